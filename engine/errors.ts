@@ -5,3 +5,9 @@
 export class InputError extends Error {
   override readonly name = 'InputError';
 }
+
+/** A value from a file as a short piece of one line: JSON, cut after 100 characters. */
+export function quote(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 100 ? `${text.slice(0, 100)}...` : text;
+}

@@ -1,0 +1,80 @@
+import { InputError } from './errors.ts';
+
+/** Bytes that are read by range: a file, a Blob or memory. */
+export interface ByteSource {
+  /** What error messages call it: a path, or what it is. */
+  readonly name: string;
+  /** Bytes in all. */
+  readonly size: number;
+  /** Bytes start ... end - 1 in memory of their own; fewer where the source has become shorter than `size`. */
+  read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  close(): Promise<void>;
+}
+
+/** A folder of files, named by paths with `/` between the parts. */
+export interface Folder {
+  readonly name: string;
+  /** @throws InputError where there is no such file */
+  open(path: string): Promise<ByteSource>;
+}
+
+/** A Blob, a byte array or a buffer as a source. */
+export function memorySource(data: Blob | Uint8Array | ArrayBuffer, name: string): ByteSource {
+  const close = async () => {};
+  if (data instanceof Blob) {
+    const read = async (start: number, end: number) => new Uint8Array(await data.slice(start, end).arrayBuffer());
+    return { name, size: data.size, read, close };
+  }
+  const bytes = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
+  return { name, size: bytes.length, read: async (start, end) => new Uint8Array(bytes.subarray(start, end)), close };
+}
+
+/** A file on disk, by its path (node only: the module with node:fs is loaded here and not before). */
+export async function openPath(path: string): Promise<ByteSource> {
+  const { openFile } = await import('./files.ts');
+  return openFile(path);
+}
+
+/**
+ * The bytes start ... end - 1 of a source.
+ *
+ * @throws InputError where the source ends before `end`; `what` names the part that is missing
+ */
+export async function readRange(
+  source: ByteSource,
+  start: number,
+  end: number,
+  what: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  if (end > source.size) {
+    throw new InputError(
+      `${source.name}: cut off: ${what} needs bytes ${start} to ${end}, the file has ${source.size}`,
+    );
+  }
+  const bytes = await source.read(start, end);
+  if (bytes.length !== end - start) {
+    throw new InputError(
+      `${source.name}: cut off while it was being read: ${what} needs ${end - start} bytes, ${bytes.length} came`,
+    );
+  }
+  return bytes;
+}
+
+/** The text of a whole source as JSON. @throws InputError where it is not UTF-8 or not JSON, or has over `limit` bytes */
+export async function readJson(source: ByteSource, limit = 256 * 2 ** 20): Promise<unknown> {
+  if (source.size > limit) {
+    throw new InputError(`${source.name}: ${source.size} bytes is too large for a JSON file here (at most ${limit})`);
+  }
+  const bytes = await readRange(source, 0, source.size, 'the JSON text');
+  return parseJson(bytes, source.name, 'not a JSON file, or cut off');
+}
+
+/** UTF-8 bytes as JSON. @throws InputError: `name: complaint (the parser's words)` */
+export function parseJson(bytes: Uint8Array, name: string, complaint: string): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    const words = error instanceof Error ? error.message.replace(/\s+/g, ' ') : String(error);
+    throw new InputError(`${name}: ${complaint} (${words})`);
+  }
+}

@@ -1,0 +1,93 @@
+import { quote } from './errors.ts';
+import { byteLength, type TensorType, tensorArrays } from './safetensors.ts';
+
+/** Values to write, in the typed array of their type. */
+export type TensorData =
+  | Float64Array
+  | Float32Array
+  | Uint16Array
+  | Int16Array
+  | BigInt64Array
+  | BigUint64Array
+  | Int32Array
+  | Uint32Array
+  | Int8Array
+  | Uint8Array;
+
+/** One tensor to write. */
+export interface TensorToWrite {
+  readonly name: string;
+  readonly dtype: TensorType;
+  readonly shape: readonly number[];
+  /**
+   * Its values (F16 and BF16 as bit patterns), or a function that makes them, whole or piece by piece, when their turn
+   * comes, so that only one piece at a time needs to be in memory.
+   */
+  readonly data: TensorData | (() => TensorData | Promise<TensorData> | AsyncIterable<TensorData>);
+}
+
+export interface WriteOptions {
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Writes a safetensors file, tensor by tensor, into a temporary file that is then renamed: after any error, a full disk
+ * included, the target is as it was. Tensors of larger elements come first, so that each is aligned to its element.
+ *
+ * @throws InputError for errors of the file system; Error where data does not have the dtype or shape it is said to have
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly TensorToWrite[],
+  options: WriteOptions = {},
+): Promise<void> {
+  const { writeFileSafely } = await import('./files.ts');
+  await writeFileSafely(path, safetensorsChunks(tensors, options));
+}
+
+/** The bytes of a safetensors file, chunk by chunk: for a target that is not a file, such as `new Blob(chunks)`. */
+export async function* safetensorsChunks(
+  tensors: readonly TensorToWrite[],
+  options: WriteOptions = {},
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const ordered = [...tensors].sort(
+    (a, b) => tensorArrays[b.dtype].BYTES_PER_ELEMENT - tensorArrays[a.dtype].BYTES_PER_ELEMENT,
+  );
+  const header: [string, unknown][] = options.metadata ? [['__metadata__', options.metadata]] : [];
+  let offset = 0;
+  for (const { name, dtype, shape } of ordered) {
+    const end = offset + byteLength(dtype, shape);
+    header.push([name, { dtype, shape, data_offsets: [offset, end] }]);
+    offset = end;
+  }
+  const names = new Set(header.map(([name]) => name));
+  if (names.size !== header.length || (names.has('__metadata__') && !options.metadata)) {
+    throw new Error('writeSafetensors: two tensors of one name, or one called __metadata__');
+  }
+  const text = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
+  const padded = new Uint8Array(8 + 8 * Math.ceil(text.length / 8)).fill(0x20);
+  new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
+  padded.set(text, 8);
+  yield padded;
+  for (const tensor of ordered) yield* tensorChunks(tensor);
+}
+
+async function* tensorChunks({ name, dtype, shape, data }: TensorToWrite): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const made = typeof data === 'function' ? data() : data;
+  const pieces = Symbol.asyncIterator in made ? made : [await made];
+  let left = byteLength(dtype, shape);
+  for await (const piece of pieces) {
+    if (!(piece instanceof tensorArrays[dtype])) {
+      throw new Error(
+        `writeSafetensors: tensor ${quote(name)} is said to be ${dtype}, its data is a ${piece.constructor.name}`,
+      );
+    }
+    left -= piece.byteLength;
+    if (left < 0) break;
+    yield new Uint8Array(piece.buffer as ArrayBuffer, piece.byteOffset, piece.byteLength);
+  }
+  if (left !== 0) {
+    const difference = left > 0 ? `${left} bytes too few` : `${-left} bytes or more too many`;
+    throw new Error(`writeSafetensors: tensor ${quote(name)} of shape [${shape.join(', ')}] got ${difference}`);
+  }
+}
