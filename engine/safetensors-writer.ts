@@ -2,7 +2,7 @@ import { quote } from './errors.ts';
 import { byteLength, type TensorType, tensorArrays } from './safetensors.ts';
 
 /** Values to write, in the typed array of their type. */
-export type TensorData =
+export type TensorValues =
   | Float64Array
   | Float32Array
   | Uint16Array
@@ -23,7 +23,7 @@ export interface TensorToWrite {
    * Its values (F16 and BF16 as bit patterns), or a function that makes them, whole or piece by piece, when their turn
    * comes, so that only one piece at a time needs to be in memory.
    */
-  readonly data: TensorData | (() => TensorData | Promise<TensorData> | AsyncIterable<TensorData>);
+  readonly data: TensorValues | (() => TensorValues | Promise<TensorValues> | AsyncIterable<TensorValues>);
 }
 
 export interface WriteOptions {
