@@ -1,0 +1,170 @@
+// Which adapter this machine has: the system's own or the software adapter that the set-up fetched, and the environment
+// that opens it. The answer is kept in the user's cache folder, for as long as the machine's drivers stay what they are.
+
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { homedir, hostname, release } from 'node:os';
+import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * @typedef {Record<string, string | undefined>} Environment
+ * @typedef {{ adapter: 'system' | 'software', description: string } | { adapter: 'none', reason: string }} Found
+ */
+
+const CHECK_MILLISECONDS = 60_000;
+/** Variables that choose the Vulkan driver: the set-up never overrules them. */
+const driverVariables = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'];
+/** Where drivers and devices show up or vanish. */
+const driverPlaces = [
+  '/etc/ld.so.cache',
+  '/etc/vulkan/icd.d',
+  '/usr/share/vulkan/icd.d',
+  '/usr/local/share/vulkan/icd.d',
+  '/dev/dri',
+  '/dev/nvidiactl',
+  '/dev/dxg',
+];
+
+/**
+ * @param {Environment} [environment]
+ * @param {string} [platform]
+ * @param {string} [home]
+ * @returns {string} Insula's folder in the user's cache
+ */
+export function cacheFolder(environment = process.env, platform = process.platform, home = homedir()) {
+  const stated = platform === 'win32' ? environment.LOCALAPPDATA : environment.XDG_CACHE_HOME;
+  return join(stated && isAbsolute(stated) ? stated : join(home, '.cache'), 'insula');
+}
+
+/** @returns {string} the folder of the published software adapter, whether it is there or not */
+export function softwareFolder() {
+  return join(cacheFolder(), `lavapipe-${process.arch}`);
+}
+
+/**
+ * @param {string} folder of a software adapter
+ * @returns {string} its driver manifest for the Vulkan loader
+ */
+export function manifest(folder) {
+  return join(folder, 'lavapipe.json');
+}
+
+/**
+ * @param {Environment} environment
+ * @returns {string | undefined} the user's own choice of a Vulkan driver
+ */
+export function chosenDriver(environment) {
+  return driverVariables.map((name) => environment[name]).find((value) => value);
+}
+
+/**
+ * The environment in which the software adapter of `folder` is the one that opens. What the user set stays:
+ * LD_LIBRARY_PATH is prepended to, the other variables are set only where they are not.
+ * @param {Environment} environment
+ * @param {string} folder
+ * @returns {Environment}
+ */
+export function softwareEnvironment(environment, folder) {
+  if (chosenDriver(environment)) return environment;
+  const libraries = [join(folder, 'lib'), environment.LD_LIBRARY_PATH].filter((part) => part);
+  return {
+    ...environment,
+    VK_ICD_FILENAMES: manifest(folder),
+    LD_LIBRARY_PATH: libraries.join(delimiter),
+    XDG_RUNTIME_DIR: environment.XDG_RUNTIME_DIR || join(folder, 'run'),
+  };
+}
+
+/**
+ * Opens the default adapter in a child process.
+ * @param {Environment} environment of the child
+ * @returns {{ description: string } | { reason: string }}
+ */
+export function checkAdapter(environment) {
+  const script = join(dirname(fileURLToPath(import.meta.url)), 'check-adapter.mjs');
+  const child = spawnSync(process.execPath, [script], {
+    env: environment,
+    encoding: 'utf8',
+    timeout: CHECK_MILLISECONDS,
+  });
+  if (child.status === 0) {
+    const answer = JSON.parse(child.stdout);
+    const loader = /Couldn't load Vulkan: (.*)/.exec(child.stderr)?.[1];
+    return 'reason' in answer && loader ? { reason: `${answer.reason} (${loader})` } : answer;
+  }
+  const how = child.error?.message ?? (child.signal ? `ended by ${child.signal}` : `exit status ${child.status}`);
+  return { reason: `opening an adapter crashed (${how})` };
+}
+
+/**
+ * What an answer depends on: while this stays the same, the adapter that opened opens again.
+ * @param {Environment} environment
+ * @returns {string}
+ */
+function machineKey(environment) {
+  const hash = createHash('sha256');
+  const packageFile = new URL('../../node_modules/webgpu/package.json', import.meta.url);
+  hash.update(readFileSync(packageFile));
+  for (const part of [process.version, process.platform, process.arch, hostname(), release()]) hash.update(`${part}\n`);
+  for (const name of [...driverVariables, 'LD_LIBRARY_PATH']) hash.update(`${name}=${environment[name] ?? ''}\n`);
+  for (const path of driverPlaces) {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    hash.update(`${path} ${stat?.mtimeMs ?? '-'} ${stat?.isDirectory() ? readdirSync(path).join() : ''}\n`);
+  }
+  return hash.digest('hex');
+}
+
+/**
+ * @param {string} path
+ * @returns {{ key?: string, found?: Found }} empty where there is no answer yet
+ */
+function readAnswer(path) {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * The system's adapter, else the published software adapter, else why neither opens. Only an adapter that opened is remembered.
+ * @param {Environment} [environment]
+ * @returns {Found}
+ */
+export function findAdapter(environment = process.env) {
+  const answerPath = join(cacheFolder(), 'adapter.json');
+  const folder = softwareFolder();
+  const key = machineKey(environment);
+  const answer = readAnswer(answerPath);
+  if (answer.key === key && answer.found && (answer.found.adapter === 'system' || existsSync(manifest(folder))))
+    return answer.found;
+
+  /** @type {Found} */
+  let found;
+  const own = checkAdapter(environment);
+  if ('description' in own) found = { adapter: 'system', description: own.description };
+  else found = { adapter: 'none', reason: own.reason };
+  if (found.adapter === 'none' && !chosenDriver(environment) && existsSync(manifest(folder))) {
+    const software = checkAdapter(softwareEnvironment(environment, folder));
+    if ('description' in software) found = { adapter: 'software', description: software.description };
+  }
+  if (found.adapter !== 'none') writeAnswer(answerPath, JSON.stringify({ key, found }));
+  return found;
+}
+
+/**
+ * @param {string} path
+ * @param {string} text
+ */
+function writeAnswer(path, text) {
+  const temporary = `${path}.${process.pid}`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(temporary, text);
+    renameSync(temporary, path);
+  } catch {
+    // Without a writable cache folder the adapter is opened for a check each time, which costs less than a second.
+  }
+}
