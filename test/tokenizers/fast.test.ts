@@ -1,0 +1,150 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { ActionChunk, FastTokenizerJson } from '../../tokenizers/index.ts';
+import { dct, FastTokenizer, roundHalfToEven } from '../../tokenizers/index.ts';
+
+const shape = { horizon: 5, dimension: 2 };
+const chunk: ActionChunk = { data: Float32Array.of(-1, 0.5, -0.5, 0.5, 0, 0.25, 0.5, 0, 1, -0.25), ...shape };
+/** Scale 10, minimum -16, 23 symbols and no merges: the ids are the shifted coefficients. */
+const plain = FastTokenizer.fromJSON({ type: 'fast', scale: 10, minimum: -16, symbols: 23, merges: [] });
+
+function chunks(count: number): ActionChunk[] {
+  return Array.from({ length: count }, (_, index) => ({
+    horizon: 10,
+    dimension: 3,
+    data: Float32Array.from({ length: 30 }, (_, i) => Math.sin(0.3 * Math.floor(i / 3) * ((i % 3) + 1) + index)),
+  }));
+}
+
+describe('FastTokenizer', () => {
+  it('rounds half to even', () => {
+    const rounded = [0.5, 1.5, 2.5, -0.5, -1.5, 0.49999999999999994, -2.5, 3, 1e15 + 1].map(roundHalfToEven);
+    expect(rounded.map((value) => value + 0)).toEqual([0, 2, 2, 0, -2, 0, -2, 3, 1e15 + 1]);
+  });
+
+  it('gives test vector 1', () => {
+    expect(Array.from(plain.coefficients(chunk), (value) => value + 0)).toEqual([0, 4, -16, 6, 0, -1, -1, 0, 0, 0]);
+    const ids = plain.encode(chunk);
+    expect(Array.from(ids)).toEqual([16, 20, 0, 22, 16, 15, 15, 16, 16, 16]);
+    const decoded = [-0.999576, 0.488619, -0.534647, 0.421478, 0, 0.242131, 0.534647, -0.024619, 0.999576, -0.233182];
+    plain.decode(ids, shape).forEach((value, index) => {
+      expect(Math.abs(value - decoded[index])).toBeLessThan(1e-5);
+    });
+    const fitted = FastTokenizer.fit([chunk]);
+    expect([fitted.scale, fitted.minimum, fitted.bpe.symbols]).toEqual([10, -16, 23]);
+  });
+
+  it('loses the rounding of the coefficients and nothing else', () => {
+    const anyChunk = fc
+      .record({
+        horizon: fc.integer({ min: 1, max: 50 }),
+        dimension: fc.integer({ min: 1, max: 8 }),
+        scale: fc.constantFrom(3, 10, 25),
+      })
+      .chain((sizes) =>
+        fc.record({
+          sizes: fc.constant(sizes),
+          data: fc.float32Array({
+            min: -1.5,
+            max: 1.5,
+            noNaN: true,
+            minLength: sizes.horizon * sizes.dimension,
+            maxLength: sizes.horizon * sizes.dimension,
+          }),
+        }),
+      );
+    fc.assert(
+      fc.property(anyChunk, ({ sizes: { scale, ...size }, data }) => {
+        const given = { data, ...size };
+        const tokenizer = FastTokenizer.fit([given], { scale });
+        const ids = tokenizer.encode(given);
+        const decoded = tokenizer.decode(ids, size);
+        const [before, after] = [data, decoded].map((x) => dct(x, size.horizon, size.dimension));
+        before.forEach((value, index) => {
+          expect(Math.abs(value - after[index])).toBeLessThanOrEqual(0.5 / scale + 1e-5);
+        });
+        expect(ids.length).toBeLessThanOrEqual(data.length);
+        expect(tokenizer.decodeRelaxed(ids, size)).toEqual({
+          data: decoded,
+          exact: true,
+          cut: 0,
+          padded: 0,
+          unknownAt: -1,
+        });
+      }),
+      { seed: 3, numRuns: 100 },
+    );
+  });
+
+  it('compresses smooth chunks, within the vocabulary asked for', () => {
+    const tokenizer = FastTokenizer.fit(chunks(50), { vocabularySize: 200 });
+    expect(tokenizer.vocabularySize).toBeLessThanOrEqual(200);
+    expect(tokenizer.bpe.merges.length).toBeGreaterThan(0);
+    const lengths = chunks(50).map((smooth) => tokenizer.encode(smooth).length);
+    expect(Math.max(...lengths)).toBeLessThan(30);
+    expect(tokenizer.longest(chunks(50))).toBe(Math.max(...lengths));
+  });
+
+  it('clamps coefficients beyond the fitted ones at both ends', () => {
+    const narrow = FastTokenizer.fromJSON({ type: 'fast', scale: 10, minimum: -2, symbols: 5, merges: [] });
+    const line = (value: number) => ({ data: Float32Array.of(value), horizon: 1, dimension: 1 });
+    const ids = [-1e30, -0.2, 0, 0.2, 0.3, 1e30].map((value) => narrow.encode(line(value))[0]);
+    expect(ids).toEqual([0, 0, 2, 4, 4, 4]);
+  });
+
+  it('survives JSON with the same ids', () => {
+    const tokenizer = FastTokenizer.fit(chunks(20));
+    const again = FastTokenizer.fromJSON(JSON.parse(JSON.stringify(tokenizer)) as FastTokenizerJson);
+    for (const one of chunks(30)) expect(again.encode(one)).toEqual(tokenizer.encode(one));
+    expect(again.toJSON()).toEqual(tokenizer.toJSON());
+  });
+
+  it('decodes strictly: the number of coefficients and every id must be right', () => {
+    expect(() => plain.decode([16, 16, 16], shape)).toThrow(
+      '3 ids spell 3 coefficients, but horizon 5 x dimension 2 needs 10',
+    );
+    expect(() => plain.decode(new Array(11).fill(16), shape)).toThrow('11 ids spell 11 coefficients');
+    expect(() => plain.decode([...new Array(9).fill(16), 23], shape)).toThrow('id 23 at position 9 is unknown');
+    expect(() => plain.decode([16], { horizon: 0, dimension: 2 })).toThrow('horizon must be a positive integer');
+  });
+
+  it('decodes relaxed: cuts, pads with zero, stops at an unknown id, and says so', () => {
+    const ids = Array.from(plain.encode(chunk));
+    const whole = plain.decode(ids, shape);
+    const cut = plain.decodeRelaxed([...ids, 3, 4], shape);
+    expect(cut).toEqual({ data: whole, exact: false, cut: 2, padded: 0, unknownAt: -1 });
+    // The last three coefficients of this chunk are zero, so that padding restores it.
+    const padded = plain.decodeRelaxed(ids.slice(0, 7), shape);
+    expect(padded).toEqual({ data: whole, exact: false, cut: 0, padded: 3, unknownAt: -1 });
+    const unknown = plain.decodeRelaxed([...ids.slice(0, 8), -1, 16], shape);
+    expect(unknown).toEqual({ data: whole, exact: false, cut: 0, padded: 2, unknownAt: 8 });
+    expect(plain.decodeRelaxed([], shape)).toEqual({
+      data: new Float32Array(10),
+      exact: false,
+      cut: 0,
+      padded: 10,
+      unknownAt: -1,
+    });
+    // A merge that reaches over the end of the chunk is cut within.
+    const merged = FastTokenizer.fromJSON({ type: 'fast', scale: 10, minimum: -16, symbols: 23, merges: [[16, 20]] });
+    const long = merged.decodeRelaxed([23, 16, 16], { horizon: 1, dimension: 3 });
+    expect([long.cut, long.exact, ...long.data]).toEqual([1, false, 0, Math.fround(0.4), 0]);
+  });
+
+  it('names bad input', () => {
+    const bad = (value: number) => ({ data: Float32Array.of(0, 0, 0, value), horizon: 2, dimension: 2 });
+    expect(() => plain.encode(bad(Number.NaN))).toThrow(
+      'FastTokenizer.encode: the value at step 1, dimension 1 is NaN',
+    );
+    expect(() => plain.encode(bad(Number.POSITIVE_INFINITY))).toThrow('dimension 1 is Infinity');
+    expect(() => FastTokenizer.fit([chunk, bad(Number.NaN)])).toThrow('FastTokenizer.fit, chunk 1');
+    expect(() => plain.encode({ data: new Float32Array(3), horizon: 2, dimension: 2 })).toThrow('data holds 3 values');
+    expect(() => FastTokenizer.fit([])).toThrow('no chunks to fit on');
+    expect(() => FastTokenizer.fit([bad(200)])).toThrow(
+      'run from -1414 to 1414, 2829 symbols for a vocabulary of 1024',
+    );
+    expect(() => FastTokenizer.fit([chunk], { scale: 0 })).toThrow('scale must be positive, got 0');
+    expect(() => FastTokenizer.fromJSON({ ...plain.toJSON(), type: 'other' } as never)).toThrow("expected 'fast'");
+    expect(() => FastTokenizer.fromJSON({ ...plain.toJSON(), minimum: 0.5 })).toThrow('minimum must be an integer');
+  });
+});

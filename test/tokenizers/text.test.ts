@@ -1,0 +1,142 @@
+import { Tokenizer } from '@huggingface/tokenizers';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { defaultMerges } from '../../tokenizers/default-merges.ts';
+import {
+  defaultTokenizerJson,
+  IntegerBpe,
+  promptText,
+  TextTokenizer,
+  worldInstructions,
+  worldLanguage,
+} from '../../tokenizers/index.ts';
+import { trainDefaultMerges } from '../../tokenizers/language.ts';
+
+const tokenizer = TextTokenizer.default();
+
+describe('the default vocabulary', () => {
+  it('is what training on the language of the world gives (write-default-merges.ts)', () => {
+    expect(defaultMerges).toEqual(trainDefaultMerges());
+  });
+
+  it('has at most 640 ids, with pad 0, end 1, begin 2', () => {
+    expect(tokenizer.vocabularySize).toBe(3 + 256 + defaultMerges.length);
+    expect(tokenizer.vocabularySize).toBeLessThanOrEqual(640);
+    expect(tokenizer.special).toEqual({ pad: 0, eos: 1, bos: 2 });
+  });
+
+  it('has every word of the world and every number from 0 to 255 in one piece', () => {
+    const words = new Set(worldInstructions().flatMap((instruction) => instruction.split(' ')));
+    expect(words.size).toBeGreaterThan(20);
+    const pieces = [...words, ...Array.from({ length: 256 }, (_, bin) => `${bin}`)].map((piece) => ` ${piece}`);
+    for (const piece of [...pieces, 'Task:', 'State:', ' State:', 'Action:', ';\n']) {
+      expect([piece, tokenizer.encode(piece).length]).toEqual([piece, 1]);
+    }
+  });
+
+  it('takes at most 24 ids for a whole prompt with a state of five dimensions', () => {
+    const short = worldInstructions().filter((instruction) => !instruction.includes(' and '));
+    const lengths = short.map((instruction) => {
+      const prompt = promptText({ instruction, state: [0, 255, 137, 12, 200] });
+      const ids = tokenizer.encode(prompt, { bos: true });
+      expect(ids[0]).toBe(2);
+      expect(tokenizer.decode(ids)).toBe(prompt);
+      return ids.length;
+    });
+    expect(Math.max(...lengths)).toBeLessThanOrEqual(24);
+    const instruction = 'put the red cube in the blue bin';
+    expect(tokenizer.encode(promptText({ instruction, state: [1, 2, 3, 4, 5] }), { bos: true }).length).toBe(20);
+  });
+
+  it('loads unchanged in @huggingface/tokenizers and gives the same ids', () => {
+    const json = JSON.parse(JSON.stringify(defaultTokenizerJson()));
+    const library = new Tokenizer(json, {});
+    for (const instruction of worldInstructions().slice(0, 50)) {
+      expect(library.encode(instruction).ids).toEqual(Array.from(tokenizer.encode(instruction)));
+    }
+    const kept = TextTokenizer.default().toJSON();
+    expect(new TextTokenizer(JSON.parse(JSON.stringify(kept))).encode('put it')).toEqual(tokenizer.encode('put it'));
+  });
+
+  it('merges as our own encoder does', () => {
+    const { vocab } = defaultTokenizerJson().model;
+    const merges = defaultMerges.map((merge) => merge.split(' ').map((token) => vocab[token] - 3) as [number, number]);
+    const bpe = new IntegerBpe({ symbols: 256, merges });
+    const letters = [...'abcdeghiklmnoprtuwxy'];
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...letters), { minLength: 1, maxLength: 20 }), (word) => {
+        const bytes = new TextEncoder().encode(` ${word.join('')}`);
+        expect(Array.from(bpe.encode(bytes), (id) => id + 3)).toEqual(
+          Array.from(tokenizer.encode(` ${word.join('')}`)),
+        );
+      }),
+      { seed: 7, numRuns: 300 },
+    );
+  });
+});
+
+describe('TextTokenizer', () => {
+  it('brings any text back', () => {
+    const anyText = fc.oneof(
+      fc.string({ unit: 'binary', maxLength: 40 }),
+      fc.string({ unit: 'grapheme', maxLength: 40 }),
+      fc.string({ unit: fc.constantFrom(...' \n\t\r;:,0123456789abcTaskState|<>éß漢🤖'), maxLength: 40 }),
+      fc.constantFrom(
+        '',
+        '<eos>',
+        'a <pad> b<bos>',
+        'stelle den Würfel in die blaue Kiste',
+        '把红色方块放进蓝色箱子',
+        ' , . ? !',
+      ),
+    );
+    fc.assert(
+      fc.property(anyText, (text) => {
+        expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+      }),
+      { seed: 8, numRuns: 1000 },
+    );
+  });
+
+  it('puts BOS and EOS where asked, and leaves special ids out of the text', () => {
+    const plain = Array.from(tokenizer.encode('put it'));
+    expect(Array.from(tokenizer.encode('put it', { bos: true, eos: true }))).toEqual([2, ...plain, 1]);
+    expect(tokenizer.decode([2, ...plain, 1, 0, 0])).toBe('put it');
+    expect(tokenizer.decode([0, 1, 2])).toBe('');
+    expect(Array.from(tokenizer.encode('', { bos: true }))).toEqual([2]);
+  });
+
+  it('never makes a special id from text', () => {
+    expect(Array.from(tokenizer.encode('<bos>x<eos><pad>')).every((id) => id > 2)).toBe(true);
+  });
+
+  it('finds the special ids of other files, or takes them as given', () => {
+    const json = defaultTokenizerJson();
+    const tokens = [
+      { id: 1, content: '<s>', special: true },
+      { id: 2, content: '</s>', special: true },
+    ];
+    const other = {
+      ...json,
+      added_tokens: tokens,
+      model: { type: 'BPE', vocab: { a: 0, '<s>': 1, '</s>': 2, b: 3 }, merges: [] },
+    };
+    expect(() => new TextTokenizer(other)).toThrow('none of <pad> [PAD] <|pad|>; give its id as { pad: ... }');
+    const given = new TextTokenizer(other, { pad: 0 });
+    expect(given.special).toEqual({ pad: 0, eos: 2, bos: 1 });
+    expect([given.vocabularySize, ...given.encode('ab')]).toEqual([4, 0, 3]);
+  });
+
+  it('names bad input', () => {
+    expect(() => tokenizer.decode([5, tokenizer.vocabularySize])).toThrow('at position 1 is unknown; ids are 0 to');
+    expect(() => tokenizer.decode([-1])).toThrow('id -1 at position 0 is unknown');
+    expect(() => new TextTokenizer({ model: {} })).toThrow('this is not a tokenizer.json that can be read');
+  });
+
+  it('knows the words of the world', () => {
+    expect(worldInstructions()).toContain('put the red cube in the blue bin');
+    expect(worldInstructions()).toContain('pick up the yellow ball');
+    expect(new Set(worldInstructions()).size).toBe(worldInstructions().length);
+    expect(worldLanguage.colours).toContain('orange');
+  });
+});

@@ -1,0 +1,70 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { actionIdsAfterText, actionIdsFromEnd, BinActionTokenizer } from '../../tokenizers/index.ts';
+
+describe('actionIdsFromEnd', () => {
+  it('gives test vector 2 (FAST in PaliGemma)', () => {
+    const ids = actionIdsFromEnd({ vocabularySize: 257152, size: 2048, skip: 128 });
+    const mapped = ids.toVocabulary([0, 1, 1023, 1024, 2047]);
+    expect(Array.from(mapped)).toEqual([257023, 257022, 256000, 255999, 254976]);
+    expect(Array.from(ids.toActions(mapped))).toEqual([0, 1, 1023, 1024, 2047]);
+    expect([257024, 257023, 254976, 254975].map(ids.isAction)).toEqual([false, true, true, false]);
+    expect(ids.vocabularySize).toBe(257152);
+  });
+
+  it('gives test vector 11 (bins in Llama: OpenVLA, RoboVLMs)', () => {
+    const bins = (values: number[]) =>
+      new BinActionTokenizer().encode({ data: Float32Array.from(values), horizon: values.length, dimension: 1 });
+    const openVla = actionIdsFromEnd({ vocabularySize: 32000, size: 256 });
+    expect(Array.from(openVla.toVocabulary(bins([-1.2, -1, -0.999, -0.5, 0, 0.25, 0.999, 1, 1.2])))).toEqual([
+      31999, 31999, 31999, 31936, 31872, 31840, 31745, 31744, 31744,
+    ]);
+    const roboVlms = actionIdsFromEnd({ vocabularySize: 32000, size: 256, skip: 13 });
+    expect(Array.from(roboVlms.toVocabulary(bins([-1, 0, 1])))).toEqual([31986, 31859, 31731]);
+  });
+
+  it('names bad input', () => {
+    expect(() => actionIdsFromEnd({ vocabularySize: 100, size: 90, skip: 11 })).toThrow(
+      'do not fit a vocabulary of 100',
+    );
+    const ids = actionIdsFromEnd({ vocabularySize: 100, size: 10, skip: 5 });
+    expect(() => ids.toVocabulary([0, 10])).toThrow('action id 10 at position 1 is unknown; action ids are 0 to 9');
+    expect(() => ids.toActions([90, 95])).toThrow('id 95 at position 1 is no action id; those are 85 to 94');
+  });
+});
+
+describe('actionIdsAfterText', () => {
+  it('keeps text and actions apart and is undone by its inverse', () => {
+    const setting = fc.record({
+      textSize: fc.integer({ min: 0, max: 1000 }),
+      size: fc.integer({ min: 1, max: 1000 }),
+      gap: fc.integer({ min: 0, max: 10 }),
+    });
+    fc.assert(
+      fc.property(setting, ({ textSize, size, gap }) => {
+        const ids = actionIdsAfterText({ textSize, size, first: textSize + gap });
+        const all = Array.from({ length: size }, (_, id) => id);
+        const mapped = ids.toVocabulary(all);
+        expect(Math.min(...mapped)).toBe(textSize + gap);
+        expect(Math.max(...mapped)).toBe(ids.vocabularySize - 1);
+        expect(new Set(mapped).size).toBe(size);
+        expect(Array.from(ids.toActions(mapped))).toEqual(all);
+        expect(ids.isAction(textSize - 1)).toBe(false);
+      }),
+      { seed: 6, numRuns: 100 },
+    );
+  });
+
+  it('begins right behind the text by default', () => {
+    const ids = actionIdsAfterText({ textSize: 640, size: 1024 });
+    expect(Array.from(ids.toVocabulary([0, 1023]))).toEqual([640, 1663]);
+    expect(ids.vocabularySize).toBe(1664);
+  });
+
+  it('names bad input', () => {
+    expect(() => actionIdsAfterText({ textSize: 640, size: 10, first: 639 })).toThrow('would overlap the 640 text ids');
+    expect(() => actionIdsAfterText({ textSize: -1, size: 10 })).toThrow('textSize must be a count, got -1');
+    const ids = actionIdsAfterText({ textSize: 5, size: 10 });
+    expect(() => ids.toActions([4])).toThrow('id 4 at position 0 is no action id; those are 5 to 14');
+  });
+});

@@ -1,0 +1,18 @@
+export type { StateDigitizing } from './bins.ts';
+export { BinActionTokenizer, digitizeState } from './bins.ts';
+export type { IntegerBpeJson, IntegerBpeTraining } from './bpe.ts';
+export { IntegerBpe } from './bpe.ts';
+export type { ByteLevelTokenizerJson } from './byte-level.ts';
+export { byteLevelTokenizerJson, trainByteLevelMerges } from './byte-level.ts';
+export type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
+export { dct, inverseDct } from './dct.ts';
+export type { FastFitting, FastTokenizerJson, RelaxedDecoding } from './fast.ts';
+export { FastTokenizer, roundHalfToEven } from './fast.ts';
+export { worldInstructions, worldLanguage } from './language.ts';
+export type { PromptParts } from './state-text.ts';
+export { cleanInstruction, promptText } from './state-text.ts';
+export { StringActionTokenizer } from './string.ts';
+export type { SpecialIds, TextEncoding, TokenizerJson } from './text.ts';
+export { defaultTokenizerJson, TextTokenizer } from './text.ts';
+export type { ActionIds, LastIds, OwnRange } from './vocabulary.ts';
+export { actionIdsAfterText, actionIdsFromEnd } from './vocabulary.ts';

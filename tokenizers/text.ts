@@ -1,0 +1,112 @@
+import { Tokenizer } from '@huggingface/tokenizers';
+import type { ByteLevelTokenizerJson } from './byte-level.ts';
+import { byteLevelTokenizerJson } from './byte-level.ts';
+import { defaultMerges } from './default-merges.ts';
+
+/** A parsed tokenizer.json. */
+export type TokenizerJson = object;
+
+export interface SpecialIds {
+  readonly pad: number;
+  /** End of sequence. */
+  readonly eos: number;
+  /** Begin of sequence. */
+  readonly bos: number;
+}
+
+const SPECIAL_NAMES: Record<keyof SpecialIds, readonly string[]> = {
+  pad: ['<pad>', '[PAD]', '<|pad|>'],
+  eos: ['<eos>', '</s>', '<|endoftext|>', '<|end_of_text|>'],
+  bos: ['<bos>', '<s>', '<|endoftext|>', '<|begin_of_text|>'],
+};
+
+export interface TextEncoding {
+  /** Put the begin-of-sequence id in front. Default false. */
+  readonly bos?: boolean;
+  /** Put the end-of-sequence id behind. Default false. */
+  readonly eos?: boolean;
+}
+
+/**
+ * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers. The template of the file is not applied, BOS and
+ * EOS are the caller's choice; text that spells a special token stays text, so an instruction cannot end its own sequence.
+ */
+export class TextTokenizer {
+  readonly special: SpecialIds;
+  /** Ids are 0 .. vocabularySize - 1. */
+  readonly vocabularySize: number;
+  private readonly json: TokenizerJson;
+  private readonly tokenizer: Tokenizer;
+  private readonly specialIds: ReadonlySet<number>;
+
+  /** `special`: ids for which the file has no usual name (`<pad>`, `<eos>` or `</s>`, `<bos>` or `<s>` ...). */
+  constructor(json: TokenizerJson, special: Partial<SpecialIds> = {}) {
+    const added = (json as { added_tokens?: { id: number; special?: boolean }[] }).added_tokens ?? [];
+    const whole = read({ ...json, added_tokens: added });
+    this.json = json;
+    this.tokenizer = read({ ...json, added_tokens: added.filter((token) => !token.special) });
+    this.special = {
+      pad: specialId(whole, 'pad', special.pad),
+      eos: specialId(whole, 'eos', special.eos),
+      bos: specialId(whole, 'bos', special.bos),
+    };
+    this.specialIds = new Set([
+      ...Object.values(this.special),
+      ...added.filter((token) => token.special).map((token) => token.id),
+    ]);
+    this.vocabularySize = Math.max(...whole.get_vocab().values()) + 1;
+  }
+
+  /** The embedded vocabulary, trained on the language of the built-in world; any other text falls back to bytes. */
+  static default(): TextTokenizer {
+    return new TextTokenizer(defaultTokenizerJson());
+  }
+
+  /** Ids of a text. A file with neither bytes nor an unknown token drops what it does not know; the default has all bytes. */
+  encode(text: string, { bos = false, eos = false }: TextEncoding = {}): Int32Array {
+    const ids = text === '' ? [] : this.tokenizer.encode(text, { add_special_tokens: false }).ids;
+    return Int32Array.from([...(bos ? [this.special.bos] : []), ...ids, ...(eos ? [this.special.eos] : [])]);
+  }
+
+  /** Text of the ids, special ids left out. Bytes that are no UTF-8 become U+FFFD. Throws on an unknown id. */
+  decode(ids: ArrayLike<number>): string {
+    const kept = Array.from(ids).filter((id, position) => {
+      if (!Number.isInteger(id) || id < 0 || id >= this.vocabularySize) {
+        throw new Error(
+          `TextTokenizer.decode: id ${id} at position ${position} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
+        );
+      }
+      return !this.specialIds.has(id);
+    });
+    return kept.length === 0 ? '' : this.tokenizer.decode(kept, { clean_up_tokenization_spaces: false });
+  }
+
+  /** The tokenizer.json it was made from. */
+  toJSON(): TokenizerJson {
+    return this.json;
+  }
+}
+
+/** The embedded vocabulary as a tokenizer.json. */
+export function defaultTokenizerJson(): ByteLevelTokenizerJson {
+  return byteLevelTokenizerJson(defaultMerges);
+}
+
+function read(json: TokenizerJson): Tokenizer {
+  try {
+    return new Tokenizer(json, {});
+  } catch (error) {
+    throw new Error(`TextTokenizer: this is not a tokenizer.json that can be read: ${(error as Error).message}`);
+  }
+}
+
+function specialId(tokenizer: Tokenizer, role: keyof SpecialIds, given?: number): number {
+  if (given !== undefined) return given;
+  for (const name of SPECIAL_NAMES[role]) {
+    const id = tokenizer.token_to_id(name);
+    if (id !== undefined) return id;
+  }
+  throw new Error(
+    `TextTokenizer: the vocabulary has none of ${SPECIAL_NAMES[role].join(' ')}; give its id as { ${role}: ... }`,
+  );
+}
