@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync,
 import { homedir, hostname, release } from 'node:os';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseOsRelease } from './advice.mjs';
 
 /**
  * @typedef {Record<string, string | undefined>} Environment
@@ -38,9 +39,29 @@ export function cacheFolder(environment = process.env, platform = process.platfo
   return join(stated && isAbsolute(stated) ? stated : join(home, '.cache'), 'insula');
 }
 
-/** @returns {string} the folder of the published software adapter, whether it is there or not */
+/** @returns {import('./advice.mjs').OsRelease | null} of this machine; null where it is not Linux or does not say */
+export function osRelease() {
+  if (process.platform !== 'linux') return null;
+  for (const path of ['/etc/os-release', '/usr/lib/os-release']) {
+    try {
+      return parseOsRelease(readFileSync(path, 'utf8'));
+    } catch {
+      // absent: the next place
+    }
+  }
+  return null;
+}
+
+/**
+ * A home folder may be shared by machines of several releases, and their libraries differ.
+ * @returns {string} the folder of the published software adapter, whether it is there or not
+ */
 export function softwareFolder() {
-  return join(cacheFolder(), `lavapipe-${process.arch}`);
+  const release = osRelease();
+  return join(
+    cacheFolder(),
+    ['lavapipe', release?.id, release?.codename, process.arch].filter((part) => part).join('-'),
+  );
 }
 
 /**
@@ -94,6 +115,7 @@ export function checkAdapter(environment) {
     const loader = /Couldn't load Vulkan: (.*)/.exec(child.stderr)?.[1];
     return 'reason' in answer && loader ? { reason: `${answer.reason} (${loader})` } : answer;
   }
+  if (child.signal === 'SIGINT') throw new Error('interrupted');
   const how = child.error?.message ?? (child.signal ? `ended by ${child.signal}` : `exit status ${child.status}`);
   return { reason: `opening an adapter crashed (${how})` };
 }

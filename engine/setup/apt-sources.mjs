@@ -9,8 +9,10 @@
  * @property {Record<string, string>} fields further fields of the deb822 format, such as Signed-By, values as written there
  */
 
-/** Options of the one-line format whose deb822 name is not just its own with capitals. */
-/** @type {Record<string, string>} */
+/**
+ * Options of the one-line format whose deb822 name is not just its own with capitals.
+ * @type {Record<string, string>}
+ */
 const optionNames = { arch: 'Architectures', lang: 'Languages', target: 'Targets' };
 
 /**
@@ -65,44 +67,56 @@ export function parseDeb822Sources(text) {
 /** @param {string} text */
 const words = (text) => text.split(/\s+/).filter((word) => word);
 
+/**
+ * @param {string} uri
+ * @param {string | undefined} key a key file, or an inline key block
+ * @returns {boolean} whether this is a mirror of the distribution
+ */
+function isArchive(uri, key) {
+  if (uri.startsWith('cdrom:')) return false;
+  if (!key) return /debian|ubuntu/i.test(uri);
+  return /(debian|ubuntu)-archive/.test(key) || /\/(debian|debian-security|ubuntu|ubuntu-ports)\/?$/.test(uri);
+}
+
+/** Names under which a mirror keeps a release beside its codename. */
 const releaseNames = ['stable', 'oldstable', 'testing', 'unstable', 'sid'];
+const parts = /(-updates|-security|\/updates)?$/;
 
 /**
- * The distribution's own archive, without third parties' archives (which may use the same suite names) and without backports.
+ * The distribution's own archive, without third parties' archives (which may use the same suite names), without backports
+ * and without other releases than the machine's.
  * @param {Source[]} sources
  * @param {string} codename of the release, such as 'bookworm'
  * @returns {Source[]}
  */
 export function ownSources(sources, codename) {
-  const suite = new RegExp(`^(${[codename, ...releaseNames].join('|')})(-updates|-security|/updates)?$`);
-  const own = [];
+  /** @type {Source[]} */
+  const archive = [];
   for (const source of sources) {
-    const suites = source.suites.filter((name) => suite.test(name));
     const components = source.components.filter((name) => name === 'main' || name === 'universe');
-    const key = source.fields['Signed-By'];
-    // An inline key block names no file; then, as without a key, the address tells.
-    const named = key && !key.includes('\n') ? key : undefined;
-    const uris = source.uris.filter(
-      (uri) => /(debian|ubuntu)[-.]archive/.test(named ?? '') || (!named && /debian|ubuntu/i.test(uri)),
-    );
-    const reachable = uris.filter((uri) => !uri.startsWith('cdrom:'));
-    if (suites.length && components.length && reachable.length)
-      own.push({ ...source, uris: reachable, suites, components });
+    const uris = source.uris.filter((uri) => isArchive(uri, source.fields['Signed-By']));
+    if (components.length && uris.length) archive.push({ ...source, uris, components });
   }
-  return own;
+  const ofSuites = (/** @type {string[]} */ names) =>
+    archive
+      .map((source) => ({
+        ...source,
+        suites: source.suites.filter((suite) => names.includes(suite.replace(parts, ''))),
+      }))
+      .filter((source) => source.suites.length);
+  const own = ofSuites([codename]);
+  return own.length ? own : ofSuites(releaseNames);
 }
 
 /**
  * The backports of the same mirror.
  * @param {Source[]} own
- * @param {string} codename
  * @returns {Source | null} null where the release has none (testing, unstable)
  */
-export function backportsOf(own, codename) {
+export function backportsOf(own) {
   for (const source of own) {
-    const suite = source.suites.find((name) => [codename, 'stable', 'oldstable'].includes(name));
-    if (suite && source.suites.every((name) => !['testing', 'unstable', 'sid'].includes(name)))
-      return { ...source, suites: [`${suite}-backports`] };
+    const suite = source.suites.find((name) => name.replace(parts, '') === name);
+    if (suite && !['testing', 'unstable', 'sid'].includes(suite)) return { ...source, suites: [`${suite}-backports`] };
   }
   return null;
 }

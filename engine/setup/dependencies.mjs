@@ -53,7 +53,7 @@ export function installDependencies(root) {
     shell: !own && process.platform === 'win32',
   });
   if (result.status !== 0) {
-    const why = result.error ? result.error.message : `exit status ${result.status}`;
+    const why = result.error?.message ?? result.signal ?? `exit status ${result.status}`;
     throw new Error(
       `npm ci failed (${why}): the dependencies of package-lock.json could not be installed. Check the network and npm's registry setting, then run this command again.`,
     );

@@ -3,12 +3,12 @@
 
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { cacheFolder, checkAdapter, manifest, softwareEnvironment, softwareFolder } from './adapter.mjs';
 import { backportsOf, ownSources, parseDeb822Sources, parseOneLineSources, renderSources } from './apt-sources.mjs';
 
 const OLDEST_MESA = 23; // Dawn opens no adapter on the lavapipe of Mesa 22
-const STALE_MILLISECONDS = 3_600_000;
 /** The C and C++ runtimes are the system's own: a second copy of them in one process cannot work. */
 const systemPackages = /^(libc6|libgcc-s1|libstdc\+\+6|gcc-\d+-base)$/;
 
@@ -22,10 +22,10 @@ function run(command, options, settings = {}) {
   const env = { ...(settings.env ?? process.env), LC_ALL: 'C' };
   const result = spawnSync(command, options, { ...settings, env, encoding: 'utf8', maxBuffer: 1 << 28 });
   if (result.status === 0) return result.stdout;
-  const words = `${result.stderr ?? ''}`.split('\n').filter((line) => /^[EW]:|rror/.test(line));
-  throw new Error(
-    `${command} failed: ${result.error?.message ?? (words.slice(0, 3).join(' ') || `exit status ${result.status}`)}`,
-  );
+  const lines = `${result.stderr ?? ''}`.split('\n').filter((line) => /^[EW]:|rror/.test(line));
+  const why =
+    result.error?.message ?? (lines.slice(0, 3).join(' ') || `${result.signal ?? `exit status ${result.status}`}`);
+  throw new Error(`${command} failed: ${why}`);
 }
 
 /** @returns {import('./apt-sources.mjs').Source[]} of every apt source file that this user can read */
@@ -171,17 +171,9 @@ function publish(folder, place) {
   fs.rmSync(old, { recursive: true, force: true });
 }
 
-/** Removes what a killed set-up left behind. */
-function removeStale() {
-  for (const name of fs.readdirSync(cacheFolder())) {
-    const path = join(cacheFolder(), name);
-    if (name.startsWith('staging-') && Date.now() - fs.statSync(path).mtimeMs > STALE_MILLISECONDS)
-      fs.rmSync(path, { recursive: true, force: true });
-  }
-}
-
 /**
- * Fetches, checks and publishes the software adapter. Throws, with nothing left behind, where that fails.
+ * Fetches, checks and publishes the software adapter; one process at a time (see exclusive.mjs).
+ * Throws, with nothing left behind, where that fails.
  * @param {import('./advice.mjs').OsRelease} release
  * @param {(line: string) => void} print
  * @returns {string} the adapter's description
@@ -189,16 +181,16 @@ function removeStale() {
 export function fetchLavapipe(release, print) {
   const own = ownSources(machineSources(), release.codename);
   if (!own.length) throw new Error(`no package mirror for ${release.codename || release.name} is named in /etc/apt`);
-  fs.mkdirSync(cacheFolder(), { recursive: true });
-  removeStale();
-  const staging = fs.mkdtempSync(join(cacheFolder(), 'staging-'));
+  const staging = join(cacheFolder(), `staging-${hostname()}`);
+  fs.rmSync(staging, { recursive: true, force: true }); // of a set-up that was killed
+  fs.mkdirSync(staging, { recursive: true });
   try {
     const apt = new Apt(staging, run('dpkg', ['--print-architecture']).trim());
     const name = (/** @type {import('./apt-sources.mjs').Source[]} */ sources) =>
       sources.map(({ uris, suites }) => `${uris.join(' ')} (${suites.join(', ')})`).join(', ');
     print(`fetching package lists from ${name(own)}`);
     apt.update(own);
-    const backports = backportsOf(own, release.codename);
+    const backports = backportsOf(own);
     let preferred = '';
     if (Number.parseInt(apt.driverVersion(), 10) < OLDEST_MESA && backports) {
       print(`Mesa ${apt.driverVersion()} is too old; fetching package lists from ${name([backports])}`);

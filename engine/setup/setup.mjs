@@ -1,29 +1,19 @@
 // Makes a fresh clone ready to run: the dependencies of the lock file, and an adapter that opens. Says nothing and takes a
 // fraction of a second where there is nothing to do. Plain JavaScript, because it runs before the dependencies are there.
 
-import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { chosenDriver, findAdapter } from './adapter.mjs';
-import { adviceFor, family, parseOsRelease } from './advice.mjs';
+import { cacheFolder, chosenDriver, findAdapter, osRelease } from './adapter.mjs';
+import { adviceFor, family } from './advice.mjs';
 import { dependenciesInstalled, installDependencies } from './dependencies.mjs';
+import { exclusively } from './exclusive.mjs';
 import { fetchLavapipe } from './lavapipe.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 /** @param {string} line */
 const print = (line) => console.error(`set-up: ${line}`);
-
-/** @returns {import('./advice.mjs').OsRelease | null} */
-function osRelease() {
-  if (process.platform !== 'linux') return null;
-  for (const path of ['/etc/os-release', '/usr/lib/os-release']) {
-    try {
-      return parseOsRelease(readFileSync(path, 'utf8'));
-    } catch {}
-  }
-  return null;
-}
 
 function prepareAdapter() {
   const found = findAdapter();
@@ -39,21 +29,38 @@ function prepareAdapter() {
     throw new Error(`no WebGPU adapter opens here: ${found.reason}. ${advice}`);
   print(`no WebGPU adapter opens here: ${found.reason}`);
   try {
-    const description = fetchLavapipe(release, print);
-    print(`software adapter ready: ${description}`);
+    print(`software adapter ready: ${fetchLavapipe(release, print)}`);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new Error(`no software adapter could be fetched: ${why}. ${advice}`);
   }
 }
 
+function installIfNeeded() {
+  if (dependenciesInstalled(root)) return;
+  print('installing the dependencies of package-lock.json');
+  installDependencies(root);
+}
+
+/** @returns {boolean} whether there is nothing to do */
+const ready = () => dependenciesInstalled(root) && findAdapter().adapter !== 'none';
+
+// With a handler, Ctrl-C ends the program that the set-up waits for, and the set-up then tidies up and says so.
+process.on('SIGINT', () => {});
 try {
-  if (!dependenciesInstalled(root)) {
-    print('installing the dependencies of package-lock.json');
-    installDependencies(root);
-  }
-  prepareAdapter();
+  if (!ready())
+    exclusively(
+      join(cacheFolder(), `setup-${hostname()}.lock`),
+      () => print('waiting for another set-up to end'),
+      () => {
+        installIfNeeded();
+        prepareAdapter();
+        findAdapter(); // remembers the answer for the launcher
+      },
+    );
 } catch (error) {
-  print(error instanceof Error ? error.message : String(error));
+  const { code, message } = /** @type {NodeJS.ErrnoException} */ (error);
+  const unwritable = ['EACCES', 'EPERM', 'EROFS', 'ENOSPC'].includes(code ?? '');
+  print(unwritable ? `${message}: make room there, or set XDG_CACHE_HOME to a folder that you can write` : message);
   process.exitCode = 1;
 }
