@@ -1,12 +1,22 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import { IntegerBpe } from './bpe.ts';
 
-/** The part of a tokenizer.json that a byte-level BPE uses; the library that reads it wants every key. */
+interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  readonly single_word: boolean;
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
+  readonly normalized: boolean;
+  readonly special: boolean;
+}
+
+/** The part of a tokenizer.json that a byte-level BPE uses; the libraries that read it want every key. */
 export interface ByteLevelTokenizerJson {
   readonly version: string;
   readonly truncation: null;
   readonly padding: null;
-  readonly added_tokens: readonly { id: number; content: string; special: boolean; normalized: boolean }[];
+  readonly added_tokens: readonly AddedToken[];
   readonly normalizer: null;
   readonly pre_tokenizer: object;
   readonly post_processor: null;
@@ -40,7 +50,15 @@ export function byteLevelTokenizerJson(merges: readonly string[]): ByteLevelToke
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: SPECIAL_TOKENS.map((content, id) => ({ id, content, special: true, normalized: false })),
+    added_tokens: SPECIAL_TOKENS.map((content, id) => ({
+      id,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    })),
     normalizer: null,
     pre_tokenizer: {
       type: 'Sequence',
