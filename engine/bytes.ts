@@ -35,6 +35,12 @@ export async function openPath(path: string): Promise<ByteSource> {
   return openFile(path);
 }
 
+/** A folder on disk, by its path (node only, as `openPath`). */
+export async function openFolder(path: string): Promise<Folder> {
+  const { diskFolder } = await import('./files.ts');
+  return diskFolder(path);
+}
+
 /**
  * The bytes start ... end - 1 of a source.
  *

@@ -1,0 +1,135 @@
+import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
+import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
+import { InputError } from '../../engine/errors.ts';
+import type { Image } from './dataset.ts';
+
+// The same decoders in node and in browsers, so that both see the same pixels.
+
+const decoders: Record<string, (bytes: Uint8Array<ArrayBuffer>) => Promise<Image>> = {
+  'image/jpeg': decodeJpeg,
+  'image/png': decodePng,
+};
+
+/** The image file types that `decodeImage` reads. */
+export const imageTypes: readonly string[] = Object.keys(decoders);
+
+/**
+ * Decodes a JPEG or PNG file to 8-bit RGB: grey is repeated, 16 bits are cut to 8, alpha is dropped.
+ *
+ * @param what names the image in errors
+ * @throws InputError where the type is not known or the file is damaged or cut off
+ */
+export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, what: string): Promise<Image> {
+  const decode = Object.hasOwn(decoders, type) ? decoders[type] : undefined;
+  if (!decode) throw new InputError(`${what}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
+  try {
+    return await decode(bytes);
+  } catch (error) {
+    const words = error instanceof Error ? error.message.replace(/\s+/g, ' ') : String(error);
+    throw new InputError(`${what}: damaged or cut-off ${type} (${words})`);
+  }
+}
+
+interface DecoderOptions {
+  printErr: (line: string) => void;
+}
+
+/** What the JPEG decoder said of the image it is at. */
+let complaints: string[] = [];
+let jpegDecoder: Promise<void> | undefined;
+/** The images one after the other, so that each complaint is known to be of its image. */
+let jpegQueue: Promise<unknown> = Promise.resolve();
+
+async function startJpegDecoder(): Promise<void> {
+  const options: DecoderOptions = { printErr: (line) => complaints.push(line) };
+  // The package's types leave out the WebAssembly module, which node must be given: it cannot fetch files.
+  const start = init as unknown as (...args: [WebAssembly.Module, DecoderOptions] | [DecoderOptions]) => Promise<void>;
+  if (typeof process === 'undefined' || !process.versions?.node) return start(options);
+  const [{ readFile }, { createRequire }] = await Promise.all([import('node:fs/promises'), import('node:module')]);
+  const path = createRequire(import.meta.url).resolve('@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm');
+  return start(await WebAssembly.compile(await readFile(path)), options);
+}
+
+function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
+  const image = jpegQueue.then(async () => {
+    jpegDecoder ??= startJpegDecoder();
+    await jpegDecoder;
+    complaints = [];
+    const decoded = await decodeJpegFile(exactBuffer(bytes)).catch((error) => {
+      throw complaints.length > 0 ? new Error(complaints.join('; ')) : error;
+    });
+    // The decoder fills what is missing with grey and only warns; bytes between two markers harm nothing.
+    const serious = complaints.filter((line) => !line.includes('extraneous bytes before marker'));
+    if (serious.length > 0) throw new Error(serious.join('; '));
+    return { width: decoded.width, height: decoded.height, pixels: toRgb(decoded.data, 4) };
+  });
+  jpegQueue = image.catch(() => {});
+  return image;
+}
+
+async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
+  const decoded = decodePngFile(bytes);
+  const { width, height, depth, palette } = decoded;
+  if (palette) return { width, height, pixels: toRgb(convertIndexedToRgb(decoded), palette[0].length) };
+  const eight = depth === 16 ? Uint8Array.from(decoded.data, (value) => value >>> 8) : decoded.data;
+  return { width, height, pixels: toRgb(eight, decoded.channels) };
+}
+
+/** Pixels of 1 (grey), 2 (grey, alpha), 3 or 4 (colour, alpha) channels as RGB. */
+function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
+  const count = data.length / channels;
+  const pixels = new Uint8Array(count * 3);
+  const [green, blue] = channels < 3 ? [0, 0] : [1, 2];
+  for (let i = 0; i < count; i++) {
+    pixels[3 * i] = data[channels * i];
+    pixels[3 * i + 1] = data[channels * i + green];
+    pixels[3 * i + 2] = data[channels * i + blue];
+  }
+  return pixels;
+}
+
+function exactBuffer(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
+  return bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
+}
+
+/** Decoded images by key, the least lately used dropped when they take more than `limit` bytes. */
+export class ImageCache {
+  readonly #images = new Map<string, Promise<Image>>();
+  readonly #sizes = new Map<string, number>();
+  #bytes = 0;
+
+  constructor(readonly limit: number) {}
+
+  /** Bytes of pixels held now. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The image of `key`, made by `make` where it is not held; a failure is not held. */
+  get(key: string, make: () => Promise<Image>): Promise<Image> {
+    const held = this.#images.get(key);
+    const image = held ?? make();
+    this.#images.delete(key);
+    this.#images.set(key, image);
+    if (!held) {
+      image.then(
+        ({ pixels }) => this.#hold(key, pixels.length),
+        () => this.#images.delete(key),
+      );
+    }
+    return image;
+  }
+
+  #hold(key: string, size: number): void {
+    this.#sizes.set(key, size);
+    this.#bytes += size;
+    for (const oldest of this.#images.keys()) {
+      if (this.#bytes <= this.limit) break;
+      const freed = this.#sizes.get(oldest);
+      if (freed === undefined) continue; // still being decoded
+      this.#images.delete(oldest);
+      this.#sizes.delete(oldest);
+      this.#bytes -= freed;
+    }
+  }
+}

@@ -1,0 +1,269 @@
+import { type ByteSource, type Folder, openFolder, readJson, readRange } from '../../engine/bytes.ts';
+import { InputError, quote } from '../../engine/errors.ts';
+import { readSafetensors, type SafetensorsFile } from '../../engine/safetensors.ts';
+import type { Dataset, Episode, Image } from './dataset.ts';
+import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
+
+/**
+ * Reader of data folders with one index of several data sets:
+ * - `index.json`: `{ format: 1, datasets: { NAME: { control_hz, actions, images?, episodes: [{ id, steps, language?,
+ *   language_alternatives? }] } } }`, where `actions` is a safetensors file and `images` a path without its ending;
+ * - the actions file: float tensors `EPISODE/action` [steps, actionDimension] and `EPISODE/state` [steps,
+ *   stateDimension]. Where actions were derived from the next state there is one action less than there are states;
+ * - `IMAGES.pack`, image files one after the other, and `IMAGES.json`: `{ mime, columns: [episode, step, camera, offset,
+ *   length], items }`.
+ */
+
+/** Decoded images kept in memory, in bytes. */
+const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+
+type Json = Record<string, unknown>;
+
+/** Where one image lies in the pack. */
+interface ImagePlace {
+  readonly step: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** camera -> images in the order of their steps, for one episode. */
+type EpisodeImages = ReadonlyMap<string, readonly ImagePlace[]>;
+
+interface ImagePack {
+  readonly cameras: readonly string[];
+  readonly episodes: ReadonlyMap<string, EpisodeImages>;
+  load(episode: string, camera: string, place: ImagePlace): Promise<Image>;
+}
+
+/**
+ * Opens one data set of a folder: the numbers are read and checked now, an image when it is asked for.
+ *
+ * @param folder a path (node), or any folder
+ * @throws InputError where the folder has no index or no such data set (the message lists those that exist), a file is
+ *   missing, cut off or damaged, or a number is not finite (file, episode, tensor and step are named)
+ */
+export async function openIndexedDataset(folder: string | Folder, name: string): Promise<Dataset> {
+  const place = typeof folder === 'string' ? await openFolder(folder) : folder;
+  const indexFile = await place.open('index.json').catch((error) => {
+    throw error instanceof InputError ? new InputError(`${error.message}; a data folder has this file`) : error;
+  });
+  const index = await readJsonObject(indexFile);
+  const datasets = asObject(index.datasets, indexFile.name, '"datasets"');
+  if (index.format !== 1)
+    throw new InputError(`${indexFile.name}: format ${quote(index.format)}, format 1 was expected`);
+  if (!Object.hasOwn(datasets, name)) {
+    throw new InputError(`${indexFile.name}: no data set "${name}"; there are ${Object.keys(datasets).join(', ')}`);
+  }
+  const where = `data set "${name}"`;
+  const entry = asObject(datasets[name], indexFile.name, where);
+  const rate = entry.control_hz;
+  if (typeof rate !== 'number' || !(rate > 0)) throw missing(indexFile.name, `${where}: "control_hz" above 0`);
+  if (!Array.isArray(entry.episodes) || entry.episodes.length === 0) {
+    throw missing(indexFile.name, `${where}: a list of "episodes"`);
+  }
+  const listed = entry.episodes.map((item, i) => readListing(item, indexFile.name, `${where}, episode number ${i}`));
+  const ids = new Set(listed.map(({ id }) => id));
+  if (ids.size !== listed.length) throw new InputError(`${indexFile.name}: ${where} lists an episode twice`);
+
+  const pack =
+    entry.images === undefined
+      ? null
+      : await openPack(place, asText(entry.images, indexFile.name, `${where}: "images"`), ids);
+  const file = await readSafetensors(await place.open(asText(entry.actions, indexFile.name, `${where}: "actions"`)));
+  try {
+    const reader = new EpisodeReader(file, pack);
+    const episodes: Episode[] = [];
+    for (const listing of listed) episodes.push(await reader.read(listing));
+    const { actionDimension, stateDimension } = reader;
+    return { name, rate, actionDimension, stateDimension, cameras: pack?.cameras ?? [], episodes };
+  } finally {
+    await file.close();
+  }
+}
+
+interface Listing {
+  readonly id: string;
+  readonly steps: number;
+  readonly instructions: readonly string[];
+}
+
+function readListing(item: unknown, file: string, where: string): Listing {
+  const { id, steps, language, language_alternatives: others } = asObject(item, file, where);
+  if (typeof steps !== 'number' || !Number.isInteger(steps) || steps < 1)
+    throw missing(file, `${where}: "steps" above 0`);
+  const wordings = new Set<string>();
+  if (language != null) wordings.add(asText(language, file, `${where}: "language"`).trim());
+  if (others != null) {
+    // Several wordings in one text, each a sentence.
+    const text = asText(others, file, `${where}: "language_alternatives"`);
+    for (const sentence of text.split(/\.(?:\s+|$)/)) wordings.add(sentence.trim());
+  }
+  wordings.delete('');
+  return { id: asText(id, file, `${where}: "id"`), steps, instructions: [...wordings] };
+}
+
+class EpisodeReader {
+  actionDimension = 0;
+  stateDimension = 0;
+
+  constructor(
+    private readonly file: SafetensorsFile,
+    private readonly pack: ImagePack | null,
+  ) {}
+
+  async read({ id, steps, instructions }: Listing): Promise<Episode> {
+    const actions = await this.#table(id, 'action');
+    const states = this.file.has(`${id}/state`) ? await this.#table(id, 'state') : null;
+    const length = actions.rows;
+    if (length !== steps && states?.rows !== steps) {
+      throw this.#error(id, `has ${length} actions, the index says ${steps} steps`);
+    }
+    if (states && states.rows < length) throw this.#error(id, `has ${length} actions but only ${states.rows} states`);
+    this.actionDimension = this.#sameDimension(id, 'action', actions.dimension, this.actionDimension);
+    if (states) this.stateDimension = this.#sameDimension(id, 'state', states.dimension, this.stateDimension);
+    const { pack } = this;
+    const images: EpisodeImages = pack?.episodes.get(id) ?? new Map();
+    return {
+      id,
+      length,
+      actions: actions.values,
+      states: states?.values.subarray(0, length * states.dimension) ?? null,
+      instructions,
+      cameras: pack?.cameras.filter((camera) => images.has(camera)) ?? [],
+      async image(camera, step) {
+        const newest = newestAt(images.get(camera) ?? [], step);
+        return newest && pack ? pack.load(id, camera, newest) : null;
+      },
+    };
+  }
+
+  async #table(id: string, field: string): Promise<{ values: Float32Array; rows: number; dimension: number }> {
+    const name = `${id}/${field}`;
+    const { shape } = this.file.entry(name);
+    if (shape.length !== 2 || shape[0] === 0 || shape[1] === 0) {
+      throw new InputError(
+        `${this.file.name}: tensor ${quote(name)} has shape ${quote(shape)}, [steps, dimension] was expected`,
+      );
+    }
+    const [rows, dimension] = shape;
+    const values = await this.file.readFloat32(name);
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0) {
+      const place = `tensor "${field}", step ${Math.floor(bad / dimension)}, dimension ${bad % dimension}`;
+      throw this.#error(id, `${place} is ${values[bad]}: repair or leave out the episode`);
+    }
+    return { values, rows, dimension };
+  }
+
+  #sameDimension(id: string, field: string, dimension: number, before: number): number {
+    if (before !== 0 && dimension !== before) {
+      throw this.#error(
+        id,
+        `has ${field} dimension ${dimension}, the episodes before it ${before}: a data set has one`,
+      );
+    }
+    return dimension;
+  }
+
+  #error(id: string, complaint: string): InputError {
+    return new InputError(`${this.file.name}: episode ${quote(id)}: ${complaint}`);
+  }
+}
+
+function newestAt(places: readonly ImagePlace[], step: number): ImagePlace | null {
+  let [low, high] = [0, places.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (places[middle].step <= step) low = middle + 1;
+    else high = middle;
+  }
+  return low > 0 ? places[low - 1] : null;
+}
+
+async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>): Promise<ImagePack> {
+  const listFile = await folder.open(`${path}.json`);
+  const list = await readJsonObject(listFile);
+  const type = asText(list.mime, listFile.name, '"mime"');
+  if (!imageTypes.includes(type)) {
+    throw new InputError(`${listFile.name}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
+  }
+  const columns = ['episode', 'step', 'camera', 'offset', 'length'];
+  const places = columns.map((column) => (Array.isArray(list.columns) ? list.columns.indexOf(column) : -1));
+  if (places.includes(-1)) throw missing(listFile.name, `"columns" with ${columns.join(', ')}`);
+  if (!Array.isArray(list.items)) throw missing(listFile.name, 'a list of "items"');
+
+  const packPath = `${path}.pack`;
+  const pack = await folder.open(packPath);
+  await pack.close();
+  const cameras = new Set<string>();
+  const episodes = new Map<string, Map<string, ImagePlace[]>>();
+  for (const [number, item] of list.items.entries()) {
+    const [episode, step, camera, offset, length] = Array.isArray(item) ? places.map((place) => item[place]) : [];
+    const sizes = [step, offset, length];
+    if (
+      typeof camera !== 'string' ||
+      !ids.has(episode) ||
+      !sizes.every((size) => Number.isSafeInteger(size) && size >= 0)
+    ) {
+      throw new InputError(
+        `${listFile.name}: item ${number} is not an image of an episode of the index: ${quote(item)}`,
+      );
+    }
+    if (offset + length > pack.size) {
+      throw new InputError(
+        `${pack.name}: cut off: the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)} ends at byte ${offset + length}, the file at ${pack.size}`,
+      );
+    }
+    cameras.add(camera);
+    const ofEpisode = getOrMake(episodes, episode, () => new Map<string, ImagePlace[]>());
+    getOrMake(ofEpisode, camera, () => [] as ImagePlace[]).push({ step, offset, length });
+  }
+  for (const ofEpisode of episodes.values())
+    for (const images of ofEpisode.values()) images.sort((a, b) => a.step - b.step);
+
+  const cache = new ImageCache(IMAGE_CACHE_BYTES);
+  const load = (episode: string, camera: string, { step, offset, length }: ImagePlace) =>
+    cache.get(String(offset), async () => {
+      const what = `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
+      // Opened for each image, so that a data set holds no file open and needs no closing.
+      const source = await folder.open(packPath);
+      try {
+        const bytes = await readRange(source, offset, offset + length, what);
+        return await decodeImage(bytes, type, `${source.name}: ${what}`);
+      } finally {
+        await source.close();
+      }
+    });
+  return { cameras: [...cameras], episodes, load };
+}
+
+function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  const held = map.get(key);
+  if (held !== undefined) return held;
+  const made = make();
+  map.set(key, made);
+  return made;
+}
+
+async function readJsonObject(file: ByteSource): Promise<Json> {
+  try {
+    return asObject(await readJson(file), file.name, 'the file');
+  } finally {
+    await file.close();
+  }
+}
+
+function asObject(value: unknown, file: string, what: string): Json {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw missing(file, `${what} as a JSON object`);
+  return value as Json;
+}
+
+function asText(value: unknown, file: string, what: string): string {
+  if (typeof value !== 'string' || value === '') throw missing(file, `${what} as text`);
+  return value;
+}
+
+function missing(file: string, what: string): InputError {
+  return new InputError(`${file}: it should have ${what}`);
+}

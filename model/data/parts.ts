@@ -1,0 +1,18 @@
+import type { Episode } from './dataset.ts';
+
+/** The control steps from ... to - 1 of an episode. */
+export interface EpisodePart {
+  readonly episode: Episode;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Each episode as one whole part. */
+export function wholeEpisodes(episodes: readonly Episode[]): EpisodePart[] {
+  return episodes.map((episode) => ({ episode, from: 0, to: episode.length }));
+}
+
+/** Control steps in all. */
+export function countSteps(parts: readonly EpisodePart[]): number {
+  return parts.reduce((sum, { from, to }) => sum + to - from, 0);
+}

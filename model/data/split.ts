@@ -1,0 +1,50 @@
+import { InputError } from '../../engine/errors.ts';
+import { randomStream, streams } from '../../engine/random.ts';
+import type { Dataset } from './dataset.ts';
+import { type EpisodePart, wholeEpisodes } from './parts.ts';
+
+/** What is trained on and what is kept apart to measure with. No control step is in both. */
+export interface Split {
+  readonly train: readonly EpisodePart[];
+  readonly heldOut: readonly EpisodePart[];
+  /** One line that says what is held out. */
+  readonly description: string;
+}
+
+/**
+ * Holds out whole episodes, drawn by the seed: `fraction` of them, rounded, at least one and never all. Of a set of one
+ * episode the last fifth of its steps is held out.
+ *
+ * @throws InputError where the set is too small to divide, or the fraction is not between 0 and 1
+ */
+export function splitDataset(dataset: Dataset, { seed = 0, fraction = 0.1 } = {}): Split {
+  if (!(fraction > 0 && fraction < 1)) {
+    throw new InputError(`held-out fraction ${fraction}: it must lie between 0 and 1, both excluded`);
+  }
+  const { episodes, name } = dataset;
+  if (episodes.length === 0) throw new InputError(`data set "${name}" has no episodes`);
+  if (episodes.length === 1) return splitEpisode(dataset);
+  const count = Math.min(episodes.length - 1, Math.max(1, Math.round(episodes.length * fraction)));
+  const order = randomStream(seed, 0, streams.split).permutation(episodes.length);
+  const chosen = new Set(order.subarray(0, count));
+  const parts = wholeEpisodes(episodes);
+  const heldOut = parts.filter((_, i) => chosen.has(i));
+  const ids = heldOut.map(({ episode }) => episode.id);
+  const listed = ids.length > 5 ? `${ids.slice(0, 5).join(', ')} ...` : ids.join(', ');
+  return {
+    train: parts.filter((_, i) => !chosen.has(i)),
+    heldOut,
+    description: `${count} of ${episodes.length} episodes held out (seed ${seed}): ${listed}`,
+  };
+}
+
+function splitEpisode({ name, episodes: [episode] }: Dataset): Split {
+  const held = Math.max(1, Math.round(episode.length / 5));
+  const border = episode.length - held;
+  if (border < 1) throw new InputError(`data set "${name}" has one episode of one step: nothing can be held out`);
+  return {
+    train: [{ episode, from: 0, to: border }],
+    heldOut: [{ episode, from: border, to: episode.length }],
+    description: `one episode only: its last ${held} of ${episode.length} steps held out`,
+  };
+}

@@ -1,0 +1,195 @@
+import { InputError } from '../../engine/errors.ts';
+import type { EpisodePart } from './parts.ts';
+
+/** What is known of each column of a table of numbers. */
+export interface ColumnStatistics {
+  /** Rows counted. */
+  readonly count: number;
+  readonly mean: readonly number[];
+  /** Of the whole population, divided by `count`. */
+  readonly std: readonly number[];
+  readonly min: readonly number[];
+  readonly max: readonly number[];
+  /** 1 % and 99 % quantiles. */
+  readonly q01: readonly number[];
+  readonly q99: readonly number[];
+}
+
+/** Statistics of a data set and how to normalise by them: plain JSON, kept beside the weights. */
+export interface DatasetStatistics {
+  /** Smallest range to divide by, as a part of the widest range of the same table. */
+  readonly rangeFloor: number;
+  /** Normalised values are clipped to [-bound, bound]. */
+  readonly bound: number;
+  readonly actions: ColumnStatistics;
+  /** null where an episode has no state. */
+  readonly states: ColumnStatistics | null;
+}
+
+/** The default floor: a dimension that moves less than 1 % of the widest one is taken to stand still. */
+export const RANGE_FLOOR = 0.01;
+/** The default bound: five times the usual range reaches no real motion and keeps a broken sensor harmless. */
+export const NORMALISED_BOUND = 5;
+
+/** Exact statistics of the actions and states of some parts of episodes, from their numbers alone. */
+export function datasetStatistics(parts: readonly EpisodePart[]): DatasetStatistics {
+  const tables = (table: (part: EpisodePart) => Float32Array) =>
+    parts.map((part) => {
+      const values = table(part);
+      const dimension = values.length / part.episode.length;
+      return { rows: values.subarray(part.from * dimension, part.to * dimension), dimension };
+    });
+  const summarise = (list: { rows: Float32Array; dimension: number }[]) =>
+    columnStatistics(
+      list.map(({ rows }) => rows),
+      list[0].dimension,
+    );
+  if (parts.length === 0) throw new RangeError('statistics need at least one part of an episode');
+  return {
+    rangeFloor: RANGE_FLOOR,
+    bound: NORMALISED_BOUND,
+    actions: summarise(tables(({ episode }) => episode.actions)),
+    states: parts.every(({ episode }) => episode.states) ? summarise(tables(({ episode }) => episode.states!)) : null,
+  };
+}
+
+/** Statistics of the columns of tables [rows, dimension], one below the other; quantiles are exact. */
+export function columnStatistics(tables: readonly Float32Array[], dimension: number): ColumnStatistics {
+  const count = tables.reduce((rows, table) => rows + table.length / dimension, 0);
+  const columns = Array.from({ length: dimension }, (_, d) => {
+    const column = new Float64Array(count);
+    let row = 0;
+    for (const table of tables) for (let i = d; i < table.length; i += dimension) column[row++] = table[i];
+    column.sort();
+    const mean = column.reduce((sum, value) => sum + value, 0) / count;
+    const variance = column.reduce((sum, value) => sum + (value - mean) ** 2, 0) / count;
+    return {
+      mean,
+      std: Math.sqrt(variance),
+      min: column[0],
+      max: column[count - 1],
+      q01: quantile(column, 0.01),
+      q99: quantile(column, 0.99),
+    };
+  });
+  const list = (key: keyof (typeof columns)[number]) => columns.map((column) => column[key]);
+  return {
+    count,
+    mean: list('mean'),
+    std: list('std'),
+    min: list('min'),
+    max: list('max'),
+    q01: list('q01'),
+    q99: list('q99'),
+  };
+}
+
+/** The quantile of sorted values with linear interpolation between neighbours, as numpy's default. */
+export function quantile(sorted: ArrayLike<number>, part: number): number {
+  const place = (sorted.length - 1) * part;
+  const below = Math.floor(place);
+  const [a, b] = [sorted[below], sorted[Math.min(below + 1, sorted.length - 1)]];
+  const rest = place - below;
+  return rest < 0.5 ? a + (b - a) * rest : b - (b - a) * (1 - rest);
+}
+
+/**
+ * Maps raw values to about [-1, 1] and back: 2 (x - low) / (high - low) - 1, clipped to [-bound, bound].
+ *
+ * low and high are q01 and q99. Where they lie closer than the floor (rangeFloor times the widest q99 - q01 of the
+ * table), the minimum and maximum are taken instead, so that a gripper that closes in few steps keeps its range; where
+ * these lie closer than the floor too, the range is widened around its middle to the floor, so that a dimension that
+ * stands still becomes nearly 0 and its noise stays small.
+ */
+export class Normaliser {
+  readonly dimension: number;
+  readonly low: readonly number[];
+  readonly high: readonly number[];
+  /** Dimensions whose range was widened to the floor. */
+  readonly widened: readonly number[];
+  readonly bound: number;
+
+  constructor(columns: ColumnStatistics, { rangeFloor = RANGE_FLOOR, bound = NORMALISED_BOUND } = {}) {
+    const { q01, q99, min, max } = columns;
+    this.dimension = q01.length;
+    this.bound = bound;
+    const low = [...q01];
+    const high = [...q99];
+    const widened: number[] = [];
+    const widest =
+      Math.max(...q01.map((value, d) => q99[d] - value)) || Math.max(...min.map((value, d) => max[d] - value));
+    const floor = widest > 0 ? rangeFloor * widest : 1; // every dimension constant: any range will do
+    for (let d = 0; d < this.dimension; d++) {
+      if (high[d] - low[d] >= floor) continue;
+      [low[d], high[d]] = [min[d], max[d]];
+      if (high[d] - low[d] >= floor) continue;
+      const middle = (low[d] + high[d]) / 2;
+      [low[d], high[d]] = [middle - floor / 2, middle + floor / 2];
+      widened.push(d);
+    }
+    this.low = low;
+    this.high = high;
+    this.widened = widened;
+  }
+
+  /** Rows of raw values to normalised ones, [..., dimension]. */
+  normalise(values: Float32Array): Float32Array {
+    this.#check(values);
+    const { low, high, bound, dimension } = this;
+    return values.map((value, i) => {
+      const d = i % dimension;
+      const normal = (2 * (value - low[d])) / (high[d] - low[d]) - 1;
+      return Math.min(bound, Math.max(-bound, normal));
+    });
+  }
+
+  /** Rows of normalised values to raw ones, [..., dimension]. Nothing is clipped. */
+  denormalise(values: Float32Array): Float32Array {
+    this.#check(values);
+    const { low, high, dimension } = this;
+    return values.map((value, i) => {
+      const d = i % dimension;
+      return low[d] + ((value + 1) / 2) * (high[d] - low[d]);
+    });
+  }
+
+  #check(values: Float32Array): void {
+    if (values.length % this.dimension !== 0) {
+      throw new RangeError(`${values.length} values are not rows of ${this.dimension} dimensions`);
+    }
+  }
+}
+
+/** The normalisers of a data set's actions and states. */
+export function normalisers(statistics: DatasetStatistics): { actions: Normaliser; states: Normaliser | null } {
+  const { actions, states } = statistics;
+  return { actions: new Normaliser(actions, statistics), states: states && new Normaliser(states, statistics) };
+}
+
+/**
+ * Statistics read back from JSON.
+ *
+ * @param source the file, for errors
+ * @throws InputError where a list is missing, of another length than the rest, or holds something else than numbers
+ */
+export function statisticsFromJson(json: unknown, source: string): DatasetStatistics {
+  const value = json as Partial<DatasetStatistics> | null;
+  const fail = (what: string) => new InputError(`${source}: not normalisation statistics: ${what}`);
+  for (const key of ['rangeFloor', 'bound'] as const) {
+    const number = value?.[key];
+    if (typeof number !== 'number' || !(number > 0)) throw fail(`${key} is not a number above 0`);
+  }
+  for (const table of ['actions', 'states'] as const) {
+    const columns = value?.[table];
+    if (table === 'states' && columns === null) continue;
+    if (!Number.isInteger(columns?.count)) throw fail(`${table}.count is not a whole number`);
+    const length = columns?.mean?.length;
+    for (const key of ['mean', 'std', 'min', 'max', 'q01', 'q99'] as const) {
+      const list: unknown = columns?.[key];
+      if (!Array.isArray(list) || list.length !== length || !list.every((number) => Number.isFinite(number))) {
+        throw fail(`${table}.${key} is not a list of ${length ?? 'as many'} numbers`);
+      }
+    }
+  }
+  return value as DatasetStatistics;
+}

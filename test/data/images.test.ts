@@ -1,0 +1,202 @@
+import fc from 'fast-check';
+import { encode as encodePng } from 'fast-png';
+import { describe, expect, test } from 'vitest';
+import { InputError } from '../../engine/errors.ts';
+import type { Image } from '../../model/data/dataset.ts';
+import { decodeImage, ImageCache } from '../../model/data/image-files.ts';
+import { normaliseImage, resizeWithPadding } from '../../model/data/images.ts';
+import { encodeJpeg, gradientImage } from './synthetic.ts';
+
+function pixel({ width, pixels }: Image, x: number, y: number): number[] {
+  return [...pixels.subarray((y * width + x) * 3, (y * width + x) * 3 + 3)];
+}
+
+/** The same mathematics as one sum over all input pixels, without separating the axes. */
+function oracle(image: Image, width: number, height: number): Float64Array {
+  const ratio = Math.max(image.width / width, image.height / height);
+  const [w, h] = [Math.trunc(image.width / ratio), Math.trunc(image.height / ratio)];
+  const triangle = (from: number, to: number, place: number, i: number) =>
+    Math.max(0, 1 - Math.abs((place + 0.5) * (from / to) - 0.5 - i) / Math.max(1, from / to));
+  const out = new Float64Array(width * height * 3);
+  for (let y = 0; y < h; y++) {
+    for (let x = 0; x < w; x++) {
+      const sum = [0, 0, 0];
+      let total = 0;
+      for (let j = 0; j < image.height; j++) {
+        for (let i = 0; i < image.width; i++) {
+          const weight = triangle(image.width, w, x, i) * triangle(image.height, h, y, j);
+          total += weight;
+          pixel(image, i, j).forEach((value, c) => {
+            sum[c] += weight * value;
+          });
+        }
+      }
+      const place = (y + Math.floor((height - h) / 2)) * width + x + Math.floor((width - w) / 2);
+      for (let c = 0; c < 3; c++) out[place * 3 + c] = sum[c] / total;
+    }
+  }
+  return out;
+}
+
+describe('resizeWithPadding', () => {
+  test('agrees with the direct sum, at any sizes', () => {
+    const size = fc.integer({ min: 1, max: 17 });
+    fc.assert(
+      fc.property(
+        size,
+        size,
+        fc.integer({ min: 6, max: 20 }),
+        fc.integer({ min: 6, max: 20 }),
+        fc.nat(),
+        (w, h, W, H, seed) => {
+          const ratio = Math.max(w / W, h / H);
+          fc.pre(w / ratio >= 1 && h / ratio >= 1);
+          const image = {
+            width: w,
+            height: h,
+            pixels: Uint8Array.from({ length: w * h * 3 }, (_, i) => (i * (seed % 97) * 31) % 256),
+          };
+          const resized = resizeWithPadding(image, W, H);
+          expect([resized.width, resized.height, resized.pixels.length]).toEqual([W, H, W * H * 3]);
+          const expected = oracle(image, W, H);
+          // Half a level of rounding, and what float64 sums in another order may differ by at a half.
+          resized.pixels.forEach((value, i) => {
+            if (Math.abs(value - expected[i]) > 0.5 + 1e-9)
+              throw new Error(`pixel value ${i}: ${value}, not ${expected[i]}`);
+          });
+        },
+      ),
+      { seed: 1, numRuns: 150 },
+    );
+  });
+
+  test('keeps the aspect ratio, centres, and puts the odd row at the bottom', () => {
+    const white = { width: 8, height: 3, pixels: new Uint8Array(8 * 3 * 3).fill(255) };
+    const resized = resizeWithPadding(white, 16, 11);
+    const rows = Array.from({ length: 11 }, (_, y) => pixel(resized, 7, y)[0]);
+    expect(rows).toEqual([0, 0, 255, 255, 255, 255, 255, 255, 0, 0, 0]);
+  });
+
+  test('puts the odd column at the right', () => {
+    const white = { width: 2, height: 4, pixels: new Uint8Array(24).fill(255) };
+    const resized = resizeWithPadding(white, 5, 4);
+    expect(Array.from({ length: 5 }, (_, x) => pixel(resized, x, 1)[0])).toEqual([0, 255, 255, 0, 0]);
+  });
+
+  test('halving averages over a triangle, doubling interpolates', () => {
+    const row = { width: 4, height: 1, pixels: Uint8Array.from([0, 0, 0, 80, 80, 80, 160, 160, 160, 240, 240, 240]) };
+    // Weights of the first output pixel: 1 - |0.5 - i| / 2 = 0.75, 0.75, 0.25 for i = 0, 1, 2.
+    expect(pixel(resizeWithPadding(row, 2, 1), 0, 0)[0]).toBe(Math.round((0.75 * 80 + 0.25 * 160) / 1.75));
+    const wide = resizeWithPadding(row, 8, 2);
+    expect(Array.from({ length: 8 }, (_, x) => pixel(wide, x, 0)[0])).toEqual([0, 20, 60, 100, 140, 180, 220, 240]);
+  });
+
+  test('an image of the right size is the same', () => {
+    const image = gradientImage(9, 7);
+    expect(resizeWithPadding(image, 9, 7)).toBe(image);
+  });
+});
+
+test('normaliseImage maps 0 and 255 to -1 and 1, into a place of a batch', () => {
+  const image = { width: 1, height: 1, pixels: Uint8Array.of(0, 51, 255) };
+  expect([...normaliseImage(image)]).toEqual([-1, (51 / 255) * 2 - 1, 1].map(Math.fround));
+  const batch = normaliseImage(image, new Float32Array(6), 3);
+  expect([...batch.subarray(0, 3)]).toEqual([0, 0, 0]);
+  expect(batch[5]).toBe(1);
+});
+
+describe('decodeImage', () => {
+  const image = gradientImage(20, 12);
+
+  test('PNG: colour, alpha, grey, grey with alpha and 16 bits', async () => {
+    const n = image.width * image.height;
+    const grey = Uint8Array.from({ length: n }, (_, i) => i % 256);
+    const interleave = (parts: ArrayLike<number>[], sizes: number[]) =>
+      Array.from({ length: n }, (_, i) =>
+        parts.flatMap((part, p) => Array.from({ length: sizes[p] }, (_, c) => part[i * sizes[p] + c])),
+      ).flat();
+    const greyRgb = Uint8Array.from(interleave([grey, grey, grey], [1, 1, 1]));
+    const alpha = new Uint8Array(n).fill(7);
+    const cases = [
+      { data: image.pixels, channels: 3, expected: image.pixels },
+      { data: Uint8Array.from(interleave([image.pixels, alpha], [3, 1])), channels: 4, expected: image.pixels },
+      { data: grey, channels: 1, expected: greyRgb },
+      { data: Uint8Array.from(interleave([grey, alpha], [1, 1])), channels: 2, expected: greyRgb },
+      {
+        data: Uint16Array.from(image.pixels, (value) => value * 256 + 99),
+        channels: 3,
+        depth: 16 as const,
+        expected: image.pixels,
+      },
+    ];
+    for (const { expected, ...data } of cases) {
+      const file = encodePng({ width: image.width, height: image.height, ...data });
+      const decoded = await decodeImage(new Uint8Array(file), 'image/png', 'x');
+      expect(decoded).toEqual({ width: 20, height: 12, pixels: expected });
+    }
+  });
+
+  test('JPEG: close to what was encoded', async () => {
+    const decoded = await decodeImage(await encodeJpeg(image), 'image/jpeg', 'x');
+    expect([decoded.width, decoded.height]).toEqual([20, 12]);
+    const errors = [...decoded.pixels].map((value, i) => Math.abs(value - image.pixels[i]));
+    expect(Math.max(...errors)).toBeLessThan(24);
+    expect(errors.reduce((sum, error) => sum + error, 0) / errors.length).toBeLessThan(4);
+  });
+
+  test('damaged files: one line, and the next image is decoded as before', async () => {
+    const jpeg = await encodeJpeg(gradientImage(64, 64));
+    const png = new Uint8Array(encodePng({ ...image, data: image.pixels, channels: 3 }));
+    const whole = await decodeImage(jpeg, 'image/jpeg', 'x');
+    for (const [bytes, type] of [
+      [jpeg.slice(0, jpeg.length >> 1), 'image/jpeg'],
+      [jpeg.slice(0, 30), 'image/jpeg'],
+      [new Uint8Array(0), 'image/jpeg'],
+      [png, 'image/jpeg'],
+      [png.slice(0, png.length >> 1), 'image/png'],
+      [png.slice(0, 20), 'image/png'],
+      [jpeg, 'image/png'],
+    ] as const) {
+      const failed = decodeImage(bytes, type, 'the image of step 3');
+      const next = decodeImage(jpeg, 'image/jpeg', 'x');
+      await expect(failed).rejects.toThrow(InputError);
+      await expect(failed).rejects.toThrow(/^the image of step 3: damaged or cut-off image\/(png|jpeg) \(.+\)$/);
+      expect(await next).toEqual(whole);
+    }
+    await expect(decodeImage(png, 'image/webp', 'x')).rejects.toThrow(
+      'x: image type "image/webp" is not one of image/jpeg, image/png',
+    );
+  });
+});
+
+describe('ImageCache', () => {
+  const make = (size: number) => async () => ({ width: size, height: 1, pixels: new Uint8Array(size) });
+
+  test('keeps what was used last within its bytes, and makes each held image once', async () => {
+    const cache = new ImageCache(100);
+    let made = 0;
+    const get = (key: string, size = 40) =>
+      cache.get(key, () => {
+        made++;
+        return make(size)();
+      });
+    await get('a');
+    await get('b');
+    await Promise.all([get('a'), get('a')]);
+    expect(made).toBe(2);
+    await get('c'); // drops b, the least lately used
+    expect(cache.bytes).toBe(80);
+    await get('a');
+    expect(made).toBe(3);
+    await get('b');
+    expect(made).toBe(4);
+    await get('large', 1000);
+    expect(cache.bytes).toBeLessThanOrEqual(100);
+  });
+
+  test('does not hold a failure', async () => {
+    const cache = new ImageCache(100);
+    await expect(cache.get('a', () => Promise.reject(new Error('damaged')))).rejects.toThrow('damaged');
+    expect((await cache.get('a', make(3))).width).toBe(3);
+  });
+});

@@ -1,0 +1,311 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { InputError } from '../../engine/errors.ts';
+import type { Dataset } from '../../model/data/dataset.ts';
+import {
+  chooseHorizon,
+  chunk,
+  datasetStatistics,
+  evaluationSamples,
+  normalisers,
+  openDataset,
+  openIndexedDataset,
+  splitDataset,
+} from '../../model/data/index.ts';
+import { actionsFile, encodeJpeg, type Files, folderOf, gradientImage, text } from './synthetic.ts';
+
+const rows = (count: number, dimension: number, first = 0) =>
+  Array.from({ length: count }, (_, step) => Array.from({ length: dimension }, (_, d) => first + step + d / 10));
+
+const tables = {
+  'ep0/action': rows(3, 2),
+  'ep0/state': rows(4, 3),
+  'ep1/action': rows(5, 2, 100),
+  'ep1/state': rows(5, 3, 100),
+  'ep2/action': rows(2, 2),
+};
+
+const index = () => ({
+  format: 1,
+  datasets: {
+    made: {
+      control_hz: 5,
+      actions: 'actions/made.safetensors',
+      images: 'images/made' as unknown,
+      episodes: [
+        { id: 'ep0', steps: 4, language: ' push it ', language_alternatives: 'push it. Move it to the left. push it.' },
+        { id: 'ep1', steps: 5, language: null, language_alternatives: null },
+        { id: 'ep2', steps: 2, language: 'turn the 2.5 mm screw' },
+      ] as Record<string, unknown>[],
+    } as Record<string, unknown>,
+    other: {} as Record<string, unknown>,
+  },
+});
+
+let jpegs: Uint8Array[];
+let actions: Uint8Array;
+beforeAll(async () => {
+  jpegs = await Promise.all([8, 16, 24].map((width) => encodeJpeg(gradientImage(width, 8))));
+  actions = await actionsFile(tables);
+});
+
+/** A good folder: ep0 has front images at steps 0 and 2 (listed backwards), ep1 a wrist image at step 1, ep2 none. */
+function files(): Files {
+  const pack = new Uint8Array(jpegs.reduce((size, jpeg) => size + jpeg.length, 0));
+  const offsets = jpegs.map((jpeg, i) => {
+    const offset = jpegs.slice(0, i).reduce((size, { length }) => size + length, 0);
+    pack.set(jpeg, offset);
+    return offset;
+  });
+  const item = (episode: string, step: number, camera: string, i: number) => [
+    episode,
+    step,
+    camera,
+    offsets[i],
+    jpegs[i].length,
+  ];
+  const items = [item('ep0', 2, 'front', 1), item('ep0', 0, 'front', 0), item('ep1', 1, 'wrist', 2)];
+  return new Map([
+    ['index.json', text(index())],
+    ['actions/made.safetensors', actions],
+    [
+      'images/made.json',
+      text({ mime: 'image/jpeg', columns: ['episode', 'step', 'camera', 'offset', 'length'], items }),
+    ],
+    ['images/made.pack', pack],
+  ]);
+}
+
+describe('openIndexedDataset', () => {
+  test('episodes, numbers and wordings', async () => {
+    const dataset = await openDataset(folderOf(files()), 'made');
+    expect([dataset.name, dataset.rate, dataset.actionDimension, dataset.stateDimension]).toEqual(['made', 5, 2, 3]);
+    expect(dataset.cameras).toEqual(['front', 'wrist']);
+    const [first, second, third] = dataset.episodes;
+    expect([first.id, first.length, second.length, third.length]).toEqual(['ep0', 3, 5, 2]);
+    expect(first.actions).toEqual(Float32Array.from(tables['ep0/action'].flat()));
+    expect(first.states).toEqual(Float32Array.from(tables['ep0/state'].slice(0, 3).flat())); // one state more than actions
+    expect(third.states).toBeNull();
+    expect(first.instructions).toEqual(['push it', 'Move it to the left']);
+    expect(second.instructions).toEqual([]);
+    expect(third.instructions).toEqual(['turn the 2.5 mm screw']);
+    expect(dataset.episodes.map(({ cameras }) => cameras)).toEqual([['front'], ['wrist'], []]);
+  });
+
+  test('the newest image at or before a step', async () => {
+    const { episodes } = await openDataset(folderOf(files()), 'made');
+    const widths = async (episode: number, camera: string) =>
+      Promise.all([0, 1, 2, 3].map(async (step) => (await episodes[episode].image(camera, step))?.width ?? null));
+    expect(await widths(0, 'front')).toEqual([8, 8, 16, 16]);
+    expect(await widths(1, 'wrist')).toEqual([null, 24, 24, 24]);
+    expect(await widths(1, 'front')).toEqual([null, null, null, null]);
+    expect(await widths(2, 'front')).toEqual([null, null, null, null]);
+  });
+
+  test('a set without images', async () => {
+    const value = index();
+    delete value.datasets.made.images;
+    const dataset = await openIndexedDataset(folderOf(files().set('index.json', text(value))), 'made');
+    expect([dataset.cameras, dataset.episodes[0].cameras, await dataset.episodes[0].image('front', 0)]).toEqual([
+      [],
+      [],
+      null,
+    ]);
+  });
+
+  const changed = (change: (made: Record<string, unknown>) => void) => (all: Files) => {
+    const value = index();
+    change(value.datasets.made);
+    all.set('index.json', text(value));
+  };
+  const episode = (number: number, part: Record<string, unknown>) =>
+    changed((made) => Object.assign((made.episodes as Record<string, unknown>[])[number], part));
+  const withTables = (part: Record<string, number[][] | undefined>) => async (all: Files) => {
+    const kept = Object.entries({ ...tables, ...part }).filter(([, rows]) => rows);
+    all.set('actions/made.safetensors', await actionsFile(Object.fromEntries(kept) as Record<string, number[][]>));
+  };
+  const withImages = (part: Record<string, unknown>) => (all: Files) => {
+    const list = JSON.parse(new TextDecoder().decode(all.get('images/made.json')));
+    all.set('images/made.json', text({ ...list, ...part }));
+  };
+  const spoiled = (value: number) => {
+    const bad = rows(5, 2);
+    bad[3][1] = value;
+    return bad;
+  };
+  test.each<[string, (all: Files) => unknown, string]>([
+    [
+      'no index',
+      (all) => all.delete('index.json'),
+      'folder/index.json: cannot open it: no such file or folder; a data folder has',
+    ],
+    [
+      'index is not JSON',
+      (all) => all.set('index.json', text('{"format": 1')),
+      'folder/index.json: not a JSON file, or cut off',
+    ],
+    [
+      'index is a list',
+      (all) => all.set('index.json', text([])),
+      'folder/index.json: it should have the file as a JSON object',
+    ],
+    [
+      'other format',
+      (all) => all.set('index.json', text({ ...index(), format: 7 })),
+      'folder/index.json: format 7, format 1 was',
+    ],
+    [
+      'no datasets',
+      (all) => all.set('index.json', text({ format: 1 })),
+      'folder/index.json: it should have "datasets"',
+    ],
+    ['no rate', changed((made) => delete made.control_hz), 'data set "made": "control_hz" above 0'],
+    ['no episodes', changed((made) => Object.assign(made, { episodes: [] })), 'data set "made": a list of "episodes"'],
+    ['no file named', changed((made) => delete made.actions), 'data set "made": "actions" as text'],
+    ['episode twice', episode(1, { id: 'ep0' }), 'data set "made" lists an episode twice'],
+    ['episode without id', episode(1, { id: null }), 'data set "made", episode number 1: "id" as text'],
+    ['language is a number', episode(1, { language: 3 }), 'data set "made", episode number 1: "language" as text'],
+    ['no steps', episode(0, { steps: 0 }), 'data set "made", episode number 0: "steps" above 0'],
+    ['steps disagree', episode(1, { steps: 9 }), 'episode "ep1": has 5 actions, the index says 9 steps'],
+    [
+      'no actions file',
+      (all) => all.delete('actions/made.safetensors'),
+      'folder/actions/made.safetensors: cannot open it',
+    ],
+    [
+      'actions file cut off',
+      (all) => all.set('actions/made.safetensors', actions.subarray(0, actions.length - 1)),
+      'folder/actions/made.safetensors: tensor "ep2/action" is cut off or out of range',
+    ],
+    ['episode without actions', withTables({ 'ep1/action': undefined }), 'tensor "ep1/action" is not in the file'],
+    [
+      'fewer states than actions',
+      withTables({ 'ep1/state': rows(4, 3) }),
+      'episode "ep1": has 5 actions but only 4 states',
+    ],
+    [
+      'two action dimensions',
+      withTables({ 'ep1/action': rows(5, 4) }),
+      'episode "ep1": has action dimension 4, the episodes before it 2',
+    ],
+    [
+      'NaN',
+      withTables({ 'ep1/action': spoiled(Number.NaN) }),
+      'folder/actions/made.safetensors: episode "ep1": tensor "action", step 3, dimension 1 is NaN',
+    ],
+    [
+      'infinity in a state',
+      withTables({ 'ep1/state': spoiled(Number.NEGATIVE_INFINITY) }),
+      'episode "ep1": tensor "state", step 3, dimension 1 is -Infinity',
+    ],
+    ['no image list', (all) => all.delete('images/made.json'), 'folder/images/made.json: cannot open it'],
+    ['no pack', (all) => all.delete('images/made.pack'), 'folder/images/made.pack: cannot open it'],
+    [
+      'pack cut off',
+      (all) => all.set('images/made.pack', all.get('images/made.pack')!.slice(0, -1)),
+      'folder/images/made.pack: cut off: the image of episode "ep1", step 1, camera "wrist" ends at byte',
+    ],
+    [
+      'unknown image type',
+      withImages({ mime: 'image/webp' }),
+      'folder/images/made.json: image type "image/webp" is not one of',
+    ],
+    ['columns missing', withImages({ columns: ['episode'] }), 'folder/images/made.json: it should have "columns" with'],
+    ['no items', withImages({ items: null }), 'folder/images/made.json: it should have a list of "items"'],
+    [
+      'image of an unknown episode',
+      withImages({ items: [['ep9', 0, 'front', 0, 1]] }),
+      'folder/images/made.json: item 0 is not an image of an episode of the index: ["ep9",0,"front",0,1]',
+    ],
+  ])('%s', async (_, change, message) => {
+    const all = files();
+    await change(all);
+    const error = await openDataset(folderOf(all), 'made').catch((error) => error);
+    expect(error).toBeInstanceOf(InputError);
+    expect(error.message).toContain(message);
+    expect(error.message).not.toContain('\n');
+  });
+
+  test('an unknown data set lists those that exist', async () => {
+    await expect(openDataset(folderOf(files()), 'robot')).rejects.toThrow(
+      new InputError('folder/index.json: no data set "robot"; there are made, other'),
+    );
+    await expect(openDataset(folderOf(files()), 'toString')).rejects.toThrow('no data set "toString"');
+  });
+
+  test('a damaged image names file, episode, step and camera', async () => {
+    const all = files();
+    all.get('images/made.pack')!.fill(0, jpegs[0].length, jpegs[0].length + 40);
+    const [first] = (await openDataset(folderOf(all), 'made')).episodes;
+    expect((await first.image('front', 1))?.width).toBe(8);
+    await expect(first.image('front', 2)).rejects.toThrow(
+      /^folder\/images\/made\.pack: the image of episode "ep0", step 2, camera "front": damaged or cut-off image\/jpeg/,
+    );
+  });
+});
+
+const shared = join(import.meta.dirname, '../../../shared/data');
+const there = existsSync(shared);
+describe.skipIf(!there)(`real data sets${there ? '' : ' (skipped: ../shared is not there)'}`, () => {
+  test.each([
+    // name, Hz, action, state, episodes, control steps with an action, episodes with language, with images, image size
+    ['bridge', 5, 7, 7, 25, 250, 25, 25, '64x64', ['image_0', 'image_1', 'image_2']],
+    ['aloha_sim', 50, 14, 14, 4, 1700, 4, 4, '160x120', ['top']],
+    ['droid', 15, 8, 8, 100, 32112, 41, 41, '88x50', ['exterior_image_1_left', 'wrist_image_left']],
+    ['gr1_sim', 20, 44, 44, 5, 2096, 5, 5, '128x128', ['ego_view']],
+    ['g1', 30, 26, 26, 40, 14296, 40, 3, '160x120', ['cam_high']],
+    ['adroit_door', 100, 28, 39, 25, 6729, 25, 0, '', []],
+    ['pusht', 10, 2, 2, 1, 161, 1, 1, '96x96', ['top']],
+    ['umi_cup', 10, 7, 7, 1, 399, 1, 1, '112x112', ['wrist']],
+  ])('%s', async (name, rate, action, state, episodes, steps, spoken, seen, size, cameras) => {
+    const dataset = await openDataset(shared, name);
+    const count = (test: (episode: Dataset['episodes'][number]) => boolean) => dataset.episodes.filter(test).length;
+    expect([dataset.rate, dataset.actionDimension, dataset.stateDimension]).toEqual([rate, action, state]);
+    expect([dataset.episodes.length, dataset.episodes.reduce((sum, { length }) => sum + length, 0)]).toEqual([
+      episodes,
+      steps,
+    ]);
+    expect([count((e) => e.instructions.length > 0), count((e) => e.cameras.length > 0)]).toEqual([spoken, seen]);
+    expect(dataset.cameras).toEqual(cameras);
+    const first = dataset.episodes.find((episode) => episode.cameras.length > 0);
+    for (const camera of first?.cameras ?? []) {
+      for (const step of [0, 7, first!.length - 1]) {
+        const image = await first!.image(camera, step);
+        expect(`${image?.width}x${image?.height}`).toBe(size);
+        expect(new Set(image!.pixels).size).toBeGreaterThan(50);
+      }
+    }
+
+    const { train, heldOut } = splitDataset(dataset);
+    const normaliser = normalisers(datasetStatistics(train)).actions;
+    const horizon = chooseHorizon(dataset);
+    expect(horizon).toBe(rate);
+    for (const { part, step } of evaluationSamples(heldOut, 20)) {
+      const { data, valid } = chunk(part, step, horizon);
+      expect(valid.indexOf(0)).toBe(part.to - step < horizon ? part.to - step : -1);
+      const normal = normaliser.normalise(data);
+      expect(normal.every((value) => Math.abs(value) < 5)).toBe(true);
+      const back = normaliser.denormalise(normal);
+      const widest = Math.max(...data.map(Math.abs), 1e-3);
+      back.forEach((value, i) => {
+        expect(Math.abs(value - data[i])).toBeLessThanOrEqual(widest * 2 ** -20);
+      });
+    }
+  });
+
+  test('droid: actions are the states one step later, wordings are told apart', async () => {
+    const { episodes } = await openDataset(shared, 'droid');
+    for (const { actions, states } of episodes) expect(actions.subarray(0, -8)).toEqual(states!.subarray(8));
+    expect(episodes.find(({ id }) => id === 'ep020')!.instructions).toEqual([
+      'Slide the black lid off',
+      'Open the phone',
+      'Slide the cover off the calculator',
+    ]);
+    expect(Math.max(...episodes.map(({ instructions }) => instructions.length))).toBe(3);
+  });
+
+  test('a set of two action spaces says so', async () => {
+    await expect(openDataset(shared, 'xarm')).rejects.toThrow('"xarm_push_medium": has action dimension 3');
+  });
+});

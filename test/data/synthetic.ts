@@ -1,0 +1,92 @@
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import encodeJpegImage, { init as startEncoder } from '@jsquash/jpeg/encode.js';
+import { type Folder, memorySource } from '../../engine/bytes.ts';
+import { InputError } from '../../engine/errors.ts';
+import { safetensorsChunks } from '../../engine/safetensors-writer.ts';
+import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
+
+/** An episode of any actions; states are the actions times ten. */
+export function episodeOf(id: string, actions: number[][], instructions: string[] = []): Episode {
+  const flat = Float32Array.from(actions.flat());
+  return {
+    id,
+    length: actions.length,
+    actions: flat,
+    states: flat.map((value) => value * 10),
+    instructions,
+    cameras: [],
+    image: async () => null,
+  };
+}
+
+/** A data set of episodes of the given lengths; action = [episode, step]. */
+export function datasetOf(lengths: readonly number[], rate = 5): Dataset {
+  const episodes = lengths.map((length, e) =>
+    episodeOf(
+      `ep${e}`,
+      Array.from({ length }, (_, step) => [e, step]),
+      e % 2 ? [`word ${e}a`, `word ${e}b`] : [],
+    ),
+  );
+  return { name: 'made', rate, actionDimension: 2, stateDimension: 2, cameras: [], episodes };
+}
+
+/** An image of smooth colours. */
+export function gradientImage(width: number, height: number): Image {
+  const pixels = new Uint8Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    pixels.set(
+      [Math.floor(((i % width) * 255) / width), Math.floor((Math.floor(i / width) * 255) / height), 90],
+      3 * i,
+    );
+  }
+  return { width, height, pixels };
+}
+
+let encoder: Promise<unknown> | undefined;
+
+/** A JPEG file of an image, at high quality. */
+export async function encodeJpeg({ width, height, pixels }: Image): Promise<Uint8Array<ArrayBuffer>> {
+  const path = createRequire(import.meta.url).resolve('@jsquash/jpeg/codec/enc/mozjpeg_enc.wasm');
+  encoder ??= readFile(path).then(async (wasm) =>
+    (startEncoder as unknown as (module: WebAssembly.Module) => Promise<unknown>)(await WebAssembly.compile(wasm)),
+  );
+  await encoder;
+  const data = new Uint8ClampedArray(width * height * 4).fill(255);
+  for (let i = 0; i < width * height; i++) data.set(pixels.subarray(3 * i, 3 * i + 3), 4 * i);
+  const image = { width, height, data, colorSpace: 'srgb' } as ImageData;
+  return new Uint8Array(await encodeJpegImage(image, { quality: 95 }));
+}
+
+/** Files of a data folder by path. */
+export type Files = Map<string, Uint8Array>;
+
+/** A folder in memory. */
+export function folderOf(files: Files): Folder {
+  return {
+    name: 'folder',
+    async open(path) {
+      const bytes = files.get(path);
+      if (!bytes) throw new InputError(`folder/${path}: cannot open it: no such file or folder`);
+      return memorySource(bytes, `folder/${path}`);
+    },
+  };
+}
+
+export function text(value: unknown): Uint8Array {
+  return new TextEncoder().encode(typeof value === 'string' ? value : JSON.stringify(value));
+}
+
+/** The actions file of tables `{ 'ep0/action': rows }`. */
+export async function actionsFile(tables: Record<string, number[][]>): Promise<Uint8Array> {
+  const chunks: BlobPart[] = [];
+  const tensors = Object.entries(tables).map(([name, rows]) => ({
+    name,
+    dtype: 'F32' as const,
+    shape: [rows.length, rows[0].length],
+    data: Float32Array.from(rows.flat()),
+  }));
+  for await (const chunk of safetensorsChunks(tensors)) chunks.push(chunk.slice());
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
