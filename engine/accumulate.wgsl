@@ -1,0 +1,33 @@
+// The sum of gradients that meet: a tensor that several ops read receives one gradient from each, added in tape order.
+//
+//   sum[i]     = a[i] + b[i]
+//   target[i] += b[i]                      (a parameter's gradient, which outlives the step)
+//
+// f32, in groups of four; the last group may reach into the padding behind the tensor, which nobody reads.
+
+const THREADS: u32 = 64u;                                                    // @param  a power of two
+
+struct Shape { groups: u32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> a: array<vec4f>;
+@group(0) @binding(2) var<storage, read> b: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> sum: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> target_: array<vec4f>;
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
+  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+}
+
+@compute @workgroup_size(THREADS)
+fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { sum[i] = a[i] + b[i]; }
+}
+
+@compute @workgroup_size(THREADS)
+fn addInto(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { target_[i] += b[i]; }
+}

@@ -1,0 +1,335 @@
+import { type Kernel, type Parameters, packUniform, specialise } from './kernel.ts';
+import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
+import { Step } from './step.ts';
+import { sleepUntil } from './wait.ts';
+
+export interface DeviceOptions {
+  /** Part of an adapter's name ('llvmpipe', 'NVIDIA'), or 'null' for Dawn's validating backend; default: the system's first. Node only. */
+  adapter?: string;
+  /** Open with WebGPU's default limits and no features, whatever the adapter offers. */
+  floor?: boolean;
+  /** Submit after each op, so that a validation error names the op that caused it. */
+  debug?: boolean;
+}
+
+export interface Dispatch {
+  kernel: Kernel;
+  entry: string;
+  parameters?: Parameters;
+  /** By their names in the `.wgsl` file; every storage binding that the entry point uses. */
+  bindings: Readonly<Record<string, BufferRange>>;
+  /** Values of the kernel's uniform struct. */
+  uniform?: Readonly<Record<string, number>>;
+  workgroups: readonly [number, number?, number?];
+}
+
+const DISPATCHES_PER_SUBMIT = 64;
+const UNIFORM_RING_BYTES = 64 * 1024;
+const wantedFeatures: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
+const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize'] as const;
+
+/** An opened adapter: what it can do, its memory, and the commands on their way to it. */
+export class Device {
+  readonly limits: GPUSupportedLimits;
+  readonly features: ReadonlySet<string>;
+  /** Vendor, architecture and driver, as the adapter names itself. */
+  readonly description: string;
+  /** The adapter computes on the processor's cores. */
+  readonly software: boolean;
+  readonly subgroupSizes: readonly [number, number];
+  readonly memory: Memory;
+  /** Dispatches encoded since the device was opened. */
+  dispatches = 0;
+
+  private readonly pipelines = new Map<string, GPUComputePipeline>();
+  private readonly ring: GPUBuffer;
+  private readonly ringData = new Uint8Array(UNIFORM_RING_BYTES);
+  private ringUsed = 0;
+  private encoder: GPUCommandEncoder | null = null;
+  private pass: GPUComputePassEncoder | null = null;
+  private pending = 0;
+  private lastLabel = '';
+  private step_: Step | null = null;
+  private readonly errors: Promise<string | null>[] = [];
+  private lostReason: string | null = null;
+  private closed = false;
+
+  constructor(
+    readonly gpu: GPUDevice,
+    adapter: GPUAdapter,
+    private readonly options: DeviceOptions,
+    private readonly release: () => void,
+  ) {
+    const { vendor, architecture, device, description } = adapter.info;
+    this.limits = gpu.limits;
+    this.features = new Set(gpu.features);
+    this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
+    this.software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|software/i.test(this.description);
+    this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
+    this.memory = new Memory(gpu, (error, what) => this.expectNoError(error, what));
+    this.ring = this.memory.uniform(UNIFORM_RING_BYTES, 'op parameters');
+    gpu.lost.then((info) => {
+      if (!this.closed) this.lostReason = `the device was lost (${info.reason}): ${info.message}`;
+    });
+  }
+
+  /** The step that is running. Throws outside of one. */
+  currentStep(op: string): Step {
+    if (!this.step_) throw new Error(`${op}: ops run inside device.step(() => ...)`);
+    return this.step_;
+  }
+
+  get inStep(): boolean {
+    return this.step_ !== null;
+  }
+
+  /** Runs `fn` eagerly, then frees everything of the step that `fn` did not return. `fn` may be asynchronous. */
+  step<T>(fn: () => T): T {
+    if (this.step_) throw new Error('device.step: steps do not nest');
+    const step = new Step(
+      (bytes, label) => this.memory.takeStep(bytes, label),
+      (buffer) => this.memory.giveStep(buffer),
+    );
+    this.step_ = step;
+    const end = (result: unknown) => {
+      this.step_ = null;
+      this.flush();
+      step.end(result);
+    };
+    let result: T;
+    try {
+      result = fn();
+    } catch (error) {
+      end(undefined);
+      throw error;
+    }
+    if (!(result instanceof Promise)) {
+      end(result);
+      return result;
+    }
+    return result.then(
+      (value) => {
+        end(value);
+        return value;
+      },
+      (error) => {
+        end(undefined);
+        throw error;
+      },
+    ) as T;
+  }
+
+  dispatch({ kernel, entry, parameters = {}, bindings, uniform, workgroups }: Dispatch): void {
+    const label = `${kernel.name} ${entry}`;
+    const [x, y = 1, z = 1] = workgroups;
+    const most = this.limits.maxComputeWorkgroupsPerDimension;
+    if (![x, y, z].every((count) => Number.isInteger(count) && count >= 0 && count <= most))
+      throw new Error(`${label}: a grid of ${x} x ${y} x ${z} workgroups; each must be an integer from 0 to ${most}`);
+    if (x * y * z === 0) return;
+    const pipeline = this.pipeline(kernel, entry, parameters);
+    const entries: GPUBindGroupEntry[] = Object.entries(bindings).map(([name, range]) => {
+      const binding = kernel.bindings.get(name);
+      if (!binding) throw new Error(`${label}: no binding '${name}'; it has ${[...kernel.bindings.keys()].join(', ')}`);
+      return {
+        binding: binding.index,
+        resource: { buffer: range.buffer, offset: range.offset, size: range.byteLength },
+      };
+    });
+    if (uniform) entries.push(this.uniformEntry(kernel, uniform));
+    const group = this.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
+    const pass = this.openPass();
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(x, y, z);
+    this.encoded(label);
+  }
+
+  /** Copies bytes between buffers, in order with the dispatches. Offsets and length are multiples of 4. */
+  copy(source: BufferRange, target: BufferRange, bytes: number): void {
+    this.openEncoder().copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
+    this.encoded('copy');
+  }
+
+  clear(range: BufferRange): void {
+    this.openEncoder().clearBuffer(range.buffer, range.offset, range.byteLength);
+    this.encoded('clear');
+  }
+
+  /** Writes from the host. What was encoded before is submitted first, because writeBuffer overtakes it. */
+  write(target: BufferRange, data: ArrayBufferView<ArrayBuffer>): void {
+    this.flush();
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const whole = bytes.byteLength - (bytes.byteLength % 4);
+    this.gpu.queue.writeBuffer(target.buffer, target.offset, bytes, 0, whole);
+    if (whole === bytes.byteLength) return;
+    const last = new Uint8Array(4);
+    last.set(bytes.subarray(whole));
+    this.gpu.queue.writeBuffer(target.buffer, target.offset + whole, last);
+  }
+
+  /** Bytes of a range as they are when everything encoded so far has run. */
+  async read(range: BufferRange, bytes: number): Promise<ArrayBuffer> {
+    const size = roundUp(bytes, 4);
+    const staging = this.memory.takeStaging(size);
+    this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
+    this.flush();
+    await this.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
+    await this.checkErrors();
+    const data = staging.getMappedRange(0, size).slice(0, bytes);
+    staging.unmap();
+    this.memory.giveStaging(staging);
+    return data;
+  }
+
+  /** Resolves when everything encoded so far has run; rejects with the first error of any op since the last await. */
+  async finish(): Promise<void> {
+    this.flush();
+    await this.settle(this.gpu.queue.onSubmittedWorkDone());
+    await this.checkErrors();
+  }
+
+  /** Submits what is encoded. */
+  flush(): void {
+    if (!this.encoder) return;
+    this.pass?.end();
+    const commands = this.encoder.finish();
+    if (this.ringUsed > 0) this.gpu.queue.writeBuffer(this.ring, 0, this.ringData, 0, this.ringUsed);
+    this.gpu.queue.submit([commands]);
+    const what = this.pending === 1 ? this.lastLabel : `${this.pending} dispatches, the last ${this.lastLabel}`;
+    this.expectNoError(this.gpu.popErrorScope(), what);
+    this.encoder = null;
+    this.pass = null;
+    this.pending = 0;
+    this.ringUsed = 0;
+  }
+
+  /** Frees the device. Without it a node process does not end. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.memory.destroy();
+    this.gpu.destroy();
+    this.release();
+  }
+
+  /** The compiled entry point, made once per set of parameters. Compare with the device's limits before anything is created. */
+  private pipeline(kernel: Kernel, entry: string, parameters: Parameters): GPUComputePipeline {
+    const key = `${kernel.name} ${entry} ${JSON.stringify(parameters)}`;
+    const known = this.pipelines.get(key);
+    if (known) return known;
+    if (!kernel.entryPoints.includes(entry))
+      throw new Error(`kernel ${kernel.name}: no entry point '${entry}'; it has ${kernel.entryPoints.join(', ')}`);
+    this.gpu.pushErrorScope('validation');
+    const module = this.gpu.createShaderModule({ label: kernel.name, code: specialise(kernel, parameters) });
+    const pipeline = this.gpu.createComputePipeline({
+      label: key,
+      layout: 'auto',
+      compute: { module, entryPoint: entry },
+    });
+    this.expectNoError(this.gpu.popErrorScope(), `compiling ${key}`);
+    this.pipelines.set(key, pipeline);
+    return pipeline;
+  }
+
+  private uniformEntry(kernel: Kernel, values: Readonly<Record<string, number>>): GPUBindGroupEntry {
+    const declared = [...kernel.bindings.values()].find((binding) => binding.space === 'uniform');
+    if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
+    const data = packUniform(kernel, declared.type, values);
+    if (this.ringUsed + data.byteLength > UNIFORM_RING_BYTES) this.flush();
+    const offset = this.ringUsed;
+    this.ringData.set(new Uint8Array(data), offset);
+    this.ringUsed += roundUp(data.byteLength, ALIGNMENT);
+    return { binding: declared.index, resource: { buffer: this.ring, offset, size: data.byteLength } };
+  }
+
+  private openPass(): GPUComputePassEncoder {
+    if (!this.pass) {
+      if (!this.encoder) this.beginEncoder();
+      this.pass = this.encoder!.beginComputePass();
+    }
+    return this.pass;
+  }
+
+  /** The encoder outside of any pass. */
+  private openEncoder(): GPUCommandEncoder {
+    if (!this.encoder) this.beginEncoder();
+    this.pass?.end();
+    this.pass = null;
+    return this.encoder!;
+  }
+
+  private beginEncoder(): void {
+    if (this.lostReason)
+      throw new Error(`${this.lostReason}; open the device again and resume from the last checkpoint`);
+    if (this.closed) throw new Error('the device is closed');
+    this.gpu.pushErrorScope('validation');
+    this.encoder = this.gpu.createCommandEncoder();
+  }
+
+  private encoded(label: string): void {
+    this.lastLabel = label;
+    this.pending += 1;
+    this.dispatches += 1;
+    if (this.pending >= DISPATCHES_PER_SUBMIT || this.options.debug) this.flush();
+  }
+
+  private expectNoError(error: Promise<GPUError | null>, what: string): void {
+    this.errors.push(
+      error.then(
+        (found) => (found ? `${what}: ${found.message}` : null),
+        (reason) => (this.closed ? null : `${what}: ${reason}`),
+      ),
+    );
+  }
+
+  private async checkErrors(): Promise<void> {
+    const first = (await Promise.all(this.errors.splice(0))).find((message) => message !== null);
+    if (this.lostReason) throw new Error(this.lostReason);
+    if (first) throw new Error(first);
+  }
+
+  private async settle<T>(promise: Promise<T>): Promise<T> {
+    const described = promise.catch((reason) => {
+      throw new Error(this.lostReason ?? String(reason));
+    });
+    return this.software && typeof process === 'object' ? sleepUntil(described) : described;
+  }
+}
+
+/**
+ * Opens an adapter.
+ *
+ * Throws when there is none; `insula devices` says what to install.
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { gpu, release } = await entryPoint(options.adapter);
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) {
+    release();
+    const which = options.adapter === undefined ? 'no WebGPU adapter' : `no WebGPU adapter named '${options.adapter}'`;
+    throw new Error(`${which} could be opened; 'insula devices' lists the adapters and says what to install`);
+  }
+  const requiredFeatures = options.floor ? [] : wantedFeatures.filter((feature) => adapter.features.has(feature));
+  const requiredLimits = options.floor
+    ? {}
+    : Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  return new Device(device, adapter, options, release);
+}
+
+/** The browser's GPU, or Dawn's through the `webgpu` package. */
+async function entryPoint(adapter: string | undefined): Promise<{ gpu: GPU; release: () => void }> {
+  if (typeof navigator === 'object' && navigator.gpu) return { gpu: navigator.gpu, release: () => {} };
+  const name = 'webgpu';
+  const { create, globals } = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
+  Object.assign(globalThis, globals);
+  const flags = adapter === undefined ? [] : adapter === 'null' ? ['backend=null'] : [`adapter=${adapter}`];
+  // Dawn ends with the last reference to this object, and until then keeps the process alive.
+  const holder: { gpu: GPU | null } = { gpu: create(flags) };
+  return {
+    gpu: holder.gpu!,
+    release: () => {
+      holder.gpu = null;
+    },
+  };
+}

@@ -1,0 +1,22 @@
+export { Device, type DeviceOptions, type Dispatch, openDevice } from './device.ts';
+export { InputError, quote } from './errors.ts';
+export { gridFor } from './grid.ts';
+export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } from './kernel.ts';
+export { type BufferRange, roundUp } from './memory.ts';
+export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
+export { philox, Random, randomStream, streams } from './random.ts';
+export { type BackwardRule, backward, record, stopGradient, withoutTape, zeroGradients } from './tape.ts';
+export {
+  bytesPerElement,
+  type DataType,
+  elementCount,
+  emptyTensor,
+  formatShape,
+  persistentTensor,
+  type Shape,
+  Tensor,
+  type TensorData,
+  tensor,
+  viewTensor,
+  zeroTensor,
+} from './tensor.ts';

@@ -1,0 +1,101 @@
+/** Loading `.wgsl` files and specialising them; see DESIGN: a file is valid as it stands, only lines marked `// @param` change. */
+
+export interface Binding {
+  readonly index: number;
+  readonly space: 'uniform' | 'read' | 'read_write';
+  readonly type: string;
+}
+
+/** A parsed `.wgsl` file. */
+export interface Kernel {
+  readonly name: string;
+  readonly source: string;
+  readonly bindings: ReadonlyMap<string, Binding>;
+  /** Fields of each struct in order, for packing uniforms. */
+  readonly structs: ReadonlyMap<string, readonly { name: string; type: string }[]>;
+  readonly entryPoints: readonly string[];
+  /** Names of the declarations that may be replaced. */
+  readonly parameters: readonly string[];
+}
+
+/** A number replaces the value of `const NAME`; a string replaces the whole declaration of that name. */
+export type Parameters = Readonly<Record<string, number | string>>;
+
+const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
+
+/** Reads a kernel file: from disk under node, over HTTP in a browser. */
+export async function loadKernel(url: URL): Promise<Kernel> {
+  const name = url.pathname.slice(url.pathname.lastIndexOf('/') + 1).replace(/(-[\w-]{8})?\.wgsl$/, '');
+  if (url.protocol === 'file:') {
+    const { readFile } = await nodeFileSystem();
+    return parseKernel(name, await readFile(url, 'utf8'));
+  }
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`kernel ${name}: ${url} answered ${response.status}`);
+  return parseKernel(name, await response.text());
+}
+
+/** Named by a variable, so that a bundler for browsers leaves it alone. */
+function nodeFileSystem(): Promise<typeof import('node:fs/promises')> {
+  const module = 'node:fs/promises';
+  return import(/* @vite-ignore */ module);
+}
+
+export function parseKernel(name: string, source: string): Kernel {
+  const bindings = new Map<string, Binding>();
+  for (const match of source.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<([^>]+)>\s*(\w+)\s*:\s*([^;]+);/g)) {
+    const space = match[2].includes('uniform') ? 'uniform' : match[2].includes('read_write') ? 'read_write' : 'read';
+    bindings.set(match[3], { index: Number(match[1]), space, type: match[4].trim() });
+  }
+  const structs = new Map<string, { name: string; type: string }[]>();
+  for (const match of source.matchAll(/^struct\s+(\w+)\s*\{([^}]*)\}/gm)) {
+    const body = match[2].replace(/\/\/.*$/gm, '');
+    const fields = [...body.matchAll(/(\w+)\s*:\s*([\w<>]+)/g)].map((field) => ({ name: field[1], type: field[2] }));
+    structs.set(match[1], fields);
+  }
+  const entryPoints = [...source.matchAll(/@compute[^{]*?\bfn\s+(\w+)/g)].map((match) => match[1]);
+  const parameters = source.split('\n').flatMap((line) => parameterLine.exec(line)?.[1] ?? []);
+  return { name, source, bindings, structs, entryPoints, parameters };
+}
+
+/** The kernel's text with `parameters` in place of the marked declarations. */
+export function specialise(kernel: Kernel, parameters: Parameters): string {
+  for (const name of Object.keys(parameters)) {
+    if (name !== 'enable' && !kernel.parameters.includes(name))
+      throw new Error(`kernel ${kernel.name}: '${name}' is not a parameter; it has ${kernel.parameters.join(', ')}`);
+  }
+  const lines = kernel.source.split('\n').map((line) => {
+    const name = parameterLine.exec(line)?.[1];
+    const value = name === undefined ? undefined : parameters[name];
+    if (value === undefined) return line;
+    return typeof value === 'number' ? replaceConstant(kernel, line, value) : value;
+  });
+  if (parameters.enable !== undefined) lines.unshift(`enable ${parameters.enable};`);
+  return lines.join('\n');
+}
+
+function replaceConstant(kernel: Kernel, line: string, value: number): string {
+  const match = /^(const\s+\w+\s*:\s*(u32|i32|f32)\s*=\s*)[^;]+;/.exec(line);
+  if (!match) throw new Error(`kernel ${kernel.name}: a number cannot replace: ${line}`);
+  const suffix = { u32: 'u', i32: 'i', f32: 'f' }[match[2] as 'u32' | 'i32' | 'f32'];
+  return `${match[1]}${value}${suffix};`;
+}
+
+/** Packs the values of a uniform struct of 4-byte scalars; throws when a field is missing, unknown or out of range. */
+export function packUniform(kernel: Kernel, structName: string, values: Readonly<Record<string, number>>): ArrayBuffer {
+  const fields = kernel.structs.get(structName);
+  if (!fields) throw new Error(`kernel ${kernel.name}: no struct ${structName}`);
+  const unknown = Object.keys(values).filter((name) => !fields.some((field) => field.name === name));
+  if (unknown.length > 0) throw new Error(`kernel ${kernel.name}: ${structName} has no field ${unknown.join(', ')}`);
+  const view = new DataView(new ArrayBuffer(Math.ceil((fields.length * 4) / 16) * 16));
+  fields.forEach(({ name, type }, index) => {
+    const value = values[name];
+    if (value === undefined) throw new Error(`kernel ${kernel.name}: ${structName}.${name} is missing`);
+    if (type === 'f32') view.setFloat32(index * 4, value, true);
+    else if (type === 'i32') view.setInt32(index * 4, value, true);
+    else if (type === 'u32' && Number.isInteger(value) && value >= 0 && value < 2 ** 32)
+      view.setUint32(index * 4, value, true);
+    else throw new Error(`kernel ${kernel.name}: ${structName}.${name}: ${type} cannot hold ${value}`);
+  });
+  return view.buffer;
+}

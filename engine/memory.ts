@@ -1,0 +1,119 @@
+/**
+ * Buffers by lifetime.
+ *
+ * persistent: parameters, optimizer state, inputs made outside a step; freed by dispose.
+ * step: activations and gradients; taken from a pool, given back when the step ends (or earlier, by whoever knows it is dead).
+ * host: staging buffers for reading back; a pool, so that reading one result does not wait for another.
+ */
+
+export interface BufferRange {
+  readonly buffer: GPUBuffer;
+  /** Bytes, a multiple of 256. */
+  readonly offset: number;
+  /** Bytes, as bound: at least 16, so that one vec4 can always be read. */
+  readonly byteLength: number;
+}
+
+export const ALIGNMENT = 256;
+
+/** The smallest multiple of `unit` that is at least `value`. */
+export function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
+}
+
+/** Sizes of pooled buffers: multiples of 256 bytes with three significant bits, so at most a fifth is wasted. */
+function sizeClass(bytes: number): number {
+  let unit = ALIGNMENT;
+  while (unit * 8 < bytes) unit *= 2;
+  return roundUp(Math.max(bytes, ALIGNMENT), unit);
+}
+
+class Pool {
+  private readonly free = new Map<number, GPUBuffer[]>();
+
+  constructor(private readonly create: (bytes: number, label: string) => GPUBuffer) {}
+
+  take(bytes: number, label: string): GPUBuffer {
+    const size = sizeClass(bytes);
+    const buffer = this.free.get(size)?.pop();
+    if (!buffer) return this.create(size, label);
+    buffer.label = label;
+    return buffer;
+  }
+
+  give(buffer: GPUBuffer): void {
+    const list = this.free.get(buffer.size);
+    if (list) list.push(buffer);
+    else this.free.set(buffer.size, [buffer]);
+  }
+
+  destroy(): void {
+    for (const list of this.free.values()) for (const buffer of list) buffer.destroy();
+    this.free.clear();
+  }
+}
+
+export class Memory {
+  /** Bytes of all buffers that exist now, whatever their lifetime. */
+  bytes = 0;
+  /** The largest value of `bytes` so far. */
+  peakBytes = 0;
+  private readonly step: Pool;
+  private readonly staging: Pool;
+
+  constructor(
+    private readonly gpu: GPUDevice,
+    private readonly expectNoError: (error: Promise<GPUError | null>, what: string) => void,
+  ) {
+    this.step = new Pool((bytes, label) => this.persistent(bytes, label));
+    this.staging = new Pool((bytes, label) =>
+      this.create(bytes, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST, label),
+    );
+  }
+
+  persistent(bytes: number, label: string): GPUBuffer {
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    return this.create(roundUp(Math.max(bytes, ALIGNMENT), ALIGNMENT), usage, label);
+  }
+
+  uniform(bytes: number, label: string): GPUBuffer {
+    return this.create(bytes, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST, label);
+  }
+
+  takeStep(bytes: number, label: string): GPUBuffer {
+    return this.step.take(bytes, label);
+  }
+
+  giveStep(buffer: GPUBuffer): void {
+    this.step.give(buffer);
+  }
+
+  takeStaging(bytes: number): GPUBuffer {
+    return this.staging.take(bytes, 'staging');
+  }
+
+  giveStaging(buffer: GPUBuffer): void {
+    this.staging.give(buffer);
+  }
+
+  free(buffer: GPUBuffer): void {
+    this.bytes -= buffer.size;
+    buffer.destroy();
+  }
+
+  destroy(): void {
+    this.step.destroy();
+    this.staging.destroy();
+  }
+
+  private create(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
+    const limit = this.gpu.limits.maxBufferSize;
+    if (bytes > limit) throw new Error(`${label}: a buffer of ${bytes} bytes is above this device's limit of ${limit}`);
+    this.gpu.pushErrorScope('out-of-memory');
+    const buffer = this.gpu.createBuffer({ size: bytes, usage, label });
+    this.expectNoError(this.gpu.popErrorScope(), `${label}: allocating ${bytes} bytes`);
+    this.bytes += bytes;
+    this.peakBytes = Math.max(this.peakBytes, this.bytes);
+    return buffer;
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * The tape: what ran in a step, in order, so that backward can walk it in reverse.
+ *
+ * For a loss L and an op y = f(x), the entry of f turns dL/dy into dL/dx. Backward starts with dL/dL = 1 and visits the entries
+ * from the last to the first; gradients that meet in one tensor are added in that order, so a run gives the same bits every time.
+ */
+import type { Device } from './device.ts';
+import { gridFor } from './grid.ts';
+import { type Kernel, loadKernel } from './kernel.ts';
+import type { Step } from './step.ts';
+import { elementCount, emptyTensor, formatShape, type Tensor, viewTensor } from './tensor.ts';
+
+/** One gradient for each output, null where no loss reaches it; `wants[i]` says whether input i needs one. */
+export type BackwardRule = (gradients: (Tensor | null)[], wants: boolean[]) => (Tensor | null)[];
+
+interface TapeEntry {
+  readonly op: string;
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly backward: BackwardRule;
+}
+
+const tapes = new WeakMap<Step, TapeEntry[]>();
+const silenced = new WeakSet<Device>();
+const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.meta.url));
+
+/** Leaves a tape entry, if an input wants a gradient; then the outputs want one too. */
+export function record(
+  op: string,
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+  backward: BackwardRule,
+): void {
+  const device = outputs[0].device;
+  if (silenced.has(device) || !inputs.some((input) => input.wantsGradient)) return;
+  const step = device.currentStep(op);
+  const tape = tapes.get(step) ?? [];
+  tapes.set(step, tape);
+  tape.push({ op, inputs, outputs, backward });
+  for (const output of outputs) {
+    output.wantsGradient = true;
+    output.recorded = true;
+  }
+}
+
+/** Runs `fn` without a tape: evaluation and inference. */
+export function withoutTape<T>(device: Device, fn: () => T): T {
+  if (silenced.has(device)) return fn();
+  silenced.add(device);
+  try {
+    return fn();
+  } finally {
+    silenced.delete(device);
+  }
+}
+
+/** The same numbers, behind which no gradient passes. */
+export function stopGradient(source: Tensor): Tensor {
+  return viewTensor(source, source.shape, 0, 'stopGradient');
+}
+
+/**
+ * Adds dL/dp into `p.grad` for every leaf p that wants a gradient, or only for `parameters`.
+ *
+ * `loss` has one element, or comes with `gradient`, a tensor of its shape that stands for dL/d(loss). May be called several
+ * times in a step: the tape lives until the step ends.
+ */
+export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>; gradient?: Tensor } = {}): void {
+  const { device } = loss;
+  const step = device.currentStep('backward');
+  loss.assertAlive('backward');
+  if (!loss.wantsGradient) throw new Error(`backward: no parameter reaches the loss made by '${loss.name}'`);
+  if (!options.gradient && loss.size !== 1)
+    throw new Error(
+      `backward: the loss has shape ${formatShape(loss.shape)}; give { gradient } for one with several elements`,
+    );
+  if (options.gradient) requireShape('backward', 'gradient', options.gradient, loss);
+  const tape = tapes.get(step) ?? [];
+  const wanted = options.parameters ? reachedFrom(new Set(options.parameters), tape) : null;
+  const wants = (tensor: Tensor) => (wanted ? wanted.has(tensor) : tensor.wantsGradient);
+
+  step.track((taken) => {
+    const gradients = new GradientTable(step, taken);
+    gradients.add(loss, options.gradient ?? ones(loss));
+    for (let index = tape.length - 1; index >= 0; index--) {
+      const { op, inputs, outputs, backward } = tape[index];
+      const incoming = outputs.map((output) => gradients.get(output));
+      if (incoming.every((gradient) => gradient === null)) continue;
+      const wantsInputs = inputs.map(wants);
+      const results = wantsInputs.some(Boolean) ? keepingResults(step, () => backward(incoming, wantsInputs)) : [];
+      results.forEach((gradient, i) => {
+        if (!gradient || !wantsInputs[i]) return;
+        requireShape(`${op} backward`, `the gradient of input ${i}`, gradient, inputs[i]);
+        gradients.add(inputs[i], gradient);
+      });
+      for (const output of outputs) gradients.remove(output);
+    }
+    gradients.addToLeaves();
+  });
+}
+
+/** Forgets the gradients of `parameters`: the next backward starts from zero. */
+export function zeroGradients(parameters: Iterable<Tensor>): void {
+  for (const parameter of parameters) if (parameter.grad) parameter.device.clear(parameter.grad);
+}
+
+/** Gradients on their way back; a buffer is released as soon as no gradient lies in it any more. */
+class GradientTable {
+  private readonly table = new Map<Tensor, Tensor>();
+  private readonly holders = new Map<GPUBuffer, number>();
+
+  constructor(
+    private readonly step: Step,
+    private readonly taken: ReadonlySet<GPUBuffer>,
+  ) {}
+
+  get(tensor: Tensor): Tensor | null {
+    return this.table.get(tensor) ?? null;
+  }
+
+  add(tensor: Tensor, gradient: Tensor): void {
+    const present = this.table.get(tensor);
+    this.hold(gradient);
+    if (!present) {
+      this.table.set(tensor, gradient);
+      return;
+    }
+    const sum = emptyTensor(tensor.device, tensor.shape, 'f32', 'accumulate');
+    accumulateInto('add', sum, { a: present, b: gradient, sum });
+    this.hold(sum);
+    this.table.set(tensor, sum);
+    this.drop(present);
+    this.drop(gradient);
+  }
+
+  remove(tensor: Tensor): void {
+    const gradient = this.table.get(tensor);
+    if (!gradient) return;
+    this.table.delete(tensor);
+    this.drop(gradient);
+  }
+
+  addToLeaves(): void {
+    for (const [leaf, gradient] of this.table) {
+      if (leaf.recorded || !leaf.gradientStorage) continue;
+      leaf.grad ??= leaf.gradientStorage();
+      accumulateInto('addInto', leaf, { b: gradient, target_: leaf.grad });
+    }
+  }
+
+  private hold(gradient: Tensor): void {
+    this.holders.set(gradient.buffer, (this.holders.get(gradient.buffer) ?? 0) + 1);
+  }
+
+  private drop(gradient: Tensor): void {
+    const left = this.holders.get(gradient.buffer)! - 1;
+    this.holders.set(gradient.buffer, left);
+    if (left === 0 && this.taken.has(gradient.buffer)) this.step.release(gradient.buffer);
+  }
+}
+
+function accumulateInto(entry: string, like: Tensor, bindings: Record<string, Tensor>): void {
+  const groups = Math.ceil(elementCount(like.shape) / 4);
+  like.device.dispatch({ kernel: accumulate, entry, bindings, uniform: { groups }, workgroups: gridFor(groups, 64) });
+}
+
+/** Runs a backward rule; what it took and did not return is released. */
+function keepingResults(step: Step, rule: () => (Tensor | null)[]): (Tensor | null)[] {
+  return step.track((taken) => {
+    const results = rule();
+    for (const gradient of results) if (gradient) taken.delete(gradient.buffer);
+    return results;
+  });
+}
+
+/** Everything that was made from one of `parameters`, and they themselves. */
+function reachedFrom(parameters: Set<Tensor>, tape: readonly TapeEntry[]): Set<Tensor> {
+  const reached = parameters;
+  for (const { inputs, outputs } of tape)
+    if (inputs.some((input) => reached.has(input))) for (const output of outputs) reached.add(output);
+  return reached;
+}
+
+function requireShape(op: string, what: string, gradient: Tensor, like: Tensor): void {
+  const same = gradient.shape.length === like.shape.length && gradient.shape.every((size, i) => size === like.shape[i]);
+  if (!same || gradient.dtype !== 'f32')
+    throw new Error(
+      `${op}: ${what} is ${gradient.dtype} ${formatShape(gradient.shape)}; expected f32 ${formatShape(like.shape)}`,
+    );
+}
+
+function ones(like: Tensor): Tensor {
+  const one = emptyTensor(like.device, like.shape, 'f32', 'backward');
+  like.device.write(one, new Float32Array(like.size).fill(1));
+  return one;
+}

@@ -1,0 +1,171 @@
+import type { Device } from './device.ts';
+import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './half.ts';
+import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import type { StepResource } from './step.ts';
+
+/** Storage of the elements; f16 and bf16 lie packed, two to a word. Arithmetic is f32 always; u32 holds ids and masks. */
+export type DataType = 'f32' | 'f16' | 'bf16' | 'u32';
+export type Shape = readonly number[];
+export type TensorData = Float32Array | Uint32Array | Int32Array | readonly number[];
+
+export const bytesPerElement: Readonly<Record<DataType, number>> = { f32: 4, u32: 4, f16: 2, bf16: 2 };
+
+/** Product of the dimensions; 1 for a scalar, whose shape is []. */
+export function elementCount(shape: Shape): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+export function formatShape(shape: Shape): string {
+  return `[${shape.join(', ')}]`;
+}
+
+/** Contiguous, row-major numbers in a buffer of the device. */
+export class Tensor implements BufferRange, StepResource, Disposable {
+  readonly byteLength: number;
+  /** Whether backward computes a gradient for this tensor; set for parameters and for what is made from them. */
+  wantsGradient = false;
+  /** Made by an op that left a tape entry; a tensor that wants a gradient and is not is a leaf, and receives `grad`. */
+  recorded = false;
+  /** The sum of gradients that backward added; null before the first. Leaves only. */
+  grad: Tensor | null = null;
+  /** For a leaf: where its gradient goes, made on first use. */
+  gradientStorage: (() => Tensor) | null = null;
+  /** For a parameter that is alone in its arena: frees the arena. */
+  disposeArena: (() => void) | null = null;
+  private state: 'step' | 'owned' | 'gone';
+
+  constructor(
+    readonly device: Device,
+    readonly shape: Shape,
+    readonly dtype: DataType,
+    readonly buffer: GPUBuffer,
+    /** Bytes, a multiple of 256. */
+    readonly offset: number,
+    /** The parameter's name, or the op that made the tensor. */
+    readonly name: string,
+    lifetime: 'step' | 'persistent',
+    private ownsBuffer = true,
+  ) {
+    this.byteLength = roundUp(Math.max(elementCount(shape) * bytesPerElement[dtype], 16), 4);
+    this.state = lifetime === 'step' ? 'step' : 'owned';
+  }
+
+  get size(): number {
+    return elementCount(this.shape);
+  }
+
+  /** Throws when the memory of this tensor is gone. */
+  assertAlive(op: string): void {
+    if (this.state === 'gone')
+      throw new Error(
+        `${op}: the tensor made by '${this.name}' ${formatShape(this.shape)} is gone: its step has ended or it was disposed; return it from device.step to keep it`,
+      );
+  }
+
+  /** The numbers on the host, when everything encoded so far has run; f16 and bf16 arrive as f32. */
+  read(): Promise<Float32Array<ArrayBuffer>>;
+  read(as: 'u32'): Promise<Uint32Array<ArrayBuffer>>;
+  async read(as?: 'u32'): Promise<Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>> {
+    this.assertAlive('read');
+    if ((as === 'u32') !== (this.dtype === 'u32'))
+      throw new Error(
+        `read: '${this.name}' is ${this.dtype}; u32 tensors are read with read('u32'), others with read()`,
+      );
+    const data = await this.device.read(this, this.size * bytesPerElement[this.dtype]);
+    if (this.dtype === 'u32') return new Uint32Array(data);
+    if (this.dtype === 'f32') return new Float32Array(data);
+    const halves = new Uint16Array(data);
+    return this.dtype === 'f16' ? decodeFloat16(halves) : decodeBfloat16(halves);
+  }
+
+  /** Overwrites the numbers from the host; only tensors that outlive steps. */
+  write(data: TensorData): void {
+    this.assertAlive('write');
+    if (this.state !== 'owned') throw new Error(`write: '${this.name}' belongs to a step`);
+    this.device.write(this, encode('write', data, this.shape, this.dtype));
+  }
+
+  expire(): void {
+    this.state = 'gone';
+  }
+
+  keep(ownsBuffer: boolean): void {
+    this.state = 'owned';
+    this.ownsBuffer = ownsBuffer;
+  }
+
+  /** Frees the memory of a tensor that outlived its step. */
+  dispose(): void {
+    if (this.state === 'step') throw new Error(`dispose: '${this.name}' belongs to a step, which frees it`);
+    if (this.state === 'owned' && this.disposeArena) this.disposeArena();
+    else if (this.state === 'owned' && this.ownsBuffer) this.device.memory.free(this.buffer);
+    this.state = 'gone';
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * A tensor of given numbers: inside a step it goes with the step, outside it lives until disposed.
+ *
+ * `shape` must hold exactly as many elements as `data`. Float data is rounded to nearest even for f16 and bf16.
+ */
+export function tensor(device: Device, data: TensorData, shape: Shape, options: { dtype?: DataType } = {}): Tensor {
+  const dtype = options.dtype ?? 'f32';
+  const bytes = encode('tensor', data, shape, dtype);
+  const target = device.inStep
+    ? emptyTensor(device, shape, dtype, 'tensor')
+    : persistentTensor(device, shape, dtype, 'tensor');
+  device.write(target, bytes);
+  return target;
+}
+
+/** A tensor of the current step whose elements are undefined: an op's output, which its kernel fills. */
+export function emptyTensor(device: Device, shape: Shape, dtype: DataType, op: string): Tensor {
+  const step = device.currentStep(op);
+  const buffer = step.take(elementCount(shape) * bytesPerElement[dtype], op);
+  return adopt(new Tensor(device, shape, dtype, buffer, 0, op, 'step'));
+}
+
+/** A tensor of zeros of the current step. */
+export function zeroTensor(device: Device, shape: Shape, dtype: DataType, op: string): Tensor {
+  const zeros = emptyTensor(device, shape, dtype, op);
+  device.clear(zeros);
+  return zeros;
+}
+
+/** Zeros that live until disposed. */
+export function persistentTensor(device: Device, shape: Shape, dtype: DataType, name: string): Tensor {
+  const buffer = device.memory.persistent(elementCount(shape) * bytesPerElement[dtype], name);
+  return new Tensor(device, shape, dtype, buffer, 0, name, 'persistent');
+}
+
+/** Another tensor over the same memory; `byteOffset` counts from the start of `source` and is a multiple of 256. */
+export function viewTensor(source: Tensor, shape: Shape, byteOffset: number, name: string): Tensor {
+  source.assertAlive(name);
+  if (byteOffset % ALIGNMENT !== 0)
+    throw new Error(`${name}: a view at byte ${byteOffset}; offsets are multiples of ${ALIGNMENT}`);
+  const { device, dtype, buffer } = source;
+  const lifetime = device.inStep ? 'step' : 'persistent';
+  return adopt(new Tensor(device, shape, dtype, buffer, source.offset + byteOffset, name, lifetime, false));
+}
+
+function adopt(made: Tensor): Tensor {
+  if (made.device.inStep) made.device.currentStep(made.name).adopt(made);
+  return made;
+}
+
+function encode(op: string, data: TensorData, shape: Shape, dtype: DataType): ArrayBufferView<ArrayBuffer> {
+  if (!shape.every((size) => Number.isInteger(size) && size >= 0))
+    throw new Error(`${op}: shape ${formatShape(shape)}: dimensions are integers from 0`);
+  if (data.length !== elementCount(shape))
+    throw new Error(
+      `${op}: ${data.length} numbers for shape ${formatShape(shape)}, which holds ${elementCount(shape)}`,
+    );
+  if (dtype === 'u32') return data instanceof Uint32Array ? (data as Uint32Array<ArrayBuffer>) : Uint32Array.from(data);
+  const floats = data instanceof Float32Array ? (data as Float32Array<ArrayBuffer>) : Float32Array.from(data);
+  if (dtype === 'f32') return floats;
+  return dtype === 'f16' ? encodeFloat16(floats) : encodeBfloat16(floats);
+}

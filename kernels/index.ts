@@ -1,0 +1,2 @@
+export * from './pad.ts';
+export * from './rms-norm.ts';

@@ -1,0 +1,32 @@
+import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { expectDtype, rowsAndWidth, withLastAxis } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./pad.wgsl', import.meta.url));
+const THREADS = 64;
+
+/** x [..., width] f32 -> [..., newWidth]: widened with zeros or cut. The same tensor where the width is right already. */
+export function pad(x: Tensor, newWidth: number): Tensor {
+  const { width } = rowsAndWidth('pad', 'x', x);
+  if (width === newWidth) return x;
+  expectDtype('pad', 'x', x, 'f32');
+  const y = resized(x, newWidth);
+  record('pad', [x], [y], ([dy]) => [dy && resized(dy, width)]);
+  return y;
+}
+
+function resized(x: Tensor, newWidth: number): Tensor {
+  const { rows, width } = rowsAndWidth('pad', 'x', x);
+  const y = emptyTensor(x.device, withLastAxis(x.shape, newWidth), 'f32', 'pad');
+  x.device.dispatch({
+    kernel,
+    entry: 'forward',
+    bindings: { x, y },
+    uniform: { rows, width, newWidth },
+    workgroups: gridFor(rows * newWidth, THREADS),
+  });
+  return y;
+}
+
+export function padCost(rows: number, width: number, newWidth: number): { flops: number; bytes: number } {
+  return { flops: 0, bytes: 4 * rows * (Math.min(width, newWidth) + newWidth) };
+}

@@ -1,0 +1,24 @@
+import { describe } from 'vitest';
+import { type Device, openDevice } from '../../engine/index.ts';
+
+const opened = globalThis as { insulaTestDevices?: Map<string, Promise<Device>> };
+opened.insulaTestDevices ??= new Map();
+
+/** One device of each kind for the whole run: compiled pipelines are shared by all tests. */
+export function testDevice(kind: 'normal' | 'floor'): Promise<Device> {
+  const devices = opened.insulaTestDevices!;
+  let device = devices.get(kind);
+  if (!device) {
+    device = openDevice({ floor: kind === 'floor' });
+    devices.set(kind, device);
+  }
+  return device;
+}
+
+/** The same tests on a device with all that the adapter offers, and on one with WebGPU's default limits and no features. */
+export function describeOnDevices(name: string, tests: (device: () => Promise<Device>) => void): void {
+  for (const kind of ['normal', 'floor'] as const)
+    describe(`${name} (${kind} device)`, () => {
+      tests(() => testDevice(kind));
+    });
+}
