@@ -1,2 +1,3 @@
+export * from './embedding.ts';
 export * from './pad.ts';
 export * from './rms-norm.ts';

@@ -1,0 +1,63 @@
+import { emptyTensor, gridFor, loadKernel, record, roundUp, type Tensor, zeroTensor } from '../engine/index.ts';
+import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
+import { pad } from './pad.ts';
+
+const kernel = await loadKernel(new URL('./embedding.wgsl', import.meta.url));
+const THREADS = 64;
+
+/**
+ * y = scale * table[ids], one row of the table for each id.
+ *
+ * ids [...] u32, table [vocabulary, width] in f32, f16 or bf16 -> [..., width] in the storage of table. An id that is not below
+ * `vocabulary` gives a row of zeros and no gradient. Gemma scales by sqrt(width).
+ */
+export function embedding(ids: Tensor, table: Tensor, options: { scale?: number } = {}): Tensor {
+  expectDtype('embedding', 'ids', ids, 'u32');
+  expectDtype('embedding', 'table', table, 'f32', 'f16', 'bf16');
+  expectShape('embedding', 'table', table, [null, null]);
+  sharedDevice('embedding', ids, table);
+  const width = table.shape[1];
+  return pad(lookUp(ids, pad(table, roundUp(width, 4)), options.scale ?? 1), width);
+}
+
+/** The width of `table` is a whole number of groups. */
+function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
+  const { device } = table;
+  const [vocabulary, width] = table.shape;
+  const tokens = ids.size;
+  const groups = width / 4;
+  const uniform = { tokens, vocabulary, groups, scale };
+  const parameters = { THREADS, ...storage(table.dtype) };
+  const y = emptyTensor(device, [...ids.shape, width], table.dtype, 'embedding');
+  const run = (entry: string, bindings: Record<string, Tensor>, items: number) =>
+    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups: gridFor(items, THREADS) });
+
+  run('forward', { ids, table, y }, tokens * groups);
+  record('embedding', [table], [y], ([dy]) => {
+    if (!dy) return [null];
+    const next = emptyTensor(device, [tokens], 'u32', 'embedding backward');
+    const leads = emptyTensor(device, [tokens], 'u32', 'embedding backward');
+    const dTable = zeroTensor(device, table.shape, 'f32', 'embedding backward');
+    run('link', { ids, next, leads }, tokens);
+    run('backward', { ids, next, leads, dy, dTable }, tokens * groups);
+    return [dTable];
+  });
+  return y;
+}
+
+/**
+ * FLOPs and bytes, each array counted once; backward clears all of dTable, most of its cost where the vocabulary is large, and
+ * compares each id with up to all others.
+ */
+export function embeddingCost(
+  tokens: number,
+  vocabulary: number,
+  width: number,
+  bytesPerElement = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const elements = tokens * width;
+  return {
+    forward: { flops: elements, bytes: 2 * bytesPerElement * elements + 4 * tokens },
+    backward: { flops: elements, bytes: 4 * (2 * elements + vocabulary * width) + 20 * tokens },
+  };
+}

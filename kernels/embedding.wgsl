@@ -1,0 +1,77 @@
+// Rows of a table by number: the token embedding.
+//
+//   y[t,:] = scale table[ids[t],:]                     a zero row where ids[t] >= vocabulary
+//
+// and backward:
+//
+//   dTable[v,:] = scale sum of dy[t,:] over t with ids[t] = v, in the order of t
+//
+// The tokens of one id form a chain: next[t] is the next token with the id of t, or `tokens` at the chain's end. The first token
+// of a chain owns the row dTable[ids[t]], walks the chain and writes the row, so nothing is added by two threads; rows that no
+// id names are cleared beforehand. Cost: at most tokens^2 reads of an id to link, one read of dy, one clear of dTable. A row
+// that every token names is one long walk.
+//
+// Shapes: ids [tokens]; table, dTable [vocabulary, width]; y, dy [tokens, width]. Rows are stored in groups of four (Word),
+// `groups` to a row. Gradients are f32, whatever the storage.
+
+const THREADS: u32 = 64u;                                                    // @param  a power of two
+alias Word = vec4f;                                                          // @param  storage of four elements
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+fn pack(value: vec4f) -> Word { return value; }                              // @param
+
+struct Shape { tokens: u32, vocabulary: u32, groups: u32, scale: f32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> ids: array<u32>;
+@group(0) @binding(2) var<storage, read> table: array<Word>;
+@group(0) @binding(3) var<storage, read_write> y: array<Word>;
+@group(0) @binding(4) var<storage, read_write> next: array<u32>;
+@group(0) @binding(5) var<storage, read_write> leads: array<u32>;            // 1: the first token of its chain
+@group(0) @binding(6) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(7) var<storage, read_write> dTable: array<vec4f>;
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
+  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+}
+
+// ---- forward: one thread a group ---------------------------------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let index = position(workgroup, workgroups, thread);
+  let token = index / shape.groups;
+  if (token >= shape.tokens) { return; }
+  let id = ids[token];
+  var value = vec4f();
+  if (id < shape.vocabulary) { value = unpack(table[id * shape.groups + index % shape.groups]); }
+  y[index] = pack(shape.scale * value);
+}
+
+// ---- backward: link the tokens of one id, one thread a token -----------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn link(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let token = position(workgroup, workgroups, thread);
+  if (token >= shape.tokens) { return; }
+  let id = ids[token];
+  var later = token + 1u;
+  while (later < shape.tokens && ids[later] != id) { later++; }
+  next[token] = later;
+  var earlier = 0u;
+  while (earlier < token && ids[earlier] != id) { earlier++; }
+  leads[token] = select(0u, 1u, earlier == token && id < shape.vocabulary);
+}
+
+// ---- backward: dTable, one thread a group of each chain ----------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let index = position(workgroup, workgroups, thread);
+  let first = index / shape.groups;
+  if (first >= shape.tokens || leads[first] == 0u) { return; }
+  let group = index % shape.groups;
+  var sum = vec4f();
+  for (var token = first; token < shape.tokens; token = next[token]) { sum += dy[token * shape.groups + group]; }
+  dTable[ids[first] * shape.groups + group] = shape.scale * sum;
+}
