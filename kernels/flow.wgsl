@@ -1,0 +1,53 @@
+// Flow matching on straight paths, t = 1 is noise.             Lipman et al. 2022, arXiv 2210.02747; convention of openpi
+//
+//   noisy[b,i]  = t[b] noise[b,i] + (1 - t[b]) actions[b,i]
+//   target[b,i] = noise[b,i] - actions[b,i]                the velocity d noisy / dt, which the model learns
+//
+// and one step of Euler's method along a velocity, dt < 0 from noise to actions:
+//
+//   next[i]     = x[i] + dt velocity[i]
+//
+// backward dx = dNext and dVelocity[i] = dt dNext[i]. Shapes: actions, noise, noisy, target [samples, perSample]; t [samples];
+// x, velocity, next [elements]. f32.
+
+const THREADS: u32 = 64u;                                                    // @param  a power of two
+
+struct Shape { elements: u32, perSample: u32, dt: f32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> actions: array<f32>;
+@group(0) @binding(2) var<storage, read> noise: array<f32>;
+@group(0) @binding(3) var<storage, read> time: array<f32>;
+@group(0) @binding(4) var<storage, read_write> noisy: array<f32>;
+@group(0) @binding(5) var<storage, read_write> target_: array<f32>;
+@group(0) @binding(6) var<storage, read> x: array<f32>;
+@group(0) @binding(7) var<storage, read> velocity: array<f32>;
+@group(0) @binding(8) var<storage, read_write> next: array<f32>;
+@group(0) @binding(9) var<storage, read> dNext: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dVelocity: array<f32>;
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
+  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+}
+
+@compute @workgroup_size(THREADS)
+fn interpolate(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i >= shape.elements) { return; }
+  let t = time[i / shape.perSample];
+  noisy[i] = t * noise[i] + (1.0 - t) * actions[i];
+  target_[i] = noise[i] - actions[i];
+}
+
+@compute @workgroup_size(THREADS)
+fn euler(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.elements) { next[i] = x[i] + shape.dt * velocity[i]; }
+}
+
+@compute @workgroup_size(THREADS)
+fn eulerBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.elements) { dVelocity[i] = shape.dt * dNext[i]; }
+}
