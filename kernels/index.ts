@@ -3,6 +3,7 @@ export * from './attention-plan.ts';
 export * from './attention-table.ts';
 export * from './embedding.ts';
 export * from './flow.ts';
+export * from './losses.ts';
 export * from './pad.ts';
 export * from './random.ts';
 export * from './rms-norm.ts';

@@ -1,0 +1,147 @@
+import {
+  type Device,
+  elementCount,
+  emptyTensor,
+  formatShape,
+  gridFor,
+  loadKernel,
+  type Parameters,
+  persistentTensor,
+  record,
+  type Tensor,
+} from '../engine/index.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./losses.wgsl', import.meta.url));
+const THREADS = 64;
+const SLICES = 32;
+
+/** Which elements of a prediction [B, H, d] count; what is missing counts everything. Masks are u32, 0 or 1. */
+export interface LossMasks {
+  /** Steps that count: a leading part of the prediction's shape, as [B], [B, H] or [B, H, d]. */
+  valid?: Tensor;
+  /** Real dimensions of the last axis: [d] for all samples, or [B, d]. */
+  dimensions?: Tensor;
+}
+
+/**
+ * Mean of (prediction - target)^2.
+ *
+ * For all losses of this file: prediction [B, ..., d], target of its shape, f32 -> [], the sum of w * error over the sum of w,
+ * where w = valid * dimensions (see LossMasks); 0 where nothing counts. With full dimensions that is the mean over dimensions and
+ * then over valid steps; with samples left out by `valid` [B], the mean over the samples left in. Every step that counts weighs
+ * the same, whichever sample it is of. The gradient reaches `prediction` only.
+ */
+export function meanSquaredError(prediction: Tensor, target: Tensor, masks: LossMasks = {}): Tensor {
+  return meanError('meanSquaredError', {}, prediction, target, masks);
+}
+
+/** Mean of |prediction - target|; the gradient at 0 is 0. Operands as of meanSquaredError. */
+export function l1(prediction: Tensor, target: Tensor, masks: LossMasks = {}): Tensor {
+  const parameters = {
+    error: 'fn error(p: f32, t: f32) -> f32 { return abs(p - t); }',
+    derivative: 'fn derivative(p: f32, t: f32) -> f32 { return sign(p - t); }',
+  };
+  return meanError('l1', parameters, prediction, target, masks);
+}
+
+/** Mean of the loss of Huber (1964) with delta 1: quadratic up to an error of 1, linear beyond. Operands as of meanSquaredError. */
+export function huber(prediction: Tensor, target: Tensor, masks: LossMasks = {}): Tensor {
+  const parameters = {
+    error:
+      'fn error(p: f32, t: f32) -> f32 { let d = abs(p - t); return select(d - 0.5, 0.5 * min(d, 1.0) * min(d, 1.0), d <= 1.0); }',
+    derivative: 'fn derivative(p: f32, t: f32) -> f32 { return clamp(p - t, -1.0, 1.0); }',
+  };
+  return meanError('huber', parameters, prediction, target, masks);
+}
+
+/** Mean of -t log(sigmoid(p)) - (1 - t) log(1 - sigmoid(p)) for logits p and labels t in [0, 1]. Operands as of meanSquaredError. */
+export function binaryCrossEntropyWithLogits(logit: Tensor, label: Tensor, masks: LossMasks = {}): Tensor {
+  const parameters = {
+    error: 'fn error(p: f32, t: f32) -> f32 { return max(p, 0.0) - p * t + log(1.0 + exp(-abs(p))); }',
+    derivative:
+      'fn derivative(p: f32, t: f32) -> f32 { let e = exp(-abs(p)); return select(e, 1.0, p >= 0.0) / (1.0 + e) - t; }',
+  };
+  return meanError('binaryCrossEntropyWithLogits', parameters, logit, label, masks);
+}
+
+function meanError(op: string, kind: Parameters, prediction: Tensor, target: Tensor, masks: LossMasks): Tensor {
+  expectDtype(op, 'prediction', prediction, 'f32');
+  expectDtype(op, 'target', target, 'f32');
+  expectShape(op, 'target', target, prediction.shape);
+  const device = sharedDevice(op, prediction, target, ...Object.values(masks).filter((mask) => mask !== undefined));
+  const { valid = always(device), dimensions = always(device) } = masks;
+  if (masks.valid) checkValid(op, masks.valid, prediction);
+  if (masks.dimensions) checkDimensions(op, masks.dimensions, prediction);
+
+  const elements = prediction.size;
+  const width = dimensions.shape.at(-1)!;
+  const uniform = {
+    elements,
+    perValid: elements / valid.size || 1,
+    perDimensionRow: elements / (dimensions.size / width) || 1,
+    dimensions: width,
+  };
+  const parameters = { THREADS, SLICES, ...kind };
+  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) =>
+    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups });
+  const operands = { prediction, target_: target, valid, dimension: dimensions };
+  const partialSums = emptyTensor(device, [SLICES, 2], 'f32', op);
+  const loss = emptyTensor(device, [], 'f32', op);
+  const scale = emptyTensor(device, [], 'f32', op);
+
+  run('forwardSlices', { ...operands, partialSums }, [SLICES, 1]);
+  device.dispatch({ kernel, entry: 'forward', parameters, bindings: { partialSums, loss, scale }, workgroups: [1] });
+  device.currentStep(op).release(partialSums.buffer);
+  record(op, [prediction], [loss], ([dLoss]) => {
+    if (!dLoss) return [null];
+    const dPrediction = emptyTensor(device, prediction.shape, 'f32', `${op} backward`);
+    run('backward', { ...operands, scale, dLoss, dPrediction }, gridFor(elements, THREADS));
+    return [dPrediction];
+  });
+  return loss;
+}
+
+function checkValid(op: string, valid: Tensor, prediction: Tensor): void {
+  expectDtype(op, 'valid', valid, 'u32');
+  const leading = prediction.shape.slice(0, valid.shape.length);
+  if (valid.shape.length === 0 || formatShape(valid.shape) !== formatShape(leading))
+    throw new Error(
+      `${op}: valid has shape ${formatShape(valid.shape)}; expected a leading part of ${formatShape(prediction.shape)}`,
+    );
+}
+
+function checkDimensions(op: string, dimensions: Tensor, prediction: Tensor): void {
+  expectDtype(op, 'dimensions', dimensions, 'u32');
+  const forAll = [prediction.shape.at(-1)];
+  const forEach = [prediction.shape[0], ...forAll];
+  const found = formatShape(dimensions.shape);
+  if (found !== `[${forAll}]` && (prediction.shape.length < 2 || found !== `[${forEach.join(', ')}]`))
+    throw new Error(
+      `${op}: dimensions has shape ${found}; expected [${forAll}] or [${forEach.join(', ')}] for ${formatShape(prediction.shape)}`,
+    );
+}
+
+const alwaysOn = new WeakMap<Device, Tensor>();
+
+/** The mask of one element that lets everything count; it lives as long as its device. */
+function always(device: Device): Tensor {
+  let one = alwaysOn.get(device);
+  if (!one) {
+    one = persistentTensor(device, [1], 'u32', 'losses');
+    one.write([1]);
+    alwaysOn.set(device, one);
+  }
+  return one;
+}
+
+/** FLOPs and bytes of a loss over a prediction of `shape`, masks not counted. */
+export function meanErrorCost(
+  shape: readonly number[],
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const elements = elementCount(shape);
+  return {
+    forward: { flops: 4 * elements, bytes: 8 * elements },
+    backward: { flops: 4 * elements, bytes: 12 * elements },
+  };
+}
