@@ -99,6 +99,19 @@ export function softwareEnvironment(environment, folder) {
 }
 
 /**
+ * The environment without the set-up's software adapter.
+ * @param {Environment} environment
+ * @returns {Environment | null} null where that adapter is not in use
+ */
+export function systemEnvironment(environment) {
+  const folder = softwareFolder();
+  if (environment.VK_ICD_FILENAMES !== manifest(folder)) return null;
+  const { VK_ICD_FILENAMES: _, LD_LIBRARY_PATH, ...rest } = environment;
+  const libraries = (LD_LIBRARY_PATH ?? '').split(delimiter).filter((part) => part && part !== join(folder, 'lib'));
+  return libraries.length ? { ...rest, LD_LIBRARY_PATH: libraries.join(delimiter) } : rest;
+}
+
+/**
  * Opens the default adapter in a child process.
  * @param {Environment} environment of the child
  * @returns {{ description: string } | { reason: string }}

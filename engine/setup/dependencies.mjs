@@ -46,7 +46,7 @@ export function dependenciesInstalled(root) {
 export function installDependencies(root) {
   const npm = process.env.npm_execpath ?? '';
   const own = /npm-cli\.c?js$/.test(npm);
-  const options = ['ci', '--include=dev', '--no-audit', '--no-fund'];
+  const options = ['ci', '--include=dev', '--no-audit', '--no-fund', '--no-update-notifier'];
   const result = spawnSync(own ? process.execPath : 'npm', own ? [npm, ...options] : options, {
     cwd: root,
     stdio: 'inherit',

@@ -52,7 +52,7 @@ class Apt {
   constructor(folder, architecture) {
     this.folder = folder;
     this.configuration = join(folder, 'apt.conf');
-    for (const part of ['lists/partial', 'cache/archives/partial', 'sources'])
+    for (const part of ['lists/partial', 'cache/archives/partial', 'sources', 'log'])
       fs.mkdirSync(join(folder, part), { recursive: true });
     // With an empty package status, apt resolves all that the driver needs, whatever the state of the machine's packages.
     fs.writeFileSync(join(folder, 'status'), '');
@@ -76,6 +76,7 @@ class Apt {
       `Dir::State::Status "${folder}/status";`,
       `Dir::State::Extended_States "${folder}/extended_states";`,
       `Dir::Cache "${folder}/cache";`,
+      `Dir::Log "${folder}/log";`,
       'Debug::NoLocking "true";',
     ];
     fs.writeFileSync(this.configuration, `${lines.join('\n')}\n`);

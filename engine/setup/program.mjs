@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { findAdapter, softwareEnvironment, softwareFolder } from './adapter.mjs';
 
@@ -14,14 +14,28 @@ const root = join(here, '..', '..');
 const SAME_PRESS_MILLISECONDS = 400;
 
 /**
- * @param {string} program a `.ts` file of the repository, or 'vitest'
+ * @param {string} program a `.ts` file, relative to the repository, or 'vitest'
  * @param {string[]} options
  * @returns {string[]} of node
  */
 export function nodeOptions(program, options) {
   const tether = ['--import', pathToFileURL(join(here, 'tether.mjs')).href];
   if (program === 'vitest') return [...tether, join(root, 'node_modules/vitest/vitest.mjs'), ...options];
-  return [...tether, '--import', import.meta.resolve('tsx'), join(root, program), ...options];
+  return [...tether, '--import', import.meta.resolve('tsx'), resolve(root, program), ...options];
+}
+
+/**
+ * @param {() => void} forward
+ * @param {() => number} [now] in milliseconds
+ * @returns {() => void} calls `forward` once for signals that follow one another within one key press
+ */
+export function oncePerPress(forward, now = () => performance.now()) {
+  let last = Number.NEGATIVE_INFINITY;
+  return () => {
+    const time = now();
+    if (time - last > SAME_PRESS_MILLISECONDS) forward();
+    last = time;
+  };
 }
 
 /**
@@ -32,14 +46,11 @@ export function nodeOptions(program, options) {
 function forwardSignals(child) {
   /** @type {NodeJS.Signals[]} */
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGWINCH'];
-  for (const signal of signals) {
-    let last = Number.NEGATIVE_INFINITY;
-    process.on(signal, () => {
-      const now = performance.now();
-      if (now - last > SAME_PRESS_MILLISECONDS) child.kill(signal);
-      last = now;
-    });
-  }
+  for (const signal of signals)
+    process.on(
+      signal,
+      oncePerPress(() => child.kill(signal)),
+    );
   process.on('SIGTSTP', () => {
     child.kill('SIGSTOP');
     process.kill(process.pid, 'SIGSTOP');
@@ -49,7 +60,7 @@ function forwardSignals(child) {
 
 /**
  * Ends with the exit status of the program (128 + the signal's number where a signal ended it).
- * @param {string} program a `.ts` file of the repository, or 'vitest'
+ * @param {string} program a `.ts` file, relative to the repository, or 'vitest'
  * @param {string[]} options
  */
 export function launch(program, options) {

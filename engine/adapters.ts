@@ -1,0 +1,54 @@
+/** Which WebGPU adapters there are, and what to install where there is none. For people, and for `insula devices`. */
+
+import { adviceFor, parseOsRelease } from './setup/advice.mjs';
+import { type AdapterReport, describeAdapter, identity, type OpenAdapter } from './setup/describe.mjs';
+
+export type { AdapterReport, ClosedAdapter, OpenAdapter } from './setup/describe.mjs';
+
+/**
+ * Every adapter that can be opened, the one that opens by default marked, and after them why others cannot be. Under node each
+ * backend is opened in a process of its own: nothing stays open here, and a driver that crashes is reported, not suffered.
+ */
+export async function listAdapters(): Promise<AdapterReport[]> {
+  if (inBrowser()) return listBrowserAdapters();
+  const path = './setup/list-adapters.mjs';
+  const { listNodeAdapters } = (await import(/* @vite-ignore */ path)) as typeof import('./setup/list-adapters.mjs');
+  return listNodeAdapters();
+}
+
+/** What to install, on this operating system, so that an adapter opens: one paragraph. */
+export function installAdvice(): string {
+  if (inBrowser()) return adviceFor('browser');
+  if (process.platform !== 'linux') return adviceFor(process.platform);
+  const { readFileSync } = process.getBuiltinModule('node:fs');
+  try {
+    return adviceFor('linux', parseOsRelease(readFileSync('/etc/os-release', 'utf8')));
+  } catch {
+    return adviceFor('linux');
+  }
+}
+
+function inBrowser(): boolean {
+  return typeof process !== 'object' || !process.versions?.node;
+}
+
+async function listBrowserAdapters(): Promise<AdapterReport[]> {
+  if (!navigator.gpu)
+    return [
+      { opens: false, backend: 'browser', name: '', reason: 'this browser, or this page without https, has no WebGPU' },
+    ];
+  const found = new Map<string, OpenAdapter>();
+  const choices: GPURequestAdapterOptions[] = [
+    { powerPreference: 'high-performance' },
+    { powerPreference: 'low-power' },
+    { forceFallbackAdapter: true },
+  ];
+  for (const choice of choices) {
+    const adapter = await navigator.gpu.requestAdapter(choice);
+    if (!adapter) continue;
+    const described = { ...describeAdapter(adapter, 'browser', ''), isDefault: found.size === 0 };
+    if (!found.has(identity(described))) found.set(identity(described), described);
+  }
+  if (found.size) return [...found.values()];
+  return [{ opens: false, backend: 'browser', name: '', reason: 'the browser has WebGPU but offers no adapter' }];
+}
