@@ -1,0 +1,185 @@
+import type { MainModule, MjData, MjModel } from '@mujoco/mujoco';
+import { groups } from './mjcf.ts';
+
+/** Width and height of the picture in pixels. */
+export const IMAGE_SIZE = 64;
+/** Rays along each side of a pixel: their mean is the pixel, so that a part of a pixel's motion can be seen. */
+const SAMPLES = 2;
+/** The picture is cast in square tiles of this many pixels, and only where something may move. */
+const TILE = 4;
+const TILES = IMAGE_SIZE / TILE;
+const SIDE = TILE * SAMPLES;
+const RAYS = SIDE * SIDE;
+
+type Vector = readonly [number, number, number];
+
+const EYE: Vector = [0, -0.85, 1.08];
+const TARGET: Vector = [0, 0.025, 0.035];
+/** Half the picture's width at distance 1 from the eye. */
+const HALF_WIDTH = 0.16;
+const TO_LIGHT = normalise([-0.3, -0.45, 1]);
+const AMBIENT = 0.45;
+
+function subtract(a: Vector, b: Vector): Vector {
+  return [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
+}
+
+function dot(a: Vector, b: Vector): number {
+  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+
+function cross(a: Vector, b: Vector): Vector {
+  return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+}
+
+function normalise(v: Vector): Vector {
+  const length = Math.sqrt(dot(v, v));
+  return [v[0] / length, v[1] / length, v[2] / length];
+}
+
+const FORWARD = normalise(subtract(TARGET, EYE));
+const RIGHT = normalise(cross(FORWARD, [0, 0, 1]));
+const UP = cross(RIGHT, FORWARD);
+
+/** Direction of every ray, tile by tile, [TILES * TILES, RAYS, 3]. */
+const directions = new Float64Array(TILES * TILES * RAYS * 3);
+for (let tile = 0; tile < TILES * TILES; tile++) {
+  for (let ray = 0; ray < RAYS; ray++) {
+    const column = (tile % TILES) * SIDE + (ray % SIDE);
+    const row = Math.floor(tile / TILES) * SIDE + Math.floor(ray / SIDE);
+    const across = HALF_WIDTH * ((2 * column + 1) / (IMAGE_SIZE * SAMPLES) - 1);
+    const upwards = HALF_WIDTH * (1 - (2 * row + 1) / (IMAGE_SIZE * SAMPLES));
+    const along = (i: number) => FORWARD[i] + across * RIGHT[i] + upwards * UP[i];
+    directions.set(normalise([along(0), along(1), along(2)]), (tile * RAYS + ray) * 3);
+  }
+}
+const everyTile = Array.from({ length: TILES * TILES }, (_, tile) => tile);
+
+/**
+ * The fixed camera in front of the table, looking down: MuJoCo's ray caster with Lambert's shading. What never moves is
+ * cast once per episode; a picture then casts only the tiles that a moving geom may touch. Own arithmetic is + - * /
+ * and square root, so that every engine makes the same bytes.
+ */
+export class Camera {
+  readonly #mujoco: MainModule;
+  /** Distance and colour (0 to 255) at every ray of the still scene, tile by tile. */
+  readonly #stillDistance = new Float64Array(TILES * TILES * RAYS);
+  readonly #stillColour = new Float32Array(TILES * TILES * RAYS * 3);
+  readonly #colour = new Float32Array(TILES * TILES * RAYS * 3);
+  readonly #rays = new Float64Array(TILES * TILES * RAYS * 3);
+  readonly #stillPixels = new Uint8Array(IMAGE_SIZE * IMAGE_SIZE * 3);
+
+  constructor(mujoco: MainModule) {
+    this.#mujoco = mujoco;
+  }
+
+  /** Casts what never moves: once, before the first picture of a model. */
+  prepare(model: MjModel, data: MjData): void {
+    this.#stillDistance.fill(Number.MAX_VALUE);
+    this.#colour.fill(0);
+    this.#stillDistance.set(this.#cast(model, data, everyTile, groups.still));
+    this.#stillColour.set(this.#colour);
+    for (const tile of everyTile) writeTile(this.#colour, tile, this.#stillPixels);
+  }
+
+  /** The picture now: RGB bytes, [IMAGE_SIZE, IMAGE_SIZE, 3]. */
+  picture(model: MjModel, data: MjData): Uint8Array {
+    const pixels = this.#stillPixels.slice();
+    const tiles = movingTiles(model, data);
+    for (const tile of tiles) {
+      const start = tile * RAYS * 3;
+      this.#colour.set(this.#stillColour.subarray(start, start + RAYS * 3), start);
+    }
+    this.#cast(model, data, tiles, groups.moving);
+    for (const tile of tiles) writeTile(this.#colour, tile, pixels);
+    return pixels;
+  }
+
+  /**
+   * Casts the rays of some tiles against one group of geoms and shades, in #colour, what lies in front of the still
+   * scene. Returns the distance of each ray's hit, [tiles, RAYS].
+   */
+  #cast(model: MjModel, data: MjData, tiles: readonly number[], group: number): Float64Array {
+    const count = tiles.length * RAYS;
+    tiles.forEach((tile, at) => {
+      this.#rays.set(directions.subarray(tile * RAYS * 3, (tile + 1) * RAYS * 3), at * RAYS * 3);
+    });
+    const rays = this.#rays.subarray(0, count * 3) as unknown as number[];
+    const groupMask = [0, 1, 2, 3, 4, 5].map((other) => (other === group ? 1 : 0));
+    const hits = new this.#mujoco.IntBuffer(count);
+    const distances = new this.#mujoco.DoubleBuffer(count);
+    const normals = new this.#mujoco.DoubleBuffer(count * 3);
+    try {
+      const { mj_multiRay } = this.#mujoco;
+      mj_multiRay(model, data, [...EYE], rays, groupMask, true, -1, hits, distances, normals, count, 10);
+      const hit = hits.GetView() as Int32Array;
+      const distance = distances.GetView() as Float64Array;
+      const normal = normals.GetView() as Float64Array;
+      const rgba = model.geom_rgba as Float32Array;
+      for (let i = 0; i < count; i++) {
+        const ray = tiles[Math.floor(i / RAYS)] * RAYS + (i % RAYS);
+        if (hit[i] < 0) distance[i] = Number.MAX_VALUE;
+        if (hit[i] < 0 || distance[i] > this.#stillDistance[ray]) continue;
+        const facing = normal[i * 3] * TO_LIGHT[0] + normal[i * 3 + 1] * TO_LIGHT[1] + normal[i * 3 + 2] * TO_LIGHT[2];
+        const light = 255 * (AMBIENT + (1 - AMBIENT) * Math.max(0, facing));
+        for (let c = 0; c < 3; c++) this.#colour[ray * 3 + c] = light * rgba[hit[i] * 4 + c];
+      }
+      return distance.slice();
+    } finally {
+      hits.delete();
+      distances.delete();
+      normals.delete();
+    }
+  }
+}
+
+/** Tiles that the bounding box of a moving geom may touch, in rising order. */
+function movingTiles(model: MjModel, data: MjData): number[] {
+  const touched = new Uint8Array(TILES * TILES);
+  const group = model.geom_group as Int32Array;
+  const boxes = model.geom_aabb as Float64Array;
+  const positions = data.geom_xpos as Float64Array;
+  const rotations = data.geom_xmat as Float64Array;
+  for (let geom = 0; geom < model.ngeom; geom++) {
+    if (group[geom] !== groups.moving) continue;
+    let [left, right, top, bottom] = [TILES, -1, TILES, -1];
+    for (let corner = 0; corner < 8; corner++) {
+      const local = [0, 1, 2].map((i) => boxes[geom * 6 + i] + boxes[geom * 6 + 3 + i] * ((corner >> i) & 1 ? 1 : -1));
+      const place = (i: number) => {
+        const row = geom * 9 + i * 3;
+        const turned = rotations[row] * local[0] + rotations[row + 1] * local[1] + rotations[row + 2] * local[2];
+        return positions[geom * 3 + i] + turned - EYE[i];
+      };
+      const fromEye: Vector = [place(0), place(1), place(2)];
+      const scale = TILES / 2 / (HALF_WIDTH * dot(fromEye, FORWARD));
+      const column = Math.floor(TILES / 2 + dot(fromEye, RIGHT) * scale);
+      const row = Math.floor(TILES / 2 - dot(fromEye, UP) * scale);
+      [left, right] = [Math.min(left, column), Math.max(right, column)];
+      [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+    }
+    for (let row = Math.max(0, top); row <= Math.min(TILES - 1, bottom); row++) {
+      for (let column = Math.max(0, left); column <= Math.min(TILES - 1, right); column++) {
+        touched[row * TILES + column] = 1;
+      }
+    }
+  }
+  return everyTile.filter((tile) => touched[tile] === 1);
+}
+
+/** The mean of each pixel's rays, rounded, into the picture. */
+function writeTile(colour: Float32Array, tile: number, pixels: Uint8Array): void {
+  for (let y = 0; y < TILE; y++) {
+    for (let x = 0; x < TILE; x++) {
+      const row = Math.floor(tile / TILES) * TILE + y;
+      const column = (tile % TILES) * TILE + x;
+      for (let c = 0; c < 3; c++) {
+        let sum = 0;
+        for (let sample = 0; sample < SAMPLES * SAMPLES; sample++) {
+          const ray = (y * SAMPLES + Math.floor(sample / SAMPLES)) * SIDE + x * SAMPLES + (sample % SAMPLES);
+          sum += colour[(tile * RAYS + ray) * 3 + c];
+        }
+        pixels[(row * IMAGE_SIZE + column) * 3 + c] = Math.floor(sum / (SAMPLES * SAMPLES) + 0.5);
+      }
+    }
+  }
+}

@@ -1,0 +1,131 @@
+import { InputError } from '../../engine/errors.ts';
+import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
+import { IMAGE_SIZE } from './camera.ts';
+import { hexadecimal, WORLD_HASH } from './hash.ts';
+import { type Recording, recordEpisode } from './record.ts';
+import { episodeSeed } from './scene.ts';
+import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
+
+/** Which demonstrations to make: the same settings give the same bytes. */
+export interface DemonstrationSettings {
+  readonly episodes: number;
+  /** Chooses the scenes: a whole number from 0; 0 by default. */
+  readonly seed?: number;
+  /**
+   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); 0 by default, which is better
+   * for policies that act in chunks: pushes cannot be predicted, so they blur what a chunk can learn.
+   */
+  readonly disturbance?: number;
+}
+
+export interface DemonstrationOptions extends DemonstrationSettings {
+  /** Node only: where finished demonstrations are kept and found again; without it they are made anew each time. */
+  readonly cacheFolder?: string;
+  /** Called after every episode with the episodes done and to do. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Demonstrations of the scripted expert in training scenes, with all their pictures in memory (about 0.3 MB an
+ * episode). Node makes them in a worker thread, a browser on the calling thread with a pause after each episode.
+ *
+ * @throws InputError where a setting is out of range or the expert fails too often
+ */
+export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
+  const { episodes, seed = 0, disturbance = 0, cacheFolder, onProgress } = options;
+  if (!Number.isInteger(episodes) || episodes < 1) {
+    throw new InputError(`demonstrations: ${episodes} episodes is not a whole number from 1`);
+  }
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new InputError(`demonstrations: seed ${seed} is not a whole number from 0 to 2^53 - 1`);
+  }
+  if (!(disturbance >= 0 && disturbance <= 0.05)) {
+    throw new InputError(`demonstrations: a disturbance of ${disturbance} m is not from 0 to 0.05 m`);
+  }
+  const settings = { episodes, seed, disturbance };
+  const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
+  if (!inNode) return toDataset(await collect(pausing(record(settings)), episodes, onProgress));
+
+  const { readCache, recordInWorker, writeCache } = await import('./demonstrations-node.ts');
+  const make = () => collect(recordInWorker(settings), episodes, onProgress);
+  if (cacheFolder === undefined) return toDataset(await make());
+  const name = `tabletop-${await cacheKey(settings)}.gz`;
+  const cached = await readCache(cacheFolder, name);
+  if (cached !== null) {
+    onProgress?.(episodes, episodes);
+    return toDataset(cached);
+  }
+  const recordings = await make();
+  await writeCache(cacheFolder, name, recordings);
+  return toDataset(recordings);
+}
+
+/** Recordings of the settings' episodes, in order; scenes in which the expert fails are passed over. */
+export async function* record(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording> {
+  const { episodes, seed, disturbance } = settings;
+  const world = await TabletopWorld.create();
+  try {
+    let done = 0;
+    for (let index = 0; done < episodes; index++) {
+      if (index > 4 * (done + 10)) {
+        throw new InputError(
+          `demonstrations: the expert succeeded in ${done} of ${index} scenes only; use a smaller disturbance`,
+        );
+      }
+      const recording = recordEpisode(world, episodeSeed('training', seed, index), disturbance);
+      if (recording === null) continue;
+      done++;
+      yield recording;
+    }
+  } finally {
+    world.delete();
+  }
+}
+
+async function collect(
+  recordings: AsyncIterable<Recording>,
+  episodes: number,
+  onProgress: DemonstrationOptions['onProgress'],
+): Promise<Recording[]> {
+  const all: Recording[] = [];
+  for await (const recording of recordings) {
+    all.push(recording);
+    onProgress?.(all.length, episodes);
+  }
+  return all;
+}
+
+/** Lets the page draw and answer between episodes. */
+async function* pausing<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+  for await (const item of items) {
+    yield item;
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+}
+
+async function cacheKey(settings: Required<DemonstrationSettings>): Promise<string> {
+  const { episodes, seed, disturbance } = settings;
+  const text = JSON.stringify([WORLD_HASH, episodes, seed, disturbance]);
+  return hexadecimal(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).slice(0, 16);
+}
+
+function toDataset(recordings: readonly Recording[]): Dataset {
+  return {
+    name: 'tabletop',
+    rate: RATE,
+    actionDimension: ACTION_DIMENSION,
+    stateDimension: STATE_DIMENSION,
+    cameras: [CAMERA],
+    episodes: recordings.map(toEpisode),
+  };
+}
+
+function toEpisode({ seed, length, actions, states, images, instructions }: Recording): Episode {
+  const size = IMAGE_SIZE * IMAGE_SIZE * 3;
+  const image = async (camera: string, step: number): Promise<Image | null> => {
+    if (camera !== CAMERA || step < 0) return null;
+    const at = Math.min(Math.floor(step), length - 1);
+    return { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: images.subarray(at * size, (at + 1) * size) };
+  };
+  return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image };
+}

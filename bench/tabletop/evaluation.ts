@@ -1,0 +1,116 @@
+import { InputError } from '../../engine/errors.ts';
+import { Expert } from './expert.ts';
+import { MAXIMUM_STEPS } from './record.ts';
+import { episodeSeed } from './scene.ts';
+import { ACTION_DIMENSION, type Observation, TabletopWorld } from './world.ts';
+
+/**
+ * A policy under test: for each observation a chunk of future actions [horizon, 4], in metres. It is always asked about
+ * all episodes, in the same order, so that its batch keeps one shape; an episode that is over repeats its last
+ * observation, and the answer is ignored. `worlds` are the simulated worlds behind the observations, for baselines
+ * that look behind the picture.
+ */
+export type Policy = (
+  observations: readonly Observation[],
+  worlds: readonly TabletopWorld[],
+) => Promise<readonly Float32Array[]>;
+
+export interface EvaluationOptions {
+  /** Episodes, all advanced together; 20 by default. */
+  readonly episodes?: number;
+  /** Chooses the scenes, none of which is a training scene; 0 by default. */
+  readonly seed?: number;
+  /** Control steps after which an episode has failed. */
+  readonly maximumSteps?: number;
+  /** Actions of each chunk that are carried out before the policy is asked again. */
+  readonly executeSteps?: number;
+  /** Called after every answer of the policy with the control steps done and at most to do. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface EpisodeResult {
+  readonly seed: number;
+  readonly instruction: string;
+  /** The named object lay in the named bin. */
+  readonly success: boolean;
+  /** The first object that the gripper lifted was the named one. */
+  readonly rightObject: boolean;
+  /** Control steps until success, or until the episode was given up. */
+  readonly steps: number;
+}
+
+export interface Evaluation {
+  /** Share of episodes with success. */
+  readonly success: number;
+  /** Share of episodes with the right object. */
+  readonly rightObject: number;
+  readonly episodes: readonly EpisodeResult[];
+}
+
+/** Lets a policy act in held-out scenes of the world, all in lockstep with one call of the policy for all of them. */
+export async function evaluateClosedLoop(policy: Policy, options: EvaluationOptions = {}): Promise<Evaluation> {
+  const { episodes = 20, seed = 0, maximumSteps = MAXIMUM_STEPS, executeSteps = 5, onProgress } = options;
+  for (const [name, value] of Object.entries({ episodes, maximumSteps, executeSteps })) {
+    if (!Number.isInteger(value) || value < 1)
+      throw new InputError(`closed loop: ${name} is ${value}, not a whole number from 1`);
+  }
+  const worlds: TabletopWorld[] = [];
+  try {
+    const seeds = Array.from({ length: episodes }, (_, index) => episodeSeed('evaluation', seed, index));
+    for (const episode of seeds) {
+      const world = await TabletopWorld.create();
+      worlds.push(world);
+      world.reset(episode);
+    }
+    const observations = worlds.map((world) => world.observe());
+    const steps = worlds.map(() => 0);
+    const over = (index: number) => steps[index] === maximumSteps || worlds[index].success();
+    for (let done = 0; done < maximumSteps; done += executeSteps) {
+      const running = worlds.map((_, index) => index).filter((index) => !over(index));
+      if (running.length === 0) break;
+      const chunks = await policy(observations, worlds);
+      for (const index of running) {
+        const chunk = chunks[index];
+        checkChunk(chunk, index, executeSteps);
+        for (let step = 0; step < executeSteps && !over(index); step++) {
+          worlds[index].step(chunk.subarray(step * ACTION_DIMENSION, (step + 1) * ACTION_DIMENSION));
+          steps[index]++;
+        }
+        observations[index] = worlds[index].observe();
+      }
+      onProgress?.(Math.min(done + executeSteps, maximumSteps), maximumSteps);
+    }
+    const results = worlds.map((world, index) => ({
+      seed: seeds[index],
+      instruction: observations[index].instruction,
+      success: world.success(),
+      rightObject: world.rightObject(),
+      steps: steps[index],
+    }));
+    const share = (of: (result: EpisodeResult) => boolean) => results.filter(of).length / episodes;
+    return { success: share((r) => r.success), rightObject: share((r) => r.rightObject), episodes: results };
+  } finally {
+    for (const world of worlds) world.delete();
+  }
+}
+
+function checkChunk(chunk: Float32Array | undefined, index: number, executeSteps: number): void {
+  const needed = executeSteps * ACTION_DIMENSION;
+  if (chunk === undefined || chunk.length < needed || chunk.length % ACTION_DIMENSION !== 0) {
+    throw new RangeError(
+      `closed loop: the policy's chunk for episode ${index} has ${chunk?.length ?? 0} numbers: ` +
+        `it needs [horizon, ${ACTION_DIMENSION}] with a horizon of at least ${executeSteps} (executeSteps)`,
+    );
+  }
+}
+
+/** The scripted expert as a policy: what a perfect reading of the picture could reach. Use with `executeSteps: 1`. */
+export function expertPolicy(): Policy {
+  const experts = new Map<TabletopWorld, Expert>();
+  return async (_, worlds) =>
+    worlds.map((world) => {
+      const expert = experts.get(world) ?? new Expert(world);
+      experts.set(world, expert);
+      return expert.action();
+    });
+}

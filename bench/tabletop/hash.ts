@@ -1,0 +1,48 @@
+import { recordEpisode } from './record.ts';
+import { episodeSeed } from './scene.ts';
+import { TabletopWorld } from './world.ts';
+
+/**
+ * `worldHash()` of the world as it is, the same in every JavaScript engine. A change of the scenes, the physics, the
+ * camera or the expert changes it: then the new value belongs here, and cached demonstrations are made anew.
+ */
+export const WORLD_HASH = 'de697d607ba2821ffb48bacea705dd27e741a3a11d3dcad274117672bceb1421';
+
+/** Episodes that the hash covers: together they have every shape, and two and three objects. */
+const EPISODES = 3;
+
+/**
+ * SHA-256 in hexadecimal of a few episodes under the disturbed expert: every state, action and picture, and all joint
+ * positions at the end to the last bit of their float64.
+ */
+export async function worldHash(): Promise<string> {
+  const world = await TabletopWorld.create();
+  try {
+    const parts: Uint8Array[] = [];
+    for (let index = 0; index < EPISODES; index++) {
+      const recording = recordEpisode(world, episodeSeed('training', 0, index), 0.003);
+      if (recording === null) throw new Error(`the tabletop expert failed in episode ${index} of the world's hash`);
+      for (const numbers of [recording.states, recording.actions, world.positions()]) parts.push(littleEndian(numbers));
+      parts.push(recording.images);
+    }
+    const bytes = new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
+    return hexadecimal(await crypto.subtle.digest('SHA-256', bytes));
+  } finally {
+    world.delete();
+  }
+}
+
+/** Bytes in hexadecimal, two digits each. */
+export function hexadecimal(bytes: ArrayBuffer): string {
+  return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function littleEndian(numbers: Float32Array | Float64Array): Uint8Array {
+  const width = numbers.BYTES_PER_ELEMENT;
+  const view = new DataView(new ArrayBuffer(numbers.length * width));
+  numbers.forEach((value, i) => {
+    if (width === 4) view.setFloat32(i * 4, value, true);
+    else view.setFloat64(i * 8, value, true);
+  });
+  return new Uint8Array(view.buffer);
+}

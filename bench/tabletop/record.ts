@@ -1,0 +1,70 @@
+import { randomStream, streams } from '../../engine/random.ts';
+import { Expert } from './expert.ts';
+import { draws } from './scene.ts';
+import { ACTION_DIMENSION, type TabletopWorld } from './world.ts';
+
+/** Control steps after which an episode has failed. */
+export const MAXIMUM_STEPS = 40;
+/** Control steps that a demonstration goes on after success: the gripper rises, which shows that there is no more to do. */
+const AFTER_SUCCESS = 3;
+/** Share of a step's disturbance that is left in the next one: it pushes for about half a second, it does not shake. */
+const PERSISTENCE = 0.8;
+
+/** One demonstration of the expert. */
+export interface Recording {
+  readonly seed: number;
+  readonly length: number;
+  /** [length, 4] */
+  readonly actions: Float32Array;
+  /** [length, 4], measured before the action. */
+  readonly states: Float32Array;
+  /** [length, 64, 64, 3], seen before the action. */
+  readonly images: Uint8Array;
+  readonly instructions: readonly string[];
+}
+
+/**
+ * Lets the expert act on a seed's scene; null where it fails within MAXIMUM_STEPS. With `disturbance` (root mean
+ * square, in metres) the gripper follows the expert's action plus a slowly changing push, while the expert's action is
+ * what is recorded: such demonstrations show how to come back from where a policy's own errors lead (Laskey et
+ * al. 2017, "DART: noise injection for robust imitation learning").
+ */
+export function recordEpisode(world: TabletopWorld, seed: number, disturbance: number): Recording | null {
+  world.reset(seed);
+  const expert = new Expert(world);
+  const random = randomStream(seed, draws.disturbance, streams.world);
+  const push = [0, 0, 0];
+  const actions: number[] = [];
+  const states: number[] = [];
+  const pictures: Uint8Array[] = [];
+  let rest = AFTER_SUCCESS;
+  while (rest > 0) {
+    const step = pictures.length;
+    if (step === MAXIMUM_STEPS) return null;
+    const { image, state } = world.observe();
+    const action = expert.action();
+    pictures.push(image.pixels);
+    states.push(...state);
+    actions.push(...action);
+    for (let i = 0; i < push.length; i++) {
+      // A uniform number of variance 1, scaled so that the push keeps the asked variance.
+      const fresh = Math.sqrt(12) * (random.uniform(step * push.length + i) - 0.5);
+      push[i] = PERSISTENCE * push[i] + Math.sqrt(1 - PERSISTENCE * PERSISTENCE) * disturbance * fresh;
+    }
+    world.step(action.map((value, i) => value + (push[i] ?? 0)));
+    rest = world.success() ? rest - 1 : AFTER_SUCCESS;
+  }
+  const size = pictures[0].length;
+  const images = new Uint8Array(pictures.length * size);
+  pictures.forEach((picture, step) => {
+    images.set(picture, step * size);
+  });
+  return {
+    seed,
+    length: actions.length / ACTION_DIMENSION,
+    actions: Float32Array.from(actions),
+    states: Float32Array.from(states),
+    images,
+    instructions: world.scene.instructions,
+  };
+}

@@ -1,0 +1,175 @@
+import type { MainModule, MjData, MjModel } from '@mujoco/mujoco';
+import type { Image } from '../../model/data/dataset.ts';
+import { Camera, IMAGE_SIZE } from './camera.ts';
+import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
+import { actionRange, dimensions, makeScene, type Scene } from './scene.ts';
+
+/** Control steps a second. */
+export const RATE = 10;
+/** Width of an action: target x, y, z of the gripper and of its opening, in metres. */
+export const ACTION_DIMENSION = 4;
+/** Width of a state: measured x, y, z of the gripper and its opening, in metres. */
+export const STATE_DIMENSION = 4;
+/** The world's only camera. */
+export const CAMERA = 'front';
+
+/** What the robot sees, measures and is told before an action. */
+export interface Observation {
+  readonly image: Image;
+  readonly state: Float32Array;
+  readonly instruction: string;
+}
+
+let shared: Promise<MainModule> | undefined;
+
+/** MuJoCo's WebAssembly module, loaded once for all worlds of a thread. */
+function loadMujoco(): Promise<MainModule> {
+  shared ??= import('@mujoco/mujoco').then((module) => module.default());
+  return shared;
+}
+
+/**
+ * A table with coloured objects and two coloured bins under a gantry with a gripper. Everything that happens is a
+ * function of the seed and the actions, to the last bit, in node and in a browser.
+ */
+export class TabletopWorld {
+  readonly #mujoco: MainModule;
+  readonly #camera: Camera;
+  #model: MjModel | undefined;
+  #data: MjData | undefined;
+  #scene: Scene | undefined;
+  #command: number[] = [];
+  #prepared = false;
+  #firstLifted = -1;
+
+  private constructor(mujoco: MainModule) {
+    this.#mujoco = mujoco;
+    this.#camera = new Camera(mujoco);
+  }
+
+  /** Loads the physics; `reset` then begins an episode. */
+  static async create(): Promise<TabletopWorld> {
+    return new TabletopWorld(await loadMujoco());
+  }
+
+  /** Begins the episode of a seed: a whole number from 0 to 2^53 - 1. */
+  reset(seed: number): void {
+    const scene = makeScene(seed);
+    this.#release();
+    this.#scene = scene;
+    this.#model = this.#mujoco.MjModel.from_xml_string(sceneToMjcf(scene));
+    this.#data = new this.#mujoco.MjData(this.#model);
+    const [x, y, z, opening] = scene.start;
+    (this.#data.qpos as Float64Array).set([x, y, z, opening / 2, opening / 2]);
+    this.#command = [...scene.start];
+    this.#prepared = false;
+    this.#firstLifted = -1;
+    this.#mujoco.mj_forward(this.#model, this.#data);
+  }
+
+  /** Frees the physics' memory. */
+  delete(): void {
+    this.#release();
+  }
+
+  /** One control step of 0.1 s towards an action [4]; targets beyond `actionRange` are moved onto its border. */
+  step(action: ArrayLike<number>): void {
+    const { model, data } = this.#running();
+    if (action.length !== ACTION_DIMENSION) {
+      throw new RangeError(
+        `tabletop action of ${action.length} numbers: it needs ${ACTION_DIMENSION} (x, y, z, opening)`,
+      );
+    }
+    for (let i = 0; i < ACTION_DIMENSION; i++) {
+      if (!Number.isFinite(action[i])) throw new RangeError(`tabletop action dimension ${i} is ${action[i]}`);
+      this.#command[i] = Math.min(actionRange.high[i], Math.max(actionRange.low[i], action[i]));
+    }
+    const [x, y, z, opening] = this.#command;
+    (data.ctrl as Float64Array).set([x, y, z, opening / 2, opening / 2]);
+    for (let i = 0; i < PHYSICS_STEPS; i++) this.#mujoco.mj_step(model, data);
+    // Positions of bodies belong to the state before the last integration until they are computed anew.
+    this.#mujoco.mj_kinematics(model, data);
+    if (this.#firstLifted < 0) {
+      const lifted = (_: unknown, i: number) => this.objectPosition(i)[2] > dimensions.object + 0.02 && this.holds(i);
+      this.#firstLifted = this.scene.objects.findIndex(lifted);
+    }
+  }
+
+  /** The picture, the measured state and the instruction now. */
+  observe(): Observation {
+    const { model, data } = this.#running();
+    if (!this.#prepared) this.#camera.prepare(model, data);
+    this.#prepared = true;
+    const image = { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: this.#camera.picture(model, data) };
+    return { image, state: Float32Array.from(this.state()), instruction: this.scene.instructions[this.scene.wording] };
+  }
+
+  /** Measured x, y, z and opening of the gripper, in metres. */
+  state(): [number, number, number, number] {
+    const position = this.positions();
+    return [position[0], position[1], position[2], position[3] + position[4]];
+  }
+
+  /** The action that the gripper follows now; at an episode's start, the place where it begins. */
+  command(): readonly number[] {
+    return this.#command;
+  }
+
+  /** All joint positions of the physics, copied: five of the gripper, then seven for each object. */
+  positions(): Float64Array {
+    return (this.#running().data.qpos as Float64Array).slice();
+  }
+
+  get scene(): Scene {
+    if (this.#scene === undefined) throw new Error('tabletop world has no episode: call reset(seed) first');
+    return this.#scene;
+  }
+
+  /** Centre of an object, in metres. */
+  objectPosition(index: number): [number, number, number] {
+    const position = this.#running().data.qpos as Float64Array;
+    const at = GRIPPER_JOINTS + 7 * index;
+    return [position[at], position[at + 1], position[at + 2]];
+  }
+
+  /** Whether the gripper has closed on an object. */
+  holds(index: number): boolean {
+    const [x, y, z, opening] = this.state();
+    const object = this.objectPosition(index);
+    const near = (a: number, b: number, reach: number) => Math.abs(a - b) < reach;
+    const between = near(x, object[0], 0.02) && near(y, object[1], 0.04) && near(z, object[2], 0.035);
+    return between && opening < 2 * dimensions.object + 0.003;
+  }
+
+  /** Whether an object lies in a bin, let go. */
+  liesIn(object: number, bin: number): boolean {
+    const [x, y, z] = this.objectPosition(object);
+    const inside = (a: number, b: number) => Math.abs(a - b) < dimensions.bin;
+    const { x: binX, y: binY } = this.scene.bins[bin];
+    return inside(x, binX) && inside(y, binY) && z < dimensions.object + 0.015 && !this.holds(object);
+  }
+
+  /** Whether the named object lies in the named bin. */
+  success(): boolean {
+    return this.liesIn(this.scene.object, this.scene.bin);
+  }
+
+  /** Whether the first object that the gripper lifted is the named one. */
+  rightObject(): boolean {
+    return this.#firstLifted === this.scene.object;
+  }
+
+  #running(): { model: MjModel; data: MjData } {
+    if (this.#model === undefined || this.#data === undefined) {
+      throw new Error('tabletop world has no episode: call reset(seed) first');
+    }
+    return { model: this.#model, data: this.#data };
+  }
+
+  #release(): void {
+    this.#data?.delete();
+    this.#model?.delete();
+    this.#data = undefined;
+    this.#model = undefined;
+  }
+}

@@ -1,0 +1,110 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
+import { recordEpisode } from '../../bench/tabletop/record.ts';
+import { episodeSeed } from '../../bench/tabletop/scene.ts';
+import { TabletopWorld } from '../../bench/tabletop/world.ts';
+import { InputError } from '../../engine/errors.ts';
+import type { Dataset } from '../../model/data/dataset.ts';
+
+async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'insula-tabletop-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  return folder;
+}
+
+function warnings(): string[] {
+  const lines: string[] = [];
+  const spy = vi.spyOn(console, 'warn').mockImplementation((line) => lines.push(String(line)));
+  onTestFinished(() => spy.mockRestore());
+  return lines;
+}
+
+/** Everything in a data set, as plain values. */
+async function contents(dataset: Dataset): Promise<unknown> {
+  const episodes = dataset.episodes.map(async (episode) => {
+    const steps = Array.from({ length: episode.length }, (_, step) => episode.image('front', step));
+    const images = (await Promise.all(steps)).map((image) => Buffer.from(image!.pixels).toString('base64'));
+    const { id, length, instructions, cameras } = episode;
+    return { id, length, instructions, cameras, actions: [...episode.actions], states: [...episode.states!], images };
+  });
+  const { name, rate, actionDimension, stateDimension, cameras } = dataset;
+  return { name, rate, actionDimension, stateDimension, cameras, episodes: await Promise.all(episodes) };
+}
+
+describe('demonstrations', () => {
+  it('made in a worker are those made here', async () => {
+    const progress: [number, number][] = [];
+    const dataset = await demonstrations({ episodes: 2, onProgress: (done, total) => progress.push([done, total]) });
+    expect(progress).toEqual([
+      [1, 2],
+      [2, 2],
+    ]);
+    expect(dataset).toMatchObject({
+      name: 'tabletop',
+      rate: 10,
+      actionDimension: 4,
+      stateDimension: 4,
+      cameras: ['front'],
+    });
+    const world = await TabletopWorld.create();
+    onTestFinished(() => world.delete());
+    const here = recordEpisode(world, episodeSeed('training', 0, 1), 0)!;
+    const episode = dataset.episodes[1];
+    expect(episode).toMatchObject({ length: here.length, instructions: here.instructions, cameras: ['front'] });
+    expect(episode.actions).toEqual(here.actions);
+    expect(episode.states).toEqual(here.states);
+    const last = await episode.image('front', here.length - 1);
+    expect(last).toMatchObject({ width: 64, height: 64 });
+    expect(Buffer.compare(last!.pixels, here.images.subarray(-64 * 64 * 3))).toBe(0);
+    expect(await episode.image('front', 1000)).toEqual(last);
+    expect(await episode.image('front', -1)).toBeNull();
+    expect(await episode.image('wrist', 0)).toBeNull();
+  });
+
+  it('are found again in the cache, and made anew where the cache is damaged or of other settings', async () => {
+    const cacheFolder = join(await temporaryFolder(), 'cache');
+    const warned = warnings();
+    const made = await contents(await demonstrations({ episodes: 2, cacheFolder }));
+    const [name, ...others] = await readdir(cacheFolder);
+    expect(others).toEqual([]);
+    const file = join(cacheFolder, name);
+    const bytes = await readFile(file);
+
+    expect(await contents(await demonstrations({ episodes: 2, cacheFolder }))).toEqual(made);
+    expect(warned).toEqual([]);
+
+    const flipped = Buffer.from(bytes);
+    flipped[Math.floor(bytes.length / 2)] ^= 16;
+    for (const damaged of [flipped, bytes.subarray(0, bytes.length - 100), Buffer.alloc(0)]) {
+      await writeFile(file, damaged);
+      expect(await contents(await demonstrations({ episodes: 2, cacheFolder }))).toEqual(made);
+      expect(warned.splice(0)).toEqual([expect.stringMatching(/the cached demonstrations cannot be read .*anew$/)]);
+      expect((await readFile(file)).equals(bytes)).toBe(true);
+    }
+
+    await demonstrations({ episodes: 1, seed: 1, cacheFolder });
+    expect((await readdir(cacheFolder)).length).toBe(2);
+  });
+
+  it('are made all the same where the cache cannot be written, with a word', async () => {
+    const folder = await temporaryFolder();
+    const cacheFolder = join(folder, 'a file');
+    await writeFile(cacheFolder, '');
+    const warned = warnings();
+    const dataset = await demonstrations({ episodes: 1, cacheFolder });
+    expect(dataset.episodes.length).toBe(1);
+    expect(warned).toContainEqual(expect.stringContaining('demonstrations are not cached'));
+  });
+
+  it('say what is wrong with a setting', async () => {
+    await expect(demonstrations({ episodes: 0 })).rejects.toThrow('demonstrations: 0 episodes is not a whole number');
+    await expect(demonstrations({ episodes: 1, seed: 0.5 })).rejects.toThrow('seed 0.5 is not a whole number');
+    await expect(demonstrations({ episodes: 1, disturbance: Number.NaN })).rejects.toThrow('a disturbance of NaN m');
+    const hopeless = demonstrations({ episodes: 1000, disturbance: 0.05 });
+    await expect(hopeless).rejects.toThrow(InputError);
+    await expect(hopeless).rejects.toThrow('use a smaller disturbance');
+  });
+});

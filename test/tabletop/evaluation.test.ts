@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { evaluateClosedLoop, expertPolicy, type Policy } from '../../bench/tabletop/evaluation.ts';
+import type { TabletopWorld } from '../../bench/tabletop/world.ts';
+
+const still: Policy = async (observations) =>
+  observations.map(({ state }) => Float32Array.from({ length: 20 }, (_, i) => state[i % 4]));
+
+describe('closed-loop evaluation', () => {
+  it('gives the expert at least 95 % success with the right object', async () => {
+    const result = await evaluateClosedLoop(expertPolicy(), { episodes: 20, executeSteps: 1 });
+    expect(result.success).toBeGreaterThanOrEqual(0.95);
+    expect(result.rightObject).toBeGreaterThanOrEqual(0.95);
+    expect(result.episodes.length).toBe(20);
+    for (const episode of result.episodes) {
+      expect(episode.seed).toBeGreaterThanOrEqual(2 ** 31);
+      expect(episode.steps).toBeLessThan(40);
+    }
+  });
+
+  it('asks about all episodes at once, every executeSteps control steps', async () => {
+    const calls: string[][] = [];
+    const progress: [number, number][] = [];
+    const policy: Policy = async (observations, worlds) => {
+      calls.push(observations.map((observation) => observation.instruction));
+      return still(observations, worlds);
+    };
+    const result = await evaluateClosedLoop(policy, {
+      episodes: 3,
+      maximumSteps: 12,
+      executeSteps: 5,
+      onProgress: (done, total) => progress.push([done, total]),
+    });
+    expect(calls.length).toBe(3);
+    for (const call of calls) expect(call).toEqual(result.episodes.map((episode) => episode.instruction));
+    expect(progress).toEqual([
+      [5, 12],
+      [10, 12],
+      [12, 12],
+    ]);
+    expect(result).toMatchObject({ success: 0, rightObject: 0 });
+    expect(result.episodes.map((episode) => episode.steps)).toEqual([12, 12, 12]);
+  });
+
+  it('counts an object that was lifted first and is not the named one as wrong', async () => {
+    const stage = new Map<TabletopWorld, number>();
+    const liftAnother: Policy = async (_, worlds) =>
+      worlds.map((world) => {
+        const other = world.scene.object === 0 ? 1 : 0;
+        const [x, y] = world.objectPosition(other);
+        const done = stage.get(world) ?? 0;
+        stage.set(world, done + 1);
+        const [height, opening] = [
+          [0.12, 0.11],
+          [0.025, 0.11],
+          [0.025, 0.02],
+          [0.12, 0.02],
+        ][Math.min(done, 3)];
+        return Float32Array.from({ length: 20 }, (_, i) => [x, y, height, opening][i % 4]);
+      });
+    const result = await evaluateClosedLoop(liftAnother, { episodes: 5, maximumSteps: 25 });
+    expect([...stage.keys()].length).toBe(5);
+    expect(result).toMatchObject({ success: 0, rightObject: 0 });
+  });
+
+  it('is the same every time, and other scenes for another seed', async () => {
+    const options = { episodes: 2, maximumSteps: 5 };
+    const first = await evaluateClosedLoop(still, options);
+    expect(await evaluateClosedLoop(still, options)).toEqual(first);
+    const other = await evaluateClosedLoop(still, { ...options, seed: 1 });
+    expect(other.episodes.map((episode) => episode.seed)).not.toEqual(first.episodes.map((episode) => episode.seed));
+  });
+
+  it('says what is wrong with an option or a chunk', async () => {
+    await expect(evaluateClosedLoop(still, { episodes: 0 })).rejects.toThrow(
+      'episodes is 0, not a whole number from 1',
+    );
+    await expect(evaluateClosedLoop(still, { executeSteps: 2.5 })).rejects.toThrow('executeSteps is 2.5');
+    await expect(evaluateClosedLoop(still, { episodes: 1, executeSteps: 6 })).rejects.toThrow(
+      "the policy's chunk for episode 0 has 20 numbers: it needs [horizon, 4] with a horizon of at least 6",
+    );
+    await expect(evaluateClosedLoop(async () => [], { episodes: 1 })).rejects.toThrow('episode 0 has 0 numbers');
+  });
+});
