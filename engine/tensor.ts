@@ -30,6 +30,8 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   grad: Tensor | null = null;
   /** For a leaf: where its gradient goes, made on first use. */
   gradientStorage: (() => Tensor) | null = null;
+  /** The numbers a u32 tensor was made from, where they came from the host: masks are read there too, to plan work. */
+  hostData: Uint32Array | null = null;
   /** For a parameter that is alone in its arena: frees the arena. */
   disposeArena: (() => void) | null = null;
   private state: 'step' | 'owned' | 'gone';
@@ -119,6 +121,7 @@ export function tensor(device: Device, data: TensorData, shape: Shape, options: 
     ? emptyTensor(device, shape, dtype, 'tensor')
     : persistentTensor(device, shape, dtype, 'tensor');
   device.write(target, bytes);
+  if (bytes instanceof Uint32Array) target.hostData = bytes;
   return target;
 }
 

@@ -1,0 +1,90 @@
+/**
+ * Attention as a table: rows are query blocks, columns key blocks, a cell says what a query sees of a key block and whether
+ * gradient passes through that edge. What is missing in a row is `none`.
+ */
+
+/** One block of a token sequence. */
+export interface Block {
+  readonly name: string;
+  readonly start: number;
+  readonly length: number;
+}
+
+/** The blocks of a token sequence in order, unpadded. */
+export interface Sequence {
+  readonly blocks: readonly Block[];
+  readonly length: number;
+}
+
+/** Blocks in order, from [name, length] pairs or a record. Names are unique; lengths are integers from 0. */
+export function sequence(parts: readonly (readonly [string, number])[] | Readonly<Record<string, number>>): Sequence {
+  const pairs = Array.isArray(parts) ? (parts as readonly (readonly [string, number])[]) : Object.entries(parts);
+  const blocks: Block[] = [];
+  let start = 0;
+  for (const [name, length] of pairs) {
+    if (!Number.isInteger(length) || length < 0)
+      throw new Error(`sequence: block '${name}' has length ${length}; expected an integer from 0`);
+    if (blocks.some((block) => block.name === name)) throw new Error(`sequence: two blocks are named '${name}'`);
+    blocks.push({ name, start, length });
+    start += length;
+  }
+  return { blocks, length: start };
+}
+
+/** What a query block sees of a key block. */
+export interface Edge {
+  readonly mask: 'none' | 'full' | 'causal';
+  /** For causal edges: a query sees keys at most `window` - 1 positions back. */
+  readonly window?: number;
+  /** No gradient passes into the keys, or the values, of this edge. */
+  readonly stopKey: boolean;
+  readonly stopValue: boolean;
+}
+
+export function edge(options: {
+  mask: 'full' | 'causal';
+  window?: number;
+  stopKey?: boolean;
+  stopValue?: boolean;
+}): Edge {
+  const { mask, window, stopKey = false, stopValue = false } = options;
+  if (window !== undefined && (mask !== 'causal' || !Number.isInteger(window) || window < 1))
+    throw new Error(`edge: window ${window} on a ${mask} edge; a window is an integer from 1 on a causal edge`);
+  return { mask, window, stopKey, stopValue };
+}
+
+export const none: Edge = { mask: 'none', stopKey: false, stopValue: false };
+export const full: Edge = edge({ mask: 'full' });
+/** Position i sees positions j <= i of its own block. */
+export const causal: Edge = edge({ mask: 'causal' });
+/** Full, with keys and values behind a stop-gradient: knowledge insulation. */
+export const insulated: Edge = edge({ mask: 'full', stopKey: true, stopValue: true });
+
+export interface AttentionTable {
+  readonly layout: Sequence;
+  /** [query block][key block], in layout order. */
+  readonly cells: readonly (readonly Edge[])[];
+}
+
+/** The table of a layout. Unknown block names, and causal edges between different blocks, are errors. */
+export function attentionTable(
+  layout: Sequence,
+  rows: Readonly<Record<string, Readonly<Record<string, Edge>>>>,
+): AttentionTable {
+  const names = layout.blocks.map((block) => block.name);
+  const check = (name: string) => {
+    if (!names.includes(name))
+      throw new Error(`attentionTable: no block '${name}' in the layout; it has ${names.join(', ')}`);
+  };
+  for (const [queryName, row] of Object.entries(rows)) {
+    check(queryName);
+    for (const [keyName, cell] of Object.entries(row)) {
+      check(keyName);
+      if (cell.mask === 'causal' && queryName !== keyName)
+        throw new Error(
+          `attentionTable: '${queryName}' reads '${keyName}' by a causal edge; causal is for a block and itself`,
+        );
+    }
+  }
+  return { layout, cells: names.map((queryName) => names.map((keyName) => rows[queryName]?.[keyName] ?? none)) };
+}

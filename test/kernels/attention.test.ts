@@ -1,0 +1,248 @@
+import { describe, expect, test } from 'vitest';
+import { backward, type Device, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import {
+  type AttentionTable,
+  attentionTable,
+  attentionWithLogSumExp,
+  causal,
+  type Edge,
+  edge,
+  full,
+  insulated,
+  none,
+  sequence,
+} from '../../kernels/index.ts';
+import { attentionOracle } from '../support/attention-oracle.ts';
+import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
+
+interface Case {
+  table: AttentionTable;
+  batch: number;
+  heads: number;
+  kvHeads: number;
+  headDimension: number;
+  scale?: number;
+  validity: Uint8Array;
+  queries?: string[];
+  lossBlocks?: string[];
+  query: Float32Array;
+  key: Float32Array;
+  value: Float32Array;
+  dOutput: Float32Array;
+}
+
+async function run(device: Device, given: Case) {
+  const { table, batch, heads, kvHeads, headDimension, scale, validity, queries, lossBlocks } = given;
+  const tokens = table.layout.length;
+  const rows = given.query.length / (batch * heads * headDimension);
+  const query = parameter(device, given.query, [batch, rows, heads, headDimension], { name: 'query' });
+  const key = parameter(device, given.key, [batch, tokens, kvHeads, headDimension], { name: 'key' });
+  const value = parameter(device, given.value, [batch, tokens, kvHeads, headDimension], { name: 'value' });
+  const { output, logSumExp } = device.step(() => {
+    const result = attentionWithLogSumExp(query, key, value, { table, scale, validity, queries, lossBlocks });
+    backward(result.output, { gradient: tensor(device, given.dOutput, result.output.shape) });
+    return result;
+  });
+  const read = async (source: Tensor) => {
+    const numbers = await source.read();
+    source.dispose();
+    return numbers;
+  };
+  const result = {
+    output: await read(output),
+    logSumExp: await read(logSumExp),
+    dQuery: await query.grad!.read(),
+    dKey: await key.grad!.read(),
+    dValue: await value.grad!.read(),
+  };
+  for (const leaf of [query, key, value]) leaf.dispose();
+  return result;
+}
+
+/** A table of random edges over random blocks, some of one token, with random padding. */
+function randomCase(seed: number, headDimension: number, group: number): Case {
+  const draw = integers(200, 1 << 20, seed);
+  let used = 0;
+  const pick = (below: number) => draw[used++] % below;
+  const blocks = Array.from(
+    { length: 2 + pick(3) },
+    (_, i) => [`b${i}`, pick(4) === 0 ? 1 : 1 + pick(60)] as [string, number],
+  );
+  const layout = sequence(blocks);
+  const rows: Record<string, Record<string, Edge>> = {};
+  for (const [q] of blocks) {
+    rows[q] = {};
+    for (const [k] of blocks) {
+      const own = q === k ? [causal, edge({ mask: 'causal', window: 1 + pick(40) }), full] : [full, insulated];
+      const stops = [edge({ mask: 'full', stopKey: true }), edge({ mask: 'full', stopValue: true }), none];
+      rows[q][k] = [...own, ...stops][pick(own.length + 3)];
+    }
+  }
+  const [batch, kvHeads] = [2, 1 + pick(2)];
+  const heads = kvHeads * group;
+  const size = (count: number) => batch * layout.length * count * headDimension;
+  return {
+    table: attentionTable(layout, rows),
+    batch,
+    heads,
+    kvHeads,
+    headDimension,
+    validity: Uint8Array.from({ length: batch * layout.length }, (_, i) => (draw[i % 200] % 5 === 0 ? 0 : 1)),
+    query: normals(size(heads), seed + 1),
+    key: normals(size(kvHeads), seed + 2),
+    value: normals(size(kvHeads), seed + 3),
+    dOutput: normals(size(heads), seed + 4),
+  };
+}
+
+function compare(
+  actual: Awaited<ReturnType<typeof run>>,
+  expected: ReturnType<typeof attentionOracle>,
+  tolerance: number,
+) {
+  for (const name of ['output', 'dQuery', 'dKey', 'dValue'] as const)
+    expectClose(actual[name], expected[name], tolerance, name);
+  const live = (numbers: ArrayLike<number>) => Array.from(numbers).filter((_, i) => expected.live[i]);
+  expectClose(live(actual.logSumExp), live(expected.logSumExp), tolerance, 'logSumExp');
+}
+
+describeOnDevices('attention', (device) => {
+  test.each([16, 32, 64, 72, 80, 128, 256])(
+    'random tables against float64, head dimension %i',
+    async (headDimension) => {
+      for (const [index, group] of [1, 3].entries()) {
+        const given = randomCase(headDimension * 10 + index, headDimension, group);
+        compare(await run(await device(), given), attentionOracle(given), 2e-6);
+      }
+    },
+  );
+
+  test('rows of some blocks only, and a loss on some of them', async () => {
+    const layout = sequence({ prefix: 37, suffix: 20, tail: 9 });
+    const table = attentionTable(layout, {
+      prefix: { prefix: full },
+      suffix: { prefix: full, suffix: causal },
+      tail: { prefix: insulated, suffix: full, tail: full },
+    });
+    const base = { table, batch: 2, heads: 2, kvHeads: 1, headDimension: 16, validity: new Uint8Array(132).fill(1) };
+    const numbers = {
+      query: normals(2 * 29 * 32, 1),
+      key: normals(66 * 32, 2),
+      value: normals(66 * 32, 3),
+      dOutput: normals(2 * 29 * 32, 4),
+    };
+    const given = { ...base, ...numbers, queries: ['suffix', 'tail'], lossBlocks: ['tail'] };
+    const expected = attentionOracle(given);
+    const actual = await run(await device(), given);
+    compare(actual, expected, 2e-6);
+    expectZero(actual.dKey.subarray(0, 37 * 16), 'dKey of the prefix, read by the tail behind a stop-gradient only');
+  });
+});
+
+describe('attention and stop-gradient', () => {
+  test('a stop changes only the gradients of the keys and values that it guards, bit by bit', async () => {
+    const device = await testDevice('normal');
+    const layout = sequence({ image: 40, language: 11, fast: 13, action: 35 });
+    const rows = (cell: Edge) =>
+      attentionTable(layout, {
+        image: { image: full, language: full },
+        language: { image: full, language: full },
+        fast: { image: full, language: full, fast: causal },
+        action: { image: cell, action: full },
+      });
+    const given = {
+      ...randomCase(5, 32, 2),
+      validity: new Uint8Array(198).fill(1),
+      heads: 2,
+      kvHeads: 1,
+      table: rows(full),
+    };
+    const size = 2 * 99 * 32;
+    Object.assign(given, {
+      query: normals(2 * size, 1),
+      key: normals(size, 2),
+      value: normals(size, 3),
+      dOutput: normals(2 * size, 4),
+    });
+    const open = await run(device, given);
+    const stopped = await run(device, { ...given, table: rows(insulated) });
+    expect(stopped.output).toEqual(open.output);
+    expect(stopped.dQuery).toEqual(open.dQuery);
+    const afterImage = (numbers: Float32Array) => [numbers.slice(40 * 32, 99 * 32), numbers.slice((99 + 40) * 32)];
+    expect(afterImage(stopped.dKey)).toEqual(afterImage(open.dKey));
+    expect(afterImage(stopped.dValue)).toEqual(afterImage(open.dValue));
+    expect(stopped.dKey.slice(0, 40 * 32)).not.toEqual(open.dKey.slice(0, 40 * 32));
+  });
+
+  test('operands that do not fit are named with both shapes', async () => {
+    const device = await testDevice('normal');
+    const table = attentionTable(sequence({ a: 4 }), { a: { a: full } });
+    const make = (shape: number[]) => tensor(device, new Float32Array(shape.reduce((x, y) => x * y, 1)), shape);
+    const [q, k] = [make([1, 4, 2, 16]), make([1, 5, 1, 16])];
+    expect(() => attentionWithLogSumExp(q, k, k, { table })).toThrow(
+      'attention: key has shape [1, 5, 1, 16]; expected [1, 4, *, 16]',
+    );
+    const wide = make([1, 4, 2, 18]);
+    expect(() => attentionWithLogSumExp(wide, wide, wide, { table })).toThrow('head dimension 18');
+    expect(() => attentionTable(sequence({ a: 4, b: 2 }), { a: { b: causal } })).toThrow(
+      "'a' reads 'b' by a causal edge",
+    );
+    expect(() => attentionTable(sequence({ a: 4 }), { a: { c: full } })).toThrow("no block 'c'");
+  });
+});
+
+const cases = [
+  'causal-d64',
+  'prefix-d16',
+  'ki-d64',
+  'ki-d256',
+  'interleaved-d80',
+  'parallel-d16',
+  'dead-rows-d64',
+  'window-d64',
+  'hybrid-d80',
+];
+
+describe.skipIf(!haveFixtures)(`attention golden${fixturesMissing}`, () => {
+  test.each(cases)('attention-%s', async (name) => {
+    const fixture = readFixture(`attention-${name}`);
+    const { settings } = fixture;
+    const layout = sequence(
+      settings.blocks.map((block: { name: string; length: number }) => [block.name, block.length]),
+    );
+    const rows: Record<string, Record<string, Edge>> = {};
+    for (const { query, key, mask, stopGradient } of settings.edges) {
+      const window = mask === 'causal' ? (settings.window ?? undefined) : undefined;
+      rows[query] ??= {};
+      rows[query][key] = edge({ mask, window, stopKey: stopGradient, stopValue: stopGradient });
+    }
+    const data = (key: string) => fixture.get(key).data;
+    const actual = await run(await testDevice('normal'), {
+      table: attentionTable(layout, rows),
+      batch: settings.batch,
+      heads: settings.heads,
+      kvHeads: settings.kvHeads,
+      headDimension: settings.headDim,
+      scale: settings.scale,
+      validity: data('validity') as Uint8Array,
+      query: data('query') as Float32Array,
+      key: data('key') as Float32Array,
+      value: data('value') as Float32Array,
+      dOutput: data('dOutput') as Float32Array,
+    });
+    for (const result of ['output', 'dQuery', 'dKey', 'dValue'] as const) {
+      expectClose(actual[result], data(result), fixtureTolerance(fixture, result), result);
+      const exactZeros = Array.from(actual[result]).filter((_, i) => data(result)[i] === 0);
+      expectZero(exactZeros, `${result} where it is exactly zero`);
+    }
+    const live = data('live');
+    const seen = (numbers: ArrayLike<number>) =>
+      Array.from(numbers).filter((_, i) => {
+        const sample = Math.floor(i / (settings.heads * settings.tokens));
+        return live[sample * settings.tokens + (i % settings.tokens)];
+      });
+    expectClose(seen(actual.logSumExp), seen(data('logSumExp')), fixtureTolerance(fixture, 'logSumExp'), 'logSumExp');
+  });
+});
