@@ -1,6 +1,6 @@
+export * from './attention.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
-export * from './attention.ts';
 export * from './block-linear.ts';
 export * from './embedding.ts';
 export * from './flow.ts';

@@ -1,0 +1,270 @@
+/** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
+import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { columnSums } from './column-sums.ts';
+import { matmulCost } from './matmul.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { pad } from './pad.ts';
+import { type Matrix, multiply } from './product.ts';
+
+/** The blocks of a joint sequence in order; `input` is the index of the owner of its rows. */
+export type BlockLayout = readonly { readonly input: number; readonly length: number }[];
+
+type Absent = null | undefined;
+
+/** Adjacent blocks of one owner: so many rows of each sample, from `offset` of the joint sequence and `ownOffset` of the owner's. */
+interface Segment {
+  readonly length: number;
+  readonly offset: number;
+  readonly ownOffset: number;
+}
+
+/** The rows of one owner. */
+interface Share {
+  readonly segments: readonly Segment[];
+  /** Rows of a sample. */
+  readonly length: number;
+}
+
+/**
+ * Every input through its own weight, into the rows of one joint sequence that are its own.
+ *
+ * inputs[i] [B, T_i, in_i], its blocks in the order of the layout; weights[i] [out, in_i], biases[i] [out] -> [B, T, out] with
+ * T the sum of all lengths. f32. An input without blocks in the layout is null. Throws when shapes or layout do not fit.
+ */
+export function blockLinear(
+  inputs: readonly (Tensor | Absent)[],
+  weights: readonly (Tensor | Absent)[],
+  layout: BlockLayout,
+  biases: readonly (Tensor | Absent)[] = [],
+): Tensor {
+  const op = 'blockLinear';
+  const { shares, length } = sharesOf(op, layout, Math.max(inputs.length, weights.length));
+  const owners = [...shares.keys()].filter((i) => shares[i].length > 0);
+  const surplus = inputs.findIndex((input, i) => input && shares[i].length === 0);
+  if (surplus >= 0) throw new Error(`${op}: inputs[${surplus}] has no rows in the layout; pass null`);
+  const terms = owners.map((i) => {
+    const x = required(op, `inputs[${i}]`, inputs[i]);
+    const weight = required(op, `weights[${i}]`, weights[i]);
+    const bias = biases[i];
+    const first = { x: required(op, 'inputs', inputs[owners[0]]), weight: required(op, 'weights', weights[owners[0]]) };
+    expectShape(op, `inputs[${i}]`, x, [first.x.shape[0], shares[i].length, null]);
+    expectShape(op, `weights[${i}]`, weight, [first.weight.shape[0], x.shape[2]]);
+    if (bias) expectDtype(op, `biases[${i}]`, bias, 'f32');
+    if (bias) expectShape(op, `biases[${i}]`, bias, [first.weight.shape[0]]);
+    return { x, weight, bias: bias ?? null, share: shares[i] };
+  });
+  if (terms.length === 0) throw new Error(`${op}: the layout has no rows`);
+  sharedDevice(op, ...terms.flatMap(({ x, weight, bias }) => (bias ? [x, weight, bias] : [x, weight])));
+  const outputs = terms[0].weight.shape[0];
+  const padded = terms.map(({ x, weight, bias, share }) => {
+    const width = roundUp(x.shape[2], 4);
+    return { x: pad(x, width), weight: pad(weight, width), bias: bias && pad(bias, roundUp(outputs, 4)), share };
+  });
+  return pad(joined(padded, length), outputs);
+}
+
+interface Term {
+  x: Tensor;
+  weight: Tensor;
+  bias: Tensor | null;
+  share: Share;
+}
+
+/** Last axes are whole numbers of groups. */
+function joined(terms: readonly Term[], length: number): Tensor {
+  const { device, shape } = terms[0].x;
+  const batch = shape[0];
+  const outputs = terms[0].weight.shape[0];
+  const output = emptyTensor(device, [batch, length, roundUp(outputs, 4)], 'f32', 'blockLinear');
+  for (const { x, weight, bias, share } of terms)
+    for (const segment of share.segments)
+      multiply(
+        {
+          a: ownRows(x, segment, share),
+          b: { tensor: weight, rows: outputs, transposed: true },
+          output: jointRows(output, segment),
+          depth: weight.shape[1],
+          bias,
+        },
+        'blockLinear',
+      );
+
+  const operands = terms.flatMap(({ x, weight, bias }) => (bias ? [x, weight, bias] : [x, weight]));
+  record('blockLinear', operands, [output], ([dOutput], wants) => {
+    if (!dOutput) return operands.map(() => null);
+    const wanted = new Map(operands.map((operand, i) => [operand, wants[i]]));
+    return terms.flatMap((term) => {
+      const { x, weight, bias, share } = term;
+      const dx = wanted.get(x) ? inputGradient(dOutput, term) : null;
+      const dWeight = wanted.get(weight) ? weightGradient(dOutput, term) : null;
+      if (!bias) return [dx, dWeight];
+      const rows = share.segments.map((segment) => jointRows(dOutput, segment));
+      return [dx, dWeight, wanted.get(bias) ? columnSums(dOutput, rows, 'blockLinear backward') : null];
+    });
+  });
+  return output;
+}
+
+function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
+  const op = 'blockLinear backward';
+  const dx = emptyTensor(x.device, x.shape, 'f32', op);
+  const outputs = weight.shape[0];
+  for (const segment of share.segments)
+    multiply(
+      {
+        a: jointRows(dOutput, segment),
+        b: { tensor: weight, rows: outputs },
+        output: ownRows(dx, segment, share),
+        depth: outputs,
+      },
+      op,
+    );
+  return dx;
+}
+
+function weightGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
+  const op = 'blockLinear backward';
+  const dWeight = emptyTensor(x.device, weight.shape, 'f32', op);
+  share.segments.forEach((segment, i) => {
+    const a = jointRows(dOutput, segment);
+    multiply(
+      {
+        a: { ...a, transposed: true },
+        b: ownRows(x, segment, share),
+        output: { tensor: dWeight, rows: weight.shape[0] },
+        depth: a.rows,
+        accumulate: i > 0,
+      },
+      op,
+    );
+  });
+  return dWeight;
+}
+
+/**
+ * The other direction: the rows of a joint sequence, each through the weight of its owner.
+ *
+ * joint [B, T, in], weights[i] [out_i, in] -> outputs[i] [B, T_i, out_i], null where a weight is null or owns no rows. Rows of
+ * the joint gradient whose output has no gradient are zero. f32. Throws when shapes or layout do not fit.
+ */
+export function blockSplitLinear(
+  joint: Tensor,
+  weights: readonly (Tensor | Absent)[],
+  layout: BlockLayout,
+): (Tensor | null)[] {
+  const op = 'blockSplitLinear';
+  const { shares, length } = sharesOf(op, layout, weights.length);
+  expectDtype(op, 'joint', joint, 'f32');
+  expectShape(op, 'joint', joint, [null, length, null]);
+  const width = joint.shape[2];
+  const owners = [...shares.keys()].filter((i) => shares[i].length > 0 && weights[i]);
+  const present = owners.map((i) => required(op, `weights[${i}]`, weights[i]));
+  present.forEach((weight, k) => {
+    expectShape(op, `weights[${owners[k]}]`, weight, [null, width]);
+  });
+  sharedDevice(op, joint, ...present);
+  const padded = present.map((weight) => pad(weight, roundUp(width, 4)));
+  const outputs = separated(
+    pad(joint, roundUp(width, 4)),
+    padded,
+    owners.map((i) => shares[i]),
+  );
+  return shares.map((_, i) => {
+    const k = owners.indexOf(i);
+    return k < 0 ? null : pad(outputs[k], present[k].shape[0]);
+  });
+}
+
+function separated(joint: Tensor, weights: readonly Tensor[], shares: readonly Share[]): Tensor[] {
+  const { device, shape } = joint;
+  const [batch, length, width] = shape;
+  const outputs = weights.map((weight, i) => {
+    const rows = weight.shape[0];
+    const output = emptyTensor(device, [batch, shares[i].length, roundUp(rows, 4)], 'f32', 'blockSplitLinear');
+    for (const segment of shares[i].segments)
+      multiply(
+        {
+          a: jointRows(joint, segment),
+          b: { tensor: weight, rows, transposed: true },
+          output: ownRows(output, segment, shares[i]),
+          depth: width,
+        },
+        'blockSplitLinear',
+      );
+    return output;
+  });
+  if (outputs.length === 0) return outputs;
+
+  record('blockSplitLinear', [joint, ...weights], outputs, (gradients, [wantsJoint, ...wantsWeights]) => {
+    const op = 'blockSplitLinear backward';
+    const dJoint = wantsJoint ? emptyTensor(device, shape, 'f32', op) : null;
+    const covered = shares.reduce((rows, share, i) => rows + (gradients[i] ? share.length : 0), 0);
+    if (dJoint && covered < length) device.clear(dJoint);
+    const dWeights = weights.map((weight, i) => {
+      const dOutput = gradients[i];
+      const share = shares[i];
+      if (!dOutput) return null;
+      const b = { tensor: weight, rows: weight.shape[0] };
+      for (const segment of dJoint ? share.segments : [])
+        multiply({ a: ownRows(dOutput, segment, share), b, output: jointRows(dJoint!, segment), depth: b.rows }, op);
+      if (!wantsWeights[i]) return null;
+      const dWeight = emptyTensor(device, weight.shape, 'f32', op);
+      share.segments.forEach((segment, s) => {
+        const a = { ...ownRows(dOutput, segment, share), transposed: true };
+        const output = { tensor: dWeight, rows: b.rows };
+        multiply({ a, b: jointRows(joint, segment), output, depth: a.rows, accumulate: s > 0 }, op);
+      });
+      return dWeight;
+    });
+    return [dJoint, ...dWeights];
+  });
+  return outputs;
+}
+
+/** The rows of a segment in the joint sequence [B, T, width]. */
+function jointRows(tensor: Tensor, { length, offset }: Segment): Matrix {
+  return { tensor, rows: tensor.shape[0] * length, map: { length, stride: tensor.shape[1], offset } };
+}
+
+/** The rows of a segment in its owner's sequence [B, T_i, width]. */
+function ownRows(tensor: Tensor, { length, ownOffset }: Segment, share: Share): Matrix {
+  return { tensor, rows: tensor.shape[0] * length, map: { length, stride: share.length, offset: ownOffset } };
+}
+
+function sharesOf(op: string, layout: BlockLayout, owners: number): { shares: Share[]; length: number } {
+  const shares = Array.from({ length: owners }, () => ({ segments: [] as Segment[], length: 0 }));
+  let offset = 0;
+  layout.forEach(({ input, length }, i) => {
+    if (!shares[input] || !Number.isInteger(length) || length < 0)
+      throw new Error(
+        `${op}: layout[${i}] is { input: ${input}, length: ${length} }; input is an index below ${owners}, length an integer from 0`,
+      );
+    if (length === 0) return;
+    const share = shares[input];
+    const last = share.segments.at(-1);
+    if (last && last.offset + last.length === offset)
+      share.segments[share.segments.length - 1] = { ...last, length: last.length + length };
+    else share.segments.push({ length, offset, ownOffset: share.length });
+    share.length += length;
+    offset += length;
+  });
+  return { shares, length: offset };
+}
+
+function required(op: string, argument: string, tensor: Tensor | Absent): Tensor {
+  if (!tensor) throw new Error(`${op}: ${argument} is missing, and the layout has rows of it`);
+  expectDtype(op, argument, tensor, 'f32');
+  return tensor;
+}
+
+/** FLOPs and bytes of a joint sequence whose owner i has `rows` rows over the batch; bytes count each array once. */
+export function blockLinearCost(
+  owners: readonly { rows: number; inputs: number; outputs: number }[],
+): ReturnType<typeof matmulCost> {
+  const costs = owners.map(({ rows, inputs, outputs }) => matmulCost(rows, outputs, inputs));
+  const total = (pass: 'forward' | 'backward') => ({
+    flops: costs.reduce((sum, cost) => sum + cost[pass].flops, 0),
+    bytes: costs.reduce((sum, cost) => sum + cost[pass].bytes, 0),
+  });
+  return { forward: total('forward'), backward: total('backward') };
+}

@@ -1,0 +1,32 @@
+import { emptyTensor, loadKernel, type Tensor } from '../engine/index.ts';
+import { type Matrix, mapOf } from './product.ts';
+
+const kernel = await loadKernel(new URL('./column-sums.wgsl', import.meta.url));
+const THREADS = 64;
+const SLICES = 16;
+
+/** The sums [width] of the columns of one or several matrices in `dOutput` [..., width], `width` a multiple of four. */
+export function columnSums(dOutput: Tensor, matrices: readonly Omit<Matrix, 'tensor'>[], op: string): Tensor {
+  const { device } = dOutput;
+  const groups = dOutput.shape.at(-1)! / 4;
+  const columns = Math.ceil(groups / THREADS);
+  const partials = SLICES * matrices.length;
+  const partial = emptyTensor(device, [partials, groups * 4], 'f32', op);
+  const sums = emptyTensor(device, [groups * 4], 'f32', op);
+  const run = (entry: string, bindings: Record<string, Tensor>, shape: Record<string, number>, slices: number) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { SLICES },
+      bindings,
+      uniform: { rows: 0, length: 1, stride: 0, offset: 0, firstPartial: 0, groups, partials, ...shape },
+      workgroups: [columns, slices],
+    });
+  matrices.forEach((matrix, i) => {
+    const shape = { rows: matrix.rows, ...mapOf(matrix), firstPartial: i * SLICES };
+    run('slice', { dOutput, partial }, shape, SLICES);
+  });
+  run('total', { partial, sums }, {}, 1);
+  device.currentStep(op).release(partial.buffer);
+  return sums;
+}

@@ -1,0 +1,215 @@
+import { describe, expect, test } from 'vitest';
+import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import { type BlockLayout, blockLinear, blockSplitLinear, linear, pad } from '../../kernels/index.ts';
+import { checkOperation } from '../support/check-operation.ts';
+import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { normals } from '../support/numbers.ts';
+
+const BATCH = 3;
+
+/** Two owners in turn; owner 0 has two adjacent blocks, which are one segment, and comes back at the end. */
+const layout: BlockLayout = [
+  { input: 0, length: 3 },
+  { input: 0, length: 2 },
+  { input: 1, length: 7 },
+  { input: 0, length: 1 },
+  { input: 1, length: 0 },
+  { input: 1, length: 2 },
+];
+
+/** For every joint row of a sample: its owner, and its row there. */
+function rowsOf(blocks: BlockLayout): { owner: number; row: number }[] {
+  const used = new Map<number, number>();
+  return blocks.flatMap(({ input, length }) =>
+    Array.from({ length }, () => {
+      const row = used.get(input) ?? 0;
+      used.set(input, row + 1);
+      return { owner: input, row };
+    }),
+  );
+}
+
+function lengthOf(blocks: BlockLayout, owner: number): number {
+  return rowsOf(blocks).filter((row) => row.owner === owner).length;
+}
+
+/** One row x [width] through weight [outputs, width]. */
+function project(x: Float64Array, weight: Float64Array, bias?: Float64Array): Float64Array {
+  const outputs = weight.length / x.length;
+  return Float64Array.from({ length: outputs }, (_, n) =>
+    x.reduce((sum, value, k) => sum + value * weight[n * x.length + k], bias ? bias[n] : 0),
+  );
+}
+
+function rowAt(data: Float64Array, width: number, row: number): Float64Array {
+  return data.subarray(row * width, (row + 1) * width);
+}
+
+/** inputs, weights and, where there are any, biases of the owners. */
+function joinedOracle(data: Float64Array[], blocks: BlockLayout, widths: number[]): Float64Array {
+  const rows = rowsOf(blocks);
+  const owners = widths.length;
+  const output: number[] = [];
+  for (let sample = 0; sample < BATCH; sample++)
+    for (const { owner, row } of rows) {
+      const x = rowAt(data[owner], widths[owner], sample * lengthOf(blocks, owner) + row);
+      output.push(...project(x, data[owners + owner], data[2 * owners + owner]));
+    }
+  return Float64Array.from(output);
+}
+
+describeOnDevices('blockLinear', (device) => {
+  test.each([
+    { widths: [8, 4], outputs: 12, biased: true },
+    { widths: [6, 19], outputs: 5, biased: false },
+    { widths: [5, 8], outputs: 70, biased: true },
+  ])('agrees with float64: widths $widths -> $outputs, biases $biased', async ({ widths, outputs, biased }) => {
+    await checkOperation(await device(), {
+      inputs: [
+        ...widths.map((width, i) => ({ shape: [BATCH, lengthOf(layout, i), width] })),
+        ...widths.map((width) => ({ shape: [outputs, width] })),
+        ...(biased ? widths.map(() => ({ shape: [outputs] })) : []),
+      ],
+      run: (all) => blockLinear(all.slice(0, 2), all.slice(2, 4), layout, all.slice(4)),
+      oracle: (data) => joinedOracle(data, layout, widths),
+      tolerance: { forward: 5e-7, backward: 5e-7 },
+    });
+  });
+
+  test('with one input present it is linear, to the last bit', async () => {
+    const opened = await device();
+    const x = parameter(opened, normals(BATCH * 9 * 8, 1), [BATCH, 9, 8], { name: 'x' });
+    const weight = parameter(opened, normals(12 * 8, 2), [12, 8], { name: 'weight' });
+    const gradient = normals(BATCH * 9 * 12, 3);
+    const results = async (run: () => Tensor) => {
+      const output = opened.step(() => {
+        const y = run();
+        backward(y, { gradient: tensor(opened, gradient, y.shape) });
+        return y;
+      });
+      const read = await Promise.all([output, x.grad!, weight.grad!].map((made) => made.read()));
+      opened.step(() => {
+        for (const leaf of [x, weight]) opened.clear(leaf.grad!);
+      });
+      output.dispose();
+      return read;
+    };
+    const blocks = [
+      { input: 1, length: 4 },
+      { input: 1, length: 5 },
+    ];
+    const joined = await results(() => blockLinear([null, x], [null, weight], blocks));
+    expect(joined).toEqual(await results(() => linear(x, weight)));
+    x.dispose();
+    weight.dispose();
+  });
+});
+
+describeOnDevices('blockSplitLinear', (device) => {
+  test.each([
+    { width: 8, outputs: [12, 4] },
+    { width: 7, outputs: [5, 18] },
+  ])('agrees with float64: width $width -> $outputs', async ({ width, outputs }) => {
+    const length = rowsOf(layout).length;
+    for (const owner of [0, 1])
+      await checkOperation(await device(), {
+        inputs: [{ shape: [BATCH, length, width] }, { shape: [outputs[owner], width] }],
+        run: ([joint, weight]) => {
+          const other = tensor(joint.device, normals(outputs[1 - owner] * width, 5), [outputs[1 - owner], width]);
+          const weights = owner === 0 ? [weight, other] : [other, weight];
+          return blockSplitLinear(joint, weights, layout)[owner]!;
+        },
+        oracle: ([joint, weight]) =>
+          Float64Array.from(
+            Array.from({ length: BATCH }, (_, sample) =>
+              rowsOf(layout).flatMap((row, t) =>
+                row.owner === owner ? [...project(rowAt(joint, width, sample * length + t), weight)] : [],
+              ),
+            ).flat(),
+          ),
+        tolerance: { forward: 5e-7, backward: 5e-7 },
+      });
+  });
+
+  test('gradients of both outputs meet; one without a gradient leaves zeros, and no gradient of its weight', async () => {
+    const opened = await device();
+    const [width, outputs, length] = [8, 12, rowsOf(layout).length];
+    const joint = parameter(opened, normals(BATCH * length * width, 1), [BATCH, length, width], { name: 'joint' });
+    const weights = [2, 3].map((seed) =>
+      parameter(opened, normals(outputs * width, seed), [outputs, width], { name: `weight ${seed}` }),
+    );
+    const gradientFor = async (used: number[]) => {
+      const losses = opened.step(() => {
+        const made = blockSplitLinear(joint, weights, layout);
+        for (const i of used)
+          backward(made[i]!, { gradient: tensor(opened, normals(made[i]!.size, 7 + i), made[i]!.shape) });
+      });
+      expect(losses).toBeUndefined();
+      const gradient = await joint.grad!.read();
+      opened.step(() => opened.clear(joint.grad!));
+      return gradient;
+    };
+    const first = await gradientFor([0]);
+    expect(weights[1].grad).toBeNull();
+    const both = await gradientFor([0, 1]);
+    for (let sample = 0; sample < BATCH; sample++)
+      rowsOf(layout).forEach(({ owner }, t) => {
+        const [start, end] = [(sample * length + t) * width, (sample * length + t + 1) * width];
+        if (owner === 1) expect(first.slice(start, end).every((value) => Object.is(value, 0))).toBe(true);
+        else expect(first.slice(start, end)).toEqual(both.slice(start, end));
+        expect(both.slice(start, end).some((value) => value !== 0)).toBe(true);
+      });
+    for (const leaf of [joint, ...weights]) leaf.dispose();
+  });
+
+  test('a weight that is absent gives null', async () => {
+    const opened = await device();
+    const made = opened.step(() => {
+      const joint = tensor(opened, normals(2 * 5 * 4, 1), [2, 5, 4]);
+      const weight = tensor(opened, normals(12 * 4, 2), [12, 4]);
+      const blocks = [
+        { input: 0, length: 2 },
+        { input: 1, length: 3 },
+      ];
+      return blockSplitLinear(joint, [null, weight], blocks);
+    });
+    expect(made[0]).toBeNull();
+    expect(made[1]!.shape).toEqual([2, 3, 12]);
+    made[1]!.dispose();
+  });
+});
+
+describe('blockLinear operands', () => {
+  test('what does not fit the layout is named', async () => {
+    const device = await testDevice('normal');
+    const zeros = (...shape: number[]) => tensor(device, new Float32Array(shape.reduce((a, b) => a * b)), shape);
+    const blocks = [
+      { input: 0, length: 2 },
+      { input: 1, length: 3 },
+    ];
+    const run = (fn: () => unknown) => () => device.step(fn);
+    const [x, y] = [zeros(2, 2, 4), zeros(2, 3, 8)];
+    const [wx, wy] = [zeros(12, 4), zeros(12, 8)];
+    expect(run(() => blockLinear([x, x], [wx, wx], blocks))).toThrow(
+      'blockLinear: inputs[1] has shape [2, 2, 4]; expected [2, 3, *]',
+    );
+    expect(run(() => blockLinear([x, y], [wx, wx], blocks))).toThrow(
+      'blockLinear: weights[1] has shape [12, 4]; expected [12, 8]',
+    );
+    expect(run(() => blockLinear([x, null], [wx, wy], blocks))).toThrow(
+      'blockLinear: inputs[1] is missing, and the layout has rows of it',
+    );
+    expect(run(() => blockLinear([x, y], [wx, wy], blocks.slice(0, 1)))).toThrow(
+      'blockLinear: inputs[1] has no rows in the layout; pass null',
+    );
+    expect(run(() => blockLinear([x], [wx], blocks))).toThrow(
+      'blockLinear: layout[1] is { input: 1, length: 3 }; input is an index below 1',
+    );
+    expect(run(() => blockSplitLinear(x, [wx, wx], blocks))).toThrow(
+      'blockSplitLinear: joint has shape [2, 2, 4]; expected [*, 5, *]',
+    );
+    expect(run(() => blockLinear([pad(x, 4)], [wx], [{ input: 0, length: 2 }], [zeros(4)]))).toThrow(
+      'blockLinear: biases[0] has shape [4]; expected [12]',
+    );
+  });
+});

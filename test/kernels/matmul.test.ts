@@ -1,0 +1,145 @@
+import { describe, expect, test } from 'vitest';
+import { backward, type Device, parameter, tensor, zeroTensor } from '../../engine/index.ts';
+import { matmul } from '../../kernels/index.ts';
+import { checkOperation, runOnce } from '../support/check-operation.ts';
+import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { expectClose, normals } from '../support/numbers.ts';
+
+interface Case {
+  batch: number[];
+  m: number;
+  n: number;
+  k: number;
+  transposeA: boolean;
+  transposeB: boolean;
+  shared: boolean;
+  bias: boolean;
+}
+
+const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+
+function shapesOf({ batch, m, n, k, transposeA, transposeB, shared }: Case): [number[], number[]] {
+  return [
+    [...batch, ...(transposeA ? [k, m] : [m, k])],
+    [...(shared ? [] : batch), ...(transposeB ? [n, k] : [k, n])],
+  ];
+}
+
+function oracle({ batch, m, n, k, transposeA, transposeB, shared }: Case) {
+  return ([a, b, bias]: Float64Array[]): Float64Array => {
+    const output = new Float64Array(count(batch) * m * n);
+    for (let z = 0; z < count(batch); z++)
+      for (let i = 0; i < m; i++)
+        for (let j = 0; j < n; j++) {
+          let sum = bias ? bias[j] : 0;
+          for (let l = 0; l < k; l++) {
+            const left = a[z * m * k + (transposeA ? l * m + i : i * k + l)];
+            sum += left * b[(shared ? 0 : z * k * n) + (transposeB ? j * k + l : l * n + j)];
+          }
+          output[(z * m + i) * n + j] = sum;
+        }
+    return output;
+  };
+}
+
+async function check(device: Device, settings: Case): Promise<void> {
+  const [aShape, bShape] = shapesOf(settings);
+  const { transposeA, transposeB, bias, n } = settings;
+  await checkOperation(device, {
+    inputs: [{ shape: aShape }, { shape: bShape }, ...(bias ? [{ shape: [n] }] : [])],
+    run: ([a, b, bias]) => matmul(a, b, { transposeA, transposeB, bias }),
+    oracle: oracle(settings),
+    tolerance: { forward: 5e-7, backward: 5e-7 },
+  });
+}
+
+describeOnDevices('matmul', (device) => {
+  const flags = [false, true];
+  const cases = flags.flatMap((transposeA) => flags.map((transposeB) => ({ transposeA, transposeB })));
+
+  test.each(cases)('one matrix, transposeA $transposeA, transposeB $transposeB', async (transposes) => {
+    const opened = await device();
+    await check(opened, { batch: [], m: 13, n: 22, k: 17, ...transposes, shared: true, bias: true });
+    await check(opened, { batch: [], m: 2, n: 70, k: 5, ...transposes, shared: true, bias: false });
+  });
+
+  test.each(cases)('a batch, transposeA $transposeA, transposeB $transposeB', async (transposes) => {
+    const opened = await device();
+    await check(opened, { batch: [2, 3], m: 5, n: 6, k: 7, ...transposes, shared: false, bias: true });
+    await check(opened, { batch: [3], m: 5, n: 6, k: 7, ...transposes, shared: true, bias: true });
+  });
+
+  test.each(cases)('several tiles and slices, transposeA $transposeA, transposeB $transposeB', async (transposes) => {
+    const settings: Case = { batch: [2], m: 67, n: 130, k: 777, ...transposes, shared: false, bias: true };
+    const [aShape, bShape] = shapesOf(settings);
+    const [a, b, bias] = [normals(count(aShape), 1), normals(count(bShape), 2), normals(settings.n, 3)];
+    const opened = await device();
+    const run = () =>
+      runOnce(opened, () =>
+        matmul(tensor(opened, a, aShape), tensor(opened, b, bShape), {
+          ...transposes,
+          bias: tensor(opened, bias, [settings.n]),
+        }),
+      );
+    const output = await run();
+    const exact = oracle(settings)([a, b, bias].map((data) => Float64Array.from(data)));
+    expectClose(output, exact, 1e-6, 'output');
+    expect(await run()).toEqual(output);
+  });
+
+  test('a zero gradient gives gradients of +0, and a sum of no terms is +0', async () => {
+    const opened = await device();
+    const a = parameter(opened, normals(300 * 8, 1), [300, 8], { name: 'a' });
+    const b = parameter(opened, normals(8 * 12, 2), [8, 12], { name: 'b' });
+    opened.step(() => {
+      const output = matmul(a, b);
+      backward(output, { gradient: zeroTensor(opened, output.shape, 'f32', 'test') });
+    });
+    for (const leaf of [a, b]) {
+      const gradient = await leaf.grad!.read();
+      expect(gradient.every((value) => Object.is(value, 0))).toBe(true);
+      leaf.dispose();
+    }
+    const empty = await runOnce(opened, () =>
+      matmul(tensor(opened, [], [0, 8]), tensor(opened, [], [0, 4]), { transposeA: true }),
+    );
+    expect(empty).toEqual(new Float32Array(32));
+  });
+});
+
+describe('matmul operands', () => {
+  const message = async (
+    aShape: number[],
+    bShape: number[],
+    options: { transposeB?: boolean; bias?: number[] } = {},
+  ) => {
+    const device = await testDevice('normal');
+    const make = (shape: number[]) => tensor(device, new Float32Array(count(shape)), shape);
+    const bias = options.bias && make(options.bias);
+    try {
+      device.step(() => matmul(make(aShape), make(bShape), { ...options, bias }));
+    } catch (error) {
+      return (error as Error).message;
+    }
+    return null;
+  };
+
+  test('shapes that do not fit are named', async () => {
+    expect(await message([2, 3, 4], [5, 6])).toBe(
+      'matmul: b has shape [5, 6]; expected [4, *] or [2, 4, *] for a [2, 3, 4]',
+    );
+    expect(await message([3, 4], [4, 5], { transposeB: true })).toBe(
+      'matmul: b has shape [4, 5]; expected [*, 4] for a [3, 4]',
+    );
+    expect(await message([2, 3, 4], [3, 4, 5])).toContain('b has shape [3, 4, 5]');
+    expect(await message([3, 4], [4, 5], { bias: [4] })).toBe('matmul: bias has shape [4]; expected [5]');
+    expect(await message([4], [4, 5])).toContain('matmul: a has shape [4]; expected two axes or more');
+  });
+
+  test('a dtype other than f32 is named', async () => {
+    const device = await testDevice('normal');
+    const half = tensor(device, new Float32Array(16), [4, 4], { dtype: 'f16' });
+    const full = tensor(device, new Float32Array(16), [4, 4]);
+    expect(() => device.step(() => matmul(full, half))).toThrow('matmul: b is f16 [4, 4]; expected f32');
+  });
+});
