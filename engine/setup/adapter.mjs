@@ -148,6 +148,9 @@ function machineKey(environment) {
     const stat = statSync(path, { throwIfNoEntry: false });
     hash.update(`${path} ${stat?.mtimeMs ?? '-'} ${stat?.isDirectory() ? readdirSync(path).join() : ''}\n`);
   }
+  const libraries = join(softwareFolder(), 'lib');
+  if (existsSync(libraries))
+    for (const name of readdirSync(libraries)) hash.update(`${name} ${statSync(join(libraries, name)).size}\n`);
   return hash.digest('hex');
 }
 

@@ -22,9 +22,12 @@ function run(command, options, settings = {}) {
   const env = { ...(settings.env ?? process.env), LC_ALL: 'C' };
   const result = spawnSync(command, options, { ...settings, env, encoding: 'utf8', maxBuffer: 1 << 28 });
   if (result.status === 0) return result.stdout;
-  const lines = `${result.stderr ?? ''}`.split('\n').filter((line) => /^[EW]:|rror/.test(line));
+  if (result.signal === 'SIGINT') throw new Error('interrupted');
+  if (result.error && 'code' in result.error && result.error.code === 'ENOENT')
+    throw new Error(`${command} is not installed`);
+  const lines = (result.stderr ?? '').split('\n').filter((line) => /^[EW]:|rror/.test(line));
   const why =
-    result.error?.message ?? (lines.slice(0, 3).join(' ') || `${result.signal ?? `exit status ${result.status}`}`);
+    result.error?.message ?? lines[0]?.replace(/^[EW]:\s*/, '') ?? result.signal ?? `exit status ${result.status}`;
   throw new Error(`${command} failed: ${why}`);
 }
 

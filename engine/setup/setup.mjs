@@ -32,6 +32,7 @@ function prepareAdapter() {
     print(`software adapter ready: ${fetchLavapipe(release, print)}`);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
+    if (why === 'interrupted') throw error;
     throw new Error(`no software adapter could be fetched: ${why}. ${advice}`);
   }
 }
