@@ -5,6 +5,7 @@ export * from './block-linear.ts';
 export * from './embedding.ts';
 export * from './flow.ts';
 export * from './linear.ts';
+export * from './linear-cross-entropy.ts';
 export * from './losses.ts';
 export * from './matmul.ts';
 export * from './pad.ts';

@@ -1,0 +1,187 @@
+import {
+  emptyTensor,
+  formatShape,
+  gridFor,
+  loadKernel,
+  record,
+  roundUp,
+  type Tensor,
+  viewTensor,
+} from '../engine/index.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { pad } from './pad.ts';
+import { multiply } from './product.ts';
+
+const kernel = await loadKernel(new URL('./linear-cross-entropy.wgsl', import.meta.url));
+const VOCABULARY_TILE = 4096;
+/** Most bytes of a tile of logits: many rows have narrower tiles. */
+const TILE_BYTES = 64 * 1024 * 1024;
+
+export interface LinearCrossEntropyOptions {
+  /**
+   * perExample (default): the mean over samples of sum(mask * nll) / max(1, sum(mask)); a sample without loss tokens counts as 0.
+   * perToken: sum(mask * nll) / max(1, sum(mask)) over all samples together.
+   */
+  reduction?: 'perExample' | 'perToken';
+}
+
+export interface LinearCrossEntropyRows {
+  /** [], with a gradient; the others are without. */
+  loss: Tensor;
+  /** [B, T], mask * nll. */
+  rowLoss: Tensor;
+  /** [B, T], of every row whatever its mask, in nats. */
+  logSumExp: Tensor;
+  /** [B, T] u32, the id of the largest logit, of several the lowest. */
+  prediction: Tensor;
+}
+
+/**
+ * Cross-entropy of the logits hidden embedding^T with `targets`, for the rows whose mask is 1; nll = logSumExp - target logit.
+ *
+ * hidden [B, T, width] and embedding [V, width] f32; targets and mask [B, T] u32 -> []. The logits exist one tile of the vocabulary
+ * at a time. dHidden is bitwise 0 where mask is 0. A target that is not below V, in a row with a loss, makes the loss 1e30 or so.
+ */
+export function linearCrossEntropy(
+  hidden: Tensor,
+  embedding: Tensor,
+  targets: Tensor,
+  mask: Tensor,
+  options: LinearCrossEntropyOptions = {},
+): Tensor {
+  return linearCrossEntropyRows(hidden, embedding, targets, mask, options).loss;
+}
+
+/** linearCrossEntropy with what it knows of each row: for evaluation, greedy decoding and tests. */
+export function linearCrossEntropyRows(
+  hidden: Tensor,
+  embedding: Tensor,
+  targets: Tensor,
+  mask: Tensor,
+  options: LinearCrossEntropyOptions = {},
+): LinearCrossEntropyRows {
+  const op = 'linearCrossEntropy';
+  for (const [name, operand] of Object.entries({ hidden, embedding })) expectDtype(op, name, operand, 'f32');
+  for (const [name, operand] of Object.entries({ targets, mask })) expectDtype(op, name, operand, 'u32');
+  if (hidden.size === 0 || hidden.shape.length !== 3)
+    throw new Error(`${op}: hidden has shape ${formatShape(hidden.shape)}; expected [batch, tokens, width], not empty`);
+  const [samples, tokens, width] = hidden.shape;
+  expectShape(op, 'embedding', embedding, [null, width]);
+  expectShape(op, 'targets', targets, [samples, tokens]);
+  expectShape(op, 'mask', mask, [samples, tokens]);
+  sharedDevice(op, hidden, embedding, targets, mask);
+  const rowsPerSample = options.reduction === 'perToken' ? samples * tokens : tokens;
+  return overTiles(pad(hidden, roundUp(width, 4)), pad(embedding, roundUp(width, 4)), targets, mask, rowsPerSample);
+}
+
+/** Columns [first, first + columns) of the logits, and their embeddings. */
+interface Tile {
+  readonly first: number;
+  readonly columns: number;
+}
+
+function overTiles(
+  hidden: Tensor,
+  embedding: Tensor,
+  targets: Tensor,
+  mask: Tensor,
+  rowsPerSample: number,
+): LinearCrossEntropyRows {
+  const op = 'linearCrossEntropy';
+  const { device } = hidden;
+  const [vocabulary, width] = embedding.shape;
+  const rows = targets.size;
+  const tileWidth = tileColumns(rows);
+  const tiles = Array.from({ length: Math.ceil(vocabulary / tileWidth) }, (_, i): Tile => {
+    const first = i * tileWidth;
+    return { first, columns: Math.min(tileWidth, vocabulary - first) };
+  });
+  const stored = roundUp(tiles[0].columns, 4);
+  // A barrier costs a software adapter as much as 200 multiplications for each of the workgroup's subgroups.
+  const parameters = { THREADS: device.software ? 8 : 64 };
+  const run = (
+    entry: string,
+    { first, columns }: Tile,
+    bindings: Record<string, Tensor>,
+    workgroups: [number, number],
+  ) => {
+    const uniform = { rows, rowsPerSample, groups: Math.ceil(columns / 4), columns, firstColumn: first };
+    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups });
+  };
+  const ofTile = (source: Tensor, { first, columns }: Tile) =>
+    viewTensor(source, [columns, width], first * width * 4, op);
+  const asTile = (buffer: Tensor, { columns }: Tile) => viewTensor(buffer, [rows, roundUp(columns, 4)], 0, op);
+  const computeLogits = (buffer: Tensor, tile: Tile) => {
+    const logits = asTile(buffer, tile);
+    const b = { tensor: ofTile(embedding, tile), rows: tile.columns, transposed: true };
+    multiply({ a: { tensor: hidden, rows }, b, output: { tensor: logits, rows }, depth: width }, op);
+    return logits;
+  };
+  const perRow = (dtype: 'f32' | 'u32') => emptyTensor(device, targets.shape, dtype, op);
+  const [rowWeight, targetLogit, logSumExp, rowLoss] = Array.from({ length: 4 }, () => perRow('f32'));
+  const prediction = perRow('u32');
+  const running = emptyTensor(device, [rows, 2], 'f32', op);
+  const loss = emptyTensor(device, [], 'f32', op);
+  const logitsBuffer = emptyTensor(device, [rows, stored], 'f32', op);
+
+  run('weigh', tiles[0], { mask, rowWeight }, gridFor(rows / rowsPerSample, 1));
+  for (const tile of tiles) {
+    const logits = computeLogits(logitsBuffer, tile);
+    run('addTile', tile, { targets, logits, running, prediction, targetLogit }, gridFor(rows, 1));
+  }
+  const finished = { mask, running, targetLogit, logSumExp, rowLoss };
+  run('finishRows', tiles[0], finished, gridFor(rows, parameters.THREADS));
+  run('sumRows', tiles[0], { rowWeight, rowLoss, loss }, [1, 1]);
+
+  record(op, [hidden, embedding], [loss], ([dLoss], [wantsHidden, wantsEmbedding]) => {
+    if (!dLoss) return [null, null];
+    const gradientOf = (like: Tensor) => emptyTensor(device, like.shape, 'f32', `${op} backward`);
+    const dHidden = wantsHidden ? gradientOf(hidden) : null;
+    const dEmbedding = wantsEmbedding ? gradientOf(embedding) : null;
+    const recomputed = tiles.length > 1 ? gradientOf(logitsBuffer) : null;
+    const dLogitsBuffer = gradientOf(logitsBuffer);
+    for (const tile of tiles) {
+      const { first, columns } = tile;
+      const logits = recomputed ? computeLogits(recomputed, tile) : asTile(logitsBuffer, tile);
+      const dLogits = asTile(dLogitsBuffer, tile);
+      run('gradientOfTile', tile, { targets, rowWeight, logits, logSumExp, dLoss, dLogits }, gridFor(rows, 1));
+      const a = { tensor: dLogits, rows };
+      if (dHidden) {
+        const b = { tensor: ofTile(embedding, tile), rows: columns };
+        multiply({ a, b, output: { tensor: dHidden, rows }, depth: columns, accumulate: first > 0 }, op);
+      }
+      if (dEmbedding) {
+        const output = { tensor: ofTile(dEmbedding, tile), rows: columns };
+        multiply({ a: { ...a, transposed: true }, b: { tensor: hidden, rows }, output, depth: rows }, op);
+      }
+    }
+    return [dHidden, dEmbedding];
+  });
+  // Backward needs the logits again: those of a single tile are kept, those of several are computed again.
+  if (tiles.length > 1 || !loss.recorded) device.currentStep(op).release(logitsBuffer.buffer);
+  for (const done of [running, targetLogit]) device.currentStep(op).release(done.buffer);
+  return { loss, rowLoss, logSumExp, prediction };
+}
+
+/** Columns of a tile, a multiple of 64: so a tile of embeddings starts at a multiple of 256 bytes, as a view must. */
+function tileColumns(rows: number): number {
+  const most = Math.floor(TILE_BYTES / (4 * 64 * rows)) * 64;
+  return Math.max(64, Math.min(VOCABULARY_TILE, most));
+}
+
+/** FLOPs and bytes over `rows` rows: products only, logits counted once written and once read; backward computes them again. */
+export function linearCrossEntropyCost(
+  rows: number,
+  vocabulary: number,
+  width: number,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const tiles = Math.ceil(vocabulary / tileColumns(rows));
+  const product = 2 * rows * vocabulary * width;
+  const operands = 4 * width * (tiles * rows + vocabulary);
+  const logits = 4 * rows * vocabulary;
+  const products = tiles > 1 ? 3 : 2;
+  return {
+    forward: { flops: product, bytes: operands + 2 * logits },
+    backward: { flops: products * product, bytes: products * operands + (tiles > 1 ? 6 : 4) * logits },
+  };
+}
