@@ -66,6 +66,7 @@ export function attentionWithLogSumExp(
     kvHeads,
     groups,
     chunkGroups: Math.min(groups, CHUNK / 4),
+    chunks: Math.ceil(headDimension / CHUNK),
     scale: options.scale ?? 1 / Math.sqrt(headDimension),
     ...offsets,
   };

@@ -38,6 +38,7 @@ struct Shape {
   queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
   chunkGroups: u32,                               // min(groups, CHUNK_GROUPS)
+  chunks: u32,                                    // CHUNKS again: a loop over sums is unrolled, the others need not be
   scale: f32,
   queryTiles: u32, keyTiles: u32,                 // to a sample
   keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where in the plan these tables lie; query tiles lie first
@@ -161,10 +162,10 @@ fn multiply(product: ptr<function, array<vec4f, 4>>, x: u32, y: u32) {
   }
 }
 
-// sums[4 chunk + i] += sum over columns j of scores[4y + i, j] (row j of the right operand), for group x of the chunk.
-fn accumulate(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, chunk: u32, x: u32, y: u32) {
+// sums[4 chunk + i] += sum over the first `columns` columns j of scores[4y + i, j] (row j of the right operand), for group x of the chunk.
+fn accumulate(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, columns: u32, chunk: u32, x: u32, y: u32) {
   if (x >= shape.chunkGroups) { return; }
-  for (var j = 0u; j < TILE / 4u; j++) {
+  for (var j = 0u; 4u * j < columns; j++) {
     let right0 = operands[RIGHT + j * STRIDE + x];
     let right1 = operands[RIGHT + (8u + j) * STRIDE + x];
     let right2 = operands[RIGHT + (16u + j) * STRIDE + x];
@@ -195,7 +196,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     let pair = pairAt(plan[list] + 2u * entry);
     let keys = keyTile(sample, pair.tile);
     var product = array<vec4f, 4>();              // zero each time, in writing: some drivers zero a loop's variable only once
-    for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+    for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageQuery(LEFT, thread, queries, sample, head, chunk);
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
@@ -206,16 +207,17 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     workgroupBarrier();
 
     if (thread < TILE) {                                                     // one thread a row: the streaming softmax
+      let columnGroups = (keys.rows + 3u) / 4u;
       if (pair.masked) {
-        for (var j = 0u; j < TILE; j++) {
+        for (var j = 0u; j < 4u * columnGroups; j++) {
           if (!allowed(pair, queries, keys, thread, j)) { scores[thread * STRIDE + j / 4u][j % 4u] = -NOTHING; }
         }
       }
       var best = vec4f(largest);
-      for (var j = 0u; j < TILE / 4u; j++) { best = max(best, scores[thread * STRIDE + j]); }
+      for (var j = 0u; j < columnGroups; j++) { best = max(best, scores[thread * STRIDE + j]); }
       let newLargest = max(max(best.x, best.y), max(best.z, best.w));
       var sum = vec4f();
-      for (var j = 0u; j < TILE / 4u; j++) {
+      for (var j = 0u; j < columnGroups; j++) {
         let score = scores[thread * STRIDE + j];
         let weight = select(exp(score - newLargest), vec4f(), score == vec4f(-NOTHING));
         scores[thread * STRIDE + j] = weight;
@@ -232,7 +234,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
       for (var i = 0u; i < 4u; i++) { sums[4u * chunk + i] *= rowFactor[4u * y + i]; }
       stageValue(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
-      accumulate(&sums, chunk, x, y);
+      accumulate(&sums, keys.rows, chunk, x, y);
       workgroupBarrier();
     }
   }
@@ -288,7 +290,7 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
     let keys = keyTile(sample, pair.tile);
     var product = array<vec4f, 4>();                                            // q . k
     var dWeight = array<vec4f, 4>();                                            // dP
-    for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+    for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageQuery(LEFT, thread, queries, sample, head, chunk);
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
@@ -316,7 +318,7 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
     for (var chunk = 0u; chunk < CHUNKS; chunk++) {
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
-      accumulate(&sums, chunk, x, y);
+      accumulate(&sums, keys.rows, chunk, x, y);
       workgroupBarrier();
     }
   }
@@ -353,7 +355,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
       let statisticsStart = (sample * shape.heads + head) * shape.queryTokens + queries.firstRow;
       var product = array<vec4f, 4>();                                          // k . q
       var dWeight = array<vec4f, 4>();                                          // v . do
-      for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+      for (var chunk = 0u; chunk < shape.chunks; chunk++) {
         stageKey(LEFT, thread, keys, sample, kvHead, chunk);
         stageQuery(RIGHT, thread, queries, sample, head, chunk);
         workgroupBarrier();
@@ -389,7 +391,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
           stageGradient(RIGHT, thread, queries, sample, head, chunk);
           workgroupBarrier();
-          accumulate(&valueSums, chunk, x, y);
+          accumulate(&valueSums, queries.rows, chunk, x, y);
           workgroupBarrier();
         }
       }
@@ -398,7 +400,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
           stageQuery(RIGHT, thread, queries, sample, head, chunk);
           workgroupBarrier();
-          accumulate(&keySums, chunk, x, y);
+          accumulate(&keySums, queries.rows, chunk, x, y);
           workgroupBarrier();
         }
       }
