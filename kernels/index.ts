@@ -1,7 +1,9 @@
+export * from './activation.ts';
 export * from './attention.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
 export * from './block-linear.ts';
+export * from './elementwise.ts';
 export * from './embedding.ts';
 export * from './flow.ts';
 export * from './linear.ts';
@@ -10,4 +12,5 @@ export * from './losses.ts';
 export * from './matmul.ts';
 export * from './pad.ts';
 export * from './random.ts';
+export * from './reduce.ts';
 export * from './rms-norm.ts';

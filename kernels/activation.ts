@@ -1,0 +1,65 @@
+import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { expectDtype, storage } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./activation.wgsl', import.meta.url));
+const THREADS = 64;
+
+/** x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the tanh form of GELU. x [...] f32, f16 or bf16; the same out. */
+export function gelu(x: Tensor): Tensor {
+  return activate('gelu', 'gelu', x);
+}
+
+/** x sigmoid(x), also named SiLU. x [...] f32, f16 or bf16; the same out. */
+export function swish(x: Tensor): Tensor {
+  return activate('swish', 'swish', x);
+}
+
+/** x [...] f32, f16 or bf16; the same out. */
+export function tanh(x: Tensor): Tensor {
+  return activate('tanh', 'hyperbolicTangent', x);
+}
+
+/** 1 / (1 + exp(-x)). x [...] f32, f16 or bf16; the same out. */
+export function sigmoid(x: Tensor): Tensor {
+  return activate('sigmoid', 'sigmoid', x);
+}
+
+/** max(x, 0), whose gradient at 0 is 0. x [...] f32, f16 or bf16; the same out. */
+export function relu(x: Tensor): Tensor {
+  return activate('relu', 'relu', x);
+}
+
+function activate(op: string, entry: string, x: Tensor): Tensor {
+  expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
+  const { device } = x;
+  const groups = Math.ceil(x.size / 4);
+  const run = (entry: string, bindings: Record<string, Tensor>) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { THREADS, ...storage(x.dtype) },
+      bindings,
+      uniform: { groups },
+      workgroups: gridFor(groups, THREADS),
+    });
+  const y = emptyTensor(device, x.shape, x.dtype, op);
+  run(entry, { x, y });
+  record(op, [x], [y], ([dy]) => {
+    if (!dy) return [null];
+    const dx = emptyTensor(device, x.shape, 'f32', `${op} backward`);
+    run(`${entry}Backward`, { x, dy, dx });
+    return [dx];
+  });
+  return y;
+}
+
+/** FLOPs and bytes of one activation; a FLOP count of 12 and 20 for each element stands for all of them. */
+export function activationCost(
+  elements: number,
+  bytesPerElement = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  return {
+    forward: { flops: 12 * elements, bytes: 2 * bytesPerElement * elements },
+    backward: { flops: 20 * elements, bytes: (8 + bytesPerElement) * elements },
+  };
+}

@@ -1,0 +1,133 @@
+// Activations, element by element: y = f(x), and backward dx = f'(x) dy. With s(z) = 1 / (1 + exp(-z)):
+//
+//   gelu      x (1 + tanh u) / 2 = x s(2u)     u = sqrt(2/pi) (x + 0.044715 x^3)           Hendrycks and Gimpel 2016, arXiv 1606.08415
+//   swish     x s(x)                           also named SiLU                             Ramachandran 2017, arXiv 1710.05941
+//   tanh      2 s(2x) - 1
+//   sigmoid   s(x)
+//   relu      max(x, 0)
+//
+//   gelu'     s(2u) + x s(2u) (1 - s(2u)) 2 du/dx          swish'    s(x) + x s(x) (1 - s(x))
+//   tanh'     4 s(2x) (1 - s(2x))                          sigmoid'  s(x) (1 - s(x))           relu'  1 if x > 0, else 0
+//
+// s is made from exp(-|z|), which is never above 1, so that nothing overflows; WGSL's own tanh may be wrong by 1e-5 and is NaN
+// for large arguments on some drivers. Arrays are read in groups of four; gradients are f32, whatever the storage of x and y.
+
+const THREADS: u32 = 64u;                                                    // @param
+alias Word = vec4f;                                                          // @param  storage of four elements
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+fn pack(value: vec4f) -> Word { return value; }                              // @param
+
+struct Shape { groups: u32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
+@group(0) @binding(2) var<storage, read_write> y: array<Word>;
+@group(0) @binding(3) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4f>;
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
+  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+}
+
+// s(z), and its derivative s(z) (1 - s(z)) without the cancellation of 1 - s.
+fn logistic(z: vec4f) -> vec4f {
+  let e = exp(-abs(z));
+  return select(e, vec4f(1.0), z >= vec4f()) / (1.0 + e);
+}
+
+fn logisticSlope(z: vec4f) -> vec4f {
+  let e = exp(-abs(z));
+  return e / ((1.0 + e) * (1.0 + e));
+}
+
+// 2u. Beyond +-10 s(2u) is 0 or 1 to the last bit, and x^3 would overflow one day.
+fn geluArgument(x: vec4f) -> vec4f {
+  let near = clamp(x, vec4f(-10.0), vec4f(10.0));
+  return 1.5957691216057308 * (near + 0.044715 * near * near * near);
+}
+
+// For small |x| 2 s(2x) - 1 would keep few digits, so there it is the power series, to 1e-8.
+fn tanhOf(x: vec4f) -> vec4f {
+  let e = exp(-2.0 * abs(x));
+  let far = sign(x) * (1.0 - e) / (1.0 + e);
+  let near = clamp(x, vec4f(-0.25), vec4f(0.25));
+  let square = near * near;
+  let series = near * (1.0 + square * (-1.0 / 3.0 + square * (2.0 / 15.0 + square * (-17.0 / 315.0 + square * (62.0 / 2835.0)))));
+  return select(far, series, abs(x) < vec4f(0.25));
+}
+
+// ---- forward ---------------------------------------------------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn gelu(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i >= shape.groups) { return; }
+  let value = unpack(x[i]);
+  y[i] = pack(value * logistic(geluArgument(value)));
+}
+
+@compute @workgroup_size(THREADS)
+fn swish(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i >= shape.groups) { return; }
+  let value = unpack(x[i]);
+  y[i] = pack(value * logistic(value));
+}
+
+@compute @workgroup_size(THREADS)
+fn hyperbolicTangent(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { y[i] = pack(tanhOf(unpack(x[i]))); }
+}
+
+@compute @workgroup_size(THREADS)
+fn sigmoid(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { y[i] = pack(logistic(unpack(x[i]))); }
+}
+
+@compute @workgroup_size(THREADS)
+fn relu(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { y[i] = pack(max(unpack(x[i]), vec4f())); }
+}
+
+// ---- backward --------------------------------------------------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn geluBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i >= shape.groups) { return; }
+  let value = unpack(x[i]);
+  let near = clamp(value, vec4f(-10.0), vec4f(10.0));
+  let z = geluArgument(value);
+  let slope = 1.5957691216057308 * (1.0 + 0.134145 * near * near);
+  dx[i] = dy[i] * (logistic(z) + near * logisticSlope(z) * slope);
+}
+
+@compute @workgroup_size(THREADS)
+fn swishBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i >= shape.groups) { return; }
+  let value = unpack(x[i]);
+  dx[i] = dy[i] * (logistic(value) + value * logisticSlope(value));
+}
+
+@compute @workgroup_size(THREADS)
+fn hyperbolicTangentBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { dx[i] = dy[i] * 4.0 * logisticSlope(2.0 * unpack(x[i])); }
+}
+
+@compute @workgroup_size(THREADS)
+fn sigmoidBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { dx[i] = dy[i] * logisticSlope(unpack(x[i])); }
+}
+
+@compute @workgroup_size(THREADS)
+fn reluBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { dx[i] = select(vec4f(), dy[i], unpack(x[i]) > vec4f()); }
+}

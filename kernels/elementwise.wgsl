@@ -1,0 +1,71 @@
+// Sums and products, element by element.
+//
+//   add       y[i] = a[i] + b[c]         dA[i] =      dy[i]        dB[c] =  sum dy[i]
+//   subtract  y[i] = a[i] - b[c]         dA[i] =      dy[i]        dB[c] = -sum dy[i]
+//   multiply  y[i] = a[i]   b[c]         dA[i] = b[c] dy[i]        dB[c] =  sum a[i] dy[i]
+//   scale     y[i] = factor a[i]         dA[i] = factor dy[i]
+//
+// c = i mod columns: b has the shape of a, or is a trailing part of it that every row of a meets (a bias, positions), and then the
+// sums run over the rows (reduce.wgsl). Shapes: a, y [groups]; b [columns]; both in groups of four (Value; of one where b has
+// no multiple of four). Gradients are f32, whatever the storage.
+
+const THREADS: u32 = 64u;                                                    // @param
+alias Value = vec4f;                                                         // @param  a group of elements
+alias Word = vec4f;                                                          // @param  its storage
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+fn pack(value: vec4f) -> Word { return value; }                              // @param
+
+struct Shape { groups: u32, columns: u32, factor: f32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> a: array<Word>;
+@group(0) @binding(2) var<storage, read> b: array<Word>;
+@group(0) @binding(3) var<storage, read_write> y: array<Word>;
+@group(0) @binding(4) var<storage, read> dy: array<Value>;
+@group(0) @binding(5) var<storage, read_write> dA: array<Value>;
+@group(0) @binding(6) var<storage, read_write> dB: array<Value>;            // before the sum over rows
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
+  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+}
+
+// ---- forward ---------------------------------------------------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { y[i] = pack(unpack(a[i]) + unpack(b[i % shape.columns])); }
+}
+
+@compute @workgroup_size(THREADS)
+fn subtract(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { y[i] = pack(unpack(a[i]) - unpack(b[i % shape.columns])); }
+}
+
+@compute @workgroup_size(THREADS)
+fn multiply(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { y[i] = pack(unpack(a[i]) * unpack(b[i % shape.columns])); }
+}
+
+@compute @workgroup_size(THREADS)
+fn scale(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { y[i] = pack(shape.factor * unpack(a[i])); }
+}
+
+// ---- backward of multiply; that of scale is scale itself, on f32 -------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn multiplyBackwardA(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { dA[i] = dy[i] * unpack(b[i % shape.columns]); }
+}
+
+@compute @workgroup_size(THREADS)
+fn multiplyBackwardB(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.groups) { dB[i] = dy[i] * unpack(a[i]); }
+}

@@ -1,0 +1,49 @@
+import { type DataType, formatShape, type Parameters, type Tensor } from '../engine/index.ts';
+import { storage } from './operand.ts';
+
+/** How a kernel walks along an axis: its parameters Value, Word, unpack and pack. */
+export interface Groups {
+  /** Elements in a Value. */
+  readonly size: 1 | 4;
+  readonly parameters: Parameters;
+}
+
+/**
+ * Four elements to a group where `length`, the run of elements that a kernel walks along, is a multiple of four; otherwise one to
+ * a group, which is slow and takes f32 only.
+ */
+export function groupsOf(op: string, argument: string, operand: Tensor, length: number): Groups {
+  if (length % 4 === 0) return fours(operand.dtype);
+  if (operand.dtype !== 'f32')
+    throw new Error(
+      `${op}: ${argument} is ${operand.dtype} ${formatShape(operand.shape)}; rows of ${length}, no multiple of four, are taken in f32 only: cast it`,
+    );
+  return ones;
+}
+
+export function fours(dtype: DataType): Groups {
+  return { size: 4, parameters: storage(dtype) };
+}
+
+export const ones: Groups = {
+  size: 1,
+  parameters: {
+    Value: 'alias Value = f32;',
+    Word: 'alias Word = f32;',
+    unpack: 'fn unpack(word: Word) -> Value { return word; }',
+    pack: 'fn pack(value: Value) -> Word { return value; }',
+  },
+};
+
+/** What a kernel file that only reads and writes f32 needs to know of `groups`. */
+export function valueAlias(groups: Groups): Parameters {
+  return groups.size === 1 ? { Value: groups.parameters.Value } : {};
+}
+
+/**
+ * Into how many partial sums the rows of a matrix are cut before they are added in order: about 32 rows to each, so that tall
+ * matrices keep a large adapter busy. A function of the shape alone.
+ */
+export function rowSlices(rows: number): number {
+  return Math.min(Math.max(Math.ceil(rows / 32), 1), 128);
+}

@@ -1,0 +1,125 @@
+import { emptyTensor, formatShape, gridFor, loadKernel, record, type Shape, type Tensor } from '../engine/index.ts';
+import { fours, ones, rowSlices, valueAlias } from './groups.ts';
+import { expectDtype, rowsAndWidth, storage } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./reduce.wgsl', import.meta.url));
+const THREADS = 64;
+/** The sum of everything is first cut into at most this many parts of at least 8 groups to a thread. */
+const MOST_PARTS = 256;
+const ELEMENTS_OF_A_PART = THREADS * 8 * 4;
+
+/** The sum of all elements of x [...] in f32, f16 or bf16: a scalar (shape []) in f32; 0 for no elements. */
+export function sum(x: Tensor): Tensor {
+  return sumAll('sum', x, 1);
+}
+
+/** The mean of all elements of x [...] in f32, f16 or bf16: a scalar (shape []) in f32. */
+export function mean(x: Tensor): Tensor {
+  if (x.size === 0) throw new Error(`mean: x has shape ${formatShape(x.shape)}; it has no elements`);
+  return sumAll('mean', x, 1 / x.size);
+}
+
+function sumAll(op: string, x: Tensor, scale: number): Tensor {
+  expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
+  const { device } = x;
+  const count = x.size;
+  const stage = (source: Tensor, parts: number, factor: number, shape: Shape) => {
+    const y = emptyTensor(device, shape, 'f32', op);
+    device.dispatch({
+      kernel,
+      entry: 'sumAll',
+      parameters: { THREADS, ...readOnly(source) },
+      bindings: { x: source, y },
+      uniform: { count: source.size, rows: 0, groups: 0, slices: 0, scale: factor },
+      workgroups: [parts],
+    });
+    return y;
+  };
+  const parts = Math.min(Math.max(Math.ceil(count / ELEMENTS_OF_A_PART), 1), MOST_PARTS);
+  const partial = parts === 1 ? null : stage(x, parts, 1, [parts]);
+  const y = stage(partial ?? x, 1, scale, []);
+  if (partial) device.currentStep(op).release(partial.buffer);
+  record(op, [x], [y], ([dy]) => {
+    if (!dy) return [null];
+    const dx = emptyTensor(device, x.shape, 'f32', `${op} backward`);
+    device.dispatch({
+      kernel,
+      entry: 'sumAllBackward',
+      parameters: { THREADS },
+      bindings: { dy, dx },
+      uniform: { count, rows: 0, groups: 0, slices: 0, scale },
+      workgroups: gridFor(Math.ceil(count / 4), THREADS),
+    });
+    return [dx];
+  });
+  return y;
+}
+
+/** What a kernel that reads and does not write needs of the storage of `source`. */
+function readOnly(source: Tensor) {
+  const { pack: _, ...reading } = storage(source.dtype);
+  return reading;
+}
+
+/** x [..., width] f32 -> [width]: the sum over all axes but the last. */
+export function sumRows(x: Tensor): Tensor {
+  const { rows, width } = rowsAndWidth('sumRows', 'x', x);
+  expectDtype('sumRows', 'x', x, 'f32');
+  const y = sumOfRows('sumRows', x, rows, [width]);
+  record('sumRows', [x], [y], ([dy]) => {
+    if (!dy) return [null];
+    const dx = emptyTensor(x.device, x.shape, 'f32', 'sumRows backward');
+    runOnRows('sumRowsBackward', { dSums: dy, dMatrix: dx }, { rows, width, slices: 1 }, rows);
+    return [dx];
+  });
+  return y;
+}
+
+/** The rows of `matrix`, any f32 tensor cut into `rows` equal runs of elements, added up: a tensor of `shape`. Leaves no tape entry. */
+export function sumOfRows(op: string, matrix: Tensor, rows: number, shape: Shape): Tensor {
+  const { device } = matrix;
+  const sums = emptyTensor(device, shape, 'f32', op);
+  const width = sums.size;
+  const slices = rowSlices(rows);
+  if (slices === 1) {
+    runOnRows('sumRows', { matrix, sums }, { rows, width, slices }, 1);
+    return sums;
+  }
+  const partial = emptyTensor(device, [slices, width], 'f32', op);
+  runOnRows('sumRowsSlices', { matrix, sums: partial }, { rows, width, slices }, slices);
+  runOnRows('sumRows', { matrix: partial, sums }, { rows: slices, width, slices }, 1);
+  device.currentStep(op).release(partial.buffer);
+  return sums;
+}
+
+/** One thread for each group of columns of each of `rowsOfGrid` rows. */
+function runOnRows(
+  entry: string,
+  bindings: Record<string, Tensor>,
+  { rows, width, slices }: { rows: number; width: number; slices: number },
+  rowsOfGrid: number,
+): void {
+  const { device } = Object.values(bindings)[0];
+  const grouping = width % 4 === 0 ? fours('f32') : ones;
+  const groups = width / grouping.size;
+  device.dispatch({
+    kernel,
+    entry,
+    parameters: { THREADS, ...valueAlias(grouping) },
+    bindings,
+    uniform: { count: 0, rows, groups, slices, scale: 1 },
+    workgroups: gridFor(rowsOfGrid * groups, THREADS),
+  });
+}
+
+/** FLOPs and bytes of a sum of `elements` numbers to `sums` of them. */
+export function sumCost(
+  elements: number,
+  sums = 1,
+  bytesPerElement = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  return {
+    forward: { flops: elements, bytes: bytesPerElement * elements + 4 * sums },
+    backward: { flops: elements, bytes: 4 * (elements + sums) },
+  };
+}

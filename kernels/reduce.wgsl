@@ -1,0 +1,91 @@
+// Sums, always in the same order: the same numbers on the same adapter give the same bits.
+//
+//   sum of everything     y    = scale sum_i x[i]                   and backward  dx[i]   = scale dy
+//   sum of the rows       y[c] = sum_r x[r,c]                       and backward  dx[r,c] = dy[c]
+//
+// Both run in two stages: many workgroups make partial sums, then the partial sums are added. The sum of everything is one entry
+// point run twice (scale 1, then the scale asked for). A matrix of few rows needs only the second stage.
+//
+// Shapes: x [count], or [rows, groups] in groups of four columns (Value; of one where the width is no multiple of four); sums are
+// f32. The storage behind the last element holds anything, so the last group is masked.
+
+const THREADS: u32 = 64u;                                                    // @param  a power of two
+alias Value = vec4f;                                                         // @param  a group of columns
+alias Word = vec4f;                                                          // @param  storage of four elements
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+
+struct Shape { count: u32, rows: u32, groups: u32, slices: u32, scale: f32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;               // one for each workgroup
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(5) var<storage, read> matrix: array<Value>;
+@group(0) @binding(6) var<storage, read_write> sums: array<Value>;
+@group(0) @binding(7) var<storage, read> dSums: array<Value>;
+@group(0) @binding(8) var<storage, read_write> dMatrix: array<Value>;
+
+var<workgroup> partial: array<f32, THREADS>;
+
+// The sum of `value` over the workgroup, the same in every thread.
+fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
+  partial[thread] = value;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { partial[thread] += partial[thread + half]; }
+  }
+  return workgroupUniformLoad(&partial[0]);
+}
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
+  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+}
+
+// ---- everything ------------------------------------------------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn sumAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  var sum = vec4f();
+  let groups = (shape.count + 3u) / 4u;
+  for (var i = workgroup.x * THREADS + thread; i < groups; i += workgroups.x * THREADS) {
+    let inside = 4u * i + vec4u(0u, 1u, 2u, 3u) < vec4u(shape.count);
+    sum += select(vec4f(), unpack(x[i]), inside);
+  }
+  let total = sumOverWorkgroup(dot(sum, vec4f(1.0)), thread);
+  if (thread == 0u) { y[workgroup.x] = shape.scale * total; }
+}
+
+@compute @workgroup_size(THREADS)
+fn sumAllBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (4u * i < shape.count) { dx[i] = vec4f(shape.scale * dy[0]); }
+}
+
+// ---- rows: every slices-th row into one of `slices` partial sums, then these in order ----------------------------------
+
+@compute @workgroup_size(THREADS)
+fn sumRowsSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i >= shape.slices * shape.groups) { return; }
+  let column = i % shape.groups;
+  var sum = Value();
+  for (var row = i / shape.groups; row < shape.rows; row += shape.slices) { sum += matrix[row * shape.groups + column]; }
+  sums[i] = sum;
+}
+
+@compute @workgroup_size(THREADS)
+fn sumRows(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let column = position(workgroup, workgroups, thread);
+  if (column >= shape.groups) { return; }
+  var sum = Value();
+  for (var row = 0u; row < shape.rows; row++) { sum += matrix[row * shape.groups + column]; }
+  sums[column] = sum;
+}
+
+@compute @workgroup_size(THREADS)
+fn sumRowsBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = position(workgroup, workgroups, thread);
+  if (i < shape.rows * shape.groups) { dMatrix[i] = dSums[i % shape.groups]; }
+}
