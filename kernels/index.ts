@@ -14,3 +14,4 @@ export * from './pad.ts';
 export * from './random.ts';
 export * from './reduce.ts';
 export * from './rms-norm.ts';
+export * from './rotary.ts';

@@ -1,0 +1,88 @@
+import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { groupsOf } from './groups.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url));
+const THREADS = 64;
+const oneAngle = {
+  Turn: 'alias Turn = vec2f;',
+  cosine: 'fn cosine(turn: Turn) -> Value { return turn.x; }',
+  sine: 'fn sine(turn: Turn) -> Value { return turn.y; }',
+};
+
+/**
+ * Turns each pair (x[i], x[i + D/2]) of every head by the angle of its token (Su et al. 2021, arXiv 2104.09864, in split halves).
+ *
+ * x [B, T, heads, D] in f32, f16 or bf16, table [B, T, D/2, 2] f32 from rotaryTable, without gradient -> like x. D is even.
+ */
+export function rotary(x: Tensor, table: Tensor): Tensor {
+  expectDtype('rotary', 'x', x, 'f32', 'f16', 'bf16');
+  expectShape('rotary', 'x', x, [null, null, null, null]);
+  const [batch, length, heads, dimension] = x.shape;
+  if (dimension % 2 !== 0)
+    throw new Error(`rotary: x has shape ${formatShape(x.shape)}; its last axis, the head dimension, must be even`);
+  expectDtype('rotary', 'table', table, 'f32');
+  expectShape('rotary', 'table', table, [batch, length, dimension / 2, 2]);
+  if (table.wantsGradient) throw new Error('rotary: table wants a gradient, which does not pass here; give data');
+  const device = sharedDevice('rotary', x, table);
+  const { size, parameters } = groupsOf('rotary', 'x', x, dimension / 2);
+  const tokens = batch * length;
+  const half = dimension / 2 / size;
+  const run = (entry: string, bindings: Record<string, Tensor>) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle) },
+      bindings: { turns: table, ...bindings },
+      uniform: { tokens, heads, half },
+      workgroups: gridFor(tokens * half, THREADS),
+    });
+
+  const y = emptyTensor(device, x.shape, x.dtype, 'rotary');
+  run('forward', { x, y });
+  record('rotary', [x], [y], ([dy]) => {
+    if (!dy) return [null];
+    const dx = emptyTensor(device, x.shape, 'f32', 'rotary backward');
+    run('backward', { dy, dx });
+    return [dx];
+  });
+  return y;
+}
+
+/**
+ * cos and sin of position / base^(2i / D) for i < D/2, computed in float64: the numbers of rotary's table [B, T, D/2, 2] for
+ * `positions` [B * T] and the even head dimension D.
+ */
+export function rotaryTable(
+  positions: ArrayLike<number>,
+  headDimension: number,
+  { base = 10000 }: { base?: number } = {},
+): Float32Array<ArrayBuffer> {
+  if (!Number.isInteger(headDimension) || headDimension < 2 || headDimension % 2 !== 0)
+    throw new RangeError(`rotaryTable: head dimension ${headDimension}; expected an even number from 2`);
+  const table = new Float32Array(positions.length * headDimension);
+  for (let pair = 0; pair < headDimension; pair += 2) {
+    const frequency = base ** (-pair / headDimension);
+    for (let token = 0; token < positions.length; token++) {
+      const angle = positions[token] * frequency;
+      table[token * headDimension + pair] = Math.cos(angle);
+      table[token * headDimension + pair + 1] = Math.sin(angle);
+    }
+  }
+  return table;
+}
+
+/** FLOPs and bytes over `tokens` tokens. */
+export function rotaryCost(
+  tokens: number,
+  heads: number,
+  dimension: number,
+  bytesPerElement = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const elements = tokens * heads * dimension;
+  const table = 4 * tokens * dimension;
+  return {
+    forward: { flops: 3 * elements, bytes: 2 * bytesPerElement * elements + table },
+    backward: { flops: 3 * elements, bytes: 8 * elements + table },
+  };
+}
