@@ -6,6 +6,7 @@ export * from './block-linear.ts';
 export * from './elementwise.ts';
 export * from './embedding.ts';
 export * from './flow.ts';
+export * from './gated-mlp.ts';
 export * from './linear.ts';
 export * from './linear-cross-entropy.ts';
 export * from './losses.ts';
