@@ -12,6 +12,7 @@ export * from './linear-cross-entropy.ts';
 export * from './losses.ts';
 export * from './matmul.ts';
 export * from './pad.ts';
+export * from './patch-embedding.ts';
 export * from './random.ts';
 export * from './reduce.ts';
 export * from './rms-norm.ts';

@@ -1,0 +1,79 @@
+import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor, viewTensor } from '../engine/index.ts';
+import { add } from './elementwise.ts';
+import { linear, linearCost } from './linear.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./patch-embedding.wgsl', import.meta.url));
+const THREADS = 64;
+const CHANNELS = 3;
+
+/**
+ * Tokens of images: each patch of pixels times the weight, plus bias, plus the token's position.
+ *
+ * images [N, H, W, 3], weight [out, 3, patch, patch], bias [out], position [tokens, out] -> [N, tokens, out], all f32; tokens =
+ * (H / patch)(W / patch), rows of patches top to bottom, each left to right. Throws where the patch does not divide H and W.
+ */
+export function patchEmbedding(images: Tensor, weight: Tensor, bias: Tensor, position: Tensor): Tensor {
+  const op = 'patchEmbedding';
+  for (const [name, operand] of Object.entries({ images, weight, bias, position }))
+    expectDtype(op, name, operand, 'f32');
+  expectShape(op, 'images', images, [null, null, null, CHANNELS]);
+  expectShape(op, 'weight', weight, [null, CHANNELS, weight.shape.at(-1) ?? null, null]);
+  const [count, height, width] = images.shape;
+  const [out, , patch] = weight.shape;
+  if (patch === 0 || height % patch !== 0 || width % patch !== 0)
+    throw new Error(
+      `${op}: images ${formatShape(images.shape)} cannot be cut into patches of ${patch} x ${patch}; height and width must be multiples of it`,
+    );
+  const tokens = (height / patch) * (width / patch);
+  expectShape(op, 'bias', bias, [out]);
+  expectShape(op, 'position', position, [tokens, out]);
+  sharedDevice(op, images, weight, bias, position);
+  const patches = cut(images, patch, [count, tokens, CHANNELS * patch * patch]);
+  return add(linear(patches, flatten(weight), bias), position);
+}
+
+function cut(images: Tensor, patch: number, shape: [number, number, number]): Tensor {
+  const { device } = images;
+  const [, height, width] = images.shape;
+  const run = (entry: string, bindings: Record<string, Tensor>) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { THREADS },
+      bindings,
+      uniform: { elements: images.size, height, width, side: patch },
+      workgroups: gridFor(images.size, THREADS),
+    });
+  const patches = emptyTensor(device, shape, 'f32', 'patchEmbedding');
+  run('forward', { images, patches });
+  record('patchEmbedding', [images], [patches], ([dPatches]) => {
+    if (!dPatches) return [null];
+    const dImages = emptyTensor(device, images.shape, 'f32', 'patchEmbedding backward');
+    run('backward', { dPatches, dImages });
+    return [dImages];
+  });
+  return patches;
+}
+
+/** weight [out, 3, patch, patch] as [out, 3 patch patch], the same memory. */
+function flatten(weight: Tensor): Tensor {
+  const op = 'patchEmbedding';
+  const flat = viewTensor(weight, [weight.shape[0], weight.size / weight.shape[0]], 0, op);
+  record(op, [weight], [flat], ([dFlat]) => [dFlat && viewTensor(dFlat, weight.shape, 0, op)]);
+  return flat;
+}
+
+/** FLOPs and bytes of `rows` patches (images times tokens); backward without the gradient of the images. */
+export function patchEmbeddingCost(
+  rows: number,
+  patch: number,
+  out: number,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const depth = CHANNELS * patch * patch;
+  const { forward, backward } = linearCost(rows, depth, out);
+  return {
+    forward: { flops: forward.flops + rows * out, bytes: forward.bytes + 8 * rows * depth + 12 * rows * out },
+    backward: { flops: backward.flops / 2 + rows * out, bytes: backward.bytes / 2 + 4 * rows * out },
+  };
+}
