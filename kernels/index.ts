@@ -7,6 +7,7 @@ export * from './elementwise.ts';
 export * from './embedding.ts';
 export * from './flow.ts';
 export * from './gated-mlp.ts';
+export * from './layer-norm.ts';
 export * from './linear.ts';
 export * from './linear-cross-entropy.ts';
 export * from './losses.ts';

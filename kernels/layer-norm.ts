@@ -1,0 +1,65 @@
+import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { groupsOf, rowSlices } from './groups.ts';
+import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./layer-norm.wgsl', import.meta.url));
+const THREADS = 64;
+const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
+
+/**
+ * y = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, over the last axis, with the biased variance (Ba, Kiros and
+ * Hinton 2016, arXiv 1607.06450).
+ *
+ * x [..., width], weight and bias [width] -> y [..., width], in the storage of x (f32, f16 or bf16), which weight and bias share.
+ */
+export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { epsilon?: number } = {}): Tensor {
+  const { rows, width } = rowsAndWidth('layerNorm', 'x', x);
+  expectDtype('layerNorm', 'x', x, 'f32', 'f16', 'bf16');
+  for (const [argument, operand] of Object.entries({ weight, bias })) {
+    expectDtype('layerNorm', argument, operand, x.dtype);
+    expectShape('layerNorm', argument, operand, [width]);
+  }
+  const device = sharedDevice('layerNorm', x, weight, bias);
+  const { size, parameters } = groupsOf('layerNorm', 'x', x, width);
+  const groups = width / size;
+  const slices = rowSlices(rows);
+  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { THREADS, ...parameters, ...(size === 1 && oneElement) },
+      bindings,
+      uniform: { rows, groups, slices, width, epsilon: options.epsilon ?? 1e-6 },
+      workgroups,
+    });
+
+  const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
+  const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
+  run('forward', { x, weight, bias, y, statistics }, gridFor(rows, 1));
+  record('layerNorm', [x, weight, bias], [y], ([dy], [wantsX, wantsWeight, wantsBias]) => {
+    if (!dy) return [null, null, null];
+    const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'layerNorm backward');
+    const dx = wantsX ? empty(x.shape) : null;
+    if (dx) run('backwardInput', { x, weight, statistics, dy, dx }, gridFor(rows, 1));
+    if (!wantsWeight && !wantsBias) return [dx, null, null];
+    const [dwPartial, dbPartial] = [empty([slices, width]), empty([slices, width])];
+    run('backwardWeightSlices', { x, statistics, dy, dwPartial, dbPartial }, gridFor(slices * groups, THREADS));
+    const [dw, db] = [empty([width]), empty([width])];
+    run('backwardWeight', { dwPartial, dbPartial, dw, db }, [Math.ceil(groups / THREADS), 1]);
+    return [dx, dw, db];
+  });
+  return y;
+}
+
+/** FLOPs and bytes of one forward or backward over `rows` rows; bytes count each array once. */
+export function layerNormCost(
+  rows: number,
+  width: number,
+  bytesPerElement = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const elements = rows * width;
+  return {
+    forward: { flops: 10 * elements, bytes: bytesPerElement * (2 * elements + 2 * width) + 16 * rows },
+    backward: { flops: 18 * elements, bytes: 2 * bytesPerElement * elements + 12 * elements + 32 * rows },
+  };
+}

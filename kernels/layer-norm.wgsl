@@ -1,0 +1,135 @@
+// LayerNorm.                                                      Ba, Kiros and Hinton 2016, arXiv 1607.06450
+//
+//   m[t]    = mean_i x[t,i]
+//   r[t]    = 1 / sqrt(mean_i (x[t,i] - m[t])^2 + epsilon)
+//   n[t,i]  = (x[t,i] - m[t]) r[t]
+//   y[t,i]  = n[t,i] weight[i] + bias[i]
+//
+// and with g = dy weight, backward:
+//
+//   dx[t,i] = r[t] (g[t,i] - mean_j g[t,j] - n[t,i] mean_j g[t,j] n[t,j])
+//   dw[i]   = sum_t dy[t,i] n[t,i]
+//   db[i]   = sum_t dy[t,i]
+//
+// A mean that is large against the deviation is only known to its own last bit, which would be an offset in every n. The mean of
+// x - m, taken in a second pass, is that offset: m is the pair (centre, rest), subtracted one after the other.
+//
+// Shapes: x, y, dy, dx [rows, width]; weight, bias, dw, db [width]; statistics [rows], each (centre, rest, r, 0). Rows are read in
+// groups of four (Value; of one where width is no multiple of four). Gradients are f32, whatever the storage. All sums are f32
+// and run in a fixed order.
+
+const THREADS: u32 = 64u;                                                    // @param  a power of two
+alias Value = vec4f;                                                         // @param  a group of elements
+alias Word = vec4f;                                                          // @param  its storage
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+fn pack(value: vec4f) -> Word { return value; }                              // @param
+fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
+
+struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> x: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<Word>;
+@group(0) @binding(3) var<storage, read> bias: array<Word>;
+@group(0) @binding(4) var<storage, read_write> y: array<Word>;
+@group(0) @binding(5) var<storage, read_write> statistics: array<vec4f>;     // saved for backward
+@group(0) @binding(6) var<storage, read> dy: array<Value>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Value>;
+@group(0) @binding(8) var<storage, read_write> dwPartial: array<Value>;     // [slices, groups]
+@group(0) @binding(9) var<storage, read_write> dbPartial: array<Value>;     // [slices, groups]
+@group(0) @binding(10) var<storage, read_write> dw: array<Value>;
+@group(0) @binding(11) var<storage, read_write> db: array<Value>;
+
+var<workgroup> partial: array<vec2f, THREADS>;
+
+// The sums of both components over the workgroup, the same in every thread.
+fn sumOverWorkgroup(value: vec2f, thread: u32) -> vec2f {
+  partial[thread] = value;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { partial[thread] += partial[thread + half]; }
+  }
+  return workgroupUniformLoad(&partial[0]);
+}
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn rowOf(workgroup: vec3u, workgroups: vec3u) -> u32 { return workgroup.y * workgroups.x + workgroup.x; }
+
+fn normalised(value: Value, ofRow: vec4f) -> Value { return ((value - ofRow.x) - ofRow.y) * ofRow.z; }
+
+// ---- forward: one workgroup a row ------------------------------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(workgroup, workgroups);
+  if (row >= shape.rows) { return; }
+  let start = row * shape.groups;
+  var sum = 0.0;
+  for (var i = thread; i < shape.groups; i += THREADS) { sum += total(unpack(x[start + i])); }
+  let centre = sumOverWorkgroup(vec2f(sum, 0.0), thread).x / shape.width;
+
+  var moments = vec2f();                                                     // of x - centre: first and second
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    let shifted = unpack(x[start + i]) - centre;
+    moments += vec2f(total(shifted), total(shifted * shifted));
+  }
+  moments = sumOverWorkgroup(moments, thread) / shape.width;
+  let rest = moments.x;
+  let variance = max(moments.y - rest * rest, 0.0);
+  let ofRow = vec4f(centre, rest, inverseSqrt(variance + shape.epsilon), 0.0);
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    y[start + i] = pack(normalised(unpack(x[start + i]), ofRow) * unpack(weight[i]) + unpack(bias[i]));
+  }
+  if (thread == 0u) { statistics[row] = ofRow; }
+}
+
+// ---- backward: dx, one workgroup a row --------------------------------------------------------------------------------
+
+@compute @workgroup_size(THREADS)
+fn backwardInput(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(workgroup, workgroups);
+  if (row >= shape.rows) { return; }
+  let start = row * shape.groups;
+  let ofRow = statistics[row];
+  var means = vec2f();                                                       // of g and of g n
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    let g = dy[start + i] * unpack(weight[i]);
+    means += vec2f(total(g), total(g * normalised(unpack(x[start + i]), ofRow)));
+  }
+  means = sumOverWorkgroup(means, thread) / shape.width;
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    let g = dy[start + i] * unpack(weight[i]);
+    dx[start + i] = ofRow.z * (g - means.x - normalised(unpack(x[start + i]), ofRow) * means.y);
+  }
+}
+
+// ---- backward: dw and db, every slices-th row into one of `slices` partial sums, then these in order --------------------
+
+@compute @workgroup_size(THREADS)
+fn backwardWeightSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = rowOf(workgroup, workgroups) * THREADS + thread;
+  if (i >= shape.slices * shape.groups) { return; }
+  let column = i % shape.groups;
+  var dwSum = Value();
+  var dbSum = Value();
+  for (var row = i / shape.groups; row < shape.rows; row += shape.slices) {
+    let at = row * shape.groups + column;
+    dwSum += dy[at] * normalised(unpack(x[at]), statistics[row]);
+    dbSum += dy[at];
+  }
+  dwPartial[i] = dwSum;
+  dbPartial[i] = dbSum;
+}
+
+@compute @workgroup_size(THREADS)
+fn backwardWeight(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= shape.groups) { return; }
+  var dwSum = Value();
+  var dbSum = Value();
+  for (var slice = 0u; slice < shape.slices; slice++) {
+    dwSum += dwPartial[slice * shape.groups + id.x];
+    dbSum += dbPartial[slice * shape.groups + id.x];
+  }
+  dw[id.x] = dwSum;
+  db[id.x] = dbSum;
+}
