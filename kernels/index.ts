@@ -1,4 +1,5 @@
 export * from './activation.ts';
+export * from './adamw.ts';
 export * from './attention.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
@@ -7,6 +8,7 @@ export * from './elementwise.ts';
 export * from './embedding.ts';
 export * from './flow.ts';
 export * from './gated-mlp.ts';
+export * from './gradient-norms.ts';
 export * from './layer-norm.ts';
 export * from './linear.ts';
 export * from './linear-cross-entropy.ts';

@@ -1,0 +1,130 @@
+import {
+  type Arena,
+  type BufferRange,
+  loadKernel,
+  type ParameterSet,
+  persistentTensor,
+  type Tensor,
+} from '../engine/index.ts';
+
+const kernel = await loadKernel(new URL('./gradient-norms.wgsl', import.meta.url));
+const THREADS = 64;
+const GROUPS_PER_SLICE = 1024;
+const MOST_SLICES = 1024;
+
+/** L2 norms of the gradients of each group of parameters, and of all together. */
+export interface NormsOfGroups {
+  groups: Record<string, number>;
+  total: number;
+}
+
+/** Measures the gradients of a parameter set on the device; what it keeps there lives until disposed. */
+export class GradientNorms implements Disposable {
+  /** The arenas with parameters that want gradients; groups of frozen parameters are left out. */
+  readonly arenas: readonly Arena[];
+  readonly groups: readonly string[];
+  /** Clip factors [groups + 1]: of each group by its own norm, and the last of all by the norm of all together. */
+  readonly clip: Tensor;
+  private readonly values: Tensor;
+  private readonly partialSums: Tensor;
+  /** Where the partial sums of each arena begin; one more entry for the end. */
+  private readonly firstSlices: readonly number[];
+  /** For each arena: where the parameters end whose sizes are no multiples of four; null where there are none. */
+  private readonly ends: readonly (Tensor | null)[];
+
+  /** Throws where one group holds trained and frozen parameters. */
+  constructor(readonly parameters: ParameterSet) {
+    const { device } = parameters;
+    this.arenas = parameters.arenas.filter((arena) => arena.tensors.some((tensor) => tensor.wantsGradient));
+    for (const { group, tensors } of this.arenas) {
+      const frozen = tensors.find((tensor) => !tensor.wantsGradient);
+      if (frozen)
+        throw new Error(
+          `parameter '${frozen.name}' is frozen, others of its group '${group}' are not; give frozen parameters a group of their own`,
+        );
+    }
+    this.groups = [...new Set(this.arenas.map((arena) => arena.group))];
+    const firstSlices = [0];
+    for (const arena of this.arenas) firstSlices.push(firstSlices[firstSlices.length - 1] + slicesOf(arena));
+    this.firstSlices = firstSlices;
+    this.ends = this.arenas.map(({ tensors }) => {
+      const odd = tensors.filter(({ size }) => size % 4 !== 0).map(({ offset, size }) => offset / 4 + size);
+      if (odd.length === 0) return null;
+      const ends = persistentTensor(device, [odd.length], 'u32', 'gradient norms');
+      ends.write(odd);
+      return ends;
+    });
+    this.partialSums = persistentTensor(device, [firstSlices[firstSlices.length - 1]], 'f32', 'gradient norms');
+    this.values = persistentTensor(device, [this.groups.length + 1], 'f32', 'gradient norms');
+    this.clip = persistentTensor(device, [this.groups.length + 1], 'f32', 'gradient norms');
+  }
+
+  /** Encodes the norms of the gradients as they are now, and the clip factors for `maximumNorm`; without it they are 1. */
+  measure(maximumNorm = 3e38): void {
+    this.arenas.forEach((arena, index) => {
+      const gradient = arena.gradients();
+      const ends = this.ends[index];
+      if (ends)
+        this.run('clearPadding', { ends, elements: gradient }, Math.ceil(ends.size / THREADS), { count: ends.size });
+      const slices = slicesOf(arena);
+      this.run('sumSquares', { gradient, partialSums: this.partialSums }, slices, {
+        groups: gradient.byteLength / 16,
+        slices,
+        first: this.firstSlices[index],
+      });
+    });
+    const spans = this.groups.map((group) => this.arenas.flatMap((arena, i) => (arena.group === group ? [i] : [])));
+    [...spans, [...this.arenas.keys()]].forEach((span, slot) => {
+      const first = this.firstSlices[span[0] ?? 0];
+      const count = this.firstSlices[(span.at(-1) ?? -1) + 1] - first;
+      const { partialSums, values: norms, clip } = this;
+      this.run('norm', { partialSums, norms, clip }, 1, { first, count, slot, maximumNorm });
+    });
+  }
+
+  /** What was last measured. */
+  async read(): Promise<NormsOfGroups> {
+    const values = await this.values.read();
+    const groups = Object.fromEntries(this.groups.map((group, i) => [group, values[i]]));
+    return { groups, total: values[this.groups.length] };
+  }
+
+  /** Which element of `clip` belongs to `group`, or to all groups together. */
+  slot(group: string | null): number {
+    return group === null ? this.groups.length : this.groups.indexOf(group);
+  }
+
+  dispose(): void {
+    for (const tensor of [this.partialSums, this.values, this.clip, ...this.ends]) tensor?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private run(
+    entry: string,
+    bindings: Record<string, BufferRange>,
+    workgroups: number,
+    fields: Record<string, number>,
+  ): void {
+    const uniform = { groups: 0, slices: 0, first: 0, count: 0, slot: 0, maximumNorm: 0, ...fields };
+    this.parameters.device.dispatch({
+      kernel,
+      entry,
+      parameters: { THREADS },
+      bindings,
+      uniform,
+      workgroups: [workgroups],
+    });
+  }
+}
+
+function slicesOf({ values }: Arena): number {
+  return Math.min(Math.ceil(values.byteLength / 16 / GROUPS_PER_SLICE), MOST_SLICES);
+}
+
+/** FLOPs and bytes of measuring `elements` gradients. */
+export function gradientNormsCost(elements: number): { forward: { flops: number; bytes: number } } {
+  return { forward: { flops: 2 * elements, bytes: 4 * elements } };
+}

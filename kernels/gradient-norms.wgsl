@@ -1,0 +1,65 @@
+// L2 norms of gradients, and the factors that clip them.                  Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063
+//
+//   norm = sqrt(sum_i g[i]^2),    clip = maximumNorm / norm where norm > maximumNorm, else 1
+//
+// over one group of parameters or over all. Gradients lie in arenas; each is summed in slices of strided elements, one workgroup
+// a slice, then the slices of a group in a fixed order. Gradients are added up in whole groups of four, so behind one whose size
+// is no multiple of four there are up to three elements of anything, which are cleared first.
+//
+// Shapes: gradient [4 groups], one arena; ends [count], where such gradients end in it; partialSums [slices of all arenas];
+// norms, clip [slots]. f32.
+
+const THREADS: u32 = 64u;                                                    // @param  a power of two
+
+struct Shape {
+  groups: u32, slices: u32,                                                  // of the arena
+  first: u32, count: u32,                                                    // partial sums of the arena, or of a norm; ends
+  slot: u32, maximumNorm: f32,
+}
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> partialSums: array<f32>;
+@group(0) @binding(3) var<storage, read_write> norms: array<f32>;
+@group(0) @binding(4) var<storage, read_write> clip: array<f32>;
+@group(0) @binding(5) var<storage, read> ends: array<u32>;
+@group(0) @binding(6) var<storage, read_write> elements: array<f32>;         // the arena of gradients, one by one
+
+var<workgroup> partial: array<f32, THREADS>;
+
+// The sum of `value` over the workgroup, the same in every thread.
+fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
+  partial[thread] = value;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { partial[thread] += partial[thread + half]; }
+  }
+  return workgroupUniformLoad(&partial[0]);
+}
+
+@compute @workgroup_size(THREADS)
+fn clearPadding(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= shape.count) { return; }
+  for (var i = ends[id.x]; i % 4u != 0u; i++) { elements[i] = 0.0; }
+}
+
+@compute @workgroup_size(THREADS)
+fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+  var sum = 0.0;
+  for (var i = workgroup.x * THREADS + thread; i < shape.groups; i += shape.slices * THREADS) {
+    sum += dot(gradient[i], gradient[i]);
+  }
+  let total = sumOverWorkgroup(sum, thread);
+  if (thread == 0u) { partialSums[shape.first + workgroup.x] = total; }
+}
+
+@compute @workgroup_size(THREADS)
+fn norm(@builtin(local_invocation_index) thread: u32) {
+  var sum = 0.0;
+  for (var i = thread; i < shape.count; i += THREADS) { sum += partialSums[shape.first + i]; }
+  let length = sqrt(sumOverWorkgroup(sum, thread));
+  if (thread > 0u) { return; }
+  norms[shape.slot] = length;
+  clip[shape.slot] = 1.0;
+  if (length > shape.maximumNorm) { clip[shape.slot] = shape.maximumNorm / length; }
+}

@@ -1,0 +1,246 @@
+import { describe, expect, test } from 'vitest';
+import { backward, type Device, ParameterSet, type Tensor, tensor } from '../../engine/index.ts';
+import { AdamW, type AdamWOptions, GradientNorms } from '../../kernels/index.ts';
+import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { fixturesMissing, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { expectClose, normals, relativeError } from '../support/numbers.ts';
+
+interface Group {
+  group: string;
+  /** Elements of each parameter of the group. */
+  sizes: number[];
+}
+
+function parametersOf(device: Device, groups: Group[]): ParameterSet {
+  const set = new ParameterSet(
+    device,
+    groups.flatMap(({ group, sizes }) => sizes.map((size, i) => ({ name: `${group}.${i}`, shape: [size], group }))),
+  );
+  let seed = 60;
+  for (const parameter of set) parameter.write(normals(parameter.size, seed++));
+  return set;
+}
+
+/** Gives `parameter` the gradient `values`, in a step. */
+function reach(parameter: Tensor, values: Float32Array): void {
+  const { device, shape } = parameter;
+  backward(parameter, { gradient: tensor(device, values, shape) });
+}
+
+/** One step of AdamW on plain arrays in float64. */
+class Oracle {
+  readonly first = new Map<string, Float64Array>();
+  readonly second = new Map<string, Float64Array>();
+  steps = 0;
+
+  constructor(
+    readonly values: Map<string, Float64Array>,
+    readonly options: Required<Pick<AdamWOptions, 'beta1' | 'beta2' | 'epsilon' | 'weightDecay'>>,
+  ) {
+    for (const [name, { length }] of values) {
+      this.first.set(name, new Float64Array(length));
+      this.second.set(name, new Float64Array(length));
+    }
+  }
+
+  step(rate: number, gradients: Map<string, Float32Array>, clip: (name: string) => number): void {
+    const { beta1, beta2, epsilon, weightDecay } = this.options;
+    this.steps += 1;
+    for (const [name, value] of this.values) {
+      const [m, v] = [this.first.get(name)!, this.second.get(name)!];
+      for (let i = 0; i < value.length; i++) {
+        const g = (gradients.get(name)?.[i] ?? 0) * clip(name);
+        m[i] = beta1 * m[i] + (1 - beta1) * g;
+        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+        const step = m[i] / (1 - beta1 ** this.steps) / (Math.sqrt(v[i] / (1 - beta2 ** this.steps)) + epsilon);
+        value[i] -= rate * (step + weightDecay * value[i]);
+      }
+    }
+  }
+}
+
+const layout: Group[] = [
+  { group: 'backbone', sizes: [5, 700, 64] },
+  { group: 'expert', sizes: [33, 1] },
+];
+
+describeOnDevices('AdamW', (device) => {
+  test.each(['perGroup', 'together'] as const)('agrees with float64, clipping %s', async (clip) => {
+    const opened = await device();
+    using parameters = parametersOf(opened, layout);
+    const options = { beta1: 0.75, beta2: 0.875, epsilon: 1e-6, weightDecay: 0.125 };
+    using optimizer = new AdamW(parameters, { ...options, maximumNorm: 12, clip });
+    const values = new Map<string, Float64Array>();
+    for (const parameter of parameters) values.set(parameter.name, Float64Array.from(await parameter.read()));
+    const oracle = new Oracle(values, options);
+    for (let step = 1; step <= 3; step++) {
+      // The largest parameter takes no gradient in step 2; backbone is clipped then, expert never is alone.
+      const gradients = new Map<string, Float32Array>();
+      for (const [name, { length }] of values)
+        if (step !== 2 || name !== 'backbone.1') gradients.set(name, normals(length, 70 + step + length, step));
+      opened.step(() => {
+        parameters.zeroGradients();
+        for (const [name, values] of gradients) reach(parameters.get(name), values);
+        optimizer.step(0.5 ** step);
+      });
+      const squares = (prefix: string) =>
+        [...gradients].reduce(
+          (sum, [name, values]) =>
+            name.startsWith(prefix) ? values.reduce((total, value) => total + value ** 2, sum) : sum,
+          0,
+        );
+      const norms = await optimizer.norms();
+      const expected = [Math.sqrt(squares('backbone')), Math.sqrt(squares('expert')), Math.sqrt(squares(''))];
+      expectClose([norms.groups.backbone, norms.groups.expert, norms.total], expected, 1e-6, 'norms');
+      oracle.step(0.5 ** step, gradients, (name) => {
+        const norm = expected[clip === 'together' ? 2 : name.startsWith('backbone') ? 0 : 1];
+        return Math.min(1, 12 / norm);
+      });
+    }
+    const { step, tensors } = optimizer.state();
+    expect(step).toBe(3);
+    for (const [name, value] of values) {
+      expectClose(await parameters.get(name).read(), value, 1e-6, name);
+      expectClose(await tensors.get(`firstMoment/${name}`)!.read(), oracle.first.get(name)!, 1e-6, `m of ${name}`);
+      expectClose(await tensors.get(`secondMoment/${name}`)!.read(), oracle.second.get(name)!, 1e-6, `v of ${name}`);
+    }
+  });
+
+  test('a restored state continues with the same bits', async () => {
+    const opened = await device();
+    const [there, back] = [parametersOf(opened, layout), parametersOf(opened, layout)];
+    const options = { weightDecay: 0.01, maximumNorm: 1 };
+    const [first, second] = [new AdamW(there, options), new AdamW(back, options)];
+    const advance = (parameters: ParameterSet, optimizer: AdamW, step: number) =>
+      opened.step(() => {
+        parameters.zeroGradients();
+        for (const parameter of parameters) reach(parameter, normals(parameter.size, step));
+        optimizer.step(0.01);
+      });
+    advance(there, first, 1);
+    advance(there, first, 2);
+    const { step, tensors } = first.state();
+    const saved = new Map<string, Float32Array>();
+    for (const [name, moment] of tensors) saved.set(name, await moment.read());
+    for (const parameter of there) back.get(parameter.name).write(await parameter.read());
+    second.restore({ step, tensors: saved });
+    expect(second.steps).toBe(2);
+    advance(there, first, 3);
+    advance(back, second, 3);
+    for (const parameter of there) expect(await back.get(parameter.name).read()).toEqual(await parameter.read());
+    for (const made of [first, second, there, back]) made.dispose();
+  });
+
+  test('what lies behind a parameter in its arena takes no part in the norm', async () => {
+    const opened = await device();
+    using parameters = parametersOf(opened, [{ group: 'odd', sizes: [5, 1] }]);
+    using norms = new GradientNorms(parameters);
+    const poison = opened.step(() => tensor(opened, new Float32Array(64).fill(1e9), [64]));
+    opened.step(() => {
+      // Step memory that still holds other numbers behind the five of a gradient.
+      for (let i = 0; i < 4; i++) opened.copy(poison, tensor(opened, new Float32Array(64), [64]), 256);
+    });
+    opened.step(() => {
+      for (const parameter of parameters) reach(parameter, new Float32Array(parameter.size).fill(2));
+      norms.measure();
+    });
+    expectClose([(await norms.read()).total], [Math.sqrt(24)], 1e-6, 'norm');
+    poison.dispose();
+  });
+
+  test('frozen groups stay as they are, and have no moments', async () => {
+    const opened = await device();
+    using parameters = parametersOf(opened, layout);
+    parameters.get('expert.0').wantsGradient = false;
+    expect(() => new AdamW(parameters)).toThrow(
+      "parameter 'expert.0' is frozen, others of its group 'expert' are not; give frozen parameters a group of their own",
+    );
+    parameters.get('expert.1').wantsGradient = false;
+    using optimizer = new AdamW(parameters, { weightDecay: 0.5 });
+    const before = await parameters.get('expert.0').read();
+    const trained = await parameters.get('backbone.0').read();
+    opened.step(() => optimizer.step(0.5));
+    expect(await parameters.get('expert.0').read()).toEqual(before);
+    // No loss has reached it: gradient zero, and the weight decays.
+    expectClose(
+      await parameters.get('backbone.0').read(),
+      trained.map((value) => value * 0.75),
+      1e-7,
+      'decayed',
+    );
+    expect([...optimizer.state().tensors.keys()].every((name) => name.includes('backbone'))).toBe(true);
+    expect(Object.keys((await optimizer.norms()).groups)).toEqual(['backbone']);
+  });
+
+  test('norms of an arena of several slices', async () => {
+    const opened = await device();
+    using parameters = parametersOf(opened, [{ group: 'large', sizes: [100_003, 70_001] }]);
+    using norms = new GradientNorms(parameters);
+    const values = [normals(100_003, 1), normals(70_001, 2)];
+    opened.step(() => {
+      [...parameters].forEach((parameter, i) => {
+        reach(parameter, values[i]);
+      });
+      norms.measure();
+    });
+    const squares = values.flatMap((part) => [...part]).reduce((sum, value) => sum + value ** 2, 0);
+    expectClose([(await norms.read()).groups.large], [Math.sqrt(squares)], 1e-6, 'norm');
+  });
+});
+
+describe('AdamW arguments', () => {
+  test('bad settings, states and rates are named', async () => {
+    const device = await testDevice('normal');
+    using parameters = parametersOf(device, layout);
+    expect(() => new AdamW(parameters, { beta2: 1 })).toThrow('AdamW: beta2 is 1');
+    expect(() => new AdamW(parameters, { maximumNorm: 0 })).toThrow('AdamW: maximumNorm is 0');
+    using optimizer = new AdamW(parameters);
+    expect(() => optimizer.step(0.1)).toThrow('AdamW: ops run inside device.step');
+    expect(() => device.step(() => optimizer.step(Number.NaN))).toThrow('AdamW: learning rate NaN');
+    expect(optimizer.steps).toBe(0);
+    const tensors = new Map<string, Float32Array>();
+    expect(() => optimizer.restore({ step: 1, tensors })).toThrow(
+      "optimizer state: 'firstMoment/backbone.0' is missing",
+    );
+    tensors.set('firstMoment/backbone.0', new Float32Array(4));
+    expect(() => optimizer.restore({ step: 1, tensors })).toThrow(
+      "optimizer state: 'firstMoment/backbone.0' has 4 numbers; this model's has 5",
+    );
+  });
+});
+
+describe.skipIf(!haveFixtures)(`AdamW golden${fixturesMissing}`, () => {
+  test.each(['adamw', 'adamw-plain'])('operations-%s', async (name) => {
+    const device = await testDevice('normal');
+    const fixture = readFixture(`operations-${name}`);
+    const { settings } = fixture;
+    const names: string[] = settings.parameters;
+    const numbers = (key: string) => fixture.get(key).data as Float32Array;
+    using parameters = new ParameterSet(
+      device,
+      names.map((p) => ({ name: p, shape: fixture.get(`parameter/${p}`).shape, group: p })),
+    );
+    for (const p of names) parameters.get(p).write(numbers(`parameter/${p}`));
+    const { beta1, beta2, epsilon, weightDecay, maxNorm: maximumNorm } = settings;
+    using optimizer = new AdamW(parameters, { beta1, beta2, epsilon, weightDecay, maximumNorm, clip: 'together' });
+    for (let step = 1; step <= settings.steps; step++) {
+      device.step(() => {
+        parameters.zeroGradients();
+        for (const p of names) reach(parameters.get(p), numbers(`gradient/${step}/${p}`));
+        optimizer.step(settings.learningRate[step - 1]);
+      });
+      const { total } = await optimizer.norms();
+      expectClose([total], [numbers('expected/globalNorm')[step - 1]], 1e-6, `norm of step ${step}`);
+      const clip = Math.min(1, maximumNorm / total);
+      expect(relativeError([clip], [numbers('expected/clip')[step - 1]])).toBeLessThan(1e-6);
+      const { tensors } = optimizer.state();
+      for (const p of names) {
+        const close = (actual: Float32Array, key: string) =>
+          expectClose(actual, numbers(`expected/${key}/${step}/${p}`), 1e-5, `${key} of ${p} after step ${step}`);
+        close(await parameters.get(p).read(), 'parameter');
+        close(await tensors.get(`firstMoment/${p}`)!.read(), 'firstMoment');
+        close(await tensors.get(`secondMoment/${p}`)!.read(), 'secondMoment');
+      }
+    }
+  });
+});
