@@ -1,5 +1,6 @@
 export * from './activation.ts';
 export * from './adamw.ts';
+export * from './adaptive-rms-norm.ts';
 export * from './attention.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';

@@ -1,0 +1,140 @@
+import { type Device, emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { groupsOf, rowSlices } from './groups.ts';
+import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
+const THREADS = 64;
+const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
+
+/**
+ * y = x / sqrt(mean(x^2) + epsilon) * (1 + scale) + shift, over the last axis, with scale and shift from
+ * modulation = [scale | shift | gate] (openpi, gemma.py). The gate is for gatedResidual.
+ *
+ * x [B, T, width], modulation [B, 3 width] for one condition a sample or [B, T, 3 width] for one a token -> [B, T, width].
+ * f32, f16 or bf16, the same for both.
+ */
+export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilon?: number } = {}): Tensor {
+  const { device, run, items, rows, width, slices, samples } = setUp('adaptiveRmsNorm', x, modulation, options.epsilon);
+  const y = emptyTensor(device, x.shape, x.dtype, 'adaptiveRmsNorm');
+  const inverseRoot = emptyTensor(device, [rows], 'f32', 'adaptiveRmsNorm');
+  run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1));
+  record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [wantsX, wantsModulation]) => {
+    if (!dy) return [null, null];
+    const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'adaptiveRmsNorm backward');
+    const dx = wantsX ? empty(x.shape) : null;
+    if (dx) run('backwardInput', { x, modulation, inverseRoot, dy, dx }, gridFor(rows, 1));
+    if (!wantsModulation) return [dx, null];
+    const [dScalePartial, dShiftPartial] = [empty([samples, slices, width]), empty([samples, slices, width])];
+    run('backwardScaleSlices', { x, inverseRoot, dy, dScalePartial, dShiftPartial }, items(samples * slices));
+    const dModulation = empty(modulation.shape);
+    run('backwardScale', { dScalePartial, dShiftPartial, dModulation }, items(samples));
+    return [dx, dModulation];
+  });
+  return y;
+}
+
+/**
+ * x + gate * branch, with the gate from modulation = [scale | shift | gate].
+ *
+ * x and branch [B, T, width], modulation as in adaptiveRmsNorm -> [B, T, width]. f32, f16 or bf16, the same for all.
+ */
+export function gatedResidual(x: Tensor, branch: Tensor, modulation: Tensor): Tensor {
+  const { device, run, items, rows, width, slices, samples } = setUp('gatedResidual', x, modulation);
+  expectDtype('gatedResidual', 'branch', branch, x.dtype);
+  expectShape('gatedResidual', 'branch', branch, x.shape);
+  sharedDevice('gatedResidual', x, branch);
+  const y = emptyTensor(device, x.shape, x.dtype, 'gatedResidual');
+  run('residual', { x, branch, modulation, y }, items(rows));
+  record('gatedResidual', [x, branch, modulation], [y], ([dy], [, wantsBranch, wantsModulation]) => {
+    if (!dy) return [null, null, null];
+    const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'gatedResidual backward');
+    const dBranch = wantsBranch ? empty(branch.shape) : null;
+    if (dBranch) run('backwardBranch', { modulation, dy, dBranch }, items(rows));
+    if (!wantsModulation) return [dy, dBranch, null];
+    const dGatePartial = empty([samples, slices, width]);
+    run('backwardGateSlices', { branch, dy, dGatePartial }, items(samples * slices));
+    const dModulation = empty(modulation.shape);
+    run('backwardGate', { dGatePartial, dModulation }, items(samples));
+    return [dy, dBranch, dModulation];
+  });
+  return y;
+}
+
+interface SetUp {
+  readonly device: Device;
+  readonly rows: number;
+  readonly width: number;
+  /** Rows of the modulation. */
+  readonly samples: number;
+  readonly slices: number;
+  readonly run: (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) => void;
+  /** The grid of one thread for each group of `rows` rows. */
+  readonly items: (rows: number) => [number, number];
+}
+
+function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp {
+  expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
+  expectShape(op, 'x', x, [null, null, null]);
+  const { rows, width } = rowsAndWidth(op, 'x', x);
+  const [batch, tokens] = x.shape;
+  expectDtype(op, 'modulation', modulation, x.dtype);
+  const leading = modulation.shape.slice(0, -1);
+  const perSample = leading.length === 1 && leading[0] === batch;
+  const perToken = leading.length === 2 && leading[0] === batch && leading[1] === tokens;
+  if (!(perSample || perToken) || modulation.shape.at(-1) !== 3 * width)
+    throw new Error(
+      `${op}: modulation has shape ${formatShape(modulation.shape)}; expected [${batch}, ${3 * width}] or [${batch}, ${tokens}, ${3 * width}] for x ${formatShape(x.shape)}`,
+    );
+  const device = sharedDevice(op, x, modulation);
+  const { size, parameters } = groupsOf(op, 'x', x, width);
+  const groups = width / size;
+  const samples = perToken ? rows : batch;
+  const length = perToken ? 1 : tokens;
+  const slices = rowSlices(length);
+  const run: SetUp['run'] = (entry, bindings, workgroups) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { THREADS, ...parameters, ...(size === 1 && oneElement) },
+      bindings,
+      uniform: { samples, length, groups, slices, width, epsilon },
+      workgroups,
+    });
+  return { device, rows, width, samples, slices, run, items: (count) => gridFor(count * groups, THREADS) };
+}
+
+/** FLOPs and bytes of adaptiveRmsNorm over `rows` rows of `samples` samples; bytes count each array once. */
+export function adaptiveRmsNormCost(
+  rows: number,
+  width: number,
+  samples: number,
+  bytesPerElement = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const elements = rows * width;
+  const modulation = samples * width;
+  return {
+    forward: { flops: 6 * elements, bytes: bytesPerElement * (2 * elements + 2 * modulation) + 4 * rows },
+    backward: {
+      flops: 13 * elements,
+      bytes: bytesPerElement * (2 * elements + modulation) + 12 * (elements + modulation) + 8 * rows,
+    },
+  };
+}
+
+/** FLOPs and bytes of gatedResidual, as adaptiveRmsNormCost. */
+export function gatedResidualCost(
+  rows: number,
+  width: number,
+  samples: number,
+  bytesPerElement = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  const elements = rows * width;
+  const modulation = samples * width;
+  return {
+    forward: { flops: 2 * elements, bytes: bytesPerElement * (3 * elements + modulation) },
+    backward: {
+      flops: 3 * elements,
+      bytes: bytesPerElement * (elements + modulation) + 12 * (elements + modulation),
+    },
+  };
+}
