@@ -9,7 +9,7 @@ import {
 
 const kernel = await loadKernel(new URL('./gradient-norms.wgsl', import.meta.url));
 const THREADS = 64;
-const GROUPS_PER_SLICE = 1024;
+const GROUPS_PER_SLICE = 4096;
 const MOST_SLICES = 1024;
 
 /** L2 norms of the gradients of each group of parameters, and of all together. */

@@ -47,7 +47,8 @@ fn clearPadding(@builtin(global_invocation_id) id: vec3u) {
 fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   var sum = 0.0;
   for (var i = workgroup.x * THREADS + thread; i < shape.groups; i += shape.slices * THREADS) {
-    sum += dot(gradient[i], gradient[i]);
+    let g = gradient[i];
+    sum += dot(g, g);
   }
   let total = sumOverWorkgroup(sum, thread);
   if (thread == 0u) { partialSums[shape.first + workgroup.x] = total; }
