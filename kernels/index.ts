@@ -5,6 +5,7 @@ export * from './attention.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
 export * from './block-linear.ts';
+export * from './cast.ts';
 export * from './elementwise.ts';
 export * from './embedding.ts';
 export * from './flow.ts';

@@ -1,0 +1,43 @@
+// The same numbers in another storage: y = x, rounded to nearest, ties to even; backward passes the f32 gradient on as it is.
+//
+// f16 and bf16 lie packed, two to a word, the first in the low half. A bfloat16 is the upper half of an f32. An f16 keeps 10 bits of
+// the fraction and an exponent that starts 112 later; below 2^-14 it counts units of 2^-24. WGSL leaves the rounding of
+// pack2x16float open, so both are rounded here in integers; f16 ends at 65504, to which larger numbers are clamped.
+//
+// x, y [groups] in groups of four.
+
+const THREADS: u32 = 64u;                                                    // @param
+alias Source = vec4f;                                                        // @param  storage of four elements of x
+alias Target = vec4f;                                                        // @param  and of y
+fn unpack(word: Source) -> vec4f { return word; }                            // @param
+fn pack(value: vec4f) -> Target { return value; }                            // @param
+
+struct Shape { groups: u32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> x: array<Source>;
+@group(0) @binding(2) var<storage, read_write> y: array<Target>;
+
+// Four 16-bit patterns in two words.
+fn pairs(patterns: vec4u) -> vec2u { return vec2u(patterns.x | (patterns.y << 16u), patterns.z | (patterns.w << 16u)); }
+
+// Adding half of the last kept place, or a hair less when that place is even, carries into it exactly when rounding goes up.
+fn nearestBfloat16(value: vec4f) -> vec4u {
+  let bits = bitcast<vec4u>(value);
+  return (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u);
+}
+
+fn nearestFloat16(value: vec4f) -> vec4u {
+  let magnitude = min(abs(value), vec4f(65504.0));
+  let bits = bitcast<vec4u>(magnitude);
+  let normal = (bits - 0x38000000u + 0xfffu + ((bits >> vec4u(13u)) & vec4u(1u))) >> vec4u(13u);
+  let small = vec4u(round(magnitude * 16777216.0));                          // units of 2^-24; round takes ties to even
+  let negative = (bitcast<vec4u>(value) >> vec4u(16u)) & vec4u(0x8000u);
+  return negative | select(normal, small, bits < vec4u(0x38800000u));
+}
+
+@compute @workgroup_size(THREADS)
+fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let i = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+  if (i < shape.groups) { y[i] = pack(unpack(x[i])); }
+}
