@@ -22,3 +22,4 @@ export * from './random.ts';
 export * from './reduce.ts';
 export * from './rms-norm.ts';
 export * from './rotary.ts';
+export * from './tokens.ts';

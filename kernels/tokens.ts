@@ -1,0 +1,127 @@
+import {
+  bytesPerElement,
+  type DataType,
+  emptyTensor,
+  formatShape,
+  gridFor,
+  loadKernel,
+  record,
+  type Shape,
+  type Tensor,
+} from '../engine/index.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./tokens.wgsl', import.meta.url));
+const THREADS = 64;
+
+/**
+ * Sequences laid one after another along the token axis.
+ *
+ * parts [B, Ta, ...], [B, Tb, ...] ..., alike but for the token axis and in one storage (ids and masks too) -> [B, Ta + Tb + ..., ...].
+ * In f16 and bf16 a token has an even number of elements.
+ */
+export function concatenateTokens(parts: readonly Tensor[]): Tensor {
+  const op = 'concatenateTokens';
+  if (parts.length === 0) throw new Error(`${op}: no parts; expected at least one`);
+  const [first] = parts;
+  expectTokens(op, 'parts[0]', first);
+  const [batch, , ...token] = first.shape;
+  parts.forEach((part, i) => {
+    expectDtype(op, `parts[${i}]`, part, first.dtype);
+    expectShape(op, `parts[${i}]`, part, [batch, null, ...token]);
+  });
+  const device = sharedDevice(op, ...parts);
+  const total = parts.reduce((sum, part) => sum + part.shape[1], 0);
+  const y = emptyTensor(device, [batch, total, ...token], first.dtype, op);
+  const starts: number[] = [];
+  let start = 0;
+  for (const part of parts) {
+    starts.push(start);
+    run('put', part.shape, y.shape, start, first.dtype, { inner: part, outerOut: y });
+    start += part.shape[1];
+  }
+  record(op, parts, [y], ([dy], wants) =>
+    parts.map((part, i) => (dy && wants[i] ? take(`${op} backward`, dy, part.shape, starts[i], 'f32') : null)),
+  );
+  return y;
+}
+
+/**
+ * The tokens `start` to `start + length - 1` of each sample.
+ *
+ * x [B, T, ...] in any storage -> [B, length, ...]. In f16 and bf16 a token has an even number of elements.
+ */
+export function sliceTokens(x: Tensor, start: number, length: number): Tensor {
+  const op = 'sliceTokens';
+  expectTokens(op, 'x', x);
+  const [batch, tokens, ...token] = x.shape;
+  if (!Number.isInteger(start) || !Number.isInteger(length) || start < 0 || length < 0 || start + length > tokens)
+    throw new Error(
+      `${op}: start ${start} and length ${length} for x ${formatShape(x.shape)}; expected integers within its ${tokens} tokens`,
+    );
+  const y = take(op, x, [batch, length, ...token], start, x.dtype);
+  record(op, [x], [y], ([dy]) => {
+    if (!dy) return [null];
+    const dx = emptyTensor(x.device, x.shape, 'f32', `${op} backward`);
+    run('putAmongZeros', y.shape, x.shape, start, 'f32', { inner: dy, outerOut: dx });
+    return [dx];
+  });
+  return y;
+}
+
+function take(op: string, outer: Tensor, shape: Shape, start: number, dtype: DataType): Tensor {
+  const piece = emptyTensor(outer.device, shape, dtype, op);
+  run('take', shape, outer.shape, start, dtype, { outer, innerOut: piece });
+  return piece;
+}
+
+/** `start` counts tokens; the grid covers the piece, or the whole where what lies around the piece is written too. */
+function run(
+  entry: 'put' | 'take' | 'putAmongZeros',
+  inner: Shape,
+  outer: Shape,
+  start: number,
+  dtype: DataType,
+  bindings: Record<string, Tensor>,
+): void {
+  const words = wordsOfToken(inner, dtype);
+  const size = words % 4 === 0 ? 4 : 1;
+  const groups = words / size;
+  const [samples] = inner;
+  const covered = entry === 'putAmongZeros' ? outer[1] : inner[1];
+  const [{ device }] = Object.values(bindings);
+  device.dispatch({
+    kernel,
+    entry,
+    parameters: { THREADS, ...(size === 1 && { Word: 'alias Word = u32;' }) },
+    bindings,
+    uniform: { samples, outerGroups: outer[1] * groups, innerGroups: inner[1] * groups, start: start * groups },
+    workgroups: gridFor(samples * covered * groups, THREADS),
+  });
+}
+
+function wordsOfToken([, , ...token]: Shape, dtype: DataType): number {
+  return (token.reduce((product, size) => product * size, 1) * bytesPerElement[dtype]) / 4;
+}
+
+function expectTokens(op: string, argument: string, x: Tensor): void {
+  x.assertAlive(op);
+  if (x.shape.length < 2)
+    throw new Error(`${op}: ${argument} has shape ${formatShape(x.shape)}; expected [batch, tokens, ...]`);
+  if (!Number.isInteger(wordsOfToken(x.shape, x.dtype)))
+    throw new Error(
+      `${op}: ${argument} is ${x.dtype} ${formatShape(x.shape)}; tokens of an odd number of elements are taken in f32 only: cast it`,
+    );
+}
+
+/** Bytes of concatenateTokens and of sliceTokens, for `elements` in the piece and `whole` in the long array. */
+export function tokensCost(
+  elements: number,
+  whole = elements,
+  bytes = 4,
+): Record<'forward' | 'backward', { flops: number; bytes: number }> {
+  return {
+    forward: { flops: 0, bytes: 2 * bytes * elements },
+    backward: { flops: 0, bytes: 4 * (elements + whole) },
+  };
+}
