@@ -5,6 +5,8 @@ export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } fro
 export { type BufferRange, roundUp } from './memory.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
+export * from './safetensors.ts';
+export * from './safetensors-writer.ts';
 export { type BackwardRule, backward, record, stopGradient, withoutTape, zeroGradients } from './tape.ts';
 export {
   bytesPerElement,

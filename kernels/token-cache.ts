@@ -1,0 +1,34 @@
+import { gridFor, loadKernel, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+
+const kernel = await loadKernel(new URL('./token-cache.wgsl', import.meta.url));
+const THREADS = 64;
+
+/**
+ * cache[:, start : start + tokens] = rows, in place and without a tape: for keys and values at inference.
+ *
+ * rows [B, tokens, ...], cache [B, capacity, ...] with the same trailing axes, f32, a multiple of four elements to a token.
+ */
+export function writeTokens(cache: Tensor, rows: Tensor, start: number): void {
+  const [batch, tokens, ...trailing] = rows.shape;
+  expectShape('writeTokens', 'cache', cache, [batch, null, ...trailing]);
+  expectDtype('writeTokens', 'cache', cache, 'f32');
+  expectDtype('writeTokens', 'rows', rows, 'f32');
+  const capacity = cache.shape[1];
+  if (start < 0 || start + tokens > capacity)
+    throw new Error(`writeTokens: rows ${start} to ${start + tokens} of a cache of ${capacity}`);
+  const width = trailing.reduce((product, size) => product * size, 1);
+  if (width % 4 !== 0) throw new Error(`writeTokens: ${width} elements to a token; expected a multiple of four`);
+  const items = rows.size / 4;
+  sharedDevice('writeTokens', cache, rows).dispatch({
+    kernel,
+    entry: 'write',
+    bindings: { rows, cache },
+    uniform: { items, groups: width / 4, tokens, capacity, start },
+    workgroups: gridFor(items, THREADS),
+  });
+}
+
+export function writeTokensCost(elements: number): { flops: number; bytes: number } {
+  return { flops: 0, bytes: 8 * elements };
+}

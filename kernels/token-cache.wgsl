@@ -1,0 +1,22 @@
+// Rows into a key/value cache, in place: the one tensor besides optimizer state that an op overwrites.
+//
+//   cache[b, start + t] = rows[b, t]
+//
+// Shapes: rows [batch, tokens, width], cache [batch, capacity, width], f32; width in groups of four.
+
+const THREADS: u32 = 64u;                                                    // @param  a power of two
+
+struct Shape { items: u32, groups: u32, tokens: u32, capacity: u32, start: u32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> rows: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> cache: array<vec4f>;
+
+@compute @workgroup_size(THREADS)
+fn write(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let item = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+  if (item >= shape.items) { return; }
+  let row = item / shape.groups;
+  let target_row = row / shape.tokens * shape.capacity + shape.start + row % shape.tokens;
+  cache[target_row * shape.groups + item % shape.groups] = rows[item];
+}

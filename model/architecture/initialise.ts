@@ -1,0 +1,23 @@
+import { type ParameterSet, randomStream, streams } from '../../engine/index.ts';
+import type { ModelParameter } from './parameters.ts';
+
+/**
+ * Fills parameters for training from scratch, the same numbers for the same seed.
+ *
+ * Matrices: LeCun normal, deviation 1 / sqrt(fan-in). Embedding: 1 / sqrt(width), so that embeddings times sqrt(width), and
+ * logits, start near deviation 1 (public models load theirs). Positions: 1 / sqrt(width). RMSNorm weights, adaptive modulation
+ * and biases 0, LayerNorm weights 1, as in openpi; unlike there, the image projector does not start at zero, because no weights are loaded.
+ */
+export function initialise(parameters: ParameterSet, specifications: readonly ModelParameter[], seed: number): void {
+  specifications.forEach(({ name, shape, initialisation }, index) => {
+    const size = shape.reduce((product, length) => product * length, 1);
+    const values = new Float32Array(size);
+    if (initialisation === 'one') values.fill(1);
+    else if (initialisation !== 'zero') {
+      const fanIn = initialisation === 'matrix' ? size / shape[0] : shape[1];
+      randomStream(seed, index, streams.initialisation).fillNormal(values);
+      for (let i = 0; i < size; i++) values[i] /= Math.sqrt(fanIn);
+    }
+    parameters.get(name).write(values);
+  });
+}

@@ -1,0 +1,125 @@
+/**
+ * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in attention.
+ *
+ *   q, k, v   each expert's rows by its own matrices, into one joint tensor (blockLinear; nothing is concatenated)
+ *   attention over the joint sequence, by the system's table
+ *   x         + each expert's own output projection, then its own gated MLP
+ *
+ * Here the experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be absent:
+ * at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix runs against it.
+ */
+import type { ParameterSet, Tensor } from '../../engine/index.ts';
+import {
+  type AttentionTable,
+  adaptiveRmsNorm,
+  add,
+  attention,
+  type BlockLayout,
+  blockLinear,
+  blockSplitLinear,
+  gatedMlp,
+  gatedResidual,
+  linear,
+  reshape,
+  rmsNorm,
+  rotary,
+} from '../../kernels/index.ts';
+import type { ModelConfiguration } from './configuration.ts';
+import { prefixes } from './parameters.ts';
+
+export const experts = ['backbone', 'expert'] as const;
+export type Expert = (typeof experts)[number];
+/** One value for each expert, null where it takes no part. */
+export type PerExpert<T> = readonly [T | null, T | null];
+
+export interface MixturePass {
+  readonly parameters: ParameterSet;
+  readonly configuration: ModelConfiguration;
+  /** [batch, rows of the expert, its width] */
+  readonly inputs: PerExpert<Tensor>;
+  /** Names of the blocks that run, in order: they are the queries. */
+  readonly blocks: readonly string[];
+  /** Over all keys: the blocks that run, and before them those in the cache. */
+  readonly table: AttentionTable;
+  /** [batch, keys] */
+  readonly validity: ArrayLike<number>;
+  /** Of the rows that run: cosines and sines [batch, rows, headDimension / 2, 2]. */
+  readonly rotaryTable: Tensor;
+  /** [batch, expert width], for adaptive norms. */
+  readonly condition: Tensor | null;
+  /** Blocks whose final hidden states carry a loss: the last layer's attention works backward for them only. */
+  readonly lossBlocks?: readonly string[];
+  /** Takes the keys and values of the rows that run, and gives those to attend to. */
+  readonly cache?: (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
+}
+
+export interface MixtureResult {
+  /** After the final norm. */
+  readonly hidden: PerExpert<Tensor>;
+  /** The residual stream of each expert: before the first layer, and after each. */
+  readonly residuals: readonly PerExpert<Tensor>[];
+}
+
+export function runMixture(pass: MixturePass): MixtureResult {
+  const { parameters, configuration, blocks, table, validity, rotaryTable, cache } = pass;
+  const { heads, kvHeads, headDimension, depth } = configuration;
+  const layout = layoutOf(configuration, blocks);
+  const rows = layout.reduce((sum, { length }) => sum + length, 0);
+  const each = <T>(fn: (expert: Expert, index: 0 | 1) => T | null): PerExpert<T> =>
+    [pass.inputs[0] ? fn('backbone', 0) : null, pass.inputs[1] ? fn('expert', 1) : null] as const;
+  const weights = (layer: number, name: string) =>
+    each((expert) => parameters.get(`${prefixes[expert]}.layers.${layer}.${name}.weight`));
+
+  let x = pass.inputs;
+  const residuals = [x];
+  for (let layer = 0; layer < depth; layer++) {
+    const attentionNorm = each((expert, i) => normalise(pass, expert, `layers.${layer}.input_layernorm`, x[i]!));
+    const normed = attentionNorm.map((norm) => norm?.output ?? null);
+    const project = (name: string, count: number) => {
+      const projected = blockLinear(normed, weights(layer, `self_attn.${name}`), layout);
+      return reshape(projected, [projected.shape[0], rows, count, headDimension]);
+    };
+    const query = rotary(project('q_proj', heads), rotaryTable);
+    const ownKey = rotary(project('k_proj', kvHeads), rotaryTable);
+    const ownValue = project('v_proj', kvHeads);
+    const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
+    const lossBlocks = layer === depth - 1 ? pass.lossBlocks : undefined;
+    const seen = attention(query, key, value, { table, validity, queries: blocks, lossBlocks });
+    const joint = reshape(seen, [seen.shape[0], rows, heads * headDimension]);
+    const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout);
+    x = each((_, i) => attentionNorm[i]!.addTo(x[i]!, branches[i]!));
+    x = each((expert, i) => {
+      const norm = normalise(pass, expert, `layers.${layer}.post_attention_layernorm`, x[i]!);
+      const [gate, up, down] = ['gate_proj', 'up_proj', 'down_proj'].map((name) =>
+        parameters.get(`${prefixes[expert]}.layers.${layer}.mlp.${name}.weight`),
+      );
+      return norm.addTo(x[i]!, gatedMlp(norm.output, gate, up, down));
+    });
+    residuals.push(x);
+  }
+  const hidden = each((expert, i) => normalise(pass, expert, 'norm', x[i]!).output);
+  return { hidden, residuals };
+}
+
+function layoutOf({ blocks }: ModelConfiguration, names: readonly string[]): BlockLayout {
+  return blocks
+    .filter((block) => names.includes(block.name))
+    .map(({ weights, length }) => ({ input: experts.indexOf(weights), length }));
+}
+
+/** A norm, and how the branch that it feeds joins the residual stream: an adaptive norm gates the branch. */
+function normalise(
+  { parameters, configuration, condition }: MixturePass,
+  expert: Expert,
+  name: string,
+  x: Tensor,
+): { output: Tensor; addTo: (residual: Tensor, branch: Tensor) => Tensor } {
+  const at = `${prefixes[expert]}.${name}`;
+  if (expert === 'backbone' || configuration.expert?.time !== 'adaptive')
+    return { output: rmsNorm(x, parameters.get(`${at}.weight`)), addTo: add };
+  const modulation = linear(condition!, parameters.get(`${at}.dense.weight`), parameters.get(`${at}.dense.bias`));
+  return {
+    output: adaptiveRmsNorm(x, modulation),
+    addTo: (residual, branch) => gatedResidual(residual, branch, modulation),
+  };
+}

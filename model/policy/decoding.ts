@@ -1,0 +1,114 @@
+/** Greedy autoregressive decoding of discrete action tokens against a key/value cache, one row at a time. */
+import { type Tensor, tensor, withoutTape } from '../../engine/index.ts';
+import { embedding, linear, reshape } from '../../kernels/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { Model, Observation } from '../architecture/model.ts';
+import { KeyValueCache } from './sampling.ts';
+
+export interface Decoded {
+  /** [batch, steps] */
+  readonly ids: Int32Array;
+  /** [batch, steps, vocabulary] */
+  readonly logits: Float32Array;
+}
+
+/**
+ * The likeliest `steps` tokens of `block` after the blocks it reads, without a stop: cut at the end token yourself.
+ *
+ * The first token is predicted by the last real row before the block, token i + 1 by token i at position P + i, P the real tokens before.
+ */
+export async function decodeGreedily(
+  model: Model,
+  observation: Observation,
+  block: string,
+  steps: number,
+): Promise<Decoded> {
+  const { device, configuration, embeddingTable } = model;
+  const { batch } = observation;
+  const { after } = model.block(block);
+  const prefixTokens = after.reduce((sum, name) => sum + model.block(name).length, 0);
+  const decoding = decodingConfiguration(configuration, block, steps);
+  const vocabulary = configuration.backbone.vocabulary;
+  const ids = new Int32Array(batch * steps);
+  const logits = new Float32Array(batch * steps * vocabulary);
+  const run = <T>(work: () => T): T => withoutTape(device, () => device.step(work));
+  using cache = new KeyValueCache(model, batch, prefixTokens + steps + 1);
+
+  const last = lastRealRows(observation, after, model);
+  let scores = run(() => {
+    const { hidden } = model.run(observation, after, [model.embed(observation, after), null], {
+      cache: cache.prefix(),
+    });
+    const rows = tensor(device, last, [batch], { dtype: 'u32' });
+    const width = configuration.backbone.width;
+    return linear(embedding(rows, reshape(hidden[0]!, [batch * prefixTokens, width])), embeddingTable);
+  });
+  const take = async (step: number) => {
+    const numbers = await scores.read();
+    scores.dispose();
+    for (let sample = 0; sample < batch; sample++) {
+      const own = numbers.subarray(sample * vocabulary, (sample + 1) * vocabulary);
+      logits.set(own, (sample * steps + step) * vocabulary);
+      ids[sample * steps + step] = own.reduce((best, score, id) => (score > own[best] ? id : best), 0);
+    }
+  };
+  await take(0);
+  for (let step = 1; step < steps; step++) {
+    const previous = Uint32Array.from({ length: batch }, (_, sample) => ids[sample * steps + step - 1]);
+    const written = Uint8Array.from({ length: batch * steps }, (_, i) => (i % steps < step - 1 ? 1 : 0));
+    const all = new Uint8Array(batch).fill(1);
+    const seen = {
+      ...observation,
+      ids: { ...observation.ids, written: { ids: [], valid: written }, next: { ids: previous, valid: all } },
+    };
+    scores = run(() => {
+      const table = embeddingTable;
+      const row = embedding(tensor(device, previous, [batch, 1], { dtype: 'u32' }), table, {
+        scale: Math.sqrt(configuration.backbone.width),
+      });
+      const attended = cache.at(prefixTokens + steps);
+      const kept = cache.at(prefixTokens + step - 1);
+      const write = (layer: number, key: Tensor, value: Tensor) => {
+        kept(layer, key, value);
+        return attended(layer, key, value);
+      };
+      const { hidden } = model.run(seen, ['next'], [row, null], {
+        cached: [...after, 'written'],
+        cache: write,
+        configuration: decoding,
+      });
+      return linear(reshape(hidden[0]!, [batch, configuration.backbone.width]), table);
+    });
+    await take(step);
+  }
+  return { ids, logits };
+}
+
+/** The block as what is `written` already and the `next` token, a row of its own behind it. */
+function decodingConfiguration(configuration: ModelConfiguration, block: string, steps: number): ModelConfiguration {
+  const own = configuration.blocks.find(({ name }) => name === block)!;
+  const prefix = configuration.blocks.filter(({ name }) => own.after.includes(name));
+  const full = { mask: 'full', stopKey: false, stopValue: false } as const;
+  return {
+    ...configuration,
+    blocks: [
+      ...prefix,
+      { ...own, name: 'written', length: steps },
+      { ...own, name: 'next', length: 1, after: [...own.after, 'written'] },
+    ],
+    edges: [...own.after, 'written', 'next'].map((key) => ({ query: 'next', key, edge: full })),
+  };
+}
+
+/** Index of the last real row of each sample among the rows of `names`, the samples' rows one after the other. */
+function lastRealRows({ batch, ids }: Observation, names: readonly string[], model: Model): Uint32Array {
+  const blocks = names.map((name) => model.block(name));
+  const tokens = blocks.reduce((sum, { length }) => sum + length, 0);
+  const { name, length } = blocks[blocks.length - 1];
+  return Uint32Array.from({ length: batch }, (_, sample) => {
+    const valid = ids[name]?.valid;
+    let row = length - 1;
+    while (valid && row > 0 && !valid[sample * length + row]) row -= 1;
+    return sample * tokens + tokens - length + row;
+  });
+}

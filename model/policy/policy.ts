@@ -1,0 +1,52 @@
+import { randomStream, streams } from '../../engine/index.ts';
+import type { Model } from '../architecture/model.ts';
+import { decodeGreedily } from './decoding.ts';
+import type { Encoding, RawObservation } from './encoding.ts';
+import { type SamplingOptions, sampleActions } from './sampling.ts';
+
+export interface ActOptions extends SamplingOptions {
+  /** Chooses the noise; the same seed and observation give the same chunk. */
+  seed?: number;
+  /** Which sample of the seed: different numbers draw different noise. */
+  sample?: number;
+}
+
+/** A trained system that acts: observations in, chunks of actions out, both in the robot's units. */
+export class Policy {
+  constructor(
+    readonly model: Model,
+    readonly encoding: Encoding,
+  ) {}
+
+  /** One chunk [horizon * actionDimension] for each observation, in the units of the data. */
+  async act(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
+    const normalised = await this.actNormalised(observations, options);
+    return normalised.map((chunk) => this.encoding.denormaliseActions(chunk));
+  }
+
+  /** As act, before denormalisation. */
+  async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
+    const { horizon, actionDimension, losses } = this.model.configuration;
+    const observation = this.encoding.observe(observations, this.model.configuration);
+    const size = horizon * actionDimension;
+    if (!losses.flow) return this.decode(observation);
+    const { seed = 0, sample = 0, ...sampling } = options;
+    const noise = new Float32Array(observations.length * size);
+    randomStream(seed, sample, streams.sampling).fillNormal(noise);
+    const actions = await sampleActions(this.model, observation, noise, sampling);
+    return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
+  }
+
+  /** Discrete tokens, one by one, up to the end of sequence; what is no chunk is cut or filled with zeros. */
+  private async decode(observation: ReturnType<Encoding['observe']>): Promise<Float32Array[]> {
+    const { horizon, actionDimension } = this.model.configuration;
+    const steps = this.model.block('fast').length;
+    const { ids } = await decodeGreedily(this.model, observation, 'fast', steps);
+    return Array.from({ length: observation.batch }, (_, sample) =>
+      this.encoding.decodeActions(ids.subarray(sample * steps, (sample + 1) * steps), {
+        horizon,
+        dimension: actionDimension,
+      }),
+    );
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Sampling a chunk: the prefix runs once and leaves its keys and values in a cache; then Euler's method takes the expert from noise
+ * (t = 1) to actions (t = 0), and only the suffix runs again.
+ */
+import { persistentTensor, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
+import { eulerStep, writeTokens } from '../../kernels/index.ts';
+import type { Model, Observation } from '../architecture/model.ts';
+
+/** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; the prefix lies first, the suffix overwrites its rows. */
+export class KeyValueCache implements Disposable {
+  private readonly layers: { key: Tensor; value: Tensor }[];
+
+  constructor(model: Model, batch: number, capacity: number) {
+    const { depth, kvHeads, headDimension } = model.configuration;
+    const make = (name: string) =>
+      persistentTensor(model.device, [batch, capacity, kvHeads, headDimension], 'f32', name);
+    this.layers = Array.from({ length: depth }, () => ({ key: make('key cache'), value: make('value cache') }));
+  }
+
+  /** Writes rows from `start`, and gives all rows to attend to. */
+  at(start: number): (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor } {
+    return (layer, key, value) => {
+      const cached = this.layers[layer];
+      writeTokens(cached.key, key, start);
+      writeTokens(cached.value, value, start);
+      return cached;
+    };
+  }
+
+  /** For the prefix: writes its rows, and has it attend to them alone, because the rows behind are not there yet. */
+  prefix(): (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor } {
+    const write = this.at(0);
+    return (layer, key, value) => {
+      write(layer, key, value);
+      return { key, value };
+    };
+  }
+
+  dispose(): void {
+    for (const { key, value } of this.layers) {
+      key.dispose();
+      value.dispose();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Blocks of the prefix: what the action expert reads; and of the suffix: what it runs at every step. */
+export function prefixAndSuffix(model: Model): { prefix: string[]; suffix: string[] } {
+  const { blocks, edges } = model.configuration;
+  const suffix = blocks.filter((block) => block.weights === 'expert').map((block) => block.name);
+  const read = new Set(edges.filter((edge) => suffix.includes(edge.query)).map((edge) => edge.key));
+  const prefix = blocks
+    .filter((block) => block.weights === 'backbone' && read.has(block.name))
+    .map((block) => block.name);
+  return { prefix, suffix };
+}
+
+export interface SamplingOptions {
+  /** Euler steps; 10 by default. */
+  steps?: number;
+  /** Called after each part with its name and milliseconds; makes every part wait for the adapter. */
+  onLatency?: (part: string, milliseconds: number) => void;
+  /** Called with the state after each Euler step. */
+  onState?: (state: Float32Array) => void;
+}
+
+/**
+ * Chunks [batch, horizon, actionDimension], normalised, from `noise` of that shape. Deterministic: the noise decides.
+ */
+export async function sampleActions(
+  model: Model,
+  observation: Observation,
+  noise: Float32Array,
+  options: SamplingOptions = {},
+): Promise<Float32Array> {
+  const { steps = 10, onLatency, onState } = options;
+  const { device, configuration } = model;
+  const { batch } = observation;
+  const { prefix, suffix } = prefixAndSuffix(model);
+  const length = (names: readonly string[]) => names.reduce((sum, name) => sum + model.block(name).length, 0);
+  const start = length(prefix);
+  using cache = new KeyValueCache(model, batch, start + length(suffix));
+  const timed = async <T>(part: string, work: () => T): Promise<T> => {
+    const begin = performance.now();
+    const result = withoutTape(device, () => device.step(work));
+    if (onLatency) {
+      await device.finish();
+      onLatency(part, performance.now() - begin);
+    }
+    return result;
+  };
+  const embedded = await timed('images and language', () => model.embed(observation, prefix)!);
+  await timed('prefix', () => {
+    model.run(observation, prefix, [embedded, null], { cache: cache.prefix() });
+  });
+  embedded.dispose();
+  const shape = [batch, configuration.horizon, configuration.actionDimension];
+  let x = tensor(device, noise, shape);
+  for (let i = 0; i < steps; i++) {
+    const times = new Float64Array(batch).fill(1 - i / steps);
+    const next = await timed(`Euler step ${i + 1}`, () => {
+      const { input, condition } = model.embedActions(x, times, observation.state);
+      const { hidden } = model.run(observation, suffix, [null, input], {
+        condition,
+        cached: prefix,
+        cache: cache.at(start),
+      });
+      return eulerStep(x, model.velocity(hidden[1]!), -1 / steps);
+    });
+    x.dispose();
+    x = next;
+    if (onState) onState(await x.read());
+  }
+  const actions = await x.read();
+  x.dispose();
+  return actions;
+}

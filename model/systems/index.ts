@@ -1,0 +1,18 @@
+import { InputError, quote } from '../../engine/errors.ts';
+import { jointTraining, knowledgeInsulation } from './knowledge-insulation.ts';
+import { pi0, pi0Fast, pi05 } from './pi0.ts';
+import type { System } from './system.ts';
+
+export { checkSystem, configurationOf, type ModelSizes, type System } from './system.ts';
+
+export const systems: readonly System[] = [knowledgeInsulation, jointTraining, pi0, pi05, pi0Fast];
+
+/** @throws InputError naming the systems there are */
+export function systemNamed(name: string): System {
+  const found = systems.find((system) => system.name === name);
+  if (!found)
+    throw new InputError(
+      `no system is named ${quote(name)}; there are ${systems.map((system) => system.name).join(', ')}`,
+    );
+  return found;
+}

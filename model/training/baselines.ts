@@ -1,0 +1,66 @@
+/** What a model must beat: predictors that look at nothing. */
+import type { Sample } from '../data/index.ts';
+import { chunk } from '../data/index.ts';
+import type { Encoding } from '../policy/encoding.ts';
+import type { MadeBatch } from './batches.ts';
+
+export interface Baselines {
+  /** Mean normalised action of the training chunks at each step and dimension: the best constant chunk in the mean square. */
+  readonly meanChunk: Float32Array;
+  /** Log-probability of each id of the vocabulary, from its frequency in the training chunks with one added; null without tokens. */
+  readonly unigram: Float64Array | null;
+}
+
+/** Fits the baselines to the training samples. */
+export function fitBaselines(samples: readonly Sample[], encoding: Encoding, horizon: number): Baselines {
+  let meanChunk: Float64Array | null = null;
+  let counted: Float64Array | null = null;
+  const counts = encoding.fast ? new Float64Array(encoding.vocabularySize) : null;
+  for (const { part, step } of samples) {
+    const { data, valid } = chunk(part, step, horizon);
+    const values = encoding.normaliseActions(data);
+    meanChunk ??= new Float64Array(values.length);
+    counted ??= new Float64Array(values.length);
+    const dimension = values.length / horizon;
+    for (let i = 0; i < values.length; i++) {
+      const weight = valid[Math.floor(i / dimension)];
+      meanChunk[i] += weight * values[i];
+      counted[i] += weight;
+    }
+    if (!counts) continue;
+    for (const id of encoding.actionTokens(values, horizon)) counts[id] += 1;
+    counts[encoding.endOfSequence] += 1;
+  }
+  if (!meanChunk || !counted) throw new RangeError('baselines need at least one training sample');
+  const weights = counted;
+  return {
+    meanChunk: Float32Array.from(meanChunk, (sum, i) => sum / Math.max(1, weights[i])),
+    unigram: counts && logProbabilities(counts, encoding),
+  };
+}
+
+/** Only ids that can follow, action tokens and the end of sequence, share the added counts. */
+function logProbabilities(counts: Float64Array, encoding: Encoding): Float64Array {
+  const possible = (id: number) => id >= encoding.text.vocabularySize || id === encoding.endOfSequence;
+  const total = counts.reduce((sum, count, id) => sum + (possible(id) ? count + 1 : 0), 0);
+  return counts.map((count, id) => (possible(id) ? Math.log((count + 1) / total) : Number.NEGATIVE_INFINITY));
+}
+
+/** Sums over a batch, to be divided by their counts: the unigram predictor by example, the best constant velocity by element. */
+export function baselineSums(
+  { meanChunk, unigram }: Baselines,
+  batch: MadeBatch,
+): { unigram: number; constantVelocity: number; elements: number } {
+  const nll = unigram ? batch.targets.map((ids) => ids.reduce((sum, id) => sum - unigram[id], 0) / ids.length) : [];
+  const size = meanChunk.length;
+  const dimension = size / (batch.actionValid!.length / batch.batch);
+  let squares = 0;
+  let elements = 0;
+  batch.actions!.forEach((action, i) => {
+    if (!batch.actionValid![Math.floor(i / dimension)]) return;
+    // The best constant velocity is the mean of noise - action.
+    squares += (batch.noise![i] - action + meanChunk[i % size]) ** 2;
+    elements += 1;
+  });
+  return { unigram: nll.reduce((sum, value) => sum + value, 0), constantVelocity: squares, elements };
+}

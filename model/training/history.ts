@@ -1,0 +1,11 @@
+/** What a run has measured so far; kept in the checkpoint, drawn in the report. Plain JSON. */
+export interface RunHistory {
+  training: { step: number; tokenLoss?: number; flowLoss?: number; seconds: number }[];
+  heldOut: { step: number; tokenLoss?: number; flowLoss?: number }[];
+  gradients: { step: number; loss: 'token' | 'flow'; group: string; norm: number }[];
+  baselines: { unigram?: number; constantVelocity?: number };
+}
+
+export function emptyHistory(): RunHistory {
+  return { training: [], heldOut: [], gradients: [], baselines: {} };
+}

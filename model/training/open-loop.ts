@@ -1,0 +1,62 @@
+/** Open-loop error: how far predicted chunks are from demonstrated ones, on held-out observations. */
+
+import type { Policy } from '../policy/policy.ts';
+import type { MadeBatch } from './batches.ts';
+
+export interface OpenLoopError {
+  readonly observations: number;
+  /** Root mean square error over real steps, normalised actions: of one sample, of the mean of several, and of the best constant chunk. */
+  readonly oneSample: number;
+  readonly meanOfSeveral: number;
+  readonly bestConstant: number;
+  /** By observation, normalised. */
+  readonly chunks: readonly { readonly predicted: Float32Array; readonly mean: Float32Array }[];
+}
+
+export const OPEN_LOOP_SAMPLES = 8;
+export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
+
+/** Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares with the demonstrated ones. */
+export async function openLoopError(
+  policy: Policy,
+  batches: readonly MadeBatch[],
+  meanChunk: Float32Array,
+  onProgress?: (done: number, total: number) => void,
+): Promise<OpenLoopError> {
+  const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
+  const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
+  for (const [index, batch] of batches.entries()) {
+    const means = batch.chunks.map((chunk) => new Float64Array(chunk.length));
+    let first: Float32Array[] = [];
+    for (let sample = 0; sample < OPEN_LOOP_SAMPLES; sample++) {
+      const sampled = await policy.actNormalised(batch.observations, { seed: index, sample });
+      if (sample === 0) first = sampled;
+      sampled.forEach((chunk, i) => {
+        chunk.forEach((value, k) => {
+          means[i][k] += value / OPEN_LOOP_SAMPLES;
+        });
+      });
+      onProgress?.(index * OPEN_LOOP_SAMPLES + sample + 1, batches.length * OPEN_LOOP_SAMPLES);
+    }
+    batch.chunks.forEach((demonstrated, i) => {
+      const steps = batch.actionValid!.length / batch.batch;
+      const dimension = demonstrated.length / steps;
+      demonstrated.forEach((value, k) => {
+        if (!batch.actionValid![i * steps + Math.floor(k / dimension)]) return;
+        sums.oneSample += (first[i][k] - value) ** 2;
+        sums.meanOfSeveral += (means[i][k] - value) ** 2;
+        sums.bestConstant += (meanChunk[k] - value) ** 2;
+        sums.elements += 1;
+      });
+      chunks.push({ predicted: first[i], mean: Float32Array.from(means[i]) });
+    });
+  }
+  const root = (sum: number) => Math.sqrt(sum / Math.max(1, sums.elements));
+  return {
+    observations: chunks.length,
+    oneSample: root(sums.oneSample),
+    meanOfSeveral: root(sums.meanOfSeveral),
+    bestConstant: root(sums.bestConstant),
+    chunks,
+  };
+}

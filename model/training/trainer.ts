@@ -1,0 +1,153 @@
+import { backward, type Device, InputError, type Tensor, withoutTape } from '../../engine/index.ts';
+import { AdamW, GradientNorms } from '../../kernels/index.ts';
+import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
+import type { Model } from '../architecture/model.ts';
+import type { Sample, TrainingSampler } from '../data/index.ts';
+import { type Baselines, baselineSums } from './baselines.ts';
+import type { BatchMaker, MadeBatch } from './batches.ts';
+import type { RunHistory } from './history.ts';
+import { learningRateAt } from './schedule.ts';
+
+export interface TrainerOptions {
+  readonly batch: number;
+  readonly steps: number;
+  readonly learningRate: number;
+  readonly warmUpSteps: number;
+  readonly weightDecay: number;
+  readonly maximumNorm: number;
+}
+
+/** Losses of one step or measurement; a loss that the system does not have is undefined. */
+export interface Losses {
+  readonly tokenLoss?: number;
+  readonly flowLoss?: number;
+}
+
+/** Trains a model. What a step does is a function of the weights, the optimizer state, the seed and the step's number alone. */
+export class Trainer implements Disposable {
+  readonly optimizer: AdamW;
+  private readonly device: Device;
+  private prepared: { step: number; batch: Promise<MadeBatch> } | null = null;
+
+  constructor(
+    readonly model: Model,
+    private readonly maker: BatchMaker,
+    private readonly sampler: TrainingSampler,
+    private readonly options: TrainerOptions,
+  ) {
+    this.device = model.device;
+    const { weightDecay, maximumNorm } = options;
+    this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm });
+  }
+
+  /**
+   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses: the next step can be encoded while
+   * the adapter computes this one.
+   */
+  async step(step: number): Promise<{ losses: Promise<Losses> }> {
+    const batch = await this.batch(step);
+    const { model, optimizer, options } = this;
+    const kept = this.device.step(() => {
+      model.parameters.zeroGradients();
+      const pass = trainingPass(model, batch);
+      backward(pass.loss);
+      optimizer.step(learningRateAt(step, { peak: options.learningRate, ...options }));
+      return lossesOf(pass);
+    });
+    this.prepare(step + 1);
+    return { losses: readLosses(kept, `training step ${step + 1}`) };
+  }
+
+  /** Mean losses over held-out samples, and of the baselines on the same noise and times. */
+  async measure(
+    samples: readonly Sample[],
+    baselines: Baselines,
+  ): Promise<Losses & { baselines: RunHistory['baselines'] }> {
+    const { batch: size } = this.options;
+    const sums = { token: 0, flow: 0, unigram: 0, constantVelocity: 0, elements: 0 };
+    for (let start = 0; start < samples.length; start += size) {
+      // The last batch is filled up from the first samples, so that every batch has the shape that is compiled already; all count.
+      const own = Array.from({ length: size }, (_, i) => samples[(start + i) % samples.length]);
+      const batch = await this.maker.make(own, MEASURING_STEP + start);
+      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(trainingPass(this.model, batch))));
+      const { tokenLoss = 0, flowLoss = 0 } = await readLosses(kept, 'held-out measurement');
+      const reference = baselineSums(baselines, batch);
+      sums.token += tokenLoss * size;
+      sums.flow += flowLoss * reference.elements;
+      sums.unigram += reference.unigram;
+      sums.constantVelocity += reference.constantVelocity;
+      sums.elements += reference.elements;
+    }
+    const counted = Math.ceil(samples.length / size) * size;
+    const { losses } = this.model.configuration;
+    return {
+      ...(losses.token && { tokenLoss: sums.token / counted }),
+      ...(losses.flow && { flowLoss: sums.flow / sums.elements }),
+      baselines: {
+        ...(losses.token && { unigram: sums.unigram / counted }),
+        ...(losses.flow && { constantVelocity: sums.constantVelocity / sums.elements }),
+      },
+    };
+  }
+
+  /** L2 norms of the gradient of each loss on each group of parameters, on the batch of training step `step`. */
+  async gradientNorms(step: number): Promise<RunHistory['gradients']> {
+    const { model, device } = this;
+    using norms = new GradientNorms(model.parameters);
+    const batch = await this.batch(step);
+    const result: RunHistory['gradients'] = [];
+    for (const loss of ['token', 'flow'] as const) {
+      if (!model.configuration.losses[loss]) continue;
+      device.step(() => {
+        model.parameters.zeroGradients();
+        const pass = trainingPass(model, batch);
+        backward(loss === 'token' ? pass.tokenLoss! : pass.flowLoss!);
+        norms.measure();
+      });
+      const { groups } = await norms.read();
+      for (const [group, norm] of Object.entries(groups)) result.push({ step, loss, group, norm });
+    }
+    return result;
+  }
+
+  dispose(): void {
+    this.optimizer.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private batch(step: number): Promise<MadeBatch> {
+    this.prepare(step);
+    return this.prepared!.batch;
+  }
+
+  /** Starts making a batch, so that images are decoded while the adapter computes. */
+  private prepare(step: number): void {
+    if (this.prepared?.step === step) return;
+    const batch = this.maker.make(this.sampler.batch(step, this.options.batch), step);
+    batch.catch(() => {}); // thrown again by whoever awaits it
+    this.prepared = { step, batch };
+  }
+}
+
+/** Far from any training step: held-out noise and times are not those of training. */
+const MEASURING_STEP = 2 ** 31;
+
+function lossesOf({ tokenLoss, flowLoss }: TrainingPass): { tokenLoss: Tensor | null; flowLoss: Tensor | null } {
+  return { tokenLoss, flowLoss };
+}
+
+async function readLosses(kept: { tokenLoss: Tensor | null; flowLoss: Tensor | null }, what: string): Promise<Losses> {
+  const losses: Record<string, number> = {};
+  for (const [name, tensor] of Object.entries(kept)) {
+    if (!tensor) continue;
+    const [value] = await tensor.read();
+    tensor.dispose();
+    if (!Number.isFinite(value) || value >= 1e29)
+      throw new InputError(`${what}: ${name} is ${value}: the run has diverged; train with a lower learning rate`);
+    losses[name] = value;
+  }
+  return losses;
+}
