@@ -1,7 +1,8 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor, viewTensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { add } from './elementwise.ts';
 import { linear, linearCost } from './linear.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { reshape } from './reshape.ts';
 
 const kernel = await loadKernel(new URL('./patch-embedding.wgsl', import.meta.url));
 const THREADS = 64;
@@ -30,20 +31,21 @@ export function patchEmbedding(images: Tensor, weight: Tensor, bias: Tensor, pos
   expectShape(op, 'position', position, [tokens, out]);
   sharedDevice(op, images, weight, bias, position);
   const patches = cut(images, patch, [count, tokens, CHANNELS * patch * patch]);
-  return add(linear(patches, flatten(weight), bias), position);
+  return add(linear(patches, reshape(weight, [out, CHANNELS * patch * patch]), bias), position);
 }
 
 function cut(images: Tensor, patch: number, shape: [number, number, number]): Tensor {
   const { device } = images;
   const [, height, width] = images.shape;
+  const rows = images.size / patch;
   const run = (entry: string, bindings: Record<string, Tensor>) =>
     device.dispatch({
       kernel,
       entry,
       parameters: { THREADS },
       bindings,
-      uniform: { elements: images.size, height, width, side: patch },
-      workgroups: gridFor(images.size, THREADS),
+      uniform: { rows, height, width, side: patch },
+      workgroups: gridFor(rows, THREADS),
     });
   const patches = emptyTensor(device, shape, 'f32', 'patchEmbedding');
   run('forward', { images, patches });
@@ -54,14 +56,6 @@ function cut(images: Tensor, patch: number, shape: [number, number, number]): Te
     return [dImages];
   });
   return patches;
-}
-
-/** weight [out, 3, patch, patch] as [out, 3 patch patch], the same memory. */
-function flatten(weight: Tensor): Tensor {
-  const op = 'patchEmbedding';
-  const flat = viewTensor(weight, [weight.shape[0], weight.size / weight.shape[0]], 0, op);
-  record(op, [weight], [flat], ([dFlat]) => [dFlat && viewTensor(dFlat, weight.shape, 0, op)]);
-  return flat;
 }
 
 /** FLOPs and bytes of `rows` patches (images times tokens); backward without the gradient of the images. */

@@ -10,7 +10,7 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const CHANNELS: u32 = 3u;
 
-struct Shape { elements: u32, height: u32, width: u32, side: u32 }
+struct Shape { rows: u32, height: u32, width: u32, side: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> images: array<f32>;
@@ -23,26 +23,30 @@ fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
   return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
 }
 
-// Where an element of the images lies in the patches.
-fn placeInPatches(element: u32) -> u32 {
-  let channel = element % CHANNELS;
-  let pixel = element / CHANNELS;
-  let x = pixel % shape.width;
-  let y = pixel / shape.width % shape.height;
-  let image = pixel / (shape.width * shape.height);
+// The first pixel, of its channel, in the images of a row of a patch: row = (token 3 + c) P + i, tokens counted over all images.
+fn startInImages(row: u32) -> u32 {
+  let token = row / (CHANNELS * shape.side);
   let columns = shape.width / shape.side;
-  let token = (image * (shape.height / shape.side) + y / shape.side) * columns + x / shape.side;
-  return ((token * CHANNELS + channel) * shape.side + y % shape.side) * shape.side + x % shape.side;
+  let tokens = columns * (shape.height / shape.side);
+  let y = token % tokens / columns * shape.side + row % shape.side;
+  let x = token % columns * shape.side;
+  return ((token / tokens * shape.height + y) * shape.width + x) * CHANNELS + row / shape.side % CHANNELS;
 }
+
+// ---- one thread a row of a patch, `side` elements ----------------------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let element = position(workgroup, workgroups, thread);
-  if (element < shape.elements) { patches[placeInPatches(element)] = images[element]; }
+  let row = position(workgroup, workgroups, thread);
+  if (row >= shape.rows) { return; }
+  let start = startInImages(row);
+  for (var j = 0u; j < shape.side; j++) { patches[row * shape.side + j] = images[start + j * CHANNELS]; }
 }
 
 @compute @workgroup_size(THREADS)
 fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let element = position(workgroup, workgroups, thread);
-  if (element < shape.elements) { dImages[element] = dPatches[placeInPatches(element)]; }
+  let row = position(workgroup, workgroups, thread);
+  if (row >= shape.rows) { return; }
+  let start = startInImages(row);
+  for (var j = 0u; j < shape.side; j++) { dImages[start + j * CHANNELS] = dPatches[row * shape.side + j]; }
 }
