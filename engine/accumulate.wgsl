@@ -3,11 +3,12 @@
 //   sum[i]     = a[i] + b[i]
 //   target[i] += b[i]                      (a parameter's gradient, which outlives the step)
 //
-// f32, in groups of four; the last group may reach into the padding behind the tensor, which nobody reads.
+// f32, in groups of four. The last group may reach into the padding behind the tensor: of a sum nobody reads it; behind a
+// parameter's gradient it stays zero, because norms are taken over whole arenas.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
-struct Shape { groups: u32 }
+struct Shape { elements: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
@@ -23,11 +24,13 @@ fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
 @compute @workgroup_size(THREADS)
 fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
   let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { sum[i] = a[i] + b[i]; }
+  if (4u * i < shape.elements) { sum[i] = a[i] + b[i]; }
 }
 
 @compute @workgroup_size(THREADS)
 fn addInto(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
   let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { target_[i] += b[i]; }
+  if (4u * i >= shape.elements) { return; }
+  let real = vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(shape.elements);
+  target_[i] += select(vec4f(), b[i], real);
 }

@@ -22,6 +22,7 @@ interface TapeEntry {
 
 const tapes = new WeakMap<Step, TapeEntry[]>();
 const silenced = new WeakSet<Device>();
+const THREADS = 64;
 const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.meta.url));
 
 /** Leaves a tape entry, if an input wants a gradient; then the outputs want one too. */
@@ -160,8 +161,14 @@ class GradientTable {
 }
 
 function accumulateInto(entry: string, like: Tensor, bindings: Record<string, Tensor>): void {
-  const groups = Math.ceil(elementCount(like.shape) / 4);
-  like.device.dispatch({ kernel: accumulate, entry, bindings, uniform: { groups }, workgroups: gridFor(groups, 64) });
+  const elements = elementCount(like.shape);
+  like.device.dispatch({
+    kernel: accumulate,
+    entry,
+    bindings,
+    uniform: { elements },
+    workgroups: gridFor(elements, 4 * THREADS),
+  });
 }
 
 /** Runs a backward rule; what it took and did not return is released. */

@@ -48,7 +48,8 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     lifetime: 'step' | 'persistent',
     private ownsBuffer = true,
   ) {
-    this.byteLength = roundUp(Math.max(elementCount(shape) * bytesPerElement[dtype], 16), 4);
+    // Whole groups of four elements: what a kernel reads beyond its binding is lost on some adapters.
+    this.byteLength = roundUp(Math.max(elementCount(shape) * bytesPerElement[dtype], 16), 16);
     this.state = lifetime === 'step' ? 'step' : 'owned';
   }
 

@@ -29,8 +29,6 @@ export class GradientNorms implements Disposable {
   private readonly partialSums: Tensor;
   /** Where the partial sums of each arena begin; one more entry for the end. */
   private readonly firstSlices: readonly number[];
-  /** For each arena: where the parameters end whose sizes are no multiples of four; null where there are none. */
-  private readonly ends: readonly (Tensor | null)[];
 
   /** Throws where one group holds trained and frozen parameters. */
   constructor(readonly parameters: ParameterSet) {
@@ -47,13 +45,6 @@ export class GradientNorms implements Disposable {
     const firstSlices = [0];
     for (const arena of this.arenas) firstSlices.push(firstSlices[firstSlices.length - 1] + slicesOf(arena));
     this.firstSlices = firstSlices;
-    this.ends = this.arenas.map(({ tensors }) => {
-      const odd = tensors.filter(({ size }) => size % 4 !== 0).map(({ offset, size }) => offset / 4 + size);
-      if (odd.length === 0) return null;
-      const ends = persistentTensor(device, [odd.length], 'u32', 'gradient norms');
-      ends.write(odd);
-      return ends;
-    });
     this.partialSums = persistentTensor(device, [firstSlices[firstSlices.length - 1]], 'f32', 'gradient norms');
     this.values = persistentTensor(device, [this.groups.length + 1], 'f32', 'gradient norms');
     this.clip = persistentTensor(device, [this.groups.length + 1], 'f32', 'gradient norms');
@@ -63,9 +54,6 @@ export class GradientNorms implements Disposable {
   measure(maximumNorm = 3e38): void {
     this.arenas.forEach((arena, index) => {
       const gradient = arena.gradients();
-      const ends = this.ends[index];
-      if (ends)
-        this.run('clearPadding', { ends, elements: gradient }, Math.ceil(ends.size / THREADS), { count: ends.size });
       const slices = slicesOf(arena);
       this.run('sumSquares', { gradient, partialSums: this.partialSums }, slices, {
         groups: gradient.byteLength / 16,
@@ -95,7 +83,7 @@ export class GradientNorms implements Disposable {
   }
 
   dispose(): void {
-    for (const tensor of [this.partialSums, this.values, this.clip, ...this.ends]) tensor?.dispose();
+    for (const tensor of [this.partialSums, this.values, this.clip]) tensor.dispose();
   }
 
   [Symbol.dispose](): void {

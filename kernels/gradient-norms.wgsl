@@ -3,17 +3,15 @@
 //   norm = sqrt(sum_i g[i]^2),    clip = maximumNorm / norm where norm > maximumNorm, else 1
 //
 // over one group of parameters or over all. Gradients lie in arenas; each is summed in slices of strided elements, one workgroup
-// a slice, then the slices of a group in a fixed order. Gradients are added up in whole groups of four, so behind one whose size
-// is no multiple of four there are up to three elements of anything, which are cleared first.
+// a slice, then the slices of a group in a fixed order.
 //
-// Shapes: gradient [4 groups], one arena; ends [count], where such gradients end in it; partialSums [slices of all arenas];
-// norms, clip [slots]. f32.
+// Shapes: gradient [4 groups], one arena, zero between its tensors; partialSums [slices of all arenas]; norms, clip [slots]. f32.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape {
   groups: u32, slices: u32,                                                  // of the arena
-  first: u32, count: u32,                                                    // partial sums of the arena, or of a norm; ends
+  first: u32, count: u32,                                                    // partial sums of the arena, or of a norm
   slot: u32, maximumNorm: f32,
 }
 
@@ -22,8 +20,6 @@ struct Shape {
 @group(0) @binding(2) var<storage, read_write> partialSums: array<f32>;
 @group(0) @binding(3) var<storage, read_write> norms: array<f32>;
 @group(0) @binding(4) var<storage, read_write> clip: array<f32>;
-@group(0) @binding(5) var<storage, read> ends: array<u32>;
-@group(0) @binding(6) var<storage, read_write> elements: array<f32>;         // the arena of gradients, one by one
 
 var<workgroup> partial: array<f32, THREADS>;
 
@@ -35,12 +31,6 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
     if (thread < half) { partial[thread] += partial[thread + half]; }
   }
   return workgroupUniformLoad(&partial[0]);
-}
-
-@compute @workgroup_size(THREADS)
-fn clearPadding(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= shape.count) { return; }
-  for (var i = ends[id.x]; i % 4u != 0u; i++) { elements[i] = 0.0; }
 }
 
 @compute @workgroup_size(THREADS)
