@@ -1,3 +1,4 @@
+export * from './adapters.ts';
 export { Device, type DeviceOptions, type Dispatch, openDevice } from './device.ts';
 export { InputError, quote } from './errors.ts';
 export { gridFor } from './grid.ts';

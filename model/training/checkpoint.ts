@@ -22,6 +22,7 @@ export interface CheckpointSettings {
   readonly dataset: string;
   readonly rate: number;
   readonly seed: number;
+  readonly batch: number;
   readonly configuration: ModelConfiguration;
   readonly encoding: EncodingSettings;
   /** Adapter that trained it: other adapters round differently. */

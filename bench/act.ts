@@ -1,0 +1,167 @@
+/** A trained policy on one observation of an episode, or measured over many. */
+import { type Device, InputError, openDevice, quote } from '../engine/index.ts';
+import type { Dataset, Episode } from '../model/data/dataset.ts';
+import { chunk, evaluationSamples, wholeEpisodes } from '../model/data/index.ts';
+import { Encoding } from '../model/policy/encoding.ts';
+import { Policy } from '../model/policy/policy.ts';
+import { fitBaselines } from '../model/training/baselines.ts';
+import { BatchMaker, observationAt } from '../model/training/batches.ts';
+import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
+import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
+import { presetNamed } from '../model/training/presets.ts';
+import { prepareData } from '../model/training/run.ts';
+import type { Progress } from './progress.ts';
+import { evaluateClosedLoop } from './tabletop/evaluation.ts';
+import { tabletopPolicy } from './tabletop/policy.ts';
+import { chooseDataset, TABLETOP } from './train.ts';
+
+export interface PolicyOptions {
+  checkpoint?: string;
+  data?: string;
+  dataset?: string;
+  adapter?: string;
+  floor?: boolean;
+  seed?: number;
+}
+
+export interface ActResult {
+  episode: string;
+  step: number;
+  instruction: string | null;
+  /** [horizon][dimension] in the units of the data; null where the episode has ended. */
+  demonstrated: (number[] | null)[];
+  predicted: number[][];
+  latency: { part: string; milliseconds: number }[];
+  adapter: string;
+}
+
+/** One chunk beside the demonstrated one, and the latency of a second, warm call by part. */
+export async function act(
+  options: PolicyOptions & { episode?: string; step?: number },
+  progress: Progress,
+): Promise<ActResult> {
+  return withPolicy(options, progress, async ({ policy, dataset, device }) => {
+    const episode = findEpisode(dataset, options.episode);
+    const step = options.step ?? 0;
+    if (!Number.isInteger(step) || step < 0 || step >= episode.length)
+      throw new InputError(`--step ${step}: episode ${quote(episode.id)} has steps 0 to ${episode.length - 1}`);
+    const [part] = wholeEpisodes([episode]);
+    const sample = { part, step, instruction: episode.instructions[0] ?? null };
+    const observation = await observationAt(sample, policy.encoding.settings.cameras);
+    const { horizon, actionDimension } = policy.model.configuration;
+    const { data, valid } = chunk(part, step, horizon);
+    const { seed } = options;
+    const [predicted] = await policy.act([observation], { seed });
+    const latency: ActResult['latency'] = [];
+    const onLatency = (name: string, milliseconds: number) => latency.push({ part: name, milliseconds });
+    await policy.act([observation], { seed, onLatency });
+    const row = (values: Float32Array, i: number) =>
+      Array.from(values.subarray(i * actionDimension, (i + 1) * actionDimension));
+    return {
+      episode: episode.id,
+      step,
+      instruction: sample.instruction,
+      demonstrated: Array.from(valid, (real, i) => (real ? row(data, i) : null)),
+      predicted: Array.from({ length: horizon }, (_, i) => row(predicted, i)),
+      latency,
+      adapter: device.description,
+    };
+  });
+}
+
+export interface EvaluateResult {
+  closedLoop: { success: number; rightObject: number; episodes: number } | null;
+  openLoop: {
+    measure: string;
+    observations: number;
+    oneSampleToConstant: number;
+    meanOfEightToConstant: number;
+  } | null;
+  adapter: string;
+}
+
+/** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
+export async function evaluate(
+  options: PolicyOptions & { episodes?: number },
+  progress: Progress,
+): Promise<EvaluateResult> {
+  return withPolicy(options, progress, async ({ policy, dataset, device, settings }) => {
+    const adapter = device.description;
+    if (dataset.name === TABLETOP) {
+      const { success, rightObject, episodes } = await evaluateClosedLoop(tabletopPolicy(policy, options.seed), {
+        episodes: options.episodes,
+        seed: options.seed ?? settings.seed,
+        onProgress: (done, total) => progress.count('closed loop', done, total),
+      });
+      return { closedLoop: { success, rightObject, episodes: episodes.length }, openLoop: null, adapter };
+    }
+    const { split } = prepareData(dataset, settings.seed);
+    const preset = presetNamed(settings.preset);
+    const { configuration } = policy.model;
+    const maker = new BatchMaker(policy.encoding, configuration, settings.seed);
+    const samples = evaluationSamples(split.heldOut, preset.heldOutSteps);
+    const batches = [];
+    for (let start = 0; start < samples.length; start += settings.batch)
+      batches.push(await maker.make(samples.slice(start, start + settings.batch), start));
+    const { meanChunk } = fitBaselines(evaluationSamples(split.train), policy.encoding, configuration.horizon);
+    const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
+    const openLoop = {
+      measure: OPEN_LOOP_MEASURE,
+      observations: error.observations,
+      oneSampleToConstant: error.oneSample / error.bestConstant,
+      meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
+    };
+    return { closedLoop: null, openLoop, adapter };
+  });
+}
+
+interface Loaded {
+  policy: Policy;
+  dataset: Dataset;
+  device: Device;
+  settings: CheckpointSettings;
+}
+
+async function withPolicy<T>(
+  options: PolicyOptions,
+  progress: Progress,
+  work: (loaded: Loaded) => Promise<T>,
+): Promise<T> {
+  if (options.checkpoint === undefined)
+    throw new InputError('which policy? Name its file with --checkpoint; insula train writes one');
+  const checkpoint = await openCheckpoint(options.checkpoint);
+  try {
+    const { settings } = checkpoint;
+    if (options.data === undefined && settings.dataset !== TABLETOP)
+      throw new InputError(
+        `${options.checkpoint} was trained on "${settings.dataset}": say where it lies with --data FOLDER`,
+      );
+    const chosen = { data: options.data, dataset: options.dataset ?? settings.dataset };
+    const episodes = presetNamed(settings.preset).demonstrations;
+    const dataset = await chooseDataset(chosen, { episodes, seed: settings.seed }, progress);
+    if (dataset.actionDimension !== settings.configuration.actionDimension)
+      throw new InputError(
+        `"${dataset.name}" has ${dataset.actionDimension} action dimensions; ${options.checkpoint} was trained with ${settings.configuration.actionDimension}`,
+      );
+    const device = await openDevice({ adapter: options.adapter, floor: options.floor });
+    try {
+      using model = await checkpoint.loadModel(device);
+      return await work({ policy: new Policy(model, new Encoding(settings.encoding)), dataset, device, settings });
+    } finally {
+      device.close();
+    }
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+function findEpisode({ name, episodes }: Dataset, wanted: string | undefined): Episode {
+  if (wanted === undefined) return episodes[0];
+  const index = /^\d+$/.test(wanted) ? Number(wanted) : -1;
+  const found = episodes.find((episode) => episode.id === wanted) ?? episodes[index];
+  if (!found)
+    throw new InputError(
+      `--episode ${quote(wanted)}: "${name}" has ${episodes.length} episodes, 0 to ${episodes.length - 1}, the first called ${quote(episodes[0].id)}`,
+    );
+  return found;
+}

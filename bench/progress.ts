@@ -1,0 +1,90 @@
+import { SingleBar } from 'cli-progress';
+import type { RunListener } from '../model/training/run.ts';
+import type { Losses } from '../model/training/trainer.ts';
+
+const SECONDS_BETWEEN_LINES = 15;
+const STEPS_OF_RATE = 20;
+
+/** Tells a person on standard error how far a run is: a bar on a terminal, now and then a line elsewhere. */
+export class Progress implements RunListener {
+  private bar: SingleBar | null = null;
+  private lastLine = 0;
+  private readonly times: number[] = [];
+
+  note(line: string): void {
+    this.end();
+    process.stderr.write(`${line}\n`);
+  }
+
+  /** A phase that counts something. */
+  count(what: string, done: number, total: number, details = ''): void {
+    const text = `${what} ${done}/${total}${details}`;
+    if (!process.stderr.isTTY) {
+      const now = performance.now() / 1000;
+      if (done < total && now - this.lastLine < SECONDS_BETWEEN_LINES) return;
+      this.lastLine = now;
+      process.stderr.write(`${text}\n`);
+      return;
+    }
+    if (!this.bar) {
+      this.bar = new SingleBar({
+        format: '{what} {bar} {value}/{total}{details}',
+        barsize: 24,
+        hideCursor: true,
+        clearOnComplete: true,
+        fps: 8,
+      });
+      this.bar.start(total, done, { what, details });
+    } else this.bar.update(done, { what, details });
+    this.bar.setTotal(total);
+    if (done >= total) this.end();
+  }
+
+  step(step: number, steps: number, losses: Losses): void {
+    this.times.push(performance.now());
+    if (this.times.length > STEPS_OF_RATE) this.times.shift();
+    const elapsed = (this.times[this.times.length - 1] - this.times[0]) / 1000;
+    const rate = elapsed > 0 ? (this.times.length - 1) / elapsed : 0;
+    const left = rate > 0 ? ` | ${formatSeconds((steps - step) / rate)} left` : '';
+    this.count('train', step, steps, ` | ${rate.toFixed(1)} steps/s | ${describe(losses)}${left}`);
+  }
+
+  heldOut(
+    step: number,
+    losses: Losses,
+    { unigram, constantVelocity }: { unigram?: number; constantVelocity?: number },
+  ): void {
+    const ratio = (loss: number | undefined, baseline: number | undefined, name: string) =>
+      loss === undefined || baseline === undefined ? [] : [`${(loss / baseline).toFixed(2)} x ${name}`];
+    const ratios = [
+      ...ratio(losses.tokenLoss, unigram, 'unigram'),
+      ...ratio(losses.flowLoss, constantVelocity, 'best constant velocity'),
+    ];
+    this.note(`held out after step ${step}: ${describe(losses)} (${ratios.join(', ')})`);
+  }
+
+  saved(step: number, path: string): void {
+    this.note(`saved step ${step} to ${path}`);
+  }
+
+  openLoop(done: number, total: number): void {
+    this.count('open loop', done, total);
+  }
+
+  end(): void {
+    this.bar?.stop();
+    this.bar = null;
+  }
+}
+
+export function describe({ tokenLoss, flowLoss }: Losses): string {
+  const parts = [];
+  if (tokenLoss !== undefined) parts.push(`token loss ${tokenLoss.toFixed(3)}`);
+  if (flowLoss !== undefined) parts.push(`flow loss ${flowLoss.toFixed(3)}`);
+  return parts.join(', ');
+}
+
+export function formatSeconds(seconds: number): string {
+  const whole = Math.round(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}

@@ -1,0 +1,199 @@
+/** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileSafely } from '../engine/files.ts';
+import { InputError, openDevice } from '../engine/index.ts';
+import type { Dataset } from '../model/data/dataset.ts';
+import { openDataset } from '../model/data/index.ts';
+import { writeReport } from '../model/inspect/report.ts';
+import { systemNamed } from '../model/systems/index.ts';
+import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
+import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
+import { presetNamed } from '../model/training/presets.ts';
+import { type RunResult, runTraining } from '../model/training/run.ts';
+import type { Progress } from './progress.ts';
+import { reportOf } from './report.ts';
+import { demonstrations } from './tabletop/demonstrations.ts';
+import { type Evaluation, evaluateClosedLoop } from './tabletop/evaluation.ts';
+import { tabletopPolicy } from './tabletop/policy.ts';
+
+export const TABLETOP = 'tabletop';
+/** Everything a run leaves lies in here, below the folder it was started in. */
+export const WORK_FOLDER = '.insula';
+const CLOSED_LOOP_EPISODES = 20;
+
+export interface TrainOptions {
+  system?: string;
+  preset?: string;
+  /** Folder of a data set; the built-in world without. */
+  data?: string;
+  dataset?: string;
+  steps?: number;
+  batch?: number;
+  horizon?: number;
+  seed?: number;
+  out?: string;
+  resume?: boolean;
+  adapter?: string;
+  floor?: boolean;
+  /** As typed, for the report. */
+  command: string;
+}
+
+export interface TrainSummary {
+  finished: boolean;
+  step: number;
+  checkpoint: string;
+  report: string | null;
+  adapter: string;
+  heldOut: { tokenLoss?: number; flowLoss?: number } | null;
+  /** Held-out loss divided by that of the predictor that looks at nothing. */
+  ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
+  openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
+  closedLoop: { success: number; rightObject: number; episodes: number } | null;
+  seconds: Record<string, number>;
+}
+
+/** The data set that options name: the built-in world's demonstrations, or one read from a folder. */
+export async function chooseDataset(
+  options: { data?: string; dataset?: string },
+  { episodes, seed }: { episodes: number; seed: number },
+  progress: Progress,
+): Promise<Dataset> {
+  if (options.data !== undefined) {
+    if (options.dataset === undefined)
+      throw new InputError(`--data ${options.data}: which set? Name one with --dataset`);
+    return openDataset(options.data, options.dataset);
+  }
+  if (options.dataset !== undefined && options.dataset !== TABLETOP)
+    throw new InputError(
+      `--dataset ${options.dataset}: say where it lies with --data FOLDER; without it there is only '${TABLETOP}'`,
+    );
+  return demonstrations({
+    episodes,
+    seed,
+    cacheFolder: join(WORK_FOLDER, 'cache'),
+    onProgress: (done, total) => progress.count('demonstrations', done, total),
+  });
+}
+
+export async function train(options: TrainOptions, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
+  const begin = performance.now();
+  const system = systemNamed(options.system ?? 'knowledge-insulation');
+  const preset = presetNamed(options.preset ?? 'tiny');
+  const seed = options.seed ?? 0;
+  const out = options.out ?? join(WORK_FOLDER, `${options.dataset ?? TABLETOP}-${system.name}-${preset.name}`);
+  await mkdir(out, { recursive: true }).catch((error: Error) => {
+    throw new InputError(`--out ${out}: the folder cannot be made: ${error.message}`);
+  });
+  const checkpointPath = join(out, 'checkpoint.safetensors');
+  const resume = options.resume ? await resumable(checkpointPath, options) : undefined;
+  const settings = resume?.settings;
+  const dataset = await chooseDataset(options, { episodes: preset.demonstrations, seed }, progress);
+  const dataSeconds = (performance.now() - begin) / 1000;
+  const device = await openDevice({ adapter: options.adapter, floor: options.floor });
+  try {
+    progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
+    const result = await runTraining({
+      device,
+      dataset,
+      system: settings ? systemNamed(settings.system) : system,
+      preset,
+      seed: settings?.seed ?? seed,
+      steps: options.steps ?? resume?.progress.steps ?? preset.steps,
+      batch: settings?.batch ?? options.batch ?? preset.batch,
+      horizon: options.horizon,
+      checkpointPath,
+      resume,
+      signal,
+      listener: progress,
+    });
+    const closed = performance.now();
+    const closedLoop = result.finished && dataset.name === TABLETOP ? await closedLoopOf(result, seed, progress) : null;
+    const closedSeconds = (performance.now() - closed) / 1000;
+    const { compile, train, evaluate } = result.seconds;
+    const seconds = { data: dataSeconds, compile, train, evaluate: evaluate + closedSeconds };
+    const summary = summarise(result, closedLoop, checkpointPath, device.description, seconds);
+    if (result.finished) {
+      summary.report = join(out, 'report.html');
+      await writeReport(
+        summary.report,
+        await reportOf(options.command, result, closedLoop, dataset, device.description, seconds),
+      );
+    }
+    await writeFileSafely(join(out, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
+    result.policy.model.dispose();
+    return summary;
+  } finally {
+    await resume?.close();
+    device.close();
+  }
+}
+
+async function resumable(path: string, options: TrainOptions): Promise<Checkpoint> {
+  const checkpoint = await openCheckpoint(path);
+  const { settings, progress } = checkpoint;
+  const differs = (name: string, given: string | number | undefined, kept: string | number) => {
+    if (given !== undefined && given !== kept)
+      throw new InputError(
+        `--${name} ${given}: the run in ${path} was begun with ${kept}; leave it out, or begin anew elsewhere with --out`,
+      );
+  };
+  differs('system', options.system, settings.system);
+  differs('preset', options.preset, settings.preset);
+  differs('seed', options.seed, settings.seed);
+  differs('batch', options.batch, settings.batch);
+  differs('horizon', options.horizon, settings.configuration.horizon);
+  differs('dataset', options.dataset ?? TABLETOP, settings.dataset);
+  const steps = options.steps ?? progress.steps;
+  if (steps < progress.step)
+    throw new InputError(`--steps ${steps}: the run in ${path} has done ${progress.step} already`);
+  return checkpoint;
+}
+
+function closedLoopOf({ policy }: RunResult, seed: number, progress: Progress): Promise<Evaluation> {
+  return evaluateClosedLoop(tabletopPolicy(policy), {
+    episodes: CLOSED_LOOP_EPISODES,
+    seed,
+    onProgress: (done, total) => progress.count('closed loop', done, total),
+  });
+}
+
+function summarise(
+  { finished, step, history, openLoop }: RunResult,
+  closedLoop: Evaluation | null,
+  checkpoint: string,
+  adapter: string,
+  seconds: Record<string, number>,
+): TrainSummary {
+  const last = history.heldOut.at(-1);
+  const { unigram, constantVelocity } = history.baselines;
+  const ratio = (loss?: number, baseline?: number) =>
+    loss === undefined || baseline === undefined ? undefined : loss / baseline;
+  const error = openLoop?.error;
+  return {
+    finished,
+    step,
+    checkpoint,
+    report: null,
+    adapter,
+    heldOut: last ? { tokenLoss: last.tokenLoss, flowLoss: last.flowLoss } : null,
+    ratios: {
+      tokenToUnigram: ratio(last?.tokenLoss, unigram),
+      flowToConstantVelocity: ratio(last?.flowLoss, constantVelocity),
+    },
+    openLoop: error
+      ? {
+          measure: OPEN_LOOP_MEASURE,
+          oneSampleToConstant: error.oneSample / error.bestConstant,
+          meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
+        }
+      : null,
+    closedLoop: closedLoop && {
+      success: closedLoop.success,
+      rightObject: closedLoop.rightObject,
+      episodes: closedLoop.episodes.length,
+    },
+    seconds,
+  };
+}

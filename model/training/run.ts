@@ -1,0 +1,258 @@
+/** A whole training run: data, model, steps, checkpoints, measurements, report. What it prints and draws is up to the listener. */
+import { type Device, InputError } from '../../engine/index.ts';
+import { FastTokenizer } from '../../tokenizers/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { Model } from '../architecture/model.ts';
+import type { Dataset } from '../data/dataset.ts';
+import {
+  chooseHorizon,
+  chunk,
+  datasetStatistics,
+  evaluationSamples,
+  normalisers,
+  type Sample,
+  type Split,
+  splitDataset,
+  TrainingSampler,
+} from '../data/index.ts';
+import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
+import { Policy } from '../policy/policy.ts';
+import { configurationOf, type System } from '../systems/index.ts';
+import { type Baselines, fitBaselines } from './baselines.ts';
+import { BatchMaker, type MadeBatch } from './batches.ts';
+import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
+import { emptyHistory, type RunHistory } from './history.ts';
+import { type OpenLoopError, openLoopError } from './open-loop.ts';
+import type { Preset } from './presets.ts';
+import { type Losses, Trainer } from './trainer.ts';
+
+export interface RunOptions {
+  readonly device: Device;
+  readonly dataset: Dataset;
+  readonly system: System;
+  readonly preset: Preset;
+  readonly seed: number;
+  readonly steps: number;
+  readonly batch: number;
+  /** Control steps of a chunk; one second by default. */
+  readonly horizon?: number;
+  /** Where checkpoints go. */
+  readonly checkpointPath: string;
+  /** Goes on from here. */
+  readonly resume?: Checkpoint;
+  /** Ends the run after the step under way, with a checkpoint. */
+  readonly signal?: AbortSignal;
+  readonly listener: RunListener;
+}
+
+export interface RunListener {
+  note(line: string): void;
+  step(step: number, steps: number, losses: Losses): void;
+  heldOut(step: number, losses: Losses, baselines: RunHistory['baselines']): void;
+  saved(step: number, path: string): void;
+  openLoop(done: number, total: number): void;
+}
+
+/** What a finished run leaves. */
+export interface RunResult {
+  readonly finished: boolean;
+  /** Steps done. */
+  readonly step: number;
+  readonly policy: Policy;
+  readonly settings: CheckpointSettings;
+  readonly history: RunHistory;
+  readonly split: Split;
+  /** What the data lack, in words. */
+  readonly missing: readonly string[];
+  readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
+  /** null where the run was interrupted. */
+  readonly openLoop: { readonly error: OpenLoopError; readonly batches: readonly MadeBatch[] } | null;
+}
+
+/** The split of a run, and what the data lack. */
+export function prepareData(dataset: Dataset, seed: number): { split: Split; missing: string[] } {
+  const split = splitDataset(dataset, { seed });
+  const missing: string[] = [];
+  const without = (what: string, has: (episode: Dataset['episodes'][number]) => boolean) => {
+    const count = dataset.episodes.filter((episode) => !has(episode)).length;
+    if (count === dataset.episodes.length) missing.push(`no ${what}`);
+    else if (count > 0) missing.push(`${count} of ${dataset.episodes.length} episodes without ${what}`);
+  };
+  without('language', (episode) => episode.instructions.length > 0);
+  without('images', (episode) => episode.cameras.length > 0);
+  without('state', (episode) => episode.states !== null);
+  return { split, missing };
+}
+
+export async function runTraining(options: RunOptions): Promise<RunResult> {
+  const { device, dataset, preset, seed, steps, batch, listener, resume, signal } = options;
+  const { split, missing } = prepareData(dataset, seed);
+  listener.note(split.description);
+  for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
+  const horizon = resume?.settings.configuration.horizon ?? chooseHorizon(dataset, options.horizon);
+  const encodingSettings = resume?.settings.encoding ?? fitEncoding(options, split, horizon);
+  const encoding = new Encoding(encodingSettings);
+  const configuration = resume?.settings.configuration ?? configurationFor(options, split, encoding, horizon);
+  const trainSamples = evaluationSamples(split.train);
+  const heldOut = evaluationSamples(split.heldOut, preset.heldOutSteps);
+  const baselines = fitBaselines(trainSamples, encoding, horizon);
+  const settings: CheckpointSettings = resume?.settings ?? {
+    system: options.system.name,
+    preset: preset.name,
+    dataset: dataset.name,
+    rate: dataset.rate,
+    seed,
+    batch,
+    configuration,
+    encoding: encodingSettings,
+    adapter: device.description,
+  };
+  const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
+  if (!resume) model.initialise(seed);
+  const maker = new BatchMaker(encoding, configuration, seed);
+  const sampler = new TrainingSampler(split.train, seed);
+  using trainer = new Trainer(model, maker, sampler, { ...preset, batch, steps });
+  if (resume) await resume.loadOptimizer(trainer.optimizer);
+  const history = resume ? resume.progress.history : emptyHistory();
+  const measure = async (step: number, samples: readonly Sample[]) => {
+    const { baselines: reference, ...losses } = await trainer.measure(samples, baselines);
+    history.heldOut.push({ step, ...losses });
+    history.baselines = reference;
+    listener.heldOut(step, losses, reference);
+  };
+  const save = async (step: number) => {
+    await saveCheckpoint(options.checkpointPath, model, trainer.optimizer, settings, { step, steps, history });
+    listener.saved(step, options.checkpointPath);
+  };
+
+  const compileStart = performance.now();
+  const first = resume?.progress.step ?? 0;
+  if (first === 0) {
+    await measure(0, heldOut);
+    history.gradients.push(...(await trainer.gradientNorms(0)));
+  }
+  const trainStart = performance.now();
+  const before = history.training.at(-1)?.seconds ?? 0;
+  let step = first;
+  let pending: Promise<void> = Promise.resolve();
+  while (step < steps && !signal?.aborted) {
+    const { losses } = await trainer.step(step);
+    await pending;
+    step += 1;
+    const done = step;
+    pending = losses.then((values) => {
+      history.training.push({ step: done, ...values, seconds: before + (performance.now() - trainStart) / 1000 });
+      listener.step(done, steps, values);
+    });
+    pending.catch(() => {}); // awaited before the next step is counted
+    const last = step === steps;
+    if (!last && step % preset.evaluateEvery !== 0 && step % preset.saveEvery !== 0) continue;
+    await pending;
+    if (!last && step % preset.evaluateEvery === 0) {
+      await measure(step, heldOut);
+      history.gradients.push(...(await trainer.gradientNorms(step)));
+    }
+    if (!last && step % preset.saveEvery === 0) await save(step);
+  }
+  await pending;
+  const trainEnd = performance.now();
+  const finished = step >= steps;
+  let openLoop: RunResult['openLoop'] = null;
+  const policy = new Policy(model, encoding);
+  if (finished) {
+    await measure(step, evaluationSamples(split.heldOut, preset.finalHeldOutSteps));
+    history.gradients.push(...(await trainer.gradientNorms(step)));
+    openLoop = await openLoopOf(policy, maker, heldOut, batch, baselines, listener);
+  }
+  await save(step);
+  const seconds = (from: number, to: number) => (to - from) / 1000;
+  return {
+    finished,
+    step,
+    policy,
+    settings,
+    history,
+    split,
+    missing,
+    seconds: {
+      compile: seconds(compileStart, trainStart),
+      train: seconds(trainStart, trainEnd),
+      evaluate: seconds(trainEnd, performance.now()),
+    },
+    openLoop,
+  };
+}
+
+async function openLoopOf(
+  policy: Policy,
+  maker: BatchMaker,
+  samples: readonly Sample[],
+  size: number,
+  baselines: Baselines,
+  listener: RunListener,
+) {
+  const batches: MadeBatch[] = [];
+  for (let start = 0; start < samples.length; start += size)
+    batches.push(await maker.make(samples.slice(start, start + size), start));
+  const error = await openLoopError(policy, batches, baselines.meanChunk, (done, total) =>
+    listener.openLoop(done, total),
+  );
+  return { error, batches };
+}
+
+function fitEncoding({ dataset, system, preset }: RunOptions, split: Split, horizon: number): EncodingSettings {
+  const statistics = datasetStatistics(split.train);
+  const { actions } = normalisers(statistics);
+  const chunks = evaluationSamples(split.train).map(({ part, step }) => ({
+    data: actions.normalise(chunk(part, step, horizon).data),
+    horizon,
+    dimension: dataset.actionDimension,
+  }));
+  const fast = system.tokens ? FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() : null;
+  return {
+    stateAsText: system.state === 'text',
+    stateBins: preset.stateBins,
+    cameras: dataset.cameras,
+    statistics,
+    fast,
+  };
+}
+
+/** Sizes from the preset; lengths of the prompt and of the action tokens from the data. */
+function configurationFor(
+  { dataset, system, preset }: RunOptions,
+  split: Split,
+  encoding: Encoding,
+  horizon: number,
+): ModelConfiguration {
+  const samples = evaluationSamples([...split.train, ...split.heldOut]);
+  let languageTokens = 0;
+  let fastTokens = 0;
+  for (const { part, step } of samples) {
+    const { episode } = part;
+    if (encoding.fast) {
+      const data = encoding.normaliseActions(chunk(part, step, horizon).data);
+      fastTokens = Math.max(fastTokens, encoding.actionTokens(data, horizon).length);
+    }
+    const dimension = dataset.stateDimension;
+    const state = episode.states?.subarray(step * dimension, (step + 1) * dimension) ?? null;
+    const wordings =
+      step === part.from && episode.instructions.length > 0 ? episode.instructions : [episode.instructions[0] ?? null];
+    for (const instruction of wordings)
+      languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state }).length);
+  }
+  const { image, ...vision } = preset.vision;
+  const cameras = dataset.cameras.length;
+  if (samples.length === 0) throw new InputError(`data set "${dataset.name}" has no control steps`);
+  return configurationOf(system, {
+    ...preset,
+    backbone: { ...preset.backbone, vocabulary: encoding.vocabularySize },
+    vision: cameras > 0 ? { ...vision, imageHeight: image, imageWidth: image, cameras } : null,
+    // A prompt of another state or wording may take a few pieces more than any seen.
+    languageTokens: languageTokens + 4,
+    fastTokens,
+    horizon,
+    actionDimension: dataset.actionDimension,
+    stateDimension: dataset.stateDimension,
+  });
+}
