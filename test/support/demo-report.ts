@@ -32,7 +32,11 @@ export function demoReport(seed = 1): ReportData {
     tokenLoss: 2.05 + 4.2 * Math.exp(-step / 170) + 0.14 * noise() * Math.exp(-step / 900),
     flowLoss: 0.36 + 1.5 * Math.exp(-step / 120) * (1 + 0.15 * noise()) + 0.05 * Math.abs(noise()),
   });
-  const training = Array.from({ length: 900 }, (_, step) => ({ step: step + 1, seconds: (step + 1) * 0.2, ...loss(step) }));
+  const training = Array.from({ length: 900 }, (_, step) => ({
+    step: step + 1,
+    seconds: (step + 1) * 0.2,
+    ...loss(step),
+  }));
   training[0].flowLoss = 9.5;
   const heldOut = Array.from({ length: 10 }, (_, i) => {
     const step = 100 * i;
@@ -155,7 +159,10 @@ export function demoReport(seed = 1): ReportData {
     latency: [
       { part: 'images', milliseconds: 3.1 },
       { part: 'prefix', milliseconds: 11.8 },
-      ...Array.from({ length: 10 }, (_, i) => ({ part: `Euler step ${i + 1}`, milliseconds: 2.3 + 0.2 * random.uniform(index++) })),
+      ...Array.from({ length: 10 }, (_, i) => ({
+        part: `Euler step ${i + 1}`,
+        milliseconds: 2.3 + 0.2 * random.uniform(index++),
+      })),
     ],
     notes: ['All numbers on this page are made up: it shows what a report looks like.'],
   };

@@ -1,0 +1,73 @@
+/** Text that is HTML already; a string is not, and is escaped where it enters a page. */
+export class Markup {
+  constructor(readonly text: string) {}
+}
+
+type Piece = Markup | string | number | undefined | readonly Piece[];
+
+const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => entities[character]);
+}
+
+function toText(piece: Piece): string {
+  if (piece === undefined) return '';
+  if (piece instanceof Markup) return piece.text;
+  if (typeof piece === 'string' || typeof piece === 'number') return escapeHtml(String(piece));
+  return piece.map(toText).join('');
+}
+
+/** A template whose every value is escaped, for text and quoted attributes alike, unless it is `Markup`. */
+export function html(strings: TemplateStringsArray, ...values: Piece[]): Markup {
+  return new Markup(strings.reduce((text, string, i) => text + toText(values[i - 1]) + string));
+}
+
+const superscripts = '⁰¹²³⁴⁵⁶⁷⁸⁹';
+
+/** 10 to a whole power: "10⁻³". */
+export function powerOfTen(exponent: number): string {
+  return `10${String(exponent).replace(/./g, (digit) => (digit === '-' ? '⁻' : superscripts[Number(digit)]))}`;
+}
+
+/** Three significant digits: "0.412", "1,230", "3.10 × 10⁻⁹"; whole numbers in full. */
+export function formatNumber(value: number): string {
+  const size = Math.abs(value);
+  let text: string;
+  if (Number.isInteger(value) && size < 1e15) text = value.toLocaleString('en-US');
+  else if (size >= 0.001 && size < 1e6) text = value.toLocaleString('en-US', significant);
+  else {
+    const [mantissa, exponent] = value.toExponential(2).split('e');
+    text = `${mantissa} × ${powerOfTen(Number(exponent))}`;
+  }
+  return text.replace('-', '−');
+}
+
+const significant = { minimumSignificantDigits: 3, maximumSignificantDigits: 3 };
+
+/** A ratio with two significant digits: "0.46", "1.2", "14". */
+export function formatRatio(value: number): string {
+  return value >= 0.001 && value < 100
+    ? value.toLocaleString('en-US', { minimumSignificantDigits: 2, maximumSignificantDigits: 2 })
+    : formatNumber(value);
+}
+
+/** "48 s", "4 min 12 s", "2 h 5 min"; under ten seconds with a decimal. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** At most `limit` characters, the last an ellipsis where some were cut. */
+export function shorten(text: string, limit: number): string {
+  const characters = [...text];
+  return characters.length > limit ? `${characters.slice(0, limit - 1).join('')}…` : text;
+}
+
+export function formatPercent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}

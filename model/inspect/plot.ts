@@ -1,0 +1,93 @@
+import { parse, View } from 'vega';
+import { compile, type TopLevelSpec } from 'vega-lite';
+import { html, Markup } from './markup.ts';
+
+/** Pixels around a plot. */
+interface Margins {
+  left: number;
+  right: number;
+  top: number;
+  bottom: number;
+}
+
+export type Layer = Record<string, unknown>;
+
+export interface PlotSize {
+  width: number;
+  height: number;
+  margins: Margins;
+}
+
+/** A colour of the page's style sheet, so that a figure follows light, dark and print. */
+export const colour = (name: string) => `var(--${name})`;
+
+const axis = {
+  domainColor: colour('rule'),
+  tickColor: colour('rule'),
+  gridColor: colour('grid'),
+  labelColor: colour('muted'),
+  titleColor: colour('muted'),
+  titleFontWeight: 'normal',
+  labelFontSize: 11,
+  titleFontSize: 11,
+  tickSize: 4,
+  labelOverlap: false,
+  labelPadding: 4,
+};
+
+/** Renders layers over one pair of axes to inline SVG that takes the width it is given. `label` is read to the blind. */
+export async function plot(label: string, { width, height, margins }: PlotSize, layer: Layer[]): Promise<Markup> {
+  const spec = {
+    width,
+    height,
+    padding: margins,
+    autosize: 'none',
+    background: 'transparent',
+    config: { aria: false, font: 'system-ui, sans-serif', view: { stroke: null }, axis },
+    layer,
+  } as unknown as TopLevelSpec;
+  const view = new View(parse(compile(spec).spec), { renderer: 'none' });
+  const svg = await view.toSVG();
+  view.finalize();
+  const fullWidth = width + margins.left + margins.right;
+  const fullHeight = height + margins.top + margins.bottom;
+  const body = svg.slice(svg.indexOf('>') + 1);
+  return html`<svg role="img" aria-label="${label}" viewBox="0 0 ${fullWidth} ${fullHeight}" style="max-width:${Math.round(fullWidth * 1.25)}px">${new Markup(body)}`;
+}
+
+/** A title of the vertical axis, set horizontally above it. */
+export const verticalTitle = (title: string, left: number) => ({
+  title,
+  titleAngle: 0,
+  titleAlign: 'left',
+  titleAnchor: 'end',
+  titleBaseline: 'bottom',
+  titleX: 6 - left,
+  titleY: -12,
+});
+
+export interface EndLabel {
+  text: string;
+  colour: string;
+  /** Where on the vertical axis, in data units. */
+  at: number;
+}
+
+/** Labels at the right of a plot, each beside its line's end, moved apart where two would touch. */
+export function endLabels(labels: EndLabel[], [low, high]: [number, number], { width, height }: PlotSize): Layer[] {
+  const gap = 14;
+  const placed = labels
+    .map((label) => ({ ...label, y: height - ((Math.min(label.at, high) - low) / (high - low)) * height }))
+    .sort((a, b) => a.y - b.y);
+  for (let i = 1; i < placed.length; i++) placed[i].y = Math.max(placed[i].y, placed[i - 1].y + gap);
+  let bottom = height + 4;
+  for (let i = placed.length - 1; i >= 0; i--) {
+    placed[i].y = Math.min(placed[i].y, bottom);
+    bottom = placed[i].y - gap;
+  }
+  return placed.map(({ text, colour: name, y }) => ({
+    data: { values: [{ text }] },
+    mark: { type: 'text', align: 'left', baseline: 'middle', fontSize: 12, color: colour(name) },
+    encoding: { text: { field: 'text' }, x: { value: width + 7 }, y: { value: y } },
+  }));
+}

@@ -1,0 +1,297 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { decode } from 'fast-png';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { InputError } from '../engine/errors.ts';
+import { attentionInWords, blockSizes } from '../model/inspect/attention-figure.ts';
+import { binned } from '../model/inspect/figures.ts';
+import { formatNumber, formatRatio, formatSeconds, shorten } from '../model/inspect/markup.ts';
+import { type ReportData, renderReport, writeReport } from '../model/inspect/report.ts';
+import { wilsonInterval } from '../model/inspect/wilson.ts';
+import { demoReport } from './support/demo-report.ts';
+
+/** Every tag of a page with its attributes' names, in order; a stray `<` or quote in the data would change it. */
+function tags(page: string): string[] {
+  const found: string[] = [];
+  for (const [tag] of page.replace(/<style>.*?<\/style>/s, '').matchAll(/<[^>]*>/g)) {
+    const names = [...tag.matchAll(/\s([\w:-]+)="[^"]*"/g)].map(([, name]) => name);
+    expect(tag).toMatch(/^<(!doctype html|\/?\w+(\s+[\w:-]+="[^"]*")*\s*\/?)>$/);
+    found.push([/^<[!/]?\w+/.exec(tag)![0], ...names].join(' '));
+  }
+  return found;
+}
+
+function expectBalanced(page: string): void {
+  const open: string[] = [];
+  for (const tag of page.replace(/<style>.*?<\/style>/s, '').match(/<[^>]*>/g)!) {
+    const name = /^<\/?(\w+)/.exec(tag)?.[1];
+    if (name === undefined || tag.endsWith('/>') || name === 'meta' || name === 'img') continue;
+    if (tag.startsWith('</')) expect(open.pop()).toBe(name);
+    else open.push(name);
+  }
+  expect(open).toEqual([]);
+}
+
+/** A copy with every string changed, but for the words that are keys of the format. */
+function withStrings<T>(value: T, change: (text: string) => string): T {
+  const keys = new Set(['mask', 'loss']);
+  const copy = (part: unknown, name: string): unknown => {
+    if (typeof part === 'string') return keys.has(name) ? part : change(part);
+    if (Array.isArray(part)) return part.map((item) => copy(item, name));
+    if (typeof part !== 'object' || part === null || ArrayBuffer.isView(part)) return part;
+    return Object.fromEntries(Object.entries(part).map(([key, item]) => [key, copy(item, key)]));
+  };
+  return copy(value, '') as T;
+}
+
+const text = (page: string) =>
+  page
+    .replace(/<style>.*?<\/style>/s, '')
+    .replace(/<[^>]*>/g, ' ')
+    .replace(/\s+/g, ' ');
+
+describe('the page', () => {
+  const all = ['notes', 'losses', 'gradients', 'attention', 'chunks', 'open-loop', 'closed-loop', 'latency', 'run'];
+  const sections = (page: string) => [...page.matchAll(/<section id="([\w-]+)"/g)].map(([, id]) => id);
+  let page: string;
+  beforeAll(async () => {
+    page = await renderReport(demoReport());
+  });
+
+  test('has every section, linked, in well-formed HTML, the same bytes each time', async () => {
+    expect(sections(page)).toEqual(all);
+    expect([...page.matchAll(/<a href="([^"]*)"/g)].map(([, link]) => link)).toEqual(all.map((id) => `#${id}`));
+    expectBalanced(page);
+    const ids = [...page.matchAll(/\sid="([^"]*)"/g)].map(([, id]) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(await renderReport(demoReport())).toBe(page);
+  });
+
+  test('asks for nothing outside itself and runs nothing', () => {
+    expect(page).not.toMatch(/https?:|<script|<link|<iframe|@import|\son\w+=/i);
+    for (const [, source] of page.matchAll(/\ssrc="([^"]*)"/g)) expect(source).toMatch(/^data:image\/png;base64,/);
+    for (const [, target] of page.matchAll(/url\(([^)]*)\)/g)) expect(target).toMatch(/^#stop-(key|value)$/);
+    expect(page).toContain(`content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"`);
+  });
+
+  test('leaves out what is not there', async () => {
+    const data = demoReport();
+    for (const part of ['gradients', 'attention', 'chunks', 'openLoop', 'closedLoop', 'latency'] as const)
+      delete data[part];
+    data.notes = [];
+    data.curves.training = data.curves.training.map(({ tokenLoss: _, ...rest }) => rest);
+    data.curves.heldOut = data.curves.heldOut.map(({ tokenLoss: _, ...rest }) => rest);
+    const short = await renderReport(data);
+    expect(sections(short)).toEqual(['losses', 'run']);
+    expect(text(short)).toContain('Flow loss');
+    expect(text(short)).not.toContain('oken loss');
+    data.curves = { training: [], heldOut: [], baselines: {} };
+    expect(sections(await renderReport(data))).toEqual(['run']);
+  });
+
+  test('escapes every string', async () => {
+    const hostile = `</text></svg><script>alert("1")</script>' onload="alert(2)" x='&`;
+    const changed = await renderReport(withStrings(demoReport(), (string) => `${hostile}${string}`));
+    expect(tags(changed)).toEqual(tags(page));
+    expect(changed).toContain('&lt;script&gt;alert(&quot;1&quot;)');
+  });
+
+  test('says the ratios to the baselines', async () => {
+    const data = demoReport();
+    data.curves.heldOut.at(-1)!.tokenLoss = 2.405;
+    data.curves.heldOut.at(-1)!.flowLoss = 2.64;
+    const words = text(await renderReport(data));
+    expect(words).toContain('2.41, 0.50 times that of the unigram predictor (4.81).');
+    expect(words).toContain(
+      '2.0 times that of the best constant velocity (1.32): no better than knowing nothing of the input.',
+    );
+    expect(words).toContain('the highest was 9.50');
+    expect(words).toMatch(
+      /best constant chunk 0\.372 1\.0 × one sample 0\.214 0\.58 × mean of 8 samples 0\.161 0\.43 ×/,
+    );
+  });
+
+  test('holds the images exactly', () => {
+    const { chunks, closedLoop } = demoReport();
+    const images = [
+      ...chunks!.samples.flatMap(({ image }) => image ?? []),
+      ...closedLoop!.film!.frames.map(({ image }) => image),
+    ];
+    const sources = [...page.matchAll(/base64,([^"]*)"/g)].map(([, source]) => decode(Buffer.from(source, 'base64')));
+    expect(sources.length).toBe(images.length);
+    for (const [i, { width, height, data }] of sources.entries()) {
+      expect([width, height]).toEqual([images[i].width, images[i].height]);
+      expect(Buffer.compare(data as Uint8Array, images[i].pixels)).toBe(0);
+    }
+  });
+
+  test('draws the smallest runs', async () => {
+    const data = demoReport();
+    data.curves.training.length = 1;
+    data.curves.heldOut.length = 1;
+    data.gradients = { norms: data.gradients!.norms.map((norm) => ({ ...norm, step: 0, norm: 0 })) };
+    data.data.horizon = 1;
+    const one = { dimensions: 2, demonstrated: [0, 0], predicted: [0, 0], mean: [0, 0], validSteps: 1 };
+    data.chunks = { unit: 'm', samples: [one] };
+    data.attention = { blocks: [{ name: 'all', length: 1 }], edges: [] };
+    data.closedLoop = { episodes: [{ instruction: 'a', success: false, steps: 1 }] };
+    const small = await renderReport(data);
+    expect(sections(small)).toEqual(all);
+    expect(small).not.toMatch(/NaN|Infinity|undefined/);
+    expect(text(small)).toContain('dimension 2');
+    expect(text(small)).toContain('success: 0 of 1, 0 % (95 % interval 0 % to 79 %)');
+    expect(text(small)).not.toContain('right object:');
+  });
+});
+
+describe('gradients', () => {
+  test('an exact zero stands apart from the smallest norm, with its reason', async () => {
+    const words = text(await renderReport(demoReport()));
+    expect(words).toMatch(/backbone [\d.]+ 0, cut by the stop-gradient/);
+    expect(words).toMatch(/action head 0, no token reads the actions [\d.]+/);
+    expect(words).not.toContain('should be 0');
+  });
+
+  test('a gradient that should be zero and is not is said aloud', async () => {
+    const data = demoReport();
+    data.gradients!.norms.find(({ group, loss }) => group === 'backbone' && loss === 'flow')!.norm = 3.1e-9;
+    const page = await renderReport(data);
+    expect(page).toContain('<span class="alarm">3.10 × 10⁻⁹ at most, should be 0 (cut by the stop-gradient)</span>');
+  });
+});
+
+describe('the attention table', () => {
+  test('is hatched at stopped edges only, and said in words', async () => {
+    const data = demoReport();
+    data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!.stopValue = false;
+    const page = await renderReport(data);
+    const drawing = /<figure class="attention"><svg.*?<\/svg>/s.exec(page)![0];
+    expect(drawing.match(/fill="url\(#stop-key\)"/g)).toHaveLength(3);
+    expect(drawing.match(/fill="url\(#stop-value\)"/g)).toHaveLength(2);
+    expect(drawing.match(/<rect [^>]*fill="var\(--pairs\)"/g)).toHaveLength(16);
+    expect(drawing.match(/<path [^>]*fill="var\(--pairs\)"/g)).toHaveLength(1);
+    expect(attentionInWords(data.attention!).slice(3)).toEqual([
+      { query: 'fast', words: 'image, language, state; fast (causal)' },
+      {
+        query: 'action',
+        words: 'image, language (no gradient into keys and values); state (no gradient into keys); action',
+      },
+    ]);
+  });
+
+  test('block sizes: to scale, none under the smallest, filling the side', () => {
+    const lengths = fc.array(fc.integer({ min: 1, max: 2000 }), { minLength: 1, maxLength: 10 });
+    fc.assert(
+      fc.property(lengths, (lengths) => {
+        const sizes = blockSizes(lengths, 300, 30);
+        expect(sizes.reduce((a, b) => a + b)).toBeCloseTo(300, 6);
+        const scales = sizes.flatMap((size, i) => (size > 30.000001 ? [size / lengths[i]] : []));
+        for (const scale of scales) expect(scale).toBeCloseTo(scales[0], 9);
+        for (const [i, size] of sizes.entries()) {
+          expect(size).toBeGreaterThanOrEqual(30);
+          if (size === 30) expect(lengths[i] * (scales[0] ?? 0)).toBeLessThanOrEqual(30.000001);
+        }
+      }),
+    );
+  });
+});
+
+describe('bad data', () => {
+  const cases: [string, (data: ReportData) => void][] = [
+    ['curves.training[3].flowLoss is NaN', (data) => (data.curves.training[3].flowLoss = Number.NaN)],
+    ['gradients.norms[2].norm is Infinity', (data) => (data.gradients!.norms[2].norm = Number.POSITIVE_INFINITY)],
+    ['chunks.samples[1].mean[5] is NaN', (data) => ((data.chunks!.samples[1].mean as Float32Array)[5] = Number.NaN)],
+    ['gradients.norms[0].norm is -1', (data) => (data.gradients!.norms[0].norm = -1)],
+    [
+      'chunks.samples[0].predicted has 3 numbers, not 10 steps x 7',
+      (data) => (data.chunks!.samples[0].predicted = [1, 2, 3]),
+    ],
+    ['chunks.samples[0].validSteps is 11, not', (data) => (data.chunks!.samples[0].validSteps = 11)],
+    [
+      'chunks.samples[0].image has 4 bytes of pixels for 64 x 64',
+      (data) => (data.chunks!.samples[0].image = { width: 64, height: 64, pixels: new Uint8Array(4) }),
+    ],
+    ['attention.edges[0] names the block "sound"', (data) => (data.attention!.edges[0].key = 'sound')],
+    ['attention.blocks names a block twice', (data) => data.attention!.blocks.push({ name: 'image', length: 4 })],
+    ['data.rate is 0', (data) => (data.data.rate = 0)],
+  ];
+  test.each(cases)('%s', async (message, spoil) => {
+    const data = demoReport();
+    spoil(data);
+    const error = await renderReport(data).catch((error) => error);
+    expect(error).toBeInstanceOf(InputError);
+    expect(error.message).toContain(`report data: ${message}`);
+    expect(error.message).not.toContain('\n');
+  });
+});
+
+describe('writing', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'insula-report-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  test('writes the rendered page over an older one and leaves nothing else', async () => {
+    const path = join(folder, 'report.html');
+    await writeFile(path, 'old');
+    await writeReport(path, demoReport());
+    expect(await readFile(path, 'utf8')).toBe(await renderReport(demoReport()));
+    const bad = demoReport();
+    bad.phases[0].seconds = Number.NaN;
+    await expect(writeReport(path, bad)).rejects.toThrow(InputError);
+    expect(await readFile(path, 'utf8')).toContain('</html>');
+    expect(await readdir(folder)).toEqual(['report.html']);
+  });
+
+  test('a folder that is not there is one line', async () => {
+    const path = join(folder, 'missing', 'report.html');
+    const error = await writeReport(path, demoReport()).catch((error) => error);
+    expect(error).toBeInstanceOf(InputError);
+    expect(error.message).toBe(`${path}: cannot write it: no such file or folder`);
+  });
+});
+
+describe('numbers', () => {
+  test('Wilson interval: published values, and its ends', () => {
+    // Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method 3.
+    for (const [successes, trials, low, high] of [
+      [81, 263, 0.2553, 0.3662],
+      [15, 148, 0.0624, 0.1605],
+      [0, 20, 0, 0.1611],
+      [1, 29, 0.0061, 0.1718],
+    ]) {
+      const interval = wilsonInterval(successes, trials);
+      expect(interval.low).toBeCloseTo(low, 4);
+      expect(interval.high).toBeCloseTo(high, 4);
+    }
+    expect(wilsonInterval(20, 20).high).toBe(1);
+    expect(() => wilsonInterval(3, 2)).toThrow('3 successes of 2 trials');
+  });
+
+  test('formats', () => {
+    expect([0, 4, 1234567, 0.41236, 12.34, 3.1e-9, -0.5].map(formatNumber)).toEqual([
+      '0',
+      '4',
+      '1,234,567',
+      '0.412',
+      '12.3',
+      '3.10 × 10⁻⁹',
+      '−0.500',
+    ]);
+    expect([0.4649, 1, 14.2, 250.4].map(formatRatio)).toEqual(['0.46', '1.0', '14', '250']);
+    expect([3.14, 59.6, 252, 7500].map(formatSeconds)).toEqual(['3.1 s', '1 min 0 s', '4 min 12 s', '2 h 5 min']);
+    expect([shorten('abcd', 4), shorten('abcde', 4)]).toEqual(['abcd', 'abc…']);
+  });
+
+  test('bins keep the mean and the extremes', () => {
+    const points = [5, 1, 3, 7, 9].map((y, x) => ({ x, y }));
+    expect(binned(points, 2)).toEqual([
+      { x: 1, y: 3, low: 1, high: 5 },
+      { x: 3.5, y: 8, low: 7, high: 9 },
+    ]);
+    expect(binned(points, 5).map(({ y }) => y)).toEqual([5, 1, 3, 7, 9]);
+  });
+});
