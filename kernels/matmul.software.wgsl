@@ -78,10 +78,14 @@ fn fromLane5(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block
 fn fromLane6(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block[0], 6u), subgroupBroadcast(block[1], 6u), subgroupBroadcast(block[2], 6u), subgroupBroadcast(block[3], 6u)); }
 fn fromLane7(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block[0], 7u), subgroupBroadcast(block[1], 7u), subgroupBroadcast(block[2], 7u), subgroupBroadcast(block[3], 7u)); }
 
-fn store(batch: u32, row: u32, group: u32, sum: vec4f) {
-  let stored = row / shape.outputLength * shape.outputStride + shape.outputOffset + row % shape.outputLength;
+// Rows m .. m+3 of the output, as far as it has them.
+fn storeRows(batch: u32, m: u32, group: u32, sums: mat4x4f) {
+  let stored = mapRows(m + ZERO_TO_THREE, shape.outputLength, shape.outputStride, shape.outputOffset);
   let at = batch * shape.outputBatch + stored * shape.groups + group;
-  output[at] = start(at, group) + sum;
+  if (m < shape.rows) { output[at.x] = start(at.x, group) + sums[0]; }
+  if (m + 1u < shape.rows) { output[at.y] = start(at.y, group) + sums[1]; }
+  if (m + 2u < shape.rows) { output[at.z] = start(at.z, group) + sums[2]; }
+  if (m + 3u < shape.rows) { output[at.w] = start(at.w, group) + sums[3]; }
 }
 
 // The product; or one slice of it, and `output` is then partial sums [batches * slices, rows, groups].
@@ -106,8 +110,8 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var k = 0u; k < length; k += 4u) {
       let at = Term(batch, run, k, length);
-      let blockA = blockOfA(rowsA, m, at);
       let blockB = blockOfB(rowsB, n, at);
+      let blockA = blockOfA(rowsA, m, at);
       sums[0] = addBlock(sums[0], fromLane0(blockA), blockB);
       sums[1] = addBlock(sums[1], fromLane1(blockA), blockB);
       sums[2] = addBlock(sums[2], fromLane2(blockA), blockB);
@@ -122,6 +126,8 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   }
 
   if (group >= shape.groups) { return; }
-  var results = sums;                                                        // a copy: indexing by a variable would keep sums in memory
-  for (var i = 0u; i < min(4u * LANES, shape.rows - firstRow); i++) { store(part, firstRow + i, group, results[i / 4u][i % 4u]); }
+  for (var row = firstRow; row < min(firstRow + 4u * LANES, shape.rows); row += 4u) {
+    storeRows(part, row, group, sums[0]);
+    for (var i = 1u; i < 8u; i++) { sums[i - 1u] = sums[i]; }                // a variable index would keep sums in memory, not in registers
+  }
 }

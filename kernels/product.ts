@@ -81,7 +81,7 @@ function softwareVariant(lanes: number): Variant {
     rows: 4 * lanes,
     columns: 4 * lanes,
     step: 4,
-    workgroups: 16,
+    workgroups: 8,
     sliceDepth: 128,
   };
 }

@@ -3,7 +3,7 @@ import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts'
 import { type BlockLayout, blockLinear, blockSplitLinear, linear, pad } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { normals } from '../support/numbers.ts';
+import { expectClose, normals } from '../support/numbers.ts';
 
 const BATCH = 3;
 
@@ -102,6 +102,61 @@ describeOnDevices('blockLinear', (device) => {
     expect(joined).toEqual(await results(() => linear(x, weight)));
     x.dispose();
     weight.dispose();
+  });
+});
+
+describeOnDevices('blockLinear over many rows', (device) => {
+  const [batch, width, outputs] = [8, 16, 20];
+  const blocks: BlockLayout = [
+    { input: 0, length: 37 },
+    { input: 1, length: 9 },
+    { input: 0, length: 5 },
+  ];
+
+  /** Gradients of one input and its weight, in float64. */
+  function gradients(owner: number, dOutput: Float32Array, x: Float32Array, weight: Float32Array) {
+    const [rows, own] = [rowsOf(blocks), lengthOf(blocks, owner)];
+    const dx = new Float64Array(x.length);
+    const dWeight = new Float64Array(weight.length);
+    for (let sample = 0; sample < batch; sample++)
+      rows.forEach(({ owner: rowOwner, row }, t) => {
+        if (rowOwner !== owner) return;
+        for (let n = 0; n < outputs; n++)
+          for (let k = 0; k < width; k++) {
+            const g = dOutput[(sample * rows.length + t) * outputs + n];
+            const at = (sample * own + row) * width + k;
+            dx[at] += g * weight[n * width + k];
+            dWeight[n * width + k] += g * x[at];
+          }
+      });
+    return { dx, dWeight };
+  }
+
+  test('gradients agree with float64, and rows of another owner do not reach them', async () => {
+    const opened = await device();
+    const xs = [0, 1].map((i) => normals(batch * lengthOf(blocks, i) * width, i));
+    const ws = [2, 3].map((i) => normals(outputs * width, i));
+    const inputs = xs.map((x, i) => parameter(opened, x, [batch, lengthOf(blocks, i), width], { name: `x ${i}` }));
+    const weights = ws.map((w, i) => parameter(opened, w, [outputs, width], { name: `weight ${i}` }));
+    const dOutput = normals(batch * 51 * outputs, 4);
+    const poisoned = dOutput.map((value, i) =>
+      rowsOf(blocks)[Math.floor(i / outputs) % 51].owner === 1 ? NaN : value,
+    );
+    for (const gradient of [dOutput, poisoned]) {
+      opened.step(() => {
+        const y = blockLinear(inputs, weights, blocks);
+        backward(y, { gradient: tensor(opened, gradient, y.shape) });
+      });
+      for (const owner of gradient === poisoned ? [0] : [0, 1]) {
+        const exact = gradients(owner, dOutput, xs[owner], ws[owner]);
+        expectClose(await inputs[owner].grad!.read(), exact.dx, 5e-7, `dInput ${owner}`);
+        expectClose(await weights[owner].grad!.read(), exact.dWeight, 1e-6, `dWeight ${owner}`);
+      }
+      opened.step(() => {
+        for (const leaf of [...inputs, ...weights]) opened.clear(leaf.grad!);
+      });
+    }
+    for (const leaf of [...inputs, ...weights]) leaf.dispose();
   });
 });
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { backward, type Device, parameter, tensor, zeroTensor } from '../../engine/index.ts';
-import { matmul } from '../../kernels/index.ts';
+import { matmul, matmulVariants, useMatmulVariant } from '../../kernels/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { expectClose, normals } from '../support/numbers.ts';
+import { expectClose, integers, normals } from '../support/numbers.ts';
 
 interface Case {
   batch: number[];
@@ -104,6 +104,60 @@ describeOnDevices('matmul', (device) => {
       matmul(tensor(opened, [], [0, 8]), tensor(opened, [], [0, 4]), { transposeA: true }),
     );
     expect(empty).toEqual(new Float32Array(32));
+  });
+});
+
+describe('matmul variants', () => {
+  test('every kernel that suits the device agrees with float64, and with the base kernel, at any size', async () => {
+    const device = await testDevice('normal');
+    const variants = matmulVariants(device);
+    expect(variants.at(-1)).toBe('base');
+    const random = integers(12 * 6, 2 ** 20, 11);
+    try {
+      for (let i = 0; i < 12; i++) {
+        const [m, n, k, size, flags] = random.subarray(i * 6);
+        const settings: Case = {
+          batch: i % 3 === 0 ? [] : [1 + (size % 4)],
+          m: 1 + (m % 150),
+          n: 1 + (n % 150),
+          k: 1 + (k % (i < 6 ? 40 : 600)),
+          transposeA: (flags & 1) === 1,
+          transposeB: (flags & 2) === 2,
+          shared: i % 3 === 0 || (flags & 4) === 4,
+          bias: (flags & 8) === 8,
+        };
+        const [aShape, bShape] = shapesOf(settings);
+        const data = [normals(count(aShape), 3 * i), normals(count(bShape), 3 * i + 1), normals(settings.n, 3 * i + 2)];
+        const { transposeA, transposeB } = settings;
+        const exact = oracle(settings)(
+          data.slice(0, settings.bias ? 3 : 2).map((numbers) => Float64Array.from(numbers)),
+        );
+        const results: Float32Array[] = [];
+        for (const variant of variants) {
+          useMatmulVariant(device, variant);
+          const output = await runOnce(device, () =>
+            matmul(tensor(device, data[0], aShape), tensor(device, data[1], bShape), {
+              transposeA,
+              transposeB,
+              bias: settings.bias ? tensor(device, data[2], [settings.n]) : undefined,
+            }),
+          );
+          expectClose(output, exact, 1e-6, `${variant} ${JSON.stringify(settings)}`);
+          results.push(output);
+        }
+        for (const output of results) expectClose(output, results.at(-1)!, 1e-6, 'against the base kernel');
+      }
+    } finally {
+      useMatmulVariant(device, variants[0]);
+    }
+  });
+
+  test('a device without features has the base kernel alone; an unknown one is named', async () => {
+    const device = await testDevice('floor');
+    expect(matmulVariants(device)).toEqual(['base']);
+    expect(() => useMatmulVariant(device, 'software-8')).toThrow(
+      "useMatmulVariant: no variant 'software-8' suits this device; it has base",
+    );
   });
 });
 
