@@ -5,7 +5,6 @@ import { writeFileSafely } from '../engine/files.ts';
 import { InputError, openDevice } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { openDataset } from '../model/data/index.ts';
-import { writeReport } from '../model/inspect/report.ts';
 import { systemNamed } from '../model/systems/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
@@ -116,6 +115,8 @@ export async function train(options: TrainOptions, progress: Progress, signal: A
     const summary = summarise(result, closedLoop, checkpointPath, device.description, seconds);
     if (result.finished) {
       summary.report = join(out, 'report.html');
+      // The figures' library takes half a second to load, which other commands need not wait for.
+      const { writeReport } = await import('../model/inspect/report.ts');
       await writeReport(
         summary.report,
         await reportOf(options.command, result, closedLoop, dataset, device.description, seconds),
