@@ -1,0 +1,14 @@
+export * from './architecture/configuration.ts';
+export { type TrainingBatch, type TrainingPass, trainingPass } from './architecture/losses.ts';
+export { type Ids, Model, type Observation } from './architecture/model.ts';
+export type * from './data/dataset.ts';
+export * from './data/index.ts';
+export { type Decoded, decodeGreedily } from './policy/decoding.ts';
+export { Encoding, type EncodingSettings, type RawObservation } from './policy/encoding.ts';
+export { type ActOptions, Policy } from './policy/policy.ts';
+export { KeyValueCache, type SamplingOptions, sampleActions } from './policy/sampling.ts';
+export * from './systems/index.ts';
+export { type Checkpoint, type CheckpointSettings, openCheckpoint, saveCheckpoint } from './training/checkpoint.ts';
+export { type Preset, presetNamed, presets } from './training/presets.ts';
+export { type RunListener, type RunOptions, type RunResult, runTraining } from './training/run.ts';
+export { type Losses, Trainer } from './training/trainer.ts';
