@@ -11,8 +11,11 @@ import {
 import { compilePlan, type Plan } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
 import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
+import { softwareLanes } from './variant.ts';
 
 const kernel = await loadKernel(new URL('./attention.wgsl', import.meta.url));
+const softwareKernel = await loadKernel(new URL('./attention.software.wgsl', import.meta.url));
+const SOFTWARE_LANES = 8;
 const CHUNK = 32;
 const THREADS = 64;
 const LARGEST_HEAD = 256;
@@ -56,42 +59,50 @@ export function attentionWithLogSumExp(
     key: key.wantsGradient,
     value: value.wantsGradient,
   });
-  const parameters = { CHUNKS: Math.ceil(headDimension / CHUNK), ...storage(query.dtype) };
-  const groups = headDimension / 4;
   const { words, work, ...offsets } = plan.compiled;
-  const uniform = {
-    queryTokens,
-    keyTokens: sizes.keyTokens,
-    heads,
-    kvHeads,
-    groups,
-    chunkGroups: Math.min(groups, CHUNK / 4),
-    chunks: Math.ceil(headDimension / CHUNK),
-    scale: options.scale ?? 1 / Math.sqrt(headDimension),
-    ...offsets,
+  const { keyTokens } = sizes;
+  const groups = headDimension / 4;
+  const scale = options.scale ?? 1 / Math.sqrt(headDimension);
+  const shape = { queryTokens, keyTokens, heads, kvHeads, groups, scale, ...offsets };
+  const chunks = Math.ceil(headDimension / CHUNK);
+  const base = {
+    kernel,
+    parameters: { CHUNKS: chunks, ...storage(query.dtype) },
+    uniform: { ...shape, chunkGroups: Math.min(groups, CHUNK / 4), chunks },
+    rowsAtOnce: THREADS,
+    queryGrid: [offsets.queryTiles, heads, batch] as const,
   };
-  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number, number]) =>
-    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups });
+  const software = {
+    kernel: softwareKernel,
+    uniform: shape,
+    rowsAtOnce: SOFTWARE_LANES,
+    queryGrid: [(offsets.queryTiles * heads) / kvHeads, kvHeads, batch] as const,
+  };
+  // Packed storage has no place for sums on the way.
+  const { rowsAtOnce, queryGrid, ...form } =
+    softwareLanes(device) === SOFTWARE_LANES && query.dtype === 'f32' ? software : base;
+  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: readonly [number, number, number]) =>
+    device.dispatch({ ...form, entry, bindings, workgroups });
 
   const output = emptyTensor(device, query.shape, query.dtype, 'attention');
   const logSumExp = emptyTensor(device, [batch, heads, queryTokens], 'f32', 'attention');
   const operands = { plan: plan.uploaded, query, key, value };
-  run('forward', { ...operands, output, logSumExp }, [offsets.queryTiles, heads, batch]);
+  run('forward', { ...operands, output, logSumExp }, queryGrid);
 
   record('attention', [query, key, value], [output], ([dOutput], [wantsQuery, wantsKey, wantsValue]) => {
     if (!dOutput) return [null, null, null];
     const gradient = (like: Tensor) => emptyTensor(device, like.shape, 'f32', 'attention backward');
     const statistics = emptyTensor(device, [batch, heads, queryTokens, 2], 'f32', 'attention backward');
-    run('backwardDelta', { forwardOutput: output, forwardLogSumExp: logSumExp, dOutput, rowStatistics: statistics }, [
-      Math.ceil(queryTokens / THREADS),
+    const results = { forwardOutput: output, forwardLogSumExp: logSumExp };
+    run('backwardDelta', { ...results, dOutput, rowStatistics: statistics }, [
+      Math.ceil(queryTokens / rowsAtOnce),
       heads,
       batch,
     ]);
     const dQuery = wantsQuery ? gradient(query) : null;
-    if (dQuery) run('backwardQuery', { ...operands, dOutput, statistics, dQuery }, [offsets.queryTiles, heads, batch]);
+    if (dQuery) run('backwardQuery', { ...operands, dOutput, statistics, dQuery }, queryGrid);
     if (!wantsKey && !wantsValue) return [dQuery, null, null];
-    const dKey = gradient(key);
-    const dValue = gradient(value);
+    const [dKey, dValue] = [gradient(key), gradient(value)];
     run('backwardKeyValue', { ...operands, dOutput, statistics, dKey, dValue }, [offsets.keyTiles, kvHeads, batch]);
     return [dQuery, dKey, dValue];
   });
