@@ -1,5 +1,6 @@
-import { type ByteSource, type Folder, openFolder, readJson, readRange } from '../../engine/bytes.ts';
+import { type ByteSource, type Folder, readJson, readRange } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
+import { openFolder } from '../../engine/paths.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/safetensors.ts';
 import type { Dataset, Episode, Image } from './dataset.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';

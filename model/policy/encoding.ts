@@ -31,7 +31,6 @@ export class Encoding {
   readonly text = TextTokenizer.default();
   readonly fast: FastTokenizer | null;
   private readonly normalise: ReturnType<typeof normalisers>;
-  private readonly imageCache = new WeakMap<Image, Float32Array>();
 
   constructor(readonly settings: EncodingSettings) {
     this.fast = settings.fast && FastTokenizer.fromJSON(settings.fast);
@@ -118,20 +117,11 @@ export class Encoding {
         const image = observation.images[name];
         if (!image) return;
         const slot = sample * cameras + camera;
-        images.set(this.pixels(image, imageWidth, imageHeight), slot * size);
+        normaliseImage(resizeWithPadding(image, imageWidth, imageHeight), images, slot * size);
         cameraValid[slot] = 1;
       });
     });
     return { images, cameraValid };
-  }
-
-  private pixels(image: Image, width: number, height: number): Float32Array {
-    let pixels = this.imageCache.get(image);
-    if (!pixels) {
-      pixels = normaliseImage(resizeWithPadding(image, width, height));
-      this.imageCache.set(image, pixels);
-    }
-    return pixels;
   }
 
   private state(

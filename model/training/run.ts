@@ -200,9 +200,17 @@ async function openLoopOf(
   return { error, batches };
 }
 
-function fitEncoding({ dataset, system, preset }: RunOptions, split: Split, horizon: number): EncodingSettings {
+function fitEncoding(
+  { dataset, system, preset, listener }: RunOptions,
+  split: Split,
+  horizon: number,
+): EncodingSettings {
   const statistics = datasetStatistics(split.train);
   const { actions } = normalisers(statistics);
+  if (actions.widened.length > 0)
+    listener.note(
+      `${dataset.name}: action dimensions ${actions.widened.join(', ')} barely move; normalised by a widened range`,
+    );
   const chunks = evaluationSamples(split.train).map(({ part, step }) => ({
     data: actions.normalise(chunk(part, step, horizon).data),
     horizon,
