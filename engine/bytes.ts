@@ -29,18 +29,6 @@ export function memorySource(data: Blob | Uint8Array | ArrayBuffer, name: string
   return { name, size: bytes.length, read: async (start, end) => new Uint8Array(bytes.subarray(start, end)), close };
 }
 
-/** A file on disk, by its path (node only: the module with node:fs is loaded here and not before). */
-export async function openPath(path: string): Promise<ByteSource> {
-  const { openFile } = await import('./files.ts');
-  return openFile(path);
-}
-
-/** A folder on disk, by its path (node only, as `openPath`). */
-export async function openFolder(path: string): Promise<Folder> {
-  const { diskFolder } = await import('./files.ts');
-  return diskFolder(path);
-}
-
 /**
  * The bytes start ... end - 1 of a source.
  *

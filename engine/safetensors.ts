@@ -1,6 +1,7 @@
-import { type ByteSource, memorySource, openPath, parseJson, readRange } from './bytes.ts';
+import { type ByteSource, memorySource, parseJson, readRange } from './bytes.ts';
 import { InputError, quote } from './errors.ts';
 import { decodeBfloat16, decodeFloat16 } from './half.ts';
+import { openPath } from './paths.ts';
 
 /**
  * The safetensors format: 8 bytes little-endian header length, a JSON header of

@@ -7,8 +7,7 @@ import { createGzip, gunzip } from 'node:zlib';
 import { InputError } from '../../engine/errors.ts';
 import { writeFileSafely } from '../../engine/files.ts';
 import { IMAGE_SIZE } from './camera.ts';
-import type { DemonstrationSettings } from './demonstrations.ts';
-import type { Recording } from './record.ts';
+import type { DemonstrationSettings, Recording } from './record.ts';
 import { ACTION_DIMENSION, STATE_DIMENSION } from './world.ts';
 
 // Node only. Loaded by a dynamic import from demonstrations.ts, which also runs in a browser.

@@ -2,21 +2,9 @@ import { InputError } from '../../engine/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { hexadecimal, WORLD_HASH } from './hash.ts';
-import { type Recording, recordEpisode } from './record.ts';
+import { type DemonstrationSettings, type Recording, recordEpisode } from './record.ts';
 import { episodeSeed } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
-
-/** Which demonstrations to make: the same settings give the same bytes. */
-export interface DemonstrationSettings {
-  readonly episodes: number;
-  /** Chooses the scenes: a whole number from 0; 0 by default. */
-  readonly seed?: number;
-  /**
-   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); 0 by default, which is better
-   * for policies that act in chunks: pushes cannot be predicted, so they blur what a chunk can learn.
-   */
-  readonly disturbance?: number;
-}
 
 export interface DemonstrationOptions extends DemonstrationSettings {
   /** Node only: where finished demonstrations are kept and found again; without it they are made anew each time. */

@@ -10,6 +10,18 @@ const AFTER_SUCCESS = 3;
 /** Share of a step's disturbance that is left in the next one: it pushes for about half a second, it does not shake. */
 const PERSISTENCE = 0.8;
 
+/** Which demonstrations to make: the same settings give the same bytes. */
+export interface DemonstrationSettings {
+  readonly episodes: number;
+  /** Chooses the scenes: a whole number from 0; 0 by default. */
+  readonly seed?: number;
+  /**
+   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); 0 by default, which is better
+   * for policies that act in chunks: pushes cannot be predicted, so they blur what a chunk can learn.
+   */
+  readonly disturbance?: number;
+}
+
 /** One demonstration of the expert. */
 export interface Recording {
   readonly seed: number;

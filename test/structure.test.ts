@@ -1,0 +1,143 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path/posix';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const files = trackedFiles();
+const missing = files ? '' : ' (skipped: this is no git working tree)';
+
+/** Files under version control that are there; null where git cannot say. */
+function trackedFiles(): string[] | null {
+  try {
+    const list = execFileSync('git', ['ls-files', '-z'], {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    return list.split('\0').filter((path) => path !== '' && existsSync(join(root, path)));
+  } catch {
+    return null;
+  }
+}
+
+const floors: Record<string, number> = {
+  engine: 1,
+  tokenizers: 1,
+  kernels: 2,
+  model: 3,
+  bench: 4,
+  'cli.ts': 5,
+  test: 6,
+};
+const house = [...Object.keys(floors), 'package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'LICENSE'];
+
+const text = (path: string) => readFileSync(join(root, path), 'utf8');
+const top = (path: string) => path.split('/')[0];
+
+/** What a source file imports, types and dynamic imports included, as written. */
+function imported(path: string): { specifier: string; dynamic: boolean }[] {
+  const source = text(path).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
+  const all = (pattern: RegExp, dynamic: boolean) =>
+    [...source.matchAll(pattern)].map((match) => ({ specifier: match[1], dynamic }));
+  return [
+    ...all(/^\s*(?:import|export)\b[^'"`;()]*?\bfrom\s*['"]([^'"]+)['"]/gm, false),
+    ...all(/^\s*import\s*['"]([^'"]+)['"]/gm, false),
+    ...all(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g, true),
+    ...all(/\bimport\(\s*\/\*[^*]*\*\/\s*['"]([^'"]+)['"]\s*\)/g, true),
+  ];
+}
+
+describe.skipIf(!files)(`structure${missing}`, () => {
+  const sources = (files ?? []).filter((path) => /\.(ts|mjs)$/.test(path));
+  const imports = new Map(
+    sources.map((path) => {
+      const own = imported(path)
+        .filter(({ specifier }) => specifier.startsWith('.'))
+        .map(({ specifier, dynamic }) => ({ target: normalize(join(dirname(path), specifier)), dynamic }));
+      return [path, own];
+    }),
+  );
+
+  test('the top level is the one of the design', () => {
+    const entries = new Set(files!.map(top).filter((entry) => !entry.startsWith('.')));
+    expect([...entries].filter((entry) => !house.includes(entry))).toEqual([]);
+    expect(house.filter((entry) => !entries.has(entry))).toEqual([]);
+  });
+
+  test('imports name files that are there, with their ending', () => {
+    const wrong = [...imports].flatMap(([path, own]) =>
+      own.filter(({ target }) => !existsSync(join(root, target))).map(({ target }) => `${path} imports ${target}`),
+    );
+    expect([...imports.values()].flat().length).toBeGreaterThan(300);
+    expect(wrong).toEqual([]);
+  });
+
+  test('a file imports from its own folder or a lower floor', () => {
+    const upward = [...imports].flatMap(([path, own]) =>
+      own
+        .filter(({ target }) => top(target) !== top(path) && floors[top(target)] >= floors[top(path)])
+        .map(({ target }) => `${path} imports ${target}`),
+    );
+    expect(upward).toEqual([]);
+  });
+
+  test('no circles of imports', () => {
+    const state = new Map<string, 'open' | 'done'>();
+    const circles: string[] = [];
+    const visit = (path: string, trail: string[]) => {
+      if (state.get(path) === 'open') circles.push([...trail.slice(trail.indexOf(path)), path].join(' -> '));
+      if (state.has(path)) return;
+      state.set(path, 'open');
+      for (const { target } of imports.get(path) ?? []) visit(target, [...trail, path]);
+      state.set(path, 'done');
+    };
+    for (const path of sources) visit(path, []);
+    expect(circles).toEqual([]);
+  });
+
+  test('what runs in a browser reaches no module of node by static imports', () => {
+    const starts = sources.filter(
+      (path) => /^(engine|kernels|tokenizers)\/index\.ts$/.test(path) || path.startsWith('model/'),
+    );
+    const reached = new Set<string>();
+    const visit = (path: string) => {
+      if (reached.has(path)) return;
+      reached.add(path);
+      for (const { target, dynamic } of imports.get(path) ?? []) if (!dynamic) visit(target);
+    };
+    starts.forEach(visit);
+    const packages = JSON.parse(text('package.json'));
+    const known = Object.keys(packages.dependencies);
+    const foreign = [...reached].flatMap((path) =>
+      imported(path)
+        .filter(({ specifier, dynamic }) => !specifier.startsWith('.') && !dynamic)
+        .filter(({ specifier }) => !known.some((name) => specifier === name || specifier.startsWith(`${name}/`)))
+        .map(({ specifier }) => `${path} imports ${specifier}`),
+    );
+    expect(reached.size).toBeGreaterThan(80);
+    expect(foreign).toEqual([]);
+  });
+
+  test('no source file above 500 lines', () => {
+    const long = files!
+      .filter((path) => /\.(ts|mjs|wgsl)$/.test(path))
+      .map((path) => ({ path, lines: text(path).split('\n').length - 1 }))
+      .filter(({ lines }) => lines > 500);
+    expect(long).toEqual([]);
+  });
+
+  test('WGSL lies in kernels, each file beside the operation of its name', () => {
+    const shaders = files!.filter((path) => path.endsWith('.wgsl'));
+    expect(shaders.filter((path) => top(path) !== 'kernels')).toEqual(['engine/accumulate.wgsl']);
+    const alone = shaders.filter((path) => {
+      if (top(path) !== 'kernels') return false;
+      const name = path.slice('kernels/'.length, -'.wgsl'.length);
+      const [operation] = name.split('.');
+      return !sources.includes(`kernels/${operation}.ts`) || !shaders.includes(`kernels/${operation}.wgsl`);
+    });
+    expect(shaders.length).toBeGreaterThan(20);
+    expect(alone).toEqual([]);
+  });
+});
