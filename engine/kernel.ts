@@ -25,7 +25,7 @@ const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
 
 /** Reads a kernel file: from disk under node, over HTTP in a browser. */
 export async function loadKernel(url: URL): Promise<Kernel> {
-  const name = url.pathname.slice(url.pathname.lastIndexOf('/') + 1).replace(/(-[\w-]{8})?\.wgsl$/, '');
+  const name = kernelName(url);
   if (url.protocol === 'file:') {
     const { readFile } = await nodeFileSystem();
     return parseKernel(name, await readFile(url, 'utf8'));
@@ -33,6 +33,12 @@ export async function loadKernel(url: URL): Promise<Kernel> {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`kernel ${name}: ${url} answered ${response.status}`);
   return parseKernel(name, await response.text());
+}
+
+/** The file's name, without its ending and without the hash that a bundler puts before it. */
+export function kernelName({ pathname }: URL): string {
+  const file = pathname.slice(pathname.lastIndexOf('/') + 1);
+  return file.replace(/(-(?=.*[A-Z\d_])[\w-]{8})?\.wgsl$/, ''); // kernels are named in small letters, hashes hardly ever are
 }
 
 /** Named by a variable, so that a bundler for browsers leaves it alone. */
@@ -68,17 +74,28 @@ export function specialise(kernel: Kernel, parameters: Parameters): string {
     const name = parameterLine.exec(line)?.[1];
     const value = name === undefined ? undefined : parameters[name];
     if (value === undefined) return line;
-    return typeof value === 'number' ? replaceConstant(kernel, line, value) : value;
+    if (typeof value === 'number') return replaceConstant(kernel, line, value);
+    if (!new RegExp(`^(?:const|alias|fn)\\s+${name}\\b`).test(value))
+      throw new Error(`kernel ${kernel.name}: '${value}' does not declare ${name}`);
+    return value;
   });
   if (parameters.enable !== undefined) lines.unshift(`enable ${parameters.enable};`);
   return lines.join('\n');
 }
 
 function replaceConstant(kernel: Kernel, line: string, value: number): string {
-  const match = /^(const\s+\w+\s*:\s*(u32|i32|f32)\s*=\s*)[^;]+;/.exec(line);
+  const match = /^(const\s+(\w+)\s*:\s*(u32|i32|f32)\s*=\s*)[^;]+;/.exec(line);
   if (!match) throw new Error(`kernel ${kernel.name}: a number cannot replace: ${line}`);
-  const suffix = { u32: 'u', i32: 'i', f32: 'f' }[match[2] as 'u32' | 'i32' | 'f32'];
-  return `${match[1]}${value}${suffix};`;
+  const [, declaration, name, type] = match;
+  if (!holds(type, value)) throw new Error(`kernel ${kernel.name}: ${name}: ${type} cannot hold ${value}`);
+  return `${declaration}${value}${type[0]};`;
+}
+
+/** Whether a scalar of WGSL can hold a number; infinities and NaN never. */
+function holds(type: string, value: number): boolean {
+  if (type === 'f32') return Number.isFinite(Math.fround(value));
+  if (type === 'i32') return Number.isInteger(value) && value >= -(2 ** 31) && value < 2 ** 31;
+  return type === 'u32' && Number.isInteger(value) && value >= 0 && value < 2 ** 32;
 }
 
 /** Packs the values of a uniform struct of 4-byte scalars; throws when a field is missing, unknown or out of range. */
@@ -91,11 +108,11 @@ export function packUniform(kernel: Kernel, structName: string, values: Readonly
   fields.forEach(({ name, type }, index) => {
     const value = values[name];
     if (value === undefined) throw new Error(`kernel ${kernel.name}: ${structName}.${name} is missing`);
+    if (!holds(type, value))
+      throw new Error(`kernel ${kernel.name}: ${structName}.${name}: ${type} cannot hold ${value}`);
     if (type === 'f32') view.setFloat32(index * 4, value, true);
     else if (type === 'i32') view.setInt32(index * 4, value, true);
-    else if (type === 'u32' && Number.isInteger(value) && value >= 0 && value < 2 ** 32)
-      view.setUint32(index * 4, value, true);
-    else throw new Error(`kernel ${kernel.name}: ${structName}.${name}: ${type} cannot hold ${value}`);
+    else view.setUint32(index * 4, value, true);
   });
   return view.buffer;
 }
