@@ -52,7 +52,12 @@ export class ParameterSet implements Disposable {
         used += bytes;
       }
     }
-    this.arenas = runs.map((run) => this.makeArena(run));
+    try {
+      this.arenas = runs.map((run) => this.makeArena(run));
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   get(name: string): Tensor {

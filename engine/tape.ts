@@ -77,7 +77,11 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
     );
   if (options.gradient) requireShape('backward', 'gradient', options.gradient, loss);
   const tape = tapes.get(step) ?? [];
-  const wanted = options.parameters ? reachedFrom(new Set(options.parameters), tape) : null;
+  const parameters = options.parameters && new Set(options.parameters);
+  for (const { gradientStorage, name } of parameters ?? [])
+    if (!gradientStorage)
+      throw new Error(`backward: '${name}' is no parameter: gradients are kept for parameters only`);
+  const wanted = parameters ? reachedFrom(parameters, tape) : null;
   const wants = (tensor: Tensor) => (wanted ? wanted.has(tensor) : tensor.wantsGradient);
 
   step.track((taken) => {

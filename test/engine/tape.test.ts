@@ -1,0 +1,164 @@
+import { expect, test } from 'vitest';
+import {
+  backward,
+  ParameterSet,
+  parameter,
+  stopGradient,
+  type Tensor,
+  tensor,
+  withoutTape,
+  zeroGradients,
+} from '../../engine/index.ts';
+import { add, matmul, multiply, rmsNorm, scale, sum } from '../../kernels/index.ts';
+import { describeOnDevices } from '../support/devices.ts';
+import { normals } from '../support/numbers.ts';
+
+const read = async (gradient: Tensor | null) => (gradient ? [...(await gradient.read())] : null);
+
+describeOnDevices('tape', (open) => {
+  test('backward adds: over losses of a step, and over steps, until it is zeroed', async () => {
+    const device = await open();
+    using x = parameter(device, [1, 2, 3, 4], [4], { name: 'x' });
+    expect(x.grad).toBeNull();
+    const step = () =>
+      device.step(() => {
+        backward(sum(scale(x, 2)));
+        backward(sum(multiply(x, x)));
+      });
+    step();
+    expect(await read(x.grad)).toEqual([4, 6, 8, 10]);
+    step();
+    expect(await read(x.grad)).toEqual([8, 12, 16, 20]);
+    zeroGradients([x]);
+    expect(await read(x.grad)).toEqual([0, 0, 0, 0]);
+    step();
+    expect(await read(x.grad)).toEqual([4, 6, 8, 10]);
+  });
+
+  test('the same loss twice counts twice', async () => {
+    const device = await open();
+    using x = parameter(device, [1, 2, 3, 4], [4]);
+    device.step(() => {
+      const loss = sum(multiply(x, x));
+      backward(loss);
+      backward(loss);
+    });
+    expect(await read(x.grad)).toEqual([4, 8, 12, 16]);
+  });
+
+  test('gradients that meet add up, and a gradient given for the loss is used', async () => {
+    const device = await open();
+    using x = parameter(device, [1, 2, 3, 4], [4]);
+    using seed = tensor(device, [1, 10, 100, 1000], [4]);
+    device.step(() => {
+      const y = scale(x, 3);
+      backward(add(multiply(y, x), add(x, y)), { gradient: seed });
+    });
+    // d(3 x^2 + 4 x) / dx
+    expect(await read(x.grad)).toEqual([10, 160, 2200, 28000]);
+    await expect(seed.read()).resolves.toEqual(Float32Array.of(1, 10, 100, 1000));
+  });
+
+  test('stopGradient keeps the numbers and passes no gradient', async () => {
+    const device = await open();
+    using x = parameter(device, [1, 2, 3, 4], [4]);
+    using y = parameter(device, [5, 6, 7, 8], [4]);
+    const stopped = device.step(() => {
+      const product = multiply(stopGradient(multiply(x, x)), y);
+      backward(sum(product));
+      return product;
+    });
+    expect([...(await stopped.read())]).toEqual([5, 24, 63, 128]);
+    stopped.dispose();
+    expect(x.grad).toBeNull();
+    expect(await read(y.grad)).toEqual([1, 4, 9, 16]);
+    expect(() => device.step(() => backward(sum(stopGradient(x))))).toThrow(
+      "backward: no parameter reaches the loss made by 'sum'",
+    );
+  });
+
+  test('only the parameters asked for get a gradient, and nothing is computed for the others', async () => {
+    const device = await open();
+    using early = parameter(device, normals(64, 1), [8, 8], { name: 'early' });
+    using late = parameter(device, normals(64, 2), [8, 8], { name: 'late' });
+    using gain = parameter(device, normals(8, 3), [8], { name: 'gain' });
+    using x = tensor(device, normals(32, 4), [4, 8]);
+    const dispatched = (parameters?: Tensor[]) =>
+      device.step(() => {
+        const loss = sum(matmul(rmsNorm(matmul(x, early), gain), late));
+        const before = device.dispatches;
+        backward(loss, { parameters });
+        return device.dispatches - before;
+      });
+    const all = dispatched();
+    const [everything, ofLate] = [await read(early.grad), await read(late.grad)];
+    zeroGradients([early, late, gain]);
+    const one = dispatched([late]);
+    expect(one).toBeLessThan(all / 2);
+    expect(await read(late.grad)).toEqual(ofLate);
+    expect(await read(early.grad)).toEqual(Array(64).fill(0));
+    expect(await read(gain.grad)).toEqual(Array(8).fill(0));
+    zeroGradients([late]);
+    expect(dispatched([early])).toBeLessThan(all);
+    expect(await read(early.grad)).toEqual(everything);
+    expect(await read(late.grad)).toEqual(Array(64).fill(0));
+    expect(() => device.step(() => backward(sum(late), { parameters: [scale(early, 2)] }))).toThrow(
+      "backward: 'scale' is no parameter: gradients are kept for parameters only",
+    );
+  });
+
+  test('without a tape nothing is remembered', async () => {
+    const device = await open();
+    using x = parameter(device, [1, 2], [2]);
+    expect(() => device.step(() => backward(withoutTape(device, () => sum(x))))).toThrow(
+      "backward: no parameter reaches the loss made by 'sum'",
+    );
+    device.step(() => backward(sum(x)));
+    expect(await read(x.grad)).toEqual([1, 1]);
+  });
+
+  test('a loss with several elements needs a gradient of its shape', async () => {
+    const device = await open();
+    using x = parameter(device, [1, 2], [2]);
+    using wrong = tensor(device, [1, 2, 3], [3]);
+    expect(() => device.step(() => backward(scale(x, 2)))).toThrow(
+      'backward: the loss has shape [2]; give { gradient }',
+    );
+    expect(() => device.step(() => backward(scale(x, 2), { gradient: wrong }))).toThrow(
+      'backward: gradient is f32 [3]; expected f32 [2]',
+    );
+    expect(x.grad).toBeNull();
+  });
+
+  test('parameters of a set: one clear zeroes them all, and names are unique', async () => {
+    const device = await open();
+    const { bytes } = device.memory;
+    {
+      using set = new ParameterSet(device, [
+        { name: 'a', shape: [3], group: 'one' },
+        { name: 'b', shape: [2, 2], group: 'two' },
+        { name: 'c', shape: [5], group: 'one' },
+      ]);
+      expect(set.arenas.map(({ group, tensors }) => [group, tensors.map((tensor) => tensor.name)])).toEqual([
+        ['one', ['a', 'c']],
+        ['two', ['b']],
+      ]);
+      set.get('a').write([1, 2, 3]);
+      set.get('c').write([5, 6, 7, 8, 9]);
+      device.step(() => {
+        backward(sum(multiply(set.get('a'), set.get('a'))));
+        backward(sum(scale(set.get('c'), 2)));
+      });
+      expect(await read(set.get('a').grad)).toEqual([2, 4, 6]);
+      expect(await read(set.get('c').grad)).toEqual([2, 2, 2, 2, 2]);
+      expect(set.get('b').grad).toBeNull();
+      set.zeroGradients();
+      expect(await read(set.get('a').grad)).toEqual([0, 0, 0]);
+      expect(() => set.get('d')).toThrow("no parameter is named 'd'");
+    }
+    expect(device.memory.bytes).toBe(bytes);
+    const twice = { name: 'a', shape: [1], group: 'one' };
+    expect(() => new ParameterSet(device, [twice, twice])).toThrow("two parameters are named 'a'");
+    expect(device.memory.bytes, 'an error leaves no arena').toBe(bytes);
+  });
+});
