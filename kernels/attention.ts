@@ -1,5 +1,7 @@
 import {
+  type DataType,
   type Device,
+  type Dispatch,
   emptyTensor,
   formatShape,
   loadKernel,
@@ -8,14 +10,14 @@ import {
   Tensor,
   tensor,
 } from '../engine/index.ts';
-import { compilePlan, type Plan } from './attention-plan.ts';
+import { compilePlan, type Plan, TILE } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
 import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
 import { softwareLanes } from './variant.ts';
 
 const kernel = await loadKernel(new URL('./attention.wgsl', import.meta.url));
 const softwareKernel = await loadKernel(new URL('./attention.software.wgsl', import.meta.url));
-const SOFTWARE_LANES = 8;
+const SOFTWARE_LANES = [4, 8, 16];
 const CHUNK = 32;
 const THREADS = 64;
 const LARGEST_HEAD = 256;
@@ -53,60 +55,81 @@ export function attentionWithLogSumExp(
 ): { output: Tensor; logSumExp: Tensor } {
   const sizes = checkOperands(query, key, value, options);
   const { device } = query;
-  const { batch, queryTokens, heads, kvHeads, headDimension } = sizes;
+  const { batch, queryTokens, heads, headDimension } = sizes;
   const plan = planFor(device, options, sizes, {
     query: query.wantsGradient,
     key: key.wantsGradient,
     value: value.wantsGradient,
   });
-  const { words, work, ...offsets } = plan.compiled;
-  const { keyTokens } = sizes;
-  const groups = headDimension / 4;
   const scale = options.scale ?? 1 / Math.sqrt(headDimension);
-  const shape = { queryTokens, keyTokens, heads, kvHeads, groups, scale, ...offsets };
-  const chunks = Math.ceil(headDimension / CHUNK);
-  const base = {
-    kernel,
-    parameters: { CHUNKS: chunks, ...storage(query.dtype) },
-    uniform: { ...shape, chunkGroups: Math.min(groups, CHUNK / 4), chunks },
-    rowsAtOnce: THREADS,
-    queryGrid: [offsets.queryTiles, heads, batch] as const,
-  };
-  const software = {
-    kernel: softwareKernel,
-    uniform: shape,
-    rowsAtOnce: SOFTWARE_LANES,
-    queryGrid: [(offsets.queryTiles * heads) / kvHeads, kvHeads, batch] as const,
-  };
-  // Packed storage has no place for sums on the way.
-  const { rowsAtOnce, queryGrid, ...form } =
-    softwareLanes(device) === SOFTWARE_LANES && query.dtype === 'f32' ? software : base;
-  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: readonly [number, number, number]) =>
-    device.dispatch({ ...form, entry, bindings, workgroups });
+  const { grids, ...form } = formFor(device, query.dtype, sizes, scale, plan.compiled);
+  const run = (entry: keyof typeof grids, bindings: Record<string, Tensor>) =>
+    device.dispatch({ ...form, entry, bindings, workgroups: grids[entry] });
 
   const output = emptyTensor(device, query.shape, query.dtype, 'attention');
   const logSumExp = emptyTensor(device, [batch, heads, queryTokens], 'f32', 'attention');
   const operands = { plan: plan.uploaded, query, key, value };
-  run('forward', { ...operands, output, logSumExp }, queryGrid);
+  run('forward', { ...operands, output, logSumExp });
 
   record('attention', [query, key, value], [output], ([dOutput], [wantsQuery, wantsKey, wantsValue]) => {
     if (!dOutput) return [null, null, null];
     const gradient = (like: Tensor) => emptyTensor(device, like.shape, 'f32', 'attention backward');
     const statistics = emptyTensor(device, [batch, heads, queryTokens, 2], 'f32', 'attention backward');
     const results = { forwardOutput: output, forwardLogSumExp: logSumExp };
-    run('backwardDelta', { ...results, dOutput, rowStatistics: statistics }, [
-      Math.ceil(queryTokens / rowsAtOnce),
-      heads,
-      batch,
-    ]);
+    run('backwardDelta', { ...results, dOutput, rowStatistics: statistics });
     const dQuery = wantsQuery ? gradient(query) : null;
-    if (dQuery) run('backwardQuery', { ...operands, dOutput, statistics, dQuery }, queryGrid);
+    if (dQuery) run('backwardQuery', { ...operands, dOutput, statistics, dQuery });
     if (!wantsKey && !wantsValue) return [dQuery, null, null];
     const [dKey, dValue] = [gradient(key), gradient(value)];
-    run('backwardKeyValue', { ...operands, dOutput, statistics, dKey, dValue }, [offsets.keyTiles, kvHeads, batch]);
+    run('backwardKeyValue', { ...operands, dOutput, statistics, dKey, dValue });
     return [dQuery, dKey, dValue];
   });
   return { output, logSumExp };
+}
+
+type Grid = readonly [number, number, number];
+
+interface Form extends Pick<Dispatch, 'kernel' | 'parameters' | 'uniform'> {
+  readonly grids: Readonly<Record<'forward' | 'backwardDelta' | 'backwardQuery' | 'backwardKeyValue', Grid>>;
+}
+
+/** The kernel file that suits a device and a storage type, specialised: chosen by what the device can do, never by a shape. */
+function formFor(device: Device, dtype: DataType, sizes: Sizes, scale: number, plan: Plan): Form {
+  const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = sizes;
+  const { words: _, work: __, ...offsets } = plan;
+  const { queryTiles, keyTiles } = offsets;
+  const shape = { queryTokens, keyTokens, heads, kvHeads, scale, ...offsets };
+  const deltaGrid = (threads: number): Grid => [Math.ceil(queryTokens / threads), heads, batch];
+  const lanes = softwareLanes(device);
+  // Packed storage cannot hold the sums that the software kernel keeps in its output.
+  if (lanes !== null && SOFTWARE_LANES.includes(lanes) && dtype === 'f32') {
+    const batches = TILE / (2 * lanes);
+    const queryGrid: Grid = [((queryTiles * heads) / kvHeads) * batches, kvHeads, batch];
+    return {
+      kernel: softwareKernel,
+      parameters: { LANES: lanes },
+      uniform: { ...shape, words: headDimension / 2 },
+      grids: {
+        forward: queryGrid,
+        backwardDelta: deltaGrid(lanes),
+        backwardQuery: queryGrid,
+        backwardKeyValue: [keyTiles * batches, kvHeads, batch],
+      },
+    };
+  }
+  const groups = headDimension / 4;
+  const chunks = Math.ceil(headDimension / CHUNK);
+  return {
+    kernel,
+    parameters: { CHUNKS: chunks, ...storage(dtype) },
+    uniform: { ...shape, groups, chunkGroups: Math.min(groups, CHUNK / 4), chunks },
+    grids: {
+      forward: [queryTiles, heads, batch],
+      backwardDelta: deltaGrid(THREADS),
+      backwardQuery: [queryTiles, heads, batch],
+      backwardKeyValue: [keyTiles, kvHeads, batch],
+    },
+  };
 }
 
 /**
