@@ -4,6 +4,12 @@ import { type Device, openDevice } from '../../engine/index.ts';
 const opened = globalThis as { insulaTestDevices?: Map<string, Promise<Device>> };
 opened.insulaTestDevices ??= new Map();
 
+/**
+ * Whether tests of many sizes run only some of them: in a browser, whose software adapter takes seconds to compile a large kernel,
+ * and for a barrier far longer than the one under node.
+ */
+export const fewerSizes = typeof process !== 'object';
+
 /** One device of each kind for the whole run: compiled pipelines are shared by all tests. */
 export function testDevice(kind: 'normal' | 'floor'): Promise<Device> {
   const devices = opened.insulaTestDevices!;

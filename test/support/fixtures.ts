@@ -11,28 +11,41 @@ export interface Fixture {
 
 const node = typeof process === 'object' && process.versions?.node !== undefined;
 const fileSystem = node ? await import(/* @vite-ignore */ 'node:fs') : null;
-const folder = fileSystem ? new URL('../../../shared/fixtures/', import.meta.url) : null;
+const folder = new URL('../../../shared/fixtures', import.meta.url);
 
-/** Whether the golden fixtures beside the repository can be read here. */
-export const haveFixtures = folder !== null && fileSystem!.existsSync(folder);
+/** Whether the golden fixtures beside the repository can be read: from disk, or in a browser from the page's server. */
+export const haveFixtures = fileSystem
+  ? fileSystem.existsSync(folder)
+  : (await fetch(`${folder}/README.md`, { method: 'HEAD' })).ok;
 export const fixturesMissing = haveFixtures ? '' : ' (skipped: ../shared/fixtures is not there)';
+
+function readBytes(file: string): Uint8Array<ArrayBuffer> {
+  const url = new URL(`${folder}/${file}`);
+  if (fileSystem) return new Uint8Array(fileSystem.readFileSync(url));
+  // Tests read fixtures while they are collected. A page can read at once only as text, here with a byte in each character.
+  const request = new XMLHttpRequest();
+  request.open('GET', url, false);
+  request.overrideMimeType('text/plain; charset=x-user-defined');
+  request.send();
+  if (request.status !== 200) throw new Error(`${url} answered ${request.status}`);
+  return Uint8Array.from(request.responseText, (character) => character.charCodeAt(0));
+}
 
 /** Reads `<name>.json` and the safetensors files `<name><suffix>.safetensors`. */
 export function readFixture(name: string, suffixes: string[] = ['']): Fixture {
-  const settings = JSON.parse(fileSystem!.readFileSync(new URL(`${name}.json`, folder!), 'utf8'));
+  const decode = (bytes: Uint8Array) => JSON.parse(new TextDecoder().decode(bytes));
+  const settings = decode(readBytes(`${name}.json`));
   const tensors = new Map<string, { data: Float32Array | Int32Array | Uint8Array; shape: number[] }>();
   for (const suffix of suffixes) {
-    const bytes = fileSystem!.readFileSync(new URL(`${name}${suffix}.safetensors`, folder!));
-    const headerLength = Number(bytes.readBigUInt64LE(0));
-    const header = JSON.parse(bytes.subarray(8, 8 + headerLength).toString('utf8'));
+    const bytes = readBytes(`${name}${suffix}.safetensors`);
+    const data = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    const { __metadata__: _, ...header } = decode(bytes.subarray(8, data));
     for (const [key, entry] of Object.entries<{ dtype: string; shape: number[]; data_offsets: [number, number] }>(
       header,
     )) {
-      if (key === '__metadata__') continue;
-      const [start, end] = entry.data_offsets.map((offset) => offset + 8 + headerLength);
-      const data = new Uint8Array(bytes.subarray(start, end)).buffer;
+      const [start, end] = entry.data_offsets;
       const view = { F32: Float32Array, I32: Int32Array, U8: Uint8Array }[entry.dtype]!;
-      tensors.set(key, { data: new view(data), shape: entry.shape });
+      tensors.set(key, { data: new view(bytes.buffer.slice(data + start, data + end)), shape: entry.shape });
     }
   }
   return {
