@@ -4,6 +4,8 @@
  * persistent: parameters, optimizer state, inputs made outside a step; freed by dispose.
  * step: activations and gradients; taken from a pool, given back when the step ends (or earlier, by whoever knows it is dead).
  * host: staging buffers for reading back; a pool, so that reading one result does not wait for another.
+ *
+ * Pools keep what they are given until the device closes; a tensor that outlives its step takes its buffer out of the pool.
  */
 
 export interface BufferRange {
@@ -21,7 +23,7 @@ export function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
 }
 
-/** Sizes of pooled buffers: multiples of 256 bytes with three significant bits, so at most a fifth is wasted. */
+/** Sizes of pooled buffers: multiples of 256 bytes, above 2 KiB with three significant bits, so that at most a fifth is wasted. */
 function sizeClass(bytes: number): number {
   let unit = ALIGNMENT;
   while (unit * 8 < bytes) unit *= 2;

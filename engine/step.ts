@@ -31,7 +31,7 @@ export class Step {
     this.buffers.get(resource.buffer)?.push(resource);
   }
 
-  /** Gives a buffer back before the step ends; later dispatches may overwrite it, earlier ones are already in the queue. */
+  /** Gives a buffer back before the step ends: what is encoded from now on may overwrite it, what is encoded already runs first. */
   release(buffer: GPUBuffer): void {
     const resources = this.buffers.get(buffer);
     if (!resources) return;
@@ -40,19 +40,19 @@ export class Step {
     this.giveBuffer(buffer);
   }
 
-  /** Runs `work`, which is given the set of buffers taken meanwhile; releases those that are still in the set afterwards. */
+  /** Runs `work` to its end, with the set of buffers taken meanwhile; releases those that are still in the set afterwards. */
   track<T>(work: (taken: Set<GPUBuffer>) => T): T {
     const taken = new Set<GPUBuffer>();
     this.tracked.push(taken);
     try {
       return work(taken);
     } finally {
-      this.tracked.splice(this.tracked.indexOf(taken), 1);
+      this.tracked.pop();
       for (const buffer of taken) this.release(buffer);
     }
   }
 
-  /** Ends the step: what `returned` holds (a tensor, or arrays and records of tensors) survives, the rest is gone. */
+  /** Ends the step: what `returned` holds (a tensor, or arrays, maps and records of tensors) survives, the rest is gone. */
   end(returned: unknown): void {
     const kept = new Set([...this.heldBy(returned)]);
     for (const [buffer, resources] of this.buffers) {

@@ -44,7 +44,7 @@ export function record(
   }
 }
 
-/** Runs `fn` without a tape: evaluation and inference. */
+/** Runs `fn` without a tape: evaluation and inference. What an asynchronous `fn` does after its first await is on the tape again. */
 export function withoutTape<T>(device: Device, fn: () => T): T {
   if (silenced.has(device)) return fn();
   silenced.add(device);
@@ -88,11 +88,11 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
     const gradients = new GradientTable(step, taken);
     gradients.add(loss, options.gradient ?? ones(loss));
     for (let index = tape.length - 1; index >= 0; index--) {
-      const { op, inputs, outputs, backward } = tape[index];
+      const { op, inputs, outputs, backward: rule } = tape[index];
       const incoming = outputs.map((output) => gradients.get(output));
       if (incoming.every((gradient) => gradient === null)) continue;
       const wantsInputs = inputs.map(wants);
-      const results = wantsInputs.some(Boolean) ? keepingResults(step, () => backward(incoming, wantsInputs)) : [];
+      const results = wantsInputs.some(Boolean) ? keepingResults(step, () => rule(incoming, wantsInputs)) : [];
       results.forEach((gradient, i) => {
         if (!gradient || !wantsInputs[i]) return;
         requireShape(`${op} backward`, `the gradient of input ${i}`, gradient, inputs[i]);
@@ -109,7 +109,7 @@ export function zeroGradients(parameters: Iterable<Tensor>): void {
   for (const parameter of parameters) if (parameter.grad) parameter.device.clear(parameter.grad);
 }
 
-/** Gradients on their way back; a buffer is released as soon as no gradient lies in it any more. */
+/** Gradients on their way back; a buffer taken on the way is released as soon as no gradient lies in it any more. */
 class GradientTable {
   private readonly table = new Map<Tensor, Tensor>();
   private readonly holders = new Map<GPUBuffer, number>();
@@ -185,8 +185,8 @@ function keepingResults(step: Step, rule: () => (Tensor | null)[]): (Tensor | nu
 }
 
 /** Everything that was made from one of `parameters`, and they themselves. */
-function reachedFrom(parameters: Set<Tensor>, tape: readonly TapeEntry[]): Set<Tensor> {
-  const reached = parameters;
+function reachedFrom(parameters: ReadonlySet<Tensor>, tape: readonly TapeEntry[]): Set<Tensor> {
+  const reached = new Set(parameters);
   for (const { inputs, outputs } of tape)
     if (inputs.some((input) => reached.has(input))) for (const output of outputs) reached.add(output);
   return reached;

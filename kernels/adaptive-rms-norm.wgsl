@@ -10,7 +10,7 @@
 //
 //   dx[t,i]     = r[t] (g[t,i] - x[t,i] r[t]^2 mean_j g[t,j] x[t,j])
 //   dscale[b,i] = sum_t dy[t,i] x[t,i] r[t]       dshift[b,i] = sum_t dy[t,i]         t over the rows of sample b
-//   dbranch     = gate dout                       dgate[b,i]  = sum_t dout[t,i] branch[t,i]
+//   dbranch     = gate dout                       dgate[b,i]  = sum_t dout[t,i] branch[t,i]       and dx = dout behind a branch
 //
 // Shapes: x, y, branch, out [samples * length, width]; modulation, dModulation [samples, 3 width]; r [samples * length]. Rows are read
 // in groups of four (Value; of one where width is no multiple of four). Gradients are f32, whatever the storage; each op

@@ -2,8 +2,14 @@
  * The plan: an attention table compiled into lists of live tile pairs.
  *
  * Tiles have at most TILE rows and are cut at block borders, so a tile pair lies in exactly one edge of the table. A pair is in
- * the forward list if some score of it is allowed; in the dQuery list if moreover the query wants a gradient and its block
- * carries a loss; in the dKeyValue list if its block carries a loss and gradient passes to K or to V.
+ * the forward list if the edge and the padding of its tiles allow some score; in the dQuery list if moreover the query wants a
+ * gradient and its block carries a loss; in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
+ *
+ * What the kernels read is one array of words:
+ *
+ *   query tiles, key tiles       sample by sample, 4 words each: first row, rows, position, bits of the real tokens
+ *   forward, dQuery, dKeyValue   sample by sample, 2 words for each tile: where its pairs begin, and how many;
+ *                                then the pairs, 2 words each: the other tile with flags in bits 28 to 31, and the window
  */
 import type { AttentionTable, Block, Edge } from './attention-table.ts';
 
@@ -53,6 +59,7 @@ interface Tile {
 interface Pair {
   readonly query: number;
   readonly key: number;
+  /** The flags: its first word, less the other tile. */
   readonly word: number;
   readonly window: number;
 }
@@ -170,7 +177,7 @@ function allowedPairs(
       // All 32 bits: a tile with fewer rows, or with padding, is masked score by score.
       const whole = kind === 'full' && valid.key[k] === 0xffffffff;
       const word = (whole ? 0 : MASKED) + (kind === 'partial' ? CAUSAL : 0);
-      pairs.push({ query: q, key: k, word, window: cell.window ?? NO_WINDOW });
+      pairs.push({ query: q, key: k, word, window: Math.min(cell.window ?? NO_WINDOW, NO_WINDOW) });
     });
   });
   return pairs;

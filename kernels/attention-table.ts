@@ -10,7 +10,7 @@ export interface Block {
   readonly length: number;
 }
 
-/** The blocks of a token sequence in order, unpadded. */
+/** The blocks of a token sequence, in order and without gaps. */
 export interface Sequence {
   readonly blocks: readonly Block[];
   readonly length: number;

@@ -1,13 +1,14 @@
 // Attention for software adapters with subgroups: mathematics, plan and operands as in attention.wgsl, which explains them; f32 only.
 //
 // Such an adapter runs a subgroup as one vector of the processor. Workgroup memory costs there as much as storage, a load as much as
-// 25 to 50 multiplications, but a value of another lane only two. So a workgroup is one subgroup, without workgroup memory or
-// barriers. Every lane keeps two rows of one tile; of the other tile two rows a lane pass, each handed to all lanes in turn. Two rows
-// of a lane are the columns of a matrix, two elements high: longer loop bodies run little faster here and compile for seconds.
+// 25 to 50 multiplications, a value of another lane only as much as two. So a workgroup is one subgroup, without workgroup memory or
+// barriers. Every lane keeps two rows of one tile, and the rows of the other tile pass: each lane loads two of them, and each of these
+// is handed to all lanes in turn (subgroupShuffle). Heads are walked by words of two elements, and two rows of a lane are the columns
+// of a 2 x 2 matrix: longer loop bodies run little faster here and take seconds to compile.
 //
 // Query rows of the heads that share a kv head lie together: flat row f of a query tile is row f / headsPerKv of head f % headsPerKv.
 // Sums over keys (forward, dq) or queries (dk, dv) are kept in their results in storage, which only the lane that keeps the row
-// reads and writes. So D bounds nothing but loops, and one pipeline serves every D. All sums run in a fixed order.
+// reads and writes. So the head dimension D bounds only loops, and one pipeline serves every D. All sums run in a fixed order.
 
 diagnostic(off, subgroup_uniformity);             // what bounds the loops comes from other lanes, to all lanes the same
 enable subgroups;
@@ -35,7 +36,7 @@ struct Shape {
 @group(0) @binding(5) var<storage, read> forwardOutput: array<vec2f>;
 @group(0) @binding(6) var<storage, read> forwardLogSumExp: array<f32>;
 @group(0) @binding(7) var<storage, read> dOutput: array<vec2f>;
-@group(0) @binding(8) var<storage, read_write> rowStatistics: array<vec2f>;  // (L, D) [batch, heads, queryTokens]
+@group(0) @binding(8) var<storage, read_write> rowStatistics: array<vec2f>;  // (L, delta) [batch, heads, queryTokens]
 @group(0) @binding(8) var<storage, read> statistics: array<vec2f>;
 @group(0) @binding(9) var<storage, read_write> dQuery: array<vec2f>;
 @group(0) @binding(10) var<storage, read_write> dKey: array<vec2f>;
@@ -143,7 +144,7 @@ fn storeValueGradient(at: vec2u, live: vec2<bool>, rows: mat2x2f) {
 
 // ---- products: row j of those that pass is row j % 2 of lane j / 2. These loops are unrolled, and arrays then are registers. -------
 
-// The same order of terms wherever a dot product is made: a row that sees one key then has dP = D to the last bit.
+// The same order of terms wherever a dot product is made: a row that sees one key then has dP = delta to the last bit.
 fn addDot(sum: f32, a: vec2f, b: vec2f) -> f32 { return fma(a.y, b.y, fma(a.x, b.x, sum)); }
 
 // products[j][r] += (row j of those that pass) . (row r of the lane), over one word.
@@ -224,7 +225,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation
   if (rows.live.y) { logSumExp[rows.statisticsAt.y] = result.y; }
 }
 
-// ---- backward: D = do . o, one lane a row, stored beside L -----------------------------------------------------------------
+// ---- backward: delta = do . o, one lane a row, stored beside L -------------------------------------------------------------
 
 @compute @workgroup_size(LANES)
 fn backwardDelta(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -252,7 +253,7 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invo
   if (first >= queries.rows * headsPerKv) { return; }
   let rows = queryRows(queries, sample, kvHead, first + rowsOfLane(lane));
   let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), lane);
-  let lAndD = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
+  let lAndDelta = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
   for (var word = 0u; word < shape.words; word++) { storeQueryGradient(rows.at + word, rows.live, mat2x2f()); }
 
   for (var entry = 0u; entry < list.length; entry++) {
@@ -265,11 +266,11 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invo
       for (var word = 0u; word < shape.words; word++) { multiply(&weights, fetchKey(keysAt + word), shape.scale * fetchQuery(rows.at + word)); }
       for (var j = 0u; j < BATCH; j++) {
         let visible = ((seen >> vec2u(firstKey + j)) & vec2u(1u)) != vec2u();
-        weights[j] = select(vec2f(), exp(min(weights[j] - lAndD[0], vec2f())), visible);
+        weights[j] = select(vec2f(), exp(min(weights[j] - lAndDelta[0], vec2f())), visible);
       }
       var dWeights = array<vec2f, BATCH>();                                  // dP
       for (var word = 0u; word < shape.words; word++) { multiply(&dWeights, fetchValue(keysAt + word), fetchGradient(rows.at + word)); }
-      for (var j = 0u; j < BATCH; j++) { weights[j] *= shape.scale * (dWeights[j] - lAndD[1]); }
+      for (var j = 0u; j < BATCH; j++) { weights[j] *= shape.scale * (dWeights[j] - lAndDelta[1]); }
       for (var word = 0u; word < shape.words; word++) {
         let at = rows.at + word;
         storeQueryGradient(at, rows.live, combine(mat2x2f(dQuery[at.x], dQuery[at.y]), &weights, fetchKey(keysAt + word)));
@@ -304,12 +305,12 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_i
     for (var firstQuery = 0u; firstQuery < queries.rows * headsPerKv; firstQuery += BATCH) {
       let rows = queryRows(queries, sample, kvHead, firstQuery + rowsOfLane(lane));
       let seen = select(vec2u(), seenKeys(pair, queries, keys, rows.row), rows.live);
-      let lAndD = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
+      let lAndDelta = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
       var weights = array<vec2f, BATCH>();                                   // S, then P, then s dS, transposed
       for (var word = 0u; word < shape.words; word++) { multiply(&weights, fetchQuery(rows.at + word), shape.scale * fetchKey(keysAt + word)); }
       for (var j = 0u; j < BATCH; j++) {
         let visible = ((vec2u(subgroupShuffle(seen[j % 2u], j / 2u)) >> keyRow) & vec2u(1u)) != vec2u();
-        weights[j] = select(vec2f(), exp(min(weights[j] - subgroupShuffle(lAndD[0][j % 2u], j / 2u), vec2f())), visible);
+        weights[j] = select(vec2f(), exp(min(weights[j] - subgroupShuffle(lAndDelta[0][j % 2u], j / 2u), vec2f())), visible);
       }
       if (!pair.stopValue) {
         for (var word = 0u; word < shape.words; word++) {
@@ -320,7 +321,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_i
       if (!pair.stopKey) {
         var dWeights = array<vec2f, BATCH>();                                // dP, transposed
         for (var word = 0u; word < shape.words; word++) { multiply(&dWeights, fetchGradient(rows.at + word), fetchValue(keysAt + word)); }
-        for (var j = 0u; j < BATCH; j++) { weights[j] *= shape.scale * (dWeights[j] - subgroupShuffle(lAndD[1][j % 2u], j / 2u)); }
+        for (var j = 0u; j < BATCH; j++) { weights[j] *= shape.scale * (dWeights[j] - subgroupShuffle(lAndDelta[1][j % 2u], j / 2u)); }
         for (var word = 0u; word < shape.words; word++) {
           let at = keysAt + word;
           storeKeyGradient(at, live, combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word)));

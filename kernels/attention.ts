@@ -96,9 +96,9 @@ interface Form extends Pick<Dispatch, 'kernel' | 'parameters' | 'uniform'> {
 /** The kernel file that suits a device and a storage type, specialised: chosen by what the device can do, never by a shape. */
 function formFor(device: Device, dtype: DataType, sizes: Sizes, scale: number, plan: Plan): Form {
   const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = sizes;
-  const { words: _, work: __, ...offsets } = plan;
-  const { queryTiles, keyTiles } = offsets;
-  const shape = { queryTokens, keyTokens, heads, kvHeads, scale, ...offsets };
+  const { queryTiles, keyTiles, keyTilesAt, forwardAt, dQueryAt, dKeyValueAt } = plan;
+  const placesInPlan = { queryTiles, keyTiles, keyTilesAt, forwardAt, dQueryAt, dKeyValueAt };
+  const shape = { queryTokens, keyTokens, heads, kvHeads, scale, ...placesInPlan };
   const deltaGrid = (threads: number): Grid => [Math.ceil(queryTokens / threads), heads, batch];
   const lanes = softwareLanes(device);
   // Packed storage cannot hold the sums that the software kernel keeps in its output.
@@ -134,7 +134,7 @@ function formFor(device: Device, dtype: DataType, sizes: Sizes, scale: number, p
 
 /**
  * FLOPs of live work: 2 products of a pair of rows forward, 3 for dq, 4 for dk and dv (attention.wgsl), each 2 D FLOPs a pair and
- * head; bytes count every operand once.
+ * head. An edge that stops only K, or only V, counts all 4. Bytes count every operand once in each kernel.
  */
 export function attentionCost(
   plan: Plan,

@@ -8,18 +8,19 @@
 // unnormalised output, which shrinks by exp(m_old - m_new) when m grows (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao 2023,
 // arXiv 2307.08691). Saved: L_i = m_i + log l_i. Backward recomputes P from it; with dP_ij = do_i . v_j,
 //
-//   D_i = do_i . o_i            dS_ij = P_ij (dP_ij - D_i)
+//   delta_i = do_i . o_i        dS_ij = P_ij (dP_ij - delta_i)
 //   dq_i = s sum_j dS_ij k_j    dk_j = s sum_i dS_ij q_i           dv_j = sum_i P_ij do_i
 //
 // A stop-gradient on K and V of an edge (knowledge insulation, arXiv 2505.23705, equations 5 and 6) changes nothing but the
-// last two sums: its pairs are left out of dk and dv. D_i stays the full row sum, because it belongs to the softmax.
+// last two sums: its pairs are left out of dk and dv. delta_i stays the full row sum, because it belongs to the softmax.
 //
 // Who sees whom is the plan (attention-plan.ts): tiles of at most TILE rows, cut at block borders, and three lists of tile pairs:
 // `forward` and `dQuery` for each query tile, `dKeyValue` for each key tile. A pair that is in no list costs nothing.
 //
 // Shapes: query, output, dOutput, dQuery [batch, queryTokens, heads, D]; key, value, dKey, dValue [batch, keyTokens, kvHeads, D];
-// query head h reads kv head h / (heads / kvHeads). D is walked in chunks of CHUNK elements, so that any D fits in 16 KiB of
-// workgroup memory. A row without keys: o = 0, L = 1e30, so that P = exp(S - L) = 0 in backward. All sums run in a fixed order.
+// D the head dimension; query head h reads kv head h / (heads / kvHeads). D is walked in chunks of CHUNK_GROUPS groups of four
+// elements, so that any D fits in 16 KiB of workgroup memory. A row without keys: o = 0, L = NOTHING, so that P = exp(S - L) = 0 in
+// backward. All sums run in a fixed order.
 
 const TILE: u32 = 32u;                            // rows of a tile: one bit each in a word of validity
 const CHUNK_GROUPS: u32 = 8u;                     // groups of four elements in a chunk of the head axis
@@ -30,20 +31,21 @@ fn unpack(word: Word) -> vec4f { return word; }                              // 
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 
 const STRIDE: u32 = CHUNK_GROUPS + 1u;            // one more than a row holds, against bank conflicts
-const LEFT: u32 = 0u;                             // the two operands of a tile product
+const LEFT: u32 = 0u;                             // where the two operands of a tile product begin in `operands`
 const RIGHT: u32 = TILE * STRIDE;
-const NOTHING: f32 = 1e30;
+const NOTHING: f32 = 1e30;                        // L of a row without keys; -NOTHING: a score that is not allowed
 
 struct Shape {
   queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
   chunkGroups: u32,                               // min(groups, CHUNK_GROUPS)
-  chunks: u32,                                    // CHUNKS again: a loop over sums is unrolled, the others need not be
+  chunks: u32,                                    // CHUNKS, for loops that need no unrolling: those over `sums` do, to keep it in registers
   scale: f32,
   queryTiles: u32, keyTiles: u32,                 // to a sample
   keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where in the plan these tables lie; query tiles lie first
 }
 
+// A number stands twice where no entry point uses both: what one writes, a later one reads.
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read> query: array<Word>;
@@ -54,7 +56,7 @@ struct Shape {
 @group(0) @binding(5) var<storage, read> forwardOutput: array<Word>;
 @group(0) @binding(6) var<storage, read> forwardLogSumExp: array<f32>;
 @group(0) @binding(7) var<storage, read> dOutput: array<vec4f>;
-@group(0) @binding(8) var<storage, read_write> rowStatistics: array<vec2f>;  // (L, D) [batch, heads, queryTokens]
+@group(0) @binding(8) var<storage, read_write> rowStatistics: array<vec2f>;  // (L, delta) [batch, heads, queryTokens]
 @group(0) @binding(8) var<storage, read> statistics: array<vec2f>;
 @group(0) @binding(9) var<storage, read_write> dQuery: array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dKey: array<vec4f>;
@@ -70,7 +72,7 @@ struct Tile {
 
 struct Pair {
   tile: u32,                                      // the other tile
-  masked: bool,                                   // some of its scores are not allowed
+  masked: bool,                                   // some of its scores are not allowed, because of the keys or by `causal`
   causal: bool, window: u32,                      // allowed only where 0 <= position(i) - position(j) < window
   stopKey: bool, stopValue: bool,
 }
@@ -81,9 +83,10 @@ fn keyTile(sample: u32, index: u32) -> Tile { return tileAt(shape.keyTilesAt + 4
 
 fn pairAt(at: u32) -> Pair {
   let word = plan[at];
-  return Pair(word & 0xfffffffu, (word >> 31u) != 0u, (word & 0x40000000u) != 0u, plan[at + 1u], (word & 0x20000000u) != 0u, (word & 0x10000000u) != 0u);
+  return Pair(word & 0xfffffffu, (word & 0x80000000u) != 0u, (word & 0x40000000u) != 0u, plan[at + 1u], (word & 0x20000000u) != 0u, (word & 0x10000000u) != 0u);
 }
 
+// Asked of masked pairs only. In the others a query row that is padding gets scores too, but no output, and L = NOTHING.
 fn allowed(pair: Pair, queries: Tile, keys: Tile, queryRow: u32, keyRow: u32) -> bool {
   let real = ((keys.valid >> keyRow) & (queries.valid >> queryRow) & 1u) != 0u;
   let i = queries.position + queryRow;
@@ -107,7 +110,8 @@ fn fetchGradient(sample: u32, row: u32, head: u32, group: u32) -> vec4f { return
 fn fetchKey(sample: u32, row: u32, head: u32, group: u32) -> vec4f { return unpack(key[((sample * shape.keyTokens + row) * shape.kvHeads + head) * shape.groups + group]); }
 fn fetchValue(sample: u32, row: u32, head: u32, group: u32) -> vec4f { return unpack(value[((sample * shape.keyTokens + row) * shape.kvHeads + head) * shape.groups + group]); }
 
-// One chunk of a tile, from storage to workgroup memory; beyond the tile's rows and the head's groups, zeros.
+// One chunk of a tile, from storage to workgroup memory; beyond the tile's rows and the head's groups, zeros. Written once for each
+// operand, because a function takes no pointer into storage.
 fn stageQuery(side: u32, thread: u32, tile: Tile, sample: u32, head: u32, chunk: u32) {
   for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
     let row = item / shape.chunkGroups;
@@ -256,7 +260,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
   }
 }
 
-// ---- backward: D = do . o, one thread a row, stored beside L ------------------------------------------------------------
+// ---- backward: delta = do . o, one thread a row, stored beside L --------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn backwardDelta(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
@@ -306,12 +310,12 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
       let row = 4u * y + i;
       var dScore = vec4f();
       if (row < queries.rows) {
-        let lAndD = statistics[statisticsStart + row];
-        var weight = exp(min(shape.scale * product[i] - lAndD.x, vec4f()));
+        let lAndDelta = statistics[statisticsStart + row];
+        var weight = exp(min(shape.scale * product[i] - lAndDelta.x, vec4f()));
         if (pair.masked) {
           for (var j = 0u; j < 4u; j++) { if (!allowed(pair, queries, keys, row, 4u * x + j)) { weight[j] = 0.0; } }
         }
-        dScore = weight * (dWeight[i] - lAndD.y);
+        dScore = weight * (dWeight[i] - lAndDelta.y);
       }
       scores[row * STRIDE + x] = dScore;
     }
@@ -369,18 +373,17 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
           workgroupBarrier();
         }
       }
-      var largest: array<f32, 4>;                                            // L and D of the four columns
+      var logSum = vec4f(NOTHING);                                           // L and delta of the four columns
       var delta = vec4f();
       for (var j = 0u; j < 4u; j++) {
-        largest[j] = NOTHING;
         if (4u * x + j < queries.rows) {
-          let lAndD = statistics[statisticsStart + 4u * x + j];
-          largest[j] = lAndD.x;
-          delta[j] = lAndD.y;
+          let lAndDelta = statistics[statisticsStart + 4u * x + j];
+          logSum[j] = lAndDelta.x;
+          delta[j] = lAndDelta.y;
         }
       }
       for (var i = 0u; i < 4u; i++) {
-        var weight = exp(min(shape.scale * product[i] - vec4f(largest[0], largest[1], largest[2], largest[3]), vec4f()));
+        var weight = exp(min(shape.scale * product[i] - logSum, vec4f()));
         if (pair.masked) {
           for (var j = 0u; j < 4u; j++) { if (!allowed(pair, queries, keys, 4u * x + j, 4u * y + i)) { weight[j] = 0.0; } }
         }

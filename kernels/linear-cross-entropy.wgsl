@@ -11,11 +11,12 @@
 //   dLogit[r,v]  = dLoss rowWeight[r] (exp(logit[r,v] - logSumExp[r]) - [v = targets[r]])
 //   dHidden      = dLogit embedding,    dEmbedding = dLogit^T hidden
 //
-// so that no more than one tile of logits ever exists, [rows, tile]. Shapes: logits, dLogits [rows, groups of four columns], the
-// last group filled up with what does not count; everything else [rows]. f32, ids and masks u32; all sums in a fixed order.
+// so that no more than one tile of logits ever exists, [rows, tile]; backward computes each again, unless there is only one. Rows of
+// a sample follow one another, rowsPerSample of each. Shapes: logits, dLogits [rows, groups of four columns], the last group filled
+// up with what does not count; everything else [rows]. f32, ids and masks u32; all sums in a fixed order.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-const LOW: f32 = -1e30;                                                      // below every logit; exp of it is 0
+const LOW: f32 = -1e30;                                                      // below every logit; exp(LOW - any logit) is 0
 
 struct Shape { rows: u32, rowsPerSample: u32, groups: u32, columns: u32, firstColumn: u32 }
 

@@ -9,11 +9,13 @@
 // sequence) have a row map: row r is stored row (r / length) * stride + offset + r % length.
 //
 // The depth is walked in runs of `runLength` terms: a run is a stretch of consecutive stored rows where the depth has a row map
-// (run s begins at stored row s * stride + offset), else a piece of a long depth. A slice is a few runs with a workgroup of its
-// own, for products with few outputs and many terms; sumSlices adds the slices. Sums are f32, in a fixed order.
+// (run s begins at stored row s * stride + offset), else a piece of a long depth, a multiple of STEP terms. A slice is a few runs
+// with a workgroup of its own, for products with few outputs and many terms; sumSlices adds the slices. Sums are f32, in a fixed order.
 //
 // A workgroup makes a tile of 64 x 64 outputs, 16 terms at a time: half of the threads bring the next 64 x 16 of A into
-// workgroup memory, the others the next 16 x 64 of B, a block of 4 x 4 each. Then every thread adds to its own 8 x 4 outputs.
+// workgroup memory, the others the next 16 x 64 of B, a block of 4 x 4 each. Then every thread adds to its own 8 x 4 outputs. Terms
+// beyond a run count as zero. Rows of A and columns of B beyond the last are read as whatever lies there, or as WebGPU bounds the
+// access: they reach only outputs that are not stored.
 
 const TILE: u32 = 64u;                                                       // rows, and columns, of a tile of the output
 const STEP: u32 = 16u;                                                       // terms at a time
@@ -29,7 +31,7 @@ fn start(at: u32, group: u32) -> vec4f { return vec4f(); }                   // 
 
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
-  batches: u32, slices: u32, sliceRuns: u32, runs: u32, runLength: u32,
+  batches: u32, slices: u32, sliceRuns: u32, runs: u32, runLength: u32,      // slices and runs of a batch, runs of a slice, terms of a run
   aGroups: u32, aBatch: u32, aLength: u32, aStride: u32, aOffset: u32,       // as stored: groups to a row, groups from one
   bGroups: u32, bBatch: u32, bLength: u32, bStride: u32, bOffset: u32,       // batch to the next, row map
   outputBatch: u32, outputLength: u32, outputStride: u32, outputOffset: u32,

@@ -10,6 +10,9 @@
 //
 // Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. Rows are stored in groups of four (Word), `groups` to a row;
 // beyond `width` they hold zeros. Gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
+//
+// A kernel file is valid as it stands; the host may replace the declarations marked @param (engine/kernel.ts), here by other sizes
+// or by f16 and bf16 storage. An entry point uses some of the bindings; only those are bound.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const ROW_SLICES: u32 = 16u;                                                 // @param  partial sums per column of dw

@@ -41,11 +41,11 @@ export interface MixturePass {
   readonly blocks: readonly string[];
   /** Over all keys: the blocks that run, and before them those in the cache. */
   readonly table: AttentionTable;
-  /** [batch, keys] */
+  /** [batch, keys], 0 for padding. */
   readonly validity: ArrayLike<number>;
   /** Of the rows that run: cosines and sines [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
-  /** [batch, expert width], for adaptive norms. */
+  /** [batch, expert width]; null unless the action expert runs and its norms are adaptive. */
   readonly condition: Tensor | null;
   /** Blocks whose final hidden states carry a loss: the last layer's attention works backward for them only. */
   readonly lossBlocks?: readonly string[];
@@ -84,8 +84,8 @@ export function runMixture(pass: MixturePass): MixtureResult {
     const ownValue = project('v_proj', kvHeads);
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
     const lossBlocks = layer === depth - 1 ? pass.lossBlocks : undefined;
-    const seen = attention(query, key, value, { table, validity, queries: blocks, lossBlocks });
-    const joint = reshape(seen, [seen.shape[0], rows, heads * headDimension]);
+    const attended = attention(query, key, value, { table, validity, queries: blocks, lossBlocks });
+    const joint = reshape(attended, [attended.shape[0], rows, heads * headDimension]);
     const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout);
     x = each((_, i) => attentionNorm[i]!.addTo(x[i]!, branches[i]!));
     x = each((expert, i) => {
