@@ -39,7 +39,7 @@ struct Shape {
   queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
   chunkGroups: u32,                               // min(groups, CHUNK_GROUPS)
-  chunks: u32,                                    // CHUNKS, for loops that need no unrolling: those over `sums` do, to keep it in registers
+  chunks: u32,                                    // CHUNKS again: a loop that a constant bounds is unrolled whole, and compiles slowly
   scale: f32,
   queryTiles: u32, keyTiles: u32,                 // to a sample
   keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where in the plan these tables lie; query tiles lie first
@@ -166,9 +166,10 @@ fn multiply(product: ptr<function, array<vec4f, 4>>, x: u32, y: u32) {
   }
 }
 
-// sums[4 chunk + i] += sum over the first `columns` columns j of scores[4y + i, j] (row j of the right operand), for group x of the chunk.
-fn accumulate(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, columns: u32, chunk: u32, x: u32, y: u32) {
-  if (x >= shape.chunkGroups) { return; }
+// part[i] = sum over the first `columns` columns j of scores[4y + i, j] (row j of the right operand), for group x of a chunk.
+fn combine(columns: u32, x: u32, y: u32) -> array<vec4f, 4> {
+  var part = array<vec4f, 4>();
+  if (x >= shape.chunkGroups) { return part; }
   for (var j = 0u; 4u * j < columns; j++) {
     let right0 = operands[RIGHT + j * STRIDE + x];
     let right1 = operands[RIGHT + (8u + j) * STRIDE + x];
@@ -176,8 +177,25 @@ fn accumulate(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, columns: u32, chun
     let right3 = operands[RIGHT + (24u + j) * STRIDE + x];
     for (var i = 0u; i < 4u; i++) {
       let weight = scores[(4u * y + i) * STRIDE + j];
-      (*sums)[4u * chunk + i] += weight.x * right0 + weight.y * right1 + weight.z * right2 + weight.w * right3;
+      part[i] += weight.x * right0 + weight.y * right1 + weight.z * right2 + weight.w * right3;
     }
+  }
+  return part;
+}
+
+// One chunk of the sums of a thread. An index that is no constant would keep them in memory, not in registers.
+fn chunkOf(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, chunk: u32) -> array<vec4f, 4> {
+  var part = array<vec4f, 4>();
+  for (var c = 0u; c < CHUNKS; c++) {
+    if (c == chunk) { for (var i = 0u; i < 4u; i++) { part[i] = (*sums)[4u * c + i]; } }
+  }
+  return part;
+}
+
+// sums[4 chunk + i] = factors[i] sums[4 chunk + i] + part[i]
+fn addToChunk(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, chunk: u32, factors: vec4f, part: array<vec4f, 4>) {
+  for (var c = 0u; c < CHUNKS; c++) {
+    if (c == chunk) { for (var i = 0u; i < 4u; i++) { (*sums)[4u * c + i] = factors[i] * (*sums)[4u * c + i] + part[i]; } }
   }
 }
 
@@ -234,11 +252,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     }
     workgroupBarrier();
 
-    for (var chunk = 0u; chunk < CHUNKS; chunk++) {
-      for (var i = 0u; i < 4u; i++) { sums[4u * chunk + i] *= rowFactor[4u * y + i]; }
+    let factors = vec4f(rowFactor[4u * y], rowFactor[4u * y + 1u], rowFactor[4u * y + 2u], rowFactor[4u * y + 3u]);
+    for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageValue(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
-      accumulate(&sums, keys.rows, chunk, x, y);
+      addToChunk(&sums, chunk, factors, combine(keys.rows, x, y));
       workgroupBarrier();
     }
   }
@@ -249,12 +267,13 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     logSumExp[(sample * shape.heads + head) * shape.queryTokens + queries.firstRow + thread] = select(NOTHING, largest + log(max(total, 1e-30)), seen);
   }
   workgroupBarrier();
-  for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+  for (var chunk = 0u; chunk < shape.chunks; chunk++) {
     let group = chunk * CHUNK_GROUPS + x;
+    let part = chunkOf(&sums, chunk);
     for (var i = 0u; i < 4u; i++) {
       let row = 4u * y + i;
       if (row < queries.rows && group < shape.groups && x < shape.chunkGroups) {
-        output[((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups + group] = pack(rowFactor[row] * sums[4u * chunk + i]);
+        output[((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups + group] = pack(rowFactor[row] * part[i]);
       }
     }
   }
@@ -319,20 +338,21 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
       }
       scores[row * STRIDE + x] = dScore;
     }
-    for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+    for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
-      accumulate(&sums, keys.rows, chunk, x, y);
+      addToChunk(&sums, chunk, vec4f(1.0), combine(keys.rows, x, y));
       workgroupBarrier();
     }
   }
 
-  for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+  for (var chunk = 0u; chunk < shape.chunks; chunk++) {
     let group = chunk * CHUNK_GROUPS + x;
+    let part = chunkOf(&sums, chunk);
     for (var i = 0u; i < 4u; i++) {
       let row = 4u * y + i;
       if (row < queries.rows && group < shape.groups && x < shape.chunkGroups) {
-        dQuery[((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups + group] = shape.scale * sums[4u * chunk + i];
+        dQuery[((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups + group] = shape.scale * part[i];
       }
     }
   }
@@ -391,33 +411,35 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
       }
       if (!pair.stopValue) {
         for (var i = 0u; i < 4u; i++) { scores[(4u * y + i) * STRIDE + x] = product[i]; }
-        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+        for (var chunk = 0u; chunk < shape.chunks; chunk++) {
           stageGradient(RIGHT, thread, queries, sample, head, chunk);
           workgroupBarrier();
-          accumulate(&valueSums, queries.rows, chunk, x, y);
+          addToChunk(&valueSums, chunk, vec4f(1.0), combine(queries.rows, x, y));
           workgroupBarrier();
         }
       }
       if (!pair.stopKey) {
         for (var i = 0u; i < 4u; i++) { scores[(4u * y + i) * STRIDE + x] = product[i] * (dWeight[i] - delta); }
-        for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+        for (var chunk = 0u; chunk < shape.chunks; chunk++) {
           stageQuery(RIGHT, thread, queries, sample, head, chunk);
           workgroupBarrier();
-          accumulate(&keySums, queries.rows, chunk, x, y);
+          addToChunk(&keySums, chunk, vec4f(1.0), combine(queries.rows, x, y));
           workgroupBarrier();
         }
       }
     }
   }
 
-  for (var chunk = 0u; chunk < CHUNKS; chunk++) {
+  for (var chunk = 0u; chunk < shape.chunks; chunk++) {
     let group = chunk * CHUNK_GROUPS + x;
+    let keyPart = chunkOf(&keySums, chunk);
+    let valuePart = chunkOf(&valueSums, chunk);
     for (var i = 0u; i < 4u; i++) {
       let row = 4u * y + i;
       if (row < keys.rows && group < shape.groups && x < shape.chunkGroups) {
         let at = ((sample * shape.keyTokens + keys.firstRow + row) * shape.kvHeads + kvHead) * shape.groups + group;
-        dKey[at] = shape.scale * keySums[4u * chunk + i];
-        dValue[at] = valueSums[4u * chunk + i];
+        dKey[at] = shape.scale * keyPart[i];
+        dValue[at] = valuePart[i];
       }
     }
   }
