@@ -25,8 +25,6 @@ export interface Dispatch {
 
 const DISPATCHES_PER_SUBMIT = 64;
 const UNIFORM_RING_BYTES = 64 * 1024;
-const wantedFeatures: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
-const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize'] as const;
 
 /** An opened adapter: what it can do, its memory, and the commands on their way to it. */
 export class Device {
@@ -66,10 +64,15 @@ export class Device {
     this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
     this.software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|software/i.test(this.description);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
-    this.memory = new Memory(gpu, (error, what) => this.expectNoError(error, what));
+    this.memory = new Memory(
+      gpu,
+      (error, what) => this.expectNoError(error, what),
+      () => this.flush(),
+    );
     this.ring = this.memory.uniform(UNIFORM_RING_BYTES, 'op parameters');
     gpu.lost.then((info) => {
-      if (!this.closed) this.lostReason = `the device was lost (${info.reason}): ${info.message}`;
+      if (this.closed) return;
+      this.lostReason = `the device was lost (${info.reason}): ${info.message}; open it again and resume from the last checkpoint`;
     });
   }
 
@@ -86,6 +89,7 @@ export class Device {
   /** Runs `fn` eagerly, then frees everything of the step that `fn` did not return. `fn` may be asynchronous. */
   step<T>(fn: () => T): T {
     if (this.step_) throw new Error('device.step: steps do not nest');
+    this.assertOpen();
     const step = new Step(
       (bytes, label) => this.memory.takeStep(bytes, label),
       (buffer) => this.memory.giveStep(buffer),
@@ -136,8 +140,8 @@ export class Device {
       };
     });
     if (uniform) entries.push(this.uniformEntry(kernel, uniform));
+    const pass = this.openPass(); // and with it the scope that catches what is wrong with the bindings
     const group = this.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
-    const pass = this.openPass();
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(x, y, z);
@@ -157,32 +161,42 @@ export class Device {
 
   /** Writes from the host. What was encoded before is submitted first, because writeBuffer overtakes it. */
   write(target: BufferRange, data: ArrayBufferView<ArrayBuffer>): void {
+    this.assertOpen();
     this.flush();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     const whole = bytes.byteLength - (bytes.byteLength % 4);
+    this.gpu.pushErrorScope('validation');
     this.gpu.queue.writeBuffer(target.buffer, target.offset, bytes, 0, whole);
-    if (whole === bytes.byteLength) return;
-    const last = new Uint8Array(4);
-    last.set(bytes.subarray(whole));
-    this.gpu.queue.writeBuffer(target.buffer, target.offset + whole, last);
+    if (whole < bytes.byteLength) {
+      const last = new Uint8Array(4);
+      last.set(bytes.subarray(whole));
+      this.gpu.queue.writeBuffer(target.buffer, target.offset + whole, last);
+    }
+    this.expectNoError(this.gpu.popErrorScope(), `writing to ${target.buffer.label}`);
   }
 
   /** Bytes of a range as they are when everything encoded so far has run. */
   async read(range: BufferRange, bytes: number): Promise<ArrayBuffer> {
+    this.assertOpen();
     const size = roundUp(bytes, 4);
     const staging = this.memory.takeStaging(size);
-    this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
-    this.flush();
-    await this.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
-    await this.checkErrors();
-    const data = staging.getMappedRange(0, size).slice(0, bytes);
-    staging.unmap();
-    this.memory.giveStaging(staging);
-    return data;
+    try {
+      this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
+      this.flush();
+      await this.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
+      await this.checkErrors();
+      return staging.getMappedRange(0, size).slice(0, bytes);
+    } finally {
+      if (!this.closed) {
+        staging.unmap();
+        this.memory.giveStaging(staging);
+      }
+    }
   }
 
   /** Resolves when everything encoded so far has run; rejects with the first error of any op since the last await. */
   async finish(): Promise<void> {
+    this.assertOpen();
     this.flush();
     await this.settle(this.gpu.queue.onSubmittedWorkDone());
     await this.checkErrors();
@@ -259,11 +273,15 @@ export class Device {
   }
 
   private beginEncoder(): void {
-    if (this.lostReason)
-      throw new Error(`${this.lostReason}; open the device again and resume from the last checkpoint`);
-    if (this.closed) throw new Error('the device is closed');
+    this.assertOpen();
     this.gpu.pushErrorScope('validation');
     this.encoder = this.gpu.createCommandEncoder();
+  }
+
+  /** Dawn may crash when it is asked for something after the device is destroyed. */
+  private assertOpen(): void {
+    if (this.lostReason) throw new Error(this.lostReason);
+    if (this.closed) throw new Error('the device is closed');
   }
 
   private encoded(label: string): void {
@@ -290,46 +308,9 @@ export class Device {
 
   private async settle<T>(promise: Promise<T>): Promise<T> {
     const described = promise.catch((reason) => {
-      throw new Error(this.lostReason ?? String(reason));
+      this.assertOpen();
+      throw reason;
     });
     return this.software && typeof process === 'object' ? sleepUntil(described) : described;
   }
-}
-
-/**
- * Opens an adapter.
- *
- * Throws when there is none; `insula devices` says what to install.
- */
-export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  const { gpu, release } = await entryPoint(options.adapter);
-  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-  if (!adapter) {
-    release();
-    const which = options.adapter === undefined ? 'no WebGPU adapter' : `no WebGPU adapter named '${options.adapter}'`;
-    throw new Error(`${which} could be opened; 'insula devices' lists the adapters and says what to install`);
-  }
-  const requiredFeatures = options.floor ? [] : wantedFeatures.filter((feature) => adapter.features.has(feature));
-  const requiredLimits = options.floor
-    ? {}
-    : Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
-  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-  return new Device(device, adapter, options, release);
-}
-
-/** The browser's GPU, or Dawn's through the `webgpu` package. */
-async function entryPoint(adapter: string | undefined): Promise<{ gpu: GPU; release: () => void }> {
-  if (typeof navigator === 'object' && navigator.gpu) return { gpu: navigator.gpu, release: () => {} };
-  const name = 'webgpu';
-  const { create, globals } = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
-  Object.assign(globalThis, globals);
-  const flags = adapter === undefined ? [] : adapter === 'null' ? ['backend=null'] : [`adapter=${adapter}`];
-  // Dawn ends with the last reference to this object, and until then keeps the process alive.
-  const holder: { gpu: GPU | null } = { gpu: create(flags) };
-  return {
-    gpu: holder.gpu!,
-    release: () => {
-      holder.gpu = null;
-    },
-  };
 }

@@ -1,9 +1,10 @@
 export * from './adapters.ts';
-export { Device, type DeviceOptions, type Dispatch, openDevice } from './device.ts';
+export { Device, type DeviceOptions, type Dispatch } from './device.ts';
 export { InputError, quote } from './errors.ts';
 export { gridFor } from './grid.ts';
 export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } from './kernel.ts';
 export { type BufferRange, roundUp } from './memory.ts';
+export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
 export * from './safetensors.ts';

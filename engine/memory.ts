@@ -66,6 +66,8 @@ export class Memory {
   constructor(
     private readonly gpu: GPUDevice,
     private readonly expectNoError: (error: Promise<GPUError | null>, what: string) => void,
+    /** Submits what is encoded: a buffer that it reads must not be gone before. */
+    private readonly submit: () => void,
   ) {
     this.step = new Pool((bytes, label) => this.persistent(bytes, label));
     this.staging = new Pool((bytes, label) =>
@@ -99,6 +101,7 @@ export class Memory {
   }
 
   free(buffer: GPUBuffer): void {
+    this.submit();
     this.bytes -= buffer.size;
     buffer.destroy();
   }

@@ -5,8 +5,14 @@ export interface StepResource {
   readonly buffer: GPUBuffer;
   /** Told that its memory is gone, so that a later use can say so. */
   expire(): void;
-  /** Told that the step's function returned it: from now on its owner disposes of it, and of the buffer if it `ownsBuffer`. */
-  keep(ownsBuffer: boolean): void;
+  /** Told that the step's function returned it: from now on its owner disposes of it; the last holder frees the buffer. */
+  keep(holders: Holders): void;
+}
+
+/** How many tensors own one buffer together, and where it goes when the last is disposed of. */
+export interface Holders {
+  count: number;
+  readonly release: (buffer: GPUBuffer) => void;
 }
 
 export class Step {
@@ -25,6 +31,11 @@ export class Step {
     this.buffers.set(buffer, []);
     for (const set of this.tracked) set.add(buffer);
     return buffer;
+  }
+
+  /** Whether the buffer is of this step's memory. */
+  holds(buffer: GPUBuffer): boolean {
+    return this.buffers.has(buffer);
   }
 
   adopt(resource: StepResource): void {
@@ -57,9 +68,8 @@ export class Step {
     const kept = new Set([...this.heldBy(returned)]);
     for (const [buffer, resources] of this.buffers) {
       const survivors = resources.filter((resource) => kept.has(resource));
-      survivors.forEach((resource, index) => {
-        resource.keep(index === 0);
-      });
+      const holders = { count: survivors.length, release: this.giveBuffer };
+      for (const resource of survivors) resource.keep(holders);
       for (const resource of resources) if (!kept.has(resource)) resource.expire();
       if (survivors.length === 0) this.giveBuffer(buffer);
     }

@@ -1,7 +1,7 @@
 import type { Device } from './device.ts';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './half.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
-import type { StepResource } from './step.ts';
+import type { Holders, StepResource } from './step.ts';
 
 /** Storage of the elements; f16 and bf16 lie packed, two to a word. Arithmetic is f32 always; u32 holds ids and masks. */
 export type DataType = 'f32' | 'f16' | 'bf16' | 'u32';
@@ -35,6 +35,8 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   /** For a parameter that is alone in its arena: frees the arena. */
   disposeArena: (() => void) | null = null;
   private state: 'step' | 'owned' | 'gone';
+  /** Tensors that free the buffer together; null for a view of what others own. */
+  private holders: Holders | null;
 
   constructor(
     readonly device: Device,
@@ -46,11 +48,12 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     /** The parameter's name, or the op that made the tensor. */
     readonly name: string,
     lifetime: 'step' | 'persistent',
-    private ownsBuffer = true,
+    ownsBuffer = true,
   ) {
     // Whole groups of four elements: what a kernel reads beyond its binding is lost on some adapters.
     this.byteLength = roundUp(Math.max(elementCount(shape) * bytesPerElement[dtype], 16), 16);
     this.state = lifetime === 'step' ? 'step' : 'owned';
+    this.holders = ownsBuffer ? { count: 1, release: (own) => device.memory.free(own) } : null;
   }
 
   get size(): number {
@@ -85,23 +88,31 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   write(data: TensorData): void {
     this.assertAlive('write');
     if (this.state !== 'owned') throw new Error(`write: '${this.name}' belongs to a step`);
-    this.device.write(this, encode('write', data, this.shape, this.dtype));
+    const encoded = encode('write', data, this.shape, this.dtype);
+    this.device.write(this, encoded);
+    if (this.dtype === 'u32') this.hostData = Uint32Array.from(data);
   }
 
   expire(): void {
     this.state = 'gone';
   }
 
-  keep(ownsBuffer: boolean): void {
+  keep(holders: Holders): void {
     this.state = 'owned';
-    this.ownsBuffer = ownsBuffer;
+    this.holders = holders;
+    // Its tape has ended with the step.
+    this.wantsGradient = false;
+    this.recorded = false;
   }
 
   /** Frees the memory of a tensor that outlived its step. */
   dispose(): void {
     if (this.state === 'step') throw new Error(`dispose: '${this.name}' belongs to a step, which frees it`);
     if (this.state === 'owned' && this.disposeArena) this.disposeArena();
-    else if (this.state === 'owned' && this.ownsBuffer) this.device.memory.free(this.buffer);
+    else if (this.state === 'owned' && this.holders) {
+      this.holders.count -= 1;
+      if (this.holders.count === 0) this.holders.release(this.buffer);
+    }
     this.state = 'gone';
   }
 
@@ -122,7 +133,7 @@ export function tensor(device: Device, data: TensorData, shape: Shape, options: 
     ? emptyTensor(device, shape, dtype, 'tensor')
     : persistentTensor(device, shape, dtype, 'tensor');
   device.write(target, bytes);
-  if (bytes instanceof Uint32Array) target.hostData = bytes;
+  if (dtype === 'u32') target.hostData = Uint32Array.from(data);
   return target;
 }
 
@@ -152,7 +163,7 @@ export function viewTensor(source: Tensor, shape: Shape, byteOffset: number, nam
   if (byteOffset % ALIGNMENT !== 0)
     throw new Error(`${name}: a view at byte ${byteOffset}; offsets are multiples of ${ALIGNMENT}`);
   const { device, dtype, buffer } = source;
-  const lifetime = device.inStep ? 'step' : 'persistent';
+  const lifetime = device.inStep && device.currentStep(name).holds(buffer) ? 'step' : 'persistent';
   return adopt(new Tensor(device, shape, dtype, buffer, source.offset + byteOffset, name, lifetime, false));
 }
 

@@ -1,0 +1,59 @@
+/** Opening an adapter: the browser's, or one of Dawn's under node. */
+import { Device, type DeviceOptions } from './device.ts';
+import { InputError } from './errors.ts';
+
+const wantedFeatures: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
+const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize'] as const;
+
+/**
+ * Opens an adapter.
+ *
+ * @throws InputError where there is none, or none of that name
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { gpu, release } = await entryPoint(options.adapter);
+  try {
+    const adapter = await requestAdapter(gpu, options.adapter);
+    const requiredFeatures = options.floor ? [] : wantedFeatures.filter((feature) => adapter.features.has(feature));
+    const requiredLimits = options.floor
+      ? {}
+      : Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
+    const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
+    return new Device(device, adapter, options, release);
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function requestAdapter(gpu: GPU, name: string | undefined): Promise<GPUAdapter> {
+  let words = '';
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' }).catch((error: Error) => {
+    words = error.message;
+    return null;
+  });
+  if (adapter) return adapter;
+  const which = name === undefined ? '' : ` with '${name}' in its name`;
+  const reason = words && ` (${words.split('\n')[0]})`;
+  // Where no adapter has the name, Dawn has a line for each that there is.
+  const others = [...words.matchAll(/backend: '.*', name: '(.*)'/g)].map((match) => `'${match[1]}'`);
+  const advice = others.length > 0 ? `there is ${others.join(', ')}` : "'insula devices' says what to install";
+  throw new InputError(`no WebGPU adapter${which} opens${reason}; ${advice}`);
+}
+
+/** The browser's GPU, or Dawn's through the `webgpu` package. */
+async function entryPoint(adapter: string | undefined): Promise<{ gpu: GPU; release: () => void }> {
+  if (typeof navigator === 'object' && navigator.gpu) return { gpu: navigator.gpu, release: () => {} };
+  const name = 'webgpu';
+  const { create, globals } = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
+  Object.assign(globalThis, globals);
+  const flags = adapter === undefined ? [] : adapter === 'null' ? ['backend=null'] : [`adapter=${adapter}`];
+  // Dawn ends with the last reference to this object, and until then keeps the process alive.
+  const holder: { gpu: GPU | null } = { gpu: create(flags) };
+  return {
+    gpu: holder.gpu!,
+    release: () => {
+      holder.gpu = null;
+    },
+  };
+}

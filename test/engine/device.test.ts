@@ -1,0 +1,168 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, test } from 'vitest';
+import { type Device, InputError, openDevice, parseKernel, type Tensor, tensor } from '../../engine/index.ts';
+import { add, matmul, scale } from '../../kernels/index.ts';
+import { testDevice } from '../support/devices.ts';
+import { normals } from '../support/numbers.ts';
+
+const copies = parseKernel(
+  'copies',
+  `struct Shape { groups: u32 }
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
+@compute @workgroup_size(1) fn forward(@builtin(workgroup_id) id: vec3u) {
+  if (id.x < shape.groups) { y[id.x] = x[id.x]; }
+}
+`,
+);
+const broken = parseKernel(
+  'broken',
+  `@group(0) @binding(0) var<storage, read_write> y: array<vec4f>;
+@compute @workgroup_size(1) fn forward() { y[0] = nothing[0]; }
+`,
+);
+
+type Settings = Partial<Parameters<Device['dispatch']>[0]>;
+
+describe('dispatch', () => {
+  const run = (device: Device, x: Tensor, settings: Settings) =>
+    device.dispatch({
+      kernel: copies,
+      entry: 'forward',
+      bindings: { x },
+      uniform: { groups: 1 },
+      workgroups: [1],
+      ...settings,
+    });
+
+  test.each<[string, Settings, string]>([
+    ['entry point', { entry: 'backward' }, "kernel copies: no entry point 'backward'; it has forward"],
+    ['grid', { workgroups: [65536] }, 'copies forward: a grid of 65536 x 1 x 1 workgroups; each must be an integer'],
+    ['part of a grid', { workgroups: [1, 0.5] }, 'copies forward: a grid of 1 x 0.5 x 1 workgroups'],
+    ['uniform', { uniform: { rows: 1 } }, 'kernel copies: Shape has no field rows'],
+    ['parameter', { parameters: { TILE: 3 } }, "kernel copies: 'TILE' is not a parameter"],
+  ])('a wrong %s is refused at once', async (_, settings, message) => {
+    const device = await testDevice('floor');
+    using x = tensor(device, [1, 2, 3, 4], [4]);
+    expect(() => device.step(() => run(device, x, settings))).toThrow(message);
+    await device.finish();
+  });
+
+  test('a binding that is not there, or needs a uniform that is not', async () => {
+    const device = await testDevice('floor');
+    using x = tensor(device, [1, 2, 3, 4], [4]);
+    expect(() => device.step(() => run(device, x, { bindings: { z: x } }))).toThrow(
+      "copies forward: no binding 'z'; it has shape, x, y",
+    );
+    expect(() =>
+      device.step(() => run(device, x, { kernel: broken, bindings: { y: x }, uniform: { groups: 1 } })),
+    ).toThrow('kernel broken: no uniform binding');
+    await expect(device.finish()).rejects.toThrow('compiling broken forward {}: Error while parsing WGSL');
+  });
+
+  test('what WebGPU refuses is thrown at the next await, once, and the device goes on', async () => {
+    const device = await testDevice('floor');
+    using x = tensor(device, [1, 2, 3, 4], [4]);
+    const wrong: Settings[] = [{ bindings: { x } }, { bindings: { x, y: x } }];
+    for (const settings of wrong) {
+      using y = device.step(() => {
+        run(device, x, settings);
+        return scale(x, 2);
+      });
+      await expect(y.read()).rejects.toThrow(/^2 dispatches, the last elementwise scale: /);
+      await device.finish();
+      using z = device.step(() => scale(x, 2));
+      expect([...(await z.read())]).toEqual([2, 4, 6, 8]);
+    }
+  });
+
+  test('with { debug } the error names the op that caused it', async () => {
+    const device = await openDevice({ floor: true, debug: true });
+    const x = tensor(device, [1, 2, 3, 4], [4]);
+    device.step(() => {
+      run(device, x, { bindings: { x } });
+      scale(x, 2);
+    });
+    await expect(device.finish()).rejects.toThrow(/^copies forward: Number of entries \(2\) did not match/);
+    device.step(() => run(device, x, { kernel: broken, bindings: { y: x }, uniform: undefined }));
+    await expect(device.finish()).rejects.toThrow(/^compiling broken forward \{\}: Error while parsing WGSL/);
+    device.close();
+  });
+});
+
+describe('a device that is gone', () => {
+  test('closed: every use says so', async () => {
+    const device = await openDevice();
+    const x = tensor(device, normals(256 * 256, 1), [256, 256]);
+    const product = device.step(() => matmul(x, x));
+    const pending = product.read();
+    device.close();
+    device.close();
+    await expect(pending).rejects.toThrow('the device is closed');
+    expect(() => device.step(() => add(x, x))).toThrow('the device is closed');
+    expect(() => tensor(device, [1], [1])).toThrow('the device is closed');
+    expect(() => x.write(new Float32Array(256 * 256))).toThrow('the device is closed');
+    await expect(x.read()).rejects.toThrow('the device is closed');
+    await expect(device.finish()).rejects.toThrow('the device is closed');
+  });
+
+  test('lost: every use says why, and what to do', async () => {
+    const device = await openDevice();
+    const x = tensor(device, normals(256 * 256, 1), [256, 256]);
+    const pending = device.step(() => matmul(x, x)).read();
+    device.gpu.destroy();
+    const message = /^the device was lost \(destroyed\): .*; open it again and resume from the last checkpoint$/;
+    await expect(pending).rejects.toThrow(message);
+    expect(() => device.step(() => add(x, x))).toThrow(message);
+    await expect(x.read()).rejects.toThrow(message);
+    await expect(device.finish()).rejects.toThrow(message);
+    device.close();
+  });
+
+  test('no adapter of that name', async () => {
+    const error = await openDevice({ adapter: 'no such thing' }).catch((error) => error);
+    expect(error).toBeInstanceOf(InputError);
+    expect(error.message).toMatch(/^no WebGPU adapter with 'no such thing' in its name opens .*; there is '.+'$/);
+    expect(error.message).not.toContain('\n');
+  });
+});
+
+test('while a software adapter computes, timers and messages of workers are served', async ({ skip }) => {
+  const device = await testDevice('normal');
+  if (!device.software) skip('this adapter is no software adapter');
+  const worker = new Worker(
+    "const { parentPort } = require('node:worker_threads'); parentPort.on('message', (n) => parentPort.postMessage(n + 1));",
+    { eval: true },
+  );
+  try {
+    worker.postMessage(0);
+    await once(worker, 'message');
+    using x = tensor(device, normals(512 * 512, 1, 0.04), [512, 512]);
+    using y = device.step(() => {
+      let product = x;
+      for (let i = 0; i < 30; i++) product = matmul(product, x);
+      return product;
+    });
+    let messages = 0;
+    let ticks = 0;
+    let done = false;
+    worker.on('message', (n: number) => {
+      messages += 1;
+      if (!done) worker.postMessage(n);
+    });
+    worker.postMessage(0);
+    const timer = setInterval(() => {
+      ticks += 1;
+    }, 1);
+    const values = await y.read();
+    done = true;
+    clearInterval(timer);
+    expect(values.every(Number.isFinite)).toBe(true);
+    expect(messages).toBeGreaterThan(1);
+    expect(ticks).toBeGreaterThan(1);
+  } finally {
+    await worker.terminate();
+  }
+});
