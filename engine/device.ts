@@ -49,6 +49,8 @@ export class Device {
   private lastLabel = '';
   private step_: Step | null = null;
   private readonly errors: Promise<string | null>[] = [];
+  /** What Dawn has promised and not yet answered. */
+  private readonly promised = new Set<Promise<unknown>>();
   private lostReason: string | null = null;
   private closed = false;
 
@@ -223,7 +225,7 @@ export class Device {
     this.closed = true;
     this.memory.destroy();
     this.gpu.destroy();
-    this.release();
+    Promise.allSettled(this.promised).then(this.release);
   }
 
   /** The compiled entry point, made once per set of parameters. Compare with the device's limits before anything is created. */
@@ -278,7 +280,6 @@ export class Device {
     this.encoder = this.gpu.createCommandEncoder();
   }
 
-  /** Dawn may crash when it is asked for something after the device is destroyed. */
   private assertOpen(): void {
     if (this.lostReason) throw new Error(this.lostReason);
     if (this.closed) throw new Error('the device is closed');
@@ -293,7 +294,7 @@ export class Device {
 
   private expectNoError(error: Promise<GPUError | null>, what: string): void {
     this.errors.push(
-      error.then(
+      this.promise(error).then(
         (found) => (found ? `${what}: ${found.message}` : null),
         (reason) => (this.closed ? null : `${what}: ${reason}`),
       ),
@@ -306,8 +307,15 @@ export class Device {
     if (first) throw new Error(first);
   }
 
+  private promise<T>(promise: Promise<T>): Promise<T> {
+    this.promised.add(promise);
+    const answered = () => this.promised.delete(promise);
+    promise.then(answered, answered);
+    return promise;
+  }
+
   private async settle<T>(promise: Promise<T>): Promise<T> {
-    const described = promise.catch((reason) => {
+    const described = this.promise(promise).catch((reason) => {
       this.assertOpen();
       throw reason;
     });

@@ -48,12 +48,15 @@ async function entryPoint(adapter: string | undefined): Promise<{ gpu: GPU; rele
   const { create, globals } = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
   Object.assign(globalThis, globals);
   const flags = adapter === undefined ? [] : adapter === 'null' ? ['backend=null'] : [`adapter=${adapter}`];
-  // Dawn ends with the last reference to this object, and until then keeps the process alive.
+  // Dawn ends when this object is collected, and until then keeps the process alive. It asks for finished work from setImmediate
+  // for as long as a promise is pending, and once more: ending it before that crashes.
   const holder: { gpu: GPU | null } = { gpu: create(flags) };
   return {
     gpu: holder.gpu!,
     release: () => {
-      holder.gpu = null;
+      setImmediate(() => {
+        holder.gpu = null;
+      });
     },
   };
 }
