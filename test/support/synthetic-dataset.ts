@@ -1,0 +1,81 @@
+import type { Dataset, Episode } from '../../model/data/dataset.ts';
+import type { Preset } from '../../model/training/presets.ts';
+import type { RunListener } from '../../model/training/run.ts';
+import { normals } from './numbers.ts';
+
+export interface SyntheticSettings {
+  episodes?: number;
+  images?: boolean;
+  language?: boolean;
+  states?: boolean;
+}
+
+/** Episodes of smooth random motion with small random pictures, the same on every run. */
+export function syntheticDataset({
+  episodes = 4,
+  images = true,
+  language = true,
+  states = true,
+}: SyntheticSettings = {}): Dataset {
+  const [length, actionDimension, stateDimension] = [12, 3, 2];
+  const make = (index: number): Episode => {
+    const steps = normals(length * actionDimension, 100 + index, 0.2);
+    const actions = steps.map((_, i) =>
+      steps.slice(0, i + 1).reduce((sum, value, k) => ((i - k) % actionDimension === 0 ? sum + value : sum), 0),
+    );
+    return {
+      id: `synthetic-${index}`,
+      length,
+      actions,
+      states: states ? normals(length * stateDimension, 200 + index) : null,
+      instructions: language ? ['put the red cube in the blue bin', 'move the red cube to the blue bin'] : [],
+      cameras: images ? ['front'] : [],
+      async image(camera, step) {
+        if (!images || camera !== 'front') return null;
+        const pixels = Uint8Array.from(normals(16 * 16 * 3, 1000 * index + step), (value) =>
+          Math.max(0, Math.min(255, 128 + 50 * value)),
+        );
+        return { width: 16, height: 16, pixels };
+      },
+    };
+  };
+  return {
+    name: 'synthetic',
+    rate: 4,
+    actionDimension,
+    stateDimension: states ? stateDimension : 0,
+    cameras: images ? ['front'] : [],
+    episodes: Array.from({ length: episodes }, (_, index) => make(index)),
+  };
+}
+
+/** A model that trains a step in milliseconds. */
+export const minutePreset: Preset = {
+  name: 'tiny',
+  description: 'for tests',
+  backbone: { width: 16, hidden: 32 },
+  expert: { width: 16, hidden: 32 },
+  depth: 2,
+  heads: 2,
+  kvHeads: 1,
+  headDimension: 16,
+  vision: { width: 16, depth: 1, heads: 1, hidden: 32, patch: 8, image: 16 },
+  fastVocabulary: 64,
+  stateBins: 16,
+  demonstrations: 1,
+  steps: 6,
+  batch: 2,
+  learningRate: 1e-3,
+  warmUpSteps: 2,
+  weightDecay: 1e-4,
+  maximumNorm: 1,
+  evaluateEvery: 100,
+  saveEvery: 100,
+  heldOutSteps: 2,
+  finalHeldOutSteps: 2,
+};
+
+/** A listener that only does what is given. */
+export function quietListener(given: Partial<RunListener> = {}): RunListener {
+  return { note() {}, step() {}, heldOut() {}, saved() {}, openLoop() {}, ...given };
+}

@@ -1,0 +1,198 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  backward,
+  type DataType,
+  type Device,
+  loadKernel,
+  openDevice,
+  ParameterSet,
+  type Tensor,
+  zeroTensor,
+} from '../engine/index.ts';
+import * as kernels from '../kernels/index.ts';
+
+const root = new URL('../', import.meta.url);
+const files = ['engine', 'kernels'].flatMap((folder) =>
+  readdirSync(new URL(folder, root))
+    .filter((name) => name.endsWith('.wgsl'))
+    .map((name) => `${folder}/${name}`),
+);
+
+/** Dawn's backend that validates everything and computes nothing: on the floor, or with all that WebGPU can offer. */
+const nullDevice = (floor: boolean) => openDevice({ adapter: 'null', floor });
+
+describe('WGSL files as they stand', () => {
+  let floor: Device;
+  let full: Device;
+  beforeAll(async () => {
+    [floor, full] = [await nullDevice(true), await nullDevice(false)];
+  });
+  afterAll(() => {
+    floor.close();
+    full.close();
+  });
+
+  test.each(files)('%s is valid, every entry point of it', async (path) => {
+    const source = readFileSync(new URL(path, root), 'utf8');
+    expect(source).not.toMatch(/\$\{|^\s*#/m);
+    const extensions = [...source.matchAll(/^enable ([^;]+);/gm)].flatMap((match) => match[1].split(/,\s*/));
+    const sibling = path.split('.').length > 2;
+    if (!sibling) expect(extensions, 'a base file needs no feature').toEqual([]);
+    const { gpu, features } = extensions.length > 0 ? full : floor;
+    for (const extension of extensions) expect([...features]).toContain(extension);
+    const kernel = await loadKernel(new URL(path, root));
+    expect(kernel.entryPoints.length).toBe(source.match(/@compute/g)!.length);
+    expect(kernel.parameters.length).toBe(source.match(/\/\/ @param/g)?.length ?? 0);
+    for (const entryPoint of kernel.entryPoints) {
+      gpu.pushErrorScope('validation');
+      const module = gpu.createShaderModule({ code: source });
+      gpu.createComputePipeline({ layout: 'auto', compute: { module, entryPoint } });
+      const error = await gpu.popErrorScope();
+      expect(error?.message, entryPoint).toBeUndefined();
+      const { messages } = await module.getCompilationInfo();
+      expect(messages.map(({ message, lineNum }) => `line ${lineNum}: ${message}`)).toEqual([]);
+    }
+  });
+});
+
+/** Runs every op forward and backward, in every storage and at every kind of shape for which it specialises its kernels. */
+function runEveryOp(device: Device): void {
+  const data = (shape: number[], dtype: DataType = 'f32') => zeroTensor(device, shape, dtype, 'operand');
+  const ids = (shape: number[]) => data(shape, 'u32');
+  const leaf = (shape: number[], dtype: DataType = 'f32') => {
+    const made = data(shape, dtype);
+    made.wantsGradient = true;
+    return made;
+  };
+  const both = (...outputs: Tensor[]) => {
+    for (const output of outputs) backward(output, { gradient: data([...output.shape]) });
+  };
+  const { gelu, swish, tanh, sigmoid, relu, meanSquaredError, l1, huber, binaryCrossEntropyWithLogits } = kernels;
+  const table = kernels.attentionTable(kernels.sequence({ all: 40 }), { all: { all: kernels.full } });
+
+  for (const dtype of ['f32', 'f16', 'bf16'] as const) {
+    for (const activation of [gelu, swish, tanh, sigmoid, relu]) both(activation(leaf([3, 8], dtype)));
+    for (const second of [[3, 8], [8]])
+      for (const op of [kernels.add, kernels.subtract, kernels.multiply])
+        both(op(leaf([3, 8], dtype), leaf(second, dtype)));
+    both(kernels.scale(leaf([3, 8], dtype), 2));
+    both(kernels.sum(leaf([3, 8], dtype)), kernels.mean(leaf([40_000], dtype)));
+    both(kernels.rmsNorm(leaf([3, 8], dtype), leaf([8], dtype)));
+    both(kernels.layerNorm(leaf([3, 8], dtype), leaf([8], dtype), leaf([8], dtype)));
+    both(kernels.adaptiveRmsNorm(leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
+    both(kernels.gatedResidual(leaf([2, 3, 8], dtype), leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
+    both(kernels.gatedActivation(leaf([3, 8], dtype), leaf([3, 8], dtype)));
+    both(kernels.rotary(leaf([1, 3, 2, 8], dtype), data([1, 3, 4, 2])));
+    both(kernels.embedding(ids([5]), leaf([7, 8], dtype)));
+    both(kernels.concatenateTokens([leaf([2, 3, 8], dtype), leaf([2, 1, 8], dtype)]));
+    both(kernels.sliceTokens(leaf([2, 3, 8], dtype), 1, 2));
+    for (const other of ['f32', 'f16', 'bf16'] as const)
+      if (other !== dtype) both(kernels.cast(leaf([8], dtype), other));
+    for (const dimension of [16, 32, 64, 96, 128, 160, 192, 224, 256]) {
+      const [query, key, value] = [4, 2, 2].map((heads) => leaf([1, 40, heads, dimension], dtype));
+      both(kernels.attention(query, key, value, { table }));
+    }
+  }
+
+  // Single numbers, and widths that are no multiple of four.
+  both(kernels.add(leaf([3, 8]), leaf([])), kernels.multiply(leaf([3, 8]), leaf([])));
+  both(kernels.add(leaf([3, 5]), leaf([5])), kernels.multiply(leaf([3, 5]), leaf([5])), kernels.scale(leaf([5]), 2));
+  both(kernels.sumRows(leaf([3, 5])), kernels.sumRows(leaf([300, 5])), kernels.sumRows(leaf([300, 8])));
+  both(kernels.rmsNorm(leaf([3, 5]), leaf([5])), kernels.layerNorm(leaf([3, 5]), leaf([5]), leaf([5])));
+  both(kernels.adaptiveRmsNorm(leaf([2, 3, 5]), leaf([2, 15])));
+  both(kernels.gatedResidual(leaf([2, 3, 5]), leaf([2, 3, 5]), leaf([2, 15])));
+  both(kernels.rotary(leaf([1, 3, 2, 6]), data([1, 3, 3, 2])), kernels.embedding(ids([5]), leaf([7, 5])));
+  both(kernels.sliceTokens(leaf([2, 3, 5]), 1, 2));
+
+  for (const transposeA of [false, true])
+    for (const transposeB of [false, true])
+      for (const [m, n, k] of [
+        [8, 12, 16],
+        [5, 6, 7],
+        [8, 8, 2048],
+      ]) {
+        const a = leaf(transposeA ? [k, m] : [m, k]);
+        const b = leaf(transposeB ? [n, k] : [k, n]);
+        both(kernels.matmul(a, b, { transposeA, transposeB }));
+        both(kernels.matmul(a, b, { transposeA, transposeB, bias: leaf([n]) }));
+        const batch = leaf([2, ...a.shape]);
+        both(kernels.matmul(batch, b, { transposeA, transposeB }));
+      }
+  both(kernels.linear(leaf([3, 8]), leaf([12, 8]), leaf([12])));
+  both(kernels.gatedMlp(leaf([3, 8]), leaf([16, 8]), leaf([16, 8]), leaf([8, 16])));
+  const layout = [
+    { input: 0, length: 3 },
+    { input: 1, length: 2 },
+    { input: 0, length: 1 },
+  ];
+  both(kernels.blockLinear([leaf([2, 4, 8]), leaf([2, 2, 12])], [leaf([16, 8]), leaf([16, 12])], layout));
+  for (const output of kernels.blockSplitLinear(leaf([2, 6, 8]), [leaf([12, 8]), leaf([16, 8])], layout)) both(output!);
+  both(kernels.patchEmbedding(leaf([2, 8, 8, 3]), leaf([12, 3, 4, 4]), leaf([12]), leaf([4, 12])));
+
+  for (const loss of [meanSquaredError, l1, huber, binaryCrossEntropyWithLogits]) {
+    both(loss(leaf([2, 3, 4]), data([2, 3, 4])));
+    both(loss(leaf([2, 3, 4]), data([2, 3, 4]), { valid: ids([2, 3]), dimensions: ids([4]) }));
+  }
+  for (const reduction of ['perExample', 'perToken'] as const)
+    both(kernels.linearCrossEntropy(leaf([2, 3, 8]), leaf([40, 8]), ids([2, 3]), ids([2, 3]), { reduction }));
+  both(kernels.linearCrossEntropy(leaf([2, 3, 5]), leaf([5000, 5]), ids([2, 3]), ids([2, 3])));
+  kernels.flowInterpolate(data([2, 3, 4]), data([2, 3, 4]), data([2]));
+  both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
+  kernels.randomUniform(device, [7], { seed: 1, step: 2, stream: 3 });
+  kernels.writeTokens(data([2, 5, 2, 4]), data([2, 3, 2, 4]), 1);
+}
+
+async function validateEveryOp(device: Device): Promise<string[]> {
+  using set = new ParameterSet(device, [{ name: 'weight', shape: [5], group: 'all' }]);
+  using optimizer = new kernels.AdamW(set, { maximumNorm: 1 });
+  device.step(() => {
+    runEveryOp(device);
+    backward(kernels.sum(kernels.multiply(set.get('weight'), set.get('weight'))));
+    optimizer.step(1e-3);
+  });
+  await device.finish();
+  // biome-ignore lint/complexity/useLiteralKeys: private, and read here alone
+  return [...device['pipelines'].keys()];
+}
+
+describe('WGSL files at the parameters in use', () => {
+  /** 'kernel entry' -> every set of parameters that it was compiled with. */
+  const used = new Map<string, Record<string, string | number>[]>();
+  const note = (pipelines: string[]) => {
+    for (const pipeline of pipelines) {
+      const [, name, entry, parameters] = /^(\S+) (\S+) (.*)$/.exec(pipeline)!;
+      used.set(`${name} ${entry}`, [...(used.get(`${name} ${entry}`) ?? []), JSON.parse(parameters)]);
+    }
+  };
+
+  test('every op on a device at the default limits and without features', async () => {
+    const device = await nullDevice(true);
+    note(await validateEveryOp(device));
+    device.close();
+  });
+
+  test.each([4, 8, 16])('every op as on a software adapter with subgroups of %i lanes', async (lanes) => {
+    const device = Object.assign(await nullDevice(false), { software: true, subgroupSizes: [lanes, lanes] as const });
+    note(await validateEveryOp(device));
+    device.close();
+  });
+
+  test('no entry point and no parameter is left out', async () => {
+    const left: string[] = [];
+    for (const path of files) {
+      const { name, entryPoints, parameters } = await loadKernel(new URL(path, root));
+      const sets = entryPoints.map((entry) => used.get(`${name} ${entry}`) ?? []);
+      entryPoints.forEach((entry, i) => {
+        if (sets[i].length === 0) left.push(`${name} ${entry}`);
+      });
+      for (const parameter of parameters) {
+        const values = new Set(sets.flat().map((set) => set[parameter]));
+        // Threads and slices have one value; what has alternatives must have been seen in at least two.
+        if (!/^[A-Z_]+$/.test(parameter) && values.size < 2) left.push(`${name}, parameter ${parameter}`);
+      }
+    }
+    expect(left).toEqual([]);
+    expect(new Set(used.get('attention forward')!.map((set) => set.CHUNKS)).size).toBeGreaterThan(1);
+  });
+});
