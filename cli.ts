@@ -139,8 +139,8 @@ function readOptions(name: string, { options }: Command, args: string[]): Values
   for (const [own, { type }] of kinds) {
     const value = values[own];
     if (type !== 'number' || value === undefined) continue;
-    if (!/^\d+$/.test(String(value)))
-      throw new InputError(`insula ${name}: --${own} ${value}: expected a whole number from 0`);
+    if (!/^\d+$/.test(String(value)) || !Number.isSafeInteger(Number(value)))
+      throw new InputError(`insula ${name}: --${own} ${value}: expected a whole number from 0 to 2^53 - 1`);
     values[own] = Number(value);
   }
   return values;

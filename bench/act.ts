@@ -139,10 +139,14 @@ async function withPolicy<T>(
     const chosen = { data: options.data, dataset: options.dataset ?? settings.dataset };
     const episodes = presetNamed(settings.preset).demonstrations;
     const dataset = await chooseDataset(chosen, { episodes, seed: settings.seed }, progress);
-    if (dataset.actionDimension !== settings.configuration.actionDimension)
-      throw new InputError(
-        `"${dataset.name}" has ${dataset.actionDimension} action dimensions; ${options.checkpoint} was trained with ${settings.configuration.actionDimension}`,
-      );
+    for (const [what, own, trained] of [
+      ['action', dataset.actionDimension, settings.configuration.actionDimension],
+      ['state', dataset.stateDimension, settings.encoding.statistics.states?.mean.length ?? dataset.stateDimension],
+    ] as const)
+      if (own !== trained)
+        throw new InputError(
+          `"${dataset.name}" has ${own} ${what} dimensions; ${options.checkpoint} was trained with ${trained}`,
+        );
     const device = await openDevice({ adapter: options.adapter, floor: options.floor });
     try {
       using model = await checkpoint.loadModel(device);

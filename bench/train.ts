@@ -1,12 +1,12 @@
 /** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { writeFileSafely } from '../engine/files.ts';
+import { mkdir, rmdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { fileError, writeFileSafely } from '../engine/files.ts';
 import { InputError, openDevice } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { openDataset } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
-import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
+import { type Checkpoint, type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
@@ -76,31 +76,77 @@ export async function chooseDataset(
   });
 }
 
+/** @throws InputError where an option, the data or the checkpoint to resume is wrong; a folder made for the run goes again */
 export async function train(options: TrainOptions, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
-  const begin = performance.now();
-  const system = systemNamed(options.system ?? 'knowledge-insulation');
-  const preset = presetNamed(options.preset ?? 'tiny');
-  const seed = options.seed ?? 0;
+  const { system, preset } = chosen(options);
   const out = options.out ?? join(WORK_FOLDER, `${options.dataset ?? TABLETOP}-${system.name}-${preset.name}`);
-  await mkdir(out, { recursive: true }).catch((error: Error) => {
-    throw new InputError(`--out ${out}: the folder cannot be made: ${error.message}`);
+  const resume = options.resume ? await openCheckpoint(checkpointIn(out)) : undefined;
+  const removeEmpty = resume ? undefined : await makeFolder(out);
+  try {
+    if (resume) checkResumed(resume, checkpointIn(out), options);
+    return await trainIn(out, options, resume, progress, signal);
+  } catch (error) {
+    await removeEmpty?.();
+    throw error;
+  } finally {
+    await resume?.close();
+  }
+}
+
+/** What a run goes on with, or what the options say. */
+function chosen(options: TrainOptions, settings?: CheckpointSettings) {
+  const preset = presetNamed(settings?.preset ?? options.preset ?? 'tiny');
+  return {
+    system: systemNamed(settings?.system ?? options.system ?? 'knowledge-insulation'),
+    preset,
+    seed: settings?.seed ?? options.seed ?? 0,
+    batch: settings?.batch ?? options.batch ?? preset.batch,
+  };
+}
+
+const checkpointIn = (folder: string) => join(folder, 'checkpoint.safetensors');
+
+/** Makes a folder and those above it; the function it returns removes those that were made and are still empty. */
+async function makeFolder(path: string): Promise<() => Promise<void>> {
+  const first = await mkdir(path, { recursive: true }).catch((error) => {
+    throw fileError(error, `--out ${path}`, 'make this folder');
   });
-  const checkpointPath = join(out, 'checkpoint.safetensors');
-  const resume = options.resume ? await resumable(checkpointPath, options) : undefined;
-  const settings = resume?.settings;
-  const dataset = await chooseDataset(options, { episodes: preset.demonstrations, seed }, progress);
-  const dataSeconds = (performance.now() - begin) / 1000;
+  return async () => {
+    let folder = resolve(path);
+    while (first !== undefined && folder.startsWith(resolve(first))) {
+      const removed = await rmdir(folder).then(
+        () => true,
+        () => false,
+      );
+      if (!removed) return;
+      folder = dirname(folder);
+    }
+  };
+}
+
+async function trainIn(
+  out: string,
+  options: TrainOptions,
+  resume: Checkpoint | undefined,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<TrainSummary> {
+  const { system, preset, seed, batch } = chosen(options, resume?.settings);
   const device = await openDevice({ adapter: options.adapter, floor: options.floor });
   try {
+    const begin = performance.now();
+    const dataset = await chooseDataset(options, { episodes: preset.demonstrations, seed }, progress);
+    const dataSeconds = (performance.now() - begin) / 1000;
     progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
+    const checkpointPath = checkpointIn(out);
     const result = await runTraining({
       device,
       dataset,
-      system: settings ? systemNamed(settings.system) : system,
+      system,
       preset,
-      seed: settings?.seed ?? seed,
+      seed,
       steps: options.steps ?? resume?.progress.steps ?? preset.steps,
-      batch: settings?.batch ?? options.batch ?? preset.batch,
+      batch,
       horizon: options.horizon,
       checkpointPath,
       resume,
@@ -126,14 +172,12 @@ export async function train(options: TrainOptions, progress: Progress, signal: A
     result.policy.model.dispose();
     return summary;
   } finally {
-    await resume?.close();
     device.close();
   }
 }
 
-async function resumable(path: string, options: TrainOptions): Promise<Checkpoint> {
-  const checkpoint = await openCheckpoint(path);
-  const { settings, progress } = checkpoint;
+/** A run goes on with what it was begun with. */
+function checkResumed({ settings, progress }: Checkpoint, path: string, options: TrainOptions): void {
   const differs = (name: string, given: string | number | undefined, kept: string | number) => {
     if (given !== undefined && given !== kept)
       throw new InputError(
@@ -149,7 +193,6 @@ async function resumable(path: string, options: TrainOptions): Promise<Checkpoin
   const steps = options.steps ?? progress.steps;
   if (steps < progress.step)
     throw new InputError(`--steps ${steps}: the run in ${path} has done ${progress.step} already`);
-  return checkpoint;
 }
 
 function closedLoopOf({ policy }: RunResult, seed: number, progress: Progress): Promise<Evaluation> {

@@ -2,12 +2,14 @@
  * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments behind `optimizer/`, and
  * everything else as JSON in its metadata. It is written beside its place and renamed, so it is whole or not there.
  */
-import { InputError } from '../../engine/errors.ts';
-import { type Device, readSafetensors } from '../../engine/index.ts';
+import { parseJson } from '../../engine/bytes.ts';
+import { InputError, quote } from '../../engine/errors.ts';
+import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import { writeSafetensors } from '../../engine/safetensors-writer.ts';
 import type { AdamW } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
+import { statisticsFromJson } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import type { RunHistory } from './history.ts';
 
@@ -73,19 +75,19 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** @throws InputError where the file is missing, cut off, or no checkpoint of this project */
+/** @throws InputError where the file is missing, cut off, damaged, or no checkpoint of this project */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const file = await readSafetensors(path);
-  const text = file.metadata.get(METADATA);
-  if (text === undefined) {
+  try {
+    return checkpointIn(file);
+  } catch (error) {
     await file.close();
-    throw new InputError(
-      `${path}: a safetensors file, but not a checkpoint of Insula: its metadata has no "${METADATA}"`,
-    );
+    throw error;
   }
-  const { format, settings, progress, optimizerStep } = parse(path, text);
-  if (format !== FORMAT)
-    throw new InputError(`${path}: checkpoint format ${format}; this version reads format ${FORMAT}`);
+}
+
+function checkpointIn(file: SafetensorsFile): Checkpoint {
+  const { settings, progress, optimizerStep } = contentsOf(file);
   return {
     settings,
     progress,
@@ -93,7 +95,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
       const model = new Model(device, settings.configuration);
       try {
         for (const parameter of model.parameters)
-          parameter.write(await file.readFloat32(parameter.name, { shape: [...parameter.shape] }));
+          parameter.write(await readFinite(file, parameter.name, parameter.shape));
       } catch (error) {
         model.dispose();
         throw error;
@@ -103,20 +105,41 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     async loadOptimizer(optimizer) {
       const tensors = new Map<string, Float32Array>();
       for (const [name, tensor] of optimizer.state().tensors)
-        tensors.set(name, await file.readFloat32(`optimizer/${name}`, { shape: [...tensor.shape] }));
+        tensors.set(name, await readFinite(file, `optimizer/${name}`, tensor.shape));
       optimizer.restore({ step: optimizerStep, tensors });
     },
     close: () => file.close(),
   };
 }
 
-function parse(
-  path: string,
-  text: string,
-): { format: number; settings: CheckpointSettings; progress: Progress; optimizerStep: number } {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new InputError(`${path}: the metadata of this checkpoint is not JSON: the file is damaged`);
-  }
+interface Contents {
+  readonly format: number;
+  readonly settings: CheckpointSettings;
+  readonly progress: Progress;
+  readonly optimizerStep: number;
+}
+
+function contentsOf({ name, metadata }: SafetensorsFile): Contents {
+  const text = metadata.get(METADATA);
+  if (text === undefined)
+    throw new InputError(
+      `${name}: a safetensors file, but not a checkpoint of Insula: its metadata has no "${METADATA}"`,
+    );
+  const contents = parseJson(new TextEncoder().encode(text), name, "damaged: the checkpoint's metadata is not JSON");
+  const { format, settings, progress, optimizerStep } = (contents ?? {}) as Partial<Contents>;
+  if (format !== FORMAT)
+    throw new InputError(`${name}: checkpoint format ${quote(format)}; this version reads format ${FORMAT}`);
+  const whole = settings?.configuration?.blocks && settings.encoding?.cameras && progress?.history;
+  if (!whole || optimizerStep === undefined)
+    throw new InputError(`${name}: damaged: the checkpoint's metadata lacks a part`);
+  statisticsFromJson(settings.encoding.statistics, name);
+  return { format, settings, progress, optimizerStep };
+}
+
+async function readFinite(file: SafetensorsFile, name: string, shape: readonly number[]): Promise<Float32Array> {
+  const values = await file.readFloat32(name, { shape });
+  const bad = values.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0)
+    throw new InputError(`${file.name}: damaged: tensor ${quote(name)} holds ${values[bad]} at element ${bad}`);
+  return values;
 }

@@ -38,7 +38,7 @@ export interface RunOptions {
   readonly horizon?: number;
   /** Where checkpoints go. */
   readonly checkpointPath: string;
-  /** Goes on from here. */
+  /** Goes on from here; closed when it is read. */
   readonly resume?: Checkpoint;
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignal;
@@ -84,11 +84,15 @@ export function prepareData(dataset: Dataset, seed: number): { split: Split; mis
   return { split, missing };
 }
 
+/** @throws InputError where options or data do not fit, and where the losses are no numbers any more */
 export async function runTraining(options: RunOptions): Promise<RunResult> {
   const { device, dataset, preset, seed, steps, batch, listener, resume, signal } = options;
+  if (!Number.isInteger(batch) || batch < 1)
+    throw new InputError(`batch ${batch}: it is a whole number of examples, at least 1`);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
   for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
+  if (resume) checkData(dataset, split, resume.settings);
   const horizon = resume?.settings.configuration.horizon ?? chooseHorizon(dataset, options.horizon);
   const encodingSettings = resume?.settings.encoding ?? fitEncoding(options, split, horizon);
   const encoding = new Encoding(encodingSettings);
@@ -112,7 +116,8 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const maker = new BatchMaker(encoding, configuration, seed);
   const sampler = new TrainingSampler(split.train, seed);
   using trainer = new Trainer(model, maker, sampler, { ...preset, batch, steps });
-  if (resume) await resume.loadOptimizer(trainer.optimizer);
+  await resume?.loadOptimizer(trainer.optimizer);
+  await resume?.close();
   const history = resume ? resume.progress.history : emptyHistory();
   const measure = async (step: number, samples: readonly Sample[]) => {
     const { baselines: reference, ...losses } = await trainer.measure(samples, baselines);
@@ -126,14 +131,13 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   };
 
   const compileStart = performance.now();
-  const first = resume?.progress.step ?? 0;
-  if (first === 0) {
+  if (!resume) {
     await measure(0, heldOut);
     history.gradients.push(...(await trainer.gradientNorms(0)));
   }
   const trainStart = performance.now();
   const before = history.training.at(-1)?.seconds ?? 0;
-  let step = first;
+  let step = resume?.progress.step ?? 0;
   let pending: Promise<void> = Promise.resolve();
   while (step < steps && !signal?.aborted) {
     const { losses } = await trainer.step(step);
@@ -157,14 +161,13 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   await pending;
   const trainEnd = performance.now();
   const finished = step >= steps;
-  let openLoop: RunResult['openLoop'] = null;
   const policy = new Policy(model, encoding);
   if (finished) {
     await measure(step, evaluationSamples(split.heldOut, preset.finalHeldOutSteps));
     history.gradients.push(...(await trainer.gradientNorms(step)));
-    openLoop = await openLoopOf(policy, maker, heldOut, batch, baselines, listener);
   }
   await save(step);
+  const openLoop = finished ? await openLoopOf(policy, maker, heldOut, batch, baselines, listener) : null;
   const seconds = (from: number, to: number) => (to - from) / 1000;
   return {
     finished,
@@ -181,6 +184,15 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     },
     openLoop,
   };
+}
+
+/** A run goes on as if it had never stopped only on the data it was begun with. */
+function checkData({ name }: Dataset, split: Split, { encoding, dataset }: CheckpointSettings): void {
+  if (name === dataset && JSON.stringify(datasetStatistics(split.train)) === JSON.stringify(encoding.statistics))
+    return;
+  throw new InputError(
+    `data set "${name}" is not what the run was begun with ("${dataset}" then): its numbers differ; resume with the same data`,
+  );
 }
 
 async function openLoopOf(

@@ -1,0 +1,315 @@
+import { mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { act, evaluate } from '../bench/act.ts';
+import { Progress } from '../bench/progress.ts';
+import { type TrainOptions, train } from '../bench/train.ts';
+import { InputError, readSafetensors, type TensorToWrite, writeSafetensors } from '../engine/index.ts';
+import { openDataset } from '../model/data/index.ts';
+import { systemNamed } from '../model/systems/index.ts';
+import { openCheckpoint } from '../model/training/checkpoint.ts';
+import { runTraining } from '../model/training/run.ts';
+import { actionsFile } from './data/synthetic.ts';
+import { testDevice } from './support/devices.ts';
+import { minutePreset, quietListener } from './support/synthetic-dataset.ts';
+
+// The whole path in this process: what `insula` prints is the message, alone, behind its own name (test/cli.test.ts).
+
+let folder = '';
+const at = (name: string) => join(folder, name);
+const CHECKPOINT = 'run/checkpoint.safetensors';
+
+class Quiet extends Progress {
+  override note() {}
+  override count() {}
+}
+
+interface DataSettings {
+  steps?: number;
+  dimension?: number;
+  stateDimension?: number;
+  language?: string;
+  /** In place of the action of the last step. */
+  last?: number;
+}
+
+/** Writes a data folder of two episodes with states and language. */
+async function writeData(name: string, settings: DataSettings = {}): Promise<void> {
+  const {
+    steps = 6,
+    dimension = 3,
+    stateDimension = 2,
+    language = 'put the red cube in the blue bin',
+    last,
+  } = settings;
+  const rows = (width: number) =>
+    Array.from({ length: steps }, (_, step) => Array.from({ length: width }, (_, d) => Math.sin(step + d)));
+  const actions = rows(dimension);
+  if (last !== undefined) actions[steps - 1][0] = last;
+  const ids = ['first', 'second'];
+  const tables = ids.flatMap((id) => [
+    [`${id}/action`, actions],
+    [`${id}/state`, rows(stateDimension)],
+  ]);
+  const episodes = ids.map((id) => ({ id, steps, language }));
+  await mkdir(at(name));
+  const index = { format: 1, datasets: { made: { control_hz: 4, actions: 'made.safetensors', episodes } } };
+  await writeFile(at(`${name}/index.json`), JSON.stringify(index));
+  await writeFile(at(`${name}/made.safetensors`), await actionsFile(Object.fromEntries(tables)));
+}
+
+/** The checkpoint, with changes, as another file. */
+async function changed(
+  name: string,
+  change: { tensor?: (tensor: TensorToWrite) => TensorToWrite | null; metadata?: (json: Json) => unknown },
+): Promise<void> {
+  const file = await readSafetensors(at(CHECKPOINT));
+  const tensors: TensorToWrite[] = [];
+  for (const { name, dtype, shape } of file.tensors.values()) {
+    const tensor = { name, dtype, shape, data: await file.read(name, dtype) };
+    const kept = change.tensor ? change.tensor(tensor) : tensor;
+    if (kept) tensors.push(kept);
+  }
+  const json = JSON.parse(file.metadata.get('insula')!);
+  const text = change.metadata ? change.metadata(json) : json;
+  await file.close();
+  const insula = typeof text === 'string' ? text : JSON.stringify(text);
+  await writeSafetensors(at(name), tensors, { metadata: { insula } });
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: what a checkpoint's metadata holds
+type Json = any;
+
+const weight = 'action_in_proj.weight';
+const onWeight = (change: (tensor: TensorToWrite) => TensorToWrite | null) => ({
+  tensor: (tensor: TensorToWrite) => (tensor.name === weight ? change(tensor) : tensor),
+});
+
+/** Every file below the folder with its size. */
+async function files(): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const listed = entries.map(async (entry) => {
+    const path = join(entry.parentPath, entry.name);
+    return `${path} ${entry.isFile() ? (await readFile(path)).length : 'folder'}`;
+  });
+  return (await Promise.all(listed)).sort();
+}
+
+/** Fails with one line, leaving everything as it was. */
+async function expectLine(run: () => Promise<unknown>, message: RegExp): Promise<void> {
+  const before = await files();
+  const error = await run().then(
+    () => null,
+    (error) => error,
+  );
+  expect(error).toBeInstanceOf(InputError);
+  expect(error.message).toMatch(message);
+  expect(error.message).not.toContain('\n');
+  expect(await files()).toEqual(before);
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-input-'));
+  await writeData('data');
+  await mkdir(at('run'));
+  const run = await runTraining({
+    device: await testDevice('normal'),
+    dataset: await openDataset(at('data'), 'made'),
+    system: systemNamed('pi0'),
+    preset: minutePreset,
+    seed: 0,
+    steps: 1,
+    batch: 2,
+    checkpointPath: at(CHECKPOINT),
+    listener: quietListener(),
+  });
+  run.policy.model.dispose();
+  const whole = await readFile(at(CHECKPOINT));
+  await writeFile(at('short.safetensors'), whole.subarray(0, 5));
+  await writeFile(at('header.safetensors'), whole.subarray(0, 500));
+  await writeFile(at('data.safetensors'), whole.subarray(0, whole.length - 1));
+  await writeFile(at('text.safetensors'), 'a line of text, longer than the eight bytes of a header length');
+  await writeFile(at('other.safetensors'), await actionsFile({ x: [[1]] }));
+  await changed('json.safetensors', { metadata: () => '{"format": 1' });
+  await changed('null.safetensors', { metadata: () => 'null' });
+  await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 2 }) });
+  await changed('lacking.safetensors', { metadata: ({ settings, ...json }) => json });
+  await changed('statistics.safetensors', {
+    metadata: (json) => {
+      json.settings.encoding.statistics.actions.q01 = [0];
+      return json;
+    },
+  });
+  await changed(
+    'without.safetensors',
+    onWeight(() => null),
+  );
+  await changed(
+    'shape.safetensors',
+    onWeight((tensor) => ({ ...tensor, shape: [...tensor.shape].reverse() })),
+  );
+  await changed(
+    'dtype.safetensors',
+    onWeight((tensor) => ({ ...tensor, dtype: 'I32', data: new Int32Array((tensor.data as Float32Array).buffer) })),
+  );
+  await changed(
+    'nan.safetensors',
+    onWeight((tensor) => ({
+      ...tensor,
+      data: (tensor.data as Float32Array).map((x, i) => (i === 7 ? Number.NaN : x)),
+    })),
+  );
+  await mkdir(at('moment'));
+  await changed('moment/checkpoint.safetensors', {
+    tensor: (tensor) => (tensor.name === `optimizer/firstMoment/${weight}` ? null : tensor),
+  });
+  await writeData('long', { language: 'put the red cube in the blue bin, '.repeat(9) });
+  await writeData('wide', { dimension: 4 });
+  await writeData('tall', { stateDimension: 5 });
+  await writeData('nothing', { last: Number.NaN });
+  await writeData('cut');
+  await writeFile(at('cut/made.safetensors'), (await readFile(at('data/made.safetensors'))).subarray(0, 400));
+  await writeData('different', { last: 0.5 });
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('a checkpoint', () => {
+  test.each([
+    ['none', /none\.safetensors: cannot open it: no such file or folder$/],
+    ['short', /short\.safetensors: cut off: 5 bytes/],
+    ['header', /header\.safetensors: cut off, or not a safetensors file/],
+    ['data', /data\.safetensors: tensor ".*" is cut off or out of range/],
+    ['text', /text\.safetensors: not a safetensors file/],
+    ['other', /other\.safetensors: a safetensors file, but not a checkpoint of Insula/],
+    ['json', /json\.safetensors: damaged: the checkpoint's metadata is not JSON/],
+    ['null', /null\.safetensors: checkpoint format undefined; this version reads format 1$/],
+    ['later', /later\.safetensors: checkpoint format 2; this version reads format 1$/],
+    ['lacking', /lacking\.safetensors: damaged: the checkpoint's metadata lacks a part$/],
+    ['statistics', /statistics\.safetensors: not normalisation statistics: actions\.q01 is not a list of 3 numbers$/],
+    ['without', /without\.safetensors: tensor "action_in_proj\.weight" is not in the file/],
+    ['shape', /shape\.safetensors: tensor "action_in_proj\.weight" has shape \[3, 16\], \[16, 3\] was expected$/],
+    ['dtype', /dtype\.safetensors: tensor "action_in_proj\.weight" has dtype I32, a floating-point type was expected$/],
+    ['nan', /nan\.safetensors: damaged: tensor "action_in_proj\.weight" holds NaN at element 7$/],
+  ])('%s', async (name, message) => {
+    const options = { checkpoint: at(`${name}.safetensors`), data: at('data') };
+    await expectLine(() => act(options, new Quiet()), message);
+  });
+
+  test('that is a folder, or is not named', async () => {
+    await expectLine(() => evaluate({ checkpoint: folder }, new Quiet()), /: cannot read it: is a folder, not a file$/);
+    await expectLine(() => evaluate({}, new Quiet()), /^which policy\? Name its file with --checkpoint/);
+  });
+});
+
+describe('what a policy is asked to act on', () => {
+  test.each<[string, Parameters<typeof act>[0], RegExp]>([
+    ['no data', {}, /was trained on "made": say where it lies with --data FOLDER$/],
+    ['no folder', { data: 'nowhere' }, /^nowhere\/index\.json: cannot open it: no such file or folder; a data folder/],
+    ['no such set', { dataset: 'other' }, /index\.json: no data set "other"; there are made$/],
+    [
+      'a long instruction',
+      { data: 'long' },
+      /^instruction "put .*\.\.\. makes a prompt of \d+ tokens; this model's context/,
+    ],
+    ['other actions', { data: 'wide' }, /^"made" has 4 action dimensions; .* was trained with 3$/],
+    ['other states', { data: 'tall' }, /^"made" has 5 state dimensions; .* was trained with 2$/],
+    ['NaN', { data: 'nothing' }, /made\.safetensors: episode "first": tensor "action", step 5, dimension 0 is NaN/],
+    ['a cut-off file', { data: 'cut' }, /made\.safetensors: tensor ".*" is cut off or out of range/],
+    [
+      'no such episode',
+      { episode: 'third' },
+      /^--episode "third": "made" has 2 episodes, 0 to 1, the first called "first"$/,
+    ],
+    ['no such step', { step: 6 }, /^--step 6: episode "first" has steps 0 to 5$/],
+    ['no such adapter', { adapter: 'no such thing' }, /^no WebGPU adapter with 'no such thing' in its name opens/],
+  ])('%s', async (name, options, message) => {
+    const data = name === 'no data' ? undefined : name === 'no folder' ? 'nowhere' : at(options.data ?? 'data');
+    await expectLine(() => act({ ...options, data, checkpoint: at(CHECKPOINT) }, new Quiet()), message);
+  });
+});
+
+describe('a training run', () => {
+  const run = (options: Partial<TrainOptions>) =>
+    train(
+      { data: at('data'), dataset: 'made', out: at('new/folder'), command: '', ...options },
+      new Quiet(),
+      new AbortController().signal,
+    );
+
+  test.each<[string, Partial<TrainOptions>, RegExp]>([
+    ['system', { system: 'pi9' }, /^no system is named "pi9"; there are knowledge-insulation, /],
+    ['preset', { preset: 'huge' }, /^no preset is named "huge"; there are tiny, small$/],
+    ['data set', { dataset: 'other' }, /index\.json: no data set "other"; there are made$/],
+    ['data set of no folder', { data: undefined }, /^--dataset made: say where it lies with --data FOLDER/],
+    ['folder of no data set', { dataset: undefined }, /: which set\? Name one with --dataset$/],
+    ['horizon', { horizon: 7 }, /^horizon 7 is longer than the longest episode of data set "made", which has 6 steps/],
+    ['batch', { batch: 0 }, /^batch 0: it is a whole number of examples, at least 1$/],
+    ['adapter', { adapter: 'no such thing' }, /^no WebGPU adapter with 'no such thing' in its name opens/],
+    [
+      'run to resume',
+      { resume: true },
+      /new\/folder\/checkpoint\.safetensors: cannot open it: no such file or folder$/,
+    ],
+  ])('a wrong %s', async (_, options, message) => {
+    await expectLine(() => run(options), message);
+  });
+
+  test('NaN in the data, and data that are cut off', async () => {
+    await expectLine(
+      () => run({ data: at('nothing') }),
+      /episode "first": tensor "action", step 5, dimension 0 is NaN/,
+    );
+    await expectLine(() => run({ data: at('cut') }), /is cut off or out of range/);
+  });
+
+  test('a folder that cannot be made', async () => {
+    const message = /^--out .*data\.safetensors: cannot make this folder: a file of this name is there$/;
+    await expectLine(() => run({ out: at('data.safetensors') }), message);
+  });
+
+  test.each<[string, Partial<TrainOptions>, RegExp]>([
+    ['seed', { seed: 4 }, /^--seed 4: the run in .* was begun with 0; leave it out/],
+    ['system', { system: 'pi05' }, /^--system pi05: the run in .* was begun with pi0; leave it out/],
+    ['number of steps', { steps: 0 }, /^--steps 0: the run in .* has done 1 already$/],
+    ['data', { data: 'different' }, /^data set "made" is not what the run was begun with .*: its numbers differ/],
+    ['optimizer', { out: 'moment' }, /tensor "optimizer\/firstMoment\/action_in_proj\.weight" is not in the file/],
+  ])('a resumed run with another %s', async (_, options, message) => {
+    const places = { data: at(options.data ?? 'data'), out: at(options.out ?? 'run') };
+    await expectLine(() => run({ resume: true, ...options, ...places }), message);
+  });
+});
+
+test('a disk that is full when the run is saved: the checkpoint before stays', async () => {
+  const before = await readFile(at(CHECKPOINT));
+  const handle = await open(at(CHECKPOINT));
+  const prototype = Object.getPrototypeOf(handle);
+  await handle.close();
+  const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC', syscall: 'write' });
+  const device = await testDevice('normal');
+  const dataset = await openDataset(at('data'), 'made');
+  const resume = await openCheckpoint(at(CHECKPOINT));
+  const write = vi.spyOn(prototype, 'write').mockRejectedValue(full);
+  try {
+    await expectLine(
+      () =>
+        runTraining({
+          device,
+          dataset,
+          system: systemNamed('pi0'),
+          preset: minutePreset,
+          seed: 0,
+          steps: 2,
+          batch: 2,
+          checkpointPath: at(CHECKPOINT),
+          resume,
+          listener: quietListener(),
+        }),
+      /checkpoint\.safetensors: cannot write it: the disk is full; free some space and try again$/,
+    );
+    expect(write).toHaveBeenCalled();
+  } finally {
+    write.mockRestore();
+  }
+  expect(await readFile(at(CHECKPOINT))).toEqual(before);
+});
