@@ -1,33 +1,33 @@
-import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { writeSafetensors } from '../engine/index.ts';
+import { openCheckpoint } from '../model/training/checkpoint.ts';
+import { actionsFile } from './data/synthetic.ts';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const shared = join(root, '../shared/data');
-const haveShared = existsSync(shared);
+const launcher = fileURLToPath(new URL('../engine/setup/launch.mjs', import.meta.url));
+const program = fileURLToPath(new URL('../cli.ts', import.meta.url));
 let folder = '';
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'insula-cli-'));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 interface Result {
   status: number | null;
   output: string;
-  /** Standard error without progress of the data and Dawn's own warnings. */
+  /** Lines of standard error without Dawn's own. */
   errors: string[];
 }
 
+interface Settings {
+  environment?: Record<string, string>;
+  /** Told each piece of standard error. */
+  onErrors?: (text: string, child: ChildProcess) => void;
+}
+
 /** Runs `insula ...` in the test's own folder. */
-function insula(args: string[], environment: Record<string, string> = {}): Promise<Result> {
-  const launcher = join(root, 'engine/setup/launch.mjs');
-  return new Promise((resolve) => {
-    const child = spawn(process.execPath, [launcher, join(root, 'cli.ts'), ...args], {
+function insula(args: string[], { environment = {}, onErrors }: Settings = {}): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [launcher, program, ...args], {
       cwd: folder,
       env: { ...process.env, ...environment },
     });
@@ -37,110 +37,117 @@ function insula(args: string[], environment: Record<string, string> = {}): Promi
     });
     child.stderr.on('data', (data) => {
       read.errors += data;
+      onErrors?.(String(data), child);
     });
+    child.on('error', reject);
     child.on('close', (status) => {
-      const errors = read.errors.split('\n').filter((line) => line !== '' && !line.startsWith('Warning: max'));
-      resolve({ status, output: read.output, errors });
+      const dawn = /^$|^Warning: |^ +at /;
+      resolve({ status, output: read.output, errors: read.errors.split('\n').filter((line) => !dawn.test(line)) });
     });
   });
 }
 
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-cli-'));
+  const rows = (width: number) =>
+    Array.from({ length: 8 }, (_, step) => Array.from({ length: width }, (_, d) => step + d));
+  const tables = ['a', 'b'].flatMap((id) => [
+    [`${id}/action`, rows(3)],
+    [`${id}/state`, rows(2)],
+  ]);
+  const episodes = ['a', 'b'].map((id) => ({ id, steps: 8, language: 'put the red cube in the blue bin' }));
+  const datasets = { made: { control_hz: 4, actions: 'made.safetensors', episodes } };
+  await mkdir(join(folder, 'data'));
+  await writeFile(join(folder, 'data/index.json'), JSON.stringify({ format: 1, datasets }));
+  await writeFile(join(folder, 'data/made.safetensors'), await actionsFile(Object.fromEntries(tables)));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
 describe('insula', () => {
-  test.each([
-    [['fly'], "no command 'fly'; there are devices, train, act, evaluate"],
-    [['train', '--sistem', 'pi0'], "Unknown option '--sistem'"],
-    [['train', '--steps', 'many'], '--steps many: expected a whole number'],
-    [['train', '--system', 'pi9'], 'no system is named "pi9"; there are knowledge-insulation'],
-    [['train', '--preset', 'huge'], 'no preset is named "huge"; there are tiny, small'],
-    [['train', '--data', 'nowhere'], '--data nowhere: which set?'],
-    [['train', '--data', 'nowhere', '--dataset', 'bridge'], 'nowhere'],
-    [['train', '--resume'], 'checkpoint.safetensors'],
-    [['act'], 'which policy?'],
-    [['act', '--checkpoint', 'missing.safetensors'], 'missing.safetensors'],
-  ])('%j is one clear line and a status other than 0', async (args, words) => {
-    const { status, output, errors } = await insula(args);
-    expect(errors, errors.join('\n')).toHaveLength(1);
-    expect(errors[0]).toMatch(/^insula/);
-    expect(errors[0]).toContain(words);
-    expect(status).toBe(1);
-    expect(output).toBe('');
+  test('what is typed wrong is one clear line and a status other than 0', async () => {
+    const missing = { VK_ICD_FILENAMES: join(folder, 'no driver') };
+    const data = ['--data', 'data', '--dataset', 'made'];
+    const cases: [string[], string, Settings?][] = [
+      [['fly'], "insula: no command 'fly'; there are devices, train, act, evaluate"],
+      [['train', '--sistem', 'pi0'], "insula: insula train: Unknown option '--sistem'; see insula train --help"],
+      [['train', 'pi0'], "insula: insula train: Unexpected argument 'pi0'"],
+      [['train', '--steps', 'many'], 'insula: insula train: --steps many: expected a whole number from 0 to 2^53 - 1'],
+      [['train', '--seed', '9'.repeat(20)], `insula: insula train: --seed ${'9'.repeat(20)}: expected a whole number`],
+      [['act', '--checkpoint', 'missing.safetensors', '--json'], 'insula: missing.safetensors: cannot open it'],
+      [
+        ['train', ...data, '--adapter', 'none'],
+        "insula: no WebGPU adapter with 'none' in its name",
+        { environment: missing },
+      ],
+    ];
+    const before = await readdir(folder);
+    const results = await Promise.all(cases.map(([args, , settings]) => insula(args, settings)));
+    results.forEach(({ status, output, errors }, i) => {
+      const [args, words] = cases[i];
+      expect(errors, args.join(' ')).toEqual([expect.stringContaining(words)]);
+      expect({ status, output }).toEqual({ status: 1, output: '' });
+    });
+    expect(await readdir(folder)).toEqual(before);
   });
 
-  test('files that are no checkpoints are named', async () => {
-    await writeFile(join(folder, 'text.safetensors'), 'this is no checkpoint, but a line of text');
-    await writeSafetensors(join(folder, 'other.safetensors'), [
-      { name: 'x', dtype: 'F32', shape: [2], data: new Float32Array(2) },
+  test('help of all commands and of one, the adapters as JSON', async () => {
+    const [help, own, none, devices] = await Promise.all([
+      insula(['--help']),
+      insula(['train', '--help']),
+      insula([]),
+      insula(['devices', '--json']),
     ]);
-    const whole = await readFile(join(folder, 'other.safetensors'));
-    await writeFile(join(folder, 'cut.safetensors'), whole.subarray(0, whole.length - 4));
-    for (const name of ['text', 'other', 'cut']) {
-      const { status, errors } = await insula(['evaluate', '--checkpoint', `${name}.safetensors`]);
-      expect(errors, name).toHaveLength(1);
-      expect(errors[0]).toContain(`${name}.safetensors`);
-      expect(status).toBe(1);
-    }
-  });
-
-  test('help, and no command at all', async () => {
-    const help = await insula(['train', '--help']);
-    expect(help.status).toBe(0);
-    expect(help.output).toContain('--resume');
-    const none = await insula([]);
-    expect(none.status).toBe(2);
-    expect(none.output).toContain('devices');
-  });
-
-  test('devices --json prints one JSON object', async () => {
-    const { output } = await insula(['devices', '--json']);
-    const { adapters } = JSON.parse(output);
-    expect(adapters.some((adapter: { opens: boolean }) => adapter.opens)).toBe(true);
-    expect(output.trim().split('\n')).toHaveLength(1);
+    expect(help.output).toMatch(/^insula COMMAND \[options\]\n[\s\S]*\n {2}evaluate /);
+    expect(own.output).toMatch(/^insula train: [\s\S]*\n {2}--resume [\s\S]*\n {2}--json /);
+    expect(none.output).toBe(help.output);
+    expect([help.status, own.status, none.status, devices.status]).toEqual([0, 0, 2, 0]);
+    expect(devices.output.trim().split('\n')).toHaveLength(1);
+    expect(JSON.parse(devices.output).adapters).toContainEqual(
+      expect.objectContaining({ opens: true, isDefault: true }),
+    );
+    expect([help, own, none, devices].flatMap(({ errors }) => errors)).toEqual([]);
   });
 });
 
-describe.skipIf(!haveShared)(
-  `insula on real episodes${haveShared ? '' : ' (skipped: ../shared/data is not there)'}`,
-  () => {
-    test('trains on bridge, acts, and refuses what does not fit', async () => {
-      const data = ['--data', shared, '--dataset', 'bridge'];
-      const trained = await insula(['train', ...data, '--steps', '2', '--out', 'run', '--json']);
-      expect(trained.status, trained.errors.join('\n')).toBe(0);
-      const summary = JSON.parse(trained.output);
-      expect(summary.step).toBe(2);
-      expect((await readdir(join(folder, 'run'))).sort()).toEqual([
-        'checkpoint.safetensors',
-        'report.html',
-        'summary.json',
-      ]);
-      const acted = await insula([
-        'act',
-        '--checkpoint',
-        'run/checkpoint.safetensors',
-        '--data',
-        shared,
-        '--episode',
-        '1',
-        '--json',
-      ]);
+describe('insula train', () => {
+  const train = ['train', '--data', 'data', '--dataset', 'made', '--out', 'run', '--json'];
+  const inRun = (name: string) => join(folder, 'run', name);
+
+  test.skipIf(process.platform === 'win32')(
+    'interrupted it saves, resumed it finishes, and its policy acts',
+    async () => {
+      let told = false;
+      const interrupted = await insula([...train, '--system', 'pi0', '--batch', '2', '--steps', '100000'], {
+        onErrors(text, child) {
+          if (told || !text.includes('held out after step 0')) return;
+          told = true;
+          child.kill('SIGINT');
+        },
+      });
+      expect(interrupted.status, interrupted.errors.join('\n')).toBe(130);
+      expect(interrupted.errors.at(-1)).toMatch(/^saved step \d+ to run\/checkpoint\.safetensors$/);
+      const summary = JSON.parse(interrupted.output);
+      expect(summary).toMatchObject({ finished: false, report: null });
+      const checkpoint = await openCheckpoint(inRun('checkpoint.safetensors'));
+      expect(checkpoint.progress.step).toBe(summary.step);
+      await checkpoint.close();
+
+      const finished = await insula([...train, '--resume', '--steps', String(summary.step + 1)]);
+      expect(finished.status, finished.errors.join('\n')).toBe(0);
+      expect(JSON.parse(finished.output)).toEqual(JSON.parse(await readFile(inRun('summary.json'), 'utf8')));
+      expect(JSON.parse(finished.output)).toMatchObject({ finished: true, step: summary.step + 1 });
+      expect(await readFile(inRun('report.html'), 'utf8')).toContain('pi0 on made');
+
+      const acted = await insula(['act', '--checkpoint', 'run/checkpoint.safetensors', '--data', 'data', '--json']);
+      expect(acted.status, acted.errors.join('\n')).toBe(0);
       const { predicted, demonstrated, latency } = JSON.parse(acted.output);
-      expect(predicted).toHaveLength(5);
-      expect(demonstrated[0]).toHaveLength(7);
-      expect(latency.map(({ part }: { part: string }) => part)).toContain('prefix');
-      const refused = [
-        [
-          ['act', '--checkpoint', 'run/checkpoint.safetensors', '--data', shared, '--episode', 'none'],
-          '--episode "none"',
-        ],
-        [['act', '--checkpoint', 'run/checkpoint.safetensors'], 'was trained on "bridge"'],
-        [['train', ...data, '--resume', '--out', 'run', '--seed', '5'], '--seed 5'],
-        [['train', ...data, '--horizon', '11'], 'horizon 11 is longer than the longest episode'],
-        [['train', '--data', shared, '--dataset', 'bridges'], 'bridges'],
-      ] as const;
-      for (const [args, words] of refused) {
-        const { status, errors } = await insula([...args]);
-        expect(status, errors.join('\n')).toBe(1);
-        expect(errors.at(-1)).toContain(words);
-      }
-    });
-  },
-);
+      expect(demonstrated).toEqual([0, 1, 2, 3].map((step) => [step, step + 1, step + 2]));
+      expect(predicted.flat().filter(Number.isFinite)).toHaveLength(12);
+      expect(latency.map(({ part }: { part: string }) => part).slice(0, 3)).toEqual([
+        'images and language',
+        'prefix',
+        'Euler step 1',
+      ]);
+    },
+  );
+});

@@ -1,11 +1,15 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../engine/index.ts';
+import { openDataset } from '../../model/data/index.ts';
 import { systemNamed, systems } from '../../model/systems/index.ts';
+import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
-import { type RunListener, type RunOptions, runTraining } from '../../model/training/run.ts';
+import { type RunListener, type RunOptions, type RunResult, runTraining } from '../../model/training/run.ts';
 import { testDevice } from '../support/devices.ts';
 import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
 
@@ -15,13 +19,16 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function run(
-  system: string,
-  file: string,
-  options: Partial<RunOptions> & { listen?: Partial<RunListener> } = {},
-) {
-  const { listen, ...given } = options;
-  const result = await runTraining({
+type Options = Partial<RunOptions> & { listen?: Partial<RunListener> };
+
+async function run(system: string, file: string, options: Options = {}) {
+  const result = await train(system, file, options);
+  result.policy.model.dispose();
+  return result;
+}
+
+async function train(system: string, file: string, { listen, ...given }: Options): Promise<RunResult> {
+  return runTraining({
     device: await testDevice('normal'),
     dataset: syntheticDataset(),
     system: systemNamed(system),
@@ -33,12 +40,13 @@ async function run(
     listener: quietListener(listen),
     ...given,
   });
-  result.policy.model.dispose();
-  return result;
 }
 
-const withoutTimes = (result: Awaited<ReturnType<typeof run>>) =>
-  result.history.training.map(({ step, tokenLoss, flowLoss }) => ({ step, tokenLoss, flowLoss }));
+/** All that a run has measured, but for the clock. */
+const withoutTimes = ({ history }: Awaited<ReturnType<typeof run>>) => ({
+  ...history,
+  training: history.training.map(({ step, tokenLoss, flowLoss }) => ({ step, tokenLoss, flowLoss })),
+});
 
 /** Every tensor of a checkpoint, weights and moments, as bytes. */
 async function tensorsOf(file: string): Promise<Map<string, string>> {
@@ -54,23 +62,30 @@ async function tensorsOf(file: string): Promise<Map<string, string>> {
 }
 
 describe('a run', () => {
-  test.each(['knowledge-insulation', 'pi0'])(
-    'interrupted and resumed equals the uninterrupted one to the last bit: %s',
-    async (system) => {
-      const whole = await run(system, `${system}-whole.safetensors`);
+  test.each([
+    ['knowledge-insulation', 3],
+    ['pi0', 0],
+  ] as const)(
+    'interrupted and resumed equals the uninterrupted one to the last bit: %s, from step %i on',
+    async (system, interruption) => {
+      const preset = { ...minutePreset, evaluateEvery: 2, saveEvery: 5 };
+      const whole = await run(system, `${system}-whole.safetensors`, { preset });
       const abort = new AbortController();
-      const listen = { step: (step: number) => step === 3 && abort.abort() };
+      if (interruption === 0) abort.abort();
+      const listen = { step: (step: number) => step === interruption && abort.abort() };
       const part = await run(system, `${system}-part.safetensors`, {
+        preset,
         signal: abort.signal,
         listen: listen as Partial<RunListener>,
       });
       expect(part.finished).toBe(false);
-      expect(part.step).toBeGreaterThanOrEqual(3);
+      expect(part.step).toBeGreaterThanOrEqual(interruption);
       expect(part.step).toBeLessThan(minutePreset.steps);
       const resume = await openCheckpoint(join(folder, `${system}-part.safetensors`));
-      const rest = await run(system, `${system}-rest.safetensors`, { resume });
-      await resume.close();
+      const rest = await run(system, `${system}-rest.safetensors`, { preset, resume });
       expect(rest.finished).toBe(true);
+      expect(whole.history.training).toHaveLength(minutePreset.steps);
+      expect(whole.history.heldOut.map(({ step }) => step)).toEqual([0, 2, 4, 6]);
       expect(withoutTimes(rest)).toEqual(withoutTimes(whole));
       expect(await tensorsOf(`${system}-rest.safetensors`)).toEqual(await tensorsOf(`${system}-whole.safetensors`));
     },
@@ -134,5 +149,26 @@ describe('a run', () => {
     await expect(run('knowledge-insulation', 'long.safetensors', { horizon: 13 })).rejects.toThrow(
       'horizon 13 is longer than the longest episode',
     );
+  });
+});
+
+const shared = fileURLToPath(new URL('../../../shared/data', import.meta.url));
+const there = existsSync(shared);
+
+describe.skipIf(!there)(`a run on real episodes${there ? '' : ' (skipped: ../shared/data is not there)'}`, () => {
+  test('trains on bridge, and its policy acts', async () => {
+    const dataset = await openDataset(shared, 'bridge');
+    const { policy, ...result } = await train('knowledge-insulation', 'bridge.safetensors', { dataset, steps: 2 });
+    expect(result.missing).toEqual([]);
+    expect(result.history.training.every(({ tokenLoss, flowLoss }) => tokenLoss! > 0 && flowLoss! > 0)).toBe(true);
+    const [part] = result.split.heldOut;
+    const sample = { part, step: 0, instruction: part.episode.instructions[0] };
+    const observation = await observationAt(sample, dataset.cameras);
+    const chunks = await Promise.all([1, 1, 2].map((seed) => policy.act([observation], { seed })));
+    policy.model.dispose();
+    const [first, again, other] = chunks.map(([chunk]) => [...chunk]);
+    expect(first.filter(Number.isFinite)).toHaveLength(5 * 7);
+    expect(again).toEqual(first);
+    expect(other).not.toEqual(first);
   });
 });
