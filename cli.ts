@@ -159,8 +159,7 @@ async function main([name, ...args]: string[]): Promise<number> {
     return 0;
   }
   const progress = new Progress();
-  const result = await command.run(values, progress);
-  progress.end();
+  const result = await command.run(values, progress).finally(() => progress.end());
   process.stdout.write(json ? `${JSON.stringify(result.json)}\n` : `${result.lines.join('\n')}\n`);
   return result.status ?? 0;
 }

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ByteSource, Folder } from './bytes.ts';
@@ -73,7 +74,8 @@ let written = 0;
 
 /**
  * Writes a file in one go: the chunks into a temporary file beside the target, flushed to the disk, then renamed over
- * the target. After an error, of the disk or of `chunks`, the target is as it was and nothing half-written stays.
+ * the target. After an error, of the disk or of `chunks`, and after process.exit, the target is as it was and nothing
+ * half-written stays.
  *
  * @throws InputError for errors of the file system; whatever `chunks` throws
  */
@@ -82,7 +84,9 @@ export async function writeFileSafely(
   chunks: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
 ): Promise<void> {
   const temporary = `${path}.${process.pid}-${written++}.part`;
+  const remove = () => rmSync(temporary, { force: true });
   let handle: FileHandle | undefined;
+  process.once('exit', remove);
   try {
     handle = await open(temporary, 'w');
     for await (const chunk of chunks) await writeAll(handle, chunk);
@@ -94,6 +98,8 @@ export async function writeFileSafely(
     await handle?.close().catch(() => {}); // the first error is the one to report
     await rm(temporary, { force: true }).catch(() => {});
     throw fileError(error, path, 'write it');
+  } finally {
+    process.off('exit', remove);
   }
 }
 

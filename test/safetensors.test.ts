@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -312,6 +313,26 @@ describe('safetensors files on disk', () => {
       expect(await readdir(folder)).toEqual(before);
       expect(await readFile(path, 'utf8')).toBe('old');
     }
+  });
+
+  test('a program that ends in the middle of writing: the old file intact, no temporary file', async () => {
+    const path = join(folder, 'left.safetensors');
+    await writeFile(path, 'old');
+    const before = await readdir(folder);
+    const writer = JSON.stringify(new URL('../engine/files.ts', import.meta.url).href);
+    const script = `import { readdirSync } from 'node:fs';
+      import { writeFileSafely } from ${writer};
+      await writeFileSafely(${JSON.stringify(path)}, (async function* () {
+        yield 'new';
+        yield 'new';
+        console.log(readdirSync(${JSON.stringify(folder)}).length);
+        process.exit(3);
+      })());`;
+    const options = ['--import', import.meta.resolve('tsx'), '--input-type=module', '--eval', script];
+    const { status, stdout } = spawnSync(process.execPath, options, { encoding: 'utf8' });
+    expect({ status, files: Number(stdout) }).toEqual({ status: 3, files: before.length + 1 });
+    expect(await readdir(folder)).toEqual(before);
+    expect(await readFile(path, 'utf8')).toBe('old');
   });
 
   test('data that is not what it is said to be, or cannot be made: nothing stays', async () => {
