@@ -1,5 +1,6 @@
 import { type Kernel, type Parameters, packUniform, specialise } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
+import { type DispatchTime, Profiler } from './profile.ts';
 import { Step } from './step.ts';
 import { sleepUntil } from './wait.ts';
 
@@ -53,6 +54,7 @@ export class Device {
   private readonly promised = new Set<Promise<unknown>>();
   private lostReason: string | null = null;
   private closed = false;
+  private profiler: Profiler | null = null;
 
   constructor(
     readonly gpu: GPUDevice,
@@ -142,7 +144,7 @@ export class Device {
       };
     });
     if (uniform) entries.push(this.uniformEntry(kernel, uniform));
-    const pass = this.openPass(); // and with it the scope that catches what is wrong with the bindings
+    const pass = this.openPass(label, x * y * z); // and with it the scope that catches what is wrong with the bindings
     const group = this.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, group);
@@ -204,6 +206,28 @@ export class Device {
     await this.checkErrors();
   }
 
+  /**
+   * GPU time of each dispatch that `fn` encodes, in order; needs the feature 'timestamp-query'. Slower than without, because every
+   * dispatch gets a pass of its own: totals are to be taken without it. Throws what `fn` throws.
+   */
+  async profile(fn: () => unknown): Promise<DispatchTime[]> {
+    if (!this.features.has('timestamp-query'))
+      throw new Error(`profile: ${this.description} was opened without timestamps ('timestamp-query')`);
+    if (this.profiler) throw new Error('profile: profiles do not nest');
+    this.flush();
+    const profiler = new Profiler(this.gpu);
+    this.profiler = profiler;
+    try {
+      await fn();
+      const stamps = profiler.resolve(this.openEncoder());
+      return stamps ? profiler.times(await this.read(stamps, stamps.byteLength)) : [];
+    } finally {
+      this.flush();
+      this.profiler = null;
+      profiler.destroy();
+    }
+  }
+
   /** Submits what is encoded. */
   flush(): void {
     if (!this.encoder) return;
@@ -258,12 +282,14 @@ export class Device {
     return { binding: declared.index, resource: { buffer: this.ring, offset, size: data.byteLength } };
   }
 
-  private openPass(): GPUComputePassEncoder {
-    if (!this.pass) {
+  private openPass(label: string, workgroups: number): GPUComputePassEncoder {
+    if (this.profiler)
+      this.pass = this.openEncoder().beginComputePass({ timestampWrites: this.profiler.next(label, workgroups) });
+    else if (!this.pass) {
       if (!this.encoder) this.beginEncoder();
       this.pass = this.encoder!.beginComputePass();
     }
-    return this.pass;
+    return this.pass!;
   }
 
   /** The encoder outside of any pass. */

@@ -6,6 +6,7 @@ export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } fro
 export { type BufferRange, roundUp } from './memory.ts';
 export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
+export type { DispatchTime } from './profile.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
 export * from './safetensors.ts';
 export * from './safetensors-writer.ts';

@@ -60,6 +60,9 @@ export class Memory {
   bytes = 0;
   /** The largest value of `bytes` so far. */
   peakBytes = 0;
+  /** Bytes that the step under way has taken from the pool and not given back; and their largest sum since it was last set. */
+  stepBytes = 0;
+  peakStepBytes = 0;
   private readonly step: Pool;
   private readonly staging: Pool;
 
@@ -85,10 +88,14 @@ export class Memory {
   }
 
   takeStep(bytes: number, label: string): GPUBuffer {
-    return this.step.take(bytes, label);
+    const buffer = this.step.take(bytes, label);
+    this.stepBytes += buffer.size;
+    this.peakStepBytes = Math.max(this.peakStepBytes, this.stepBytes);
+    return buffer;
   }
 
   giveStep(buffer: GPUBuffer): void {
+    this.stepBytes -= buffer.size;
     this.step.give(buffer);
   }
 

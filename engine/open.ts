@@ -47,7 +47,9 @@ async function entryPoint(adapter: string | undefined): Promise<{ gpu: GPU; rele
   const name = 'webgpu';
   const { create, globals } = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
   Object.assign(globalThis, globals);
-  const flags = adapter === undefined ? [] : adapter === 'null' ? ['backend=null'] : [`adapter=${adapter}`];
+  const choice = adapter === undefined ? [] : adapter === 'null' ? ['backend=null'] : [`adapter=${adapter}`];
+  // Dawn otherwise rounds timestamps to 65 microseconds, as browsers do.
+  const flags = [...choice, 'disable-dawn-features=timestamp_quantization'];
   // Dawn ends when this object is collected, and until then keeps the process alive. It asks for finished work from setImmediate
   // for as long as a promise is pending, and once more: ending it before that crashes.
   const holder: { gpu: GPU | null } = { gpu: create(flags) };

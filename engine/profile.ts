@@ -1,0 +1,58 @@
+/** GPU time of each dispatch. Timestamps exist at the borders of passes only, so every dispatch gets a pass of its own. */
+import type { BufferRange } from './memory.ts';
+
+/** WebGPU's limit for one query set. */
+const QUERIES = 4096;
+
+export interface DispatchTime {
+  /** Kernel and entry point. */
+  readonly label: string;
+  readonly workgroups: number;
+  /** Browsers round timestamps to 100 microseconds; under node they are as the driver gives them. */
+  readonly nanoseconds: number;
+}
+
+/** The query sets of one profiled run. */
+export class Profiler {
+  private readonly dispatches: Omit<DispatchTime, 'nanoseconds'>[] = [];
+  private readonly sets: GPUQuerySet[] = [];
+  private resolved: GPUBuffer | null = null;
+
+  constructor(private readonly gpu: GPUDevice) {}
+
+  /** What the pass of the next dispatch is begun with. */
+  next(label: string, workgroups: number): GPUComputePassTimestampWrites {
+    const first = (2 * this.dispatches.length) % QUERIES;
+    if (first === 0) this.sets.push(this.gpu.createQuerySet({ type: 'timestamp', count: QUERIES }));
+    this.dispatches.push({ label, workgroups });
+    return { querySet: this.sets.at(-1)!, beginningOfPassWriteIndex: first, endOfPassWriteIndex: first + 1 };
+  }
+
+  /** Encodes the copy of all timestamps into a buffer, 8 bytes each; null where nothing was dispatched. */
+  resolve(encoder: GPUCommandEncoder): BufferRange | null {
+    const size = 16 * this.dispatches.length;
+    if (size === 0) return null;
+    const usage = GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC;
+    const buffer = this.gpu.createBuffer({ size, usage, label: 'timestamps' });
+    this.resolved = buffer;
+    this.sets.forEach((set, index) => {
+      const first = index * QUERIES;
+      encoder.resolveQuerySet(set, 0, Math.min(QUERIES, size / 8 - first), buffer, first * 8);
+    });
+    return { buffer, offset: 0, byteLength: size };
+  }
+
+  /** One entry a dispatch, in order, from what `resolve` copied. */
+  times(data: ArrayBuffer): DispatchTime[] {
+    const stamps = new BigUint64Array(data);
+    return this.dispatches.map((dispatch, i) => ({
+      ...dispatch,
+      nanoseconds: Number(stamps[2 * i + 1] - stamps[2 * i]),
+    }));
+  }
+
+  destroy(): void {
+    for (const set of this.sets) set.destroy();
+    this.resolved?.destroy();
+  }
+}
