@@ -24,5 +24,6 @@ export * from './reduce.ts';
 export * from './reshape.ts';
 export * from './rms-norm.ts';
 export * from './rotary.ts';
+export * from './softmax.ts';
 export * from './token-cache.ts';
 export * from './tokens.ts';
