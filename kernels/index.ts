@@ -2,6 +2,8 @@ export * from './activation.ts';
 export * from './adamw.ts';
 export * from './adaptive-rms-norm.ts';
 export * from './attention.ts';
+export * from './attention-expression.ts';
+export * from './attention-masks.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
 export * from './block-linear.ts';

@@ -14,6 +14,10 @@ export interface AttentionProblem {
   key: ArrayLike<number>;
   value: ArrayLike<number>;
   dOutput: ArrayLike<number>;
+  /** An expression's mask, score and derivative of the score; default: all allowed, the score itself, 1. */
+  allowed?: (q: number, k: number, sample: number) => boolean;
+  score?: (score: number, q: number, k: number, head: number, sample: number) => number;
+  derivative?: (score: number, q: number, k: number, head: number, sample: number) => number;
 }
 
 /** Attention in float64, forward and backward, pair by pair: the definition, with nothing saved. */
@@ -21,6 +25,7 @@ export function attentionOracle(problem: AttentionProblem) {
   const { table, batch, heads, kvHeads, headDimension: D, validity, query, key, value, dOutput } = problem;
   const { blocks, length: tokens } = table.layout;
   const scale = problem.scale ?? 1 / Math.sqrt(D);
+  const { allowed = () => true, score = (s: number) => s, derivative = () => 1 } = problem;
   const owner = blocks.flatMap((block, index) => Array<number>(block.length).fill(index));
   const rowTokens = [...owner.keys()].filter(
     (token) => !problem.queries || problem.queries.includes(blocks[owner[token]].name),
@@ -36,6 +41,7 @@ export function attentionOracle(problem: AttentionProblem) {
   const sees = (sample: number, i: number, j: number) => {
     const cell = edgeOf(i, j);
     if (cell.mask === 'none' || !validity[sample * tokens + i] || !validity[sample * tokens + j]) return false;
+    if (!allowed(i, j, sample)) return false;
     return cell.mask === 'full' || (j <= i && i - j < (cell.window ?? Number.POSITIVE_INFINITY));
   };
   for (let sample = 0; sample < batch; sample++)
@@ -51,7 +57,8 @@ export function attentionOracle(problem: AttentionProblem) {
           for (let d = 0; d < D; d++) sum += a[x + d] * b[y + d];
           return sum;
         };
-        const scores = seen.map((j) => scale * dot(query, q, key, at(j)));
+        const products = seen.map((j) => scale * dot(query, q, key, at(j)));
+        const scores = seen.map((j, n) => score(products[n], i, j, head, sample));
         const most = Math.max(...scores);
         const total = scores.reduce((sum, score) => sum + Math.exp(score - most), 0);
         const weights = scores.map((score) => Math.exp(score - most) / total);
@@ -64,7 +71,8 @@ export function attentionOracle(problem: AttentionProblem) {
         const delta = dot(dOutput, q, output, q);
         seen.forEach((j, n) => {
           const cell = edgeOf(i, j);
-          const dScore = scale * weights[n] * (dot(dOutput, q, value, at(j)) - delta);
+          const slope = scale * derivative(products[n], i, j, head, sample);
+          const dScore = slope * weights[n] * (dot(dOutput, q, value, at(j)) - delta);
           for (let d = 0; d < D; d++) {
             dQuery[q + d] += dScore * key[at(j) + d];
             if (!cell.stopKey) dKey[at(j) + d] += dScore * query[q + d];
