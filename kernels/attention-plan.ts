@@ -1,192 +1,263 @@
 /**
  * The plan: an attention table compiled into lists of live tile pairs.
  *
- * Tiles have at most TILE rows and are cut at block borders, so a tile pair lies in exactly one edge of the table. A pair is in
- * the forward list if the edge and the padding of its tiles allow some score; in the dQuery list if moreover the query wants a
- * gradient and its block carries a loss; in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
+ * A tile pair lies in exactly one edge of the table (attention-tiles.ts). It is in the forward list if the edge, the padding of its
+ * tiles and the user's mask allow some score; in the dQuery list if moreover the query wants a gradient and its block carries a loss;
+ * in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
  *
  * What the kernels read is one array of words:
  *
- *   query tiles, key tiles       sample by sample, 4 words each: first row, rows, position, bits of the real tokens
- *   forward, dQuery, dKeyValue   sample by sample, 2 words for each tile: where its pairs begin, and how many;
- *                                then the pairs, 2 words each: the other tile with flags in bits 28 to 31, and the window
+ *   query tiles, key tiles       sample by sample, 4 words each: first row, rows, first token, bits of the real tokens
+ *   forward, dQuery, dKeyValue   sample by sample, 2 words for each tile: where its pairs begin, and how many
+ *   data, constants              a word for each token, and numbers, for the user's expressions
+ *   pairs                        2 words each: the other tile with flags in bits 27 to 31, and the window
+ *
+ * A layout fixes where everything lies (`planForm`), a batch only what stands there (`fillPlan`): every list has room for all pairs
+ * that its table allows. The kernels take tiles in the order of this array: those with the most pairs first, so that no long row starts last.
  */
-import type { AttentionTable, Block, Edge } from './attention-table.ts';
+import type { AttentionTable, Edge } from './attention-table.ts';
+import { type Tile, tilesOf } from './attention-tiles.ts';
 
-/** Rows of a tile, as in attention.wgsl: the validity of a tile is one word. */
-export const TILE = 32;
 const MASKED = 2 ** 31;
 const CAUSAL = 2 ** 30;
 const STOP_KEY = 2 ** 29;
 const STOP_VALUE = 2 ** 28;
+const EXPRESSION = 2 ** 27;
 const NO_WINDOW = 0xffffffff;
 
-export interface PlanRequest {
+/** What a table, a batch size and the blocks of the queries fix. */
+export interface PlanForm {
   readonly table: AttentionTable;
   readonly batch: number;
+  readonly queryTiles: readonly Tile[];
+  readonly keyTiles: readonly Tile[];
+  /** Where the tables lie in the words of a plan, as the kernels' uniform names them. */
+  readonly places: Readonly<
+    Record<'keyTilesAt' | 'forwardAt' | 'dQueryAt' | 'dKeyValueAt' | 'dataAt' | 'constantsAt', number>
+  >;
+  readonly words: number;
+  /** Pairs of tiles that the table allows, by query tile: indices of both, flags, window, where their lists begin. */
+  readonly pairs: TablePairs;
+}
+
+/** Everything that a batch may change. */
+export interface PlanRequest {
   /** [batch, tokens], 0 for padding; null where every token is real. */
   readonly validity: ArrayLike<number> | null;
-  /** Indices of the blocks whose rows are the queries, in layout order. */
-  readonly queryBlocks: readonly number[];
   /** Indices of the query blocks whose output carries a loss. */
   readonly lossBlocks: readonly number[];
   readonly wants: { readonly query: boolean; readonly key: boolean; readonly value: boolean };
+  readonly expression?: PlanExpression;
+}
+
+/** What a plan takes of an expression of the user's (attention-expression.ts). */
+export interface PlanExpression {
+  readonly source: { readonly tokenData?: ArrayLike<number>; readonly constants?: ArrayLike<number> };
+  readonly samples: number;
+  /** [samples, query tile, key tile] in the order of tilesOf: how many token pairs a mask allows; null without a mask. */
+  readonly allowedPairs: Uint32Array | null;
 }
 
 export interface Plan {
+  readonly form: PlanForm;
   readonly words: Uint32Array;
-  readonly queryTiles: number;
-  readonly keyTiles: number;
-  readonly keyTilesAt: number;
-  readonly forwardAt: number;
-  readonly dQueryAt: number;
-  readonly dKeyValueAt: number;
-  /** Pairs of tokens whose tile pair is in the list, one head, whole batch: what the kernels compute, masked scores included. */
-  readonly work: { readonly forward: number; readonly dQuery: number; readonly dKeyValue: number };
+  readonly work: PlanWork;
 }
 
-interface Tile {
-  readonly block: number;
-  /** In the tensor that holds the rows. */
-  readonly firstRow: number;
-  /** In the token sequence. */
-  readonly firstToken: number;
-  readonly rows: number;
-  /** Of its first row in its block. */
-  readonly position: number;
+/**
+ * Pairs of tokens in live tile pairs, one head, whole batch: what the kernels compute, masked scores included. dKey and dValue count
+ * the pairs of the dKeyValue list that reach K and V.
+ */
+export interface PlanWork {
+  readonly forward: number;
+  readonly dQuery: number;
+  readonly dKeyValue: number;
+  readonly dKey: number;
+  readonly dValue: number;
 }
 
-interface Pair {
-  readonly query: number;
-  readonly key: number;
-  /** The flags: its first word, less the other tile. */
-  readonly word: number;
-  readonly window: number;
+interface TablePairs {
+  readonly count: number;
+  readonly query: Uint32Array;
+  readonly key: Uint32Array;
+  readonly flags: Uint32Array;
+  readonly window: Uint32Array;
+  /** The stop bits of its edge. */
+  readonly stops: Uint32Array;
+  /** First pair of each query tile's list, and of each key tile's, counted in pairs. */
+  readonly ofQuery: Uint32Array;
+  readonly ofKey: Uint32Array;
 }
 
-/** Compiles a plan. Integer work on tiles only; its cost grows with (tokens / TILE)^2. */
-export function compilePlan(request: PlanRequest): Plan {
-  const { table, batch, validity, queryBlocks, lossBlocks, wants } = request;
-  const { blocks, length } = table.layout;
-  const queryTiles = tilesOf(blocks, queryBlocks);
-  const keyTiles = tilesOf(blocks, [...blocks.keys()]);
-  const words: number[] = [];
-  const validWords = (tiles: readonly Tile[], sample: number) =>
-    tiles.map((tile) => validBits(tile, validity, sample * length));
-  const samples = Array.from({ length: batch }, (_, sample) => ({
-    query: validWords(queryTiles, sample),
-    key: validWords(keyTiles, sample),
-  }));
-  const writeTiles = (tiles: readonly Tile[], side: 'query' | 'key') => {
-    for (const sample of samples)
-      tiles.forEach((tile, index) => {
-        words.push(tile.firstRow, tile.rows, tile.position, sample[side][index]);
-      });
-  };
-  writeTiles(queryTiles, 'query');
-  const keyTilesAt = words.length;
-  writeTiles(keyTiles, 'key');
-
-  const live = samples.map((sample) => allowedPairs(table, queryTiles, keyTiles, sample));
-  const area = ({ query, key }: Pair) => queryTiles[query].rows * keyTiles[key].rows;
-  const writeList = (tiles: number, side: 'query' | 'key', keep: (pair: Pair) => Pair | null) => {
-    const at = words.length;
-    const lists = live.map((pairs) => {
-      const byTile: Pair[][] = Array.from({ length: tiles }, () => []);
-      for (const pair of pairs) {
-        const kept = keep(pair);
-        if (kept) byTile[kept[side]].push(kept);
-      }
-      return byTile;
-    });
-    let start = at + 2 * tiles * batch;
-    for (const list of lists.flat()) {
-      words.push(start, list.length);
-      start += 2 * list.length;
-    }
-    const other = side === 'query' ? 'key' : 'query';
-    let work = 0;
-    for (const pair of lists.flat(2)) {
-      words.push(pair.word + pair[other], pair.window);
-      work += area(pair);
-    }
-    return { at, work };
-  };
-  const carriesLoss = ({ query }: Pair) => lossBlocks.includes(queryTiles[query].block);
-  const forward = writeList(queryTiles.length, 'query', (pair) => pair);
-  const dQuery = writeList(queryTiles.length, 'query', (pair) => (wants.query && carriesLoss(pair) ? pair : null));
-  const dKeyValue = writeList(keyTiles.length, 'key', (pair) => {
-    const cell = table.cells[queryTiles[pair.query].block][keyTiles[pair.key].block];
-    const stopKey = cell.stopKey || !wants.key;
-    const stopValue = cell.stopValue || !wants.value;
-    if (!carriesLoss(pair) || (stopKey && stopValue)) return null;
-    return { ...pair, word: pair.word + (stopKey ? STOP_KEY : 0) + (stopValue ? STOP_VALUE : 0) };
-  });
-  return {
-    words: Uint32Array.from(words),
-    queryTiles: queryTiles.length,
-    keyTiles: keyTiles.length,
-    keyTilesAt,
-    forwardAt: forward.at,
-    dQueryAt: dQuery.at,
-    dKeyValueAt: dKeyValue.at,
-    work: { forward: forward.work, dQuery: dQuery.work, dKeyValue: dKeyValue.work },
-  };
-}
-
-function tilesOf(blocks: readonly Block[], chosen: readonly number[]): Tile[] {
-  const tiles: Tile[] = [];
-  let firstRow = 0;
-  for (const block of chosen) {
-    const { start, length } = blocks[block];
-    for (let position = 0; position < length; position += TILE)
-      tiles.push({
-        block,
-        firstRow: firstRow + position,
-        firstToken: start + position,
-        rows: Math.min(TILE, length - position),
-        position,
-      });
-    firstRow += length;
-  }
-  return tiles;
-}
-
-function validBits(tile: Tile, validity: ArrayLike<number> | null, sampleStart: number): number {
-  let bits = 0;
-  for (let row = 0; row < tile.rows; row++)
-    if (!validity || validity[sampleStart + tile.firstToken + row]) bits |= 1 << row;
-  return bits >>> 0;
-}
-
-/** Tile pairs of which at least one score is allowed, by query tile and then by key tile. */
-function allowedPairs(
+/** The form of a plan; `data` words of expressions are room for the tokens' data of `dataSamples` samples and for constants. */
+export function planForm(
   table: AttentionTable,
-  queryTiles: readonly Tile[],
-  keyTiles: readonly Tile[],
-  valid: { readonly query: readonly number[]; readonly key: readonly number[] },
-): Pair[] {
-  const pairs: Pair[] = [];
-  queryTiles.forEach((query, q) => {
-    if (valid.query[q] === 0) return;
-    keyTiles.forEach((key, k) => {
-      const cell = table.cells[query.block][key.block];
-      if (cell.mask === 'none' || valid.key[k] === 0) return;
-      const kind = cell.mask === 'causal' ? causalKind(cell, query, key) : 'full';
-      if (kind === 'empty') return;
-      // All 32 bits: a tile with fewer rows, or with padding, is masked score by score.
-      const whole = kind === 'full' && valid.key[k] === 0xffffffff;
-      const word = (whole ? 0 : MASKED) + (kind === 'partial' ? CAUSAL : 0);
-      pairs.push({ query: q, key: k, word, window: Math.min(cell.window ?? NO_WINDOW, NO_WINDOW) });
-    });
-  });
-  return pairs;
+  batch: number,
+  queryBlocks: readonly number[],
+  room: { dataSamples: number; constants: number } = { dataSamples: 0, constants: 0 },
+): PlanForm {
+  const { blocks, length } = table.layout;
+  const load = (mine: number, tile: Tile, side: 'query' | 'key') =>
+    blocks.reduce((sum, block, other) => {
+      const edge = side === 'query' ? table.cells[mine][other] : table.cells[other][mine];
+      if (edge.mask === 'none') return sum;
+      const before = tile.firstToken - block.start;
+      return sum + (edge.mask === 'full' ? block.length : side === 'query' ? before : block.length - before);
+    }, 0);
+  const sorted = (tiles: Tile[], side: 'query' | 'key') =>
+    tiles
+      .map((tile) => ({ tile, load: load(tile.block, tile, side) }))
+      .sort((a, b) => b.load - a.load)
+      .map(({ tile }) => tile);
+  const queryTiles = sorted(tilesOf(blocks, queryBlocks), 'query');
+  const keyTiles = sorted(tilesOf(blocks), 'key');
+  const pairs = tablePairs(table, queryTiles, keyTiles);
+
+  const keyTilesAt = 4 * queryTiles.length * batch;
+  const forwardAt = keyTilesAt + 4 * keyTiles.length * batch;
+  const dQueryAt = forwardAt + 2 * queryTiles.length * batch;
+  const dKeyValueAt = dQueryAt + 2 * queryTiles.length * batch;
+  const dataAt = dKeyValueAt + 2 * keyTiles.length * batch;
+  const constantsAt = dataAt + room.dataSamples * length;
+  const words = constantsAt + room.constants + 3 * 2 * pairs.count * batch;
+  return {
+    table,
+    batch,
+    queryTiles,
+    keyTiles,
+    places: { keyTilesAt, forwardAt, dQueryAt, dKeyValueAt, dataAt, constantsAt },
+    words,
+    pairs,
+  };
 }
 
-function causalKind(cell: Edge, query: Tile, key: Tile): 'empty' | 'partial' | 'full' {
-  const window = cell.window ?? Number.POSITIVE_INFINITY;
-  const most = query.position + query.rows - 1 - key.position;
-  const least = query.position - (key.position + key.rows - 1);
-  if (most < 0 || least >= window) return 'empty';
-  return least >= 0 && most < window ? 'full' : 'partial';
+/** Tile pairs of which the table allows at least one score, by query tile and in it by key. */
+function tablePairs(table: AttentionTable, queryTiles: readonly Tile[], keyTiles: readonly Tile[]): TablePairs {
+  const most = queryTiles.length * keyTiles.length;
+  const [query, key, flags, window, stops] = Array.from({ length: 5 }, () => new Uint32Array(most));
+  const ofQuery = new Uint32Array(queryTiles.length + 1);
+  const ofKey = new Uint32Array(keyTiles.length + 1);
+  const byToken = [...keyTiles.keys()].sort((a, b) => keyTiles[a].firstToken - keyTiles[b].firstToken);
+  let count = 0;
+  queryTiles.forEach((tile, q) => {
+    for (const k of byToken) {
+      const edge = table.cells[tile.block][keyTiles[k].block];
+      const kind = edge.mask === 'causal' ? causalKind(edge, tile, keyTiles[k]) : edge.mask;
+      if (kind === 'none') continue;
+      query[count] = q;
+      key[count] = k;
+      flags[count] = kind === 'causal' ? MASKED + CAUSAL : 0;
+      window[count] = Math.min(edge.window ?? NO_WINDOW, NO_WINDOW);
+      stops[count] = (edge.stopKey ? STOP_KEY : 0) + (edge.stopValue ? STOP_VALUE : 0);
+      ofKey[k + 1] += 1;
+      count += 1;
+    }
+    ofQuery[q + 1] = count;
+  });
+  for (let k = 0; k < keyTiles.length; k++) ofKey[k + 1] += ofKey[k];
+  return { count, query, key, flags, window, stops, ofQuery, ofKey };
+}
+
+function causalKind(edge: Edge, query: Tile, key: Tile): 'none' | 'causal' | 'full' {
+  const window = edge.window ?? Number.POSITIVE_INFINITY;
+  const most = query.firstToken + query.rows - 1 - key.firstToken;
+  const least = query.firstToken - (key.firstToken + key.rows - 1);
+  if (most < 0 || least >= window) return 'none';
+  return least >= 0 && most < window ? 'full' : 'causal';
+}
+
+/** The words of a batch. Integer work on tiles only: its cost grows with (tokens / TILE)^2. */
+export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
+  const { table, batch, queryTiles, keyTiles, places, pairs } = form;
+  const { length } = table.layout;
+  const { validity, lossBlocks, wants, expression } = request;
+  const words = new Uint32Array(form.words);
+  const { tokenData = [], constants = [] } = expression?.source ?? {};
+  words.set(tokenData, places.dataAt);
+  words.set(new Uint32Array(Float32Array.from(constants).buffer), places.constantsAt);
+  const pairsAt = places.constantsAt + constants.length;
+
+  const { count } = pairs;
+  const queryRows = Uint32Array.from(queryTiles, ({ rows }) => rows);
+  const keyRows = Uint32Array.from(keyTiles, ({ rows }) => rows);
+  const carriesLoss = Uint8Array.from(queryTiles, ({ block }) => (lossBlocks.includes(block) ? 1 : 0));
+  const unwanted = (wants.key ? 0 : STOP_KEY) + (wants.value ? 0 : STOP_VALUE);
+  const work = { forward: 0, dQuery: 0, dKeyValue: 0, dKey: 0, dValue: 0 };
+  const allowedAt = expression?.allowedPairs ? allowedIndex(form, expression) : null;
+
+  for (let sample = 0; sample < batch; sample++) {
+    const queryValid = writeTiles(words, 4 * sample * queryTiles.length, queryTiles, validity, sample * length);
+    const keyStart = places.keyTilesAt + 4 * sample * keyTiles.length;
+    const keyValid = writeTiles(words, keyStart, keyTiles, validity, sample * length);
+    const lists = (at: number, tiles: number, starts: Uint32Array, list: number) => {
+      const first = at + 2 * sample * tiles;
+      for (let tile = 0; tile < tiles; tile++)
+        words[first + 2 * tile] = pairsAt + 2 * ((3 * sample + list) * count + starts[tile]);
+      return first;
+    };
+    const forward = lists(places.forwardAt, queryTiles.length, pairs.ofQuery, 0);
+    const dQuery = lists(places.dQueryAt, queryTiles.length, pairs.ofQuery, 1);
+    const dKeyValue = lists(places.dKeyValueAt, keyTiles.length, pairs.ofKey, 2);
+    const append = (list: number, tile: number, word: number, window: number) => {
+      const at = words[list + 2 * tile] + 2 * words[list + 2 * tile + 1]++;
+      words[at] = word;
+      words[at + 1] = window;
+    };
+    for (let pair = 0; pair < count; pair++) {
+      const query = pairs.query[pair];
+      const key = pairs.key[pair];
+      if (queryValid[query] === 0 || keyValid[key] === 0) continue;
+      const area = queryRows[query] * keyRows[key];
+      let flags = pairs.flags[pair];
+      if (allowedAt) {
+        const allowed = expression!.allowedPairs![allowedAt(sample, query, key)];
+        if (allowed === 0) continue;
+        if (allowed < area) flags = (flags | MASKED | EXPRESSION) >>> 0;
+      }
+      // All 32 bits: a tile with fewer rows, or with padding, is masked score by score.
+      if (keyValid[key] !== 0xffffffff) flags = (flags | MASKED) >>> 0;
+      const window = pairs.window[pair];
+      append(forward, query, flags + key, window);
+      work.forward += area;
+      if (!carriesLoss[query]) continue;
+      if (wants.query) {
+        append(dQuery, query, flags + key, window);
+        work.dQuery += area;
+      }
+      const stops = pairs.stops[pair] | unwanted;
+      if (stops === STOP_KEY + STOP_VALUE) continue;
+      append(dKeyValue, key, flags + stops + query, window);
+      work.dKeyValue += area;
+      if (!(stops & STOP_KEY)) work.dKey += area;
+      if (!(stops & STOP_VALUE)) work.dValue += area;
+    }
+  }
+  return { form, words, work };
+}
+
+/** Writes the tiles of a sample; returns the bits of the real tokens of each. */
+function writeTiles(
+  words: Uint32Array,
+  start: number,
+  tiles: readonly Tile[],
+  validity: ArrayLike<number> | null,
+  sampleStart: number,
+): Uint32Array {
+  return Uint32Array.from(tiles, ({ firstRow, rows, firstToken }, index) => {
+    let bits = rows === 32 ? 0xffffffff : 2 ** rows - 1;
+    for (let row = 0; validity && row < rows; row++)
+      if (!validity[sampleStart + firstToken + row]) bits = (bits & ~(1 << row)) >>> 0;
+    words.set([firstRow, rows, firstToken, bits], start + 4 * index);
+    return bits;
+  });
+}
+
+/** Where a pair of this form's tiles stands in an expression's counts. */
+function allowedIndex(form: PlanForm, { samples }: PlanExpression) {
+  const natural = tilesOf(form.table.layout.blocks);
+  const indexOf = new Map(natural.map(({ firstToken }, index) => [firstToken, index]));
+  const query = Uint32Array.from(form.queryTiles, ({ firstToken }) => indexOf.get(firstToken)!);
+  const key = Uint32Array.from(form.keyTiles, ({ firstToken }) => indexOf.get(firstToken)!);
+  const tiles = natural.length;
+  return (sample: number, q: number, k: number) => ((samples === 1 ? 0 : sample) * tiles + query[q]) * tiles + key[k];
 }

@@ -1,46 +1,22 @@
-import {
-  type DataType,
-  type Device,
-  type Dispatch,
-  emptyTensor,
-  formatShape,
-  loadKernel,
-  record,
-  type Shape,
-  Tensor,
-  tensor,
-} from '../engine/index.ts';
-import { compilePlan, type Plan, TILE } from './attention-plan.ts';
+import { type Device, emptyTensor, gridFor, loadKernel, record, type Shape, Tensor, tensor } from '../engine/index.ts';
+import { type AttentionOptions, type CheckedCall, checkCall } from './attention-call.ts';
+import { fillPlan, type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
-import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
-import { softwareLanes } from './variant.ts';
+import { type AttentionEntry, attentionLaunch, type Launch } from './attention-variants.ts';
+import { storage } from './operand.ts';
 
-const kernel = await loadKernel(new URL('./attention.wgsl', import.meta.url));
-const softwareKernel = await loadKernel(new URL('./attention.software.wgsl', import.meta.url));
-const SOFTWARE_LANES = [4, 8, 16];
-const CHUNK = 32;
-const THREADS = 64;
-const LARGEST_HEAD = 256;
-const REMEMBERED_PLANS = 64;
+export type { AttentionOptions } from './attention-call.ts';
 
-export interface AttentionOptions {
-  /** Who sees whom; its layout covers the keys. */
-  table: AttentionTable;
-  /** Factor of q . k; default 1 / sqrt(D). */
-  scale?: number;
-  /** [batch, tokens], 1 = real token, 0 = padding, as numbers or as a u32 tensor made from numbers; default all real. */
-  validity?: ArrayLike<number> | Tensor;
-  /** Names of the layout blocks that are the rows of `query`; default all. */
-  queries?: readonly string[];
-  /** Names of the query blocks whose output carries a loss; backward skips the others. Default all. */
-  lossBlocks?: readonly string[];
-}
+const rowsKernel = await loadKernel(new URL('./attention-rows.wgsl', import.meta.url));
+const ROWS_THREADS = 64;
+const REMEMBERED = 64;
 
 /**
  * Attention over a table of blocks (attention.wgsl holds the mathematics).
  *
  * query [B, Tq, heads, D]: the rows of the blocks named in `queries`, in layout order; key, value [B, T, kvHeads, D], where kvHeads
- * divides heads; D a multiple of 4 up to 256. Result [B, Tq, heads, D]; rows that see nothing are zero.
+ * divides heads; D a multiple of 4 up to 256; f32, f16 or bf16. Result [B, Tq, heads, D]; rows that see nothing are zero. A
+ * key/value cache is keys and values that hold more rows than this call's: `queries` names the rows that are new.
  */
 export function attention(query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions): Tensor {
   return attentionWithLogSumExp(query, key, value, options).output;
@@ -53,197 +29,213 @@ export function attentionWithLogSumExp(
   value: Tensor,
   options: AttentionOptions,
 ): { output: Tensor; logSumExp: Tensor } {
-  const sizes = checkOperands(query, key, value, options);
+  const call = checkCall(query, key, value, options);
   const { device } = query;
-  const { batch, queryTokens, heads, headDimension } = sizes;
-  const plan = planFor(device, options, sizes, {
+  const { batch, queryTokens, heads } = call;
+  const plan = planOf(call, options, {
     query: query.wantsGradient,
     key: key.wantsGradient,
     value: value.wantsGradient,
   });
-  const scale = options.scale ?? 1 / Math.sqrt(headDimension);
-  const { grids, ...form } = formFor(device, query.dtype, sizes, scale, plan.compiled);
-  const run = (entry: keyof typeof grids, bindings: Record<string, Tensor>) =>
-    device.dispatch({ ...form, entry, bindings, workgroups: grids[entry] });
+  const work = new Work(call, options, plan, device, query.dtype);
+  const operands = { plan: uploaded(device, plan), query, key, value };
 
   const output = emptyTensor(device, query.shape, query.dtype, 'attention');
   const logSumExp = emptyTensor(device, [batch, heads, queryTokens], 'f32', 'attention');
-  const operands = { plan: plan.uploaded, query, key, value };
-  run('forward', { ...operands, output, logSumExp });
-
+  work.forward(operands, output, logSumExp);
   record('attention', [query, key, value], [output], ([dOutput], [wantsQuery, wantsKey, wantsValue]) => {
     if (!dOutput) return [null, null, null];
     const gradient = (like: Tensor) => emptyTensor(device, like.shape, 'f32', 'attention backward');
     const statistics = emptyTensor(device, [batch, heads, queryTokens, 2], 'f32', 'attention backward');
-    const results = { forwardOutput: output, forwardLogSumExp: logSumExp };
-    run('backwardDelta', { ...results, dOutput, rowStatistics: statistics });
+    work.delta(output, logSumExp, dOutput, statistics);
+    const given = { ...operands, dOutput, statistics };
     const dQuery = wantsQuery ? gradient(query) : null;
-    if (dQuery) run('backwardQuery', { ...operands, dOutput, statistics, dQuery });
+    if (dQuery) work.gradients('backwardQuery', given, { dQuery });
     if (!wantsKey && !wantsValue) return [dQuery, null, null];
     const [dKey, dValue] = [gradient(key), gradient(value)];
-    run('backwardKeyValue', { ...operands, dOutput, statistics, dKey, dValue });
+    work.gradients('backwardKeyValue', given, { dKey, dValue });
     return [dQuery, dKey, dValue];
   });
   return { output, logSumExp };
 }
 
-type Grid = readonly [number, number, number];
+type Bindings = Readonly<Record<string, Tensor>>;
 
-interface Form extends Pick<Dispatch, 'kernel' | 'parameters' | 'uniform'> {
-  readonly grids: Readonly<Record<'forward' | 'backwardDelta' | 'backwardQuery' | 'backwardKeyValue', Grid>>;
-}
+/** The dispatches of one call. */
+class Work {
+  constructor(
+    private readonly call: CheckedCall,
+    private readonly options: AttentionOptions,
+    private readonly plan: Plan,
+    private readonly device: Device,
+    private readonly dtype: Tensor['dtype'],
+  ) {}
 
-/** The kernel file that suits a device and a storage type, specialised: chosen by what the device can do, never by a shape. */
-function formFor(device: Device, dtype: DataType, sizes: Sizes, scale: number, plan: Plan): Form {
-  const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = sizes;
-  const { queryTiles, keyTiles, keyTilesAt, forwardAt, dQueryAt, dKeyValueAt } = plan;
-  const placesInPlan = { queryTiles, keyTiles, keyTilesAt, forwardAt, dQueryAt, dKeyValueAt };
-  const shape = { queryTokens, keyTokens, heads, kvHeads, scale, ...placesInPlan };
-  const deltaGrid = (threads: number): Grid => [Math.ceil(queryTokens / threads), heads, batch];
-  const lanes = softwareLanes(device);
-  // Packed storage cannot hold the sums that the software kernel keeps in its output.
-  if (lanes !== null && SOFTWARE_LANES.includes(lanes) && dtype === 'f32') {
-    const batches = TILE / (2 * lanes);
-    const queryGrid: Grid = [((queryTiles * heads) / kvHeads) * batches, kvHeads, batch];
-    return {
-      kernel: softwareKernel,
-      parameters: { LANES: lanes },
-      uniform: { ...shape, words: headDimension / 2 },
-      grids: {
-        forward: queryGrid,
-        backwardDelta: deltaGrid(lanes),
-        backwardQuery: queryGrid,
-        backwardKeyValue: [keyTiles * batches, kvHeads, batch],
-      },
-    };
+  forward(operands: Bindings, output: Tensor, logSumExp: Tensor): void {
+    const launch = this.launch('forward');
+    if (!launch.slices) {
+      this.run('forward', launch, { ...operands, output, logSumExp });
+      return;
+    }
+    const sliceOutput = this.slicesOf(output, launch);
+    const sliceLogSumExp = this.slicesOf(logSumExp, launch);
+    this.run('forward', launch, { ...operands, output: sliceOutput, logSumExp: sliceLogSumExp });
+    this.rows('reduceForward', launch.splits, output.size / 4, { sliceOutput, sliceLogSumExp, output, logSumExp });
+    this.release(sliceOutput, sliceLogSumExp);
   }
-  const groups = headDimension / 4;
-  const chunks = Math.ceil(headDimension / CHUNK);
-  return {
-    kernel,
-    parameters: { CHUNKS: chunks, ...storage(dtype) },
-    uniform: { ...shape, groups, chunkGroups: Math.min(groups, CHUNK / 4), chunks },
-    grids: {
-      forward: [queryTiles, heads, batch],
-      backwardDelta: deltaGrid(THREADS),
-      backwardQuery: [queryTiles, heads, batch],
-      backwardKeyValue: [keyTiles, kvHeads, batch],
-    },
-  };
-}
 
-/**
- * FLOPs of live work: 2 products of a pair of rows forward, 3 for dq, 4 for dk and dv (attention.wgsl), each 2 D FLOPs a pair and
- * head. An edge that stops only K, or only V, counts all 4. Bytes count every operand once in each kernel.
- */
-export function attentionCost(
-  plan: Plan,
-  heads: number,
-  headDimension: number,
-  elements: { query: number; key: number },
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const product = 2 * headDimension * heads;
-  const { query, key } = elements;
-  return {
-    forward: { flops: 2 * product * plan.work.forward, bytes: 4 * (2 * query + 2 * key) },
-    backward: {
-      flops: product * (3 * plan.work.dQuery + 4 * plan.work.dKeyValue),
-      bytes: 4 * (2 * query + (2 * query + 2 * key) + query + (2 * query + 2 * key) + 2 * key),
-    },
-  };
-}
-
-interface Sizes {
-  batch: number;
-  queryTokens: number;
-  keyTokens: number;
-  heads: number;
-  kvHeads: number;
-  headDimension: number;
-  queryBlocks: number[];
-  lossBlocks: number[];
-}
-
-function checkOperands(query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions): Sizes {
-  const { layout } = options.table;
-  expectShape('attention', 'query', query, [null, null, null, null]);
-  expectShape('attention', 'key', key, [query.shape[0], layout.length, null, query.shape[3]]);
-  expectShape('attention', 'value', value, key.shape);
-  expectDtype('attention', 'query', query, 'f32', 'f16', 'bf16');
-  expectDtype('attention', 'key', key, query.dtype);
-  expectDtype('attention', 'value', value, query.dtype);
-  sharedDevice('attention', query, key, value);
-  const [batch, queryTokens, heads, headDimension] = query.shape;
-  const kvHeads = key.shape[2];
-  if (headDimension % 4 !== 0 || headDimension > LARGEST_HEAD || headDimension === 0)
-    throw new Error(`attention: head dimension ${headDimension}; it is a multiple of 4 up to ${LARGEST_HEAD}`);
-  if (kvHeads === 0 || heads % kvHeads !== 0)
-    throw new Error(`attention: ${heads} query heads and ${kvHeads} key heads; the second must divide the first`);
-  const indices = (what: string, names: readonly string[]) =>
-    names
-      .map((name) => {
-        const index = layout.blocks.findIndex((block) => block.name === name);
-        if (index < 0) throw new Error(`attention: ${what} names '${name}', which the layout does not have`);
-        return index;
-      })
-      .sort((a, b) => a - b);
-  const all = layout.blocks.map((block) => block.name);
-  const queryBlocks = indices('queries', options.queries ?? all);
-  const lossBlocks = indices('lossBlocks', options.lossBlocks ?? all);
-  const rows = queryBlocks.reduce((sum, block) => sum + layout.blocks[block].length, 0);
-  if (rows !== queryTokens)
-    throw new Error(`attention: query has shape ${formatShape(query.shape)}; its blocks hold ${rows} rows`);
-  return { batch, queryTokens, keyTokens: layout.length, heads, kvHeads, headDimension, queryBlocks, lossBlocks };
-}
-
-interface UploadedPlan {
-  compiled: Plan;
-  uploaded: Tensor;
-}
-
-const compiledPlans = new Map<string, Plan>();
-const uploads = new WeakMap<object, Map<string, Tensor>>();
-
-/** The plan of these operands: compiled once for each signature, uploaded once in each step. */
-function planFor(
-  device: Device,
-  options: AttentionOptions,
-  sizes: Sizes,
-  wants: { query: boolean; key: boolean; value: boolean },
-): UploadedPlan {
-  const { table } = options;
-  const { batch, queryBlocks, lossBlocks } = sizes;
-  const validity = validityNumbers(options.validity, [batch, table.layout.length]);
-  const bits = validity ? Array.from(validity, (valid) => (valid ? '1' : '0')).join('') : '';
-  const signature = JSON.stringify([table.layout.blocks, table.cells, batch, queryBlocks, lossBlocks, wants, bits]);
-  let compiled = compiledPlans.get(signature);
-  if (!compiled) {
-    compiled = compilePlan({ table, batch, validity, queryBlocks, lossBlocks, wants });
-    if (compiledPlans.size >= REMEMBERED_PLANS) compiledPlans.delete(compiledPlans.keys().next().value!);
-    compiledPlans.set(signature, compiled);
+  /** (L, delta) of each row, for the two backward kernels. */
+  delta(forwardOutput: Tensor, forwardLogSumExp: Tensor, dOutput: Tensor, statistics: Tensor): void {
+    this.rows('delta', 1, statistics.size / 2, { forwardOutput, forwardLogSumExp, dOutput, statistics });
   }
+
+  gradients(entry: 'backwardQuery' | 'backwardKeyValue', given: Bindings, results: Bindings): void {
+    const launch = this.launch(entry);
+    if (launch.splits === 1) {
+      this.run(entry, launch, { ...given, ...results });
+      return;
+    }
+    const slices = Object.fromEntries(
+      Object.entries(results).map(([name, result]) => [name, this.slicesOf(result, launch)]),
+    );
+    this.run(entry, launch, { ...given, ...slices });
+    for (const [name, gradient] of Object.entries(results))
+      this.rows('reduceGradient', launch.splits, gradient.size / 4, { sliceGradient: slices[name], gradient });
+    this.release(...Object.values(slices));
+  }
+
+  private launch(entry: AttentionEntry): Launch {
+    const { headDimension } = this.call;
+    return attentionLaunch(this.device, { entry, dtype: this.dtype, headDimension }, this.call, this.plan.form);
+  }
+
+  private run(entry: AttentionEntry, launch: Launch, bindings: Bindings): void {
+    const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = this.call;
+    const { places, queryTiles, keyTiles } = this.plan.form;
+    const { expression, scale = 1 / Math.sqrt(headDimension) } = this.options;
+    const dataStride = expression && expression.samples > 1 ? keyTokens : 0;
+    const sizes = { batch, queryTokens, keyTokens, heads, kvHeads, scale, splits: launch.splits };
+    const tiles = { queryTiles: queryTiles.length, keyTiles: keyTiles.length };
+    this.device.dispatch({
+      kernel: launch.kernel,
+      entry,
+      parameters: { ...launch.parameters, ...expression?.parameters },
+      bindings,
+      uniform: { ...sizes, ...tiles, ...places, dataStride, ...launch.uniform },
+      workgroups: launch.workgroups,
+    });
+  }
+
+  /** An entry of attention-rows.wgsl with one thread for each of `items`. */
+  private rows(entry: string, splits: number, items: number, bindings: Bindings): void {
+    const { batch, queryTokens, heads, headDimension } = this.call;
+    this.device.dispatch({
+      kernel: rowsKernel,
+      entry,
+      parameters: entry === 'reduceGradient' ? {} : storage(this.dtype),
+      bindings,
+      uniform: { splits, batch, queryTokens, heads, groups: headDimension / 4 },
+      workgroups: gridFor(items, ROWS_THREADS),
+    });
+  }
+
+  private slicesOf(result: Tensor, { splits }: Launch): Tensor {
+    return emptyTensor(this.device, [splits, ...result.shape], 'f32', 'attention slices');
+  }
+
+  private release(...slices: Tensor[]): void {
+    for (const { buffer } of slices) this.device.currentStep('attention').release(buffer);
+  }
+}
+
+interface RememberedPlan {
+  readonly request: PlanRequest;
+  readonly plan: Plan;
+}
+
+const formsByTable = new WeakMap<AttentionTable, Map<string, PlanForm>>();
+const formsByContent = new Map<string, Map<string, PlanForm>>();
+const plansByForm = new WeakMap<PlanForm, RememberedPlan[]>();
+const uploads = new WeakMap<object, Map<Plan, Tensor>>();
+
+/** The plan of a call: its form compiled once for each table and batch size, filled once for each padding, loss and set of wants. */
+function planOf(call: CheckedCall, options: AttentionOptions, wants: PlanRequest['wants']): Plan {
+  const { batch, lossBlocks, queryBlocks } = call;
+  const { expression } = options;
+  const room = {
+    dataSamples: expression?.source.tokenData ? expression.samples : 0,
+    constants: expression?.source.constants?.length ?? 0,
+  };
+  const forms = formsOf(options.table);
+  const form = remembered(forms, `${batch} ${queryBlocks} ${room.dataSamples} ${room.constants}`, () =>
+    planForm(options.table, batch, queryBlocks, room),
+  );
+  const validity = validityNumbers(options.validity, [batch, call.keyTokens]);
+  const plans = plansByForm.get(form) ?? [];
+  plansByForm.set(form, plans);
+  const known = plans.find(
+    ({ request }) =>
+      request.expression === expression &&
+      request.wants.query === wants.query &&
+      request.wants.key === wants.key &&
+      request.wants.value === wants.value &&
+      sameNumbers(request.lossBlocks, lossBlocks) &&
+      sameNumbers(request.validity, validity),
+  );
+  if (known) return known.plan;
+  const request = { validity: validity && Uint8Array.from(validity, Number), lossBlocks, wants, expression };
+  const plan = fillPlan(form, request);
+  if (plans.length >= REMEMBERED) plans.shift();
+  plans.push({ request, plan });
+  return plan;
+}
+
+/** Tables of equal content share their forms. */
+function formsOf(table: AttentionTable): Map<string, PlanForm> {
+  let forms = formsByTable.get(table);
+  if (!forms) {
+    forms = remembered(formsByContent, JSON.stringify([table.layout.blocks, table.cells]), () => new Map());
+    formsByTable.set(table, forms);
+  }
+  return forms;
+}
+
+function remembered<T>(map: Map<string, T>, key: string, make: () => T): T {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    if (map.size >= REMEMBERED) map.delete(map.keys().next().value!);
+    map.set(key, value);
+  }
+  return value;
+}
+
+function sameNumbers(a: ArrayLike<number> | null, b: ArrayLike<number> | null): boolean {
+  if (a === b) return true;
+  if (!a || !b || a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (Number(a[i]) !== Number(b[i])) return false;
+  return true;
+}
+
+/** A plan on the device, once for each step. */
+function uploaded(device: Device, plan: Plan): Tensor {
   const step = device.currentStep('attention');
-  const known = uploads.get(step) ?? new Map<string, Tensor>();
+  const known = uploads.get(step) ?? new Map<Plan, Tensor>();
   uploads.set(step, known);
-  let uploaded = known.get(signature);
-  if (!uploaded) {
-    uploaded = tensor(device, compiled.words, [compiled.words.length], { dtype: 'u32' });
-    known.set(signature, uploaded);
+  let words = known.get(plan);
+  if (!words || !step.holds(words.buffer)) {
+    words = tensor(device, plan.words, [plan.words.length], { dtype: 'u32' });
+    known.set(plan, words);
   }
-  return { compiled, uploaded };
+  return words;
 }
 
 function validityNumbers(validity: ArrayLike<number> | Tensor | undefined, shape: Shape): ArrayLike<number> | null {
   if (validity === undefined) return null;
-  if (validity instanceof Tensor) {
-    expectShape('attention', 'validity', validity, shape);
-    if (!validity.hostData)
-      throw new Error(
-        'attention: validity is a tensor made on the device; give numbers, or a u32 tensor made from numbers',
-      );
-    return validity.hostData;
-  }
-  if (validity.length !== shape[0] * shape[1])
-    throw new Error(`attention: validity has ${validity.length} numbers; expected ${formatShape(shape)}`);
-  return validity;
+  if (!(validity instanceof Tensor)) return validity;
+  if (!validity.hostData)
+    throw new Error(
+      `attention: validity [${shape.join(', ')}] is a tensor made on the device; give numbers, or a u32 tensor made from numbers`,
+    );
+  return validity.hostData;
 }

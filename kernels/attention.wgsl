@@ -1,14 +1,14 @@
 // Attention over a table of blocks, tile by tile, forward and backward, with stop-gradient on any edge of the table.
 //
-// For query row i and the keys j that it may see, s the scale:
+// For query row i and the keys j that it may see, s the scale, f the identity or an expression of the user's (`score` below):
 //
-//   S_ij = s q_i . k_j          L_i = log sum_j exp(S_ij)          P_ij = exp(S_ij - L_i)          o_i = sum_j P_ij v_j
+//   S_ij = f(s q_i . k_j)       L_i = log sum_j exp(S_ij)          P_ij = exp(S_ij - L_i)          o_i = sum_j P_ij v_j
 //
 // Forward streams over key tiles and keeps for each row the largest score m so far, the sum l of exp(S - m), and the
 // unnormalised output, which shrinks by exp(m_old - m_new) when m grows (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao 2023,
 // arXiv 2307.08691). Saved: L_i = m_i + log l_i. Backward recomputes P from it; with dP_ij = do_i . v_j,
 //
-//   delta_i = do_i . o_i        dS_ij = P_ij (dP_ij - delta_i)
+//   delta_i = do_i . o_i        dS_ij = P_ij (dP_ij - delta_i) f'(s q_i . k_j)
 //   dq_i = s sum_j dS_ij k_j    dk_j = s sum_i dS_ij q_i           dv_j = sum_i P_ij do_i
 //
 // A stop-gradient on K and V of an edge (knowledge insulation, arXiv 2505.23705, equations 5 and 6) changes nothing but the
@@ -18,17 +18,34 @@
 // `forward` and `dQuery` for each query tile, `dKeyValue` for each key tile. A pair that is in no list costs nothing.
 //
 // Shapes: query, output, dOutput, dQuery [batch, queryTokens, heads, D]; key, value, dKey, dValue [batch, keyTokens, kvHeads, D];
-// D the head dimension; query head h reads kv head h / (heads / kvHeads). D is walked in chunks of CHUNK_GROUPS groups of four
-// elements, so that any D fits in 16 KiB of workgroup memory. A row without keys: o = 0, L = NOTHING, so that P = exp(S - L) = 0 in
-// backward. All sums run in a fixed order.
+// D the head dimension; query head h reads kv head h / (heads / kvHeads). The rows of the heads that share a kv head lie together:
+// flat row f of a query tile is token row f / headsPerKv of head f % headsPerKv, and a workgroup takes TILE flat rows, so that one
+// token of eight heads fills an eighth of a tile, not eight tiles. D is walked in chunks of CHUNK_GROUPS groups of four elements: any
+// D fits in 16 KiB of workgroup memory. A row without keys: o = 0, L = NOTHING, so that P = exp(S - L) = 0 in backward.
+//
+// Where few rows would leave a GPU idle, `splits` workgroups share a list, slice by slice: forward then makes for each slice the
+// output and L of its keys alone, backward a part of each sum; attention-rows.wgsl joins them, and has delta. All sums run in a fixed order.
 
 const TILE: u32 = 32u;                            // rows of a tile: one bit each in a word of validity
 const CHUNK_GROUPS: u32 = 8u;                     // groups of four elements in a chunk of the head axis
 const CHUNKS: u32 = 2u;                                                      // @param  ceil(D / 32)
-const THREADS: u32 = 64u;                         // 8 x 8, each with 4 rows x 4 columns of a tile pair
+const ROWS: u32 = 4u;                                                        // @param  rows of a thread: 4, 2 or 1
+const THREADS: u32 = 8u * TILE / ROWS;            // thread (x, y), x < 8: rows ROWS y.. and columns 4x..4x+3 of a tile pair
 alias Word = vec4f;                                                          // @param  storage of four elements
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+alias OutputWord = Word;                                                     // @param  vec4f for the output of a slice
+fn packOutput(value: vec4f) -> OutputWord { return pack(value); }            // @param
+alias Operand = vec4f;                                                       // @param  in workgroup memory; vec4<f16> where there is shader-f16
+fn addDot(sum: f32, a: Operand, b: Operand) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }   // @param
+fn largestOfRows(value: vec4f, thread: u32) -> vec4f { return workgroupLargest(value, thread); }                  // @param
+
+// Expressions of the user's (attention-expression.ts), of tokens q and k and one word of data for each.
+fn allowed(q: i32, k: i32, queryData: u32, keyData: u32) -> bool { return true; }                                 // @param
+fn score(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyData: u32) -> f32 { return score; }            // @param
+fn scoreDerivative(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyData: u32) -> f32 { return 1.0; }    // @param
+fn tokenData(at: u32) -> u32 { return 0u; }                                                                       // @param
+fn constant(index: i32) -> f32 { return bitcast<f32>(plan[shape.constantsAt + u32(index)]); }
 
 const STRIDE: u32 = CHUNK_GROUPS + 1u;            // one more than a row holds, against bank conflicts
 const LEFT: u32 = 0u;                             // where the two operands of a tile product begin in `operands`
@@ -36,28 +53,28 @@ const RIGHT: u32 = TILE * STRIDE;
 const NOTHING: f32 = 1e30;                        // L of a row without keys; -NOTHING: a score that is not allowed
 
 struct Shape {
-  queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
+  batch: u32, queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
   chunkGroups: u32,                               // min(groups, CHUNK_GROUPS)
   chunks: u32,                                    // CHUNKS again: a loop that a constant bounds is unrolled whole, and compiles slowly
   scale: f32,
+  splits: u32,                                    // workgroups that share a list
   queryTiles: u32, keyTiles: u32,                 // to a sample
   keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where in the plan these tables lie; query tiles lie first
+  dataAt: u32, dataStride: u32,                   // words of data of the tokens, and from one sample's to the next
+  constantsAt: u32,
 }
 
-// A number stands twice where no entry point uses both: what one writes, a later one reads.
+// Slices lie before samples: what is written with [batch, ..] has [splits * batch, ..] where lists are shared.
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read> query: array<Word>;
 @group(0) @binding(3) var<storage, read> key: array<Word>;
 @group(0) @binding(4) var<storage, read> value: array<Word>;
-@group(0) @binding(5) var<storage, read_write> output: array<Word>;
+@group(0) @binding(5) var<storage, read_write> output: array<OutputWord>;
 @group(0) @binding(6) var<storage, read_write> logSumExp: array<f32>;        // L [batch, heads, queryTokens]
-@group(0) @binding(5) var<storage, read> forwardOutput: array<Word>;
-@group(0) @binding(6) var<storage, read> forwardLogSumExp: array<f32>;
 @group(0) @binding(7) var<storage, read> dOutput: array<vec4f>;
-@group(0) @binding(8) var<storage, read_write> rowStatistics: array<vec2f>;  // (L, delta) [batch, heads, queryTokens]
-@group(0) @binding(8) var<storage, read> statistics: array<vec2f>;
+@group(0) @binding(8) var<storage, read> statistics: array<vec2f>;             // (L, delta) [batch, heads, queryTokens]
 @group(0) @binding(9) var<storage, read_write> dQuery: array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dKey: array<vec4f>;
 @group(0) @binding(11) var<storage, read_write> dValue: array<vec4f>;
@@ -66,277 +83,318 @@ struct Shape {
 
 struct Tile {
   firstRow: u32, rows: u32,
-  position: u32,                                  // of its first row in its block
+  firstToken: u32,                                // of the sequence
   valid: u32,                                     // bit r: row r is a real token
 }
 
 struct Pair {
   tile: u32,                                      // the other tile
-  masked: bool,                                   // some of its scores are not allowed, because of the keys or by `causal`
-  causal: bool, window: u32,                      // allowed only where 0 <= position(i) - position(j) < window
+  masked: bool,                                   // some of its scores are not allowed: because of padding, by `causal` or by `expression`
+  causal: bool, window: u32,                      // allowed only where 0 <= token(i) - token(j) < window
+  expression: bool,                               // allowed only where `allowed` says so
   stopKey: bool, stopValue: bool,
 }
+
+// What a workgroup does of a list: pairs first .. end - 1, one after another from `start`.
+struct List { start: u32, first: u32, end: u32 }
 
 fn tileAt(at: u32) -> Tile { return Tile(plan[at], plan[at + 1u], plan[at + 2u], plan[at + 3u]); }
 fn queryTile(sample: u32, index: u32) -> Tile { return tileAt(4u * (sample * shape.queryTiles + index)); }
 fn keyTile(sample: u32, index: u32) -> Tile { return tileAt(shape.keyTilesAt + 4u * (sample * shape.keyTiles + index)); }
 
-fn pairAt(at: u32) -> Pair {
-  let word = plan[at];
-  return Pair(word & 0xfffffffu, (word & 0x80000000u) != 0u, (word & 0x40000000u) != 0u, plan[at + 1u], (word & 0x20000000u) != 0u, (word & 0x10000000u) != 0u);
+// A slice of a list of `each` items to a pair.
+fn listAt(at: u32, each: u32, slice: u32) -> List {
+  let items = plan[at + 1u] * each;
+  return List(plan[at], items * slice / shape.splits, items * (slice + 1u) / shape.splits);
 }
 
+fn pairAt(at: u32) -> Pair {
+  let word = plan[at];
+  return Pair(word & 0x7ffffffu, (word & 0x80000000u) != 0u, (word & 0x40000000u) != 0u, plan[at + 1u],
+    (word & 0x8000000u) != 0u, (word & 0x20000000u) != 0u, (word & 0x10000000u) != 0u);
+}
+
+// One score of a query token and a key token, and where they are.
+struct Site { q: u32, k: u32, head: u32, queryData: u32, keyData: u32 }
+
+fn siteOf(sample: u32, q: u32, k: u32, head: u32) -> Site {
+  let data = shape.dataAt + sample * shape.dataStride;
+  return Site(q, k, head, tokenData(data + q), tokenData(data + k));
+}
+
+fn scoreAt(at: Site, product: f32) -> f32 { return score(shape.scale * product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData); }
+fn scoreDerivativeAt(at: Site, product: f32) -> f32 { return scoreDerivative(shape.scale * product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData); }
+
 // Asked of masked pairs only. In the others a query row that is padding gets scores too, but no output, and L = NOTHING.
-fn allowed(pair: Pair, queries: Tile, keys: Tile, queryRow: u32, keyRow: u32) -> bool {
-  let real = ((keys.valid >> keyRow) & (queries.valid >> queryRow) & 1u) != 0u;
-  let i = queries.position + queryRow;
-  let j = keys.position + keyRow;
-  return real && (!pair.causal || (j <= i && i - j < pair.window));
+fn seen(pair: Pair, at: Site, queries: Tile, keys: Tile) -> bool {
+  let real = ((keys.valid >> (at.k - keys.firstToken)) & (queries.valid >> (at.q - queries.firstToken)) & 1u) != 0u;
+  let near = !pair.causal || (at.k <= at.q && at.q - at.k < pair.window);
+  return real && near && (!pair.expression || allowed(i32(at.q), i32(at.k), at.queryData, at.keyData));
+}
+
+// ---- rows ------------------------------------------------------------------------------------------------------------
+
+// Flat row f of the query tile `queries`: token row f / headsPerKv of head kvHead * headsPerKv + f % headsPerKv.
+struct FlatRow {
+  token: u32,                                     // of the sequence
+  head: u32,
+  at: u32,                                        // its first group in query, output, dOutput and dQuery
+  statisticsAt: u32,                              // in logSumExp and statistics
+}
+
+fn headsPerKv() -> u32 { return shape.heads / shape.kvHeads; }
+
+fn flatRow(queries: Tile, sample: u32, kvHead: u32, f: u32) -> FlatRow {
+  let row = f / headsPerKv();
+  let head = kvHead * headsPerKv() + f - row * headsPerKv();
+  let at = ((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups;
+  return FlatRow(queries.firstToken + row, head, at, (sample * shape.heads + head) * shape.queryTokens + queries.firstRow + row);
+}
+
+// The first group of row `row` of a key tile in key, value, dKey and dValue.
+fn keyRowAt(keys: Tile, sample: u32, kvHead: u32, row: u32) -> u32 {
+  return ((sample * shape.keyTokens + keys.firstRow + row) * shape.kvHeads + kvHead) * shape.groups;
 }
 
 // ---- tiles in workgroup memory ---------------------------------------------------------------------------------------
 
 // Two operands, TILE rows by one chunk of the head axis each, and one TILE x TILE result in groups of four columns.
-var<workgroup> operands: array<vec4f, 2u * TILE * STRIDE>;
-var<workgroup> scores: array<vec4f, TILE * STRIDE>;
-var<workgroup> rowFactor: array<f32, TILE>;
+var<workgroup> operands: array<Operand, 2u * TILE * STRIDE>;
+var<workgroup> weights: array<Operand, TILE * STRIDE>;
+var<workgroup> ofThread: array<vec4f, THREADS>;
 
-// Thread (x, y) owns rows 4y..4y+3 and columns 4x..4x+3. Rows are stored in the order 0, 4, 8, .. 1, 5, 9, ..: neighbouring threads
-// then read neighbouring slots.
-fn slot(row: u32) -> u32 { return (row % 4u) * 8u + row / 4u; }
+// Rows are stored in an order in which neighbouring threads read neighbouring slots: on the left 0, ROWS, 2 ROWS, .. 1, ROWS + 1, ..,
+// because a thread owns rows ROWS y.., on the right 0, 4, 8, .. 1, 5, 9, ..
+fn leftSlot(row: u32) -> u32 { return LEFT + ((row % ROWS) * (TILE / ROWS) + row / ROWS) * STRIDE; }
+fn rightSlot(row: u32) -> u32 { return RIGHT + ((row % 4u) * 8u + row / 4u) * STRIDE; }
+fn slotOf(side: u32, row: u32) -> u32 { return select(rightSlot(row), leftSlot(row), side == LEFT); }
 
-fn fetchQuery(sample: u32, row: u32, head: u32, group: u32) -> vec4f { return unpack(query[((sample * shape.queryTokens + row) * shape.heads + head) * shape.groups + group]); }
-fn fetchGradient(sample: u32, row: u32, head: u32, group: u32) -> vec4f { return dOutput[((sample * shape.queryTokens + row) * shape.heads + head) * shape.groups + group]; }
-fn fetchKey(sample: u32, row: u32, head: u32, group: u32) -> vec4f { return unpack(key[((sample * shape.keyTokens + row) * shape.kvHeads + head) * shape.groups + group]); }
-fn fetchValue(sample: u32, row: u32, head: u32, group: u32) -> vec4f { return unpack(value[((sample * shape.keyTokens + row) * shape.kvHeads + head) * shape.groups + group]); }
+// An element of a chunk of TILE rows, for staging: where it is stored, where it goes, and whether it is there at all; beyond the last
+// row and the head's groups are zeros.
+struct Element { at: u32, slot: u32, there: bool }
 
-// One chunk of a tile, from storage to workgroup memory; beyond the tile's rows and the head's groups, zeros. Written once for each
-// operand, because a function takes no pointer into storage.
-fn stageQuery(side: u32, thread: u32, tile: Tile, sample: u32, head: u32, chunk: u32) {
+fn queryElement(item: u32, side: u32, queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, chunk: u32) -> Element {
+  let row = item / shape.chunkGroups;
+  let group = item - row * shape.chunkGroups;
+  let there = firstFlat + row < queries.rows * headsPerKv() && chunk * CHUNK_GROUPS + group < shape.groups;
+  return Element(flatRow(queries, sample, kvHead, firstFlat + row).at + chunk * CHUNK_GROUPS + group, slotOf(side, row) + group, there);
+}
+
+fn keyElement(item: u32, side: u32, keys: Tile, sample: u32, kvHead: u32, chunk: u32) -> Element {
+  let row = item / shape.chunkGroups;
+  let group = item - row * shape.chunkGroups;
+  let there = row < keys.rows && chunk * CHUNK_GROUPS + group < shape.groups;
+  return Element(keyRowAt(keys, sample, kvHead, row) + chunk * CHUNK_GROUPS + group, slotOf(side, row) + group, there);
+}
+
+// Written once for each operand, because a function takes no pointer into storage.
+fn fetchQuery(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return unpack(query[element.at]); }
+fn fetchGradient(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return dOutput[element.at]; }
+fn fetchKey(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return unpack(key[element.at]); }
+fn fetchValue(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return unpack(value[element.at]); }
+
+fn stageQuery(side: u32, thread: u32, queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, chunk: u32) {
   for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let row = item / shape.chunkGroups;
-    let group = chunk * CHUNK_GROUPS + item % shape.chunkGroups;
-    var element = vec4f();
-    if (row < tile.rows && group < shape.groups) { element = fetchQuery(sample, tile.firstRow + row, head, group); }
-    operands[side + slot(row) * STRIDE + item % shape.chunkGroups] = element;
+    let element = queryElement(item, side, queries, firstFlat, sample, kvHead, chunk);
+    operands[element.slot] = Operand(fetchQuery(element));
   }
 }
 
-fn stageGradient(side: u32, thread: u32, tile: Tile, sample: u32, head: u32, chunk: u32) {
+fn stageGradient(side: u32, thread: u32, queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, chunk: u32) {
   for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let row = item / shape.chunkGroups;
-    let group = chunk * CHUNK_GROUPS + item % shape.chunkGroups;
-    var element = vec4f();
-    if (row < tile.rows && group < shape.groups) { element = fetchGradient(sample, tile.firstRow + row, head, group); }
-    operands[side + slot(row) * STRIDE + item % shape.chunkGroups] = element;
+    let element = queryElement(item, side, queries, firstFlat, sample, kvHead, chunk);
+    operands[element.slot] = Operand(fetchGradient(element));
   }
 }
 
-fn stageKey(side: u32, thread: u32, tile: Tile, sample: u32, head: u32, chunk: u32) {
+fn stageKey(side: u32, thread: u32, keys: Tile, sample: u32, kvHead: u32, chunk: u32) {
   for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let row = item / shape.chunkGroups;
-    let group = chunk * CHUNK_GROUPS + item % shape.chunkGroups;
-    var element = vec4f();
-    if (row < tile.rows && group < shape.groups) { element = fetchKey(sample, tile.firstRow + row, head, group); }
-    operands[side + slot(row) * STRIDE + item % shape.chunkGroups] = element;
+    let element = keyElement(item, side, keys, sample, kvHead, chunk);
+    operands[element.slot] = Operand(fetchKey(element));
   }
 }
 
-fn stageValue(side: u32, thread: u32, tile: Tile, sample: u32, head: u32, chunk: u32) {
+fn stageValue(side: u32, thread: u32, keys: Tile, sample: u32, kvHead: u32, chunk: u32) {
   for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let row = item / shape.chunkGroups;
-    let group = chunk * CHUNK_GROUPS + item % shape.chunkGroups;
-    var element = vec4f();
-    if (row < tile.rows && group < shape.groups) { element = fetchValue(sample, tile.firstRow + row, head, group); }
-    operands[side + slot(row) * STRIDE + item % shape.chunkGroups] = element;
+    let element = keyElement(item, side, keys, sample, kvHead, chunk);
+    operands[element.slot] = Operand(fetchValue(element));
   }
 }
 
-// product[i] += (row 4y + i of the left operand) . (rows 4x .. 4x + 3 of the right operand), over one chunk.
-fn multiply(product: ptr<function, array<vec4f, 4>>, x: u32, y: u32) {
+// product[i] += (row ROWS y + i of the left operand) . (rows 4x .. 4x + 3 of the right operand), over one chunk.
+fn multiply(product: ptr<function, array<vec4f, ROWS>>, x: u32, y: u32) {
   for (var group = 0u; group < shape.chunkGroups; group++) {
     let right0 = operands[RIGHT + x * STRIDE + group];
     let right1 = operands[RIGHT + (8u + x) * STRIDE + group];
     let right2 = operands[RIGHT + (16u + x) * STRIDE + group];
     let right3 = operands[RIGHT + (24u + x) * STRIDE + group];
-    for (var i = 0u; i < 4u; i++) {
-      let left = operands[LEFT + (8u * i + y) * STRIDE + group];
-      (*product)[i] += vec4f(dot(left, right0), dot(left, right1), dot(left, right2), dot(left, right3));
+    for (var i = 0u; i < ROWS; i++) {
+      let left = operands[LEFT + (i * (TILE / ROWS) + y) * STRIDE + group];
+      let sums = (*product)[i];
+      (*product)[i] = vec4f(addDot(sums.x, left, right0), addDot(sums.y, left, right1), addDot(sums.z, left, right2), addDot(sums.w, left, right3));
     }
   }
 }
 
-// part[i] = sum over the first `columns` columns j of scores[4y + i, j] (row j of the right operand), for group x of a chunk.
-fn combine(columns: u32, x: u32, y: u32) -> array<vec4f, 4> {
-  var part = array<vec4f, 4>();
+// part[i] = sum over the first `columns` columns j of weights[ROWS y + i, j] (row j of the right operand), for group x of a chunk.
+fn combine(columns: u32, x: u32, y: u32) -> array<vec4f, ROWS> {
+  var part = array<vec4f, ROWS>();
   if (x >= shape.chunkGroups) { return part; }
   for (var j = 0u; 4u * j < columns; j++) {
     let right0 = operands[RIGHT + j * STRIDE + x];
     let right1 = operands[RIGHT + (8u + j) * STRIDE + x];
     let right2 = operands[RIGHT + (16u + j) * STRIDE + x];
     let right3 = operands[RIGHT + (24u + j) * STRIDE + x];
-    for (var i = 0u; i < 4u; i++) {
-      let weight = scores[(4u * y + i) * STRIDE + j];
-      part[i] += weight.x * right0 + weight.y * right1 + weight.z * right2 + weight.w * right3;
+    for (var i = 0u; i < ROWS; i++) {
+      let weight = weights[(ROWS * y + i) * STRIDE + j];
+      part[i] += vec4f(weight.x * right0 + weight.y * right1 + weight.z * right2 + weight.w * right3);
     }
   }
   return part;
 }
 
-// One chunk of the sums of a thread. An index that is no constant would keep them in memory, not in registers.
-fn chunkOf(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, chunk: u32) -> array<vec4f, 4> {
-  var part = array<vec4f, 4>();
+// sums[ROWS chunk + i] = factors[i] sums[ROWS chunk + i] + part[i]. An index that is no constant would keep the sums in memory, not in
+// registers.
+fn addToChunk(sums: ptr<function, array<vec4f, ROWS * CHUNKS>>, chunk: u32, factors: vec4f, part: array<vec4f, ROWS>) {
   for (var c = 0u; c < CHUNKS; c++) {
-    if (c == chunk) { for (var i = 0u; i < 4u; i++) { part[i] = (*sums)[4u * c + i]; } }
-  }
-  return part;
-}
-
-// sums[4 chunk + i] = factors[i] sums[4 chunk + i] + part[i]
-fn addToChunk(sums: ptr<function, array<vec4f, 4u * CHUNKS>>, chunk: u32, factors: vec4f, part: array<vec4f, 4>) {
-  for (var c = 0u; c < CHUNKS; c++) {
-    if (c == chunk) { for (var i = 0u; i < 4u; i++) { (*sums)[4u * c + i] = factors[i] * (*sums)[4u * c + i] + part[i]; } }
+    if (c == chunk) { for (var i = 0u; i < ROWS; i++) { (*sums)[ROWS * c + i] = factors[i] * (*sums)[ROWS * c + i] + part[i]; } }
   }
 }
 
-// ---- forward: one workgroup a query tile, head and sample ---------------------------------------------------------------
+// Component i: the largest that the 8 threads of a row know of row ROWS y + i.
+fn workgroupLargest(value: vec4f, thread: u32) -> vec4f {
+  ofThread[thread] = value;
+  workgroupBarrier();
+  var largest = value;
+  for (var x = 0u; x < 8u; x++) { largest = max(largest, ofThread[(thread & ~7u) + x]); }
+  return largest;
+}
+
+// Component i: the sum of what the 8 threads of a row have for row ROWS y + i.
+fn sumOfRows(value: vec4f, thread: u32) -> vec4f {
+  workgroupBarrier();
+  ofThread[thread] = value;
+  workgroupBarrier();
+  var sum = vec4f();
+  for (var x = 0u; x < 8u; x++) { sum += ofThread[(thread & ~7u) + x]; }
+  return sum;
+}
+
+// ---- forward: one workgroup TILE flat rows of a query tile, kv head, sample and slice ------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let head = workgroup.y;
-  let sample = workgroup.z;
-  let kvHead = head / (shape.heads / shape.kvHeads);
-  let queries = queryTile(sample, workgroup.x);
+  let kvHead = workgroup.y;
+  let sample = workgroup.z % shape.batch;
+  let tile = workgroup.x / headsPerKv();
+  let firstFlat = TILE * (workgroup.x % headsPerKv());
+  let queries = queryTile(sample, tile);
+  if (firstFlat >= queries.rows * headsPerKv()) { return; }
+  let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), 1u, workgroup.z / shape.batch);
   let x = thread % 8u;
   let y = thread / 8u;
-  let list = shape.forwardAt + 2u * (sample * shape.queryTiles + workgroup.x);
-  var sums: array<vec4f, 4u * CHUNKS>;                                       // unnormalised output
-  var largest = -NOTHING;                                                    // m and l of row `thread`
-  var total = 0.0;
+  var sums: array<vec4f, ROWS * CHUNKS>;                                     // unnormalised output
+  var largest = vec4f(-NOTHING);                                             // m of the thread's rows
+  var total = vec4f();                                                       // its columns' part of l
 
-  for (var entry = 0u; entry < plan[list + 1u]; entry++) {
-    let pair = pairAt(plan[list] + 2u * entry);
+  for (var entry = list.first; entry < list.end; entry++) {
+    let pair = pairAt(list.start + 2u * entry);
     let keys = keyTile(sample, pair.tile);
-    var product = array<vec4f, 4>();              // zero each time, in writing: some drivers zero a loop's variable only once
+    var scores = array<vec4f, ROWS>();            // zero each time, in writing: some drivers zero a loop's variable only once
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stageQuery(LEFT, thread, queries, sample, head, chunk);
+      if (shape.chunks > 1u || entry == list.first) { stageQuery(LEFT, thread, queries, firstFlat, sample, kvHead, chunk); }
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
-      multiply(&product, x, y);
+      multiply(&scores, x, y);
       workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) { scores[(4u * y + i) * STRIDE + x] = shape.scale * product[i]; }
-    workgroupBarrier();
 
-    if (thread < TILE) {                                                     // one thread a row: the streaming softmax
-      let columnGroups = (keys.rows + 3u) / 4u;
-      if (pair.masked) {
-        for (var j = 0u; j < 4u * columnGroups; j++) {
-          if (!allowed(pair, queries, keys, thread, j)) { scores[thread * STRIDE + j / 4u][j % 4u] = -NOTHING; }
-        }
+    var newLargest = largest;
+    for (var i = 0u; i < ROWS; i++) {
+      let row = flatRow(queries, sample, kvHead, min(firstFlat + ROWS * y + i, queries.rows * headsPerKv() - 1u));
+      for (var j = 0u; j < 4u; j++) {
+        let at = siteOf(sample, row.token, keys.firstToken + 4u * x + j, row.head);
+        var value = scoreAt(at, scores[i][j]);
+        if (pair.masked) { if (!seen(pair, at, queries, keys)) { value = -NOTHING; } }
+        scores[i][j] = value;
+        newLargest[i] = max(newLargest[i], value);
       }
-      var best = vec4f(largest);
-      for (var j = 0u; j < columnGroups; j++) { best = max(best, scores[thread * STRIDE + j]); }
-      let newLargest = max(max(best.x, best.y), max(best.z, best.w));
-      var sum = vec4f();
-      for (var j = 0u; j < columnGroups; j++) {
-        let score = scores[thread * STRIDE + j];
-        let weight = select(exp(score - newLargest), vec4f(), score == vec4f(-NOTHING));
-        scores[thread * STRIDE + j] = weight;
-        sum += weight;
-      }
-      let shrink = exp(largest - newLargest);
-      total = total * shrink + sum.x + sum.y + sum.z + sum.w;
-      largest = newLargest;
-      rowFactor[thread] = shrink;
     }
-    workgroupBarrier();
+    newLargest = largestOfRows(newLargest, thread);
+    let shrink = exp(largest - newLargest);
+    for (var i = 0u; i < ROWS; i++) {
+      let weight = select(exp(scores[i] - newLargest[i]), vec4f(), scores[i] == vec4f(-NOTHING));
+      weights[(ROWS * y + i) * STRIDE + x] = Operand(weight);
+      total[i] = total[i] * shrink[i] + weight.x + weight.y + weight.z + weight.w;
+    }
+    largest = newLargest;
 
-    let factors = vec4f(rowFactor[4u * y], rowFactor[4u * y + 1u], rowFactor[4u * y + 2u], rowFactor[4u * y + 3u]);
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageValue(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
-      addToChunk(&sums, chunk, factors, combine(keys.rows, x, y));
+      addToChunk(&sums, chunk, shrink, combine(keys.rows, x, y));
       workgroupBarrier();
     }
   }
 
-  if (thread < queries.rows) {
-    let seen = total > 0.0 && ((queries.valid >> thread) & 1u) != 0u;
-    rowFactor[thread] = select(0.0, 1.0 / max(total, 1e-30), seen);
-    logSumExp[(sample * shape.heads + head) * shape.queryTokens + queries.firstRow + thread] = select(NOTHING, largest + log(max(total, 1e-30)), seen);
-  }
-  workgroupBarrier();
-  for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-    let group = chunk * CHUNK_GROUPS + x;
-    let part = chunkOf(&sums, chunk);
-    for (var i = 0u; i < 4u; i++) {
-      let row = 4u * y + i;
-      if (row < queries.rows && group < shape.groups && x < shape.chunkGroups) {
-        output[((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups + group] = pack(rowFactor[row] * part[i]);
-      }
+  total = sumOfRows(total, thread);
+  for (var i = 0u; i < ROWS; i++) {
+    let f = firstFlat + ROWS * y + i;
+    if (f >= queries.rows * headsPerKv()) { continue; }
+    let row = flatRow(queries, workgroup.z, kvHead, f);
+    let real = total[i] > 0.0 && ((queries.valid >> (row.token - queries.firstToken)) & 1u) != 0u;
+    if (x == 0u) { logSumExp[row.statisticsAt] = select(NOTHING, largest[i] + log(max(total[i], 1e-30)), real); }
+    for (var c = 0u; c < CHUNKS; c++) {
+      let group = c * CHUNK_GROUPS + x;
+      if (group < shape.groups) { output[row.at + group] = packOutput(select(0.0, 1.0 / max(total[i], 1e-30), real) * sums[ROWS * c + i]); }
     }
   }
 }
 
-// ---- backward: delta = do . o, one thread a row, stored beside L --------------------------------------------------------
-
-@compute @workgroup_size(THREADS)
-fn backwardDelta(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = workgroup.x * THREADS + thread;
-  let head = workgroup.y;
-  let sample = workgroup.z;
-  if (row >= shape.queryTokens) { return; }
-  let start = ((sample * shape.queryTokens + row) * shape.heads + head) * shape.groups;
-  var sum = 0.0;
-  for (var group = 0u; group < shape.groups; group++) { sum += dot(dOutput[start + group], unpack(forwardOutput[start + group])); }
-  let at = (sample * shape.heads + head) * shape.queryTokens + row;
-  rowStatistics[at] = vec2f(forwardLogSumExp[at], sum);
-}
-
-// ---- backward: dq, one workgroup a query tile, head and sample ----------------------------------------------------------
+// ---- backward: dq, one workgroup TILE flat rows of a query tile, kv head, sample and slice -------------------------------
 
 @compute @workgroup_size(THREADS)
 fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let head = workgroup.y;
-  let sample = workgroup.z;
-  let kvHead = head / (shape.heads / shape.kvHeads);
-  let queries = queryTile(sample, workgroup.x);
+  let kvHead = workgroup.y;
+  let sample = workgroup.z % shape.batch;
+  let tile = workgroup.x / headsPerKv();
+  let firstFlat = TILE * (workgroup.x % headsPerKv());
+  let queries = queryTile(sample, tile);
+  let flatRows = queries.rows * headsPerKv();
+  if (firstFlat >= flatRows) { return; }
+  let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), 1u, workgroup.z / shape.batch);
   let x = thread % 8u;
   let y = thread / 8u;
-  let list = shape.dQueryAt + 2u * (sample * shape.queryTiles + workgroup.x);
-  let statisticsStart = (sample * shape.heads + head) * shape.queryTokens + queries.firstRow;
-  var sums: array<vec4f, 4u * CHUNKS>;
+  var sums: array<vec4f, ROWS * CHUNKS>;
 
-  for (var entry = 0u; entry < plan[list + 1u]; entry++) {
-    let pair = pairAt(plan[list] + 2u * entry);
+  for (var entry = list.first; entry < list.end; entry++) {
+    let pair = pairAt(list.start + 2u * entry);
     let keys = keyTile(sample, pair.tile);
-    var product = array<vec4f, 4>();                                            // q . k
-    var dWeight = array<vec4f, 4>();                                            // dP
+    var product = array<vec4f, ROWS>();                                         // q . k
+    var dWeight = array<vec4f, ROWS>();                                         // dP
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stageQuery(LEFT, thread, queries, sample, head, chunk);
+      stageQuery(LEFT, thread, queries, firstFlat, sample, kvHead, chunk);
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
       multiply(&product, x, y);
       workgroupBarrier();
-      stageGradient(LEFT, thread, queries, sample, head, chunk);
+      stageGradient(LEFT, thread, queries, firstFlat, sample, kvHead, chunk);
       stageValue(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
       multiply(&dWeight, x, y);
       workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-      let row = 4u * y + i;
+    for (var i = 0u; i < ROWS; i++) {
+      let row = flatRow(queries, sample, kvHead, min(firstFlat + ROWS * y + i, flatRows - 1u));
+      let lAndDelta = statistics[row.statisticsAt];
       var dScore = vec4f();
-      if (row < queries.rows) {
-        let lAndDelta = statistics[statisticsStart + row];
-        var weight = exp(min(shape.scale * product[i] - lAndDelta.x, vec4f()));
-        if (pair.masked) {
-          for (var j = 0u; j < 4u; j++) { if (!allowed(pair, queries, keys, row, 4u * x + j)) { weight[j] = 0.0; } }
-        }
-        dScore = weight * (dWeight[i] - lAndDelta.y);
+      for (var j = 0u; j < 4u; j++) {
+        let at = siteOf(sample, row.token, keys.firstToken + 4u * x + j, row.head);
+        var weight = exp(min(scoreAt(at, product[i][j]) - lAndDelta.x, 0.0));
+        if (pair.masked) { if (!seen(pair, at, queries, keys)) { weight = 0.0; } }
+        dScore[j] = weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]);
       }
-      scores[row * STRIDE + x] = dScore;
+      weights[(ROWS * y + i) * STRIDE + x] = Operand(dScore);
     }
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
@@ -346,101 +404,94 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
     }
   }
 
-  for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-    let group = chunk * CHUNK_GROUPS + x;
-    let part = chunkOf(&sums, chunk);
-    for (var i = 0u; i < 4u; i++) {
-      let row = 4u * y + i;
-      if (row < queries.rows && group < shape.groups && x < shape.chunkGroups) {
-        dQuery[((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups + group] = shape.scale * part[i];
-      }
+  for (var i = 0u; i < ROWS; i++) {
+    let f = firstFlat + ROWS * y + i;
+    if (f >= flatRows) { continue; }
+    let row = flatRow(queries, workgroup.z, kvHead, f);
+    for (var c = 0u; c < CHUNKS; c++) {
+      let group = c * CHUNK_GROUPS + x;
+      if (group < shape.groups) { dQuery[row.at + group] = shape.scale * sums[ROWS * c + i]; }
     }
   }
 }
 
-// ---- backward: dk and dv, one workgroup a key tile, kv head and sample; rows are keys, columns queries ---------------------
+// ---- backward: dk and dv, one workgroup a key tile, kv head, sample and slice; rows are keys, columns flat query rows ----------
 
 @compute @workgroup_size(THREADS)
 fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let kvHead = workgroup.y;
-  let sample = workgroup.z;
-  let headsPerKv = shape.heads / shape.kvHeads;
+  let sample = workgroup.z % shape.batch;
   let keys = keyTile(sample, workgroup.x);
+  let list = listAt(shape.dKeyValueAt + 2u * (sample * shape.keyTiles + workgroup.x), headsPerKv(), workgroup.z / shape.batch);
   let x = thread % 8u;
   let y = thread / 8u;
-  let list = shape.dKeyValueAt + 2u * (sample * shape.keyTiles + workgroup.x);
-  var keySums: array<vec4f, 4u * CHUNKS>;
-  var valueSums: array<vec4f, 4u * CHUNKS>;
+  var keySums: array<vec4f, ROWS * CHUNKS>;
+  var valueSums: array<vec4f, ROWS * CHUNKS>;
 
-  for (var head = kvHead * headsPerKv; head < (kvHead + 1u) * headsPerKv; head++) {
-    for (var entry = 0u; entry < plan[list + 1u]; entry++) {
-      let pair = pairAt(plan[list] + 2u * entry);
-      let queries = queryTile(sample, pair.tile);
-      let statisticsStart = (sample * shape.heads + head) * shape.queryTokens + queries.firstRow;
-      var product = array<vec4f, 4>();                                          // k . q
-      var dWeight = array<vec4f, 4>();                                          // v . do
-      for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-        stageKey(LEFT, thread, keys, sample, kvHead, chunk);
-        stageQuery(RIGHT, thread, queries, sample, head, chunk);
-        workgroupBarrier();
-        multiply(&product, x, y);
-        workgroupBarrier();
-        if (!pair.stopKey) {
-          stageValue(LEFT, thread, keys, sample, kvHead, chunk);
-          stageGradient(RIGHT, thread, queries, sample, head, chunk);
-          workgroupBarrier();
-          multiply(&dWeight, x, y);
-          workgroupBarrier();
-        }
-      }
-      var logSum = vec4f(NOTHING);                                           // L and delta of the four columns
-      var delta = vec4f();
-      for (var j = 0u; j < 4u; j++) {
-        if (4u * x + j < queries.rows) {
-          let lAndDelta = statistics[statisticsStart + 4u * x + j];
-          logSum[j] = lAndDelta.x;
-          delta[j] = lAndDelta.y;
-        }
-      }
-      for (var i = 0u; i < 4u; i++) {
-        var weight = exp(min(shape.scale * product[i] - logSum, vec4f()));
-        if (pair.masked) {
-          for (var j = 0u; j < 4u; j++) { if (!allowed(pair, queries, keys, 4u * x + j, 4u * y + i)) { weight[j] = 0.0; } }
-        }
-        product[i] = weight;                                                 // P, transposed
-      }
-      if (!pair.stopValue) {
-        for (var i = 0u; i < 4u; i++) { scores[(4u * y + i) * STRIDE + x] = product[i]; }
-        for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-          stageGradient(RIGHT, thread, queries, sample, head, chunk);
-          workgroupBarrier();
-          addToChunk(&valueSums, chunk, vec4f(1.0), combine(queries.rows, x, y));
-          workgroupBarrier();
-        }
-      }
+  for (var item = list.first; item < list.end; item++) {                     // TILE flat rows of a pair's queries
+    let pair = pairAt(list.start + 2u * (item / headsPerKv()));
+    let queries = queryTile(sample, pair.tile);
+    let flatRows = queries.rows * headsPerKv();
+    let firstFlat = TILE * (item % headsPerKv());
+    if (firstFlat >= flatRows) { continue; }
+    var product = array<vec4f, ROWS>();                                         // k . q
+    var dWeight = array<vec4f, ROWS>();                                         // v . do
+    for (var chunk = 0u; chunk < shape.chunks; chunk++) {
+      stageKey(LEFT, thread, keys, sample, kvHead, chunk);
+      stageQuery(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+      workgroupBarrier();
+      multiply(&product, x, y);
+      workgroupBarrier();
       if (!pair.stopKey) {
-        for (var i = 0u; i < 4u; i++) { scores[(4u * y + i) * STRIDE + x] = product[i] * (dWeight[i] - delta); }
-        for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-          stageQuery(RIGHT, thread, queries, sample, head, chunk);
-          workgroupBarrier();
-          addToChunk(&keySums, chunk, vec4f(1.0), combine(queries.rows, x, y));
-          workgroupBarrier();
-        }
+        stageValue(LEFT, thread, keys, sample, kvHead, chunk);
+        stageGradient(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+        workgroupBarrier();
+        multiply(&dWeight, x, y);
+        workgroupBarrier();
+      }
+    }
+    for (var j = 0u; j < 4u; j++) {
+      let f = firstFlat + 4u * x + j;
+      let row = flatRow(queries, sample, kvHead, min(f, flatRows - 1u));
+      let lAndDelta = select(vec2f(NOTHING, 0.0), statistics[row.statisticsAt], f < flatRows);
+      for (var i = 0u; i < ROWS; i++) {
+        let at = siteOf(sample, row.token, keys.firstToken + ROWS * y + i, row.head);
+        var weight = exp(min(scoreAt(at, product[i][j]) - lAndDelta.x, 0.0));
+        if (pair.masked) { if (!seen(pair, at, queries, keys)) { weight = 0.0; } }
+        dWeight[i][j] = weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]);
+        product[i][j] = weight;
+      }
+    }
+    let columns = min(flatRows - firstFlat, TILE);
+    if (!pair.stopValue) {
+      for (var i = 0u; i < ROWS; i++) { weights[(ROWS * y + i) * STRIDE + x] = Operand(product[i]); }                // P, transposed
+      for (var chunk = 0u; chunk < shape.chunks; chunk++) {
+        stageGradient(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+        workgroupBarrier();
+        addToChunk(&valueSums, chunk, vec4f(1.0), combine(columns, x, y));
+        workgroupBarrier();
+      }
+    }
+    if (!pair.stopKey) {
+      for (var i = 0u; i < ROWS; i++) { weights[(ROWS * y + i) * STRIDE + x] = Operand(dWeight[i]); }                // dS, transposed
+      for (var chunk = 0u; chunk < shape.chunks; chunk++) {
+        stageQuery(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+        workgroupBarrier();
+        addToChunk(&keySums, chunk, vec4f(1.0), combine(columns, x, y));
+        workgroupBarrier();
       }
     }
   }
 
-  for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-    let group = chunk * CHUNK_GROUPS + x;
-    let keyPart = chunkOf(&keySums, chunk);
-    let valuePart = chunkOf(&valueSums, chunk);
-    for (var i = 0u; i < 4u; i++) {
-      let row = 4u * y + i;
-      if (row < keys.rows && group < shape.groups && x < shape.chunkGroups) {
-        let at = ((sample * shape.keyTokens + keys.firstRow + row) * shape.kvHeads + kvHead) * shape.groups + group;
-        dKey[at] = shape.scale * keyPart[i];
-        dValue[at] = valuePart[i];
-      }
+  for (var i = 0u; i < ROWS; i++) {
+    let row = ROWS * y + i;
+    if (row >= keys.rows) { continue; }
+    let at = keyRowAt(keys, workgroup.z, kvHead, row);
+    for (var c = 0u; c < CHUNKS; c++) {
+      let group = c * CHUNK_GROUPS + x;
+      if (group >= shape.groups) { break; }
+      dKey[at + group] = shape.scale * keySums[ROWS * c + i];
+      dValue[at + group] = valueSums[ROWS * c + i];
     }
   }
 }

@@ -2,10 +2,21 @@ export * from './activation.ts';
 export * from './adamw.ts';
 export * from './adaptive-rms-norm.ts';
 export * from './attention.ts';
+export * from './attention-cost.ts';
 export * from './attention-expression.ts';
 export * from './attention-masks.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
+export {
+  type AttentionEntry,
+  type AttentionSizes,
+  attentionEntries,
+  attentionVariant,
+  attentionVariants,
+  useAttentionVariants,
+  type VariantChoice,
+  type VariantKey,
+} from './attention-variants.ts';
 export * from './block-linear.ts';
 export * from './cast.ts';
 export * from './elementwise.ts';

@@ -1,0 +1,84 @@
+import { formatShape, Tensor } from '../engine/index.ts';
+import type { AttentionExpression } from './attention-expression.ts';
+import type { AttentionTable } from './attention-table.ts';
+import type { AttentionSizes } from './attention-variants.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+
+const LARGEST_HEAD = 256;
+
+export interface AttentionOptions {
+  /** Who sees whom; its layout covers the keys. */
+  table: AttentionTable;
+  /** Factor of q . k; default 1 / sqrt(D). */
+  scale?: number;
+  /** [batch, tokens], 1 = real token, 0 = padding, as numbers or as a u32 tensor made from numbers; default all real. */
+  validity?: ArrayLike<number> | Tensor;
+  /** Names of the layout blocks that are the rows of `query`; default all. */
+  queries?: readonly string[];
+  /** Names of the query blocks whose output carries a loss; backward skips the others. Default all. */
+  lossBlocks?: readonly string[];
+  /** A mask beside the table, or another score, in WGSL, registered for this layout. */
+  expression?: AttentionExpression;
+}
+
+export interface CheckedCall extends AttentionSizes {
+  /** Indices of layout blocks, in layout order. */
+  readonly queryBlocks: readonly number[];
+  readonly lossBlocks: readonly number[];
+}
+
+/** Sizes and blocks of a call of attention; throws where operands and options do not fit, naming both shapes. */
+export function checkCall(query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions): CheckedCall {
+  const { layout } = options.table;
+  expectShape('attention', 'query', query, [null, null, null, null]);
+  expectShape('attention', 'key', key, [query.shape[0], layout.length, null, query.shape[3]]);
+  expectShape('attention', 'value', value, key.shape);
+  expectDtype('attention', 'query', query, 'f32', 'f16', 'bf16');
+  expectDtype('attention', 'key', key, query.dtype);
+  expectDtype('attention', 'value', value, query.dtype);
+  sharedDevice('attention', query, key, value);
+  const [batch, queryTokens, heads, headDimension] = query.shape;
+  const kvHeads = key.shape[2];
+  if (headDimension % 4 !== 0 || headDimension > LARGEST_HEAD || headDimension === 0)
+    throw new Error(`attention: head dimension ${headDimension}; it is a multiple of 4 up to ${LARGEST_HEAD}`);
+  if (kvHeads === 0 || heads % kvHeads !== 0)
+    throw new Error(`attention: ${heads} query heads and ${kvHeads} key heads; the second must divide the first`);
+  const blocks = blocksOf(options);
+  const rows = blocks.queryBlocks.reduce((sum, block) => sum + layout.blocks[block].length, 0);
+  if (rows !== queryTokens)
+    throw new Error(`attention: query has shape ${formatShape(query.shape)}; its blocks hold ${rows} rows`);
+  checkExtras(options, batch);
+  return { batch, queryTokens, keyTokens: layout.length, heads, kvHeads, headDimension, ...blocks };
+}
+
+/** Indices of the layout blocks that `queries` and `lossBlocks` name, in layout order. */
+export function blocksOf({ table, queries, lossBlocks }: Pick<AttentionOptions, 'table' | 'queries' | 'lossBlocks'>) {
+  const { blocks } = table.layout;
+  const indices = (what: string, names: readonly string[]) =>
+    names
+      .map((name) => {
+        const index = blocks.findIndex((block) => block.name === name);
+        if (index < 0) throw new Error(`attention: ${what} names '${name}', which the layout does not have`);
+        return index;
+      })
+      .sort((a, b) => a - b);
+  const all = blocks.map((block) => block.name);
+  return { queryBlocks: indices('queries', queries ?? all), lossBlocks: indices('lossBlocks', lossBlocks ?? all) };
+}
+
+function checkExtras({ table, validity, expression }: AttentionOptions, batch: number): void {
+  const { layout } = table;
+  if (validity instanceof Tensor) expectShape('attention', 'validity', validity, [batch, layout.length]);
+  else if (validity && validity.length !== batch * layout.length)
+    throw new Error(
+      `attention: validity has ${validity.length} numbers; expected ${formatShape([batch, layout.length])}`,
+    );
+  if (!expression) return;
+  const lengths = (blocks: readonly { length: number }[]) => blocks.map(({ length }) => length).join(', ');
+  if (lengths(expression.layout.blocks) !== lengths(layout.blocks))
+    throw new Error(
+      `attention: expression was registered for blocks of ${lengths(expression.layout.blocks)} tokens; the table has ${lengths(layout.blocks)}`,
+    );
+  if (expression.samples !== 1 && expression.samples !== batch)
+    throw new Error(`attention: expression has data of ${expression.samples} samples; the batch has ${batch}`);
+}

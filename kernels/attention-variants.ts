@@ -1,0 +1,204 @@
+/**
+ * The kernels of attention that a device can run, and which one it takes: the shipped default, or the choice of a tuning file.
+ * All variants but the software adapter's are one file, attention.wgsl, with other parameters.
+ */
+import {
+  bytesPerElement,
+  type DataType,
+  type Device,
+  type Kernel,
+  loadKernel,
+  type Parameters,
+} from '../engine/index.ts';
+import type { PlanForm } from './attention-plan.ts';
+import { TILE } from './attention-tiles.ts';
+import { storage } from './operand.ts';
+import { softwareLanes } from './variant.ts';
+
+const kernel = await loadKernel(new URL('./attention.wgsl', import.meta.url));
+const softwareKernel = await loadKernel(new URL('./attention.software.wgsl', import.meta.url));
+
+export const attentionEntries = ['forward', 'backwardQuery', 'backwardKeyValue'] as const;
+export type AttentionEntry = (typeof attentionEntries)[number];
+
+/** What decides the variant of an entry point, the same for every call of a model's. */
+export interface VariantKey {
+  readonly entry: AttentionEntry;
+  readonly dtype: DataType;
+  readonly headDimension: number;
+}
+
+export interface VariantChoice extends VariantKey {
+  readonly variant: string;
+}
+
+/** Heads and sizes of one call. */
+export interface AttentionSizes {
+  readonly batch: number;
+  readonly queryTokens: number;
+  readonly keyTokens: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDimension: number;
+}
+
+/** How one entry point is dispatched. */
+export interface Launch {
+  readonly kernel: Kernel;
+  readonly parameters: Parameters;
+  /** Fields of the kernel's uniform that the variant decides. */
+  readonly uniform: Readonly<Record<string, number>>;
+  readonly workgroups: readonly [number, number, number];
+  /** Workgroups that share a list. */
+  readonly splits: number;
+  /** Results are slices in f32 that attention-rows.wgsl joins, even where there is one. */
+  readonly slices: boolean;
+}
+
+interface Variant {
+  readonly name: string;
+  suits(device: Device, key: VariantKey): boolean;
+  launch(device: Device, key: VariantKey, sizes: AttentionSizes, form: PlanForm): Launch;
+}
+
+// Workgroups worth having: with fewer, lists are shared. Four for each core of a large GPU of today would be 512; of a laptop's, 40 to 160.
+const WORKGROUPS = 128;
+const SOFTWARE_WORKGROUPS = 8;
+const MOST_SPLITS = 16;
+
+const subgroupParameters: Parameters = {
+  enable: 'subgroups',
+  largestOfRows:
+    'fn largestOfRows(value: vec4f, thread: u32) -> vec4f { let pairs = max(value, subgroupShuffleXor(value, 1u)); let fours = max(pairs, subgroupShuffleXor(pairs, 2u)); return max(fours, subgroupShuffleXor(fours, 4u)); }',
+};
+const halfParameters: Parameters = {
+  enable: 'f16',
+  Operand: 'alias Operand = vec4<f16>;',
+  addDot: 'fn addDot(sum: f32, a: Operand, b: Operand) -> f32 { return sum + f32(dot(a, b)); }',
+};
+
+function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Variant {
+  const own = { base: {}, subgroups: subgroupParameters, f16: halfParameters }[family];
+  return {
+    name: `${family}-${rows}`,
+    suits: (device, { dtype }) =>
+      family === 'base' ||
+      // Rows of 8 threads lie in one subgroup; a subgroup smaller than 8 cannot hold one.
+      (family === 'subgroups' && device.features.has('subgroups') && device.subgroupSizes[0] >= 8) ||
+      (family === 'f16' && device.features.has('shader-f16') && dtype === 'f16'),
+    launch(_, { entry, dtype, headDimension }, sizes, { queryTiles, keyTiles }) {
+      const groups = headDimension / 4;
+      const chunks = Math.ceil(headDimension / 32);
+      const headsPerKv = sizes.heads / sizes.kvHeads;
+      const byKey = entry === 'backwardKeyValue';
+      const tiles = byKey ? keyTiles.length : queryTiles.length * headsPerKv;
+      const items = byKey ? queryTiles.length * headsPerKv : keyTiles.length;
+      const splits = splitsFor(tiles * sizes.kvHeads * sizes.batch, items, WORKGROUPS);
+      const slices = splits > 1;
+      const sliceStorage = {
+        OutputWord: 'alias OutputWord = vec4f;',
+        packOutput: 'fn packOutput(value: vec4f) -> OutputWord { return value; }',
+      };
+      return {
+        kernel,
+        parameters: {
+          CHUNKS: chunks,
+          ROWS: rows,
+          ...own,
+          ...storage(dtype),
+          ...(slices && dtype !== 'f32' && entry === 'forward' && sliceStorage),
+        },
+        uniform: { groups, chunkGroups: Math.min(groups, 8), chunks },
+        workgroups: [tiles, sizes.kvHeads, sizes.batch * splits],
+        splits,
+        slices,
+      };
+    },
+  };
+}
+
+/** One subgroup a workgroup, without workgroup memory. It keeps sums in its result: packed storage holds none, so those come from slices. */
+const software: Variant = {
+  name: 'software',
+  suits: (device) => [4, 8, 16].includes(softwareLanes(device) ?? 0),
+  launch(device, { entry, dtype, headDimension }, sizes, { queryTiles, keyTiles }) {
+    const lanes = softwareLanes(device)!;
+    const batches = TILE / (2 * lanes);
+    const headsPerKv = sizes.heads / sizes.kvHeads;
+    const byKey = entry === 'backwardKeyValue';
+    const tiles = byKey ? keyTiles.length * batches : queryTiles.length * headsPerKv * batches;
+    const items = byKey ? queryTiles.length : keyTiles.length;
+    const splits = splitsFor(tiles * sizes.kvHeads * sizes.batch, items, SOFTWARE_WORKGROUPS);
+    return {
+      kernel: softwareKernel,
+      parameters: { LANES: lanes, ...pairStorage(dtype) },
+      uniform: { words: headDimension / 2 },
+      workgroups: [tiles, sizes.kvHeads, sizes.batch * splits],
+      splits,
+      slices: splits > 1 || bytesPerElement[dtype] < 4,
+    };
+  },
+};
+
+/** Depends on shapes only, and so do the bits of a result: never on what a plan holds. */
+function splitsFor(workgroups: number, items: number, wanted: number): number {
+  return Math.max(1, Math.min(Math.floor(wanted / workgroups), Math.floor(items / 2), MOST_SPLITS));
+}
+
+/** As `storage`, for words of two elements. */
+function pairStorage(dtype: DataType): Parameters {
+  if (dtype === 'f32') return {};
+  const unpack = dtype === 'f16' ? 'unpack2x16float(word)' : 'bitcast<vec2f>(vec2u(word << 16u, word & 0xffff0000u))';
+  return { Word: 'alias Word = u32;', unpack: `fn unpack(word: Word) -> vec2f { return ${unpack}; }` };
+}
+
+const families = ['base', 'subgroups', 'f16'] as const;
+const variants = [
+  software,
+  ...families.flatMap((family) => ([4, 2, 1] as const).map((rows) => baseVariant(family, rows))),
+];
+
+/** More rows of a thread mean fewer loads and more registers: sums take rows * D / 8 of them, twice that for dk and dv. */
+function shippedVariant(device: Device, key: VariantKey): string {
+  if (software.suits(device, key)) return software.name;
+  const width = key.entry === 'backwardKeyValue' ? 2 * key.headDimension : key.headDimension;
+  return `base-${width <= 128 ? 4 : width <= 256 ? 2 : 1}`;
+}
+
+const chosen = new WeakMap<Device, readonly VariantChoice[]>();
+
+/** The names of the variants that run on a device; the first is the one in use unless another was chosen. */
+export function attentionVariants(device: Device, key: VariantKey): string[] {
+  const shipped = shippedVariant(device, key);
+  const others = variants.filter((variant) => variant.name !== shipped && variant.suits(device, key));
+  return [shipped, ...others.map(({ name }) => name)];
+}
+
+/**
+ * Takes other variants, from a tuning file before the first step or for a comparison; an empty list means the shipped ones again.
+ *
+ * @throws Error naming the first choice that this device cannot run
+ */
+export function useAttentionVariants(device: Device, choices: readonly VariantChoice[]): void {
+  for (const choice of choices) {
+    const names = attentionVariants(device, choice);
+    if (!names.includes(choice.variant))
+      throw new Error(
+        `useAttentionVariants: ${choice.entry} of ${choice.dtype}, head dimension ${choice.headDimension}: no variant '${choice.variant}' on this device; it has ${names.join(', ')}`,
+      );
+  }
+  chosen.set(device, choices);
+}
+
+/** The variant in use. */
+export function attentionVariant(device: Device, { entry, dtype, headDimension }: VariantKey): string {
+  const choice = chosen
+    .get(device)
+    ?.find((own) => own.entry === entry && own.dtype === dtype && own.headDimension === headDimension);
+  return choice?.variant ?? shippedVariant(device, { entry, dtype, headDimension });
+}
+
+export function attentionLaunch(device: Device, key: VariantKey, sizes: AttentionSizes, form: PlanForm): Launch {
+  const name = attentionVariant(device, key);
+  return variants.find((variant) => variant.name === name)!.launch(device, key, sizes, form);
+}
