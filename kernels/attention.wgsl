@@ -161,7 +161,7 @@ fn keyRowAt(keys: Tile, sample: u32, kvHead: u32, row: u32) -> u32 {
 // Two operands, TILE rows by one chunk of the head axis each, and one TILE x TILE result in groups of four columns.
 var<workgroup> operands: array<Operand, 2u * TILE * STRIDE>;
 var<workgroup> weights: array<Operand, TILE * STRIDE>;
-var<workgroup> ofThread: array<vec4f, THREADS>;
+var<workgroup> ofThread: array<f32, ROWS * THREADS>;
 
 // Rows are stored in an order in which neighbouring threads read neighbouring slots: on the left 0, ROWS, 2 ROWS, .. 1, ROWS + 1, ..,
 // because a thread owns rows ROWS y.., on the right 0, 4, 8, .. 1, 5, 9, ..
@@ -263,20 +263,24 @@ fn addToChunk(sums: ptr<function, array<vec4f, ROWS * CHUNKS>>, chunk: u32, fact
 
 // Component i: the largest that the 8 threads of a row know of row ROWS y + i.
 fn workgroupLargest(value: vec4f, thread: u32) -> vec4f {
-  ofThread[thread] = value;
+  for (var i = 0u; i < ROWS; i++) { ofThread[ROWS * thread + i] = value[i]; }
   workgroupBarrier();
   var largest = value;
-  for (var x = 0u; x < 8u; x++) { largest = max(largest, ofThread[(thread & ~7u) + x]); }
+  for (var x = 0u; x < 8u; x++) {
+    for (var i = 0u; i < ROWS; i++) { largest[i] = max(largest[i], ofThread[ROWS * ((thread & ~7u) + x) + i]); }
+  }
   return largest;
 }
 
 // Component i: the sum of what the 8 threads of a row have for row ROWS y + i.
 fn sumOfRows(value: vec4f, thread: u32) -> vec4f {
   workgroupBarrier();
-  ofThread[thread] = value;
+  for (var i = 0u; i < ROWS; i++) { ofThread[ROWS * thread + i] = value[i]; }
   workgroupBarrier();
   var sum = vec4f();
-  for (var x = 0u; x < 8u; x++) { sum += ofThread[(thread & ~7u) + x]; }
+  for (var x = 0u; x < 8u; x++) {
+    for (var i = 0u; i < ROWS; i++) { sum[i] += ofThread[ROWS * ((thread & ~7u) + x) + i]; }
+  }
   return sum;
 }
 
@@ -484,9 +488,8 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
   }
 
   for (var i = 0u; i < ROWS; i++) {
-    let row = ROWS * y + i;
-    if (row >= keys.rows) { continue; }
-    let at = keyRowAt(keys, workgroup.z, kvHead, row);
+    if (ROWS * y + i >= keys.rows) { break; }
+    let at = keyRowAt(keys, workgroup.z, kvHead, ROWS * y + i);
     for (var c = 0u; c < CHUNKS; c++) {
       let group = c * CHUNK_GROUPS + x;
       if (group >= shape.groups) { break; }

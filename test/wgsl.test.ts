@@ -7,6 +7,7 @@ import {
   loadKernel,
   openDevice,
   ParameterSet,
+  type Parameters,
   type Tensor,
   zeroTensor,
 } from '../engine/index.ts';
@@ -56,6 +57,24 @@ describe('WGSL files as they stand', () => {
   });
 });
 
+/** Attention of 4 heads on 2 with zeros; lists of 140 tokens are shared by workgroups, of 40 not. */
+function attentionOf(
+  device: Device,
+  tokens: number,
+  headDimension: number,
+  dtype: DataType,
+  parameters?: Parameters,
+): Tensor {
+  const layout = kernels.sequence({ all: tokens });
+  const table = kernels.attentionTable(layout, { all: { all: kernels.full } });
+  const expression = parameters && { source: {}, layout, samples: 1, parameters, allowedPairs: null };
+  const [query, key, value] = [4, 2, 2].map((heads) =>
+    zeroTensor(device, [1, tokens, heads, headDimension], dtype, 'operand'),
+  );
+  query.wantsGradient = key.wantsGradient = value.wantsGradient = true;
+  return kernels.attention(query, key, value, { table, expression });
+}
+
 /** Runs every op forward and backward, in every storage and at every kind of shape for which it specialises its kernels. */
 function runEveryOp(device: Device): void {
   const data = (shape: number[], dtype: DataType = 'f32') => zeroTensor(device, shape, dtype, 'operand');
@@ -69,8 +88,6 @@ function runEveryOp(device: Device): void {
     for (const output of outputs) backward(output, { gradient: data([...output.shape]) });
   };
   const { gelu, swish, tanh, sigmoid, relu, meanSquaredError, l1, huber, binaryCrossEntropyWithLogits } = kernels;
-  const table = kernels.attentionTable(kernels.sequence({ all: 40 }), { all: { all: kernels.full } });
-
   for (const dtype of ['f32', 'f16', 'bf16'] as const) {
     for (const activation of [gelu, swish, tanh, sigmoid, relu]) both(activation(leaf([3, 8], dtype)));
     for (const second of [[3, 8], [8]])
@@ -83,16 +100,15 @@ function runEveryOp(device: Device): void {
     both(kernels.adaptiveRmsNorm(leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.gatedResidual(leaf([2, 3, 8], dtype), leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.gatedActivation(leaf([3, 8], dtype), leaf([3, 8], dtype)));
+    both(kernels.softmax(leaf([3, 8])), kernels.softmax(leaf([3, 5])));
     both(kernels.rotary(leaf([1, 3, 2, 8], dtype), data([1, 3, 4, 2])));
     both(kernels.embedding(ids([5]), leaf([7, 8], dtype)));
     both(kernels.concatenateTokens([leaf([2, 3, 8], dtype), leaf([2, 1, 8], dtype)]));
     both(kernels.sliceTokens(leaf([2, 3, 8], dtype), 1, 2));
     for (const other of ['f32', 'f16', 'bf16'] as const)
       if (other !== dtype) both(kernels.cast(leaf([8], dtype), other));
-    for (const dimension of [16, 32, 64, 96, 128, 160, 192, 224, 256]) {
-      const [query, key, value] = [4, 2, 2].map((heads) => leaf([1, 40, heads, dimension], dtype));
-      both(kernels.attention(query, key, value, { table }));
-    }
+    for (const dimension of [16, 32, 64, 96, 128, 160, 192, 224, 256]) both(attentionOf(device, 140, dimension, dtype));
+    both(attentionOf(device, 40, 16, dtype));
   }
 
   // Single numbers, and widths that are no multiple of four.
@@ -156,6 +172,21 @@ async function validateEveryOp(device: Device): Promise<string[]> {
   return [...device['pipelines'].keys()];
 }
 
+/** Every kernel of attention that the device can run, with a user's expressions and without, lists shared and not. */
+function runEveryAttention(device: Device, parameters: Parameters): void {
+  for (const dtype of ['f32', 'f16', 'bf16'] as const)
+    for (const headDimension of [32, 256])
+      for (const variant of kernels.attentionVariants(device, { entry: 'forward', dtype, headDimension })) {
+        const choices = kernels.attentionEntries.map((entry) => ({ entry, dtype, headDimension, variant }));
+        kernels.useAttentionVariants(device, choices);
+        for (const tokens of [40, 140])
+          for (const expressions of [undefined, parameters]) {
+            const output = attentionOf(device, tokens, headDimension, dtype, expressions);
+            backward(output, { gradient: zeroTensor(device, output.shape, 'f32', 'gradient') });
+          }
+      }
+}
+
 describe('WGSL files at the parameters in use', () => {
   /** 'kernel entry' -> every set of parameters that it was compiled with. */
   const used = new Map<string, Record<string, string | number>[]>();
@@ -175,6 +206,28 @@ describe('WGSL files at the parameters in use', () => {
   test.each([4, 8, 16])('every op as on a software adapter with subgroups of %i lanes', async (lanes) => {
     const device = Object.assign(await nullDevice(false), { software: true, subgroupSizes: [lanes, lanes] as const });
     note(await validateEveryOp(device));
+    device.close();
+  });
+
+  test.each([true, false])('every kernel of attention, with expressions (software adapter: %s)', async (software) => {
+    const device = Object.assign(await nullDevice(false), { software, subgroupSizes: [8, 8] as const });
+    const layout = kernels.sequence({ all: 40 });
+    await kernels.attentionExpression(device, layout, { mask: 'q >= k' });
+    const score = { score: 'score * constant(head)', derivative: 'constant(head)', constants: new Float32Array(8) };
+    const mask = { mask: 'q >= k && queryData == keyData', tokenData: new Uint32Array(40) };
+    // What this backend reads back are no derivatives: it compiles the check, and fails it.
+    await kernels.attentionExpression(device, layout, { ...mask, ...score }).catch(() => {});
+    const { parameters } = await kernels.attentionExpression(device, layout, mask);
+    const declared = (name: string, value: string) =>
+      `fn ${name}(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyData: u32) -> f32 { return ${value}; }`;
+    const scores = {
+      score: declared('score', score.score),
+      scoreDerivative: declared('scoreDerivative', score.derivative),
+    };
+    device.step(() => runEveryAttention(device, { ...parameters, ...scores }));
+    await device.finish();
+    // biome-ignore lint/complexity/useLiteralKeys: private, and read here alone
+    note([...device['pipelines'].keys()]);
     device.close();
   });
 
