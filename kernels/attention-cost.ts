@@ -1,7 +1,8 @@
-import { bytesPerElement, type DataType } from '../engine/index.ts';
+import { bytesPerElement, type DataType, type Device } from '../engine/index.ts';
 import { blocksOf } from './attention-call.ts';
 import { fillPlan, type PlanExpression, type PlanRequest, type PlanWork, planForm } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
+import { type AttentionEntry, attentionEntries, attentionLaunch } from './attention-variants.ts';
 
 /** A call of attention, as far as its cost goes. */
 export interface AttentionProblem {
@@ -63,4 +64,16 @@ export function attentionCost(problem: AttentionProblem): AttentionCost {
     },
     work,
   };
+}
+
+/** Workgroups of each kernel, with the variants that the device has in use. */
+export function attentionWorkgroups(device: Device, problem: AttentionProblem): Record<AttentionEntry, number> {
+  const { table, batch, heads, kvHeads, headDimension, dtype = 'f32' } = problem;
+  const { queryBlocks } = blocksOf(problem);
+  const form = planForm(table, batch, queryBlocks);
+  const queryTokens = queryBlocks.reduce((sum, block) => sum + table.layout.blocks[block].length, 0);
+  const sizes = { batch, queryTokens, keyTokens: table.layout.length, heads, kvHeads, headDimension };
+  const count = (entry: AttentionEntry) =>
+    attentionLaunch(device, { entry, dtype, headDimension }, sizes, form).workgroups.reduce((a, b) => a * b);
+  return Object.fromEntries(attentionEntries.map((entry) => [entry, count(entry)])) as Record<AttentionEntry, number>;
 }
