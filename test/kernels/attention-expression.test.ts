@@ -1,9 +1,22 @@
 import { describe, expect, test } from 'vitest';
-import type { Device } from '../../engine/index.ts';
+import { backward, type Device, parameter, tensor } from '../../engine/index.ts';
 import { TILE, tilesOf } from '../../kernels/attention-tiles.ts';
-import { attentionExpression, type ExpressionSource, masks, type Sequence, sequence } from '../../kernels/index.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { integers, normals } from '../support/numbers.ts';
+import {
+  attentionExpression,
+  attentionTable,
+  attentionWithLogSumExp,
+  causal,
+  type ExpressionSource,
+  edge,
+  full,
+  insulated,
+  masks,
+  type Sequence,
+  sequence,
+} from '../../kernels/index.ts';
+import { attentionOracle } from '../support/attention-oracle.ts';
+import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
+import { expectClose, integers, normals } from '../support/numbers.ts';
 
 const layout = sequence({ image: 37, one: 1, language: 20, action: 70 });
 const tokens = layout.length;
@@ -98,6 +111,55 @@ describeOnDevices('attentionExpression', (device) => {
       );
     },
   );
+});
+
+const [batch, heads, kvHeads, D] = [2, 4, 2, 16];
+const problem = {
+  table: attentionTable(layout, {
+    image: { image: full, one: full, language: full },
+    one: { image: edge({ mask: 'full', stopValue: true }) },
+    language: { image: full, one: full, language: causal },
+    action: { image: insulated, one: edge({ mask: 'full', stopKey: true }), language: full, action: full },
+  }),
+  ...{ batch, heads, kvHeads, headDimension: D },
+  validity: integers(batch * tokens, 9, 3).map((number) => Math.min(number, 1)),
+  query: normals(batch * tokens * heads * D, 4, 2),
+  key: normals(batch * tokens * kvHeads * D, 5),
+  value: normals(batch * tokens * kvHeads * D, 6),
+  dOutput: normals(batch * tokens * heads * D, 7),
+};
+
+async function attend(device: Device, source: ExpressionSource) {
+  const expression = await attentionExpression(device, layout, source);
+  const operand = (name: 'query' | 'key' | 'value', count: number) =>
+    parameter(device, problem[name], [batch, tokens, count, D], { name });
+  const [query, key, value] = [operand('query', heads), operand('key', kvHeads), operand('value', kvHeads)];
+  const { table, validity } = problem;
+  const { output, logSumExp } = device.step(() => {
+    const result = attentionWithLogSumExp(query, key, value, { table, validity, expression });
+    backward(result.output, { gradient: tensor(device, problem.dOutput, result.output.shape) });
+    return result;
+  });
+  const read = Object.entries({ output, logSumExp, dQuery: query.grad!, dKey: key.grad!, dValue: value.grad! });
+  const results = Object.fromEntries(await Promise.all(read.map(async ([name, from]) => [name, await from.read()])));
+  for (const owned of [output, logSumExp, query, key, value]) owned.dispose();
+  return results as Record<'output' | 'logSumExp' | 'dQuery' | 'dKey' | 'dValue', Float32Array>;
+}
+
+// Every expression is another pipeline, and the base file compiles for seconds on a software adapter: the floor device takes fewer.
+const fewCases = ['documents', 'capped, sloped, biased and capped again, causal', 'an own one, on several lines'];
+const caseNames = { normal: fewerSizes ? fewCases : Object.keys(cases), floor: fewCases };
+
+describe.each(['normal', 'floor'] as const)('attention with an expression (%s device)', (kind) => {
+  test.each(caseNames[kind])('%s: output and gradients against float64', async (name) => {
+    const { source, ...callbacks } = cases[name];
+    const actual = await attend(await testDevice(kind), source);
+    const expected = attentionOracle({ ...problem, ...callbacks });
+    for (const result of ['output', 'dQuery', 'dKey', 'dValue'] as const)
+      expectClose(actual[result], expected[result], 3e-6, result);
+    const live = (numbers: ArrayLike<number>) => Array.from(numbers).filter((_, i) => expected.live[i]);
+    expectClose(live(actual.logSumExp), live(expected.logSumExp), 3e-6, 'logSumExp');
+  });
 });
 
 describe('attentionExpression', () => {
