@@ -1,14 +1,12 @@
-import { type Device, emptyTensor, gridFor, loadKernel, record, type Shape, Tensor, tensor } from '../engine/index.ts';
+import { type Device, emptyTensor, record, type Shape, Tensor, tensor } from '../engine/index.ts';
 import { type AttentionOptions, type CheckedCall, checkCall } from './attention-call.ts';
 import { fillPlan, type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
+import { attentionDelta, joinForward, joinGradient } from './attention-rows.ts';
 import type { AttentionTable } from './attention-table.ts';
 import { type AttentionEntry, attentionLaunch, type Launch } from './attention-variants.ts';
-import { storage } from './operand.ts';
 
 export type { AttentionOptions } from './attention-call.ts';
 
-const rowsKernel = await loadKernel(new URL('./attention-rows.wgsl', import.meta.url));
-const ROWS_THREADS = 64;
 const REMEMBERED = 64;
 
 /**
@@ -47,7 +45,7 @@ export function attentionWithLogSumExp(
     if (!dOutput) return [null, null, null];
     const gradient = (like: Tensor) => emptyTensor(device, like.shape, 'f32', 'attention backward');
     const statistics = emptyTensor(device, [batch, heads, queryTokens, 2], 'f32', 'attention backward');
-    work.delta(output, logSumExp, dOutput, statistics);
+    attentionDelta(call, { forwardOutput: output, forwardLogSumExp: logSumExp, dOutput, statistics });
     const given = { ...operands, dOutput, statistics };
     const dQuery = wantsQuery ? gradient(query) : null;
     if (dQuery) work.gradients('backwardQuery', given, { dQuery });
@@ -80,13 +78,8 @@ class Work {
     const sliceOutput = this.slicesOf(output, launch);
     const sliceLogSumExp = this.slicesOf(logSumExp, launch);
     this.run('forward', launch, { ...operands, output: sliceOutput, logSumExp: sliceLogSumExp });
-    this.rows('reduceForward', launch.splits, output.size / 4, { sliceOutput, sliceLogSumExp, output, logSumExp });
+    joinForward(this.call, launch.splits, { sliceOutput, sliceLogSumExp, output, logSumExp });
     this.release(sliceOutput, sliceLogSumExp);
-  }
-
-  /** (L, delta) of each row, for the two backward kernels. */
-  delta(forwardOutput: Tensor, forwardLogSumExp: Tensor, dOutput: Tensor, statistics: Tensor): void {
-    this.rows('delta', 1, statistics.size / 2, { forwardOutput, forwardLogSumExp, dOutput, statistics });
   }
 
   gradients(entry: 'backwardQuery' | 'backwardKeyValue', given: Bindings, results: Bindings): void {
@@ -100,7 +93,7 @@ class Work {
     );
     this.run(entry, launch, { ...given, ...slices });
     for (const [name, gradient] of Object.entries(results))
-      this.rows('reduceGradient', launch.splits, gradient.size / 4, { sliceGradient: slices[name], gradient });
+      joinGradient(this.call, launch.splits, { sliceGradient: slices[name], gradient });
     this.release(...Object.values(slices));
   }
 
@@ -123,19 +116,6 @@ class Work {
       bindings,
       uniform: { ...sizes, ...tiles, ...places, dataStride, ...launch.uniform },
       workgroups: launch.workgroups,
-    });
-  }
-
-  /** An entry of attention-rows.wgsl with one thread for each of `items`. */
-  private rows(entry: string, splits: number, items: number, bindings: Bindings): void {
-    const { batch, queryTokens, heads, headDimension } = this.call;
-    this.device.dispatch({
-      kernel: rowsKernel,
-      entry,
-      parameters: entry === 'reduceGradient' ? {} : storage(this.dtype),
-      bindings,
-      uniform: { splits, batch, queryTokens, heads, groups: headDimension / 4 },
-      workgroups: gridFor(items, ROWS_THREADS),
     });
   }
 

@@ -7,6 +7,7 @@ export * from './attention-expression.ts';
 export * from './attention-masks.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
+export * from './attention-tiles.ts';
 export {
   type AttentionEntry,
   type AttentionSizes,

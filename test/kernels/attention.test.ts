@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { backward, type Device, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import { tensor } from '../../engine/index.ts';
 import {
-  type AttentionTable,
   attentionTable,
   attentionWithLogSumExp,
   causal,
@@ -9,104 +8,13 @@ import {
   edge,
   full,
   insulated,
-  none,
   sequence,
 } from '../../kernels/index.ts';
+import { compareAttention, randomCase, runAttention } from '../support/attention-cases.ts';
 import { attentionOracle } from '../support/attention-oracle.ts';
 import { fewerSizes, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
-import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
-
-interface Case {
-  table: AttentionTable;
-  batch: number;
-  heads: number;
-  kvHeads: number;
-  headDimension: number;
-  scale?: number;
-  validity: Uint8Array;
-  queries?: string[];
-  lossBlocks?: string[];
-  query: Float32Array;
-  key: Float32Array;
-  value: Float32Array;
-  dOutput: Float32Array;
-}
-
-async function run(device: Device, given: Case) {
-  const { table, batch, heads, kvHeads, headDimension, scale, validity, queries, lossBlocks } = given;
-  const tokens = table.layout.length;
-  const rows = given.query.length / (batch * heads * headDimension);
-  const query = parameter(device, given.query, [batch, rows, heads, headDimension], { name: 'query' });
-  const key = parameter(device, given.key, [batch, tokens, kvHeads, headDimension], { name: 'key' });
-  const value = parameter(device, given.value, [batch, tokens, kvHeads, headDimension], { name: 'value' });
-  const { output, logSumExp } = device.step(() => {
-    const result = attentionWithLogSumExp(query, key, value, { table, scale, validity, queries, lossBlocks });
-    backward(result.output, { gradient: tensor(device, given.dOutput, result.output.shape) });
-    return result;
-  });
-  const read = async (source: Tensor) => {
-    const numbers = await source.read();
-    source.dispose();
-    return numbers;
-  };
-  const result = {
-    output: await read(output),
-    logSumExp: await read(logSumExp),
-    dQuery: await query.grad!.read(),
-    dKey: await key.grad!.read(),
-    dValue: await value.grad!.read(),
-  };
-  for (const leaf of [query, key, value]) leaf.dispose();
-  return result;
-}
-
-/** A table of random edges over random blocks, some of one token, with random padding. */
-function randomCase(seed: number, headDimension: number, group: number): Case {
-  const draw = integers(200, 1 << 20, seed);
-  let used = 0;
-  const pick = (below: number) => draw[used++] % below;
-  const blocks = Array.from(
-    { length: 2 + pick(3) },
-    (_, i) => [`b${i}`, pick(4) === 0 ? 1 : 1 + pick(60)] as [string, number],
-  );
-  const layout = sequence(blocks);
-  const rows: Record<string, Record<string, Edge>> = {};
-  for (const [q] of blocks) {
-    rows[q] = {};
-    for (const [k] of blocks) {
-      const own = q === k ? [causal, edge({ mask: 'causal', window: 1 + pick(40) }), full] : [full, insulated];
-      const stops = [edge({ mask: 'full', stopKey: true }), edge({ mask: 'full', stopValue: true }), none];
-      rows[q][k] = [...own, ...stops][pick(own.length + 3)];
-    }
-  }
-  const [batch, kvHeads] = [2, 1 + pick(2)];
-  const heads = kvHeads * group;
-  const size = (count: number) => batch * layout.length * count * headDimension;
-  return {
-    table: attentionTable(layout, rows),
-    batch,
-    heads,
-    kvHeads,
-    headDimension,
-    validity: Uint8Array.from({ length: batch * layout.length }, (_, i) => (draw[i % 200] % 5 === 0 ? 0 : 1)),
-    query: normals(size(heads), seed + 1),
-    key: normals(size(kvHeads), seed + 2),
-    value: normals(size(kvHeads), seed + 3),
-    dOutput: normals(size(heads), seed + 4),
-  };
-}
-
-function compare(
-  actual: Awaited<ReturnType<typeof run>>,
-  expected: ReturnType<typeof attentionOracle>,
-  tolerance: number,
-) {
-  for (const name of ['output', 'dQuery', 'dKey', 'dValue'] as const)
-    expectClose(actual[name], expected[name], tolerance, name);
-  const live = (numbers: ArrayLike<number>) => Array.from(numbers).filter((_, i) => expected.live[i]);
-  expectClose(live(actual.logSumExp), live(expected.logSumExp), tolerance, 'logSumExp');
-}
+import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
 // The base file compiles for seconds on a software adapter, once for every 32 elements of the head: the floor device takes fewer sizes.
 const fewHeadDimensions = [16, 32, 232, 256];
@@ -119,7 +27,7 @@ describe.each(['normal', 'floor'] as const)('attention (%s device)', (kind) => {
   test.each(headDimensions[kind])('random tables against float64, head dimension %i', async (headDimension) => {
     for (const [index, group] of [1, 3].entries()) {
       const given = randomCase(headDimension * 10 + index, headDimension, group);
-      compare(await run(await testDevice(kind), given), attentionOracle(given), 2e-6);
+      compareAttention(await runAttention(await testDevice(kind), given), attentionOracle(given), 2e-6);
     }
   });
 
@@ -139,8 +47,8 @@ describe.each(['normal', 'floor'] as const)('attention (%s device)', (kind) => {
     };
     const given = { ...base, ...numbers, queries: ['suffix', 'tail'], lossBlocks: ['tail'] };
     const expected = attentionOracle(given);
-    const actual = await run(await testDevice(kind), given);
-    compare(actual, expected, 2e-6);
+    const actual = await runAttention(await testDevice(kind), given);
+    compareAttention(actual, expected, 2e-6);
     expectZero(actual.dKey.subarray(0, 37 * 16), 'dKey of the prefix, read by the tail behind a stop-gradient only');
   });
 });
@@ -152,37 +60,11 @@ describe('attention on any kernel file', () => {
       [7, 232, 2],
     ]) {
       const given = randomCase(seed, headDimension, group);
-      const suited = await run(await testDevice('normal'), given);
-      const base = await run(await testDevice('floor'), given);
+      const suited = await runAttention(await testDevice('normal'), given);
+      const base = await runAttention(await testDevice('floor'), given);
       for (const name of ['output', 'logSumExp', 'dQuery', 'dKey', 'dValue'] as const)
         expectClose(suited[name], base[name], 1e-6, name);
     }
-  });
-
-  test('packed operands give the result of the same numbers in f32, rounded', async () => {
-    const device = await testDevice('normal');
-    const given = randomCase(3, 16, 2);
-    const shapeOf = (heads: number) => [given.batch, given.table.layout.length, heads, 16];
-    const forward = async (dtype: 'f32' | 'bf16') => {
-      const output = device.step(() => {
-        // Numbers whose lower half is empty: bf16 holds them exactly.
-        const operand = (numbers: Float32Array, heads: number) =>
-          tensor(
-            device,
-            new Float32Array(new Uint32Array(numbers.slice().buffer).map((bits) => bits & 0xffff0000).buffer),
-            shapeOf(heads),
-            { dtype },
-          );
-        const [query, key] = [operand(given.query, given.heads), operand(given.key, given.kvHeads)];
-        const value = operand(given.value, given.kvHeads);
-        return attentionWithLogSumExp(query, key, value, { table: given.table, validity: given.validity }).output;
-      });
-      expect(output.dtype).toBe(dtype);
-      const numbers = await output.read();
-      output.dispose();
-      return numbers;
-    };
-    expectClose(await forward('bf16'), await forward('f32'), 2 ** -9, 'output'); // half a place of bf16
   });
 });
 
@@ -211,8 +93,8 @@ describe('attention and stop-gradient', () => {
       value: normals(size, 3),
       dOutput: normals(2 * size, 4),
     });
-    const open = await run(device, given);
-    const stopped = await run(device, { ...given, table: rows(insulated) });
+    const open = await runAttention(device, given);
+    const stopped = await runAttention(device, { ...given, table: rows(insulated) });
     expect(stopped.output).toEqual(open.output);
     expect(stopped.dQuery).toEqual(open.dQuery);
     const afterImage = (numbers: Float32Array) => [numbers.slice(40 * 32, 99 * 32), numbers.slice((99 + 40) * 32)];
@@ -264,7 +146,7 @@ describe.skipIf(!haveFixtures)(`attention golden${fixturesMissing}`, () => {
       rows[query][key] = edge({ mask, window, stopKey: stopGradient, stopValue: stopGradient });
     }
     const data = (key: string) => fixture.get(key).data;
-    const actual = await run(await testDevice('normal'), {
+    const actual = await runAttention(await testDevice('normal'), {
       table: attentionTable(layout, rows),
       batch: settings.batch,
       heads: settings.heads,

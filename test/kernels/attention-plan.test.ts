@@ -1,0 +1,179 @@
+import { describe, expect, test } from 'vitest';
+import { backward, type Device, loadKernel, parameter, parseKernel, type Tensor, tensor } from '../../engine/index.ts';
+import {
+  type AttentionTable,
+  attention,
+  attentionTable,
+  attentionVariants,
+  causal,
+  edge,
+  fillPlan,
+  full,
+  insulated,
+  planForm,
+  sequence,
+  tilesOf,
+  useAttentionVariants,
+} from '../../kernels/index.ts';
+import { testDevice } from '../support/devices.ts';
+import { normals } from '../support/numbers.ts';
+
+const layout = sequence({ image: 70, language: 9, fast: 45, action: 40 });
+const table = attentionTable(layout, {
+  image: { image: full, language: full },
+  language: { image: full, language: full },
+  fast: { image: full, language: edge({ mask: 'full', stopKey: true }), fast: edge({ mask: 'causal', window: 20 }) },
+  action: { image: insulated, language: edge({ mask: 'full', stopValue: true }), action: full },
+});
+const everything = { query: true, key: true, value: true };
+const all = [0, 1, 2, 3];
+
+/** Token pairs in tile pairs with at least one live pair, counted pair by pair from the table: what a plan may cost and no more. */
+function livePairs(
+  of: AttentionTable,
+  validity: ArrayLike<number>,
+  wanted: (queryBlock: number, keyBlock: number) => boolean,
+): number {
+  const { blocks } = of.layout;
+  const tiles = tilesOf(blocks);
+  let count = 0;
+  for (const query of tiles)
+    for (const key of tiles) {
+      const cell = of.cells[query.block][key.block];
+      let live = false;
+      for (let i = query.firstToken; i < query.firstToken + query.rows; i++)
+        for (let j = key.firstToken; j < key.firstToken + key.rows; j++) {
+          const near = cell.mask === 'full' || (j <= i && i - j < (cell.window ?? Number.POSITIVE_INFINITY));
+          live ||= cell.mask !== 'none' && near && validity[i] === 1 && validity[j] === 1;
+        }
+      if (live && wanted(query.block, key.block)) count += query.rows * key.rows;
+    }
+  return count;
+}
+
+const padded = Uint8Array.from({ length: 164 }, (_, token) => (token >= 40 && token < 75 ? 0 : 1));
+
+describe('attention plan', () => {
+  test('its lists hold the live pairs and no others', () => {
+    const cells = table.cells;
+    for (const lossBlocks of [all, [3], [2]]) {
+      const carries = (block: number) => lossBlocks.includes(block);
+      for (const wants of [everything, { ...everything, key: false }, { query: false, key: true, value: false }]) {
+        const { work } = fillPlan(planForm(table, 1, all), { validity: padded, lossBlocks, wants });
+        const toKey = (q: number, k: number) => carries(q) && wants.key && !cells[q][k].stopKey;
+        const toValue = (q: number, k: number) => carries(q) && wants.value && !cells[q][k].stopValue;
+        expect(work).toEqual({
+          forward: livePairs(table, padded, () => true),
+          dQuery: livePairs(table, padded, (q) => wants.query && carries(q)),
+          dKeyValue: livePairs(table, padded, (q, k) => toKey(q, k) || toValue(q, k)),
+          dKey: livePairs(table, padded, toKey),
+          dValue: livePairs(table, padded, toValue),
+        });
+      }
+    }
+  });
+
+  test('a batch rewrites what a plan holds, never where it lies', () => {
+    const form = planForm(table, 2, all);
+    const request = { lossBlocks: all, wants: everything };
+    const real = fillPlan(form, { ...request, validity: null });
+    const half = fillPlan(form, { ...request, validity: new Uint8Array([...padded, ...padded]) });
+    expect(half.words.length).toBe(real.words.length);
+    expect(half.work.forward).toBeLessThan(real.work.forward);
+    const starts = (words: Uint32Array) =>
+      Array.from(words.subarray(form.places.forwardAt, form.places.dataAt)).filter((_, i) => i % 2 === 0);
+    expect(starts(half.words)).toEqual(starts(real.words));
+  });
+
+  test('tiles with the most keys come first', () => {
+    const long = sequence({ text: 200 });
+    const { queryTiles, keyTiles } = planForm(attentionTable(long, { text: { text: causal } }), 1, [0]);
+    expect(queryTiles.map(({ firstToken }) => firstToken)).toEqual([192, 160, 128, 96, 64, 32, 0]);
+    expect(keyTiles.map(({ firstToken }) => firstToken)).toEqual([0, 32, 64, 96, 128, 160, 192]);
+  });
+});
+
+/** A kernel file whose results are counts: in every row of the output and of dq the keys, of dk and dv the query rows, that were visited for it. */
+async function counting(name: 'attention' | 'attention.software') {
+  const { source } = await loadKernel(new URL(`../../kernels/${name}.wgsl`, import.meta.url));
+  // Behind the file: its directives have to stay in front of all declarations.
+  let text = `${source}\nvar<private> keysVisited: f32;\nvar<private> toKey: f32;\nvar<private> toValue: f32;\n`;
+  const replace = (what: string, by: string, times: number) => {
+    expect(text.split(what).length - 1, what).toBe(times);
+    text = text.replaceAll(what, by);
+  };
+  const visited = '\n  keysVisited += f32(keys.rows);';
+  const reached = (rows: string) =>
+    `if (!pair.stopKey) { toKey += ${rows}; } if (!pair.stopValue) { toValue += ${rows}; }\n`;
+  if (name === 'attention') {
+    replace('let keys = keyTile(sample, pair.tile);', `let keys = keyTile(sample, pair.tile);${visited}`, 2);
+    replace('packOutput(select(0.0, 1.0 / max(total[i], 1e-30), real) * sums[ROWS * c + i])', 'vec4f(keysVisited)', 1);
+    replace('= shape.scale * sums[ROWS * c + i];', '= vec4f(keysVisited);', 1);
+    const product = 'var product = array<vec4f, ROWS>();                                         // k . q';
+    replace(product, `${reached('f32(min(flatRows - firstFlat, TILE))')}${product}`, 1);
+    replace('= shape.scale * keySums[ROWS * c + i];', '= vec4f(toKey);', 1);
+    replace('= valueSums[ROWS * c + i];', '= vec4f(toValue);', 1);
+  } else {
+    replace(
+      'let keys = keyTile(sample, pair.tile, lane);',
+      `let keys = keyTile(sample, pair.tile, lane);${visited}`,
+      2,
+    );
+    // What it computed stays, times zero: a binding that nothing reads would be gone from the layout.
+    const count = (of: string, result: string) =>
+      replace(`${result});`, `mat2x2f(vec2f(${of}), vec2f(${of})) + 0.0 * ${result});`, 1);
+    count('keysVisited', 'combine(old, &scores, fetchValue(keysAt + word))');
+    count('keysVisited', 'combine(mat2x2f(dQuery[at.x], dQuery[at.y]), &weights, fetchKey(keysAt + word))');
+    const queries = 'let queries = queryTile(sample, pair.tile, lane);';
+    replace(queries, `${queries}\n${reached('f32(queries.rows * headsPerKv)')}`, 1);
+    count('toValue', 'combine(mat2x2f(dValue[at.x], dValue[at.y]), &weights, fetchGradient(rows.at + word))');
+    count('toKey', 'combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word))');
+  }
+  return parseKernel(`${name}-counting`, text);
+}
+
+describe('attention counted', () => {
+  test.for(['base-4', 'base-1', 'software'])('%s visits exactly the pairs of its plan', async (variant, { skip }) => {
+    const device: Device = await testDevice('normal');
+    const key = { dtype: 'f32', headDimension: 16 } as const;
+    if (!attentionVariants(device, { ...key, entry: 'forward' }).includes(variant)) skip('not on this adapter');
+    const entries = ['forward', 'backwardQuery', 'backwardKeyValue'] as const;
+    useAttentionVariants(
+      device,
+      entries.map((entry) => ({ ...key, entry, variant })),
+    );
+    const counter = await counting(variant === 'software' ? 'attention.software' : 'attention');
+    const dispatch = device.dispatch;
+    device.dispatch = (given) =>
+      dispatch.call(
+        device,
+        given.kernel.name === counter.name.replace('-counting', '') ? { ...given, kernel: counter } : given,
+      );
+    const [batch, heads] = [4, 6]; // enough work that no list is shared
+    const validity = new Uint8Array(batch * 164).fill(1);
+    validity.set(padded, 164);
+    const operand = (count: number, seed: number) =>
+      parameter(device, normals(batch * 164 * count * 16, seed), [batch, 164, count, 16], { name: `operand ${seed}` });
+    const operands = [operand(heads, 1), operand(2, 2), operand(2, 3)] as const;
+    try {
+      const output = device.step(() => {
+        const result = attention(...operands, { table, validity, lossBlocks: ['fast', 'action'] });
+        backward(result, { gradient: tensor(device, normals(result.size, 4), result.shape) });
+        return result;
+      });
+      // One element of every row: its count.
+      const sum = async (counts: Tensor) =>
+        (await counts.read()).reduce((total, value, index) => (index % 16 === 0 ? total + value : total), 0);
+      const { work } = fillPlan(planForm(table, batch, all), { validity, lossBlocks: [2, 3], wants: everything });
+      expect(await sum(output)).toBe(heads * work.forward);
+      expect(await sum(operands[0].grad!)).toBe(heads * work.dQuery);
+      expect(await sum(operands[1].grad!)).toBe(heads * work.dKey);
+      expect(await sum(operands[2].grad!)).toBe(heads * work.dValue);
+      output.dispose();
+    } finally {
+      device.dispatch = dispatch;
+      for (const leaf of operands) leaf.dispose();
+      useAttentionVariants(device, []);
+    }
+  });
+});
