@@ -2,12 +2,14 @@
 /** The `insula` command: arguments in, calls, one line out. */
 import { parseArgs } from 'node:util';
 import { act, evaluate } from './bench/act.ts';
+import { benchAttention, benchAttentionOptions } from './bench/attention/command.ts';
 import { Progress } from './bench/progress.ts';
 import { actLines, deviceLines, evaluateLines, trainLines } from './bench/text.ts';
 import { train } from './bench/train.ts';
 import { InputError, listAdapters } from './engine/index.ts';
 
-type OptionType = 'string' | 'number' | 'boolean';
+/** A list may be given several times. */
+type OptionType = 'string' | 'list' | 'number' | 'boolean';
 interface Option {
   readonly type: OptionType;
   readonly help: string;
@@ -99,12 +101,17 @@ const commands: Readonly<Record<string, Command>> = {
       return { json: result, lines: evaluateLines(result) };
     },
   },
+  'bench attention': {
+    help: 'attention variants, masks and directions in the same rounds as matrix products and the arithmetic roof',
+    options: { ...benchAttentionOptions, ...deviceOptions },
+    run: benchAttention,
+  },
 };
 
 function usage(name?: string): string {
   const command = name === undefined ? undefined : commands[name];
   if (!command) {
-    const rows = Object.entries(commands).map(([own, { help }]) => `  ${own.padEnd(10)}${help}`);
+    const rows = Object.entries(commands).map(([own, { help }]) => `  ${own.padEnd(17)}${help}`);
     return [
       'insula COMMAND [options]',
       '',
@@ -129,7 +136,10 @@ function readOptions(name: string, { options }: Command, args: string[]): Values
   const kinds = Object.entries({ ...options, json: flag(''), help: flag('') });
   let values: Record<string, unknown>;
   try {
-    const types = kinds.map(([own, { type }]) => [own, { type: type === 'boolean' ? 'boolean' : 'string' } as const]);
+    const types = kinds.map(([own, { type }]) => [
+      own,
+      { type: type === 'boolean' ? 'boolean' : 'string', multiple: type === 'list' } as const,
+    ]);
     values = parseArgs({ args, options: Object.fromEntries(types), strict: true }).values;
   } catch (error) {
     throw new InputError(
@@ -146,9 +156,13 @@ function readOptions(name: string, { options }: Command, args: string[]): Values
   return values;
 }
 
-async function main([name, ...args]: string[]): Promise<number> {
+async function main(words: string[]): Promise<number> {
+  // A command is one word, or two.
+  const [name, ...args] = commands[words.slice(0, 2).join(' ')]
+    ? [words.slice(0, 2).join(' '), ...words.slice(2)]
+    : words;
   if (name === undefined || name === '--help' || name === 'help') {
-    process.stdout.write(`${usage(args[0])}\n`);
+    process.stdout.write(`${usage(args.join(' '))}\n`);
     return name === undefined ? 2 : 0;
   }
   const command = commands[name];

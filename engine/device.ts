@@ -39,6 +39,8 @@ export class Device {
   readonly memory: Memory;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
+  /** Workgroups of all of them. */
+  workgroups = 0;
 
   private readonly pipelines = new Map<string, GPUComputePipeline>();
   private readonly ring: GPUBuffer;
@@ -149,6 +151,7 @@ export class Device {
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(x, y, z);
+    this.workgroups += x * y * z;
     this.encoded(label);
   }
 

@@ -128,9 +128,12 @@ describe.skipIf(!files)(`structure${missing}`, () => {
     expect(long).toEqual([]);
   });
 
-  test('WGSL lies in kernels, each file beside the operation of its name', () => {
+  test('WGSL lies in kernels (and a probe of the hardware in bench), each file beside the operation of its name', () => {
     const shaders = files!.filter((path) => path.endsWith('.wgsl'));
-    expect(shaders.filter((path) => top(path) !== 'kernels')).toEqual(['engine/accumulate.wgsl']);
+    expect(shaders.filter((path) => top(path) !== 'kernels')).toEqual([
+      'bench/roofline/fused-multiply-add.wgsl',
+      'engine/accumulate.wgsl',
+    ]);
     const alone = shaders.filter((path) => {
       if (top(path) !== 'kernels') return false;
       const name = path.slice('kernels/'.length, -'.wgsl'.length);

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { multiplyAdd } from '../bench/roofline/fused-multiply-add.ts';
 import {
   backward,
   type DataType,
@@ -14,7 +15,7 @@ import {
 import * as kernels from '../kernels/index.ts';
 
 const root = new URL('../', import.meta.url);
-const files = ['engine', 'kernels'].flatMap((folder) =>
+const files = ['engine', 'kernels', 'bench/roofline'].flatMap((folder) =>
   readdirSync(new URL(folder, root))
     .filter((name) => name.endsWith('.wgsl'))
     .map((name) => `${folder}/${name}`),
@@ -156,6 +157,7 @@ function runEveryOp(device: Device): void {
   kernels.flowInterpolate(data([2, 3, 4]), data([2, 3, 4]), data([2]));
   both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
   kernels.randomUniform(device, [7], { seed: 1, step: 2, stream: 3 });
+  multiplyAdd(device, 64, 1);
   kernels.writeTokens(data([2, 5, 2, 4]), data([2, 3, 2, 4]), 1);
 }
 

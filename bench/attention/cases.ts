@@ -1,0 +1,135 @@
+/** Who sees whom in a row of the benchmark: an attention table, and perhaps an expression, by a name on the command line. */
+import { InputError, quote, Random } from '../../engine/index.ts';
+import {
+  type AttentionTable,
+  attentionTable,
+  causal,
+  type ExpressionSource,
+  full,
+  insulated,
+  masks,
+  sequence,
+} from '../../kernels/index.ts';
+import { type AttentionShape, tokensOf } from './shapes.ts';
+
+export interface Case {
+  readonly name: string;
+  readonly table: AttentionTable;
+  readonly source?: ExpressionSource;
+  /** Layout blocks whose rows are the queries; default all. */
+  readonly queries?: readonly string[];
+  readonly lossBlocks?: readonly string[];
+}
+
+export const DENSE = 'dense';
+
+/** Ready-made expressions; numbers are separated by colons, what is left out stands here. */
+const expressions: Readonly<Record<string, (shape: AttentionShape, numbers: readonly number[]) => ExpressionSource>> = {
+  causal: () => masks.causal(),
+  'sliding-window': (_, [size = 256]) => masks.slidingWindow(size),
+  'prefix-lm': (_, [length = 256]) => masks.prefixLm(length),
+  documents: (shape, [count = 4]) => masks.documents(documentIds(tokensOf(shape), count)),
+  'block-diagonal': (_, [size = 256]) => masks.blockDiagonal(size),
+  dilated: (_, [step = 2]) => masks.dilated(step),
+  'global-tokens': (_, [count = 16]) => masks.globalTokens(count),
+  alibi: ({ heads }) => masks.alibi(heads),
+  'soft-cap': (_, [cap = 50]) => masks.softCap(cap),
+  'relative-bias': ({ heads }, [reach = 128]) =>
+    masks.relativeBias(new Float32Array(heads * (2 * reach + 1)).map(draw), reach),
+};
+
+/** Tables over the blocks prefix, fast and action. */
+const mixtures: Readonly<Record<string, (shape: AttentionShape) => Omit<Case, 'name'>>> = {
+  joint: (shape) => ({ table: mixture(shape, full) }),
+  insulation: (shape) => ({ table: mixture(shape, insulated) }),
+  'frozen-prefix': (shape) => ({ table: mixture(shape, insulated), lossBlocks: ['action'] }),
+  'cached-prefix': (shape) => ({ table: mixture(shape, insulated), queries: ['action'], lossBlocks: ['action'] }),
+};
+
+const readyMade = /^[a-z][a-z-]*(:\d+(\.\d+)?)*([+|][a-z][a-z-]*(:\d+(\.\d+)?)*)*$/;
+
+/** What is measured where no mask is named. */
+export function defaultMasks({ name, blocks }: AttentionShape): string[] {
+  if (blocks.length > 1) return Object.keys(mixtures);
+  return ['causal', ...(name.startsWith('grid') ? [] : ['sliding-window:256', 'prefix-lm:256', 'documents:4'])];
+}
+
+/** The masks that values of --mask name: names separated by commas, or one expression of WGSL. */
+export function maskNames(values: readonly string[]): string[] {
+  return values.flatMap((value) =>
+    value.split(',').every((part) => readyMade.test(part)) ? value.split(',') : [value],
+  );
+}
+
+/** Every token sees every other: what the ratios refer to. */
+export function denseCase(shape: AttentionShape, score: ExpressionSource): Case {
+  return { name: DENSE, table: tokenTable(shape), ...(score.score !== undefined && { source: score }) };
+}
+
+/**
+ * A mask of a shape, with the score that the options give.
+ *
+ * @throws InputError where the name is unknown, or is a table over blocks that the shape does not have
+ */
+export function caseOf(name: string, shape: AttentionShape, score: ExpressionSource): Case {
+  if (name === DENSE) return denseCase(shape, score);
+  if (name in mixtures) {
+    if (shape.blocks.length === 1)
+      throw new InputError(
+        `--mask ${name}: shape ${shape.name} has one block; this mask is a table over prefix+action or prefix+fast+action, as in T=816+128+50`,
+      );
+    return { name, ...mixtures[name](shape), ...(score.score !== undefined && { source: score }) };
+  }
+  if (name === 'causal' && score.score === undefined) return { name, table: tokenTable(shape, causal) };
+  const source = readyMade.test(name) ? combined(name, shape) : { mask: name };
+  return { name, table: tokenTable(shape), source: score.score === undefined ? source : masks.allOf(source, score) };
+}
+
+/** Names joined by + are ANDed, and their scores applied in turn; inside, names joined by | are ORed. */
+function combined(name: string, shape: AttentionShape): ExpressionSource {
+  const terms = name.split('+').map((term) => {
+    const parts = term.split('|').map((part) => single(part, shape));
+    return parts.length === 1 ? parts[0] : masks.anyOf(...parts);
+  });
+  return terms.length === 1 ? terms[0] : masks.allOf(...terms);
+}
+
+function single(text: string, shape: AttentionShape): ExpressionSource {
+  const [name, ...numbers] = text.split(':');
+  const make = expressions[name];
+  if (!make) {
+    const known = [DENSE, ...Object.keys(mixtures), ...Object.keys(expressions)];
+    throw new InputError(
+      `--mask ${quote(text)}: no mask is called ${name}; there are ${known.join(', ')}, or an expression of WGSL such as 'q - k < 256 && q >= k'`,
+    );
+  }
+  try {
+    return make(shape, numbers.map(Number));
+  } catch (error) {
+    throw new InputError(`--mask ${quote(text)}: ${(error as Error).message}`);
+  }
+}
+
+function tokenTable(shape: AttentionShape, cell = full): AttentionTable {
+  return attentionTable(sequence({ all: tokensOf(shape) }), { all: { all: cell } });
+}
+
+/** Image and language see each other; discrete action tokens are causal behind them; the expert's rows see the prefix and themselves. */
+function mixture({ blocks }: AttentionShape, prefixForAction: typeof full): AttentionTable {
+  return attentionTable(sequence(blocks), {
+    prefix: { prefix: full },
+    ...(blocks.length === 3 && { fast: { prefix: full, fast: causal } }),
+    action: { prefix: prefixForAction, action: full },
+  });
+}
+
+/** `count` documents of uneven lengths, the same every time. */
+function documentIds(tokens: number, count: number): Uint32Array {
+  const random = new Random(0, 0, 0);
+  const borders = Array.from({ length: Math.max(count - 1, 0) }, (_, i) => random.integer(i, tokens));
+  return Uint32Array.from({ length: tokens }, (_, token) => borders.filter((border) => border <= token).length);
+}
+
+function draw(_: number, index: number): number {
+  return Math.sin(1.7 * index) / 4;
+}

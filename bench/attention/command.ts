@@ -1,0 +1,114 @@
+/** `insula bench attention`: options in, rows measured, files written, lines for people. */
+import { readFile } from 'node:fs/promises';
+import { fileError, writeFileSafely } from '../../engine/files.ts';
+import { InputError, openDevice, quote } from '../../engine/index.ts';
+import type { Progress } from '../progress.ts';
+import { comparisonLines, readResult } from './compare.ts';
+import { DEFAULT, directions, type Storage, UNFUSED } from './rows.ts';
+import { type BenchResult, type RunOptions, runAttention, type Timer } from './run.ts';
+import { benchLines, csv } from './text.ts';
+
+const text = (help: string) => ({ type: 'string', help }) as const;
+const list = (help: string) => ({ type: 'list', help }) as const;
+const number = (help: string) => ({ type: 'number', help }) as const;
+const flag = (help: string) => ({ type: 'boolean', help }) as const;
+
+export const benchAttentionOptions = {
+  shape: list(
+    'names: suite, grid, masks, vla-small, smolvla, paligemma, masks-1024, ...; or B=1,T=816+128+50,H=8/1,D=256',
+  ),
+  mask: list("names: causal, sliding-window:256, documents:4, insulation, ...; or WGSL: 'q - k < 256 && q >= k'"),
+  score: text("WGSL for the score: 'score + 0.1 * f32(k - q)'"),
+  derivative: text('WGSL for d(score expression) / d(score), required with --score'),
+  variant: text('default, unfused, all, or names of kernels; default,unfused unless given'),
+  direction: text('forward, backward, both; forward,backward unless given'),
+  storage: text('f32, f16, bf16; f32 unless given'),
+  rounds: number('rounds that interleave all rows; 20 by default, at least 3'),
+  seconds: number('no new round is begun that would end later; 30 by default'),
+  timer: text('what rates are made of: gpu (timestamps; default on hardware) or wall'),
+  profile: flag('also the GPU time of every dispatch'),
+  csv: text('file for the rows as CSV'),
+  report: text('file for the rows as one HTML page with figures'),
+  out: text('file for the run as JSON'),
+  compare: text('file of an earlier run: medians as ratios to it'),
+};
+
+export interface BenchAttentionOptions {
+  shape?: string[];
+  mask?: string[];
+  score?: string;
+  derivative?: string;
+  variant?: string;
+  direction?: string;
+  storage?: string;
+  rounds?: number;
+  seconds?: number;
+  timer?: string;
+  profile?: boolean;
+  csv?: string;
+  report?: string;
+  out?: string;
+  compare?: string;
+  adapter?: string;
+  floor?: boolean;
+}
+
+/** @throws InputError where an option is wrong */
+export async function benchAttention(
+  options: BenchAttentionOptions,
+  progress: Progress,
+): Promise<{ json: BenchResult; lines: string[] }> {
+  const chosen = runOptions(options);
+  const before = options.compare === undefined ? null : readResult(options.compare, await readText(options.compare));
+  const device = await openDevice({ adapter: options.adapter, floor: options.floor });
+  try {
+    const result = await runAttention(device, chosen, (what, done, total) => progress.count(what, done, total));
+    const lines = benchLines(result);
+    if (before) lines.push('', ...comparisonLines(before, result));
+    if (options.csv !== undefined) await writeFileSafely(options.csv, [csv(result)]);
+    if (options.out !== undefined) await writeFileSafely(options.out, [`${JSON.stringify(result, null, 1)}\n`]);
+    if (options.report !== undefined) {
+      // The figures' library takes half a second to load.
+      const { benchReport } = await import('./report.ts');
+      await writeFileSafely(options.report, [await benchReport(result)]);
+    }
+    return { json: result, lines };
+  } finally {
+    device.close();
+  }
+}
+
+function runOptions(options: BenchAttentionOptions): RunOptions {
+  const { shape, mask, score, derivative, rounds = 20, seconds = 30, timer, profile = false } = options;
+  if (timer !== undefined && timer !== 'gpu' && timer !== 'wall')
+    throw new InputError(`--timer ${quote(timer)}: it is gpu or wall`);
+  if ((score === undefined) !== (derivative === undefined))
+    throw new InputError('--score and --derivative come together: the second is d(score expression) / d(score)');
+  return {
+    shapes: shape,
+    masks: mask,
+    score: { score, derivative },
+    variants: [...new Set((options.variant ?? `${DEFAULT},${UNFUSED}`).split(','))],
+    directions: oneOf('direction', options.direction ?? 'forward,backward', directions),
+    storages: oneOf<Storage>('storage', options.storage ?? 'f32', ['f32', 'f16', 'bf16']),
+    rounds,
+    seconds,
+    timer: timer as Timer | undefined,
+    profile,
+    tuned: [],
+  };
+}
+
+function oneOf<T extends string>(option: string, value: string, allowed: readonly T[]): T[] {
+  return [...new Set(value.split(','))].map((name) => {
+    const found = allowed.find((own) => own === name);
+    if (!found) throw new InputError(`--${option} ${quote(name)}: there are ${allowed.join(', ')}`);
+    return found;
+  });
+}
+
+async function readText(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((error) => {
+    throw fileError(error, path, 'read it');
+  });
+}

@@ -1,0 +1,70 @@
+/** A run beside an earlier one. */
+import { InputError } from '../../engine/index.ts';
+import { type BenchResult, FORMAT, keyText } from './run.ts';
+import { aligned, digits, timeOf } from './text.ts';
+
+/** @throws InputError where the text is not a run that --out saved */
+export function readResult(path: string, text: string): BenchResult {
+  try {
+    const result = JSON.parse(text);
+    if (result?.format === FORMAT) return result;
+  } catch {
+    // said below
+  }
+  throw new InputError(`${path}: this is no run that 'insula bench attention --out' saved`);
+}
+
+/** The medians of rows and matrix products that both runs have, as ratios; and what only one of them has. */
+export function comparisonLines(before: BenchResult, after: BenchResult): string[] {
+  if (before.timer !== after.timer)
+    throw new InputError(
+      `--compare: the earlier run's times are by ${before.timer}, this one's by ${after.timer}; say --timer ${before.timer}`,
+    );
+  const anchorsBefore = new Map(before.matmuls.map((anchor) => [anchor.name, anchor]));
+  const rowsBefore = new Map(before.rows.map((row) => [keyText(row), row]));
+  const rows = after.rows.flatMap((row) => {
+    const earlier = rowsBefore.get(keyText(row));
+    if (!earlier) return [];
+    rowsBefore.delete(keyText(row));
+    const [was, is] = [timeOf(earlier, after.timer), timeOf(row, after.timer)];
+    const ratio = is.median / was.median;
+    const anchor = after.matmuls.find(({ name }) => name === row.matmul)!;
+    const anchorBefore = anchorsBefore.get(row.matmul);
+    const anchorRatio = anchorBefore && timeOf(anchor, after.timer).median / timeOf(anchorBefore, after.timer).median;
+    const apart = is.lowerQuartile > was.upperQuartile || is.upperQuartile < was.lowerQuartile;
+    return [
+      [
+        `${row.shape}, ${row.mask}`,
+        row.variant,
+        row.direction,
+        row.storage,
+        digits(was.median),
+        digits(is.median),
+        digits(ratio),
+        anchorRatio ? digits(anchorRatio) : '-',
+        anchorRatio ? digits(ratio / anchorRatio) : '-',
+        apart ? 'yes' : 'no',
+      ],
+    ];
+  });
+  const header = [
+    'row',
+    'variant',
+    'direction',
+    'storage',
+    'ms before',
+    'ms now',
+    'now / before',
+    'matmul',
+    'less matmul',
+    'quartiles apart',
+  ];
+  const only = after.rows.length - rows.length;
+  return [
+    `compared with ${before.date}, commit ${before.commit.slice(0, 10)}${before.modified ? ', modified' : ''}, on ${before.adapter.description}:`,
+    ...(rows.length > 0 ? aligned([header, ...rows]) : []),
+    'now / before: below 1 is faster. matmul: the same ratio of the matrix product; less matmul: the first divided by the second.',
+    ...(only > 0 ? [`${only} rows of this run are not in the earlier one`] : []),
+    ...(rowsBefore.size > 0 ? [`${rowsBefore.size} rows of the earlier run were not measured`] : []),
+  ];
+}

@@ -1,0 +1,91 @@
+/** A run of `insula bench attention` as one HTML page: a figure and a table for each shape; no script, no request. */
+import { html, type Markup, shorten } from '../../model/inspect/markup.ts';
+import { page, table } from '../../model/inspect/page.ts';
+import { colour, plot } from '../../model/inspect/plot.ts';
+import type { BenchResult, ResultRow } from './run.ts';
+import { headLines, legend, tables, timeOf } from './text.ts';
+
+const BAR = 20;
+
+export async function benchReport(result: BenchResult): Promise<string> {
+  const title = `Attention on ${result.adapter.description}`;
+  const shown = tables(result);
+  const sections = await Promise.all(
+    shown.map(async ({ title, columns, rows }, i) => {
+      const own = result.rows.filter(({ shape }) => shape === [...new Set(result.rows.map((row) => row.shape))][i]);
+      const directions = [...new Set(own.map(({ direction }) => direction))];
+      const figures = await Promise.all(
+        directions.map((direction) =>
+          figure(
+            result,
+            direction,
+            own.filter((row) => row.direction === direction),
+          ),
+        ),
+      );
+      const kinds = columns.map((name, at) => ({ name, ...(at >= 4 && { kind: 'number' as const }) }));
+      return { id: `shape-${i}`, title, body: html`${figures}\n${table(kinds, rows)}` };
+    }),
+  );
+  const notes = {
+    id: 'notes',
+    title: 'How to read it',
+    body: html`${legend.map((line) => html`<p>${line}</p>\n`)}<ul>${result.leftOut.map((line) => html`<li>Left out: ${line}</li>\n`)}</ul>`,
+  };
+  const head = html`<h1>${title}</h1>
+${headLines(result).map((line) => html`<p class="under">${line}</p>\n`)}`;
+  return page(title, head, [...sections, notes]);
+}
+
+/** Rates of live work as bars, with the rate of the matrix product as a rule. */
+async function figure({ timer, matmuls }: BenchResult, direction: string, rows: readonly ResultRow[]): Promise<Markup> {
+  const product = matmuls.find(({ name }) => name === rows[0].matmul)!;
+  const several = (field: 'variant' | 'storage') => new Set(rows.map((row) => row[field])).size > 1;
+  const [variants, storages] = [several('variant'), several('storage')];
+  const values = rows.map((row, i) => {
+    const { lowerQuartile, upperQuartile } = timeOf(row, timer);
+    const parts = [row.mask, ...(variants ? [row.variant] : []), ...(storages ? [row.storage] : [])];
+    return {
+      i,
+      name: shorten(parts.join(', '), 34),
+      gigaflops: row.gigaflops,
+      fastest: row.flops / lowerQuartile / 1e6,
+      slowest: row.flops / upperQuartile / 1e6,
+    };
+  });
+  const highest = Math.max(product.gigaflops, ...values.map(({ fastest }) => fastest));
+  const x = {
+    field: 'gigaflops',
+    type: 'quantitative',
+    scale: { domain: [0, highest * 1.02] },
+    axis: { title: 'GFLOP/s of live work', tickCount: 6 },
+  };
+  const y = {
+    field: 'i',
+    type: 'ordinal',
+    axis: {
+      title: null,
+      grid: false,
+      ticks: false,
+      labelExpr: `${JSON.stringify(values.map(({ name }) => name))}[datum.value]`,
+    },
+  };
+  const svg = await plot(
+    `Rates of ${direction}`,
+    { width: 460, height: BAR * rows.length, margins: { left: 230, right: 16, top: 16, bottom: 40 } },
+    [
+      { data: { values }, mark: { type: 'bar', color: colour('bar'), height: { band: 0.7 } }, encoding: { x, y } },
+      {
+        data: { values },
+        mark: { type: 'rule', color: colour('ink') },
+        encoding: { x: { ...x, field: 'slowest' }, x2: { field: 'fastest' }, y },
+      },
+      {
+        data: { values: [{}] },
+        mark: { type: 'rule', color: colour('flow'), strokeDash: [4, 3] },
+        encoding: { x: { datum: product.gigaflops, type: 'quantitative' } },
+      },
+    ],
+  );
+  return html`<figure><figcaption>${direction}: bars are medians, lines quartiles; dashed, ${product.name}</figcaption>${svg}</figure>`;
+}

@@ -1,0 +1,244 @@
+/** The rows of the benchmark as tasks: attention by a variant of its kernels, or unfused from single operations. */
+import {
+  backward,
+  bytesPerElement,
+  type DataType,
+  type Device,
+  elementCount,
+  InputError,
+  roundUp,
+  type Shape,
+  type Tensor,
+  tensor,
+  withoutTape,
+} from '../../engine/index.ts';
+import {
+  type AttentionExpression,
+  add,
+  attention,
+  attentionCost,
+  attentionEntries,
+  attentionExpression,
+  attentionVariants,
+  matmul,
+  reshape,
+  scale,
+  softmax,
+  useAttentionVariants,
+  type VariantChoice,
+} from '../../kernels/index.ts';
+import type { Task } from '../measure.ts';
+import type { Case } from './cases.ts';
+import { type AttentionShape, tokensOf } from './shapes.ts';
+
+export const directions = ['forward', 'backward', 'both'] as const;
+export type Direction = (typeof directions)[number];
+export type Storage = Exclude<DataType, 'u32'>;
+export const DEFAULT = 'default';
+/** softmax(scale Q K^T + mask) V as four operations, in the layout [B, heads, T, D] that suits matmul. */
+export const UNFUSED = 'unfused';
+
+/** What tells rows apart; the shape by its name. */
+export interface RowKey {
+  readonly shape: string;
+  readonly mask: string;
+  readonly variant: string;
+  readonly direction: Direction;
+  readonly storage: Storage;
+}
+
+export interface Row {
+  readonly key: RowKey;
+  readonly shape: AttentionShape;
+  readonly task: Task;
+  /** Of live work. */
+  readonly flops: number;
+  /** Read or written if each kernel touches each operand once; null for unfused rows. */
+  readonly bytesMoved: number | null;
+  /** Of the operands that stay: q, k, v, and the gradient of the output where there is a backward. */
+  readonly operandBytes: number;
+}
+
+/** Makes rows of a device; operands of one shape and storage are shared. */
+export class Rows {
+  private readonly tensors = new Map<string, Tensor>();
+  private readonly expressions = new Map<Case, Promise<AttentionExpression>>();
+
+  constructor(
+    private readonly device: Device,
+    /** In use wherever a row names no variant. */
+    private readonly tuned: readonly VariantChoice[],
+  ) {}
+
+  /** A row, or why it cannot be measured. */
+  async make(key: RowKey, shape: AttentionShape, of: Case): Promise<Row | string> {
+    const layoutTokens = tokensOf(shape);
+    const rowsOfQueries = of.queries
+      ? of.table.layout.blocks
+          .filter(({ name }) => of.queries!.includes(name))
+          .reduce((sum, own) => sum + own.length, 0)
+      : layoutTokens;
+    const unfused = key.variant === UNFUSED;
+    const why = unfused ? whyNotUnfused(key, of) : null;
+    if (why) return why;
+    const { batch, heads, kvHeads, headDimension } = shape;
+    const largest = unfused ? 4 * batch * heads * layoutTokens ** 2 : 4 * batch * heads * layoutTokens * headDimension;
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
+    const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    if (largest > limit) return `a tensor of ${largest} bytes is above this device's limit of ${limit}`;
+
+    const expression = of.source && !unfused ? await this.expression(of) : undefined;
+    const problem = { table: of.table, queries: of.queries, lossBlocks: of.lossBlocks, batch, heads, kvHeads };
+    const { forward, backward, work } = attentionCost({ ...problem, headDimension, dtype: key.storage, expression });
+    const pick = (ofForward: number, ofBackward: number) =>
+      (key.direction === 'backward' ? 0 : ofForward) + (key.direction === 'forward' ? 0 : ofBackward);
+    const common = { key, shape };
+    if (unfused) {
+      const product = 2 * headDimension * heads * work.forward;
+      const { task, operandBytes } = this.unfused(key, shape, of);
+      return { ...common, task, operandBytes, bytesMoved: null, flops: pick(2 * product, 4 * product) };
+    }
+    const { task, operandBytes } = this.fused(key, shape, of, rowsOfQueries, expression);
+    const [flops, bytesMoved] = [pick(forward.flops, backward.flops), pick(forward.bytes, backward.bytes)];
+    return { ...common, task, operandBytes, bytesMoved, flops };
+  }
+
+  private fused(key: RowKey, shape: AttentionShape, of: Case, rows: number, expression?: AttentionExpression) {
+    const { batch, heads, kvHeads, headDimension: size } = shape;
+    const [query, key_, value, gradient] = [
+      this.operand('query', [batch, rows, heads, size], key.storage),
+      this.operand('key', [batch, tokensOf(shape), kvHeads, size], key.storage),
+      this.operand('value', [batch, tokensOf(shape), kvHeads, size], key.storage),
+      this.operand('gradient', [batch, rows, heads, size], 'f32'),
+    ];
+    const choices = this.choices(key, size);
+    const options = { table: of.table, queries: of.queries, lossBlocks: of.lossBlocks, expression };
+    const forward = () => attention(query, key_, value, options);
+    return {
+      task: taskOf(this.device, key.direction, forward, gradient, () => useAttentionVariants(this.device, choices)),
+      operandBytes: bytesOf(key.direction, [query, key_, value], gradient),
+    };
+  }
+
+  private unfused({ direction }: RowKey, shape: AttentionShape, of: Case) {
+    const { batch, heads, kvHeads, headDimension: size } = shape;
+    // A whole number of groups of four, so that matmul need not pad; the mask hides the keys that are added.
+    const tokens = roundUp(tokensOf(shape), 4);
+    const grouped = [batch * kvHeads, (heads / kvHeads) * tokens, size];
+    const [query, key, value, gradient] = [
+      this.operand('query', grouped, 'f32'),
+      this.operand('key', [batch * kvHeads, tokens, size], 'f32'),
+      this.operand('value', [batch * kvHeads, tokens, size], 'f32'),
+      this.operand('gradient', grouped, 'f32'),
+    ];
+    const mask = this.mask(of, tokens);
+    const forward = () => {
+      const scores = matmul(scale(query, 1 / Math.sqrt(size)), key, { transposeB: true });
+      const probabilities = softmax(add(reshape(scores, [batch * heads, tokens, tokens]), mask));
+      return matmul(reshape(probabilities, [...grouped.slice(0, 2), tokens]), value);
+    };
+    return {
+      task: taskOf(this.device, direction, forward, gradient, () => {}),
+      operandBytes: bytesOf(direction, [query, key, value, mask], gradient),
+    };
+  }
+
+  private choices({ variant, storage }: RowKey, headDimension: number): VariantChoice[] {
+    if (variant === DEFAULT) return [...this.tuned];
+    return attentionEntries.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
+  }
+
+  private operand(name: string, shape: Shape, dtype: Storage): Tensor {
+    return this.remembered(`${name} ${shape} ${dtype}`, () => {
+      const made = tensor(this.device, waves(elementCount(shape), name.length), shape, { dtype });
+      made.wantsGradient = name !== 'gradient'; // without being a parameter: gradients are computed and not kept
+      return made;
+    });
+  }
+
+  /** [size, size]: 0 where the table allows, -1e30 where not. */
+  private mask({ name, table }: Case, size: number): Tensor {
+    const { blocks } = table.layout;
+    return this.remembered(`mask ${name} ${blocks.map((block) => block.length)}`, () => {
+      const numbers = new Float32Array(size * size).fill(-1e30);
+      blocks.forEach((from, i) => {
+        blocks.forEach((to, j) => {
+          const { mask } = table.cells[i][j];
+          for (let q = from.start; mask !== 'none' && q < from.start + from.length; q++) {
+            const end = mask === 'causal' ? q + 1 : to.start + to.length;
+            numbers.fill(0, q * size + to.start, q * size + end);
+          }
+        });
+      });
+      return tensor(this.device, numbers, [size, size]);
+    });
+  }
+
+  private expression(of: Case): Promise<AttentionExpression> {
+    const known = this.expressions.get(of) ?? attentionExpression(this.device, of.table.layout, of.source!);
+    this.expressions.set(of, known);
+    return known;
+  }
+
+  private remembered(name: string, make: () => Tensor): Tensor {
+    const known = this.tensors.get(name) ?? make();
+    this.tensors.set(name, known);
+    return known;
+  }
+}
+
+/** The variants that a value of --variant names, at one storage and head dimension. */
+export function variantsOf(device: Device, names: readonly string[], dtype: Storage, headDimension: number): string[] {
+  const [first, ...others] = attentionEntries.map((entry) =>
+    attentionVariants(device, { entry, dtype, headDimension }),
+  );
+  const all = first.filter((name) => others.every((list) => list.includes(name)));
+  return names.flatMap((name) => {
+    if (name === 'all') return all;
+    if (name === DEFAULT || name === UNFUSED || all.includes(name)) return [name];
+    throw new InputError(
+      `--variant ${name}: no variant of that name runs every kernel of ${dtype}, head dimension ${headDimension}, on this adapter; there are ${[DEFAULT, UNFUSED, 'all', ...all].join(', ')}`,
+    );
+  });
+}
+
+function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries, lossBlocks }: Case): string | null {
+  if (storage !== 'f32') return 'matmul and softmax are f32';
+  if (source) return 'its mask is added as numbers, which expressions are not; its time does not depend on the mask';
+  if (queries) return 'it has a row for every token';
+  const stops = lossBlocks || table.cells.flat().some(({ stopKey, stopValue }) => stopKey || stopValue);
+  return stops && direction !== 'forward' ? 'it cannot cut the gradient of an edge' : null;
+}
+
+/** The task of a direction; `forward` runs once before the timing, which also uploads what it needs. */
+function taskOf(
+  device: Device,
+  direction: Direction,
+  forward: () => Tensor,
+  gradient: Tensor,
+  choose: () => void,
+): Task {
+  return {
+    prepare() {
+      choose();
+      if (direction === 'forward') {
+        const silent = () => void withoutTape(device, forward);
+        silent();
+        return silent;
+      }
+      const output = forward();
+      const back = (from: Tensor) => backward(from, { gradient });
+      return direction === 'backward' ? () => back(output) : () => back(forward());
+    },
+  };
+}
+
+function bytesOf(direction: Direction, operands: readonly Tensor[], gradient: Tensor): number {
+  const all = direction === 'forward' ? operands : [...operands, gradient];
+  return all.reduce((sum, { size, dtype }) => sum + size * bytesPerElement[dtype], 0);
+}
+
+/** Numbers of about unit variance, the same every time. */
+function waves(count: number, seed: number): Float32Array {
+  return Float32Array.from({ length: count }, (_, i) => Math.SQRT2 * Math.sin((i + 1) * (0.37 + seed) * 1.618));
+}

@@ -1,0 +1,218 @@
+/** A run of `insula bench attention`: which rows, measured in the same rounds beside matrix products and the arithmetic roof. */
+import { type Device, InputError, tensor, withoutTape } from '../../engine/index.ts';
+import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
+import { type Measured, type MeasureOptions, measure, type Spread, type Task } from '../measure.ts';
+import { type Provenance, provenance } from '../provenance.ts';
+import { multiplyAdd, multiplyAddFlops } from '../roofline/fused-multiply-add.ts';
+import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
+import { type Direction, type Row, type RowKey, Rows, type Storage, UNFUSED, variantsOf } from './rows.ts';
+import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
+
+export interface RunOptions {
+  /** As --shape; default a few of the suite, smaller ones on a software adapter. */
+  readonly shapes?: readonly string[];
+  /** As --mask; default those that suit the shape. */
+  readonly masks?: readonly string[];
+  readonly score: ExpressionSource;
+  readonly variants: readonly string[];
+  readonly directions: readonly Direction[];
+  readonly storages: readonly Storage[];
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly timer?: Timer;
+  /** Times of single dispatches too. */
+  readonly profile: boolean;
+  readonly tuned: readonly VariantChoice[];
+}
+
+/** What rates and ratios are made of: GPU timestamps, or the time from submission to end. */
+export type Timer = 'gpu' | 'wall';
+
+export interface ResultRow extends RowKey {
+  /** B, T, H, D as --shape takes them. */
+  readonly sizes: string;
+  readonly wall: Spread;
+  readonly gpu: Spread | null;
+  readonly repeats: number;
+  readonly flops: number;
+  readonly gigaflops: number;
+  /** To the row that differs by a dense mask only: time, and live work. */
+  readonly toDense: { readonly time: number; readonly work: number };
+  /** Time of the same engine's unfused operations, where they were measured, divided by this row's. */
+  readonly unfusedToThis: number | null;
+  readonly matmul: string;
+  readonly percentOfMatmul: number;
+  readonly percentOfRoof: number;
+  /** Allocated while it runs: operands, results, and what lies between. */
+  readonly memoryBytes: number;
+  readonly bytesMoved: number | null;
+  readonly workgroups: number;
+  readonly dispatches: Measured['dispatches'];
+}
+
+/** A known amount of arithmetic, measured in the same rounds. */
+export interface Anchor {
+  readonly name: string;
+  readonly wall: Spread;
+  readonly gpu: Spread | null;
+  readonly gigaflops: number;
+}
+
+export const FORMAT = 'insula bench attention 1';
+
+export interface BenchResult extends Provenance {
+  readonly format: typeof FORMAT;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly timer: Timer;
+  readonly seconds: number;
+  readonly rows: readonly ResultRow[];
+  readonly matmuls: readonly Anchor[];
+  readonly roof: Anchor;
+  /** What was not measured, and why; one line each. */
+  readonly leftOut: readonly string[];
+}
+
+/** Measures; progress is told to `onProgress`. @throws InputError where options do not fit each other or the device */
+export async function runAttention(
+  device: Device,
+  options: RunOptions,
+  onProgress?: MeasureOptions['onProgress'],
+): Promise<BenchResult> {
+  const begin = performance.now();
+  const timestamps = device.features.has('timestamp-query');
+  const timer = options.timer ?? (timestamps && !device.software ? 'gpu' : 'wall');
+  if (!timestamps && (timer === 'gpu' || options.profile))
+    throw new InputError(
+      `--${options.profile ? 'profile' : 'timer gpu'}: ${device.description} has no timestamps; leave it out`,
+    );
+  const { shapes, leftOut } = shapesFor(device, options);
+  const rows = await makeRows(device, options, shapes, leftOut);
+  if (rows.length === 0) throw new InputError(`nothing to measure: ${leftOut.join('; ')}`);
+
+  const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
+  const roof = roofTask(device);
+  const tasks = [...rows.map(({ task }) => task), ...sizes.map((size) => matmulTask(device, size)), roof.task];
+  const { rounds, seconds } = options;
+  const wanted = { rounds, seconds, timestamps: timer === 'gpu' || options.profile, onProgress };
+  const measured = await measure(device, tasks, wanted);
+  const milliseconds = ({ wall, gpu }: Measured) => (timer === 'gpu' ? gpu! : wall).median;
+  const anchor = (name: string, flops: number, own: Measured): Anchor => {
+    const { wall, gpu } = own;
+    return { name, wall, gpu, gigaflops: flops / milliseconds(own) / 1e6 };
+  };
+  const matmuls = sizes.map((size, i) => anchor(matmulName(size), 2 * size ** 3, measured[rows.length + i]));
+  const roofAnchor = anchor('fused multiply-add in registers', roof.flops, measured.at(-1)!);
+  const time = (wanted: RowKey) => {
+    const at = rows.findIndex(({ key }) => keyText(key) === keyText(wanted));
+    return at < 0 ? null : { milliseconds: milliseconds(measured[at]), flops: rows[at].flops };
+  };
+  return {
+    format: FORMAT,
+    ...provenance(device),
+    options: { ...options },
+    timer,
+    seconds: (performance.now() - begin) / 1000,
+    rows: rows.map(({ key, shape, flops, bytesMoved, operandBytes }, i) => {
+      const { wall, gpu, repeats, stepBytes, workgroups, dispatches } = measured[i];
+      const own = milliseconds(measured[i]);
+      const dense = time({ ...key, mask: DENSE })!;
+      const unfused = time({ ...key, variant: UNFUSED, storage: 'f32' });
+      const product = matmuls.find(({ name }) => name === matmulName(matmulSize(shape)))!;
+      const gigaflops = flops / own / 1e6;
+      return {
+        ...key,
+        sizes: shapeText(shape),
+        ...{ wall, gpu, repeats, flops, gigaflops },
+        toDense: { time: own / dense.milliseconds, work: flops / dense.flops },
+        unfusedToThis: unfused && unfused.milliseconds / own,
+        matmul: product.name,
+        percentOfMatmul: (100 * gigaflops) / product.gigaflops,
+        percentOfRoof: (100 * gigaflops) / roofAnchor.gigaflops,
+        memoryBytes: operandBytes + stepBytes,
+        ...{ bytesMoved, workgroups, dispatches },
+      };
+    }),
+    matmuls,
+    roof: roofAnchor,
+    leftOut,
+  };
+}
+
+export function keyText({ shape, mask, variant, direction, storage }: RowKey): string {
+  return [shape, mask, variant, direction, storage].join(' | ');
+}
+
+function shapesFor(device: Device, { shapes: named, masks, storages, variants }: RunOptions) {
+  const leftOut: string[] = [];
+  if (named) return { shapes: shapesOf(named), leftOut };
+  const names = device.software
+    ? ['masks-1024', 'paligemma-b1']
+    : ['masks-1024', 'masks-4096', 'vla-small', 'smolvla', 'paligemma'];
+  const chosen = shapesOf(names);
+  const rest = Object.values(suite)
+    .flat()
+    .filter((shape) => !chosen.some(({ name }) => name === shape.name));
+  if (device.software) leftOut.push('all but one sample and one group of heads of each shape, on a software adapter');
+  leftOut.push(`shapes ${rest.map(({ name }) => name).join(', ')}: name them by --shape, or all by --shape suite`);
+  if (!masks) leftOut.push('other masks: --mask');
+  if (storages.length < 3 || !variants.includes('all'))
+    leftOut.push('other storage and variants: --storage, --variant');
+  return { shapes: device.software ? chosen.map(smaller) : chosen, leftOut };
+}
+
+async function makeRows(
+  device: Device,
+  options: RunOptions,
+  shapes: readonly AttentionShape[],
+  leftOut: string[],
+): Promise<Row[]> {
+  const maker = new Rows(device, options.tuned);
+  const rows: Row[] = [];
+  const known = new Set<string>();
+  const without = new Map<string, Set<string>>();
+  for (const shape of shapes) {
+    const names = options.masks ? maskNames(options.masks) : defaultMasks(shape);
+    const others = [...new Set(names)].filter((name) => name !== DENSE);
+    const cases = [denseCase(shape, options.score), ...others.map((name) => caseOf(name, shape, options.score))];
+    for (const direction of options.directions)
+      for (const storage of options.storages)
+        for (const variant of variantsOf(device, options.variants, storage, shape.headDimension))
+          for (const of of cases) {
+            const key = { shape: shape.name, mask: of.name, variant, direction, storage };
+            if (known.has(keyText(key))) continue;
+            known.add(keyText(key));
+            const made = await maker.make(key, shape, of);
+            if (typeof made !== 'string') rows.push(made);
+            else {
+              const reason = `${shape.name}, ${storage}, ${variant}: ${made}`;
+              without.set(reason, (without.get(reason) ?? new Set()).add(of.name));
+            }
+          }
+  }
+  for (const [reason, masks] of without) leftOut.push(`${reason} (${[...masks].join(', ')})`);
+  return rows;
+}
+
+/** Of a square product with about the FLOPs of dense attention forward: 2 n^3 = 4 B T^2 H D. */
+function matmulSize(shape: AttentionShape): number {
+  const { batch, heads, headDimension } = shape;
+  const size = Math.cbrt(2 * batch * tokensOf(shape) ** 2 * heads * headDimension);
+  return Math.min(Math.max(64 * Math.round(size / 64), 256), 4096);
+}
+
+const matmulName = (size: number) => `matmul ${size} x ${size} x ${size}`;
+
+function matmulTask(device: Device, size: number): Task {
+  const numbers = Float32Array.from({ length: size * size }, (_, i) => Math.sin(i));
+  const [a, b] = [0, 1].map(() => tensor(device, numbers, [size, size]));
+  return { prepare: () => () => void withoutTape(device, () => matmul(a, b)) };
+}
+
+function roofTask(device: Device): { task: Task; flops: number } {
+  // A few milliseconds, with threads for every core.
+  const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
+  return {
+    task: { prepare: () => () => void multiplyAdd(device, threads, trips) },
+    flops: multiplyAddFlops(threads, trips),
+  };
+}

@@ -1,0 +1,131 @@
+/** Results of `insula bench attention` as a table for people, and as CSV. */
+import type { Spread } from '../measure.ts';
+import type { BenchResult, ResultRow, Timer } from './run.ts';
+
+const columns = [
+  'mask',
+  'variant',
+  'direction',
+  'storage',
+  'ms',
+  'quartiles',
+  'GFLOP/s',
+  'x dense',
+  'x live work',
+  '% matmul',
+  '% roof',
+  'x unfused',
+  'MB',
+  'workgroups',
+] as const;
+
+/** The cells of a row under `columns`. */
+function cells(row: ResultRow, timer: Timer): string[] {
+  const time = timeOf(row, timer);
+  return [
+    row.mask,
+    row.variant,
+    row.direction,
+    row.storage,
+    digits(time.median),
+    `${digits(time.lowerQuartile)} - ${digits(time.upperQuartile)}`,
+    digits(row.gigaflops),
+    digits(row.toDense.time),
+    digits(row.toDense.work),
+    digits(row.percentOfMatmul),
+    digits(row.percentOfRoof),
+    row.unfusedToThis === null ? '-' : digits(row.unfusedToThis),
+    digits(row.memoryBytes / 1e6),
+    String(row.workgroups),
+  ];
+}
+
+export function timeOf({ wall, gpu }: Pick<ResultRow, 'wall' | 'gpu'>, timer: Timer): Spread {
+  return timer === 'gpu' ? gpu! : wall;
+}
+
+/** Three significant digits. */
+export function digits(value: number): string {
+  return value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+/** Each shape's rows as a table of texts. */
+export function tables({
+  rows,
+  timer,
+}: BenchResult): { title: string; columns: readonly string[]; rows: string[][] }[] {
+  return [...new Set(rows.map(({ shape }) => shape))].map((shape) => {
+    const own = rows.filter((row) => row.shape === shape);
+    const title = shape.includes(own[0].sizes) ? shape : `${shape} (${own[0].sizes})`;
+    return { title, columns, rows: own.map((row) => cells(row, timer)) };
+  });
+}
+
+export function headLines(result: BenchResult): string[] {
+  const { adapter, versions, commit, modified, date, timer, rows, matmuls, roof } = result;
+  const kind = adapter.software ? ' (software adapter)' : '';
+  const tree = modified ? ', modified' : '';
+  return [
+    `${adapter.description}${kind}; insula ${versions.insula}, commit ${commit.slice(0, 10)}${tree}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`,
+    `times: ${timer === 'gpu' ? 'GPU timestamps, the dispatches of a repeat added up' : 'wall, from submission to end'}; medians of ${rows[0].wall.rounds} rounds that interleave all rows`,
+    ...[...matmuls, roof].map((anchor) => {
+      const { median, lowerQuartile, upperQuartile } = timeOf(anchor, timer);
+      return `${anchor.name}: ${digits(anchor.gigaflops)} GFLOP/s, ${digits(median)} ms (${digits(lowerQuartile)} - ${digits(upperQuartile)})`;
+    }),
+  ];
+}
+
+/** What the columns mean. */
+export const legend = [
+  'ms: one repeat. GFLOP/s: of live work, as the tile lists of the plan hold it. x dense: time, and beside it live work, divided by those of the same row with a dense mask.',
+  '% matmul: of the rate of the matrix product above that has about the FLOPs of dense attention. % roof: of the rate of fused multiply-adds in registers.',
+  'x unfused: time of matmul + mask + softmax + matmul divided by this. MB: allocated for operands, results and everything between. Workgroups: of one repeat.',
+];
+
+export function benchLines(result: BenchResult): string[] {
+  const lines = [...headLines(result)];
+  for (const { title, columns, rows } of tables(result)) lines.push('', title, ...aligned([[...columns], ...rows]));
+  const profiled = result.rows.filter(({ dispatches }) => dispatches.length > 0);
+  if (result.options.profile && profiled.length > 0) {
+    lines.push('', 'single dispatches: ms by GPU timestamps, workgroups');
+    for (const row of profiled)
+      lines.push(
+        `  ${row.shape}, ${row.mask}, ${row.variant}, ${row.direction}, ${row.storage}: ${row.dispatches
+          .map(({ label, milliseconds, workgroups }) => `${label} ${digits(milliseconds)} (${workgroups})`)
+          .join(', ')}`,
+      );
+  }
+  return [...lines, '', ...legend, ...result.leftOut.map((line) => `left out: ${line}`)];
+}
+
+/** First columns to the left, numbers to the right. */
+export function aligned(rows: readonly string[][]): string[] {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+  return rows.map((row) =>
+    `  ${row.map((cell, i) => (i < 4 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')}`.trimEnd(),
+  );
+}
+
+/** One line a row, numbers in full; what is an object in JSON has a column for each of its fields. */
+export function csv({ rows }: BenchResult): string {
+  const flat = rows.map(({ dispatches: _, ...row }) =>
+    Object.fromEntries(
+      Object.entries({
+        ...row,
+        gpu: row.gpu ?? { median: null, lowerQuartile: null, upperQuartile: null, rounds: null },
+      }).flatMap(([name, value]) =>
+        typeof value === 'object' && value !== null
+          ? Object.entries(value).map(([field, inner]) => [`${name}.${field}`, inner])
+          : [[name, value]],
+      ),
+    ),
+  );
+  const quoted = (value: unknown) => {
+    const text = String(value ?? '');
+    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const header = Object.keys(flat[0]);
+  return [header, ...flat.map((row) => header.map((name) => row[name]))]
+    .map((line) => `${line.map(quoted).join(',')}\n`)
+    .join('');
+}

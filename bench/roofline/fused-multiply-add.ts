@@ -1,0 +1,24 @@
+import { type Device, emptyTensor, loadKernel } from '../../engine/index.ts';
+
+const kernel = await loadKernel(new URL('./fused-multiply-add.wgsl', import.meta.url));
+const THREADS = 64;
+/** As in the kernel: chains x steps of a trip x components x 2. */
+const FLOPS_PER_TRIP = 8 * 8 * 4 * 2;
+
+/** FLOPs of one dispatch of `threads` threads, a multiple of 64, and `trips` trips. */
+export function multiplyAddFlops(threads: number, trips: number): number {
+  return threads * trips * FLOPS_PER_TRIP;
+}
+
+/** Runs it, inside a step; the numbers, [threads, 4], are all addend / (1 - factor) x 8 when there are many trips. */
+export function multiplyAdd(device: Device, threads: number, trips: number) {
+  const output = emptyTensor(device, [threads, 4], 'f32', 'multiplyAdd');
+  device.dispatch({
+    kernel,
+    entry: 'multiplyAdd',
+    bindings: { output },
+    uniform: { trips, factor: 0.5, addend: 0.25 },
+    workgroups: [threads / THREADS],
+  });
+  return output;
+}
