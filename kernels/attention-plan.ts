@@ -18,11 +18,12 @@
 import type { AttentionTable, Edge } from './attention-table.ts';
 import { type Tile, tilesOf } from './attention-tiles.ts';
 
-const MASKED = 2 ** 31;
-const CAUSAL = 2 ** 30;
-const STOP_KEY = 2 ** 29;
-const STOP_VALUE = 2 ** 28;
-const EXPRESSION = 2 ** 27;
+// Bits of a pair's word; with the sign, so that combining them stays integer work, and unsigned once they are stored.
+const MASKED = 1 << 31;
+const CAUSAL = 1 << 30;
+const STOP_KEY = 1 << 29;
+const STOP_VALUE = 1 << 28;
+const EXPRESSION = 1 << 27;
 const NO_WINDOW = 0xffffffff;
 
 /** What a table, a batch size and the blocks of the queries fix. */
@@ -146,9 +147,9 @@ function tablePairs(table: AttentionTable, queryTiles: readonly Tile[], keyTiles
       if (kind === 'none') continue;
       query[count] = q;
       key[count] = k;
-      flags[count] = kind === 'causal' ? MASKED + CAUSAL : 0;
+      flags[count] = kind === 'causal' ? MASKED | CAUSAL : 0;
       window[count] = Math.min(edge.window ?? NO_WINDOW, NO_WINDOW);
-      stops[count] = (edge.stopKey ? STOP_KEY : 0) + (edge.stopValue ? STOP_VALUE : 0);
+      stops[count] = (edge.stopKey ? STOP_KEY : 0) | (edge.stopValue ? STOP_VALUE : 0);
       ofKey[k + 1] += 1;
       count += 1;
     }
@@ -181,7 +182,7 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
   const queryRows = Uint32Array.from(queryTiles, ({ rows }) => rows);
   const keyRows = Uint32Array.from(keyTiles, ({ rows }) => rows);
   const carriesLoss = Uint8Array.from(queryTiles, ({ block }) => (lossBlocks.includes(block) ? 1 : 0));
-  const unwanted = (wants.key ? 0 : STOP_KEY) + (wants.value ? 0 : STOP_VALUE);
+  const unwanted = (wants.key ? 0 : STOP_KEY) | (wants.value ? 0 : STOP_VALUE);
   const work = { forward: 0, dQuery: 0, dKeyValue: 0, dKey: 0, dValue: 0 };
   const allowedAt = expression?.allowedPairs ? allowedIndex(form, expression) : null;
 
@@ -189,20 +190,12 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
     const queryValid = writeTiles(words, 4 * sample * queryTiles.length, queryTiles, validity, sample * length);
     const keyStart = places.keyTilesAt + 4 * sample * keyTiles.length;
     const keyValid = writeTiles(words, keyStart, keyTiles, validity, sample * length);
-    const lists = (at: number, tiles: number, starts: Uint32Array, list: number) => {
-      const first = at + 2 * sample * tiles;
-      for (let tile = 0; tile < tiles; tile++)
-        words[first + 2 * tile] = pairsAt + 2 * ((3 * sample + list) * count + starts[tile]);
-      return first;
-    };
-    const forward = lists(places.forwardAt, queryTiles.length, pairs.ofQuery, 0);
-    const dQuery = lists(places.dQueryAt, queryTiles.length, pairs.ofQuery, 1);
-    const dKeyValue = lists(places.dKeyValueAt, keyTiles.length, pairs.ofKey, 2);
-    const append = (list: number, tile: number, word: number, window: number) => {
-      const at = words[list + 2 * tile] + 2 * words[list + 2 * tile + 1]++;
-      words[at] = word;
-      words[at + 1] = window;
-    };
+    // Where the next pair of each tile goes.
+    const opened = (list: number, starts: Uint32Array) =>
+      starts.map((start) => pairsAt + 2 * ((3 * sample + list) * count + start));
+    const forward = opened(0, pairs.ofQuery);
+    const dQuery = opened(1, pairs.ofQuery);
+    const dKeyValue = opened(2, pairs.ofKey);
     for (let pair = 0; pair < count; pair++) {
       const query = pairs.query[pair];
       const key = pairs.key[pair];
@@ -212,25 +205,41 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
       if (allowedAt) {
         const allowed = expression!.allowedPairs![allowedAt(sample, query, key)];
         if (allowed === 0) continue;
-        if (allowed < area) flags = (flags | MASKED | EXPRESSION) >>> 0;
+        if (allowed < area) flags |= MASKED | EXPRESSION;
       }
       // All 32 bits: a tile with fewer rows, or with padding, is masked score by score.
-      if (keyValid[key] !== 0xffffffff) flags = (flags | MASKED) >>> 0;
+      if (keyValid[key] !== 0xffffffff) flags |= MASKED;
       const window = pairs.window[pair];
-      append(forward, query, flags + key, window);
+      words[forward[query]] = flags | key;
+      words[forward[query] + 1] = window;
+      forward[query] += 2;
       work.forward += area;
-      if (!carriesLoss[query]) continue;
+      if (carriesLoss[query] === 0) continue;
       if (wants.query) {
-        append(dQuery, query, flags + key, window);
+        words[dQuery[query]] = flags | key;
+        words[dQuery[query] + 1] = window;
+        dQuery[query] += 2;
         work.dQuery += area;
       }
       const stops = pairs.stops[pair] | unwanted;
-      if (stops === STOP_KEY + STOP_VALUE) continue;
-      append(dKeyValue, key, flags + stops + query, window);
+      if (stops === (STOP_KEY | STOP_VALUE)) continue;
+      words[dKeyValue[key]] = flags | stops | query;
+      words[dKeyValue[key] + 1] = window;
+      dKeyValue[key] += 2;
       work.dKeyValue += area;
-      if (!(stops & STOP_KEY)) work.dKey += area;
-      if (!(stops & STOP_VALUE)) work.dValue += area;
+      if ((stops & STOP_KEY) === 0) work.dKey += area;
+      if ((stops & STOP_VALUE) === 0) work.dValue += area;
     }
+    const close = (at: number, tiles: number, list: number, starts: Uint32Array, ends: Uint32Array) => {
+      for (let tile = 0; tile < tiles; tile++) {
+        const start = pairsAt + 2 * ((3 * sample + list) * count + starts[tile]);
+        words[at + 2 * (sample * tiles + tile)] = start;
+        words[at + 2 * (sample * tiles + tile) + 1] = (ends[tile] - start) / 2;
+      }
+    };
+    close(places.forwardAt, queryTiles.length, 0, pairs.ofQuery, forward);
+    close(places.dQueryAt, queryTiles.length, 1, pairs.ofQuery, dQuery);
+    close(places.dKeyValueAt, keyTiles.length, 2, pairs.ofKey, dKeyValue);
   }
   return { form, words, work };
 }
