@@ -1,6 +1,7 @@
 import { formatShape, Tensor } from '../engine/index.ts';
 import type { AttentionExpression } from './attention-expression.ts';
 import type { AttentionTable } from './attention-table.ts';
+import type { BlockRows } from './attention-tiles.ts';
 import type { AttentionSizes } from './attention-variants.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 
@@ -13,17 +14,25 @@ export interface AttentionOptions {
   scale?: number;
   /** [batch, tokens], 1 = real token, 0 = padding, as numbers or as a u32 tensor made from numbers; default all real. */
   validity?: ArrayLike<number> | Tensor;
-  /** Names of the layout blocks that are the rows of `query`; default all. */
-  queries?: readonly string[];
+  /** The layout blocks, or rows of them, that are the rows of `query`, in layout order; default all. */
+  queries?: readonly (string | RowsOfBlock)[];
   /** Names of the query blocks whose output carries a loss; backward skips the others. Default all. */
   lossBlocks?: readonly string[];
   /** A mask beside the table, or another score, in WGSL, registered for this layout. */
   expression?: AttentionExpression;
 }
 
+/** Rows of one block, for a key/value cache that grows row by row. */
+export interface RowsOfBlock {
+  readonly block: string;
+  readonly first: number;
+  readonly rows: number;
+}
+
 export interface CheckedCall extends AttentionSizes {
-  /** Indices of layout blocks, in layout order. */
-  readonly queryBlocks: readonly number[];
+  /** In layout order. */
+  readonly queryRows: readonly BlockRows[];
+  /** Indices of layout blocks. */
   readonly lossBlocks: readonly number[];
 }
 
@@ -43,27 +52,36 @@ export function checkCall(query: Tensor, key: Tensor, value: Tensor, options: At
     throw new Error(`attention: head dimension ${headDimension}; it is a multiple of 4 up to ${LARGEST_HEAD}`);
   if (kvHeads === 0 || heads % kvHeads !== 0)
     throw new Error(`attention: ${heads} query heads and ${kvHeads} key heads; the second must divide the first`);
-  const blocks = blocksOf(options);
-  const rows = blocks.queryBlocks.reduce((sum, block) => sum + layout.blocks[block].length, 0);
+  const chosen = rowsOf(options);
+  const rows = chosen.queryRows.reduce((sum, { rows }) => sum + rows, 0);
   if (rows !== queryTokens)
-    throw new Error(`attention: query has shape ${formatShape(query.shape)}; its blocks hold ${rows} rows`);
+    throw new Error(`attention: query has shape ${formatShape(query.shape)}; queries names ${rows} rows`);
   checkExtras(options, batch);
-  return { batch, queryTokens, keyTokens: layout.length, heads, kvHeads, headDimension, ...blocks };
+  return { batch, queryTokens, keyTokens: layout.length, heads, kvHeads, headDimension, ...chosen };
 }
 
-/** Indices of the layout blocks that `queries` and `lossBlocks` name, in layout order. */
-export function blocksOf({ table, queries, lossBlocks }: Pick<AttentionOptions, 'table' | 'queries' | 'lossBlocks'>) {
+/** The rows that `queries` names, and the indices of the blocks that `lossBlocks` names, in layout order. */
+export function rowsOf({ table, queries, lossBlocks }: Pick<AttentionOptions, 'table' | 'queries' | 'lossBlocks'>) {
   const { blocks } = table.layout;
-  const indices = (what: string, names: readonly string[]) =>
-    names
-      .map((name) => {
-        const index = blocks.findIndex((block) => block.name === name);
-        if (index < 0) throw new Error(`attention: ${what} names '${name}', which the layout does not have`);
-        return index;
-      })
-      .sort((a, b) => a - b);
-  const all = blocks.map((block) => block.name);
-  return { queryBlocks: indices('queries', queries ?? all), lossBlocks: indices('lossBlocks', lossBlocks ?? all) };
+  const indexOf = (what: string, name: string) => {
+    const index = blocks.findIndex((block) => block.name === name);
+    if (index < 0) throw new Error(`attention: ${what} names '${name}', which the layout does not have`);
+    return index;
+  };
+  const rows = (given: string | RowsOfBlock): BlockRows => {
+    const block = indexOf('queries', typeof given === 'string' ? given : given.block);
+    const { length, name } = blocks[block];
+    if (typeof given === 'string') return { block, first: 0, rows: length };
+    const { first, rows } = given;
+    if (!Number.isInteger(first) || !Number.isInteger(rows) || first < 0 || rows < 1 || first + rows > length)
+      throw new Error(`attention: queries wants ${rows} rows of '${name}' from ${first}; it has ${length}`);
+    return { block, first, rows };
+  };
+  const names = blocks.map(({ name }) => name);
+  return {
+    queryRows: (queries ?? names).map(rows).sort((a, b) => a.block - b.block || a.first - b.first),
+    lossBlocks: (lossBlocks ?? names).map((name) => indexOf('lossBlocks', name)).sort((a, b) => a - b),
+  };
 }
 
 function checkExtras({ table, validity, expression }: AttentionOptions, batch: number): void {

@@ -1,5 +1,5 @@
 import { bytesPerElement, type DataType, type Device } from '../engine/index.ts';
-import { blocksOf } from './attention-call.ts';
+import { type AttentionOptions, rowsOf } from './attention-call.ts';
 import { fillPlan, type PlanExpression, type PlanRequest, type PlanWork, planForm } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
 import { type AttentionEntry, attentionEntries, attentionLaunch } from './attention-variants.ts';
@@ -13,7 +13,7 @@ export interface AttentionProblem {
   readonly headDimension: number;
   readonly dtype?: DataType;
   readonly validity?: ArrayLike<number>;
-  readonly queries?: readonly string[];
+  readonly queries?: AttentionOptions['queries'];
   readonly lossBlocks?: readonly string[];
   readonly expression?: PlanExpression;
   /** Which operands want a gradient; default all. */
@@ -41,13 +41,13 @@ export interface AttentionCost {
 export function attentionCost(problem: AttentionProblem): AttentionCost {
   const { table, batch, heads, kvHeads, headDimension, dtype = 'f32', validity = null, expression } = problem;
   const { wants = { query: true, key: true, value: true } } = problem;
-  const { queryBlocks, lossBlocks } = blocksOf(problem);
-  const { work } = fillPlan(planForm(table, batch, queryBlocks), {
+  const { queryRows, lossBlocks } = rowsOf(problem);
+  const { work } = fillPlan(planForm(table, batch, queryRows), {
     ...{ validity, lossBlocks, wants },
     expression: expression && { source: {}, samples: expression.samples, allowedPairs: expression.allowedPairs },
   });
   const product = 2 * headDimension * heads;
-  const rows = queryBlocks.reduce((sum, block) => sum + table.layout.blocks[block].length, 0);
+  const rows = queryRows.reduce((sum, { rows }) => sum + rows, 0);
   const query = batch * rows * heads * headDimension;
   const keyAndValue = 2 * batch * table.layout.length * kvHeads * headDimension;
   const stored = bytesPerElement[dtype];
@@ -69,9 +69,9 @@ export function attentionCost(problem: AttentionProblem): AttentionCost {
 /** Workgroups of each kernel, with the variants that the device has in use. */
 export function attentionWorkgroups(device: Device, problem: AttentionProblem): Record<AttentionEntry, number> {
   const { table, batch, heads, kvHeads, headDimension, dtype = 'f32' } = problem;
-  const { queryBlocks } = blocksOf(problem);
-  const form = planForm(table, batch, queryBlocks);
-  const queryTokens = queryBlocks.reduce((sum, block) => sum + table.layout.blocks[block].length, 0);
+  const { queryRows } = rowsOf(problem);
+  const form = planForm(table, batch, queryRows);
+  const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
   const sizes = { batch, queryTokens, keyTokens: table.layout.length, heads, kvHeads, headDimension };
   const count = (entry: AttentionEntry) =>
     attentionLaunch(device, { entry, dtype, headDimension }, sizes, form).workgroups.reduce((a, b) => a * b);

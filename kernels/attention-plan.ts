@@ -16,7 +16,7 @@
  * that its table allows. The kernels take tiles in the order of this array: those with the most pairs first, so that no long row starts last.
  */
 import type { AttentionTable, Edge } from './attention-table.ts';
-import { type Tile, tilesOf } from './attention-tiles.ts';
+import { allRows, type BlockRows, type Tile, tilesOf } from './attention-tiles.ts';
 
 // Bits of a pair's word; with the sign, so that combining them stays integer work, and unsigned once they are stored.
 const MASKED = 1 << 31;
@@ -90,11 +90,11 @@ interface TablePairs {
   readonly ofKey: Uint32Array;
 }
 
-/** The form of a plan; `data` words of expressions are room for the tokens' data of `dataSamples` samples and for constants. */
+/** The form of a plan, with room for the tokens' data of `dataSamples` samples and for constants of expressions. */
 export function planForm(
   table: AttentionTable,
   batch: number,
-  queryBlocks: readonly number[],
+  queryRows: readonly BlockRows[] = allRows(table.layout.blocks),
   room: { dataSamples: number; constants: number } = { dataSamples: 0, constants: 0 },
 ): PlanForm {
   const { blocks, length } = table.layout;
@@ -110,7 +110,7 @@ export function planForm(
       .map((tile) => ({ tile, load: load(tile.block, tile, side) }))
       .sort((a, b) => b.load - a.load)
       .map(({ tile }) => tile);
-  const queryTiles = sorted(tilesOf(blocks, queryBlocks), 'query');
+  const queryTiles = sorted(tilesOf(blocks, queryRows), 'query');
   const keyTiles = sorted(tilesOf(blocks), 'key');
   const pairs = tablePairs(table, queryTiles, keyTiles);
 
@@ -184,7 +184,7 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
   const carriesLoss = Uint8Array.from(queryTiles, ({ block }) => (lossBlocks.includes(block) ? 1 : 0));
   const unwanted = (wants.key ? 0 : STOP_KEY) | (wants.value ? 0 : STOP_VALUE);
   const work = { forward: 0, dQuery: 0, dKeyValue: 0, dKey: 0, dValue: 0 };
-  const allowedAt = expression?.allowedPairs ? allowedIndex(form, expression) : null;
+  const allowedAt = expression?.allowedPairs ? allowedIn(form, expression.allowedPairs, expression.samples) : null;
 
   for (let sample = 0; sample < batch; sample++) {
     const queryValid = writeTiles(words, 4 * sample * queryTiles.length, queryTiles, validity, sample * length);
@@ -203,9 +203,9 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
       const area = queryRows[query] * keyRows[key];
       let flags = pairs.flags[pair];
       if (allowedAt) {
-        const allowed = expression!.allowedPairs![allowedAt(sample, query, key)];
-        if (allowed === 0) continue;
-        if (allowed < area) flags |= MASKED | EXPRESSION;
+        const allowed = allowedAt(sample, query, key);
+        if (allowed === 'none') continue;
+        if (allowed === 'some') flags |= MASKED | EXPRESSION;
       }
       // All 32 bits: a tile with fewer rows, or with padding, is masked score by score.
       if (keyValid[key] !== 0xffffffff) flags |= MASKED;
@@ -261,12 +261,23 @@ function writeTiles(
   });
 }
 
-/** Where a pair of this form's tiles stands in an expression's counts. */
-function allowedIndex(form: PlanForm, { samples }: PlanExpression) {
+/** What a mask allows of a pair of this form's tiles; of a query tile that is part of others, what it allows of those. */
+function allowedIn(form: PlanForm, allowedPairs: Uint32Array, samples: number) {
   const natural = tilesOf(form.table.layout.blocks);
-  const indexOf = new Map(natural.map(({ firstToken }, index) => [firstToken, index]));
-  const query = Uint32Array.from(form.queryTiles, ({ firstToken }) => indexOf.get(firstToken)!);
-  const key = Uint32Array.from(form.keyTiles, ({ firstToken }) => indexOf.get(firstToken)!);
-  const tiles = natural.length;
-  return (sample: number, q: number, k: number) => ((samples === 1 ? 0 : sample) * tiles + query[q]) * tiles + key[k];
+  const overlapping = ({ firstToken, rows }: Tile) =>
+    [...natural.keys()].filter((index) => {
+      const tile = natural[index];
+      return tile.firstToken < firstToken + rows && firstToken < tile.firstToken + tile.rows;
+    });
+  const query = form.queryTiles.map(overlapping);
+  const key = form.keyTiles.map((tile) => overlapping(tile)[0]);
+  return (sample: number, q: number, k: number): 'none' | 'some' | 'all' => {
+    let allowed = 0;
+    let area = 0;
+    for (const index of query[q]) {
+      allowed += allowedPairs[((samples === 1 ? 0 : sample) * natural.length + index) * natural.length + key[k]];
+      area += natural[index].rows * natural[key[k]].rows;
+    }
+    return allowed === 0 ? 'none' : allowed === area ? 'all' : 'some';
+  };
 }

@@ -14,15 +14,31 @@ export interface Tile {
   readonly rows: number;
 }
 
-/** The tiles of the chosen blocks (default all), whose rows follow each other in a tensor. */
-export function tilesOf(blocks: readonly Block[], chosen: readonly number[] = [...blocks.keys()]): Tile[] {
+/** Rows of a block of a layout. */
+export interface BlockRows {
+  /** Index of the block. */
+  readonly block: number;
+  readonly first: number;
+  readonly rows: number;
+}
+
+export function allRows(blocks: readonly Block[]): BlockRows[] {
+  return blocks.map(({ length }, block) => ({ block, first: 0, rows: length }));
+}
+
+/** The tiles of the chosen rows (default: of all blocks), which follow each other in a tensor. */
+export function tilesOf(blocks: readonly Block[], chosen: readonly BlockRows[] = allRows(blocks)): Tile[] {
   const tiles: Tile[] = [];
   let firstRow = 0;
-  for (const block of chosen) {
-    const { start, length } = blocks[block];
-    for (let row = 0; row < length; row += TILE)
-      tiles.push({ block, firstRow: firstRow + row, firstToken: start + row, rows: Math.min(TILE, length - row) });
-    firstRow += length;
+  for (const { block, first, rows } of chosen) {
+    for (let row = 0; row < rows; row += TILE)
+      tiles.push({
+        block,
+        firstRow: firstRow + row,
+        firstToken: blocks[block].start + first + row,
+        rows: Math.min(TILE, rows - row),
+      });
+    firstRow += rows;
   }
   return tiles;
 }

@@ -140,15 +140,15 @@ const uploads = new WeakMap<object, Map<Plan, Tensor>>();
 
 /** The plan of a call: its form compiled once for each table and batch size, filled once for each padding, loss and set of wants. */
 function planOf(call: CheckedCall, options: AttentionOptions, wants: PlanRequest['wants']): Plan {
-  const { batch, lossBlocks, queryBlocks } = call;
+  const { batch, lossBlocks, queryRows } = call;
   const { expression } = options;
   const room = {
     dataSamples: expression?.source.tokenData ? expression.samples : 0,
     constants: expression?.source.constants?.length ?? 0,
   };
   const forms = formsOf(options.table);
-  const form = remembered(forms, `${batch} ${queryBlocks} ${room.dataSamples} ${room.constants}`, () =>
-    planForm(options.table, batch, queryBlocks, room),
+  const form = remembered(forms, JSON.stringify([batch, queryRows, room]), () =>
+    planForm(options.table, batch, queryRows, room),
   );
   const validity = validityNumbers(options.validity, [batch, call.keyTokens]);
   const plans = plansByForm.get(form) ?? [];

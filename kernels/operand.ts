@@ -57,6 +57,12 @@ export function storage(dtype: DataType): Parameters {
   }
 }
 
+/** The parameter Word of `storage` alone, for kernels that move groups of four elements and compute nothing. */
+export function wordOf(dtype: DataType): Parameters {
+  const { Word } = storage(dtype);
+  return Word === undefined ? {} : { Word };
+}
+
 /** The device of the operands; throws when they are on different ones. */
 export function sharedDevice(op: string, ...tensors: readonly Tensor[]): Device {
   const { device } = tensors[0];

@@ -1,5 +1,5 @@
-import { gridFor, loadKernel, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { bytesPerElement, type DataType, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape, sharedDevice, wordOf } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./token-cache.wgsl', import.meta.url));
 const THREADS = 64;
@@ -7,13 +7,13 @@ const THREADS = 64;
 /**
  * cache[:, start : start + tokens] = rows, in place and without a tape: for keys and values at inference.
  *
- * rows [B, tokens, ...], cache [B, capacity, ...] with the same trailing axes, f32, a multiple of four elements to a token.
+ * rows [B, tokens, ...], cache [B, capacity, ...] with the same trailing axes and dtype (f32, f16 or bf16), a multiple of four elements to a token.
  */
 export function writeTokens(cache: Tensor, rows: Tensor, start: number): void {
   const [batch, tokens, ...trailing] = rows.shape;
   expectShape('writeTokens', 'cache', cache, [batch, null, ...trailing]);
-  expectDtype('writeTokens', 'cache', cache, 'f32');
-  expectDtype('writeTokens', 'rows', rows, 'f32');
+  expectDtype('writeTokens', 'cache', cache, 'f32', 'f16', 'bf16');
+  expectDtype('writeTokens', 'rows', rows, cache.dtype);
   const capacity = cache.shape[1];
   if (start < 0 || start + tokens > capacity)
     throw new Error(`writeTokens: rows ${start} to ${start + tokens} of a cache of ${capacity}`);
@@ -23,12 +23,13 @@ export function writeTokens(cache: Tensor, rows: Tensor, start: number): void {
   sharedDevice('writeTokens', cache, rows).dispatch({
     kernel,
     entry: 'write',
+    parameters: wordOf(cache.dtype),
     bindings: { rows, cache },
     uniform: { items, groups: width / 4, tokens, capacity, start },
     workgroups: gridFor(items, THREADS),
   });
 }
 
-export function writeTokensCost(elements: number): { flops: number; bytes: number } {
-  return { flops: 0, bytes: 8 * elements };
+export function writeTokensCost(elements: number, dtype: DataType = 'f32'): { flops: number; bytes: number } {
+  return { flops: 0, bytes: 2 * bytesPerElement[dtype] * elements };
 }

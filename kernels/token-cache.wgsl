@@ -2,15 +2,17 @@
 //
 //   cache[b, start + t] = rows[b, t]
 //
-// Shapes: rows [batch, tokens, width], cache [batch, capacity, width], f32; width in groups of four.
+// Shapes: rows [batch, tokens, width], cache [batch, capacity, width]; width in groups of four.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
+
+alias Word = vec4f;                                                          // @param  storage of four elements
 
 struct Shape { items: u32, groups: u32, tokens: u32, capacity: u32, start: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read> rows: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> cache: array<vec4f>;
+@group(0) @binding(1) var<storage, read> rows: array<Word>;
+@group(0) @binding(2) var<storage, read_write> cache: array<Word>;
 
 @compute @workgroup_size(THREADS)
 fn write(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {

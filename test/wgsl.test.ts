@@ -158,7 +158,8 @@ function runEveryOp(device: Device): void {
   both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
   kernels.randomUniform(device, [7], { seed: 1, step: 2, stream: 3 });
   multiplyAdd(device, 64, 1);
-  kernels.writeTokens(data([2, 5, 2, 4]), data([2, 3, 2, 4]), 1);
+  for (const dtype of ['f32', 'f16', 'bf16'] as const)
+    kernels.writeTokens(data([2, 5, 2, 4], dtype), data([2, 3, 2, 4], dtype), 1);
 }
 
 async function validateEveryOp(device: Device): Promise<string[]> {

@@ -59,7 +59,7 @@ describe('attention plan', () => {
     for (const lossBlocks of [all, [3], [2]]) {
       const carries = (block: number) => lossBlocks.includes(block);
       for (const wants of [everything, { ...everything, key: false }, { query: false, key: true, value: false }]) {
-        const { work } = fillPlan(planForm(table, 1, all), { validity: padded, lossBlocks, wants });
+        const { work } = fillPlan(planForm(table, 1), { validity: padded, lossBlocks, wants });
         const toKey = (q: number, k: number) => carries(q) && wants.key && !cells[q][k].stopKey;
         const toValue = (q: number, k: number) => carries(q) && wants.value && !cells[q][k].stopValue;
         expect(work).toEqual({
@@ -74,7 +74,7 @@ describe('attention plan', () => {
   });
 
   test('a batch rewrites what a plan holds, never where it lies', () => {
-    const form = planForm(table, 2, all);
+    const form = planForm(table, 2);
     const request = { lossBlocks: all, wants: everything };
     const real = fillPlan(form, { ...request, validity: null });
     const half = fillPlan(form, { ...request, validity: new Uint8Array([...padded, ...padded]) });
@@ -87,7 +87,7 @@ describe('attention plan', () => {
 
   test('tiles with the most keys come first', () => {
     const long = sequence({ text: 200 });
-    const { queryTiles, keyTiles } = planForm(attentionTable(long, { text: { text: causal } }), 1, [0]);
+    const { queryTiles, keyTiles } = planForm(attentionTable(long, { text: { text: causal } }), 1);
     expect(queryTiles.map(({ firstToken }) => firstToken)).toEqual([192, 160, 128, 96, 64, 32, 0]);
     expect(keyTiles.map(({ firstToken }) => firstToken)).toEqual([0, 32, 64, 96, 128, 160, 192]);
   });
@@ -164,7 +164,7 @@ describe('attention counted', () => {
       // One element of every row: its count.
       const sum = async (counts: Tensor) =>
         (await counts.read()).reduce((total, value, index) => (index % 16 === 0 ? total + value : total), 0);
-      const { work } = fillPlan(planForm(table, batch, all), { validity, lossBlocks: [2, 3], wants: everything });
+      const { work } = fillPlan(planForm(table, batch), { validity, lossBlocks: [2, 3], wants: everything });
       expect(await sum(output)).toBe(heads * work.forward);
       expect(await sum(operands[0].grad!)).toBe(heads * work.dQuery);
       expect(await sum(operands[1].grad!)).toBe(heads * work.dKey);
