@@ -3,28 +3,23 @@ import { html, type Markup, shorten } from '../../model/inspect/markup.ts';
 import { page, table } from '../../model/inspect/page.ts';
 import { colour, plot } from '../../model/inspect/plot.ts';
 import type { BenchResult, ResultRow } from './run.ts';
-import { headLines, legend, tables, timeOf } from './text.ts';
+import { byShape, headLines, legend, numberCells, numberColumns, timeOf } from './text.ts';
 
 const BAR = 20;
 
 export async function benchReport(result: BenchResult): Promise<string> {
   const title = `Attention on ${result.adapter.description}`;
-  const shown = tables(result);
   const sections = await Promise.all(
-    shown.map(async ({ title, columns, rows }, i) => {
-      const own = result.rows.filter(({ shape }) => shape === [...new Set(result.rows.map((row) => row.shape))][i]);
-      const directions = [...new Set(own.map(({ direction }) => direction))];
-      const figures = await Promise.all(
-        directions.map((direction) =>
-          figure(
-            result,
-            direction,
-            own.filter((row) => row.direction === direction),
-          ),
+    byShape(result).map(async ({ title, rows }, i) => {
+      const directions = [...new Set(rows.map(({ direction }) => direction))];
+      const parts = directions.map((direction) =>
+        part(
+          result,
+          direction,
+          rows.filter((row) => row.direction === direction),
         ),
       );
-      const kinds = columns.map((name, at) => ({ name, ...(at >= 4 && { kind: 'number' as const }) }));
-      return { id: `shape-${i}`, title, body: html`${figures}\n${table(kinds, rows)}` };
+      return { id: `shape-${i}`, title, body: html`${await Promise.all(parts)}` };
     }),
   );
   const notes = {
@@ -37,21 +32,18 @@ ${headLines(result).map((line) => html`<p class="under">${line}</p>\n`)}`;
   return page(title, head, [...sections, notes]);
 }
 
-/** Rates of live work as bars, with the rate of the matrix product as a rule. */
-async function figure({ timer, matmuls }: BenchResult, direction: string, rows: readonly ResultRow[]): Promise<Markup> {
+/** One direction of a shape: rates of live work as bars, with the rate of the matrix product as a rule, and the table. */
+async function part({ timer, matmuls }: BenchResult, direction: string, rows: readonly ResultRow[]): Promise<Markup> {
   const product = matmuls.find(({ name }) => name === rows[0].matmul)!;
   const several = (field: 'variant' | 'storage') => new Set(rows.map((row) => row[field])).size > 1;
   const [variants, storages] = [several('variant'), several('storage')];
+  const names = rows.map((row) =>
+    [row.mask, ...(variants ? [row.variant] : []), ...(storages ? [row.storage] : [])].join(', '),
+  );
   const values = rows.map((row, i) => {
     const { lowerQuartile, upperQuartile } = timeOf(row, timer);
-    const parts = [row.mask, ...(variants ? [row.variant] : []), ...(storages ? [row.storage] : [])];
-    return {
-      i,
-      name: shorten(parts.join(', '), 34),
-      gigaflops: row.gigaflops,
-      fastest: row.flops / lowerQuartile / 1e6,
-      slowest: row.flops / upperQuartile / 1e6,
-    };
+    const [fastest, slowest] = [row.flops / lowerQuartile / 1e6, row.flops / upperQuartile / 1e6];
+    return { i, gigaflops: row.gigaflops, fastest, slowest };
   });
   const highest = Math.max(product.gigaflops, ...values.map(({ fastest }) => fastest));
   const x = {
@@ -67,7 +59,8 @@ async function figure({ timer, matmuls }: BenchResult, direction: string, rows: 
       title: null,
       grid: false,
       ticks: false,
-      labelExpr: `${JSON.stringify(values.map(({ name }) => name))}[datum.value]`,
+      labelLimit: 1000,
+      labelExpr: `${JSON.stringify(names.map((name) => shorten(name, 34)))}[datum.value]`,
     },
   };
   const svg = await plot(
@@ -87,5 +80,12 @@ async function figure({ timer, matmuls }: BenchResult, direction: string, rows: 
       },
     ],
   );
-  return html`<figure><figcaption>${direction}: bars are medians, lines quartiles; dashed, ${product.name}</figcaption>${svg}</figure>`;
+  const columns = [{ name: 'mask' }, ...numberColumns.map((name) => ({ name, kind: 'number' as const }))];
+  const cells = rows.map((row, i) => [
+    html`<span style="display:block;min-width:9rem">${names[i]}</span>`,
+    ...numberCells(row, timer),
+  ]);
+  return html`<h3>${direction}</h3>
+<figure><figcaption class="small">Bars are medians, lines quartiles; dashed: ${product.name}</figcaption>${svg}</figure>
+${table(columns, cells)}`;
 }

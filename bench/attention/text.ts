@@ -2,11 +2,7 @@
 import type { Spread } from '../measure.ts';
 import type { BenchResult, ResultRow, Timer } from './run.ts';
 
-const columns = [
-  'mask',
-  'variant',
-  'direction',
-  'storage',
+export const numberColumns = [
   'ms',
   'quartiles',
   'GFLOP/s',
@@ -19,14 +15,10 @@ const columns = [
   'workgroups',
 ] as const;
 
-/** The cells of a row under `columns`. */
-function cells(row: ResultRow, timer: Timer): string[] {
+/** The numbers of a row, under `numberColumns`. */
+export function numberCells(row: ResultRow, timer: Timer): string[] {
   const time = timeOf(row, timer);
   return [
-    row.mask,
-    row.variant,
-    row.direction,
-    row.storage,
     digits(time.median),
     `${digits(time.lowerQuartile)} - ${digits(time.upperQuartile)}`,
     digits(row.gigaflops),
@@ -49,15 +41,11 @@ export function digits(value: number): string {
   return value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 }
 
-/** Each shape's rows as a table of texts. */
-export function tables({
-  rows,
-  timer,
-}: BenchResult): { title: string; columns: readonly string[]; rows: string[][] }[] {
+/** The rows of each shape. */
+export function byShape({ rows }: BenchResult): { title: string; rows: ResultRow[] }[] {
   return [...new Set(rows.map(({ shape }) => shape))].map((shape) => {
     const own = rows.filter((row) => row.shape === shape);
-    const title = shape.includes(own[0].sizes) ? shape : `${shape} (${own[0].sizes})`;
-    return { title, columns, rows: own.map((row) => cells(row, timer)) };
+    return { title: shape.includes(own[0].sizes) ? shape : `${shape} (${own[0].sizes})`, rows: own };
   });
 }
 
@@ -84,7 +72,14 @@ export const legend = [
 
 export function benchLines(result: BenchResult): string[] {
   const lines = [...headLines(result)];
-  for (const { title, columns, rows } of tables(result)) lines.push('', title, ...aligned([[...columns], ...rows]));
+  const header = ['mask', 'variant', 'direction', 'storage', ...numberColumns];
+  for (const { title, rows } of byShape(result)) {
+    const cells = rows.map((row) => [
+      ...[row.mask, row.variant, row.direction, row.storage],
+      ...numberCells(row, result.timer),
+    ]);
+    lines.push('', title, ...aligned([header, ...cells]));
+  }
   const profiled = result.rows.filter(({ dispatches }) => dispatches.length > 0);
   if (result.options.profile && profiled.length > 0) {
     lines.push('', 'single dispatches: ms by GPU timestamps, workgroups');
