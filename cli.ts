@@ -29,6 +29,7 @@ const flag = (help: string): Option => ({ type: 'boolean', help });
 const deviceOptions = {
   adapter: text("part of an adapter's name, as 'insula devices' lists it"),
   floor: flag("open it with WebGPU's default limits and no features"),
+  tuning: text("tuning file of 'insula bench attention --tune', in place of the one kept for this adapter"),
 };
 const dataOptions = {
   data: text('folder of a data set; without it the built-in tabletop world'),

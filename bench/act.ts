@@ -1,5 +1,5 @@
 /** A trained policy on one observation of an episode, or measured over many. */
-import { type Device, InputError, openDevice, quote } from '../engine/index.ts';
+import { type Device, InputError, quote } from '../engine/index.ts';
 import type { Dataset, Episode } from '../model/data/dataset.ts';
 import { chunk, evaluationSamples, wholeEpisodes } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
@@ -14,6 +14,7 @@ import type { Progress } from './progress.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
 import { chooseDataset, TABLETOP } from './train.ts';
+import { openTunedDevice } from './tuning.ts';
 
 export interface PolicyOptions {
   checkpoint?: string;
@@ -21,6 +22,8 @@ export interface PolicyOptions {
   dataset?: string;
   adapter?: string;
   floor?: boolean;
+  /** A tuning file in place of the one kept for the adapter. */
+  tuning?: string;
   seed?: number;
 }
 
@@ -147,7 +150,7 @@ async function withPolicy<T>(
         throw new InputError(
           `"${dataset.name}" has ${own} ${what} dimensions; ${options.checkpoint} was trained with ${trained}`,
         );
-    const device = await openDevice({ adapter: options.adapter, floor: options.floor });
+    const { device } = await openTunedDevice(options, (line) => progress.note(line));
     try {
       using model = await checkpoint.loadModel(device);
       return await work({ policy: new Policy(model, new Encoding(settings.encoding)), dataset, device, settings });

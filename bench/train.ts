@@ -2,7 +2,7 @@
 import { mkdir, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileError, writeFileSafely } from '../engine/files.ts';
-import { InputError, openDevice } from '../engine/index.ts';
+import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { openDataset } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
@@ -15,6 +15,7 @@ import { reportOf } from './report.ts';
 import { demonstrations } from './tabletop/demonstrations.ts';
 import { type Evaluation, evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
+import { openTunedDevice } from './tuning.ts';
 
 export const TABLETOP = 'tabletop';
 /** Everything a run leaves lies in here, below the folder it was started in. */
@@ -35,6 +36,8 @@ export interface TrainOptions {
   resume?: boolean;
   adapter?: string;
   floor?: boolean;
+  /** A tuning file in place of the one kept for the adapter. */
+  tuning?: string;
   /** As typed, for the report. */
   command: string;
 }
@@ -132,7 +135,7 @@ async function trainIn(
   signal: AbortSignal,
 ): Promise<TrainSummary> {
   const { system, preset, seed, batch } = chosen(options, resume?.settings);
-  const device = await openDevice({ adapter: options.adapter, floor: options.floor });
+  const { device } = await openTunedDevice(options, (line) => progress.note(line));
   try {
     const begin = performance.now();
     const dataset = await chooseDataset(options, { episodes: preset.demonstrations, seed }, progress);

@@ -3,10 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { fileError, writeFileSafely } from '../../engine/files.ts';
 import { InputError, openDevice, quote } from '../../engine/index.ts';
 import type { Progress } from '../progress.ts';
+import { openTunedDevice, type Tuning } from '../tuning.ts';
 import { comparisonLines, readResult } from './compare.ts';
 import { DEFAULT, directions, type Storage, UNFUSED } from './rows.ts';
 import { type BenchResult, type RunOptions, runAttention, type Timer } from './run.ts';
 import { benchLines, csv } from './text.ts';
+import { tune, tuneLines } from './tune.ts';
 
 const text = (help: string) => ({ type: 'string', help }) as const;
 const list = (help: string) => ({ type: 'list', help }) as const;
@@ -30,6 +32,7 @@ export const benchAttentionOptions = {
   csv: text('file for the rows as CSV'),
   report: text('file for the rows as one HTML page with figures'),
   out: text('file for the run as JSON'),
+  tune: flag('measures every variant at the head dimensions of the shapes, and writes the tuning file of this adapter'),
   compare: text('file of an earlier run: medians as ratios to it'),
 };
 
@@ -48,6 +51,8 @@ export interface BenchAttentionOptions {
   csv?: string;
   report?: string;
   out?: string;
+  tune?: boolean;
+  tuning?: string;
   compare?: string;
   adapter?: string;
   floor?: boolean;
@@ -57,12 +62,14 @@ export interface BenchAttentionOptions {
 export async function benchAttention(
   options: BenchAttentionOptions,
   progress: Progress,
-): Promise<{ json: BenchResult; lines: string[] }> {
+): Promise<{ json: BenchResult | Tuning; lines: string[] }> {
   const chosen = runOptions(options);
   const before = options.compare === undefined ? null : readResult(options.compare, await readText(options.compare));
-  const device = await openDevice({ adapter: options.adapter, floor: options.floor });
+  const onProgress = (what: string, done: number, total: number) => progress.count(what, done, total);
+  if (options.tune) return tuned(options, chosen, onProgress);
+  const { device, tuning } = await openTunedDevice(options, (line) => progress.note(line));
   try {
-    const result = await runAttention(device, chosen, (what, done, total) => progress.count(what, done, total));
+    const result = await runAttention(device, { ...chosen, tuned: tuning?.attention ?? [] }, onProgress);
     const lines = benchLines(result);
     if (before) lines.push('', ...comparisonLines(before, result));
     if (options.csv !== undefined) await writeFileSafely(options.csv, [csv(result)]);
@@ -73,6 +80,30 @@ export async function benchAttention(
       await writeFileSafely(options.report, [await benchReport(result)]);
     }
     return { json: result, lines };
+  } finally {
+    device.close();
+  }
+}
+
+async function tuned(
+  options: BenchAttentionOptions,
+  { shapes, directions, storages, rounds, seconds }: RunOptions,
+  onProgress: (what: string, done: number, total: number) => void,
+): Promise<{ json: Tuning; lines: string[] }> {
+  for (const name of ['mask', 'score', 'variant', 'timer', 'profile', 'csv', 'report', 'out', 'compare'] as const)
+    if (options[name] !== undefined) throw new InputError(`--tune does not go with --${name}`);
+  const device = await openDevice({ adapter: options.adapter, floor: options.floor });
+  try {
+    const wanted = {
+      shapes,
+      directions,
+      storages,
+      rounds,
+      seconds,
+      path: options.tuning,
+    };
+    const { tuning, path } = await tune(device, wanted, onProgress);
+    return { json: tuning, lines: tuneLines(tuning, path) };
   } finally {
     device.close();
   }

@@ -211,7 +211,7 @@ function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries,
 }
 
 /** The task of a direction; `forward` runs once before the timing, which also uploads what it needs. */
-function taskOf(
+export function taskOf(
   device: Device,
   direction: Direction,
   forward: () => Tensor,
@@ -239,6 +239,6 @@ function bytesOf(direction: Direction, operands: readonly Tensor[], gradient: Te
 }
 
 /** Numbers of about unit variance, the same every time. */
-function waves(count: number, seed: number): Float32Array {
+export function waves(count: number, seed: number): Float32Array {
   return Float32Array.from({ length: count }, (_, i) => Math.SQRT2 * Math.sin((i + 1) * (0.37 + seed) * 1.618));
 }

@@ -85,7 +85,8 @@ export async function runAttention(
     throw new InputError(
       `--${options.profile ? 'profile' : 'timer gpu'}: ${device.description} has no timestamps; leave it out`,
     );
-  const { shapes, leftOut } = shapesFor(device, options);
+  const { shapes, leftOut } = shapesFor(device, options.shapes);
+  if (!options.shapes) leftOut.push('other masks, storage and variants than these: --mask, --storage, --variant');
   const rows = await makeRows(device, options, shapes, leftOut);
   if (rows.length === 0) throw new InputError(`nothing to measure: ${leftOut.join('; ')}`);
 
@@ -142,22 +143,19 @@ export function keyText({ shape, mask, variant, direction, storage }: RowKey): s
   return [shape, mask, variant, direction, storage].join(' | ');
 }
 
-function shapesFor(device: Device, { shapes: named, masks, storages, variants }: RunOptions) {
-  const leftOut: string[] = [];
-  if (named) return { shapes: shapesOf(named), leftOut };
-  const names = device.software
-    ? ['masks-1024', 'paligemma-b1']
-    : ['masks-1024', 'masks-4096', 'vla-small', 'smolvla', 'paligemma'];
-  const chosen = shapesOf(names);
+/** The shapes of --shape; without it a few of the suite, and what of it was left out. */
+function shapesFor(device: Device, named?: readonly string[]): { shapes: AttentionShape[]; leftOut: string[] } {
+  if (named) return { shapes: shapesOf(named), leftOut: [] };
+  const chosen = shapesOf([
+    device.software ? 'masks-1024,paligemma-b1' : 'masks-1024,masks-4096,vla-small,smolvla,paligemma',
+  ]);
   const rest = Object.values(suite)
     .flat()
-    .filter((shape) => !chosen.some(({ name }) => name === shape.name));
-  if (device.software) leftOut.push('all but one sample and one group of heads of each shape, on a software adapter');
-  leftOut.push(`shapes ${rest.map(({ name }) => name).join(', ')}: name them by --shape, or all by --shape suite`);
-  if (!masks) leftOut.push('other masks: --mask');
-  if (storages.length < 3 || !variants.includes('all'))
-    leftOut.push('other storage and variants: --storage, --variant');
-  return { shapes: device.software ? chosen.map(smaller) : chosen, leftOut };
+    .filter(({ name }) => !chosen.some((shape) => shape.name === name));
+  const leftOut = [`shapes ${rest.map(({ name }) => name).join(', ')}: name them by --shape, or all by --shape suite`];
+  if (!device.software) return { shapes: chosen, leftOut };
+  leftOut.unshift('all but one sample and one group of at most two heads of each shape: this is a software adapter');
+  return { shapes: chosen.map(smaller), leftOut };
 }
 
 async function makeRows(
