@@ -122,7 +122,8 @@ function usage(name?: string): string {
     ].join('\n');
   }
   const rows = Object.entries(command.options).map(([own, { type, help }]) => {
-    const shown = type === 'boolean' ? `--${own}` : `--${own} ${type === 'number' ? 'N' : 'TEXT'}`;
+    const shown =
+      type === 'boolean' ? `--${own}` : `--${own} ${{ string: 'TEXT', list: 'TEXT ...', number: 'N' }[type]}`;
     return `  ${shown.padEnd(20)}${help}`;
   });
   return [

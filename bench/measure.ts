@@ -10,7 +10,7 @@ export interface Task {
 }
 
 export interface MeasureOptions {
-  /** Most rounds; 3 are made in any case. */
+  /** Most rounds, at least LEAST_ROUNDS, which are made in any case. */
   readonly rounds: number;
   /** Rounds end when this is used up. */
   readonly seconds: number;

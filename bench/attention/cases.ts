@@ -56,9 +56,10 @@ export function defaultMasks({ name, blocks }: AttentionShape): string[] {
 
 /** The masks that values of --mask name: names separated by commas, or one expression of WGSL. */
 export function maskNames(values: readonly string[]): string[] {
-  return values.flatMap((value) =>
-    value.split(',').every((part) => readyMade.test(part)) ? value.split(',') : [value],
-  );
+  return values.flatMap((value) => {
+    const parts = value.split(',').map((part) => part.trim());
+    return parts.every((part) => readyMade.test(part)) ? parts : [value];
+  });
 }
 
 /** Every token sees every other: what the ratios refer to. */

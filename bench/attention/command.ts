@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { fileError, writeFileSafely } from '../../engine/files.ts';
 import { InputError, openDevice, quote } from '../../engine/index.ts';
+import { LEAST_ROUNDS } from '../measure.ts';
 import type { Progress } from '../progress.ts';
 import { openTunedDevice, type Tuning } from '../tuning.ts';
 import { comparisonLines, readResult } from './compare.ts';
@@ -113,6 +114,7 @@ function runOptions(options: BenchAttentionOptions): RunOptions {
   const { shape, mask, score, derivative, rounds = 20, seconds = 30, timer, profile = false } = options;
   if (timer !== undefined && timer !== 'gpu' && timer !== 'wall')
     throw new InputError(`--timer ${quote(timer)}: it is gpu or wall`);
+  if (rounds < LEAST_ROUNDS) throw new InputError(`--rounds ${rounds}: quartiles take at least ${LEAST_ROUNDS}`);
   if ((score === undefined) !== (derivative === undefined))
     throw new InputError('--score and --derivative come together: the second is d(score expression) / d(score)');
   return {

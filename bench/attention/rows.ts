@@ -38,6 +38,9 @@ export const DEFAULT = 'default';
 /** softmax(scale Q K^T + mask) V as four operations, in the layout [B, heads, T, D] that suits matmul. */
 export const UNFUSED = 'unfused';
 
+/** Bytes of a matrix of scores: unfused operations keep about eight of them. */
+const LARGEST_SCORES = 256 * 1024 * 1024;
+
 /** What tells rows apart; the shape by its name. */
 export interface RowKey {
   readonly shape: string;
@@ -82,10 +85,11 @@ export class Rows {
     const why = unfused ? whyNotUnfused(key, of) : null;
     if (why) return why;
     const { batch, heads, kvHeads, headDimension } = shape;
-    const largest = unfused ? 4 * batch * heads * layoutTokens ** 2 : 4 * batch * heads * layoutTokens * headDimension;
+    const largest = 4 * batch * heads * layoutTokens * (unfused ? layoutTokens : headDimension);
     const { maxStorageBufferBindingSize, maxBufferSize } = this.device.limits;
     const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
     if (largest > limit) return `a tensor of ${largest} bytes is above this device's limit of ${limit}`;
+    if (unfused && largest > LARGEST_SCORES) return `each of its matrices of scores would take ${largest} bytes`;
 
     const expression = of.source && !unfused ? await this.expression(of) : undefined;
     const problem = { table: of.table, queries: of.queries, lossBlocks: of.lossBlocks, batch, heads, kvHeads };

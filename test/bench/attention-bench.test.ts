@@ -1,0 +1,308 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { caseOf, maskNames } from '../../bench/attention/cases.ts';
+import { type BenchAttentionOptions, benchAttention } from '../../bench/attention/command.ts';
+import { comparisonLines } from '../../bench/attention/compare.ts';
+import { type BenchResult, keyText, runAttention } from '../../bench/attention/run.ts';
+import { shapesOf, shapeText, smaller, suite, tokensOf } from '../../bench/attention/shapes.ts';
+import { csv } from '../../bench/attention/text.ts';
+import { best, tune } from '../../bench/attention/tune.ts';
+import { measure, spread } from '../../bench/measure.ts';
+import { Progress } from '../../bench/progress.ts';
+import { multiplyAdd } from '../../bench/roofline/fused-multiply-add.ts';
+import { applyTuning, openTunedDevice, readTuning, type Tuning, tuningPath } from '../../bench/tuning.ts';
+import { tensor } from '../../engine/index.ts';
+import { attentionVariant, attentionVariants, scale, useAttentionVariants } from '../../kernels/index.ts';
+import { testDevice } from '../support/devices.ts';
+
+const device = await testDevice('normal');
+const floor = await testDevice('floor');
+const quiet = Object.assign(new Progress(), { count: () => {}, note: () => {} });
+const run = (options: BenchAttentionOptions) => benchAttention({ rounds: 3, seconds: 1, ...options }, quiet);
+let folder = '';
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-bench-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe('shapes and masks by name', () => {
+  test('the suite has the sizes of the papers', () => {
+    const all = shapesOf(['suite']);
+    expect(all.map(({ name }) => name)).toEqual([...new Set(all.map(({ name }) => name))]);
+    for (const shape of suite.grid) {
+      expect(shape.batch * tokensOf(shape)).toBe(4096);
+      expect(shape.heads * shape.headDimension).toBe(2048);
+    }
+    expect(shapesOf(['smolvla,paligemma']).map(shapeText)).toEqual([
+      'B=8,T=113+50,H=15/5,D=64',
+      'B=1,T=816+128+50,H=8/1,D=256',
+      'B=4,T=816+128+50,H=8/1,D=256',
+    ]);
+    expect(shapeText(smaller(shapesOf(['smolvla'])[0]))).toBe('B=1,T=113+50,H=2/1,D=64');
+  });
+
+  test('a written shape reads as it is written', () => {
+    for (const text of ['B=2,T=1000,H=8/1,D=64', 'B=1,T=816+128+50,H=8/8,D=256'])
+      expect(shapesOf([text]).map(shapeText)).toEqual([text]);
+    expect(shapeText(shapesOf(['t=5, h=3, d=4'])[0])).toBe('B=1,T=5,H=3/3,D=4');
+  });
+
+  test.each([
+    ['nothing', 'no shape of that name'],
+    ['B=1,T=10,H=8,X=3', 'no size is called "X"'],
+    ['B=1,H=8,D=64', 'T is missing'],
+    ['T=0,H=8,D=64', 'T=0 is no size'],
+    ['T=1+2+3+4,H=8,D=64', 'T has one block, prefix+action or prefix+fast+action'],
+    ['T=10,H=8/3,D=64', 'the second number of H divides the first'],
+    ['T=10,H=8,D=66', 'D is a multiple of 4 up to 256'],
+    ['B=1+2,T=10,H=8,D=64', 'B and D are single numbers'],
+  ])('shape %s is refused', (text, message) => {
+    expect(() => shapesOf([text])).toThrow(message);
+  });
+
+  test('names, names with numbers, combinations and expressions', () => {
+    expect(maskNames(['causal, sliding-window:8', 'max(q, k) < 5', 'q == k'])).toEqual([
+      'causal',
+      'sliding-window:8',
+      'max(q, k) < 5',
+      'q == k',
+    ]);
+    const [shape] = shapesOf(['T=16,H=2,D=4']);
+    expect(caseOf('causal', shape, {}).table.cells[0][0].mask).toBe('causal');
+    expect(caseOf('sliding-window:8', shape, {}).source?.mask).toContain('8');
+    expect(caseOf('global-tokens:3|sliding-window:8+alibi', shape, {}).source).toMatchObject({
+      mask: expect.stringContaining('||'),
+      score: expect.stringContaining('constant(head)'),
+    });
+    expect(new Set(Array.from(caseOf('documents:3', shape, {}).source!.tokenData!)).size).toBe(3);
+    expect(() => caseOf('insulation', shape, {})).toThrow('this mask is a table over prefix+action');
+    expect(() => caseOf('nothing', shape, {})).toThrow('no mask is called nothing; there are dense');
+    expect(() => caseOf('sliding-window:0', shape, {})).toThrow('expected an integer from 1');
+  });
+});
+
+describe('measuring', () => {
+  test('median and quartiles', () => {
+    expect(spread([4, 1, 3, 2, 5])).toEqual({ median: 3, lowerQuartile: 2, upperQuartile: 4, rounds: 5 });
+    expect(spread([1, 2]).median).toBe(1.5);
+  });
+
+  test('every task runs in every round; what a repeat takes is given back', async () => {
+    using x = tensor(device, [1, 2, 3, 4], [4]);
+    const calls = [0, 0];
+    const tasks = calls.map((_, i) => ({
+      prepare: () => () => {
+        calls[i] += 1;
+        for (let n = 0; n <= i; n++) scale(x, 2);
+      },
+    }));
+    const rounds: string[] = [];
+    const onProgress = (what: string, done: number, total: number) => rounds.push(`${what} ${done}/${total}`);
+    const results = await measure(device, tasks, { rounds: 4, seconds: 60, timestamps: false, onProgress });
+    expect(rounds.slice(-4)).toEqual(['round 1/4', 'round 2/4', 'round 3/4', 'round 4/4']);
+    results.forEach(({ wall, gpu, workgroups, stepBytes, repeats }, i) => {
+      expect(wall.rounds).toBe(4);
+      expect(wall.median).toBeGreaterThan(0);
+      expect(gpu).toBeNull();
+      expect(workgroups).toBe(i + 1);
+      expect(stepBytes).toBe(256 * (i + 1));
+      expect(calls[i]).toBeGreaterThan(4 * repeats);
+    });
+    expect(device.memory.stepBytes).toBe(0);
+  });
+
+  test('the arithmetic probe computes what it says', async () => {
+    const numbers = await device.step(() => multiplyAdd(device, 64, 10)).read();
+    for (const number of numbers) expect(number).toBeCloseTo(8 * 0.5, 5); // x = x / 2 + 1/4 tends to 1/2 in each of 8 chains
+  });
+});
+
+describe('insula bench attention', () => {
+  test('rows, figures that agree, files, comparison', async () => {
+    const files = { csv: join(folder, 'rows.csv'), report: join(folder, 'page.html'), out: join(folder, 'run.json') };
+    const shape = ['T=40+9+7,H=2/1,D=16'];
+    const { json, lines } = await run({ shape, direction: 'forward,both', timer: 'wall', ...files });
+    const result = json as BenchResult;
+    const keys = result.rows.map(({ mask, variant, direction }) => `${mask} ${variant} ${direction}`);
+    const masks = ['dense', 'joint', 'insulation', 'frozen-prefix', 'cached-prefix'];
+    for (const direction of ['forward', 'both']) {
+      for (const mask of masks) expect(keys).toContain(`${mask} default ${direction}`);
+      for (const mask of masks.slice(0, 2)) expect(keys).toContain(`${mask} unfused ${direction}`);
+    }
+    expect(result.leftOut.join('\n')).toContain(
+      'unfused: it cannot cut the gradient of an edge (insulation, frozen-prefix)',
+    );
+    const [product] = result.matmuls;
+    for (const row of result.rows) {
+      expect(row.gigaflops).toBeCloseTo(row.flops / row.wall.median / 1e6, 9);
+      expect(row.percentOfMatmul).toBeCloseTo((100 * row.gigaflops) / product.gigaflops, 6);
+      expect(row.percentOfRoof).toBeCloseTo((100 * row.gigaflops) / result.roof.gigaflops, 6);
+      const dense = result.rows.find((other) => keyText(other) === keyText({ ...row, mask: 'dense' }))!;
+      expect(row.toDense.time).toBeCloseTo(row.wall.median / dense.wall.median, 9);
+      expect(row.toDense.work).toBeCloseTo(row.flops / dense.flops, 9);
+      expect(row.wall.lowerQuartile).toBeLessThanOrEqual(row.wall.upperQuartile);
+      for (const figure of [row.wall.median, row.memoryBytes, row.workgroups]) expect(figure).toBeGreaterThan(0);
+    }
+    const flops = (mask: string, direction: string) =>
+      result.rows.find((row) => row.mask === mask && row.variant === 'default' && row.direction === direction)!.flops;
+    // 56 tokens, 2 heads: 2 products of 2 D FLOPs a pair forward, 7 backward.
+    expect(flops('dense', 'forward')).toBe(2 * 2 * 16 * 2 * 56 ** 2);
+    expect(flops('dense', 'both')).toBe(9 * 2 * 16 * 2 * 56 ** 2);
+    // Backward of action rows only: 3 products where the prefix is cut off, 7 where not.
+    expect(flops('frozen-prefix', 'both') - flops('frozen-prefix', 'forward')).toBe(2 * 16 * 2 * 7 * (3 * 40 + 7 * 7));
+
+    expect(JSON.parse(await readFile(files.out, 'utf8'))).toEqual(JSON.parse(JSON.stringify(result)));
+    const table = (await readFile(files.csv, 'utf8')).trim().split('\n');
+    expect(table.length).toBe(1 + result.rows.length);
+    expect(table[0]).toMatch(/^shape,mask,variant,direction,storage,sizes,wall.median,/);
+    expect(table[1]).toMatch(/^"B=1,T=40\+9\+7,H=2\/1,D=16",dense,default,forward,f32,/);
+    expect(csv(result)).toBe(`${table.join('\n')}\n`);
+    const page = await readFile(files.report, 'utf8');
+    expect(page.match(/<svg/g)!.length).toBe(2);
+    expect(page.match(/<tr>/g)!.length).toBe(2 + result.rows.length);
+    expect(page).not.toMatch(/NaN|undefined|Infinity|https?:\/\/(?!www\.w3\.org)/);
+
+    const text = lines.join('\n');
+    for (const row of result.rows) expect(text).toContain(row.mask);
+    const twice = structuredClone(result) as unknown as { rows: { wall: { median: number } }[] };
+    for (const { wall } of twice.rows) wall.median *= 2;
+    const compared = comparisonLines(twice as never, result);
+    expect(compared.filter((line) => / 0\.500 +1\.00 +0\.500 /.test(line)).length).toBe(result.rows.length);
+    await writeFile(files.out, JSON.stringify({ ...result, rows: result.rows.slice(1) }));
+    const again = await run({
+      shape,
+      mask: ['joint'],
+      variant: 'default',
+      direction: 'forward',
+      timer: 'wall',
+      compare: files.out,
+    });
+    expect(again.lines.join('\n')).toContain('1 rows of this run are not in the earlier one');
+  });
+
+  test('own expressions, a score, variants, storage, single dispatches', async () => {
+    const { rows } = await runAttention(device, {
+      shapes: ['T=40,H=1,D=16'],
+      masks: ['q - k < 8 && q >= k'],
+      score: { score: 'score * 0.5', derivative: '0.5' },
+      variants: ['default', 'base-4'],
+      directions: ['backward'],
+      storages: ['f32', 'bf16'],
+      rounds: 3,
+      seconds: 1,
+      profile: device.features.has('timestamp-query'),
+      tuned: [],
+    });
+    expect(new Set(rows.map(keyText)).size).toBe(8);
+    expect(rows.filter(({ mask }) => mask === 'q - k < 8 && q >= k').length).toBe(4);
+    for (const { dispatches, gpu } of rows.filter(() => device.features.has('timestamp-query'))) {
+      expect(dispatches.map(({ label }) => label.split(' ').at(-1))).toEqual(
+        expect.arrayContaining(['delta', 'backwardQuery', 'backwardKeyValue']),
+      );
+      expect(gpu!.median).toBeGreaterThan(0);
+    }
+    useAttentionVariants(device, []);
+  });
+
+  test.each<[BenchAttentionOptions, string]>([
+    [{ timer: 'sun' }, '--timer "sun": it is gpu or wall'],
+    [{ rounds: 2 }, '--rounds 2: quartiles take at least 3'],
+    [{ score: 'score' }, '--score and --derivative come together'],
+    [{ direction: 'up' }, '--direction "up": there are forward, backward, both'],
+    [{ storage: 'f8' }, '--storage "f8": there are f32, f16, bf16'],
+    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot read it: no such file or folder'],
+    [{ shape: ['T=8,H=1,D=4'], variant: 'quick' }, '--variant quick: no variant of that name'],
+    [{ shape: ['T=8,H=1,D=4'], mask: ['q +'] }, 'mask, line 1'],
+    [{ shape: ['T=8,H=1,D=4'], mask: ['joint'] }, '--mask joint: shape B=1,T=8,H=1/1,D=4 has one block'],
+    [{ tune: true, out: 'x' }, '--tune does not go with --out'],
+    [{ shape: ['T=8,H=1,D=4'], floor: true, profile: true }, 'has no timestamps; leave it out'],
+  ])('%o is one clear line', async (options, message) => {
+    const error: Error = await run(options).then(
+      () => expect.fail('accepted'),
+      (reason) => reason,
+    );
+    expect(error.name).toBe('InputError');
+    expect(error.message).toContain(message);
+    expect(error.message).not.toContain('\n');
+  });
+});
+
+describe('tuning', () => {
+  const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
+
+  test('another variant is chosen where both spreads say so', () => {
+    const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: String(i), wall: wall(median) })));
+    expect(of(10, 9, 20)).toBe('0');
+    expect(of(10, 7, 5)).toBe('2');
+  });
+
+  test('measured, kept, read and taken; choices for other head dimensions stay', async () => {
+    const path = join(folder, 'tuned', 'here.json');
+    const options = { storages: ['f32'] as const, rounds: 3, seconds: 1, path };
+    await tune(floor, { ...options, directions: ['forward', 'backward'], shapes: ['T=8,H=1,D=8'] });
+    const { tuning } = await tune(floor, { ...options, directions: ['forward'], shapes: ['T=8,H=1,D=16'] });
+    expect(tuning.attention.map(({ entry, headDimension }) => `${entry} ${headDimension}`)).toEqual([
+      'forward 8',
+      'backwardQuery 8',
+      'backwardKeyValue 8',
+      'forward 16',
+    ]);
+    for (const choice of tuning.attention)
+      expect(Object.keys(choice.milliseconds)).toEqual(attentionVariants(floor, choice));
+    expect(await readTuning(floor, path)).toEqual(tuning);
+    const [first] = tuning.attention;
+    const other = attentionVariants(floor, first).at(-1)!;
+    applyTuning(floor, { ...tuning, attention: [{ ...first, variant: other }] });
+    expect(attentionVariant(floor, first)).toBe(other);
+    useAttentionVariants(floor, []);
+    expect(attentionVariant(floor, first)).not.toBe(other);
+  });
+
+  test('files of another adapter, with unknown variants, broken or missing are refused', async () => {
+    const path = join(folder, 'wrong.json');
+    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'warp' };
+    const tuning = { format: 'insula tuning 1', adapter: device.description, attention: [choice] } as unknown as Tuning;
+    const refusal = async (contents: unknown) => {
+      await writeFile(path, JSON.stringify(contents));
+      return readTuning(device, path).then(
+        () => expect.fail('accepted'),
+        (error: Error) => `${error.name}: ${error.message}`,
+      );
+    };
+    expect(await refusal(tuning)).toBe(
+      `InputError: ${path}: no variant "warp" of forward, f32, head dimension 16, runs here; make the file anew by 'insula bench attention --tune', or delete it`,
+    );
+    expect(await refusal({ ...tuning, adapter: 'other' })).toContain('the tuning of "other"; this adapter is');
+    expect(await refusal({ ...tuning, attention: [{ ...choice, headDimension: 'x' }] })).toContain(
+      'this is no tuning file',
+    );
+    expect(await refusal(null)).toContain('this is no tuning file');
+    await expect(readTuning(device, join(folder, 'none.json'))).rejects.toThrow('no such file');
+  });
+
+  test('commands take the file that is kept for the adapter, and say so', async () => {
+    const before = process.env.XDG_CACHE_HOME;
+    process.env.XDG_CACHE_HOME = folder;
+    try {
+      expect(await readTuning(device)).toBeNull();
+      const path = tuningPath(device.description);
+      expect(path).toMatch(/\/insula\/tuning\/[a-z0-9-]+\.json$/);
+      const options = { directions: ['forward'] as const, storages: ['f32'] as const, rounds: 3, seconds: 1 };
+      const { tuning } = await tune(device, { ...options, shapes: ['T=8,H=1,D=8'] });
+      const notes: string[] = [];
+      const opened = await openTunedDevice({}, (line) => notes.push(line));
+      opened.device.close();
+      expect(opened.tuning).toEqual(tuning);
+      expect(notes).toEqual([`tuned by ${path}`]);
+      const onFloor = await openTunedDevice({ floor: true }, (line) => notes.push(line));
+      onFloor.device.close();
+      expect(onFloor.tuning).toBeNull();
+    } finally {
+      if (before === undefined) delete process.env.XDG_CACHE_HOME;
+      else process.env.XDG_CACHE_HOME = before;
+    }
+  });
+});
