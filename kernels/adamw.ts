@@ -7,8 +7,10 @@ import {
   type ParameterSet,
   persistentTensor,
   Tensor,
+  tensor,
 } from '../engine/index.ts';
 import { GradientNorms, type NormsOfGroups } from './gradient-norms.ts';
+import { expectShape } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./adamw.wgsl', import.meta.url));
 const THREADS = 64;
@@ -84,18 +86,29 @@ export class AdamW implements Disposable {
     return this.stepCount;
   }
 
-  /** Updates the parameters by their gradients, which stay as they are. Inside device.step. */
-  step(learningRate: number): void {
-    const { device } = this.parameters;
-    device.currentStep('AdamW');
+  /** Counts a step; returns what it needs of the host: [learning rate, bias corrections of both moments]. */
+  nextSchedule(learningRate: number): Float32Array<ArrayBuffer> {
     if (!Number.isFinite(learningRate) || learningRate < 0)
       throw new RangeError(`AdamW: learning rate ${learningRate}; expected a number from 0`);
     this.stepCount += 1;
-    this.gradientNorms.measure(this.maximumNorm);
-    const { epsilon, weightDecay: decay } = this.options;
     // The kernel's f32 betas, so that the corrections are those of the averages that it keeps.
-    const [beta1, beta2] = [Math.fround(this.options.beta1), Math.fround(this.options.beta2)];
-    const correction = (beta: number) => 1 / (1 - beta ** this.stepCount);
+    const correction = (beta: number) => 1 / (1 - Math.fround(beta) ** this.stepCount);
+    return Float32Array.of(learningRate, correction(this.options.beta1), correction(this.options.beta2));
+  }
+
+  /**
+   * Updates the parameters by their gradients, which stay as they are. Inside device.step.
+   *
+   * Takes the learning rate; or, in a step that is captured, a tensor [3] of what `nextSchedule` returned.
+   */
+  step(learningRate: number | Tensor): void {
+    const { device } = this.parameters;
+    device.currentStep('AdamW');
+    if (learningRate instanceof Tensor) expectShape('AdamW', 'schedule', learningRate, [3]);
+    const schedule =
+      learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), [3]);
+    this.gradientNorms.measure(this.maximumNorm);
+    const { beta1, beta2, epsilon, weightDecay: decay } = this.options;
     // Consecutive groups share cache lines within a thread on a processor, across threads on a graphics adapter.
     const RUN = device.software ? 4 : 1;
     for (const { values, gradients, first, second, slot } of this.moments) {
@@ -110,18 +123,9 @@ export class AdamW implements Disposable {
           value: values,
           firstMoment: first,
           secondMoment: second,
+          schedule,
         },
-        uniform: {
-          groups,
-          slot,
-          rate: learningRate,
-          decay,
-          epsilon,
-          beta1,
-          beta2,
-          correction1: correction(beta1),
-          correction2: correction(beta2),
-        },
+        uniform: { groups, slot, decay, epsilon, beta1, beta2 },
         workgroups: gridFor(groups, THREADS * RUN),
       });
     }

@@ -5,7 +5,7 @@
 //   v = beta2 v + (1 - beta2) g^2
 //   p = p - rate (m correction1 / (sqrt(v correction2) + epsilon) + decay p)
 //
-// with correction = 1 / (1 - beta^step) from the host. Shapes: value p, gradient, firstMoment m, secondMoment v [4 groups], one
+// with correction = 1 / (1 - beta^step). What changes from step to step comes as data: schedule = (rate, correction1, correction2). Shapes: value p, gradient, firstMoment m, secondMoment v [4 groups], one
 // arena of parameters; what lies between its parameters is zero and stays zero. f32.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
@@ -13,8 +13,7 @@ const RUN: u32 = 1u;                                                         // 
 
 struct Shape {
   groups: u32, slot: u32,
-  rate: f32, decay: f32, epsilon: f32,
-  beta1: f32, beta2: f32, correction1: f32, correction2: f32,
+  decay: f32, epsilon: f32, beta1: f32, beta2: f32,
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -23,12 +22,16 @@ struct Shape {
 @group(0) @binding(3) var<storage, read_write> value: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> firstMoment: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> secondMoment: array<vec4f>;
+@group(0) @binding(6) var<storage, read> schedule: array<f32>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 @compute @workgroup_size(THREADS)
 fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
   let start = ((workgroup.y * workgroups.x + workgroup.x) * THREADS + thread) * RUN;
   let factor = clip[shape.slot];
+  let rate = schedule[0];
+  let correction1 = schedule[1];
+  let correction2 = schedule[2];
   for (var i = start; i < min(start + RUN, shape.groups); i++) {
     let g = factor * gradient[i];
     let m = shape.beta1 * firstMoment[i] + (1.0 - shape.beta1) * g;
@@ -36,6 +39,6 @@ fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) work
     let p = value[i];
     firstMoment[i] = m;
     secondMoment[i] = v;
-    value[i] = p - shape.rate * (m * shape.correction1 / (sqrt(v * shape.correction2) + shape.epsilon) + shape.decay * p);
+    value[i] = p - rate * (m * correction1 / (sqrt(v * correction2) + shape.epsilon) + shape.decay * p);
   }
 }
