@@ -8,17 +8,14 @@ import { comparisonLines } from '../../bench/attention/compare.ts';
 import { type BenchResult, keyText, runAttention } from '../../bench/attention/run.ts';
 import { shapesOf, shapeText, smaller, suite, tokensOf } from '../../bench/attention/shapes.ts';
 import { csv } from '../../bench/attention/text.ts';
-import { best, tune } from '../../bench/attention/tune.ts';
 import { measure, spread } from '../../bench/measure.ts';
 import { Progress } from '../../bench/progress.ts';
 import { multiplyAdd } from '../../bench/roofline/fused-multiply-add.ts';
-import { applyTuning, openTunedDevice, readTuning, type Tuning, tuningPath } from '../../bench/tuning.ts';
 import { tensor } from '../../engine/index.ts';
-import { attentionVariant, attentionVariants, scale, useAttentionVariants } from '../../kernels/index.ts';
+import { scale, useAttentionVariants } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
 
 const device = await testDevice('normal');
-const floor = await testDevice('floor');
 const quiet = Object.assign(new Progress(), { count: () => {}, note: () => {} });
 const run = (options: BenchAttentionOptions) => benchAttention({ rounds: 3, seconds: 1, ...options }, quiet);
 let folder = '';
@@ -227,82 +224,5 @@ describe('insula bench attention', () => {
     expect(error.name).toBe('InputError');
     expect(error.message).toContain(message);
     expect(error.message).not.toContain('\n');
-  });
-});
-
-describe('tuning', () => {
-  const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
-
-  test('another variant is chosen where both spreads say so', () => {
-    const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: String(i), wall: wall(median) })));
-    expect(of(10, 9, 20)).toBe('0');
-    expect(of(10, 7, 5)).toBe('2');
-  });
-
-  test('measured, kept, read and taken; choices for other head dimensions stay', async () => {
-    const path = join(folder, 'tuned', 'here.json');
-    const options = { storages: ['f32'] as const, rounds: 3, seconds: 1, path };
-    await tune(floor, { ...options, directions: ['forward', 'backward'], shapes: ['T=8,H=1,D=8'] });
-    const { tuning } = await tune(floor, { ...options, directions: ['forward'], shapes: ['T=8,H=1,D=16'] });
-    expect(tuning.attention.map(({ entry, headDimension }) => `${entry} ${headDimension}`)).toEqual([
-      'forward 8',
-      'backwardQuery 8',
-      'backwardKeyValue 8',
-      'forward 16',
-    ]);
-    for (const choice of tuning.attention)
-      expect(Object.keys(choice.milliseconds)).toEqual(attentionVariants(floor, choice));
-    expect(await readTuning(floor, path)).toEqual(tuning);
-    const [first] = tuning.attention;
-    const other = attentionVariants(floor, first).at(-1)!;
-    applyTuning(floor, { ...tuning, attention: [{ ...first, variant: other }] });
-    expect(attentionVariant(floor, first)).toBe(other);
-    useAttentionVariants(floor, []);
-    expect(attentionVariant(floor, first)).not.toBe(other);
-  });
-
-  test('files of another adapter, with unknown variants, broken or missing are refused', async () => {
-    const path = join(folder, 'wrong.json');
-    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'warp' };
-    const tuning = { format: 'insula tuning 1', adapter: device.description, attention: [choice] } as unknown as Tuning;
-    const refusal = async (contents: unknown) => {
-      await writeFile(path, JSON.stringify(contents));
-      return readTuning(device, path).then(
-        () => expect.fail('accepted'),
-        (error: Error) => `${error.name}: ${error.message}`,
-      );
-    };
-    expect(await refusal(tuning)).toBe(
-      `InputError: ${path}: no variant "warp" of forward, f32, head dimension 16, runs here; make the file anew by 'insula bench attention --tune', or delete it`,
-    );
-    expect(await refusal({ ...tuning, adapter: 'other' })).toContain('the tuning of "other"; this adapter is');
-    expect(await refusal({ ...tuning, attention: [{ ...choice, headDimension: 'x' }] })).toContain(
-      'this is no tuning file',
-    );
-    expect(await refusal(null)).toContain('this is no tuning file');
-    await expect(readTuning(device, join(folder, 'none.json'))).rejects.toThrow('no such file');
-  });
-
-  test('commands take the file that is kept for the adapter, and say so', async () => {
-    const before = process.env.XDG_CACHE_HOME;
-    process.env.XDG_CACHE_HOME = folder;
-    try {
-      expect(await readTuning(device)).toBeNull();
-      const path = tuningPath(device.description);
-      expect(path).toMatch(/\/insula\/tuning\/[a-z0-9-]+\.json$/);
-      const options = { directions: ['forward'] as const, storages: ['f32'] as const, rounds: 3, seconds: 1 };
-      const { tuning } = await tune(device, { ...options, shapes: ['T=8,H=1,D=8'] });
-      const notes: string[] = [];
-      const opened = await openTunedDevice({}, (line) => notes.push(line));
-      opened.device.close();
-      expect(opened.tuning).toEqual(tuning);
-      expect(notes).toEqual([`tuned by ${path}`]);
-      const onFloor = await openTunedDevice({ floor: true }, (line) => notes.push(line));
-      onFloor.device.close();
-      expect(onFloor.tuning).toBeNull();
-    } finally {
-      if (before === undefined) delete process.env.XDG_CACHE_HOME;
-      else process.env.XDG_CACHE_HOME = before;
-    }
   });
 });
