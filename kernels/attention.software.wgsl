@@ -86,6 +86,10 @@ fn tileAt(at: u32, lane: u32) -> Tile {
   return Tile(subgroupShuffle(word, 0u), subgroupShuffle(word, 1u), subgroupShuffle(word, 2u), subgroupShuffle(word, 3u));
 }
 
+// The threads of such an adapter take the workgroups of a dispatch in long runs, and the plan has the tiles with most pairs first: here
+// they come in turns, the first, the last, the second, the last but one, so that every run has some of both.
+fn dealt(index: u32, tiles: u32) -> u32 { return select(index / 2u, tiles - 1u - index / 2u, index % 2u == 1u); }
+
 fn queryTile(sample: u32, index: u32, lane: u32) -> Tile { return tileAt(4u * (sample * shape.queryTiles + index), lane); }
 fn keyTile(sample: u32, index: u32, lane: u32) -> Tile { return tileAt(shape.keyTilesAt + 4u * (sample * shape.keyTiles + index), lane); }
 
@@ -216,9 +220,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation
   let slice = workgroup.z / shape.batch;
   let sample = workgroup.z % shape.batch;
   let headsPerKv = shape.heads / shape.kvHeads;
-  let tile = workgroup.x / (headsPerKv * TILE / BATCH);
+  let tile = dealt(workgroup.x / (headsPerKv * TILE / BATCH), shape.queryTiles);
   let queries = queryTile(sample, tile, lane);
-  let first = BATCH * workgroup.x - tile * headsPerKv * TILE;
+  let first = BATCH * (workgroup.x % (headsPerKv * TILE / BATCH));
   if (first >= queries.rows * headsPerKv) { return; }
   let rows = queryRows(queries, sample, kvHead, first + rowsOfLane(lane));
   let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), slice, lane);
@@ -279,9 +283,9 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invo
   let slice = workgroup.z / shape.batch;
   let sample = workgroup.z % shape.batch;
   let headsPerKv = shape.heads / shape.kvHeads;
-  let tile = workgroup.x / (headsPerKv * TILE / BATCH);
+  let tile = dealt(workgroup.x / (headsPerKv * TILE / BATCH), shape.queryTiles);
   let queries = queryTile(sample, tile, lane);
-  let first = BATCH * workgroup.x - tile * headsPerKv * TILE;
+  let first = BATCH * (workgroup.x % (headsPerKv * TILE / BATCH));
   if (first >= queries.rows * headsPerKv) { return; }
   let rows = queryRows(queries, sample, kvHead, first + rowsOfLane(lane));
   let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), slice, lane);
@@ -323,9 +327,9 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_i
   let slice = workgroup.z / shape.batch;
   let sample = workgroup.z % shape.batch;
   let headsPerKv = shape.heads / shape.kvHeads;
-  let tile = workgroup.x / (TILE / BATCH);
+  let tile = dealt(workgroup.x / (TILE / BATCH), shape.keyTiles);
   let keys = keyTile(sample, tile, lane);
-  let first = BATCH * workgroup.x - tile * TILE;
+  let first = BATCH * (workgroup.x % (TILE / BATCH));
   if (first >= keys.rows) { return; }
   let keyRow = first + rowsOfLane(lane);
   let keysAt = keyRowsAt(keys, sample, kvHead, keyRow);

@@ -158,15 +158,16 @@ fn keyRowAt(keys: Tile, sample: u32, kvHead: u32, row: u32) -> u32 {
 
 // ---- tiles in workgroup memory ---------------------------------------------------------------------------------------
 
-// Two operands, TILE rows by one chunk of the head axis each, and one TILE x TILE result in groups of four columns.
+// Two operands, TILE rows by one chunk of the head axis each. When the scores of a pair are made, the left one gives its room to the
+// weights of the pair, TILE x TILE in groups of four columns: less memory, more workgroups at a time.
 var<workgroup> operands: array<Operand, 2u * TILE * STRIDE>;
-var<workgroup> weights: array<Operand, TILE * STRIDE>;
 var<workgroup> ofThread: array<f32, ROWS * THREADS>;
 
 // Rows are stored in an order in which neighbouring threads read neighbouring slots: on the left 0, ROWS, 2 ROWS, .. 1, ROWS + 1, ..,
 // because a thread owns rows ROWS y.., on the right 0, 4, 8, .. 1, 5, 9, ..
 fn leftSlot(row: u32) -> u32 { return LEFT + ((row % ROWS) * (TILE / ROWS) + row / ROWS) * STRIDE; }
 fn rightSlot(row: u32) -> u32 { return RIGHT + ((row % 4u) * 8u + row / 4u) * STRIDE; }
+fn weightSlot(y: u32, i: u32) -> u32 { return LEFT + (ROWS * y + i) * STRIDE; }
 fn slotOf(side: u32, row: u32) -> u32 { return select(rightSlot(row), leftSlot(row), side == LEFT); }
 
 // An element of a chunk of TILE rows, for staging: where it is stored, where it goes, and whether it is there at all; beyond the last
@@ -236,7 +237,7 @@ fn multiply(product: ptr<function, array<vec4f, ROWS>>, x: u32, y: u32) {
   }
 }
 
-// part[i] = sum over the first `columns` columns j of weights[ROWS y + i, j] (row j of the right operand), for group x of a chunk.
+// part[i] = sum over the first `columns` columns j of (weight of row ROWS y + i and column j) (row j of the right operand), for group x of a chunk.
 fn combine(columns: u32, x: u32, y: u32) -> array<vec4f, ROWS> {
   var part = array<vec4f, ROWS>();
   if (x >= shape.chunkGroups) { return part; }
@@ -246,15 +247,14 @@ fn combine(columns: u32, x: u32, y: u32) -> array<vec4f, ROWS> {
     let right2 = operands[RIGHT + (16u + j) * STRIDE + x];
     let right3 = operands[RIGHT + (24u + j) * STRIDE + x];
     for (var i = 0u; i < ROWS; i++) {
-      let weight = weights[(ROWS * y + i) * STRIDE + j];
+      let weight = operands[weightSlot(y, i) + j];
       part[i] += vec4f(weight.x * right0 + weight.y * right1 + weight.z * right2 + weight.w * right3);
     }
   }
   return part;
 }
 
-// sums[ROWS chunk + i] = factors[i] sums[ROWS chunk + i] + part[i]. An index that is no constant would keep the sums in memory, not in
-// registers.
+// sums[ROWS chunk + i] = factors[i] sums[ROWS chunk + i] + part[i]. An index that is no constant would keep sums out of registers.
 fn addToChunk(sums: ptr<function, array<vec4f, ROWS * CHUNKS>>, chunk: u32, factors: vec4f, part: array<vec4f, ROWS>) {
   for (var c = 0u; c < CHUNKS; c++) {
     if (c == chunk) { for (var i = 0u; i < ROWS; i++) { (*sums)[ROWS * c + i] = factors[i] * (*sums)[ROWS * c + i] + part[i]; } }
@@ -306,7 +306,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     let keys = keyTile(sample, pair.tile);
     var scores = array<vec4f, ROWS>();            // zero each time, in writing: some drivers zero a loop's variable only once
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      if (shape.chunks > 1u || entry == list.first) { stageQuery(LEFT, thread, queries, firstFlat, sample, kvHead, chunk); }
+      stageQuery(LEFT, thread, queries, firstFlat, sample, kvHead, chunk);
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
       workgroupBarrier();
       multiply(&scores, x, y);
@@ -328,7 +328,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     let shrink = exp(largest - newLargest);
     for (var i = 0u; i < ROWS; i++) {
       let weight = select(exp(scores[i] - newLargest[i]), vec4f(), scores[i] == vec4f(-NOTHING));
-      weights[(ROWS * y + i) * STRIDE + x] = Operand(weight);
+      operands[weightSlot(y, i) + x] = Operand(weight);
       total[i] = total[i] * shrink[i] + weight.x + weight.y + weight.z + weight.w;
     }
     largest = newLargest;
@@ -398,7 +398,7 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
         if (pair.masked) { if (!seen(pair, at, queries, keys)) { weight = 0.0; } }
         dScore[j] = weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]);
       }
-      weights[(ROWS * y + i) * STRIDE + x] = Operand(dScore);
+      operands[weightSlot(y, i) + x] = Operand(dScore);
     }
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
@@ -468,7 +468,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
     }
     let columns = min(flatRows - firstFlat, TILE);
     if (!pair.stopValue) {
-      for (var i = 0u; i < ROWS; i++) { weights[(ROWS * y + i) * STRIDE + x] = Operand(product[i]); }                // P, transposed
+      for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(product[i]); }                // P, transposed
       for (var chunk = 0u; chunk < shape.chunks; chunk++) {
         stageGradient(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
         workgroupBarrier();
@@ -477,7 +477,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
       }
     }
     if (!pair.stopKey) {
-      for (var i = 0u; i < ROWS; i++) { weights[(ROWS * y + i) * STRIDE + x] = Operand(dWeight[i]); }                // dS, transposed
+      for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(dWeight[i]); }                // dS, transposed
       for (var chunk = 0u; chunk < shape.chunks; chunk++) {
         stageQuery(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
         workgroupBarrier();
