@@ -3,31 +3,41 @@
 import { parseArgs } from 'node:util';
 import { act, evaluate } from './bench/act.ts';
 import { benchAttention, benchAttentionOptions } from './bench/attention/command.ts';
+import { commandLine, refuseOptionsOfNpm } from './bench/command-line.ts';
 import { Progress } from './bench/progress.ts';
 import { actLines, deviceLines, evaluateLines, trainLines } from './bench/text.ts';
 import { train } from './bench/train.ts';
 import { InputError, listAdapters } from './engine/index.ts';
+import { presets } from './model/training/presets.ts';
 
 /** A list may be given several times. */
 type OptionType = 'string' | 'list' | 'number' | 'boolean';
 interface Option {
   readonly type: OptionType;
   readonly help: string;
+  /** Of a number; 0 unless given. */
+  readonly least?: number;
 }
 // biome-ignore lint/suspicious/noExplicitAny: each command knows the types of its own options
 type Values = any;
 interface Command {
   readonly help: string;
   readonly options: Readonly<Record<string, Option>>;
+  /** Ends by itself, with what it has, when the signal is aborted; others are ended. */
+  readonly interruptible?: boolean;
   /** Returns what --json prints, and the lines for people. */
-  run(values: Values, progress: Progress): Promise<{ json: unknown; lines: string[]; status?: number }>;
+  run(
+    values: Values,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<{ json: unknown; lines: string[]; status?: number }>;
 }
 
 const text = (help: string): Option => ({ type: 'string', help });
-const number = (help: string): Option => ({ type: 'number', help });
+const number = (help: string, least = 0): Option => ({ type: 'number', help, least });
 const flag = (help: string): Option => ({ type: 'boolean', help });
 const deviceOptions = {
-  adapter: text("part of an adapter's name, as 'insula devices' lists it"),
+  adapter: text("part of an adapter's name, as 'insula devices' lists it; the system's first by default"),
   floor: flag("open it with WebGPU's default limits and no features"),
   tuning: text("tuning file of 'insula bench attention --tune', in place of the one kept for this adapter"),
 };
@@ -35,6 +45,7 @@ const dataOptions = {
   data: text('folder of a data set; without it the built-in tabletop world'),
   dataset: text('name of the set in that folder'),
 };
+const interrupted = new InputError('interrupted before the first step: there is nothing to save');
 
 const commands: Readonly<Record<string, Command>> = {
   devices: {
@@ -50,33 +61,30 @@ const commands: Readonly<Record<string, Command>> = {
     help: 'trains a system on the built-in world or on a data set, measures it and writes a report',
     options: {
       system: text('knowledge-insulation (default), joint-training, pi0, pi05 or pi0-fast'),
-      preset: text('tiny (default) or small'),
+      preset: text('tiny (default; minutes on two processor cores) or small (half an hour)'),
       ...dataOptions,
-      steps: number('training steps'),
-      batch: number('examples to a step'),
-      horizon: number('control steps of a chunk; one second by default'),
+      steps: number(`training steps; ${ofPresets('steps')} by default`),
+      batch: number(`examples to a step; ${ofPresets('batch')} by default`, 1),
+      horizon: number('control steps of a chunk; as many as one second has by default', 1),
       seed: number('decides data, weights, noise and order; 0 by default'),
-      out: text('folder for checkpoint and report'),
-      resume: flag('goes on from the checkpoint in --out'),
+      out: text('folder for checkpoint and report; a new one in .insula by default'),
+      resume: flag('goes on with the run in --out; without --out with the last one'),
+      overwrite: flag('takes the place of the run in --out; without --out of the last one'),
       ...deviceOptions,
     },
-    async run(values, progress) {
-      const abort = new AbortController();
-      const interrupt = () => {
-        if (abort.signal.aborted) process.exit(130);
-        abort.abort();
-        progress.note('interrupted: finishing the step under way and saving; again to stop at once');
-      };
-      process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
-      const command = `insula ${process.argv.slice(2).join(' ')}`;
-      const summary = await train({ ...values, command }, progress, abort.signal);
-      return { json: summary, lines: trainLines(summary), status: summary.finished ? 0 : 130 };
+    interruptible: true,
+    async run(values, progress, signal) {
+      const words = process.argv.slice(2);
+      const summary = await train({ ...values, command: commandLine(words) }, progress, signal);
+      const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
+      const lines = trainLines(summary, commandLine([...again, '--resume']));
+      return { json: summary, lines, status: summary.finished ? 0 : 130 };
     },
   },
   act: {
     help: 'one chunk of a trained policy beside the demonstrated one, and its latency by part',
     options: {
-      checkpoint: text('file that insula train wrote'),
+      checkpoint: text('file that insula train wrote; required'),
       ...dataOptions,
       episode: text('id or number of an episode; the first by default'),
       step: number('control step in it; 0 by default'),
@@ -91,10 +99,10 @@ const commands: Readonly<Record<string, Command>> = {
   evaluate: {
     help: 'closed loop in the built-in world, or open loop on held-out episodes of a data set',
     options: {
-      checkpoint: text('file that insula train wrote'),
+      checkpoint: text('file that insula train wrote; required'),
       ...dataOptions,
-      episodes: number('closed-loop episodes; 20 by default'),
-      seed: number('chooses scenes and noise'),
+      episodes: number('closed-loop episodes; 20 by default', 1),
+      seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
       ...deviceOptions,
     },
     async run(values, progress) {
@@ -108,6 +116,13 @@ const commands: Readonly<Record<string, Command>> = {
     run: benchAttention,
   },
 };
+
+/** A number of the presets, for help. */
+function ofPresets(what: 'steps' | 'batch'): string {
+  const numbers = presets.map((preset) => preset[what]);
+  const same = new Set(numbers).size === 1;
+  return same ? String(numbers[0]) : presets.map(({ name }, i) => `${numbers[i]} (${name})`).join(', ');
+}
 
 function usage(name?: string): string {
   const command = name === undefined ? undefined : commands[name];
@@ -134,6 +149,14 @@ function usage(name?: string): string {
   ].join('\n');
 }
 
+/** "--steps -1" as "--steps=-1", so that the number is complained about. */
+function negativeNumbersJoined(args: string[]): string[] {
+  return args.flatMap((arg, i) => {
+    if (/^-\d/.test(arg) && args[i - 1]?.startsWith('--')) return [];
+    return /^-\d/.test(args[i + 1] ?? '') && arg.startsWith('--') ? [`${arg}=${args[i + 1]}`] : [arg];
+  });
+}
+
 function readOptions(name: string, { options }: Command, args: string[]): Values {
   const kinds = Object.entries({ ...options, json: flag(''), help: flag('') });
   let values: Record<string, unknown>;
@@ -142,17 +165,19 @@ function readOptions(name: string, { options }: Command, args: string[]): Values
       own,
       { type: type === 'boolean' ? 'boolean' : 'string', multiple: type === 'list' } as const,
     ]);
-    values = parseArgs({ args, options: Object.fromEntries(types), strict: true }).values;
+    values = parseArgs({ args: negativeNumbersJoined(args), options: Object.fromEntries(types), strict: true }).values;
   } catch (error) {
-    throw new InputError(
-      `insula ${name}: ${(error as Error).message.split('. To specify')[0]}; see insula ${name} --help`,
-    );
+    const { message } = error as Error;
+    const without = /^Option '(--[\w-]+).*argument (?:is ambiguous|missing)/.exec(message);
+    const words = without ? `${without[1]} needs a value` : message.split('. To specify')[0];
+    throw new InputError(`${name}: ${words}; see insula ${name} --help`);
   }
-  for (const [own, { type }] of kinds) {
+  for (const [own, { type, least = 0 }] of kinds) {
     const value = values[own];
     if (type !== 'number' || value === undefined) continue;
-    if (!/^\d+$/.test(String(value)) || !Number.isSafeInteger(Number(value)))
-      throw new InputError(`insula ${name}: --${own} ${value}: expected a whole number from 0 to 2^53 - 1`);
+    const whole = /^\d+$/.test(String(value)) && Number.isSafeInteger(Number(value));
+    if (!whole || Number(value) < least)
+      throw new InputError(`${name}: --${own} ${value}: expected a whole number from ${least} to 2^53 - 1`);
     values[own] = Number(value);
   }
   return values;
@@ -168,14 +193,23 @@ async function main(words: string[]): Promise<number> {
     return name === undefined ? 2 : 0;
   }
   const command = commands[name];
-  if (!command) throw new InputError(`insula: no command '${name}'; there are ${Object.keys(commands).join(', ')}`);
+  if (!command) throw new InputError(`no command '${name}'; there are ${Object.keys(commands).join(', ')}`);
+  refuseOptionsOfNpm(words, Object.keys(command.options));
   const { json, help, ...values } = readOptions(name, command, args);
   if (help) {
     process.stdout.write(`${usage(name)}\n`);
     return 0;
   }
   const progress = new Progress();
-  const result = await command.run(values, progress).finally(() => progress.end());
+  const abort = new AbortController();
+  const interrupt = () => {
+    progress.end();
+    if (!command.interruptible || abort.signal.aborted) process.exit(130);
+    abort.abort(interrupted);
+    progress.note('interrupted: finishing the step under way and saving; again to stop at once');
+  };
+  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
+  const result = await command.run(values, progress, abort.signal).finally(() => progress.end());
   process.stdout.write(json ? `${JSON.stringify(result.json)}\n` : `${result.lines.join('\n')}\n`);
   return result.status ?? 0;
 }
@@ -185,6 +219,6 @@ main(process.argv.slice(2)).then(
   (error: Error) => {
     const expected = error instanceof InputError || process.env.INSULA_STACK === undefined;
     process.stderr.write(`insula: ${expected ? error.message.split('\n')[0] : error.stack}\n`);
-    process.exit(1);
+    process.exit(error === interrupted ? 130 : 1);
   },
 );

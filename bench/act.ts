@@ -13,7 +13,7 @@ import { prepareData } from '../model/training/run.ts';
 import type { Progress } from './progress.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
-import { chooseDataset, TABLETOP } from './train.ts';
+import { type ClosedLoopSummary, chooseDataset, closedLoopSummary, TABLETOP } from './train.ts';
 import { openTunedDevice } from './tuning.ts';
 
 export interface PolicyOptions {
@@ -73,7 +73,7 @@ export async function act(
 }
 
 export interface EvaluateResult {
-  closedLoop: { success: number; rightObject: number; episodes: number } | null;
+  closedLoop: ClosedLoopSummary | null;
   openLoop: {
     measure: string;
     observations: number;
@@ -91,12 +91,12 @@ export async function evaluate(
   return withPolicy(options, progress, async ({ policy, dataset, device, settings }) => {
     const adapter = device.description;
     if (dataset.name === TABLETOP) {
-      const { success, rightObject, episodes } = await evaluateClosedLoop(tabletopPolicy(policy, options.seed), {
+      const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, options.seed), {
         episodes: options.episodes,
         seed: options.seed ?? settings.seed,
-        onProgress: (done, total) => progress.count('closed loop', done, total),
+        onProgress: (done, total) => progress.closedLoop(done, total),
       });
-      return { closedLoop: { success, rightObject, episodes: episodes.length }, openLoop: null, adapter };
+      return { closedLoop: closedLoopSummary(evaluation), openLoop: null, adapter };
     }
     const { split } = prepareData(dataset, settings.seed);
     const preset = presetNamed(settings.preset);
@@ -150,6 +150,10 @@ async function withPolicy<T>(
         throw new InputError(
           `"${dataset.name}" has ${own} ${what} dimensions; ${options.checkpoint} was trained with ${trained}`,
         );
+    if (dataset.name !== settings.dataset)
+      progress.note(
+        `"${dataset.name}" is not what ${options.checkpoint} was trained on: its actions keep the units and ranges of "${settings.dataset}"`,
+      );
     const { device } = await openTunedDevice(options, (line) => progress.note(line));
     try {
       using model = await checkpoint.loadModel(device);

@@ -16,7 +16,7 @@ export class Progress implements RunListener {
     process.stderr.write(`${line}\n`);
   }
 
-  /** A phase that counts something. */
+  /** A phase that counts something: "train: step 3/400 | details". */
   count(what: string, done: number, total: number, details = ''): void {
     const text = `${what} ${done}/${total}${details}`;
     if (!process.stderr.isTTY) {
@@ -44,9 +44,14 @@ export class Progress implements RunListener {
     this.times.push(performance.now());
     if (this.times.length > STEPS_OF_RATE) this.times.shift();
     const elapsed = (this.times[this.times.length - 1] - this.times[0]) / 1000;
-    const rate = elapsed > 0 ? (this.times.length - 1) / elapsed : 0;
-    const left = rate > 0 ? ` | ${formatSeconds((steps - step) / rate)} left` : '';
-    this.count('train', step, steps, ` | ${rate.toFixed(1)} steps/s | ${describe(losses)}${left}`);
+    const rate = (this.times.length - 1) / elapsed;
+    // The first two losses may arrive together.
+    const known = this.times.length > 2 && elapsed > 0;
+    const pace = rate < 1 ? `${(1 / rate).toFixed(1)} seconds a step` : `${rate.toFixed(1)} steps a second`;
+    const details = known
+      ? [pace, describe(losses), `${formatSeconds((steps - step) / rate)} left`]
+      : [describe(losses)];
+    this.count('train: step', step, steps, details.map((part) => ` | ${part}`).join(''));
   }
 
   heldOut(
@@ -68,7 +73,11 @@ export class Progress implements RunListener {
   }
 
   openLoop(done: number, total: number): void {
-    this.count('open loop', done, total);
+    this.count('open loop: sampled batch', done, total);
+  }
+
+  closedLoop(done: number, total: number): void {
+    this.count('closed loop: all episodes at control step', done, total);
   }
 
   end(): void {

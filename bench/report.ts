@@ -3,7 +3,7 @@ import type { Dataset } from '../model/data/dataset.ts';
 import type { ReportData } from '../model/inspect/report.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import type { RunResult } from '../model/training/run.ts';
-import type { Evaluation } from './tabletop/evaluation.ts';
+import { CLOSED_LOOP_MEASURE, type Evaluation } from './tabletop/evaluation.ts';
 
 const SHOWN_CHUNKS = 4;
 
@@ -25,9 +25,9 @@ export async function reportOf(
   const first = openLoop?.batches[0];
   if (first) {
     const onLatency = (part: string, milliseconds: number) => latency.push({ part, milliseconds });
-    const { losses } = configuration;
-    if (losses.flow) await policy.actNormalised(first.observations.slice(0, 1), {});
-    if (losses.flow) await policy.actNormalised(first.observations.slice(0, 1), { onLatency });
+    // The first call of one observation compiles.
+    await policy.actNormalised(first.observations.slice(0, 1));
+    await policy.actNormalised(first.observations.slice(0, 1), { onLatency });
   }
   return {
     title: `${settings.system} on ${dataset.name}`,
@@ -92,7 +92,10 @@ export async function reportOf(
         }
       : undefined,
     latency: latency.length > 0 ? latency : undefined,
-    notes: missing.map((line) => `${dataset.name}: ${line}.`),
+    notes: [
+      ...missing.map((line) => `${dataset.name}: ${line}.`),
+      ...(closedLoop ? [`Closed loop: ${CLOSED_LOOP_MEASURE}.`] : []),
+    ],
   };
 }
 

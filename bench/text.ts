@@ -2,7 +2,7 @@
 import { type AdapterReport, installAdvice } from '../engine/index.ts';
 import type { ActResult, EvaluateResult } from './act.ts';
 import { describe, formatSeconds } from './progress.ts';
-import type { TrainSummary } from './train.ts';
+import type { ClosedLoopSummary, TrainSummary } from './train.ts';
 
 export function deviceLines(adapters: readonly AdapterReport[]): string[] {
   const lines = adapters.flatMap((adapter) => {
@@ -22,10 +22,10 @@ export function deviceLines(adapters: readonly AdapterReport[]): string[] {
   return adapters.some((adapter) => adapter.opens) ? lines : [...lines, installAdvice()];
 }
 
-export function trainLines(summary: TrainSummary): string[] {
+/** `resume` is the command that goes on with an interrupted run. */
+export function trainLines(summary: TrainSummary, resume: string): string[] {
   const { finished, step, heldOut, ratios, openLoop, closedLoop, seconds, checkpoint, report } = summary;
-  if (!finished)
-    return [`interrupted after step ${step}; go on with the same command and --resume (checkpoint: ${checkpoint})`];
+  if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; go on with: ${resume}`];
   const lines = [`trained ${step} steps in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
   if (heldOut) {
     const { tokenToUnigram, flowToConstantVelocity } = ratios;
@@ -58,17 +58,9 @@ export function evaluateLines({ closedLoop, openLoop }: EvaluateResult): string[
   ];
 }
 
-function closedLoopLine({
-  success,
-  rightObject,
-  episodes,
-}: {
-  success: number;
-  rightObject: number;
-  episodes: number;
-}): string {
+function closedLoopLine({ measure, success, rightObject, episodes }: ClosedLoopSummary): string {
   const percent = (share: number) => `${Math.round(100 * share)} %`;
-  return `closed loop over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)}`;
+  return `closed loop over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)} (${measure})`;
 }
 
 export function actLines({
@@ -83,19 +75,25 @@ export function actLines({
   const format = (row: number[] | null) =>
     row ? row.map((value) => value.toFixed(3).padStart(8)).join('') : '  (the episode has ended)';
   const width = predicted[0].length * 8;
-  const euler = latency.filter(({ part }) => part.startsWith('Euler'));
-  const others = latency.filter(({ part }) => !part.startsWith('Euler'));
-  const milliseconds = (value: number) => `${value.toFixed(1)} ms`;
-  const times = [
-    ...others.map((entry) => `${entry.part} ${milliseconds(entry.milliseconds)}`),
-    ...(euler.length > 0
-      ? [`${euler.length} Euler steps ${euler.map((entry) => entry.milliseconds.toFixed(1)).join(' ')} ms`]
-      : []),
-  ];
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
     `step  ${'predicted'.padEnd(width)}  demonstrated`,
     ...predicted.map((row, i) => `${String(i).padStart(4)}  ${format(row)}  ${format(demonstrated[i])}`),
-    `latency on ${adapter}: ${times.join(', ')}`,
+    `latency on ${adapter}: ${latencyOf(latency)}`,
   ];
+}
+
+/** Parts that are numbered are one entry: "10 x Euler step 7.1 ms". */
+function latencyOf(latency: ActResult['latency']): string {
+  const times = new Map<string, number[]>();
+  for (const { part, milliseconds } of latency) {
+    const name = part.replace(/ \d+$/, '');
+    times.set(name, [...(times.get(name) ?? []), milliseconds]);
+  }
+  const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
+  const parts = [...times].map(([name, own]) => {
+    const count = own.length > 1 ? `${own.length} x ` : '';
+    return `${count}${name} ${(sum(own) / own.length).toFixed(1)} ms`;
+  });
+  return `${parts.join(', ')}; ${sum([...times.values()].flat()).toFixed(1)} ms in all`;
 }

@@ -1,19 +1,19 @@
 /** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
-import { mkdir, rmdir } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
-import { fileError, writeFileSafely } from '../engine/files.ts';
+import { join } from 'node:path';
+import { writeFileSafely } from '../engine/files.ts';
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { openDataset } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
-import { type Checkpoint, type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
+import type { Checkpoint, CheckpointSettings } from '../model/training/checkpoint.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import { presetNamed } from '../model/training/presets.ts';
-import { type RunResult, runTraining } from '../model/training/run.ts';
+import { type RunResult, runTraining, unlessAborted } from '../model/training/run.ts';
 import type { Progress } from './progress.ts';
 import { reportOf } from './report.ts';
+import { type RunFolder, runFolder } from './run-folder.ts';
 import { demonstrations } from './tabletop/demonstrations.ts';
-import { type Evaluation, evaluateClosedLoop } from './tabletop/evaluation.ts';
+import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
 import { openTunedDevice } from './tuning.ts';
 
@@ -32,8 +32,12 @@ export interface TrainOptions {
   batch?: number;
   horizon?: number;
   seed?: number;
+  /** Folder of the run; by default one in WORK_FOLDER that no other run has used. */
   out?: string;
+  /** Goes on with the run in `out`, or with the last one. */
   resume?: boolean;
+  /** Takes the place of the run in `out`, or of the last one. */
+  overwrite?: boolean;
   adapter?: string;
   floor?: boolean;
   /** A tuning file in place of the one kept for the adapter. */
@@ -52,14 +56,29 @@ export interface TrainSummary {
   /** Held-out loss divided by that of the predictor that looks at nothing. */
   ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
   openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
-  closedLoop: { success: number; rightObject: number; episodes: number } | null;
+  closedLoop: ClosedLoopSummary | null;
   seconds: Record<string, number>;
 }
+
+export interface ClosedLoopSummary {
+  measure: string;
+  /** Shares of the episodes. */
+  success: number;
+  rightObject: number;
+  episodes: number;
+}
+
+export const closedLoopSummary = ({ success, rightObject, episodes }: Evaluation): ClosedLoopSummary => ({
+  measure: CLOSED_LOOP_MEASURE,
+  success,
+  rightObject,
+  episodes: episodes.length,
+});
 
 /** The data set that options name: the built-in world's demonstrations, or one read from a folder. */
 export async function chooseDataset(
   options: { data?: string; dataset?: string },
-  { episodes, seed }: { episodes: number; seed: number },
+  { episodes, seed, signal }: { episodes: number; seed: number; signal?: AbortSignal },
   progress: Progress,
 ): Promise<Dataset> {
   if (options.data !== undefined) {
@@ -75,24 +94,28 @@ export async function chooseDataset(
     episodes,
     seed,
     cacheFolder: join(WORK_FOLDER, 'cache'),
-    onProgress: (done, total) => progress.count('demonstrations', done, total),
+    onProgress: (done, total) => progress.count('demonstrations: episode', done, total),
+    signal,
   });
 }
 
-/** @throws InputError where an option, the data or the checkpoint to resume is wrong; a folder made for the run goes again */
+/**
+ * @throws InputError where an option, the data or the checkpoint to resume is wrong, and what `signal` is aborted with where that is
+ * before the first step; a folder made for the run goes again
+ */
 export async function train(options: TrainOptions, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
   const { system, preset } = chosen(options);
-  const out = options.out ?? join(WORK_FOLDER, `${options.dataset ?? TABLETOP}-${system.name}-${preset.name}`);
-  const resume = options.resume ? await openCheckpoint(checkpointIn(out)) : undefined;
-  const removeEmpty = resume ? undefined : await makeFolder(out);
+  const usual = join(WORK_FOLDER, `${options.dataset ?? TABLETOP}-${system.name}-${preset.name}`);
+  const { out, resume, overwrite } = options;
+  const folder = await runFolder({ out, usual, resume, overwrite }, (line) => progress.note(line));
   try {
-    if (resume) checkResumed(resume, checkpointIn(out), options);
-    return await trainIn(out, options, resume, progress, signal);
+    if (folder.resume) checkResumed(folder.resume, folder.checkpoint, options);
+    return await trainIn(folder, options, progress, signal);
   } catch (error) {
-    await removeEmpty?.();
+    await folder.removeEmpty();
     throw error;
   } finally {
-    await resume?.close();
+    await folder.resume?.close();
   }
 }
 
@@ -107,30 +130,9 @@ function chosen(options: TrainOptions, settings?: CheckpointSettings) {
   };
 }
 
-const checkpointIn = (folder: string) => join(folder, 'checkpoint.safetensors');
-
-/** Makes a folder and those above it; the function it returns removes those that were made and are still empty. */
-async function makeFolder(path: string): Promise<() => Promise<void>> {
-  const first = await mkdir(path, { recursive: true }).catch((error) => {
-    throw fileError(error, `--out ${path}`, 'make this folder');
-  });
-  return async () => {
-    let folder = resolve(path);
-    while (first !== undefined && folder.startsWith(resolve(first))) {
-      const removed = await rmdir(folder).then(
-        () => true,
-        () => false,
-      );
-      if (!removed) return;
-      folder = dirname(folder);
-    }
-  };
-}
-
 async function trainIn(
-  out: string,
+  { path, checkpoint, resume }: RunFolder,
   options: TrainOptions,
-  resume: Checkpoint | undefined,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<TrainSummary> {
@@ -138,32 +140,35 @@ async function trainIn(
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
   try {
     const begin = performance.now();
-    const dataset = await chooseDataset(options, { episodes: preset.demonstrations, seed }, progress);
+    const dataset = await chooseDataset(options, { episodes: preset.demonstrations, seed, signal }, progress);
     const dataSeconds = (performance.now() - begin) / 1000;
     progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
-    const checkpointPath = checkpointIn(out);
+    const steps = options.steps ?? resume?.progress.steps ?? preset.steps;
+    if (resume) progress.note(`${checkpoint}: going on from step ${resume.progress.step} of ${steps}`);
     const result = await runTraining({
       device,
       dataset,
       system,
       preset,
       seed,
-      steps: options.steps ?? resume?.progress.steps ?? preset.steps,
+      steps,
       batch,
       horizon: options.horizon,
-      checkpointPath,
+      checkpointPath: checkpoint,
       resume,
       signal,
       listener: progress,
     });
     const closed = performance.now();
-    const closedLoop = result.finished && dataset.name === TABLETOP ? await closedLoopOf(result, seed, progress) : null;
+    const acting = result.finished && dataset.name === TABLETOP;
+    const closedLoop = acting ? await unlessAborted(signal, () => closedLoopOf(result, seed, progress, signal)) : null;
+    const finished = result.finished && (!acting || closedLoop !== null);
     const closedSeconds = (performance.now() - closed) / 1000;
     const { compile, train, evaluate } = result.seconds;
     const seconds = { data: dataSeconds, compile, train, evaluate: evaluate + closedSeconds };
-    const summary = summarise(result, closedLoop, checkpointPath, device.description, seconds);
-    if (result.finished) {
-      summary.report = join(out, 'report.html');
+    const summary = summarise({ ...result, finished }, closedLoop, checkpoint, device.description, seconds);
+    if (finished) {
+      summary.report = join(path, 'report.html');
       // The figures' library takes half a second to load, which other commands need not wait for.
       const { writeReport } = await import('../model/inspect/report.ts');
       await writeReport(
@@ -171,7 +176,7 @@ async function trainIn(
         await reportOf(options.command, result, closedLoop, dataset, device.description, seconds),
       );
     }
-    await writeFileSafely(join(out, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
+    await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
     result.policy.model.dispose();
     return summary;
   } finally {
@@ -198,11 +203,17 @@ function checkResumed({ settings, progress }: Checkpoint, path: string, options:
     throw new InputError(`--steps ${steps}: the run in ${path} has done ${progress.step} already`);
 }
 
-function closedLoopOf({ policy }: RunResult, seed: number, progress: Progress): Promise<Evaluation> {
+function closedLoopOf(
+  { policy }: RunResult,
+  seed: number,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Evaluation> {
   return evaluateClosedLoop(tabletopPolicy(policy), {
     episodes: CLOSED_LOOP_EPISODES,
     seed,
-    onProgress: (done, total) => progress.count('closed loop', done, total),
+    onProgress: (done, total) => progress.closedLoop(done, total),
+    signal,
   });
 }
 
@@ -236,11 +247,7 @@ function summarise(
           meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
         }
       : null,
-    closedLoop: closedLoop && {
-      success: closedLoop.success,
-      rightObject: closedLoop.rightObject,
-      episodes: closedLoop.episodes.length,
-    },
+    closedLoop: closedLoop && closedLoopSummary(closedLoop),
     seconds,
   };
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { act, evaluate } from '../bench/act.ts';
 import { Progress } from '../bench/progress.ts';
+import { runFolder } from '../bench/run-folder.ts';
 import { type TrainOptions, train } from '../bench/train.ts';
 import { InputError, readSafetensors, type TensorToWrite, writeSafetensors } from '../engine/index.ts';
 import { openDataset } from '../model/data/index.ts';
@@ -229,6 +230,25 @@ describe('what a policy is asked to act on', () => {
   });
 });
 
+test('data of the same width that are not what the policy was trained on: it is said', async () => {
+  await writeData('renamed');
+  const index = await readFile(at('renamed/index.json'), 'utf8');
+  await writeFile(at('renamed/index.json'), index.replace('"made"', '"other"'));
+  const notes: string[] = [];
+  class Listening extends Quiet {
+    override note(line = '') {
+      notes.push(line);
+    }
+  }
+  await act({ checkpoint: at(CHECKPOINT), data: at('data') }, new Listening());
+  const before = notes.length;
+  await act({ checkpoint: at(CHECKPOINT), data: at('renamed'), dataset: 'other' }, new Listening());
+  expect(notes.slice(before)).toContainEqual(
+    expect.stringMatching(/^"other" is not what .* was trained on: its actions keep the units and ranges of "made"$/),
+  );
+  expect(notes.slice(0, before).filter((line) => line.includes('trained on'))).toEqual([]);
+});
+
 describe('a training run', () => {
   const run = (options: Partial<TrainOptions>) =>
     train(
@@ -249,8 +269,10 @@ describe('a training run', () => {
     [
       'run to resume',
       { resume: true },
-      /new\/folder\/checkpoint\.safetensors: cannot open it: no such file or folder$/,
+      /^--resume: there is no checkpoint in .*new\/folder; leave it out to begin a run$/,
     ],
+    ['batch of a million million', { batch: 2 ** 40 }, /^batch 1099511627776: this adapter takes at most \d+ examples/],
+    ['choice of what to do', { resume: true, overwrite: true }, /^--resume and --overwrite: choose one$/],
   ])('a wrong %s', async (_, options, message) => {
     await expectLine(() => run(options), message);
   });
@@ -266,6 +288,49 @@ describe('a training run', () => {
   test('a folder that cannot be made', async () => {
     const message = /^--out .*data\.safetensors: cannot make this folder: a file of this name is there$/;
     await expectLine(() => run({ out: at('data.safetensors') }), message);
+  });
+
+  test.skipIf(process.platform !== 'linux')('a folder that takes no files', async () => {
+    await expectLine(() => run({ out: '/proc/self' }), /^--out \/proc\/self: cannot write in this folder: /);
+  });
+
+  test('a folder that holds a run, or something else of that name', async () => {
+    const words = 'replace it with --overwrite, or choose another folder with --out$';
+    const message = new RegExp(
+      `run.checkpoint\\.safetensors holds a run of 1 of 1 steps: go on with --resume, ${words}`,
+    );
+    await expectLine(() => run({ out: at('run') }), message);
+    await mkdir(at('damaged'));
+    await writeFile(at('damaged/checkpoint.safetensors'), 'text');
+    await expectLine(() => run({ out: at('damaged') }), new RegExp(`cut off: 4 bytes.*; ${words}`));
+  });
+
+  test('runs in the usual folder are numbered; the last one is resumed or replaced', async () => {
+    const usual = at('runs/usual');
+    const notes: string[] = [];
+    const choose = (options: { resume?: boolean; overwrite?: boolean } = {}) =>
+      runFolder({ usual, ...options }, (line) => notes.push(line));
+    const leaveRun = async (path: string) =>
+      writeFile(join(path, 'checkpoint.safetensors'), await readFile(at(CHECKPOINT)));
+    await expectLine(() => choose({ resume: true }), /^--resume: there is no checkpoint in .*usual; leave it out/);
+    const first = await choose();
+    expect([first.path, notes]).toEqual([usual, []]);
+    await leaveRun(first.path);
+    const unused = await choose();
+    expect(unused.path).toBe(`${usual}-2`);
+    await unused.removeEmpty();
+    const second = await choose();
+    expect(second.path).toBe(`${usual}-2`);
+    expect(notes.at(-1)).toBe(
+      `${usual} is there already: this run goes to ${usual}-2; --resume goes on with the last run, --overwrite replaces it`,
+    );
+    const side = await choose();
+    expect(side.path).toBe(`${usual}-3`);
+    await leaveRun(second.path);
+    const resumed = await choose({ resume: true });
+    expect([resumed.path, resumed.resume?.progress.step]).toEqual([second.path, 1]);
+    await resumed.resume?.close();
+    expect((await choose({ overwrite: true })).path).toBe(second.path);
   });
 
   test.each<[string, Partial<TrainOptions>, RegExp]>([

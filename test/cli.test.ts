@@ -3,7 +3,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { commandLine, refuseOptionsOfNpm } from '../bench/command-line.ts';
+import { Progress } from '../bench/progress.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { actionsFile } from './data/synthetic.ts';
 
@@ -69,10 +71,24 @@ describe('insula', () => {
     const data = ['--data', 'data', '--dataset', 'made'];
     const cases: [string[], string, Settings?][] = [
       [['fly'], "insula: no command 'fly'; there are devices, train, act, evaluate"],
-      [['train', '--sistem', 'pi0'], "insula: insula train: Unknown option '--sistem'; see insula train --help"],
-      [['train', 'pi0'], "insula: insula train: Unexpected argument 'pi0'"],
-      [['train', '--steps', 'many'], 'insula: insula train: --steps many: expected a whole number from 0 to 2^53 - 1'],
-      [['train', '--seed', '9'.repeat(20)], `insula: insula train: --seed ${'9'.repeat(20)}: expected a whole number`],
+      [['train', '--sistem', 'pi0'], "insula: train: Unknown option '--sistem'; see insula train --help"],
+      [['train', 'pi0'], "insula: train: Unexpected argument 'pi0'"],
+      [['train', '--steps', '-1'], 'insula: train: --steps -1: expected a whole number from 0 to 2^53 - 1'],
+      [['train', '--seed', '9'.repeat(20)], `insula: train: --seed ${'9'.repeat(20)}: expected a whole number`],
+      [['train', '--out', '--json'], 'insula: train: --out needs a value; see insula train --help'],
+      [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected a whole number from 1 to 2^53 - 1'],
+      [
+        ['train', '10'],
+        'insula: npm kept --steps and --resume for itself: put a -- before the options, as in npm start -- OPTIONS',
+        {
+          environment: {
+            npm_command: 'start',
+            npm_lifecycle_event: 'start',
+            npm_config_resume: 'true',
+            npm_config_steps: 'true',
+          },
+        },
+      ],
       [['act', '--checkpoint', 'missing.safetensors', '--json'], 'insula: missing.safetensors: cannot open it'],
       [
         ['train', ...data, '--adapter', 'none'],
@@ -107,6 +123,40 @@ describe('insula', () => {
     );
     expect([help, own, none, devices].flatMap(({ errors }) => errors)).toEqual([]);
   });
+});
+
+test('the command to type again is the one that was typed', () => {
+  const typed = (npm_lifecycle_event?: string) =>
+    commandLine(['train', '--out', 'my run', '--resume'], { npm_lifecycle_event });
+  expect(typed('start')).toBe("npm start -- --out 'my run' --resume");
+  expect(typed('insula')).toBe("npm run insula -- train --out 'my run' --resume");
+  expect(typed('npx')).toBe("npx insula train --out 'my run' --resume");
+  expect(typed()).toMatch(/^node \S*engine\/setup\/insula\.mjs train --out 'my run' --resume$/);
+  const kept = { npm_command: 'start', npm_lifecycle_event: 'start', npm_config_resume: 'true', npm_config_steps: '4' };
+  const refused = () => refuseOptionsOfNpm(['train'], ['steps', 'resume', 'batch'], kept);
+  expect(refused).toThrow('as in npm start -- --steps 4 --resume');
+  expect(commandLine(['train'], { npm_lifecycle_event: 'start' })).toBe('npm start');
+});
+
+test('steps a second, or seconds a step, once they are known', () => {
+  const told: string[] = [];
+  class Told extends Progress {
+    override count(what: string, done: number, total: number, details: string) {
+      told.push(`${what} ${done}/${total}${details}`);
+    }
+  }
+  const now = vi.spyOn(performance, 'now');
+  for (const seconds of [0.1, 4]) {
+    const progress = new Told();
+    for (const step of [1, 2, 3]) {
+      now.mockReturnValue(1000 * seconds * step);
+      progress.step(step, 13, { flowLoss: 1 });
+    }
+  }
+  now.mockRestore();
+  expect(told[0]).toBe('train: step 1/13 | flow loss 1.000');
+  expect(told[2]).toBe('train: step 3/13 | 10.0 steps a second | flow loss 1.000 | 1 s left');
+  expect(told[5]).toBe('train: step 3/13 | 4.0 seconds a step | flow loss 1.000 | 40 s left');
 });
 
 describe('insula train', () => {

@@ -11,6 +11,8 @@ export interface DemonstrationOptions extends DemonstrationSettings {
   readonly cacheFolder?: string;
   /** Called after every episode with the episodes done and to do. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Ends the making: what it was aborted with is thrown. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -20,7 +22,7 @@ export interface DemonstrationOptions extends DemonstrationSettings {
  * @throws InputError where a setting is out of range or the expert fails too often
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
-  const { episodes, seed = 0, disturbance = 0, cacheFolder, onProgress } = options;
+  const { episodes, seed = 0, disturbance = 0, cacheFolder } = options;
   if (!Number.isInteger(episodes) || episodes < 1) {
     throw new InputError(`demonstrations: ${episodes} episodes is not a whole number from 1`);
   }
@@ -32,15 +34,15 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   }
   const settings = { episodes, seed, disturbance };
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
-  if (!inNode) return toDataset(await collect(pausing(record(settings)), episodes, onProgress));
+  if (!inNode) return toDataset(await collect(pausing(record(settings)), options));
 
   const { readCache, recordInWorker, writeCache } = await import('./demonstrations-node.ts');
-  const make = () => collect(recordInWorker(settings), episodes, onProgress);
+  const make = () => collect(recordInWorker(settings), options);
   if (cacheFolder === undefined) return toDataset(await make());
   const name = `tabletop-${await cacheKey(settings)}.gz`;
   const cached = await readCache(cacheFolder, name);
   if (cached !== null) {
-    onProgress?.(episodes, episodes);
+    options.onProgress?.(episodes, episodes);
     return toDataset(cached);
   }
   const recordings = await make();
@@ -72,11 +74,11 @@ export async function* record(settings: Required<DemonstrationSettings>): AsyncG
 
 async function collect(
   recordings: AsyncIterable<Recording>,
-  episodes: number,
-  onProgress: DemonstrationOptions['onProgress'],
+  { episodes, onProgress, signal }: DemonstrationOptions,
 ): Promise<Recording[]> {
   const all: Recording[] = [];
   for await (const recording of recordings) {
+    signal?.throwIfAborted();
     all.push(recording);
     onProgress?.(all.length, episodes);
   }

@@ -26,14 +26,19 @@ export interface EvaluationOptions {
   readonly executeSteps?: number;
   /** Called after every answer of the policy with the control steps done and at most to do. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Ends the evaluation: what it was aborted with is thrown. */
+  readonly signal?: AbortSignal;
 }
+
+/** What the two rates mean. */
+export const CLOSED_LOOP_MEASURE = `success: within ${MAXIMUM_STEPS} control steps the named object lies in the named bin, let go; right object: success, or the first object that was lifted is the named one`;
 
 export interface EpisodeResult {
   readonly seed: number;
   readonly instruction: string;
-  /** The named object lay in the named bin. */
+  /** The named object lay in the named bin, let go. */
   readonly success: boolean;
-  /** The first object that the gripper lifted was the named one. */
+  /** Success, or the first object that the gripper lifted was the named one. */
   readonly rightObject: boolean;
   /** Control steps until success, or until the episode was given up. */
   readonly steps: number;
@@ -49,7 +54,7 @@ export interface Evaluation {
 
 /** Lets a policy act in held-out scenes of the world, all in lockstep with one call of the policy for all of them. */
 export async function evaluateClosedLoop(policy: Policy, options: EvaluationOptions = {}): Promise<Evaluation> {
-  const { episodes = 20, seed = 0, maximumSteps = MAXIMUM_STEPS, executeSteps = 5, onProgress } = options;
+  const { episodes = 20, seed = 0, maximumSteps = MAXIMUM_STEPS, executeSteps = 5, onProgress, signal } = options;
   for (const [name, value] of Object.entries({ episodes, maximumSteps, executeSteps })) {
     if (!Number.isInteger(value) || value < 1)
       throw new InputError(`closed loop: ${name} is ${value}, not a whole number from 1`);
@@ -68,6 +73,7 @@ export async function evaluateClosedLoop(policy: Policy, options: EvaluationOpti
     for (let done = 0; done < maximumSteps; done += executeSteps) {
       const running = worlds.map((_, index) => index).filter((index) => !over(index));
       if (running.length === 0) break;
+      signal?.throwIfAborted();
       const chunks = await policy(observations, worlds);
       for (const index of running) {
         const chunk = chunks[index];
@@ -84,7 +90,7 @@ export async function evaluateClosedLoop(policy: Policy, options: EvaluationOpti
       seed: seeds[index],
       instruction: observations[index].instruction,
       success: world.success(),
-      rightObject: world.rightObject(),
+      rightObject: world.success() || world.rightObject(),
       steps: steps[index],
     }));
     const share = (of: (result: EpisodeResult) => boolean) => results.filter(of).length / episodes;

@@ -1,9 +1,9 @@
 /** Greedy autoregressive decoding of discrete action tokens against a key/value cache, one row at a time. */
-import { type Tensor, tensor, withoutTape } from '../../engine/index.ts';
+import { type Tensor, tensor } from '../../engine/index.ts';
 import { embedding, linear, reshape } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Model, Observation } from '../architecture/model.ts';
-import { KeyValueCache } from './sampling.ts';
+import { KeyValueCache, type OnLatency, partRunner } from './sampling.ts';
 
 export interface Decoded {
   /** [batch, steps] */
@@ -22,6 +22,7 @@ export async function decodeGreedily(
   observation: Observation,
   block: string,
   steps: number,
+  onLatency?: OnLatency,
 ): Promise<Decoded> {
   const { device, configuration, embeddingTable } = model;
   const { batch } = observation;
@@ -31,18 +32,20 @@ export async function decodeGreedily(
   const vocabulary = configuration.backbone.vocabulary;
   const ids = new Int32Array(batch * steps);
   const logits = new Float32Array(batch * steps * vocabulary);
-  const run = <T>(work: () => T): T => withoutTape(device, () => device.step(work));
+  const timed = partRunner(device, onLatency);
   using cache = new KeyValueCache(model, batch, prefixTokens + steps + 1);
 
   const last = lastRealRows(observation, after, model);
-  let scores = run(() => {
-    const { hidden } = model.run(observation, after, [model.embed(observation, after), null], {
+  const embedded = await timed('images and language', () => model.embed(observation, after)!);
+  let scores = await timed('prefix', () => {
+    const { hidden } = model.run(observation, after, [embedded, null], {
       cache: cache.prefix(),
     });
     const rows = tensor(device, last, [batch], { dtype: 'u32' });
     const width = configuration.backbone.width;
     return linear(embedding(rows, reshape(hidden[0]!, [batch * prefixTokens, width])), embeddingTable);
   });
+  embedded.dispose();
   const take = async (step: number) => {
     const numbers = await scores.read();
     scores.dispose();
@@ -61,7 +64,7 @@ export async function decodeGreedily(
       ...observation,
       ids: { ...observation.ids, written: { ids: [], valid: written }, next: { ids: previous, valid: all } },
     };
-    scores = run(() => {
+    scores = await timed(`token ${step + 1}`, () => {
       const table = embeddingTable;
       const row = embedding(tensor(device, previous, [batch, 1], { dtype: 'u32' }), table, {
         scale: Math.sqrt(configuration.backbone.width),

@@ -2,7 +2,7 @@ import { randomStream, streams } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
 import { decodeGreedily } from './decoding.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
-import { type SamplingOptions, sampleActions } from './sampling.ts';
+import { type OnLatency, type SamplingOptions, sampleActions } from './sampling.ts';
 
 export interface ActOptions extends SamplingOptions {
   /** Chooses the noise; the same seed and observation give the same chunk. */
@@ -29,7 +29,7 @@ export class Policy {
     const { horizon, actionDimension, losses } = this.model.configuration;
     const observation = this.encoding.observe(observations, this.model.configuration);
     const size = horizon * actionDimension;
-    if (!losses.flow) return this.decode(observation);
+    if (!losses.flow) return this.decode(observation, options.onLatency);
     const { seed = 0, sample = 0, ...sampling } = options;
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
@@ -38,10 +38,10 @@ export class Policy {
   }
 
   /** Discrete tokens, one by one, up to the end of sequence; what is no chunk is cut or filled with zeros. */
-  private async decode(observation: ReturnType<Encoding['observe']>): Promise<Float32Array[]> {
+  private async decode(observation: ReturnType<Encoding['observe']>, onLatency?: OnLatency): Promise<Float32Array[]> {
     const { horizon, actionDimension } = this.model.configuration;
     const steps = this.model.block('fast').length;
-    const { ids } = await decodeGreedily(this.model, observation, 'fast', steps);
+    const { ids } = await decodeGreedily(this.model, observation, 'fast', steps, onLatency);
     return Array.from({ length: observation.batch }, (_, sample) =>
       this.encoding.decodeActions(ids.subarray(sample * steps, (sample + 1) * steps), {
         horizon,

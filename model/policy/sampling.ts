@@ -2,7 +2,7 @@
  * Sampling a chunk: the prefix runs once and leaves its keys and values in a cache; then Euler's method takes the expert from noise
  * (t = 1) to actions (t = 0), and only the suffix runs again.
  */
-import { persistentTensor, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
+import { type Device, persistentTensor, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
 import { eulerStep, writeTokens } from '../../kernels/index.ts';
 import type { Model, Observation } from '../architecture/model.ts';
 
@@ -59,11 +59,26 @@ export function prefixAndSuffix(model: Model): { prefix: string[]; suffix: strin
   return { prefix, suffix };
 }
 
+/** Called after each part with its name and milliseconds; makes every part wait for the adapter. */
+export type OnLatency = (part: string, milliseconds: number) => void;
+
+/** Runs a part of a call of the policy as a step without a tape, and tells how long it took. */
+export function partRunner(device: Device, onLatency?: OnLatency) {
+  return async <T>(part: string, work: () => T): Promise<T> => {
+    const begin = performance.now();
+    const result = withoutTape(device, () => device.step(work));
+    if (onLatency) {
+      await device.finish();
+      onLatency(part, performance.now() - begin);
+    }
+    return result;
+  };
+}
+
 export interface SamplingOptions {
   /** Euler steps; 10 by default. */
   steps?: number;
-  /** Called after each part with its name and milliseconds; makes every part wait for the adapter. */
-  onLatency?: (part: string, milliseconds: number) => void;
+  onLatency?: OnLatency;
   /** Called with the state after each Euler step. */
   onState?: (state: Float32Array) => void;
 }
@@ -84,15 +99,7 @@ export async function sampleActions(
   const length = (names: readonly string[]) => names.reduce((sum, name) => sum + model.block(name).length, 0);
   const start = length(prefix);
   using cache = new KeyValueCache(model, batch, start + length(suffix));
-  const timed = async <T>(part: string, work: () => T): Promise<T> => {
-    const begin = performance.now();
-    const result = withoutTape(device, () => device.step(work));
-    if (onLatency) {
-      await device.finish();
-      onLatency(part, performance.now() - begin);
-    }
-    return result;
-  };
+  const timed = partRunner(device, onLatency);
   const embedded = await timed('images and language', () => model.embed(observation, prefix)!);
   await timed('prefix', () => {
     model.run(observation, prefix, [embedded, null], { cache: cache.prefix() });

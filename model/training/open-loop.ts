@@ -16,12 +16,16 @@ export interface OpenLoopError {
 export const OPEN_LOOP_SAMPLES = 8;
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
-/** Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares with the demonstrated ones. */
+/**
+ * Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares with the demonstrated ones. Throws the
+ * reason of `signal` once it is aborted.
+ */
 export async function openLoopError(
   policy: Policy,
   batches: readonly MadeBatch[],
   meanChunk: Float32Array,
   onProgress?: (done: number, total: number) => void,
+  signal?: AbortSignal,
 ): Promise<OpenLoopError> {
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
   const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
@@ -29,6 +33,7 @@ export async function openLoopError(
     const means = batch.chunks.map((chunk) => new Float64Array(chunk.length));
     let first: Float32Array[] = [];
     for (let sample = 0; sample < OPEN_LOOP_SAMPLES; sample++) {
+      signal?.throwIfAborted();
       const sampled = await policy.actNormalised(batch.observations, { seed: index, sample });
       if (sample === 0) first = sampled;
       sampled.forEach((chunk, i) => {

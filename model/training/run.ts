@@ -22,6 +22,7 @@ import { type Baselines, fitBaselines } from './baselines.ts';
 import { BatchMaker, type MadeBatch } from './batches.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { emptyHistory, type RunHistory } from './history.ts';
+import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
 import type { Preset } from './presets.ts';
 import { type Losses, Trainer } from './trainer.ts';
@@ -40,7 +41,7 @@ export interface RunOptions {
   readonly checkpointPath: string;
   /** Goes on from here; closed when it is read. */
   readonly resume?: Checkpoint;
-  /** Ends the run after the step under way, with a checkpoint. */
+  /** Ends the run after the step or the measuring batch under way, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly listener: RunListener;
 }
@@ -67,6 +68,16 @@ export interface RunResult {
   readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
   /** null where the run was interrupted. */
   readonly openLoop: { readonly error: OpenLoopError; readonly batches: readonly MadeBatch[] } | null;
+}
+
+/** What `work` resolves to; null where it threw because `signal` was aborted. */
+export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return null;
+    throw error;
+  }
 }
 
 /** The split of a run, and what the data lack. */
@@ -97,6 +108,9 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const encodingSettings = resume?.settings.encoding ?? fitEncoding(options, split, horizon);
   const encoding = new Encoding(encodingSettings);
   const configuration = resume?.settings.configuration ?? configurationFor(options, split, encoding, horizon);
+  const most = largestBatch(configuration, device.limits.maxStorageBufferBindingSize);
+  if (batch > most)
+    throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
   const trainSamples = evaluationSamples(split.train);
   const heldOut = evaluationSamples(split.heldOut, preset.heldOutSteps);
   const baselines = fitBaselines(trainSamples, encoding, horizon);
@@ -119,25 +133,34 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   await resume?.loadOptimizer(trainer.optimizer);
   await resume?.close();
   const history = resume ? resume.progress.history : emptyHistory();
+  // A measurement that an interrupt ends early leaves nothing: it is taken when the run goes on.
   const measure = async (step: number, samples: readonly Sample[]) => {
-    const { baselines: reference, ...losses } = await trainer.measure(samples, baselines);
-    history.heldOut.push({ step, ...losses });
+    const measured = await unlessAborted(signal, () => trainer.measure(samples, baselines, signal));
+    if (!measured) return;
+    const { baselines: reference, ...losses } = measured;
+    const others = <T extends { step: number }>(rows: T[]) => rows.filter((row) => row.step !== step);
+    history.heldOut = [...others(history.heldOut), { step, ...losses }];
+    history.gradients = [...others(history.gradients), ...(await trainer.gradientNorms(step))];
     history.baselines = reference;
     listener.heldOut(step, losses, reference);
   };
+  const measureWhereDue = async (step: number) => {
+    const due = step < steps && step % preset.evaluateEvery === 0;
+    if (due && !history.heldOut.some((row) => row.step === step)) await measure(step, heldOut);
+  };
+  let savedStep: number | null = null;
   const save = async (step: number) => {
+    if (step === savedStep) return;
     await saveCheckpoint(options.checkpointPath, model, trainer.optimizer, settings, { step, steps, history });
+    savedStep = step;
     listener.saved(step, options.checkpointPath);
   };
 
   const compileStart = performance.now();
-  if (!resume) {
-    await measure(0, heldOut);
-    history.gradients.push(...(await trainer.gradientNorms(0)));
-  }
+  let step = resume?.progress.step ?? 0;
+  await measureWhereDue(step);
   const trainStart = performance.now();
   const before = history.training.at(-1)?.seconds ?? 0;
-  let step = resume?.progress.step ?? 0;
   let pending: Promise<void> = Promise.resolve();
   while (step < steps && !signal?.aborted) {
     const { losses } = await trainer.step(step);
@@ -149,28 +172,23 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
       listener.step(done, steps, values);
     });
     pending.catch(() => {}); // awaited before the next step is counted
-    const last = step === steps;
-    if (!last && step % preset.evaluateEvery !== 0 && step % preset.saveEvery !== 0) continue;
-    await pending;
-    if (!last && step % preset.evaluateEvery === 0) {
-      await measure(step, heldOut);
-      history.gradients.push(...(await trainer.gradientNorms(step)));
-    }
-    if (!last && step % preset.saveEvery === 0) await save(step);
+    const saving = step < steps && step % preset.saveEvery === 0;
+    if (saving || step % preset.evaluateEvery === 0) await pending;
+    await measureWhereDue(step);
+    if (saving) await save(step);
   }
   await pending;
   const trainEnd = performance.now();
-  const finished = step >= steps;
+  const trained = step >= steps;
   const policy = new Policy(model, encoding);
-  if (finished) {
-    await measure(step, evaluationSamples(split.heldOut, preset.finalHeldOutSteps));
-    history.gradients.push(...(await trainer.gradientNorms(step)));
-  }
+  if (trained) await measure(step, evaluationSamples(split.heldOut, preset.finalHeldOutSteps));
   await save(step);
-  const openLoop = finished ? await openLoopOf(policy, maker, heldOut, batch, baselines, listener) : null;
+  const openLoop = trained
+    ? await unlessAborted(signal, () => openLoopOf(policy, maker, heldOut, batch, baselines, options))
+    : null;
   const seconds = (from: number, to: number) => (to - from) / 1000;
   return {
-    finished,
+    finished: openLoop !== null,
     step,
     policy,
     settings,
@@ -201,14 +219,13 @@ async function openLoopOf(
   samples: readonly Sample[],
   size: number,
   baselines: Baselines,
-  listener: RunListener,
+  { listener, signal }: RunOptions,
 ) {
   const batches: MadeBatch[] = [];
   for (let start = 0; start < samples.length; start += size)
     batches.push(await maker.make(samples.slice(start, start + size), start));
-  const error = await openLoopError(policy, batches, baselines.meanChunk, (done, total) =>
-    listener.openLoop(done, total),
-  );
+  const onProgress = (done: number, total: number) => listener.openLoop(done, total);
+  const error = await openLoopError(policy, batches, baselines.meanChunk, onProgress, signal);
   return { error, batches };
 }
 

@@ -58,14 +58,16 @@ export class Trainer implements Disposable {
     return { losses: readLosses(kept, `training step ${step + 1}`) };
   }
 
-  /** Mean losses over held-out samples, and of the baselines on the same noise and times. */
+  /** Mean losses over held-out samples, and of the baselines on the same noise and times. Throws the reason of `signal` once it is aborted. */
   async measure(
     samples: readonly Sample[],
     baselines: Baselines,
+    signal?: AbortSignal,
   ): Promise<Losses & { baselines: RunHistory['baselines'] }> {
     const { batch: size } = this.options;
     const sums = { token: 0, flow: 0, unigram: 0, constantVelocity: 0, elements: 0 };
     for (let start = 0; start < samples.length; start += size) {
+      signal?.throwIfAborted();
       // The last batch is filled up from the first samples, so that every batch has the shape that is compiled already; all count.
       const own = Array.from({ length: size }, (_, i) => samples[(start + i) % samples.length]);
       const batch = await this.maker.make(own, MEASURING_STEP + start);

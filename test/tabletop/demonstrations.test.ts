@@ -35,6 +35,16 @@ async function contents(dataset: Dataset): Promise<unknown> {
 }
 
 describe('demonstrations', () => {
+  it('end when they are told to, and leave no cache', async () => {
+    const cacheFolder = await temporaryFolder();
+    const abort = new AbortController();
+    const reason = new Error('enough');
+    const onProgress = () => abort.abort(reason);
+    const options = { episodes: 50, cacheFolder, onProgress, signal: abort.signal };
+    await expect(demonstrations(options)).rejects.toBe(reason);
+    expect(await readdir(cacheFolder)).toEqual([]);
+  });
+
   it('made in a worker are those made here', async () => {
     const progress: [number, number][] = [];
     const dataset = await demonstrations({ episodes: 2, onProgress: (done, total) => progress.push([done, total]) });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { evaluateClosedLoop, expertPolicy, type Policy } from '../../bench/tabletop/evaluation.ts';
+import { Expert } from '../../bench/tabletop/expert.ts';
 import type { TabletopWorld } from '../../bench/tabletop/world.ts';
 
 const still: Policy = async (observations) =>
@@ -60,6 +61,38 @@ describe('closed-loop evaluation', () => {
     const result = await evaluateClosedLoop(liftAnother, { episodes: 5, maximumSteps: 25 });
     expect([...stage.keys()].length).toBe(5);
     expect(result).toMatchObject({ success: 0, rightObject: 0 });
+  });
+
+  it('counts success as the right object, whatever was lifted before', async () => {
+    const done = new Map<TabletopWorld, { steps: number; expert: Expert }>();
+    const late: Policy = async (_, worlds) =>
+      worlds.map((world) => {
+        const own = done.get(world) ?? { steps: 0, expert: new Expert(world) };
+        done.set(world, own);
+        const stage = own.steps++;
+        if (stage >= 24) return own.expert.action();
+        const [x, y] = world.objectPosition(world.scene.object === 0 ? 1 : 0);
+        const [height, opening] = [
+          [0.12, 0.11],
+          [0.025, 0.11],
+          [0.025, 0.02],
+          [0.12, 0.02],
+        ][Math.floor(stage / 6)];
+        return Float32Array.of(x, y, height, opening);
+      });
+    const { episodes } = await evaluateClosedLoop(late, { episodes: 3, executeSteps: 1, maximumSteps: 90 });
+    const liftedAnother = [...done.keys()].map((world) => !world.rightObject());
+    const both = episodes.filter(({ success }, i) => success && liftedAnother[i]);
+    expect(both.length).toBeGreaterThan(0);
+    expect(both.every(({ rightObject }) => rightObject)).toBe(true);
+  });
+
+  it('ends when it is told to', async () => {
+    const abort = new AbortController();
+    const reason = new Error('enough');
+    const onProgress = () => abort.abort(reason);
+    const options = { episodes: 1, onProgress, signal: abort.signal };
+    await expect(evaluateClosedLoop(still, options)).rejects.toBe(reason);
   });
 
   it('is the same every time, and other scenes for another seed', async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../engine/index.ts';
-import { openDataset } from '../../model/data/index.ts';
+import { openDataset, wholeEpisodes } from '../../model/data/index.ts';
 import { systemNamed, systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
@@ -90,6 +90,43 @@ describe('a run', () => {
       expect(await tensorsOf(`${system}-rest.safetensors`)).toEqual(await tensorsOf(`${system}-whole.safetensors`));
     },
   );
+
+  test.each([
+    ['a measurement between', 'step', 2],
+    ['the last save', 'saved', 6],
+    ['open loop', 'openLoop', 1],
+  ] as const)('interrupted at %s it stops there, and resumed it equals the uninterrupted one', async (_, when, at) => {
+    const preset = { ...minutePreset, evaluateEvery: 2 };
+    const whole = await run('pi0', 'whole.safetensors', { preset });
+    const abort = new AbortController();
+    let calls = 0;
+    const listen: Partial<RunListener> = {
+      [when]: (count: number) => count === at && abort.abort(),
+      ...(when !== 'openLoop' && { openLoop: () => calls++ }),
+    };
+    const part = await run('pi0', 'part.safetensors', { preset, signal: abort.signal, listen });
+    expect([part.finished, part.openLoop, calls]).toEqual([false, null, 0]);
+    const resume = await openCheckpoint(join(folder, 'part.safetensors'));
+    expect(resume.progress.step).toBe(part.step);
+    const rest = await run('pi0', 'rest.safetensors', { preset, resume });
+    expect(rest.finished).toBe(true);
+    expect(withoutTimes(rest)).toEqual(withoutTimes(whole));
+    expect(rest.openLoop!.error).toEqual(whole.openLoop!.error);
+  });
+
+  test('latency by part of a policy that decodes tokens', async () => {
+    const { policy } = await train('pi0-fast', 'latency.safetensors', { steps: 1 });
+    const [episode] = syntheticDataset().episodes;
+    const sample = { part: wholeEpisodes([episode])[0], step: 0, instruction: episode.instructions[0] };
+    const observation = await observationAt(sample, ['front']);
+    const parts: string[] = [];
+    const onLatency = (part: string, milliseconds: number) => parts.push(milliseconds >= 0 ? part : 'negative');
+    await policy.act([observation], { onLatency });
+    const tokens = policy.model.block('fast').length;
+    policy.model.dispose();
+    const later = Array.from({ length: tokens - 1 }, (_, i) => `token ${i + 2}`);
+    expect(parts).toEqual(['images and language', 'prefix', ...later]);
+  });
 
   test.each(systems.map(({ name }) => name))('%s trains, samples and leaves a checkpoint', async (name) => {
     const result = await run(name, `${name}.safetensors`, { steps: 2 });
