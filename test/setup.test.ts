@@ -272,6 +272,31 @@ describe('processes', () => {
     expect(counts).toEqual([1, 1, 1, 2, 2]);
   });
 
+  test.skipIf(process.platform === 'win32')('under npm, the program ends with the shell that npm started', async () => {
+    const program = join(folder, 'waiting.ts');
+    writeFileSync(
+      program,
+      `process.on('SIGTERM', () => {
+        console.log('told');
+        process.exit(0);
+      });
+      setTimeout(() => {}, 60_000);
+      console.log('ready');`,
+    );
+    const command = `"${process.execPath}" "${join(root, 'engine/setup/launch.mjs')}" "${program}"; true`;
+    const shell = spawn('sh', ['-c', command], {
+      env: { ...process.env, npm_lifecycle_event: 'start' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    shell.stdout.on('data', (data) => {
+      output += data;
+      if (output === 'ready\n') shell.kill('SIGTERM');
+    });
+    await new Promise((resolve) => shell.on('close', resolve));
+    expect(output).toBe('ready\ntold\n');
+  });
+
   test.skipIf(process.platform === 'win32')(
     'a signal reaches the program, and its exit status comes back',
     async () => {

@@ -12,6 +12,7 @@ const root = join(here, '..', '..');
 
 /** One key press reaches the launcher from the terminal and once more from npm, a moment later. */
 const SAME_PRESS_MILLISECONDS = 400;
+const PARENT_CHECK_MILLISECONDS = 500;
 
 /**
  * @param {string} program a `.ts` file, relative to the repository, or 'vitest'
@@ -59,6 +60,19 @@ function forwardSignals(child) {
 }
 
 /**
+ * npm passes a signal to a shell between it and the launcher, which dies of it without a word to the launcher.
+ * @param {import('node:child_process').ChildProcess} child
+ */
+function endWithNpm(child) {
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    child.kill('SIGTERM');
+  }, PARENT_CHECK_MILLISECONDS);
+}
+
+/**
  * Ends with the exit status of the program (128 + the signal's number where a signal ended it).
  * @param {string} program a `.ts` file, relative to the repository, or 'vitest'
  * @param {string[]} options
@@ -79,6 +93,7 @@ export function launch(program, options) {
     env: { ...environment, TSX_TSCONFIG_PATH: join(root, 'tsconfig.json') },
   });
   if (!windows) forwardSignals(child);
+  if (!windows && process.env.npm_lifecycle_event !== undefined) endWithNpm(child);
   else process.on('SIGINT', () => {}); // the console hands Ctrl-C to the child itself
   child.on('error', (error) => {
     console.error(`${program} could not be started: ${error.message}`);
