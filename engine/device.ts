@@ -1,6 +1,7 @@
 import { type Kernel, type Parameters, packUniform, specialise } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
+import { Recorder, type UniformData } from './recorder.ts';
 import { Step } from './step.ts';
 import { sleepUntil } from './wait.ts';
 
@@ -41,6 +42,10 @@ export class Device {
   dispatches = 0;
   /** Workgroups of all of them. */
   workgroups = 0;
+  /** Writes down the step that is being captured. */
+  recorder: Recorder | null = null;
+  /** Times every dispatch, in a pass of its own. */
+  profiler: Profiler | null = null;
 
   private readonly pipelines = new Map<string, GPUComputePipeline>();
   private readonly ring: GPUBuffer;
@@ -56,12 +61,11 @@ export class Device {
   private readonly promised = new Set<Promise<unknown>>();
   private lostReason: string | null = null;
   private closed = false;
-  private profiler: Profiler | null = null;
 
   constructor(
     readonly gpu: GPUDevice,
     adapter: GPUAdapter,
-    private readonly options: DeviceOptions,
+    readonly options: DeviceOptions,
     private readonly release: () => void,
   ) {
     const { vendor, architecture, device, description } = adapter.info;
@@ -97,7 +101,11 @@ export class Device {
     if (this.step_) throw new Error('device.step: steps do not nest');
     this.assertOpen();
     const step = new Step(
-      (bytes, label) => this.memory.takeStep(bytes, label),
+      (bytes, label) => {
+        const buffer = this.memory.takeStep(bytes, label);
+        this.recorder?.take(buffer, bytes, label);
+        return buffer;
+      },
       (buffer) => this.memory.giveStep(buffer),
     );
     this.step_ = step;
@@ -129,6 +137,19 @@ export class Device {
     ) as T;
   }
 
+  /** Runs a step and writes down what it encodes. `fn` is synchronous; `name` is what error messages call the step. */
+  record<T>(name: string, fn: () => T): { result: T; recorder: Recorder } {
+    this.memory.made = new Set();
+    const recorder = new Recorder(name, this.memory.made);
+    this.recorder = recorder;
+    try {
+      return { result: this.step(fn), recorder };
+    } finally {
+      this.recorder = null;
+      this.memory.made = null;
+    }
+  }
+
   dispatch({ kernel, entry, parameters = {}, bindings, uniform, workgroups }: Dispatch): void {
     const label = `${kernel.name} ${entry}`;
     const [x, y = 1, z = 1] = workgroups;
@@ -145,7 +166,10 @@ export class Device {
         resource: { buffer: range.buffer, offset: range.offset, size: range.byteLength },
       };
     });
-    if (uniform) entries.push(this.uniformEntry(kernel, uniform));
+    const packed = uniform ? uniformData(kernel, uniform) : null;
+    if (packed) entries.push(this.uniformEntry(packed));
+    const grid = [x, y, z] as const;
+    this.recorder?.dispatch({ kernel, entry, parameters, pipeline, uniform: packed, grid }, bindings);
     const pass = this.openPass(label, x * y * z); // and with it the scope that catches what is wrong with the bindings
     const group = this.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
     pass.setPipeline(pipeline);
@@ -157,11 +181,13 @@ export class Device {
 
   /** Copies bytes between buffers, in order with the dispatches. Offsets and length are multiples of 4. */
   copy(source: BufferRange, target: BufferRange, bytes: number): void {
+    this.recorder?.copy(source, target, bytes);
     this.openEncoder().copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
     this.encoded('copy');
   }
 
   clear(range: BufferRange): void {
+    this.recorder?.clear(range);
     this.openEncoder().clearBuffer(range.buffer, range.offset, range.byteLength);
     this.encoded('clear');
   }
@@ -169,17 +195,17 @@ export class Device {
   /** Writes from the host. What was encoded before is submitted first, because writeBuffer overtakes it. */
   write(target: BufferRange, data: ArrayBufferView<ArrayBuffer>): void {
     this.assertOpen();
-    this.flush();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    this.recorder?.write(target, bytes);
+    this.flush();
     const whole = bytes.byteLength - (bytes.byteLength % 4);
-    this.gpu.pushErrorScope('validation');
-    this.gpu.queue.writeBuffer(target.buffer, target.offset, bytes, 0, whole);
-    if (whole < bytes.byteLength) {
+    this.checked(`writing to ${target.buffer.label}`, () => {
+      this.gpu.queue.writeBuffer(target.buffer, target.offset, bytes, 0, whole);
+      if (whole === bytes.byteLength) return;
       const last = new Uint8Array(4);
       last.set(bytes.subarray(whole));
       this.gpu.queue.writeBuffer(target.buffer, target.offset + whole, last);
-    }
-    this.expectNoError(this.gpu.popErrorScope(), `writing to ${target.buffer.label}`);
+    });
   }
 
   /** Bytes of a range as they are when everything encoded so far has run. */
@@ -231,6 +257,25 @@ export class Device {
     }
   }
 
+  /** Encodes and submits by itself, behind everything encoded before. An error is thrown at the next await and begins with `what`. */
+  submit(what: string, encode: (encoder: GPUCommandEncoder) => void): void {
+    this.flush();
+    this.checked(what, () => {
+      const encoder = this.gpu.createCommandEncoder();
+      encode(encoder);
+      this.gpu.queue.submit([encoder.finish()]);
+    });
+  }
+
+  /** What WebGPU refuses of `work` is thrown at the next await, behind `what`. */
+  checked<T>(what: string, work: () => T): T {
+    this.assertOpen();
+    this.gpu.pushErrorScope('validation');
+    const result = work();
+    this.expectNoError(this.gpu.popErrorScope(), what);
+    return result;
+  }
+
   /** Submits what is encoded. */
   flush(): void {
     if (!this.encoder) return;
@@ -262,27 +307,21 @@ export class Device {
     if (known) return known;
     if (!kernel.entryPoints.includes(entry))
       throw new Error(`kernel ${kernel.name}: no entry point '${entry}'; it has ${kernel.entryPoints.join(', ')}`);
-    this.gpu.pushErrorScope('validation');
-    const module = this.gpu.createShaderModule({ label: kernel.name, code: specialise(kernel, parameters) });
-    const pipeline = this.gpu.createComputePipeline({
-      label: key,
-      layout: 'auto',
-      compute: { module, entryPoint: entry },
+    const code = specialise(kernel, parameters);
+    const pipeline = this.checked(`compiling ${key}`, () => {
+      const module = this.gpu.createShaderModule({ label: kernel.name, code });
+      return this.gpu.createComputePipeline({ label: key, layout: 'auto', compute: { module, entryPoint: entry } });
     });
-    this.expectNoError(this.gpu.popErrorScope(), `compiling ${key}`);
     this.pipelines.set(key, pipeline);
     return pipeline;
   }
 
-  private uniformEntry(kernel: Kernel, values: Readonly<Record<string, number>>): GPUBindGroupEntry {
-    const declared = [...kernel.bindings.values()].find((binding) => binding.space === 'uniform');
-    if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
-    const data = packUniform(kernel, declared.type, values);
-    if (this.ringUsed + data.byteLength > UNIFORM_RING_BYTES) this.flush();
+  private uniformEntry({ index, bytes }: UniformData): GPUBindGroupEntry {
+    if (this.ringUsed + bytes.byteLength > UNIFORM_RING_BYTES) this.flush();
     const offset = this.ringUsed;
-    this.ringData.set(new Uint8Array(data), offset);
-    this.ringUsed += roundUp(data.byteLength, ALIGNMENT);
-    return { binding: declared.index, resource: { buffer: this.ring, offset, size: data.byteLength } };
+    this.ringData.set(new Uint8Array(bytes), offset);
+    this.ringUsed += roundUp(bytes.byteLength, ALIGNMENT);
+    return { binding: index, resource: { buffer: this.ring, offset, size: bytes.byteLength } };
   }
 
   private openPass(label: string, workgroups: number): GPUComputePassEncoder {
@@ -330,7 +369,8 @@ export class Device {
     );
   }
 
-  private async checkErrors(): Promise<void> {
+  /** Rejects with the first error of what was submitted since the last await; does not wait until it has run. */
+  async checkErrors(): Promise<void> {
     const first = (await Promise.all(this.errors.splice(0))).find((message) => message !== null);
     if (this.lostReason) throw new Error(this.lostReason);
     if (first) throw new Error(first);
@@ -350,4 +390,10 @@ export class Device {
     });
     return this.software && typeof process === 'object' ? sleepUntil(described) : described;
   }
+}
+
+function uniformData(kernel: Kernel, values: Readonly<Record<string, number>>): UniformData {
+  const declared = [...kernel.bindings.values()].find((binding) => binding.space === 'uniform');
+  if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
+  return { index: declared.index, bytes: packUniform(kernel, declared.type, values) };
 }

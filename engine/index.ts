@@ -1,4 +1,5 @@
 export * from './adapters.ts';
+export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './capture.ts';
 export { Device, type DeviceOptions, type Dispatch } from './device.ts';
 export { InputError, quote } from './errors.ts';
 export { gridFor } from './grid.ts';
@@ -8,6 +9,7 @@ export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
 export type { DispatchTime } from './profile.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
+export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export * from './safetensors.ts';
 export * from './safetensors-writer.ts';
 export { type BackwardRule, backward, record, stopGradient, withoutTape, zeroGradients } from './tape.ts';
@@ -17,6 +19,8 @@ export {
   elementCount,
   emptyTensor,
   formatShape,
+  type HostData,
+  hostTensor,
   persistentTensor,
   type Shape,
   Tensor,

@@ -5,7 +5,7 @@
  * step: activations and gradients; taken from a pool, given back when the step ends (or earlier, by whoever knows it is dead).
  * host: staging buffers for reading back; a pool, so that reading one result does not wait for another.
  *
- * Pools keep what they are given until the device closes; a tensor that outlives its step takes its buffer out of the pool.
+ * Pools keep what they are given until they are trimmed or the device closes; a tensor that outlives its step takes its buffer out of the pool.
  */
 
 export interface BufferRange {
@@ -49,9 +49,11 @@ class Pool {
     else this.free.set(buffer.size, [buffer]);
   }
 
-  destroy(): void {
-    for (const list of this.free.values()) for (const buffer of list) buffer.destroy();
+  /** Everything that it holds, for someone else to destroy. */
+  drain(): GPUBuffer[] {
+    const buffers = [...this.free.values()].flat();
     this.free.clear();
+    return buffers;
   }
 }
 
@@ -63,6 +65,8 @@ export class Memory {
   /** Bytes that the step under way has taken from the pool and not given back; and their largest sum since it was last set. */
   stepBytes = 0;
   peakStepBytes = 0;
+  /** Where buffers are noted as they are made, while someone wants to know. */
+  made: Set<GPUBuffer> | null = null;
   private readonly step: Pool;
   private readonly staging: Pool;
 
@@ -107,6 +111,11 @@ export class Memory {
     this.staging.give(buffer);
   }
 
+  /** Frees what waits in the pool of step memory. */
+  trim(): void {
+    for (const buffer of this.step.drain()) this.free(buffer);
+  }
+
   free(buffer: GPUBuffer): void {
     this.submit();
     this.bytes -= buffer.size;
@@ -114,8 +123,7 @@ export class Memory {
   }
 
   destroy(): void {
-    this.step.destroy();
-    this.staging.destroy();
+    for (const buffer of [...this.step.drain(), ...this.staging.drain()]) buffer.destroy();
   }
 
   private create(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
@@ -124,6 +132,7 @@ export class Memory {
     this.gpu.pushErrorScope('out-of-memory');
     const buffer = this.gpu.createBuffer({ size: bytes, usage, label });
     this.expectNoError(this.gpu.popErrorScope(), `${label}: allocating ${bytes} bytes`);
+    this.made?.add(buffer);
     this.bytes += bytes;
     this.peakBytes = Math.max(this.peakBytes, this.bytes);
     return buffer;

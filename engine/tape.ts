@@ -106,7 +106,11 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
 
 /** Forgets the gradients of `parameters`: the next backward starts from zero. */
 export function zeroGradients(parameters: Iterable<Tensor>): void {
-  for (const parameter of parameters) if (parameter.grad) parameter.device.clear(parameter.grad);
+  for (const parameter of parameters) {
+    // Cleared before the first backward too: what a captured step's first run leaves out, no run does.
+    if (parameter.wantsGradient) parameter.grad ??= parameter.gradientStorage?.() ?? null;
+    if (parameter.grad) parameter.device.clear(parameter.grad);
+  }
 }
 
 /** Gradients on their way back; a buffer taken on the way is released as soon as no gradient lies in it any more. */

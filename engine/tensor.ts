@@ -6,6 +6,8 @@ import type { Holders, StepResource } from './step.ts';
 /** Storage of the elements; f16 and bf16 lie packed, two to a word. Arithmetic is f32 always; u32 holds ids and masks. */
 export type DataType = 'f32' | 'f16' | 'bf16' | 'u32';
 export type Shape = readonly number[];
+/** Numbers that lie on the host as well. */
+export type HostData = Float32Array | Uint32Array;
 export type TensorData = Float32Array | Uint32Array | Int32Array | readonly number[];
 
 export const bytesPerElement: Readonly<Record<DataType, number>> = { f32: 4, u32: 4, f16: 2, bf16: 2 };
@@ -30,8 +32,8 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   grad: Tensor | null = null;
   /** For a leaf: where its gradient goes, made on first use. */
   gradientStorage: (() => Tensor) | null = null;
-  /** The numbers a u32 tensor was made from, where they came from the host: masks are read there too, to plan work. */
-  hostData: Uint32Array | null = null;
+  /** What `hostData` gives, without asking whether it will be the same when a captured step runs again. */
+  lastWritten: HostData | null = null;
   /** For a parameter that is alone in its arena: frees the arena. */
   disposeArena: (() => void) | null = null;
   private state: 'step' | 'owned' | 'gone';
@@ -60,6 +62,15 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     return elementCount(this.shape);
   }
 
+  /**
+   * The numbers that the host wrote, where it did: masks are read there too, to plan work. u32 tensors keep them, and f32 ones that
+   * `tensor` made. Throws while a step is captured, unless they are the same in every run of it: see `hostTensor`.
+   */
+  get hostData(): HostData | null {
+    if (this.lastWritten) this.device.recorder?.assertConstant(this);
+    return this.lastWritten;
+  }
+
   /** Throws when the memory of this tensor is gone. */
   assertAlive(op: string): void {
     if (this.state === 'gone')
@@ -71,7 +82,17 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   /** The numbers on the host, when everything encoded so far has run; f16 and bf16 arrive as f32. */
   read(): Promise<Float32Array<ArrayBuffer>>;
   read(as: 'u32'): Promise<Uint32Array<ArrayBuffer>>;
-  async read(as?: 'u32'): Promise<Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>> {
+  read(as?: 'u32'): Promise<Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>> {
+    const { recorder } = this.device;
+    // At once, and not as a rejection: the step that is captured does not wait for anything.
+    if (recorder)
+      throw new Error(
+        `read: '${this.name}' is read while ${recorder.name} is captured; return it, and read what run gives`,
+      );
+    return this.readNumbers(as);
+  }
+
+  private async readNumbers(as?: 'u32'): Promise<Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>> {
     this.assertAlive('read');
     if ((as === 'u32') !== (this.dtype === 'u32'))
       throw new Error(
@@ -90,7 +111,7 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     if (this.state !== 'owned') throw new Error(`write: '${this.name}' belongs to a step`);
     const encoded = encode('write', data, this.shape, this.dtype);
     this.device.write(this, encoded);
-    if (this.dtype === 'u32') this.hostData = Uint32Array.from(data);
+    if (this.dtype === 'u32' || this.lastWritten) this.lastWritten = hostCopy(data, this.dtype);
   }
 
   expire(): void {
@@ -133,8 +154,37 @@ export function tensor(device: Device, data: TensorData, shape: Shape, options: 
     ? emptyTensor(device, shape, dtype, 'tensor')
     : persistentTensor(device, shape, dtype, 'tensor');
   device.write(target, bytes);
-  if (dtype === 'u32') target.hostData = Uint32Array.from(data);
+  target.lastWritten = hostCopy(data, dtype);
   return target;
+}
+
+/**
+ * A tensor of numbers that the host computes from those of `sources`: `compute` gets what the host wrote to each of them.
+ *
+ * In a captured step they are computed and written anew before every run, which `tensor` would not do: it writes the numbers of the
+ * first run for ever.
+ */
+export function hostTensor(
+  device: Device,
+  sources: readonly Tensor[],
+  compute: (...numbers: HostData[]) => TensorData,
+  shape: Shape,
+  options: { dtype?: DataType } = {},
+): Tensor {
+  const computed = () =>
+    compute(
+      ...sources.map(({ lastWritten, name }) => {
+        if (!lastWritten) throw new Error(`hostTensor: the host did not write the numbers of '${name}'`);
+        return lastWritten;
+      }),
+    );
+  const made = tensor(device, computed(), shape, options);
+  device.recorder?.recompute(made.buffer, (place) => {
+    const data = computed();
+    device.write(place, encode('hostTensor', data, shape, made.dtype));
+    made.lastWritten = hostCopy(data, made.dtype);
+  });
+  return made;
 }
 
 /** A tensor of the current step whose elements are undefined: an op's output, which its kernel fills. */
@@ -170,6 +220,12 @@ export function viewTensor(source: Tensor, shape: Shape, byteOffset: number, nam
 function adopt(made: Tensor): Tensor {
   if (made.device.inStep) made.device.currentStep(made.name).adopt(made);
   return made;
+}
+
+/** f32 and u32 only: rounded halves are not what was given. */
+export function hostCopy(data: TensorData, dtype: DataType): HostData | null {
+  if (dtype === 'u32') return Uint32Array.from(data);
+  return dtype === 'f32' ? Float32Array.from(data) : null;
 }
 
 function encode(op: string, data: TensorData, shape: Shape, dtype: DataType): ArrayBufferView<ArrayBuffer> {

@@ -1,0 +1,173 @@
+/**
+ * A step that is run many times: its function runs once, eagerly, and what it encodes is recorded. From then on a run writes the
+ * inputs and replays the list. What changes from run to run is data: inputs, and what the host computes from them in `hostTensor`.
+ */
+import type { Device } from './device.ts';
+import { Allocation } from './recorder.ts';
+import { type ListedOperation, Replay, type StepStatistics } from './replay.ts';
+import {
+  type DataType,
+  elementCount,
+  formatShape,
+  hostCopy,
+  persistentTensor,
+  type Shape,
+  Tensor,
+  type TensorData,
+} from './tensor.ts';
+
+export interface StepInput {
+  readonly shape: Shape;
+  /** Default: f32. */
+  readonly dtype?: DataType;
+}
+
+export interface CaptureOptions {
+  /** In error messages and labels; default: 'step'. */
+  name?: string;
+  /** A submit takes at most this many, for drivers whose watchdog ends long ones; default: all in one. */
+  dispatchesPerSubmit?: number;
+}
+
+type Tensors = Readonly<Record<string, Tensor>>;
+
+/**
+ * Captures `fn` at the first run.
+ *
+ * `fn` gets a tensor for each of `inputs` and returns a record of tensors. It is synchronous, may hold whatever a device.step does
+ * (forward, backward, an optimizer), and is called once: numbers that it takes from the host by itself (`tensor`, op parameters) stay
+ * those of the first run.
+ */
+export function captureStep<Name extends string, Outputs extends Tensors>(
+  device: Device,
+  inputs: Readonly<Record<Name, StepInput>>,
+  fn: (inputs: Readonly<Record<Name, Tensor>>) => Outputs,
+  options: CaptureOptions = {},
+): CapturedStep<Name, Outputs> {
+  return new CapturedStep(device, inputs, fn, options);
+}
+
+export class CapturedStep<Name extends string, Outputs extends Tensors> implements Disposable {
+  private readonly name: string;
+  private readonly perSubmit: number;
+  private readonly inputs: Readonly<Record<Name, Tensor>>;
+  private captured: { replay: Replay; outputs: Outputs; kept: readonly Tensor[] } | null = null;
+  private disposed = false;
+
+  constructor(
+    private readonly device: Device,
+    inputs: Readonly<Record<Name, StepInput>>,
+    private readonly fn: (inputs: Readonly<Record<Name, Tensor>>) => Outputs,
+    { name = 'step', dispatchesPerSubmit = Number.MAX_SAFE_INTEGER }: CaptureOptions,
+  ) {
+    if (!Number.isInteger(dispatchesPerSubmit) || dispatchesPerSubmit < 1)
+      throw new RangeError(`captureStep: dispatchesPerSubmit is ${dispatchesPerSubmit}; expected an integer from 1`);
+    this.perSubmit = device.options.debug ? 1 : dispatchesPerSubmit;
+    this.name = `step '${name}'`;
+    this.inputs = mapRecord(inputs, ({ shape, dtype = 'f32' }: StepInput, input) => {
+      const made = persistentTensor(device, shape, dtype, input);
+      made.lastWritten = hostCopy(new Float32Array(elementCount(shape)), dtype);
+      return made;
+    });
+  }
+
+  /**
+   * One step on `data`: the numbers of every input, as many as its shape holds.
+   *
+   * Resolves as soon as the step is submitted, to the same tensors each time: they are those of `fn`, live until this step is
+   * disposed of, and the next run overwrites their numbers; a `read()` that was called before gives the earlier ones. Rejects with
+   * what WebGPU refused, which names this step and its dispatches.
+   */
+  async run(data: Readonly<Record<Name, TensorData>>): Promise<Outputs> {
+    if (this.disposed) throw new Error(`${this.name} was disposed of`);
+    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
+    this.write(data);
+    if (this.captured) this.captured.replay.run();
+    else this.captured = this.capture();
+    const { outputs } = this.captured;
+    await this.device.checkErrors();
+    return outputs;
+  }
+
+  /** What a run does, in order. JSON can hold it. Throws before the first run. */
+  list(): ListedOperation[] {
+    return this.afterCapture('list').replay.list();
+  }
+
+  /** What a run takes. Throws before the first. */
+  stats(): StepStatistics {
+    return this.afterCapture('stats').replay.statistics();
+  }
+
+  /** Frees inputs, outputs and arenas. */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    for (const input of Object.values<Tensor>(this.inputs)) input.dispose();
+    if (!this.captured) return;
+    const { replay, outputs, kept } = this.captured;
+    for (const output of Object.values(outputs)) output.expire();
+    for (const tensor of kept) tensor.dispose();
+    replay.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private write(data: Readonly<Record<string, TensorData>>): void {
+    const known = Object.keys(this.inputs);
+    const unknown = Object.keys(data).find((name) => !known.includes(name));
+    if (unknown !== undefined) throw new Error(`${this.name}: no input '${unknown}'; it has ${known.join(', ')}`);
+    const entries = Object.entries<Tensor>(this.inputs);
+    for (const [name, { shape, size }] of entries) {
+      if (data[name] === undefined) throw new Error(`${this.name}: input '${name}' is missing`);
+      if (data[name].length !== size)
+        throw new Error(
+          `${this.name}: input '${name}' has shape ${formatShape([data[name].length])}; expected the ${size} numbers of ${formatShape(shape)}`,
+        );
+    }
+    for (const [name, input] of entries) input.write(data[name]);
+  }
+
+  private capture(): NonNullable<typeof this.captured> {
+    const { device } = this;
+    const { result, recorder } = device.record(this.name, () => this.checkedOutputs(this.fn(this.inputs)));
+    const homes = new Map<Allocation, GPUBuffer>();
+    const kept = Object.values(result).filter(({ buffer }) => {
+      const memory = recorder.memory(buffer);
+      if (!(memory instanceof Allocation)) return false;
+      homes.set(memory, buffer);
+      return true;
+    });
+    // The first run's activations make room for the arenas.
+    device.memory.trim();
+    const outputs = mapRecord(result, ({ shape, dtype, buffer, offset }: Tensor, name) => {
+      return new Tensor(device, shape, dtype, buffer, offset, name, 'persistent', false);
+    }) as unknown as Outputs;
+    return { replay: new Replay(device, recorder, homes, this.perSubmit), outputs, kept };
+  }
+
+  private checkedOutputs(result: unknown): Outputs {
+    if (result instanceof Promise) result.catch(() => {}); // what it throws comes from being in no step any more
+    const isRecord =
+      typeof result === 'object' && result !== null && Object.getPrototypeOf(result) === Object.prototype;
+    if (!isRecord || !Object.values(result).every((value) => value instanceof Tensor))
+      throw new Error(`${this.name}: its function returns a record of tensors, and no promise`);
+    return result as Outputs;
+  }
+
+  private afterCapture(what: string): NonNullable<typeof this.captured> {
+    if (this.disposed) throw new Error(`${this.name} was disposed of`);
+    if (!this.captured) throw new Error(`${what}: ${this.name} has not run yet`);
+    return this.captured;
+  }
+}
+
+function mapRecord<Name extends string, From, To>(
+  record: Readonly<Record<Name, From>>,
+  change: (value: From, name: string) => To,
+): Readonly<Record<Name, To>> {
+  const entries = Object.entries<From>(record).map(([name, value]) => [name, change(value, name)]);
+  return Object.fromEntries(entries) as Record<Name, To>;
+}

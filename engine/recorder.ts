@@ -1,0 +1,138 @@
+/**
+ * What a step encodes, written down while it runs eagerly: a flat list of operations over allocations, in which nothing is left of
+ * the buffers that the eager run happened to use.
+ *
+ * A pool hands the same buffer out again and again. Each time a step takes one, a new allocation begins; an operation that binds the
+ * buffer uses the allocation that began last. A buffer that the step did not take outlives it and stands for itself.
+ */
+import type { Kernel, Parameters } from './kernel.ts';
+import type { BufferRange } from './memory.ts';
+
+/** Step memory from one `take` to the next of the same buffer. */
+export class Allocation {
+  constructor(
+    /** The op that took it. */
+    readonly label: string,
+    readonly bytes: number,
+  ) {}
+}
+
+/** Part of an allocation, or of a buffer that outlives the step. */
+export interface RecordedRange {
+  readonly memory: Allocation | GPUBuffer;
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+export interface RecordedBinding {
+  readonly name: string;
+  readonly index: number;
+  readonly access: 'read' | 'read_write';
+  readonly range: RecordedRange;
+}
+
+/** The values of a uniform struct, and where it is bound. */
+export interface UniformData {
+  readonly index: number;
+  readonly bytes: ArrayBuffer;
+}
+
+export interface RecordedDispatch {
+  readonly kind: 'dispatch';
+  readonly kernel: Kernel;
+  readonly entry: string;
+  readonly parameters: Parameters;
+  readonly pipeline: GPUComputePipeline;
+  readonly bindings: readonly RecordedBinding[];
+  readonly uniform: UniformData | null;
+  readonly grid: readonly [number, number, number];
+}
+
+export type RecordedOperation =
+  | RecordedDispatch
+  | { readonly kind: 'copy'; readonly source: RecordedRange; readonly target: RecordedRange; readonly bytes: number }
+  | { readonly kind: 'clear'; readonly target: RecordedRange }
+  | { readonly kind: 'write'; readonly target: RecordedRange; readonly data: Uint8Array<ArrayBuffer> };
+
+/** Numbers that the host computes anew for every run, and their place. */
+export interface HostComputed {
+  readonly allocation: Allocation;
+  /** Computes the numbers and writes them to where the allocation lies. */
+  readonly write: (place: BufferRange) => void;
+}
+
+export class Recorder {
+  readonly operations: RecordedOperation[] = [];
+  readonly hostComputed: HostComputed[] = [];
+  private readonly current = new Map<GPUBuffer, Allocation>();
+  /** Allocations that hold what the host wrote, the same in every run. */
+  private readonly constants = new Set<Allocation>();
+
+  constructor(
+    /** The captured step, in error messages. */
+    readonly name: string,
+    /** Buffers made since the recording began: what is written to them first is their beginning, and not part of the step. */
+    private readonly made: ReadonlySet<GPUBuffer>,
+  ) {}
+
+  take(buffer: GPUBuffer, bytes: number, label: string): void {
+    this.current.set(buffer, new Allocation(label, bytes));
+  }
+
+  dispatch(
+    dispatch: Omit<RecordedDispatch, 'kind' | 'bindings'>,
+    bindings: Readonly<Record<string, BufferRange>>,
+  ): void {
+    const recorded = Object.entries(bindings).map(([name, range]): RecordedBinding => {
+      const { index, space } = dispatch.kernel.bindings.get(name)!;
+      return { name, index, access: space === 'read' ? 'read' : 'read_write', range: this.range(range) };
+    });
+    this.operations.push({ kind: 'dispatch', ...dispatch, bindings: recorded });
+  }
+
+  copy(source: BufferRange, target: BufferRange, bytes: number): void {
+    this.operations.push({ kind: 'copy', source: this.range(source), target: this.range(target), bytes });
+  }
+
+  clear(target: BufferRange): void {
+    this.operations.push({ kind: 'clear', target: this.range(target) });
+  }
+
+  /** Throws where the numbers would outlive the step: it is not run again for new ones. */
+  write(target: BufferRange, data: Uint8Array<ArrayBuffer>): void {
+    const allocation = this.current.get(target.buffer);
+    if (allocation) {
+      this.constants.add(allocation);
+      this.operations.push({ kind: 'write', target: this.range(target), data: data.slice() });
+    } else if (!this.made.has(target.buffer))
+      throw new Error(
+        `write: '${target.buffer.label}' outlives ${this.name}, which would write the numbers of its first run for ever; give them to run as an input`,
+      );
+  }
+
+  /** The numbers just written to `buffer` are computed and written anew before every run. */
+  recompute(buffer: GPUBuffer, write: (place: BufferRange) => void): void {
+    const allocation = this.current.get(buffer)!;
+    this.operations.pop();
+    this.constants.delete(allocation);
+    this.hostComputed.push({ allocation, write });
+  }
+
+  /** Throws where the host data of a tensor may be others in the next run. */
+  assertConstant(tensor: { readonly buffer: GPUBuffer; readonly name: string }): void {
+    const allocation = this.current.get(tensor.buffer);
+    if (allocation && this.constants.has(allocation)) return;
+    throw new Error(
+      `hostData of '${tensor.name}' is read while ${this.name} is captured, whose later runs would go on with the numbers of the first; compute what depends on them in hostTensor`,
+    );
+  }
+
+  /** What lies in a buffer now. */
+  memory(buffer: GPUBuffer): Allocation | GPUBuffer {
+    return this.current.get(buffer) ?? buffer;
+  }
+
+  private range({ buffer, offset, byteLength }: BufferRange): RecordedRange {
+    return { memory: this.memory(buffer), offset, byteLength };
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * A recorded step made ready to run again and again: every allocation has its place, every dispatch its bind group. A run goes down
+ * one list; WebGPU objects made for it are an encoder, its passes and a command buffer.
+ */
+import type { Device } from './device.ts';
+import { accessesOf, Layout } from './layout.ts';
+import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import type { Allocation, RecordedDispatch, Recorder, UniformData } from './recorder.ts';
+
+type Command =
+  | {
+      readonly kind: 'dispatch';
+      readonly label: string;
+      readonly pipeline: GPUComputePipeline;
+      readonly group: GPUBindGroup;
+      readonly grid: readonly [number, number, number];
+    }
+  | { readonly kind: 'copy'; readonly source: BufferRange; readonly target: BufferRange; readonly bytes: number }
+  | { readonly kind: 'clear'; readonly target: BufferRange };
+
+/** One operation of a captured step, for people and files. */
+export interface ListedOperation {
+  /** Kernel and entry point, 'copy' or 'clear'. */
+  readonly operation: string;
+  /** What the kernel was specialised with. */
+  readonly parameters?: RecordedDispatch['parameters'];
+  /** Workgroups on three axes. */
+  readonly grid?: readonly number[];
+  readonly bindings: readonly ListedBinding[];
+}
+
+export interface ListedBinding {
+  readonly name: string;
+  readonly access: 'read' | 'read_write';
+  readonly bytes: number;
+  /** The op that made the tensor, or the label of a buffer that outlives the step. */
+  readonly tensor: string;
+  /** The arena it lies in; without, a buffer of its own. */
+  readonly arena?: number;
+  /** Bytes from the start of the arena or buffer. */
+  readonly offset: number;
+}
+
+export interface StepStatistics {
+  readonly dispatches: number;
+  readonly submits: number;
+  /** Of each arena. */
+  readonly arenaBytes: readonly number[];
+  /** The largest sum of bytes in arenas that are in use at one operation: no plan takes less. */
+  readonly lowerBoundBytes: number;
+  /** Numbers that the host wrote in the first run, the same in all others. */
+  readonly constantBytes: number;
+  /** What the host took for the last run: to compute and write its numbers, to encode and to submit. */
+  readonly hostMilliseconds: number;
+}
+
+/** What one submit takes. */
+interface Batch {
+  /** In error messages. */
+  readonly what: string;
+  readonly commands: readonly Command[];
+}
+
+export class Replay implements Disposable {
+  private readonly layout: Layout;
+  private readonly uniforms: GPUBuffer;
+  private readonly batches: readonly Batch[];
+  private readonly dispatches: number;
+  private readonly workgroups: number;
+  private hostMilliseconds = 0;
+
+  /** `kept`: the buffers of what outlives the step. A submit takes at most `most` dispatches. */
+  constructor(
+    private readonly device: Device,
+    private readonly recorder: Recorder,
+    kept: ReadonlyMap<Allocation, GPUBuffer>,
+    most: number,
+  ) {
+    this.layout = new Layout(device, recorder, kept);
+    const dispatches = this.layout.operations.filter((operation) => operation.kind === 'dispatch');
+    this.dispatches = dispatches.length;
+    this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
+    const uniformBytes = dispatches.reduce((sum, { uniform }) => sum + slotBytes(uniform), 0);
+    this.uniforms = device.memory.uniform(Math.max(uniformBytes, ALIGNMENT), `${recorder.name}, op parameters`);
+    this.batches = device.checked(`${recorder.name}: bind groups`, () =>
+      inBatches(recorder.name, this.prepare(), most),
+    );
+  }
+
+  /** Encodes and submits one run. */
+  run(): void {
+    const start = performance.now();
+    const { device } = this;
+    for (const { allocation, write } of this.recorder.hostComputed)
+      write({ buffer: this.layout.home(allocation), offset: 0, byteLength: allocation.bytes });
+    for (const { what, commands } of this.batches) device.submit(what, (encoder) => this.encode(encoder, commands));
+    device.dispatches += this.dispatches;
+    device.workgroups += this.workgroups;
+    this.hostMilliseconds = performance.now() - start;
+  }
+
+  list(): ListedOperation[] {
+    return this.layout.operations.map((operation) => {
+      const bindings = accessesOf(operation).map(({ name, access, range }): ListedBinding => {
+        const place = this.layout.place(range.memory);
+        return {
+          ...{ name, access, bytes: range.byteLength, tensor: range.memory.label },
+          ...(place && { arena: place.arena }),
+          offset: this.layout.range(range).offset,
+        };
+      });
+      if (operation.kind !== 'dispatch') return { operation: operation.kind, bindings };
+      const { parameters, grid } = operation;
+      return { operation: labelOf(operation), parameters, grid, bindings };
+    });
+  }
+
+  statistics(): StepStatistics {
+    const { plan, constantBytes } = this.layout;
+    return {
+      dispatches: this.dispatches,
+      submits: this.batches.length,
+      arenaBytes: plan.arenaBytes,
+      lowerBoundBytes: plan.lowerBoundBytes,
+      constantBytes,
+      hostMilliseconds: this.hostMilliseconds,
+    };
+  }
+
+  dispose(): void {
+    this.layout.dispose();
+    this.device.memory.free(this.uniforms);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Writes the op parameters to their slots and makes the bind groups. */
+  private prepare(): Command[] {
+    const { device, layout, uniforms } = this;
+    const slots = new Uint8Array(uniforms.size);
+    let used = 0;
+    const commands = layout.operations.map((operation): Command => {
+      if (operation.kind === 'clear') return { kind: 'clear', target: layout.range(operation.target) };
+      if (operation.kind === 'copy') {
+        const { source, target, bytes } = operation;
+        return { kind: 'copy', source: layout.range(source), target: layout.range(target), bytes };
+      }
+      const { pipeline, bindings, uniform, grid } = operation;
+      const entries: GPUBindGroupEntry[] = bindings.map(({ index, range }) => {
+        const { buffer, offset, byteLength } = layout.range(range);
+        return { binding: index, resource: { buffer, offset, size: byteLength } };
+      });
+      if (uniform) {
+        slots.set(new Uint8Array(uniform.bytes), used);
+        const resource = { buffer: uniforms, offset: used, size: uniform.bytes.byteLength };
+        entries.push({ binding: uniform.index, resource });
+        used += slotBytes(uniform);
+      }
+      const label = labelOf(operation);
+      const group = device.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
+      return { kind: 'dispatch', label, pipeline, group, grid };
+    });
+    device.write({ buffer: uniforms, offset: 0, byteLength: slots.byteLength }, slots);
+    return commands;
+  }
+
+  private encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {
+    const { profiler } = this.device;
+    let pass: GPUComputePassEncoder | null = null;
+    let current: GPUComputePipeline | null = null;
+    const endPass = () => {
+      pass?.end();
+      pass = null;
+      current = null;
+    };
+    for (const command of commands) {
+      if (command.kind === 'dispatch') {
+        const { pipeline, group, grid } = command;
+        const [x, y, z] = grid;
+        if (profiler) endPass();
+        pass ??= encoder.beginComputePass(
+          profiler ? { timestampWrites: profiler.next(command.label, x * y * z) } : undefined,
+        );
+        if (pipeline !== current) pass.setPipeline(pipeline);
+        current = pipeline;
+        pass.setBindGroup(0, group);
+        pass.dispatchWorkgroups(x, y, z);
+        continue;
+      }
+      endPass();
+      const { target } = command;
+      if (command.kind === 'clear') encoder.clearBuffer(target.buffer, target.offset, target.byteLength);
+      else {
+        const { source, bytes } = command;
+        encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
+      }
+    }
+    endPass();
+  }
+}
+
+function labelOf({ kernel, entry }: RecordedDispatch): string {
+  return `${kernel.name} ${entry}`;
+}
+
+function slotBytes(uniform: UniformData | null): number {
+  return uniform ? roundUp(uniform.bytes.byteLength, ALIGNMENT) : 0;
+}
+
+/** Cuts the list before each dispatch that would be one too many. */
+function inBatches(name: string, commands: readonly Command[], most: number): Batch[] {
+  const batches: Batch[] = [];
+  let batch: Command[] = [];
+  let first = 1;
+  let dispatches = 0;
+  const finish = () => {
+    const last = batch.findLast((command) => command.kind === 'dispatch');
+    const range = `dispatches ${first} to ${first + dispatches - 1}`;
+    const what = last ? `${name}, ${range}, the last ${last.label}` : name;
+    batches.push({ what, commands: batch });
+    batch = [];
+    first += dispatches;
+    dispatches = 0;
+  };
+  for (const command of commands) {
+    if (command.kind === 'dispatch' && dispatches === most) finish();
+    if (command.kind === 'dispatch') dispatches += 1;
+    batch.push(command);
+  }
+  finish();
+  return batches;
+}
