@@ -85,7 +85,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     if (this.captured) this.captured.replay.run();
     else this.captured = this.capture();
     const { outputs } = this.captured;
-    await this.device.checkErrors();
+    await this.device.answers.check();
     return outputs;
   }
 

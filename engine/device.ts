@@ -1,9 +1,10 @@
-import { type Kernel, type Parameters, packUniform, specialise } from './kernel.ts';
+import { Answers } from './answers.ts';
+import { type Kernel, type Parameters, type UniformData, uniformData } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
+import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
-import { Recorder, type UniformData } from './recorder.ts';
-import { Step } from './step.ts';
-import { sleepUntil } from './wait.ts';
+import { Recorder } from './recorder.ts';
+import { endingWith, Step } from './step.ts';
 
 export interface DeviceOptions {
   /** Part of an adapter's name ('llvmpipe', 'NVIDIA'), or 'null' for Dawn's validating backend; default: the system's first. Node only. */
@@ -38,6 +39,8 @@ export class Device {
   readonly software: boolean;
   readonly subgroupSizes: readonly [number, number];
   readonly memory: Memory;
+  readonly answers: Answers;
+  readonly pipelines: Pipelines;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
   /** Workgroups of all of them. */
@@ -47,7 +50,6 @@ export class Device {
   /** Times every dispatch, in a pass of its own. */
   profiler: Profiler | null = null;
 
-  private readonly pipelines = new Map<string, GPUComputePipeline>();
   private readonly ring: GPUBuffer;
   private readonly ringData = new Uint8Array(UNIFORM_RING_BYTES);
   private ringUsed = 0;
@@ -56,10 +58,6 @@ export class Device {
   private pending = 0;
   private lastLabel = '';
   private step_: Step | null = null;
-  private readonly errors: Promise<string | null>[] = [];
-  /** What Dawn has promised and not yet answered. */
-  private readonly promised = new Set<Promise<unknown>>();
-  private lostReason: string | null = null;
   private closed = false;
 
   constructor(
@@ -74,16 +72,14 @@ export class Device {
     this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
     this.software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|software/i.test(this.description);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
+    this.answers = new Answers(gpu, this.software);
+    this.pipelines = new Pipelines(gpu, this.answers);
     this.memory = new Memory(
       gpu,
-      (error, what) => this.expectNoError(error, what),
+      (error, what) => this.answers.expectNoError(error, what),
       () => this.flush(),
     );
     this.ring = this.memory.uniform(UNIFORM_RING_BYTES, 'op parameters');
-    gpu.lost.then((info) => {
-      if (this.closed) return;
-      this.lostReason = `the device was lost (${info.reason}): ${info.message}; open it again and resume from the last checkpoint`;
-    });
   }
 
   /** The step that is running. Throws outside of one. */
@@ -99,7 +95,7 @@ export class Device {
   /** Runs `fn` eagerly, then frees everything of the step that `fn` did not return. `fn` may be asynchronous. */
   step<T>(fn: () => T): T {
     if (this.step_) throw new Error('device.step: steps do not nest');
-    this.assertOpen();
+    this.answers.assertOpen();
     const step = new Step(
       (bytes, label) => {
         const buffer = this.memory.takeStep(bytes, label);
@@ -109,32 +105,11 @@ export class Device {
       (buffer) => this.memory.giveStep(buffer),
     );
     this.step_ = step;
-    const end = (result: unknown) => {
+    return endingWith(fn, (result) => {
       this.step_ = null;
       this.flush();
       step.end(result);
-    };
-    let result: T;
-    try {
-      result = fn();
-    } catch (error) {
-      end(undefined);
-      throw error;
-    }
-    if (!(result instanceof Promise)) {
-      end(result);
-      return result;
-    }
-    return result.then(
-      (value) => {
-        end(value);
-        return value;
-      },
-      (error) => {
-        end(undefined);
-        throw error;
-      },
-    ) as T;
+    });
   }
 
   /** Runs a step and writes down what it encodes. `fn` is synchronous; `name` is what error messages call the step. */
@@ -157,7 +132,7 @@ export class Device {
     if (![x, y, z].every((count) => Number.isInteger(count) && count >= 0 && count <= most))
       throw new Error(`${label}: a grid of ${x} x ${y} x ${z} workgroups; each must be an integer from 0 to ${most}`);
     if (x * y * z === 0) return;
-    const pipeline = this.pipeline(kernel, entry, parameters);
+    const pipeline = this.pipelines.get(kernel, entry, parameters);
     const entries: GPUBindGroupEntry[] = Object.entries(bindings).map(([name, range]) => {
       const binding = kernel.bindings.get(name);
       if (!binding) throw new Error(`${label}: no binding '${name}'; it has ${[...kernel.bindings.keys()].join(', ')}`);
@@ -194,12 +169,12 @@ export class Device {
 
   /** Writes from the host. What was encoded before is submitted first, because writeBuffer overtakes it. */
   write(target: BufferRange, data: ArrayBufferView<ArrayBuffer>): void {
-    this.assertOpen();
+    this.answers.assertOpen();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     this.recorder?.write(target, bytes);
     this.flush();
     const whole = bytes.byteLength - (bytes.byteLength % 4);
-    this.checked(`writing to ${target.buffer.label}`, () => {
+    this.answers.checked(`writing to ${target.buffer.label}`, () => {
       this.gpu.queue.writeBuffer(target.buffer, target.offset, bytes, 0, whole);
       if (whole === bytes.byteLength) return;
       const last = new Uint8Array(4);
@@ -210,14 +185,14 @@ export class Device {
 
   /** Bytes of a range as they are when everything encoded so far has run. */
   async read(range: BufferRange, bytes: number): Promise<ArrayBuffer> {
-    this.assertOpen();
+    this.answers.assertOpen();
     const size = roundUp(bytes, 4);
     const staging = this.memory.takeStaging(size);
     try {
       this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
       this.flush();
-      await this.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
-      await this.checkErrors();
+      await this.answers.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
+      await this.answers.check();
       return staging.getMappedRange(0, size).slice(0, bytes);
     } finally {
       if (!this.closed) {
@@ -229,10 +204,10 @@ export class Device {
 
   /** Resolves when everything encoded so far has run; rejects with the first error of any op since the last await. */
   async finish(): Promise<void> {
-    this.assertOpen();
+    this.answers.assertOpen();
     this.flush();
-    await this.settle(this.gpu.queue.onSubmittedWorkDone());
-    await this.checkErrors();
+    await this.answers.settle(this.gpu.queue.onSubmittedWorkDone());
+    await this.answers.check();
   }
 
   /**
@@ -260,20 +235,11 @@ export class Device {
   /** Encodes and submits by itself, behind everything encoded before. An error is thrown at the next await and begins with `what`. */
   submit(what: string, encode: (encoder: GPUCommandEncoder) => void): void {
     this.flush();
-    this.checked(what, () => {
+    this.answers.checked(what, () => {
       const encoder = this.gpu.createCommandEncoder();
       encode(encoder);
       this.gpu.queue.submit([encoder.finish()]);
     });
-  }
-
-  /** What WebGPU refuses of `work` is thrown at the next await, behind `what`. */
-  checked<T>(what: string, work: () => T): T {
-    this.assertOpen();
-    this.gpu.pushErrorScope('validation');
-    const result = work();
-    this.expectNoError(this.gpu.popErrorScope(), what);
-    return result;
   }
 
   /** Submits what is encoded. */
@@ -284,7 +250,7 @@ export class Device {
     if (this.ringUsed > 0) this.gpu.queue.writeBuffer(this.ring, 0, this.ringData, 0, this.ringUsed);
     this.gpu.queue.submit([commands]);
     const what = this.pending === 1 ? this.lastLabel : `${this.pending} dispatches, the last ${this.lastLabel}`;
-    this.expectNoError(this.gpu.popErrorScope(), what);
+    this.answers.expectNoError(this.gpu.popErrorScope(), what);
     this.encoder = null;
     this.pass = null;
     this.pending = 0;
@@ -297,23 +263,7 @@ export class Device {
     this.closed = true;
     this.memory.destroy();
     this.gpu.destroy();
-    Promise.allSettled(this.promised).then(this.release);
-  }
-
-  /** The compiled entry point, made once per set of parameters. Compare with the device's limits before anything is created. */
-  private pipeline(kernel: Kernel, entry: string, parameters: Parameters): GPUComputePipeline {
-    const key = `${kernel.name} ${entry} ${JSON.stringify(parameters)}`;
-    const known = this.pipelines.get(key);
-    if (known) return known;
-    if (!kernel.entryPoints.includes(entry))
-      throw new Error(`kernel ${kernel.name}: no entry point '${entry}'; it has ${kernel.entryPoints.join(', ')}`);
-    const code = specialise(kernel, parameters);
-    const pipeline = this.checked(`compiling ${key}`, () => {
-      const module = this.gpu.createShaderModule({ label: kernel.name, code });
-      return this.gpu.createComputePipeline({ label: key, layout: 'auto', compute: { module, entryPoint: entry } });
-    });
-    this.pipelines.set(key, pipeline);
-    return pipeline;
+    void this.answers.close().then(this.release);
   }
 
   private uniformEntry({ index, bytes }: UniformData): GPUBindGroupEntry {
@@ -343,14 +293,9 @@ export class Device {
   }
 
   private beginEncoder(): void {
-    this.assertOpen();
+    this.answers.assertOpen();
     this.gpu.pushErrorScope('validation');
     this.encoder = this.gpu.createCommandEncoder();
-  }
-
-  private assertOpen(): void {
-    if (this.lostReason) throw new Error(this.lostReason);
-    if (this.closed) throw new Error('the device is closed');
   }
 
   private encoded(label: string): void {
@@ -359,41 +304,4 @@ export class Device {
     this.dispatches += 1;
     if (this.pending >= DISPATCHES_PER_SUBMIT || this.options.debug) this.flush();
   }
-
-  private expectNoError(error: Promise<GPUError | null>, what: string): void {
-    this.errors.push(
-      this.promise(error).then(
-        (found) => (found ? `${what}: ${found.message}` : null),
-        (reason) => (this.closed ? null : `${what}: ${reason}`),
-      ),
-    );
-  }
-
-  /** Rejects with the first error of what was submitted since the last await; does not wait until it has run. */
-  async checkErrors(): Promise<void> {
-    const first = (await Promise.all(this.errors.splice(0))).find((message) => message !== null);
-    if (this.lostReason) throw new Error(this.lostReason);
-    if (first) throw new Error(first);
-  }
-
-  private promise<T>(promise: Promise<T>): Promise<T> {
-    this.promised.add(promise);
-    const answered = () => this.promised.delete(promise);
-    promise.then(answered, answered);
-    return promise;
-  }
-
-  private async settle<T>(promise: Promise<T>): Promise<T> {
-    const described = this.promise(promise).catch((reason) => {
-      this.assertOpen();
-      throw reason;
-    });
-    return this.software && typeof process === 'object' ? sleepUntil(described) : described;
-  }
-}
-
-function uniformData(kernel: Kernel, values: Readonly<Record<string, number>>): UniformData {
-  const declared = [...kernel.bindings.values()].find((binding) => binding.space === 'uniform');
-  if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
-  return { index: declared.index, bytes: packUniform(kernel, declared.type, values) };
 }

@@ -98,6 +98,19 @@ function holds(type: string, value: number): boolean {
   return type === 'u32' && Number.isInteger(value) && value >= 0 && value < 2 ** 32;
 }
 
+/** The values of a uniform struct, and where it is bound. */
+export interface UniformData {
+  readonly index: number;
+  readonly bytes: ArrayBuffer;
+}
+
+/** Packs the values of the kernel's uniform struct. */
+export function uniformData(kernel: Kernel, values: Readonly<Record<string, number>>): UniformData {
+  const declared = [...kernel.bindings.values()].find((binding) => binding.space === 'uniform');
+  if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
+  return { index: declared.index, bytes: packUniform(kernel, declared.type, values) };
+}
+
 /** Packs the values of a uniform struct of 4-byte scalars; throws when a field is missing, unknown or out of range. */
 export function packUniform(kernel: Kernel, structName: string, values: Readonly<Record<string, number>>): ArrayBuffer {
   const fields = kernel.structs.get(structName);

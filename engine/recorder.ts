@@ -5,7 +5,7 @@
  * A pool hands the same buffer out again and again. Each time a step takes one, a new allocation begins; an operation that binds the
  * buffer uses the allocation that began last. A buffer that the step did not take outlives it and stands for itself.
  */
-import type { Kernel, Parameters } from './kernel.ts';
+import type { Kernel, Parameters, UniformData } from './kernel.ts';
 import type { BufferRange } from './memory.ts';
 
 /** Step memory from one `take` to the next of the same buffer. */
@@ -29,12 +29,6 @@ export interface RecordedBinding {
   readonly index: number;
   readonly access: 'read' | 'read_write';
   readonly range: RecordedRange;
-}
-
-/** The values of a uniform struct, and where it is bound. */
-export interface UniformData {
-  readonly index: number;
-  readonly bytes: ArrayBuffer;
 }
 
 export interface RecordedDispatch {

@@ -3,9 +3,10 @@
  * one list; WebGPU objects made for it are an encoder, its passes and a command buffer.
  */
 import type { Device } from './device.ts';
+import type { UniformData } from './kernel.ts';
 import { accessesOf, Layout } from './layout.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
-import type { Allocation, RecordedDispatch, Recorder, UniformData } from './recorder.ts';
+import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
 
 type Command =
   | {
@@ -82,9 +83,10 @@ export class Replay implements Disposable {
     this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
     const uniformBytes = dispatches.reduce((sum, { uniform }) => sum + slotBytes(uniform), 0);
     this.uniforms = device.memory.uniform(Math.max(uniformBytes, ALIGNMENT), `${recorder.name}, op parameters`);
-    this.batches = device.checked(`${recorder.name}: bind groups`, () =>
-      inBatches(recorder.name, this.prepare(), most),
-    );
+    const slots = new Uint8Array(this.uniforms.size);
+    const commands = device.answers.checked(`${recorder.name}: bind groups`, () => this.prepare(slots));
+    device.write({ buffer: this.uniforms, offset: 0, byteLength: slots.byteLength }, slots);
+    this.batches = inBatches(recorder.name, commands, most);
   }
 
   /** Encodes and submits one run. */
@@ -136,12 +138,11 @@ export class Replay implements Disposable {
     this.dispose();
   }
 
-  /** Writes the op parameters to their slots and makes the bind groups. */
-  private prepare(): Command[] {
+  /** Makes the bind groups and puts the op parameters into `slots`. */
+  private prepare(slots: Uint8Array): Command[] {
     const { device, layout, uniforms } = this;
-    const slots = new Uint8Array(uniforms.size);
     let used = 0;
-    const commands = layout.operations.map((operation): Command => {
+    return layout.operations.map((operation): Command => {
       if (operation.kind === 'clear') return { kind: 'clear', target: layout.range(operation.target) };
       if (operation.kind === 'copy') {
         const { source, target, bytes } = operation;
@@ -162,8 +163,6 @@ export class Replay implements Disposable {
       const group = device.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
       return { kind: 'dispatch', label, pipeline, group, grid };
     });
-    device.write({ buffer: uniforms, offset: 0, byteLength: slots.byteLength }, slots);
-    return commands;
   }
 
   private encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {

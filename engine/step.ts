@@ -86,3 +86,28 @@ export class Step {
       for (const item of Object.values(value)) yield* this.heldBy(item);
   }
 }
+
+/** Runs `fn`, which may be asynchronous, and then `end` with what it gave: nothing where it threw. */
+export function endingWith<T>(fn: () => T, end: (result: unknown) => void): T {
+  let result: T;
+  try {
+    result = fn();
+  } catch (error) {
+    end(undefined);
+    throw error;
+  }
+  if (!(result instanceof Promise)) {
+    end(result);
+    return result;
+  }
+  return result.then(
+    (value) => {
+      end(value);
+      return value;
+    },
+    (error) => {
+      end(undefined);
+      throw error;
+    },
+  ) as T;
+}

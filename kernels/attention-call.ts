@@ -12,7 +12,10 @@ export interface AttentionOptions {
   table: AttentionTable;
   /** Factor of q . k; default 1 / sqrt(D). */
   scale?: number;
-  /** [batch, tokens], 1 = real token, 0 = padding, as numbers or as a u32 tensor made from numbers; default all real. */
+  /**
+   * [batch, tokens], 1 = real token, 0 = padding, as numbers or as a u32 tensor made from numbers; default all real. Padding has no
+   * influence, but its keys and values must be finite.
+   */
   validity?: ArrayLike<number> | Tensor;
   /** The layout blocks, or rows of them, that are the rows of `query`, in layout order; default all. */
   queries?: readonly (string | RowsOfBlock)[];
@@ -56,7 +59,7 @@ export function checkCall(query: Tensor, key: Tensor, value: Tensor, options: At
   const rows = chosen.queryRows.reduce((sum, { rows }) => sum + rows, 0);
   if (rows !== queryTokens)
     throw new Error(`attention: query has shape ${formatShape(query.shape)}; queries names ${rows} rows`);
-  checkExtras(options, batch);
+  checkExtras(options, batch, heads);
   return { batch, queryTokens, keyTokens: layout.length, heads, kvHeads, headDimension, ...chosen };
 }
 
@@ -84,7 +87,7 @@ export function rowsOf({ table, queries, lossBlocks }: Pick<AttentionOptions, 't
   };
 }
 
-function checkExtras({ table, validity, expression }: AttentionOptions, batch: number): void {
+function checkExtras({ table, validity, expression }: AttentionOptions, batch: number, heads: number): void {
   const { layout } = table;
   if (validity instanceof Tensor) expectShape('attention', 'validity', validity, [batch, layout.length]);
   else if (validity && validity.length !== batch * layout.length)
@@ -92,6 +95,9 @@ function checkExtras({ table, validity, expression }: AttentionOptions, batch: n
       `attention: validity has ${validity.length} numbers; expected ${formatShape([batch, layout.length])}`,
     );
   if (!expression) return;
+  const most = expression.source.heads;
+  if (most !== undefined && heads > most)
+    throw new Error(`attention: expression has constants for ${most} heads; query has ${heads}`);
   const lengths = (blocks: readonly { length: number }[]) => blocks.map(({ length }) => length).join(', ');
   if (lengths(expression.layout.blocks) !== lengths(layout.blocks))
     throw new Error(

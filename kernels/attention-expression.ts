@@ -34,6 +34,8 @@ export interface ExpressionSource {
   readonly tokenData?: ArrayLike<number>;
   /** f32 numbers that constant(index) reads: slopes, a bias table. */
   readonly constants?: ArrayLike<number>;
+  /** Query heads that the constants are for; default: any number. */
+  readonly heads?: number;
 }
 
 export interface AttentionExpression {
@@ -67,8 +69,9 @@ const parts = Object.keys(declarations) as Part[];
 export async function attentionExpression(
   device: Device,
   layout: Sequence,
-  source: ExpressionSource,
+  given: ExpressionSource,
 ): Promise<AttentionExpression> {
+  const source = copyOf(given);
   const samples = checkNumbers(layout, source);
   const parameters = parametersOf(source);
   await compile(device, source, parameters);
@@ -82,6 +85,16 @@ export async function attentionExpression(
     values?.dispose();
     allowedPairs?.dispose();
   }
+}
+
+/** Its numbers as they are now: plans are made from them later. */
+function copyOf(source: ExpressionSource): ExpressionSource {
+  const { tokenData, constants } = source;
+  return {
+    ...source,
+    ...(tokenData && { tokenData: Array.from(tokenData) }),
+    ...(constants && { constants: Array.from(constants) }),
+  };
 }
 
 function fail(message: string): never {
@@ -171,19 +184,19 @@ interface Point {
   readonly head: number;
 }
 
-function drawPoints(count: number, tokens: number): Point[] {
+function drawPoints(count: number, tokens: number, heads: number): Point[] {
   const random = randomStream(0, 0, streams.sampling);
   return Array.from({ length: count }, (_, i) => ({
     score: Math.fround((2 * random.uniform(4 * i) - 1) * LARGEST_SCORE),
     q: random.integer(4 * i + 1, tokens),
     k: random.integer(4 * i + 2, tokens),
-    head: random.integer(4 * i + 3, HEADS),
+    head: random.integer(4 * i + 3, heads),
   }));
 }
 
 function tryOut(device: Device, layout: Sequence, source: ExpressionSource, given: Parameters, samples: number) {
   const tiles = tilesOf(layout.blocks);
-  const points = drawPoints(source.score === undefined ? 0 : POINTS, layout.length);
+  const points = drawPoints(source.score === undefined ? 0 : POINTS, layout.length, source.heads ?? HEADS);
   const words: number[] = tiles.flatMap(({ firstToken, rows }) => [firstToken, rows]);
   const pointsAt = words.length;
   for (const { score, q, k, head } of points) words.push(bitsOf([score])[0], q, k, head);

@@ -49,7 +49,7 @@ function alibi(heads: number): ExpressionSource {
     { length: heads },
     (_, i) => 2 ** (i < power ? (-8 * (i + 1)) / power : (-4 * (2 * (i - power) + 1)) / power),
   );
-  return { score: 'score - constant(head) * f32(abs(q - k))', derivative: '1.0', constants: slopes };
+  return { score: 'score - constant(head) * f32(abs(q - k))', derivative: '1.0', constants: slopes, heads };
 }
 
 /** cap tanh(s / cap) (Bello et al. 2016, arXiv 1611.09940; Gemma 2, arXiv 2408.00118). */
@@ -69,7 +69,7 @@ function relativeBias(values: ArrayLike<number>, reach: number): ExpressionSourc
   if (values.length === 0 || values.length % width !== 0)
     throw new Error(`relativeBias: ${values.length} values; expected [heads, ${width}]`);
   const score = `score + constant(head * ${width} + clamp(k - q, -${reach}, ${reach}) + ${reach})`;
-  return { score, derivative: '1.0', constants: values };
+  return { score, derivative: '1.0', constants: values, heads: values.length / width };
 }
 
 /** What every mask allows; scores are applied in order, each to the result of the one before. */
@@ -107,6 +107,7 @@ function combine(op: string, sources: readonly ExpressionSource[], operator: '&&
   const factors: string[] = [];
   let tokenData: ArrayLike<number> | undefined;
   let composed = 'score';
+  let heads = Number.POSITIVE_INFINITY;
   for (const source of sources) {
     const offset = constants.length;
     const part = (text: string) =>
@@ -118,12 +119,14 @@ function combine(op: string, sources: readonly ExpressionSource[], operator: '&&
     if (tokenData && source.tokenData && !sameNumbers(tokenData, source.tokenData))
       throw new Error(`${op}: two sources have different tokenData; a token has one number`);
     tokenData ??= source.tokenData;
+    heads = Math.min(heads, source.heads ?? heads);
   }
   return {
     ...(conditions.length > 0 && { mask: conditions.join(` ${operator} `) }),
     ...(composed !== 'score' && { score: composed, derivative: factors.join(' * ') }), // the chain rule
     ...(tokenData && { tokenData }),
     ...(constants.length > 0 && { constants }),
+    ...(heads < Number.POSITIVE_INFINITY && { heads }),
   };
 }
 

@@ -2,7 +2,7 @@
  * The plan: an attention table compiled into lists of live tile pairs.
  *
  * A tile pair lies in exactly one edge of the table (attention-tiles.ts). It is in the forward list if the edge, the padding of its
- * tiles and the user's mask allow some score; in the dQuery list if moreover the query wants a gradient and its block carries a loss;
+ * tiles and the user's mask each allow some score (together they may still allow none); in the dQuery list if moreover the query wants a gradient and its block carries a loss;
  * in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
  *
  * What the kernels read is one array of words:
@@ -13,7 +13,8 @@
  *   pairs                        2 words each: the other tile with flags in bits 27 to 31, and the window
  *
  * A layout fixes where everything lies (`planForm`), a batch only what stands there (`fillPlan`): every list has room for all pairs
- * that its table allows. The kernels take tiles in the order of this array: those with the most pairs first, so that no long row starts last.
+ * that its table allows, 24 bytes for each of at most (tokens / TILE)^2 pairs. The kernels take tiles in the order of this array, those with
+ * the most pairs first, so that few long rows start late.
  */
 import type { AttentionTable, Edge } from './attention-table.ts';
 import { allRows, type BlockRows, type Tile, tilesOf } from './attention-tiles.ts';
@@ -39,6 +40,8 @@ export interface PlanForm {
   readonly words: number;
   /** Pairs of tiles that the table allows, by query tile: indices of both, flags, window, where their lists begin. */
   readonly pairs: TablePairs;
+  /** Which tiles of the whole layout each tile overlaps: masks are counted on those. */
+  readonly natural: { readonly query: readonly (readonly number[])[]; readonly key: readonly number[] };
 }
 
 /** Everything that a batch may change. */
@@ -103,7 +106,8 @@ export function planForm(
       const edge = side === 'query' ? table.cells[mine][other] : table.cells[other][mine];
       if (edge.mask === 'none') return sum;
       const before = tile.firstToken - block.start;
-      return sum + (edge.mask === 'full' ? block.length : side === 'query' ? before : block.length - before);
+      const causal = side === 'query' ? before : block.length - before;
+      return sum + (edge.mask === 'full' ? block.length : Math.min(causal, edge.window ?? causal));
     }, 0);
   const sorted = (tiles: Tile[], side: 'query' | 'key') =>
     tiles
@@ -129,6 +133,7 @@ export function planForm(
     places: { keyTilesAt, forwardAt, dQueryAt, dKeyValueAt, dataAt, constantsAt },
     words,
     pairs,
+    natural: naturalTiles(table, queryTiles, keyTiles),
   };
 }
 
@@ -262,22 +267,30 @@ function writeTiles(
 }
 
 /** What a mask allows of a pair of this form's tiles; of a query tile that is part of others, what it allows of those. */
-function allowedIn(form: PlanForm, allowedPairs: Uint32Array, samples: number) {
-  const natural = tilesOf(form.table.layout.blocks);
-  const overlapping = ({ firstToken, rows }: Tile) =>
-    [...natural.keys()].filter((index) => {
-      const tile = natural[index];
-      return tile.firstToken < firstToken + rows && firstToken < tile.firstToken + tile.rows;
-    });
-  const query = form.queryTiles.map(overlapping);
-  const key = form.keyTiles.map((tile) => overlapping(tile)[0]);
+function allowedIn({ table, natural }: PlanForm, allowedPairs: Uint32Array, samples: number) {
+  const tiles = tilesOf(table.layout.blocks);
   return (sample: number, q: number, k: number): 'none' | 'some' | 'all' => {
+    const key = natural.key[k];
     let allowed = 0;
     let area = 0;
-    for (const index of query[q]) {
-      allowed += allowedPairs[((samples === 1 ? 0 : sample) * natural.length + index) * natural.length + key[k]];
-      area += natural[index].rows * natural[key[k]].rows;
+    for (const query of natural.query[q]) {
+      allowed += allowedPairs[((samples === 1 ? 0 : sample) * tiles.length + query) * tiles.length + key];
+      area += tiles[query].rows * tiles[key].rows;
     }
     return allowed === 0 ? 'none' : allowed === area ? 'all' : 'some';
+  };
+}
+
+/** Indices, in the order of tilesOf of the whole layout, of the tiles that each of a form's tiles overlaps. */
+function naturalTiles(table: AttentionTable, queryTiles: readonly Tile[], keyTiles: readonly Tile[]) {
+  const ofToken = new Map<number, number>();
+  tilesOf(table.layout.blocks).forEach(({ firstToken, rows }, index) => {
+    for (let row = 0; row < rows; row++) ofToken.set(firstToken + row, index);
+  });
+  const first = ({ firstToken }: Tile) => ofToken.get(firstToken)!;
+  const last = ({ firstToken, rows }: Tile) => ofToken.get(firstToken + rows - 1)!;
+  return {
+    query: queryTiles.map((tile) => (first(tile) === last(tile) ? [first(tile)] : [first(tile), last(tile)])),
+    key: keyTiles.map(first),
   };
 }

@@ -81,19 +81,20 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
   const own = { base: {}, subgroups: subgroupParameters, f16: halfParameters }[family];
   return {
     name: `${family}-${rows}`,
-    suits: (device, { dtype }) =>
+    suits: (device, { entry, dtype }) =>
       family === 'base' ||
-      // Rows of 8 threads lie in one subgroup; a subgroup smaller than 8 cannot hold one.
+      // The 8 threads of a row are neighbours, and lie in one subgroup where local indices follow subgroup lanes, as they do in practice.
       (family === 'subgroups' && device.features.has('subgroups') && device.subgroupSizes[0] >= 8) ||
-      (family === 'f16' && device.features.has('shader-f16') && dtype === 'f16'),
+      // Forward only: gradients of a mean are too small for f16.
+      (family === 'f16' && device.features.has('shader-f16') && dtype === 'f16' && entry === 'forward'),
     launch(_, { entry, dtype, headDimension }, sizes, { queryTiles, keyTiles }) {
-      const groups = headDimension / 4;
       const chunks = Math.ceil(headDimension / 32);
       const headsPerKv = sizes.heads / sizes.kvHeads;
       const byKey = entry === 'backwardKeyValue';
-      const tiles = byKey ? keyTiles.length : queryTiles.length * headsPerKv;
+      const across = byKey ? sizes.kvHeads : sizes.heads;
+      const tiles = byKey ? keyTiles.length : queryTiles.length;
       const items = byKey ? queryTiles.length * headsPerKv : keyTiles.length;
-      const splits = splitsFor(tiles * sizes.kvHeads * sizes.batch, items, WORKGROUPS);
+      const splits = splitsFor(across * tiles * sizes.batch, items, WORKGROUPS);
       const slices = splits > 1;
       const sliceStorage = {
         OutputWord: 'alias OutputWord = vec4f;',
@@ -108,8 +109,8 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
           ...storage(dtype),
           ...(slices && dtype !== 'f32' && entry === 'forward' && sliceStorage),
         },
-        uniform: { groups, chunkGroups: Math.min(groups, 8), chunks },
-        workgroups: [tiles, sizes.kvHeads, sizes.batch * splits],
+        uniform: { groups: headDimension / 4, chunks },
+        workgroups: [across, tiles, sizes.batch * splits],
         splits,
         slices,
       };
@@ -140,9 +141,9 @@ const software: Variant = {
   },
 };
 
-/** Depends on shapes only, and so do the bits of a result: never on what a plan holds. */
+/** How many slices there are depends on shapes only, never on what a plan holds. */
 function splitsFor(workgroups: number, items: number, wanted: number): number {
-  return Math.max(1, Math.min(Math.floor(wanted / workgroups), Math.floor(items / 2), MOST_SPLITS));
+  return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), MOST_SPLITS));
 }
 
 /** As `storage`, for words of two elements. */

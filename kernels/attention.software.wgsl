@@ -373,7 +373,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_i
       if (!pair.stopKey) {
         var dWeights = array<vec2f, BATCH>();                                // dP, transposed
         for (var word = 0u; word < shape.words; word++) { multiply(&dWeights, fetchGradient(rows.at + word), fetchValue(keysAt + word)); }
-        for (var j = 0u; j < BATCH; j++) { weights[j] *= derivatives[j] * shape.scale * (dWeights[j] - subgroupShuffle(lAndDelta[1][j % 2u], j / 2u)); }
+        for (var j = 0u; j < BATCH; j++) { weights[j] = select(vec2f(), weights[j] * derivatives[j] * shape.scale * (dWeights[j] - subgroupShuffle(lAndDelta[1][j % 2u], j / 2u)), weights[j] > vec2f()); }
         for (var word = 0u; word < shape.words; word++) {
           let at = gradientAt + word;
           storeKeyGradient(at, live, combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word)));

@@ -1,4 +1,4 @@
-import { type Device, emptyTensor, record, type Shape, Tensor, tensor } from '../engine/index.ts';
+import { type Device, emptyTensor, hostTensor, record, Tensor, tensor } from '../engine/index.ts';
 import { type AttentionOptions, type CheckedCall, checkCall } from './attention-call.ts';
 import { fillPlan, type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
 import { attentionDelta, joinForward, joinGradient } from './attention-rows.ts';
@@ -20,7 +20,7 @@ export function attention(query: Tensor, key: Tensor, value: Tensor, options: At
   return attentionWithLogSumExp(query, key, value, options).output;
 }
 
-/** Attention, and log of the sum over seen keys of exp(score) as [B, heads, Tq]; 1e30 for rows that see nothing. */
+/** Attention, and log of the sum over seen keys of exp(score) as [B, heads, Tq], f32(1e30) for rows that see nothing; no gradient passes through it. */
 export function attentionWithLogSumExp(
   query: Tensor,
   key: Tensor,
@@ -30,13 +30,10 @@ export function attentionWithLogSumExp(
   const call = checkCall(query, key, value, options);
   const { device } = query;
   const { batch, queryTokens, heads } = call;
-  const plan = planOf(call, options, {
-    query: query.wantsGradient,
-    key: key.wantsGradient,
-    value: value.wantsGradient,
-  });
-  const work = new Work(call, options, plan, device, query.dtype);
-  const operands = { plan: uploaded(device, plan), query, key, value };
+  const form = formOf(call, options);
+  const work = new Work(call, options, form, device, query.dtype);
+  const wants = { query: query.wantsGradient, key: key.wantsGradient, value: value.wantsGradient };
+  const operands = { plan: planTensor(device, form, call, options, wants), query, key, value };
 
   const output = emptyTensor(device, query.shape, query.dtype, 'attention');
   const logSumExp = emptyTensor(device, [batch, heads, queryTokens], 'f32', 'attention');
@@ -64,7 +61,7 @@ class Work {
   constructor(
     private readonly call: CheckedCall,
     private readonly options: AttentionOptions,
-    private readonly plan: Plan,
+    private readonly form: PlanForm,
     private readonly device: Device,
     private readonly dtype: Tensor['dtype'],
   ) {}
@@ -99,12 +96,12 @@ class Work {
 
   private launch(entry: AttentionEntry): Launch {
     const { headDimension } = this.call;
-    return attentionLaunch(this.device, { entry, dtype: this.dtype, headDimension }, this.call, this.plan.form);
+    return attentionLaunch(this.device, { entry, dtype: this.dtype, headDimension }, this.call, this.form);
   }
 
   private run(entry: AttentionEntry, launch: Launch, bindings: Bindings): void {
     const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = this.call;
-    const { places, queryTiles, keyTiles } = this.plan.form;
+    const { places, queryTiles, keyTiles } = this.form;
     const { expression, scale = 1 / Math.sqrt(headDimension) } = this.options;
     const dataStride = expression && expression.samples > 1 ? keyTokens : 0;
     const sizes = { batch, queryTokens, keyTokens, heads, kvHeads, scale, splits: launch.splits };
@@ -133,51 +130,76 @@ interface RememberedPlan {
   readonly plan: Plan;
 }
 
+interface Upload {
+  readonly key: readonly unknown[];
+  readonly words: Tensor;
+}
+
 const formsByTable = new WeakMap<AttentionTable, Map<string, PlanForm>>();
 const formsByContent = new Map<string, Map<string, PlanForm>>();
 const plansByForm = new WeakMap<PlanForm, RememberedPlan[]>();
-const uploads = new WeakMap<object, Map<Plan, Tensor>>();
+const uploads = new WeakMap<object, Upload[]>();
 
-/** The plan of a call: its form compiled once for each table and batch size, filled once for each padding, loss and set of wants. */
-function planOf(call: CheckedCall, options: AttentionOptions, wants: PlanRequest['wants']): Plan {
-  const { batch, lossBlocks, queryRows } = call;
-  const { expression } = options;
+/** The form of a call's plan, compiled once for each table, batch size and choice of query rows. */
+function formOf({ batch, queryRows }: CheckedCall, { table, expression }: AttentionOptions): PlanForm {
   const room = {
     dataSamples: expression?.source.tokenData ? expression.samples : 0,
     constants: expression?.source.constants?.length ?? 0,
   };
-  const forms = formsOf(options.table);
-  const form = remembered(forms, JSON.stringify([batch, queryRows, room]), () =>
-    planForm(options.table, batch, queryRows, room),
-  );
-  const validity = validityNumbers(options.validity, [batch, call.keyTokens]);
-  const plans = plansByForm.get(form) ?? [];
-  plansByForm.set(form, plans);
-  const known = plans.find(
-    ({ request }) =>
-      request.expression === expression &&
-      request.wants.query === wants.query &&
-      request.wants.key === wants.key &&
-      request.wants.value === wants.value &&
-      sameNumbers(request.lossBlocks, lossBlocks) &&
-      sameNumbers(request.validity, validity),
-  );
-  if (known) return known.plan;
-  const request = { validity: validity && Uint8Array.from(validity, Number), lossBlocks, wants, expression };
-  const plan = fillPlan(form, request);
-  if (plans.length >= REMEMBERED) plans.shift();
-  plans.push({ request, plan });
-  return plan;
-}
-
-/** Tables of equal content share their forms. */
-function formsOf(table: AttentionTable): Map<string, PlanForm> {
   let forms = formsByTable.get(table);
   if (!forms) {
+    // Tables of equal content share their forms.
     forms = remembered(formsByContent, JSON.stringify([table.layout.blocks, table.cells]), () => new Map());
     formsByTable.set(table, forms);
   }
-  return forms;
+  return remembered(forms, JSON.stringify([batch, queryRows, room]), () => planForm(table, batch, queryRows, room));
+}
+
+/** The plan of a call on the device, once for each step. */
+function planTensor(
+  device: Device,
+  form: PlanForm,
+  { lossBlocks }: CheckedCall,
+  { validity, expression }: AttentionOptions,
+  wants: PlanRequest['wants'],
+): Tensor {
+  const step = device.currentStep('attention');
+  const key = [form, validity, String(lossBlocks), wants.query, wants.key, wants.value, expression];
+  const known = uploads.get(step) ?? [];
+  uploads.set(step, known);
+  const found = known.find((upload) => upload.key.every((part, i) => part === key[i]));
+  if (found && step.holds(found.words.buffer)) return found.words;
+  const wordsOf = (numbers: ArrayLike<number> | null) =>
+    planOf(form, { validity: numbers, lossBlocks, wants, expression }).words;
+  const shape = [form.words];
+  const words =
+    validity instanceof Tensor
+      ? hostTensor(device, [validity], wordsOf, shape, { dtype: 'u32' })
+      : tensor(device, wordsOf(validity ?? null), shape, { dtype: 'u32' });
+  known.push({ key, words });
+  return words;
+}
+
+/** The plan of a batch, filled once for each padding, loss and set of wants. */
+function planOf(form: PlanForm, request: PlanRequest): Plan {
+  const plans = plansByForm.get(form) ?? [];
+  plansByForm.set(form, plans);
+  const { wants, expression, lossBlocks, validity } = request;
+  const known = plans.find(
+    ({ request: other }) =>
+      other.expression === expression &&
+      other.wants.query === wants.query &&
+      other.wants.key === wants.key &&
+      other.wants.value === wants.value &&
+      String(other.lossBlocks) === String(lossBlocks) &&
+      sameValidity(other.validity, validity),
+  );
+  if (known) return known.plan;
+  const copied = { ...request, validity: validity && Uint8Array.from(validity, (valid) => (valid ? 1 : 0)) };
+  const plan = fillPlan(form, copied);
+  if (plans.length >= REMEMBERED) plans.shift();
+  plans.push({ request: copied, plan });
+  return plan;
 }
 
 function remembered<T>(map: Map<string, T>, key: string, make: () => T): T {
@@ -190,32 +212,11 @@ function remembered<T>(map: Map<string, T>, key: string, make: () => T): T {
   return value;
 }
 
-function sameNumbers(a: ArrayLike<number> | null, b: ArrayLike<number> | null): boolean {
+/** Whether the same are zero. */
+function sameValidity(a: ArrayLike<number> | null, b: ArrayLike<number> | null): boolean {
   if (a === b) return true;
   if (!a || !b || a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (Number(a[i]) !== Number(b[i])) return false;
+  for (let i = 0; i < a.length; i++) if (!a[i] !== !b[i]) return false;
+
   return true;
-}
-
-/** A plan on the device, once for each step. */
-function uploaded(device: Device, plan: Plan): Tensor {
-  const step = device.currentStep('attention');
-  const known = uploads.get(step) ?? new Map<Plan, Tensor>();
-  uploads.set(step, known);
-  let words = known.get(plan);
-  if (!words || !step.holds(words.buffer)) {
-    words = tensor(device, plan.words, [plan.words.length], { dtype: 'u32' });
-    known.set(plan, words);
-  }
-  return words;
-}
-
-function validityNumbers(validity: ArrayLike<number> | Tensor | undefined, shape: Shape): ArrayLike<number> | null {
-  if (validity === undefined) return null;
-  if (!(validity instanceof Tensor)) return validity;
-  if (!validity.hostData)
-    throw new Error(
-      `attention: validity [${shape.join(', ')}] is a tensor made on the device; give numbers, or a u32 tensor made from numbers`,
-    );
-  return validity.hostData;
 }

@@ -11,6 +11,8 @@
 //   delta_i = do_i . o_i        dS_ij = P_ij (dP_ij - delta_i) f'(s q_i . k_j)
 //   dq_i = s sum_j dS_ij k_j    dk_j = s sum_i dS_ij q_i           dv_j = sum_i P_ij do_i
 //
+// In the code m is `largest`, l `total`, P `weight`, dP `dWeight` and dS `dScore`.
+//
 // A stop-gradient on K and V of an edge (knowledge insulation, arXiv 2505.23705, equations 5 and 6) changes nothing but the
 // last two sums: its pairs are left out of dk and dv. delta_i stays the full row sum, because it belongs to the softmax.
 //
@@ -20,17 +22,17 @@
 // Shapes: query, output, dOutput, dQuery [batch, queryTokens, heads, D]; key, value, dKey, dValue [batch, keyTokens, kvHeads, D];
 // D the head dimension; query head h reads kv head h / (heads / kvHeads). The rows of the heads that share a kv head lie together:
 // flat row f of a query tile is token row f / headsPerKv of head f % headsPerKv, and a workgroup takes TILE flat rows, so that one
-// token of eight heads fills an eighth of a tile, not eight tiles. D is walked in chunks of CHUNK_GROUPS groups of four elements: any
+// token of eight heads fills a quarter of a tile, not eight tiles. D is walked in chunks of COLUMNS groups of four elements: any
 // D fits in 16 KiB of workgroup memory. A row without keys: o = 0, L = NOTHING, so that P = exp(S - L) = 0 in backward.
 //
 // Where few rows would leave a GPU idle, `splits` workgroups share a list, slice by slice: forward then makes for each slice the
 // output and L of its keys alone, backward a part of each sum; attention-rows.wgsl joins them, and has delta. All sums run in a fixed order.
 
 const TILE: u32 = 32u;                            // rows of a tile: one bit each in a word of validity
-const CHUNK_GROUPS: u32 = 8u;                     // groups of four elements in a chunk of the head axis
+const COLUMNS: u32 = 8u;                          // TILE / 4: groups of four columns of a tile pair, and of elements of a chunk
 const CHUNKS: u32 = 2u;                                                      // @param  ceil(D / 32)
 const ROWS: u32 = 4u;                                                        // @param  rows of a thread: 4, 2 or 1
-const THREADS: u32 = 8u * TILE / ROWS;            // thread (x, y), x < 8: rows ROWS y.. and columns 4x..4x+3 of a tile pair
+const THREADS: u32 = COLUMNS * TILE / ROWS;       // thread (x, y), x < COLUMNS: rows ROWS y.. and columns 4x..4x+3 of a tile pair
 alias Word = vec4f;                                                          // @param  storage of four elements
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
@@ -47,7 +49,7 @@ fn scoreDerivative(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyDat
 fn tokenData(at: u32) -> u32 { return 0u; }                                                                       // @param
 fn constant(index: i32) -> f32 { return bitcast<f32>(plan[shape.constantsAt + u32(index)]); }
 
-const STRIDE: u32 = CHUNK_GROUPS + 1u;            // one more than a row holds, against bank conflicts
+const STRIDE: u32 = COLUMNS + 1u;            // one more than a row holds, against bank conflicts
 const LEFT: u32 = 0u;                             // where the two operands of a tile product begin in `operands`
 const RIGHT: u32 = TILE * STRIDE;
 const NOTHING: f32 = 1e30;                        // L of a row without keys; -NOTHING: a score that is not allowed
@@ -55,7 +57,6 @@ const NOTHING: f32 = 1e30;                        // L of a row without keys; -N
 struct Shape {
   batch: u32, queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
-  chunkGroups: u32,                               // min(groups, CHUNK_GROUPS)
   chunks: u32,                                    // CHUNKS again: a loop that a constant bounds is unrolled whole, and compiles slowly
   scale: f32,
   splits: u32,                                    // workgroups that share a list
@@ -99,6 +100,7 @@ struct Pair {
 struct List { start: u32, first: u32, end: u32 }
 
 fn tileAt(at: u32) -> Tile { return Tile(plan[at], plan[at + 1u], plan[at + 2u], plan[at + 3u]); }
+fn isReal(tile: Tile, token: u32) -> bool { return token - tile.firstToken < TILE && ((tile.valid >> (token - tile.firstToken)) & 1u) != 0u; }
 fn queryTile(sample: u32, index: u32) -> Tile { return tileAt(4u * (sample * shape.queryTiles + index)); }
 fn keyTile(sample: u32, index: u32) -> Tile { return tileAt(shape.keyTilesAt + 4u * (sample * shape.keyTiles + index)); }
 
@@ -127,7 +129,7 @@ fn scoreDerivativeAt(at: Site, product: f32) -> f32 { return scoreDerivative(sha
 
 // Asked of masked pairs only. In the others a query row that is padding gets scores too, but no output, and L = NOTHING.
 fn seen(pair: Pair, at: Site, queries: Tile, keys: Tile) -> bool {
-  let real = ((keys.valid >> (at.k - keys.firstToken)) & (queries.valid >> (at.q - queries.firstToken)) & 1u) != 0u;
+  let real = isReal(queries, at.q) && isReal(keys, at.k);
   let near = !pair.causal || (at.k <= at.q && at.q - at.k < pair.window);
   return real && near && (!pair.expression || allowed(i32(at.q), i32(at.k), at.queryData, at.keyData));
 }
@@ -161,74 +163,64 @@ fn keyRowAt(keys: Tile, sample: u32, kvHead: u32, row: u32) -> u32 {
 // Two operands, TILE rows by one chunk of the head axis each. When the scores of a pair are made, the left one gives its room to the
 // weights of the pair, TILE x TILE in groups of four columns: less memory, more workgroups at a time.
 var<workgroup> operands: array<Operand, 2u * TILE * STRIDE>;
-var<workgroup> ofThread: array<f32, ROWS * THREADS>;
+var<workgroup> ofThread: array<f32, COLUMNS * (TILE + 1u)>;
 
 // Rows are stored in an order in which neighbouring threads read neighbouring slots: on the left 0, ROWS, 2 ROWS, .. 1, ROWS + 1, ..,
 // because a thread owns rows ROWS y.., on the right 0, 4, 8, .. 1, 5, 9, ..
 fn leftSlot(row: u32) -> u32 { return LEFT + ((row % ROWS) * (TILE / ROWS) + row / ROWS) * STRIDE; }
-fn rightSlot(row: u32) -> u32 { return RIGHT + ((row % 4u) * 8u + row / 4u) * STRIDE; }
+fn rightSlot(row: u32) -> u32 { return RIGHT + ((row % 4u) * COLUMNS + row / 4u) * STRIDE; }
 fn weightSlot(y: u32, i: u32) -> u32 { return LEFT + (ROWS * y + i) * STRIDE; }
 fn slotOf(side: u32, row: u32) -> u32 { return select(rightSlot(row), leftSlot(row), side == LEFT); }
 
-// An element of a chunk of TILE rows, for staging: where it is stored, where it goes, and whether it is there at all; beyond the last
-// row and the head's groups are zeros.
-struct Element { at: u32, slot: u32, there: bool }
+// Of a chunk of TILE rows thread (x, y) brings group x of the rows y, y + TILE / ROWS, ..: `begins` are these rows' first groups in
+// storage. In place of padding, of rows beyond the last and of groups beyond the head's, it brings zeros.
+alias Begins = array<u32, ROWS>;
+const NO_ROW: u32 = 0xffffffffu;
 
-fn queryElement(item: u32, side: u32, queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, chunk: u32) -> Element {
-  let row = item / shape.chunkGroups;
-  let group = item - row * shape.chunkGroups;
-  let there = firstFlat + row < queries.rows * headsPerKv() && chunk * CHUNK_GROUPS + group < shape.groups;
-  return Element(flatRow(queries, sample, kvHead, firstFlat + row).at + chunk * CHUNK_GROUPS + group, slotOf(side, row) + group, there);
+fn queryBegins(queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, y: u32) -> Begins {
+  var begins: Begins;
+  for (var i = 0u; i < ROWS; i++) {
+    let row = flatRow(queries, sample, kvHead, firstFlat + i * (TILE / ROWS) + y);
+    begins[i] = select(NO_ROW, row.at, isReal(queries, row.token));
+  }
+  return begins;
 }
 
-fn keyElement(item: u32, side: u32, keys: Tile, sample: u32, kvHead: u32, chunk: u32) -> Element {
-  let row = item / shape.chunkGroups;
-  let group = item - row * shape.chunkGroups;
-  let there = row < keys.rows && chunk * CHUNK_GROUPS + group < shape.groups;
-  return Element(keyRowAt(keys, sample, kvHead, row) + chunk * CHUNK_GROUPS + group, slotOf(side, row) + group, there);
+fn keyBegins(keys: Tile, sample: u32, kvHead: u32, y: u32) -> Begins {
+  var begins: Begins;
+  for (var i = 0u; i < ROWS; i++) {
+    let row = i * (TILE / ROWS) + y;
+    begins[i] = select(NO_ROW, keyRowAt(keys, sample, kvHead, row), isReal(keys, keys.firstToken + row));
+  }
+  return begins;
 }
 
 // Written once for each operand, because a function takes no pointer into storage.
-fn fetchQuery(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return unpack(query[element.at]); }
-fn fetchGradient(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return dOutput[element.at]; }
-fn fetchKey(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return unpack(key[element.at]); }
-fn fetchValue(element: Element) -> vec4f { if (!element.there) { return vec4f(); } return unpack(value[element.at]); }
-
-fn stageQuery(side: u32, thread: u32, queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, chunk: u32) {
-  for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let element = queryElement(item, side, queries, firstFlat, sample, kvHead, chunk);
-    operands[element.slot] = Operand(fetchQuery(element));
-  }
+fn there(begin: u32, group: u32) -> bool { return begin != NO_ROW && group < shape.groups; }
+fn fetchQuery(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return unpack(query[begin + group]); } return vec4f(); }
+fn fetchGradient(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return dOutput[begin + group]; } return vec4f(); }
+fn fetchKey(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return unpack(key[begin + group]); } return vec4f(); }
+fn fetchValue(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return unpack(value[begin + group]); } return vec4f(); }
+fn stageQuery(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchQuery(begins[i], chunk * COLUMNS + x)); }
 }
-
-fn stageGradient(side: u32, thread: u32, queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, chunk: u32) {
-  for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let element = queryElement(item, side, queries, firstFlat, sample, kvHead, chunk);
-    operands[element.slot] = Operand(fetchGradient(element));
-  }
+fn stageGradient(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchGradient(begins[i], chunk * COLUMNS + x)); }
 }
-
-fn stageKey(side: u32, thread: u32, keys: Tile, sample: u32, kvHead: u32, chunk: u32) {
-  for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let element = keyElement(item, side, keys, sample, kvHead, chunk);
-    operands[element.slot] = Operand(fetchKey(element));
-  }
+fn stageKey(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchKey(begins[i], chunk * COLUMNS + x)); }
 }
-
-fn stageValue(side: u32, thread: u32, keys: Tile, sample: u32, kvHead: u32, chunk: u32) {
-  for (var item = thread; item < TILE * shape.chunkGroups; item += THREADS) {
-    let element = keyElement(item, side, keys, sample, kvHead, chunk);
-    operands[element.slot] = Operand(fetchValue(element));
-  }
+fn stageValue(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchValue(begins[i], chunk * COLUMNS + x)); }
 }
 
 // product[i] += (row ROWS y + i of the left operand) . (rows 4x .. 4x + 3 of the right operand), over one chunk.
-fn multiply(product: ptr<function, array<vec4f, ROWS>>, x: u32, y: u32) {
-  for (var group = 0u; group < shape.chunkGroups; group++) {
+fn multiply(product: ptr<function, array<vec4f, ROWS>>, chunk: u32, x: u32, y: u32) {
+  for (var group = 0u; group < min(COLUMNS, shape.groups - chunk * COLUMNS); group++) {
     let right0 = operands[RIGHT + x * STRIDE + group];
-    let right1 = operands[RIGHT + (8u + x) * STRIDE + group];
-    let right2 = operands[RIGHT + (16u + x) * STRIDE + group];
-    let right3 = operands[RIGHT + (24u + x) * STRIDE + group];
+    let right1 = operands[RIGHT + (COLUMNS + x) * STRIDE + group];
+    let right2 = operands[RIGHT + (2u * COLUMNS + x) * STRIDE + group];
+    let right3 = operands[RIGHT + (3u * COLUMNS + x) * STRIDE + group];
     for (var i = 0u; i < ROWS; i++) {
       let left = operands[LEFT + (i * (TILE / ROWS) + y) * STRIDE + group];
       let sums = (*product)[i];
@@ -240,12 +232,11 @@ fn multiply(product: ptr<function, array<vec4f, ROWS>>, x: u32, y: u32) {
 // part[i] = sum over the first `columns` columns j of (weight of row ROWS y + i and column j) (row j of the right operand), for group x of a chunk.
 fn combine(columns: u32, x: u32, y: u32) -> array<vec4f, ROWS> {
   var part = array<vec4f, ROWS>();
-  if (x >= shape.chunkGroups) { return part; }
   for (var j = 0u; 4u * j < columns; j++) {
     let right0 = operands[RIGHT + j * STRIDE + x];
-    let right1 = operands[RIGHT + (8u + j) * STRIDE + x];
-    let right2 = operands[RIGHT + (16u + j) * STRIDE + x];
-    let right3 = operands[RIGHT + (24u + j) * STRIDE + x];
+    let right1 = operands[RIGHT + (COLUMNS + j) * STRIDE + x];
+    let right2 = operands[RIGHT + (2u * COLUMNS + j) * STRIDE + x];
+    let right3 = operands[RIGHT + (3u * COLUMNS + j) * STRIDE + x];
     for (var i = 0u; i < ROWS; i++) {
       let weight = operands[weightSlot(y, i) + j];
       part[i] += vec4f(weight.x * right0 + weight.y * right1 + weight.z * right2 + weight.w * right3);
@@ -261,25 +252,24 @@ fn addToChunk(sums: ptr<function, array<vec4f, ROWS * CHUNKS>>, chunk: u32, fact
   }
 }
 
-// Component i: the largest that the 8 threads of a row know of row ROWS y + i.
+// Component i: the largest that the threads of a row know of row ROWS y + i.
 fn workgroupLargest(value: vec4f, thread: u32) -> vec4f {
-  for (var i = 0u; i < ROWS; i++) { ofThread[ROWS * thread + i] = value[i]; }
+  for (var i = 0u; i < ROWS; i++) { ofThread[(thread % COLUMNS) * (TILE + 1u) + ROWS * (thread / COLUMNS) + i] = value[i]; }
   workgroupBarrier();
   var largest = value;
-  for (var x = 0u; x < 8u; x++) {
-    for (var i = 0u; i < ROWS; i++) { largest[i] = max(largest[i], ofThread[ROWS * ((thread & ~7u) + x) + i]); }
+  for (var x = 0u; x < COLUMNS; x++) {
+    for (var i = 0u; i < ROWS; i++) { largest[i] = max(largest[i], ofThread[x * (TILE + 1u) + ROWS * (thread / COLUMNS) + i]); }
   }
   return largest;
 }
 
-// Component i: the sum of what the 8 threads of a row have for row ROWS y + i.
+// Component i: the sum of what the threads of a row have for row ROWS y + i.
 fn sumOfRows(value: vec4f, thread: u32) -> vec4f {
-  workgroupBarrier();
-  for (var i = 0u; i < ROWS; i++) { ofThread[ROWS * thread + i] = value[i]; }
+  for (var i = 0u; i < ROWS; i++) { ofThread[(thread % COLUMNS) * (TILE + 1u) + ROWS * (thread / COLUMNS) + i] = value[i]; }
   workgroupBarrier();
   var sum = vec4f();
-  for (var x = 0u; x < 8u; x++) {
-    for (var i = 0u; i < ROWS; i++) { sum[i] += ofThread[ROWS * ((thread & ~7u) + x) + i]; }
+  for (var x = 0u; x < COLUMNS; x++) {
+    for (var i = 0u; i < ROWS; i++) { sum[i] += ofThread[x * (TILE + 1u) + ROWS * (thread / COLUMNS) + i]; }
   }
   return sum;
 }
@@ -288,15 +278,17 @@ fn sumOfRows(value: vec4f, thread: u32) -> vec4f {
 
 @compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let kvHead = workgroup.y;
+  let kvHead = workgroup.x / headsPerKv();
+  let tile = workgroup.y;
   let sample = workgroup.z % shape.batch;
-  let tile = workgroup.x / headsPerKv();
+  let slicedSample = workgroup.z;                                            // slice * batch + sample: where results go
   let firstFlat = TILE * (workgroup.x % headsPerKv());
   let queries = queryTile(sample, tile);
   if (firstFlat >= queries.rows * headsPerKv()) { return; }
   let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), 1u, workgroup.z / shape.batch);
-  let x = thread % 8u;
-  let y = thread / 8u;
+  let x = thread % COLUMNS;
+  let y = thread / COLUMNS;
+  let queryRows = queryBegins(queries, firstFlat, sample, kvHead, y);
   var sums: array<vec4f, ROWS * CHUNKS>;                                     // unnormalised output
   var largest = vec4f(-NOTHING);                                             // m of the thread's rows
   var total = vec4f();                                                       // its columns' part of l
@@ -304,12 +296,13 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
   for (var entry = list.first; entry < list.end; entry++) {
     let pair = pairAt(list.start + 2u * entry);
     let keys = keyTile(sample, pair.tile);
+    let keyRows = keyBegins(keys, sample, kvHead, y);
     var scores = array<vec4f, ROWS>();            // zero each time, in writing: some drivers zero a loop's variable only once
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stageQuery(LEFT, thread, queries, firstFlat, sample, kvHead, chunk);
-      stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
+      stageQuery(LEFT, queryRows, chunk, x, y);
+      stageKey(RIGHT, keyRows, chunk, x, y);
       workgroupBarrier();
-      multiply(&scores, x, y);
+      multiply(&scores, chunk, x, y);
       workgroupBarrier();
     }
 
@@ -334,7 +327,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     largest = newLargest;
 
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stageValue(RIGHT, thread, keys, sample, kvHead, chunk);
+      stageValue(RIGHT, keyRows, chunk, x, y);
       workgroupBarrier();
       addToChunk(&sums, chunk, shrink, combine(keys.rows, x, y));
       workgroupBarrier();
@@ -345,11 +338,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
   for (var i = 0u; i < ROWS; i++) {
     let f = firstFlat + ROWS * y + i;
     if (f >= queries.rows * headsPerKv()) { continue; }
-    let row = flatRow(queries, workgroup.z, kvHead, f);
-    let real = total[i] > 0.0 && ((queries.valid >> (row.token - queries.firstToken)) & 1u) != 0u;
+    let row = flatRow(queries, slicedSample, kvHead, f);
+    let real = total[i] > 0.0 && isReal(queries, row.token);
     if (x == 0u) { logSumExp[row.statisticsAt] = select(NOTHING, largest[i] + log(max(total[i], 1e-30)), real); }
     for (var c = 0u; c < CHUNKS; c++) {
-      let group = c * CHUNK_GROUPS + x;
+      let group = c * COLUMNS + x;
       if (group < shape.groups) { output[row.at + group] = packOutput(select(0.0, 1.0 / max(total[i], 1e-30), real) * sums[ROWS * c + i]); }
     }
   }
@@ -359,33 +352,36 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
 
 @compute @workgroup_size(THREADS)
 fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let kvHead = workgroup.y;
+  let kvHead = workgroup.x / headsPerKv();
+  let tile = workgroup.y;
   let sample = workgroup.z % shape.batch;
-  let tile = workgroup.x / headsPerKv();
+  let slicedSample = workgroup.z;                                            // slice * batch + sample: where results go
   let firstFlat = TILE * (workgroup.x % headsPerKv());
   let queries = queryTile(sample, tile);
   let flatRows = queries.rows * headsPerKv();
   if (firstFlat >= flatRows) { return; }
   let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), 1u, workgroup.z / shape.batch);
-  let x = thread % 8u;
-  let y = thread / 8u;
+  let x = thread % COLUMNS;
+  let y = thread / COLUMNS;
+  let queryRows = queryBegins(queries, firstFlat, sample, kvHead, y);
   var sums: array<vec4f, ROWS * CHUNKS>;
 
   for (var entry = list.first; entry < list.end; entry++) {
     let pair = pairAt(list.start + 2u * entry);
     let keys = keyTile(sample, pair.tile);
+    let keyRows = keyBegins(keys, sample, kvHead, y);
     var product = array<vec4f, ROWS>();                                         // q . k
     var dWeight = array<vec4f, ROWS>();                                         // dP
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stageQuery(LEFT, thread, queries, firstFlat, sample, kvHead, chunk);
-      stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
+      stageQuery(LEFT, queryRows, chunk, x, y);
+      stageKey(RIGHT, keyRows, chunk, x, y);
       workgroupBarrier();
-      multiply(&product, x, y);
+      multiply(&product, chunk, x, y);
       workgroupBarrier();
-      stageGradient(LEFT, thread, queries, firstFlat, sample, kvHead, chunk);
-      stageValue(RIGHT, thread, keys, sample, kvHead, chunk);
+      stageGradient(LEFT, queryRows, chunk, x, y);
+      stageValue(RIGHT, keyRows, chunk, x, y);
       workgroupBarrier();
-      multiply(&dWeight, x, y);
+      multiply(&dWeight, chunk, x, y);
       workgroupBarrier();
     }
     for (var i = 0u; i < ROWS; i++) {
@@ -396,12 +392,13 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
         let at = siteOf(sample, row.token, keys.firstToken + 4u * x + j, row.head);
         var weight = exp(min(scoreAt(at, product[i][j]) - lAndDelta.x, 0.0));
         if (pair.masked) { if (!seen(pair, at, queries, keys)) { weight = 0.0; } }
-        dScore[j] = weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]);
+        // A derivative may be anything where the weight is nothing.
+        dScore[j] = select(0.0, weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]), weight > 0.0);
       }
       operands[weightSlot(y, i) + x] = Operand(dScore);
     }
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stageKey(RIGHT, thread, keys, sample, kvHead, chunk);
+      stageKey(RIGHT, keyRows, chunk, x, y);
       workgroupBarrier();
       addToChunk(&sums, chunk, vec4f(1.0), combine(keys.rows, x, y));
       workgroupBarrier();
@@ -411,9 +408,9 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
   for (var i = 0u; i < ROWS; i++) {
     let f = firstFlat + ROWS * y + i;
     if (f >= flatRows) { continue; }
-    let row = flatRow(queries, workgroup.z, kvHead, f);
+    let row = flatRow(queries, slicedSample, kvHead, f);
     for (var c = 0u; c < CHUNKS; c++) {
-      let group = c * CHUNK_GROUPS + x;
+      let group = c * COLUMNS + x;
       if (group < shape.groups) { dQuery[row.at + group] = shape.scale * sums[ROWS * c + i]; }
     }
   }
@@ -423,12 +420,14 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
 
 @compute @workgroup_size(THREADS)
 fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let kvHead = workgroup.y;
+  let kvHead = workgroup.x;
   let sample = workgroup.z % shape.batch;
-  let keys = keyTile(sample, workgroup.x);
-  let list = listAt(shape.dKeyValueAt + 2u * (sample * shape.keyTiles + workgroup.x), headsPerKv(), workgroup.z / shape.batch);
-  let x = thread % 8u;
-  let y = thread / 8u;
+  let slicedSample = workgroup.z;                                            // slice * batch + sample: where results go
+  let keys = keyTile(sample, workgroup.y);
+  let list = listAt(shape.dKeyValueAt + 2u * (sample * shape.keyTiles + workgroup.y), headsPerKv(), workgroup.z / shape.batch);
+  let x = thread % COLUMNS;
+  let y = thread / COLUMNS;
+  let keyRows = keyBegins(keys, sample, kvHead, y);
   var keySums: array<vec4f, ROWS * CHUNKS>;
   var valueSums: array<vec4f, ROWS * CHUNKS>;
 
@@ -438,19 +437,20 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
     let flatRows = queries.rows * headsPerKv();
     let firstFlat = TILE * (item % headsPerKv());
     if (firstFlat >= flatRows) { continue; }
+    let queryRows = queryBegins(queries, firstFlat, sample, kvHead, y);
     var product = array<vec4f, ROWS>();                                         // k . q
     var dWeight = array<vec4f, ROWS>();                                         // v . do
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stageKey(LEFT, thread, keys, sample, kvHead, chunk);
-      stageQuery(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+      stageKey(LEFT, keyRows, chunk, x, y);
+      stageQuery(RIGHT, queryRows, chunk, x, y);
       workgroupBarrier();
-      multiply(&product, x, y);
+      multiply(&product, chunk, x, y);
       workgroupBarrier();
       if (!pair.stopKey) {
-        stageValue(LEFT, thread, keys, sample, kvHead, chunk);
-        stageGradient(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+        stageValue(LEFT, keyRows, chunk, x, y);
+        stageGradient(RIGHT, queryRows, chunk, x, y);
         workgroupBarrier();
-        multiply(&dWeight, x, y);
+        multiply(&dWeight, chunk, x, y);
         workgroupBarrier();
       }
     }
@@ -462,7 +462,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
         let at = siteOf(sample, row.token, keys.firstToken + ROWS * y + i, row.head);
         var weight = exp(min(scoreAt(at, product[i][j]) - lAndDelta.x, 0.0));
         if (pair.masked) { if (!seen(pair, at, queries, keys)) { weight = 0.0; } }
-        dWeight[i][j] = weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]);
+        dWeight[i][j] = select(0.0, weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]), weight > 0.0);
         product[i][j] = weight;
       }
     }
@@ -470,7 +470,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
     if (!pair.stopValue) {
       for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(product[i]); }                // P, transposed
       for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-        stageGradient(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+        stageGradient(RIGHT, queryRows, chunk, x, y);
         workgroupBarrier();
         addToChunk(&valueSums, chunk, vec4f(1.0), combine(columns, x, y));
         workgroupBarrier();
@@ -479,7 +479,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
     if (!pair.stopKey) {
       for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(dWeight[i]); }                // dS, transposed
       for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-        stageQuery(RIGHT, thread, queries, firstFlat, sample, kvHead, chunk);
+        stageQuery(RIGHT, queryRows, chunk, x, y);
         workgroupBarrier();
         addToChunk(&keySums, chunk, vec4f(1.0), combine(columns, x, y));
         workgroupBarrier();
@@ -489,9 +489,9 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
 
   for (var i = 0u; i < ROWS; i++) {
     if (ROWS * y + i >= keys.rows) { break; }
-    let at = keyRowAt(keys, workgroup.z, kvHead, ROWS * y + i);
+    let at = keyRowAt(keys, slicedSample, kvHead, ROWS * y + i);
     for (var c = 0u; c < CHUNKS; c++) {
-      let group = c * CHUNK_GROUPS + x;
+      let group = c * COLUMNS + x;
       if (group >= shape.groups) { break; }
       dKey[at + group] = shape.scale * keySums[ROWS * c + i];
       dValue[at + group] = valueSums[ROWS * c + i];

@@ -116,7 +116,10 @@ function eagerStep(network: Network, step: number) {
   );
 }
 
-async function bitsOf(network: Network, outputs: Readonly<Record<string, Tensor>>): Promise<Record<string, readonly number[]>> {
+async function bitsOf(
+  network: Network,
+  outputs: Readonly<Record<string, Tensor>>,
+): Promise<Record<string, readonly number[]>> {
   const { parameters, moments } = network;
   const tensors = [
     ...Object.entries(outputs),

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, type Device, parameter, tensor } from '../../engine/index.ts';
 import { TILE, tilesOf } from '../../kernels/attention-tiles.ts';
 import {
+  attention,
   attentionExpression,
   attentionTable,
   attentionWithLogSumExp,
@@ -284,5 +285,55 @@ describe('attentionExpression on bad input', () => {
   test('slopes of ALiBi, as in the paper', () => {
     expect(masks.alibi(8).constants).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((i) => 2 ** -i));
     expect(masks.alibi(6).constants).toEqual([2 ** -2, 2 ** -4, 2 ** -6, 2 ** -8, 2 ** -1, 2 ** -3]);
+  });
+});
+
+describe('expressions and their numbers', () => {
+  const layout = sequence({ text: 40 });
+  const table = attentionTable(layout, { text: { text: full } });
+  const operand = (device: Device, heads: number) =>
+    parameter(device, normals(40 * heads * 16, heads), [1, 40, heads, 16], { name: `${heads} heads` });
+
+  test('constants for fewer heads than the query has are refused', async () => {
+    const device = await testDevice('normal');
+    const expression = await attentionExpression(device, layout, masks.alibi(4));
+    const [query, key] = [operand(device, 8), operand(device, 2)];
+    expect(() => device.step(() => attention(query, key, key, { table, expression }))).toThrow(
+      'attention: expression has constants for 4 heads; query has 8',
+    );
+    for (const leaf of [query, key]) leaf.dispose();
+  });
+
+  test('a derivative that is not finite where the mask allows nothing does no harm', async () => {
+    const root = 'inverseSqrt(f32(q - k) + 1.0)';
+    const source = { mask: 'k <= q', score: `score * ${root}`, derivative: root };
+    for (const kind of ['normal', 'floor'] as const) {
+      const device = await testDevice(kind);
+      const expression = await attentionExpression(device, layout, source);
+      const [query, key] = [operand(device, 2), operand(device, 1)];
+      device.step(() => {
+        const output = attention(query, key, key, { table, expression });
+        backward(output, { gradient: tensor(device, normals(output.size, 3), output.shape) });
+      });
+      for (const leaf of [query, key]) {
+        expect((await leaf.grad!.read()).every(Number.isFinite)).toBe(true);
+        leaf.dispose();
+      }
+    }
+  });
+
+  test('numbers are those of the registration', async () => {
+    const device = await testDevice('normal');
+    const ids = Uint32Array.from({ length: 40 }, (_, token) => Math.floor(token / 10));
+    const expression = await attentionExpression(device, layout, masks.documents(ids));
+    const [query, key] = [operand(device, 2), operand(device, 1)];
+    const run = async (validity?: Uint8Array) => {
+      using output = device.step(() => attention(query, key, key, { table, expression, validity }));
+      return output.read();
+    };
+    const before = await run();
+    ids.fill(0);
+    expect(await run(new Uint8Array(40).fill(1))).toEqual(before);
+    for (const leaf of [query, key]) leaf.dispose();
   });
 });

@@ -2,12 +2,15 @@ import { afterEach, describe, expect, test } from 'vitest';
 import type { Device } from '../../engine/index.ts';
 import {
   attentionEntries,
+  attentionExpression,
   attentionTable,
   attentionVariants,
   attentionWorkgroups,
   causal,
+  edge,
   full,
   insulated,
+  masks,
   sequence,
   useAttentionVariants,
 } from '../../kernels/index.ts';
@@ -26,15 +29,13 @@ import { expectClose, expectZero, normals } from '../support/numbers.ts';
 const names = (all: string[]) => (fewerSizes ? all.slice(0, 3) : all);
 const results = ['output', 'logSumExp', 'dQuery', 'dKey', 'dValue'] as const;
 
-/** Every kernel of the case is this variant; false where the adapter cannot run it. */
+/** Every kernel of the case that has this variant takes it; false where the adapter cannot run it. */
 function use(device: Device, variant: string, { headDimension, dtype = 'f32' }: AttentionCase): boolean {
-  const keys = attentionEntries.map((entry) => ({ entry, dtype, headDimension }));
-  if (!attentionVariants(device, keys[0]).includes(variant)) return false;
-  useAttentionVariants(
-    device,
-    keys.map((key) => ({ ...key, variant })),
-  );
-  return true;
+  const choices = attentionEntries
+    .map((entry) => ({ entry, dtype, headDimension, variant }))
+    .filter((choice) => attentionVariants(device, choice).includes(variant));
+  useAttentionVariants(device, choices);
+  return choices.length > 0;
 }
 
 afterEach(async () => useAttentionVariants(await testDevice('normal'), []));
@@ -124,6 +125,31 @@ describe('attention with lists that workgroups share', () => {
     }
   });
 
+  test('three heads on one, a mask and a score of the user, packed storage', async () => {
+    const device = await testDevice('normal');
+    const base = fewRows(full);
+    const source = masks.allOf(masks.dilated(3), masks.alibi(3));
+    const expression = await attentionExpression(device, base.table.layout, source);
+    const slope = (head: number) => source.constants![head];
+    for (const dtype of ['f32', 'f16'] as const)
+      for (const variant of ['software', 'base-4']) {
+        const size = 2 * 20 * 3 * 32;
+        const given: AttentionCase = {
+          ...shortNumbers({ ...base, heads: 3, query: base.query.slice(0, size) }),
+          dOutput: base.dOutput.slice(0, size),
+          ...{ expression, dtype },
+        };
+        if (!use(device, variant, given)) continue;
+        const expected = attentionOracle({
+          ...given,
+          allowed: (q, k) => Math.abs(q - k) % 3 === 0,
+          score: (score, q, k, head) => score - slope(head) * Math.abs(q - k),
+          derivative: () => 1,
+        });
+        compareAttention(await runAttention(device, given), expected, dtype === 'f32' ? 3e-6 : 2 ** -9);
+      }
+  });
+
   test('one sample on one kv head: forward, dq, dk and dv in slices', async () => {
     for (const kind of ['normal', 'floor'] as const) {
       const device = await testDevice(kind);
@@ -144,6 +170,23 @@ describe('attention with lists that workgroups share', () => {
         dOutput: normals(320 * 32, 6),
       };
       compareAttention(await runAttention(device, given), attentionOracle(given), 2e-6);
+    }
+  });
+
+  test('a stop on K alone leaves dv, and one on V alone dk, the same to the last bit', async () => {
+    const device = await testDevice('normal');
+    for (const variant of ['software', 'base-4']) {
+      if (!use(device, variant, fewRows())) continue;
+      const open = await runAttention(device, fewRows(full));
+      const stopped = { dKey: edge({ mask: 'full', stopKey: true }), dValue: edge({ mask: 'full', stopValue: true }) };
+      for (const [guarded, other] of [
+        ['dKey', 'dValue'],
+        ['dValue', 'dKey'],
+      ] as const) {
+        const one = await runAttention(device, fewRows(stopped[guarded]));
+        for (const name of ['output', 'dQuery', other] as const) expect(one[name]).toEqual(open[name]);
+        expectZero(one[guarded].subarray(0, 300 * 32), `${guarded} of the prefix of the first sample`);
+      }
     }
   });
 

@@ -31,6 +31,13 @@ describe.each(['normal', 'floor'] as const)('attention (%s device)', (kind) => {
     }
   });
 
+  test('scores in the hundreds', async () => {
+    const given = { ...randomCase(91, 32, 2), scale: 8 };
+    const expected = attentionOracle(given);
+    expect(Math.max(...expected.logSumExp)).toBeGreaterThan(100);
+    compareAttention(await runAttention(await testDevice(kind), given), expected, 5e-5);
+  });
+
   test('rows of some blocks only, and a loss on some of them', async () => {
     const layout = sequence({ prefix: 37, suffix: 20, tail: 9 });
     const table = attentionTable(layout, {

@@ -1,0 +1,75 @@
+/** What WebGPU answers later: errors of what was submitted, results, the loss of the device. */
+import { sleepUntil } from './wait.ts';
+
+export class Answers {
+  private readonly errors: Promise<string | null>[] = [];
+  private readonly pending = new Set<Promise<unknown>>();
+  private lostReason: string | null = null;
+  private closed = false;
+
+  constructor(
+    private readonly gpu: GPUDevice,
+    /** The adapter needs the processor that waits for it. */
+    private readonly software: boolean,
+  ) {
+    gpu.lost.then((info) => {
+      if (this.closed) return;
+      this.lostReason = `the device was lost (${info.reason}): ${info.message}; open it again and resume from the last checkpoint`;
+    });
+  }
+
+  /** Throws where the device is closed or lost. */
+  assertOpen(): void {
+    if (this.lostReason) throw new Error(this.lostReason);
+    if (this.closed) throw new Error('the device is closed');
+  }
+
+  /** What WebGPU refuses of `work` is thrown by the next `check`, behind `what`. */
+  checked<T>(what: string, work: () => T): T {
+    this.assertOpen();
+    this.gpu.pushErrorScope('validation');
+    try {
+      return work();
+    } finally {
+      this.expectNoError(this.gpu.popErrorScope(), what);
+    }
+  }
+
+  expectNoError(error: Promise<GPUError | null>, what: string): void {
+    this.errors.push(
+      this.remember(error).then(
+        (found) => (found ? `${what}: ${found.message}` : null),
+        (reason) => (this.closed ? null : `${what}: ${reason}`),
+      ),
+    );
+  }
+
+  /** Rejects with the first error since the last check. Does not wait until what was submitted has run. */
+  async check(): Promise<void> {
+    const first = (await Promise.all(this.errors.splice(0))).find((message) => message !== null);
+    if (this.lostReason) throw new Error(this.lostReason);
+    if (first) throw new Error(first);
+  }
+
+  /** The answer to `promise`; a rejection says where the device was closed or lost. */
+  async settle<T>(promise: Promise<T>): Promise<T> {
+    const described = this.remember(promise).catch((reason) => {
+      this.assertOpen();
+      throw reason;
+    });
+    return this.software && typeof process === 'object' ? sleepUntil(described) : described;
+  }
+
+  /** From now on every use throws. Resolves when nothing is unanswered any more. */
+  async close(): Promise<void> {
+    this.closed = true;
+    await Promise.allSettled(this.pending);
+  }
+
+  private remember<T>(promise: Promise<T>): Promise<T> {
+    this.pending.add(promise);
+    const answered = () => this.pending.delete(promise);
+    promise.then(answered, answered);
+    return promise;
+  }
+}
