@@ -82,7 +82,7 @@ export class Rows {
           .reduce((sum, own) => sum + own.length, 0)
       : layoutTokens;
     const unfused = key.variant === UNFUSED;
-    const why = unfused ? whyNotUnfused(key, of) : null;
+    const why = unfused ? whyNotUnfused(key, of) : this.whyNotIn(key, shape);
     if (why) return why;
     const { batch, heads, kvHeads, headDimension } = shape;
     const largest = 4 * batch * heads * layoutTokens * (unfused ? layoutTokens : headDimension);
@@ -147,9 +147,17 @@ export class Rows {
     };
   }
 
+  /** Variants without backward kernels run backward with the shipped ones, which a row of backward alone would only repeat. */
+  private whyNotIn({ variant, direction, storage }: RowKey, { headDimension }: AttentionShape): string | null {
+    if (variant === DEFAULT || direction !== 'backward') return null;
+    const has = attentionVariants(this.device, { entry: 'backwardQuery', dtype: storage, headDimension });
+    return has.includes(variant) ? null : 'this variant has a forward kernel only';
+  }
+
   private choices({ variant, storage }: RowKey, headDimension: number): VariantChoice[] {
     if (variant === DEFAULT) return [...this.tuned];
-    return attentionEntries.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
+    const all = attentionEntries.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
+    return all.filter((choice) => attentionVariants(this.device, choice).includes(variant));
   }
 
   private operand(name: string, shape: Shape, dtype: Storage): Tensor {
@@ -193,15 +201,14 @@ export class Rows {
 
 /** The variants that a value of --variant names, at one storage and head dimension. */
 export function variantsOf(device: Device, names: readonly string[], dtype: Storage, headDimension: number): string[] {
-  const [first, ...others] = attentionEntries.map((entry) =>
-    attentionVariants(device, { entry, dtype, headDimension }),
-  );
-  const all = first.filter((name) => others.every((list) => list.includes(name)));
+  const all = [
+    ...new Set(attentionEntries.flatMap((entry) => attentionVariants(device, { entry, dtype, headDimension }))),
+  ];
   return names.flatMap((name) => {
     if (name === 'all') return all;
     if (name === DEFAULT || name === UNFUSED || all.includes(name)) return [name];
     throw new InputError(
-      `--variant ${name}: no variant of that name runs every kernel of ${dtype}, head dimension ${headDimension}, on this adapter; there are ${[DEFAULT, UNFUSED, 'all', ...all].join(', ')}`,
+      `--variant ${name}: no kernel of that name for ${dtype}, head dimension ${headDimension}, on this adapter; there are ${[DEFAULT, UNFUSED, 'all', ...all].join(', ')}`,
     );
   });
 }

@@ -185,16 +185,16 @@ describe('insula bench attention', () => {
       shapes: ['T=40,H=1,D=16'],
       masks: ['q - k < 8 && q >= k'],
       score: { score: 'score * 0.5', derivative: '0.5' },
-      variants: ['default', 'base-4'],
+      variants: ['default', 'base-1'],
       directions: ['backward'],
-      storages: ['f32', 'bf16'],
+      storages: ['bf16'],
       rounds: 3,
       seconds: 1,
       profile: device.features.has('timestamp-query'),
       tuned: [],
     });
-    expect(new Set(rows.map(keyText)).size).toBe(8);
-    expect(rows.filter(({ mask }) => mask === 'q - k < 8 && q >= k').length).toBe(4);
+    expect(new Set(rows.map(keyText)).size).toBe(4);
+    expect(rows.filter(({ mask }) => mask === 'q - k < 8 && q >= k').length).toBe(2);
     for (const { dispatches, gpu } of rows.filter(() => device.features.has('timestamp-query'))) {
       expect(dispatches.map(({ label }) => label.split(' ').at(-1))).toEqual(
         expect.arrayContaining(['delta', 'backwardQuery', 'backwardKeyValue']),
@@ -211,7 +211,7 @@ describe('insula bench attention', () => {
     [{ direction: 'up' }, '--direction "up": there are forward, backward, both'],
     [{ storage: 'f8' }, '--storage "f8": there are f32, f16, bf16'],
     [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot read it: no such file or folder'],
-    [{ shape: ['T=8,H=1,D=4'], variant: 'quick' }, '--variant quick: no variant of that name'],
+    [{ shape: ['T=8,H=1,D=4'], variant: 'quick' }, '--variant quick: no kernel of that name'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['q +'] }, 'mask, line 1'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['joint'] }, '--mask joint: shape B=1,T=8,H=1/1,D=4 has one block'],
     [{ tune: true, out: 'x' }, '--tune does not go with --out'],
