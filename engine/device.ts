@@ -2,7 +2,7 @@ import { Answers } from './answers.ts';
 import { type Kernel, type Parameters, type UniformData, uniformData } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pipelines } from './pipelines.ts';
-import { type DispatchTime, Profiler } from './profile.ts';
+import { type DispatchTime, type DispatchWork, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
 import { endingWith, Step } from './step.ts';
 
@@ -24,6 +24,10 @@ export interface Dispatch {
   /** Values of the kernel's uniform struct. */
   uniform?: Readonly<Record<string, number>>;
   workgroups: readonly [number, number?, number?];
+  /** Cost model: arithmetic operations, an exponential or a division counted as one; default 0, for work that only moves bytes. */
+  flops?: number;
+  /** Cost model: bytes that have to move; default every binding once. */
+  bytes?: number;
 }
 
 const DISPATCHES_PER_SUBMIT = 64;
@@ -125,7 +129,7 @@ export class Device {
     }
   }
 
-  dispatch({ kernel, entry, parameters = {}, bindings, uniform, workgroups }: Dispatch): void {
+  dispatch({ kernel, entry, parameters = {}, bindings, uniform, workgroups, flops = 0, bytes }: Dispatch): void {
     const label = `${kernel.name} ${entry}`;
     const [x, y = 1, z = 1] = workgroups;
     const most = this.limits.maxComputeWorkgroupsPerDimension;
@@ -144,8 +148,10 @@ export class Device {
     const packed = uniform ? uniformData(kernel, uniform) : null;
     if (packed) entries.push(this.uniformEntry(packed));
     const grid = [x, y, z] as const;
-    this.recorder?.dispatch({ kernel, entry, parameters, pipeline, uniform: packed, grid }, bindings);
-    const pass = this.openPass(label, x * y * z); // and with it the scope that catches what is wrong with the bindings
+    const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
+    this.recorder?.dispatch({ kernel, entry, parameters, pipeline, uniform: packed, grid, cost }, bindings);
+    // With the pass comes the scope that catches what is wrong with the bindings.
+    const pass = this.openPass({ label, workgroups: x * y * z, ...cost });
     const group = this.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, group);
@@ -274,9 +280,8 @@ export class Device {
     return { binding: index, resource: { buffer: this.ring, offset, size: bytes.byteLength } };
   }
 
-  private openPass(label: string, workgroups: number): GPUComputePassEncoder {
-    if (this.profiler)
-      this.pass = this.openEncoder().beginComputePass({ timestampWrites: this.profiler.next(label, workgroups) });
+  private openPass(work: DispatchWork): GPUComputePassEncoder {
+    if (this.profiler) this.pass = this.openEncoder().beginComputePass({ timestampWrites: this.profiler.next(work) });
     else if (!this.pass) {
       if (!this.encoder) this.beginEncoder();
       this.pass = this.encoder!.beginComputePass();

@@ -7,7 +7,7 @@ export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } fro
 export { type BufferRange, roundUp } from './memory.ts';
 export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
-export type { DispatchTime } from './profile.ts';
+export type { DispatchTime, DispatchWork } from './profile.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export * from './safetensors.ts';

@@ -4,27 +4,35 @@ import type { BufferRange } from './memory.ts';
 /** WebGPU's limit for one query set. */
 const QUERIES = 4096;
 
-export interface DispatchTime {
+/** What a dispatch has to do, by its cost model. */
+export interface DispatchWork {
   /** Kernel and entry point. */
   readonly label: string;
   readonly workgroups: number;
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+export interface DispatchTime extends DispatchWork {
+  /** Nanoseconds from the beginning of the first dispatch. */
+  readonly begin: number;
   /** Browsers round timestamps to 100 microseconds; under node they are as the driver gives them. */
   readonly nanoseconds: number;
 }
 
 /** The query sets of one profiled run. */
 export class Profiler {
-  private readonly dispatches: Omit<DispatchTime, 'nanoseconds'>[] = [];
+  private readonly dispatches: DispatchWork[] = [];
   private readonly sets: GPUQuerySet[] = [];
   private resolved: GPUBuffer | null = null;
 
   constructor(private readonly gpu: GPUDevice) {}
 
   /** What the pass of the next dispatch is begun with. */
-  next(label: string, workgroups: number): GPUComputePassTimestampWrites {
+  next(work: DispatchWork): GPUComputePassTimestampWrites {
     const first = (2 * this.dispatches.length) % QUERIES;
     if (first === 0) this.sets.push(this.gpu.createQuerySet({ type: 'timestamp', count: QUERIES }));
-    this.dispatches.push({ label, workgroups });
+    this.dispatches.push(work);
     return { querySet: this.sets.at(-1)!, beginningOfPassWriteIndex: first, endOfPassWriteIndex: first + 1 };
   }
 
@@ -47,6 +55,7 @@ export class Profiler {
     const stamps = new BigUint64Array(data);
     return this.dispatches.map((dispatch, i) => ({
       ...dispatch,
+      begin: Number(stamps[2 * i] - stamps[0]),
       nanoseconds: Number(stamps[2 * i + 1] - stamps[2 * i]),
     }));
   }

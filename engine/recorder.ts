@@ -40,6 +40,7 @@ export interface RecordedDispatch {
   readonly bindings: readonly RecordedBinding[];
   readonly uniform: UniformData | null;
   readonly grid: readonly [number, number, number];
+  readonly cost: { readonly flops: number; readonly bytes: number };
 }
 
 export type RecordedOperation =

@@ -6,12 +6,13 @@ import type { Device } from './device.ts';
 import type { UniformData } from './kernel.ts';
 import { accessesOf, Layout } from './layout.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import type { DispatchWork } from './profile.ts';
 import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
 
 type Command =
   | {
       readonly kind: 'dispatch';
-      readonly label: string;
+      readonly work: DispatchWork;
       readonly pipeline: GPUComputePipeline;
       readonly group: GPUBindGroup;
       readonly grid: readonly [number, number, number];
@@ -27,6 +28,10 @@ export interface ListedOperation {
   readonly parameters?: RecordedDispatch['parameters'];
   /** Workgroups on three axes. */
   readonly grid?: readonly number[];
+  /** By the kernel's cost model. */
+  readonly flops?: number;
+  /** By the kernel's cost model; of copies and clears, what they move. */
+  readonly bytes: number;
   readonly bindings: readonly ListedBinding[];
 }
 
@@ -111,9 +116,10 @@ export class Replay implements Disposable {
           offset: this.layout.range(range).offset,
         };
       });
-      if (operation.kind !== 'dispatch') return { operation: operation.kind, bindings };
-      const { parameters, grid } = operation;
-      return { operation: labelOf(operation), parameters, grid, bindings };
+      if (operation.kind === 'copy') return { operation: 'copy', bytes: 2 * operation.bytes, bindings };
+      if (operation.kind === 'clear') return { operation: 'clear', bytes: operation.target.byteLength, bindings };
+      const { parameters, grid, cost } = operation;
+      return { operation: labelOf(operation), parameters, grid, ...cost, bindings };
     });
   }
 
@@ -161,7 +167,8 @@ export class Replay implements Disposable {
       }
       const label = labelOf(operation);
       const group = device.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
-      return { kind: 'dispatch', label, pipeline, group, grid };
+      const work = { label, workgroups: grid[0] * grid[1] * grid[2], ...operation.cost };
+      return { kind: 'dispatch', work, pipeline, group, grid };
     });
   }
 
@@ -179,9 +186,7 @@ export class Replay implements Disposable {
         const { pipeline, group, grid } = command;
         const [x, y, z] = grid;
         if (profiler) endPass();
-        pass ??= encoder.beginComputePass(
-          profiler ? { timestampWrites: profiler.next(command.label, x * y * z) } : undefined,
-        );
+        pass ??= encoder.beginComputePass(profiler ? { timestampWrites: profiler.next(command.work) } : undefined);
         if (pipeline !== current) pass.setPipeline(pipeline);
         current = pipeline;
         pass.setBindGroup(0, group);
@@ -217,7 +222,7 @@ function inBatches(name: string, commands: readonly Command[], most: number): Ba
   const finish = () => {
     const last = batch.findLast((command) => command.kind === 'dispatch');
     const range = `dispatches ${first} to ${first + dispatches - 1}`;
-    const what = last ? `${name}, ${range}, the last ${last.label}` : name;
+    const what = last ? `${name}, ${range}, the last ${last.work.label}` : name;
     batches.push({ what, commands: batch });
     batch = [];
     first += dispatches;
