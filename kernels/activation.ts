@@ -3,6 +3,8 @@ import { expectDtype, storage } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./activation.wgsl', import.meta.url));
 const THREADS = 64;
+/** For each element, forward and backward. */
+const flopsOf = { gelu: [11, 24], swish: [4, 9], hyperbolicTangent: [18, 7], sigmoid: [3, 5], relu: [1, 1] } as const;
 
 /** x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the tanh form of GELU. x [...] f32, f16 or bf16; the same out. */
 export function gelu(x: Tensor): Tensor {
@@ -29,11 +31,11 @@ export function relu(x: Tensor): Tensor {
   return activate('relu', 'relu', x);
 }
 
-function activate(op: string, entry: string, x: Tensor): Tensor {
+function activate(op: string, activation: keyof typeof flopsOf, x: Tensor): Tensor {
   expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
   const { device } = x;
   const groups = Math.ceil(x.size / 4);
-  const run = (entry: string, bindings: Record<string, Tensor>) =>
+  const run = (entry: string, bindings: Record<string, Tensor>, flops: number) =>
     device.dispatch({
       kernel,
       entry,
@@ -41,25 +43,16 @@ function activate(op: string, entry: string, x: Tensor): Tensor {
       bindings,
       uniform: { groups },
       workgroups: gridFor(groups, THREADS),
+      flops: flops * x.size,
     });
   const y = emptyTensor(device, x.shape, x.dtype, op);
-  run(entry, { x, y });
+  const [forward, backward] = flopsOf[activation];
+  run(activation, { x, y }, forward);
   record(op, [x], [y], ([dy]) => {
     if (!dy) return [null];
     const dx = emptyTensor(device, x.shape, 'f32', `${op} backward`);
-    run(`${entry}Backward`, { x, dy, dx });
+    run(`${activation}Backward`, { x, dy, dx }, backward);
     return [dx];
   });
   return y;
-}
-
-/** FLOPs and bytes of one activation; a FLOP count of 12 and 20 for each element stands for all of them. */
-export function activationCost(
-  elements: number,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  return {
-    forward: { flops: 12 * elements, bytes: 2 * bytesPerElement * elements },
-    backward: { flops: 20 * elements, bytes: (8 + bytesPerElement) * elements },
-  };
 }

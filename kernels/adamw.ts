@@ -127,6 +127,8 @@ export class AdamW implements Disposable {
         },
         uniform: { groups, slot, decay, epsilon, beta1, beta2 },
         workgroups: gridFor(groups, THREADS * RUN),
+        flops: 17 * 4 * groups,
+        bytes: 7 * 16 * groups,
       });
     }
   }
@@ -169,9 +171,4 @@ export class AdamW implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-/** FLOPs and bytes of one step over `elements` parameters, the norms included. */
-export function adamWCost(elements: number): { forward: { flops: number; bytes: number } } {
-  return { forward: { flops: 18 * elements, bytes: 32 * elements } };
 }

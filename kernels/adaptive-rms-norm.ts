@@ -17,17 +17,19 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
   const { device, run, items, rows, width, slices, samples } = setUp('adaptiveRmsNorm', x, modulation, options.epsilon);
   const y = emptyTensor(device, x.shape, x.dtype, 'adaptiveRmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'adaptiveRmsNorm');
-  run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1));
+  run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1), { flops: 6 * x.size, thirds: 2 });
   record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [wantsX, wantsModulation]) => {
     if (!dy) return [null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'adaptiveRmsNorm backward');
     const dx = wantsX ? empty(x.shape) : null;
-    if (dx) run('backwardInput', { x, modulation, inverseRoot, dy, dx }, gridFor(rows, 1));
+    if (dx)
+      run('backwardInput', { x, modulation, inverseRoot, dy, dx }, gridFor(rows, 1), { flops: 9 * x.size, thirds: 1 });
     if (!wantsModulation) return [dx, null];
     const [dScalePartial, dShiftPartial] = [empty([samples, slices, width]), empty([samples, slices, width])];
-    run('backwardScaleSlices', { x, inverseRoot, dy, dScalePartial, dShiftPartial }, items(samples * slices));
+    const partials = { dScalePartial, dShiftPartial };
+    run('backwardScaleSlices', { x, inverseRoot, dy, ...partials }, items(samples * slices), { flops: 4 * x.size });
     const dModulation = empty(modulation.shape);
-    run('backwardScale', { dScalePartial, dShiftPartial, dModulation }, items(samples));
+    run('backwardScale', { ...partials, dModulation }, items(samples), { flops: 2 * dScalePartial.size });
     return [dx, dModulation];
   });
   return y;
@@ -44,17 +46,17 @@ export function gatedResidual(x: Tensor, branch: Tensor, modulation: Tensor): Te
   expectShape('gatedResidual', 'branch', branch, x.shape);
   sharedDevice('gatedResidual', x, branch);
   const y = emptyTensor(device, x.shape, x.dtype, 'gatedResidual');
-  run('residual', { x, branch, modulation, y }, items(rows));
+  run('residual', { x, branch, modulation, y }, items(rows), { flops: 2 * x.size, thirds: 1 });
   record('gatedResidual', [x, branch, modulation], [y], ([dy], [, wantsBranch, wantsModulation]) => {
     if (!dy) return [null, null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'gatedResidual backward');
     const dBranch = wantsBranch ? empty(branch.shape) : null;
-    if (dBranch) run('backwardBranch', { modulation, dy, dBranch }, items(rows));
+    if (dBranch) run('backwardBranch', { modulation, dy, dBranch }, items(rows), { flops: x.size, thirds: 1 });
     if (!wantsModulation) return [dy, dBranch, null];
     const dGatePartial = empty([samples, slices, width]);
-    run('backwardGateSlices', { branch, dy, dGatePartial }, items(samples * slices));
+    run('backwardGateSlices', { branch, dy, dGatePartial }, items(samples * slices), { flops: 2 * x.size });
     const dModulation = empty(modulation.shape);
-    run('backwardGate', { dGatePartial, dModulation }, items(samples));
+    run('backwardGate', { dGatePartial, dModulation }, items(samples), { flops: dGatePartial.size });
     return [dy, dBranch, dModulation];
   });
   return y;
@@ -67,7 +69,13 @@ interface SetUp {
   /** Rows of the modulation. */
   readonly samples: number;
   readonly slices: number;
-  readonly run: (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) => void;
+  /** `thirds`: how many of the modulation's three are read. */
+  readonly run: (
+    entry: string,
+    bindings: Record<string, Tensor>,
+    workgroups: [number, number],
+    cost: { flops: number; thirds?: number },
+  ) => void;
   /** The grid of one thread for each group of `rows` rows. */
   readonly items: (rows: number) => [number, number];
 }
@@ -91,7 +99,7 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
   const samples = perToken ? rows : batch;
   const length = perToken ? 1 : tokens;
   const slices = rowSlices(length);
-  const run: SetUp['run'] = (entry, bindings, workgroups) =>
+  const run: SetUp['run'] = (entry, bindings, workgroups, { flops, thirds = 0 }) =>
     device.dispatch({
       kernel,
       entry,
@@ -99,42 +107,11 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
       bindings,
       uniform: { samples, length, groups, slices, width, epsilon },
       workgroups,
+      flops,
+      bytes: Object.entries(bindings).reduce(
+        (sum, [name, { byteLength }]) => sum + (name === 'modulation' ? (thirds / 3) * byteLength : byteLength),
+        0,
+      ),
     });
   return { device, rows, width, samples, slices, run, items: (count) => gridFor(count * groups, THREADS) };
-}
-
-/** FLOPs and bytes of adaptiveRmsNorm over `rows` rows of `samples` samples; bytes count each array once. */
-export function adaptiveRmsNormCost(
-  rows: number,
-  width: number,
-  samples: number,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = rows * width;
-  const modulation = samples * width;
-  return {
-    forward: { flops: 6 * elements, bytes: bytesPerElement * (2 * elements + 2 * modulation) + 4 * rows },
-    backward: {
-      flops: 13 * elements,
-      bytes: bytesPerElement * (2 * elements + modulation) + 12 * (elements + modulation) + 8 * rows,
-    },
-  };
-}
-
-/** FLOPs and bytes of gatedResidual, as adaptiveRmsNormCost. */
-export function gatedResidualCost(
-  rows: number,
-  width: number,
-  samples: number,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = rows * width;
-  const modulation = samples * width;
-  return {
-    forward: { flops: 2 * elements, bytes: bytesPerElement * (3 * elements + modulation) },
-    backward: {
-      flops: 3 * elements,
-      bytes: bytesPerElement * (elements + modulation) + 12 * (elements + modulation),
-    },
-  };
 }

@@ -1,5 +1,4 @@
 import {
-  bytesPerElement,
   type DataType,
   emptyTensor,
   gridFor,
@@ -47,17 +46,5 @@ function writing(dtype: FloatType): Parameters {
   return {
     Target: 'alias Target = vec2u;',
     pack: `fn pack(value: vec4f) -> Target { return pairs(${nearest}(value)); }`,
-  };
-}
-
-/** FLOPs and bytes; backward does nothing. */
-export function castCost(
-  elements: number,
-  from: FloatType,
-  to: FloatType,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  return {
-    forward: { flops: 0, bytes: (bytesPerElement[from] + bytesPerElement[to]) * elements },
-    backward: { flops: 0, bytes: 0 },
   };
 }

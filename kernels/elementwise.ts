@@ -96,20 +96,6 @@ function run(
     bindings,
     uniform: { groups, columns: Math.ceil(columns / size), factor },
     workgroups: gridFor(groups, THREADS),
+    flops: like.size,
   });
-}
-
-/** FLOPs and bytes of an op of two operands, the second of `second` elements; scale is the case of none. */
-export function elementwiseCost(
-  elements: number,
-  second = elements,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  return {
-    forward: { flops: elements, bytes: bytesPerElement * (2 * elements + second) },
-    backward: {
-      flops: 2 * elements,
-      bytes: 12 * elements + bytesPerElement * (elements + second) + 4 * second,
-    },
-  };
 }

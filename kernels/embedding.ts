@@ -29,35 +29,24 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
   const uniform = { tokens, vocabulary, groups, scale };
   const parameters = { THREADS, ...storage(table.dtype) };
   const y = emptyTensor(device, [...ids.shape, width], table.dtype, 'embedding');
-  const run = (entry: string, bindings: Record<string, Tensor>, items: number) =>
-    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups: gridFor(items, THREADS) });
+  const run = (
+    entry: string,
+    bindings: Record<string, Tensor>,
+    items: number,
+    cost: { flops?: number; bytes?: number },
+  ) => device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups: gridFor(items, THREADS), ...cost });
 
-  run('forward', { ids, table, y }, tokens * groups);
+  // Of the table only the rows that are asked for move.
+  run('forward', { ids, table, y }, tokens * groups, { flops: y.size, bytes: ids.byteLength + 2 * y.byteLength });
   record('embedding', [table], [y], ([dy]) => {
     if (!dy) return [null];
     const next = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const leads = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const dTable = zeroTensor(device, table.shape, 'f32', 'embedding backward');
-    run('link', { ids, next, leads }, tokens);
-    run('backward', { ids, next, leads, dy, dTable }, tokens * groups);
+    run('link', { ids, next, leads }, tokens, {});
+    const bytes = 3 * ids.byteLength + 2 * dy.byteLength;
+    run('backward', { ids, next, leads, dy, dTable }, tokens * groups, { flops: y.size, bytes });
     return [dTable];
   });
   return y;
-}
-
-/**
- * FLOPs and bytes, each array counted once; backward clears all of dTable, most of its cost where the vocabulary is large, and
- * compares each id with up to all others.
- */
-export function embeddingCost(
-  tokens: number,
-  vocabulary: number,
-  width: number,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = tokens * width;
-  return {
-    forward: { flops: elements, bytes: 2 * bytesPerElement * elements + 4 * tokens },
-    backward: { flops: elements, bytes: 4 * (2 * elements + vocabulary * width) + 20 * tokens },
-  };
 }

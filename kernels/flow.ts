@@ -31,6 +31,7 @@ export function flowInterpolate(actions: Tensor, noise: Tensor, time: Tensor): {
     bindings: { actions, noise, time, noisy, target_: target },
     uniform: { elements, perSample: elements / actions.shape[0], dt: 0 },
     workgroups: gridFor(elements, THREADS),
+    flops: 5 * elements,
   });
   return { noisy, target };
 }
@@ -46,7 +47,7 @@ export function eulerStep(x: Tensor, velocity: Tensor, dt: number): Tensor {
   expectDtype(op, 'velocity', velocity, 'f32');
   expectShape(op, 'velocity', velocity, x.shape);
   const device = sharedDevice(op, x, velocity);
-  const run = (entry: string, bindings: Record<string, Tensor>) =>
+  const run = (entry: string, bindings: Record<string, Tensor>, flops: number) =>
     device.dispatch({
       kernel,
       entry,
@@ -54,25 +55,17 @@ export function eulerStep(x: Tensor, velocity: Tensor, dt: number): Tensor {
       bindings,
       uniform: { elements: x.size, perSample: x.size, dt },
       workgroups: gridFor(x.size, THREADS),
+      flops,
     });
   const next = emptyTensor(device, x.shape, 'f32', op);
-  run('euler', { x, velocity, next });
+  run('euler', { x, velocity, next }, 2 * x.size);
   record(op, [x, velocity], [next], ([dNext], [, wantsVelocity]) => {
     if (!dNext || !wantsVelocity) return [dNext, null];
     const dVelocity = emptyTensor(device, x.shape, 'f32', 'eulerStep backward');
-    run('eulerBackward', { dNext, dVelocity });
+    run('eulerBackward', { dNext, dVelocity }, x.size);
     return [dNext, dVelocity];
   });
   return next;
-}
-
-/** FLOPs and bytes of flowInterpolate (forward only) and of eulerStep. */
-export function flowInterpolateCost(elements: number): { forward: { flops: number; bytes: number } } {
-  return { forward: { flops: 4 * elements, bytes: 16 * elements } };
-}
-
-export function eulerStepCost(elements: number): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  return { forward: { flops: 2 * elements, bytes: 12 * elements }, backward: { flops: elements, bytes: 8 * elements } };
 }
 
 /**

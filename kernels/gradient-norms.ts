@@ -55,18 +55,18 @@ export class GradientNorms implements Disposable {
     this.arenas.forEach((arena, index) => {
       const gradient = arena.gradients();
       const slices = slicesOf(arena);
-      this.run('sumSquares', { gradient, partialSums: this.partialSums }, slices, {
-        groups: gradient.byteLength / 16,
-        slices,
-        first: this.firstSlices[index],
-      });
+      const { byteLength } = gradient;
+      const fields = { groups: byteLength / 16, slices, first: this.firstSlices[index] };
+      const cost = { flops: byteLength / 2, bytes: byteLength + 4 * slices };
+      this.run('sumSquares', { gradient, partialSums: this.partialSums }, slices, fields, cost);
     });
     const spans = this.groups.map((group) => this.arenas.flatMap((arena, i) => (arena.group === group ? [i] : [])));
     [...spans, [...this.arenas.keys()]].forEach((span, slot) => {
       const first = this.firstSlices[span[0] ?? 0];
       const count = this.firstSlices[(span.at(-1) ?? -1) + 1] - first;
       const { partialSums, values: norms, clip } = this;
-      this.run('norm', { partialSums, norms, clip }, 1, { first, count, slot, maximumNorm });
+      const cost = { flops: count, bytes: 4 * count + 8 };
+      this.run('norm', { partialSums, norms, clip }, 1, { first, count, slot, maximumNorm }, cost);
     });
   }
 
@@ -95,6 +95,7 @@ export class GradientNorms implements Disposable {
     bindings: Record<string, BufferRange>,
     workgroups: number,
     fields: Record<string, number>,
+    cost: { flops: number; bytes: number },
   ): void {
     const uniform = { groups: 0, slices: 0, first: 0, count: 0, slot: 0, maximumNorm: 0, ...fields };
     this.parameters.device.dispatch({
@@ -104,15 +105,11 @@ export class GradientNorms implements Disposable {
       bindings,
       uniform,
       workgroups: [workgroups],
+      ...cost,
     });
   }
 }
 
 function slicesOf({ values }: Arena): number {
   return Math.min(Math.ceil(values.byteLength / 16 / GROUPS_PER_SLICE), MOST_SLICES);
-}
-
-/** FLOPs and bytes of measuring `elements` gradients. */
-export function gradientNormsCost(elements: number): { forward: { flops: number; bytes: number } } {
-  return { forward: { flops: 2 * elements, bytes: 4 * elements } };
 }

@@ -23,7 +23,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
   const { size, parameters } = groupsOf('layerNorm', 'x', x, width);
   const groups = width / size;
   const slices = rowSlices(rows);
-  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) =>
+  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
     device.dispatch({
       kernel,
       entry,
@@ -31,35 +31,24 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
       bindings,
       uniform: { rows, groups, slices, width, epsilon: options.epsilon ?? 1e-6 },
       workgroups,
+      flops,
     });
 
   const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
   const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
-  run('forward', { x, weight, bias, y, statistics }, gridFor(rows, 1));
+  run('forward', { x, weight, bias, y, statistics }, gridFor(rows, 1), 10 * x.size);
   record('layerNorm', [x, weight, bias], [y], ([dy], [wantsX, wantsWeight, wantsBias]) => {
     if (!dy) return [null, null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'layerNorm backward');
     const dx = wantsX ? empty(x.shape) : null;
-    if (dx) run('backwardInput', { x, weight, statistics, dy, dx }, gridFor(rows, 1));
+    if (dx) run('backwardInput', { x, weight, statistics, dy, dx }, gridFor(rows, 1), 15 * x.size);
     if (!wantsWeight && !wantsBias) return [dx, null, null];
     const [dwPartial, dbPartial] = [empty([slices, width]), empty([slices, width])];
-    run('backwardWeightSlices', { x, statistics, dy, dwPartial, dbPartial }, gridFor(slices * groups, THREADS));
+    const partials = { dwPartial, dbPartial };
+    run('backwardWeightSlices', { x, statistics, dy, ...partials }, gridFor(slices * groups, THREADS), 6 * x.size);
     const [dw, db] = [empty([width]), empty([width])];
-    run('backwardWeight', { dwPartial, dbPartial, dw, db }, [Math.ceil(groups / THREADS), 1]);
+    run('backwardWeight', { ...partials, dw, db }, [Math.ceil(groups / THREADS), 1], 2 * slices * width);
     return [dx, dw, db];
   });
   return y;
-}
-
-/** FLOPs and bytes of one forward or backward over `rows` rows; bytes count each array once. */
-export function layerNormCost(
-  rows: number,
-  width: number,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = rows * width;
-  return {
-    forward: { flops: 10 * elements, bytes: bytesPerElement * (2 * elements + 2 * width) + 16 * rows },
-    backward: { flops: 18 * elements, bytes: 2 * bytesPerElement * elements + 12 * elements + 32 * rows },
-  };
 }

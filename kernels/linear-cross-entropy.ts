@@ -104,9 +104,10 @@ function overTiles(
     { first, columns }: Tile,
     bindings: Record<string, Tensor>,
     workgroups: [number, number],
+    cost: { flops: number; bytes?: number },
   ) => {
     const uniform = { rows, rowsPerSample, groups: Math.ceil(columns / 4), columns, firstColumn: first };
-    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups });
+    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
   };
   const ofTile = (source: Tensor, { first, columns }: Tile) =>
     viewTensor(source, [columns, width], first * width * 4, op);
@@ -124,14 +125,16 @@ function overTiles(
   const loss = emptyTensor(device, [], 'f32', op);
   const logitsBuffer = emptyTensor(device, [rows, stored], 'f32', op);
 
-  run('weigh', tiles[0], { mask, rowWeight }, gridFor(rows / rowsPerSample, 1));
+  run('weigh', tiles[0], { mask, rowWeight }, gridFor(rows / rowsPerSample, 1), { flops: rows });
   for (const tile of tiles) {
     const logits = computeLogits(logitsBuffer, tile);
-    run('addTile', tile, { targets, logits, running, prediction, targetLogit }, gridFor(rows, 1));
+    const bytes = logits.byteLength + targets.byteLength + 2 * (running.byteLength + 2 * targets.byteLength);
+    const bindings = { targets, logits, running, prediction, targetLogit };
+    run('addTile', tile, bindings, gridFor(rows, 1), { flops: 4 * logits.size, bytes });
   }
   const finished = { mask, running, targetLogit, logSumExp, rowLoss };
-  run('finishRows', tiles[0], finished, gridFor(rows, parameters.THREADS));
-  run('sumRows', tiles[0], { rowWeight, rowLoss, loss }, [1, 1]);
+  run('finishRows', tiles[0], finished, gridFor(rows, parameters.THREADS), { flops: 3 * rows });
+  run('sumRows', tiles[0], { rowWeight, rowLoss, loss }, [1, 1], { flops: 2 * rows });
 
   record(op, [hidden, embedding], [loss], ([dLoss], [wantsHidden, wantsEmbedding]) => {
     if (!dLoss) return [null, null];
@@ -144,7 +147,8 @@ function overTiles(
       const { first, columns } = tile;
       const logits = recomputed ? computeLogits(recomputed, tile) : asTile(logitsBuffer, tile);
       const dLogits = asTile(dLogitsBuffer, tile);
-      run('gradientOfTile', tile, { targets, rowWeight, logits, logSumExp, dLoss, dLogits }, gridFor(rows, 1));
+      const bindings = { targets, rowWeight, logits, logSumExp, dLoss, dLogits };
+      run('gradientOfTile', tile, bindings, gridFor(rows, 1), { flops: 5 * logits.size });
       const a = { tensor: dLogits, rows };
       if (dHidden) {
         const b = { tensor: ofTile(embedding, tile), rows: columns };
@@ -167,21 +171,4 @@ function overTiles(
 function tileColumns(rows: number): number {
   const most = Math.floor(TILE_BYTES / (4 * 64 * rows)) * 64;
   return Math.max(64, Math.min(VOCABULARY_TILE, most));
-}
-
-/** FLOPs and bytes over `rows` rows: products only, logits counted once written and once read; backward computes them again. */
-export function linearCrossEntropyCost(
-  rows: number,
-  vocabulary: number,
-  width: number,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const tiles = Math.ceil(vocabulary / tileColumns(rows));
-  const product = 2 * rows * vocabulary * width;
-  const operands = 4 * width * (tiles * rows + vocabulary);
-  const logits = 4 * rows * vocabulary;
-  const products = tiles > 1 ? 3 : 2;
-  return {
-    forward: { flops: product, bytes: operands + 2 * logits },
-    backward: { flops: products * product, bytes: products * operands + (tiles > 1 ? 6 : 4) * logits },
-  };
 }

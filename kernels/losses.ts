@@ -1,6 +1,5 @@
 import {
   type Device,
-  elementCount,
   emptyTensor,
   formatShape,
   gridFor,
@@ -83,8 +82,9 @@ function meanError(op: string, kind: Parameters, prediction: Tensor, target: Ten
     dimensions: width,
   };
   const parameters = { THREADS, SLICES, ...kind };
+  const flops = 4 * elements;
   const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) =>
-    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups });
+    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, flops });
   const operands = { prediction, target_: target, valid, dimension: dimensions };
   const partialSums = emptyTensor(device, [SLICES, 2], 'f32', op);
   const loss = emptyTensor(device, [], 'f32', op);
@@ -133,15 +133,4 @@ function always(device: Device): Tensor {
     alwaysOn.set(device, one);
   }
   return one;
-}
-
-/** FLOPs and bytes of a loss over a prediction of `shape`, masks not counted. */
-export function meanErrorCost(
-  shape: readonly number[],
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = elementCount(shape);
-  return {
-    forward: { flops: 4 * elements, bytes: 8 * elements },
-    backward: { flops: 4 * elements, bytes: 12 * elements },
-  };
 }

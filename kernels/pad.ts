@@ -23,10 +23,7 @@ function resized(x: Tensor, newWidth: number): Tensor {
     bindings: { x, y },
     uniform: { rows, width, newWidth },
     workgroups: gridFor(rows * newWidth, THREADS),
+    bytes: 4 * rows * (Math.min(width, newWidth) + newWidth),
   });
   return y;
-}
-
-export function padCost(rows: number, width: number, newWidth: number): { flops: number; bytes: number } {
-  return { flops: 0, bytes: 4 * rows * (Math.min(width, newWidth) + newWidth) };
 }

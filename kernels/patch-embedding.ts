@@ -1,6 +1,6 @@
 import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { add } from './elementwise.ts';
-import { linear, linearCost } from './linear.ts';
+import { linear } from './linear.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { reshape } from './reshape.ts';
 
@@ -56,18 +56,4 @@ function cut(images: Tensor, patch: number, shape: [number, number, number]): Te
     return [dImages];
   });
   return patches;
-}
-
-/** FLOPs and bytes of `rows` patches (images times tokens); backward without the gradient of the images. */
-export function patchEmbeddingCost(
-  rows: number,
-  patch: number,
-  out: number,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const depth = CHANNELS * patch * patch;
-  const { forward, backward } = linearCost(rows, depth, out);
-  return {
-    forward: { flops: forward.flops + rows * out, bytes: forward.bytes + 8 * rows * depth + 12 * rows * out },
-    backward: { flops: backward.flops / 2 + rows * out, bytes: backward.bytes / 2 + 4 * rows * out },
-  };
 }

@@ -10,6 +10,8 @@ import {
 
 const kernel = await loadKernel(new URL('./random.wgsl', import.meta.url));
 const THREADS = 64;
+/** Integer operations of four numbers, about 35 a round. */
+const OPERATIONS = 350;
 
 /** Which numbers of the counter-based generator: see randomStream of the engine. */
 export interface RandomAddress {
@@ -34,11 +36,7 @@ export function randomUniform(device: Device, shape: Shape, { seed, step, stream
     bindings: { u },
     uniform: { groups, seedLow: seed % 2 ** 32, seedHigh: Math.floor(seed / 2 ** 32), step, stream },
     workgroups: gridFor(groups, THREADS),
+    flops: OPERATIONS * groups,
   });
   return u;
-}
-
-/** Integer operations count as FLOPs: about 35 a round and four numbers. */
-export function randomUniformCost(elements: number): { forward: { flops: number; bytes: number } } {
-  return { forward: { flops: (350 / 4) * elements, bytes: 4 * elements } };
 }

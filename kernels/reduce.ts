@@ -32,6 +32,7 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
       bindings: { x: source, y },
       uniform: { count: source.size, rows: 0, groups: 0, slices: 0, scale: factor },
       workgroups: [parts],
+      flops: source.size,
     });
     return y;
   };
@@ -69,7 +70,7 @@ export function sumRows(x: Tensor): Tensor {
   record('sumRows', [x], [y], ([dy]) => {
     if (!dy) return [null];
     const dx = emptyTensor(x.device, x.shape, 'f32', 'sumRows backward');
-    runOnRows('sumRowsBackward', { dSums: dy, dMatrix: dx }, { rows, width, slices: 1 }, rows);
+    runOnRows('sumRowsBackward', { dSums: dy, dMatrix: dx }, { rows, width, slices: 1 }, rows, 0);
     return [dx];
   });
   return y;
@@ -98,6 +99,7 @@ function runOnRows(
   bindings: Record<string, Tensor>,
   { rows, width, slices }: { rows: number; width: number; slices: number },
   rowsOfGrid: number,
+  flops = rows * width,
 ): void {
   const { device } = Object.values(bindings)[0];
   const grouping = width % 4 === 0 ? fours('f32') : ones;
@@ -109,17 +111,6 @@ function runOnRows(
     bindings,
     uniform: { count: 0, rows, groups, slices, scale: 1 },
     workgroups: gridFor(rowsOfGrid * groups, THREADS),
+    flops,
   });
-}
-
-/** FLOPs and bytes of a sum of `elements` numbers to `sums` of them. */
-export function sumCost(
-  elements: number,
-  sums = 1,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  return {
-    forward: { flops: elements, bytes: bytesPerElement * elements + 4 * sums },
-    backward: { flops: elements, bytes: 4 * (elements + sums) },
-  };
 }

@@ -30,35 +30,22 @@ function normalise(x: Tensor, weight: Tensor, width: number, epsilon: number): T
   const parameters = { THREADS, ROW_SLICES, ...storage(x.dtype) };
   const y = emptyTensor(device, x.shape, x.dtype, 'rmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'rmsNorm');
-  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) =>
-    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups });
+  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
+    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, flops });
 
-  run('forward', { x, weight, y, inverseRoot }, gridFor(rows, 1));
+  run('forward', { x, weight, y, inverseRoot }, gridFor(rows, 1), 5 * x.size);
   record('rmsNorm', [x, weight], [y], ([dy], [wantsX, wantsWeight]) => {
     if (!dy) return [null, null];
     const dx = wantsX ? emptyTensor(device, x.shape, 'f32', 'rmsNorm backward') : null;
-    if (dx) run('backwardInput', { x, weight, inverseRoot, dy, dx }, gridFor(rows, 1));
+    if (dx) run('backwardInput', { x, weight, inverseRoot, dy, dx }, gridFor(rows, 1), 9 * x.size);
     const dw = wantsWeight ? emptyTensor(device, weight.shape, 'f32', 'rmsNorm backward') : null;
     if (dw) {
       const dwPartial = emptyTensor(device, [ROW_SLICES, stored], 'f32', 'rmsNorm backward');
       const columns = Math.ceil(groups / THREADS);
-      run('backwardWeightSlices', { x, inverseRoot, dy, dwPartial }, [columns, ROW_SLICES]);
-      run('backwardWeight', { dwPartial, dw }, [columns, 1]);
+      run('backwardWeightSlices', { x, inverseRoot, dy, dwPartial }, [columns, ROW_SLICES], 3 * x.size);
+      run('backwardWeight', { dwPartial, dw }, [columns, 1], dwPartial.size);
     }
     return [dx, dw];
   });
   return y;
-}
-
-/** FLOPs and bytes of one forward or backward over `rows` rows; bytes count each array once. */
-export function rmsNormCost(
-  rows: number,
-  width: number,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = rows * width;
-  return {
-    forward: { flops: 5 * elements, bytes: bytesPerElement * (2 * elements + width) + 4 * rows },
-    backward: { flops: 12 * elements, bytes: 2 * bytesPerElement * elements + 12 * elements + 8 * rows },
-  };
 }

@@ -36,6 +36,7 @@ export function rotary(x: Tensor, table: Tensor): Tensor {
       bindings: { turns: table, ...bindings },
       uniform: { tokens, heads, half },
       workgroups: gridFor(tokens * half, THREADS),
+      flops: 3 * x.size,
     });
 
   const y = emptyTensor(device, x.shape, x.dtype, 'rotary');
@@ -70,19 +71,4 @@ export function rotaryTable(
     }
   }
   return table;
-}
-
-/** FLOPs and bytes over `tokens` tokens. */
-export function rotaryCost(
-  tokens: number,
-  heads: number,
-  dimension: number,
-  bytesPerElement = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = tokens * heads * dimension;
-  const table = 4 * tokens * dimension;
-  return {
-    forward: { flops: 3 * elements, bytes: 2 * bytesPerElement * elements + table },
-    backward: { flops: 3 * elements, bytes: 8 * elements + table },
-  };
 }

@@ -23,6 +23,7 @@ export function softmax(x: Tensor): Tensor {
       bindings,
       uniform: { rows, groups: width / grouping.size },
       workgroups: gridFor(rows, 1),
+      flops: (entry === 'forward' ? 7 : 4) * x.size,
     });
 
   const y = emptyTensor(device, x.shape, 'f32', 'softmax');
@@ -34,16 +35,4 @@ export function softmax(x: Tensor): Tensor {
     return [dx];
   });
   return y;
-}
-
-/** FLOPs and bytes of one forward or backward over `rows` rows; bytes count each array once. */
-export function softmaxCost(
-  rows: number,
-  width: number,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const elements = rows * width;
-  return {
-    forward: { flops: 5 * elements, bytes: 8 * elements },
-    backward: { flops: 4 * elements, bytes: 12 * elements },
-  };
 }

@@ -1,4 +1,4 @@
-import { bytesPerElement, type DataType, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
+import { gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, sharedDevice, wordOf } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./token-cache.wgsl', import.meta.url));
@@ -27,9 +27,6 @@ export function writeTokens(cache: Tensor, rows: Tensor, start: number): void {
     bindings: { rows, cache },
     uniform: { items, groups: width / 4, tokens, capacity, start },
     workgroups: gridFor(items, THREADS),
+    bytes: 2 * rows.byteLength,
   });
-}
-
-export function writeTokensCost(elements: number, dtype: DataType = 'f32'): { flops: number; bytes: number } {
-  return { flops: 0, bytes: 2 * bytesPerElement[dtype] * elements };
 }

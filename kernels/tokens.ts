@@ -97,6 +97,7 @@ function run(
     bindings,
     uniform: { samples, outerGroups: outer[1] * groups, innerGroups: inner[1] * groups, start: start * groups },
     workgroups: gridFor(samples * covered * groups, THREADS),
+    bytes: 4 * words * samples * (inner[1] + covered),
   });
 }
 
@@ -112,16 +113,4 @@ function expectTokens(op: string, argument: string, x: Tensor): void {
     throw new Error(
       `${op}: ${argument} is ${x.dtype} ${formatShape(x.shape)}; tokens of an odd number of elements are taken in f32 only: cast it`,
     );
-}
-
-/** Bytes of concatenateTokens and of sliceTokens, for `elements` in the piece and `whole` in the long array. */
-export function tokensCost(
-  elements: number,
-  whole = elements,
-  bytes = 4,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  return {
-    forward: { flops: 0, bytes: 2 * bytes * elements },
-    backward: { flops: 0, bytes: 4 * (elements + whole) },
-  };
 }

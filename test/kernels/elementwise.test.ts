@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
-import { add, elementwiseCost, multiply, scale, subtract } from '../../kernels/index.ts';
+import { add, multiply, scale, subtract } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
@@ -100,9 +100,5 @@ describe('elementwise operands', () => {
     expect(() => device.step(() => add(make([2, 3], 'f16'), make([3], 'f16')))).toThrow(
       'add: b is f16 [3]; rows of 3, no multiple of four, are taken in f32 only: cast it',
     );
-  });
-
-  test('cost counts each array once', () => {
-    expect(elementwiseCost(80, 8).forward).toEqual({ flops: 80, bytes: 4 * (80 + 80 + 8) });
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { tensor } from '../../engine/index.ts';
-import { mean, sum, sumCost, sumRows } from '../../kernels/index.ts';
+import { mean, sum, sumRows } from '../../kernels/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { expectClose, normals } from '../support/numbers.ts';
@@ -88,9 +88,5 @@ describe('reduce operands', () => {
     expect(() => device.step(() => mean(empty))).toThrow('mean: x has shape [0, 3]; it has no elements');
     expect(() => device.step(() => sumRows(scalar))).toThrow('sumRows: x is a scalar');
     expect(await runOnce(device, () => sum(empty))).toEqual(Float32Array.of(0));
-  });
-
-  test('cost counts each array once', () => {
-    expect(sumCost(100, 10).forward).toEqual({ flops: 100, bytes: 440 });
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
-import { rotary, rotaryCost, rotaryTable } from '../../kernels/index.ts';
+import { rotary, rotaryTable } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
@@ -79,10 +79,6 @@ describe('rotary operands', () => {
     expect(inStep(zeros(1, 2, 1, 8), learned)).toThrow('rotary: table wants a gradient, which does not pass here');
     learned.dispose();
     expect(() => rotaryTable([1], 5)).toThrow('rotaryTable: head dimension 5; expected an even number from 2');
-  });
-
-  test('cost counts each array once', () => {
-    expect(rotaryCost(10, 2, 8).forward.bytes).toBe(2 * 4 * 160 + 4 * 80);
   });
 });
 

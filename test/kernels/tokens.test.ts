@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
-import { concatenateTokens, sliceTokens, tokensCost } from '../../kernels/index.ts';
+import { concatenateTokens, sliceTokens } from '../../kernels/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { expectZero, normals } from '../support/numbers.ts';
@@ -139,9 +139,5 @@ describe('tokens operands', () => {
     expect(() => device.step(() => sliceTokens(zeros([1, 2, 3], 'bf16'), 0, 1))).toThrow(
       'sliceTokens: x is bf16 [1, 2, 3]; tokens of an odd number of elements are taken in f32 only: cast it',
     );
-  });
-
-  test('cost counts each array once', () => {
-    expect(tokensCost(10, 30).backward.bytes).toBe(160);
   });
 });
