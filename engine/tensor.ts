@@ -71,6 +71,11 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     return this.lastWritten;
   }
 
+  /** Whether its memory still holds its numbers. */
+  get alive(): boolean {
+    return this.state !== 'gone';
+  }
+
   /** Throws when the memory of this tensor is gone. */
   assertAlive(op: string): void {
     if (this.state === 'gone')

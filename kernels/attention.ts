@@ -168,7 +168,7 @@ function planTensor(
   const known = uploads.get(step) ?? [];
   uploads.set(step, known);
   const found = known.find((upload) => upload.key.every((part, i) => part === key[i]));
-  if (found && step.holds(found.words.buffer)) return found.words;
+  if (found?.words.alive) return found.words;
   const wordsOf = (numbers: ArrayLike<number> | null) =>
     planOf(form, { validity: numbers, lossBlocks, wants, expression }).words;
   const shape = [form.words];

@@ -1,6 +1,7 @@
 export * from './architecture/configuration.ts';
-export { type TrainingBatch, type TrainingPass, trainingPass } from './architecture/losses.ts';
-export { type Ids, Model, type Observation } from './architecture/model.ts';
+export * from './architecture/inputs.ts';
+export { type TrainingPass, trainingPass } from './architecture/losses.ts';
+export { Model } from './architecture/model.ts';
 export type * from './data/dataset.ts';
 export * from './data/index.ts';
 export { type Decoded, decodeGreedily } from './policy/decoding.ts';

@@ -41,8 +41,8 @@ export interface MixturePass {
   readonly blocks: readonly string[];
   /** Over all keys: the blocks that run, and before them those in the cache. */
   readonly table: AttentionTable;
-  /** [batch, keys], 0 for padding. */
-  readonly validity: ArrayLike<number>;
+  /** [batch, keys] u32, 0 for padding. */
+  readonly validity: Tensor;
   /** Of the rows that run: cosines and sines [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
   /** [batch, expert width]; null unless the action expert runs and its norms are adaptive. */

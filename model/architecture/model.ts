@@ -1,47 +1,11 @@
-import { type Device, ParameterSet, type Tensor, tensor } from '../../engine/index.ts';
-import {
-  add,
-  concatenateTokens,
-  embedding,
-  linear,
-  reshape,
-  rotaryTable,
-  sliceTokens,
-  swish,
-  timeEmbedding,
-} from '../../kernels/index.ts';
-import {
-  type BlockSettings,
-  jointPositions,
-  jointValidity,
-  type ModelConfiguration,
-  tableOf,
-  tokensPerImage,
-  type ValidityByBlock,
-} from './configuration.ts';
+import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
+import { add, concatenateTokens, embedding, linear, reshape, sliceTokens, swish } from '../../kernels/index.ts';
+import { type BlockSettings, type ModelConfiguration, tableOf } from './configuration.ts';
 import { initialise } from './initialise.ts';
+import { type InputTensors, inputNamed } from './inputs.ts';
 import { type MixturePass, type MixtureResult, type PerExpert, runMixture } from './mixture.ts';
 import { parametersOf, prefixes } from './parameters.ts';
 import { encodeImages } from './vision.ts';
-
-/** Token ids of one block, padded on the right: both [batch, length]. */
-export interface Ids {
-  readonly ids: ArrayLike<number>;
-  readonly valid: ArrayLike<number>;
-}
-
-/** What a policy sees, for a batch. */
-export interface Observation {
-  readonly batch: number;
-  /** [batch, cameras, height, width, 3] in [-1, 1]; null where the model has no image block. */
-  readonly images: Float32Array | null;
-  /** [batch, cameras], 0 where the camera is absent. */
-  readonly cameraValid: ArrayLike<number> | null;
-  /** By block name. */
-  readonly ids: Readonly<Record<string, Ids>>;
-  /** [batch, stateDimension], normalised; for systems whose state is a token of the expert. */
-  readonly state: Float32Array | null;
-}
 
 export interface RunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache'>> {
   /** Blocks whose keys and values lie in the cache, before those that run. */
@@ -75,67 +39,41 @@ export class Model implements Disposable {
     return found;
   }
 
-  private validity({ batch, cameraValid, ids }: Observation, { blocks }: ModelConfiguration): ValidityByBlock {
-    const byBlock: Record<string, ArrayLike<number>> = {};
-    for (const { name, input, length } of blocks) {
-      if (input === 'ids' && ids[name]) byBlock[name] = ids[name].valid;
-      if (input !== 'images' || !cameraValid) continue;
-      const perImage = tokensPerImage(this.configuration.vision!);
-      byBlock[name] = Uint8Array.from({ length: batch * length }, (_, i) => cameraValid[Math.floor(i / perImage)]);
-    }
-    return byBlock;
-  }
-
   /** Input of the backbone: its blocks among `names`, in order; null where it has none. */
-  embed(observation: Observation, names: readonly string[]): Tensor | null {
-    const { device, parameters, configuration } = this;
+  embed(inputs: InputTensors, names: readonly string[]): Tensor | null {
+    const { parameters, configuration } = this;
     const { backbone, vision } = configuration;
-    const { batch, images, ids } = observation;
     const parts = configuration.blocks
       .filter((block) => block.weights === 'backbone' && names.includes(block.name))
-      .map(({ name, input, length }) => {
-        if (input === 'images') {
-          if (!images || !vision) throw new Error(`the block '${name}' needs images`);
-          const shape = [batch, vision.cameras, vision.imageHeight, vision.imageWidth, 3];
-          return encodeImages(parameters, vision, tensor(device, images, shape));
-        }
-        if (input !== 'ids' || !ids[name]) throw new Error(`the block '${name}' needs token ids`);
-        const own = tensor(device, Uint32Array.from(ids[name].ids), [batch, length], { dtype: 'u32' });
-        return embedding(own, this.embeddingTable, { scale: Math.sqrt(backbone.width) });
-      });
+      .map(({ name, input }) =>
+        input === 'images'
+          ? encodeImages(parameters, vision!, inputNamed(inputs, 'images'))
+          : embedding(inputNamed(inputs, `ids/${name}`), this.embeddingTable, { scale: Math.sqrt(backbone.width) }),
+      );
     if (parts.length === 0) return null;
     return parts.length === 1 ? parts[0] : concatenateTokens(parts);
   }
 
   /**
-   * Input of the expert for noisy actions [batch, horizon, actionDimension] at `times`, and the condition of its adaptive norms.
-   * With concatenated time, the state token comes first where the system has one.
+   * Input of the expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the condition of its
+   * adaptive norms. With concatenated time, the state token comes first where the system has one.
    */
-  embedActions(
-    noisy: Tensor,
-    times: ArrayLike<number>,
-    state: Float32Array | null,
-  ): { input: Tensor; condition: Tensor | null } {
-    const { width, time } = this.configuration.expert!;
-    const batch = noisy.shape[0];
+  embedActions(noisy: Tensor, inputs: InputTensors): { input: Tensor; condition: Tensor | null } {
     const actions = this.affine(noisy, 'action_in_proj');
-    const phi = timeEmbedding(times, width);
+    const times = inputNamed(inputs, 'timeEmbedding');
     let input = actions;
     let condition: Tensor | null = null;
-    if (time === 'adaptive') {
-      const embedded = tensor(this.device, phi, [batch, width]);
-      condition = swish(this.affine(swish(this.affine(embedded, 'time_mlp_in')), 'time_mlp_out'));
-    } else {
-      input = this.affine(
-        swish(this.affine(this.besideTime(actions, phi), 'action_time_mlp_in')),
-        'action_time_mlp_out',
-      );
+    if (this.configuration.expert!.time === 'adaptive')
+      condition = swish(this.affine(swish(this.affine(times, 'time_mlp_in')), 'time_mlp_out'));
+    else {
+      const [batch, horizon, width] = actions.shape;
+      const pairs = concatenateTokens([reshape(actions, times.shape), times]);
+      const beside = reshape(pairs, [batch, horizon, 2 * width]);
+      input = this.affine(swish(this.affine(beside, 'action_time_mlp_in')), 'action_time_mlp_out');
     }
-    const stateBlock = this.configuration.blocks.find((block) => block.input === 'state');
-    if (!stateBlock) return { input, condition };
-    if (!state) throw new Error(`the block '${stateBlock.name}' needs a state`);
-    const own = tensor(this.device, state, [batch, stateBlock.length, this.configuration.stateDimension]);
-    return { input: concatenateTokens([this.affine(own, 'state_proj'), input]), condition };
+    const hasState = this.configuration.blocks.some((block) => block.input === 'state');
+    if (!hasState) return { input, condition };
+    return { input: concatenateTokens([this.affine(inputNamed(inputs, 'state'), 'state_proj'), input]), condition };
   }
 
   /** Velocity [batch, horizon, actionDimension] from the expert's final hidden states, of which the actions are the last rows. */
@@ -148,27 +86,20 @@ export class Model implements Disposable {
 
   /** The mixture over `blocks`, which attend to themselves and to the blocks of `cached` before them. */
   run(
-    observation: Observation,
+    inputs: InputTensors,
     blocks: readonly string[],
-    inputs: PerExpert<Tensor>,
+    rows: PerExpert<Tensor>,
     options: RunOptions = {},
   ): MixtureResult {
-    const { device, parameters } = this;
     const { condition = null, lossBlocks, cache, cached = [], configuration = this.configuration } = options;
-    const { batch } = observation;
-    const validity = this.validity(observation, configuration);
-    const table = tableOf(configuration, [...cached, ...blocks]);
-    const positions = jointPositions(configuration, blocks, batch, validity);
-    const rows = positions.length / batch;
-    const { headDimension } = configuration;
     return runMixture({
-      parameters,
+      parameters: this.parameters,
       configuration,
-      inputs,
+      inputs: rows,
       blocks,
-      table,
-      validity: jointValidity(table.layout.blocks, batch, validity),
-      rotaryTable: tensor(device, rotaryTable(positions, headDimension), [batch, rows, headDimension / 2, 2]),
+      table: tableOf(configuration, [...cached, ...blocks]),
+      validity: inputNamed(inputs, 'validity'),
+      rotaryTable: inputNamed(inputs, 'rotaryTable'),
       condition,
       lossBlocks,
       cache,
@@ -185,19 +116,6 @@ export class Model implements Disposable {
 
   private affine(x: Tensor, name: string): Tensor {
     return linear(x, this.parameters.get(`${name}.weight`), this.parameters.get(`${name}.bias`));
-  }
-
-  /** Each action row [width] with the time embedding of its sample behind it: [batch, horizon, 2 width]. */
-  private besideTime(actions: Tensor, phi: Float32Array): Tensor {
-    const [batch, horizon, width] = actions.shape;
-    const rows = new Float32Array(batch * horizon * width);
-    for (let row = 0; row < batch * horizon; row++) {
-      const sample = Math.floor(row / horizon);
-      rows.set(phi.subarray(sample * width, (sample + 1) * width), row * width);
-    }
-    const pair = [batch * horizon, 1, width];
-    const times = tensor(this.device, rows, pair);
-    return reshape(concatenateTokens([reshape(actions, pair), times]), [batch, horizon, 2 * width]);
   }
 }
 

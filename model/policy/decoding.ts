@@ -2,7 +2,8 @@
 import { type Tensor, tensor } from '../../engine/index.ts';
 import { embedding, linear, reshape } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import type { Model, Observation } from '../architecture/model.ts';
+import { type Observation, observationInputs, sequenceInputs, tensorsOf } from '../architecture/inputs.ts';
+import type { Model } from '../architecture/model.ts';
 import { KeyValueCache, type OnLatency, partRunner } from './sampling.ts';
 
 export interface Decoded {
@@ -36,9 +37,13 @@ export async function decodeGreedily(
   using cache = new KeyValueCache(model, batch, prefixTokens + steps + 1);
 
   const last = lastRealRows(observation, after, model);
-  const embedded = await timed('images and language', () => model.embed(observation, after)!);
+  const embedded = await timed(
+    'images and language',
+    () => model.embed(tensorsOf(device, observationInputs(configuration, observation, after)), after)!,
+  );
   let scores = await timed('prefix', () => {
-    const { hidden } = model.run(observation, after, [embedded, null], {
+    const inputs = tensorsOf(device, sequenceInputs(configuration, observation, after));
+    const { hidden } = model.run(inputs, after, [embedded, null], {
       cache: cache.prefix(),
     });
     const rows = tensor(device, last, [batch], { dtype: 'u32' });
@@ -75,7 +80,8 @@ export async function decodeGreedily(
         kept(layer, key, value);
         return attended(layer, key, value);
       };
-      const { hidden } = model.run(seen, ['next'], [row, null], {
+      const inputs = tensorsOf(device, sequenceInputs(decoding, seen, ['next'], [...after, 'written']));
+      const { hidden } = model.run(inputs, ['next'], [row, null], {
         cached: [...after, 'written'],
         cache: write,
         configuration: decoding,

@@ -2,7 +2,7 @@
 import { InputError, quote } from '../../engine/errors.ts';
 import { actionIdsAfterText, digitizeState, FastTokenizer, promptText, TextTokenizer } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import type { Ids, Observation } from '../architecture/model.ts';
+import type { Ids, Observation } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import { type DatasetStatistics, normaliseImage, normalisers, resizeWithPadding } from '../data/index.ts';
 

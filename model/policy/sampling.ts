@@ -4,7 +4,15 @@
  */
 import { type Device, persistentTensor, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
 import { eulerStep, writeTokens } from '../../kernels/index.ts';
-import type { Model, Observation } from '../architecture/model.ts';
+import {
+  type Inputs,
+  type Observation,
+  observationInputs,
+  sequenceInputs,
+  tensorsOf,
+  timeInputs,
+} from '../architecture/inputs.ts';
+import type { Model } from '../architecture/model.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; the prefix lies first, the suffix overwrites its rows. */
 export class KeyValueCache implements Disposable {
@@ -100,18 +108,28 @@ export async function sampleActions(
   const start = length(prefix);
   using cache = new KeyValueCache(model, batch, start + length(suffix));
   const timed = partRunner(device, onLatency);
-  const embedded = await timed('images and language', () => model.embed(observation, prefix)!);
+  const inputs = (...of: Inputs[]) => tensorsOf(device, Object.assign({}, ...of));
+  const embedded = await timed(
+    'images and language',
+    () => model.embed(inputs(observationInputs(configuration, observation, prefix)), prefix)!,
+  );
+  const ofPrefix = sequenceInputs(configuration, observation, prefix);
   await timed('prefix', () => {
-    model.run(observation, prefix, [embedded, null], { cache: cache.prefix() });
+    model.run(inputs(ofPrefix), prefix, [embedded, null], { cache: cache.prefix() });
   });
   embedded.dispose();
   const shape = [batch, configuration.horizon, configuration.actionDimension];
+  const ofSuffix = {
+    ...observationInputs(configuration, observation, suffix),
+    ...sequenceInputs(configuration, observation, suffix, prefix),
+  };
   let x = tensor(device, noise, shape);
   for (let i = 0; i < steps; i++) {
     const times = new Float64Array(batch).fill(1 - i / steps);
     const next = await timed(`Euler step ${i + 1}`, () => {
-      const { input, condition } = model.embedActions(x, times, observation.state);
-      const { hidden } = model.run(observation, suffix, [null, input], {
+      const own = inputs(ofSuffix, timeInputs(configuration, times));
+      const { input, condition } = model.embedActions(x, own);
+      const { hidden } = model.run(own, suffix, [null, input], {
         condition,
         cached: prefix,
         cache: cache.at(start),

@@ -1,7 +1,7 @@
 import { type Random, randomStream, streams } from '../../engine/index.ts';
 import { sampleTimes } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import type { TrainingBatch } from '../architecture/losses.ts';
+import type { TrainingBatch } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import { chunk, type Sample } from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';

@@ -1,5 +1,14 @@
-import { backward, type Device, InputError, type Tensor, withoutTape } from '../../engine/index.ts';
+import {
+  backward,
+  type CapturedStep,
+  captureStep,
+  type Device,
+  InputError,
+  type Tensor,
+  withoutTape,
+} from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
+import { type Input, type Inputs, type InputTensors, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Sample, TrainingSampler } from '../data/index.ts';
@@ -27,6 +36,7 @@ export interface Losses {
 export class Trainer implements Disposable {
   readonly optimizer: AdamW;
   private readonly device: Device;
+  private captured: CapturedStep<string, LossTensors> | null = null;
   private prepared: { step: number; batch: Promise<MadeBatch> } | null = null;
 
   constructor(
@@ -45,17 +55,26 @@ export class Trainer implements Disposable {
    * the adapter computes this one.
    */
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
-    const batch = await this.batch(step);
-    const { model, optimizer, options } = this;
-    const kept = this.device.step(() => {
+    const inputs = trainingInputs(this.model.configuration, await this.batch(step));
+    const learningRate = learningRateAt(step, { peak: this.options.learningRate, ...this.options });
+    const schedule: Input = { data: this.optimizer.nextSchedule(learningRate), shape: [3], dtype: 'f32' };
+    this.captured ??= this.capture({ ...inputs, schedule });
+    const losses = await this.captured.run(mapValues({ ...inputs, schedule }, ({ data }) => data));
+    this.prepare(step + 1);
+    return { losses: readLosses(losses, `training step ${step + 1}`) };
+  }
+
+  /** Gradients, clipping and AdamW as one step, run again and again with other numbers. */
+  private capture(inputs: Inputs): CapturedStep<string, LossTensors> {
+    const { model, optimizer } = this;
+    const work = ({ schedule, ...batch }: InputTensors) => {
       model.parameters.zeroGradients();
       const pass = trainingPass(model, batch);
       backward(pass.loss);
-      optimizer.step(learningRateAt(step, { peak: options.learningRate, ...options }));
+      optimizer.step(schedule);
       return lossesOf(pass);
-    });
-    this.prepare(step + 1);
-    return { losses: readLosses(kept, `training step ${step + 1}`) };
+    };
+    return captureStep(this.device, inputs, work, { name: 'training' });
   }
 
   /** Mean losses over held-out samples, and of the baselines on the same noise and times. Throws the reason of `signal` once it is aborted. */
@@ -71,8 +90,9 @@ export class Trainer implements Disposable {
       // The last batch is filled up from the first samples, so that every batch has the shape that is compiled already; all count.
       const own = Array.from({ length: size }, (_, i) => samples[(start + i) % samples.length]);
       const batch = await this.maker.make(own, MEASURING_STEP + start);
-      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(trainingPass(this.model, batch))));
+      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(batch))));
       const { tokenLoss = 0, flowLoss = 0 } = await readLosses(kept, 'held-out measurement');
+      for (const loss of Object.values(kept)) loss.dispose();
       const reference = baselineSums(baselines, batch);
       sums.token += tokenLoss * size;
       sums.flow += flowLoss * reference.elements;
@@ -102,7 +122,7 @@ export class Trainer implements Disposable {
       if (!model.configuration.losses[loss]) continue;
       device.step(() => {
         model.parameters.zeroGradients();
-        const pass = trainingPass(model, batch);
+        const pass = this.pass(batch);
         backward(loss === 'token' ? pass.tokenLoss! : pass.flowLoss!);
         norms.measure();
       });
@@ -113,11 +133,17 @@ export class Trainer implements Disposable {
   }
 
   dispose(): void {
+    this.captured?.dispose();
     this.optimizer.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  private pass(batch: MadeBatch): TrainingPass {
+    const { model, device } = this;
+    return trainingPass(model, tensorsOf(device, trainingInputs(model.configuration, batch)));
   }
 
   private batch(step: number): Promise<MadeBatch> {
@@ -137,19 +163,23 @@ export class Trainer implements Disposable {
 /** Far from any training step: held-out noise and times are not those of training. */
 const MEASURING_STEP = 2 ** 31;
 
-function lossesOf({ tokenLoss, flowLoss }: TrainingPass): { tokenLoss: Tensor | null; flowLoss: Tensor | null } {
-  return { tokenLoss, flowLoss };
+/** Of the losses that the system has. */
+type LossTensors = Readonly<Record<string, Tensor>>;
+
+function lossesOf({ tokenLoss, flowLoss }: TrainingPass): LossTensors {
+  return { ...(tokenLoss && { tokenLoss }), ...(flowLoss && { flowLoss }) };
 }
 
-async function readLosses(kept: { tokenLoss: Tensor | null; flowLoss: Tensor | null }, what: string): Promise<Losses> {
-  const losses: Record<string, number> = {};
-  for (const [name, tensor] of Object.entries(kept)) {
-    if (!tensor) continue;
+async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
+  const reading = Object.entries(tensors).map(async ([name, tensor]) => {
     const [value] = await tensor.read();
-    tensor.dispose();
     if (!Number.isFinite(value) || value >= 1e29)
       throw new InputError(`${what}: ${name} is ${value}: the run has diverged; train with a lower learning rate`);
-    losses[name] = value;
-  }
-  return losses;
+    return [name, value] as const;
+  });
+  return Object.fromEntries(await Promise.all(reading));
+}
+
+function mapValues<From, To>(record: Readonly<Record<string, From>>, change: (value: From) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]));
 }

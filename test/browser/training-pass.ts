@@ -1,5 +1,6 @@
 import { backward, type Tensor } from '../../engine/index.ts';
-import { type TrainingBatch, trainingPass } from '../../model/architecture/losses.ts';
+import { type TrainingBatch, tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
+import { trainingPass } from '../../model/architecture/losses.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import { testDevice } from '../support/devices.ts';
@@ -55,7 +56,7 @@ export async function trainingFigures(): Promise<TrainingFigures> {
   using model = new Model(await testDevice('normal'), configurationOf(systemNamed('knowledge-insulation'), sizes));
   model.initialise(1);
   const { tokenLoss, flowLoss } = model.device.step(() => {
-    const pass = trainingPass(model, randomBatch(3));
+    const pass = trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, randomBatch(3))));
     backward(pass.loss);
     return { tokenLoss: pass.tokenLoss!, flowLoss: pass.flowLoss! };
   });

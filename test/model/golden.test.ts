@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { backward, type Tensor } from '../../engine/index.ts';
 import { edge, full } from '../../kernels/index.ts';
 import type { BlockSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
-import { type TrainingBatch, trainingPass } from '../../model/architecture/losses.ts';
+import { type TrainingBatch, tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
+import { trainingPass } from '../../model/architecture/losses.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { decodeGreedily } from '../../model/policy/decoding.ts';
 import { sampleActions } from '../../model/policy/sampling.ts';
@@ -97,7 +98,9 @@ describe.skipIf(!haveFixtures)(`models golden${fixturesMissing}`, () => {
     test('forward: residual streams, hidden states, velocity and losses', async () => {
       using model = await loaded(fixture, weights);
       const batch = batchOf(fixture);
-      const pass = model.device.step(() => trainingPass(model, batch));
+      const pass = model.device.step(() =>
+        trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, batch))),
+      );
       const compare = async (tensor: Tensor, what: string, rows?: (row: number) => boolean) => {
         const expected = fixture.get(`expected/${what}`).data;
         const actual = await tensor.read();
@@ -144,7 +147,10 @@ describe.skipIf(!haveFixtures)(`models golden${fixturesMissing}`, () => {
       const main = variant === 'main';
       using model = await loaded(fixture, weights, main ? undefined : variant);
       model.device.step(() => {
-        const pass = trainingPass(model, batchOf(fixture));
+        const pass = trainingPass(
+          model,
+          tensorsOf(model.device, trainingInputs(model.configuration, batchOf(fixture))),
+        );
         backward({ total: pass.loss, flow: pass.flowLoss!, token: pass.tokenLoss! }[loss]);
       });
       const root = `${main ? '' : `${variant}/`}gradient/${loss}`;
