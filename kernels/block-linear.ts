@@ -1,7 +1,6 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
 import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
 import { columnSums } from './column-sums.ts';
-import { matmulCost } from './matmul.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
 import { type Matrix, multiply } from './product.ts';
@@ -255,16 +254,4 @@ function required(op: string, argument: string, tensor: Tensor | Absent): Tensor
   if (!tensor) throw new Error(`${op}: ${argument} is missing, and the layout has rows of it`);
   expectDtype(op, argument, tensor, 'f32');
   return tensor;
-}
-
-/** FLOPs and bytes of a joint sequence whose owner i has `rows` rows over the batch; bytes count each array once. */
-export function blockLinearCost(
-  owners: readonly { rows: number; inputs: number; outputs: number }[],
-): ReturnType<typeof matmulCost> {
-  const costs = owners.map(({ rows, inputs, outputs }) => matmulCost(rows, outputs, inputs));
-  const total = (pass: 'forward' | 'backward') => ({
-    flops: costs.reduce((sum, cost) => sum + cost[pass].flops, 0),
-    bytes: costs.reduce((sum, cost) => sum + cost[pass].bytes, 0),
-  });
-  return { forward: total('forward'), backward: total('backward') };
 }

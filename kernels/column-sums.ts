@@ -13,7 +13,13 @@ export function columnSums(dOutput: Tensor, matrices: readonly Omit<Matrix, 'ten
   const partials = SLICES * matrices.length;
   const partial = emptyTensor(device, [partials, groups * 4], 'f32', op);
   const sums = emptyTensor(device, [groups * 4], 'f32', op);
-  const run = (entry: string, bindings: Record<string, Tensor>, shape: Record<string, number>, slices: number) =>
+  const run = (
+    entry: string,
+    bindings: Record<string, Tensor>,
+    shape: Record<string, number>,
+    slices: number,
+    cost: { flops: number; bytes?: number },
+  ) =>
     device.dispatch({
       kernel,
       entry,
@@ -21,12 +27,14 @@ export function columnSums(dOutput: Tensor, matrices: readonly Omit<Matrix, 'ten
       bindings,
       uniform: { rows: 0, length: 1, stride: 0, offset: 0, firstPartial: 0, groups, partials, ...shape },
       workgroups: [columns, slices],
+      ...cost,
     });
   matrices.forEach((matrix, i) => {
     const shape = { rows: matrix.rows, ...mapOf(matrix), firstPartial: i * SLICES };
-    run('slice', { dOutput, partial }, shape, SLICES);
+    const elements = matrix.rows * groups * 4;
+    run('slice', { dOutput, partial }, shape, SLICES, { flops: elements, bytes: 4 * (elements + SLICES * groups * 4) });
   });
-  run('total', { partial, sums }, {}, 1);
+  run('total', { partial, sums }, {}, 1, { flops: partial.size });
   device.currentStep(op).release(partial.buffer);
   return sums;
 }

@@ -1,5 +1,5 @@
 import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { linear, linearCost } from './linear.ts';
+import { linear } from './linear.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./gated-mlp.wgsl', import.meta.url));
@@ -42,7 +42,7 @@ export function gatedActivation(gate: Tensor, up: Tensor): Tensor {
   expectShape(op, 'up', up, gate.shape);
   const device = sharedDevice(op, gate, up);
   const groups = Math.ceil(gate.size / 4);
-  const run = (entry: string, bindings: Record<string, Tensor>) =>
+  const run = (entry: string, bindings: Record<string, Tensor>, flops: number) =>
     device.dispatch({
       kernel,
       entry,
@@ -50,33 +50,16 @@ export function gatedActivation(gate: Tensor, up: Tensor): Tensor {
       bindings: { gate, up, ...bindings },
       uniform: { groups },
       workgroups: gridFor(groups, THREADS),
+      flops: flops * gate.size,
     });
   const y = emptyTensor(device, gate.shape, gate.dtype, op);
-  run('forward', { y });
+  run('forward', { y }, 14);
   record(op, [gate, up], [y], ([dy]) => {
     if (!dy) return [null, null];
     const dGate = emptyTensor(device, gate.shape, 'f32', `${op} backward`);
     const dUp = emptyTensor(device, gate.shape, 'f32', `${op} backward`);
-    run('backward', { dy, dGate, dUp });
+    run('backward', { dy, dGate, dUp }, 26);
     return [dGate, dUp];
   });
   return y;
-}
-
-/** FLOPs and bytes of gatedMlp over `rows` rows; what passes between its parts is counted, written and read. */
-export function gatedMlpCost(
-  rows: number,
-  width: number,
-  hidden: number,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const [into, out] = [linearCost(rows, width, hidden), linearCost(rows, hidden, width)];
-  const elements = rows * hidden;
-  const total = (pass: 'forward' | 'backward', flops: number, bytes: number) => ({
-    flops: 2 * into[pass].flops + out[pass].flops + flops,
-    bytes: 2 * into[pass].bytes + out[pass].bytes + bytes,
-  });
-  return {
-    forward: total('forward', 13 * elements, 12 * elements),
-    backward: total('backward', 24 * elements, 20 * elements),
-  };
 }

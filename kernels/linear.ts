@@ -1,6 +1,5 @@
 import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
 import { columnSums } from './column-sums.ts';
-import { matmulCost } from './matmul.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { pad } from './pad.ts';
 import { multiply } from './product.ts';
@@ -59,9 +58,4 @@ function projected(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor 
     return [dx, dWeight, wantsBias ? columnSums(dOutput, [ofOutput], op) : null];
   });
   return output;
-}
-
-/** FLOPs and bytes over `rows` rows; bytes count each array once. */
-export function linearCost(rows: number, inputs: number, outputs: number): ReturnType<typeof matmulCost> {
-  return matmulCost(rows, outputs, inputs);
 }

@@ -133,15 +133,3 @@ function matrixOf(argument: string, tensor: Tensor, transposed: boolean): { rows
     );
   return transposed ? { rows: columns, columns: rows } : { rows, columns };
 }
-
-/** FLOPs and bytes of `batches` products [m, k] x [k, n]; backward gives both gradients. Bytes count each array once. */
-export function matmulCost(
-  m: number,
-  n: number,
-  k: number,
-  batches = 1,
-): Record<'forward' | 'backward', { flops: number; bytes: number }> {
-  const flops = 2 * batches * m * n * k;
-  const bytes = 4 * batches * (m * k + k * n + m * n);
-  return { forward: { flops, bytes }, backward: { flops: 2 * flops, bytes: 2 * bytes } };
-}

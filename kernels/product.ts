@@ -1,5 +1,6 @@
 /** The matrix product that matmul, linear and blockLinear are made of: operands, row maps, slices, and the kernel for a device. */
 import {
+  bytesPerElement,
   type Device,
   emptyTensor,
   gridFor,
@@ -113,7 +114,7 @@ export function useMatmulVariant(device: Device, name: string): void {
 
 /** Encodes `product`; the output is written whole, except for stored rows outside its row map. */
 export function multiply(product: Product, op: string): void {
-  const { a, b, output, depth, batches = 1 } = product;
+  const { a, b, output, depth, batches = 1, accumulate } = product;
   const { device } = output.tensor;
   const variant = variantOf(device);
   const { rows } = output;
@@ -134,6 +135,11 @@ export function multiply(product: Product, op: string): void {
       bindings: { a: a.tensor, b: b.tensor, output: target.tensor, ...bindings },
       uniform: { ...shape, ...outputFields(target) },
       workgroups: gridFor(tiles * walk.slices, 1),
+      flops: 2 * batches * rows * groups * 4 * depth,
+      bytes: [a, b, target, ...(accumulate && target === output ? [output] : [])].reduce(
+        (sum, matrix) => sum + bytesOf(matrix, batches),
+        0,
+      ),
     });
 
   if (walk.slices === 1) {
@@ -141,7 +147,7 @@ export function multiply(product: Product, op: string): void {
     return;
   }
   const partial = emptyTensor(device, [batches * walk.slices, rows, groups * 4], 'f32', op);
-  run({ tensor: partial, rows, batchRows: rows }, {}, {});
+  run({ tensor: partial, rows: rows * walk.slices, batchRows: rows }, {}, {});
   device.dispatch({
     kernel: base.kernel,
     entry: 'sumSlices',
@@ -149,6 +155,8 @@ export function multiply(product: Product, op: string): void {
     bindings: { partial, output: output.tensor, ...bindings },
     uniform: { ...shape, ...outputFields(output) },
     workgroups: gridFor(batches * rows * groups, 64),
+    flops: partial.size,
+    bytes: partial.byteLength + (accumulate ? 2 : 1) * bytesOf(output, batches),
   });
   device.currentStep(op).release(partial.buffer);
 }
@@ -173,6 +181,11 @@ function walkOf(
 
 function isOneRun({ rows, map }: Matrix): boolean {
   return !map || map.length >= rows || map.length === map.stride;
+}
+
+/** Bytes of the rows that a product touches, each once. */
+function bytesOf({ tensor, rows, batchRows }: Matrix, batches: number): number {
+  return bytesPerElement[tensor.dtype] * tensor.shape.at(-1)! * rows * (batchRows ? batches : 1);
 }
 
 function groupsOf({ tensor }: Matrix): number {
