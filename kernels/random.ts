@@ -1,12 +1,5 @@
-import {
-  type Device,
-  elementCount,
-  emptyTensor,
-  gridFor,
-  loadKernel,
-  type Shape,
-  type Tensor,
-} from '../engine/index.ts';
+import { elementCount, emptyTensor, gridFor, loadKernel, type Shape, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./random.wgsl', import.meta.url));
 const THREADS = 64;
@@ -23,18 +16,32 @@ export interface RandomAddress {
   stream: number;
 }
 
-/** Uniform numbers in [0, 1), f32: element i is the host's `randomStream(seed, step, stream).uniform(i)`, to the last bit. */
-export function randomUniform(device: Device, shape: Shape, { seed, step, stream }: RandomAddress): Tensor {
+/** The numbers [4], u32, by which `randomUniform` is told an address: data, so that a captured step draws others at every run. */
+export function randomAddress({ seed, step, stream }: RandomAddress): Uint32Array<ArrayBuffer> {
   if (!Number.isSafeInteger(seed) || seed < 0)
-    throw new RangeError(`randomUniform: seed ${seed}; expected a whole number from 0 to 2^53 - 1`);
+    throw new RangeError(`randomAddress: seed ${seed}; expected a whole number from 0 to 2^53 - 1`);
+  if (!Number.isInteger(step) || step < 0 || step >= 2 ** 32)
+    throw new RangeError(`randomAddress: step ${step}; expected a whole number from 0 to 2^32 - 1`);
+  return Uint32Array.of(seed % 2 ** 32, Math.floor(seed / 2 ** 32), step, stream);
+}
+
+/**
+ * Uniform numbers in [0, 1), f32: element i is the host's `randomStream(seed, step, stream).uniform(i)`, to the last bit.
+ *
+ * address [4] u32, from `randomAddress`.
+ */
+export function randomUniform(shape: Shape, address: Tensor): Tensor {
+  expectDtype('randomUniform', 'address', address, 'u32');
+  expectShape('randomUniform', 'address', address, [4]);
+  const { device } = address;
   const groups = Math.ceil(elementCount(shape) / 4);
   const u = emptyTensor(device, shape, 'f32', 'randomUniform');
   device.dispatch({
     kernel,
     entry: 'draw',
     parameters: { THREADS },
-    bindings: { u },
-    uniform: { groups, seedLow: seed % 2 ** 32, seedHigh: Math.floor(seed / 2 ** 32), step, stream },
+    bindings: { address, u },
+    uniform: { groups },
     workgroups: gridFor(groups, THREADS),
     flops: OPERATIONS * groups,
   });

@@ -7,7 +7,7 @@
 //
 //   c = (high(M1 c2) ^ c1 ^ k0, low(M1 c2), high(M0 c0) ^ c3 ^ k1, low(M0 c0)),   k = k + WEYL
 //
-// Shape: u [4 groups]; one thread a group.
+// Shapes: u [4 groups]; address [1], (seed mod 2^32, floor(seed / 2^32), step, stream). One thread a group.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const MULTIPLIER_0: u32 = 0xd2511f53u;
@@ -15,10 +15,11 @@ const MULTIPLIER_1: u32 = 0xcd9e8d57u;
 const WEYL: vec2u = vec2u(0x9e3779b9u, 0xbb67ae85u);
 const ROUNDS: u32 = 10u;
 
-struct Shape { groups: u32, seedLow: u32, seedHigh: u32, step: u32, stream: u32 }
+struct Shape { groups: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read_write> u: array<vec4f>;
+@group(0) @binding(1) var<storage, read> address: array<vec4u>;
+@group(0) @binding(2) var<storage, read_write> u: array<vec4f>;
 
 // The upper 32 bits of a 64-bit product, by halves of 16 bits.
 fn multiplyHigh(a: u32, b: u32) -> u32 {
@@ -45,6 +46,6 @@ fn philox(start: vec4u, seed: vec2u) -> vec4u {
 fn draw(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
   let block = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
   if (block >= shape.groups) { return; }
-  let words = philox(vec4u(block, 0u, shape.step, shape.stream), vec2u(shape.seedLow, shape.seedHigh));
+  let words = philox(vec4u(block, 0u, address[0].zw), address[0].xy);
   u[block] = vec4f(words >> vec4u(8u)) * (1.0 / 16777216.0);
 }

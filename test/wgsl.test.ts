@@ -156,7 +156,7 @@ function runEveryOp(device: Device): void {
   both(kernels.linearCrossEntropy(leaf([2, 3, 5]), leaf([5000, 5]), ids([2, 3]), ids([2, 3])));
   kernels.flowInterpolate(data([2, 3, 4]), data([2, 3, 4]), data([2]));
   both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
-  kernels.randomUniform(device, [7], { seed: 1, step: 2, stream: 3 });
+  kernels.randomUniform([7], ids([4]));
   multiplyAdd(device, 64, 1);
   for (const dtype of ['f32', 'f16', 'bf16'] as const)
     kernels.writeTokens(data([2, 5, 2, 4], dtype), data([2, 3, 2, 4], dtype), 1);

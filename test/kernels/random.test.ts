@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { randomStream, streams } from '../../engine/index.ts';
-import { randomUniform } from '../../kernels/index.ts';
+import { randomStream, streams, tensor } from '../../engine/index.ts';
+import { randomAddress, randomUniform } from '../../kernels/index.ts';
 import { runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 
@@ -11,19 +11,22 @@ describeOnDevices('randomUniform', (device) => {
     { shape: [20_001], seed: 5 * 2 ** 32 + 17, step: 9, stream: streams.rounding },
   ])('has the bits of the host: $shape, seed $seed, step $step', async ({ shape, ...address }) => {
     const opened = await device();
-    const drawn = await runOnce(opened, () => randomUniform(opened, shape, address));
+    const drawn = await runOnce(opened, () =>
+      randomUniform(shape, tensor(opened, randomAddress(address), [4], { dtype: 'u32' })),
+    );
     const host = randomStream(address.seed, address.step, address.stream).fillUniform(new Float32Array(drawn.length));
     expect(new Uint32Array(drawn.buffer)).toEqual(new Uint32Array(host.buffer));
   });
 });
 
 describe('randomUniform arguments', () => {
-  test('a bad seed or step is named', async () => {
+  test('a bad seed or step is named, and an address of floats', async () => {
     const device = await testDevice('normal');
-    const draw = (seed: number, step: number) =>
-      device.step(() => randomUniform(device, [4], { seed, step, stream: 0 }));
-    expect(() => draw(-1, 0)).toThrow('randomUniform: seed -1');
-    expect(() => draw(0.5, 0)).toThrow('randomUniform: seed 0.5');
-    expect(() => draw(0, 2 ** 32)).toThrow('step: u32 cannot hold 4294967296');
+    const address = (seed: number, step: number) => () => randomAddress({ seed, step, stream: 0 });
+    expect(address(-1, 0)).toThrow('randomAddress: seed -1');
+    expect(address(0.5, 0)).toThrow('randomAddress: seed 0.5');
+    expect(address(0, 2 ** 32)).toThrow('randomAddress: step 4294967296');
+    const floats = () => randomUniform([4], tensor(device, [1, 2, 3, 4], [4]));
+    expect(() => device.step(floats)).toThrow('randomUniform: address is f32 [4]; expected u32');
   });
 });

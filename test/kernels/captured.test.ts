@@ -1,0 +1,154 @@
+import { expect, test } from 'vitest';
+import {
+  backward,
+  captureStep,
+  type Device,
+  ParameterSet,
+  type StepInput,
+  type Tensor,
+  tensor,
+} from '../../engine/index.ts';
+import {
+  AdamW,
+  adaptiveRmsNorm,
+  add,
+  concatenateTokens,
+  embedding,
+  eulerStep,
+  flowInterpolate,
+  gatedResidual,
+  gelu,
+  huber,
+  layerNorm,
+  linearCrossEntropyRows,
+  multiply,
+  randomAddress,
+  randomUniform,
+  reshape,
+  rmsNorm,
+  rotary,
+  rotaryTable,
+  scale,
+  sliceTokens,
+  softmax,
+  sum,
+} from '../../kernels/index.ts';
+import { describeOnDevices } from '../support/devices.ts';
+import { normals } from '../support/numbers.ts';
+
+const [BATCH, TOKENS, WIDTH, VOCABULARY] = [2, 3, 8, 10];
+const rows = BATCH * TOKENS;
+const x = { shape: [BATCH, TOKENS, WIDTH] };
+const declared = {
+  ids: { shape: [BATCH, TOKENS], dtype: 'u32' },
+  targets: { shape: [BATCH, TOKENS], dtype: 'u32' },
+  mask: { shape: [BATCH, TOKENS], dtype: 'u32' },
+  valid: { shape: [BATCH, TOKENS], dtype: 'u32' },
+  dimensions: { shape: [WIDTH], dtype: 'u32' },
+  actions: x,
+  noise: x,
+  time: { shape: [BATCH] },
+  turns: { shape: [BATCH, TOKENS, WIDTH / 2, 2] },
+  address: { shape: [4], dtype: 'u32' },
+  schedule: { shape: [3] },
+} as const satisfies Record<string, StepInput>;
+type Inputs = Readonly<Record<keyof typeof declared, Tensor>>;
+
+/** Other ids, masks (in the first batch no row has a loss, in the second all), positions and times for each batch. */
+const dataOf = (batch: number, schedule: Float32Array) => ({
+  ids: Uint32Array.from({ length: rows }, (_, i) => (batch * i * i) % VOCABULARY),
+  targets: Uint32Array.from({ length: rows }, (_, i) => (3 * batch + i) % VOCABULARY),
+  mask: Uint32Array.from({ length: rows }, (_, i) => (batch === 1 ? 1 : (batch + i) % 3 === 0 && batch > 0 ? 1 : 0)),
+  valid: Uint32Array.from({ length: rows }, (_, i) => (batch + i) % 2),
+  dimensions: Uint32Array.from({ length: WIDTH }, (_, i) => (i <= 2 * batch ? 1 : 0)),
+  actions: normals(rows * WIDTH, 10 + batch),
+  noise: normals(rows * WIDTH, 20 + batch),
+  time: Float32Array.from({ length: BATCH }, (_, i) => (1 + i + batch) / 8),
+  turns: rotaryTable(
+    Array.from({ length: rows }, (_, i) => i * (1 + batch)),
+    WIDTH,
+  ),
+  address: randomAddress({ seed: 5, step: batch, stream: 6 }),
+  schedule,
+});
+
+const shapes = {
+  table: [VOCABULARY, WIDTH],
+  gain: [WIDTH],
+  layerGain: [WIDTH],
+  layerBias: [WIDTH],
+  modulation: [BATCH, 3 * WIDTH],
+};
+
+/** Every op of data-dependent work in one step, with its optimizer. */
+class Training implements Disposable {
+  readonly parameters: ParameterSet;
+  readonly optimizer: AdamW;
+
+  constructor(readonly device: Device) {
+    const all = Object.entries(shapes).map(([name, shape]) => ({ name, shape, group: name }));
+    this.parameters = new ParameterSet(device, all);
+    let seed = 0;
+    for (const parameter of this.parameters) parameter.write(normals(parameter.size, ++seed, 0.5));
+    this.optimizer = new AdamW(this.parameters, { maximumNorm: 0.5, weightDecay: 0.1 });
+  }
+
+  step = (inputs: Inputs): Record<string, Tensor> => {
+    const [table, gain, layerGain, layerBias, modulation] = Object.keys(shapes).map((name) =>
+      this.parameters.get(name),
+    );
+    this.parameters.zeroGradients();
+    const { noisy, target } = flowInterpolate(inputs.actions, inputs.noise, inputs.time);
+    const tokens = embedding(inputs.ids, table, { scale: 2 });
+    const joint = concatenateTokens([rmsNorm(tokens, gain), layerNorm(noisy, layerGain, layerBias)]);
+    const turned = rotary(reshape(sliceTokens(joint, 0, TOKENS), [BATCH, TOKENS, 1, WIDTH]), inputs.turns);
+    const branch = gelu(adaptiveRmsNorm(add(tokens, noisy), modulation));
+    const dropped = multiply(branch, randomUniform(branch.shape, inputs.address));
+    const hidden = gatedResidual(softmax(sliceTokens(joint, TOKENS, TOKENS)), dropped, modulation);
+    const tokenLoss = linearCrossEntropyRows(hidden, table, inputs.targets, inputs.mask);
+    const masks = { valid: inputs.valid, dimensions: inputs.dimensions };
+    const flowLoss = huber(eulerStep(hidden, scale(noisy, 0.5), -0.1), target, masks);
+    const loss = add(add(tokenLoss.loss, flowLoss), sum(multiply(turned, turned)));
+    backward(loss);
+    this.optimizer.step(inputs.schedule);
+    const { rowLoss, logSumExp, prediction } = tokenLoss;
+    return { loss, rowLoss, logSumExp, prediction, hidden };
+  };
+
+  /** Bits of the outputs, the parameters and the optimizer's state. */
+  async bits(outputs: Readonly<Record<string, Tensor>>) {
+    const tensors = { ...outputs, ...Object.fromEntries(this.optimizer.state().tensors) };
+    for (const parameter of this.parameters) tensors[parameter.name] = parameter;
+    const bits: Record<string, readonly number[]> = {};
+    for (const [name, each] of Object.entries(tensors))
+      bits[name] = [...(each.dtype === 'u32' ? await each.read('u32') : new Uint32Array((await each.read()).buffer))];
+    return bits;
+  }
+
+  [Symbol.dispose](): void {
+    this.optimizer.dispose();
+    this.parameters.dispose();
+  }
+}
+
+describeOnDevices('the ops of a captured step', (open) => {
+  test('give on every batch the bits of an eager step: masks, ids, lengths, seeds and rates are data', async () => {
+    const device = await open();
+    using eager = new Training(device);
+    using replayed = new Training(device);
+    using step = captureStep(device, declared, replayed.step);
+    for (let batch = 0; batch < 4; batch++) {
+      const data = dataOf(batch, eager.optimizer.nextSchedule(0.1 / (1 + batch)));
+      const expected = device.step(() => {
+        const made = Object.entries(declared).map(([name, { shape, ...options }]) => [
+          name,
+          tensor(device, data[name as keyof Inputs], shape, options),
+        ]);
+        return eager.step(Object.fromEntries(made) as Inputs);
+      });
+      const outputs = await step.run(data);
+      expect(await replayed.bits(outputs), `batch ${batch}`).toEqual(await eager.bits(expected));
+      for (const each of Object.values(expected)) each.dispose();
+    }
+  });
+});
