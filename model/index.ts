@@ -11,5 +11,7 @@ export { KeyValueCache, type SamplingOptions, sampleActions } from './policy/sam
 export * from './systems/index.ts';
 export { type Checkpoint, type CheckpointSettings, openCheckpoint, saveCheckpoint } from './training/checkpoint.ts';
 export { type Preset, presetNamed, presets } from './training/presets.ts';
+export { randomBatch } from './training/random-batch.ts';
 export { type RunListener, type RunOptions, type RunResult, runTraining } from './training/run.ts';
 export { type Losses, Trainer } from './training/trainer.ts';
+export { type LossTensors, TrainingStep } from './training/training-step.ts';

@@ -1,14 +1,6 @@
-import {
-  backward,
-  type CapturedStep,
-  captureStep,
-  type Device,
-  InputError,
-  type Tensor,
-  withoutTape,
-} from '../../engine/index.ts';
+import { backward, type Device, InputError, withoutTape } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
-import { type Input, type Inputs, type InputTensors, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
+import { tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Sample, TrainingSampler } from '../data/index.ts';
@@ -16,6 +8,7 @@ import { type Baselines, baselineSums } from './baselines.ts';
 import type { BatchMaker, MadeBatch } from './batches.ts';
 import type { RunHistory } from './history.ts';
 import { learningRateAt } from './schedule.ts';
+import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
 
 export interface TrainerOptions {
   readonly batch: number;
@@ -36,7 +29,7 @@ export interface Losses {
 export class Trainer implements Disposable {
   readonly optimizer: AdamW;
   private readonly device: Device;
-  private captured: CapturedStep<string, LossTensors> | null = null;
+  private readonly trainingStep: TrainingStep;
   private prepared: { step: number; batch: Promise<MadeBatch> } | null = null;
 
   constructor(
@@ -48,6 +41,7 @@ export class Trainer implements Disposable {
     this.device = model.device;
     const { weightDecay, maximumNorm } = options;
     this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm });
+    this.trainingStep = new TrainingStep(model, this.optimizer);
   }
 
   /**
@@ -57,24 +51,9 @@ export class Trainer implements Disposable {
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
     const inputs = trainingInputs(this.model.configuration, await this.batch(step));
     const learningRate = learningRateAt(step, { peak: this.options.learningRate, ...this.options });
-    const schedule: Input = { data: this.optimizer.nextSchedule(learningRate), shape: [3], dtype: 'f32' };
-    this.captured ??= this.capture({ ...inputs, schedule });
-    const losses = await this.captured.run(mapValues({ ...inputs, schedule }, ({ data }) => data));
+    const losses = await this.trainingStep.run(inputs, learningRate);
     this.prepare(step + 1);
     return { losses: readLosses(losses, `training step ${step + 1}`) };
-  }
-
-  /** Gradients, clipping and AdamW as one step, run again and again with other numbers. */
-  private capture(inputs: Inputs): CapturedStep<string, LossTensors> {
-    const { model, optimizer } = this;
-    const work = ({ schedule, ...batch }: InputTensors) => {
-      model.parameters.zeroGradients();
-      const pass = trainingPass(model, batch);
-      backward(pass.loss);
-      optimizer.step(schedule);
-      return lossesOf(pass);
-    };
-    return captureStep(this.device, inputs, work, { name: 'training' });
   }
 
   /** Mean losses over held-out samples, and of the baselines on the same noise and times. Throws the reason of `signal` once it is aborted. */
@@ -133,7 +112,7 @@ export class Trainer implements Disposable {
   }
 
   dispose(): void {
-    this.captured?.dispose();
+    this.trainingStep.dispose();
     this.optimizer.dispose();
   }
 
@@ -163,13 +142,6 @@ export class Trainer implements Disposable {
 /** Far from any training step: held-out noise and times are not those of training. */
 const MEASURING_STEP = 2 ** 31;
 
-/** Of the losses that the system has. */
-type LossTensors = Readonly<Record<string, Tensor>>;
-
-function lossesOf({ tokenLoss, flowLoss }: TrainingPass): LossTensors {
-  return { ...(tokenLoss && { tokenLoss }), ...(flowLoss && { flowLoss }) };
-}
-
 async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
   const reading = Object.entries(tensors).map(async ([name, tensor]) => {
     const [value] = await tensor.read();
@@ -178,8 +150,4 @@ async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
     return [name, value] as const;
   });
   return Object.fromEntries(await Promise.all(reading));
-}
-
-function mapValues<From, To>(record: Readonly<Record<string, From>>, change: (value: From) => To): Record<string, To> {
-  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]));
 }

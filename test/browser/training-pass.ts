@@ -1,48 +1,11 @@
 import { backward, type Tensor } from '../../engine/index.ts';
-import { type TrainingBatch, tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
+import { tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
 import { trainingPass } from '../../model/architecture/losses.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
+import { randomBatch } from '../../model/training/random-batch.ts';
 import { testDevice } from '../support/devices.ts';
-import { integers, normals } from '../support/numbers.ts';
-
-const sizes = {
-  backbone: { width: 32, hidden: 64, vocabulary: 50 },
-  expert: { width: 24, hidden: 40 },
-  depth: 2,
-  heads: 2,
-  kvHeads: 1,
-  headDimension: 16,
-  vision: { width: 32, depth: 1, heads: 2, hidden: 48, patch: 8, imageHeight: 16, imageWidth: 16, cameras: 1 },
-  languageTokens: 6,
-  fastTokens: 5,
-  horizon: 4,
-  actionDimension: 3,
-  stateDimension: 0,
-};
-
-function randomBatch(batch: number): TrainingBatch {
-  const { vision, languageTokens, fastTokens, horizon, actionDimension, backbone } = sizes;
-  const rows = (vision.imageHeight / vision.patch) * (vision.imageWidth / vision.patch) + languageTokens + fastTokens;
-  const ids = (length: number, seed: number) => ({
-    ids: integers(batch * length, backbone.vocabulary, seed),
-    valid: new Uint8Array(batch * length).fill(1),
-  });
-  return {
-    batch,
-    images: normals(batch * vision.imageHeight * vision.imageWidth * 3, 1, 0.5),
-    cameraValid: new Uint8Array(batch).fill(1),
-    ids: { language: ids(languageTokens, 2), fast: ids(fastTokens, 3) },
-    state: null,
-    lossTarget: integers(batch * rows, backbone.vocabulary, 4),
-    lossMask: Uint8Array.from({ length: batch * rows }, (_, i) => (i % rows >= rows - fastTokens - 1 ? 1 : 0)),
-    actions: normals(batch * horizon * actionDimension, 5),
-    noise: normals(batch * horizon * actionDimension, 6),
-    time: Float32Array.from({ length: batch }, (_, i) => (i + 1) / (batch + 1)),
-    actionValid: null,
-    realDimensions: null,
-  };
-}
+import { tinySizes } from '../support/tiny-sizes.ts';
 
 export interface TrainingFigures {
   tokenLoss: number;
@@ -53,10 +16,13 @@ export interface TrainingFigures {
 
 /** One pass and its backward of a tiny model under knowledge insulation. */
 export async function trainingFigures(): Promise<TrainingFigures> {
-  using model = new Model(await testDevice('normal'), configurationOf(systemNamed('knowledge-insulation'), sizes));
+  using model = new Model(await testDevice('normal'), configurationOf(systemNamed('knowledge-insulation'), tinySizes));
   model.initialise(1);
   const { tokenLoss, flowLoss } = model.device.step(() => {
-    const pass = trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, randomBatch(3))));
+    const pass = trainingPass(
+      model,
+      tensorsOf(model.device, trainingInputs(model.configuration, randomBatch(model.configuration, 3, 1))),
+    );
     backward(pass.loss);
     return { tokenLoss: pass.tokenLoss!, flowLoss: pass.flowLoss! };
   });

@@ -12,6 +12,7 @@ import {
   zeroGradients,
 } from '../../engine/index.ts';
 import { add, embedding, gelu, matmul, meanSquaredError, multiply, scale, sum } from '../../kernels/index.ts';
+import { countCalls } from '../support/count-calls.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
 
@@ -161,38 +162,15 @@ describeOnDevices('captured steps', (open) => {
     await step.run(dataOf(0));
     await step.run(dataOf(1));
     const { bytes } = device.memory;
-    const counts = new Map<string, number>();
-    const watched: [object, RegExp][] = [
-      [device.gpu, /^create/],
-      [device.gpu.queue, /^submit/],
-    ];
-    const undo = watched.map(([target, pattern]) => count(target, pattern, counts));
+    const calls = countCalls([device.gpu, /^create/], [device.gpu.queue, /^submit/]);
     const before = device.dispatches;
     for (let i = 0; i < 200; i++) await step.run(dataOf(i));
-    for (const restore of undo) restore();
-    expect(Object.fromEntries(counts)).toEqual({ createCommandEncoder: 200, submit: 200 });
+    expect(calls.end()).toEqual({ createCommandEncoder: 200, submit: 200 });
     expect(device.dispatches - before).toBe(200 * step.stats().dispatches);
     expect(device.memory.bytes).toBe(bytes);
     await device.finish();
   });
 });
-
-/** Counts calls of the methods whose names match; gives a function that ends it. */
-function count(target: object, pattern: RegExp, counts: Map<string, number>): () => void {
-  const names = Object.getOwnPropertyNames(Object.getPrototypeOf(target)).filter((name) => pattern.test(name));
-  expect(names.length).toBeGreaterThan(0);
-  const own = target as Record<string, unknown>;
-  for (const name of names) {
-    const method = own[name] as (...values: unknown[]) => unknown;
-    own[name] = (...values: unknown[]) => {
-      counts.set(name, (counts.get(name) ?? 0) + 1);
-      return method.apply(target, values);
-    };
-  }
-  return () => {
-    for (const name of names) delete own[name];
-  };
-}
 
 describe('what a captured step refuses', () => {
   const pair = { x: { shape: [2, 2] }, ids: { shape: [3], dtype: 'u32' } } as const;
