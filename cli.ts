@@ -5,6 +5,7 @@ import { act, evaluate } from './bench/act.ts';
 import { benchAttention, benchAttentionOptions } from './bench/attention/command.ts';
 import { commandLine, refuseOptionsOfNpm } from './bench/command-line.ts';
 import { Progress } from './bench/progress.ts';
+import { benchRoofline, benchRooflineOptions } from './bench/roofline/command.ts';
 import { actLines, deviceLines, evaluateLines, trainLines } from './bench/text.ts';
 import { train } from './bench/train.ts';
 import { InputError, listAdapters } from './engine/index.ts';
@@ -114,6 +115,11 @@ const commands: Readonly<Record<string, Command>> = {
     help: 'attention variants, masks and directions in the same rounds as matrix products and the arithmetic roof',
     options: { ...benchAttentionOptions, ...deviceOptions },
     run: benchAttention,
+  },
+  'bench roofline': {
+    help: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once and kept",
+    options: { ...benchRooflineOptions, adapter: deviceOptions.adapter, floor: deviceOptions.floor },
+    run: benchRoofline,
   },
 };
 

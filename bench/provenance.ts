@@ -29,6 +29,13 @@ export function provenance(device: Device): Provenance {
   };
 }
 
+/** In one line. */
+export function provenanceLine({ adapter, versions, commit, modified, date }: Provenance): string {
+  const kind = adapter.software ? ' (software adapter)' : '';
+  const tree = modified ? ', modified' : '';
+  return `${adapter.description}${kind}; insula ${versions.insula}, commit ${commit.slice(0, 10)}${tree}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`;
+}
+
 function versionIn(manifest: string): string {
   return JSON.parse(readFileSync(createRequire(import.meta.url).resolve(manifest), 'utf8')).version;
 }

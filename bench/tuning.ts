@@ -1,7 +1,7 @@
 /** Tuning files: which variants of the kernels an adapter runs best, as `insula bench attention --tune` measured them. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { fileError } from '../engine/files.ts';
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileError, writeFileSafely } from '../engine/files.ts';
 import { type Device, InputError, openDevice, quote } from '../engine/index.ts';
 import { cacheFolder } from '../engine/setup/adapter.mjs';
 import { attentionVariants, useAttentionVariants, type VariantChoice } from '../kernels/index.ts';
@@ -26,8 +26,21 @@ export interface Tuning {
 
 /** Where the tuning of an adapter is kept unless another file is named: in the user's cache folder. */
 export function tuningPath(adapter: string): string {
+  return adapterPath(adapter, '.json');
+}
+
+/** Where something that was measured on an adapter is kept: in the user's cache folder, under the adapter's name. */
+export function adapterPath(adapter: string, ending: string): string {
   const name = adapter.toLowerCase().replace(/[^a-z0-9]+/g, '-');
-  return join(cacheFolder(), 'tuning', `${name.replace(/^-|-$/g, '')}.json`);
+  return join(cacheFolder(), 'tuning', name.replace(/^-|-$/g, '') + ending);
+}
+
+/** Writes a file of an adapter as JSON, with its folder. @throws InputError where that cannot be done */
+export async function writeAdapterFile(path: string, contents: unknown): Promise<void> {
+  await mkdir(dirname(path), { recursive: true }).catch((error) => {
+    throw fileError(error, dirname(path), 'make this folder');
+  });
+  await writeFileSafely(path, [`${JSON.stringify(contents, null, 1)}\n`]);
 }
 
 /**

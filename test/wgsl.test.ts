@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dealings, move, movements } from '../bench/roofline/bandwidth.ts';
 import { multiplyAdd } from '../bench/roofline/fused-multiply-add.ts';
+import { increment } from '../bench/roofline/launch.ts';
 import {
   backward,
   type DataType,
@@ -158,6 +160,9 @@ function runEveryOp(device: Device): void {
   both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
   kernels.randomUniform([7], ids([4]));
   multiplyAdd(device, 64, 1);
+  increment(device, data([1]));
+  const [source, target] = [data([2 ** 20]), data([2 ** 20])];
+  for (const movement of movements) move(device, movement, dealings[0], { source, target, bytes: 2 ** 22 });
   for (const dtype of ['f32', 'f16', 'bf16'] as const)
     kernels.writeTokens(data([2, 5, 2, 4], dtype), data([2, 3, 2, 4], dtype), 1);
 }

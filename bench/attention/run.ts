@@ -3,7 +3,7 @@ import { type Device, InputError, tensor, withoutTape } from '../../engine/index
 import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
 import { type Measured, type MeasureOptions, measure, type Spread, type Task } from '../measure.ts';
 import { type Provenance, provenance } from '../provenance.ts';
-import { multiplyAdd, multiplyAddFlops } from '../roofline/fused-multiply-add.ts';
+import { arithmeticProbe } from '../roofline/roofline.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
 import { type Direction, type Row, type RowKey, Rows, type Storage, UNFUSED, variantsOf } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
@@ -91,7 +91,7 @@ export async function runAttention(
   if (rows.length === 0) throw new InputError(`nothing to measure: ${leftOut.join('; ')}`);
 
   const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
-  const roof = roofTask(device);
+  const roof = arithmeticProbe(device);
   const tasks = [...rows.map(({ task }) => task), ...sizes.map((size) => matmulTask(device, size)), roof.task];
   const { rounds, seconds } = options;
   const wanted = { rounds, seconds, timestamps: timer === 'gpu' || options.profile, onProgress };
@@ -102,7 +102,7 @@ export async function runAttention(
     return { name, wall, gpu, gigaflops: flops / milliseconds(own) / 1e6 };
   };
   const matmuls = sizes.map((size, i) => anchor(matmulName(size), 2 * size ** 3, measured[rows.length + i]));
-  const roofAnchor = anchor('fused multiply-add in registers', roof.flops, measured.at(-1)!);
+  const roofAnchor = anchor(roof.name, roof.flops, measured.at(-1)!);
   const time = (wanted: RowKey) => {
     const at = rows.findIndex(({ key }) => keyText(key) === keyText(wanted));
     return at < 0 ? null : { milliseconds: milliseconds(measured[at]), flops: rows[at].flops };
@@ -204,13 +204,4 @@ function matmulTask(device: Device, size: number): Task {
   const numbers = Float32Array.from({ length: size * size }, (_, i) => Math.sin(i));
   const [a, b] = [0, 1].map(() => tensor(device, numbers, [size, size]));
   return { prepare: () => () => void withoutTape(device, () => matmul(a, b)) };
-}
-
-function roofTask(device: Device): { task: Task; flops: number } {
-  // A few milliseconds, with threads for every core.
-  const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
-  return {
-    task: { prepare: () => () => void multiplyAdd(device, threads, trips) },
-    flops: multiplyAddFlops(threads, trips),
-  };
 }

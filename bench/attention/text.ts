@@ -1,5 +1,6 @@
 /** Results of `insula bench attention` as a table for people, and as CSV. */
 import type { Spread } from '../measure.ts';
+import { provenanceLine } from '../provenance.ts';
 import type { BenchResult, ResultRow, Timer } from './run.ts';
 
 export const numberColumns = [
@@ -50,11 +51,9 @@ export function byShape({ rows }: BenchResult): { title: string; rows: ResultRow
 }
 
 export function headLines(result: BenchResult): string[] {
-  const { adapter, versions, commit, modified, date, timer, rows, matmuls, roof } = result;
-  const kind = adapter.software ? ' (software adapter)' : '';
-  const tree = modified ? ', modified' : '';
+  const { timer, rows, matmuls, roof } = result;
   return [
-    `${adapter.description}${kind}; insula ${versions.insula}, commit ${commit.slice(0, 10)}${tree}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`,
+    provenanceLine(result),
     `times: ${timer === 'gpu' ? 'GPU timestamps, the dispatches of a repeat added up' : 'wall, from submission to end'}; medians of ${rows[0].wall.rounds} rounds that interleave all rows`,
     ...[...matmuls, roof].map((anchor) => {
       const { median, lowerQuartile, upperQuartile } = timeOf(anchor, timer);
@@ -93,11 +92,11 @@ export function benchLines(result: BenchResult): string[] {
   return [...lines, '', ...legend, ...result.leftOut.map((line) => `left out: ${line}`)];
 }
 
-/** First columns to the left, numbers to the right. */
-export function aligned(rows: readonly string[][]): string[] {
+/** The first `left` columns to the left, numbers to the right. */
+export function aligned(rows: readonly string[][], left = 4): string[] {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
   return rows.map((row) =>
-    `  ${row.map((cell, i) => (i < 4 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')}`.trimEnd(),
+    `  ${row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')}`.trimEnd(),
   );
 }
 

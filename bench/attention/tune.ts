@@ -1,7 +1,4 @@
 /** `insula bench attention --tune`: every variant of every kernel beside each other, and the best of them into the adapter's file. */
-import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { fileError, writeFileSafely } from '../../engine/files.ts';
 import { type Device, tensor } from '../../engine/index.ts';
 import {
   type AttentionEntry,
@@ -13,7 +10,14 @@ import {
 } from '../../kernels/index.ts';
 import { type MeasureOptions, measure, type Spread, type Task } from '../measure.ts';
 import { provenance } from '../provenance.ts';
-import { readTuningFile, TUNING_FORMAT, type TunedChoice, type Tuning, tuningPath } from '../tuning.ts';
+import {
+  readTuningFile,
+  TUNING_FORMAT,
+  type TunedChoice,
+  type Tuning,
+  tuningPath,
+  writeAdapterFile,
+} from '../tuning.ts';
 import { denseCase } from './cases.ts';
 import { type Direction, type Storage, taskOf, waves } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
@@ -78,10 +82,7 @@ export async function tune(
     (choice) => !chosen.some(same(choice)) && attentionVariants(device, choice).includes(choice.variant),
   );
   const tuning: Tuning = { format: TUNING_FORMAT, adapter: device.description, attention: [...kept, ...chosen] };
-  await mkdir(dirname(path), { recursive: true }).catch((error) => {
-    throw fileError(error, dirname(path), 'make this folder');
-  });
-  await writeFileSafely(path, [`${JSON.stringify(tuning, null, 1)}\n`]);
+  await writeAdapterFile(path, tuning);
   return { tuning, path };
 }
 

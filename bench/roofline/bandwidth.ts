@@ -1,0 +1,48 @@
+import { type BufferRange, type Device, gridFor, loadKernel } from '../../engine/index.ts';
+
+const kernel = await loadKernel(new URL('./bandwidth.wgsl', import.meta.url));
+const THREADS = 64;
+/** Of a grid that takes several turns. */
+const WORKGROUPS = 1024;
+
+export type Movement = 'copy' | 'read' | 'write';
+export const movements: readonly Movement[] = ['copy', 'read', 'write'];
+
+/** How vectors of four are dealt to the threads: so many neighbours each, by a grid for all of them or by one that takes turns. */
+export interface Dealing {
+  readonly name: string;
+  readonly run: number;
+  readonly turns: boolean;
+}
+
+export const dealings: readonly Dealing[] = [
+  { name: 'one vector a thread', run: 1, turns: false },
+  { name: 'four neighbours a thread', run: 4, turns: false },
+  { name: 'one vector a thread, in turns', run: 1, turns: true },
+  { name: 'four neighbours a thread, in turns', run: 4, turns: true },
+];
+
+/**
+ * Copies, reads or writes whole buffers, inside a step. `bytes`, of each buffer, is a power of two from 2^22.
+ *
+ * The source holds numbers below 1e29: a larger sum would be written by 'read'.
+ */
+export function move(
+  device: Device,
+  movement: Movement,
+  { run, turns }: Dealing,
+  { source, target, bytes }: { source: BufferRange; target: BufferRange; bytes: number },
+): void {
+  const vectors = bytes / 16;
+  const pieces = vectors / run / THREADS;
+  device.dispatch({
+    kernel,
+    entry: `${movement}All`,
+    parameters: { RUN: run },
+    bindings: { ...(movement !== 'write' && { source }), target_: target },
+    uniform: { turns: turns ? pieces / WORKGROUPS : 1 },
+    workgroups: turns ? [WORKGROUPS] : gridFor(pieces, 1),
+    flops: movement === 'read' ? 4 * vectors : 0,
+    bytes: movement === 'copy' ? 2 * bytes : bytes,
+  });
+}

@@ -1,0 +1,46 @@
+// The roof of memory: vectors of four copied, read and written, with next to no arithmetic.
+//
+// Thread t of the grid takes RUN neighbouring vectors from t RUN on, and again a grid further, `turns` times. Shapes: source,
+// target [turns x threads of the grid x RUN].
+
+const THREADS: u32 = 64u;
+const RUN: u32 = 1u;                                                         // @param
+
+struct Shape { turns: u32 }
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> source: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> target_: array<vec4f>;
+
+// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+fn first(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 { return ((workgroup.y * workgroups.x + workgroup.x) * THREADS + thread) * RUN; }
+fn far(workgroups: vec3u) -> u32 { return workgroups.x * workgroups.y * THREADS * RUN; }
+
+@compute @workgroup_size(THREADS)
+fn copyAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  var at = first(workgroup, workgroups, thread);
+  for (var turn = 0u; turn < shape.turns; turn++) {
+    for (var i = 0u; i < RUN; i++) { target_[at + i] = source[at + i]; }
+    at += far(workgroups);
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn readAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  var at = first(workgroup, workgroups, thread);
+  var sum = vec4f();
+  for (var turn = 0u; turn < shape.turns; turn++) {
+    for (var i = 0u; i < RUN; i++) { sum += source[at + i]; }
+    at += far(workgroups);
+  }
+  if (sum.x + sum.y + sum.z + sum.w > 1e30) { target_[at] = sum; }           // never, which no compiler knows
+}
+
+@compute @workgroup_size(THREADS)
+fn writeAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  var at = first(workgroup, workgroups, thread);
+  for (var turn = 0u; turn < shape.turns; turn++) {
+    for (var i = 0u; i < RUN; i++) { target_[at + i] = vec4f(f32(i)); }
+    at += far(workgroups);
+  }
+}
