@@ -47,8 +47,10 @@ export class Device {
   readonly pipelines: Pipelines;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
-  /** Workgroups of all of them. */
+  /** Workgroups, FLOPs and bytes of all of them, the last two by the kernels' cost models. */
   workgroups = 0;
+  flops = 0;
+  bytes = 0;
   /** Writes down the step that is being captured. */
   recorder: Recorder | null = null;
   /** Times every dispatch, in a pass of its own. */
@@ -157,6 +159,8 @@ export class Device {
     pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(x, y, z);
     this.workgroups += x * y * z;
+    this.flops += flops;
+    this.bytes += cost.bytes;
     this.encoded(label);
   }
 

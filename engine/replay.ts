@@ -73,6 +73,8 @@ export class Replay implements Disposable {
   private readonly batches: readonly Batch[];
   private readonly dispatches: number;
   private readonly workgroups: number;
+  private readonly flops: number;
+  private readonly bytes: number;
   private hostMilliseconds = 0;
 
   /** `kept`: the buffers of what outlives the step. A submit takes at most `most` dispatches. */
@@ -86,6 +88,8 @@ export class Replay implements Disposable {
     const dispatches = this.layout.operations.filter((operation) => operation.kind === 'dispatch');
     this.dispatches = dispatches.length;
     this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
+    this.flops = dispatches.reduce((sum, { cost }) => sum + cost.flops, 0);
+    this.bytes = dispatches.reduce((sum, { cost }) => sum + cost.bytes, 0);
     const uniformBytes = dispatches.reduce((sum, { uniform }) => sum + slotBytes(uniform), 0);
     this.uniforms = device.memory.uniform(Math.max(uniformBytes, ALIGNMENT), `${recorder.name}, op parameters`);
     const slots = new Uint8Array(this.uniforms.size);
@@ -103,6 +107,8 @@ export class Replay implements Disposable {
     for (const { what, commands } of this.batches) device.submit(what, (encoder) => this.encode(encoder, commands));
     device.dispatches += this.dispatches;
     device.workgroups += this.workgroups;
+    device.flops += this.flops;
+    device.bytes += this.bytes;
     this.hostMilliseconds = performance.now() - start;
   }
 

@@ -1,8 +1,19 @@
 import { bytesPerElement, type DataType, type Device } from '../engine/index.ts';
 import { type AttentionOptions, rowsOf } from './attention-call.ts';
-import { fillPlan, type PlanExpression, type PlanRequest, type PlanWork, planForm } from './attention-plan.ts';
+import {
+  fillPlan,
+  type Plan,
+  type PlanExpression,
+  type PlanRequest,
+  type PlanWork,
+  planForm,
+} from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
-import { type AttentionEntry, attentionEntries, attentionLaunch } from './attention-variants.ts';
+import type { Tile } from './attention-tiles.ts';
+import { type AttentionEntry, type AttentionSizes, attentionEntries, attentionLaunch } from './attention-variants.ts';
+
+/** Of a pair's first word (attention-plan.ts): the bits of the other tile. */
+const TILE_OF_PAIR = 0x7ffffff;
 
 /** A call of attention, as far as its cost goes. */
 export interface AttentionProblem {
@@ -33,37 +44,117 @@ export interface AttentionCost {
 }
 
 /**
- * FLOPs of live work, and bytes that move if each operand of a kernel is read or written once.
- *
- * A pair of tokens costs each head 2 products of 2 D FLOPs forward and 3 for dq (S, dP, dq). For dk and dv it costs S, dP and dk if
- * gradient reaches K, S and dv if it reaches V: 4 products, 3 or 2.
+ * FLOPs and bytes of the kernels of a call, as benchmarks of attention state them: FLOPs of the products alone, and as if no workgroups
+ * shared a list.
  */
 export function attentionCost(problem: AttentionProblem): AttentionCost {
   const { table, batch, heads, kvHeads, headDimension, dtype = 'f32', validity = null, expression } = problem;
   const { wants = { query: true, key: true, value: true } } = problem;
   const { queryRows, lossBlocks } = rowsOf(problem);
-  const { work } = fillPlan(planForm(table, batch, queryRows), {
+  const plan = fillPlan(planForm(table, batch, queryRows), {
     ...{ validity, lossBlocks, wants },
     expression: expression && { source: {}, samples: expression.samples, allowedPairs: expression.allowedPairs },
   });
-  const product = 2 * headDimension * heads;
-  const rows = queryRows.reduce((sum, { rows }) => sum + rows, 0);
-  const query = batch * rows * heads * headDimension;
-  const keyAndValue = 2 * batch * table.layout.length * kvHeads * headDimension;
+  const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
+  const sizes = { batch, queryTokens, keyTokens: table.layout.length, heads, kvHeads, headDimension };
+  const of = (entry: AttentionEntry) => ({
+    ...attentionEntryCost(entry, sizes, dtype, plan),
+    flops: heads * productFlops(entry, headDimension, plan.work),
+  });
+  const rows = batch * queryTokens * heads;
+  const backward = [{ flops: 0, bytes: rows * ((bytesPerElement[dtype] + 4) * headDimension + 12) }]; // delta
+  if (wants.query) backward.push(of('backwardQuery'));
+  if (wants.key || wants.value) backward.push(of('backwardKeyValue'));
+  return { forward: of('forward'), backward: backward.reduce(sumOf), work: plan.work };
+}
+
+/**
+ * Of the products, one head. A pair of tokens takes 2 products of 2 D FLOPs forward and 3 for dq (S, dP, dq). For dk and dv it takes
+ * S, dP and dk if gradient reaches K, S and dv if it reaches V: 4 products, 3 or 2.
+ */
+function productFlops(entry: AttentionEntry, headDimension: number, work: PlanWork): number {
+  const { forward, dQuery, dKeyValue, dKey, dValue } = work;
+  const products = { forward: 2 * forward, backwardQuery: 3 * dQuery, backwardKeyValue: dKeyValue + 2 * dKey + dValue };
+  return 2 * headDimension * products[entry];
+}
+
+/**
+ * Of everything else, one head. Forward: a factor, a maximum, a difference, an exponential and a sum. Backward: a factor, a
+ * difference and an exponential for P, and a difference and two factors for dS.
+ */
+function softmaxFlops(entry: AttentionEntry, { forward, dQuery, dKeyValue, dKey }: PlanWork): number {
+  return { forward: 5 * forward, backwardQuery: 6 * dQuery, backwardKeyValue: 3 * dKeyValue + 3 * dKey }[entry];
+}
+
+/**
+ * FLOPs and bytes of one kernel: of live tile pairs, masked scores included; each row of an operand that a list reaches is read once,
+ * results are written once, in each of `slices` parts as f32 where workgroups share lists.
+ */
+export function attentionEntryCost(
+  entry: AttentionEntry,
+  { batch, queryTokens, keyTokens, heads, kvHeads, headDimension }: AttentionSizes,
+  dtype: DataType,
+  plan: Plan,
+  slices = 0,
+): Cost {
+  const { queries, keys, bytes: planBytes } = reachOf(plan)[entry];
   const stored = bytesPerElement[dtype];
-  const statistics = 4 * batch * rows * heads;
-  const delta = stored * query + 4 * query + 3 * statistics;
-  const read = stored * (query + keyAndValue) + 4 * query + 2 * statistics;
-  const dQuery = wants.query ? read + 4 * query : 0;
-  const dKeyValue = wants.key || wants.value ? read + 4 * keyAndValue : 0;
+  const [row, kvRow] = [heads * headDimension, kvHeads * headDimension];
+  // A backward kernel also reads dOutput, in f32, and (L, delta).
+  const queryBytes = entry === 'forward' ? stored * row : (stored + 4) * row + 8 * heads;
+  const result = {
+    forward: batch * queryTokens * ((slices > 0 ? 4 : stored) * row + 4 * heads),
+    backwardQuery: batch * queryTokens * 4 * row,
+    backwardKeyValue: batch * keyTokens * 8 * kvRow,
+  }[entry];
   return {
-    forward: { flops: 2 * product * work.forward, bytes: stored * (2 * query + keyAndValue) + statistics },
-    backward: {
-      flops: product * (3 * work.dQuery + work.dKeyValue + 2 * work.dKey + work.dValue),
-      bytes: delta + dQuery + dKeyValue,
-    },
-    work,
+    flops: heads * (productFlops(entry, headDimension, plan.work) + softmaxFlops(entry, plan.work)),
+    bytes: planBytes + queries * queryBytes + keys * 2 * stored * kvRow + Math.max(slices, 1) * result,
   };
+}
+
+/** What a list of the plan reaches: rows of queries and of keys over the batch, and the words of the plan that say so. */
+type Reach = Readonly<Record<'queries' | 'keys' | 'bytes', number>>;
+
+const reaches = new WeakMap<Plan, Readonly<Record<AttentionEntry, Reach>>>();
+
+function reachOf(plan: Plan): Readonly<Record<AttentionEntry, Reach>> {
+  const { queryTiles, keyTiles, places } = plan.form;
+  const known = reaches.get(plan) ?? {
+    forward: reachOfList(plan, places.forwardAt, queryTiles, keyTiles, 'queries', 'keys'),
+    backwardQuery: reachOfList(plan, places.dQueryAt, queryTiles, keyTiles, 'queries', 'keys'),
+    backwardKeyValue: reachOfList(plan, places.dKeyValueAt, keyTiles, queryTiles, 'keys', 'queries'),
+  };
+  reaches.set(plan, known);
+  return known;
+}
+
+function reachOfList(
+  { form: { batch }, words }: Plan,
+  at: number,
+  tiles: readonly Tile[],
+  otherTiles: readonly Tile[],
+  own: 'queries' | 'keys',
+  other: 'queries' | 'keys',
+): Reach {
+  const reach = { queries: 0, keys: 0, bytes: 0 };
+  for (let sample = 0; sample < batch; sample++) {
+    const reached = new Set<number>();
+    tiles.forEach(({ rows }, tile) => {
+      const [start, pairs] = words.subarray(at + 2 * (sample * tiles.length + tile));
+      if (pairs > 0) reach[own] += rows;
+      reach.bytes += 8 * pairs;
+      for (let pair = 0; pair < pairs; pair++) reached.add(words[start + 2 * pair] & TILE_OF_PAIR);
+    });
+    for (const tile of reached) reach[other] += otherTiles[tile].rows;
+    // A tile is four words, and begins a list of two.
+    reach.bytes += 24 * tiles.length + 16 * reached.size;
+  }
+  return reach;
+}
+
+function sumOf(a: Cost, b: Cost): Cost {
+  return { flops: a.flops + b.flops, bytes: a.bytes + b.bytes };
 }
 
 /** Workgroups of each kernel, with the variants that the device has in use. */

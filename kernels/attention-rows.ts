@@ -11,7 +11,8 @@ export function attentionDelta(
   bindings: Readonly<Record<'forwardOutput' | 'forwardLogSumExp' | 'dOutput' | 'statistics', Tensor>>,
 ): void {
   const { statistics, forwardOutput } = bindings;
-  dispatch('delta', sizes, 1, statistics, statistics.size / 2, bindings, storage(forwardOutput.dtype));
+  const flops = 2 * forwardOutput.size;
+  dispatch('delta', sizes, 1, statistics, statistics.size / 2, bindings, storage(forwardOutput.dtype), flops);
 }
 
 /** output and logSumExp from those of slices of the keys, [splits, ..]. */
@@ -21,7 +22,9 @@ export function joinForward(
   bindings: Readonly<Record<'sliceOutput' | 'sliceLogSumExp' | 'output' | 'logSumExp', Tensor>>,
 ): void {
   const { output } = bindings;
-  dispatch('reduceForward', sizes, splits, output, output.size / 4, bindings, storage(output.dtype));
+  // A weight for each four elements: a maximum, a difference, an exponential and a sum.
+  const flops = (3 * splits + 1) * output.size;
+  dispatch('reduceForward', sizes, splits, output, output.size / 4, bindings, storage(output.dtype), flops);
 }
 
 /** A gradient from its slices, [splits, ..]. */
@@ -31,7 +34,7 @@ export function joinGradient(
   bindings: Readonly<Record<'sliceGradient' | 'gradient', Tensor>>,
 ): void {
   const { gradient } = bindings;
-  dispatch('reduceGradient', sizes, splits, gradient, gradient.size / 4, bindings, {});
+  dispatch('reduceGradient', sizes, splits, gradient, gradient.size / 4, bindings, {}, splits * gradient.size);
 }
 
 function dispatch(
@@ -42,6 +45,7 @@ function dispatch(
   items: number,
   bindings: Readonly<Record<string, Tensor>>,
   parameters: Parameters,
+  flops: number,
 ): void {
   device.dispatch({
     kernel,
@@ -50,5 +54,6 @@ function dispatch(
     bindings,
     uniform: { splits, batch, queryTokens, heads, groups: headDimension / 4 },
     workgroups: gridFor(items, THREADS),
+    flops,
   });
 }

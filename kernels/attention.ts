@@ -1,5 +1,6 @@
 import { type Device, emptyTensor, hostTensor, record, Tensor, tensor } from '../engine/index.ts';
 import { type AttentionOptions, type CheckedCall, checkCall } from './attention-call.ts';
+import { attentionEntryCost } from './attention-cost.ts';
 import { fillPlan, type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
 import { attentionDelta, joinForward, joinGradient } from './attention-rows.ts';
 import type { AttentionTable } from './attention-table.ts';
@@ -31,9 +32,10 @@ export function attentionWithLogSumExp(
   const { device } = query;
   const { batch, queryTokens, heads } = call;
   const form = formOf(call, options);
-  const work = new Work(call, options, form, device, query.dtype);
   const wants = { query: query.wantsGradient, key: key.wantsGradient, value: value.wantsGradient };
-  const operands = { plan: planTensor(device, form, call, options, wants), query, key, value };
+  const { words, plan } = upload(device, form, call, options, wants);
+  const work = new Work(call, options, plan, device, query.dtype);
+  const operands = { plan: words, query, key, value };
 
   const output = emptyTensor(device, query.shape, query.dtype, 'attention');
   const logSumExp = emptyTensor(device, [batch, heads, queryTokens], 'f32', 'attention');
@@ -61,7 +63,7 @@ class Work {
   constructor(
     private readonly call: CheckedCall,
     private readonly options: AttentionOptions,
-    private readonly form: PlanForm,
+    private readonly plan: Plan,
     private readonly device: Device,
     private readonly dtype: Tensor['dtype'],
   ) {}
@@ -96,12 +98,12 @@ class Work {
 
   private launch(entry: AttentionEntry): Launch {
     const { headDimension } = this.call;
-    return attentionLaunch(this.device, { entry, dtype: this.dtype, headDimension }, this.call, this.form);
+    return attentionLaunch(this.device, { entry, dtype: this.dtype, headDimension }, this.call, this.plan.form);
   }
 
   private run(entry: AttentionEntry, launch: Launch, bindings: Bindings): void {
     const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = this.call;
-    const { places, queryTiles, keyTiles } = this.form;
+    const { places, queryTiles, keyTiles } = this.plan.form;
     const { expression, scale = 1 / Math.sqrt(headDimension) } = this.options;
     const dataStride = expression && expression.samples > 1 ? keyTokens : 0;
     const sizes = { batch, queryTokens, keyTokens, heads, kvHeads, scale, splits: launch.splits };
@@ -113,6 +115,7 @@ class Work {
       bindings,
       uniform: { ...sizes, ...tiles, ...places, dataStride, ...launch.uniform },
       workgroups: launch.workgroups,
+      ...attentionEntryCost(entry, this.call, this.dtype, this.plan, launch.slices ? launch.splits : 0),
     });
   }
 
@@ -133,6 +136,7 @@ interface RememberedPlan {
 interface Upload {
   readonly key: readonly unknown[];
   readonly words: Tensor;
+  readonly plan: Plan;
 }
 
 const formsByTable = new WeakMap<AttentionTable, Map<string, PlanForm>>();
@@ -156,28 +160,32 @@ function formOf({ batch, queryRows }: CheckedCall, { table, expression }: Attent
 }
 
 /** The plan of a call on the device, once for each step. */
-function planTensor(
+function upload(
   device: Device,
   form: PlanForm,
   { lossBlocks }: CheckedCall,
   { validity, expression }: AttentionOptions,
   wants: PlanRequest['wants'],
-): Tensor {
+): Upload {
   const step = device.currentStep('attention');
   const key = [form, validity, String(lossBlocks), wants.query, wants.key, wants.value, expression];
   const known = uploads.get(step) ?? [];
   uploads.set(step, known);
   const found = known.find((upload) => upload.key.every((part, i) => part === key[i]));
-  if (found?.words.alive) return found.words;
-  const wordsOf = (numbers: ArrayLike<number> | null) =>
-    planOf(form, { validity: numbers, lossBlocks, wants, expression }).words;
+  if (found?.words.alive) return found;
   const shape = [form.words];
+  let plan: Plan;
+  const wordsOf = (numbers: ArrayLike<number> | null) => {
+    plan = planOf(form, { validity: numbers, lossBlocks, wants, expression });
+    return plan.words;
+  };
   const words =
     validity instanceof Tensor
       ? hostTensor(device, [validity], wordsOf, shape, { dtype: 'u32' })
       : tensor(device, wordsOf(validity ?? null), shape, { dtype: 'u32' });
-  known.push({ key, words });
-  return words;
+  const made = { key, words, plan: plan! };
+  known.push(made);
+  return made;
 }
 
 /** The plan of a batch, filled once for each padding, loss and set of wants. */
