@@ -6,6 +6,8 @@ import { benchAttention, benchAttentionOptions } from './bench/attention/command
 import { commandLine, refuseOptionsOfNpm } from './bench/command-line.ts';
 import { Progress } from './bench/progress.ts';
 import { benchRoofline, benchRooflineOptions } from './bench/roofline/command.ts';
+import { benchStep, benchStepOptions } from './bench/step/command.ts';
+import { inspectOptions, inspectStep } from './bench/step/inspect.ts';
 import { actLines, deviceLines, evaluateLines, trainLines } from './bench/text.ts';
 import { train } from './bench/train.ts';
 import { InputError, listAdapters } from './engine/index.ts';
@@ -110,6 +112,16 @@ const commands: Readonly<Record<string, Command>> = {
       const result = await evaluate(values, progress);
       return { json: result, lines: evaluateLines(result) };
     },
+  },
+  inspect: {
+    help: 'what a training step does, operation by operation, and when',
+    options: { ...inspectOptions, ...deviceOptions },
+    run: inspectStep,
+  },
+  'bench step': {
+    help: 'training steps of several systems in the same rounds: rates, memory, time by kernel',
+    options: { ...benchStepOptions, ...deviceOptions },
+    run: benchStep,
   },
   'bench attention': {
     help: 'attention variants, masks and directions in the same rounds as matrix products and the arithmetic roof',

@@ -128,10 +128,12 @@ describe.skipIf(!files)(`structure${missing}`, () => {
     expect(long).toEqual([]);
   });
 
-  test('WGSL lies in kernels (and a probe of the hardware in bench), each file beside the operation of its name', () => {
+  test('WGSL lies in kernels (and probes of the hardware in bench), each file beside the operation of its name', () => {
     const shaders = files!.filter((path) => path.endsWith('.wgsl'));
     expect(shaders.filter((path) => top(path) !== 'kernels')).toEqual([
+      'bench/roofline/bandwidth.wgsl',
       'bench/roofline/fused-multiply-add.wgsl',
+      'bench/roofline/launch.wgsl',
       'engine/accumulate.wgsl',
     ]);
     const alone = shaders.filter((path) => {

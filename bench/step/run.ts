@@ -1,0 +1,184 @@
+/** Measures training steps of several systems beside each other. */
+import type { Device, DispatchTime } from '../../engine/index.ts';
+import { LEAST_ROUNDS, type Spread, spread } from '../measure.ts';
+import { type Provenance, provenance } from '../provenance.ts';
+import { configurationFor, MeasuredStep, type StepSizes } from './models.ts';
+
+export const FORMAT = 'insula bench step 1';
+
+export interface KernelShare {
+  /** Kernel and entry point. */
+  readonly kernel: string;
+  readonly dispatches: number;
+  /** Of the sum over all dispatches of a step. */
+  readonly share: number;
+  readonly milliseconds: number;
+  readonly gigaflops: number;
+  readonly gigabytesPerSecond: number;
+}
+
+export interface StepRow {
+  readonly system: string;
+  /** Of the batch, padding included. */
+  readonly tokens: number;
+  readonly parameters: number;
+  /** Milliseconds of a step, from one submit to the next. */
+  readonly wall: Spread;
+  readonly samplesPerSecond: number;
+  readonly tokensPerSecond: number;
+  /** Milliseconds in which the host writes numbers, encodes and submits. */
+  readonly host: Spread;
+  readonly hostMicrosecondsPerDispatch: number;
+  /** GFLOP of a step by the kernels' cost models, and their rate. */
+  readonly gigaflop: number;
+  readonly gigaflops: number;
+  /** Sum of the dispatches' GPU times as a share of the step's; null without timestamps. */
+  readonly busy: number | null;
+  /** Share of attention's kernels in the GPU time; null without timestamps. */
+  readonly attention: number | null;
+  /** By GPU time; empty without timestamps. */
+  readonly kernels: readonly KernelShare[];
+  readonly dispatches: number;
+  readonly submits: number;
+  readonly pipelines: number;
+  /** Activations, and the least that any plan takes for them. */
+  readonly arenaBytes: number;
+  readonly lowerBoundBytes: number;
+  /** All that the model, its optimizer and its step hold on the device. */
+  readonly memoryBytes: number;
+  /** Seconds of the first step: compilation, capture, and one run. */
+  readonly firstSeconds: number;
+}
+
+export interface StepResult extends Provenance {
+  readonly format: typeof FORMAT;
+  readonly sizes: StepSizes & { readonly batch: number };
+  readonly rows: readonly StepRow[];
+}
+
+export interface StepBenchOptions extends StepSizes {
+  readonly systems: readonly string[];
+  readonly batch: number;
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
+/** A sample lasts at least this long: waiting for the end costs up to a millisecond. */
+const SAMPLE_MILLISECONDS = 100;
+
+/** @throws InputError where a system or preset is unknown */
+export async function runStepBench(
+  device: Device,
+  { systems, rounds, seconds, batch, ...sizes }: StepBenchOptions,
+  onProgress: (what: string, done: number, total: number) => void,
+): Promise<StepResult> {
+  const configurations = systems.map((system) => configurationFor(system, sizes));
+  const prepared: Prepared[] = [];
+  try {
+    for (const [i, system] of systems.entries()) {
+      prepared.push(await prepare(device, () => new MeasuredStep(device, system, configurations[i], batch)));
+      onProgress('first steps', i + 1, systems.length);
+    }
+    const begin = performance.now();
+    for (let round = 0; round < rounds; round++) {
+      for (const own of prepared) await sample(device, own);
+      onProgress('round', round + 1, rounds);
+      const used = (performance.now() - begin) / 1000;
+      if (round + 1 >= LEAST_ROUNDS && used * (1 + 1 / (round + 1)) > seconds) break;
+    }
+    const rows: StepRow[] = [];
+    for (const own of prepared) rows.push(await rowOf(device, own));
+    return { format: FORMAT, sizes: { ...sizes, batch }, rows, ...provenance(device) };
+  } finally {
+    for (const { measured } of prepared) measured.dispose();
+  }
+}
+
+interface Prepared {
+  readonly measured: MeasuredStep;
+  readonly repeats: number;
+  readonly firstSeconds: number;
+  readonly pipelines: number;
+  readonly memoryBytes: number;
+  readonly wall: number[];
+  readonly host: number[];
+}
+
+async function prepare(device: Device, make: () => MeasuredStep): Promise<Prepared> {
+  const others = device.memory.bytes;
+  const measured = make();
+  const start = performance.now();
+  await measured.run();
+  await device.finish();
+  const firstSeconds = (performance.now() - start) / 1000;
+  const memoryBytes = device.memory.bytes - others;
+  await measured.run();
+  await device.finish();
+  const again = performance.now();
+  await measured.run();
+  await device.finish();
+  const repeats = Math.max(1, Math.ceil(SAMPLE_MILLISECONDS / (performance.now() - again)));
+  const pipelines = new Set(
+    measured.step
+      .describe()
+      .list.flatMap(({ operation, parameters }) => (parameters ? [`${operation} ${JSON.stringify(parameters)}`] : [])),
+  ).size;
+  return { measured, repeats, firstSeconds, pipelines, memoryBytes, wall: [], host: [] };
+}
+
+async function sample(device: Device, { measured, repeats, wall, host }: Prepared): Promise<void> {
+  await device.finish();
+  const start = performance.now();
+  for (let i = 0; i < repeats; i++) {
+    await measured.run();
+    host.push(measured.step.describe().statistics.hostMilliseconds);
+  }
+  await device.finish();
+  wall.push((performance.now() - start) / repeats);
+}
+
+async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
+  const { measured, firstSeconds, pipelines } = prepared;
+  const { system, tokens, parameters, batch, step } = measured;
+  const { list, statistics } = step.describe();
+  const [wall, host] = [spread(prepared.wall), spread(prepared.host)];
+  const times = device.features.has('timestamp-query') ? await device.profile(() => measured.run()) : [];
+  const total = times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6;
+  const kernels = sharesOf(times);
+  const attention = kernels.filter(({ kernel }) => kernel.startsWith('attention'));
+  const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
+  const { dispatches, submits, arenaBytes, lowerBoundBytes } = statistics;
+  return {
+    ...{ system, tokens, parameters, wall, host, dispatches, submits, pipelines, lowerBoundBytes, firstSeconds },
+    samplesPerSecond: (1000 * batch) / wall.median,
+    tokensPerSecond: (1000 * tokens) / wall.median,
+    hostMicrosecondsPerDispatch: (1000 * host.median) / dispatches,
+    gigaflop,
+    gigaflops: (1000 * gigaflop) / wall.median,
+    busy: times.length > 0 ? total / wall.median : null,
+    attention: times.length > 0 ? attention.reduce((sum, { share }) => sum + share, 0) : null,
+    kernels,
+    arenaBytes: arenaBytes.reduce((sum, bytes) => sum + bytes, 0),
+    memoryBytes: prepared.memoryBytes,
+  };
+}
+
+/** By kernel and entry point, the longest first. */
+export function sharesOf(times: readonly DispatchTime[]): KernelShare[] {
+  const total = times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0);
+  const byKernel = new Map<string, DispatchTime[]>();
+  for (const time of times) byKernel.set(time.label, [...(byKernel.get(time.label) ?? []), time]);
+  return [...byKernel]
+    .map(([kernel, own]) => {
+      const nanoseconds = own.reduce((sum, time) => sum + time.nanoseconds, 0);
+      return {
+        kernel,
+        dispatches: own.length,
+        share: nanoseconds / total,
+        milliseconds: nanoseconds / 1e6,
+        gigaflops: own.reduce((sum, { flops }) => sum + flops, 0) / nanoseconds,
+        gigabytesPerSecond: own.reduce((sum, { bytes }) => sum + bytes, 0) / nanoseconds,
+      };
+    })
+    .sort((a, b) => b.milliseconds - a.milliseconds);
+}

@@ -1,0 +1,113 @@
+/** Results of `insula bench step` as lines for people. */
+import { InputError } from '../../engine/index.ts';
+import { aligned, digits } from '../attention/text.ts';
+import { provenanceLine } from '../provenance.ts';
+import { FORMAT, type StepResult, type StepRow } from './run.ts';
+
+export function stepLines(result: StepResult): string[] {
+  const { rows, sizes } = result;
+  const { preset = 'tiny', batch } = sizes;
+  const header = [
+    'system',
+    'ms a step',
+    'quartiles',
+    'samples/s',
+    'tokens/s',
+    'GFLOP/s',
+    'host ms',
+    'us a dispatch',
+    'dispatches',
+    'pipelines',
+    'attention',
+    'arenas MB',
+    'x least',
+    'memory MB',
+    'first step s',
+  ];
+  const cells = (row: StepRow) => [
+    row.system,
+    digits(row.wall.median),
+    `${digits(row.wall.lowerQuartile)} - ${digits(row.wall.upperQuartile)}`,
+    digits(row.samplesPerSecond),
+    digits(row.tokensPerSecond),
+    digits(row.gigaflops),
+    digits(row.host.median),
+    digits(row.hostMicrosecondsPerDispatch),
+    String(row.dispatches),
+    String(row.pipelines),
+    percent(row.attention),
+    digits(row.arenaBytes / 1e6),
+    digits(row.arenaBytes / row.lowerBoundBytes),
+    digits(row.memoryBytes / 1e6),
+    digits(row.firstSeconds),
+  ];
+  return [
+    provenanceLine(result),
+    `preset ${preset}, batch ${batch}; medians of ${rows[0].wall.rounds} rounds that interleave the systems`,
+    ...aligned([header, ...rows.map(cells)], 1),
+    ...rows.flatMap(kernelLines),
+  ];
+}
+
+function kernelLines({ system, kernels, busy }: StepRow): string[] {
+  if (kernels.length === 0) return [`${system}: no times by kernel, for this adapter has no timestamps`];
+  const shown = kernels.filter(({ share }) => share >= 0.01);
+  const rest = kernels.slice(shown.length).reduce((sum, { share }) => sum + share, 0);
+  const rows = shown.map((own) => [
+    own.kernel,
+    String(own.dispatches),
+    percent(own.share),
+    digits(own.milliseconds),
+    digits(own.gigaflops),
+    digits(own.gigabytesPerSecond),
+  ]);
+  return [
+    '',
+    `${system}: GPU time by kernel, each dispatch in a pass of its own; together ${percent(busy)} of a step's wall time`,
+    ...aligned([['kernel', 'dispatches', 'share', 'ms', 'GFLOP/s', 'GB/s'], ...rows], 1),
+    ...(rest > 0 ? [`others: ${percent(rest)}`] : []),
+  ];
+}
+
+const percent = (share: number | null) => (share === null ? '-' : `${(100 * share).toFixed(1)} %`);
+
+/** @throws InputError where the text is not a run that --out saved */
+export function readStepResult(path: string, text: string): StepResult {
+  try {
+    const result = JSON.parse(text);
+    if (result?.format === FORMAT) return result;
+  } catch {
+    // said below
+  }
+  throw new InputError(`${path}: this is no run that 'insula bench step --out' saved`);
+}
+
+/** What a change did, system by system and kernel by kernel. */
+export function comparisonLines(before: StepResult, after: StepResult): string[] {
+  const rows = after.rows.flatMap((row) => {
+    const earlier = before.rows.find(({ system }) => system === row.system);
+    if (!earlier) return [];
+    const whole = (what: string, was: number, is: number) => [
+      row.system,
+      what,
+      digits(was),
+      digits(is),
+      digits(is / was),
+    ];
+    const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
+      const own = earlier.kernels.find((other) => other.kernel === kernel);
+      return own && share >= 0.01 ? [whole(`ms of ${kernel}`, own.milliseconds, milliseconds)] : [];
+    });
+    return [
+      whole('ms a step', earlier.wall.median, row.wall.median),
+      whole('host ms', earlier.host.median, row.host.median),
+      whole('arenas MB', earlier.arenaBytes / 1e6, row.arenaBytes / 1e6),
+      ...kernels,
+    ];
+  });
+  const { date, commit, modified, adapter } = before;
+  return [
+    `compared with ${date}, commit ${commit.slice(0, 10)}${modified ? ', modified' : ''}, on ${adapter.description}:`,
+    ...aligned([['system', '', 'before', 'now', 'now / before'], ...rows], 2),
+  ];
+}

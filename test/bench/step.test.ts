@@ -1,0 +1,74 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { Progress } from '../../bench/progress.ts';
+import { benchStep } from '../../bench/step/command.ts';
+import { chromeTrace, inspectStep } from '../../bench/step/inspect.ts';
+import { runStepBench } from '../../bench/step/run.ts';
+import { comparisonLines, stepLines } from '../../bench/step/text.ts';
+import { testDevice } from '../support/devices.ts';
+
+const sizes = { batch: 2, prompt: 20, fast: 5, horizon: 4 };
+
+describe('insula bench step', () => {
+  test('figures that agree with each other, and a comparison with itself', async () => {
+    const device = await testDevice('normal');
+    const options = { systems: ['knowledge-insulation', 'pi0'], rounds: 3, seconds: 1, ...sizes };
+    const result = await runStepBench(device, options, () => {});
+    const [insulated, pi0] = result.rows;
+    expect([insulated.tokens, pi0.tokens]).toEqual([2 * (20 + 5 + 4), 2 * (20 + 1 + 4)]);
+    expect(insulated.tokensPerSecond / insulated.samplesPerSecond).toBeCloseTo(29, 6);
+    expect(insulated.gigaflops).toBeCloseTo((1000 * insulated.gigaflop) / insulated.wall.median, 6);
+    expect(insulated.arenaBytes).toBeGreaterThanOrEqual(insulated.lowerBoundBytes);
+    expect(insulated.arenaBytes).toBeLessThanOrEqual(1.25 * insulated.lowerBoundBytes);
+    expect(insulated.pipelines).toBeLessThanOrEqual(80);
+    expect(insulated.submits).toBe(1);
+    const timed = device.features.has('timestamp-query');
+    expect(insulated.kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(timed ? 1 : 0, 6);
+    expect(insulated.attention !== null).toBe(timed);
+    expect(stepLines(result).join('\n')).toContain('knowledge-insulation');
+    const compared = comparisonLines(result, result).filter((line) => /ms a step|host ms/.test(line));
+    expect(compared.map((line) => line.trim().split(/ +/).at(-1))).toEqual(['1.00', '1.00', '1.00', '1.00']);
+  });
+
+  test.each([
+    [{ system: 'pi9' }, 'no system is named "pi9"'],
+    [{ preset: 'huge' }, 'no preset is named "huge"'],
+    [{ compare: 'package.json' }, "package.json: this is no run that 'insula bench step --out' saved"],
+  ])('%o is refused', async (options, message) => {
+    await expect(benchStep({ adapter: 'null', ...options }, new Progress())).rejects.toThrow(message);
+  });
+});
+
+describe('insula inspect', () => {
+  test('--step lists every operation, and saves it', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'insula-step-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const out = join(folder, 'step.json');
+    const { json, lines } = await inspectStep({ step: true, adapter: 'null', ...sizes, out }, new Progress());
+    expect(JSON.parse(await readFile(out, 'utf8'))).toEqual(JSON.parse(JSON.stringify(json)));
+    expect(lines.length).toBe(3 + json.operations.length);
+    const dispatches = json.operations.filter(({ grid }) => grid);
+    expect(dispatches.length).toBe(json.statistics.dispatches);
+    for (const { operation, bytes, bindings } of dispatches) {
+      expect(bytes, operation).toBeGreaterThan(0);
+      expect(
+        bindings.some(({ access }) => access === 'read_write'),
+        operation,
+      ).toBe(true);
+    }
+    const products = dispatches.filter(({ operation }) => operation.startsWith('matmul'));
+    expect(Math.min(...products.map(({ flops }) => flops!))).toBeGreaterThan(0);
+    await expect(inspectStep({}, new Progress())).rejects.toThrow('inspect: say what');
+  });
+
+  test('a trace has an event for each dispatch, in microseconds', () => {
+    const work = { label: 'matmul product', workgroups: 4, flops: 3000, bytes: 1500 };
+    const { traceEvents } = chromeTrace([{ ...work, begin: 2000, nanoseconds: 1500 }], 'an adapter');
+    expect(traceEvents.at(-1)).toMatchObject({
+      ...{ name: 'matmul product', ph: 'X', ts: 2, dur: 1.5 },
+      args: { flops: 3000, 'GFLOP/s': 2, 'GB/s': 1 },
+    });
+  });
+});
