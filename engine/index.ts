@@ -12,7 +12,16 @@ export { philox, Random, randomStream, streams } from './random.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export * from './safetensors.ts';
 export * from './safetensors-writer.ts';
-export { type BackwardRule, backward, record, stopGradient, withoutTape, zeroGradients } from './tape.ts';
+export {
+  type BackwardRule,
+  backward,
+  gradientTensor,
+  gradientToAddTo,
+  record,
+  stopGradient,
+  withoutTape,
+  zeroGradients,
+} from './tape.ts';
 export {
   bytesPerElement,
   type DataType,

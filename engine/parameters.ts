@@ -4,6 +4,7 @@
  */
 import type { Device } from './device.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import { gradientsAreZero } from './tape.ts';
 import { bytesPerElement, elementCount, formatShape, type Shape, Tensor, type TensorData } from './tensor.ts';
 
 /** Bytes of one arena: WebGPU's default limit for a storage binding. */
@@ -77,6 +78,7 @@ export class ParameterSet implements Disposable {
   /** Forgets all gradients: one clear for each arena. */
   zeroGradients(): void {
     for (const arena of this.arenas) this.device.clear(arena.gradients());
+    gradientsAreZero(this);
   }
 
   dispose(): void {

@@ -8,7 +8,7 @@ import type { Device } from './device.ts';
 import { gridFor } from './grid.ts';
 import { type Kernel, loadKernel } from './kernel.ts';
 import type { Step } from './step.ts';
-import { elementCount, emptyTensor, formatShape, type Tensor, viewTensor } from './tensor.ts';
+import { elementCount, emptyTensor, formatShape, type Tensor, viewTensor, zeroTensor } from './tensor.ts';
 
 /** One gradient for each output, null where no loss reaches it; `wants[i]` says whether input i needs one. */
 export type BackwardRule = (gradients: (Tensor | null)[], wants: boolean[]) => (Tensor | null)[];
@@ -21,6 +21,8 @@ interface TapeEntry {
 }
 
 const tapes = new WeakMap<Step, TapeEntry[]>();
+/** Parameters whose gradient was zeroed in the step, and not written since. */
+const untouched = new WeakMap<Step, Set<Tensor>>();
 const silenced = new WeakSet<Device>();
 const THREADS = 64;
 const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.meta.url));
@@ -106,11 +108,46 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
 
 /** Forgets the gradients of `parameters`: the next backward starts from zero. */
 export function zeroGradients(parameters: Iterable<Tensor>): void {
+  const all = [...parameters];
+  gradientsAreZero(all, (parameter) => parameter.device.clear(parameter.grad!));
+}
+
+/** Notes that the gradients of `parameters` are zero from here on; `clear` is called for each that there is. */
+export function gradientsAreZero(parameters: Iterable<Tensor>, clear: (parameter: Tensor) => void = () => {}): void {
   for (const parameter of parameters) {
+    const { device } = parameter;
     // Cleared before the first backward too: what a captured step's first run leaves out, no run does.
     if (parameter.wantsGradient) parameter.grad ??= parameter.gradientStorage?.() ?? null;
-    if (parameter.grad) parameter.device.clear(parameter.grad);
+    if (!parameter.grad) continue;
+    clear(parameter);
+    if (!device.inStep) continue;
+    const step = device.currentStep('zeroGradients');
+    const zeroed = untouched.get(step) ?? new Set();
+    untouched.set(step, zeroed.add(parameter));
   }
+}
+
+/**
+ * Where a backward rule writes the gradient of its operand `input`, every element of it: a parameter whose gradient is zero gets it
+ * in place, which saves a sum and the memory for it. To be returned as it is.
+ */
+export function gradientTensor(input: Tensor, op: string): Tensor {
+  const step = input.device.currentStep(op);
+  if (isLeaf(input) && untouched.get(step)?.delete(input)) return input.grad!;
+  return emptyTensor(input.device, input.shape, 'f32', op);
+}
+
+/** As gradientTensor, for a rule that adds to few of the elements: the gradient of a parameter as it is, or zeros. */
+export function gradientToAddTo(input: Tensor, op: string): Tensor {
+  const step = input.device.currentStep(op);
+  if (!isLeaf(input)) return zeroTensor(input.device, input.shape, 'f32', op);
+  untouched.get(step)?.delete(input);
+  input.grad ??= input.gradientStorage!();
+  return input.grad;
+}
+
+function isLeaf({ recorded, gradientStorage }: Tensor): boolean {
+  return !recorded && gradientStorage !== null;
 }
 
 /** Gradients on their way back; a buffer taken on the way is released as soon as no gradient lies in it any more. */
@@ -134,6 +171,17 @@ class GradientTable {
       this.table.set(tensor, gradient);
       return;
     }
+    if (present === gradient) {
+      this.drop(gradient);
+      return;
+    }
+    if (present === tensor.grad || gradient === tensor.grad) {
+      const [own, other] = present === tensor.grad ? [present, gradient] : [gradient, present];
+      accumulateInto('addInto', tensor, { b: other, target_: own });
+      this.table.set(tensor, own);
+      this.drop(other);
+      return;
+    }
     const sum = emptyTensor(tensor.device, tensor.shape, 'f32', 'accumulate');
     accumulateInto('add', sum, { a: present, b: gradient, sum });
     this.hold(sum);
@@ -151,8 +199,9 @@ class GradientTable {
 
   addToLeaves(): void {
     for (const [leaf, gradient] of this.table) {
-      if (leaf.recorded || !leaf.gradientStorage) continue;
-      leaf.grad ??= leaf.gradientStorage();
+      if (!isLeaf(leaf) || gradient === leaf.grad) continue;
+      untouched.get(this.step)?.delete(leaf);
+      leaf.grad ??= leaf.gradientStorage!();
       accumulateInto('addInto', leaf, { b: gradient, target_: leaf.grad });
     }
   }

@@ -1,4 +1,4 @@
-import { emptyTensor, gridFor, loadKernel, record, roundUp, type Tensor, zeroTensor } from '../engine/index.ts';
+import { emptyTensor, gradientToAddTo, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
@@ -42,9 +42,9 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
     if (!dy) return [null];
     const next = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const leads = emptyTensor(device, [tokens], 'u32', 'embedding backward');
-    const dTable = zeroTensor(device, table.shape, 'f32', 'embedding backward');
+    const dTable = gradientToAddTo(table, 'embedding backward');
     run('link', { ids, next, leads }, tokens, {});
-    const bytes = 3 * ids.byteLength + 2 * dy.byteLength;
+    const bytes = 3 * ids.byteLength + 3 * dy.byteLength;
     run('backward', { ids, next, leads, dy, dTable }, tokens * groups, { flops: y.size, bytes });
     return [dTable];
   });

@@ -73,5 +73,5 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   let group = index % shape.groups;
   var sum = vec4f();
   for (var token = first; token < shape.tokens; token = next[token]) { sum += dy[token * shape.groups + group]; }
-  dTable[ids[first] * shape.groups + group] = shape.scale * sum;
+  dTable[ids[first] * shape.groups + group] += shape.scale * sum;
 }

@@ -1,4 +1,4 @@
-import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { groupsOf, rowSlices } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
 
@@ -46,7 +46,10 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
     const [dwPartial, dbPartial] = [empty([slices, width]), empty([slices, width])];
     const partials = { dwPartial, dbPartial };
     run('backwardWeightSlices', { x, statistics, dy, ...partials }, gridFor(slices * groups, THREADS), 6 * x.size);
-    const [dw, db] = [empty([width]), empty([width])];
+    const [dw, db] = [
+      wantsWeight ? gradientTensor(weight, 'layerNorm backward') : empty([width]),
+      wantsBias ? gradientTensor(bias, 'layerNorm backward') : empty([width]),
+    ];
     run('backwardWeight', { ...partials, dw, db }, [Math.ceil(groups / THREADS), 1], 2 * slices * width);
     return [dx, dw, db];
   });

@@ -1,6 +1,7 @@
 import {
   emptyTensor,
   formatShape,
+  gradientTensor,
   gridFor,
   loadKernel,
   record,
@@ -140,7 +141,7 @@ function overTiles(
     if (!dLoss) return [null, null];
     const gradientOf = (like: Tensor) => emptyTensor(device, like.shape, 'f32', `${op} backward`);
     const dHidden = wantsHidden ? gradientOf(hidden) : null;
-    const dEmbedding = wantsEmbedding ? gradientOf(embedding) : null;
+    const dEmbedding = wantsEmbedding ? gradientTensor(embedding, `${op} backward`) : null;
     const recomputed = tiles.length > 1 ? gradientOf(logitsBuffer) : null;
     const dLogitsBuffer = gradientOf(logitsBuffer);
     for (const tile of tiles) {

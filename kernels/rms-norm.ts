@@ -1,4 +1,4 @@
-import { emptyTensor, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientTensor, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
@@ -38,7 +38,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, epsilon: number): T
     if (!dy) return [null, null];
     const dx = wantsX ? emptyTensor(device, x.shape, 'f32', 'rmsNorm backward') : null;
     if (dx) run('backwardInput', { x, weight, inverseRoot, dy, dx }, gridFor(rows, 1), 9 * x.size);
-    const dw = wantsWeight ? emptyTensor(device, weight.shape, 'f32', 'rmsNorm backward') : null;
+    const dw = wantsWeight ? gradientTensor(weight, 'rmsNorm backward') : null;
     if (dw) {
       const dwPartial = emptyTensor(device, [ROW_SLICES, stored], 'f32', 'rmsNorm backward');
       const columns = Math.ceil(groups / THREADS);

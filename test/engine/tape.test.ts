@@ -9,9 +9,9 @@ import {
   withoutTape,
   zeroGradients,
 } from '../../engine/index.ts';
-import { add, matmul, multiply, rmsNorm, scale, sum } from '../../kernels/index.ts';
+import { add, embedding, linear, matmul, multiply, rmsNorm, scale, sum } from '../../kernels/index.ts';
 import { describeOnDevices } from '../support/devices.ts';
-import { normals } from '../support/numbers.ts';
+import { expectClose, normals } from '../support/numbers.ts';
 
 const read = async (gradient: Tensor | null) => (gradient ? [...(await gradient.read())] : null);
 
@@ -33,6 +33,43 @@ describeOnDevices('tape', (open) => {
     expect(await read(x.grad)).toEqual([0, 0, 0, 0]);
     step();
     expect(await read(x.grad)).toEqual([4, 6, 8, 10]);
+  });
+
+  test('a gradient that is zero is written in place, one that is not is added to', async () => {
+    const device = await open();
+    using set = new ParameterSet(device, [
+      { name: 'weight', shape: [4, 4], group: 'all' },
+      { name: 'table', shape: [3, 4], group: 'all' },
+    ]);
+    const [weight, table] = [set.get('weight'), set.get('table')];
+    weight.write(normals(16, 1));
+    table.write(normals(12, 2));
+    const gradients = async (zero: () => void, losses: number) => {
+      const before = device.dispatches;
+      device.step(() => {
+        zero();
+        const ids = tensor(device, [2, 0, 2], [3], { dtype: 'u32' });
+        // The table is reached as a table and as a matrix.
+        const loss = sum(linear(linear(embedding(ids, table), weight), table));
+        for (let i = 0; i < losses; i++) backward(loss);
+      });
+      const dispatches = device.dispatches - before;
+      return { dispatches, numbers: [[...(await weight.grad!.read())], [...(await table.grad!.read())]] };
+    };
+    const first = await gradients(() => {}, 1);
+    const inPlace = await gradients(() => set.zeroGradients(), 1);
+    const one = await gradients(() => zeroGradients(set), 1);
+    expect(inPlace.numbers).toEqual(first.numbers);
+    expect(one.numbers).toEqual(first.numbers);
+    expect(inPlace.dispatches - 1, 'but for the clear').toBeLessThan(first.dispatches);
+    const twice = (numbers: number[][]) => numbers.map((own) => own.map((value) => 2 * value));
+    expectClose(
+      (await gradients(() => set.zeroGradients(), 2)).numbers.flat(),
+      twice(first.numbers).flat(),
+      1e-6,
+      'two losses',
+    );
+    expectClose((await gradients(() => {}, 2)).numbers.flat(), twice(twice(first.numbers)).flat(), 1e-6, 'four');
   });
 
   test('the same loss twice counts twice', async () => {
