@@ -1,5 +1,6 @@
 import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
 import { checkChunk, checkShape } from './chunk.ts';
+import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
 
 /** How many of the ascending `edges` are at most `value`, as in NumPy's `digitize`. */
 function digitize(value: number, edges: Float64Array): number {
@@ -63,6 +64,17 @@ export class BinActionTokenizer implements ActionTokenizer {
       const interval = Math.min(id, this.vocabularySize - 2);
       return (this.edges[interval] + this.edges[interval + 1]) / 2;
     });
+  }
+
+  /** State: how many numbers are written. */
+  grammar(shape: ChunkShape): ChunkGrammar {
+    checkShape(shape, 'BinActionTokenizer.grammar');
+    const all = Int32Array.from(this.edges, (_, bin) => bin);
+    return chunkGrammar(
+      shape.horizon * shape.dimension,
+      () => all,
+      () => 1,
+    );
   }
 }
 

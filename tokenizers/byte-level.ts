@@ -1,5 +1,6 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import { IntegerBpe } from './bpe.ts';
+import { byteCharacters, bytesOfCharacters } from './byte-characters.ts';
 
 interface AddedToken {
   readonly id: number;
@@ -34,18 +35,9 @@ const SPECIAL_TOKENS = ['<pad>', '<eos>', '<bos>'];
  */
 const PIECES = ' ?\\p{N}{1,3}| ?\\p{L}+:?| ?[^\\s\\p{L}\\p{N}]+\\n*|\\s+(?!\\S)|\\s+';
 
-/** GPT-2's printable character for each byte: itself where it is printable, otherwise 256, 257, ... in order. */
-const CHARACTERS = (() => {
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => {
-    const printable = (byte > 32 && byte < 127) || (byte > 160 && byte < 256 && byte !== 173);
-    return String.fromCodePoint(printable ? byte : next++);
-  });
-})();
-
 /** A tokenizer.json for a list of merges, each `left right` in GPT-2's characters. */
 export function byteLevelTokenizerJson(merges: readonly string[]): ByteLevelTokenizerJson {
-  const tokens = [...SPECIAL_TOKENS, ...CHARACTERS, ...merges.map((merge) => merge.replace(' ', ''))];
+  const tokens = [...SPECIAL_TOKENS, ...byteCharacters, ...merges.map((merge) => merge.replace(' ', ''))];
   return {
     version: '1.0',
     truncation: null,
@@ -79,16 +71,15 @@ export function byteLevelTokenizerJson(merges: readonly string[]): ByteLevelToke
  */
 export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: number): string[] {
   const split = new Tokenizer(byteLevelTokenizerJson([]), {}).pre_tokenizer!;
-  const bytes = new Map(CHARACTERS.map((character, byte) => [character, byte]));
   const pieces: number[][] = [];
   for (const text of texts) {
-    for (const piece of split(text)) pieces.push(Array.from(piece, (character) => bytes.get(character)!));
+    for (const piece of split(text)) pieces.push(Array.from(piece, (character) => bytesOfCharacters.get(character)!));
   }
   const bpe = IntegerBpe.train(pieces, {
-    symbols: CHARACTERS.length,
+    symbols: byteCharacters.length,
     vocabularySize: vocabularySize - SPECIAL_TOKENS.length,
   });
-  const names = [...CHARACTERS];
+  const names = [...byteCharacters];
   return bpe.merges.map(([left, right]) => {
     names.push(names[left] + names[right]);
     return `${names[left]} ${names[right]}`;

@@ -1,3 +1,5 @@
+import type { ChunkGrammar } from './grammar.ts';
+
 /** The shape of a chunk: `horizon` control steps of `dimension` numbers. */
 export interface ChunkShape {
   readonly horizon: number;
@@ -16,14 +18,19 @@ export interface ActionTokenizer {
   encode(chunk: ActionChunk): Int32Array;
   /** [horizon, dimension]. Throws where the ids do not spell a chunk of that shape. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array;
+  /** Which ids may follow which, so that any choice spells a chunk of that shape. */
+  grammar(shape: ChunkShape): ChunkGrammar;
 }
 
-/** Throws in `caller`'s name unless both sizes are positive integers. */
+/** Control steps of a chunk at most, and numbers of a step: what lies above is taken for a mistake, not allocated. */
+const LARGEST = 4096;
+
+/** Throws in `caller`'s name unless both sizes are positive integers, not above 4096. */
 export function checkShape(shape: ChunkShape, caller: string): void {
   for (const name of ['horizon', 'dimension'] as const) {
     const size = shape[name];
-    if (!Number.isInteger(size) || size < 1) {
-      throw new Error(`${caller}: ${name} must be a positive integer, got ${size}`);
+    if (!Number.isInteger(size) || size < 1 || size > LARGEST) {
+      throw new Error(`${caller}: ${name} must be a positive integer up to ${LARGEST}, got ${size}`);
     }
   }
 }

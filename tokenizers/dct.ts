@@ -8,8 +8,10 @@
  */
 
 const bases = new Map<number, Float64Array>();
+/** A few horizons are in use at a time; the largest, 4096, takes 128 MiB. */
+const KEPT = 4;
 
-/** [horizon, horizon], row k = frequency k; made once per horizon. */
+/** [horizon, horizon], row k = frequency k; kept for the next chunk. */
 function basis(horizon: number): Float64Array {
   const known = bases.get(horizon);
   if (known) return known;
@@ -20,6 +22,7 @@ function basis(horizon: number): Float64Array {
       matrix[frequency * horizon + step] = norm * Math.cos((Math.PI * (2 * step + 1) * frequency) / (2 * horizon));
     }
   }
+  if (bases.size === KEPT) bases.delete(bases.keys().next().value!);
   bases.set(horizon, matrix);
   return matrix;
 }

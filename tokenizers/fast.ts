@@ -3,19 +3,40 @@ import { IntegerBpe } from './bpe.ts';
 import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
 import { checkChunk, checkShape } from './chunk.ts';
 import { dct, inverseDct } from './dct.ts';
+import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
+import { PublishedCodec, type PublishedTokenizerJson, trainPublished } from './published-fast.ts';
+import type { SymbolCodec } from './symbols.ts';
 
 export interface FastFitting {
   /** Ids at most: the coefficients' alphabet and the merges. Default 1024. */
   readonly vocabularySize?: number;
   /** Steps per unit of a coefficient: larger is finer and longer. Default 10. */
   readonly scale?: number;
+  /** `integers`, the default, joins the coefficients themselves; `published` makes files that openpi and LeRobot read. */
+  readonly format?: 'integers' | 'published';
 }
 
-export interface FastTokenizerJson extends IntegerBpeJson {
-  readonly type: 'fast';
+export type FastTokenizerJson =
+  | (IntegerBpeJson & {
+      readonly type: 'fast';
+      readonly scale: number;
+      /** The smallest quantised coefficient; it is symbol 0. */
+      readonly minimum: number;
+    })
+  | ({ readonly type: 'fast-published' } & PublishedFast);
+
+/** A published tokenizer: the contents of its two files. */
+export interface PublishedFast {
+  /** tokenizer.json */
+  readonly tokenizer: PublishedTokenizerJson;
+  /** processor_config.json */
+  readonly processor: PublishedProcessorJson;
+}
+
+export interface PublishedProcessorJson {
   readonly scale: number;
-  /** The smallest quantised coefficient; it is symbol 0. */
-  readonly minimum: number;
+  readonly min_token: number;
+  readonly [setting: string]: unknown;
 }
 
 /** A chunk from ids that need not spell one, with what was done to them. */
@@ -28,36 +49,35 @@ export interface RelaxedDecoding {
   readonly cut: number;
   /** Coefficients missing at the end (the highest frequencies), taken as zero. */
   readonly padded: number;
-  /** Where the first id outside the vocabulary stood; it and all behind it were dropped. -1 if there was none. */
+  /** Where the first id stood that cannot be read; what it and all behind it spell was dropped. -1 if there was none. */
   readonly unknownAt: number;
 }
 
-/** The nearest integer; a tie goes to the even one, as in NumPy's `around`. */
-export function roundHalfToEven(value: number): number {
-  const up = Math.round(value);
-  return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
-}
-
 /**
- * FAST (Pertsch et al., arXiv 2501.09747): DCT over time, scale, round half to even, flatten with all dimensions of frequency
- * 0 first, byte-pair encode. The pairs are joined on the integers themselves, without the detour through text of the
- * published files, and both ends of the alphabet clamp: a round trip loses the rounding (at most 0.5 / scale in each
- * coefficient) and what lies beyond the coefficients seen in fitting, nothing else.
+ * FAST (Pertsch et al., arXiv 2501.09747), for chunks x [horizon, dimension] of normalised actions:
+ *
+ *   C = DCT-II of x over time, orthonormal             (dct.ts)
+ *   q = round(scale * C), ties to even
+ *   s = q - minimum, clamped to the alphabet, flattened with all dimensions of frequency 0 first
+ *   ids = byte-pair encoding of s                       (bpe.ts, or published-fast.ts for the published files)
+ *
+ * A round trip loses the rounding (at most 0.5 / scale in each coefficient) and what lies beyond the alphabet, nothing else.
  */
 export class FastTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
 
   private constructor(
     readonly scale: number,
+    /** The quantised coefficient that is symbol 0. */
     readonly minimum: number,
-    readonly bpe: IntegerBpe,
+    readonly codec: SymbolCodec,
   ) {
-    this.vocabularySize = bpe.vocabularySize;
+    this.vocabularySize = codec.vocabularySize;
   }
 
   /** Learns the alphabet and the merges from normalised chunks, whose shapes may differ. */
   static fit(chunks: Iterable<ActionChunk>, options: FastFitting = {}): FastTokenizer {
-    const { vocabularySize = 1024, scale = 10 } = options;
+    const { vocabularySize = 1024, scale = 10, format = 'integers' } = options;
     checkScale(scale, 'FastTokenizer.fit');
     const coefficients: Float64Array[] = [];
     let minimum = Number.POSITIVE_INFINITY;
@@ -78,16 +98,48 @@ export class FastTokenizer implements ActionTokenizer {
       );
     }
     const sequences = coefficients.map((quantised) => quantised.map((value) => value - minimum));
-    return new FastTokenizer(scale, minimum, IntegerBpe.train(sequences, { symbols, vocabularySize }));
+    const codec =
+      format === 'published'
+        ? new PublishedCodec(trainPublished(sequences, { symbols, vocabularySize }))
+        : IntegerBpe.train(sequences, { symbols, vocabularySize });
+    return new FastTokenizer(scale, minimum, codec);
   }
 
+  /** What toJSON gave. @throws Error that names what is wrong */
   static fromJSON(json: FastTokenizerJson): FastTokenizer {
-    if (json?.type !== 'fast') throw new Error(`FastTokenizer.fromJSON: type is ${json?.type}, expected 'fast'`);
-    checkScale(json.scale, 'FastTokenizer.fromJSON');
-    if (!Number.isInteger(json.minimum)) {
-      throw new Error(`FastTokenizer.fromJSON: minimum must be an integer, got ${json.minimum}`);
+    if (json?.type === 'fast-published') return FastTokenizer.fromPublished(json);
+    if (json?.type !== 'fast') {
+      throw new Error(`FastTokenizer.fromJSON: type is ${(json as { type?: unknown } | null)?.type}, expected 'fast'`);
     }
+    checkScale(json.scale, 'FastTokenizer.fromJSON');
+    checkMinimum(json.minimum, 'FastTokenizer.fromJSON: minimum');
     return new FastTokenizer(json.scale, json.minimum, new IntegerBpe(json));
+  }
+
+  /** A tokenizer as openpi and LeRobot keep it, from its two parsed files. @throws Error that names what is wrong */
+  static fromPublished({ tokenizer, processor }: PublishedFast): FastTokenizer {
+    checkScale(processor?.scale, 'FastTokenizer.fromPublished, processor_config.json');
+    checkMinimum(processor.min_token, 'FastTokenizer.fromPublished, processor_config.json: min_token');
+    return new FastTokenizer(processor.scale, processor.min_token, new PublishedCodec(tokenizer));
+  }
+
+  /** The contents of the two files. @throws Error where the merges are not of that format */
+  toPublished(): PublishedFast {
+    const { codec, scale, minimum, vocabularySize } = this;
+    if (!(codec instanceof PublishedCodec)) {
+      throw new Error(
+        "FastTokenizer.toPublished: this one joins integers, which the published format cannot say; fit it with { format: 'published' }",
+      );
+    }
+    const processor = {
+      action_dim: null,
+      min_token: minimum,
+      processor_class: 'UniversalActionProcessor',
+      scale,
+      time_horizon: null,
+      vocab_size: vocabularySize,
+    };
+    return { tokenizer: codec.json, processor };
   }
 
   /** Quantised DCT coefficients [horizon, dimension], frequency first, before clamping. */
@@ -95,11 +147,14 @@ export class FastTokenizer implements ActionTokenizer {
     return quantise(chunk, this.scale, 'FastTokenizer.coefficients');
   }
 
-  /** Ids of a chunk: at most horizon * dimension, as many as that chunk needs. */
+  /** Ids of a chunk: at most horizon * dimension (in published files twice as many), as many as that chunk needs. */
   encode(chunk: ActionChunk): Int32Array {
-    const last = this.bpe.symbols - 1;
-    const quantised = quantise(chunk, this.scale, 'FastTokenizer.encode');
-    return this.bpe.encode(quantised.map((value) => Math.min(Math.max(value - this.minimum, 0), last)));
+    const last = this.codec.symbols - 1;
+    const symbols = quantise(chunk, this.scale, 'FastTokenizer.encode');
+    for (let index = 0; index < symbols.length; index++) {
+      symbols[index] = Math.min(Math.max(symbols[index] - this.minimum, 0), last);
+    }
+    return this.codec.encode(symbols);
   }
 
   /** The largest number of ids that one of `chunks` needs: the room to leave for them in a layout. */
@@ -109,46 +164,60 @@ export class FastTokenizer implements ActionTokenizer {
     return longest;
   }
 
-  /** [horizon, dimension]. Throws on an unknown id and on a wrong number of coefficients. */
+  /** [horizon, dimension]. Throws on an id that cannot be read and on a wrong number of coefficients. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     checkShape(shape, 'FastTokenizer.decode');
     const expected = shape.horizon * shape.dimension;
-    const received = this.bpe.decodedLength(ids);
-    if (received !== expected) {
+    const { symbols, length, bad } = this.codec.read(ids, expected);
+    if (bad >= 0) {
+      const id = ids[bad];
+      const known = Number.isInteger(id) && id >= 0 && id < this.vocabularySize;
+      const what = known ? 'spells no whole coefficient there' : `is unknown; ids are 0 to ${this.vocabularySize - 1}`;
+      throw new Error(`FastTokenizer.decode: id ${id} at position ${bad} ${what}`);
+    }
+    if (length !== expected) {
       throw new Error(
-        `FastTokenizer.decode: ${ids.length} ids spell ${received} coefficients, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}; use decodeRelaxed to cut or pad them`,
+        `FastTokenizer.decode: ${ids.length} ids spell ${length} coefficients, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}; use decodeRelaxed to cut or pad them`,
       );
     }
-    return this.reconstruct(this.bpe.decode(ids), shape);
+    return this.reconstruct(symbols, shape);
   }
 
   /**
-   * The chunk that `ids` come nearest to, for ids sampled from a model: what follows an unknown id is dropped, coefficients
-   * beyond the chunk are cut, missing ones are zero.
+   * The chunk that `ids` come nearest to, for ids sampled from a model: reading ends at an id that cannot be read,
+   * coefficients beyond the chunk are cut, missing ones are zero.
    */
   decodeRelaxed(ids: ArrayLike<number>, shape: ChunkShape): RelaxedDecoding {
     checkShape(shape, 'FastTokenizer.decodeRelaxed');
     const expected = shape.horizon * shape.dimension;
-    const all = Array.from(ids);
-    const unknownAt = all.findIndex((id) => !this.bpe.has(id));
-    const known = unknownAt < 0 ? all : all.slice(0, unknownAt);
-    const received = this.bpe.decodedLength(known);
-    let needed = 0;
-    for (let length = 0; needed < known.length && length < expected; needed++) {
-      length += this.bpe.decodedLength([known[needed]]);
-    }
-    const symbols = this.bpe.decode(known.slice(0, needed)).subarray(0, expected);
+    const { symbols, length, bad } = this.codec.read(ids, expected);
     return {
       data: this.reconstruct(symbols, shape),
-      exact: unknownAt < 0 && received === expected,
-      cut: Math.max(received - expected, 0),
-      padded: Math.max(expected - received, 0),
-      unknownAt,
+      exact: bad < 0 && length === expected,
+      cut: Math.max(length - expected, 0),
+      padded: Math.max(expected - length, 0),
+      unknownAt: bad,
     };
   }
 
+  /** State: how many coefficients are written. An id may follow where it spells whole coefficients, not more than are missing. */
+  grammar(shape: ChunkShape): ChunkGrammar {
+    checkShape(shape, 'FastTokenizer.grammar');
+    const lengths = Float64Array.from({ length: this.vocabularySize }, (_, id) => this.codec.lengthOf(id));
+    const complete = shape.horizon * shape.dimension;
+    const fits = (id: number, state: number) => lengths[id] > 0 && lengths[id] <= complete - state;
+    const ids = Int32Array.from(lengths, (_, id) => id);
+    return chunkGrammar(
+      complete,
+      (state) => ids.filter((id) => fits(id, state)),
+      (id) => lengths[id],
+    );
+  }
+
   toJSON(): FastTokenizerJson {
-    return { type: 'fast', scale: this.scale, minimum: this.minimum, ...this.bpe.toJSON() };
+    const { codec, scale, minimum } = this;
+    if (codec instanceof IntegerBpe) return { type: 'fast', scale, minimum, ...codec.toJSON() };
+    return { type: 'fast-published', ...this.toPublished() };
   }
 
   private reconstruct(symbols: Int32Array, { horizon, dimension }: ChunkShape): Float32Array {
@@ -160,11 +229,25 @@ export class FastTokenizer implements ActionTokenizer {
   }
 }
 
+/** The nearest integer; a tie goes to the even one, as in NumPy's `around`. */
+export function roundHalfToEven(value: number): number {
+  const up = Math.round(value);
+  return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
+}
+
 function checkScale(scale: number, caller: string): void {
   if (!(scale > 0 && Number.isFinite(scale))) throw new Error(`${caller}: scale must be positive, got ${scale}`);
 }
 
+function checkMinimum(minimum: number, caller: string): void {
+  if (!Number.isSafeInteger(minimum)) throw new Error(`${caller} must be an integer, got ${minimum}`);
+}
+
 function quantise(chunk: ActionChunk, scale: number, caller: string): Float64Array {
   checkChunk(chunk, caller);
-  return dct(chunk.data, chunk.horizon, chunk.dimension).map((value) => roundHalfToEven(value * scale));
+  const coefficients = dct(chunk.data, chunk.horizon, chunk.dimension);
+  for (let index = 0; index < coefficients.length; index++) {
+    coefficients[index] = roundHalfToEven(coefficients[index] * scale);
+  }
+  return coefficients;
 }

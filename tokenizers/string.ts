@@ -1,72 +1,199 @@
 import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
 import { checkChunk, checkShape } from './chunk.ts';
+import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
 
-const CHARACTERS = '0123456789+-. ;';
-const LARGEST = 9.9999;
-
-/** `value` as `[+-]d.dddd`, rounded half away from zero and clamped to +-9.9999; zero is always `+0.0000`. */
-function formatNumber(value: number): string {
-  const digits = Math.min(Math.abs(value), LARGEST).toFixed(4);
-  return `${value < 0 && digits !== '0.0000' ? '-' : '+'}${digits}`;
+export interface StringFormat {
+  /** Digits behind the point, 1 to 8. Default 4. */
+  readonly decimals?: number;
+  /** One character between the numbers of a step; default a space. */
+  readonly betweenDimensions?: string;
+  /** One character between steps; default `;`. */
+  readonly betweenSteps?: string;
+  /** Dimensions that know two values, each written as one digit: `1` where it is nearer to `one`, otherwise `0`. */
+  readonly gripper?: { readonly dimensions: readonly number[]; readonly zero: number; readonly one: number };
 }
+
+/** What could be read of a text that need not be well formed. */
+export interface LenientParsing {
+  /** [horizon, dimension]: what could not be read is its dimension's last value, 0 where it has none. */
+  readonly data: Float32Array;
+  /** Numbers read, in the order of the text; those behind them are held values. */
+  readonly parsed: number;
+  /** Whether the text is what `format` writes, to the character. */
+  readonly exact: boolean;
+  /** Where reading ended and why; null where all numbers could be read and nothing follows. */
+  readonly problem: string | null;
+}
+
+const NUMBER_CHARACTERS = '0123456789+-.';
 
 /**
  * Actions as decimal text, one id per character (the string actions of GenVLA): every number as `[+-]d.dddd`, one space
- * between dimensions, `;` between steps. Fixed width, so a chunk takes 8 * horizon * dimension - 1 ids. Error of a round trip: 5e-5.
+ * between dimensions, `;` between steps. The paper leaves sign, delimiters, gripper and range open; they are settings here.
+ * Numbers round half away from zero and clamp to +-9.9999; zero is always `+0.0000`. The width is fixed, so a chunk takes
+ * 8 * horizon * dimension - 1 ids by default, and a position alone says which characters may stand there. Error of a round
+ * trip: half of the last digit, 5e-5.
  */
 export class StringActionTokenizer implements ActionTokenizer {
-  readonly vocabularySize = CHARACTERS.length;
+  readonly vocabularySize: number;
+  /** The character of each id. */
+  readonly characters: string;
+  private readonly settings: Required<Omit<StringFormat, 'gripper'>> & Pick<StringFormat, 'gripper'>;
+  private readonly number: RegExp;
+
+  constructor({ decimals = 4, betweenDimensions = ' ', betweenSteps = ';', gripper }: StringFormat = {}) {
+    if (!Number.isInteger(decimals) || decimals < 1 || decimals > 8) {
+      throw new Error(`StringActionTokenizer: decimals must be an integer from 1 to 8, got ${decimals}`);
+    }
+    this.characters = `${NUMBER_CHARACTERS}${betweenDimensions}${betweenSteps}`;
+    const all = [...this.characters];
+    if (new Set(all).size !== NUMBER_CHARACTERS.length + 2 || all.length !== NUMBER_CHARACTERS.length + 2) {
+      throw new Error(
+        `StringActionTokenizer: betweenDimensions ${JSON.stringify(betweenDimensions)} and betweenSteps ${JSON.stringify(betweenSteps)} must be two different characters that are in no number`,
+      );
+    }
+    this.vocabularySize = all.length;
+    this.settings = { decimals, betweenDimensions, betweenSteps, gripper };
+    this.number = new RegExp(`^[+-]\\d\\.\\d{${decimals}}$`);
+  }
 
   /** The chunk as text. */
   format({ data, horizon, dimension }: ActionChunk): string {
     checkChunk({ data, horizon, dimension }, 'StringActionTokenizer');
+    const { betweenDimensions, betweenSteps } = this.settings;
     return Array.from({ length: horizon }, (_, step) =>
-      Array.from(data.subarray(step * dimension, (step + 1) * dimension), formatNumber).join(' '),
-    ).join(';');
+      Array.from(data.subarray(step * dimension, (step + 1) * dimension), (value, d) => this.write(value, d)).join(
+        betweenDimensions,
+      ),
+    ).join(betweenSteps);
   }
 
   /** Text -> [horizon, dimension]. Throws, naming step and dimension, on anything but the text that `format` writes. */
   parse(text: string, shape: ChunkShape): Float32Array {
     const { horizon, dimension } = shape;
     checkShape(shape, 'StringActionTokenizer');
-    const steps = text.split(';');
+    const steps = text.split(this.settings.betweenSteps);
     if (steps.length !== horizon) {
       throw new Error(`StringActionTokenizer: the text has ${steps.length} steps, the horizon is ${horizon}`);
     }
     const values = new Float32Array(horizon * dimension);
     steps.forEach((words, step) => {
-      const numbers = words.split(' ');
+      const numbers = words.split(this.settings.betweenDimensions);
       if (numbers.length !== dimension) {
         throw new Error(
           `StringActionTokenizer: step ${step} has ${numbers.length} numbers, the dimension is ${dimension}`,
         );
       }
       numbers.forEach((number, d) => {
-        if (!/^[+-]\d\.\d{4}$/.test(number)) {
+        const [pattern, form] = this.isGripper(d)
+          ? [/^[01]$/, '0 or 1']
+          : [this.number, `[+-]d.${'d'.repeat(this.settings.decimals)}`];
+        if (!pattern.test(number)) {
           throw new Error(
-            `StringActionTokenizer: step ${step}, dimension ${d}: ${JSON.stringify(number)} is not of the form [+-]d.dddd`,
+            `StringActionTokenizer: step ${step}, dimension ${d}: ${JSON.stringify(number.slice(0, 40))} is not of the form ${form}`,
           );
         }
-        values[step * dimension + d] = Number(number);
+        values[step * dimension + d] = this.read(Number(number), d);
       });
     });
     return values;
   }
 
+  /**
+   * Reads as many numbers as it can, with or without sign and with any number of digits, white space around delimiters
+   * allowed; then holds each dimension at its last value, so that a robot stays where the readable part led it.
+   */
+  parseLenient(text: string, shape: ChunkShape): LenientParsing {
+    const { horizon, dimension } = shape;
+    checkShape(shape, 'StringActionTokenizer');
+    const data = new Float32Array(horizon * dimension);
+    const number = /\s*([+-]?\d+(?:\.\d*)?)/y;
+    let [parsed, place] = [0, 0];
+    let problem: string | null = null;
+    while (parsed < data.length) {
+      const d = parsed % dimension;
+      const delimiter = parsed === 0 ? '' : d === 0 ? this.settings.betweenSteps : this.settings.betweenDimensions;
+      const found = text.indexOf(delimiter, place);
+      const between = found < 0 || text.slice(place, found).trim() !== '';
+      if (!between) number.lastIndex = found + delimiter.length;
+      const match = between ? null : number.exec(text);
+      if (!match || !Number.isFinite(Math.fround(Number(match[1])))) {
+        const expected = between ? JSON.stringify(delimiter) : 'a number';
+        const step = Math.floor(parsed / dimension);
+        problem = `step ${step}, dimension ${d}: expected ${expected} at character ${between ? place : found + delimiter.length}`;
+        break;
+      }
+      data[parsed++] = this.read(Number(match[1]), d);
+      place = number.lastIndex;
+    }
+    for (let index = Math.max(parsed, dimension); index < data.length; index++) data[index] = data[index - dimension];
+    if (problem === null && text.slice(place).trim() !== '')
+      problem = `${text.length - place} characters follow the chunk`;
+    const exact = problem === null && text === this.format({ data, ...shape });
+    return { data, parsed, exact, problem };
+  }
+
   encode(chunk: ActionChunk): Int32Array {
-    return Int32Array.from(this.format(chunk), (character) => CHARACTERS.indexOf(character));
+    return Int32Array.from(this.format(chunk), (character) => this.characters.indexOf(character));
   }
 
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
-    const characters = Array.from(ids, (id, index) => {
-      const character = CHARACTERS[id];
-      if (character === undefined) {
-        throw new Error(
-          `StringActionTokenizer: id ${id} at position ${index} is unknown; ids are 0 to ${CHARACTERS.length - 1}`,
-        );
-      }
-      return character;
-    });
-    return this.parse(characters.join(''), shape);
+    const text = this.text(ids);
+    if (text.length < ids.length) {
+      throw new Error(
+        `StringActionTokenizer: id ${ids[text.length]} at position ${text.length} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
+      );
+    }
+    return this.parse(text, shape);
+  }
+
+  /** Reads the ids before the first unknown one as parseLenient does. */
+  decodeLenient(ids: ArrayLike<number>, shape: ChunkShape): LenientParsing {
+    return this.parseLenient(this.text(ids), shape);
+  }
+
+  /** State: how many characters are written. */
+  grammar(shape: ChunkShape): ChunkGrammar {
+    checkShape(shape, 'StringActionTokenizer.grammar');
+    const { betweenDimensions, betweenSteps, decimals } = this.settings;
+    const ids = (characters: string) => Int32Array.from(characters, (character) => this.characters.indexOf(character));
+    const [digit, point, sign, bit] = ['0123456789', '.', '+-', '01'].map(ids);
+    const signed = [sign, digit, point, ...new Array<Int32Array>(decimals).fill(digit)];
+    const step = Array.from({ length: shape.dimension }, (_, d) => [
+      ...(this.isGripper(d) ? [bit] : signed),
+      ids(d + 1 < shape.dimension ? betweenDimensions : betweenSteps),
+    ]).flat();
+    // No delimiter behind the last step.
+    return chunkGrammar(
+      shape.horizon * step.length - 1,
+      (state) => step[state % step.length],
+      () => 1,
+    );
+  }
+
+  /** Characters of the ids before the first unknown one. */
+  private text(ids: ArrayLike<number>): string {
+    let text = '';
+    for (let index = 0; index < ids.length && this.characters[ids[index]] !== undefined; index++) {
+      text += this.characters[ids[index]];
+    }
+    return text;
+  }
+
+  private isGripper(d: number): boolean {
+    return this.settings.gripper?.dimensions.includes(d) ?? false;
+  }
+
+  private write(value: number, d: number): string {
+    const { decimals, gripper } = this.settings;
+    if (gripper && this.isGripper(d)) return Math.abs(value - gripper.one) < Math.abs(value - gripper.zero) ? '1' : '0';
+    const digits = Math.min(Math.abs(value), 10 - 10 ** -decimals).toFixed(decimals);
+    return `${value < 0 && Number(digits) !== 0 ? '-' : '+'}${digits}`;
+  }
+
+  private read(number: number, d: number): number {
+    const { gripper } = this.settings;
+    if (gripper && this.isGripper(d)) return number >= 0.5 ? gripper.one : gripper.zero;
+    return number;
   }
 }

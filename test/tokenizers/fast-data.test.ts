@@ -69,7 +69,7 @@ function measure(train: ActionChunk[], heldOut: ActionChunk[]): number {
     ids += encoded.length;
     const quantised = tokenizer.coefficients(chunk);
     const inside = quantised.every(
-      (value) => value >= tokenizer.minimum && value < tokenizer.minimum + tokenizer.bpe.symbols,
+      (value) => value >= tokenizer.minimum && value < tokenizer.minimum + tokenizer.codec.symbols,
     );
     if (!inside) continue;
     checked++;

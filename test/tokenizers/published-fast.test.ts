@@ -1,0 +1,165 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { Tokenizer } from '@huggingface/tokenizers';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { ActionChunk, FastTokenizerJson, PublishedFast, PublishedTokenizerJson } from '../../tokenizers/index.ts';
+import { FastTokenizer } from '../../tokenizers/index.ts';
+
+const folder = new URL('../../../shared/data/tokenizers/', import.meta.url);
+const skipped = existsSync(folder) ? '' : ' (skipped: ../shared is not there)';
+const read = (file: string) => JSON.parse(readFileSync(new URL(file, folder), 'utf8'));
+const copy = <T>(value: T): T => JSON.parse(JSON.stringify(value));
+
+describe.skipIf(skipped !== '')(`a FAST tokenizer made by the official code${skipped}`, () => {
+  const files = (): PublishedFast => ({
+    tokenizer: read('fast-libero-tokenizer.json'),
+    processor: read('fast-libero-processor_config.json'),
+  });
+  const golden = (): { chunk: ActionChunk; quantised: number[][]; ids: number[] }[] =>
+    read('fast-libero-golden.json').cases.map((one: { chunk: number[][]; quantised: number[][]; ids: number[] }) => ({
+      ...one,
+      chunk: { horizon: 50, dimension: 7, data: Float32Array.from(one.chunk.flat()) },
+    }));
+
+  it('gives the golden ids, token for token, and gets the coefficients back', () => {
+    const fast = FastTokenizer.fromPublished(files());
+    expect([fast.vocabularySize, fast.scale, fast.minimum]).toEqual([1024, 10, -71]);
+    const cases = golden();
+    expect(cases).toHaveLength(16);
+    for (const { chunk, ids, quantised } of cases) {
+      expect(Array.from(fast.encode(chunk))).toEqual(ids);
+      expect(Array.from(fast.codec.read(ids, 350).symbols, (symbol) => symbol + fast.minimum)).toEqual(
+        quantised.flat(),
+      );
+      expect(fast.decodeRelaxed(ids, chunk)).toMatchObject({ data: fast.decode(ids, chunk), exact: true });
+    }
+  });
+
+  it('is written as it was read', () => {
+    const fast = FastTokenizer.fromPublished(files());
+    expect(copy(fast.toPublished())).toEqual(files());
+    const again = FastTokenizer.fromJSON(copy(fast.toJSON()));
+    for (const { chunk, ids } of golden()) expect(Array.from(again.encode(chunk))).toEqual(ids);
+  });
+
+  it('encodes what @huggingface/tokenizers encodes', () => {
+    const fast = FastTokenizer.fromPublished(files());
+    const library = new Tokenizer(copy(files().tokenizer), {});
+    let compared = 0;
+    for (const { chunk } of golden()) {
+      for (const factor of [0.3, 1.1, -0.7]) {
+        const other = { ...chunk, data: chunk.data.map((value) => value * factor) };
+        const text = String.fromCharCode(...fast.coefficients(other).map((value) => Math.max(value - fast.minimum, 0)));
+        const { ids } = library.encode(text, { add_special_tokens: false });
+        // The library drops characters that the file has no token for.
+        if (library.decode(ids) !== text) continue;
+        compared++;
+        expect(Array.from(fast.encode(other))).toEqual(ids);
+      }
+    }
+    expect(compared).toBeGreaterThan(30);
+  });
+});
+
+const wave = (index: number): ActionChunk => ({
+  horizon: 20,
+  dimension: 4,
+  data: Float32Array.from({ length: 80 }, (_, i) => Math.sin(0.2 * Math.floor(i / 4) * ((i % 4) + 1) + index)),
+});
+const waves = Array.from({ length: 60 }, (_, index) => wave(index));
+
+describe('the published format', () => {
+  const fitted = FastTokenizer.fit(waves, { format: 'published', vocabularySize: 400 });
+
+  it('is fitted, written and read, and @huggingface/tokenizers agrees', () => {
+    const { tokenizer, processor } = copy(fitted.toPublished());
+    expect(processor).toMatchObject({ scale: 10, min_token: fitted.minimum, vocab_size: fitted.vocabularySize });
+    const library = new Tokenizer(tokenizer, {});
+    const again = FastTokenizer.fromPublished({ tokenizer, processor });
+    for (const chunk of waves) {
+      const ids = Array.from(fitted.encode(chunk));
+      const text = String.fromCharCode(...fitted.coefficients(chunk).map((value) => value - fitted.minimum));
+      expect(library.encode(text, { add_special_tokens: false }).ids).toEqual(ids);
+      expect(Array.from(again.encode(chunk))).toEqual(ids);
+      expect(ids.length).toBeLessThan(80);
+      expect(again.decode(ids, chunk)).toEqual(fitted.decode(ids, chunk));
+    }
+  });
+
+  it('takes the nearest coefficient where the file has no token for one, and clamps both ends', () => {
+    const vocab = { B: 0, D: 1, BD: 2 }; // coefficients 66 and 68 of minimum 0
+    const tokenizer = { ...fitted.toPublished().tokenizer, model: { type: 'BPE', vocab, merges: ['B D'] } };
+    const fast = FastTokenizer.fromPublished({ tokenizer, processor: { scale: 1, min_token: 0 } });
+    const line = (value: number) => fast.encode({ data: Float32Array.of(value), horizon: 1, dimension: 1 })[0];
+    expect([-9, 66, 67, 68, 1e9].map(line)).toEqual([0, 0, 0, 1, 1]);
+    expect(Array.from(fast.codec.read([2, 1], 10).symbols)).toEqual([66, 68, 68]);
+  });
+
+  it('spells characters beyond ASCII by bytes, and says where ids leave one unfinished', () => {
+    // U+00C8 is the bytes C3 88, in GPT-2's characters Ã and Ī.
+    const vocab = { A: 0, Ã: 1, ĩ: 2, Ī: 3, ÃĪ: 4 };
+    const tokenizer = { ...fitted.toPublished().tokenizer, model: { type: 'BPE', vocab, merges: [] } };
+    const fast = FastTokenizer.fromPublished({ tokenizer, processor: { scale: 1, min_token: 0 } });
+    const shape = { horizon: 1, dimension: 2 };
+    expect(Array.from(fast.encode({ data: Float32Array.of(65, 200), ...shape }))).toEqual([0, 1, 3]);
+    expect(Array.from(fast.decode([0, 1, 3], shape))).toEqual([65, 200]);
+    expect(Array.from(fast.decode([0, 4], shape))).toEqual([65, 200]);
+    expect(() => fast.decode([0, 3], shape)).toThrow('id 3 at position 1 spells no whole coefficient there');
+    expect(() => fast.decode([0, 1], shape)).toThrow('id 1 at position 1 spells no whole coefficient there');
+    expect(() => fast.decode([0, 5], shape)).toThrow('id 5 at position 1 is unknown; ids are 0 to 4');
+    expect(fast.decodeRelaxed([0, 1, 0], shape)).toEqual({
+      data: Float32Array.of(65, 0),
+      exact: false,
+      cut: 0,
+      padded: 1,
+      unknownAt: 2,
+    });
+    expect(Array.from(fast.grammar(shape).allowed(1))).toEqual([0, 4]);
+  });
+
+  it('reads any ids without looping', () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: -2, max: 420 }), { maxLength: 50 }), (ids) => {
+        const { data, padded, cut, unknownAt, exact } = fitted.decodeRelaxed(ids, waves[0]);
+        expect(data.every(Number.isFinite)).toBe(true);
+        expect(exact).toBe(padded === 0 && cut === 0 && unknownAt < 0);
+        expect(unknownAt).toBeLessThan(Math.max(ids.length, 1));
+      }),
+      { seed: 11, numRuns: 300 },
+    );
+  });
+
+  it('names what is wrong with a file', () => {
+    const { tokenizer, processor } = fitted.toPublished();
+    const model = (changes: object) => ({ ...tokenizer, model: { ...tokenizer.model, ...changes } });
+    const open = (changed: unknown) => () =>
+      FastTokenizer.fromPublished({ tokenizer: changed as PublishedTokenizerJson, processor });
+    expect(open({ ...tokenizer, normalizer: { type: 'NFC' } })).toThrow('it has a normalizer');
+    expect(open({ ...tokenizer, pre_tokenizer: { type: 'Metaspace' } })).toThrow('expected ByteLevel with use_regex');
+    expect(open({ ...tokenizer, model: undefined })).toThrow('model.type is undefined, expected "BPE"');
+    expect(open(model({ type: 'Unigram' }))).toThrow('model.type is "Unigram"');
+    expect(open(model({ dropout: 0.1 }))).toThrow('model.dropout is set');
+    expect(open(model({ vocab: [] }))).toThrow('model.vocab is no object');
+    expect(open(model({ vocab: {} }))).toThrow('is not in model.vocab');
+    expect(open(model({ vocab: {}, merges: [] }))).toThrow('has no token for any byte');
+    expect(open(model({ vocab: { A: 2 ** 40 } }))).toThrow('token "A" has the id 1099511627776');
+    expect(open(model({ merges: {} }))).toThrow('model.merges is no list');
+    expect(open(model({ merges: ['A B C'] }))).toThrow('model.merges[0] is "A B C", expected two tokens');
+    expect(open(model({ merges: [tokenizer.model.merges[0], tokenizer.model.merges[0]] }))).toThrow(
+      'merge 1 repeats merge 0',
+    );
+    expect(() => FastTokenizer.fromPublished({ tokenizer, processor: { scale: 0, min_token: 1 } })).toThrow(
+      'processor_config.json: scale must be positive, got 0',
+    );
+    expect(() => FastTokenizer.fromPublished({ tokenizer, processor: { scale: 1, min_token: 1.5 } })).toThrow(
+      'min_token must be an integer, got 1.5',
+    );
+    expect(() => FastTokenizer.fit(waves).toPublished()).toThrow("fit it with { format: 'published' }");
+    expect(() => FastTokenizer.fromJSON({ type: 'fast-published' } as FastTokenizerJson)).toThrow(
+      'scale must be positive',
+    );
+    expect(() => FastTokenizer.fit(waves, { format: 'published', vocabularySize: 90 })).toThrow(
+      'the published format needs',
+    );
+  });
+});
