@@ -1,5 +1,5 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
-import { emptyTensor, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
 import { columnSums } from './column-sums.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
@@ -98,7 +98,7 @@ function joined(terms: readonly Term[], length: number): Tensor {
       const dWeight = wanted.get(weight) ? weightGradient(dOutput, term) : null;
       if (!bias) return [dx, dWeight];
       const rows = share.segments.map((segment) => jointRows(dOutput, segment));
-      return [dx, dWeight, wanted.get(bias) ? columnSums(dOutput, rows, bias, 'blockLinear backward') : null];
+      return [dx, dWeight, wanted.get(bias) ? columnSums(dOutput, rows, 'blockLinear backward') : null];
     });
   });
   return output;
@@ -123,7 +123,7 @@ function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
 
 function weightGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   const op = 'blockLinear backward';
-  const dWeight = gradientTensor(weight, op);
+  const dWeight = emptyTensor(x.device, weight.shape, 'f32', op);
   share.segments.forEach((segment, i) => {
     const a = jointRows(dOutput, segment);
     multiply(
@@ -207,7 +207,7 @@ function separated(joint: Tensor, weights: readonly Tensor[], shares: readonly S
       for (const segment of dJoint ? share.segments : [])
         multiply({ a: ownRows(dOutput, segment, share), b, output: jointRows(dJoint!, segment), depth: b.rows }, op);
       if (!wantsWeights[i]) return null;
-      const dWeight = gradientTensor(weight, op);
+      const dWeight = emptyTensor(device, weight.shape, 'f32', op);
       share.segments.forEach((segment, s) => {
         const a = { ...ownRows(dOutput, segment, share), transposed: true };
         const output = { tensor: dWeight, rows: b.rows };

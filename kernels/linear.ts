@@ -1,4 +1,4 @@
-import { emptyTensor, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
 import { columnSums } from './column-sums.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { pad } from './pad.ts';
@@ -43,7 +43,7 @@ function projected(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor 
     const ofOutput = { tensor: dOutput, rows };
     const dx = wantsX ? emptyTensor(device, x.shape, 'f32', op) : null;
     if (dx) multiply({ a: ofOutput, b: ofWeight, output: { tensor: dx, rows }, depth: outputs }, op);
-    const dWeight = wantsWeight ? gradientTensor(weight, op) : null;
+    const dWeight = wantsWeight ? emptyTensor(device, weight.shape, 'f32', op) : null;
     if (dWeight)
       multiply(
         {
@@ -55,7 +55,7 @@ function projected(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor 
         op,
       );
     if (!bias) return [dx, dWeight];
-    return [dx, dWeight, wantsBias ? columnSums(dOutput, [ofOutput], bias, op) : null];
+    return [dx, dWeight, wantsBias ? columnSums(dOutput, [ofOutput], op) : null];
   });
   return output;
 }

@@ -40,8 +40,9 @@ describeOnDevices('tape', (open) => {
     using set = new ParameterSet(device, [
       { name: 'weight', shape: [4, 4], group: 'all' },
       { name: 'table', shape: [3, 4], group: 'all' },
+      { name: 'gain', shape: [4], group: 'all' },
     ]);
-    const [weight, table] = [set.get('weight'), set.get('table')];
+    const [weight, table, gain] = ['weight', 'table', 'gain'].map((name) => set.get(name));
     weight.write(normals(16, 1));
     table.write(normals(12, 2));
     const gradients = async (zero: () => void, losses: number) => {
@@ -50,11 +51,14 @@ describeOnDevices('tape', (open) => {
         zero();
         const ids = tensor(device, [2, 0, 2], [3], { dtype: 'u32' });
         // The table is reached as a table and as a matrix.
-        const loss = sum(linear(linear(embedding(ids, table), weight), table));
+        const loss = sum(linear(linear(rmsNorm(embedding(ids, table), gain), weight), table));
         for (let i = 0; i < losses; i++) backward(loss);
       });
       const dispatches = device.dispatches - before;
-      return { dispatches, numbers: [[...(await weight.grad!.read())], [...(await table.grad!.read())]] };
+      return {
+        dispatches,
+        numbers: await Promise.all([weight, table, gain].map(async ({ grad }) => [...(await grad!.read())])),
+      };
     };
     const first = await gradients(() => {}, 1);
     const inPlace = await gradients(() => set.zeroGradients(), 1);
