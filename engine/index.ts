@@ -9,6 +9,7 @@ export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
 export type { DispatchTime, DispatchWork } from './profile.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
+export { recompute } from './recompute.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export * from './safetensors.ts';
 export * from './safetensors-writer.ts';

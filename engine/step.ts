@@ -63,6 +63,16 @@ export class Step {
     }
   }
 
+  /** What `work` takes stays until the step ends, whatever is being tracked. */
+  untracked<T>(work: () => T): T {
+    const tracked = this.tracked.splice(0);
+    try {
+      return work();
+    } finally {
+      this.tracked.push(...tracked);
+    }
+  }
+
   /** Ends the step: what `returned` holds (a tensor, or arrays, maps and records of tensors) survives, the rest is gone. */
   end(returned: unknown): void {
     const kept = new Set([...this.heldBy(returned)]);

@@ -13,7 +13,7 @@ import { elementCount, emptyTensor, formatShape, type Tensor, viewTensor, zeroTe
 /** One gradient for each output, null where no loss reaches it; `wants[i]` says whether input i needs one. */
 export type BackwardRule = (gradients: (Tensor | null)[], wants: boolean[]) => (Tensor | null)[];
 
-interface TapeEntry {
+export interface TapeEntry {
   readonly op: string;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
@@ -43,6 +43,18 @@ export function record(
   for (const output of outputs) {
     output.wantsGradient = true;
     output.recorded = true;
+  }
+}
+
+/** Runs `fn` with a tape of its own, which no other backward walks. */
+export function withOwnTape<T>(step: Step, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
+  const outer = tapes.get(step) ?? [];
+  const tape: TapeEntry[] = [];
+  tapes.set(step, tape);
+  try {
+    return { result: fn(), tape };
+  } finally {
+    tapes.set(step, outer);
   }
 }
 
@@ -89,21 +101,31 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
   step.track((taken) => {
     const gradients = new GradientTable(step, taken);
     gradients.add(loss, options.gradient ?? ones(loss));
-    for (let index = tape.length - 1; index >= 0; index--) {
-      const { op, inputs, outputs, backward: rule } = tape[index];
-      const incoming = outputs.map((output) => gradients.get(output));
-      if (incoming.every((gradient) => gradient === null)) continue;
-      const wantsInputs = inputs.map(wants);
-      const results = wantsInputs.some(Boolean) ? keepingResults(step, () => rule(incoming, wantsInputs)) : [];
-      results.forEach((gradient, i) => {
-        if (!gradient || !wantsInputs[i]) return;
-        requireShape(`${op} backward`, `the gradient of input ${i}`, gradient, inputs[i]);
-        gradients.add(inputs[i], gradient);
-      });
-      for (const output of outputs) gradients.remove(output);
-    }
+    walkBack(step, tape, gradients, wants);
     gradients.addToLeaves();
   });
+}
+
+/** Takes the gradients of a tape's results to what it began with. */
+export function walkBack(
+  step: Step,
+  tape: readonly TapeEntry[],
+  gradients: GradientTable,
+  wants: (tensor: Tensor) => boolean,
+): void {
+  for (let index = tape.length - 1; index >= 0; index--) {
+    const { op, inputs, outputs, backward: rule } = tape[index];
+    const incoming = outputs.map((output) => gradients.get(output));
+    if (incoming.every((gradient) => gradient === null)) continue;
+    const wantsInputs = inputs.map(wants);
+    const results = wantsInputs.some(Boolean) ? keepingResults(step, () => rule(incoming, wantsInputs)) : [];
+    results.forEach((gradient, i) => {
+      if (!gradient || !wantsInputs[i]) return;
+      requireShape(`${op} backward`, `the gradient of input ${i}`, gradient, inputs[i]);
+      gradients.add(inputs[i], gradient);
+    });
+    for (const output of outputs) gradients.remove(output);
+  }
 }
 
 /** Forgets the gradients of `parameters`: the next backward starts from zero. */
@@ -151,7 +173,7 @@ function isLeaf({ recorded, gradientStorage }: Tensor): boolean {
 }
 
 /** Gradients on their way back; a buffer taken on the way is released as soon as no gradient lies in it any more. */
-class GradientTable {
+export class GradientTable {
   private readonly table = new Map<Tensor, Tensor>();
   private readonly holders = new Map<GPUBuffer, number>();
 
@@ -238,7 +260,7 @@ function keepingResults(step: Step, rule: () => (Tensor | null)[]): (Tensor | nu
 }
 
 /** Everything that was made from one of `parameters`, and they themselves. */
-function reachedFrom(parameters: ReadonlySet<Tensor>, tape: readonly TapeEntry[]): Set<Tensor> {
+export function reachedFrom(parameters: ReadonlySet<Tensor>, tape: readonly TapeEntry[]): Set<Tensor> {
   const reached = new Set(parameters);
   for (const { inputs, outputs } of tape)
     if (inputs.some((input) => reached.has(input))) for (const output of outputs) reached.add(output);

@@ -179,10 +179,12 @@ function upload(
     plan = planOf(form, { validity: numbers, lossBlocks, wants, expression });
     return plan.words;
   };
-  const words =
+  // Every layer of the step uses it, also those whose other memory is released on the way.
+  const words = step.untracked(() =>
     validity instanceof Tensor
       ? hostTensor(device, [validity], wordsOf, shape, { dtype: 'u32' })
-      : tensor(device, wordsOf(validity ?? null), shape, { dtype: 'u32' });
+      : tensor(device, wordsOf(validity ?? null), shape, { dtype: 'u32' }),
+  );
   const made = { key, words, plan: plan! };
   known.push(made);
   return made;

@@ -14,4 +14,4 @@ export { type Preset, presetNamed, presets } from './training/presets.ts';
 export { randomBatch } from './training/random-batch.ts';
 export { type RunListener, type RunOptions, type RunResult, runTraining } from './training/run.ts';
 export { type Losses, Trainer } from './training/trainer.ts';
-export { type LossTensors, TrainingStep } from './training/training-step.ts';
+export { type LossTensors, TrainingStep, type TrainingStepOptions } from './training/training-step.ts';

@@ -84,7 +84,7 @@ export class MeasuredStep implements Disposable {
 
   /** Submits one step. */
   async run(): Promise<void> {
-    await this.step.run(this.batches[this.runs++ % BATCHES], LEARNING_RATE);
+    await this.step.run([this.batches[this.runs++ % BATCHES]], LEARNING_RATE, () => {});
   }
 
   dispose(): void {

@@ -22,7 +22,11 @@ export interface TrainingPass {
 }
 
 /** One pass over the whole sequence, all losses of the system, from what `trainingInputs` names; runs inside a step. */
-export function trainingPass(model: Model, inputs: InputTensors): TrainingPass {
+export function trainingPass(
+  model: Model,
+  inputs: InputTensors,
+  { recompute = false }: { recompute?: boolean } = {},
+): TrainingPass {
   const { configuration } = model;
   const { losses, blocks } = configuration;
   const names = blocks.map((block) => block.name);
@@ -36,6 +40,7 @@ export function trainingPass(model: Model, inputs: InputTensors): TrainingPass {
   const { hidden, residuals } = model.run(inputs, names, [model.embed(inputs, names), expert?.input ?? null], {
     condition,
     lossBlocks,
+    recompute,
   });
   const velocity = hidden[1] ? model.velocity(hidden[1]) : null;
   const rows = losses.token

@@ -8,7 +8,7 @@
  * Here the experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be absent:
  * at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix runs against it.
  */
-import type { ParameterSet, Tensor } from '../../engine/index.ts';
+import { type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   adaptiveRmsNorm,
@@ -49,6 +49,8 @@ export interface MixturePass {
   readonly condition: Tensor | null;
   /** Blocks whose final hidden states carry a loss: the last layer's attention works backward for them only. */
   readonly lossBlocks?: readonly string[];
+  /** Backward runs every layer again instead of keeping its activations; not together with a cache. */
+  readonly recompute?: boolean;
   /** Takes the keys and values of the rows that run, and gives those to attend to. */
   readonly cache?: (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
 }
@@ -70,9 +72,7 @@ export function runMixture(pass: MixturePass): MixtureResult {
   const weights = (layer: number, name: string) =>
     each((expert) => parameters.get(`${prefixes[expert]}.layers.${layer}.${name}.weight`));
 
-  let x = pass.inputs;
-  const residuals = [x];
-  for (let layer = 0; layer < depth; layer++) {
+  const runLayer = (layer: number, x: PerExpert<Tensor>): PerExpert<Tensor> => {
     const attentionNorm = each((expert, i) => normalise(pass, expert, `layers.${layer}.input_layernorm`, x[i]!));
     const normed = attentionNorm.map((norm) => norm?.output ?? null);
     const project = (name: string, count: number) => {
@@ -87,18 +87,33 @@ export function runMixture(pass: MixturePass): MixtureResult {
     const attended = attention(query, key, value, { table, validity, queries: blocks, lossBlocks });
     const joint = reshape(attended, [attended.shape[0], rows, heads * headDimension]);
     const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout);
-    x = each((_, i) => attentionNorm[i]!.addTo(x[i]!, branches[i]!));
-    x = each((expert, i) => {
-      const norm = normalise(pass, expert, `layers.${layer}.post_attention_layernorm`, x[i]!);
+    const between = each((_, i) => attentionNorm[i]!.addTo(x[i]!, branches[i]!));
+    return each((expert, i) => {
+      const norm = normalise(pass, expert, `layers.${layer}.post_attention_layernorm`, between[i]!);
       const [gate, up, down] = ['gate_proj', 'up_proj', 'down_proj'].map((name) =>
         parameters.get(`${prefixes[expert]}.layers.${layer}.mlp.${name}.weight`),
       );
-      return norm.addTo(x[i]!, gatedMlp(norm.output, gate, up, down));
+      return norm.addTo(between[i]!, gatedMlp(norm.output, gate, up, down));
     });
+  };
+
+  let x = pass.inputs;
+  const residuals = [x];
+  for (let layer = 0; layer < depth; layer++) {
+    const before = x;
+    const run = () => runLayer(layer, before);
+    x = pass.recompute ? recomputed(before, run) : run();
     residuals.push(x);
   }
   const hidden = each((expert, i) => normalise(pass, expert, 'norm', x[i]!).output);
   return { hidden, residuals };
+}
+
+function recomputed(inputs: PerExpert<Tensor>, run: () => PerExpert<Tensor>): PerExpert<Tensor> {
+  const outputs = recompute((inputs[0] ?? inputs[1])!, 'mixture layer', () => run().filter((x) => x !== null));
+  const [first] = outputs;
+  if (inputs[0] && inputs[1]) return [first, outputs[1]];
+  return inputs[0] ? [first, null] : [null, first];
 }
 
 function layoutOf({ blocks }: ModelConfiguration, names: readonly string[]): BlockLayout {

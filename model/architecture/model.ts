@@ -7,7 +7,7 @@ import { type MixturePass, type MixtureResult, type PerExpert, runMixture } from
 import { parametersOf, prefixes } from './parameters.ts';
 import { encodeImages } from './vision.ts';
 
-export interface RunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache'>> {
+export interface RunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache' | 'recompute'>> {
   /** Blocks whose keys and values lie in the cache, before those that run. */
   cached?: readonly string[];
   /** Blocks and edges other than the model's own, for decoding. */
@@ -91,7 +91,7 @@ export class Model implements Disposable {
     rows: PerExpert<Tensor>,
     options: RunOptions = {},
   ): MixtureResult {
-    const { condition = null, lossBlocks, cache, cached = [], configuration = this.configuration } = options;
+    const { condition = null, lossBlocks, cache, recompute, cached = [], configuration = this.configuration } = options;
     return runMixture({
       parameters: this.parameters,
       configuration,
@@ -103,6 +103,7 @@ export class Model implements Disposable {
       condition,
       lossBlocks,
       cache,
+      recompute,
     });
   }
 

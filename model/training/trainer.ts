@@ -1,6 +1,6 @@
 import { backward, type Device, InputError, withoutTape } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
-import { tensorsOf, trainingInputs } from '../architecture/inputs.ts';
+import { type Inputs, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Sample, TrainingSampler } from '../data/index.ts';
@@ -8,9 +8,9 @@ import { type Baselines, baselineSums } from './baselines.ts';
 import type { BatchMaker, MadeBatch } from './batches.ts';
 import type { RunHistory } from './history.ts';
 import { learningRateAt } from './schedule.ts';
-import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
+import { type LossTensors, lossesOf, TrainingStep, type TrainingStepOptions } from './training-step.ts';
 
-export interface TrainerOptions {
+export interface TrainerOptions extends TrainingStepOptions {
   readonly batch: number;
   readonly steps: number;
   readonly learningRate: number;
@@ -41,7 +41,7 @@ export class Trainer implements Disposable {
     this.device = model.device;
     const { weightDecay, maximumNorm } = options;
     this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm });
-    this.trainingStep = new TrainingStep(model, this.optimizer);
+    this.trainingStep = new TrainingStep(model, this.optimizer, options);
   }
 
   /**
@@ -49,11 +49,17 @@ export class Trainer implements Disposable {
    * the adapter computes this one.
    */
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
-    const inputs = trainingInputs(this.model.configuration, await this.batch(step));
-    const learningRate = learningRateAt(step, { peak: this.options.learningRate, ...this.options });
-    const losses = await this.trainingStep.run(inputs, learningRate);
-    this.prepare(step + 1);
-    return { losses: readLosses(losses, `training step ${step + 1}`) };
+    const { accumulate = 1, learningRate } = this.options;
+    const batches: Inputs[] = [];
+    for (let i = 0; i < accumulate; i++)
+      batches.push(trainingInputs(this.model.configuration, await this.batch(step * accumulate + i)));
+    const reading: Promise<Losses>[] = [];
+    const rate = learningRateAt(step, { peak: learningRate, ...this.options });
+    await this.trainingStep.run(batches, rate, (losses) =>
+      reading.push(readLosses(losses, `training step ${step + 1}`)),
+    );
+    this.prepare((step + 1) * accumulate);
+    return { losses: Promise.all(reading).then(meanLosses) };
   }
 
   /** Mean losses over held-out samples, and of the baselines on the same noise and times. Throws the reason of `signal` once it is aborted. */
@@ -95,7 +101,7 @@ export class Trainer implements Disposable {
   async gradientNorms(step: number): Promise<RunHistory['gradients']> {
     const { model, device } = this;
     using norms = new GradientNorms(model.parameters);
-    const batch = await this.batch(step);
+    const batch = await this.batch(step * (this.options.accumulate ?? 1));
     const result: RunHistory['gradients'] = [];
     for (const loss of ['token', 'flow'] as const) {
       if (!model.configuration.losses[loss]) continue;
@@ -137,6 +143,13 @@ export class Trainer implements Disposable {
     batch.catch(() => {}); // thrown again by whoever awaits it
     this.prepared = { step, batch };
   }
+}
+
+function meanLosses(losses: readonly Losses[]): Losses {
+  const names = Object.keys(losses[0]) as (keyof Losses)[];
+  return Object.fromEntries(
+    names.map((name) => [name, losses.reduce((sum, own) => sum + own[name]!, 0) / losses.length]),
+  );
 }
 
 /** Far from any training step: held-out noise and times are not those of training. */

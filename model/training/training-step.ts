@@ -1,6 +1,6 @@
 /** The unit that training repeats: gradients of the losses, clipping and AdamW, captured as one list. */
 import { backward, type CapturedStep, captureStep, type Tensor } from '../../engine/index.ts';
-import type { AdamW } from '../../kernels/index.ts';
+import { type AdamW, scale } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
@@ -8,45 +8,95 @@ import type { Model } from '../architecture/model.ts';
 /** By name, of the losses that the system has: `tokenLoss`, `flowLoss`. */
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
+export interface TrainingStepOptions {
+  /** Batches to an update, whose gradients are averaged: more examples than memory holds at a time. Default 1. */
+  readonly accumulate?: number;
+  /** Backward runs every layer of the mixture again instead of keeping its activations (gradient checkpointing). */
+  readonly recompute?: boolean;
+}
+
 export class TrainingStep implements Disposable {
-  private captured: CapturedStep<string, LossTensors> | null = null;
+  private readonly accumulate: number;
+  private readonly recompute: boolean;
+  /** All of a step; or, of several batches, the part that runs for each. */
+  private gradients: CapturedStep<string, LossTensors> | null = null;
+  private update: CapturedStep<'schedule', Record<string, never>> | null = null;
 
   constructor(
     private readonly model: Model,
     private readonly optimizer: AdamW,
-  ) {}
-
-  /** One update from what `trainingInputs` made of a batch. The losses are overwritten by the next run. */
-  run(batch: Inputs, learningRate: number): Promise<LossTensors> {
-    const { model, optimizer } = this;
-    const schedule: Input = { data: optimizer.nextSchedule(learningRate), shape: [3], dtype: 'f32' };
-    const inputs = { ...batch, schedule };
-    const work = ({ schedule, ...own }: InputTensors) => {
-      model.parameters.zeroGradients();
-      const pass = trainingPass(model, own);
-      backward(pass.loss);
-      optimizer.step(schedule);
-      return lossesOf(pass);
-    };
-    this.captured ??= captureStep(model.device, inputs, work, { name: 'training' });
-    return this.captured.run(Object.fromEntries(Object.entries(inputs).map(([name, { data }]) => [name, data])));
+    { accumulate = 1, recompute = false }: TrainingStepOptions = {},
+  ) {
+    if (!Number.isInteger(accumulate) || accumulate < 1)
+      throw new RangeError(`TrainingStep: accumulate is ${accumulate}; expected a whole number from 1`);
+    this.accumulate = accumulate;
+    this.recompute = recompute;
   }
 
-  /** What a run does and takes. Throws before the first. */
+  /**
+   * One update from what `trainingInputs` made of each of its batches. `onLosses` gets the losses of each batch, which the next one
+   * overwrites: read them at once.
+   */
+  async run(batches: readonly Inputs[], learningRate: number, onLosses: (losses: LossTensors) => void): Promise<void> {
+    const { model, optimizer, accumulate } = this;
+    if (batches.length !== accumulate)
+      throw new Error(`TrainingStep: ${batches.length} batches to an update; it was made for ${accumulate}`);
+    const schedule: Input = { data: optimizer.nextSchedule(learningRate), shape: [3], dtype: 'f32' };
+    if (accumulate === 1) {
+      const inputs = { ...batches[0], schedule };
+      this.gradients ??= captureStep(model.device, inputs, (own) => this.whole(own), { name: 'training' });
+      onLosses(await this.gradients.run(numbersOf(inputs)));
+      return;
+    }
+    model.device.step(() => model.parameters.zeroGradients());
+    for (const inputs of batches) {
+      this.gradients ??= captureStep(model.device, inputs, (own) => this.backward(own), { name: 'gradients' });
+      onLosses(await this.gradients.run(numbersOf(inputs)));
+    }
+    const inputs = { schedule };
+    const update = (own: InputTensors) => {
+      optimizer.step(own.schedule);
+      return {};
+    };
+    this.update ??= captureStep(model.device, inputs, update, { name: 'update' });
+    await this.update.run(numbersOf(inputs));
+  }
+
+  /** What the captured step does and takes: of several batches to an update, the part that runs for each. Throws before the first run. */
   describe() {
-    if (!this.captured) throw new Error('describe: the training step has not run yet');
-    return { list: this.captured.list(), statistics: this.captured.stats() };
+    if (!this.gradients) throw new Error('describe: the training step has not run yet');
+    return { list: this.gradients.list(), statistics: this.gradients.stats() };
   }
 
   dispose(): void {
-    this.captured?.dispose();
+    this.gradients?.dispose();
+    this.update?.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  private whole({ schedule, ...batch }: InputTensors): LossTensors {
+    this.model.parameters.zeroGradients();
+    const losses = this.backward(batch);
+    this.optimizer.step(schedule);
+    return losses;
+  }
+
+  private backward(batch: InputTensors): LossTensors {
+    const { model, accumulate, recompute } = this;
+    const pass = trainingPass(model, batch, { recompute });
+    backward(accumulate === 1 ? pass.loss : scale(pass.loss, 1 / accumulate));
+    return lossesOf(pass);
+  }
 }
 
 export function lossesOf({ tokenLoss, flowLoss }: TrainingPass): LossTensors {
   return { ...(tokenLoss && { tokenLoss }), ...(flowLoss && { flowLoss }) };
+}
+
+function numbersOf<Name extends string>(inputs: Readonly<Record<Name, Input>>): Record<Name, Input['data']> {
+  const entries = Object.entries<Input>(inputs).map(([name, { data }]) => [name, data]);
+  return Object.fromEntries(entries) as Record<Name, Input['data']>;
 }

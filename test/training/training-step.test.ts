@@ -1,70 +1,121 @@
 import { describe, expect, test } from 'vitest';
-import { backward, type Device, openDevice, type Tensor } from '../../engine/index.ts';
-import { AdamW } from '../../kernels/index.ts';
-import { tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
+import { backward, type Device, openDevice } from '../../engine/index.ts';
+import { AdamW, scale } from '../../kernels/index.ts';
+import { type Inputs, tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
 import { trainingPass } from '../../model/architecture/losses.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { configurationOf, systemNamed, systems } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
-import { lossesOf, TrainingStep } from '../../model/training/training-step.ts';
+import {
+  type LossTensors,
+  lossesOf,
+  TrainingStep,
+  type TrainingStepOptions,
+} from '../../model/training/training-step.ts';
 import { countCalls } from '../support/count-calls.ts';
 import { testDevice } from '../support/devices.ts';
+import { expectClose } from '../support/numbers.ts';
 import { tinySizes } from '../support/tiny-sizes.ts';
 
 const options = { weightDecay: 0.01, maximumNorm: 0.5 };
 const rateAt = (step: number) => 1e-3 / (step + 1);
 
-function modelOf(device: Device, system: string): Model {
-  const model = new Model(device, configurationOf(systemNamed(system), tinySizes));
+function modelOf(device: Device, system: string, depth = tinySizes.depth): Model {
+  const model = new Model(device, configurationOf(systemNamed(system), { ...tinySizes, depth }));
   model.initialise(3);
   return model;
 }
 
-/** Losses of every step, then weights and moments. */
-async function bitsOf(system: string, run: (model: Model, optimizer: AdamW) => Promise<number[]>): Promise<number[][]> {
-  using model = modelOf(await testDevice('normal'), system);
+interface Run extends TrainingStepOptions {
+  readonly system: string;
+  readonly eager?: boolean;
+  readonly depth?: number;
+}
+
+/** Losses of the batches of each update, then weights and moments. */
+async function bitsOf({ system, eager, depth, ...settings }: Run, updates: readonly number[][]): Promise<number[][]> {
+  using model = modelOf(await testDevice('normal'), system, depth);
   using optimizer = new AdamW(model.parameters, options);
-  const bits = [await run(model, optimizer)];
+  using training = new TrainingStep(model, optimizer, settings);
+  const losses: number[] = [];
+  for (const [update, seeds] of updates.entries()) {
+    const batches = seeds.map((seed) =>
+      trainingInputs(model.configuration, randomBatch(model.configuration, 3, seed, update)),
+    );
+    const reading: Promise<number[]>[] = [];
+    if (eager) {
+      const kept = eagerUpdate(model, optimizer, batches, rateAt(update));
+      for (const own of kept) reading.push(read(own));
+    } else await training.run(batches, rateAt(update), (own) => reading.push(read(own)));
+    losses.push(...(await Promise.all(reading)).flat());
+  }
+  const bits = [losses];
   for (const tensor of [...model.parameters, ...optimizer.state().tensors.values()])
     bits.push([...(await tensor.read())]);
   return bits;
 }
 
-const read = async (losses: Readonly<Record<string, Tensor>>) => {
-  const numbers: number[] = [];
-  for (const loss of Object.values(losses)) numbers.push(...(await loss.read()));
-  return numbers;
-};
+function eagerUpdate(model: Model, optimizer: AdamW, batches: readonly Inputs[], learningRate: number): LossTensors[] {
+  return model.device.step(() => {
+    model.parameters.zeroGradients();
+    const losses = batches.map((inputs) => {
+      const pass = trainingPass(model, tensorsOf(model.device, inputs));
+      backward(batches.length === 1 ? pass.loss : scale(pass.loss, 1 / batches.length));
+      return lossesOf(pass);
+    });
+    optimizer.step(learningRate);
+    return losses;
+  });
+}
+
+/** Reads them all at once: the next run overwrites them. */
+const read = async (losses: LossTensors) =>
+  (await Promise.all(Object.values(losses).map((loss) => loss.read()))).flatMap((numbers) => [...numbers]);
+const sixUpdates = Array.from({ length: 6 }, () => [1]);
 
 describe('a captured training step', () => {
   test.each(systems.map(({ name }) => name))('%s: six batches to the last bit as eagerly', async (system) => {
-    const eager = await bitsOf(system, async (model, optimizer) => {
-      const losses: number[] = [];
-      for (let step = 0; step < 6; step++) {
-        const kept = model.device.step(() => {
-          model.parameters.zeroGradients();
-          const batch = randomBatch(model.configuration, 3, 1, step);
-          const pass = trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, batch)));
-          backward(pass.loss);
-          optimizer.step(rateAt(step));
-          return lossesOf(pass);
-        });
-        losses.push(...(await read(kept)));
-        for (const loss of Object.values(kept)) loss.dispose();
-      }
-      return losses;
-    });
-    const captured = await bitsOf(system, async (model, optimizer) => {
-      using training = new TrainingStep(model, optimizer);
-      const losses: number[] = [];
-      for (let step = 0; step < 6; step++) {
-        const inputs = trainingInputs(model.configuration, randomBatch(model.configuration, 3, 1, step));
-        losses.push(...(await read(await training.run(inputs, rateAt(step)))));
-      }
-      return losses;
-    });
-    expect(captured).toEqual(eager);
+    const eager = await bitsOf({ system, eager: true }, sixUpdates);
+    expect(await bitsOf({ system }, sixUpdates)).toEqual(eager);
     expect(new Set(eager[0]).size, 'no two losses alike').toBe(eager[0].length);
+  });
+
+  test('two batches to an update: to the last bit as eagerly, and the mean of their gradients', async () => {
+    const system = 'knowledge-insulation';
+    const updates = [
+      [1, 2],
+      [2, 3],
+      [4, 1],
+    ];
+    const accumulated = await bitsOf({ system, accumulate: 2 }, updates);
+    expect(accumulated).toEqual(await bitsOf({ system, eager: true }, updates));
+    const twice = await bitsOf({ system, accumulate: 2 }, [[1, 1]]);
+    const once = await bitsOf({ system }, [[1]]);
+    expectClose(twice.slice(1).flat(), once.slice(1).flat(), 1e-6, 'weights and moments');
+  });
+
+  test('layers that run again in backward: the same numbers, and less memory', async () => {
+    const pi0 = await bitsOf({ system: 'pi0', recompute: true, depth: 3 }, sixUpdates);
+    expect(pi0).toEqual(await bitsOf({ system: 'pi0', depth: 3 }, sixUpdates));
+    // The layers' shares of the condition's gradient are added in another order.
+    const system = 'knowledge-insulation';
+    const recomputed = await bitsOf({ system, recompute: true, depth: 3 }, [[1]]);
+    const kept = await bitsOf({ system, depth: 3 }, [[1]]);
+    expect(recomputed[0]).toEqual(kept[0]);
+    expectClose(recomputed.slice(1).flat(), kept.slice(1).flat(), 1e-5, 'weights and moments');
+
+    const device = await openDevice({ adapter: 'null' });
+    const bytes: number[] = [];
+    for (const recompute of [false, true]) {
+      using model = modelOf(device, system, 12);
+      using optimizer = new AdamW(model.parameters, options);
+      using training = new TrainingStep(model, optimizer, { recompute });
+      await training.run([trainingInputs(model.configuration, randomBatch(model.configuration, 8, 1))], 1e-3, () => {});
+      bytes.push(training.describe().statistics.arenaBytes.reduce((sum, size) => sum + size, 0));
+    }
+    expect(bytes[1] / bytes[0]).toBeLessThan(0.45);
+    await device.finish();
+    device.close();
   });
 
   test('1,000 steps make encoders, passes and command buffers and nothing else, and take no memory', async () => {
@@ -75,10 +126,10 @@ describe('a captured training step', () => {
     const batches = [0, 1, 2, 3].map((step) =>
       trainingInputs(model.configuration, randomBatch(model.configuration, 3, 1, step)),
     );
-    for (const batch of batches) await training.run(batch, 1e-3);
+    for (const batch of batches) await training.run([batch], 1e-3, () => {});
     const { bytes } = device.memory;
     const calls = countCalls([device.gpu, /^create/], [device.gpu.queue, /^submit/]);
-    for (let step = 0; step < 1000; step++) await training.run(batches[step % 4], 1e-3);
+    for (let step = 0; step < 1000; step++) await training.run([batches[step % 4]], 1e-3, () => {});
     expect(calls.end()).toEqual({ createCommandEncoder: 1000, submit: 1000 });
     expect(device.memory.bytes).toBe(bytes);
     const { arenaBytes, lowerBoundBytes, dispatches, submits } = training.describe().statistics;
@@ -88,5 +139,14 @@ describe('a captured training step', () => {
     expect(dispatches).toBeGreaterThan(100);
     await device.finish();
     device.close();
+  });
+
+  test('another number of batches than it was made for is refused', async () => {
+    using model = modelOf(await testDevice('normal'), 'pi0');
+    using optimizer = new AdamW(model.parameters, options);
+    using training = new TrainingStep(model, optimizer, { accumulate: 2 });
+    await expect(training.run([], 1e-3, () => {})).rejects.toThrow('0 batches to an update; it was made for 2');
+    expect(() => new TrainingStep(model, optimizer, { accumulate: 0 })).toThrow('accumulate is 0');
+    expect(() => training.describe()).toThrow('has not run yet');
   });
 });

@@ -1,0 +1,43 @@
+/**
+ * Gradient checkpointing: of a part of the model only the results are kept, and backward runs the part again for what lies between
+ * (Chen et al. 2016, arXiv 1604.06174). Memory for about one more forward pass.
+ */
+import { GradientTable, reachedFrom, record, type TapeEntry, walkBack, withOwnTape } from './tape.ts';
+import type { Tensor } from './tensor.ts';
+
+/**
+ * The results of `fn`, without the memory of what it makes on the way.
+ *
+ * `fn` runs again in backward: it reads the same tensors, gives the same results, and makes nothing else that is used outside.
+ */
+export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]): readonly Tensor[] {
+  const step = first.device.currentStep(op);
+  const { outputs, operands } = step.track((taken) => {
+    const { result, tape } = withOwnTape(step, fn);
+    for (const { buffer } of result) taken.delete(buffer);
+    return { outputs: result, operands: operandsOf(tape) };
+  });
+  if (operands.length === 0) return outputs;
+  record(op, operands, outputs, (incoming, wants) =>
+    step.track((taken) => {
+      const { result, tape } = withOwnTape(step, fn);
+      const gradients = new GradientTable(step, taken);
+      result.forEach((output, i) => {
+        if (incoming[i]) gradients.add(output, incoming[i]);
+      });
+      const wanted = reachedFrom(new Set(operands.filter((_, i) => wants[i])), tape);
+      walkBack(step, tape, gradients, (tensor) => wanted.has(tensor));
+      const found = operands.map((operand) => gradients.get(operand));
+      for (const gradient of found) if (gradient) taken.delete(gradient.buffer);
+      return found;
+    }),
+  );
+  return outputs;
+}
+
+/** What a tape began with, as far as it wants a gradient. */
+function operandsOf(tape: readonly TapeEntry[]): Tensor[] {
+  const made = new Set(tape.flatMap(({ outputs }) => outputs));
+  const used = tape.flatMap(({ inputs }) => inputs.filter((input) => input.wantsGradient && !made.has(input)));
+  return [...new Set(used)];
+}
