@@ -68,6 +68,8 @@ const commands: Readonly<Record<string, Command>> = {
       ...dataOptions,
       steps: number(`training steps; ${ofPresets('steps')} by default`),
       batch: number(`examples to a step; ${ofPresets('batch')} by default`, 1),
+      accumulate: number('batches to a step, whose gradients are averaged; 1 by default', 1),
+      recompute: flag('backward runs every layer again: less memory, more time (gradient checkpointing)'),
       horizon: number('control steps of a chunk; as many as one second has by default', 1),
       seed: number('decides data, weights, noise and order; 0 by default'),
       out: text('folder for checkpoint and report; a new one in .insula by default'),

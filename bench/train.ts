@@ -30,6 +30,9 @@ export interface TrainOptions {
   dataset?: string;
   steps?: number;
   batch?: number;
+  /** Batches to a step. */
+  accumulate?: number;
+  recompute?: boolean;
   horizon?: number;
   seed?: number;
   /** Folder of the run; by default one in WORK_FOLDER that no other run has used. */
@@ -153,6 +156,8 @@ async function trainIn(
       seed,
       steps,
       batch,
+      accumulate: options.accumulate,
+      recompute: options.recompute,
       horizon: options.horizon,
       checkpointPath: checkpoint,
       resume,
@@ -196,6 +201,11 @@ function checkResumed({ settings, progress }: Checkpoint, path: string, options:
   differs('preset', options.preset, settings.preset);
   differs('seed', options.seed, settings.seed);
   differs('batch', options.batch, settings.batch);
+  differs('accumulate', options.accumulate, settings.accumulate ?? 1);
+  if (options.recompute && !settings.recompute)
+    throw new InputError(
+      `--recompute: the run in ${path} was begun without; leave it out, or begin anew elsewhere with --out`,
+    );
   differs('horizon', options.horizon, settings.configuration.horizon);
   differs('dataset', options.dataset ?? TABLETOP, settings.dataset);
   const steps = options.steps ?? progress.steps;

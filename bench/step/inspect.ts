@@ -47,7 +47,7 @@ export async function inspectStep(
   try {
     if (trace !== undefined && !device.features.has('timestamp-query'))
       throw new InputError('--trace: this adapter has no timestamps; leave it out, or take another --adapter');
-    using measured = new MeasuredStep(device, system, configuration, size);
+    using measured = new MeasuredStep(device, system, configuration, size, options.recompute);
     await measured.run();
     await device.finish();
     const { list: operations, statistics } = measured.step.describe();

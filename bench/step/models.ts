@@ -21,6 +21,8 @@ export interface StepSizes {
   /** Discrete action tokens. */
   readonly fast?: number;
   readonly horizon?: number;
+  /** Backward runs every layer again. */
+  readonly recompute?: boolean;
 }
 
 export const stepSizeOptions = {
@@ -29,6 +31,7 @@ export const stepSizeOptions = {
   prompt: { type: 'number', help: 'prompt tokens without images, in place of one camera and 32 tokens', least: 1 },
   fast: { type: 'number', help: 'FAST tokens of a chunk; 24 by default', least: 1 },
   horizon: { type: 'number', help: 'actions of a chunk; 10 by default', least: 1 },
+  recompute: { type: 'boolean', help: 'backward runs every layer again: less memory, more time' },
 } as const;
 
 const SEED = 1;
@@ -70,13 +73,14 @@ export class MeasuredStep implements Disposable {
     readonly system: string,
     readonly configuration: ModelConfiguration,
     readonly batch: number,
+    recompute = false,
   ) {
     this.tokens = batch * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
     this.model = new Model(device, configuration);
     this.model.initialise(SEED);
     this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);
     this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1 });
-    this.step = new TrainingStep(this.model, this.optimizer);
+    this.step = new TrainingStep(this.model, this.optimizer, { recompute });
     this.batches = Array.from({ length: BATCHES }, (_, i) =>
       trainingInputs(configuration, randomBatch(configuration, batch, SEED, i)),
     );

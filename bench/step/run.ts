@@ -76,7 +76,9 @@ export async function runStepBench(
   const prepared: Prepared[] = [];
   try {
     for (const [i, system] of systems.entries()) {
-      prepared.push(await prepare(device, () => new MeasuredStep(device, system, configurations[i], batch)));
+      prepared.push(
+        await prepare(device, () => new MeasuredStep(device, system, configurations[i], batch, sizes.recompute)),
+      );
       onProgress('first steps', i + 1, systems.length);
     }
     const begin = performance.now();

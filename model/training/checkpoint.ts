@@ -12,13 +12,14 @@ import { Model } from '../architecture/model.ts';
 import { statisticsFromJson } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import type { RunHistory } from './history.ts';
+import type { TrainingStepOptions } from './training-step.ts';
 
 /** Bumped when what a checkpoint means changes. */
 const FORMAT = 1;
 const METADATA = 'insula';
 
 /** What a checkpoint keeps beside its tensors. */
-export interface CheckpointSettings {
+export interface CheckpointSettings extends TrainingStepOptions {
   readonly system: string;
   readonly preset: string;
   readonly dataset: string;

@@ -26,8 +26,9 @@ import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
 import type { Preset } from './presets.ts';
 import { type Losses, Trainer } from './trainer.ts';
+import type { TrainingStepOptions } from './training-step.ts';
 
-export interface RunOptions {
+export interface RunOptions extends TrainingStepOptions {
   readonly device: Device;
   readonly dataset: Dataset;
   readonly system: System;
@@ -121,6 +122,8 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     rate: dataset.rate,
     seed,
     batch,
+    accumulate: options.accumulate,
+    recompute: options.recompute,
     configuration,
     encoding: encodingSettings,
     adapter: device.description,
@@ -129,7 +132,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   if (!resume) model.initialise(seed);
   const maker = new BatchMaker(encoding, configuration, seed);
   const sampler = new TrainingSampler(split.train, seed);
-  using trainer = new Trainer(model, maker, sampler, { ...preset, batch, steps });
+  using trainer = new Trainer(model, maker, sampler, { ...preset, ...stepOptions(settings), batch, steps });
   await resume?.loadOptimizer(trainer.optimizer);
   await resume?.close();
   const history = resume ? resume.progress.history : emptyHistory();
@@ -202,6 +205,10 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     },
     openLoop,
   };
+}
+
+function stepOptions({ accumulate, recompute }: CheckpointSettings): TrainingStepOptions {
+  return { accumulate, recompute };
 }
 
 /** A run goes on as if it had never stopped only on the data it was begun with. */

@@ -63,18 +63,20 @@ async function tensorsOf(file: string): Promise<Map<string, string>> {
 
 describe('a run', () => {
   test.each([
-    ['knowledge-insulation', 3],
-    ['pi0', 0],
+    ['knowledge-insulation', 3, {}],
+    ['pi0', 0, {}],
+    ['pi05', 2, { accumulate: 2, recompute: true }],
   ] as const)(
-    'interrupted and resumed equals the uninterrupted one to the last bit: %s, from step %i on',
-    async (system, interruption) => {
+    'interrupted and resumed equals the uninterrupted one to the last bit: %s, from step %i on, %o',
+    async (system, interruption, settings) => {
       const preset = { ...minutePreset, evaluateEvery: 2, saveEvery: 5 };
-      const whole = await run(system, `${system}-whole.safetensors`, { preset });
+      const whole = await run(system, `${system}-whole.safetensors`, { preset, ...settings });
       const abort = new AbortController();
       if (interruption === 0) abort.abort();
       const listen = { step: (step: number) => step === interruption && abort.abort() };
       const part = await run(system, `${system}-part.safetensors`, {
         preset,
+        ...settings,
         signal: abort.signal,
         listen: listen as Partial<RunListener>,
       });
