@@ -17,7 +17,7 @@ alias Word = vec4f;                                                          // 
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 
-struct Shape { groups: u32 }
+struct Shape { groups: u32, run: u32, near: u32, far: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -25,9 +25,11 @@ struct Shape { groups: u32 }
 @group(0) @binding(3) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4f>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+// The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
+struct Walk { first: u32, end: u32 }
+fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
+  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+  return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
 // s(z), and its derivative s(z) (1 - s(z)) without the cancellation of 1 - s.
@@ -61,73 +63,77 @@ fn tanhOf(x: vec4f) -> vec4f {
 
 @compute @workgroup_size(THREADS)
 fn gelu(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.groups) { return; }
-  let value = unpack(x[i]);
-  y[i] = pack(value * logistic(geluArgument(value)));
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) {
+    let value = unpack(x[i]);
+    y[i] = pack(value * logistic(geluArgument(value)));
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn swish(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.groups) { return; }
-  let value = unpack(x[i]);
-  y[i] = pack(value * logistic(value));
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) {
+    let value = unpack(x[i]);
+    y[i] = pack(value * logistic(value));
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn hyperbolicTangent(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { y[i] = pack(tanhOf(unpack(x[i]))); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(tanhOf(unpack(x[i]))); }
 }
 
 @compute @workgroup_size(THREADS)
 fn sigmoid(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { y[i] = pack(logistic(unpack(x[i]))); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(logistic(unpack(x[i]))); }
 }
 
 @compute @workgroup_size(THREADS)
 fn relu(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { y[i] = pack(max(unpack(x[i]), vec4f())); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(max(unpack(x[i]), vec4f())); }
 }
 
 // ---- backward --------------------------------------------------------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn geluBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.groups) { return; }
-  let value = unpack(x[i]);
-  let near = clamp(value, vec4f(-10.0), vec4f(10.0));
-  let z = geluArgument(value);
-  let slope = 1.5957691216057308 * (1.0 + 0.134145 * near * near);
-  dx[i] = dy[i] * (logistic(z) + near * logisticSlope(z) * slope);
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) {
+    let value = unpack(x[i]);
+    let near = clamp(value, vec4f(-10.0), vec4f(10.0));
+    let z = geluArgument(value);
+    let slope = 1.5957691216057308 * (1.0 + 0.134145 * near * near);
+    dx[i] = dy[i] * (logistic(z) + near * logisticSlope(z) * slope);
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn swishBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.groups) { return; }
-  let value = unpack(x[i]);
-  dx[i] = dy[i] * (logistic(value) + value * logisticSlope(value));
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) {
+    let value = unpack(x[i]);
+    dx[i] = dy[i] * (logistic(value) + value * logisticSlope(value));
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn hyperbolicTangentBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { dx[i] = dy[i] * 4.0 * logisticSlope(2.0 * unpack(x[i])); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { dx[i] = dy[i] * 4.0 * logisticSlope(2.0 * unpack(x[i])); }
 }
 
 @compute @workgroup_size(THREADS)
 fn sigmoidBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { dx[i] = dy[i] * logisticSlope(unpack(x[i])); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { dx[i] = dy[i] * logisticSlope(unpack(x[i])); }
 }
 
 @compute @workgroup_size(THREADS)
 fn reluBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { dx[i] = select(vec4f(), dy[i], unpack(x[i]) > vec4f()); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { dx[i] = select(vec4f(), dy[i], unpack(x[i]) > vec4f()); }
 }

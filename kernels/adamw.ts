@@ -1,7 +1,6 @@
 import {
   type BufferRange,
   elementCount,
-  gridFor,
   InputError,
   loadKernel,
   type ParameterSet,
@@ -11,6 +10,7 @@ import {
 } from '../engine/index.ts';
 import { GradientNorms, type NormsOfGroups } from './gradient-norms.ts';
 import { expectShape } from './operand.ts';
+import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./adamw.wgsl', import.meta.url));
 const THREADS = 64;
@@ -109,14 +109,12 @@ export class AdamW implements Disposable {
       learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), [3]);
     this.gradientNorms.measure(this.maximumNorm);
     const { beta1, beta2, epsilon, weightDecay: decay } = this.options;
-    // Consecutive groups share cache lines within a thread on a processor, across threads on a graphics adapter.
-    const RUN = device.software ? 4 : 1;
     for (const { values, gradients, first, second, slot } of this.moments) {
-      const groups = values.byteLength / 16;
+      const { fields, workgroups } = streaming(device, values.byteLength / 16, THREADS);
       device.dispatch({
         kernel,
         entry: 'update',
-        parameters: { THREADS, RUN },
+        parameters: { THREADS },
         bindings: {
           gradient: gradients(),
           clip: this.gradientNorms.clip,
@@ -125,10 +123,10 @@ export class AdamW implements Disposable {
           secondMoment: second,
           schedule,
         },
-        uniform: { groups, slot, decay, epsilon, beta1, beta2 },
-        workgroups: gridFor(groups, THREADS * RUN),
-        flops: 17 * 4 * groups,
-        bytes: 7 * 16 * groups,
+        uniform: { ...fields, slot, decay, epsilon, beta1, beta2 },
+        workgroups,
+        flops: (17 * values.byteLength) / 4,
+        bytes: 7 * values.byteLength,
       });
     }
   }

@@ -9,10 +9,9 @@
 // arena of parameters; what lies between its parameters is zero and stays zero. f32.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-const RUN: u32 = 1u;                                                         // @param  consecutive groups of a thread
 
 struct Shape {
-  groups: u32, slot: u32,
+  groups: u32, run: u32, near: u32, far: u32, slot: u32,
   decay: f32, epsilon: f32, beta1: f32, beta2: f32,
 }
 
@@ -24,15 +23,21 @@ struct Shape {
 @group(0) @binding(5) var<storage, read_write> secondMoment: array<vec4f>;
 @group(0) @binding(6) var<storage, read> schedule: array<f32>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
+// The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
+struct Walk { first: u32, end: u32 }
+fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
+  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+  return Walk(first, min(first + shape.run * shape.near, shape.groups));
+}
+
 @compute @workgroup_size(THREADS)
 fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let start = ((workgroup.y * workgroups.x + workgroup.x) * THREADS + thread) * RUN;
+  let own = walk(workgroup, workgroups, thread);
   let factor = clip[shape.slot];
   let rate = schedule[0];
   let correction1 = schedule[1];
   let correction2 = schedule[2];
-  for (var i = start; i < min(start + RUN, shape.groups); i++) {
+  for (var i = own.first; i < own.end; i += shape.near) {
     let g = factor * gradient[i];
     let m = shape.beta1 * firstMoment[i] + (1.0 - shape.beta1) * g;
     let v = shape.beta2 * secondMoment[i] + (1.0 - shape.beta2) * g * g;

@@ -1,9 +1,9 @@
 import { type Device, emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { groupsOf, rowSlices } from './groups.ts';
+import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+import { rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
-const THREADS = 64;
 const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
 
 /**
@@ -14,22 +14,25 @@ const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
  * f32, f16 or bf16, the same for both.
  */
 export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilon?: number } = {}): Tensor {
-  const { device, run, items, rows, width, slices, samples } = setUp('adaptiveRmsNorm', x, modulation, options.epsilon);
+  const { device, run, columns, rows, width, slices, samples } = setUp(
+    'adaptiveRmsNorm',
+    x,
+    modulation,
+    options.epsilon,
+  );
   const y = emptyTensor(device, x.shape, x.dtype, 'adaptiveRmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'adaptiveRmsNorm');
   run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1), { flops: 6 * x.size, thirds: 2 });
-  record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [wantsX, wantsModulation]) => {
+  record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [, wantsModulation]) => {
     if (!dy) return [null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'adaptiveRmsNorm backward');
-    const dx = wantsX ? empty(x.shape) : null;
-    if (dx)
-      run('backwardInput', { x, modulation, inverseRoot, dy, dx }, gridFor(rows, 1), { flops: 9 * x.size, thirds: 1 });
+    const dx = empty(x.shape);
+    const partials = { dScalePartial: empty([samples, slices, width]), dShiftPartial: empty([samples, slices, width]) };
+    const bindings = { x, modulation, inverseRoot, dy, dx, ...partials };
+    run('backward', bindings, gridFor(samples * slices, 1), { flops: 11 * x.size, thirds: 1 });
     if (!wantsModulation) return [dx, null];
-    const [dScalePartial, dShiftPartial] = [empty([samples, slices, width]), empty([samples, slices, width])];
-    const partials = { dScalePartial, dShiftPartial };
-    run('backwardScaleSlices', { x, inverseRoot, dy, ...partials }, items(samples * slices), { flops: 4 * x.size });
     const dModulation = empty(modulation.shape);
-    run('backwardScale', { ...partials, dModulation }, items(samples), { flops: 2 * dScalePartial.size });
+    run('backwardScale', { ...partials, dModulation }, columns, { flops: 2 * partials.dScalePartial.size });
     return [dx, dModulation];
   });
   return y;
@@ -41,22 +44,21 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
  * x and branch [B, T, width], modulation as in adaptiveRmsNorm -> [B, T, width]. f32, f16 or bf16, the same for all.
  */
 export function gatedResidual(x: Tensor, branch: Tensor, modulation: Tensor): Tensor {
-  const { device, run, items, rows, width, slices, samples } = setUp('gatedResidual', x, modulation);
+  const { device, run, columns, rows, width, slices, samples } = setUp('gatedResidual', x, modulation);
   expectDtype('gatedResidual', 'branch', branch, x.dtype);
   expectShape('gatedResidual', 'branch', branch, x.shape);
   sharedDevice('gatedResidual', x, branch);
   const y = emptyTensor(device, x.shape, x.dtype, 'gatedResidual');
-  run('residual', { x, branch, modulation, y }, items(rows), { flops: 2 * x.size, thirds: 1 });
-  record('gatedResidual', [x, branch, modulation], [y], ([dy], [, wantsBranch, wantsModulation]) => {
+  run('residual', { x, branch, modulation, y }, gridFor(rows, 1), { flops: 2 * x.size, thirds: 1 });
+  record('gatedResidual', [x, branch, modulation], [y], ([dy], [, , wantsModulation]) => {
     if (!dy) return [null, null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'gatedResidual backward');
-    const dBranch = wantsBranch ? empty(branch.shape) : null;
-    if (dBranch) run('backwardBranch', { modulation, dy, dBranch }, items(rows), { flops: x.size, thirds: 1 });
+    const [dBranch, dGatePartial] = [empty(branch.shape), empty([samples, slices, width])];
+    const bindings = { branch, modulation, dy, dBranch, dGatePartial };
+    run('backwardResidual', bindings, gridFor(samples * slices, 1), { flops: 3 * x.size, thirds: 1 });
     if (!wantsModulation) return [dy, dBranch, null];
-    const dGatePartial = empty([samples, slices, width]);
-    run('backwardGateSlices', { branch, dy, dGatePartial }, items(samples * slices), { flops: 2 * x.size });
     const dModulation = empty(modulation.shape);
-    run('backwardGate', { dGatePartial, dModulation }, items(samples), { flops: dGatePartial.size });
+    run('backwardGate', { dGatePartial, dModulation }, columns, { flops: dGatePartial.size });
     return [dy, dBranch, dModulation];
   });
   return y;
@@ -76,8 +78,8 @@ interface SetUp {
     workgroups: [number, number],
     cost: { flops: number; thirds?: number },
   ) => void;
-  /** The grid of one thread for each group of `rows` rows. */
-  readonly items: (rows: number) => [number, number];
+  /** The grid of one thread for each group of the modulation's thirds. */
+  readonly columns: [number, number];
 }
 
 function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp {
@@ -98,12 +100,13 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
   const groups = width / size;
   const samples = perToken ? rows : batch;
   const length = perToken ? 1 : tokens;
-  const slices = rowSlices(length);
+  const slices = slicesOfRows(device, length);
+  const taking = rowParameters(device, groups);
   const run: SetUp['run'] = (entry, bindings, workgroups, { flops, thirds = 0 }) =>
     device.dispatch({
       kernel,
       entry,
-      parameters: { THREADS, ...parameters, ...(size === 1 && oneElement) },
+      parameters: { ...taking, ...parameters, ...(size === 1 && oneElement) },
       bindings,
       uniform: { samples, length, groups, slices, width, epsilon },
       workgroups,
@@ -113,5 +116,5 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
         0,
       ),
     });
-  return { device, rows, width, samples, slices, run, items: (count) => gridFor(count * groups, THREADS) };
+  return { device, rows, width, samples, slices, run, columns: gridFor(samples * groups, taking.THREADS) };
 }

@@ -12,16 +12,21 @@
 //   dscale[b,i] = sum_t dy[t,i] x[t,i] r[t]       dshift[b,i] = sum_t dy[t,i]         t over the rows of sample b
 //   dbranch     = gate dout                       dgate[b,i]  = sum_t dout[t,i] branch[t,i]       and dx = dout behind a branch
 //
+// Both read a row once: a workgroup holds it in registers, KEEP groups to a thread, and reads again only what is longer. Backward
+// walks a slice of a sample's rows and adds up their share of dmodulation on its way; the slices' sums are then added in order.
+//
 // Shapes: x, y, branch, out [samples * length, width]; modulation, dModulation [samples, 3 width]; r [samples * length]. Rows are read
 // in groups of four (Value; of one where width is no multiple of four). Gradients are f32, whatever the storage; each op
 // writes zeros to the thirds of dModulation that it does not read. All sums are f32 and run in a fixed order.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
+const KEEP: u32 = 4u;                                                        // @param  groups of a row that a thread holds
 alias Value = vec4f;                                                         // @param  a group of elements
 alias Word = vec4f;                                                          // @param  its storage
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
+fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
 
 struct Shape { samples: u32, length: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
 
@@ -60,78 +65,129 @@ fn scaleOf(row: u32) -> u32 { return row / shape.length * 3u * shape.groups; }
 fn shiftOf(row: u32) -> u32 { return scaleOf(row) + shape.groups; }
 fn gateOf(row: u32) -> u32 { return scaleOf(row) + 2u * shape.groups; }
 
-// ---- forward ---------------------------------------------------------------------------------------------------------
+// ---- forward: one workgroup a row ------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)                                            // one workgroup a row
+@compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
   let row = rowOf(workgroup, workgroups);
   if (row >= shape.samples * shape.length) { return; }
   let start = row * shape.groups;
+  let scale = scaleOf(row);
+  let shift = shiftOf(row);
+  var kept = array<Value, KEEP>();
   var squares = 0.0;
-  for (var i = thread; i < shape.groups; i += THREADS) {
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { kept[k] = unpack(x[start + i]); }
+    squares += total(kept[k] * kept[k]);
+  }
+  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
     let value = unpack(x[start + i]);
     squares += total(value * value);
   }
-  let r = inverseSqrt(sumOverWorkgroup(squares, thread) / shape.width + shape.epsilon);
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    let scale = unpack(modulation[scaleOf(row) + i]);
-    y[start + i] = pack(unpack(x[start + i]) * r * (1.0 + scale) + unpack(modulation[shiftOf(row) + i]));
+  let r = inverseSqrt(sumOfThreads(squares, thread) / shape.width + shape.epsilon);
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { y[start + i] = pack(kept[k] * r * (1.0 + unpack(modulation[scale + i])) + unpack(modulation[shift + i])); }
+  }
+  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+    y[start + i] = pack(unpack(x[start + i]) * r * (1.0 + unpack(modulation[scale + i])) + unpack(modulation[shift + i]));
   }
   if (thread == 0u) { inverseRoot[row] = r; }
 }
 
 @compute @workgroup_size(THREADS)
 fn residual(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.samples * shape.length * shape.groups) { return; }
-  let gate = unpack(modulation[gateOf(i / shape.groups) + i % shape.groups]);
-  y[i] = pack(unpack(x[i]) + gate * unpack(branch[i]));
-}
-
-// ---- backward: dx, one workgroup a row; dbranch ------------------------------------------------------------------------
-
-@compute @workgroup_size(THREADS)
-fn backwardInput(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
   let row = rowOf(workgroup, workgroups);
   if (row >= shape.samples * shape.length) { return; }
   let start = row * shape.groups;
-  let r = inverseRoot[row];
-  var alignment = 0.0;                                                       // sum_j g x
+  let gate = gateOf(row);
   for (var i = thread; i < shape.groups; i += THREADS) {
-    alignment += total(dy[start + i] * (1.0 + unpack(modulation[scaleOf(row) + i])) * unpack(x[start + i]));
-  }
-  let pull = r * r * sumOverWorkgroup(alignment, thread) / shape.width;
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    let g = dy[start + i] * (1.0 + unpack(modulation[scaleOf(row) + i]));
-    dx[start + i] = r * (g - pull * unpack(x[start + i]));
+    y[start + i] = pack(unpack(x[start + i]) + unpack(modulation[gate + i]) * unpack(branch[start + i]));
   }
 }
+
+// ---- backward: dx, and dscale and dshift of every slices-th row of a sample; one workgroup a slice ----------------------
 
 @compute @workgroup_size(THREADS)
-fn backwardBranch(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.samples * shape.length * shape.groups) { return; }
-  dBranch[i] = dy[i] * unpack(modulation[gateOf(i / shape.groups) + i % shape.groups]);
+fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let slice = rowOf(workgroup, workgroups);
+  let sample = slice / shape.slices;
+  if (sample >= shape.samples) { return; }
+  let first = sample * shape.length + slice % shape.slices;
+  let scale = scaleOf(first);
+  var gain = array<Value, KEEP>();
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { gain[k] = 1.0 + unpack(modulation[scale + i]); }
+  }
+  var dScale = array<Value, KEEP>();
+  var dShift = array<Value, KEEP>();
+  for (var row = first; row < (sample + 1u) * shape.length; row += shape.slices) {
+    let start = row * shape.groups;
+    let r = inverseRoot[row];
+    var keptX = array<Value, KEEP>();
+    var keptDy = array<Value, KEEP>();
+    var alignment = 0.0;                                                     // sum_j g x
+    for (var k = 0u; k < KEEP; k++) {
+      let i = thread + k * THREADS;
+      if (i < shape.groups) {
+        keptX[k] = unpack(x[start + i]);
+        keptDy[k] = dy[start + i];
+      }
+      alignment += total(keptDy[k] * gain[k] * keptX[k]);
+    }
+    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+      alignment += total(dy[start + i] * (1.0 + unpack(modulation[scale + i])) * unpack(x[start + i]));
+    }
+    let pull = r * r * sumOfThreads(alignment, thread) / shape.width;
+    for (var k = 0u; k < KEEP; k++) {
+      let i = thread + k * THREADS;
+      if (i < shape.groups) { dx[start + i] = r * (keptDy[k] * gain[k] - pull * keptX[k]); }
+      dScale[k] += keptDy[k] * keptX[k] * r;
+      dShift[k] += keptDy[k];
+    }
+    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+      let at = slice * shape.groups + i;
+      let gradient = dy[start + i];
+      let value = unpack(x[start + i]);
+      dx[start + i] = r * (gradient * (1.0 + unpack(modulation[scale + i])) - pull * value);
+      dScalePartial[at] = select(dScalePartial[at], Value(), row == first) + gradient * value * r;
+      dShiftPartial[at] = select(dShiftPartial[at], Value(), row == first) + gradient;
+    }
+  }
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) {
+      dScalePartial[slice * shape.groups + i] = dScale[k];
+      dShiftPartial[slice * shape.groups + i] = dShift[k];
+    }
+  }
 }
 
-// ---- backward: dModulation, every slices-th row of a sample into one of `slices` partial sums, then these in order -------
+// ---- backward: dbranch, and dgate of every slices-th row of a sample; one workgroup a slice -----------------------------
 
 @compute @workgroup_size(THREADS)
-fn backwardScaleSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.samples * shape.slices * shape.groups) { return; }
-  let sample = i / shape.groups / shape.slices;
-  var dScale = Value();
-  var dShift = Value();
-  for (var t = i / shape.groups % shape.slices; t < shape.length; t += shape.slices) {
-    let row = sample * shape.length + t;
-    let at = row * shape.groups + i % shape.groups;
-    dScale += dy[at] * unpack(x[at]) * inverseRoot[row];
-    dShift += dy[at];
+fn backwardResidual(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let slice = rowOf(workgroup, workgroups);
+  let sample = slice / shape.slices;
+  if (sample >= shape.samples) { return; }
+  let first = sample * shape.length + slice % shape.slices;
+  let gates = gateOf(first);
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    let gate = unpack(modulation[gates + i]);
+    var dGate = Value();
+    for (var row = first; row < (sample + 1u) * shape.length; row += shape.slices) {
+      let at = row * shape.groups + i;
+      let gradient = dy[at];
+      dBranch[at] = gate * gradient;
+      dGate += gradient * unpack(branch[at]);
+    }
+    dGatePartial[slice * shape.groups + i] = dGate;
   }
-  dScalePartial[i] = dScale;
-  dShiftPartial[i] = dShift;
 }
+
+// ---- backward: dModulation, the sums of the slices in order -----------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn backwardScale(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
@@ -150,19 +206,6 @@ fn backwardScale(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroup
   dModulation[third] = dScale;
   dModulation[third + shape.groups] = dShift;
   dModulation[third + 2u * shape.groups] = Value();
-}
-
-@compute @workgroup_size(THREADS)
-fn backwardGateSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.samples * shape.slices * shape.groups) { return; }
-  let sample = i / shape.groups / shape.slices;
-  var dGate = Value();
-  for (var t = i / shape.groups % shape.slices; t < shape.length; t += shape.slices) {
-    let at = (sample * shape.length + t) * shape.groups + i % shape.groups;
-    dGate += dy[at] * unpack(branch[at]);
-  }
-  dGatePartial[i] = dGate;
 }
 
 @compute @workgroup_size(THREADS)

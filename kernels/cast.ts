@@ -1,13 +1,6 @@
-import {
-  type DataType,
-  emptyTensor,
-  gridFor,
-  loadKernel,
-  type Parameters,
-  record,
-  type Tensor,
-} from '../engine/index.ts';
+import { type DataType, emptyTensor, loadKernel, type Parameters, record, type Tensor } from '../engine/index.ts';
 import { expectDtype, storage } from './operand.ts';
+import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./cast.wgsl', import.meta.url));
 const THREADS = 64;
@@ -21,14 +14,14 @@ export function cast(x: Tensor, dtype: FloatType): Tensor {
   expectDtype('cast', 'x', x, 'f32', 'f16', 'bf16');
   if (x.dtype === dtype) return x;
   const y = emptyTensor(x.device, x.shape, dtype, 'cast');
-  const groups = Math.ceil(x.size / 4);
+  const { fields, workgroups } = streaming(x.device, Math.ceil(x.size / 4), THREADS);
   x.device.dispatch({
     kernel,
     entry: 'forward',
     parameters: { THREADS, ...reading(x.dtype), ...writing(dtype) },
     bindings: { x, y },
-    uniform: { groups },
-    workgroups: gridFor(groups, THREADS),
+    uniform: fields,
+    workgroups,
   });
   record('cast', [x], [y], ([dy]) => [dy]);
   return y;

@@ -12,7 +12,7 @@ alias Target = vec4f;                                                        // 
 fn unpack(word: Source) -> vec4f { return word; }                            // @param
 fn pack(value: vec4f) -> Target { return value; }                            // @param
 
-struct Shape { groups: u32 }
+struct Shape { groups: u32, run: u32, near: u32, far: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Source>;
@@ -36,8 +36,15 @@ fn nearestFloat16(value: vec4f) -> vec4u {
   return negative | select(normal, small, bits < vec4u(0x38800000u));
 }
 
+// The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
+struct Walk { first: u32, end: u32 }
+fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
+  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+  return Walk(first, min(first + shape.run * shape.near, shape.groups));
+}
+
 @compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
-  if (i < shape.groups) { y[i] = pack(unpack(x[i])); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(unpack(x[i])); }
 }

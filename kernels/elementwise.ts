@@ -1,7 +1,8 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientTensor, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { fours, type Groups, groupsOf } from './groups.ts';
 import { expectDtype, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
+import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./elementwise.wgsl', import.meta.url));
 const THREADS = 64;
@@ -22,7 +23,7 @@ export function subtract(a: Tensor, b: Tensor): Tensor {
   const { y, rows } = combine('subtract', a, b);
   record('subtract', [a, b], [y], ([dy], [, wantsB]) => {
     if (!dy || !wantsB) return [dy, null];
-    return [dy, scaled('subtract backward', overRows('subtract backward', dy, rows, b), -1)];
+    return [dy, overRows('subtract backward', scaled('subtract backward', dy, -1), rows, b)];
   });
   return y;
 }
@@ -77,7 +78,7 @@ function scaled(op: string, x: Tensor, factor: number): Tensor {
 function overRows(op: string, gradient: Tensor, rows: number, like: Tensor): Tensor {
   return rows === 1 && gradient.shape.length === like.shape.length
     ? gradient
-    : sumOfRows(op, gradient, rows, like.shape);
+    : sumOfRows(op, gradient, rows, gradientTensor(like, op));
 }
 
 function run(
@@ -88,14 +89,15 @@ function run(
   columns: number,
   factor = 1,
 ): void {
-  const groups = Math.ceil(like.size / size);
+  const { fields, workgroups } = streaming(like.device, Math.ceil(like.size / size), THREADS);
+  const columnGroups = Math.ceil(columns / size) || 1;
   like.device.dispatch({
     kernel,
     entry,
     parameters: { THREADS, ...parameters },
     bindings,
-    uniform: { groups, columns: Math.ceil(columns / size), factor },
-    workgroups: gridFor(groups, THREADS),
+    uniform: { ...fields, columns: columnGroups, columnStep: fields.near % columnGroups, factor },
+    workgroups,
     flops: like.size,
   });
 }

@@ -15,7 +15,7 @@ alias Word = vec4f;                                                          // 
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 
-struct Shape { groups: u32, columns: u32, factor: f32 }
+struct Shape { groups: u32, run: u32, near: u32, far: u32, columns: u32, columnStep: u32, factor: f32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<Word>;
@@ -25,47 +25,71 @@ struct Shape { groups: u32, columns: u32, factor: f32 }
 @group(0) @binding(5) var<storage, read_write> dA: array<Value>;
 @group(0) @binding(6) var<storage, read_write> dB: array<Value>;            // before the sum over rows
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+// The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
+struct Walk { first: u32, end: u32 }
+fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
+  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+  return Walk(first, min(first + shape.run * shape.near, shape.groups));
+}
+
+// The column of a thread's next group: columnStep = near mod columns, and a division is dear.
+fn nextColumn(c: u32) -> u32 {
+  let next = c + shape.columnStep;
+  return next - select(0u, shape.columns, next >= shape.columns);
 }
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { y[i] = pack(unpack(a[i]) + unpack(b[i % shape.columns])); }
+  let own = walk(workgroup, workgroups, thread);
+  var c = own.first % shape.columns;
+  for (var i = own.first; i < own.end; i += shape.near) {
+    y[i] = pack(unpack(a[i]) + unpack(b[c]));
+    c = nextColumn(c);
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn subtract(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { y[i] = pack(unpack(a[i]) - unpack(b[i % shape.columns])); }
+  let own = walk(workgroup, workgroups, thread);
+  var c = own.first % shape.columns;
+  for (var i = own.first; i < own.end; i += shape.near) {
+    y[i] = pack(unpack(a[i]) - unpack(b[c]));
+    c = nextColumn(c);
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn multiply(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { y[i] = pack(unpack(a[i]) * unpack(b[i % shape.columns])); }
+  let own = walk(workgroup, workgroups, thread);
+  var c = own.first % shape.columns;
+  for (var i = own.first; i < own.end; i += shape.near) {
+    y[i] = pack(unpack(a[i]) * unpack(b[c]));
+    c = nextColumn(c);
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn scale(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { y[i] = pack(shape.factor * unpack(a[i])); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(shape.factor * unpack(a[i])); }
 }
 
 // ---- backward of multiply; that of scale is scale itself, on f32 -------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn multiplyBackwardA(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { dA[i] = dy[i] * unpack(b[i % shape.columns]); }
+  let own = walk(workgroup, workgroups, thread);
+  var c = own.first % shape.columns;
+  for (var i = own.first; i < own.end; i += shape.near) {
+    dA[i] = dy[i] * unpack(b[c]);
+    c = nextColumn(c);
+  }
 }
 
 @compute @workgroup_size(THREADS)
 fn multiplyBackwardB(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i < shape.groups) { dB[i] = dy[i] * unpack(a[i]); }
+  let own = walk(workgroup, workgroups, thread);
+  for (var i = own.first; i < own.end; i += shape.near) { dB[i] = dy[i] * unpack(a[i]); }
 }

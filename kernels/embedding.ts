@@ -32,20 +32,21 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
   const run = (
     entry: string,
     bindings: Record<string, Tensor>,
-    items: number,
+    workgroups: [number, number],
     cost: { flops?: number; bytes?: number },
-  ) => device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups: gridFor(items, THREADS), ...cost });
+  ) => device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
 
   // Of the table only the rows that are asked for move.
-  run('forward', { ids, table, y }, tokens * groups, { flops: y.size, bytes: ids.byteLength + 2 * y.byteLength });
+  run('forward', { ids, table, y }, gridFor(tokens, 1), { flops: y.size, bytes: ids.byteLength + 2 * y.byteLength });
   record('embedding', [table], [y], ([dy]) => {
     if (!dy) return [null];
     const next = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const leads = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const dTable = gradientToAddTo(table, 'embedding backward');
-    run('link', { ids, next, leads }, tokens, {});
+    run('link', { ids, next, leads }, gridFor(tokens, THREADS), {});
     const bytes = 3 * ids.byteLength + 3 * dy.byteLength;
-    run('backward', { ids, next, leads, dy, dTable }, tokens * groups, { flops: y.size, bytes });
+    const bindings = { ids, next, leads, dy, dTable };
+    run('backward', bindings, gridFor(tokens * groups, THREADS), { flops: y.size, bytes });
     return [dTable];
   });
   return y;

@@ -35,17 +35,18 @@ fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
   return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
 }
 
-// ---- forward: one thread a group ---------------------------------------------------------------------------------------
+// ---- forward: one workgroup a token ------------------------------------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let index = position(workgroup, workgroups, thread);
-  let token = index / shape.groups;
+  let token = workgroup.y * workgroups.x + workgroup.x;
   if (token >= shape.tokens) { return; }
   let id = ids[token];
-  var value = vec4f();
-  if (id < shape.vocabulary) { value = unpack(table[id * shape.groups + index % shape.groups]); }
-  y[index] = pack(shape.scale * value);
+  for (var group = thread; group < shape.groups; group += THREADS) {
+    var value = vec4f();
+    if (id < shape.vocabulary) { value = unpack(table[id * shape.groups + group]); }
+    y[token * shape.groups + group] = pack(shape.scale * value);
+  }
 }
 
 // ---- backward: link the tokens of one id, one thread a token -----------------------------------------------------------

@@ -39,11 +39,3 @@ export const ones: Groups = {
 export function valueAlias(groups: Groups): Parameters {
   return groups.size === 1 ? { Value: groups.parameters.Value } : {};
 }
-
-/**
- * Into how many partial sums the rows of a matrix are cut before they are added in order: about 32 rows to each, so that tall
- * matrices keep a large adapter busy. A function of the shape alone.
- */
-export function rowSlices(rows: number): number {
-  return Math.min(Math.max(Math.ceil(rows / 32), 1), 128);
-}

@@ -1,9 +1,10 @@
 import { emptyTensor, gradientTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { groupsOf, rowSlices } from './groups.ts';
+import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+import { sumOfRows } from './reduce.ts';
+import { rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./layer-norm.wgsl', import.meta.url));
-const THREADS = 64;
 const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
 
 /**
@@ -22,12 +23,12 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
   const device = sharedDevice('layerNorm', x, weight, bias);
   const { size, parameters } = groupsOf('layerNorm', 'x', x, width);
   const groups = width / size;
-  const slices = rowSlices(rows);
+  const slices = slicesOfRows(device, rows);
   const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
     device.dispatch({
       kernel,
       entry,
-      parameters: { THREADS, ...parameters, ...(size === 1 && oneElement) },
+      parameters: { ...rowParameters(device, groups, 'vec2f'), ...parameters, ...(size === 1 && oneElement) },
       bindings,
       uniform: { rows, groups, slices, width, epsilon: options.epsilon ?? 1e-6 },
       workgroups,
@@ -37,21 +38,14 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
   const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
   const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
   run('forward', { x, weight, bias, y, statistics }, gridFor(rows, 1), 10 * x.size);
-  record('layerNorm', [x, weight, bias], [y], ([dy], [wantsX, wantsWeight, wantsBias]) => {
+  record('layerNorm', [x, weight, bias], [y], ([dy], [, wantsWeight, wantsBias]) => {
     if (!dy) return [null, null, null];
-    const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'layerNorm backward');
-    const dx = wantsX ? empty(x.shape) : null;
-    if (dx) run('backwardInput', { x, weight, statistics, dy, dx }, gridFor(rows, 1), 15 * x.size);
-    if (!wantsWeight && !wantsBias) return [dx, null, null];
-    const [dwPartial, dbPartial] = [empty([slices, width]), empty([slices, width])];
-    const partials = { dwPartial, dbPartial };
-    run('backwardWeightSlices', { x, statistics, dy, ...partials }, gridFor(slices * groups, THREADS), 6 * x.size);
-    const [dw, db] = [
-      wantsWeight ? gradientTensor(weight, 'layerNorm backward') : empty([width]),
-      wantsBias ? gradientTensor(bias, 'layerNorm backward') : empty([width]),
-    ];
-    run('backwardWeight', { ...partials, dw, db }, [Math.ceil(groups / THREADS), 1], 2 * slices * width);
-    return [dx, dw, db];
+    const op = 'layerNorm backward';
+    const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', op);
+    const [dx, dwPartial, dbPartial] = [empty(x.shape), empty([slices, width]), empty([slices, width])];
+    run('backward', { x, weight, statistics, dy, dx, dwPartial, dbPartial }, [slices, 1], 16 * x.size);
+    const summed = (partial: Tensor, like: Tensor) => sumOfRows(op, partial, slices, gradientTensor(like, op));
+    return [dx, wantsWeight ? summed(dwPartial, weight) : null, wantsBias ? summed(dbPartial, bias) : null];
   });
   return y;
 }

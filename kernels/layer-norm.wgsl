@@ -14,16 +14,21 @@
 // A mean that is large against the deviation is only known to its own last bit, which would be an offset in every n. The mean of
 // x - m, taken in a second pass, is that offset: m is the pair (centre, rest), subtracted one after the other.
 //
+// Both read a row once: a workgroup holds it in registers, KEEP groups to a thread, and reads again only what is longer. Backward
+// walks a slice of the rows and adds up dw and db on its way; the slices' sums are added in order by reduce.wgsl.
+//
 // Shapes: x, y, dy, dx [rows, width]; weight, bias, dw, db [width]; statistics [rows], each (centre, rest, r, 0). Rows are read in
 // groups of four (Value; of one where width is no multiple of four). Gradients are f32, whatever the storage. All sums are f32
 // and run in a fixed order.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
+const KEEP: u32 = 4u;                                                        // @param  groups of a row that a thread holds
 alias Value = vec4f;                                                         // @param  a group of elements
 alias Word = vec4f;                                                          // @param  its storage
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
+fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
 
 struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
 
@@ -37,8 +42,6 @@ struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
 @group(0) @binding(7) var<storage, read_write> dx: array<Value>;
 @group(0) @binding(8) var<storage, read_write> dwPartial: array<Value>;     // [slices, groups]
 @group(0) @binding(9) var<storage, read_write> dbPartial: array<Value>;     // [slices, groups]
-@group(0) @binding(10) var<storage, read_write> dw: array<Value>;
-@group(0) @binding(11) var<storage, read_write> db: array<Value>;
 
 var<workgroup> partial: array<vec2f, THREADS>;
 
@@ -64,72 +67,93 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   let row = rowOf(workgroup, workgroups);
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
+  var kept = array<Value, KEEP>();
   var sum = 0.0;
-  for (var i = thread; i < shape.groups; i += THREADS) { sum += total(unpack(x[start + i])); }
-  let centre = sumOverWorkgroup(vec2f(sum, 0.0), thread).x / shape.width;
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { kept[k] = unpack(x[start + i]); }
+    sum += total(kept[k]);
+  }
+  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) { sum += total(unpack(x[start + i])); }
+  let centre = sumOfThreads(vec2f(sum, 0.0), thread).x / shape.width;
 
   var moments = vec2f();                                                     // of x - centre: first and second
-  for (var i = thread; i < shape.groups; i += THREADS) {
+  for (var k = 0u; k < KEEP; k++) {
+    if (thread + k * THREADS < shape.groups) {
+      let shifted = kept[k] - centre;
+      moments += vec2f(total(shifted), total(shifted * shifted));
+    }
+  }
+  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
     let shifted = unpack(x[start + i]) - centre;
     moments += vec2f(total(shifted), total(shifted * shifted));
   }
-  moments = sumOverWorkgroup(moments, thread) / shape.width;
+  moments = sumOfThreads(moments, thread) / shape.width;
   let rest = moments.x;
   let variance = max(moments.y - rest * rest, 0.0);
   let ofRow = vec4f(centre, rest, inverseSqrt(variance + shape.epsilon), 0.0);
-  for (var i = thread; i < shape.groups; i += THREADS) {
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { y[start + i] = pack(normalised(kept[k], ofRow) * unpack(weight[i]) + unpack(bias[i])); }
+  }
+  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
     y[start + i] = pack(normalised(unpack(x[start + i]), ofRow) * unpack(weight[i]) + unpack(bias[i]));
   }
   if (thread == 0u) { statistics[row] = ofRow; }
 }
 
-// ---- backward: dx, one workgroup a row --------------------------------------------------------------------------------
+// ---- backward: dx, and dw and db of every slices-th row; one workgroup a slice -----------------------------------------
 
 @compute @workgroup_size(THREADS)
-fn backwardInput(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
-  if (row >= shape.rows) { return; }
-  let start = row * shape.groups;
-  let ofRow = statistics[row];
-  var means = vec2f();                                                       // of g and of g n
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    let g = dy[start + i] * unpack(weight[i]);
-    means += vec2f(total(g), total(g * normalised(unpack(x[start + i]), ofRow)));
+fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let slice = workgroup.x;
+  var gain = array<Value, KEEP>();
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { gain[k] = unpack(weight[i]); }
   }
-  means = sumOverWorkgroup(means, thread) / shape.width;
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    let g = dy[start + i] * unpack(weight[i]);
-    dx[start + i] = ofRow.z * (g - means.x - normalised(unpack(x[start + i]), ofRow) * means.y);
+  var dw = array<Value, KEEP>();
+  var db = array<Value, KEEP>();
+  for (var row = slice; row < shape.rows; row += shape.slices) {
+    let start = row * shape.groups;
+    let ofRow = statistics[row];
+    var keptN = array<Value, KEEP>();
+    var keptDy = array<Value, KEEP>();
+    var means = vec2f();                                                     // of g and of g n
+    for (var k = 0u; k < KEEP; k++) {
+      let i = thread + k * THREADS;
+      if (i < shape.groups) {
+        keptN[k] = normalised(unpack(x[start + i]), ofRow);
+        keptDy[k] = dy[start + i];
+      }
+      let g = keptDy[k] * gain[k];
+      means += vec2f(total(g), total(g * keptN[k]));
+    }
+    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+      let g = dy[start + i] * unpack(weight[i]);
+      means += vec2f(total(g), total(g * normalised(unpack(x[start + i]), ofRow)));
+    }
+    means = sumOfThreads(means, thread) / shape.width;
+    for (var k = 0u; k < KEEP; k++) {
+      let i = thread + k * THREADS;
+      if (i < shape.groups) { dx[start + i] = ofRow.z * (keptDy[k] * gain[k] - means.x - keptN[k] * means.y); }
+      dw[k] += keptDy[k] * keptN[k];
+      db[k] += keptDy[k];
+    }
+    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+      let at = slice * shape.groups + i;
+      let gradient = dy[start + i];
+      let n = normalised(unpack(x[start + i]), ofRow);
+      dx[start + i] = ofRow.z * (gradient * unpack(weight[i]) - means.x - n * means.y);
+      dwPartial[at] = select(dwPartial[at], Value(), row == slice) + gradient * n;
+      dbPartial[at] = select(dbPartial[at], Value(), row == slice) + gradient;
+    }
   }
-}
-
-// ---- backward: dw and db, every slices-th row into one of `slices` partial sums, then these in order --------------------
-
-@compute @workgroup_size(THREADS)
-fn backwardWeightSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = rowOf(workgroup, workgroups) * THREADS + thread;
-  if (i >= shape.slices * shape.groups) { return; }
-  let column = i % shape.groups;
-  var dwSum = Value();
-  var dbSum = Value();
-  for (var row = i / shape.groups; row < shape.rows; row += shape.slices) {
-    let at = row * shape.groups + column;
-    dwSum += dy[at] * normalised(unpack(x[at]), statistics[row]);
-    dbSum += dy[at];
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) {
+      dwPartial[slice * shape.groups + i] = dw[k];
+      dbPartial[slice * shape.groups + i] = db[k];
+    }
   }
-  dwPartial[i] = dwSum;
-  dbPartial[i] = dbSum;
-}
-
-@compute @workgroup_size(THREADS)
-fn backwardWeight(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= shape.groups) { return; }
-  var dwSum = Value();
-  var dbSum = Value();
-  for (var slice = 0u; slice < shape.slices; slice++) {
-    dwSum += dwPartial[slice * shape.groups + id.x];
-    dbSum += dbPartial[slice * shape.groups + id.x];
-  }
-  dw[id.x] = dwSum;
-  db[id.x] = dbSum;
 }

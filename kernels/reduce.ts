@@ -1,5 +1,5 @@
 import { emptyTensor, formatShape, gridFor, loadKernel, record, type Shape, type Tensor } from '../engine/index.ts';
-import { fours, ones, rowSlices, valueAlias } from './groups.ts';
+import { fours, ones, valueAlias } from './groups.ts';
 import { expectDtype, rowsAndWidth, storage } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./reduce.wgsl', import.meta.url));
@@ -66,7 +66,7 @@ function readOnly(source: Tensor) {
 export function sumRows(x: Tensor): Tensor {
   const { rows, width } = rowsAndWidth('sumRows', 'x', x);
   expectDtype('sumRows', 'x', x, 'f32');
-  const y = sumOfRows('sumRows', x, rows, [width]);
+  const y = sumOfRows('sumRows', x, rows, emptyTensor(x.device, [width], 'f32', 'sumRows'));
   record('sumRows', [x], [y], ([dy]) => {
     if (!dy) return [null];
     const dx = emptyTensor(x.device, x.shape, 'f32', 'sumRows backward');
@@ -76,12 +76,15 @@ export function sumRows(x: Tensor): Tensor {
   return y;
 }
 
-/** The rows of `matrix`, any f32 tensor cut into `rows` equal runs of elements, added up: a tensor of `shape`. Leaves no tape entry. */
-export function sumOfRows(op: string, matrix: Tensor, rows: number, shape: Shape): Tensor {
+/**
+ * The rows of `matrix`, any f32 tensor cut into `rows` equal runs of elements, added up into `sums`, which is returned. Leaves no
+ * tape entry.
+ */
+export function sumOfRows(op: string, matrix: Tensor, rows: number, sums: Tensor): Tensor {
   const { device } = matrix;
-  const sums = emptyTensor(device, shape, 'f32', op);
   const width = sums.size;
-  const slices = rowSlices(rows);
+  // About 32 rows to a partial sum, so that tall matrices keep a large adapter busy. A function of the shape alone.
+  const slices = rows <= 64 ? 1 : Math.min(Math.ceil(rows / 32), 128);
   if (slices === 1) {
     runOnRows('sumRows', { matrix, sums }, { rows, width, slices }, 1);
     return sums;

@@ -1,10 +1,10 @@
 import { emptyTensor, gradientTensor, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
+import { sumOfRows } from './reduce.ts';
+import { rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./rms-norm.wgsl', import.meta.url));
-const THREADS = 64;
-const ROW_SLICES = 16;
 
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * (1 + weight), over the last axis (Zhang and Sennrich 2019, with Gemma's gain).
@@ -26,26 +26,27 @@ function normalise(x: Tensor, weight: Tensor, width: number, epsilon: number): T
   const { device } = x;
   const { rows, width: stored } = rowsAndWidth('rmsNorm', 'x', x);
   const groups = stored / 4;
-  const uniform = { rows, groups, width, epsilon };
-  const parameters = { THREADS, ROW_SLICES, ...storage(x.dtype) };
+  const slices = slicesOfRows(device, rows);
+  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { ...rowParameters(device, groups), ...storage(x.dtype) },
+      bindings,
+      uniform: { rows, groups, slices, width, epsilon },
+      workgroups,
+      flops,
+    });
   const y = emptyTensor(device, x.shape, x.dtype, 'rmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'rmsNorm');
-  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
-    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, flops });
-
   run('forward', { x, weight, y, inverseRoot }, gridFor(rows, 1), 5 * x.size);
-  record('rmsNorm', [x, weight], [y], ([dy], [wantsX, wantsWeight]) => {
+  record('rmsNorm', [x, weight], [y], ([dy], [, wantsWeight]) => {
     if (!dy) return [null, null];
-    const dx = wantsX ? emptyTensor(device, x.shape, 'f32', 'rmsNorm backward') : null;
-    if (dx) run('backwardInput', { x, weight, inverseRoot, dy, dx }, gridFor(rows, 1), 9 * x.size);
-    const dw = wantsWeight ? gradientTensor(weight, 'rmsNorm backward') : null;
-    if (dw) {
-      const dwPartial = emptyTensor(device, [ROW_SLICES, stored], 'f32', 'rmsNorm backward');
-      const columns = Math.ceil(groups / THREADS);
-      run('backwardWeightSlices', { x, inverseRoot, dy, dwPartial }, [columns, ROW_SLICES], 3 * x.size);
-      run('backwardWeight', { dwPartial, dw }, [columns, 1], dwPartial.size);
-    }
-    return [dx, dw];
+    const op = 'rmsNorm backward';
+    const dx = emptyTensor(device, x.shape, 'f32', op);
+    const dwPartial = emptyTensor(device, [slices, stored], 'f32', op);
+    run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 10 * x.size);
+    return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientTensor(weight, op)) : null];
   });
   return y;
 }

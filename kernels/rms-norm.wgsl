@@ -8,6 +8,9 @@
 //   dx[t,i] = r[t] (g[t,i] - x[t,i] r[t]^2 mean_j g[t,j] x[t,j])
 //   dw[i]   = sum_t dy[t,i] x[t,i] r[t]
 //
+// Both read a row once: a workgroup holds it in registers, KEEP groups to a thread, and reads again only what is longer. Backward
+// walks a slice of the rows and adds up dw on its way; the slices' sums are added in order by reduce.wgsl.
+//
 // Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. Rows are stored in groups of four (Word), `groups` to a row;
 // beyond `width` they hold zeros. Gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
 //
@@ -15,12 +18,13 @@
 // or by f16 and bf16 storage. An entry point uses some of the bindings; only those are bound.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-const ROW_SLICES: u32 = 16u;                                                 // @param  partial sums per column of dw
+const KEEP: u32 = 4u;                                                        // @param  groups of a row that a thread holds
 alias Word = vec4f;                                                          // @param  storage of four elements
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
 
-struct Shape { rows: u32, groups: u32, width: f32, epsilon: f32 }
+struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -29,8 +33,7 @@ struct Shape { rows: u32, groups: u32, width: f32, epsilon: f32 }
 @group(0) @binding(4) var<storage, read_write> inverseRoot: array<f32>;     // r, saved for backward
 @group(0) @binding(5) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> dwPartial: array<vec4f>;     // [ROW_SLICES, groups]
-@group(0) @binding(8) var<storage, read_write> dw: array<vec4f>;
+@group(0) @binding(7) var<storage, read_write> dwPartial: array<vec4f>;     // [slices, groups]
 
 var<workgroup> partial: array<f32, THREADS>;
 
@@ -44,65 +47,79 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-// The row of a workgroup; the grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn rowOf(workgroup: vec3u, workgroups: vec3u) -> u32 { return workgroup.y * workgroups.x + workgroup.x; }
-
-// ---- forward: one workgroup a row ------------------------------------------------------------------------------------
+// ---- forward: one workgroup a row; the grid is two-dimensional because one axis holds at most 65,535 ------------------
 
 @compute @workgroup_size(THREADS)
 fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
+  let row = workgroup.y * workgroups.x + workgroup.x;
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
+  var kept = array<vec4f, KEEP>();
   var squares = 0.0;
-  for (var i = thread; i < shape.groups; i += THREADS) {
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { kept[k] = unpack(x[start + i]); }
+    squares += dot(kept[k], kept[k]);
+  }
+  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
     let value = unpack(x[start + i]);
     squares += dot(value, value);
   }
-  let r = inverseSqrt(sumOverWorkgroup(squares, thread) / shape.width + shape.epsilon);
-  for (var i = thread; i < shape.groups; i += THREADS) {
+  let r = inverseSqrt(sumOfThreads(squares, thread) / shape.width + shape.epsilon);
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { y[start + i] = pack(kept[k] * r * (1.0 + unpack(weight[i]))); }
+  }
+  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
     y[start + i] = pack(unpack(x[start + i]) * r * (1.0 + unpack(weight[i])));
   }
   if (thread == 0u) { inverseRoot[row] = r; }
 }
 
-// ---- backward: dx, one workgroup a row --------------------------------------------------------------------------------
+// ---- backward: dx, and dw of every slices-th row; one workgroup a slice ------------------------------------------------
 
 @compute @workgroup_size(THREADS)
-fn backwardInput(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
-  if (row >= shape.rows) { return; }
-  let start = row * shape.groups;
-  let r = inverseRoot[row];
-  var alignment = 0.0;                                                       // sum_j g x
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    alignment += dot(dy[start + i] * (1.0 + unpack(weight[i])), unpack(x[start + i]));
+fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let slice = workgroup.x;
+  var gain = array<vec4f, KEEP>();
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { gain[k] = 1.0 + unpack(weight[i]); }
   }
-  let pull = r * r * sumOverWorkgroup(alignment, thread) / shape.width;
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    let g = dy[start + i] * (1.0 + unpack(weight[i]));
-    dx[start + i] = r * (g - pull * unpack(x[start + i]));
+  var dw = array<vec4f, KEEP>();
+  for (var row = slice; row < shape.rows; row += shape.slices) {
+    let start = row * shape.groups;
+    let r = inverseRoot[row];
+    var keptX = array<vec4f, KEEP>();
+    var keptDy = array<vec4f, KEEP>();
+    var alignment = 0.0;                                                     // sum_j g x
+    for (var k = 0u; k < KEEP; k++) {
+      let i = thread + k * THREADS;
+      if (i < shape.groups) {
+        keptX[k] = unpack(x[start + i]);
+        keptDy[k] = dy[start + i];
+      }
+      alignment += dot(keptDy[k] * gain[k], keptX[k]);
+    }
+    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+      alignment += dot(dy[start + i] * (1.0 + unpack(weight[i])), unpack(x[start + i]));
+    }
+    let pull = r * r * sumOfThreads(alignment, thread) / shape.width;
+    for (var k = 0u; k < KEEP; k++) {
+      let i = thread + k * THREADS;
+      if (i < shape.groups) { dx[start + i] = r * (keptDy[k] * gain[k] - pull * keptX[k]); }
+      dw[k] += keptDy[k] * keptX[k] * r;
+    }
+    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+      let at = slice * shape.groups + i;
+      let value = unpack(x[start + i]);
+      let gradient = dy[start + i];
+      dx[start + i] = r * (gradient * (1.0 + unpack(weight[i])) - pull * value);
+      dwPartial[at] = select(dwPartial[at], vec4f(), row == slice) + gradient * value * r;
+    }
   }
-}
-
-// ---- backward: dw, rows in ROW_SLICES slices, then the slices in order -------------------------------------------------
-
-@compute @workgroup_size(THREADS)
-fn backwardWeightSlices(@builtin(global_invocation_id) id: vec3u) {
-  let column = id.x;
-  if (column >= shape.groups) { return; }
-  var sum = vec4f();
-  for (var row = id.y; row < shape.rows; row += ROW_SLICES) {
-    let at = row * shape.groups + column;
-    sum += dy[at] * unpack(x[at]) * inverseRoot[row];
+  for (var k = 0u; k < KEEP; k++) {
+    let i = thread + k * THREADS;
+    if (i < shape.groups) { dwPartial[slice * shape.groups + i] = dw[k]; }
   }
-  dwPartial[id.y * shape.groups + column] = sum;
-}
-
-@compute @workgroup_size(THREADS)
-fn backwardWeight(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= shape.groups) { return; }
-  var sum = vec4f();
-  for (var slice = 0u; slice < ROW_SLICES; slice++) { sum += dwPartial[slice * shape.groups + id.x]; }
-  dw[id.x] = sum;
 }

@@ -3,13 +3,13 @@ import {
   type DataType,
   emptyTensor,
   formatShape,
-  gridFor,
   loadKernel,
   record,
   type Shape,
   type Tensor,
 } from '../engine/index.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./tokens.wgsl', import.meta.url));
 const THREADS = 64;
@@ -90,13 +90,14 @@ function run(
   const [samples] = inner;
   const covered = entry === 'putAmongZeros' ? outer[1] : inner[1];
   const [{ device }] = Object.values(bindings);
+  const { fields, workgroups } = streaming(device, covered * groups, THREADS);
   device.dispatch({
     kernel,
     entry,
     parameters: { THREADS, ...(size === 1 && { Word: 'alias Word = u32;' }) },
     bindings,
-    uniform: { samples, outerGroups: outer[1] * groups, innerGroups: inner[1] * groups, start: start * groups },
-    workgroups: gridFor(samples * covered * groups, THREADS),
+    uniform: { ...fields, outerGroups: outer[1] * groups, innerGroups: inner[1] * groups, start: start * groups },
+    workgroups: [workgroups[0], samples],
     bytes: 4 * words * samples * (inner[1] + covered),
   });
 }

@@ -2,8 +2,10 @@ import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
 import { checkChunk, checkShape } from './chunk.ts';
 import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
 
+const MOST_BINS = 2 ** 20;
+
 /** How many of the ascending `edges` are at most `value`, as in NumPy's `digitize`. */
-function digitize(value: number, edges: Float64Array): number {
+export function digitize(value: number, edges: Float64Array): number {
   let low = 0;
   let high = edges.length;
   while (low < high) {
@@ -14,30 +16,45 @@ function digitize(value: number, edges: Float64Array): number {
   return low;
 }
 
-function linearEdges(count: number, intervals: number): Float64Array {
-  return Float64Array.from({ length: count }, (_, index) => (index === intervals ? 1 : -1 + index * (2 / intervals)));
+/** The first `bins` edges of `intervals` equal intervals over [-1, 1]; throws in `caller`'s name below `least` bins. */
+export function linearEdges(bins: number, intervals: number, caller: string, least: number): Float64Array {
+  if (!Number.isInteger(bins) || bins < least || bins > MOST_BINS) {
+    throw new Error(`${caller}: bins must be an integer of at least ${least}, up to ${MOST_BINS}, got ${bins}`);
+  }
+  return Float64Array.from({ length: bins }, (_, index) => (index === intervals ? 1 : -1 + index * (2 / intervals)));
 }
 
-function checkBins(bins: number, minimum: number, caller: string): void {
-  if (!Number.isInteger(bins) || bins < minimum) {
-    throw new Error(`${caller}: bins must be an integer of at least ${minimum}, got ${bins}`);
-  }
+export interface BinFormat {
+  /** Ids. Default 256. */
+  readonly bins?: number;
+  /** `openvla` (the default, also RT-2's and RoboVLMs') or `openpi`. */
+  readonly form?: 'openvla' | 'openpi';
 }
 
 /**
- * One id per number, the naive tokenizer of RT-2 and OpenVLA (openvla action_tokenizer.py): `bins` edges from -1 to 1 cut
- * that range into bins - 1 intervals; values outside are clamped to it; the id is the number of edges at most the value,
- * less one, so that the last id is 1.0 alone. Ids are time-major, dimensions inside. Decoding gives an interval's centre:
- * an error of at most 1 / (bins - 1).
+ * One id per number, the naive tokenizer: values are clamped to [-1, 1]; the id is the number of edges at most the value, less
+ * one. Ids are time-major, dimensions inside.
+ *
+ * | form | edges | decoded as | error at most |
+ * |---|---|---|---|
+ * | openvla (openvla and robovlms action_tokenizer.py) | linspace(-1, 1, bins): bins - 1 intervals, the last id is 1.0 alone | centre of the interval | 1 / (bins - 1) |
+ * | openpi (tokenizer.py, its binning baseline; encoding is the inverse of its decoding) | linspace(-1, 1, bins + 1) without 1 | left edge, 2 id / bins - 1 | 2 / bins |
+ *
+ * Which ids of a vocabulary they take (the last 256, or 10 and the special tokens before the last) says vocabulary.ts.
  */
 export class BinActionTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
   private readonly edges: Float64Array;
+  private readonly values: Float64Array;
 
-  constructor({ bins = 256 }: { readonly bins?: number } = {}) {
-    checkBins(bins, 2, 'BinActionTokenizer');
+  constructor({ bins = 256, form = 'openvla' }: BinFormat = {}) {
+    const centres = form === 'openvla';
+    this.edges = linearEdges(bins, centres ? bins - 1 : bins, 'BinActionTokenizer', centres ? 2 : 1);
     this.vocabularySize = bins;
-    this.edges = linearEdges(bins, bins - 1);
+    this.values = this.edges.map((edge, id) => {
+      const interval = Math.min(id, bins - 2);
+      return centres ? (this.edges[interval] + this.edges[interval + 1]) / 2 : edge;
+    });
   }
 
   /** [horizon * dimension] ids. */
@@ -56,44 +73,24 @@ export class BinActionTokenizer implements ActionTokenizer {
       );
     }
     return Float32Array.from(ids, (id, index) => {
-      if (!Number.isInteger(id) || id < 0 || id >= this.vocabularySize) {
+      const value = this.values[id];
+      if (value === undefined) {
         throw new Error(
           `BinActionTokenizer.decode: id ${id} at position ${index} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
         );
       }
-      const interval = Math.min(id, this.vocabularySize - 2);
-      return (this.edges[interval] + this.edges[interval + 1]) / 2;
+      return value;
     });
   }
 
   /** State: how many numbers are written. */
   grammar(shape: ChunkShape): ChunkGrammar {
     checkShape(shape, 'BinActionTokenizer.grammar');
-    const all = Int32Array.from(this.edges, (_, bin) => bin);
+    const all = Int32Array.from(this.edges, (_, id) => id);
     return chunkGrammar(
       shape.horizon * shape.dimension,
       () => all,
       () => 1,
     );
   }
-}
-
-export interface StateDigitizing {
-  /** Bins of equal width over [-1, 1]. Default 256. */
-  readonly bins?: number;
-  /** Whether a value below -1 falls into bin 0 (the default) or, as in openpi, into "bin" -1. Above 1 both give the last bin. */
-  readonly clamp?: boolean;
-}
-
-/** Normalised state [dimension] -> bins 0 .. bins - 1 [dimension], with the edges of openpi (tokenizer.py): linspace(-1, 1, bins + 1)[:-1]. */
-export function digitizeState(state: ArrayLike<number>, options: StateDigitizing = {}): Int32Array {
-  const { bins = 256, clamp = true } = options;
-  checkBins(bins, 1, 'digitizeState');
-  const edges = linearEdges(bins, bins);
-  return Int32Array.from(state, (value, dimension) => {
-    if (!Number.isFinite(value)) {
-      throw new Error(`digitizeState: the value at dimension ${dimension} is ${value}; the state must be finite`);
-    }
-    return Math.max(digitize(value, edges) - 1, clamp ? 0 : -1);
-  });
 }

@@ -1,5 +1,5 @@
 import { trainByteLevelMerges } from './byte-level.ts';
-import { promptText } from './state-text.ts';
+import { promptText } from './prompts.ts';
 
 /** The words of the built-in world, from which its instructions are made and the default vocabulary is trained. */
 export const worldLanguage = {

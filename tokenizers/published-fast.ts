@@ -151,7 +151,7 @@ export function trainPublished(
     padding: null,
     added_tokens: [],
     normalizer: null,
-    pre_tokenizer: byteLevel(false, false),
+    pre_tokenizer: byteLevel(false, true),
     post_processor: byteLevel(true, false),
     decoder: byteLevel(true, true),
     model: {

@@ -28,8 +28,10 @@ export interface TextEncoding {
 }
 
 /**
- * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers. The template of the file is not applied, BOS and
- * EOS are the caller's choice; text that spells a special token stays text, so an instruction cannot end its own sequence.
+ * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers: byte-level files (GPT-2, Llama 3) and those of the
+ * SentencePiece kind (Gemma, Llama 2; the scored pieces of stories260K through `scoredPiecesTokenizerJson`). The template of
+ * the file is not applied, BOS and EOS are the caller's choice; text that spells a special token stays text, so an
+ * instruction cannot end its own sequence.
  */
 export class TextTokenizer {
   readonly special: SpecialIds;
@@ -37,24 +39,28 @@ export class TextTokenizer {
   readonly vocabularySize: number;
   private readonly json: TokenizerJson;
   private readonly tokenizer: Tokenizer;
+  private readonly added: ReadonlyMap<string, number>;
   private readonly specialIds: ReadonlySet<number>;
 
   /** `special`: ids for which the file has no usual name (`<pad>`, `<eos>` or `</s>`, `<bos>` or `<s>` ...). */
   constructor(json: TokenizerJson, special: Partial<SpecialIds> = {}) {
-    const added = (json as { added_tokens?: { id: number; special?: boolean }[] }).added_tokens ?? [];
-    const whole = read({ ...json, added_tokens: added });
+    const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
     this.json = json;
     this.tokenizer = read({ ...json, added_tokens: added.filter((token) => !token.special) });
+    this.added = new Map(added.map(({ content, id }) => [content, id]));
     this.special = {
-      pad: specialId(whole, 'pad', special.pad),
-      eos: specialId(whole, 'eos', special.eos),
-      bos: specialId(whole, 'bos', special.bos),
+      pad: this.specialId('pad', special.pad),
+      eos: this.specialId('eos', special.eos),
+      bos: this.specialId('bos', special.bos),
     };
     this.specialIds = new Set([
       ...Object.values(this.special),
       ...added.filter((token) => token.special).map((token) => token.id),
     ]);
-    this.vocabularySize = Math.max(...whole.get_vocab().values()) + 1;
+    let largest = -1;
+    for (const ids of [this.tokenizer.get_vocab(), this.added])
+      for (const id of ids.values()) largest = Math.max(largest, id);
+    this.vocabularySize = largest + 1;
   }
 
   /** The embedded vocabulary, trained on the language of the built-in world; any other text falls back to bytes. */
@@ -81,9 +87,25 @@ export class TextTokenizer {
     return kept.length === 0 ? '' : this.tokenizer.decode(kept, { clean_up_tokenization_spaces: false });
   }
 
+  /** Id of a token by its name in the file; undefined where there is none. */
+  idOf(token: string): number | undefined {
+    return this.added.get(token) ?? this.tokenizer.token_to_id(token);
+  }
+
   /** The tokenizer.json it was made from. */
   toJSON(): TokenizerJson {
     return this.json;
+  }
+
+  private specialId(role: keyof SpecialIds, given?: number): number {
+    if (given !== undefined) return given;
+    for (const name of SPECIAL_NAMES[role]) {
+      const id = this.idOf(name);
+      if (id !== undefined) return id;
+    }
+    throw new Error(
+      `TextTokenizer: the vocabulary has none of ${SPECIAL_NAMES[role].join(' ')}; give its id as { ${role}: ... }`,
+    );
   }
 }
 
@@ -98,15 +120,4 @@ function read(json: TokenizerJson): Tokenizer {
   } catch (error) {
     throw new Error(`TextTokenizer: this is not a tokenizer.json that can be read: ${(error as Error).message}`);
   }
-}
-
-function specialId(tokenizer: Tokenizer, role: keyof SpecialIds, given?: number): number {
-  if (given !== undefined) return given;
-  for (const name of SPECIAL_NAMES[role]) {
-    const id = tokenizer.token_to_id(name);
-    if (id !== undefined) return id;
-  }
-  throw new Error(
-    `TextTokenizer: the vocabulary has none of ${SPECIAL_NAMES[role].join(' ')}; give its id as { ${role}: ... }`,
-  );
 }

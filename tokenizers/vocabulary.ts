@@ -1,4 +1,7 @@
-/** How the ids 0 .. size - 1 of an action tokenizer appear among the ids of a model's vocabulary. */
+import { byteCharacters } from './byte-characters.ts';
+import type { TextTokenizer } from './text.ts';
+
+/** How the ids 0 .. size - 1 of an action tokenizer (or of locations, or of state bins) appear among the ids of a model's vocabulary. */
 export interface ActionIds {
   /** Action ids. */
   readonly size: number;
@@ -29,7 +32,26 @@ export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRang
       `actionIdsAfterText: action ids from ${first} would overlap the ${textSize} text ids; begin at ${textSize} or later`,
     );
   }
-  return actionIds(size, first + size, (id) => first + id);
+  return range(size, first + size, (id) => first + id);
+}
+
+/**
+ * Ranges of ids behind the text, one after the other and so disjoint: locations, bins of the state, actions. The vocabulary
+ * size of each is that of all: `rangesAfterText(640, { location: 1024, state: 256, action: 2048 })`.
+ */
+export function rangesAfterText<Name extends string>(
+  textSize: number,
+  sizes: Readonly<Record<Name, number>>,
+): Record<Name, ActionIds> {
+  const entries = Object.entries<number>(sizes);
+  const vocabularySize = entries.reduce((sum, [, size]) => sum + size, textSize);
+  let first = textSize;
+  const ranges = entries.map(([name, size]) => {
+    const own = actionIdsAfterText({ textSize, size, first });
+    first += size;
+    return [name, { ...own, vocabularySize }];
+  });
+  return Object.fromEntries(ranges);
 }
 
 export interface LastIds {
@@ -43,8 +65,7 @@ export interface LastIds {
 
 /**
  * Action ids over the last ids of a text vocabulary, backwards: id = vocabularySize - 1 - skip - action id. What those ids
- * meant before is lost. openpi puts FAST into PaliGemma with skip 128 (its last 128 are `<seg>`; the next 1024 are `<loc>`),
- * OpenVLA bins into Llama with skip 0, RoboVLMs with skip = 10 + its number of special tokens.
+ * meant before is lost: openpi's mapping takes over PaliGemma's `<loc>` tokens.
  */
 export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): ActionIds {
   for (const [name, value] of Object.entries({ vocabularySize, size, skip })) {
@@ -55,7 +76,36 @@ export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): A
       `actionIdsFromEnd: ${size} action ids before the last ${skip} do not fit a vocabulary of ${vocabularySize}`,
     );
   }
-  return actionIds(size, vocabularySize, (id) => vocabularySize - 1 - skip - id);
+  return range(size, vocabularySize, (id) => vocabularySize - 1 - skip - id);
+}
+
+/** The mappings of public systems, for `actionIdsFromEnd`. */
+export const publicMappings = {
+  /** FAST in PaliGemma [openpi tokenizer.py]: before the last 128, which are `<seg>`; over the 1,024 `<loc>` and what precedes them. */
+  openpi: { vocabularySize: 257_152, skip: 128 },
+  /** Bins in Llama 2 [openvla action_tokenizer.py]: the last 256. */
+  openVla: { vocabularySize: 32_000, skip: 0 },
+  /** Bins in any vocabulary [robovlms action_tokenizer.py]: before the special tokens and 10 more. */
+  roboVlms: (vocabularySize: number, specialTokens: number) => ({ vocabularySize, skip: specialTokens + 10 }),
+} as const;
+
+/** Action id i as the piece of the text vocabulary that spells pieces[i]: string actions then share digits with answers in text. */
+export function idsOfPieces(text: TextTokenizer, pieces: Iterable<string>): ActionIds {
+  const ids = Array.from(pieces, (piece) => {
+    const bytes = Array.from(new TextEncoder().encode(piece), (byte) => byteCharacters[byte]).join('');
+    const id = [piece, bytes, piece.replaceAll(' ', '▁')]
+      .map((token) => text.idOf(token))
+      .find((own) => own !== undefined);
+    if (id === undefined) throw new Error(`idsOfPieces: the text vocabulary has no piece ${JSON.stringify(piece)}`);
+    return id;
+  });
+  return mapping(
+    ids.length,
+    text.vocabularySize,
+    (id) => ids[id],
+    (id) => ids.indexOf(id),
+    'those of the given pieces',
+  );
 }
 
 function checkCount(name: string, value: number, caller: string): void {
@@ -63,9 +113,20 @@ function checkCount(name: string, value: number, caller: string): void {
 }
 
 /** `map` must run over consecutive ids, up or down. */
-function actionIds(size: number, vocabularySize: number, map: (id: number) => number): ActionIds {
+function range(size: number, vocabularySize: number, map: (id: number) => number): ActionIds {
   const direction = map(1) - map(0);
-  const inverse = (id: number) => (id - map(0)) * direction;
+  const [low, high] = [map(0), map(size - 1)].sort((a, b) => a - b);
+  return mapping(size, vocabularySize, map, (id) => (id - map(0)) * direction, `those are ${low} to ${high}`);
+}
+
+/** @param inverse of an id that stands for none: a number outside 0 .. size - 1 */
+function mapping(
+  size: number,
+  vocabularySize: number,
+  map: (id: number) => number,
+  inverse: (id: number) => number,
+  which: string,
+): ActionIds {
   const isAction = (id: number) => Number.isInteger(id) && inverse(id) >= 0 && inverse(id) < size;
   return {
     size,
@@ -80,10 +141,7 @@ function actionIds(size: number, vocabularySize: number, map: (id: number) => nu
       }),
     toActions: (ids) =>
       Int32Array.from(ids, (id, index) => {
-        if (!isAction(id)) {
-          const [low, high] = [map(0), map(size - 1)].sort((a, b) => a - b);
-          throw new Error(`id ${id} at position ${index} is no action id; those are ${low} to ${high}`);
-        }
+        if (!isAction(id)) throw new Error(`id ${id} at position ${index} is no action id; ${which}`);
         return inverse(id);
       }),
   };

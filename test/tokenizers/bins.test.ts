@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BinActionTokenizer, digitizeState } from '../../tokenizers/index.ts';
+import { BinActionTokenizer, StrideTokenizer } from '../../tokenizers/index.ts';
 
 const values = [-1.2, -1, -0.999, -0.5, 0, 0.25, 0.999, 1, 1.2];
 const shape = { horizon: 3, dimension: 3 };
@@ -36,23 +36,54 @@ describe('BinActionTokenizer', () => {
     expect(() => tokenizer.encode(nan)).toThrow('the value at step 0, dimension 1 is NaN');
     expect(() => tokenizer.decode([1, 2], shape)).toThrow('2 ids, but horizon 3 x dimension 3 needs 9');
     expect(() => tokenizer.decode([256], { horizon: 1, dimension: 1 })).toThrow('id 256 at position 0 is unknown');
-    expect(() => new BinActionTokenizer({ bins: 1 })).toThrow('bins must be an integer of at least 2, got 1');
+    expect(() => new BinActionTokenizer({ bins: 1 })).toThrow(
+      'bins must be an integer of at least 2, up to 1048576, got 1',
+    );
   });
 });
 
-describe('digitizeState', () => {
-  it('gives test vector 11, clamped or as openpi leaves it', () => {
-    expect(Array.from(digitizeState(values))).toEqual([0, 0, 0, 64, 128, 160, 255, 255, 255]);
-    expect(Array.from(digitizeState(values, { clamp: false }))).toEqual([-1, 0, 0, 64, 128, 160, 255, 255, 255]);
+describe("openpi's bins", () => {
+  const openpi = new BinActionTokenizer({ form: 'openpi' });
+
+  it('decode to the left edge, i / 256 * 2 - 1', () => {
+    const ids = openpi.encode({ data: Float32Array.from(values), ...shape });
+    expect(Array.from(ids)).toEqual([0, 0, 0, 64, 128, 160, 255, 255, 255]);
+    const all = Array.from({ length: 256 }, (_, id) => id);
+    expect(Array.from(openpi.decode(all, { horizon: 256, dimension: 1 }))).toEqual(all.map((id) => (id / 256) * 2 - 1));
+  });
+});
+
+describe('StrideTokenizer', () => {
+  const every = new StrideTokenizer(new BinActionTokenizer(), 5);
+  const ramp = {
+    horizon: 50,
+    dimension: 2,
+    data: Float32Array.from({ length: 100 }, (_, i) => (i % 2 === 0 ? -1 : 1) * (Math.floor(i / 2) / 25 - 1)),
+  };
+
+  it('keeps steps 0, 5, 10, ...: 10 of 50', () => {
+    const ids = every.encode(ramp);
+    expect(ids.length).toBe(20);
+    const rows = [0, 5, 10, 15, 20, 25, 30, 35, 40, 45].flatMap((step) => [...ramp.data.slice(2 * step, 2 * step + 2)]);
+    const kept = { horizon: 10, dimension: 2, data: Float32Array.from(rows) };
+    expect(ids).toEqual(new BinActionTokenizer().encode(kept));
+    expect(every.encode({ horizon: 7, dimension: 1, data: new Float32Array(7) }).length).toBe(2);
   });
 
-  it('takes another number of bins', () => {
-    expect(Array.from(digitizeState([-1, -0.01, 0, 0.99, 1], { bins: 4 }))).toEqual([0, 1, 2, 3, 3]);
-    expect(Array.from(digitizeState([-7, 7], { bins: 1 }))).toEqual([0, 0]);
+  it('decodes to straight lines between the kept steps and holds the last', () => {
+    const decoded = every.decode(every.encode(ramp), ramp);
+    decoded.forEach((value, index) => {
+      const expected = ramp.data[Math.min(index, 90 + (index % 2))];
+      expect(Math.abs(value - expected)).toBeLessThan(1 / 255 + 1e-6);
+    });
+    const grammar = every.grammar(ramp);
+    expect([grammar.complete, grammar.allowed(19).length, grammar.allowed(20).length]).toEqual([20, 256, 0]);
   });
 
   it('names bad input', () => {
-    expect(() => digitizeState([0, Number.NEGATIVE_INFINITY])).toThrow('the value at dimension 1 is -Infinity');
-    expect(() => digitizeState([0], { bins: 2.5 })).toThrow('bins must be an integer of at least 1, got 2.5');
+    expect(() => new StrideTokenizer(new BinActionTokenizer(), 0)).toThrow('stride must be a positive integer, got 0');
+    expect(() => every.decode([1], ramp)).toThrow('needs 20');
+    const nan = { data: Float32Array.of(0, Number.NaN), horizon: 2, dimension: 1 };
+    expect(() => every.encode(nan)).toThrow('StrideTokenizer.encode: the value at step 1');
   });
 });

@@ -1,10 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { actionIdsAfterText, actionIdsFromEnd, BinActionTokenizer } from '../../tokenizers/index.ts';
+import {
+  actionIdsAfterText,
+  actionIdsFromEnd,
+  BinActionTokenizer,
+  idsOfPieces,
+  publicMappings,
+  rangesAfterText,
+  StringActionTokenizer,
+  TextTokenizer,
+} from '../../tokenizers/index.ts';
 
 describe('actionIdsFromEnd', () => {
   it('gives test vector 2 (FAST in PaliGemma)', () => {
-    const ids = actionIdsFromEnd({ vocabularySize: 257152, size: 2048, skip: 128 });
+    const ids = actionIdsFromEnd({ ...publicMappings.openpi, size: 2048 });
     const mapped = ids.toVocabulary([0, 1, 1023, 1024, 2047]);
     expect(Array.from(mapped)).toEqual([257023, 257022, 256000, 255999, 254976]);
     expect(Array.from(ids.toActions(mapped))).toEqual([0, 1, 1023, 1024, 2047]);
@@ -15,11 +24,11 @@ describe('actionIdsFromEnd', () => {
   it('gives test vector 11 (bins in Llama: OpenVLA, RoboVLMs)', () => {
     const bins = (values: number[]) =>
       new BinActionTokenizer().encode({ data: Float32Array.from(values), horizon: values.length, dimension: 1 });
-    const openVla = actionIdsFromEnd({ vocabularySize: 32000, size: 256 });
+    const openVla = actionIdsFromEnd({ ...publicMappings.openVla, size: 256 });
     expect(Array.from(openVla.toVocabulary(bins([-1.2, -1, -0.999, -0.5, 0, 0.25, 0.999, 1, 1.2])))).toEqual([
       31999, 31999, 31999, 31936, 31872, 31840, 31745, 31744, 31744,
     ]);
-    const roboVlms = actionIdsFromEnd({ vocabularySize: 32000, size: 256, skip: 13 });
+    const roboVlms = actionIdsFromEnd({ ...publicMappings.roboVlms(32000, 3), size: 256 });
     expect(Array.from(roboVlms.toVocabulary(bins([-1, 0, 1])))).toEqual([31986, 31859, 31731]);
   });
 
@@ -66,5 +75,33 @@ describe('actionIdsAfterText', () => {
     expect(() => actionIdsAfterText({ textSize: -1, size: 10 })).toThrow('textSize must be a count, got -1');
     const ids = actionIdsAfterText({ textSize: 5, size: 10 });
     expect(() => ids.toActions([4])).toThrow('id 4 at position 0 is no action id; those are 5 to 14');
+  });
+});
+
+describe('rangesAfterText', () => {
+  it('lays ranges one after the other, none of them in another', () => {
+    const ranges = rangesAfterText(640, { location: 1024, state: 256, action: 2048 });
+    const all = Object.values(ranges);
+    expect(all.map((one) => one.vocabularySize)).toEqual([3968, 3968, 3968]);
+    for (let id = 0; id < 3968; id++) {
+      expect(all.filter((one) => one.isAction(id)).length).toBe(id < 640 ? 0 : 1);
+    }
+    expect(() => rangesAfterText(640, { location: -1 })).toThrow('size must be a count, got -1');
+  });
+});
+
+describe('idsOfPieces', () => {
+  it('lets string actions share the characters of the text', () => {
+    const text = TextTokenizer.default();
+    const tokenizer = new StringActionTokenizer();
+    const ids = idsOfPieces(text, tokenizer.characters);
+    const chunk = { data: Float32Array.of(0.0312, -0.5, 1, 0), horizon: 2, dimension: 2 };
+    const mapped = ids.toVocabulary(tokenizer.encode(chunk));
+    expect(text.decode(mapped)).toBe('+0.0312 -0.5000;+1.0000 +0.0000');
+    expect(new Set(mapped).size).toBeLessThanOrEqual(15);
+    expect(Array.from(ids.toActions(mapped))).toEqual(Array.from(tokenizer.encode(chunk)));
+    expect(ids.isAction(text.special.eos)).toBe(false);
+    expect(() => ids.toActions([1])).toThrow('id 1 at position 0 is no action id; those of the given pieces');
+    expect(() => idsOfPieces(text, ['xyzzy'])).toThrow('the text vocabulary has no piece "xyzzy"');
   });
 });

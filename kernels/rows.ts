@@ -1,0 +1,37 @@
+/** How kernels that reduce rows, normalisations and softmax, share them out. */
+import type { Device, Parameters } from '../engine/index.ts';
+import { softwareLanes } from './variant.ts';
+
+/** Groups of a row that a thread of a graphics adapter holds in registers. */
+const KEEP = 4;
+
+/**
+ * A row of `groups` groups to a workgroup, held in registers where it has at most 256 threads of KEEP groups each.
+ *
+ * A software adapter reads again as fast as it would hold a row, and a barrier costs it as much as either: there a workgroup is one
+ * subgroup, and the kernel's `sumOfThreads`, of values of type `sum`, is an instruction.
+ */
+export function rowParameters(
+  device: Device,
+  groups: number,
+  sum: 'f32' | 'vec2f' = 'f32',
+): Parameters & { THREADS: number } {
+  const lanes = softwareLanes(device);
+  if (lanes)
+    return {
+      THREADS: lanes,
+      KEEP: 1,
+      enable: 'subgroups',
+      sumOfThreads: `fn sumOfThreads(value: ${sum}, thread: u32) -> ${sum} { return subgroupAdd(value); }`,
+    };
+  if (device.software) return { THREADS: 8, KEEP: 1 };
+  return { THREADS: Math.min(Math.max(2 ** Math.ceil(Math.log2(groups / KEEP)), 32), 256), KEEP };
+}
+
+/**
+ * Into how many slices, each added up by a workgroup that walks its rows, a backward pass cuts rows before it adds the slices in
+ * order: a function of the shape and the kind of adapter.
+ */
+export function slicesOfRows(device: Device, rows: number): number {
+  return Math.max(1, Math.min(Math.ceil(rows / 8), device.software ? 64 : 512));
+}

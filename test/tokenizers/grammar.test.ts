@@ -1,0 +1,75 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { ActionChunk, ActionTokenizer } from '../../tokenizers/index.ts';
+import {
+  actionIdsAfterText,
+  allowedNext,
+  BinActionTokenizer,
+  FastTokenizer,
+  StrideTokenizer,
+  StringActionTokenizer,
+} from '../../tokenizers/index.ts';
+
+const waves: ActionChunk[] = Array.from({ length: 30 }, (_, index) => ({
+  horizon: 8,
+  dimension: 3,
+  data: Float32Array.from({ length: 24 }, (_, i) => Math.sin(0.3 * Math.floor(i / 3) * ((i % 3) + 1) + index)),
+}));
+const gripper = { dimensions: [2], zero: 0, one: 1 };
+const tokenizers: Record<string, ActionTokenizer> = {
+  string: new StringActionTokenizer(),
+  'string with gripper': new StringActionTokenizer({ decimals: 2, gripper }),
+  bins: new BinActionTokenizer({ bins: 16 }),
+  stride: new StrideTokenizer(new BinActionTokenizer(), 3),
+  FAST: FastTokenizer.fit(waves, { vocabularySize: 200 }),
+  'published FAST': FastTokenizer.fit(waves, { vocabularySize: 200, format: 'published' }),
+};
+
+describe.each(Object.entries(tokenizers))('the grammar of %s', (_, tokenizer) => {
+  const sizes = fc.record({ horizon: fc.integer({ min: 1, max: 9 }), dimension: fc.integer({ min: 1, max: 4 }) });
+
+  it('lets a model write nothing that cannot be decoded, and always leaves a way on', () => {
+    fc.assert(
+      fc.property(sizes, fc.infiniteStream(fc.nat()), (shape, choices) => {
+        const grammar = tokenizer.grammar(shape);
+        const ids: number[] = [];
+        let state = 0;
+        while (state !== grammar.complete) {
+          const allowed = grammar.allowed(state);
+          expect(allowed.length).toBeGreaterThan(0);
+          ids.push(allowed[choices.next().value! % allowed.length]);
+          state = grammar.next(state, ids[ids.length - 1]);
+        }
+        expect(grammar.allowed(state).length).toBe(0);
+        expect(tokenizer.decode(ids, shape).every(Number.isFinite)).toBe(true);
+      }),
+      { seed: 15, numRuns: 60 },
+    );
+  });
+
+  it('allows what encode writes', () => {
+    for (const chunk of waves) {
+      const grammar = tokenizer.grammar(chunk);
+      expect(tokenizer.encode(chunk).reduce((state, id) => grammar.next(state, id), 0)).toBe(grammar.complete);
+    }
+  });
+
+  it('refuses other ids', () => {
+    const grammar = tokenizer.grammar({ horizon: 1, dimension: 1 });
+    for (const id of [-1, 0.5, tokenizer.vocabularySize]) {
+      expect(() => grammar.next(0, id)).toThrow(`action id ${id} may not follow in state 0`);
+    }
+    expect(() => grammar.next(grammar.complete, 0)).toThrow('may not follow');
+  });
+});
+
+describe('allowedNext', () => {
+  it('gives ids of the vocabulary, and the end of sequence behind a whole chunk', () => {
+    const tokenizer = tokenizers.string;
+    const grammar = tokenizer.grammar({ horizon: 1, dimension: 1 });
+    const ids = actionIdsAfterText({ textSize: 100, size: tokenizer.vocabularySize });
+    expect(Array.from(allowedNext(grammar, 0, ids, 1))).toEqual([110, 111]);
+    expect(Array.from(allowedNext(grammar, 2, ids, 1))).toEqual([112]);
+    expect(Array.from(allowedNext(grammar, grammar.complete, ids, 1))).toEqual([1]);
+  });
+});

@@ -1,0 +1,109 @@
+import { stateText } from './state.ts';
+import type { TextTokenizer } from './text.ts';
+
+export interface PromptParts {
+  /** What to do; absent or blank where the data have no language. */
+  readonly instruction?: string | null;
+  /** Binned state, as `digitizeState` gives it; absent where the system has no state in its text. */
+  readonly state?: ArrayLike<number> | null;
+  /** The cleaning of pi0-FAST lowers the case, that of pi0 and pi0.5 keeps it (the default). */
+  readonly lowerCase?: boolean;
+}
+
+/** An instruction as openpi cleans it (tokenizer.py): the ends are trimmed, then each `_` and line feed becomes a space. */
+export function cleanInstruction(instruction: string, { lowerCase = false } = {}): string {
+  const text = instruction.trim().replace(/[_\n]/g, ' ');
+  return lowerCase ? text.toLowerCase() : text;
+}
+
+/**
+ * The prompt of pi0.5 and knowledge insulation (openpi tokenizer.py; arXiv 2505.23705, appendix C):
+ * `Task: {instruction}, State: {b1 b2 ...};\nAction: `. A missing part is left out with its name:
+ * `Task: {instruction};\nAction: `, `State: {b1 b2 ...};\nAction: `, `Action: `.
+ */
+export function promptText({ instruction, state, lowerCase }: PromptParts): string {
+  const parts: string[] = [];
+  const task = cleanInstruction(instruction ?? '', { lowerCase });
+  if (task !== '') parts.push(`Task: ${task}`);
+  if (state && state.length > 0) parts.push(`State: ${stateText(state)}`);
+  return `${parts.length > 0 ? `${parts.join(', ')};\n` : ''}Action: `;
+}
+
+/** A special id of the text tokenizer. */
+export type Mark = { readonly special: 'bos' | 'eos' };
+
+/** What stands before and behind the action tokens (or, without these, what the action expert reads). Each piece is encoded by itself. */
+export interface Prompt {
+  readonly before: readonly (string | Mark)[];
+  readonly behind: readonly (string | Mark)[];
+}
+
+export interface PromptValues extends PromptParts {
+  /** Control steps of a chunk, for RoboVLMs' discrete actions. Default 1. */
+  readonly steps?: number;
+}
+
+const bos: Mark = { special: 'bos' };
+const eos: Mark = { special: 'eos' };
+const lower = (instruction?: string | null) => (instruction ?? '').toLowerCase();
+const trimmed = (instruction?: string | null) => (instruction ?? '').trim();
+const pi0 = ({ instruction }: PromptValues): Prompt => ({
+  before: [bos, cleanInstruction(instruction ?? ''), '\n'],
+  behind: [],
+});
+const openVla = ({ instruction, steps = 1 }: PromptValues): Prompt => {
+  const action = steps > 1 ? `${steps} step actions` : 'action';
+  return { before: [bos, `In: What ${action} should the robot take to ${lower(instruction)}?\nOut: `], behind: [eos] };
+};
+
+/**
+ * The prompt of each system that is written differently; its source in brackets.
+ *
+ * Knowledge insulation and everything trained in its form (joint training, naive tokens, HybridVLA, Transfusion, OpenVLA-OFT
+ * there) use pi05's with the ids and an EOS behind. Pieces of one prompt are separate where the source encodes them apart.
+ */
+export const prompts = {
+  /** [openpi tokenizer.py] No state in the text; the line feed is the start of the answer. Also pi0.5 where the state is left out. */
+  pi0,
+  /** [openpi tokenizer.py] Lower case; the ids stand between `Action: ` and `|`. */
+  'pi0-fast': (values) => {
+    const text = promptText({ ...values, lowerCase: true });
+    return { before: [bos, text.slice(0, -'Action: '.length), 'Action: '], behind: ['|', eos] };
+  },
+  /** [openpi tokenizer.py] */
+  pi05: (values) => ({ before: [bos, promptText(values)], behind: [] }),
+  /** [arXiv 2505.23705, appendix C] */
+  'knowledge-insulation': (values) => ({ before: [bos, promptText(values)], behind: [eos] }),
+  /** [arXiv 2307.15818, section 3.2] */
+  'rt-2': ({ instruction }) => ({
+    before: [bos, `Q: what action should the robot take to ${trimmed(instruction)}? A:`],
+    behind: [eos],
+  }),
+  /** [openvla] Lower case; Llama makes its empty piece, 29871, of the space behind `Out:`. Also GenVLA's OpenVLA rows. */
+  openvla: (values) => openVla({ ...values, steps: 1 }),
+  /** [robovlms] Discrete actions; OpenVLA's words where a chunk has one step. */
+  'robovlms-discrete': openVla,
+  /** [robovlms] Continuous heads, by backbone. */
+  'robovlms-kosmos': ({ instruction }) => ({
+    before: [`<grounding>An image of a robot ${trimmed(instruction)}`],
+    behind: [],
+  }),
+  'robovlms-paligemma': ({ instruction }) => ({ before: [eos, trimmed(instruction), '\n'], behind: [] }),
+  'robovlms-flamingo': ({ instruction }) => ({
+    before: [`<image>${trimmed(instruction)}<|endofchunk|>`, eos],
+    behind: [],
+  }),
+  /** PaliGemma and GenVLA's pi0+ : prefix and line feed, then the answer (a caption, string actions) and EOS. */
+  paligemma: (values) => ({ ...pi0(values), behind: [eos] }),
+} as const satisfies Record<string, (values: PromptValues) => Prompt>;
+
+export type PromptName = keyof typeof prompts;
+
+/** Ids of the pieces, each encoded by itself. */
+export function encodePieces(text: TextTokenizer, pieces: Prompt['before']): Int32Array {
+  return Int32Array.from(
+    pieces.flatMap((piece) =>
+      typeof piece === 'string' ? Array.from(text.encode(piece)) : [text.special[piece.special]],
+    ),
+  );
+}

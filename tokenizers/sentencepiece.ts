@@ -1,0 +1,81 @@
+/** A vocabulary of the SentencePiece kind as llama2.c keeps it; the index of a piece is its id. */
+export interface ScoredPieces {
+  /** Pieces as bytes in latin-1, each with its score: of two joins the one whose result scores higher comes first. */
+  readonly pieces: readonly (readonly [piece: string, score: number])[];
+}
+
+const MOST_PIECES = 2 ** 22;
+
+/**
+ * The tokenizer.json of such a vocabulary, as the Llama family writes it: a space in front of the text, `▁` for spaces,
+ * characters without a piece as the bytes `<0x00>` .. `<0xFF>`, and every pair whose join is a piece as a merge, the
+ * better-scored first. Ids 0, 1 and 2 become `<unk>`, `<s>` and `</s>`.
+ *
+ * @throws Error that names the piece that is wrong
+ */
+export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
+  if (!Array.isArray(pieces) || pieces.length < 259 || pieces.length > MOST_PIECES) {
+    throw new Error(
+      `not a vocabulary of scored pieces: expected a list of at least 259 (3 special ones and the bytes), got ${Array.isArray(pieces) ? pieces.length : typeof pieces}`,
+    );
+  }
+  const special = ['<unk>', '<s>', '</s>'];
+  const tokens = pieces.map((entry: unknown, id) => {
+    const [piece, score] = Array.isArray(entry) ? entry : [];
+    if (typeof piece !== 'string' || typeof score !== 'number') {
+      throw new Error(`pieces[${id}] is ${JSON.stringify(entry)?.slice(0, 100)}, expected [piece, score]`);
+    }
+    const bytes = Uint8Array.from(piece, (character) => character.charCodeAt(0));
+    return special[id] ?? new TextDecoder().decode(bytes).replaceAll(' ', '▁');
+  });
+  const ids = new Map(tokens.map((token, id) => [token, id]));
+  const merges: { pair: [string, string]; id: number }[] = [];
+  for (const [token, id] of ids) {
+    if (id < 259) continue;
+    const characters = [...token];
+    for (let cut = 1; cut < characters.length; cut++) {
+      const pair: [string, string] = [characters.slice(0, cut).join(''), characters.slice(cut).join('')];
+      if (pair.every((part) => ids.has(part))) merges.push({ pair, id });
+    }
+  }
+  merges.sort((a, b) => pieces[b.id][1] - pieces[a.id][1]);
+  const replace = (from: string, content: string) => ({ type: 'Replace', pattern: { String: from }, content });
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: special.map((content, id) => ({
+      id,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    })),
+    normalizer: { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, replace(' ', '▁')] },
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        replace('▁', ' '),
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        { type: 'Strip', content: ' ', start: 1, stop: 0 },
+      ],
+    },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: '<unk>',
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: true,
+      byte_fallback: true,
+      ignore_merges: false,
+      vocab: Object.fromEntries(ids),
+      merges: merges.map(({ pair }) => pair),
+    },
+  };
+}

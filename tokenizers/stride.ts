@@ -1,0 +1,56 @@
+import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
+import { checkChunk, checkShape } from './chunk.ts';
+import type { ChunkGrammar } from './grammar.ts';
+
+/**
+ * Control steps 0, k, 2k, ... of a chunk in another tokenizer's ids: with bins and k = 5 the "sub-sampling tokens" of
+ * knowledge insulation (arXiv 2505.23705, section 6; that the first step is kept is our reading). The paper uses them as a
+ * training target only; decoding joins the kept steps by straight lines and holds the last one.
+ */
+export class StrideTokenizer implements ActionTokenizer {
+  constructor(
+    readonly inner: ActionTokenizer,
+    readonly stride = 5,
+  ) {
+    if (!Number.isInteger(stride) || stride < 1) {
+      throw new Error(`StrideTokenizer: stride must be a positive integer, got ${stride}`);
+    }
+  }
+
+  get vocabularySize(): number {
+    return this.inner.vocabularySize;
+  }
+
+  encode(chunk: ActionChunk): Int32Array {
+    checkChunk(chunk, 'StrideTokenizer.encode');
+    const kept = this.kept(chunk);
+    const data = new Float32Array(kept.horizon * kept.dimension);
+    for (let row = 0; row < kept.horizon; row++) {
+      const from = row * this.stride * kept.dimension;
+      data.set(chunk.data.subarray(from, from + kept.dimension), row * kept.dimension);
+    }
+    return this.inner.encode({ ...kept, data });
+  }
+
+  /** [horizon, dimension]. Throws as the inner tokenizer does. */
+  decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
+    const kept = this.kept(shape);
+    const rows = this.inner.decode(ids, kept);
+    return Float32Array.from({ length: shape.horizon * shape.dimension }, (_, index) => {
+      const d = index % shape.dimension;
+      const place = (index - d) / shape.dimension / this.stride;
+      const row = Math.floor(place);
+      const [before, after] = [row, Math.min(row + 1, kept.horizon - 1)].map((r) => rows[r * shape.dimension + d]);
+      return before + (after - before) * (place - row);
+    });
+  }
+
+  grammar(shape: ChunkShape): ChunkGrammar {
+    return this.inner.grammar(this.kept(shape));
+  }
+
+  private kept(shape: ChunkShape): ChunkShape {
+    checkShape(shape, 'StrideTokenizer');
+    return { horizon: Math.ceil(shape.horizon / this.stride), dimension: shape.dimension };
+  }
+}
