@@ -40,26 +40,33 @@ export function relu(x: Tensor): Tensor {
 
 function activate(op: string, activation: keyof typeof activationFlops, x: Tensor): Tensor {
   expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
-  const { device } = x;
-  const { fields, workgroups } = streaming(device, Math.ceil(x.size / 4), THREADS);
-  const run = (entry: string, bindings: Record<string, Tensor>, flops: number) =>
-    device.dispatch({
-      kernel,
-      entry,
-      parameters: { THREADS, ...storage(x.dtype) },
-      bindings,
-      uniform: fields,
-      workgroups,
-      flops: flops * x.size,
-    });
-  const y = emptyTensor(device, x.shape, x.dtype, op);
-  const [forward, backward] = activationFlops[activation];
-  run(activation, { x, y }, forward);
-  record(op, [x], [y], ([dy]) => {
-    if (!dy) return [null];
-    const dx = emptyTensor(device, x.shape, 'f32', `${op} backward`);
-    run(`${activation}Backward`, { x, dy, dx }, backward);
-    return [dx];
-  });
+  const y = emptyTensor(x.device, x.shape, x.dtype, op);
+  run(activation, x, { x, y }, activationFlops[activation][0]);
+  record(op, [x], [y], ([dy]) => [dy && activationGradient(`${op} backward`, activation, x, dy)]);
   return y;
+}
+
+/** f'(x) dy, f32. Leaves no tape entry. */
+export function activationGradient(
+  op: string,
+  activation: keyof typeof activationFlops,
+  x: Tensor,
+  dy: Tensor,
+): Tensor {
+  const dx = emptyTensor(x.device, x.shape, 'f32', op);
+  run(`${activation}Backward`, x, { x, dy, dx }, activationFlops[activation][1]);
+  return dx;
+}
+
+function run(entry: string, { device, dtype, size }: Tensor, bindings: Record<string, Tensor>, flops: number): void {
+  const { fields, workgroups } = streaming(device, Math.ceil(size / 4), THREADS);
+  device.dispatch({
+    kernel,
+    entry,
+    parameters: { THREADS, ...storage(dtype) },
+    bindings,
+    uniform: fields,
+    workgroups,
+    flops: flops * size,
+  });
 }
