@@ -20,11 +20,20 @@ export interface Episode {
   readonly cameras: readonly string[];
   /** The newest image of `camera` at or before `step`; null where there is none. */
   image(camera: string, step: number): Promise<Image | null>;
+  /**
+   * Only where the numbers are left on disk, because the data set's would not fit in memory: the same episode with its
+   * actions and states, which cannot be had before. Nothing else holds what it returns.
+   */
+  load?(): Promise<Episode>;
 }
 
 /** Episodes of one embodiment at one control rate. */
 export interface Dataset {
   readonly name: string;
+  /** One line: what kind of files it was read from, and how much there is. */
+  readonly description?: string;
+  /** What the source calls each action dimension. */
+  readonly actionNames?: readonly string[];
   /** Control steps a second. */
   readonly rate: number;
   readonly actionDimension: number;

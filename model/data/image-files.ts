@@ -2,6 +2,7 @@ import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
 import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
 import { InputError } from '../../engine/errors.ts';
 import type { Image } from './dataset.ts';
+import { MemoryCache } from './memory-cache.ts';
 
 // The same decoders in node and in browsers, so that both see the same pixels.
 
@@ -12,6 +13,12 @@ const decoders: Record<string, (bytes: Uint8Array<ArrayBuffer>) => Promise<Image
 
 /** The image file types that `decodeImage` reads. */
 export const imageTypes: readonly string[] = Object.keys(decoders);
+
+/** The type of an image file by its first bytes, for `decodeImage`; "unknown" where it is neither JPEG nor PNG. */
+export function imageTypeOf(bytes: Uint8Array): string {
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) return 'image/jpeg';
+  return bytes[0] === 0x89 && bytes[1] === 0x50 ? 'image/png' : 'unknown';
+}
 
 /**
  * Decodes a JPEG or PNG file to 8-bit RGB: grey is repeated, 16 bits are cut to 8, alpha is dropped.
@@ -92,44 +99,9 @@ function exactBuffer(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
   return bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
 }
 
-/** Decoded images by key, the least lately used dropped when they take more than `limit` bytes. */
-export class ImageCache {
-  readonly #images = new Map<string, Promise<Image>>();
-  readonly #sizes = new Map<string, number>();
-  #bytes = 0;
-
-  constructor(readonly limit: number) {}
-
-  /** Bytes of pixels held now. */
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  /** The image of `key`, made by `make` where it is not held; a failure is not held. */
-  get(key: string, make: () => Promise<Image>): Promise<Image> {
-    const held = this.#images.get(key);
-    const image = held ?? make();
-    this.#images.delete(key);
-    this.#images.set(key, image);
-    if (!held) {
-      image.then(
-        ({ pixels }) => this.#hold(key, pixels.length),
-        () => this.#images.delete(key),
-      );
-    }
-    return image;
-  }
-
-  #hold(key: string, size: number): void {
-    this.#sizes.set(key, size);
-    this.#bytes += size;
-    for (const oldest of this.#images.keys()) {
-      if (this.#bytes <= this.limit) break;
-      const freed = this.#sizes.get(oldest);
-      if (freed === undefined) continue; // still being decoded
-      this.#images.delete(oldest);
-      this.#sizes.delete(oldest);
-      this.#bytes -= freed;
-    }
+/** Decoded images by key, the least lately used dropped when their pixels take more than `limit` bytes. */
+export class ImageCache extends MemoryCache<Image> {
+  constructor(limit: number) {
+    super(limit, ({ pixels }) => pixels.length);
   }
 }

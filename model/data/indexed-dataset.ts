@@ -1,9 +1,10 @@
-import { type ByteSource, type Folder, readJson, readRange } from '../../engine/bytes.ts';
+import { type Folder, readRange } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
 import { openFolder } from '../../engine/paths.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/safetensors.ts';
 import type { Dataset, Episode, Image } from './dataset.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
+import { asObject, asText, missing, readJsonObject } from './json.ts';
 
 /**
  * Reader of data folders with one index of several data sets:
@@ -17,8 +18,6 @@ import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
 
 /** Decoded images kept in memory, in bytes. */
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
-
-type Json = Record<string, unknown>;
 
 /** Where one image lies in the pack. */
 interface ImagePlace {
@@ -40,20 +39,28 @@ interface ImagePack {
  * Opens one data set of a folder: the numbers are read and checked now, an image when it is asked for.
  *
  * @param folder a path (node), or any folder
+ * @param chosen its name; may be left out where there is one only
  * @throws InputError where the folder has no index or no such data set (the message lists those that exist), a file is
  *   missing, cut off or damaged, or a number is not finite (file, episode, tensor and step are named)
  */
-export async function openIndexedDataset(folder: string | Folder, name: string): Promise<Dataset> {
+export async function openIndexedDataset(folder: string | Folder, chosen?: string): Promise<Dataset> {
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
   const indexFile = await place.open('index.json').catch((error) => {
-    throw error instanceof InputError ? new InputError(`${error.message}; a data folder has this file`) : error;
+    throw error instanceof InputError
+      ? new InputError(`${error.message}; a data folder has this file, or meta/info.json`)
+      : error;
   });
   const index = await readJsonObject(indexFile);
   const datasets = asObject(index.datasets, indexFile.name, '"datasets"');
   if (index.format !== 1)
     throw new InputError(`${indexFile.name}: format ${quote(index.format)}, format 1 was expected`);
+  const names = Object.keys(datasets);
+  if (chosen === undefined && names.length !== 1) {
+    throw new InputError(`${indexFile.name}: which data set? Name one with --dataset: ${names.join(', ')}`);
+  }
+  const name = chosen ?? names[0];
   if (!Object.hasOwn(datasets, name)) {
-    throw new InputError(`${indexFile.name}: no data set "${name}"; there are ${Object.keys(datasets).join(', ')}`);
+    throw new InputError(`${indexFile.name}: no data set "${name}"; there are ${names.join(', ')}`);
   }
   const where = `data set "${name}"`;
   const entry = asObject(datasets[name], indexFile.name, where);
@@ -244,27 +251,4 @@ function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   const made = make();
   map.set(key, made);
   return made;
-}
-
-async function readJsonObject(file: ByteSource): Promise<Json> {
-  try {
-    return asObject(await readJson(file), file.name, 'the file');
-  } finally {
-    await file.close();
-  }
-}
-
-function asObject(value: unknown, file: string, what: string): Json {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw missing(file, `${what} as a JSON object`);
-  return value as Json;
-}
-
-function asText(value: unknown, file: string, what: string): string {
-  if (typeof value !== 'string' || value === '') throw missing(file, `${what} as text`);
-  return value;
-}
-
-function missing(file: string, what: string): InputError {
-  return new InputError(`${file}: it should have ${what}`);
 }

@@ -16,3 +16,8 @@ export function wholeEpisodes(episodes: readonly Episode[]): EpisodePart[] {
 export function countSteps(parts: readonly EpisodePart[]): number {
   return parts.reduce((sum, { from, to }) => sum + to - from, 0);
 }
+
+/** The episode with its numbers: itself, or read from disk where the data set leaves them there. */
+export async function loadEpisode(episode: Episode): Promise<Episode> {
+  return episode.load ? episode.load() : episode;
+}

@@ -1,5 +1,9 @@
 import { InputError } from '../../engine/errors.ts';
-import type { EpisodePart } from './parts.ts';
+import { ColumnCounter } from './columns.ts';
+import type { Episode } from './dataset.ts';
+import { type EpisodePart, loadEpisode } from './parts.ts';
+
+const QUANTILES = [0.01, 0.99];
 
 /** What is known of each column of a table of numbers. */
 export interface ColumnStatistics {
@@ -31,66 +35,82 @@ export const RANGE_FLOOR = 0.01;
 /** The default bound: five times the usual range reaches no real motion and keeps a broken sensor harmless. */
 export const NORMALISED_BOUND = 5;
 
-/** Exact statistics of the actions and states of some parts of episodes, from their numbers alone. */
+/** Exact statistics of the actions and states of some parts of episodes in memory, from their numbers alone. */
 export function datasetStatistics(parts: readonly EpisodePart[]): DatasetStatistics {
-  const tables = (table: (part: EpisodePart) => Float32Array) =>
-    parts.map((part) => {
-      const values = table(part);
-      const dimension = values.length / part.episode.length;
-      return { rows: values.subarray(part.from * dimension, part.to * dimension), dimension };
-    });
-  const summarise = (list: { rows: Float32Array; dimension: number }[]) =>
-    columnStatistics(
-      list.map(({ rows }) => rows),
-      list[0].dimension,
-    );
   if (parts.length === 0) throw new RangeError('statistics need at least one part of an episode');
+  const tables = (table: (episode: Episode) => Float32Array) =>
+    parts.map(({ episode, from, to }) => rowsOf(table(episode), episode, from, to));
+  const summarise = (list: Float32Array[], { length }: { length: number }) =>
+    columnStatistics(list, length / parts[0].episode.length);
+  const { actions, states } = parts[0].episode;
   return {
     rangeFloor: RANGE_FLOOR,
     bound: NORMALISED_BOUND,
-    actions: summarise(tables(({ episode }) => episode.actions)),
-    states: parts.every(({ episode }) => episode.states) ? summarise(tables(({ episode }) => episode.states!)) : null,
+    actions: summarise(
+      tables((episode) => episode.actions),
+      actions,
+    ),
+    states:
+      states && parts.every(({ episode }) => episode.states)
+        ? summarise(
+            tables((episode) => episode.states!),
+            states,
+          )
+        : null,
   };
 }
 
-/** Statistics of the columns of tables [rows, dimension], one below the other; quantiles are exact. */
-export function columnStatistics(tables: readonly Float32Array[], dimension: number): ColumnStatistics {
-  const count = tables.reduce((rows, table) => rows + table.length / dimension, 0);
-  const columns = Array.from({ length: dimension }, (_, d) => {
-    const column = new Float64Array(count);
-    let row = 0;
-    for (const table of tables) for (let i = d; i < table.length; i += dimension) column[row++] = table[i];
-    column.sort();
-    const mean = column.reduce((sum, value) => sum + value, 0) / count;
-    const variance = column.reduce((sum, value) => sum + (value - mean) ** 2, 0) / count;
-    return {
-      mean,
-      std: Math.sqrt(variance),
-      min: column[0],
-      max: column[count - 1],
-      q01: quantile(column, 0.01),
-      q99: quantile(column, 0.99),
-    };
-  });
-  const list = (key: keyof (typeof columns)[number]) => columns.map((column) => column[key]);
+/**
+ * The same of episodes that may lie on disk, in memory that does not grow with them: each is loaded twice, and no image
+ * is decoded. With `actionsOf`, of what it makes of a part instead of its actions (relative chunks, for one).
+ */
+export async function measureStatistics(
+  parts: readonly EpisodePart[],
+  actionsOf = ({ episode, from, to }: EpisodePart): Iterable<Float32Array> => [
+    rowsOf(episode.actions, episode, from, to),
+  ],
+): Promise<DatasetStatistics> {
+  if (parts.length === 0) throw new RangeError('statistics need at least one part of an episode');
+  let actions: ColumnCounter | null = null;
+  let states: ColumnCounter | null = null;
+  for (const pass of ['add', 'addAgain'] as const) {
+    for (const [number, { episode, from, to }] of parts.entries()) {
+      const loaded = await loadEpisode(episode);
+      for (const rows of actionsOf({ episode: loaded, from, to })) {
+        actions ??= new ColumnCounter(loaded.actions.length / loaded.length, QUANTILES);
+        actions[pass](rows);
+      }
+      if (pass === 'add' && number === 0 && loaded.states)
+        states = new ColumnCounter(loaded.states.length / loaded.length, QUANTILES);
+      if (!loaded.states) states = null;
+      else states?.[pass](rowsOf(loaded.states, loaded, from, to));
+    }
+  }
   return {
-    count,
-    mean: list('mean'),
-    std: list('std'),
-    min: list('min'),
-    max: list('max'),
-    q01: list('q01'),
-    q99: list('q99'),
+    rangeFloor: RANGE_FLOOR,
+    bound: NORMALISED_BOUND,
+    actions: statisticsOf(actions!),
+    states: states && statisticsOf(states),
   };
 }
 
-/** The quantile of sorted values with linear interpolation between neighbours, as numpy's default. */
-export function quantile(sorted: ArrayLike<number>, part: number): number {
-  const place = (sorted.length - 1) * part;
-  const below = Math.floor(place);
-  const [a, b] = [sorted[below], sorted[Math.min(below + 1, sorted.length - 1)]];
-  const rest = place - below;
-  return rest < 0.5 ? a + (b - a) * rest : b - (b - a) * (1 - rest);
+function rowsOf(table: Float32Array, { length }: Episode, from: number, to: number): Float32Array {
+  const dimension = table.length / length;
+  return table.subarray(from * dimension, to * dimension);
+}
+
+/** Statistics of the columns of tables [rows, dimension], one below the other; exact. */
+export function columnStatistics(tables: readonly Float32Array[], dimension: number): ColumnStatistics {
+  const counter = new ColumnCounter(dimension, QUANTILES);
+  for (const table of tables) counter.add(table);
+  for (const table of tables) counter.addAgain(table);
+  return statisticsOf(counter);
+}
+
+/** What a counter of the quantiles 1 % and 99 % has found. */
+function statisticsOf(counter: ColumnCounter): ColumnStatistics {
+  const { quantiles, ...rest } = counter.finish();
+  return { ...rest, q01: quantiles[0], q99: quantiles[1] };
 }
 
 /**

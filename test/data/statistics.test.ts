@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/errors.ts';
+import { quantile } from '../../model/data/columns.ts';
 import { wholeEpisodes } from '../../model/data/parts.ts';
 import {
   columnStatistics,
   datasetStatistics,
   Normaliser,
   normalisers,
-  quantile,
   statisticsFromJson,
 } from '../../model/data/statistics.ts';
 import { datasetOf, episodeOf } from './synthetic.ts';

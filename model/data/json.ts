@@ -1,0 +1,63 @@
+import { type ByteSource, parseJson, readJson, readRange } from '../../engine/bytes.ts';
+import { InputError } from '../../engine/errors.ts';
+
+// JSON files of data sets: what is not as it should be is one line with file and field.
+
+export type Json = Record<string, unknown>;
+
+/** JSON Lines files longer than this are not read whole. */
+const LINES_LIMIT = 2 ** 30;
+
+/** A file that holds one JSON object; closed after reading. */
+export async function readJsonObject(file: ByteSource): Promise<Json> {
+  try {
+    return asObject(await readJson(file), file.name, 'the file');
+  } finally {
+    await file.close();
+  }
+}
+
+/** A file of one JSON object a line (empty lines are passed over), each as `read` makes it; closed after reading. */
+export async function readJsonLines<T>(file: ByteSource, read: (line: Json, where: string) => T): Promise<T[]> {
+  try {
+    if (file.size > LINES_LIMIT) throw new InputError(`${file.name}: ${file.size} bytes is too large`);
+    const bytes = await readRange(file, 0, file.size, 'its lines');
+    const items: T[] = [];
+    let [start, number] = [0, 0];
+    while (start < bytes.length) {
+      const found = bytes.indexOf(10, start);
+      const end = found < 0 ? bytes.length : found;
+      number += 1;
+      const line = bytes.subarray(start, end);
+      start = end + 1;
+      if (line.every((byte) => byte <= 32)) continue;
+      const json = parseJson(line, file.name, `line ${number} is not JSON, or cut off`);
+      items.push(read(asObject(json, file.name, `line ${number}`), `line ${number}`));
+    }
+    return items;
+  } finally {
+    await file.close();
+  }
+}
+
+export function asObject(value: unknown, file: string, what: string): Json {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw missing(file, `${what} as a JSON object`);
+  return value as Json;
+}
+
+export function asText(value: unknown, file: string, what: string): string {
+  if (typeof value !== 'string' || value === '') throw missing(file, `${what} as text`);
+  return value;
+}
+
+/** A whole number from `least` on. */
+export function asCount(value: unknown, file: string, what: string, least = 0): number {
+  if (!Number.isSafeInteger(value) || (value as number) < least)
+    throw missing(file, `${what} as a whole number from ${least}`);
+  return value as number;
+}
+
+export function missing(file: string, what: string): InputError {
+  return new InputError(`${file}: it should have ${what}`);
+}

@@ -1,0 +1,236 @@
+import type { Folder } from '../../../engine/bytes.ts';
+import { readRange } from '../../../engine/bytes.ts';
+import { InputError, quote } from '../../../engine/errors.ts';
+import type { Dataset, Episode, Image } from '../dataset.ts';
+import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import type { ParquetFile } from '../parquet/file.ts';
+import { ParquetFolder } from '../parquet/file.ts';
+import { type EpisodePlace, readEpisodes } from './episodes.ts';
+import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from './info.ts';
+
+/** Decoded images kept in memory, in bytes. */
+const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+/** Numbers of a whole data set that are held in memory, in bytes; larger ones stay on disk. */
+const NUMBER_BYTES = 256 * 2 ** 20;
+/** A step may be longer or shorter than 1 / fps by this part, on the average of an episode. */
+const RATE_TOLERANCE = 0.05;
+
+/** Frames of an episode's video of one camera. */
+export interface VideoClip {
+  /** The video file, in the data set's folder. */
+  readonly path: string;
+  /** Seconds in the file before the first frame, frames, and frames a second. */
+  readonly start: number;
+  readonly length: number;
+  readonly rate: number;
+  /** What errors call it. */
+  readonly what: string;
+}
+
+/** Decodes videos. */
+export interface VideoFrames {
+  frame(clip: VideoClip, step: number): Promise<Image>;
+}
+
+export interface LeRobotOptions {
+  readonly name: string;
+  /** Cameras to read; all by default, none for an empty list. */
+  readonly cameras?: readonly string[];
+  /** Decoder of cameras that exist only as video, made when one is found. @throws InputError where there is none */
+  readonly video?: (cameras: readonly string[]) => Promise<VideoFrames>;
+  /** Bytes of numbers to hold in memory; where the data set has more, they are read when an episode is loaded. */
+  readonly memory?: number;
+}
+
+/**
+ * Opens a LeRobot data set of version 2.0, 2.1 or 3.0: meta/info.json and the list of episodes are read and checked now,
+ * images when they are asked for, numbers now where they fit in `memory`.
+ *
+ * @throws InputError with one line that names file and field where something is missing, damaged or does not agree
+ */
+export async function openLeRobot(folder: Folder, options: LeRobotOptions): Promise<Dataset> {
+  const info = await readInfo(folder);
+  const parquet = new ParquetFolder(folder);
+  const reader = new Reader(folder, parquet, info, await camerasOf(info, options));
+  const places = await readEpisodes(folder, parquet, info);
+  const { action, state, cameras } = reader;
+  const bytes = info.frames * (widthOf(action) + (state ? widthOf(state) : 0)) * 4;
+  const streamed = bytes > (options.memory ?? NUMBER_BYTES);
+  const episodes: Episode[] = [];
+  for (const place of places) episodes.push(streamed ? reader.listed(place) : await reader.load(place));
+  const seen = cameras.length > 0 ? `, cameras ${cameras.map(({ name }) => name).join(', ')}` : ', no cameras';
+  const kind = `LeRobot data set, version ${info.version}${info.robot ? ` (${info.robot})` : ''}`;
+  const numbers = streamed ? ', numbers read as they are needed' : '';
+  return {
+    name: options.name,
+    description: `${kind}: ${places.length} episodes, ${info.frames} steps at ${info.rate} Hz${seen}${numbers}`,
+    actionNames: action.names ?? undefined,
+    rate: info.rate,
+    actionDimension: widthOf(action),
+    stateDimension: state ? widthOf(state) : 0,
+    cameras: cameras.map(({ name }) => name),
+    episodes,
+  };
+}
+
+interface Camera {
+  /** Without the prefix that all cameras share. */
+  readonly name: string;
+  readonly feature: Feature;
+  readonly video: VideoFrames | null;
+}
+
+async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotOptions): Promise<Camera[]> {
+  const all = [...info.features.values()].filter(({ dtype, depth }) => !depth && /^(image|video)$/.test(dtype));
+  const named = all.map((feature) => ({ feature, name: feature.key.replace(/^observation\.(images?\.)?/, '') }));
+  const unknown = wanted?.find((name) => !named.some((camera) => camera.name === name));
+  if (unknown !== undefined) {
+    const there = named.map(({ name }) => name).join(', ') || 'none';
+    throw new InputError(`${info.file}: no camera ${quote(unknown)}; there are ${there}`);
+  }
+  const chosen = wanted ? wanted.map((name) => named.find((camera) => camera.name === name)!) : named;
+  const videos = chosen.filter(({ feature }) => feature.dtype === 'video').map(({ name }) => name);
+  if (videos.length > 0 && !video) {
+    const without = 'name others with "cameras", or none to train without';
+    throw new InputError(
+      `${info.file}: cameras ${videos.join(', ')} exist only as video, not decoded here; ${without}`,
+    );
+  }
+  const frames = videos.length > 0 ? await video!(videos) : null;
+  return chosen.map((camera) => ({ ...camera, video: camera.feature.dtype === 'video' ? frames : null }));
+}
+
+class Reader {
+  readonly action: Feature;
+  readonly state: Feature | null;
+  readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+
+  constructor(
+    private readonly folder: Folder,
+    private readonly parquet: ParquetFolder,
+    private readonly info: LeRobotInfo,
+    readonly cameras: readonly Camera[],
+  ) {
+    const action = this.#numbers('action', 'actions');
+    if (!action) throw new InputError(`${info.file}: no feature "action" or "actions" with numbers`);
+    this.action = action;
+    this.state = this.#numbers('observation.state', 'state');
+  }
+
+  #numbers(...keys: string[]): Feature | null {
+    const found = keys.map((key) => this.info.features.get(key)).find((feature) => feature);
+    if (!found) return null;
+    const width = widthOf(found);
+    if (!/^(float|int|uint|bool)/.test(found.dtype) || width < 1 || width > 4096) {
+      const had = `dtype ${quote(found.dtype)} and shape ${quote(found.shape)}`;
+      throw new InputError(
+        `${this.info.file}: feature "${found.key}" has ${had}; numbers were expected, 1 to 4096 a row`,
+      );
+    }
+    return found;
+  }
+
+  /** An episode whose numbers are still on disk. */
+  listed(place: EpisodePlace): Episode {
+    const notLoaded = (): never => {
+      throw new RangeError(`the numbers of episode "${idOf(place)}" are on disk: load() the episode first`);
+    };
+    return {
+      ...this.#common(place),
+      get actions() {
+        return notLoaded();
+      },
+      get states() {
+        return notLoaded();
+      },
+      load: () => this.load(place),
+    };
+  }
+
+  async load(place: EpisodePlace): Promise<Episode> {
+    const file = await this.parquet.open(place.file);
+    const { from, length } = place;
+    if (this.info.version.startsWith('2') && file.rows !== length) {
+      throw new InputError(`${file.name}: has ${file.rows} rows, meta/episodes.jsonl says ${length} steps`);
+    }
+    const table = (feature: Feature) => this.#table(file, feature, place);
+    const actions = await table(this.action);
+    const states = this.state && (await table(this.state));
+    await this.#check(file, from, length, place.index);
+    return { ...this.#common(place), actions, states };
+  }
+
+  #common(place: EpisodePlace) {
+    return {
+      id: idOf(place),
+      length: place.length,
+      instructions: place.tasks.map((task) => task.trim()).filter((task) => task !== ''),
+      cameras: this.cameras.map(({ name }) => name),
+      image: (camera: string, step: number) => this.#image(place, camera, step),
+    };
+  }
+
+  async #table(file: ParquetFile, feature: Feature, { from, length, index }: EpisodePlace): Promise<Float32Array> {
+    const width = widthOf(feature);
+    const values = await file.numbers(feature.key, from, from + length, width, Float32Array);
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0) {
+      const where = `episode ${index}: column "${feature.key}", step ${Math.floor(bad / width)}, dimension ${bad % width}`;
+      throw new InputError(`${file.name}: ${where} is ${values[bad]}: repair or leave out the episode`);
+    }
+    return values;
+  }
+
+  /** The rows are those of the episode, and their times are those of the rate. */
+  async #check(file: ParquetFile, from: number, length: number, index: number): Promise<void> {
+    if (file.has('episode_index')) {
+      const owners = await file.numbers('episode_index', from, from + length, 1, Float64Array);
+      const other = owners.findIndex((owner) => owner !== index);
+      if (other >= 0) {
+        const found = `column "episode_index" is ${owners[other]} in row ${from + other}`;
+        throw new InputError(`${file.name}: ${found}, episode ${index} was expected there`);
+      }
+    }
+    if (!file.has('timestamp') || length < 2) return;
+    const times = await file.numbers('timestamp', from, from + length, 1, Float64Array);
+    const step = (times[length - 1] - times[0]) / (length - 1);
+    if (!(Math.abs(step * this.info.rate - 1) < RATE_TOLERANCE)) {
+      const expected = `meta/info.json says fps ${this.info.rate}`;
+      throw new InputError(`${file.name}: episode ${index}: "timestamp" goes by ${step} s a step, ${expected}`);
+    }
+  }
+
+  async #image(place: EpisodePlace, name: string, step: number): Promise<Image | null> {
+    const camera = this.cameras.find((own) => own.name === name);
+    if (!camera || step < 0) return null;
+    const at = Math.min(Math.floor(step), place.length - 1);
+    const { key } = camera.feature;
+    const what = `the image of episode ${place.index}, step ${at}, camera "${name}"`;
+    return this.#images.get(`${key}:${place.index}:${at}`, async () => {
+      if (camera.video) {
+        const { path, start } = place.videos.get(key)!;
+        const clip = { path, start, length: place.length, rate: this.info.rate, what: `episode ${place.index}` };
+        return camera.video.frame(clip, at);
+      }
+      const { bytes, file } = await this.#imageBytes(place, key, at, what);
+      return decodeImage(bytes, imageTypeOf(bytes), `${file}: ${what}`);
+    });
+  }
+
+  /** Images lie in the parquet file, or beside it as files of a fixed name. */
+  async #imageBytes(place: EpisodePlace, key: string, step: number, what: string) {
+    const file = await this.parquet.open(place.file);
+    const held = file.has(key) ? await file.bytes(key, place.from + step, 'bytes') : null;
+    if (held) return { bytes: new Uint8Array(held), file: file.name };
+    const values = { image_key: key, episode_index: place.index, frame_index: step };
+    const pattern = 'images/{image_key}/episode_{episode_index:06d}/frame_{frame_index:06d}.png';
+    const source = await this.folder.open(formatPath(pattern, values, this.info.file));
+    try {
+      return { bytes: await readRange(source, 0, source.size, what), file: source.name };
+    } finally {
+      await source.close();
+    }
+  }
+}
+
+const idOf = ({ index }: EpisodePlace) => `episode_${String(index).padStart(6, '0')}`;

@@ -1,0 +1,131 @@
+import type { Folder } from '../../../engine/bytes.ts';
+import { InputError, quote } from '../../../engine/errors.ts';
+import { asCount, asText, missing, readJsonLines } from '../json.ts';
+import type { ParquetFile, ParquetFolder } from '../parquet/file.ts';
+import { formatPath, type LeRobotInfo } from './info.ts';
+
+/** Where one episode lies. */
+export interface EpisodePlace {
+  readonly index: number;
+  readonly length: number;
+  readonly tasks: readonly string[];
+  /** Its parquet file, and its rows there: from ... from + length - 1. */
+  readonly file: string;
+  readonly from: number;
+  /** By camera feature: the video file and the second its frames begin at. */
+  readonly videos: ReadonlyMap<string, { readonly path: string; readonly start: number }>;
+}
+
+/** The episodes of a data set, in the order of their index. @throws InputError where a file lies, is missing or damaged */
+export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info: LeRobotInfo): Promise<EpisodePlace[]> {
+  const cameras = [...info.features.values()].filter(({ dtype }) => dtype === 'video').map(({ key }) => key);
+  const places = info.version.startsWith('2')
+    ? await readVersion2(folder, info, cameras)
+    : await readVersion3(parquet, info, cameras);
+  const seen = new Set(places.map(({ index }) => index));
+  if (seen.size !== places.length || places.length !== info.episodes) {
+    const listed = `${places.length} episodes${seen.size === places.length ? '' : ', some twice'}`;
+    throw new InputError(`${info.file}: "total_episodes" is ${info.episodes}, its list of episodes has ${listed}`);
+  }
+  const steps = places.reduce((sum, { length }) => sum + length, 0);
+  if (steps !== info.frames) {
+    throw new InputError(`${info.file}: "total_frames" is ${info.frames}, its episodes have ${steps} steps`);
+  }
+  return places.sort((a, b) => a.index - b.index);
+}
+
+function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
+  if (info.videoPath === null) throw missing(info.file, '"video_path": it has cameras of dtype "video"');
+  return formatPath(info.videoPath, values, info.file);
+}
+
+/** One file an episode; `meta/episodes.jsonl` lists them. */
+async function readVersion2(folder: Folder, info: LeRobotInfo, cameras: readonly string[]): Promise<EpisodePlace[]> {
+  const list = await folder.open('meta/episodes.jsonl');
+  return readJsonLines(list, (line, where): EpisodePlace => {
+    const index = asCount(line.episode_index, list.name, `${where}: "episode_index"`);
+    const values = { episode_index: index, episode_chunk: Math.floor(index / info.chunkSize) };
+    const { tasks } = line;
+    if (!Array.isArray(tasks)) throw missing(list.name, `${where}: "tasks" as a list`);
+    return {
+      index,
+      length: asCount(line.length, list.name, `${where}: "length"`, 1),
+      tasks: tasks.map((task) => asText(task, list.name, `${where}: "tasks"`)),
+      file: formatPath(info.dataPath, values, info.file),
+      from: 0,
+      videos: new Map(
+        cameras.map((camera) => [camera, { path: videoPath(info, { ...values, video_key: camera }), start: 0 }]),
+      ),
+    };
+  });
+}
+
+/** Many episodes a file; `meta/episodes/chunk-000/file-000.parquet` and those after it list them. */
+async function readVersion3(
+  parquet: ParquetFolder,
+  info: LeRobotInfo,
+  cameras: readonly string[],
+): Promise<EpisodePlace[]> {
+  const listed: (EpisodePlace & { first: number })[] = [];
+  let [chunk, number] = [0, 0];
+  while (listed.length < info.episodes) {
+    const file = await parquet.open(listPath(chunk, number)).catch(async (error) => {
+      if (number === 0) throw error;
+      [chunk, number] = [chunk + 1, 0];
+      return parquet.open(listPath(chunk, number)).catch(() => {
+        throw error;
+      });
+    });
+    if (file.rows === 0) throw new InputError(`${file.name}: it lists no episode`);
+    listed.push(...(await readList(file, info, cameras)));
+    number += 1;
+  }
+  // Rows are counted through all files; a file's own begin with its first episode.
+  const firstOfFile = new Map<string, number>();
+  for (const { file, first } of listed) firstOfFile.set(file, Math.min(first, firstOfFile.get(file) ?? first));
+  return listed.map(({ first, ...place }) => ({ ...place, from: first - firstOfFile.get(place.file)! }));
+}
+
+const listPath = (chunk: number, file: number) =>
+  formatPath('meta/episodes/chunk-{c:03d}/file-{f:03d}.parquet', { c: chunk, f: file }, 'meta/episodes');
+
+async function readList(file: ParquetFile, info: LeRobotInfo, cameras: readonly string[]) {
+  const numbers = async (column: string, whole = true) => {
+    const values = await file.numbers(column, 0, file.rows, 1, Float64Array);
+    const bad = values.findIndex((value) => !(whole ? Number.isSafeInteger(value) && value >= 0 : value >= 0));
+    if (bad >= 0) throw new InputError(`${file.name}: column ${quote(column)} is ${values[bad]} in row ${bad}`);
+    return values;
+  };
+  const [index, length, first, last] = await Promise.all(
+    ['episode_index', 'length', 'dataset_from_index', 'dataset_to_index'].map((column) => numbers(column)),
+  );
+  const [chunk, number] = [await numbers('data/chunk_index'), await numbers('data/file_index')];
+  const tasks = await file.texts('tasks');
+  const videos = await Promise.all(
+    cameras.map(async (camera) => {
+      const column = (name: string) => `videos/${camera}/${name}`;
+      const [ownChunk, ownFile] = [await numbers(column('chunk_index')), await numbers(column('file_index'))];
+      return { camera, ownChunk, ownFile, start: await numbers(column('from_timestamp'), false) };
+    }),
+  );
+  return Array.from(index, (own, row) => {
+    if (length[row] < 1 || last[row] - first[row] !== length[row]) {
+      const range = `"dataset_from_index" to "dataset_to_index" hold ${last[row] - first[row]}`;
+      throw new InputError(`${file.name}: episode ${own}: "length" is ${length[row]} steps, ${range}; at least 1`);
+    }
+    return {
+      index: own,
+      length: length[row],
+      tasks: tasks[row],
+      file: formatPath(info.dataPath, { chunk_index: chunk[row], file_index: number[row] }, info.file),
+      first: first[row],
+      from: 0,
+      videos: new Map(
+        videos.map(({ camera, ownChunk, ownFile, start }) => {
+          const values = { video_key: camera, chunk_index: ownChunk[row], file_index: ownFile[row] };
+          return [camera, { path: videoPath(info, values), start: start[row] }];
+        }),
+      ),
+    };
+  });
+}

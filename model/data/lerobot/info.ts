@@ -1,0 +1,100 @@
+import type { Folder } from '../../../engine/bytes.ts';
+import { InputError, quote } from '../../../engine/errors.ts';
+import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
+
+/** One column of a LeRobot data set, or one camera. */
+export interface Feature {
+  readonly key: string;
+  /** A number type, "image" (files or bytes in the parquet files) or "video" (frames of MP4 files). */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  /** Names of its dimensions; null where the source has none. */
+  readonly names: readonly string[] | null;
+  readonly depth: boolean;
+}
+
+/** `meta/info.json` of a LeRobot data set, version 2.0, 2.1 or 3.0. */
+export interface LeRobotInfo {
+  /** As errors call it. */
+  readonly file: string;
+  readonly version: string;
+  readonly robot: string | null;
+  /** Frames a second. */
+  readonly rate: number;
+  readonly episodes: number;
+  readonly frames: number;
+  /** Episodes (version 2) or files (version 3) of a chunk folder. */
+  readonly chunkSize: number;
+  readonly dataPath: string;
+  readonly videoPath: string | null;
+  readonly features: ReadonlyMap<string, Feature>;
+}
+
+/** @throws InputError where the file is missing, of another version, or says something that cannot be */
+export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
+  const source = await folder.open('meta/info.json');
+  const file = source.name;
+  const json = await readJsonObject(source);
+  const version = asText(json.codebase_version, file, '"codebase_version"').replace(/^v/, '');
+  if (!/^(2\.[01]|3\.\d+)$/.test(version)) {
+    const convert = "convert it with LeRobot's own scripts to 2.1 or 3.0";
+    throw new InputError(`${file}: codebase_version ${quote(json.codebase_version)} is not read here; ${convert}`);
+  }
+  const { fps } = json;
+  if (typeof fps !== 'number' || !(fps > 0)) throw missing(file, '"fps" above 0');
+  const features = new Map<string, Feature>();
+  for (const [key, value] of Object.entries(asObject(json.features, file, '"features"'))) {
+    features.set(key, readFeature(key, value, file));
+  }
+  const robot = json.robot_type == null ? null : asText(json.robot_type, file, '"robot_type"');
+  const videoPath = json.video_path == null ? null : asText(json.video_path, file, '"video_path"');
+  return {
+    file,
+    version,
+    robot,
+    rate: fps,
+    episodes: asCount(json.total_episodes, file, '"total_episodes"', 1),
+    frames: asCount(json.total_frames, file, '"total_frames"', 1),
+    chunkSize: asCount(json.chunks_size ?? 1000, file, '"chunks_size"', 1),
+    dataPath: asText(json.data_path, file, '"data_path"'),
+    videoPath,
+    features,
+  };
+}
+
+function readFeature(key: string, value: unknown, file: string): Feature {
+  const what = `feature ${quote(key)}`;
+  const json = asObject(value, file, what);
+  const { shape } = json;
+  if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0 && size < 2 ** 20)) {
+    throw missing(file, `${what}: "shape" as a list of whole numbers`);
+  }
+  // Names are a list, or lists by what they name: { motors: [...] }.
+  const lists = Array.isArray(json.names) ? [json.names] : Object.values((json.names ?? {}) as object);
+  const names = lists.flat().map(String);
+  const notes = { ...(json.info as object | undefined), ...(json.video_info as object | undefined) };
+  const depth = ['is_depth_map', 'video.is_depth_map'].some(
+    (name) => (notes as Record<string, unknown>)[name] === true,
+  );
+  const dtype = asText(json.dtype, file, `${what}: "dtype"`);
+  return { key, dtype, shape, names: names.length === shape[0] ? names : null, depth };
+}
+
+/** Numbers a row of a feature. */
+export const widthOf = ({ shape }: Feature): number => shape.reduce((product, size) => product * size, 1);
+
+/**
+ * A path of the data set from a pattern of Python's str.format: `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`.
+ *
+ * @throws InputError where the pattern asks for something else than `values`, or leaves the data set's folder
+ */
+export function formatPath(pattern: string, values: Readonly<Record<string, number | string>>, file: string): string {
+  const path = pattern.replace(/\{(\w+)(?::0?(\d+)d)?\}/g, (whole, name: string, digits?: string) => {
+    if (!Object.hasOwn(values, name)) throw new InputError(`${file}: path ${quote(pattern)} asks for ${whole}`);
+    return String(values[name]).padStart(Number(digits ?? 0), '0');
+  });
+  if (/^[\\/]|^[a-z]:|(^|[\\/])\.\.([\\/]|$)/i.test(path)) {
+    throw new InputError(`${file}: path ${quote(pattern)} leads out of the data set's folder`);
+  }
+  return path;
+}

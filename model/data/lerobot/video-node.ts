@@ -1,0 +1,116 @@
+import { readRange } from '../../../engine/bytes.ts';
+import { InputError } from '../../../engine/errors.ts';
+import { openPath } from '../../../engine/paths.ts';
+import type { Image } from '../dataset.ts';
+import { decodeImage } from '../image-files.ts';
+import type { VideoClip, VideoFrames } from './dataset.ts';
+
+// Node only, in spite of the folder: its modules of node are loaded when videos are opened.
+
+const INSTALL = 'install ffmpeg 5.1 or newer (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg)';
+/** Both sides of a decoded frame are at most this by default, pixels: the image size of the public models. */
+const FRAME_SIZE = 224;
+
+export interface VideoOptions {
+  /** Folder of the data set. */
+  readonly root: string;
+  /** Both sides of a frame are at most this, in pixels; its aspect ratio is kept. */
+  readonly frameSize?: number;
+  /** Where decoded frames are kept; by default a folder in the user's cache. */
+  readonly frameFolder?: string;
+}
+
+/**
+ * Decodes videos by an installed ffmpeg: the first frame of an episode that is asked for decodes all of them, as JPEG
+ * files in `frameFolder`, where later runs find them again.
+ *
+ * @throws InputError where no ffmpeg can be started; its line says what to install
+ */
+export async function openVideoFrames(cameras: readonly string[], options: VideoOptions): Promise<VideoFrames> {
+  const [{ createHash }, { mkdir, mkdtemp, readdir, rename, rm, stat }, { join }] = await Promise.all([
+    import('node:crypto'),
+    import('node:fs/promises'),
+    import('node:path'),
+  ]);
+  await runFfmpeg(['-version']).catch((error) => {
+    const what = `cameras ${cameras.join(', ')} exist only as video, and ffmpeg cannot be started (${error.message})`;
+    throw new InputError(`${options.root}: ${what}: ${INSTALL}, or train without them (--cameras none)`);
+  });
+  const { root, frameSize: size = FRAME_SIZE } = options;
+  const cache =
+    options.frameFolder ?? join((await import('../../../engine/setup/adapter.mjs')).cacheFolder(), 'frames');
+
+  /** Folder of a clip's frames, and how many there are; one ffmpeg at a time. */
+  const decode = async ({
+    path,
+    start,
+    length,
+    rate,
+    what,
+  }: VideoClip): Promise<{ folder: string; frames: number }> => {
+    const file = join(root, path);
+    const { size: bytes, mtimeMs } = await stat(file).catch(() => {
+      throw new InputError(`${file}: no such file: it should hold the frames of ${what}`);
+    });
+    const key = JSON.stringify([file, bytes, mtimeMs, start, length, rate, size]);
+    const folder = join(cache, createHash('sha256').update(key).digest('hex').slice(0, 24));
+    const count = async () => (await readdir(folder)).length;
+    const kept = await count().catch(() => 0);
+    if (kept > 0) return { folder, frames: kept };
+    await mkdir(cache, { recursive: true });
+    const temporary = await mkdtemp(`${folder}-`);
+    try {
+      // Half a frame early, so that rounding never loses the first.
+      const seek = ['-ss', String(Math.max(0, start - 0.5 / rate)), '-i', file, '-frames:v', String(length), '-an'];
+      const scale = `scale=w=${size}:h=${size}:force_original_aspect_ratio=decrease:flags=bilinear`;
+      const output = ['-fps_mode', 'passthrough', '-vf', scale, '-q:v', '2', '-start_number', '0', '%06d.jpg'];
+      await runFfmpeg(['-nostdin', '-v', 'error', ...seek, ...output], temporary).catch((error) => {
+        throw new InputError(`${file}: ffmpeg cannot decode ${what}: ${error.message}`);
+      });
+      const decoded = (await readdir(temporary)).length;
+      // Encoders may drop the last frame; the one before it then stands for both.
+      if (decoded < length - 1) {
+        const found = `${decoded} frames from second ${start} on`;
+        throw new InputError(`${file}: ${found}, ${what} has ${length} steps: cut off, or of another data set`);
+      }
+      await rename(temporary, folder).catch(() => {}); // another process was faster
+      return { folder, frames: await count() };
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+  };
+
+  const clips = new Map<string, ReturnType<typeof decode>>();
+  let queue: Promise<unknown> = Promise.resolve();
+  return {
+    async frame(clip: VideoClip, step: number): Promise<Image> {
+      const key = `${clip.path}:${clip.start}`;
+      let decoded = clips.get(key);
+      if (!decoded) {
+        decoded = queue.then(() => decode(clip));
+        clips.set(key, decoded);
+        queue = decoded.catch(() => clips.delete(key));
+      }
+      const { folder, frames } = await decoded;
+      const source = await openPath(join(folder, `${String(Math.min(step, frames - 1)).padStart(6, '0')}.jpg`));
+      try {
+        const bytes = await readRange(source, 0, source.size, 'the frame');
+        return await decodeImage(bytes, 'image/jpeg', `${source.name} (${clip.path}, ${clip.what}, step ${step})`);
+      } finally {
+        await source.close();
+      }
+    },
+  };
+}
+
+/** @throws Error with the last line that ffmpeg wrote, or why it cannot be started */
+async function runFfmpeg(args: readonly string[], cwd?: string): Promise<void> {
+  const { execFile } = await import('node:child_process');
+  await new Promise<void>((resolve, reject) => {
+    execFile('ffmpeg', args, { cwd, maxBuffer: 2 ** 24 }, (error, _output, complaints) => {
+      if (!error) resolve();
+      else if (error.code === 'ENOENT') reject(new Error('it is not on the path'));
+      else reject(new Error(complaints.trim().split('\n').at(-1) || error.message.split('\n')[0]));
+    });
+  });
+}

@@ -1,0 +1,267 @@
+import { encode as encodePng } from 'fast-png';
+import { InputError } from '../../../engine/errors.ts';
+import type { ColumnCounter } from '../columns.ts';
+import type { Dataset, Episode, Image } from '../dataset.ts';
+import { resizeWithPadding } from '../images.ts';
+import { type ImageCell, type TableColumn, TableWriter } from '../parquet/writer.ts';
+import { loadEpisode } from '../parts.ts';
+import { formatPath } from './info.ts';
+import {
+  episodeStatistics,
+  type FeatureStatistics,
+  featureCounter,
+  featureStatistics,
+  PixelCounter,
+} from './statistics.ts';
+
+const VERSION = 'v3.0';
+const DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
+const EPISODES_PATH = 'meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
+/** Files of a chunk folder, and megabytes of a data file, as LeRobot's defaults. */
+const CHUNK_SIZE = 1000;
+const DATA_FILE_MEGABYTES = 100;
+
+export interface LeRobotWriteOptions {
+  /** What LeRobot calls the robot. */
+  readonly robot?: string;
+  /** Called after every episode with the episodes done and to do. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+interface File {
+  readonly path: string;
+  readonly bytes: Uint8Array;
+}
+
+const json = (path: string, value: unknown): File => ({
+  path,
+  bytes: new TextEncoder().encode(`${JSON.stringify(value, null, 4)}\n`),
+});
+/** Indices of a chunk folder and a file in it. */
+const place = (file: number) => ({ chunk_index: Math.floor(file / CHUNK_SIZE), file_index: file % CHUNK_SIZE });
+
+/**
+ * Writes a data set into a folder as LeRobot of version 3.0, readable by LeRobot itself: numbers and PNG images in
+ * parquet files, one row group an episode. Statistics are exact, of images over about n^0.75 of an episode's n frames.
+ *
+ * @param folder a path (node); nothing of LeRobot may lie there yet
+ * @throws InputError where one does, a camera has no image in an episode, or the disk says no
+ */
+export async function writeLeRobot(folder: string, dataset: Dataset, options: LeRobotWriteOptions = {}): Promise<void> {
+  const [{ openFile, writeFileSafely }, { mkdir }, { dirname, join }] = await Promise.all([
+    import('../../../engine/files.ts'),
+    import('node:fs/promises'),
+    import('node:path'),
+  ]);
+  const there = await openFile(join(folder, 'meta/info.json')).catch(() => null);
+  await there?.close();
+  if (there) throw new InputError(`${folder}: a LeRobot data set is there already; choose another folder`);
+  for await (const { path, bytes } of leRobotFiles(dataset, options)) {
+    const target = join(folder, path);
+    await mkdir(dirname(target), { recursive: true });
+    await writeFileSafely(target, [bytes]);
+  }
+}
+
+/** The files of `writeLeRobot`, one after the other, for places without a disk; `meta/info.json` is the last. */
+export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptions = {}): AsyncGenerator<File> {
+  const { actionDimension, stateDimension, episodes, cameras, rate } = dataset;
+  if (episodes.length === 0) throw new InputError(`data set "${dataset.name}" has no episodes to write`);
+  const tables = [
+    ...(stateDimension > 0 ? [{ key: 'observation.state', width: stateDimension, names: null }] : []),
+    { key: 'action', width: actionDimension, names: dataset.actionNames ?? null },
+  ];
+  const images = cameras.map((camera) => ({ camera, key: `observation.images.${camera}` }));
+  const columns: TableColumn[] = [
+    // LeRobot keeps a feature of one number as a plain value.
+    ...tables.map(({ key, width }) => ({ name: key, dtype: 'float32', ...listOf(width) }) as const),
+    ...images.map(({ key }) => ({ name: key, dtype: 'image' }) as const),
+    { name: 'timestamp', dtype: 'float32' },
+    ...(['frame_index', 'episode_index', 'index', 'task_index'] as const).map(
+      (name) => ({ name, dtype: 'int64' }) as const,
+    ),
+  ];
+  const totals = new Map<string, ColumnCounter>(tables.map(({ key, width }) => [key, featureCounter(width)]));
+  const pixels = new Map(images.map(({ key }) => [key, new PixelCounter()]));
+  const sizes = new Map<string, Image>();
+  const tasks = new Map<string, number>();
+  const lines: Record<string, unknown>[] = [];
+  let [file, index] = [0, 0];
+  let table = new TableWriter(columns);
+  for (const [number, listed] of episodes.entries()) {
+    const episode = await loadEpisode(listed);
+    const wordings = episode.instructions.length > 0 ? episode.instructions : [''];
+    for (const wording of wordings) if (!tasks.has(wording)) tasks.set(wording, tasks.size);
+    const rows: Record<string, unknown[]> = {};
+    const stats: Record<string, FeatureStatistics> = {};
+    for (const { key, width } of tables) {
+      const values = key === 'action' ? episode.actions : episode.states;
+      if (!values) throw new InputError(`episode "${episode.id}" has no state, others have: write them apart`);
+      rows[key] = rowsOf(values, width);
+      stats[key] = episodeStatistics(values, width);
+      totals.get(key)!.add(values);
+    }
+    for (const { camera, key } of images) {
+      const own = new PixelCounter();
+      rows[key] = await imageCells(episode, camera, sizes, own);
+      stats[key] = own.statistics();
+      pixels.get(key)!.merge(own);
+    }
+    const { length } = episode;
+    const steps = Array.from({ length }, (_, step) => step);
+    rows.timestamp = steps.map((step) => step / rate);
+    rows.frame_index = steps;
+    rows.episode_index = steps.map(() => number);
+    rows.index = steps.map((step) => index + step);
+    rows.task_index = steps.map(() => tasks.get(wordings[0])!);
+    if (table.size > DATA_FILE_MEGABYTES * 2 ** 20) {
+      yield { path: formatPath(DATA_PATH, place(file), DATA_PATH), bytes: table.finish() };
+      file += 1;
+      table = new TableWriter(columns);
+    }
+    table.append(rows);
+    lines.push(episodeLine(number, wordings, length, place(file), index, stats));
+    index += length;
+    options.onProgress?.(number + 1, episodes.length);
+  }
+  yield { path: formatPath(DATA_PATH, place(file), DATA_PATH), bytes: table.finish() };
+  yield { path: formatPath(EPISODES_PATH, place(0), EPISODES_PATH), bytes: episodesTable(lines, images) };
+  yield { path: 'meta/tasks.parquet', bytes: tasksTable([...tasks.keys()]) };
+  for (const listed of episodes) {
+    const episode = await loadEpisode(listed);
+    for (const { key } of tables) totals.get(key)!.addAgain(key === 'action' ? episode.actions : episode.states!);
+  }
+  yield json(
+    'meta/stats.json',
+    Object.fromEntries([
+      ...[...totals].map(([key, counter]) => [key, featureStatistics(counter)]),
+      ...[...pixels].map(([key, counter]) => [key, counter.statistics()]),
+    ]),
+  );
+  const plain = (dtype: string) => ({ dtype, shape: [1], names: null });
+  const features = Object.fromEntries([
+    ...tables.map(({ key, width, names }) => [key, { dtype: 'float32', shape: [width], names }]),
+    ...images.map(({ key }) => {
+      const { height, width } = sizes.get(key)!;
+      return [key, { dtype: 'image', shape: [height, width, 3], names: ['height', 'width', 'channels'] }];
+    }),
+    ['timestamp', plain('float32')],
+    ...['frame_index', 'episode_index', 'index', 'task_index'].map((name) => [name, plain('int64')]),
+  ]);
+  yield json('meta/info.json', {
+    codebase_version: VERSION,
+    robot_type: options.robot ?? null,
+    total_episodes: episodes.length,
+    total_frames: index,
+    total_tasks: tasks.size,
+    chunks_size: CHUNK_SIZE,
+    data_files_size_in_mb: DATA_FILE_MEGABYTES,
+    video_files_size_in_mb: 200,
+    fps: rate,
+    splits: { train: `0:${episodes.length}` },
+    data_path: DATA_PATH,
+    video_path: null,
+    features,
+  });
+}
+
+const listOf = (width: number) => (width === 1 ? {} : { depth: 1, length: width });
+
+function rowsOf(values: Float32Array, width: number): unknown[] {
+  if (width === 1) return Array.from(values);
+  return Array.from({ length: values.length / width }, (_, row) =>
+    Array.from(values.subarray(row * width, (row + 1) * width)),
+  );
+}
+
+/** A PNG for every step; steps before the camera's first image show that one. All have the size of the very first. */
+async function imageCells(episode: Episode, camera: string, sizes: Map<string, Image>, counter: PixelCounter) {
+  const key = `observation.images.${camera}`;
+  let image: Image | null = null;
+  for (let step = 0; !image && step < episode.length; step++) image = await episode.image(camera, step);
+  if (!image) {
+    const choice = 'leave out the camera, or the episode';
+    throw new InputError(`episode "${episode.id}" has no image of camera "${camera}": ${choice}`);
+  }
+  if (!sizes.has(key)) sizes.set(key, image);
+  const { width, height } = sizes.get(key)!;
+  const every = Math.max(
+    1,
+    Math.floor(episode.length / Math.max(Math.min(100, episode.length), episode.length ** 0.75)),
+  );
+  const cells: ImageCell[] = [];
+  for (let step = 0; step < episode.length; step++) {
+    image = (await episode.image(camera, step)) ?? image;
+    const shown = resizeWithPadding(image, width, height);
+    if (step % every === 0) counter.add(shown);
+    const bytes = encodePng({ width, height, data: shown.pixels, channels: 3, depth: 8 });
+    cells.push({ bytes, path: `frame_${String(step).padStart(6, '0')}.png` });
+  }
+  return cells;
+}
+
+/** A row of the list of episodes. */
+function episodeLine(
+  number: number,
+  tasks: readonly string[],
+  length: number,
+  data: ReturnType<typeof place>,
+  from: number,
+  stats: Record<string, FeatureStatistics>,
+): Record<string, unknown> {
+  const line: Record<string, unknown> = {
+    episode_index: number,
+    tasks,
+    length,
+    'data/chunk_index': data.chunk_index,
+    'data/file_index': data.file_index,
+    dataset_from_index: from,
+    dataset_to_index: from + length,
+    'meta/episodes/chunk_index': 0,
+    'meta/episodes/file_index': 0,
+  };
+  for (const [key, own] of Object.entries(stats)) {
+    for (const [name, value] of Object.entries(own)) line[`stats/${key}/${name}`] = value;
+  }
+  return line;
+}
+
+function episodesTable(lines: readonly Record<string, unknown>[], images: readonly { key: string }[]): Uint8Array {
+  const isImage = (name: string) => images.some(({ key }) => name.startsWith(`stats/${key}/`));
+  const columns = Object.keys(lines[0]).map((name): TableColumn => {
+    if (name === 'tasks') return { name, dtype: 'string', depth: 1 };
+    if (!name.startsWith('stats/')) return { name, dtype: 'int64' };
+    if (name.endsWith('/count')) return { name, dtype: 'int64', depth: 1 };
+    return { name, dtype: 'float64', depth: isImage(name) ? 3 : 1 };
+  });
+  const table = new TableWriter(columns);
+  table.append(Object.fromEntries(columns.map(({ name }) => [name, lines.map((line) => line[name])])));
+  return table.finish();
+}
+
+/** LeRobot reads the tasks with pandas, their texts as the index, which pandas keeps in the metadata. */
+function tasksTable(tasks: readonly string[]): Uint8Array {
+  const column = (name: string, type: string, numpy: string) => ({
+    name,
+    field_name: name,
+    pandas_type: type,
+    numpy_type: numpy,
+    metadata: null,
+  });
+  const pandas = {
+    index_columns: ['task'],
+    column_indexes: [
+      { ...column('', 'unicode', 'object'), name: null, field_name: null, metadata: { encoding: 'UTF-8' } },
+    ],
+    columns: [column('task_index', 'int64', 'int64'), column('task', 'unicode', 'object')],
+    creator: { library: 'insula', version: '1' },
+    pandas_version: '2.0.0',
+  };
+  const columns: TableColumn[] = [
+    { name: 'task_index', dtype: 'int64' },
+    { name: 'task', dtype: 'string' },
+  ];
+  const table = new TableWriter(columns, { pandas });
+  table.append({ task_index: tasks.map((_, i) => i), task: tasks });
+  return table.finish();
+}

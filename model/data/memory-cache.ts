@@ -1,0 +1,44 @@
+/** Values by key, made when asked for; the least lately used dropped when they take more than `limit` bytes. */
+export class MemoryCache<T> {
+  readonly #values = new Map<string, Promise<T>>();
+  readonly #sizes = new Map<string, number>();
+  #bytes = 0;
+
+  constructor(
+    readonly limit: number,
+    private readonly sizeOf: (value: T) => number,
+  ) {}
+
+  /** Bytes held now. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The value of `key`, made by `make` where it is not held; a failure is not held. */
+  get(key: string, make: () => Promise<T>): Promise<T> {
+    const held = this.#values.get(key);
+    const value = held ?? make();
+    this.#values.delete(key);
+    this.#values.set(key, value);
+    if (!held) {
+      value.then(
+        (made) => this.#hold(key, this.sizeOf(made)),
+        () => this.#values.delete(key),
+      );
+    }
+    return value;
+  }
+
+  #hold(key: string, size: number): void {
+    this.#sizes.set(key, size);
+    this.#bytes += size;
+    for (const oldest of this.#values.keys()) {
+      if (this.#bytes <= this.limit) break;
+      const freed = this.#sizes.get(oldest);
+      if (freed === undefined) continue; // still being made
+      this.#values.delete(oldest);
+      this.#sizes.delete(oldest);
+      this.#bytes -= freed;
+    }
+  }
+}

@@ -1,0 +1,265 @@
+import type { FileMetaData, SchemaTree } from 'hyparquet';
+import { parquetMetadataAsync, parquetSchema } from 'hyparquet/src/metadata.js';
+import { getMaxDefinitionLevel } from 'hyparquet/src/schema.js';
+import type { ByteSource, Folder } from '../../../engine/bytes.ts';
+import { InputError, quote } from '../../../engine/errors.ts';
+import { MemoryCache } from '../memory-cache.ts';
+import { type ColumnChunk, type PageTable, readPageTable, words } from './pages.ts';
+import { type PageValues, readPageValues } from './values.ts';
+
+/** Decoded pages kept in memory, of all files of a reader, in bytes. */
+const PAGE_CACHE_BYTES = 256 * 2 ** 20;
+/** Open files' footers and page tables kept in memory, in bytes. */
+const FILE_CACHE_BYTES = 128 * 2 ** 20;
+/** Rows of one file; more than any writer puts in one, and few enough that a list of them is harmless. */
+const ROWS_LIMIT = 2 ** 31;
+
+interface RowGroup {
+  readonly start: number;
+  readonly end: number;
+  readonly columns: ReadonlyMap<string, ColumnChunk>;
+}
+
+/** Parquet files of one folder, with what was read of them lately kept in memory up to fixed limits. */
+export class ParquetFolder {
+  readonly #files = new MemoryCache<ParquetFile>(FILE_CACHE_BYTES, (file) => file.footerBytes);
+  readonly #pages = new MemoryCache<PageValues>(PAGE_CACHE_BYTES, ({ values, definition, repetition }) => {
+    const own = Array.isArray(values) ? values.reduce((sum, { length }) => sum + length + 100, 0) : values.byteLength;
+    return own + (definition?.length ?? 0) + (repetition?.length ?? 0);
+  });
+
+  constructor(readonly folder: Folder) {}
+
+  /** @throws InputError where the file is missing, cut off or no parquet file */
+  open(path: string): Promise<ParquetFile> {
+    return this.#files.get(path, () => ParquetFile.open(this.folder, path, this.#pages));
+  }
+}
+
+/** A parquet file: its footer in memory, the rest read when asked for; it holds no file open. */
+export class ParquetFile {
+  readonly #tables = new Map<ColumnChunk, Promise<PageTable>>();
+
+  private constructor(
+    readonly name: string,
+    readonly rows: number,
+    /** Top-level columns. */
+    readonly columns: readonly string[],
+    readonly footerBytes: number,
+    private readonly path: string,
+    private readonly folder: Folder,
+    private readonly schema: SchemaTree,
+    private readonly groups: readonly RowGroup[],
+    private readonly pages: MemoryCache<PageValues>,
+  ) {}
+
+  static async open(folder: Folder, path: string, pages: MemoryCache<PageValues>): Promise<ParquetFile> {
+    const source = await folder.open(path);
+    try {
+      if (source.size < 12) throw new InputError(`${source.name}: cut off: ${source.size} bytes is no parquet file`);
+      const { metadata, schema } = await readFooter(source);
+      const groups = rowGroups(metadata, schema, source.name);
+      const columns = schema.children.map(({ element }) => element.name);
+      const rows = groups.at(-1)?.end ?? 0;
+      const held = (metadata.metadata_length ?? 0) * 8;
+      return new ParquetFile(source.name, rows, columns, held, path, folder, schema, groups, pages);
+    } finally {
+      await source.close();
+    }
+  }
+
+  /**
+   * Rows from ... to - 1 of a column of numbers as [rows, width]; nested lists are laid out row by row.
+   *
+   * @throws InputError where the column is missing, holds other than `width` numbers a row, or nothing in a row
+   */
+  async numbers<T extends Float32Array | Float64Array>(
+    column: string,
+    from: number,
+    to: number,
+    width: number,
+    make: new (length: number) => T,
+  ): Promise<T> {
+    const path = this.#leaf(column);
+    const fail = (complaint: string) => new InputError(`${this.name}: column ${quote(column)} ${complaint}`);
+    if (!(from >= 0 && from <= to && to <= this.rows)) {
+      throw new InputError(`${this.name}: has ${this.rows} rows, rows ${from} to ${to - 1} were expected`);
+    }
+    const out = new make((to - from) * width);
+    for (const { start, end, columns } of this.groups) {
+      if (end <= from || start >= to) continue;
+      const chunk = columns.get(path)!;
+      if (chunk.values !== (end - start) * width) {
+        const held = `has ${chunk.values} values in ${end - start} rows`;
+        throw fail(`${held}, ${width} a row ${width === 1 ? 'was' : 'were'} expected`);
+      }
+      const [first, last] = [(Math.max(from, start) - start) * width, (Math.min(to, end) - start) * width];
+      await this.#eachPage(chunk, column, first, last, ({ values, repetition, definition }, place) => {
+        if (Array.isArray(values)) throw fail('holds texts or bytes, numbers were expected');
+        const missing = definition && values.length < definition.length;
+        if (missing) throw fail(`has an empty place near row ${start + Math.floor(place / width)}`);
+        if (repetition) {
+          const uneven = repetition.findIndex((level, i) => (level === 0) !== ((place + i) % width === 0));
+          if (uneven >= 0) {
+            throw fail(`does not hold ${width} values in row ${start + Math.floor((place + uneven) / width)}`);
+          }
+        }
+        const [low, high] = [Math.max(first, place), Math.min(last, place + values.length)];
+        out.set(values.subarray(low - place, high - place), start * width + low - from * width);
+      });
+    }
+    return out;
+  }
+
+  /** All rows of a column of texts, or of lists of texts: a list for each row. */
+  async texts(column: string): Promise<string[][]> {
+    const path = this.#leaf(column);
+    const rows: string[][] = [];
+    const decoder = new TextDecoder();
+    for (const { columns } of this.groups) {
+      const chunk = columns.get(path)!;
+      const full = getMaxDefinitionLevel(chunk.schemaPath);
+      await this.#eachPage(chunk, column, 0, chunk.values, ({ values, definition, repetition }) => {
+        if (!Array.isArray(values)) throw new InputError(`${this.name}: column ${quote(column)} holds no texts`);
+        let next = 0;
+        const count = definition?.length ?? values.length;
+        for (let i = 0; i < count; i++) {
+          if (!repetition || repetition[i] === 0) rows.push([]);
+          if (!definition || definition[i] === full) rows.at(-1)?.push(decoder.decode(values[next++]));
+        }
+      });
+    }
+    if (rows.length !== this.rows) {
+      throw new InputError(`${this.name}: column ${quote(column)} has ${rows.length} rows of ${this.rows}`);
+    }
+    return rows;
+  }
+
+  /** The bytes in row `row` of a column of byte arrays, or of the field `field` of a column of structs; null where empty. */
+  async bytes(column: string, row: number, field?: string): Promise<Uint8Array | null> {
+    const path = this.#leaf(column, field);
+    const group = this.groups.find(({ start, end }) => start <= row && row < end);
+    if (!group) throw new InputError(`${this.name}: has ${this.rows} rows, row ${row} was expected`);
+    const chunk = group.columns.get(path)!;
+    const full = getMaxDefinitionLevel(chunk.schemaPath);
+    let found: Uint8Array | null = null;
+    const at = row - group.start;
+    await this.#eachPage(chunk, column, at, at + 1, ({ values, definition, repetition }, place) => {
+      if (!Array.isArray(values) || repetition) {
+        throw new InputError(`${this.name}: column ${quote(column)} holds no bytes, one image a row was expected`);
+      }
+      if (!definition) found = values[at - place];
+      else if (definition[at - place] === full) {
+        let before = 0;
+        for (let i = 0; i < at - place; i++) if (definition[i] === full) before += 1;
+        found = values[before];
+      }
+    });
+    return found;
+  }
+
+  has(column: string): boolean {
+    return this.columns.includes(column);
+  }
+
+  /** The path of the numbers, texts or bytes of a column. */
+  #leaf(column: string, field?: string): string {
+    let node = this.schema.children.find(({ element }) => element.name === column);
+    if (!node) {
+      const there = this.columns.slice(0, 12).join(', ');
+      throw new InputError(`${this.name}: no column ${quote(column)}; there are ${there}`);
+    }
+    while (node.children.length > 0) {
+      const inner: SchemaTree | undefined = field
+        ? node.children.find(({ element }) => element.name === field)
+        : node.children[0];
+      if (!inner || (!field && node.children.length > 1)) {
+        const wanted = field ? `no field ${quote(field)}` : 'several fields';
+        throw new InputError(`${this.name}: column ${quote(column)} has ${wanted}`);
+      }
+      node = inner;
+    }
+    return node.path.join('\n');
+  }
+
+  /** Calls `use` with the pages that hold leaf values from ... to - 1, and the number of the first value of each. */
+  async #eachPage(
+    chunk: ColumnChunk,
+    column: string,
+    from: number,
+    to: number,
+    use: (page: PageValues, first: number) => void,
+  ): Promise<void> {
+    const what = `column ${quote(column)}`;
+    let source: ByteSource | undefined;
+    const opened = async () => {
+      source ??= await this.folder.open(this.path);
+      return source;
+    };
+    try {
+      let table = this.#tables.get(chunk);
+      if (!table) {
+        table = opened().then((file) => readPageTable(file, chunk, what));
+        this.#tables.set(chunk, table);
+        table.catch(() => this.#tables.delete(chunk));
+      }
+      const { dictionary, pages } = await table;
+      for (const page of pages) {
+        if (page.first + page.values <= from || page.first >= to) continue;
+        const key = `${this.path}:${page.start}`;
+        const make = async () => readPageValues(await opened(), chunk, { dictionary, pages }, page, what);
+        use(await this.pages.get(key, make), page.first);
+      }
+    } finally {
+      await source?.close();
+    }
+  }
+}
+
+async function readFooter(source: ByteSource): Promise<{ metadata: FileMetaData; schema: SchemaTree }> {
+  const slice = async (start: number, end = source.size) => (await source.read(start, end)).buffer;
+  try {
+    const metadata = await parquetMetadataAsync({ byteLength: source.size, slice }, { geoparquet: false });
+    return { metadata, schema: parquetSchema(metadata) };
+  } catch (error) {
+    throw new InputError(`${source.name}: cut off, or not a parquet file (${words(error)})`);
+  }
+}
+
+function rowGroups({ row_groups: groups, num_rows: total }: FileMetaData, schema: SchemaTree, name: string) {
+  let start = 0;
+  const read = groups.map(({ columns: chunks, num_rows: own }, number): RowGroup => {
+    const rows = Number(own);
+    const end = start + rows;
+    if (!(rows >= 0 && end <= ROWS_LIMIT)) throw new InputError(`${name}: row group ${number} says it has ${own} rows`);
+    const columns = new Map<string, ColumnChunk>();
+    for (const { meta_data: column } of chunks) {
+      if (!column)
+        throw new InputError(`${name}: row group ${number} keeps a column elsewhere, which is not read here`);
+      const { path_in_schema: path, codec, dictionary_page_offset: dictionary } = column;
+      const first = Number(column.data_page_offset);
+      const begin = dictionary && Number(dictionary) < first ? Number(dictionary) : first;
+      const schemaPath = [schema];
+      for (const part of path) {
+        const child = schemaPath[schemaPath.length - 1].children.find(({ element }) => element.name === part);
+        if (!child) throw new InputError(`${name}: row group ${number} has a column ${quote(path)} not in the schema`);
+        schemaPath.push(child);
+      }
+      const stop = begin + Number(column.total_compressed_size);
+      const values = Number(column.num_values);
+      columns.set(path.join('\n'), { path, schemaPath, codec, values, start: begin, end: stop });
+    }
+    const missing = leaves(schema).find((leaf) => !columns.has(leaf));
+    if (missing) throw new InputError(`${name}: row group ${number} lacks column ${quote(missing.split('\n'))}`);
+    const group = { start, end, columns };
+    start = end;
+    return group;
+  });
+  if (start !== Number(total))
+    throw new InputError(`${name}: its row groups have ${start} rows, the file says ${total}`);
+  return read;
+}
+
+function leaves(node: SchemaTree): string[] {
+  return node.children.length > 0 ? node.children.flatMap(leaves) : [node.path.join('\n')];
+}

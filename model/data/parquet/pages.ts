@@ -1,0 +1,94 @@
+import type { CompressionCodec, PageHeader, SchemaTree } from 'hyparquet';
+import { parquetHeader } from 'hyparquet/src/column.js';
+import { type ByteSource, readRange } from '../../../engine/bytes.ts';
+import { InputError } from '../../../engine/errors.ts';
+
+// Columns are read page by page: this file finds the pages, values.ts decodes one; every length is checked
+// before anything is allocated by it. Random access then costs one page (about 1 MB) instead of a row group.
+
+/** Longer pages are not read: writers make pages of about 1 MB. */
+const PAGE_BYTES_LIMIT = 2 ** 28;
+const PAGE_VALUES_LIMIT = 2 ** 24;
+/** Bytes read at once to find page headers. */
+const HEADER_WINDOW = 2 ** 16;
+
+/** One column of one row group. */
+export interface ColumnChunk {
+  readonly path: readonly string[];
+  readonly schemaPath: SchemaTree[];
+  readonly codec: CompressionCodec;
+  /** Leaf values, nulls included. */
+  readonly values: number;
+  /** Its bytes in the file. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Where a page lies, and which leaf values of its chunk it holds. */
+export interface Page {
+  readonly header: PageHeader;
+  readonly start: number;
+  readonly end: number;
+  /** Leaf values before it in the chunk. */
+  readonly first: number;
+  readonly values: number;
+}
+
+export interface PageTable {
+  readonly dictionary: Page | null;
+  readonly pages: readonly Page[];
+}
+
+const isCount = (value: unknown, limit: number): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= limit;
+
+/** The pages of a column chunk, found by their headers alone. @throws InputError where a header lies */
+export async function readPageTable(source: ByteSource, chunk: ColumnChunk, what: string): Promise<PageTable> {
+  const fail = (complaint: string) => new InputError(`${source.name}: ${what}: ${complaint}`);
+  if (!(chunk.start >= 4 && chunk.end > chunk.start && chunk.end <= source.size)) {
+    throw fail(`its bytes ${chunk.start} to ${chunk.end} do not lie in the file of ${source.size}: damaged or cut off`);
+  }
+  const pages: Page[] = [];
+  let dictionary: Page | null = null;
+  let [first, offset] = [0, chunk.start];
+  let windowStart = 0;
+  let window: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  while (first < chunk.values && offset < chunk.end) {
+    const headerAt = async (size: number) => {
+      if (offset + size > windowStart + window.length || offset < windowStart) {
+        windowStart = offset;
+        window = await readRange(source, offset, Math.min(chunk.end, offset + HEADER_WINDOW), what);
+      }
+      const reader = { view: new DataView(window.buffer, 0, window.length), offset: offset - windowStart };
+      return { header: parquetHeader(reader), length: reader.offset - (offset - windowStart) };
+    };
+    // A header has about 30 bytes; with statistics of long values more.
+    const { header, length } = await headerAt(Math.min(1024, chunk.end - offset))
+      .catch(() => headerAt(Math.min(HEADER_WINDOW, chunk.end - offset)))
+      .catch((error) => {
+        throw fail(`damaged page header at byte ${offset} (${words(error)})`);
+      });
+    const { compressed_page_size: size, uncompressed_page_size: full } = header;
+    const start = offset + length;
+    if (!isCount(size, chunk.end - start)) throw fail(`a page of ${size} bytes at byte ${start} leaves its chunk`);
+    if (!isCount(full, PAGE_BYTES_LIMIT)) throw fail(`a page at byte ${start} says it unpacks to ${full} bytes`);
+    const described = header.dictionary_page_header ?? header.data_page_header ?? header.data_page_header_v2;
+    const values = described?.num_values;
+    if (!isCount(values, PAGE_VALUES_LIMIT)) throw fail(`a page at byte ${start} says it holds ${values} values`);
+    const page = { header, start, end: start + size, first, values };
+    if (header.type === 'DICTIONARY_PAGE') dictionary = page;
+    else if (header.type === 'DATA_PAGE' || header.type === 'DATA_PAGE_V2') {
+      if (first + values > chunk.values) throw fail(`its pages hold more than its ${chunk.values} values`);
+      pages.push(page);
+      first += values;
+    }
+    offset = page.end;
+  }
+  if (first !== chunk.values) throw fail(`its pages hold ${first} of its ${chunk.values} values`);
+  return { dictionary, pages };
+}
+
+/** What a library said, on one line. */
+export function words(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ');
+}

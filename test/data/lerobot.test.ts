@@ -1,0 +1,422 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { encode as encodePng } from 'fast-png';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { InputError } from '../../engine/errors.ts';
+import type { Dataset } from '../../model/data/dataset.ts';
+import { datasetStatistics, measureStatistics, openDataset, wholeEpisodes } from '../../model/data/index.ts';
+import { leRobotFiles, writeLeRobot } from '../../model/data/lerobot/writer.ts';
+import { type TableColumn, TableWriter } from '../../model/data/parquet/writer.ts';
+import { episodeOf, type Files, folderOf, gradientImage, text } from './synthetic.ts';
+
+const rows = (count: number, first: number) =>
+  Array.from({ length: count }, (_, step) => [first + step, first + step / 4, -step]);
+
+/** Three episodes of 3 numbers, two cameras; the first episode's camera "wrist" begins at step 1. */
+function source(): Dataset {
+  const episodes = [4, 6, 3].map((length, e) => ({
+    ...episodeOf(`own ${e}`, rows(length, 10 * e), e === 2 ? [] : [`task ${e % 2}`, `other words ${e}`]),
+    cameras: ['top', 'wrist'],
+    image: async (camera: string, step: number) =>
+      camera === 'wrist' && e === 0 && step < 1 ? null : gradientImage(8 + e, camera === 'top' ? 6 + step : 10),
+  }));
+  const actionNames = ['x', 'y', 'gripper'];
+  return {
+    name: 'own',
+    rate: 20,
+    actionDimension: 3,
+    stateDimension: 3,
+    actionNames,
+    cameras: ['top', 'wrist'],
+    episodes,
+  };
+}
+
+async function filesOf(dataset: Dataset): Promise<Files> {
+  const files: Files = new Map();
+  for await (const { path, bytes } of leRobotFiles(dataset, { robot: 'made' })) files.set(path, bytes.slice());
+  return files;
+}
+
+const jsonOf = (files: Files, path: string) => JSON.parse(new TextDecoder().decode(files.get(path)));
+
+let written: Files;
+beforeAll(async () => {
+  written = await filesOf(source());
+});
+
+describe('written and read', () => {
+  test('every number, wording and image', async () => {
+    const dataset = await openDataset(folderOf(new Map(written)), 'back');
+    const expected = source();
+    expect(dataset.description).toBe(
+      'LeRobot data set, version 3.0 (made): 3 episodes, 13 steps at 20 Hz, cameras top, wrist',
+    );
+    const { name, rate, actionDimension, stateDimension, cameras, actionNames } = dataset;
+    expect([name, rate, actionDimension, stateDimension, cameras, actionNames]).toEqual([
+      'back',
+      20,
+      3,
+      3,
+      ['top', 'wrist'],
+      ['x', 'y', 'gripper'],
+    ]);
+    for (const [e, episode] of dataset.episodes.entries()) {
+      const own = expected.episodes[e];
+      expect(episode.actions).toEqual(own.actions);
+      expect(episode.states).toEqual(own.states);
+      expect(episode.instructions).toEqual(own.instructions);
+      expect(await episode.image('top', -1)).toBeNull();
+      expect(await episode.image('side', 0)).toBeNull();
+      for (const step of [0, 1, own.length - 1, own.length + 5]) {
+        const { width, height } = (await episode.image('wrist', step))!;
+        expect([width, height]).toEqual([8, 10]);
+      }
+    }
+    expect(await dataset.episodes[0].image('wrist', 2)).toEqual(gradientImage(8, 10));
+    expect(await dataset.episodes[0].image('wrist', 0)).toEqual(gradientImage(8, 10));
+  });
+
+  test('on disk, never over another', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'insula-lerobot-'));
+    try {
+      await writeLeRobot(join(folder, 'mine'), source());
+      const dataset = await openDataset(join(folder, 'mine'));
+      expect([dataset.name, dataset.episodes.length]).toEqual(['mine', 3]);
+      await expect(writeLeRobot(join(folder, 'mine'), source())).rejects.toThrow('a LeRobot data set is there already');
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  test('numbers left on disk are read when an episode is loaded, with the same statistics', async () => {
+    const held = await openDataset(folderOf(written));
+    const streamed = await openDataset(folderOf(written), undefined, { memory: 100 });
+    expect(streamed.description).toMatch(/numbers read as they are needed$/);
+    const [first] = streamed.episodes;
+    expect(() => first.actions).toThrow('the numbers of episode "episode_000000" are on disk');
+    expect((await first.load!()).actions).toEqual(held.episodes[0].actions);
+    const parts = [{ episode: streamed.episodes[1], from: 1, to: 5 }, ...wholeEpisodes([streamed.episodes[2]])];
+    const same = [{ episode: held.episodes[1], from: 1, to: 5 }, ...wholeEpisodes([held.episodes[2]])];
+    expect(await measureStatistics(parts)).toEqual(datasetStatistics(same));
+  });
+
+  test('meta/info.json and meta/stats.json as LeRobot writes them', () => {
+    const info = jsonOf(written, 'meta/info.json');
+    expect([info.codebase_version, info.total_episodes, info.total_frames, info.total_tasks, info.splits]).toEqual([
+      'v3.0',
+      3,
+      13,
+      5,
+      { train: '0:3' },
+    ]);
+    expect(info.features.action).toEqual({ dtype: 'float32', shape: [3], names: ['x', 'y', 'gripper'] });
+    expect(info.features['observation.images.top']).toEqual({
+      dtype: 'image',
+      shape: [6, 8, 3],
+      names: ['height', 'width', 'channels'],
+    });
+    expect(info.features.task_index).toEqual({ dtype: 'int64', shape: [1], names: null });
+    const stats = jsonOf(written, 'meta/stats.json');
+    const column = [...rows(4, 0), ...rows(6, 10), ...rows(3, 20)].map(([x]) => x).sort((a, b) => a - b);
+    const { min, max, mean, q50, count } = stats.action;
+    expect([min[0], max[0], q50[0], count]).toEqual([0, 22, column[6], [13]]);
+    expect(mean[0]).toBeCloseTo(column.reduce((sum, x) => sum + x, 0) / 13, 12);
+    expect(stats['observation.images.top'].mean[2][0][0]).toBeGreaterThan(0.2);
+    expect(stats['observation.images.top'].count).toEqual([13]);
+  });
+});
+
+const column = (name: string, dtype: TableColumn['dtype'] = 'int64', depth = 0): TableColumn => ({
+  name,
+  dtype,
+  depth,
+});
+
+/** The same data as version 2.1: a file an episode, images as files beside them, the keys of openpi. */
+function version2(): Files {
+  const files: Files = new Map();
+  const lengths = [3, 5];
+  const feature = (dtype: string, shape: number[], names: unknown = null) => ({ dtype, shape, names });
+  const features = {
+    state: feature('float64', [2], { motors: ['a', 'b'] }),
+    actions: feature('float32', [1]),
+    image: feature('image', [4, 4, 3]),
+    depth: { ...feature('video', [4, 4, 3]), info: { 'video.is_depth_map': true } },
+    timestamp: feature('float32', [1]),
+    episode_index: feature('int64', [1]),
+  };
+  const info = {
+    codebase_version: 'v2.1',
+    robot_type: null,
+    total_episodes: 2,
+    total_frames: 8,
+    chunks_size: 1,
+    fps: 10,
+    data_path: 'data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet',
+    video_path: 'videos/{video_key}/{episode_index}.mp4',
+    features,
+  };
+  files.set('meta/info.json', text(info));
+  const lines = lengths.map((length, i) => JSON.stringify({ episode_index: i, tasks: [`task ${i}`], length }));
+  files.set('meta/episodes.jsonl', text(`${lines.reverse().join('\n')}\n\n`));
+  lengths.forEach((length, e) => {
+    const steps = Array.from({ length }, (_, step) => step);
+    const table = new TableWriter([
+      column('state', 'float64', 1),
+      column('actions', 'float32'),
+      column('timestamp', 'float32'),
+      column('episode_index'),
+    ]);
+    table.append({
+      state: steps.map((step) => [step, e]),
+      actions: steps.map((step) => step / 2),
+      timestamp: steps.map((step) => step / 10),
+      episode_index: steps.map(() => e),
+    });
+    files.set(`data/chunk-00${e}/episode_00000${e}.parquet`, table.finish().slice());
+    for (const step of steps) {
+      const data = new Uint8Array(48).fill(step * 10 + e);
+      const png = encodePng({ width: 4, height: 4, data, channels: 3, depth: 8 });
+      files.set(`images/image/episode_00000${e}/frame_00000${step}.png`, png);
+    }
+  });
+  return files;
+}
+
+test('version 2.1, images as files, the keys of openpi', async () => {
+  const dataset = await openDataset(folderOf(version2()));
+  expect([dataset.rate, dataset.actionDimension, dataset.stateDimension, dataset.cameras]).toEqual([
+    10,
+    1,
+    2,
+    ['image'],
+  ]);
+  const [first, second] = dataset.episodes;
+  expect([first.length, second.length, second.instructions]).toEqual([3, 5, ['task 1']]);
+  expect([...second.actions]).toEqual([0, 0.5, 1, 1.5, 2]);
+  expect([...second.states!]).toEqual([0, 1, 1, 1, 2, 1, 3, 1, 4, 1]);
+  expect((await second.image('image', 3))!.pixels[0]).toBe(31);
+});
+
+describe('bad input', () => {
+  const info = (files: Files, change: Record<string, unknown>) =>
+    files.set('meta/info.json', text({ ...jsonOf(files, 'meta/info.json'), ...change }));
+  const feature = (files: Files, key: string, change: Record<string, unknown>) => {
+    const { features } = jsonOf(files, 'meta/info.json');
+    info(files, { features: { ...features, [key]: { ...features[key], ...change } } });
+  };
+  const cut = (files: Files, path: string, bytes: number) => files.set(path, files.get(path)!.slice(0, -bytes));
+  const data = 'data/chunk-000/file-000.parquet';
+  const list = 'meta/episodes/chunk-000/file-000.parquet';
+
+  test.each<[string, (files: Files) => unknown, string]>([
+    ['not JSON', (f) => f.set('meta/info.json', text('{')), 'folder/meta/info.json: not a JSON file, or cut off'],
+    ['old version', (f) => info(f, { codebase_version: 'v1.6' }), 'codebase_version "v1.6" is not read here'],
+    ['no rate', (f) => info(f, { fps: 0 }), 'folder/meta/info.json: it should have "fps" above 0'],
+    ['no features', (f) => info(f, { features: [] }), 'it should have "features" as a JSON object'],
+    ['no action', (f) => feature(f, 'action', { dtype: 'string' }), 'feature "action" has dtype "string"'],
+    [
+      'a shape that lies',
+      (f) => feature(f, 'action', { shape: [4] }),
+      `column "action" has 12 values in 4 rows, 4 a row`,
+    ],
+    [
+      'a shape beyond all',
+      (f) => feature(f, 'action', { shape: [1e6, 1e6] }),
+      'numbers were expected, 1 to 4096 a row',
+    ],
+    ['a shape of words', (f) => feature(f, 'action', { shape: ['3'] }), '"action": "shape" as a list of whole numbers'],
+    ['too many episodes', (f) => info(f, { total_episodes: 4 }), 'chunk-000/file-001.parquet: cannot open it'],
+    ['too few episodes', (f) => info(f, { total_episodes: 2 }), '"total_episodes" is 2, its list of episodes has 3'],
+    ['other steps', (f) => info(f, { total_frames: 14 }), '"total_frames" is 14, its episodes have 13 steps'],
+    ['a path of elsewhere', (f) => info(f, { data_path: '../x.parquet' }), "leads out of the data set's folder"],
+    ['an unknown field', (f) => info(f, { data_path: '{x}.parquet' }), 'path "{x}.parquet" asks for {x}'],
+    ['no data file', (f) => f.delete(data), `folder/${data}: cannot open it`],
+    ['data file cut off', (f) => cut(f, data, 9), `folder/${data}: cut off, or not a parquet file`],
+    ['data file empty', (f) => f.set(data, text('PAR1')), `folder/${data}: cut off: 4 bytes is no parquet file`],
+    ['episodes cut off', (f) => cut(f, list, 1), `folder/${list}: cut off, or not a parquet file`],
+    ['another rate', (f) => info(f, { fps: 30 }), 'episode 0: "timestamp" goes by 0.05'],
+    [
+      'another list',
+      (f) => f.set(list, f.get(data)!),
+      `folder/${list}: no column "length"; there are observation.state`,
+    ],
+    [
+      'a camera as video',
+      (f) => {
+        feature(f, 'observation.images.top', { dtype: 'video' });
+        info(f, { video_path: '{video_key}.mp4' });
+      },
+      'folder/meta/info.json: cameras top exist only as video, not decoded here',
+    ],
+  ])('%s', async (_, change, message) => {
+    const files = new Map(written);
+    change(files);
+    const error = await openDataset(folderOf(files)).catch((error) => error);
+    expect(error).toBeInstanceOf(InputError);
+    expect(error.message).toContain(message);
+    expect(error.message).not.toContain('\n');
+  });
+
+  test.each<[string, (files: Files) => unknown, string]>([
+    ['a line that is no JSON', (f) => f.set('meta/episodes.jsonl', text('\n{')), 'line 2 is not JSON, or cut off'],
+    [
+      'an empty episode',
+      (f) => f.set('meta/episodes.jsonl', text('{"episode_index":0,"tasks":[],"length":0}')),
+      '"length" as a whole number from 1',
+    ],
+    [
+      'fewer rows',
+      (f) => f.set('data/chunk-001/episode_000001.parquet', f.get('data/chunk-000/episode_000000.parquet')!),
+      'has 3 rows, meta/episodes.jsonl says 5 steps',
+    ],
+  ])('version 2.1: %s', async (_, change, message) => {
+    const files = version2();
+    change(files);
+    await expect(openDataset(folderOf(files))).rejects.toThrow(message);
+  });
+
+  test('rows of another episode, NaN and null', async () => {
+    const broken = async (change: (row: Record<string, unknown[]>) => void) => {
+      const files = version2();
+      const steps = [0, 1, 2];
+      const table = new TableWriter([
+        column('state', 'float64', 1),
+        column('actions', 'float32'),
+        column('episode_index'),
+      ]);
+      const row = { state: steps.map((s) => [s, 0]), actions: steps as unknown[], episode_index: steps.map(() => 0) };
+      change(row);
+      table.append(row);
+      files.set('data/chunk-000/episode_000000.parquet', table.finish().slice());
+      const error = await openDataset(folderOf(files)).catch((error) => error);
+      return (error as Error).message;
+    };
+    const file = 'folder/data/chunk-000/episode_000000.parquet';
+    expect(await broken((row) => row.episode_index.fill(1, 2))).toBe(
+      `${file}: column "episode_index" is 1 in row 2, episode 0 was expected there`,
+    );
+    expect(await broken((row) => row.actions.fill(Number.NaN, 1, 2))).toBe(
+      `${file}: episode 0: column "actions", step 1, dimension 0 is NaN: repair or leave out the episode`,
+    );
+    expect(await broken((row) => row.actions.fill(null, 1, 2))).toBe(
+      `${file}: column "actions" has an empty place near row 0`,
+    );
+    expect(await broken((row) => row.state.fill([1], 1, 2))).toBe(
+      `${file}: column "state" has 5 values in 3 rows, 2 a row were expected`,
+    );
+  });
+});
+
+const shared = join(import.meta.dirname, '../../../shared/data/original/gr1_parquet');
+const there = existsSync(shared);
+test.skipIf(!there)(`a file of GR00T's own${there ? '' : ' (skipped: ../shared is not there)'}`, async () => {
+  const files: Files = new Map([
+    ['data/chunk-000/episode_000000.parquet', await readFile(join(shared, 'episode_000000.parquet'))],
+    ['meta/episodes.jsonl', text({ episode_index: 0, tasks: ['pick the pear'], length: 416 })],
+  ]);
+  const info = JSON.parse(await readFile(join(shared, 'info.json'), 'utf8'));
+  files.set('meta/info.json', text({ ...info, total_episodes: 1, total_frames: 416 }));
+  const dataset = await openDataset(folderOf(files), 'gr1', { cameras: [] });
+  const own = await openDataset(join(shared, '../..'), 'gr1_sim');
+  expect([dataset.rate, dataset.actionDimension]).toEqual([20, 44]);
+  expect(dataset.episodes[0].actions).toEqual(own.episodes[0].actions);
+  expect(dataset.episodes[0].states).toEqual(own.episodes[0].states);
+});
+
+const ffmpeg = (() => {
+  try {
+    execFileSync('ffmpeg', ['-version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+describe('cameras that exist only as video', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'insula-video-'));
+    const files = new Map(written);
+    const info = jsonOf(files, 'meta/info.json');
+    info.features['observation.images.top'].dtype = 'video';
+    info.video_path = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4';
+    delete info.features['observation.images.wrist'];
+    files.set('meta/info.json', text(info));
+    const names = [
+      'episode_index',
+      'length',
+      'dataset_from_index',
+      'dataset_to_index',
+      'data/chunk_index',
+      'data/file_index',
+    ];
+    const videos = ['chunk_index', 'file_index'].map((name) => `videos/observation.images.top/${name}`);
+    const start = 'videos/observation.images.top/from_timestamp';
+    const table = new TableWriter([
+      ...[...names, ...videos].map((name) => column(name)),
+      column(start, 'float64'),
+      column('tasks', 'string', 1),
+    ]);
+    const values = [
+      [0, 1, 2],
+      [4, 6, 3],
+      [0, 4, 10],
+      [4, 10, 13],
+      [0, 0, 0],
+      [0, 0, 0],
+      [0, 0, 0],
+      [0, 0, 0],
+    ];
+    table.append({
+      ...Object.fromEntries([...names, ...videos].map((name, i) => [name, values[i]])),
+      [start]: [0, 4 / 20, 10 / 20],
+      tasks: [['a'], ['b'], ['c']],
+    });
+    files.set('meta/episodes/chunk-000/file-000.parquet', table.finish());
+    for (const [path, bytes] of files) {
+      await mkdir(join(folder, dirname(path)), { recursive: true });
+      await writeFile(join(folder, path), bytes);
+    }
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  test('without ffmpeg: what to install; and without cameras on request', async () => {
+    const path = process.env.PATH;
+    process.env.PATH = '/nowhere';
+    try {
+      await expect(openDataset(folder)).rejects.toThrow(
+        /cameras top exist only as video.*install ffmpeg.*--cameras none/,
+      );
+      expect((await openDataset(folder, undefined, { cameras: [] })).cameras).toEqual([]);
+    } finally {
+      process.env.PATH = path;
+    }
+  });
+
+  test.skipIf(!ffmpeg)(`every frame of every episode${ffmpeg ? '' : ' (skipped: no ffmpeg)'}`, async () => {
+    const video = join(folder, 'videos/observation.images.top/chunk-000/file-000.mp4');
+    await mkdir(dirname(video), { recursive: true });
+    // Frame n is grey of 18 n.
+    const raw = new Uint8Array(13 * 32 * 48 * 3);
+    for (let frame = 0; frame < 13; frame++) raw.fill(18 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);
+    const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '48x32', '-r', '20', '-i', '-'];
+    execFileSync('ffmpeg', ['-v', 'error', ...input, '-c:v', 'mpeg4', '-q:v', '2', video], { input: raw });
+    const frameFolder = join(folder, 'frames');
+    const { episodes } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
+    for (const [e, first] of [0, 4, 10].entries()) {
+      for (let step = 0; step < episodes[e].length; step++) {
+        const { width, height, pixels } = (await episodes[e].image('top', step))!;
+        expect([width, height]).toEqual([24, 16]);
+        expect(Math.abs(pixels[100] - 18 * (first + step))).toBeLessThan(6);
+      }
+    }
+    await writeFile(video, 'no video');
+    const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
+    await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: ffmpeg cannot decode episode 0: /);
+  });
+});
