@@ -1,9 +1,11 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
 import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
+import { endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
-import { type Matrix, multiply } from './product.ts';
+import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './product.ts';
 
 /** The blocks of a joint sequence in order; `input` is the index of the owner of its rows. */
 export type BlockLayout = readonly { readonly input: number; readonly length: number }[];
@@ -27,14 +29,16 @@ interface Share {
 /**
  * Every input through its own weight, into the rows of one joint sequence that are its own.
  *
- * inputs[i] [B, T_i, in_i], its blocks in the order of the layout; weights[i] [out, in_i], biases[i] [out] -> [B, T, out] with
- * T the sum of all lengths. f32. An input without blocks in the layout is null. Throws when shapes or layout do not fit.
+ * inputs[i] [B, T_i, in_i], its blocks in the order of the layout; weights[i] [out, in_i], biases[i] [out] in its storage -> [B, T,
+ * out] with T the sum of all lengths, stored like the first input unless `dtype` says otherwise. f32, f16 or bf16; sums and gradients
+ * are f32. An input without blocks in the layout is null. Throws when shapes or layout do not fit.
  */
 export function blockLinear(
   inputs: readonly (Tensor | Absent)[],
   weights: readonly (Tensor | Absent)[],
   layout: BlockLayout,
   biases: readonly (Tensor | Absent)[] = [],
+  options: { dtype?: FloatType } = {},
 ): Tensor {
   const op = 'blockLinear';
   const { shares, length } = sharesOf(op, layout, Math.max(inputs.length, weights.length));
@@ -48,18 +52,19 @@ export function blockLinear(
     const first = { x: required(op, 'inputs', inputs[owners[0]]), weight: required(op, 'weights', weights[owners[0]]) };
     expectShape(op, `inputs[${i}]`, x, [first.x.shape[0], shares[i].length, null]);
     expectShape(op, `weights[${i}]`, weight, [first.weight.shape[0], x.shape[2]]);
-    if (bias) expectDtype(op, `biases[${i}]`, bias, 'f32');
+    if (bias) expectDtype(op, `biases[${i}]`, bias, weight.dtype);
     if (bias) expectShape(op, `biases[${i}]`, bias, [first.weight.shape[0]]);
     return { x, weight, bias: bias ?? null, share: shares[i] };
   });
   if (terms.length === 0) throw new Error(`${op}: the layout has no rows`);
   sharedDevice(op, ...terms.flatMap(({ x, weight, bias }) => (bias ? [x, weight, bias] : [x, weight])));
   const outputs = terms[0].weight.shape[0];
+  const dtype = options.dtype ?? expectStorage(op, 'inputs', terms[0].x);
   const padded = terms.map(({ x, weight, bias, share }) => {
-    const width = roundUp(x.shape[2], 4);
-    return { x: pad(x, width), weight: pad(weight, width), bias: bias && pad(bias, roundUp(outputs, 4)), share };
+    const [ofWeight, ofBias = null] = bias ? inGroups(weight, bias) : inGroups(weight);
+    return { x: inGroups(x)[0], weight: ofWeight, bias: ofBias, share };
   });
-  return pad(joined(padded, length), outputs);
+  return cast(pad(joined(padded, length, groupStorage(outputs, dtype)), outputs), dtype);
 }
 
 interface Term {
@@ -70,11 +75,11 @@ interface Term {
 }
 
 /** Last axes are whole numbers of groups. */
-function joined(terms: readonly Term[], length: number): Tensor {
+function joined(terms: readonly Term[], length: number, dtype: FloatType): Tensor {
   const { device, shape } = terms[0].x;
   const batch = shape[0];
   const outputs = terms[0].weight.shape[0];
-  const output = emptyTensor(device, [batch, length, roundUp(outputs, 4)], 'f32', 'blockLinear');
+  const output = emptyTensor(device, [batch, length, roundUp(outputs, 4)], dtype, 'blockLinear');
   for (const { x, weight, bias, share } of terms)
     for (const segment of share.segments)
       multiply(
@@ -83,7 +88,7 @@ function joined(terms: readonly Term[], length: number): Tensor {
           b: { tensor: weight, rows: outputs, transposed: true },
           output: jointRows(output, segment),
           depth: weight.shape[1],
-          bias,
+          epilogue: endingWith({ bias }),
         },
         'blockLinear',
       );
@@ -143,50 +148,67 @@ function weightGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
 /**
  * The other direction: the rows of a joint sequence, each through the weight of its owner.
  *
- * joint [B, T, in], weights[i] [out_i, in] -> outputs[i] [B, T_i, out_i], null where a weight is null or owns no rows. Rows of
- * the joint gradient whose output has no gradient are zero. f32. Throws when shapes or layout do not fit.
+ * joint [B, T, in], weights[i] [out_i, in], residuals[i] [B, T_i, out_i] -> outputs[i] = residuals[i] + product [B, T_i, out_i],
+ * stored like the joint sequence unless `dtype` says otherwise; null where a weight is null or owns no rows. Rows of the joint
+ * gradient whose output has no gradient are zero. f32, f16 or bf16; sums and gradients are f32. Throws when shapes or layout do not
+ * fit.
  */
 export function blockSplitLinear(
   joint: Tensor,
   weights: readonly (Tensor | Absent)[],
   layout: BlockLayout,
+  options: { residuals?: readonly (Tensor | Absent)[]; dtype?: FloatType } = {},
 ): (Tensor | null)[] {
   const op = 'blockSplitLinear';
   const { shares, length } = sharesOf(op, layout, weights.length);
-  expectDtype(op, 'joint', joint, 'f32');
+  const storage = expectStorage(op, 'joint', joint);
+  const { residuals = [], dtype = storage } = options;
   expectShape(op, 'joint', joint, [null, length, null]);
   const width = joint.shape[2];
   const owners = [...shares.keys()].filter((i) => shares[i].length > 0 && weights[i]);
   const present = owners.map((i) => required(op, `weights[${i}]`, weights[i]));
-  present.forEach((weight, k) => {
-    expectShape(op, `weights[${owners[k]}]`, weight, [null, width]);
+  const branches = present.map((weight, k): Branch => {
+    const i = owners[k];
+    expectShape(op, `weights[${i}]`, weight, [null, width]);
+    const rows = weight.shape[0];
+    const residual = residuals[i];
+    if (residual) {
+      expectDtype(op, `residuals[${i}]`, residual, dtype);
+      expectShape(op, `residuals[${i}]`, residual, [joint.shape[0], shares[i].length, rows]);
+    }
+    const padded = { weight: inGroups(weight)[0], residual: residual ? inGroups(residual)[0] : null };
+    return { ...padded, share: shares[i], dtype: groupStorage(rows, dtype) };
   });
-  sharedDevice(op, joint, ...present);
-  const padded = present.map((weight) => pad(weight, roundUp(width, 4)));
-  const outputs = separated(
-    pad(joint, roundUp(width, 4)),
-    padded,
-    owners.map((i) => shares[i]),
-  );
+  sharedDevice(op, joint, ...branches.flatMap(({ weight, residual }) => (residual ? [weight, residual] : [weight])));
+  const outputs = separated(inGroups(joint)[0], branches);
   return shares.map((_, i) => {
     const k = owners.indexOf(i);
-    return k < 0 ? null : pad(outputs[k], present[k].shape[0]);
+    return k < 0 ? null : cast(pad(outputs[k], present[k].shape[0]), dtype);
   });
 }
 
-function separated(joint: Tensor, weights: readonly Tensor[], shares: readonly Share[]): Tensor[] {
+interface Branch {
+  weight: Tensor;
+  residual: Tensor | null;
+  share: Share;
+  dtype: FloatType;
+}
+
+/** Last axes are whole numbers of groups. */
+function separated(joint: Tensor, branches: readonly Branch[]): Tensor[] {
   const { device, shape } = joint;
   const [batch, length, width] = shape;
-  const outputs = weights.map((weight, i) => {
+  const outputs = branches.map(({ weight, residual, share, dtype }) => {
     const rows = weight.shape[0];
-    const output = emptyTensor(device, [batch, shares[i].length, roundUp(rows, 4)], 'f32', 'blockSplitLinear');
-    for (const segment of shares[i].segments)
+    const output = emptyTensor(device, [batch, share.length, roundUp(rows, 4)], dtype, 'blockSplitLinear');
+    for (const segment of share.segments)
       multiply(
         {
           a: jointRows(joint, segment),
           b: { tensor: weight, rows, transposed: true },
-          output: ownRows(output, segment, shares[i]),
+          output: ownRows(output, segment, share),
           depth: width,
+          epilogue: endingWith({ residual }),
         },
         'blockSplitLinear',
       );
@@ -194,28 +216,29 @@ function separated(joint: Tensor, weights: readonly Tensor[], shares: readonly S
   });
   if (outputs.length === 0) return outputs;
 
-  record('blockSplitLinear', [joint, ...weights], outputs, (gradients, [wantsJoint, ...wantsWeights]) => {
+  const operands = [joint, ...branches.flatMap(({ weight, residual }) => (residual ? [weight, residual] : [weight]))];
+  record('blockSplitLinear', operands, outputs, (gradients, wants) => {
     const op = 'blockSplitLinear backward';
-    const dJoint = wantsJoint ? emptyTensor(device, shape, 'f32', op) : null;
-    const covered = shares.reduce((rows, share, i) => rows + (gradients[i] ? share.length : 0), 0);
+    const dJoint = wants[0] ? emptyTensor(device, shape, 'f32', op) : null;
+    const covered = branches.reduce((rows, { share }, i) => rows + (gradients[i] ? share.length : 0), 0);
     if (dJoint && covered < length) device.clear(dJoint);
-    const dWeights = weights.map((weight, i) => {
+    const ofBranches = branches.flatMap(({ weight, residual, share }, i) => {
       const dOutput = gradients[i];
-      const share = shares[i];
-      if (!dOutput) return null;
+      const dResidual = residual ? [dOutput] : [];
+      if (!dOutput) return [null, ...dResidual];
       const b = { tensor: weight, rows: weight.shape[0] };
       for (const segment of dJoint ? share.segments : [])
         multiply({ a: ownRows(dOutput, segment, share), b, output: jointRows(dJoint!, segment), depth: b.rows }, op);
-      if (!wantsWeights[i]) return null;
+      if (!wants[operands.indexOf(weight)]) return [null, ...dResidual];
       const dWeight = emptyTensor(device, weight.shape, 'f32', op);
       share.segments.forEach((segment, s) => {
         const a = { ...ownRows(dOutput, segment, share), transposed: true };
         const output = { tensor: dWeight, rows: b.rows };
         multiply({ a, b: jointRows(joint, segment), output, depth: a.rows, accumulate: s > 0 }, op);
       });
-      return dWeight;
+      return [dWeight, ...dResidual];
     });
-    return [dJoint, ...dWeights];
+    return [dJoint, ...ofBranches];
   });
   return outputs;
 }
@@ -252,6 +275,6 @@ function sharesOf(op: string, layout: BlockLayout, owners: number): { shares: Sh
 
 function required(op: string, argument: string, tensor: Tensor | Absent): Tensor {
   if (!tensor) throw new Error(`${op}: ${argument} is missing, and the layout has rows of it`);
-  expectDtype(op, argument, tensor, 'f32');
+  expectStorage(op, argument, tensor);
   return tensor;
 }

@@ -1,4 +1,4 @@
-export * from './activation.ts';
+export { gelu, relu, sigmoid, swish, tanh } from './activation.ts';
 export * from './adamw.ts';
 export * from './adaptive-rms-norm.ts';
 export * from './attention.ts';
@@ -22,6 +22,7 @@ export * from './block-linear.ts';
 export * from './cast.ts';
 export * from './elementwise.ts';
 export * from './embedding.ts';
+export type { Activation } from './epilogue.ts';
 export * from './flow.ts';
 export * from './gated-mlp.ts';
 export * from './gradient-norms.ts';
@@ -30,9 +31,17 @@ export * from './linear.ts';
 export * from './linear-cross-entropy.ts';
 export * from './losses.ts';
 export * from './matmul.ts';
+export {
+  type MatmulChoice,
+  type MatmulKey,
+  type MatmulSize,
+  matmulSizes,
+  matmulVariant,
+  matmulVariants,
+  useMatmulVariants,
+} from './matmul-variants.ts';
 export * from './pad.ts';
 export * from './patch-embedding.ts';
-export { matmulVariants, useMatmulVariant } from './product.ts';
 export * from './random.ts';
 export * from './reduce.ts';
 export * from './reshape.ts';

@@ -1,31 +1,55 @@
-// Matrix product for software adapters with subgroups; mathematics, operands, row maps, runs and slices as in matmul.wgsl.
+// Matrix product for software adapters with subgroups; mathematics, operands, row maps, runs, slices and sides as in matmul.wgsl.
 //
 // There a load from any memory costs as much as 25 to 50 multiplications and a barrier as much as 200, but a broadcast from one
-// lane of a subgroup only two. So a workgroup is one subgroup, without workgroup memory: it makes a tile of 4 LANES x 4 LANES
+// lane of a subgroup only two. So a workgroup is one subgroup, without workgroup memory: it makes a tile of ROWS x 4 LANES
 // outputs, 4 terms at a time. Every lane loads a block of 4 x 4 of A and one of B; the blocks of A are broadcast in turn, and
-// every lane adds their products with its own block of B, four columns for all rows of the tile.
+// every lane adds their products with its own block of B, four columns for all rows of the tile. With two SIDES a lane has a block
+// of `up` beside each of B, and two sums.
 
 enable subgroups;
 
 const LANES: u32 = 8u;                                                       // @param  of a subgroup: 8 or 4
+const ROWS: u32 = 32u;                                                       // @param  of a tile: a multiple of 4, at most 4 LANES
+const SIDES: u32 = 1u;                                                       // @param
+
+alias WordA = vec4f;                                                         // @param  storage of four elements
+fn unpackA(word: WordA) -> vec4f { return word; }                            // @param
+alias WordB = vec4f;                                                         // @param  also of the bias
+fn unpackB(word: WordB) -> vec4f { return word; }                            // @param
+alias Word = vec4f;                                                          // @param  of the output and the residual
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+fn pack(value: vec4f) -> Word { return value; }                              // @param
+alias Kept = vec4f;                                                          // @param  of what is kept for backward
+fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
+fn packKept(value: vec4f) -> Kept { return value; }                          // @param
 
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param  or transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at)))
-fn blockOfB(rows: vec4u, n: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, eachInRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), inRun(at)))
-fn start(at: u32, group: u32) -> vec4f { return vec4f(); }                   // @param  or bias[group], or output[at]
+fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, eachInRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), side, inRun(at)))
+fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param  of two sides: or up[at]
+fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { return sum; } // @param  `other`: of the second side; see epilogue.ts
 
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
-  batches: u32, slices: u32, sliceRuns: u32, runs: u32, runLength: u32,
+  batches: u32, slices: u32, sliceRuns: u32, runs: u32, runLength: u32,      // slices and runs of a batch, runs of a slice, terms of a run
   aGroups: u32, aBatch: u32, aLength: u32, aStride: u32, aOffset: u32,       // as stored: groups to a row, groups from one
   bGroups: u32, bBatch: u32, bLength: u32, bStride: u32, bOffset: u32,       // batch to the next, row map
   outputBatch: u32, outputLength: u32, outputStride: u32, outputOffset: u32,
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read> a: array<vec4f>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> output: array<vec4f>;
+@group(0) @binding(1) var<storage, read> a: array<WordA>;
+@group(0) @binding(2) var<storage, read> b: array<WordB>;
+@group(0) @binding(3) var<storage, read> up: array<WordB>;
+@group(0) @binding(4) var<storage, read_write> output: array<Word>;
+// Of `finish`, in the places of the output; what they are: epilogue.ts.
+@group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
+@group(0) @binding(7) var<storage, read> residual: array<Word>;
+@group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;
+@group(0) @binding(9) var<storage, read_write> keepFactor: array<Kept>;
+@group(0) @binding(10) var<storage, read> inner: array<Kept>;
+@group(0) @binding(11) var<storage, read> factor: array<Kept>;
+@group(0) @binding(12) var<storage, read_write> dFactor: array<vec4f>;
+@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;
 
 const ZERO_TO_THREE = vec4u(0u, 1u, 2u, 3u);
 
@@ -43,19 +67,19 @@ fn termsOfA(at: Term) -> vec4u { return at.batch * shape.aBatch + (at.run * shap
 fn termsOfB(at: Term) -> vec4u { return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k + ZERO_TO_THREE) * shape.bGroups; }
 fn groupOf(at: Term) -> u32 { return (at.run * shape.runLength + at.k) / 4u; }
 
-// Whether these terms are in the run: their group, and each of them.
-fn inRun(at: Term) -> vec4<bool> { return vec4<bool>(at.k < at.length); }
+// Whether these terms are in the run: their group, which always begins there, and each of them.
+fn inRun(at: Term) -> vec4<bool> { return vec4<bool>(true); }
 fn eachInRun(at: Term) -> vec4<bool> { return at.k + ZERO_TO_THREE < vec4u(at.length); }
 
 // Four stored rows of a group, as the columns of a WGSL matrix; zeros in place of terms that are not in the run.
 fn loadA(at: vec4u, present: vec4<bool>) -> mat4x4f {
-  return mat4x4f(select(vec4f(), a[at.x], present.x), select(vec4f(), a[at.y], present.y),
-                 select(vec4f(), a[at.z], present.z), select(vec4f(), a[at.w], present.w));
+  return mat4x4f(select(vec4f(), unpackA(a[at.x]), present.x), select(vec4f(), unpackA(a[at.y]), present.y),
+                 select(vec4f(), unpackA(a[at.z]), present.z), select(vec4f(), unpackA(a[at.w]), present.w));
 }
 
-fn loadB(at: vec4u, present: vec4<bool>) -> mat4x4f {
-  return mat4x4f(select(vec4f(), b[at.x], present.x), select(vec4f(), b[at.y], present.y),
-                 select(vec4f(), b[at.z], present.z), select(vec4f(), b[at.w], present.w));
+fn loadB(at: vec4u, side: u32, present: vec4<bool>) -> mat4x4f {
+  return mat4x4f(select(vec4f(), readB(at.x, side), present.x), select(vec4f(), readB(at.y, side), present.y),
+                 select(vec4f(), readB(at.z, side), present.z), select(vec4f(), readB(at.w, side), present.w));
 }
 
 // sum + A[m, k .. k+3] B[k .. k+3, n .. n+3], for one m.
@@ -66,6 +90,29 @@ fn addProduct(sum: vec4f, rowOfA: vec4f, blockB: mat4x4f) -> vec4f {
 fn addBlock(sums: mat4x4f, blockA: mat4x4f, blockB: mat4x4f) -> mat4x4f {
   return mat4x4f(addProduct(sums[0], blockA[0], blockB), addProduct(sums[1], blockA[1], blockB),
                  addProduct(sums[2], blockA[2], blockB), addProduct(sums[3], blockA[3], blockB));
+}
+
+// Activations and their slopes, as in activation.wgsl. s(z) = 1 / (1 + exp(-z)), made from exp(-|z|), which never overflows.
+fn logistic(z: vec4f) -> vec4f {
+  let e = exp(-abs(z));
+  return select(e, vec4f(1.0), z >= vec4f()) / (1.0 + e);
+}
+
+fn logisticSlope(z: vec4f) -> vec4f {
+  let e = exp(-abs(z));
+  return e / ((1.0 + e) * (1.0 + e));
+}
+
+fn swish(x: vec4f) -> vec4f { return x * logistic(x); }
+fn swishSlope(x: vec4f) -> vec4f { return logistic(x) + x * logisticSlope(x); }
+
+// The tanh form of GELU is x s(z), z = 2 sqrt(2/pi) (x + 0.044715 x^3). Beyond +-10 s(z) is 0 or 1 to the last bit, and x^3 would overflow one day.
+fn near(x: vec4f) -> vec4f { return clamp(x, vec4f(-10.0), vec4f(10.0)); }
+fn geluArgument(x: vec4f) -> vec4f { return 1.5957691216057308 * (near(x) + 0.044715 * near(x) * near(x) * near(x)); }
+fn gelu(x: vec4f) -> vec4f { return x * logistic(geluArgument(x)); }
+fn geluSlope(x: vec4f) -> vec4f {
+  let z = geluArgument(x);
+  return logistic(z) + near(x) * logisticSlope(z) * 1.5957691216057308 * (1.0 + 0.134145 * near(x) * near(x));
 }
 
 // The block of one lane, in all lanes. The number of the lane must be a constant.
@@ -79,25 +126,22 @@ fn fromLane6(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block
 fn fromLane7(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block[0], 7u), subgroupBroadcast(block[1], 7u), subgroupBroadcast(block[2], 7u), subgroupBroadcast(block[3], 7u)); }
 
 // Rows m .. m+3 of the output, as far as it has them.
-fn storeRows(batch: u32, m: u32, group: u32, sums: mat4x4f) {
+fn storeRows(batch: u32, m: u32, group: u32, sums: mat4x4f, others: mat4x4f) {
   let stored = mapRows(m + ZERO_TO_THREE, shape.outputLength, shape.outputStride, shape.outputOffset);
   let at = batch * shape.outputBatch + stored * shape.groups + group;
-  if (m < shape.rows) { output[at.x] = start(at.x, group) + sums[0]; }
-  if (m + 1u < shape.rows) { output[at.y] = start(at.y, group) + sums[1]; }
-  if (m + 2u < shape.rows) { output[at.z] = start(at.z, group) + sums[2]; }
-  if (m + 3u < shape.rows) { output[at.w] = start(at.w, group) + sums[3]; }
+  for (var i = 0u; i < min(4u, shape.rows - m); i++) { output[at[i]] = pack(finish(at[i], group, sums[i], others[i])); }
 }
 
 // The product; or one slice of it, and `output` is then partial sums [batches * slices, rows, groups].
 @compute @workgroup_size(LANES)
 fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let rowTiles = (shape.rows + 4u * LANES - 1u) / (4u * LANES);
+  let rowTiles = (shape.rows + ROWS - 1u) / ROWS;
   let columnTiles = (shape.groups + LANES - 1u) / LANES;
   let tile = workgroup.y * workgroups.x + workgroup.x;
   let part = tile / (rowTiles * columnTiles);                                // which slice of which batch
   if (part >= shape.batches * shape.slices) { return; }
   let batch = part / shape.slices;
-  let firstRow = tile / columnTiles % rowTiles * 4u * LANES;
+  let firstRow = tile / columnTiles % rowTiles * ROWS;
   let group = tile % columnTiles * LANES + lane;                             // of columns, in the output
   let m = firstRow + 4u * lane;                                              // of the block of A that this lane loads
   let n = 4u * group;
@@ -105,29 +149,42 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   let rowsB = rowsOfB(batch, n);
 
   var sums: array<mat4x4f, 8>;                                               // sums[i]: rows 4i .. 4i+3 of the tile
+  var others: array<mat4x4f, 8>;                                             // of the second side
   let firstRun = part % shape.slices * shape.sliceRuns;
   for (var run = firstRun; run < min(firstRun + shape.sliceRuns, shape.runs); run++) {
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var k = 0u; k < length; k += 4u) {
       let at = Term(batch, run, k, length);
-      let blockB = blockOfB(rowsB, n, at);
       let blockA = blockOfA(rowsA, m, at);
+      let blockB = blockOfB(rowsB, n, 0u, at);
       sums[0] = addBlock(sums[0], fromLane0(blockA), blockB);
-      sums[1] = addBlock(sums[1], fromLane1(blockA), blockB);
-      sums[2] = addBlock(sums[2], fromLane2(blockA), blockB);
-      sums[3] = addBlock(sums[3], fromLane3(blockA), blockB);
-      if (LANES == 8u) {
-        sums[4] = addBlock(sums[4], fromLane4(blockA), blockB);
-        sums[5] = addBlock(sums[5], fromLane5(blockA), blockB);
-        sums[6] = addBlock(sums[6], fromLane6(blockA), blockB);
-        sums[7] = addBlock(sums[7], fromLane7(blockA), blockB);
+      if (ROWS > 4u) { sums[1] = addBlock(sums[1], fromLane1(blockA), blockB); }
+      if (ROWS > 8u) { sums[2] = addBlock(sums[2], fromLane2(blockA), blockB); }
+      if (ROWS > 12u) { sums[3] = addBlock(sums[3], fromLane3(blockA), blockB); }
+      if (ROWS > 16u) { sums[4] = addBlock(sums[4], fromLane4(blockA), blockB); }
+      if (ROWS > 20u) { sums[5] = addBlock(sums[5], fromLane5(blockA), blockB); }
+      if (ROWS > 24u) { sums[6] = addBlock(sums[6], fromLane6(blockA), blockB); }
+      if (ROWS > 28u) { sums[7] = addBlock(sums[7], fromLane7(blockA), blockB); }
+      if (SIDES == 2u) {
+        let blockOfUp = blockOfB(rowsB, n, 1u, at);
+        others[0] = addBlock(others[0], fromLane0(blockA), blockOfUp);
+        if (ROWS > 4u) { others[1] = addBlock(others[1], fromLane1(blockA), blockOfUp); }
+        if (ROWS > 8u) { others[2] = addBlock(others[2], fromLane2(blockA), blockOfUp); }
+        if (ROWS > 12u) { others[3] = addBlock(others[3], fromLane3(blockA), blockOfUp); }
+        if (ROWS > 16u) { others[4] = addBlock(others[4], fromLane4(blockA), blockOfUp); }
+        if (ROWS > 20u) { others[5] = addBlock(others[5], fromLane5(blockA), blockOfUp); }
+        if (ROWS > 24u) { others[6] = addBlock(others[6], fromLane6(blockA), blockOfUp); }
+        if (ROWS > 28u) { others[7] = addBlock(others[7], fromLane7(blockA), blockOfUp); }
       }
     }
   }
 
   if (group >= shape.groups) { return; }
-  for (var row = firstRow; row < min(firstRow + 4u * LANES, shape.rows); row += 4u) {
-    storeRows(part, row, group, sums[0]);
-    for (var i = 1u; i < 8u; i++) { sums[i - 1u] = sums[i]; }                // a variable index would keep sums in memory, not in registers
+  for (var row = firstRow; row < min(firstRow + ROWS, shape.rows); row += 4u) {
+    storeRows(part, row, group, sums[0], others[0]);
+    for (var i = 1u; i < 8u; i++) {                                          // a variable index would keep sums in memory, not in registers
+      sums[i - 1u] = sums[i];
+      others[i - 1u] = others[i];
+    }
   }
 }

@@ -1,29 +1,34 @@
 import { emptyTensor, formatShape, record, roundUp, type Shape, type Tensor } from '../engine/index.ts';
+import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
+import { endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
-import { type Matrix, multiply } from './product.ts';
+import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './product.ts';
 
 export interface MatmulOptions {
   /** `a` is stored [..., K, M]. */
   transposeA?: boolean;
   /** `b` is stored [..., N, K]. */
   transposeB?: boolean;
-  /** [N], added to every row. */
+  /** [N] in the storage of b, added to every row. */
   bias?: Tensor;
+  /** Storage of the result; default: that of a. */
+  dtype?: FloatType;
 }
 
 /**
  * output[..., m, n] = sum_k a[..., m, k] b[..., k, n] + bias[n].
  *
  * a [..., M, K] and b [..., K, N] (or transposed, see the options) have the same leading axes, or b has none and is shared by
- * all of a's matrices. f32. Throws when the shapes do not fit.
+ * all of a's matrices. f32, f16 or bf16; sums and gradients are f32. Throws when the shapes do not fit.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transposeA = false, transposeB = false, bias } = options;
   const operands = bias ? [a, b, bias] : [a, b];
-  for (const [name, tensor] of Object.entries({ a, b, ...(bias && { bias }) }))
-    expectDtype('matmul', name, tensor, 'f32');
+  const storage = expectStorage('matmul', 'a', a);
+  expectStorage('matmul', 'b', b);
+  if (bias) expectDtype('matmul', 'bias', bias, b.dtype);
   const { rows: m, columns: k } = matrixOf('a', a, transposeA);
   const { rows: bDepth, columns: n } = matrixOf('b', b, transposeB);
   const leading = a.shape.slice(0, -2);
@@ -42,11 +47,11 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const batches = leading.reduce((product, size) => product * size, 1);
   // Matrices that meet one shared b, one below the other, are one tall matrix.
   const sizes = shared && !transposeA ? { batches: 1, m: batches * m, n, k } : { batches, m, n, k };
-  const padded = operands.map((tensor) => pad(tensor, roundUp(tensor.shape.at(-1)!, 4)));
-  return pad(
-    multiplied(padded, { ...sizes, shared, transposeA, transposeB, shape: [...leading, m, roundUp(n, 4)] }),
-    n,
-  );
+  const dtype = options.dtype ?? storage;
+  const shape = [...leading, m, roundUp(n, 4)];
+  const padded = [...inGroups(a), ...(bias ? inGroups(b, bias) : inGroups(b))];
+  const output = multiplied(padded, { ...sizes, shared, transposeA, transposeB, shape, dtype: groupStorage(n, dtype) });
+  return cast(pad(output, n), dtype);
 }
 
 interface Sizes {
@@ -60,13 +65,14 @@ interface Sizes {
   transposeB: boolean;
   /** Of the output, padded. */
   shape: Shape;
+  dtype: FloatType;
 }
 
 /** The last axis of every operand is a whole number of groups; `sizes` are the true ones. */
 function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
   const { batches, m, n, k, shared, transposeA, transposeB } = sizes;
   const { device } = a;
-  const output = emptyTensor(device, sizes.shape, 'f32', 'matmul');
+  const output = emptyTensor(device, sizes.shape, sizes.dtype, 'matmul');
   const matrix = (tensor: Tensor, rows: number, one = false): Matrix => ({ tensor, rows, batchRows: one ? 0 : rows });
   const ofA = matrix(a, transposeA ? k : m);
   const ofB = matrix(b, transposeB ? n : k, shared);
@@ -77,7 +83,7 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
       output: matrix(output, m),
       depth: k,
       batches,
-      bias,
+      epilogue: endingWith({ bias }),
     },
     'matmul',
   );

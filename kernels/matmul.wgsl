@@ -1,33 +1,60 @@
 // Matrix product.
 //
-//   output[m,n] = start[m,n] + sum_k A[m,k] B[k,n]                 start: 0, the bias[n], or what output holds already
+//   output[m,n] = finish(sum_k A[m,k] B[k,n])                      finish: as it is, or with a bias, an activation, a residual ...
 //
 // Backward is the same kernel again:  dA = dOutput B^T,  dB = A^T dOutput  (the gradient of a bias: column-sums.wgsl).
 //
 // A [rows, depth] and B [depth, columns] are stored as they are or transposed; blockOfA and blockOfB say which. Stored rows are
-// whole groups of four elements, zeros beyond the last. Rows that do not simply follow one another (an expert's rows of a joint
-// sequence) have a row map: row r is stored row (r / length) * stride + offset + r % length.
+// whole groups of four elements, zeros beyond the last, in f32, f16 or bf16. Rows that do not simply follow one another (an expert's
+// rows of a joint sequence) have a row map: row r is stored row (r / length) * stride + offset + r % length.
 //
 // The depth is walked in runs of `runLength` terms: a run is a stretch of consecutive stored rows where the depth has a row map
 // (run s begins at stored row s * stride + offset), else a piece of a long depth, a multiple of STEP terms. A slice is a few runs
 // with a workgroup of its own, for products with few outputs and many terms; sumSlices adds the slices. Sums are f32, in a fixed order.
 //
-// A workgroup makes a tile of 64 x 64 outputs, 16 terms at a time: half of the threads bring the next 64 x 16 of A into
-// workgroup memory, the others the next 16 x 64 of B, a block of 4 x 4 each. Then every thread adds to its own 8 x 4 outputs. Terms
-// beyond a run count as zero. Rows of A and columns of B beyond the last are read as whatever lies there, or as WebGPU bounds the
-// access: they reach only outputs that are not stored.
+// A workgroup makes a tile of TILE_ROWS x TILE_COLUMNS outputs, STEP terms at a time: the threads bring the next TILE_ROWS x STEP of
+// A and STEP x TILE_COLUMNS of B into workgroup memory, in blocks of 4 x 4. Then every thread adds to its own THREAD_ROWS rows x
+// THREAD_GROUPS groups of four columns. Terms beyond a run count as zero. Rows of A and columns of B beyond the last are read as
+// whatever lies there, or as WebGPU bounds the access: they reach only outputs that are not stored.
+//
+// With two SIDES the left half of a tile are columns of B, the right half the same columns of a second matrix `up`, stored like B.
+// A thread has both sums of an output, and `finish` makes one of the two: a gated MLP, activation(A B) * (A up), see gated-mlp.ts.
 
-const TILE: u32 = 64u;                                                       // rows, and columns, of a tile of the output
+const TILE_ROWS: u32 = 64u;                                                  // @param
+const TILE_COLUMNS: u32 = 64u;                                               // @param
 const STEP: u32 = 16u;                                                       // terms at a time
-const THREAD_ROWS: u32 = 8u;                                                 // outputs of a thread: so many rows x 4 columns
-const TILE_GROUPS: u32 = TILE / 4u;
+const THREAD_ROWS: u32 = 8u;                                                 // @param
+const THREAD_GROUPS: u32 = 1u;                                               // @param
+const SIDES: u32 = 1u;                                                       // @param  divides THREAD_GROUPS
+const TILE_GROUPS: u32 = TILE_COLUMNS / 4u;
+const SIDE_GROUPS: u32 = TILE_GROUPS / SIDES;
 const STEP_GROUPS: u32 = STEP / 4u;
-const TILE_BLOCKS: u32 = TILE_GROUPS * STEP_GROUPS;                          // blocks of 4 x 4 in a tile of A, and of B
-const THREADS: u32 = TILE / THREAD_ROWS * TILE_GROUPS;                       // = 2 TILE_BLOCKS
+const BLOCKS_OF_A: u32 = TILE_ROWS / 4u * STEP_GROUPS;                       // of 4 x 4, in a tile
+const BLOCKS_OF_B: u32 = TILE_GROUPS * STEP_GROUPS;
+const COLUMN_THREADS: u32 = TILE_GROUPS / THREAD_GROUPS;
+const THREADS: u32 = TILE_ROWS / THREAD_ROWS * COLUMN_THREADS;
+const LOADS_OF_A: u32 = (BLOCKS_OF_A + THREADS - 1u) / THREADS;              // blocks that a thread brings at a time
+const LOADS_OF_B: u32 = (BLOCKS_OF_B + THREADS - 1u) / THREADS;
+
+alias WordA = vec4f;                                                         // @param  storage of four elements
+fn unpackA(word: WordA) -> vec4f { return word; }                            // @param
+alias WordB = vec4f;                                                         // @param  also of the bias
+fn unpackB(word: WordB) -> vec4f { return word; }                            // @param
+alias Word = vec4f;                                                          // @param  of the output and the residual
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+fn pack(value: vec4f) -> Word { return value; }                              // @param
+alias Kept = vec4f;                                                          // @param  of what is kept for backward
+fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
+fn packKept(value: vec4f) -> Kept { return value; }                          // @param
 
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param  or transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at)))
-fn blockOfB(rows: vec4u, n: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, eachInRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), inRun(at)))
-fn start(at: u32, group: u32) -> vec4f { return vec4f(); }                   // @param  or bias[group], or output[at]
+fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, eachInRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), side, inRun(at)))
+fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param  of two sides: or up[at]
+fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { return sum; } // @param  `other`: of the second side; see epilogue.ts
+
+// Neighbouring threads bring blocks that are neighbours in memory: (group of rows, group of terms) of a block of A, and of columns of B.
+fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); } // @param  or (block % (TILE_ROWS / 4u), block / (TILE_ROWS / 4u))
+fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TILE_GROUPS); } // @param  or (block / STEP_GROUPS, block % STEP_GROUPS)
 
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
@@ -38,13 +65,22 @@ struct Shape {
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read> a: array<vec4f>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> output: array<vec4f>;
+@group(0) @binding(1) var<storage, read> a: array<WordA>;
+@group(0) @binding(2) var<storage, read> b: array<WordB>;
+@group(0) @binding(3) var<storage, read> up: array<WordB>;
+@group(0) @binding(4) var<storage, read_write> output: array<Word>;
 @group(0) @binding(5) var<storage, read> partial: array<vec4f>;              // [batches, slices, rows, groups]
+// Of `finish`, in the places of the output; what they are: epilogue.ts.
+@group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
+@group(0) @binding(7) var<storage, read> residual: array<Word>;
+@group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;
+@group(0) @binding(9) var<storage, read_write> keepFactor: array<Kept>;
+@group(0) @binding(10) var<storage, read> inner: array<Kept>;
+@group(0) @binding(11) var<storage, read> factor: array<Kept>;
+@group(0) @binding(12) var<storage, read_write> dFactor: array<vec4f>;
+@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;
 
-var<workgroup> tileA: array<vec4f, TILE * STEP_GROUPS>;                      // row by row, groups along k
+var<workgroup> tileA: array<vec4f, TILE_ROWS * STEP_GROUPS>;                 // row by row, groups along k
 var<workgroup> tileB: array<vec4f, STEP * TILE_GROUPS>;                      // term by term, groups along n
 
 const ZERO_TO_THREE = vec4u(0u, 1u, 2u, 3u);
@@ -69,13 +105,13 @@ fn eachInRun(at: Term) -> vec4<bool> { return at.k + ZERO_TO_THREE < vec4u(at.le
 
 // Four stored rows of a group, as the columns of a WGSL matrix; zeros in place of terms that are not in the run.
 fn loadA(at: vec4u, present: vec4<bool>) -> mat4x4f {
-  return mat4x4f(select(vec4f(), a[at.x], present.x), select(vec4f(), a[at.y], present.y),
-                 select(vec4f(), a[at.z], present.z), select(vec4f(), a[at.w], present.w));
+  return mat4x4f(select(vec4f(), unpackA(a[at.x]), present.x), select(vec4f(), unpackA(a[at.y]), present.y),
+                 select(vec4f(), unpackA(a[at.z]), present.z), select(vec4f(), unpackA(a[at.w]), present.w));
 }
 
-fn loadB(at: vec4u, present: vec4<bool>) -> mat4x4f {
-  return mat4x4f(select(vec4f(), b[at.x], present.x), select(vec4f(), b[at.y], present.y),
-                 select(vec4f(), b[at.z], present.z), select(vec4f(), b[at.w], present.w));
+fn loadB(at: vec4u, side: u32, present: vec4<bool>) -> mat4x4f {
+  return mat4x4f(select(vec4f(), readB(at.x, side), present.x), select(vec4f(), readB(at.y, side), present.y),
+                 select(vec4f(), readB(at.z, side), present.z), select(vec4f(), readB(at.w, side), present.w));
 }
 
 // sum + A[m, k .. k+3] B[k .. k+3, n .. n+3], for one m.
@@ -83,59 +119,102 @@ fn addProduct(sum: vec4f, rowOfA: vec4f, blockB: mat4x4f) -> vec4f {
   return fma(blockB[3], vec4f(rowOfA.w), fma(blockB[2], vec4f(rowOfA.z), fma(blockB[1], vec4f(rowOfA.y), fma(blockB[0], vec4f(rowOfA.x), sum))));
 }
 
-fn store(batch: u32, row: u32, group: u32, sum: vec4f) {
+// Activations and their slopes, as in activation.wgsl. s(z) = 1 / (1 + exp(-z)), made from exp(-|z|), which never overflows.
+fn logistic(z: vec4f) -> vec4f {
+  let e = exp(-abs(z));
+  return select(e, vec4f(1.0), z >= vec4f()) / (1.0 + e);
+}
+
+fn logisticSlope(z: vec4f) -> vec4f {
+  let e = exp(-abs(z));
+  return e / ((1.0 + e) * (1.0 + e));
+}
+
+fn swish(x: vec4f) -> vec4f { return x * logistic(x); }
+fn swishSlope(x: vec4f) -> vec4f { return logistic(x) + x * logisticSlope(x); }
+
+// The tanh form of GELU is x s(z), z = 2 sqrt(2/pi) (x + 0.044715 x^3). Beyond +-10 s(z) is 0 or 1 to the last bit, and x^3 would overflow one day.
+fn near(x: vec4f) -> vec4f { return clamp(x, vec4f(-10.0), vec4f(10.0)); }
+fn geluArgument(x: vec4f) -> vec4f { return 1.5957691216057308 * (near(x) + 0.044715 * near(x) * near(x) * near(x)); }
+fn gelu(x: vec4f) -> vec4f { return x * logistic(geluArgument(x)); }
+fn geluSlope(x: vec4f) -> vec4f {
+  let z = geluArgument(x);
+  return logistic(z) + near(x) * logisticSlope(z) * 1.5957691216057308 * (1.0 + 0.134145 * near(x) * near(x));
+}
+
+fn store(batch: u32, row: u32, group: u32, sum: vec4f, other: vec4f) {
   let stored = row / shape.outputLength * shape.outputStride + shape.outputOffset + row % shape.outputLength;
   let at = batch * shape.outputBatch + stored * shape.groups + group;
-  output[at] = start(at, group) + sum;
+  output[at] = pack(finish(at, group, sum, other));
 }
 
 // The product; or one slice of it, and `output` is then partial sums [batches * slices, rows, groups].
 @compute @workgroup_size(THREADS)
 fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let rowTiles = (shape.rows + TILE - 1u) / TILE;
-  let columnTiles = (shape.groups + TILE_GROUPS - 1u) / TILE_GROUPS;
+  let rowTiles = (shape.rows + TILE_ROWS - 1u) / TILE_ROWS;
+  let columnTiles = (shape.groups + SIDE_GROUPS - 1u) / SIDE_GROUPS;
   let tile = workgroup.y * workgroups.x + workgroup.x;
   let part = tile / (rowTiles * columnTiles);                                // which slice of which batch
   if (part >= shape.batches * shape.slices) { return; }
   let batch = part / shape.slices;
-  let firstRow = tile / columnTiles % rowTiles * TILE;
-  let firstColumn = tile % columnTiles * TILE;
-  let row = thread / TILE_GROUPS * THREAD_ROWS;                              // of this thread's outputs, within the tile
-  let group = thread % TILE_GROUPS;
+  let firstRow = tile / columnTiles % rowTiles * TILE_ROWS;
+  let firstGroup = tile % columnTiles * SIDE_GROUPS;
+  let row = thread / COLUMN_THREADS * THREAD_ROWS;                           // of this thread's outputs, within the tile
+  let column = thread % COLUMN_THREADS;
 
-  let bringsA = thread < TILE_BLOCKS;                                        // the block that this thread brings each time
-  let m = thread / STEP_GROUPS * 4u;
-  let n = thread % TILE_GROUPS * 4u;
-  let k = select((thread - TILE_BLOCKS) / TILE_GROUPS, thread % STEP_GROUPS, bringsA) * 4u;
-  let rowsA = rowsOfA(batch, firstRow + m);
-  let rowsB = rowsOfB(batch, firstColumn + n);
+  let firstOfB = (thread + THREADS - BLOCKS_OF_A % THREADS) % THREADS;       // threads without a block of A are the first with one of B
+  var rowsA: array<vec4u, LOADS_OF_A>;
+  for (var i = 0u; i < LOADS_OF_A; i++) { rowsA[i] = rowsOfA(batch, firstRow + 4u * placeInA(thread + i * THREADS).x); }
+  var rowsB: array<vec4u, LOADS_OF_B>;
+  for (var i = 0u; i < LOADS_OF_B; i++) { rowsB[i] = rowsOfB(batch, 4u * (firstGroup + placeInB(firstOfB + i * THREADS).x % SIDE_GROUPS)); }
 
-  var sums: array<vec4f, THREAD_ROWS>;
+  var sums: array<vec4f, THREAD_ROWS * THREAD_GROUPS>;
   let firstRun = part % shape.slices * shape.sliceRuns;
   for (var run = firstRun; run < min(firstRun + shape.sliceRuns, shape.runs); run++) {
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var step = 0u; step < length; step += STEP) {
-      let at = Term(batch, run, step + k, length);
       workgroupBarrier();
-      if (bringsA) {
-        let block = blockOfA(rowsA, firstRow + m, at);
-        for (var i = 0u; i < 4u; i++) { tileA[(m + i) * STEP_GROUPS + k / 4u] = block[i]; }
-      } else {
-        let block = blockOfB(rowsB, firstColumn + n, at);
-        for (var i = 0u; i < 4u; i++) { tileB[(k + i) * TILE_GROUPS + n / 4u] = block[i]; }
+      for (var i = 0u; i < LOADS_OF_A; i++) {
+        let place = placeInA(thread + i * THREADS);
+        if (thread + i * THREADS < BLOCKS_OF_A) {
+          let block = blockOfA(rowsA[i], firstRow + 4u * place.x, Term(batch, run, step + 4u * place.y, length));
+          for (var j = 0u; j < 4u; j++) { tileA[(4u * place.x + j) * STEP_GROUPS + place.y] = block[j]; }
+        }
+      }
+      for (var i = 0u; i < LOADS_OF_B; i++) {
+        let place = placeInB(firstOfB + i * THREADS);
+        if (firstOfB + i * THREADS < BLOCKS_OF_B) {
+          let n = 4u * (firstGroup + place.x % SIDE_GROUPS);
+          let block = blockOfB(rowsB[i], n, place.x / SIDE_GROUPS, Term(batch, run, step + 4u * place.y, length));
+          for (var j = 0u; j < 4u; j++) { tileB[(4u * place.y + j) * TILE_GROUPS + place.x] = block[j]; }
+        }
       }
       workgroupBarrier();
-      for (var terms = 0u; terms < STEP_GROUPS; terms++) {
-        let first = terms * TILE + group;                                    // four rows of tileB are TILE groups
-        let blockB = mat4x4f(tileB[first], tileB[first + TILE_GROUPS], tileB[first + 2u * TILE_GROUPS], tileB[first + 3u * TILE_GROUPS]);
-        for (var i = 0u; i < THREAD_ROWS; i++) { sums[i] = addProduct(sums[i], tileA[(row + i) * STEP_GROUPS + terms], blockB); }
+      let groups = (min(STEP, length - step) + 3u) / 4u;
+      for (var terms = 0u; terms < groups; terms++) {
+        var blocks = array<mat4x4f, THREAD_GROUPS>();
+        for (var j = 0u; j < THREAD_GROUPS; j++) {
+          let first = terms * TILE_COLUMNS + column + j * COLUMN_THREADS;    // four rows of tileB are TILE_COLUMNS groups
+          blocks[j] = mat4x4f(tileB[first], tileB[first + TILE_GROUPS], tileB[first + 2u * TILE_GROUPS], tileB[first + 3u * TILE_GROUPS]);
+        }
+        for (var i = 0u; i < THREAD_ROWS; i++) {
+          let rowOfA = tileA[(row + i) * STEP_GROUPS + terms];
+          for (var j = 0u; j < THREAD_GROUPS; j++) { sums[i * THREAD_GROUPS + j] = addProduct(sums[i * THREAD_GROUPS + j], rowOfA, blocks[j]); }
+        }
       }
     }
   }
 
-  let outputGroup = firstColumn / 4u + group;
-  if (outputGroup >= shape.groups) { return; }
-  for (var i = 0u; i < THREAD_ROWS && firstRow + row + i < shape.rows; i++) { store(part, firstRow + row + i, outputGroup, sums[i]); }
+  for (var j = 0u; j < THREAD_GROUPS / SIDES; j++) {
+    let group = firstGroup + column + j * COLUMN_THREADS;
+    let end = select(0u, min(firstRow + row + THREAD_ROWS, shape.rows), group < shape.groups);
+    var ownRows = sums;
+    for (var m = firstRow + row; m < end; m++) {
+      store(part, m, group, ownRows[j], ownRows[j + THREAD_GROUPS - THREAD_GROUPS / SIDES]);
+      // A variable index would keep the sums in memory, not in registers.
+      for (var i = THREAD_GROUPS; i < THREAD_ROWS * THREAD_GROUPS; i++) { ownRows[i - THREAD_GROUPS] = ownRows[i]; }
+    }
+  }
 }
 
 // The sum of the slices, in order: one thread a group of the output.
@@ -147,5 +226,5 @@ fn sumSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) w
   let batch = index / size;
   var sum = vec4f();
   for (var slice = 0u; slice < shape.slices; slice++) { sum += partial[(batch * shape.slices + slice) * size + index % size]; }
-  store(batch, index % size / shape.groups, index % shape.groups, sum);
+  store(batch, index % size / shape.groups, index % shape.groups, sum, vec4f());
 }

@@ -1,15 +1,19 @@
 /** The matrix product that matmul, linear and blockLinear are made of: operands, row maps, slices, and the kernel for a device. */
 import {
   bytesPerElement,
-  type Device,
+  type DataType,
+  type Dispatch,
   emptyTensor,
   gridFor,
-  type Kernel,
-  loadKernel,
   type Parameters,
   roundUp,
   type Tensor,
 } from '../engine/index.ts';
+import { cast, type FloatType } from './cast.ts';
+import { accumulating, type Epilogue } from './epilogue.ts';
+import { type MatmulVariant, matmulKernel, matmulLaunch, matmulSize } from './matmul-variants.ts';
+import { expectDtype, storage } from './operand.ts';
+import { pad } from './pad.ts';
 
 /** Row r of a matrix is stored row floor(r / length) * stride + offset + r % length. */
 export interface RowMap {
@@ -36,136 +40,152 @@ export interface Product {
   /** Terms of each sum. */
   readonly depth: number;
   readonly batches?: number;
-  /** Added to every row of the output, [width of the output]. */
-  readonly bias?: Tensor | null;
-  /** Add to what `output` holds. Not together with a bias. */
+  /** The twin of b, for an epilogue that makes one output of both products. */
+  readonly up?: Tensor;
+  readonly epilogue?: Epilogue | null;
+  /** Add to what `output` holds, in f32. Not together with an epilogue. */
   readonly accumulate?: boolean;
 }
 
-/** A kernel file, and the tile of the output that one of its workgroups makes. */
-interface Variant {
-  readonly name: string;
-  /** Whether the kernel runs on the device and is the one to take there. */
-  readonly suits: (device: Device) => boolean;
-  readonly kernel: Kernel;
-  readonly parameters: Parameters;
-  readonly rows: number;
-  readonly columns: number;
-  /** Terms at a time. */
-  readonly step: number;
-  /** Workgroups worth having: a product with fewer tiles is cut into slices of at least `sliceDepth` terms. */
-  readonly workgroups: number;
-  readonly sliceDepth: number;
+/** Throws unless the tensor holds fractions; how it stores them. */
+export function expectStorage(op: string, argument: string, tensor: Tensor): FloatType {
+  expectDtype(op, argument, tensor, 'f32', 'f16', 'bf16');
+  return tensor.dtype as FloatType;
 }
 
-const base: Variant = {
-  name: 'base',
-  suits: () => true,
-  kernel: await loadKernel(new URL('./matmul.wgsl', import.meta.url)),
-  parameters: {},
-  rows: 64,
-  columns: 64,
-  step: 16,
-  workgroups: 128,
-  sliceDepth: 128,
-};
-
-const softwareKernel = await loadKernel(new URL('./matmul.software.wgsl', import.meta.url));
-
-function softwareVariant(lanes: number): Variant {
-  return {
-    name: `software-${lanes}`,
-    suits: ({ software, features, subgroupSizes: [least, most] }) =>
-      software && features.has('subgroups') && least === lanes && most === lanes,
-    kernel: softwareKernel,
-    parameters: { LANES: lanes },
-    rows: 4 * lanes,
-    columns: 4 * lanes,
-    step: 4,
-    workgroups: 8,
-    sliceDepth: 128,
-  };
+/** Tensors with their last axes widened with zeros to whole groups of four, in f32 where one of them was not: for rare widths. */
+export function inGroups(...tensors: readonly Tensor[]): Tensor[] {
+  const width = ({ shape }: Tensor) => shape.at(-1)!;
+  if (tensors.every((tensor) => width(tensor) % 4 === 0)) return [...tensors];
+  return tensors.map((tensor) => pad(cast(tensor, 'f32'), roundUp(width(tensor), 4)));
 }
 
-/** The first that suits the device is taken. */
-const variants: readonly Variant[] = [softwareVariant(8), softwareVariant(4), base];
-const chosen = new WeakMap<Device, Variant>();
-
-function variantOf(device: Device): Variant {
-  const variant = chosen.get(device) ?? variants.find(({ suits }) => suits(device))!;
-  chosen.set(device, variant);
-  return variant;
-}
-
-/** The names of the kernels for matrix products that suit a device; the first is the one in use unless another was chosen. */
-export function matmulVariants(device: Device): string[] {
-  return variants.filter(({ suits }) => suits(device)).map(({ name }) => name);
-}
-
-/** Takes another kernel for the matrix products of a device: for a tuning file, before the first step, and for comparisons. */
-export function useMatmulVariant(device: Device, name: string): void {
-  const variant = variants.find((candidate) => candidate.name === name && candidate.suits(device));
-  if (!variant)
-    throw new Error(
-      `useMatmulVariant: no variant '${name}' suits this device; it has ${matmulVariants(device).join(', ')}`,
-    );
-  chosen.set(device, variant);
+/** How a result of that width is stored before its last group is cut. */
+export function groupStorage(width: number, dtype: FloatType): FloatType {
+  return width % 4 === 0 ? dtype : 'f32';
 }
 
 /** Encodes `product`; the output is written whole, except for stored rows outside its row map. */
 export function multiply(product: Product, op: string): void {
-  const { a, b, output, depth, batches = 1, accumulate } = product;
+  const { a, b, up, output, depth, batches = 1, accumulate = false } = product;
   const { device } = output.tensor;
-  const variant = variantOf(device);
   const { rows } = output;
   const groups = groupsOf(output);
-  const tiles = batches * Math.ceil(rows / variant.rows) * Math.ceil((groups * 4) / variant.columns);
-  const walk = walkOf(product, Math.ceil(variant.workgroups / Math.max(tiles, 1)), variant);
+  const [transposeA, transposeB] = [a.transposed === true, b.transposed === true];
+  const sides = up ? 2 : 1;
+  const size = matmulSize(rows, groups * 4, batches);
+  const key = { a: a.tensor.dtype, b: b.tensor.dtype, transposeA, transposeB, sides, size } as const;
+  const variant = matmulLaunch(device, key);
+  const sideColumns = variant.kernel === matmulKernel ? variant.tileColumns / sides : variant.tileColumns;
+  const tiles = batches * Math.ceil(rows / variant.tileRows) * Math.ceil((groups * 4) / sideColumns);
+  // Partial sums are of one side.
+  const wanted = up ? 1 : Math.ceil(variant.workgroups / Math.max(tiles, 1));
+  const walk = walkOf(product, wanted, variant);
   const shape = {
     ...{ rows, groups, depth, batches, ...walk },
-    ...fieldsOf('a', a, a.transposed === true, walk.runLength),
-    ...fieldsOf('b', b, b.transposed !== true, walk.runLength),
+    ...fieldsOf('a', a, transposeA, walk.runLength),
+    ...fieldsOf('b', b, !transposeB, walk.runLength),
   };
-  const { start, bindings } = startOf(product);
-  const run = (target: Matrix, start: Parameters, bindings: Record<string, Tensor>) =>
-    device.dispatch({
-      kernel: variant.kernel,
-      entry: 'product',
-      parameters: { ...variant.parameters, ...orientation(product), ...start },
-      bindings: { a: a.tensor, b: b.tensor, output: target.tensor, ...bindings },
-      uniform: { ...shape, ...outputFields(target) },
-      workgroups: gridFor(tiles * walk.slices, 1),
-      flops: 2 * batches * rows * groups * 4 * depth,
-      bytes: [a, b, target, ...(accumulate && target === output ? [output] : [])].reduce(
-        (sum, matrix) => sum + bytesOf(matrix, batches),
-        0,
-      ),
-    });
-
-  if (walk.slices === 1) {
-    run(output, start, bindings);
-    return;
-  }
-  const partial = emptyTensor(device, [batches * walk.slices, rows, groups * 4], 'f32', op);
-  run({ tensor: partial, rows: rows * walk.slices, batchRows: rows }, {}, {});
+  const epilogue = accumulate ? accumulating : product.epilogue;
+  const outputs = batches * rows * groups * 4;
+  const ending = epilogue ? endingOf(epilogue, outputs) : undefined;
+  if (ending && accumulate) ending.bytes += bytesOf(output, batches);
+  const whole = walk.slices === 1;
+  const partial = whole ? null : emptyTensor(device, [batches * walk.slices, rows, groups * 4], 'f32', op);
+  const target = partial ? { tensor: partial, rows: rows * walk.slices, batchRows: rows } : output;
+  const now = whole ? ending : undefined;
   device.dispatch({
-    kernel: base.kernel,
-    entry: 'sumSlices',
-    parameters: start,
-    bindings: { partial, output: output.tensor, ...bindings },
-    uniform: { ...shape, ...outputFields(output) },
-    workgroups: gridFor(batches * rows * groups, 64),
-    flops: partial.size,
-    bytes: partial.byteLength + (accumulate ? 2 : 1) * bytesOf(output, batches),
+    kernel: variant.kernel,
+    entry: 'product',
+    parameters: {
+      ...variant.parameters,
+      ...(up && { SIDES: 2, readB: readBothSides }),
+      ...orientation(transposeA, transposeB, variant),
+      ...storageOf('A', key.a),
+      ...storageOf('B', key.b),
+      ...storage(target.tensor.dtype),
+      ...now?.parameters,
+    },
+    bindings: { a: a.tensor, b: b.tensor, ...(up && { up }), output: target.tensor, ...now?.bindings },
+    uniform: { ...shape, ...outputFields(target) },
+    workgroups: gridFor(tiles * walk.slices, 1),
+    flops: 2 * outputs * depth * sides + (now?.flops ?? 0),
+    bytes: bytesOf(a, batches) + sides * bytesOf(b, batches) + bytesOf(target, batches) + (now?.bytes ?? 0),
   });
+  if (!partial) return;
+  sumSlices(partial, shape, output, batches, ending);
   device.currentStep(op).release(partial.buffer);
+}
+
+/** The epilogue alone, for sums [..., width] in f32 that are there already. */
+export function finish(sums: Tensor, epilogue: Epilogue, op: string): Tensor {
+  const [groups, rows] = [groupsOf({ tensor: sums, rows: 0 }), sums.size / sums.shape.at(-1)!];
+  const output = emptyTensor(sums.device, sums.shape, 'f32', op);
+  const unused = Object.fromEntries(matmulKernel.structs.get('Shape')!.map(({ name }) => [name, 0]));
+  const shape = { ...unused, rows, groups, batches: 1, slices: 1 };
+  sumSlices(sums, shape, { tensor: output, rows }, 1, endingOf(epilogue, sums.size));
+  return output;
+}
+
+function sumSlices(
+  partial: Tensor,
+  shape: Record<string, number>,
+  output: Matrix,
+  batches: number,
+  ending?: ReturnType<typeof endingOf>,
+): void {
+  const groups = batches * output.rows * groupsOf(output);
+  partial.device.dispatch({
+    kernel: matmulKernel,
+    entry: 'sumSlices',
+    parameters: { ...storage(output.tensor.dtype), ...ending?.parameters },
+    bindings: { partial, output: output.tensor, ...ending?.bindings },
+    uniform: { ...shape, ...outputFields(output) },
+    workgroups: gridFor(groups, 64),
+    flops: partial.size + (ending?.flops ?? 0),
+    bytes: partial.byteLength + bytesOf(output, batches) + (ending?.bytes ?? 0),
+  });
+}
+
+/** What an epilogue adds to a dispatch. */
+function endingOf(
+  { finish, bindings, flops }: Epilogue,
+  outputs: number,
+): Required<Pick<Dispatch, 'parameters' | 'flops' | 'bytes'>> & { bindings: Readonly<Record<string, Tensor>> } {
+  return {
+    parameters: {
+      finish: `fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { ${finish} }`,
+      ...(bindings.bias && storageOf('B', bindings.bias.dtype)),
+      ...storageOf('Kept', (bindings.keepInner ?? bindings.inner)?.dtype ?? 'f32'),
+    },
+    bindings,
+    flops: flops * outputs,
+    bytes: Object.values(bindings).reduce((sum, { byteLength }) => sum + byteLength, 0),
+  };
+}
+
+const readBothSides =
+  'fn readB(at: u32, side: u32) -> vec4f { if (side == 0u) { return unpackB(b[at]); } return unpackB(up[at]); }';
+
+/** The parameters `storage` under the names that belong to one operand: WordA and unpackA, Kept, unpackKept and packKept. */
+function storageOf(operand: 'A' | 'B' | 'Kept', dtype: DataType): Parameters {
+  const word = operand === 'Kept' ? operand : `Word${operand}`;
+  const declared = Object.entries(storage(dtype)).filter(([name]) => operand === 'Kept' || name !== 'pack');
+  return Object.fromEntries(
+    declared.map(([name, text]) => [
+      name === 'Word' ? word : `${name}${operand}`,
+      String(text)
+        .replace(/\bWord\b/g, word)
+        .replace(/\b(un)?pack\b/g, `$&${operand}`),
+    ]),
+  );
 }
 
 /** The depth in runs, and the runs in at most `wanted` slices. */
 function walkOf(
   { a, b, depth }: Product,
   wanted: number,
-  variant: Variant,
+  variant: MatmulVariant,
 ): { runLength: number; runs: number; sliceRuns: number; slices: number } {
   const most = Math.max(1, Math.min(wanted, Math.floor(depth / variant.sliceDepth)));
   const mapped = [...(a.transposed ? [a] : []), ...(b.transposed ? [] : [b])].filter((matrix) => !isOneRun(matrix));
@@ -217,17 +237,24 @@ function outputFields(matrix: Matrix): Record<string, number> {
   return { outputBatch, outputLength: length, outputStride: stride, outputOffset: offset };
 }
 
-/** The parameters blockOfA and blockOfB, the same in all kernel files. */
-function orientation({ a, b }: Product): Parameters {
-  const blockOfA =
-    'fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }';
-  const blockOfB =
-    'fn blockOfB(rows: vec4u, n: u32, at: Term) -> mat4x4f { return transpose(loadB(rows + groupOf(at), inRun(at))); }';
-  return { ...(a.transposed && { blockOfA }), ...(b.transposed && { blockOfB }) };
-}
-
-function startOf({ bias, accumulate }: Product): { start: Parameters; bindings: Record<string, Tensor> } {
-  const starting = (value: string) => ({ start: `fn start(at: u32, group: u32) -> vec4f { return ${value}; }` });
-  if (bias) return { start: starting('bias[group]'), bindings: { bias } };
-  return { start: accumulate ? starting('output[at]') : {}, bindings: {} };
+/** Which way the blocks of 4 x 4 lie in memory; matmul.wgsl also hands them to its threads accordingly. */
+function orientation(transposeA: boolean, transposeB: boolean, { kernel }: MatmulVariant): Parameters {
+  const base = kernel === matmulKernel;
+  return {
+    ...(transposeA && {
+      blockOfA:
+        'fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }',
+      ...(base && {
+        placeInA:
+          'fn placeInA(block: u32) -> vec2u { return vec2u(block % (TILE_ROWS / 4u), block / (TILE_ROWS / 4u)); }',
+      }),
+    }),
+    ...(transposeB && {
+      blockOfB:
+        'fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return transpose(loadB(rows + groupOf(at), side, inRun(at))); }',
+      ...(base && {
+        placeInB: 'fn placeInB(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); }',
+      }),
+    }),
+  };
 }

@@ -102,7 +102,6 @@ function runEveryOp(device: Device): void {
     both(kernels.layerNorm(leaf([3, 8], dtype), leaf([8], dtype), leaf([8], dtype)));
     both(kernels.adaptiveRmsNorm(leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.gatedResidual(leaf([2, 3, 8], dtype), leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
-    both(kernels.gatedActivation(leaf([3, 8], dtype), leaf([3, 8], dtype)));
     both(kernels.softmax(leaf([3, 8])), kernels.softmax(leaf([3, 5])));
     both(kernels.rotary(leaf([1, 3, 2, 8], dtype), data([1, 3, 4, 2])));
     both(kernels.embedding(ids([5]), leaf([7, 8], dtype)));
@@ -138,8 +137,30 @@ function runEveryOp(device: Device): void {
         const batch = leaf([2, ...a.shape]);
         both(kernels.matmul(batch, b, { transposeA, transposeB }));
       }
-  both(kernels.linear(leaf([3, 8]), leaf([12, 8]), leaf([12])));
-  both(kernels.gatedMlp(leaf([3, 8]), leaf([16, 8]), leaf([16, 8]), leaf([8, 16])));
+  // One row, many rows of few columns, few tiles and many; sliced and not.
+  for (const [rows, columns] of [
+    [3, 20],
+    [20, 12],
+    [20, 20],
+    [640, 640],
+  ])
+    for (const depth of [8, 2048]) both(kernels.matmul(leaf([rows, depth]), leaf([depth, columns])));
+  for (const dtype of ['f32', 'f16', 'bf16'] as const)
+    for (const other of ['f32', 'f16', 'bf16'] as const)
+      for (const rows of [3, 20, 640]) {
+        const [x, weight, bias] = [leaf([rows, 8], dtype), leaf([640, 8], other), leaf([640], other)];
+        both(kernels.linear(x, weight), kernels.linear(x, weight, bias));
+        for (const activation of ['gelu', 'swish'] as const) {
+          const residual = leaf([rows, 640], dtype);
+          both(
+            kernels.linear(x, weight, null, { activation }),
+            kernels.linear(x, weight, bias, { activation, residual }),
+          );
+          const weights = [leaf([640, 8], other), leaf([640, 8], other), leaf([8, 640], other)] as const;
+          const short = leaf([rows, 8], dtype);
+          both(kernels.gatedMlp(x, ...weights, { activation, residual: short }));
+        }
+      }
   const layout = [
     { input: 0, length: 3 },
     { input: 1, length: 2 },
@@ -179,6 +200,19 @@ async function validateEveryOp(device: Device): Promise<string[]> {
   return device.pipelines.names();
 }
 
+/** Every kernel for matrix products that the device can run. */
+function runEveryMatmul(device: Device): void {
+  const zeros = (...shape: number[]) => zeroTensor(device, shape, 'f32', 'operand');
+  for (const sides of [1, 2] as const) {
+    const key = { a: 'f32', b: 'f32', transposeA: false, transposeB: true, sides, size: 'small' } as const;
+    for (const variant of kernels.matmulVariants(device, key)) {
+      kernels.useMatmulVariants(device, [{ ...key, variant }]);
+      if (sides === 1) kernels.matmul(zeros(20, 8), zeros(20, 8), { transposeB: true });
+      else kernels.gatedMlp(zeros(20, 8), zeros(20, 8), zeros(20, 8), zeros(8, 20));
+    }
+  }
+}
+
 /** Every kernel of attention that the device can run, with a user's expressions and without, lists shared and not. */
 function runEveryAttention(device: Device, parameters: Parameters): void {
   for (const dtype of ['f32', 'f16', 'bf16'] as const)
@@ -210,6 +244,9 @@ describe('WGSL files at the parameters in use', () => {
   test('every op on a device at the default limits and without features', async () => {
     const device = await nullDevice(true);
     note(await validateEveryOp(device));
+    device.step(() => runEveryMatmul(device));
+    await device.finish();
+    note(device.pipelines.names());
     device.close();
   });
 

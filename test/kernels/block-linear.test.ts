@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
-import { type BlockLayout, blockLinear, blockSplitLinear, linear, pad } from '../../kernels/index.ts';
+import { type BlockLayout, blockLinear, blockSplitLinear, cast, linear, pad } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { expectClose, normals } from '../support/numbers.ts';
+import { eighths, expectClose, normals } from '../support/numbers.ts';
 
 const BATCH = 3;
 
@@ -71,6 +71,31 @@ describeOnDevices('blockLinear', (device) => {
         ...(biased ? widths.map(() => ({ shape: [outputs] })) : []),
       ],
       run: (all) => blockLinear(all.slice(0, 2), all.slice(2, 4), layout, all.slice(4)),
+      oracle: (data) => joinedOracle(data, layout, widths),
+      tolerance: { forward: 5e-7, backward: 5e-7 },
+    });
+  });
+
+  test('inputs in f16 through weights in bf16: the result in f16, or in f32 with gradients to the last digits', async () => {
+    const [widths, outputs] = [[8, 4], 12];
+    await checkOperation(await device(), {
+      inputs: [
+        ...widths.map((width, i) => [BATCH, lengthOf(layout, i), width]),
+        ...widths.map((width) => [outputs, width]),
+        ...widths.map(() => [outputs]),
+      ].map((shape, i) => ({
+        shape,
+        data: eighths(
+          shape.reduce((a, b) => a * b),
+          i,
+        ),
+      })),
+      run: (all) => {
+        const inputs = all.slice(0, 2).map((input) => cast(input, 'f16'));
+        const [weights, biases] = [all.slice(2, 4), all.slice(4)].map((list) => list.map((each) => cast(each, 'bf16')));
+        expect(blockLinear(inputs, weights, layout, biases).dtype).toBe('f16');
+        return blockLinear(inputs, weights, layout, biases, { dtype: 'f32' });
+      },
       oracle: (data) => joinedOracle(data, layout, widths),
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
@@ -184,6 +209,34 @@ describeOnDevices('blockSplitLinear', (device) => {
           ),
         tolerance: { forward: 5e-7, backward: 5e-7 },
       });
+  });
+
+  test.each([
+    { width: 8, outputs: 12, dtype: 'f32' },
+    { width: 6, outputs: 5, dtype: 'f32' },
+    { width: 8, outputs: 12, dtype: 'bf16' },
+  ] as const)('with residuals: width $width -> $outputs, weights in $dtype', async ({ width, outputs, dtype }) => {
+    const length = rowsOf(layout).length;
+    const own = lengthOf(layout, 0);
+    await checkOperation(await device(), {
+      inputs: [
+        { shape: [BATCH, length, width] },
+        { shape: [outputs, width], data: eighths(outputs * width, 3) },
+        { shape: [BATCH, own, outputs] },
+      ],
+      run: ([joint, weight, residual]) =>
+        blockSplitLinear(joint, [cast(weight, dtype), null], layout, { residuals: [residual] })[0]!,
+      oracle: ([joint, weight, residual]) =>
+        Float64Array.from(
+          Array.from({ length: BATCH }, (_, sample) =>
+            rowsOf(layout).flatMap((row, t) =>
+              row.owner === 0 ? [...project(rowAt(joint, width, sample * length + t), weight)] : [],
+            ),
+          ).flat(),
+          (value, i) => value + residual[i],
+        ),
+      tolerance: { forward: 5e-7, backward: 5e-7 },
+    });
   });
 
   test('gradients of both outputs meet; one without a gradient leaves zeros, and no gradient of its weight', async () => {

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { backward, parameter, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
-import { gatedActivation, gatedMlp } from '../../kernels/index.ts';
-import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
+import { backward, parameter, type Tensor, tensor, withoutTape, zeroTensor } from '../../engine/index.ts';
+import { cast, gatedMlp } from '../../kernels/index.ts';
+import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
-import { expectClose, expectZero, normals } from '../support/numbers.ts';
+import { eighths, expectClose, expectZero, normals } from '../support/numbers.ts';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
@@ -19,55 +19,82 @@ function project(x: Float64Array, weight: Float64Array, inputs: number): Float64
   });
 }
 
-function mlp([x, gate, up, down]: Float64Array[], width: number): Float64Array {
+function mlp([x, gate, up, down]: Float64Array[], width: number, activation = gelu): Float64Array {
   const lifted = project(x, up, width);
-  const activated = project(x, gate, width).map((g, i) => gelu(g) * lifted[i]);
+  const activated = project(x, gate, width).map((g, i) => activation(g) * lifted[i]);
   return project(activated, down, down.length / width);
 }
 
 describeOnDevices('gatedMlp', (device) => {
-  test.each([{ shape: [5, 8] }, { shape: [3, 7] }, { shape: [2, 3, 1] }])(
-    'gatedActivation of $shape agrees with float64, forward and backward',
-    async ({ shape }) => {
-      const count = shape.reduce((a, b) => a * b, 1);
-      await checkOperation(await device(), {
-        inputs: [
-          { shape, data: normals(count, 1, 2), name: 'gate' },
-          { shape, name: 'up' },
-        ],
-        run: ([gate, up]) => gatedActivation(gate, up),
-        oracle: ([gate, up]) => gate.map((g, i) => gelu(g) * up[i]),
-        tolerance: { forward: 1e-6, backward: 1e-6 },
-      });
-    },
-  );
+  const inputsOf = (shape: number[], hidden: number) => {
+    const width = shape[shape.length - 1];
+    return [
+      { shape, name: 'x' },
+      { shape: [hidden, width], name: 'gate' },
+      { shape: [hidden, width], name: 'up' },
+      { shape: [width, hidden], name: 'down' },
+    ];
+  };
 
   test.each([
     { shape: [3, 8], hidden: 12 },
     { shape: [2, 3, 7], hidden: 5 },
-  ])('gatedMlp of $shape with $hidden hidden agrees with float64, forward and backward', async ({ shape, hidden }) => {
+    { shape: [2, 3, 1], hidden: 6 },
+    { shape: [70, 8], hidden: 68 },
+  ])('of $shape with $hidden hidden agrees with float64, forward and backward', async ({ shape, hidden }) => {
     const width = shape[shape.length - 1];
     await checkOperation(await device(), {
-      inputs: [
-        { shape, name: 'x' },
-        { shape: [hidden, width], name: 'gate' },
-        { shape: [hidden, width], name: 'up' },
-        { shape: [width, hidden], name: 'down' },
-      ],
+      inputs: inputsOf(shape, hidden),
       run: ([x, gate, up, down]) => gatedMlp(x, gate, up, down),
       oracle: (inputs) => mlp(inputs, width),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
 
-  test('the same numbers without a tape, where what lies between is given back at once', async () => {
-    const opened = await device();
-    const leaves = [
-      [3, 8],
-      [12, 8],
-      [12, 8],
+  test.each([8, 5])('with swish and a residual, width %i', async (width) => {
+    const swish = (x: number) => x / (1 + Math.exp(-x));
+    await checkOperation(await device(), {
+      inputs: [...inputsOf([6, width], 12), { shape: [6, width], name: 'residual' }],
+      run: ([x, gate, up, down, residual]) => gatedMlp(x, gate, up, down, { activation: 'swish', residual }),
+      oracle: (inputs) => mlp(inputs, width, swish).map((value, i) => value + inputs[4][i]),
+      tolerance: { forward: 1e-6, backward: 2e-6 },
+    });
+  });
+
+  test.each([
+    { ofX: 'f32', ofWeights: 'bf16', forward: 1e-6, backward: 2e-6 },
+    { ofX: 'f32', ofWeights: 'f16', forward: 1e-6, backward: 2e-6 },
+    { ofX: 'f16', ofWeights: 'f16', forward: 2e-3, backward: 2e-3 },
+    { ofX: 'bf16', ofWeights: 'f32', forward: 1.2e-2, backward: 1.2e-2 },
+  ] as const)('x in $ofX, weights in $ofWeights', async ({ ofX, ofWeights, forward, backward }) => {
+    for (const [width, hidden] of [
       [8, 12],
-    ].map((shape, i) => parameter(opened, normals(shape[0] * shape[1], i), shape)) as [Tensor, Tensor, Tensor, Tensor];
+      [6, 7],
+    ])
+      await checkOperation(await device(), {
+        inputs: inputsOf([5, width], hidden).map((input, i) => ({
+          ...input,
+          data: eighths(
+            input.shape.reduce((a, b) => a * b),
+            i,
+          ),
+        })),
+        run: ([x, ...weights]) => {
+          const [gate, up, down] = weights.map((weight) => cast(weight, ofWeights));
+          const output = gatedMlp(cast(x, ofX), gate, up, down);
+          expect(output.dtype).toBe(ofX);
+          return output;
+        },
+        oracle: (inputs) => mlp(inputs, width),
+        tolerance: { forward, backward },
+      });
+  });
+
+  test('the same numbers without a tape, where nothing is kept', async () => {
+    const opened = await device();
+    const leaves = inputsOf([3, 8], 12).map(({ shape }, i) =>
+      parameter(opened, normals(shape[0] * shape[1], i), shape),
+    ) as [Tensor, Tensor, Tensor, Tensor];
     const taped = await runOnce(opened, () => gatedMlp(...leaves));
     expect(await runOnce(opened, () => withoutTape(opened, () => gatedMlp(...leaves)))).toEqual(taped);
     for (const leaf of leaves) leaf.dispose();
@@ -75,40 +102,47 @@ describeOnDevices('gatedMlp', (device) => {
 
   test('huge arguments give finite gradients', async () => {
     const opened = await device();
-    const gate = parameter(opened, [-1e20, -50, 50, 1e20], [4]);
-    const up = parameter(opened, [1, 1, 1, 1], [4]);
-    opened.step(() => backward(gatedActivation(gate, up), { gradient: tensor(opened, [1, 1, 1, 1], [4]) }));
-    expectClose(await gate.grad!.read(), [0, 0, 1, 1], 1e-6, 'dGate');
-    expectClose(await up.grad!.read(), [0, 0, 50, 1e20], 1e-6, 'dUp');
-    gate.dispose();
-    up.dispose();
-  });
-
-  test.each(['f16', 'bf16'] as const)('gatedActivation keeps %s storage', async (dtype) => {
-    const opened = await device();
-    const [g, u] = [normals(30, 7), normals(30, 8)];
-    const y = await runOnce(opened, () => {
-      const output = gatedActivation(tensor(opened, g, [5, 6], { dtype }), tensor(opened, u, [5, 6], { dtype }));
-      expect(output.dtype).toBe(dtype);
-      return output;
-    });
-    expectClose(
-      y,
-      g.map((value, i) => gelu(value) * u[i]),
-      2 * storageTolerance[dtype],
-      dtype,
-    );
+    const eye = Float32Array.from({ length: 16 }, (_, i) => (i % 5 === 0 ? 1 : 0));
+    const x = parameter(opened, [-1e10, -50, 50, 1e10], [1, 4]);
+    const [gate, down] = [eye, eye].map((data) => tensor(opened, data, [4, 4]));
+    const up = parameter(opened, new Float32Array(16), [4, 4]);
+    opened.step(() => backward(gatedMlp(x, gate, up, down), { gradient: tensor(opened, [1, 1, 1, 1], [1, 4]) }));
+    expectZero(await x.grad!.read(), 'dX');
+    // dUp[n, k] = gelu(x[n]) x[k]
+    const dUp = await up.grad!.read();
+    expectClose(dUp.subarray(0, 8), new Float32Array(8), 1e-6, 'dUp of negative arguments');
+    expectClose(dUp.subarray(8, 12), [-50e10, -2500, 2500, 50e10], 1e-6, 'dUp');
+    for (const made of [x, gate, up, down]) made.dispose();
   });
 
   test('zero gradients in give zero gradients out', async () => {
     const opened = await device();
-    const gate = parameter(opened, normals(9, 1), [9]);
-    const up = parameter(opened, normals(9, 2), [9]);
-    opened.step(() => backward(gatedActivation(gate, up), { gradient: tensor(opened, new Float32Array(9), [9]) }));
-    expectZero(await gate.grad!.read(), 'dGate');
-    expectZero(await up.grad!.read(), 'dUp');
-    gate.dispose();
-    up.dispose();
+    const leaves = inputsOf([3, 8], 12).map(({ shape }, i) =>
+      parameter(opened, normals(shape[0] * shape[1], i), shape),
+    ) as [Tensor, Tensor, Tensor, Tensor];
+    opened.step(() => backward(gatedMlp(...leaves), { gradient: zeroTensor(opened, [3, 8], 'f32', 'test') }));
+    for (const leaf of leaves) {
+      expectZero(await leaf.grad!.read(), 'gradient');
+      leaf.dispose();
+    }
+  });
+
+  test('weights that want no gradient get none, and the others the same as ever', async () => {
+    const opened = await device();
+    const shapes = inputsOf([5, 8], 12).map(({ shape }) => shape);
+    const gradients = async (wanting: number[]) => {
+      const leaves = shapes.map((shape, i) => {
+        const data = normals(shape[0] * shape[1], i);
+        return wanting.includes(i) ? parameter(opened, data, shape) : tensor(opened, data, shape);
+      }) as [Tensor, Tensor, Tensor, Tensor];
+      opened.step(() => backward(gatedMlp(...leaves), { gradient: tensor(opened, normals(40, 9), [5, 8]) }));
+      const read = await Promise.all(leaves.map(({ grad }) => grad?.read() ?? null));
+      for (const leaf of leaves) leaf.dispose();
+      return read;
+    };
+    const all = await gradients([0, 1, 2, 3]);
+    for (const wanting of [[0], [3], [1, 2]])
+      expect(await gradients(wanting)).toEqual(all.map((gradient, i) => (wanting.includes(i) ? gradient : null)));
   });
 });
 
@@ -116,15 +150,17 @@ describe('gatedMlp operands', () => {
   test('wrong operands are named', async () => {
     const device = await testDevice('normal');
     const zeros = (...shape: number[]) => tensor(device, new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
-    const [x, gate] = [zeros(3, 8), zeros(12, 8)];
+    const [x, gate, down] = [zeros(3, 8), zeros(12, 8), zeros(8, 12)];
     expect(() => device.step(() => gatedMlp(x, zeros(12, 4), gate, gate))).toThrow(
       'gatedMlp: gate has shape [12, 4]; expected [*, 8]',
     );
     expect(() => device.step(() => gatedMlp(x, gate, gate, gate))).toThrow(
       'gatedMlp: down has shape [12, 8]; expected [8, 12]',
     );
-    expect(() => device.step(() => gatedActivation(x, gate))).toThrow(
-      'gatedActivation: up has shape [12, 8]; expected [3, 8]',
+    const half = tensor(device, new Float32Array(96), [12, 8], { dtype: 'f16' });
+    expect(() => device.step(() => gatedMlp(x, gate, half, down))).toThrow('gatedMlp: up is f16 [12, 8]; expected f32');
+    expect(() => device.step(() => gatedMlp(x, gate, gate, down, { residual: gate }))).toThrow(
+      'gatedMlp: residual has shape [12, 8]; expected [3, 8]',
     );
   });
 });

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { backward, parameter, tensor } from '../../engine/index.ts';
-import { linear } from '../../kernels/index.ts';
-import { checkOperation } from '../support/check-operation.ts';
+import { backward, parameter, tensor, withoutTape } from '../../engine/index.ts';
+import { cast, gelu, linear, swish } from '../../kernels/index.ts';
+import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
-import { expectClose } from '../support/numbers.ts';
+import { eighths, expectClose, normals } from '../support/numbers.ts';
 
 function oracle([x, weight, bias]: Float64Array[], inputs: number): Float64Array {
   const outputs = weight.length / inputs;
@@ -37,6 +37,96 @@ describeOnDevices('linear', (device) => {
   });
 });
 
+const activations = {
+  gelu: (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+  swish: (x: number) => x / (1 + Math.exp(-x)),
+};
+
+describeOnDevices('linear with an activation and a residual', (device) => {
+  const sizes = [
+    { rows: 7, inputs: 8, outputs: 12, activation: 'gelu', residual: true },
+    { rows: 20, inputs: 6, outputs: 5, activation: 'gelu', residual: true },
+    { rows: 3, inputs: 1024, outputs: 4, activation: 'swish', residual: true },
+    { rows: 5, inputs: 8, outputs: 8, activation: 'swish', residual: false },
+    { rows: 5, inputs: 8, outputs: 8, activation: undefined, residual: true },
+  ] as const;
+
+  test.each(sizes)(
+    'agrees with float64: $rows x $inputs -> $outputs, $activation, residual $residual',
+    async ({ rows, inputs, outputs, activation, residual }) => {
+      await checkOperation(await device(), {
+        inputs: [
+          { shape: [rows, inputs] },
+          { shape: [outputs, inputs], data: normals(outputs * inputs, 5, 1 / Math.sqrt(inputs)) },
+          { shape: [outputs] },
+          ...(residual ? [{ shape: [rows, outputs] }] : []),
+        ],
+        run: ([x, weight, bias, added]) => linear(x, weight, bias, { activation, residual: added }),
+        oracle: ([x, weight, bias, added]) =>
+          oracle([x, weight, bias], inputs).map(
+            (z, i) => (activation ? activations[activation](z) : z) + (added ? added[i] : 0),
+          ),
+        tolerance: { forward: 1e-6, backward: 2e-6 },
+      });
+    },
+  );
+
+  test('weights in bf16 with activations in f32: only the storage differs', async () => {
+    await checkOperation(await device(), {
+      inputs: [{ shape: [7, 8] }, { shape: [12, 8], data: eighths(96, 1) }, { shape: [12], data: eighths(12, 2) }],
+      run: ([x, weight, bias]) => {
+        const output = linear(x, cast(weight, 'bf16'), cast(bias, 'bf16'), { activation: 'gelu' });
+        expect(output.dtype).toBe('f32');
+        return output;
+      },
+      oracle: (data) => oracle(data, 8).map(activations.gelu),
+      tolerance: { forward: 1e-6, backward: 2e-6 },
+    });
+  });
+
+  test.each(['f16', 'bf16'] as const)('in %s throughout', async (dtype) => {
+    await checkOperation(await device(), {
+      inputs: [[7, 8], [12, 8], [12], [7, 12]].map((shape, i) => ({
+        shape,
+        data: eighths(
+          shape.reduce((a, b) => a * b),
+          i,
+        ),
+      })),
+      run: (inputs) => {
+        const [x, weight, bias, residual] = inputs.map((input) => cast(input, dtype));
+        return linear(x, weight, bias, { activation: 'swish', residual });
+      },
+      oracle: ([x, weight, bias, residual]) =>
+        oracle([x, weight, bias], 8).map((z, i) => activations.swish(z) + residual[i]),
+      tolerance: { forward: dtype === 'f16' ? 1e-3 : 6e-3, backward: dtype === 'f16' ? 2e-3 : 1.2e-2 },
+    });
+  });
+
+  test('is the activation of linear, to the last bit, with a tape and without', async () => {
+    const opened = await device();
+    const [x, weight, bias] = [[9, 8], [12, 8], [12]].map((shape, i) =>
+      parameter(
+        opened,
+        normals(
+          shape.reduce((a, b) => a * b),
+          i,
+        ),
+        shape,
+      ),
+    );
+    for (const [name, apart] of Object.entries({ gelu, swish })) {
+      const activation = name as 'gelu' | 'swish';
+      const fused = await runOnce(opened, () => linear(x, weight, bias, { activation }));
+      expect(fused).toEqual(await runOnce(opened, () => apart(linear(x, weight, bias))));
+      expect(fused).toEqual(
+        await runOnce(opened, () => withoutTape(opened, () => linear(x, weight, bias, { activation }))),
+      );
+    }
+    for (const leaf of [x, weight, bias]) leaf.dispose();
+  });
+});
+
 describe('linear operands', () => {
   test('a weight or bias of another size is named', async () => {
     const device = await testDevice('normal');
@@ -45,6 +135,12 @@ describe('linear operands', () => {
     expect(() => device.step(() => linear(x, zeros(4, 8)))).toThrow('linear: weight has shape [4, 8]; expected [*, 4]');
     expect(() => device.step(() => linear(x, weight, zeros(4)))).toThrow('linear: bias has shape [4]; expected [8]');
     expect(() => device.step(() => linear(tensor(device, [1], []), weight))).toThrow('linear: x is a scalar');
+    expect(() => device.step(() => linear(x, weight, null, { residual: x }))).toThrow(
+      'linear: residual has shape [3, 4]; expected [3, 8]',
+    );
+    expect(() => device.step(() => linear(x, weight, null, { residual: x, dtype: 'bf16' }))).toThrow(
+      'linear: residual is f32 [3, 4]; expected bf16',
+    );
   });
 });
 

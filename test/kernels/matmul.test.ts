@@ -1,9 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { backward, type Device, parameter, tensor, zeroTensor } from '../../engine/index.ts';
-import { matmul, matmulVariants, useMatmulVariant } from '../../kernels/index.ts';
-import { checkOperation, runOnce } from '../support/check-operation.ts';
+import {
+  cast,
+  type MatmulChoice,
+  type MatmulKey,
+  matmul,
+  matmulSizes,
+  matmulVariant,
+  matmulVariants,
+  useMatmulVariants,
+} from '../../kernels/index.ts';
+import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { expectClose, integers, normals } from '../support/numbers.ts';
+import { eighths, expectClose, integers, normals } from '../support/numbers.ts';
 
 interface Case {
   batch: number[];
@@ -107,11 +116,82 @@ describeOnDevices('matmul', (device) => {
   });
 });
 
+describeOnDevices('matmul in other storage', (device) => {
+  const storages = ['f32', 'f16', 'bf16'] as const;
+  const pairs = storages
+    .flatMap((a) => storages.map((b) => ({ a, b })))
+    .filter(({ a, b }) => a !== 'f32' || b !== 'f32');
+
+  test.each(pairs)('$a times $b: sums and gradients are f32', async (dtypes) => {
+    const opened = await device();
+    for (const [m, n, k] of [
+      [9, 8, 12],
+      [5, 6, 7],
+    ])
+      for (const [transposeA, transposeB] of [
+        [false, true],
+        [true, false],
+      ]) {
+        const settings: Case = { batch: [], m, n, k, transposeA, transposeB, shared: true, bias: true };
+        const shapes = [...shapesOf(settings), [n]];
+        await checkOperation(opened, {
+          inputs: shapes.map((shape, i) => ({ shape, data: eighths(count(shape), i) })),
+          run: ([a, b, bias]) =>
+            matmul(cast(a, dtypes.a), cast(b, dtypes.b), {
+              transposeA,
+              transposeB,
+              bias: cast(bias, dtypes.b),
+              dtype: 'f32',
+            }),
+          oracle: oracle(settings),
+          tolerance: { forward: 5e-7, backward: 5e-7 },
+        });
+      }
+  });
+
+  test.each(['f16', 'bf16'] as const)('the result is stored like a: %s, sliced or not', async (dtype) => {
+    const opened = await device();
+    for (const k of [16, 2048]) {
+      const [a, b] = [eighths(12 * k, 1), eighths(8 * k, 2)];
+      const settings: Case = {
+        batch: [],
+        m: 12,
+        n: 8,
+        k,
+        transposeA: false,
+        transposeB: false,
+        shared: true,
+        bias: false,
+      };
+      const output = await runOnce(opened, () => {
+        const product = matmul(tensor(opened, a, [12, k], { dtype }), tensor(opened, b, [k, 8]));
+        expect(product.dtype).toBe(dtype);
+        return product;
+      });
+      expectClose(
+        output,
+        oracle(settings)([a, b].map((data) => Float64Array.from(data))),
+        storageTolerance[dtype],
+        dtype,
+      );
+    }
+  });
+});
+
 describe('matmul variants', () => {
+  const choicesOf = (variant: string): MatmulChoice[] =>
+    [false, true]
+      .flatMap((transposeA) => [false, true].map((transposeB) => ({ transposeA, transposeB })))
+      .flatMap((transposes) =>
+        matmulSizes.map((size) => ({ a: 'f32', b: 'f32', sides: 1, size, ...transposes }) as const),
+      )
+      .map((key) => ({ ...key, variant }));
+  const key: MatmulKey = { a: 'f32', b: 'f32', transposeA: false, transposeB: false, sides: 1, size: 'large' };
+
   test('every kernel that suits the device agrees with float64, and with the base kernel, at any size', async () => {
     const device = await testDevice('normal');
-    const variants = matmulVariants(device);
-    expect(variants.at(-1)).toBe('base');
+    const variants = matmulVariants(device, key);
+    expect(variants).toContain('base-64x64-8x4');
     const random = integers(12 * 6, 2 ** 20, 11);
     try {
       for (let i = 0; i < 12; i++) {
@@ -132,9 +212,9 @@ describe('matmul variants', () => {
         const exact = oracle(settings)(
           data.slice(0, settings.bias ? 3 : 2).map((numbers) => Float64Array.from(numbers)),
         );
-        const results: Float32Array[] = [];
-        for (const variant of variants) {
-          useMatmulVariant(device, variant);
+        // Each of them compiles for every orientation: two at each size are enough.
+        for (const variant of variants.filter((_, v) => v % 6 === i % 6)) {
+          useMatmulVariants(device, choicesOf(variant));
           const output = await runOnce(device, () =>
             matmul(tensor(device, data[0], aShape), tensor(device, data[1], bShape), {
               transposeA,
@@ -143,21 +223,49 @@ describe('matmul variants', () => {
             }),
           );
           expectClose(output, exact, 1e-6, `${variant} ${JSON.stringify(settings)}`);
-          results.push(output);
         }
-        for (const output of results) expectClose(output, results.at(-1)!, 1e-6, 'against the base kernel');
       }
     } finally {
-      useMatmulVariant(device, variants[0]);
+      useMatmulVariants(device, []);
     }
   });
 
-  test('a device without features has the base kernel alone; an unknown one is named', async () => {
+  test('a device without features has the base kernel alone, with a tile for each class of sizes; an unknown one is named', async () => {
     const device = await testDevice('floor');
-    expect(matmulVariants(device)).toEqual(['base']);
-    expect(() => useMatmulVariant(device, 'software-8')).toThrow(
-      "useMatmulVariant: no variant 'software-8' suits this device; it has base",
+    expect(matmulSizes.map((size) => matmulVariant(device, { ...key, size }))).toEqual([
+      'base-64x64-8x4',
+      'base-32x32-4x4',
+      'base-16x64-4x4',
+      'base-64x16-4x4',
+    ]);
+    expect(matmulVariants(device, { ...key, sides: 2 }).every((name) => name.endsWith('x8'))).toBe(true);
+    expect(() => useMatmulVariants(device, [{ ...key, variant: 'software' }])).toThrow(
+      "useMatmulVariants: large products of f32 and f32: no variant 'software' on this device; it has base-64x64-8x4",
     );
+    useMatmulVariants(device, [{ ...key, variant: 'base-128x64-8x8' }]);
+    expect(matmulVariant(device, key)).toBe('base-128x64-8x8');
+    expect(matmulVariant(device, { ...key, transposeA: true })).toBe('base-64x64-8x4');
+    useMatmulVariants(device, []);
+  });
+});
+
+describe('matmul cost', () => {
+  test('FLOPs and bytes of a product, a sliced one, and one with a bias', async () => {
+    const device = await testDevice('normal');
+    const zeros = (...shape: number[]) => zeroTensor(device, shape, 'f32', 'operand');
+    const costs = (fn: () => unknown) =>
+      device.record('cost', () => void fn()).recorder.operations.flatMap((made) => ('cost' in made ? [made.cost] : []));
+    expect(costs(() => matmul(zeros(64, 128), zeros(128, 256)))).toEqual([
+      { flops: 2 * 64 * 128 * 256, bytes: 4 * (64 * 128 + 128 * 256 + 64 * 256) },
+    ]);
+    expect(costs(() => matmul(zeros(2, 64, 128), zeros(128, 256), { bias: zeros(256) }))).toEqual([
+      { flops: 2 * 128 * 128 * 256 + 128 * 256, bytes: 4 * (128 * 128 + 128 * 256 + 128 * 256 + 256) },
+    ]);
+    const [product, sum] = costs(() => matmul(zeros(4, 1024), zeros(1024, 4)));
+    const slices = sum.flops / 16;
+    expect(slices).toBeGreaterThan(1);
+    expect(product).toEqual({ flops: 2 * 4 * 4 * 1024, bytes: 4 * (2 * 4 * 1024 + slices * 16) });
+    expect(sum).toEqual({ flops: slices * 16, bytes: 4 * (slices * 16 + 16) });
   });
 });
 
@@ -190,10 +298,14 @@ describe('matmul operands', () => {
     expect(await message([4], [4, 5])).toContain('matmul: a has shape [4]; expected two axes or more');
   });
 
-  test('a dtype other than f32 is named', async () => {
+  test('storage that does not fit is named', async () => {
     const device = await testDevice('normal');
-    const half = tensor(device, new Float32Array(16), [4, 4], { dtype: 'f16' });
     const full = tensor(device, new Float32Array(16), [4, 4]);
-    expect(() => device.step(() => matmul(full, half))).toThrow('matmul: b is f16 [4, 4]; expected f32');
+    const half = tensor(device, new Float32Array(4), [4], { dtype: 'f16' });
+    const ids = tensor(device, new Uint32Array(16), [4, 4], { dtype: 'u32' });
+    expect(() => device.step(() => matmul(full, ids))).toThrow('matmul: b is u32 [4, 4]; expected f32 or f16 or bf16');
+    expect(() => device.step(() => matmul(full, full, { bias: half }))).toThrow(
+      'matmul: bias is f16 [4]; expected f32',
+    );
   });
 });

@@ -42,3 +42,8 @@ export function integers(count: number, below: number, seed: number): Uint32Arra
   const stream = randomStream(seed, 0, 0);
   return Uint32Array.from({ length: count }, (_, i) => stream.integer(i, below));
 }
+
+/** Multiples of 1/8 between -4 and 4, which every storage holds exactly, the same on every run. */
+export function eighths(count: number, seed: number): Float32Array {
+  return Float32Array.from(integers(count, 65, seed), (value) => (value - 32) / 8);
+}

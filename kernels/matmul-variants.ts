@@ -1,0 +1,149 @@
+/**
+ * The kernels for matrix products that a device can run, and which one it takes: the shipped default, or the choice of a tuning
+ * file. All variants but the software adapter's are one file, matmul.wgsl, with other tiles.
+ */
+import { type DataType, type Device, type Kernel, loadKernel, type Parameters } from '../engine/index.ts';
+import { softwareLanes } from './variant.ts';
+
+export const matmulKernel = await loadKernel(new URL('./matmul.wgsl', import.meta.url));
+const softwareKernel = await loadKernel(new URL('./matmul.software.wgsl', import.meta.url));
+
+/** large: many tiles of 64 x 64. short: at most 16 rows. narrow: at most 16 columns. small: what is left. */
+export const matmulSizes = ['large', 'small', 'short', 'narrow'] as const;
+export type MatmulSize = (typeof matmulSizes)[number];
+
+/** What decides the variant of a product, the same at every call of one place in a model. */
+export interface MatmulKey {
+  /** Storage of the operands. */
+  readonly a: DataType;
+  readonly b: DataType;
+  /** Stored as [depth, rows], as [columns, depth]. */
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+  /** 2: a gated MLP's two products in one. */
+  readonly sides: 1 | 2;
+  readonly size: MatmulSize;
+}
+
+export interface MatmulChoice extends MatmulKey {
+  readonly variant: string;
+}
+
+/** A kernel file with its tile, and how deep products are shared between workgroups. */
+export interface MatmulVariant {
+  readonly name: string;
+  suits(device: Device, key: MatmulKey): boolean;
+  readonly kernel: Kernel;
+  readonly parameters: Parameters;
+  /** Of the output, in a workgroup. */
+  readonly tileRows: number;
+  readonly tileColumns: number;
+  /** Terms at a time. */
+  readonly step: number;
+  /** Workgroups worth having: a product with fewer tiles is cut into slices of at least `sliceDepth` terms. */
+  readonly workgroups: number;
+  readonly sliceDepth: number;
+}
+
+function baseVariant(tileRows: number, tileColumns: number, threadRows: number, threadColumns: number): MatmulVariant {
+  const groups = threadColumns / 4;
+  return {
+    name: `base-${tileRows}x${tileColumns}-${threadRows}x${threadColumns}`,
+    suits: (_, { sides }) => groups % sides === 0,
+    kernel: matmulKernel,
+    parameters: { TILE_ROWS: tileRows, TILE_COLUMNS: tileColumns, THREAD_ROWS: threadRows, THREAD_GROUPS: groups },
+    tileRows,
+    tileColumns,
+    step: 16,
+    workgroups: 128,
+    sliceDepth: 128,
+  };
+}
+
+/** A tile of 4 `blocks` rows and 4 `lanes` columns. */
+function softwareVariant(lanes: 4 | 8, name: string, blocks: number): MatmulVariant {
+  return {
+    name,
+    suits: (device) => softwareLanes(device) === lanes,
+    kernel: softwareKernel,
+    parameters: { LANES: lanes, ROWS: 4 * blocks },
+    tileRows: 4 * blocks,
+    tileColumns: 4 * lanes,
+    step: 4,
+    workgroups: 8,
+    sliceDepth: 128,
+  };
+}
+
+const variants: readonly MatmulVariant[] = [
+  ...([8, 4] as const).flatMap((lanes) => [
+    softwareVariant(lanes, 'software', lanes),
+    softwareVariant(lanes, 'software-short', lanes / 2),
+  ]),
+  baseVariant(64, 64, 8, 4),
+  baseVariant(64, 64, 8, 8),
+  baseVariant(128, 64, 8, 8),
+  baseVariant(32, 32, 4, 4),
+  baseVariant(32, 32, 4, 8),
+  baseVariant(16, 64, 4, 4),
+  baseVariant(16, 64, 4, 8),
+  baseVariant(64, 16, 4, 4),
+  baseVariant(64, 16, 4, 8),
+];
+
+/** Two sides need two groups of columns in a thread. */
+const shippedBase: Readonly<Record<MatmulSize, readonly [one: string, two: string]>> = {
+  large: ['base-64x64-8x4', 'base-64x64-8x8'],
+  small: ['base-32x32-4x4', 'base-32x32-4x8'],
+  short: ['base-16x64-4x4', 'base-16x64-4x8'],
+  narrow: ['base-64x16-4x4', 'base-64x16-4x8'],
+};
+
+function shippedVariant(device: Device, { sides, size }: MatmulKey): string {
+  if ([4, 8].includes(softwareLanes(device) ?? 0)) return size === 'short' ? 'software-short' : 'software';
+  return shippedBase[size][sides - 1];
+}
+
+/** The class of an output [rows, columns], `batches` of them. */
+export function matmulSize(rows: number, columns: number, batches: number): MatmulSize {
+  if (rows <= 16) return 'short';
+  if (columns <= 16) return 'narrow';
+  return batches * Math.ceil(rows / 64) * Math.ceil(columns / 64) >= 64 ? 'large' : 'small';
+}
+
+const chosen = new WeakMap<Device, readonly MatmulChoice[]>();
+
+/** The names of the variants that run on a device; the first is the one in use unless another was chosen. */
+export function matmulVariants(device: Device, key: MatmulKey): string[] {
+  const shipped = shippedVariant(device, key);
+  const others = variants.filter(({ name, suits }) => name !== shipped && suits(device, key));
+  return [shipped, ...others.map(({ name }) => name)];
+}
+
+/**
+ * Takes other variants, from a tuning file before the first step or for a comparison; an empty list means the shipped ones again.
+ *
+ * @throws Error naming the first choice that this device cannot run
+ */
+export function useMatmulVariants(device: Device, choices: readonly MatmulChoice[]): void {
+  for (const choice of choices) {
+    const names = matmulVariants(device, choice);
+    if (!names.includes(choice.variant))
+      throw new Error(
+        `useMatmulVariants: ${choice.size} products of ${choice.a} and ${choice.b}: no variant '${choice.variant}' on this device; it has ${names.join(', ')}`,
+      );
+  }
+  chosen.set(device, choices);
+}
+
+/** The variant in use. */
+export function matmulVariant(device: Device, key: MatmulKey): string {
+  const fields = ['a', 'b', 'transposeA', 'transposeB', 'sides', 'size'] as const;
+  const choice = chosen.get(device)?.find((own) => fields.every((field) => own[field] === key[field]));
+  return choice?.variant ?? shippedVariant(device, key);
+}
+
+export function matmulLaunch(device: Device, key: MatmulKey): MatmulVariant {
+  const name = matmulVariant(device, key);
+  return variants.find((variant) => variant.name === name && variant.suits(device, key))!;
+}
