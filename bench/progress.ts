@@ -40,6 +40,10 @@ export class Progress implements RunListener {
     if (done >= total) this.end();
   }
 
+  compiled(kernel: string, done: number, total: number): void {
+    this.count('kernels compiled', done, total, ` ${kernel}`);
+  }
+
   step(step: number, steps: number, losses: Losses): void {
     this.times.push(performance.now());
     if (this.times.length > STEPS_OF_RATE) this.times.shift();

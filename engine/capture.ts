@@ -1,6 +1,6 @@
 /**
- * A step that is run many times: its function runs once, eagerly, and what it encodes is recorded. From then on a run writes the
- * inputs and replays the list. What changes from run to run is data: inputs, and what the host computes from them in `hostTensor`.
+ * A step that is run many times: its function is called once, and what it would encode is recorded. A run writes the inputs and
+ * replays the list. What changes from run to run is data: inputs, and what the host computes from them in `hostTensor`.
  */
 import type { Device } from './device.ts';
 import { Allocation } from './recorder.ts';
@@ -15,6 +15,7 @@ import {
   Tensor,
   type TensorData,
 } from './tensor.ts';
+import { type OnPipeline, warmUp } from './warm-up.ts';
 
 export interface StepInput {
   readonly shape: Shape;
@@ -27,6 +28,8 @@ export interface CaptureOptions {
   name?: string;
   /** A submit takes at most this many, for drivers whose watchdog ends long ones; default: all in one. */
   dispatchesPerSubmit?: number;
+  /** Told of each pipeline that is ready before the first run: drivers take up to seconds for one. */
+  onPipeline?: OnPipeline;
 }
 
 type Tensors = Readonly<Record<string, Tensor>>;
@@ -50,20 +53,24 @@ export function captureStep<Name extends string, Outputs extends Tensors>(
 export class CapturedStep<Name extends string, Outputs extends Tensors> implements Disposable {
   private readonly name: string;
   private readonly perSubmit: number;
+  private readonly onPipeline: OnPipeline | undefined;
   private readonly inputs: Readonly<Record<Name, Tensor>>;
   private captured: { replay: Replay; outputs: Outputs; kept: readonly Tensor[] } | null = null;
+  private preparing: Promise<void> | null = null;
+  private ready = false;
   private disposed = false;
 
   constructor(
     private readonly device: Device,
     inputs: Readonly<Record<Name, StepInput>>,
     private readonly fn: (inputs: Readonly<Record<Name, Tensor>>) => Outputs,
-    { name = 'step', dispatchesPerSubmit = Number.MAX_SAFE_INTEGER }: CaptureOptions,
+    { name = 'step', dispatchesPerSubmit = Number.MAX_SAFE_INTEGER, onPipeline }: CaptureOptions,
   ) {
     if (!Number.isInteger(dispatchesPerSubmit) || dispatchesPerSubmit < 1)
       throw new RangeError(`captureStep: dispatchesPerSubmit is ${dispatchesPerSubmit}; expected an integer from 1`);
     this.perSubmit = device.options.debug ? 1 : dispatchesPerSubmit;
     this.name = `step '${name}'`;
+    this.onPipeline = onPipeline;
     this.inputs = mapRecord(inputs, ({ shape, dtype = 'f32' }: StepInput, input) => {
       const made = persistentTensor(device, shape, dtype, input);
       made.lastWritten = hostCopy(new Float32Array(elementCount(shape)), dtype);
@@ -79,14 +86,28 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
    * what WebGPU refused, which names this step and its dispatches.
    */
   async run(data: Readonly<Record<Name, TensorData>>): Promise<Outputs> {
-    if (this.disposed) throw new Error(`${this.name} was disposed of`);
-    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
+    if (!this.ready) await this.prepare(data);
+    this.assertReady();
     this.write(data);
-    if (this.captured) this.captured.replay.run();
-    else this.captured = this.capture();
-    const { outputs } = this.captured;
+    const { replay, outputs } = this.captured!;
+    replay.run();
     await this.device.answers.check();
     return outputs;
+  }
+
+  /**
+   * Captures the step and has its pipelines compiled, so that the first run is as fast as the others. `data` is as for that run.
+   * Running does it too.
+   */
+  async prepare(data: Readonly<Record<Name, TensorData>>): Promise<void> {
+    this.assertReady();
+    if (!this.captured) {
+      this.write(data);
+      this.captured = this.capture();
+      this.preparing = warmUp(this.device, this.captured.replay.operations, this.onPipeline);
+    }
+    await this.preparing;
+    this.ready = true;
   }
 
   /** What a run does, in order. JSON can hold it. Throws before the first run. */
@@ -115,6 +136,11 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     this.dispose();
   }
 
+  private assertReady(): void {
+    if (this.disposed) throw new Error(`${this.name} was disposed of`);
+    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
+  }
+
   private write(data: Readonly<Record<string, TensorData>>): void {
     const known = Object.keys(this.inputs);
     const unknown = Object.keys(data).find((name) => !known.includes(name));
@@ -140,7 +166,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
       homes.set(memory, buffer);
       return true;
     });
-    // The first run's activations make room for the arenas.
+    // What the recording took for activations makes room for the arenas.
     device.memory.trim();
     const outputs = mapRecord(result, ({ shape, dtype, buffer, offset }: Tensor, name) => {
       return new Tensor(device, shape, dtype, buffer, offset, name, 'persistent', false);

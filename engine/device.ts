@@ -118,7 +118,7 @@ export class Device {
     });
   }
 
-  /** Runs a step and writes down what it encodes. `fn` is synchronous; `name` is what error messages call the step. */
+  /** Writes down what a step would encode; nothing of it runs. `fn` is synchronous; `name` is what error messages call the step. */
   record<T>(name: string, fn: () => T): { result: T; recorder: Recorder } {
     this.memory.made = new Set();
     const recorder = new Recorder(name, this.memory.made);
@@ -148,10 +148,12 @@ export class Device {
       };
     });
     const packed = uniform ? uniformData(kernel, uniform) : null;
-    if (packed) entries.push(this.uniformEntry(packed));
-    const grid = [x, y, z] as const;
     const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
-    this.recorder?.dispatch({ kernel, entry, parameters, pipeline, uniform: packed, grid, cost }, bindings);
+    if (this.recorder) {
+      this.recorder.dispatch({ kernel, entry, parameters, pipeline, uniform: packed, grid: [x, y, z], cost }, bindings);
+      return;
+    }
+    if (packed) entries.push(this.uniformEntry(packed));
     // With the pass comes the scope that catches what is wrong with the bindings.
     const pass = this.openPass({ label, workgroups: x * y * z, ...cost });
     const group = this.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
@@ -166,13 +168,19 @@ export class Device {
 
   /** Copies bytes between buffers, in order with the dispatches. Offsets and length are multiples of 4. */
   copy(source: BufferRange, target: BufferRange, bytes: number): void {
-    this.recorder?.copy(source, target, bytes);
+    if (this.recorder) {
+      this.recorder.copy(source, target, bytes);
+      return;
+    }
     this.openEncoder().copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
     this.encoded('copy');
   }
 
   clear(range: BufferRange): void {
-    this.recorder?.clear(range);
+    if (this.recorder) {
+      this.recorder.clear(range);
+      return;
+    }
     this.openEncoder().clearBuffer(range.buffer, range.offset, range.byteLength);
     this.encoded('clear');
   }
@@ -181,7 +189,7 @@ export class Device {
   write(target: BufferRange, data: ArrayBufferView<ArrayBuffer>): void {
     this.answers.assertOpen();
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    this.recorder?.write(target, bytes);
+    if (this.recorder?.write(target, bytes)) return;
     this.flush();
     const whole = bytes.byteLength - (bytes.byteLength % 4);
     this.answers.checked(`writing to ${target.buffer.label}`, () => {

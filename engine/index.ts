@@ -39,3 +39,4 @@ export {
   viewTensor,
   zeroTensor,
 } from './tensor.ts';
+export type { OnPipeline, ReadyPipeline } from './warm-up.ts';

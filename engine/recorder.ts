@@ -1,6 +1,6 @@
 /**
- * What a step encodes, written down while it runs eagerly: a flat list of operations over allocations, in which nothing is left of
- * the buffers that the eager run happened to use.
+ * What a step would encode, written down instead: a flat list of operations over allocations, in which nothing is left of the
+ * buffers that its tensors happened to get.
  *
  * A pool hands the same buffer out again and again. Each time a step takes one, a new allocation begins; an operation that binds the
  * buffer uses the allocation that began last. A buffer that the step did not take outlives it and stands for itself.
@@ -93,19 +93,26 @@ export class Recorder {
     this.operations.push({ kind: 'clear', target: this.range(target) });
   }
 
-  /** Throws where the numbers would outlive the step: it is not run again for new ones. */
-  write(target: BufferRange, data: Uint8Array<ArrayBuffer>): void {
+  /**
+   * Whether the numbers are part of the step; those of a buffer that it makes are to be written at once.
+   *
+   * Throws where they would outlive the step: it is not run again for new ones.
+   */
+  write(target: BufferRange, data: Uint8Array<ArrayBuffer>): boolean {
     const allocation = this.current.get(target.buffer);
     if (allocation) {
       this.constants.add(allocation);
       this.operations.push({ kind: 'write', target: this.range(target), data: data.slice() });
-    } else if (!this.made.has(target.buffer))
+      return true;
+    }
+    if (!this.made.has(target.buffer))
       throw new Error(
         `write: '${target.buffer.label}' outlives ${this.name}, which would write the numbers of its first run for ever; give them to run as an input`,
       );
+    return false;
   }
 
-  /** The numbers just written to `buffer` are computed and written anew before every run. */
+  /** The numbers just written to `buffer` are computed and written before every run. */
   recompute(buffer: GPUBuffer, write: (place: BufferRange) => void): void {
     const allocation = this.current.get(buffer)!;
     this.operations.pop();

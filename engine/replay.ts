@@ -4,7 +4,7 @@
  */
 import type { Device } from './device.ts';
 import type { UniformData } from './kernel.ts';
-import { accessesOf, Layout } from './layout.ts';
+import { accessesOf, Layout, type ReplayedOperation } from './layout.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 import type { DispatchWork } from './profile.ts';
 import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
@@ -110,6 +110,10 @@ export class Replay implements Disposable {
     device.flops += this.flops;
     device.bytes += this.bytes;
     this.hostMilliseconds = performance.now() - start;
+  }
+
+  get operations(): readonly ReplayedOperation[] {
+    return this.layout.operations;
   }
 
   list(): ListedOperation[] {

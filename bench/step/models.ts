@@ -1,5 +1,5 @@
 /** Training steps on random batches: what `insula bench step` measures and `insula inspect --step` lists. */
-import type { Device } from '../../engine/index.ts';
+import type { Device, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import {
   configurationOf,
@@ -66,6 +66,8 @@ export class MeasuredStep implements Disposable {
   private readonly model: Model;
   private readonly optimizer: AdamW;
   private readonly batches: readonly Inputs[];
+  /** Pipelines that no step before this one had run. */
+  readonly compiled: ReadyPipeline[] = [];
   private runs = 0;
 
   constructor(
@@ -80,7 +82,7 @@ export class MeasuredStep implements Disposable {
     this.model.initialise(SEED);
     this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);
     this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1 });
-    this.step = new TrainingStep(this.model, this.optimizer, { recompute });
+    this.step = new TrainingStep(this.model, this.optimizer, { recompute }, (pipeline) => this.compiled.push(pipeline));
     this.batches = Array.from({ length: BATCHES }, (_, i) =>
       trainingInputs(configuration, randomBatch(configuration, batch, SEED, i)),
     );

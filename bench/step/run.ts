@@ -1,5 +1,5 @@
 /** Measures training steps of several systems beside each other. */
-import type { Device, DispatchTime } from '../../engine/index.ts';
+import type { Device, DispatchTime, ReadyPipeline } from '../../engine/index.ts';
 import { LEAST_ROUNDS, type Spread, spread } from '../measure.ts';
 import { type Provenance, provenance } from '../provenance.ts';
 import { configurationFor, MeasuredStep, type StepSizes } from './models.ts';
@@ -48,6 +48,8 @@ export interface StepRow {
   readonly memoryBytes: number;
   /** Seconds of the first step: compilation, capture, and one run. */
   readonly firstSeconds: number;
+  /** Of the pipelines that no system before it used. */
+  readonly compiled: readonly ReadyPipeline[];
 }
 
 export interface StepResult extends Provenance {
@@ -141,7 +143,7 @@ async function sample(device: Device, { measured, repeats, wall, host }: Prepare
 
 async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   const { measured, firstSeconds, pipelines } = prepared;
-  const { system, tokens, parameters, batch, step } = measured;
+  const { system, tokens, parameters, batch, step, compiled } = measured;
   const { list, statistics } = step.describe();
   const [wall, host] = [spread(prepared.wall), spread(prepared.host)];
   const times = device.features.has('timestamp-query') ? await device.profile(() => measured.run()) : [];
@@ -151,7 +153,19 @@ async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
   const { dispatches, submits, arenaBytes, lowerBoundBytes } = statistics;
   return {
-    ...{ system, tokens, parameters, wall, host, dispatches, submits, pipelines, lowerBoundBytes, firstSeconds },
+    ...{
+      system,
+      tokens,
+      parameters,
+      wall,
+      host,
+      dispatches,
+      submits,
+      pipelines,
+      lowerBoundBytes,
+      firstSeconds,
+      compiled,
+    },
     samplesPerSecond: (1000 * batch) / wall.median,
     tokensPerSecond: (1000 * tokens) / wall.median,
     hostMicrosecondsPerDispatch: (1000 * host.median) / dispatches,

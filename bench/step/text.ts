@@ -45,8 +45,18 @@ export function stepLines(result: StepResult): string[] {
     provenanceLine(result),
     `preset ${preset}, batch ${batch}; medians of ${rows[0].wall.rounds} rounds that interleave the systems`,
     ...aligned([header, ...rows.map(cells)], 1),
+    ...rows.flatMap(compilationLine),
     ...rows.flatMap(kernelLines),
   ];
+}
+
+/** The five that took longest. */
+function compilationLine({ system, compiled }: StepRow): string[] {
+  if (compiled.length === 0) return [];
+  const total = compiled.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  const slowest = [...compiled].sort((a, b) => b.milliseconds - a.milliseconds).slice(0, 5);
+  const named = slowest.map(({ label, milliseconds }) => `${label} ${digits(milliseconds)} ms`);
+  return [`${system}: first use of ${compiled.length} pipelines ${digits(total / 1000)} s: ${named.join(', ')}, ...`];
 }
 
 function kernelLines({ system, kernels, busy }: StepRow): string[] {

@@ -50,6 +50,7 @@ export interface RunOptions extends TrainingStepOptions {
 export interface RunListener {
   note(line: string): void;
   step(step: number, steps: number, losses: Losses): void;
+  compiled(kernel: string, done: number, total: number): void;
   heldOut(step: number, losses: Losses, baselines: RunHistory['baselines']): void;
   saved(step: number, path: string): void;
   openLoop(done: number, total: number): void;
@@ -132,7 +133,13 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   if (!resume) model.initialise(seed);
   const maker = new BatchMaker(encoding, configuration, seed);
   const sampler = new TrainingSampler(split.train, seed);
-  using trainer = new Trainer(model, maker, sampler, { ...preset, ...stepOptions(settings), batch, steps });
+  using trainer = new Trainer(
+    model,
+    maker,
+    sampler,
+    { ...preset, ...stepOptions(settings), batch, steps },
+    ({ label }, done, total) => listener.compiled(label, done, total),
+  );
   await resume?.loadOptimizer(trainer.optimizer);
   await resume?.close();
   const history = resume ? resume.progress.history : emptyHistory();
@@ -161,6 +168,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
 
   const compileStart = performance.now();
   let step = resume?.progress.step ?? 0;
+  if (step < steps && !signal?.aborted) await trainer.prepareStep(step);
   await measureWhereDue(step);
   const trainStart = performance.now();
   const before = history.training.at(-1)?.seconds ?? 0;

@@ -1,4 +1,4 @@
-import { backward, type Device, InputError, withoutTape } from '../../engine/index.ts';
+import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
 import { type Inputs, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
@@ -37,11 +37,18 @@ export class Trainer implements Disposable {
     private readonly maker: BatchMaker,
     private readonly sampler: TrainingSampler,
     private readonly options: TrainerOptions,
+    onPipeline?: OnPipeline,
   ) {
     this.device = model.device;
     const { weightDecay, maximumNorm } = options;
     this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm });
-    this.trainingStep = new TrainingStep(model, this.optimizer, options);
+    this.trainingStep = new TrainingStep(model, this.optimizer, options, onPipeline);
+  }
+
+  /** Captures the training step and has its kernels compiled, with the batch of step `step`. */
+  async prepareStep(step: number): Promise<void> {
+    const { accumulate = 1 } = this.options;
+    await this.trainingStep.prepare(trainingInputs(this.model.configuration, await this.batch(step * accumulate)));
   }
 
   /**

@@ -1,5 +1,5 @@
 /** The unit that training repeats: gradients of the losses, clipping and AdamW, captured as one list. */
-import { backward, type CapturedStep, captureStep, type Tensor } from '../../engine/index.ts';
+import { backward, type CapturedStep, captureStep, type OnPipeline, type Tensor } from '../../engine/index.ts';
 import { type AdamW, scale } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
@@ -26,6 +26,7 @@ export class TrainingStep implements Disposable {
     private readonly model: Model,
     private readonly optimizer: AdamW,
     { accumulate = 1, recompute = false }: TrainingStepOptions = {},
+    private readonly onPipeline?: OnPipeline,
   ) {
     if (!Number.isInteger(accumulate) || accumulate < 1)
       throw new RangeError(`TrainingStep: accumulate is ${accumulate}; expected a whole number from 1`);
@@ -41,25 +42,27 @@ export class TrainingStep implements Disposable {
     const { model, optimizer, accumulate } = this;
     if (batches.length !== accumulate)
       throw new Error(`TrainingStep: ${batches.length} batches to an update; it was made for ${accumulate}`);
-    const schedule: Input = { data: optimizer.nextSchedule(learningRate), shape: [3], dtype: 'f32' };
+    const schedule = scheduleOf(optimizer.nextSchedule(learningRate));
     if (accumulate === 1) {
       const inputs = { ...batches[0], schedule };
-      this.gradients ??= captureStep(model.device, inputs, (own) => this.whole(own), { name: 'training' });
-      onLosses(await this.gradients.run(numbersOf(inputs)));
+      onLosses(await this.captured(inputs).run(numbersOf(inputs)));
       return;
     }
     model.device.step(() => model.parameters.zeroGradients());
-    for (const inputs of batches) {
-      this.gradients ??= captureStep(model.device, inputs, (own) => this.backward(own), { name: 'gradients' });
-      onLosses(await this.gradients.run(numbersOf(inputs)));
-    }
+    for (const inputs of batches) onLosses(await this.captured(inputs).run(numbersOf(inputs)));
     const inputs = { schedule };
     const update = (own: InputTensors) => {
       optimizer.step(own.schedule);
       return {};
     };
-    this.update ??= captureStep(model.device, inputs, update, { name: 'update' });
+    this.update ??= captureStep(model.device, inputs, update, { name: 'update', onPipeline: this.onPipeline });
     await this.update.run(numbersOf(inputs));
+  }
+
+  /** Captures the step and has its pipelines compiled; `batch` is as for `run`. */
+  async prepare(batch: Inputs): Promise<void> {
+    const inputs = this.accumulate === 1 ? { ...batch, schedule: scheduleOf(new Float32Array(3)) } : batch;
+    await this.captured(inputs).prepare(numbersOf(inputs));
   }
 
   /** What the captured step does and takes: of several batches to an update, the part that runs for each. Throws before the first run. */
@@ -75,6 +78,14 @@ export class TrainingStep implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  private captured(inputs: Inputs): CapturedStep<string, LossTensors> {
+    const whole = this.accumulate === 1;
+    const work = (own: InputTensors) => (whole ? this.whole(own) : this.backward(own));
+    const options = { name: whole ? 'training' : 'gradients', onPipeline: this.onPipeline };
+    this.gradients ??= captureStep(this.model.device, inputs, work, options);
+    return this.gradients;
   }
 
   private whole({ schedule, ...batch }: InputTensors): LossTensors {
@@ -94,6 +105,10 @@ export class TrainingStep implements Disposable {
 
 export function lossesOf({ tokenLoss, flowLoss }: TrainingPass): LossTensors {
   return { ...(tokenLoss && { tokenLoss }), ...(flowLoss && { flowLoss }) };
+}
+
+function scheduleOf(data: Float32Array): Input {
+  return { data, shape: [3], dtype: 'f32' };
 }
 
 function numbersOf<Name extends string>(inputs: Readonly<Record<Name, Input>>): Record<Name, Input['data']> {

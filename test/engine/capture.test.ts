@@ -301,6 +301,34 @@ describeOnDevices('captured steps', (open) => {
     expect((await Promise.all(reads)).map((values) => values[0])).toEqual([0, 3, 6, 9, 12]);
   });
 
+  test('prepared beforehand: pipelines are told of once, nothing runs, and the first run is like any other', async () => {
+    const device = await open();
+    const kernel = parseKernel(
+      'counting',
+      `@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@compute @workgroup_size(1) fn forward() { x[0] += 1.0; }
+`,
+    );
+    using count = tensor(device, [5], [1]);
+    const told: string[] = [];
+    const work = () => {
+      for (let i = 0; i < 3; i++)
+        device.dispatch({ kernel, entry: 'forward', bindings: { x: count }, workgroups: [1] });
+      return {};
+    };
+    for (const name of ['first', 'second']) {
+      using step = captureStep(device, {}, work, {
+        onPipeline: ({ label }, done, total) => told.push(`${name}: ${label} ${done}/${total}`),
+      });
+      await step.prepare({});
+      expect(step.stats().dispatches).toBe(3);
+      expect([...(await count.read())]).toEqual([name === 'first' ? 5 : 11]);
+      await Promise.all([step.run({}), step.run({})]);
+      expect([...(await count.read())]).toEqual([name === 'first' ? 11 : 17]);
+    }
+    expect(told).toEqual(['first: counting forward 1/1']);
+  });
+
   test('copies, clears, numbers of the host that kernels write over, and numbers made of numbers made of inputs', async () => {
     const device = await open();
     const double = parseKernel(
