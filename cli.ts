@@ -9,6 +9,8 @@ import { benchRoofline, benchRooflineOptions } from './bench/roofline/command.ts
 import { benchStep, benchStepOptions } from './bench/step/command.ts';
 import { inspectOptions, inspectStep } from './bench/step/inspect.ts';
 import { actLines, deviceLines, evaluateLines, trainLines } from './bench/text.ts';
+import * as tokenize from './bench/tokenize/command.ts';
+import * as tokenizeOptions from './bench/tokenize/options.ts';
 import { train } from './bench/train.ts';
 import { InputError, listAdapters } from './engine/index.ts';
 import { presets } from './model/training/presets.ts';
@@ -124,6 +126,26 @@ const commands: Readonly<Record<string, Command>> = {
     help: 'training steps of several systems in the same rounds: rates, memory, time by kernel',
     options: { ...benchStepOptions, ...deviceOptions },
     run: benchStep,
+  },
+  'tokenize report': {
+    help: 'actions as tokens: length, error and use of every kind of tokenizer on held-out chunks',
+    options: tokenizeOptions.reportOptions,
+    run: tokenize.report,
+  },
+  'tokenize fit': {
+    help: 'fits a tokenizer to the actions of a data set and writes it to a file',
+    options: tokenizeOptions.fitOptions,
+    run: tokenize.fit,
+  },
+  'tokenize encode': {
+    help: 'ids of chunks of an episode, or of a JSON file',
+    options: tokenizeOptions.encodeOptions,
+    run: tokenize.encode,
+  },
+  'tokenize decode': {
+    help: 'chunks of ids, in the units of the data',
+    options: tokenizeOptions.decodeOptions,
+    run: tokenize.decode,
   },
   'bench attention': {
     help: 'attention variants, masks and directions in the same rounds as matrix products and the arithmetic roof',

@@ -166,7 +166,7 @@ async function withPolicy<T>(
   }
 }
 
-function findEpisode({ name, episodes }: Dataset, wanted: string | undefined): Episode {
+export function findEpisode({ name, episodes }: Dataset, wanted: string | undefined): Episode {
   if (wanted === undefined) return episodes[0];
   const index = /^\d+$/.test(wanted) ? Number(wanted) : -1;
   const found = episodes.find((episode) => episode.id === wanted) ?? episodes[index];

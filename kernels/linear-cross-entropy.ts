@@ -1,19 +1,25 @@
 import {
+  type Device,
   emptyTensor,
   formatShape,
   gradientTensor,
   gridFor,
+  type HostData,
+  hostTensor,
   loadKernel,
   record,
   roundUp,
   type Tensor,
   viewTensor,
 } from '../engine/index.ts';
+import { embedding as embed } from './embedding.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
 import { multiply } from './product.ts';
+import { reshape } from './reshape.ts';
 
 const kernel = await loadKernel(new URL('./linear-cross-entropy.wgsl', import.meta.url));
+const OP = 'linearCrossEntropy';
 const VOCABULARY_TILE = 4096;
 /** Most bytes of a tile of logits: many rows have narrower tiles. */
 const TILE_BYTES = 64 * 1024 * 1024;
@@ -42,15 +48,54 @@ export interface LinearCrossEntropyRows {
  *
  * hidden [B, T, width] and embedding [V, width] f32; targets and mask [B, T] u32 -> []. The logits exist one tile of the vocabulary
  * at a time. dHidden is bitwise 0 where mask is 0. A target that is not below V, in a row with a loss, makes the loss 1e30 or so.
+ *
+ * `capacity`: at most so many rows have a loss, and the others cost next to nothing; targets and mask are then numbers of the host.
+ * Throws where more rows have one, in a captured step at its run.
  */
 export function linearCrossEntropy(
   hidden: Tensor,
   embedding: Tensor,
   targets: Tensor,
   mask: Tensor,
-  options: LinearCrossEntropyOptions = {},
+  options: LinearCrossEntropyOptions & { capacity?: number } = {},
 ): Tensor {
-  return linearCrossEntropyRows(hidden, embedding, targets, mask, options).loss;
+  const { capacity = mask.size } = options;
+  if (capacity >= mask.size) return linearCrossEntropyRows(hidden, embedding, targets, mask, options).loss;
+  expectOperands(hidden, embedding, targets, mask);
+  if (!Number.isInteger(capacity) || capacity < 1)
+    throw new Error(`${OP}: capacity ${capacity}; expected a whole number from 1`);
+  const { device } = hidden;
+  const [samples, tokens, width] = hidden.shape;
+  const rowsPerSample = options.reduction === 'perToken' ? samples * tokens : tokens;
+  /** The rows with a loss, first to last, as many as there are. */
+  const chosen = (of: HostData) => {
+    const rows = [...of.keys()].filter((row) => of[row] !== 0);
+    if (rows.length > capacity) throw new Error(`${OP}: ${rows.length} rows have a loss; the capacity is ${capacity}`);
+    return rows;
+  };
+  const filled = (numbers: readonly number[], rest: number) =>
+    Array.from({ length: capacity }, (_, i) => numbers[i] ?? rest);
+  // A number that is no row: embedding gives zeros for it, and no gradient.
+  const rows = hostTensor(device, [mask], (of) => filled(chosen(of), mask.size), [capacity], { dtype: 'u32' });
+  const ofRows = (of: HostData, numbers: HostData) =>
+    filled(
+      chosen(of).map((row) => numbers[row]),
+      0,
+    );
+  const chosenTargets = hostTensor(device, [mask, targets], ofRows, [capacity], { dtype: 'u32' });
+  const rowWeight = hostTensor(device, [mask], (of) => ofRows(of, weightsOf(of, rowsPerSample)), [capacity]);
+  const compact = embed(rows, reshape(hidden, [samples * tokens, width]));
+  return overTiles(compact, embedding, chosenTargets, rowWeight).loss;
+}
+
+/** As the kernel `weigh` has them. */
+function weightsOf(mask: HostData, rowsPerSample: number): Float32Array {
+  const samples = mask.length / rowsPerSample;
+  const ones = new Uint32Array(samples);
+  mask.forEach((value, row) => {
+    if (value !== 0) ones[Math.floor(row / rowsPerSample)] += 1;
+  });
+  return Float32Array.from(mask, (_, row) => 1 / (samples * Math.max(1, ones[Math.floor(row / rowsPerSample)])));
 }
 
 /** linearCrossEntropy with what it knows of each row: for evaluation, greedy decoding and tests. */
@@ -61,18 +106,39 @@ export function linearCrossEntropyRows(
   mask: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): LinearCrossEntropyRows {
-  const op = 'linearCrossEntropy';
-  for (const [name, operand] of Object.entries({ hidden, embedding })) expectDtype(op, name, operand, 'f32');
-  for (const [name, operand] of Object.entries({ targets, mask })) expectDtype(op, name, operand, 'u32');
+  expectOperands(hidden, embedding, targets, mask);
+  const { device } = hidden;
+  const [samples, tokens] = hidden.shape;
+  const rows = samples * tokens;
+  const rowsPerSample = options.reduction === 'perToken' ? rows : tokens;
+  const rowWeight = emptyTensor(device, mask.shape, 'f32', OP);
+  device.dispatch({
+    kernel,
+    entry: 'weigh',
+    parameters: parametersOf(device),
+    bindings: { mask, rowWeight },
+    uniform: { rows, rowsPerSample, groups: 0, columns: 0, firstColumn: 0 },
+    workgroups: gridFor(rows / rowsPerSample, 1),
+    flops: rows,
+  });
+  return overTiles(hidden, embedding, targets, rowWeight);
+}
+
+function expectOperands(hidden: Tensor, embedding: Tensor, targets: Tensor, mask: Tensor): void {
+  for (const [name, operand] of Object.entries({ hidden, embedding })) expectDtype(OP, name, operand, 'f32');
+  for (const [name, operand] of Object.entries({ targets, mask })) expectDtype(OP, name, operand, 'u32');
   if (hidden.size === 0 || hidden.shape.length !== 3)
-    throw new Error(`${op}: hidden has shape ${formatShape(hidden.shape)}; expected [batch, tokens, width], not empty`);
+    throw new Error(`${OP}: hidden has shape ${formatShape(hidden.shape)}; expected [batch, tokens, width], not empty`);
   const [samples, tokens, width] = hidden.shape;
-  expectShape(op, 'embedding', embedding, [null, width]);
-  expectShape(op, 'targets', targets, [samples, tokens]);
-  expectShape(op, 'mask', mask, [samples, tokens]);
-  sharedDevice(op, hidden, embedding, targets, mask);
-  const rowsPerSample = options.reduction === 'perToken' ? samples * tokens : tokens;
-  return overTiles(pad(hidden, roundUp(width, 4)), pad(embedding, roundUp(width, 4)), targets, mask, rowsPerSample);
+  expectShape(OP, 'embedding', embedding, [null, width]);
+  expectShape(OP, 'targets', targets, [samples, tokens]);
+  expectShape(OP, 'mask', mask, [samples, tokens]);
+  sharedDevice(OP, hidden, embedding, targets, mask);
+}
+
+function parametersOf({ software }: Device) {
+  // A barrier costs a software adapter as much as 200 multiplications for each of the workgroup's subgroups.
+  return { THREADS: software ? 8 : 64 };
 }
 
 /** Columns [first, first + columns) of the logits, and their embeddings. */
@@ -81,15 +147,11 @@ interface Tile {
   readonly columns: number;
 }
 
-function overTiles(
-  hidden: Tensor,
-  embedding: Tensor,
-  targets: Tensor,
-  mask: Tensor,
-  rowsPerSample: number,
-): LinearCrossEntropyRows {
-  const op = 'linearCrossEntropy';
-  const { device } = hidden;
+/** hidden [..., width], targets and rowWeight one for each of its rows. */
+function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWeight: Tensor): LinearCrossEntropyRows {
+  const op = OP;
+  const { device } = ofHidden;
+  const [hidden, embedding] = [ofHidden, ofEmbedding].map((matrix) => pad(matrix, roundUp(matrix.shape.at(-1)!, 4)));
   const [vocabulary, width] = embedding.shape;
   const rows = targets.size;
   const tileWidth = tileColumns(rows);
@@ -98,8 +160,7 @@ function overTiles(
     return { first, columns: Math.min(tileWidth, vocabulary - first) };
   });
   const stored = roundUp(tiles[0].columns, 4);
-  // A barrier costs a software adapter as much as 200 multiplications for each of the workgroup's subgroups.
-  const parameters = { THREADS: device.software ? 8 : 64 };
+  const parameters = parametersOf(device);
   const run = (
     entry: string,
     { first, columns }: Tile,
@@ -107,7 +168,7 @@ function overTiles(
     workgroups: [number, number],
     cost: { flops: number; bytes?: number },
   ) => {
-    const uniform = { rows, rowsPerSample, groups: Math.ceil(columns / 4), columns, firstColumn: first };
+    const uniform = { rows, rowsPerSample: 1, groups: Math.ceil(columns / 4), columns, firstColumn: first };
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
   };
   const ofTile = (source: Tensor, { first, columns }: Tile) =>
@@ -120,20 +181,19 @@ function overTiles(
     return logits;
   };
   const perRow = (dtype: 'f32' | 'u32') => emptyTensor(device, targets.shape, dtype, op);
-  const [rowWeight, targetLogit, logSumExp, rowLoss] = Array.from({ length: 4 }, () => perRow('f32'));
+  const [targetLogit, logSumExp, rowLoss] = Array.from({ length: 3 }, () => perRow('f32'));
   const prediction = perRow('u32');
   const running = emptyTensor(device, [rows, 2], 'f32', op);
   const loss = emptyTensor(device, [], 'f32', op);
   const logitsBuffer = emptyTensor(device, [rows, stored], 'f32', op);
 
-  run('weigh', tiles[0], { mask, rowWeight }, gridFor(rows / rowsPerSample, 1), { flops: rows });
   for (const tile of tiles) {
     const logits = computeLogits(logitsBuffer, tile);
     const bytes = logits.byteLength + targets.byteLength + 2 * (running.byteLength + 2 * targets.byteLength);
     const bindings = { targets, logits, running, prediction, targetLogit };
     run('addTile', tile, bindings, gridFor(rows, 1), { flops: 4 * logits.size, bytes });
   }
-  const finished = { mask, running, targetLogit, logSumExp, rowLoss };
+  const finished = { rowWeight, running, targetLogit, logSumExp, rowLoss };
   run('finishRows', tiles[0], finished, gridFor(rows, parameters.THREADS), { flops: 3 * rows });
   run('sumRows', tiles[0], { rowWeight, rowLoss, loss }, [1, 1], { flops: 2 * rows });
 

@@ -125,7 +125,7 @@ fn finishRows(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
   if (row >= shape.rows) { return; }
   let total = running[row].x + log(running[row].y);
   logSumExp[row] = total;
-  rowLoss[row] = select(0.0, total - targetLogit[row], mask[row] != 0u);
+  rowLoss[row] = select(0.0, total - targetLogit[row], rowWeight[row] != 0.0);
 }
 
 @compute @workgroup_size(THREADS)

@@ -31,6 +31,10 @@ export interface BinFormat {
   readonly form?: 'openvla' | 'openpi';
 }
 
+export interface BinTokenizerJson extends Required<BinFormat> {
+  readonly type: 'bins';
+}
+
 /**
  * One id per number, the naive tokenizer: values are clamped to [-1, 1]; the id is the number of edges at most the value, less
  * one. Ids are time-major, dimensions inside.
@@ -44,10 +48,15 @@ export interface BinFormat {
  */
 export class BinActionTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
+  readonly form: 'openvla' | 'openpi';
   private readonly edges: Float64Array;
   private readonly values: Float64Array;
 
   constructor({ bins = 256, form = 'openvla' }: BinFormat = {}) {
+    if (form !== 'openvla' && form !== 'openpi') {
+      throw new Error(`BinActionTokenizer: form is ${JSON.stringify(form)}; there are openvla and openpi`);
+    }
+    this.form = form;
     const centres = form === 'openvla';
     this.edges = linearEdges(bins, centres ? bins - 1 : bins, 'BinActionTokenizer', centres ? 2 : 1);
     this.vocabularySize = bins;
@@ -92,5 +101,9 @@ export class BinActionTokenizer implements ActionTokenizer {
       () => all,
       () => 1,
     );
+  }
+
+  toJSON(): BinTokenizerJson {
+    return { type: 'bins', bins: this.vocabularySize, form: this.form };
   }
 }

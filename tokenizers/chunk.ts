@@ -20,6 +20,8 @@ export interface ActionTokenizer {
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array;
   /** Which ids may follow which, so that any choice spells a chunk of that shape. */
   grammar(shape: ChunkShape): ChunkGrammar;
+  /** Its settings, for `actionTokenizerFromJson`. */
+  toJSON(): object;
 }
 
 /** Control steps of a chunk at most, and numbers of a step: what lies above is taken for a mistake, not allocated. */

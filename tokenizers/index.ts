@@ -15,6 +15,7 @@ export type {
   RelaxedDecoding,
 } from './fast.ts';
 export { FastTokenizer, roundHalfToEven } from './fast.ts';
+export { actionTokenizerFromJson } from './from-json.ts';
 export { allowedNext, type ChunkGrammar } from './grammar.ts';
 export { worldInstructions, worldLanguage } from './language.ts';
 export {

@@ -2,6 +2,12 @@ import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
 import { checkChunk, checkShape } from './chunk.ts';
 import type { ChunkGrammar } from './grammar.ts';
 
+export interface StrideTokenizerJson {
+  readonly type: 'stride';
+  readonly stride: number;
+  readonly inner: object;
+}
+
 /**
  * Control steps 0, k, 2k, ... of a chunk in another tokenizer's ids: with bins and k = 5 the "sub-sampling tokens" of
  * knowledge insulation (arXiv 2505.23705, section 6; that the first step is kept is our reading). The paper uses them as a
@@ -47,6 +53,10 @@ export class StrideTokenizer implements ActionTokenizer {
 
   grammar(shape: ChunkShape): ChunkGrammar {
     return this.inner.grammar(this.kept(shape));
+  }
+
+  toJSON(): StrideTokenizerJson {
+    return { type: 'stride', stride: this.stride, inner: this.inner.toJSON() };
   }
 
   private kept(shape: ChunkShape): ChunkShape {

@@ -13,6 +13,10 @@ export interface StringFormat {
   readonly gripper?: { readonly dimensions: readonly number[]; readonly zero: number; readonly one: number };
 }
 
+export interface StringTokenizerJson extends StringFormat {
+  readonly type: 'string';
+}
+
 /** What could be read of a text that need not be well formed. */
 export interface LenientParsing {
   /** [horizon, dimension]: what could not be read is its dimension's last value, 0 where it has none. */
@@ -51,6 +55,10 @@ export class StringActionTokenizer implements ActionTokenizer {
       throw new Error(
         `StringActionTokenizer: betweenDimensions ${JSON.stringify(betweenDimensions)} and betweenSteps ${JSON.stringify(betweenSteps)} must be two different characters that are in no number`,
       );
+    }
+    const { dimensions = [], zero = 0, one = 1 } = gripper ?? {};
+    if (!Array.isArray(dimensions) || ![...dimensions, zero, one].every((value) => Number.isFinite(value))) {
+      throw new Error('StringActionTokenizer: gripper needs a list of dimensions and the numbers zero and one');
     }
     this.vocabularySize = all.length;
     this.settings = { decimals, betweenDimensions, betweenSteps, gripper };
@@ -107,24 +115,17 @@ export class StringActionTokenizer implements ActionTokenizer {
     const { horizon, dimension } = shape;
     checkShape(shape, 'StringActionTokenizer');
     const data = new Float32Array(horizon * dimension);
-    const number = /\s*([+-]?\d+(?:\.\d*)?)/y;
     let [parsed, place] = [0, 0];
     let problem: string | null = null;
-    while (parsed < data.length) {
+    while (parsed < data.length && problem === null) {
       const d = parsed % dimension;
       const delimiter = parsed === 0 ? '' : d === 0 ? this.settings.betweenSteps : this.settings.betweenDimensions;
-      const found = text.indexOf(delimiter, place);
-      const between = found < 0 || text.slice(place, found).trim() !== '';
-      if (!between) number.lastIndex = found + delimiter.length;
-      const match = between ? null : number.exec(text);
-      if (!match || !Number.isFinite(Math.fround(Number(match[1])))) {
-        const expected = between ? JSON.stringify(delimiter) : 'a number';
-        const step = Math.floor(parsed / dimension);
-        problem = `step ${step}, dimension ${d}: expected ${expected} at character ${between ? place : found + delimiter.length}`;
-        break;
+      const found = this.nextNumber(text, place, delimiter, d);
+      if (typeof found === 'string') problem = `step ${Math.floor(parsed / dimension)}, dimension ${d}: ${found}`;
+      else {
+        data[parsed++] = this.read(found.value, d);
+        place = found.end;
       }
-      data[parsed++] = this.read(Number(match[1]), d);
-      place = number.lastIndex;
     }
     for (let index = Math.max(parsed, dimension); index < data.length; index++) data[index] = data[index - dimension];
     if (problem === null && text.slice(place).trim() !== '')
@@ -149,7 +150,11 @@ export class StringActionTokenizer implements ActionTokenizer {
 
   /** Reads the ids before the first unknown one as parseLenient does. */
   decodeLenient(ids: ArrayLike<number>, shape: ChunkShape): LenientParsing {
-    return this.parseLenient(this.text(ids), shape);
+    const text = this.text(ids);
+    const read = this.parseLenient(text, shape);
+    if (text.length === ids.length) return read;
+    const problem = read.problem ?? `id ${ids[text.length]} at position ${text.length} is unknown`;
+    return { ...read, exact: false, problem };
   }
 
   /** State: how many characters are written. */
@@ -169,6 +174,34 @@ export class StringActionTokenizer implements ActionTokenizer {
       (state) => step[state % step.length],
       () => 1,
     );
+  }
+
+  toJSON(): StringTokenizerJson {
+    return { type: 'string', ...this.settings };
+  }
+
+  /** The number behind the delimiter, or what is there instead. */
+  private nextNumber(
+    text: string,
+    place: number,
+    delimiter: string,
+    d: number,
+  ): { value: number; end: number } | string {
+    const found = text.indexOf(delimiter, place);
+    if (found < 0 || text.slice(place, found).trim() !== '') {
+      return `expected ${JSON.stringify(delimiter)} at character ${place}`;
+    }
+    const number = /\s*([+-]?\d+(?:\.(\d*))?)/y;
+    number.lastIndex = found + delimiter.length;
+    const [whole, digits, decimals = ''] = number.exec(text) ?? [];
+    const value = Math.fround(Number(digits));
+    if (whole === undefined || !Number.isFinite(value))
+      return `expected a number at character ${found + delimiter.length}`;
+    // With fewer digits than `format` writes, the text may have ended inside the number.
+    if (number.lastIndex === text.length && !this.isGripper(d) && decimals.length < this.settings.decimals) {
+      return `the number at character ${found + delimiter.length} is cut off`;
+    }
+    return { value, end: number.lastIndex };
   }
 
   /** Characters of the ids before the first unknown one. */

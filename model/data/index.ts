@@ -1,12 +1,31 @@
+export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
 export { type Chunk, chooseHorizon, chunk } from './chunks.ts';
 export type { Dataset, Episode, Image } from './dataset.ts';
+export { type Example, exampleMasks, type VisionLanguage } from './examples.ts';
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
 export { type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
+export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './mixture.ts';
+export { checkStatistics, fromNormStats, toNormStats } from './norm-stats.ts';
 export { type DatasetOptions, openDataset } from './open-dataset.ts';
+export { paraphrasesFromJson, withParaphrases } from './paraphrases.ts';
 export { countSteps, type EpisodePart, loadEpisode, wholeEpisodes } from './parts.ts';
-export { evaluationSamples, type Sample, TrainingSampler } from './sampler.ts';
+export { relativeChunks } from './relative-statistics.ts';
+export { evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';
+export {
+  absoluteActions,
+  checkSlotMap,
+  fromSlots,
+  ownSlotMap,
+  relativeActions,
+  type Slot,
+  type SlotMap,
+  slotMapNamed,
+  slotMaps,
+  slotMask,
+  toSlots,
+} from './slots.ts';
 export { type Split, splitDataset } from './split.ts';
 export {
   type ColumnStatistics,

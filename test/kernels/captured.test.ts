@@ -20,6 +20,7 @@ import {
   gelu,
   huber,
   layerNorm,
+  linearCrossEntropy,
   linearCrossEntropyRows,
   multiply,
   randomAddress,
@@ -54,11 +55,13 @@ const declared = {
 } as const satisfies Record<string, StepInput>;
 type Inputs = Readonly<Record<keyof typeof declared, Tensor>>;
 
-/** Other ids, masks (in the first batch no row has a loss, in the second all), positions and times for each batch. */
+/** Other ids, masks (in the first batch no row has a loss, in the second five), positions and times for each batch. */
 const dataOf = (batch: number, schedule: Float32Array) => ({
   ids: Uint32Array.from({ length: rows }, (_, i) => (batch * i * i) % VOCABULARY),
   targets: Uint32Array.from({ length: rows }, (_, i) => (3 * batch + i) % VOCABULARY),
-  mask: Uint32Array.from({ length: rows }, (_, i) => (batch === 1 ? 1 : (batch + i) % 3 === 0 && batch > 0 ? 1 : 0)),
+  mask: Uint32Array.from({ length: rows }, (_, i) =>
+    batch === 1 ? Number(i > 0) : (batch + i) % 3 === 0 && batch > 0 ? 1 : 0,
+  ),
   valid: Uint32Array.from({ length: rows }, (_, i) => (batch + i) % 2),
   dimensions: Uint32Array.from({ length: WIDTH }, (_, i) => (i <= 2 * batch ? 1 : 0)),
   actions: normals(rows * WIDTH, 10 + batch),
@@ -108,7 +111,8 @@ class Training implements Disposable {
     const tokenLoss = linearCrossEntropyRows(hidden, table, inputs.targets, inputs.mask);
     const masks = { valid: inputs.valid, dimensions: inputs.dimensions };
     const flowLoss = huber(eulerStep(hidden, scale(noisy, 0.5), -0.1), target, masks);
-    const loss = add(add(tokenLoss.loss, flowLoss), sum(multiply(turned, turned)));
+    const compact = linearCrossEntropy(hidden, table, inputs.targets, inputs.mask, { capacity: 5 });
+    const loss = add(add(add(tokenLoss.loss, compact), flowLoss), sum(multiply(turned, turned)));
     backward(loss);
     this.optimizer.step(inputs.schedule);
     const { rowLoss, logSumExp, prediction } = tokenLoss;

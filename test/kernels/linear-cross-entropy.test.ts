@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { backward, type Device, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import { backward, type Device, parameter, type Tensor, tensor, zeroGradients } from '../../engine/index.ts';
 import { type LinearCrossEntropyOptions, linearCrossEntropy, linearCrossEntropyRows } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
@@ -7,6 +7,8 @@ import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '..
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
 type Reduction = NonNullable<LinearCrossEntropyOptions['reduction']>;
+
+type Sizes = Omit<Case, 'targets' | 'mask'> & { reduction: Reduction; capacity?: number };
 
 interface Case {
   samples: number;
@@ -73,17 +75,19 @@ describeOnDevices('linearCrossEntropy', (device) => {
     { samples: 3, tokens: 4, vocabulary: 21, width: 8, reduction: 'perToken' },
     { samples: 2, tokens: 70, vocabulary: 67, width: 6, reduction: 'perExample' },
     { samples: 2, tokens: 3, vocabulary: 4099, width: 4, reduction: 'perToken' },
-  ] as const)('agrees with float64: $samples x $tokens rows, $vocabulary x $width, $reduction', async (sizes) => {
+    { samples: 3, tokens: 4, vocabulary: 21, width: 6, reduction: 'perExample', capacity: 9 },
+    { samples: 2, tokens: 30, vocabulary: 67, width: 8, reduction: 'perToken', capacity: 25 },
+  ] as const)('agrees with float64: %o', async (sizes: Sizes) => {
     const opened = await device();
-    const { samples, tokens, vocabulary, width, reduction } = sizes;
+    const { samples, tokens, vocabulary, width, ...options } = sizes;
     const given = makeCase(samples, tokens, vocabulary, width);
     await checkOperation(opened, {
       inputs: [
         { shape: [samples, tokens, width], name: 'hidden' },
         { shape: [vocabulary, width], name: 'embedding' },
       ],
-      run: ([hidden, embedding]) => linearCrossEntropy(hidden, embedding, ...ids(opened, given), { reduction }),
-      oracle: oracle(given, reduction),
+      run: ([hidden, embedding]) => linearCrossEntropy(hidden, embedding, ...ids(opened, given), options),
+      oracle: oracle(given, options.reduction),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
@@ -160,6 +164,37 @@ describeOnDevices('linearCrossEntropy', (device) => {
     });
     expect(await embedding.grad!.read()).toEqual(once.map((value) => value * 2));
     for (const made of [hidden, embedding, ...Object.values(rows)]) made.dispose();
+  });
+
+  test('rows without a loss are left out: bitwise zero gradients, work by the capacity', async () => {
+    const opened = await device();
+    const given = makeCase(2, 20, 300, 8);
+    const lossRows = given.mask.reduce((sum, value) => sum + value, 0);
+    const hidden = parameter(opened, normals(320, 1), [2, 20, 8]);
+    const embedding = tensor(opened, normals(2400, 2), [300, 8]);
+    const run = (capacity: number, mask = given.mask) =>
+      opened.step(() => {
+        zeroGradients([hidden]);
+        const before = opened.workgroups;
+        const loss = linearCrossEntropy(hidden, embedding, ...ids(opened, { ...given, mask }), { capacity });
+        backward(loss);
+        return { loss, workgroups: opened.workgroups - before };
+      });
+    const { loss, workgroups } = run(lossRows);
+    expectZero(
+      (await hidden.grad!.read()).filter((_, at) => given.mask[Math.floor(at / 8)] === 0),
+      'dHidden where mask is 0',
+    );
+    const other = run(lossRows);
+    expect(await other.loss.read()).toEqual(await loss.read());
+    expect(other.workgroups).toBe(workgroups);
+    expect(() => run(lossRows - 1)).toThrow(
+      `linearCrossEntropy: ${lossRows} rows have a loss; the capacity is ${lossRows - 1}`,
+    );
+    expect(() => run(0)).toThrow('linearCrossEntropy: capacity 0; expected a whole number from 1');
+    const none = run(3, new Uint32Array(40));
+    expect([...(await none.loss.read())]).toEqual([0]);
+    for (const made of [hidden, embedding, loss, other.loss, none.loss]) made.dispose();
   });
 
   test('a target outside the vocabulary cannot be overlooked, and matters only where mask is 1', async () => {

@@ -104,12 +104,15 @@ describe('lenient parsing', () => {
       problem: 'step 1, dimension 1: expected a number at character 24',
     });
     expect(lenient('+0.5000;').problem).toBe('step 0, dimension 1: expected " " at character 7');
+    expect(lenient('+0.5000 -0.2').problem).toBe('step 0, dimension 1: the number at character 8 is cut off');
     expect(lenient('+0.5000 +0.0000 +1.0000').problem).toBe('step 1, dimension 0: expected ";" at character 15');
     expect([...lenient('').data]).toEqual([0, 0, 0, 0]);
     expect(lenient('+0.5000 +0.0000;+1.0000 +0.0000;x').problem).toBe('2 characters follow the chunk');
-    expect(tokenizer.decodeLenient([10, 0, 12, 5, 99], { horizon: 1, dimension: 1 })).toMatchObject({
+    const ids = [10, 0, 12, 5, 0, 0, 0, 99];
+    expect(tokenizer.decodeLenient(ids, { horizon: 1, dimension: 1 })).toMatchObject({
       parsed: 1,
       exact: false,
+      problem: 'id 99 at position 7 is unknown',
     });
   });
 

@@ -1,0 +1,146 @@
+import { InputError, quote } from '../../engine/index.ts';
+import type { Dataset } from '../../model/data/dataset.ts';
+import {
+  type DatasetStatistics,
+  type EpisodePart,
+  loadEpisode,
+  measureStatistics,
+  Normaliser,
+  splitDataset,
+  wholeEpisodes,
+} from '../../model/data/index.ts';
+import type { ActionChunk } from '../../tokenizers/index.ts';
+import { findEpisode } from '../act.ts';
+
+/** Data sets with fewer episodes are split by chunk: one of a few episodes is too unlike the others to measure with. */
+const FEW_EPISODES = 10;
+/** Every fifth chunk of each episode is then held out, and training chunks begin ten times as often as they end. */
+const HELD_OUT_EVERY = 5;
+const OVERLAP = 10;
+
+export interface SplitChunks {
+  readonly train: ActionChunk[];
+  readonly heldOut: ActionChunk[];
+  readonly normaliser: Normaliser;
+  /** One line that says what is held out. */
+  readonly description: string;
+}
+
+/** The horizon to cut chunks of: the one asked for, or one second. @throws InputError where no episode is as long */
+export function chooseChunkLength({ name, rate, episodes }: Dataset, horizon = Math.max(1, Math.round(rate))): number {
+  const longest = episodes.reduce((length, episode) => Math.max(length, episode.length), 0);
+  if (horizon > longest)
+    throw new InputError(
+      `chunks of ${horizon} control steps: the longest episode of data set "${name}" has ${longest}; give --horizon`,
+    );
+  return horizon;
+}
+
+/**
+ * Normalised chunks to fit on and to measure with, no control step in both. At most `most` to fit on, evenly chosen, so that memory
+ * does not grow with the data set.
+ */
+export async function splitChunks(
+  dataset: Dataset,
+  { horizon, seed = 0, most = 20_000 }: { horizon: number; seed?: number; most?: number },
+): Promise<SplitChunks> {
+  const few = dataset.episodes.length < FEW_EPISODES;
+  if (few) {
+    const parts = wholeEpisodes(dataset.episodes);
+    const normaliser = await normaliserOf(parts);
+    const isHeldOut = (start: number) => Math.floor(start / horizon) % HELD_OUT_EVERY === HELD_OUT_EVERY - 1;
+    const starts = (step: number, chosen: (start: number) => boolean) => (length: number) =>
+      range(0, length - horizon, step).filter(chosen);
+    const overlapping = Math.max(1, Math.floor(horizon / OVERLAP));
+    const apart = (start: number) => !isHeldOut(start) && !isHeldOut(start + horizon - 1);
+    return {
+      train: await cut(parts, horizon, normaliser, starts(overlapping, apart), most),
+      heldOut: await cut(parts, horizon, normaliser, starts(horizon, isHeldOut), most),
+      normaliser,
+      description: `${dataset.episodes.length} episodes: every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin every ${overlapping} steps`,
+    };
+  }
+  const { train, heldOut, description } = splitDataset(dataset, { seed });
+  const normaliser = await normaliserOf(train);
+  const starts = (length: number) => range(0, length - horizon, horizon);
+  return {
+    train: await cut(train, horizon, normaliser, starts, most),
+    heldOut: await cut(heldOut, horizon, normaliser, starts, most),
+    normaliser,
+    description,
+  };
+}
+
+/** All chunks of a data set, at most `most`, and the statistics they are normalised by. */
+export async function wholeDataset(
+  dataset: Dataset,
+  horizon: number,
+  most = 20_000,
+): Promise<{ chunks: ActionChunk[]; statistics: DatasetStatistics }> {
+  const parts = wholeEpisodes(dataset.episodes);
+  const { actions, ...others } = await measureStatistics(parts);
+  const statistics = { ...others, actions, states: null };
+  const normaliser = new Normaliser(actions, statistics);
+  const few = dataset.episodes.length < FEW_EPISODES;
+  const step = few ? Math.max(1, Math.floor(horizon / OVERLAP)) : horizon;
+  const chunks = await cut(parts, horizon, normaliser, (length) => range(0, length - horizon, step), most);
+  return { chunks, statistics };
+}
+
+/** The chunk at `step` of an episode, named by id or number; without a step all its chunks, one after the other. Raw units. */
+export async function chunksOfEpisode(
+  dataset: Dataset,
+  { episode: wanted, step }: { episode?: string; step?: number },
+  horizon: number,
+): Promise<{ episode: string; step: number; chunk: ActionChunk }[]> {
+  const found = findEpisode(dataset, wanted);
+  const { id, actions, length } = await loadEpisode(found);
+  const dimension = actions.length / length;
+  if (length < horizon || (step !== undefined && step > length - horizon))
+    throw new InputError(
+      `episode ${quote(id)} has ${length} steps: no chunk of ${horizon} begins at step ${step ?? 0}; the last begins at ${length - horizon}`,
+    );
+  return (step === undefined ? range(0, length - horizon, horizon) : [step]).map((start) => ({
+    episode: id,
+    step: start,
+    chunk: { horizon, dimension, data: actions.slice(start * dimension, (start + horizon) * dimension) },
+  }));
+}
+
+async function normaliserOf(parts: readonly EpisodePart[]): Promise<Normaliser> {
+  const statistics = await measureStatistics(parts);
+  return new Normaliser(statistics.actions, statistics);
+}
+
+/** from, from + step, ... up to `last`. */
+function range(from: number, last: number, step: number): number[] {
+  return Array.from({ length: Math.max(0, Math.floor((last - from) / step) + 1) }, (_, i) => from + i * step);
+}
+
+/** Chunks of the parts that begin where `starts` says for a part's length: all, or `most` of them evenly chosen. */
+async function cut(
+  parts: readonly EpisodePart[],
+  horizon: number,
+  normaliser: Normaliser,
+  starts: (length: number) => number[],
+  most: number,
+): Promise<ActionChunk[]> {
+  const total = parts.reduce((sum, { from, to }) => sum + starts(to - from).length, 0);
+  const chunks: ActionChunk[] = [];
+  let seen = 0;
+  for (const { episode, from, to } of parts) {
+    const own = starts(to - from).filter(() => {
+      const before = Math.floor((seen * most) / total);
+      seen++;
+      return total <= most || Math.floor((seen * most) / total) > before;
+    });
+    if (own.length === 0) continue;
+    const { actions, length } = await loadEpisode(episode);
+    const dimension = actions.length / length;
+    for (const start of own) {
+      const data = actions.subarray((from + start) * dimension, (from + start + horizon) * dimension);
+      chunks.push({ horizon, dimension, data: normaliser.normalise(data) });
+    }
+  }
+  return chunks;
+}

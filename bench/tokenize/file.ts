@@ -1,0 +1,104 @@
+/** Tokenizer files: a tokenizer with the statistics that chunks are normalised by; or the two files of a published FAST tokenizer. */
+import { mkdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readJson } from '../../engine/bytes.ts';
+import { fileError, writeFileSafely } from '../../engine/files.ts';
+import { InputError } from '../../engine/index.ts';
+import { openPath } from '../../engine/paths.ts';
+import { type DatasetStatistics, statisticsFromJson } from '../../model/data/index.ts';
+import {
+  type ActionTokenizer,
+  actionTokenizerFromJson,
+  FastTokenizer,
+  type PublishedFast,
+} from '../../tokenizers/index.ts';
+
+const FORMAT = 'insula action tokenizer 1';
+
+export interface TokenizerFile {
+  readonly tokenizer: ActionTokenizer;
+  /** Of the raw actions; null where chunks come and go normalised. */
+  readonly statistics: DatasetStatistics | null;
+  /** Shape of the chunks it was made for; null where the file does not say. */
+  readonly horizon: number | null;
+  readonly dimension: number | null;
+}
+
+export async function writeTokenizer(
+  path: string,
+  file: TokenizerFile & { readonly dataset: string; readonly rate: number },
+) {
+  await writeFileSafely(path, [`${JSON.stringify({ format: FORMAT, ...file })}\n`]);
+}
+
+/** `tokenizer.json` and `processor_config.json`, as openpi and LeRobot read them. */
+export async function writePublished(folder: string, tokenizer: FastTokenizer): Promise<void> {
+  const files = tokenizer.toPublished();
+  await mkdir(folder, { recursive: true }).catch((error) => {
+    throw fileError(error, folder, 'make this folder');
+  });
+  await writeFileSafely(join(folder, 'tokenizer.json'), [`${JSON.stringify(files.tokenizer, null, 2)}\n`]);
+  await writeFileSafely(join(folder, 'processor_config.json'), [`${JSON.stringify(files.processor, null, 2)}\n`]);
+}
+
+/** A file that writeTokenizer wrote, or a folder with the two published files. @throws InputError that names file and field */
+export async function readTokenizer(path: string): Promise<TokenizerFile> {
+  const isFolder = await stat(path).then(
+    (entry) => entry.isDirectory(),
+    (error) => {
+      throw fileError(error, path, 'open it');
+    },
+  );
+  if (isFolder) return readPublished(path);
+  const json = await jsonOf(path);
+  const { format, tokenizer, statistics, horizon, dimension } = (json ?? {}) as Record<string, unknown>;
+  if (format !== FORMAT)
+    throw new InputError(`${path}: no tokenizer file of insula tokenize fit ("format" is not "${FORMAT}")`);
+  for (const [name, size] of Object.entries({ horizon, dimension })) {
+    if (!Number.isInteger(size) || (size as number) < 1)
+      throw new InputError(`${path}: "${name}" is no whole number from 1`);
+  }
+  const read = statistics === null ? null : statisticsFromJson(statistics, `${path}: "statistics"`);
+  if (read && read.actions.mean.length !== dimension)
+    throw new InputError(
+      `${path}: statistics of ${read.actions.mean.length} action dimensions, but "dimension" is ${dimension}`,
+    );
+  return {
+    tokenizer: about(`${path}: "tokenizer"`, () => actionTokenizerFromJson(tokenizer)),
+    statistics: read,
+    horizon: horizon as number,
+    dimension: dimension as number,
+  };
+}
+
+async function readPublished(folder: string): Promise<TokenizerFile> {
+  const tokenizer = (await jsonOf(join(folder, 'tokenizer.json'))) as PublishedFast['tokenizer'];
+  const processor = (await jsonOf(join(folder, 'processor_config.json'))) as PublishedFast['processor'];
+  const { time_horizon: horizon, action_dim: dimension } = processor ?? {};
+  const size = (value: unknown) => (Number.isInteger(value) && (value as number) > 0 ? (value as number) : null);
+  return {
+    tokenizer: about(folder, () => FastTokenizer.fromPublished({ tokenizer, processor })),
+    statistics: null,
+    horizon: size(horizon),
+    dimension: size(dimension),
+  };
+}
+
+/** The JSON of a file. @throws InputError with one line */
+export async function jsonOf(path: string): Promise<unknown> {
+  const source = await openPath(path);
+  try {
+    return await readJson(source);
+  } finally {
+    await source.close();
+  }
+}
+
+/** Runs `action`; its errors name the place they came from. */
+export function about<T>(place: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw error instanceof InputError ? error : new InputError(`${place}: ${(error as Error).message}`);
+  }
+}

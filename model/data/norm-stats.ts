@@ -1,0 +1,62 @@
+import { InputError } from '../../engine/errors.ts';
+import type { Dataset } from './dataset.ts';
+import { asObject, missing } from './json.ts';
+import { type ColumnStatistics, type DatasetStatistics, NORMALISED_BOUND, RANGE_FLOOR } from './statistics.ts';
+
+// openpi's assets/<robot>/norm_stats.json: { norm_stats: { state, actions } }, each { mean, std, q01, q99 }.
+
+const LISTS = ['mean', 'std', 'q01', 'q99'] as const;
+
+/** The JSON of openpi's `norm_stats.json`. */
+export function toNormStats({ actions, states }: DatasetStatistics): unknown {
+  const columns = (own: ColumnStatistics) => Object.fromEntries(LISTS.map((name) => [name, own[name]]));
+  return { norm_stats: { ...(states && { state: columns(states) }), actions: columns(actions) } };
+}
+
+/**
+ * Statistics from the JSON of openpi's `norm_stats.json`. It keeps no extremes and no count: the quantiles stand for
+ * the extremes, and the count is 0.
+ *
+ * @param file what errors call it
+ * @throws InputError where a list is missing, holds something else than numbers, or is of another length than the rest
+ */
+export function fromNormStats(json: unknown, file: string): DatasetStatistics {
+  const all = asObject(asObject(json, file, 'the file').norm_stats, file, '"norm_stats"');
+  const read = (name: string): ColumnStatistics => {
+    const own = asObject(all[name], file, `"${name}"`);
+    const [mean, std, q01, q99] = LISTS.map((key) => {
+      const list = own[key];
+      if (list == null && key.startsWith('q')) {
+        const again = "compute it again with openpi's compute_norm_stats.py, which adds it";
+        throw new InputError(`${file}: "${name}" has no "${key}", which actions are normalised by here: ${again}`);
+      }
+      const width = (own.mean as unknown[] | undefined)?.length ?? 'some';
+      const fits = Array.isArray(list) && list.length === width && list.length > 0;
+      if (!fits || !list.every((value) => Number.isFinite(value)))
+        throw missing(file, `"${name}": "${key}" as a list of ${width} numbers`);
+      return list as number[];
+    });
+    const turned = q01.findIndex((value, d) => value > q99[d]);
+    if (turned >= 0) throw new InputError(`${file}: "${name}": "q01" is above "q99" in dimension ${turned}`);
+    return { count: 0, mean, std, q01, q99, min: q01, max: q99 };
+  };
+  const states = all.state == null ? null : read('state');
+  return { rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, actions: read('actions'), states };
+}
+
+/**
+ * @param file where the statistics are from, for errors
+ * @throws InputError where they are of other dimensions than the data set
+ */
+export function checkStatistics({ actions, states }: DatasetStatistics, dataset: Dataset, file: string): void {
+  for (const [what, columns, dimension] of [
+    ['actions', actions, dataset.actionDimension],
+    ['states', states, dataset.stateDimension],
+  ] as const) {
+    if (!columns || columns.mean.length === dimension) continue;
+    const has = `data set "${dataset.name}" has ${dimension}`;
+    throw new InputError(
+      `${file}: statistics of ${columns.mean.length} dimensions of ${what}, ${has}: of another robot?`,
+    );
+  }
+}

@@ -1,0 +1,22 @@
+import { chunk } from './chunks.ts';
+import type { EpisodePart } from './parts.ts';
+import { relativeActions, type Slot } from './slots.ts';
+
+/**
+ * For `measureStatistics`: the relative chunks of every step of a part, without what is repeated past its end. The
+ * statistics of relative actions are those of the chunks that are trained on, and grow with the horizon.
+ *
+ * @throws RangeError where the episode has no state
+ */
+export function relativeChunks(horizon: number, slots: readonly Slot[]) {
+  return function* (part: EpisodePart): Generator<Float32Array> {
+    const { episode, from, to } = part;
+    const { states } = episode;
+    if (!states) throw new RangeError(`episode "${episode.id}" has no state: its actions cannot be made relative`);
+    const dimension = states.length / episode.length;
+    for (let step = from; step < to; step++) {
+      const { data } = chunk(part, step, Math.min(horizon, to - step));
+      yield relativeActions(data, states.subarray(step * dimension, (step + 1) * dimension), slots);
+    }
+  };
+}

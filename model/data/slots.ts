@@ -1,0 +1,169 @@
+import { InputError, quote } from '../../engine/errors.ts';
+import type { Dataset } from './dataset.ts';
+
+/** What one dimension of a robot's actions or states is, and where it stands among those of all robots. */
+export interface Slot {
+  readonly name: string;
+  /** Its place in the padded vector that robots share. */
+  readonly slot: number;
+  readonly kind: 'joint' | 'joint velocity' | 'position' | 'rotation' | 'gripper' | 'base' | 'other';
+  /** Trained as the difference to the state of the same number at the chunk's start. Not for grippers. */
+  readonly relative: boolean;
+  readonly gripper: boolean;
+}
+
+/** The dimensions of one robot, in the order of its data. */
+export interface SlotMap {
+  readonly robot: string;
+  /** Length of the padded vector. */
+  readonly width: number;
+  readonly actions: readonly Slot[];
+  readonly state: readonly Slot[];
+}
+
+/** Slots of the public pi0 models. */
+export const SLOT_WIDTH = 32;
+
+const slot = (name: string, place: number, kind: Slot['kind'], relative = false): Slot => ({
+  name,
+  slot: place,
+  kind,
+  relative: relative && kind !== 'gripper',
+  gripper: kind === 'gripper',
+});
+
+/** An arm of `joints` joints and a gripper, from slot `first` on. */
+const arm = (prefix: string, first: number, joints: number, relative = true): Slot[] => [
+  ...Array.from({ length: joints }, (_, i) => slot(`${prefix}joint ${i + 1}`, first + i, 'joint', relative)),
+  slot(`${prefix}gripper`, first + joints, 'gripper'),
+];
+const pose = (kinds: readonly string[]): Slot[] =>
+  kinds.map((name, i) => slot(name, i, i < 3 ? 'position' : i < 6 ? 'rotation' : 'gripper'));
+
+const single = arm('', 0, 6);
+const franka = arm('', 0, 7);
+const dual = [...arm('left ', 0, 6), ...arm('right ', 7, 6)];
+const base = (count: number) =>
+  ['x', 'y', 'turn'].slice(0, count).map((name, i) => slot(`base ${name}`, 14 + i, 'base'));
+const movedPose = pose(['dx', 'dy', 'dz', 'droll', 'dpitch', 'dyaw', 'gripper']);
+const ownPose = pose(['x', 'y', 'z', 'roll', 'pitch', 'yaw']);
+
+const robot = (name: string, actions: readonly Slot[], state = actions): SlotMap => ({
+  robot: name,
+  width: SLOT_WIDTH,
+  actions,
+  state,
+});
+
+/**
+ * The robots of openpi (docs/norm_stats.md): slots 0-5 left arm, 6 its gripper, 7-12 right arm, 13 its gripper, 14 and
+ * on the base; arms of seven joints take 0-6 and 7. Data whose actions are differences already are not made relative.
+ */
+export const slotMaps: readonly SlotMap[] = [
+  robot('ur5e', single),
+  robot('ur5e_dual', dual),
+  robot('franka', franka),
+  robot('trossen', dual),
+  robot('trossen_mobile', [...dual, ...base(2)], dual),
+  robot('arx', dual),
+  robot('arx_mobile', [...dual, ...base(2)], dual),
+  robot('fibocom_mobile', [...dual, ...base(3)], dual),
+  robot(
+    'droid', // joint velocities
+    [
+      ...Array.from({ length: 7 }, (_, i) => slot(`joint ${i + 1} velocity`, i, 'joint velocity')),
+      slot('gripper', 7, 'gripper'),
+    ],
+    franka,
+  ),
+  robot('libero', movedPose, [...ownPose, slot('finger 1', 6, 'gripper'), slot('finger 2', 7, 'gripper')]),
+  robot('bridge', movedPose, [...ownPose, slot('gripper', 6, 'gripper')]),
+];
+
+/** @throws InputError where there is none of this name; it lists those there are */
+export function slotMapNamed(name: string): SlotMap {
+  const found = slotMaps.find((map) => map.robot === name);
+  if (!found)
+    throw new InputError(
+      `no slot map of robot ${quote(name)}; there are ${slotMaps.map((map) => map.robot).join(', ')}`,
+    );
+  return found;
+}
+
+/** Every dimension in the slot of its own number, none relative: for data sets of robots that share nothing. */
+export function ownSlotMap({ name, actionDimension, stateDimension, actionNames }: Dataset): SlotMap {
+  const slots = (what: string, count: number, names?: readonly string[]) =>
+    Array.from({ length: count }, (_, i) => {
+      const own = names?.[i] ?? `${what} ${i}`;
+      return slot(own, i, /grip/i.test(own) ? 'gripper' : 'other');
+    });
+  const width = Math.max(actionDimension, stateDimension);
+  return {
+    robot: name,
+    width,
+    actions: slots('action', actionDimension, actionNames),
+    state: slots('state', stateDimension),
+  };
+}
+
+/** @throws InputError where the map has other dimensions than the data set, a slot twice, or one outside its width */
+export function checkSlotMap({ robot: own, width, actions, state }: SlotMap, dataset: Dataset): void {
+  for (const [what, slots, dimension] of [
+    ['action', actions, dataset.actionDimension],
+    ['state', state, dataset.stateDimension],
+  ] as const) {
+    const fail = (complaint: string) => new InputError(`slot map "${own}": ${complaint}`);
+    if (slots.length !== dimension && dimension !== 0) {
+      throw fail(`${slots.length} ${what} slots, data set "${dataset.name}" has ${dimension} ${what} dimensions`);
+    }
+    const seen = new Set<number>();
+    for (const { name, slot: place, relative, gripper } of slots) {
+      if (!Number.isInteger(place) || place < 0 || place >= width || seen.has(place))
+        throw fail(`${what} "${name}" has slot ${place}: each has one of its own from 0 to ${width - 1}`);
+      if (relative && gripper) throw fail(`${what} "${name}" is a gripper and relative: grippers stay absolute`);
+      seen.add(place);
+    }
+  }
+  const loose = actions.findIndex(({ relative }, i) => relative && i >= state.length);
+  if (loose >= 0) throw new InputError(`slot map "${own}": action "${actions[loose].name}" is relative to no state`);
+}
+
+/** Rows [rows, slots.length] spread to [rows, width], zero elsewhere. */
+export function toSlots(values: Float32Array, slots: readonly Slot[], width: number): Float32Array {
+  const rows = values.length / slots.length;
+  const out = new Float32Array(rows * width);
+  for (let row = 0; row < rows; row++)
+    slots.forEach(({ slot: place }, d) => {
+      out[row * width + place] = values[row * slots.length + d];
+    });
+  return out;
+}
+
+/** The inverse of `toSlots`. */
+export function fromSlots(values: Float32Array, slots: readonly Slot[], width: number): Float32Array {
+  const rows = values.length / width;
+  return Float32Array.from(
+    { length: rows * slots.length },
+    (_, i) => values[Math.floor(i / slots.length) * width + slots[i % slots.length].slot],
+  );
+}
+
+/** [width]: 1 where the robot has a dimension, 0 where it is padded and must carry no loss. */
+export function slotMask(slots: readonly Slot[], width: number): Uint8Array {
+  const mask = new Uint8Array(width);
+  for (const { slot: place } of slots) mask[place] = 1;
+  return mask;
+}
+
+/**
+ * A chunk of actions [horizon, slots.length] relative to the state at its start: every relative dimension minus the
+ * state of the same number, the same for all steps (openpi transforms.DeltaActions). Normalise after this, not before.
+ */
+export function relativeActions(chunk: Float32Array, state: ArrayLike<number>, slots: readonly Slot[]): Float32Array {
+  return chunk.map((value, i) => (slots[i % slots.length].relative ? value - state[i % slots.length] : value));
+}
+
+/** The inverse of `relativeActions` (openpi transforms.AbsoluteActions). */
+export function absoluteActions(chunk: Float32Array, state: ArrayLike<number>, slots: readonly Slot[]): Float32Array {
+  return chunk.map((value, i) => (slots[i % slots.length].relative ? value + state[i % slots.length] : value));
+}

@@ -1,0 +1,19 @@
+import { BinActionTokenizer, type BinTokenizerJson } from './bins.ts';
+import type { ActionTokenizer } from './chunk.ts';
+import { FastTokenizer, type FastTokenizerJson } from './fast.ts';
+import { StrideTokenizer, type StrideTokenizerJson } from './stride.ts';
+import { StringActionTokenizer, type StringTokenizerJson } from './string.ts';
+
+/** What the toJSON of an action tokenizer gave. @throws Error that names what is wrong */
+export function actionTokenizerFromJson(json: unknown): ActionTokenizer {
+  const { type } = (json ?? {}) as { type?: unknown };
+  if (type === 'fast' || type === 'fast-published') return FastTokenizer.fromJSON(json as FastTokenizerJson);
+  if (type === 'bins') return new BinActionTokenizer(json as BinTokenizerJson);
+  if (type === 'string') return new StringActionTokenizer(json as StringTokenizerJson);
+  if (type === 'stride') {
+    const { inner, stride } = json as StrideTokenizerJson;
+    if ((inner as { type?: unknown } | null)?.type === 'stride') throw new Error('a stride within a stride');
+    return new StrideTokenizer(actionTokenizerFromJson(inner), stride);
+  }
+  throw new Error(`type is ${JSON.stringify(type)}; there are fast, fast-published, bins, stride and string`);
+}
