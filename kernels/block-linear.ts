@@ -1,5 +1,5 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
-import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
 import { endingWith } from './epilogue.ts';
@@ -103,7 +103,7 @@ function joined(terms: readonly Term[], length: number, dtype: FloatType): Tenso
       const dWeight = wanted.get(weight) ? weightGradient(dOutput, term) : null;
       if (!bias) return [dx, dWeight];
       const rows = share.segments.map((segment) => jointRows(dOutput, segment));
-      return [dx, dWeight, wanted.get(bias) ? columnSums(dOutput, rows, 'blockLinear backward') : null];
+      return [dx, dWeight, wanted.get(bias) ? columnSums(dOutput, rows, bias, 'blockLinear backward') : null];
     });
   });
   return output;
@@ -128,7 +128,7 @@ function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
 
 function weightGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   const op = 'blockLinear backward';
-  const dWeight = emptyTensor(x.device, weight.shape, 'f32', op);
+  const dWeight = gradientTensor(weight, op);
   share.segments.forEach((segment, i) => {
     const a = jointRows(dOutput, segment);
     multiply(
@@ -230,7 +230,7 @@ function separated(joint: Tensor, branches: readonly Branch[]): Tensor[] {
       for (const segment of dJoint ? share.segments : [])
         multiply({ a: ownRows(dOutput, segment, share), b, output: jointRows(dJoint!, segment), depth: b.rows }, op);
       if (!wants[operands.indexOf(weight)]) return [null, ...dResidual];
-      const dWeight = emptyTensor(device, weight.shape, 'f32', op);
+      const dWeight = gradientTensor(weight, op);
       share.segments.forEach((segment, s) => {
         const a = { ...ownRows(dOutput, segment, share), transposed: true };
         const output = { tensor: dWeight, rows: b.rows };

@@ -1,18 +1,23 @@
-import { emptyTensor, loadKernel, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientTensor, loadKernel, type Tensor } from '../engine/index.ts';
 import { type Matrix, mapOf } from './product.ts';
 
 const kernel = await loadKernel(new URL('./column-sums.wgsl', import.meta.url));
 const THREADS = 64;
 const SLICES = 16;
 
-/** The sums [width] of the columns of one or several matrices in `dOutput` [..., width], `width` a multiple of four. */
-export function columnSums(dOutput: Tensor, matrices: readonly Omit<Matrix, 'tensor'>[], op: string): Tensor {
+/** The gradient of `bias` [width]: sums of the columns of one or several matrices in `dOutput` [..., width], `width` a multiple of four. */
+export function columnSums(
+  dOutput: Tensor,
+  matrices: readonly Omit<Matrix, 'tensor'>[],
+  bias: Tensor,
+  op: string,
+): Tensor {
   const { device } = dOutput;
   const groups = dOutput.shape.at(-1)! / 4;
   const columns = Math.ceil(groups / THREADS);
   const partials = SLICES * matrices.length;
   const partial = emptyTensor(device, [partials, groups * 4], 'f32', op);
-  const sums = emptyTensor(device, [groups * 4], 'f32', op);
+  const sums = gradientTensor(bias, op);
   const run = (
     entry: string,
     bindings: Record<string, Tensor>,

@@ -11,7 +11,7 @@
  * and the rest are products:  dx = dz gate + du up,  dGate = dz^T x,  dUp = du^T x,  dDown = dOutput^T h.
  * Source: Shazeer 2020, arXiv 2002.05202 (GEGLU, SwiGLU).
  */
-import { emptyTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, activationFlops, type Epilogue, endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
@@ -92,7 +92,7 @@ function joined(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, options: Gate
       flops: activationFlops[activation][0] + activationFlops[activation][1] + 3,
     };
     multiply({ a: of(dOutput), b: { tensor: down, rows: columns }, output: of(dInner), depth: columns, epilogue }, op);
-    const gradient = (wants: boolean, like: Tensor) => (wants ? emptyTensor(device, like.shape, 'f32', op) : null);
+    const gradient = (wants: boolean, like: Tensor) => (wants ? gradientTensor(like, op) : null);
     const [dx, dGate, dUp, dDown] = [
       gradient(wantsX, x),
       gradient(wantsGate, gate),

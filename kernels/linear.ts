@@ -1,4 +1,4 @@
-import { emptyTensor, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientTensor, record, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
 import { type Activation, endingWith, throughActivation } from './epilogue.ts';
@@ -66,7 +66,7 @@ function projected(
     const ofOutput = { tensor: dSums, rows };
     const dx = wanted(x) ? emptyTensor(device, x.shape, 'f32', op) : null;
     if (dx) multiply({ a: ofOutput, b: ofWeight, output: { tensor: dx, rows }, depth: outputs }, op);
-    const dWeight = wanted(weight) ? emptyTensor(device, weight.shape, 'f32', op) : null;
+    const dWeight = wanted(weight) ? gradientTensor(weight, op) : null;
     if (dWeight)
       multiply(
         {
@@ -77,7 +77,7 @@ function projected(
         },
         op,
       );
-    const dBias = wanted(bias) ? columnSums(dSums, [ofOutput], op) : null;
+    const dBias = wanted(bias) ? columnSums(dSums, [ofOutput], bias!, op) : null;
     return [dx, dWeight, ...(bias ? [dBias] : []), ...(residual ? [dOutput] : [])];
   });
   if (activation && output.recorded) keepInner = emptyTensor(device, output.shape, output.dtype, 'linear');

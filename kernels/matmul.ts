@@ -1,4 +1,4 @@
-import { emptyTensor, formatShape, record, roundUp, type Shape, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientTensor, record, roundUp, type Shape, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
 import { endingWith } from './epilogue.ts';
@@ -103,7 +103,7 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
       multiply({ ...factors, output: matrix(gradients[0], ofA.rows), depth: n, batches }, 'matmul backward');
     }
     if (wantsB) {
-      gradients[1] = emptyTensor(device, b.shape, 'f32', 'matmul backward');
+      gradients[1] = gradientTensor(b, 'matmul backward');
       const left = { ...ofA, transposed: !transposeA };
       const right = { ...ofOutput, transposed: false };
       // dB = A^T dOutput; where B is stored transposed, dB^T = dOutput^T A.
@@ -125,7 +125,7 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
           );
         }
     }
-    if (wantsBias) gradients[2] = columnSums(dOutput, [{ rows: batches * m }], 'matmul backward');
+    if (wantsBias) gradients[2] = columnSums(dOutput, [{ rows: batches * m }], bias!, 'matmul backward');
     return gradients.slice(0, bias ? 3 : 2);
   });
   return output;
