@@ -24,7 +24,7 @@ fn unpackKept(word: Kept) -> vec4f { return word; }                          // 
 fn packKept(value: vec4f) -> Kept { return value; }                          // @param
 
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param  or transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at)))
-fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, eachInRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), side, inRun(at)))
+fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, inRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), side, inRun(at)))
 fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param  of two sides: or up[at]
 fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { return sum; } // @param  `other`: of the second side; see epilogue.ts
 
@@ -62,9 +62,10 @@ fn rowsOfB(batch: u32, n: u32) -> vec4u { return batch * shape.bBatch + mapRows(
 // A place on the way along the depth: term k of a run that has `length` terms.
 struct Term { batch: u32, run: u32, k: u32, length: u32 }
 
-// Where terms k .. k+3 begin: as rows of a transposed A, as rows of B, and as a group within a row.
+// Where terms k .. k+3 begin: as rows of a transposed A, as rows of B, and as a group within a row. Of B, a term beyond the run is read
+// as term k, because a mask would cost time: it counts as zero by A.
 fn termsOfA(at: Term) -> vec4u { return at.batch * shape.aBatch + (at.run * shape.aStride + shape.aOffset + at.k + ZERO_TO_THREE) * shape.aGroups; }
-fn termsOfB(at: Term) -> vec4u { return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k + ZERO_TO_THREE) * shape.bGroups; }
+fn termsOfB(at: Term) -> vec4u { return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k) * shape.bGroups + select(vec4u(), ZERO_TO_THREE * shape.bGroups, eachInRun(at)); }
 fn groupOf(at: Term) -> u32 { return (at.run * shape.runLength + at.k) / 4u; }
 
 // Whether these terms are in the run: their group, which always begins there, and each of them.
@@ -155,8 +156,8 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var k = 0u; k < length; k += 4u) {
       let at = Term(batch, run, k, length);
-      let blockA = blockOfA(rowsA, m, at);
       let blockB = blockOfB(rowsB, n, 0u, at);
+      let blockA = blockOfA(rowsA, m, at);
       sums[0] = addBlock(sums[0], fromLane0(blockA), blockB);
       if (ROWS > 4u) { sums[1] = addBlock(sums[1], fromLane1(blockA), blockB); }
       if (ROWS > 8u) { sums[2] = addBlock(sums[2], fromLane2(blockA), blockB); }
