@@ -16,6 +16,8 @@ export * from './safetensors-writer.ts';
 export {
   type BackwardRule,
   backward,
+  type GradientSum,
+  gradientSum,
   gradientTensor,
   gradientToAddTo,
   record,

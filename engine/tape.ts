@@ -23,6 +23,8 @@ export interface TapeEntry {
 const tapes = new WeakMap<Step, TapeEntry[]>();
 /** Parameters whose gradient was zeroed in the step, and not written since. */
 const untouched = new WeakMap<Step, Set<Tensor>>();
+/** The gradients of the backward whose rule is running. */
+const walked = new WeakMap<Step, GradientTable>();
 const silenced = new WeakSet<Device>();
 const THREADS = 64;
 const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.meta.url));
@@ -118,7 +120,9 @@ export function walkBack(
     const incoming = outputs.map((output) => gradients.get(output));
     if (incoming.every((gradient) => gradient === null)) continue;
     const wantsInputs = inputs.map(wants);
-    const results = wantsInputs.some(Boolean) ? keepingResults(step, () => rule(incoming, wantsInputs)) : [];
+    const results = wantsInputs.some(Boolean)
+      ? gradients.whileWalked(() => keepingResults(step, () => rule(incoming, wantsInputs)))
+      : [];
     results.forEach((gradient, i) => {
       if (!gradient || !wantsInputs[i]) return;
       requireShape(`${op} backward`, `the gradient of input ${i}`, gradient, inputs[i]);
@@ -157,6 +161,28 @@ export function gradientTensor(input: Tensor, op: string): Tensor {
   const step = input.device.currentStep(op);
   if (isLeaf(input) && untouched.get(step)?.delete(input)) return input.grad!;
   return emptyTensor(input.device, input.shape, 'f32', op);
+}
+
+/** A gradient that a rule writes, or with `accumulate` adds to. */
+export interface GradientSum {
+  readonly gradient: Tensor;
+  readonly accumulate: boolean;
+}
+
+/**
+ * As gradientTensor, for a rule that can also add: to a parameter's gradient, or to what other ops have left for `input` in this
+ * backward, where nobody else reads that any more.
+ */
+export function gradientSum(input: Tensor, op: string): GradientSum {
+  const step = input.device.currentStep(op);
+  if (isLeaf(input)) {
+    const accumulate = !untouched.get(step)?.delete(input);
+    input.grad ??= input.gradientStorage!();
+    return { gradient: input.grad, accumulate };
+  }
+  const present = walked.get(step)?.exclusive(input);
+  if (present) return { gradient: present, accumulate: true };
+  return { gradient: emptyTensor(input.device, input.shape, 'f32', op), accumulate: false };
 }
 
 /** As gradientTensor, for a rule that adds to few of the elements: the gradient of a parameter as it is, or zeros. */
@@ -210,6 +236,25 @@ export class GradientTable {
     this.table.set(tensor, sum);
     this.drop(present);
     this.drop(gradient);
+  }
+
+  /** The gradient so far, if it lies in memory of this backward that no other tensor's gradient shares. */
+  exclusive(tensor: Tensor): Tensor | null {
+    const present = this.get(tensor);
+    const alone = present && this.taken.has(present.buffer) && this.holders.get(present.buffer) === 1;
+    return alone ? present : null;
+  }
+
+  /** Runs a rule, whose gradientSum looks here. */
+  whileWalked<T>(rule: () => T): T {
+    const outer = walked.get(this.step);
+    walked.set(this.step, this);
+    try {
+      return rule();
+    } finally {
+      if (outer) walked.set(this.step, outer);
+      else walked.delete(this.step);
+    }
   }
 
   remove(tensor: Tensor): void {

@@ -1,5 +1,5 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
-import { emptyTensor, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
 import { endingWith } from './epilogue.ts';
@@ -111,38 +111,39 @@ function joined(terms: readonly Term[], length: number, dtype: FloatType): Tenso
 
 function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   const op = 'blockLinear backward';
-  const dx = emptyTensor(x.device, x.shape, 'f32', op);
+  const { gradient, accumulate } = gradientSum(x, op);
   const outputs = weight.shape[0];
   for (const segment of share.segments)
     multiply(
       {
         a: jointRows(dOutput, segment),
         b: { tensor: weight, rows: outputs },
-        output: ownRows(dx, segment, share),
+        output: ownRows(gradient, segment, share),
         depth: outputs,
+        accumulate,
       },
       op,
     );
-  return dx;
+  return gradient;
 }
 
 function weightGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   const op = 'blockLinear backward';
-  const dWeight = gradientTensor(weight, op);
+  const { gradient, accumulate } = gradientSum(weight, op);
   share.segments.forEach((segment, i) => {
     const a = jointRows(dOutput, segment);
     multiply(
       {
         a: { ...a, transposed: true },
         b: ownRows(x, segment, share),
-        output: { tensor: dWeight, rows: weight.shape[0] },
+        output: { tensor: gradient, rows: weight.shape[0] },
         depth: a.rows,
-        accumulate: i > 0,
+        accumulate: accumulate || i > 0,
       },
       op,
     );
   });
-  return dWeight;
+  return gradient;
 }
 
 /**
@@ -219,26 +220,30 @@ function separated(joint: Tensor, branches: readonly Branch[]): Tensor[] {
   const operands = [joint, ...branches.flatMap(({ weight, residual }) => (residual ? [weight, residual] : [weight]))];
   record('blockSplitLinear', operands, outputs, (gradients, wants) => {
     const op = 'blockSplitLinear backward';
-    const dJoint = wants[0] ? emptyTensor(device, shape, 'f32', op) : null;
+    const dJoint = wants[0] ? gradientSum(joint, op) : null;
     const covered = branches.reduce((rows, { share }, i) => rows + (gradients[i] ? share.length : 0), 0);
-    if (dJoint && covered < length) device.clear(dJoint);
+    if (dJoint && !dJoint.accumulate && covered < length) device.clear(dJoint.gradient);
     const ofBranches = branches.flatMap(({ weight, residual, share }, i) => {
       const dOutput = gradients[i];
       const dResidual = residual ? [dOutput] : [];
       if (!dOutput) return [null, ...dResidual];
       const b = { tensor: weight, rows: weight.shape[0] };
-      for (const segment of dJoint ? share.segments : [])
-        multiply({ a: ownRows(dOutput, segment, share), b, output: jointRows(dJoint!, segment), depth: b.rows }, op);
+      for (const segment of dJoint ? share.segments : []) {
+        const { gradient, accumulate } = dJoint!;
+        const a = ownRows(dOutput, segment, share);
+        multiply({ a, b, output: jointRows(gradient, segment), depth: b.rows, accumulate }, op);
+      }
       if (!wants[operands.indexOf(weight)]) return [null, ...dResidual];
-      const dWeight = gradientTensor(weight, op);
+      const dWeight = gradientSum(weight, op);
       share.segments.forEach((segment, s) => {
         const a = { ...ownRows(dOutput, segment, share), transposed: true };
-        const output = { tensor: dWeight, rows: b.rows };
-        multiply({ a, b: jointRows(joint, segment), output, depth: a.rows, accumulate: s > 0 }, op);
+        const output = { tensor: dWeight.gradient, rows: b.rows };
+        const accumulate = dWeight.accumulate || s > 0;
+        multiply({ a, b: jointRows(joint, segment), output, depth: a.rows, accumulate }, op);
       });
-      return [dWeight, ...dResidual];
+      return [dWeight.gradient, ...dResidual];
     });
-    return [dJoint, ...ofBranches];
+    return [dJoint?.gradient ?? null, ...ofBranches];
   });
   return outputs;
 }

@@ -11,7 +11,7 @@
  * and the rest are products:  dx = dz gate + du up,  dGate = dz^T x,  dUp = du^T x,  dDown = dOutput^T h.
  * Source: Shazeer 2020, arXiv 2002.05202 (GEGLU, SwiGLU).
  */
-import { emptyTensor, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, type GradientSum, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, activationFlops, type Epilogue, endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
@@ -92,27 +92,29 @@ function joined(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, options: Gate
       flops: activationFlops[activation][0] + activationFlops[activation][1] + 3,
     };
     multiply({ a: of(dOutput), b: { tensor: down, rows: columns }, output: of(dInner), depth: columns, epilogue }, op);
-    const gradient = (wants: boolean, like: Tensor) => (wants ? gradientTensor(like, op) : null);
+    const gradient = (wants: boolean, like: Tensor) => (wants ? gradientSum(like, op) : null);
     const [dx, dGate, dUp, dDown] = [
       gradient(wantsX, x),
       gradient(wantsGate, gate),
       gradient(wantsUp, up),
       gradient(wantsDown, down),
     ];
-    const weightGradient = (dWeight: Tensor | null, left: Tensor, right: Tensor) => {
+    const weightGradient = (dWeight: GradientSum | null, left: Tensor, right: Tensor) => {
       if (!dWeight) return;
-      const target = { tensor: dWeight, rows: dWeight.shape[0] };
-      multiply({ a: { ...of(left), transposed: true }, b: of(right), output: target, depth: rows }, op);
+      const { gradient, accumulate } = dWeight;
+      const output = { tensor: gradient, rows: gradient.shape[0] };
+      multiply({ a: { ...of(left), transposed: true }, b: of(right), output, depth: rows, accumulate }, op);
     };
     if (dx) {
-      multiply({ a: of(dInner), b: { tensor: gate, rows: hidden }, output: of(dx), depth: hidden }, op);
-      const b = { tensor: up, rows: hidden };
-      multiply({ a: of(dFactor), b, output: of(dx), depth: hidden, accumulate: true }, op);
+      const target = { output: of(dx.gradient), depth: hidden };
+      multiply({ a: of(dInner), b: { tensor: gate, rows: hidden }, ...target, accumulate: dx.accumulate }, op);
+      multiply({ a: of(dFactor), b: { tensor: up, rows: hidden }, ...target, accumulate: true }, op);
     }
     weightGradient(dGate, dInner, x);
     weightGradient(dUp, dFactor, x);
     weightGradient(dDown, dOutput, h);
-    return [dx, dGate, dUp, dDown, ...(residual ? [dOutput] : [])];
+    const gradients = [dx, dGate, dUp, dDown].map((sum) => sum?.gradient ?? null);
+    return [...gradients, ...(residual ? [dOutput] : [])];
   });
 
   if (output.recorded) kept = { keepInner: between('gatedMlp', storage), keepFactor: between('gatedMlp', storage) };

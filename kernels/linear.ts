@@ -1,4 +1,4 @@
-import { emptyTensor, gradientTensor, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, record, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
 import { type Activation, endingWith, throughActivation } from './epilogue.ts';
@@ -64,21 +64,26 @@ function projected(
     const wanted = (operand: Tensor | undefined) => operand !== undefined && wants[operands.indexOf(operand)];
     const dSums = keepInner ? finish(dOutput, throughActivation(activation!, keepInner), op) : dOutput;
     const ofOutput = { tensor: dSums, rows };
-    const dx = wanted(x) ? emptyTensor(device, x.shape, 'f32', op) : null;
-    if (dx) multiply({ a: ofOutput, b: ofWeight, output: { tensor: dx, rows }, depth: outputs }, op);
-    const dWeight = wanted(weight) ? gradientTensor(weight, op) : null;
+    const dx = wanted(x) ? gradientSum(x, op) : null;
+    if (dx)
+      multiply(
+        { a: ofOutput, b: ofWeight, output: { tensor: dx.gradient, rows }, depth: outputs, accumulate: dx.accumulate },
+        op,
+      );
+    const dWeight = wanted(weight) ? gradientSum(weight, op) : null;
     if (dWeight)
       multiply(
         {
           a: { ...ofOutput, transposed: true },
           b: { tensor: x, rows },
-          output: { tensor: dWeight, rows: outputs },
+          output: { tensor: dWeight.gradient, rows: outputs },
           depth: rows,
+          accumulate: dWeight.accumulate,
         },
         op,
       );
     const dBias = wanted(bias) ? columnSums(dSums, [ofOutput], bias!, op) : null;
-    return [dx, dWeight, ...(bias ? [dBias] : []), ...(residual ? [dOutput] : [])];
+    return [dx?.gradient ?? null, dWeight?.gradient ?? null, ...(bias ? [dBias] : []), ...(residual ? [dOutput] : [])];
   });
   if (activation && output.recorded) keepInner = emptyTensor(device, output.shape, output.dtype, 'linear');
   multiply(

@@ -1,4 +1,4 @@
-import { emptyTensor, formatShape, gradientTensor, record, roundUp, type Shape, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientSum, record, roundUp, type Shape, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { columnSums } from './column-sums.ts';
 import { endingWith } from './epilogue.ts';
@@ -93,26 +93,28 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
     const ofOutput = matrix(dOutput, m);
     const gradients: (Tensor | null)[] = [null, null, null];
     if (wantsA) {
-      gradients[0] = emptyTensor(device, a.shape, 'f32', 'matmul backward');
+      const { gradient, accumulate } = gradientSum(a, 'matmul backward');
+      gradients[0] = gradient;
       const left = { ...ofOutput, transposed: false };
       const right = { ...ofB, transposed: !transposeB };
       // dA = dOutput B^T; where A is stored transposed, dA^T = B dOutput^T.
       const factors = transposeA
         ? { a: { ...right, transposed: transposeB }, b: { ...left, transposed: true } }
         : { a: left, b: right };
-      multiply({ ...factors, output: matrix(gradients[0], ofA.rows), depth: n, batches }, 'matmul backward');
+      multiply({ ...factors, output: matrix(gradient, ofA.rows), depth: n, batches, accumulate }, 'matmul backward');
     }
     if (wantsB) {
-      gradients[1] = gradientTensor(b, 'matmul backward');
+      const { gradient, accumulate } = gradientSum(b, 'matmul backward');
+      gradients[1] = gradient;
       const left = { ...ofA, transposed: !transposeA };
       const right = { ...ofOutput, transposed: false };
       // dB = A^T dOutput; where B is stored transposed, dB^T = dOutput^T A.
       const factors = transposeB
         ? { a: { ...right, transposed: true }, b: { ...left, transposed: transposeA } }
         : { a: left, b: right };
-      const target = matrix(gradients[1], ofB.rows, shared);
+      const target = matrix(gradient, ofB.rows, shared);
       // A shared b gets the sum over the batches, one after the other.
-      if (!shared) multiply({ ...factors, output: target, depth: m, batches }, 'matmul backward');
+      if (!shared) multiply({ ...factors, output: target, depth: m, batches, accumulate }, 'matmul backward');
       else
         for (let batch = 0; batch < batches; batch++) {
           const at = <M extends Matrix>(all: M): M => ({
@@ -120,7 +122,7 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
             map: { length: Math.max(all.rows, 1), stride: 0, offset: batch * all.rows },
           });
           multiply(
-            { a: at(factors.a), b: at(factors.b), output: target, depth: m, accumulate: batch > 0 },
+            { a: at(factors.a), b: at(factors.b), output: target, depth: m, accumulate: accumulate || batch > 0 },
             'matmul backward',
           );
         }
