@@ -22,7 +22,7 @@ export interface Episode {
   image(camera: string, step: number): Promise<Image | null>;
   /**
    * Only where the numbers are left on disk, because the data set's would not fit in memory: the same episode with its
-   * actions and states, which cannot be had before. Nothing else holds what it returns.
+   * actions and states, which cannot be had before. Only what was loaded last is kept.
    */
   load?(): Promise<Episode>;
 }

@@ -3,6 +3,7 @@ import { readRange } from '../../../engine/bytes.ts';
 import { InputError, quote } from '../../../engine/errors.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import { MemoryCache } from '../memory-cache.ts';
 import type { ParquetFile } from '../parquet/file.ts';
 import { ParquetFolder } from '../parquet/file.ts';
 import { type EpisodePlace, readEpisodes } from './episodes.ts';
@@ -10,6 +11,8 @@ import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from '.
 
 /** Decoded images kept in memory, in bytes. */
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+/** Numbers of episodes loaded lately kept in memory, in bytes. */
+const EPISODE_CACHE_BYTES = 64 * 2 ** 20;
 /** Numbers of a whole data set that are held in memory, in bytes; larger ones stay on disk. */
 const NUMBER_BYTES = 256 * 2 ** 20;
 /** A step may be longer or shorter than 1 / fps by this part, on the average of an episode. */
@@ -104,6 +107,10 @@ class Reader {
   readonly action: Feature;
   readonly state: Feature | null;
   readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+  readonly #loaded = new MemoryCache<Episode>(
+    EPISODE_CACHE_BYTES,
+    ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
+  );
 
   constructor(
     private readonly folder: Folder,
@@ -143,7 +150,7 @@ class Reader {
       get states() {
         return notLoaded();
       },
-      load: () => this.load(place),
+      load: () => this.#loaded.get(idOf(place), () => this.load(place)),
     };
   }
 
