@@ -12,7 +12,6 @@ import { type ParameterSet, recompute, type Tensor } from '../../engine/index.ts
 import {
   type AttentionTable,
   adaptiveRmsNorm,
-  add,
   attention,
   type BlockLayout,
   blockLinear,
@@ -86,14 +85,16 @@ export function runMixture(pass: MixturePass): MixtureResult {
     const lossBlocks = layer === depth - 1 ? pass.lossBlocks : undefined;
     const attended = attention(query, key, value, { table, validity, queries: blocks, lossBlocks });
     const joint = reshape(attended, [attended.shape[0], rows, heads * headDimension]);
-    const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout);
-    const between = each((_, i) => attentionNorm[i]!.addTo(x[i]!, branches[i]!));
+    const residuals = each((_, i) => (attentionNorm[i]!.gate ? null : x[i]));
+    const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout, { residuals });
+    const between = each((_, i) => gated(x[i]!, branches[i]!, attentionNorm[i]!.gate));
     return each((expert, i) => {
       const norm = normalise(pass, expert, `layers.${layer}.post_attention_layernorm`, between[i]!);
       const [gate, up, down] = ['gate_proj', 'up_proj', 'down_proj'].map((name) =>
         parameters.get(`${prefixes[expert]}.layers.${layer}.mlp.${name}.weight`),
       );
-      return norm.addTo(between[i]!, gatedMlp(norm.output, gate, up, down));
+      const residual = norm.gate ? undefined : between[i]!;
+      return gated(between[i]!, gatedMlp(norm.output, gate, up, down, { residual }), norm.gate);
     });
   };
 
@@ -122,19 +123,20 @@ function layoutOf({ blocks }: ModelConfiguration, names: readonly string[]): Blo
     .map(({ weights, length }) => ({ input: experts.indexOf(weights), length }));
 }
 
-/** A norm, and how the branch that it feeds joins the residual stream: an adaptive norm gates the branch. */
+/** A norm, and what gates the branch that it feeds: the modulation of an adaptive norm. Other branches come with the residual added. */
 function normalise(
   { parameters, configuration, condition }: MixturePass,
   expert: Expert,
   name: string,
   x: Tensor,
-): { output: Tensor; addTo: (residual: Tensor, branch: Tensor) => Tensor } {
+): { output: Tensor; gate: Tensor | null } {
   const at = `${prefixes[expert]}.${name}`;
   if (expert === 'backbone' || configuration.expert?.time !== 'adaptive')
-    return { output: rmsNorm(x, parameters.get(`${at}.weight`)), addTo: add };
+    return { output: rmsNorm(x, parameters.get(`${at}.weight`)), gate: null };
   const modulation = linear(condition!, parameters.get(`${at}.dense.weight`), parameters.get(`${at}.dense.bias`));
-  return {
-    output: adaptiveRmsNorm(x, modulation),
-    addTo: (residual, branch) => gatedResidual(residual, branch, modulation),
-  };
+  return { output: adaptiveRmsNorm(x, modulation), gate: modulation };
+}
+
+function gated(residual: Tensor, branch: Tensor, modulation: Tensor | null): Tensor {
+  return modulation ? gatedResidual(residual, branch, modulation) : branch;
 }

@@ -1,5 +1,13 @@
 import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
-import { add, concatenateTokens, embedding, linear, reshape, sliceTokens, swish } from '../../kernels/index.ts';
+import {
+  type Activation,
+  add,
+  concatenateTokens,
+  embedding,
+  linear,
+  reshape,
+  sliceTokens,
+} from '../../kernels/index.ts';
 import { type BlockSettings, type ModelConfiguration, tableOf } from './configuration.ts';
 import { initialise } from './initialise.ts';
 import { type InputTensors, inputNamed } from './inputs.ts';
@@ -64,12 +72,12 @@ export class Model implements Disposable {
     let input = actions;
     let condition: Tensor | null = null;
     if (this.configuration.expert!.time === 'adaptive')
-      condition = swish(this.affine(swish(this.affine(times, 'time_mlp_in')), 'time_mlp_out'));
+      condition = this.affine(this.affine(times, 'time_mlp_in', 'swish'), 'time_mlp_out', 'swish');
     else {
       const [batch, horizon, width] = actions.shape;
       const pairs = concatenateTokens([reshape(actions, times.shape), times]);
       const beside = reshape(pairs, [batch, horizon, 2 * width]);
-      input = this.affine(swish(this.affine(beside, 'action_time_mlp_in')), 'action_time_mlp_out');
+      input = this.affine(this.affine(beside, 'action_time_mlp_in', 'swish'), 'action_time_mlp_out');
     }
     const hasState = this.configuration.blocks.some((block) => block.input === 'state');
     if (!hasState) return { input, condition };
@@ -115,8 +123,8 @@ export class Model implements Disposable {
     this.dispose();
   }
 
-  private affine(x: Tensor, name: string): Tensor {
-    return linear(x, this.parameters.get(`${name}.weight`), this.parameters.get(`${name}.bias`));
+  private affine(x: Tensor, name: string, activation?: Activation): Tensor {
+    return linear(x, this.parameters.get(`${name}.weight`), this.parameters.get(`${name}.bias`), { activation });
   }
 }
 

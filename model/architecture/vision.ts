@@ -1,10 +1,9 @@
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import {
-  add,
   attention,
   attentionTable,
   full,
-  gelu,
+  type LinearOptions,
   layerNorm,
   linear,
   patchEmbedding,
@@ -21,7 +20,8 @@ import { prefixes } from './parameters.ts';
  */
 export function encodeImages(parameters: ParameterSet, sizes: VisionSizes, images: Tensor): Tensor {
   const at = (name: string) => parameters.get(`${prefixes.vision}.${name}`);
-  const affine = (x: Tensor, name: string) => linear(x, at(`${name}.weight`), at(`${name}.bias`));
+  const affine = (x: Tensor, name: string, options: LinearOptions = {}) =>
+    linear(x, at(`${name}.weight`), at(`${name}.bias`), options);
   const norm = (x: Tensor, name: string) => layerNorm(x, at(`${name}.weight`), at(`${name}.bias`));
   const [batch, cameras, height, width, channels] = images.shape;
   const patches = tokensPerImage(sizes);
@@ -41,9 +41,9 @@ export function encodeImages(parameters: ParameterSet, sizes: VisionSizes, image
       reshape(affine(normed, `${name}.self_attn.${projection}`), heads),
     );
     const seen = reshape(attention(query, key, value, { table }), x.shape);
-    x = add(x, affine(seen, `${name}.self_attn.out_proj`));
-    const hidden = gelu(affine(norm(x, `${name}.layer_norm2`), `${name}.mlp.fc1`));
-    x = add(x, affine(hidden, `${name}.mlp.fc2`));
+    x = affine(seen, `${name}.self_attn.out_proj`, { residual: x });
+    const hidden = affine(norm(x, `${name}.layer_norm2`), `${name}.mlp.fc1`, { activation: 'gelu' });
+    x = affine(hidden, `${name}.mlp.fc2`, { residual: x });
   }
   const projected = linear(
     norm(x, 'post_layernorm'),
