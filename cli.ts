@@ -147,6 +147,11 @@ const commands: Readonly<Record<string, Command>> = {
     options: tokenizeOptions.decodeOptions,
     run: tokenize.decode,
   },
+  'tokenize speed': {
+    help: 'coefficients a second of FAST, and of @huggingface/tokenizers where it does the same work',
+    options: tokenizeOptions.speedOptions,
+    run: tokenize.speed,
+  },
   'bench attention': {
     help: 'attention variants, masks and directions in the same rounds as matrix products and the arithmetic roof',
     options: { ...benchAttentionOptions, ...deviceOptions },
@@ -235,7 +240,13 @@ async function main(words: string[]): Promise<number> {
     return name === undefined ? 2 : 0;
   }
   const command = commands[name];
-  if (!command) throw new InputError(`no command '${name}'; there are ${Object.keys(commands).join(', ')}`);
+  if (!command) {
+    const family = Object.keys(commands).filter((own) => own.startsWith(`${name} `));
+    const known = family.length > 0 ? family : Object.keys(commands);
+    throw new InputError(
+      `no command '${[name, ...args].slice(0, family.length > 0 ? 2 : 1).join(' ')}'; there are ${known.join(', ')}`,
+    );
+  }
   refuseOptionsOfNpm(words, Object.keys(command.options));
   const { json, help, ...values } = readOptions(name, command, args);
   if (help) {

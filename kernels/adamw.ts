@@ -1,19 +1,25 @@
 import {
-  type BufferRange,
+  type Arena,
   elementCount,
+  gridFor,
   InputError,
   loadKernel,
   type ParameterSet,
-  persistentTensor,
   Tensor,
   tensor,
 } from '../engine/index.ts';
+import { type ArenaMoments, type Moment, type MomentStorage, momentsOf } from './adamw-moments.ts';
 import { GradientNorms, type NormsOfGroups } from './gradient-norms.ts';
 import { expectShape } from './operand.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./adamw.wgsl', import.meta.url));
 const THREADS = 64;
+const BLOCK_GROUPS = 16;
+/** Operations of a group of four elements: the update, and four random words. */
+const [UPDATE, DRAW] = [4 * 17, 350];
+/** Steps are exact as f32, which the schedule is. */
+const MOST_STEPS = 2 ** 24;
 
 export interface AdamWOptions {
   beta1?: number;
@@ -25,20 +31,19 @@ export interface AdamWOptions {
   maximumNorm?: number;
   /** Whether the norm is that of each group of parameters (default) or of all together. */
   clip?: 'perGroup' | 'together';
+  /**
+   * Storage of the moments; default f32. Packed ones are rounded stochastically, with the same bits on every adapter for a seed: bf16
+   * to 8 bits of precision, 8bit to 4 relative to the largest of 64 neighbours (adamw.wgsl).
+   */
+  moments?: MomentStorage;
+  /** Of stochastic rounding, from 0 to 2^53 - 1; default 0. */
+  seed?: number;
 }
 
 /** What a checkpoint keeps: moments by name, `firstMoment/<parameter>` and `secondMoment/<parameter>`. */
 export interface AdamWState<T> {
   step: number;
   tensors: Map<string, T>;
-}
-
-interface Moments {
-  readonly values: BufferRange;
-  readonly gradients: () => BufferRange;
-  readonly first: Tensor;
-  readonly second: Tensor;
-  readonly slot: number;
 }
 
 /**
@@ -52,32 +57,29 @@ export class AdamW implements Disposable {
   private readonly options: Required<Omit<AdamWOptions, 'clip' | 'maximumNorm'>>;
   private readonly maximumNorm: number | undefined;
   private readonly gradientNorms: GradientNorms;
-  private readonly moments: readonly Moments[];
-  private readonly byName = new Map<string, Tensor>();
+  private readonly arenas: readonly { arena: Arena; moments: ArenaMoments; slot: number }[];
+  private readonly byName = new Map<string, Moment>();
 
   constructor(
     readonly parameters: ParameterSet,
     options: AdamWOptions = {},
   ) {
     const { beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weightDecay = 0, maximumNorm, clip = 'perGroup' } = options;
+    const { moments = 'f32', seed = 0 } = options;
     for (const [name, beta] of Object.entries({ beta1, beta2 }))
       if (!(beta >= 0 && beta < 1)) throw new RangeError(`AdamW: ${name} is ${beta}; expected from 0 to below 1`);
     if (maximumNorm !== undefined && !(maximumNorm > 0))
       throw new RangeError(`AdamW: maximumNorm is ${maximumNorm}; expected a number above 0`);
-    this.options = { beta1, beta2, epsilon, weightDecay };
+    if (!Number.isSafeInteger(seed) || seed < 0)
+      throw new RangeError(`AdamW: seed ${seed}; expected a whole number from 0 to 2^53 - 1`);
+    this.options = { beta1, beta2, epsilon, weightDecay, moments, seed };
     this.maximumNorm = maximumNorm;
     this.gradientNorms = new GradientNorms(parameters);
     const { device } = parameters;
-    this.moments = this.gradientNorms.arenas.map(({ group, values, gradients, tensors }) => {
-      const [first, second] = ['first', 'second'].map((which) => {
-        const arena = persistentTensor(device, [values.byteLength / 4], 'f32', `${which} moments of ${group}`);
-        for (const { name, shape, offset } of tensors) {
-          const key = `${which}Moment/${name}`;
-          this.byName.set(key, new Tensor(device, shape, 'f32', arena.buffer, offset, key, 'persistent', false));
-        }
-        return arena;
-      });
-      return { values, gradients, first, second, slot: this.gradientNorms.slot(clip === 'together' ? null : group) };
+    this.arenas = this.gradientNorms.arenas.map((arena) => {
+      const made = momentsOf(device, arena, moments);
+      for (const [name, moment] of made.byName) this.byName.set(name, moment);
+      return { arena, moments: made, slot: this.gradientNorms.slot(clip === 'together' ? null : arena.group) };
     });
   }
 
@@ -86,49 +88,58 @@ export class AdamW implements Disposable {
     return this.stepCount;
   }
 
-  /** Counts a step; returns what it needs of the host: [learning rate, bias corrections of both moments]. */
+  /**
+   * Counts a step; returns what it needs of the host: [learning rate, bias corrections of both moments], and with packed moments the
+   * step's number behind them.
+   */
   nextSchedule(learningRate: number): Float32Array<ArrayBuffer> {
     if (!Number.isFinite(learningRate) || learningRate < 0)
       throw new RangeError(`AdamW: learning rate ${learningRate}; expected a number from 0`);
+    const packed = this.options.moments !== 'f32';
+    if (packed && this.stepCount + 1 >= MOST_STEPS)
+      throw new RangeError(`AdamW: packed moments take fewer than ${MOST_STEPS} steps`);
     this.stepCount += 1;
     // The kernel's f32 betas, so that the corrections are those of the averages that it keeps.
     const correction = (beta: number) => 1 / (1 - Math.fround(beta) ** this.stepCount);
-    return Float32Array.of(learningRate, correction(this.options.beta1), correction(this.options.beta2));
+    const { beta1, beta2 } = this.options;
+    const step = packed ? [this.stepCount] : [];
+    return Float32Array.of(learningRate, correction(beta1), correction(beta2), ...step);
   }
 
   /**
    * Updates the parameters by their gradients, which stay as they are. Inside device.step.
    *
-   * Takes the learning rate; or, in a step that is captured, a tensor [3] of what `nextSchedule` returned.
+   * Takes the learning rate; or, in a step that is captured, a tensor of what `nextSchedule` returned.
    */
   step(learningRate: number | Tensor): void {
     const { device } = this.parameters;
     device.currentStep('AdamW');
-    if (learningRate instanceof Tensor) expectShape('AdamW', 'schedule', learningRate, [3]);
+    const { beta1, beta2, epsilon, weightDecay: decay, moments: kind, seed } = this.options;
+    const scheduleShape = [kind === 'f32' ? 3 : 4];
+    if (learningRate instanceof Tensor) expectShape('AdamW', 'schedule', learningRate, scheduleShape);
     const schedule =
-      learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), [3]);
+      learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), scheduleShape);
     this.gradientNorms.measure(this.maximumNorm);
-    const { beta1, beta2, epsilon, weightDecay: decay } = this.options;
-    for (const { values, gradients, first, second, slot } of this.moments) {
-      const { fields, workgroups } = streaming(device, values.byteLength / 16, THREADS);
+    this.arenas.forEach(({ arena: { values, gradients }, moments, slot }, arena) => {
+      const groups = values.byteLength / 16;
+      const { entry, parameters, bindings, bytes } = moments;
+      const { fields, workgroups } = streaming(device, groups, THREADS);
+      const blockThreads = (groups / BLOCK_GROUPS) * Number(parameters.BLOCK_THREADS);
       device.dispatch({
         kernel,
-        entry: 'update',
-        parameters: { THREADS },
-        bindings: {
-          gradient: gradients(),
-          clip: this.gradientNorms.clip,
-          value: values,
-          firstMoment: first,
-          secondMoment: second,
-          schedule,
+        entry,
+        parameters: { THREADS, ...parameters },
+        bindings: { gradient: gradients(), clip: this.gradientNorms.clip, schedule, value: values, ...bindings },
+        uniform: {
+          ...fields,
+          ...{ slot, arena, seedLow: seed % 2 ** 32, seedHigh: Math.floor(seed / 2 ** 32) },
+          ...{ decay, epsilon, beta1, beta2 },
         },
-        uniform: { ...fields, slot, decay, epsilon, beta1, beta2 },
-        workgroups,
-        flops: (17 * values.byteLength) / 4,
-        bytes: 7 * values.byteLength,
+        workgroups: entry === 'update' ? workgroups : gridFor(blockThreads, THREADS),
+        flops: (kind === 'f32' ? UPDATE : UPDATE + DRAW) * groups,
+        bytes: 3 * values.byteLength + 2 * bytes,
       });
-    }
+    });
   }
 
   /** L2 norms of the gradients at the last step, before clipping. */
@@ -136,8 +147,8 @@ export class AdamW implements Disposable {
     return this.gradientNorms.read();
   }
 
-  /** For a checkpoint: read the tensors with `read()`; they live as long as this optimizer. */
-  state(): AdamWState<Tensor> {
+  /** For a checkpoint: read the moments with `read()`; they live as long as this optimizer. */
+  state(): AdamWState<Moment> {
     return { step: this.stepCount, tensors: new Map(this.byName) };
   }
 
@@ -159,11 +170,8 @@ export class AdamW implements Disposable {
 
   dispose(): void {
     this.gradientNorms.dispose();
-    for (const { first, second } of this.moments) {
-      first.dispose();
-      second.dispose();
-    }
-    for (const moment of this.byName.values()) moment.expire();
+    for (const { moments } of this.arenas) for (const made of Object.values(moments.bindings)) made.dispose();
+    for (const moment of this.byName.values()) if (moment instanceof Tensor) moment.expire();
   }
 
   [Symbol.dispose](): void {

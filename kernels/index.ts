@@ -1,5 +1,6 @@
 export { gelu, relu, sigmoid, swish, tanh } from './activation.ts';
 export * from './adamw.ts';
+export type { Moment, MomentStorage } from './adamw-moments.ts';
 export * from './adaptive-rms-norm.ts';
 export * from './attention.ts';
 export * from './attention-cost.ts';

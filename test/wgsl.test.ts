@@ -190,12 +190,15 @@ function runEveryOp(device: Device): void {
 
 async function validateEveryOp(device: Device): Promise<string[]> {
   using set = new ParameterSet(device, [{ name: 'weight', shape: [5], group: 'all' }]);
-  using optimizer = new kernels.AdamW(set, { maximumNorm: 1 });
   device.step(() => {
     runEveryOp(device);
     backward(kernels.sum(kernels.multiply(set.get('weight'), set.get('weight'))));
-    optimizer.step(1e-3);
   });
+  for (const moments of ['f32', 'bf16', '8bit'] as const) {
+    using optimizer = new kernels.AdamW(set, { maximumNorm: 1, moments });
+    device.step(() => optimizer.step(1e-3));
+    device.flush();
+  }
   await device.finish();
   return device.pipelines.names();
 }

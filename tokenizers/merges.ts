@@ -7,7 +7,9 @@
  * skipped. n ids take O(n log n).
  */
 export class Merges {
-  private readonly ranks = new Map<number, number>();
+  /** Open addressing: at the hash of a pair, or in the next free slot behind it, stands its rank; -1 where nothing does. */
+  private readonly slots: Int32Array;
+  private room = new Room(0);
 
   /**
    * Merge `rank` joins left[rank] and right[rank] into joined[rank].
@@ -21,32 +23,29 @@ export class Merges {
     private readonly joined: Int32Array,
     private readonly ids: number,
   ) {
+    this.slots = new Int32Array(2 ** Math.ceil(Math.log2(4 * left.length + 1))).fill(-1);
     for (let rank = 0; rank < left.length; rank++) {
-      const key = left[rank] * (ids + 1) + right[rank];
-      const earlier = this.ranks.get(key);
-      if (earlier !== undefined) throw new Error(`merge ${rank} repeats merge ${earlier}`);
-      this.ranks.set(key, rank);
+      const slot = this.slotOf(left[rank], right[rank]);
+      if (this.slots[slot] >= 0) throw new Error(`merge ${rank} repeats merge ${this.slots[slot]}`);
+      this.slots[slot] = rank;
     }
   }
 
   /** Joins what can be joined in `sequence`, whose ids must be from 0 to ids - 1. */
   apply(sequence: ArrayLike<number>): Int32Array {
-    const { left, right, joined, ranks, ids } = this;
+    const { left, right, joined, ids } = this;
     const { length } = sequence;
+    if (this.room.length < length) this.room = new Room(2 * length);
     // A linked list; places 0 and length + 1 are its ends, and `ids` stands there and where a symbol was joined to another.
-    const symbol = new Int32Array(length + 2).fill(ids);
-    symbol.set(sequence, 1);
-    const next = new Int32Array(length + 2);
-    const previous = new Int32Array(length + 2);
+    const { symbol, next, previous, waiting } = this.room;
     for (let place = 0; place < length + 2; place++) {
+      symbol[place] = place > 0 && place <= length ? sequence[place - 1] : ids;
       next[place] = place + 1;
       previous[place] = place - 1;
     }
-    // At most length - 1 pairs at first, and two more for each of at most length - 1 joins.
-    const waiting = new Heap(3 * length);
     const offer = (place: number, after: number) => {
-      const rank = ranks.get(symbol[place] * (ids + 1) + symbol[after]);
-      if (rank !== undefined) waiting.push(rank * (length + 1) + place);
+      const rank = this.slots[this.slotOf(symbol[place], symbol[after])];
+      if (rank >= 0) waiting.push(rank * (length + 1) + place);
     };
     for (let place = 1; place < length; place++) offer(place, place + 1);
 
@@ -68,6 +67,34 @@ export class Merges {
     const result = new Int32Array(alive);
     for (let index = 0, place = next[0]; index < alive; index++, place = next[place]) result[index] = symbol[place];
     return result;
+  }
+
+  /** The slot that holds the rank of a pair, or the free one where it would stand. */
+  private slotOf(a: number, b: number): number {
+    const { slots, left, right } = this;
+    const last = slots.length - 1;
+    let slot = Math.imul(Math.imul(a, 0x9e3779b1) ^ b, 0x85ebca6b);
+    slot = (slot ^ (slot >>> 15)) & last;
+    for (; slots[slot] >= 0; slot = (slot + 1) & last) {
+      if (left[slots[slot]] === a && right[slots[slot]] === b) break;
+    }
+    return slot;
+  }
+}
+
+/** Working memory for sequences up to `length`, kept from one to the next. */
+class Room {
+  readonly symbol: Int32Array;
+  readonly next: Int32Array;
+  readonly previous: Int32Array;
+  /** At most length - 1 pairs at first, and two more for each of at most length - 1 joins. */
+  readonly waiting: Heap;
+
+  constructor(readonly length: number) {
+    this.symbol = new Int32Array(length + 2);
+    this.next = new Int32Array(length + 2);
+    this.previous = new Int32Array(length + 2);
+    this.waiting = new Heap(3 * length);
   }
 }
 

@@ -39,6 +39,7 @@ export class PublishedCodec implements SymbolCodec {
   private readonly nearest: Uint16Array;
   private readonly bytesOfId: (Uint8Array | undefined)[] = [];
   private readonly lengths: Float64Array;
+  private readonly spelled: number[][] = [];
 
   /** @throws Error where the file is no byte-level BPE as the published code makes them */
   constructor(readonly json: PublishedTokenizerJson) {
@@ -56,8 +57,7 @@ export class PublishedCodec implements SymbolCodec {
     this.merges = readMerges(vocab, merges, this.vocabularySize);
     const spellable: number[] = [];
     for (let symbol = 0; symbol < CHARACTERS; symbol++) {
-      const bytes = new TextEncoder().encode(String.fromCharCode(symbol));
-      if (bytes.every((byte) => this.idOfByte[byte] >= 0)) spellable.push(symbol);
+      if (utf8(symbol).every((byte) => this.idOfByte[byte] >= 0)) spellable.push(symbol);
     }
     if (spellable.length === 0) throw wrong('the vocabulary has no token for any byte');
     this.symbols = spellable[spellable.length - 1] + 1;
@@ -73,11 +73,18 @@ export class PublishedCodec implements SymbolCodec {
     for (let index = 0; index < sequence.length; index++) text += String.fromCharCode(this.nearest[sequence[index]]);
     const ids: number[] = [];
     for (const piece of text.match(gpt2Pieces) ?? []) {
-      const bytes = new TextEncoder().encode(piece);
-      const symbols = Int32Array.from(bytes, (byte) => this.idOfByte[byte]);
-      ids.push(...(symbols.length > 1 ? this.merges.apply(symbols) : symbols));
+      const bytes: number[] = [];
+      for (let index = 0; index < piece.length; index++)
+        for (const id of this.idsOf(piece.charCodeAt(index))) bytes.push(id);
+      for (const id of bytes.length > 1 ? this.merges.apply(bytes) : bytes) ids.push(id);
     }
     return Int32Array.from(ids);
+  }
+
+  /** Ids of the bytes of a symbol that the file can spell. */
+  private idsOf(symbol: number): readonly number[] {
+    this.spelled[symbol] ??= Array.from(utf8(symbol), (byte) => this.idOfByte[byte]);
+    return this.spelled[symbol];
   }
 
   lengthOf(id: number): number {
@@ -122,7 +129,7 @@ export function trainPublished(
       Array.from(sequence, (symbol) => String.fromCharCode(symbol))
         .join('')
         .match(gpt2Pieces) ?? []
-    ).map((piece) => Array.from(new TextEncoder().encode(piece), (byte) => byteCharacters[byte])),
+    ).map((piece) => Array.from(encoder.encode(piece), (byte) => byteCharacters[byte])),
   );
   // The characters of all symbols, though only those that are their own byte's character are ever used, and those of the text.
   const alphabet = new Set(Array.from({ length: symbols }, (_, symbol) => String.fromCharCode(symbol)));
@@ -212,10 +219,13 @@ function readMerges(vocab: Readonly<Record<string, number>>, merges: readonly un
   }
 }
 
+const encoder = new TextEncoder();
+const utf8 = (symbol: number) => encoder.encode(String.fromCharCode(symbol));
+
 /** Bytes of a token in GPT-2's characters; a token with any other character is text, as the `tokenizers` library decodes it. */
 function spelledBytes(token: string): Uint8Array {
   const bytes = Array.from(token, (character) => bytesOfCharacters.get(character));
-  return bytes.includes(undefined) ? new TextEncoder().encode(token) : Uint8Array.from(bytes as number[]);
+  return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);
 }
 
 /** For 0 .. the last of the ascending `values`, the nearest of them; the smaller of two. */

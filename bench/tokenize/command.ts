@@ -16,6 +16,7 @@ import { chooseChunkLength, chunksOfEpisode, splitChunks, wholeDataset } from '.
 import { about, jsonOf, readTokenizer, type TokenizerFile, writePublished, writeTokenizer } from './file.ts';
 import { readChunks, readIds } from './input.ts';
 import { reportedTokenizers, reportRows } from './report.ts';
+import { measureSpeed } from './speed.ts';
 import { reportLines } from './text.ts';
 
 /** Episodes of the built-in world where no data set is named. */
@@ -234,4 +235,16 @@ export async function report(options: ReportOptions, progress: Progress) {
     json: { dataset: name, rate, horizon, dimension, chunks, split: split.description, settings, rows },
     lines: [head, '', ...reportLines(rows, names)],
   };
+}
+
+/** How fast FAST is on the chunks of a data set, and @huggingface/tokenizers where it does the same. */
+export async function speed(options: DataOptions & { vocabulary?: number }, progress: Progress) {
+  const dataset = await open(options, progress);
+  const { chunks } = await wholeDataset(dataset, chooseChunkLength(dataset, options.horizon));
+  const { fit: fitting, rows } = about('tokenize speed', () => measureSpeed(chunks, options.vocabulary ?? 1024));
+  const lines = [...fitting, ...rows].map(
+    ({ what, coefficientsPerSecond }) => `${what.padEnd(40)}${(coefficientsPerSecond / 1e6).toFixed(2).padStart(8)}`,
+  );
+  const head = `${dataset.name}: ${chunks.length} chunks; million coefficients a second`;
+  return { json: { dataset: dataset.name, chunks: chunks.length, fit: fitting, rows }, lines: [head, ...lines] };
 }

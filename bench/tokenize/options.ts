@@ -55,3 +55,5 @@ export const reportOptions = {
   ...settings,
   tokenizer,
 };
+
+export const speedOptions = { ...data, ...seed, vocabulary: settings.vocabulary };

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import { add, gelu, relu, sigmoid, swish, tanh } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
@@ -16,7 +16,7 @@ const activations: Record<string, [(x: Tensor) => Tensor, (x: number) => number]
 };
 const named = Object.entries(activations).map(([name, [run, exact]]) => ({ name, run, exact }));
 
-describeOnDevices('activation', (device) => {
+describeOnAllDevices('activation', (device) => {
   test.each(named)('$name agrees with float64, forward and backward', async ({ run, exact }) => {
     await checkOperation(await device(), {
       inputs: [{ shape: [9, 11], data: normals(99, 3, 3) }],

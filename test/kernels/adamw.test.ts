@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { backward, type Device, ParameterSet, type Tensor, tensor } from '../../engine/index.ts';
 import { AdamW, type AdamWOptions, GradientNorms } from '../../kernels/index.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, haveFixtures, readFixture } from '../support/fixtures.ts';
 import { expectClose, normals, relativeError } from '../support/numbers.ts';
 
@@ -64,7 +64,7 @@ const layout: Group[] = [
   { group: 'expert', sizes: [33, 1] },
 ];
 
-describeOnDevices('AdamW', (device) => {
+describeOnAllDevices('AdamW', (device) => {
   test.each(['perGroup', 'together'] as const)('agrees with float64, clipping %s', async (clip) => {
     const opened = await device();
     using parameters = parametersOf(opened, layout);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import { adaptiveRmsNorm, gatedResidual, linear } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { type Fixture, fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
@@ -38,7 +38,7 @@ const shapes = [
   { shape: [1, 2, 300], modulation: [1, 900] },
 ];
 
-describeOnDevices('adaptiveRmsNorm', (device) => {
+describeOnAllDevices('adaptiveRmsNorm', (device) => {
   test.each(shapes)(
     'agrees with float64 at $shape by $modulation, forward and backward',
     async ({ shape, modulation }) => {

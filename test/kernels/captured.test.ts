@@ -22,6 +22,8 @@ import {
   layerNorm,
   linearCrossEntropy,
   linearCrossEntropyRows,
+  type Moment,
+  type MomentStorage,
   multiply,
   randomAddress,
   randomUniform,
@@ -34,7 +36,7 @@ import {
   softmax,
   sum,
 } from '../../kernels/index.ts';
-import { describeOnDevices } from '../support/devices.ts';
+import { describeOnAllDevices } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
 
 const [BATCH, TOKENS, WIDTH, VOCABULARY] = [2, 3, 8, 10];
@@ -88,12 +90,15 @@ class Training implements Disposable {
   readonly parameters: ParameterSet;
   readonly optimizer: AdamW;
 
-  constructor(readonly device: Device) {
+  constructor(
+    readonly device: Device,
+    moments: MomentStorage,
+  ) {
     const all = Object.entries(shapes).map(([name, shape]) => ({ name, shape, group: name }));
     this.parameters = new ParameterSet(device, all);
     let seed = 0;
     for (const parameter of this.parameters) parameter.write(normals(parameter.size, ++seed, 0.5));
-    this.optimizer = new AdamW(this.parameters, { maximumNorm: 0.5, weightDecay: 0.1 });
+    this.optimizer = new AdamW(this.parameters, { maximumNorm: 0.5, weightDecay: 0.1, moments });
   }
 
   step = (inputs: Inputs): Record<string, Tensor> => {
@@ -121,11 +126,16 @@ class Training implements Disposable {
 
   /** Bits of the outputs, the parameters and the optimizer's state. */
   async bits(outputs: Readonly<Record<string, Tensor>>) {
-    const tensors = { ...outputs, ...Object.fromEntries(this.optimizer.state().tensors) };
-    for (const parameter of this.parameters) tensors[parameter.name] = parameter;
+    const parameters = [...this.parameters].map((parameter) => [parameter.name, parameter] as const);
+    const moments = Object.fromEntries(this.optimizer.state().tensors);
+    const tensors: Record<string, Tensor | Moment> = { ...outputs, ...moments, ...Object.fromEntries(parameters) };
     const bits: Record<string, readonly number[]> = {};
     for (const [name, each] of Object.entries(tensors))
-      bits[name] = [...(each.dtype === 'u32' ? await each.read('u32') : new Uint32Array((await each.read()).buffer))];
+      bits[name] = [
+        ...('dtype' in each && each.dtype === 'u32'
+          ? await each.read('u32')
+          : new Uint32Array((await each.read()).buffer)),
+      ];
     return bits;
   }
 
@@ -135,24 +145,28 @@ class Training implements Disposable {
   }
 }
 
-describeOnDevices('the ops of a captured step', (open) => {
-  test('give on every batch the bits of an eager step: masks, ids, lengths, seeds and rates are data', async () => {
-    const device = await open();
-    using eager = new Training(device);
-    using replayed = new Training(device);
-    using step = captureStep(device, declared, replayed.step);
-    for (let batch = 0; batch < 4; batch++) {
-      const data = dataOf(batch, eager.optimizer.nextSchedule(0.1 / (1 + batch)));
-      const expected = device.step(() => {
-        const made = Object.entries(declared).map(([name, { shape, ...options }]) => [
-          name,
-          tensor(device, data[name as keyof Inputs], shape, options),
-        ]);
-        return eager.step(Object.fromEntries(made) as Inputs);
-      });
-      const outputs = await step.run(data);
-      expect(await replayed.bits(outputs), `batch ${batch}`).toEqual(await eager.bits(expected));
-      for (const each of Object.values(expected)) each.dispose();
-    }
-  });
+describeOnAllDevices('the ops of a captured step', (open) => {
+  test.each(['f32', 'bf16', '8bit'] as const)(
+    'give on every batch the bits of an eager step: masks, ids, lengths, seeds and rates are data; moments in %s',
+    async (moments) => {
+      const device = await open();
+      using eager = new Training(device, moments);
+      using replayed = new Training(device, moments);
+      const inputs = { ...declared, schedule: { shape: [moments === 'f32' ? 3 : 4] } };
+      using step = captureStep(device, inputs, replayed.step);
+      for (let batch = 0; batch < 4; batch++) {
+        const data = dataOf(batch, eager.optimizer.nextSchedule(0.1 / (1 + batch)));
+        const expected = device.step(() => {
+          const made = Object.entries(inputs).map(([name, { shape, ...options }]) => [
+            name,
+            tensor(device, data[name as keyof Inputs], shape, options),
+          ]);
+          return eager.step(Object.fromEntries(made) as Inputs);
+        });
+        const outputs = await step.run(data);
+        expect(await replayed.bits(outputs), `batch ${batch}`).toEqual(await eager.bits(expected));
+        for (const each of Object.values(expected)) each.dispose();
+      }
+    },
+  );
 });

@@ -3,7 +3,7 @@ import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from '..
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { cast } from '../../kernels/index.ts';
 import { runOnce } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { integers, normals } from '../support/numbers.ts';
 
 const rounding = {
@@ -24,7 +24,7 @@ function hardNumbers(): Float32Array {
   return Float32Array.from([...numbers, ...numbers.map((value) => -value)]);
 }
 
-describeOnDevices('cast', (device) => {
+describeOnAllDevices('cast', (device) => {
   test.each(['f16', 'bf16'] as const)(
     'to %s rounds as the host does, bit for bit, and back is exact',
     async (dtype) => {

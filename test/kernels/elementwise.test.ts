@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import { add, multiply, scale, subtract } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
 const operations: Record<string, [(a: Tensor, b: Tensor) => Tensor, (a: number, b: number) => number]> = {
@@ -24,7 +24,7 @@ const cases = Object.entries(operations).flatMap(([name, functions]) =>
   shapes.map((shape) => ({ name, functions, ...shape })),
 );
 
-describeOnDevices('elementwise', (device) => {
+describeOnAllDevices('elementwise', (device) => {
   test.each(cases)('$name of $a and $b agrees with float64, forward and backward', async ({ functions, a, b }) => {
     const [run, exact] = functions;
     await checkOperation(await device(), {

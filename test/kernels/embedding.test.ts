@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor, zeroGradients } from '../../engine/index.ts';
 import { embedding } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
@@ -16,7 +16,7 @@ function oracle(ids: Uint32Array, width: number, scale: number): (inputs: Float6
   };
 }
 
-describeOnDevices('embedding', (device) => {
+describeOnAllDevices('embedding', (device) => {
   test.each([
     { tokens: [3, 5], vocabulary: 4, width: 8, scale: 1 },
     { tokens: [2, 2, 35], vocabulary: 9, width: 10, scale: 2.5 },

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { layerNorm } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
@@ -19,7 +19,7 @@ function oracle([x, weight, bias]: ArrayLike<number>[], epsilon = 1e-6): Float64
   return y;
 }
 
-describeOnDevices('layerNorm', (device) => {
+describeOnAllDevices('layerNorm', (device) => {
   test.each([
     { rows: 3, width: 8 },
     { rows: 7, width: 67 },

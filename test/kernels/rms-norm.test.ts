@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { rmsNorm } from '../../kernels/index.ts';
 import { checkOperation, storageTolerance } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 
@@ -19,7 +19,7 @@ function oracle([x, weight]: Float64Array[]): Float64Array {
   return y;
 }
 
-describeOnDevices('rmsNorm', (device) => {
+describeOnAllDevices('rmsNorm', (device) => {
   test.each([
     { rows: 3, width: 8 },
     { rows: 7, width: 67 },

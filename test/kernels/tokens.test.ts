@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { concatenateTokens, sliceTokens } from '../../kernels/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
-import { describeOnDevices, testDevice } from '../support/devices.ts';
+import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { expectZero, normals } from '../support/numbers.ts';
 
 /** The tokens of each sample of `parts` one after another; `lengths` are elements of a sample. */
@@ -13,7 +13,7 @@ function concatenated(parts: Float64Array[], lengths: number[], batch: number): 
   return Float64Array.from(samples.flat());
 }
 
-describeOnDevices('tokens', (device) => {
+describeOnAllDevices('tokens', (device) => {
   test.each([
     { batch: 2, tokens: [3, 1, 4], width: 8 },
     { batch: 3, tokens: [2, 5], width: 7 },

@@ -10,12 +10,16 @@ opened.insulaTestDevices ??= new Map();
  */
 export const fewerSizes = typeof process !== 'object';
 
+/** All that the adapter offers; WebGPU's default limits and no features; and these, with what a graphics adapter is given to run. */
+export type DeviceKind = 'normal' | 'floor' | 'graphics';
+
 /** One device of each kind for the whole run: compiled pipelines are shared by all tests. */
-export function testDevice(kind: 'normal' | 'floor'): Promise<Device> {
+export function testDevice(kind: DeviceKind): Promise<Device> {
   const devices = opened.insulaTestDevices!;
   let device = devices.get(kind);
   if (!device) {
-    device = openDevice({ floor: kind === 'floor' });
+    device = openDevice({ floor: kind !== 'normal' });
+    if (kind === 'graphics') device = device.then((made) => Object.assign(made, { software: false }));
     devices.set(kind, device);
   }
   return device;
@@ -23,7 +27,20 @@ export function testDevice(kind: 'normal' | 'floor'): Promise<Device> {
 
 /** The same tests on a device with all that the adapter offers, and on one with WebGPU's default limits and no features. */
 export function describeOnDevices(name: string, tests: (device: () => Promise<Device>) => void): void {
-  for (const kind of ['normal', 'floor'] as const)
+  describeOnKinds(name, ['normal', 'floor'], tests);
+}
+
+/** The same on a device that gets what a graphics adapter does as well: for kernels that take another shape on software adapters. */
+export function describeOnAllDevices(name: string, tests: (device: () => Promise<Device>) => void): void {
+  describeOnKinds(name, ['normal', 'floor', 'graphics'], tests);
+}
+
+function describeOnKinds(
+  name: string,
+  kinds: readonly DeviceKind[],
+  tests: (device: () => Promise<Device>) => void,
+): void {
+  for (const kind of kinds)
     describe(`${name} (${kind} device)`, () => {
       tests(() => testDevice(kind));
     });
