@@ -39,13 +39,16 @@ export async function benchStep(
   progress: Progress,
 ): Promise<{ json: StepResult; lines: string[] }> {
   const systems = [...new Set((system ?? 'knowledge-insulation,joint-training,pi0').split(','))];
-  const { preset, batch = presetNamed(preset ?? 'tiny').batch, prompt, fast, horizon, recompute } = options;
+  const { preset, batch = presetNamed(preset ?? 'tiny').batch, prompt, fast, horizon, depth, recompute } = options;
   const before = compare === undefined ? null : readStepResult(compare, await readText(compare));
-  if (before && JSON.stringify(before.sizes) !== JSON.stringify({ preset, prompt, fast, horizon, recompute, batch }))
+  if (
+    before &&
+    JSON.stringify(before.sizes) !== JSON.stringify({ preset, prompt, fast, horizon, depth, recompute, batch })
+  )
     throw new InputError(`${compare}: a run at other sizes: ${JSON.stringify(before.sizes)}; give the same options`);
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
   try {
-    const sizes = { preset, prompt, fast, horizon, recompute, batch };
+    const sizes = { preset, prompt, fast, horizon, depth, recompute, batch };
     const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>
       progress.count(what, done, total),
     );

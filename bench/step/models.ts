@@ -21,6 +21,8 @@ export interface StepSizes {
   /** Discrete action tokens. */
   readonly fast?: number;
   readonly horizon?: number;
+  /** Layers. */
+  readonly depth?: number;
   /** Backward runs every layer again. */
   readonly recompute?: boolean;
 }
@@ -31,6 +33,7 @@ export const stepSizeOptions = {
   prompt: { type: 'number', help: 'prompt tokens without images, in place of one camera and 32 tokens', least: 1 },
   fast: { type: 'number', help: 'FAST tokens of a chunk; 24 by default', least: 1 },
   horizon: { type: 'number', help: 'actions of a chunk; 10 by default', least: 1 },
+  depth: { type: 'number', help: "layers; the preset's by default", least: 1 },
   recompute: { type: 'boolean', help: 'backward runs every layer again: less memory, more time' },
 } as const;
 
@@ -42,12 +45,13 @@ const BATCHES = 4;
 /** @throws InputError where no preset has the name */
 export function configurationFor(
   system: string,
-  { preset: presetName = 'tiny', prompt, fast = 24, horizon = 10 }: StepSizes,
+  { preset: presetName = 'tiny', prompt, fast = 24, horizon = 10, depth }: StepSizes,
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
   return configurationOf(systemNamed(system), {
     ...preset,
+    depth: depth ?? preset.depth,
     backbone: { ...preset.backbone, vocabulary: 512 },
     vision: prompt === undefined ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
     languageTokens: prompt ?? 32,

@@ -1,5 +1,11 @@
 import type { Tensor } from '../../engine/index.ts';
-import { flowInterpolate, linearCrossEntropyRows, meanSquaredError, scale } from '../../kernels/index.ts';
+import {
+  flowInterpolate,
+  linearCrossEntropy,
+  linearCrossEntropyRows,
+  meanSquaredError,
+  scale,
+} from '../../kernels/index.ts';
 import { type InputTensors, inputNamed } from './inputs.ts';
 import type { PerExpert } from './mixture.ts';
 import { type Model, weighedSum } from './model.ts';
@@ -21,11 +27,18 @@ export interface TrainingPass {
   readonly rows: { rowLoss: Tensor; logSumExp: Tensor; prediction: Tensor } | null;
 }
 
+export interface PassOptions {
+  /** Backward runs every layer of the mixture again instead of keeping its activations. */
+  readonly recompute?: boolean;
+  /** At most so many rows of a sample have a token loss: the logits of others are not computed, and `rows` is null. Default: all. */
+  readonly lossRows?: number;
+}
+
 /** One pass over the whole sequence, all losses of the system, from what `trainingInputs` names; runs inside a step. */
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { recompute = false }: { recompute?: boolean } = {},
+  { recompute = false, lossRows }: PassOptions = {},
 ): TrainingPass {
   const { configuration } = model;
   const { losses, blocks } = configuration;
@@ -43,18 +56,16 @@ export function trainingPass(
     recompute,
   });
   const velocity = hidden[1] ? model.velocity(hidden[1]) : null;
-  const rows = losses.token
-    ? linearCrossEntropyRows(hidden[0]!, model.embeddingTable, input('lossTarget'), input('lossMask'), {
-        reduction: 'perExample',
-      })
-    : null;
+  const { tokenLoss, rows } = losses.token
+    ? tokenLosses(model, hidden[0]!, input('lossTarget'), input('lossMask'), lossRows)
+    : { tokenLoss: null, rows: null };
   const masks = { valid: inputs.actionValid, dimensions: inputs.realDimensions };
   const flowLoss = velocity && path ? meanSquaredError(velocity, path.target, masks) : null;
   const weighed = flowLoss && losses.alpha !== 1 ? scale(flowLoss, losses.alpha) : flowLoss;
   return {
-    tokenLoss: rows?.loss ?? null,
+    tokenLoss,
     flowLoss,
-    loss: weighedSum(rows?.loss ?? null, weighed),
+    loss: weighedSum(tokenLoss, weighed),
     hidden,
     residuals,
     condition,
@@ -63,4 +74,14 @@ export function trainingPass(
     velocity,
     rows,
   };
+}
+
+function tokenLosses(model: Model, hidden: Tensor, targets: Tensor, mask: Tensor, lossRows?: number) {
+  const table = model.embeddingTable;
+  if (lossRows === undefined) {
+    const rows = linearCrossEntropyRows(hidden, table, targets, mask);
+    return { tokenLoss: rows.loss, rows };
+  }
+  const capacity = hidden.shape[0] * lossRows;
+  return { tokenLoss: linearCrossEntropy(hidden, table, targets, mask, { capacity }), rows: null };
 }

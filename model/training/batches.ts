@@ -27,6 +27,11 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   return { images, state, instruction };
 }
 
+/** Most rows of a sample that a batch asks a token of: the last of the prompt, and all action tokens. */
+export function lossRowsOf({ blocks }: ModelConfiguration): number {
+  return 1 + (blocks.find(({ name }) => name === 'fast')?.length ?? 0);
+}
+
 /** Makes batches from samples; noise and times are drawn by (seed, step), so a batch can be made again. */
 export class BatchMaker {
   constructor(

@@ -5,7 +5,7 @@ import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Sample, TrainingSampler } from '../data/index.ts';
 import { type Baselines, baselineSums } from './baselines.ts';
-import type { BatchMaker, MadeBatch } from './batches.ts';
+import { type BatchMaker, lossRowsOf, type MadeBatch } from './batches.ts';
 import type { RunHistory } from './history.ts';
 import { learningRateAt } from './schedule.ts';
 import { type LossTensors, lossesOf, TrainingStep, type TrainingStepOptions } from './training-step.ts';
@@ -135,7 +135,9 @@ export class Trainer implements Disposable {
 
   private pass(batch: MadeBatch): TrainingPass {
     const { model, device } = this;
-    return trainingPass(model, tensorsOf(device, trainingInputs(model.configuration, batch)));
+    const { configuration } = model;
+    const inputs = tensorsOf(device, trainingInputs(configuration, batch));
+    return trainingPass(model, inputs, { lossRows: lossRowsOf(configuration) });
   }
 
   private batch(step: number): Promise<MadeBatch> {

@@ -4,6 +4,7 @@ import { type AdamW, scale } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
+import { lossRowsOf } from './batches.ts';
 
 /** By name, of the losses that the system has: `tokenLoss`, `flowLoss`. */
 export type LossTensors = Readonly<Record<string, Tensor>>;
@@ -97,7 +98,7 @@ export class TrainingStep implements Disposable {
 
   private backward(batch: InputTensors): LossTensors {
     const { model, accumulate, recompute } = this;
-    const pass = trainingPass(model, batch, { recompute });
+    const pass = trainingPass(model, batch, { recompute, lossRows: lossRowsOf(model.configuration) });
     backward(accumulate === 1 ? pass.loss : scale(pass.loss, 1 / accumulate));
     return lossesOf(pass);
   }

@@ -5,6 +5,7 @@ import { type Inputs, tensorsOf, trainingInputs } from '../../model/architecture
 import { trainingPass } from '../../model/architecture/losses.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { configurationOf, systemNamed, systems } from '../../model/systems/index.ts';
+import { lossRowsOf } from '../../model/training/batches.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import {
   type LossTensors,
@@ -59,7 +60,7 @@ function eagerUpdate(model: Model, optimizer: AdamW, batches: readonly Inputs[],
   return model.device.step(() => {
     model.parameters.zeroGradients();
     const losses = batches.map((inputs) => {
-      const pass = trainingPass(model, tensorsOf(model.device, inputs));
+      const pass = trainingPass(model, tensorsOf(model.device, inputs), { lossRows: lossRowsOf(model.configuration) });
       backward(batches.length === 1 ? pass.loss : scale(pass.loss, 1 / batches.length));
       return lossesOf(pass);
     });
