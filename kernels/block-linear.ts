@@ -1,11 +1,12 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
-import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
-import { columnSums } from './column-sums.ts';
 import { endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
 import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './product.ts';
+import { sumOfRows } from './reduce.ts';
+import { concatenateTokens, sliceTokens } from './tokens.ts';
 
 /** The blocks of a joint sequence in order; `input` is the index of the owner of its rows. */
 export type BlockLayout = readonly { readonly input: number; readonly length: number }[];
@@ -102,8 +103,7 @@ function joined(terms: readonly Term[], length: number, dtype: FloatType): Tenso
       const dx = wanted.get(x) ? inputGradient(dOutput, term) : null;
       const dWeight = wanted.get(weight) ? weightGradient(dOutput, term) : null;
       if (!bias) return [dx, dWeight];
-      const rows = share.segments.map((segment) => jointRows(dOutput, segment));
-      return [dx, dWeight, wanted.get(bias) ? columnSums(dOutput, rows, bias, 'blockLinear backward') : null];
+      return [dx, dWeight, wanted.get(bias) ? biasGradient(dOutput, bias, share) : null];
     });
   });
   return output;
@@ -144,6 +144,12 @@ function weightGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
     );
   });
   return gradient;
+}
+
+function biasGradient(dOutput: Tensor, bias: Tensor, { segments, length }: Share): Tensor {
+  const op = 'blockLinear backward';
+  const own = concatenateTokens(segments.map((segment) => sliceTokens(dOutput, segment.offset, segment.length)));
+  return sumOfRows(op, own, dOutput.shape[0] * length, gradientTensor(bias, op));
 }
 
 /**

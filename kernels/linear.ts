@@ -1,10 +1,10 @@
-import { emptyTensor, gradientSum, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gradientTensor, record, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
-import { columnSums } from './column-sums.ts';
 import { type Activation, endingWith, throughActivation } from './epilogue.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { pad } from './pad.ts';
 import { expectStorage, finish, groupStorage, inGroups, multiply } from './product.ts';
+import { sumOfRows } from './reduce.ts';
 
 export interface LinearOptions {
   activation?: Activation;
@@ -82,7 +82,7 @@ function projected(
         },
         op,
       );
-    const dBias = wanted(bias) ? columnSums(dSums, [ofOutput], bias!, op) : null;
+    const dBias = wanted(bias) ? sumOfRows(op, dSums, rows, gradientTensor(bias!, op)) : null;
     return [dx?.gradient ?? null, dWeight?.gradient ?? null, ...(bias ? [dBias] : []), ...(residual ? [dOutput] : [])];
   });
   if (activation && output.recorded) keepInner = emptyTensor(device, output.shape, output.dtype, 'linear');

@@ -1,10 +1,19 @@
-import { emptyTensor, formatShape, gradientSum, record, roundUp, type Shape, type Tensor } from '../engine/index.ts';
+import {
+  emptyTensor,
+  formatShape,
+  gradientSum,
+  gradientTensor,
+  record,
+  roundUp,
+  type Shape,
+  type Tensor,
+} from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
-import { columnSums } from './column-sums.ts';
 import { endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
 import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './product.ts';
+import { sumOfRows } from './reduce.ts';
 
 export interface MatmulOptions {
   /** `a` is stored [..., K, M]. */
@@ -127,7 +136,8 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
           );
         }
     }
-    if (wantsBias) gradients[2] = columnSums(dOutput, [{ rows: batches * m }], bias!, 'matmul backward');
+    if (wantsBias)
+      gradients[2] = sumOfRows('matmul backward', dOutput, batches * m, gradientTensor(bias!, 'matmul backward'));
     return gradients.slice(0, bias ? 3 : 2);
   });
   return output;

@@ -2,7 +2,7 @@
 //
 //   output[m,n] = finish(sum_k A[m,k] B[k,n])                      finish: as it is, or with a bias, an activation, a residual ...
 //
-// Backward is the same kernel again:  dA = dOutput B^T,  dB = A^T dOutput  (the gradient of a bias: column-sums.wgsl).
+// Backward is the same kernel again:  dA = dOutput B^T,  dB = A^T dOutput  (the gradient of a bias: reduce.wgsl).
 //
 // A [rows, depth] and B [depth, columns] are stored as they are or transposed; blockOfA and blockOfB say which. Stored rows are
 // whole groups of four elements, zeros beyond the last, in f32, f16 or bf16. Rows that do not simply follow one another (an expert's

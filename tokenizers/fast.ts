@@ -236,7 +236,9 @@ export function roundHalfToEven(value: number): number {
 }
 
 function checkScale(scale: number, caller: string): void {
-  if (!(scale > 0 && Number.isFinite(scale))) throw new Error(`${caller}: scale must be positive, got ${scale}`);
+  if (typeof scale !== 'number' || !(scale >= 1e-6 && scale <= 1e6)) {
+    throw new Error(`${caller}: scale must be a number from 1e-6 to 1e6, got ${scale}`);
+  }
 }
 
 function checkMinimum(minimum: number, caller: string): void {

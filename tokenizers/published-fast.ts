@@ -176,7 +176,9 @@ export function trainPublished(
   };
 }
 
-function checkKind({ normalizer, pre_tokenizer, model }: PublishedTokenizerJson): void {
+function checkKind(json: PublishedTokenizerJson): void {
+  if (typeof json !== 'object' || json === null) throw wrong(`it is ${quote(json)}`);
+  const { normalizer, pre_tokenizer, model } = json;
   if (normalizer) throw wrong('it has a normalizer');
   const { type, add_prefix_space = true, use_regex = true } = pre_tokenizer ?? {};
   if (type !== 'ByteLevel' || add_prefix_space || !use_regex)

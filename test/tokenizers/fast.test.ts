@@ -143,7 +143,7 @@ describe('FastTokenizer', () => {
     expect(() => FastTokenizer.fit([bad(200)])).toThrow(
       'run from -1414 to 1414, 2829 symbols for a vocabulary of 1024',
     );
-    expect(() => FastTokenizer.fit([chunk], { scale: 0 })).toThrow('scale must be positive, got 0');
+    expect(() => FastTokenizer.fit([chunk], { scale: 0 })).toThrow('scale must be a number from 1e-6 to 1e6, got 0');
     expect(() => FastTokenizer.fromJSON({ ...plain.toJSON(), type: 'other' } as never)).toThrow("expected 'fast'");
     expect(() => FastTokenizer.fromJSON({ ...plain.toJSON(), minimum: 0.5 } as FastTokenizerJson)).toThrow(
       'minimum must be an integer',

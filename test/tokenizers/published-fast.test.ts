@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { Tokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
@@ -70,6 +71,21 @@ const waves = Array.from({ length: 60 }, (_, index) => wave(index));
 
 describe('the published format', () => {
   const fitted = FastTokenizer.fit(waves, { format: 'published', vocabularySize: 400 });
+
+  it('is fitted as the official code fits (merges of tokenizers 0.23.2 on the same chunks, as a hash)', () => {
+    const { merges } = fitted.toPublished().tokenizer.model;
+    expect(merges).toHaveLength(298);
+    expect(merges.slice(0, 6).map((pair) => [...pair].join(' '))).toEqual([
+      '" "',
+      '"" ""',
+      '"""" """"',
+      '"""""""" """"""""',
+      '" !',
+      '" #',
+    ]);
+    const hash = createHash('sha256').update(JSON.stringify(merges)).digest('hex');
+    expect(hash).toBe('846db988ca6168306c536339b7788f056cda4301fe9d5033635660a3691e5d3d');
+  });
 
   it('is fitted, written and read, and @huggingface/tokenizers agrees', () => {
     const { tokenizer, processor } = copy(fitted.toPublished());
@@ -149,14 +165,14 @@ describe('the published format', () => {
       'merge 1 repeats merge 0',
     );
     expect(() => FastTokenizer.fromPublished({ tokenizer, processor: { scale: 0, min_token: 1 } })).toThrow(
-      'processor_config.json: scale must be positive, got 0',
+      'processor_config.json: scale must be a number from 1e-6 to 1e6, got 0',
     );
     expect(() => FastTokenizer.fromPublished({ tokenizer, processor: { scale: 1, min_token: 1.5 } })).toThrow(
       'min_token must be an integer, got 1.5',
     );
     expect(() => FastTokenizer.fit(waves).toPublished()).toThrow("fit it with { format: 'published' }");
     expect(() => FastTokenizer.fromJSON({ type: 'fast-published' } as FastTokenizerJson)).toThrow(
-      'scale must be positive',
+      'scale must be a number',
     );
     expect(() => FastTokenizer.fit(waves, { format: 'published', vocabularySize: 90 })).toThrow(
       'the published format needs',
