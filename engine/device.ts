@@ -4,7 +4,7 @@ import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, type DispatchWork, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
-import { endingWith, Step } from './step.ts';
+import { endingWith, StepMemory } from './step-memory.ts';
 
 export interface DeviceOptions {
   /** Part of an adapter's name ('llvmpipe', 'NVIDIA'), or 'null' for Dawn's validating backend; default: the system's first. Node only. */
@@ -63,7 +63,7 @@ export class Device {
   private pass: GPUComputePassEncoder | null = null;
   private pending = 0;
   private lastLabel = '';
-  private step_: Step | null = null;
+  private step_: StepMemory | null = null;
   private closed = false;
 
   constructor(
@@ -89,7 +89,7 @@ export class Device {
   }
 
   /** The step that is running. Throws outside of one. */
-  currentStep(op: string): Step {
+  currentStep(op: string): StepMemory {
     if (!this.step_) throw new Error(`${op}: ops run inside device.step(() => ...)`);
     return this.step_;
   }
@@ -102,7 +102,7 @@ export class Device {
   step<T>(fn: () => T): T {
     if (this.step_) throw new Error('device.step: steps do not nest');
     this.answers.assertOpen();
-    const step = new Step(
+    const step = new StepMemory(
       (bytes, label) => {
         const buffer = this.memory.takeStep(bytes, label);
         this.recorder?.take(buffer, bytes, label);

@@ -1,5 +1,4 @@
 export * from './adapters.ts';
-export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './capture.ts';
 export { Device, type DeviceOptions, type Dispatch } from './device.ts';
 export { InputError, quote } from './errors.ts';
 export { gridFor } from './grid.ts';
@@ -13,6 +12,7 @@ export { recompute } from './recompute.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export * from './safetensors.ts';
 export * from './safetensors-writer.ts';
+export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './step.ts';
 export {
   type BackwardRule,
   backward,

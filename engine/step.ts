@@ -1,123 +1,207 @@
-/** A step: the span in which ops may run, and whose activations and gradients disappear together when it ends. */
+/**
+ * The captured step: a whole training step as one list of dispatches.
+ *
+ *   record    the step's function is called once; what it would encode is written down instead (recorder.ts): every dispatch with its
+ *             pipeline, bindings and grid, over allocations from a tensor's making to its release
+ *   place     the allocations are laid into a few arenas, so that no two that are alive together overlap, and no dispatch reads and
+ *             writes one buffer (arena.ts, layout.ts)
+ *   warm up   each pipeline runs once on nothing, so that the driver compiles it (warm-up.ts)
+ *   replay    a run writes its inputs, then goes down the list: one encoder, one pass between copies, one submit (replay.ts)
+ *
+ * What changes from run to run is data: inputs, and what the host computes from them in `hostTensor` (tensor.ts).
+ */
+import type { Device } from './device.ts';
+import { Allocation } from './recorder.ts';
+import { type ListedOperation, Replay, type StepStatistics } from './replay.ts';
+import {
+  type DataType,
+  elementCount,
+  formatShape,
+  hostCopy,
+  persistentTensor,
+  type Shape,
+  Tensor,
+  type TensorData,
+} from './tensor.ts';
+import { type OnPipeline, warmUp } from './warm-up.ts';
 
-/** What a step owns: a tensor, or anything else that lives in step memory. */
-export interface StepResource {
-  readonly buffer: GPUBuffer;
-  /** Told that its memory is gone, so that a later use can say so. */
-  expire(): void;
-  /** Told that the step's function returned it: from now on its owner disposes of it; the last holder frees the buffer. */
-  keep(holders: Holders): void;
+export interface StepInput {
+  readonly shape: Shape;
+  /** Default: f32. */
+  readonly dtype?: DataType;
 }
 
-/** How many tensors own one buffer together, and where it goes when the last is disposed of. */
-export interface Holders {
-  count: number;
-  readonly release: (buffer: GPUBuffer) => void;
+export interface CaptureOptions {
+  /** In error messages and labels; default: 'step'. */
+  name?: string;
+  /** A submit takes at most this many, for drivers whose watchdog ends long ones; default: all in one. */
+  dispatchesPerSubmit?: number;
+  /** Told of each pipeline that is ready before the first run: drivers take up to seconds for one. */
+  onPipeline?: OnPipeline;
 }
 
-export class Step {
-  /** Every buffer of this step with what lies in it. */
-  private readonly buffers = new Map<GPUBuffer, StepResource[]>();
-  /** One set for each `track` that is under way, innermost last. */
-  private readonly tracked: Set<GPUBuffer>[] = [];
+type Tensors = Readonly<Record<string, Tensor>>;
+
+/**
+ * Captures `fn` at the first run.
+ *
+ * `fn` gets a tensor for each of `inputs` and returns a record of tensors. It is synchronous, may hold whatever a device.step does
+ * (forward, backward, an optimizer), and is called once: numbers that it takes from the host by itself (`tensor`, op parameters) stay
+ * those of the first run.
+ */
+export function captureStep<Name extends string, Outputs extends Tensors>(
+  device: Device,
+  inputs: Readonly<Record<Name, StepInput>>,
+  fn: (inputs: Readonly<Record<Name, Tensor>>) => Outputs,
+  options: CaptureOptions = {},
+): CapturedStep<Name, Outputs> {
+  return new CapturedStep(device, inputs, fn, options);
+}
+
+export class CapturedStep<Name extends string, Outputs extends Tensors> implements Disposable {
+  private readonly name: string;
+  private readonly perSubmit: number;
+  private readonly onPipeline: OnPipeline | undefined;
+  private readonly inputs: Readonly<Record<Name, Tensor>>;
+  private captured: { replay: Replay; outputs: Outputs; kept: readonly Tensor[] } | null = null;
+  private preparing: Promise<void> | null = null;
+  private ready = false;
+  private disposed = false;
 
   constructor(
-    private readonly takeBuffer: (bytes: number, label: string) => GPUBuffer,
-    private readonly giveBuffer: (buffer: GPUBuffer) => void,
-  ) {}
-
-  take(bytes: number, label: string): GPUBuffer {
-    const buffer = this.takeBuffer(bytes, label);
-    this.buffers.set(buffer, []);
-    for (const set of this.tracked) set.add(buffer);
-    return buffer;
+    private readonly device: Device,
+    inputs: Readonly<Record<Name, StepInput>>,
+    private readonly fn: (inputs: Readonly<Record<Name, Tensor>>) => Outputs,
+    { name = 'step', dispatchesPerSubmit = Number.MAX_SAFE_INTEGER, onPipeline }: CaptureOptions,
+  ) {
+    if (!Number.isInteger(dispatchesPerSubmit) || dispatchesPerSubmit < 1)
+      throw new RangeError(`captureStep: dispatchesPerSubmit is ${dispatchesPerSubmit}; expected an integer from 1`);
+    this.perSubmit = device.options.debug ? 1 : dispatchesPerSubmit;
+    this.name = `step '${name}'`;
+    this.onPipeline = onPipeline;
+    this.inputs = mapRecord(inputs, ({ shape, dtype = 'f32' }: StepInput, input) => {
+      const made = persistentTensor(device, shape, dtype, input);
+      made.lastWritten = hostCopy(new Float32Array(elementCount(shape)), dtype);
+      return made;
+    });
   }
 
-  /** Whether the buffer is of this step's memory. */
-  holds(buffer: GPUBuffer): boolean {
-    return this.buffers.has(buffer);
+  /**
+   * One step on `data`: the numbers of every input, as many as its shape holds.
+   *
+   * Resolves as soon as the step is submitted, to the same tensors each time: they are those of `fn`, live until this step is
+   * disposed of, and the next run overwrites their numbers; a `read()` that was called before gives the earlier ones. Rejects with
+   * what WebGPU refused, which names this step and its dispatches.
+   */
+  async run(data: Readonly<Record<Name, TensorData>>): Promise<Outputs> {
+    if (!this.ready) await this.prepare(data);
+    this.assertReady();
+    this.write(data);
+    const { replay, outputs } = this.captured!;
+    replay.run();
+    await this.device.answers.check();
+    return outputs;
   }
 
-  adopt(resource: StepResource): void {
-    this.buffers.get(resource.buffer)?.push(resource);
-  }
-
-  /** Gives a buffer back before the step ends: what is encoded from now on may overwrite it, what is encoded already runs first. */
-  release(buffer: GPUBuffer): void {
-    const resources = this.buffers.get(buffer);
-    if (!resources) return;
-    this.buffers.delete(buffer);
-    for (const resource of resources) resource.expire();
-    this.giveBuffer(buffer);
-  }
-
-  /** Runs `work` to its end, with the set of buffers taken meanwhile; releases those that are still in the set afterwards. */
-  track<T>(work: (taken: Set<GPUBuffer>) => T): T {
-    const taken = new Set<GPUBuffer>();
-    this.tracked.push(taken);
-    try {
-      return work(taken);
-    } finally {
-      this.tracked.pop();
-      for (const buffer of taken) this.release(buffer);
+  /**
+   * Captures the step and has its pipelines compiled, so that the first run is as fast as the others. `data` is as for that run.
+   * Running does it too.
+   */
+  async prepare(data: Readonly<Record<Name, TensorData>>): Promise<void> {
+    this.assertReady();
+    if (!this.captured) {
+      this.write(data);
+      this.captured = this.capture();
+      this.preparing = warmUp(this.device, this.captured.replay.operations, this.onPipeline);
     }
+    await this.preparing;
+    this.ready = true;
   }
 
-  /** What `work` takes stays until the step ends, whatever is being tracked. */
-  untracked<T>(work: () => T): T {
-    const tracked = this.tracked.splice(0);
-    try {
-      return work();
-    } finally {
-      this.tracked.push(...tracked);
+  /** What a run does, in order. JSON can hold it. Throws before the first run. */
+  list(): ListedOperation[] {
+    return this.afterCapture('list').replay.list();
+  }
+
+  /** What a run takes. Throws before the first. */
+  stats(): StepStatistics {
+    return this.afterCapture('stats').replay.statistics();
+  }
+
+  /** Frees inputs, outputs and arenas. */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    for (const input of Object.values<Tensor>(this.inputs)) input.dispose();
+    if (!this.captured) return;
+    const { replay, outputs, kept } = this.captured;
+    for (const output of Object.values(outputs)) output.expire();
+    for (const tensor of kept) tensor.dispose();
+    replay.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private assertReady(): void {
+    if (this.disposed) throw new Error(`${this.name} was disposed of`);
+    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
+  }
+
+  private write(data: Readonly<Record<string, TensorData>>): void {
+    const known = Object.keys(this.inputs);
+    const unknown = Object.keys(data).find((name) => !known.includes(name));
+    if (unknown !== undefined) throw new Error(`${this.name}: no input '${unknown}'; it has ${known.join(', ')}`);
+    const entries = Object.entries<Tensor>(this.inputs);
+    for (const [name, { shape, size }] of entries) {
+      if (data[name] === undefined) throw new Error(`${this.name}: input '${name}' is missing`);
+      if (data[name].length !== size)
+        throw new Error(
+          `${this.name}: input '${name}' has shape ${formatShape([data[name].length])}; expected the ${size} numbers of ${formatShape(shape)}`,
+        );
     }
+    for (const [name, input] of entries) input.write(data[name]);
   }
 
-  /** Ends the step: what `returned` holds (a tensor, or arrays, maps and records of tensors) survives, the rest is gone. */
-  end(returned: unknown): void {
-    const kept = new Set([...this.heldBy(returned)]);
-    for (const [buffer, resources] of this.buffers) {
-      const survivors = resources.filter((resource) => kept.has(resource));
-      const holders = { count: survivors.length, release: this.giveBuffer };
-      for (const resource of survivors) resource.keep(holders);
-      for (const resource of resources) if (!kept.has(resource)) resource.expire();
-      if (survivors.length === 0) this.giveBuffer(buffer);
-    }
-    this.buffers.clear();
+  private capture(): NonNullable<typeof this.captured> {
+    const { device } = this;
+    const { result, recorder } = device.record(this.name, () => this.checkedOutputs(this.fn(this.inputs)));
+    const homes = new Map<Allocation, GPUBuffer>();
+    const kept = Object.values(result).filter(({ buffer }) => {
+      const memory = recorder.memory(buffer);
+      if (!(memory instanceof Allocation)) return false;
+      homes.set(memory, buffer);
+      return true;
+    });
+    // What the recording took for activations makes room for the arenas.
+    device.memory.trim();
+    const outputs = mapRecord(result, ({ shape, dtype, buffer, offset }: Tensor, name) => {
+      return new Tensor(device, shape, dtype, buffer, offset, name, 'persistent', false);
+    }) as unknown as Outputs;
+    return { replay: new Replay(device, recorder, homes, this.perSubmit), outputs, kept };
   }
 
-  private *heldBy(value: unknown): Generator<StepResource> {
-    if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return;
-    if ('buffer' in value && this.buffers.get(value.buffer as GPUBuffer)?.includes(value as StepResource))
-      yield value as StepResource;
-    else if (Array.isArray(value)) for (const item of value) yield* this.heldBy(item);
-    else if (value instanceof Map) for (const item of value.values()) yield* this.heldBy(item);
-    else if (Object.getPrototypeOf(value) === Object.prototype)
-      for (const item of Object.values(value)) yield* this.heldBy(item);
+  private checkedOutputs(result: unknown): Outputs {
+    if (result instanceof Promise) result.catch(() => {}); // what it throws comes from being in no step any more
+    const isRecord =
+      typeof result === 'object' && result !== null && Object.getPrototypeOf(result) === Object.prototype;
+    if (!isRecord || !Object.values(result).every((value) => value instanceof Tensor))
+      throw new Error(`${this.name}: its function returns a record of tensors, and no promise`);
+    return result as Outputs;
+  }
+
+  private afterCapture(what: string): NonNullable<typeof this.captured> {
+    if (this.disposed) throw new Error(`${this.name} was disposed of`);
+    if (!this.captured) throw new Error(`${what}: ${this.name} has not run yet`);
+    return this.captured;
   }
 }
 
-/** Runs `fn`, which may be asynchronous, and then `end` with what it gave: nothing where it threw. */
-export function endingWith<T>(fn: () => T, end: (result: unknown) => void): T {
-  let result: T;
-  try {
-    result = fn();
-  } catch (error) {
-    end(undefined);
-    throw error;
-  }
-  if (!(result instanceof Promise)) {
-    end(result);
-    return result;
-  }
-  return result.then(
-    (value) => {
-      end(value);
-      return value;
-    },
-    (error) => {
-      end(undefined);
-      throw error;
-    },
-  ) as T;
+function mapRecord<Name extends string, From, To>(
+  record: Readonly<Record<Name, From>>,
+  change: (value: From, name: string) => To,
+): Readonly<Record<Name, To>> {
+  const entries = Object.entries<From>(record).map(([name, value]) => [name, change(value, name)]);
+  return Object.fromEntries(entries) as Record<Name, To>;
 }

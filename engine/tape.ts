@@ -7,7 +7,7 @@
 import type { Device } from './device.ts';
 import { gridFor } from './grid.ts';
 import { type Kernel, loadKernel } from './kernel.ts';
-import type { Step } from './step.ts';
+import type { StepMemory } from './step-memory.ts';
 import { elementCount, emptyTensor, formatShape, type Tensor, viewTensor, zeroTensor } from './tensor.ts';
 
 /** One gradient for each output, null where no loss reaches it; `wants[i]` says whether input i needs one. */
@@ -20,11 +20,11 @@ export interface TapeEntry {
   readonly backward: BackwardRule;
 }
 
-const tapes = new WeakMap<Step, TapeEntry[]>();
+const tapes = new WeakMap<StepMemory, TapeEntry[]>();
 /** Parameters whose gradient was zeroed in the step, and not written since. */
-const untouched = new WeakMap<Step, Set<Tensor>>();
+const untouched = new WeakMap<StepMemory, Set<Tensor>>();
 /** The gradients of the backward whose rule is running. */
-const walked = new WeakMap<Step, GradientTable>();
+const walked = new WeakMap<StepMemory, GradientTable>();
 const silenced = new WeakSet<Device>();
 const THREADS = 64;
 const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.meta.url));
@@ -49,7 +49,7 @@ export function record(
 }
 
 /** Runs `fn` with a tape of its own, which no other backward walks. */
-export function withOwnTape<T>(step: Step, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
+export function withOwnTape<T>(step: StepMemory, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
   const outer = tapes.get(step) ?? [];
   const tape: TapeEntry[] = [];
   tapes.set(step, tape);
@@ -110,7 +110,7 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
 
 /** Takes the gradients of a tape's results to what it began with. */
 export function walkBack(
-  step: Step,
+  step: StepMemory,
   tape: readonly TapeEntry[],
   gradients: GradientTable,
   wants: (tensor: Tensor) => boolean,
@@ -204,7 +204,7 @@ export class GradientTable {
   private readonly holders = new Map<GPUBuffer, number>();
 
   constructor(
-    private readonly step: Step,
+    private readonly step: StepMemory,
     private readonly taken: ReadonlySet<GPUBuffer>,
   ) {}
 
@@ -296,7 +296,7 @@ function accumulateInto(entry: string, like: Tensor, bindings: Record<string, Te
 }
 
 /** Runs a backward rule; what it took and did not return is released. */
-function keepingResults(step: Step, rule: () => (Tensor | null)[]): (Tensor | null)[] {
+function keepingResults(step: StepMemory, rule: () => (Tensor | null)[]): (Tensor | null)[] {
   return step.track((taken) => {
     const results = rule();
     for (const gradient of results) if (gradient) taken.delete(gradient.buffer);

@@ -1,148 +1,462 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   backward,
+  captureStep,
   type Device,
-  parameter,
-  stopGradient,
+  hostTensor,
+  ParameterSet,
+  parseKernel,
+  persistentTensor,
   type Tensor,
   tensor,
   zeroGradients,
 } from '../../engine/index.ts';
-import { add, matmul, multiply, reshape, rmsNorm, scale, sum } from '../../kernels/index.ts';
-import { describeOnDevices } from '../support/devices.ts';
+import { add, embedding, gelu, matmul, meanSquaredError, multiply, scale, sum } from '../../kernels/index.ts';
+import { countCalls } from '../support/count-calls.ts';
+import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
 
-describeOnDevices('steps', (open) => {
-  /** x, made anew in every step. */
-  const numbers = (device: Device) => tensor(device, [1, 2, 3, 4], [4]);
+/** Adam without corrections: rate and decay of the moments are data. */
+const adam = parseKernel(
+  'test-adam',
+  `struct Shape { elements: u32 }
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> gradient: array<f32>;
+@group(0) @binding(2) var<storage, read> rate: array<f32>;
+@group(0) @binding(3) var<storage, read_write> value: array<f32>;
+@group(0) @binding(4) var<storage, read_write> first: array<f32>;
+@group(0) @binding(5) var<storage, read_write> second: array<f32>;
+@compute @workgroup_size(64) fn update(@builtin(global_invocation_id) id: vec3u) {
+  let i = id.x;
+  if (i >= shape.elements) { return; }
+  first[i] = 0.9 * first[i] + 0.1 * gradient[i];
+  second[i] = 0.95 * second[i] + 0.05 * gradient[i] * gradient[i];
+  value[i] -= rate[0] * first[i] / (sqrt(second[i]) + 1e-8);
+}
+`,
+);
 
-  test('what a step returns survives it, alone and in arrays, records and maps', async () => {
-    const device = await open();
-    const kept = device.step(() => {
-      const x = numbers(device);
-      const list = [scale(x, 3), scale(x, 4)];
-      return { one: scale(x, 2), list, map: new Map([['a', scale(x, 5)]]), number: 7, nothing: null };
-    });
-    expect(kept.number).toBe(7);
-    const all = [kept.one, ...kept.list, kept.map.get('a')!];
-    // Steps that follow reuse what the first one freed, and not what it returned.
-    for (let i = 0; i < 3; i++) device.step(() => scale(scale(numbers(device), 100), 100));
-    const read = await Promise.all(all.map((each) => each.read()));
-    expect(read.map((values) => [...values])).toEqual(
-      [2, 3, 4, 5].map((factor) => [1, 2, 3, 4].map((x) => factor * x)),
+const [TOKENS, WIDTH, HIDDEN, VOCABULARY] = [6, 8, 12, 10];
+const declared = {
+  ids: { shape: [2, TOKENS / 2], dtype: 'u32' },
+  target: { shape: [2, TOKENS / 2, WIDTH] },
+  rate: { shape: [] },
+} as const;
+type Inputs = Readonly<Record<keyof typeof declared, Tensor>>;
+
+/** One for each id and column. */
+const factors = (ids: ArrayLike<number>) =>
+  Array.from({ length: TOKENS * WIDTH }, (_, i) => 1 / (1 + ids[Math.floor(i / WIDTH)]));
+
+const dataOf = (step: number) => ({
+  ids: Uint32Array.from({ length: TOKENS }, (_, i) => (7 * step + 3 * i) % VOCABULARY),
+  target: normals(TOKENS * WIDTH, 100 + step),
+  rate: Float32Array.of(0.01 / (1 + step)),
+});
+
+/** A network of two layers with its optimizer. */
+class Network implements Disposable {
+  readonly parameters: ParameterSet;
+  readonly moments: readonly Tensor[];
+
+  constructor(readonly device: Device) {
+    this.parameters = new ParameterSet(
+      device,
+      Object.entries({ table: [VOCABULARY, WIDTH], up: [WIDTH, HIDDEN], bias: [HIDDEN], down: [HIDDEN, WIDTH] }).map(
+        ([name, shape]) => ({ name, shape, group: 'all' }),
+      ),
     );
-    for (const each of all) each.dispose();
-    for (const each of all) each.dispose();
-    const held = device.memory.bytes;
-    const steps = () =>
-      device.step(() => {
-        const x = numbers(device);
-        return [1, 2, 3, 4].map((factor) => scale(x, factor));
-      });
-    for (const each of steps()) each.dispose();
-    expect(device.memory.bytes, 'disposed of, it serves the next step').toBe(held);
-    const [first, second] = steps();
-    expect(first.buffer, 'a second dispose gives nothing back twice').not.toBe(second.buffer);
-  });
+    let seed = 0;
+    for (const parameter of this.parameters) parameter.write(normals(parameter.size, ++seed, 0.5));
+    const { byteLength } = this.parameters.arenas[0].values;
+    this.moments = ['first', 'second'].map((name) => persistentTensor(device, [byteLength / 4], 'f32', name));
+  }
 
-  test('what a step does not return is gone, and says so with the names of both ops', async () => {
-    const device = await open();
-    let inner: Tensor | null = null;
-    const outer = device.step(() => {
-      inner = scale(numbers(device), 2);
-      return add(inner, inner);
+  step = ({ ids, target, rate }: Inputs): { loss: Tensor; prediction: Tensor } => {
+    const { parameters, moments, device } = this;
+    parameters.zeroGradients();
+    const x = embedding(ids, parameters.get('table'), { scale: Math.sqrt(WIDTH) });
+    // Numbers that the host makes of the ids, and others that are always the same.
+    const factor = hostTensor(device, [ids], factors, x.shape);
+    const shift = tensor(device, normals(WIDTH, 9), [WIDTH]);
+    const hidden = gelu(add(matmul(x, parameters.get('up')), parameters.get('bias')));
+    const prediction = add(multiply(add(matmul(hidden, parameters.get('down')), shift), factor), x);
+    const loss = meanSquaredError(prediction, target);
+    backward(loss);
+    const { values, gradients } = parameters.arenas[0];
+    device.dispatch({
+      kernel: adam,
+      entry: 'update',
+      bindings: { gradient: gradients(), rate, value: values, first: moments[0], second: moments[1] },
+      uniform: { elements: values.byteLength / 4 },
+      workgroups: [Math.ceil(values.byteLength / 256)],
     });
-    const gone = "the tensor made by 'scale' [4] is gone: its step has ended or it was disposed";
-    await expect(inner!.read()).rejects.toThrow(`read: ${gone}`);
-    expect(() => device.step(() => add(inner!, outer))).toThrow(`add: ${gone}`);
-    expect(() => device.step(() => add(outer, inner!))).toThrow(`add: ${gone}`);
-    expect(() => device.step(() => rmsNorm(inner!, outer))).toThrow(`rmsNorm: ${gone}`);
-    expect(() => device.step(() => reshape(inner!, [2, 2]))).toThrow(`reshape: ${gone}`);
-    expect(() => device.step(() => stopGradient(inner!))).toThrow(`stopGradient: ${gone}`);
-    expect(() => inner!.write([1, 2, 3, 4])).toThrow(`write: ${gone}`);
-    outer.dispose();
-    await expect(outer.read()).rejects.toThrow("read: the tensor made by 'add' [4] is gone");
-  });
+    return { loss, prediction };
+  };
 
-  test('ops and backward run in a step only, and steps do not nest', async () => {
-    const device = await open();
-    using x = numbers(device);
-    expect(() => add(x, x)).toThrow('add: ops run inside device.step(() => ...)');
-    expect(() => backward(x)).toThrow('backward: ops run inside device.step(() => ...)');
-    expect(() => device.step(() => device.step(() => 1))).toThrow('device.step: steps do not nest');
-    expect(
-      device.step(() => 1),
-      'the step before has ended',
-    ).toBe(1);
-    expect(() => device.step(() => scale(x, 2).dispose())).toThrow(
-      "dispose: 'scale' belongs to a step, which frees it",
-    );
-    expect(() => device.step(() => scale(x, 2).write([0, 0, 0, 0]))).toThrow("write: 'scale' belongs to a step");
-  });
+  dispose(): void {
+    this.parameters.dispose();
+    for (const moment of this.moments) moment.dispose();
+  }
 
-  test('an error ends the step, and leaves the device as it was', async () => {
-    const device = await open();
-    let lost: Tensor | null = null;
-    expect(() =>
-      device.step(() => {
-        lost = scale(numbers(device), 2);
-        throw new Error('in the middle');
-      }),
-    ).toThrow('in the middle');
-    await expect(lost!.read()).rejects.toThrow('is gone');
-    await expect(
-      device.step(async () => {
-        await scale(numbers(device), 2).read();
-        throw new Error('later');
-      }),
-    ).rejects.toThrow('later');
-    using y = device.step(() => scale(numbers(device), 2));
-    expect([...(await y.read())]).toEqual([2, 4, 6, 8]);
-  });
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
 
-  test('a step may wait', async () => {
-    const device = await open();
-    using y = await device.step(async () => {
-      const x = numbers(device);
-      const [first] = await x.read();
-      return scale(x, first + 1);
-    });
-    expect([...(await y.read())]).toEqual([2, 4, 6, 8]);
-  });
+/** One step as it is without a capture. */
+function eagerStep(network: Network, step: number) {
+  const { device } = network;
+  const data = dataOf(step);
+  return device.step(() =>
+    network.step({
+      ids: tensor(device, data.ids, declared.ids.shape, { dtype: 'u32' }),
+      target: tensor(device, data.target, declared.target.shape),
+      rate: tensor(device, data.rate, []),
+    }),
+  );
+}
 
-  test('200 steps of training take no more memory than the first', async () => {
+async function bitsOf(
+  network: Network,
+  outputs: Readonly<Record<string, Tensor>>,
+): Promise<Record<string, readonly number[]>> {
+  const { parameters, moments } = network;
+  const tensors = [
+    ...Object.entries(outputs),
+    ...[...parameters, ...moments].map((each) => [each.name, each] as const),
+  ];
+  const read = tensors.map(async ([name, each]) => [name, [...new Uint32Array((await each.read()).buffer)]] as const);
+  return Object.fromEntries(await Promise.all(read));
+}
+
+describeOnDevices('captured steps', (open) => {
+  test.each([undefined, 3])(
+    'are bit for bit the eager ones, on new inputs each; dispatches per submit: %s',
+    async (most) => {
+      const device = await open();
+      using eager = new Network(device);
+      using replayed = new Network(device);
+      using step = captureStep(device, declared, replayed.step, { dispatchesPerSubmit: most });
+      for (let i = 0; i < 6; i++) {
+        const expected = eagerStep(eager, i);
+        const outputs = await step.run(dataOf(i));
+        expect(outputs.prediction.shape).toEqual([2, TOKENS / 2, WIDTH]);
+        expect(await bitsOf(replayed, outputs), `step ${i}`).toEqual(await bitsOf(eager, expected));
+        for (const each of Object.values(expected)) each.dispose();
+      }
+      const { dispatches, submits, arenaBytes, lowerBoundBytes, constantBytes, hostMilliseconds } = step.stats();
+      expect(submits).toBe(most ? Math.ceil(dispatches / most) : 1);
+      const total = arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
+      expect(total).toBeGreaterThanOrEqual(lowerBoundBytes);
+      expect(total).toBeLessThanOrEqual(1.25 * lowerBoundBytes);
+      expect(constantBytes, 'the shift and the gradient of the loss').toBe(4 * (WIDTH + 1));
+      expect(hostMilliseconds).toBeGreaterThan(0);
+    },
+  );
+
+  test('200 runs make encoders and nothing else, submit once each, and take no memory', async () => {
     const device = await open();
-    using weight = parameter(device, normals(64 * 64, 1), [64, 64], { name: 'weight' });
-    const step = async () => {
-      zeroGradients([weight]);
-      const loss = device.step(() => {
-        const x = tensor(device, normals(8 * 64, 2), [8, 64]);
-        const y = matmul(x, weight);
-        const result = sum(multiply(y, y));
-        backward(result);
-        return result;
-      });
-      const [value] = await loss.read();
-      loss.dispose();
-      return value;
-    };
-    await step();
-    const second = await step();
+    using network = new Network(device);
+    using step = captureStep(device, declared, network.step);
+    await step.run(dataOf(0));
+    await step.run(dataOf(1));
     const { bytes } = device.memory;
-    const values = new Set<number>();
-    for (let i = 0; i < 200; i++) values.add(await step());
+    const calls = countCalls([device.gpu, /^create/], [device.gpu.queue, /^submit/]);
+    const before = device.dispatches;
+    for (let i = 0; i < 200; i++) await step.run(dataOf(i));
+    expect(calls.end()).toEqual({ createCommandEncoder: 200, submit: 200 });
+    expect(device.dispatches - before).toBe(200 * step.stats().dispatches);
     expect(device.memory.bytes).toBe(bytes);
-    expect([...values], 'the same step gives the same bits').toEqual([second]);
+    await device.finish();
+  });
+});
+
+describe('what a captured step refuses', () => {
+  const pair = { x: { shape: [2, 2] }, ids: { shape: [3], dtype: 'u32' } } as const;
+  const good = { x: [1, 2, 3, 4], ids: [0, 1, 2] };
+
+  test.each<[string, Record<string, number[]>, string]>([
+    [
+      'another length',
+      { ...good, ids: [0, 1] },
+      "step 'pair': input 'ids' has shape [2]; expected the 3 numbers of [3]",
+    ],
+    [
+      'another length',
+      { ...good, x: [1, 2, 3] },
+      "step 'pair': input 'x' has shape [3]; expected the 4 numbers of [2, 2]",
+    ],
+    ['an input too few', { x: good.x }, "step 'pair': input 'ids' is missing"],
+    ['an input too many', { ...good, y: [1] }, "step 'pair': no input 'y'; it has x, ids"],
+  ])('%s', async (_, data, message) => {
+    const device = await testDevice('floor');
+    using step = captureStep(device, pair, ({ x }) => ({ y: scale(x, 2) }), { name: 'pair' });
+    await expect(step.run(data as typeof good), 'at the first run').rejects.toThrow(message);
+    await step.run(good);
+    await expect(step.run(data as typeof good), 'later').rejects.toThrow(message);
+    expect([...(await (await step.run(good)).y.read())]).toEqual([2, 4, 6, 8]);
   });
 
-  test('more dispatches in a step than one submit takes', async () => {
-    const device = await open();
-    using y = device.step(() => {
-      let x = tensor(device, [0, 1, 2, 3], [4]);
-      const one = tensor(device, [1], []);
-      for (let i = 0; i < 700; i++) x = add(x, one);
-      return x;
-    });
-    expect([...(await y.read())]).toEqual([700, 701, 702, 703]);
+  test('reading, waiting and results that are no tensors', async () => {
+    const device = await testDevice('floor');
+    const attempt = async (fn: (inputs: { x: Tensor }) => unknown) => {
+      using step = captureStep(device, { x: pair.x }, fn as () => Record<string, Tensor>, { name: 'wrong' });
+      await step.run({ x: good.x });
+    };
+    await expect(attempt(({ x }) => ({ y: scale(x, 2).read() }))).rejects.toThrow(
+      "read: 'scale' is read while step 'wrong' is captured; return it, and read what run gives",
+    );
+    const shape = "step 'wrong': its function returns a record of tensors, and no promise";
+    await expect(attempt(async ({ x }) => ({ y: await scale(x, 2).read() }))).rejects.toThrow(shape);
+    await expect(attempt(({ x }) => scale(x, 2))).rejects.toThrow(shape);
+    await expect(attempt(({ x }) => ({ y: scale(x, 2), n: 1 }))).rejects.toThrow(shape);
+    await expect(attempt(() => undefined)).rejects.toThrow(shape);
+    using y = device.step(() => scale(tensor(device, [1], [1]), 2));
+    expect([...(await y.read())], 'the device goes on').toEqual([2]);
   });
+
+  test('numbers on the host that another run may change', async () => {
+    const device = await testDevice('floor');
+    using outliving = tensor(device, [1, 2, 3], [3], { dtype: 'u32' });
+    const attempt = async (fn: (ids: Tensor) => unknown) => {
+      const run = ({ ids }: { ids: Tensor }) => {
+        fn(ids);
+        return { ids };
+      };
+      using step = captureStep(device, { ids: pair.ids }, run, { name: 'frozen' });
+      await step.run({ ids: good.ids });
+    };
+    const frozen = (name: string) => `hostData of '${name}' is read while step 'frozen' is captured`;
+    await expect(attempt((ids) => ids.hostData)).rejects.toThrow(frozen('ids'));
+    await expect(attempt(() => outliving.hostData)).rejects.toThrow(frozen('tensor'));
+    const copied = (ids: Tensor) => hostTensor(device, [ids], (numbers) => numbers, [3], { dtype: 'u32' });
+    await expect(attempt((ids) => copied(ids).hostData)).rejects.toThrow(frozen('tensor'));
+    await expect(attempt(() => outliving.write([4, 5, 6]))).rejects.toThrow(
+      "write: 'tensor' outlives step 'frozen', which would write the numbers of its first run for ever; give them to run as an input",
+    );
+    expect([...outliving.hostData!]).toEqual([1, 2, 3]);
+    const onDevice = () => hostTensor(device, [scale(tensor(device, [1], [1]), 2)], (numbers) => numbers, [1]);
+    await expect(attempt(onDevice)).rejects.toThrow("hostTensor: the host did not write the numbers of 'scale'");
+    expect(() => device.step(onDevice)).toThrow("hostTensor: the host did not write the numbers of 'scale'");
+    // What is the same in every run may be read.
+    await attempt(() => expect([...tensor(device, [7], [1], { dtype: 'u32' }).hostData!]).toEqual([7]));
+  });
+
+  test('running inside a step, before the first run, and after it is disposed of', async () => {
+    const device = await testDevice('floor');
+    const { bytes } = device.memory;
+    const step = captureStep(device, { x: pair.x }, ({ x }) => ({ y: scale(x, 2), x }));
+    await expect(device.step(() => step.run({ x: good.x }))).rejects.toThrow(
+      "step 'step': runs outside of device.step",
+    );
+    expect(() => step.list()).toThrow("list: step 'step' has not run yet");
+    expect(() => step.stats()).toThrow("stats: step 'step' has not run yet");
+    const { y, x } = await step.run({ x: good.x });
+    step.dispose();
+    step.dispose();
+    await expect(step.run({ x: good.x })).rejects.toThrow("step 'step' was disposed of");
+    expect(() => step.stats()).toThrow("step 'step' was disposed of");
+    for (const output of [x, y]) await expect(output.read()).rejects.toThrow('is gone');
+    device.memory.trim();
+    expect(device.memory.bytes).toBeLessThanOrEqual(bytes);
+    expect(() => captureStep(device, {}, () => ({}), { dispatchesPerSubmit: 0 })).toThrow(
+      'captureStep: dispatchesPerSubmit is 0; expected an integer from 1',
+    );
+  });
+});
+
+describeOnDevices('captured steps', (open) => {
+  test('a function that throws is captured at the next run', async () => {
+    const device = await open();
+    let attempts = 0;
+    using step = captureStep(device, { x: { shape: [2] } }, ({ x }) => {
+      attempts += 1;
+      if (attempts === 1) throw new Error('not yet');
+      return { y: scale(x, 3) };
+    });
+    await expect(step.run({ x: [1, 2] })).rejects.toThrow('not yet');
+    for (const x of [
+      [1, 2],
+      [3, 4],
+      [5, 6],
+    ]) {
+      const { y } = await step.run({ x });
+      expect([...(await y.read())]).toEqual(x.map((value) => 3 * value));
+    }
+    expect(attempts).toBe(2);
+  });
+
+  test('a read gives the numbers of its moment, whatever runs afterwards', async () => {
+    const device = await open();
+    using step = captureStep(device, { x: { shape: [2] } }, ({ x }) => ({ y: scale(x, 3) }));
+    const reads: Promise<Float32Array>[] = [];
+    const outputs = new Set<Tensor>();
+    for (let i = 0; i < 5; i++) {
+      const { y } = await step.run({ x: [i, -i] });
+      outputs.add(y);
+      reads.push(y.read());
+    }
+    expect(outputs.size).toBe(1);
+    expect((await Promise.all(reads)).map((values) => values[0])).toEqual([0, 3, 6, 9, 12]);
+  });
+
+  test('prepared beforehand: pipelines are told of once, nothing runs, and the first run is like any other', async () => {
+    const device = await open();
+    const kernel = parseKernel(
+      'counting',
+      `@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@compute @workgroup_size(1) fn forward() { x[0] += 1.0; }
+`,
+    );
+    using count = tensor(device, [5], [1]);
+    const told: string[] = [];
+    const work = () => {
+      for (let i = 0; i < 3; i++)
+        device.dispatch({ kernel, entry: 'forward', bindings: { x: count }, workgroups: [1] });
+      return {};
+    };
+    for (const name of ['first', 'second']) {
+      using step = captureStep(device, {}, work, {
+        onPipeline: ({ label }, done, total) => told.push(`${name}: ${label} ${done}/${total}`),
+      });
+      await step.prepare({});
+      expect(step.stats().dispatches).toBe(3);
+      expect([...(await count.read())]).toEqual([name === 'first' ? 5 : 11]);
+      await Promise.all([step.run({}), step.run({})]);
+      expect([...(await count.read())]).toEqual([name === 'first' ? 11 : 17]);
+    }
+    expect(told).toEqual(['first: counting forward 1/1']);
+  });
+
+  test('copies, clears, numbers of the host that kernels write over, and numbers made of numbers made of inputs', async () => {
+    const device = await open();
+    const double = parseKernel(
+      'double',
+      `@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@compute @workgroup_size(4) fn forward(@builtin(local_invocation_index) i: u32) { x[i] *= 2.0; }
+`,
+    );
+    const fn = ({ x }: Readonly<Record<'x', Tensor>>) => {
+      const inPlace = tensor(device, [1, 2, 3, 4], [4]);
+      const fromInput = hostTensor(device, [x], (numbers) => numbers.map((value) => value + 1), [4]);
+      const squares = hostTensor(device, [x, fromInput], (a, b) => a.map((value, i) => value * b[i]), [4]);
+      const cleared = add(x, x);
+      device.clear(cleared);
+      const copied = add(x, x);
+      device.copy(inPlace, copied, 16);
+      for (const each of [inPlace, fromInput])
+        device.dispatch({ kernel: double, entry: 'forward', bindings: { x: each }, workgroups: [1] });
+      return { inPlace: scale(inPlace, 1), fromInput, squares, cleared, copied };
+    };
+    using step = captureStep(device, { x: { shape: [4] } }, fn);
+    const text = async (outputs: Readonly<Record<string, Tensor>>) =>
+      Promise.all(Object.entries(outputs).map(async ([name, each]) => [name, ...(await each.read())]));
+    for (const x of [
+      [1, 2, 3, 4],
+      [5, 6, 7, 8],
+      [-1, 0, 0.5, 2],
+    ]) {
+      const eager = device.step(() => fn({ x: tensor(device, x, [4]) }));
+      const expected = await text(eager);
+      for (const each of Object.values(eager)) each.dispose();
+      expect(await text(await step.run({ x }))).toEqual(expected);
+      expect(expected).toEqual([
+        ['inPlace', 2, 4, 6, 8],
+        ['fromInput', ...x.map((value) => 2 * (value + 1))],
+        ['squares', ...x.map((value) => value * (value + 1))],
+        ['cleared', 0, 0, 0, 0],
+        ['copied', 1, 2, 3, 4],
+      ]);
+    }
+  });
+
+  test('a buffer that the first run makes is begun once, and gradients that it makes are zeroed in every run', async () => {
+    const device = await open();
+    using set = new ParameterSet(device, [{ name: 'weight', shape: [2], group: 'all' }]);
+    const weight = set.get('weight');
+    weight.write([1, 2]);
+    let count: Tensor | null = null;
+    using step = captureStep(device, { x: { shape: [2] } }, ({ x }) => {
+      if (!count) {
+        count = persistentTensor(device, [2], 'f32', 'count');
+        count.write([100, 200]);
+      }
+      zeroGradients([weight]);
+      backward(sum(multiply(weight, x)));
+      device.copy(add(count, x), count, 8);
+      return { gradient: weight.grad!, count };
+    });
+    for (const [run, total] of [
+      [101, 202],
+      [102, 204],
+      [103, 206],
+    ].entries()) {
+      const { gradient, count: counted } = await step.run({ x: [1, 2] });
+      expect([...(await gradient.read())], `run ${run}`).toEqual([1, 2]);
+      expect([...(await counted.read())], `run ${run}`).toEqual(total);
+    }
+    count!.dispose();
+  });
+
+  test('what WebGPU refuses names the step and its dispatches; the device goes on', async () => {
+    const device = await open();
+    const weight = tensor(device, [1, 2, 3, 4], [4]);
+    using step = captureStep(device, { x: { shape: [4] } }, ({ x }) => ({ y: scale(add(x, weight), 2) }), {
+      name: 'sum',
+    });
+    await step.run({ x: [1, 2, 3, 4] });
+    weight.dispose();
+    await expect(step.run({ x: [1, 2, 3, 4] })).rejects.toThrow(
+      /^step 'sum', dispatches 1 to 2, the last elementwise scale: .*destroyed/,
+    );
+    using y = device.step(() => scale(tensor(device, [1], [1]), 2));
+    expect([...(await y.read())]).toEqual([2]);
+  });
+
+  test('the list is a document: what runs, on how many workgroups, over which bytes', async () => {
+    const device = await open();
+    using weight = tensor(device, normals(64 * 64, 1), [64, 64]);
+    using step = captureStep(device, { x: { shape: [64, 64] } }, ({ x }) => ({
+      y: scale(add(scale(x, 2), weight), 3),
+    }));
+    await step.run({ x: normals(64 * 64, 2) });
+    const list = step.list();
+    expect(JSON.parse(JSON.stringify(list))).toEqual(list);
+    const bytes = 4 * 64 * 64;
+    expect(list.map(({ operation, bindings }) => [operation, bindings])).toEqual([
+      [
+        'elementwise scale',
+        [
+          { name: 'a', access: 'read', bytes, tensor: 'x', offset: 0 },
+          { name: 'y', access: 'read_write', bytes, tensor: 'scale', arena: 0, offset: 0 },
+        ],
+      ],
+      [
+        'elementwise add',
+        [
+          { name: 'a', access: 'read', bytes, tensor: 'scale', arena: 0, offset: 0 },
+          { name: 'b', access: 'read', bytes, tensor: 'tensor', offset: 0 },
+          { name: 'y', access: 'read_write', bytes, tensor: 'add', arena: 1, offset: 0 },
+        ],
+      ],
+      [
+        'elementwise scale',
+        [
+          { name: 'a', access: 'read', bytes, tensor: 'add', arena: 1, offset: 0 },
+          { name: 'y', access: 'read_write', bytes, tensor: 'scale', offset: 0 },
+        ],
+      ],
+    ]);
+    for (const { grid } of list) expect(grid!.length).toBe(3);
+  });
+});
+
+test('a profile times the dispatches of a run', async ({ skip }) => {
+  const device = await testDevice('normal');
+  if (!device.features.has('timestamp-query')) skip('this adapter has no timestamps');
+  using step = captureStep(device, { x: { shape: [4] } }, ({ x }) => ({ y: scale(add(x, x), 2) }));
+  await step.run({ x: [1, 2, 3, 4] });
+  const times = await device.profile(() => step.run({ x: [1, 2, 3, 4] }));
+  expect(times.map(({ label }) => label)).toEqual(['elementwise add', 'elementwise scale']);
 });

@@ -1,0 +1,123 @@
+/** The memory of a step, the span in which ops may run: its activations and gradients disappear together when it ends. */
+
+/** What a step owns: a tensor, or anything else that lives in step memory. */
+export interface StepResource {
+  readonly buffer: GPUBuffer;
+  /** Told that its memory is gone, so that a later use can say so. */
+  expire(): void;
+  /** Told that the step's function returned it: from now on its owner disposes of it; the last holder frees the buffer. */
+  keep(holders: Holders): void;
+}
+
+/** How many tensors own one buffer together, and where it goes when the last is disposed of. */
+export interface Holders {
+  count: number;
+  readonly release: (buffer: GPUBuffer) => void;
+}
+
+export class StepMemory {
+  /** Every buffer of this step with what lies in it. */
+  private readonly buffers = new Map<GPUBuffer, StepResource[]>();
+  /** One set for each `track` that is under way, innermost last. */
+  private readonly tracked: Set<GPUBuffer>[] = [];
+
+  constructor(
+    private readonly takeBuffer: (bytes: number, label: string) => GPUBuffer,
+    private readonly giveBuffer: (buffer: GPUBuffer) => void,
+  ) {}
+
+  take(bytes: number, label: string): GPUBuffer {
+    const buffer = this.takeBuffer(bytes, label);
+    this.buffers.set(buffer, []);
+    for (const set of this.tracked) set.add(buffer);
+    return buffer;
+  }
+
+  /** Whether the buffer is of this step's memory. */
+  holds(buffer: GPUBuffer): boolean {
+    return this.buffers.has(buffer);
+  }
+
+  adopt(resource: StepResource): void {
+    this.buffers.get(resource.buffer)?.push(resource);
+  }
+
+  /** Gives a buffer back before the step ends: what is encoded from now on may overwrite it, what is encoded already runs first. */
+  release(buffer: GPUBuffer): void {
+    const resources = this.buffers.get(buffer);
+    if (!resources) return;
+    this.buffers.delete(buffer);
+    for (const resource of resources) resource.expire();
+    this.giveBuffer(buffer);
+  }
+
+  /** Runs `work` to its end, with the set of buffers taken meanwhile; releases those that are still in the set afterwards. */
+  track<T>(work: (taken: Set<GPUBuffer>) => T): T {
+    const taken = new Set<GPUBuffer>();
+    this.tracked.push(taken);
+    try {
+      return work(taken);
+    } finally {
+      this.tracked.pop();
+      for (const buffer of taken) this.release(buffer);
+    }
+  }
+
+  /** What `work` takes stays until the step ends, whatever is being tracked. */
+  untracked<T>(work: () => T): T {
+    const tracked = this.tracked.splice(0);
+    try {
+      return work();
+    } finally {
+      this.tracked.push(...tracked);
+    }
+  }
+
+  /** Ends the step: what `returned` holds (a tensor, or arrays, maps and records of tensors) survives, the rest is gone. */
+  end(returned: unknown): void {
+    const kept = new Set([...this.heldBy(returned)]);
+    for (const [buffer, resources] of this.buffers) {
+      const survivors = resources.filter((resource) => kept.has(resource));
+      const holders = { count: survivors.length, release: this.giveBuffer };
+      for (const resource of survivors) resource.keep(holders);
+      for (const resource of resources) if (!kept.has(resource)) resource.expire();
+      if (survivors.length === 0) this.giveBuffer(buffer);
+    }
+    this.buffers.clear();
+  }
+
+  private *heldBy(value: unknown): Generator<StepResource> {
+    if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return;
+    if ('buffer' in value && this.buffers.get(value.buffer as GPUBuffer)?.includes(value as StepResource))
+      yield value as StepResource;
+    else if (Array.isArray(value)) for (const item of value) yield* this.heldBy(item);
+    else if (value instanceof Map) for (const item of value.values()) yield* this.heldBy(item);
+    else if (Object.getPrototypeOf(value) === Object.prototype)
+      for (const item of Object.values(value)) yield* this.heldBy(item);
+  }
+}
+
+/** Runs `fn`, which may be asynchronous, and then `end` with what it gave: nothing where it threw. */
+export function endingWith<T>(fn: () => T, end: (result: unknown) => void): T {
+  let result: T;
+  try {
+    result = fn();
+  } catch (error) {
+    end(undefined);
+    throw error;
+  }
+  if (!(result instanceof Promise)) {
+    end(result);
+    return result;
+  }
+  return result.then(
+    (value) => {
+      end(value);
+      return value;
+    },
+    (error) => {
+      end(undefined);
+      throw error;
+    },
+  ) as T;
+}
