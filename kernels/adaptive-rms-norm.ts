@@ -100,7 +100,7 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
   const groups = width / size;
   const samples = perToken ? rows : batch;
   const length = perToken ? 1 : tokens;
-  const slices = slicesOfRows(device, length);
+  const slices = slicesOfRows(device, length, samples);
   const taking = rowParameters(device, groups);
   const run: SetUp['run'] = (entry, bindings, workgroups, { flops, thirds = 0 }) =>
     device.dispatch({

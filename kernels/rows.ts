@@ -29,9 +29,10 @@ export function rowParameters(
 }
 
 /**
- * Into how many slices, each added up by a workgroup that walks its rows, a backward pass cuts rows before it adds the slices in
- * order: a function of the shape and the kind of adapter.
+ * Into how many slices, each added up by a workgroup that walks its rows, a backward pass cuts each of `samples` runs of rows before
+ * it adds the slices in order: a function of the shape and the kind of adapter.
  */
-export function slicesOfRows(device: Device, rows: number): number {
-  return Math.max(1, Math.min(Math.ceil(rows / 8), device.software ? 64 : 512));
+export function slicesOfRows(device: Device, rows: number, samples = 1): number {
+  const most = Math.ceil((device.software ? 64 : 512) / samples);
+  return Math.max(1, Math.min(Math.ceil(rows / 8), most));
 }
