@@ -1,7 +1,8 @@
 /** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
 import { join } from 'node:path';
 import { writeFileSafely } from '../engine/files.ts';
-import { InputError } from '../engine/index.ts';
+import { InputError, quote } from '../engine/index.ts';
+import type { MomentStorage } from '../kernels/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { openDataset } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
@@ -33,6 +34,8 @@ export interface TrainOptions {
   /** Batches to a step. */
   accumulate?: number;
   recompute?: boolean;
+  /** Storage of AdamW's moments: f32, bf16 or 8bit. */
+  moments?: string;
   horizon?: number;
   seed?: number;
   /** Folder of the run; by default one in WORK_FOLDER that no other run has used. */
@@ -158,6 +161,7 @@ async function trainIn(
       batch,
       accumulate: options.accumulate,
       recompute: options.recompute,
+      moments: momentsNamed(options.moments),
       horizon: options.horizon,
       checkpointPath: checkpoint,
       resume,
@@ -189,6 +193,13 @@ async function trainIn(
   }
 }
 
+function momentsNamed(name: string | undefined): MomentStorage | undefined {
+  const known = ['f32', 'bf16', '8bit'] as const;
+  const found = known.find((own) => own === name);
+  if (name !== undefined && !found) throw new InputError(`--moments ${quote(name)}: there are ${known.join(', ')}`);
+  return found;
+}
+
 /** A run goes on with what it was begun with. */
 function checkResumed({ settings, progress }: Checkpoint, path: string, options: TrainOptions): void {
   const differs = (name: string, given: string | number | undefined, kept: string | number) => {
@@ -201,6 +212,7 @@ function checkResumed({ settings, progress }: Checkpoint, path: string, options:
   differs('preset', options.preset, settings.preset);
   differs('seed', options.seed, settings.seed);
   differs('batch', options.batch, settings.batch);
+  differs('moments', options.moments, settings.moments ?? 'f32');
   differs('accumulate', options.accumulate, settings.accumulate ?? 1);
   if (options.recompute && !settings.recompute)
     throw new InputError(

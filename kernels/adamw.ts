@@ -88,6 +88,11 @@ export class AdamW implements Disposable {
     return this.stepCount;
   }
 
+  /** How many numbers `nextSchedule` returns. */
+  get scheduleSize(): number {
+    return this.options.moments === 'f32' ? 3 : 4;
+  }
+
   /**
    * Counts a step; returns what it needs of the host: [learning rate, bias corrections of both moments], and with packed moments the
    * step's number behind them.
@@ -115,7 +120,7 @@ export class AdamW implements Disposable {
     const { device } = this.parameters;
     device.currentStep('AdamW');
     const { beta1, beta2, epsilon, weightDecay: decay, moments: kind, seed } = this.options;
-    const scheduleShape = [kind === 'f32' ? 3 : 4];
+    const scheduleShape = [this.scheduleSize];
     if (learningRate instanceof Tensor) expectShape('AdamW', 'schedule', learningRate, scheduleShape);
     const schedule =
       learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), scheduleShape);

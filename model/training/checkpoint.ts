@@ -6,7 +6,7 @@ import { parseJson } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
 import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import { writeSafetensors } from '../../engine/safetensors-writer.ts';
-import type { AdamW } from '../../kernels/index.ts';
+import type { AdamW, MomentStorage } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
 import { statisticsFromJson } from '../data/index.ts';
@@ -26,6 +26,8 @@ export interface CheckpointSettings extends TrainingStepOptions {
   readonly rate: number;
   readonly seed: number;
   readonly batch: number;
+  /** Storage of AdamW's moments; f32 where it is not said. */
+  readonly moments?: MomentStorage;
   readonly configuration: ModelConfiguration;
   readonly encoding: EncodingSettings;
   /** Adapter that trained it: other adapters round differently. */

@@ -1,5 +1,6 @@
 /** A whole training run: data, model, steps, checkpoints, measurements, report. What it prints and draws is up to the listener. */
 import { type Device, InputError } from '../../engine/index.ts';
+import type { MomentStorage } from '../../kernels/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
@@ -36,6 +37,8 @@ export interface RunOptions extends TrainingStepOptions {
   readonly seed: number;
   readonly steps: number;
   readonly batch: number;
+  /** Storage of AdamW's moments; default f32. */
+  readonly moments?: MomentStorage;
   /** Control steps of a chunk; one second by default. */
   readonly horizon?: number;
   /** Where checkpoints go. */
@@ -125,6 +128,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     batch,
     accumulate: options.accumulate,
     recompute: options.recompute,
+    moments: options.moments,
     configuration,
     encoding: encodingSettings,
     adapter: device.description,
@@ -137,7 +141,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     model,
     maker,
     sampler,
-    { ...preset, ...stepOptions(settings), batch, steps },
+    { ...preset, ...trainerOptions(settings), batch, steps, seed },
     ({ label }, done, total) => listener.compiled(label, done, total),
   );
   await resume?.loadOptimizer(trainer.optimizer);
@@ -215,8 +219,8 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   };
 }
 
-function stepOptions({ accumulate, recompute }: CheckpointSettings): TrainingStepOptions {
-  return { accumulate, recompute };
+function trainerOptions({ accumulate, recompute, moments }: CheckpointSettings) {
+  return { accumulate, recompute, moments };
 }
 
 /** A run goes on as if it had never stopped only on the data it was begun with. */

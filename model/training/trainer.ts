@@ -1,5 +1,5 @@
 import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
-import { AdamW, GradientNorms } from '../../kernels/index.ts';
+import { AdamW, GradientNorms, type MomentStorage } from '../../kernels/index.ts';
 import { type Inputs, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
@@ -17,6 +17,10 @@ export interface TrainerOptions extends TrainingStepOptions {
   readonly warmUpSteps: number;
   readonly weightDecay: number;
   readonly maximumNorm: number;
+  /** Storage of AdamW's moments; default f32. */
+  readonly moments?: MomentStorage;
+  /** Of the stochastic rounding of packed moments. */
+  readonly seed: number;
 }
 
 /** Losses of one step or measurement; a loss that the system does not have is undefined. */
@@ -40,8 +44,8 @@ export class Trainer implements Disposable {
     onPipeline?: OnPipeline,
   ) {
     this.device = model.device;
-    const { weightDecay, maximumNorm } = options;
-    this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm });
+    const { weightDecay, maximumNorm, moments, seed } = options;
+    this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm, moments, seed });
     this.trainingStep = new TrainingStep(model, this.optimizer, options, onPipeline);
   }
 

@@ -62,7 +62,8 @@ export class TrainingStep implements Disposable {
 
   /** Captures the step and has its pipelines compiled; `batch` is as for `run`. */
   async prepare(batch: Inputs): Promise<void> {
-    const inputs = this.accumulate === 1 ? { ...batch, schedule: scheduleOf(new Float32Array(3)) } : batch;
+    const inputs =
+      this.accumulate === 1 ? { ...batch, schedule: scheduleOf(new Float32Array(this.optimizer.scheduleSize)) } : batch;
     await this.captured(inputs).prepare(numbersOf(inputs));
   }
 
@@ -109,7 +110,7 @@ export function lossesOf({ tokenLoss, flowLoss }: TrainingPass): LossTensors {
 }
 
 function scheduleOf(data: Float32Array): Input {
-  return { data, shape: [3], dtype: 'f32' };
+  return { data, shape: [data.length], dtype: 'f32' };
 }
 
 function numbersOf<Name extends string>(inputs: Readonly<Record<Name, Input>>): Record<Name, Input['data']> {
