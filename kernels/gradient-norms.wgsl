@@ -2,8 +2,8 @@
 //
 //   norm = sqrt(sum_i g[i]^2),    clip = maximumNorm / norm where norm > maximumNorm, else 1
 //
-// over one group of parameters or over all. Gradients lie in arenas; each is summed in slices of strided elements, one workgroup
-// a slice, then the slices of a group in a fixed order.
+// over one group of parameters or over all. Gradients lie in arenas; each is summed in slices, one workgroup a slice, then the
+// slices of a group in a fixed order.
 //
 // Shapes: gradient [4 groups], one arena, zero between its tensors; partialSums [slices of all arenas]; norms, clip [slots]. f32.
 
@@ -35,12 +35,14 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
 
 @compute @workgroup_size(THREADS)
 fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  var sum = 0.0;
-  for (var i = workgroup.x * THREADS + thread; i < shape.groups; i += shape.slices * THREADS) {
+  let each = (shape.groups + shape.slices - 1u) / shape.slices;
+  let end = min((workgroup.x + 1u) * each, shape.groups);
+  var sum = vec4f();
+  for (var i = workgroup.x * each + thread; i < end; i += THREADS) {
     let g = gradient[i];
-    sum += dot(g, g);
+    sum += g * g;
   }
-  let total = sumOverWorkgroup(sum, thread);
+  let total = sumOverWorkgroup(dot(sum, vec4f(1.0)), thread);
   if (thread == 0u) { partialSums[shape.first + workgroup.x] = total; }
 }
 

@@ -28,7 +28,7 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
     device.dispatch({
       kernel,
       entry: 'sumAll',
-      parameters: { THREADS, ...readOnly(source) },
+      parameters: { THREADS: device.software ? 8 : THREADS, ...readOnly(source) },
       bindings: { x: source, y },
       uniform: { count: source.size, rows: 0, groups: 0, slices: 0, scale: factor },
       workgroups: [parts],

@@ -47,9 +47,11 @@ fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
 
 @compute @workgroup_size(THREADS)
 fn sumAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  var sum = vec4f();
   let groups = (shape.count + 3u) / 4u;
-  for (var i = workgroup.x * THREADS + thread; i < groups; i += workgroups.x * THREADS) {
+  let each = (groups + workgroups.x - 1u) / workgroups.x;
+  let end = min((workgroup.x + 1u) * each, groups);
+  var sum = vec4f();
+  for (var i = workgroup.x * each + thread; i < end; i += THREADS) {
     let inside = 4u * i + vec4u(0u, 1u, 2u, 3u) < vec4u(shape.count);
     sum += select(vec4f(), unpack(x[i]), inside);
   }

@@ -1,4 +1,5 @@
 import { learnMerges, type MergeLearning } from './bpe-training.ts';
+import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
 import { Merges } from './merges.ts';
 import type { Reading, SymbolCodec } from './symbols.ts';
 
@@ -73,9 +74,14 @@ export class IntegerBpe implements SymbolCodec {
     return this.table.apply(sequence);
   }
 
-  /** How many symbols `id` stands for. */
-  lengthOf(id: number): number {
-    return this.lengths[id];
+  /** State: how many symbols are written. An id may follow where it stands for no more than are missing. */
+  grammar(length: number): ChunkGrammar {
+    const ids = Int32Array.from(this.lengths, (_, id) => id);
+    return chunkGrammar(
+      length,
+      (state) => ids.filter((id) => this.lengths[id] <= length - state),
+      (id) => this.lengths[id],
+    );
   }
 
   /** What the ids before the first unknown one spell. */

@@ -3,8 +3,9 @@ import { IntegerBpe } from './bpe.ts';
 import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
 import { checkChunk, checkShape } from './chunk.ts';
 import { dct, inverseDct } from './dct.ts';
-import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
-import { PublishedCodec, type PublishedTokenizerJson, trainPublished } from './published-fast.ts';
+import type { ChunkGrammar } from './grammar.ts';
+import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
+import { trainPublished } from './published-training.ts';
 import type { SymbolCodec } from './symbols.ts';
 
 export interface FastFitting {
@@ -12,6 +13,8 @@ export interface FastFitting {
   readonly vocabularySize?: number;
   /** Steps per unit of a coefficient: larger is finer and longer. Default 10. */
   readonly scale?: number;
+  /** The alphabet is widened to all that values from -covers to covers can give; by default it is what the chunks give. */
+  readonly covers?: number;
   /** `integers`, the default, joins the coefficients themselves; `published` makes files that openpi and LeRobot read. */
   readonly format?: 'integers' | 'published';
 }
@@ -77,13 +80,17 @@ export class FastTokenizer implements ActionTokenizer {
 
   /** Learns the alphabet and the merges from normalised chunks, whose shapes may differ. */
   static fit(chunks: Iterable<ActionChunk>, options: FastFitting = {}): FastTokenizer {
-    const { vocabularySize = 1024, scale = 10, format = 'integers' } = options;
+    const { vocabularySize = 1024, scale = 10, covers = 0, format = 'integers' } = options;
     checkScale(scale, 'FastTokenizer.fit');
+    if (!(covers >= 0)) throw new Error(`FastTokenizer.fit: covers must be a number from 0, got ${covers}`);
     const coefficients: Float64Array[] = [];
     let minimum = Number.POSITIVE_INFINITY;
     let maximum = Number.NEGATIVE_INFINITY;
     for (const chunk of chunks) {
       const quantised = quantise(chunk, scale, `FastTokenizer.fit, chunk ${coefficients.length}`);
+      // A row of the basis has norm 1, so a coefficient is at most the norm of its column of values.
+      const reach = roundHalfToEven(scale * covers * Math.sqrt(chunk.horizon));
+      if (covers > 0) [minimum, maximum] = [Math.min(minimum, -reach), Math.max(maximum, reach)];
       for (const value of quantised) {
         if (value < minimum) minimum = value;
         if (value > maximum) maximum = value;
@@ -200,18 +207,10 @@ export class FastTokenizer implements ActionTokenizer {
     };
   }
 
-  /** State: how many coefficients are written. An id may follow where it spells whole coefficients, not more than are missing. */
+  /** State: how many coefficients are written (in a published file twice that, and one more inside a coefficient of two bytes). */
   grammar(shape: ChunkShape): ChunkGrammar {
     checkShape(shape, 'FastTokenizer.grammar');
-    const lengths = Float64Array.from({ length: this.vocabularySize }, (_, id) => this.codec.lengthOf(id));
-    const complete = shape.horizon * shape.dimension;
-    const fits = (id: number, state: number) => lengths[id] > 0 && lengths[id] <= complete - state;
-    const ids = Int32Array.from(lengths, (_, id) => id);
-    return chunkGrammar(
-      complete,
-      (state) => ids.filter((id) => fits(id, state)),
-      (id) => lengths[id],
-    );
+    return this.codec.grammar(shape.horizon * shape.dimension);
   }
 
   toJSON(): FastTokenizerJson {

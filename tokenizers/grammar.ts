@@ -1,5 +1,3 @@
-import type { ActionIds } from './vocabulary.ts';
-
 /**
  * What a model may write next, so that whatever it chooses decodes to a chunk. A state is how far the chunk is written, in
  * the tokenizer's own count (coefficients, characters, numbers); writing begins at 0 and from every state below `complete`
@@ -14,11 +12,11 @@ export interface ChunkGrammar {
   next(state: number, id: number): number;
 }
 
-/** @param width how far an id brings the chunk; 0 for an id that is never allowed */
+/** @param width how far an id that is allowed brings the chunk */
 export function chunkGrammar(
   complete: number,
   allowed: (state: number) => Int32Array,
-  width: (id: number) => number,
+  width: (id: number, state: number) => number,
 ): ChunkGrammar {
   const none = new Int32Array(0);
   const open = (state: number) => (state < complete ? allowed(state) : none);
@@ -27,12 +25,7 @@ export function chunkGrammar(
     allowed: open,
     next(state, id) {
       if (!open(state).includes(id)) throw new Error(`action id ${id} may not follow in state ${state} of ${complete}`);
-      return state + width(id);
+      return state + width(id, state);
     },
   };
-}
-
-/** Ids of the whole vocabulary that may come next: action ids, or, behind a whole chunk, the end of sequence alone. */
-export function allowedNext(grammar: ChunkGrammar, state: number, ids: ActionIds, endOfSequence: number): Int32Array {
-  return state === grammar.complete ? Int32Array.of(endOfSequence) : ids.toVocabulary(grammar.allowed(state));
 }

@@ -16,7 +16,7 @@ export type {
 } from './fast.ts';
 export { FastTokenizer, roundHalfToEven } from './fast.ts';
 export { actionTokenizerFromJson } from './from-json.ts';
-export { allowedNext, type ChunkGrammar } from './grammar.ts';
+export type { ChunkGrammar } from './grammar.ts';
 export { worldInstructions, worldLanguage } from './language.ts';
 export {
   decodeWithLocations,
@@ -40,4 +40,11 @@ export type { Reading, SymbolCodec } from './symbols.ts';
 export type { SpecialIds, TextEncoding, TokenizerJson } from './text.ts';
 export { defaultTokenizerJson, TextTokenizer } from './text.ts';
 export type { ActionIds, LastIds, OwnRange } from './vocabulary.ts';
-export { actionIdsAfterText, actionIdsFromEnd, idsOfPieces, publicMappings, rangesAfterText } from './vocabulary.ts';
+export {
+  actionIdsAfterText,
+  actionIdsFromEnd,
+  allowedNext,
+  idsOfPieces,
+  publicMappings,
+  rangesAfterText,
+} from './vocabulary.ts';

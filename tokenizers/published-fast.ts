@@ -1,5 +1,5 @@
-import { learnMerges } from './bpe-training.ts';
 import { byteCharacters, bytesOfCharacters, gpt2Pieces } from './byte-characters.ts';
+import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
 import { Merges } from './merges.ts';
 import type { Reading, SymbolCodec } from './symbols.ts';
 
@@ -38,7 +38,6 @@ export class PublishedCodec implements SymbolCodec {
   /** For each symbol the nearest one that the file can spell. */
   private readonly nearest: Uint16Array;
   private readonly bytesOfId: (Uint8Array | undefined)[] = [];
-  private readonly lengths: Float64Array;
   private readonly spelled: number[][] = [];
 
   /** @throws Error where the file is no byte-level BPE as the published code makes them */
@@ -62,10 +61,6 @@ export class PublishedCodec implements SymbolCodec {
     if (spellable.length === 0) throw wrong('the vocabulary has no token for any byte');
     this.symbols = spellable[spellable.length - 1] + 1;
     this.nearest = nearestOf(spellable);
-    this.lengths = Float64Array.from({ length: this.vocabularySize }, (_, id) => {
-      const { length, bad } = this.read([id], 0);
-      return bad < 0 ? length : 0;
-    });
   }
 
   encode(sequence: ArrayLike<number>): Int32Array {
@@ -87,8 +82,24 @@ export class PublishedCodec implements SymbolCodec {
     return this.spelled[symbol];
   }
 
-  lengthOf(id: number): number {
-    return this.lengths[id];
+  /**
+   * State: twice the whole characters written, and one more inside a character of two bytes. Longer characters, coefficients
+   * 2048 above the smallest, are left out.
+   */
+  grammar(length: number): ChunkGrammar {
+    const shapes = Array.from({ length: this.vocabularySize }, (_, id) => shapeOf(this.bytesOfId[id]));
+    const canEnd = shapes.some((shape) => shape?.ends && shape.whole === 0 && !shape.begins);
+    const ids = Int32Array.from(shapes, (_, id) => id);
+    const fits = (id: number, state: number) => {
+      const shape = shapes[id];
+      if (!shape || shape.ends !== (state % 2 === 1) || (shape.begins && !canEnd)) return false;
+      return (state >> 1) + Number(shape.ends) + shape.whole + Number(shape.begins) <= length;
+    };
+    return chunkGrammar(
+      2 * length,
+      (state) => ids.filter((id) => fits(id, state)),
+      (id) => Number(shapes[id]!.ends) + 2 * shapes[id]!.whole + Number(shapes[id]!.begins),
+    );
   }
 
   read(ids: ArrayLike<number>, atMost: number): Reading {
@@ -117,63 +128,6 @@ export class PublishedCodec implements SymbolCodec {
     }
     return upTo(missing > 0 ? ids.length - 1 : -1);
   }
-}
-
-/** The file of a byte-level BPE trained as the published code trains it: pairs of count 2 at least, ties to the smaller ids. */
-export function trainPublished(
-  sequences: readonly ArrayLike<number>[],
-  { symbols, vocabularySize }: { readonly symbols: number; readonly vocabularySize: number },
-): PublishedTokenizerJson {
-  const pieces = sequences.flatMap((sequence) =>
-    (
-      Array.from(sequence, (symbol) => String.fromCharCode(symbol))
-        .join('')
-        .match(gpt2Pieces) ?? []
-    ).map((piece) => Array.from(encoder.encode(piece), (byte) => byteCharacters[byte])),
-  );
-  // The characters of all symbols, though only those that are their own byte's character are ever used, and those of the text.
-  const alphabet = new Set(Array.from({ length: symbols }, (_, symbol) => String.fromCharCode(symbol)));
-  for (const piece of pieces) for (const character of piece) alphabet.add(character);
-  const tokens = [...alphabet].sort((a, b) => a.charCodeAt(0) - b.charCodeAt(0));
-  const ids = new Map(tokens.map((token, id) => [token, id]));
-  if (tokens.length > vocabularySize) {
-    throw new Error(
-      `FastTokenizer.fit: the published format needs ${tokens.length} ids for the characters of ${symbols} coefficients; vocabularySize is ${vocabularySize}`,
-    );
-  }
-  const pairs = learnMerges(
-    pieces.map((piece) => piece.map((character) => ids.get(character)!)),
-    { symbols: tokens.length, vocabularySize },
-  );
-  const merges = pairs.map(([left, right]) => {
-    tokens.push(tokens[left] + tokens[right]);
-    return [tokens[left], tokens[right]];
-  });
-  const byteLevel = (add_prefix_space: boolean, trim_offsets: boolean) => {
-    return { type: 'ByteLevel', add_prefix_space, trim_offsets, use_regex: true };
-  };
-  return {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: [],
-    normalizer: null,
-    pre_tokenizer: byteLevel(false, true),
-    post_processor: byteLevel(true, false),
-    decoder: byteLevel(true, true),
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
-      vocab: Object.fromEntries([...new Set(tokens)].map((token, id) => [token, id])),
-      merges,
-    },
-  };
 }
 
 function checkKind(json: PublishedTokenizerJson): void {
@@ -228,6 +182,27 @@ const utf8 = (symbol: number) => encoder.encode(String.fromCharCode(symbol));
 function spelledBytes(token: string): Uint8Array {
   const bytes = Array.from(token, (character) => bytesOfCharacters.get(character));
   return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);
+}
+
+/** How a token's bytes lie in characters of one or two bytes: the end of one, whole ones, the beginning of one. */
+interface TokenShape {
+  readonly ends: boolean;
+  readonly whole: number;
+  readonly begins: boolean;
+}
+
+/** null where the bytes do not fit characters of one or two bytes. */
+function shapeOf(bytes: Uint8Array | undefined): TokenShape | null {
+  if (!bytes || bytes.length === 0) return null;
+  let whole = 0;
+  let begins = false;
+  const ends = bytes[0] >> 6 === 2;
+  for (const byte of ends ? bytes.subarray(1) : bytes) {
+    if (begins !== (byte >> 6 === 2) || byte > 0xdf || byte === 0xc0 || byte === 0xc1) return null;
+    if (begins || byte < 0x80) whole++;
+    begins = byte >= 0xc2;
+  }
+  return { ends, whole, begins };
 }
 
 /** For 0 .. the last of the ascending `values`, the nearest of them; the smaller of two. */

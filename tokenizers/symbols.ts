@@ -1,10 +1,12 @@
+import type { ChunkGrammar } from './grammar.ts';
+
 /** Sequences of the symbols 0 .. symbols - 1 as ids 0 .. vocabularySize - 1. */
 export interface SymbolCodec {
   readonly symbols: number;
   readonly vocabularySize: number;
   encode(sequence: ArrayLike<number>): Int32Array;
-  /** How many symbols an id stands for; 0 where it is only a part of one. */
-  lengthOf(id: number): number;
+  /** Which ids may follow which, so that `length` symbols are spelled. */
+  grammar(length: number): ChunkGrammar;
   read(ids: ArrayLike<number>, atMost: number): Reading;
 }
 

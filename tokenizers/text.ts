@@ -44,7 +44,7 @@ export class TextTokenizer {
 
   /** `special`: ids for which the file has no usual name (`<pad>`, `<eos>` or `</s>`, `<bos>` or `<s>` ...). */
   constructor(json: TokenizerJson, special: Partial<SpecialIds> = {}) {
-    const added = (json as { added_tokens?: { id: number; content: string; special?: boolean }[] }).added_tokens ?? [];
+    const added = addedTokens(json);
     this.json = json;
     this.tokenizer = read({ ...json, added_tokens: added.filter((token) => !token.special) });
     this.added = new Map(added.map(({ content, id }) => [content, id]));
@@ -112,6 +112,16 @@ export class TextTokenizer {
 /** The embedded vocabulary as a tokenizer.json. */
 export function defaultTokenizerJson(): ByteLevelTokenizerJson {
   return byteLevelTokenizerJson(defaultMerges);
+}
+
+function addedTokens(json: TokenizerJson): readonly { id: number; content: string; special?: boolean }[] {
+  const { added_tokens: added = [] } = (json ?? {}) as { added_tokens?: unknown };
+  const isToken = (token: { id?: unknown; content?: unknown } | null) =>
+    Number.isInteger(token?.id) && (token?.id as number) >= 0 && typeof token?.content === 'string';
+  if (!Array.isArray(added) || !added.every(isToken)) {
+    throw new Error('TextTokenizer: "added_tokens" of the tokenizer.json is no list of tokens with id and content');
+  }
+  return added;
 }
 
 function read(json: TokenizerJson): Tokenizer {

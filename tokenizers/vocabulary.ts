@@ -1,4 +1,5 @@
 import { byteCharacters } from './byte-characters.ts';
+import type { ChunkGrammar } from './grammar.ts';
 import type { TextTokenizer } from './text.ts';
 
 /** How the ids 0 .. size - 1 of an action tokenizer (or of locations, or of state bins) appear among the ids of a model's vocabulary. */
@@ -106,6 +107,11 @@ export function idsOfPieces(text: TextTokenizer, pieces: Iterable<string>): Acti
     (id) => ids.indexOf(id),
     'those of the given pieces',
   );
+}
+
+/** Ids of the whole vocabulary that may come next: action ids, or, behind a whole chunk, the end of sequence alone. */
+export function allowedNext(grammar: ChunkGrammar, state: number, ids: ActionIds, endOfSequence: number): Int32Array {
+  return state === grammar.complete ? Int32Array.of(endOfSequence) : ids.toVocabulary(grammar.allowed(state));
 }
 
 function checkCount(name: string, value: number, caller: string): void {

@@ -45,6 +45,7 @@ export interface FitOptions extends DataOptions {
   format?: string;
   export?: string;
   scale?: string;
+  covers?: string;
   vocabulary?: number;
   bins?: number;
   stride?: number;
@@ -89,7 +90,12 @@ function tokenizerOfKind(kind: string, options: FitOptions, chunks: readonly Act
     throw new InputError(`--format ${format}: there are integers and published`);
   switch (kind) {
     case 'fast':
-      return FastTokenizer.fit(chunks, { scale: numberOf('scale', scale), vocabularySize: vocabulary, format });
+      return FastTokenizer.fit(chunks, {
+        scale: numberOf('scale', scale),
+        covers: options.covers === undefined ? undefined : numberOf('covers', options.covers),
+        vocabularySize: vocabulary,
+        format,
+      });
     case 'bins':
       return new BinActionTokenizer({ bins });
     case 'stride':

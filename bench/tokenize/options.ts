@@ -23,6 +23,7 @@ export const fitOptions = {
   out: text('file for the tokenizer and the statistics; required'),
   kind: text('fast (default), bins, stride or string'),
   scale: text('steps per unit of a FAST coefficient; 10 by default'),
+  covers: text('normalised values up to this one are never clamped by FAST; by default those of the data'),
   ...settings,
   format: text('of FAST: integers (default), or published, which openpi and LeRobot read'),
   export: text('folder for tokenizer.json and processor_config.json; with --format published'),

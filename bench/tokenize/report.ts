@@ -19,6 +19,8 @@ export interface ReportRow {
   readonly compression: number;
   /** Share of quantised coefficients that are zero; null where there are none. */
   readonly zeroShare: number | null;
+  /** Share of quantised coefficients beyond the alphabet, which were clamped; null where there are none. */
+  readonly clampedShare: number | null;
   /** Normalised units: [-1, 1] is the usual range of a dimension. */
   readonly error: {
     readonly rootMeanSquare: number;
@@ -86,11 +88,18 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
   const largest = new Float64Array(dimension);
   const lengths: number[] = [];
   let zeros = 0;
+  let clamped = 0;
   for (const chunk of chunks) {
     const ids = tokenizer.encode(chunk);
     lengths.push(ids.length);
     for (const id of ids) counts[id]++;
-    if (tokenizer instanceof FastTokenizer) for (const value of tokenizer.coefficients(chunk)) if (value === 0) zeros++;
+    if (tokenizer instanceof FastTokenizer) {
+      const { minimum, codec } = tokenizer;
+      for (const value of tokenizer.coefficients(chunk)) {
+        if (value === 0) zeros++;
+        if (value < minimum || value >= minimum + codec.symbols) clamped++;
+      }
+    }
     tokenizer.decode(ids, chunk).forEach((value, index) => {
       const error = Math.abs(value - chunk.data[index]);
       squares[index % dimension] += error ** 2;
@@ -110,6 +119,7 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
     tokensPerSecond: (tokens / steps) * rate,
     compression: 1,
     zeroShare: tokenizer instanceof FastTokenizer ? zeros / (steps * dimension) : null,
+    clampedShare: tokenizer instanceof FastTokenizer ? clamped / (steps * dimension) : null,
     error: {
       rootMeanSquare: Math.sqrt(squares.reduce((sum, square) => sum + square, 0) / (steps * dimension)),
       largest: Math.max(...largest),

@@ -27,13 +27,14 @@ export function reportLines(rows: readonly ReportRow[], dimensionNames: readonly
     'tokens/s',
     'ratio',
     'zeros',
+    'clamped',
     'error',
     'largest',
     'ids used',
     'bits/token',
   ];
   const summary = rows.map(
-    ({ name, tokensPerChunk, tokensPerSecond, compression, zeroShare, error, use, vocabularySize }) => [
+    ({ name, tokensPerChunk, tokensPerSecond, compression, zeroShare, clampedShare, error, use, vocabularySize }) => [
       name,
       tokensPerChunk.mean.toFixed(1),
       `${tokensPerChunk.least}`,
@@ -41,6 +42,7 @@ export function reportLines(rows: readonly ReportRow[], dimensionNames: readonly
       tokensPerSecond.toFixed(1),
       compression.toFixed(2),
       zeroShare === null ? '' : percent(zeroShare),
+      clampedShare === null ? '' : `${(100 * clampedShare).toFixed(2)} %`,
       error.rootMeanSquare.toFixed(5),
       error.largest.toFixed(5),
       `${use.distinct}/${vocabularySize}`,

@@ -8,7 +8,7 @@ export { openIndexedDataset } from './indexed-dataset.ts';
 export { type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
 export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './mixture.ts';
 export { checkStatistics, fromNormStats, toNormStats } from './norm-stats.ts';
-export { type DatasetOptions, openDataset } from './open-dataset.ts';
+export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
 export { paraphrasesFromJson, withParaphrases } from './paraphrases.ts';
 export { countSteps, type EpisodePart, loadEpisode, wholeEpisodes } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';

@@ -2,6 +2,7 @@ import { type Folder, readRange } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
 import { openFolder } from '../../engine/paths.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/safetensors.ts';
+import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode, Image } from './dataset.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
 import { asObject, asText, missing, readJsonObject } from './json.ts';
@@ -155,11 +156,7 @@ class EpisodeReader {
     }
     const [rows, dimension] = shape;
     const values = await this.file.readFloat32(name);
-    const bad = values.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0) {
-      const place = `tensor "${field}", step ${Math.floor(bad / dimension)}, dimension ${bad % dimension}`;
-      throw this.#error(id, `${place} is ${values[bad]}: repair or leave out the episode`);
-    }
+    checkFinite(values, dimension, this.file.name, `episode ${quote(id)}: tensor "${field}"`);
     return { values, rows, dimension };
   }
 

@@ -1,47 +1,15 @@
-import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { encode as encodePng } from 'fast-png';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/errors.ts';
-import type { Dataset } from '../../model/data/dataset.ts';
 import { datasetStatistics, measureStatistics, openDataset, wholeEpisodes } from '../../model/data/index.ts';
-import { leRobotFiles, writeLeRobot } from '../../model/data/lerobot/writer.ts';
-import { type TableColumn, TableWriter } from '../../model/data/parquet/writer.ts';
-import { episodeOf, type Files, folderOf, gradientImage, text } from './synthetic.ts';
-
-const rows = (count: number, first: number) =>
-  Array.from({ length: count }, (_, step) => [first + step, first + step / 4, -step]);
-
-/** Three episodes of 3 numbers, two cameras; the first episode's camera "wrist" begins at step 1. */
-function source(): Dataset {
-  const episodes = [4, 6, 3].map((length, e) => ({
-    ...episodeOf(`own ${e}`, rows(length, 10 * e), e === 2 ? [] : [`task ${e % 2}`, `other words ${e}`]),
-    cameras: ['top', 'wrist'],
-    image: async (camera: string, step: number) =>
-      camera === 'wrist' && e === 0 && step < 1 ? null : gradientImage(8 + e, camera === 'top' ? 6 + step : 10),
-  }));
-  const actionNames = ['x', 'y', 'gripper'];
-  return {
-    name: 'own',
-    rate: 20,
-    actionDimension: 3,
-    stateDimension: 3,
-    actionNames,
-    cameras: ['top', 'wrist'],
-    episodes,
-  };
-}
-
-async function filesOf(dataset: Dataset): Promise<Files> {
-  const files: Files = new Map();
-  for await (const { path, bytes } of leRobotFiles(dataset, { robot: 'made' })) files.set(path, bytes.slice());
-  return files;
-}
-
-const jsonOf = (files: Files, path: string) => JSON.parse(new TextDecoder().decode(files.get(path)));
+import { writeLeRobot } from '../../model/data/lerobot/writer.ts';
+import { TableWriter } from '../../model/data/parquet/writer.ts';
+import { column, filesOf, jsonOf, rows, source } from './lerobot-files.ts';
+import { type Files, folderOf, gradientImage, text } from './synthetic.ts';
 
 let written: Files;
 beforeAll(async () => {
@@ -128,12 +96,6 @@ describe('written and read', () => {
     expect(stats['observation.images.top'].mean[2][0][0]).toBeGreaterThan(0.2);
     expect(stats['observation.images.top'].count).toEqual([13]);
   });
-});
-
-const column = (name: string, dtype: TableColumn['dtype'] = 'int64', depth = 0): TableColumn => ({
-  name,
-  dtype,
-  depth,
 });
 
 /** The same data as version 2.1: a file an episode, images as files beside them, the keys of openpi. */
@@ -326,97 +288,4 @@ test.skipIf(!there)(`a file of GR00T's own${there ? '' : ' (skipped: ../shared i
   expect([dataset.rate, dataset.actionDimension]).toEqual([20, 44]);
   expect(dataset.episodes[0].actions).toEqual(own.episodes[0].actions);
   expect(dataset.episodes[0].states).toEqual(own.episodes[0].states);
-});
-
-const ffmpeg = (() => {
-  try {
-    execFileSync('ffmpeg', ['-version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-})();
-
-describe('cameras that exist only as video', () => {
-  let folder: string;
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'insula-video-'));
-    const files = new Map(written);
-    const info = jsonOf(files, 'meta/info.json');
-    info.features['observation.images.top'].dtype = 'video';
-    info.video_path = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4';
-    delete info.features['observation.images.wrist'];
-    files.set('meta/info.json', text(info));
-    const names = [
-      'episode_index',
-      'length',
-      'dataset_from_index',
-      'dataset_to_index',
-      'data/chunk_index',
-      'data/file_index',
-    ];
-    const videos = ['chunk_index', 'file_index'].map((name) => `videos/observation.images.top/${name}`);
-    const start = 'videos/observation.images.top/from_timestamp';
-    const table = new TableWriter([
-      ...[...names, ...videos].map((name) => column(name)),
-      column(start, 'float64'),
-      column('tasks', 'string', 1),
-    ]);
-    const values = [
-      [0, 1, 2],
-      [4, 6, 3],
-      [0, 4, 10],
-      [4, 10, 13],
-      [0, 0, 0],
-      [0, 0, 0],
-      [0, 0, 0],
-      [0, 0, 0],
-    ];
-    table.append({
-      ...Object.fromEntries([...names, ...videos].map((name, i) => [name, values[i]])),
-      [start]: [0, 4 / 20, 10 / 20],
-      tasks: [['a'], ['b'], ['c']],
-    });
-    files.set('meta/episodes/chunk-000/file-000.parquet', table.finish());
-    for (const [path, bytes] of files) {
-      await mkdir(join(folder, dirname(path)), { recursive: true });
-      await writeFile(join(folder, path), bytes);
-    }
-  });
-  afterAll(() => rm(folder, { recursive: true }));
-
-  test('without ffmpeg: what to install; and without cameras on request', async () => {
-    const path = process.env.PATH;
-    process.env.PATH = '/nowhere';
-    try {
-      await expect(openDataset(folder)).rejects.toThrow(
-        /cameras top exist only as video.*install ffmpeg.*--cameras none/,
-      );
-      expect((await openDataset(folder, undefined, { cameras: [] })).cameras).toEqual([]);
-    } finally {
-      process.env.PATH = path;
-    }
-  });
-
-  test.skipIf(!ffmpeg)(`every frame of every episode${ffmpeg ? '' : ' (skipped: no ffmpeg)'}`, async () => {
-    const video = join(folder, 'videos/observation.images.top/chunk-000/file-000.mp4');
-    await mkdir(dirname(video), { recursive: true });
-    // Frame n is grey of 18 n.
-    const raw = new Uint8Array(13 * 32 * 48 * 3);
-    for (let frame = 0; frame < 13; frame++) raw.fill(18 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);
-    const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '48x32', '-r', '20', '-i', '-'];
-    execFileSync('ffmpeg', ['-v', 'error', ...input, '-c:v', 'mpeg4', '-q:v', '2', video], { input: raw });
-    const frameFolder = join(folder, 'frames');
-    const { episodes } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
-    for (const [e, first] of [0, 4, 10].entries()) {
-      for (let step = 0; step < episodes[e].length; step++) {
-        const { width, height, pixels } = (await episodes[e].image('top', step))!;
-        expect([width, height]).toEqual([24, 16]);
-        expect(Math.abs(pixels[100] - 18 * (first + step))).toBeLessThan(6);
-      }
-    }
-    await writeFile(video, 'no video');
-    const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
-    await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: ffmpeg cannot decode episode 0: /);
-  });
 });

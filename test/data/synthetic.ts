@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import encodeJpegImage, { init as startEncoder } from '@jsquash/jpeg/encode.js';
+import { expect } from 'vitest';
 import { type Folder, memorySource } from '../../engine/bytes.ts';
 import { InputError } from '../../engine/errors.ts';
 import { safetensorsChunks } from '../../engine/safetensors-writer.ts';
@@ -90,3 +91,18 @@ export async function actionsFile(tables: Record<string, number[][]>): Promise<U
   for await (const chunk of safetensorsChunks(tensors)) chunks.push(chunk.slice());
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
+
+/** Rows of [count, width], all different. */
+export const rows = (count: number, width: number, first = 0) =>
+  Array.from({ length: count }, (_, step) => Array.from({ length: width }, (_, d) => first + step + d / 4));
+
+/** The line of the InputError that `work` fails with. */
+export const message = async (work: Promise<unknown>): Promise<string> => {
+  const error = await work.then(
+    () => null,
+    (error) => error,
+  );
+  expect(error).toBeInstanceOf(InputError);
+  expect(error.message).not.toContain('\n');
+  return error.message;
+};

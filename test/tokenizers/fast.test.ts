@@ -76,6 +76,56 @@ describe('FastTokenizer', () => {
     );
   });
 
+  it('codes exactly the rounded coefficients, clamped to the alphabet, of any other chunk in either format', () => {
+    const fitted = chunks(40).map((one) => ({ ...one, data: one.data.map((value) => 0.6 * value) }));
+    const formats = (['integers', 'published'] as const).map((format) => FastTokenizer.fit(fitted, { format }));
+    const value = fc.oneof(
+      fc.float({ min: -2, max: 2, noNaN: true }),
+      fc.float({ noNaN: true, noDefaultInfinity: true }),
+      fc.constantFrom(0, -0, 1e-45, 3.4e38, -3.4e38),
+    );
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 20 }),
+        fc.array(value, { minLength: 60, maxLength: 60 }),
+        (horizon, values) => {
+          const size = { horizon, dimension: 3 };
+          const given = { ...size, data: Float32Array.from(values.slice(0, 3 * horizon)) };
+          for (const tokenizer of formats) {
+            const last = tokenizer.minimum + tokenizer.codec.symbols - 1;
+            const { symbols } = tokenizer.codec.read(tokenizer.encode(given), 3 * horizon);
+            const inside = [...tokenizer.coefficients(given)].map((q) =>
+              Math.min(Math.max(q, tokenizer.minimum), last),
+            );
+            if (tokenizer === formats[0])
+              expect([...symbols].map((s) => s + tokenizer.minimum)).toEqual(inside.map((q) => q + 0));
+            else expect(symbols.length).toBe(inside.length);
+          }
+        },
+      ),
+      { seed: 19, numRuns: 300 },
+    );
+  });
+
+  it('clamps nothing that it was told to cover', () => {
+    const calm = [{ horizon: 12, dimension: 2, data: new Float32Array(24).fill(0.1) }];
+    const tokenizer = FastTokenizer.fit(calm, { covers: 1.5 });
+    expect([tokenizer.minimum, tokenizer.codec.symbols]).toEqual([-52, 105]);
+    const anyData = fc.float32Array({ min: -1.5, max: 1.5, noNaN: true, minLength: 24, maxLength: 24 });
+    fc.assert(
+      fc.property(anyData, (data) => {
+        const size = { horizon: 12, dimension: 2 };
+        const decoded = tokenizer.decode(tokenizer.encode({ data, ...size }), size);
+        const [before, after] = [data, decoded].map((x) => dct(x, 12, 2));
+        before.forEach((value, index) => {
+          expect(Math.abs(value - after[index])).toBeLessThanOrEqual(0.05 + 1e-5);
+        });
+      }),
+      { seed: 20, numRuns: 200 },
+    );
+    expect(() => FastTokenizer.fit(calm, { covers: -1 })).toThrow('covers must be a number from 0, got -1');
+  });
+
   it('compresses smooth chunks, within the vocabulary asked for', () => {
     const tokenizer = FastTokenizer.fit(chunks(50), { vocabularySize: 200 });
     expect(tokenizer.vocabularySize).toBeLessThanOrEqual(200);

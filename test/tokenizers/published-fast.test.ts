@@ -32,8 +32,27 @@ describe.skipIf(skipped !== '')(`a FAST tokenizer made by the official code${ski
       expect(Array.from(fast.codec.read(ids, 350).symbols, (symbol) => symbol + fast.minimum)).toEqual(
         quantised.flat(),
       );
+      const grammar = fast.grammar(chunk);
+      expect(ids.reduce((state, id) => grammar.next(state, id), 0)).toBe(grammar.complete);
       expect(fast.decodeRelaxed(ids, chunk)).toMatchObject({ data: fast.decode(ids, chunk), exact: true });
     }
+  });
+
+  it('has a grammar that spells nothing else', () => {
+    const fast = FastTokenizer.fromPublished(files());
+    const shape = { horizon: 4, dimension: 3 };
+    const grammar = fast.grammar(shape);
+    fc.assert(
+      fc.property(fc.infiniteStream(fc.nat()), (choices) => {
+        const ids: number[] = [];
+        for (let state = 0; state !== grammar.complete; state = grammar.next(state, ids[ids.length - 1])) {
+          const allowed = grammar.allowed(state);
+          ids.push(allowed[choices.next().value! % allowed.length]);
+        }
+        expect(fast.decode(ids, shape)).toHaveLength(12);
+      }),
+      { seed: 18, numRuns: 200 },
+    );
   });
 
   it('is written as it was read', () => {
@@ -130,7 +149,14 @@ describe('the published format', () => {
       padded: 1,
       unknownAt: 2,
     });
-    expect(Array.from(fast.grammar(shape).allowed(1))).toEqual([0, 4]);
+    const grammar = fast.grammar(shape);
+    expect([0, 1, 2, 3].map((state) => Array.from(grammar.allowed(state)))).toEqual([
+      [0, 1, 4],
+      [2, 3],
+      [0, 1, 4],
+      [2, 3],
+    ]);
+    expect([0, 1, 3].reduce((state, id) => grammar.next(state, id), 0)).toBe(grammar.complete);
   });
 
   it('reads any ids without looping', () => {

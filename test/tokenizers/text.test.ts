@@ -131,6 +131,26 @@ describe('TextTokenizer', () => {
     expect(() => tokenizer.decode([5, tokenizer.vocabularySize])).toThrow('at position 1 is unknown; ids are 0 to');
     expect(() => tokenizer.decode([-1])).toThrow('id -1 at position 0 is unknown');
     expect(() => new TextTokenizer({ model: {} })).toThrow('this is not a tokenizer.json that can be read');
+    expect(() => new TextTokenizer({ added_tokens: [{ id: -1, content: 'x' }] })).toThrow('"added_tokens" of the');
+  });
+
+  it('reads any JSON, or says in one line that it cannot', () => {
+    const keys = ['version', 'added_tokens', 'normalizer', 'pre_tokenizer', 'post_processor', 'decoder', 'model'];
+    const part = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom(...Object.values(defaultTokenizerJson())));
+    const json = fc.oneof(
+      fc.jsonValue(),
+      fc.record(Object.fromEntries(keys.map((key) => [key, part])), { requiredKeys: [] }),
+    );
+    fc.assert(
+      fc.property(json, (given) => {
+        try {
+          expect(new TextTokenizer(given as object).vocabularySize).toBeGreaterThan(0);
+        } catch (error) {
+          expect((error as Error).message).toMatch(/^TextTokenizer: [^\n]*$/);
+        }
+      }),
+      { seed: 21, numRuns: 300 },
+    );
   });
 
   it('knows the words of the world', () => {

@@ -1,6 +1,7 @@
 import type { Folder } from '../../../engine/bytes.ts';
 import { readRange } from '../../../engine/bytes.ts';
 import { InputError, quote } from '../../../engine/errors.ts';
+import { checkFinite } from '../assemble.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
@@ -180,11 +181,7 @@ class Reader {
   async #table(file: ParquetFile, feature: Feature, { from, length, index }: EpisodePlace): Promise<Float32Array> {
     const width = widthOf(feature);
     const values = await file.numbers(feature.key, from, from + length, width, Float32Array);
-    const bad = values.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0) {
-      const where = `episode ${index}: column "${feature.key}", step ${Math.floor(bad / width)}, dimension ${bad % width}`;
-      throw new InputError(`${file.name}: ${where} is ${values[bad]}: repair or leave out the episode`);
-    }
+    checkFinite(values, width, file.name, `episode ${index}: column "${feature.key}"`);
     return values;
   }
 

@@ -1,0 +1,164 @@
+import { type Column, tableFromIPC } from '@uwdata/flechette';
+import { type ByteSource, readRange } from '../../../engine/bytes.ts';
+import { InputError, quote } from '../../../engine/errors.ts';
+import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
+import type { Dataset, Image } from '../dataset.ts';
+import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+
+const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+/** An Arrow file is held in memory as it is. */
+const FILE_LIMIT = 2 ** 31;
+
+/**
+ * Reads a data set of LeRobot's version 1, one Arrow file of all steps: columns action, observation.state, episode_index,
+ * timestamp and images. Cameras that exist only as video are left out, and the description says so. The rate is that of
+ * the timestamps.
+ *
+ * @throws InputError with one line that names file and column where something is missing, damaged or does not agree
+ */
+export async function readArrow(source: ByteSource, name: string): Promise<Dataset> {
+  if (source.size > FILE_LIMIT) {
+    throw new InputError(
+      `${source.name}: ${source.size} bytes is too large for memory: convert it to LeRobot 2.1 or 3.0`,
+    );
+  }
+  const bytes = await readRange(source, 0, source.size, 'the table');
+  const columns = new Map<string, Column<unknown>>();
+  try {
+    const table = tableFromIPC(bytes);
+    table.schema.fields.forEach((field, i) => {
+      columns.set(field.name, table.getChildAt(i));
+    });
+  } catch (error) {
+    const words = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ');
+    throw new InputError(`${source.name}: damaged, cut off, or not an Arrow file (${words})`);
+  }
+  return new Table(source.name, columns).dataset(name);
+}
+
+class Table {
+  readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+
+  constructor(
+    private readonly file: string,
+    private readonly columns: ReadonlyMap<string, Column<unknown>>,
+  ) {}
+
+  dataset(name: string): Dataset {
+    const action = this.#table('action', 'actions');
+    if (!action) {
+      throw new InputError(`${this.file}: no column "action"; there are ${[...this.columns.keys()].join(', ')}`);
+    }
+    const { values: actions, width } = action;
+    const rows = actions.length / width;
+    const state = this.#table('observation.state', 'state');
+    const owners = this.#numbers('episode_index', rows);
+    const times = this.#numbers('timestamp', rows);
+    const { pictures, videos } = this.#cameras();
+    const found: FoundEpisode[] = [];
+    let rate = 0;
+    for (let from = 0; from < rows; ) {
+      let to = from + 1;
+      while (to < rows && owners[to] === owners[from]) to += 1;
+      const own = this.#rate(times, from, to);
+      if (rate !== 0 && own !== 0 && own !== rate) {
+        throw new InputError(`${this.file}: column "timestamp": episode ${owners[from]} has ${own} Hz, others ${rate}`);
+      }
+      rate ||= own;
+      const id = `episode_${String(owners[from]).padStart(6, '0')}`;
+      const slice = (values: Float32Array, dimension: number) => values.subarray(from * dimension, to * dimension);
+      checkFinite(slice(actions, width), width, this.file, `episode ${id}: column "action"`);
+      if (state) checkFinite(slice(state.values, state.width), state.width, this.file, `episode ${id}: state`);
+      const start = from;
+      const length = to - from;
+      found.push({
+        file: this.file,
+        actionDimension: width,
+        stateDimension: state?.width ?? 0,
+        episode: {
+          id,
+          length,
+          actions: slice(actions, width),
+          states: state && slice(state.values, state.width),
+          instructions: this.#instructions(from),
+          cameras: [...pictures.keys()],
+          image: async (camera, step) => {
+            const column = pictures.get(camera);
+            if (!column || step < 0) return null;
+            return this.#image(column, camera, start + Math.min(Math.floor(step), length - 1));
+          },
+        },
+      });
+      from = to;
+    }
+    if (rate === 0) throw new InputError(`${this.file}: column "timestamp" does not say the control rate`);
+    const left = videos.length > 0 ? ` (${videos.join(', ')} left out: video is not read from Arrow files)` : '';
+    return assembleDataset(found, { name, rate, kind: `Arrow file of LeRobot 1${left}`, place: this.file });
+  }
+
+  /** A column of lists of equal length. */
+  #table(...names: string[]): { values: Float32Array; width: number } | null {
+    const name = names.find((own) => this.columns.has(own));
+    if (name === undefined) return null;
+    const column = this.columns.get(name)!;
+    const width = (column.at(0) as ArrayLike<number> | null)?.length ?? 1;
+    const fail = (row: number) =>
+      new InputError(`${this.file}: column ${quote(name)} does not hold ${width} numbers in row ${row}`);
+    if (!(width >= 1 && width <= 4096)) throw fail(0);
+    const values = new Float32Array(column.length * width);
+    for (let row = 0; row < column.length; row++) {
+      const own = column.at(row);
+      const list = typeof own === 'number' ? [own] : (own as ArrayLike<number> | null);
+      if (list?.length !== width) throw fail(row);
+      for (let i = 0; i < width; i++) values[row * width + i] = Number(list[i]);
+    }
+    return { values, width };
+  }
+
+  #numbers(name: string, rows: number): Float64Array {
+    const column = this.columns.get(name);
+    if (!column)
+      throw new InputError(`${this.file}: no column ${quote(name)}; there are ${[...this.columns.keys()].join(', ')}`);
+    if (column.length !== rows)
+      throw new InputError(`${this.file}: column ${quote(name)} has ${column.length} of ${rows} rows`);
+    return Float64Array.from({ length: rows }, (_, row) => Number(column.at(row)));
+  }
+
+  /** Hz of an episode's times, whole where it is nearly; 0 for a single step. */
+  #rate(times: Float64Array, from: number, to: number): number {
+    if (to - from < 2) return 0;
+    const exact = (to - from - 1) / (times[to - 1] - times[from]);
+    if (!(exact > 0 && Number.isFinite(exact))) {
+      throw new InputError(`${this.file}: column "timestamp" does not go forward in rows ${from} to ${to - 1}`);
+    }
+    return Math.abs(exact - Math.round(exact)) < 0.01 * exact ? Math.round(exact) : Math.round(exact * 100) / 100;
+  }
+
+  #instructions(row: number): string[] {
+    const text = this.columns.get('language_instruction')?.at(row);
+    return typeof text === 'string' && text.trim() !== '' ? [text.trim()] : [];
+  }
+
+  #cameras() {
+    const pictures = new Map<string, Column<unknown>>();
+    const videos: string[] = [];
+    for (const [key, column] of this.columns) {
+      const name = /^observation\.(?:images?\.)?(.+)$/.exec(key)?.[1];
+      const cell = column.at(0) as Record<string, unknown> | null;
+      if (!name || cell === null || typeof cell !== 'object') continue;
+      if (cell.bytes instanceof Uint8Array) pictures.set(name, column);
+      else if ('path' in cell && 'timestamp' in cell) videos.push(name);
+    }
+    return { pictures, videos };
+  }
+
+  #image(column: Column<unknown>, camera: string, row: number): Promise<Image> {
+    return this.#images.get(`${camera}:${row}`, async () => {
+      const cell = column.at(row) as { bytes?: unknown } | null;
+      const what = `the image of camera "${camera}" in row ${row}`;
+      if (!(cell?.bytes instanceof Uint8Array)) throw new InputError(`${this.file}: ${what} is missing`);
+      const bytes = new Uint8Array(cell.bytes);
+      return decodeImage(bytes, imageTypeOf(bytes), `${this.file}: ${what}`);
+    });
+  }
+}

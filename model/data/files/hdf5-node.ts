@@ -1,0 +1,177 @@
+import type { Group, Dataset as Hdf5Table } from 'h5wasm/node';
+import { InputError, quote } from '../../../engine/errors.ts';
+import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
+import type { Dataset, Image } from '../dataset.ts';
+import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+
+// Node only, in spite of the folder: the library is loaded when a file is opened.
+
+const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+/** Numbers of one table; more is not read. */
+const VALUES_LIMIT = 2 ** 28;
+
+/** Where things lie in one episode's group, by the programs that write such files. */
+interface Layout {
+  readonly kind: string;
+  /** Hz that its own robots have, where no other is given. */
+  readonly rate: number;
+  readonly action: string;
+  /** Tables whose columns are put one after the other, the first list of which all are there. */
+  readonly states: readonly (readonly string[])[];
+  /** The group of image tables. */
+  readonly images: string;
+}
+
+const aloha: Layout = {
+  kind: 'HDF5 files of ACT (ALOHA)',
+  rate: 50,
+  action: 'action',
+  states: [['observations/qpos']],
+  images: 'observations/images',
+};
+const robomimic: Layout = {
+  kind: 'HDF5 file of robomimic or LIBERO',
+  rate: 20,
+  action: 'actions',
+  states: [
+    ['obs/ee_states', 'obs/gripper_states'],
+    ['obs/robot0_eef_pos', 'obs/robot0_eef_quat', 'obs/robot0_gripper_qpos'],
+  ],
+  images: 'obs',
+};
+
+/**
+ * Opens HDF5 files: of ACT one an episode (/action, /observations/qpos, /observations/images), of robomimic and LIBERO
+ * many (/data/demo_0/actions, obs). Numbers are read now, images one by one, plain or as padded JPEG files.
+ *
+ * @throws InputError where a file is damaged, of another layout, or its tables do not agree
+ */
+export async function openHdf5(paths: readonly string[], name: string, rate?: number): Promise<Dataset> {
+  const { File, ready } = await import('h5wasm/node');
+  (await ready).activate_throwing_error_handler(); // else errors are printed and passed over
+  const images = new ImageCache(IMAGE_CACHE_BYTES);
+  const opened = <T>(path: string, use: (root: Group) => T): T => {
+    let file: InstanceType<typeof File> | undefined;
+    try {
+      file = new File(path, 'r');
+      return use(file);
+    } catch (error) {
+      if (error instanceof InputError) throw error;
+      throw new InputError(`${path}: cannot be opened, is damaged, or no HDF5 file (${lastReason(error)})`);
+    } finally {
+      file?.close();
+    }
+  };
+  const found: (FoundEpisode & { readonly place: string })[] = [];
+  let layout = aloha;
+  for (const path of paths) {
+    opened(path, (root) => {
+      const demos = root.get('data');
+      const groups: [id: string, group: Group][] = [];
+      if (demos && 'keys' in demos) {
+        layout = robomimic;
+        const numbered = (demos as Group).keys().filter((key) => key.startsWith('demo'));
+        numbered.sort((a, b) => Number(a.replace(/\D/g, '')) - Number(b.replace(/\D/g, '')));
+        for (const key of numbered) groups.push([`data/${key}`, (demos as Group).get(key) as Group]);
+      } else groups.push(['', root]);
+      const words = instructionOf(demos);
+      for (const [place, group] of groups) found.push(readEpisode(path, place, group, layout, words));
+    });
+  }
+  const image = async (path: string, place: string, camera: string, step: number): Promise<Image> => {
+    const table = [place, layout.images, camera].filter((part) => part !== '').join('/');
+    return images.get(`${path}:${table}:${step}`, async () => {
+      const { shape, bytes } = opened(path, (root) => {
+        const own = root.get(table) as Hdf5Table;
+        const rest = own.shape!.slice(1).map(() => [] as []);
+        return { shape: own.shape!, bytes: Uint8Array.from(own.slice([[step, step + 1], ...rest]) as Uint8Array) };
+      });
+      if (shape.length === 4) return { height: shape[1], width: shape[2], pixels: bytes };
+      return decodeImage(bytes, imageTypeOf(bytes), `${path}: ${table}, step ${step}`);
+    });
+  };
+  const withImages = found.map(({ episode, ...rest }) => ({
+    ...rest,
+    episode: {
+      ...episode,
+      image: async (camera: string, step: number) =>
+        episode.cameras.includes(camera) && step >= 0
+          ? image(rest.file, rest.place, camera, Math.min(Math.floor(step), episode.length - 1))
+          : null,
+    },
+  }));
+  return assembleDataset(withImages, { name, rate: rate ?? layout.rate, kind: layout.kind, place: paths[0] });
+}
+
+function readEpisode(file: string, place: string, group: Group, layout: Layout, instructions: readonly string[]) {
+  const where = place === '' ? file : `${file}: ${place}`;
+  const table = (key: string): { values: Float32Array; shape: number[] } | null => {
+    const own = group.get(key);
+    if (!own || !('shape' in own) || !own.shape) return null;
+    const count = own.shape.reduce((product, size) => product * size, 1);
+    if (own.shape.length !== 2 || count === 0 || count > VALUES_LIMIT)
+      throw new InputError(`${where}: ${quote(key)} has shape ${quote(own.shape)}, [steps, dimension] was expected`);
+    return { values: Float32Array.from(own.value as ArrayLike<number>, Number), shape: own.shape };
+  };
+  const actions = table(layout.action);
+  if (!actions)
+    throw new InputError(`${where}: no table ${quote(layout.action)}; there are ${group.keys().join(', ')}`);
+  const [length, actionDimension] = actions.shape;
+  checkFinite(actions.values, actionDimension, where, `table "${layout.action}"`);
+  const parts = layout.states.map((keys) => keys.map(table)).find((tables) => tables.every((own) => own));
+  const unlike = parts?.find((own) => own!.shape[0] !== length);
+  if (unlike) throw new InputError(`${where}: ${length} actions, ${unlike.shape[0]} states`);
+  const stateDimension = parts?.reduce((sum, own) => sum + own!.shape[1], 0) ?? 0;
+  const states = parts ? new Float32Array(length * stateDimension) : null;
+  for (let row = 0; states && row < length; row++) {
+    let first = row * stateDimension;
+    for (const own of parts!) {
+      const width = own!.shape[1];
+      states.set(own!.values.subarray(row * width, (row + 1) * width), first);
+      first += width;
+    }
+  }
+  if (states) checkFinite(states, stateDimension, where, 'states');
+  const pictures = group.get(layout.images);
+  const cameras =
+    pictures && 'keys' in pictures
+      ? (pictures as Group).keys().filter((key) => isCamera(pictures as Group, key, length))
+      : [];
+  const id =
+    place === ''
+      ? (file
+          .split(/[\\/]/)
+          .at(-1)
+          ?.replace(/\.\w+$/, '') ?? file)
+      : place.slice('data/'.length);
+  const episode = { id, length, actions: actions.values, states, instructions, cameras, image: async () => null };
+  return { file, place, actionDimension, stateDimension, episode };
+}
+
+/** Bytes as [steps, height, width, 3], or as an image file of padded length for each step. */
+function isCamera(group: Group, key: string, length: number): boolean {
+  const own = group.get(key);
+  if (!own || !('shape' in own) || !own.shape || own.shape[0] !== length || !/[Bb]$/.test(String(own.dtype)))
+    return false;
+  const bytes = own.shape.slice(1).reduce((product, size) => product * size, 1);
+  return bytes <= VALUES_LIMIT && (own.shape.length === 2 || (own.shape.length === 4 && own.shape[3] === 3));
+}
+
+/** The innermost of the reasons that the library lists on many lines. */
+function lastReason(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const reasons = [...text.matchAll(/in \w+\(\): ([^\n]+)/g)];
+  return reasons.at(-1)?.[1] ?? text.split('\n')[0];
+}
+
+/** LIBERO keeps the instruction in an attribute that is JSON. */
+function instructionOf(group: unknown): string[] {
+  const text = (group as Group | null)?.attrs?.problem_info?.value;
+  if (typeof text !== 'string') return [];
+  try {
+    const { language_instruction: words } = JSON.parse(text);
+    return typeof words === 'string' && words.trim() !== '' ? [words.trim()] : [];
+  } catch {
+    return []; // another program's attribute of that name
+  }
+}

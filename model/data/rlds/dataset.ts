@@ -1,0 +1,244 @@
+import { type ByteSource, type Folder, readRange } from '../../../engine/bytes.ts';
+import { InputError, quote } from '../../../engine/errors.ts';
+import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
+import type { Dataset, Episode, Image } from '../dataset.ts';
+import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
+import { MemoryCache } from '../memory-cache.ts';
+import {
+  bytesOf,
+  countIntegers,
+  type FeaturePlace,
+  floatsOf,
+  type RecordPlace,
+  readFeatures,
+  readRecords,
+} from './tfrecord.ts';
+
+// RLDS in TFRecord files, as of Open X-Embodiment: one record an episode, each feature the values of all its steps.
+
+const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+const LIST_CACHE_BYTES = 256 * 2 ** 20;
+const NUMBER_BYTES = 256 * 2 ** 20;
+/** Longer lists of numbers or texts of one episode are not read. */
+const LIST_LIMIT = 2 ** 28;
+
+/** Control rates of well-known sets, which their files do not say, in Hz. */
+const rates: Readonly<Record<string, number>> = {
+  bridge: 5,
+  bridge_dataset: 5,
+  bridge_orig: 5,
+  droid: 15,
+  fractal20220817_data: 3,
+};
+
+const keys = {
+  action: ['steps/action'],
+  state: ['steps/observation/state', 'steps/observation/proprio'],
+  language: ['steps/language_instruction', 'steps/observation/natural_language_instruction'],
+  length: ['steps/is_first', 'steps/is_last', 'steps/is_terminal'],
+};
+
+export interface RldsOptions {
+  /** The split to read, or the set's own name for its split "train"; that by default. */
+  readonly name?: string;
+  /** Control steps a second, where the set is not a well-known one. */
+  readonly rate?: number;
+  readonly cameras?: readonly string[];
+  readonly memory?: number;
+}
+
+/**
+ * Opens an RLDS data set: `dataset_info.json` and its TFRecord shards. Numbers and texts are read now, images when they
+ * are asked for; what exceeds `memory` is left on disk and loaded episode by episode.
+ *
+ * @throws InputError with one line that names file and field where something is missing, damaged or does not agree
+ */
+export async function openRlds(folder: Folder, options: RldsOptions = {}): Promise<Dataset> {
+  const source = await folder.open('dataset_info.json');
+  const info = await readJsonObject(source);
+  const name = asText(info.name, source.name, '"name"');
+  const rate = options.rate ?? rates[name];
+  if (rate === undefined) {
+    throw new InputError(`${source.name}: RLDS files do not say at how many Hz "${name}" was recorded: give its rate`);
+  }
+  const { split, files } = shards(info, name, source.name, options.name);
+  const reader = new Reader(folder, options);
+  const found: FoundEpisode[] = [];
+  for (const { path, episodes } of files) {
+    const file = await folder.open(path);
+    try {
+      const records = await readRecords(file);
+      if (records.length !== episodes) {
+        throw new InputError(`${file.name}: ${records.length} records, dataset_info.json says ${episodes}`);
+      }
+      for (const record of records) found.push(await reader.read(file, path, record, `${split}_${found.length}`));
+    } finally {
+      await file.close();
+    }
+  }
+  reader.checkCameras(source.name);
+  return assembleDataset(found, {
+    name: options.name ?? name,
+    rate,
+    kind: `RLDS data set, split ${split}`,
+    place: source.name,
+  });
+}
+
+/** The shards of a split, by the pattern that dataset_info.json keeps. */
+function shards(info: Record<string, unknown>, name: string, file: string, asked = name) {
+  const wanted = asked === name ? 'train' : asked;
+  if (!Array.isArray(info.splits)) throw missing(file, 'a list of "splits"');
+  const splits = info.splits.map((value, i) => asObject(value, file, `split ${i}`));
+  const split = splits.find((own) => own.name === wanted);
+  if (!split) {
+    throw new InputError(`${file}: no split ${quote(wanted)}; there are ${splits.map((own) => own.name).join(', ')}`);
+  }
+  const what = `split ${quote(wanted)}`;
+  const lengths = split.shardLengths;
+  if (!Array.isArray(lengths) || lengths.length === 0) throw missing(file, `${what}: a list of "shardLengths"`);
+  const usual = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}';
+  const pattern = split.filepathTemplate == null ? usual : asText(split.filepathTemplate, file, `${what}: template`);
+  const digits = (count: number) => String(count).padStart(5, '0');
+  return {
+    split: wanted,
+    files: lengths.map((length, i) => {
+      const values: Record<string, string> = {
+        '{DATASET}': name,
+        '{SPLIT}': wanted,
+        '{FILEFORMAT}': String(info.fileFormat ?? 'tfrecord'),
+        '{SHARD_X_OF_Y}': `${digits(i)}-of-${digits(lengths.length)}`,
+      };
+      const path = pattern.replace(/\{\w+\}/g, (whole) => values[whole] ?? whole);
+      if (/[\\/{]/.test(path)) throw new InputError(`${file}: ${what}: path ${quote(path)} is not read here`);
+      return { path, episodes: asCount(Number(length), file, `${what}: "shardLengths"`) };
+    }),
+  };
+}
+
+class Reader {
+  readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+  /** Image files of one camera of one episode. */
+  readonly #lists = new MemoryCache<Uint8Array[]>(LIST_CACHE_BYTES, (list) => list[0]?.buffer.byteLength ?? 0);
+  readonly #seen = new Set<string>();
+  #bytes = 0;
+
+  constructor(
+    private readonly folder: Folder,
+    private readonly options: RldsOptions,
+  ) {}
+
+  async read(file: ByteSource, path: string, record: RecordPlace, id: string): Promise<FoundEpisode> {
+    const fail = (complaint: string) => new InputError(`${file.name}: episode ${id}: ${complaint}`);
+    const features = await readFeatures(file, record);
+    const find = (names: readonly string[]) => names.find((key) => features.has(key));
+    const list = async (key: string, kind: FeaturePlace['kind']) => {
+      const place = features.get(key)!;
+      if (place.kind !== kind) throw fail(`feature ${quote(key)} holds ${place.kind}, ${kind} was expected`);
+      if (place.end - place.start > LIST_LIMIT) throw fail(`feature ${quote(key)} is too long`);
+      return readRange(file, place.start, place.end, `feature ${quote(key)} of episode ${id}`);
+    };
+    const [actionKey, lengthKey] = [find(keys.action), find(keys.length)];
+    if (!actionKey) throw fail(`no feature "steps/action"; there are ${[...features.keys()].slice(0, 12).join(', ')}`);
+    if (!lengthKey) throw fail(`none of the features ${keys.length.join(', ')}, which say its steps`);
+    const length = countIntegers(await list(lengthKey, 'int64'), file.name, lengthKey);
+    if (length === 0) throw fail('it has no steps');
+    const table = async (key: string) => {
+      const values = floatsOf(await list(key, 'float'), file.name, key);
+      if (values.length === 0 || values.length % length !== 0)
+        throw fail(`feature ${quote(key)} has ${values.length} values, not as many for each of its ${length} steps`);
+      checkFinite(values, values.length / length, file.name, `episode ${id}: feature ${quote(key)}`);
+      return values;
+    };
+    const stateKey = find(keys.state);
+    const [actions, states] = [await table(actionKey), stateKey === undefined ? null : await table(stateKey)];
+    const languageKey = find(keys.language);
+    const texts = languageKey ? bytesOf(await list(languageKey, 'bytes'), file.name, languageKey) : [];
+    const words = new Set(texts.map((bytes) => new TextDecoder().decode(bytes).trim()).filter((text) => text !== ''));
+    const common = {
+      id,
+      length,
+      instructions: [...words],
+      ...(await this.#cameras(file, path, features, id, length)),
+    };
+    const dimensions = { actionDimension: actions.length / length, stateDimension: (states?.length ?? 0) / length };
+    this.#bytes += actions.byteLength + (states?.byteLength ?? 0);
+    if (this.#bytes <= (this.options.memory ?? NUMBER_BYTES))
+      return { file: file.name, ...dimensions, episode: { ...common, actions, states } };
+    return { file: file.name, ...dimensions, episode: this.#onDisk(common, path, record) };
+  }
+
+  #onDisk(
+    common: Pick<Episode, 'id' | 'length' | 'instructions' | 'cameras' | 'image'>,
+    path: string,
+    record: RecordPlace,
+  ) {
+    const reader = new Reader(this.folder, { ...this.options, memory: Number.POSITIVE_INFINITY });
+    const notLoaded = (): never => {
+      throw new RangeError(`the numbers of episode "${common.id}" are on disk: load() the episode first`);
+    };
+    return {
+      ...common,
+      get actions() {
+        return notLoaded();
+      },
+      get states() {
+        return notLoaded();
+      },
+      load: async () => {
+        const file = await this.folder.open(path);
+        try {
+          const { episode } = await reader.read(file, path, record, common.id);
+          return { ...common, actions: episode.actions, states: episode.states };
+        } finally {
+          await file.close();
+        }
+      },
+    };
+  }
+
+  /** The lists of as many image files as there are steps. */
+  async #cameras(file: ByteSource, path: string, features: Map<string, FeaturePlace>, id: string, length: number) {
+    const places = new Map<string, FeaturePlace>();
+    for (const [key, place] of features) {
+      const name = /^steps\/observation\/(\w+)$/.exec(key)?.[1];
+      if (place.kind !== 'bytes' || !name || (this.options.cameras && !this.options.cameras.includes(name))) continue;
+      // The first value's tag, length and first bytes tell an image.
+      const head = await readRange(file, place.start, Math.min(place.end, place.start + 16), key);
+      const isImage = [2, 3, 4, 5, 6].some((at) => imageTypeOf(head.subarray(at)) !== 'unknown');
+      if (isImage) places.set(name, place);
+    }
+    for (const name of places.keys()) this.#seen.add(name);
+    const image = async (camera: string, step: number): Promise<Image | null> => {
+      const place = places.get(camera);
+      if (!place || step < 0) return null;
+      const at = Math.min(Math.floor(step), length - 1);
+      const what = `the image of episode ${id}, step ${at}, camera "${camera}"`;
+      return this.#images.get(`${path}:${place.start}:${at}`, async () => {
+        const list = await this.#lists.get(`${path}:${place.start}`, () => this.#imageFiles(path, place, what, length));
+        const bytes = new Uint8Array(list[at]);
+        return decodeImage(bytes, imageTypeOf(bytes), `${file.name}: ${what}`);
+      });
+    };
+    return { cameras: [...places.keys()], image };
+  }
+
+  async #imageFiles(path: string, place: FeaturePlace, what: string, length: number): Promise<Uint8Array[]> {
+    const source = await this.folder.open(path);
+    try {
+      const list = bytesOf(await readRange(source, place.start, place.end, what), source.name, what);
+      if (list.length !== length)
+        throw new InputError(`${source.name}: ${what}: ${list.length} images, ${length} steps`);
+      return list;
+    } finally {
+      await source.close();
+    }
+  }
+
+  /** @throws InputError where a camera that was asked for is in no episode */
+  checkCameras(file: string): void {
+    const unknown = this.options.cameras?.find((name) => !this.#seen.has(name));
+    if (unknown !== undefined) throw new InputError(`${file}: no camera ${quote(unknown)} in the set's episodes`);
+  }
+}

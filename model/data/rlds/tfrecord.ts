@@ -1,0 +1,187 @@
+import { type ByteSource, readRange } from '../../../engine/bytes.ts';
+import { InputError } from '../../../engine/errors.ts';
+
+// TFRecord: u64 length, u32 masked CRC-32C of the length, the bytes, u32 masked CRC-32C of the bytes; all little-endian.
+
+/** The bytes of one record: start ... end - 1. */
+export interface RecordPlace {
+  readonly start: number;
+  readonly end: number;
+}
+
+const table = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  return crc;
+});
+
+/** CRC-32C (Castagnoli), masked as TensorFlow does: rotated by 15 bits, plus a constant. */
+export function maskedCrc(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = table[(crc ^ byte) & 255] ^ (crc >>> 8);
+  crc = ~crc >>> 0;
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
+}
+
+/** Where each record lies. @throws InputError where the file is damaged, cut off, or no TFRecord file */
+export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
+  const records: RecordPlace[] = [];
+  let offset = 0;
+  while (offset < source.size) {
+    const what = `record ${records.length}`;
+    const head = await readRange(source, offset, offset + 12, `the length of ${what}`);
+    const view = new DataView(head.buffer);
+    if (maskedCrc(head.subarray(0, 8)) !== view.getUint32(8, true)) {
+      throw new InputError(
+        `${source.name}: ${what} at byte ${offset}: damaged, or not a TFRecord file (length checksum)`,
+      );
+    }
+    const [start, length] = [offset + 12, Number(view.getBigUint64(0, true))];
+    if (start + length + 4 > source.size) {
+      const rest = source.size - start;
+      throw new InputError(`${source.name}: cut off: ${what} has ${length} bytes, ${rest} are left`);
+    }
+    records.push({ start, end: start + length });
+    offset = start + length + 4;
+  }
+  return records;
+}
+
+/** A feature of a tf.train.Example: where its list of values lies, and of what kind. */
+export interface FeaturePlace {
+  readonly kind: 'bytes' | 'float' | 'int64';
+  readonly start: number;
+  readonly end: number;
+}
+
+const kinds = [undefined, 'bytes', 'float', 'int64'] as const;
+/** Bytes read at once; what lies beyond, such as images, is passed over. */
+const WINDOW = 4096;
+
+/** The features of a record that holds a tf.train.Example, found without reading their values. */
+export async function readFeatures(
+  source: ByteSource,
+  { start, end }: RecordPlace,
+): Promise<Map<string, FeaturePlace>> {
+  const reader = new Reader(source, end);
+  const features = new Map<string, FeaturePlace>();
+  // Example { 1: Features { 1: entry { 1: key, 2: Feature { 1, 2 or 3: list } } ... } }
+  for await (const all of reader.fields(start, end, 1)) {
+    for await (const entry of reader.fields(all.start, all.end, 1)) {
+      let key = '';
+      let place: FeaturePlace | null = null;
+      for await (const { field, ...part } of reader.fields(entry.start, entry.end)) {
+        if (field === 1) key = new TextDecoder().decode(await reader.bytes(part.start, part.end));
+        if (field !== 2) continue;
+        for await (const { field: number, ...list } of reader.fields(part.start, part.end)) {
+          const kind = kinds[number];
+          if (kind) place = { kind, ...list };
+        }
+      }
+      if (place) features.set(key, place);
+    }
+  }
+  return features;
+}
+
+/** A message of protocol buffers, read in small windows. */
+class Reader {
+  #window: Uint8Array = new Uint8Array(0);
+  #at = 0;
+
+  constructor(
+    private readonly source: ByteSource,
+    private readonly end: number,
+  ) {}
+
+  /** Fields with a length, in the bytes from `start` to `end`; of number `only` where it is given. */
+  async *fields(start: number, end: number, only?: number) {
+    let offset = start;
+    while (offset < end) {
+      const [tag, afterTag] = await this.#varint(offset);
+      const [field, wire] = [Math.floor(tag / 8), tag % 8];
+      if (wire === 0) offset = (await this.#varint(afterTag))[1];
+      else if (wire === 1 || wire === 5) offset = afterTag + (wire === 1 ? 8 : 4);
+      else if (wire === 2) {
+        const [length, first] = await this.#varint(afterTag);
+        if (first + length > end) throw this.#damaged(offset);
+        if (only === undefined || only === field) yield { field, start: first, end: first + length };
+        offset = first + length;
+      } else throw this.#damaged(offset);
+    }
+  }
+
+  async bytes(start: number, end: number): Promise<Uint8Array> {
+    if (end - start > WINDOW) throw this.#damaged(start);
+    if (start < this.#at || end > this.#at + this.#window.length) {
+      this.#at = start;
+      this.#window = await readRange(this.source, start, Math.min(this.end, start + WINDOW), 'a record');
+    }
+    return this.#window.subarray(start - this.#at, end - this.#at);
+  }
+
+  async #varint(offset: number): Promise<[value: number, next: number]> {
+    const bytes = await this.bytes(offset, Math.min(this.end, offset + 10));
+    const { value, length } = varint(bytes, 0);
+    if (length === 0) throw this.#damaged(offset);
+    return [value, offset + length];
+  }
+
+  #damaged(offset: number): InputError {
+    return new InputError(`${this.source.name}: damaged at byte ${offset}: no tf.train.Example`);
+  }
+}
+
+/** A variable-length integer; length 0 where it does not end. Above 2^53 its lower bits are lost, as of no length here. */
+function varint(bytes: Uint8Array, start: number): { value: number; length: number } {
+  let value = 0;
+  for (let i = 0; i < 10 && start + i < bytes.length; i++) {
+    value += (bytes[start + i] & 127) * 2 ** (7 * i);
+    if (bytes[start + i] < 128) return { value, length: i + 1 };
+  }
+  return { value: 0, length: 0 };
+}
+
+/** Values of a list of floats, packed or not. @throws InputError where it is damaged */
+export function floatsOf(list: Uint8Array, file: string, what: string): Float32Array {
+  const parts = listParts(list, 5, file, what);
+  const size = parts.reduce((sum, { length }) => sum + length, 0);
+  if (size % 4 !== 0) throw new InputError(`${file}: ${what}: damaged list of floats`);
+  const bytes = new Uint8Array(size);
+  let offset = 0;
+  for (const part of parts) {
+    bytes.set(part, offset);
+    offset += part.length;
+  }
+  return new Float32Array(bytes.buffer);
+}
+
+/** How many values a list of integers has, packed or not. */
+export function countIntegers(list: Uint8Array, file: string, what: string): number {
+  let count = 0;
+  for (const part of listParts(list, 0, file, what)) for (const byte of part) if (byte < 128) count += 1;
+  return count;
+}
+
+/** The values of a list of byte arrays, as pieces of it. */
+export function bytesOf(list: Uint8Array, file: string, what: string): Uint8Array[] {
+  return listParts(list, 2, file, what);
+}
+
+/** The pieces of a repeated field 1: whole packed runs, or single values of wire type `single`. */
+function listParts(list: Uint8Array, single: 0 | 2 | 5, file: string, what: string): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  let offset = 0;
+  while (offset < list.length) {
+    const wire = list[offset] % 8;
+    const { value, length } = varint(list, offset + 1);
+    const start = wire === 2 ? offset + 1 + length : offset + 1;
+    const end = start + (wire === 2 ? value : wire === 5 ? 4 : length);
+    if (list[offset] >> 3 !== 1 || (wire !== 2 && wire !== single) || length === 0 || end > list.length) {
+      throw new InputError(`${file}: ${what}: damaged list of values`);
+    }
+    parts.push(list.subarray(start, end));
+    offset = end;
+  }
+  return parts;
+}

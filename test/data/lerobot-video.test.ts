@@ -1,0 +1,102 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openDataset } from '../../model/data/index.ts';
+import { TableWriter } from '../../model/data/parquet/writer.ts';
+import { column, filesOf, jsonOf, source } from './lerobot-files.ts';
+import { text } from './synthetic.ts';
+
+const ffmpeg = (() => {
+  try {
+    execFileSync('ffmpeg', ['-version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+describe('cameras that exist only as video', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'insula-video-'));
+    const files = await filesOf(source());
+    const info = jsonOf(files, 'meta/info.json');
+    info.features['observation.images.top'].dtype = 'video';
+    info.video_path = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4';
+    delete info.features['observation.images.wrist'];
+    files.set('meta/info.json', text(info));
+    const names = [
+      'episode_index',
+      'length',
+      'dataset_from_index',
+      'dataset_to_index',
+      'data/chunk_index',
+      'data/file_index',
+    ];
+    const videos = ['chunk_index', 'file_index'].map((name) => `videos/observation.images.top/${name}`);
+    const start = 'videos/observation.images.top/from_timestamp';
+    const table = new TableWriter([
+      ...[...names, ...videos].map((name) => column(name)),
+      column(start, 'float64'),
+      column('tasks', 'string', 1),
+    ]);
+    const values = [
+      [0, 1, 2],
+      [4, 6, 3],
+      [0, 4, 10],
+      [4, 10, 13],
+      [0, 0, 0],
+      [0, 0, 0],
+      [0, 0, 0],
+      [0, 0, 0],
+    ];
+    table.append({
+      ...Object.fromEntries([...names, ...videos].map((name, i) => [name, values[i]])),
+      [start]: [0, 4 / 20, 10 / 20],
+      tasks: [['a'], ['b'], ['c']],
+    });
+    files.set('meta/episodes/chunk-000/file-000.parquet', table.finish());
+    for (const [path, bytes] of files) {
+      await mkdir(join(folder, dirname(path)), { recursive: true });
+      await writeFile(join(folder, path), bytes);
+    }
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  test('without ffmpeg: what to install; and without cameras on request', async () => {
+    const path = process.env.PATH;
+    process.env.PATH = '/nowhere';
+    try {
+      await expect(openDataset(folder)).rejects.toThrow(
+        /cameras top exist only as video.*install ffmpeg.*--cameras none/,
+      );
+      expect((await openDataset(folder, undefined, { cameras: [] })).cameras).toEqual([]);
+    } finally {
+      process.env.PATH = path;
+    }
+  });
+
+  test.skipIf(!ffmpeg)(`every frame of every episode${ffmpeg ? '' : ' (skipped: no ffmpeg)'}`, async () => {
+    const video = join(folder, 'videos/observation.images.top/chunk-000/file-000.mp4');
+    await mkdir(dirname(video), { recursive: true });
+    // Frame n is grey of 18 n.
+    const raw = new Uint8Array(13 * 32 * 48 * 3);
+    for (let frame = 0; frame < 13; frame++) raw.fill(18 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);
+    const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '48x32', '-r', '20', '-i', '-'];
+    execFileSync('ffmpeg', ['-v', 'error', ...input, '-c:v', 'mpeg4', '-q:v', '2', video], { input: raw });
+    const frameFolder = join(folder, 'frames');
+    const { episodes } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
+    for (const [e, first] of [0, 4, 10].entries()) {
+      for (let step = 0; step < episodes[e].length; step++) {
+        const { width, height, pixels } = (await episodes[e].image('top', step))!;
+        expect([width, height]).toEqual([24, 16]);
+        expect(Math.abs(pixels[100] - 18 * (first + step))).toBeLessThan(6);
+      }
+    }
+    await writeFile(video, 'no video');
+    const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
+    await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: ffmpeg cannot decode episode 0: /);
+  });
+});

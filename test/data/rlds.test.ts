@@ -1,0 +1,190 @@
+import fc from 'fast-check';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { memorySource } from '../../engine/bytes.ts';
+import { InputError } from '../../engine/errors.ts';
+import { loadEpisode, openDataset } from '../../model/data/index.ts';
+import { maskedCrc, readFeatures, readRecords } from '../../model/data/rlds/tfrecord.ts';
+import { encodeJpeg, type Files, folderOf, gradientImage, message, rows, text } from './synthetic.ts';
+
+const join8 = (...parts: ArrayLike<number>[]) => Uint8Array.from(parts.flatMap((part) => Array.from(part)));
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value % 128) + 128, ...varint(Math.floor(value / 128))];
+}
+const field = (number: number, body: ArrayLike<number>) => join8([number * 8 + 2], varint(body.length), body);
+const utf8 = (words: string) => new TextEncoder().encode(words);
+const floats = (values: number[], packed = true) => {
+  const bytes = new Uint8Array(Float32Array.from(values).buffer);
+  if (packed) return field(2, field(1, bytes));
+  return field(2, join8(...values.map((_, i) => join8([13], bytes.subarray(4 * i, 4 * i + 4)))));
+};
+const integers = (values: number[]) => field(3, field(1, values.flatMap(varint)));
+const byteList = (values: Uint8Array[]) => field(1, join8(...values.map((value) => field(1, value))));
+const example = (features: Record<string, Uint8Array>) =>
+  field(
+    1,
+    join8(...Object.entries(features).map(([key, value]) => field(1, join8(field(1, utf8(key)), field(2, value))))),
+  );
+function record(body: Uint8Array): Uint8Array {
+  const head = new DataView(new ArrayBuffer(12));
+  head.setBigUint64(0, BigInt(body.length), true);
+  head.setUint32(8, maskedCrc(new Uint8Array(head.buffer, 0, 8)), true);
+  const tail = new DataView(new ArrayBuffer(4));
+  tail.setUint32(0, maskedCrc(body), true);
+  return join8(new Uint8Array(head.buffer), body, new Uint8Array(tail.buffer));
+}
+
+describe('RLDS', () => {
+  let jpegs: Uint8Array[];
+  beforeAll(async () => {
+    jpegs = await Promise.all([8, 16, 24].map((width) => encodeJpeg(gradientImage(width, 8))));
+  });
+  const steps = (e: number, packed = true): Record<string, Uint8Array> => ({
+    'steps/action': floats(rows(3, 2, 10 * e).flat(), packed),
+    'steps/observation/state': floats(rows(3, 4, e).flat()),
+    'steps/observation/image': byteList(jpegs),
+    'steps/observation/words': byteList([utf8('no image'), utf8(''), utf8('')]),
+    'steps/is_first': integers([1, 0, 0]),
+    'steps/language_instruction': byteList([utf8('push it'), utf8('push it'), utf8(`task ${e} `)]),
+    'episode_metadata/file_path': byteList([utf8('x'.repeat(9000))]),
+  });
+  const info = (change: object = {}, split: object = {}) =>
+    text({
+      name: 'made',
+      fileFormat: 'tfrecord',
+      splits: [
+        {
+          name: 'train',
+          filepathTemplate: '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}',
+          shardLengths: ['2', '1'],
+          ...split,
+        },
+      ],
+      ...change,
+    });
+  const first = 'made-train.tfrecord-00000-of-00002';
+  const files = (): Files =>
+    new Map([
+      ['dataset_info.json', info()],
+      [first, join8(record(example(steps(0))), record(example(steps(1, false))))],
+      ['made-train.tfrecord-00001-of-00002', record(example(steps(2)))],
+    ]);
+  const open = (all: Files, name?: string, options = {}) => openDataset(folderOf(all), name, { rate: 5, ...options });
+
+  test('numbers, packed or not, wordings and images', async () => {
+    const dataset = await open(files());
+    expect(dataset.description).toBe('RLDS data set, split train: 3 episodes, 9 steps at 5 Hz, cameras image');
+    expect([dataset.name, dataset.actionDimension, dataset.stateDimension]).toEqual(['made', 2, 4]);
+    for (const [e, episode] of dataset.episodes.entries()) {
+      expect(episode.actions).toEqual(Float32Array.from(rows(3, 2, 10 * e).flat()));
+      expect(episode.states).toEqual(Float32Array.from(rows(3, 4, e).flat()));
+      expect(episode.instructions).toEqual(['push it', `task ${e}`]);
+      expect(await Promise.all([0, 2, 7].map(async (step) => (await episode.image('image', step))!.width))).toEqual([
+        8, 24, 24,
+      ]);
+      expect([await episode.image('image', -1), await episode.image('other', 0)]).toEqual([null, null]);
+    }
+    expect((await open(files(), 'made')).name).toBe('made');
+    expect((await open(files(), undefined, { cameras: [] })).cameras).toEqual([]);
+  });
+
+  test('numbers beyond the memory allowed are loaded episode by episode', async () => {
+    const { episodes } = await open(files(), undefined, { memory: 80 });
+    expect(episodes.map(({ load }) => load !== undefined)).toEqual([false, true, true]);
+    expect(() => episodes[1].actions).toThrow('"train_1" are on disk');
+    const loaded = await loadEpisode(episodes[2]);
+    expect(loaded.actions).toEqual(Float32Array.from(rows(3, 2, 20).flat()));
+    expect((await loaded.image('image', 1))!.width).toBe(16);
+  });
+
+  test.each<[string, (all: Files) => unknown, string, object?]>([
+    [
+      'no rate',
+      () => {},
+      'dataset_info.json: RLDS files do not say at how many Hz "made" was recorded',
+      { rate: undefined },
+    ],
+    ['no split', (f) => f.set('dataset_info.json', info({ splits: [] })), 'no split "train"; there are '],
+    ['a path outside', (f) => f.set('dataset_info.json', info({ name: '../made' })), 'is not read here'],
+    [
+      'a shard missing',
+      (f) => f.delete('made-train.tfrecord-00001-of-00002'),
+      'made-train.tfrecord-00001-of-00002: cannot open it',
+    ],
+    [
+      'other counts',
+      (f) => f.set('dataset_info.json', info({}, { shardLengths: ['3', '1'] })),
+      '2 records, dataset_info.json says 3',
+    ],
+    ['cut off', (f) => f.set(first, f.get(first)!.slice(0, -5)), `${first}: cut off: record 1 has`],
+    [
+      'a damaged length',
+      (f) => f.get(first)!.fill(9, 3, 4),
+      `${first}: record 0 at byte 0: damaged, or not a TFRecord file`,
+    ],
+    ['a camera that is not there', () => {}, 'no camera "side" in the set', { cameras: ['side'] }],
+    [
+      'no action',
+      (f) => f.set(first, join8(record(example({ 'steps/is_first': integers([1]) })), record(example(steps(1))))),
+      'no feature "steps/action"; there are steps/is_first',
+    ],
+    [
+      'uneven actions',
+      (f) =>
+        f.set(
+          first,
+          join8(record(example({ ...steps(0), 'steps/action': floats([1, 2]) })), record(example(steps(1)))),
+        ),
+      'feature "steps/action" has 2 values, not as many for each of its 3 steps',
+    ],
+    [
+      'NaN',
+      (f) =>
+        f.set(
+          first,
+          join8(
+            record(example({ ...steps(0), 'steps/action': floats([1, 2, Number.NaN]) })),
+            record(example(steps(1))),
+          ),
+        ),
+      'episode train_0: feature "steps/action", step 2, dimension 0 is NaN',
+    ],
+    [
+      'another kind',
+      (f) =>
+        f.set(
+          first,
+          join8(record(example({ ...steps(0), 'steps/action': integers([1, 2, 3]) })), record(example(steps(1)))),
+        ),
+      'feature "steps/action" holds int64, float was expected',
+    ],
+    [
+      'other dimensions',
+      (f) =>
+        f.set(
+          first,
+          join8(record(example({ ...steps(0), 'steps/action': floats([1, 2, 3]) })), record(example(steps(1)))),
+        ),
+      'episode "train_1": has action dimension 2, the first episode 1',
+    ],
+  ])('%s', async (_, change, expected, options = {}) => {
+    const all = files();
+    change(all);
+    expect(await message(open(all, undefined, options))).toContain(expected);
+  });
+
+  test('the checksum of the format, and damaged records', async () => {
+    expect(maskedCrc(utf8('123456789'))).toBe((((0xe3069283 >>> 15) | (0xe3069283 << 17)) + 0xa282ead8) >>> 0);
+    const whole = join8(record(example(steps(0))));
+    await fc.assert(
+      fc.asyncProperty(fc.nat(whole.length - 13), fc.nat(255), fc.nat(600), async (place, byte, second) => {
+        const damaged = whole.slice();
+        damaged[12 + place] = byte;
+        damaged[12 + (second % (whole.length - 13))] ^= 65;
+        const source = memorySource(damaged, 'a.tfrecord');
+        const [only] = await readRecords(source);
+        await readFeatures(source, only).catch((error) => expect(error).toBeInstanceOf(InputError));
+      }),
+      { seed: 6, numRuns: 300 },
+    );
+  });
+});

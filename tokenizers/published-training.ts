@@ -1,0 +1,60 @@
+import { learnMerges } from './bpe-training.ts';
+import { byteCharacters, gpt2Pieces } from './byte-characters.ts';
+import type { PublishedTokenizerJson } from './published-fast.ts';
+
+/** The file of a byte-level BPE trained as the published code trains it: pairs of count 2 at least, ties to the smaller ids. */
+export function trainPublished(
+  sequences: readonly ArrayLike<number>[],
+  { symbols, vocabularySize }: { readonly symbols: number; readonly vocabularySize: number },
+): PublishedTokenizerJson {
+  const pieces = sequences.flatMap((sequence) =>
+    (
+      Array.from(sequence, (symbol) => String.fromCharCode(symbol))
+        .join('')
+        .match(gpt2Pieces) ?? []
+    ).map((piece) => Array.from(new TextEncoder().encode(piece), (byte) => byteCharacters[byte])),
+  );
+  // The characters of all symbols, though only those that are their own byte's character are ever used, and those of the text.
+  const alphabet = new Set(Array.from({ length: symbols }, (_, symbol) => String.fromCharCode(symbol)));
+  for (const piece of pieces) for (const character of piece) alphabet.add(character);
+  const tokens = [...alphabet].sort((a, b) => a.charCodeAt(0) - b.charCodeAt(0));
+  const ids = new Map(tokens.map((token, id) => [token, id]));
+  if (tokens.length > vocabularySize) {
+    throw new Error(
+      `FastTokenizer.fit: the published format needs ${tokens.length} ids for the characters of ${symbols} coefficients; vocabularySize is ${vocabularySize}`,
+    );
+  }
+  const pairs = learnMerges(
+    pieces.map((piece) => piece.map((character) => ids.get(character)!)),
+    { symbols: tokens.length, vocabularySize },
+  );
+  const merges = pairs.map(([left, right]) => {
+    tokens.push(tokens[left] + tokens[right]);
+    return [tokens[left], tokens[right]];
+  });
+  const byteLevel = (add_prefix_space: boolean, trim_offsets: boolean) => {
+    return { type: 'ByteLevel', add_prefix_space, trim_offsets, use_regex: true };
+  };
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: byteLevel(false, true),
+    post_processor: byteLevel(true, false),
+    decoder: byteLevel(true, true),
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab: Object.fromEntries([...new Set(tokens)].map((token, id) => [token, id])),
+      merges,
+    },
+  };
+}
