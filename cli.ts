@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { act, evaluate } from './bench/act.ts';
 import { benchAttention, benchAttentionOptions } from './bench/attention/command.ts';
 import { commandLine, refuseOptionsOfNpm } from './bench/command-line.ts';
+import { benchKernels, benchKernelsOptions } from './bench/kernels/command.ts';
 import { Progress } from './bench/progress.ts';
 import { benchRoofline, benchRooflineOptions } from './bench/roofline/command.ts';
 import { benchStep, benchStepOptions } from './bench/step/command.ts';
@@ -28,6 +29,8 @@ type Values = any;
 interface Command {
   readonly help: string;
   readonly options: Readonly<Record<string, Option>>;
+  /** Words behind the command are taken, as `names`. */
+  readonly names?: true;
   /** Ends by itself, with what it has, when the signal is aborted; others are ended. */
   readonly interruptible?: boolean;
   /** Returns what --json prints, and the lines for people. */
@@ -47,8 +50,10 @@ const deviceOptions = {
   tuning: text("tuning file of 'insula bench attention --tune', in place of the one kept for this adapter"),
 };
 const dataOptions = {
-  data: text('folder of a data set; without it the built-in tabletop world'),
-  dataset: text('name of the set in that folder'),
+  data: text('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
+  dataset: text('which of several in that folder'),
+  cameras: text('which of its cameras, with commas between, or none; all by default'),
+  rate: text('control steps a second, of files that do not say'),
 };
 const interrupted = new InputError('interrupted before the first step: there is nothing to save');
 
@@ -158,6 +163,12 @@ const commands: Readonly<Record<string, Command>> = {
     options: { ...benchAttentionOptions, ...deviceOptions },
     run: benchAttention,
   },
+  'bench kernels': {
+    help: "every op of a model's step, forward and backward: time, rates, percent of the roof, what binds; behind it names of ops",
+    options: { ...benchKernelsOptions, ...deviceOptions },
+    names: true,
+    run: benchKernels,
+  },
   'bench roofline': {
     help: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once and kept",
     options: { ...benchRooflineOptions, adapter: deviceOptions.adapter, floor: deviceOptions.floor },
@@ -205,7 +216,7 @@ function negativeNumbersJoined(args: string[]): string[] {
   });
 }
 
-function readOptions(name: string, { options }: Command, args: string[]): Values {
+function readOptions(name: string, { options, names }: Command, args: string[]): Values {
   const kinds = Object.entries({ ...options, json: flag(''), help: flag('') });
   let values: Record<string, unknown>;
   try {
@@ -213,7 +224,9 @@ function readOptions(name: string, { options }: Command, args: string[]): Values
       own,
       { type: type === 'boolean' ? 'boolean' : 'string', multiple: type === 'list' } as const,
     ]);
-    values = parseArgs({ args: negativeNumbersJoined(args), options: Object.fromEntries(types), strict: true }).values;
+    const given = { args: negativeNumbersJoined(args), options: Object.fromEntries(types), strict: true };
+    const parsed = parseArgs({ ...given, allowPositionals: names === true });
+    values = names ? { ...parsed.values, names: parsed.positionals } : parsed.values;
   } catch (error) {
     const { message } = error as Error;
     const without = /^Option '(--[\w-]+).*argument (?:is ambiguous|missing)/.exec(message);

@@ -32,20 +32,25 @@ export interface Measured {
   readonly wall: Spread;
   /** Sum over the dispatches of a repeat; null without timestamps. */
   readonly gpu: Spread | null;
-  readonly dispatches: readonly {
-    readonly label: string;
-    readonly workgroups: number;
-    readonly milliseconds: number;
-  }[];
+  readonly dispatchTimes: readonly DispatchSample[];
   /** Of one sample. */
   readonly repeats: number;
   /** The most step memory that was taken at a time, preparation included. */
   readonly stepBytes: number;
-  /** Of one repeat. */
+  /** Of one repeat, FLOPs and bytes by the cost models of its dispatches. */
+  readonly dispatches: number;
   readonly workgroups: number;
+  readonly flops: number;
+  readonly bytes: number;
 }
 
-type Plan = Pick<Measured, 'repeats' | 'stepBytes' | 'workgroups'>;
+export interface DispatchSample {
+  readonly label: string;
+  readonly workgroups: number;
+  readonly milliseconds: number;
+}
+
+type Plan = Omit<Measured, 'wall' | 'gpu' | 'dispatchTimes'>;
 
 export const LEAST_ROUNDS = 3;
 /** A sample lasts at least this long: waiting for the end costs up to a millisecond. */
@@ -84,12 +89,17 @@ export async function measure(device: Device, tasks: readonly Task[], options: M
 async function warmUp(device: Device, task: Task): Promise<Plan> {
   const { memory } = device;
   memory.peakStepBytes = memory.stepBytes;
-  const workgroups = await device.step(async () => {
-    const work = task.prepare();
-    const before = device.workgroups;
-    repeat(device, work, 1);
+  const work = await device.step(async () => {
+    const encode = task.prepare();
+    const { dispatches, workgroups, flops, bytes } = device;
+    repeat(device, encode, 1);
     await device.finish(); // compiles
-    return device.workgroups - before;
+    return {
+      dispatches: device.dispatches - dispatches,
+      workgroups: device.workgroups - workgroups,
+      flops: device.flops - flops,
+      bytes: device.bytes - bytes,
+    };
   });
   const stepBytes = memory.peakStepBytes;
   let repeats = 1;
@@ -98,7 +108,7 @@ async function warmUp(device: Device, task: Task): Promise<Plan> {
     const milliseconds = await wallSample(device, task, repeats);
     repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(SAMPLE_MILLISECONDS / Math.max(milliseconds, 1e-3))));
   }
-  return { repeats, stepBytes, workgroups };
+  return { repeats, stepBytes, ...work };
 }
 
 /** Milliseconds of one of `repeats`. */
@@ -111,12 +121,6 @@ function wallSample(device: Device, task: Task, repeats: number): Promise<number
     await device.finish();
     return (performance.now() - start) / repeats;
   });
-}
-
-interface DispatchSample {
-  readonly label: string;
-  readonly workgroups: number;
-  readonly milliseconds: number;
 }
 
 /** The dispatches of one repeat, means over `repeats`. */
@@ -139,15 +143,15 @@ function repeat(device: Device, work: () => void, repeats: number): void {
   for (let i = 0; i < repeats; i++) step.track(work);
 }
 
-function summary(profiles: readonly DispatchSample[][]): Pick<Measured, 'gpu' | 'dispatches'> {
-  if (profiles.length === 0) return { gpu: null, dispatches: [] };
+function summary(profiles: readonly DispatchSample[][]): Pick<Measured, 'gpu' | 'dispatchTimes'> {
+  if (profiles.length === 0) return { gpu: null, dispatchTimes: [] };
   const totals = profiles.map((dispatches) => dispatches.reduce((sum, { milliseconds }) => sum + milliseconds, 0));
-  const dispatches = profiles[0].map(({ label, workgroups }, i) => ({
+  const dispatchTimes = profiles[0].map(({ label, workgroups }, i) => ({
     label,
     workgroups,
     milliseconds: spread(profiles.map((profile) => profile[i].milliseconds)).median,
   }));
-  return { gpu: spread(totals), dispatches };
+  return { gpu: spread(totals), dispatchTimes };
 }
 
 /** Median and quartiles, between two values linearly. */

@@ -292,6 +292,8 @@ function accumulateInto(entry: string, like: Tensor, bindings: Record<string, Te
     bindings,
     uniform: { elements },
     workgroups: gridFor(elements, 4 * THREADS),
+    flops: elements,
+    bytes: 12 * elements,
   });
 }
 

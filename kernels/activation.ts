@@ -6,11 +6,11 @@ const kernel = await loadKernel(new URL('./activation.wgsl', import.meta.url));
 const THREADS = 64;
 /** For each element, forward and backward. */
 export const activationFlops = {
-  gelu: [11, 24],
-  swish: [4, 9],
-  hyperbolicTangent: [18, 7],
-  sigmoid: [3, 5],
-  relu: [1, 1],
+  gelu: [11, 25],
+  swish: [4, 11],
+  hyperbolicTangent: [18, 8],
+  sigmoid: [3, 6],
+  relu: [1, 0],
 } as const;
 
 /** x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the tanh form of GELU. x [...] f32, f16 or bf16; the same out. */

@@ -17,7 +17,7 @@ const kernel = await loadKernel(new URL('./adamw.wgsl', import.meta.url));
 const THREADS = 64;
 const BLOCK_GROUPS = 16;
 /** Operations of a group of four elements: the update, and four random words. */
-const [UPDATE, DRAW] = [4 * 17, 350];
+const [UPDATE, DRAW] = [4 * 17, 480];
 /** Steps are exact as f32, which the schedule is. */
 const MOST_STEPS = 2 ** 24;
 

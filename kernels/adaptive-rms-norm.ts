@@ -22,14 +22,14 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
   );
   const y = emptyTensor(device, x.shape, x.dtype, 'adaptiveRmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'adaptiveRmsNorm');
-  run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1), { flops: 6 * x.size, thirds: 2 });
+  run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1), { flops: 7 * x.size, thirds: 2 });
   record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [, wantsModulation]) => {
     if (!dy) return [null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'adaptiveRmsNorm backward');
     const dx = empty(x.shape);
     const partials = { dScalePartial: empty([samples, slices, width]), dShiftPartial: empty([samples, slices, width]) };
     const bindings = { x, modulation, inverseRoot, dy, dx, ...partials };
-    run('backward', bindings, gridFor(samples * slices, 1), { flops: 11 * x.size, thirds: 1 });
+    run('backward', bindings, gridFor(samples * slices, 1), { flops: 14 * x.size, thirds: 1 });
     if (!wantsModulation) return [dx, null];
     const dModulation = empty(modulation.shape);
     run('backwardScale', { ...partials, dModulation }, columns, { flops: 2 * partials.dScalePartial.size });

@@ -47,7 +47,7 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
     run('link', { ids, next, leads }, gridFor(tokens, THREADS), {});
     const bytes = 3 * ids.byteLength + 3 * dy.byteLength;
     const bindings = { ids, next, leads, dy, dTable };
-    run('backward', bindings, gridFor(tokens * groups, THREADS), { flops: y.size, bytes });
+    run('backward', bindings, gridFor(tokens * groups, THREADS), { flops: 3 * y.size, bytes });
     return [dTable];
   });
   return y;

@@ -37,13 +37,13 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
 
   const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
   const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
-  run('forward', { x, weight, bias, y, statistics }, gridFor(rows, 1), 10 * x.size);
+  run('forward', { x, weight, bias, y, statistics }, gridFor(rows, 1), 14 * x.size);
   record('layerNorm', [x, weight, bias], [y], ([dy], [, wantsWeight, wantsBias]) => {
     if (!dy) return [null, null, null];
     const op = 'layerNorm backward';
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', op);
     const [dx, dwPartial, dbPartial] = [empty(x.shape), empty([slices, width]), empty([slices, width])];
-    run('backward', { x, weight, statistics, dy, dx, dwPartial, dbPartial }, [slices, 1], 16 * x.size);
+    run('backward', { x, weight, statistics, dy, dx, dwPartial, dbPartial }, [slices, 1], 20 * x.size);
     const summed = (partial: Tensor, like: Tensor) => sumOfRows(op, partial, slices, gradientTensor(like, op));
     return [dx, wantsWeight ? summed(dwPartial, weight) : null, wantsBias ? summed(dbPartial, bias) : null];
   });

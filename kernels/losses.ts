@@ -82,21 +82,20 @@ function meanError(op: string, kind: Parameters, prediction: Tensor, target: Ten
     dimensions: width,
   };
   const parameters = { THREADS, SLICES, ...kind };
-  const flops = 4 * elements;
-  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number]) =>
+  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, flops });
   const operands = { prediction, target_: target, valid, dimension: dimensions };
   const partialSums = emptyTensor(device, [SLICES, 2], 'f32', op);
   const loss = emptyTensor(device, [], 'f32', op);
   const scale = emptyTensor(device, [], 'f32', op);
 
-  run('forwardSlices', { ...operands, partialSums }, [SLICES, 1]);
+  run('forwardSlices', { ...operands, partialSums }, [SLICES, 1], 5 * elements);
   device.dispatch({ kernel, entry: 'forward', parameters, bindings: { partialSums, loss, scale }, workgroups: [1] });
   device.currentStep(op).release(partialSums.buffer);
   record(op, [prediction], [loss], ([dLoss]) => {
     if (!dLoss) return [null];
     const dPrediction = emptyTensor(device, prediction.shape, 'f32', `${op} backward`);
-    run('backward', { ...operands, scale, dLoss, dPrediction }, gridFor(elements, THREADS));
+    run('backward', { ...operands, scale, dLoss, dPrediction }, gridFor(elements, THREADS), 4 * elements);
     return [dPrediction];
   });
   return loss;

@@ -3,8 +3,8 @@ import { expectDtype, expectShape } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./random.wgsl', import.meta.url));
 const THREADS = 64;
-/** Integer operations of four numbers, about 35 a round. */
-const OPERATIONS = 350;
+/** Integer operations of four numbers, about 48 a round. */
+const OPERATIONS = 480;
 
 /** Which numbers of the counter-based generator: see randomStream of the engine. */
 export interface RandomAddress {

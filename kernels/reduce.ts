@@ -32,7 +32,8 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
       bindings: { x: source, y },
       uniform: { count: source.size, rows: 0, groups: 0, slices: 0, scale: factor },
       workgroups: [parts],
-      flops: source.size,
+      // Beside the elements, each thread adds up its four columns, and they their sums.
+      flops: source.size + 9 * parts * THREADS,
     });
     return y;
   };
@@ -50,6 +51,7 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
       bindings: { dy, dx },
       uniform: { count, rows: 0, groups: 0, slices: 0, scale },
       workgroups: gridFor(Math.ceil(count / 4), THREADS),
+      flops: count / 4,
     });
     return [dx];
   });

@@ -45,7 +45,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, epsilon: number): T
     const op = 'rmsNorm backward';
     const dx = emptyTensor(device, x.shape, 'f32', op);
     const dwPartial = emptyTensor(device, [slices, stored], 'f32', op);
-    run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 10 * x.size);
+    run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 12 * x.size);
     return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientTensor(weight, op)) : null];
   });
   return y;

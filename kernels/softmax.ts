@@ -23,7 +23,8 @@ export function softmax(x: Tensor): Tensor {
       bindings,
       uniform: { rows, groups: width / grouping.size },
       workgroups: gridFor(rows, 1),
-      flops: (entry === 'forward' ? 7 : 4) * x.size,
+      // Of the elements, and of what the threads join.
+      flops: entry === 'forward' ? 9 * x.size + 11 * THREADS * rows : 5 * x.size + 2 * THREADS * rows,
     });
 
   const y = emptyTensor(device, x.shape, 'f32', 'softmax');

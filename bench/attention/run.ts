@@ -47,7 +47,7 @@ export interface ResultRow extends RowKey {
   readonly memoryBytes: number;
   readonly bytesMoved: number | null;
   readonly workgroups: number;
-  readonly dispatches: Measured['dispatches'];
+  readonly dispatches: Measured['dispatchTimes'];
 }
 
 /** A known amount of arithmetic, measured in the same rounds. */
@@ -114,7 +114,7 @@ export async function runAttention(
     timer,
     seconds: (performance.now() - begin) / 1000,
     rows: rows.map(({ key, shape, flops, bytesMoved, operandBytes }, i) => {
-      const { wall, gpu, repeats, stepBytes, workgroups, dispatches } = measured[i];
+      const { wall, gpu, repeats, stepBytes, workgroups, dispatchTimes: dispatches } = measured[i];
       const own = milliseconds(measured[i]);
       const dense = time({ ...key, mask: DENSE })!;
       const unfused = time({ ...key, variant: UNFUSED, storage: 'f32' });

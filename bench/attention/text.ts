@@ -100,14 +100,16 @@ export function aligned(rows: readonly string[][], left = 4): string[] {
   );
 }
 
-/** One line a row, numbers in full; what is an object in JSON has a column for each of its fields. */
 export function csv({ rows }: BenchResult): string {
-  const flat = rows.map(({ dispatches: _, ...row }) =>
+  const none = { median: null, lowerQuartile: null, upperQuartile: null, rounds: null };
+  return csvOf(rows.map(({ dispatches: _, ...row }) => ({ ...row, gpu: row.gpu ?? none })));
+}
+
+/** One line a row, numbers in full; what is an object in JSON has a column for each of its fields. */
+export function csvOf(rows: readonly object[]): string {
+  const flat = rows.map((row) =>
     Object.fromEntries(
-      Object.entries({
-        ...row,
-        gpu: row.gpu ?? { median: null, lowerQuartile: null, upperQuartile: null, rounds: null },
-      }).flatMap(([name, value]) =>
+      Object.entries(row).flatMap(([name, value]) =>
         typeof value === 'object' && value !== null
           ? Object.entries(value).map(([field, inner]) => [`${name}.${field}`, inner])
           : [[name, value]],

@@ -42,7 +42,7 @@ export function move(
     bindings: { ...(movement !== 'write' && { source }), target_: target },
     uniform: { turns: turns ? pieces / WORKGROUPS : 1 },
     workgroups: turns ? [WORKGROUPS] : gridFor(pieces, 1),
-    flops: movement === 'read' ? 4 * vectors : 0,
+    flops: movement === 'read' ? 4 * vectors + 3 * (turns ? WORKGROUPS * THREADS : vectors / run) : 0,
     bytes: movement === 'copy' ? 2 * bytes : bytes,
   });
 }

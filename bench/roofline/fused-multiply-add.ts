@@ -19,6 +19,7 @@ export function multiplyAdd(device: Device, threads: number, trips: number) {
     bindings: { output },
     uniform: { trips, factor: 0.5, addend: 0.25 },
     workgroups: [threads / THREADS],
+    flops: multiplyAddFlops(threads, trips),
   });
   return output;
 }

@@ -4,7 +4,7 @@ import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index
 import { type Measured, type MeasureOptions, measure, type Spread, spread, type Task } from '../measure.ts';
 import { type Provenance, provenance } from '../provenance.ts';
 import { adapterPath, writeAdapterFile } from '../tuning.ts';
-import { dealings, move, movements } from './bandwidth.ts';
+import { dealings, type Movement, move } from './bandwidth.ts';
 import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
 import { bindGroups, dispatchAll, increment } from './launch.ts';
 
@@ -38,7 +38,7 @@ export interface Roofline extends Provenance {
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
-const ROUND_TRIPS = 32;
+const ROUND_TRIPS = 16;
 const MEGABYTES = { software: 64, hardware: 128 } as const;
 
 const names = {
@@ -62,64 +62,97 @@ export function arithmeticProbe(device: Device): { name: string; task: Task; flo
   };
 }
 
+/** What the roof is made of, as tasks beside others: arithmetic, copies in every form, dispatches. Lives until disposed. */
+export class RoofProbes implements Disposable {
+  readonly tasks: readonly Task[];
+  readonly source: Tensor;
+  readonly target: Tensor;
+  readonly count: Tensor;
+  readonly groups: readonly GPUBindGroup[];
+  private readonly arithmetic;
+
+  constructor(private readonly device: Device) {
+    const floats = (MEGABYTES[device.software ? 'software' : 'hardware'] * 2 ** 20) / 4;
+    this.source = tensor(device, new Float32Array(floats), [floats]);
+    this.target = tensor(device, new Float32Array(floats), [floats]);
+    this.count = tensor(device, [0], [1]);
+    this.groups = bindGroups(device, this.count, DISPATCHES);
+    this.arithmetic = arithmeticProbe(device);
+    this.tasks = [
+      this.arithmetic.task,
+      ...this.moves('copy'),
+      repeated(() => dispatchAll(device, DISPATCHES, this.groups)),
+    ];
+  }
+
+  moves(movement: Movement): Task[] {
+    const { device, source, target } = this;
+    const operands = { source, target, bytes: source.byteLength };
+    return dealings.map((dealing) => repeated(() => move(device, movement, dealing, operands)));
+  }
+
+  movesMeasured(movement: Movement, measured: readonly Measured[]): Probe[] {
+    return dealings.map(({ name }, i) => rate(`${movement}, ${name}`, 'GB/s', measured[i].bytes, measured[i]));
+  }
+
+  /** The tasks, measured, as probes: arithmetic, the copies, dispatches. */
+  measured(measured: readonly Measured[]): Probe[] {
+    const [arithmetic, ...others] = measured;
+    return [
+      rate(names.arithmetic, 'GFLOP/s', this.arithmetic.flops, arithmetic),
+      ...this.movesMeasured('copy', others),
+      microseconds(names.bindGroup, others[dealings.length].wall, 1000 / DISPATCHES),
+    ];
+  }
+
+  /** The roof by the tasks, measured. */
+  roofOf(measured: readonly Measured[]): Roof {
+    const probes = this.measured(measured);
+    const copies = probes.slice(1, 1 + dealings.length);
+    return {
+      gigaflops: probes[0].median,
+      gigabytesPerSecond: Math.max(...copies.map(({ median }) => median)),
+      dispatchMicroseconds: probes[1 + dealings.length].median,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    for (const made of [this.source, this.target, this.count]) made.dispose();
+  }
+}
+
 /** Measures all probes in the same rounds. */
 export async function measureRoofline(
   device: Device,
   options: Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'>,
 ): Promise<Roofline> {
   const begin = performance.now();
-  const bytes = MEGABYTES[device.software ? 'software' : 'hardware'] * 2 ** 20;
-  const [source, target] = [0, 1].map(() => tensor(device, new Float32Array(bytes / 4), [bytes / 4]));
-  const count = tensor(device, [0], [1]);
-  try {
-    const forms = movements.flatMap((movement) => dealings.map((dealing) => ({ movement, dealing })));
-    const moves = forms.map(({ movement, dealing }) =>
-      repeated(() => move(device, movement, dealing, { source, target, bytes })),
-    );
-    const [group] = bindGroups(device, count, 1);
-    const groups = bindGroups(device, count, DISPATCHES);
-    const launches = [
-      repeated(() => dispatchAll(device, DISPATCHES, [group])),
-      repeated(() => dispatchAll(device, DISPATCHES, groups)),
-      repeated(() => {
-        for (let i = 0; i < SUBMITS; i++) dispatchAll(device, 1, [group]);
-      }),
-    ];
-    const arithmetic = arithmeticProbe(device);
-    const measured = await measure(device, [arithmetic.task, ...moves, ...launches], { ...options, timestamps: false });
-
-    const [ofArithmetic, ...others] = measured;
-    const ofMoves = others.slice(0, moves.length);
-    const [ofSame, ofGroups, ofSubmits] = others.slice(moves.length);
-    const bandwidths = forms.map(({ movement, dealing }, i) => {
-      const moved = movement === 'copy' ? 2 * bytes : bytes;
-      return { movement, probe: rate(`${movement}, ${dealing.name}`, 'GB/s', moved, ofMoves[i]) };
-    });
-    const each = (name: string, own: Measured, pieces: number) => microseconds(name, own.wall, 1000 / pieces);
-    const bindGroup = each(names.bindGroup, ofGroups, DISPATCHES);
-    const probes = [
-      rate(names.arithmetic, 'GFLOP/s', arithmetic.flops, ofArithmetic),
-      ...bandwidths.map(({ probe }) => probe),
-      each(names.dispatch, ofSame, DISPATCHES),
-      bindGroup,
-      each(names.submit, ofSubmits, SUBMITS),
-      ...(await hostProbes(device, count, groups)),
-    ];
-    const copies = bandwidths.filter(({ movement }) => movement === 'copy').map(({ probe }) => probe.median);
-    return {
-      format: ROOFLINE_FORMAT,
-      ...provenance(device),
-      roof: {
-        gigaflops: probes[0].median,
-        gigabytesPerSecond: Math.max(...copies),
-        dispatchMicroseconds: bindGroup.median,
-      },
-      probes,
-      seconds: (performance.now() - begin) / 1000,
-    };
-  } finally {
-    for (const made of [source, target, count]) made.dispose();
-  }
+  using probes = new RoofProbes(device);
+  const group = probes.groups.slice(0, 1);
+  const launches = [
+    repeated(() => dispatchAll(device, DISPATCHES, group)),
+    repeated(() => {
+      for (let i = 0; i < SUBMITS; i++) dispatchAll(device, 1, group);
+    }),
+  ];
+  const tasks = [...probes.tasks, ...probes.moves('read'), ...probes.moves('write'), ...launches];
+  const measured = await measure(device, tasks, { ...options, timestamps: false });
+  const others = measured.slice(probes.tasks.length);
+  const [ofSame, ofSubmits] = others.slice(2 * dealings.length);
+  return {
+    format: ROOFLINE_FORMAT,
+    ...provenance(device),
+    roof: probes.roofOf(measured),
+    probes: [
+      ...probes.measured(measured),
+      ...probes.movesMeasured('read', others),
+      ...probes.movesMeasured('write', others.slice(dealings.length)),
+      microseconds(names.dispatch, ofSame.wall, 1000 / DISPATCHES),
+      microseconds(names.submit, ofSubmits.wall, 1000 / SUBMITS),
+      ...(await hostProbes(device, probes.count, probes.groups)),
+    ],
+    seconds: (performance.now() - begin) / 1000,
+  };
 }
 
 /** What is measured one at a time: round trips, and what the host takes to encode. */

@@ -1,0 +1,294 @@
+/** The ops of a model's step at the sizes of a model: what `insula bench kernels` measures, and what the test of cost models counts. */
+import {
+  type DataType,
+  type Device,
+  elementCount,
+  ParameterSet,
+  type Shape,
+  type Tensor,
+  tensor,
+} from '../../engine/index.ts';
+import * as kernels from '../../kernels/index.ts';
+import type { ModelShape } from './shapes.ts';
+
+export interface KernelCase {
+  /** The op, and where in a model. */
+  readonly name: string;
+  /** Makes the operands, outside of any step. */
+  make(): Operands;
+}
+
+/** Operands, and what runs on them inside a step. */
+export interface Operands extends Disposable {
+  /** One of its outputs has a gradient, where there is a backward at all. */
+  forward(): Tensor | null;
+  /** Of the output; null where the op has no backward. */
+  readonly gradient: Tensor | null;
+  readonly bytes: number;
+}
+
+/** What a case is made of: operands by shape (a number is a dtype's), and the op. */
+type Run = (operands: readonly Tensor[]) => Tensor | null;
+
+const NUMBERS = 2 ** 16;
+
+/** Every case of a model. Float operands hold waves of about unit variance, scaled by the square root of their last axis. */
+export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
+  const { batch: B, prefix, fast, action, width: W, hidden, expertWidth: E, expertHidden, heads, kvHeads } = model;
+  const { headDimension: D, vocabulary: V, image, patch } = model;
+  const backbone = prefix + fast;
+  const all = backbone + action;
+  const owners = [
+    { input: 0, length: backbone },
+    { input: 1, length: action },
+  ];
+  const layout = kernels.sequence({ prefix, fast, action });
+  const { full, causal, insulated } = kernels;
+  const table = kernels.attentionTable(layout, {
+    prefix: { prefix: full },
+    fast: { prefix: full, fast: causal },
+    action: { prefix: insulated, action: full },
+  });
+  const ids = (count: number, below: number) => Uint32Array.from({ length: count }, (_, i) => (i * 7919 + 13) % below);
+  const u32 = (numbers: Uint32Array, shape: Shape) => () => tensor(device, numbers, shape, { dtype: 'u32' });
+  const patches = (image / patch) ** 2;
+
+  const of = (name: string, shapes: readonly (Shape | (() => Tensor))[], run: Run, backward = true): KernelCase => ({
+    name,
+    make: () => operandsOf(device, shapes, run, backward),
+  });
+  const { gelu, swish, rmsNorm, layerNorm, adaptiveRmsNorm, gatedResidual, gatedMlp, linear } = kernels;
+  return [
+    of(
+      `linear, ${backbone} x ${W} to ${W}`,
+      [
+        [B, backbone, W],
+        [W, W],
+      ],
+      ([x, w]) => linear(x, w),
+    ),
+    of(`linear, ${B} x ${E} to ${3 * E}, bias`, [[B, E], [3 * E, E], [3 * E]], ([x, w, bias]) => linear(x, w, bias)),
+    of(
+      `blockLinear, joint queries of ${all} x ${heads * D}`,
+      [
+        [B, backbone, W],
+        [B, action, E],
+        [heads * D, W],
+        [heads * D, E],
+      ],
+      ([x, y, a, b]) => kernels.blockLinear([x, y], [a, b], owners),
+    ),
+    of(
+      `blockSplitLinear, joint output of ${all} x ${heads * D}`,
+      [
+        [B, all, heads * D],
+        [W, heads * D],
+        [E, heads * D],
+      ],
+      ([x, a, b]) => kernels.blockSplitLinear(x, [a, b], owners)[0],
+    ),
+    of(
+      `gatedMlp, backbone, ${backbone} x ${W}, hidden ${hidden}`,
+      [
+        [B, backbone, W],
+        [hidden, W],
+        [hidden, W],
+        [W, hidden],
+      ],
+      ([x, gate, up, down]) => gatedMlp(x, gate, up, down),
+    ),
+    of(
+      `gatedMlp, expert, ${action} x ${E}, hidden ${expertHidden}`,
+      [
+        [B, action, E],
+        [expertHidden, E],
+        [expertHidden, E],
+        [E, expertHidden],
+      ],
+      ([x, gate, up, down]) => gatedMlp(x, gate, up, down),
+    ),
+    of(
+      `attention, knowledge insulation, ${prefix}+${fast}+${action}, ${heads}/${kvHeads} heads of ${D}`,
+      [
+        [B, all, heads, D],
+        [B, all, kvHeads, D],
+        [B, all, kvHeads, D],
+      ],
+      ([query, key, value]) => kernels.attention(query, key, value, { table }),
+    ),
+    of(
+      `matmul, ${all} x ${all} x ${D}, ${heads} matrices`,
+      [
+        [heads, all, all],
+        [heads, all, D],
+      ],
+      ([a, b]) => kernels.matmul(a, b),
+    ),
+    of(`softmax, ${heads * all} x ${all}`, [[heads * all, all]], ([x]) => kernels.softmax(x)),
+    of(`rmsNorm, ${backbone} x ${W}`, [[B, backbone, W], [W]], ([x, w]) => rmsNorm(x, w)),
+    of(
+      `adaptiveRmsNorm, ${action} x ${E}`,
+      [
+        [B, action, E],
+        [B, 3 * E],
+      ],
+      ([x, m]) => adaptiveRmsNorm(x, m),
+    ),
+    of(
+      `gatedResidual, ${action} x ${E}`,
+      [
+        [B, action, E],
+        [B, action, E],
+        [B, 3 * E],
+      ],
+      ([x, y, m]) => gatedResidual(x, y, m),
+    ),
+    of(`layerNorm, ${backbone} x ${W}`, [[B, backbone, W], [W], [W]], ([x, w, b]) => layerNorm(x, w, b)),
+    of(`gelu, ${backbone} x ${hidden}`, [[B, backbone, hidden]], ([x]) => gelu(x)),
+    of(`swish, ${action} x ${E}`, [[B, action, E]], ([x]) => swish(x)),
+    of(
+      `add, ${backbone} x ${W}`,
+      [
+        [B, backbone, W],
+        [B, backbone, W],
+      ],
+      ([a, b]) => kernels.add(a, b),
+    ),
+    of(`multiply, ${backbone} x ${W} by ${W}`, [[B, backbone, W], [W]], ([a, b]) => kernels.multiply(a, b)),
+    of(`scale, ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.scale(x, 0.5)),
+    of(`cast to bf16, ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.cast(x, 'bf16')),
+    of(
+      `rotary, ${all} x ${heads} x ${D}`,
+      [[B, all, heads, D], () => tensor(device, waves(B * all * D), [B, all, D / 2, 2])],
+      ([x, angles]) => kernels.rotary(x, angles),
+    ),
+    of(`embedding, ${backbone} of ${V} x ${W}`, [u32(ids(B * backbone, V), [B, backbone]), [V, W]], ([tokens, rows]) =>
+      kernels.embedding(tokens, rows),
+    ),
+    of(
+      `patchEmbedding, ${image} x ${image}, patch ${patch}`,
+      [[B, image, image, 3], [W, 3, patch, patch], [W], [patches, W]],
+      ([images, w, bias, position]) => kernels.patchEmbedding(images, w, bias, position),
+    ),
+    of(
+      `concatenateTokens, ${prefix} + ${fast} x ${W}`,
+      [
+        [B, prefix, W],
+        [B, fast, W],
+      ],
+      (parts) => kernels.concatenateTokens(parts),
+    ),
+    of(`sliceTokens, ${fast} of ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.sliceTokens(x, prefix, fast)),
+    of(
+      `linearCrossEntropy, ${fast} x ${W}, vocabulary ${V}`,
+      [
+        ...[
+          [B, fast, W],
+          [V, W],
+        ],
+        ...[u32(ids(B * fast, V), [B, fast]), u32(new Uint32Array(B * fast).fill(1), [B, fast])],
+      ],
+      ([x, rows, targets, mask]) => kernels.linearCrossEntropy(x, rows, targets, mask),
+    ),
+    of(
+      `meanSquaredError, ${action} x ${E}`,
+      [
+        [B, action, E],
+        [B, action, E],
+      ],
+      ([a, b]) => kernels.meanSquaredError(a, b),
+    ),
+    of(
+      `eulerStep, ${action} x ${E}`,
+      [
+        [B, action, E],
+        [B, action, E],
+      ],
+      ([x, v]) => kernels.eulerStep(x, v, -0.1),
+    ),
+    of(
+      `flowInterpolate, ${action} x ${E}`,
+      [[B, action, E], [B, action, E], [B]].map((shape) => () => tensor(device, waves(elementCount(shape)), shape)),
+      ([x, noise, time]) => kernels.flowInterpolate(x, noise, time).noisy,
+      false,
+    ),
+    of(
+      `randomUniform, ${backbone} x ${W}`,
+      [u32(kernels.randomAddress({ seed: 1, step: 2, stream: 3 }), [4])],
+      ([address]) => kernels.randomUniform([backbone * W], address),
+      false,
+    ),
+    of(`sum, ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.sum(x)),
+    adamwCase(device, model),
+  ];
+}
+
+function operandsOf(
+  device: Device,
+  shapes: readonly (Shape | (() => Tensor))[],
+  run: Run,
+  backward: boolean,
+): Operands {
+  const made = shapes.map((shape, i) => (typeof shape === 'function' ? shape() : operand(device, shape, i)));
+  // Its shape is known when it has run once.
+  const gradient = backward ? device.step(() => [...run(made)!.shape]) : null;
+  const dOutput = gradient && operand(device, gradient, shapes.length);
+  const held = dOutput ? [...made, dOutput] : made;
+  return {
+    forward: () => run(made),
+    gradient: dOutput,
+    bytes: held.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    [Symbol.dispose]: () => {
+      for (const each of held) each.dispose();
+    },
+  };
+}
+
+function operand(device: Device, shape: Shape, seed: number, dtype: DataType = 'f32'): Tensor {
+  const made = tensor(device, waves(elementCount(shape), seed, shape.at(-1)), shape, { dtype });
+  made.wantsGradient = true; // without being a parameter: gradients are computed and not kept
+  return made;
+}
+
+/** All parameters of one gated MLP, with clipping by group. */
+function adamwCase(device: Device, { width, hidden }: ModelShape): KernelCase {
+  const size = 3 * width * hidden;
+  return {
+    name: `AdamW with clipping, ${size} parameters`,
+    make() {
+      const shape = [hidden, width];
+      const names = ['gate', 'up', 'down'];
+      const set = new ParameterSet(
+        device,
+        names.map((name) => ({ name, shape, group: 'backbone' })),
+      );
+      const optimizer = new kernels.AdamW(set, { maximumNorm: 1 });
+      const schedule = tensor(device, optimizer.nextSchedule(1e-4), [3]);
+      return {
+        forward: () => {
+          optimizer.step(schedule);
+          return null;
+        },
+        gradient: null,
+        bytes: 16 * size,
+        [Symbol.dispose]: () => {
+          schedule.dispose();
+          optimizer[Symbol.dispose]();
+          set[Symbol.dispose]();
+        },
+      };
+    },
+  };
+}
+
+/** The same every time; a pattern that repeats. */
+function waves(count: number, seed = 0, lastAxis = 1): Float32Array {
+  const scale = Math.SQRT2 / Math.sqrt(Math.min(lastAxis, 64));
+  const pattern = Float32Array.from(
+    { length: Math.min(count, NUMBERS) },
+    (_, i) => scale * Math.sin((i + 1) * (0.37 + seed) * 1.618),
+  );
+  const numbers = new Float32Array(count);
+  for (let at = 0; at < count; at += NUMBERS) numbers.set(pattern.subarray(0, Math.min(NUMBERS, count - at)), at);
+  return numbers;
+}

@@ -1,0 +1,118 @@
+/** A run of `insula bench kernels`: every op of a model's step, forward and backward, beside the probes of the roof. */
+import { type Device, InputError, quote } from '../../engine/index.ts';
+import { taskOf } from '../attention/rows.ts';
+import { type MeasureOptions, measure, type Spread } from '../measure.ts';
+import { type Provenance, provenance } from '../provenance.ts';
+import { type Roof, RoofProbes } from '../roofline/roofline.ts';
+import { type KernelCase, kernelCases, type Operands } from './cases.ts';
+import { modelShapesOf } from './shapes.ts';
+
+export const KERNELS_FORMAT = 'insula bench kernels 1';
+
+export type Bound = 'memory' | 'arithmetic' | 'launch';
+
+export interface KernelRow {
+  /** Of the model's sizes. */
+  readonly shape: string;
+  /** The op and its own sizes. */
+  readonly name: string;
+  readonly direction: 'forward' | 'backward';
+  readonly wall: Spread;
+  /** By the cost models of its dispatches. */
+  readonly flops: number;
+  readonly bytes: number;
+  readonly dispatches: number;
+  readonly gigaflops: number;
+  readonly gigabytesPerSecond: number;
+  /** The least time that the roof allows, divided by the time it took. */
+  readonly percentOfRoof: number;
+  readonly bound: Bound;
+}
+
+export interface KernelsResult extends Provenance {
+  readonly format: typeof KERNELS_FORMAT;
+  readonly roof: Roof;
+  readonly rows: readonly KernelRow[];
+  readonly seconds: number;
+}
+
+export interface KernelsOptions extends Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'> {
+  /** Names of shapes.ts; default pi-eighth on a software adapter, else pi. */
+  readonly shapes?: readonly string[];
+  /** Beginnings of the names of ops; default all. */
+  readonly names: readonly string[];
+}
+
+/** @throws InputError where a name fits nothing */
+export async function runKernels(device: Device, options: KernelsOptions): Promise<KernelsResult> {
+  const begin = performance.now();
+  const models = modelShapesOf(options.shapes ?? [device.software ? 'pi-eighth' : 'pi']);
+  const cases = models.flatMap((model) => kernelCases(device, model).map((one) => ({ model, one })));
+  const opOf = ({ name }: KernelCase) => name.split(/[ ,]/)[0];
+  const unknown = options.names.find((name) => !cases.some(({ one }) => opOf(one) === name));
+  if (unknown !== undefined) {
+    const ops = [...new Set(cases.map(({ one }) => opOf(one)))];
+    throw new InputError(`bench kernels ${quote(unknown)}: no op of that name; there are ${ops.join(', ')}`);
+  }
+  const chosen = cases.filter(({ one }) => options.names.length === 0 || options.names.includes(opOf(one)));
+
+  using probes = new RoofProbes(device);
+  const operands: Operands[] = [];
+  try {
+    const rows = chosen.flatMap(({ model, one }) => {
+      const made = one.make();
+      operands.push(made);
+      const directions = made.gradient ? (['forward', 'backward'] as const) : (['forward'] as const);
+      return directions.map((direction) => ({
+        ...{ shape: model.name, name: one.name, direction },
+        task: made.gradient
+          ? taskOf(
+              device,
+              direction,
+              () => made.forward()!,
+              made.gradient,
+              () => {},
+            )
+          : { prepare: () => () => void made.forward() },
+      }));
+    });
+    const { rounds, seconds, onProgress } = options;
+    const tasks = [...probes.tasks, ...rows.map(({ task }) => task)];
+    const measured = await measure(device, tasks, { rounds, seconds, timestamps: false, onProgress });
+    const roof = probes.roofOf(measured);
+    return {
+      format: KERNELS_FORMAT,
+      ...provenance(device),
+      roof,
+      rows: rows.flatMap(({ task: _, ...key }, i) => {
+        const { wall, flops, bytes, dispatches } = measured[probes.tasks.length + i];
+        const work = { flops, bytes, dispatches };
+        // The gradient of a sum is the gradient: nothing runs.
+        return dispatches === 0 ? [] : [{ ...key, wall, ...work, ...compared(work, wall.median, roof) }];
+      }),
+      seconds: (performance.now() - begin) / 1000,
+    };
+  } finally {
+    for (const made of operands) made[Symbol.dispose]();
+  }
+}
+
+/** Rates of some work that took so many milliseconds, and what of the roof they are. */
+export function compared(
+  { flops, bytes, dispatches }: Pick<KernelRow, 'flops' | 'bytes' | 'dispatches'>,
+  milliseconds: number,
+  { gigaflops, gigabytesPerSecond, dispatchMicroseconds }: Roof,
+): Pick<KernelRow, 'gigaflops' | 'gigabytesPerSecond' | 'percentOfRoof' | 'bound'> {
+  const least: Record<Bound, number> = {
+    memory: bytes / gigabytesPerSecond / 1e6,
+    arithmetic: flops / gigaflops / 1e6,
+    launch: (dispatches * dispatchMicroseconds) / 1e3,
+  };
+  const bound = (Object.keys(least) as Bound[]).reduce((most, own) => (least[own] > least[most] ? own : most));
+  return {
+    gigaflops: flops / milliseconds / 1e6,
+    gigabytesPerSecond: bytes / milliseconds / 1e6,
+    percentOfRoof: (100 * least[bound]) / milliseconds,
+    bound,
+  };
+}

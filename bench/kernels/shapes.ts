@@ -1,0 +1,51 @@
+/** Sizes of models whose kernels are measured, by name. */
+import { InputError, quote } from '../../engine/index.ts';
+
+/** One step of a model with an action expert; the prefix is image and language, `fast` its discrete action tokens. */
+export interface ModelShape {
+  readonly name: string;
+  readonly batch: number;
+  readonly prefix: number;
+  readonly fast: number;
+  readonly action: number;
+  readonly width: number;
+  readonly hidden: number;
+  readonly expertWidth: number;
+  readonly expertHidden: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDimension: number;
+  readonly vocabulary: number;
+  /** Of an image's side, and of a patch's. */
+  readonly image: number;
+  readonly patch: number;
+}
+
+const attention = { heads: 8, kvHeads: 1, headDimension: 256, patch: 14 };
+
+/** PaliGemma's backbone beside pi0's expert at 560 + 40 + 50 tokens, SmolVLA's sizes, and the first of them for a processor. */
+export const modelShapes: readonly ModelShape[] = [
+  {
+    ...{ name: 'pi', batch: 1, prefix: 560, fast: 40, action: 50, width: 2048, hidden: 16384, expertWidth: 1024 },
+    ...{ expertHidden: 4096, ...attention, vocabulary: 16384, image: 224 },
+  },
+  {
+    ...{ name: 'smol', batch: 8, prefix: 113, fast: 32, action: 50, width: 960, hidden: 2560, expertWidth: 720 },
+    ...{ expertHidden: 2048, heads: 15, kvHeads: 5, headDimension: 64, vocabulary: 16384, image: 224, patch: 16 },
+  },
+  {
+    ...{ name: 'pi-eighth', batch: 1, prefix: 128, fast: 32, action: 32, width: 256, hidden: 2048, expertWidth: 128 },
+    ...{ expertHidden: 512, heads: 4, kvHeads: 1, headDimension: 64, vocabulary: 2048, image: 112, patch: 14 },
+  },
+];
+
+/** @throws InputError where a name is unknown */
+export function modelShapesOf(names: readonly string[]): ModelShape[] {
+  return names
+    .flatMap((value) => value.split(','))
+    .map((name) => {
+      const found = modelShapes.find((shape) => shape.name === name);
+      if (found) return found;
+      throw new InputError(`--shapes ${quote(name)}: there are ${modelShapes.map((shape) => shape.name).join(', ')}`);
+    });
+}

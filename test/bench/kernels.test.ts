@@ -1,0 +1,57 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { benchKernels } from '../../bench/kernels/command.ts';
+import { compared } from '../../bench/kernels/run.ts';
+import { Progress } from '../../bench/progress.ts';
+
+const progress = new Progress();
+let folder = '';
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-kernels-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe('insula bench kernels', () => {
+  test('what binds is what takes the roof longest', () => {
+    const roof = { gigaflops: 100, gigabytesPerSecond: 10, dispatchMicroseconds: 20 };
+    const of = (flops: number, bytes: number, dispatches: number) => compared({ flops, bytes, dispatches }, 1, roof);
+    expect(of(5e7, 1e6, 2)).toEqual({ gigaflops: 50, gigabytesPerSecond: 1, percentOfRoof: 50, bound: 'arithmetic' });
+    expect(of(1e6, 8e6, 2)).toMatchObject({ bound: 'memory', percentOfRoof: 80 });
+    expect(of(1e6, 1e6, 10)).toMatchObject({ bound: 'launch', percentOfRoof: 20 });
+  });
+
+  test('rows of two ops, their costs, files, comparison', async () => {
+    const [out, csv] = ['run.json', 'rows.csv'].map((name) => join(folder, name));
+    const options = { names: ['linear', 'add'], rounds: 3, seconds: 1 };
+    const { json } = await benchKernels({ ...options, out, csv }, progress);
+    const rows = json.rows.map(({ name, direction }) => `${name} ${direction}`);
+    // The gradient of a sum takes no kernel.
+    expect(rows).toEqual([
+      'linear, 160 x 256 to 256 forward',
+      'linear, 160 x 256 to 256 backward',
+      'linear, 1 x 128 to 384, bias forward',
+      'linear, 1 x 128 to 384, bias backward',
+      'add, 160 x 256 forward',
+    ]);
+    expect(json.rows[0]).toMatchObject({ flops: 2 * 160 * 256 * 256, bytes: 4 * (2 * 160 * 256 + 256 * 256) });
+    expect(json.rows[1].flops).toBe(2 * json.rows[0].flops);
+    for (const row of json.rows) {
+      expect(row.gigaflops).toBeCloseTo(row.flops / row.wall.median / 1e6);
+      expect(row.percentOfRoof).toBeGreaterThan(0);
+    }
+    expect(JSON.parse(await readFile(out, 'utf8'))).toEqual(json);
+    expect((await readFile(csv, 'utf8')).trim().split('\n')).toHaveLength(6);
+    const { lines } = await benchKernels({ names: ['add'], rounds: 3, seconds: 1, compare: out }, progress);
+    expect(lines.find((line) => line.includes('now / before') && line.includes('% roof'))).toBeDefined();
+  });
+
+  test.each([
+    [{ names: ['warp'] }, 'no op of that name; there are linear, '],
+    [{ shapes: 'huge' }, '--shapes "huge": there are pi, smol, pi-eighth'],
+    [{ compare: '/nowhere/before.json' }, 'no such file'],
+  ])('%o is one clear line', async (options, message) => {
+    await expect(benchKernels(options, progress)).rejects.toThrow(message);
+  });
+});
