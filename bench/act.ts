@@ -13,13 +13,11 @@ import { prepareData } from '../model/training/run.ts';
 import type { Progress } from './progress.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
-import { type ClosedLoopSummary, chooseDataset, closedLoopSummary, TABLETOP } from './train.ts';
+import { type ClosedLoopSummary, chooseDataset, closedLoopSummary, type DataOptions, TABLETOP } from './train.ts';
 import { openTunedDevice } from './tuning.ts';
 
-export interface PolicyOptions {
+export interface PolicyOptions extends DataOptions {
   checkpoint?: string;
-  data?: string;
-  dataset?: string;
   adapter?: string;
   floor?: boolean;
   /** A tuning file in place of the one kept for the adapter. */
@@ -139,9 +137,9 @@ async function withPolicy<T>(
       throw new InputError(
         `${options.checkpoint} was trained on "${settings.dataset}": say where it lies with --data FOLDER`,
       );
-    const chosen = { data: options.data, dataset: options.dataset ?? settings.dataset };
-    const episodes = presetNamed(settings.preset).demonstrations;
-    const dataset = await chooseDataset(chosen, { episodes, seed: settings.seed }, progress);
+    const { demonstrations: episodes, vision } = presetNamed(settings.preset);
+    const source = { episodes, seed: settings.seed, usual: settings.dataset, frameSize: vision.image };
+    const dataset = await chooseDataset(options, source, progress);
     for (const [what, own, trained] of [
       ['action', dataset.actionDimension, settings.configuration.actionDimension],
       ['state', dataset.stateDimension, settings.encoding.statistics.states?.mean.length ?? dataset.stateDimension],

@@ -1,5 +1,5 @@
 /** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { writeFileSafely } from '../engine/files.ts';
 import { InputError, quote } from '../engine/index.ts';
 import type { MomentStorage } from '../kernels/index.ts';
@@ -23,12 +23,21 @@ export const TABLETOP = 'tabletop';
 export const WORK_FOLDER = '.insula';
 const CLOSED_LOOP_EPISODES = 20;
 
-export interface TrainOptions {
+/** What names a data set on the command line. */
+export interface DataOptions {
+  /** Folder or file of a data set; the built-in world without. */
+  data?: string;
+  /** Which of several. */
+  dataset?: string;
+  /** Names with commas between, or none. */
+  cameras?: string;
+  /** Hz, for files that do not say. */
+  rate?: string;
+}
+
+export interface TrainOptions extends DataOptions {
   system?: string;
   preset?: string;
-  /** Folder of a data set; the built-in world without. */
-  data?: string;
-  dataset?: string;
   steps?: number;
   batch?: number;
   /** Batches to a step. */
@@ -81,16 +90,35 @@ export const closedLoopSummary = ({ success, rightObject, episodes }: Evaluation
   episodes: episodes.length,
 });
 
-/** The data set that options name: the built-in world's demonstrations, or one read from a folder. */
+/**
+ * The data set that options name: the built-in world's demonstrations, or one read from a folder or file. Of several
+ * in a folder `usual` is read where none is named; frames of videos have at most `frameSize` pixels on a side.
+ */
 export async function chooseDataset(
-  options: { data?: string; dataset?: string },
-  { episodes, seed, signal }: { episodes: number; seed: number; signal?: AbortSignal },
+  options: DataOptions,
+  {
+    episodes,
+    seed,
+    signal,
+    ...reading
+  }: {
+    episodes: number;
+    seed: number;
+    signal?: AbortSignal;
+    usual?: string;
+    frameSize?: number;
+  },
   progress: Progress,
 ): Promise<Dataset> {
-  if (options.data !== undefined) {
-    if (options.dataset === undefined)
-      throw new InputError(`--data ${options.data}: which set? Name one with --dataset`);
-    return openDataset(options.data, options.dataset);
+  const { data, dataset: name, cameras, rate } = options;
+  if (data !== undefined) {
+    const hertz = rate === undefined ? undefined : Number(rate);
+    if (hertz !== undefined && !(hertz > 0 && Number.isFinite(hertz)))
+      throw new InputError(`--rate ${rate}: expected control steps a second, a number above 0`);
+    const chosen = cameras === 'none' ? [] : cameras?.split(',').map((camera) => camera.trim());
+    const dataset = await openDataset(data, name, { ...reading, cameras: chosen, rate: hertz });
+    if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
+    return dataset;
   }
   if (options.dataset !== undefined && options.dataset !== TABLETOP)
     throw new InputError(
@@ -111,7 +139,8 @@ export async function chooseDataset(
  */
 export async function train(options: TrainOptions, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
   const { system, preset } = chosen(options);
-  const usual = join(WORK_FOLDER, `${options.dataset ?? TABLETOP}-${system.name}-${preset.name}`);
+  const named = options.dataset ?? (options.data === undefined ? TABLETOP : basename(resolve(options.data)));
+  const usual = join(WORK_FOLDER, `${named}-${system.name}-${preset.name}`);
   const { out, resume, overwrite } = options;
   const folder = await runFolder({ out, usual, resume, overwrite }, (line) => progress.note(line));
   try {
@@ -146,7 +175,8 @@ async function trainIn(
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
   try {
     const begin = performance.now();
-    const dataset = await chooseDataset(options, { episodes: preset.demonstrations, seed, signal }, progress);
+    const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
+    const dataset = await chooseDataset(options, source, progress);
     const dataSeconds = (performance.now() - begin) / 1000;
     progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
     const steps = options.steps ?? resume?.progress.steps ?? preset.steps;
@@ -219,7 +249,7 @@ function checkResumed({ settings, progress }: Checkpoint, path: string, options:
       `--recompute: the run in ${path} was begun without; leave it out, or begin anew elsewhere with --out`,
     );
   differs('horizon', options.horizon, settings.configuration.horizon);
-  differs('dataset', options.dataset ?? TABLETOP, settings.dataset);
+  differs('dataset', options.dataset ?? (options.data === undefined ? TABLETOP : undefined), settings.dataset);
   const steps = options.steps ?? progress.steps;
   if (steps < progress.step)
     throw new InputError(`--steps ${steps}: the run in ${path} has done ${progress.step} already`);

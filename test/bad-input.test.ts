@@ -262,7 +262,7 @@ describe('a training run', () => {
     ['preset', { preset: 'huge' }, /^no preset is named "huge"; there are tiny, small$/],
     ['data set', { dataset: 'other' }, /index\.json: no data set "other"; there are made$/],
     ['data set of no folder', { data: undefined }, /^--dataset made: say where it lies with --data FOLDER/],
-    ['folder of no data set', { dataset: undefined }, /: which set\? Name one with --dataset$/],
+    ['rate', { rate: 'fast' }, /^--rate fast: expected control steps a second, a number above 0$/],
     ['horizon', { horizon: 7 }, /^horizon 7 is longer than the longest episode of data set "made", which has 6 steps/],
     ['batch', { batch: 0 }, /^batch 0: it is a whole number of examples, at least 1$/],
     ['adapter', { adapter: 'no such thing' }, /^no WebGPU adapter with 'no such thing' in its name opens/],

@@ -8,6 +8,8 @@ import { openLeRobot } from './lerobot/dataset.ts';
 import { openRlds } from './rlds/dataset.ts';
 
 export interface DatasetOptions {
+  /** Which of several data sets of a folder, where none is named. */
+  readonly usual?: string;
   /** Cameras to read, of those that the data set has; all by default, none for an empty list. */
   readonly cameras?: readonly string[];
   /** Cameras that exist only as video: both sides of a decoded frame are at most this many pixels; 224 by default. */
@@ -50,9 +52,9 @@ export async function openDataset(
     return file !== null;
   };
   if (await has('meta/info.json')) {
-    const { cameras, memory, rate: _, ...video } = options;
+    const { cameras, memory, frameSize, frameFolder } = options;
     const decoder = async (names: readonly string[]) =>
-      (await import('./lerobot/video-node.ts')).openVideoFrames(names, { ...video, root: folder.name });
+      (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: folder.name });
     return openLeRobot(folder, {
       name: name ?? lastPart(folder.name),
       cameras,
@@ -63,7 +65,7 @@ export async function openDataset(
   if (!(await has('index.json')) && (await has('dataset_info.json'))) {
     return openRlds(folder, { ...options, name });
   }
-  return openIndexedDataset(folder, name);
+  return openIndexedDataset(folder, name ?? options.usual);
 }
 
 /** Opens a file `.arrow` or `.npz`; closed after reading. */

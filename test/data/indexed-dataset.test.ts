@@ -232,6 +232,10 @@ describe('openIndexedDataset', () => {
       new InputError('folder/index.json: no data set "robot"; there are made, other'),
     );
     await expect(openDataset(folderOf(files()), 'toString')).rejects.toThrow('no data set "toString"');
+    await expect(openDataset(folderOf(files()))).rejects.toThrow(
+      new InputError('folder/index.json: which data set? Name one with --dataset: made, other'),
+    );
+    expect((await openDataset(folderOf(files()), undefined, { usual: 'made' })).name).toBe('made');
   });
 
   test('a damaged image names file, episode, step and camera', async () => {

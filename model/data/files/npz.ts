@@ -29,7 +29,7 @@ interface Table {
  */
 export async function readNpz(source: ByteSource, name: string, rate: number | undefined): Promise<Dataset> {
   if (rate === undefined) {
-    throw new InputError(`${source.name}: npz files do not say at how many Hz they were recorded: give their rate`);
+    throw new InputError(`${source.name}: npz files do not say at how many Hz they were recorded: give it with --rate`);
   }
   if (source.size > LIMIT)
     throw new InputError(`${source.name}: ${source.size} bytes is too large for an npz file here`);

@@ -60,7 +60,9 @@ export async function openRlds(folder: Folder, options: RldsOptions = {}): Promi
   const name = asText(info.name, source.name, '"name"');
   const rate = options.rate ?? rates[name];
   if (rate === undefined) {
-    throw new InputError(`${source.name}: RLDS files do not say at how many Hz "${name}" was recorded: give its rate`);
+    throw new InputError(
+      `${source.name}: RLDS files do not say at how many Hz "${name}" was recorded: give it with --rate`,
+    );
   }
   const { split, files } = shards(info, name, source.name, options.name);
   const reader = new Reader(folder, options);
