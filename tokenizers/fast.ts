@@ -184,7 +184,7 @@ export class FastTokenizer implements ActionTokenizer {
     }
     if (length !== expected) {
       throw new Error(
-        `FastTokenizer.decode: ${ids.length} ids spell ${length} coefficients, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}; use decodeRelaxed to cut or pad them`,
+        `FastTokenizer.decode: ${ids.length} ids spell ${length} coefficients, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}; decode relaxed to cut or pad them`,
       );
     }
     return this.reconstruct(symbols, shape);

@@ -57,7 +57,7 @@ export async function splitChunks(
       train: await cut(parts, horizon, normaliser, starts(overlapping, apart), most),
       heldOut: await cut(parts, horizon, normaliser, starts(horizon, isHeldOut), most),
       normaliser,
-      description: `${dataset.episodes.length} episodes: every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin every ${overlapping} steps`,
+      description: `few episodes (${dataset.episodes.length}): every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin ${overlapping} steps apart`,
     };
   }
   const { train, heldOut, description } = splitDataset(dataset, { seed });

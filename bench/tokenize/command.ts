@@ -235,11 +235,13 @@ export async function report(options: ReportOptions, progress: Progress) {
     tokenizers.push([options.tokenizer, (await readTokenizer(options.tokenizer)).tokenizer]);
   const rows = about('tokenize report', () => reportRows(split, tokenizers, rate));
   const names = dataset.actionNames ?? Array.from({ length: dimension }, (_, d) => `dimension ${d}`);
+  const { low, high } = split.normaliser;
+  const dimensions = names.map((own, d) => ({ name: own, halfRange: (high[d] - low[d]) / 2 }));
   const chunks = { train: split.train.length, heldOut: split.heldOut.length };
   const head = `${name}: ${chunks.train} chunks of ${horizon} x ${dimension} (${(horizon / rate).toFixed(2)} s) to fit on, ${chunks.heldOut} to measure; ${split.description}`;
   return {
-    json: { dataset: name, rate, horizon, dimension, chunks, split: split.description, settings, rows },
-    lines: [head, '', ...reportLines(rows, names)],
+    json: { dataset: name, rate, horizon, dimension, chunks, split: split.description, settings, dimensions, rows },
+    lines: [head, '', ...reportLines(rows, dimensions)],
   };
 }
 

@@ -18,7 +18,13 @@ const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
 /** Dimensions shown at most; --json has all. */
 const DIMENSIONS = 50;
 
-export function reportLines(rows: readonly ReportRow[], dimensionNames: readonly string[]): string[] {
+export interface ReportedDimension {
+  readonly name: string;
+  /** What 1 is, in the units of the data. */
+  readonly halfRange: number;
+}
+
+export function reportLines(rows: readonly ReportRow[], dimensions: readonly ReportedDimension[]): string[] {
   const head = [
     'held-out chunks',
     'tokens/chunk',
@@ -49,17 +55,18 @@ export function reportLines(rows: readonly ReportRow[], dimensionNames: readonly
       use.entropy.toFixed(2),
     ],
   );
-  const shown = dimensionNames.slice(0, DIMENSIONS);
-  const errors = shown.map((name, d) => [
+  const shown = dimensions.slice(0, DIMENSIONS);
+  const errors = shown.map(({ name, halfRange }, d) => [
     name,
+    halfRange.toPrecision(4),
     ...rows.map(({ error }) => error.perDimension[d].rootMeanSquare.toFixed(5)),
   ]);
   return [
     ...table([head, ...summary]),
-    '(error: root mean square, and largest, of normalised values; ratio: tokens of the first row by tokens of this one)',
+    '(error: root mean square, and largest, of normalised values, of which 1 is half the usual range; ratio: tokens of the first row by tokens of this one)',
     '',
-    ...table([['error by dimension', ...rows.map(({ name }) => name)], ...errors]),
-    ...(shown.length < dimensionNames.length ? [`(${dimensionNames.length - shown.length} more with --json)`] : []),
+    ...table([['error by dimension', '1 is', ...rows.map(({ name }) => name)], ...errors]),
+    ...(shown.length < dimensions.length ? [`(${dimensions.length - shown.length} more with --json)`] : []),
     '',
     ...rows.flatMap(histogramLines),
   ];
