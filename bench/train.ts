@@ -116,7 +116,9 @@ export async function chooseDataset(
     if (hertz !== undefined && !(hertz > 0 && Number.isFinite(hertz)))
       throw new InputError(`--rate ${rate}: expected control steps a second, a number above 0`);
     const chosen = cameras === 'none' ? [] : cameras?.split(',').map((camera) => camera.trim());
-    const dataset = await openDataset(data, name, { ...reading, cameras: chosen, rate: hertz });
+    // Training asks for any episode's numbers at any time, so all are held in memory.
+    const memory = Number.POSITIVE_INFINITY;
+    const dataset = await openDataset(data, name, { ...reading, cameras: chosen, rate: hertz, memory });
     if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
     return dataset;
   }
