@@ -180,7 +180,7 @@ export function gradientSum(input: Tensor, op: string): GradientSum {
     input.grad ??= input.gradientStorage!();
     return { gradient: input.grad, accumulate };
   }
-  const present = walked.get(step)?.exclusive(input);
+  const present = walked.get(step)?.toAddTo(input);
   if (present) return { gradient: present, accumulate: true };
   return { gradient: emptyTensor(input.device, input.shape, 'f32', op), accumulate: false };
 }
@@ -202,6 +202,8 @@ function isLeaf({ recorded, gradientStorage }: Tensor): boolean {
 export class GradientTable {
   private readonly table = new Map<Tensor, Tensor>();
   private readonly holders = new Map<GPUBuffer, number>();
+  /** What the rule that ran last has added to, and returned as it is. */
+  private readonly addedTo = new Set<Tensor>();
 
   constructor(
     private readonly step: StepMemory,
@@ -219,7 +221,7 @@ export class GradientTable {
       this.table.set(tensor, gradient);
       return;
     }
-    if (present === gradient) {
+    if (present === gradient && (gradient === tensor.grad || this.addedTo.has(gradient))) {
       this.drop(gradient);
       return;
     }
@@ -238,17 +240,19 @@ export class GradientTable {
     this.drop(gradient);
   }
 
-  /** The gradient so far, if it lies in memory of this backward that no other tensor's gradient shares. */
-  exclusive(tensor: Tensor): Tensor | null {
+  /** The gradient so far, for the rule that is running to add to; null where another tensor's gradient shares its memory. */
+  toAddTo(tensor: Tensor): Tensor | null {
     const present = this.get(tensor);
-    const alone = present && this.taken.has(present.buffer) && this.holders.get(present.buffer) === 1;
-    return alone ? present : null;
+    if (!present || !this.taken.has(present.buffer) || this.holders.get(present.buffer) !== 1) return null;
+    this.addedTo.add(present);
+    return present;
   }
 
   /** Runs a rule, whose gradientSum looks here. */
   whileWalked<T>(rule: () => T): T {
     const outer = walked.get(this.step);
     walked.set(this.step, this);
+    this.addedTo.clear();
     try {
       return rule();
     } finally {

@@ -76,6 +76,28 @@ describeOnDevices('tape', (open) => {
     expectClose((await gradients(() => {}, 2)).numbers.flat(), twice(twice(first.numbers)).flat(), 1e-6, 'four');
   });
 
+  test('a tensor that an operation takes twice gets both gradients, before others and after', async () => {
+    const device = await open();
+    using weight = parameter(device, normals(16, 1), [4, 4], { name: 'weight' });
+    using start = parameter(device, normals(16, 2), [4, 4], { name: 'start' });
+    const gradientOf = async (make: (x: Tensor) => Tensor) => {
+      device.step(() => {
+        zeroGradients([start, weight]);
+        backward(sum(make(scale(start, 1))));
+      });
+      return [...(await start.grad!.read())];
+    };
+    const [product, square] = [(x: Tensor) => linear(x, weight), (x: Tensor) => matmul(x, x)];
+    const [ofProduct, ofSquare] = [await gradientOf(product), await gradientOf(square)];
+    const expected = ofProduct.map((value, i) => value + 3 + ofSquare[i]);
+    for (const make of [
+      (x: Tensor) => add(add(add(x, x), add(product(x), x)), square(x)),
+      (x: Tensor) => add(square(x), add(x, add(add(x, product(x)), x))),
+      (x: Tensor) => add(add(product(x), square(x)), add(x, add(x, x))),
+    ])
+      expectClose(await gradientOf(make), expected, 1e-6, 'gradient');
+  });
+
   test('the same loss twice counts twice', async () => {
     const device = await open();
     using x = parameter(device, [1, 2, 3, 4], [4]);
