@@ -3,8 +3,8 @@
 // There a load from any memory costs as much as 25 to 50 multiplications and a barrier as much as 200, but a broadcast from one
 // lane of a subgroup only two. So a workgroup is one subgroup, without workgroup memory: it makes a tile of ROWS x 4 LANES
 // outputs, 4 terms at a time. Every lane loads a block of 4 x 4 of A and one of B; the blocks of A are broadcast in turn, and
-// every lane adds their products with its own block of B, four columns for all rows of the tile. With two SIDES a lane has a block
-// of `up` beside each of B, and two sums.
+// every lane adds their products with its own block of B, four columns for all rows of the tile. With two SIDES it does so
+// twice, for B and for `up`, and has both sums.
 
 enable subgroups;
 
@@ -64,7 +64,7 @@ struct Term { batch: u32, run: u32, k: u32, length: u32 }
 
 // Where terms k .. k+3 begin: as rows of a transposed A, as rows of B, and as a group within a row. Of B, a term beyond the run is read
 // as term k, because a mask would cost time: it counts as zero by A.
-fn termsOfA(at: Term) -> vec4u { return at.batch * shape.aBatch + (at.run * shape.aStride + shape.aOffset + at.k + ZERO_TO_THREE) * shape.aGroups; }
+fn termsOfA(at: Term) -> vec4u { return at.batch * shape.aBatch + (at.run * shape.aStride + shape.aOffset + at.k) * shape.aGroups + ZERO_TO_THREE * shape.aGroups; }
 fn termsOfB(at: Term) -> vec4u { return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k) * shape.bGroups + select(vec4u(), ZERO_TO_THREE * shape.bGroups, eachInRun(at)); }
 fn groupOf(at: Term) -> u32 { return (at.run * shape.runLength + at.k) / 4u; }
 
@@ -126,6 +126,32 @@ fn fromLane5(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block
 fn fromLane6(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block[0], 6u), subgroupBroadcast(block[1], 6u), subgroupBroadcast(block[2], 6u), subgroupBroadcast(block[3], 6u)); }
 fn fromLane7(block: mat4x4f) -> mat4x4f { return mat4x4f(subgroupBroadcast(block[0], 7u), subgroupBroadcast(block[1], 7u), subgroupBroadcast(block[2], 7u), subgroupBroadcast(block[3], 7u)); }
 
+// The sums of one side, of one slice of a batch: sums[i] of rows 4i .. 4i+3 of the tile. Rows m .. m+3 of A and columns n .. n+3 of B
+// are the blocks that the lane loads. One side after the other: the sums of both would not leave each other room.
+fn sumsOf(side: u32, batch: u32, slice: u32, m: u32, n: u32) -> array<mat4x4f, 8> {
+  let rowsA = rowsOfA(batch, m);
+  let rowsB = rowsOfB(batch, n);
+  var sums = array<mat4x4f, 8>();
+  let firstRun = slice * shape.sliceRuns;
+  for (var run = firstRun; run < min(firstRun + shape.sliceRuns, shape.runs); run++) {
+    let length = min(shape.runLength, shape.depth - run * shape.runLength);
+    for (var k = 0u; k < length; k += 4u) {
+      let at = Term(batch, run, k, length);
+      let blockB = blockOfB(rowsB, n, side, at);
+      let blockA = blockOfA(rowsA, m, at);
+      sums[0] = addBlock(sums[0], fromLane0(blockA), blockB);
+      if (ROWS > 4u) { sums[1] = addBlock(sums[1], fromLane1(blockA), blockB); }
+      if (ROWS > 8u) { sums[2] = addBlock(sums[2], fromLane2(blockA), blockB); }
+      if (ROWS > 12u) { sums[3] = addBlock(sums[3], fromLane3(blockA), blockB); }
+      if (ROWS > 16u) { sums[4] = addBlock(sums[4], fromLane4(blockA), blockB); }
+      if (ROWS > 20u) { sums[5] = addBlock(sums[5], fromLane5(blockA), blockB); }
+      if (ROWS > 24u) { sums[6] = addBlock(sums[6], fromLane6(blockA), blockB); }
+      if (ROWS > 28u) { sums[7] = addBlock(sums[7], fromLane7(blockA), blockB); }
+    }
+  }
+  return sums;
+}
+
 // Rows m .. m+3 of the output, as far as it has them.
 fn storeRows(batch: u32, m: u32, group: u32, sums: mat4x4f, others: mat4x4f) {
   let stored = mapRows(m + ZERO_TO_THREE, shape.outputLength, shape.outputStride, shape.outputOffset);
@@ -142,43 +168,14 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   let part = tile / (rowTiles * columnTiles);                                // which slice of which batch
   if (part >= shape.batches * shape.slices) { return; }
   let batch = part / shape.slices;
+  let slice = part % shape.slices;
   let firstRow = tile / columnTiles % rowTiles * ROWS;
   let group = tile % columnTiles * LANES + lane;                             // of columns, in the output
-  let m = firstRow + 4u * lane;                                              // of the block of A that this lane loads
-  let n = 4u * group;
-  let rowsA = rowsOfA(batch, m);
-  let rowsB = rowsOfB(batch, n);
+  let m = firstRow + 4u * lane;
 
-  var sums: array<mat4x4f, 8>;                                               // sums[i]: rows 4i .. 4i+3 of the tile
-  var others: array<mat4x4f, 8>;                                             // of the second side
-  let firstRun = part % shape.slices * shape.sliceRuns;
-  for (var run = firstRun; run < min(firstRun + shape.sliceRuns, shape.runs); run++) {
-    let length = min(shape.runLength, shape.depth - run * shape.runLength);
-    for (var k = 0u; k < length; k += 4u) {
-      let at = Term(batch, run, k, length);
-      let blockB = blockOfB(rowsB, n, 0u, at);
-      let blockA = blockOfA(rowsA, m, at);
-      sums[0] = addBlock(sums[0], fromLane0(blockA), blockB);
-      if (ROWS > 4u) { sums[1] = addBlock(sums[1], fromLane1(blockA), blockB); }
-      if (ROWS > 8u) { sums[2] = addBlock(sums[2], fromLane2(blockA), blockB); }
-      if (ROWS > 12u) { sums[3] = addBlock(sums[3], fromLane3(blockA), blockB); }
-      if (ROWS > 16u) { sums[4] = addBlock(sums[4], fromLane4(blockA), blockB); }
-      if (ROWS > 20u) { sums[5] = addBlock(sums[5], fromLane5(blockA), blockB); }
-      if (ROWS > 24u) { sums[6] = addBlock(sums[6], fromLane6(blockA), blockB); }
-      if (ROWS > 28u) { sums[7] = addBlock(sums[7], fromLane7(blockA), blockB); }
-      if (SIDES == 2u) {
-        let blockOfUp = blockOfB(rowsB, n, 1u, at);
-        others[0] = addBlock(others[0], fromLane0(blockA), blockOfUp);
-        if (ROWS > 4u) { others[1] = addBlock(others[1], fromLane1(blockA), blockOfUp); }
-        if (ROWS > 8u) { others[2] = addBlock(others[2], fromLane2(blockA), blockOfUp); }
-        if (ROWS > 12u) { others[3] = addBlock(others[3], fromLane3(blockA), blockOfUp); }
-        if (ROWS > 16u) { others[4] = addBlock(others[4], fromLane4(blockA), blockOfUp); }
-        if (ROWS > 20u) { others[5] = addBlock(others[5], fromLane5(blockA), blockOfUp); }
-        if (ROWS > 24u) { others[6] = addBlock(others[6], fromLane6(blockA), blockOfUp); }
-        if (ROWS > 28u) { others[7] = addBlock(others[7], fromLane7(blockA), blockOfUp); }
-      }
-    }
-  }
+  var sums = sumsOf(0u, batch, slice, m, 4u * group);
+  var others = array<mat4x4f, 8>();
+  if (SIDES == 2u) { others = sumsOf(1u, batch, slice, m, 4u * group); }
 
   if (group >= shape.groups) { return; }
   for (var row = firstRow; row < min(firstRow + ROWS, shape.rows); row += 4u) {

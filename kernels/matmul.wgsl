@@ -95,8 +95,8 @@ fn rowsOfB(batch: u32, n: u32) -> vec4u { return batch * shape.bBatch + mapRows(
 struct Term { batch: u32, run: u32, k: u32, length: u32 }
 
 // Where terms k .. k+3 begin: as rows of a transposed A, as rows of B, and as a group within a row.
-fn termsOfA(at: Term) -> vec4u { return at.batch * shape.aBatch + (at.run * shape.aStride + shape.aOffset + at.k + ZERO_TO_THREE) * shape.aGroups; }
-fn termsOfB(at: Term) -> vec4u { return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k + ZERO_TO_THREE) * shape.bGroups; }
+fn termsOfA(at: Term) -> vec4u { return at.batch * shape.aBatch + (at.run * shape.aStride + shape.aOffset + at.k) * shape.aGroups + ZERO_TO_THREE * shape.aGroups; }
+fn termsOfB(at: Term) -> vec4u { return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k) * shape.bGroups + ZERO_TO_THREE * shape.bGroups; }
 fn groupOf(at: Term) -> u32 { return (at.run * shape.runLength + at.k) / 4u; }
 
 // Whether these terms are in the run: their group, and each of them.
