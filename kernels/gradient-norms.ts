@@ -56,7 +56,7 @@ export class GradientNorms implements Disposable {
       const slices = slicesOf(arena);
       const { byteLength } = gradient;
       const fields = { groups: byteLength / 16, slices, first: this.firstSlices[index] };
-      const cost = { flops: (9 * byteLength) / 16, bytes: byteLength + 4 * slices };
+      const cost = { flops: byteLength / 2, bytes: byteLength + 4 * slices };
       this.run('sumSquares', { gradient, partialSums: this.partialSums }, slices, fields, cost);
     });
     const spans = this.groups.map((group) => this.arenas.flatMap((arena, i) => (arena.group === group ? [i] : [])));

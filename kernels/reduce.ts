@@ -23,17 +23,18 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
   const { device } = x;
   const count = x.size;
+  const threads = device.software ? 8 : THREADS;
   const stage = (source: Tensor, parts: number, factor: number, shape: Shape) => {
     const y = emptyTensor(device, shape, 'f32', op);
     device.dispatch({
       kernel,
       entry: 'sumAll',
-      parameters: { THREADS: device.software ? 8 : THREADS, ...readOnly(source) },
+      parameters: { THREADS: threads, ...readOnly(source) },
       bindings: { x: source, y },
       uniform: { count: source.size, rows: 0, groups: 0, slices: 0, scale: factor },
       workgroups: [parts],
       // Beside the elements, each thread adds up its four columns, and they their sums.
-      flops: source.size + 9 * parts * THREADS,
+      flops: source.size + 9 * parts * threads,
     });
     return y;
   };

@@ -219,7 +219,8 @@ export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
       false,
     ),
     of(`sum, ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.sum(x)),
-    adamwCase(device, model),
+    adamwCase(device, model, 'f32'),
+    adamwCase(device, model, '8bit'),
   ];
 }
 
@@ -251,10 +252,10 @@ function operand(device: Device, shape: Shape, seed: number, dtype: DataType = '
 }
 
 /** All parameters of one gated MLP, with clipping by group. */
-function adamwCase(device: Device, { width, hidden }: ModelShape): KernelCase {
+function adamwCase(device: Device, { width, hidden }: ModelShape, moments: 'f32' | '8bit'): KernelCase {
   const size = 3 * width * hidden;
   return {
-    name: `AdamW with clipping, ${size} parameters`,
+    name: `AdamW, moments in ${moments}, ${size} parameters`,
     make() {
       const shape = [hidden, width];
       const names = ['gate', 'up', 'down'];
@@ -262,8 +263,9 @@ function adamwCase(device: Device, { width, hidden }: ModelShape): KernelCase {
         device,
         names.map((name) => ({ name, shape, group: 'backbone' })),
       );
-      const optimizer = new kernels.AdamW(set, { maximumNorm: 1 });
-      const schedule = tensor(device, optimizer.nextSchedule(1e-4), [3]);
+      const optimizer = new kernels.AdamW(set, { maximumNorm: 1, moments });
+      const numbers = optimizer.nextSchedule(1e-4);
+      const schedule = tensor(device, numbers, [numbers.length]);
       return {
         forward: () => {
           optimizer.step(schedule);

@@ -1,0 +1,176 @@
+/**
+ * What kernels say that they cost, at each dispatch, beside what they do: instrumented, they count the arithmetic operations that
+ * really execute and the distinct bytes that they touch (test/support/instrument.ts says how).
+ *
+ * A kernel that reads an operand several times, through tiles (products, attention) or in two passes, has it counted once, read and
+ * written apart; arithmetic on rows of a tile beyond the last is no work that a model asks for, so that sizes here are whole tiles.
+ */
+import { readdirSync } from 'node:fs';
+import { afterAll, describe, expect, test } from 'vitest';
+import { kernelCases } from '../../bench/kernels/cases.ts';
+import type { ModelShape } from '../../bench/kernels/shapes.ts';
+import { dealings, move, movements } from '../../bench/roofline/bandwidth.ts';
+import { multiplyAdd } from '../../bench/roofline/fused-multiply-add.ts';
+import { increment } from '../../bench/roofline/launch.ts';
+import { backward, loadKernel, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import * as kernels from '../../kernels/index.ts';
+import { type Counted, openCountingDevice } from '../support/counting-device.ts';
+import { normals } from '../support/numbers.ts';
+
+const TOLERANCE = 0.1;
+/** FLOPs, and bytes: a dispatch of fewer costs its launch. */
+const LEAST = 4096;
+
+/** Products, of few whole tiles; and everything else, of rows that fill what a workgroup keeps of them. */
+const products: ModelShape = {
+  ...{ name: 'products', batch: 1, prefix: 96, fast: 32, action: 32, width: 256, hidden: 512, expertWidth: 256 },
+  ...{ expertHidden: 512, heads: 4, kvHeads: 2, headDimension: 64, vocabulary: 1024, image: 64, patch: 8 },
+};
+const rows: ModelShape = { ...products, width: 1024, hidden: 1024, expertWidth: 1024 };
+
+/** Entry points without a comparison, and why. */
+const leftOut: Readonly<Record<string, string>> = {
+  'attention-expression countAllowed': 'an expression of the user, run once when it is registered',
+  'attention-expression differentiate': 'an expression of the user, run once when it is registered',
+};
+
+const { full } = kernels;
+const cached = kernels.attentionTable(kernels.sequence({ prefix: 480, action: 32 }), {
+  action: { prefix: full, action: full },
+});
+
+const normal = await openCountingDevice(false);
+const floor = await openCountingDevice(true);
+afterAll(() => {
+  normal.close();
+  floor.close();
+});
+// The fewest rows a thread: the others compile four times as long, and do the same.
+const keys = kernels.attentionEntries.map((entry) => ({ entry, dtype: 'f32' as const, headDimension: 64 }));
+kernels.useAttentionVariants(
+  floor,
+  keys.map((key) => ({ ...key, variant: 'base-1' })),
+);
+const seen = new Set<string>();
+
+function expectAsStated(counted: readonly Counted[]): void {
+  const wrong = counted.flatMap(({ label, stated, counted }) => {
+    seen.add(label);
+    return (['flops', 'bytes'] as const).flatMap((what) => {
+      const [said, found] = [stated[what], counted[what]];
+      const fits = Math.abs(said - found) <= TOLERANCE * found || Math.max(said, found) < LEAST;
+      return fits ? [] : [`${label}: ${said} ${what} stated, ${found} counted: ${(said / found).toFixed(3)}`];
+    });
+  });
+  expect(counted.length).toBeGreaterThan(0);
+  expect(wrong).toEqual([]);
+}
+
+/** Operands of normal numbers, the op and its backward. */
+async function count(device: typeof normal, shapes: readonly number[][], run: (operands: Tensor[]) => Tensor) {
+  const numbers = (shape: readonly number[], seed: number) =>
+    tensor(
+      device,
+      normals(
+        shape.reduce((a, b) => a * b, 1),
+        seed,
+      ),
+      shape,
+    );
+  device.step(() => {
+    const operands = shapes.map((shape, seed) => Object.assign(numbers(shape, seed), { wantsGradient: true }));
+    const output = run(operands);
+    if (output.wantsGradient) backward(output, { gradient: numbers(output.shape, 9) });
+  });
+  return device.counted();
+}
+
+describe('costs that dispatches state, and what instrumented kernels count', () => {
+  const ofProducts = /^(linear|block|gatedMlp|attention|matmul|patch)/;
+  // One row makes products of which nearly all lies beyond it.
+  const cases = (device: typeof normal) => [
+    ...kernelCases(device, products).filter(({ name }) => ofProducts.test(name) && !name.startsWith('linear, 1 x')),
+    ...kernelCases(device, rows).filter(({ name }) => !ofProducts.test(name)),
+  ];
+  const onFloor = /^(blockLinear|gatedMlp, expert|attention)/;
+  test.each([
+    ...cases(normal).map((one) => [one.name, normal, one] as const),
+    ...cases(floor).flatMap((one) => (onFloor.test(one.name) ? [[`floor: ${one.name}`, floor, one] as const] : [])),
+  ])('%s', async (_, device, one) => {
+    using operands = one.make();
+    await device.counted();
+    device.step(() => {
+      const output = operands.forward();
+      if (output && operands.gradient) backward(output, { gradient: operands.gradient });
+    });
+    expectAsStated(await device.counted());
+  });
+
+  const matrix = [128, 1024];
+  test.each<[string, number[][], (operands: Tensor[]) => Tensor]>([
+    ['subtract', [matrix, matrix], ([a, b]) => kernels.subtract(a, b)],
+    ['multiply', [matrix, matrix], ([a, b]) => kernels.multiply(a, b)],
+    ['tanh', [matrix], ([x]) => kernels.tanh(x)],
+    ['sigmoid', [matrix], ([x]) => kernels.sigmoid(x)],
+    ['relu', [matrix], ([x]) => kernels.relu(x)],
+    ['sumRows', [matrix], ([x]) => kernels.sumRows(x)],
+    [
+      'pad and cut, an odd width',
+      [
+        [128, 255],
+        [64, 255],
+      ],
+      ([x, w]) => kernels.linear(x, w),
+    ],
+    ['linear with a bias', [matrix, [64, 1024], [64]], ([x, w, bias]) => kernels.linear(x, w, bias)],
+    ['gradients that meet', [matrix], ([x]) => kernels.add(kernels.scale(x, 2), kernels.scale(x, 3))],
+    [
+      'attention of few rows, lists shared',
+      [
+        [1, 32, 2, 64],
+        [1, 512, 1, 64],
+        [1, 512, 1, 64],
+      ],
+      ([query, key, value]) => kernels.attention(query, key, value, { table: cached, queries: ['action'] }),
+    ],
+  ])('%s', async (_, shapes, run) => expectAsStated(await count(normal, shapes, run)));
+
+  test("a gradient that is added to a parameter's", async () => {
+    const weight = parameter(normal, normals(2 ** 16, 1), [2 ** 16], { name: 'weight' });
+    normal.step(() => {
+      for (const factor of [2, 3]) backward(kernels.sum(kernels.scale(weight, factor)));
+    });
+    expectAsStated(await normal.counted());
+    weight.dispose();
+  });
+
+  test('rows into a cache', async () => {
+    normal.step(() => {
+      const [cache, rows] = [512, 128].map((tokens) => tensor(normal, new Float32Array(tokens * 64), [1, tokens, 64]));
+      kernels.writeTokens(cache, rows, 32);
+    });
+    expectAsStated(await normal.counted());
+  });
+
+  test('probes of the roofline', async () => {
+    normal.step(() => {
+      multiplyAdd(normal, 64, 20);
+      increment(normal, tensor(normal, [0], [1]));
+      const [source, target] = [0, 1].map(() => tensor(normal, new Float32Array(2 ** 20), [2 ** 20]));
+      for (const movement of movements) move(normal, movement, dealings[1], { source, target, bytes: 2 ** 22 });
+    });
+    expectAsStated(await normal.counted());
+  });
+
+  test('no entry point is left out', async () => {
+    const missing: string[] = [];
+    for (const folder of ['engine', 'kernels', 'bench/roofline'])
+      for (const file of readdirSync(new URL(`../../${folder}/`, import.meta.url)).filter((name) =>
+        name.endsWith('.wgsl'),
+      )) {
+        const { name, entryPoints } = await loadKernel(new URL(`../../${folder}/${file}`, import.meta.url));
+        missing.push(...entryPoints.map((entry) => `${name} ${entry}`).filter((label) => !seen.has(label)));
+      }
+    expect(missing.sort()).toEqual(Object.keys(leftOut).sort());
+  });
+});
