@@ -104,11 +104,13 @@ export class FastTokenizer implements ActionTokenizer {
         `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or raise vocabularySize`,
       );
     }
-    const sequences = coefficients.map((quantised) => quantised.map((value) => value - minimum));
+    for (const quantised of coefficients) {
+      for (let index = 0; index < quantised.length; index++) quantised[index] -= minimum;
+    }
     const codec =
       format === 'published'
-        ? new PublishedCodec(trainPublished(sequences, { symbols, vocabularySize }))
-        : IntegerBpe.train(sequences, { symbols, vocabularySize });
+        ? new PublishedCodec(trainPublished(coefficients, { symbols, vocabularySize }))
+        : IntegerBpe.train(coefficients, { symbols, vocabularySize });
     return new FastTokenizer(scale, minimum, codec);
   }
 
@@ -127,7 +129,14 @@ export class FastTokenizer implements ActionTokenizer {
   static fromPublished({ tokenizer, processor }: PublishedFast): FastTokenizer {
     checkScale(processor?.scale, 'FastTokenizer.fromPublished, processor_config.json');
     checkMinimum(processor.min_token, 'FastTokenizer.fromPublished, processor_config.json: min_token');
-    return new FastTokenizer(processor.scale, processor.min_token, new PublishedCodec(tokenizer));
+    const codec = new PublishedCodec(tokenizer);
+    const { vocab_size: size } = processor;
+    if (typeof size === 'number' && codec.vocabularySize > size) {
+      throw new Error(
+        `FastTokenizer.fromPublished: processor_config.json says vocab_size ${size}, tokenizer.json has ${codec.vocabularySize} ids: they belong to different tokenizers`,
+      );
+    }
+    return new FastTokenizer(processor.scale, processor.min_token, codec);
   }
 
   /** The contents of the two files. @throws Error where the merges are not of that format */

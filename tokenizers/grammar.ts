@@ -1,7 +1,9 @@
 /**
  * What a model may write next, so that whatever it chooses decodes to a chunk. A state is how far the chunk is written, in
  * the tokenizer's own count (coefficients, characters, numbers); writing begins at 0 and from every state below `complete`
- * at least one id leads on.
+ * at least one id leads on:
+ *
+ *   for (let state = 0; state !== grammar.complete; state = grammar.next(state, id)) id = the best of grammar.allowed(state)
  */
 export interface ChunkGrammar {
   /** The state in which the chunk is whole. */

@@ -22,6 +22,8 @@ export interface SplitChunks {
   readonly train: ActionChunk[];
   readonly heldOut: ActionChunk[];
   readonly normaliser: Normaliser;
+  /** Chunks there are to fit on, of which `train` are evenly chosen. */
+  readonly total: number;
   /** One line that says what is held out. */
   readonly description: string;
 }
@@ -53,38 +55,40 @@ export async function splitChunks(
       range(0, length - horizon, step).filter(chosen);
     const overlapping = Math.max(1, Math.floor(horizon / OVERLAP));
     const apart = (start: number) => !isHeldOut(start) && !isHeldOut(start + horizon - 1);
+    const { chunks: train, total } = await cut(parts, horizon, normaliser, starts(overlapping, apart), most);
+    const { chunks: heldOut } = await cut(parts, horizon, normaliser, starts(horizon, isHeldOut), most);
     return {
-      train: await cut(parts, horizon, normaliser, starts(overlapping, apart), most),
-      heldOut: await cut(parts, horizon, normaliser, starts(horizon, isHeldOut), most),
+      train,
+      heldOut,
       normaliser,
+      total,
       description: `few episodes (${dataset.episodes.length}): every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin ${overlapping} steps apart`,
     };
   }
-  const { train, heldOut, description } = splitDataset(dataset, { seed });
-  const normaliser = await normaliserOf(train);
+  const split = splitDataset(dataset, { seed });
+  const normaliser = await normaliserOf(split.train);
   const starts = (length: number) => range(0, length - horizon, horizon);
-  return {
-    train: await cut(train, horizon, normaliser, starts, most),
-    heldOut: await cut(heldOut, horizon, normaliser, starts, most),
-    normaliser,
-    description,
-  };
+  const { chunks: train, total } = await cut(split.train, horizon, normaliser, starts, most);
+  const { chunks: heldOut } = await cut(split.heldOut, horizon, normaliser, starts, most);
+  return { train, heldOut, normaliser, total, description: split.description };
 }
 
-/** All chunks of a data set, at most `most`, and the statistics they are normalised by. */
+/** The chunks of a data set, evenly chosen where there are more than `most` (`total`), and the statistics they are normalised by. */
 export async function wholeDataset(
   dataset: Dataset,
   horizon: number,
   most = 20_000,
-): Promise<{ chunks: ActionChunk[]; statistics: DatasetStatistics }> {
+): Promise<{ chunks: ActionChunk[]; total: number; statistics: DatasetStatistics }> {
   const parts = wholeEpisodes(dataset.episodes);
   const { actions, ...others } = await measureStatistics(parts);
   const statistics = { ...others, actions, states: null };
   const normaliser = new Normaliser(actions, statistics);
   const few = dataset.episodes.length < FEW_EPISODES;
   const step = few ? Math.max(1, Math.floor(horizon / OVERLAP)) : horizon;
-  const chunks = await cut(parts, horizon, normaliser, (length) => range(0, length - horizon, step), most);
-  return { chunks, statistics };
+  return {
+    ...(await cut(parts, horizon, normaliser, (length) => range(0, length - horizon, step), most)),
+    statistics,
+  };
 }
 
 /** The chunk at `step` of an episode, named by id or number; without a step all its chunks, one after the other. Raw units. */
@@ -124,7 +128,7 @@ async function cut(
   normaliser: Normaliser,
   starts: (length: number) => number[],
   most: number,
-): Promise<ActionChunk[]> {
+): Promise<{ chunks: ActionChunk[]; total: number }> {
   const total = parts.reduce((sum, { from, to }) => sum + starts(to - from).length, 0);
   const chunks: ActionChunk[] = [];
   let seen = 0;
@@ -142,5 +146,5 @@ async function cut(
       chunks.push({ horizon, dimension, data: normaliser.normalise(data) });
     }
   }
-  return chunks;
+  return { chunks, total };
 }

@@ -39,6 +39,14 @@ const numberOf = (option: string, text: string): number => {
   return value;
 };
 
+const ofAll = (chosen: number, total: number) => (chosen === total ? `${total}` : `${chosen} of ${total}`);
+
+/** What is said of episodes that hold no whole chunk. */
+function shortEpisodes({ episodes }: Dataset, horizon: number): string {
+  const count = episodes.filter(({ length }) => length < horizon).length;
+  return count === 0 ? '' : `; ${count} of ${episodes.length} episodes are shorter than a chunk and left out`;
+}
+
 export interface FitOptions extends DataOptions {
   out?: string;
   kind?: string;
@@ -58,7 +66,7 @@ export async function fit(options: FitOptions, progress: Progress) {
   if (out === undefined) throw new InputError('tokenize fit: --out FILE says where the tokenizer goes');
   const dataset = await open(options, progress);
   const horizon = chooseChunkLength(dataset, options.horizon);
-  const { chunks, statistics } = await wholeDataset(dataset, horizon);
+  const { chunks, total, statistics } = await wholeDataset(dataset, horizon);
   const begin = performance.now();
   const tokenizer = about('tokenize fit', () => tokenizerOfKind(kind, options, chunks));
   const seconds = (performance.now() - begin) / 1000;
@@ -75,12 +83,13 @@ export async function fit(options: FitOptions, progress: Progress) {
     kind,
     dataset: name,
     chunks: chunks.length,
+    chunksInAll: total,
     horizon,
     dimension,
     vocabularySize: tokenizer.vocabularySize,
     seconds,
   };
-  const line = `fitted on ${chunks.length} chunks of ${horizon} x ${dimension} in ${seconds.toFixed(2)} s: ${tokenizer.vocabularySize} ids, written to ${out}`;
+  const line = `fitted on ${ofAll(chunks.length, total)} chunks of ${horizon} x ${dimension} in ${seconds.toFixed(2)} s: ${tokenizer.vocabularySize} ids, written to ${out}${shortEpisodes(dataset, horizon)}`;
   return { json, lines: [line] };
 }
 
@@ -237,8 +246,8 @@ export async function report(options: ReportOptions, progress: Progress) {
   const names = dataset.actionNames ?? Array.from({ length: dimension }, (_, d) => `dimension ${d}`);
   const { low, high } = split.normaliser;
   const dimensions = names.map((own, d) => ({ name: own, halfRange: (high[d] - low[d]) / 2 }));
-  const chunks = { train: split.train.length, heldOut: split.heldOut.length };
-  const head = `${name}: ${chunks.train} chunks of ${horizon} x ${dimension} (${(horizon / rate).toFixed(2)} s) to fit on, ${chunks.heldOut} to measure; ${split.description}`;
+  const chunks = { train: split.train.length, trainInAll: split.total, heldOut: split.heldOut.length };
+  const head = `${name}: ${ofAll(chunks.train, split.total)} chunks of ${horizon} x ${dimension} (${(horizon / rate).toFixed(2)} s) to fit on, ${chunks.heldOut} to measure; ${split.description}${shortEpisodes(dataset, horizon)}`;
   return {
     json: { dataset: name, rate, horizon, dimension, chunks, split: split.description, settings, dimensions, rows },
     lines: [head, '', ...reportLines(rows, dimensions)],

@@ -6,8 +6,10 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Progress } from '../../bench/progress.ts';
+import { splitChunks, wholeDataset } from '../../bench/tokenize/chunks.ts';
 import { decode, encode, fit as fitTokenizer, report } from '../../bench/tokenize/command.ts';
 import { readChunks, readIds } from '../../bench/tokenize/input.ts';
+import { openDataset } from '../../model/data/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import { actionsFile } from '../data/synthetic.ts';
 
@@ -98,7 +100,7 @@ describe('insula tokenize', () => {
 
   it('reports every kind of tokenizer', async () => {
     const { json, lines } = await report({ ...data(), scales: '5,20', stride: 4, vocabulary: 400 }, quiet);
-    expect(json.chunks).toEqual({ train: 55, heldOut: 5 });
+    expect(json.chunks).toEqual({ train: 55, trainInAll: 55, heldOut: 5 });
     expect(json.rows.map(({ name }) => name)).toEqual([
       'naive, 256 bins',
       'naive, every 4th step',
@@ -122,6 +124,16 @@ describe('insula tokenize', () => {
     expect(lines.join('\n')).toContain('error by dimension');
     const written = await report({ ...data(), scales: '10', tokenizer: at('fast.json') }, quiet);
     expect(written.json.rows.at(-1)?.name).toBe(at('fast.json'));
+  });
+
+  it('fits on evenly chosen chunks where there are too many, and says what it left out', async () => {
+    const dataset = await openDataset(folder, 'made');
+    const { train, total } = await splitChunks(dataset, { horizon: 8, most: 20 });
+    expect([train.length, total]).toEqual([20, 55]);
+    const [first, ...others] = dataset.episodes;
+    const episodes = [{ ...first, length: 7, actions: first.actions.subarray(0, 21) }, ...others];
+    expect((await wholeDataset({ ...dataset, episodes }, 8, 11)).chunks).toHaveLength(11);
+    expect((await wholeDataset({ ...dataset, episodes }, 8)).total).toBe(55);
   });
 
   it('names what is wrong with options and files', async () => {

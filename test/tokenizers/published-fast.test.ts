@@ -196,6 +196,9 @@ describe('the published format', () => {
     expect(() => FastTokenizer.fromPublished({ tokenizer, processor: { scale: 1, min_token: 1.5 } })).toThrow(
       'min_token must be an integer, got 1.5',
     );
+    expect(() => FastTokenizer.fromPublished({ tokenizer, processor: { ...processor, vocab_size: 399 } })).toThrow(
+      'processor_config.json says vocab_size 399, tokenizer.json has 400 ids: they belong to different tokenizers',
+    );
     expect(() => FastTokenizer.fit(waves).toPublished()).toThrow("fit it with { format: 'published' }");
     expect(() => FastTokenizer.fromJSON({ type: 'fast-published' } as FastTokenizerJson)).toThrow(
       'scale must be a number',
