@@ -1,4 +1,5 @@
 /** `insula tokenize ...`: options in, tokenizers fitted, chunks encoded, decoded or measured, lines for people. */
+import { writeFileSafely } from '../../engine/files.ts';
 import { InputError } from '../../engine/index.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
 import { measureStatistics, Normaliser, wholeEpisodes } from '../../model/data/index.ts';
@@ -218,6 +219,8 @@ export interface ReportOptions extends DataOptions {
   bins?: number;
   decimals?: number;
   tokenizer?: string;
+  /** File for an HTML page. */
+  report?: string;
 }
 
 /** Every kind of tokenizer on the same held-out chunks. */
@@ -248,9 +251,15 @@ export async function report(options: ReportOptions, progress: Progress) {
   const dimensions = names.map((own, d) => ({ name: own, halfRange: (high[d] - low[d]) / 2 }));
   const chunks = { train: split.train.length, trainInAll: split.total, heldOut: split.heldOut.length };
   const head = `${name}: ${ofAll(chunks.train, split.total)} chunks of ${horizon} x ${dimension} (${(horizon / rate).toFixed(2)} s) to fit on, ${chunks.heldOut} to measure; ${split.description}${shortEpisodes(dataset, horizon)}`;
+  const path = options.report;
+  if (path !== undefined) {
+    // The figures' library takes half a second to load.
+    const { reportPage } = await import('./page.ts');
+    await writeFileSafely(path, [await reportPage(`Actions of ${name} as tokens`, head, rows, dimensions)]);
+  }
   return {
     json: { dataset: name, rate, horizon, dimension, chunks, split: split.description, settings, dimensions, rows },
-    lines: [head, '', ...reportLines(rows, dimensions)],
+    lines: [head, '', ...reportLines(rows, dimensions), ...(path === undefined ? [] : [`page: ${path}`])],
   };
 }
 

@@ -55,6 +55,7 @@ export const reportOptions = {
   scales: text('scales of FAST; 5,10,20 by default'),
   ...settings,
   tokenizer,
+  report: text('file for an HTML page with figures'),
 };
 
 export const speedOptions = { ...data, ...seed, vocabulary: settings.vocabulary };

@@ -24,49 +24,47 @@ export interface ReportedDimension {
   readonly halfRange: number;
 }
 
-export function reportLines(rows: readonly ReportRow[], dimensions: readonly ReportedDimension[]): string[] {
-  const head = [
-    'held-out chunks',
-    'tokens/chunk',
-    'least',
-    'most',
-    'tokens/s',
-    'ratio',
-    'zeros',
-    'clamped',
-    'error',
-    'largest',
-    'ids used',
-    'bits/token',
-  ];
-  const summary = rows.map(
-    ({ name, tokensPerChunk, tokensPerSecond, compression, zeroShare, clampedShare, error, use, vocabularySize }) => [
-      name,
-      tokensPerChunk.mean.toFixed(1),
-      `${tokensPerChunk.least}`,
-      `${tokensPerChunk.most}`,
-      tokensPerSecond.toFixed(1),
-      compression.toFixed(2),
-      zeroShare === null ? '' : percent(zeroShare),
-      clampedShare === null ? '' : `${(100 * clampedShare).toFixed(2)} %`,
-      error.rootMeanSquare.toFixed(5),
-      error.largest.toFixed(5),
-      `${use.distinct}/${vocabularySize}`,
-      use.entropy.toFixed(2),
-    ],
-  );
-  const shown = dimensions.slice(0, DIMENSIONS);
-  const errors = shown.map(({ name, halfRange }, d) => [
+export const NOTE =
+  'error: root mean square, and largest, of normalised values, of which 1 is half the usual range; ratio: tokens of the first row by tokens of this one';
+
+/** Head and rows: what each tokenizer costs and loses. */
+export function summaryTable(rows: readonly ReportRow[]): string[][] {
+  const head = ['held-out chunks', 'tokens/chunk', 'least', 'most', 'tokens/s', 'ratio', 'zeros', 'clamped'];
+  const body = rows.map(({ name, tokensPerChunk, tokensPerSecond, compression, zeroShare, clampedShare, ...row }) => [
+    name,
+    tokensPerChunk.mean.toFixed(1),
+    `${tokensPerChunk.least}`,
+    `${tokensPerChunk.most}`,
+    tokensPerSecond.toFixed(1),
+    compression.toFixed(2),
+    zeroShare === null ? '' : percent(zeroShare),
+    clampedShare === null ? '' : `${(100 * clampedShare).toFixed(2)} %`,
+    row.error.rootMeanSquare.toFixed(5),
+    row.error.largest.toFixed(5),
+    `${row.use.distinct}/${row.vocabularySize}`,
+    row.use.entropy.toFixed(2),
+  ]);
+  return [[...head, 'error', 'largest', 'ids used', 'bits/token'], ...body];
+}
+
+/** Head and rows: the root mean square error of each dimension. */
+export function errorTable(rows: readonly ReportRow[], dimensions: readonly ReportedDimension[]): string[][] {
+  const body = dimensions.map(({ name, halfRange }, d) => [
     name,
     halfRange.toPrecision(4),
     ...rows.map(({ error }) => error.perDimension[d].rootMeanSquare.toFixed(5)),
   ]);
+  return [['error by dimension', '1 is', ...rows.map(({ name }) => name)], ...body];
+}
+
+export function reportLines(rows: readonly ReportRow[], dimensions: readonly ReportedDimension[]): string[] {
+  const more = dimensions.length - DIMENSIONS;
   return [
-    ...table([head, ...summary]),
-    '(error: root mean square, and largest, of normalised values, of which 1 is half the usual range; ratio: tokens of the first row by tokens of this one)',
+    ...table(summaryTable(rows)),
+    `(${NOTE})`,
     '',
-    ...table([['error by dimension', '1 is', ...rows.map(({ name }) => name)], ...errors]),
-    ...(shown.length < dimensions.length ? [`(${dimensions.length - shown.length} more with --json)`] : []),
+    ...table(errorTable(rows, dimensions.slice(0, DIMENSIONS))),
+    ...(more > 0 ? [`(${more} more with --json)`] : []),
     '',
     ...rows.flatMap(histogramLines),
   ];

@@ -122,7 +122,11 @@ describe('insula tokenize', () => {
     expect(naive.zeroShare).toBeNull();
     expect(coarse.zeroShare).toBeGreaterThan(0.3);
     expect(lines.join('\n')).toContain('error by dimension');
-    const written = await report({ ...data(), scales: '10', tokenizer: at('fast.json') }, quiet);
+    const given = { ...data(), scales: '10', tokenizer: at('fast.json'), report: at('page.html') };
+    const written = await report(given, quiet);
+    const page = await readFile(at('page.html'), 'utf8');
+    expect(page.match(/<svg role="img"/g)).toHaveLength(1 + written.json.rows.length);
+    expect(page).toContain('Actions of made as tokens');
     expect(written.json.rows.at(-1)?.name).toBe(at('fast.json'));
   });
 
