@@ -14,6 +14,7 @@ const otherTestFiles = [
   'test/random.test.ts',
   'test/model/golden.test.ts',
   'test/tabletop/world.test.ts',
+  ...['mixture', 'parquet', 'sampling', 'slots', 'statistics'].map((name) => `test/data/${name}.test.ts`),
   ...['bins', 'dct', 'fast', 'state-text', 'string', 'text', 'vocabulary'].map(
     (name) => `test/tokenizers/${name}.test.ts`,
   ),

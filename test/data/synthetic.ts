@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import encodeJpegImage, { init as startEncoder } from '@jsquash/jpeg/encode.js';
 import { expect } from 'vitest';
 import { type Folder, memorySource } from '../../engine/bytes.ts';
@@ -47,12 +45,17 @@ export function gradientImage(width: number, height: number): Image {
 
 let encoder: Promise<unknown> | undefined;
 
-/** A JPEG file of an image, at high quality. */
-export async function encodeJpeg({ width, height, pixels }: Image): Promise<Uint8Array<ArrayBuffer>> {
+async function startJpegEncoder(): Promise<unknown> {
+  // Node's modules when they are needed: other helpers of this file run in a browser too.
+  const [{ readFile }, { createRequire }] = await Promise.all([import('node:fs/promises'), import('node:module')]);
   const path = createRequire(import.meta.url).resolve('@jsquash/jpeg/codec/enc/mozjpeg_enc.wasm');
-  encoder ??= readFile(path).then(async (wasm) =>
-    (startEncoder as unknown as (module: WebAssembly.Module) => Promise<unknown>)(await WebAssembly.compile(wasm)),
-  );
+  const module = await WebAssembly.compile(await readFile(path));
+  return (startEncoder as unknown as (module: WebAssembly.Module) => Promise<unknown>)(module);
+}
+
+/** A JPEG file of an image, at high quality (node only). */
+export async function encodeJpeg({ width, height, pixels }: Image): Promise<Uint8Array<ArrayBuffer>> {
+  encoder ??= startJpegEncoder();
   await encoder;
   const data = new Uint8ClampedArray(width * height * 4).fill(255);
   for (let i = 0; i < width * height; i++) data.set(pixels.subarray(3 * i, 3 * i + 3), 4 * i);
