@@ -191,6 +191,11 @@ export function useAttentionVariants(device: Device, choices: readonly VariantCh
   chosen.set(device, choices);
 }
 
+/** What `useAttentionVariants` was last given. */
+export function attentionChoices(device: Device): readonly VariantChoice[] {
+  return chosen.get(device) ?? [];
+}
+
 /** The variant in use. */
 export function attentionVariant(device: Device, { entry, dtype, headDimension }: VariantKey): string {
   const choice = chosen

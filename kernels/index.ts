@@ -21,6 +21,7 @@ export {
 } from './attention-variants.ts';
 export * from './block-linear.ts';
 export * from './cast.ts';
+export * from './chosen-variants.ts';
 export * from './elementwise.ts';
 export * from './embedding.ts';
 export type { Activation } from './epilogue.ts';

@@ -137,6 +137,11 @@ export function useMatmulVariants(device: Device, choices: readonly MatmulChoice
   chosen.set(device, choices);
 }
 
+/** What `useMatmulVariants` was last given. */
+export function matmulChoices(device: Device): readonly MatmulChoice[] {
+  return chosen.get(device) ?? [];
+}
+
 /** The variant in use. */
 export function matmulVariant(device: Device, key: MatmulKey): string {
   const fields = ['a', 'b', 'transposeA', 'transposeB', 'sides', 'size'] as const;

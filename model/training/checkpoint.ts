@@ -6,7 +6,7 @@ import { parseJson } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
 import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import { writeSafetensors } from '../../engine/safetensors-writer.ts';
-import type { AdamW, MomentStorage } from '../../kernels/index.ts';
+import type { AdamW, ChosenVariants, MomentStorage } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
 import { statisticsFromJson } from '../data/index.ts';
@@ -32,6 +32,8 @@ export interface CheckpointSettings extends TrainingStepOptions {
   readonly encoding: EncodingSettings;
   /** Adapter that trained it: other adapters round differently. */
   readonly adapter: string;
+  /** Kernels that a tuning chose; where it is not said, the shipped ones. */
+  readonly variants?: ChosenVariants;
 }
 
 export interface Progress {

@@ -1,6 +1,6 @@
 /** A whole training run: data, model, steps, checkpoints, measurements, report. What it prints and draws is up to the listener. */
 import { type Device, InputError } from '../../engine/index.ts';
-import type { MomentStorage } from '../../kernels/index.ts';
+import { chosenVariants, type MomentStorage, useVariants } from '../../kernels/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
@@ -132,7 +132,9 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     configuration,
     encoding: encodingSettings,
     adapter: device.description,
+    variants: chosenVariants(device),
   };
+  if (resume) takeVariants(device, settings, listener);
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
   if (!resume) model.initialise(seed);
   const maker = new BatchMaker(encoding, configuration, seed);
@@ -221,6 +223,17 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
 
 function trainerOptions({ accumulate, recompute, moments }: CheckpointSettings) {
   return { accumulate, recompute, moments };
+}
+
+/** The kernels that the run was begun with, where the device has them: others round differently. */
+function takeVariants(device: Device, { variants, adapter }: CheckpointSettings, listener: RunListener): void {
+  try {
+    useVariants(device, variants ?? { attention: [], matmul: [] });
+  } catch {
+    listener.note(
+      `the kernels that this run chose on ${adapter} do not run here: it goes on with others, which round differently`,
+    );
+  }
 }
 
 /** A run goes on as if it had never stopped only on the data it was begun with. */

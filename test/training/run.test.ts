@@ -3,8 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readSafetensors } from '../../engine/index.ts';
+import { attentionVariants, chosenVariants, useVariants } from '../../kernels/index.ts';
 import { openDataset, wholeEpisodes } from '../../model/data/index.ts';
 import { systemNamed, systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
@@ -93,6 +94,30 @@ describe('a run', () => {
       expect(await tensorsOf(`${system}-rest.safetensors`)).toEqual(await tensorsOf(`${system}-whole.safetensors`));
     },
   );
+
+  test('a run goes on with the kernels that it was begun with', async () => {
+    const device = await testDevice('normal');
+    const other = attentionVariants(device, { entry: 'forward', dtype: 'f32', headDimension: 16 }).at(-1)!;
+    const variants = {
+      attention: [{ entry: 'forward', dtype: 'f32', headDimension: 16, variant: other }],
+      matmul: [],
+    } as const;
+    onTestFinished(() => useVariants(device, { attention: [], matmul: [] }));
+    useVariants(device, variants);
+    await run('pi0', 'tuned.safetensors', { steps: 1 });
+    useVariants(device, { attention: [], matmul: [] });
+    const resume = await openCheckpoint(join(folder, 'tuned.safetensors'));
+    expect(resume.settings.variants).toEqual(variants);
+    await run('pi0', 'tuned-on.safetensors', { steps: 2, resume });
+    expect(chosenVariants(device)).toEqual(variants);
+
+    const notes: string[] = [];
+    const unknown = { ...variants, attention: [{ ...variants.attention[0], variant: 'quantum' }] };
+    const elsewhere = await openCheckpoint(join(folder, 'tuned.safetensors'));
+    const moved = { ...elsewhere, settings: { ...elsewhere.settings, variants: unknown } };
+    await run('pi0', 'moved.safetensors', { steps: 2, resume: moved, listen: { note: (line) => notes.push(line) } });
+    expect(notes.join()).toContain('do not run here: it goes on with others');
+  });
 
   test.each([
     ['a measurement between', 'step', 2],
