@@ -160,7 +160,11 @@ function endingOf(
     },
     bindings,
     flops: flops * outputs,
-    bytes: Object.values(bindings).reduce((sum, { byteLength }) => sum + byteLength, 0),
+    // All but the bias lie in the places of the output.
+    bytes: Object.entries(bindings).reduce(
+      (sum, [name, { dtype, size }]) => sum + bytesPerElement[dtype] * (name === 'bias' ? size : outputs),
+      0,
+    ),
   };
 }
 
