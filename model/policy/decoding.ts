@@ -13,8 +13,22 @@ export interface Decoded {
   readonly logits: Float32Array;
 }
 
+export interface DecodingOptions {
+  readonly onLatency?: OnLatency;
+  /** The next id of a sample from its scores [vocabulary], null behind its last one; default: the likeliest, without an end. */
+  readonly choose?: (sample: number, scores: Float32Array) => number | null;
+}
+
+/** The id of the largest score, among `allowed` or all. */
+export function likeliest(scores: Float32Array, allowed: Iterable<number> = scores.keys()): number {
+  let best = -1;
+  for (const id of allowed) if (best < 0 || scores[id] > scores[best]) best = id;
+  return best;
+}
+
 /**
- * The likeliest `steps` tokens of `block` after the blocks it reads, without a stop: cut at the end token yourself.
+ * The likeliest `steps` tokens of `block` after the blocks it reads, or fewer where every sample has ended; ids behind a sample's end
+ * are those of its last token.
  *
  * The first token is predicted by the last real row before the block, token i + 1 by token i at position P + i, P the real tokens before.
  */
@@ -23,7 +37,7 @@ export async function decodeGreedily(
   observation: Observation,
   block: string,
   steps: number,
-  onLatency?: OnLatency,
+  { onLatency, choose = (_, scores) => likeliest(scores) }: DecodingOptions = {},
 ): Promise<Decoded> {
   const { device, configuration, embeddingTable } = model;
   const { batch } = observation;
@@ -51,17 +65,21 @@ export async function decodeGreedily(
     return linear(embedding(rows, reshape(hidden[0]!, [batch * prefixTokens, width])), embeddingTable);
   });
   embedded.dispose();
+  const ended = new Set<number>();
   const take = async (step: number) => {
     const numbers = await scores.read();
     scores.dispose();
     for (let sample = 0; sample < batch; sample++) {
       const own = numbers.subarray(sample * vocabulary, (sample + 1) * vocabulary);
       logits.set(own, (sample * steps + step) * vocabulary);
-      ids[sample * steps + step] = own.reduce((best, score, id) => (score > own[best] ? id : best), 0);
+      const at = sample * steps + step;
+      const chosen = ended.has(sample) ? null : choose(sample, own);
+      if (chosen === null) ended.add(sample);
+      ids[at] = chosen ?? ids[at - 1];
     }
   };
   await take(0);
-  for (let step = 1; step < steps; step++) {
+  for (let step = 1; step < steps && ended.size < batch; step++) {
     const previous = Uint32Array.from({ length: batch }, (_, sample) => ids[sample * steps + step - 1]);
     const written = Uint8Array.from({ length: batch * steps }, (_, i) => (i % steps < step - 1 ? 1 : 0));
     const all = new Uint8Array(batch).fill(1);

@@ -27,6 +27,13 @@ export interface RawObservation {
   readonly instruction: string | null;
 }
 
+export interface ChunkWriter {
+  /** The id in the joint vocabulary that `choose` takes of those that can come next; null behind a whole chunk. */
+  write(choose: (allowed: Int32Array) => number): number | null;
+  /** The normalised chunk; one that is not whole ends in zeros. */
+  decode(): Float32Array;
+}
+
 export class Encoding {
   readonly text = TextTokenizer.default();
   readonly fast: FastTokenizer | null;
@@ -66,14 +73,24 @@ export class Encoding {
     return this.actionIds.toVocabulary(this.fast.encode({ data, horizon, dimension: data.length / horizon }));
   }
 
-  /** The normalised chunk of generated ids: up to the end of sequence, text left out, cut or filled with zeros to its size. */
-  decodeActions(ids: ArrayLike<number>, shape: { horizon: number; dimension: number }): Float32Array {
-    if (!this.fast || !this.actionIds) throw new Error('this system has no discrete action tokens');
-    const { actionIds } = this;
-    const all = Array.from(ids);
-    const end = all.indexOf(this.endOfSequence);
-    const actions = all.slice(0, end < 0 ? all.length : end).filter((id) => actionIds.isAction(id));
-    return Float32Array.from(this.fast.decodeRelaxed(actionIds.toActions(actions), shape).data);
+  /** Writes one chunk token by token. */
+  chunkWriter(shape: { horizon: number; dimension: number }): ChunkWriter {
+    const { fast, actionIds } = this;
+    if (!fast || !actionIds) throw new Error('this system has no discrete action tokens');
+    const grammar = fast.grammar(shape);
+    const written: number[] = [];
+    let state = 0;
+    return {
+      write(choose) {
+        if (state === grammar.complete) return null;
+        const id = choose(actionIds.toVocabulary(grammar.allowed(state)));
+        const [action] = actionIds.toActions([id]);
+        written.push(action);
+        state = grammar.next(state, action);
+        return id;
+      },
+      decode: () => Float32Array.from(fast.decodeRelaxed(Int32Array.from(written), shape).data),
+    };
   }
 
   /** [rows, dimension] in raw units -> normalised. */

@@ -1,6 +1,6 @@
 import { randomStream, streams } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
-import { decodeGreedily } from './decoding.ts';
+import { decodeGreedily, likeliest } from './decoding.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
 import { type OnLatency, type SamplingOptions, sampleActions } from './sampling.ts';
 
@@ -37,16 +37,16 @@ export class Policy {
     return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
   }
 
-  /** Discrete tokens, one by one, up to the end of sequence; what is no chunk is cut or filled with zeros. */
+  /** Discrete tokens, one by one, of which only those that can continue a chunk are chosen; a chunk that is not whole in time ends in zeros. */
   private async decode(observation: ReturnType<Encoding['observe']>, onLatency?: OnLatency): Promise<Float32Array[]> {
     const { horizon, actionDimension } = this.model.configuration;
     const steps = this.model.block('fast').length;
-    const { ids } = await decodeGreedily(this.model, observation, 'fast', steps, onLatency);
-    return Array.from({ length: observation.batch }, (_, sample) =>
-      this.encoding.decodeActions(ids.subarray(sample * steps, (sample + 1) * steps), {
-        horizon,
-        dimension: actionDimension,
-      }),
-    );
+    const shape = { horizon, dimension: actionDimension };
+    const writers = Array.from({ length: observation.batch }, () => this.encoding.chunkWriter(shape));
+    await decodeGreedily(this.model, observation, 'fast', steps, {
+      onLatency,
+      choose: (sample, scores) => writers[sample].write((allowed) => likeliest(scores, allowed)),
+    });
+    return writers.map((writer) => writer.decode());
   }
 }

@@ -7,11 +7,13 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { readSafetensors } from '../../engine/index.ts';
 import { attentionVariants, chosenVariants, useVariants } from '../../kernels/index.ts';
 import { openDataset, wholeEpisodes } from '../../model/data/index.ts';
+import { likeliest } from '../../model/policy/decoding.ts';
 import { systemNamed, systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { type RunListener, type RunOptions, type RunResult, runTraining } from '../../model/training/run.ts';
 import { testDevice } from '../support/devices.ts';
+import { normals } from '../support/numbers.ts';
 import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
 
 let folder = '';
@@ -152,8 +154,29 @@ describe('a run', () => {
     await policy.act([observation], { onLatency });
     const tokens = policy.model.block('fast').length;
     policy.model.dispose();
-    const later = Array.from({ length: tokens - 1 }, (_, i) => `token ${i + 2}`);
+    const later = Array.from({ length: parts.length - 2 }, (_, i) => `token ${i + 2}`);
     expect(parts).toEqual(['images and language', 'prefix', ...later]);
+    expect(later.length).toBeGreaterThan(0);
+    expect(later.length).toBeLessThan(tokens);
+  });
+
+  test('whatever a model likes best, its tokens spell a whole chunk', async () => {
+    const { policy } = await train('pi0-fast', 'grammar.safetensors', { steps: 1 });
+    const { encoding } = policy;
+    const { horizon, actionDimension: dimension } = policy.model.configuration;
+    policy.model.dispose();
+    for (let seed = 1; seed <= 20; seed++) {
+      const likes = normals(encoding.vocabularySize, seed);
+      const writer = encoding.chunkWriter({ horizon, dimension });
+      const ids: number[] = [];
+      for (let id: number | null = 0; id !== null; ) {
+        id = writer.write((allowed) => likeliest(likes, allowed));
+        if (id !== null) ids.push(id - encoding.text.vocabularySize);
+        expect(ids.length).toBeLessThanOrEqual(horizon * dimension);
+      }
+      const strict = encoding.fast!.decode(Int32Array.from(ids), { horizon, dimension });
+      expect([...writer.decode()]).toEqual([...Float32Array.from(strict)]);
+    }
   });
 
   test.each(systems.map(({ name }) => name))('%s trains, samples and leaves a checkpoint', async (name) => {
