@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { act, evaluate } from './bench/act.ts';
 import { benchAttention, benchAttentionOptions } from './bench/attention/command.ts';
 import { commandLine, refuseOptionsOfNpm } from './bench/command-line.ts';
+import { benchData, benchDataOptions } from './bench/data.ts';
 import { benchKernels, benchKernelsOptions } from './bench/kernels/command.ts';
 import { Progress } from './bench/progress.ts';
 import { benchRoofline, benchRooflineOptions } from './bench/roofline/command.ts';
@@ -13,6 +14,7 @@ import { actLines, deviceLines, evaluateLines, trainLines } from './bench/text.t
 import * as tokenize from './bench/tokenize/command.ts';
 import * as tokenizeOptions from './bench/tokenize/options.ts';
 import { train } from './bench/train.ts';
+import { benchTune, benchTuneOptions } from './bench/tune/command.ts';
 import { InputError, listAdapters } from './engine/index.ts';
 import { presets } from './model/training/presets.ts';
 
@@ -47,7 +49,7 @@ const flag = (help: string): Option => ({ type: 'boolean', help });
 const deviceOptions = {
   adapter: text("part of an adapter's name, as 'insula devices' lists it; the system's first by default"),
   floor: flag("open it with WebGPU's default limits and no features"),
-  tuning: text("tuning file of 'insula bench attention --tune', in place of the one kept for this adapter"),
+  tuning: text("tuning file of 'insula bench --tune', in place of the one kept for this adapter"),
 };
 const dataOptions = {
   data: text('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
@@ -158,10 +160,20 @@ const commands: Readonly<Record<string, Command>> = {
     options: tokenizeOptions.speedOptions,
     run: tokenize.speed,
   },
+  bench: {
+    help: 'with --tune the tuning file of this adapter, the fastest variants of its kernels, which all commands then use',
+    options: { ...benchTuneOptions, ...deviceOptions },
+    run: benchTune,
+  },
   'bench attention': {
     help: 'attention variants, masks and directions in the same rounds as matrix products and the arithmetic roof',
     options: { ...benchAttentionOptions, ...deviceOptions },
     run: benchAttention,
+  },
+  'bench data': {
+    help: 'examples a second that a data set gives, numbers alone and with images; without --data of one written for it',
+    options: { ...dataOptions, ...benchDataOptions },
+    run: benchData,
   },
   'bench kernels': {
     help: "every op of a model's step, forward and backward: time, rates, percent of the roof, what binds; behind it names of ops",
@@ -254,8 +266,9 @@ async function main(words: string[]): Promise<number> {
     return name === undefined ? 2 : 0;
   }
   const command = commands[name];
-  if (!command) {
-    const family = Object.keys(commands).filter((own) => own.startsWith(`${name} `));
+  const family = Object.keys(commands).filter((own) => own.startsWith(`${name} `));
+  // A family has a command of its own, which takes options only.
+  if (!command || (family.length > 0 && args[0] !== undefined && !args[0].startsWith('-'))) {
     const known = family.length > 0 ? family : Object.keys(commands);
     throw new InputError(
       `no command '${[name, ...args].slice(0, family.length > 0 ? 2 : 1).join(' ')}'; there are ${known.join(', ')}`,

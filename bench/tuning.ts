@@ -1,27 +1,44 @@
-/** Tuning files: which variants of the kernels an adapter runs best, as `insula bench attention --tune` measured them. */
+/** Tuning files: which variants of the kernels an adapter runs best, as `insula bench --tune` measured them. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileError, writeFileSafely } from '../engine/files.ts';
 import { type Device, InputError, openDevice, quote } from '../engine/index.ts';
 import { cacheFolder } from '../engine/setup/adapter.mjs';
-import { attentionVariants, useAttentionVariants, type VariantChoice } from '../kernels/index.ts';
+import {
+  attentionVariants,
+  type MatmulChoice,
+  matmulVariants,
+  useAttentionVariants,
+  useMatmulVariants,
+  type VariantChoice,
+} from '../kernels/index.ts';
 
-export const TUNING_FORMAT = 'insula tuning 1';
+export const TUNING_FORMAT = 'insula tuning 2';
+/** Of attention alone. */
+const FIRST_FORMAT = 'insula tuning 1';
 
-export interface TunedChoice extends VariantChoice {
-  /** Median of one dispatch, for each variant that was measured. */
+/** How a choice was made. */
+export interface TunedBy {
+  /** Median of one repeat, for each variant that was measured. */
   readonly milliseconds: Readonly<Record<string, number>>;
-  /** What it was measured at, as --shape takes it. */
+  /** What it was measured at. */
   readonly sizes: string;
   readonly date: string;
   readonly commit: string;
 }
+export type TunedAttention = VariantChoice & TunedBy;
+export type TunedProduct = MatmulChoice & TunedBy;
 
-export interface Tuning {
+/** What was chosen, by kind of kernel. */
+export interface Choices {
+  readonly attention: readonly TunedAttention[];
+  readonly matmul: readonly TunedProduct[];
+}
+
+export interface Tuning extends Choices {
   readonly format: typeof TUNING_FORMAT;
   /** Description of the adapter, driver included: another one refuses the file. */
   readonly adapter: string;
-  readonly attention: readonly TunedChoice[];
 }
 
 /** Where the tuning of an adapter is kept unless another file is named: in the user's cache folder. */
@@ -51,12 +68,23 @@ export async function writeAdapterFile(path: string, contents: unknown): Promise
 export async function readTuning(device: Device, named?: string): Promise<Tuning | null> {
   const path = named ?? tuningPath(device.description);
   const tuning = await readTuningFile(device, path, named !== undefined);
-  const unknown = tuning?.attention.find((choice) => !attentionVariants(device, choice).includes(choice.variant));
+  const unknown = [
+    ...(tuning?.attention ?? []).filter((choice) => !attentionVariants(device, choice).includes(choice.variant)),
+    ...(tuning?.matmul ?? []).filter((choice) => !matmulVariants(device, choice).includes(choice.variant)),
+  ][0];
   if (unknown)
     throw new InputError(
-      `${path}: no variant ${quote(unknown.variant)} of ${unknown.entry}, ${unknown.dtype}, head dimension ${unknown.headDimension}, runs here; make the file anew by 'insula bench attention --tune', or delete it`,
+      `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; make the file anew by 'insula bench --tune', or delete it`,
     );
   return tuning;
+}
+
+/** What a choice decides, for people. */
+export function placeText(choice: VariantChoice | MatmulChoice): string {
+  if ('entry' in choice) return `attention ${choice.entry}, ${choice.dtype}, head dimension ${choice.headDimension}`;
+  const { a, b, transposeA, transposeB, sides, size } = choice;
+  const form = `${transposeA ? 'A^T' : 'A'} ${transposeB ? 'B^T' : 'B'}${sides === 2 ? ', two sides' : ''}`;
+  return `${size} products ${form}, ${a === b ? a : `${a} and ${b}`}`;
 }
 
 /** As readTuning, without asking whether the variants are there. */
@@ -67,7 +95,7 @@ export async function readTuningFile(device: Device, path: string, mustExist: bo
   });
   if (text === null) return null;
   const tuning = parse(text);
-  if (!tuning) throw new InputError(`${path}: this is no tuning file of 'insula bench attention --tune'`);
+  if (!tuning) throw new InputError(`${path}: this is no tuning file of 'insula bench --tune'`);
   if (tuning.adapter !== device.description)
     throw new InputError(
       `${path}: the tuning of ${quote(tuning.adapter)}; this adapter is ${quote(device.description)}`,
@@ -76,30 +104,54 @@ export async function readTuningFile(device: Device, path: string, mustExist: bo
 }
 
 function parse(text: string): Tuning | null {
-  let read: Tuning;
+  let read: Omit<Tuning, 'format'> & { readonly format: string };
   try {
     read = JSON.parse(text);
   } catch {
     return null;
   }
-  const isText = (value: unknown) => typeof value === 'string';
+  const first = read?.format === FIRST_FORMAT;
+  if (!(first || read?.format === TUNING_FORMAT) || typeof read.adapter !== 'string') return null;
+  const tuning: Tuning = { ...read, format: TUNING_FORMAT, matmul: first ? [] : read.matmul };
   const whole =
-    read?.format === TUNING_FORMAT &&
-    isText(read.adapter) &&
-    Array.isArray(read.attention) &&
-    read.attention.every(
-      (choice) =>
-        isText(choice?.entry) &&
-        isText(choice.dtype) &&
-        isText(choice.variant) &&
-        Number.isInteger(choice.headDimension),
-    );
-  return whole ? read : null;
+    Array.isArray(tuning.attention) &&
+    Array.isArray(tuning.matmul) &&
+    tuning.attention.every((choice) => hasTexts(choice, 'entry', 'dtype', 'variant') && choice.headDimension > 0) &&
+    tuning.matmul.every((choice) => hasTexts(choice, 'a', 'b', 'size', 'variant') && choice.sides > 0);
+  return whole ? tuning : null;
+}
+
+function hasTexts<T extends object>(choice: T, ...fields: (keyof T)[]): boolean {
+  return fields.every((field) => typeof choice?.[field] === 'string');
 }
 
 /** Takes the variants of a tuning, before anything is dispatched. */
-export function applyTuning(device: Device, { attention }: Tuning): void {
+export function applyTuning(device: Device, { attention, matmul }: Choices): void {
   useAttentionVariants(device, attention);
+  useMatmulVariants(device, matmul);
+}
+
+const keyFields = {
+  attention: ['entry', 'dtype', 'headDimension'],
+  matmul: ['a', 'b', 'transposeA', 'transposeB', 'sides', 'size'],
+} as const;
+
+/** Writes what was chosen into a tuning file; choices of other places that it holds stay, if they still run here. */
+export async function keepTuning(device: Device, path: string, chosen: Choices): Promise<Tuning> {
+  const before = await readTuningFile(device, path, false);
+  const kept = <T extends object>(all: readonly T[], now: readonly T[], fields: readonly (keyof T)[]) => [
+    ...all.filter((old) => !now.some((own) => fields.every((field) => own[field] === old[field]))),
+    ...now,
+  ];
+  const attention = kept(before?.attention ?? [], chosen.attention, keyFields.attention);
+  const matmul = kept(before?.matmul ?? [], chosen.matmul, keyFields.matmul);
+  const tuning: Tuning = {
+    ...{ format: TUNING_FORMAT, adapter: device.description },
+    attention: attention.filter((choice) => attentionVariants(device, choice).includes(choice.variant)),
+    matmul: matmul.filter((choice) => matmulVariants(device, choice).includes(choice.variant)),
+  };
+  await writeAdapterFile(path, tuning);
+  return tuning;
 }
 
 export interface TunedDeviceOptions {

@@ -4,12 +4,13 @@ import { fileError, writeFileSafely } from '../../engine/files.ts';
 import { InputError, openDevice, quote } from '../../engine/index.ts';
 import { LEAST_ROUNDS } from '../measure.ts';
 import type { Progress } from '../progress.ts';
+import { tuningLines } from '../tune/command.ts';
 import { openTunedDevice, type Tuning } from '../tuning.ts';
 import { comparisonLines, readResult } from './compare.ts';
 import { DEFAULT, directions, type Storage, UNFUSED } from './rows.ts';
 import { type BenchResult, type RunOptions, runAttention, type Timer } from './run.ts';
 import { benchLines, csv } from './text.ts';
-import { tune, tuneLines } from './tune.ts';
+import { tune } from './tune.ts';
 
 const text = (help: string) => ({ type: 'string', help }) as const;
 const list = (help: string) => ({ type: 'list', help }) as const;
@@ -103,8 +104,11 @@ async function tuned(
       seconds,
       path: options.tuning,
     };
-    const { tuning, path } = await tune(device, wanted, onProgress);
-    return { json: tuning, lines: tuneLines(tuning, path) };
+    const { tuning, path } = await tune(device, { ...wanted, onProgress });
+    return {
+      json: tuning,
+      lines: tuningLines(tuning, `written to ${path}; commands on this adapter use it from now on`),
+    };
   } finally {
     device.close();
   }

@@ -284,7 +284,7 @@ function adamwCase(device: Device, { width, hidden }: ModelShape, moments: 'f32'
 }
 
 /** The same every time; a pattern that repeats. */
-function waves(count: number, seed = 0, lastAxis = 1): Float32Array {
+export function waves(count: number, seed = 0, lastAxis = 1): Float32Array {
   const scale = Math.SQRT2 / Math.sqrt(Math.min(lastAxis, 64));
   const pattern = Float32Array.from(
     { length: Math.min(count, NUMBERS) },

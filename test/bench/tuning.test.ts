@@ -2,9 +2,20 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { best, tune } from '../../bench/attention/tune.ts';
-import { applyTuning, openTunedDevice, readTuning, type Tuning, tuningPath } from '../../bench/tuning.ts';
-import { attentionVariant, attentionVariants, useAttentionVariants } from '../../kernels/index.ts';
+import { tune } from '../../bench/attention/tune.ts';
+import { modelShapes } from '../../bench/kernels/shapes.ts';
+import { Progress } from '../../bench/progress.ts';
+import { best, choose } from '../../bench/tune/choose.ts';
+import { benchTune } from '../../bench/tune/command.ts';
+import { ProductCandidates } from '../../bench/tune/products.ts';
+import { applyTuning, keepTuning, openTunedDevice, readTuning, type Tuning, tuningPath } from '../../bench/tuning.ts';
+import {
+  attentionVariant,
+  attentionVariants,
+  matmulVariant,
+  matmulVariants,
+  useAttentionVariants,
+} from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
 
 const device = await testDevice('normal');
@@ -47,6 +58,54 @@ describe('tuning', () => {
     expect(attentionVariant(floor, first)).not.toBe(other);
   });
 
+  test('products at the places of a model, in the same file; --print shows it', async () => {
+    const path = join(folder, 'products.json');
+    const [model] = modelShapes;
+    const small = {
+      batch: 1,
+      prefix: 16,
+      fast: 8,
+      action: 8,
+      width: 16,
+      hidden: 32,
+      expertWidth: 16,
+      expertHidden: 32,
+    };
+    using products = new ProductCandidates(device, [{ ...model, ...small, heads: 2, headDimension: 8 }], ['f32']);
+    const matmul = await choose(device, products.all.slice(0, 2), { rounds: 3, seconds: 1 });
+    for (const choice of matmul) {
+      // On a software adapter those that were made for it.
+      expect(matmulVariants(device, choice)).toEqual(expect.arrayContaining(Object.keys(choice.milliseconds)));
+      expect(Object.keys(choice.milliseconds).length).toBeGreaterThan(1);
+    }
+    const attention = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1' } as const;
+    const by = { milliseconds: { 'base-1': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
+    await keepTuning(device, path, { attention: [{ ...attention, ...by }], matmul });
+    const kept = await keepTuning(device, path, { attention: [], matmul: [{ ...matmul[0], sizes: 'anew' }] });
+    expect(kept.attention).toHaveLength(1);
+    expect(kept.matmul.map(({ sizes }) => sizes)).toEqual([...matmul.slice(1).map(({ sizes }) => sizes), 'anew']);
+    expect(await readTuning(device, path)).toEqual(kept);
+
+    const other = matmulVariants(device, matmul[0]).at(-1)!;
+    applyTuning(device, { attention: [], matmul: [{ ...matmul[0], variant: other }] });
+    expect(matmulVariant(device, matmul[0])).toBe(other);
+    applyTuning(device, { attention: [], matmul: [] });
+    expect(matmulVariant(device, matmul[0])).not.toBe(other);
+
+    const { json, lines } = await benchTune({ print: true, tuning: path }, new Progress());
+    expect(json).toEqual(kept);
+    expect(lines.at(-1)).toBe(`kept in ${path}`);
+    await expect(benchTune({}, new Progress())).rejects.toThrow('bench: --tune, --print, or one of');
+  });
+
+  test('a file of the first format, of attention alone, is read', async () => {
+    const path = join(folder, 'first.json');
+    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1' };
+    const first = { format: 'insula tuning 1', adapter: floor.description, attention: [choice] };
+    await writeFile(path, JSON.stringify(first));
+    expect(await readTuning(floor, path)).toEqual({ ...first, format: 'insula tuning 2', matmul: [] });
+  });
+
   test('files of another adapter, with unknown variants, broken or missing are refused', async () => {
     const path = join(folder, 'wrong.json');
     const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'warp' };
@@ -59,7 +118,7 @@ describe('tuning', () => {
       );
     };
     expect(await refusal(tuning)).toBe(
-      `InputError: ${path}: no variant "warp" of forward, f32, head dimension 16, runs here; make the file anew by 'insula bench attention --tune', or delete it`,
+      `InputError: ${path}: no variant "warp" of attention forward, f32, head dimension 16 runs here; make the file anew by 'insula bench --tune', or delete it`,
     );
     expect(await refusal({ ...tuning, adapter: 'other' })).toContain('the tuning of "other"; this adapter is');
     expect(await refusal({ ...tuning, attention: [{ ...choice, headDimension: 'x' }] })).toContain(
