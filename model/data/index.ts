@@ -7,6 +7,7 @@ export { normaliseImage, resizeWithPadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
 export { type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
 export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './mixture.ts';
+export { imageQuestions, type NamedImage, openNamedImages } from './named-images.ts';
 export { checkStatistics, fromNormStats, toNormStats } from './norm-stats.ts';
 export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
 export { paraphrasesFromJson, withParaphrases } from './paraphrases.ts';

@@ -1,0 +1,89 @@
+import { type Folder, readRange } from '../../engine/bytes.ts';
+import { InputError, quote } from '../../engine/errors.ts';
+import { openFolder } from '../../engine/paths.ts';
+import { randomStream, streams } from '../../engine/random.ts';
+import type { VisionLanguage } from './examples.ts';
+import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
+import { asText, missing, readJsonObject } from './json.ts';
+import type { ExampleSource } from './mixture.ts';
+
+const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+
+/** An image with what it shows. */
+export interface NamedImage {
+  readonly name: string;
+  readonly category: string;
+  readonly image: VisionLanguage['image'];
+}
+
+/**
+ * Reads images with names, such as emoji: `PATH.pack`, image files one after the other, and `PATH.json`, `{ mime, columns:
+ * [name, category, offset, length, ...], items }`. Images are read when they are asked for.
+ *
+ * @param folder a path (node), or any folder
+ * @throws InputError where a file is missing, cut off or lacks a column
+ */
+export async function openNamedImages(folder: string | Folder, path: string): Promise<NamedImage[]> {
+  const place = typeof folder === 'string' ? await openFolder(folder) : folder;
+  const source = await place.open(`${path}.json`);
+  const list = await readJsonObject(source);
+  const type = asText(list.mime, source.name, '"mime"');
+  if (!imageTypes.includes(type))
+    throw new InputError(`${source.name}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
+  const wanted = ['name', 'category', 'offset', 'length'];
+  const columns = wanted.map((column) => (Array.isArray(list.columns) ? list.columns.indexOf(column) : -1));
+  if (columns.includes(-1)) throw missing(source.name, `"columns" with ${wanted.join(', ')}`);
+  if (!Array.isArray(list.items)) throw missing(source.name, 'a list of "items"');
+  const pack = await place.open(`${path}.pack`);
+  await pack.close();
+  const cache = new ImageCache(IMAGE_CACHE_BYTES);
+  return list.items.map((item, number) => {
+    const [name, category, offset, length] = columns.map((column) => (Array.isArray(item) ? item[column] : undefined));
+    const sizes = [offset, length].every((size) => Number.isSafeInteger(size) && size >= 0);
+    if (typeof name !== 'string' || typeof category !== 'string' || !sizes || offset + length > pack.size) {
+      throw new InputError(`${source.name}: item ${number} is no named image of ${pack.name}: ${quote(item)}`);
+    }
+    const image = () =>
+      cache.get(String(offset), async () => {
+        const file = await place.open(`${path}.pack`);
+        try {
+          const what = `the image "${name}"`;
+          return await decodeImage(await readRange(file, offset, offset + length, what), type, `${file.name}: ${what}`);
+        } finally {
+          await file.close();
+        }
+      });
+    return { name, category, image };
+  });
+}
+
+/**
+ * Questions about named images, with PaliGemma's prompts: what is it, of which category, is it this (in half of the
+ * cases it is not). Each epoch asks all three of every image, in an order of its own; the same for the same seed.
+ *
+ * @throws RangeError where there are fewer than two images
+ */
+export function imageQuestions(images: readonly NamedImage[], seed: number): ExampleSource<VisionLanguage> {
+  if (images.length < 2) throw new RangeError('questions need at least two images');
+  const size = images.length * 3;
+  let epoch = -1;
+  let order: Uint32Array = new Uint32Array(0);
+  return {
+    size,
+    at(place) {
+      const own = Math.floor(place / size);
+      // Streams of their own beside the robots': seeds count from 0, sets of questions from the other end.
+      const random = randomStream(seed, 2 ** 32 - 1 - own, streams.wording);
+      if (own !== epoch)
+        [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
+      const number = order[place - own * size];
+      const { name, category, image } = images[Math.floor(number / 3)];
+      if (number % 3 === 0) return { image, prompt: 'caption en', answer: name };
+      if (number % 3 === 1) return { image, prompt: 'answer en what kind of thing is this?', answer: category };
+      const right = random.integer(2 * number, 2) === 0;
+      const other = (Math.floor(number / 3) + 1 + random.integer(2 * number + 1, images.length - 1)) % images.length;
+      const asked = right ? name : images[other].name;
+      return { image, prompt: `answer en is this ${asked}?`, answer: asked === name ? 'yes' : 'no' };
+    },
+  };
+}
