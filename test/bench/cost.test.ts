@@ -34,7 +34,15 @@ const leftOut: Readonly<Record<string, string>> = {
   'attention-expression differentiate': 'an expression of the user, run once when it is registered',
 };
 
-const { full } = kernels;
+const { full, insulated } = kernels;
+const bf16 = (x: Tensor) => kernels.cast(x, 'bf16');
+const causal = kernels.attentionTable(kernels.sequence({ all: 128 }), { all: { all: kernels.causal } });
+const frozen = kernels.attentionTable(kernels.sequence({ prefix: 96, action: 32 }), {
+  prefix: { prefix: full },
+  action: { prefix: insulated, action: full },
+});
+/** The second sample's first image is absent. */
+const validity = Uint8Array.from({ length: 2 * 128 }, (_, token) => (token >= 128 && token < 192 ? 0 : 1));
 const cached = kernels.attentionTable(kernels.sequence({ prefix: 480, action: 32 }), {
   action: { prefix: full, action: full },
 });
@@ -53,17 +61,20 @@ kernels.useAttentionVariants(
 );
 const seen = new Set<string>();
 
-function expectAsStated(counted: readonly Counted[]): void {
-  const wrong = counted.flatMap(({ label, stated, counted }) => {
-    seen.add(label);
-    return (['flops', 'bytes'] as const).flatMap((what) => {
+function misstated(all: readonly Counted[]): string[] {
+  return all.flatMap(({ label, stated, counted }) =>
+    (['flops', 'bytes'] as const).flatMap((what) => {
       const [said, found] = [stated[what], counted[what]];
       const fits = Math.abs(said - found) <= TOLERANCE * found || Math.max(said, found) < LEAST;
       return fits ? [] : [`${label}: ${said} ${what} stated, ${found} counted: ${(said / found).toFixed(3)}`];
-    });
-  });
+    }),
+  );
+}
+
+function expectAsStated(counted: readonly Counted[]): void {
+  for (const { label } of counted) seen.add(label);
   expect(counted.length).toBeGreaterThan(0);
-  expect(wrong).toEqual([]);
+  expect(misstated(counted)).toEqual([]);
 }
 
 /** Operands of normal numbers, the op and its backward. */
@@ -123,6 +134,43 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
       ([x, w]) => kernels.linear(x, w),
     ],
     ['linear with a bias', [matrix, [64, 1024], [64]], ([x, w, bias]) => kernels.linear(x, w, bias)],
+    [
+      'linear of other sizes',
+      [
+        [64, 512],
+        [192, 512],
+      ],
+      ([x, w]) => kernels.linear(x, w),
+    ],
+    [
+      'linear in bf16',
+      [
+        [64, 512],
+        [192, 512],
+      ],
+      ([x, w]) => kernels.linear(bf16(x), bf16(w)),
+    ],
+    ['rmsNorm of other sizes', [[48, 2048], [2048]], ([x, w]) => kernels.rmsNorm(x, w)],
+    ['rmsNorm in bf16', [matrix, [1024]], ([x, w]) => kernels.rmsNorm(bf16(x), bf16(w))],
+    [
+      'attention in bf16, heads of 128, causal',
+      [
+        [1, 128, 2, 128],
+        [1, 128, 1, 128],
+        [1, 128, 1, 128],
+      ],
+      ([query, key, value]) => kernels.attention(bf16(query), bf16(key), bf16(value), { table: causal }),
+    ],
+    [
+      'attention behind a frozen prefix, a block of it padding',
+      [
+        [2, 128, 2, 64],
+        [2, 128, 1, 64],
+        [2, 128, 1, 64],
+      ],
+      ([query, key, value]) =>
+        kernels.attention(query, key, value, { table: frozen, lossBlocks: ['action'], validity }),
+    ],
     ['gradients that meet', [matrix], ([x]) => kernels.add(kernels.scale(x, 2), kernels.scale(x, 3))],
     [
       'attention of few rows, lists shared',
@@ -160,6 +208,15 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
       for (const movement of movements) move(normal, movement, dealings[1], { source, target, bytes: 2 ** 22 });
     });
     expectAsStated(await normal.counted());
+  });
+
+  test('costs that are a fifth off are noticed', async () => {
+    const counted = await count(normal, [[64, 1024]], ([x]) => kernels.scale(x, 2));
+    for (const what of ['flops', 'bytes'] as const) {
+      const wrong = counted.map((one) => ({ ...one, stated: { ...one.stated, [what]: 1.2 * one.stated[what] } }));
+      expect(misstated(wrong).every((line) => line.includes(`${what} stated`))).toBe(true);
+      expect(misstated(wrong)).toHaveLength(counted.length);
+    }
   });
 
   test('no entry point is left out', async () => {
