@@ -1,5 +1,11 @@
 const HALF = 65536;
 
+/** Counts by the lower half of a value, for the upper halves with a quantile: those of upper half h are counts[slots[h] - 1]. */
+interface Fine {
+  readonly slots: Uint8Array;
+  readonly counts: readonly Uint32Array[];
+}
+
 /**
  * Mean, deviation, extremes and quantiles of the columns of a table [rows, dimension], exact, in memory that does not
  * grow with the rows: the table is shown twice, in any pieces. The first pass counts values by the upper 16 bits of
@@ -12,10 +18,7 @@ export class ColumnCounter {
   readonly #min: Float64Array;
   readonly #max: Float64Array;
   readonly #coarse: Uint32Array[];
-  /** For each dimension, by the upper half of a value: its counts by the lower half; for halves with a quantile only. */
-  #fine: Map<number, Uint32Array>[] = [];
-  readonly #one = new Float32Array(1);
-  readonly #bits = new Uint32Array(this.#one.buffer);
+  #fine: Fine[] = [];
 
   /** @param parts the quantiles, each from 0 to 1 */
   constructor(
@@ -31,14 +34,19 @@ export class ColumnCounter {
   /** First pass. */
   add(rows: Float32Array): void {
     const { dimension } = this;
+    const keys = keysOf(rows);
     this.count += rows.length / dimension;
-    for (let i = 0; i < rows.length; i++) {
-      const d = i % dimension;
-      const value = rows[i] + 0; // -0 becomes 0
-      this.#sum[d] += value;
-      if (value < this.#min[d]) this.#min[d] = value;
-      if (value > this.#max[d]) this.#max[d] = value;
-      this.#coarse[d][this.#key(value) >>> 16] += 1;
+    for (let d = 0; d < dimension; d++) {
+      const coarse = this.#coarse[d];
+      let [sum, min, max] = [this.#sum[d], this.#min[d], this.#max[d]];
+      for (let i = d; i < rows.length; i += dimension) {
+        const value = rows[i] + 0; // -0 becomes 0
+        sum += value;
+        if (value < min) min = value;
+        if (value > max) max = value;
+        coarse[keys[i] >>> 16] += 1;
+      }
+      [this.#sum[d], this.#min[d], this.#max[d]] = [sum, min, max];
     }
   }
 
@@ -46,13 +54,17 @@ export class ColumnCounter {
   addAgain(rows: Float32Array): void {
     if (this.#fine.length === 0) this.#fine = this.#coarse.map((counts) => this.#chosen(counts));
     const { dimension } = this;
-    for (let i = 0; i < rows.length; i++) {
-      const d = i % dimension;
-      const value = rows[i] + 0;
-      this.#squares[d] += (value - this.#sum[d] / this.count) ** 2;
-      const key = this.#key(value);
-      const fine = this.#fine[d].get(key >>> 16);
-      if (fine) fine[key & (HALF - 1)] += 1;
+    const keys = keysOf(rows);
+    for (let d = 0; d < dimension; d++) {
+      const mean = this.#sum[d] / this.count;
+      const { slots, counts } = this.#fine[d];
+      let squares = 0;
+      for (let i = d; i < rows.length; i += dimension) {
+        squares += (rows[i] - mean) * (rows[i] - mean);
+        const slot = slots[keys[i] >>> 16];
+        if (slot > 0) counts[slot - 1][keys[i] & (HALF - 1)] += 1;
+      }
+      this.#squares[d] += squares;
     }
   }
 
@@ -72,32 +84,31 @@ export class ColumnCounter {
     };
   }
 
-  /** An integer that orders as the float32 does. */
-  #key(value: number): number {
-    this.#one[0] = value;
-    const bits = this.#bits[0];
-    return (bits & 0x80000000 ? ~bits : bits | 0x80000000) >>> 0;
-  }
-
-  #chosen(coarse: Uint32Array): Map<number, Uint32Array> {
-    const chosen = new Map<number, Uint32Array>();
+  #chosen(coarse: Uint32Array): Fine {
+    const slots = new Uint8Array(HALF);
+    const counts: Uint32Array[] = [];
     for (const part of this.parts) {
       const below = Math.floor((this.count - 1) * part);
       for (const rank of [below, Math.min(below + 1, this.count - 1)]) {
         const { place } = placeOf(coarse, rank);
-        if (!chosen.has(place)) chosen.set(place, new Uint32Array(HALF));
+        if (slots[place] === 0) slots[place] = counts.push(new Uint32Array(HALF));
       }
     }
-    return chosen;
+    return { slots, counts };
   }
 
   /** The value of rank `rank`, from 0, of a column. */
-  #valueAt(coarse: Uint32Array, fine: Map<number, Uint32Array>, rank: number): number {
+  #valueAt(coarse: Uint32Array, { slots, counts }: Fine, rank: number): number {
     const { place, before } = placeOf(coarse, rank);
-    const key = (place * HALF + placeOf(fine.get(place)!, rank - before).place) >>> 0;
-    this.#bits[0] = key & 0x80000000 ? key & 0x7fffffff : ~key;
-    return this.#one[0];
+    const key = (place * HALF + placeOf(counts[slots[place] - 1], rank - before).place) >>> 0;
+    return new Float32Array(Uint32Array.of(key & 0x80000000 ? key & 0x7fffffff : ~key).buffer)[0];
   }
+}
+
+/** Integers that order as the float32 do; -0 as 0. */
+function keysOf(values: Float32Array): Uint32Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return bits.map((own) => (own & 0x80000000 ? (own === 0x80000000 ? own : ~own) : own | 0x80000000));
 }
 
 /** The place in a list of counts where the count of rank `rank` lies, and how many come before that place. */

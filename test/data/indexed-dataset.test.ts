@@ -13,7 +13,7 @@ import {
   openIndexedDataset,
   splitDataset,
 } from '../../model/data/index.ts';
-import { actionsFile, encodeJpeg, type Files, folderOf, gradientImage, text } from './synthetic.ts';
+import { actionsFile, encodeJpeg, type Files, folderOf, gradientImage, replacingValues, text } from './synthetic.ts';
 
 const rows = (count: number, dimension: number, first = 0) =>
   Array.from({ length: count }, (_, step) => Array.from({ length: dimension }, (_, d) => first + step + d / 10));
@@ -236,6 +236,11 @@ describe('openIndexedDataset', () => {
       new InputError('folder/index.json: which data set? Name one with --dataset: made, other'),
     );
     expect((await openDataset(folderOf(files()), undefined, { usual: 'made' })).name).toBe('made');
+  });
+
+  test('whatever the JSON files say, a data set opens or one line says why not', async () => {
+    for (const name of ['index.json', 'images/made.json'])
+      await replacingValues(files(), name, (all) => openDataset(folderOf(all), 'made'), 300);
   });
 
   test('a damaged image names file, episode, step and camera', async () => {

@@ -9,7 +9,7 @@ import { datasetStatistics, measureStatistics, openDataset, wholeEpisodes } from
 import { writeLeRobot } from '../../model/data/lerobot/writer.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
 import { column, filesOf, jsonOf, rows, source } from './lerobot-files.ts';
-import { type Files, folderOf, gradientImage, text } from './synthetic.ts';
+import { type Files, folderOf, gradientImage, replacingValues, text } from './synthetic.ts';
 
 let written: Files;
 beforeAll(async () => {
@@ -272,6 +272,16 @@ describe('bad input', () => {
       `${file}: column "state" has 5 values in 3 rows, 2 a row were expected`,
     );
   });
+});
+
+test('whatever the JSON files say, a data set opens or one line says why not', async () => {
+  const open = (files: Files) => openDataset(folderOf(files));
+  await replacingValues(written, 'meta/info.json', open, 300);
+  const old = version2();
+  await replacingValues(old, 'meta/info.json', open, 300);
+  old.set('meta/episodes.jsonl', text({ episode_index: 0, tasks: ['a', 'b'], length: 3 }));
+  old.set('meta/info.json', text({ ...jsonOf(old, 'meta/info.json'), total_episodes: 1, total_frames: 3 }));
+  await replacingValues(old, 'meta/episodes.jsonl', open, 200);
 });
 
 const shared = join(import.meta.dirname, '../../../shared/data/original/gr1_parquet');

@@ -4,7 +4,7 @@ import { memorySource } from '../../engine/bytes.ts';
 import { InputError } from '../../engine/errors.ts';
 import { loadEpisode, openDataset } from '../../model/data/index.ts';
 import { maskedCrc, readFeatures, readRecords } from '../../model/data/rlds/tfrecord.ts';
-import { encodeJpeg, type Files, folderOf, gradientImage, message, rows, text } from './synthetic.ts';
+import { encodeJpeg, type Files, folderOf, gradientImage, message, replacingValues, rows, text } from './synthetic.ts';
 
 const join8 = (...parts: ArrayLike<number>[]) => Uint8Array.from(parts.flatMap((part) => Array.from(part)));
 function varint(value: number): number[] {
@@ -170,6 +170,10 @@ describe('RLDS', () => {
     const all = files();
     change(all);
     expect(await message(open(all, undefined, options))).toContain(expected);
+  });
+
+  test('whatever dataset_info.json says, a data set opens or one line says why not', async () => {
+    await replacingValues(files(), 'dataset_info.json', open, 200);
   });
 
   test('the checksum of the format, and damaged records', async () => {

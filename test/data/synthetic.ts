@@ -1,4 +1,5 @@
 import encodeJpegImage, { init as startEncoder } from '@jsquash/jpeg/encode.js';
+import fc from 'fast-check';
 import { expect } from 'vitest';
 import { type Folder, memorySource } from '../../engine/bytes.ts';
 import { InputError } from '../../engine/errors.ts';
@@ -109,3 +110,36 @@ export const message = async (work: Promise<unknown>): Promise<string> => {
   expect(error.message).not.toContain('\n');
   return error.message;
 };
+
+/** Every path to a value inside a JSON value. */
+function pathsOf(value: unknown, path: string[] = []): string[][] {
+  const inner = typeof value === 'object' && value !== null ? Object.entries(value) : [];
+  return [...(path.length > 0 ? [path] : []), ...inner.flatMap(([key, own]) => pathsOf(own, [...path, key]))];
+}
+
+/**
+ * Opens `files` with one value of the JSON file `name` after another replaced by any JSON value: every time it opens, or
+ * fails with an InputError of one line.
+ */
+export async function replacingValues(
+  files: Files,
+  name: string,
+  open: (files: Files) => Promise<unknown>,
+  numRuns: number,
+) {
+  const source = new TextDecoder().decode(files.get(name));
+  const paths = pathsOf(JSON.parse(source));
+  const odd = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom(-1, 0, 1e300, 2 ** 53, '', '../..', '{x}', null));
+  const property = fc.asyncProperty(fc.constantFrom(...paths), odd, fc.boolean(), async (path, value, remove) => {
+    const json = JSON.parse(source);
+    // biome-ignore lint/suspicious/noExplicitAny: any JSON
+    const parent = path.slice(0, -1).reduce((own: any, key) => own[key], json);
+    if (remove) delete parent[path.at(-1)!];
+    else parent[path.at(-1)!] = value;
+    await open(new Map(files).set(name, text(json))).catch((error) => {
+      if (!(error instanceof InputError)) throw error;
+      expect(error.message).toMatch(/^folder\/[^\n]+$/);
+    });
+  });
+  await fc.assert(property, { seed: 11, numRuns });
+}
