@@ -3,8 +3,9 @@ import type { Dataset, Episode } from './dataset.ts';
 
 /** @throws InputError where a value of [rows, dimension] is not finite; file, place, step and dimension are named */
 export function checkFinite(values: Float32Array, dimension: number, file: string, what: string): void {
-  const bad = values.findIndex((value) => !Number.isFinite(value));
-  if (bad < 0) return;
+  let bad = 0;
+  while (bad < values.length && Math.abs(values[bad]) < Number.POSITIVE_INFINITY) bad += 1;
+  if (bad === values.length) return;
   const place = `step ${Math.floor(bad / dimension)}, dimension ${bad % dimension}`;
   throw new InputError(`${file}: ${what}, ${place} is ${values[bad]}: repair or leave out the episode`);
 }

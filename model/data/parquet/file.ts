@@ -99,7 +99,7 @@ export class ParquetFile {
         const missing = definition && values.length < definition.length;
         if (missing) throw fail(`has an empty place near row ${start + Math.floor(place / width)}`);
         if (repetition) {
-          const uneven = repetition.findIndex((level, i) => (level === 0) !== ((place + i) % width === 0));
+          const uneven = firstUneven(repetition, place % width, width);
           if (uneven >= 0) {
             throw fail(`does not hold ${width} values in row ${start + Math.floor((place + uneven) / width)}`);
           }
@@ -258,6 +258,16 @@ function rowGroups({ row_groups: groups, num_rows: total }: FileMetaData, schema
   if (start !== Number(total))
     throw new InputError(`${name}: its row groups have ${start} rows, the file says ${total}`);
   return read;
+}
+
+/** The first place where a row of `width` values does not begin as it should, or begins where it should not; -1 for none. */
+function firstUneven(repetition: Uint8Array, start: number, width: number): number {
+  let inRow = start;
+  for (let i = 0; i < repetition.length; i++) {
+    if ((repetition[i] === 0) !== (inRow === 0)) return i;
+    inRow = inRow + 1 === width ? 0 : inRow + 1;
+  }
+  return -1;
 }
 
 function leaves(node: SchemaTree): string[] {
