@@ -9,13 +9,13 @@ const root = new URL('../../', import.meta.url);
 
 /** Test files that the page runs as they are, beside those of the operations: what needs no file system. */
 const otherTestFiles = [
-  ...['kernel', 'step', 'tape', 'tensor'].map((name) => `test/engine/${name}.test.ts`),
+  ...['kernel', 'step', 'step-memory', 'tape', 'tensor'].map((name) => `test/engine/${name}.test.ts`),
   'test/half.test.ts',
   'test/random.test.ts',
   'test/model/golden.test.ts',
   'test/tabletop/world.test.ts',
   ...['mixture', 'parquet', 'sampling', 'slots', 'statistics'].map((name) => `test/data/${name}.test.ts`),
-  ...['bins', 'dct', 'fast', 'state-text', 'string', 'text', 'vocabulary'].map(
+  ...['bins', 'dct', 'fast', 'grammar', 'location', 'prompts', 'state', 'string', 'text', 'vocabulary'].map(
     (name) => `test/tokenizers/${name}.test.ts`,
   ),
 ];
