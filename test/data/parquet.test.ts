@@ -1,12 +1,26 @@
 import fc from 'fast-check';
 import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
+import { snappyCompress } from 'hyparquet-writer/src/snappy.js';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/errors.ts';
+import { randomStream, streams } from '../../engine/random.ts';
 import { ParquetFolder } from '../../model/data/parquet/file.ts';
 import { readHybrid } from '../../model/data/parquet/values.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
 import { folderOf } from './synthetic.ts';
+
+/** Snappy as its reference implementation packs: every 64 KiB for themselves. */
+function packPieces(bytes: Uint8Array): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; at += 65536) {
+    const packed = snappyCompress(bytes.subarray(at, at + 65536));
+    parts.push(packed.subarray(packed.findIndex((byte) => byte < 128) + 1));
+  }
+  const length: number[] = [];
+  for (let rest = bytes.length; rest > 0; rest >>>= 7) length.push((rest & 127) | (rest > 127 ? 128 : 0));
+  return Uint8Array.from([length, ...parts].flatMap((part) => Array.from(part)));
+}
 
 const open = (bytes: Uint8Array) => new ParquetFolder(folderOf(new Map([['a.parquet', bytes]]))).open('a.parquet');
 
@@ -113,6 +127,51 @@ describe('parquet', () => {
     expect(await file.numbers('few', 1990, 4200, 1, Float32Array)).toEqual(cut.map((x) => Math.round(x) + 0));
     expect([...(await file.numbers('delta', 10, 12, 1, Float64Array))]).toEqual([61, 68]);
     for (const name of ['lengths', 'prefixes']) expect((await file.texts(name)).flat()).toEqual(words);
+  });
+
+  test.each([
+    ['SNAPPY', 'PLAIN'],
+    ['SNAPPY', undefined],
+    ['UNCOMPRESSED', 'PLAIN'],
+  ] as const)('of a large page of images only the one asked for is read: %s, %s', async (codec, encoding) => {
+    const random = randomStream(1, 0, streams.noise);
+    // Half noise, which does not pack, half not; one image twice, so that a dictionary pays.
+    const images = Array.from({ length: 30 }, (_, i) =>
+      Uint8Array.from({ length: 150_000 + 991 * i }, (_, k) =>
+        k % 40_000 < 20_000 ? random.uint32(i * 50_000 + (k >> 2)) >>> (8 * (k & 3)) : i,
+      ),
+    );
+    const data = [...images, ...images, null];
+    const writer = new ByteWriter();
+    const schema = [
+      { name: 'schema', num_children: 1 },
+      { name: 'image', type: 'BYTE_ARRAY', repetition_type: 'OPTIONAL' },
+    ] as const;
+    const parquet = new ParquetWriter({ writer, schema: [...schema], codec, compressors: { SNAPPY: packPieces } });
+    parquet.write({ columnData: [{ name: 'image', data, encoding }], pageSize: 2 ** 26, rowGroupSize: 1000 });
+    parquet.finish();
+    let read = 0;
+    const folder = folderOf(new Map([['a.parquet', writer.getBytes()]]));
+    const counted = {
+      name: 'folder',
+      open: async (path: string) => {
+        const source = await folder.open(path);
+        const count = (start: number, end: number) => {
+          read += end - start;
+          return source.read(start, end);
+        };
+        return { ...source, read: count };
+      },
+    };
+    const file = await new ParquetFolder(counted).open('a.parquet');
+    expect(await file.bytes('image', 3)).toEqual(images[3]);
+    for (const row of [0, 29, 30, 17, 59]) {
+      read = 0;
+      expect(await file.bytes('image', row)).toEqual(images[row % 30]);
+      expect(read).toBeGreaterThan(0);
+      expect(read).toBeLessThan(400_000);
+    }
+    expect(await file.bytes('image', 60)).toBeNull();
   });
 
   test('a damaged file is read, or refused in one line that names it', async () => {

@@ -1,29 +1,27 @@
-import type { FileMetaData, SchemaTree } from 'hyparquet';
-import { parquetMetadataAsync, parquetSchema } from 'hyparquet/src/metadata.js';
+import type { SchemaTree } from 'hyparquet';
 import { getMaxDefinitionLevel } from 'hyparquet/src/schema.js';
 import type { ByteSource, Folder } from '../../../engine/bytes.ts';
 import { InputError, quote } from '../../../engine/errors.ts';
 import { MemoryCache } from '../memory-cache.ts';
-import { type ColumnChunk, type PageTable, readPageTable, words } from './pages.ts';
+import { type RowGroup, readFooter, rowGroups } from './footer.ts';
+import { type LargePage, largePage, readLargeValue } from './large-pages.ts';
+import { type ColumnChunk, type PageTable, readPageTable } from './pages.ts';
 import { type PageValues, readPageValues } from './values.ts';
 
 /** Decoded pages kept in memory, of all files of a reader, in bytes. */
 const PAGE_CACHE_BYTES = 256 * 2 ** 20;
 /** Open files' footers and page tables kept in memory, in bytes. */
 const FILE_CACHE_BYTES = 128 * 2 ** 20;
-/** Rows of one file; more than any writer puts in one, and few enough that a list of them is harmless. */
-const ROWS_LIMIT = 2 ** 31;
 
-interface RowGroup {
-  readonly start: number;
-  readonly end: number;
-  readonly columns: ReadonlyMap<string, ColumnChunk>;
-}
+/** A page's values, or of a large page of byte arrays where they lie. */
+type HeldPage = PageValues | LargePage;
 
 /** Parquet files of one folder, with what was read of them lately kept in memory up to fixed limits. */
 export class ParquetFolder {
   readonly #files = new MemoryCache<ParquetFile>(FILE_CACHE_BYTES, (file) => file.footerBytes);
-  readonly #pages = new MemoryCache<PageValues>(PAGE_CACHE_BYTES, ({ values, definition, repetition }) => {
+  readonly #pages = new MemoryCache<HeldPage>(PAGE_CACHE_BYTES, (page) => {
+    if ('pieces' in page) return page.starts.byteLength * 2 + page.pieces.byteLength;
+    const { values, definition, repetition } = page;
     const own = Array.isArray(values) ? values.reduce((sum, { length }) => sum + length + 100, 0) : values.byteLength;
     return own + (definition?.length ?? 0) + (repetition?.length ?? 0);
   });
@@ -50,10 +48,10 @@ export class ParquetFile {
     private readonly folder: Folder,
     private readonly schema: SchemaTree,
     private readonly groups: readonly RowGroup[],
-    private readonly pages: MemoryCache<PageValues>,
+    private readonly pages: MemoryCache<HeldPage>,
   ) {}
 
-  static async open(folder: Folder, path: string, pages: MemoryCache<PageValues>): Promise<ParquetFile> {
+  static async open(folder: Folder, path: string, pages: MemoryCache<HeldPage>): Promise<ParquetFile> {
     const source = await folder.open(path);
     try {
       if (source.size < 12) throw new InputError(`${source.name}: cut off: ${source.size} bytes is no parquet file`);
@@ -142,20 +140,30 @@ export class ParquetFile {
     if (!group) throw new InputError(`${this.name}: has ${this.rows} rows, row ${row} was expected`);
     const chunk = group.columns.get(path)!;
     const full = getMaxDefinitionLevel(chunk.schemaPath);
-    let found: Uint8Array | null = null;
     const at = row - group.start;
-    await this.#eachPage(chunk, column, at, at + 1, ({ values, definition, repetition }, place) => {
-      if (!Array.isArray(values) || repetition) {
-        throw new InputError(`${this.name}: column ${quote(column)} holds no bytes, one image a row was expected`);
+    const what = `column ${quote(column)}`;
+    const source = lazily(() => this.folder.open(this.path));
+    try {
+      const table = await this.#table(chunk, what, source.get);
+      const page = table.pages.find(({ first, values }) => first <= at && at < first + values);
+      if (!page) return null;
+      const held = await this.pages.get(`${this.path}:${page.start}:bytes`, async () => {
+        const values = await readPageValues(await source.get(), chunk, table, page, what);
+        return (await largePage(await source.get(), chunk, values, what)) ?? values;
+      });
+      const { definition } = held;
+      let number = at - page.first;
+      if (definition) {
+        if (definition[number] !== full) return null;
+        number = definition.subarray(0, number).reduce((count, level) => count + (level === full ? 1 : 0), 0);
       }
-      if (!definition) found = values[at - place];
-      else if (definition[at - place] === full) {
-        let before = 0;
-        for (let i = 0; i < at - place; i++) if (definition[i] === full) before += 1;
-        found = values[before];
-      }
-    });
-    return found;
+      if ('pieces' in held) return await readLargeValue(await source.get(), held, number, what);
+      if (!Array.isArray(held.values) || held.repetition)
+        throw new InputError(`${this.name}: ${what} holds no bytes, one image a row was expected`);
+      return held.values[number];
+    } finally {
+      await source.close();
+    }
   }
 
   has(column: string): boolean {
@@ -191,73 +199,40 @@ export class ParquetFile {
     use: (page: PageValues, first: number) => void,
   ): Promise<void> {
     const what = `column ${quote(column)}`;
-    let source: ByteSource | undefined;
-    const opened = async () => {
-      source ??= await this.folder.open(this.path);
-      return source;
-    };
+    const source = lazily(() => this.folder.open(this.path));
     try {
-      let table = this.#tables.get(chunk);
-      if (!table) {
-        table = opened().then((file) => readPageTable(file, chunk, what));
-        this.#tables.set(chunk, table);
-        table.catch(() => this.#tables.delete(chunk));
-      }
-      const { dictionary, pages } = await table;
-      for (const page of pages) {
+      const table = await this.#table(chunk, what, source.get);
+      for (const page of table.pages) {
         if (page.first + page.values <= from || page.first >= to) continue;
-        const key = `${this.path}:${page.start}`;
-        const make = async () => readPageValues(await opened(), chunk, { dictionary, pages }, page, what);
-        use(await this.pages.get(key, make), page.first);
+        const make = async () => readPageValues(await source.get(), chunk, table, page, what);
+        use((await this.pages.get(`${this.path}:${page.start}`, make)) as PageValues, page.first);
       }
     } finally {
-      await source?.close();
+      await source.close();
     }
+  }
+
+  #table(chunk: ColumnChunk, what: string, open: () => Promise<ByteSource>): Promise<PageTable> {
+    let table = this.#tables.get(chunk);
+    if (!table) {
+      table = open().then((file) => readPageTable(file, chunk, what));
+      this.#tables.set(chunk, table);
+      table.catch(() => this.#tables.delete(chunk));
+    }
+    return table;
   }
 }
 
-async function readFooter(source: ByteSource): Promise<{ metadata: FileMetaData; schema: SchemaTree }> {
-  const slice = async (start: number, end = source.size) => (await source.read(start, end)).buffer;
-  try {
-    const metadata = await parquetMetadataAsync({ byteLength: source.size, slice }, { geoparquet: false });
-    return { metadata, schema: parquetSchema(metadata) };
-  } catch (error) {
-    throw new InputError(`${source.name}: cut off, or not a parquet file (${words(error)})`);
-  }
-}
-
-function rowGroups({ row_groups: groups, num_rows: total }: FileMetaData, schema: SchemaTree, name: string) {
-  let start = 0;
-  const read = groups.map(({ columns: chunks, num_rows: own }, number): RowGroup => {
-    const rows = Number(own);
-    const end = start + rows;
-    if (!(rows >= 0 && end <= ROWS_LIMIT)) throw new InputError(`${name}: row group ${number} says it has ${own} rows`);
-    const columns = new Map<string, ColumnChunk>();
-    for (const { meta_data: column } of chunks) {
-      if (!column)
-        throw new InputError(`${name}: row group ${number} keeps a column elsewhere, which is not read here`);
-      const { path_in_schema: path, codec, dictionary_page_offset: dictionary } = column;
-      const first = Number(column.data_page_offset);
-      const begin = dictionary && Number(dictionary) < first ? Number(dictionary) : first;
-      const schemaPath = [schema];
-      for (const part of path) {
-        const child = schemaPath[schemaPath.length - 1].children.find(({ element }) => element.name === part);
-        if (!child) throw new InputError(`${name}: row group ${number} has a column ${quote(path)} not in the schema`);
-        schemaPath.push(child);
-      }
-      const stop = begin + Number(column.total_compressed_size);
-      const values = Number(column.num_values);
-      columns.set(path.join('\n'), { path, schemaPath, codec, values, start: begin, end: stop });
-    }
-    const missing = leaves(schema).find((leaf) => !columns.has(leaf));
-    if (missing) throw new InputError(`${name}: row group ${number} lacks column ${quote(missing.split('\n'))}`);
-    const group = { start, end, columns };
-    start = end;
-    return group;
-  });
-  if (start !== Number(total))
-    throw new InputError(`${name}: its row groups have ${start} rows, the file says ${total}`);
-  return read;
+/** A source that is opened when it is first asked for. */
+function lazily(open: () => Promise<ByteSource>) {
+  let source: Promise<ByteSource> | undefined;
+  return {
+    get: () => {
+      source ??= open();
+      return source;
+    },
+    close: async () => (await source?.catch(() => null))?.close(),
+  };
 }
 
 /** The first place where a row of `width` values does not begin as it should, or begins where it should not; -1 for none. */
@@ -268,8 +243,4 @@ function firstUneven(repetition: Uint8Array, start: number, width: number): numb
     inRow = inRow + 1 === width ? 0 : inRow + 1;
   }
   return -1;
-}
-
-function leaves(node: SchemaTree): string[] {
-  return node.children.length > 0 ? node.children.flatMap(leaves) : [node.path.join('\n')];
 }

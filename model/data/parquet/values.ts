@@ -17,6 +17,8 @@ export interface PageValues {
   readonly values: Values;
   readonly definition: Uint8Array | null;
   readonly repetition: Uint8Array | null;
+  /** Of byte arrays the unpacked bytes they lie in, and the page those were packed in: the data page or the dictionary. */
+  readonly store: { readonly bytes: Uint8Array; readonly page: Page } | null;
 }
 
 /** Decodes one page. @throws InputError where it is damaged */
@@ -35,13 +37,17 @@ export async function readPageValues(
   try {
     if (!type) throw new Error('a group, not a column');
     let lookup: Values | null = null;
+    let store: PageValues['store'] | null = null;
     if (dictionary && dictionaryBytes) {
       const plain = unpack(dictionaryBytes, dictionary.header.uncompressed_page_size, codec);
       lookup = readValues(plain, 'PLAIN', type, dictionary.values, fixedLength, null);
+      store = { bytes: plain, page: dictionary };
     }
-    const { definition, repetition, body, encoding } = readLevels(bytes, page, chunk);
+    const { definition, repetition, body, encoding, whole } = readLevels(bytes, page, chunk);
+    if (!store || !encoding.endsWith('_DICTIONARY')) store = { bytes: whole, page };
     const present = definition ? countEqual(definition, getMaxDefinitionLevel(chunk.schemaPath)) : page.values;
-    return { values: readValues(body, encoding, type, present, fixedLength, lookup), definition, repetition };
+    const values = readValues(body, encoding, type, present, fixedLength, lookup);
+    return { values, definition, repetition, store: Array.isArray(values) ? store : null };
   } catch (error) {
     throw new InputError(`${source.name}: ${what}: damaged page at byte ${page.start} (${words(error)})`);
   }
@@ -61,14 +67,17 @@ function readLevels(bytes: Uint8Array, { header, values }: Page, { schemaPath, c
     const { repetition_levels_byte_length: first, definition_levels_byte_length: next, is_compressed: packed } = second;
     if (!(first >= 0 && next >= 0 && first + next <= bytes.length)) throw new Error('its levels leave the page');
     const rest = bytes.subarray(first + next);
+    const body = packed === false ? rest : unpack(rest, header.uncompressed_page_size - first - next, codec);
     return {
       repetition: maxRepetition ? levels(bytes.subarray(0, first), maxRepetition) : null,
       definition: maxDefinition ? levels(bytes.subarray(first, first + next), maxDefinition) : null,
-      body: packed === false ? rest : unpack(rest, header.uncompressed_page_size - first - next, codec),
+      body,
+      whole: body,
       encoding: second.encoding,
     };
   }
-  let body = unpack(bytes, header.uncompressed_page_size, codec);
+  const whole = unpack(bytes, header.uncompressed_page_size, codec);
+  let body = whole;
   const withLength = (max: number) => {
     if (max === 0) return null;
     const length = view(body).getUint32(0, true);
@@ -79,7 +88,7 @@ function readLevels(bytes: Uint8Array, { header, values }: Page, { schemaPath, c
   };
   const repetition = withLength(maxRepetition);
   const definition = withLength(maxDefinition);
-  return { repetition, definition, body, encoding: header.data_page_header!.encoding };
+  return { repetition, definition, body, whole, encoding: header.data_page_header!.encoding };
 }
 
 function readValues(
