@@ -1,6 +1,7 @@
 /** Tuning files: which variants of the kernels an adapter runs best, as `insula bench --tune` measured them. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { fileError, writeFileSafely } from '../engine/files.ts';
 import { type Device, InputError, openDevice, quote } from '../engine/index.ts';
 import { cacheFolder } from '../engine/setup/adapter.mjs';
@@ -48,8 +49,17 @@ export function tuningPath(adapter: string): string {
 
 /** Where something that was measured on an adapter is kept: in the user's cache folder, under the adapter's name. */
 export function adapterPath(adapter: string, ending: string): string {
+  return join(cacheFolder(), 'tuning', fileName(adapter) + ending);
+}
+
+/** Where a tuning that comes with the project lies: contributed by someone with that adapter and driver. */
+export function shippedTuningPath(adapter: string): string {
+  return fileURLToPath(new URL(`./results/tuning/${fileName(adapter)}.json`, import.meta.url));
+}
+
+function fileName(adapter: string): string {
   const name = adapter.toLowerCase().replace(/[^a-z0-9]+/g, '-');
-  return join(cacheFolder(), 'tuning', name.replace(/^-|-$/g, '') + ending);
+  return name.replace(/^-|-$/g, '');
 }
 
 /** Writes a file of an adapter as JSON, with its folder. @throws InputError where that cannot be done */
@@ -61,13 +71,18 @@ export async function writeAdapterFile(path: string, contents: unknown): Promise
 }
 
 /**
- * The tuning of a device, from the file that is named or from where it is kept; null where none is named and none is kept.
+ * The tuning of a device: from the file that is named, or from where it is kept, or as it comes with the project; null where there is
+ * none.
  *
  * @throws InputError where the file cannot be read, is none, is another adapter's, or names variants that do not run here
  */
 export async function readTuning(device: Device, named?: string): Promise<Tuning | null> {
-  const path = named ?? tuningPath(device.description);
-  const tuning = await readTuningFile(device, path, named !== undefined);
+  return (await findTuning(device, named)).tuning;
+}
+
+async function findTuning(device: Device, named?: string): Promise<{ path: string; tuning: Tuning | null }> {
+  const found = await firstTuning(device, named);
+  const { path, tuning } = found;
   const unknown = [
     ...(tuning?.attention ?? []).filter((choice) => !attentionVariants(device, choice).includes(choice.variant)),
     ...(tuning?.matmul ?? []).filter((choice) => !matmulVariants(device, choice).includes(choice.variant)),
@@ -76,7 +91,16 @@ export async function readTuning(device: Device, named?: string): Promise<Tuning
     throw new InputError(
       `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; make the file anew by 'insula bench --tune', or delete it`,
     );
-  return tuning;
+  return found;
+}
+
+async function firstTuning(device: Device, named?: string): Promise<{ path: string; tuning: Tuning | null }> {
+  if (named !== undefined) return { path: named, tuning: await readTuningFile(device, named, true) };
+  const kept = tuningPath(device.description);
+  const tuning = await readTuningFile(device, kept, false);
+  if (tuning) return { path: kept, tuning };
+  const path = shippedTuningPath(device.description);
+  return { path, tuning: await readTuningFile(device, path, false) };
 }
 
 /** What a choice decides, for people. */
@@ -168,10 +192,11 @@ export async function openTunedDevice(
 ): Promise<{ device: Device; tuning: Tuning | null }> {
   const device = await openDevice({ adapter, floor });
   try {
-    const tuning = floor && named === undefined ? null : await readTuning(device, named);
+    const onDefaults = floor && named === undefined;
+    const { path, tuning } = onDefaults ? { path: '', tuning: null } : await findTuning(device, named);
     if (tuning) {
       applyTuning(device, tuning);
-      note(`tuned by ${named ?? tuningPath(device.description)}`);
+      note(`tuned by ${path}`);
     }
     return { device, tuning };
   } catch (error) {

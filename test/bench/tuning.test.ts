@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -8,7 +8,15 @@ import { Progress } from '../../bench/progress.ts';
 import { best, choose } from '../../bench/tune/choose.ts';
 import { benchTune } from '../../bench/tune/command.ts';
 import { ProductCandidates } from '../../bench/tune/products.ts';
-import { applyTuning, keepTuning, openTunedDevice, readTuning, type Tuning, tuningPath } from '../../bench/tuning.ts';
+import {
+  applyTuning,
+  keepTuning,
+  openTunedDevice,
+  readTuning,
+  shippedTuningPath,
+  type Tuning,
+  tuningPath,
+} from '../../bench/tuning.ts';
 import {
   attentionVariant,
   attentionVariants,
@@ -132,7 +140,8 @@ describe('tuning', () => {
     const before = process.env.XDG_CACHE_HOME;
     process.env.XDG_CACHE_HOME = folder;
     try {
-      expect(await readTuning(device)).toBeNull();
+      const shipped = await readFile(shippedTuningPath(device.description), 'utf8').catch(() => 'null');
+      expect(await readTuning(device)).toEqual(JSON.parse(shipped));
       const path = tuningPath(device.description);
       expect(path).toMatch(/\/insula\/tuning\/[a-z0-9-]+\.json$/);
       const options = { directions: ['forward'] as const, storages: ['f32'] as const, rounds: 3, seconds: 1 };
