@@ -1,15 +1,15 @@
 /** A trained policy on one observation of an episode, or measured over many. */
 import { type Device, InputError, quote } from '../engine/index.ts';
 import type { Dataset, Episode } from '../model/data/dataset.ts';
-import { chunk, evaluationSamples, wholeEpisodes } from '../model/data/index.ts';
+import { chunk, evaluationSamples, loadSamples, wholeEpisodes } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
 import { BatchMaker, observationAt } from '../model/training/batches.ts';
 import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
+import { FITTED_SAMPLES, prepareData } from '../model/training/fitting.ts';
 import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
 import { presetNamed } from '../model/training/presets.ts';
-import { prepareData } from '../model/training/run.ts';
 import type { Progress } from './progress.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
@@ -46,11 +46,11 @@ export async function act(
     const step = options.step ?? 0;
     if (!Number.isInteger(step) || step < 0 || step >= episode.length)
       throw new InputError(`--step ${step}: episode ${quote(episode.id)} has steps 0 to ${episode.length - 1}`);
-    const [part] = wholeEpisodes([episode]);
-    const sample = { part, step, instruction: episode.instructions[0] ?? null };
+    const [whole] = wholeEpisodes([episode]);
+    const [sample] = await loadSamples([{ part: whole, step, instruction: episode.instructions[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
     const { horizon, actionDimension } = policy.model.configuration;
-    const { data, valid } = chunk(part, step, horizon);
+    const { data, valid } = chunk(sample.part, step, horizon);
     const { seed } = options;
     const [predicted] = await policy.act([observation], { seed });
     const latency: ActResult['latency'] = [];
@@ -104,7 +104,8 @@ export async function evaluate(
     const batches = [];
     for (let start = 0; start < samples.length; start += settings.batch)
       batches.push(await maker.make(samples.slice(start, start + settings.batch), start));
-    const { meanChunk } = fitBaselines(evaluationSamples(split.train), policy.encoding, configuration.horizon);
+    const fitted = evaluationSamples(split.train, FITTED_SAMPLES);
+    const { meanChunk } = await fitBaselines(fitted, policy.encoding, configuration.horizon);
     const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
     const openLoop = {
       measure: OPEN_LOOP_MEASURE,

@@ -107,6 +107,8 @@ export async function chooseDataset(
     signal?: AbortSignal;
     usual?: string;
     frameSize?: number;
+    /** Bytes of actions and states to hold in memory; a larger data set's episodes are loaded one by one. */
+    memory?: number;
   },
   progress: Progress,
 ): Promise<Dataset> {
@@ -116,9 +118,7 @@ export async function chooseDataset(
     if (hertz !== undefined && !(hertz > 0 && Number.isFinite(hertz)))
       throw new InputError(`--rate ${rate}: expected control steps a second, a number above 0`);
     const chosen = cameras === 'none' ? [] : cameras?.split(',').map((camera) => camera.trim());
-    // Training asks for any episode's numbers at any time, so all are held in memory.
-    const memory = Number.POSITIVE_INFINITY;
-    const dataset = await openDataset(data, name, { ...reading, cameras: chosen, rate: hertz, memory });
+    const dataset = await openDataset(data, name, { ...reading, cameras: chosen, rate: hertz });
     if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
     return dataset;
   }

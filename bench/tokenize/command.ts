@@ -30,8 +30,9 @@ interface DataOptions {
   seed?: number;
 }
 
+/** With all numbers in memory: the report looks at every chunk several times. */
 const open = ({ data, dataset, seed = 0 }: DataOptions, progress: Progress): Promise<Dataset> =>
-  chooseDataset({ data, dataset }, { episodes: WORLD_EPISODES, seed }, progress);
+  chooseDataset({ data, dataset }, { episodes: WORLD_EPISODES, seed, memory: Number.POSITIVE_INFINITY }, progress);
 
 const numberOf = (option: string, text: string): number => {
   const value = Number(text);

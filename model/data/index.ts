@@ -13,7 +13,7 @@ export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.t
 export { paraphrasesFromJson, withParaphrases } from './paraphrases.ts';
 export { countSteps, type EpisodePart, loadEpisode, wholeEpisodes } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
-export { evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';
+export { eachLoaded, evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';
 export {
   absoluteActions,
   checkSlotMap,

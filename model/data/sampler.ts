@@ -153,6 +153,16 @@ export async function loadSamples(samples: readonly Sample[]): Promise<Sample[]>
   );
 }
 
+/** Samples in their order, of which only the episode of the last is held in memory. */
+export async function* eachLoaded(samples: readonly Sample[]): AsyncGenerator<Sample> {
+  let [listed, loaded]: Episode[] = [];
+  for (const sample of samples) {
+    const { part } = sample;
+    if (part.episode !== listed) [listed, loaded] = [part.episode, await loadEpisode(part.episode)];
+    yield { ...sample, part: { ...part, episode: loaded } };
+  }
+}
+
 /**
  * Examples to measure with: at most `count` control steps, evenly spread over the parts, in order, each with the first
  * wording. The same list every time.

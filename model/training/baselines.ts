@@ -1,6 +1,6 @@
 /** What a model must beat: predictors that look at nothing. */
 import type { Sample } from '../data/index.ts';
-import { chunk } from '../data/index.ts';
+import { chunk, eachLoaded } from '../data/index.ts';
 import type { Encoding } from '../policy/encoding.ts';
 import type { MadeBatch } from './batches.ts';
 
@@ -12,11 +12,15 @@ export interface Baselines {
 }
 
 /** Fits the baselines to the training samples. */
-export function fitBaselines(samples: readonly Sample[], encoding: Encoding, horizon: number): Baselines {
+export async function fitBaselines(
+  samples: readonly Sample[],
+  encoding: Encoding,
+  horizon: number,
+): Promise<Baselines> {
   let meanChunk: Float64Array | null = null;
   let counted: Float64Array | null = null;
   const counts = encoding.fast ? new Float64Array(encoding.vocabularySize) : null;
-  for (const { part, step } of samples) {
+  for await (const { part, step } of eachLoaded(samples)) {
     const { data, valid } = chunk(part, step, horizon);
     const values = encoding.normaliseActions(data);
     meanChunk ??= new Float64Array(values.length);

@@ -3,7 +3,7 @@ import { sampleTimes } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
-import { chunk, type Sample } from '../data/index.ts';
+import { chunk, loadSamples, type Sample } from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
 
 /** A batch, and what is needed to look at it again. */
@@ -40,7 +40,8 @@ export class BatchMaker {
     private readonly seed: number,
   ) {}
 
-  async make(samples: readonly Sample[], step: number): Promise<MadeBatch> {
+  async make(listed: readonly Sample[], step: number): Promise<MadeBatch> {
+    const samples = await loadSamples(listed);
     const { encoding, configuration } = this;
     const { horizon, actionDimension } = configuration;
     const observations = await Promise.all(samples.map((sample) => observationAt(sample, encoding.settings.cameras)));

@@ -1,33 +1,25 @@
 /** A whole training run: data, model, steps, checkpoints, measurements, report. What it prints and draws is up to the listener. */
 import { type Device, InputError } from '../../engine/index.ts';
 import { chosenVariants, type MomentStorage, useVariants } from '../../kernels/index.ts';
-import { FastTokenizer } from '../../tokenizers/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
 import type { Dataset } from '../data/dataset.ts';
-import {
-  chooseHorizon,
-  chunk,
-  datasetStatistics,
-  evaluationSamples,
-  normalisers,
-  type Sample,
-  type Split,
-  splitDataset,
-  TrainingSampler,
-} from '../data/index.ts';
-import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
+import { chooseHorizon, evaluationSamples, type Sample, type Split, TrainingSampler } from '../data/index.ts';
+import { Encoding } from '../policy/encoding.ts';
 import { Policy } from '../policy/policy.ts';
-import { configurationOf, type System } from '../systems/index.ts';
+import type { System } from '../systems/index.ts';
 import { type Baselines, fitBaselines } from './baselines.ts';
 import { BatchMaker, type MadeBatch } from './batches.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
+import { checkData, configurationFor, FITTED_SAMPLES, fitEncoding, prepareData } from './fitting.ts';
 import { emptyHistory, type RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
 import type { Preset } from './presets.ts';
 import { type Losses, Trainer } from './trainer.ts';
 import type { TrainingStepOptions } from './training-step.ts';
+
+/** Control steps shuffled among each other: their episodes are read together where they lie on disk. */
+const SHUFFLED_STEPS = 8192;
 
 export interface RunOptions extends TrainingStepOptions {
   readonly device: Device;
@@ -85,21 +77,6 @@ export async function unlessAborted<T>(signal: AbortSignal | undefined, work: ()
   }
 }
 
-/** The split of a run, and what the data lack. */
-export function prepareData(dataset: Dataset, seed: number): { split: Split; missing: string[] } {
-  const split = splitDataset(dataset, { seed });
-  const missing: string[] = [];
-  const without = (what: string, has: (episode: Dataset['episodes'][number]) => boolean) => {
-    const count = dataset.episodes.filter((episode) => !has(episode)).length;
-    if (count === dataset.episodes.length) missing.push(`no ${what}`);
-    else if (count > 0) missing.push(`${count} of ${dataset.episodes.length} episodes without ${what}`);
-  };
-  without('language', (episode) => episode.instructions.length > 0);
-  without('images', (episode) => episode.cameras.length > 0);
-  without('state', (episode) => episode.states !== null);
-  return { split, missing };
-}
-
 /** @throws InputError where options or data do not fit, and where the losses are no numbers any more */
 export async function runTraining(options: RunOptions): Promise<RunResult> {
   const { device, dataset, preset, seed, steps, batch, listener, resume, signal } = options;
@@ -108,17 +85,16 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
   for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
-  if (resume) checkData(dataset, split, resume.settings);
+  if (resume) await checkData(dataset, split, resume.settings);
   const horizon = resume?.settings.configuration.horizon ?? chooseHorizon(dataset, options.horizon);
-  const encodingSettings = resume?.settings.encoding ?? fitEncoding(options, split, horizon);
+  const encodingSettings = resume?.settings.encoding ?? (await fitEncoding(options, split, horizon));
   const encoding = new Encoding(encodingSettings);
-  const configuration = resume?.settings.configuration ?? configurationFor(options, split, encoding, horizon);
+  const configuration = resume?.settings.configuration ?? (await configurationFor(options, split, encoding, horizon));
   const most = largestBatch(configuration, device.limits.maxStorageBufferBindingSize);
   if (batch > most)
     throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
-  const trainSamples = evaluationSamples(split.train);
   const heldOut = evaluationSamples(split.heldOut, preset.heldOutSteps);
-  const baselines = fitBaselines(trainSamples, encoding, horizon);
+  const baselines = await fitBaselines(evaluationSamples(split.train, FITTED_SAMPLES), encoding, horizon);
   const settings: CheckpointSettings = resume?.settings ?? {
     system: options.system.name,
     preset: preset.name,
@@ -138,7 +114,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
   if (!resume) model.initialise(seed);
   const maker = new BatchMaker(encoding, configuration, seed);
-  const sampler = new TrainingSampler(split.train, seed);
+  const sampler = new TrainingSampler(split.train, seed, { window: SHUFFLED_STEPS });
   using trainer = new Trainer(
     model,
     maker,
@@ -236,15 +212,6 @@ function takeVariants(device: Device, { variants, adapter }: CheckpointSettings,
   }
 }
 
-/** A run goes on as if it had never stopped only on the data it was begun with. */
-function checkData({ name }: Dataset, split: Split, { encoding, dataset }: CheckpointSettings): void {
-  if (name === dataset && JSON.stringify(datasetStatistics(split.train)) === JSON.stringify(encoding.statistics))
-    return;
-  throw new InputError(
-    `data set "${name}" is not what the run was begun with ("${dataset}" then): its numbers differ; resume with the same data`,
-  );
-}
-
 async function openLoopOf(
   policy: Policy,
   maker: BatchMaker,
@@ -259,69 +226,4 @@ async function openLoopOf(
   const onProgress = (done: number, total: number) => listener.openLoop(done, total);
   const error = await openLoopError(policy, batches, baselines.meanChunk, onProgress, signal);
   return { error, batches };
-}
-
-function fitEncoding(
-  { dataset, system, preset, listener }: RunOptions,
-  split: Split,
-  horizon: number,
-): EncodingSettings {
-  const statistics = datasetStatistics(split.train);
-  const { actions } = normalisers(statistics);
-  if (actions.widened.length > 0)
-    listener.note(
-      `${dataset.name}: action dimensions ${actions.widened.join(', ')} barely move; normalised by a widened range`,
-    );
-  const chunks = evaluationSamples(split.train).map(({ part, step }) => ({
-    data: actions.normalise(chunk(part, step, horizon).data),
-    horizon,
-    dimension: dataset.actionDimension,
-  }));
-  const fast = system.tokens ? FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() : null;
-  return {
-    stateAsText: system.state === 'text',
-    stateBins: preset.stateBins,
-    cameras: dataset.cameras,
-    statistics,
-    fast,
-  };
-}
-
-/** Sizes from the preset; lengths of the prompt and of the action tokens from the data. */
-function configurationFor(
-  { dataset, system, preset }: RunOptions,
-  split: Split,
-  encoding: Encoding,
-  horizon: number,
-): ModelConfiguration {
-  const samples = evaluationSamples([...split.train, ...split.heldOut]);
-  let languageTokens = 0;
-  let fastTokens = 0;
-  for (const { part, step } of samples) {
-    const { episode } = part;
-    if (encoding.fast) {
-      const data = encoding.normaliseActions(chunk(part, step, horizon).data);
-      fastTokens = Math.max(fastTokens, encoding.actionTokens(data, horizon).length);
-    }
-    const dimension = dataset.stateDimension;
-    const state = episode.states?.subarray(step * dimension, (step + 1) * dimension) ?? null;
-    const wordings =
-      step === part.from && episode.instructions.length > 0 ? episode.instructions : [episode.instructions[0] ?? null];
-    for (const instruction of wordings)
-      languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state }).length);
-  }
-  const { image, ...vision } = preset.vision;
-  const cameras = dataset.cameras.length;
-  if (samples.length === 0) throw new InputError(`data set "${dataset.name}" has no control steps`);
-  return configurationOf(system, {
-    ...preset,
-    backbone: { ...preset.backbone, vocabulary: encoding.vocabularySize },
-    vision: cameras > 0 ? { ...vision, imageHeight: image, imageWidth: image, cameras } : null,
-    // A prompt of another state or wording may take a few pieces more than any seen.
-    languageTokens: languageTokens + 4,
-    fastTokens,
-    horizon,
-    actionDimension: dataset.actionDimension,
-    stateDimension: dataset.stateDimension,
-  });
 }

@@ -49,6 +49,22 @@ export function syntheticDataset({
   };
 }
 
+/** The data set with its numbers left on disk, so to say: they are there in loaded episodes alone. */
+export function unloaded(dataset: Dataset): Dataset {
+  const notLoaded = (): never => {
+    throw new RangeError('the episode is not loaded');
+  };
+  const listed = (episode: Episode): Episode =>
+    Object.defineProperties(
+      { ...episode, load: async () => episode },
+      {
+        actions: { get: notLoaded },
+        states: { get: notLoaded },
+      },
+    );
+  return { ...dataset, episodes: dataset.episodes.map(listed) };
+}
+
 /** A model that trains a step in milliseconds. */
 export const minutePreset: Preset = {
   name: 'tiny',

@@ -14,7 +14,7 @@ import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { type RunListener, type RunOptions, type RunResult, runTraining } from '../../model/training/run.ts';
 import { testDevice } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
-import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
+import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -96,6 +96,19 @@ describe('a run', () => {
       expect(await tensorsOf(`${system}-rest.safetensors`)).toEqual(await tensorsOf(`${system}-whole.safetensors`));
     },
   );
+
+  test('with its numbers on disk a data set trains to the same bits, and resumes', async () => {
+    const whole = await run('knowledge-insulation', 'memory.safetensors');
+    const dataset = unloaded(syntheticDataset());
+    const abort = new AbortController();
+    const listen = { step: (step: number) => step === 2 && abort.abort() } as Partial<RunListener>;
+    await run('knowledge-insulation', 'disk-part.safetensors', { dataset, signal: abort.signal, listen });
+    const resume = await openCheckpoint(join(folder, 'disk-part.safetensors'));
+    const rest = await run('knowledge-insulation', 'disk.safetensors', { dataset, resume });
+    expect(withoutTimes(rest)).toEqual(withoutTimes(whole));
+    expect(rest.openLoop!.error).toEqual(whole.openLoop!.error);
+    expect(await tensorsOf('disk.safetensors')).toEqual(await tensorsOf('memory.safetensors'));
+  });
 
   test('a run goes on with the kernels that it was begun with', async () => {
     const device = await testDevice('normal');
@@ -223,6 +236,16 @@ describe('a run', () => {
     });
     expect(result.missing).toEqual([words]);
     expect(notes.some((line) => line.includes(words))).toBe(true);
+  });
+
+  test('a run of a robot with other dimensions is not gone on with', async () => {
+    await run('pi0', 'robot.safetensors', { steps: 1 });
+    const resume = await openCheckpoint(join(folder, 'robot.safetensors'));
+    const dataset = { ...syntheticDataset(), actionDimension: 4 };
+    await expect(run('pi0', 'other.safetensors', { dataset, resume })).rejects.toThrow(
+      'statistics of 3 dimensions of actions, data set "synthetic" has 4: of another robot?',
+    );
+    await resume.close();
   });
 
   test('one episode: its last fifth is held out', async () => {

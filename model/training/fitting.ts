@@ -1,0 +1,132 @@
+/** What a run takes from its data before the first step: the split, statistics, action tokens, and lengths. */
+import { InputError } from '../../engine/index.ts';
+import { FastTokenizer } from '../../tokenizers/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { Dataset } from '../data/dataset.ts';
+import {
+  checkStatistics,
+  chunk,
+  eachLoaded,
+  evaluationSamples,
+  loadEpisode,
+  measureStatistics,
+  normalisers,
+  type Split,
+  splitDataset,
+} from '../data/index.ts';
+import type { Encoding, EncodingSettings } from '../policy/encoding.ts';
+import { configurationOf, type System } from '../systems/index.ts';
+import type { CheckpointSettings } from './checkpoint.ts';
+import type { Preset } from './presets.ts';
+
+/** Control steps of the training part that tokenizer and baselines are fitted to, at most: their chunks are held in memory. */
+export const FITTED_SAMPLES = 32_768;
+
+export interface FittingOptions {
+  readonly dataset: Dataset;
+  readonly system: System;
+  readonly preset: Preset;
+  readonly listener: { note(line: string): void };
+}
+
+/** The split of a run, and what the data lack. */
+export function prepareData(dataset: Dataset, seed: number): { split: Split; missing: string[] } {
+  const split = splitDataset(dataset, { seed });
+  const missing: string[] = [];
+  const without = (what: string, has: (episode: Dataset['episodes'][number]) => boolean) => {
+    const count = dataset.episodes.filter((episode) => !has(episode)).length;
+    if (count === dataset.episodes.length) missing.push(`no ${what}`);
+    else if (count > 0) missing.push(`${count} of ${dataset.episodes.length} episodes without ${what}`);
+  };
+  without('language', (episode) => episode.instructions.length > 0);
+  without('images', (episode) => episode.cameras.length > 0);
+  if (dataset.stateDimension === 0) missing.push('no state');
+  return { split, missing };
+}
+
+/**
+ * A run goes on as if it had never stopped only on the data it was begun with.
+ *
+ * @throws InputError where the data are others
+ */
+export async function checkData(
+  dataset: Dataset,
+  split: Split,
+  { encoding, dataset: begun }: CheckpointSettings,
+): Promise<void> {
+  checkStatistics(encoding.statistics, dataset, `the run, begun with "${begun}"`);
+  const same = JSON.stringify(await measureStatistics(split.train)) === JSON.stringify(encoding.statistics);
+  if (dataset.name === begun && same) return;
+  throw new InputError(
+    `data set "${dataset.name}" is not what the run was begun with ("${begun}" then): its numbers differ; resume with the same data`,
+  );
+}
+
+export async function fitEncoding(
+  { dataset, system, preset, listener }: FittingOptions,
+  split: Split,
+  horizon: number,
+): Promise<EncodingSettings> {
+  const statistics = await measureStatistics(split.train);
+  const { actions } = normalisers(statistics);
+  if (actions.widened.length > 0)
+    listener.note(
+      `${dataset.name}: action dimensions ${actions.widened.join(', ')} barely move; normalised by a widened range`,
+    );
+  const chunks = [];
+  if (system.tokens)
+    for await (const { part, step } of eachLoaded(evaluationSamples(split.train, FITTED_SAMPLES)))
+      chunks.push({
+        data: actions.normalise(chunk(part, step, horizon).data),
+        horizon,
+        dimension: dataset.actionDimension,
+      });
+  const fast = system.tokens ? FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() : null;
+  return {
+    stateAsText: system.state === 'text',
+    stateBins: preset.stateBins,
+    cameras: dataset.cameras,
+    statistics,
+    fast,
+  };
+}
+
+/** Sizes from the preset; lengths of the prompt and of the action tokens from all of the data. */
+export async function configurationFor(
+  { dataset, system, preset }: FittingOptions,
+  split: Split,
+  encoding: Encoding,
+  horizon: number,
+): Promise<ModelConfiguration> {
+  const { actionDimension, stateDimension } = dataset;
+  let languageTokens = 0;
+  let fastTokens = 0;
+  for (const part of [...split.train, ...split.heldOut]) {
+    const episode = await loadEpisode(part.episode);
+    const { instructions, states } = episode;
+    for (let step = part.from; step < part.to; step++) {
+      if (encoding.fast) {
+        const data = encoding.normaliseActions(chunk({ ...part, episode }, step, horizon).data);
+        fastTokens = Math.max(fastTokens, encoding.actionTokens(data, horizon).length);
+      }
+      const state = states?.subarray(step * stateDimension, (step + 1) * stateDimension) ?? null;
+      const wordings = step === part.from && instructions.length > 0 ? instructions : [instructions[0] ?? null];
+      for (const instruction of wordings)
+        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state }).length);
+    }
+  }
+  const { image, ...vision } = preset.vision;
+  const cameras = dataset.cameras.length;
+  if (languageTokens === 0) throw new InputError(`data set "${dataset.name}" has no control steps`);
+  return configurationOf(system, {
+    ...preset,
+    backbone: { ...preset.backbone, vocabulary: encoding.vocabularySize },
+    vision: cameras > 0 ? { ...vision, imageHeight: image, imageWidth: image, cameras } : null,
+    // A prompt of another state or wording may take a few pieces more than any seen.
+    languageTokens: languageTokens + 4,
+    fastTokens,
+    horizon,
+    actionDimension,
+    stateDimension,
+  });
+}
