@@ -45,6 +45,7 @@ export interface TrainOptions extends DataOptions {
   recompute?: boolean;
   /** Storage of AdamW's moments: f32, bf16 or 8bit. */
   moments?: string;
+  augment?: boolean;
   horizon?: number;
   seed?: number;
   /** Folder of the run; by default one in WORK_FOLDER that no other run has used. */
@@ -194,6 +195,7 @@ async function trainIn(
       accumulate: options.accumulate,
       recompute: options.recompute,
       moments: momentsNamed(options.moments),
+      augment: options.augment,
       horizon: options.horizon,
       checkpointPath: checkpoint,
       resume,
@@ -246,10 +248,11 @@ function checkResumed({ settings, progress }: Checkpoint, path: string, options:
   differs('batch', options.batch, settings.batch);
   differs('moments', options.moments, settings.moments ?? 'f32');
   differs('accumulate', options.accumulate, settings.accumulate ?? 1);
-  if (options.recompute && !settings.recompute)
-    throw new InputError(
-      `--recompute: the run in ${path} was begun without; leave it out, or begin anew elsewhere with --out`,
-    );
+  for (const name of ['recompute', 'augment'] as const)
+    if (options[name] && !settings[name])
+      throw new InputError(
+        `--${name}: the run in ${path} was begun without; leave it out, or begin anew elsewhere with --out`,
+      );
   differs('horizon', options.horizon, settings.configuration.horizon);
   differs('dataset', options.dataset ?? (options.data === undefined ? TABLETOP : undefined), settings.dataset);
   const steps = options.steps ?? progress.steps;

@@ -3,7 +3,7 @@ import { sampleTimes } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
-import { chunk, loadSamples, type Sample } from '../data/index.ts';
+import { augment, chunk, colourAugmentation, loadSamples, resizeWithPadding, type Sample } from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
 
 /** A batch, and what is needed to look at it again. */
@@ -27,9 +27,34 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   return { images, state, instruction };
 }
 
+/** As openpi trains (model.py): images at the model's size, and those of the wrist, which are the robot's own frame, in their colours alone. */
+function augmented(
+  observations: readonly RawObservation[],
+  cameras: readonly string[],
+  { vision }: ModelConfiguration,
+  random: Random,
+): RawObservation[] {
+  if (!vision) return [...observations];
+  return observations.map((observation, sample) => {
+    const images = cameras.map((camera, i) => {
+      const image = observation.images[camera];
+      if (!image) return [camera, null];
+      const how = /wrist/i.test(camera) ? colourAugmentation : undefined;
+      const resized = resizeWithPadding(image, vision.imageWidth, vision.imageHeight);
+      return [camera, augment(resized, random, sample * cameras.length + i, how)];
+    });
+    return { ...observation, images: Object.fromEntries(images) };
+  });
+}
+
 /** Most rows of a sample that a batch asks a token of: the last of the prompt, and all action tokens. */
 export function lossRowsOf({ blocks }: ModelConfiguration): number {
   return 1 + (blocks.find(({ name }) => name === 'fast')?.length ?? 0);
+}
+
+export interface BatchOptions {
+  /** Images cropped, rotated and recoloured, as (seed, step) draws it. */
+  readonly augment?: boolean;
 }
 
 /** Makes batches from samples; noise and times are drawn by (seed, step), so a batch can be made again. */
@@ -40,16 +65,18 @@ export class BatchMaker {
     private readonly seed: number,
   ) {}
 
-  async make(listed: readonly Sample[], step: number): Promise<MadeBatch> {
+  async make(listed: readonly Sample[], step: number, options: BatchOptions = {}): Promise<MadeBatch> {
     const samples = await loadSamples(listed);
     const { encoding, configuration } = this;
     const { horizon, actionDimension } = configuration;
-    const observations = await Promise.all(samples.map((sample) => observationAt(sample, encoding.settings.cameras)));
+    const { cameras } = encoding.settings;
+    const random = (stream: number): Random => randomStream(this.seed, step, stream);
+    const seen = await Promise.all(samples.map((sample) => observationAt(sample, cameras)));
+    const observations = options.augment ? augmented(seen, cameras, configuration, random(streams.augmentation)) : seen;
     const raw = samples.map(({ part, step }) => chunk(part, step, horizon));
     const chunks = raw.map(({ data }) => encoding.normaliseActions(data));
     const observation = encoding.observe(observations, configuration);
     const tokens = configuration.losses.token ? this.tokens(chunks, observation.ids.language.valid, samples) : null;
-    const random = (stream: number): Random => randomStream(this.seed, step, stream);
     const noise = new Float32Array(samples.length * horizon * actionDimension);
     random(streams.noise).fillNormal(noise);
     const actions = new Float32Array(noise.length);

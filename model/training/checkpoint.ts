@@ -11,6 +11,7 @@ import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
 import { statisticsFromJson } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
+import type { BatchOptions } from './batches.ts';
 import type { RunHistory } from './history.ts';
 import type { TrainingStepOptions } from './training-step.ts';
 
@@ -19,7 +20,7 @@ const FORMAT = 1;
 const METADATA = 'insula';
 
 /** What a checkpoint keeps beside its tensors. */
-export interface CheckpointSettings extends TrainingStepOptions {
+export interface CheckpointSettings extends TrainingStepOptions, BatchOptions {
   readonly system: string;
   readonly preset: string;
   readonly dataset: string;

@@ -8,7 +8,7 @@ import { Encoding } from '../policy/encoding.ts';
 import { Policy } from '../policy/policy.ts';
 import type { System } from '../systems/index.ts';
 import { type Baselines, fitBaselines } from './baselines.ts';
-import { BatchMaker, type MadeBatch } from './batches.ts';
+import { BatchMaker, type BatchOptions, type MadeBatch } from './batches.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { checkData, configurationFor, FITTED_SAMPLES, fitEncoding, prepareData } from './fitting.ts';
 import { emptyHistory, type RunHistory } from './history.ts';
@@ -21,7 +21,7 @@ import type { TrainingStepOptions } from './training-step.ts';
 /** Control steps shuffled among each other: their episodes are read together where they lie on disk. */
 const SHUFFLED_STEPS = 8192;
 
-export interface RunOptions extends TrainingStepOptions {
+export interface RunOptions extends TrainingStepOptions, BatchOptions {
   readonly device: Device;
   readonly dataset: Dataset;
   readonly system: System;
@@ -105,6 +105,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     accumulate: options.accumulate,
     recompute: options.recompute,
     moments: options.moments,
+    augment: options.augment,
     configuration,
     encoding: encodingSettings,
     adapter: device.description,
@@ -197,8 +198,8 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   };
 }
 
-function trainerOptions({ accumulate, recompute, moments }: CheckpointSettings) {
-  return { accumulate, recompute, moments };
+function trainerOptions({ accumulate, recompute, moments, augment }: CheckpointSettings) {
+  return { accumulate, recompute, moments, augment };
 }
 
 /** The kernels that the run was begun with, where the device has them: others round differently. */

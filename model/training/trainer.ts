@@ -5,12 +5,12 @@ import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Sample, TrainingSampler } from '../data/index.ts';
 import { type Baselines, baselineSums } from './baselines.ts';
-import { type BatchMaker, lossRowsOf, type MadeBatch } from './batches.ts';
+import { type BatchMaker, type BatchOptions, lossRowsOf, type MadeBatch } from './batches.ts';
 import type { RunHistory } from './history.ts';
 import { learningRateAt } from './schedule.ts';
 import { type LossTensors, lossesOf, TrainingStep, type TrainingStepOptions } from './training-step.ts';
 
-export interface TrainerOptions extends TrainingStepOptions {
+export interface TrainerOptions extends TrainingStepOptions, BatchOptions {
   readonly batch: number;
   readonly steps: number;
   readonly learningRate: number;
@@ -152,7 +152,7 @@ export class Trainer implements Disposable {
   /** Starts making a batch, so that images are decoded while the adapter computes. */
   private prepare(step: number): void {
     if (this.prepared?.step === step) return;
-    const batch = this.maker.make(this.sampler.batch(step, this.options.batch), step);
+    const batch = this.maker.make(this.sampler.batch(step, this.options.batch), step, this.options);
     batch.catch(() => {}); // thrown again by whoever awaits it
     this.prepared = { step, batch };
   }

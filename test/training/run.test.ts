@@ -68,7 +68,7 @@ describe('a run', () => {
   test.each([
     ['knowledge-insulation', 3, {}],
     ['pi0', 0, {}],
-    ['pi05', 2, { accumulate: 2, recompute: true, moments: '8bit' }],
+    ['pi05', 2, { accumulate: 2, recompute: true, moments: '8bit', augment: true }],
     ['pi0-fast', 1, { moments: 'bf16' }],
   ] as const)(
     'interrupted and resumed equals the uninterrupted one to the last bit: %s, from step %i on, %o',
