@@ -143,7 +143,7 @@ async function withPolicy<T>(
     const dataset = await chooseDataset(options, source, progress);
     for (const [what, own, trained] of [
       ['action', dataset.actionDimension, settings.configuration.actionDimension],
-      ['state', dataset.stateDimension, settings.encoding.statistics.states?.mean.length ?? dataset.stateDimension],
+      ['state', dataset.stateDimension, settings.encoding.statistics?.states?.mean.length ?? dataset.stateDimension],
     ] as const)
       if (own !== trained)
         throw new InputError(

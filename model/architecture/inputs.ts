@@ -45,7 +45,7 @@ export interface TrainingBatch extends Observation {
   readonly time: ArrayLike<number> | null;
   /** [batch, horizon], 0 for the padded tail of a chunk, and for samples without actions. */
   readonly actionValid: ArrayLike<number> | null;
-  /** [actionDimension], 0 for padded dimensions; null where all are real. */
+  /** [actionDimension], or [batch, actionDimension] for a mixture of robots: 0 for padded dimensions; null where all are real. */
   readonly realDimensions: ArrayLike<number> | null;
 }
 
@@ -122,7 +122,12 @@ export function trainingInputs(configuration: ModelConfiguration, batch: Trainin
       time: floats(Float32Array.from(time!), [size]),
       ...timeInputs(configuration, time!),
       ...(actionValid && { actionValid: integers(actionValid, [size, horizon]) }),
-      ...(realDimensions && { realDimensions: integers(realDimensions, [actionDimension]) }),
+      ...(realDimensions && {
+        realDimensions: integers(
+          realDimensions,
+          realDimensions.length === actionDimension ? [actionDimension] : [size, actionDimension],
+        ),
+      }),
     }),
     ...(losses.token && {
       lossTarget: integers(lossTarget!, [size, rows]),

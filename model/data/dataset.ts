@@ -8,6 +8,8 @@ export interface Image {
 /** One demonstration: what the robot measured, saw and was told, and what it did, control step by control step. */
 export interface Episode {
   readonly id: string;
+  /** Of a mixture of robots, whose it is. */
+  readonly robot?: string;
   /** Control steps that have an action. */
   readonly length: number;
   /** [length, actionDimension], raw units of the data set. */
@@ -27,7 +29,27 @@ export interface Episode {
   load?(): Promise<Episode>;
 }
 
-/** Episodes of one embodiment at one control rate. */
+/** What one dimension of a robot's actions or states is, and where it stands among those of all robots. */
+export interface Slot {
+  readonly name: string;
+  /** Its place in the padded vector that robots share. */
+  readonly slot: number;
+  readonly kind: 'joint' | 'joint velocity' | 'position' | 'rotation' | 'gripper' | 'base' | 'other';
+  /** Trained as the difference to the state of the same number at the chunk's start. Not for grippers. */
+  readonly relative: boolean;
+  readonly gripper: boolean;
+}
+
+/** The dimensions of one robot, in the order of its data. */
+export interface SlotMap {
+  readonly robot: string;
+  /** Length of the padded vector. */
+  readonly width: number;
+  readonly actions: readonly Slot[];
+  readonly state: readonly Slot[];
+}
+
+/** Episodes at one control rate, of one embodiment or of a mixture. */
 export interface Dataset {
   readonly name: string;
   /** One line: what kind of files it was read from, and how much there is. */
@@ -42,4 +64,6 @@ export interface Dataset {
   /** Every camera that some episode has, in a fixed order. */
   readonly cameras: readonly string[];
   readonly episodes: readonly Episode[];
+  /** Of a mixture, the robots by name; the dimensions are then those of their slots, and an episode has its robot's. */
+  readonly robots?: Readonly<Record<string, SlotMap>>;
 }

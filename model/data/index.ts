@@ -1,6 +1,6 @@
 export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
 export { type Chunk, chooseHorizon, chunk } from './chunks.ts';
-export type { Dataset, Episode, Image } from './dataset.ts';
+export type { Dataset, Episode, Image, Slot, SlotMap } from './dataset.ts';
 export { type Example, exampleMasks, type VisionLanguage } from './examples.ts';
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
@@ -13,6 +13,7 @@ export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.t
 export { paraphrasesFromJson, withParaphrases } from './paraphrases.ts';
 export { countSteps, type EpisodePart, loadEpisode, wholeEpisodes } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
+export { mixRobots, type RobotData } from './robots.ts';
 export { eachLoaded, evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';
 export {
   absoluteActions,
@@ -20,8 +21,6 @@ export {
   fromSlots,
   ownSlotMap,
   relativeActions,
-  type Slot,
-  type SlotMap,
   slotMapNamed,
   slotMaps,
   slotMask,

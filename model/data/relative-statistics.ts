@@ -1,6 +1,7 @@
 import { chunk } from './chunks.ts';
+import type { Slot } from './dataset.ts';
 import type { EpisodePart } from './parts.ts';
-import { relativeActions, type Slot } from './slots.ts';
+import { relativeActions } from './slots.ts';
 
 /**
  * For `measureStatistics`: the relative chunks of every step of a part, without what is repeated past its end. The

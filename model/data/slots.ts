@@ -1,25 +1,5 @@
 import { InputError, quote } from '../../engine/errors.ts';
-import type { Dataset } from './dataset.ts';
-
-/** What one dimension of a robot's actions or states is, and where it stands among those of all robots. */
-export interface Slot {
-  readonly name: string;
-  /** Its place in the padded vector that robots share. */
-  readonly slot: number;
-  readonly kind: 'joint' | 'joint velocity' | 'position' | 'rotation' | 'gripper' | 'base' | 'other';
-  /** Trained as the difference to the state of the same number at the chunk's start. Not for grippers. */
-  readonly relative: boolean;
-  readonly gripper: boolean;
-}
-
-/** The dimensions of one robot, in the order of its data. */
-export interface SlotMap {
-  readonly robot: string;
-  /** Length of the padded vector. */
-  readonly width: number;
-  readonly actions: readonly Slot[];
-  readonly state: readonly Slot[];
-}
+import type { Dataset, Slot, SlotMap } from './dataset.ts';
 
 /** Slots of the public pi0 models. */
 export const SLOT_WIDTH = 32;

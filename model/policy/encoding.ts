@@ -4,7 +4,16 @@ import { actionIdsAfterText, digitizeState, FastTokenizer, promptText, TextToken
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Ids, Observation } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
-import { type DatasetStatistics, normaliseImage, normalisers, resizeWithPadding } from '../data/index.ts';
+import {
+  type DatasetStatistics,
+  fromSlots,
+  normaliseImage,
+  normalisers,
+  resizeWithPadding,
+  type SlotMap,
+  slotMask,
+  toSlots,
+} from '../data/index.ts';
 
 /** All that a checkpoint keeps to encode as training did. Plain JSON. */
 export interface EncodingSettings {
@@ -14,9 +23,12 @@ export interface EncodingSettings {
   readonly stateBins: number;
   /** Camera names in the order of the model's image slots. */
   readonly cameras: readonly string[];
-  readonly statistics: DatasetStatistics;
+  /** null of a mixture of robots, which have their own. */
+  readonly statistics: DatasetStatistics | null;
   /** A FastTokenizer's JSON, for systems with discrete action tokens. */
   readonly fast: ReturnType<FastTokenizer['toJSON']> | null;
+  /** Of a mixture, by name. */
+  readonly robots?: Readonly<Record<string, { readonly slots: SlotMap; readonly statistics: DatasetStatistics }>>;
 }
 
 /** What a robot knows at one moment, in its own units. */
@@ -25,6 +37,15 @@ export interface RawObservation {
   readonly images: Readonly<Record<string, Image | null>>;
   readonly state: ArrayLike<number> | null;
   readonly instruction: string | null;
+  /** Whose, where the model is of a mixture of robots. */
+  readonly robot?: string;
+}
+
+/** How the numbers of a robot become those of the model. */
+interface Robot {
+  readonly normalise: ReturnType<typeof normalisers>;
+  /** null where its dimensions are the model's. */
+  readonly slots: SlotMap | null;
 }
 
 export interface ChunkWriter {
@@ -37,11 +58,18 @@ export interface ChunkWriter {
 export class Encoding {
   readonly text = TextTokenizer.default();
   readonly fast: FastTokenizer | null;
-  private readonly normalise: ReturnType<typeof normalisers>;
+  /** By name; the only one of a model that knows no other has none. */
+  private readonly robots: ReadonlyMap<string | undefined, Robot>;
 
   constructor(readonly settings: EncodingSettings) {
     this.fast = settings.fast && FastTokenizer.fromJSON(settings.fast);
-    this.normalise = normalisers(settings.statistics);
+    const { statistics, robots = {} } = settings;
+    const own: [string | undefined, Robot][] = Object.entries(robots).map(([name, { slots, statistics }]) => [
+      name,
+      { normalise: normalisers(statistics), slots },
+    ]);
+    if (statistics) own.push([undefined, { normalise: normalisers(statistics), slots: null }]);
+    this.robots = new Map(own);
   }
 
   /** Rows of the embedding: text pieces, then action tokens. */
@@ -58,24 +86,29 @@ export class Encoding {
   }
 
   /** Ids of the prompt, beginning of sequence included. `state` in raw units. */
-  promptIds({ instruction, state }: Pick<RawObservation, 'instruction' | 'state'>): Int32Array {
+  promptIds({ instruction, state, robot }: Omit<RawObservation, 'images'>): Int32Array {
     const { stateAsText, stateBins } = this.settings;
+    const { normalise } = this.robot(robot);
     const bins =
-      stateAsText && state && this.normalise.states
-        ? digitizeState(this.normalise.states.normalise(Float32Array.from(state)), { bins: stateBins })
+      stateAsText && state && normalise.states
+        ? digitizeState(normalise.states.normalise(Float32Array.from(state)), { bins: stateBins })
         : undefined;
     return this.text.encode(promptText({ instruction: instruction ?? undefined, state: bins }), { bos: true });
   }
 
   /** Ids in the joint vocabulary of a normalised chunk, without the end of sequence. */
-  actionTokens(data: Float32Array, horizon: number): Int32Array {
+  actionTokens(data: Float32Array, horizon: number, robot?: string): Int32Array {
     if (!this.fast || !this.actionIds) throw new Error('this system has no discrete action tokens');
-    return this.actionIds.toVocabulary(this.fast.encode({ data, horizon, dimension: data.length / horizon }));
+    const { slots } = this.robot(robot);
+    const own = slots ? fromSlots(data, slots.actions, slots.width) : data;
+    return this.actionIds.toVocabulary(this.fast.encode({ data: own, horizon, dimension: own.length / horizon }));
   }
 
-  /** Writes one chunk token by token. */
-  chunkWriter(shape: { horizon: number; dimension: number }): ChunkWriter {
+  /** Writes one chunk [horizon, dimension] token by token. */
+  chunkWriter({ horizon, dimension }: { horizon: number; dimension: number }, robot?: string): ChunkWriter {
     const { fast, actionIds } = this;
+    const { slots } = this.robot(robot);
+    const shape = { horizon, dimension: slots?.actions.length ?? dimension };
     if (!fast || !actionIds) throw new Error('this system has no discrete action tokens');
     const grammar = fast.grammar(shape);
     const written: number[] = [];
@@ -89,17 +122,41 @@ export class Encoding {
         state = grammar.next(state, action);
         return id;
       },
-      decode: () => Float32Array.from(fast.decodeRelaxed(Int32Array.from(written), shape).data),
+      decode: () => {
+        const data = Float32Array.from(fast.decodeRelaxed(Int32Array.from(written), shape).data);
+        return slots ? toSlots(data, slots.actions, slots.width) : data;
+      },
     };
   }
 
-  /** [rows, dimension] in raw units -> normalised. */
-  normaliseActions(actions: Float32Array): Float32Array {
-    return this.normalise.actions.normalise(actions);
+  /** [rows, dimensions of the robot] in raw units -> [rows, dimensions of the model], normalised, zero where the robot has none. */
+  normaliseActions(actions: Float32Array, robot?: string): Float32Array {
+    const { normalise, slots } = this.robot(robot);
+    const own = normalise.actions.normalise(actions);
+    return slots ? toSlots(own, slots.actions, slots.width) : own;
   }
 
-  denormaliseActions(actions: Float32Array): Float32Array {
-    return this.normalise.actions.denormalise(actions);
+  /** The inverse of `normaliseActions`. */
+  denormaliseActions(actions: Float32Array, robot?: string): Float32Array {
+    const { normalise, slots } = this.robot(robot);
+    return normalise.actions.denormalise(slots ? fromSlots(actions, slots.actions, slots.width) : actions);
+  }
+
+  /** [dimensions of the model]: 1 where the robot has one; null where it has all. */
+  realDimensions(robot?: string): Uint8Array | null {
+    const { slots } = this.robot(robot);
+    return slots && slotMask(slots.actions, slots.width);
+  }
+
+  private robot(name: string | undefined): Robot {
+    const found = this.robots.get(name);
+    if (found) return found;
+    const known = [...this.robots.keys()].filter((own) => own !== undefined);
+    throw new InputError(
+      known.length > 0
+        ? `this model knows the robots ${known.join(', ')}: say which the observation is of, not ${quote(name)}`
+        : `this model knows one robot alone, and none called ${quote(name)}`,
+    );
   }
 
   /** A batch of observations as the model takes them. Throws InputError where an instruction is longer than the context. */
@@ -148,9 +205,11 @@ export class Encoding {
     if (!blocks.some((block) => block.input === 'state')) return null;
     const state = new Float32Array(observations.length * stateDimension);
     observations.forEach((observation, sample) => {
-      if (!observation.state || !this.normalise.states)
+      const { normalise, slots } = this.robot(observation.robot);
+      if (!observation.state || !normalise.states)
         throw new InputError('this model needs a state, and the observation has none');
-      state.set(this.normalise.states.normalise(Float32Array.from(observation.state)), sample * stateDimension);
+      const own = normalise.states.normalise(Float32Array.from(observation.state));
+      state.set(slots ? toSlots(own, slots.state, slots.width) : own, sample * stateDimension);
     });
     return state;
   }

@@ -18,18 +18,18 @@ export class Policy {
     readonly encoding: Encoding,
   ) {}
 
-  /** One chunk [horizon * actionDimension] for each observation, in the units of the data. */
+  /** One chunk [horizon * dimensions of its robot] for each observation, in the units of the data. */
   async act(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const normalised = await this.actNormalised(observations, options);
-    return normalised.map((chunk) => this.encoding.denormaliseActions(chunk));
+    return normalised.map((chunk, i) => this.encoding.denormaliseActions(chunk, observations[i].robot));
   }
 
-  /** As act, before denormalisation. */
+  /** As act, before denormalisation: [horizon * actionDimension]. */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { horizon, actionDimension, losses } = this.model.configuration;
     const observation = this.encoding.observe(observations, this.model.configuration);
     const size = horizon * actionDimension;
-    if (!losses.flow) return this.decode(observation, options.onLatency);
+    if (!losses.flow) return this.decode(observation, observations, options.onLatency);
     const { seed = 0, sample = 0, ...sampling } = options;
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
@@ -38,11 +38,15 @@ export class Policy {
   }
 
   /** Discrete tokens, one by one, of which only those that can continue a chunk are chosen; a chunk that is not whole in time ends in zeros. */
-  private async decode(observation: ReturnType<Encoding['observe']>, onLatency?: OnLatency): Promise<Float32Array[]> {
+  private async decode(
+    observation: ReturnType<Encoding['observe']>,
+    raw: readonly RawObservation[],
+    onLatency?: OnLatency,
+  ): Promise<Float32Array[]> {
     const { horizon, actionDimension } = this.model.configuration;
     const steps = this.model.block('fast').length;
     const shape = { horizon, dimension: actionDimension };
-    const writers = Array.from({ length: observation.batch }, () => this.encoding.chunkWriter(shape));
+    const writers = raw.map(({ robot }) => this.encoding.chunkWriter(shape, robot));
     await decodeGreedily(this.model, observation, 'fast', steps, {
       onLatency,
       choose: (sample, scores) => writers[sample].write((allowed) => likeliest(scores, allowed)),

@@ -2,7 +2,7 @@
 import type { Sample } from '../data/index.ts';
 import { chunk, eachLoaded } from '../data/index.ts';
 import type { Encoding } from '../policy/encoding.ts';
-import type { MadeBatch } from './batches.ts';
+import { isDemonstrated, type MadeBatch } from './batches.ts';
 
 export interface Baselines {
   /** Mean normalised action of the training chunks at each step and dimension: the best constant chunk in the mean square. */
@@ -22,17 +22,19 @@ export async function fitBaselines(
   const counts = encoding.fast ? new Float64Array(encoding.vocabularySize) : null;
   for await (const { part, step } of eachLoaded(samples)) {
     const { data, valid } = chunk(part, step, horizon);
-    const values = encoding.normaliseActions(data);
+    const { robot } = part.episode;
+    const values = encoding.normaliseActions(data, robot);
+    const real = encoding.realDimensions(robot);
     meanChunk ??= new Float64Array(values.length);
     counted ??= new Float64Array(values.length);
     const dimension = values.length / horizon;
     for (let i = 0; i < values.length; i++) {
-      const weight = valid[Math.floor(i / dimension)];
+      const weight = valid[Math.floor(i / dimension)] * (real?.[i % dimension] ?? 1);
       meanChunk[i] += weight * values[i];
       counted[i] += weight;
     }
     if (!counts) continue;
-    for (const id of encoding.actionTokens(values, horizon)) counts[id] += 1;
+    for (const id of encoding.actionTokens(values, horizon, robot)) counts[id] += 1;
     counts[encoding.endOfSequence] += 1;
   }
   if (!meanChunk || !counted) throw new RangeError('baselines need at least one training sample');
@@ -57,11 +59,10 @@ export function baselineSums(
 ): { unigram: number; constantVelocity: number; elements: number } {
   const nll = unigram ? batch.targets.map((ids) => ids.reduce((sum, id) => sum - unigram[id], 0) / ids.length) : [];
   const size = meanChunk.length;
-  const dimension = size / (batch.actionValid!.length / batch.batch);
   let squares = 0;
   let elements = 0;
   batch.actions!.forEach((action, i) => {
-    if (!batch.actionValid![Math.floor(i / dimension)]) return;
+    if (!isDemonstrated(batch, i)) return;
     // The best constant velocity is the mean of noise - action.
     squares += (batch.noise![i] - action + meanChunk[i % size]) ** 2;
     elements += 1;

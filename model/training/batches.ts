@@ -24,7 +24,7 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   for (const camera of cameras) images[camera] = await episode.image(camera, step);
   const dimension = episode.states ? episode.states.length / episode.length : 0;
   const state = episode.states?.subarray(step * dimension, (step + 1) * dimension) ?? null;
-  return { images, state, instruction };
+  return { images, state, instruction, robot: episode.robot };
 }
 
 /** As openpi trains (model.py): images at the model's size, and those of the wrist, which are the robot's own frame, in their colours alone. */
@@ -45,6 +45,14 @@ function augmented(
     });
     return { ...observation, images: Object.fromEntries(images) };
   });
+}
+
+/** Whether element `i` of the actions was demonstrated: neither past the end of its episode nor a dimension that its robot lacks. */
+export function isDemonstrated({ batch, actions, actionValid, realDimensions }: MadeBatch, i: number): boolean {
+  const size = actions!.length / batch;
+  const width = actions!.length / actionValid!.length;
+  const real = realDimensions?.[Math.floor(i / size) * width + (i % width)] ?? 1;
+  return actionValid![Math.floor(i / width)] === 1 && real === 1;
 }
 
 /** Most rows of a sample that a batch asks a token of: the last of the prompt, and all action tokens. */
@@ -74,9 +82,10 @@ export class BatchMaker {
     const seen = await Promise.all(samples.map((sample) => observationAt(sample, cameras)));
     const observations = options.augment ? augmented(seen, cameras, configuration, random(streams.augmentation)) : seen;
     const raw = samples.map(({ part, step }) => chunk(part, step, horizon));
-    const chunks = raw.map(({ data }) => encoding.normaliseActions(data));
+    const chunks = raw.map(({ data }, sample) => encoding.normaliseActions(data, observations[sample].robot));
     const observation = encoding.observe(observations, configuration);
     const tokens = configuration.losses.token ? this.tokens(chunks, observation.ids.language.valid, samples) : null;
+    const realDimensions = observations.map(({ robot }) => encoding.realDimensions(robot));
     const noise = new Float32Array(samples.length * horizon * actionDimension);
     random(streams.noise).fillNormal(noise);
     const actions = new Float32Array(noise.length);
@@ -92,7 +101,9 @@ export class BatchMaker {
       noise,
       time: sampleTimes(random(streams.time), samples.length),
       actionValid: Uint8Array.from(raw.flatMap(({ valid }) => Array.from(valid))),
-      realDimensions: null,
+      realDimensions: realDimensions.includes(null)
+        ? null
+        : Uint8Array.from(realDimensions.flatMap((own) => [...own!])),
       samples,
       observations,
       chunks,
@@ -119,7 +130,7 @@ export class BatchMaker {
     const lossTarget = new Int32Array(chunks.length * rows);
     const lossMask = new Uint8Array(chunks.length * rows);
     const sequences = chunks.map((values, sample) => {
-      const ids = this.encoding.actionTokens(values, horizon);
+      const ids = this.encoding.actionTokens(values, horizon, samples[sample].part.episode.robot);
       if (ids.length > fast.length)
         throw new Error(
           `episode "${samples[sample].part.episode.id}", step ${samples[sample].step}: ${ids.length} action tokens; the layout holds ${fast.length}`,

@@ -138,7 +138,9 @@ function contentsOf({ name, metadata }: SafetensorsFile): Contents {
   const whole = settings?.configuration?.blocks && settings.encoding?.cameras && progress?.history;
   if (!whole || optimizerStep === undefined)
     throw new InputError(`${name}: damaged: the checkpoint's metadata lacks a part`);
-  statisticsFromJson(settings.encoding.statistics, name);
+  const { statistics, robots = {} } = settings.encoding;
+  for (const own of [...(statistics ? [statistics] : []), ...Object.values(robots).map((robot) => robot.statistics)])
+    statisticsFromJson(own, name);
   return { format, settings, progress, optimizerStep };
 }
 

@@ -6,11 +6,14 @@ import type { Dataset } from '../data/dataset.ts';
 import {
   checkStatistics,
   chunk,
+  type DatasetStatistics,
   eachLoaded,
   evaluationSamples,
   loadEpisode,
   measureStatistics,
+  type Normaliser,
   normalisers,
+  type SlotMap,
   type Split,
   splitDataset,
 } from '../data/index.ts';
@@ -54,12 +57,28 @@ export async function checkData(
   split: Split,
   { encoding, dataset: begun }: CheckpointSettings,
 ): Promise<void> {
-  checkStatistics(encoding.statistics, dataset, `the run, begun with "${begun}"`);
-  const same = JSON.stringify(await measureStatistics(split.train)) === JSON.stringify(encoding.statistics);
+  if (encoding.statistics) checkStatistics(encoding.statistics, dataset, `the run, begun with "${begun}"`);
+  const { statistics, robots } = encoding;
+  const same = JSON.stringify(await statisticsOf(dataset, split)) === JSON.stringify({ statistics, robots });
   if (dataset.name === begun && same) return;
   throw new InputError(
     `data set "${dataset.name}" is not what the run was begun with ("${begun}" then): its numbers differ; resume with the same data`,
   );
+}
+
+/** Of the only robot, or of each of a mixture. */
+async function statisticsOf(
+  { robots }: Dataset,
+  { train }: Split,
+): Promise<Pick<EncodingSettings, 'statistics' | 'robots'>> {
+  if (!robots) return { statistics: await measureStatistics(train) };
+  const own: Record<string, { slots: SlotMap; statistics: DatasetStatistics }> = {};
+  for (const [name, slots] of Object.entries(robots)) {
+    const parts = train.filter(({ episode }) => episode.robot === name);
+    if (parts.length === 0) throw new InputError(`robot "${name}": all of its episodes are held out; add some`);
+    own[name] = { slots, statistics: await measureStatistics(parts) };
+  }
+  return { statistics: null, robots: own };
 }
 
 export async function fitEncoding(
@@ -67,26 +86,26 @@ export async function fitEncoding(
   split: Split,
   horizon: number,
 ): Promise<EncodingSettings> {
-  const statistics = await measureStatistics(split.train);
-  const { actions } = normalisers(statistics);
-  if (actions.widened.length > 0)
-    listener.note(
-      `${dataset.name}: action dimensions ${actions.widened.join(', ')} barely move; normalised by a widened range`,
-    );
+  const measured = await statisticsOf(dataset, split);
+  const { statistics, robots = {} } = measured;
+  const normalisersOf = new Map<string | undefined, Normaliser>();
+  if (statistics) normalisersOf.set(undefined, normalisers(statistics).actions);
+  for (const [name, robot] of Object.entries(robots)) normalisersOf.set(name, normalisers(robot.statistics).actions);
+  for (const [name = dataset.name, { widened }] of normalisersOf)
+    if (widened.length > 0)
+      listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
   const chunks = [];
   if (system.tokens)
-    for await (const { part, step } of eachLoaded(evaluationSamples(split.train, FITTED_SAMPLES)))
-      chunks.push({
-        data: actions.normalise(chunk(part, step, horizon).data),
-        horizon,
-        dimension: dataset.actionDimension,
-      });
+    for await (const { part, step } of eachLoaded(evaluationSamples(split.train, FITTED_SAMPLES))) {
+      const data = normalisersOf.get(part.episode.robot)!.normalise(chunk(part, step, horizon).data);
+      chunks.push({ data, horizon, dimension: data.length / horizon });
+    }
   const fast = system.tokens ? FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() : null;
   return {
     stateAsText: system.state === 'text',
     stateBins: preset.stateBins,
     cameras: dataset.cameras,
-    statistics,
+    ...measured,
     fast,
   };
 }
@@ -103,16 +122,17 @@ export async function configurationFor(
   let fastTokens = 0;
   for (const part of [...split.train, ...split.heldOut]) {
     const episode = await loadEpisode(part.episode);
-    const { instructions, states } = episode;
+    const { instructions, states, robot } = episode;
+    const ownDimension = (states?.length ?? 0) / episode.length;
     for (let step = part.from; step < part.to; step++) {
       if (encoding.fast) {
-        const data = encoding.normaliseActions(chunk({ ...part, episode }, step, horizon).data);
-        fastTokens = Math.max(fastTokens, encoding.actionTokens(data, horizon).length);
+        const data = encoding.normaliseActions(chunk({ ...part, episode }, step, horizon).data, robot);
+        fastTokens = Math.max(fastTokens, encoding.actionTokens(data, horizon, robot).length);
       }
-      const state = states?.subarray(step * stateDimension, (step + 1) * stateDimension) ?? null;
+      const state = states?.subarray(step * ownDimension, (step + 1) * ownDimension) ?? null;
       const wordings = step === part.from && instructions.length > 0 ? instructions : [instructions[0] ?? null];
       for (const instruction of wordings)
-        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state }).length);
+        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot }).length);
     }
   }
   const { image, ...vision } = preset.vision;

@@ -1,7 +1,7 @@
 /** Open-loop error: how far predicted chunks are from demonstrated ones, on held-out observations. */
 
 import type { Policy } from '../policy/policy.ts';
-import type { MadeBatch } from './batches.ts';
+import { isDemonstrated, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
@@ -44,10 +44,8 @@ export async function openLoopError(
       onProgress?.(index * OPEN_LOOP_SAMPLES + sample + 1, batches.length * OPEN_LOOP_SAMPLES);
     }
     batch.chunks.forEach((demonstrated, i) => {
-      const steps = batch.actionValid!.length / batch.batch;
-      const dimension = demonstrated.length / steps;
       demonstrated.forEach((value, k) => {
-        if (!batch.actionValid![i * steps + Math.floor(k / dimension)]) return;
+        if (!isDemonstrated(batch, i * demonstrated.length + k)) return;
         sums.oneSample += (first[i][k] - value) ** 2;
         sums.meanOfSeveral += (means[i][k] - value) ** 2;
         sums.bestConstant += (meanChunk[k] - value) ** 2;

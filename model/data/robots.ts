@@ -1,0 +1,50 @@
+import { InputError } from '../../engine/errors.ts';
+import type { Dataset, Episode, SlotMap } from './dataset.ts';
+import { checkMixable } from './mixture.ts';
+import { checkSlotMap } from './slots.ts';
+
+/** A data set of a mixture, and where its robot's dimensions stand among those of all. */
+export interface RobotData {
+  readonly dataset: Dataset;
+  readonly slots: SlotMap;
+}
+
+/**
+ * Data sets of several robots as one, whose episodes keep the numbers of their robot and its name. A model of the slots'
+ * width learns them in one batch; padded dimensions carry no loss.
+ *
+ * @throws InputError where control rates or widths differ, a map does not fit its data set, or a robot is there twice
+ */
+export function mixRobots(members: readonly RobotData[]): Dataset {
+  const datasets = members.map(({ dataset }) => dataset);
+  checkMixable(datasets, { slots: true });
+  const [{ width }] = members.map(({ slots }) => slots);
+  const robots: Record<string, SlotMap> = {};
+  for (const { dataset, slots } of members) {
+    checkSlotMap(slots, dataset);
+    const fail = (complaint: string) => new InputError(`mixture: robot "${slots.robot}" ${complaint}`);
+    if (slots.width !== width) throw fail(`has ${slots.width} slots, the first robot ${width}`);
+    if (robots[slots.robot]) throw fail('is there twice: join its data sets first, or give each a name of its own');
+    if (slots.actions.some(({ relative }) => relative))
+      throw fail('has relative actions, which are trained as they are in the data: give it a map without');
+    robots[slots.robot] = slots;
+  }
+  return {
+    name: datasets.map(({ name }) => name).join(' + '),
+    rate: datasets[0].rate,
+    actionDimension: width,
+    stateDimension: datasets.some(({ stateDimension }) => stateDimension > 0) ? width : 0,
+    cameras: [...new Set(datasets.flatMap(({ cameras }) => cameras))].sort(),
+    episodes: members.flatMap(({ dataset, slots }) => dataset.episodes.map((episode) => named(episode, slots.robot))),
+    robots,
+  };
+}
+
+function named(episode: Episode, robot: string): Episode {
+  const { load } = episode;
+  // Prototypes keep getters that must not run, such as the numbers of an episode on disk.
+  return Object.create(episode, {
+    robot: { value: robot, enumerable: true },
+    ...(load && { load: { value: async () => named(await load(), robot), enumerable: true } }),
+  });
+}

@@ -1,0 +1,134 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { backward } from '../../engine/index.ts';
+import { tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
+import { trainingPass } from '../../model/architecture/losses.ts';
+import { type Dataset, evaluationSamples, mixRobots, ownSlotMap, type SlotMap } from '../../model/data/index.ts';
+import { systemNamed } from '../../model/systems/index.ts';
+import { BatchMaker } from '../../model/training/batches.ts';
+import { openCheckpoint } from '../../model/training/checkpoint.ts';
+import { type RunOptions, runTraining } from '../../model/training/run.ts';
+import { testDevice } from '../support/devices.ts';
+import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+
+let folder = '';
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-robots-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const WIDTH = 5;
+
+/** Two of the three action dimensions of the synthetic robot, a thousand times as large, at the end of the slots. */
+function otherRobot(): { dataset: Dataset; slots: SlotMap } {
+  const plain = syntheticDataset({ episodes: 3 });
+  const episodes = plain.episodes.map((episode) => {
+    const actions = episode.actions.filter((_, i) => i % 3 < 2).map((value) => 1000 * value);
+    return { ...episode, id: `other ${episode.id}`, actions, cameras: ['side'], image: async () => null };
+  });
+  const dataset = { ...plain, name: 'large', actionDimension: 2, cameras: ['side'], episodes };
+  const own = ownSlotMap(dataset);
+  return {
+    dataset,
+    slots: { ...own, width: WIDTH, actions: own.actions.map((slot, i) => ({ ...slot, slot: 4 - i })) },
+  };
+}
+
+function mixture(of = (dataset: Dataset) => dataset): Dataset {
+  const small = syntheticDataset();
+  const members = [{ dataset: small, slots: { ...ownSlotMap(small), width: WIDTH } }, otherRobot()];
+  return mixRobots(members.map(({ dataset, slots }) => ({ dataset: of(dataset), slots })));
+}
+
+async function train(system: string, file: string, given: Partial<RunOptions> = {}) {
+  return runTraining({
+    device: await testDevice('normal'),
+    dataset: mixture(),
+    system: systemNamed(system),
+    preset: minutePreset,
+    seed: 3,
+    steps: 4,
+    batch: 3,
+    checkpointPath: join(folder, file),
+    listener: quietListener(),
+    ...given,
+  });
+}
+
+test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and acts as each', async (system) => {
+  const { policy, split, history, openLoop } = await train(system, `${system}.safetensors`);
+  const { encoding, model } = policy;
+  expect(model.configuration).toMatchObject({ actionDimension: WIDTH, stateDimension: WIDTH });
+  expect(history.training.map(({ step }) => step)).toEqual([1, 2, 3, 4]);
+  expect(openLoop!.error.oneSample).toBeGreaterThan(0);
+
+  const maker = new BatchMaker(encoding, model.configuration, 3);
+  const batch = await maker.make(evaluationSamples([...split.train, ...split.heldOut]), 0);
+  const robots = batch.observations.map(({ robot }) => robot);
+  expect(new Set(robots)).toEqual(new Set(['synthetic', 'large']));
+  const horizon = model.configuration.horizon;
+  robots.forEach((robot, i) => {
+    const mask = robot === 'large' ? [0, 0, 0, 1, 1] : [1, 1, 1, 0, 0];
+    expect(Array.from(batch.realDimensions!).slice(i * WIDTH, (i + 1) * WIDTH)).toEqual(mask);
+    const chunk = batch.chunks[i];
+    expect(chunk.every((value, k) => mask[k % WIDTH] === 1 || value === 0)).toBe(true);
+    expect(Math.max(...chunk.map(Math.abs))).toBeLessThanOrEqual(5);
+    // Back in the robot's own units and order.
+    const { part, step } = batch.samples[i];
+    const dimension = robot === 'large' ? 2 : 3;
+    const raw = encoding.denormaliseActions(chunk, robot);
+    expect(raw.length).toBe(horizon * dimension);
+    const demonstrated = part.episode.actions.slice(step * dimension, (step + 1) * dimension);
+    const size = robot === 'large' ? 1000 : 1;
+    raw.slice(0, dimension).forEach((value, d) => {
+      expect(Math.abs(value - demonstrated[d]) / size).toBeLessThan(0.5);
+    });
+  });
+  const both = ['synthetic', 'large'].map((robot) => batch.observations[robots.indexOf(robot)]);
+  const acted = await policy.act(both);
+  expect(acted.map(({ length }) => length)).toEqual([horizon * 3, horizon * 2]);
+  await expect(policy.act([{ ...both[0], robot: undefined }])).rejects.toThrow(
+    'this model knows the robots synthetic, large: say which the observation is of',
+  );
+  model.dispose();
+});
+
+test('dimensions that a robot lacks teach nothing', async () => {
+  const { policy, split } = await train('pi05', 'lacking.safetensors', { steps: 1 });
+  const { model, encoding } = policy;
+  const large = split.train.filter(({ episode }) => episode.robot === 'large');
+  const batch = await new BatchMaker(encoding, model.configuration, 3).make(evaluationSamples(large, 4), 0);
+  model.device.step(() => {
+    model.parameters.zeroGradients();
+    backward(trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, batch))).loss);
+  });
+  const gradient = await model.parameters.get('action_out_proj.bias').grad!.read();
+  expect([...gradient].map((value) => value !== 0)).toEqual([false, false, false, true, true]);
+  model.dispose();
+});
+
+test('resumed from data on disk it goes on to the same bits', async () => {
+  const whole = await train('pi05', 'whole.safetensors');
+  const abort = new AbortController();
+  const listener = quietListener({ step: (step: number) => step === 2 && abort.abort() } as never);
+  const dataset = mixture(unloaded);
+  const part = await train('pi05', 'part.safetensors', { dataset, signal: abort.signal, listener });
+  const resume = await openCheckpoint(join(folder, 'part.safetensors'));
+  const rest = await train('pi05', 'rest.safetensors', { dataset, resume });
+  const losses = ({ history }: typeof whole) => history.training.map(({ flowLoss }) => flowLoss);
+  expect(losses(rest)).toEqual(losses(whole));
+  expect(rest.openLoop!.error).toEqual(whole.openLoop!.error);
+  for (const { policy } of [whole, part, rest]) policy.model.dispose();
+});
+
+test('robots that cannot be mixed', () => {
+  const dataset = syntheticDataset();
+  const slots = ownSlotMap(dataset);
+  const other = otherRobot();
+  const mix = (own: SlotMap) => () => mixRobots([{ dataset, slots: own }, other]);
+  expect(mix(slots)).toThrow('mixture: robot "large" has 5 slots, the first robot 3');
+  expect(mix({ ...slots, width: WIDTH, robot: 'large' })).toThrow('robot "large" is there twice');
+  expect(mix({ ...slots, width: WIDTH, actions: slots.actions.slice(1) })).toThrow('2 action slots');
+});
