@@ -208,6 +208,8 @@ export class Device {
     const staging = this.memory.takeStaging(size);
     try {
       this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
+      await null; // several reads at once are one submit
+      this.answers.assertOpen();
       this.flush();
       await this.answers.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
       await this.answers.check();
