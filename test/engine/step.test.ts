@@ -11,7 +11,7 @@ import {
   tensor,
   zeroGradients,
 } from '../../engine/index.ts';
-import { add, embedding, gelu, matmul, meanSquaredError, multiply, scale, sum } from '../../kernels/index.ts';
+import { AdamW, add, embedding, gelu, matmul, meanSquaredError, multiply, scale, sum } from '../../kernels/index.ts';
 import { countCalls } from '../support/count-calls.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
@@ -216,6 +216,28 @@ describe('what a captured step refuses', () => {
     expect([...(await y.read())], 'the device goes on').toEqual([2]);
   });
 
+  test('tensors whose memory is gone, and learning rates that would stay those of the first run', async () => {
+    const device = await testDevice('floor');
+    using set = new ParameterSet(device, [{ name: 'weight', shape: [4], group: 'all' }]);
+    using optimizer = new AdamW(set);
+    const attempt = async (fn: () => Record<string, Tensor>) => {
+      using step = captureStep(device, {}, fn, { name: 'wrong' });
+      await step.run({});
+    };
+    const gone = () => {
+      const made = scale(tensor(device, [1], [1]), 2);
+      device.currentStep('test').release(made.buffer);
+      return { made };
+    };
+    await expect(attempt(gone)).rejects.toThrow("step 'wrong': the tensor made by 'scale' [1] is gone");
+    const rate = () => {
+      backward(sum(multiply(set.get('weight'), set.get('weight'))));
+      optimizer.step(0.01);
+      return {};
+    };
+    await expect(attempt(rate)).rejects.toThrow("AdamW: step 'wrong' would keep the learning rate of its first run");
+  });
+
   test('numbers on the host that another run may change', async () => {
     const device = await testDevice('floor');
     using outliving = tensor(device, [1, 2, 3], [3], { dtype: 'u32' });
@@ -327,6 +349,26 @@ describeOnDevices('captured steps', (open) => {
       expect([...(await count.read())]).toEqual([name === 'first' ? 11 : 17]);
     }
     expect(told).toEqual(['first: counting forward 1/1']);
+  });
+
+  test('what nothing reads is not run', async () => {
+    const device = await open();
+    using count = tensor(device, [1], [1]);
+    using step = captureStep(device, { x: { shape: [2] } }, ({ x }) => {
+      const used = scale(x, 3);
+      scale(add(scale(used, 2), x), 5);
+      device.copy(add(count, count), count, 4);
+      return { y: add(used, x) };
+    });
+    const { y } = await step.run({ x: [1, 2] });
+    expect([...(await y.read())]).toEqual([4, 8]);
+    expect([...(await count.read())], 'what outlives the step is read').toEqual([2]);
+    expect(step.list().map(({ operation }) => operation)).toEqual([
+      'elementwise scale',
+      'elementwise add',
+      'copy',
+      'elementwise add',
+    ]);
   });
 
   test('copies, clears, numbers of the host that kernels write over, and numbers made of numbers made of inputs', async () => {
