@@ -102,14 +102,16 @@ export class Device {
   step<T>(fn: () => T): T {
     if (this.step_) throw new Error('device.step: steps do not nest');
     this.answers.assertOpen();
-    const step = new StepMemory(
-      (bytes, label) => {
-        const buffer = this.memory.takeStep(bytes, label);
-        this.recorder?.take(buffer, bytes, label);
-        return buffer;
-      },
-      (buffer) => this.memory.giveStep(buffer),
-    );
+    const { recorder } = this;
+    const step = recorder
+      ? new StepMemory(
+          (bytes, label) => recorder.take(bytes, label),
+          () => {},
+        )
+      : new StepMemory(
+          (bytes, label) => this.memory.takeStep(bytes, label),
+          (buffer) => this.memory.giveStep(buffer),
+        );
     this.step_ = step;
     return endingWith(fn, (result) => {
       this.step_ = null;
@@ -208,6 +210,8 @@ export class Device {
     const staging = this.memory.takeStaging(size);
     try {
       this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
+      await null; // several reads at once are one submit
+      this.answers.assertOpen();
       this.flush();
       await this.answers.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
       await this.answers.check();

@@ -75,9 +75,10 @@ export class ParameterSet implements Disposable {
     return this.byName.values();
   }
 
-  /** Forgets all gradients: one clear for each arena. */
+  /** Forgets all gradients: one clear for each arena that wants any. */
   zeroGradients(): void {
-    for (const arena of this.arenas) this.device.clear(arena.gradients());
+    for (const arena of this.arenas)
+      if (arena.tensors.some(({ wantsGradient }) => wantsGradient)) this.device.clear(arena.gradients());
     gradientsAreZero(this);
   }
 

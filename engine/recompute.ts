@@ -8,12 +8,18 @@ import type { Tensor } from './tensor.ts';
 /**
  * The results of `fn`, without the memory of what it makes on the way.
  *
- * `fn` runs again in backward: it reads the same tensors, gives the same results, and makes nothing else that is used outside.
+ * `fn` runs again in backward: it reads the same tensors, gives the same results, and makes nothing else that is used outside. Throws
+ * where a result is not made by an operation on the way, or is without a gradient beside others that have one.
  */
 export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]): readonly Tensor[] {
   const step = first.device.currentStep(op);
   const { outputs, operands } = step.track((taken) => {
     const { result, tape } = withOwnTape(step, fn);
+    const made = new Set(tape.flatMap(({ outputs }) => outputs));
+    if (tape.length > 0 && !result.every((output) => made.has(output)))
+      throw new Error(
+        `${op}: recompute returns what its function makes; a tensor that it only passes on is used as it is`,
+      );
     for (const { buffer } of result) taken.delete(buffer);
     return { outputs: result, operands: operandsOf(tape) };
   });

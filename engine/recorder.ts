@@ -1,14 +1,11 @@
 /**
- * What a step would encode, written down instead: a flat list of operations over allocations, in which nothing is left of the
- * buffers that its tensors happened to get.
- *
- * A pool hands the same buffer out again and again. Each time a step takes one, a new allocation begins; an operation that binds the
- * buffer uses the allocation that began last. A buffer that the step did not take outlives it and stands for itself.
+ * What a step would encode, written down instead: a flat list of operations over allocations. Memory that the step takes is an
+ * allocation, in no buffer yet; a buffer that it did not take outlives it and stands for itself.
  */
 import type { Kernel, Parameters, UniformData } from './kernel.ts';
 import type { BufferRange } from './memory.ts';
 
-/** Step memory from one `take` to the next of the same buffer. */
+/** Step memory from one `take` on. */
 export class Allocation {
   constructor(
     /** The op that took it. */
@@ -59,7 +56,7 @@ export interface HostComputed {
 export class Recorder {
   readonly operations: RecordedOperation[] = [];
   readonly hostComputed: HostComputed[] = [];
-  private readonly current = new Map<GPUBuffer, Allocation>();
+  private readonly allocations = new Map<GPUBuffer, Allocation>();
   /** Allocations that hold what the host wrote, the same in every run. */
   private readonly constants = new Set<Allocation>();
 
@@ -70,8 +67,11 @@ export class Recorder {
     private readonly made: ReadonlySet<GPUBuffer>,
   ) {}
 
-  take(buffer: GPUBuffer, bytes: number, label: string): void {
-    this.current.set(buffer, new Allocation(label, bytes));
+  /** Step memory without any: nothing runs while a step is recorded, so all that is asked of a buffer is which one it is. */
+  take(bytes: number, label: string): GPUBuffer {
+    const buffer = { label, size: bytes } as GPUBuffer;
+    this.allocations.set(buffer, new Allocation(label, bytes));
+    return buffer;
   }
 
   dispatch(
@@ -99,7 +99,7 @@ export class Recorder {
    * Throws where they would outlive the step: it is not run again for new ones.
    */
   write(target: BufferRange, data: Uint8Array<ArrayBuffer>): boolean {
-    const allocation = this.current.get(target.buffer);
+    const allocation = this.allocations.get(target.buffer);
     if (allocation) {
       this.constants.add(allocation);
       this.operations.push({ kind: 'write', target: this.range(target), data: data.slice() });
@@ -113,8 +113,8 @@ export class Recorder {
   }
 
   /** The numbers just written to `buffer` are computed and written before every run. */
-  recompute(buffer: GPUBuffer, write: (place: BufferRange) => void): void {
-    const allocation = this.current.get(buffer)!;
+  hostComputes(buffer: GPUBuffer, write: (place: BufferRange) => void): void {
+    const allocation = this.allocations.get(buffer)!;
     this.operations.pop();
     this.constants.delete(allocation);
     this.hostComputed.push({ allocation, write });
@@ -122,16 +122,16 @@ export class Recorder {
 
   /** Throws where the host data of a tensor may be others in the next run. */
   assertConstant(tensor: { readonly buffer: GPUBuffer; readonly name: string }): void {
-    const allocation = this.current.get(tensor.buffer);
+    const allocation = this.allocations.get(tensor.buffer);
     if (allocation && this.constants.has(allocation)) return;
     throw new Error(
       `hostData of '${tensor.name}' is read while ${this.name} is captured, whose later runs would go on with the numbers of the first; compute what depends on them in hostTensor`,
     );
   }
 
-  /** What lies in a buffer now. */
+  /** The allocation that a buffer stands for; one that outlives the step stands for itself. */
   memory(buffer: GPUBuffer): Allocation | GPUBuffer {
-    return this.current.get(buffer) ?? buffer;
+    return this.allocations.get(buffer) ?? buffer;
   }
 
   private range({ buffer, offset, byteLength }: BufferRange): RecordedRange {

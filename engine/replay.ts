@@ -4,8 +4,8 @@
  */
 import type { Device } from './device.ts';
 import type { UniformData } from './kernel.ts';
-import { accessesOf, Layout, type ReplayedOperation } from './layout.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import { accessesOf, Placement, type ReplayedOperation } from './placement.ts';
 import type { DispatchWork } from './profile.ts';
 import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
 
@@ -68,14 +68,13 @@ interface Batch {
 }
 
 export class Replay implements Disposable {
-  private readonly layout: Layout;
+  private readonly placement: Placement;
   private readonly uniforms: GPUBuffer;
   private readonly batches: readonly Batch[];
   private readonly dispatches: number;
   private readonly workgroups: number;
   private readonly flops: number;
   private readonly bytes: number;
-  private hostMilliseconds = 0;
 
   /** `kept`: the buffers of what outlives the step. A submit takes at most `most` dispatches. */
   constructor(
@@ -84,8 +83,8 @@ export class Replay implements Disposable {
     kept: ReadonlyMap<Allocation, GPUBuffer>,
     most: number,
   ) {
-    this.layout = new Layout(device, recorder, kept);
-    const dispatches = this.layout.operations.filter((operation) => operation.kind === 'dispatch');
+    this.placement = new Placement(device, recorder, kept);
+    const dispatches = this.placement.operations.filter((operation) => operation.kind === 'dispatch');
     this.dispatches = dispatches.length;
     this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
     this.flops = dispatches.reduce((sum, { cost }) => sum + cost.flops, 0);
@@ -100,30 +99,28 @@ export class Replay implements Disposable {
 
   /** Encodes and submits one run. */
   run(): void {
-    const start = performance.now();
     const { device } = this;
     for (const { allocation, write } of this.recorder.hostComputed)
-      write({ buffer: this.layout.home(allocation), offset: 0, byteLength: allocation.bytes });
+      write({ buffer: this.placement.home(allocation), offset: 0, byteLength: allocation.bytes });
     for (const { what, commands } of this.batches) device.submit(what, (encoder) => this.encode(encoder, commands));
     device.dispatches += this.dispatches;
     device.workgroups += this.workgroups;
     device.flops += this.flops;
     device.bytes += this.bytes;
-    this.hostMilliseconds = performance.now() - start;
   }
 
   get operations(): readonly ReplayedOperation[] {
-    return this.layout.operations;
+    return this.placement.operations;
   }
 
   list(): ListedOperation[] {
-    return this.layout.operations.map((operation) => {
+    return this.placement.operations.map((operation) => {
       const bindings = accessesOf(operation).map(({ name, access, range }): ListedBinding => {
-        const place = this.layout.place(range.memory);
+        const place = this.placement.place(range.memory);
         return {
           ...{ name, access, bytes: range.byteLength, tensor: range.memory.label },
           ...(place && { arena: place.arena }),
-          offset: this.layout.range(range).offset,
+          offset: this.placement.range(range).offset,
         };
       });
       if (operation.kind === 'copy') return { operation: 'copy', bytes: 2 * operation.bytes, bindings };
@@ -133,20 +130,19 @@ export class Replay implements Disposable {
     });
   }
 
-  statistics(): StepStatistics {
-    const { plan, constantBytes } = this.layout;
+  statistics(): Omit<StepStatistics, 'hostMilliseconds'> {
+    const { plan, constantBytes } = this.placement;
     return {
       dispatches: this.dispatches,
       submits: this.batches.length,
       arenaBytes: plan.arenaBytes,
       lowerBoundBytes: plan.lowerBoundBytes,
       constantBytes,
-      hostMilliseconds: this.hostMilliseconds,
     };
   }
 
   dispose(): void {
-    this.layout.dispose();
+    this.placement.dispose();
     this.device.memory.free(this.uniforms);
   }
 
@@ -156,17 +152,17 @@ export class Replay implements Disposable {
 
   /** Makes the bind groups and puts the op parameters into `slots`. */
   private prepare(slots: Uint8Array): Command[] {
-    const { device, layout, uniforms } = this;
+    const { device, placement, uniforms } = this;
     let used = 0;
-    return layout.operations.map((operation): Command => {
-      if (operation.kind === 'clear') return { kind: 'clear', target: layout.range(operation.target) };
+    return placement.operations.map((operation): Command => {
+      if (operation.kind === 'clear') return { kind: 'clear', target: placement.range(operation.target) };
       if (operation.kind === 'copy') {
         const { source, target, bytes } = operation;
-        return { kind: 'copy', source: layout.range(source), target: layout.range(target), bytes };
+        return { kind: 'copy', source: placement.range(source), target: placement.range(target), bytes };
       }
       const { pipeline, bindings, uniform, grid } = operation;
       const entries: GPUBindGroupEntry[] = bindings.map(({ index, range }) => {
-        const { buffer, offset, byteLength } = layout.range(range);
+        const { buffer, offset, byteLength } = placement.range(range);
         return { binding: index, resource: { buffer, offset, size: byteLength } };
       });
       if (uniform) {

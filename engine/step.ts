@@ -3,8 +3,8 @@
  *
  *   record    the step's function is called once; what it would encode is written down instead (recorder.ts): every dispatch with its
  *             pipeline, bindings and grid, over allocations from a tensor's making to its release
- *   place     the allocations are laid into a few arenas, so that no two that are alive together overlap, and no dispatch reads and
- *             writes one buffer (arena.ts, layout.ts)
+ *   place     what nothing reads is left out; the allocations of the rest are laid into a few arenas, so that no two that are alive
+ *             together overlap, and no dispatch reads and writes one buffer (arena.ts, placement.ts)
  *   warm up   each pipeline runs once on nothing, so that the driver compiles it (warm-up.ts)
  *   replay    a run writes its inputs, then goes down the list: one encoder, one pass between copies, one submit (replay.ts)
  *
@@ -63,9 +63,10 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   private readonly perSubmit: number;
   private readonly onPipeline: OnPipeline | undefined;
   private readonly inputs: Readonly<Record<Name, Tensor>>;
-  private captured: { replay: Replay; outputs: Outputs; kept: readonly Tensor[] } | null = null;
+  private captured: { replay: Replay; outputs: Outputs; homes: ReadonlyMap<Allocation, GPUBuffer> } | null = null;
   private preparing: Promise<void> | null = null;
   private ready = false;
+  private hostMilliseconds = 0;
   private disposed = false;
 
   constructor(
@@ -96,9 +97,11 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   async run(data: Readonly<Record<Name, TensorData>>): Promise<Outputs> {
     if (!this.ready) await this.prepare(data);
     this.assertReady();
+    const start = performance.now();
     this.write(data);
     const { replay, outputs } = this.captured!;
     replay.run();
+    this.hostMilliseconds = performance.now() - start;
     await this.device.answers.check();
     return outputs;
   }
@@ -125,7 +128,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
 
   /** What a run takes. Throws before the first. */
   stats(): StepStatistics {
-    return this.afterCapture('stats').replay.statistics();
+    return { ...this.afterCapture('stats').replay.statistics(), hostMilliseconds: this.hostMilliseconds };
   }
 
   /** Frees inputs, outputs and arenas. */
@@ -134,9 +137,9 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     this.disposed = true;
     for (const input of Object.values<Tensor>(this.inputs)) input.dispose();
     if (!this.captured) return;
-    const { replay, outputs, kept } = this.captured;
+    const { replay, outputs, homes } = this.captured;
     for (const output of Object.values(outputs)) output.expire();
-    for (const tensor of kept) tensor.dispose();
+    for (const home of homes.values()) this.device.memory.free(home);
     replay.dispose();
   }
 
@@ -161,25 +164,26 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
           `${this.name}: input '${name}' has shape ${formatShape([data[name].length])}; expected the ${size} numbers of ${formatShape(shape)}`,
         );
     }
-    for (const [name, input] of entries) input.write(data[name]);
+    for (const [name, input] of entries) input.write(data[name], 'borrow');
   }
 
   private capture(): NonNullable<typeof this.captured> {
     const { device } = this;
     const { result, recorder } = device.record(this.name, () => this.checkedOutputs(this.fn(this.inputs)));
     const homes = new Map<Allocation, GPUBuffer>();
-    const kept = Object.values(result).filter(({ buffer }) => {
+    const homeOf = (buffer: GPUBuffer, name: string) => {
       const memory = recorder.memory(buffer);
-      if (!(memory instanceof Allocation)) return false;
-      homes.set(memory, buffer);
-      return true;
-    });
-    // What the recording took for activations makes room for the arenas.
-    device.memory.trim();
+      if (!(memory instanceof Allocation)) return buffer;
+      const home = homes.get(memory) ?? device.memory.persistent(memory.bytes, `${this.name}, ${name}`);
+      homes.set(memory, home);
+      return home;
+    };
     const outputs = mapRecord(result, ({ shape, dtype, buffer, offset }: Tensor, name) => {
-      return new Tensor(device, shape, dtype, buffer, offset, name, 'persistent', false);
+      return new Tensor(device, shape, dtype, homeOf(buffer, name), offset, name, 'persistent', false);
     }) as unknown as Outputs;
-    return { replay: new Replay(device, recorder, homes, this.perSubmit), outputs, kept };
+    // The activations of eager steps make room for the arenas.
+    device.memory.trim();
+    return { replay: new Replay(device, recorder, homes, this.perSubmit), outputs, homes };
   }
 
   private checkedOutputs(result: unknown): Outputs {
@@ -188,6 +192,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
       typeof result === 'object' && result !== null && Object.getPrototypeOf(result) === Object.prototype;
     if (!isRecord || !Object.values(result).every((value) => value instanceof Tensor))
       throw new Error(`${this.name}: its function returns a record of tensors, and no promise`);
+    for (const tensor of Object.values<Tensor>(result as Tensors)) tensor.assertAlive(this.name);
     return result as Outputs;
   }
 

@@ -3,6 +3,16 @@
  *
  * For a loss L and an op y = f(x), the entry of f turns dL/dy into dL/dx. Backward starts with dL/dL = 1 and visits the entries
  * from the last to the first; gradients that meet in one tensor are added in that order, so a run gives the same bits every time.
+ *
+ * A rule asks where to put the gradient of an operand, and returns the tensor that it was given:
+ *
+ *   gradientTensor    writes it: into a parameter's own gradient where that is zero, else into new memory, which is added later
+ *   gradientSum       writes it, or adds it where the answer says `accumulate`: to a parameter's own gradient, or to what later ops
+ *                     have left for the operand; that it was added is known by its being the same tensor
+ *   gradientToAddTo   adds it, to a few elements of a parameter's own gradient or of zeros
+ *
+ * or returns any other tensor of its own, or an incoming gradient as it is. Memory that a rule takes and does not return is released
+ * behind it; a gradient's, when no tensor's gradient lies in it any more.
  */
 import type { Device } from './device.ts';
 import { gridFor } from './grid.ts';

@@ -110,13 +110,18 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     return this.dtype === 'f16' ? decodeFloat16(halves) : decodeBfloat16(halves);
   }
 
-  /** Overwrites the numbers from the host; only tensors that outlive steps. */
-  write(data: TensorData): void {
+  /**
+   * Overwrites the numbers from the host; only tensors that outlive steps. What the host keeps of them is a copy, unless `data` is lent
+   * until the next write.
+   */
+  write(data: TensorData, keep: 'copy' | 'borrow' = 'copy'): void {
     this.assertAlive('write');
     if (this.state !== 'owned') throw new Error(`write: '${this.name}' belongs to a step`);
     const encoded = encode('write', data, this.shape, this.dtype);
     this.device.write(this, encoded);
-    if (this.dtype === 'u32' || this.lastWritten) this.lastWritten = hostCopy(data, this.dtype);
+    if (this.dtype !== 'u32' && !this.lastWritten) return;
+    const own = this.dtype === 'u32' ? Uint32Array : Float32Array;
+    this.lastWritten = keep === 'borrow' && data instanceof own ? data : hostCopy(data, this.dtype);
   }
 
   expire(): void {
@@ -184,7 +189,7 @@ export function hostTensor(
       }),
     );
   const made = tensor(device, computed(), shape, options);
-  device.recorder?.recompute(made.buffer, (place) => {
+  device.recorder?.hostComputes(made.buffer, (place) => {
     const data = computed();
     device.write(place, encode('hostTensor', data, shape, made.dtype));
     made.lastWritten = hostCopy(data, made.dtype);

@@ -3,8 +3,8 @@
  * workgroup and buffers of zeros: every loop of a kernel is bounded by what it is given, and what it writes is thrown away.
  */
 import type { Device } from './device.ts';
-import type { ReplayedOperation } from './layout.ts';
 import { ALIGNMENT } from './memory.ts';
+import type { ReplayedOperation } from './placement.ts';
 import type { RecordedDispatch } from './recorder.ts';
 
 export interface ReadyPipeline {

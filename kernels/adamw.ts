@@ -122,6 +122,10 @@ export class AdamW implements Disposable {
     const { beta1, beta2, epsilon, weightDecay: decay, moments: kind, seed } = this.options;
     const scheduleShape = [this.scheduleSize];
     if (learningRate instanceof Tensor) expectShape('AdamW', 'schedule', learningRate, scheduleShape);
+    else if (device.recorder)
+      throw new Error(
+        `AdamW: ${device.recorder.name} would keep the learning rate of its first run; give it an input of what nextSchedule returns`,
+      );
     const schedule =
       learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), scheduleShape);
     this.gradientNorms.measure(this.maximumNorm);

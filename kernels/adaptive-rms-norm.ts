@@ -1,7 +1,7 @@
 import { type Device, emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
-import { rowParameters, slicesOfRows } from './rows.ts';
+import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
 const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
@@ -23,13 +23,13 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
   const y = emptyTensor(device, x.shape, x.dtype, 'adaptiveRmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'adaptiveRmsNorm');
   run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1), { flops: 7 * x.size, thirds: 2 });
-  record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [, wantsModulation]) => {
+  record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [wantsX, wantsModulation]) => {
     if (!dy) return [null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'adaptiveRmsNorm backward');
-    const dx = empty(x.shape);
+    const { gradient: dx, accumulate } = inputGradient(x, wantsX, 'adaptiveRmsNorm backward');
     const partials = { dScalePartial: empty([samples, slices, width]), dShiftPartial: empty([samples, slices, width]) };
     const bindings = { x, modulation, inverseRoot, dy, dx, ...partials };
-    run('backward', bindings, gridFor(samples * slices, 1), { flops: 14 * x.size, thirds: 1 });
+    run('backward', bindings, gridFor(samples * slices, 1), { flops: 14 * x.size, thirds: 1, accumulate });
     if (!wantsModulation) return [dx, null];
     const dModulation = empty(modulation.shape);
     run('backwardScale', { ...partials, dModulation }, columns, { flops: 2 * partials.dScalePartial.size });
@@ -76,7 +76,7 @@ interface SetUp {
     entry: string,
     bindings: Record<string, Tensor>,
     workgroups: [number, number],
-    cost: { flops: number; thirds?: number },
+    cost: { flops: number; thirds?: number; accumulate?: boolean },
   ) => void;
   /** The grid of one thread for each group of the modulation's thirds. */
   readonly columns: [number, number];
@@ -102,13 +102,13 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
   const length = perToken ? 1 : tokens;
   const slices = slicesOfRows(device, length, samples);
   const taking = rowParameters(device, groups);
-  const run: SetUp['run'] = (entry, bindings, workgroups, { flops, thirds = 0 }) =>
+  const run: SetUp['run'] = (entry, bindings, workgroups, { flops, thirds = 0, accumulate = false }) =>
     device.dispatch({
       kernel,
       entry,
       parameters: { ...taking, ...parameters, ...(size === 1 && oneElement) },
       bindings,
-      uniform: { samples, length, groups, slices, width, epsilon },
+      uniform: { samples, length, groups, slices, width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups,
       flops,
       bytes: Object.entries(bindings).reduce(

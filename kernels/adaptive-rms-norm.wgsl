@@ -28,7 +28,7 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
 fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
 
-struct Shape { samples: u32, length: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
+struct Shape { samples: u32, length: u32, groups: u32, slices: u32, width: f32, epsilon: f32, accumulate: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -107,6 +107,11 @@ fn residual(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   }
 }
 
+// The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs.
+fn addToInput(at: u32, value: Value) {
+  if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
+}
+
 // ---- backward: dx, and dscale and dshift of every slices-th row of a sample; one workgroup a slice ----------------------
 
 @compute @workgroup_size(THREADS)
@@ -143,7 +148,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
     let pull = r * r * sumOfThreads(alignment, thread) / shape.width;
     for (var k = 0u; k < KEEP; k++) {
       let i = thread + k * THREADS;
-      if (i < shape.groups) { dx[start + i] = r * (keptDy[k] * gain[k] - pull * keptX[k]); }
+      if (i < shape.groups) { addToInput(start + i, r * (keptDy[k] * gain[k] - pull * keptX[k])); }
       dScale[k] += keptDy[k] * keptX[k] * r;
       dShift[k] += keptDy[k];
     }
@@ -151,7 +156,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
       let at = slice * shape.groups + i;
       let gradient = dy[start + i];
       let value = unpack(x[start + i]);
-      dx[start + i] = r * (gradient * (1.0 + unpack(modulation[scale + i])) - pull * value);
+      addToInput(start + i, r * (gradient * (1.0 + unpack(modulation[scale + i])) - pull * value));
       dScalePartial[at] = select(dScalePartial[at], Value(), row == first) + gradient * value * r;
       dShiftPartial[at] = select(dShiftPartial[at], Value(), row == first) + gradient;
     }

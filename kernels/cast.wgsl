@@ -21,10 +21,14 @@ struct Shape { groups: u32, run: u32, near: u32, far: u32 }
 // Four 16-bit patterns in two words.
 fn pairs(patterns: vec4u) -> vec2u { return vec2u(patterns.x | (patterns.y << 16u), patterns.z | (patterns.w << 16u)); }
 
+// What is no number stays none, so that a run that diverges is noticed. Asked of the bits: of numbers, WGSL may assume that there are none.
+fn isNotANumber(value: vec4f) -> vec4<bool> { return (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u); }
+
 // Adding half of the last kept place, or a hair less when that place is even, carries into it exactly when rounding goes up.
 fn nearestBfloat16(value: vec4f) -> vec4u {
   let bits = bitcast<vec4u>(value);
-  return (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u);
+  let nearest = (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u);
+  return select(nearest, vec4u(0x7fc0u), isNotANumber(value));
 }
 
 fn nearestFloat16(value: vec4f) -> vec4u {
@@ -33,7 +37,8 @@ fn nearestFloat16(value: vec4f) -> vec4u {
   let normal = (bits - 0x38000000u + 0xfffu + ((bits >> vec4u(13u)) & vec4u(1u))) >> vec4u(13u);
   let small = vec4u(round(magnitude * 16777216.0));                          // units of 2^-24; round takes ties to even
   let negative = (bitcast<vec4u>(value) >> vec4u(16u)) & vec4u(0x8000u);
-  return negative | select(normal, small, bits < vec4u(0x38800000u));
+  let nearest = negative | select(normal, small, bits < vec4u(0x38800000u));
+  return select(nearest, vec4u(0x7e00u), isNotANumber(value));
 }
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.

@@ -30,7 +30,7 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
 fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
 
-struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
+struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32, accumulate: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -102,6 +102,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   if (thread == 0u) { statistics[row] = ofRow; }
 }
 
+// The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs.
+fn addToInput(at: u32, value: Value) {
+  if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
+}
+
 // ---- backward: dx, and dw and db of every slices-th row; one workgroup a slice -----------------------------------------
 
 @compute @workgroup_size(THREADS)
@@ -136,7 +141,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_i
     means = sumOfThreads(means, thread) / shape.width;
     for (var k = 0u; k < KEEP; k++) {
       let i = thread + k * THREADS;
-      if (i < shape.groups) { dx[start + i] = ofRow.z * (keptDy[k] * gain[k] - means.x - keptN[k] * means.y); }
+      if (i < shape.groups) { addToInput(start + i, ofRow.z * (keptDy[k] * gain[k] - means.x - keptN[k] * means.y)); }
       dw[k] += keptDy[k] * keptN[k];
       db[k] += keptDy[k];
     }
@@ -144,7 +149,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_i
       let at = slice * shape.groups + i;
       let gradient = dy[start + i];
       let n = normalised(unpack(x[start + i]), ofRow);
-      dx[start + i] = ofRow.z * (gradient * unpack(weight[i]) - means.x - n * means.y);
+      addToInput(start + i, ofRow.z * (gradient * unpack(weight[i]) - means.x - n * means.y));
       dwPartial[at] = select(dwPartial[at], Value(), row == slice) + gradient * n;
       dbPartial[at] = select(dbPartial[at], Value(), row == slice) + gradient;
     }

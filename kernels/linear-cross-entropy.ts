@@ -2,7 +2,7 @@ import {
   type Device,
   emptyTensor,
   formatShape,
-  gradientTensor,
+  gradientSum,
   gridFor,
   type HostData,
   hostTensor,
@@ -200,8 +200,8 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   record(op, [hidden, embedding], [loss], ([dLoss], [wantsHidden, wantsEmbedding]) => {
     if (!dLoss) return [null, null];
     const gradientOf = (like: Tensor) => emptyTensor(device, like.shape, 'f32', `${op} backward`);
-    const dHidden = wantsHidden ? gradientOf(hidden) : null;
-    const dEmbedding = wantsEmbedding ? gradientTensor(embedding, `${op} backward`) : null;
+    const dHidden = wantsHidden ? gradientSum(hidden, `${op} backward`) : null;
+    const dEmbedding = wantsEmbedding ? gradientSum(embedding, `${op} backward`) : null;
     const recomputed = tiles.length > 1 ? gradientOf(logitsBuffer) : null;
     const dLogitsBuffer = gradientOf(logitsBuffer);
     for (const tile of tiles) {
@@ -213,14 +213,16 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
       const a = { tensor: dLogits, rows };
       if (dHidden) {
         const b = { tensor: ofTile(embedding, tile), rows: columns };
-        multiply({ a, b, output: { tensor: dHidden, rows }, depth: columns, accumulate: first > 0 }, op);
+        const output = { tensor: dHidden.gradient, rows };
+        multiply({ a, b, output, depth: columns, accumulate: dHidden.accumulate || first > 0 }, op);
       }
       if (dEmbedding) {
-        const output = { tensor: ofTile(dEmbedding, tile), rows: columns };
-        multiply({ a: { ...a, transposed: true }, b: { tensor: hidden, rows }, output, depth: rows }, op);
+        const { gradient, accumulate } = dEmbedding;
+        const output = { tensor: ofTile(gradient, tile), rows: columns };
+        multiply({ a: { ...a, transposed: true }, b: { tensor: hidden, rows }, output, depth: rows, accumulate }, op);
       }
     }
-    return [dHidden, dEmbedding];
+    return [dHidden?.gradient ?? null, dEmbedding?.gradient ?? null];
   });
   // Backward needs the logits again: those of a single tile are kept, those of several are computed again.
   if (tiles.length > 1 || !loss.recorded) device.currentStep(op).release(logitsBuffer.buffer);

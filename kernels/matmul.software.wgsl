@@ -41,15 +41,16 @@ struct Shape {
 @group(0) @binding(2) var<storage, read> b: array<WordB>;
 @group(0) @binding(3) var<storage, read> up: array<WordB>;
 @group(0) @binding(4) var<storage, read_write> output: array<Word>;
-// Of `finish`, in the places of the output; what they are: epilogue.ts.
+// Of `finish`, in the places of the output. Of an activation f(z) (epilogue.ts) z is kept; of a gated MLP h = f(z) u (gated-mlp.ts) z
+// and u are, and its backward reads them to make du = dh f(z) and h again.
 @group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
 @group(0) @binding(7) var<storage, read> residual: array<Word>;
-@group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;
-@group(0) @binding(9) var<storage, read_write> keepFactor: array<Kept>;
-@group(0) @binding(10) var<storage, read> inner: array<Kept>;
-@group(0) @binding(11) var<storage, read> factor: array<Kept>;
-@group(0) @binding(12) var<storage, read_write> dFactor: array<vec4f>;
-@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;
+@group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;           // z
+@group(0) @binding(9) var<storage, read_write> keepFactor: array<Kept>;          // u
+@group(0) @binding(10) var<storage, read> inner: array<Kept>;                    // z
+@group(0) @binding(11) var<storage, read> factor: array<Kept>;                  // u
+@group(0) @binding(12) var<storage, read_write> dFactor: array<vec4f>;           // du
+@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;             // h
 
 const ZERO_TO_THREE = vec4u(0u, 1u, 2u, 3u);
 

@@ -15,7 +15,8 @@
 // A workgroup makes a tile of TILE_ROWS x TILE_COLUMNS outputs, STEP terms at a time: the threads bring the next TILE_ROWS x STEP of
 // A and STEP x TILE_COLUMNS of B into workgroup memory, in blocks of 4 x 4. Then every thread adds to its own THREAD_ROWS rows x
 // THREAD_GROUPS groups of four columns. Terms beyond a run count as zero. Rows of A and columns of B beyond the last are read as
-// whatever lies there, or as WebGPU bounds the access: they reach only outputs that are not stored.
+// whatever lies there, or as WebGPU bounds the access: they reach only outputs that are not stored, or that pad the width to a
+// whole number of groups.
 //
 // With two SIDES the left half of a tile are columns of B, the right half the same columns of a second matrix `up`, stored like B.
 // A thread has both sums of an output, and `finish` makes one of the two: a gated MLP, activation(A B) * (A up), see gated-mlp.ts.
@@ -70,15 +71,16 @@ struct Shape {
 @group(0) @binding(3) var<storage, read> up: array<WordB>;
 @group(0) @binding(4) var<storage, read_write> output: array<Word>;
 @group(0) @binding(5) var<storage, read> partial: array<vec4f>;              // [batches, slices, rows, groups]
-// Of `finish`, in the places of the output; what they are: epilogue.ts.
+// Of `finish`, in the places of the output. Of an activation f(z) (epilogue.ts) z is kept; of a gated MLP h = f(z) u (gated-mlp.ts) z
+// and u are, and its backward reads them to make du = dh f(z) and h again.
 @group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
 @group(0) @binding(7) var<storage, read> residual: array<Word>;
-@group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;
-@group(0) @binding(9) var<storage, read_write> keepFactor: array<Kept>;
-@group(0) @binding(10) var<storage, read> inner: array<Kept>;
-@group(0) @binding(11) var<storage, read> factor: array<Kept>;
-@group(0) @binding(12) var<storage, read_write> dFactor: array<vec4f>;
-@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;
+@group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;           // z
+@group(0) @binding(9) var<storage, read_write> keepFactor: array<Kept>;          // u
+@group(0) @binding(10) var<storage, read> inner: array<Kept>;                    // z
+@group(0) @binding(11) var<storage, read> factor: array<Kept>;                  // u
+@group(0) @binding(12) var<storage, read_write> dFactor: array<vec4f>;           // du
+@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;             // h
 
 var<workgroup> tileA: array<vec4f, TILE_ROWS * STEP_GROUPS>;                 // row by row, groups along k
 var<workgroup> tileB: array<vec4f, STEP * TILE_GROUPS>;                      // term by term, groups along n

@@ -32,6 +32,9 @@ export function withLastAxis(shape: Shape, width: number): number[] {
   return [...shape.slice(0, -1), width];
 }
 
+// WGSL may assume that there are no NaNs in arithmetic and comparisons; in integers it may not.
+const isNan = '((bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u))';
+
 /** How a kernel file stores groups of four elements: its parameters Word, unpack and pack. */
 export function storage(dtype: DataType): Parameters {
   switch (dtype) {
@@ -41,8 +44,8 @@ export function storage(dtype: DataType): Parameters {
       return {
         Word: 'alias Word = vec2u;',
         unpack: 'fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }',
-        // pack2x16float outside the range of f16 is indeterminate.
-        pack: 'fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0)); return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)); }',
+        // pack2x16float outside the range of f16 is indeterminate. What is no number stays none: a run that diverges is noticed.
+        pack: `fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0)); let nan = ${isNan}; return vec2u(pack2x16float(safe.xy) | select(0u, 0x7e00u, nan.x) | select(0u, 0x7e000000u, nan.y), pack2x16float(safe.zw) | select(0u, 0x7e00u, nan.z) | select(0u, 0x7e000000u, nan.w)); }`,
       };
     case 'bf16':
       return {
@@ -50,7 +53,7 @@ export function storage(dtype: DataType): Parameters {
         unpack:
           'fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word.x << 16u, word.x & 0xffff0000u, word.y << 16u, word.y & 0xffff0000u)); }',
         // Round to nearest even: add half of the last kept place, or a hair less when that place is even.
-        pack: 'fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let kept = (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u); return vec2u(kept.x | (kept.y << 16u), kept.z | (kept.w << 16u)); }',
+        pack: `fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let rounded = (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u); let kept = select(rounded, vec4u(0x7fc0u), ${isNan}); return vec2u(kept.x | (kept.y << 16u), kept.z | (kept.w << 16u)); }`,
       };
     default:
       throw new Error(`storage: ${dtype} holds no fractions`);

@@ -2,7 +2,7 @@ import { emptyTensor, gradientTensor, gridFor, loadKernel, record, roundUp, type
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
-import { rowParameters, slicesOfRows } from './rows.ts';
+import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./rms-norm.wgsl', import.meta.url));
 
@@ -27,25 +27,31 @@ function normalise(x: Tensor, weight: Tensor, width: number, epsilon: number): T
   const { rows, width: stored } = rowsAndWidth('rmsNorm', 'x', x);
   const groups = stored / 4;
   const slices = slicesOfRows(device, rows);
-  const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
+  const run = (
+    entry: string,
+    bindings: Record<string, Tensor>,
+    workgroups: [number, number],
+    flops: number,
+    accumulate = false,
+  ) =>
     device.dispatch({
       kernel,
       entry,
       parameters: { ...rowParameters(device, groups), ...storage(x.dtype) },
       bindings,
-      uniform: { rows, groups, slices, width, epsilon },
+      uniform: { rows, groups, slices, width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups,
       flops,
     });
   const y = emptyTensor(device, x.shape, x.dtype, 'rmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'rmsNorm');
   run('forward', { x, weight, y, inverseRoot }, gridFor(rows, 1), 5 * x.size);
-  record('rmsNorm', [x, weight], [y], ([dy], [, wantsWeight]) => {
+  record('rmsNorm', [x, weight], [y], ([dy], [wantsX, wantsWeight]) => {
     if (!dy) return [null, null];
     const op = 'rmsNorm backward';
-    const dx = emptyTensor(device, x.shape, 'f32', op);
+    const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);
     const dwPartial = emptyTensor(device, [slices, stored], 'f32', op);
-    run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 12 * x.size);
+    run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 12 * x.size, accumulate);
     return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientTensor(weight, op)) : null];
   });
   return y;

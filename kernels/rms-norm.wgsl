@@ -24,7 +24,7 @@ fn unpack(word: Word) -> vec4f { return word; }                              // 
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
 
-struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32 }
+struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32, accumulate: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -76,6 +76,11 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   if (thread == 0u) { inverseRoot[row] = r; }
 }
 
+// The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs.
+fn addToInput(at: u32, value: vec4f) {
+  if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
+}
+
 // ---- backward: dx, and dw of every slices-th row; one workgroup a slice ------------------------------------------------
 
 @compute @workgroup_size(THREADS)
@@ -107,14 +112,14 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_i
     let pull = r * r * sumOfThreads(alignment, thread) / shape.width;
     for (var k = 0u; k < KEEP; k++) {
       let i = thread + k * THREADS;
-      if (i < shape.groups) { dx[start + i] = r * (keptDy[k] * gain[k] - pull * keptX[k]); }
+      if (i < shape.groups) { addToInput(start + i, r * (keptDy[k] * gain[k] - pull * keptX[k])); }
       dw[k] += keptDy[k] * keptX[k] * r;
     }
     for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
       let at = slice * shape.groups + i;
       let value = unpack(x[start + i]);
       let gradient = dy[start + i];
-      dx[start + i] = r * (gradient * (1.0 + unpack(weight[i])) - pull * value);
+      addToInput(start + i, r * (gradient * (1.0 + unpack(weight[i])) - pull * value));
       dwPartial[at] = select(dwPartial[at], vec4f(), row == slice) + gradient * value * r;
     }
   }

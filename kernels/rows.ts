@@ -1,5 +1,12 @@
 /** How kernels that reduce rows, normalisations and softmax, share them out. */
-import type { Device, Parameters } from '../engine/index.ts';
+import {
+  type Device,
+  emptyTensor,
+  type GradientSum,
+  gradientSum,
+  type Parameters,
+  type Tensor,
+} from '../engine/index.ts';
 import { softwareLanes } from './variant.ts';
 
 /** Groups of a row that a thread of a graphics adapter holds in registers. */
@@ -35,4 +42,10 @@ export function rowParameters(
 export function slicesOfRows(device: Device, rows: number, samples = 1): number {
   const most = Math.ceil((device.software ? 64 : 512) / samples);
   return Math.max(1, Math.min(Math.ceil(rows / 8), most));
+}
+
+/** Where a normalisation's backward writes the gradient of x, or adds to it; it makes one in any case. */
+export function inputGradient(x: Tensor, wants: boolean, op: string): GradientSum {
+  if (wants) return gradientSum(x, op);
+  return { gradient: emptyTensor(x.device, x.shape, 'f32', op), accumulate: false };
 }

@@ -3,7 +3,7 @@
  *
  *   q, k, v   each expert's rows by its own matrices, into one joint tensor (blockLinear; nothing is concatenated)
  *   attention over the joint sequence, by the system's table
- *   x         + each expert's own output projection, then its own gated MLP
+ *   x         + each expert's own output projection, then + its own gated MLP; behind an adaptive norm both are gated by it
  *
  * Here the experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be absent:
  * at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix runs against it.
@@ -85,16 +85,16 @@ export function runMixture(pass: MixturePass): MixtureResult {
     const lossBlocks = layer === depth - 1 ? pass.lossBlocks : undefined;
     const attended = attention(query, key, value, { table, validity, queries: blocks, lossBlocks });
     const joint = reshape(attended, [attended.shape[0], rows, heads * headDimension]);
-    const residuals = each((_, i) => (attentionNorm[i]!.gate ? null : x[i]));
+    const residuals = each((_, i) => (attentionNorm[i]!.modulation ? null : x[i]));
     const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout, { residuals });
-    const between = each((_, i) => gated(x[i]!, branches[i]!, attentionNorm[i]!.gate));
+    const between = each((_, i) => joined(x[i]!, branches[i]!, attentionNorm[i]!.modulation));
     return each((expert, i) => {
       const norm = normalise(pass, expert, `layers.${layer}.post_attention_layernorm`, between[i]!);
       const [gate, up, down] = ['gate_proj', 'up_proj', 'down_proj'].map((name) =>
         parameters.get(`${prefixes[expert]}.layers.${layer}.mlp.${name}.weight`),
       );
-      const residual = norm.gate ? undefined : between[i]!;
-      return gated(between[i]!, gatedMlp(norm.output, gate, up, down, { residual }), norm.gate);
+      const residual = norm.modulation ? undefined : between[i]!;
+      return joined(between[i]!, gatedMlp(norm.output, gate, up, down, { residual }), norm.modulation);
     });
   };
 
@@ -123,20 +123,21 @@ function layoutOf({ blocks }: ModelConfiguration, names: readonly string[]): Blo
     .map(({ weights, length }) => ({ input: experts.indexOf(weights), length }));
 }
 
-/** A norm, and what gates the branch that it feeds: the modulation of an adaptive norm. Other branches come with the residual added. */
+/** A norm; an adaptive one with its modulation, which also gates the branch that the norm feeds. */
 function normalise(
   { parameters, configuration, condition }: MixturePass,
   expert: Expert,
   name: string,
   x: Tensor,
-): { output: Tensor; gate: Tensor | null } {
+): { output: Tensor; modulation: Tensor | null } {
   const at = `${prefixes[expert]}.${name}`;
   if (expert === 'backbone' || configuration.expert?.time !== 'adaptive')
-    return { output: rmsNorm(x, parameters.get(`${at}.weight`)), gate: null };
+    return { output: rmsNorm(x, parameters.get(`${at}.weight`)), modulation: null };
   const modulation = linear(condition!, parameters.get(`${at}.dense.weight`), parameters.get(`${at}.dense.bias`));
-  return { output: adaptiveRmsNorm(x, modulation), gate: modulation };
+  return { output: adaptiveRmsNorm(x, modulation), modulation };
 }
 
-function gated(residual: Tensor, branch: Tensor, modulation: Tensor | null): Tensor {
+/** Behind an adaptive norm the gated branch joins the residual stream here; any other has joined it in its last product. */
+function joined(residual: Tensor, branch: Tensor, modulation: Tensor | null): Tensor {
   return modulation ? gatedResidual(residual, branch, modulation) : branch;
 }

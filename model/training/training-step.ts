@@ -43,28 +43,24 @@ export class TrainingStep implements Disposable {
     const { model, optimizer, accumulate } = this;
     if (batches.length !== accumulate)
       throw new Error(`TrainingStep: ${batches.length} batches to an update; it was made for ${accumulate}`);
-    const schedule = scheduleOf(optimizer.nextSchedule(learningRate));
+    const schedule = () => scheduleOf(optimizer.nextSchedule(learningRate));
     if (accumulate === 1) {
-      const inputs = { ...batches[0], schedule };
+      const inputs = { ...batches[0], schedule: schedule() };
       onLosses(await this.captured(inputs).run(numbersOf(inputs)));
       return;
     }
     model.device.step(() => model.parameters.zeroGradients());
     for (const inputs of batches) onLosses(await this.captured(inputs).run(numbersOf(inputs)));
-    const inputs = { schedule };
-    const update = (own: InputTensors) => {
-      optimizer.step(own.schedule);
-      return {};
-    };
-    this.update ??= captureStep(model.device, inputs, update, { name: 'update', onPipeline: this.onPipeline });
-    await this.update.run(numbersOf(inputs));
+    await this.updating().run(numbersOf({ schedule: schedule() }));
   }
 
   /** Captures the step and has its pipelines compiled; `batch` is as for `run`. */
   async prepare(batch: Inputs): Promise<void> {
-    const inputs =
-      this.accumulate === 1 ? { ...batch, schedule: scheduleOf(new Float32Array(this.optimizer.scheduleSize)) } : batch;
+    const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
+    const whole = this.accumulate === 1;
+    const inputs = whole ? { ...batch, schedule } : batch;
     await this.captured(inputs).prepare(numbersOf(inputs));
+    if (!whole) await this.updating().prepare(numbersOf({ schedule }));
   }
 
   /** What the captured step does and takes: of several batches to an update, the part that runs for each. Throws before the first run. */
@@ -88,6 +84,17 @@ export class TrainingStep implements Disposable {
     const options = { name: whole ? 'training' : 'gradients', onPipeline: this.onPipeline };
     this.gradients ??= captureStep(this.model.device, inputs, work, options);
     return this.gradients;
+  }
+
+  private updating(): CapturedStep<'schedule', Record<string, never>> {
+    const { model, optimizer, onPipeline } = this;
+    const work = ({ schedule }: InputTensors) => {
+      optimizer.step(schedule);
+      return {};
+    };
+    const inputs = { schedule: { shape: [optimizer.scheduleSize] } };
+    this.update ??= captureStep(model.device, inputs, work, { name: 'update', onPipeline });
+    return this.update;
   }
 
   private whole({ schedule, ...batch }: InputTensors): LossTensors {

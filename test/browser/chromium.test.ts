@@ -9,7 +9,7 @@ const root = new URL('../../', import.meta.url);
 
 /** Test files that the page runs as they are, beside those of the operations: what needs no file system. */
 const otherTestFiles = [
-  ...['kernel', 'step', 'step-memory', 'tape', 'tensor'].map((name) => `test/engine/${name}.test.ts`),
+  ...['kernel', 'step', 'step-memory', 'step-refusals', 'tape', 'tensor'].map((name) => `test/engine/${name}.test.ts`),
   'test/half.test.ts',
   'test/random.test.ts',
   'test/model/golden.test.ts',

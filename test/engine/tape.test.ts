@@ -3,6 +3,7 @@ import {
   backward,
   ParameterSet,
   parameter,
+  recompute,
   stopGradient,
   type Tensor,
   tensor,
@@ -96,6 +97,32 @@ describeOnDevices('tape', (open) => {
       (x: Tensor) => add(add(product(x), square(x)), add(x, add(x, x))),
     ])
       expectClose(await gradientOf(make), expected, 1e-6, 'gradient');
+  });
+
+  test('a part that runs again in backward: what it may return, and frozen groups that take no memory', async () => {
+    const device = await open();
+    using set = new ParameterSet(device, [
+      { name: 'weight', shape: [4, 4], group: 'trained' },
+      { name: 'frozen', shape: [64, 64], group: 'frozen' },
+    ]);
+    const weight = set.get('weight');
+    set.get('frozen').wantsGradient = false;
+    weight.write(normals(16, 1));
+    const { bytes } = device.memory;
+    const gradient = async (part: (x: Tensor) => Tensor) => {
+      device.step(() => {
+        set.zeroGradients();
+        backward(sum(part(scale(weight, 2))));
+      });
+      return [...(await weight.grad!.read())];
+    };
+    const square = (x: Tensor) => add(matmul(x, x), linear(x, weight));
+    expect(await gradient((x) => recompute(x, 'part', () => [square(x)])[0])).toEqual(await gradient(square));
+    device.memory.trim();
+    expect(device.memory.bytes - bytes).toBeLessThan(64 * 64 * 4);
+    await expect(gradient((x) => recompute(x, 'part', () => [x, square(x)])[1])).rejects.toThrow(
+      'part: recompute returns what its function makes',
+    );
   });
 
   test('the same loss twice counts twice', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from '../../engine/half.ts';
 import { backward, parameter, tensor } from '../../engine/index.ts';
-import { cast } from '../../kernels/index.ts';
+import { cast, linear } from '../../kernels/index.ts';
 import { runOnce } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { integers, normals } from '../support/numbers.ts';
@@ -25,6 +25,36 @@ function hardNumbers(): Float32Array {
 }
 
 describeOnAllDevices('cast', (device) => {
+  test.each(['f16', 'bf16'] as const)(
+    '%s keeps what is no number, here and where an operation stores it',
+    async (dtype) => {
+      const opened = await device();
+      // The quiet NaN of every bit, which adding half a place would wrap to -0; the usual one; and one of few bits.
+      const bits = Uint32Array.of(
+        0x7fffffff,
+        0x7fc00000,
+        0x7f800001,
+        0xffffffff,
+        0x3f800000,
+        0xc0000000,
+        0,
+        0x42280000,
+      );
+      const x = new Float32Array(bits.buffer);
+      const expected = [Number.NaN, Number.NaN, Number.NaN, Number.NaN, 1, -2, 0, 42];
+      expect([...(await runOnce(opened, () => cast(tensor(opened, x, [8]), dtype)))]).toEqual(expected);
+      // Matrix products pack by the declaration that most operations share.
+      const identity = Float32Array.from({ length: 16 }, (_, i) => (i % 5 === 0 ? 1 : 0));
+      const rows = Float32Array.of(...bits).fill(1);
+      rows.set(x.subarray(0, 1), 2);
+      const product = await runOnce(opened, () =>
+        linear(tensor(opened, rows, [2, 4]), tensor(opened, identity, [4, 4]), null, { dtype }),
+      );
+      expect(product.subarray(0, 4).some(Number.isNaN)).toBe(true);
+      expect([...product.subarray(4)]).toEqual([1, 1, 1, 1]);
+    },
+  );
+
   test.each(['f16', 'bf16'] as const)(
     'to %s rounds as the host does, bit for bit, and back is exact',
     async (dtype) => {

@@ -1,4 +1,4 @@
-/** Where the memory of a recorded step lies when it runs again. */
+/** Which operations of a recorded step run, and where their memory lies. */
 import { type ArenaPlan, planArenas } from './arena.ts';
 import type { Device } from './device.ts';
 import type { BufferRange } from './memory.ts';
@@ -20,7 +20,7 @@ export interface Access {
  * Most allocations lie in arenas. Those that the step returns keep the buffers of the first run, and what the host writes has
  * buffers of its own: constants, written here once, and what is computed for every run.
  */
-export class Layout implements Disposable {
+export class Placement implements Disposable {
   readonly operations: readonly ReplayedOperation[];
   readonly plan: ArenaPlan;
   readonly arenas: readonly GPUBuffer[];
@@ -37,7 +37,7 @@ export class Layout implements Disposable {
   ) {
     this.homes = new Map(kept);
     for (const { allocation } of recorder.hostComputed) this.home(allocation);
-    this.operations = this.withoutWrites(recorder.operations);
+    this.operations = needed(this.withoutWrites(recorder.operations), new Set(kept.keys()));
     const uses = this.operations.map((operation) => {
       const accesses = accessesOf(operation);
       const inArenas = (wanted: Access['access']) =>
@@ -112,6 +112,21 @@ export class Layout implements Disposable {
     this.owned.push(buffer);
     return buffer;
   }
+}
+
+/** Without operations whose results nothing reads: what outlives the step, `kept` among it, is read. */
+function needed(operations: readonly ReplayedOperation[], kept: ReadonlySet<Allocation>): ReplayedOperation[] {
+  const read = new Set<Allocation>(kept);
+  const backwards = operations.toReversed().filter((operation) => {
+    const accesses = accessesOf(operation);
+    const used = accesses.some(
+      ({ access, range: { memory } }) =>
+        access === 'read_write' && (!(memory instanceof Allocation) || read.has(memory)),
+    );
+    if (used) for (const { range } of accesses) if (range.memory instanceof Allocation) read.add(range.memory);
+    return used;
+  });
+  return backwards.toReversed();
 }
 
 /** What an operation reads and writes. */
