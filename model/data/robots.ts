@@ -25,8 +25,8 @@ export function mixRobots(members: readonly RobotData[]): Dataset {
     const fail = (complaint: string) => new InputError(`mixture: robot "${slots.robot}" ${complaint}`);
     if (slots.width !== width) throw fail(`has ${slots.width} slots, the first robot ${width}`);
     if (robots[slots.robot]) throw fail('is there twice: join its data sets first, or give each a name of its own');
-    if (slots.actions.some(({ relative }) => relative))
-      throw fail('has relative actions, which are trained as they are in the data: give it a map without');
+    if (dataset.stateDimension === 0 && slots.actions.some(({ relative }) => relative))
+      throw fail(`has relative actions, and data set "${dataset.name}" no states: give it a map without`);
     robots[slots.robot] = slots;
   }
   return {

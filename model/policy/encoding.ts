@@ -16,10 +16,12 @@ import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Ids, Observation } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import {
+  absoluteActions,
   type DatasetStatistics,
   fromSlots,
   normaliseImage,
   normalisers,
+  relativeActions,
   resizeWithPadding,
   type SlotMap,
   slotMask,
@@ -55,6 +57,9 @@ export interface RawObservation {
   /** Whose, where the model is of a mixture of robots. */
   readonly robot?: string;
 }
+
+/** Of an observation, what its actions go by. */
+type Measured = Pick<RawObservation, 'robot' | 'state'>;
 
 /** How the numbers of a robot become those of the model. */
 interface Robot {
@@ -134,8 +139,7 @@ export class Encoding {
   actionTokens(data: Float32Array, horizon: number, robot?: string): Int32Array {
     const { action } = this.ranges;
     if (!this.fast || !action) throw new Error('this system has no discrete action tokens');
-    const { slots } = this.robot(robot);
-    const own = slots ? fromSlots(data, slots.actions, slots.width) : data;
+    const own = this.ownDimensions(data, robot);
     return action.toVocabulary(this.fast.encode({ data: own, horizon, dimension: own.length / horizon }));
   }
 
@@ -165,17 +169,29 @@ export class Encoding {
     };
   }
 
-  /** [rows, dimensions of the robot] in raw units -> [rows, dimensions of the model], normalised, zero where the robot has none. */
-  normaliseActions(actions: Float32Array, robot?: string): Float32Array {
+  /**
+   * A chunk [rows, dimensions of the robot] in raw units, where its slots say so relative to the state seen before it -> [rows,
+   * dimensions of the model], normalised, zero where the robot has none.
+   */
+  normaliseActions(actions: Float32Array, { robot, state }: Measured): Float32Array {
     const { normalise, slots } = this.robot(robot);
-    const own = normalise.actions.normalise(actions);
+    const own = normalise.actions.normalise(slots ? relativeActions(actions, state ?? [], slots.actions) : actions);
     return slots ? toSlots(own, slots.actions, slots.width) : own;
   }
 
   /** The inverse of `normaliseActions`. */
-  denormaliseActions(actions: Float32Array, robot?: string): Float32Array {
+  denormaliseActions(actions: Float32Array, { robot, state }: Measured): Float32Array {
     const { normalise, slots } = this.robot(robot);
-    return normalise.actions.denormalise(slots ? fromSlots(actions, slots.actions, slots.width) : actions);
+    const own = normalise.actions.denormalise(this.ownDimensions(actions, robot));
+    if (state === null && slots?.actions.some(({ relative }) => relative))
+      throw new InputError(`robot ${quote(robot)} acts relative to its state, and the observation has none`);
+    return slots ? absoluteActions(own, state ?? [], slots.actions) : own;
+  }
+
+  /** Of a normalised chunk [rows, dimensions of the model] the dimensions of the robot, which are what action tokens spell. */
+  ownDimensions(data: Float32Array, robot?: string): Float32Array {
+    const { slots } = this.robot(robot);
+    return slots ? fromSlots(data, slots.actions, slots.width) : data;
   }
 
   /** [dimensions of the model]: 1 where the robot has one; null where it has all. */

@@ -21,7 +21,7 @@ export class Policy {
   /** One chunk [horizon * dimensions of its robot] for each observation, in the units of the data. */
   async act(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const normalised = await this.actNormalised(observations, options);
-    return normalised.map((chunk, i) => this.encoding.denormaliseActions(chunk, observations[i].robot));
+    return normalised.map((chunk, i) => this.encoding.denormaliseActions(chunk, observations[i]));
   }
 
   /** As act, before denormalisation: [horizon * actionDimension]. */

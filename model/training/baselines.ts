@@ -1,6 +1,6 @@
 /** What a model must beat: predictors that look at nothing. */
 import type { Sample } from '../data/index.ts';
-import { chunk, eachLoaded } from '../data/index.ts';
+import { chunk, eachLoaded, stateAt } from '../data/index.ts';
 import type { Encoding } from '../policy/encoding.ts';
 import { isDemonstrated, type MadeBatch } from './batches.ts';
 
@@ -23,7 +23,7 @@ export async function fitBaselines(
   for await (const { part, step } of eachLoaded(samples)) {
     const { data, valid } = chunk(part, step, horizon);
     const { robot } = part.episode;
-    const values = encoding.normaliseActions(data, robot);
+    const values = encoding.normaliseActions(data, { robot, state: stateAt(part.episode, step) });
     const real = encoding.realDimensions(robot);
     meanChunk ??= new Float64Array(values.length);
     counted ??= new Float64Array(values.length);

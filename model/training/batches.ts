@@ -11,6 +11,7 @@ import {
   loadExamples,
   resizeWithPadding,
   type Sample,
+  stateAt,
 } from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
 
@@ -30,9 +31,7 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   const { episode } = part;
   const images: Record<string, Image | null> = {};
   for (const camera of cameras) images[camera] = await episode.image(camera, step);
-  const dimension = episode.states ? episode.states.length / episode.length : 0;
-  const state = episode.states?.subarray(step * dimension, (step + 1) * dimension) ?? null;
-  return { images, state, instruction, robot: episode.robot };
+  return { images, state: stateAt(episode, step), instruction, robot: episode.robot };
 }
 
 /** What a model is to answer to; the image of a question is that of the first camera. */
@@ -105,7 +104,7 @@ export class BatchMaker {
     const seen = await Promise.all(examples.map((example) => observationOf(example, cameras)));
     const observations = options.augment ? augmented(seen, cameras, configuration, random(streams.augmentation)) : seen;
     const size = horizon * actionDimension;
-    const parts = examples.map((example) => {
+    const parts = examples.map((example, i) => {
       if (example.kind === 'vision-language') {
         const [data, valid, real] = [new Float32Array(size), new Uint8Array(horizon), new Uint8Array(actionDimension)];
         return { data, valid, real, ids: encoding.answerTokens(example.question.answer) };
@@ -113,7 +112,7 @@ export class BatchMaker {
       const { part, step } = example.sample;
       const { robot } = part.episode;
       const { data: raw, valid } = chunk(part, step, horizon);
-      const data = encoding.normaliseActions(raw, robot);
+      const data = encoding.normaliseActions(raw, observations[i]);
       const actionIds = configuration.losses.token ? encoding.actionTokens(data, horizon, robot) : [];
       const before = example.kind === 'action' ? [] : encoding.subtaskTokens(example.answer);
       return { data, valid, real: encoding.realDimensions(robot), ids: [...before, ...actionIds] };

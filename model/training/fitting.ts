@@ -11,13 +11,14 @@ import {
   evaluationSamples,
   loadEpisode,
   measureStatistics,
-  type Normaliser,
   normalisers,
+  relativeChunks,
   type SlotMap,
   type Split,
   splitDataset,
+  stateAt,
 } from '../data/index.ts';
-import type { Encoding, EncodingSettings } from '../policy/encoding.ts';
+import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { configurationOf, type System } from '../systems/index.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
@@ -57,11 +58,13 @@ export function prepareData(dataset: Dataset, seed: number): { split: Split; mis
 export async function checkData(
   dataset: Dataset,
   split: Split,
-  { encoding, dataset: begun }: CheckpointSettings,
+  { encoding, dataset: begun, configuration }: CheckpointSettings,
 ): Promise<void> {
   if (encoding.statistics) checkStatistics(encoding.statistics, dataset, `the run, begun with "${begun}"`);
   const { statistics, robots } = encoding;
-  const same = JSON.stringify(await statisticsOf(dataset, split)) === JSON.stringify({ statistics, robots });
+  const same =
+    JSON.stringify(await statisticsOf(dataset, split, configuration.horizon)) ===
+    JSON.stringify({ statistics, robots });
   if (dataset.name === begun && same) return;
   throw new InputError(
     `data set "${dataset.name}" is not what the run was begun with ("${begun}" then): its numbers differ; resume with the same data`,
@@ -72,13 +75,15 @@ export async function checkData(
 async function statisticsOf(
   { robots }: Dataset,
   { train }: Split,
+  horizon: number,
 ): Promise<Pick<EncodingSettings, 'statistics' | 'robots'>> {
   if (!robots) return { statistics: await measureStatistics(train) };
   const own: Record<string, { slots: SlotMap; statistics: DatasetStatistics }> = {};
   for (const [name, slots] of Object.entries(robots)) {
     const parts = train.filter(({ episode }) => episode.robot === name);
     if (parts.length === 0) throw new InputError(`robot "${name}": all of its episodes are held out; add some`);
-    own[name] = { slots, statistics: await measureStatistics(parts) };
+    const chunks = slots.actions.some(({ relative }) => relative) ? relativeChunks(horizon, slots.actions) : undefined;
+    own[name] = { slots, statistics: await measureStatistics(parts, chunks) };
   }
   return { statistics: null, robots: own };
 }
@@ -88,29 +93,34 @@ export async function fitEncoding(
   split: Split,
   horizon: number,
 ): Promise<EncodingSettings> {
-  const measured = await statisticsOf(dataset, split);
-  const { statistics, robots = {} } = measured;
-  const normalisersOf = new Map<string | undefined, Normaliser>();
-  if (statistics) normalisersOf.set(undefined, normalisers(statistics).actions);
-  for (const [name, robot] of Object.entries(robots)) normalisersOf.set(name, normalisers(robot.statistics).actions);
-  for (const [name = dataset.name, { widened }] of normalisersOf)
-    if (widened.length > 0)
-      listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
-  const chunks = [];
-  if (system.tokens)
-    for await (const { part, step } of eachLoaded(evaluationSamples(split.train, FITTED_SAMPLES))) {
-      const data = normalisersOf.get(part.episode.robot)!.normalise(chunk(part, step, horizon).data);
-      chunks.push({ data, horizon, dimension: data.length / horizon });
-    }
-  const fast = system.tokens ? FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() : null;
-  return {
+  const measured = await statisticsOf(dataset, split, horizon);
+  const { statistics, robots } = measured;
+  const settings: EncodingSettings = {
     stateAsText: system.state === 'text',
     stateBins: preset.stateBins,
     cameras: dataset.cameras,
     ...measured,
-    fast,
+    fast: null,
     ...(coTraining && { locations: true }),
   };
+  for (const [name, own] of Object.entries(robots ?? { [dataset.name]: { statistics: statistics! } })) {
+    const { widened } = normalisers(own.statistics).actions;
+    if (widened.length > 0)
+      listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
+  }
+  if (!system.tokens) return settings;
+  const encoding = new Encoding(settings);
+  const chunks = [];
+  for await (const { part, step } of eachLoaded(evaluationSamples(split.train, FITTED_SAMPLES))) {
+    const { robot } = part.episode;
+    const normalised = encoding.normaliseActions(chunk(part, step, horizon).data, {
+      robot,
+      state: stateAt(part.episode, step),
+    });
+    const data = encoding.ownDimensions(normalised, robot);
+    chunks.push({ data, horizon, dimension: data.length / horizon });
+  }
+  return { ...settings, fast: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
 }
 
 /** Sizes from the preset; lengths of the prompt and of the action tokens from all of the data. */
@@ -125,14 +135,13 @@ export async function configurationFor(
   let fastTokens = 0;
   for (const part of [...split.train, ...split.heldOut]) {
     const episode = await loadEpisode(part.episode);
-    const { instructions, states, robot } = episode;
-    const ownDimension = (states?.length ?? 0) / episode.length;
+    const { instructions, robot } = episode;
     for (let step = part.from; step < part.to; step++) {
+      const state = stateAt(episode, step);
       if (encoding.fast) {
-        const data = encoding.normaliseActions(chunk({ ...part, episode }, step, horizon).data, robot);
+        const data = encoding.normaliseActions(chunk({ ...part, episode }, step, horizon).data, { robot, state });
         fastTokens = Math.max(fastTokens, encoding.actionTokens(data, horizon, robot).length);
       }
-      const state = states?.subarray(step * ownDimension, (step + 1) * ownDimension) ?? null;
       const wordings = step === part.from && instructions.length > 0 ? instructions : [instructions[0] ?? null];
       for (const instruction of wordings)
         languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot }).length);

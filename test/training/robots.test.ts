@@ -45,7 +45,10 @@ function otherRobot(): { dataset: Dataset; slots: SlotMap } {
 
 function mixture(of = (dataset: Dataset) => dataset): Dataset {
   const small = syntheticDataset();
-  const members = [{ dataset: small, slots: { ...ownSlotMap(small), width: WIDTH } }, otherRobot()];
+  const own = ownSlotMap(small);
+  // Relative to the two numbers of the state.
+  const actions = own.actions.map((slot, i) => ({ ...slot, relative: i < 2 }));
+  const members = [{ dataset: small, slots: { ...own, actions, width: WIDTH } }, otherRobot()];
   return mixRobots(members.map(({ dataset, slots }) => ({ dataset: of(dataset), slots })));
 }
 
@@ -86,7 +89,7 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
     // Back in the robot's own units and order.
     const { part, step } = samples[i];
     const dimension = robot === 'large' ? 2 : 3;
-    const raw = encoding.denormaliseActions(chunk, robot);
+    const raw = encoding.denormaliseActions(chunk, batch.observations[i]);
     expect(raw.length).toBe(horizon * dimension);
     const demonstrated = part.episode.actions.slice(step * dimension, (step + 1) * dimension);
     const size = robot === 'large' ? 1000 : 1;
@@ -94,6 +97,14 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
       expect(Math.abs(value - demonstrated[d]) / size).toBeLessThan(0.5);
     });
   });
+  const known = { robot: 'synthetic', state: Float32Array.of(7, 70) };
+  const still = encoding.denormaliseActions(encoding.normaliseActions(Float32Array.of(7.1, 70.2, 0.1), known), known);
+  [7.1, 70.2, 0.1].forEach((value, d) => {
+    expect(still[d]).toBeCloseTo(value, 3);
+  });
+  expect(() => encoding.denormaliseActions(batch.chunks[0], { robot: 'synthetic', state: null })).toThrow(
+    'robot "synthetic" acts relative to its state, and the observation has none',
+  );
   const both = ['synthetic', 'large'].map((robot) => batch.observations[robots.indexOf(robot)]);
   const acted = await policy.act(both);
   expect(acted.map(({ length }) => length)).toEqual([horizon * 3, horizon * 2]);
@@ -142,4 +153,8 @@ test('robots that cannot be mixed', () => {
   expect(mix(slots)).toThrow('mixture: robot "large" has 5 slots, the first robot 3');
   expect(mix({ ...slots, width: WIDTH, robot: 'large' })).toThrow('robot "large" is there twice');
   expect(mix({ ...slots, width: WIDTH, actions: slots.actions.slice(1) })).toThrow('2 action slots');
+  const blind = syntheticDataset({ states: false });
+  const relative = [{ ...slots.actions[0], relative: true }, ...slots.actions.slice(1)];
+  const stateless = { dataset: blind, slots: { ...slots, width: WIDTH, actions: relative } };
+  expect(() => mixRobots([stateless, other])).toThrow('has relative actions, and data set "synthetic" no states');
 });
