@@ -80,6 +80,7 @@ const commands: Readonly<Record<string, Command>> = {
       accumulate: number('batches to a step, whose gradients are averaged; 1 by default', 1),
       recompute: flag('backward runs every layer again: less memory, more time (gradient checkpointing)'),
       moments: text("storage of AdamW's moments: f32 (default), bf16 or 8bit, packed with stochastic rounding"),
+      cotrain: text('part of every batch that is questions about the built-in world (0.5: half); 0 by default'),
       augment: flag('crops, rotates and recolours the training images, other each time'),
       horizon: number('control steps of a chunk; as many as one second has by default', 1),
       seed: number('decides data, weights, noise and order; 0 by default'),

@@ -1,7 +1,7 @@
 /** A trained policy on one observation of an episode, or measured over many. */
 import { type Device, InputError, quote } from '../engine/index.ts';
 import type { Dataset, Episode } from '../model/data/dataset.ts';
-import { chunk, evaluationSamples, loadSamples, wholeEpisodes } from '../model/data/index.ts';
+import { actionExamples, chunk, evaluationSamples, loadSamples, wholeEpisodes } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
@@ -13,7 +13,8 @@ import { presetNamed } from '../model/training/presets.ts';
 import type { Progress } from './progress.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
-import { type ClosedLoopSummary, chooseDataset, closedLoopSummary, type DataOptions, TABLETOP } from './train.ts';
+import { type ClosedLoopSummary, chooseDataset, closedLoopSummary } from './train.ts';
+import { type DataOptions, TABLETOP } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 
 export interface PolicyOptions extends DataOptions {
@@ -103,7 +104,7 @@ export async function evaluate(
     const samples = evaluationSamples(split.heldOut, preset.heldOutSteps);
     const batches = [];
     for (let start = 0; start < samples.length; start += settings.batch)
-      batches.push(await maker.make(samples.slice(start, start + settings.batch), start));
+      batches.push(await maker.make(actionExamples(samples.slice(start, start + settings.batch)), start));
     const fitted = evaluationSamples(split.train, FITTED_SAMPLES);
     const { meanChunk } = await fitBaselines(fitted, policy.encoding, configuration.horizon);
     const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));

@@ -14,7 +14,8 @@ import {
 } from '../model/data/index.ts';
 import { aligned } from './attention/text.ts';
 import type { Progress } from './progress.ts';
-import { chooseDataset, type DataOptions } from './train.ts';
+import { chooseDataset } from './train.ts';
+import type { DataOptions } from './train-options.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
 const WINDOW = 8192;

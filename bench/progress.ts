@@ -90,10 +90,11 @@ export class Progress implements RunListener {
   }
 }
 
-export function describe({ tokenLoss, flowLoss }: Losses): string {
+export function describe({ tokenLoss, flowLoss, answerLoss }: Losses): string {
   const parts = [];
   if (tokenLoss !== undefined) parts.push(`token loss ${tokenLoss.toFixed(3)}`);
   if (flowLoss !== undefined) parts.push(`flow loss ${flowLoss.toFixed(3)}`);
+  if (answerLoss !== undefined) parts.push(`token loss of answers ${answerLoss.toFixed(3)}`);
   return parts.join(', ');
 }
 

@@ -1,14 +1,10 @@
 /** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
 import { writeFileSafely } from '../engine/files.ts';
-import { InputError, quote } from '../engine/index.ts';
-import type { MomentStorage } from '../kernels/index.ts';
+import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { openDataset } from '../model/data/index.ts';
-import { systemNamed } from '../model/systems/index.ts';
-import type { Checkpoint, CheckpointSettings } from '../model/training/checkpoint.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
-import { presetNamed } from '../model/training/presets.ts';
 import { type RunResult, runTraining, unlessAborted } from '../model/training/run.ts';
 import type { Progress } from './progress.ts';
 import { reportOf } from './report.ts';
@@ -16,51 +12,14 @@ import { type RunFolder, runFolder } from './run-folder.ts';
 import { demonstrations } from './tabletop/demonstrations.ts';
 import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
+import { worldCoTraining } from './tabletop/questions.ts';
+import { TabletopWorld } from './tabletop/world.ts';
+import { checkResumed, chosen, type DataOptions, TABLETOP, type TrainOptions } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 
-export const TABLETOP = 'tabletop';
 /** Everything a run leaves lies in here, below the folder it was started in. */
 export const WORK_FOLDER = '.insula';
 const CLOSED_LOOP_EPISODES = 20;
-
-/** What names a data set on the command line. */
-export interface DataOptions {
-  /** Folder or file of a data set; the built-in world without. */
-  data?: string;
-  /** Which of several. */
-  dataset?: string;
-  /** Names with commas between, or none. */
-  cameras?: string;
-  /** Hz, for files that do not say. */
-  rate?: string;
-}
-
-export interface TrainOptions extends DataOptions {
-  system?: string;
-  preset?: string;
-  steps?: number;
-  batch?: number;
-  /** Batches to a step. */
-  accumulate?: number;
-  recompute?: boolean;
-  /** Storage of AdamW's moments: f32, bf16 or 8bit. */
-  moments?: string;
-  augment?: boolean;
-  horizon?: number;
-  seed?: number;
-  /** Folder of the run; by default one in WORK_FOLDER that no other run has used. */
-  out?: string;
-  /** Goes on with the run in `out`, or with the last one. */
-  resume?: boolean;
-  /** Takes the place of the run in `out`, or of the last one. */
-  overwrite?: boolean;
-  adapter?: string;
-  floor?: boolean;
-  /** A tuning file in place of the one kept for the adapter. */
-  tuning?: string;
-  /** As typed, for the report. */
-  command: string;
-}
 
 export interface TrainSummary {
   finished: boolean;
@@ -68,7 +27,7 @@ export interface TrainSummary {
   checkpoint: string;
   report: string | null;
   adapter: string;
-  heldOut: { tokenLoss?: number; flowLoss?: number } | null;
+  heldOut: { tokenLoss?: number; flowLoss?: number; answerLoss?: number } | null;
   /** Held-out loss divided by that of the predictor that looks at nothing. */
   ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
   openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
@@ -157,25 +116,15 @@ export async function train(options: TrainOptions, progress: Progress, signal: A
   }
 }
 
-/** What a run goes on with, or what the options say. */
-function chosen(options: TrainOptions, settings?: CheckpointSettings) {
-  const preset = presetNamed(settings?.preset ?? options.preset ?? 'tiny');
-  return {
-    system: systemNamed(settings?.system ?? options.system ?? 'knowledge-insulation'),
-    preset,
-    seed: settings?.seed ?? options.seed ?? 0,
-    batch: settings?.batch ?? options.batch ?? preset.batch,
-  };
-}
-
 async function trainIn(
   { path, checkpoint, resume }: RunFolder,
   options: TrainOptions,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<TrainSummary> {
-  const { system, preset, seed, batch } = chosen(options, resume?.settings);
+  const { system, preset, seed, batch, share, moments } = chosen(options, resume?.settings);
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
+  const world = share > 0 ? await TabletopWorld.create() : null;
   try {
     const begin = performance.now();
     const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
@@ -194,8 +143,9 @@ async function trainIn(
       batch,
       accumulate: options.accumulate,
       recompute: options.recompute,
-      moments: momentsNamed(options.moments),
+      moments,
       augment: options.augment,
+      coTraining: world ? worldCoTraining(world, seed, share) : undefined,
       horizon: options.horizon,
       checkpointPath: checkpoint,
       resume,
@@ -223,41 +173,9 @@ async function trainIn(
     result.policy.model.dispose();
     return summary;
   } finally {
+    world?.delete();
     device.close();
   }
-}
-
-function momentsNamed(name: string | undefined): MomentStorage | undefined {
-  const known = ['f32', 'bf16', '8bit'] as const;
-  const found = known.find((own) => own === name);
-  if (name !== undefined && !found) throw new InputError(`--moments ${quote(name)}: there are ${known.join(', ')}`);
-  return found;
-}
-
-/** A run goes on with what it was begun with. */
-function checkResumed({ settings, progress }: Checkpoint, path: string, options: TrainOptions): void {
-  const differs = (name: string, given: string | number | undefined, kept: string | number) => {
-    if (given !== undefined && given !== kept)
-      throw new InputError(
-        `--${name} ${given}: the run in ${path} was begun with ${kept}; leave it out, or begin anew elsewhere with --out`,
-      );
-  };
-  differs('system', options.system, settings.system);
-  differs('preset', options.preset, settings.preset);
-  differs('seed', options.seed, settings.seed);
-  differs('batch', options.batch, settings.batch);
-  differs('moments', options.moments, settings.moments ?? 'f32');
-  differs('accumulate', options.accumulate, settings.accumulate ?? 1);
-  for (const name of ['recompute', 'augment'] as const)
-    if (options[name] && !settings[name])
-      throw new InputError(
-        `--${name}: the run in ${path} was begun without; leave it out, or begin anew elsewhere with --out`,
-      );
-  differs('horizon', options.horizon, settings.configuration.horizon);
-  differs('dataset', options.dataset ?? (options.data === undefined ? TABLETOP : undefined), settings.dataset);
-  const steps = options.steps ?? progress.steps;
-  if (steps < progress.step)
-    throw new InputError(`--steps ${steps}: the run in ${path} has done ${progress.step} already`);
 }
 
 function closedLoopOf(
@@ -292,7 +210,7 @@ function summarise(
     checkpoint,
     report: null,
     adapter,
-    heldOut: last ? { tokenLoss: last.tokenLoss, flowLoss: last.flowLoss } : null,
+    heldOut: last ? { tokenLoss: last.tokenLoss, flowLoss: last.flowLoss, answerLoss: last.answerLoss } : null,
     ratios: {
       tokenToUnigram: ratio(last?.tokenLoss, unigram),
       flowToConstantVelocity: ratio(last?.flowLoss, constantVelocity),

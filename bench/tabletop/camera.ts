@@ -41,6 +41,13 @@ const FORWARD = normalise(subtract(TARGET, EYE));
 const RIGHT = normalise(cross(FORWARD, [0, 0, 1]));
 const UP = cross(RIGHT, FORWARD);
 
+/** Where a point of the world lies in the picture: [down, across] as parts of its height and width from its top left corner. */
+export function project(point: Vector): [number, number] {
+  const fromEye = subtract(point, EYE);
+  const scale = 0.5 / (HALF_WIDTH * dot(fromEye, FORWARD));
+  return [0.5 - dot(fromEye, UP) * scale, 0.5 + dot(fromEye, RIGHT) * scale];
+}
+
 /** Direction of every ray, tile by tile, [TILES * TILES, RAYS, 3]. */
 const directions = new Float64Array(TILES * TILES * RAYS * 3);
 for (let tile = 0; tile < TILES * TILES; tile++) {
@@ -148,12 +155,9 @@ function movingTiles(model: MjModel, data: MjData): number[] {
       const place = (i: number) => {
         const row = geom * 9 + i * 3;
         const turned = rotations[row] * local[0] + rotations[row + 1] * local[1] + rotations[row + 2] * local[2];
-        return positions[geom * 3 + i] + turned - EYE[i];
+        return positions[geom * 3 + i] + turned;
       };
-      const fromEye: Vector = [place(0), place(1), place(2)];
-      const scale = TILES / 2 / (HALF_WIDTH * dot(fromEye, FORWARD));
-      const column = Math.floor(TILES / 2 + dot(fromEye, RIGHT) * scale);
-      const row = Math.floor(TILES / 2 - dot(fromEye, UP) * scale);
+      const [row, column] = project([place(0), place(1), place(2)]).map((part) => Math.floor(TILES * part));
       [left, right] = [Math.min(left, column), Math.max(right, column)];
       [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
     }

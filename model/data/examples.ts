@@ -1,5 +1,5 @@
 import type { Image } from './dataset.ts';
-import type { Sample } from './sampler.ts';
+import { loadSamples, type Sample } from './sampler.ts';
 
 /**
  * The three kinds of training examples of knowledge insulation: images and a question with an answer to predict, robot
@@ -10,20 +10,20 @@ export type Example =
   | { readonly kind: 'action'; readonly sample: Sample }
   | { readonly kind: 'action with language'; readonly sample: Sample; readonly answer: string };
 
+/** Robot data without language to predict. */
+export const actionExamples = (samples: readonly Sample[]): Example[] =>
+  samples.map((sample) => ({ kind: 'action', sample }));
+
+/** Examples whose episodes hold their numbers, as `loadSamples`. */
+export async function loadExamples(examples: readonly Example[]): Promise<Example[]> {
+  const samples = await loadSamples(examples.flatMap((own) => (own.kind === 'vision-language' ? [] : [own.sample])));
+  let next = 0;
+  return examples.map((own) => (own.kind === 'vision-language' ? own : { ...own, sample: samples[next++] }));
+}
+
 /** A question about an image. */
 export interface VisionLanguage {
   readonly image: () => Promise<Image>;
   readonly prompt: string;
   readonly answer: string;
-}
-
-/**
- * Which losses an example carries (knowledge insulation, equation 2): `text`, its answer is predicted; `actions`, M^act,
- * its action tokens and its flow are. Each [batch], 1 or 0.
- */
-export function exampleMasks(examples: readonly Example[]): { text: Uint8Array; actions: Uint8Array } {
-  return {
-    text: Uint8Array.from(examples, ({ kind }) => (kind === 'action' ? 0 : 1)),
-    actions: Uint8Array.from(examples, ({ kind }) => (kind === 'vision-language' ? 0 : 1)),
-  };
 }

@@ -1,7 +1,7 @@
 export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
 export { type Chunk, chooseHorizon, chunk } from './chunks.ts';
 export type { Dataset, Episode, Image, Slot, SlotMap } from './dataset.ts';
-export { type Example, exampleMasks, type VisionLanguage } from './examples.ts';
+export { actionExamples, type Example, loadExamples, type VisionLanguage } from './examples.ts';
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';

@@ -1,6 +1,17 @@
 /** Between a robot's units and the model's: normalised numbers, prompts, token ids and images, the same in training and acting. */
 import { InputError, quote } from '../../engine/errors.ts';
-import { actionIdsAfterText, digitizeState, FastTokenizer, promptText, TextTokenizer } from '../../tokenizers/index.ts';
+import {
+  type ActionIds,
+  digitizeState,
+  encodePieces,
+  encodeWithLocations,
+  FastTokenizer,
+  LOCATIONS,
+  prompts,
+  promptText,
+  rangesAfterText,
+  TextTokenizer,
+} from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Ids, Observation } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
@@ -27,6 +38,8 @@ export interface EncodingSettings {
   readonly statistics: DatasetStatistics | null;
   /** A FastTokenizer's JSON, for systems with discrete action tokens. */
   readonly fast: ReturnType<FastTokenizer['toJSON']> | null;
+  /** Location tokens between text and action tokens, for answers that point. */
+  readonly locations?: boolean;
   /** Of a mixture, by name. */
   readonly robots?: Readonly<Record<string, { readonly slots: SlotMap; readonly statistics: DatasetStatistics }>>;
 }
@@ -37,6 +50,8 @@ export interface RawObservation {
   readonly images: Readonly<Record<string, Image | null>>;
   readonly state: ArrayLike<number> | null;
   readonly instruction: string | null;
+  /** What is to be predicted: actions (default), the next subtask before them, or the answer to `instruction`, a question. */
+  readonly asks?: 'actions' | 'subtask' | 'answer';
   /** Whose, where the model is of a mixture of robots. */
   readonly robot?: string;
 }
@@ -58,12 +73,17 @@ export interface ChunkWriter {
 export class Encoding {
   readonly text = TextTokenizer.default();
   readonly fast: FastTokenizer | null;
+  private readonly ranges: Partial<Record<'location' | 'action', ActionIds>>;
   /** By name; the only one of a model that knows no other has none. */
   private readonly robots: ReadonlyMap<string | undefined, Robot>;
 
   constructor(readonly settings: EncodingSettings) {
     this.fast = settings.fast && FastTokenizer.fromJSON(settings.fast);
-    const { statistics, robots = {} } = settings;
+    const { statistics, locations, robots = {} } = settings;
+    const sizes: Record<string, number> = {};
+    if (locations) sizes.location = LOCATIONS;
+    if (this.fast) sizes.action = this.fast.vocabularySize;
+    this.ranges = rangesAfterText(this.text.vocabularySize, sizes);
     const own: [string | undefined, Robot][] = Object.entries(robots).map(([name, { slots, statistics }]) => [
       name,
       { normalise: normalisers(statistics), slots },
@@ -72,41 +92,57 @@ export class Encoding {
     this.robots = new Map(own);
   }
 
-  /** Rows of the embedding: text pieces, then action tokens. */
+  /** Rows of the embedding: text pieces, then location tokens where there are any, then action tokens. */
   get vocabularySize(): number {
-    return this.actionIds?.vocabularySize ?? this.text.vocabularySize;
+    return (this.ranges.action ?? this.text).vocabularySize;
   }
 
   get endOfSequence(): number {
     return this.text.special.eos;
   }
 
-  private get actionIds() {
-    return this.fast && actionIdsAfterText({ textSize: this.text.vocabularySize, size: this.fast.vocabularySize });
+  isAction(id: number): boolean {
+    return this.ranges.action?.isAction(id) ?? false;
   }
 
   /** Ids of the prompt, beginning of sequence included. `state` in raw units. */
-  promptIds({ instruction, state, robot }: Omit<RawObservation, 'images'>): Int32Array {
+  promptIds({ instruction, state, robot, asks }: Omit<RawObservation, 'images'>): Int32Array {
+    if (asks === 'answer') return encodePieces(this.text, prompts.paligemma({ instruction }).before);
     const { stateAsText, stateBins } = this.settings;
     const { normalise } = this.robot(robot);
     const bins =
       stateAsText && state && normalise.states
         ? digitizeState(normalise.states.normalise(Float32Array.from(state)), { bins: stateBins })
         : undefined;
-    return this.text.encode(promptText({ instruction: instruction ?? undefined, state: bins }), { bos: true });
+    const text = promptText({ instruction: instruction ?? undefined, state: bins });
+    return this.text.encode(asks === 'subtask' ? text.replace(/Action: $/, 'Subtask: ') : text, { bos: true });
+  }
+
+  /** Ids in the joint vocabulary of an answer, whose places are location tokens, without the end of sequence. */
+  answerTokens(answer: string): Int32Array {
+    const { location } = this.ranges;
+    if (!location) throw new Error('this system has no location tokens: it was not made for answers');
+    return encodeWithLocations(answer, this.text, location);
+  }
+
+  /** Of a subtask, with what leads on to the action tokens behind it. */
+  subtaskTokens(subtask: string): Int32Array {
+    return this.text.encode(`${subtask};\nAction: `);
   }
 
   /** Ids in the joint vocabulary of a normalised chunk, without the end of sequence. */
   actionTokens(data: Float32Array, horizon: number, robot?: string): Int32Array {
-    if (!this.fast || !this.actionIds) throw new Error('this system has no discrete action tokens');
+    const { action } = this.ranges;
+    if (!this.fast || !action) throw new Error('this system has no discrete action tokens');
     const { slots } = this.robot(robot);
     const own = slots ? fromSlots(data, slots.actions, slots.width) : data;
-    return this.actionIds.toVocabulary(this.fast.encode({ data: own, horizon, dimension: own.length / horizon }));
+    return action.toVocabulary(this.fast.encode({ data: own, horizon, dimension: own.length / horizon }));
   }
 
   /** Writes one chunk [horizon, dimension] token by token. */
   chunkWriter({ horizon, dimension }: { horizon: number; dimension: number }, robot?: string): ChunkWriter {
-    const { fast, actionIds } = this;
+    const { fast } = this;
+    const actionIds = this.ranges.action;
     const { slots } = this.robot(robot);
     const shape = { horizon, dimension: slots?.actions.length ?? dimension };
     if (!fast || !actionIds) throw new Error('this system has no discrete action tokens');
@@ -205,6 +241,7 @@ export class Encoding {
     if (!blocks.some((block) => block.input === 'state')) return null;
     const state = new Float32Array(observations.length * stateDimension);
     observations.forEach((observation, sample) => {
+      if (observation.asks === 'answer') return;
       const { normalise, slots } = this.robot(observation.robot);
       if (!observation.state || !normalise.states)
         throw new InputError('this model needs a state, and the observation has none');

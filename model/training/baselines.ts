@@ -45,9 +45,9 @@ export async function fitBaselines(
   };
 }
 
-/** Only ids that can follow, action tokens and the end of sequence, share the added counts. */
+/** Of robot data: only ids that can follow, action tokens and the end of sequence, share the added counts. */
 function logProbabilities(counts: Float64Array, encoding: Encoding): Float64Array {
-  const possible = (id: number) => id >= encoding.text.vocabularySize || id === encoding.endOfSequence;
+  const possible = (id: number) => encoding.isAction(id) || id === encoding.endOfSequence;
   const total = counts.reduce((sum, count, id) => sum + (possible(id) ? count + 1 : 0), 0);
   return counts.map((count, id) => (possible(id) ? Math.log((count + 1) / total) : Number.NEGATIVE_INFINITY));
 }

@@ -3,16 +3,24 @@ import { sampleTimes } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
-import { augment, chunk, colourAugmentation, loadSamples, resizeWithPadding, type Sample } from '../data/index.ts';
+import {
+  augment,
+  chunk,
+  colourAugmentation,
+  type Example,
+  loadExamples,
+  resizeWithPadding,
+  type Sample,
+} from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
 
 /** A batch, and what is needed to look at it again. */
 export interface MadeBatch extends TrainingBatch {
-  readonly samples: readonly Sample[];
+  readonly examples: readonly Example[];
   readonly observations: readonly RawObservation[];
-  /** [batch, horizon * actionDimension], normalised. */
+  /** [batch, horizon * actionDimension], normalised; zero for vision-language examples. */
   readonly chunks: readonly Float32Array[];
-  /** Ids that the token loss is to predict, by sample: action tokens and the end of sequence. */
+  /** Ids that the token loss is to predict, by example: an answer, action tokens or both, and the end of sequence. */
   readonly targets: readonly number[][];
 }
 
@@ -25,6 +33,21 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   const dimension = episode.states ? episode.states.length / episode.length : 0;
   const state = episode.states?.subarray(step * dimension, (step + 1) * dimension) ?? null;
   return { images, state, instruction, robot: episode.robot };
+}
+
+/** What a model is to answer to; the image of a question is that of the first camera. */
+async function observationOf(example: Example, cameras: readonly string[]): Promise<RawObservation> {
+  if (example.kind === 'action') return observationAt(example.sample, cameras);
+  if (example.kind === 'action with language')
+    return { ...(await observationAt(example.sample, cameras)), asks: 'subtask' };
+  const { image, prompt } = example.question;
+  return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, asks: 'answer' };
+}
+
+function nameOf(example: Example): string {
+  if (example.kind === 'vision-language') return `the question "${example.question.prompt}"`;
+  const { part, step } = example.sample;
+  return `episode "${part.episode.id}", step ${step}`;
 }
 
 /** As openpi trains (model.py): images at the model's size, and those of the wrist, which are the robot's own frame, in their colours alone. */
@@ -47,7 +70,7 @@ function augmented(
   });
 }
 
-/** Whether element `i` of the actions was demonstrated: neither past the end of its episode nor a dimension that its robot lacks. */
+/** Whether element `i` of the actions was demonstrated: by robot data, not past the end of an episode, in a dimension that the robot has. */
 export function isDemonstrated({ batch, actions, actionValid, realDimensions }: MadeBatch, i: number): boolean {
   const size = actions!.length / batch;
   const width = actions!.length / actionValid!.length;
@@ -55,7 +78,7 @@ export function isDemonstrated({ batch, actions, actionValid, realDimensions }: 
   return actionValid![Math.floor(i / width)] === 1 && real === 1;
 }
 
-/** Most rows of a sample that a batch asks a token of: the last of the prompt, and all action tokens. */
+/** Most rows of an example that a batch asks a token of: the last of the prompt, and all tokens behind it. */
 export function lossRowsOf({ blocks }: ModelConfiguration): number {
   return 1 + (blocks.find(({ name }) => name === 'fast')?.length ?? 0);
 }
@@ -65,7 +88,7 @@ export interface BatchOptions {
   readonly augment?: boolean;
 }
 
-/** Makes batches from samples; noise and times are drawn by (seed, step), so a batch can be made again. */
+/** Makes batches from examples of any kind; noise and times are drawn by (seed, step), so a batch can be made again. */
 export class BatchMaker {
   constructor(
     private readonly encoding: Encoding,
@@ -73,24 +96,35 @@ export class BatchMaker {
     private readonly seed: number,
   ) {}
 
-  async make(listed: readonly Sample[], step: number, options: BatchOptions = {}): Promise<MadeBatch> {
-    const samples = await loadSamples(listed);
+  async make(listed: readonly Example[], step: number, options: BatchOptions = {}): Promise<MadeBatch> {
     const { encoding, configuration } = this;
     const { horizon, actionDimension } = configuration;
-    const { cameras } = encoding.settings;
+    const { cameras, robots } = encoding.settings;
     const random = (stream: number): Random => randomStream(this.seed, step, stream);
-    const seen = await Promise.all(samples.map((sample) => observationAt(sample, cameras)));
+    const examples = await loadExamples(listed);
+    const seen = await Promise.all(examples.map((example) => observationOf(example, cameras)));
     const observations = options.augment ? augmented(seen, cameras, configuration, random(streams.augmentation)) : seen;
-    const raw = samples.map(({ part, step }) => chunk(part, step, horizon));
-    const chunks = raw.map(({ data }, sample) => encoding.normaliseActions(data, observations[sample].robot));
+    const size = horizon * actionDimension;
+    const parts = examples.map((example) => {
+      if (example.kind === 'vision-language') {
+        const [data, valid, real] = [new Float32Array(size), new Uint8Array(horizon), new Uint8Array(actionDimension)];
+        return { data, valid, real, ids: encoding.answerTokens(example.question.answer) };
+      }
+      const { part, step } = example.sample;
+      const { robot } = part.episode;
+      const { data: raw, valid } = chunk(part, step, horizon);
+      const data = encoding.normaliseActions(raw, robot);
+      const actionIds = configuration.losses.token ? encoding.actionTokens(data, horizon, robot) : [];
+      const before = example.kind === 'action' ? [] : encoding.subtaskTokens(example.answer);
+      return { data, valid, real: encoding.realDimensions(robot), ids: [...before, ...actionIds] };
+    });
     const observation = encoding.observe(observations, configuration);
-    const tokens = configuration.losses.token ? this.tokens(chunks, observation.ids.language.valid, samples) : null;
-    const realDimensions = observations.map(({ robot }) => encoding.realDimensions(robot));
-    const noise = new Float32Array(samples.length * horizon * actionDimension);
+    const tokens = configuration.losses.token ? this.tokens(parts, observation.ids.language.valid, examples) : null;
+    const noise = new Float32Array(examples.length * size);
     random(streams.noise).fillNormal(noise);
     const actions = new Float32Array(noise.length);
-    chunks.forEach((values, sample) => {
-      actions.set(values, sample * horizon * actionDimension);
+    parts.forEach(({ data }, i) => {
+      actions.set(data, i * size);
     });
     return {
       ...observation,
@@ -99,21 +133,23 @@ export class BatchMaker {
       lossMask: tokens?.lossMask ?? null,
       actions,
       noise,
-      time: sampleTimes(random(streams.time), samples.length),
-      actionValid: Uint8Array.from(raw.flatMap(({ valid }) => Array.from(valid))),
-      realDimensions: realDimensions.includes(null)
-        ? null
-        : Uint8Array.from(realDimensions.flatMap((own) => [...own!])),
-      samples,
+      time: sampleTimes(random(streams.time), examples.length),
+      actionValid: Uint8Array.from(parts.flatMap(({ valid }) => [...valid])),
+      realDimensions: robots ? Uint8Array.from(parts.flatMap(({ real }) => [...real!])) : null,
+      examples,
       observations,
-      chunks,
+      chunks: parts.map(({ data }) => data),
       targets: tokens?.targets ?? [],
     };
   }
 
-  /** The last real row of the prompt predicts the first action token, every action token the next, the last the end of sequence. */
-  private tokens(chunks: readonly Float32Array[], languageValid: ArrayLike<number>, samples: readonly Sample[]) {
-    const { blocks, horizon } = this.configuration;
+  /** The last real row of the prompt predicts the first token, every token the next, the last the end of sequence. */
+  private tokens(
+    parts: readonly { readonly ids: ArrayLike<number> }[],
+    languageValid: ArrayLike<number>,
+    examples: readonly Example[],
+  ) {
+    const { blocks } = this.configuration;
     const backbone = blocks.filter((block) => block.weights === 'backbone');
     const rows = backbone.reduce((sum, block) => sum + block.length, 0);
     const startOf = (name: string) =>
@@ -127,17 +163,14 @@ export class BatchMaker {
       start: startOf(name),
       length: backbone.find((block) => block.name === name)!.length,
     }));
-    const lossTarget = new Int32Array(chunks.length * rows);
-    const lossMask = new Uint8Array(chunks.length * rows);
-    const sequences = chunks.map((values, sample) => {
-      const ids = this.encoding.actionTokens(values, horizon, samples[sample].part.episode.robot);
+    const lossTarget = new Int32Array(parts.length * rows);
+    const lossMask = new Uint8Array(parts.length * rows);
+    const sequences = parts.map(({ ids }, i) => {
       if (ids.length > fast.length)
-        throw new Error(
-          `episode "${samples[sample].part.episode.id}", step ${samples[sample].step}: ${ids.length} action tokens; the layout holds ${fast.length}`,
-        );
+        throw new Error(`${nameOf(examples[i])}: ${ids.length} tokens to predict; the layout holds ${fast.length}`);
       return ids;
     });
-    const targets = sequences.map((ids) => [...ids, this.encoding.endOfSequence]);
+    const targets = sequences.map((ids) => [...Array.from(ids), this.encoding.endOfSequence]);
     targets.forEach((own, sample) => {
       let last = language.length - 1;
       while (last > 0 && !languageValid[sample * language.length + last]) last -= 1;

@@ -20,6 +20,7 @@ import {
 import type { Encoding, EncodingSettings } from '../policy/encoding.ts';
 import { configurationOf, type System } from '../systems/index.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
+import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 
 /** Control steps of the training part that tokenizer and baselines are fitted to, at most: their chunks are held in memory. */
@@ -29,6 +30,7 @@ export interface FittingOptions {
   readonly dataset: Dataset;
   readonly system: System;
   readonly preset: Preset;
+  readonly coTraining?: CoTraining;
   readonly listener: { note(line: string): void };
 }
 
@@ -82,7 +84,7 @@ async function statisticsOf(
 }
 
 export async function fitEncoding(
-  { dataset, system, preset, listener }: FittingOptions,
+  { dataset, system, preset, coTraining, listener }: FittingOptions,
   split: Split,
   horizon: number,
 ): Promise<EncodingSettings> {
@@ -107,12 +109,13 @@ export async function fitEncoding(
     cameras: dataset.cameras,
     ...measured,
     fast,
+    ...(coTraining && { locations: true }),
   };
 }
 
 /** Sizes from the preset; lengths of the prompt and of the action tokens from all of the data. */
 export async function configurationFor(
-  { dataset, system, preset }: FittingOptions,
+  { dataset, system, preset, coTraining }: FittingOptions,
   split: Split,
   encoding: Encoding,
   horizon: number,
@@ -134,6 +137,11 @@ export async function configurationFor(
       for (const instruction of wordings)
         languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot }).length);
     }
+  }
+  for (const { prompt, answer } of coTraining ? everyQuestion(coTraining) : []) {
+    const prompted = encoding.promptIds({ instruction: prompt, state: null, asks: 'answer' });
+    languageTokens = Math.max(languageTokens, prompted.length);
+    fastTokens = Math.max(fastTokens, encoding.answerTokens(answer).length);
   }
   const { image, ...vision } = preset.vision;
   const cameras = dataset.cameras.length;

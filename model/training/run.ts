@@ -3,13 +3,21 @@ import { type Device, InputError } from '../../engine/index.ts';
 import { chosenVariants, type MomentStorage, useVariants } from '../../kernels/index.ts';
 import { Model } from '../architecture/model.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { chooseHorizon, evaluationSamples, type Sample, type Split, TrainingSampler } from '../data/index.ts';
+import {
+  actionExamples,
+  chooseHorizon,
+  type Example,
+  evaluationSamples,
+  type Sample,
+  type Split,
+} from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
 import { Policy } from '../policy/policy.ts';
 import type { System } from '../systems/index.ts';
 import { type Baselines, fitBaselines } from './baselines.ts';
 import { BatchMaker, type BatchOptions, type MadeBatch } from './batches.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
+import { type CoTraining, checkCoTraining, exampleSampler } from './co-training.ts';
 import { checkData, configurationFor, FITTED_SAMPLES, fitEncoding, prepareData } from './fitting.ts';
 import { emptyHistory, type RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
@@ -17,9 +25,6 @@ import { type OpenLoopError, openLoopError } from './open-loop.ts';
 import type { Preset } from './presets.ts';
 import { type Losses, Trainer } from './trainer.ts';
 import type { TrainingStepOptions } from './training-step.ts';
-
-/** Control steps shuffled among each other: their episodes are read together where they lie on disk. */
-const SHUFFLED_STEPS = 8192;
 
 export interface RunOptions extends TrainingStepOptions, BatchOptions {
   readonly device: Device;
@@ -29,6 +34,7 @@ export interface RunOptions extends TrainingStepOptions, BatchOptions {
   readonly seed: number;
   readonly steps: number;
   readonly batch: number;
+  readonly coTraining?: CoTraining;
   /** Storage of AdamW's moments; default f32. */
   readonly moments?: MomentStorage;
   /** Control steps of a chunk; one second by default. */
@@ -79,9 +85,14 @@ export async function unlessAborted<T>(signal: AbortSignal | undefined, work: ()
 
 /** @throws InputError where options or data do not fit, and where the losses are no numbers any more */
 export async function runTraining(options: RunOptions): Promise<RunResult> {
-  const { device, dataset, preset, seed, steps, batch, listener, resume, signal } = options;
+  const { device, dataset, preset, seed, steps, batch, listener, resume, signal, coTraining } = options;
   if (!Number.isInteger(batch) || batch < 1)
     throw new InputError(`batch ${batch}: it is a whole number of examples, at least 1`);
+  if (coTraining) checkCoTraining(coTraining, options.system, dataset);
+  if (resume && resume.settings.coTraining !== coTraining?.share)
+    throw new InputError(
+      `co-training share ${coTraining?.share ?? 0}: the run was begun with ${resume.settings.coTraining ?? 0}`,
+    );
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
   for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
@@ -106,6 +117,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     recompute: options.recompute,
     moments: options.moments,
     augment: options.augment,
+    coTraining: coTraining?.share,
     configuration,
     encoding: encodingSettings,
     adapter: device.description,
@@ -115,7 +127,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
   if (!resume) model.initialise(seed);
   const maker = new BatchMaker(encoding, configuration, seed);
-  const sampler = new TrainingSampler(split.train, seed, { window: SHUFFLED_STEPS });
+  const sampler = exampleSampler(split, seed, coTraining);
   using trainer = new Trainer(
     model,
     maker,
@@ -128,7 +140,11 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const history = resume ? resume.progress.history : emptyHistory();
   // A measurement that an interrupt ends early leaves nothing: it is taken when the run goes on.
   const measure = async (step: number, samples: readonly Sample[]) => {
-    const measured = await unlessAborted(signal, () => trainer.measure(samples, baselines, signal));
+    const answers = (coTraining?.heldOut ?? []).map((question): Example => ({ kind: 'vision-language', question }));
+    const measured = await unlessAborted(signal, async () => ({
+      ...(await trainer.measure(samples, baselines, signal)),
+      ...(answers.length > 0 && { answerLoss: await trainer.measureAnswers(answers, signal) }),
+    }));
     if (!measured) return;
     const { baselines: reference, ...losses } = measured;
     const others = <T extends { step: number }>(rows: T[]) => rows.filter((row) => row.step !== step);
@@ -223,7 +239,7 @@ async function openLoopOf(
 ) {
   const batches: MadeBatch[] = [];
   for (let start = 0; start < samples.length; start += size)
-    batches.push(await maker.make(samples.slice(start, start + size), start));
+    batches.push(await maker.make(actionExamples(samples.slice(start, start + size)), start));
   const onProgress = (done: number, total: number) => listener.openLoop(done, total);
   const error = await openLoopError(policy, batches, baselines.meanChunk, onProgress, signal);
   return { error, batches };

@@ -3,9 +3,10 @@ import { AdamW, GradientNorms, type MomentStorage } from '../../kernels/index.ts
 import { type Inputs, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
-import type { Sample, TrainingSampler } from '../data/index.ts';
+import { actionExamples, type Example, type Sample } from '../data/index.ts';
 import { type Baselines, baselineSums } from './baselines.ts';
 import { type BatchMaker, type BatchOptions, lossRowsOf, type MadeBatch } from './batches.ts';
+import type { ExampleSampler } from './co-training.ts';
 import type { RunHistory } from './history.ts';
 import { learningRateAt } from './schedule.ts';
 import { type LossTensors, lossesOf, TrainingStep, type TrainingStepOptions } from './training-step.ts';
@@ -27,6 +28,8 @@ export interface TrainerOptions extends TrainingStepOptions, BatchOptions {
 export interface Losses {
   readonly tokenLoss?: number;
   readonly flowLoss?: number;
+  /** Held out, of vision-language examples; tokenLoss is then of robot data alone. */
+  readonly answerLoss?: number;
 }
 
 /** Trains a model. What a step does is a function of the weights, the optimizer state, the seed and the step's number alone. */
@@ -39,7 +42,7 @@ export class Trainer implements Disposable {
   constructor(
     readonly model: Model,
     private readonly maker: BatchMaker,
-    private readonly sampler: TrainingSampler,
+    private readonly sampler: ExampleSampler,
     private readonly options: TrainerOptions,
     onPipeline?: OnPipeline,
   ) {
@@ -81,14 +84,7 @@ export class Trainer implements Disposable {
   ): Promise<Losses & { baselines: RunHistory['baselines'] }> {
     const { batch: size } = this.options;
     const sums = { token: 0, flow: 0, unigram: 0, constantVelocity: 0, elements: 0 };
-    for (let start = 0; start < samples.length; start += size) {
-      signal?.throwIfAborted();
-      // The last batch is filled up from the first samples, so that every batch has the shape that is compiled already; all count.
-      const own = Array.from({ length: size }, (_, i) => samples[(start + i) % samples.length]);
-      const batch = await this.maker.make(own, MEASURING_STEP + start);
-      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(batch))));
-      const { tokenLoss = 0, flowLoss = 0 } = await readLosses(kept, 'held-out measurement');
-      for (const loss of Object.values(kept)) loss.dispose();
+    for await (const { batch, tokenLoss = 0, flowLoss = 0 } of this.measured(actionExamples(samples), signal)) {
       const reference = baselineSums(baselines, batch);
       sums.token += tokenLoss * size;
       sums.flow += flowLoss * reference.elements;
@@ -106,6 +102,14 @@ export class Trainer implements Disposable {
         ...(losses.flow && { constantVelocity: sums.constantVelocity / sums.elements }),
       },
     };
+  }
+
+  /** Mean token loss over vision-language examples. Throws the reason of `signal` once it is aborted. */
+  async measureAnswers(examples: readonly Example[], signal?: AbortSignal): Promise<number> {
+    let [sum, batches] = [0, 0];
+    for await (const { tokenLoss = 0 } of this.measured(examples, signal))
+      [sum, batches] = [sum + tokenLoss, batches + 1];
+    return sum / batches;
   }
 
   /** L2 norms of the gradient of each loss on each group of parameters, on the batch of training step `step`. */
@@ -135,6 +139,23 @@ export class Trainer implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  private async *measured(
+    examples: readonly Example[],
+    signal?: AbortSignal,
+  ): AsyncGenerator<Losses & { batch: MadeBatch }> {
+    const { batch: size } = this.options;
+    for (let start = 0; start < examples.length; start += size) {
+      signal?.throwIfAborted();
+      // The last batch is filled up from the first examples, so that every batch has the shape that is compiled already; all count.
+      const own = Array.from({ length: size }, (_, i) => examples[(start + i) % examples.length]);
+      const batch = await this.maker.make(own, MEASURING_STEP + start);
+      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(batch))));
+      const losses = await readLosses(kept, 'held-out measurement');
+      for (const loss of Object.values(kept)) loss.dispose();
+      yield { ...losses, batch };
+    }
   }
 
   private pass(batch: MadeBatch): TrainingPass {

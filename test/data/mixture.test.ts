@@ -6,8 +6,6 @@ import {
   augmentation,
   checkMixable,
   colourAugmentation,
-  type Example,
-  exampleMasks,
   loadSamples,
   Mixture,
   paraphrasesFromJson,
@@ -71,17 +69,6 @@ describe('Mixture', () => {
     const wide = { ...slow, name: 'wide', actionDimension: 9 };
     expect(() => checkMixable([slow, wide])).toThrow('"made" has 2 action dimensions, "wide" 9: give each a slot map');
     checkMixable([slow, wide], { slots: true });
-  });
-
-  test('three kinds in one batch', () => {
-    const sample: Sample = { part: wholeEpisodes(datasetOf([3]).episodes)[0], step: 0, instruction: null };
-    const question = { image: async () => gradientImage(2, 2), prompt: 'caption en', answer: 'a cup' };
-    const examples: Example[] = [
-      { kind: 'vision-language', question },
-      { kind: 'action', sample },
-      { kind: 'action with language', sample, answer: 'move left' },
-    ];
-    expect(exampleMasks(examples)).toEqual({ text: Uint8Array.of(1, 0, 1), actions: Uint8Array.of(0, 1, 1) });
   });
 });
 

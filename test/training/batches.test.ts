@@ -1,15 +1,28 @@
 import { describe, expect, test } from 'vitest';
-import { evaluationSamples, wholeEpisodes } from '../../model/data/index.ts';
+import {
+  actionExamples,
+  type Example,
+  evaluationSamples,
+  type VisionLanguage,
+  wholeEpisodes,
+} from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
-import { BatchMaker } from '../../model/training/batches.ts';
+import { BatchMaker, lossRowsOf } from '../../model/training/batches.ts';
+import type { CoTraining } from '../../model/training/co-training.ts';
 import { configurationFor, fitEncoding, prepareData } from '../../model/training/fitting.ts';
 import { minutePreset, syntheticDataset } from '../support/synthetic-dataset.ts';
 
 const HORIZON = 4;
 
+const white = { width: 16, height: 16, pixels: new Uint8Array(16 * 16 * 3).fill(255) };
+const questions: VisionLanguage[] = [
+  { image: async () => white, prompt: 'caption en', answer: 'a red cube' },
+  { image: async () => white, prompt: 'point to the cube', answer: '<loc0010><loc1023> cube' },
+];
+
 /** A data set of the cameras `front` and `wrist`, which see the same picture of two halves, and what makes its batches. */
-async function twoCameras(seed = 1) {
+async function twoCameras(seed = 1, system = 'pi0', coTraining?: CoTraining) {
   const size = 16;
   const pixels = Uint8Array.from({ length: size * size * 3 }, (_, i) =>
     Math.floor(i / 3) % size < size / 2 ? 40 : 160,
@@ -22,14 +35,15 @@ async function twoCameras(seed = 1) {
     image: async () => ({ width: size, height: size, pixels }),
   }));
   const dataset = { ...plain, cameras, episodes };
-  const options = { dataset, system: systemNamed('pi0'), preset: minutePreset, listener: { note() {} } };
+  const options = { dataset, system: systemNamed(system), preset: minutePreset, coTraining, listener: { note() {} } };
   const { split } = prepareData(dataset, 0);
   const encoding = new Encoding(await fitEncoding(options, split, HORIZON));
-  const configuration = await configurationFor(options, split, encoding, HORIZON);
-  return {
-    maker: new BatchMaker(encoding, configuration, seed),
-    samples: evaluationSamples(wholeEpisodes(episodes), 3),
-  };
+  const fitted = await configurationFor(options, split, encoding, HORIZON);
+  // Room for a subtask, which no data of the run have.
+  const blocks = fitted.blocks.map((block) => (block.input === 'ids' ? { ...block, length: block.length + 8 } : block));
+  const configuration = { ...fitted, blocks };
+  const samples = actionExamples(evaluationSamples(wholeEpisodes(episodes), 3));
+  return { encoding, configuration, maker: new BatchMaker(encoding, configuration, seed), samples };
 }
 
 describe('augmentation', () => {
@@ -58,5 +72,78 @@ describe('augmentation', () => {
     // What the report shows is what the model saw.
     const { pixels } = observations[0].images.wrist!;
     expect(images![16 * 16 * 3]).toBeCloseTo((pixels[0] / 255) * 2 - 1, 6);
+  });
+});
+
+describe('three kinds of examples in one batch', () => {
+  const source = { size: 2, at: (place: number) => questions[place % 2] };
+  const coTraining = { share: 0.5, questions: source, heldOut: [] };
+
+  test('each with its prompt, its targets and its masks', async () => {
+    const { maker, samples, encoding, configuration } = await twoCameras(1, 'knowledge-insulation', coTraining);
+    const [action] = samples;
+    const { sample } = action as Extract<Example, { kind: 'action' }>;
+    const examples: Example[] = [
+      ...questions.map((question): Example => ({ kind: 'vision-language', question })),
+      action,
+      { kind: 'action with language', sample, answer: 'reach' },
+    ];
+    const batch = await maker.make(examples, 0);
+    const { text, endOfSequence } = encoding;
+    const { language } = batch.ids;
+    const length = language.ids.length / 4;
+    const prompts = examples.map((_, i) => {
+      const real = Array.from({ length }, (_, k) => i * length + k).filter((k) => language.valid[k]);
+      return text.decode(real.map((k) => language.ids[k]));
+    });
+    expect(prompts.slice(0, 2)).toEqual(['caption en\n', 'point to the cube\n']);
+    expect(prompts[2]).toMatch(/^Task: put the red cube in the blue bin, State: [\d ]+;\nAction: $/);
+    expect(prompts[3]).toBe(prompts[2].replace('Action', 'Subtask'));
+
+    const [caption, point, actions, both] = batch.targets;
+    expect(text.decode(caption)).toBe('a red cube');
+    const first = text.vocabularySize;
+    expect(point.slice(0, 2)).toEqual([first + 10, first + 1023]);
+    expect(text.decode(point.slice(2))).toBe(' cube');
+    expect(actions.slice(0, -1).every((id) => encoding.isAction(id) && id >= first + 1024)).toBe(true);
+    expect(both.slice(-actions.length)).toEqual(actions);
+    expect(text.decode(both.slice(0, -actions.length))).toBe('reach;\nAction: ');
+    for (const ids of batch.targets) expect(ids.at(-1)).toBe(endOfSequence);
+    expect(encoding.vocabularySize).toBe(first + 1024 + encoding.fast!.vocabularySize);
+
+    // Every token is predicted by the row before it, the first by the last of the prompt.
+    const rows = batch.lossMask!.length / 4;
+    const blocks = configuration.blocks.filter(({ weights }) => weights === 'backbone');
+    const startOf = (name: string) =>
+      blocks
+        .slice(
+          0,
+          blocks.findIndex((block) => block.name === name),
+        )
+        .reduce((sum, block) => sum + block.length, 0);
+    batch.targets.forEach((ids, i) => {
+      const real = Array.from(language.valid)
+        .slice(i * length, (i + 1) * length)
+        .lastIndexOf(1);
+      const expected = [startOf('language') + real, ...ids.slice(1).map((_, k) => startOf('fast') + k)];
+      const found = Array.from({ length: rows }, (_, row) => row).filter((row) => batch.lossMask![i * rows + row]);
+      expect(found).toEqual(expected);
+      expect(found.map((row) => batch.lossTarget![i * rows + row])).toEqual(ids);
+      expect(found.length).toBeLessThanOrEqual(lossRowsOf(configuration));
+    });
+    const valid = Array.from(batch.actionValid!);
+    expect(valid).toEqual([...Array(2 * HORIZON).fill(0), ...Array(2 * HORIZON).fill(1)]);
+    expect([...batch.chunks[0], ...batch.chunks[1]].every((value) => value === 0)).toBe(true);
+    // A question shows one image, in the place of the first camera.
+    expect([...(batch.cameraValid as Uint8Array)]).toEqual([1, 0, 1, 0, 1, 1, 1, 1]);
+    expect(batch.images![0]).toBe(1);
+  });
+
+  test('without co-training the vocabulary has no locations, and questions are refused', async () => {
+    const { maker, encoding } = await twoCameras(1, 'knowledge-insulation');
+    expect(encoding.vocabularySize).toBe(encoding.text.vocabularySize + encoding.fast!.vocabularySize);
+    await expect(maker.make([{ kind: 'vision-language', question: questions[0] }], 0)).rejects.toThrow(
+      'no location tokens',
+    );
   });
 });

@@ -5,7 +5,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { backward } from '../../engine/index.ts';
 import { tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
 import { trainingPass } from '../../model/architecture/losses.ts';
-import { type Dataset, evaluationSamples, mixRobots, ownSlotMap, type SlotMap } from '../../model/data/index.ts';
+import {
+  actionExamples,
+  type Dataset,
+  evaluationSamples,
+  mixRobots,
+  ownSlotMap,
+  type SlotMap,
+} from '../../model/data/index.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
@@ -65,7 +72,8 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
   expect(openLoop!.error.oneSample).toBeGreaterThan(0);
 
   const maker = new BatchMaker(encoding, model.configuration, 3);
-  const batch = await maker.make(evaluationSamples([...split.train, ...split.heldOut]), 0);
+  const samples = evaluationSamples([...split.train, ...split.heldOut]);
+  const batch = await maker.make(actionExamples(samples), 0);
   const robots = batch.observations.map(({ robot }) => robot);
   expect(new Set(robots)).toEqual(new Set(['synthetic', 'large']));
   const horizon = model.configuration.horizon;
@@ -76,7 +84,7 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
     expect(chunk.every((value, k) => mask[k % WIDTH] === 1 || value === 0)).toBe(true);
     expect(Math.max(...chunk.map(Math.abs))).toBeLessThanOrEqual(5);
     // Back in the robot's own units and order.
-    const { part, step } = batch.samples[i];
+    const { part, step } = samples[i];
     const dimension = robot === 'large' ? 2 : 3;
     const raw = encoding.denormaliseActions(chunk, robot);
     expect(raw.length).toBe(horizon * dimension);
@@ -99,7 +107,10 @@ test('dimensions that a robot lacks teach nothing', async () => {
   const { policy, split } = await train('pi05', 'lacking.safetensors', { steps: 1 });
   const { model, encoding } = policy;
   const large = split.train.filter(({ episode }) => episode.robot === 'large');
-  const batch = await new BatchMaker(encoding, model.configuration, 3).make(evaluationSamples(large, 4), 0);
+  const batch = await new BatchMaker(encoding, model.configuration, 3).make(
+    actionExamples(evaluationSamples(large, 4)),
+    0,
+  );
   model.device.step(() => {
     model.parameters.zeroGradients();
     backward(trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, batch))).loss);

@@ -1,0 +1,105 @@
+/** What insula train is asked for, checked. */
+import { InputError, quote } from '../engine/index.ts';
+import type { MomentStorage } from '../kernels/index.ts';
+import { systemNamed } from '../model/systems/index.ts';
+import type { Checkpoint, CheckpointSettings } from '../model/training/checkpoint.ts';
+import { presetNamed } from '../model/training/presets.ts';
+
+export const TABLETOP = 'tabletop';
+
+/** What names a data set on the command line. */
+export interface DataOptions {
+  /** Folder or file of a data set; the built-in world without. */
+  data?: string;
+  /** Which of several. */
+  dataset?: string;
+  /** Names with commas between, or none. */
+  cameras?: string;
+  /** Hz, for files that do not say. */
+  rate?: string;
+}
+
+export interface TrainOptions extends DataOptions {
+  system?: string;
+  preset?: string;
+  steps?: number;
+  batch?: number;
+  /** Batches to a step. */
+  accumulate?: number;
+  recompute?: boolean;
+  /** Storage of AdamW's moments: f32, bf16 or 8bit. */
+  moments?: string;
+  augment?: boolean;
+  /** Part of every batch that is questions about the built-in world. */
+  cotrain?: string;
+  horizon?: number;
+  seed?: number;
+  /** Folder of the run; by default one in WORK_FOLDER that no other run has used. */
+  out?: string;
+  /** Goes on with the run in `out`, or with the last one. */
+  resume?: boolean;
+  /** Takes the place of the run in `out`, or of the last one. */
+  overwrite?: boolean;
+  adapter?: string;
+  floor?: boolean;
+  /** A tuning file in place of the one kept for the adapter. */
+  tuning?: string;
+  /** As typed, for the report. */
+  command: string;
+}
+
+/** What a run goes on with, or what the options say. */
+export function chosen(options: TrainOptions, settings?: CheckpointSettings) {
+  const preset = presetNamed(settings?.preset ?? options.preset ?? 'tiny');
+  return {
+    system: systemNamed(settings?.system ?? options.system ?? 'knowledge-insulation'),
+    preset,
+    share: settings ? (settings.coTraining ?? 0) : shareOf(options),
+    moments: momentsNamed(options.moments),
+    seed: settings?.seed ?? options.seed ?? 0,
+    batch: settings?.batch ?? options.batch ?? preset.batch,
+  };
+}
+
+/** A run goes on with what it was begun with. */
+export function checkResumed({ settings, progress }: Checkpoint, path: string, options: TrainOptions): void {
+  const differs = (name: string, given: string | number | undefined, kept: string | number) => {
+    if (given !== undefined && given !== kept)
+      throw new InputError(
+        `--${name} ${given}: the run in ${path} was begun with ${kept}; leave it out, or begin anew elsewhere with --out`,
+      );
+  };
+  differs('system', options.system, settings.system);
+  differs('preset', options.preset, settings.preset);
+  differs('seed', options.seed, settings.seed);
+  differs('batch', options.batch, settings.batch);
+  differs('moments', options.moments, settings.moments ?? 'f32');
+  differs('cotrain', options.cotrain && shareOf(options), settings.coTraining ?? 0);
+  differs('accumulate', options.accumulate, settings.accumulate ?? 1);
+  for (const name of ['recompute', 'augment'] as const)
+    if (options[name] && !settings[name])
+      throw new InputError(
+        `--${name}: the run in ${path} was begun without; leave it out, or begin anew elsewhere with --out`,
+      );
+  differs('horizon', options.horizon, settings.configuration.horizon);
+  differs('dataset', options.dataset ?? (options.data === undefined ? TABLETOP : undefined), settings.dataset);
+  const steps = options.steps ?? progress.steps;
+  if (steps < progress.step)
+    throw new InputError(`--steps ${steps}: the run in ${path} has done ${progress.step} already`);
+}
+
+function shareOf({ cotrain: text = '0', data }: TrainOptions): number {
+  const share = Number(text);
+  if (text.trim() === '' || !(share >= 0 && share < 1))
+    throw new InputError(`--cotrain ${text}: expected the part of a batch that is questions, from 0 to below 1`);
+  if (share > 0 && data !== undefined)
+    throw new InputError('--cotrain asks about the built-in world: leave out --data');
+  return share;
+}
+
+function momentsNamed(name: string | undefined): MomentStorage | undefined {
+  const known = ['f32', 'bf16', '8bit'] as const;
+  const found = known.find((own) => own === name);
+  if (name !== undefined && !found) throw new InputError(`--moments ${quote(name)}: there are ${known.join(', ')}`);
+  return found;
+}

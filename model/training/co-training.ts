@@ -1,0 +1,65 @@
+/** Which examples a training step takes: robot data alone, or vision-language examples beside them. */
+import { InputError } from '../../engine/index.ts';
+import {
+  type Dataset,
+  type Example,
+  type ExampleSource,
+  Mixture,
+  type Split,
+  TrainingSampler,
+  type VisionLanguage,
+} from '../data/index.ts';
+import type { System } from '../systems/index.ts';
+
+/** Vision-language examples of a run. */
+export interface CoTraining {
+  /** Their part of every batch; GenVLA gives them half. */
+  readonly share: number;
+  /** Every epoch asks the same, in any order. */
+  readonly questions: ExampleSource<VisionLanguage>;
+  /** To measure with; not among `questions`. */
+  readonly heldOut: readonly VisionLanguage[];
+}
+
+export interface ExampleSampler {
+  /** The examples of training step `step` (from 0). */
+  batch(step: number, batchSize: number): readonly Example[];
+}
+
+/** Control steps shuffled among each other: their episodes are read together where they lie on disk. */
+const SHUFFLED_STEPS = 8192;
+
+/** @throws InputError where system, data or share do not allow it */
+export function checkCoTraining({ share }: CoTraining, system: System, { name, cameras }: Dataset): void {
+  if (!(share > 0 && share < 1))
+    throw new InputError(`co-training share ${share}: it is a part of each batch, above 0 and below 1`);
+  if (!system.tokens)
+    throw new InputError(
+      `system ${system.name} has no token loss, which co-training needs: choose knowledge-insulation, joint-training or pi0-fast`,
+    );
+  if (cameras.length === 0) throw new InputError(`data set "${name}" has no images, which co-training needs`);
+}
+
+/** Robots of a mixture by n^0.43 of their examples, and of each batch the share of questions. */
+export function exampleSampler({ train }: Split, seed: number, coTraining?: CoTraining): ExampleSampler {
+  const robots = [...new Set(train.map(({ episode }) => episode.robot))];
+  const members = robots.map((robot = 'robot') => {
+    const parts = train.filter(({ episode }) => (episode.robot ?? 'robot') === robot);
+    const sampler = new TrainingSampler(parts, seed, { window: SHUFFLED_STEPS });
+    const at = (place: number): Example => ({ kind: 'action', sample: sampler.at(place) });
+    return { name: robot, source: { size: sampler.size, at } };
+  });
+  const { share = 0, questions } = coTraining ?? {};
+  const groups = [{ share: 1 - share, members }];
+  if (questions) {
+    const at = (place: number): Example => ({ kind: 'vision-language', question: questions.at(place) });
+    groups.push({ share, members: [{ name: 'questions', source: { size: questions.size, at } }] });
+  }
+  const mixture = new Mixture(groups, seed);
+  return { batch: (step, size) => mixture.batch(step, size).map(({ example }) => example) };
+}
+
+/** All questions, and those held out. */
+export function everyQuestion({ questions, heldOut }: CoTraining): VisionLanguage[] {
+  return [...Array.from({ length: questions.size }, (_, place) => questions.at(place)), ...heldOut];
+}

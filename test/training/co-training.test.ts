@@ -1,0 +1,106 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { VisionLanguage } from '../../model/data/index.ts';
+import { systemNamed } from '../../model/systems/index.ts';
+import { openCheckpoint } from '../../model/training/checkpoint.ts';
+import { type CoTraining, exampleSampler } from '../../model/training/co-training.ts';
+import { prepareData } from '../../model/training/fitting.ts';
+import { type RunOptions, runTraining } from '../../model/training/run.ts';
+import { testDevice } from '../support/devices.ts';
+import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
+
+let folder = '';
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-co-training-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** What colour is it? */
+const questions: VisionLanguage[] = ['red', 'green', 'blue'].map((answer, channel) => ({
+  image: async () => {
+    const pixels = Uint8Array.from({ length: 16 * 16 * 3 }, (_, i) => (i % 3 === channel ? 220 : 10));
+    return { width: 16, height: 16, pixels };
+  },
+  prompt: 'answer en what colour is it?',
+  answer,
+}));
+const coTraining: CoTraining = {
+  share: 0.5,
+  questions: { size: 3, at: (place) => questions[place % 3] },
+  heldOut: questions,
+};
+
+async function train(file: string, given: Partial<RunOptions> = {}) {
+  const result = await runTraining({
+    device: await testDevice('normal'),
+    dataset: syntheticDataset(),
+    system: systemNamed('knowledge-insulation'),
+    preset: { ...minutePreset, evaluateEvery: 2 },
+    seed: 3,
+    steps: 6,
+    batch: 4,
+    coTraining,
+    checkpointPath: join(folder, file),
+    listener: quietListener(),
+    ...given,
+  });
+  result.policy.model.dispose();
+  return result;
+}
+
+describe('co-training', () => {
+  test('interrupted and resumed equals the uninterrupted run; answers are measured apart', async () => {
+    const whole = await train('whole.safetensors');
+    const abort = new AbortController();
+    const listener = quietListener({ step: (step: number) => void (step === 3 && abort.abort()) });
+    await train('part.safetensors', { signal: abort.signal, listener });
+    const resume = await openCheckpoint(join(folder, 'part.safetensors'));
+    expect(resume.settings).toMatchObject({ coTraining: 0.5, encoding: { locations: true } });
+    const rest = await train('rest.safetensors', { resume });
+    const measured = ({ history }: typeof whole) => [
+      history.heldOut,
+      history.training.map(({ tokenLoss, flowLoss }) => [tokenLoss, flowLoss]),
+    ];
+    expect(measured(rest)).toEqual(measured(whole));
+    expect(whole.history.heldOut.map(({ step }) => step)).toEqual([0, 2, 4, 6]);
+    for (const { tokenLoss, answerLoss, flowLoss } of whole.history.heldOut)
+      for (const loss of [tokenLoss, answerLoss, flowLoss]) expect(loss).toBeGreaterThan(0);
+  });
+
+  test('answers are learned beside actions', async () => {
+    const preset = { ...minutePreset, evaluateEvery: 30, learningRate: 1e-2 };
+    const { history } = await train('learned.safetensors', { steps: 60, preset });
+    const [first, , last] = history.heldOut;
+    expect(last.answerLoss! / first.answerLoss!).toBeLessThan(0.2);
+    expect(last.tokenLoss! / first.tokenLoss!).toBeLessThan(0.8);
+  });
+
+  test('shares of every batch', () => {
+    const { split } = prepareData(syntheticDataset(), 3);
+    const kinds = (share: number, size: number) =>
+      exampleSampler(split, 3, { ...coTraining, share })
+        .batch(7, size)
+        .filter(({ kind }) => kind === 'vision-language').length;
+    expect([kinds(0.5, 4), kinds(0.25, 4), kinds(0.3, 10)]).toEqual([2, 1, 3]);
+    expect(() => kinds(0.1, 2)).toThrow('mixture: a batch of 2 has no room for one of its groups');
+  });
+
+  test.each([
+    [{ coTraining: { ...coTraining, share: 1 } }, 'co-training share 1: it is a part of each batch'],
+    [{ system: systemNamed('pi0') }, 'system pi0 has no token loss, which co-training needs'],
+    [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
+  ])('what does not fit is refused: %#', async (given, message) => {
+    await expect(train('refused.safetensors', given)).rejects.toThrow(message);
+  });
+
+  test('a run goes on with its own share alone', async () => {
+    await train('share.safetensors', { steps: 1 });
+    const resume = await openCheckpoint(join(folder, 'share.safetensors'));
+    await expect(train('other.safetensors', { resume, coTraining: undefined })).rejects.toThrow(
+      'co-training share 0: the run was begun with 0.5',
+    );
+    await resume.close();
+  });
+});
