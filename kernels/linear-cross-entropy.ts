@@ -20,7 +20,10 @@ import { reshape } from './reshape.ts';
 
 const kernel = await loadKernel(new URL('./linear-cross-entropy.wgsl', import.meta.url));
 const OP = 'linearCrossEntropy';
-const VOCABULARY_TILE = 4096;
+/** Columns of a tile: on a processor so few that it stays in a cache, on a graphics adapter as many as memory takes. */
+const [SOFTWARE_TILE, HARDWARE_TILE] = [4096, 65536];
+/** Most bytes of a tile of embeddings: WebGPU's default limit for a binding. */
+const EMBEDDING_BYTES = 128 * 1024 * 1024;
 /** Most bytes of a tile of logits: many rows have narrower tiles. */
 const TILE_BYTES = 64 * 1024 * 1024;
 
@@ -154,7 +157,7 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   const [hidden, embedding] = [ofHidden, ofEmbedding].map((matrix) => pad(matrix, roundUp(matrix.shape.at(-1)!, 4)));
   const [vocabulary, width] = embedding.shape;
   const rows = targets.size;
-  const tileWidth = tileColumns(rows);
+  const tileWidth = tileColumns(device, rows, width);
   const tiles = Array.from({ length: Math.ceil(vocabulary / tileWidth) }, (_, i): Tile => {
     const first = i * tileWidth;
     return { first, columns: Math.min(tileWidth, vocabulary - first) };
@@ -231,7 +234,7 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
 }
 
 /** Columns of a tile, a multiple of 64: so a tile of embeddings starts at a multiple of 256 bytes, as a view must. */
-function tileColumns(rows: number): number {
-  const most = Math.floor(TILE_BYTES / (4 * 64 * rows)) * 64;
-  return Math.max(64, Math.min(VOCABULARY_TILE, most));
+function tileColumns({ software }: Device, rows: number, width: number): number {
+  const most = Math.min(Math.floor(TILE_BYTES / (4 * rows)), Math.floor(EMBEDDING_BYTES / (4 * width)));
+  return Math.max(64, Math.min(software ? SOFTWARE_TILE : HARDWARE_TILE, Math.floor(most / 64) * 64));
 }
