@@ -35,9 +35,24 @@ export interface FittingOptions {
   readonly listener: { note(line: string): void };
 }
 
+/** Of a mixture, each robot's episodes are split by themselves. */
+function splitOf(dataset: Dataset, seed: number): Split {
+  const { robots, episodes } = dataset;
+  if (!robots) return splitDataset(dataset, { seed });
+  const splits = Object.keys(robots).map((name) => {
+    const own = episodes.filter(({ robot }) => robot === name);
+    return { name, ...splitDataset({ ...dataset, name, episodes: own }, { seed }) };
+  });
+  return {
+    train: splits.flatMap(({ train }) => train),
+    heldOut: splits.flatMap(({ heldOut }) => heldOut),
+    description: splits.map(({ name, description }) => `${name}: ${description}`).join('; '),
+  };
+}
+
 /** The split of a run, and what the data lack. */
 export function prepareData(dataset: Dataset, seed: number): { split: Split; missing: string[] } {
-  const split = splitDataset(dataset, { seed });
+  const split = splitOf(dataset, seed);
   const missing: string[] = [];
   const without = (what: string, has: (episode: Dataset['episodes'][number]) => boolean) => {
     const count = dataset.episodes.filter((episode) => !has(episode)).length;
@@ -81,7 +96,6 @@ async function statisticsOf(
   const own: Record<string, { slots: SlotMap; statistics: DatasetStatistics }> = {};
   for (const [name, slots] of Object.entries(robots)) {
     const parts = train.filter(({ episode }) => episode.robot === name);
-    if (parts.length === 0) throw new InputError(`robot "${name}": all of its episodes are held out; add some`);
     const chunks = slots.actions.some(({ relative }) => relative) ? relativeChunks(horizon, slots.actions) : undefined;
     own[name] = { slots, statistics: await measureStatistics(parts, chunks) };
   }
