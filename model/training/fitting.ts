@@ -6,6 +6,7 @@ import type { Dataset } from '../data/dataset.ts';
 import {
   checkStatistics,
   chunk,
+  countSteps,
   type DatasetStatistics,
   eachLoaded,
   evaluationSamples,
@@ -139,7 +140,7 @@ export async function fitEncoding(
 
 /** Sizes from the preset; lengths of the prompt and of the action tokens from all of the data. */
 export async function configurationFor(
-  { dataset, system, preset, coTraining }: FittingOptions,
+  { dataset, system, preset, coTraining, listener }: FittingOptions,
   split: Split,
   encoding: Encoding,
   horizon: number,
@@ -147,7 +148,11 @@ export async function configurationFor(
   const { actionDimension, stateDimension } = dataset;
   let languageTokens = 0;
   let fastTokens = 0;
-  for (const part of [...split.train, ...split.heldOut]) {
+  const parts = [...split.train, ...split.heldOut];
+  const steps = countSteps(parts);
+  if (steps > FITTED_SAMPLES)
+    listener.note(`${dataset.name}: looking for the longest prompt and chunk among ${steps} control steps`);
+  for (const part of parts) {
     const episode = await loadEpisode(part.episode);
     const { instructions, robot } = episode;
     for (let step = part.from; step < part.to; step++) {
