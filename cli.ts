@@ -57,6 +57,11 @@ const dataOptions = {
   cameras: text('which of its cameras, with commas between, or none; all by default'),
   rate: text('control steps a second, of files that do not say'),
 };
+const mixtureOptions = {
+  robot: text(
+    'slot map of the robot, or of each of several data sets that --data or --dataset name with commas between',
+  ),
+};
 const interrupted = new InputError('interrupted before the first step: there is nothing to save');
 
 const commands: Readonly<Record<string, Command>> = {
@@ -75,6 +80,7 @@ const commands: Readonly<Record<string, Command>> = {
       system: text('knowledge-insulation (default), joint-training, pi0, pi05 or pi0-fast'),
       preset: text('tiny (default; minutes on two processor cores) or small (half an hour)'),
       ...dataOptions,
+      ...mixtureOptions,
       steps: number(`training steps; ${ofPresets('steps')} by default`),
       batch: number(`examples to a step; ${ofPresets('batch')} by default`, 1),
       accumulate: number('batches to a step, whose gradients are averaged; 1 by default', 1),
@@ -103,6 +109,7 @@ const commands: Readonly<Record<string, Command>> = {
     options: {
       checkpoint: text('file that insula train wrote; required'),
       ...dataOptions,
+      ...mixtureOptions,
       episode: text('id or number of an episode; the first by default'),
       step: number('control step in it; 0 by default'),
       seed: number('chooses the noise; 0 by default'),
@@ -118,6 +125,7 @@ const commands: Readonly<Record<string, Command>> = {
     options: {
       checkpoint: text('file that insula train wrote; required'),
       ...dataOptions,
+      ...mixtureOptions,
       episodes: number('closed-loop episodes; 20 by default', 1),
       seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
       ...deviceOptions,

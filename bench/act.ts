@@ -13,7 +13,7 @@ import { presetNamed } from '../model/training/presets.ts';
 import type { Progress } from './progress.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
-import { type ClosedLoopSummary, chooseDataset, closedLoopSummary } from './train.ts';
+import { type ClosedLoopSummary, chooseData, closedLoopSummary } from './train.ts';
 import { type DataOptions, TABLETOP } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 
@@ -50,15 +50,15 @@ export async function act(
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadSamples([{ part: whole, step, instruction: episode.instructions[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
-    const { horizon, actionDimension } = policy.model.configuration;
+    const { horizon } = policy.model.configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
     const { seed } = options;
     const [predicted] = await policy.act([observation], { seed });
     const latency: ActResult['latency'] = [];
     const onLatency = (name: string, milliseconds: number) => latency.push({ part: name, milliseconds });
     await policy.act([observation], { seed, onLatency });
-    const row = (values: Float32Array, i: number) =>
-      Array.from(values.subarray(i * actionDimension, (i + 1) * actionDimension));
+    const dimension = data.length / horizon;
+    const row = (values: Float32Array, i: number) => Array.from(values.subarray(i * dimension, (i + 1) * dimension));
     return {
       episode: episode.id,
       step,
@@ -141,7 +141,7 @@ async function withPolicy<T>(
       );
     const { demonstrations: episodes, vision } = presetNamed(settings.preset);
     const source = { episodes, seed: settings.seed, usual: settings.dataset, frameSize: vision.image };
-    const dataset = await chooseDataset(options, source, progress);
+    const dataset = await chooseData(options, source, progress);
     for (const [what, own, trained] of [
       ['action', dataset.actionDimension, settings.configuration.actionDimension],
       ['state', dataset.stateDimension, settings.encoding.statistics?.states?.mean.length ?? dataset.stateDimension],

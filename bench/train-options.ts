@@ -9,14 +9,16 @@ export const TABLETOP = 'tabletop';
 
 /** What names a data set on the command line. */
 export interface DataOptions {
-  /** Folder or file of a data set; the built-in world without. */
+  /** Folder or file of a data set, or several with commas between; the built-in world without. */
   data?: string;
-  /** Which of several. */
+  /** Which of several, or several of them with commas between. */
   dataset?: string;
   /** Names with commas between, or none. */
   cameras?: string;
   /** Hz, for files that do not say. */
   rate?: string;
+  /** Slot maps of a mixture's robots by name, with commas between; by default each dimension has the slot of its number. */
+  robot?: string;
 }
 
 export interface TrainOptions extends DataOptions {

@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path';
 import { writeFileSafely } from '../engine/files.ts';
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
-import { openDataset } from '../model/data/index.ts';
+import { mixRobots, openDataset, ownSlotMap, slotMapNamed } from '../model/data/index.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import { type RunResult, runTraining, unlessAborted } from '../model/training/run.ts';
 import type { Progress } from './progress.ts';
@@ -95,13 +95,52 @@ export async function chooseDataset(
   });
 }
 
+const listed = (text: string | undefined) => text?.split(',').map((part) => part.trim()) ?? [];
+
+/** As `chooseDataset`; several data sets are a mixture of robots, and so is one whose robot is named. */
+export async function chooseData(
+  options: DataOptions,
+  reading: Parameters<typeof chooseDataset>[1],
+  progress: Progress,
+): Promise<Dataset> {
+  const [folders, robots] = [listed(options.data), listed(options.robot)];
+  const usual = reading.usual?.includes(',') ? reading.usual : undefined;
+  const names = listed(options.dataset ?? usual);
+  const count = Math.max(folders.length, names.length);
+  if (folders.length === 0 && robots.length > 0)
+    throw new InputError('--robot: say where its data lie with --data FOLDER');
+  if (folders.length === 0 || (count === 1 && robots.length === 0)) return chooseDataset(options, reading, progress);
+  for (const [option, { length }] of [
+    ['data', folders],
+    ['dataset', names],
+    ['robot', robots],
+  ] as const)
+    if (length > 1 && length !== count) throw new InputError(`--${option}: ${length} for ${count} data sets`);
+  const datasets = [];
+  for (let i = 0; i < count; i++) {
+    const own = { ...options, data: folders[i] ?? folders[0], dataset: names[i] ?? names[0] };
+    datasets.push(await chooseDataset(own, reading, progress));
+  }
+  const maps = datasets.map((dataset, i) =>
+    robots.length > 0 ? slotMapNamed(robots[i] ?? robots[0]) : ownSlotMap(dataset),
+  );
+  const width = Math.max(...maps.map((map) => map.width));
+  return mixRobots(datasets.map((dataset, i) => ({ dataset, slots: { ...maps[i], width } })));
+}
+
 /**
  * @throws InputError where an option, the data or the checkpoint to resume is wrong, and what `signal` is aborted with where that is
  * before the first step; a folder made for the run goes again
  */
 export async function train(options: TrainOptions, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
   const { system, preset } = chosen(options);
-  const named = options.dataset ?? (options.data === undefined ? TABLETOP : basename(resolve(options.data)));
+  const named =
+    options.dataset ??
+    (options.data === undefined
+      ? TABLETOP
+      : listed(options.data)
+          .map((own) => basename(resolve(own)))
+          .join(','));
   const usual = join(WORK_FOLDER, `${named}-${system.name}-${preset.name}`);
   const { out, resume, overwrite } = options;
   const folder = await runFolder({ out, usual, resume, overwrite }, (line) => progress.note(line));
@@ -126,7 +165,7 @@ async function trainIn(
   try {
     const begin = performance.now();
     const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
-    const dataset = await chooseDataset(options, source, progress);
+    const dataset = await chooseData(options, source, progress);
     const dataSeconds = (performance.now() - begin) / 1000;
     progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
     const steps = options.steps ?? resume?.progress.steps ?? preset.steps;

@@ -45,11 +45,17 @@ function move({ width, height, pixels }: Image, { crop, rotation }: Augmentation
       const sourceY = top * height + crop * (middleY - sine * dx + cosine * dy) - 0.5;
       const [column, row] = [Math.floor(sourceX), Math.floor(sourceY)];
       const [right, down] = [sourceX - column, sourceY - row];
+      // The four pixels around, weighed; black outside.
+      const upperLeft = (row * width + column) * 3;
+      const [isUpper, isLower] = [row >= 0 && row < height, row >= -1 && row < height - 1];
+      const [isLeft, isRight] = [column >= 0 && column < width, column >= -1 && column < width - 1];
       for (let channel = 0; channel < 3; channel++) {
-        const at = (r: number, c: number) =>
-          r < 0 || c < 0 || r >= height || c >= width ? 0 : pixels[(r * width + c) * 3 + channel];
-        const upper = at(row, column) * (1 - right) + at(row, column + 1) * right;
-        const lower = at(row + 1, column) * (1 - right) + at(row + 1, column + 1) * right;
+        const first = upperLeft + channel;
+        const below = first + width * 3;
+        const upper =
+          (isUpper && isLeft ? pixels[first] : 0) * (1 - right) + (isUpper && isRight ? pixels[first + 3] : 0) * right;
+        const lower =
+          (isLower && isLeft ? pixels[below] : 0) * (1 - right) + (isLower && isRight ? pixels[below + 3] : 0) * right;
         out[(y * width + x) * 3 + channel] = Math.round(upper * (1 - down) + lower * down);
       }
     }

@@ -10,10 +10,10 @@ export interface RobotData {
 }
 
 /**
- * Data sets of several robots as one, whose episodes keep the numbers of their robot and its name. A model of the slots'
+ * Data sets of several robots, or of one, as one data set, whose episodes keep the numbers of their robot and its name. A model of the slots'
  * width learns them in one batch; padded dimensions carry no loss.
  *
- * @throws InputError where control rates or widths differ, a map does not fit its data set, or a robot is there twice
+ * @throws InputError where control rates or widths differ, a map does not fit its data set, or one robot has two
  */
 export function mixRobots(members: readonly RobotData[]): Dataset {
   const datasets = members.map(({ dataset }) => dataset);
@@ -24,13 +24,15 @@ export function mixRobots(members: readonly RobotData[]): Dataset {
     checkSlotMap(slots, dataset);
     const fail = (complaint: string) => new InputError(`mixture: robot "${slots.robot}" ${complaint}`);
     if (slots.width !== width) throw fail(`has ${slots.width} slots, the first robot ${width}`);
-    if (robots[slots.robot]) throw fail('is there twice: join its data sets first, or give each a name of its own');
+    const known = robots[slots.robot];
+    if (known && JSON.stringify(known) !== JSON.stringify(slots))
+      throw fail('is there twice, with other slots: give each a name of its own');
     if (dataset.stateDimension === 0 && slots.actions.some(({ relative }) => relative))
       throw fail(`has relative actions, and data set "${dataset.name}" no states: give it a map without`);
     robots[slots.robot] = slots;
   }
   return {
-    name: datasets.map(({ name }) => name).join(' + '),
+    name: datasets.map(({ name }) => name).join(','),
     rate: datasets[0].rate,
     actionDimension: width,
     stateDimension: datasets.some(({ stateDimension }) => stateDimension > 0) ? width : 0,

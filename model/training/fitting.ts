@@ -6,6 +6,7 @@ import type { Dataset } from '../data/dataset.ts';
 import {
   checkStatistics,
   chunk,
+  countSteps,
   type DatasetStatistics,
   eachLoaded,
   evaluationSamples,
@@ -35,9 +36,24 @@ export interface FittingOptions {
   readonly listener: { note(line: string): void };
 }
 
+/** Of a mixture, each robot's episodes are split by themselves. */
+function splitOf(dataset: Dataset, seed: number): Split {
+  const { robots, episodes } = dataset;
+  if (!robots) return splitDataset(dataset, { seed });
+  const splits = Object.keys(robots).map((name) => {
+    const own = episodes.filter(({ robot }) => robot === name);
+    return { name, ...splitDataset({ ...dataset, name, episodes: own }, { seed }) };
+  });
+  return {
+    train: splits.flatMap(({ train }) => train),
+    heldOut: splits.flatMap(({ heldOut }) => heldOut),
+    description: splits.map(({ name, description }) => `${name}: ${description}`).join('; '),
+  };
+}
+
 /** The split of a run, and what the data lack. */
 export function prepareData(dataset: Dataset, seed: number): { split: Split; missing: string[] } {
-  const split = splitDataset(dataset, { seed });
+  const split = splitOf(dataset, seed);
   const missing: string[] = [];
   const without = (what: string, has: (episode: Dataset['episodes'][number]) => boolean) => {
     const count = dataset.episodes.filter((episode) => !has(episode)).length;
@@ -81,7 +97,6 @@ async function statisticsOf(
   const own: Record<string, { slots: SlotMap; statistics: DatasetStatistics }> = {};
   for (const [name, slots] of Object.entries(robots)) {
     const parts = train.filter(({ episode }) => episode.robot === name);
-    if (parts.length === 0) throw new InputError(`robot "${name}": all of its episodes are held out; add some`);
     const chunks = slots.actions.some(({ relative }) => relative) ? relativeChunks(horizon, slots.actions) : undefined;
     own[name] = { slots, statistics: await measureStatistics(parts, chunks) };
   }
@@ -125,7 +140,7 @@ export async function fitEncoding(
 
 /** Sizes from the preset; lengths of the prompt and of the action tokens from all of the data. */
 export async function configurationFor(
-  { dataset, system, preset, coTraining }: FittingOptions,
+  { dataset, system, preset, coTraining, listener }: FittingOptions,
   split: Split,
   encoding: Encoding,
   horizon: number,
@@ -133,7 +148,11 @@ export async function configurationFor(
   const { actionDimension, stateDimension } = dataset;
   let languageTokens = 0;
   let fastTokens = 0;
-  for (const part of [...split.train, ...split.heldOut]) {
+  const parts = [...split.train, ...split.heldOut];
+  const steps = countSteps(parts);
+  if (steps > FITTED_SAMPLES)
+    listener.note(`${dataset.name}: looking for the longest prompt and chunk among ${steps} control steps`);
+  for (const part of parts) {
     const episode = await loadEpisode(part.episode);
     const { instructions, robot } = episode;
     for (let step = part.from; step < part.to; step++) {

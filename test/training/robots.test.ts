@@ -151,7 +151,7 @@ test('robots that cannot be mixed', () => {
   const other = otherRobot();
   const mix = (own: SlotMap) => () => mixRobots([{ dataset, slots: own }, other]);
   expect(mix(slots)).toThrow('mixture: robot "large" has 5 slots, the first robot 3');
-  expect(mix({ ...slots, width: WIDTH, robot: 'large' })).toThrow('robot "large" is there twice');
+  expect(mix({ ...slots, width: WIDTH, robot: 'large' })).toThrow('robot "large" is there twice, with other slots');
   expect(mix({ ...slots, width: WIDTH, actions: slots.actions.slice(1) })).toThrow('2 action slots');
   const blind = syntheticDataset({ states: false });
   const relative = [{ ...slots.actions[0], relative: true }, ...slots.actions.slice(1)];
