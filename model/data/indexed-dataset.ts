@@ -82,7 +82,11 @@ export async function openIndexedDataset(folder: string | Folder, chosen?: strin
     const episodes: Episode[] = [];
     for (const listing of listed) episodes.push(await reader.read(listing));
     const { actionDimension, stateDimension } = reader;
-    return { name, rate, actionDimension, stateDimension, cameras: pack?.cameras ?? [], episodes };
+    const steps = episodes.reduce((sum, { length }) => sum + length, 0);
+    const cameras = pack?.cameras ?? [];
+    const seen = cameras.length > 0 ? `, cameras ${cameras.join(', ')}` : ', no cameras';
+    const description = `data folder with index.json: ${episodes.length} episodes, ${steps} steps at ${rate} Hz${seen}`;
+    return { name, description, rate, actionDimension, stateDimension, cameras, episodes };
   } finally {
     await file.close();
   }

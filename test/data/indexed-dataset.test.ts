@@ -137,6 +137,9 @@ describe('openIndexedDataset', () => {
   test('some cameras only; one that is not there is refused', async () => {
     const every = await openDataset(folderOf(files()), 'made');
     const [first] = every.cameras;
+    expect(every.description).toBe(
+      `data folder with index.json: 3 episodes, 10 steps at 5 Hz, cameras ${every.cameras.join(', ')}`,
+    );
     const none = await openDataset(folderOf(files()), 'made', { cameras: [] });
     expect([none.cameras, ...none.episodes.map(({ cameras }) => cameras)]).toEqual([
       [],
