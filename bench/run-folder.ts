@@ -1,5 +1,5 @@
 /** Where a run's files go. A new run never takes the place of another one unasked. */
-import { access, mkdir, mkdtemp, readdir, rmdir } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileError } from '../engine/files.ts';
 import { InputError } from '../engine/index.ts';
@@ -10,8 +10,8 @@ export interface RunFolder {
   readonly checkpoint: string;
   /** What to go on from; the caller closes it. */
   readonly resume?: Checkpoint;
-  /** Removes the folders that were made here and are still empty. */
-  removeEmpty(): Promise<void>;
+  /** Lets other runs write here again; removes the folders that were made here and are still empty. */
+  leave(): Promise<void>;
 }
 
 export interface RunFolderOptions {
@@ -37,18 +37,24 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
     if (!(await exists(checkpoint)))
       throw new InputError(`--resume: there is no checkpoint in ${path}; leave it out to begin a run`);
     await tryToWrite(path);
-    return { path, checkpoint, resume: await openCheckpoint(checkpoint), removeEmpty: async () => {} };
+    const unlock = await lock(path);
+    return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave: unlock };
   }
   const path = out ?? (overwrite && last ? last : await firstUnused(usual));
   const checkpoint = checkpointIn(path);
   if (!overwrite) await refuseToLose(checkpoint);
   const removeEmpty = await makeFolder(path);
   await tryToWrite(path);
+  const unlock = await lock(path);
   if (path !== usual && out === undefined && !overwrite)
     note(
       `${usual} is there already: this run goes to ${path}; --resume goes on with the last run, --overwrite replaces it`,
     );
-  return { path, checkpoint, removeEmpty };
+  const leave = async () => {
+    await unlock();
+    await removeEmpty();
+  };
+  return { path, checkpoint, leave };
 }
 
 const checkpointIn = (folder: string) => join(folder, 'checkpoint.safetensors');
@@ -110,6 +116,33 @@ async function makeFolder(path: string): Promise<() => Promise<void>> {
       folder = dirname(folder);
     }
   };
+}
+
+/**
+ * Keeps other runs out of a folder as long as this process lives, or until the function that it returns is called.
+ *
+ * @throws InputError where another run is writing there
+ */
+async function lock(folder: string): Promise<() => Promise<void>> {
+  const path = join(folder, '.running');
+  const holder = Number(await readFile(path, 'utf8').catch(() => ''));
+  if (holder > 0 && holder !== process.pid && isAlive(holder))
+    throw new InputError(
+      `${folder}: another run (process ${holder}) writes there; wait for its end, or choose another folder with --out`,
+    );
+  await rm(path, { force: true });
+  await writeFile(path, String(process.pid), { flag: 'wx' }).catch((error) => {
+    throw fileError(error, path, 'begin a run here');
+  });
+  return () => rm(path, { force: true });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'; // alive, and somebody else's
+  }
 }
 
 /** A run that cannot be saved should not begin. */

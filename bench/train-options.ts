@@ -84,6 +84,10 @@ export function checkResumed({ settings, progress }: Checkpoint, path: string, o
         `--${name}: the run in ${path} was begun without; leave it out, or begin anew elsewhere with --out`,
       );
   differs('horizon', options.horizon, settings.configuration.horizon);
+  if (options.data === undefined && settings.dataset !== TABLETOP)
+    throw new InputError(
+      `--resume: the run in ${path} was begun with the data set "${settings.dataset}"; say where it lies with --data`,
+    );
   differs('dataset', options.dataset ?? (options.data === undefined ? TABLETOP : undefined), settings.dataset);
   const steps = options.steps ?? progress.steps;
   if (steps < progress.step)

@@ -147,11 +147,9 @@ export async function train(options: TrainOptions, progress: Progress, signal: A
   try {
     if (folder.resume) checkResumed(folder.resume, folder.checkpoint, options);
     return await trainIn(folder, options, progress, signal);
-  } catch (error) {
-    await folder.removeEmpty();
-    throw error;
   } finally {
     await folder.resume?.close();
+    await folder.leave();
   }
 }
 

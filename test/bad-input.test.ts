@@ -207,7 +207,7 @@ describe('a checkpoint', () => {
 describe('what a policy is asked to act on', () => {
   test.each<[string, Parameters<typeof act>[0], RegExp]>([
     ['no data', {}, /was trained on "made": say where it lies with --data FOLDER$/],
-    ['no folder', { data: 'nowhere' }, /^nowhere\/index\.json: cannot open it: no such file or folder; a data folder/],
+    ['no folder', { data: 'nowhere' }, /^nowhere: there is no such file or folder$/],
     ['no such set', { dataset: 'other' }, /index\.json: no data set "other"; there are made$/],
     [
       'a long instruction',
@@ -316,10 +316,17 @@ describe('a training run', () => {
     await expectLine(() => choose({ resume: true }), /^--resume: there is no checkpoint in .*usual; leave it out/);
     const first = await choose();
     expect([first.path, notes]).toEqual([usual, []]);
+    await writeFile(join(first.path, '.running'), String(process.ppid));
+    await expectLine(
+      () => runFolder({ out: first.path, usual }, () => {}),
+      new RegExp(`usual: another run \\(process ${process.ppid}\\) writes there; wait for its end`),
+    );
+    await first.leave();
+    await mkdir(first.path, { recursive: true });
     await leaveRun(first.path);
     const unused = await choose();
     expect(unused.path).toBe(`${usual}-2`);
-    await unused.removeEmpty();
+    await unused.leave();
     const second = await choose();
     expect(second.path).toBe(`${usual}-2`);
     expect(notes.at(-1)).toBe(

@@ -101,10 +101,27 @@ function inspectLines({ system, batch, statistics, operations }: InspectedStep):
     ...operations.map(({ bindings, parameters }) => `${placesOf(bindings)}; ${variantOf(parameters)}`),
   ];
   return [
-    `${system}, batch ${batch}: ${dispatches} dispatches in ${submits} submit${submits === 1 ? '' : 's'}`,
+    `${system}, batch ${batch}: ${dispatches} dispatches, and ${operations.length - dispatches} copies and clears, in ${submits} submit${submits === 1 ? '' : 's'}`,
     `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the least any plan takes; constants ${digits(constantBytes / 1e6)} MB`,
+    ...totals(operations),
+    '',
     ...table.map((line, i) => `${line}  ${words[i]}`),
   ];
+}
+
+/** By kernel, those with the most FLOPs first. */
+function totals(operations: readonly ListedOperation[]): string[] {
+  const byKernel = new Map<string, ListedOperation[]>();
+  for (const own of operations) byKernel.set(own.operation, [...(byKernel.get(own.operation) ?? []), own]);
+  const rows = [...byKernel].map(([operation, all]) => {
+    const [flops, bytes] = [
+      all.reduce((sum, own) => sum + (own.flops ?? 0), 0),
+      all.reduce((sum, own) => sum + own.bytes, 0),
+    ];
+    return { flops, cells: [operation, String(all.length), digits(flops / 1e6), digits(bytes / 1e6)] };
+  });
+  rows.sort((a, b) => b.flops - a.flops);
+  return aligned([['operation', 'times', 'MFLOP', 'MB'], ...rows.map(({ cells }) => cells)], 1);
 }
 
 function placesOf(bindings: ListedOperation['bindings']): string {

@@ -1,6 +1,7 @@
 /** Results of `insula bench step` as lines for people. */
 import { InputError } from '../../engine/index.ts';
 import { aligned, digits } from '../attention/text.ts';
+import type { Spread } from '../measure.ts';
 import { provenanceLine } from '../provenance.ts';
 import { FORMAT, type StepResult, type StepRow } from './run.ts';
 
@@ -45,6 +46,7 @@ export function stepLines(result: StepResult): string[] {
     provenanceLine(result),
     `preset ${preset}, batch ${batch}; medians of ${rows[0].wall.rounds} rounds that interleave the systems`,
     ...aligned([header, ...rows.map(cells)], 1),
+    'host: to write numbers, encode and submit, and that by dispatch. arenas: activations, and how many times the least that any plan takes.',
     ...rows.flatMap(compilationLine),
     ...rows.flatMap(kernelLines),
   ];
@@ -73,7 +75,7 @@ function kernelLines({ system, kernels, busy }: StepRow): string[] {
   ]);
   return [
     '',
-    `${system}: GPU time by kernel, each dispatch in a pass of its own; together ${percent(busy)} of a step's wall time`,
+    `${system}: GPU time by kernel, each dispatch in a pass of its own, which costs time; together ${percent(busy)} of a step's wall time`,
     ...aligned([['kernel', 'dispatches', 'share', 'ms', 'GFLOP/s', 'GB/s'], ...rows], 1),
     ...(rest > 0 ? [`others: ${percent(rest)}`] : []),
   ];
@@ -97,20 +99,20 @@ export function comparisonLines(before: StepResult, after: StepResult): string[]
   const rows = after.rows.flatMap((row) => {
     const earlier = before.rows.find(({ system }) => system === row.system);
     if (!earlier) return [];
-    const whole = (what: string, was: number, is: number) => [
-      row.system,
-      what,
-      digits(was),
-      digits(is),
-      digits(is / was),
-    ];
+    const whole = (what: string, was: number, is: number, apart = '') => {
+      return [row.system, what, digits(was), digits(is), digits(is / was), apart];
+    };
+    const spread = (what: string, was: Spread, is: Spread) => {
+      const apart = is.lowerQuartile > was.upperQuartile || is.upperQuartile < was.lowerQuartile;
+      return whole(what, was.median, is.median, apart ? 'yes' : 'no');
+    };
     const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
       const own = earlier.kernels.find((other) => other.kernel === kernel);
       return own && share >= 0.01 ? [whole(`ms of ${kernel}`, own.milliseconds, milliseconds)] : [];
     });
     return [
-      whole('ms a step', earlier.wall.median, row.wall.median),
-      whole('host ms', earlier.host.median, row.host.median),
+      spread('ms a step', earlier.wall, row.wall),
+      spread('host ms', earlier.host, row.host),
       whole('arenas MB', earlier.arenaBytes / 1e6, row.arenaBytes / 1e6),
       ...kernels,
     ];
@@ -118,6 +120,7 @@ export function comparisonLines(before: StepResult, after: StepResult): string[]
   const { date, commit, modified, adapter } = before;
   return [
     `compared with ${date}, commit ${commit.slice(0, 10)}${modified ? ', modified' : ''}, on ${adapter.description}:`,
-    ...aligned([['system', '', 'before', 'now', 'now / before'], ...rows], 2),
+    ...aligned([['system', '', 'before', 'now', 'now / before', 'quartiles apart'], ...rows], 2),
+    'Times of single kernels are of one run each, and noisy; below 1 is faster.',
   ];
 }

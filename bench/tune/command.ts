@@ -41,15 +41,20 @@ export async function benchTune(
   options: BenchTuneOptions,
   progress: Progress,
 ): Promise<{ json: Tuning; lines: string[] }> {
-  if (options.tune === options.print)
+  if (options.tune && options.print)
+    throw new InputError('bench: --tune or --print, not both; --tune prints what it writes');
+  if (!options.tune && !options.print)
     throw new InputError(
-      'bench: --tune, --print, or one of bench attention, bench kernels, bench roofline, bench step',
+      'bench: --tune or --print; or bench attention, bench data, bench kernels, bench roofline or bench step',
     );
   const device = await openDevice({ adapter: options.adapter, floor: options.floor });
   try {
     const path = options.tuning ?? tuningPath(device.description);
-    const kept = await readTuningFile(device, path, options.print === true);
-    if (options.print) return { json: kept!, lines: tuningLines(kept!, `kept in ${path}`) };
+    const kept = await readTuningFile(device, path, options.tuning !== undefined && options.print === true);
+    if (options.print) {
+      if (!kept) throw new InputError(`nothing is tuned yet on ${device.description}: insula bench --tune does it`);
+      return { json: kept, lines: tuningLines(kept, `kept in ${path}`) };
+    }
     const models = modelShapesOf([options.shapes ?? (device.software ? 'pi-eighth' : 'pi')]);
     const { rounds = 10, seconds = 15 } = options;
     const measuring = (kind: string) => ({
@@ -86,5 +91,11 @@ export function tuningLines({ adapter, attention, matmul }: Tuning, end: string)
     choice.sizes,
     choice.date.slice(0, 10),
   ]);
-  return [adapter, ...aligned([['place', 'chosen', 'ms of each variant', 'measured at', 'date'], ...rows], 5), end];
+  return [
+    adapter,
+    ...aligned([['place', 'chosen', 'ms of each variant', 'measured at', 'date'], ...rows], 5),
+    'chosen: the first, which is the shipped one, unless another is faster and their quartiles are apart',
+    'products: short ones have at most 16 rows, narrow ones 16 columns, small ones fewer than 64 tiles of 64 x 64; of two sides those of a gated MLP',
+    end,
+  ];
 }

@@ -47,9 +47,7 @@ interface ImagePack {
 export async function openIndexedDataset(folder: string | Folder, chosen?: string): Promise<Dataset> {
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
   const indexFile = await place.open('index.json').catch((error) => {
-    throw error instanceof InputError
-      ? new InputError(`${error.message}; a data folder has this file, or meta/info.json`)
-      : error;
+    throw error instanceof InputError ? new InputError(`${error.message}; a data folder has this file`) : error;
   });
   const index = await readJsonObject(indexFile);
   const datasets = asObject(index.datasets, indexFile.name, '"datasets"');

@@ -1,6 +1,7 @@
 import type { ByteSource, Folder } from '../../engine/bytes.ts';
+import { InputError, quote } from '../../engine/errors.ts';
 import { openFolder, openPath } from '../../engine/paths.ts';
-import type { Dataset } from './dataset.ts';
+import type { Dataset, Episode } from './dataset.ts';
 import { readArrow } from './files/arrow.ts';
 import { readNpz } from './files/npz.ts';
 import { openIndexedDataset } from './indexed-dataset.ts';
@@ -38,13 +39,14 @@ export async function openDataset(
   name?: string,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
-  const hdf5 = typeof place === 'string' ? await hdf5Files(place) : [];
+  const files = typeof place === 'string' ? await filesAt(place) : [];
+  const hdf5 = files.filter((file) => /\.(hdf5|h5)$/.test(file));
   if (hdf5.length > 0) {
     const { openHdf5 } = await import('./files/hdf5-node.ts');
-    return openHdf5(hdf5, name ?? lastPart(place as string), options.rate);
+    return withCameras(await openHdf5(hdf5, name ?? lastPart(place as string), options.rate), options.cameras);
   }
   if (typeof place === 'string' && /\.(arrow|npz)$/.test(place))
-    return openDataFile(await openPath(place), name, options);
+    return withCameras(await openDataFile(await openPath(place), name, options), options.cameras);
   const folder = typeof place === 'string' ? await openFolder(place) : place;
   const has = async (path: string) => {
     const file = await folder.open(path).catch(() => null);
@@ -65,7 +67,45 @@ export async function openDataset(
   if (!(await has('index.json')) && (await has('dataset_info.json'))) {
     return openRlds(folder, { ...options, name });
   }
-  return openIndexedDataset(folder, name ?? options.usual);
+  if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
+  return withCameras(await openIndexedDataset(folder, name ?? options.usual), options.cameras);
+}
+
+function whatIsMissing(files: readonly string[]): string {
+  const single = files.find((file) => /\.(arrow|npz)$/.test(file));
+  if (single) return `no data set of several files is here; open one of its files, such as ${lastPart(single)}`;
+  return 'no data set that is known lies here: a folder has meta/info.json (LeRobot), index.json, dataset_info.json (RLDS) or .hdf5 files; a file ends in .arrow, .npz, .hdf5 or .h5';
+}
+
+/** The data set with some of its cameras. @throws InputError naming those that it does not have */
+function withCameras(dataset: Dataset, wanted: readonly string[] | undefined): Dataset {
+  if (!wanted) return dataset;
+  const unknown = wanted.filter((camera) => !dataset.cameras.includes(camera));
+  if (unknown.length > 0)
+    throw new InputError(
+      `data set "${dataset.name}" has no camera ${unknown.map(quote).join(', ')}; it has ${dataset.cameras.join(', ') || 'none'}`,
+    );
+  const chosen = (cameras: readonly string[]) => cameras.filter((camera) => wanted.includes(camera));
+  return {
+    ...dataset,
+    cameras: chosen(dataset.cameras),
+    episodes: dataset.episodes.map((episode) => seenBy(episode, chosen(episode.cameras))),
+  };
+}
+
+function seenBy(episode: Episode, cameras: readonly string[]): Episode {
+  const { id, robot, length, instructions } = episode;
+  return {
+    ...{ id, robot, length, instructions, cameras },
+    get actions() {
+      return episode.actions;
+    },
+    get states() {
+      return episode.states;
+    },
+    image: (camera, step) => episode.image(camera, step),
+    ...(episode.load && { load: async () => seenBy(await episode.load!(), cameras) }),
+  };
 }
 
 /** Opens a file `.arrow` or `.npz`; closed after reading. */
@@ -78,13 +118,14 @@ export async function openDataFile(source: ByteSource, name?: string, { rate }: 
   }
 }
 
-/** The HDF5 file at a path, or those in the folder there, by number. */
-async function hdf5Files(path: string): Promise<string[]> {
-  const pattern = /\.(hdf5|h5)$/;
-  if (pattern.test(path)) return [path];
-  const [{ readdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
-  const files = (await readdir(path).catch(() => [])).filter((file) => pattern.test(file));
+/** The file at a path, or those in the folder there, by number. @throws InputError where there is neither */
+async function filesAt(path: string): Promise<string[]> {
+  const [{ readdir, stat }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
+  const found = await stat(path).catch(() => null);
+  if (!found) throw new InputError(`${path}: there is no such file or folder`);
+  if (!found.isDirectory()) return [path];
   const number = (file: string) => Number(/(\d+)\.\w+$/.exec(file)?.[1] ?? 0);
+  const files = await readdir(path);
   return files.sort((a, b) => number(a) - number(b) || (a < b ? -1 : 1)).map((file) => join(path, file));
 }
 

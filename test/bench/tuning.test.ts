@@ -103,7 +103,7 @@ describe('tuning', () => {
     const { json, lines } = await benchTune({ print: true, tuning: path }, new Progress());
     expect(json).toEqual(kept);
     expect(lines.at(-1)).toBe(`kept in ${path}`);
-    await expect(benchTune({}, new Progress())).rejects.toThrow('bench: --tune, --print, or one of');
+    await expect(benchTune({}, new Progress())).rejects.toThrow('bench: --tune or --print; or');
   });
 
   test('a file of the first format, of attention alone, is read', async () => {

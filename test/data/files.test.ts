@@ -205,7 +205,7 @@ describe('HDF5', () => {
     const cut = join(folder, 'cut.h5');
     await writeFile(cut, (await readFile(join(folder, 'libero.hdf5'))).subarray(0, 2000));
     expect(await message(openDataset(cut))).toMatch(/cut\.h5: cannot be opened, is damaged, or no HDF5 file \(.+\)$/);
-    expect(await message(openDataset(join(folder, 'none.h5')))).toContain('none.h5: cannot be opened');
+    expect(await message(openDataset(join(folder, 'none.h5')))).toContain('none.h5: there is no such file or folder');
     const file = new File(join(folder, 'other.h5'), 'w');
     file.create_dataset({ name: 'action', data: Float32Array.of(1, Number.NaN), shape: [2, 1] });
     file.close();

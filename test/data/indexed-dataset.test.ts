@@ -134,12 +134,26 @@ describe('openIndexedDataset', () => {
     bad[3][1] = value;
     return bad;
   };
+  test('some cameras only; one that is not there is refused', async () => {
+    const every = await openDataset(folderOf(files()), 'made');
+    const [first] = every.cameras;
+    const none = await openDataset(folderOf(files()), 'made', { cameras: [] });
+    expect([none.cameras, ...none.episodes.map(({ cameras }) => cameras)]).toEqual([
+      [],
+      ...none.episodes.map(() => []),
+    ]);
+    const one = await openDataset(folderOf(files()), 'made', { cameras: [first] });
+    expect(one.cameras).toEqual([first]);
+    const seen = one.episodes.findIndex(({ cameras }) => cameras.length > 0);
+    expect(await one.episodes[seen].image(first, 0)).toEqual(await every.episodes[seen].image(first, 0));
+    expect(one.episodes[0].actions).toEqual(every.episodes[0].actions);
+    await expect(openDataset(folderOf(files()), 'made', { cameras: ['rear'] })).rejects.toThrow(
+      `data set "made" has no camera "rear"; it has ${every.cameras.join(', ')}`,
+    );
+  });
+
   test.each<[string, (all: Files) => unknown, string]>([
-    [
-      'no index',
-      (all) => all.delete('index.json'),
-      'folder/index.json: cannot open it: no such file or folder; a data folder has',
-    ],
+    ['no index', (all) => all.delete('index.json'), 'folder: no data set that is known lies here'],
     [
       'index is not JSON',
       (all) => all.set('index.json', text('{"format": 1')),
