@@ -75,6 +75,11 @@ describe('insula', () => {
       [['train', 'pi0'], "insula: train: Unexpected argument 'pi0'"],
       [['train', '--steps', '-1'], 'insula: train: --steps -1: expected a whole number from 0 to 2^53 - 1'],
       [['train', '--seed', '9'.repeat(20)], `insula: train: --seed ${'9'.repeat(20)}: expected a whole number`],
+      [
+        ['train', '--cotrain', '2'],
+        'insula: --cotrain 2: expected the part of a batch that is questions, from 0 to below 1',
+      ],
+      [['train', '--cotrain', '0.5', ...data], 'insula: --cotrain asks about the built-in world: leave out --data'],
       [['train', '--out', '--json'], 'insula: train: --out needs a value; see insula train --help'],
       [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected a whole number from 1 to 2^53 - 1'],
       [

@@ -3,8 +3,11 @@ import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { hexadecimal, WORLD_HASH } from './hash.ts';
 import { type DemonstrationSettings, type Recording, recordEpisode } from './record.ts';
-import { episodeSeed } from './scene.ts';
+import { dimensions, episodeSeed, makeScene } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
+
+/** An opening of the gripper, in metres, that is hardly wider than an object. */
+const GRASPED = 2 * dimensions.object + 0.006;
 
 export interface DemonstrationOptions extends DemonstrationSettings {
   /** Node only: where finished demonstrations are kept and found again; without it they are made anew each time. */
@@ -117,5 +120,12 @@ function toEpisode({ seed, length, actions, states, images, instructions }: Reco
     const at = Math.min(Math.floor(step), length - 1);
     return { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: images.subarray(at * size, (at + 1) * size) };
   };
-  return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image };
+  const { objects, object, bins, bin } = makeScene(seed);
+  const isClosed = (step: number) => states[step * STATE_DIMENSION + 3] < GRASPED;
+  const subtask = (step: number): string => {
+    if (isClosed(step)) return `bring it to the ${bins[bin].colour} bin`;
+    const grasped = Array.from({ length: step }, (_, before) => before).some(isClosed);
+    return grasped ? 'let go' : `reach for the ${objects[object].colour} ${objects[object].shape}`;
+  };
+  return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image, subtask };
 }

@@ -22,6 +22,8 @@ export interface Episode {
   readonly cameras: readonly string[];
   /** The newest image of `camera` at or before `step`; null where there is none. */
   image(camera: string, step: number): Promise<Image | null>;
+  /** What is being done at control step `step`, in words, where the source says; known before the episode is loaded. */
+  subtask?(step: number): string | null;
   /**
    * Only where the numbers are left on disk, because the data set's would not fit in memory: the same episode with its
    * actions and states, which cannot be had before. Only what was loaded last is kept.

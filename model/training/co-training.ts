@@ -40,13 +40,20 @@ export function checkCoTraining({ share }: CoTraining, system: System, { name, c
   if (cameras.length === 0) throw new InputError(`data set "${name}" has no images, which co-training needs`);
 }
 
-/** Robots of a mixture by n^0.43 of their examples, and of each batch the share of questions. */
+/**
+ * Robots of a mixture by n^0.43 of their examples. In co-training a share of each batch is questions, and every other example of
+ * robot data has its subtask to predict before the actions, where the data have subtasks.
+ */
 export function exampleSampler({ train }: Split, seed: number, coTraining?: CoTraining): ExampleSampler {
   const robots = [...new Set(train.map(({ episode }) => episode.robot))];
   const members = robots.map((robot = 'robot') => {
     const parts = train.filter(({ episode }) => (episode.robot ?? 'robot') === robot);
     const sampler = new TrainingSampler(parts, seed, { window: SHUFFLED_STEPS });
-    const at = (place: number): Example => ({ kind: 'action', sample: sampler.at(place) });
+    const at = (place: number): Example => {
+      const sample = sampler.at(place);
+      const answer = coTraining && place % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
+      return answer ? { kind: 'action with language', sample, answer } : { kind: 'action', sample };
+    };
     return { name: robot, source: { size: sampler.size, at } };
   });
   const { share = 0, questions } = coTraining ?? {};

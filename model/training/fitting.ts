@@ -157,13 +157,16 @@ export async function configurationFor(
     const { instructions, robot } = episode;
     for (let step = part.from; step < part.to; step++) {
       const state = stateAt(episode, step);
+      const subtask = coTraining ? part.episode.subtask?.(step) : null;
       if (encoding.fast) {
         const data = encoding.normaliseActions(chunk({ ...part, episode }, step, horizon).data, { robot, state });
-        fastTokens = Math.max(fastTokens, encoding.actionTokens(data, horizon, robot).length);
+        const before = subtask ? encoding.subtaskTokens(subtask).length : 0;
+        fastTokens = Math.max(fastTokens, before + encoding.actionTokens(data, horizon, robot).length);
       }
       const wordings = step === part.from && instructions.length > 0 ? instructions : [instructions[0] ?? null];
       for (const instruction of wordings)
-        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot }).length);
+        for (const asks of subtask ? (['actions', 'subtask'] as const) : [undefined])
+          languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot, asks }).length);
     }
   }
   for (const { prompt, answer } of coTraining ? everyQuestion(coTraining) : []) {

@@ -70,6 +70,10 @@ describe('demonstrations', () => {
     expect(last).toMatchObject({ width: 64, height: 64 });
     expect(Buffer.compare(last!.pixels, here.images.subarray(-64 * 64 * 3))).toBe(0);
     expect(await episode.image('front', 1000)).toEqual(last);
+    const subtasks = Array.from({ length: episode.length }, (_, step) => episode.subtask!(step)!);
+    const inOrder = subtasks.filter((words, step) => words !== subtasks[step - 1]);
+    const [, object, bin] = /put the (.*) in the (.*)/.exec(episode.instructions[0])!;
+    expect(inOrder).toEqual([`reach for the ${object}`, `bring it to the ${bin}`, 'let go']);
     expect(await episode.image('front', -1)).toBeNull();
     expect(await episode.image('wrist', 0)).toBeNull();
   });

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { VisionLanguage } from '../../model/data/index.ts';
+import type { Dataset, VisionLanguage } from '../../model/data/index.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { type CoTraining, exampleSampler } from '../../model/training/co-training.ts';
@@ -32,10 +32,17 @@ const coTraining: CoTraining = {
   heldOut: questions,
 };
 
+/** Data whose first half of an episode is to reach, the second to put down. */
+function withSubtasks(): Dataset {
+  const plain = syntheticDataset();
+  const subtask = (step: number) => (step < 6 ? 'reach for it' : 'put it down');
+  return { ...plain, episodes: plain.episodes.map((episode) => ({ ...episode, subtask })) };
+}
+
 async function train(file: string, given: Partial<RunOptions> = {}) {
   const result = await runTraining({
     device: await testDevice('normal'),
-    dataset: syntheticDataset(),
+    dataset: withSubtasks(),
     system: systemNamed('knowledge-insulation'),
     preset: { ...minutePreset, evaluateEvery: 2 },
     seed: 3,
@@ -85,6 +92,19 @@ describe('co-training', () => {
         .filter(({ kind }) => kind === 'vision-language').length;
     expect([kinds(0.5, 4), kinds(0.25, 4), kinds(0.3, 10)]).toEqual([2, 1, 3]);
     expect(() => kinds(0.1, 2)).toThrow('mixture: a batch of 2 has no room for one of its groups');
+  });
+
+  test('every other example of robot data predicts its subtask, in co-training alone', () => {
+    const { split } = prepareData(withSubtasks(), 3);
+    const examples = exampleSampler(split, 3, coTraining).batch(2, 16);
+    const kinds = examples.map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind === 'action')).toHaveLength(4);
+    expect(kinds.filter((kind) => kind === 'action with language')).toHaveLength(4);
+    for (const example of examples)
+      if (example.kind === 'action with language')
+        expect(example.answer).toBe(example.sample.step < 6 ? 'reach for it' : 'put it down');
+    const alone = exampleSampler(split, 3).batch(2, 16);
+    expect(alone.every(({ kind }) => kind === 'action')).toBe(true);
   });
 
   test.each([
