@@ -58,6 +58,8 @@ export interface StepStatistics {
   readonly constantBytes: number;
   /** What the host took for the last run: to compute and write its numbers, to encode and to submit. */
   readonly hostMilliseconds: number;
+  /** Of it, to encode and to submit. */
+  readonly encodingMilliseconds: number;
 }
 
 /** What one submit takes. */
@@ -75,6 +77,7 @@ export class Replay implements Disposable {
   private readonly workgroups: number;
   private readonly flops: number;
   private readonly bytes: number;
+  private encodingMilliseconds = 0;
 
   /** `kept`: the buffers of what outlives the step. A submit takes at most `most` dispatches. */
   constructor(
@@ -102,7 +105,9 @@ export class Replay implements Disposable {
     const { device } = this;
     for (const { allocation, write } of this.recorder.hostComputed)
       write({ buffer: this.placement.home(allocation), offset: 0, byteLength: allocation.bytes });
+    const start = performance.now();
     for (const { what, commands } of this.batches) device.submit(what, (encoder) => this.encode(encoder, commands));
+    this.encodingMilliseconds = performance.now() - start;
     device.dispatches += this.dispatches;
     device.workgroups += this.workgroups;
     device.flops += this.flops;
@@ -138,6 +143,7 @@ export class Replay implements Disposable {
       arenaBytes: plan.arenaBytes,
       lowerBoundBytes: plan.lowerBoundBytes,
       constantBytes,
+      encodingMilliseconds: this.encodingMilliseconds,
     };
   }
 

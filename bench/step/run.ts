@@ -26,9 +26,9 @@ export interface StepRow {
   readonly wall: Spread;
   readonly samplesPerSecond: number;
   readonly tokensPerSecond: number;
-  /** Milliseconds in which the host writes numbers, encodes and submits. */
+  /** Milliseconds in which the host writes numbers, encodes and submits; and of encoding and submitting for a dispatch. */
   readonly host: Spread;
-  readonly hostMicrosecondsPerDispatch: number;
+  readonly encodingMicrosecondsPerDispatch: number;
   /** GFLOP of a step by the kernels' cost models, and their rate. */
   readonly gigaflop: number;
   readonly gigaflops: number;
@@ -106,6 +106,7 @@ interface Prepared {
   readonly memoryBytes: number;
   readonly wall: number[];
   readonly host: number[];
+  readonly encoding: number[];
 }
 
 async function prepare(device: Device, make: () => MeasuredStep): Promise<Prepared> {
@@ -127,15 +128,17 @@ async function prepare(device: Device, make: () => MeasuredStep): Promise<Prepar
       .describe()
       .list.flatMap(({ operation, parameters }) => (parameters ? [`${operation} ${JSON.stringify(parameters)}`] : [])),
   ).size;
-  return { measured, repeats, firstSeconds, pipelines, memoryBytes, wall: [], host: [] };
+  return { measured, repeats, firstSeconds, pipelines, memoryBytes, wall: [], host: [], encoding: [] };
 }
 
-async function sample(device: Device, { measured, repeats, wall, host }: Prepared): Promise<void> {
+async function sample(device: Device, { measured, repeats, wall, host, encoding }: Prepared): Promise<void> {
   await device.finish();
   const start = performance.now();
   for (let i = 0; i < repeats; i++) {
     await measured.run();
-    host.push(measured.step.describe().statistics.hostMilliseconds);
+    const { hostMilliseconds, encodingMilliseconds } = measured.step.describe().statistics;
+    host.push(hostMilliseconds);
+    encoding.push(encodingMilliseconds);
   }
   await device.finish();
   wall.push((performance.now() - start) / repeats);
@@ -168,7 +171,7 @@ async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
     },
     samplesPerSecond: (1000 * batch) / wall.median,
     tokensPerSecond: (1000 * tokens) / wall.median,
-    hostMicrosecondsPerDispatch: (1000 * host.median) / dispatches,
+    encodingMicrosecondsPerDispatch: (1000 * spread(prepared.encoding).median) / dispatches,
     gigaflop,
     gigaflops: (1000 * gigaflop) / wall.median,
     busy: times.length > 0 ? total / wall.median : null,

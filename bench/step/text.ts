@@ -33,7 +33,7 @@ export function stepLines(result: StepResult): string[] {
     digits(row.tokensPerSecond),
     digits(row.gigaflops),
     digits(row.host.median),
-    digits(row.hostMicrosecondsPerDispatch),
+    digits(row.encodingMicrosecondsPerDispatch),
     String(row.dispatches),
     String(row.pipelines),
     percent(row.attention),
@@ -46,7 +46,7 @@ export function stepLines(result: StepResult): string[] {
     provenanceLine(result),
     `preset ${preset}, batch ${batch}; medians of ${rows[0].wall.rounds} rounds that interleave the systems`,
     ...aligned([header, ...rows.map(cells)], 1),
-    'host: to write numbers, encode and submit, and that by dispatch. arenas: activations, and how many times the least that any plan takes.',
+    'host: to write numbers, encode and submit; us a dispatch: to encode and submit. arenas: activations, and how many times the least that any plan takes.',
     ...rows.flatMap(compilationLine),
     ...rows.flatMap(kernelLines),
   ];

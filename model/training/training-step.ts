@@ -1,5 +1,13 @@
 /** The unit that training repeats: gradients of the losses, clipping and AdamW, captured as one list. */
-import { backward, type CapturedStep, captureStep, type OnPipeline, type Tensor } from '../../engine/index.ts';
+import {
+  backward,
+  type CapturedStep,
+  captureStep,
+  type ListedOperation,
+  type OnPipeline,
+  type StepStatistics,
+  type Tensor,
+} from '../../engine/index.ts';
 import { type AdamW, scale } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
@@ -63,10 +71,14 @@ export class TrainingStep implements Disposable {
     if (!whole) await this.updating().prepare(numbersOf({ schedule }));
   }
 
-  /** What the captured step does and takes: of several batches to an update, the part that runs for each. Throws before the first run. */
-  describe() {
-    if (!this.gradients) throw new Error('describe: the training step has not run yet');
-    return { list: this.gradients.list(), statistics: this.gradients.stats() };
+  /** What the captured step does: of several batches to an update, the part that runs for each. Throws before the first run. */
+  list(): ListedOperation[] {
+    return this.afterCapture('list').list();
+  }
+
+  /** What the captured step takes. Throws before the first run. */
+  stats(): StepStatistics {
+    return this.afterCapture('stats').stats();
   }
 
   dispose(): void {
@@ -76,6 +88,11 @@ export class TrainingStep implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  private afterCapture(what: string): CapturedStep<string, LossTensors> {
+    if (!this.gradients) throw new Error(`${what}: the training step has not run yet`);
+    return this.gradients;
   }
 
   private captured(inputs: Inputs): CapturedStep<string, LossTensors> {
