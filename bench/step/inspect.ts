@@ -1,6 +1,6 @@
 /** `insula inspect --step`: what a training step does, operation by operation, and when. */
 import { writeFileSafely } from '../../engine/files.ts';
-import { type DispatchTime, InputError, type ListedOperation } from '../../engine/index.ts';
+import { type DispatchTime, InputError, type ListedOperation, type StepStatistics } from '../../engine/index.ts';
 import { presetNamed } from '../../model/index.ts';
 import { aligned, digits } from '../attention/text.ts';
 import type { Progress } from '../progress.ts';
@@ -31,7 +31,7 @@ export interface InspectOptions extends StepSizes {
 export interface InspectedStep extends Provenance {
   readonly system: string;
   readonly batch: number;
-  readonly statistics: ReturnType<MeasuredStep['step']['describe']>['statistics'];
+  readonly statistics: StepStatistics;
   readonly operations: readonly ListedOperation[];
 }
 
@@ -50,7 +50,7 @@ export async function inspectStep(
     using measured = new MeasuredStep(device, system, configuration, size, options.recompute);
     await measured.run();
     await device.finish();
-    const { list: operations, statistics } = measured.step.describe();
+    const [operations, statistics] = [measured.step.list(), measured.step.stats()];
     if (trace !== undefined) {
       await measured.run();
       const times = await device.profile(() => measured.run());

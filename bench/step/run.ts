@@ -125,8 +125,8 @@ async function prepare(device: Device, make: () => MeasuredStep): Promise<Prepar
   const repeats = Math.max(1, Math.ceil(SAMPLE_MILLISECONDS / (performance.now() - again)));
   const pipelines = new Set(
     measured.step
-      .describe()
-      .list.flatMap(({ operation, parameters }) => (parameters ? [`${operation} ${JSON.stringify(parameters)}`] : [])),
+      .list()
+      .flatMap(({ operation, parameters }) => (parameters ? [`${operation} ${JSON.stringify(parameters)}`] : [])),
   ).size;
   return { measured, repeats, firstSeconds, pipelines, memoryBytes, wall: [], host: [], encoding: [] };
 }
@@ -136,7 +136,7 @@ async function sample(device: Device, { measured, repeats, wall, host, encoding 
   const start = performance.now();
   for (let i = 0; i < repeats; i++) {
     await measured.run();
-    const { hostMilliseconds, encodingMilliseconds } = measured.step.describe().statistics;
+    const { hostMilliseconds, encodingMilliseconds } = measured.step.stats();
     host.push(hostMilliseconds);
     encoding.push(encodingMilliseconds);
   }
@@ -147,7 +147,7 @@ async function sample(device: Device, { measured, repeats, wall, host, encoding 
 async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   const { measured, firstSeconds, pipelines } = prepared;
   const { system, tokens, parameters, batch, step, compiled } = measured;
-  const { list, statistics } = step.describe();
+  const [list, statistics] = [step.list(), step.stats()];
   const [wall, host] = [spread(prepared.wall), spread(prepared.host)];
   const times = device.features.has('timestamp-query') ? await device.profile(() => measured.run()) : [];
   const total = times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6;

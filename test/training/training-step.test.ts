@@ -112,7 +112,7 @@ describe('a captured training step', () => {
       using optimizer = new AdamW(model.parameters, options);
       using training = new TrainingStep(model, optimizer, { recompute });
       await training.run([trainingInputs(model.configuration, randomBatch(model.configuration, 8, 1))], 1e-3, () => {});
-      bytes.push(training.describe().statistics.arenaBytes.reduce((sum, size) => sum + size, 0));
+      bytes.push(training.stats().arenaBytes.reduce((sum, size) => sum + size, 0));
     }
     expect(bytes[1] / bytes[0]).toBeLessThan(0.45);
     await device.finish();
@@ -133,7 +133,7 @@ describe('a captured training step', () => {
     for (let step = 0; step < 1000; step++) await training.run([batches[step % 4]], 1e-3, () => {});
     expect(calls.end()).toEqual({ createCommandEncoder: 1000, submit: 1000 });
     expect(device.memory.bytes).toBe(bytes);
-    const { arenaBytes, lowerBoundBytes, dispatches, submits } = training.describe().statistics;
+    const { arenaBytes, lowerBoundBytes, dispatches, submits } = training.stats();
     const total = arenaBytes.reduce((sum, size) => sum + size, 0);
     expect(total / lowerBoundBytes).toBeLessThanOrEqual(1.25);
     expect(submits).toBe(1);
@@ -148,6 +148,6 @@ describe('a captured training step', () => {
     using training = new TrainingStep(model, optimizer, { accumulate: 2 });
     await expect(training.run([], 1e-3, () => {})).rejects.toThrow('0 batches to an update; it was made for 2');
     expect(() => new TrainingStep(model, optimizer, { accumulate: 0 })).toThrow('accumulate is 0');
-    expect(() => training.describe()).toThrow('has not run yet');
+    expect(() => training.list()).toThrow('has not run yet');
   });
 });
