@@ -78,7 +78,7 @@ const commands: Readonly<Record<string, Command>> = {
     help: 'trains a system on the built-in world or on a data set, measures it and writes a report',
     options: {
       system: text('knowledge-insulation (default), joint-training, pi0, pi05 or pi0-fast'),
-      preset: text('tiny (default; minutes on two processor cores) or small (half an hour)'),
+      preset: text('tiny (default; minutes on two processor cores) or small (a quarter of an hour)'),
       ...dataOptions,
       ...mixtureOptions,
       steps: number(`training steps; ${ofPresets('steps')} by default`),

@@ -66,7 +66,7 @@ const tiny: Preset = {
 const small: Preset = {
   ...tiny,
   name: 'small',
-  description: 'about half an hour on two processor cores: more demonstrations, wider, longer',
+  description: 'about a quarter of an hour on two processor cores: more demonstrations, wider, longer',
   backbone: { width: 128, hidden: 320 },
   expert: { width: 96, hidden: 256 },
   vision: { width: 96, depth: 3, heads: 3, hidden: 256, patch: 16, image: 64 },
