@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 /** The `insula` command: arguments in, calls, one line out. */
-import { parseArgs } from 'node:util';
 import { act, evaluate } from './bench/act.ts';
 import { benchAttention, benchAttentionOptions } from './bench/attention/command.ts';
 import { commandLine, refuseOptionsOfNpm } from './bench/command-line.ts';
 import { benchData, benchDataOptions } from './bench/data.ts';
 import { benchKernels, benchKernelsOptions } from './bench/kernels/command.ts';
+import { flag, number, type Option, readOptions, text } from './bench/options.ts';
 import { Progress } from './bench/progress.ts';
 import { benchRoofline, benchRooflineOptions } from './bench/roofline/command.ts';
 import { benchStep, benchStepOptions } from './bench/step/command.ts';
@@ -18,14 +18,6 @@ import { benchTune, benchTuneOptions } from './bench/tune/command.ts';
 import { InputError, listAdapters } from './engine/index.ts';
 import { presets } from './model/training/presets.ts';
 
-/** A list may be given several times. */
-type OptionType = 'string' | 'list' | 'number' | 'boolean';
-interface Option {
-  readonly type: OptionType;
-  readonly help: string;
-  /** Of a number; 0 unless given. */
-  readonly least?: number;
-}
 // biome-ignore lint/suspicious/noExplicitAny: each command knows the types of its own options
 type Values = any;
 interface Command {
@@ -43,9 +35,6 @@ interface Command {
   ): Promise<{ json: unknown; lines: string[]; status?: number }>;
 }
 
-const text = (help: string): Option => ({ type: 'string', help });
-const number = (help: string, least = 0): Option => ({ type: 'number', help, least });
-const flag = (help: string): Option => ({ type: 'boolean', help });
 const deviceOptions = {
   adapter: text("part of an adapter's name, as 'insula devices' lists it; the system's first by default"),
   floor: flag("open it with WebGPU's default limits and no features"),
@@ -228,42 +217,6 @@ function usage(name?: string): string {
     ...rows,
     `  ${'--json'.padEnd(20)}prints one JSON object on standard output`,
   ].join('\n');
-}
-
-/** "--steps -1" as "--steps=-1", so that the number is complained about. */
-function negativeNumbersJoined(args: string[]): string[] {
-  return args.flatMap((arg, i) => {
-    if (/^-\d/.test(arg) && args[i - 1]?.startsWith('--')) return [];
-    return /^-\d/.test(args[i + 1] ?? '') && arg.startsWith('--') ? [`${arg}=${args[i + 1]}`] : [arg];
-  });
-}
-
-function readOptions(name: string, { options, names }: Command, args: string[]): Values {
-  const kinds = Object.entries({ ...options, json: flag(''), help: flag('') });
-  let values: Record<string, unknown>;
-  try {
-    const types = kinds.map(([own, { type }]) => [
-      own,
-      { type: type === 'boolean' ? 'boolean' : 'string', multiple: type === 'list' } as const,
-    ]);
-    const given = { args: negativeNumbersJoined(args), options: Object.fromEntries(types), strict: true };
-    const parsed = parseArgs({ ...given, allowPositionals: names === true });
-    values = names ? { ...parsed.values, names: parsed.positionals } : parsed.values;
-  } catch (error) {
-    const { message } = error as Error;
-    const without = /^Option '(--[\w-]+).*argument (?:is ambiguous|missing)/.exec(message);
-    const words = without ? `${without[1]} needs a value` : message.split('. To specify')[0];
-    throw new InputError(`${name}: ${words}; see insula ${name} --help`);
-  }
-  for (const [own, { type, least = 0 }] of kinds) {
-    const value = values[own];
-    if (type !== 'number' || value === undefined) continue;
-    const whole = /^\d+$/.test(String(value)) && Number.isSafeInteger(Number(value));
-    if (!whole || Number(value) < least)
-      throw new InputError(`${name}: --${own} ${value}: expected a whole number from ${least} to 2^53 - 1`);
-    values[own] = Number(value);
-  }
-  return values;
 }
 
 async function main(words: string[]): Promise<number> {

@@ -12,8 +12,8 @@ import {
   wholeEpisodes,
   writeLeRobot,
 } from '../model/data/index.ts';
-import { aligned } from './attention/text.ts';
 import type { Progress } from './progress.ts';
+import { aligned } from './table.ts';
 import { chooseDataset } from './train.ts';
 import type { DataOptions } from './train-options.ts';
 

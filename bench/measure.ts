@@ -154,6 +154,11 @@ function summary(profiles: readonly DispatchSample[][]): Pick<Measured, 'gpu' | 
   return { gpu: spread(totals), dispatchTimes };
 }
 
+/** Whether one's middle half lies above the other's. */
+export function quartilesApart(a: Spread, b: Spread): boolean {
+  return a.lowerQuartile > b.upperQuartile || a.upperQuartile < b.lowerQuartile;
+}
+
 /** Median and quartiles, between two values linearly. */
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);

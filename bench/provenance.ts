@@ -30,10 +30,18 @@ export function provenance(device: Device): Provenance {
 }
 
 /** In one line. */
-export function provenanceLine({ adapter, versions, commit, modified, date }: Provenance): string {
+export function provenanceLine({ adapter, versions, date, ...tree }: Provenance): string {
   const kind = adapter.software ? ' (software adapter)' : '';
-  const tree = modified ? ', modified' : '';
-  return `${adapter.description}${kind}; insula ${versions.insula}, commit ${commit.slice(0, 10)}${tree}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`;
+  return `${adapter.description}${kind}; insula ${versions.insula}, ${treeText(tree)}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`;
+}
+
+/** Of an earlier run, how a comparison with it begins. */
+export function comparedWith({ adapter, date, ...tree }: Provenance): string {
+  return `compared with ${date}, ${treeText(tree)}, on ${adapter.description}`;
+}
+
+function treeText({ commit, modified }: Pick<Provenance, 'commit' | 'modified'>): string {
+  return `commit ${commit.slice(0, 10)}${modified ? ', modified' : ''}`;
 }
 
 function versionIn(manifest: string): string {

@@ -1,4 +1,5 @@
 import { Tokenizer } from '@huggingface/tokenizers';
+import { addedTokens } from './added-tokens.ts';
 import { IntegerBpe } from './bpe.ts';
 import { byteCharacters, bytesOfCharacters } from './byte-characters.ts';
 
@@ -42,15 +43,7 @@ export function byteLevelTokenizerJson(merges: readonly string[]): ByteLevelToke
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: SPECIAL_TOKENS.map((content, id) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
+    added_tokens: addedTokens(SPECIAL_TOKENS),
     normalizer: null,
     pre_tokenizer: {
       type: 'Sequence',

@@ -1,3 +1,5 @@
+import { addedTokens } from './added-tokens.ts';
+
 /** A vocabulary of the SentencePiece kind as llama2.c keeps it; the index of a piece is its id. */
 export interface ScoredPieces {
   /** Pieces as bytes in latin-1, each with its score: of two joins the one whose result scores higher comes first. */
@@ -44,15 +46,7 @@ export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: special.map((content, id) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
+    added_tokens: addedTokens(special),
     normalizer: { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, replace(' ', '▁')] },
     pre_tokenizer: null,
     post_processor: null,

@@ -1,21 +1,17 @@
 /** `insula bench attention`: options in, rows measured, files written, lines for people. */
-import { readFile } from 'node:fs/promises';
-import { fileError, writeFileSafely } from '../../engine/files.ts';
+import { writeFileSafely } from '../../engine/files.ts';
 import { InputError, openDevice, quote } from '../../engine/index.ts';
 import { LEAST_ROUNDS } from '../measure.ts';
+import { flag, list, number, text } from '../options.ts';
 import type { Progress } from '../progress.ts';
+import { readSavedRun } from '../saved-run.ts';
 import { tuningLines } from '../tune/command.ts';
 import { openTunedDevice, type Tuning } from '../tuning.ts';
-import { comparisonLines, readResult } from './compare.ts';
+import { comparisonLines } from './compare.ts';
 import { DEFAULT, directions, type Storage, UNFUSED } from './rows.ts';
-import { type BenchResult, type RunOptions, runAttention, type Timer } from './run.ts';
+import { type BenchResult, FORMAT, type RunOptions, runAttention, type Timer } from './run.ts';
 import { benchLines, csv } from './text.ts';
 import { tune } from './tune.ts';
-
-const text = (help: string) => ({ type: 'string', help }) as const;
-const list = (help: string) => ({ type: 'list', help }) as const;
-const number = (help: string) => ({ type: 'number', help }) as const;
-const flag = (help: string) => ({ type: 'boolean', help }) as const;
 
 export const benchAttentionOptions = {
   shape: list(
@@ -66,7 +62,10 @@ export async function benchAttention(
   progress: Progress,
 ): Promise<{ json: BenchResult | Tuning; lines: string[] }> {
   const chosen = runOptions(options);
-  const before = options.compare === undefined ? null : readResult(options.compare, await readText(options.compare));
+  const before =
+    options.compare === undefined
+      ? null
+      : await readSavedRun<BenchResult>(options.compare, FORMAT, 'insula bench attention');
   const onProgress = (what: string, done: number, total: number) => progress.count(what, done, total);
   if (options.tune) return tuned(options, chosen, onProgress);
   const { device, tuning } = await openTunedDevice(options, (line) => progress.note(line));
@@ -141,11 +140,5 @@ function oneOf<T extends string>(option: string, value: string, allowed: readonl
     const found = allowed.find((own) => own === name);
     if (!found) throw new InputError(`--${option} ${quote(name)}: there are ${allowed.join(', ')}`);
     return found;
-  });
-}
-
-async function readText(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, path, 'read it');
   });
 }

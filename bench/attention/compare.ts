@@ -1,18 +1,10 @@
 /** A run beside an earlier one. */
 import { InputError } from '../../engine/index.ts';
-import { type BenchResult, FORMAT, keyText } from './run.ts';
-import { aligned, digits, timeOf } from './text.ts';
-
-/** @throws InputError where the text is not a run that --out saved */
-export function readResult(path: string, text: string): BenchResult {
-  try {
-    const result = JSON.parse(text);
-    if (result?.format === FORMAT) return result;
-  } catch {
-    // said below
-  }
-  throw new InputError(`${path}: this is no run that 'insula bench attention --out' saved`);
-}
+import { quartilesApart } from '../measure.ts';
+import { comparedWith } from '../provenance.ts';
+import { aligned, digits } from '../table.ts';
+import { type BenchResult, keyText } from './run.ts';
+import { timeOf } from './text.ts';
 
 /** The medians of rows and matrix products that both runs have, as ratios; and what only one of them has. */
 export function comparisonLines(before: BenchResult, after: BenchResult): string[] {
@@ -31,7 +23,6 @@ export function comparisonLines(before: BenchResult, after: BenchResult): string
     const anchor = after.matmuls.find(({ name }) => name === row.matmul)!;
     const anchorBefore = anchorsBefore.get(row.matmul);
     const anchorRatio = anchorBefore && timeOf(anchor, after.timer).median / timeOf(anchorBefore, after.timer).median;
-    const apart = is.lowerQuartile > was.upperQuartile || is.upperQuartile < was.lowerQuartile;
     return [
       [
         `${row.shape}, ${row.mask}`,
@@ -43,7 +34,7 @@ export function comparisonLines(before: BenchResult, after: BenchResult): string
         digits(ratio),
         anchorRatio ? digits(anchorRatio) : '-',
         anchorRatio ? digits(ratio / anchorRatio) : '-',
-        apart ? 'yes' : 'no',
+        quartilesApart(was, is) ? 'yes' : 'no',
       ],
     ];
   });
@@ -61,7 +52,7 @@ export function comparisonLines(before: BenchResult, after: BenchResult): string
   ];
   const only = after.rows.length - rows.length;
   return [
-    `compared with ${before.date}, commit ${before.commit.slice(0, 10)}${before.modified ? ', modified' : ''}, on ${before.adapter.description}:`,
+    `${comparedWith(before)}:`,
     ...(rows.length > 0 ? aligned([header, ...rows]) : []),
     'now / before: below 1 is faster. matmul: the same ratio of the matrix product; less matmul: the first divided by the second.',
     ...(only > 0 ? [`${only} rows of this run are not in the earlier one`] : []),

@@ -1,6 +1,7 @@
 /** Results of `insula bench attention` as a table for people, and as CSV. */
 import type { Spread } from '../measure.ts';
 import { provenanceLine } from '../provenance.ts';
+import { aligned, csvOf, digits } from '../table.ts';
 import type { BenchResult, ResultRow, Timer } from './run.ts';
 
 export const numberColumns = [
@@ -35,11 +36,6 @@ export function numberCells(row: ResultRow, timer: Timer): string[] {
 
 export function timeOf({ wall, gpu }: Pick<ResultRow, 'wall' | 'gpu'>, timer: Timer): Spread {
   return timer === 'gpu' ? gpu! : wall;
-}
-
-/** Three significant digits. */
-export function digits(value: number): string {
-  return value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 }
 
 /** The rows of each shape. */
@@ -92,36 +88,7 @@ export function benchLines(result: BenchResult): string[] {
   return [...lines, '', ...legend, ...result.leftOut.map((line) => `left out: ${line}`)];
 }
 
-/** The first `left` columns to the left, numbers to the right. */
-export function aligned(rows: readonly string[][], left = 4): string[] {
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  return rows.map((row) =>
-    `  ${row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')}`.trimEnd(),
-  );
-}
-
 export function csv({ rows }: BenchResult): string {
   const none = { median: null, lowerQuartile: null, upperQuartile: null, rounds: null };
   return csvOf(rows.map(({ dispatches: _, ...row }) => ({ ...row, gpu: row.gpu ?? none })));
-}
-
-/** One line a row, numbers in full; what is an object in JSON has a column for each of its fields. */
-export function csvOf(rows: readonly object[]): string {
-  const flat = rows.map((row) =>
-    Object.fromEntries(
-      Object.entries(row).flatMap(([name, value]) =>
-        typeof value === 'object' && value !== null
-          ? Object.entries(value).map(([field, inner]) => [`${name}.${field}`, inner])
-          : [[name, value]],
-      ),
-    ),
-  );
-  const quoted = (value: unknown) => {
-    const text = String(value ?? '');
-    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const header = Object.keys(flat[0]);
-  return [header, ...flat.map((row) => header.map((name) => row[name]))]
-    .map((line) => `${line.map(quoted).join(',')}\n`)
-    .join('');
 }

@@ -1,21 +1,19 @@
 /** `insula bench kernels`: options in, rows measured, files written, lines for people. */
-import { readFile } from 'node:fs/promises';
-import { fileError, writeFileSafely } from '../../engine/files.ts';
-import { InputError } from '../../engine/index.ts';
-import { aligned, csvOf, digits } from '../attention/text.ts';
-import { LEAST_ROUNDS } from '../measure.ts';
+import { writeFileSafely } from '../../engine/files.ts';
+import { LEAST_ROUNDS, quartilesApart } from '../measure.ts';
+import { number, text } from '../options.ts';
 import type { Progress } from '../progress.ts';
-import { provenanceLine } from '../provenance.ts';
+import { comparedWith, provenanceLine } from '../provenance.ts';
+import { readSavedRun } from '../saved-run.ts';
+import { aligned, csvOf, digits } from '../table.ts';
 import { openTunedDevice } from '../tuning.ts';
 import { KERNELS_FORMAT, type KernelRow, type KernelsResult, runKernels } from './run.ts';
 import { modelShapes } from './shapes.ts';
 
-const text = (help: string) => ({ type: 'string', help }) as const;
-
 export const benchKernelsOptions = {
   shapes: text(`sizes of a model: ${modelShapes.map(({ name }) => name).join(', ')}; pi, on a processor pi-eighth`),
-  rounds: { type: 'number', help: 'rounds that interleave all rows; 12 by default, at least 3', least: LEAST_ROUNDS },
-  seconds: { type: 'number', help: 'no new round is begun that would end later; 60 by default' },
+  rounds: number('rounds that interleave all rows; 12 by default, at least 3', LEAST_ROUNDS),
+  seconds: number('no new round is begun that would end later; 60 by default'),
   csv: text('file for the rows as CSV'),
   out: text('file for the run as JSON'),
   compare: text('file of an earlier run: medians as ratios to it'),
@@ -40,7 +38,10 @@ export async function benchKernels(
   options: BenchKernelsOptions,
   progress: Progress,
 ): Promise<{ json: KernelsResult; lines: string[] }> {
-  const before = options.compare === undefined ? null : await readResult(options.compare);
+  const before =
+    options.compare === undefined
+      ? null
+      : await readSavedRun<KernelsResult>(options.compare, KERNELS_FORMAT, 'insula bench kernels');
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
   try {
     const result = await runKernels(device, {
@@ -58,19 +59,6 @@ export async function benchKernels(
   }
 }
 
-async function readResult(path: string): Promise<KernelsResult> {
-  const contents = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, path, 'read it');
-  });
-  try {
-    const result = JSON.parse(contents);
-    if (result?.format === KERNELS_FORMAT) return result;
-  } catch {
-    // said below
-  }
-  throw new InputError(`${path}: this is no run that 'insula bench kernels --out' saved`);
-}
-
 const keyOf = ({ shape, name, direction }: KernelRow) => `${shape} | ${name} | ${direction}`;
 
 export function kernelLines(result: KernelsResult, before: KernelsResult | null): string[] {
@@ -83,14 +71,23 @@ export function kernelLines(result: KernelsResult, before: KernelsResult | null)
     return [
       ...[row.name, row.direction, row.bound, digits(median), `${digits(lowerQuartile)} - ${digits(upperQuartile)}`],
       ...[digits(row.gigaflops), digits(row.gigabytesPerSecond), digits(row.percentOfRoof), String(row.dispatches)],
-      ...(before ? [was ? digits(median / was.wall.median) : '-', was ? apart(row, was) : '-'] : []),
+      ...(before
+        ? [
+            was ? digits(median / was.wall.median) : '-',
+            was ? (quartilesApart(was.wall, row.wall) ? 'yes' : 'no') : '-',
+          ]
+        : []),
     ];
   };
   const shapes = [...new Set(rows.map(({ shape }) => shape))];
   return [
     provenanceLine(result),
     `roof, in the same ${rows[0].wall.rounds} rounds: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s, ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; wall times, medians`,
-    ...(before ? [comparedWith(before)] : []),
+    ...(before
+      ? [
+          `${comparedWith(before)}, whose roof was ${digits(before.roof.gigaflops)} GFLOP/s, ${digits(before.roof.gigabytesPerSecond)} GB/s; now / before: below 1 is faster`,
+        ]
+      : []),
     ...shapes.flatMap((shape) => {
       const own = rows.filter((row) => row.shape === shape).map(cells);
       return ['', shape, ...aligned([[...columns, ...(before ? ['now / before', 'quartiles apart'] : [])], ...own], 3)];
@@ -99,14 +96,4 @@ export function kernelLines(result: KernelsResult, before: KernelsResult | null)
     'GFLOP/s and GB/s: by the cost models of the dispatches, each operand once. % roof: the least time by what binds (FLOPs at the arithmetic rate, bytes at the',
     'bandwidth of copies in memory, or dispatches) divided by the time taken; above 100 where operands stay in a cache.',
   ];
-}
-
-function comparedWith({ date, commit, modified, adapter, roof }: KernelsResult): string {
-  const tree = modified ? ', modified' : '';
-  return `compared with ${date}, commit ${commit.slice(0, 10)}${tree}, on ${adapter.description}, whose roof was ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s; now / before: below 1 is faster`;
-}
-
-function apart(is: KernelRow, was: KernelRow): string {
-  const separate = is.wall.lowerQuartile > was.wall.upperQuartile || is.wall.upperQuartile < was.wall.lowerQuartile;
-  return separate ? 'yes' : 'no';
 }

@@ -1,8 +1,8 @@
 /** `insula bench roofline`. */
 import { openDevice } from '../../engine/index.ts';
-import { aligned, digits } from '../attention/text.ts';
 import type { Progress } from '../progress.ts';
 import { provenanceLine } from '../provenance.ts';
+import { aligned, digits } from '../table.ts';
 import { type Roofline, roofline } from './roofline.ts';
 
 export const benchRooflineOptions = {

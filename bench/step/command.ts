@@ -1,17 +1,15 @@
 /** `insula bench step`: training steps of systems beside each other. */
-import { readFile } from 'node:fs/promises';
-import { fileError, writeFileSafely } from '../../engine/files.ts';
+import { writeFileSafely } from '../../engine/files.ts';
 import { InputError } from '../../engine/index.ts';
 import { presetNamed } from '../../model/index.ts';
 import { LEAST_ROUNDS } from '../measure.ts';
+import { number, text } from '../options.ts';
 import type { Progress } from '../progress.ts';
+import { readSavedRun } from '../saved-run.ts';
 import { openTunedDevice } from '../tuning.ts';
 import { type StepSizes, stepSizeOptions } from './models.ts';
-import { runStepBench, type StepResult } from './run.ts';
-import { comparisonLines, readStepResult, stepLines } from './text.ts';
-
-const text = (help: string) => ({ type: 'string', help }) as const;
-const number = (help: string, least = 0) => ({ type: 'number', help, least }) as const;
+import { FORMAT, runStepBench, type StepResult } from './run.ts';
+import { comparisonLines, stepLines } from './text.ts';
 
 export const benchStepOptions = {
   system: text('systems by name, with commas between; knowledge-insulation,joint-training,pi0 unless given'),
@@ -40,7 +38,7 @@ export async function benchStep(
 ): Promise<{ json: StepResult; lines: string[] }> {
   const systems = [...new Set((system ?? 'knowledge-insulation,joint-training,pi0').split(','))];
   const { preset, batch = presetNamed(preset ?? 'tiny').batch, prompt, fast, horizon, depth, recompute } = options;
-  const before = compare === undefined ? null : readStepResult(compare, await readText(compare));
+  const before = compare === undefined ? null : await readSavedRun<StepResult>(compare, FORMAT, 'insula bench step');
   if (
     before &&
     JSON.stringify(before.sizes) !== JSON.stringify({ preset, prompt, fast, horizon, depth, recompute, batch })
@@ -57,10 +55,4 @@ export async function benchStep(
   } finally {
     device.close();
   }
-}
-
-async function readText(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, path, 'read it');
-  });
 }

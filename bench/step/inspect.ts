@@ -2,13 +2,12 @@
 import { writeFileSafely } from '../../engine/files.ts';
 import { type DispatchTime, InputError, type ListedOperation, type StepStatistics } from '../../engine/index.ts';
 import { presetNamed } from '../../model/index.ts';
-import { aligned, digits } from '../attention/text.ts';
+import { text } from '../options.ts';
 import type { Progress } from '../progress.ts';
 import { type Provenance, provenance } from '../provenance.ts';
+import { aligned, digits } from '../table.ts';
 import { openTunedDevice } from '../tuning.ts';
 import { configurationFor, MeasuredStep, type StepSizes, stepSizeOptions } from './models.ts';
-
-const text = (help: string) => ({ type: 'string', help }) as const;
 
 export const inspectOptions = {
   step: { type: 'boolean', help: 'the operations of a captured training step: kernel, grid, FLOPs, bytes, arenas' },

@@ -1,9 +1,9 @@
 /** Results of `insula bench step` as lines for people. */
-import { InputError } from '../../engine/index.ts';
-import { aligned, digits } from '../attention/text.ts';
-import type { Spread } from '../measure.ts';
-import { provenanceLine } from '../provenance.ts';
-import { FORMAT, type StepResult, type StepRow } from './run.ts';
+
+import { quartilesApart, type Spread } from '../measure.ts';
+import { comparedWith, provenanceLine } from '../provenance.ts';
+import { aligned, digits } from '../table.ts';
+import type { StepResult, StepRow } from './run.ts';
 
 export function stepLines(result: StepResult): string[] {
   const { rows, sizes } = result;
@@ -83,17 +83,6 @@ function kernelLines({ system, kernels, busy }: StepRow): string[] {
 
 const percent = (share: number | null) => (share === null ? '-' : `${(100 * share).toFixed(1)} %`);
 
-/** @throws InputError where the text is not a run that --out saved */
-export function readStepResult(path: string, text: string): StepResult {
-  try {
-    const result = JSON.parse(text);
-    if (result?.format === FORMAT) return result;
-  } catch {
-    // said below
-  }
-  throw new InputError(`${path}: this is no run that 'insula bench step --out' saved`);
-}
-
 /** What a change did, system by system and kernel by kernel. */
 export function comparisonLines(before: StepResult, after: StepResult): string[] {
   const rows = after.rows.flatMap((row) => {
@@ -103,8 +92,7 @@ export function comparisonLines(before: StepResult, after: StepResult): string[]
       return [row.system, what, digits(was), digits(is), digits(is / was), apart];
     };
     const spread = (what: string, was: Spread, is: Spread) => {
-      const apart = is.lowerQuartile > was.upperQuartile || is.upperQuartile < was.lowerQuartile;
-      return whole(what, was.median, is.median, apart ? 'yes' : 'no');
+      return whole(what, was.median, is.median, quartilesApart(was, is) ? 'yes' : 'no');
     };
     const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
       const own = earlier.kernels.find((other) => other.kernel === kernel);
@@ -117,9 +105,8 @@ export function comparisonLines(before: StepResult, after: StepResult): string[]
       ...kernels,
     ];
   });
-  const { date, commit, modified, adapter } = before;
   return [
-    `compared with ${date}, commit ${commit.slice(0, 10)}${modified ? ', modified' : ''}, on ${adapter.description}:`,
+    `${comparedWith(before)}:`,
     ...aligned([['system', '', 'before', 'now', 'now / before', 'quartiles apart'], ...rows], 2),
     'Times of single kernels are of one run each, and noisy; below 1 is faster.',
   ];

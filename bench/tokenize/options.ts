@@ -1,19 +1,17 @@
 /** Options of `insula tokenize ...`, as the command line reads them. */
-const text = (help: string) => ({ type: 'string', help }) as const;
-const number = (help: string, least = 1) => ({ type: 'number', help, least }) as const;
-const flag = (help: string) => ({ type: 'boolean', help }) as const;
+import { flag, number, text } from '../options.ts';
 
 const data = {
   data: text('folder of a data set; without it the built-in tabletop world'),
   dataset: text('name of the set in that folder'),
-  horizon: number('control steps of a chunk; as many as one second has by default'),
+  horizon: number('control steps of a chunk; as many as one second has by default', 1),
 };
 const seed = { seed: number('chooses the held-out episodes, or the scenes of the built-in world; 0 by default', 0) };
 const settings = {
-  vocabulary: number('ids of FAST at most; 1024 by default'),
-  bins: number('ids of the naive tokenizers; 256 by default'),
-  stride: number('from one kept control step to the next, of the naive tokenizer with stride; 5 by default'),
-  decimals: number('digits behind the point of string actions; 4 by default'),
+  vocabulary: number('ids of FAST at most; 1024 by default', 1),
+  bins: number('ids of the naive tokenizers; 256 by default', 1),
+  stride: number('from one kept control step to the next, of the naive tokenizer with stride; 5 by default', 1),
+  decimals: number('digits behind the point of string actions; 4 by default', 1),
 };
 const tokenizer = text('file of insula tokenize fit, or folder with tokenizer.json and processor_config.json');
 
@@ -43,8 +41,8 @@ export const decodeOptions = {
   tokenizer,
   ids: text("ids of a chunk: '17 4 256'"),
   input: text('JSON file of ids, or what insula tokenize encode --json printed'),
-  horizon: number('control steps of a chunk, where neither input nor tokenizer says'),
-  dimension: number('numbers of a control step, where neither input nor tokenizer says'),
+  horizon: number('control steps of a chunk, where neither input nor tokenizer says', 1),
+  dimension: number('numbers of a control step, where neither input nor tokenizer says', 1),
   relaxed: flag('decodes what can be read and says what was cut, held or filled with zeros'),
   normalised: flag('leaves the actions normalised'),
 };

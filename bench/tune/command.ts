@@ -1,15 +1,13 @@
 /** `insula bench --tune` and `--print`: the tuning file of an adapter. */
 import { InputError, openDevice } from '../../engine/index.ts';
-import { aligned, digits } from '../attention/text.ts';
 import { attentionCandidates } from '../attention/tune.ts';
 import { modelShapes, modelShapesOf } from '../kernels/shapes.ts';
+import { flag, number } from '../options.ts';
 import type { Progress } from '../progress.ts';
+import { aligned, digits } from '../table.ts';
 import { keepTuning, placeText, readTuningFile, type Tuning, tuningPath } from '../tuning.ts';
 import { choose } from './choose.ts';
 import { ProductCandidates } from './products.ts';
-
-const flag = (help: string) => ({ type: 'boolean', help }) as const;
-const number = (help: string, least: number) => ({ type: 'number', help, least }) as const;
 
 export const benchTuneOptions = {
   tune: flag(

@@ -1,0 +1,35 @@
+/** Rows as lines for people, and as CSV. */
+
+/** Three significant digits. */
+export function digits(value: number): string {
+  return value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+/** The first `left` columns to the left, numbers to the right. */
+export function aligned(rows: readonly string[][], left = 4): string[] {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+  return rows.map((row) =>
+    `  ${row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')}`.trimEnd(),
+  );
+}
+
+/** One line a row, numbers in full; what is an object in JSON has a column for each of its fields. */
+export function csvOf(rows: readonly object[]): string {
+  const flat = rows.map((row) =>
+    Object.fromEntries(
+      Object.entries(row).flatMap(([name, value]) =>
+        typeof value === 'object' && value !== null
+          ? Object.entries(value).map(([field, inner]) => [`${name}.${field}`, inner])
+          : [[name, value]],
+      ),
+    ),
+  );
+  const quoted = (value: unknown) => {
+    const text = String(value ?? '');
+    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const header = Object.keys(flat[0]);
+  return [header, ...flat.map((row) => header.map((name) => row[name]))]
+    .map((line) => `${line.map(quoted).join(',')}\n`)
+    .join('');
+}
