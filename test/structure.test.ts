@@ -128,6 +128,19 @@ describe.skipIf(!files)(`structure${missing}`, () => {
     expect(long).toEqual([]);
   });
 
+  test('what matmul.wgsl and its sibling, and kernels that share an activation or a sum, have in common is one text', () => {
+    const shared =
+      'addProduct eachInRun geluSlope groupOf loadA loadB logistic logisticSlope mapRows multiplyHigh near rowOf rowsOfA rowsOfB swishSlope termsOfA';
+    const copies = new Map(shared.split(' ').map((name) => [name, new Map<string, string>()]));
+    for (const path of files!.filter((path) => path.endsWith('.wgsl')))
+      for (const [whole, name] of text(path).matchAll(/^fn (\w+)\(.*(?:\}$|\n(?: .*\n|\n)*\}$)/gm))
+        copies.get(name)?.set(path, whole);
+    for (const [name, byPath] of copies) {
+      expect(byPath.size, name).toBeGreaterThan(1);
+      expect(new Set(byPath.values()).size, `${name} in ${[...byPath.keys()].join(', ')}`).toBe(1);
+    }
+  });
+
   test('WGSL lies in kernels (and probes of the hardware in bench), each file beside the operation of its name', () => {
     const shaders = files!.filter((path) => path.endsWith('.wgsl'));
     expect(shaders.filter((path) => top(path) !== 'kernels')).toEqual([
