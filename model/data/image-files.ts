@@ -83,7 +83,7 @@ async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
 }
 
 /** Pixels of 1 (grey), 2 (grey, alpha), 3 or 4 (colour, alpha) channels as RGB. */
-function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
+export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
   const count = data.length / channels;
   const pixels = new Uint8Array(count * 3);
   const [green, blue] = channels < 3 ? [0, 0] : [1, 2];

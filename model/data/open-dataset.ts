@@ -55,14 +55,11 @@ export async function openDataset(
   };
   if (await has('meta/info.json')) {
     const { cameras, memory, frameSize, frameFolder } = options;
-    const decoder = async (names: readonly string[]) =>
-      (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: folder.name });
-    return openLeRobot(folder, {
-      name: name ?? lastPart(folder.name),
-      cameras,
-      memory,
-      video: typeof place === 'string' ? decoder : undefined,
-    });
+    const video = async (names: readonly string[]) =>
+      typeof place === 'string'
+        ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: place })
+        : (await import('./lerobot/video-browser.ts')).openVideoFrames(names, place, frameSize);
+    return openLeRobot(folder, { name: name ?? lastPart(folder.name), cameras, memory, video });
   }
   if (!(await has('index.json')) && (await has('dataset_info.json'))) {
     return openRlds(folder, { ...options, name });

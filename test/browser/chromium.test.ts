@@ -4,6 +4,7 @@ import { WORLD_HASH } from '../../bench/tabletop/hash.ts';
 import { chromiumMissing, chromiumPath, openPage, type PageError, type PageResult, type PageTask } from './chromium.ts';
 import { Results } from './results.ts';
 import { type TrainingFigures, trainingFigures } from './training-pass.ts';
+import type { VideoReading } from './video.ts';
 
 const root = new URL('../../', import.meta.url);
 
@@ -75,6 +76,19 @@ describe.skipIf(!opened)(`in Chromium${chromiumMissing}`, () => {
     const rounding = 1e-7 * Math.hypot(...here.gradients.map(({ norm }) => norm));
     for (const [i, { name, norm }] of here.gradients.entries())
       expect(Math.abs(figures.gradients[i].norm - norm), name).toBeLessThan(1e-4 * norm + rounding);
+  });
+
+  // AV1 is what LeRobot writes, H.264 what many converters write.
+  test.each(['av1', 'avc'])('frames of a LeRobot video by WebCodecs: %s', async (codec) => {
+    const { size, greys, complaints } = await opened!.call<VideoReading>('test/browser/video.ts', 'readVideos', codec);
+    expect(size).toEqual([24, 16]);
+    expect(greys.map(({ length }) => length)).toEqual([4, 6, 3]);
+    for (const [frame, grey] of greys.flat().entries()) expect(Math.abs(grey - 18 * frame)).toBeLessThan(6);
+    const [cutOff, noVideo] = complaints;
+    expect(cutOff).toMatch(
+      /file-000\.mp4: cannot decode episode 2: no frame for step 2: cut off, or of another data set/,
+    );
+    expect(noVideo).toMatch(/file-000\.mp4: cannot decode episode 2: .*format/);
   });
 
   describe('test files, with fewer sizes of attention and of vocabularies', () => {

@@ -1,7 +1,7 @@
 import type { Dataset } from '../../model/data/dataset.ts';
 import { leRobotFiles } from '../../model/data/lerobot/writer.ts';
-import type { TableColumn } from '../../model/data/parquet/writer.ts';
-import { episodeOf, type Files, gradientImage } from './synthetic.ts';
+import { type TableColumn, TableWriter } from '../../model/data/parquet/writer.ts';
+import { episodeOf, type Files, gradientImage, text } from './synthetic.ts';
 
 export const rows = (count: number, first: number) =>
   Array.from({ length: count }, (_, step) => [first + step, first + step / 4, -step]);
@@ -40,3 +40,48 @@ export const column = (name: string, dtype: TableColumn['dtype'] = 'int64', dept
   dtype,
   depth,
 });
+
+/** The video of `videoFiles`, to be put there: 13 frames, those of the three episodes one after the other. */
+export const VIDEO_PATH = 'videos/observation.images.top/chunk-000/file-000.mp4';
+
+/** The files of `source()` with the camera "top" alone, as video. */
+export async function videoFiles(): Promise<Files> {
+  const files = await filesOf(source());
+  const info = jsonOf(files, 'meta/info.json');
+  info.features['observation.images.top'].dtype = 'video';
+  info.video_path = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4';
+  delete info.features['observation.images.wrist'];
+  files.set('meta/info.json', text(info));
+  const names = [
+    'episode_index',
+    'length',
+    'dataset_from_index',
+    'dataset_to_index',
+    'data/chunk_index',
+    'data/file_index',
+  ];
+  const videos = ['chunk_index', 'file_index'].map((name) => `videos/observation.images.top/${name}`);
+  const start = 'videos/observation.images.top/from_timestamp';
+  const table = new TableWriter([
+    ...[...names, ...videos].map((name) => column(name)),
+    column(start, 'float64'),
+    column('tasks', 'string', 1),
+  ]);
+  const values = [
+    [0, 1, 2],
+    [4, 6, 3],
+    [0, 4, 10],
+    [4, 10, 13],
+    [0, 0, 0],
+    [0, 0, 0],
+    [0, 0, 0],
+    [0, 0, 0],
+  ];
+  table.append({
+    ...Object.fromEntries([...names, ...videos].map((name, i) => [name, values[i]])),
+    [start]: [0, 4 / 20, 10 / 20],
+    tasks: [['a'], ['b'], ['c']],
+  });
+  files.set('meta/episodes/chunk-000/file-000.parquet', table.finish());
+  return files;
+}

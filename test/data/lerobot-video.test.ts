@@ -4,9 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openDataset } from '../../model/data/index.ts';
-import { TableWriter } from '../../model/data/parquet/writer.ts';
-import { column, filesOf, jsonOf, source } from './lerobot-files.ts';
-import { text } from './synthetic.ts';
+import { VIDEO_PATH, videoFiles } from './lerobot-files.ts';
 
 const ffmpeg = (() => {
   try {
@@ -21,43 +19,7 @@ describe('cameras that exist only as video', () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'insula-video-'));
-    const files = await filesOf(source());
-    const info = jsonOf(files, 'meta/info.json');
-    info.features['observation.images.top'].dtype = 'video';
-    info.video_path = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4';
-    delete info.features['observation.images.wrist'];
-    files.set('meta/info.json', text(info));
-    const names = [
-      'episode_index',
-      'length',
-      'dataset_from_index',
-      'dataset_to_index',
-      'data/chunk_index',
-      'data/file_index',
-    ];
-    const videos = ['chunk_index', 'file_index'].map((name) => `videos/observation.images.top/${name}`);
-    const start = 'videos/observation.images.top/from_timestamp';
-    const table = new TableWriter([
-      ...[...names, ...videos].map((name) => column(name)),
-      column(start, 'float64'),
-      column('tasks', 'string', 1),
-    ]);
-    const values = [
-      [0, 1, 2],
-      [4, 6, 3],
-      [0, 4, 10],
-      [4, 10, 13],
-      [0, 0, 0],
-      [0, 0, 0],
-      [0, 0, 0],
-      [0, 0, 0],
-    ];
-    table.append({
-      ...Object.fromEntries([...names, ...videos].map((name, i) => [name, values[i]])),
-      [start]: [0, 4 / 20, 10 / 20],
-      tasks: [['a'], ['b'], ['c']],
-    });
-    files.set('meta/episodes/chunk-000/file-000.parquet', table.finish());
+    const files = await videoFiles();
     for (const [path, bytes] of files) {
       await mkdir(join(folder, dirname(path)), { recursive: true });
       await writeFile(join(folder, path), bytes);
@@ -79,7 +41,7 @@ describe('cameras that exist only as video', () => {
   });
 
   test.skipIf(!ffmpeg)(`every frame of every episode${ffmpeg ? '' : ' (skipped: no ffmpeg)'}`, async () => {
-    const video = join(folder, 'videos/observation.images.top/chunk-000/file-000.mp4');
+    const video = join(folder, VIDEO_PATH);
     await mkdir(dirname(video), { recursive: true });
     // Frame n is grey of 18 n.
     const raw = new Uint8Array(13 * 32 * 48 * 3);

@@ -16,6 +16,8 @@ const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 const EPISODE_CACHE_BYTES = 64 * 2 ** 20;
 /** Numbers of a whole data set that are held in memory, in bytes; larger ones stay on disk. */
 const NUMBER_BYTES = 256 * 2 ** 20;
+/** Both sides of a decoded frame of a video are at most this by default, in pixels: the image size of the public models. */
+export const FRAME_SIZE = 224;
 /** A step may be longer or shorter than 1 / fps by this part, on the average of an episode. */
 const RATE_TOLERANCE = 0.05;
 
@@ -41,7 +43,7 @@ export interface LeRobotOptions {
   /** Cameras to read; all by default, none for an empty list. */
   readonly cameras?: readonly string[];
   /** Decoder of cameras that exist only as video, made when one is found. @throws InputError where there is none */
-  readonly video?: (cameras: readonly string[]) => Promise<VideoFrames>;
+  readonly video: (cameras: readonly string[]) => Promise<VideoFrames>;
   /** Bytes of numbers to hold in memory; where the data set has more, they are read when an episode is loaded. */
   readonly memory?: number;
 }
@@ -94,13 +96,7 @@ async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotO
   }
   const chosen = wanted ? wanted.map((name) => named.find((camera) => camera.name === name)!) : named;
   const videos = chosen.filter(({ feature }) => feature.dtype === 'video').map(({ name }) => name);
-  if (videos.length > 0 && !video) {
-    const without = 'name others with "cameras", or none to train without';
-    throw new InputError(
-      `${info.file}: cameras ${videos.join(', ')} exist only as video, not decoded here; ${without}`,
-    );
-  }
-  const frames = videos.length > 0 ? await video!(videos) : null;
+  const frames = videos.length > 0 ? await video(videos) : null;
   return chosen.map((camera) => ({ ...camera, video: camera.feature.dtype === 'video' ? frames : null }));
 }
 

@@ -3,13 +3,11 @@ import { InputError } from '../../../engine/errors.ts';
 import { openPath } from '../../../engine/paths.ts';
 import type { Image } from '../dataset.ts';
 import { decodeImage } from '../image-files.ts';
-import type { VideoClip, VideoFrames } from './dataset.ts';
+import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
 
 // Node only, in spite of the folder: its modules of node are loaded when videos are opened.
 
 const INSTALL = 'install ffmpeg 5.1 or newer (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg)';
-/** Both sides of a decoded frame are at most this by default, pixels: the image size of the public models. */
-const FRAME_SIZE = 224;
 
 export interface VideoOptions {
   /** Folder of the data set. */
