@@ -21,7 +21,10 @@ type Pair = [left: number, right: number];
  *
  * Counts are kept up to date by each merge, not counted anew. A pair (a, b) can only arise in the merge that makes
  * max(a, b), and every merge runs from left to right; so a pair's list of places is filled once, in order, and afterwards
- * only loses members: a place is checked when it is used instead of being removed.
+ * only loses members: a place is checked when it is used instead of being removed. The most frequent pair is found by going
+ * through all pairs, some thousands for actions.
+ *
+ * @throws Error on a symbol outside 0 .. symbols - 1 and on a vocabulary smaller than the symbols
  */
 export function learnMerges(sequences: Iterable<ArrayLike<number>>, options: MergeLearning): Pair[] {
   const { symbols, vocabularySize, minimumCount = 2, ties = 'smaller-ids' } = options;
@@ -106,16 +109,9 @@ class LinkedText {
     this.symbol = new Int32Array(lists.reduce((sum, list) => sum + list.length + 1, 1)).fill(BOUNDARY);
     let place = 1;
     for (const list of lists) {
-      for (let index = 0; index < list.length; index++) {
-        const value = list[index];
-        if (!Number.isInteger(value) || value < 0 || value >= symbols) {
-          throw new Error(
-            `IntegerBpe.train: symbol ${value} at position ${index} is not an integer from 0 to ${symbols - 1}`,
-          );
-        }
-        this.symbol[place++] = value;
-      }
-      place++;
+      checkSymbols(list, symbols, 'IntegerBpe.train');
+      this.symbol.set(list, place);
+      place += list.length + 1;
     }
     this.previous = this.symbol.map((_, own) => own - 1);
     this.next = this.symbol.map((_, own) => own + 1);
@@ -136,5 +132,15 @@ class LinkedText {
     next[place] = next[second];
     previous[next[second]] = place;
     return true;
+  }
+}
+
+/** Throws in `caller`'s name on anything but integers from 0 to symbols - 1. */
+export function checkSymbols(sequence: ArrayLike<number>, symbols: number, caller: string): void {
+  for (let index = 0; index < sequence.length; index++) {
+    const value = sequence[index];
+    if (!Number.isInteger(value) || value < 0 || value >= symbols) {
+      throw new Error(`${caller}: symbol ${value} at position ${index} is not an integer from 0 to ${symbols - 1}`);
+    }
   }
 }

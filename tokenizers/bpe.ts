@@ -1,7 +1,28 @@
-import { learnMerges, type MergeLearning } from './bpe-training.ts';
-import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
-import { Merges } from './merges.ts';
-import type { Reading, SymbolCodec } from './symbols.ts';
+import { type ChunkGrammar, chunkGrammar } from './action-tokenizer.ts';
+import { MergeTable } from './bpe-merging.ts';
+import { checkSymbols, learnMerges, type MergeLearning } from './bpe-training.ts';
+
+/** Sequences of the symbols 0 .. symbols - 1 as ids 0 .. vocabularySize - 1: `IntegerBpe`, or the published format of FAST. */
+export interface SymbolCodec {
+  readonly symbols: number;
+  readonly vocabularySize: number;
+  /** Symbols in, ids out: at most as many, in the published format twice as many. */
+  encode(sequence: ArrayLike<number>): Int32Array;
+  /** Which ids may follow which, so that `length` symbols are spelled. */
+  grammar(length: number): ChunkGrammar;
+  /** What ids spell, up to the first that cannot be read; of the symbols the first `atMost`, so that a file cannot ask for memory. */
+  read(ids: ArrayLike<number>, atMost: number): Reading;
+}
+
+/** What ids spell, as far as they can be read. */
+export interface Reading {
+  /** The first `atMost` symbols. */
+  readonly symbols: Int32Array;
+  /** How many symbols there are in all. */
+  readonly length: number;
+  /** Position of the first id that is outside the vocabulary or breaks a symbol; reading ends there. -1 if there is none. */
+  readonly unreadableAt: number;
+}
 
 /** A trained byte-pair encoding as plain data. */
 export interface IntegerBpeJson {
@@ -18,17 +39,18 @@ const LONGEST = 2 ** 24;
 /**
  * Byte-pair encoding of integer sequences (Sennrich et al., arXiv 1508.07909, without characters or words): the most
  * frequent pair of neighbours becomes a new id, again and again; encoding applies the merges in the order they were learned
- * (merges.ts). Every symbol is an id of its own, so nothing is ever dropped and decoding gives back what was encoded.
+ * (bpe-merging.ts). Every symbol is an id of its own, so nothing is ever dropped and decoding gives back what was encoded.
  */
 export class IntegerBpe implements SymbolCodec {
   readonly symbols: number;
   readonly merges: readonly (readonly [number, number])[];
   /** Ids are 0 .. vocabularySize - 1. */
   readonly vocabularySize: number;
-  private readonly table: Merges;
+  private readonly table: MergeTable;
   /** Base symbols that an id stands for. Float64, since a chain of merges may double it each time. */
   private readonly lengths: Float64Array;
 
+  /** What training or toJSON gave. @throws Error that names the merge that is wrong */
   constructor({ symbols, merges }: IntegerBpeJson) {
     if (!Number.isInteger(symbols) || symbols < 1 || symbols > MOST_SYMBOLS) {
       throw new Error(`IntegerBpe: symbols must be an integer from 1 to ${MOST_SYMBOLS}, got ${symbols}`);
@@ -48,7 +70,7 @@ export class IntegerBpe implements SymbolCodec {
       this.lengths[symbols + rank] = this.lengths[pair[0]] + this.lengths[pair[1]];
     });
     try {
-      this.table = new Merges(
+      this.table = new MergeTable(
         Int32Array.from(merges, (pair) => pair[0]),
         Int32Array.from(merges, (pair) => pair[1]),
         Int32Array.from(merges, (_, rank) => symbols + rank),
@@ -64,11 +86,7 @@ export class IntegerBpe implements SymbolCodec {
     return new IntegerBpe({ symbols: options.symbols, merges: learnMerges(sequences, options) });
   }
 
-  static fromJSON(json: IntegerBpeJson): IntegerBpe {
-    return new IntegerBpe(json);
-  }
-
-  /** Symbols 0 .. symbols - 1 in, ids out. */
+  /** Symbols 0 .. symbols - 1 in, ids out. @throws Error that names the first other symbol */
   encode(sequence: ArrayLike<number>): Int32Array {
     checkSymbols(sequence, this.symbols, 'IntegerBpe.encode');
     return this.table.apply(sequence);
@@ -84,7 +102,6 @@ export class IntegerBpe implements SymbolCodec {
     );
   }
 
-  /** What the ids before the first unknown one spell. */
   read(ids: ArrayLike<number>, atMost: number): Reading {
     const known = (id: number) => Number.isInteger(id) && id >= 0 && id < this.vocabularySize;
     let length = 0;
@@ -101,15 +118,15 @@ export class IntegerBpe implements SymbolCodec {
         else stack.push(this.merges[id - this.symbols][1], this.merges[id - this.symbols][0]);
       }
     }
-    return { symbols, length, bad: end < ids.length ? end : -1 };
+    return { symbols, length, unreadableAt: end < ids.length ? end : -1 };
   }
 
   /** Ids in, symbols out; throws on an id outside the vocabulary. */
   decode(ids: ArrayLike<number>): Int32Array {
-    const { length, bad } = this.read(ids, 0);
-    if (bad >= 0) {
+    const { length, unreadableAt: at } = this.read(ids, 0);
+    if (at >= 0) {
       throw new Error(
-        `IntegerBpe.decode: id ${ids[bad]} at position ${bad} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
+        `IntegerBpe.decode: id ${ids[at]} at position ${at} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
       );
     }
     if (length > LONGEST) throw new Error(`IntegerBpe.decode: the ids spell ${length} symbols, more than ${LONGEST}`);
@@ -118,15 +135,5 @@ export class IntegerBpe implements SymbolCodec {
 
   toJSON(): IntegerBpeJson {
     return { symbols: this.symbols, merges: this.merges };
-  }
-}
-
-/** Throws in `caller`'s name on anything but integers from 0 to symbols - 1. */
-function checkSymbols(sequence: ArrayLike<number>, symbols: number, caller: string): void {
-  for (let index = 0; index < sequence.length; index++) {
-    const value = sequence[index];
-    if (!Number.isInteger(value) || value < 0 || value >= symbols) {
-      throw new Error(`${caller}: symbol ${value} at position ${index} is not an integer from 0 to ${symbols - 1}`);
-    }
   }
 }

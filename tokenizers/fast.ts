@@ -1,12 +1,9 @@
-import type { IntegerBpeJson } from './bpe.ts';
-import { IntegerBpe } from './bpe.ts';
-import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
-import { checkChunk, checkShape } from './chunk.ts';
+import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
+import { checkChunk, checkShape } from './action-tokenizer.ts';
+import { IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
-import type { ChunkGrammar } from './grammar.ts';
 import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
-import { trainPublished } from './published-training.ts';
-import type { SymbolCodec } from './symbols.ts';
+import { trainPublished } from './published-fast-training.ts';
 
 export interface FastFitting {
   /** Ids at most: the coefficients' alphabet and the merges. Default 1024. */
@@ -173,23 +170,16 @@ export class FastTokenizer implements ActionTokenizer {
     return this.codec.encode(symbols);
   }
 
-  /** The largest number of ids that one of `chunks` needs: the room to leave for them in a layout. */
-  longest(chunks: Iterable<ActionChunk>): number {
-    let longest = 0;
-    for (const chunk of chunks) longest = Math.max(longest, this.encode(chunk).length);
-    return longest;
-  }
-
   /** [horizon, dimension]. Throws on an id that cannot be read and on a wrong number of coefficients. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     checkShape(shape, 'FastTokenizer.decode');
     const expected = shape.horizon * shape.dimension;
-    const { symbols, length, bad } = this.codec.read(ids, expected);
-    if (bad >= 0) {
-      const id = ids[bad];
+    const { symbols, length, unreadableAt } = this.codec.read(ids, expected);
+    if (unreadableAt >= 0) {
+      const id = ids[unreadableAt];
       const known = Number.isInteger(id) && id >= 0 && id < this.vocabularySize;
       const what = known ? 'spells no whole coefficient there' : `is unknown; ids are 0 to ${this.vocabularySize - 1}`;
-      throw new Error(`FastTokenizer.decode: id ${id} at position ${bad} ${what}`);
+      throw new Error(`FastTokenizer.decode: id ${id} at position ${unreadableAt} ${what}`);
     }
     if (length !== expected) {
       throw new Error(
@@ -206,13 +196,13 @@ export class FastTokenizer implements ActionTokenizer {
   decodeRelaxed(ids: ArrayLike<number>, shape: ChunkShape): RelaxedDecoding {
     checkShape(shape, 'FastTokenizer.decodeRelaxed');
     const expected = shape.horizon * shape.dimension;
-    const { symbols, length, bad } = this.codec.read(ids, expected);
+    const { symbols, length, unreadableAt } = this.codec.read(ids, expected);
     return {
       data: this.reconstruct(symbols, shape),
-      exact: bad < 0 && length === expected,
+      exact: unreadableAt < 0 && length === expected,
       cut: Math.max(length - expected, 0),
       padded: Math.max(expected - length, 0),
-      unknownAt: bad,
+      unknownAt: unreadableAt,
     };
   }
 

@@ -1,5 +1,5 @@
+import type { ActionTokenizer } from './action-tokenizer.ts';
 import { BinActionTokenizer, type BinTokenizerJson } from './bins.ts';
-import type { ActionTokenizer } from './chunk.ts';
 import { FastTokenizer, type FastTokenizerJson } from './fast.ts';
 import { StrideTokenizer, type StrideTokenizerJson } from './stride.ts';
 import { StringActionTokenizer, type StringTokenizerJson } from './string.ts';

@@ -1,11 +1,19 @@
+/**
+ * Actions as tokens, and the text around them; no GPU, node or browser. A reading order:
+ *
+ * 1. Chunks to ids: action-tokenizer.ts (what all share), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (how merges are applied)
+ *    and bpe-training.ts (how they are learned); bins.ts, stride.ts, string.ts; from-json.ts brings a saved one back.
+ * 2. FAST in the files of openpi and LeRobot: gpt2.ts, published-fast.ts, published-fast-training.ts.
+ * 3. Ids in a model's vocabulary and what stands beside them: vocabulary.ts, state.ts, location.ts, prompts.ts.
+ * 4. Text: text.ts, tokenizer-json.ts; world-language.ts, on which the default vocabulary (default-merges.ts) is trained.
+ */
+
+export type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
 export type { BinFormat } from './bins.ts';
 export { BinActionTokenizer } from './bins.ts';
-export type { IntegerBpeJson } from './bpe.ts';
+export type { IntegerBpeJson, Reading, SymbolCodec } from './bpe.ts';
 export { IntegerBpe } from './bpe.ts';
 export type { MergeLearning } from './bpe-training.ts';
-export type { ByteLevelTokenizerJson } from './byte-level.ts';
-export { byteLevelTokenizerJson, trainByteLevelMerges } from './byte-level.ts';
-export type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
 export { dct, inverseDct } from './dct.ts';
 export type {
   FastFitting,
@@ -16,8 +24,6 @@ export type {
 } from './fast.ts';
 export { FastTokenizer, roundHalfToEven } from './fast.ts';
 export { actionTokenizerFromJson } from './from-json.ts';
-export type { ChunkGrammar } from './grammar.ts';
-export { worldInstructions, worldLanguage } from './language.ts';
 export {
   decodeWithLocations,
   encodeWithLocations,
@@ -30,15 +36,15 @@ export {
 export type { Mark, Prompt, PromptName, PromptParts, PromptValues } from './prompts.ts';
 export { cleanInstruction, encodePieces, prompts, promptText } from './prompts.ts';
 export type { PublishedTokenizerJson } from './published-fast.ts';
-export { type ScoredPieces, scoredPiecesTokenizerJson } from './sentencepiece.ts';
 export type { StateDigitizing } from './state.ts';
 export { digitizeState, padState, stateText, stateTextTokens } from './state.ts';
 export { StrideTokenizer } from './stride.ts';
 export type { LenientParsing, StringFormat } from './string.ts';
 export { StringActionTokenizer } from './string.ts';
-export type { Reading, SymbolCodec } from './symbols.ts';
 export type { SpecialIds, TextEncoding, TokenizerJson } from './text.ts';
 export { defaultTokenizerJson, TextTokenizer } from './text.ts';
+export type { ByteLevelTokenizerJson, ScoredPieces } from './tokenizer-json.ts';
+export { byteLevelTokenizerJson, scoredPiecesTokenizerJson, trainByteLevelMerges } from './tokenizer-json.ts';
 export type { ActionIds, LastIds, OwnRange } from './vocabulary.ts';
 export {
   actionIdsAfterText,
@@ -48,3 +54,4 @@ export {
   publicMappings,
   rangesAfterText,
 } from './vocabulary.ts';
+export { worldInstructions, worldLanguage } from './world-language.ts';

@@ -10,10 +10,10 @@ export interface PromptParts {
   readonly lowerCase?: boolean;
 }
 
-/** An instruction as openpi cleans it (tokenizer.py): the ends are trimmed, then each `_` and line feed becomes a space. */
+/** An instruction as openpi cleans it (tokenizer.py): trimmed, each `_` a space; line feeds become spaces for pi0 and pi0.5 alone. */
 export function cleanInstruction(instruction: string, { lowerCase = false } = {}): string {
-  const text = instruction.trim().replace(/[_\n]/g, ' ');
-  return lowerCase ? text.toLowerCase() : text;
+  const text = instruction.trim();
+  return lowerCase ? text.toLowerCase().replaceAll('_', ' ') : text.replace(/[_\n]/g, ' ');
 }
 
 /**

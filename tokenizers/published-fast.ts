@@ -1,7 +1,7 @@
-import { byteCharacters, bytesOfCharacters, gpt2Pieces } from './byte-characters.ts';
-import { type ChunkGrammar, chunkGrammar } from './grammar.ts';
-import { Merges } from './merges.ts';
-import type { Reading, SymbolCodec } from './symbols.ts';
+import { type ChunkGrammar, chunkGrammar } from './action-tokenizer.ts';
+import type { Reading, SymbolCodec } from './bpe.ts';
+import { MergeTable } from './bpe-merging.ts';
+import { byteCharacters, byteOfCharacter, gpt2Pieces } from './gpt2.ts';
 
 /**
  * The tokenizer.json of a published FAST tokenizer (physical-intelligence/fast, processing_action_tokenizer.py): each shifted
@@ -33,7 +33,7 @@ const MOST_IDS = 2 ** 22;
 export class PublishedCodec implements SymbolCodec {
   readonly symbols: number;
   readonly vocabularySize: number;
-  private readonly merges: Merges;
+  private readonly merges: MergeTable;
   private readonly idOfByte: Int32Array;
   /** For each symbol the nearest one that the file can spell. */
   private readonly nearest: Uint16Array;
@@ -107,7 +107,7 @@ export class PublishedCodec implements SymbolCodec {
     let length = 0;
     // Of the character under way: its bits so far, how many bytes are missing, and the least one that needs so many.
     let [character, missing, least] = [0, 0, 0];
-    const upTo = (bad: number): Reading => ({ symbols: Int32Array.from(symbols), length, bad });
+    const upTo = (unreadableAt: number): Reading => ({ symbols: Int32Array.from(symbols), length, unreadableAt });
     for (let index = 0; index < ids.length; index++) {
       const bytes = this.bytesOfId[ids[index]];
       if (!bytes) return upTo(index);
@@ -154,7 +154,7 @@ function checkKind(json: PublishedTokenizerJson): void {
   if (!Array.isArray(model.merges)) throw wrong('model.merges is no list');
 }
 
-function readMerges(vocab: Readonly<Record<string, number>>, merges: readonly unknown[], ids: number): Merges {
+function readMerges(vocab: Readonly<Record<string, number>>, merges: readonly unknown[], ids: number): MergeTable {
   const columns = [0, 1, 2].map(() => new Int32Array(merges.length));
   merges.forEach((merge, rank) => {
     const parts: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
@@ -169,7 +169,7 @@ function readMerges(vocab: Readonly<Record<string, number>>, merges: readonly un
     });
   });
   try {
-    return new Merges(columns[0], columns[1], columns[2], ids);
+    return new MergeTable(columns[0], columns[1], columns[2], ids);
   } catch (error) {
     throw wrong(`model.merges: ${(error as Error).message}`);
   }
@@ -180,7 +180,7 @@ const utf8 = (symbol: number) => encoder.encode(String.fromCharCode(symbol));
 
 /** Bytes of a token in GPT-2's characters; a token with any other character is text, as the `tokenizers` library decodes it. */
 function spelledBytes(token: string): Uint8Array {
-  const bytes = Array.from(token, (character) => bytesOfCharacters.get(character));
+  const bytes = Array.from(token, (character) => byteOfCharacter.get(character));
   return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);
 }
 

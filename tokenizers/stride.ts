@@ -1,6 +1,5 @@
-import type { ActionChunk, ActionTokenizer, ChunkShape } from './chunk.ts';
-import { checkChunk, checkShape } from './chunk.ts';
-import type { ChunkGrammar } from './grammar.ts';
+import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
+import { checkChunk, checkShape } from './action-tokenizer.ts';
 
 export interface StrideTokenizerJson {
   readonly type: 'stride';

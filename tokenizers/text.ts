@@ -1,7 +1,6 @@
 import { Tokenizer } from '@huggingface/tokenizers';
-import type { ByteLevelTokenizerJson } from './byte-level.ts';
-import { byteLevelTokenizerJson } from './byte-level.ts';
 import { defaultMerges } from './default-merges.ts';
+import { type ByteLevelTokenizerJson, byteLevelTokenizerJson } from './tokenizer-json.ts';
 
 /** A parsed tokenizer.json. */
 export type TokenizerJson = object;

@@ -1,5 +1,5 @@
-import { byteCharacters } from './byte-characters.ts';
-import type { ChunkGrammar } from './grammar.ts';
+import type { ChunkGrammar } from './action-tokenizer.ts';
+import { byteCharacters } from './gpt2.ts';
 import type { TextTokenizer } from './text.ts';
 
 /** How the ids 0 .. size - 1 of an action tokenizer (or of locations, or of state bins) appear among the ids of a model's vocabulary. */
@@ -33,7 +33,7 @@ export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRang
       `actionIdsAfterText: action ids from ${first} would overlap the ${textSize} text ids; begin at ${textSize} or later`,
     );
   }
-  return range(size, first + size, (id) => first + id);
+  return range(size, first + size, first, 1);
 }
 
 /**
@@ -77,7 +77,7 @@ export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): A
       `actionIdsFromEnd: ${size} action ids before the last ${skip} do not fit a vocabulary of ${vocabularySize}`,
     );
   }
-  return range(size, vocabularySize, (id) => vocabularySize - 1 - skip - id);
+  return range(size, vocabularySize, vocabularySize - 1 - skip, -1);
 }
 
 /** The mappings of public systems, for `actionIdsFromEnd`. */
@@ -100,13 +100,8 @@ export function idsOfPieces(text: TextTokenizer, pieces: Iterable<string>): Acti
     if (id === undefined) throw new Error(`idsOfPieces: the text vocabulary has no piece ${JSON.stringify(piece)}`);
     return id;
   });
-  return mapping(
-    ids.length,
-    text.vocabularySize,
-    (id) => ids[id],
-    (id) => ids.indexOf(id),
-    'those of the given pieces',
-  );
+  const inverse = (id: number) => ids.indexOf(id);
+  return mapping(ids.length, text.vocabularySize, (id) => ids[id], inverse, 'those of the given pieces');
 }
 
 /** Ids of the whole vocabulary that may come next: action ids, or, behind a whole chunk, the end of sequence alone. */
@@ -118,11 +113,11 @@ function checkCount(name: string, value: number, caller: string): void {
   if (!Number.isInteger(value) || value < 0) throw new Error(`${caller}: ${name} must be a count, got ${value}`);
 }
 
-/** `map` must run over consecutive ids, up or down. */
-function range(size: number, vocabularySize: number, map: (id: number) => number): ActionIds {
-  const direction = map(1) - map(0);
-  const [low, high] = [map(0), map(size - 1)].sort((a, b) => a - b);
-  return mapping(size, vocabularySize, map, (id) => (id - map(0)) * direction, `those are ${low} to ${high}`);
+/** Action id 0 is `first`, the others follow it upwards or downwards. */
+function range(size: number, vocabularySize: number, first: number, direction: 1 | -1): ActionIds {
+  const [low, high] = [first, first + direction * (size - 1)].sort((a, b) => a - b);
+  const inverse = (id: number) => (id - first) * direction;
+  return mapping(size, vocabularySize, (id) => first + direction * id, inverse, `those are ${low} to ${high}`);
 }
 
 /** @param inverse of an id that stands for none: a number outside 0 .. size - 1 */

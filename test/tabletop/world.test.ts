@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { WORLD_HASH, worldHash } from '../../bench/tabletop/hash.ts';
 import { actionRange, episodeSeed, makeScene } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
-import { worldInstructions } from '../../tokenizers/language.ts';
+import { worldInstructions } from '../../tokenizers/world-language.ts';
 
 async function makeWorld(): Promise<TabletopWorld> {
   const world = await TabletopWorld.create();

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { byteCharacters, gpt2Pieces } from '../../tokenizers/byte-characters.ts';
+import { byteCharacters, gpt2Pieces } from '../../tokenizers/gpt2.ts';
 import { IntegerBpe } from '../../tokenizers/index.ts';
 
 type Pair = [number, number];
@@ -94,7 +94,7 @@ describe('IntegerBpe', () => {
           expect(bpe.read(ids, 2)).toEqual({
             symbols: Int32Array.from(sequence.slice(0, 2)),
             length: sequence.length,
-            bad: -1,
+            unreadableAt: -1,
           });
         }
       }),
@@ -104,7 +104,7 @@ describe('IntegerBpe', () => {
 
   it('survives JSON', () => {
     const bpe = IntegerBpe.train(toy, { symbols: 4, vocabularySize: 100 });
-    const again = IntegerBpe.fromJSON(JSON.parse(JSON.stringify(bpe)));
+    const again = new IntegerBpe(JSON.parse(JSON.stringify(bpe)));
     expect(again.encode(toy[0])).toEqual(bpe.encode(toy[0]));
     expect(again.toJSON()).toEqual(bpe.toJSON());
   });
@@ -115,11 +115,11 @@ describe('IntegerBpe', () => {
     expect(() => bpe.encode([0.5])).toThrow('symbol 0.5 at position 0');
     expect(() => bpe.decode([0, 7])).toThrow('id 7 at position 1 is unknown; ids are 0 to 6');
     expect(() => IntegerBpe.train(toy, { symbols: 4, vocabularySize: 3 })).toThrow('vocabularySize 3 is below');
-    expect(() => IntegerBpe.fromJSON({ symbols: 0, merges: [] })).toThrow('symbols must be an integer from 1 to');
-    expect(() => IntegerBpe.fromJSON({ symbols: 2, merges: [[0, 2]] })).toThrow('merge 0 is [0,2]');
+    expect(() => new IntegerBpe({ symbols: 0, merges: [] })).toThrow('symbols must be an integer from 1 to');
+    expect(() => new IntegerBpe({ symbols: 2, merges: [[0, 2]] })).toThrow('merge 0 is [0,2]');
     const twice = { symbols: 2, merges: [[0, 1] as const, [0, 1] as const] };
-    expect(() => IntegerBpe.fromJSON(twice)).toThrow('merge 1 repeats merge 0');
-    expect(() => IntegerBpe.fromJSON({ symbols: 2 } as never)).toThrow('merges must be a list');
+    expect(() => new IntegerBpe(twice)).toThrow('merge 1 repeats merge 0');
+    expect(() => new IntegerBpe({ symbols: 2 } as never)).toThrow('merges must be a list');
   });
 });
 

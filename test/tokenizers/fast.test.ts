@@ -132,7 +132,6 @@ describe('FastTokenizer', () => {
     expect(tokenizer.vocabularySize).toBeGreaterThan(tokenizer.codec.symbols);
     const lengths = chunks(50).map((smooth) => tokenizer.encode(smooth).length);
     expect(Math.max(...lengths)).toBeLessThan(30);
-    expect(tokenizer.longest(chunks(50))).toBe(Math.max(...lengths));
   });
 
   it('clamps coefficients beyond the fitted ones at both ends', () => {

@@ -42,7 +42,7 @@ describe('prompts', () => {
   it('are those of the sources', () => {
     expect(written('pi0')).toEqual([['bos', 'Put the cup Down', '\n'], []]);
     expect(written('pi0-fast')).toEqual([
-      ['bos', 'Task: put the cup down, State: 3 255;\n', 'Action: '],
+      ['bos', 'Task: put the cup\ndown, State: 3 255;\n', 'Action: '],
       ['|', 'eos'],
     ]);
     const task = 'Task: Put the cup Down, State: 3 255;\nAction: ';
@@ -77,7 +77,7 @@ describe('prompts', () => {
     const { before, behind } = prompts['pi0-fast'](values);
     expect(Array.from(encodePieces(text, before))).toEqual([
       2,
-      ...text.encode('Task: put the cup down, State: 3 255;\n'),
+      ...text.encode('Task: put the cup\ndown, State: 3 255;\n'),
       ...text.encode('Action: '),
     ]);
     expect(Array.from(encodePieces(text, behind))).toEqual([...text.encode('|'), 1]);

@@ -10,12 +10,12 @@ import {
   worldInstructions,
   worldLanguage,
 } from '../../tokenizers/index.ts';
-import { trainDefaultMerges } from '../../tokenizers/language.ts';
+import { trainDefaultMerges } from '../../tokenizers/world-language.ts';
 
 const tokenizer = TextTokenizer.default();
 
 describe('the default vocabulary', () => {
-  it('is what training on the language of the world gives (write-default-merges.ts)', () => {
+  it('is what training on the language of the world gives (default-merges-node.ts)', () => {
     expect(defaultMerges).toEqual(trainDefaultMerges());
   });
 

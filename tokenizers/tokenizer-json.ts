@@ -1,4 +1,72 @@
-import { addedTokens } from './added-tokens.ts';
+import { Tokenizer } from '@huggingface/tokenizers';
+import { IntegerBpe } from './bpe.ts';
+import { byteCharacters, byteOfCharacter } from './gpt2.ts';
+
+/** What every tokenizer.json made here says; the libraries that read it want every key. */
+const common = (special: readonly string[]) => ({
+  version: '1.0',
+  truncation: null,
+  padding: null,
+  added_tokens: special.map((content, id) => ({
+    id,
+    content,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  })),
+});
+
+/** Ids 0 pad, 1 end and 2 begin of sequence, as in Gemma; byte b is id 3 + b; then the merges. */
+const SPECIAL_TOKENS = ['<pad>', '<eos>', '<bos>'];
+
+/**
+ * What merges may not cross. As in GPT-2, a word or a number takes the space before it along; besides, a colon stays with its
+ * word and line breaks with the punctuation before them, so that `State:` and `;\n` are one piece each, and digits come by
+ * threes, so that numbers up to 999 can be one piece.
+ */
+const PIECES = ' ?\\p{N}{1,3}| ?\\p{L}+:?| ?[^\\s\\p{L}\\p{N}]+\\n*|\\s+(?!\\S)|\\s+';
+
+export type ByteLevelTokenizerJson = ReturnType<typeof byteLevelTokenizerJson>;
+
+/** The tokenizer.json of a byte-level BPE for a list of merges, each `left right` in GPT-2's characters. */
+export function byteLevelTokenizerJson(merges: readonly string[]) {
+  const tokens = [...SPECIAL_TOKENS, ...byteCharacters, ...merges.map((merge) => merge.replace(' ', ''))];
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+  return {
+    ...common(SPECIAL_TOKENS),
+    normalizer: null,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Split', pattern: { Regex: PIECES }, behavior: 'Isolated', invert: false }, byteLevel],
+    },
+    post_processor: null,
+    decoder: byteLevel,
+    model: { type: 'BPE', vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },
+  };
+}
+
+/**
+ * Learns the merges of a byte-level BPE from texts, `left right` in GPT-2's characters, until the vocabulary (special tokens
+ * and bytes included) is full or no pair occurs twice.
+ */
+export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: number): string[] {
+  const split = new Tokenizer(byteLevelTokenizerJson([]), {}).pre_tokenizer!;
+  const pieces: number[][] = [];
+  for (const text of texts) {
+    for (const piece of split(text)) pieces.push(Array.from(piece, (character) => byteOfCharacter.get(character)!));
+  }
+  const { merges } = IntegerBpe.train(pieces, {
+    symbols: byteCharacters.length,
+    vocabularySize: vocabularySize - SPECIAL_TOKENS.length,
+  });
+  const names = [...byteCharacters];
+  return merges.map(([left, right]) => {
+    names.push(names[left] + names[right]);
+    return `${names[left]} ${names[right]}`;
+  });
+}
 
 /** A vocabulary of the SentencePiece kind as llama2.c keeps it; the index of a piece is its id. */
 export interface ScoredPieces {
@@ -43,10 +111,7 @@ export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
   merges.sort((a, b) => pieces[b.id][1] - pieces[a.id][1]);
   const replace = (from: string, content: string) => ({ type: 'Replace', pattern: { String: from }, content });
   return {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: addedTokens(special),
+    ...common(special),
     normalizer: { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, replace(' ', '▁')] },
     pre_tokenizer: null,
     post_processor: null,

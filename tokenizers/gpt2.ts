@@ -11,7 +11,7 @@ export const byteCharacters: readonly string[] = (() => {
 })();
 
 /** Byte of each of those characters. */
-export const bytesOfCharacters: ReadonlyMap<string, number> = new Map(
+export const byteOfCharacter: ReadonlyMap<string, number> = new Map(
   byteCharacters.map((character, byte) => [character, byte]),
 );
 

@@ -1,5 +1,5 @@
-import { trainByteLevelMerges } from './byte-level.ts';
 import { promptText } from './prompts.ts';
+import { trainByteLevelMerges } from './tokenizer-json.ts';
 
 /** The words of the built-in world, from which its instructions are made and the default vocabulary is trained. */
 export const worldLanguage = {
@@ -48,7 +48,7 @@ function worldPrompts(): string[] {
 
 /**
  * The merges of the default vocabulary: all that the world's prompts give, within 640 ids. `npx tsx
- * tokenizers/write-default-merges.ts` writes them down after a change of the language; checkpoints keep the vocabulary they were trained with.
+ * tokenizers/default-merges-node.ts` writes them down after a change of the language; checkpoints keep the vocabulary they were trained with.
  */
 export function trainDefaultMerges(): string[] {
   return trainByteLevelMerges(worldPrompts(), 640);

@@ -1,5 +1,5 @@
 import { learnMerges } from './bpe-training.ts';
-import { byteCharacters, gpt2Pieces } from './byte-characters.ts';
+import { byteCharacters, gpt2Pieces } from './gpt2.ts';
 import type { PublishedTokenizerJson } from './published-fast.ts';
 
 /** The file of a byte-level BPE trained as the published code trains it: pairs of count 2 at least, ties to the smaller ids. */
