@@ -213,7 +213,7 @@ describe('bad input', () => {
         feature(f, 'observation.images.top', { dtype: 'video' });
         info(f, { video_path: '{video_key}.mp4' });
       },
-      'folder/meta/info.json: cameras top exist only as video, not decoded here',
+      'folder/meta/info.json: cameras top exist only as video, and no WebCodecs are here',
     ],
   ])('%s', async (_, change, message) => {
     const files = new Map(written);

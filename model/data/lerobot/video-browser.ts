@@ -23,7 +23,7 @@ export async function openVideoFrames(
   if (typeof VideoDecoder === 'undefined') {
     const what = `cameras ${cameras.join(', ')} exist only as video, and no WebCodecs are here to decode them`;
     const instead = 'name other cameras, or none, or open the data set by its path under node, with ffmpeg';
-    throw new InputError(`${folder.name}: ${what}: ${instead}`);
+    throw new InputError(`${folder.name}/meta/info.json: ${what}: ${instead}`);
   }
   const { CustomSource, Input, MP4, VideoSampleSink } = await import('mediabunny');
 
