@@ -7,7 +7,7 @@ import { Policy } from '../model/policy/policy.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
 import { BatchMaker, observationAt } from '../model/training/batches.ts';
 import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
-import { FITTED_SAMPLES, prepareData } from '../model/training/fitting.ts';
+import { fittingSamples, prepareData } from '../model/training/fitting.ts';
 import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import type { Progress } from './progress.ts';
@@ -105,8 +105,7 @@ export async function evaluate(
     const batches = [];
     for (let start = 0; start < samples.length; start += settings.batch)
       batches.push(await maker.make(actionExamples(samples.slice(start, start + settings.batch)), start));
-    const fitted = evaluationSamples(split.train, FITTED_SAMPLES);
-    const { meanChunk } = await fitBaselines(fitted, policy.encoding, configuration.horizon);
+    const { meanChunk } = await fitBaselines(fittingSamples(split.train), policy.encoding, configuration.horizon);
     const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
     const openLoop = {
       measure: OPEN_LOOP_MEASURE,

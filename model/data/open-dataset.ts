@@ -43,7 +43,7 @@ export async function openDataset(
   const hdf5 = files.filter((file) => /\.(hdf5|h5)$/.test(file));
   if (hdf5.length > 0) {
     const { openHdf5 } = await import('./files/hdf5-node.ts');
-    return withCameras(await openHdf5(hdf5, name ?? lastPart(place as string), options.rate), options.cameras);
+    return withCameras(await openHdf5(hdf5, name ?? lastPart(place as string), options), options.cameras);
   }
   if (typeof place === 'string' && /\.(arrow|npz)$/.test(place))
     return withCameras(await openDataFile(await openPath(place), name, options), options.cameras);

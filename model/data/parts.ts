@@ -7,6 +7,9 @@ export interface EpisodePart {
   readonly to: number;
 }
 
+/** Episodes read from disk at a time. */
+const LOADED_AHEAD = 8;
+
 /** Each episode as one whole part. */
 export function wholeEpisodes(episodes: readonly Episode[]): EpisodePart[] {
   return episodes.map((episode) => ({ episode, from: 0, to: episode.length }));
@@ -23,7 +26,37 @@ export function stateAt({ states, length }: Episode, step: number): Float32Array
   return states?.subarray(step * dimension, (step + 1) * dimension) ?? null;
 }
 
+/** An episode whose numbers are left on disk, of what is known without them. */
+export function onDisk(known: Omit<Episode, 'actions' | 'states' | 'load'>, load: () => Promise<Episode>): Episode {
+  const notLoaded = (): never => {
+    throw new RangeError(`the numbers of episode "${known.id}" are on disk: load() the episode first`);
+  };
+  return {
+    ...known,
+    get actions() {
+      return notLoaded();
+    },
+    get states() {
+      return notLoaded();
+    },
+    load,
+  };
+}
+
 /** The episode with its numbers: itself, or read from disk where the data set leaves them there. */
 export async function loadEpisode(episode: Episode): Promise<Episode> {
   return episode.load ? episode.load() : episode;
+}
+
+/** Parts in their order, their episodes loaded: the next few from disk while one is used. */
+export async function* loadedInOrder(parts: readonly EpisodePart[]): AsyncGenerator<EpisodePart> {
+  const loading: Promise<EpisodePart>[] = [];
+  for (let i = 0; i < parts.length + LOADED_AHEAD; i++) {
+    if (i < parts.length) {
+      const own = loadEpisode(parts[i].episode).then((episode) => ({ ...parts[i], episode }));
+      own.catch(() => {}); // thrown again where it is awaited
+      loading.push(own);
+    }
+    if (i >= LOADED_AHEAD) yield await loading.shift()!;
+  }
 }

@@ -1,7 +1,7 @@
 import { InputError } from '../../engine/errors.ts';
 import { ColumnCounter } from './columns.ts';
 import type { Episode } from './dataset.ts';
-import { type EpisodePart, loadEpisode } from './parts.ts';
+import { type EpisodePart, loadedInOrder } from './parts.ts';
 
 const QUANTILES = [0.01, 0.99];
 
@@ -74,16 +74,17 @@ export async function measureStatistics(
   let actions: ColumnCounter | null = null;
   let states: ColumnCounter | null = null;
   for (const pass of ['add', 'addAgain'] as const) {
-    for (const [number, { episode, from, to }] of parts.entries()) {
-      const loaded = await loadEpisode(episode);
-      for (const rows of actionsOf({ episode: loaded, from, to })) {
-        actions ??= new ColumnCounter(loaded.actions.length / loaded.length, QUANTILES);
+    let first = pass === 'add';
+    for await (const part of loadedInOrder(parts)) {
+      const { episode, from, to } = part;
+      for (const rows of actionsOf(part)) {
+        actions ??= new ColumnCounter(episode.actions.length / episode.length, QUANTILES);
         actions[pass](rows);
       }
-      if (pass === 'add' && number === 0 && loaded.states)
-        states = new ColumnCounter(loaded.states.length / loaded.length, QUANTILES);
-      if (!loaded.states) states = null;
-      else states?.[pass](rowsOf(loaded.states, loaded, from, to));
+      if (first && episode.states) states = new ColumnCounter(episode.states.length / episode.length, QUANTILES);
+      first = false;
+      if (!episode.states) states = null;
+      else states?.[pass](rowsOf(episode.states, episode, from, to));
     }
   }
   return {

@@ -43,12 +43,6 @@ async function observationOf(example: Example, cameras: readonly string[]): Prom
   return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, asks: 'answer' };
 }
 
-function nameOf(example: Example): string {
-  if (example.kind === 'vision-language') return `the question "${example.question.prompt}"`;
-  const { part, step } = example.sample;
-  return `episode "${part.episode.id}", step ${step}`;
-}
-
 /** As openpi trains (model.py): images at the model's size, and those of the wrist, which are the robot's own frame, in their colours alone. */
 function augmented(
   observations: readonly RawObservation[],
@@ -89,6 +83,9 @@ export interface BatchOptions {
 
 /** Makes batches from examples of any kind; noise and times are drawn by (seed, step), so a batch can be made again. */
 export class BatchMaker {
+  /** Examples with tokens to predict that were made, and those among them that had more than the layout holds. */
+  readonly made = { examples: 0, cut: 0 };
+
   constructor(
     private readonly encoding: Encoding,
     private readonly configuration: ModelConfiguration,
@@ -118,7 +115,7 @@ export class BatchMaker {
       return { data, valid, real: encoding.realDimensions(robot), ids: [...before, ...actionIds] };
     });
     const observation = encoding.observe(observations, configuration);
-    const tokens = configuration.losses.token ? this.tokens(parts, observation.ids.language.valid, examples) : null;
+    const tokens = configuration.losses.token ? this.tokens(parts, observation.ids.language.valid) : null;
     const noise = new Float32Array(examples.length * size);
     random(streams.noise).fillNormal(noise);
     const actions = new Float32Array(noise.length);
@@ -143,11 +140,7 @@ export class BatchMaker {
   }
 
   /** The last real row of the prompt predicts the first token, every token the next, the last the end of sequence. */
-  private tokens(
-    parts: readonly { readonly ids: ArrayLike<number> }[],
-    languageValid: ArrayLike<number>,
-    examples: readonly Example[],
-  ) {
+  private tokens(parts: readonly { readonly ids: Int32Array | readonly number[] }[], languageValid: ArrayLike<number>) {
     const { blocks } = this.configuration;
     const backbone = blocks.filter((block) => block.weights === 'backbone');
     const rows = backbone.reduce((sum, block) => sum + block.length, 0);
@@ -164,12 +157,11 @@ export class BatchMaker {
     }));
     const lossTarget = new Int32Array(parts.length * rows);
     const lossMask = new Uint8Array(parts.length * rows);
-    const sequences = parts.map(({ ids }, i) => {
-      if (ids.length > fast.length)
-        throw new Error(`${nameOf(examples[i])}: ${ids.length} tokens to predict; the layout holds ${fast.length}`);
-      return ids;
-    });
-    const targets = sequences.map((ids) => [...Array.from(ids), this.encoding.endOfSequence]);
+    this.made.examples += parts.length;
+    this.made.cut += parts.filter(({ ids }) => ids.length > fast.length).length;
+    const sequences = parts.map(({ ids }) => ids.slice(0, fast.length));
+    // Of what is cut, the last row has the next id to predict, and no sequence ends.
+    const targets = parts.map(({ ids }) => [...ids, this.encoding.endOfSequence].slice(0, fast.length + 1));
     targets.forEach((own, sample) => {
       let last = language.length - 1;
       while (last > 0 && !languageValid[sample * language.length + last]) last -= 1;

@@ -8,12 +8,13 @@ import {
   chunk,
   countSteps,
   type DatasetStatistics,
+  type EpisodePart,
   eachLoaded,
   evaluationSamples,
-  loadEpisode,
   measureStatistics,
   normalisers,
   relativeChunks,
+  type Sample,
   type SlotMap,
   type Split,
   splitDataset,
@@ -25,8 +26,18 @@ import type { CheckpointSettings } from './checkpoint.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 
-/** Control steps of the training part that tokenizer and baselines are fitted to, at most: their chunks are held in memory. */
-export const FITTED_SAMPLES = 32_768;
+/** Of so many control steps all are fitted to by tokenizer and baselines, which hold their chunks in memory. */
+const FEW_SAMPLES = 32_768;
+/** Of a larger set's, this many, of this many parts of episodes: reading and encoding all could take longer than training. */
+const FITTED = { samples: 8192, parts: 1024 };
+
+/** Control steps to fit to, evenly spread. */
+export function fittingSamples(parts: readonly EpisodePart[]): Sample[] {
+  if (countSteps(parts) <= FEW_SAMPLES) return evaluationSamples(parts);
+  const stride = Math.ceil(parts.length / FITTED.parts);
+  const chosen = parts.filter((_, i) => i % stride === 0);
+  return evaluationSamples(chosen, FITTED.samples);
+}
 
 export interface FittingOptions {
   readonly dataset: Dataset;
@@ -103,6 +114,28 @@ async function statisticsOf(
   return { statistics: null, robots: own };
 }
 
+/** Most ids of a chunk, with its subtask before it in co-training. */
+async function longestTokens(
+  { dataset, coTraining, listener }: FittingOptions,
+  parts: readonly EpisodePart[],
+  encoding: Encoding,
+  horizon: number,
+): Promise<number> {
+  const [samples, steps] = [fittingSamples(parts), countSteps(parts)];
+  if (samples.length < steps)
+    listener.note(`${dataset.name}: action tokens are fitted to ${samples.length} of ${steps} control steps`);
+  let longest = 0;
+  for await (const { part, step } of eachLoaded(samples)) {
+    const { episode } = part;
+    const { robot } = episode;
+    const data = encoding.normaliseActions(chunk(part, step, horizon).data, { robot, state: stateAt(episode, step) });
+    const subtask = coTraining && episode.subtask?.(step);
+    const before = subtask ? encoding.subtaskTokens(subtask).length : 0;
+    longest = Math.max(longest, before + encoding.actionTokens(data, horizon, robot).length);
+  }
+  return longest;
+}
+
 export async function fitEncoding(
   { dataset, system, preset, coTraining, listener }: FittingOptions,
   split: Split,
@@ -126,7 +159,7 @@ export async function fitEncoding(
   if (!system.tokens) return settings;
   const encoding = new Encoding(settings);
   const chunks = [];
-  for await (const { part, step } of eachLoaded(evaluationSamples(split.train, FITTED_SAMPLES))) {
+  for await (const { part, step } of eachLoaded(fittingSamples(split.train))) {
     const { robot } = part.episode;
     const normalised = encoding.normaliseActions(chunk(part, step, horizon).data, {
       robot,
@@ -138,35 +171,30 @@ export async function fitEncoding(
   return { ...settings, fast: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
 }
 
-/** Sizes from the preset; lengths of the prompt and of the action tokens from all of the data. */
+/** Sizes from the preset, and room for the longest prompt and for the longest action tokens of those that are fitted to. */
 export async function configurationFor(
-  { dataset, system, preset, coTraining, listener }: FittingOptions,
+  options: FittingOptions,
   split: Split,
   encoding: Encoding,
   horizon: number,
 ): Promise<ModelConfiguration> {
+  const { dataset, system, preset, coTraining } = options;
   const { actionDimension, stateDimension } = dataset;
-  let languageTokens = 0;
-  let fastTokens = 0;
   const parts = [...split.train, ...split.heldOut];
-  const steps = countSteps(parts);
-  if (steps > FITTED_SAMPLES)
-    listener.note(`${dataset.name}: looking for the longest prompt and chunk among ${steps} control steps`);
-  for (const part of parts) {
-    const episode = await loadEpisode(part.episode);
-    const { instructions, robot } = episode;
-    for (let step = part.from; step < part.to; step++) {
-      const state = stateAt(episode, step);
-      const subtask = coTraining ? part.episode.subtask?.(step) : null;
-      if (encoding.fast) {
-        const data = encoding.normaliseActions(chunk({ ...part, episode }, step, horizon).data, { robot, state });
-        const before = subtask ? encoding.subtaskTokens(subtask).length : 0;
-        fastTokens = Math.max(fastTokens, before + encoding.actionTokens(data, horizon, robot).length);
-      }
-      const wordings = step === part.from && instructions.length > 0 ? instructions : [instructions[0] ?? null];
-      for (const instruction of wordings)
-        for (const asks of subtask ? (['actions', 'subtask'] as const) : [undefined])
-          languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot, asks }).length);
+  let fastTokens = encoding.fast ? await longestTokens(options, parts, encoding, horizon) : 0;
+  let languageTokens = 0;
+  const seen = new Set<string>();
+  for (const { episode } of parts) {
+    const { robot, instructions, subtask } = episode;
+    const { statistics, robots } = encoding.settings;
+    // Any state will do: each of its bins is one piece of text.
+    const state = (robots?.[robot!].statistics ?? statistics)?.states?.mean ?? null;
+    for (const instruction of instructions.length > 0 ? instructions : [null]) {
+      const key = JSON.stringify([robot, instruction]);
+      if (seen.has(key)) continue;
+      seen.add(key);
+      for (const asks of coTraining && subtask ? (['actions', 'subtask'] as const) : [undefined])
+        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot, asks }).length);
     }
   }
   for (const { prompt, answer } of coTraining ? everyQuestion(coTraining) : []) {
@@ -176,7 +204,6 @@ export async function configurationFor(
   }
   const { image, ...vision } = preset.vision;
   const cameras = dataset.cameras.length;
-  if (languageTokens === 0) throw new InputError(`data set "${dataset.name}" has no control steps`);
   return configurationOf(system, {
     ...preset,
     backbone: { ...preset.backbone, vocabulary: encoding.vocabularySize },

@@ -18,7 +18,7 @@ import { type Baselines, fitBaselines } from './baselines.ts';
 import { BatchMaker, type BatchOptions, type MadeBatch } from './batches.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { type CoTraining, checkCoTraining, exampleSampler } from './co-training.ts';
-import { checkData, configurationFor, FITTED_SAMPLES, fitEncoding, prepareData } from './fitting.ts';
+import { checkData, configurationFor, fitEncoding, fittingSamples, prepareData } from './fitting.ts';
 import { emptyHistory, type RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
@@ -105,7 +105,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   if (batch > most)
     throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
   const heldOut = evaluationSamples(split.heldOut, preset.heldOutSteps);
-  const baselines = await fitBaselines(evaluationSamples(split.train, FITTED_SAMPLES), encoding, horizon);
+  const baselines = await fitBaselines(fittingSamples(split.train), encoding, horizon);
   const settings: CheckpointSettings = resume?.settings ?? {
     system: options.system.name,
     preset: preset.name,
@@ -163,6 +163,11 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     await saveCheckpoint(options.checkpointPath, model, trainer.optimizer, settings, { step, steps, history });
     savedStep = step;
     listener.saved(step, options.checkpointPath);
+    const { examples, cut } = maker.made;
+    if (cut > 0)
+      listener.note(
+        `${cut} of ${examples} examples had more action tokens than the model has room for: the rest was cut`,
+      );
   };
 
   const compileStart = performance.now();

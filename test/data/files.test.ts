@@ -188,6 +188,21 @@ describe('HDF5', () => {
     expect((await second.image('wrist', 2))!.width).toBe(10);
   });
 
+  test.each(['aloha', 'libero.hdf5'])(
+    'numbers beyond the memory given are read when they are needed: %s',
+    async (place) => {
+      const [whole, lazy] = await Promise.all(
+        [{}, { memory: 0, cameras: [] }].map((o) => openDataset(join(folder, place), '', o)),
+      );
+      for (const [i, listed] of lazy.episodes.entries()) {
+        expect(() => listed.actions).toThrow('on disk: load() the episode first');
+        const { actions, states, length, cameras } = await listed.load!();
+        const expected = whole.episodes[i];
+        expect([actions, states, length, cameras]).toEqual([expected.actions, expected.states, expected.length, []]);
+      }
+    },
+  );
+
   test('a file of LIBERO', async () => {
     const dataset = await openDataset(join(folder, 'libero.hdf5'), undefined, { rate: 10 });
     const [first, second] = dataset.episodes;

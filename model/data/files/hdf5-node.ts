@@ -3,10 +3,13 @@ import { InputError, quote } from '../../../engine/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import { onDisk } from '../parts.ts';
 
 // Node only, in spite of the folder: the library is loaded when a file is opened.
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+/** Numbers of a whole data set that are held in memory, in bytes; the episodes beyond are read when they are loaded. */
+const NUMBER_BYTES = 256 * 2 ** 20;
 /** Numbers of one table; more is not read. */
 const VALUES_LIMIT = 2 ** 28;
 
@@ -42,11 +45,16 @@ const robomimic: Layout = {
 
 /**
  * Opens HDF5 files: of ACT one an episode (/action, /observations/qpos, /observations/images), of robomimic and LIBERO
- * many (/data/demo_0/actions, obs). Numbers are read now, images one by one, plain or as padded JPEG files.
+ * many (/data/demo_0/actions, obs). Numbers are read now and held where they fit in `memory`, images one by one, plain or as padded
+ * JPEG files.
  *
  * @throws InputError where a file is damaged, of another layout, or its tables do not agree
  */
-export async function openHdf5(paths: readonly string[], name: string, rate?: number): Promise<Dataset> {
+export async function openHdf5(
+  paths: readonly string[],
+  name: string,
+  { rate, memory = NUMBER_BYTES }: { rate?: number; memory?: number } = {},
+): Promise<Dataset> {
   const { File, ready } = await import('h5wasm/node');
   (await ready).activate_throwing_error_handler(); // else errors are printed and passed over
   const images = new ImageCache(IMAGE_CACHE_BYTES);
@@ -62,8 +70,26 @@ export async function openHdf5(paths: readonly string[], name: string, rate?: nu
       file?.close();
     }
   };
-  const found: (FoundEpisode & { readonly place: string })[] = [];
+  const found: FoundEpisode[] = [];
   let layout = aloha;
+  let bytes = 0;
+  const episodeOf = (path: string, place: string, group: Group, words: readonly string[]): FoundEpisode => {
+    const own = readEpisode(path, place, group, layout, words);
+    const { id, length, instructions, cameras, actions, states } = own.episode;
+    const show = async (camera: string, step: number) =>
+      cameras.includes(camera) && step >= 0 ? image(path, place, camera, Math.min(Math.floor(step), length - 1)) : null;
+    const known = { id, length, instructions, cameras, image: show };
+    bytes += actions.byteLength + (states?.byteLength ?? 0);
+    if (bytes <= memory) return { ...own, episode: { ...known, actions, states } };
+    const load = async () => {
+      const { episode } = opened(path, (root) => {
+        const again = place === '' ? root : (root.get(place) as Group);
+        return readEpisode(path, place, again, layout, words);
+      });
+      return { ...known, actions: episode.actions, states: episode.states };
+    };
+    return { ...own, episode: onDisk(known, load) };
+  };
   for (const path of paths) {
     opened(path, (root) => {
       const demos = root.get('data');
@@ -75,7 +101,7 @@ export async function openHdf5(paths: readonly string[], name: string, rate?: nu
         for (const key of numbered) groups.push([`data/${key}`, (demos as Group).get(key) as Group]);
       } else groups.push(['', root]);
       const words = instructionOf(demos);
-      for (const [place, group] of groups) found.push(readEpisode(path, place, group, layout, words));
+      for (const [place, group] of groups) found.push(episodeOf(path, place, group, words));
     });
   }
   const image = async (path: string, place: string, camera: string, step: number): Promise<Image> => {
@@ -90,17 +116,7 @@ export async function openHdf5(paths: readonly string[], name: string, rate?: nu
       return decodeImage(bytes, imageTypeOf(bytes), `${path}: ${table}, step ${step}`);
     });
   };
-  const withImages = found.map(({ episode, ...rest }) => ({
-    ...rest,
-    episode: {
-      ...episode,
-      image: async (camera: string, step: number) =>
-        episode.cameras.includes(camera) && step >= 0
-          ? image(rest.file, rest.place, camera, Math.min(Math.floor(step), episode.length - 1))
-          : null,
-    },
-  }));
-  return assembleDataset(withImages, { name, rate: rate ?? layout.rate, kind: layout.kind, place: paths[0] });
+  return assembleDataset(found, { name, rate: rate ?? layout.rate, kind: layout.kind, place: paths[0] });
 }
 
 function readEpisode(file: string, place: string, group: Group, layout: Layout, instructions: readonly string[]) {
@@ -144,8 +160,8 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
           .at(-1)
           ?.replace(/\.\w+$/, '') ?? file)
       : place.slice('data/'.length);
-  const episode = { id, length, actions: actions.values, states, instructions, cameras, image: async () => null };
-  return { file, place, actionDimension, stateDimension, episode };
+  const episode = { id, length, actions: actions.values, states, instructions, cameras };
+  return { file, actionDimension, stateDimension, episode };
 }
 
 /** Bytes as [steps, height, width, 3], or as an image file of padded length for each step. */

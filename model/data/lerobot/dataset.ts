@@ -5,8 +5,8 @@ import { checkFinite } from '../assemble.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
-import type { ParquetFile } from '../parquet/file.ts';
-import { ParquetFolder } from '../parquet/file.ts';
+import { type ParquetFile, ParquetFolder } from '../parquet/file.ts';
+import { loadedInOrder, onDisk, wholeEpisodes } from '../parts.ts';
 import { type EpisodePlace, readEpisodes } from './episodes.ts';
 import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from './info.ts';
 
@@ -62,8 +62,9 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
   const { action, state, cameras } = reader;
   const bytes = info.frames * (widthOf(action) + (state ? widthOf(state) : 0)) * 4;
   const streamed = bytes > (options.memory ?? NUMBER_BYTES);
-  const episodes: Episode[] = [];
-  for (const place of places) episodes.push(streamed ? reader.listed(place) : await reader.load(place));
+  const listed = places.map((place) => reader.listed(place));
+  const episodes: Episode[] = streamed ? listed : [];
+  if (!streamed) for await (const { episode } of loadedInOrder(wholeEpisodes(listed))) episodes.push(episode);
   const seen = cameras.length > 0 ? `, cameras ${cameras.map(({ name }) => name).join(', ')}` : ', no cameras';
   const kind = `LeRobot data set, version ${info.version}${info.robot ? ` (${info.robot})` : ''}`;
   const numbers = streamed ? ', numbers read as they are needed' : '';
@@ -109,6 +110,9 @@ class Reader {
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
   );
 
+  /** Episodes whose rows and times were found right. */
+  readonly #checked = new Set<number>();
+
   constructor(
     private readonly folder: Folder,
     private readonly parquet: ParquetFolder,
@@ -136,31 +140,19 @@ class Reader {
 
   /** An episode whose numbers are still on disk. */
   listed(place: EpisodePlace): Episode {
-    const notLoaded = (): never => {
-      throw new RangeError(`the numbers of episode "${idOf(place)}" are on disk: load() the episode first`);
-    };
-    return {
-      ...this.#common(place),
-      get actions() {
-        return notLoaded();
-      },
-      get states() {
-        return notLoaded();
-      },
-      load: () => this.#loaded.get(idOf(place), () => this.load(place)),
-    };
+    return onDisk(this.#common(place), () => this.#loaded.get(idOf(place), () => this.load(place)));
   }
 
   async load(place: EpisodePlace): Promise<Episode> {
     const file = await this.parquet.open(place.file);
-    const { from, length } = place;
+    const { from, length, index } = place;
     if (this.info.version.startsWith('2') && file.rows !== length) {
       throw new InputError(`${file.name}: has ${file.rows} rows, meta/episodes.jsonl says ${length} steps`);
     }
     const table = (feature: Feature) => this.#table(file, feature, place);
-    const actions = await table(this.action);
-    const states = this.state && (await table(this.state));
-    await this.#check(file, from, length, place.index);
+    const [actions, states] = await Promise.all([table(this.action), this.state && table(this.state)]);
+    if (!this.#checked.has(index)) await this.#check(file, from, length, index);
+    this.#checked.add(index);
     return { ...this.#common(place), actions, states };
   }
 

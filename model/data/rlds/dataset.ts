@@ -5,6 +5,7 @@ import type { Dataset, Episode, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
 import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
+import { onDisk } from '../parts.ts';
 import {
   bytesOf,
   countIntegers,
@@ -177,27 +178,15 @@ class Reader {
     record: RecordPlace,
   ) {
     const reader = new Reader(this.folder, { ...this.options, memory: Number.POSITIVE_INFINITY });
-    const notLoaded = (): never => {
-      throw new RangeError(`the numbers of episode "${common.id}" are on disk: load() the episode first`);
-    };
-    return {
-      ...common,
-      get actions() {
-        return notLoaded();
-      },
-      get states() {
-        return notLoaded();
-      },
-      load: async () => {
-        const file = await this.folder.open(path);
-        try {
-          const { episode } = await reader.read(file, path, record, common.id);
-          return { ...common, actions: episode.actions, states: episode.states };
-        } finally {
-          await file.close();
-        }
-      },
-    };
+    return onDisk(common, async () => {
+      const file = await this.folder.open(path);
+      try {
+        const { episode } = await reader.read(file, path, record, common.id);
+        return { ...common, actions: episode.actions, states: episode.states };
+      } finally {
+        await file.close();
+      }
+    });
   }
 
   /** The lists of as many image files as there are steps. */

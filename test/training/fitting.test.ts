@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'vitest';
+import { actionExamples, type Dataset, evaluationSamples, type Sample, wholeEpisodes } from '../../model/data/index.ts';
+import { Encoding } from '../../model/policy/encoding.ts';
+import { systemNamed } from '../../model/systems/index.ts';
+import { BatchMaker, lossRowsOf } from '../../model/training/batches.ts';
+import { configurationFor, fitEncoding, fittingSamples, prepareData } from '../../model/training/fitting.ts';
+import { minutePreset, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+
+const HORIZON = 4;
+const system = systemNamed('knowledge-insulation');
+
+/** Its episodes lie on disk, so to say; `loaded` is told of each that is read. */
+function large(episodes: number, loaded: (id: string) => void = () => {}): Dataset {
+  const [first] = syntheticDataset({ images: false }).episodes;
+  const listed = Array.from({ length: episodes }, (_, i) => ({
+    ...first,
+    id: `${i}`,
+    instructions: [i === 1 ? 'a wording of one episode alone, longer than any' : 'short'],
+  }));
+  const dataset = unloaded({ ...syntheticDataset({ images: false }), episodes: listed });
+  const watched = dataset.episodes.map((episode) => {
+    const { load } = episode;
+    return Object.defineProperty(episode, 'load', {
+      value: () => {
+        loaded(episode.id);
+        return load!();
+      },
+    });
+  });
+  return { ...dataset, episodes: watched };
+}
+
+const placeOf = ({ part, step }: Sample) => `${part.episode.id}:${step}`;
+
+describe('what a run is fitted to', () => {
+  test('all control steps where they are few', () => {
+    const parts = wholeEpisodes(large(200).episodes);
+    expect(fittingSamples(parts).map(placeOf)).toEqual(evaluationSamples(parts).map(placeOf));
+  });
+
+  test('of many, as many as ever, from few episodes all over the set; the longest wording of all', async () => {
+    const read = new Set<string>();
+    const dataset = large(6000, (id) => read.add(id));
+    const parts = wholeEpisodes(dataset.episodes);
+    const samples = fittingSamples(parts);
+    expect(samples.length).toBe(8192);
+    expect(fittingSamples(parts).map(placeOf)).toEqual(samples.map(placeOf));
+    expect(new Set(samples.map(placeOf)).size).toBe(8192);
+
+    const { split } = prepareData(dataset, 0);
+    const notes: string[] = [];
+    const listener = { note: (line: string) => notes.push(line) };
+    const options = { dataset, system, preset: minutePreset, listener };
+    const encoding = new Encoding(await fitEncoding(options, split, HORIZON));
+    read.clear();
+    const { blocks } = await configurationFor(options, split, encoding, HORIZON);
+    expect(notes.at(-1)).toBe('synthetic: action tokens are fitted to 8192 of 72000 control steps');
+    expect(read.size).toBeGreaterThan(900);
+    expect(read.size).toBeLessThanOrEqual(1024);
+    const { instructions } = dataset.episodes[1];
+    const prompt = encoding.promptIds({ instruction: instructions[0], state: [0, 0] });
+    expect(blocks.find(({ name }) => name === 'language')!.length).toBe(prompt.length + 4);
+  });
+
+  test('the length of a prompt does not go by the state', async () => {
+    const dataset = syntheticDataset();
+    const options = { dataset, system, preset: { ...minutePreset, stateBins: 256 }, listener: { note() {} } };
+    const encoding = new Encoding(await fitEncoding(options, prepareData(dataset, 0).split, HORIZON));
+    const { low, high } = { low: -2, high: 2 };
+    const lengths = Array.from({ length: 600 }, (_, i) => {
+      const value = low + ((high - low) * i) / 599;
+      return encoding.promptIds({ instruction: 'move', state: [value, -value] }).length;
+    });
+    expect(new Set(lengths).size).toBe(1);
+  });
+});
+
+test('action tokens that the model has no room for are cut behind, and counted', async () => {
+  const dataset = syntheticDataset();
+  const options = { dataset, system, preset: minutePreset, listener: { note() {} } };
+  const { split } = prepareData(dataset, 0);
+  const encoding = new Encoding(await fitEncoding(options, split, HORIZON));
+  const configuration = await configurationFor(options, split, encoding, HORIZON);
+  const samples = actionExamples(evaluationSamples(wholeEpisodes(dataset.episodes), 6));
+  const whole = new BatchMaker(encoding, configuration, 0);
+  const { targets } = await whole.make(samples, 0);
+  expect(whole.made).toEqual({ examples: 6, cut: 0 });
+
+  const lengths = targets.map((ids) => ids.length - 1);
+  const room = Math.max(...lengths) - 1;
+  const blocks = configuration.blocks.map((block) => (block.name === 'fast' ? { ...block, length: room } : block));
+  const tight = { ...configuration, blocks };
+  const maker = new BatchMaker(encoding, tight, 0);
+  const batch = await maker.make(samples, 0);
+  expect(maker.made).toEqual({ examples: 6, cut: lengths.filter((length) => length > room).length });
+  // The last row that is there predicts the next id: only what comes behind it is lost, with the end of sequence.
+  expect(batch.targets).toEqual(targets.map((ids) => ids.slice(0, room + 1)));
+  expect(batch.ids.fast.ids.length).toBe(6 * room);
+  const rows = batch.lossMask!.length / 6;
+  batch.targets.forEach((ids, i) => {
+    const own = Array.from({ length: rows }, (_, row) => i * rows + row).filter((row) => batch.lossMask![row]);
+    expect(own.map((row) => batch.lossTarget![row])).toEqual(ids);
+    expect(own.length).toBeLessThanOrEqual(lossRowsOf(tight));
+  });
+});
