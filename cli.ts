@@ -194,10 +194,13 @@ function ofPresets(what: 'steps' | 'batch'): string {
   return same ? String(numbers[0]) : presets.map(({ name }, i) => `${numbers[i]} (${name})`).join(', ');
 }
 
-function usage(name?: string): string {
-  const command = name === undefined ? undefined : commands[name];
+function usage(name = ''): string {
+  const command = commands[name];
   if (!command) {
-    const rows = Object.entries(commands).map(([own, { help }]) => `  ${own.padEnd(17)}${help}`);
+    const family = Object.entries(commands).filter(([own]) => own.startsWith(`${name} `));
+    const rows = (family.length > 0 ? family : Object.entries(commands)).map(
+      ([own, { help }]) => `  ${own.padEnd(17)}${help}`,
+    );
     return [
       'insula COMMAND [options]',
       '',
@@ -230,7 +233,11 @@ async function main(words: string[]): Promise<number> {
   }
   const command = commands[name];
   const family = Object.keys(commands).filter((own) => own.startsWith(`${name} `));
-  // A family has a command of its own, which takes options only.
+  if (!command && family.length > 0 && args[0] === '--help') {
+    process.stdout.write(`${usage(name)}\n`);
+    return 0;
+  }
+  // A family may have a command of its own, which takes options only.
   if (!command || (family.length > 0 && args[0] !== undefined && !args[0].startsWith('-'))) {
     const known = family.length > 0 ? family : Object.keys(commands);
     throw new InputError(

@@ -14,7 +14,7 @@ import type { Progress } from './progress.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
 import { type ClosedLoopSummary, chooseData, closedLoopSummary } from './train.ts';
-import { type DataOptions, TABLETOP } from './train-options.ts';
+import { type DataOptions, TABLETOP, withoutUnused } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 
 export interface PolicyOptions extends DataOptions {
@@ -140,7 +140,7 @@ async function withPolicy<T>(
       );
     const { demonstrations: episodes, vision } = presetNamed(settings.preset);
     const source = { episodes, seed: settings.seed, usual: settings.dataset, frameSize: vision.image };
-    const dataset = await chooseData(options, source, progress);
+    const dataset = await chooseData(withoutUnused(options, settings), source, progress);
     for (const [what, own, trained] of [
       ['action', dataset.actionDimension, settings.configuration.actionDimension],
       ['state', dataset.stateDimension, settings.encoding.statistics?.states?.mean.length ?? dataset.stateDimension],

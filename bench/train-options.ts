@@ -50,6 +50,11 @@ export interface TrainOptions extends DataOptions {
   command: string;
 }
 
+/** Cameras are not read, nor videos decoded, for a policy that sees none. */
+export function withoutUnused<T extends DataOptions>(options: T, settings?: CheckpointSettings): T {
+  return settings?.encoding.cameras.length === 0 ? { ...options, cameras: 'none' } : options;
+}
+
 /** What a run goes on with, or what the options say. */
 export function chosen(options: TrainOptions, settings?: CheckpointSettings) {
   const preset = presetNamed(settings?.preset ?? options.preset ?? 'tiny');

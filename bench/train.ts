@@ -14,7 +14,7 @@ import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from './tabl
 import { tabletopPolicy } from './tabletop/policy.ts';
 import { worldCoTraining } from './tabletop/questions.ts';
 import { TabletopWorld } from './tabletop/world.ts';
-import { checkResumed, chosen, type DataOptions, TABLETOP, type TrainOptions } from './train-options.ts';
+import { checkResumed, chosen, type DataOptions, TABLETOP, type TrainOptions, withoutUnused } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 
 /** Everything a run leaves lies in here, below the folder it was started in. */
@@ -165,7 +165,7 @@ async function trainIn(
   try {
     const begin = performance.now();
     const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
-    const dataset = await chooseData(options, source, progress);
+    const dataset = await chooseData(withoutUnused(options, resume?.settings), source, progress);
     const dataSeconds = (performance.now() - begin) / 1000;
     progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
     const steps = options.steps ?? resume?.progress.steps ?? preset.steps;

@@ -112,21 +112,23 @@ describe('insula', () => {
   });
 
   test('help of all commands and of one, the adapters as JSON', async () => {
-    const [help, own, none, devices] = await Promise.all([
+    const [help, own, family, none, devices] = await Promise.all([
       insula(['--help']),
       insula(['train', '--help']),
+      insula(['tokenize', '--help']),
       insula([]),
       insula(['devices', '--json']),
     ]);
     expect(help.output).toMatch(/^insula COMMAND \[options\]\n[\s\S]*\n {2}evaluate /);
     expect(own.output).toMatch(/^insula train: [\s\S]*\n {2}--resume [\s\S]*\n {2}--json /);
+    expect(family.output).toMatch(/^insula COMMAND \[options\]\n\n( {2}tokenize .*\n){5}\n/);
     expect(none.output).toBe(help.output);
-    expect([help.status, own.status, none.status, devices.status]).toEqual([0, 0, 2, 0]);
+    expect([help.status, own.status, family.status, none.status, devices.status]).toEqual([0, 0, 0, 2, 0]);
     expect(devices.output.trim().split('\n')).toHaveLength(1);
     expect(JSON.parse(devices.output).adapters).toContainEqual(
       expect.objectContaining({ opens: true, isDefault: true }),
     );
-    expect([help, own, none, devices].flatMap(({ errors }) => errors)).toEqual([]);
+    expect([help, own, family, none, devices].flatMap(({ errors }) => errors)).toEqual([]);
   });
 });
 

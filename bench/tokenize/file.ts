@@ -53,7 +53,9 @@ export async function readTokenizer(path: string): Promise<TokenizerFile> {
   const json = await jsonOf(path);
   const { format, tokenizer, statistics, horizon, dimension } = (json ?? {}) as Record<string, unknown>;
   if (format !== FORMAT)
-    throw new InputError(`${path}: no tokenizer file of insula tokenize fit ("format" is not "${FORMAT}")`);
+    throw new InputError(
+      `${path}: no tokenizer file of insula tokenize fit ("format" is not "${FORMAT}"); of a published tokenizer name the folder with tokenizer.json and processor_config.json`,
+    );
   for (const [name, size] of Object.entries({ horizon, dimension })) {
     if (!Number.isInteger(size) || (size as number) < 1)
       throw new InputError(`${path}: "${name}" is no whole number from 1`);

@@ -2,8 +2,9 @@
 import { flag, number, text } from '../options.ts';
 
 const data = {
-  data: text('folder of a data set; without it the built-in tabletop world'),
-  dataset: text('name of the set in that folder'),
+  data: text('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
+  dataset: text('which of several in that folder'),
+  rate: text('control steps a second, of files that do not say'),
   horizon: number('control steps of a chunk; as many as one second has by default', 1),
 };
 const seed = { seed: number('chooses the held-out episodes, or the scenes of the built-in world; 0 by default', 0) };

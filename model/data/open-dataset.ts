@@ -28,7 +28,7 @@ export interface DatasetOptions {
  * - a folder with `meta/info.json`: LeRobot, versions 2.0 to 3.0;
  * - a folder with `index.json`: the data set `name` of it (indexed-dataset.ts);
  * - a folder with `dataset_info.json` and TFRecord files: RLDS as of Open X-Embodiment, the split `name`, train by default;
- * - a file `.arrow` (LeRobot 1) or `.npz`, under node also `.hdf5` or `.h5`, or a folder of the latter.
+ * - a file `.arrow` (LeRobot 1) or `.npz`, or a folder of one; under node also `.hdf5` or `.h5`, or a folder of these.
  *
  * @param place a path (node), or any folder
  * @param name which of several data sets; of a single one what to call it, by default the folder's name
@@ -45,8 +45,10 @@ export async function openDataset(
     const { openHdf5 } = await import('./files/hdf5-node.ts');
     return withCameras(await openHdf5(hdf5, name ?? lastPart(place as string), options), options.cameras);
   }
-  if (typeof place === 'string' && /\.(arrow|npz)$/.test(place))
-    return withCameras(await openDataFile(await openPath(place), name, options), options.cameras);
+  const single = files.filter((file) => /\.(arrow|npz)$/.test(file));
+  const described = files.some((file) => ['meta', 'index.json', 'dataset_info.json'].includes(lastPart(file)));
+  if (single.length === 1 && !described)
+    return withCameras(await openDataFile(await openPath(single[0]), name, options), options.cameras);
   const folder = typeof place === 'string' ? await openFolder(place) : place;
   const has = async (path: string) => {
     const file = await folder.open(path).catch(() => null);
@@ -69,8 +71,12 @@ export async function openDataset(
 }
 
 function whatIsMissing(files: readonly string[]): string {
-  const single = files.find((file) => /\.(arrow|npz)$/.test(file));
-  if (single) return `no data set of several files is here; open one of its files, such as ${lastPart(single)}`;
+  const [first] = files.filter((file) => /\.(arrow|npz)$/.test(file));
+  if (first) return `several data sets are here; open one of its files, such as ${lastPart(first)}`;
+  if (files.some((file) => lastPart(file) === 'snapshots'))
+    return "this is a cached repository of the Hugging Face Hub; name the folder inside its 'snapshots'";
+  if (files.some((file) => lastPart(file) === 'info.json' || lastPart(file).endsWith('.parquet')))
+    return 'of a LeRobot data set name the folder that holds meta/ and data/ (meta/info.json, data/chunk-000/...)';
   return 'no data set that is known lies here: a folder has meta/info.json (LeRobot), index.json, dataset_info.json (RLDS) or .hdf5 files; a file ends in .arrow, .npz, .hdf5 or .h5';
 }
 
@@ -119,7 +125,10 @@ export async function openDataFile(source: ByteSource, name?: string, { rate }: 
 async function filesAt(path: string): Promise<string[]> {
   const [{ readdir, stat }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
   const found = await stat(path).catch(() => null);
-  if (!found) throw new InputError(`${path}: there is no such file or folder`);
+  if (!found) {
+    const hint = path.startsWith('~') ? ': "~" stands for your folder only at the start of an unquoted word' : '';
+    throw new InputError(`${path}: there is no such file or folder${hint}`);
+  }
   if (!found.isDirectory()) return [path];
   const number = (file: string) => Number(/(\d+)\.\w+$/.exec(file)?.[1] ?? 0);
   const files = await readdir(path);

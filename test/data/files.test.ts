@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { float32, int64, list, tableFromArrays, tableToIPC } from '@uwdata/flechette';
 import fc from 'fast-check';
 import { zipSync } from 'fflate';
@@ -214,6 +214,28 @@ describe('HDF5', () => {
     ]);
     expect([...first.states!.subarray(0, 8)]).toEqual([...rows(1, 6).flat(), 8, 9]);
     expect((await second.image('agentview_rgb', 0))!.pixels[3]).toBe(10);
+  });
+
+  test('what a folder holds decides what is said of it', async () => {
+    const place = join(folder, 'place');
+    const holding = async (...paths: string[]) => {
+      await rm(place, { recursive: true, force: true });
+      for (const path of paths) {
+        await mkdir(dirname(join(place, path)), { recursive: true });
+        await writeFile(join(place, path), '');
+      }
+      return message(openDataset(place));
+    };
+    expect(await holding('refs/main', 'snapshots/1/meta/info.json')).toContain(
+      "name the folder inside its 'snapshots'",
+    );
+    expect(await holding('info.json', 'episode_000000.parquet')).toContain(
+      'name the folder that holds meta/ and data/',
+    );
+    expect(await holding('a.arrow', 'b.arrow')).toContain('several data sets are here');
+    expect(await holding('a.npz')).toContain('a.npz: ');
+    expect(await holding('a.txt')).toContain('no data set that is known lies here');
+    expect(await message(openDataset('~/none'))).toContain('~/none: there is no such file or folder: "~"');
   });
 
   test('bad files', async () => {

@@ -25,11 +25,15 @@ export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info:
   const seen = new Set(places.map(({ index }) => index));
   if (seen.size !== places.length || places.length !== info.episodes) {
     const listed = `${places.length} episodes${seen.size === places.length ? '' : ', some twice'}`;
-    throw new InputError(`${info.file}: "total_episodes" is ${info.episodes}, its list of episodes has ${listed}`);
+    throw new InputError(
+      `${info.file}: "total_episodes" is ${info.episodes}, its list of episodes has ${listed}; of a part of a data set, correct both`,
+    );
   }
   const steps = places.reduce((sum, { length }) => sum + length, 0);
   if (steps !== info.frames) {
-    throw new InputError(`${info.file}: "total_frames" is ${info.frames}, its episodes have ${steps} steps`);
+    throw new InputError(
+      `${info.file}: "total_frames" is ${info.frames}, its episodes have ${steps} steps; of a part of a data set, correct both`,
+    );
   }
   return places.sort((a, b) => a.index - b.index);
 }
