@@ -6,7 +6,7 @@ import { checkSymbols, learnMerges, type MergeLearning } from './bpe-training.ts
 export interface SymbolCodec {
   readonly symbols: number;
   readonly vocabularySize: number;
-  /** Symbols in, ids out: at most as many, in the published format twice as many. */
+  /** Symbols in, ids out: at most as many, in the published format up to three for each. */
   encode(sequence: ArrayLike<number>): Int32Array;
   /** Which ids may follow which, so that `length` symbols are spelled. */
   grammar(length: number): ChunkGrammar;

@@ -160,7 +160,7 @@ export class FastTokenizer implements ActionTokenizer {
     return quantise(chunk, this.scale, 'FastTokenizer.coefficients');
   }
 
-  /** Ids of a chunk: at most horizon * dimension (in published files twice as many), as many as that chunk needs. */
+  /** Ids of a chunk: at most horizon * dimension (in published files up to three times as many), as many as that chunk needs. */
   encode(chunk: ActionChunk): Int32Array {
     const last = this.codec.symbols - 1;
     const symbols = quantise(chunk, this.scale, 'FastTokenizer.encode');

@@ -1,12 +1,20 @@
 import { learnMerges } from './bpe-training.ts';
 import { byteCharacters, gpt2Pieces } from './gpt2.ts';
-import type { PublishedTokenizerJson } from './published-fast.ts';
+import { CHARACTERS, type PublishedTokenizerJson } from './published-fast.ts';
 
-/** The file of a byte-level BPE trained as the published code trains it: pairs of count 2 at least, ties to the smaller ids. */
+/**
+ * The file of a byte-level BPE trained as the published code trains it: pairs of count 2 at least, ties to the smaller ids.
+ * @throws Error where the characters do not fit
+ */
 export function trainPublished(
   sequences: readonly ArrayLike<number>[],
   { symbols, vocabularySize }: { readonly symbols: number; readonly vocabularySize: number },
 ): PublishedTokenizerJson {
+  if (symbols > CHARACTERS) {
+    throw new Error(
+      `FastTokenizer.fit: the published format has characters for ${CHARACTERS} coefficients, not for ${symbols}`,
+    );
+  }
   const pieces = sequences.flatMap((sequence) =>
     (
       Array.from(sequence, (symbol) => String.fromCharCode(symbol))

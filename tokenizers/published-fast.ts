@@ -21,8 +21,8 @@ export interface PublishedTokenizerJson {
   readonly [setting: string]: unknown;
 }
 
-/** Symbols up to here have characters: U+D800 begins the surrogates, which UTF-8 cannot write. */
-const CHARACTERS = 0xd800;
+/** Symbols below this have characters: U+D800 begins the surrogates, which UTF-8 cannot write. */
+export const CHARACTERS = 0xd800;
 /** Ids above this are taken for a damaged file. */
 const MOST_IDS = 2 ** 22;
 

@@ -26,6 +26,7 @@ export class StrideTokenizer implements ActionTokenizer {
     return this.inner.vocabularySize;
   }
 
+  /** The inner tokenizer's ids of [ceil(horizon / stride), dimension]. */
   encode(chunk: ActionChunk): Int32Array {
     checkChunk(chunk, 'StrideTokenizer.encode');
     const kept = this.kept(chunk);

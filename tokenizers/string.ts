@@ -133,10 +133,12 @@ export class StringActionTokenizer implements ActionTokenizer {
     return { data, parsed, exact, problem };
   }
 
+  /** One id for each character of `format`. */
   encode(chunk: ActionChunk): Int32Array {
     return Int32Array.from(this.format(chunk), (character) => this.characters.indexOf(character));
   }
 
+  /** [horizon, dimension]. Throws on an unknown id and as `parse` does. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     const text = this.text(ids);
     if (text.length < ids.length) {

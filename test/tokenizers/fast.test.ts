@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ActionChunk, FastTokenizerJson } from '../../tokenizers/index.ts';
-import { dct, FastTokenizer, roundHalfToEven } from '../../tokenizers/index.ts';
+import { dct, FastTokenizer, inverseDct, roundHalfToEven } from '../../tokenizers/index.ts';
 
 const shape = { horizon: 5, dimension: 2 };
 const chunk: ActionChunk = { data: Float32Array.of(-1, 0.5, -0.5, 0.5, 0, 0.25, 0.5, 0, 1, -0.25), ...shape };
@@ -74,6 +74,31 @@ describe('FastTokenizer', () => {
       }),
       { seed: 3, numRuns: 100 },
     );
+  });
+
+  it('brings chunks of any shape back as the inverse transform of their rounded coefficients, to the bit', () => {
+    const made: [horizon: number, dimension: number, value: (step: number, d: number) => number][] = [
+      [1, 1, () => 0.3],
+      [1, 7, (_, d) => d / 7],
+      [20, 1, (step) => Math.sin(step / 5)],
+      [20, 7, () => 0],
+      [20, 7, () => 0.77],
+      [20, 7, (step) => 3 * Math.sin(step)],
+      [1000, 7, (step, d) => Math.sin(step / 90 + d)],
+      [50, 64, (step, d) => Math.sin(step / 9 + d)],
+    ];
+    for (const [horizon, dimension, value] of made) {
+      const data = Float32Array.from({ length: horizon * dimension }, (_, i) =>
+        value(Math.floor(i / dimension), i % dimension),
+      );
+      const given = { data, horizon, dimension };
+      for (const format of ['integers', 'published'] as const) {
+        const tokenizer = FastTokenizer.fit([given], { format, vocabularySize: 2048 });
+        const rounded = tokenizer.coefficients(given).map((q) => q / tokenizer.scale);
+        const expected = Float32Array.from(inverseDct(rounded, horizon, dimension));
+        expect(tokenizer.decode(tokenizer.encode(given), given)).toEqual(expected);
+      }
+    }
   });
 
   it('codes exactly the rounded coefficients, clamped to the alphabet, of any other chunk in either format', () => {

@@ -206,5 +206,9 @@ describe('the published format', () => {
     expect(() => FastTokenizer.fit(waves, { format: 'published', vocabularySize: 90 })).toThrow(
       'the published format needs',
     );
+    const far = [0, 6000].map((value) => ({ horizon: 1, dimension: 1, data: Float32Array.of(value) }));
+    expect(() => FastTokenizer.fit(far, { format: 'published', vocabularySize: 70_000 })).toThrow(
+      'has characters for 55296 coefficients, not for 60001',
+    );
   });
 });
