@@ -3,6 +3,7 @@
 import { act, evaluate } from './bench/act.ts';
 import { benchAttention, benchAttentionOptions } from './bench/attention/command.ts';
 import { commandLine, refuseOptionsOfNpm } from './bench/command-line.ts';
+import { convert, convertOptions } from './bench/convert.ts';
 import { benchData, benchDataOptions } from './bench/data.ts';
 import { benchKernels, benchKernelsOptions } from './bench/kernels/command.ts';
 import { flag, number, type Option, readOptions, text } from './bench/options.ts';
@@ -76,6 +77,7 @@ const commands: Readonly<Record<string, Command>> = {
       recompute: flag('backward runs every layer again: less memory, more time (gradient checkpointing)'),
       moments: text("storage of AdamW's moments: f32 (default), bf16 or 8bit, packed with stochastic rounding"),
       cotrain: text('part of every batch that is questions about the built-in world (0.5: half); 0 by default'),
+      paraphrases: text('JSON file of other wordings: { "an instruction of the data": ["another wording", ...] }'),
       augment: flag('crops, rotates and recolours the training images, other each time'),
       horizon: number('control steps of a chunk; as many as one second has by default', 1),
       seed: number('decides data, weights, noise and order; 0 by default'),
@@ -117,12 +119,18 @@ const commands: Readonly<Record<string, Command>> = {
       ...mixtureOptions,
       episodes: number('closed-loop episodes; 20 by default', 1),
       seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
+      record: text('folder for what the policy did, or for its predictions of held-out episodes, as LeRobot 3.0'),
       ...deviceOptions,
     },
     async run(values, progress) {
       const result = await evaluate(values, progress);
       return { json: result, lines: evaluateLines(result) };
     },
+  },
+  convert: {
+    help: 'writes a data set, or demonstrations of the built-in world, as LeRobot 3.0',
+    options: { ...dataOptions, ...convertOptions },
+    run: convert,
   },
   inspect: {
     help: 'what a training step does, operation by operation, and when',

@@ -1,7 +1,15 @@
 /** A trained policy on one observation of an episode, or measured over many. */
 import { type Device, InputError, quote } from '../engine/index.ts';
 import type { Dataset, Episode } from '../model/data/dataset.ts';
-import { actionExamples, chunk, evaluationSamples, loadSamples, wholeEpisodes } from '../model/data/index.ts';
+import {
+  actionExamples,
+  chunk,
+  evaluationSamples,
+  expectNoLeRobot,
+  loadSamples,
+  wholeEpisodes,
+  writeLeRobot,
+} from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
@@ -9,10 +17,14 @@ import { BatchMaker, observationAt } from '../model/training/batches.ts';
 import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
 import { fittingSamples, prepareData } from '../model/training/fitting.ts';
 import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
+import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import type { Progress } from './progress.ts';
+import { recordedDataset } from './tabletop/demonstrations.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
+import { Recorder } from './tabletop/record.ts';
+import type { Observation } from './tabletop/world.ts';
 import { type ClosedLoopSummary, chooseData, closedLoopSummary } from './train.ts';
 import { type DataOptions, TABLETOP, withoutUnused } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
@@ -79,42 +91,82 @@ export interface EvaluateResult {
     oneSampleToConstant: number;
     meanOfEightToConstant: number;
   } | null;
+  /** Folder of the LeRobot data set that was asked for. */
+  record: string | null;
   adapter: string;
 }
 
+type EvaluateOptions = PolicyOptions & {
+  episodes?: number;
+  /** Folder for a LeRobot data set of what the policy did, or of its predictions. */
+  record?: string;
+};
+
 /** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
-export async function evaluate(
-  options: PolicyOptions & { episodes?: number },
-  progress: Progress,
-): Promise<EvaluateResult> {
-  return withPolicy(options, progress, async ({ policy, dataset, device, settings }) => {
-    const adapter = device.description;
-    if (dataset.name === TABLETOP) {
-      const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, options.seed), {
-        episodes: options.episodes,
-        seed: options.seed ?? settings.seed,
-        onProgress: (done, total) => progress.closedLoop(done, total),
-      });
-      return { closedLoop: closedLoopSummary(evaluation), openLoop: null, adapter };
+export async function evaluate(options: EvaluateOptions, progress: Progress): Promise<EvaluateResult> {
+  const { record } = options;
+  if (record !== undefined) await expectNoLeRobot(record);
+  return withPolicy(options, progress, async (loaded) => {
+    const inWorld = loaded.dataset.name === TABLETOP;
+    const [result, recorded] = await (inWorld ? inClosedLoop : inOpenLoop)(loaded, options, progress);
+    if (record !== undefined && recorded) {
+      const onProgress = (done: number, total: number) => progress.count('write: episode', done, total);
+      await writeLeRobot(record, recorded, { robot: inWorld ? TABLETOP : undefined, onProgress });
     }
-    const { split } = prepareData(dataset, settings.seed);
-    const preset = presetNamed(settings.preset);
-    const { configuration } = policy.model;
-    const maker = new BatchMaker(policy.encoding, configuration, settings.seed);
-    const samples = evaluationSamples(split.heldOut, preset.heldOutSteps);
-    const batches = [];
-    for (let start = 0; start < samples.length; start += settings.batch)
-      batches.push(await maker.make(actionExamples(samples.slice(start, start + settings.batch)), start));
-    const { meanChunk } = await fitBaselines(fittingSamples(split.train), policy.encoding, configuration.horizon);
-    const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
-    const openLoop = {
-      measure: OPEN_LOOP_MEASURE,
-      observations: error.observations,
-      oneSampleToConstant: error.oneSample / error.bestConstant,
-      meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
-    };
-    return { closedLoop: null, openLoop, adapter };
+    return { closedLoop: null, openLoop: null, ...result, record: record ?? null, adapter: loaded.device.description };
   });
+}
+
+/** The result, and what was asked to be recorded. */
+type Evaluated = [Partial<EvaluateResult>, Dataset | null];
+
+async function inClosedLoop(
+  { policy, settings }: Loaded,
+  { seed, episodes, record }: EvaluateOptions,
+  progress: Progress,
+): Promise<Evaluated> {
+  const recorders: Recorder[] = [];
+  const keep = (index: number, observation: Observation, action: Float32Array) => {
+    recorders[index] ??= new Recorder();
+    recorders[index].add(observation, action);
+  };
+  const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, seed), {
+    episodes,
+    seed: seed ?? settings.seed,
+    onProgress: (done, total) => progress.closedLoop(done, total),
+    onAction: record === undefined ? undefined : keep,
+  });
+  const recordings = recorders.flatMap((recorder, index) => {
+    const { seed, instruction } = evaluation.episodes[index];
+    return [recorder.recording(seed, [instruction])];
+  });
+  return [{ closedLoop: closedLoopSummary(evaluation) }, recordedDataset(recordings)];
+}
+
+async function inOpenLoop(
+  { policy, dataset, settings }: Loaded,
+  { seed, record }: EvaluateOptions,
+  progress: Progress,
+): Promise<Evaluated> {
+  const { split } = prepareData(dataset, settings.seed);
+  const preset = presetNamed(settings.preset);
+  const { configuration } = policy.model;
+  const maker = new BatchMaker(policy.encoding, configuration, settings.seed);
+  const samples = evaluationSamples(split.heldOut, preset.heldOutSteps);
+  const batches = [];
+  for (let start = 0; start < samples.length; start += settings.batch)
+    batches.push(await maker.make(actionExamples(samples.slice(start, start + settings.batch)), start));
+  const { meanChunk } = await fitBaselines(fittingSamples(split.train), policy.encoding, configuration.horizon);
+  const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
+  const openLoop = {
+    measure: OPEN_LOOP_MEASURE,
+    observations: error.observations,
+    oneSampleToConstant: error.oneSample / error.bestConstant,
+    meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
+  };
+  const onProgress = (done: number, total: number) => progress.count('predict: episode', done, total);
+  const predict = () => predictedEpisodes(policy, dataset, split.heldOut, { seed, onProgress });
+  return [{ openLoop }, record === undefined ? null : await predict()];
 }
 
 interface Loaded {

@@ -49,13 +49,16 @@ export function trainLines(summary: TrainSummary, resume: string): string[] {
   return lines;
 }
 
-export function evaluateLines({ closedLoop, openLoop }: EvaluateResult): string[] {
-  if (closedLoop) return [closedLoopLine(closedLoop)];
-  if (!openLoop) return [];
-  const { observations, oneSampleToConstant, meanOfEightToConstant, measure } = openLoop;
-  return [
-    `open loop over ${observations} held-out observations: error ${oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${measure})`,
-  ];
+export function evaluateLines({ closedLoop, openLoop, record }: EvaluateResult): string[] {
+  const lines = record === null ? [] : [`recorded as LeRobot 3.0: ${record}`];
+  if (closedLoop) lines.unshift(closedLoopLine(closedLoop));
+  if (openLoop) {
+    const { observations, oneSampleToConstant, meanOfEightToConstant, measure } = openLoop;
+    lines.unshift(
+      `open loop over ${observations} held-out observations: error ${oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${measure})`,
+    );
+  }
+  return lines;
 }
 
 function closedLoopLine({ measure, success, rightObject, episodes }: ClosedLoopSummary): string {

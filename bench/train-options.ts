@@ -31,6 +31,8 @@ export interface TrainOptions extends DataOptions {
   recompute?: boolean;
   /** Storage of AdamW's moments: f32, bf16 or 8bit. */
   moments?: string;
+  /** JSON file of other wordings of instructions. */
+  paraphrases?: string;
   augment?: boolean;
   /** Part of every batch that is questions about the built-in world. */
   cotrain?: string;

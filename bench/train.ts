@@ -1,9 +1,17 @@
 /** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
 import { writeFileSafely } from '../engine/files.ts';
-import { InputError } from '../engine/index.ts';
+import { InputError, quote } from '../engine/index.ts';
+import { openPath } from '../engine/paths.ts';
 import type { Dataset } from '../model/data/dataset.ts';
-import { mixRobots, openDataset, ownSlotMap, slotMapNamed } from '../model/data/index.ts';
+import {
+  mixRobots,
+  openDataset,
+  ownSlotMap,
+  readParaphrases,
+  slotMapNamed,
+  withParaphrases,
+} from '../model/data/index.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import { type RunResult, runTraining, unlessAborted } from '../model/training/run.ts';
 import type { Progress } from './progress.ts';
@@ -128,6 +136,20 @@ export async function chooseData(
   return mixRobots(datasets.map((dataset, i) => ({ dataset, slots: { ...maps[i], width } })));
 }
 
+/** The data set with the paraphrases of a file. @throws InputError where none of them is of one of its instructions */
+export async function reworded(dataset: Dataset, path: string | undefined, progress: Progress): Promise<Dataset> {
+  if (path === undefined) return dataset;
+  const paraphrases = await readParaphrases(await openPath(path));
+  const known = new Set(dataset.episodes.flatMap(({ instructions }) => instructions));
+  const used = [...paraphrases.keys()].filter((text) => known.has(text)).length;
+  if (used === 0) {
+    const such = known.size > 0 ? `, such as ${quote([...known][0])}` : ': it has none';
+    throw new InputError(`${path}: it has no wordings for any instruction of "${dataset.name}"${such}`);
+  }
+  progress.note(`${path}: other wordings for ${used} of ${known.size} instructions`);
+  return withParaphrases(dataset, paraphrases);
+}
+
 /**
  * @throws InputError where an option, the data or the checkpoint to resume is wrong, and what `signal` is aborted with where that is
  * before the first step; a folder made for the run goes again
@@ -165,7 +187,8 @@ async function trainIn(
   try {
     const begin = performance.now();
     const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
-    const dataset = await chooseData(withoutUnused(options, resume?.settings), source, progress);
+    const chosenData = await chooseData(withoutUnused(options, resume?.settings), source, progress);
+    const dataset = await reworded(chosenData, options.paraphrases, progress);
     const dataSeconds = (performance.now() - begin) / 1000;
     progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
     const steps = options.steps ?? resume?.progress.steps ?? preset.steps;

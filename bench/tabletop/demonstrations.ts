@@ -37,20 +37,20 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   }
   const settings = { episodes, seed, disturbance };
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
-  if (!inNode) return toDataset(await collect(pausing(record(settings)), options));
+  if (!inNode) return recordedDataset(await collect(pausing(record(settings)), options));
 
   const { readCache, recordInWorker, writeCache } = await import('./demonstrations-node.ts');
   const make = () => collect(recordInWorker(settings), options);
-  if (cacheFolder === undefined) return toDataset(await make());
+  if (cacheFolder === undefined) return recordedDataset(await make());
   const name = `tabletop-${await cacheKey(settings)}.gz`;
   const cached = await readCache(cacheFolder, name);
   if (cached !== null) {
     options.onProgress?.(episodes, episodes);
-    return toDataset(cached);
+    return recordedDataset(cached);
   }
   const recordings = await make();
   await writeCache(cacheFolder, name, recordings);
-  return toDataset(recordings);
+  return recordedDataset(recordings);
 }
 
 /** Recordings of the settings' episodes, in order; scenes in which the expert fails are passed over. */
@@ -102,7 +102,8 @@ async function cacheKey(settings: Required<DemonstrationSettings>): Promise<stri
   return hexadecimal(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).slice(0, 16);
 }
 
-function toDataset(recordings: readonly Recording[]): Dataset {
+/** Recorded episodes as a data set. */
+export function recordedDataset(recordings: readonly Recording[]): Dataset {
   return {
     name: 'tabletop',
     rate: RATE,

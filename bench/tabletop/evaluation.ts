@@ -26,6 +26,8 @@ export interface EvaluationOptions {
   readonly executeSteps?: number;
   /** Called after every answer of the policy with the control steps done and at most to do. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Called before every action that is carried out, with what the world of episode number `index` shows then. */
+  readonly onAction?: (index: number, observation: Observation, action: Float32Array) => void;
   /** Ends the evaluation: what it was aborted with is thrown. */
   readonly signal?: AbortSignal;
 }
@@ -54,7 +56,15 @@ export interface Evaluation {
 
 /** Lets a policy act in held-out scenes of the world, all in lockstep with one call of the policy for all of them. */
 export async function evaluateClosedLoop(policy: Policy, options: EvaluationOptions = {}): Promise<Evaluation> {
-  const { episodes = 20, seed = 0, maximumSteps = MAXIMUM_STEPS, executeSteps = 5, onProgress, signal } = options;
+  const {
+    episodes = 20,
+    seed = 0,
+    maximumSteps = MAXIMUM_STEPS,
+    executeSteps = 5,
+    onProgress,
+    onAction,
+    signal,
+  } = options;
   for (const [name, value] of Object.entries({ episodes, maximumSteps, executeSteps })) {
     if (!Number.isInteger(value) || value < 1)
       throw new InputError(`closed loop: ${name} is ${value}, not a whole number from 1`);
@@ -79,7 +89,9 @@ export async function evaluateClosedLoop(policy: Policy, options: EvaluationOpti
         const chunk = chunks[index];
         checkChunk(chunk, index, executeSteps);
         for (let step = 0; step < executeSteps && !over(index); step++) {
-          worlds[index].step(chunk.subarray(step * ACTION_DIMENSION, (step + 1) * ACTION_DIMENSION));
+          const action = chunk.subarray(step * ACTION_DIMENSION, (step + 1) * ACTION_DIMENSION);
+          if (onAction) onAction(index, step === 0 ? observations[index] : worlds[index].observe(), action);
+          worlds[index].step(action);
           steps[index]++;
         }
         observations[index] = worlds[index].observe();

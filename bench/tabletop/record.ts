@@ -1,7 +1,7 @@
 import { randomStream, streams } from '../../engine/random.ts';
 import { Expert } from './expert.ts';
 import { draws } from './scene.ts';
-import { ACTION_DIMENSION, type TabletopWorld } from './world.ts';
+import { ACTION_DIMENSION, type Observation, type TabletopWorld } from './world.ts';
 
 /** Control steps after which an episode has failed. */
 export const MAXIMUM_STEPS = 40;
@@ -22,7 +22,7 @@ export interface DemonstrationSettings {
   readonly disturbance?: number;
 }
 
-/** One demonstration of the expert. */
+/** One episode: a demonstration of the expert, or what a policy did. */
 export interface Recording {
   readonly seed: number;
   readonly length: number;
@@ -33,6 +33,41 @@ export interface Recording {
   /** [length, 64, 64, 3], seen before the action. */
   readonly images: Uint8Array;
   readonly instructions: readonly string[];
+}
+
+/** Collects an episode control step by control step. */
+export class Recorder {
+  readonly #actions: number[] = [];
+  readonly #states: number[] = [];
+  readonly #pictures: Uint8Array[] = [];
+
+  /** Control steps so far. */
+  get length(): number {
+    return this.#pictures.length;
+  }
+
+  /** What was seen, and what was then done. */
+  add({ image, state }: Observation, action: ArrayLike<number>): void {
+    this.#pictures.push(image.pixels);
+    this.#states.push(...state);
+    this.#actions.push(...Array.from(action));
+  }
+
+  recording(seed: number, instructions: readonly string[]): Recording {
+    const size = this.#pictures[0].length;
+    const images = new Uint8Array(this.length * size);
+    this.#pictures.forEach((picture, step) => {
+      images.set(picture, step * size);
+    });
+    return {
+      seed,
+      length: this.#actions.length / ACTION_DIMENSION,
+      actions: Float32Array.from(this.#actions),
+      states: Float32Array.from(this.#states),
+      images,
+      instructions,
+    };
+  }
 }
 
 /**
@@ -46,18 +81,13 @@ export function recordEpisode(world: TabletopWorld, seed: number, disturbance: n
   const expert = new Expert(world);
   const random = randomStream(seed, draws.disturbance, streams.world);
   const push = [0, 0, 0];
-  const actions: number[] = [];
-  const states: number[] = [];
-  const pictures: Uint8Array[] = [];
+  const recorder = new Recorder();
   let rest = AFTER_SUCCESS;
   while (rest > 0) {
-    const step = pictures.length;
+    const step = recorder.length;
     if (step === MAXIMUM_STEPS) return null;
-    const { image, state } = world.observe();
     const action = expert.action();
-    pictures.push(image.pixels);
-    states.push(...state);
-    actions.push(...action);
+    recorder.add(world.observe(), action);
     for (let i = 0; i < push.length; i++) {
       // A uniform number of variance 1, scaled so that the push keeps the asked variance.
       const fresh = Math.sqrt(12) * (random.uniform(step * push.length + i) - 0.5);
@@ -66,17 +96,5 @@ export function recordEpisode(world: TabletopWorld, seed: number, disturbance: n
     world.step(action.map((value, i) => value + (push[i] ?? 0)));
     rest = world.success() ? rest - 1 : AFTER_SUCCESS;
   }
-  const size = pictures[0].length;
-  const images = new Uint8Array(pictures.length * size);
-  pictures.forEach((picture, step) => {
-    images.set(picture, step * size);
-  });
-  return {
-    seed,
-    length: actions.length / ACTION_DIMENSION,
-    actions: Float32Array.from(actions),
-    states: Float32Array.from(states),
-    images,
-    instructions: world.scene.instructions,
-  };
+  return recorder.recording(seed, world.scene.instructions);
 }

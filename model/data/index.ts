@@ -5,12 +5,12 @@ export { actionExamples, type Example, loadExamples, type VisionLanguage } from 
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
-export { type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
+export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
 export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './mixture.ts';
 export { imageQuestions, type NamedImage, openNamedImages } from './named-images.ts';
 export { checkStatistics, fromNormStats, toNormStats } from './norm-stats.ts';
 export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
-export { paraphrasesFromJson, withParaphrases } from './paraphrases.ts';
+export { readParaphrases, withParaphrases } from './paraphrases.ts';
 export { countSteps, type EpisodePart, loadEpisode, stateAt, wholeEpisodes } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
 export { mixRobots, type RobotData } from './robots.ts';

@@ -1,21 +1,21 @@
+import type { ByteSource } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
 import type { Dataset, Episode } from './dataset.ts';
-import { asObject } from './json.ts';
+import { readJsonObject } from './json.ts';
 
 /** Other wordings of instructions. */
 export type Paraphrases = ReadonlyMap<string, readonly string[]>;
 
 /**
- * Paraphrases from JSON: `{ "put the cup down": ["set down the cup", ...], ... }`.
+ * Reads paraphrases from a JSON file: `{ "put the cup down": ["set down the cup", ...], ... }`; closed after reading.
  *
- * @param file what errors call it
  * @throws InputError where it is something else
  */
-export function paraphrasesFromJson(json: unknown, file: string): Paraphrases {
+export async function readParaphrases(file: ByteSource): Promise<Paraphrases> {
   return new Map(
-    Object.entries(asObject(json, file, 'instructions with lists of wordings')).map(([instruction, list]) => {
+    Object.entries(await readJsonObject(file)).map(([instruction, list]) => {
       if (!Array.isArray(list) || !list.every((text) => typeof text === 'string' && text.trim() !== ''))
-        throw new InputError(`${file}: ${quote(instruction)}: a list of texts was expected`);
+        throw new InputError(`${file.name}: ${quote(instruction)}: a list of texts was expected`);
       return [instruction, list.map((text: string) => text.trim())];
     }),
   );

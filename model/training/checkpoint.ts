@@ -27,6 +27,8 @@ export interface CheckpointSettings extends TrainingStepOptions, BatchOptions {
   readonly rate: number;
   readonly seed: number;
   readonly batch: number;
+  /** Different wordings of instructions in the data, paraphrases among them: training draws from them. */
+  readonly wordings?: number;
   /** Part of every batch that is vision-language examples; none where it is not said. */
   readonly coTraining?: number;
   /** Storage of AdamW's moments; f32 where it is not said. */

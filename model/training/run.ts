@@ -93,6 +93,11 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     throw new InputError(
       `co-training share ${coTraining?.share ?? 0}: the run was begun with ${resume.settings.coTraining ?? 0}`,
     );
+  const wordings = new Set(dataset.episodes.flatMap(({ instructions }) => instructions)).size;
+  if (resume && wordings !== (resume.settings.wordings ?? wordings))
+    throw new InputError(
+      `"${dataset.name}" has ${wordings} wordings of instructions, the run was begun with ${resume.settings.wordings}: give the same paraphrases`,
+    );
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
   for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
@@ -113,6 +118,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     rate: dataset.rate,
     seed,
     batch,
+    wordings,
     accumulate: options.accumulate,
     recompute: options.recompute,
     moments: options.moments,

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { memorySource } from '../../engine/bytes.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import {
   augment,
@@ -8,13 +9,13 @@ import {
   colourAugmentation,
   loadSamples,
   Mixture,
-  paraphrasesFromJson,
+  readParaphrases,
   type Sample,
   TrainingSampler,
   wholeEpisodes,
   withParaphrases,
 } from '../../model/data/index.ts';
-import { datasetOf, gradientImage } from './synthetic.ts';
+import { datasetOf, gradientImage, text } from './synthetic.ts';
 
 const count = (size: number) => ({ size, at: (place: number) => place });
 const member = (name: string, size: number, weight?: number) => ({ name, source: count(size), weight });
@@ -176,7 +177,9 @@ describe('augmentation', () => {
 
 describe('paraphrases', () => {
   test('wordings are added, also of episodes on disk', async () => {
-    const paraphrases = paraphrasesFromJson({ 'word 1a': ['say 1a', ' word 1b '], other: [] }, 'p.json');
+    const paraphrases = await readParaphrases(
+      memorySource(text({ 'word 1a': ['say 1a', ' word 1b '], other: [] }), 'p.json'),
+    );
     const dataset = datasetOf([2, 3]);
     const [, second] = dataset.episodes;
     const listed = {
@@ -193,6 +196,6 @@ describe('paraphrases', () => {
     expect([loaded.actions, loaded.instructions]).toEqual([second.actions, ['word 1a', 'word 1b', 'say 1a']]);
     expect(await loaded.image('a', 0)).toBeNull();
     for (const json of [[], { a: 'b' }, { a: [''] }, null])
-      expect(() => paraphrasesFromJson(json, 'p.json')).toThrow(/^p\.json: /);
+      await expect(readParaphrases(memorySource(text(json), 'p.json'))).rejects.toThrow(/^p\.json: /);
   });
 });

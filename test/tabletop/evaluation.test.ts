@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { evaluateClosedLoop, expertPolicy, type Policy } from '../../bench/tabletop/evaluation.ts';
 import { Expert } from '../../bench/tabletop/expert.ts';
-import type { TabletopWorld } from '../../bench/tabletop/world.ts';
+import { Recorder } from '../../bench/tabletop/record.ts';
+import { TabletopWorld } from '../../bench/tabletop/world.ts';
 
 const still: Policy = async (observations) =>
   observations.map(({ state }) => Float32Array.from({ length: 20 }, (_, i) => state[i % 4]));
@@ -40,6 +41,32 @@ describe('closed-loop evaluation', () => {
     ]);
     expect(result).toMatchObject({ success: 0, rightObject: 0 });
     expect(result.episodes.map((episode) => episode.steps)).toEqual([12, 12, 12]);
+  });
+
+  it('shows every action with what the world showed before it', async () => {
+    const seen = new Map<number, Recorder>();
+    const { episodes } = await evaluateClosedLoop(expertPolicy(), {
+      episodes: 2,
+      executeSteps: 1,
+      onAction: (index, observation, action) => {
+        if (!seen.has(index)) seen.set(index, new Recorder());
+        seen.get(index)!.add(observation, action);
+      },
+    });
+    const world = await TabletopWorld.create();
+    for (const [index, { seed, steps }] of episodes.entries()) {
+      const { length, actions, states, images } = seen.get(index)!.recording(seed, []);
+      expect(length).toBe(steps);
+      world.reset(seed);
+      for (let step = 0; step < length; step++) {
+        const { state, image } = world.observe();
+        expect(states.subarray(4 * step, 4 * step + 4)).toEqual(state);
+        expect(images.subarray(step * image.pixels.length, (step + 1) * image.pixels.length)).toEqual(image.pixels);
+        world.step(actions.subarray(4 * step, 4 * step + 4));
+      }
+      expect(world.success()).toBe(true);
+    }
+    world.delete();
   });
 
   it('counts an object that was lifted first and is not the named one as wrong', async () => {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readSafetensors } from '../../engine/index.ts';
 import { attentionVariants, chosenVariants, useVariants } from '../../kernels/index.ts';
-import { openDataset, wholeEpisodes } from '../../model/data/index.ts';
+import { openDataset, wholeEpisodes, withParaphrases } from '../../model/data/index.ts';
 import { likeliest } from '../../model/policy/decoding.ts';
 import { systemNamed, systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
@@ -108,6 +108,17 @@ describe('a run', () => {
     expect(withoutTimes(rest)).toEqual(withoutTimes(whole));
     expect(rest.openLoop!.error).toEqual(whole.openLoop!.error);
     expect(await tensorsOf('disk.safetensors')).toEqual(await tensorsOf('memory.safetensors'));
+  });
+
+  test('other wordings of instructions are not gone on with', async () => {
+    await run('pi0', 'worded.safetensors', { steps: 1 });
+    const resume = await openCheckpoint(join(folder, 'worded.safetensors'));
+    onTestFinished(() => resume.close());
+    const paraphrases = new Map([['put the red cube in the blue bin', ['red to blue']]]);
+    const dataset = withParaphrases(syntheticDataset(), paraphrases);
+    await expect(run('pi0', 'worded-on.safetensors', { steps: 2, dataset, resume })).rejects.toThrow(
+      '"synthetic" has 3 wordings of instructions, the run was begun with 2: give the same paraphrases',
+    );
   });
 
   test('a run goes on with the kernels that it was begun with', async () => {

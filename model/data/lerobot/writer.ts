@@ -1,5 +1,6 @@
 import { encode as encodePng } from 'fast-png';
-import { InputError } from '../../../engine/errors.ts';
+import { InputError, quote } from '../../../engine/errors.ts';
+import { openPath } from '../../../engine/paths.ts';
 import type { ColumnCounter } from '../columns.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { resizeWithPadding } from '../images.ts';
@@ -48,19 +49,24 @@ const place = (file: number) => ({ chunk_index: Math.floor(file / CHUNK_SIZE), f
  * @throws InputError where one does, a camera has no image in an episode, or the disk says no
  */
 export async function writeLeRobot(folder: string, dataset: Dataset, options: LeRobotWriteOptions = {}): Promise<void> {
-  const [{ openFile, writeFileSafely }, { mkdir }, { dirname, join }] = await Promise.all([
+  const [{ writeFileSafely }, { mkdir }, { dirname, join }] = await Promise.all([
     import('../../../engine/files.ts'),
     import('node:fs/promises'),
     import('node:path'),
   ]);
-  const there = await openFile(join(folder, 'meta/info.json')).catch(() => null);
-  await there?.close();
-  if (there) throw new InputError(`${folder}: a LeRobot data set is there already; choose another folder`);
+  await expectNoLeRobot(folder);
   for await (const { path, bytes } of leRobotFiles(dataset, options)) {
     const target = join(folder, path);
     await mkdir(dirname(target), { recursive: true });
     await writeFileSafely(target, [bytes]);
   }
+}
+
+/** @throws InputError where a LeRobot data set lies in the folder (node) */
+export async function expectNoLeRobot(folder: string): Promise<void> {
+  const there = await openPath(`${folder}/meta/info.json`).catch(() => null);
+  await there?.close();
+  if (there) throw new InputError(`${folder}: a LeRobot data set is there already; choose another folder`);
 }
 
 /** The files of `writeLeRobot`, one after the other, for places without a disk; `meta/info.json` is the last. */
@@ -71,6 +77,13 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
     ...(stateDimension > 0 ? [{ key: 'observation.state', width: stateDimension, names: null }] : []),
     { key: 'action', width: actionDimension, names: dataset.actionNames ?? null },
   ];
+  for (const camera of cameras) {
+    const without = episodes.filter((episode) => !episode.cameras.includes(camera)).map(({ id }) => quote(id));
+    if (without.length > 0)
+      throw new InputError(
+        `camera ${quote(camera)} has no image in ${without.length} of ${episodes.length} episodes, such as ${without[0]}: leave out the camera, or the episodes`,
+      );
+  }
   const images = cameras.map((camera) => ({ camera, key: `observation.images.${camera}` }));
   const columns: TableColumn[] = [
     // LeRobot keeps a feature of one number as a plain value.
@@ -97,6 +110,10 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
     for (const { key, width } of tables) {
       const values = key === 'action' ? episode.actions : episode.states;
       if (!values) throw new InputError(`episode "${episode.id}" has no state, others have: write them apart`);
+      if (values.length !== episode.length * width)
+        throw new InputError(
+          `episode "${episode.id}" has ${values.length / episode.length} numbers a step as "${key}", ${width} were expected: write each robot apart`,
+        );
       rows[key] = rowsOf(values, width);
       stats[key] = episodeStatistics(values, width);
       totals.get(key)!.add(values);

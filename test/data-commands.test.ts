@@ -2,10 +2,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { convert } from '../bench/convert.ts';
 import { Progress } from '../bench/progress.ts';
-import { chooseData } from '../bench/train.ts';
+import { chooseData, reworded } from '../bench/train.ts';
 import type { DataOptions } from '../bench/train-options.ts';
+import { openDataset } from '../model/data/index.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
+import { syntheticDataset } from './support/synthetic-dataset.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -62,5 +65,49 @@ describe('data sets with commas between', () => {
     [{ data: undefined, robot: 'ur5e' }, '--robot: say where its data lie with --data FOLDER'],
   ])('what does not fit is one line: %o', async (options, words) => {
     expect(await message(choose(options))).toContain(words);
+  });
+});
+
+describe('other wordings from a file', () => {
+  const words = async (paraphrases: unknown) => {
+    const path = join(folder, 'words.json');
+    await writeFile(path, JSON.stringify(paraphrases));
+    const notes: string[] = [];
+    const progress = new Progress();
+    progress.note = (line) => notes.push(line);
+    const { episodes } = await reworded(syntheticDataset({ episodes: 1 }), path, progress);
+    return { wordings: episodes[0].instructions, notes };
+  };
+
+  test('are added to those of the data', async () => {
+    const { wordings, notes } = await words({ 'put the red cube in the blue bin': ['red to blue'], other: ['x'] });
+    expect(wordings).toEqual([...syntheticDataset().episodes[0].instructions, 'red to blue']);
+    expect(notes).toEqual([`${join(folder, 'words.json')}: other wordings for 1 of 2 instructions`]);
+  });
+
+  test('of other instructions are refused', async () => {
+    await expect(words({ other: ['x'] })).rejects.toThrow(
+      /words\.json: it has no wordings for any instruction of "synthetic", such as "put the red cube/,
+    );
+  });
+});
+
+describe('insula convert', () => {
+  test('writes the first episodes as LeRobot', async () => {
+    const out = join(folder, 'lerobot');
+    const { json, lines } = await convert(
+      { data: folder, dataset: 'seven', out, type: 'ur5e', episodes: 1 },
+      new Silent(),
+    );
+    expect(json).toEqual({ folder: out, source: 'seven', episodes: 1, steps: 6 });
+    expect(lines).toEqual([`${out}: LeRobot 3.0, 1 episodes, 6 steps at 5 Hz of "seven"`]);
+    const [written, read] = [await choose({ dataset: 'seven' }), await openDataset(out)];
+    expect(read.description).toContain('(ur5e)');
+    expect(read.episodes[0].actions).toEqual(written.episodes[0].actions);
+    expect(read.episodes[0].states).toEqual(written.episodes[0].states);
+    expect(await message(convert({ data: folder, dataset: 'seven', out }, new Silent()))).toBe(
+      `${out}: a LeRobot data set is there already; choose another folder`,
+    );
+    expect(await message(convert({ data: folder }, new Silent()))).toBe('where to? Name a folder with --out');
   });
 });
