@@ -79,6 +79,10 @@ const commands: Readonly<Record<string, Command>> = {
       cotrain: text('part of every batch that is questions about the built-in world (0.5: half); 0 by default'),
       paraphrases: text('JSON file of other wordings: { "an instruction of the data": ["another wording", ...] }'),
       augment: flag('crops, rotates and recolours the training images, other each time'),
+      tokenizer: text(
+        'FAST tokenizer in place of one fitted to the data: file of insula tokenize fit, or published folder',
+      ),
+      statistics: text("openpi's norm_stats.json to normalise by, in place of the data's own statistics"),
       horizon: number('control steps of a chunk; as many as one second has by default', 1),
       seed: number('decides data, weights, noise and order; 0 by default'),
       out: text('folder for checkpoint and report; a new one in .insula by default'),

@@ -1,9 +1,13 @@
 /** What insula train is asked for, checked. */
 import { InputError, quote } from '../engine/index.ts';
 import type { MomentStorage } from '../kernels/index.ts';
+import { fromNormStats } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
 import type { Checkpoint, CheckpointSettings } from '../model/training/checkpoint.ts';
 import { presetNamed } from '../model/training/presets.ts';
+import type { RunOptions } from '../model/training/run.ts';
+import { FastTokenizer } from '../tokenizers/index.ts';
+import { jsonOf, readTokenizer } from './tokenize/file.ts';
 
 export const TABLETOP = 'tabletop';
 
@@ -36,6 +40,10 @@ export interface TrainOptions extends DataOptions {
   augment?: boolean;
   /** Part of every batch that is questions about the built-in world. */
   cotrain?: string;
+  /** File of a FAST tokenizer, or folder of a published one, in place of one fitted to the data. */
+  tokenizer?: string;
+  /** openpi's norm_stats.json, in place of the data's own statistics. */
+  statistics?: string;
   horizon?: number;
   seed?: number;
   /** Folder of the run; by default one in WORK_FOLDER that no other run has used. */
@@ -115,4 +123,13 @@ function momentsNamed(name: string | undefined): MomentStorage | undefined {
   const found = known.find((own) => own === name);
   if (name !== undefined && !found) throw new InputError(`--moments ${quote(name)}: there are ${known.join(', ')}`);
   return found;
+}
+
+/** Tokenizer and statistics that files give. @throws InputError where a file is no such thing */
+export async function givenEncoding(options: TrainOptions): Promise<Pick<RunOptions, 'fast' | 'statistics'>> {
+  const { tokenizer: path, statistics: file } = options;
+  const fast = path === undefined ? undefined : (await readTokenizer(path)).tokenizer;
+  if (fast && !(fast instanceof FastTokenizer))
+    throw new InputError(`--tokenizer ${path}: systems are trained with FAST, this is another kind`);
+  return { fast, statistics: file === undefined ? undefined : fromNormStats(await jsonOf(file), file) };
 }

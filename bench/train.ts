@@ -22,7 +22,15 @@ import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from './tabl
 import { tabletopPolicy } from './tabletop/policy.ts';
 import { worldCoTraining } from './tabletop/questions.ts';
 import { TabletopWorld } from './tabletop/world.ts';
-import { checkResumed, chosen, type DataOptions, TABLETOP, type TrainOptions, withoutUnused } from './train-options.ts';
+import {
+  checkResumed,
+  chosen,
+  type DataOptions,
+  givenEncoding,
+  TABLETOP,
+  type TrainOptions,
+  withoutUnused,
+} from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 
 /** Everything a run leaves lies in here, below the folder it was started in. */
@@ -182,6 +190,7 @@ async function trainIn(
   signal: AbortSignal,
 ): Promise<TrainSummary> {
   const { system, preset, seed, batch, share, moments } = chosen(options, resume?.settings);
+  const given = await givenEncoding(options);
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
   const world = share > 0 ? await TabletopWorld.create() : null;
   try {
@@ -206,6 +215,7 @@ async function trainIn(
       moments,
       augment: options.augment,
       coTraining: world ? worldCoTraining(world, seed, share) : undefined,
+      ...given,
       horizon: options.horizon,
       checkpointPath: checkpoint,
       resume,

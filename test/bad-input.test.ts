@@ -5,13 +5,15 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { act, evaluate } from '../bench/act.ts';
 import { Progress } from '../bench/progress.ts';
 import { runFolder } from '../bench/run-folder.ts';
+import { writeTokenizer } from '../bench/tokenize/file.ts';
 import { train } from '../bench/train.ts';
-import type { TrainOptions } from '../bench/train-options.ts';
+import { givenEncoding, type TrainOptions } from '../bench/train-options.ts';
 import { InputError, readSafetensors, type TensorToWrite, writeSafetensors } from '../engine/index.ts';
 import { openDataset } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { runTraining } from '../model/training/run.ts';
+import { BinActionTokenizer } from '../tokenizers/index.ts';
 import { actionsFile } from './data/synthetic.ts';
 import { testDevice } from './support/devices.ts';
 import { minutePreset, quietListener } from './support/synthetic-dataset.ts';
@@ -202,6 +204,19 @@ describe('a checkpoint', () => {
     await expectLine(() => evaluate({ checkpoint: folder }, new Quiet()), /: cannot read it: is a folder, not a file$/);
     await expectLine(() => evaluate({}, new Quiet()), /^which policy\? Name its file with --checkpoint/);
   });
+});
+
+test('a tokenizer and statistics that training cannot take', async () => {
+  const shape = { statistics: null, horizon: 4, dimension: 3, dataset: 'made', rate: 4 };
+  await writeTokenizer(at('bins.json'), { tokenizer: new BinActionTokenizer(), ...shape });
+  await expectLine(
+    () => givenEncoding({ command: '', tokenizer: at('bins.json') }),
+    /bins\.json: systems are trained with FAST/,
+  );
+  await expectLine(
+    () => givenEncoding({ command: '', statistics: at('data/index.json') }),
+    /index\.json: .*"norm_stats"/,
+  );
 });
 
 describe('what a policy is asked to act on', () => {

@@ -44,6 +44,10 @@ export interface FittingOptions {
   readonly system: System;
   readonly preset: Preset;
   readonly coTraining?: CoTraining;
+  /** In place of the tokenizer fitted to the training part; already fitted or published. */
+  readonly fast?: FastTokenizer;
+  /** In place of those of the training part, of one robot's absolute actions; see `fromNormStats`. */
+  readonly statistics?: DatasetStatistics;
   readonly listener: { note(line: string): void };
 }
 
@@ -77,21 +81,39 @@ export function prepareData(dataset: Dataset, seed: number): { split: Split; mis
   return { split, missing };
 }
 
+/** @throws InputError where what is given in place of what the data have does not fit them or the system */
+export function checkGiven({ dataset, system, fast, statistics }: FittingOptions): void {
+  if (fast && !system.tokens) throw new InputError(`tokenizer: ${system.name} has no action tokens; leave it out`);
+  if (!statistics) return;
+  if (dataset.robots) throw new InputError('statistics: robots with slot maps measure their own; leave them out');
+  checkStatistics(statistics, dataset, 'normalisation');
+  if (!statistics.states && dataset.stateDimension > 0)
+    throw new InputError(`statistics: none of the state, which data set "${dataset.name}" has`);
+}
+
 /**
  * A run goes on as if it had never stopped only on the data it was begun with.
  *
- * @throws InputError where the data are others
+ * @throws InputError where the data are others, or statistics or tokenizer given now
  */
 export async function checkData(
-  dataset: Dataset,
+  { dataset, fast, statistics: given }: FittingOptions,
   split: Split,
   { encoding, dataset: begun, configuration }: CheckpointSettings,
 ): Promise<void> {
+  for (const [what, own, kept] of [
+    ['statistics', given, encoding.statistics],
+    ['tokenizer', fast?.toJSON(), encoding.fast],
+  ])
+    if (own && JSON.stringify(own) !== JSON.stringify(kept))
+      throw new InputError(`${what}: the run was begun with another; leave it out, or begin anew`);
   if (encoding.statistics) checkStatistics(encoding.statistics, dataset, `the run, begun with "${begun}"`);
   const { statistics, robots } = encoding;
+  // Given statistics, which count no samples, say nothing of the data.
   const same =
+    statistics?.actions.count === 0 ||
     JSON.stringify(await statisticsOf(dataset, split, configuration.horizon)) ===
-    JSON.stringify({ statistics, robots });
+      JSON.stringify({ statistics, robots });
   if (dataset.name === begun && same) return;
   throw new InputError(
     `data set "${dataset.name}" is not what the run was begun with ("${begun}" then): its numbers differ; resume with the same data`,
@@ -137,11 +159,13 @@ async function longestTokens(
 }
 
 export async function fitEncoding(
-  { dataset, system, preset, coTraining, listener }: FittingOptions,
+  { dataset, system, preset, coTraining, fast, statistics: given, listener }: FittingOptions,
   split: Split,
   horizon: number,
 ): Promise<EncodingSettings> {
-  const measured = await statisticsOf(dataset, split, horizon);
+  const measured: Awaited<ReturnType<typeof statisticsOf>> = given
+    ? { statistics: given }
+    : await statisticsOf(dataset, split, horizon);
   const { statistics, robots } = measured;
   const settings: EncodingSettings = {
     stateAsText: system.state === 'text',
@@ -157,6 +181,7 @@ export async function fitEncoding(
       listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
   }
   if (!system.tokens) return settings;
+  if (fast) return { ...settings, fast: fast.toJSON() };
   const encoding = new Encoding(settings);
   const chunks = [];
   for await (const { part, step } of eachLoaded(fittingSamples(split.train))) {

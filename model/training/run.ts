@@ -18,7 +18,15 @@ import { type Baselines, fitBaselines } from './baselines.ts';
 import { BatchMaker, type BatchOptions, type MadeBatch } from './batches.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { type CoTraining, checkCoTraining, exampleSampler } from './co-training.ts';
-import { checkData, configurationFor, fitEncoding, fittingSamples, prepareData } from './fitting.ts';
+import {
+  checkData,
+  checkGiven,
+  configurationFor,
+  type FittingOptions,
+  fitEncoding,
+  fittingSamples,
+  prepareData,
+} from './fitting.ts';
 import { emptyHistory, type RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
@@ -35,6 +43,9 @@ export interface RunOptions extends TrainingStepOptions, BatchOptions {
   readonly steps: number;
   readonly batch: number;
   readonly coTraining?: CoTraining;
+  /** In place of the tokenizer and the statistics that are fitted to the training part. */
+  readonly fast?: FittingOptions['fast'];
+  readonly statistics?: FittingOptions['statistics'];
   /** Storage of AdamW's moments; default f32. */
   readonly moments?: MomentStorage;
   /** Control steps of a chunk; one second by default. */
@@ -98,10 +109,11 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     throw new InputError(
       `"${dataset.name}" has ${wordings} wordings of instructions, the run was begun with ${resume.settings.wordings}: give the same paraphrases`,
     );
+  checkGiven(options);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
   for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
-  if (resume) await checkData(dataset, split, resume.settings);
+  if (resume) await checkData(options, split, resume.settings);
   const horizon = resume?.settings.configuration.horizon ?? chooseHorizon(dataset, options.horizon);
   const encodingSettings = resume?.settings.encoding ?? (await fitEncoding(options, split, horizon));
   const encoding = new Encoding(encodingSettings);

@@ -1,9 +1,26 @@
 import { describe, expect, test } from 'vitest';
-import { actionExamples, type Dataset, evaluationSamples, type Sample, wholeEpisodes } from '../../model/data/index.ts';
+import {
+  actionExamples,
+  type Dataset,
+  evaluationSamples,
+  fromNormStats,
+  measureStatistics,
+  type Sample,
+  toNormStats,
+  wholeEpisodes,
+} from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker, lossRowsOf } from '../../model/training/batches.ts';
-import { configurationFor, fitEncoding, fittingSamples, prepareData } from '../../model/training/fitting.ts';
+import {
+  checkData,
+  checkGiven,
+  configurationFor,
+  fitEncoding,
+  fittingSamples,
+  prepareData,
+} from '../../model/training/fitting.ts';
+import { FastTokenizer } from '../../tokenizers/index.ts';
 import { minutePreset, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 
 const HORIZON = 4;
@@ -101,5 +118,51 @@ test('action tokens that the model has no room for are cut behind, and counted',
     const own = Array.from({ length: rows }, (_, row) => i * rows + row).filter((row) => batch.lossMask![row]);
     expect(own.map((row) => batch.lossTarget![row])).toEqual(ids);
     expect(own.length).toBeLessThanOrEqual(lossRowsOf(tight));
+  });
+});
+
+describe('statistics and tokenizer that are given', () => {
+  const dataset = syntheticDataset({ images: false });
+  const split = prepareData(dataset, 0).split;
+  const flat = (seed: number) => ({ data: new Float32Array(12).fill(seed / 10), horizon: 4, dimension: 3 });
+  const fast = FastTokenizer.fit([flat(1), flat(5)], { format: 'published', vocabularySize: 40 });
+  const base = { dataset, system, preset: minutePreset, listener: { note() {} } };
+  const given = async (scale: number) => {
+    const { actions, ...others } = await measureStatistics(wholeEpisodes(dataset.episodes));
+    const q99 = actions.q99.map((value) => value * scale);
+    return fromNormStats(toNormStats({ ...others, actions: { ...actions, q99 } }), 'norm_stats.json');
+  };
+
+  test('are what actions are encoded by, and what the run goes on with', async () => {
+    const statistics = await given(3);
+    const options = { ...base, fast, statistics };
+    checkGiven(options);
+    const settings = await fitEncoding(options, split, HORIZON);
+    const highest = Float32Array.from(statistics.actions.q99);
+    const [normalised] = new Encoding(settings).normaliseActions(highest, { state: null });
+    expect(normalised).toBeCloseTo(1, 5);
+    expect(new Encoding(settings).fast!.encode(flat(5))).toEqual(fast.encode(flat(5)));
+    const configuration = await configurationFor(options, split, new Encoding(settings), HORIZON);
+    const kept = JSON.parse(JSON.stringify({ encoding: settings, dataset: dataset.name, configuration }));
+    await checkData(options, split, kept);
+    await checkData(base, split, kept);
+    await expect(checkData({ ...base, statistics: await given(2) }, split, kept)).rejects.toThrow(
+      'statistics: the run was begun with another',
+    );
+    const other = FastTokenizer.fit([flat(1), flat(5)], { scale: 20 });
+    await expect(checkData({ ...base, fast: other }, split, kept)).rejects.toThrow(
+      'tokenizer: the run was begun with another',
+    );
+  });
+
+  test('that do not fit are refused', async () => {
+    const statistics = await given(1);
+    const refused = (options: Partial<Parameters<typeof checkGiven>[0]>) => () => checkGiven({ ...base, ...options });
+    expect(refused({ fast, system: systemNamed('pi0') })).toThrow('tokenizer: pi0 has no action tokens');
+    expect(refused({ statistics, dataset: { ...dataset, actionDimension: 4 } })).toThrow(
+      'normalisation: statistics of 3 dimensions of actions, data set "synthetic" has 4',
+    );
+    expect(refused({ statistics: { ...statistics, states: null } })).toThrow('statistics: none of the state');
+    expect(refused({ statistics, dataset: { ...dataset, robots: {} } })).toThrow('robots with slot maps');
   });
 });
