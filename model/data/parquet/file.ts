@@ -37,6 +37,8 @@ export class ParquetFolder {
 /** A parquet file: its footer in memory, the rest read when asked for; it holds no file open. */
 export class ParquetFile {
   readonly #tables = new Map<ColumnChunk, Promise<PageTable>>();
+  /** Held open while something of it is read. */
+  #open: { source: ReturnType<typeof lazily>; readers: number } | null = null;
 
   private constructor(
     readonly name: string,
@@ -84,8 +86,8 @@ export class ParquetFile {
       throw new InputError(`${this.name}: has ${this.rows} rows, rows ${from} to ${to - 1} were expected`);
     }
     const out = new make((to - from) * width);
-    for (const { start, end, columns } of this.groups) {
-      if (end <= from || start >= to) continue;
+    for (let number = this.#groupOf(from); number < this.groups.length && this.groups[number].start < to; number++) {
+      const { start, end, columns } = this.groups[number];
       const chunk = columns.get(path)!;
       if (chunk.values !== (end - start) * width) {
         const held = `has ${chunk.values} values in ${end - start} rows`;
@@ -136,20 +138,19 @@ export class ParquetFile {
   /** The bytes in row `row` of a column of byte arrays, or of the field `field` of a column of structs; null where empty. */
   async bytes(column: string, row: number, field?: string): Promise<Uint8Array | null> {
     const path = this.#leaf(column, field);
-    const group = this.groups.find(({ start, end }) => start <= row && row < end);
-    if (!group) throw new InputError(`${this.name}: has ${this.rows} rows, row ${row} was expected`);
+    const group = this.groups.at(this.#groupOf(row));
+    if (!group || row < 0) throw new InputError(`${this.name}: has ${this.rows} rows, row ${row} was expected`);
     const chunk = group.columns.get(path)!;
     const full = getMaxDefinitionLevel(chunk.schemaPath);
     const at = row - group.start;
     const what = `column ${quote(column)}`;
-    const source = lazily(() => this.folder.open(this.path));
-    try {
-      const table = await this.#table(chunk, what, source.get);
+    return this.#reading(async (open) => {
+      const table = await this.#table(chunk, what, open);
       const page = table.pages.find(({ first, values }) => first <= at && at < first + values);
       if (!page) return null;
       const held = await this.pages.get(`${this.path}:${page.start}:bytes`, async () => {
-        const values = await readPageValues(await source.get(), chunk, table, page, what);
-        return (await largePage(await source.get(), chunk, values, what)) ?? values;
+        const values = await readPageValues(await open(), chunk, table, page, what);
+        return (await largePage(await open(), chunk, values, what)) ?? values;
       });
       const { definition } = held;
       let number = at - page.first;
@@ -157,13 +158,11 @@ export class ParquetFile {
         if (definition[number] !== full) return null;
         number = definition.subarray(0, number).reduce((count, level) => count + (level === full ? 1 : 0), 0);
       }
-      if ('pieces' in held) return await readLargeValue(await source.get(), held, number, what);
+      if ('pieces' in held) return readLargeValue(await open(), held, number, what);
       if (!Array.isArray(held.values) || held.repetition)
         throw new InputError(`${this.name}: ${what} holds no bytes, one image a row was expected`);
       return held.values[number];
-    } finally {
-      await source.close();
-    }
+    });
   }
 
   has(column: string): boolean {
@@ -199,16 +198,39 @@ export class ParquetFile {
     use: (page: PageValues, first: number) => void,
   ): Promise<void> {
     const what = `column ${quote(column)}`;
-    const source = lazily(() => this.folder.open(this.path));
-    try {
-      const table = await this.#table(chunk, what, source.get);
+    await this.#reading(async (open) => {
+      const table = await this.#table(chunk, what, open);
       for (const page of table.pages) {
         if (page.first + page.values <= from || page.first >= to) continue;
-        const make = async () => readPageValues(await source.get(), chunk, table, page, what);
+        const make = async () => readPageValues(await open(), chunk, table, page, what);
         use((await this.pages.get(`${this.path}:${page.start}`, make)) as PageValues, page.first);
       }
+    });
+  }
+
+  /** The row group of a row; that after the last for rows behind all. */
+  #groupOf(row: number): number {
+    let [low, high] = [0, this.groups.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.groups[middle].end <= row) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  async #reading<T>(use: (open: () => Promise<ByteSource>) => Promise<T>): Promise<T> {
+    this.#open ??= { source: lazily(() => this.folder.open(this.path)), readers: 0 };
+    const own = this.#open;
+    own.readers += 1;
+    try {
+      return await use(own.source.get);
     } finally {
-      await source.close();
+      own.readers -= 1;
+      if (own.readers === 0) {
+        this.#open = null;
+        await own.source.close();
+      }
     }
   }
 
