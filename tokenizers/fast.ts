@@ -25,12 +25,14 @@ export type FastTokenizerJson =
     })
   | ({ readonly type: 'fast-published' } & PublishedFast);
 
-/** A published tokenizer: the contents of its two files. */
+/** A published tokenizer: the contents of its files. */
 export interface PublishedFast {
   /** tokenizer.json */
   readonly tokenizer: PublishedTokenizerJson;
   /** processor_config.json */
   readonly processor: PublishedProcessorJson;
+  /** tokenizer_config.json: written, not read. Without it `transformers` 4 does not know the class, and cleans up what it decodes. */
+  readonly tokenizerConfig?: object;
 }
 
 export interface PublishedProcessorJson {
@@ -71,6 +73,7 @@ export class FastTokenizer implements ActionTokenizer {
     /** The quantised coefficient that is symbol 0. */
     readonly minimum: number,
     readonly codec: SymbolCodec,
+    private readonly processor: object = {},
   ) {
     this.vocabularySize = codec.vocabularySize;
   }
@@ -122,7 +125,7 @@ export class FastTokenizer implements ActionTokenizer {
     return new FastTokenizer(json.scale, json.minimum, new IntegerBpe(json));
   }
 
-  /** A tokenizer as openpi and LeRobot keep it, from its two parsed files. @throws Error that names what is wrong */
+  /** A tokenizer as openpi and LeRobot keep it, from its parsed files. @throws Error that names what is wrong */
   static fromPublished({ tokenizer, processor }: PublishedFast): FastTokenizer {
     checkScale(processor?.scale, 'FastTokenizer.fromPublished, processor_config.json');
     checkMinimum(processor.min_token, 'FastTokenizer.fromPublished, processor_config.json: min_token');
@@ -133,10 +136,13 @@ export class FastTokenizer implements ActionTokenizer {
         `FastTokenizer.fromPublished: processor_config.json says vocab_size ${size}, tokenizer.json has ${codec.vocabularySize} ids: they belong to different tokenizers`,
       );
     }
-    return new FastTokenizer(processor.scale, processor.min_token, codec);
+    return new FastTokenizer(processor.scale, processor.min_token, codec, processor);
   }
 
-  /** The contents of the two files. @throws Error where the merges are not of that format */
+  /**
+   * The contents of the files, for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which takes the code from
+   * physical-intelligence/fast. @throws Error where the merges are not of that format
+   */
   toPublished(): PublishedFast {
     const { codec, scale, minimum, vocabularySize } = this;
     if (!(codec instanceof PublishedCodec)) {
@@ -151,8 +157,11 @@ export class FastTokenizer implements ActionTokenizer {
       scale,
       time_horizon: null,
       vocab_size: vocabularySize,
+      ...this.processor,
+      auto_map: { AutoProcessor: 'physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor' },
     };
-    return { tokenizer: codec.json, processor };
+    const tokenizerConfig = { clean_up_tokenization_spaces: false, tokenizer_class: 'PreTrainedTokenizerFast' };
+    return { tokenizer: codec.json, processor, tokenizerConfig };
   }
 
   /** Quantised DCT coefficients [horizon, dimension], frequency first, before clamping. */
@@ -215,7 +224,8 @@ export class FastTokenizer implements ActionTokenizer {
   toJSON(): FastTokenizerJson {
     const { codec, scale, minimum } = this;
     if (codec instanceof IntegerBpe) return { type: 'fast', scale, minimum, ...codec.toJSON() };
-    return { type: 'fast-published', ...this.toPublished() };
+    const { tokenizer, processor } = this.toPublished();
+    return { type: 'fast-published', tokenizer, processor };
   }
 
   private reconstruct(symbols: Int32Array, { horizon, dimension }: ChunkShape): Float32Array {

@@ -31,14 +31,20 @@ export async function writeTokenizer(
   await writeFileSafely(path, [`${JSON.stringify({ format: FORMAT, ...file })}\n`]);
 }
 
-/** `tokenizer.json` and `processor_config.json`, as openpi and LeRobot read them. */
+/** The files of a folder that openpi and LeRobot read. */
 export async function writePublished(folder: string, tokenizer: FastTokenizer): Promise<void> {
   const files = tokenizer.toPublished();
   await mkdir(folder, { recursive: true }).catch((error) => {
     throw fileError(error, folder, 'make this folder');
   });
-  await writeFileSafely(join(folder, 'tokenizer.json'), [`${JSON.stringify(files.tokenizer, null, 2)}\n`]);
-  await writeFileSafely(join(folder, 'processor_config.json'), [`${JSON.stringify(files.processor, null, 2)}\n`]);
+  const named = {
+    'tokenizer.json': files.tokenizer,
+    'processor_config.json': files.processor,
+    'tokenizer_config.json': files.tokenizerConfig,
+  };
+  for (const [name, json] of Object.entries(named)) {
+    await writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
+  }
 }
 
 /** A file that writeTokenizer wrote, or a folder with the two published files. @throws InputError that names file and field */

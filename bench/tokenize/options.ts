@@ -25,7 +25,7 @@ export const fitOptions = {
   covers: text('normalised values up to this one are never clamped by FAST; by default those of the data'),
   ...settings,
   format: text('of FAST: integers (default), or published, which openpi and LeRobot read'),
-  export: text('folder for tokenizer.json and processor_config.json; with --format published'),
+  export: text('folder for the files that openpi and LeRobot read; with --format published'),
 };
 
 export const encodeOptions = {

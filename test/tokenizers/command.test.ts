@@ -81,11 +81,13 @@ describe('insula tokenize', () => {
     expect(relaxed.json.chunks[0]).toMatchObject({ parsed: 4, exact: false });
   });
 
-  it('writes the two published files, and reads such a folder', async () => {
+  it('writes the published files, and reads such a folder', async () => {
     const options = { ...data(), out: at('published.json'), format: 'published', vocabulary: 300 };
     await fitTokenizer({ ...options, export: at('published') }, quiet);
     const processor = JSON.parse(await readFile(at('published/processor_config.json'), 'utf8'));
     expect(processor).toMatchObject({ processor_class: 'UniversalActionProcessor', scale: 10 });
+    const config = JSON.parse(await readFile(at('published/tokenizer_config.json'), 'utf8'));
+    expect(config).toEqual({ clean_up_tokenization_spaces: false, tokenizer_class: 'PreTrainedTokenizerFast' });
     const [own, theirs] = await Promise.all(
       ['published.json', 'published'].map((tokenizer) =>
         encode({ ...data(), tokenizer: at(tokenizer), step: 4 }, quiet),

@@ -57,7 +57,10 @@ describe.skipIf(skipped !== '')(`a FAST tokenizer made by the official code${ski
 
   it('is written as it was read', () => {
     const fast = FastTokenizer.fromPublished(files());
-    expect(copy(fast.toPublished())).toEqual(files());
+    expect(copy(fast.toPublished())).toMatchObject(files());
+    const sized = { ...files().processor, time_horizon: 50, action_dim: 7, vocab_size: 1030 };
+    const kept = FastTokenizer.fromJSON(copy(FastTokenizer.fromPublished({ ...files(), processor: sized }).toJSON()));
+    expect(kept.toPublished().processor).toMatchObject(sized);
     const again = FastTokenizer.fromJSON(copy(fast.toJSON()));
     for (const { chunk, ids } of golden()) expect(Array.from(again.encode(chunk))).toEqual(ids);
   });
@@ -109,6 +112,10 @@ describe('the published format', () => {
   it('is fitted, written and read, and @huggingface/tokenizers agrees', () => {
     const { tokenizer, processor } = copy(fitted.toPublished());
     expect(processor).toMatchObject({ scale: 10, min_token: fitted.minimum, vocab_size: fitted.vocabularySize });
+    // What AutoProcessor of transformers needs; without it, it gives a plain text tokenizer.
+    expect(processor.auto_map).toEqual({
+      AutoProcessor: 'physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor',
+    });
     const library = new Tokenizer(tokenizer, {});
     const again = FastTokenizer.fromPublished({ tokenizer, processor });
     for (const chunk of waves) {
