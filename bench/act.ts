@@ -7,6 +7,7 @@ import {
   evaluationSamples,
   expectNoLeRobot,
   loadSamples,
+  mixRobots,
   wholeEpisodes,
   writeLeRobot,
 } from '../model/data/index.ts';
@@ -176,6 +177,18 @@ interface Loaded {
   settings: CheckpointSettings;
 }
 
+/** One of several data sets that a policy was trained on is a mixture of one robot, with the slots of then. */
+function asTrained(dataset: Dataset, { encoding: { robots = {} } }: CheckpointSettings): Dataset {
+  const names = Object.keys(robots);
+  if (dataset.robots || names.length === 0) return dataset;
+  const robot = names.length === 1 ? names[0] : dataset.name;
+  if (!robots[robot])
+    throw new InputError(
+      `"${dataset.name}" is none of the robots that the policy was trained on (${names.join(', ')}): name data and --robot as in training`,
+    );
+  return mixRobots([{ dataset, slots: robots[robot].slots }]);
+}
+
 async function withPolicy<T>(
   options: PolicyOptions,
   progress: Progress,
@@ -192,7 +205,7 @@ async function withPolicy<T>(
       );
     const { demonstrations: episodes, vision } = presetNamed(settings.preset);
     const source = { episodes, seed: settings.seed, usual: settings.dataset, frameSize: vision.image };
-    const dataset = await chooseData(withoutUnused(options, settings), source, progress);
+    const dataset = asTrained(await chooseData(withoutUnused(options, settings), source, progress), settings);
     for (const [what, own, trained] of [
       ['action', dataset.actionDimension, settings.configuration.actionDimension],
       ['state', dataset.stateDimension, settings.encoding.statistics?.states?.mean.length ?? dataset.stateDimension],
@@ -201,7 +214,7 @@ async function withPolicy<T>(
         throw new InputError(
           `"${dataset.name}" has ${own} ${what} dimensions; ${options.checkpoint} was trained with ${trained}`,
         );
-    if (dataset.name !== settings.dataset)
+    if (dataset.name !== settings.dataset && !settings.dataset.split(',').includes(dataset.name))
       progress.note(
         `"${dataset.name}" is not what ${options.checkpoint} was trained on: its actions keep the units and ranges of "${settings.dataset}"`,
       );

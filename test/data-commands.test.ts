@@ -2,13 +2,17 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { act } from '../bench/act.ts';
 import { convert } from '../bench/convert.ts';
 import { Progress } from '../bench/progress.ts';
 import { chooseData, reworded } from '../bench/train.ts';
 import type { DataOptions } from '../bench/train-options.ts';
 import { openDataset } from '../model/data/index.ts';
+import { systemNamed } from '../model/systems/index.ts';
+import { runTraining } from '../model/training/run.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
-import { syntheticDataset } from './support/synthetic-dataset.ts';
+import { testDevice } from './support/devices.ts';
+import { minutePreset, quietListener, syntheticDataset } from './support/synthetic-dataset.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -110,4 +114,27 @@ describe('insula convert', () => {
     );
     expect(await message(convert({ data: folder }, new Silent()))).toBe('where to? Name a folder with --out');
   });
+});
+
+test('a policy of a mixture acts on one of its data sets by itself', async () => {
+  const dataset = await choose({ dataset: 'seven,three' });
+  const checkpoint = join(folder, 'mixture.safetensors');
+  const { policy } = await runTraining({
+    ...{ device: await testDevice('normal'), dataset, system: systemNamed('pi0'), preset: minutePreset },
+    ...{ seed: 0, steps: 1, batch: 2, horizon: 2, checkpointPath: checkpoint, listener: quietListener() },
+  });
+  policy.model.dispose();
+  const notes: string[] = [];
+  const progress = Object.assign(new Silent(), { note: (line: string) => notes.push(line) });
+  const options = { checkpoint, data: folder, dataset: 'three' };
+  const [mixed, alone] = [
+    await act({ ...options, dataset: 'seven,three', episode: '1' }, new Silent()),
+    await act(options, progress),
+  ];
+  expect(alone.predicted).toEqual(mixed.predicted);
+  expect(alone.demonstrated).toEqual(mixed.demonstrated);
+  expect(notes.filter((line) => line.includes('not what'))).toEqual([]);
+  expect(await message(act({ ...options, dataset: 'fast' }, new Silent()))).toContain(
+    '"fast" is none of the robots that the policy was trained on (seven, three)',
+  );
 });

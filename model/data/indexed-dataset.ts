@@ -41,10 +41,15 @@ interface ImagePack {
  *
  * @param folder a path (node), or any folder
  * @param chosen its name; may be left out where there is one only
+ * @param images false leaves the images alone: their files need not be there
  * @throws InputError where the folder has no index or no such data set (the message lists those that exist), a file is
  *   missing, cut off or damaged, or a number is not finite (file, episode, tensor and step are named)
  */
-export async function openIndexedDataset(folder: string | Folder, chosen?: string): Promise<Dataset> {
+export async function openIndexedDataset(
+  folder: string | Folder,
+  chosen?: string,
+  { images = true }: { readonly images?: boolean } = {},
+): Promise<Dataset> {
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
   const indexFile = await place.open('index.json').catch((error) => {
     throw error instanceof InputError ? new InputError(`${error.message}; a data folder has this file`) : error;
@@ -73,7 +78,7 @@ export async function openIndexedDataset(folder: string | Folder, chosen?: strin
   if (ids.size !== listed.length) throw new InputError(`${indexFile.name}: ${where} lists an episode twice`);
 
   const pack =
-    entry.images === undefined
+    entry.images === undefined || !images
       ? null
       : await openPack(place, asText(entry.images, indexFile.name, `${where}: "images"`), ids);
   const file = await readSafetensors(await place.open(asText(entry.actions, indexFile.name, `${where}: "actions"`)));

@@ -67,7 +67,8 @@ export async function openDataset(
     return openRlds(folder, { ...options, name });
   }
   if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
-  return withCameras(await openIndexedDataset(folder, name ?? options.usual), options.cameras);
+  const images = options.cameras?.length !== 0;
+  return withCameras(await openIndexedDataset(folder, name ?? options.usual, { images }), options.cameras);
 }
 
 function whatIsMissing(files: readonly string[]): string {

@@ -114,6 +114,14 @@ describe('openIndexedDataset', () => {
     ]);
   });
 
+  test('without cameras no image file is looked for', async () => {
+    const all = files();
+    for (const name of [...all.keys()]) if (name.startsWith('images/')) all.delete(name);
+    const dataset = await openDataset(folderOf(all), 'made', { cameras: [] });
+    expect([dataset.cameras, dataset.episodes.length]).toEqual([[], 3]);
+    await expect(openDataset(folderOf(all), 'made')).rejects.toThrow('images/made.json');
+  });
+
   const changed = (change: (made: Record<string, unknown>) => void) => (all: Files) => {
     const value = index();
     change(value.datasets.made);
