@@ -13,6 +13,7 @@ export interface ActionChunk extends ChunkShape {
 /** What the action tokenizers share: a chunk in, ids 0 .. vocabularySize - 1 out, and back. */
 export interface ActionTokenizer {
   readonly vocabularySize: number;
+  /** Throws where the data do not fill the shape and at NaN or infinity; values beyond what ids can say are clamped. */
   encode(chunk: ActionChunk): Int32Array;
   /** [horizon, dimension]. Throws where the ids do not spell a chunk of that shape. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array;
@@ -38,11 +39,16 @@ export interface ChunkGrammar {
   next(state: number, id: number): number;
 }
 
-/** @param width how far an id that is allowed brings the chunk */
+/**
+ * A grammar that counts.
+ *
+ * @param allowed ids that may come next in a state below `complete`
+ * @param width how far an id that is allowed brings the chunk
+ */
 export function chunkGrammar(
   complete: number,
   allowed: (state: number) => Int32Array,
-  width: (id: number, state: number) => number,
+  width: (id: number) => number,
 ): ChunkGrammar {
   const none = new Int32Array(0);
   const open = (state: number) => (state < complete ? allowed(state) : none);
@@ -51,7 +57,7 @@ export function chunkGrammar(
     allowed: open,
     next(state, id) {
       if (!open(state).includes(id)) throw new Error(`action id ${id} may not follow in state ${state} of ${complete}`);
-      return state + width(id, state);
+      return state + width(id);
     },
   };
 }

@@ -64,6 +64,8 @@ export interface RelaxedDecoding {
  *   ids = byte-pair encoding of s                       (bpe.ts, or published-fast.ts for the published files)
  *
  * A round trip loses the rounding (at most 0.5 / scale in each coefficient) and what lies beyond the alphabet, nothing else.
+ * The published code drops characters it has no token for and decodes what it cannot read to a chunk of zeros, with a printed
+ * warning; here the nearest coefficient is taken, `decode` throws, and `decodeRelaxed` repairs and says so.
  */
 export class FastTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;

@@ -47,8 +47,9 @@ function worldPrompts(): string[] {
 }
 
 /**
- * The merges of the default vocabulary: all that the world's prompts give, within 640 ids. `npx tsx
- * tokenizers/default-merges-node.ts` writes them down after a change of the language; checkpoints keep the vocabulary they were trained with.
+ * The merges of the default vocabulary: all that the world's prompts give, within 640 ids. They are written down, since learning
+ * them takes about half a second; after a change of the language `npx tsx tokenizers/default-merges-node.ts` writes them anew,
+ * and checkpoints from before, which do not hold them, no longer read text as they were trained to.
  */
 export function trainDefaultMerges(): string[] {
   return trainByteLevelMerges(worldPrompts(), 640);
