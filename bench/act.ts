@@ -20,13 +20,14 @@ import { fittingSamples, prepareData } from '../model/training/fitting.ts';
 import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
 import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { presetNamed } from '../model/training/presets.ts';
+import { chooseData } from './choose-data.ts';
 import type { Progress } from './progress.ts';
 import { recordedDataset } from './tabletop/demonstrations.ts';
 import { evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
 import { Recorder } from './tabletop/record.ts';
 import type { Observation } from './tabletop/world.ts';
-import { type ClosedLoopSummary, chooseData, closedLoopSummary } from './train.ts';
+import { type ClosedLoopSummary, closedLoopSummary } from './train.ts';
 import { type DataOptions, TABLETOP, withoutUnused } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 

@@ -1,9 +1,9 @@
 /** `insula convert`: any data set, or demonstrations of the built-in world, as a LeRobot 3.0 data set. */
 import { InputError } from '../engine/index.ts';
 import { expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
+import { chooseDataset } from './choose-data.ts';
 import { number, text } from './options.ts';
 import type { Progress } from './progress.ts';
-import { chooseDataset } from './train.ts';
 import { type DataOptions, TABLETOP } from './train-options.ts';
 
 const EPISODES = 200;

@@ -12,9 +12,9 @@ import {
   wholeEpisodes,
   writeLeRobot,
 } from '../model/data/index.ts';
+import { chooseDataset } from './choose-data.ts';
 import type { Progress } from './progress.ts';
 import { aligned } from './table.ts';
-import { chooseDataset } from './train.ts';
 import type { DataOptions } from './train-options.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */

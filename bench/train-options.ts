@@ -10,6 +10,8 @@ import { FastTokenizer } from '../tokenizers/index.ts';
 import { jsonOf, readTokenizer } from './tokenize/file.ts';
 
 export const TABLETOP = 'tabletop';
+/** Everything a run leaves lies in here, below the folder it was started in. */
+export const WORK_FOLDER = '.insula';
 
 /** What names a data set on the command line. */
 export interface DataOptions {
@@ -23,6 +25,8 @@ export interface DataOptions {
   rate?: string;
   /** Slot maps of a mixture's robots by name, with commas between; by default each dimension has the slot of its number. */
   robot?: string;
+  /** Weights of a mixture's data sets, with commas between; by default n^0.43 of the n examples of each robot. */
+  weights?: string;
 }
 
 export interface TrainOptions extends DataOptions {
@@ -38,8 +42,10 @@ export interface TrainOptions extends DataOptions {
   /** JSON file of other wordings of instructions. */
   paraphrases?: string;
   augment?: boolean;
-  /** Part of every batch that is questions about the built-in world. */
+  /** Part of every batch that is questions. */
   cotrain?: string;
+  /** Images with names to ask about, PATH.json and PATH.pack, in place of the built-in world. */
+  questions?: string;
   /** File of a FAST tokenizer, or folder of a published one, in place of one fitted to the data. */
   tokenizer?: string;
   /** openpi's norm_stats.json, in place of the data's own statistics. */
@@ -91,7 +97,16 @@ export function checkResumed({ settings, progress }: Checkpoint, path: string, o
   differs('seed', options.seed, settings.seed);
   differs('batch', options.batch, settings.batch);
   differs('moments', options.moments, settings.moments ?? 'f32');
-  differs('cotrain', options.cotrain && shareOf(options), settings.coTraining ?? 0);
+  differs(
+    'cotrain',
+    options.cotrain && shareOf({ ...options, questions: settings.questions }),
+    settings.coTraining ?? 0,
+  );
+  differs('questions', options.questions, settings.questions ?? 'none');
+  if (settings.questions !== undefined && options.questions === undefined)
+    throw new InputError(
+      `--resume: the run in ${path} was begun with --questions ${settings.questions}; give them again`,
+    );
   differs('accumulate', options.accumulate, settings.accumulate ?? 1);
   for (const name of ['recompute', 'augment'] as const)
     if (options[name] && !settings[name])
@@ -109,12 +124,16 @@ export function checkResumed({ settings, progress }: Checkpoint, path: string, o
     throw new InputError(`--steps ${steps}: the run in ${path} has done ${progress.step} already`);
 }
 
-function shareOf({ cotrain: text = '0', data }: TrainOptions): number {
+function shareOf({ cotrain: text = '0', data, questions, resume }: TrainOptions): number {
   const share = Number(text);
   if (text.trim() === '' || !(share >= 0 && share < 1))
     throw new InputError(`--cotrain ${text}: expected the part of a batch that is questions, from 0 to below 1`);
-  if (share > 0 && data !== undefined)
-    throw new InputError('--cotrain asks about the built-in world: leave out --data');
+  if (share === 0 && questions !== undefined && !resume)
+    throw new InputError('--questions: say with --cotrain which part of every batch they are');
+  if (share > 0 && data !== undefined && questions === undefined)
+    throw new InputError(
+      '--cotrain asks about the built-in world: leave out --data, or name images to ask about with --questions',
+    );
   return share;
 }
 

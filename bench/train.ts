@@ -1,40 +1,26 @@
 /** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
 import { writeFileSafely } from '../engine/files.ts';
-import { InputError, quote } from '../engine/index.ts';
-import { openPath } from '../engine/paths.ts';
-import type { Dataset } from '../model/data/dataset.ts';
-import {
-  mixRobots,
-  openDataset,
-  ownSlotMap,
-  readParaphrases,
-  slotMapNamed,
-  withParaphrases,
-} from '../model/data/index.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import { type RunResult, runTraining, unlessAborted } from '../model/training/run.ts';
+import { chooseData, coTrainingOf, listed, reworded } from './choose-data.ts';
 import type { Progress } from './progress.ts';
 import { reportOf } from './report.ts';
 import { type RunFolder, runFolder } from './run-folder.ts';
-import { demonstrations } from './tabletop/demonstrations.ts';
 import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from './tabletop/evaluation.ts';
 import { tabletopPolicy } from './tabletop/policy.ts';
-import { worldCoTraining } from './tabletop/questions.ts';
 import { TabletopWorld } from './tabletop/world.ts';
 import {
   checkResumed,
   chosen,
-  type DataOptions,
   givenEncoding,
   TABLETOP,
   type TrainOptions,
+  WORK_FOLDER,
   withoutUnused,
 } from './train-options.ts';
 import { openTunedDevice } from './tuning.ts';
 
-/** Everything a run leaves lies in here, below the folder it was started in. */
-export const WORK_FOLDER = '.insula';
 const CLOSED_LOOP_EPISODES = 20;
 
 export interface TrainSummary {
@@ -65,98 +51,6 @@ export const closedLoopSummary = ({ success, rightObject, episodes }: Evaluation
   rightObject,
   episodes: episodes.length,
 });
-
-/**
- * The data set that options name: the built-in world's demonstrations, or one read from a folder or file. Of several
- * in a folder `usual` is read where none is named; frames of videos have at most `frameSize` pixels on a side.
- */
-export async function chooseDataset(
-  options: DataOptions,
-  {
-    episodes,
-    seed,
-    signal,
-    ...reading
-  }: {
-    episodes: number;
-    seed: number;
-    signal?: AbortSignal;
-    usual?: string;
-    frameSize?: number;
-    /** Bytes of actions and states to hold in memory; a larger data set's episodes are loaded one by one. */
-    memory?: number;
-  },
-  progress: Progress,
-): Promise<Dataset> {
-  const { data, dataset: name, cameras, rate } = options;
-  if (data !== undefined) {
-    const hertz = rate === undefined ? undefined : Number(rate);
-    if (hertz !== undefined && !(hertz > 0 && Number.isFinite(hertz)))
-      throw new InputError(`--rate ${rate}: expected control steps a second, a number above 0`);
-    const chosen = cameras === 'none' ? [] : cameras?.split(',').map((camera) => camera.trim());
-    const dataset = await openDataset(data, name, { ...reading, cameras: chosen, rate: hertz });
-    if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
-    return dataset;
-  }
-  if (options.dataset !== undefined && options.dataset !== TABLETOP)
-    throw new InputError(
-      `--dataset ${options.dataset}: say where it lies with --data FOLDER; without it there is only '${TABLETOP}'`,
-    );
-  return demonstrations({
-    episodes,
-    seed,
-    cacheFolder: join(WORK_FOLDER, 'cache'),
-    onProgress: (done, total) => progress.count('demonstrations: episode', done, total),
-    signal,
-  });
-}
-
-const listed = (text: string | undefined) => text?.split(',').map((part) => part.trim()) ?? [];
-
-/** As `chooseDataset`; several data sets are a mixture of robots, and so is one whose robot is named. */
-export async function chooseData(
-  options: DataOptions,
-  reading: Parameters<typeof chooseDataset>[1],
-  progress: Progress,
-): Promise<Dataset> {
-  const [folders, robots] = [listed(options.data), listed(options.robot)];
-  const usual = reading.usual?.includes(',') ? reading.usual : undefined;
-  const names = listed(options.dataset ?? usual);
-  const count = Math.max(folders.length, names.length);
-  if (folders.length === 0 && robots.length > 0)
-    throw new InputError('--robot: say where its data lie with --data FOLDER');
-  if (folders.length === 0 || (count === 1 && robots.length === 0)) return chooseDataset(options, reading, progress);
-  for (const [option, { length }] of [
-    ['data', folders],
-    ['dataset', names],
-    ['robot', robots],
-  ] as const)
-    if (length > 1 && length !== count) throw new InputError(`--${option}: ${length} for ${count} data sets`);
-  const datasets = [];
-  for (let i = 0; i < count; i++) {
-    const own = { ...options, data: folders[i] ?? folders[0], dataset: names[i] ?? names[0] };
-    datasets.push(await chooseDataset(own, reading, progress));
-  }
-  const maps = datasets.map((dataset, i) =>
-    robots.length > 0 ? slotMapNamed(robots[i] ?? robots[0]) : ownSlotMap(dataset),
-  );
-  const width = Math.max(...maps.map((map) => map.width));
-  return mixRobots(datasets.map((dataset, i) => ({ dataset, slots: { ...maps[i], width } })));
-}
-
-/** The data set with the paraphrases of a file. @throws InputError where none of them is of one of its instructions */
-export async function reworded(dataset: Dataset, path: string | undefined, progress: Progress): Promise<Dataset> {
-  if (path === undefined) return dataset;
-  const paraphrases = await readParaphrases(await openPath(path));
-  const known = new Set(dataset.episodes.flatMap(({ instructions }) => instructions));
-  const used = [...paraphrases.keys()].filter((text) => known.has(text)).length;
-  if (used === 0) {
-    const such = known.size > 0 ? `, such as ${quote([...known][0])}` : ': it has none';
-    throw new InputError(`${path}: it has no wordings for any instruction of "${dataset.name}"${such}`);
-  }
-  progress.note(`${path}: other wordings for ${used} of ${known.size} instructions`);
-  return withParaphrases(dataset, paraphrases);
-}
 
 /**
  * @throws InputError where an option, the data or the checkpoint to resume is wrong, and what `signal` is aborted with where that is
@@ -192,7 +86,8 @@ async function trainIn(
   const { system, preset, seed, batch, share, moments } = chosen(options, resume?.settings);
   const given = await givenEncoding(options);
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
-  const world = share > 0 ? await TabletopWorld.create() : null;
+  const { questions } = options;
+  const world = share > 0 && questions === undefined ? await TabletopWorld.create() : null;
   try {
     const begin = performance.now();
     const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
@@ -214,7 +109,7 @@ async function trainIn(
       recompute: options.recompute,
       moments,
       augment: options.augment,
-      coTraining: world ? worldCoTraining(world, seed, share) : undefined,
+      coTraining: await coTrainingOf(share, seed, questions, world),
       ...given,
       horizon: options.horizon,
       checkpointPath: checkpoint,

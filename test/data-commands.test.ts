@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { act } from '../bench/act.ts';
+import { chooseData, reworded } from '../bench/choose-data.ts';
 import { convert } from '../bench/convert.ts';
 import { Progress } from '../bench/progress.ts';
-import { chooseData, reworded } from '../bench/train.ts';
 import type { DataOptions } from '../bench/train-options.ts';
 import { openDataset } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
@@ -51,6 +51,11 @@ describe('data sets with commas between', () => {
     }
   });
 
+  test('weights by hand', async () => {
+    expect((await choose({ dataset: 'seven,three', weights: '2, 0.5' })).weights).toEqual({ seven: 2, three: 0.5 });
+    expect((await choose({ dataset: 'seven,three' })).weights).toBeUndefined();
+  });
+
   test('robots by name: their slots, and one robot of two data sets', async () => {
     const one = await choose({ dataset: 'seven', robot: 'ur5e' });
     expect(one).toMatchObject({ name: 'seven', actionDimension: 32 });
@@ -62,6 +67,9 @@ describe('data sets with commas between', () => {
   });
 
   test.each<[DataOptions, string]>([
+    [{ dataset: 'seven,three', weights: '1' }, '--weights: 1 for 2 data sets'],
+    [{ dataset: 'seven', weights: '1' }, '--weights: 1 for 1 data sets; they are of several'],
+    [{ dataset: 'seven,three', weights: '1,x' }, 'mixture: the weight of "three" is not a number above 0'],
     [{ dataset: 'seven,fast' }, '"seven" has 5 Hz, "fast" 10: a chunk would last another time in each'],
     [{ dataset: 'seven,three', robot: 'ur5e' }, 'slot map "ur5e": 7 action slots, data set "three" has 3'],
     [{ dataset: 'seven,three', robot: 'ur5e,droid,arx' }, '--robot: 3 for 2 data sets'],

@@ -11,8 +11,8 @@ import {
   StrideTokenizer,
   StringActionTokenizer,
 } from '../../tokenizers/index.ts';
+import { chooseDataset } from '../choose-data.ts';
 import type { Progress } from '../progress.ts';
-import { chooseDataset } from '../train.ts';
 import { chooseChunkLength, chunksOfEpisode, splitChunks, wholeDataset } from './chunks.ts';
 import { about, jsonOf, readTokenizer, type TokenizerFile, writePublished, writeTokenizer } from './file.ts';
 import { readChunks, readIds } from './input.ts';

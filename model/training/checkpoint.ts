@@ -9,7 +9,7 @@ import { writeSafetensors } from '../../engine/safetensors-writer.ts';
 import type { AdamW, ChosenVariants, MomentStorage } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
-import { statisticsFromJson } from '../data/index.ts';
+import { type Dataset, statisticsFromJson } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import type { BatchOptions } from './batches.ts';
 import type { RunHistory } from './history.ts';
@@ -31,6 +31,10 @@ export interface CheckpointSettings extends TrainingStepOptions, BatchOptions {
   readonly wordings?: number;
   /** Part of every batch that is vision-language examples; none where it is not said. */
   readonly coTraining?: number;
+  /** Where the images that they ask about lay, if they are not of the built-in world. */
+  readonly questions?: string;
+  /** Weights of a mixture's robots, where they were given. */
+  readonly weights?: Dataset['weights'];
   /** Storage of AdamW's moments; f32 where it is not said. */
   readonly moments?: MomentStorage;
   readonly configuration: ModelConfiguration;

@@ -1,10 +1,14 @@
 /** Which examples a training step takes: robot data alone, or vision-language examples beside them. */
 import { InputError } from '../../engine/index.ts';
+import { randomStream, streams } from '../../engine/random.ts';
 import {
   type Dataset,
   type Example,
   type ExampleSource,
+  imageQuestions,
   Mixture,
+  type MixtureGroup,
+  type NamedImage,
   type Split,
   TrainingSampler,
   type VisionLanguage,
@@ -15,6 +19,8 @@ import type { System } from '../systems/index.ts';
 export interface CoTraining {
   /** Their part of every batch; GenVLA gives them half. */
   readonly share: number;
+  /** Where they come from, as a run's checkpoint names it; nothing for those of the program itself. */
+  readonly source?: string;
   /** Every epoch asks the same, in any order. */
   readonly questions: ExampleSource<VisionLanguage>;
   /** To measure with; not among `questions`. */
@@ -41,10 +47,14 @@ export function checkCoTraining({ share }: CoTraining, system: System, { name, c
 }
 
 /**
- * Robots of a mixture by n^0.43 of their examples. In co-training a share of each batch is questions, and every other example of
+ * Robots of a mixture by their weights, n^0.43 of their n examples by default. In co-training a share of each batch is questions, and every other example of
  * robot data has its subtask to predict before the actions, where the data have subtasks.
  */
-export function exampleSampler({ train }: Split, seed: number, coTraining?: CoTraining): ExampleSampler {
+export function exampleSampler(
+  { train }: Split,
+  seed: number,
+  { coTraining, weights }: { coTraining?: CoTraining; weights?: Dataset['weights'] } = {},
+): ExampleSampler {
   const robots = [...new Set(train.map(({ episode }) => episode.robot))];
   const members = robots.map((robot = 'robot') => {
     const parts = train.filter(({ episode }) => (episode.robot ?? 'robot') === robot);
@@ -54,16 +64,38 @@ export function exampleSampler({ train }: Split, seed: number, coTraining?: CoTr
       const answer = coTraining && place % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
       return answer ? { kind: 'action with language', sample, answer } : { kind: 'action', sample };
     };
-    return { name: robot, source: { size: sampler.size, at } };
+    return { name: robot, source: { size: sampler.size, at }, weight: weights?.[robot] };
   });
   const { share = 0, questions } = coTraining ?? {};
-  const groups = [{ share: 1 - share, members }];
+  const groups: MixtureGroup<Example>[] = [{ share: 1 - share, members }];
   if (questions) {
     const at = (place: number): Example => ({ kind: 'vision-language', question: questions.at(place) });
     groups.push({ share, members: [{ name: 'questions', source: { size: questions.size, at } }] });
   }
   const mixture = new Mixture(groups, seed);
   return { batch: (step, size) => mixture.batch(step, size).map(({ example }) => example) };
+}
+
+/** One image in so many is held out, but not more than this. */
+const HELD_OUT_EVERY = 20;
+const HELD_OUT_IMAGES = 16;
+
+/**
+ * Questions about images with names, some of the images held out by the seed.
+ *
+ * @throws InputError where there are too few images
+ */
+export function namedImageCoTraining(images: readonly NamedImage[], seed: number, share: number): CoTraining {
+  const apart = Math.min(HELD_OUT_IMAGES, Math.max(2, Math.floor(images.length / HELD_OUT_EVERY)));
+  if (images.length < apart + 2) throw new InputError(`${images.length} named images: questions need at least four`);
+  const order = randomStream(seed, 2 ** 32 - 1, streams.split).permutation(images.length);
+  const shuffled = Array.from(order, (index) => images[index]);
+  const heldOut = imageQuestions(shuffled.slice(0, apart), seed);
+  return {
+    share,
+    questions: imageQuestions(shuffled.slice(apart), seed),
+    heldOut: Array.from({ length: heldOut.size }, (_, place) => heldOut.at(place)),
+  };
 }
 
 /** All questions, and those held out. */

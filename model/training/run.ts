@@ -94,22 +94,32 @@ export async function unlessAborted<T>(signal: AbortSignal | undefined, work: ()
   }
 }
 
+/** A run goes on with the examples that it was begun with. @throws InputError with what differs */
+function checkSameExamples(
+  begun: CheckpointSettings,
+  { name, weights }: Dataset,
+  wordings: number,
+  coTraining: CoTraining | undefined,
+): void {
+  const differs = (what: string, now: unknown, before: unknown, advice = '') => {
+    if (JSON.stringify(now) === JSON.stringify(before)) return;
+    const [own, other] = [now, before].map((value) => (value === undefined ? 'none' : JSON.stringify(value)));
+    throw new InputError(`"${name}": ${what}: ${own}; the run was begun with ${other}${advice}`);
+  };
+  differs('co-training share', coTraining?.share, begun.coTraining);
+  differs('weights of its robots', weights, begun.weights);
+  differs('wordings of instructions', wordings, begun.wordings ?? wordings, ': give the same paraphrases');
+}
+
 /** @throws InputError where options or data do not fit, and where the losses are no numbers any more */
 export async function runTraining(options: RunOptions): Promise<RunResult> {
   const { device, dataset, preset, seed, steps, batch, listener, resume, signal, coTraining } = options;
   if (!Number.isInteger(batch) || batch < 1)
     throw new InputError(`batch ${batch}: it is a whole number of examples, at least 1`);
   if (coTraining) checkCoTraining(coTraining, options.system, dataset);
-  if (resume && resume.settings.coTraining !== coTraining?.share)
-    throw new InputError(
-      `co-training share ${coTraining?.share ?? 0}: the run was begun with ${resume.settings.coTraining ?? 0}`,
-    );
   const wordings = new Set(dataset.episodes.flatMap(({ instructions }) => instructions)).size;
-  if (resume && wordings !== (resume.settings.wordings ?? wordings))
-    throw new InputError(
-      `"${dataset.name}" has ${wordings} wordings of instructions, the run was begun with ${resume.settings.wordings}: give the same paraphrases`,
-    );
   checkGiven(options);
+  if (resume) checkSameExamples(resume.settings, dataset, wordings, coTraining);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
   for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
@@ -136,6 +146,8 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
     moments: options.moments,
     augment: options.augment,
     coTraining: coTraining?.share,
+    questions: coTraining?.source,
+    weights: dataset.weights,
     configuration,
     encoding: encodingSettings,
     adapter: device.description,
@@ -145,7 +157,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
   if (!resume) model.initialise(seed);
   const maker = new BatchMaker(encoding, configuration, seed);
-  const sampler = exampleSampler(split, seed, coTraining);
+  const sampler = exampleSampler(split, seed, { coTraining, weights: dataset.weights });
   using trainer = new Trainer(
     model,
     maker,

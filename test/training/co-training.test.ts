@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Dataset, VisionLanguage } from '../../model/data/index.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
-import { type CoTraining, exampleSampler } from '../../model/training/co-training.ts';
+import { type CoTraining, exampleSampler, namedImageCoTraining } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
 import { type RunOptions, runTraining } from '../../model/training/run.ts';
 import { testDevice } from '../support/devices.ts';
@@ -87,7 +87,7 @@ describe('co-training', () => {
   test('shares of every batch', () => {
     const { split } = prepareData(syntheticDataset(), 3);
     const kinds = (share: number, size: number) =>
-      exampleSampler(split, 3, { ...coTraining, share })
+      exampleSampler(split, 3, { coTraining: { ...coTraining, share } })
         .batch(7, size)
         .filter(({ kind }) => kind === 'vision-language').length;
     expect([kinds(0.5, 4), kinds(0.25, 4), kinds(0.3, 10)]).toEqual([2, 1, 3]);
@@ -96,7 +96,7 @@ describe('co-training', () => {
 
   test('every other example of robot data predicts its subtask, in co-training alone', () => {
     const { split } = prepareData(withSubtasks(), 3);
-    const examples = exampleSampler(split, 3, coTraining).batch(2, 16);
+    const examples = exampleSampler(split, 3, { coTraining }).batch(2, 16);
     const kinds = examples.map(({ kind }) => kind);
     expect(kinds.filter((kind) => kind === 'action')).toHaveLength(4);
     expect(kinds.filter((kind) => kind === 'action with language')).toHaveLength(4);
@@ -105,6 +105,29 @@ describe('co-training', () => {
         expect(example.answer).toBe(example.sample.step < 6 ? 'reach for it' : 'put it down');
     const alone = exampleSampler(split, 3).batch(2, 16);
     expect(alone.every(({ kind }) => kind === 'action')).toBe(true);
+  });
+
+  test('named images: none of the held-out ones is among the questions, by seed', () => {
+    const images = Array.from({ length: 60 }, (_, i) => ({
+      name: `thing ${i}`,
+      category: 'things',
+      image: async () => ({ width: 1, height: 1, pixels: Uint8Array.of(i, i, i) }),
+    }));
+    const namesOf = (seed: number) => {
+      const { questions, heldOut } = namedImageCoTraining(images, seed, 0.5);
+      const every = Array.from({ length: questions.size }, (_, place) => questions.at(place));
+      const names = (all: typeof every) =>
+        all.flatMap(({ prompt, answer }) => (prompt === 'caption en' ? [answer] : []));
+      return { asked: names(every), apart: names([...heldOut]) };
+    };
+    const { asked, apart } = namesOf(1);
+    expect([asked.length, apart.length]).toEqual([57, 3]);
+    expect([...asked, ...apart].sort()).toEqual(images.map(({ name }) => name).sort());
+    expect(namesOf(1)).toEqual({ asked, apart });
+    expect(namesOf(2).apart).not.toEqual(apart);
+    expect(() => namedImageCoTraining(images.slice(0, 3), 1, 0.5)).toThrow(
+      '3 named images: questions need at least four',
+    );
   });
 
   test.each([
@@ -119,7 +142,7 @@ describe('co-training', () => {
     await train('share.safetensors', { steps: 1 });
     const resume = await openCheckpoint(join(folder, 'share.safetensors'));
     await expect(train('other.safetensors', { resume, coTraining: undefined })).rejects.toThrow(
-      'co-training share 0: the run was begun with 0.5',
+      'co-training share: none; the run was begun with 0.5',
     );
     await resume.close();
   });

@@ -16,6 +16,8 @@ import {
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
+import { exampleSampler } from '../../model/training/co-training.ts';
+import { prepareData } from '../../model/training/fitting.ts';
 import { type RunOptions, runTraining } from '../../model/training/run.ts';
 import { testDevice } from '../support/devices.ts';
 import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
@@ -112,6 +114,32 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
     'this model knows the robots synthetic, large: say which the observation is of',
   );
   model.dispose();
+});
+
+test('robots come by their weights, which a run goes on with', async () => {
+  const members = [
+    { dataset: syntheticDataset(), slots: { ...ownSlotMap(syntheticDataset()), width: WIDTH }, weight: 3 },
+    { ...otherRobot(), weight: 1 },
+  ];
+  const dataset = mixRobots(members);
+  expect(dataset.weights).toEqual({ synthetic: 3, large: 1 });
+  const { split } = prepareData(dataset, 3);
+  const examples = Array.from({ length: 10 }, (_, step) => exampleSampler(split, 3, dataset).batch(step, 8)).flat();
+  const large = examples.filter(
+    (example) => example.kind === 'action' && example.sample.part.episode.robot === 'large',
+  );
+  expect(large.length / examples.length).toBeCloseTo(0.25, 1);
+  expect(() => mixRobots([members[0], { ...members[1], weight: undefined }])).toThrow(
+    'mixture: the weight of "large" is not a number above 0',
+  );
+  const { policy, settings } = await train('pi0', 'weighted.safetensors', { dataset, steps: 1 });
+  policy.model.dispose();
+  expect(settings.weights).toEqual({ synthetic: 3, large: 1 });
+  const resume = await openCheckpoint(join(folder, 'weighted.safetensors'));
+  await expect(train('pi0', 'weighted-on.safetensors', { resume })).rejects.toThrow(
+    '"synthetic,large": weights of its robots: none; the run was begun with {"synthetic":3,"large":1}',
+  );
+  await resume.close();
 });
 
 test('dimensions that a robot lacks teach nothing', async () => {

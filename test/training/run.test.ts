@@ -117,7 +117,7 @@ describe('a run', () => {
     const paraphrases = new Map([['put the red cube in the blue bin', ['red to blue']]]);
     const dataset = withParaphrases(syntheticDataset(), paraphrases);
     await expect(run('pi0', 'worded-on.safetensors', { steps: 2, dataset, resume })).rejects.toThrow(
-      '"synthetic" has 3 wordings of instructions, the run was begun with 2: give the same paraphrases',
+      '"synthetic": wordings of instructions: 3; the run was begun with 2: give the same paraphrases',
     );
   });
 
