@@ -72,12 +72,17 @@ export class FastTokenizer implements ActionTokenizer {
 
   private constructor(
     readonly scale: number,
-    /** The quantised coefficient that is symbol 0. */
+    /** The smallest quantised coefficient, symbol 0; those below are clamped to it. */
     readonly minimum: number,
     readonly codec: SymbolCodec,
     private readonly processor: object = {},
   ) {
     this.vocabularySize = codec.vocabularySize;
+  }
+
+  /** The largest quantised coefficient; those beyond are clamped to it. */
+  get maximum(): number {
+    return this.minimum + this.codec.symbols - 1;
   }
 
   /** Learns the alphabet and the merges from normalised chunks, whose shapes may differ. */

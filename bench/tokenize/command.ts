@@ -92,9 +92,11 @@ export async function fit(options: FitOptions, progress: Progress) {
     horizon,
     dimension,
     vocabularySize: tokenizer.vocabularySize,
+    ...(tokenizer instanceof FastTokenizer && { coefficients: [tokenizer.minimum, tokenizer.maximum] }),
     seconds,
   };
-  const line = `fitted on ${ofAll(chunks.length, total)} chunks of ${horizon} x ${dimension} in ${seconds.toFixed(2)} s: ${tokenizer.vocabularySize} ids, written to ${out}${shortEpisodes(dataset, horizon)}`;
+  const range = json.coefficients ? ` for coefficients from ${json.coefficients.join(' to ')}` : '';
+  const line = `fitted on ${ofAll(chunks.length, total)} chunks of ${horizon} x ${dimension} in ${seconds.toFixed(2)} s: ${tokenizer.vocabularySize} ids${range}, written to ${out}${shortEpisodes(dataset, horizon)}`;
   return { json, lines: [line] };
 }
 

@@ -94,10 +94,10 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
     lengths.push(ids.length);
     for (const id of ids) counts[id]++;
     if (tokenizer instanceof FastTokenizer) {
-      const { minimum, codec } = tokenizer;
+      const { minimum, maximum } = tokenizer;
       for (const value of tokenizer.coefficients(chunk)) {
         if (value === 0) zeros++;
-        if (value < minimum || value >= minimum + codec.symbols) clamped++;
+        if (value < minimum || value > maximum) clamped++;
       }
     }
     tokenizer.decode(ids, chunk).forEach((value, index) => {

@@ -43,8 +43,10 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('insula tokenize', () => {
   it('fits, encodes and decodes, in the units of the data', async () => {
-    const { json } = await fitTokenizer({ ...data(), out: at('fast.json'), vocabulary: 300 }, quiet);
+    const { json, lines } = await fitTokenizer({ ...data(), out: at('fast.json'), vocabulary: 300 }, quiet);
     expect(json).toMatchObject({ chunks: 60, horizon: 8, dimension: 3, kind: 'fast' });
+    const { minimum, symbols } = JSON.parse(await readFile(at('fast.json'), 'utf8')).tokenizer;
+    expect(lines[0]).toContain(`for coefficients from ${minimum} to ${minimum + symbols - 1}, written to`);
     const encoded = await encode({ ...data(), tokenizer: at('fast.json'), episode: 'e3' }, quiet);
     expect(encoded.json.chunks.map(({ step }) => step)).toEqual([0, 8, 16, 24, 32]);
     await writeFile(at('ids.json'), JSON.stringify(encoded.json));

@@ -31,7 +31,7 @@ describe('FastTokenizer', () => {
       expect(Math.abs(value - decoded[index])).toBeLessThan(1e-5);
     });
     const fitted = FastTokenizer.fit([chunk]);
-    expect([fitted.scale, fitted.minimum, fitted.codec.symbols]).toEqual([10, -16, 23]);
+    expect([fitted.scale, fitted.minimum, fitted.maximum, fitted.codec.symbols]).toEqual([10, -16, 6, 23]);
   });
 
   it('loses the rounding of the coefficients and nothing else', () => {
@@ -117,10 +117,9 @@ describe('FastTokenizer', () => {
           const size = { horizon, dimension: 3 };
           const given = { ...size, data: Float32Array.from(values.slice(0, 3 * horizon)) };
           for (const tokenizer of formats) {
-            const last = tokenizer.minimum + tokenizer.codec.symbols - 1;
             const { symbols } = tokenizer.codec.read(tokenizer.encode(given), 3 * horizon);
             const inside = [...tokenizer.coefficients(given)].map((q) =>
-              Math.min(Math.max(q, tokenizer.minimum), last),
+              Math.min(Math.max(q, tokenizer.minimum), tokenizer.maximum),
             );
             if (tokenizer === formats[0])
               expect([...symbols].map((s) => s + tokenizer.minimum)).toEqual(inside.map((q) => q + 0));
