@@ -128,6 +128,8 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const encodingSettings = resume?.settings.encoding ?? (await fitEncoding(options, split, horizon));
   const encoding = new Encoding(encodingSettings);
   const configuration = resume?.settings.configuration ?? (await configurationFor(options, split, encoding, horizon));
+  const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
+  listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
   const most = largestBatch(configuration, device.limits.maxStorageBufferBindingSize);
   if (batch > most)
     throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
