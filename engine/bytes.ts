@@ -68,7 +68,6 @@ export function parseJson(bytes: Uint8Array, name: string, complaint: string): u
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    const words = error instanceof Error ? error.message.replace(/\s+/g, ' ') : String(error);
-    throw new InputError(`${name}: ${complaint} (${words})`);
+    throw new InputError(`${name}: ${complaint} (${error instanceof Error ? error.message : error})`);
   }
 }

@@ -187,7 +187,7 @@ describe('a checkpoint', () => {
     ['text', /text\.safetensors: not a safetensors file/],
     ['other', /other\.safetensors: a safetensors file, but not a checkpoint of Insula/],
     ['json', /json\.safetensors: damaged: the checkpoint's metadata is not JSON/],
-    ['null', /null\.safetensors: checkpoint format undefined; this version reads format 1$/],
+    ['null', /null\.safetensors: checkpoint format nothing; this version reads format 1$/],
     ['later', /later\.safetensors: checkpoint format 2; this version reads format 1$/],
     ['lacking', /lacking\.safetensors: damaged: the checkpoint's metadata lacks a part$/],
     ['statistics', /statistics\.safetensors: not normalisation statistics: actions\.q01 is not a list of 3 numbers$/],

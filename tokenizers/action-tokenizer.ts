@@ -62,6 +62,20 @@ export function chunkGrammar(
   };
 }
 
+/** Whether a value is an id of a vocabulary; above 2^22 it is taken for damage, since tables are made by the largest. */
+export const isId = (value: unknown): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 22;
+
+/** A value of somebody else's JSON as a short piece of an error's line. */
+export function quote(value: unknown): string {
+  if (typeof value === 'number') return String(value);
+  try {
+    return (JSON.stringify(value) ?? 'nothing').slice(0, 100);
+  } catch {
+    return 'a value nested too deeply'; // JSON.stringify is recursive, JSON.parse is not
+  }
+}
+
 /** Control steps of a chunk at most, and numbers of a step: what lies above is taken for a mistake, not allocated. */
 const LARGEST = 4096;
 
@@ -70,7 +84,7 @@ export function checkShape(shape: ChunkShape, caller: string): void {
   for (const name of ['horizon', 'dimension'] as const) {
     const size = shape[name];
     if (!Number.isInteger(size) || size < 1 || size > LARGEST) {
-      throw new Error(`${caller}: ${name} must be a positive integer up to ${LARGEST}, got ${size}`);
+      throw new Error(`${caller}: ${name} must be a positive integer up to ${LARGEST}, got ${quote(size)}`);
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape, chunkGrammar } from './action-tokenizer.ts';
+import { checkChunk, checkShape, chunkGrammar, quote } from './action-tokenizer.ts';
 
 const MOST_BINS = 2 ** 20;
 
@@ -18,7 +18,7 @@ export function digitize(value: number, edges: Float64Array): number {
 /** The first `bins` edges of `intervals` equal intervals over [-1, 1]; throws in `caller`'s name below `least` bins. */
 export function linearEdges(bins: number, intervals: number, caller: string, least: number): Float64Array {
   if (!Number.isInteger(bins) || bins < least || bins > MOST_BINS) {
-    throw new Error(`${caller}: bins must be an integer of at least ${least}, up to ${MOST_BINS}, got ${bins}`);
+    throw new Error(`${caller}: bins must be an integer of at least ${least}, up to ${MOST_BINS}, got ${quote(bins)}`);
   }
   return Float64Array.from({ length: bins }, (_, index) => (index === intervals ? 1 : -1 + index * (2 / intervals)));
 }
@@ -53,7 +53,7 @@ export class BinActionTokenizer implements ActionTokenizer {
 
   constructor({ bins = 256, form = 'openvla' }: BinFormat = {}) {
     if (form !== 'openvla' && form !== 'openpi') {
-      throw new Error(`BinActionTokenizer: form is ${JSON.stringify(form)}; there are openvla and openpi`);
+      throw new Error(`BinActionTokenizer: form is ${quote(form)}; there are openvla and openpi`);
     }
     this.form = form;
     const centres = form === 'openvla';

@@ -1,4 +1,4 @@
-import { type ChunkGrammar, chunkGrammar } from './action-tokenizer.ts';
+import { type ChunkGrammar, chunkGrammar, quote } from './action-tokenizer.ts';
 import { MergeTable } from './bpe-merging.ts';
 import { checkSymbols, learnMerges, type MergeLearning } from './bpe-training.ts';
 
@@ -53,7 +53,7 @@ export class IntegerBpe implements SymbolCodec {
   /** What training or toJSON gave. @throws Error that names the merge that is wrong */
   constructor({ symbols, merges }: IntegerBpeJson) {
     if (!Number.isInteger(symbols) || symbols < 1 || symbols > MOST_SYMBOLS) {
-      throw new Error(`IntegerBpe: symbols must be an integer from 1 to ${MOST_SYMBOLS}, got ${symbols}`);
+      throw new Error(`IntegerBpe: symbols must be an integer from 1 to ${MOST_SYMBOLS}, got ${quote(symbols)}`);
     }
     if (!Array.isArray(merges)) throw new Error('IntegerBpe: merges must be a list of pairs of ids');
     this.symbols = symbols;
@@ -63,9 +63,7 @@ export class IntegerBpe implements SymbolCodec {
     merges.forEach((pair: unknown, rank) => {
       const known = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < symbols + rank;
       if (!Array.isArray(pair) || pair.length !== 2 || !pair.every(known)) {
-        throw new Error(
-          `IntegerBpe: merge ${rank} is ${JSON.stringify(pair)?.slice(0, 100)}; it must join two ids below ${symbols + rank}`,
-        );
+        throw new Error(`IntegerBpe: merge ${rank} is ${quote(pair)}; it must join two ids below ${symbols + rank}`);
       }
       this.lengths[symbols + rank] = this.lengths[pair[0]] + this.lengths[pair[1]];
     });

@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape } from './action-tokenizer.ts';
+import { checkChunk, checkShape, quote } from './action-tokenizer.ts';
 import { IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
 import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
@@ -125,7 +125,9 @@ export class FastTokenizer implements ActionTokenizer {
   static fromJSON(json: FastTokenizerJson): FastTokenizer {
     if (json?.type === 'fast-published') return FastTokenizer.fromPublished(json);
     if (json?.type !== 'fast') {
-      throw new Error(`FastTokenizer.fromJSON: type is ${(json as { type?: unknown } | null)?.type}, expected 'fast'`);
+      throw new Error(
+        `FastTokenizer.fromJSON: type is ${quote((json as { type?: unknown } | null)?.type)}, expected 'fast'`,
+      );
     }
     checkScale(json.scale, 'FastTokenizer.fromJSON');
     checkMinimum(json.minimum, 'FastTokenizer.fromJSON: minimum');
@@ -252,12 +254,12 @@ export function roundHalfToEven(value: number): number {
 
 function checkScale(scale: number, caller: string): void {
   if (typeof scale !== 'number' || !(scale >= 1e-6 && scale <= 1e6)) {
-    throw new Error(`${caller}: scale must be a number from 1e-6 to 1e6, got ${scale}`);
+    throw new Error(`${caller}: scale must be a number from 1e-6 to 1e6, got ${quote(scale)}`);
   }
 }
 
 function checkMinimum(minimum: number, caller: string): void {
-  if (!Number.isSafeInteger(minimum)) throw new Error(`${caller} must be an integer, got ${minimum}`);
+  if (!Number.isSafeInteger(minimum)) throw new Error(`${caller} must be an integer, got ${quote(minimum)}`);
 }
 
 function quantise(chunk: ActionChunk, scale: number, caller: string): Float64Array {

@@ -1,4 +1,4 @@
-import type { ActionTokenizer } from './action-tokenizer.ts';
+import { type ActionTokenizer, quote } from './action-tokenizer.ts';
 import { BinActionTokenizer, type BinTokenizerJson } from './bins.ts';
 import { FastTokenizer, type FastTokenizerJson } from './fast.ts';
 import { StrideTokenizer, type StrideTokenizerJson } from './stride.ts';
@@ -15,5 +15,5 @@ export function actionTokenizerFromJson(json: unknown): ActionTokenizer {
     if ((inner as { type?: unknown } | null)?.type === 'stride') throw new Error('a stride within a stride');
     return new StrideTokenizer(actionTokenizerFromJson(inner), stride);
   }
-  throw new Error(`type is ${JSON.stringify(type)}; there are fast, fast-published, bins, stride and string`);
+  throw new Error(`type is ${quote(type)}; there are fast, fast-published, bins, stride and string`);
 }

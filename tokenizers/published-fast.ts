@@ -1,4 +1,4 @@
-import { type ChunkGrammar, chunkGrammar } from './action-tokenizer.ts';
+import { type ChunkGrammar, chunkGrammar, isId, quote } from './action-tokenizer.ts';
 import type { Reading, SymbolCodec } from './bpe.ts';
 import { MergeTable } from './bpe-merging.ts';
 import { byteCharacters, byteOfCharacter, gpt2Pieces } from './gpt2.ts';
@@ -23,8 +23,6 @@ export interface PublishedTokenizerJson {
 
 /** Symbols below this have characters: U+D800 begins the surrogates, which UTF-8 cannot write. */
 export const CHARACTERS = 0xd800;
-/** Ids above this are taken for a damaged file. */
-const MOST_IDS = 2 ** 22;
 
 /**
  * Symbols to the ids of such a file and back. Where the published code drops a character that the file has no token for, so
@@ -46,8 +44,7 @@ export class PublishedCodec implements SymbolCodec {
     const { vocab, merges } = json.model;
     let largest = -1;
     for (const [token, id] of Object.entries(vocab)) {
-      if (!Number.isInteger(id) || id < 0 || id >= MOST_IDS)
-        throw wrong(`token ${quote(token)} has the id ${quote(id)}`);
+      if (!isId(id)) throw wrong(`token ${quote(token)} has the id ${quote(id)}`);
       largest = Math.max(largest, id);
       this.bytesOfId[id] = spelledBytes(token);
     }
@@ -220,5 +217,4 @@ function own(vocab: Readonly<Record<string, number>>, token: string): number | u
   return Object.hasOwn(vocab, token) ? vocab[token] : undefined;
 }
 
-const quote = (value: unknown) => (JSON.stringify(value) ?? String(value)).slice(0, 100);
 const wrong = (what: string) => new Error(`not a tokenizer.json of the published FAST format: ${what}`);

@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape } from './action-tokenizer.ts';
+import { checkChunk, checkShape, quote } from './action-tokenizer.ts';
 
 export interface StrideTokenizerJson {
   readonly type: 'stride';
@@ -18,7 +18,7 @@ export class StrideTokenizer implements ActionTokenizer {
     readonly stride = 5,
   ) {
     if (!Number.isInteger(stride) || stride < 1) {
-      throw new Error(`StrideTokenizer: stride must be a positive integer, got ${stride}`);
+      throw new Error(`StrideTokenizer: stride must be a positive integer, got ${quote(stride)}`);
     }
   }
 

@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape, chunkGrammar } from './action-tokenizer.ts';
+import { checkChunk, checkShape, chunkGrammar, quote } from './action-tokenizer.ts';
 
 export interface StringFormat {
   /** Digits behind the point, 1 to 8. Default 4. */
@@ -46,13 +46,18 @@ export class StringActionTokenizer implements ActionTokenizer {
 
   constructor({ decimals = 4, betweenDimensions = ' ', betweenSteps = ';', gripper }: StringFormat = {}) {
     if (!Number.isInteger(decimals) || decimals < 1 || decimals > 8) {
-      throw new Error(`StringActionTokenizer: decimals must be an integer from 1 to 8, got ${decimals}`);
+      throw new Error(`StringActionTokenizer: decimals must be an integer from 1 to 8, got ${quote(decimals)}`);
     }
-    this.characters = `${NUMBER_CHARACTERS}${betweenDimensions}${betweenSteps}`;
+    const texts = [betweenDimensions, betweenSteps].filter((text) => typeof text === 'string');
+    this.characters = NUMBER_CHARACTERS + texts.join('');
     const all = [...this.characters];
-    if (new Set(all).size !== NUMBER_CHARACTERS.length + 2 || all.length !== NUMBER_CHARACTERS.length + 2) {
+    if (
+      texts.length !== 2 ||
+      new Set(all).size !== NUMBER_CHARACTERS.length + 2 ||
+      all.length !== NUMBER_CHARACTERS.length + 2
+    ) {
       throw new Error(
-        `StringActionTokenizer: betweenDimensions ${JSON.stringify(betweenDimensions)} and betweenSteps ${JSON.stringify(betweenSteps)} must be two different characters that are in no number`,
+        `StringActionTokenizer: betweenDimensions ${quote(betweenDimensions)} and betweenSteps ${quote(betweenSteps)} must be two different characters that are in no number`,
       );
     }
     const { dimensions = [], zero = 0, one = 1 } = gripper ?? {};

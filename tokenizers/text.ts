@@ -1,4 +1,5 @@
 import { Tokenizer } from '@huggingface/tokenizers';
+import { isId, quote } from './action-tokenizer.ts';
 import { defaultMerges } from './default-merges.ts';
 import { type ByteLevelTokenizerJson, byteLevelTokenizerJson } from './tokenizer-json.ts';
 
@@ -116,7 +117,7 @@ export function defaultTokenizerJson(): ByteLevelTokenizerJson {
 function addedTokens(json: TokenizerJson): readonly { id: number; content: string; special?: boolean }[] {
   const { added_tokens: added = [] } = (json ?? {}) as { added_tokens?: unknown };
   const isToken = (token: { id?: unknown; content?: unknown } | null) =>
-    Number.isInteger(token?.id) && (token?.id as number) >= 0 && typeof token?.content === 'string';
+    isId(token?.id) && typeof token?.content === 'string';
   if (!Array.isArray(added) || !added.every(isToken)) {
     throw new Error('TextTokenizer: "added_tokens" of the tokenizer.json is no list of tokens with id and content');
   }
@@ -124,9 +125,19 @@ function addedTokens(json: TokenizerJson): readonly { id: number; content: strin
 }
 
 function read(json: TokenizerJson): Tokenizer {
+  const { vocab, merges } = (json as { model?: { vocab?: unknown; merges?: unknown } | null }).model ?? {};
+  const wrong = Object.entries(vocab ?? {}).find(([, id]) => !Array.isArray(vocab) && !isId(id));
+  if (wrong) throw unreadable(`"model.vocab" has the token ${quote(wrong[0])} with the id ${quote(wrong[1])}`);
+  const isText = (part: unknown) => typeof part === 'string';
+  const isMerge = (merge: unknown) => isText(merge) || (Array.isArray(merge) && merge.every(isText));
+  const merge = Array.isArray(merges) ? merges.find((own) => !isMerge(own)) : undefined;
+  if (merge !== undefined) throw unreadable(`"model.merges" has ${quote(merge)}, expected two tokens`);
   try {
     return new Tokenizer(json, {});
   } catch (error) {
-    throw new Error(`TextTokenizer: this is not a tokenizer.json that can be read: ${(error as Error).message}`);
+    const stumbled = error instanceof TypeError; // over what is missing, or of another type
+    throw unreadable(stumbled ? 'its parts do not fit together' : (error as Error).message);
   }
 }
+
+const unreadable = (why: string) => new Error(`TextTokenizer: this is not a tokenizer.json that can be read: ${why}`);

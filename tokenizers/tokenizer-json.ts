@@ -1,4 +1,5 @@
 import { Tokenizer } from '@huggingface/tokenizers';
+import { quote } from './action-tokenizer.ts';
 import { IntegerBpe } from './bpe.ts';
 import { byteCharacters, byteOfCharacter } from './gpt2.ts';
 
@@ -93,7 +94,7 @@ export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
   const tokens = pieces.map((entry: unknown, id) => {
     const [piece, score] = Array.isArray(entry) ? entry : [];
     if (typeof piece !== 'string' || typeof score !== 'number') {
-      throw new Error(`pieces[${id}] is ${JSON.stringify(entry)?.slice(0, 100)}, expected [piece, score]`);
+      throw new Error(`pieces[${id}] is ${quote(entry)}, expected [piece, score]`);
     }
     const bytes = Uint8Array.from(piece, (character) => character.charCodeAt(0));
     return special[id] ?? new TextDecoder().decode(bytes).replaceAll(' ', '▁');

@@ -1,6 +1,6 @@
 import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
 import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
-import { InputError } from '../../engine/errors.ts';
+import { InputError, reasonOf } from '../../engine/errors.ts';
 import type { Image } from './dataset.ts';
 import { MemoryCache } from './memory-cache.ts';
 
@@ -30,10 +30,35 @@ export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, 
   const decode = Object.hasOwn(decoders, type) ? decoders[type] : undefined;
   if (!decode) throw new InputError(`${what}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
   try {
+    checkSize(bytes, type);
     return await decode(bytes);
   } catch (error) {
-    const words = error instanceof Error ? error.message.replace(/\s+/g, ' ') : String(error);
-    throw new InputError(`${what}: damaged or cut-off ${type} (${words})`);
+    throw new InputError(`${what}: damaged or cut-off ${type} (${reasonOf(error)})`);
+  }
+}
+
+/** Pixels of the largest image that is decoded. */
+const PIXELS_LIMIT = 2 ** 26;
+/** No file holds more pixels a byte: of a PNG 8 a byte of what is packed, of which deflate makes 1032 a byte. */
+const PIXELS_PER_BYTE = 8 * 1032;
+
+/** The decoders allocate by the size that the file begins with. @throws Error where it lies */
+function checkSize(bytes: Uint8Array, type: string): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const place = type === 'image/png' ? 16 : frameHeader(view);
+  const size = (at: number) => (type === 'image/png' ? view.getUint32(place + 4 * at) : view.getUint16(place + 2 * at));
+  const [first, second] = [size(0), size(1)];
+  if (first * second > Math.min(PIXELS_LIMIT, bytes.length * PIXELS_PER_BYTE))
+    throw new Error(`${bytes.length} bytes say they hold ${first} x ${second} pixels`);
+}
+
+/** Where a JPEG file has its height, and its width behind that: in the first segment of a kind SOF. @throws RangeError */
+function frameHeader(view: DataView): number {
+  for (let at = 2; ; ) {
+    const marker = view.getUint8(at + 1);
+    if (view.getUint8(at) !== 0xff || marker === 0xff || marker === 0) at += 1;
+    else if ((marker & 0xf0) === 0xc0 && ![0xc4, 0xc8, 0xcc].includes(marker)) return at + 5;
+    else at += 2 + view.getUint16(at + 2);
   }
 }
 
@@ -63,6 +88,7 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
     await jpegDecoder;
     complaints = [];
     const decoded = await decodeJpegFile(exactBuffer(bytes)).catch((error) => {
+      jpegDecoder = undefined; // what it threw over leaves its memory in a state that fails at good images too
       throw complaints.length > 0 ? new Error(complaints.join('; ')) : error;
     });
     // The decoder fills what is missing with grey and only warns; bytes between two markers harm nothing.
@@ -75,7 +101,7 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
 }
 
 async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
-  const decoded = decodePngFile(bytes);
+  const decoded = decodePngFile(bytes, { checkCrc: true });
   const { width, height, depth, palette } = decoded;
   if (palette) return { width, height, pixels: toRgb(convertIndexedToRgb(decoded), palette[0].length) };
   const eight = depth === 16 ? Uint8Array.from(decoded.data, (value) => value >>> 8) : decoded.data;

@@ -1,7 +1,13 @@
 import { InputError } from '../../engine/errors.ts';
 import type { Dataset } from './dataset.ts';
 import { asObject, missing } from './json.ts';
-import { type ColumnStatistics, type DatasetStatistics, NORMALISED_BOUND, RANGE_FLOOR } from './statistics.ts';
+import {
+  type ColumnStatistics,
+  type DatasetStatistics,
+  isFloat32,
+  NORMALISED_BOUND,
+  RANGE_FLOOR,
+} from './statistics.ts';
 
 // openpi's assets/<robot>/norm_stats.json: { norm_stats: { state, actions } }, each { mean, std, q01, q99 }.
 
@@ -32,8 +38,7 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
       }
       const width = (own.mean as unknown[] | undefined)?.length ?? 'some';
       const fits = Array.isArray(list) && list.length === width && list.length > 0;
-      if (!fits || !list.every((value) => Number.isFinite(value)))
-        throw missing(file, `"${name}": "${key}" as a list of ${width} numbers`);
+      if (!fits || !list.every(isFloat32)) throw missing(file, `"${name}": "${key}" as a list of ${width} numbers`);
       return list as number[];
     });
     const turned = q01.findIndex((value, d) => value > q99[d]);

@@ -187,6 +187,10 @@ export function normalisers(statistics: DatasetStatistics): { actions: Normalise
   return { actions: new Normaliser(actions, statistics), states: states && new Normaliser(states, statistics) };
 }
 
+/** A number of JSON that stays finite in float32. */
+export const isFloat32 = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isFinite(Math.fround(value));
+
 /**
  * Statistics read back from JSON.
  *
@@ -207,7 +211,7 @@ export function statisticsFromJson(json: unknown, source: string): DatasetStatis
     const length = columns?.mean?.length;
     for (const key of ['mean', 'std', 'min', 'max', 'q01', 'q99'] as const) {
       const list: unknown = columns?.[key];
-      if (!Array.isArray(list) || list.length !== length || !list.every((number) => Number.isFinite(number))) {
+      if (!Array.isArray(list) || list.length !== length || !list.every(isFloat32)) {
         throw fail(`${table}.${key} is not a list of ${length ?? 'as many'} numbers`);
       }
     }

@@ -5,7 +5,13 @@ import { InputError } from '../../engine/errors.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { decodeImage, ImageCache } from '../../model/data/image-files.ts';
 import { normaliseImage, resizeWithPadding } from '../../model/data/images.ts';
-import { encodeJpeg, gradientImage } from './synthetic.ts';
+import { encodeJpeg, expectClear, gradientImage } from './synthetic.ts';
+
+function withBytes(file: Uint8Array<ArrayBuffer>, place: number, ...bytes: number[]): Uint8Array<ArrayBuffer> {
+  const changed = file.slice();
+  changed.set(bytes, place);
+  return changed;
+}
 
 function pixel({ width, pixels }: Image, x: number, y: number): number[] {
   return [...pixels.subarray((y * width + x) * 3, (y * width + x) * 3 + 3)];
@@ -148,6 +154,7 @@ describe('decodeImage', () => {
     const jpeg = await encodeJpeg(gradientImage(64, 64));
     const png = new Uint8Array(encodePng({ ...image, data: image.pixels, channels: 3 }));
     const whole = await decodeImage(jpeg, 'image/jpeg', 'x');
+    const frame = jpeg.findIndex((byte, i) => byte === 0xff && (jpeg[i + 1] & 0xfe) === 0xc0); // its size follows
     for (const [bytes, type] of [
       [jpeg.slice(0, jpeg.length >> 1), 'image/jpeg'],
       [jpeg.slice(0, 30), 'image/jpeg'],
@@ -156,6 +163,8 @@ describe('decodeImage', () => {
       [png.slice(0, png.length >> 1), 'image/png'],
       [png.slice(0, 20), 'image/png'],
       [jpeg, 'image/png'],
+      [withBytes(jpeg, frame + 5, 255, 255, 255, 255), 'image/jpeg'],
+      [withBytes(png, 16, 0, 1, 0, 0, 0, 1, 0, 0), 'image/png'],
     ] as const) {
       const failed = decodeImage(bytes, type, 'the image of step 3');
       const next = decodeImage(jpeg, 'image/jpeg', 'x');
@@ -163,6 +172,17 @@ describe('decodeImage', () => {
       await expect(failed).rejects.toThrow(/^the image of step 3: damaged or cut-off image\/(png|jpeg) \(.+\)$/);
       expect(await next).toEqual(whole);
     }
+    // Damage that is found, and damage that makes the decoder itself fail.
+    const damage = fc.tuple(fc.constantFrom(jpeg, png), fc.nat(), fc.nat(255), fc.nat());
+    await fc.assert(
+      fc.asyncProperty(damage, async ([file, place, byte, end]) => {
+        const changed = withBytes(file, place % file.length, byte).slice(0, file.length - (end % 40));
+        const type = file === jpeg ? 'image/jpeg' : 'image/png';
+        await decodeImage(changed, type, 'x').catch((error) => expectClear(error, `x: damaged or cut-off ${type} (`));
+        expect(await decodeImage(jpeg, 'image/jpeg', 'x')).toEqual(whole);
+      }),
+      { seed: 17, numRuns: 150 },
+    );
     await expect(decodeImage(png, 'image/webp', 'x')).rejects.toThrow(
       'x: image type "image/webp" is not one of image/jpeg, image/png',
     );

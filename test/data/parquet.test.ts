@@ -3,12 +3,15 @@ import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 import { snappyCompress } from 'hyparquet-writer/src/snappy.js';
 import { describe, expect, test } from 'vitest';
-import { InputError } from '../../engine/errors.ts';
+import { memorySource } from '../../engine/bytes.ts';
 import { randomStream, streams } from '../../engine/random.ts';
+import { crc32 } from '../../model/data/checksum.ts';
 import { ParquetFolder } from '../../model/data/parquet/file.ts';
-import { readHybrid } from '../../model/data/parquet/values.ts';
+import { readFooter, rowGroups } from '../../model/data/parquet/footer.ts';
+import { readPageTable } from '../../model/data/parquet/pages.ts';
+import { readHybrid, readPageValues } from '../../model/data/parquet/values.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
-import { folderOf } from './synthetic.ts';
+import { expectClear, folderOf, message } from './synthetic.ts';
 
 /** Snappy as its reference implementation packs: every 64 KiB for themselves. */
 function packPieces(bytes: Uint8Array): Uint8Array {
@@ -190,14 +193,31 @@ describe('parquet', () => {
               else await file.numbers(column, 0, file.rows, { list: 3, nested: 4 }[column] ?? 1, Float32Array);
             }
           } catch (error) {
-            expect(error).toBeInstanceOf(InputError);
-            expect((error as Error).message).toMatch(/^folder\/a\.parquet: [^\n]+$/);
+            expectClear(error, 'folder/a.parquet: ');
           }
         },
       ),
       { seed: 5, numRuns: 400 },
     );
   }, 60_000);
+
+  test('a page of a wrong checksum, and one that says it unpacks to more than it can', async () => {
+    const source = memorySource(bytes, 'a.parquet');
+    const { metadata, schema } = await readFooter(source);
+    const [chunk] = rowGroups(metadata, schema, 'a.parquet')[0].columns.values();
+    const pages = await readPageTable(source, chunk, 'column "list"');
+    const [page] = pages.pages;
+    const read = (crc: number) =>
+      readPageValues(source, chunk, pages, { ...page, header: { ...page.header, crc } }, 'column "list"');
+    const crc = crc32(bytes.subarray(page.start, page.end)) | 0;
+    expect((await read(crc)).values.length).toBeGreaterThan(0);
+    const line = `a.parquet: column "list": damaged page at byte ${page.start} (checksum)`;
+    expect(await message(read(crc ^ 1))).toBe(line);
+    const unpacked = readPageTable(source, { ...chunk, codec: 'UNCOMPRESSED' }, 'column "list"');
+    expect(await message(unpacked)).toMatch(
+      /^a\.parquet: column "list": a page at byte \d+ says it unpacks to \d+ bytes$/,
+    );
+  });
 
   test('runs that never end, or are longer than asked for', () => {
     const read = (bytes: number[], width: number, count: number) => [

@@ -162,6 +162,11 @@ describe('statistics as JSON', () => {
       (value) => ({ ...value, states: { ...value.states, min: [1, 'a'] } }),
       'states.min is not a list',
     ],
+    [
+      'a number beyond float32',
+      (value) => ({ ...value, actions: { ...value.actions, max: [1, 1e39] } }),
+      'actions.max is not a list of 2 numbers',
+    ],
     ['no bound', ({ bound: _, ...rest }) => rest, 'bound is not a number above 0'],
   ])('%s', (_, change, message) => {
     expect(() => statisticsFromJson(change(json()), 'run/statistics.json')).toThrow(InputError);

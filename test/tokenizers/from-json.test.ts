@@ -29,7 +29,7 @@ describe('actionTokenizerFromJson', () => {
 
   it('names bad input', () => {
     const wrong: [unknown, string][] = [
-      [null, 'type is undefined; there are fast, fast-published, bins, stride and string'],
+      [null, 'type is nothing; there are fast, fast-published, bins, stride and string'],
       [{ type: 'x' }, 'type is "x"'],
       [{ type: 'bins', bins: 'many' }, 'bins must be an integer'],
       [{ type: 'bins', form: 'x' }, 'form is "x"; there are openvla and openpi'],

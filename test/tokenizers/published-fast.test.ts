@@ -185,7 +185,7 @@ describe('the published format', () => {
       FastTokenizer.fromPublished({ tokenizer: changed as PublishedTokenizerJson, processor });
     expect(open({ ...tokenizer, normalizer: { type: 'NFC' } })).toThrow('it has a normalizer');
     expect(open({ ...tokenizer, pre_tokenizer: { type: 'Metaspace' } })).toThrow('expected ByteLevel with use_regex');
-    expect(open({ ...tokenizer, model: undefined })).toThrow('model.type is undefined, expected "BPE"');
+    expect(open({ ...tokenizer, model: undefined })).toThrow('model.type is nothing, expected "BPE"');
     expect(open(model({ type: 'Unigram' }))).toThrow('model.type is "Unigram"');
     expect(open(model({ dropout: 0.1 }))).toThrow('model.dropout is set');
     expect(open(model({ vocab: [] }))).toThrow('model.vocab is no object');

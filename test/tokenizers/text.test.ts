@@ -131,6 +131,12 @@ describe('TextTokenizer', () => {
     expect(() => tokenizer.decode([5, tokenizer.vocabularySize])).toThrow('at position 1 is unknown; ids are 0 to');
     expect(() => tokenizer.decode([-1])).toThrow('id -1 at position 0 is unknown');
     expect(() => new TextTokenizer({ model: {} })).toThrow('this is not a tokenizer.json that can be read');
+    const { model } = defaultTokenizerJson();
+    const read = (change: object) => () =>
+      new TextTokenizer({ ...defaultTokenizerJson(), model: { ...model, ...change } });
+    // The library makes a table as long as the largest id.
+    expect(read({ vocab: { ...model.vocab, x: 2 ** 30 } })).toThrow('the token "x" with the id 1073741824');
+    expect(read({ merges: [null] })).toThrow('"model.merges" has null, expected two tokens');
     expect(() => new TextTokenizer({ added_tokens: [{ id: -1, content: 'x' }] })).toThrow('"added_tokens" of the');
   });
 

@@ -1,9 +1,10 @@
 import { type Column, tableFromIPC } from '@uwdata/flechette';
 import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
+import { InputError, quote, reasonOf } from '../../../engine/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import { checkColumn, checkedStream } from './arrow-check.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 /** An Arrow file is held in memory as it is. */
@@ -25,19 +26,20 @@ export async function readArrow(source: ByteSource, name: string): Promise<Datas
   const bytes = await readRange(source, 0, source.size, 'the table');
   const columns = new Map<string, Column<unknown>>();
   try {
-    const table = tableFromIPC(bytes);
+    const table = tableFromIPC(checkedStream(bytes), { useBigInt: true }); // it throws at large integers otherwise
     table.schema.fields.forEach((field, i) => {
+      if (columns.has(field.name)) throw new Error(`two columns ${quote(field.name)}`);
       columns.set(field.name, table.getChildAt(i));
     });
   } catch (error) {
-    const words = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ');
-    throw new InputError(`${source.name}: damaged, cut off, or not an Arrow file (${words})`);
+    throw new InputError(`${source.name}: damaged, cut off, or not an Arrow file (${reasonOf(error)})`);
   }
   return new Table(source.name, columns).dataset(name);
 }
 
 class Table {
   readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+  readonly #checked = new Set<string>();
 
   constructor(
     private readonly file: string,
@@ -96,27 +98,44 @@ class Table {
     return assembleDataset(found, { name, rate, kind: `Arrow file of LeRobot 1${left}`, place: this.file });
   }
 
+  /** A column whose values are all there. */
+  #column(name: string): Column<unknown> | undefined {
+    const column = this.columns.get(name);
+    try {
+      if (column && !this.#checked.has(name)) checkColumn(column);
+    } catch (error) {
+      throw new InputError(`${this.file}: column ${quote(name)} is damaged (${reasonOf(error)})`);
+    }
+    this.#checked.add(name);
+    return column;
+  }
+
   /** A column of lists of equal length. */
   #table(...names: string[]): { values: Float32Array; width: number } | null {
     const name = names.find((own) => this.columns.has(own));
     if (name === undefined) return null;
-    const column = this.columns.get(name)!;
+    const column = this.#column(name)!;
     const width = (column.at(0) as ArrayLike<number> | null)?.length ?? 1;
     const fail = (row: number) =>
       new InputError(`${this.file}: column ${quote(name)} does not hold ${width} numbers in row ${row}`);
     if (!(width >= 1 && width <= 4096)) throw fail(0);
+    const listAt = (row: number) => {
+      const own = column.at(row);
+      const list = typeof own === 'object' ? (own as ArrayLike<number | bigint> | null) : [own as number | bigint];
+      if (list?.length !== width) throw fail(row);
+      return list;
+    };
+    for (let row = 0; row < column.length; row++) listAt(row); // all of that length, so that what follows is no larger than the file
     const values = new Float32Array(column.length * width);
     for (let row = 0; row < column.length; row++) {
-      const own = column.at(row);
-      const list = typeof own === 'number' ? [own] : (own as ArrayLike<number> | null);
-      if (list?.length !== width) throw fail(row);
+      const list = listAt(row);
       for (let i = 0; i < width; i++) values[row * width + i] = Number(list[i]);
     }
     return { values, width };
   }
 
   #numbers(name: string, rows: number): Float64Array {
-    const column = this.columns.get(name);
+    const column = this.#column(name);
     if (!column)
       throw new InputError(`${this.file}: no column ${quote(name)}; there are ${[...this.columns.keys()].join(', ')}`);
     if (column.length !== rows)
@@ -135,17 +154,19 @@ class Table {
   }
 
   #instructions(row: number): string[] {
-    const text = this.columns.get('language_instruction')?.at(row);
+    const text = this.#column('language_instruction')?.at(row);
     return typeof text === 'string' && text.trim() !== '' ? [text.trim()] : [];
   }
 
   #cameras() {
     const pictures = new Map<string, Column<unknown>>();
     const videos: string[] = [];
-    for (const [key, column] of this.columns) {
+    for (const key of this.columns.keys()) {
       const name = /^observation\.(?:images?\.)?(.+)$/.exec(key)?.[1];
+      if (!name) continue;
+      const column = this.#column(key)!;
       const cell = column.at(0) as Record<string, unknown> | null;
-      if (!name || cell === null || typeof cell !== 'object') continue;
+      if (cell === null || typeof cell !== 'object') continue;
       if (cell.bytes instanceof Uint8Array) pictures.set(name, column);
       else if ('path' in cell && 'timestamp' in cell) videos.push(name);
     }

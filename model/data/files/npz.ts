@@ -1,10 +1,10 @@
-import { unzipSync } from 'fflate';
-import { type ByteSource, readRange } from '../../../engine/bytes.ts';
+import type { ByteSource } from '../../../engine/bytes.ts';
 import { InputError, quote } from '../../../engine/errors.ts';
 import { assembleDataset, checkFinite } from '../assemble.ts';
 import type { Dataset } from '../dataset.ts';
+import { readZip, readZipEntry } from './zip.ts';
 
-/** An array of an npz file is read whole, the file too; in bytes. */
+/** Bytes of an array, which is read whole. */
 const LIMIT = 2 ** 30;
 
 const types = {
@@ -31,31 +31,20 @@ export async function readNpz(source: ByteSource, name: string, rate: number | u
   if (rate === undefined) {
     throw new InputError(`${source.name}: npz files do not say at how many Hz they were recorded: give it with --rate`);
   }
-  if (source.size > LIMIT)
-    throw new InputError(`${source.name}: ${source.size} bytes is too large for an npz file here`);
-  const bytes = await readRange(source, 0, source.size, 'the archive');
-  const names: string[] = [];
-  const read = (...keys: string[]): Table | null => {
-    let found: Record<string, Uint8Array>;
-    try {
-      found = unzipSync(bytes, {
-        filter: ({ name: path, originalSize }) => {
-          names.push(path);
-          return originalSize <= LIMIT && keys.some((key) => path === `${key}.npy` || path.endsWith(`/${key}.npy`));
-        },
-      });
-    } catch (error) {
-      throw new InputError(`${source.name}: damaged, or no npz file (${(error as Error).message})`);
-    }
-    const [file] = Object.entries(found);
-    return file ? parseNpy(file[1], `${source.name}: array ${quote(file[0])}`) : null;
-  };
-  const actions = read('action', 'actions');
-  if (!actions)
-    throw new InputError(
-      `${source.name}: no array "action" (of at most ${LIMIT} bytes); there are ${names.join(', ')}`,
+  const entries = await readZip(source);
+  const read = async (...keys: string[]): Promise<Table | null> => {
+    const entry = entries.find(({ name: path }) =>
+      keys.some((key) => path === `${key}.npy` || path.endsWith(`/${key}.npy`)),
     );
-  const states = read('state', 'states', 'qpos');
+    if (!entry) return null;
+    const what = `${source.name}: array ${quote(entry.name)}`;
+    if (entry.size > LIMIT) throw new InputError(`${what} has ${entry.size} bytes, at most ${LIMIT} are read here`);
+    return parseNpy(await readZipEntry(source, entry), what);
+  };
+  const actions = await read('action', 'actions');
+  if (!actions)
+    throw new InputError(`${source.name}: no array "action"; there are ${entries.map((own) => own.name).join(', ')}`);
+  const states = await read('state', 'states', 'qpos');
   const steps = actions.shape[0];
   const widthOf = ({ values, shape }: Table, what: string) => {
     if (shape.length < 1 || shape[0] !== steps || values.length === 0) {
@@ -66,7 +55,7 @@ export async function readNpz(source: ByteSource, name: string, rate: number | u
     return values.length / steps;
   };
   const [actionDimension, stateDimension] = [widthOf(actions, 'action'), states ? widthOf(states, 'state') : 0];
-  const ends = [...(read('episode_ends')?.values ?? [steps])];
+  const ends = [...((await read('episode_ends'))?.values ?? [steps])];
   const wrong = ends.findIndex((end, i) => !Number.isInteger(end) || end <= (ends[i - 1] ?? 0));
   if (wrong >= 0 || ends.at(-1) !== steps) {
     const found = wrong >= 0 ? `${ends[wrong]} in place ${wrong}` : `${ends.at(-1)} at its end`;

@@ -71,7 +71,7 @@ function readFeature(key: string, value: unknown, file: string): Feature {
   }
   // Names are a list, or lists by what they name: { motors: [...] }.
   const lists = Array.isArray(json.names) ? [json.names] : Object.values((json.names ?? {}) as object);
-  const names = lists.flat().map(String);
+  const names = lists.flat().map((name) => (typeof name === 'string' ? name : quote(name)));
   const notes = { ...(json.info as object | undefined), ...(json.video_info as object | undefined) };
   const depth = ['is_depth_map', 'video.is_depth_map'].some(
     (name) => (notes as Record<string, unknown>)[name] === true,

@@ -13,6 +13,11 @@ const PAGE_CACHE_BYTES = 256 * 2 ** 20;
 /** Open files' footers and page tables kept in memory, in bytes. */
 const FILE_CACHE_BYTES = 128 * 2 ** 20;
 
+/** Numbers asked for at once. */
+const NUMBERS_LIMIT = 2 ** 26;
+/** Rows of a column of texts. */
+const TEXTS_LIMIT = 2 ** 22;
+
 /** A page's values, or of a large page of byte arrays where they lie. */
 type HeldPage = PageValues | LargePage;
 
@@ -85,7 +90,8 @@ export class ParquetFile {
     if (!(from >= 0 && from <= to && to <= this.rows)) {
       throw new InputError(`${this.name}: has ${this.rows} rows, rows ${from} to ${to - 1} were expected`);
     }
-    const out = new make((to - from) * width);
+    if ((to - from) * width > NUMBERS_LIMIT) throw fail(`has too many numbers in rows ${from} to ${to - 1}`);
+    let out: T | undefined;
     for (let number = this.#groupOf(from); number < this.groups.length && this.groups[number].start < to; number++) {
       const { start, end, columns } = this.groups[number];
       const chunk = columns.get(path)!;
@@ -104,16 +110,21 @@ export class ParquetFile {
             throw fail(`does not hold ${width} values in row ${start + Math.floor((place + uneven) / width)}`);
           }
         }
+        out ??= new make((to - from) * width); // not before a page of what the file says is there could be read
         const [low, high] = [Math.max(first, place), Math.min(last, place + values.length)];
         out.set(values.subarray(low - place, high - place), start * width + low - from * width);
       });
     }
-    return out;
+    return out ?? new make(0);
   }
 
   /** All rows of a column of texts, or of lists of texts: a list for each row. */
   async texts(column: string): Promise<string[][]> {
     const path = this.#leaf(column);
+    if (this.rows > TEXTS_LIMIT)
+      throw new InputError(
+        `${this.name}: column ${quote(column)} has ${this.rows} rows of texts, more than are read here`,
+      );
     const rows: string[][] = [];
     const decoder = new TextDecoder();
     for (const { columns } of this.groups) {

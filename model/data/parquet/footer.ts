@@ -1,8 +1,8 @@
 import type { FileMetaData, SchemaTree } from 'hyparquet';
 import { parquetMetadataAsync, parquetSchema } from 'hyparquet/src/metadata.js';
 import type { ByteSource } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
-import { type ColumnChunk, words } from './pages.ts';
+import { InputError, quote, reasonOf } from '../../../engine/errors.ts';
+import type { ColumnChunk } from './pages.ts';
 
 /** Rows of one file; more than any writer puts in one, and few enough that a list of them is harmless. */
 const ROWS_LIMIT = 2 ** 31;
@@ -20,7 +20,7 @@ export async function readFooter(source: ByteSource): Promise<{ metadata: FileMe
     const metadata = await parquetMetadataAsync({ byteLength: source.size, slice }, { geoparquet: false });
     return { metadata, schema: parquetSchema(metadata) };
   } catch (error) {
-    throw new InputError(`${source.name}: cut off, or not a parquet file (${words(error)})`);
+    throw new InputError(`${source.name}: cut off, or not a parquet file (${reasonOf(error)})`);
   }
 }
 
@@ -30,7 +30,8 @@ export function rowGroups({ row_groups: groups, num_rows: total }: FileMetaData,
   const read = groups.map(({ columns: chunks, num_rows: own }, number): RowGroup => {
     const rows = Number(own);
     const end = start + rows;
-    if (!(rows >= 0 && end <= ROWS_LIMIT)) throw new InputError(`${name}: row group ${number} says it has ${own} rows`);
+    if (!(rows >= 0 && end <= ROWS_LIMIT))
+      throw new InputError(`${name}: row group ${number} says it has ${own ?? 'no'} rows`);
     const columns = new Map<string, ColumnChunk>();
     for (const { meta_data: column } of chunks) {
       if (!column)

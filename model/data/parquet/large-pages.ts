@@ -1,7 +1,7 @@
 import { compressors } from 'hyparquet-compressors';
 import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError } from '../../../engine/errors.ts';
-import { type ColumnChunk, words } from './pages.ts';
+import { InputError, reasonOf } from '../../../engine/errors.ts';
+import type { ColumnChunk } from './pages.ts';
 import type { PageValues } from './values.ts';
 
 // Writers put all images of an episode in one page (a dictionary, even), often tens of megabytes. To have one of them, the page is unpacked
@@ -73,7 +73,7 @@ export async function readLargeValue(
   try {
     return compressors.SNAPPY!(text, length).slice(start - first * PIECE, end - first * PIECE);
   } catch (error) {
-    throw new InputError(`${source.name}: ${what}: damaged page (${words(error)})`);
+    throw new InputError(`${source.name}: ${what}: damaged page (${reasonOf(error)})`);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { CompressionCodec, PageHeader, SchemaTree } from 'hyparquet';
 import { parquetHeader } from 'hyparquet/src/column.js';
 import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError } from '../../../engine/errors.ts';
+import { InputError, quote, reasonOf } from '../../../engine/errors.ts';
 
 // Columns are read page by page: this file finds the pages, values.ts decodes one; every length is checked
 // before anything is allocated by it. Random access then costs one page (about 1 MB) instead of a row group.
@@ -9,6 +9,15 @@ import { InputError } from '../../../engine/errors.ts';
 /** Longer pages are not read: writers make pages of about 1 MB. */
 const PAGE_BYTES_LIMIT = 2 ** 28;
 const PAGE_VALUES_LIMIT = 2 ** 24;
+/** No codec unpacks a byte to more than this; a page that says so lies. */
+const MOST_UNPACKED: Partial<Record<CompressionCodec, number>> = {
+  UNCOMPRESSED: 1,
+  SNAPPY: 64,
+  GZIP: 1032,
+  LZ4: 256,
+  BROTLI: 2 ** 24,
+};
+const MOST_UNPACKED_OTHERWISE = 2 ** 15;
 /** Bytes read at once to find page headers. */
 const HEADER_WINDOW = 2 ** 16;
 
@@ -66,15 +75,19 @@ export async function readPageTable(source: ByteSource, chunk: ColumnChunk, what
     const { header, length } = await headerAt(Math.min(1024, chunk.end - offset))
       .catch(() => headerAt(Math.min(HEADER_WINDOW, chunk.end - offset)))
       .catch((error) => {
-        throw fail(`damaged page header at byte ${offset} (${words(error)})`);
+        throw fail(`damaged page header at byte ${offset} (${reasonOf(error)})`);
       });
     const { compressed_page_size: size, uncompressed_page_size: full } = header;
     const start = offset + length;
-    if (!isCount(size, chunk.end - start)) throw fail(`a page of ${size} bytes at byte ${start} leaves its chunk`);
-    if (!isCount(full, PAGE_BYTES_LIMIT)) throw fail(`a page at byte ${start} says it unpacks to ${full} bytes`);
+    if (!isCount(size, chunk.end - start))
+      throw fail(`a page of ${quote(size)} bytes at byte ${start} leaves its chunk`);
+    const unpacked = size * (MOST_UNPACKED[chunk.codec] ?? MOST_UNPACKED_OTHERWISE);
+    if (!isCount(full, Math.min(PAGE_BYTES_LIMIT, unpacked)))
+      throw fail(`a page at byte ${start} says it unpacks to ${quote(full)} bytes`);
     const described = header.dictionary_page_header ?? header.data_page_header ?? header.data_page_header_v2;
     const values = described?.num_values;
-    if (!isCount(values, PAGE_VALUES_LIMIT)) throw fail(`a page at byte ${start} says it holds ${values} values`);
+    if (!isCount(values, PAGE_VALUES_LIMIT))
+      throw fail(`a page at byte ${start} says it holds ${quote(values)} values`);
     const page = { header, start, end: start + size, first, values };
     if (header.type === 'DICTIONARY_PAGE') dictionary = page;
     else if (header.type === 'DATA_PAGE' || header.type === 'DATA_PAGE_V2') {
@@ -86,9 +99,4 @@ export async function readPageTable(source: ByteSource, chunk: ColumnChunk, what
   }
   if (first !== chunk.values) throw fail(`its pages hold ${first} of its ${chunk.values} values`);
   return { dictionary, pages };
-}
-
-/** What a library said, on one line. */
-export function words(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ');
 }

@@ -6,8 +6,9 @@ import { readPlain } from 'hyparquet/src/plain.js';
 import { getMaxDefinitionLevel, getMaxRepetitionLevel } from 'hyparquet/src/schema.js';
 import { compressors } from 'hyparquet-compressors';
 import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError } from '../../../engine/errors.ts';
-import { type ColumnChunk, type Page, type PageTable, words } from './pages.ts';
+import { InputError, reasonOf } from '../../../engine/errors.ts';
+import { crc32 } from '../checksum.ts';
+import type { ColumnChunk, Page, PageTable } from './pages.ts';
 
 /** Numbers (integers of 64 bits and booleans as float64) or byte arrays. */
 export type Values = Float32Array | Float64Array | Uint8Array[];
@@ -31,7 +32,13 @@ export async function readPageValues(
 ): Promise<PageValues> {
   const { codec } = chunk;
   const { type, type_length: fixedLength } = chunk.schemaPath[chunk.schemaPath.length - 1].element;
-  const bytesOf = ({ start, end }: Page) => readRange(source, start, end, what);
+  const bytesOf = async ({ header, start, end }: Page) => {
+    const bytes = await readRange(source, start, end, what);
+    // Most writers leave the checksum out. It is signed in the file.
+    if (header.crc != null && crc32(bytes) !== header.crc >>> 0)
+      throw new InputError(`${source.name}: ${what}: damaged page at byte ${start} (checksum)`);
+    return bytes;
+  };
   const dictionaryBytes = dictionary && (await bytesOf(dictionary));
   const bytes = await bytesOf(page);
   try {
@@ -49,7 +56,7 @@ export async function readPageValues(
     const values = readValues(body, encoding, type, present, fixedLength, lookup);
     return { values, definition, repetition, store: Array.isArray(values) ? store : null };
   } catch (error) {
-    throw new InputError(`${source.name}: ${what}: damaged page at byte ${page.start} (${words(error)})`);
+    throw new InputError(`${source.name}: ${what}: damaged page at byte ${page.start} (${reasonOf(error)})`);
   }
 }
 

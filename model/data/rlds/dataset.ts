@@ -96,13 +96,16 @@ function shards(info: Record<string, unknown>, name: string, file: string, asked
   const splits = info.splits.map((value, i) => asObject(value, file, `split ${i}`));
   const split = splits.find((own) => own.name === wanted);
   if (!split) {
-    throw new InputError(`${file}: no split ${quote(wanted)}; there are ${splits.map((own) => own.name).join(', ')}`);
+    throw new InputError(
+      `${file}: no split ${quote(wanted)}; there are ${splits.map((own) => quote(own.name)).join(', ')}`,
+    );
   }
   const what = `split ${quote(wanted)}`;
   const lengths = split.shardLengths;
   if (!Array.isArray(lengths) || lengths.length === 0) throw missing(file, `${what}: a list of "shardLengths"`);
   const usual = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}';
   const pattern = split.filepathTemplate == null ? usual : asText(split.filepathTemplate, file, `${what}: template`);
+  const format = info.fileFormat == null ? 'tfrecord' : asText(info.fileFormat, file, '"fileFormat"');
   const digits = (count: number) => String(count).padStart(5, '0');
   return {
     split: wanted,
@@ -110,12 +113,15 @@ function shards(info: Record<string, unknown>, name: string, file: string, asked
       const values: Record<string, string> = {
         '{DATASET}': name,
         '{SPLIT}': wanted,
-        '{FILEFORMAT}': String(info.fileFormat ?? 'tfrecord'),
+        '{FILEFORMAT}': format,
         '{SHARD_X_OF_Y}': `${digits(i)}-of-${digits(lengths.length)}`,
       };
       const path = pattern.replace(/\{\w+\}/g, (whole) => values[whole] ?? whole);
       if (/[\\/{]/.test(path)) throw new InputError(`${file}: ${what}: path ${quote(path)} is not read here`);
-      return { path, episodes: asCount(Number(length), file, `${what}: "shardLengths"`) };
+      return {
+        path,
+        episodes: asCount(typeof length === 'string' ? Number(length) : length, file, `${what}: "shardLengths"`),
+      };
     }),
   };
 }

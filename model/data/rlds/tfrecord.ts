@@ -1,5 +1,6 @@
 import { type ByteSource, readRange } from '../../../engine/bytes.ts';
 import { InputError } from '../../../engine/errors.ts';
+import { crc32c } from '../checksum.ts';
 
 // TFRecord: u64 length, u32 masked CRC-32C of the length, the bytes, u32 masked CRC-32C of the bytes; all little-endian.
 
@@ -9,21 +10,13 @@ export interface RecordPlace {
   readonly end: number;
 }
 
-const table = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
-  return crc;
-});
+/** Bytes of a record checked at once. */
+const CHECKED = 2 ** 20;
 
-/** CRC-32C (Castagnoli), masked as TensorFlow does: rotated by 15 bits, plus a constant. */
-export function maskedCrc(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = table[(crc ^ byte) & 255] ^ (crc >>> 8);
-  crc = ~crc >>> 0;
-  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
-}
+/** A CRC-32C masked as TensorFlow does: rotated by 15 bits, plus a constant. */
+export const masked = (crc: number): number => (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 
-/** Where each record lies. @throws InputError where the file is damaged, cut off, or no TFRecord file */
+/** Where each record lies; the checksum of each is compared, as TensorFlow does. @throws InputError where the file is damaged, cut off, or no TFRecord file */
 export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
   const records: RecordPlace[] = [];
   let offset = 0;
@@ -31,7 +24,7 @@ export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
     const what = `record ${records.length}`;
     const head = await readRange(source, offset, offset + 12, `the length of ${what}`);
     const view = new DataView(head.buffer);
-    if (maskedCrc(head.subarray(0, 8)) !== view.getUint32(8, true)) {
+    if (masked(crc32c(head.subarray(0, 8))) !== view.getUint32(8, true)) {
       throw new InputError(
         `${source.name}: ${what} at byte ${offset}: damaged, or not a TFRecord file (length checksum)`,
       );
@@ -41,8 +34,15 @@ export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
       const rest = source.size - start;
       throw new InputError(`${source.name}: cut off: ${what} has ${length} bytes, ${rest} are left`);
     }
-    records.push({ start, end: start + length });
-    offset = start + length + 4;
+    const end = start + length;
+    let crc = 0;
+    for (let at = start; at < end; at += CHECKED)
+      crc = crc32c(await readRange(source, at, Math.min(end, at + CHECKED), what), crc);
+    const tail = await readRange(source, end, end + 4, `the checksum of ${what}`);
+    if (masked(crc) !== new DataView(tail.buffer).getUint32(0, true))
+      throw new InputError(`${source.name}: ${what} at byte ${offset}: damaged (checksum): fetch the file again`);
+    records.push({ start, end });
+    offset = end + 4;
   }
   return records;
 }

@@ -1,0 +1,29 @@
+/**
+ * A cyclic redundancy check of 32 bits by its reversed polynomial; `before` is the check of the bytes that come before.
+ * Four bytes a turn: table k has what a byte does to the check when k bytes follow it.
+ */
+function checksum(polynomial: number): (bytes: Uint8Array, before?: number) => number {
+  const table = Int32Array.from({ length: 256 }, (_, byte) => {
+    let crc = byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ polynomial : crc >>> 1;
+    return crc;
+  });
+  const followed = (own: Int32Array) => own.map((crc) => (crc >>> 8) ^ table[crc & 255]);
+  const [one, two] = [followed(table), followed(followed(table))];
+  const three = followed(two);
+  return (bytes, before = 0) => {
+    let crc = ~before;
+    let i = 0;
+    for (; i + 4 <= bytes.length; i += 4) {
+      crc ^= bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24);
+      crc = three[crc & 255] ^ two[(crc >>> 8) & 255] ^ one[(crc >>> 16) & 255] ^ table[crc >>> 24];
+    }
+    for (; i < bytes.length; i++) crc = table[(crc ^ bytes[i]) & 255] ^ (crc >>> 8);
+    return ~crc >>> 0;
+  };
+}
+
+/** CRC-32 as of zip and parquet files. */
+export const crc32 = checksum(0xedb88320);
+/** CRC-32C (Castagnoli) as of TFRecord files. */
+export const crc32c = checksum(0x82f63b78);
