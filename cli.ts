@@ -185,7 +185,7 @@ const commands: Readonly<Record<string, Command>> = {
   },
   'bench data': {
     help: 'examples a second that a data set gives, numbers alone and with images; without --data of one written for it',
-    options: { ...dataOptions, ...benchDataOptions },
+    options: { ...dataOptions, ...benchDataOptions, ...deviceOptions },
     run: benchData,
   },
   'bench kernels': {

@@ -1,4 +1,4 @@
-/** `insula bench data`: how many training examples a second a data set gives, numbers alone and with its images. */
+/** `insula bench data`: how many training examples a second a data set gives, numbers alone and with its images, by itself and beside training. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,9 +13,11 @@ import {
   writeLeRobot,
 } from '../model/data/index.ts';
 import { chooseDataset } from './choose-data.ts';
+import { type BesideTraining, besideTraining } from './data-training.ts';
 import type { Progress } from './progress.ts';
 import { aligned } from './table.ts';
 import type { DataOptions } from './train-options.ts';
+import { openTunedDevice, type TunedDeviceOptions } from './tuning.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
 const WINDOW = 8192;
@@ -26,6 +28,7 @@ export const benchDataOptions = {
   batch: { type: 'number', help: 'examples to a batch; 64 by default', least: 1 },
   seconds: { type: 'number', help: 'of each measurement; 5 by default', least: 1 },
   size: { type: 'number', help: 'pixels that images are scaled to; 64 by default', least: 1 },
+  training: { type: 'boolean', help: 'also beside training steps of the tiny preset, which takes an adapter' },
 } as const;
 
 interface Row {
@@ -33,11 +36,12 @@ interface Row {
   samplesPerSecond: number;
   /** The longest that a batch took, milliseconds: what a training step beside it waits at most. */
   longestBatch: number;
+  beside?: BesideTraining;
 }
 
 /** The set written for it is read from disk as its numbers are needed; a named one's are in memory, as training holds them. */
 export async function benchData(
-  options: DataOptions & { batch?: number; seconds?: number; size?: number },
+  options: DataOptions & TunedDeviceOptions & { batch?: number; seconds?: number; size?: number; training?: boolean },
   progress: Progress,
 ): Promise<{ json: { dataset: string; rows: Row[] }; lines: string[] }> {
   const { batch = 64, seconds = 5, size = 64, data } = options;
@@ -54,8 +58,25 @@ export async function benchData(
     const cameras = dataset.cameras.length;
     if (cameras > 0)
       rows.push(await measure(`and ${cameras} images of ${size} x ${size}`, dataset, { batch, seconds, size }));
-    const table = rows.map((row) => [row.what, row.samplesPerSecond.toFixed(0), `${row.longestBatch.toFixed(0)} ms`]);
-    const lines = aligned([['examples', 'a second', `longest batch of ${batch}`], ...table], 1);
+    if (options.training) {
+      const { device } = await openTunedDevice(options, (line) => progress.note(line));
+      try {
+        const shown = [{ ...dataset, cameras: [] }, dataset];
+        for (const [i, row] of rows.entries())
+          row.beside = await besideTraining(device, shown[i], { batch, seconds }, progress);
+      } finally {
+        device.close();
+      }
+    }
+    const head = ['examples', 'a second', `longest batch of ${batch}`];
+    const table = rows.map(({ what, samplesPerSecond, longestBatch, beside }) => [
+      what,
+      samplesPerSecond.toFixed(0),
+      `${longestBatch.toFixed(0)} ms`,
+      ...(beside ? [beside.samplesPerSecond, beside.streamed, beside.held].map((own) => own.toFixed(0)) : []),
+    ]);
+    const beside = options.training ? ['beside training', 'its step, ms', 'of one batch again'] : [];
+    const lines = aligned([[...head, ...beside], ...table], 1);
     const description = dataset.description ?? dataset.name;
     return { json: { dataset: description, rows }, lines: [description, ...lines] };
   } finally {

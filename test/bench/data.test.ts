@@ -20,8 +20,10 @@ test('insula bench data: a row for numbers and one with images', async () => {
       expect(longestBatch).toBeGreaterThan(0);
     }
     expect(lines.length).toBe(4);
-    const without = await benchData({ ...options, cameras: 'none' }, new Progress());
+    const without = await benchData({ ...options, cameras: 'none', training: true }, new Progress());
     expect(without.json.rows.length).toBe(1);
+    expect(without.lines[1]).toMatch(/beside training +its step, ms +of one batch again$/);
+    for (const value of Object.values(without.json.rows[0].beside!)) expect(value).toBeGreaterThan(0);
   } finally {
     await rm(folder, { recursive: true });
   }

@@ -106,6 +106,8 @@ export function parseNpy(bytes: Uint8Array, what: string): Table {
   if (count * make.BYTES_PER_ELEMENT !== body.length) {
     throw fail(`of shape ${quote(shape)} needs ${count * make.BYTES_PER_ELEMENT} bytes, it has ${body.length}`);
   }
-  const values = new make(body.slice().buffer);
+  // Aligned, as numpy writes them, the values stay where they are.
+  const aligned = body.byteOffset % make.BYTES_PER_ELEMENT === 0 ? body : body.slice();
+  const values = new make(aligned.buffer as ArrayBuffer, aligned.byteOffset, count);
   return { shape, values: values instanceof Float32Array ? values : Float32Array.from(values as Float64Array, Number) };
 }

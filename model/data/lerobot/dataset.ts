@@ -64,7 +64,10 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
   const streamed = bytes > (options.memory ?? NUMBER_BYTES);
   const listed = places.map((place) => reader.listed(place));
   const episodes: Episode[] = streamed ? listed : [];
-  if (!streamed) for await (const { episode } of loadedInOrder(wholeEpisodes(listed))) episodes.push(episode);
+  if (!streamed) {
+    for await (const { episode } of loadedInOrder(wholeEpisodes(listed))) episodes.push(episode);
+    parquet.forget();
+  }
   const seen = cameras.length > 0 ? `, cameras ${cameras.map(({ name }) => name).join(', ')}` : ', no cameras';
   const kind = `LeRobot data set, version ${info.version}${info.robot ? ` (${info.robot})` : ''}`;
   const numbers = streamed ? ', numbers read as they are needed' : '';

@@ -81,7 +81,7 @@ async function readVersion3(
       });
     });
     if (file.rows === 0) throw new InputError(`${file.name}: it lists no episode`);
-    listed.push(...(await readList(file, info, cameras)));
+    for (const place of await readList(file, info, cameras)) listed.push(place);
     number += 1;
   }
   // Rows are counted through all files; a file's own begin with its first episode.

@@ -21,21 +21,30 @@ const TEXTS_LIMIT = 2 ** 22;
 /** A page's values, or of a large page of byte arrays where they lie. */
 type HeldPage = PageValues | LargePage;
 
-/** Parquet files of one folder, with what was read of them lately kept in memory up to fixed limits. */
-export class ParquetFolder {
-  readonly #files = new MemoryCache<ParquetFile>(FILE_CACHE_BYTES, (file) => file.footerBytes);
-  readonly #pages = new MemoryCache<HeldPage>(PAGE_CACHE_BYTES, (page) => {
+const fileCache = () => new MemoryCache<ParquetFile>(FILE_CACHE_BYTES, (file) => file.footerBytes);
+const pageCache = () =>
+  new MemoryCache<HeldPage>(PAGE_CACHE_BYTES, (page) => {
     if ('pieces' in page) return page.starts.byteLength * 2 + page.pieces.byteLength;
     const { values, definition, repetition } = page;
     const own = Array.isArray(values) ? values.reduce((sum, { length }) => sum + length + 100, 0) : values.byteLength;
     return own + (definition?.length ?? 0) + (repetition?.length ?? 0);
   });
 
+/** Parquet files of one folder, with what was read of them lately kept in memory up to fixed limits. */
+export class ParquetFolder {
+  #files = fileCache();
+  #pages = pageCache();
+
   constructor(readonly folder: Folder) {}
 
   /** @throws InputError where the file is missing, cut off or no parquet file */
   open(path: string): Promise<ParquetFile> {
     return this.#files.get(path, () => ParquetFile.open(this.folder, path, this.#pages));
+  }
+
+  /** Drops what is kept in memory. */
+  forget(): void {
+    [this.#files, this.#pages] = [fileCache(), pageCache()];
   }
 }
 
