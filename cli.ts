@@ -109,6 +109,7 @@ const commands: Readonly<Record<string, Command>> = {
       ...mixtureOptions,
       episode: text('id or number of an episode; the first by default'),
       step: number('control step in it; 0 by default'),
+      ask: text("a question about the picture, such as 'caption en', of policies trained with --cotrain"),
       seed: number('chooses the noise; 0 by default'),
       ...deviceOptions,
     },

@@ -11,10 +11,10 @@ import {
   wholeEpisodes,
   writeLeRobot,
 } from '../model/data/index.ts';
-import { Encoding } from '../model/policy/encoding.ts';
+import { Encoding, type RawObservation } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
-import { BatchMaker, observationAt } from '../model/training/batches.ts';
+import { askedOf, BatchMaker, observationAt } from '../model/training/batches.ts';
 import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
 import { fittingSamples, prepareData } from '../model/training/fitting.ts';
 import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
@@ -47,13 +47,15 @@ export interface ActResult {
   /** [horizon][dimension] in the units of the data; null where the episode has ended. */
   demonstrated: (number[] | null)[];
   predicted: number[][];
+  /** What was asked about the picture, or the next subtask, where the policy was trained with questions. */
+  says: { asked: string; answer: string } | null;
   latency: { part: string; milliseconds: number }[];
   adapter: string;
 }
 
 /** One chunk beside the demonstrated one, and the latency of a second, warm call by part. */
 export async function act(
-  options: PolicyOptions & { episode?: string; step?: number },
+  options: PolicyOptions & { episode?: string; step?: number; ask?: string },
   progress: Progress,
 ): Promise<ActResult> {
   return withPolicy(options, progress, async ({ policy, dataset, device }) => {
@@ -64,6 +66,7 @@ export async function act(
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadSamples([{ part: whole, step, instruction: episode.instructions[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
+    const says = await spoken(policy, observation, options.ask, episode.subtask?.(step) ?? null);
     const { horizon } = policy.model.configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
     const { seed } = options;
@@ -79,10 +82,30 @@ export async function act(
       instruction: sample.instruction,
       demonstrated: Array.from(valid, (real, i) => (real ? row(data, i) : null)),
       predicted: Array.from({ length: horizon }, (_, i) => row(predicted, i)),
+      says,
       latency,
       adapter: device.description,
     };
   });
+}
+
+/** The answer to a question about the picture, or, of a policy that learned subtasks, the next one. */
+async function spoken(
+  policy: Policy,
+  observation: RawObservation,
+  ask: string | undefined,
+  demonstrated: string | null,
+): Promise<ActResult['says']> {
+  const { cameras, locations } = policy.encoding.settings;
+  if (ask === undefined) {
+    if (!locations || demonstrated === null) return null;
+    const [answer] = await policy.say([{ ...observation, asks: 'subtask' }]);
+    return { asked: `next subtask (demonstrated: ${demonstrated})`, answer };
+  }
+  const image = observation.images[cameras[0]];
+  if (!image) throw new InputError(`--ask: no camera shows anything at this step that could be asked about`);
+  const [answer] = await policy.say([await askedOf({ prompt: ask, image: async () => image }, cameras)]);
+  return { asked: ask, answer };
 }
 
 export interface EvaluateResult {

@@ -24,7 +24,7 @@ export function deviceLines(adapters: readonly AdapterReport[]): string[] {
 
 /** `resume` is the command that goes on with an interrupted run. */
 export function trainLines(summary: TrainSummary, resume: string): string[] {
-  const { finished, step, heldOut, ratios, openLoop, closedLoop, seconds, checkpoint, report } = summary;
+  const { finished, step, heldOut, ratios, openLoop, answers, closedLoop, seconds, checkpoint, report } = summary;
   if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; go on with: ${resume}`];
   const lines = [`trained ${step} steps in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
   if (heldOut) {
@@ -43,6 +43,7 @@ export function trainLines(summary: TrainSummary, resume: string): string[] {
     lines.push(
       `open loop: error ${openLoop.oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${openLoop.meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${openLoop.measure})`,
     );
+  if (answers) lines.push(`questions: ${answers.right} of ${answers.asked} held-out ones answered word for word`);
   if (closedLoop) lines.push(closedLoopLine(closedLoop));
   lines.push(`checkpoint: ${checkpoint}`);
   if (report) lines.push(`report: ${report}`);
@@ -70,6 +71,7 @@ export function actLines({
   episode,
   step,
   instruction,
+  says,
   demonstrated,
   predicted,
   latency,
@@ -80,6 +82,7 @@ export function actLines({
   const width = predicted[0].length * 8;
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
+    ...(says ? [`${says.asked}: ${says.answer}`] : []),
     `step  ${'predicted'.padEnd(width)}  demonstrated`,
     ...predicted.map((row, i) => `${String(i).padStart(4)}  ${format(row)}  ${format(demonstrated[i])}`),
     `latency on ${adapter}: ${latencyOf(latency)}`,

@@ -33,6 +33,8 @@ export interface TrainSummary {
   /** Held-out loss divided by that of the predictor that looks at nothing. */
   ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
   openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
+  /** Of the held-out questions of co-training: answered word for word. */
+  answers: { asked: number; right: number } | null;
   closedLoop: ClosedLoopSummary | null;
   seconds: Record<string, number>;
 }
@@ -158,7 +160,7 @@ function closedLoopOf(
 }
 
 function summarise(
-  { finished, step, history, openLoop }: RunResult,
+  { finished, step, history, openLoop, answers }: RunResult,
   closedLoop: Evaluation | null,
   checkpoint: string,
   adapter: string,
@@ -187,6 +189,7 @@ function summarise(
           meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
         }
       : null,
+    answers: answers && { asked: answers.length, right: answers.filter(({ answer, said }) => answer === said).length },
     closedLoop: closedLoop && closedLoopSummary(closedLoop),
     seconds,
   };

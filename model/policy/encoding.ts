@@ -2,6 +2,7 @@
 import { InputError, quote } from '../../engine/errors.ts';
 import {
   type ActionIds,
+  decodeWithLocations,
   digitizeState,
   encodePieces,
   encodeWithLocations,
@@ -128,6 +129,17 @@ export class Encoding {
     const { location } = this.ranges;
     if (!location) throw new Error('this system has no location tokens: it was not made for answers');
     return encodeWithLocations(answer, this.text, location);
+  }
+
+  /** The inverse of `answerTokens`; of `subtaskTokens` what stands before the semicolon. */
+  said(ids: ArrayLike<number>): string {
+    const { location } = this.ranges;
+    return location ? decodeWithLocations(ids, this.text, location) : this.text.decode(ids);
+  }
+
+  /** Ids that an answer may have: those of text and of location tokens. */
+  get wordIds(): number[] {
+    return Array.from({ length: this.vocabularySize }, (_, id) => id).filter((id) => !this.isAction(id));
   }
 
   /** Of a subtask, with what leads on to the action tokens behind it. */

@@ -1,4 +1,4 @@
-import { randomStream, streams } from '../../engine/index.ts';
+import { InputError, randomStream, streams } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
 import { decodeGreedily, likeliest } from './decoding.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
@@ -35,6 +35,40 @@ export class Policy {
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
     const actions = await sampleActions(this.model, observation, noise, sampling);
     return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
+  }
+
+  /**
+   * What it says to observations that ask for an answer or a subtask, by its likeliest tokens; places are `<locNNNN>`. One that does
+   * not end is cut where the model has no more room.
+   *
+   * @throws InputError where the model has learned no answers
+   */
+  async say(observations: readonly RawObservation[]): Promise<string[]> {
+    const { encoding, model } = this;
+    if (!encoding.settings.locations)
+      throw new InputError('this policy was trained without questions: it has no answers');
+    const words = encoding.wordIds;
+    const written = observations.map((): number[] => []);
+    const subtask = (text: string) => text.split(';')[0];
+    await decodeGreedily(
+      model,
+      encoding.observe(observations, model.configuration),
+      'fast',
+      model.block('fast').length,
+      {
+        choose: (sample, scores) => {
+          const own = written[sample];
+          const id = likeliest(scores, words);
+          if (id === encoding.endOfSequence) return null;
+          own.push(id);
+          const ended = observations[sample].asks === 'subtask' && encoding.said(own).includes(';');
+          return ended ? null : id;
+        },
+      },
+    );
+    return written.map((ids, i) =>
+      observations[i].asks === 'subtask' ? subtask(encoding.said(ids)) : encoding.said(ids),
+    );
   }
 
   /** Discrete tokens, one by one, of which only those that can continue a chunk are chosen; a chunk that is not whole in time ends in zeros. */

@@ -12,6 +12,7 @@ import {
   resizeWithPadding,
   type Sample,
   stateAt,
+  type VisionLanguage,
 } from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
 
@@ -34,12 +35,19 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   return { images, state: stateAt(episode, step), instruction, robot: episode.robot };
 }
 
-/** What a model is to answer to; the image of a question is that of the first camera. */
+/** What a model is to answer to. */
 async function observationOf(example: Example, cameras: readonly string[]): Promise<RawObservation> {
   if (example.kind === 'action') return observationAt(example.sample, cameras);
   if (example.kind === 'action with language')
     return { ...(await observationAt(example.sample, cameras)), asks: 'subtask' };
-  const { image, prompt } = example.question;
+  return askedOf(example.question, cameras);
+}
+
+/** A question as an observation: its image is that of the first camera. */
+export async function askedOf(
+  { image, prompt }: Pick<VisionLanguage, 'image' | 'prompt'>,
+  cameras: readonly string[],
+): Promise<RawObservation> {
   return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, asks: 'answer' };
 }
 

@@ -13,7 +13,9 @@ import {
   TrainingSampler,
   type VisionLanguage,
 } from '../data/index.ts';
+import type { Policy } from '../policy/policy.ts';
 import type { System } from '../systems/index.ts';
+import { askedOf } from './batches.ts';
 
 /** Vision-language examples of a run. */
 export interface CoTraining {
@@ -96,6 +98,31 @@ export function namedImageCoTraining(images: readonly NamedImage[], seed: number
     questions: imageQuestions(shuffled.slice(apart), seed),
     heldOut: Array.from({ length: heldOut.size }, (_, place) => heldOut.at(place)),
   };
+}
+
+/** A held-out question, its answer, and what a policy said. */
+export interface Answered {
+  readonly prompt: string;
+  readonly answer: string;
+  readonly said: string;
+}
+
+/** Asks a policy the questions held out, `size` at a time. Throws the reason of `signal` once it is aborted. */
+export async function answersOf(
+  policy: Policy,
+  heldOut: readonly VisionLanguage[],
+  size: number,
+  signal?: AbortSignal,
+): Promise<Answered[]> {
+  const { cameras } = policy.encoding.settings;
+  const answered: Answered[] = [];
+  for (let start = 0; start < heldOut.length; start += size) {
+    signal?.throwIfAborted();
+    const questions = heldOut.slice(start, start + size);
+    const said = await policy.say(await Promise.all(questions.map((question) => askedOf(question, cameras))));
+    answered.push(...questions.map(({ prompt, answer }, i) => ({ prompt, answer, said: said[i] })));
+  }
+  return answered;
 }
 
 /** All questions, and those held out. */

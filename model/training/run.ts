@@ -17,7 +17,7 @@ import type { System } from '../systems/index.ts';
 import { type Baselines, fitBaselines } from './baselines.ts';
 import { BatchMaker, type BatchOptions, type MadeBatch } from './batches.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
-import { type CoTraining, checkCoTraining, exampleSampler } from './co-training.ts';
+import { type Answered, answersOf, type CoTraining, checkCoTraining, exampleSampler } from './co-training.ts';
 import {
   checkData,
   checkGiven,
@@ -82,6 +82,8 @@ export interface RunResult {
   readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
   /** null where the run was interrupted. */
   readonly openLoop: { readonly error: OpenLoopError; readonly batches: readonly MadeBatch[] } | null;
+  /** What it says to the held-out questions of co-training; null without, or where the run was interrupted. */
+  readonly answers: readonly Answered[] | null;
 }
 
 /** What `work` resolves to; null where it threw because `signal` was aborted. */
@@ -233,9 +235,11 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
   const openLoop = trained
     ? await unlessAborted(signal, () => openLoopOf(policy, maker, heldOut, batch, baselines, options))
     : null;
+  const answers =
+    openLoop && coTraining && (await unlessAborted(signal, () => answersOf(policy, coTraining.heldOut, batch, signal)));
   const seconds = (from: number, to: number) => (to - from) / 1000;
   return {
-    finished: openLoop !== null,
+    finished: openLoop !== null && answers !== null,
     step,
     policy,
     settings,
@@ -248,6 +252,7 @@ export async function runTraining(options: RunOptions): Promise<RunResult> {
       evaluate: seconds(trainEnd, performance.now()),
     },
     openLoop,
+    answers: answers ?? null,
   };
 }
 

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Model } from '../../model/architecture/model.ts';
 import type { Dataset, VisionLanguage } from '../../model/data/index.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
@@ -15,7 +16,11 @@ let folder = '';
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'insula-co-training-'));
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
+const models: Model[] = [];
+afterAll(async () => {
+  for (const model of models) model.dispose();
+  await rm(folder, { recursive: true, force: true });
+});
 
 /** What colour is it? */
 const questions: VisionLanguage[] = ['red', 'green', 'blue'].map((answer, channel) => ({
@@ -53,7 +58,7 @@ async function train(file: string, given: Partial<RunOptions> = {}) {
     listener: quietListener(),
     ...given,
   });
-  result.policy.model.dispose();
+  models.push(result.policy.model);
   return result;
 }
 
@@ -76,12 +81,31 @@ describe('co-training', () => {
       for (const loss of [tokenLoss, answerLoss, flowLoss]) expect(loss).toBeGreaterThan(0);
   });
 
-  test('answers are learned beside actions', async () => {
-    const preset = { ...minutePreset, evaluateEvery: 30, learningRate: 1e-2 };
-    const { history } = await train('learned.safetensors', { steps: 60, preset });
+  test('answers and subtasks are learned beside actions, and said', async () => {
+    const preset = { ...minutePreset, evaluateEvery: 60, learningRate: 1e-2 };
+    const { history, answers, policy } = await train('learned.safetensors', { steps: 120, preset });
     const [first, , last] = history.heldOut;
     expect(last.answerLoss! / first.answerLoss!).toBeLessThan(0.2);
     expect(last.tokenLoss! / first.tokenLoss!).toBeLessThan(0.8);
+    expect(answers).toEqual(questions.map(({ prompt, answer }) => ({ prompt, answer, said: answer })));
+    const { episodes } = withSubtasks();
+    const seen = await Promise.all(
+      [1, 9].map(async (step) => ({
+        images: { front: await episodes[0].image('front', step) },
+        state: episodes[0].states!.subarray(2 * step, 2 * step + 2),
+        instruction: episodes[0].instructions[0],
+        asks: 'subtask' as const,
+      })),
+    );
+    for (const said of await policy.say(seen)) expect(['reach for it', 'put it down']).toContain(said);
+  });
+
+  test('without questions there are no answers', async () => {
+    const { policy, answers } = await train('silent.safetensors', { steps: 1, coTraining: undefined });
+    expect(answers).toBeNull();
+    await expect(policy.say([{ images: {}, state: null, instruction: 'caption en', asks: 'answer' }])).rejects.toThrow(
+      'this policy was trained without questions: it has no answers',
+    );
   });
 
   test('shares of every batch', () => {
