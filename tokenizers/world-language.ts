@@ -48,8 +48,8 @@ function worldPrompts(): string[] {
 
 /**
  * The merges of the default vocabulary: all that the world's prompts give, within 640 ids. They are written down, since learning
- * them takes about half a second; after a change of the language `npx tsx tokenizers/default-merges-node.ts` writes them anew,
- * and checkpoints from before, which do not hold them, no longer read text as they were trained to.
+ * them takes about half a second; after a change of the language `npx tsx tokenizers/default-merges-node.ts` writes them anew
+ * (checkpoints keep the vocabulary that they were trained with).
  */
 export function trainDefaultMerges(): string[] {
   return trainByteLevelMerges(worldPrompts(), 640);

@@ -31,6 +31,8 @@ import {
 
 /** All that a checkpoint keeps to encode as training did. Plain JSON. */
 export interface EncodingSettings {
+  /** The text vocabulary, a tokenizer.json; the default one where it is not said. */
+  readonly text?: object;
   /** The state as numbers in the prompt. */
   readonly stateAsText: boolean;
   /** Bins of each state dimension. */
@@ -77,13 +79,14 @@ export interface ChunkWriter {
 }
 
 export class Encoding {
-  readonly text = TextTokenizer.default();
+  readonly text: TextTokenizer;
   readonly fast: FastTokenizer | null;
   private readonly ranges: Partial<Record<'location' | 'action', ActionIds>>;
   /** By name; the only one of a model that knows no other has none. */
   private readonly robots: ReadonlyMap<string | undefined, Robot>;
 
   constructor(readonly settings: EncodingSettings) {
+    this.text = settings.text ? new TextTokenizer(settings.text) : TextTokenizer.default();
     this.fast = settings.fast && FastTokenizer.fromJSON(settings.fast);
     const { statistics, locations, robots = {} } = settings;
     const sizes: Record<string, number> = {};

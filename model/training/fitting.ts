@@ -1,6 +1,6 @@
 /** What a run takes from its data before the first step: the split, statistics, action tokens, and lengths. */
 import { InputError } from '../../engine/index.ts';
-import { FastTokenizer } from '../../tokenizers/index.ts';
+import { defaultTokenizerJson, FastTokenizer } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Dataset } from '../data/dataset.ts';
 import {
@@ -168,6 +168,7 @@ export async function fitEncoding(
     : await statisticsOf(dataset, split, horizon);
   const { statistics, robots } = measured;
   const settings: EncodingSettings = {
+    text: defaultTokenizerJson(),
     stateAsText: system.state === 'text',
     stateBins: preset.stateBins,
     cameras: dataset.cameras,

@@ -21,6 +21,7 @@ import {
   prepareData,
 } from '../../model/training/fitting.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
+import { byteLevelTokenizerJson } from '../../tokenizers/tokenizer-json.ts';
 import { minutePreset, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 
 const HORIZON = 4;
@@ -165,4 +166,16 @@ describe('statistics and tokenizer that are given', () => {
     expect(refused({ statistics: { ...statistics, states: null } })).toThrow('statistics: none of the state');
     expect(refused({ statistics, dataset: { ...dataset, robots: {} } })).toThrow('robots with slot maps');
   });
+});
+
+test('the text vocabulary is the one kept in the settings', async () => {
+  const dataset = syntheticDataset();
+  const options = { dataset, system, preset: minutePreset, listener: { note() {} } };
+  const settings = await fitEncoding(options, prepareData(dataset, 0).split, HORIZON);
+  const prompt = { instruction: 'put the red cube in the blue bin', state: [0, 0] };
+  const ids = new Encoding(JSON.parse(JSON.stringify(settings))).promptIds(prompt);
+  expect(ids).toEqual(new Encoding(settings).promptIds(prompt));
+  const bytes = new Encoding({ ...settings, text: byteLevelTokenizerJson([]) });
+  expect(bytes.promptIds(prompt).length).toBeGreaterThan(3 * ids.length);
+  expect(bytes.said(bytes.promptIds(prompt))).toContain(prompt.instruction);
 });
