@@ -1,7 +1,8 @@
 /** What insula train is asked for, checked. */
 import { InputError, quote } from '../engine/index.ts';
 import type { MomentStorage } from '../kernels/index.ts';
-import { fromNormStats } from '../model/data/index.ts';
+import type { Dataset } from '../model/data/dataset.ts';
+import { checkStatistics, fromNormStats } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
 import type { Checkpoint, CheckpointSettings } from '../model/training/checkpoint.ts';
 import { presetNamed } from '../model/training/presets.ts';
@@ -144,11 +145,27 @@ function momentsNamed(name: string | undefined): MomentStorage | undefined {
   return found;
 }
 
-/** Tokenizer and statistics that files give. @throws InputError where a file is no such thing */
-export async function givenEncoding(options: TrainOptions): Promise<Pick<RunOptions, 'fast' | 'statistics'>> {
+/**
+ * Tokenizer and statistics that files give, and what says whether they are of the data's robot.
+ *
+ * @throws InputError where a file is no such thing
+ */
+export async function givenEncoding(options: TrainOptions) {
   const { tokenizer: path, statistics: file } = options;
-  const fast = path === undefined ? undefined : (await readTokenizer(path)).tokenizer;
+  const read = path === undefined ? undefined : await readTokenizer(path);
+  const fast = read?.tokenizer;
   if (fast && !(fast instanceof FastTokenizer))
     throw new InputError(`--tokenizer ${path}: systems are trained with FAST, this is another kind`);
-  return { fast, statistics: file === undefined ? undefined : fromNormStats(await jsonOf(file), file) };
+  const statistics = file === undefined ? undefined : fromNormStats(await jsonOf(file), file);
+  const encoding: Pick<RunOptions, 'fast' | 'statistics'> = { fast, statistics };
+  const check = (dataset: Dataset): void => {
+    if (dataset.robots) return;
+    if (statistics) checkStatistics(statistics, dataset, `--statistics ${file}`);
+    const { name, actionDimension } = dataset;
+    if (read?.dimension != null && read.dimension !== actionDimension) {
+      const has = `data set "${name}" has ${actionDimension}: fit one with insula tokenize fit`;
+      throw new InputError(`--tokenizer ${path}: "dimension" is ${read.dimension}, ${has}`);
+    }
+  };
+  return { encoding, check };
 }

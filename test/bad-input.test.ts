@@ -13,7 +13,7 @@ import { openDataset } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { runTraining } from '../model/training/run.ts';
-import { BinActionTokenizer } from '../tokenizers/index.ts';
+import { BinActionTokenizer, FastTokenizer } from '../tokenizers/index.ts';
 import { actionsFile } from './data/synthetic.ts';
 import { testDevice } from './support/devices.ts';
 import { minutePreset, quietListener } from './support/synthetic-dataset.ts';
@@ -216,6 +216,24 @@ test('a tokenizer and statistics that training cannot take', async () => {
   await expectLine(
     () => givenEncoding({ command: '', statistics: at('data/index.json') }),
     /index\.json: .*"norm_stats"/,
+  );
+  const columns = (count: number) => {
+    const list = new Array(count).fill(0);
+    return { mean: list, std: list, q01: list, q99: list };
+  };
+  const fast = FastTokenizer.fit([{ horizon: 1, dimension: 4, data: new Float32Array(4) }]);
+  await writeTokenizer(at('four.json'), { tokenizer: fast, ...shape, dimension: 4 });
+  await writeFile(at('four_stats.json'), JSON.stringify({ norm_stats: { actions: columns(4) } }));
+  const dataset = await openDataset(at('data'), 'made');
+  const check = async (options: Partial<TrainOptions>) =>
+    (await givenEncoding({ command: '', ...options })).check(dataset);
+  await expectLine(
+    () => check({ tokenizer: at('four.json') }),
+    /--tokenizer .*four\.json: "dimension" is 4, data set "made" has 3: fit one with insula tokenize fit$/,
+  );
+  await expectLine(
+    () => check({ statistics: at('four_stats.json') }),
+    /--statistics .*four_stats\.json: statistics of 4 dimensions of actions, data set "made" has 3: of another robot\?$/,
   );
 });
 

@@ -1,5 +1,5 @@
 import { type ByteSource, parseJson, readJson, readRange } from '../../engine/bytes.ts';
-import { InputError } from '../../engine/errors.ts';
+import { InputError, quote } from '../../engine/errors.ts';
 
 // JSON files of data sets: what is not as it should be is one line with file and field.
 
@@ -47,14 +47,14 @@ export function asObject(value: unknown, file: string, what: string): Json {
 }
 
 export function asText(value: unknown, file: string, what: string): string {
-  if (typeof value !== 'string' || value === '') throw missing(file, `${what} as text`);
+  if (typeof value !== 'string' || value === '') throw missing(file, `${what} as text; it is ${quote(value)}`);
   return value;
 }
 
 /** A whole number from `least` on. */
 export function asCount(value: unknown, file: string, what: string, least = 0): number {
   if (!Number.isSafeInteger(value) || (value as number) < least)
-    throw missing(file, `${what} as a whole number from ${least}`);
+    throw missing(file, `${what} as a whole number from ${least}; it is ${quote(value)}`);
   return value as number;
 }
 

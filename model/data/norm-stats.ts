@@ -38,7 +38,8 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
       }
       const width = (own.mean as unknown[] | undefined)?.length ?? 'some';
       const fits = Array.isArray(list) && list.length === width && list.length > 0;
-      if (!fits || !list.every(isFloat32)) throw missing(file, `"${name}": "${key}" as a list of ${width} numbers`);
+      if (!fits || !list.every(isFloat32))
+        throw missing(file, `"${name}": "${key}" as a list of ${width} finite numbers`);
       return list as number[];
     });
     const turned = q01.findIndex((value, d) => value > q99[d]);

@@ -158,12 +158,12 @@ describe("openpi's norm_stats.json", () => {
     [
       'a short list',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, std: [1] } } }),
-      '"actions": "std" as a list of 2 numbers',
+      '"actions": "std" as a list of 2 finite numbers',
     ],
     [
       'a number that is none',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, q99: [1, null] } } }),
-      '"q99" as a list of 2 numbers',
+      '"q99" as a list of 2 finite numbers',
     ],
     [
       'turned',

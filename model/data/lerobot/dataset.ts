@@ -190,8 +190,8 @@ class Reader {
     const times = await file.numbers('timestamp', from, from + length, 1, Float64Array);
     const step = (times[length - 1] - times[0]) / (length - 1);
     if (!(Math.abs(step * this.info.rate - 1) < RATE_TOLERANCE)) {
-      const expected = `meta/info.json says fps ${this.info.rate}`;
-      throw new InputError(`${file.name}: episode ${index}: "timestamp" goes by ${step} s a step, ${expected}`);
+      const found = `"timestamp" goes by ${Number(step.toPrecision(4))} s a step, meta/info.json says fps ${this.info.rate}`;
+      throw new InputError(`${file.name}: episode ${index}: ${found}: correct it, or leave out the episode`);
     }
   }
 

@@ -20,7 +20,7 @@ export async function readFooter(source: ByteSource): Promise<{ metadata: FileMe
     const metadata = await parquetMetadataAsync({ byteLength: source.size, slice }, { geoparquet: false });
     return { metadata, schema: parquetSchema(metadata) };
   } catch (error) {
-    throw new InputError(`${source.name}: cut off, or not a parquet file (${reasonOf(error)})`);
+    throw new InputError(`${source.name}: cut off, or not a parquet file: fetch it again (${reasonOf(error)})`);
   }
 }
 
