@@ -44,6 +44,8 @@ export interface ActResult {
   episode: string;
   step: number;
   instruction: string | null;
+  /** What the data set calls its action dimensions. */
+  names: readonly string[] | null;
   /** [horizon][dimension] in the units of the data; null where the episode has ended. */
   demonstrated: (number[] | null)[];
   predicted: number[][];
@@ -80,6 +82,7 @@ export async function act(
       episode: episode.id,
       step,
       instruction: sample.instruction,
+      names: dataset.actionNames?.length === dimension ? dataset.actionNames : null,
       demonstrated: Array.from(valid, (real, i) => (real ? row(data, i) : null)),
       predicted: Array.from({ length: horizon }, (_, i) => row(predicted, i)),
       says,

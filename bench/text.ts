@@ -2,6 +2,7 @@
 import { type AdapterReport, installAdvice } from '../engine/index.ts';
 import type { ActResult, EvaluateResult } from './act.ts';
 import { describe, formatSeconds } from './progress.ts';
+import { aligned } from './table.ts';
 import type { ClosedLoopSummary, TrainSummary } from './train.ts';
 
 export function deviceLines(adapters: readonly AdapterReport[]): string[] {
@@ -71,22 +72,56 @@ export function actLines({
   episode,
   step,
   instruction,
+  names,
   says,
   demonstrated,
   predicted,
   latency,
   adapter,
 }: ActResult): string[] {
-  const format = (row: number[] | null) =>
-    row ? row.map((value) => value.toFixed(3).padStart(8)).join('') : '  (the episode has ended)';
-  const width = predicted[0].length * 8;
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
     ...(says ? [`${says.asked}: ${says.answer}`] : []),
-    `step  ${'predicted'.padEnd(width)}  demonstrated`,
-    ...predicted.map((row, i) => `${String(i).padStart(4)}  ${format(row)}  ${format(demonstrated[i])}`),
+    ...(predicted[0].length > WIDE
+      ? dimensionLines(predicted, demonstrated, names)
+      : stepLines(predicted, demonstrated)),
     `latency on ${adapter}: ${latencyOf(latency)}`,
   ];
+}
+
+/** Actions of more dimensions are shown dimension by dimension. */
+const WIDE = 14;
+
+function stepLines(predicted: number[][], demonstrated: (number[] | null)[]): string[] {
+  const format = (row: number[] | null) =>
+    row ? row.map((value) => value.toFixed(3).padStart(8)).join('') : '  (the episode has ended)';
+  return [
+    `step  ${'predicted'.padEnd(predicted[0].length * 8)}  demonstrated`,
+    ...predicted.map((row, i) => `${String(i).padStart(4)}  ${format(row)}  ${format(demonstrated[i])}`),
+  ];
+}
+
+function dimensionLines(
+  predicted: number[][],
+  demonstrated: (number[] | null)[],
+  names: readonly string[] | null,
+): string[] {
+  const real = demonstrated.filter((row) => row !== null);
+  const last = real.length - 1;
+  const rows = predicted[0].map((_, d) => {
+    const difference = real.reduce((sum, row, i) => sum + Math.abs(row[d] - predicted[i][d]), 0) / real.length;
+    const numbers = [predicted[0][d], predicted[last][d], real[0][d], real[last][d], difference];
+    return [names?.[d] ?? String(d), ...numbers.map((value) => value.toFixed(3))];
+  });
+  const head = [
+    'dimension',
+    'predicted, first',
+    `step ${last}`,
+    'demonstrated, first',
+    `step ${last}`,
+    'mean difference',
+  ];
+  return aligned([head, ...rows], 1);
 }
 
 /** Parts that are numbered are one entry: "10 x Euler step 7.1 ms". */

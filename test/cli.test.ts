@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { commandLine, refuseOptionsOfNpm } from '../bench/command-line.ts';
 import { Progress } from '../bench/progress.ts';
+import { actLines } from '../bench/text.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { actionsFile } from './data/synthetic.ts';
 
@@ -207,4 +208,24 @@ describe('insula train', () => {
       ]);
     },
   );
+});
+
+test('actions of many dimensions are shown dimension by dimension', () => {
+  const demonstrated = [Array.from({ length: 20 }, (_, d) => d), null];
+  const predicted = [Array.from({ length: 20 }, (_, d) => d + 0.5), Array(20).fill(0)];
+  const result = {
+    episode: 'e',
+    step: 0,
+    instruction: null,
+    says: null,
+    demonstrated,
+    predicted,
+    latency: [],
+    adapter: 'a',
+  };
+  const lines = actLines({ ...result, names: null });
+  expect(lines).toHaveLength(23);
+  expect(lines[1]).toMatch(/^ {2}dimension .*mean difference$/);
+  expect(lines[21].split(/\s+/)).toEqual(['', '19', '19.500', '19.500', '19.000', '19.000', '0.500']);
+  expect(actLines({ ...result, names: Array(20).fill('joint') })[2]).toMatch(/^ {2}joint /);
 });

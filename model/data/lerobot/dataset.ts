@@ -40,7 +40,7 @@ export interface VideoFrames {
 
 export interface LeRobotOptions {
   readonly name: string;
-  /** Cameras to read; all by default, none for an empty list. */
+  /** Cameras to read, by name or feature key; all by default, none for an empty list. */
   readonly cameras?: readonly string[];
   /** Decoder of cameras that exist only as video, made when one is found. @throws InputError where there is none */
   readonly video: (cameras: readonly string[]) => Promise<VideoFrames>;
@@ -93,12 +93,13 @@ interface Camera {
 async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotOptions): Promise<Camera[]> {
   const all = [...info.features.values()].filter(({ dtype, depth }) => !depth && /^(image|video)$/.test(dtype));
   const named = all.map((feature) => ({ feature, name: feature.key.replace(/^observation\.(images?\.)?/, '') }));
-  const unknown = wanted?.find((name) => !named.some((camera) => camera.name === name));
+  const called = (wanted: string) => named.find(({ name, feature }) => name === wanted || feature.key === wanted);
+  const unknown = wanted?.find((name) => !called(name));
   if (unknown !== undefined) {
     const there = named.map(({ name }) => name).join(', ') || 'none';
     throw new InputError(`${info.file}: no camera ${quote(unknown)}; there are ${there}`);
   }
-  const chosen = wanted ? wanted.map((name) => named.find((camera) => camera.name === name)!) : named;
+  const chosen = wanted ? wanted.map((name) => called(name)!) : named;
   const videos = chosen.filter(({ feature }) => feature.dtype === 'video').map(({ name }) => name);
   const frames = videos.length > 0 ? await video(videos) : null;
   return chosen.map((camera) => ({ ...camera, video: camera.feature.dtype === 'video' ? frames : null }));
