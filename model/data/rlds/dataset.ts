@@ -51,7 +51,7 @@ export interface RldsOptions {
 
 /**
  * Opens an RLDS data set: `dataset_info.json` and its TFRecord shards. Numbers and texts are read now, images when they
- * are asked for; what exceeds `memory` is left on disk and loaded episode by episode.
+ * are asked for; every record is read through once to compare its checksum; what exceeds `memory` is left on disk and loaded episode by episode.
  *
  * @throws InputError with one line that names file and field where something is missing, damaged or does not agree
  */
