@@ -4,7 +4,7 @@ import { memorySource } from '../../engine/bytes.ts';
 import { InputError } from '../../engine/errors.ts';
 import { crc32c } from '../../model/data/checksum.ts';
 import { loadEpisode, openDataset } from '../../model/data/index.ts';
-import { masked, readFeatures, readRecords } from '../../model/data/rlds/tfrecord.ts';
+import { checkRecord, masked, readFeatures, readRecords } from '../../model/data/rlds/tfrecord.ts';
 import { encodeJpeg, type Files, folderOf, gradientImage, message, replacingValues, rows, text } from './synthetic.ts';
 
 const join8 = (...parts: ArrayLike<number>[]) => Uint8Array.from(parts.flatMap((part) => Array.from(part)));
@@ -25,7 +25,7 @@ const example = (features: Record<string, Uint8Array>) =>
     1,
     join8(...Object.entries(features).map(([key, value]) => field(1, join8(field(1, utf8(key)), field(2, value))))),
   );
-function record(body: Uint8Array): Uint8Array {
+function writeRecord(body: Uint8Array): Uint8Array {
   const head = new DataView(new ArrayBuffer(12));
   head.setBigUint64(0, BigInt(body.length), true);
   head.setUint32(8, masked(crc32c(new Uint8Array(head.buffer, 0, 8))), true);
@@ -66,8 +66,8 @@ describe('RLDS', () => {
   const files = (): Files =>
     new Map([
       ['dataset_info.json', info()],
-      [first, join8(record(example(steps(0))), record(example(steps(1, false))))],
-      ['made-train.tfrecord-00001-of-00002', record(example(steps(2)))],
+      [first, join8(writeRecord(example(steps(0))), writeRecord(example(steps(1, false))))],
+      ['made-train.tfrecord-00001-of-00002', writeRecord(example(steps(2)))],
     ]);
   const open = (all: Files, name?: string, options = {}) => openDataset(folderOf(all), name, { rate: 5, ...options });
 
@@ -125,7 +125,8 @@ describe('RLDS', () => {
     ['a camera that is not there', () => {}, 'no camera "side" in the set', { cameras: ['side'] }],
     [
       'no action',
-      (f) => f.set(first, join8(record(example({ 'steps/is_first': integers([1]) })), record(example(steps(1))))),
+      (f) =>
+        f.set(first, join8(writeRecord(example({ 'steps/is_first': integers([1]) })), writeRecord(example(steps(1))))),
       'no feature "steps/action"; there are steps/is_first',
     ],
     [
@@ -133,7 +134,7 @@ describe('RLDS', () => {
       (f) =>
         f.set(
           first,
-          join8(record(example({ ...steps(0), 'steps/action': floats([1, 2]) })), record(example(steps(1)))),
+          join8(writeRecord(example({ ...steps(0), 'steps/action': floats([1, 2]) })), writeRecord(example(steps(1)))),
         ),
       'feature "steps/action" has 2 values, not as many for each of its 3 steps',
     ],
@@ -143,8 +144,8 @@ describe('RLDS', () => {
         f.set(
           first,
           join8(
-            record(example({ ...steps(0), 'steps/action': floats([1, 2, Number.NaN]) })),
-            record(example(steps(1))),
+            writeRecord(example({ ...steps(0), 'steps/action': floats([1, 2, Number.NaN]) })),
+            writeRecord(example(steps(1))),
           ),
         ),
       'episode train_0: feature "steps/action", step 2, dimension 0 is NaN',
@@ -154,7 +155,10 @@ describe('RLDS', () => {
       (f) =>
         f.set(
           first,
-          join8(record(example({ ...steps(0), 'steps/action': integers([1, 2, 3]) })), record(example(steps(1)))),
+          join8(
+            writeRecord(example({ ...steps(0), 'steps/action': integers([1, 2, 3]) })),
+            writeRecord(example(steps(1))),
+          ),
         ),
       'feature "steps/action" holds int64, float was expected',
     ],
@@ -163,7 +167,10 @@ describe('RLDS', () => {
       (f) =>
         f.set(
           first,
-          join8(record(example({ ...steps(0), 'steps/action': floats([1, 2, 3]) })), record(example(steps(1)))),
+          join8(
+            writeRecord(example({ ...steps(0), 'steps/action': floats([1, 2, 3]) })),
+            writeRecord(example(steps(1))),
+          ),
         ),
       'episode "train_1": has action dimension 2, the first episode 1',
     ],
@@ -173,6 +180,21 @@ describe('RLDS', () => {
     expect(await message(open(all, undefined, options))).toContain(expected);
   });
 
+  test('damage is found when the set is opened, of a large one when an episode is loaded or shown', async () => {
+    const all = files();
+    const damaged = all.get(first)!.slice();
+    damaged[Math.floor(damaged.length / 4)] ^= 1;
+    all.set(first, damaged);
+    const complaint = `folder/${first}: the record at byte 0 is damaged (checksum): fetch the file again`;
+    expect(await message(open(all))).toBe(complaint);
+    all.set('dataset_info.json', info({}, { numBytes: '1000000000000' }));
+    const { episodes } = await open(all, undefined, { memory: 0 });
+    expect(await message(episodes[0].image('image', 1))).toBe(complaint);
+    expect(await message(episodes[0].load!())).toBe(complaint);
+    expect((await episodes[1].load!()).actions.length).toBe(6);
+    expect((await episodes[1].image('image', 1))!.width).toBe(16);
+  });
+
   test('whatever dataset_info.json says, a data set opens or one line says why not', async () => {
     await replacingValues(files(), 'dataset_info.json', open, 200);
   });
@@ -180,7 +202,9 @@ describe('RLDS', () => {
   test('the checksum of the format, and damaged records', async () => {
     expect(crc32c(utf8('123456789'))).toBe(0xe3069283);
     expect(masked(0xe3069283)).toBe((((0xe3069283 >>> 15) | (0xe3069283 << 17)) + 0xa282ead8) >>> 0);
-    const whole = join8(record(example(steps(0))));
+    const whole = join8(writeRecord(example(steps(0))));
+    const [record] = await readRecords(memorySource(whole, 'a.tfrecord'));
+    await checkRecord(memorySource(whole, 'a.tfrecord'), record);
     await fc.assert(
       fc.asyncProperty(fc.nat(whole.length - 13), fc.nat(255), fc.nat(600), async (place, byte, second) => {
         const damaged = whole.slice();
@@ -188,11 +212,10 @@ describe('RLDS', () => {
         damaged[12 + (second % (whole.length - 13))] ^= 65;
         const source = memorySource(damaged, 'a.tfrecord');
         if (!damaged.every((own, i) => own === whole[i]))
-          expect(await message(readRecords(source))).toBe(
-            'a.tfrecord: record 0 at byte 0: damaged (checksum): fetch the file again',
+          expect(await message(checkRecord(source, record))).toBe(
+            'a.tfrecord: the record at byte 0 is damaged (checksum): fetch the file again',
           );
         // Written with a right checksum, by a program that errs.
-        const record = { start: 12, end: whole.length - 4 };
         await readFeatures(source, record).catch((error) => expect(error).toBeInstanceOf(InputError));
       }),
       { seed: 6, numRuns: 300 },

@@ -8,6 +8,7 @@ import { MemoryCache } from '../memory-cache.ts';
 import { onDisk } from '../parts.ts';
 import {
   bytesOf,
+  checkRecord,
   countIntegers,
   type FeaturePlace,
   floatsOf,
@@ -19,6 +20,8 @@ import {
 // RLDS in TFRecord files, as of Open X-Embodiment: one record an episode, each feature the values of all its steps.
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+/** Larger sets are not read through when they are opened. */
+const CHECKED_BYTES = 4 * 2 ** 30;
 const LIST_CACHE_BYTES = 256 * 2 ** 20;
 const NUMBER_BYTES = 256 * 2 ** 20;
 /** Longer lists of numbers or texts of one episode are not read. */
@@ -51,7 +54,8 @@ export interface RldsOptions {
 
 /**
  * Opens an RLDS data set: `dataset_info.json` and its TFRecord shards. Numbers and texts are read now, images when they
- * are asked for; every record is read through once to compare its checksum; what exceeds `memory` is left on disk and loaded episode by episode.
+ * are asked for; what exceeds `memory` is left on disk and loaded episode by episode. Checksums of records are compared now, of sets beyond
+ * 4 GiB when an episode is loaded or shown for the first time.
  *
  * @throws InputError with one line that names file and field where something is missing, damaged or does not agree
  */
@@ -65,7 +69,7 @@ export async function openRlds(folder: Folder, options: RldsOptions = {}): Promi
       `${source.name}: RLDS files do not say at how many Hz "${name}" was recorded: give it with --rate`,
     );
   }
-  const { split, files } = shards(info, name, source.name, options.name);
+  const { split, files, bytes } = shards(info, name, source.name, options.name);
   const reader = new Reader(folder, options);
   const found: FoundEpisode[] = [];
   for (const { path, episodes } of files) {
@@ -75,7 +79,10 @@ export async function openRlds(folder: Folder, options: RldsOptions = {}): Promi
       if (records.length !== episodes) {
         throw new InputError(`${file.name}: ${records.length} records, dataset_info.json says ${episodes}`);
       }
-      for (const record of records) found.push(await reader.read(file, path, record, `${split}_${found.length}`));
+      for (const record of records) {
+        if (bytes <= CHECKED_BYTES) await reader.check(file, record);
+        found.push(await reader.read(file, path, record, `${split}_${found.length}`));
+      }
     } finally {
       await file.close();
     }
@@ -109,6 +116,7 @@ function shards(info: Record<string, unknown>, name: string, file: string, asked
   const digits = (count: number) => String(count).padStart(5, '0');
   return {
     split: wanted,
+    bytes: Number(split.numBytes ?? 0),
     files: lengths.map((length, i) => {
       const values: Record<string, string> = {
         '{DATASET}': name,
@@ -131,12 +139,22 @@ class Reader {
   /** Image files of one camera of one episode. */
   readonly #lists = new MemoryCache<Uint8Array[]>(LIST_CACHE_BYTES, (list) => list[0]?.buffer.byteLength ?? 0);
   readonly #seen = new Set<string>();
+  /** Records whose checksum was right. */
+  readonly #checked = new Set<string>();
   #bytes = 0;
 
   constructor(
     private readonly folder: Folder,
     private readonly options: RldsOptions,
   ) {}
+
+  /** Compares the checksum of a record, once. */
+  async check(file: ByteSource, record: RecordPlace): Promise<void> {
+    const key = `${file.name}:${record.start}`;
+    if (this.#checked.has(key)) return;
+    await checkRecord(file, record);
+    this.#checked.add(key);
+  }
 
   async read(file: ByteSource, path: string, record: RecordPlace, id: string): Promise<FoundEpisode> {
     const fail = (complaint: string) => new InputError(`${file.name}: episode ${id}: ${complaint}`);
@@ -169,7 +187,7 @@ class Reader {
       id,
       length,
       instructions: [...words],
-      ...(await this.#cameras(file, path, features, id, length)),
+      ...(await this.#cameras(file, path, record, features, id, length)),
     };
     const dimensions = { actionDimension: actions.length / length, stateDimension: (states?.length ?? 0) / length };
     this.#bytes += actions.byteLength + (states?.byteLength ?? 0);
@@ -187,6 +205,7 @@ class Reader {
     return onDisk(common, async () => {
       const file = await this.folder.open(path);
       try {
+        await this.check(file, record);
         const { episode } = await reader.read(file, path, record, common.id);
         return { ...common, actions: episode.actions, states: episode.states };
       } finally {
@@ -196,7 +215,14 @@ class Reader {
   }
 
   /** The lists of as many image files as there are steps. */
-  async #cameras(file: ByteSource, path: string, features: Map<string, FeaturePlace>, id: string, length: number) {
+  async #cameras(
+    file: ByteSource,
+    path: string,
+    record: RecordPlace,
+    features: Map<string, FeaturePlace>,
+    id: string,
+    length: number,
+  ) {
     const places = new Map<string, FeaturePlace>();
     for (const [key, place] of features) {
       const name = /^steps\/observation\/(\w+)$/.exec(key)?.[1];
@@ -213,7 +239,9 @@ class Reader {
       const at = Math.min(Math.floor(step), length - 1);
       const what = `the image of episode ${id}, step ${at}, camera "${camera}"`;
       return this.#images.get(`${path}:${place.start}:${at}`, async () => {
-        const list = await this.#lists.get(`${path}:${place.start}`, () => this.#imageFiles(path, place, what, length));
+        const list = await this.#lists.get(`${path}:${place.start}`, () =>
+          this.#imageFiles(path, record, place, what, length),
+        );
         const bytes = new Uint8Array(list[at]);
         return decodeImage(bytes, imageTypeOf(bytes), `${file.name}: ${what}`);
       });
@@ -221,9 +249,16 @@ class Reader {
     return { cameras: [...places.keys()], image };
   }
 
-  async #imageFiles(path: string, place: FeaturePlace, what: string, length: number): Promise<Uint8Array[]> {
+  async #imageFiles(
+    path: string,
+    record: RecordPlace,
+    place: FeaturePlace,
+    what: string,
+    length: number,
+  ): Promise<Uint8Array[]> {
     const source = await this.folder.open(path);
     try {
+      await this.check(source, record);
       const list = bytesOf(await readRange(source, place.start, place.end, what), source.name, what);
       if (list.length !== length)
         throw new InputError(`${source.name}: ${what}: ${list.length} images, ${length} steps`);

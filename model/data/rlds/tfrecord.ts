@@ -16,7 +16,7 @@ const CHECKED = 2 ** 20;
 /** A CRC-32C masked as TensorFlow does: rotated by 15 bits, plus a constant. */
 export const masked = (crc: number): number => (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 
-/** Where each record lies; the checksum of each is compared, as TensorFlow does. @throws InputError where the file is damaged, cut off, or no TFRecord file */
+/** Where each record lies, found without reading it. @throws InputError where the file is cut off, or no TFRecord file */
 export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
   const records: RecordPlace[] = [];
   let offset = 0;
@@ -34,17 +34,21 @@ export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
       const rest = source.size - start;
       throw new InputError(`${source.name}: cut off: ${what} has ${length} bytes, ${rest} are left`);
     }
-    const end = start + length;
-    let crc = 0;
-    for (let at = start; at < end; at += CHECKED)
-      crc = crc32c(await readRange(source, at, Math.min(end, at + CHECKED), what), crc);
-    const tail = await readRange(source, end, end + 4, `the checksum of ${what}`);
-    if (masked(crc) !== new DataView(tail.buffer).getUint32(0, true))
-      throw new InputError(`${source.name}: ${what} at byte ${offset}: damaged (checksum): fetch the file again`);
-    records.push({ start, end });
-    offset = end + 4;
+    records.push({ start, end: start + length });
+    offset = start + length + 4;
   }
   return records;
+}
+
+/** Reads a record through and compares its checksum, as TensorFlow does. @throws InputError where it is damaged */
+export async function checkRecord(source: ByteSource, { start, end }: RecordPlace): Promise<void> {
+  const what = `the record at byte ${start - 12}`;
+  let crc = 0;
+  for (let at = start; at < end; at += CHECKED)
+    crc = crc32c(await readRange(source, at, Math.min(end, at + CHECKED), what), crc);
+  const tail = await readRange(source, end, end + 4, `the checksum of ${what}`);
+  if (masked(crc) !== new DataView(tail.buffer).getUint32(0, true))
+    throw new InputError(`${source.name}: ${what} is damaged (checksum): fetch the file again`);
 }
 
 /** A feature of a tf.train.Example: where its list of values lies, and of what kind. */
