@@ -1,8 +1,10 @@
 import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
 import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
+import { unzlibSync } from 'fflate';
 import { InputError, reasonOf } from '../../engine/errors.ts';
 import type { Image } from './dataset.ts';
 import { MemoryCache } from './memory-cache.ts';
+import { decodePlainPng, type Inflate } from './png.ts';
 
 // The same decoders in node and in browsers, so that both see the same pixels.
 
@@ -72,11 +74,13 @@ let jpegDecoder: Promise<void> | undefined;
 /** The images one after the other, so that each complaint is known to be of its image. */
 let jpegQueue: Promise<unknown> = Promise.resolve();
 
+const isNode = () => typeof process !== 'undefined' && Boolean(process.versions?.node);
+
 async function startJpegDecoder(): Promise<void> {
   const options: DecoderOptions = { printErr: (line) => complaints.push(line) };
   // The package's types leave out the WebAssembly module, which node must be given: it cannot fetch files.
   const start = init as unknown as (...args: [WebAssembly.Module, DecoderOptions] | [DecoderOptions]) => Promise<void>;
-  if (typeof process === 'undefined' || !process.versions?.node) return start(options);
+  if (!isNode()) return start(options);
   const [{ readFile }, { createRequire }] = await Promise.all([import('node:fs/promises'), import('node:module')]);
   const path = createRequire(import.meta.url).resolve('@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm');
   return start(await WebAssembly.compile(await readFile(path)), options);
@@ -100,7 +104,19 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   return image;
 }
 
+let inflate: Promise<Inflate> | undefined;
+
+/** That of the system under node, which is twice as fast. */
+async function startInflate(): Promise<Inflate> {
+  if (!isNode()) return (packed, size) => unzlibSync(packed, { out: new Uint8Array(size) });
+  const { inflateSync } = await import('node:zlib');
+  return (packed, size) => inflateSync(packed, { maxOutputLength: Math.max(1, size) });
+}
+
 async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
+  inflate ??= startInflate();
+  const plain = decodePlainPng(bytes, await inflate);
+  if (plain) return { width: plain.width, height: plain.height, pixels: toRgb(plain.data, plain.channels) };
   const decoded = decodePngFile(bytes, { checkCrc: true });
   const { width, height, depth, palette } = decoded;
   if (palette) return { width, height, pixels: toRgb(convertIndexedToRgb(decoded), palette[0].length) };
@@ -110,6 +126,7 @@ async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
 
 /** Pixels of 1 (grey), 2 (grey, alpha), 3 or 4 (colour, alpha) channels as RGB. */
 export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
+  if (channels === 3 && data instanceof Uint8Array) return data;
   const count = data.length / channels;
   const pixels = new Uint8Array(count * 3);
   const [green, blue] = channels < 3 ? [0, 0] : [1, 2];

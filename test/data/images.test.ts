@@ -1,16 +1,55 @@
+import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import { encode as encodePng } from 'fast-png';
+import { unzlibSync } from 'fflate';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/errors.ts';
+import { crc32 } from '../../model/data/checksum.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { decodeImage, ImageCache } from '../../model/data/image-files.ts';
 import { normaliseImage, resizeWithPadding } from '../../model/data/images.ts';
+import { decodePlainPng } from '../../model/data/png.ts';
 import { encodeJpeg, expectClear, gradientImage } from './synthetic.ts';
 
 function withBytes(file: Uint8Array<ArrayBuffer>, place: number, ...bytes: number[]): Uint8Array<ArrayBuffer> {
   const changed = file.slice();
   changed.set(bytes, place);
   return changed;
+}
+
+function pngChunk(type: string, data: Uint8Array = new Uint8Array(0)): Uint8Array {
+  const chunk = new Uint8Array(12 + data.length);
+  const view = new DataView(chunk.buffer);
+  view.setUint32(0, data.length);
+  chunk.set(new TextEncoder().encode(type), 4);
+  chunk.set(data, 8);
+  view.setUint32(8 + data.length, crc32(chunk.subarray(4, 8 + data.length)));
+  return chunk;
+}
+
+/** zlib text of one block with the fixed codes (RFC 1951, section 3.2.6) of literal bytes alone, which zlib itself would divide. */
+function oneBlock(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const out = [0x78, 0x01];
+  let [held, count, a, b] = [0, 0, 1, 0];
+  const put = (bit: number) => {
+    held |= bit << count++;
+    if (count < 8) return;
+    out.push(held);
+    [held, count] = [0, 0];
+  };
+  const code = (value: number, length: number) => {
+    for (let bit = length - 1; bit >= 0; bit--) put((value >> bit) & 1);
+  };
+  code(0b110, 3); // the last block, of fixed codes: 1, then 01 from the right
+  for (const byte of bytes) {
+    if (byte < 144) code(0x30 + byte, 8);
+    else code(0x190 + byte - 144, 9);
+    a = (a + byte) % 65521;
+    b = (b + a) % 65521;
+  }
+  code(0, 7);
+  while (count > 0) put(0);
+  return Uint8Array.from([...out, b >> 8, b & 255, a >> 8, a & 255]);
 }
 
 function pixel({ width, pixels }: Image, x: number, y: number): number[] {
@@ -140,6 +179,44 @@ describe('decodeImage', () => {
       const decoded = await decodeImage(new Uint8Array(file), 'image/png', 'x');
       expect(decoded).toEqual({ width: 20, height: 12, pixels: expected });
     }
+  });
+
+  test('PNG: every filter, pixels in several chunks, one block of literal bytes alone; unpacked here and by node', async () => {
+    const [width, height, channels] = [250, 190, 3];
+    const stride = width * channels;
+    const pixels = Uint8Array.from({ length: height * stride }, (_, i) => Math.imul(i, 0x9e3779b1) >>> 24);
+    const at = (y: number, i: number) => (y < 0 || i < 0 ? 0 : pixels[y * stride + i]);
+    const rows = new Uint8Array(height * (stride + 1));
+    for (let y = 0; y < height; y++) {
+      rows[y * (stride + 1)] = y % 5;
+      for (let i = 0; i < stride; i++) {
+        const [left, above, corner] = [at(y, i - channels), at(y - 1, i), at(y - 1, i - channels)];
+        const distances = [left, above, corner].map((own) => Math.abs(left + above - corner - own));
+        const nearest = [left, above, corner][distances.indexOf(Math.min(...distances))];
+        const predicted = [0, left, above, (left + above) >> 1, nearest][y % 5];
+        rows[y * (stride + 1) + 1 + i] = at(y, i) - predicted;
+      }
+    }
+    const head = Uint8Array.of(0, 0, 0, width, 0, 0, 0, height, 8, 2, 0, 0, 0);
+    const packed = oneBlock(rows);
+    const pieces = Array.from({ length: Math.ceil(packed.length / 8192) }, (_, i) =>
+      packed.subarray(8192 * i, 8192 * (i + 1)),
+    );
+    const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
+    const file = (parts: readonly Uint8Array[]) => {
+      const chunks = parts.map((part) => pngChunk('IDAT', part));
+      return Uint8Array.from(Buffer.concat([signature, pngChunk('IHDR', head), ...chunks, pngChunk('IEND')]));
+    };
+    const expected = { width, height, pixels };
+    for (const parts of [pieces, [packed]]) expect(await decodeImage(file(parts), 'image/png', 'x')).toEqual(expected);
+    const inBrowser = decodePlainPng(file(pieces), (own, size) => unzlibSync(own, { out: new Uint8Array(size) }));
+    expect(inBrowser).toEqual({ width, height, channels, data: pixels });
+    for (const [parts, complaint] of [
+      [[deflateSync(rows.subarray(1))], 'bytes of pixels'],
+      [[deflateSync(withBytes(rows, 0, 9))], 'filter 9 in row 0'],
+      [[packed.subarray(0, -9)], 'damaged or cut-off'],
+    ] as const)
+      await expect(decodeImage(file(parts), 'image/png', 'x')).rejects.toThrow(complaint);
   });
 
   test('JPEG: close to what was encoded', async () => {
