@@ -46,7 +46,11 @@ export async function openDataset(
     return withCameras(await openHdf5(hdf5, name ?? lastPart(place as string), options), options.cameras);
   }
   const single = files.filter((file) => /\.(arrow|npz)$/.test(file));
-  const described = files.some((file) => ['meta', 'index.json', 'dataset_info.json'].includes(lastPart(file)));
+  // Beside Arrow files, dataset_info.json is that of Hugging Face's save_to_disk.
+  const arrow = single.some((file) => file.endsWith('.arrow'));
+  const described = files.some((file) =>
+    ['meta', 'index.json', ...(arrow ? [] : ['dataset_info.json'])].includes(lastPart(file)),
+  );
   if (single.length === 1 && !described)
     return withCameras(await openDataFile(await openPath(single[0]), name, options), options.cameras);
   const folder = typeof place === 'string' ? await openFolder(place) : place;
@@ -63,7 +67,7 @@ export async function openDataset(
         : (await import('./lerobot/video-browser.ts')).openVideoFrames(names, place, frameSize);
     return openLeRobot(folder, { name: name ?? lastPart(folder.name), cameras, memory, video });
   }
-  if (!(await has('index.json')) && (await has('dataset_info.json'))) {
+  if (!arrow && !(await has('index.json')) && (await has('dataset_info.json'))) {
     return openRlds(folder, { ...options, name });
   }
   if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
@@ -73,6 +77,8 @@ export async function openDataset(
 
 function whatIsMissing(files: readonly string[]): string {
   const [first] = files.filter((file) => /\.(arrow|npz)$/.test(file));
+  if (first && /-of-\d+\.arrow$/.test(first))
+    return 'a data set in several Arrow files, of which one is read: save it again by save_to_disk(..., num_shards=1)';
   if (first) return `several data sets are here; open one of its files, such as ${lastPart(first)}`;
   if (files.some((file) => lastPart(file) === 'snapshots'))
     return "this is a cached repository of the Hugging Face Hub; name the folder inside its 'snapshots'";

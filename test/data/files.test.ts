@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { float32, int64, list, tableFromArrays, tableToIPC } from '@uwdata/flechette';
@@ -130,7 +130,10 @@ describe('npz', () => {
       ),
     ).toContain('Fortran order');
     expect(await message(read(archive({ 'state.npy': npy(values, [10]) })))).toContain(
-      'array "state" has shape [10], 5 rows were expected',
+      'array "state" has shape [10], 5 rows of numbers were expected',
+    );
+    expect(await message(read(archive({ 'action.npy': npy(values, [5, 1, 2]) })))).toContain(
+      'has shape [5,1,2], 5 rows',
     );
     expect(await message(read(archive({ 'episode_ends.npy': npy(BigInt64Array.of(2n, 2n, 5n), [3]) })))).toContain(
       '"episode_ends" has 2 in place 1',
@@ -240,6 +243,11 @@ describe('HDF5', () => {
     ]);
     expect([...first.states!.subarray(0, 8)]).toEqual([...rows(1, 6).flat(), 8, 9]);
     expect((await second.image('agentview_rgb', 0))!.pixels[3]).toBe(10);
+    await mkdir(join(folder, 'tasks'));
+    for (const task of ['close', 'open'])
+      await copyFile(join(folder, 'libero.hdf5'), join(folder, `tasks/${task}.hdf5`));
+    const { episodes } = await openDataset(join(folder, 'tasks'));
+    expect(episodes.map(({ id }) => id)).toEqual(['close/demo_0', 'close/demo_10', 'open/demo_0', 'open/demo_10']);
   });
 
   test('what a folder holds decides what is said of it', async () => {
@@ -259,6 +267,10 @@ describe('HDF5', () => {
       'name the folder that holds meta/ and data/',
     );
     expect(await holding('a.arrow', 'b.arrow')).toContain('several data sets are here');
+    expect(await holding('data-00000-of-00002.arrow', 'data-00001-of-00002.arrow', 'dataset_info.json')).toContain(
+      'a data set in several Arrow files',
+    );
+    expect(await holding('data-00000-of-00001.arrow', 'dataset_info.json', 'state.json')).toContain('.arrow: ');
     expect(await holding('a.npz')).toContain('a.npz: ');
     expect(await holding('a.txt')).toContain('no data set that is known lies here');
     expect(await message(openDataset('~/none'))).toContain('~/none: there is no such file or folder: "~"');

@@ -75,7 +75,10 @@ export async function openHdf5(
   let bytes = 0;
   const episodeOf = (path: string, place: string, group: Group, words: readonly string[]): FoundEpisode => {
     const own = readEpisode(path, place, group, layout, words);
-    const { id, length, instructions, cameras, actions, states } = own.episode;
+    const { length, instructions, cameras, actions, states } = own.episode;
+    const id = [place === '' || paths.length > 1 ? stem(path) : '', place.replace('data/', '')]
+      .filter(Boolean)
+      .join('/');
     const show = async (camera: string, step: number) =>
       cameras.includes(camera) && step >= 0 ? image(path, place, camera, Math.min(Math.floor(step), length - 1)) : null;
     const known = { id, length, instructions, cameras, image: show };
@@ -153,16 +156,12 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
     pictures && 'keys' in pictures
       ? (pictures as Group).keys().filter((key) => isCamera(pictures as Group, key, length))
       : [];
-  const id =
-    place === ''
-      ? (file
-          .split(/[\\/]/)
-          .at(-1)
-          ?.replace(/\.\w+$/, '') ?? file)
-      : place.slice('data/'.length);
-  const episode = { id, length, actions: actions.values, states, instructions, cameras };
+  const episode = { length, actions: actions.values, states, instructions, cameras };
   return { file, actionDimension, stateDimension, episode };
 }
+
+/** The name of a file without its folder and its ending. */
+const stem = (file: string) => file.replace(/^.*[\\/]|\.\w+$/g, '');
 
 /** Bytes as [steps, height, width, 3], or as an image file of padded length for each step. */
 function isCamera(group: Group, key: string, length: number): boolean {

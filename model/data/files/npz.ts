@@ -47,10 +47,9 @@ export async function readNpz(source: ByteSource, name: string, rate: number | u
   const states = await read('state', 'states', 'qpos');
   const steps = actions.shape[0];
   const widthOf = ({ values, shape }: Table, what: string) => {
-    if (shape.length < 1 || shape[0] !== steps || values.length === 0) {
-      throw new InputError(
-        `${source.name}: array ${quote(what)} has shape ${quote(shape)}, ${steps} rows were expected`,
-      );
+    if (shape.length < 1 || shape.length > 2 || shape[0] !== steps || values.length === 0) {
+      const expected = `${steps} rows of numbers were expected, of all episodes one after the other`;
+      throw new InputError(`${source.name}: array ${quote(what)} has shape ${quote(shape)}, ${expected}`);
     }
     return values.length / steps;
   };
