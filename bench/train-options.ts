@@ -2,7 +2,7 @@
 import { InputError, quote } from '../engine/index.ts';
 import type { MomentStorage } from '../kernels/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
-import { checkStatistics, fromNormStats } from '../model/data/index.ts';
+import { checkStatistics, fromNormStats, withoutPadding } from '../model/data/index.ts';
 import { systemNamed } from '../model/systems/index.ts';
 import type { Checkpoint, CheckpointSettings } from '../model/training/checkpoint.ts';
 import { presetNamed } from '../model/training/presets.ts';
@@ -146,9 +146,9 @@ function momentsNamed(name: string | undefined): MomentStorage | undefined {
 }
 
 /**
- * Tokenizer and statistics that files give, and what says whether they are of the data's robot.
+ * Tokenizer and statistics that files give, for a data set.
  *
- * @throws InputError where a file is no such thing
+ * @throws InputError where a file is no such thing; what is returned, where it is of another robot than the data
  */
 export async function givenEncoding(options: TrainOptions) {
   const { tokenizer: path, statistics: file } = options;
@@ -156,16 +156,16 @@ export async function givenEncoding(options: TrainOptions) {
   const fast = read?.tokenizer;
   if (fast && !(fast instanceof FastTokenizer))
     throw new InputError(`--tokenizer ${path}: systems are trained with FAST, this is another kind`);
-  const statistics = file === undefined ? undefined : fromNormStats(await jsonOf(file), file);
-  const encoding: Pick<RunOptions, 'fast' | 'statistics'> = { fast, statistics };
-  const check = (dataset: Dataset): void => {
-    if (dataset.robots) return;
+  const padded = file === undefined ? undefined : fromNormStats(await jsonOf(file), file);
+  return (dataset: Dataset): Pick<RunOptions, 'fast' | 'statistics'> => {
+    if (dataset.robots) return { fast, statistics: padded };
+    const statistics = padded && withoutPadding(padded, dataset);
     if (statistics) checkStatistics(statistics, dataset, `--statistics ${file}`);
     const { name, actionDimension } = dataset;
     if (read?.dimension != null && read.dimension !== actionDimension) {
       const has = `data set "${name}" has ${actionDimension}: fit one with insula tokenize fit`;
       throw new InputError(`--tokenizer ${path}: "dimension" is ${read.dimension}, ${has}`);
     }
+    return { fast, statistics };
   };
-  return { encoding, check };
 }

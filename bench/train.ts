@@ -86,7 +86,7 @@ async function trainIn(
   signal: AbortSignal,
 ): Promise<TrainSummary> {
   const { system, preset, seed, batch, share, moments } = chosen(options, resume?.settings);
-  const { encoding, check } = await givenEncoding(options);
+  const encodingFor = await givenEncoding(options);
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
   const { questions } = options;
   const world = share > 0 && questions === undefined ? await TabletopWorld.create() : null;
@@ -95,7 +95,7 @@ async function trainIn(
     const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
     const chosenData = await chooseData(withoutUnused(options, resume?.settings), source, progress);
     const dataset = await reworded(chosenData, options.paraphrases, progress);
-    check(dataset);
+    const encoding = encodingFor(dataset);
     const dataSeconds = (performance.now() - begin) / 1000;
     progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
     const steps = options.steps ?? resume?.progress.steps ?? preset.steps;

@@ -218,15 +218,14 @@ test('a tokenizer and statistics that training cannot take', async () => {
     /index\.json: .*"norm_stats"/,
   );
   const columns = (count: number) => {
-    const list = new Array(count).fill(0);
+    const list = new Array(count).fill(1);
     return { mean: list, std: list, q01: list, q99: list };
   };
   const fast = FastTokenizer.fit([{ horizon: 1, dimension: 4, data: new Float32Array(4) }]);
   await writeTokenizer(at('four.json'), { tokenizer: fast, ...shape, dimension: 4 });
   await writeFile(at('four_stats.json'), JSON.stringify({ norm_stats: { actions: columns(4) } }));
   const dataset = await openDataset(at('data'), 'made');
-  const check = async (options: Partial<TrainOptions>) =>
-    (await givenEncoding({ command: '', ...options })).check(dataset);
+  const check = async (options: Partial<TrainOptions>) => (await givenEncoding({ command: '', ...options }))(dataset);
   await expectLine(
     () => check({ tokenizer: at('four.json') }),
     /--tokenizer .*four\.json: "dimension" is 4, data set "made" has 3: fit one with insula tokenize fit$/,

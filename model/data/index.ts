@@ -8,7 +8,7 @@ export { openIndexedDataset } from './indexed-dataset.ts';
 export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
 export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './mixture.ts';
 export { imageQuestions, type NamedImage, openNamedImages } from './named-images.ts';
-export { checkStatistics, fromNormStats, toNormStats } from './norm-stats.ts';
+export { checkStatistics, fromNormStats, toNormStats, withoutPadding } from './norm-stats.ts';
 export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
 export { readParaphrases, withParaphrases } from './paraphrases.ts';
 export { countSteps, type EpisodePart, loadEpisode, stateAt, wholeEpisodes } from './parts.ts';

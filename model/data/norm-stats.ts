@@ -50,6 +50,19 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
   return { rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, actions: read('actions'), states };
 }
 
+/** Without dimensions beyond the data set's that never move: openpi's may be padded with zeros, as its actions are. */
+export function withoutPadding(statistics: DatasetStatistics, dataset: Dataset): DatasetStatistics {
+  const cut = (columns: ColumnStatistics, dimension: number): ColumnStatistics => {
+    const still = LISTS.slice(0, 2).every((name) => columns[name].slice(dimension).every((value) => value === 0));
+    const lists = [...LISTS, 'min', 'max'] as const;
+    const own = lists.map((name) => [name, columns[name].slice(0, dimension)]);
+    return still ? { ...columns, ...Object.fromEntries(own) } : columns;
+  };
+  const { actions, states } = statistics;
+  const { actionDimension, stateDimension } = dataset;
+  return { ...statistics, actions: cut(actions, actionDimension), states: states && cut(states, stateDimension) };
+}
+
 /**
  * @param file where the statistics are from, for errors
  * @throws InputError where they are of other dimensions than the data set

@@ -19,6 +19,7 @@ import {
   toNormStats,
   toSlots,
   wholeEpisodes,
+  withoutPadding,
 } from '../../model/data/index.ts';
 import { datasetOf, episodeOf } from './synthetic.ts';
 
@@ -139,6 +140,12 @@ describe("openpi's norm_stats.json", () => {
         'a/norm_stats.json: statistics of 2 dimensions of actions, data set "made" has 7: of another robot?',
       ),
     );
+    const padded = (statistics: object) =>
+      Object.fromEntries(Object.entries(statistics).map(([key, list]) => [key, [...list, ...Array(30).fill(0)]]));
+    const { state, actions } = json().norm_stats;
+    const wide = fromNormStats({ norm_stats: { state: padded(state), actions: padded(actions) } }, 'norm_stats.json');
+    expect(withoutPadding(wide, dataset(2, 2))).toEqual(back);
+    expect(withoutPadding(back, dataset(1, 2)).actions).toEqual(back.actions);
     expect(() => checkStatistics(back, dataset(2, 3), 'a')).toThrow('2 dimensions of states, data set "made" has 3');
   });
 
