@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openDataset } from '../../model/data/index.ts';
 import { VIDEO_PATH, videoFiles } from './lerobot-files.ts';
@@ -49,7 +49,7 @@ describe('cameras that exist only as video', () => {
     const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '48x32', '-r', '20', '-i', '-'];
     execFileSync('ffmpeg', ['-v', 'error', ...input, '-c:v', 'mpeg4', '-q:v', '2', video], { input: raw });
     const frameFolder = join(folder, 'frames');
-    const { episodes } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
+    const { episodes } = await openDataset(relative('', folder), undefined, { frameSize: 24, frameFolder });
     for (const [e, first] of [0, 4, 10].entries()) {
       for (let step = 0; step < episodes[e].length; step++) {
         const { width, height, pixels } = (await episodes[e].image('top', step))!;
@@ -57,6 +57,7 @@ describe('cameras that exist only as video', () => {
         expect(Math.abs(pixels[100] - 18 * (first + step))).toBeLessThan(6);
       }
     }
+    expect(await readdir(frameFolder)).toHaveLength(3); // nothing half done
     await writeFile(video, 'no video');
     const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
     await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: ffmpeg cannot decode episode 0: /);

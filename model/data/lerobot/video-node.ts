@@ -25,7 +25,7 @@ export interface VideoOptions {
  * @throws InputError where no ffmpeg can be started; its line says what to install
  */
 export async function openVideoFrames(cameras: readonly string[], options: VideoOptions): Promise<VideoFrames> {
-  const [{ createHash }, { mkdir, mkdtemp, readdir, rename, rm, stat }, { join }] = await Promise.all([
+  const [{ createHash }, { mkdir, mkdtemp, readdir, rename, rm, stat }, { join, resolve }] = await Promise.all([
     import('node:crypto'),
     import('node:fs/promises'),
     import('node:path'),
@@ -46,7 +46,7 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
     rate,
     what,
   }: VideoClip): Promise<{ folder: string; frames: number }> => {
-    const file = join(root, path);
+    const file = resolve(root, path); // ffmpeg runs in another folder
     const { size: bytes, mtimeMs } = await stat(file).catch(() => {
       throw new InputError(`${file}: no such file: it should hold the frames of ${what}`);
     });
