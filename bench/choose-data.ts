@@ -36,8 +36,6 @@ export async function chooseDataset(
     signal?: AbortSignal;
     usual?: string;
     frameSize?: number;
-    /** Bytes of actions and states to hold in memory; a larger data set's episodes are loaded one by one. */
-    memory?: number;
   },
   progress: Progress,
 ): Promise<Dataset> {

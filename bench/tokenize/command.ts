@@ -31,11 +31,8 @@ interface DataOptions {
   seed?: number;
 }
 
-/** Without images, and with all numbers in memory: the report looks at every chunk several times. */
-const open = ({ data, dataset, rate, seed = 0 }: DataOptions, progress: Progress): Promise<Dataset> => {
-  const reading = { episodes: WORLD_EPISODES, seed, memory: Number.POSITIVE_INFINITY };
-  return chooseDataset({ data, dataset, rate, cameras: 'none' }, reading, progress);
-};
+const open = ({ data, dataset, rate, seed = 0 }: DataOptions, progress: Progress): Promise<Dataset> =>
+  chooseDataset({ data, dataset, rate, cameras: 'none' }, { episodes: WORLD_EPISODES, seed }, progress);
 
 const numberOf = (option: string, text: string): number => {
   const value = Number(text);

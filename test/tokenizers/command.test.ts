@@ -12,6 +12,7 @@ import { readChunks, readIds } from '../../bench/tokenize/input.ts';
 import { openDataset } from '../../model/data/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import { actionsFile } from '../data/synthetic.ts';
+import { syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 
 class Quiet extends Progress {
   override note() {}
@@ -192,6 +193,13 @@ describe('insula tokenize', () => {
     await wrong('{}', 'half/tokenizer.json');
     await expect(encode({ ...data(), tokenizer: at('half') }, quiet)).rejects.toThrow('processor_config.json');
   });
+});
+
+it('numbers left on disk give the same chunks', async () => {
+  for (const dataset of [syntheticDataset({ episodes: 4 }), syntheticDataset({ episodes: 12 })])
+    expect(await splitChunks(unloaded(dataset), { horizon: 4, most: 7 })).toEqual(
+      await splitChunks(dataset, { horizon: 4, most: 7 }),
+    );
 });
 
 describe('chunks and ids that somebody else wrote', () => {
