@@ -6,6 +6,7 @@ import {
   chunk,
   evaluationSamples,
   expectNoLeRobot,
+  instructionsAt,
   loadSamples,
   mixRobots,
   wholeEpisodes,
@@ -66,7 +67,7 @@ export async function act(
     if (!Number.isInteger(step) || step < 0 || step >= episode.length)
       throw new InputError(`--step ${step}: episode ${quote(episode.id)} has steps 0 to ${episode.length - 1}`);
     const [whole] = wholeEpisodes([episode]);
-    const [sample] = await loadSamples([{ part: whole, step, instruction: episode.instructions[0] ?? null }]);
+    const [sample] = await loadSamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
     const says = await spoken(policy, observation, options.ask, episode.subtask?.(step) ?? null);
     const { horizon } = policy.model.configuration;

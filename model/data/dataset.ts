@@ -18,6 +18,8 @@ export interface Episode {
   readonly states: Float32Array | null;
   /** Wordings of the instruction, all true of this episode; empty where the source has none. */
   readonly instructions: readonly string[];
+  /** Only where it changes during the episode: which of them are true at control step `step`; known before the episode is loaded. */
+  instructionsAt?(step: number): readonly string[];
   /** Cameras with at least one image in this episode. */
   readonly cameras: readonly string[];
   /** The newest image of `camera` at or before `step`; null where there is none. */

@@ -11,7 +11,7 @@ export { imageQuestions, type NamedImage, openNamedImages } from './named-images
 export { checkStatistics, fromNormStats, toNormStats, withoutPadding } from './norm-stats.ts';
 export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
 export { readParaphrases, withParaphrases } from './paraphrases.ts';
-export { countSteps, type EpisodePart, loadEpisode, stateAt, wholeEpisodes } from './parts.ts';
+export { countSteps, type EpisodePart, instructionsAt, loadEpisode, stateAt, wholeEpisodes } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
 export { mixRobots, type RobotData } from './robots.ts';
 export { eachLoaded, evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';

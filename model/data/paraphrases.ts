@@ -24,11 +24,16 @@ export async function readParaphrases(file: ByteSource): Promise<Paraphrases> {
 /** The data set with more wordings: training draws one of an episode's wordings each time, the source's own among them. */
 export function withParaphrases(dataset: Dataset, paraphrases: Paraphrases): Dataset {
   const reword = (episode: Episode): Episode => {
-    const { instructions, load } = episode;
-    const all = new Set([...instructions, ...instructions.flatMap((text) => paraphrases.get(text) ?? [])]);
+    const { load } = episode;
+    const all = (texts: readonly string[]) => [
+      ...new Set([...texts, ...texts.flatMap((text) => paraphrases.get(text) ?? [])]),
+    ];
     // Prototypes keep getters that must not run, such as the numbers of an episode on disk.
     return Object.create(episode, {
-      instructions: { value: [...all], enumerable: true },
+      instructions: { value: all(episode.instructions), enumerable: true },
+      ...(episode.instructionsAt && {
+        instructionsAt: { value: (step: number) => all(episode.instructionsAt!(step)), enumerable: true },
+      }),
       ...(load && { load: { value: async () => reword(await load()), enumerable: true } }),
     });
   };

@@ -20,6 +20,11 @@ export function countSteps(parts: readonly EpisodePart[]): number {
   return parts.reduce((sum, { from, to }) => sum + to - from, 0);
 }
 
+/** Wordings of the instruction that are true at control step `step`. */
+export function instructionsAt(episode: Episode, step: number): readonly string[] {
+  return episode.instructionsAt?.(step) ?? episode.instructions;
+}
+
 /** What the robot measured before control step `step` of a loaded episode; null where it has no states. */
 export function stateAt({ states, length }: Episode, step: number): Float32Array | null {
   const dimension = (states?.length ?? 0) / length;

@@ -1,6 +1,6 @@
 import { type Random, randomStream, streams } from '../../engine/random.ts';
 import type { Episode } from './dataset.ts';
-import { countSteps, type EpisodePart, loadEpisode } from './parts.ts';
+import { countSteps, type EpisodePart, instructionsAt, loadEpisode } from './parts.ts';
 
 /** One training or evaluation example: a control step of an episode and the wording to give. */
 export interface Sample {
@@ -93,7 +93,7 @@ export class TrainingSampler {
       this.#current = number;
     }
     const { part, step } = steps.at(this.#order[inEpoch - start]);
-    const { instructions } = part.episode;
+    const instructions = instructionsAt(part.episode, step);
     const instruction =
       instructions.length > 0 ? instructions[this.#wording.integer(inEpoch, instructions.length)] : null;
     return { part, step, instruction };
@@ -172,6 +172,6 @@ export function evaluationSamples(parts: readonly EpisodePart[], count = Number.
   const taken = Math.min(count, steps.count);
   return Array.from({ length: taken }, (_, i) => {
     const { part, step } = steps.at(Math.floor(((i + 0.5) * steps.count) / taken));
-    return { part, step, instruction: part.episode.instructions[0] ?? null };
+    return { part, step, instruction: instructionsAt(part.episode, step)[0] ?? null };
   });
 }

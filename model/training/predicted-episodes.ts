@@ -1,6 +1,6 @@
 import { InputError } from '../../engine/errors.ts';
 import type { Dataset, Episode } from '../data/dataset.ts';
-import { type EpisodePart, loadEpisode, stateAt } from '../data/index.ts';
+import { type EpisodePart, instructionsAt, loadEpisode, stateAt } from '../data/index.ts';
 import type { Policy } from '../policy/policy.ts';
 import { observationAt } from './batches.ts';
 
@@ -33,11 +33,12 @@ export async function predictedEpisodes(
   for (const [number, { episode: listed, from, to }] of parts.entries()) {
     const episode = await loadEpisode(listed);
     const part = { episode, from, to };
-    const instruction = episode.instructions[0] ?? null;
     const starts = Array.from({ length: Math.ceil((to - from) / horizon) }, (_, i) => from + i * horizon);
     const chunks: Float32Array[] = [];
     for (let first = 0; first < starts.length; first += BATCH) {
-      const samples = starts.slice(first, first + BATCH).map((step) => ({ part, step, instruction }));
+      const samples = starts
+        .slice(first, first + BATCH)
+        .map((step) => ({ part, step, instruction: instructionsAt(episode, step)[0] ?? null }));
       const { cameras } = policy.encoding.settings;
       const observations = await Promise.all(samples.map((sample) => observationAt(sample, cameras)));
       chunks.push(...(await policy.act(observations, { seed, sample: number * 65536 + first })));
@@ -59,6 +60,7 @@ export async function predictedEpisodes(
       actions: actions.slice(0, (to - from) * dimension),
       states: episode.states?.slice(from * width, to * width) ?? null,
       instructions: episode.instructions,
+      ...(episode.instructionsAt && { instructionsAt: (step) => episode.instructionsAt!(from + step) }),
       cameras: episode.cameras,
       image: (camera: string, step: number) => listed.image(camera, from + step),
     });

@@ -5,7 +5,16 @@ import { join } from 'node:path';
 import { encode as encodePng } from 'fast-png';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/errors.ts';
-import { datasetStatistics, measureStatistics, openDataset, wholeEpisodes } from '../../model/data/index.ts';
+import {
+  datasetStatistics,
+  evaluationSamples,
+  instructionsAt,
+  measureStatistics,
+  openDataset,
+  TrainingSampler,
+  wholeEpisodes,
+  withParaphrases,
+} from '../../model/data/index.ts';
 import { writeLeRobot } from '../../model/data/lerobot/writer.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
 import { column, filesOf, jsonOf, rows, source } from './lerobot-files.ts';
@@ -118,6 +127,8 @@ describe('written and read', () => {
     expect(mean[0]).toBeCloseTo(column.reduce((sum, x) => sum + x, 0) / 13, 12);
     expect(stats['observation.images.top'].mean[2][0][0]).toBeGreaterThan(0.2);
     expect(stats['observation.images.top'].count).toEqual([13]);
+    // Sets that LeRobot goes on with have the statistics of every column.
+    expect([stats.index.max, stats.frame_index.q50, stats.task_index.count]).toEqual([[12], [2], [13]]);
   });
 });
 
@@ -185,6 +196,47 @@ test('version 2.1, images as files, the keys of openpi', async () => {
   expect([...second.actions]).toEqual([0, 0.5, 1, 1.5, 2]);
   expect([...second.states!]).toEqual([0, 1, 1, 1, 2, 1, 3, 1, 4, 1]);
   expect((await second.image('image', 3))!.pixels[0]).toBe(31);
+});
+
+test('an instruction that changes during an episode', async () => {
+  const [first, ...others] = source().episodes;
+  const spoken = ['task 0', 'other words 0'];
+  const changing = { ...first, instructionsAt: (step: number) => [spoken[step < 3 ? 0 : 1]] };
+  const files = await filesOf({ ...source(), cameras: [], episodes: [changing, ...others] });
+  const { episodes } = await openDataset(folderOf(files));
+  expect(episodes.map((episode) => Boolean(episode.instructionsAt))).toEqual([true, false, false]);
+  expect(episodes[0].instructions).toEqual(spoken);
+  const reworded = withParaphrases({ ...source(), episodes }, new Map([['task 0', ['the first']]]));
+  expect(instructionsAt(reworded.episodes[0], 2)).toEqual(['task 0', 'the first']);
+  expect(instructionsAt(reworded.episodes[0], 3)).toEqual(['other words 0']);
+  const samples = evaluationSamples(wholeEpisodes([episodes[0]]));
+  expect(samples.map(({ instruction }) => instruction)).toEqual(['task 0', 'task 0', 'task 0', 'other words 0']);
+  const sampler = new TrainingSampler(wholeEpisodes([episodes[0]]), 1);
+  for (const { step, instruction } of sampler.batch(0, 20)) expect(instruction).toBe(spoken[step < 3 ? 0 : 1]);
+
+  const old = version2();
+  const list = (tasks: string[]) => tasks.map((task, i) => JSON.stringify({ task_index: i, task })).join('\n');
+  old.set('meta/tasks.jsonl', text(list(['reach', 'pull'])));
+  const lines = [3, 5].map((length, i) => JSON.stringify({ episode_index: i, tasks: ['pull', 'reach'], length }));
+  old.set('meta/episodes.jsonl', text(lines.join('\n')));
+  const table = new TableWriter([column('actions', 'float32'), column('state', 'float64', 1), column('task_index')]);
+  table.append({
+    actions: [0, 1, 2],
+    state: [
+      [0, 0],
+      [0, 0],
+      [0, 0],
+    ],
+    task_index: [0, 1, 1],
+  });
+  old.set('data/chunk-000/episode_000000.parquet', table.finish().slice());
+  const dataset = await openDataset(folderOf(old));
+  expect([0, 1, 2].map((step) => instructionsAt(dataset.episodes[0], step))).toEqual([['reach'], ['pull'], ['pull']]);
+  expect(instructionsAt(dataset.episodes[1], 0)).toEqual(['pull', 'reach']);
+  old.set('meta/tasks.jsonl', text(list(['reach'])));
+  await expect(openDataset(folderOf(old))).rejects.toThrow(
+    'episode_000000.parquet: episode 0: "task_index" is 1, which meta/tasks does not list',
+  );
 });
 
 describe('bad input', () => {

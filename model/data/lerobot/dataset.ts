@@ -7,7 +7,7 @@ import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { loadedInOrder, onDisk, wholeEpisodes } from '../parts.ts';
-import { type EpisodePlace, readEpisodes } from './episodes.ts';
+import { type EpisodePlace, readEpisodes, tasksByStep, wordings } from './episodes.ts';
 import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from './info.ts';
 
 /** Decoded images kept in memory, in bytes. */
@@ -59,6 +59,7 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
   const parquet = new ParquetFolder(folder);
   const reader = new Reader(folder, parquet, info, await camerasOf(info, options));
   const places = await readEpisodes(folder, parquet, info);
+  reader.tasks = await tasksByStep(folder, parquet, info, places);
   const { action, state, cameras } = reader;
   const bytes = info.frames * (widthOf(action) + (state ? widthOf(state) : 0)) * 4;
   const streamed = bytes > (options.memory ?? NUMBER_BYTES);
@@ -114,6 +115,8 @@ class Reader {
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
   );
 
+  /** Of `tasksByStep`. */
+  tasks: ReadonlyMap<number, readonly (readonly string[])[]> = new Map();
   /** Episodes whose rows and times were found right. */
   readonly #checked = new Set<number>();
 
@@ -161,10 +164,12 @@ class Reader {
   }
 
   #common(place: EpisodePlace) {
+    const tasks = this.tasks.get(place.index);
     return {
       id: idOf(place),
       length: place.length,
-      instructions: place.tasks.map((task) => task.trim()).filter((task) => task !== ''),
+      instructions: wordings(place.tasks),
+      ...(tasks && { instructionsAt: (step: number) => tasks[step] }),
       cameras: this.cameras.map(({ name }) => name),
       image: (camera: string, step: number) => this.#image(place, camera, step),
     };

@@ -38,6 +38,57 @@ export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info:
   return places.sort((a, b) => a.index - b.index);
 }
 
+export const wordings = (tasks: readonly string[]) => tasks.map((task) => task.trim()).filter((task) => task !== '');
+
+/**
+ * By episode, the task of each step, where it changes: steps name theirs in column "task_index". An episode of several
+ * tasks whose steps all name one, as the writer here leaves it, has wordings of the same.
+ *
+ * @throws InputError where a step's task is not in the list of tasks
+ */
+export async function tasksByStep(
+  folder: Folder,
+  parquet: ParquetFolder,
+  info: LeRobotInfo,
+  places: readonly EpisodePlace[],
+): Promise<Map<number, readonly (readonly string[])[]>> {
+  const changing = new Map<number, readonly (readonly string[])[]>();
+  let texts: Map<number, readonly string[]> | undefined;
+  for (const { index, tasks, file, from, length } of places) {
+    if (tasks.length < 2) continue;
+    const table = await parquet.open(file);
+    if (!table.has('task_index')) continue;
+    const own = await table.numbers('task_index', from, from + length, 1, Float64Array);
+    if (own.every((task) => task === own[0])) continue;
+    texts ??= await readTasks(folder, parquet, info);
+    const unknown = own.find((task) => !texts!.has(task));
+    if (unknown !== undefined)
+      throw new InputError(
+        `${table.name}: episode ${index}: "task_index" is ${unknown}, which meta/tasks does not list`,
+      );
+    changing.set(
+      index,
+      Array.from(own, (task) => texts!.get(task)!),
+    );
+  }
+  return changing;
+}
+
+async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotInfo) {
+  if (info.version.startsWith('2')) {
+    const list = await folder.open('meta/tasks.jsonl');
+    const lines = await readJsonLines(list, ({ task_index: index, task }, where) => ({
+      index: asCount(index, list.name, `${where}: "task_index"`),
+      task: typeof task === 'string' ? task : '',
+    }));
+    return new Map(lines.map(({ index, task }) => [index, wordings([task])]));
+  }
+  const list = await parquet.open('meta/tasks.parquet');
+  const indices = await list.numbers('task_index', 0, list.rows, 1, Float64Array);
+  const texts = await list.texts(list.has('task') ? 'task' : '__index_level_0__'); // pandas' name of an index without one
+  return new Map(Array.from(indices, (index, row) => [index, wordings(texts[row])]));
+}
+
 function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
   if (info.videoPath === null) throw missing(info.file, '"video_path": it has cameras of dtype "video"');
   return formatPath(info.videoPath, values, info.file);

@@ -20,7 +20,7 @@ export function featureStatistics(counter: ColumnCounter): FeatureStatistics {
 }
 
 /** Statistics of one episode's [rows, width], few enough to sort. */
-export function episodeStatistics(rows: Float32Array, width: number): FeatureStatistics {
+export function episodeStatistics(rows: ArrayLike<number>, width: number): FeatureStatistics {
   const count = rows.length / width;
   const columns = Array.from({ length: width }, (_, d) => {
     const sorted = Float64Array.from({ length: count }, (_, row) => rows[row * width + d]).sort();

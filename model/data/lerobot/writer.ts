@@ -5,8 +5,9 @@ import type { ColumnCounter } from '../columns.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { resizeWithPadding } from '../images.ts';
 import { type ImageCell, type TableColumn, TableWriter } from '../parquet/writer.ts';
-import { loadEpisode } from '../parts.ts';
+import { instructionsAt, loadEpisode } from '../parts.ts';
 import { formatPath } from './info.ts';
+import { episodeLine, episodesTable, tasksTable } from './meta-tables.ts';
 import {
   episodeStatistics,
   type FeatureStatistics,
@@ -89,12 +90,14 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
     // LeRobot keeps a feature of one number as a plain value.
     ...tables.map(({ key, width }) => ({ name: key, dtype: 'float32', ...listOf(width) }) as const),
     ...images.map(({ key }) => ({ name: key, dtype: 'image' }) as const),
-    { name: 'timestamp', dtype: 'float32' },
-    ...(['frame_index', 'episode_index', 'index', 'task_index'] as const).map(
-      (name) => ({ name, dtype: 'int64' }) as const,
-    ),
+    ...Object.entries(plainTypes).map(([name, dtype]) => ({ name, dtype })),
   ];
-  const totals = new Map<string, ColumnCounter>(tables.map(({ key, width }) => [key, featureCounter(width)]));
+  const totals = new Map<string, ColumnCounter>(
+    [...tables, ...Object.keys(plainTypes).map((key) => ({ key, width: 1 }))].map(({ key, width }) => [
+      key,
+      featureCounter(width),
+    ]),
+  );
   const pixels = new Map(images.map(({ key }) => [key, new PixelCounter()]));
   const sizes = new Map<string, Image>();
   const tasks = new Map<string, number>();
@@ -125,12 +128,11 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
       pixels.get(key)!.merge(own);
     }
     const { length } = episode;
-    const steps = Array.from({ length }, (_, step) => step);
-    rows.timestamp = steps.map((step) => step / rate);
-    rows.frame_index = steps;
-    rows.episode_index = steps.map(() => number);
-    rows.index = steps.map((step) => index + step);
-    rows.task_index = steps.map(() => tasks.get(wordings[0])!);
+    for (const [name, values] of Object.entries(plainRows(episode, number, index, rate, tasks))) {
+      rows[name] = values;
+      stats[name] = episodeStatistics(values, 1);
+      totals.get(name)!.add(Float32Array.from(values));
+    }
     if (table.size > DATA_FILE_MEGABYTES * 2 ** 20) {
       yield { path: formatPath(DATA_PATH, place(file), DATA_PATH), bytes: table.finish() };
       file += 1;
@@ -144,9 +146,13 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
   yield { path: formatPath(DATA_PATH, place(file), DATA_PATH), bytes: table.finish() };
   yield { path: formatPath(EPISODES_PATH, place(0), EPISODES_PATH), bytes: episodesTable(lines, images) };
   yield { path: 'meta/tasks.parquet', bytes: tasksTable([...tasks.keys()]) };
-  for (const listed of episodes) {
+  index = 0;
+  for (const [number, listed] of episodes.entries()) {
     const episode = await loadEpisode(listed);
     for (const { key } of tables) totals.get(key)!.addAgain(key === 'action' ? episode.actions : episode.states!);
+    for (const [name, values] of Object.entries(plainRows(episode, number, index, rate, tasks)))
+      totals.get(name)!.addAgain(Float32Array.from(values));
+    index += episode.length;
   }
   yield json(
     'meta/stats.json',
@@ -155,15 +161,13 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
       ...[...pixels].map(([key, counter]) => [key, counter.statistics()]),
     ]),
   );
-  const plain = (dtype: string) => ({ dtype, shape: [1], names: null });
   const features = Object.fromEntries([
     ...tables.map(({ key, width, names }) => [key, { dtype: 'float32', shape: [width], names }]),
     ...images.map(({ key }) => {
       const { height, width } = sizes.get(key)!;
       return [key, { dtype: 'image', shape: [height, width, 3], names: ['height', 'width', 'channels'] }];
     }),
-    ['timestamp', plain('float32')],
-    ...['frame_index', 'episode_index', 'index', 'task_index'].map((name) => [name, plain('int64')]),
+    ...Object.entries(plainTypes).map(([name, dtype]) => [name, { dtype, shape: [1], names: null }]),
   ]);
   yield json('meta/info.json', {
     codebase_version: VERSION,
@@ -180,6 +184,34 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
     video_path: null,
     features,
   });
+}
+
+/** The columns of plain values that every LeRobot data set has; it keeps their statistics too. */
+const plainTypes = {
+  timestamp: 'float32',
+  frame_index: 'int64',
+  episode_index: 'int64',
+  index: 'int64',
+  task_index: 'int64',
+} as const;
+
+/** Their rows of one episode, whose first step is number `index` of all. */
+function plainRows(
+  episode: Episode,
+  number: number,
+  index: number,
+  rate: number,
+  tasks: ReadonlyMap<string, number>,
+): Record<keyof typeof plainTypes, number[]> {
+  const steps = Array.from({ length: episode.length }, (_, step) => step);
+  const taskAt = (step: number) => instructionsAt(episode, step)[0] ?? episode.instructions[0] ?? '';
+  return {
+    timestamp: steps.map((step) => step / rate),
+    frame_index: steps,
+    episode_index: steps.map(() => number),
+    index: steps.map((step) => index + step),
+    task_index: steps.map((step) => tasks.get(taskAt(step))!),
+  };
 }
 
 const listOf = (width: number) => (width === 1 ? {} : { depth: 1, length: width });
@@ -215,70 +247,4 @@ async function imageCells(episode: Episode, camera: string, sizes: Map<string, I
     cells.push({ bytes, path: `frame_${String(step).padStart(6, '0')}.png` });
   }
   return cells;
-}
-
-/** A row of the list of episodes. */
-function episodeLine(
-  number: number,
-  tasks: readonly string[],
-  length: number,
-  data: ReturnType<typeof place>,
-  from: number,
-  stats: Record<string, FeatureStatistics>,
-): Record<string, unknown> {
-  const line: Record<string, unknown> = {
-    episode_index: number,
-    tasks,
-    length,
-    'data/chunk_index': data.chunk_index,
-    'data/file_index': data.file_index,
-    dataset_from_index: from,
-    dataset_to_index: from + length,
-    'meta/episodes/chunk_index': 0,
-    'meta/episodes/file_index': 0,
-  };
-  for (const [key, own] of Object.entries(stats)) {
-    for (const [name, value] of Object.entries(own)) line[`stats/${key}/${name}`] = value;
-  }
-  return line;
-}
-
-function episodesTable(lines: readonly Record<string, unknown>[], images: readonly { key: string }[]): Uint8Array {
-  const isImage = (name: string) => images.some(({ key }) => name.startsWith(`stats/${key}/`));
-  const columns = Object.keys(lines[0]).map((name): TableColumn => {
-    if (name === 'tasks') return { name, dtype: 'string', depth: 1 };
-    if (!name.startsWith('stats/')) return { name, dtype: 'int64' };
-    if (name.endsWith('/count')) return { name, dtype: 'int64', depth: 1 };
-    return { name, dtype: 'float64', depth: isImage(name) ? 3 : 1 };
-  });
-  const table = new TableWriter(columns);
-  table.append(Object.fromEntries(columns.map(({ name }) => [name, lines.map((line) => line[name])])));
-  return table.finish();
-}
-
-/** LeRobot reads the tasks with pandas, their texts as the index, which pandas keeps in the metadata. */
-function tasksTable(tasks: readonly string[]): Uint8Array {
-  const column = (name: string, type: string, numpy: string) => ({
-    name,
-    field_name: name,
-    pandas_type: type,
-    numpy_type: numpy,
-    metadata: null,
-  });
-  const pandas = {
-    index_columns: ['task'],
-    column_indexes: [
-      { ...column('', 'unicode', 'object'), name: null, field_name: null, metadata: { encoding: 'UTF-8' } },
-    ],
-    columns: [column('task_index', 'int64', 'int64'), column('task', 'unicode', 'object')],
-    creator: { library: 'insula', version: '1' },
-    pandas_version: '2.0.0',
-  };
-  const columns: TableColumn[] = [
-    { name: 'task_index', dtype: 'int64' },
-    { name: 'task', dtype: 'string' },
-  ];
-  const table = new TableWriter(columns, { pandas });
-  table.append({ task_index: tasks.map((_, i) => i), task: tasks });
-  return table.finish();
 }
