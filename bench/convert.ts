@@ -7,6 +7,8 @@ import type { Progress } from './progress.ts';
 import { type DataOptions, TABLETOP } from './train-options.ts';
 
 const EPISODES = 200;
+/** Larger than any frame of a video: all are written at their own size. */
+const FRAME_SIZE = 2 ** 16;
 
 export const convertOptions = {
   out: text('folder for the LeRobot data set; required'),
@@ -30,7 +32,11 @@ export async function convert(
   const { out, type, episodes, seed = 0, data } = options;
   if (out === undefined) throw new InputError('where to? Name a folder with --out');
   await expectNoLeRobot(out);
-  const dataset = await chooseDataset(options, { episodes: episodes ?? EPISODES, seed }, progress);
+  const dataset = await chooseDataset(
+    options,
+    { episodes: episodes ?? EPISODES, seed, frameSize: FRAME_SIZE },
+    progress,
+  );
   const chosen = { ...dataset, episodes: dataset.episodes.slice(0, episodes) };
   await writeLeRobot(out, chosen, {
     robot: type ?? (data === undefined ? TABLETOP : undefined),

@@ -58,6 +58,9 @@ describe('cameras that exist only as video', () => {
       }
     }
     expect(await readdir(frameFolder)).toHaveLength(3); // nothing half done
+    const whole = await openDataset(folder, undefined, { frameSize: 4096, frameFolder });
+    const { width, height } = (await whole.episodes[1].image('top', 0))!;
+    expect([width, height]).toEqual([48, 32]);
     await writeFile(video, 'no video');
     const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
     await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: ffmpeg cannot decode episode 0: /);

@@ -38,7 +38,7 @@ export async function openVideoFrames(
     if (!track) throw new Error('it has no video track');
     if (!(await track.canDecode())) throw new Error(`this browser does not decode ${track.codec ?? 'its codec'}`);
     const { displayWidth, displayHeight } = track;
-    const scale = frameSize / Math.max(displayWidth, displayHeight);
+    const scale = Math.min(1, frameSize / Math.max(displayWidth, displayHeight));
     const [width, height] = [displayWidth, displayHeight].map((side) => Math.max(1, Math.round(side * scale)));
     return { sink: new VideoSampleSink(track), width, height };
   };

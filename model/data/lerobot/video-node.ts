@@ -60,7 +60,8 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
     try {
       // Half a frame early, so that rounding never loses the first.
       const seek = ['-ss', String(Math.max(0, start - 0.5 / rate)), '-i', file, '-frames:v', String(length), '-an'];
-      const scale = `scale=w=${size}:h=${size}:force_original_aspect_ratio=decrease:flags=bilinear`;
+      const sides = `w='min(iw,${size})':h='min(ih,${size})'`; // no frame is made larger
+      const scale = `scale=${sides}:force_original_aspect_ratio=decrease:flags=bilinear`;
       const output = ['-fps_mode', 'passthrough', '-vf', scale, '-q:v', '2', '-start_number', '0', '%06d.jpg'];
       await runFfmpeg(['-nostdin', '-v', 'error', ...seek, ...output], temporary).catch((error) => {
         throw new InputError(`${file}: ffmpeg cannot decode ${what}: ${error.message}`);
