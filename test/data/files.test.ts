@@ -215,6 +215,11 @@ describe('HDF5', () => {
     const image = await second.image('top', 1);
     expect([image!.width, image!.height, image!.pixels[0]]).toEqual([5, 4, 60]);
     expect((await second.image('wrist', 2))!.width).toBe(10);
+    const mobile = new File(join(folder, 'mobile.hdf5'), 'w');
+    mobile.create_dataset({ name: 'action', data: Float32Array.of(1, 2, 3, 4), shape: [2, 2] });
+    mobile.create_dataset({ name: 'base_action', data: Float32Array.of(5, 6), shape: [2, 1] });
+    mobile.close();
+    expect([...(await openDataset(join(folder, 'mobile.hdf5'))).episodes[0].actions]).toEqual([1, 2, 5, 3, 4, 6]);
   });
 
   test.each(['aloha', 'libero.hdf5'])(
@@ -284,9 +289,7 @@ describe('HDF5', () => {
     const file = new File(join(folder, 'other.h5'), 'w');
     file.create_dataset({ name: 'action', data: Float32Array.of(1, Number.NaN), shape: [2, 1] });
     file.close();
-    expect(await message(openDataset(join(folder, 'other.h5')))).toContain(
-      'table "action", step 1, dimension 0 is NaN',
-    );
+    expect(await message(openDataset(join(folder, 'other.h5')))).toContain('actions, step 1, dimension 0 is NaN');
   });
 });
 

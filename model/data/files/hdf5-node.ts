@@ -18,8 +18,8 @@ interface Layout {
   readonly kind: string;
   /** Hz that its own robots have, where no other is given. */
   readonly rate: number;
-  readonly action: string;
-  /** Tables whose columns are put one after the other, the first list of which all are there. */
+  /** Tables whose columns are put one after the other: the first list of which all are there. */
+  readonly actions: readonly (readonly string[])[];
   readonly states: readonly (readonly string[])[];
   /** The group of image tables. */
   readonly images: string;
@@ -28,14 +28,14 @@ interface Layout {
 const aloha: Layout = {
   kind: 'HDF5 files of ACT (ALOHA)',
   rate: 50,
-  action: 'action',
+  actions: [['action', 'base_action'], ['action']], // a mobile ALOHA also drives
   states: [['observations/qpos']],
   images: 'observations/images',
 };
 const robomimic: Layout = {
   kind: 'HDF5 file of robomimic or LIBERO',
   rate: 20,
-  action: 'actions',
+  actions: [['actions']],
   states: [
     ['obs/ee_states', 'obs/gripper_states'],
     ['obs/robot0_eef_pos', 'obs/robot0_eef_quat', 'obs/robot0_gripper_qpos'],
@@ -132,32 +132,42 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
       throw new InputError(`${where}: ${quote(key)} has shape ${quote(own.shape)}, [steps, dimension] was expected`);
     return { values: Float32Array.from(own.value as ArrayLike<number>, Number), shape: own.shape };
   };
-  const actions = table(layout.action);
-  if (!actions)
-    throw new InputError(`${where}: no table ${quote(layout.action)}; there are ${group.keys().join(', ')}`);
-  const [length, actionDimension] = actions.shape;
-  checkFinite(actions.values, actionDimension, where, `table "${layout.action}"`);
-  const parts = layout.states.map((keys) => keys.map(table)).find((tables) => tables.every((own) => own));
-  const unlike = parts?.find((own) => own!.shape[0] !== length);
-  if (unlike) throw new InputError(`${where}: ${length} actions, ${unlike.shape[0]} states`);
-  const stateDimension = parts?.reduce((sum, own) => sum + own!.shape[1], 0) ?? 0;
-  const states = parts ? new Float32Array(length * stateDimension) : null;
-  for (let row = 0; states && row < length; row++) {
-    let first = row * stateDimension;
-    for (const own of parts!) {
-      const width = own!.shape[1];
-      states.set(own!.values.subarray(row * width, (row + 1) * width), first);
-      first += width;
+  /** The columns of the first choice whose tables are all there. */
+  const joined = (choices: Layout['actions'], what: string) => {
+    const parts = choices
+      .map((keys) => keys.flatMap((key) => table(key) ?? []))
+      .find((own, i) => own.length === choices[i].length);
+    if (!parts) return null;
+    const [length] = parts[0].shape;
+    const unlike = parts.find(({ shape }) => shape[0] !== length);
+    if (unlike) throw new InputError(`${where}: ${what} of ${length} and of ${unlike.shape[0]} steps`);
+    const width = parts.reduce((sum, { shape }) => sum + shape[1], 0);
+    const values = new Float32Array(length * width);
+    for (let row = 0; row < length; row++) {
+      let first = row * width;
+      for (const own of parts) {
+        values.set(own.values.subarray(row * own.shape[1], (row + 1) * own.shape[1]), first);
+        first += own.shape[1];
+      }
     }
+    checkFinite(values, width, where, what);
+    return { values, length, width };
+  };
+  const actions = joined(layout.actions, 'actions');
+  if (!actions) {
+    const wanted = layout.actions.at(-1)!.join(', ');
+    throw new InputError(`${where}: no table ${quote(wanted)}; there are ${group.keys().join(', ')}`);
   }
-  if (states) checkFinite(states, stateDimension, where, 'states');
+  const { length } = actions;
+  const states = joined(layout.states, 'states');
+  if (states && states.length !== length) throw new InputError(`${where}: ${length} actions, ${states.length} states`);
   const pictures = group.get(layout.images);
   const cameras =
     pictures && 'keys' in pictures
       ? (pictures as Group).keys().filter((key) => isCamera(pictures as Group, key, length))
       : [];
-  const episode = { length, actions: actions.values, states, instructions, cameras };
-  return { file, actionDimension, stateDimension, episode };
+  const episode = { length, actions: actions.values, states: states?.values ?? null, instructions, cameras };
+  return { file, actionDimension: actions.width, stateDimension: states?.width ?? 0, episode };
 }
 
 /** The name of a file without its folder and its ending. */
