@@ -50,13 +50,14 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
   return { rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, actions: read('actions'), states };
 }
 
-/** Without dimensions beyond the data set's that never move: openpi's may be padded with zeros, as its actions are. */
+/** Without dimensions beyond the data set's, where those alone never move: openpi's may be padded with zeros, as its actions are. */
 export function withoutPadding(statistics: DatasetStatistics, dataset: Dataset): DatasetStatistics {
   const cut = (columns: ColumnStatistics, dimension: number): ColumnStatistics => {
-    const still = LISTS.slice(0, 2).every((name) => columns[name].slice(dimension).every((value) => value === 0));
+    const { mean, std } = columns;
+    const moving = mean.findLastIndex((value, d) => value !== 0 || std[d] !== 0);
     const lists = [...LISTS, 'min', 'max'] as const;
     const own = lists.map((name) => [name, columns[name].slice(0, dimension)]);
-    return still ? { ...columns, ...Object.fromEntries(own) } : columns;
+    return moving === dimension - 1 ? { ...columns, ...Object.fromEntries(own) } : columns;
   };
   const { actions, states } = statistics;
   const { actionDimension, stateDimension } = dataset;

@@ -145,6 +145,7 @@ describe("openpi's norm_stats.json", () => {
     const { state, actions } = json().norm_stats;
     const wide = fromNormStats({ norm_stats: { state: padded(state), actions: padded(actions) } }, 'norm_stats.json');
     expect(withoutPadding(wide, dataset(2, 2))).toEqual(back);
+    expect(withoutPadding(wide, dataset(3, 2)).actions).toEqual(wide.actions); // of a robot of fewer
     expect(withoutPadding(back, dataset(1, 2)).actions).toEqual(back.actions);
     expect(() => checkStatistics(back, dataset(2, 3), 'a')).toThrow('2 dimensions of states, data set "made" has 3');
   });
