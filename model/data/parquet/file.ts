@@ -4,7 +4,7 @@ import type { ByteSource, Folder } from '../../../engine/bytes.ts';
 import { InputError, quote } from '../../../engine/errors.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type RowGroup, readFooter, rowGroups } from './footer.ts';
-import { type LargePage, largePage, readLargeValue } from './large-pages.ts';
+import { inTurn, type LargePage, largePage, readLargeValue } from './large-pages.ts';
 import { type ColumnChunk, type PageTable, readPageTable } from './pages.ts';
 import { type PageValues, readPageValues } from './values.ts';
 
@@ -168,10 +168,11 @@ export class ParquetFile {
       const table = await this.#table(chunk, what, open);
       const page = table.pages.find(({ first, values }) => first <= at && at < first + values);
       if (!page) return null;
-      const held = await this.pages.get(`${this.path}:${page.start}:bytes`, async () => {
+      const unpack = async () => {
         const values = await readPageValues(await open(), chunk, table, page, what);
         return (await largePage(await open(), chunk, values, what)) ?? values;
-      });
+      };
+      const held = await this.pages.get(`${this.path}:${page.start}:bytes`, () => inTurn(page, unpack));
       const { definition } = held;
       let number = at - page.first;
       if (definition) {

@@ -1,14 +1,14 @@
 import { compressors } from 'hyparquet-compressors';
 import { type ByteSource, readRange } from '../../../engine/bytes.ts';
 import { InputError, reasonOf } from '../../../engine/errors.ts';
-import type { ColumnChunk } from './pages.ts';
+import type { ColumnChunk, Page } from './pages.ts';
 import type { PageValues } from './values.ts';
 
 // Writers put all images of an episode in one page (a dictionary, even), often tens of megabytes. To have one of them, the page is unpacked
 // once to learn where each lies, and dropped; from then on only the 64 KiB pieces of an image are read and unpacked:
 // snappy packs every 64 KiB for themselves (format_description.txt; snappy.cc, kBlockSize).
 
-/** Smaller pages are kept as they are. */
+/** Bytes unpacked; smaller pages are kept as they are. */
 const LARGE = 4 * 2 ** 20;
 const PIECE = 65536;
 
@@ -23,6 +23,16 @@ export interface LargePage {
   /** In the file: where each piece of the unpacked page begins, and where the last ends; one piece where it is not packed. */
   readonly pieces: Float64Array;
   readonly packed: boolean;
+}
+
+let last: Promise<unknown> = Promise.resolve();
+
+/** Unpacks a page, large ones one after the other: each takes more than twice its size, and a batch asks for many at once. */
+export function inTurn<T>({ header }: Page, unpack: () => Promise<T>): Promise<T> {
+  if (header.uncompressed_page_size < LARGE) return unpack();
+  const own = last.then(unpack);
+  last = own.catch(() => {});
+  return own;
 }
 
 /** What is kept of a page of byte arrays instead of its values; null for small pages, and those packed in another way. */
