@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -49,6 +49,8 @@ describe('cameras that exist only as video', () => {
     const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '48x32', '-r', '20', '-i', '-'];
     execFileSync('ffmpeg', ['-v', 'error', ...input, '-c:v', 'mpeg4', '-q:v', '2', video], { input: raw });
     const frameFolder = join(folder, 'frames');
+    for (const name of ['0a-killed', '0a-running']) await mkdir(join(frameFolder, name), { recursive: true });
+    await utimes(join(frameFolder, '0a-killed'), 1e9, 1e9);
     const { episodes } = await openDataset(relative('', folder), undefined, { frameSize: 24, frameFolder });
     for (const [e, first] of [0, 4, 10].entries()) {
       for (let step = 0; step < episodes[e].length; step++) {
@@ -57,7 +59,7 @@ describe('cameras that exist only as video', () => {
         expect(Math.abs(pixels[100] - 18 * (first + step))).toBeLessThan(6);
       }
     }
-    expect(await readdir(frameFolder)).toHaveLength(3); // nothing half done
+    expect(await readdir(frameFolder)).toHaveLength(3 + 1); // nothing half done but what another process does
     const whole = await openDataset(folder, undefined, { frameSize: 4096, frameFolder });
     const { width, height } = (await whole.episodes[1].image('top', 0))!;
     expect([width, height]).toEqual([48, 32]);

@@ -9,6 +9,9 @@ import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
 
 const INSTALL = 'install ffmpeg 5.1 or newer (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg)';
 
+/** Milliseconds after which nobody writes any more into a folder of frames that are not all there. */
+const ABANDONED = 24 * 3600 * 1000;
+
 export interface VideoOptions {
   /** Folder of the data set. */
   readonly root: string;
@@ -37,6 +40,12 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
   const { root, frameSize: size = FRAME_SIZE } = options;
   const cache =
     options.frameFolder ?? join((await import('../../../engine/setup/adapter.mjs')).cacheFolder(), 'frames');
+  // What runs that were killed left half done.
+  for (const name of await readdir(cache).catch(() => [])) {
+    if (!name.includes('-')) continue;
+    const begun = await stat(join(cache, name)).catch(() => null);
+    if (begun && Date.now() - begun.mtimeMs > ABANDONED) await rm(join(cache, name), { recursive: true, force: true });
+  }
 
   /** Folder of a clip's frames, and how many there are; one ffmpeg at a time. */
   const decode = async ({
