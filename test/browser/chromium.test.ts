@@ -79,8 +79,12 @@ describe.skipIf(!opened)(`in Chromium${chromiumMissing}`, () => {
   });
 
   // AV1 is what LeRobot writes, H.264 what many converters write.
-  test.each(['av1', 'avc'])('frames of a LeRobot video by WebCodecs: %s', async (codec) => {
-    const { size, greys, complaints } = await opened!.call<VideoReading>('test/browser/video.ts', 'readVideos', codec);
+  test.each([
+    ['av1', 0.25],
+    ['avc', 0.25],
+    ['avc', 9],
+  ])('frames of a LeRobot video by WebCodecs: %s, a keyframe every %d s', async (...how) => {
+    const { size, greys, complaints } = await opened!.call<VideoReading>('test/browser/video.ts', 'readVideos', ...how);
     expect(size).toEqual([24, 16]);
     expect(greys.map(({ length }) => length)).toEqual([4, 6, 3]);
     for (const [frame, grey] of greys.flat().entries()) expect(Math.abs(grey - 18 * frame)).toBeLessThan(6);

@@ -12,10 +12,10 @@ export interface VideoReading {
   complaints: string[];
 }
 
-/** A LeRobot data set whose video of 13 frames at 20 Hz, 48 x 32, frame n grey of 18 n, is made and read in the page. */
-export async function readVideos(codec: VideoCodec): Promise<VideoReading> {
+/** A LeRobot data set whose video of 13 frames at 20 Hz, 48 x 32, frame n grey of 18 n, with a keyframe every so many seconds, is made and read in the page. */
+export async function readVideos(codec: VideoCodec, keyFrameInterval: number): Promise<VideoReading> {
   const files = await videoFiles();
-  files.set(VIDEO_PATH, await greyVideo(codec, 13));
+  files.set(VIDEO_PATH, await greyVideo(codec, keyFrameInterval, 13));
   const { episodes } = await openDataset(folderOf(files), undefined, { frameSize: 24 });
   const greys: number[][] = episodes.map(() => []);
   let size: number[] = [];
@@ -33,16 +33,23 @@ export async function readVideos(codec: VideoCodec): Promise<VideoReading> {
       (error) => String(error),
     );
   };
-  const complaints = [await complaint(await greyVideo(codec, 7)), await complaint(new Uint8Array(99))];
+  const complaints = [
+    await complaint(await greyVideo(codec, keyFrameInterval, 7)),
+    await complaint(new Uint8Array(99)),
+  ];
   return { size, greys, complaints };
 }
 
-async function greyVideo(codec: VideoCodec, frames: number): Promise<Uint8Array<ArrayBuffer>> {
+async function greyVideo(
+  codec: VideoCodec,
+  keyFrameInterval: number,
+  frames: number,
+): Promise<Uint8Array<ArrayBuffer>> {
   const target = new BufferTarget();
   const output = new Output({ format: new Mp4OutputFormat(), target });
   const canvas = new OffscreenCanvas(48, 32);
   const context = canvas.getContext('2d')!;
-  const track = new CanvasSource(canvas, { codec, bitrate: 2e6, keyFrameInterval: 0.25 });
+  const track = new CanvasSource(canvas, { codec, bitrate: 2e6, keyFrameInterval });
   output.addVideoTrack(track, { frameRate: 20 });
   await output.start();
   for (let frame = 0; frame < frames; frame++) {

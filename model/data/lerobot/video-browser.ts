@@ -8,10 +8,14 @@ import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
 /** Videos held open, each with at most so many bytes of its file. */
 const OPEN_VIDEOS = 16;
 const VIDEO_CACHE_BYTES = 2 ** 20;
+/** Frames from one keyframe to the next, from which on an episode is decoded once, and kept as JPEG images of so many bytes in all. */
+const FAR_APART = 16;
+const KEPT_BYTES = 256 * 2 ** 20;
 
 /**
  * Decodes frames of videos by WebCodecs when they are asked for, from the keyframe before them on: LeRobot writes one
- * every second frame. `frameSize` as of the decoder of node.
+ * every second frame. Where keyframes are far apart, the first frame of an episode that is asked for decodes all of
+ * them. `frameSize` as of the decoder of node.
  *
  * @throws InputError where the program has no WebCodecs
  */
@@ -25,7 +29,7 @@ export async function openVideoFrames(
     const instead = 'name other cameras, or none, or open the data set by its path under node, with ffmpeg';
     throw new InputError(`${folder.name}/meta/info.json: ${what}: ${instead}`);
   }
-  const { CustomSource, Input, MP4, VideoSampleSink } = await import('mediabunny');
+  const { CustomSource, EncodedPacketSink, Input, MP4, VideoSampleSink } = await import('mediabunny');
 
   const open = async (path: string) => {
     const file = await folder.open(path);
@@ -40,24 +44,59 @@ export async function openVideoFrames(
     const { displayWidth, displayHeight } = track;
     const scale = Math.min(1, frameSize / Math.max(displayWidth, displayHeight));
     const [width, height] = [displayWidth, displayHeight].map((side) => Math.max(1, Math.round(side * scale)));
-    return { sink: new VideoSampleSink(track), width, height };
+    const packets = new EncodedPacketSink(track);
+    const first = await packets.getFirstPacket();
+    const second = first && (await packets.getNextKeyPacket(first));
+    /** Seconds between keyframes. */
+    const apart = first && second ? second.timestamp - first.timestamp : Number.POSITIVE_INFINITY;
+    const canvas = () => {
+      const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true })!;
+      context.imageSmoothingQuality = 'high';
+      return context;
+    };
+    return { sink: new VideoSampleSink(track), apart, canvas };
+  };
+  type Video = Awaited<ReturnType<typeof open>>;
+
+  /** JPEG images of an episode's frames, by step. */
+  const decodeAll = async ({ sink, canvas }: Video, { start, length, rate }: VideoClip): Promise<Blob[]> => {
+    const frames: Blob[] = [];
+    const context = canvas();
+    for await (const sample of sink.samples(start - 0.5 / rate, start + (length - 0.5) / rate)) {
+      using frame = sample;
+      const step = Math.round((frame.timestamp - start) * rate);
+      if (step < 0) continue;
+      frame.draw(context, 0, 0, context.canvas.width, context.canvas.height);
+      frames[step] = await context.canvas.convertToBlob({ type: 'image/jpeg', quality: 0.95 });
+    }
+    return frames;
   };
 
-  const videos = new MemoryCache<Awaited<ReturnType<typeof open>>>(OPEN_VIDEOS, () => 1);
+  const videos = new MemoryCache<Video>(OPEN_VIDEOS, () => 1);
+  const episodes = new MemoryCache<Blob[]>(KEPT_BYTES, (frames) => frames.reduce((sum, { size }) => sum + size, 0));
   return {
-    async frame({ path, start, rate, what }: VideoClip, step: number): Promise<Image> {
+    async frame(clip: VideoClip, step: number): Promise<Image> {
+      const { path, start, rate, what } = clip;
       const failed = (why: string) => new InputError(`${folder.name}/${path}: cannot decode ${what}: ${why}`);
       try {
-        const { sink, width, height } = await videos.get(path, () => open(path));
-        // The middle of the frame's time, so that rounding never gives its neighbour.
-        using frame = await sink.getSample(start + (step + 0.5) / rate);
+        const video = await videos.get(path, () => open(path));
+        const context = video.canvas();
+        const { width, height } = context.canvas;
         // Encoders may drop the last frame; the one before it then stands for both.
-        if (!frame || frame.timestamp < start + (step - 1.5) / rate)
-          throw failed(`no frame for step ${step}: cut off, or of another data set`);
-        const canvas = new OffscreenCanvas(width, height);
-        const context = canvas.getContext('2d', { willReadFrequently: true })!;
-        context.imageSmoothingQuality = 'high';
-        frame.draw(context, 0, 0, width, height);
+        const missing = () => failed(`no frame for step ${step}: cut off, or of another data set`);
+        if (video.apart * rate > FAR_APART) {
+          const frames = await episodes.get(`${path}:${start}`, () => decodeAll(video, clip));
+          const file = frames[step] ?? frames[step - 1];
+          if (!file) throw missing();
+          const image = await createImageBitmap(file);
+          context.drawImage(image, 0, 0);
+          image.close();
+        } else {
+          // The middle of the frame's time, so that rounding never gives its neighbour.
+          using frame = await video.sink.getSample(start + (step + 0.5) / rate);
+          if (!frame || frame.timestamp < start + (step - 1.5) / rate) throw missing();
+          frame.draw(context, 0, 0, width, height);
+        }
         return { width, height, pixels: toRgb(context.getImageData(0, 0, width, height).data, 4) };
       } catch (error) {
         if (error instanceof InputError) throw error;
