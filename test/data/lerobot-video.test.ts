@@ -63,6 +63,14 @@ describe('cameras that exist only as video', () => {
     const whole = await openDataset(folder, undefined, { frameSize: 4096, frameFolder });
     const { width, height } = (await whole.episodes[1].image('top', 0))!;
     expect([width, height]).toEqual([48, 32]);
+    // Twice as many frames a second, each shown twice as short: every other one is that of a step.
+    const twice = input.map((word) => (word === '20' ? '40' : word));
+    const doubled = new Uint8Array(26 * 32 * 48 * 3);
+    for (let frame = 0; frame < 26; frame++) doubled.fill(9 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);
+    execFileSync('ffmpeg', ['-y', '-v', 'error', ...twice, '-c:v', 'mpeg4', '-q:v', '2', video], { input: doubled });
+    const faster = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
+    for (let step = 0; step < 6; step++)
+      expect(Math.abs((await faster.episodes[1].image('top', step))!.pixels[100] - 18 * (4 + step))).toBeLessThan(6);
     await writeFile(video, 'no video');
     const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
     await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: ffmpeg cannot decode episode 0: /);

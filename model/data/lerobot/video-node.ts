@@ -67,11 +67,23 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
     await mkdir(cache, { recursive: true });
     const temporary = await mkdtemp(`${folder}-`);
     try {
-      // Half a frame early, so that rounding never loses the first.
-      const seek = ['-ss', String(Math.max(0, start - 0.5 / rate)), '-i', file, '-frames:v', String(length), '-an'];
+      // A little early, so that rounding never loses the first.
+      const seek = ['-ss', String(Math.max(0, start - 0.1 / rate)), '-i', file, '-frames:v', String(length), '-an'];
       const sides = `w='min(iw,${size})':h='min(ih,${size})'`; // no frame is made larger
       const scale = `scale=${sides}:force_original_aspect_ratio=decrease:flags=bilinear`;
-      const output = ['-fps_mode', 'passthrough', '-vf', scale, '-q:v', '2', '-start_number', '0', '%06d.jpg'];
+      // Of a video of more frames a second than the data has steps, those of the steps.
+      const select = `select='isnan(prev_selected_t)+gte(t-prev_selected_t,${0.75 / rate})'`;
+      const output = [
+        '-fps_mode',
+        'passthrough',
+        '-vf',
+        `${select},${scale}`,
+        '-q:v',
+        '2',
+        '-start_number',
+        '0',
+        '%06d.jpg',
+      ];
       await runFfmpeg(['-nostdin', '-v', 'error', ...seek, ...output], temporary).catch((error) => {
         throw new InputError(`${file}: ffmpeg cannot decode ${what}: ${error.message}`);
       });
