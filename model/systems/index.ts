@@ -3,7 +3,7 @@ import { jointTraining, knowledgeInsulation } from './knowledge-insulation.ts';
 import { pi0, pi0Fast, pi05 } from './pi0.ts';
 import type { System } from './system.ts';
 
-export { checkSystem, configurationOf, type ModelSizes, type System } from './system.ts';
+export { configurationOf, type ModelSizes, type System } from './system.ts';
 
 export const systems: readonly System[] = [knowledgeInsulation, jointTraining, pi0, pi05, pi0Fast];
 

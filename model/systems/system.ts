@@ -2,7 +2,7 @@
  * A system is a value: a handful of settings that make the one model pi0, pi0-FAST, knowledge insulation ... Its attention is a
  * table of blocks, and the table is the documentation.
  */
-import { attentionTable, type Edge, sequence } from '../../kernels/index.ts';
+import type { Edge } from '../../kernels/index.ts';
 import type {
   BlockSettings,
   ModelConfiguration,
@@ -95,13 +95,4 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     edges,
     losses: { token: system.tokens !== null, flow: system.expert !== null, alpha: system.alpha },
   };
-}
-
-/** Throws where a system's table is not one. */
-export function checkSystem(system: System): void {
-  const names: BlockName[] = ['image', 'language', 'fast', 'state', 'action'];
-  attentionTable(
-    sequence(names.map((name) => [name, 1] as const)),
-    system.attention as Record<string, Record<string, Edge>>,
-  );
 }
