@@ -3,9 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { benchData } from '../../bench/data.ts';
+import { besideTraining } from '../../bench/data-training.ts';
 import { Progress } from '../../bench/progress.ts';
 import { writeLeRobot } from '../../model/data/index.ts';
 import { source } from '../data/lerobot-files.ts';
+import { testDevice } from '../support/devices.ts';
+import { syntheticDataset } from '../support/synthetic-dataset.ts';
 
 test('insula bench data: a row for numbers and one with images', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'insula-bench-data-'));
@@ -20,11 +23,14 @@ test('insula bench data: a row for numbers and one with images', async () => {
       expect(longestBatch).toBeGreaterThan(0);
     }
     expect(lines.length).toBe(4);
-    const without = await benchData({ ...options, cameras: 'none', training: true }, new Progress());
-    expect(without.json.rows.length).toBe(1);
-    expect(without.lines[1]).toMatch(/beside training +its step, ms +of one batch again$/);
-    for (const value of Object.values(without.json.rows[0].beside!)) expect(value).toBeGreaterThan(0);
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+test('beside training steps, on batches as they come and on one that is held', async () => {
+  const dataset = syntheticDataset({ images: false });
+  const listener = { note: () => {} };
+  const beside = await besideTraining(await testDevice('normal'), dataset, { batch: 4, seconds: 0.1 }, listener);
+  for (const value of Object.values(beside)) expect(value).toBeGreaterThan(0);
 });
