@@ -1,11 +1,12 @@
 import type { ByteSource, Folder } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
 import { openFolder, openPath } from '../../engine/paths.ts';
-import type { Dataset, Episode } from './dataset.ts';
+import type { Dataset } from './dataset.ts';
 import { readArrow } from './files/arrow.ts';
 import { readNpz } from './files/npz.ts';
 import { openIndexedDataset } from './indexed-dataset.ts';
 import { openLeRobot } from './lerobot/dataset.ts';
+import { changedEpisode } from './parts.ts';
 import { openRlds } from './rlds/dataset.ts';
 
 export interface DatasetOptions {
@@ -99,22 +100,9 @@ function withCameras(dataset: Dataset, wanted: readonly string[] | undefined): D
   return {
     ...dataset,
     cameras: chosen(dataset.cameras),
-    episodes: dataset.episodes.map((episode) => seenBy(episode, chosen(episode.cameras))),
-  };
-}
-
-function seenBy(episode: Episode, cameras: readonly string[]): Episode {
-  const { id, robot, length, instructions } = episode;
-  return {
-    ...{ id, robot, length, instructions, cameras },
-    get actions() {
-      return episode.actions;
-    },
-    get states() {
-      return episode.states;
-    },
-    image: (camera, step) => episode.image(camera, step),
-    ...(episode.load && { load: async () => seenBy(await episode.load!(), cameras) }),
+    episodes: dataset.episodes.map((episode) =>
+      changedEpisode(episode, ({ cameras }) => ({ cameras: chosen(cameras) })),
+    ),
   };
 }
 

@@ -2,6 +2,7 @@ import type { ByteSource } from '../../engine/bytes.ts';
 import { InputError, quote } from '../../engine/errors.ts';
 import type { Dataset, Episode } from './dataset.ts';
 import { readJsonObject } from './json.ts';
+import { changedEpisode } from './parts.ts';
 
 /** Other wordings of instructions. */
 export type Paraphrases = ReadonlyMap<string, readonly string[]>;
@@ -23,19 +24,12 @@ export async function readParaphrases(file: ByteSource): Promise<Paraphrases> {
 
 /** The data set with more wordings: training draws one of an episode's wordings each time, the source's own among them. */
 export function withParaphrases(dataset: Dataset, paraphrases: Paraphrases): Dataset {
-  const reword = (episode: Episode): Episode => {
-    const { load } = episode;
-    const all = (texts: readonly string[]) => [
-      ...new Set([...texts, ...texts.flatMap((text) => paraphrases.get(text) ?? [])]),
-    ];
-    // Prototypes keep getters that must not run, such as the numbers of an episode on disk.
-    return Object.create(episode, {
-      instructions: { value: all(episode.instructions), enumerable: true },
-      ...(episode.instructionsAt && {
-        instructionsAt: { value: (step: number) => all(episode.instructionsAt!(step)), enumerable: true },
-      }),
-      ...(load && { load: { value: async () => reword(await load()), enumerable: true } }),
-    });
-  };
-  return { ...dataset, episodes: dataset.episodes.map(reword) };
+  const all = (texts: readonly string[]) => [
+    ...new Set([...texts, ...texts.flatMap((text) => paraphrases.get(text) ?? [])]),
+  ];
+  const reword = ({ instructions, instructionsAt }: Episode): Partial<Episode> => ({
+    instructions: all(instructions),
+    ...(instructionsAt && { instructionsAt: (step: number) => all(instructionsAt(step)) }),
+  });
+  return { ...dataset, episodes: dataset.episodes.map((episode) => changedEpisode(episode, reword)) };
 }

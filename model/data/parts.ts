@@ -48,6 +48,19 @@ export function onDisk(known: Omit<Episode, 'actions' | 'states' | 'load'>, load
   };
 }
 
+/**
+ * The episode with some of its properties changed, and the same once it is loaded. All others are looked up in `episode`
+ * when they are asked for: the numbers of one on disk must not be before it is loaded.
+ */
+export function changedEpisode(episode: Episode, change: (episode: Episode) => Partial<Episode>): Episode {
+  const { load } = episode;
+  const changes = {
+    ...change(episode),
+    ...(load && { load: async () => changedEpisode(await load(), change) }),
+  };
+  return Object.create(episode, Object.getOwnPropertyDescriptors(changes));
+}
+
 /** The episode with its numbers: itself, or read from disk where the data set leaves them there. */
 export async function loadEpisode(episode: Episode): Promise<Episode> {
   return episode.load ? episode.load() : episode;

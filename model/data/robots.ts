@@ -1,6 +1,7 @@
 import { InputError } from '../../engine/errors.ts';
-import type { Dataset, Episode, SlotMap } from './dataset.ts';
+import type { Dataset, SlotMap } from './dataset.ts';
 import { checkMixable } from './mixture.ts';
+import { changedEpisode } from './parts.ts';
 import { checkSlotMap } from './slots.ts';
 
 /** A data set of a mixture, and where its robot's dimensions stand among those of all. */
@@ -44,17 +45,10 @@ export function mixRobots(members: readonly RobotData[]): Dataset {
     actionDimension: width,
     stateDimension: datasets.some(({ stateDimension }) => stateDimension > 0) ? width : 0,
     cameras: [...new Set(datasets.flatMap(({ cameras }) => cameras))].sort(),
-    episodes: members.flatMap(({ dataset, slots }) => dataset.episodes.map((episode) => named(episode, slots.robot))),
+    episodes: members.flatMap(({ dataset, slots }) =>
+      dataset.episodes.map((episode) => changedEpisode(episode, () => ({ robot: slots.robot }))),
+    ),
     robots,
     weights: weighted ? weights : undefined,
   };
-}
-
-function named(episode: Episode, robot: string): Episode {
-  const { load } = episode;
-  // Prototypes keep getters that must not run, such as the numbers of an episode on disk.
-  return Object.create(episode, {
-    robot: { value: robot, enumerable: true },
-    ...(load && { load: { value: async () => named(await load(), robot), enumerable: true } }),
-  });
 }

@@ -1,5 +1,5 @@
 import type { Folder } from '../../../engine/bytes.ts';
-import { InputError } from '../../../engine/errors.ts';
+import { InputError, reasonOf } from '../../../engine/errors.ts';
 import type { Image } from '../dataset.ts';
 import { toRgb } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
@@ -100,7 +100,7 @@ export async function openVideoFrames(
         return { width, height, pixels: toRgb(context.getImageData(0, 0, width, height).data, 4) };
       } catch (error) {
         if (error instanceof InputError) throw error;
-        throw failed(error instanceof Error ? error.message.replace(/\s+/g, ' ') : String(error));
+        throw failed(reasonOf(error));
       }
     },
   };
