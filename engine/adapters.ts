@@ -1,9 +1,9 @@
 /** Which WebGPU adapters there are, and what to install where there is none. For people, and for `insula devices`. */
 
-import { adviceFor, parseOsRelease } from './setup/advice.mjs';
-import { type AdapterReport, describeAdapter, identity, type OpenAdapter } from './setup/describe.mjs';
+import { adviceFor, parseOsRelease } from './adapters/advice.mjs';
+import { type AdapterReport, describeAdapter, identity, type OpenAdapter } from './adapters/describe.mjs';
 
-export type { AdapterReport, ClosedAdapter, OpenAdapter } from './setup/describe.mjs';
+export type { AdapterReport, ClosedAdapter, OpenAdapter } from './adapters/describe.mjs';
 
 /**
  * Every adapter that can be opened, the one that opens by default marked, and after them why others cannot be. Under node each
@@ -11,8 +11,8 @@ export type { AdapterReport, ClosedAdapter, OpenAdapter } from './setup/describe
  */
 export async function listAdapters(): Promise<AdapterReport[]> {
   if (inBrowser()) return listBrowserAdapters();
-  const path = './setup/list-adapters.mjs';
-  const { listNodeAdapters } = (await import(/* @vite-ignore */ path)) as typeof import('./setup/list-adapters.mjs');
+  const path = './adapters/list-adapters.mjs';
+  const { listNodeAdapters } = (await import(/* @vite-ignore */ path)) as typeof import('./adapters/list-adapters.mjs');
   return listNodeAdapters();
 }
 

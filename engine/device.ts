@@ -1,3 +1,4 @@
+import { isSoftware } from './adapters/describe.mjs';
 import { Answers } from './answers.ts';
 import { type Kernel, type Parameters, type UniformData, uniformData } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
@@ -76,7 +77,7 @@ export class Device {
     this.limits = gpu.limits;
     this.features = new Set(gpu.features);
     this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
-    this.software = adapter.info.isFallbackAdapter || /llvmpipe|swiftshader|software/i.test(this.description);
+    this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
     this.answers = new Answers(gpu, this.software);
     this.pipelines = new Pipelines(gpu, this.answers);

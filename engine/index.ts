@@ -1,6 +1,8 @@
 export * from './adapters.ts';
 export { Device, type DeviceOptions, type Dispatch } from './device.ts';
-export { InputError, quote } from './errors.ts';
+export { InputError, quote } from './files/errors.ts';
+export * from './files/safetensors.ts';
+export * from './files/safetensors-writer.ts';
 export { gridFor } from './grid.ts';
 export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } from './kernel.ts';
 export { type BufferRange, roundUp } from './memory.ts';
@@ -10,8 +12,6 @@ export type { DispatchTime, DispatchWork } from './profile.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
 export { recompute } from './recompute.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
-export * from './safetensors.ts';
-export * from './safetensors-writer.ts';
 export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './step.ts';
 export {
   type BackwardRule,

@@ -1,6 +1,6 @@
 /** Opening an adapter: the browser's, or one of Dawn's under node. */
 import { Device, type DeviceOptions } from './device.ts';
-import { InputError } from './errors.ts';
+import { InputError } from './files/errors.ts';
 
 const wantedFeatures: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
 const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize'] as const;

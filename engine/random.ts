@@ -1,4 +1,4 @@
-import { InputError } from './errors.ts';
+import { InputError } from './files/errors.ts';
 
 /**
  * Counter-based random numbers: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as

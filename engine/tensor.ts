@@ -1,5 +1,5 @@
 import type { Device } from './device.ts';
-import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './half.ts';
+import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './files/half.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 import type { Holders, StepResource } from './step-memory.ts';
 

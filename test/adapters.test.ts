@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { dawnReason } from '../engine/adapters/list-adapters.mjs';
 import { type AdapterReport, installAdvice, listAdapters } from '../engine/adapters.ts';
-import { dawnReason } from '../engine/setup/list-adapters.mjs';
 
 describe('adapters', () => {
   test("Dawn's words on why a backend gives no adapter", () => {

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { commandLine, refuseOptionsOfNpm } from '../bench/command-line.ts';
-import { Progress } from '../bench/progress.ts';
-import { actLines } from '../bench/text.ts';
+import { commandLine, refuseOptionsOfNpm } from '../cli/command-line.ts';
+import { Progress } from '../cli/progress.ts';
+import { actLines } from '../cli/text.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { actionsFile } from './data/synthetic.ts';
 
-const launcher = fileURLToPath(new URL('../engine/setup/launch.mjs', import.meta.url));
-const program = fileURLToPath(new URL('../cli.ts', import.meta.url));
+const launcher = fileURLToPath(new URL('../cli/setup/launch.mjs', import.meta.url));
+const program = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
 let folder = '';
 
 interface Result {
@@ -139,7 +139,7 @@ test('the command to type again is the one that was typed', () => {
   expect(typed('start')).toBe("npm start -- --out 'my run' --resume");
   expect(typed('insula')).toBe("npm run insula -- train --out 'my run' --resume");
   expect(typed('npx')).toBe("npx insula train --out 'my run' --resume");
-  expect(typed()).toMatch(/^node \S*engine\/setup\/insula\.mjs train --out 'my run' --resume$/);
+  expect(typed()).toMatch(/^node \S*cli\/setup\/insula\.mjs train --out 'my run' --resume$/);
   const kept = { npm_command: 'start', npm_lifecycle_event: 'start', npm_config_resume: 'true', npm_config_steps: '4' };
   const refused = () => refuseOptionsOfNpm(['train'], ['steps', 'resume', 'batch'], kept);
   expect(refused).toThrow('as in npm start -- --steps 4 --resume');

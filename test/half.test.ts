@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import * as half from '../engine/half.ts';
+import * as half from '../engine/files/half.ts';
 
 /** Every finite non-negative value of a 16-bit format, by its bit pattern, from the format's definition. */
 function values(fractionBits: number, bias: number, patterns: number): number[] {

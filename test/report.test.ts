@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { decode } from 'fast-png';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { InputError } from '../engine/errors.ts';
-import { attentionInWords, blockSizes } from '../model/inspect/attention-figure.ts';
-import { binned } from '../model/inspect/figures.ts';
-import { formatNumber, formatRatio, formatSeconds, shorten } from '../model/inspect/markup.ts';
-import { type ReportData, renderReport, writeReport } from '../model/inspect/report.ts';
-import { wilsonInterval } from '../model/inspect/wilson.ts';
+import { InputError } from '../engine/files/errors.ts';
+import { attentionInWords, blockSizes } from '../model/report/attention-figure.ts';
+import { binned } from '../model/report/figures.ts';
+import { formatNumber, formatRatio, formatSeconds, shorten } from '../model/report/markup.ts';
+import { type ReportData, renderReport, writeReport } from '../model/report/report.ts';
+import { wilsonInterval } from '../model/report/wilson.ts';
 import { demoReport } from './support/demo-report.ts';
 
 /** Every tag of a page with its attributes' names, in order; a stray `<` or quote in the data would change it. */

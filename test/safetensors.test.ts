@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { InputError } from '../engine/errors.ts';
-import { encodeBfloat16, encodeFloat16 } from '../engine/half.ts';
-import { readSafetensors, type TensorArray, type TensorType, tensorArrays } from '../engine/safetensors.ts';
-import { safetensorsChunks, type TensorToWrite, writeSafetensors } from '../engine/safetensors-writer.ts';
+import { InputError } from '../engine/files/errors.ts';
+import { encodeBfloat16, encodeFloat16 } from '../engine/files/half.ts';
+import { readSafetensors, type TensorArray, type TensorType, tensorArrays } from '../engine/files/safetensors.ts';
+import { safetensorsChunks, type TensorToWrite, writeSafetensors } from '../engine/files/safetensors-writer.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -319,7 +319,7 @@ describe('safetensors files on disk', () => {
     const path = join(folder, 'left.safetensors');
     await writeFile(path, 'old');
     const before = await readdir(folder);
-    const writer = JSON.stringify(new URL('../engine/files.ts', import.meta.url).href);
+    const writer = JSON.stringify(new URL('../engine/files/files.ts', import.meta.url).href);
     const script = `import { readdirSync } from 'node:fs';
       import { writeFileSafely } from ${writer};
       await writeFileSafely(${JSON.stringify(path)}, (async function* () {

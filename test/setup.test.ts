@@ -5,23 +5,23 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
-  cacheFolder,
-  manifest,
-  softwareEnvironment,
-  softwareFolder,
-  systemEnvironment,
-} from '../engine/setup/adapter.mjs';
-import { adviceFor, family, parseOsRelease } from '../engine/setup/advice.mjs';
-import {
   backportsOf,
   ownSources,
   parseDeb822Sources,
   parseOneLineSources,
   renderSources,
-} from '../engine/setup/apt-sources.mjs';
-import { dependenciesMatch } from '../engine/setup/dependencies.mjs';
-import { exclusively } from '../engine/setup/exclusive.mjs';
-import { nodeOptions, oncePerPress } from '../engine/setup/program.mjs';
+} from '../cli/setup/apt-sources.mjs';
+import { dependenciesMatch } from '../cli/setup/dependencies.mjs';
+import { exclusively } from '../cli/setup/exclusive.mjs';
+import { nodeOptions, oncePerPress } from '../cli/setup/program.mjs';
+import { adviceFor, family, parseOsRelease } from '../engine/adapters/advice.mjs';
+import { cacheFolder } from '../engine/adapters/cache-folder.mjs';
+import {
+  manifest,
+  softwareEnvironment,
+  softwareFolder,
+  systemEnvironment,
+} from '../engine/adapters/software-adapter.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
@@ -249,8 +249,8 @@ describe('processes', () => {
   });
 
   test('TypeScript runs through tsx, the test runner as itself, whatever the working directory', () => {
-    const options = nodeOptions('cli.ts', ['train', '--steps', '3']);
-    expect(options.slice(-4)).toEqual([join(root, 'cli.ts'), 'train', '--steps', '3']);
+    const options = nodeOptions('cli/main.ts', ['train', '--steps', '3']);
+    expect(options.slice(-4)).toEqual([join(root, 'cli/main.ts'), 'train', '--steps', '3']);
     expect(options.join(' ')).toMatch(/--import file:\S*tsx/);
     expect(nodeOptions('vitest', ['run']).slice(-2)).toEqual([join(root, 'node_modules/vitest/vitest.mjs'), 'run']);
   });
@@ -283,7 +283,7 @@ describe('processes', () => {
       setTimeout(() => {}, 60_000);
       console.log('ready');`,
     );
-    const command = `"${process.execPath}" "${join(root, 'engine/setup/launch.mjs')}" "${program}"; true`;
+    const command = `"${process.execPath}" "${join(root, 'cli/setup/launch.mjs')}" "${program}"; true`;
     const shell = spawn('sh', ['-c', command], {
       env: { ...process.env, npm_lifecycle_event: 'start' },
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -306,7 +306,7 @@ describe('processes', () => {
       setTimeout(() => {}, 60_000);
       console.log(process.argv[2], process.cwd());`;
       writeFileSync(program, source);
-      const launcher = [join(root, 'engine/setup/launch.mjs'), program, 'ready'];
+      const launcher = [join(root, 'cli/setup/launch.mjs'), program, 'ready'];
       const child = spawn(process.execPath, launcher, { cwd: tmpdir(), stdio: ['ignore', 'pipe', 'inherit'] });
       let output = '';
       child.stdout.on('data', (data) => {

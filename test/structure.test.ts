@@ -28,8 +28,17 @@ const floors: Record<string, number> = {
   kernels: 2,
   model: 3,
   bench: 4,
-  'cli.ts': 5,
+  cli: 5,
   test: 6,
+};
+/** The rooms of a floor, lowest first; rooms on one line do not import each other. Files of the floor itself come last. */
+const rooms: Record<string, readonly (readonly string[])[]> = {
+  engine: [['files', 'adapters']],
+  kernels: [],
+  tokenizers: [],
+  model: [['architecture'], ['systems'], ['data'], ['policy'], ['training'], ['inspect'], ['report']],
+  bench: [['measure'], ['tabletop'], ['attention', 'kernels', 'step', 'tokenize', 'data'], ['study'], ['explorer']],
+  cli: [['setup']],
 };
 const house = [...Object.keys(floors), 'package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'LICENSE'];
 
@@ -80,6 +89,28 @@ describe.skipIf(!files)(`structure${missing}`, () => {
         .filter(({ target }) => top(target) !== top(path) && floors[top(target)] >= floors[top(path)])
         .map(({ target }) => `${path} imports ${target}`),
     );
+    expect(upward).toEqual([]);
+  });
+
+  test('inside a floor a file imports from its own room or a lower one', () => {
+    const unknown = sources.filter((path) => {
+      const [floor, room, ...rest] = path.split('/');
+      return rest.length > 0 && floor !== 'test' && !(rooms[floor] ?? []).flat().includes(room);
+    });
+    expect(unknown).toEqual([]);
+    const roomOf = (path: string) => path.split('/').slice(1, -1)[0] ?? '';
+    const height = (floor: string, room: string) => {
+      const own = rooms[floor].findIndex((names) => names.includes(room));
+      return own < 0 ? rooms[floor].length : own;
+    };
+    const upward = [...imports].flatMap(([path, own]) => {
+      const [floor, room] = [top(path), roomOf(path)];
+      if (floor === 'test' || !rooms[floor]) return [];
+      return own
+        .filter(({ target }) => top(target) === floor && roomOf(target) !== room)
+        .filter(({ target }) => height(floor, roomOf(target)) >= height(floor, room))
+        .map(({ target }) => `${path} imports ${target}`);
+    });
     expect(upward).toEqual([]);
   });
 
@@ -144,9 +175,9 @@ describe.skipIf(!files)(`structure${missing}`, () => {
   test('WGSL lies in kernels (and probes of the hardware in bench), each file beside the operation of its name', () => {
     const shaders = files!.filter((path) => path.endsWith('.wgsl'));
     expect(shaders.filter((path) => top(path) !== 'kernels')).toEqual([
-      'bench/roofline/bandwidth.wgsl',
-      'bench/roofline/fused-multiply-add.wgsl',
-      'bench/roofline/launch.wgsl',
+      'bench/measure/bandwidth.wgsl',
+      'bench/measure/fused-multiply-add.wgsl',
+      'bench/measure/launch.wgsl',
       'engine/accumulate.wgsl',
     ]);
     const alone = shaders.filter((path) => {

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { dealings, move, movements } from '../bench/roofline/bandwidth.ts';
-import { multiplyAdd } from '../bench/roofline/fused-multiply-add.ts';
-import { increment } from '../bench/roofline/launch.ts';
+import { dealings, move, movements } from '../bench/measure/bandwidth.ts';
+import { multiplyAdd } from '../bench/measure/fused-multiply-add.ts';
+import { increment } from '../bench/measure/launch.ts';
 import {
   backward,
   type DataType,
@@ -16,8 +16,8 @@ import {
 } from '../engine/index.ts';
 import * as kernels from '../kernels/index.ts';
 
-const root = new URL('../', import.meta.url);
-const files = ['engine', 'kernels', 'bench/roofline'].flatMap((folder) =>
+const root = new URL('..', import.meta.url);
+const files = ['engine', 'kernels', 'bench/measure'].flatMap((folder) =>
   readdirSync(new URL(folder, root))
     .filter((name) => name.endsWith('.wgsl'))
     .map((name) => `${folder}/${name}`),

@@ -1,8 +1,8 @@
 /** A run beside an earlier one. */
 import { InputError } from '../../engine/index.ts';
-import { quartilesApart } from '../measure.ts';
-import { comparedWith } from '../provenance.ts';
-import { aligned, digits } from '../table.ts';
+import { quartilesApart } from '../measure/measure.ts';
+import { comparedWith } from '../measure/provenance.ts';
+import { aligned, digits } from '../measure/table.ts';
 import { type BenchResult, keyText } from './run.ts';
 import { timeOf } from './text.ts';
 

@@ -1,7 +1,7 @@
 /** A run of `insula bench attention` as one HTML page: a figure and a table for each shape; no script, no request. */
-import { html, type Markup, shorten } from '../../model/inspect/markup.ts';
-import { page, table } from '../../model/inspect/page.ts';
-import { colour, plot } from '../../model/inspect/plot.ts';
+import { html, type Markup, shorten } from '../../model/report/markup.ts';
+import { page, table } from '../../model/report/page.ts';
+import { colour, plot } from '../../model/report/plot.ts';
 import type { BenchResult, ResultRow } from './run.ts';
 import { byShape, headLines, legend, numberCells, numberColumns, timeOf } from './text.ts';
 

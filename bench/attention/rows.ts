@@ -1,6 +1,5 @@
 /** The rows of the benchmark as tasks: attention by a variant of its kernels, or unfused from single operations. */
 import {
-  backward,
   bytesPerElement,
   type DataType,
   type Device,
@@ -10,7 +9,6 @@ import {
   type Shape,
   type Tensor,
   tensor,
-  withoutTape,
 } from '../../engine/index.ts';
 import {
   type AttentionExpression,
@@ -27,12 +25,11 @@ import {
   useAttentionVariants,
   type VariantChoice,
 } from '../../kernels/index.ts';
-import type { Task } from '../measure.ts';
+import type { Task } from '../measure/measure.ts';
+import { type Direction, taskOf } from '../measure/operation-task.ts';
 import type { Case } from './cases.ts';
 import { type AttentionShape, tokensOf } from './shapes.ts';
 
-export const directions = ['forward', 'backward', 'both'] as const;
-export type Direction = (typeof directions)[number];
 export type Storage = Exclude<DataType, 'u32'>;
 export const DEFAULT = 'default';
 /** softmax(scale Q K^T + mask) V as four operations, in the layout [B, heads, T, D] that suits matmul. */
@@ -219,29 +216,6 @@ function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries,
   if (queries) return 'it has a row for every token';
   const stops = lossBlocks || table.cells.flat().some(({ stopKey, stopValue }) => stopKey || stopValue);
   return stops && direction !== 'forward' ? 'it cannot cut the gradient of an edge' : null;
-}
-
-/** The task of a direction; `forward` runs once before the timing, which also uploads what it needs. */
-export function taskOf(
-  device: Device,
-  direction: Direction,
-  forward: () => Tensor,
-  gradient: Tensor,
-  choose: () => void,
-): Task {
-  return {
-    prepare() {
-      choose();
-      if (direction === 'forward') {
-        const silent = () => void withoutTape(device, forward);
-        silent();
-        return silent;
-      }
-      const output = forward();
-      const back = (from: Tensor) => backward(from, { gradient });
-      return direction === 'backward' ? () => back(output) : () => back(forward());
-    },
-  };
 }
 
 function bytesOf(direction: Direction, operands: readonly Tensor[], gradient: Tensor): number {

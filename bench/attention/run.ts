@@ -1,11 +1,12 @@
 /** A run of `insula bench attention`: which rows, measured in the same rounds beside matrix products and the arithmetic roof. */
 import { type Device, InputError, tensor, withoutTape } from '../../engine/index.ts';
 import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
-import { type Measured, type MeasureOptions, measure, type Spread, type Task } from '../measure.ts';
-import { type Provenance, provenance } from '../provenance.ts';
-import { arithmeticProbe } from '../roofline/roofline.ts';
+import { type Measured, type MeasureOptions, measure, type Spread, type Task } from '../measure/measure.ts';
+import type { Direction } from '../measure/operation-task.ts';
+import { type Provenance, provenance } from '../measure/provenance.ts';
+import { arithmeticProbe } from '../measure/roofline.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
-import { type Direction, type Row, type RowKey, Rows, type Storage, UNFUSED, variantsOf } from './rows.ts';
+import { type Row, type RowKey, Rows, type Storage, UNFUSED, variantsOf } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
 
 export interface RunOptions {

@@ -1,7 +1,7 @@
 /** Results of `insula bench attention` as a table for people, and as CSV. */
-import type { Spread } from '../measure.ts';
-import { provenanceLine } from '../provenance.ts';
-import { aligned, csvOf, digits } from '../table.ts';
+import type { Spread } from '../measure/measure.ts';
+import { provenanceLine } from '../measure/provenance.ts';
+import { aligned, csvOf, digits } from '../measure/table.ts';
 import type { BenchResult, ResultRow, Timer } from './run.ts';
 
 export const numberColumns = [

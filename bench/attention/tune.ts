@@ -8,11 +8,12 @@ import {
   useAttentionVariants,
   type VariantKey,
 } from '../../kernels/index.ts';
-import type { Task } from '../measure.ts';
-import { type Candidates, type ChooseOptions, choose } from '../tune/choose.ts';
-import { keepTuning, readTuningFile, type Tuning, tuningPath } from '../tuning.ts';
+import { type Candidates, type ChooseOptions, choose } from '../measure/choose.ts';
+import type { Task } from '../measure/measure.ts';
+import { type Direction, taskOf } from '../measure/operation-task.ts';
+import { keepTuning, readTuningFile, type Tuning, tuningPath } from '../measure/tuning.ts';
 import { denseCase } from './cases.ts';
-import { type Direction, type Storage, taskOf, waves } from './rows.ts';
+import { type Storage, waves } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
 
 /** Measured unless --shape says otherwise: less than a minute's work. */

@@ -1,9 +1,9 @@
 /** A run of `insula bench kernels`: every op of a model's step, forward and backward, beside the probes of the roof. */
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { taskOf } from '../attention/rows.ts';
-import { type MeasureOptions, measure, type Spread } from '../measure.ts';
-import { type Provenance, provenance } from '../provenance.ts';
-import { type Roof, RoofProbes } from '../roofline/roofline.ts';
+import { type MeasureOptions, measure, type Spread } from '../measure/measure.ts';
+import { taskOf } from '../measure/operation-task.ts';
+import { type Provenance, provenance } from '../measure/provenance.ts';
+import { type Roof, RoofProbes } from '../measure/roofline.ts';
 import { type KernelCase, kernelCases, type Operands } from './cases.ts';
 import { modelShapesOf } from './shapes.ts';
 

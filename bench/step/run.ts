@@ -1,8 +1,8 @@
 /** Measures training steps of several systems beside each other. */
 import type { Device, DispatchTime, ReadyPipeline } from '../../engine/index.ts';
-import { LEAST_ROUNDS, type Spread, spread } from '../measure.ts';
-import { type Provenance, provenance } from '../provenance.ts';
-import { configurationFor, MeasuredStep, type StepSizes } from './models.ts';
+import { configurationFor, MeasuredStep, type StepSizes } from '../../model/inspect/measured-step.ts';
+import { LEAST_ROUNDS, type Spread, spread } from '../measure/measure.ts';
+import { type Provenance, provenance } from '../measure/provenance.ts';
 
 export const FORMAT = 'insula bench step 1';
 

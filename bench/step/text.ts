@@ -1,8 +1,8 @@
 /** Results of `insula bench step` as lines for people. */
 
-import { quartilesApart, type Spread } from '../measure.ts';
-import { comparedWith, provenanceLine } from '../provenance.ts';
-import { aligned, digits } from '../table.ts';
+import { quartilesApart, type Spread } from '../measure/measure.ts';
+import { comparedWith, provenanceLine } from '../measure/provenance.ts';
+import { aligned, digits } from '../measure/table.ts';
 import type { StepResult, StepRow } from './run.ts';
 
 export function stepLines(result: StepResult): string[] {

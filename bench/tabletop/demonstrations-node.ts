@@ -4,10 +4,10 @@ import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { createGzip, gunzip } from 'node:zlib';
-import { InputError } from '../../engine/errors.ts';
-import { writeFileSafely } from '../../engine/files.ts';
+import { InputError } from '../../engine/files/errors.ts';
+import { writeFileSafely } from '../../engine/files/files.ts';
 import { IMAGE_SIZE } from './camera.ts';
-import type { DemonstrationSettings, Recording } from './record.ts';
+import type { DemonstrationSettings, Recording } from './episode-recorder.ts';
 import { ACTION_DIMENSION, STATE_DIMENSION } from './world.ts';
 
 // Node only. Loaded by a dynamic import from demonstrations.ts, which also runs in a browser.

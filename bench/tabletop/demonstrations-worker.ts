@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import { record } from './demonstrations.ts';
 import type { WorkerMessage } from './demonstrations-node.ts';
 

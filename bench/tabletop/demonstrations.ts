@@ -1,8 +1,8 @@
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
+import { type DemonstrationSettings, type Recording, recordEpisode } from './episode-recorder.ts';
 import { hexadecimal, WORLD_HASH } from './hash.ts';
-import { type DemonstrationSettings, type Recording, recordEpisode } from './record.ts';
 import { dimensions, episodeSeed, makeScene } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
@@ -19,10 +19,10 @@ export interface DemonstrationOptions extends DemonstrationSettings {
 }
 
 /**
- * Demonstrations of the scripted expert in training scenes, with all their pictures in memory (about 0.3 MB an
+ * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an
  * episode). Node makes them in a worker thread, a browser on the calling thread with a pause after each episode.
  *
- * @throws InputError where a setting is out of range or the expert fails too often
+ * @throws InputError where a setting is out of range or the demonstrator fails too often
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
   const { episodes, seed = 0, disturbance = 0, cacheFolder } = options;
@@ -53,7 +53,7 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   return recordedDataset(recordings);
 }
 
-/** Recordings of the settings' episodes, in order; scenes in which the expert fails are passed over. */
+/** Recordings of the settings' episodes, in order; scenes in which the demonstrator fails are passed over. */
 export async function* record(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording> {
   const { episodes, seed, disturbance } = settings;
   const world = await TabletopWorld.create();
@@ -62,7 +62,7 @@ export async function* record(settings: Required<DemonstrationSettings>): AsyncG
     for (let index = 0; done < episodes; index++) {
       if (index > 4 * (done + 10)) {
         throw new InputError(
-          `demonstrations: the expert succeeded in ${done} of ${index} scenes only; use a smaller disturbance`,
+          `demonstrations: the demonstrator succeeded in ${done} of ${index} scenes only; use a smaller disturbance`,
         );
       }
       const recording = recordEpisode(world, episodeSeed('training', seed, index), disturbance);

@@ -1,6 +1,6 @@
-import { InputError } from '../../engine/errors.ts';
-import { Expert } from './expert.ts';
-import { MAXIMUM_STEPS } from './record.ts';
+import { InputError } from '../../engine/files/errors.ts';
+import { Demonstrator } from './demonstrator.ts';
+import { MAXIMUM_STEPS } from './episode-recorder.ts';
 import { episodeSeed } from './scene.ts';
 import { ACTION_DIMENSION, type Observation, TabletopWorld } from './world.ts';
 
@@ -122,13 +122,13 @@ function checkChunk(chunk: Float32Array | undefined, index: number, executeSteps
   }
 }
 
-/** The scripted expert as a policy: what a perfect reading of the picture could reach. Use with `executeSteps: 1`. */
-export function expertPolicy(): Policy {
-  const experts = new Map<TabletopWorld, Expert>();
+/** The scripted demonstrator as a policy: what a perfect reading of the picture could reach. Use with `executeSteps: 1`. */
+export function demonstratorPolicy(): Policy {
+  const demonstrators = new Map<TabletopWorld, Demonstrator>();
   return async (_, worlds) =>
     worlds.map((world) => {
-      const expert = experts.get(world) ?? new Expert(world);
-      experts.set(world, expert);
-      return expert.action();
+      const demonstrator = demonstrators.get(world) ?? new Demonstrator(world);
+      demonstrators.set(world, demonstrator);
+      return demonstrator.action();
     });
 }

@@ -1,10 +1,10 @@
-import { recordEpisode } from './record.ts';
+import { recordEpisode } from './episode-recorder.ts';
 import { episodeSeed } from './scene.ts';
 import { TabletopWorld } from './world.ts';
 
 /**
  * `worldHash()` of the world as it is, the same in every JavaScript engine. A change of the scenes, the physics, the
- * camera or the expert changes it: then the new value belongs here, and cached demonstrations are made anew.
+ * camera or the demonstrator changes it: then the new value belongs here, and cached demonstrations are made anew.
  */
 export const WORLD_HASH = 'de697d607ba2821ffb48bacea705dd27e741a3a11d3dcad274117672bceb1421';
 
@@ -12,7 +12,7 @@ export const WORLD_HASH = 'de697d607ba2821ffb48bacea705dd27e741a3a11d3dcad274117
 const EPISODES = 3;
 
 /**
- * SHA-256 in hexadecimal of a few episodes under the disturbed expert: every state, action and picture, and all joint
+ * SHA-256 in hexadecimal of a few episodes under the disturbed demonstrator: every state, action and picture, and all joint
  * positions at the end to the last bit of their float64.
  */
 export async function worldHash(): Promise<string> {
@@ -21,7 +21,8 @@ export async function worldHash(): Promise<string> {
     const parts: Uint8Array[] = [];
     for (let index = 0; index < EPISODES; index++) {
       const recording = recordEpisode(world, episodeSeed('training', 0, index), 0.003);
-      if (recording === null) throw new Error(`the tabletop expert failed in episode ${index} of the world's hash`);
+      if (recording === null)
+        throw new Error(`the tabletop demonstrator failed in episode ${index} of the world's hash`);
       for (const numbers of [recording.states, recording.actions, world.positions()]) parts.push(littleEndian(numbers));
       parts.push(recording.images);
     }

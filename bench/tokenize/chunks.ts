@@ -3,6 +3,7 @@ import type { Dataset } from '../../model/data/dataset.ts';
 import {
   type DatasetStatistics,
   type EpisodePart,
+  episodeNamed,
   loadEpisode,
   measureStatistics,
   Normaliser,
@@ -10,7 +11,6 @@ import {
   wholeEpisodes,
 } from '../../model/data/index.ts';
 import type { ActionChunk } from '../../tokenizers/index.ts';
-import { findEpisode } from '../act.ts';
 
 /** Data sets with fewer episodes are split by chunk: one of a few episodes is too unlike the others to measure with. */
 const FEW_EPISODES = 10;
@@ -97,7 +97,7 @@ export async function chunksOfEpisode(
   { episode: wanted, step }: { episode?: string; step?: number },
   horizon: number,
 ): Promise<{ episode: string; step: number; chunk: ActionChunk }[]> {
-  const found = findEpisode(dataset, wanted);
+  const found = episodeNamed(dataset, wanted);
   const { id, actions, length } = await loadEpisode(found);
   const dimension = actions.length / length;
   if (length < horizon || (step !== undefined && step > length - horizon))

@@ -1,7 +1,7 @@
 /** The result of `insula tokenize report` as one HTML page: tokens against error, errors by dimension, use of ids. */
-import { html, type Markup } from '../../model/inspect/markup.ts';
-import { barTable, page, table } from '../../model/inspect/page.ts';
-import { colour, plot, verticalTitle } from '../../model/inspect/plot.ts';
+import { html, type Markup } from '../../model/report/markup.ts';
+import { barTable, page, table } from '../../model/report/page.ts';
+import { colour, plot, verticalTitle } from '../../model/report/plot.ts';
 import type { ReportRow } from './report.ts';
 import { errorTable, NOTE, type ReportedDimension, summaryTable } from './text.ts';
 

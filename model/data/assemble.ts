@@ -1,4 +1,4 @@
-import { InputError, quote } from '../../engine/errors.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 import type { Dataset, Episode } from './dataset.ts';
 
 /** @throws InputError where a value of [rows, dimension] is not finite; file, place, step and dimension are named */

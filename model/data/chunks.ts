@@ -1,4 +1,4 @@
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from './dataset.ts';
 import type { EpisodePart } from './parts.ts';
 

@@ -1,7 +1,7 @@
 import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
 import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
 import { unzlibSync } from 'fflate';
-import { InputError, reasonOf } from '../../engine/errors.ts';
+import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import type { Image } from './dataset.ts';
 import { MemoryCache } from './memory-cache.ts';
 import { decodePlainPng, type Inflate } from './png.ts';

@@ -1,17 +1,25 @@
 export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
 export { type Chunk, chooseHorizon, chunk } from './chunks.ts';
 export type { Dataset, Episode, Image, Slot, SlotMap } from './dataset.ts';
+export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './dataset-mixture.ts';
 export { actionExamples, type Example, loadExamples, type VisionLanguage } from './examples.ts';
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
 export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
-export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './mixture.ts';
 export { imageQuestions, type NamedImage, openNamedImages } from './named-images.ts';
 export { checkStatistics, fromNormStats, toNormStats, withoutPadding } from './norm-stats.ts';
 export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
 export { readParaphrases, withParaphrases } from './paraphrases.ts';
-export { countSteps, type EpisodePart, instructionsAt, loadEpisode, stateAt, wholeEpisodes } from './parts.ts';
+export {
+  countSteps,
+  type EpisodePart,
+  episodeNamed,
+  instructionsAt,
+  loadEpisode,
+  stateAt,
+  wholeEpisodes,
+} from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
 export { mixRobots, type RobotData } from './robots.ts';
 export { eachLoaded, evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';

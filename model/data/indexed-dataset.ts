@@ -1,7 +1,7 @@
-import { type Folder, readRange } from '../../engine/bytes.ts';
-import { InputError, quote } from '../../engine/errors.ts';
-import { openFolder } from '../../engine/paths.ts';
-import { readSafetensors, type SafetensorsFile } from '../../engine/safetensors.ts';
+import { type Folder, readRange } from '../../engine/files/bytes.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
+import { openFolder } from '../../engine/files/paths.ts';
+import { readSafetensors, type SafetensorsFile } from '../../engine/files/safetensors.ts';
 import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode, Image } from './dataset.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';

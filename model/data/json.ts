@@ -1,5 +1,5 @@
-import { type ByteSource, parseJson, readJson, readRange } from '../../engine/bytes.ts';
-import { InputError, quote } from '../../engine/errors.ts';
+import { type ByteSource, parseJson, readJson, readRange } from '../../engine/files/bytes.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 
 // JSON files of data sets: what is not as it should be is one line with file and field.
 

@@ -1,11 +1,11 @@
-import { type Folder, readRange } from '../../engine/bytes.ts';
-import { InputError, quote } from '../../engine/errors.ts';
-import { openFolder } from '../../engine/paths.ts';
+import { type Folder, readRange } from '../../engine/files/bytes.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
+import { openFolder } from '../../engine/files/paths.ts';
 import { randomStream, streams } from '../../engine/random.ts';
+import type { ExampleSource } from './dataset-mixture.ts';
 import type { VisionLanguage } from './examples.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
 import { asText, missing, readJsonObject } from './json.ts';
-import type { ExampleSource } from './mixture.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 

@@ -1,6 +1,6 @@
-import type { ByteSource, Folder } from '../../engine/bytes.ts';
-import { InputError, quote } from '../../engine/errors.ts';
-import { openFolder, openPath } from '../../engine/paths.ts';
+import type { ByteSource, Folder } from '../../engine/files/bytes.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
+import { openFolder, openPath } from '../../engine/files/paths.ts';
 import type { Dataset } from './dataset.ts';
 import { readArrow } from './files/arrow.ts';
 import { readNpz } from './files/npz.ts';

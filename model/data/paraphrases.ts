@@ -1,5 +1,5 @@
-import type { ByteSource } from '../../engine/bytes.ts';
-import { InputError, quote } from '../../engine/errors.ts';
+import type { ByteSource } from '../../engine/files/bytes.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 import type { Dataset, Episode } from './dataset.ts';
 import { readJsonObject } from './json.ts';
 import { changedEpisode } from './parts.ts';

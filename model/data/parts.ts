@@ -1,4 +1,5 @@
-import type { Episode } from './dataset.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
+import type { Dataset, Episode } from './dataset.ts';
 
 /** The control steps from ... to - 1 of an episode. */
 export interface EpisodePart {
@@ -13,6 +14,18 @@ const LOADED_AHEAD = 8;
 /** Each episode as one whole part. */
 export function wholeEpisodes(episodes: readonly Episode[]): EpisodePart[] {
   return episodes.map((episode) => ({ episode, from: 0, to: episode.length }));
+}
+
+/** An episode by its id or its number; the first where none is wanted. @throws InputError where there is none of that name */
+export function episodeNamed({ name, episodes }: Dataset, wanted: string | undefined): Episode {
+  if (wanted === undefined) return episodes[0];
+  const index = /^\d+$/.test(wanted) ? Number(wanted) : -1;
+  const found = episodes.find((episode) => episode.id === wanted) ?? episodes[index];
+  if (!found)
+    throw new InputError(
+      `--episode ${quote(wanted)}: "${name}" has ${episodes.length} episodes, 0 to ${episodes.length - 1}, the first called ${quote(episodes[0].id)}`,
+    );
+  return found;
 }
 
 /** Control steps in all. */

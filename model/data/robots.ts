@@ -1,6 +1,6 @@
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, SlotMap } from './dataset.ts';
-import { checkMixable } from './mixture.ts';
+import { checkMixable } from './dataset-mixture.ts';
 import { changedEpisode } from './parts.ts';
 import { checkSlotMap } from './slots.ts';
 

@@ -1,4 +1,4 @@
-import { InputError, quote } from '../../engine/errors.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 import type { Dataset, Slot, SlotMap } from './dataset.ts';
 
 /** Slots of the public pi0 models. */

@@ -1,4 +1,4 @@
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import type { Dataset } from './dataset.ts';
 import { type EpisodePart, wholeEpisodes } from './parts.ts';

@@ -1,5 +1,5 @@
 /** Between a robot's units and the model's: normalised numbers, prompts, token ids and images, the same in training and acting. */
-import { InputError, quote } from '../../engine/errors.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 import {
   type ActionIds,
   decodeWithLocations,

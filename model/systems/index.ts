@@ -1,4 +1,4 @@
-import { InputError, quote } from '../../engine/errors.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 import { jointTraining, knowledgeInsulation } from './knowledge-insulation.ts';
 import { pi0, pi0Fast, pi05 } from './pi0.ts';
 import type { System } from './system.ts';

@@ -2,10 +2,10 @@
  * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments behind `optimizer/`, and
  * everything else as JSON in its metadata. It is written beside its place and renamed, so it is whole or not there.
  */
-import { parseJson } from '../../engine/bytes.ts';
-import { InputError, quote } from '../../engine/errors.ts';
+import { parseJson } from '../../engine/files/bytes.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
+import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
-import { writeSafetensors } from '../../engine/safetensors-writer.ts';
 import type { AdamW, ChosenVariants, MomentStorage } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Model } from '../architecture/model.ts';
@@ -45,7 +45,7 @@ export interface CheckpointSettings extends TrainingStepOptions, BatchOptions {
   readonly variants?: ChosenVariants;
 }
 
-export interface Progress {
+export interface TrainingProgress {
   readonly step: number;
   /** Steps of the whole run: the learning rate depends on them. */
   readonly steps: number;
@@ -57,7 +57,7 @@ export async function saveCheckpoint(
   model: Model,
   optimizer: AdamW,
   settings: CheckpointSettings,
-  progress: Progress,
+  progress: TrainingProgress,
 ): Promise<void> {
   const moments = [...optimizer.state().tensors].map(([name, tensor]) => ({ name: `optimizer/${name}`, tensor }));
   const weights = [...model.parameters].map((tensor) => ({ name: tensor.name, tensor }));
@@ -81,7 +81,7 @@ export async function saveCheckpoint(
 /** An opened checkpoint: settings at once, tensors when asked for. */
 export interface Checkpoint {
   readonly settings: CheckpointSettings;
-  readonly progress: Progress;
+  readonly progress: TrainingProgress;
   /** The model with the checkpoint's weights, on `device`. */
   loadModel(device: Device): Promise<Model>;
   /** Gives `optimizer` the checkpoint's moments. */
@@ -129,7 +129,7 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
 interface Contents {
   readonly format: number;
   readonly settings: CheckpointSettings;
-  readonly progress: Progress;
+  readonly progress: TrainingProgress;
   readonly optimizerStep: number;
 }
 

@@ -1,4 +1,4 @@
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode } from '../data/dataset.ts';
 import { type EpisodePart, instructionsAt, loadEpisode, stateAt } from '../data/index.ts';
 import type { Policy } from '../policy/policy.ts';

@@ -1,4 +1,4 @@
-import { InputError, quote } from '../../engine/errors.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 import type { TransformerSizes } from '../architecture/configuration.ts';
 
 /** Sizes of a model and how long it trains. */

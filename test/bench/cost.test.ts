@@ -9,9 +9,9 @@ import { readdirSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import { kernelCases } from '../../bench/kernels/cases.ts';
 import type { ModelShape } from '../../bench/kernels/shapes.ts';
-import { dealings, move, movements } from '../../bench/roofline/bandwidth.ts';
-import { multiplyAdd } from '../../bench/roofline/fused-multiply-add.ts';
-import { increment } from '../../bench/roofline/launch.ts';
+import { dealings, move, movements } from '../../bench/measure/bandwidth.ts';
+import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
+import { increment } from '../../bench/measure/launch.ts';
 import { backward, loadKernel, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import * as kernels from '../../kernels/index.ts';
 import { type Counted, openCountingDevice } from '../support/counting-device.ts';
@@ -221,7 +221,7 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
 
   test('no entry point is left out', async () => {
     const missing: string[] = [];
-    for (const folder of ['engine', 'kernels', 'bench/roofline'])
+    for (const folder of ['engine', 'kernels', 'bench/measure'])
       for (const file of readdirSync(new URL(`../../${folder}/`, import.meta.url)).filter((name) =>
         name.endsWith('.wgsl'),
       )) {

@@ -2,9 +2,9 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { benchKernels } from '../../bench/kernels/command.ts';
 import { compared } from '../../bench/kernels/run.ts';
-import { Progress } from '../../bench/progress.ts';
+import { benchKernels } from '../../cli/bench-kernels.ts';
+import { Progress } from '../../cli/progress.ts';
 
 const progress = new Progress();
 let folder = '';

@@ -2,10 +2,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { dealings, move } from '../../bench/roofline/bandwidth.ts';
-import { rooflineLines } from '../../bench/roofline/command.ts';
-import { bindGroups, dispatchAll, increment } from '../../bench/roofline/launch.ts';
-import { roofline } from '../../bench/roofline/roofline.ts';
+import { dealings, move } from '../../bench/measure/bandwidth.ts';
+import { bindGroups, dispatchAll, increment } from '../../bench/measure/launch.ts';
+import { roofline } from '../../bench/measure/roofline.ts';
+import { rooflineLines } from '../../cli/bench-roofline.ts';
 import { tensor } from '../../engine/index.ts';
 import { testDevice } from '../support/devices.ts';
 

@@ -2,11 +2,11 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { Progress } from '../../bench/progress.ts';
-import { benchStep } from '../../bench/step/command.ts';
-import { chromeTrace, inspectStep } from '../../bench/step/inspect.ts';
 import { runStepBench } from '../../bench/step/run.ts';
 import { comparisonLines, stepLines } from '../../bench/step/text.ts';
+import { benchStep } from '../../cli/bench-step.ts';
+import { chromeTrace, inspectStep } from '../../cli/inspect.ts';
+import { Progress } from '../../cli/progress.ts';
 import { testDevice } from '../support/devices.ts';
 
 const sizes = { batch: 2, prompt: 20, fast: 5, horizon: 4 };

@@ -3,11 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tune } from '../../bench/attention/tune.ts';
+import { ProductCandidates } from '../../bench/kernels/product-candidates.ts';
 import { modelShapes } from '../../bench/kernels/shapes.ts';
-import { Progress } from '../../bench/progress.ts';
-import { best, choose } from '../../bench/tune/choose.ts';
-import { benchTune } from '../../bench/tune/command.ts';
-import { ProductCandidates } from '../../bench/tune/products.ts';
+import { best, choose } from '../../bench/measure/choose.ts';
 import {
   applyTuning,
   keepTuning,
@@ -16,7 +14,9 @@ import {
   shippedTuningPath,
   type Tuning,
   tuningPath,
-} from '../../bench/tuning.ts';
+} from '../../bench/measure/tuning.ts';
+import { benchTune } from '../../cli/bench-tune.ts';
+import { Progress } from '../../cli/progress.ts';
 import {
   attentionVariant,
   attentionVariants,

@@ -6,7 +6,7 @@ import { Results } from './results.ts';
 import { type TrainingFigures, trainingFigures } from './training-pass.ts';
 import type { VideoReading } from './video.ts';
 
-const root = new URL('../../', import.meta.url);
+const root = new URL('../..', import.meta.url);
 
 /** Test files that the page runs as they are, beside those of the operations: what needs no file system. */
 const otherTestFiles = [
@@ -22,7 +22,7 @@ const otherTestFiles = [
 ];
 
 /** Modules of the lower floors that are for node only. */
-const nodeOnly = ['engine/files.ts', 'tokenizers/default-merges-node.ts'];
+const nodeOnly = ['engine/files/files.ts', 'tokenizers/default-merges-node.ts'];
 
 function filesUnder(folder: string, ending: string): string[] {
   return readdirSync(new URL(`${folder}/`, root), { recursive: true, encoding: 'utf8' })

@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { zipSync } from 'fflate';
 import { File, ready } from 'h5wasm/node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { memorySource } from '../../engine/bytes.ts';
+import { memorySource } from '../../engine/files/bytes.ts';
 import { openDataFile, openDataset } from '../../model/data/index.ts';
 import { encodeJpeg, expectClear, gradientImage, message, rows } from './synthetic.ts';
 

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { encode as encodePng } from 'fast-png';
 import { unzlibSync } from 'fflate';
 import { describe, expect, test } from 'vitest';
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import { crc32 } from '../../model/data/checksum.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { decodeImage, ImageCache } from '../../model/data/image-files.ts';

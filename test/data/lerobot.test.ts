@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encode as encodePng } from 'fast-png';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import {
   datasetStatistics,
   evaluationSamples,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { memorySource } from '../../engine/bytes.ts';
+import { memorySource } from '../../engine/files/bytes.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import {
   augment,

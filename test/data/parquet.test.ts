@@ -3,7 +3,7 @@ import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 import { snappyCompress } from 'hyparquet-writer/src/snappy.js';
 import { describe, expect, test } from 'vitest';
-import { memorySource } from '../../engine/bytes.ts';
+import { memorySource } from '../../engine/files/bytes.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import { crc32 } from '../../model/data/checksum.ts';
 import { ParquetFolder } from '../../model/data/parquet/file.ts';

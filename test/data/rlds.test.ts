@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { memorySource } from '../../engine/bytes.ts';
-import { InputError } from '../../engine/errors.ts';
+import { memorySource } from '../../engine/files/bytes.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import { crc32c } from '../../model/data/checksum.ts';
 import { loadEpisode, openDataset } from '../../model/data/index.ts';
 import { checkRecord, masked, readFeatures, readRecords } from '../../model/data/rlds/tfrecord.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import { chooseHorizon, chunk } from '../../model/data/chunks.ts';
 import { countSteps, type EpisodePart, wholeEpisodes } from '../../model/data/parts.ts';
 import { evaluationSamples, type Sample, TrainingSampler } from '../../model/data/sampler.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import { quantile } from '../../model/data/columns.ts';
 import { wholeEpisodes } from '../../model/data/parts.ts';
 import {

@@ -1,9 +1,9 @@
 import encodeJpegImage, { init as startEncoder } from '@jsquash/jpeg/encode.js';
 import fc from 'fast-check';
 import { expect } from 'vitest';
-import { type Folder, memorySource } from '../../engine/bytes.ts';
-import { InputError } from '../../engine/errors.ts';
-import { safetensorsChunks } from '../../engine/safetensors-writer.ts';
+import { type Folder, memorySource } from '../../engine/files/bytes.ts';
+import { InputError } from '../../engine/files/errors.ts';
+import { safetensorsChunks } from '../../engine/files/safetensors-writer.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 
 /** An episode of any actions; states are the actions times ten. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from '../../engine/half.ts';
+import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from '../../engine/files/half.ts';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { cast, linear } from '../../kernels/index.ts';
 import { runOnce } from '../support/check-operation.ts';

@@ -1,6 +1,6 @@
 import { randomStream } from '../../engine/random.ts';
 import type { Image } from '../../model/data/dataset.ts';
-import type { AttentionEdge, ReportData } from '../../model/inspect/report-data.ts';
+import type { AttentionEdge, ReportData } from '../../model/report/report-data.ts';
 
 const DIMENSIONS = ['x', 'y', 'z', 'roll', 'pitch', 'yaw', 'gripper'];
 const HORIZON = 10;

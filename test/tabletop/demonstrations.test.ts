@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
-import { recordEpisode } from '../../bench/tabletop/record.ts';
+import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
 import { episodeSeed } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
-import { InputError } from '../../engine/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
 
 async function temporaryFolder(): Promise<string> {

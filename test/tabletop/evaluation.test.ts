@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { evaluateClosedLoop, expertPolicy, type Policy } from '../../bench/tabletop/evaluation.ts';
-import { Expert } from '../../bench/tabletop/expert.ts';
-import { Recorder } from '../../bench/tabletop/record.ts';
+import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
+import { EpisodeRecorder } from '../../bench/tabletop/episode-recorder.ts';
+import { demonstratorPolicy, evaluateClosedLoop, type Policy } from '../../bench/tabletop/evaluation.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 
 const still: Policy = async (observations) =>
   observations.map(({ state }) => Float32Array.from({ length: 20 }, (_, i) => state[i % 4]));
 
 describe('closed-loop evaluation', () => {
-  it('gives the expert at least 95 % success with the right object', async () => {
-    const result = await evaluateClosedLoop(expertPolicy(), { episodes: 20, executeSteps: 1 });
+  it('gives the demonstrator at least 95 % success with the right object', async () => {
+    const result = await evaluateClosedLoop(demonstratorPolicy(), { episodes: 20, executeSteps: 1 });
     expect(result.success).toBeGreaterThanOrEqual(0.95);
     expect(result.rightObject).toBeGreaterThanOrEqual(0.95);
     expect(result.episodes.length).toBe(20);
@@ -44,12 +44,12 @@ describe('closed-loop evaluation', () => {
   });
 
   it('shows every action with what the world showed before it', async () => {
-    const seen = new Map<number, Recorder>();
-    const { episodes } = await evaluateClosedLoop(expertPolicy(), {
+    const seen = new Map<number, EpisodeRecorder>();
+    const { episodes } = await evaluateClosedLoop(demonstratorPolicy(), {
       episodes: 2,
       executeSteps: 1,
       onAction: (index, observation, action) => {
-        if (!seen.has(index)) seen.set(index, new Recorder());
+        if (!seen.has(index)) seen.set(index, new EpisodeRecorder());
         seen.get(index)!.add(observation, action);
       },
     });
@@ -91,13 +91,13 @@ describe('closed-loop evaluation', () => {
   });
 
   it('counts success as the right object, whatever was lifted before', async () => {
-    const done = new Map<TabletopWorld, { steps: number; expert: Expert }>();
+    const done = new Map<TabletopWorld, { steps: number; demonstrator: Demonstrator }>();
     const late: Policy = async (_, worlds) =>
       worlds.map((world) => {
-        const own = done.get(world) ?? { steps: 0, expert: new Expert(world) };
+        const own = done.get(world) ?? { steps: 0, demonstrator: new Demonstrator(world) };
         done.set(world, own);
         const stage = own.steps++;
-        if (stage >= 24) return own.expert.action();
+        if (stage >= 24) return own.demonstrator.action();
         const [x, y] = world.objectPosition(world.scene.object === 0 ? 1 : 0);
         const [height, opening] = [
           [0.12, 0.11],

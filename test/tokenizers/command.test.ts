@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Progress } from '../../bench/progress.ts';
 import { splitChunks, wholeDataset } from '../../bench/tokenize/chunks.ts';
-import { decode, encode, fit as fitTokenizer, report } from '../../bench/tokenize/command.ts';
-import { readChunks, readIds } from '../../bench/tokenize/input.ts';
+import { Progress } from '../../cli/progress.ts';
+import { decode, encode, fit as fitTokenizer, report } from '../../cli/tokenize.ts';
+import { readChunks, readIds } from '../../cli/tokenize-input.ts';
 import { openDataset } from '../../model/data/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import { actionsFile } from '../data/synthetic.ts';
@@ -242,7 +242,7 @@ describe('chunks and ids that somebody else wrote', () => {
   });
 });
 
-const shared = new URL('../../../shared/data/', import.meta.url);
+const shared = new URL('../../../shared/data', import.meta.url);
 const skipped = existsSync(shared) ? '' : ' (skipped: ../shared is not there)';
 describe.skipIf(skipped !== '')(`the report on the saved sets${skipped}`, () => {
   const place = fileURLToPath(shared);

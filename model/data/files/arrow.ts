@@ -1,6 +1,6 @@
 import { type Column, tableFromIPC } from '@uwdata/flechette';
-import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError, quote, reasonOf } from '../../../engine/errors.ts';
+import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';

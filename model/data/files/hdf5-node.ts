@@ -1,5 +1,5 @@
 import type { Group, Dataset as Hdf5Table } from 'h5wasm/node';
-import { InputError, quote } from '../../../engine/errors.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';

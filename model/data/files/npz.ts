@@ -1,5 +1,5 @@
-import type { ByteSource } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
+import type { ByteSource } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite } from '../assemble.ts';
 import type { Dataset } from '../dataset.ts';
 import { readZip, readZipEntry } from './zip.ts';

@@ -1,6 +1,6 @@
 import { inflateSync } from 'fflate';
-import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError, quote, reasonOf } from '../../../engine/errors.ts';
+import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { crc32 } from '../checksum.ts';
 
 /** A file of a zip archive, by the archive's directory. */

@@ -1,6 +1,6 @@
-import type { Folder } from '../../../engine/bytes.ts';
-import { readRange } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
+import type { Folder } from '../../../engine/files/bytes.ts';
+import { readRange } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { checkFinite } from '../assemble.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';

@@ -1,5 +1,5 @@
-import type { Folder } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
+import type { Folder } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { asCount, asText, missing, readJsonLines } from '../json.ts';
 import type { ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { formatPath, type LeRobotInfo } from './info.ts';

@@ -1,5 +1,5 @@
-import type { Folder } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
+import type { Folder } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
 
 /** One column of a LeRobot data set, or one camera. */

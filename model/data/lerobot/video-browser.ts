@@ -1,5 +1,5 @@
-import type { Folder } from '../../../engine/bytes.ts';
-import { InputError, reasonOf } from '../../../engine/errors.ts';
+import type { Folder } from '../../../engine/files/bytes.ts';
+import { InputError, reasonOf } from '../../../engine/files/errors.ts';
 import type { Image } from '../dataset.ts';
 import { toRgb } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';

@@ -1,6 +1,6 @@
-import { readRange } from '../../../engine/bytes.ts';
-import { InputError } from '../../../engine/errors.ts';
-import { openPath } from '../../../engine/paths.ts';
+import { readRange } from '../../../engine/files/bytes.ts';
+import { InputError } from '../../../engine/files/errors.ts';
+import { openPath } from '../../../engine/files/paths.ts';
 import type { Image } from '../dataset.ts';
 import { decodeImage } from '../image-files.ts';
 import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
@@ -39,7 +39,7 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
   });
   const { root, frameSize: size = FRAME_SIZE } = options;
   const cache =
-    options.frameFolder ?? join((await import('../../../engine/setup/adapter.mjs')).cacheFolder(), 'frames');
+    options.frameFolder ?? join((await import('../../../engine/adapters/cache-folder.mjs')).cacheFolder(), 'frames');
   // What runs that were killed left half done.
   for (const name of await readdir(cache).catch(() => [])) {
     if (!name.includes('-')) continue;

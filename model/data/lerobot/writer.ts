@@ -1,6 +1,6 @@
 import { encode as encodePng } from 'fast-png';
-import { InputError, quote } from '../../../engine/errors.ts';
-import { openPath } from '../../../engine/paths.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
+import { openPath } from '../../../engine/files/paths.ts';
 import type { ColumnCounter } from '../columns.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { resizeWithPadding } from '../images.ts';
@@ -51,7 +51,7 @@ const place = (file: number) => ({ chunk_index: Math.floor(file / CHUNK_SIZE), f
  */
 export async function writeLeRobot(folder: string, dataset: Dataset, options: LeRobotWriteOptions = {}): Promise<void> {
   const [{ writeFileSafely }, { mkdir }, { dirname, join }] = await Promise.all([
-    import('../../../engine/files.ts'),
+    import('../../../engine/files/files.ts'),
     import('node:fs/promises'),
     import('node:path'),
   ]);

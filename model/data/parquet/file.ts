@@ -1,7 +1,7 @@
 import type { SchemaTree } from 'hyparquet';
 import { getMaxDefinitionLevel } from 'hyparquet/src/schema.js';
-import type { ByteSource, Folder } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
+import type { ByteSource, Folder } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type RowGroup, readFooter, rowGroups } from './footer.ts';
 import { inTurn, type LargePage, largePage, readLargeValue } from './large-pages.ts';

@@ -1,7 +1,7 @@
 import type { FileMetaData, SchemaTree } from 'hyparquet';
 import { parquetMetadataAsync, parquetSchema } from 'hyparquet/src/metadata.js';
-import type { ByteSource } from '../../../engine/bytes.ts';
-import { InputError, quote, reasonOf } from '../../../engine/errors.ts';
+import type { ByteSource } from '../../../engine/files/bytes.ts';
+import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import type { ColumnChunk } from './pages.ts';
 
 /** Rows of one file; more than any writer puts in one, and few enough that a list of them is harmless. */

@@ -1,6 +1,6 @@
 import { compressors } from 'hyparquet-compressors';
-import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError, reasonOf } from '../../../engine/errors.ts';
+import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { InputError, reasonOf } from '../../../engine/files/errors.ts';
 import type { ColumnChunk, Page } from './pages.ts';
 import type { PageValues } from './values.ts';
 

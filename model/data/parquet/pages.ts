@@ -1,7 +1,7 @@
 import type { CompressionCodec, PageHeader, SchemaTree } from 'hyparquet';
 import { parquetHeader } from 'hyparquet/src/column.js';
-import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError, quote, reasonOf } from '../../../engine/errors.ts';
+import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 
 // Columns are read page by page: this file finds the pages, values.ts decodes one; every length is checked
 // before anything is allocated by it. Random access then costs one page (about 1 MB) instead of a row group.

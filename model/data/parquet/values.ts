@@ -5,8 +5,8 @@ import { byteStreamSplit } from 'hyparquet/src/encoding.js';
 import { readPlain } from 'hyparquet/src/plain.js';
 import { getMaxDefinitionLevel, getMaxRepetitionLevel } from 'hyparquet/src/schema.js';
 import { compressors } from 'hyparquet-compressors';
-import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError, reasonOf } from '../../../engine/errors.ts';
+import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { InputError, reasonOf } from '../../../engine/files/errors.ts';
 import { crc32 } from '../checksum.ts';
 import type { ColumnChunk, Page, PageTable } from './pages.ts';
 

@@ -1,5 +1,5 @@
-import { type ByteSource, type Folder, readRange } from '../../../engine/bytes.ts';
-import { InputError, quote } from '../../../engine/errors.ts';
+import { type ByteSource, type Folder, readRange } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';

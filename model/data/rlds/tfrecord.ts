@@ -1,5 +1,5 @@
-import { type ByteSource, readRange } from '../../../engine/bytes.ts';
-import { InputError } from '../../../engine/errors.ts';
+import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { InputError } from '../../../engine/files/errors.ts';
 import { crc32c } from '../checksum.ts';
 
 // TFRecord: u64 length, u32 masked CRC-32C of the length, the bytes, u32 masked CRC-32C of the bytes; all little-endian.

@@ -1,0 +1,83 @@
+/** What making batches from a data set costs the training steps beside it. */
+import type { Device } from '../../engine/index.ts';
+import { Model } from '../../model/architecture/model.ts';
+import type { Dataset } from '../../model/data/dataset.ts';
+import { chooseHorizon } from '../../model/data/index.ts';
+import { Encoding } from '../../model/policy/encoding.ts';
+import { systemNamed } from '../../model/systems/index.ts';
+import { BatchMaker, type MadeBatch } from '../../model/training/batches.ts';
+import { exampleSampler } from '../../model/training/co-training.ts';
+import { configurationFor, fitEncoding, prepareData } from '../../model/training/fitting.ts';
+import { presetNamed } from '../../model/training/presets.ts';
+import { Trainer } from '../../model/training/trainer.ts';
+import { spread } from '../measure/measure.ts';
+
+/** Steps of a turn, and turns of each kind at least. */
+const TURN = 8;
+const LEAST_TURNS = 3;
+
+/** Makes batches, or gives the same one again and again. */
+class HeldMaker extends BatchMaker {
+  held: Promise<MadeBatch> | null = null;
+
+  override make(...given: Parameters<BatchMaker['make']>): Promise<MadeBatch> {
+    return this.held ?? super.make(...given);
+  }
+}
+
+export interface BesideTraining {
+  readonly samplesPerSecond: number;
+  /** Median milliseconds of a step on batches from the data set, and on one batch that was made before. */
+  readonly streamed: number;
+  readonly held: number;
+}
+
+/** Steps of the tiny knowledge-insulation model on batches made while the step before runs, and on one held batch, by turns. */
+export async function besideTraining(
+  device: Device,
+  dataset: Dataset,
+  { batch, seconds }: { batch: number; seconds: number },
+  listener: { note(line: string): void },
+): Promise<BesideTraining> {
+  const [system, preset] = [systemNamed('knowledge-insulation'), presetNamed('tiny')];
+  const { split } = prepareData(dataset, 0);
+  const longest = dataset.episodes.reduce((most, { length }) => Math.max(most, length), 0);
+  const horizon = chooseHorizon(dataset, Math.min(longest, Math.max(1, Math.round(dataset.rate))));
+  const fitting = { dataset, system, preset, listener };
+  const encoding = new Encoding(await fitEncoding(fitting, split, horizon));
+  const configuration = await configurationFor(fitting, split, encoding, horizon);
+  const model = new Model(device, configuration);
+  model.initialise(0);
+  try {
+    const maker = new HeldMaker(encoding, configuration, 0);
+    using trainer = new Trainer(model, maker, exampleSampler(split, 0), { ...preset, batch, seed: 0 });
+    const sampler = exampleSampler(split, 0);
+    await trainer.prepareStep(0);
+    let step = 0;
+    const turn = async (held: boolean): Promise<number> => {
+      maker.held = null;
+      if (held) maker.held = maker.make(sampler.batch(0, batch), 0);
+      // Its batch is of the turn before; that of the next is made beside it.
+      await (await trainer.step(step++)).losses;
+      const start = performance.now();
+      let pending: Promise<unknown> = Promise.resolve();
+      for (let i = 0; i < TURN; i++) {
+        const { losses } = await trainer.step(step++);
+        await pending;
+        pending = losses;
+      }
+      await pending;
+      return (performance.now() - start) / TURN;
+    };
+    const [streamed, held]: number[][] = [[], []];
+    const start = performance.now();
+    while (held.length < LEAST_TURNS || performance.now() - start < 2000 * seconds) {
+      streamed.push(await turn(false));
+      held.push(await turn(true));
+    }
+    const [own, other] = [spread(streamed).median, spread(held).median];
+    return { samplesPerSecond: (1000 * batch) / own, streamed: own, held: other };
+  } finally {
+    model.dispose();
+  }
+}

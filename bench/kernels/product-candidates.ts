@@ -1,0 +1,107 @@
+/** The variants of matrix products at the places of a model. */
+import { type DataType, type Device, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
+import {
+  type FloatType,
+  gatedMlp,
+  type MatmulKey,
+  matmul,
+  matmulVariants,
+  useMatmulVariants,
+} from '../../kernels/index.ts';
+import { matmulSize } from '../../kernels/matmul-variants.ts';
+import type { Candidates } from '../measure/choose.ts';
+import { waves } from './cases.ts';
+import type { ModelShape } from './shapes.ts';
+
+/** A [rows, depth] times B [depth, columns], both as they are stored. */
+interface Place extends Pick<MatmulKey, 'transposeA' | 'transposeB' | 'sides'> {
+  readonly rows: number;
+  readonly columns: number;
+  readonly depth: number;
+}
+
+/** Of linear maps [outputs, inputs] of so many rows: forward, the gradient of the rows, the gradient of the weight. */
+function placesOf({ batch, prefix, fast, action, ...model }: ModelShape): Place[] {
+  const { width, hidden, expertWidth, expertHidden, heads, headDimension } = model;
+  const inner = heads * headDimension;
+  const [rows, ownRows] = [batch * (prefix + fast), batch * action];
+  const maps = [
+    ...[
+      [rows, width, inner],
+      [rows, inner, width],
+      [rows, hidden, width],
+      [ownRows, expertWidth, inner],
+    ],
+    ...[
+      [ownRows, inner, expertWidth],
+      [ownRows, expertHidden, expertWidth],
+      [batch, expertWidth, 3 * expertWidth],
+    ],
+  ];
+  const one = { sides: 1 } as const;
+  const linear = maps.flatMap(([rows, inputs, outputs]): Place[] => [
+    { ...one, transposeA: false, transposeB: true, rows, columns: outputs, depth: inputs },
+    { ...one, transposeA: false, transposeB: false, rows, columns: inputs, depth: outputs },
+    { ...one, transposeA: true, transposeB: false, rows: outputs, columns: inputs, depth: rows },
+  ]);
+  const gated = [
+    [rows, width, hidden],
+    [ownRows, expertWidth, expertHidden],
+  ].map(([rows, depth, columns]): Place => ({ sides: 2, transposeA: false, transposeB: true, rows, columns, depth }));
+  return [...linear, ...gated];
+}
+
+/** Candidates, and the operands that they share, which live until disposed. */
+export class ProductCandidates implements Disposable {
+  readonly all: readonly Candidates<MatmulKey>[];
+  private readonly operands = new Map<string, Tensor>();
+
+  /** The first place of each key that a choice decides. */
+  constructor(
+    private readonly device: Device,
+    models: readonly ModelShape[],
+    storages: readonly FloatType[],
+  ) {
+    const seen = new Set<string>();
+    this.all = models.flatMap(placesOf).flatMap((place) =>
+      storages.flatMap((dtype) => {
+        const { rows, columns, depth, ...form } = place;
+        const key = { a: dtype, b: dtype, ...form, size: matmulSize(rows, columns, 1) };
+        if (seen.has(JSON.stringify(key))) return [];
+        seen.add(JSON.stringify(key));
+        // On a software adapter a kernel made for GPUs takes seconds to compile and several times as long to run.
+        const all = matmulVariants(device, key);
+        const variants = all[0].startsWith('software') ? all.filter((name) => name.startsWith('software')) : all;
+        const run = this.runOf(place, key);
+        const task = (variant: string) => ({
+          prepare: () => {
+            useMatmulVariants(device, [{ ...key, variant }]);
+            return run;
+          },
+        });
+        return [{ key, variants, sizes: `${rows} x ${columns} x ${depth}`, task }];
+      }),
+    );
+  }
+
+  /** A gated MLP's two products come with the one behind them, whose variant stays the same. */
+  private runOf({ rows, columns, depth }: Place, { a: dtype, transposeA, transposeB, sides }: MatmulKey): () => void {
+    const a = transposeA ? this.operand(depth, rows, dtype) : this.operand(rows, depth, dtype);
+    const b = transposeB ? this.operand(columns, depth, dtype) : this.operand(depth, columns, dtype);
+    const down = sides === 2 ? this.operand(depth, columns, dtype) : null;
+    const run = () => (down ? gatedMlp(a, b, b, down) : matmul(a, b, { transposeA, transposeB }));
+    return () => void withoutTape(this.device, run);
+  }
+
+  private operand(rows: number, columns: number, dtype: DataType): Tensor {
+    const name = `${rows} x ${columns} ${dtype}`;
+    const made =
+      this.operands.get(name) ?? tensor(this.device, waves(rows * columns, 1, columns), [rows, columns], { dtype });
+    this.operands.set(name, made);
+    return made;
+  }
+
+  [Symbol.dispose](): void {
+    for (const operand of this.operands.values()) operand.dispose();
+  }
+}

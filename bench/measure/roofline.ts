@@ -1,0 +1,229 @@
+/** What an adapter allows: arithmetic, bandwidth and launch cost, measured by probe kernels once and kept for later commands. */
+import { readFile } from 'node:fs/promises';
+import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
+import { dealings, type Movement, move } from './bandwidth.ts';
+import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
+import { bindGroups, dispatchAll, increment } from './launch.ts';
+import { type Measured, type MeasureOptions, measure, type Spread, spread, type Task } from './measure.ts';
+import { type Provenance, provenance } from './provenance.ts';
+import { adapterPath, writeAdapterFile } from './tuning.ts';
+
+export const ROOFLINE_FORMAT = 'insula roofline 1';
+
+export interface Probe {
+  readonly name: string;
+  readonly unit: 'GFLOP/s' | 'GB/s' | 'microseconds';
+  readonly median: number;
+  readonly lowerQuartile: number;
+  readonly upperQuartile: number;
+}
+
+/** The limits that a kernel is compared with. */
+export interface Roof {
+  /** f32, fused multiply-adds in registers. */
+  readonly gigaflops: number;
+  /** Of the best copy, bytes read and bytes written. */
+  readonly gigabytesPerSecond: number;
+  /** Of one dispatch more in a pass, with a bind group of its own. */
+  readonly dispatchMicroseconds: number;
+}
+
+export interface Roofline extends Provenance {
+  readonly format: typeof ROOFLINE_FORMAT;
+  readonly roof: Roof;
+  readonly probes: readonly Probe[];
+  /** That it took. */
+  readonly seconds: number;
+}
+
+const DISPATCHES = 256;
+const SUBMITS = 32;
+const ROUND_TRIPS = 16;
+const MEGABYTES = { software: 64, hardware: 128 } as const;
+
+const names = {
+  arithmetic: 'fused multiply-add in registers',
+  dispatch: 'dispatch, one more in a pass',
+  bindGroup: 'dispatch with a bind group of its own',
+  submit: 'submit of one dispatch',
+  roundTrip: 'dispatch, copy and read back 4 bytes',
+  hostReplayed: 'host time of a replayed dispatch',
+  hostEager: 'host time of an eager dispatch',
+} as const;
+
+/** The arithmetic probe as a task, for a run of its own or beside other rows. */
+export function arithmeticProbe(device: Device): { name: string; task: Task; flops: number } {
+  // A few milliseconds, with threads for every core.
+  const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
+  return {
+    name: names.arithmetic,
+    task: { prepare: () => () => void multiplyAdd(device, threads, trips) },
+    flops: multiplyAddFlops(threads, trips),
+  };
+}
+
+/** What the roof is made of, as tasks beside others: arithmetic, copies in every form, dispatches. Lives until disposed. */
+export class RoofProbes implements Disposable {
+  readonly tasks: readonly Task[];
+  readonly source: Tensor;
+  readonly target: Tensor;
+  readonly count: Tensor;
+  readonly groups: readonly GPUBindGroup[];
+  private readonly arithmetic;
+
+  constructor(private readonly device: Device) {
+    const floats = (MEGABYTES[device.software ? 'software' : 'hardware'] * 2 ** 20) / 4;
+    this.source = tensor(device, new Float32Array(floats), [floats]);
+    this.target = tensor(device, new Float32Array(floats), [floats]);
+    this.count = tensor(device, [0], [1]);
+    this.groups = bindGroups(device, this.count, DISPATCHES);
+    this.arithmetic = arithmeticProbe(device);
+    this.tasks = [
+      this.arithmetic.task,
+      ...this.moves('copy'),
+      repeated(() => dispatchAll(device, DISPATCHES, this.groups)),
+    ];
+  }
+
+  moves(movement: Movement): Task[] {
+    const { device, source, target } = this;
+    const operands = { source, target, bytes: source.byteLength };
+    return dealings.map((dealing) => repeated(() => move(device, movement, dealing, operands)));
+  }
+
+  movesMeasured(movement: Movement, measured: readonly Measured[]): Probe[] {
+    return dealings.map(({ name }, i) => rate(`${movement}, ${name}`, 'GB/s', measured[i].bytes, measured[i]));
+  }
+
+  /** The tasks, measured, as probes: arithmetic, the copies, dispatches. */
+  measured(measured: readonly Measured[]): Probe[] {
+    const [arithmetic, ...others] = measured;
+    return [
+      rate(names.arithmetic, 'GFLOP/s', this.arithmetic.flops, arithmetic),
+      ...this.movesMeasured('copy', others),
+      microseconds(names.bindGroup, others[dealings.length].wall, 1000 / DISPATCHES),
+    ];
+  }
+
+  /** The roof by the tasks, measured. */
+  roofOf(measured: readonly Measured[]): Roof {
+    const probes = this.measured(measured);
+    const copies = probes.slice(1, 1 + dealings.length);
+    return {
+      gigaflops: probes[0].median,
+      gigabytesPerSecond: Math.max(...copies.map(({ median }) => median)),
+      dispatchMicroseconds: probes[1 + dealings.length].median,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    for (const made of [this.source, this.target, this.count]) made.dispose();
+  }
+}
+
+/** Measures all probes in the same rounds. */
+export async function measureRoofline(
+  device: Device,
+  options: Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'>,
+): Promise<Roofline> {
+  const begin = performance.now();
+  using probes = new RoofProbes(device);
+  const group = probes.groups.slice(0, 1);
+  const launches = [
+    repeated(() => dispatchAll(device, DISPATCHES, group)),
+    repeated(() => {
+      for (let i = 0; i < SUBMITS; i++) dispatchAll(device, 1, group);
+    }),
+  ];
+  const tasks = [...probes.tasks, ...probes.moves('read'), ...probes.moves('write'), ...launches];
+  const measured = await measure(device, tasks, { ...options, timestamps: false });
+  const others = measured.slice(probes.tasks.length);
+  const [ofSame, ofSubmits] = others.slice(2 * dealings.length);
+  return {
+    format: ROOFLINE_FORMAT,
+    ...provenance(device),
+    roof: probes.roofOf(measured),
+    probes: [
+      ...probes.measured(measured),
+      ...probes.movesMeasured('read', others),
+      ...probes.movesMeasured('write', others.slice(dealings.length)),
+      microseconds(names.dispatch, ofSame.wall, 1000 / DISPATCHES),
+      microseconds(names.submit, ofSubmits.wall, 1000 / SUBMITS),
+      ...(await hostProbes(device, probes.count, probes.groups)),
+    ],
+    seconds: (performance.now() - begin) / 1000,
+  };
+}
+
+/** What is measured one at a time: round trips, and what the host takes to encode. */
+async function hostProbes(device: Device, count: Tensor, groups: readonly GPUBindGroup[]): Promise<Probe[]> {
+  const [trips, replayed, eager]: number[][] = [[], [], []];
+  for (let i = 0; i < ROUND_TRIPS; i++) {
+    await device.finish();
+    const start = performance.now();
+    dispatchAll(device, 1, groups.slice(0, 1));
+    await device.read(count, 4);
+    trips.push(performance.now() - start);
+
+    const encode = performance.now();
+    dispatchAll(device, DISPATCHES, groups);
+    replayed.push((performance.now() - encode) / DISPATCHES);
+    await device.finish();
+
+    eager.push(
+      device.step(() => {
+        const own = zeroTensor(device, [1], 'f32', 'launch probe');
+        const first = performance.now();
+        for (let dispatch = 0; dispatch < DISPATCHES; dispatch++) increment(device, own);
+        return (performance.now() - first) / DISPATCHES;
+      }),
+    );
+  }
+  return [
+    microseconds(names.roundTrip, spread(trips), 1000),
+    microseconds(names.hostReplayed, spread(replayed), 1000),
+    microseconds(names.hostEager, spread(eager), 1000),
+  ];
+}
+
+function repeated(work: () => void): Task {
+  return { prepare: () => work };
+}
+
+function rate(name: string, unit: 'GFLOP/s' | 'GB/s', amount: number, { wall }: Measured): Probe {
+  const of = (milliseconds: number) => amount / milliseconds / 1e6;
+  return {
+    ...{ name, unit, median: of(wall.median) },
+    ...{ lowerQuartile: of(wall.upperQuartile), upperQuartile: of(wall.lowerQuartile) },
+  };
+}
+
+function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Spread, factor: number): Probe {
+  return {
+    ...{ name, unit: 'microseconds', median: factor * median },
+    ...{ lowerQuartile: factor * lowerQuartile, upperQuartile: factor * upperQuartile },
+  };
+}
+
+/** The roofline of the device as it was kept, or measured now and kept. `fresh`: measured in any case. */
+export async function roofline(
+  device: Device,
+  { fresh = false, ...options }: Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'> & { fresh?: boolean },
+): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
+  const path = adapterPath(device.description, '.roofline.json');
+  const known = fresh ? null : await read(path);
+  if (known) return { roofline: known, path, kept: true };
+  const measured = await measureRoofline(device, options);
+  await writeAdapterFile(path, measured);
+  return { roofline: measured, path, kept: false };
+}
+
+/** Null where there is none, or one of another version. */
+async function read(path: string): Promise<Roofline | null> {
+  try {
+    const found = JSON.parse(await readFile(path, 'utf8'));
+    return found?.format === ROOFLINE_FORMAT ? found : null;
+  } catch {
+    return null; // none yet, or not readable: it is measured anew and written, which says what is wrong
+  }
+}

@@ -1,0 +1,100 @@
+import { randomStream, streams } from '../../engine/random.ts';
+import { Demonstrator } from './demonstrator.ts';
+import { draws } from './scene.ts';
+import { ACTION_DIMENSION, type Observation, type TabletopWorld } from './world.ts';
+
+/** Control steps after which an episode has failed. */
+export const MAXIMUM_STEPS = 40;
+/** Control steps that a demonstration goes on after success: the gripper rises, which shows that there is no more to do. */
+const AFTER_SUCCESS = 3;
+/** Share of a step's disturbance that is left in the next one: it pushes for about half a second, it does not shake. */
+const PERSISTENCE = 0.8;
+
+/** Which demonstrations to make: the same settings give the same bytes. */
+export interface DemonstrationSettings {
+  readonly episodes: number;
+  /** Chooses the scenes: a whole number from 0; 0 by default. */
+  readonly seed?: number;
+  /**
+   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); 0 by default, which is better
+   * for policies that act in chunks: pushes cannot be predicted, so they blur what a chunk can learn.
+   */
+  readonly disturbance?: number;
+}
+
+/** One episode: a demonstration, or what a policy did. */
+export interface Recording {
+  readonly seed: number;
+  readonly length: number;
+  /** [length, 4] */
+  readonly actions: Float32Array;
+  /** [length, 4], measured before the action. */
+  readonly states: Float32Array;
+  /** [length, 64, 64, 3], seen before the action. */
+  readonly images: Uint8Array;
+  readonly instructions: readonly string[];
+}
+
+/** Collects an episode control step by control step. */
+export class EpisodeRecorder {
+  readonly #actions: number[] = [];
+  readonly #states: number[] = [];
+  readonly #pictures: Uint8Array[] = [];
+
+  /** Control steps so far. */
+  get length(): number {
+    return this.#pictures.length;
+  }
+
+  /** What was seen, and what was then done. */
+  add({ image, state }: Observation, action: ArrayLike<number>): void {
+    this.#pictures.push(image.pixels);
+    this.#states.push(...state);
+    this.#actions.push(...Array.from(action));
+  }
+
+  recording(seed: number, instructions: readonly string[]): Recording {
+    const size = this.#pictures[0].length;
+    const images = new Uint8Array(this.length * size);
+    this.#pictures.forEach((picture, step) => {
+      images.set(picture, step * size);
+    });
+    return {
+      seed,
+      length: this.#actions.length / ACTION_DIMENSION,
+      actions: Float32Array.from(this.#actions),
+      states: Float32Array.from(this.#states),
+      images,
+      instructions,
+    };
+  }
+}
+
+/**
+ * Lets the demonstrator act on a seed's scene; null where it fails within MAXIMUM_STEPS. With `disturbance` (root mean
+ * square, in metres) the gripper follows the demonstrator's action plus a slowly changing push, while the demonstrator's action is
+ * what is recorded: such demonstrations show how to come back from where a policy's own errors lead (Laskey et
+ * al. 2017, "DART: noise injection for robust imitation learning").
+ */
+export function recordEpisode(world: TabletopWorld, seed: number, disturbance: number): Recording | null {
+  world.reset(seed);
+  const demonstrator = new Demonstrator(world);
+  const random = randomStream(seed, draws.disturbance, streams.world);
+  const push = [0, 0, 0];
+  const recorder = new EpisodeRecorder();
+  let rest = AFTER_SUCCESS;
+  while (rest > 0) {
+    const step = recorder.length;
+    if (step === MAXIMUM_STEPS) return null;
+    const action = demonstrator.action();
+    recorder.add(world.observe(), action);
+    for (let i = 0; i < push.length; i++) {
+      // A uniform number of variance 1, scaled so that the push keeps the asked variance.
+      const fresh = Math.sqrt(12) * (random.uniform(step * push.length + i) - 0.5);
+      push[i] = PERSISTENCE * push[i] + Math.sqrt(1 - PERSISTENCE * PERSISTENCE) * disturbance * fresh;
+    }
+    world.step(action.map((value, i) => value + (push[i] ?? 0)));
+    rest = world.success() ? rest - 1 : AFTER_SUCCESS;
+  }
+  return recorder.recording(seed, world.scene.instructions);
+}

@@ -1,0 +1,100 @@
+/** `insula bench kernels`: options in, rows measured, files written, lines for people. */
+
+import { KERNELS_FORMAT, type KernelRow, type KernelsResult, runKernels } from '../bench/kernels/run.ts';
+import { modelShapes } from '../bench/kernels/shapes.ts';
+import { LEAST_ROUNDS, quartilesApart } from '../bench/measure/measure.ts';
+import { comparedWith, provenanceLine } from '../bench/measure/provenance.ts';
+import { readSavedRun } from '../bench/measure/saved-run.ts';
+import { aligned, csvOf, digits } from '../bench/measure/table.ts';
+import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { writeFileSafely } from '../engine/files/files.ts';
+import { number, text } from './options.ts';
+import type { Progress } from './progress.ts';
+
+export const benchKernelsOptions = {
+  shapes: text(`sizes of a model: ${modelShapes.map(({ name }) => name).join(', ')}; pi, on a processor pi-eighth`),
+  rounds: number('rounds that interleave all rows; 12 by default, at least 3', LEAST_ROUNDS),
+  seconds: number('no new round is begun that would end later; 60 by default'),
+  csv: text('file for the rows as CSV'),
+  out: text('file for the run as JSON'),
+  compare: text('file of an earlier run: medians as ratios to it'),
+} as const;
+
+export interface BenchKernelsOptions {
+  /** Words behind the command: ops. */
+  names?: string[];
+  shapes?: string;
+  rounds?: number;
+  seconds?: number;
+  csv?: string;
+  out?: string;
+  compare?: string;
+  adapter?: string;
+  floor?: boolean;
+  tuning?: string;
+}
+
+/** @throws InputError where an option is wrong */
+export async function benchKernels(
+  options: BenchKernelsOptions,
+  progress: Progress,
+): Promise<{ json: KernelsResult; lines: string[] }> {
+  const before =
+    options.compare === undefined
+      ? null
+      : await readSavedRun<KernelsResult>(options.compare, KERNELS_FORMAT, 'insula bench kernels');
+  const { device } = await openTunedDevice(options, (line) => progress.note(line));
+  try {
+    const result = await runKernels(device, {
+      shapes: options.shapes === undefined ? undefined : [options.shapes],
+      names: options.names ?? [],
+      rounds: options.rounds ?? 12,
+      seconds: options.seconds ?? 60,
+      onProgress: (what, done, total) => progress.count(what, done, total),
+    });
+    if (options.csv !== undefined) await writeFileSafely(options.csv, [csvOf(result.rows)]);
+    if (options.out !== undefined) await writeFileSafely(options.out, [`${JSON.stringify(result, null, 1)}\n`]);
+    return { json: result, lines: kernelLines(result, before) };
+  } finally {
+    device.close();
+  }
+}
+
+const keyOf = ({ shape, name, direction }: KernelRow) => `${shape} | ${name} | ${direction}`;
+
+export function kernelLines(result: KernelsResult, before: KernelsResult | null): string[] {
+  const { roof, rows } = result;
+  const earlier = new Map((before?.rows ?? []).map((row) => [keyOf(row), row]));
+  const columns = ['op', 'direction', 'bound by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
+  const cells = (row: KernelRow) => {
+    const { median, lowerQuartile, upperQuartile } = row.wall;
+    const was = earlier.get(keyOf(row));
+    return [
+      ...[row.name, row.direction, row.bound, digits(median), `${digits(lowerQuartile)} - ${digits(upperQuartile)}`],
+      ...[digits(row.gigaflops), digits(row.gigabytesPerSecond), digits(row.percentOfRoof), String(row.dispatches)],
+      ...(before
+        ? [
+            was ? digits(median / was.wall.median) : '-',
+            was ? (quartilesApart(was.wall, row.wall) ? 'yes' : 'no') : '-',
+          ]
+        : []),
+    ];
+  };
+  const shapes = [...new Set(rows.map(({ shape }) => shape))];
+  return [
+    provenanceLine(result),
+    `roof, in the same ${rows[0].wall.rounds} rounds: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s, ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; wall times, medians`,
+    ...(before
+      ? [
+          `${comparedWith(before)}, whose roof was ${digits(before.roof.gigaflops)} GFLOP/s, ${digits(before.roof.gigabytesPerSecond)} GB/s; now / before: below 1 is faster`,
+        ]
+      : []),
+    ...shapes.flatMap((shape) => {
+      const own = rows.filter((row) => row.shape === shape).map(cells);
+      return ['', shape, ...aligned([[...columns, ...(before ? ['now / before', 'quartiles apart'] : [])], ...own], 3)];
+    }),
+    '',
+    'GFLOP/s and GB/s: by the cost models of the dispatches, each operand once. % roof: the least time by what binds (FLOPs at the arithmetic rate, bytes at the',
+    'bandwidth of copies in memory, or dispatches) divided by the time taken; above 100 where operands stay in a cache.',
+  ];
+}

@@ -1,0 +1,46 @@
+/** The command line as npm passes it on, and as a person has to type it. */
+import { relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { InputError } from '../engine/index.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const program = fileURLToPath(new URL('./setup/insula.mjs', import.meta.url));
+
+/** What a person types to run `insula WORDS` in the way in which this process was started. */
+export function commandLine(words: readonly string[], environment: Environment = process.env): string {
+  const [command, ...options] = words.map(quoteForShell);
+  const script = environment.npm_lifecycle_event;
+  if (script === 'start' && command === 'train')
+    return ['npm start', ...(options.length > 0 ? ['--', ...options] : [])].join(' ');
+  const start =
+    script === 'insula'
+      ? 'npm run insula --'
+      : script === 'npx'
+        ? 'npx insula'
+        : `node ${quoteForShell(relative('', program))}`;
+  return [start, command, ...options].join(' ');
+}
+
+/** npm keeps options in front of a `--` to itself. @throws InputError where it has kept one of `options` */
+export function refuseOptionsOfNpm(
+  words: readonly string[],
+  options: readonly string[],
+  environment: Environment = process.env,
+): void {
+  if (environment.npm_command === undefined) return;
+  const kept = options.flatMap((name) => {
+    const value = environment[`npm_config_${name}`];
+    return value === undefined ? [] : [value === 'true' ? [`--${name}`] : [`--${name}`, value]];
+  });
+  if (kept.length === 0) return;
+  const names = kept.map(([name]) => name).join(' and ');
+  // What npm has parted from its option follows the command, and cannot be put back.
+  const [command, ...parted] = words;
+  const example = commandLine([command, ...(parted.length > 0 ? ['OPTIONS'] : kept.flat())], environment);
+  throw new InputError(`npm kept ${names} for itself: put a -- before the options, as in ${example}`);
+}
+
+function quoteForShell(word: string): string {
+  return /^[\w./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,141 @@
+/** Results as lines for people. */
+
+import { aligned } from '../bench/measure/table.ts';
+import { type AdapterReport, installAdvice } from '../engine/index.ts';
+import type { ActResult, EvaluateResult } from './act.ts';
+import { describe, formatSeconds } from './progress.ts';
+import type { ClosedLoopSummary, TrainSummary } from './train.ts';
+
+export function deviceLines(adapters: readonly AdapterReport[]): string[] {
+  const lines = adapters.flatMap((adapter) => {
+    if (!adapter.opens) return [`${adapter.name} (${adapter.backend}): cannot be opened: ${adapter.reason}`];
+    const { name, backend, description, software, isDefault, features, limits, subgroupSizes } = adapter;
+    const kind = [software ? 'software adapter' : null, isDefault ? 'default' : null].filter((part) => part !== null);
+    return [
+      `${name} (${backend}${kind.length > 0 ? `, ${kind.join(', ')}` : ''})`,
+      `  ${description}`,
+      `  features: ${features.join(', ')}`,
+      `  limits: ${Object.entries(limits)
+        .map(([limit, value]) => `${limit} ${value}`)
+        .join(', ')}`,
+      ...(subgroupSizes ? [`  subgroups: ${subgroupSizes.join(' to ')} lanes`] : []),
+    ];
+  });
+  return adapters.some((adapter) => adapter.opens) ? lines : [...lines, installAdvice()];
+}
+
+/** `resume` is the command that goes on with an interrupted run. */
+export function trainLines(summary: TrainSummary, resume: string): string[] {
+  const { finished, step, heldOut, ratios, openLoop, answers, closedLoop, seconds, checkpoint, report } = summary;
+  if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; go on with: ${resume}`];
+  const lines = [`trained ${step} steps in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
+  if (heldOut) {
+    const { tokenToUnigram, flowToConstantVelocity } = ratios;
+    const parts = [
+      ...(tokenToUnigram === undefined
+        ? []
+        : [`token loss ${tokenToUnigram.toFixed(2)} x that of the unigram predictor`]),
+      ...(flowToConstantVelocity === undefined
+        ? []
+        : [`flow loss ${flowToConstantVelocity.toFixed(2)} x that of the best constant velocity`]),
+    ];
+    lines.push(`held out: ${describe(heldOut)}: ${parts.join(', ')}`);
+  }
+  if (openLoop)
+    lines.push(
+      `open loop: error ${openLoop.oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${openLoop.meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${openLoop.measure})`,
+    );
+  if (answers) lines.push(`questions: ${answers.right} of ${answers.asked} held-out ones answered word for word`);
+  if (closedLoop) lines.push(closedLoopLine(closedLoop));
+  lines.push(`checkpoint: ${checkpoint}`);
+  if (report) lines.push(`report: ${report}`);
+  return lines;
+}
+
+export function evaluateLines({ closedLoop, openLoop, record }: EvaluateResult): string[] {
+  const lines = record === null ? [] : [`recorded as LeRobot 3.0: ${record}`];
+  if (closedLoop) lines.unshift(closedLoopLine(closedLoop));
+  if (openLoop) {
+    const { observations, oneSampleToConstant, meanOfEightToConstant, measure } = openLoop;
+    lines.unshift(
+      `open loop over ${observations} held-out observations: error ${oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${measure})`,
+    );
+  }
+  return lines;
+}
+
+function closedLoopLine({ measure, success, rightObject, episodes }: ClosedLoopSummary): string {
+  const percent = (share: number) => `${Math.round(100 * share)} %`;
+  return `closed loop over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)} (${measure})`;
+}
+
+export function actLines({
+  episode,
+  step,
+  instruction,
+  names,
+  says,
+  demonstrated,
+  predicted,
+  latency,
+  adapter,
+}: ActResult): string[] {
+  return [
+    `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
+    ...(says ? [`${says.asked}: ${says.answer}`] : []),
+    ...(predicted[0].length > WIDE
+      ? dimensionLines(predicted, demonstrated, names)
+      : stepLines(predicted, demonstrated)),
+    `latency on ${adapter}: ${latencyOf(latency)}`,
+  ];
+}
+
+/** Actions of more dimensions are shown dimension by dimension. */
+const WIDE = 14;
+
+function stepLines(predicted: number[][], demonstrated: (number[] | null)[]): string[] {
+  const format = (row: number[] | null) =>
+    row ? row.map((value) => value.toFixed(3).padStart(8)).join('') : '  (the episode has ended)';
+  return [
+    `step  ${'predicted'.padEnd(predicted[0].length * 8)}  demonstrated`,
+    ...predicted.map((row, i) => `${String(i).padStart(4)}  ${format(row)}  ${format(demonstrated[i])}`),
+  ];
+}
+
+function dimensionLines(
+  predicted: number[][],
+  demonstrated: (number[] | null)[],
+  names: readonly string[] | null,
+): string[] {
+  const real = demonstrated.filter((row) => row !== null);
+  const last = real.length - 1;
+  const rows = predicted[0].map((_, d) => {
+    const difference = real.reduce((sum, row, i) => sum + Math.abs(row[d] - predicted[i][d]), 0) / real.length;
+    const numbers = [predicted[0][d], predicted[last][d], real[0][d], real[last][d], difference];
+    return [names?.[d] ?? String(d), ...numbers.map((value) => value.toFixed(3))];
+  });
+  const head = [
+    'dimension',
+    'predicted, first',
+    `step ${last}`,
+    'demonstrated, first',
+    `step ${last}`,
+    'mean difference',
+  ];
+  return aligned([head, ...rows], 1);
+}
+
+/** Parts that are numbered are one entry: "10 x Euler step 7.1 ms". */
+function latencyOf(latency: ActResult['latency']): string {
+  const times = new Map<string, number[]>();
+  for (const { part, milliseconds } of latency) {
+    const name = part.replace(/ \d+$/, '');
+    times.set(name, [...(times.get(name) ?? []), milliseconds]);
+  }
+  const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
+  const parts = [...times].map(([name, own]) => {
+    const count = own.length > 1 ? `${own.length} x ` : '';
+    return `${count}${name} ${(sum(own) / own.length).toFixed(1)} ms`;
+  });
+  return `${parts.join(', ')}; ${sum([...times.values()].flat()).toFixed(1)} ms in all`;
+}

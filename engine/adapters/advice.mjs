@@ -1,0 +1,70 @@
+// What to install so that a WebGPU adapter opens, in words. No imports: it is shared by the set-up and by engine/adapters.ts.
+
+/**
+ * The fields of /etc/os-release that the set-up reads.
+ * @typedef {{ id: string, like: string[], codename: string, name: string }} OsRelease
+ */
+
+/**
+ * @param {string} text an os-release file (os-release(5))
+ * @returns {OsRelease} codename is that of the Debian or Ubuntu release below a derivative, where it names one
+ */
+export function parseOsRelease(text) {
+  /** @type {Record<string, string>} */
+  const fields = {};
+  for (const line of text.split('\n')) {
+    const match = /^([A-Z_]+)=(["']?)(.*)\2\s*$/.exec(line.trim());
+    if (match) fields[match[1]] = match[3];
+  }
+  return {
+    id: fields.ID ?? 'linux',
+    like: (fields.ID_LIKE ?? '').split(/\s+/).filter((word) => word),
+    codename: fields.UBUNTU_CODENAME ?? fields.DEBIAN_CODENAME ?? fields.VERSION_CODENAME ?? '',
+    name: fields.PRETTY_NAME ?? fields.NAME ?? 'this Linux distribution',
+  };
+}
+
+/**
+ * @param {OsRelease} release
+ * @returns {'debian' | 'ubuntu' | 'other'} whose package archive the machine uses
+ */
+export function family(release) {
+  const names = [release.id, ...release.like];
+  if (names.includes('ubuntu')) return 'ubuntu';
+  return names.includes('debian') ? 'debian' : 'other';
+}
+
+/** @type {[names: string[], command: string][]} */
+const softwareAdapterCommands = [
+  [['fedora', 'rhel', 'centos'], 'sudo dnf install vulkan-loader mesa-vulkan-drivers'],
+  [['arch', 'manjaro'], 'sudo pacman -S vulkan-icd-loader vulkan-swrast'],
+  [['opensuse', 'suse', 'sles'], 'sudo zypper install libvulkan1 libvulkan_lvp'],
+];
+
+/**
+ * What to install when no WebGPU adapter opens: one paragraph.
+ * @param {string} platform `process.platform`, or 'browser'
+ * @param {OsRelease | null} [release] of a Linux machine, where it is known
+ * @returns {string}
+ */
+export function adviceFor(platform, release = null) {
+  if (platform === 'browser')
+    return 'Use a browser with WebGPU switched on (Chrome or Edge 113, Safari 26, Firefox 141 on Windows or 145 on a Mac, or later), with hardware acceleration on, over https or from localhost.';
+  if (platform === 'darwin')
+    return 'macOS: WebGPU uses Metal, which is part of macOS. Update to macOS 12 or later; in a virtual machine, give it a graphics device.';
+  if (platform === 'win32')
+    return "Windows: WebGPU uses Direct3D 12. Update to Windows 10 or later and install the current graphics driver from your GPU's maker (Windows' own software adapter needs no driver).";
+  if (platform !== 'linux')
+    return `${platform}: the webgpu package has no build for this system. Use Linux with glibc, macOS or Windows.`;
+  const gpu =
+    'For a GPU, install the Vulkan driver from its maker (NVIDIA) or from Mesa (AMD, Intel), and the Vulkan loader';
+  if (release?.id === 'alpine')
+    return `${release.name}: the webgpu package needs glibc, which Alpine does not have. Use a Debian or Ubuntu image.`;
+  if (release && family(release) !== 'other')
+    return `${release.name}: ${gpu}: sudo apt install libvulkan1 mesa-vulkan-drivers. Without a GPU, "node cli/setup/setup.mjs" fetches Mesa's software adapter (23 or later) with apt-get, without root; it needs the network and a package mirror in /etc/apt.`;
+  const known = softwareAdapterCommands.find(([names]) =>
+    names.some((name) => release?.id.startsWith(name) || release?.like.includes(name)),
+  );
+  const software = known ? `: ${known[1]}` : ' with your package manager: Mesa 23 or later and the Vulkan loader';
+  return `${release?.name ?? 'Linux'}: ${gpu}. Without a GPU, install Mesa's software adapter (lavapipe)${software}.`;
+}

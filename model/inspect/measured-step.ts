@@ -1,0 +1,105 @@
+/** Training steps on random batches: what `insula bench step` measures and `insula inspect --step` lists. */
+import type { Device, ReadyPipeline } from '../../engine/index.ts';
+import { AdamW } from '../../kernels/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type Inputs, trainingInputs } from '../architecture/inputs.ts';
+import { Model } from '../architecture/model.ts';
+import { configurationOf, systemNamed } from '../systems/index.ts';
+import { presetNamed } from '../training/presets.ts';
+import { randomBatch } from '../training/random-batch.ts';
+import { TrainingStep } from '../training/training-step.ts';
+
+export interface StepSizes {
+  readonly preset?: string;
+  readonly batch?: number;
+  /** Tokens of the prompt, in place of images and a prompt of the built-in world's length. */
+  readonly prompt?: number;
+  /** Discrete action tokens. */
+  readonly fast?: number;
+  readonly horizon?: number;
+  /** Layers. */
+  readonly depth?: number;
+  /** Backward runs every layer again. */
+  readonly recompute?: boolean;
+}
+
+export const stepSizeOptions = {
+  preset: { type: 'string', help: 'tiny (default) or small: widths, depth and heads' },
+  batch: { type: 'number', help: "examples to a step; the preset's by default", least: 1 },
+  prompt: { type: 'number', help: 'prompt tokens without images, in place of one camera and 32 tokens', least: 1 },
+  fast: { type: 'number', help: 'FAST tokens of a chunk; 24 by default', least: 1 },
+  horizon: { type: 'number', help: 'actions of a chunk; 10 by default', least: 1 },
+  depth: { type: 'number', help: "layers; the preset's by default", least: 1 },
+  recompute: { type: 'boolean', help: 'backward runs every layer again: less memory, more time' },
+} as const;
+
+const SEED = 1;
+const LEARNING_RATE = 1e-3;
+/** Batches that take turns, so that layouts and plans differ from step to step. */
+const BATCHES = 4;
+
+/** @throws InputError where no preset has the name */
+export function configurationFor(
+  system: string,
+  { preset: presetName = 'tiny', prompt, fast = 24, horizon = 10, depth }: StepSizes,
+): ModelConfiguration {
+  const preset = presetNamed(presetName);
+  const { image, ...vision } = preset.vision;
+  return configurationOf(systemNamed(system), {
+    ...preset,
+    depth: depth ?? preset.depth,
+    backbone: { ...preset.backbone, vocabulary: 512 },
+    vision: prompt === undefined ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
+    languageTokens: prompt ?? 32,
+    fastTokens: fast,
+    horizon,
+    actionDimension: 7,
+    stateDimension: 7,
+  });
+}
+
+/** A model, its optimizer and its captured step. */
+export class MeasuredStep implements Disposable {
+  readonly tokens: number;
+  readonly parameters: number;
+  readonly step: TrainingStep;
+  private readonly model: Model;
+  private readonly optimizer: AdamW;
+  private readonly batches: readonly Inputs[];
+  /** Pipelines that no step before this one had run. */
+  readonly compiled: ReadyPipeline[] = [];
+  private runs = 0;
+
+  constructor(
+    device: Device,
+    readonly system: string,
+    readonly configuration: ModelConfiguration,
+    readonly batch: number,
+    recompute = false,
+  ) {
+    this.tokens = batch * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
+    this.model = new Model(device, configuration);
+    this.model.initialise(SEED);
+    this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);
+    this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1 });
+    this.step = new TrainingStep(this.model, this.optimizer, { recompute }, (pipeline) => this.compiled.push(pipeline));
+    this.batches = Array.from({ length: BATCHES }, (_, i) =>
+      trainingInputs(configuration, randomBatch(configuration, batch, SEED, i)),
+    );
+  }
+
+  /** Submits one step. */
+  async run(): Promise<void> {
+    await this.step.run([this.batches[this.runs++ % BATCHES]], LEARNING_RATE, () => {});
+  }
+
+  dispose(): void {
+    this.step.dispose();
+    this.optimizer.dispose();
+    this.model.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,115 @@
+/** Tokenizer files: a tokenizer with the statistics that chunks are normalised by; or the two files of a published FAST tokenizer. */
+import { readJson } from '../../engine/files/bytes.ts';
+import { InputError } from '../../engine/files/errors.ts';
+import { openPath } from '../../engine/files/paths.ts';
+import {
+  type ActionTokenizer,
+  actionTokenizerFromJson,
+  FastTokenizer,
+  type PublishedFast,
+} from '../../tokenizers/index.ts';
+import { type DatasetStatistics, statisticsFromJson } from '../data/index.ts';
+
+const FORMAT = 'insula action tokenizer 1';
+
+export interface TokenizerFile {
+  readonly tokenizer: ActionTokenizer;
+  /** Of the raw actions; null where chunks come and go normalised. */
+  readonly statistics: DatasetStatistics | null;
+  /** Shape of the chunks it was made for; null where the file does not say. */
+  readonly horizon: number | null;
+  readonly dimension: number | null;
+}
+
+export async function writeTokenizer(
+  path: string,
+  file: TokenizerFile & { readonly dataset: string; readonly rate: number },
+) {
+  const { writeFileSafely } = await import('../../engine/files/files.ts');
+  await writeFileSafely(path, [`${JSON.stringify({ format: FORMAT, ...file })}\n`]);
+}
+
+/** The files of a folder that openpi and LeRobot read. */
+export async function writePublished(folder: string, tokenizer: FastTokenizer): Promise<void> {
+  const files = tokenizer.toPublished();
+  const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
+  const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
+  await mkdir(folder, { recursive: true }).catch((error) => {
+    throw fileError(error, folder, 'make this folder');
+  });
+  const named = {
+    'tokenizer.json': files.tokenizer,
+    'processor_config.json': files.processor,
+    'tokenizer_config.json': files.tokenizerConfig,
+  };
+  for (const [name, json] of Object.entries(named)) {
+    await writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
+  }
+}
+
+/** A file that writeTokenizer wrote, or a folder with the two published files. @throws InputError that names file and field */
+export async function readTokenizer(path: string): Promise<TokenizerFile> {
+  const { fileError } = await import('../../engine/files/files.ts');
+  const { stat } = await import('node:fs/promises');
+  const isFolder = await stat(path).then(
+    (entry) => entry.isDirectory(),
+    (error) => {
+      throw fileError(error, path, 'open it');
+    },
+  );
+  if (isFolder) return readPublished(path);
+  const json = await jsonOf(path);
+  const { format, tokenizer, statistics, horizon, dimension } = (json ?? {}) as Record<string, unknown>;
+  if (format !== FORMAT)
+    throw new InputError(
+      `${path}: no tokenizer file of insula tokenize fit ("format" is not "${FORMAT}"); of a published tokenizer name the folder with tokenizer.json and processor_config.json`,
+    );
+  for (const [name, size] of Object.entries({ horizon, dimension })) {
+    if (!Number.isInteger(size) || (size as number) < 1)
+      throw new InputError(`${path}: "${name}" is no whole number from 1`);
+  }
+  const read = statistics === null ? null : statisticsFromJson(statistics, `${path}: "statistics"`);
+  if (read && read.actions.mean.length !== dimension)
+    throw new InputError(
+      `${path}: statistics of ${read.actions.mean.length} action dimensions, but "dimension" is ${dimension}`,
+    );
+  return {
+    tokenizer: about(`${path}: "tokenizer"`, () => actionTokenizerFromJson(tokenizer)),
+    statistics: read,
+    horizon: horizon as number,
+    dimension: dimension as number,
+  };
+}
+
+async function readPublished(folder: string): Promise<TokenizerFile> {
+  const { join } = await import('node:path');
+  const tokenizer = (await jsonOf(join(folder, 'tokenizer.json'))) as PublishedFast['tokenizer'];
+  const processor = (await jsonOf(join(folder, 'processor_config.json'))) as PublishedFast['processor'];
+  const { time_horizon: horizon, action_dim: dimension } = processor ?? {};
+  const size = (value: unknown) => (Number.isInteger(value) && (value as number) > 0 ? (value as number) : null);
+  return {
+    tokenizer: about(folder, () => FastTokenizer.fromPublished({ tokenizer, processor })),
+    statistics: null,
+    horizon: size(horizon),
+    dimension: size(dimension),
+  };
+}
+
+/** The JSON of a file. @throws InputError with one line */
+export async function jsonOf(path: string): Promise<unknown> {
+  const source = await openPath(path);
+  try {
+    return await readJson(source);
+  } finally {
+    await source.close();
+  }
+}
+
+/** Runs `action`; its errors name the place they came from. */
+export function about<T>(place: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw error instanceof InputError ? error : new InputError(`${place}: ${(error as Error).message}`);
+  }
+}

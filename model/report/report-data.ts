@@ -1,0 +1,199 @@
+import { InputError } from '../../engine/files/errors.ts';
+import type { Image } from '../data/dataset.ts';
+
+/**
+ * What the report of a training run shows. Lists of points are in the order of their steps. An optional part that is missing is left out of the page. Every number must
+ * be finite; strings may hold anything, they are escaped.
+ */
+export interface ReportData {
+  title: string;
+  /** The command line that made the run. */
+  command: string;
+  /** The adapter's own description. */
+  adapter: string;
+  /** As it is to be read, for instance an ISO date. */
+  date: string;
+  seed: number;
+  system: string;
+  preset: string;
+  /** Parameters (numbers, not bytes) of each parameter group of the model. */
+  parameters: { group: string; count: number }[];
+  data: ReportDataset;
+  /** Wall time of each phase in the order they ran: data, compile, train, evaluate. */
+  phases: { name: string; seconds: number }[];
+  curves: Curves;
+  gradients?: Gradients;
+  attention?: AttentionDrawing;
+  chunks?: Chunks;
+  openLoop?: OpenLoop;
+  closedLoop?: ClosedLoop;
+  /** Time of each part of one call of the policy, in the order they run. */
+  latency?: { part: string; milliseconds: number }[];
+  /** Sentences the reader should know, for instance what the data lacked. */
+  notes: string[];
+}
+
+export interface ReportDataset {
+  name: string;
+  episodes: number;
+  /** What was held out, in words: "5 of 60 episodes". */
+  heldOut: string;
+  /** Control steps a second. */
+  rate: number;
+  /** Control steps of a chunk. */
+  horizon: number;
+  /** What the data do not have, each in words: "no language", "no images". */
+  missing: string[];
+}
+
+/** A loss the system does not have is left out. */
+export interface LossPoint {
+  step: number;
+  /** Mean cross-entropy of the next token, in nats. */
+  tokenLoss?: number;
+  /** Mean squared error of the velocity, in squared units of normalised actions. */
+  flowLoss?: number;
+}
+
+export interface Curves {
+  /** `seconds` since training began, without evaluation. */
+  training: (LossPoint & { seconds: number })[];
+  heldOut: LossPoint[];
+  baselines: {
+    /** Held-out token loss of a predictor that knows only how frequent each token is. */
+    unigram?: number;
+    /** Held-out flow loss of the best constant velocity. */
+    constantVelocity?: number;
+  };
+}
+
+export interface Gradients {
+  /** L2 norm of the gradient of one loss on all parameters of one group. */
+  norms: { step: number; loss: 'token' | 'flow'; group: string; norm: number }[];
+  /** Gradients that must be exactly zero, and why: "cut by the stop-gradient". The report says so where one is not. */
+  expectedZero?: { loss: 'token' | 'flow'; group: string; reason: string }[];
+}
+
+/** The attention table: a pair of blocks without an edge is `none`. */
+export interface AttentionDrawing {
+  /** Blocks in layout order, lengths in tokens. */
+  blocks: { name: string; length: number }[];
+  edges: AttentionEdge[];
+}
+
+export interface AttentionEdge {
+  query: string;
+  key: string;
+  mask: 'full' | 'causal' | 'none';
+  /** No gradient reaches the keys, or the values, through this edge. */
+  stopKey: boolean;
+  stopValue: boolean;
+}
+
+export interface Chunks {
+  /** Unit of the actions: "normalised", "m and rad". */
+  unit: string;
+  samples: ChunkSample[];
+}
+
+/** One held-out observation and its chunks, each [horizon, dimension], row-major. */
+export interface ChunkSample {
+  instruction?: string;
+  image?: Image;
+  /** Names of the action's dimensions, or how many there are. */
+  dimensions: readonly string[] | number;
+  demonstrated: ArrayLike<number>;
+  /** One sample of the policy. */
+  predicted: ArrayLike<number>;
+  /** Mean of 8 samples of the policy. */
+  mean: ArrayLike<number>;
+  /** Steps before the episode's end; the demonstrated chunk is padding from there on. */
+  validSteps: number;
+}
+
+/** Errors of predicted chunks on held-out observations. */
+export interface OpenLoop {
+  /** What the error is: "mean absolute error, normalised actions". */
+  measure: string;
+  observations: number;
+  oneSample: number;
+  meanOfEight: number;
+  bestConstant: number;
+}
+
+export interface ClosedLoop {
+  /** An episode where it is not known, or has no meaning, which object was taken leaves `rightObject` out. */
+  episodes: { instruction: string; success: boolean; rightObject?: boolean; steps: number }[];
+  /** Images of one episode in order. */
+  film?: { caption: string; frames: { label: string; image: Image }[] };
+}
+
+function refuse(where: string, problem: string): never {
+  throw new InputError(`report data: ${where} ${problem}`);
+}
+
+function checkFinite(value: unknown, where: string): void {
+  if (typeof value === 'number') {
+    if (!Number.isFinite(value))
+      refuse(where, `is ${value}; a report holds finite numbers only (did the run diverge?)`);
+  } else if (Array.isArray(value) || value instanceof Float32Array || value instanceof Float64Array) {
+    for (let i = 0; i < value.length; i++) checkFinite(value[i], `${where}[${i}]`);
+  } else if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value)) {
+    for (const [name, part] of Object.entries(value)) checkFinite(part, where === '' ? name : `${where}.${name}`);
+  }
+}
+
+function checkImage({ width, height, pixels }: Image, where: string): void {
+  if (width > 0 && height > 0 && pixels.length === width * height * 3) return;
+  refuse(where, `has ${pixels.length} bytes of pixels for ${width} x ${height} RGB`);
+}
+
+export function dimensionNames(dimensions: readonly string[] | number): string[] {
+  return typeof dimensions === 'number'
+    ? Array.from({ length: dimensions }, (_, i) => `dimension ${i + 1}`)
+    : [...dimensions];
+}
+
+function checkChunks({ samples }: Chunks, horizon: number): void {
+  for (const [i, sample] of samples.entries()) {
+    const where = `chunks.samples[${i}]`;
+    const dimension = dimensionNames(sample.dimensions).length;
+    for (const name of ['demonstrated', 'predicted', 'mean'] as const) {
+      const { length } = sample[name];
+      if (dimension > 0 && length === horizon * dimension) continue;
+      refuse(`${where}.${name}`, `has ${length} numbers, not ${horizon} steps x ${dimension} dimensions`);
+    }
+    if (!Number.isInteger(sample.validSteps) || sample.validSteps < 1 || sample.validSteps > horizon) {
+      refuse(`${where}.validSteps`, `is ${sample.validSteps}, not a whole number from 1 to ${horizon}`);
+    }
+    if (sample.image) checkImage(sample.image, `${where}.image`);
+  }
+}
+
+function checkAttention({ blocks, edges }: AttentionDrawing): void {
+  const names = new Set(blocks.map(({ name }) => name));
+  if (names.size < blocks.length) refuse('attention.blocks', 'names a block twice');
+  for (const [i, { name, length }] of blocks.entries()) {
+    if (!(length > 0)) refuse(`attention.blocks[${i}].length`, `is ${length} ("${name}"), not a positive number`);
+  }
+  for (const [i, { query, key }] of edges.entries()) {
+    for (const name of [query, key]) {
+      if (!names.has(name))
+        refuse(`attention.edges[${i}]`, `names the block "${name}", which the layout does not have`);
+    }
+  }
+}
+
+/** @throws InputError where a number is not finite, a chunk or image has the wrong size, or a block is unknown */
+export function checkReportData(data: ReportData): void {
+  checkFinite(data, '');
+  if (!(data.data.rate > 0)) refuse('data.rate', `is ${data.data.rate} control steps a second`);
+  if (data.chunks) checkChunks(data.chunks, data.data.horizon);
+  if (data.attention) checkAttention(data.attention);
+  for (const [i, { norm }] of (data.gradients?.norms ?? []).entries()) {
+    if (norm < 0) refuse(`gradients.norms[${i}].norm`, `is ${norm}; a norm is not negative`);
+  }
+  for (const [i, { image }] of (data.closedLoop?.film?.frames ?? []).entries()) {
+    checkImage(image, `closedLoop.film.frames[${i}].image`);
+  }
+}

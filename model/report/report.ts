@@ -1,0 +1,48 @@
+import { html } from './markup.ts';
+import { page, type Section } from './page.ts';
+import { chunkSection, closedLoopSection, latencySection, openLoopSection } from './policy-sections.ts';
+import { checkReportData, type ReportData } from './report-data.ts';
+import { glance, runSection } from './summary.ts';
+import { attentionSection, gradientSection, lossSection } from './training-sections.ts';
+
+export type * from './report-data.ts';
+
+/**
+ * The report of a training run as one HTML file: no script, no request, readable on a screen, a phone and paper. The
+ * same data give the same bytes.
+ *
+ * @throws InputError where a number is not finite, a chunk or image has the wrong size, or a block is unknown
+ */
+export async function renderReport(data: ReportData): Promise<string> {
+  checkReportData(data);
+  const { gradients, attention, openLoop, closedLoop, latency, notes } = data;
+  const sections = [
+    notes.length > 0
+      ? { id: 'notes', title: 'Notes', body: html`<ul>${notes.map((note) => html`<li>${note}</li>`)}</ul>` }
+      : undefined,
+    await lossSection(data),
+    gradients && gradients.norms.length > 0 ? await gradientSection(gradients) : undefined,
+    attention && attention.blocks.length > 0 ? attentionSection(attention) : undefined,
+    await chunkSection(data),
+    openLoop ? openLoopSection(openLoop) : undefined,
+    closedLoop ? await closedLoopSection(closedLoop) : undefined,
+    latency && latency.length > 0 ? latencySection(latency) : undefined,
+    runSection(data),
+  ].filter((section): section is Section => section !== undefined);
+  const head = html`<h1>${data.title}</h1>
+<p class="under">${data.system} on ${data.data.name}, preset ${data.preset}. ${data.date}</p>
+${glance(data)}`;
+  return page(data.title, head, sections);
+}
+
+/**
+ * Renders the report and writes it in one go: nothing half-written stays behind, and an older report stays until the
+ * new one is whole. Node only.
+ *
+ * @throws InputError where the data are refused (see `renderReport`) or the file cannot be written
+ */
+export async function writeReport(path: string, data: ReportData): Promise<void> {
+  const text = await renderReport(data);
+  const { writeFileSafely } = await import('../../engine/files/files.ts');
+  await writeFileSafely(path, [text]);
+}

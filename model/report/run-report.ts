@@ -1,0 +1,128 @@
+/** What a run's report shows, gathered from its result. */
+import type { Dataset } from '../data/dataset.ts';
+import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
+import type { RunResult } from '../training/run.ts';
+import type { ReportData } from './report.ts';
+
+const SHOWN_CHUNKS = 4;
+
+/** Success of a policy that acted, in a simulated world or on a robot. */
+export interface ClosedLoopResult {
+  /** What success means. */
+  readonly measure: string;
+  readonly episodes: Readonly<NonNullable<ReportData['closedLoop']>['episodes']>;
+}
+
+export async function reportOf(
+  command: string,
+  result: RunResult,
+  closedLoop: ClosedLoopResult | null,
+  dataset: Dataset,
+  adapter: string,
+  seconds: Record<string, number>,
+): Promise<ReportData> {
+  const { settings, history, split, missing, policy, openLoop } = result;
+  const { configuration } = settings;
+  const groups = new Map<string, number>();
+  for (const { group, tensors } of policy.model.parameters.arenas)
+    groups.set(group, (groups.get(group) ?? 0) + tensors.reduce((sum, tensor) => sum + tensor.size, 0));
+  const insulated = configuration.edges.some(({ query, edge }) => query === 'action' && edge.stopKey && edge.stopValue);
+  const latency: { part: string; milliseconds: number }[] = [];
+  const first = openLoop?.batches[0];
+  if (first) {
+    const onLatency = (part: string, milliseconds: number) => latency.push({ part, milliseconds });
+    // The first call of one observation compiles.
+    await policy.actNormalised(first.observations.slice(0, 1));
+    await policy.actNormalised(first.observations.slice(0, 1), { onLatency });
+  }
+  return {
+    title: `${settings.system} on ${dataset.name}`,
+    command,
+    adapter,
+    date: new Date().toISOString().slice(0, 16).replace('T', ' '),
+    seed: settings.seed,
+    system: settings.system,
+    preset: settings.preset,
+    parameters: [...groups].map(([group, count]) => ({ group, count })),
+    data: {
+      name: dataset.name,
+      episodes: dataset.episodes.length,
+      heldOut: split.description,
+      rate: dataset.rate,
+      horizon: configuration.horizon,
+      missing: [...missing],
+    },
+    phases: Object.entries(seconds).map(([name, duration]) => ({ name, seconds: duration })),
+    curves: history,
+    gradients: {
+      norms: history.gradients,
+      expectedZero: insulated
+        ? [
+            ...['vision', 'backbone']
+              .filter((group) => groups.has(group))
+              .map((group) => ({ loss: 'flow' as const, group, reason: 'cut by the stop-gradient' })),
+            { loss: 'token', group: 'expert', reason: 'discrete tokens do not read the expert' },
+          ]
+        : undefined,
+    },
+    attention: {
+      blocks: configuration.blocks.map(({ name, length }) => ({ name, length })),
+      edges: configuration.edges.map(({ query, key, edge }) => ({
+        query,
+        key,
+        mask: edge.mask,
+        stopKey: edge.stopKey,
+        stopValue: edge.stopValue,
+      })),
+    },
+    chunks: openLoop
+      ? { unit: 'normalised', samples: shownChunks(openLoop, configuration.actionDimension) }
+      : undefined,
+    openLoop: openLoop
+      ? {
+          measure: OPEN_LOOP_MEASURE,
+          observations: openLoop.error.observations,
+          oneSample: openLoop.error.oneSample,
+          meanOfEight: openLoop.error.meanOfSeveral,
+          bestConstant: openLoop.error.bestConstant,
+        }
+      : undefined,
+    closedLoop: closedLoop
+      ? {
+          episodes: closedLoop.episodes.map(({ instruction, success, rightObject, steps }) => ({
+            instruction,
+            success,
+            rightObject,
+            steps,
+          })),
+        }
+      : undefined,
+    latency: latency.length > 0 ? latency : undefined,
+    notes: [
+      ...missing.map((line) => `${dataset.name}: ${line}.`),
+      ...(closedLoop ? [`Closed loop: ${closedLoop.measure}.`] : []),
+    ],
+  };
+}
+
+function shownChunks({ error, batches }: NonNullable<RunResult['openLoop']>, dimensions: number) {
+  const all = batches.flatMap((batch) => batch.chunks.map((demonstrated, i) => ({ batch, demonstrated, i })));
+  const every = Math.max(1, Math.floor(all.length / SHOWN_CHUNKS));
+  return all.flatMap(({ batch, demonstrated, i }, index) => {
+    if (index % every !== 0 || index / every >= SHOWN_CHUNKS) return [];
+    const { images, instruction } = batch.observations[i];
+    const horizon = batch.actionValid!.length / batch.batch;
+    const valid = Array.from(batch.actionValid!).slice(i * horizon, (i + 1) * horizon);
+    return [
+      {
+        instruction: instruction ?? undefined,
+        image: Object.values(images).find((image) => image !== null) ?? undefined,
+        dimensions,
+        demonstrated,
+        predicted: error.chunks[index].predicted,
+        mean: error.chunks[index].mean,
+        validSteps: valid.reduce((sum, value) => sum + value, 0),
+      },
+    ];
+  });
+}

@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
+import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
+import { episodeSeed } from '../../bench/tabletop/scene.ts';
+import { TabletopWorld } from '../../bench/tabletop/world.ts';
+
+let world: TabletopWorld;
+beforeAll(async () => {
+  world = await TabletopWorld.create();
+});
+afterAll(() => world.delete());
+
+describe('the demonstrator', () => {
+  it('puts the named object into the named bin in at least 95 % of scenes, within 40 control steps', () => {
+    const scenes = 60;
+    let successes = 0;
+    for (let index = 0; index < scenes; index++) {
+      world.reset(episodeSeed('training', 3, index));
+      const demonstrator = new Demonstrator(world);
+      for (let step = 0; step < 40 && !world.success(); step++) world.step(demonstrator.action());
+      if (world.success() && world.rightObject()) successes++;
+    }
+    expect(successes / scenes).toBeGreaterThanOrEqual(0.95);
+  });
+
+  it('leaves the other objects where they are', () => {
+    for (let index = 0; index < 5; index++) {
+      world.reset(episodeSeed('training', 4, index));
+      const demonstrator = new Demonstrator(world);
+      for (let step = 0; step < 40 && !world.success(); step++) world.step(demonstrator.action());
+      for (const [i, object] of world.scene.objects.entries()) {
+        if (i === world.scene.object) continue;
+        const [x, y] = world.objectPosition(i);
+        expect(Math.hypot(x - object.x, y - object.y)).toBeLessThan(0.005);
+      }
+    }
+  });
+});
+
+describe('a demonstration', () => {
+  const differences = (values: Float32Array, dimension: number) => {
+    const track = Array.from({ length: values.length / 4 }, (_, step) => values[step * 4 + dimension]);
+    return track.slice(1).map((value, step) => value - track[step]);
+  };
+
+  it('is smooth: bounded steps, and no jerk from one step to the next', () => {
+    for (let index = 0; index < 5; index++) {
+      const recording = recordEpisode(world, episodeSeed('training', 5, index), 0);
+      for (let dimension = 0; dimension < 3; dimension++) {
+        const steps = differences(recording!.actions, dimension);
+        expect(Math.max(...steps.map(Math.abs))).toBeLessThan(0.0401);
+        expect(Math.max(...steps.slice(1).map((step, i) => Math.abs(step - steps[i])))).toBeLessThan(0.0141);
+      }
+    }
+  });
+
+  it('holds an action, a state and a picture for every control step, and ends with success', () => {
+    const recording = recordEpisode(world, episodeSeed('training', 5, 0), 0)!;
+    expect(world.success()).toBe(true);
+    expect(recording.length).toBeGreaterThan(10);
+    expect(recording.length).toBeLessThanOrEqual(40);
+    expect(recording.actions.length).toBe(recording.length * 4);
+    expect(recording.states.length).toBe(recording.length * 4);
+    expect(recording.images.length).toBe(recording.length * 64 * 64 * 3);
+    // The first state is measured before the first action, at the start.
+    for (let i = 0; i < 4; i++) expect(recording.states[i]).toBeCloseTo(world.scene.start[i], 6);
+  });
+
+  it('recovers from pushes, which are in the states and not in the actions', () => {
+    const seed = episodeSeed('training', 5, 1);
+    const calm = recordEpisode(world, seed, 0)!;
+    const pushed = recordEpisode(world, seed, 0.004)!;
+    expect(world.success()).toBe(true);
+    const lag = ({ states, actions }: typeof calm) =>
+      Math.max(...[0, 1, 2, 3, 4].map((step) => Math.abs(states[(step + 1) * 4] - actions[step * 4])));
+    expect(lag(pushed)).toBeGreaterThan(lag(calm));
+    expect(pushed.states).not.toEqual(calm.states);
+  });
+});
