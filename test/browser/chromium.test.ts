@@ -6,7 +6,7 @@ import { Results } from './results.ts';
 import { type TrainingFigures, trainingFigures } from './training-pass.ts';
 import type { VideoReading } from './video.ts';
 
-const root = new URL('../..', import.meta.url);
+const root = new URL('../../', import.meta.url);
 
 /** Test files that the page runs as they are, beside those of the operations: what needs no file system. */
 const otherTestFiles = [

@@ -28,7 +28,7 @@ export interface PageError {
   diff?: string;
 }
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
+const root = fileURLToPath(new URL('../../', import.meta.url));
 const programs = ['chromium', 'chromium-browser', 'google-chrome'];
 
 /** The system's Chromium; null where none is installed. */

@@ -123,7 +123,7 @@ describe('IntegerBpe', () => {
   });
 });
 
-const reference = new URL('../../../shared/data/tokenizers/bpe-reference', import.meta.url);
+const reference = new URL('../../../shared/data/tokenizers/bpe-reference/', import.meta.url);
 const name = existsSync(reference) ? 'English reference' : 'English reference (skipped: ../shared is not there)';
 describe.skipIf(!existsSync(reference))(name, () => {
   // Called while tests are collected, also where they are skipped.

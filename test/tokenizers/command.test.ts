@@ -242,7 +242,7 @@ describe('chunks and ids that somebody else wrote', () => {
   });
 });
 
-const shared = new URL('../../../shared/data', import.meta.url);
+const shared = new URL('../../../shared/data/', import.meta.url);
 const skipped = existsSync(shared) ? '' : ' (skipped: ../shared is not there)';
 describe.skipIf(skipped !== '')(`the report on the saved sets${skipped}`, () => {
   const place = fileURLToPath(shared);

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { ActionChunk } from '../../tokenizers/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 
-const data = new URL('../../../shared/data', import.meta.url);
+const data = new URL('../../../shared/data/', import.meta.url);
 
 interface Episode {
   values: Float32Array;

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { ActionChunk, FastTokenizerJson, PublishedFast, PublishedTokenizerJson } from '../../tokenizers/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 
-const folder = new URL('../../../shared/data/tokenizers', import.meta.url);
+const folder = new URL('../../../shared/data/tokenizers/', import.meta.url);
 const skipped = existsSync(folder) ? '' : ' (skipped: ../shared is not there)';
 const read = (file: string) => JSON.parse(readFileSync(new URL(file, folder), 'utf8'));
 const copy = <T>(value: T): T => JSON.parse(JSON.stringify(value));

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { idsOfPieces, type ScoredPieces, scoredPiecesTokenizerJson, TextTokenizer } from '../../tokenizers/index.ts';
 
-const folder = new URL('../../../shared/data', import.meta.url);
+const folder = new URL('../../../shared/data/', import.meta.url);
 const skipped = existsSync(folder) ? '' : ' (skipped: ../shared is not there)';
 const read = (file: string) => readFileSync(new URL(file, folder), 'utf8');
 
