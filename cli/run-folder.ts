@@ -29,7 +29,6 @@ export interface RunFolderOptions {
  */
 export async function runFolder(options: RunFolderOptions, note: (line: string) => void): Promise<RunFolder> {
   const { out, usual, resume, overwrite } = options;
-  if (resume && overwrite) throw new InputError('--resume and --overwrite: choose one');
   const last = (await usedFolders(usual)).at(-1);
   if (resume) {
     const path = out ?? last ?? usual;
@@ -95,7 +94,8 @@ async function refuseToLose(path: string): Promise<void> {
     throw error instanceof InputError ? new InputError(`${error.message}; ${choice}`) : error;
   });
   await checkpoint.close();
-  const { step, steps } = checkpoint.progress;
+  const { step } = checkpoint.progress;
+  const { steps } = checkpoint.settings.run;
   if (step > 0)
     throw new InputError(`${path} holds a run of ${step} of ${steps} steps: go on with --resume, ${choice}`);
 }

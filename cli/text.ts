@@ -1,27 +1,35 @@
 /** Results as lines for people. */
 
 import { aligned } from '../bench/measure/table.ts';
-import { type AdapterReport, installAdvice } from '../engine/index.ts';
-import type { ActResult, EvaluateResult } from './act.ts';
 import { describe, formatSeconds } from './progress.ts';
-import type { ClosedLoopSummary, TrainSummary } from './train.ts';
+import type { ClosedLoopSummary, TrainSummary } from './training-summary.ts';
 
-export function deviceLines(adapters: readonly AdapterReport[]): string[] {
-  const lines = adapters.flatMap((adapter) => {
-    if (!adapter.opens) return [`${adapter.name} (${adapter.backend}): cannot be opened: ${adapter.reason}`];
-    const { name, backend, description, software, isDefault, features, limits, subgroupSizes } = adapter;
-    const kind = [software ? 'software adapter' : null, isDefault ? 'default' : null].filter((part) => part !== null);
-    return [
-      `${name} (${backend}${kind.length > 0 ? `, ${kind.join(', ')}` : ''})`,
-      `  ${description}`,
-      `  features: ${features.join(', ')}`,
-      `  limits: ${Object.entries(limits)
-        .map(([limit, value]) => `${limit} ${value}`)
-        .join(', ')}`,
-      ...(subgroupSizes ? [`  subgroups: ${subgroupSizes.join(' to ')} lanes`] : []),
-    ];
-  });
-  return adapters.some((adapter) => adapter.opens) ? lines : [...lines, installAdvice()];
+export interface ActResult {
+  episode: string;
+  step: number;
+  instruction: string | null;
+  /** What the data set calls its action dimensions. */
+  names: readonly string[] | null;
+  /** [horizon][dimension] in the units of the data; null where the episode has ended. */
+  demonstrated: (number[] | null)[];
+  predicted: number[][];
+  /** What was asked about the picture, or the next subtask, where the policy was trained with questions. */
+  spoken: { asked: string; answer: string } | null;
+  latency: { part: string; milliseconds: number }[];
+  adapter: string;
+}
+
+export interface EvaluateResult {
+  closedLoop: ClosedLoopSummary | null;
+  openLoop: {
+    measure: string;
+    observations: number;
+    oneSampleToConstant: number;
+    meanOfEightToConstant: number;
+  } | null;
+  /** Folder of the LeRobot data set that was asked for. */
+  record: string | null;
+  adapter: string;
 }
 
 /** `resume` is the command that goes on with an interrupted run. */
@@ -74,7 +82,7 @@ export function actLines({
   step,
   instruction,
   names,
-  says,
+  spoken,
   demonstrated,
   predicted,
   latency,
@@ -82,7 +90,7 @@ export function actLines({
 }: ActResult): string[] {
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
-    ...(says ? [`${says.asked}: ${says.answer}`] : []),
+    ...(spoken ? [`${spoken.asked}: ${spoken.answer}`] : []),
     ...(predicted[0].length > WIDE
       ? dimensionLines(predicted, demonstrated, names)
       : stepLines(predicted, demonstrated)),

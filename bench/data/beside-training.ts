@@ -7,8 +7,8 @@ import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker, type MadeBatch } from '../../model/training/batches.ts';
 import { exampleSampler } from '../../model/training/co-training.ts';
-import { configurationFor, fitEncoding, prepareData } from '../../model/training/fitting.ts';
-import { presetNamed } from '../../model/training/presets.ts';
+import { fitEncoding, fittedConfiguration, prepareData, statisticsOf } from '../../model/training/fitting.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
 import { Trainer } from '../../model/training/trainer.ts';
 import { spread } from '../measure/measure.ts';
 
@@ -39,18 +39,20 @@ export async function besideTraining(
   { batch, seconds }: { batch: number; seconds: number },
   listener: { note(line: string): void },
 ): Promise<BesideTraining> {
-  const [system, preset] = [systemNamed('knowledge-insulation'), presetNamed('tiny')];
+  const settings = runSettings({ batch });
+  const [system, preset] = [systemNamed(settings.system), settings.preset];
   const { split } = prepareData(dataset, 0);
   const longest = dataset.episodes.reduce((most, { length }) => Math.max(most, length), 0);
   const horizon = chooseHorizon(dataset, Math.min(longest, Math.max(1, Math.round(dataset.rate))));
   const fitting = { dataset, system, preset, listener };
-  const encoding = new Encoding(await fitEncoding(fitting, split, horizon));
-  const configuration = await configurationFor(fitting, split, encoding, horizon);
+  const measured = await statisticsOf(dataset, split, horizon);
+  const encoding = new Encoding(await fitEncoding(fitting, split, horizon, measured));
+  const configuration = await fittedConfiguration(fitting, split, encoding, horizon);
   const model = new Model(device, configuration);
   model.initialise(0);
   try {
-    const maker = new HeldMaker(encoding, configuration, 0);
-    using trainer = new Trainer(model, maker, exampleSampler(split, 0), { ...preset, batch, seed: 0 });
+    const maker = new HeldMaker(encoding, configuration, settings);
+    using trainer = new Trainer(model, maker, exampleSampler(split, 0), settings);
     const sampler = exampleSampler(split, 0);
     await trainer.prepareStep(0);
     let step = 0;

@@ -1,6 +1,6 @@
 /** Measures training steps of several systems beside each other. */
 import type { Device, DispatchTime, ReadyPipeline } from '../../engine/index.ts';
-import { configurationFor, MeasuredStep, type StepSizes } from '../../model/inspect/measured-step.ts';
+import { MeasuredStep, measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { LEAST_ROUNDS, type Spread, spread } from '../measure/measure.ts';
 import { type Provenance, provenance } from '../measure/provenance.ts';
 
@@ -74,13 +74,11 @@ export async function runStepBench(
   { systems, rounds, seconds, batch, ...sizes }: StepBenchOptions,
   onProgress: (what: string, done: number, total: number) => void,
 ): Promise<StepResult> {
-  const configurations = systems.map((system) => configurationFor(system, sizes));
+  const configurations = systems.map((system) => measuredConfiguration(system, sizes));
   const prepared: Prepared[] = [];
   try {
     for (const [i, system] of systems.entries()) {
-      prepared.push(
-        await prepare(device, () => new MeasuredStep(device, system, configurations[i], batch, sizes.recompute)),
-      );
+      prepared.push(await prepare(device, () => new MeasuredStep(device, system, configurations[i], batch, sizes)));
       onProgress('first steps', i + 1, systems.length);
     }
     const begin = performance.now();

@@ -7,8 +7,8 @@ import {
   scale,
 } from '../../kernels/index.ts';
 import { type InputTensors, inputNamed } from './inputs.ts';
-import type { PerExpert } from './mixture.ts';
-import { type Model, weighedSum } from './model.ts';
+import type { MixtureOptions, PerExpert } from './mixture.ts';
+import { type Model, weightedSum } from './model.ts';
 
 export interface TrainingPass {
   /** Next-token loss of the backbone, averaged by example; null for systems without it. */
@@ -28,8 +28,8 @@ export interface TrainingPass {
 }
 
 export interface PassOptions {
-  /** Backward runs every layer of the mixture again instead of keeping its activations. */
-  readonly recompute?: boolean;
+  /** How the mixture runs. */
+  readonly mixture?: MixtureOptions;
   /** At most so many rows of a sample have a token loss: the logits of others are not computed, and `rows` is null. Default: all. */
   readonly lossRows?: number;
 }
@@ -38,7 +38,7 @@ export interface PassOptions {
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { recompute = false, lossRows }: PassOptions = {},
+  { mixture, lossRows }: PassOptions = {},
 ): TrainingPass {
   const { configuration } = model;
   const { losses, blocks } = configuration;
@@ -53,7 +53,7 @@ export function trainingPass(
   const { hidden, residuals } = model.run(inputs, names, [model.embed(inputs, names), expert?.input ?? null], {
     condition,
     lossBlocks,
-    recompute,
+    mixture,
   });
   const velocity = hidden[1] ? model.velocity(hidden[1]) : null;
   const { tokenLoss, rows } = losses.token
@@ -61,11 +61,11 @@ export function trainingPass(
     : { tokenLoss: null, rows: null };
   const masks = { valid: inputs.actionValid, dimensions: inputs.realDimensions };
   const flowLoss = velocity && path ? meanSquaredError(velocity, path.target, masks) : null;
-  const weighed = flowLoss && losses.alpha !== 1 ? scale(flowLoss, losses.alpha) : flowLoss;
+  const weighted = flowLoss && losses.alpha !== 1 ? scale(flowLoss, losses.alpha) : flowLoss;
   return {
     tokenLoss,
     flowLoss,
-    loss: weighedSum(tokenLoss, weighed),
+    loss: weightedSum(tokenLoss, weighted),
     hidden,
     residuals,
     condition,

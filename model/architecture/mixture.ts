@@ -31,6 +31,11 @@ export type Expert = (typeof experts)[number];
 /** One value for each expert, null where it takes no part. */
 export type PerExpert<T> = readonly [T | null, T | null];
 
+export interface MixtureOptions {
+  /** Backward runs every layer again instead of keeping its activations; not together with a cache. */
+  readonly recompute?: boolean;
+}
+
 export interface MixturePass {
   readonly parameters: ParameterSet;
   readonly configuration: ModelConfiguration;
@@ -48,8 +53,7 @@ export interface MixturePass {
   readonly condition: Tensor | null;
   /** Blocks whose final hidden states carry a loss: the last layer's attention works backward for them only. */
   readonly lossBlocks?: readonly string[];
-  /** Backward runs every layer again instead of keeping its activations; not together with a cache. */
-  readonly recompute?: boolean;
+  readonly options?: MixtureOptions;
   /** Takes the keys and values of the rows that run, and gives those to attend to. */
   readonly cache?: (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
 }
@@ -103,7 +107,7 @@ export function runMixture(pass: MixturePass): MixtureResult {
   for (let layer = 0; layer < depth; layer++) {
     const before = x;
     const run = () => runLayer(layer, before);
-    x = pass.recompute ? recomputed(before, run) : run();
+    x = pass.options?.recompute ? recomputed(before, run) : run();
     residuals.push(x);
   }
   const hidden = each((expert, i) => normalise(pass, expert, 'norm', x[i]!).output);

@@ -11,11 +11,13 @@ import {
 import { type BlockSettings, type ModelConfiguration, tableOf } from './configuration.ts';
 import { initialise } from './initialise.ts';
 import { type InputTensors, inputNamed } from './inputs.ts';
-import { type MixturePass, type MixtureResult, type PerExpert, runMixture } from './mixture.ts';
+import { type MixtureOptions, type MixturePass, type MixtureResult, type PerExpert, runMixture } from './mixture.ts';
 import { parametersOf, prefixes } from './parameters.ts';
 import { encodeImages } from './vision.ts';
 
-export interface RunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache' | 'recompute'>> {
+export interface ModelRunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache'>> {
+  /** How the mixture runs. */
+  mixture?: MixtureOptions;
   /** Blocks whose keys and values lie in the cache, before those that run. */
   cached?: readonly string[];
   /** Blocks and edges other than the model's own, for decoding. */
@@ -97,9 +99,9 @@ export class Model implements Disposable {
     inputs: InputTensors,
     blocks: readonly string[],
     rows: PerExpert<Tensor>,
-    options: RunOptions = {},
+    options: ModelRunOptions = {},
   ): MixtureResult {
-    const { condition = null, lossBlocks, cache, recompute, cached = [], configuration = this.configuration } = options;
+    const { condition = null, lossBlocks, cache, mixture, cached = [], configuration = this.configuration } = options;
     return runMixture({
       parameters: this.parameters,
       configuration,
@@ -111,7 +113,7 @@ export class Model implements Disposable {
       condition,
       lossBlocks,
       cache,
-      recompute,
+      options: mixture,
     });
   }
 
@@ -128,8 +130,8 @@ export class Model implements Disposable {
   }
 }
 
-/** Sum of the losses that a system has, each weighed: token + alpha flow. */
-export function weighedSum(token: Tensor | null, flow: Tensor | null): Tensor {
+/** Sum of the losses that a system has, each weighted: token + alpha flow. */
+export function weightedSum(token: Tensor | null, flow: Tensor | null): Tensor {
   if (token && flow) return add(token, flow);
   const only = token ?? flow;
   if (!only) throw new Error('a system without a loss cannot be trained');

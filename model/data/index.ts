@@ -44,4 +44,5 @@ export {
   Normaliser,
   normalisers,
   statisticsFromJson,
+  statisticsSchema,
 } from './statistics.ts';

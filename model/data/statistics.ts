@@ -1,4 +1,5 @@
-import { InputError } from '../../engine/files/errors.ts';
+import * as v from 'valibot';
+import { checked } from '../../engine/files/json-schema.ts';
 import { ColumnCounter } from './columns.ts';
 import type { Episode } from './dataset.ts';
 import { type EpisodePart, loadedInOrder } from './parts.ts';
@@ -191,6 +192,32 @@ export function normalisers(statistics: DatasetStatistics): { actions: Normalise
 export const isFloat32 = (value: unknown): value is number =>
   typeof value === 'number' && Number.isFinite(Math.fround(value));
 
+const numbers = v.array(v.custom<number>(isFloat32, 'a number that f32 holds'));
+const positive = v.pipe(v.number(), v.gtValue(0));
+const columnsSchema = v.pipe(
+  v.object({
+    count: v.pipe(v.number(), v.integer()),
+    mean: numbers,
+    std: numbers,
+    min: numbers,
+    max: numbers,
+    q01: numbers,
+    q99: numbers,
+  }),
+  v.check(
+    ({ count: _, ...lists }) => new Set(Object.values(lists).map(({ length }) => length)).size === 1,
+    'lists of the same length',
+  ),
+);
+
+/** Normalisation statistics as JSON keeps them. */
+export const statisticsSchema = v.object({
+  rangeFloor: positive,
+  bound: positive,
+  actions: columnsSchema,
+  states: v.nullable(columnsSchema),
+}) satisfies v.GenericSchema<unknown, DatasetStatistics>;
+
 /**
  * Statistics read back from JSON.
  *
@@ -198,23 +225,5 @@ export const isFloat32 = (value: unknown): value is number =>
  * @throws InputError where a list is missing, of another length than the rest, or holds something else than numbers
  */
 export function statisticsFromJson(json: unknown, source: string): DatasetStatistics {
-  const value = json as Partial<DatasetStatistics> | null;
-  const fail = (what: string) => new InputError(`${source}: not normalisation statistics: ${what}`);
-  for (const key of ['rangeFloor', 'bound'] as const) {
-    const number = value?.[key];
-    if (typeof number !== 'number' || !(number > 0)) throw fail(`${key} is not a number above 0`);
-  }
-  for (const table of ['actions', 'states'] as const) {
-    const columns = value?.[table];
-    if (table === 'states' && columns === null) continue;
-    if (!Number.isInteger(columns?.count)) throw fail(`${table}.count is not a whole number`);
-    const length = columns?.mean?.length;
-    for (const key of ['mean', 'std', 'min', 'max', 'q01', 'q99'] as const) {
-      const list: unknown = columns?.[key];
-      if (!Array.isArray(list) || list.length !== length || !list.every(isFloat32)) {
-        throw fail(`${table}.${key} is not a list of ${length ?? 'as many'} numbers`);
-      }
-    }
-  }
-  return value as DatasetStatistics;
+  return checked(statisticsSchema, json, `${source}: not normalisation statistics`);
 }

@@ -36,13 +36,13 @@ export async function reportOf(
     await policy.actNormalised(first.observations.slice(0, 1), { onLatency });
   }
   return {
-    title: `${settings.system} on ${dataset.name}`,
+    title: `${settings.run.system} on ${dataset.name}`,
     command,
     adapter,
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
-    seed: settings.seed,
-    system: settings.system,
-    preset: settings.preset,
+    seed: settings.run.seed,
+    system: settings.run.system,
+    preset: settings.run.preset.name,
     parameters: [...groups].map(([group, count]) => ({ group, count })),
     data: {
       name: dataset.name,

@@ -15,6 +15,7 @@ import {
   type VisionLanguage,
 } from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
+import type { RunSettings } from './run-settings.ts';
 
 /** A batch, and what is needed to look at it again. */
 export interface MadeBatch extends TrainingBatch {
@@ -84,11 +85,6 @@ export function lossRowsOf({ blocks }: ModelConfiguration): number {
   return 1 + (blocks.find(({ name }) => name === 'fast')?.length ?? 0);
 }
 
-export interface BatchOptions {
-  /** Images cropped, rotated and recoloured, as (seed, step) draws it. */
-  readonly augment?: boolean;
-}
-
 /** Makes batches from examples of any kind; noise and times are drawn by (seed, step), so a batch can be made again. */
 export class BatchMaker {
   /** Examples with tokens to predict that were made, and those among them that had more than the layout holds. */
@@ -97,17 +93,25 @@ export class BatchMaker {
   constructor(
     private readonly encoding: Encoding,
     private readonly configuration: ModelConfiguration,
-    private readonly seed: number,
+    private readonly settings: Pick<RunSettings, 'seed' | 'augment'>,
   ) {}
 
-  async make(listed: readonly Example[], step: number, options: BatchOptions = {}): Promise<MadeBatch> {
-    const { encoding, configuration } = this;
+  /** The batch of `step`. Images are augmented for training alone, if the settings say so. */
+  async make(
+    listed: readonly Example[],
+    step: number,
+    use: 'training' | 'measuring' = 'measuring',
+  ): Promise<MadeBatch> {
+    const { encoding, configuration, settings } = this;
     const { horizon, actionDimension } = configuration;
     const { cameras, robots } = encoding.settings;
-    const random = (stream: number): Random => randomStream(this.seed, step, stream);
+    const random = (stream: number): Random => randomStream(settings.seed, step, stream);
     const examples = await loadExamples(listed);
     const seen = await Promise.all(examples.map((example) => observationOf(example, cameras)));
-    const observations = options.augment ? augmented(seen, cameras, configuration, random(streams.augmentation)) : seen;
+    const observations =
+      use === 'training' && settings.augment
+        ? augmented(seen, cameras, configuration, random(streams.augmentation))
+        : seen;
     const size = horizon * actionDimension;
     const parts = examples.map((example, i) => {
       if (example.kind === 'vision-language') {
@@ -168,7 +172,7 @@ export class BatchMaker {
     this.made.examples += parts.length;
     this.made.cut += parts.filter(({ ids }) => ids.length > fast.length).length;
     const sequences = parts.map(({ ids }) => ids.slice(0, fast.length));
-    // Of what is cut, the last row has the next id to predict, and no sequence ends.
+    // A truncated target has no end-of-sequence token: its last row predicts the first token that was cut off.
     const targets = parts.map(({ ids }) => [...ids, this.encoding.endOfSequence].slice(0, fast.length + 1));
     targets.forEach((own, sample) => {
       let last = language.length - 1;

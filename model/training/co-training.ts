@@ -21,8 +21,6 @@ import { askedOf } from './batches.ts';
 export interface CoTraining {
   /** Their part of every batch; GenVLA gives them half. */
   readonly share: number;
-  /** Where they come from, as a run's checkpoint names it; nothing for those of the program itself. */
-  readonly source?: string;
   /** Every epoch asks the same, in any order. */
   readonly questions: ExampleSource<VisionLanguage>;
   /** To measure with; not among `questions`. */

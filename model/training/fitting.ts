@@ -22,13 +22,15 @@ import {
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { configurationOf, type System } from '../systems/index.ts';
-import type { CheckpointSettings } from './checkpoint.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 
-/** Of so many control steps all are fitted to by tokenizer and baselines, which hold their chunks in memory. */
+/** Tokenizer and baselines hold their chunks in memory: they are fitted to every control step of a data set of at most so many. */
 const FEW_SAMPLES = 32_768;
-/** Of a larger set's, this many, of this many parts of episodes: reading and encoding all could take longer than training. */
+/**
+ * Larger data sets are subsampled to this many steps from this many parts of episodes, because encoding all of them could take
+ * longer than training.
+ */
 const FITTED = { samples: 8192, parts: 1024 };
 
 /** Control steps to fit to, evenly spread. */
@@ -44,14 +46,14 @@ export interface FittingOptions {
   readonly system: System;
   readonly preset: Preset;
   readonly coTraining?: CoTraining;
-  /** In place of the tokenizer fitted to the training part; already fitted or published. */
+  /** A fitted or published tokenizer in place of one that is fitted to the training part. */
   readonly fast?: FastTokenizer;
-  /** In place of those of the training part, of one robot's absolute actions; see `fromNormStats`. */
+  /** Statistics of one robot's absolute actions in place of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   readonly listener: { note(line: string): void };
 }
 
-/** Of a mixture, each robot's episodes are split by themselves. */
+/** In a mixture each robot's episodes are split by themselves. */
 function splitOf(dataset: Dataset, seed: number): Split {
   const { robots, episodes } = dataset;
   if (!robots) return splitDataset(dataset, { seed });
@@ -91,41 +93,15 @@ export function checkGiven({ dataset, system, fast, statistics }: FittingOptions
     throw new InputError(`statistics: none of the state, which data set "${dataset.name}" has`);
 }
 
-/**
- * A run goes on as if it had never stopped only on the data it was begun with.
- *
- * @throws InputError where the data are others, or statistics or tokenizer given now
- */
-export async function checkData(
-  { dataset, fast, statistics: given }: FittingOptions,
-  split: Split,
-  { encoding, dataset: begun, configuration }: CheckpointSettings,
-): Promise<void> {
-  for (const [what, own, kept] of [
-    ['statistics', given, encoding.statistics],
-    ['tokenizer', fast?.toJSON(), encoding.fast],
-  ])
-    if (own && JSON.stringify(own) !== JSON.stringify(kept))
-      throw new InputError(`${what}: the run was begun with another; leave it out, or begin anew`);
-  if (encoding.statistics) checkStatistics(encoding.statistics, dataset, `the run, begun with "${begun}"`);
-  const { statistics, robots } = encoding;
-  // Given statistics, which count no samples, say nothing of the data.
-  const same =
-    statistics?.actions.count === 0 ||
-    JSON.stringify(await statisticsOf(dataset, split, configuration.horizon)) ===
-      JSON.stringify({ statistics, robots });
-  if (dataset.name === begun && same) return;
-  throw new InputError(
-    `data set "${dataset.name}" is not what the run was begun with ("${begun}" then): its numbers differ; resume with the same data`,
-  );
-}
+/** What the training part of a data set is normalised by. */
+export type MeasuredStatistics = Pick<EncodingSettings, 'statistics' | 'robots'>;
 
-/** Of the only robot, or of each of a mixture. */
-async function statisticsOf(
+/** Statistics of the only robot, or of each robot of a mixture. */
+export async function statisticsOf(
   { robots }: Dataset,
   { train }: Split,
   horizon: number,
-): Promise<Pick<EncodingSettings, 'statistics' | 'robots'>> {
+): Promise<MeasuredStatistics> {
   if (!robots) return { statistics: await measureStatistics(train) };
   const own: Record<string, { slots: SlotMap; statistics: DatasetStatistics }> = {};
   for (const [name, slots] of Object.entries(robots)) {
@@ -159,13 +135,11 @@ async function longestTokens(
 }
 
 export async function fitEncoding(
-  { dataset, system, preset, coTraining, fast, statistics: given, listener }: FittingOptions,
+  { dataset, system, preset, coTraining, fast, listener }: FittingOptions,
   split: Split,
   horizon: number,
+  measured: MeasuredStatistics,
 ): Promise<EncodingSettings> {
-  const measured: Awaited<ReturnType<typeof statisticsOf>> = given
-    ? { statistics: given }
-    : await statisticsOf(dataset, split, horizon);
   const { statistics, robots } = measured;
   const settings: EncodingSettings = {
     text: defaultTokenizerJson(),
@@ -198,7 +172,7 @@ export async function fitEncoding(
 }
 
 /** Sizes from the preset, and room for the longest prompt and for the longest action tokens of those that are fitted to. */
-export async function configurationFor(
+export async function fittedConfiguration(
   options: FittingOptions,
   split: Split,
   encoding: Encoding,

@@ -1,42 +1,40 @@
+import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
-import type { TransformerSizes } from '../architecture/configuration.ts';
 
-/** Sizes of a model and how long it trains. */
-export interface Preset {
-  readonly name: string;
-  readonly description: string;
-  readonly backbone: TransformerSizes;
-  readonly expert: TransformerSizes;
-  readonly depth: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
-  readonly vision: {
-    readonly width: number;
-    readonly depth: number;
-    readonly heads: number;
-    readonly hidden: number;
-    readonly patch: number;
-    readonly image: number;
-  };
+const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
+const sizesSchema = v.object({ width: count(1), hidden: count(1) });
+
+/** Sizes of a model and how long it trains. Checkpoints keep it whole. */
+export const presetSchema = v.object({
+  name: v.string(),
+  description: v.string(),
+  backbone: sizesSchema,
+  expert: sizesSchema,
+  depth: count(1),
+  heads: count(1),
+  kvHeads: count(1),
+  headDimension: count(1),
+  /** `patch` and `image`: pixels on a side. */
+  vision: v.object({ ...sizesSchema.entries, depth: count(1), heads: count(1), patch: count(1), image: count(1) }),
   /** Ids of a FAST tokenizer fitted to the data, at most. */
-  readonly fastVocabulary: number;
-  readonly stateBins: number;
+  fastVocabulary: count(1),
+  stateBins: count(1),
   /** Demonstrations of the built-in world. */
-  readonly demonstrations: number;
-  readonly steps: number;
-  readonly batch: number;
-  readonly learningRate: number;
-  readonly warmUpSteps: number;
-  readonly weightDecay: number;
-  readonly maximumNorm: number;
+  demonstrations: count(1),
+  steps: count(),
+  batch: count(1),
+  learningRate: v.number(),
+  warmUpSteps: count(),
+  weightDecay: v.number(),
+  maximumNorm: v.number(),
   /** Training steps between held-out measurements, and between checkpoints. */
-  readonly evaluateEvery: number;
-  readonly saveEvery: number;
+  evaluateEvery: count(1),
+  saveEvery: count(1),
   /** Held-out control steps of a measurement on the way, and of the last. */
-  readonly heldOutSteps: number;
-  readonly finalHeldOutSteps: number;
-}
+  heldOutSteps: count(1),
+  finalHeldOutSteps: count(1),
+});
+export type Preset = Readonly<v.InferOutput<typeof presetSchema>>;
 
 const tiny: Preset = {
   name: 'tiny',

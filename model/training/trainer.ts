@@ -1,28 +1,16 @@
 import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
-import { AdamW, GradientNorms, type MomentStorage } from '../../kernels/index.ts';
+import { AdamW, GradientNorms } from '../../kernels/index.ts';
 import { type Inputs, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import { actionExamples, type Example, type Sample } from '../data/index.ts';
 import { type Baselines, baselineSums } from './baselines.ts';
-import { type BatchMaker, type BatchOptions, lossRowsOf, type MadeBatch } from './batches.ts';
+import { type BatchMaker, lossRowsOf, type MadeBatch } from './batches.ts';
 import type { ExampleSampler } from './co-training.ts';
 import type { RunHistory } from './history.ts';
+import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
-import { type LossTensors, lossesOf, TrainingStep, type TrainingStepOptions } from './training-step.ts';
-
-export interface TrainerOptions extends TrainingStepOptions, BatchOptions {
-  readonly batch: number;
-  readonly steps: number;
-  readonly learningRate: number;
-  readonly warmUpSteps: number;
-  readonly weightDecay: number;
-  readonly maximumNorm: number;
-  /** Storage of AdamW's moments; default f32. */
-  readonly moments?: MomentStorage;
-  /** Of the stochastic rounding of packed moments. */
-  readonly seed: number;
-}
+import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
 
 /** Losses of one step or measurement; a loss that the system does not have is undefined. */
 export interface Losses {
@@ -43,19 +31,19 @@ export class Trainer implements Disposable {
     readonly model: Model,
     private readonly maker: BatchMaker,
     private readonly sampler: ExampleSampler,
-    private readonly options: TrainerOptions,
+    private readonly settings: RunSettings,
     onPipeline?: OnPipeline,
   ) {
     this.device = model.device;
-    const { weightDecay, maximumNorm, moments, seed } = options;
+    const { preset, moments, seed } = settings;
+    const { weightDecay, maximumNorm } = preset;
     this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm, moments, seed });
-    this.trainingStep = new TrainingStep(model, this.optimizer, options, onPipeline);
+    this.trainingStep = new TrainingStep(model, this.optimizer, settings, onPipeline);
   }
 
   /** Captures the training step and has its kernels compiled, with the batch of step `step`. */
   async prepareStep(step: number): Promise<void> {
-    const { accumulate = 1 } = this.options;
-    await this.trainingStep.prepare(trainingInputs(this.model.configuration, await this.batch(step * accumulate)));
+    await this.trainingStep.prepare(await this.inputs(step * this.settings.accumulate));
   }
 
   /**
@@ -63,12 +51,11 @@ export class Trainer implements Disposable {
    * the adapter computes this one.
    */
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
-    const { accumulate = 1, learningRate } = this.options;
+    const { accumulate, preset, steps } = this.settings;
     const batches: Inputs[] = [];
-    for (let i = 0; i < accumulate; i++)
-      batches.push(trainingInputs(this.model.configuration, await this.batch(step * accumulate + i)));
+    for (let i = 0; i < accumulate; i++) batches.push(await this.inputs(step * accumulate + i));
     const reading: Promise<Losses>[] = [];
-    const rate = learningRateAt(step, { peak: learningRate, ...this.options });
+    const rate = learningRateAt(step, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
     await this.trainingStep.run(batches, rate, (losses) =>
       reading.push(readLosses(losses, `training step ${step + 1}`)),
     );
@@ -82,7 +69,7 @@ export class Trainer implements Disposable {
     baselines: Baselines,
     signal?: AbortSignal,
   ): Promise<Losses & { baselines: RunHistory['baselines'] }> {
-    const { batch: size } = this.options;
+    const { batch: size } = this.settings;
     const sums = { token: 0, flow: 0, unigram: 0, constantVelocity: 0, elements: 0 };
     for await (const { batch, tokenLoss = 0, flowLoss = 0 } of this.measured(actionExamples(samples), signal)) {
       const reference = baselineSums(baselines, batch);
@@ -116,7 +103,7 @@ export class Trainer implements Disposable {
   async gradientNorms(step: number): Promise<RunHistory['gradients']> {
     const { model, device } = this;
     using norms = new GradientNorms(model.parameters);
-    const batch = await this.batch(step * (this.options.accumulate ?? 1));
+    const batch = await this.batch(step * this.settings.accumulate);
     const result: RunHistory['gradients'] = [];
     for (const loss of ['token', 'flow'] as const) {
       if (!model.configuration.losses[loss]) continue;
@@ -145,7 +132,7 @@ export class Trainer implements Disposable {
     examples: readonly Example[],
     signal?: AbortSignal,
   ): AsyncGenerator<Losses & { batch: MadeBatch }> {
-    const { batch: size } = this.options;
+    const { batch: size } = this.settings;
     for (let start = 0; start < examples.length; start += size) {
       signal?.throwIfAborted();
       // The last batch is filled up from the first examples, so that every batch has the shape that is compiled already; all count.
@@ -165,6 +152,10 @@ export class Trainer implements Disposable {
     return trainingPass(model, inputs, { lossRows: lossRowsOf(configuration) });
   }
 
+  private async inputs(step: number): Promise<Inputs> {
+    return trainingInputs(this.model.configuration, await this.batch(step));
+  }
+
   private batch(step: number): Promise<MadeBatch> {
     this.prepare(step);
     return this.prepared!.batch;
@@ -173,7 +164,7 @@ export class Trainer implements Disposable {
   /** Starts making a batch, so that images are decoded while the adapter computes. */
   private prepare(step: number): void {
     if (this.prepared?.step === step) return;
-    const batch = this.maker.make(this.sampler.batch(step, this.options.batch), step, this.options);
+    const batch = this.maker.make(this.sampler.batch(step, this.settings.batch), step, 'training');
     batch.catch(() => {}); // thrown again by whoever awaits it
     this.prepared = { step, batch };
   }

@@ -11,22 +11,19 @@ import {
 import { type AdamW, scale } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
+import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
 import { lossRowsOf } from './batches.ts';
+import type { RunSettings } from './run-settings.ts';
 
 /** By name, of the losses that the system has: `tokenLoss`, `flowLoss`. */
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
-export interface TrainingStepOptions {
-  /** Batches to an update, whose gradients are averaged: more examples than memory holds at a time. Default 1. */
-  readonly accumulate?: number;
-  /** Backward runs every layer of the mixture again instead of keeping its activations (gradient checkpointing). */
-  readonly recompute?: boolean;
-}
+/** The settings that decide how a step uses memory. */
+export type StepSettings = Partial<MixtureOptions & Pick<RunSettings, 'accumulate'>>;
 
 export class TrainingStep implements Disposable {
   private readonly accumulate: number;
-  private readonly recompute: boolean;
   /** All of a step; or, of several batches, the part that runs for each. */
   private gradients: CapturedStep<string, LossTensors> | null = null;
   private update: CapturedStep<'schedule', Record<string, never>> | null = null;
@@ -34,13 +31,13 @@ export class TrainingStep implements Disposable {
   constructor(
     private readonly model: Model,
     private readonly optimizer: AdamW,
-    { accumulate = 1, recompute = false }: TrainingStepOptions = {},
+    private readonly settings: StepSettings = {},
     private readonly onPipeline?: OnPipeline,
   ) {
+    const { accumulate = 1 } = settings;
     if (!Number.isInteger(accumulate) || accumulate < 1)
       throw new RangeError(`TrainingStep: accumulate is ${accumulate}; expected a whole number from 1`);
     this.accumulate = accumulate;
-    this.recompute = recompute;
   }
 
   /**
@@ -122,8 +119,8 @@ export class TrainingStep implements Disposable {
   }
 
   private backward(batch: InputTensors): LossTensors {
-    const { model, accumulate, recompute } = this;
-    const pass = trainingPass(model, batch, { recompute, lossRows: lossRowsOf(model.configuration) });
+    const { model, accumulate, settings } = this;
+    const pass = trainingPass(model, batch, { mixture: settings, lossRows: lossRowsOf(model.configuration) });
     backward(accumulate === 1 ? pass.loss : scale(pass.loss, 1 / accumulate));
     return lossesOf(pass);
   }

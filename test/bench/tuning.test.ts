@@ -16,7 +16,6 @@ import {
   tuningPath,
 } from '../../bench/measure/tuning.ts';
 import { benchTune } from '../../cli/bench-tune.ts';
-import { Progress } from '../../cli/progress.ts';
 import {
   attentionVariant,
   attentionVariants,
@@ -25,6 +24,7 @@ import {
   useAttentionVariants,
 } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
+import { runCommand } from '../support/run-command.ts';
 
 const device = await testDevice('normal');
 const floor = await testDevice('floor');
@@ -100,10 +100,10 @@ describe('tuning', () => {
     applyTuning(device, { attention: [], matmul: [] });
     expect(matmulVariant(device, matmul[0])).not.toBe(other);
 
-    const { json, lines } = await benchTune({ print: true, tuning: path }, new Progress());
+    const { json, lines } = await runCommand(benchTune, { print: true, tuning: path });
     expect(json).toEqual(kept);
     expect(lines.at(-1)).toBe(`kept in ${path}`);
-    await expect(benchTune({}, new Progress())).rejects.toThrow('bench: --tune or --print; or');
+    await expect(runCommand(benchTune, {})).rejects.toThrow('bench: --tune or --print; or');
   });
 
   test('a file of the first format, of attention alone, is read', async () => {

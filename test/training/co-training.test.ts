@@ -4,13 +4,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Model } from '../../model/architecture/model.ts';
 import type { Dataset, VisionLanguage } from '../../model/data/index.ts';
-import { systemNamed } from '../../model/systems/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { type CoTraining, exampleSampler, namedImageCoTraining } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
-import { type RunOptions, runTraining } from '../../model/training/run.ts';
-import { testDevice } from '../support/devices.ts';
 import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
+import { type TestRun, trainRun } from '../support/train-run.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -44,18 +42,10 @@ function withSubtasks(): Dataset {
   return { ...plain, episodes: plain.episodes.map((episode) => ({ ...episode, subtask })) };
 }
 
-async function train(file: string, given: Partial<RunOptions> = {}) {
-  const result = await runTraining({
-    device: await testDevice('normal'),
-    dataset: withSubtasks(),
-    system: systemNamed('knowledge-insulation'),
-    preset: { ...minutePreset, evaluateEvery: 2 },
-    seed: 3,
-    steps: 6,
-    batch: 4,
-    coTraining,
-    checkpointPath: join(folder, file),
-    listener: quietListener(),
+async function train(file: string, given: TestRun = {}) {
+  const result = await trainRun(join(folder, file), {
+    ...{ dataset: withSubtasks(), system: 'knowledge-insulation', preset: { ...minutePreset, evaluateEvery: 2 } },
+    ...{ batch: 4, cotrain: 0.5, coTraining },
     ...given,
   });
   models.push(result.policy.model);
@@ -69,7 +59,7 @@ describe('co-training', () => {
     const listener = quietListener({ step: (step: number) => void (step === 3 && abort.abort()) });
     await train('part.safetensors', { signal: abort.signal, listener });
     const resume = await openCheckpoint(join(folder, 'part.safetensors'));
-    expect(resume.settings).toMatchObject({ coTraining: 0.5, encoding: { locations: true } });
+    expect(resume.settings).toMatchObject({ run: { cotrain: 0.5 }, encoding: { locations: true } });
     const rest = await train('rest.safetensors', { resume });
     const measured = ({ history }: typeof whole) => [
       history.heldOut,
@@ -101,7 +91,7 @@ describe('co-training', () => {
   });
 
   test('without questions there are no answers', async () => {
-    const { policy, answers } = await train('silent.safetensors', { steps: 1, coTraining: undefined });
+    const { policy, answers } = await train('silent.safetensors', { steps: 1, cotrain: 0, coTraining: undefined });
     expect(answers).toBeNull();
     await expect(policy.say([{ images: {}, state: null, instruction: 'caption en', asks: 'answer' }])).rejects.toThrow(
       'this policy was trained without questions: it has no answers',
@@ -154,9 +144,9 @@ describe('co-training', () => {
     );
   });
 
-  test.each([
-    [{ coTraining: { ...coTraining, share: 1 } }, 'co-training share 1: it is a part of each batch'],
-    [{ system: systemNamed('pi0') }, 'system pi0 has no token loss, which co-training needs'],
+  test.each<[TestRun, string]>([
+    [{ cotrain: 1, coTraining: { ...coTraining, share: 1 } }, 'co-training share 1: it is a part of each batch'],
+    [{ system: 'pi0' }, 'system pi0 has no token loss, which co-training needs'],
     [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
   ])('what does not fit is refused: %#', async (given, message) => {
     await expect(train('refused.safetensors', given)).rejects.toThrow(message);
@@ -165,8 +155,12 @@ describe('co-training', () => {
   test('a run goes on with its own share alone', async () => {
     await train('share.safetensors', { steps: 1 });
     const resume = await openCheckpoint(join(folder, 'share.safetensors'));
+    const other = { cotrain: 0.25, coTraining: { ...coTraining, share: 0.25 } };
+    await expect(train('other.safetensors', { resume, ...other })).rejects.toThrow(
+      '--cotrain 0.25: the run was begun with 0.5',
+    );
     await expect(train('other.safetensors', { resume, coTraining: undefined })).rejects.toThrow(
-      'co-training share: none; the run was begun with 0.5',
+      'cotrain 0.5: the questions are for 0 of a batch',
     );
     await resume.close();
   });

@@ -13,14 +13,13 @@ import {
   ownSlotMap,
   type SlotMap,
 } from '../../model/data/index.ts';
-import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { exampleSampler } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
-import { type RunOptions, runTraining } from '../../model/training/run.ts';
-import { testDevice } from '../support/devices.ts';
-import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
+import { quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+import { type TestRun, trainRun } from '../support/train-run.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -54,20 +53,8 @@ function mixture(of = (dataset: Dataset) => dataset): Dataset {
   return mixRobots(members.map(({ dataset, slots }) => ({ dataset: of(dataset), slots })));
 }
 
-async function train(system: string, file: string, given: Partial<RunOptions> = {}) {
-  return runTraining({
-    device: await testDevice('normal'),
-    dataset: mixture(),
-    system: systemNamed(system),
-    preset: minutePreset,
-    seed: 3,
-    steps: 4,
-    batch: 3,
-    checkpointPath: join(folder, file),
-    listener: quietListener(),
-    ...given,
-  });
-}
+const train = (system: string, file: string, given: TestRun = {}) =>
+  trainRun(join(folder, file), { dataset: mixture(), steps: 4, batch: 3, ...given, system });
 
 test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and acts as each', async (system) => {
   const { policy, split, history, openLoop } = await train(system, `${system}.safetensors`);
@@ -76,7 +63,7 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
   expect(history.training.map(({ step }) => step)).toEqual([1, 2, 3, 4]);
   expect(openLoop!.error.oneSample).toBeGreaterThan(0);
 
-  const maker = new BatchMaker(encoding, model.configuration, 3);
+  const maker = new BatchMaker(encoding, model.configuration, runSettings({ seed: 3 }));
   const samples = evaluationSamples([...split.train, ...split.heldOut]);
   const batch = await maker.make(actionExamples(samples), 0);
   const robots = batch.observations.map(({ robot }) => robot);
@@ -134,10 +121,10 @@ test('robots come by their weights, which a run goes on with', async () => {
   );
   const { policy, settings } = await train('pi0', 'weighted.safetensors', { dataset, steps: 1 });
   policy.model.dispose();
-  expect(settings.weights).toEqual({ synthetic: 3, large: 1 });
+  expect(settings.data.weights).toEqual({ synthetic: 3, large: 1 });
   const resume = await openCheckpoint(join(folder, 'weighted.safetensors'));
   await expect(train('pi0', 'weighted-on.safetensors', { resume })).rejects.toThrow(
-    '"synthetic,large": weights of its robots: none; the run was begun with {"synthetic":3,"large":1}',
+    'data set "synthetic,large": weights of its robots none; the run was begun with {"synthetic":3,"large":1}',
   );
   await resume.close();
 });
@@ -146,7 +133,7 @@ test('dimensions that a robot lacks teach nothing', async () => {
   const { policy, split } = await train('pi05', 'lacking.safetensors', { steps: 1 });
   const { model, encoding } = policy;
   const large = split.train.filter(({ episode }) => episode.robot === 'large');
-  const batch = await new BatchMaker(encoding, model.configuration, 3).make(
+  const batch = await new BatchMaker(encoding, model.configuration, runSettings({ seed: 3 })).make(
     actionExamples(evaluationSamples(large, 4)),
     0,
   );

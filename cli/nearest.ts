@@ -1,0 +1,26 @@
+/** The names that were probably meant, and all others. */
+
+/** "did you mean pi05? There are pi0, pi05, ..." */
+export function nearest(word: string, names: readonly string[], prefix = ''): string {
+  const listed = names.map((name) => prefix + name).join(', ');
+  const [best] = names
+    .map((name) => ({ name, distance: distance(word.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  const near = best && best.distance <= Math.max(1, Math.floor(best.name.length / 3));
+  return near ? `did you mean ${prefix}${best.name}?` : `there are ${listed}`;
+}
+
+/** Insertions, removals, replacements and exchanges of neighbours that make one word of the other. */
+function distance(a: string, b: string): number {
+  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  for (let i = 1; i <= a.length; i++) {
+    rows.push([i]);
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = rows[i - 1][j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const exchanged =
+        i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? rows[i - 2][j - 2] + 1 : Infinity;
+      rows[i].push(Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, replaced, exchanged));
+    }
+  }
+  return rows[a.length][b.length];
+}

@@ -1,0 +1,71 @@
+/** A training run in figures, as `insula train --json` prints and `summary.json` keeps them. */
+import { CLOSED_LOOP_MEASURE, type Evaluation } from '../bench/tabletop/evaluation.ts';
+import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
+import type { RunResult } from '../model/training/run.ts';
+
+export interface TrainSummary {
+  finished: boolean;
+  step: number;
+  checkpoint: string;
+  report: string | null;
+  adapter: string;
+  heldOut: { tokenLoss?: number; flowLoss?: number; answerLoss?: number } | null;
+  /** Held-out loss divided by that of the predictor that looks at nothing. */
+  ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
+  openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
+  /** Of the held-out questions of co-training: answered word for word. */
+  answers: { asked: number; right: number } | null;
+  closedLoop: ClosedLoopSummary | null;
+  seconds: Record<string, number>;
+}
+
+export interface ClosedLoopSummary {
+  measure: string;
+  /** Shares of the episodes. */
+  success: number;
+  rightObject: number;
+  episodes: number;
+}
+
+export const closedLoopSummary = ({ success, rightObject, episodes }: Evaluation): ClosedLoopSummary => ({
+  measure: CLOSED_LOOP_MEASURE,
+  success,
+  rightObject,
+  episodes: episodes.length,
+});
+
+export function summarise(
+  { finished, step, history, openLoop, answers }: RunResult,
+  closedLoop: Evaluation | null,
+  checkpoint: string,
+  adapter: string,
+  seconds: Record<string, number>,
+): TrainSummary {
+  const last = history.heldOut.at(-1);
+  const { unigram, constantVelocity } = history.baselines;
+  const ratio = (loss?: number, baseline?: number) =>
+    loss === undefined || baseline === undefined ? undefined : loss / baseline;
+  const error = openLoop?.error;
+  return {
+    finished,
+    step,
+    checkpoint,
+    report: null,
+    adapter,
+    heldOut: last ? { tokenLoss: last.tokenLoss, flowLoss: last.flowLoss, answerLoss: last.answerLoss } : null,
+    ratios: {
+      tokenToUnigram: ratio(last?.tokenLoss, unigram),
+      flowToConstantVelocity: ratio(last?.flowLoss, constantVelocity),
+    },
+    openLoop: error
+      ? {
+          measure: OPEN_LOOP_MEASURE,
+          oneSampleToConstant: error.oneSample / error.bestConstant,
+          meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
+        }
+      : null,
+    answers: answers && { asked: answers.length, right: answers.filter(({ answer, said }) => answer === said).length },
+    closedLoop: closedLoop && closedLoopSummary(closedLoop),
+    seconds,
+  };
+}
