@@ -1,0 +1,34 @@
+/** Values from outside, such as the contents of a JSON file, checked by a schema before anything is built of them. */
+import * as v from 'valibot';
+import { InputError, quote } from './errors.ts';
+
+/**
+ * The value as the schema types it. An object schema drops fields that it does not name; `v.looseObject` keeps them. A message
+ * that a schema brings along is a noun phrase: it says what was expected.
+ *
+ * @throws InputError in one line with the first field that is wrong: `where: "settings.batch": expected number, got "x"`
+ */
+export function checked<T>(schema: v.GenericSchema<unknown, T>, value: unknown, where: string): T {
+  const result = v.safeParse(schema, value, { abortEarly: true, abortPipeEarly: true });
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const path = (issue.path ?? []).map(({ key }, i) => (typeof key === 'number' ? `[${key}]` : `${i ? '.' : ''}${key}`));
+  const field = path.length > 0 ? `${quote(path.join(''))}: ` : '';
+  throw new InputError(`${where}: ${field}${complaint(issue)}`);
+}
+
+function complaint(issue: v.BaseIssue<unknown>): string {
+  const { type, input, expected, message } = issue;
+  if (expected === 'never') return 'unknown field';
+  const key = issue.path?.at(-1)?.key;
+  // An object's own complaint about one of its keys: the key is not there.
+  if (/object$/.test(type) && expected === JSON.stringify(key)) return 'missing';
+  const got = typeof input === 'number' ? String(input) : quote(input);
+  return `expected ${message.startsWith('Invalid ') ? words(expected ?? type) : message}, got ${got}`;
+}
+
+/** What valibot expects, in words: `("a" | "b")` is "a" or "b", `safe_integer` is safe integer. */
+function words(expected: string): string {
+  const plain = expected.replace(/^\((.*)\)$/, '$1').replaceAll(' | ', ' or ');
+  return plain.replace(/\b(Object|Array)\b/g, (name) => name.toLowerCase()).replaceAll('_', ' ');
+}
