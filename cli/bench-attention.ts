@@ -2,7 +2,13 @@
 
 import { comparisonLines } from '../bench/attention/compare.ts';
 import { DEFAULT, type Storage, UNFUSED } from '../bench/attention/rows.ts';
-import { type BenchResult, FORMAT, type RunOptions, runAttention, type Timer } from '../bench/attention/run.ts';
+import {
+  attentionRunSchema,
+  type BenchResult,
+  type RunOptions,
+  runAttention,
+  type Timer,
+} from '../bench/attention/run.ts';
 import { benchLines, csv } from '../bench/attention/text.ts';
 import { tune } from '../bench/attention/tune.ts';
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
@@ -67,7 +73,7 @@ export async function benchAttention(
   const before =
     options.compare === undefined
       ? null
-      : await readSavedRun<BenchResult>(options.compare, FORMAT, 'insula bench attention');
+      : await readSavedRun(options.compare, attentionRunSchema, 'insula bench attention');
   const onProgress = (what: string, done: number, total: number) => progress.count(what, done, total);
   if (options.tune) return tuned(options, chosen, onProgress);
   const { device, tuning } = await openTunedDevice(options, (line) => progress.note(line));

@@ -1,6 +1,12 @@
 /** `insula bench kernels`: options in, rows measured, files written, lines for people. */
 
-import { KERNELS_FORMAT, type KernelRow, type KernelsResult, runKernels } from '../bench/kernels/run.ts';
+import {
+  type KernelRow,
+  type KernelsResult,
+  kernelsRunSchema,
+  runKernels,
+  type SavedKernelsRun,
+} from '../bench/kernels/run.ts';
 import { modelShapes } from '../bench/kernels/shapes.ts';
 import { LEAST_ROUNDS, quartilesApart } from '../bench/measure/measure.ts';
 import { comparedWith, provenanceLine } from '../bench/measure/provenance.ts';
@@ -42,7 +48,7 @@ export async function benchKernels(
   const before =
     options.compare === undefined
       ? null
-      : await readSavedRun<KernelsResult>(options.compare, KERNELS_FORMAT, 'insula bench kernels');
+      : await readSavedRun(options.compare, kernelsRunSchema, 'insula bench kernels');
   const { device } = await openTunedDevice(options, (line) => progress.note(line));
   try {
     const result = await runKernels(device, {
@@ -60,9 +66,9 @@ export async function benchKernels(
   }
 }
 
-const keyOf = ({ shape, name, direction }: KernelRow) => `${shape} | ${name} | ${direction}`;
+const keyOf = ({ shape, name, direction }: SavedKernelsRun['rows'][number]) => `${shape} | ${name} | ${direction}`;
 
-export function kernelLines(result: KernelsResult, before: KernelsResult | null): string[] {
+export function kernelLines(result: KernelsResult, before: SavedKernelsRun | null): string[] {
   const { roof, rows } = result;
   const earlier = new Map((before?.rows ?? []).map((row) => [keyOf(row), row]));
   const columns = ['op', 'direction', 'bound by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];

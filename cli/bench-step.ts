@@ -3,7 +3,7 @@
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
 import { readSavedRun } from '../bench/measure/saved-run.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
-import { FORMAT, runStepBench, type StepResult } from '../bench/step/run.ts';
+import { runStepBench, type StepResult, stepRunSchema } from '../bench/step/run.ts';
 import { comparisonLines, stepLines } from '../bench/step/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
@@ -39,7 +39,7 @@ export async function benchStep(
 ): Promise<{ json: StepResult; lines: string[] }> {
   const systems = [...new Set((system ?? 'knowledge-insulation,joint-training,pi0').split(','))];
   const { preset, batch = presetNamed(preset ?? 'tiny').batch, prompt, fast, horizon, depth, recompute } = options;
-  const before = compare === undefined ? null : await readSavedRun<StepResult>(compare, FORMAT, 'insula bench step');
+  const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
   if (
     before &&
     JSON.stringify(before.sizes) !== JSON.stringify({ preset, prompt, fast, horizon, depth, recompute, batch })

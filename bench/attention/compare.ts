@@ -3,11 +3,11 @@ import { InputError } from '../../engine/index.ts';
 import { quartilesApart } from '../measure/measure.ts';
 import { comparedWith } from '../measure/provenance.ts';
 import { aligned, digits } from '../measure/table.ts';
-import { type BenchResult, keyText } from './run.ts';
+import { type BenchResult, keyText, type SavedAttentionRun } from './run.ts';
 import { timeOf } from './text.ts';
 
 /** The medians of rows and matrix products that both runs have, as ratios; and what only one of them has. */
-export function comparisonLines(before: BenchResult, after: BenchResult): string[] {
+export function comparisonLines(before: SavedAttentionRun, after: BenchResult): string[] {
   if (before.timer !== after.timer)
     throw new InputError(
       `--compare: the earlier run's times are by ${before.timer}, this one's by ${after.timer}; say --timer ${before.timer}`,

@@ -1,7 +1,6 @@
 /** The rows of the benchmark as tasks: attention by a variant of its kernels, or unfused from single operations. */
 import {
   bytesPerElement,
-  type DataType,
   type Device,
   elementCount,
   InputError,
@@ -30,7 +29,8 @@ import { type Direction, taskOf } from '../measure/operation-task.ts';
 import type { Case } from './cases.ts';
 import { type AttentionShape, tokensOf } from './shapes.ts';
 
-export type Storage = Exclude<DataType, 'u32'>;
+export const storages = ['f32', 'f16', 'bf16'] as const;
+export type Storage = (typeof storages)[number];
 export const DEFAULT = 'default';
 /** softmax(scale Q K^T + mask) V as four operations, in the layout [B, heads, T, D] that suits matmul. */
 export const UNFUSED = 'unfused';

@@ -1,23 +1,31 @@
 /** A run of `insula bench kernels`: every op of a model's step, forward and backward, beside the probes of the roof. */
+import * as v from 'valibot';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { type MeasureOptions, measure, type Spread } from '../measure/measure.ts';
+import { type MeasureOptions, measure, spreadSchema } from '../measure/measure.ts';
 import { taskOf } from '../measure/operation-task.ts';
-import { type Provenance, provenance } from '../measure/provenance.ts';
-import { type Roof, RoofProbes } from '../measure/roofline.ts';
+import { provenance } from '../measure/provenance.ts';
+import { type Roof, RoofProbes, roofSchema } from '../measure/roofline.ts';
+import { savedRunSchema } from '../measure/saved-run.ts';
 import { type KernelCase, kernelCases, type Operands } from './cases.ts';
 import { modelShapesOf } from './shapes.ts';
 
-export const KERNELS_FORMAT = 'insula bench kernels 1';
+const KERNELS_FORMAT = 'insula bench kernels 1';
 
 export type Bound = 'memory' | 'arithmetic' | 'launch';
 
-export interface KernelRow {
-  /** Of the model's sizes. */
-  readonly shape: string;
+const savedRow = v.object({
+  /** Name of the model's sizes. */
+  shape: v.string(),
   /** The op and its own sizes. */
-  readonly name: string;
-  readonly direction: 'forward' | 'backward';
-  readonly wall: Spread;
+  name: v.string(),
+  direction: v.picklist(['forward', 'backward']),
+  wall: spreadSchema,
+});
+export const kernelsRunSchema = savedRunSchema(KERNELS_FORMAT, savedRow, { roof: roofSchema });
+/** The part of an earlier run that a later one is compared with. */
+export type SavedKernelsRun = v.InferOutput<typeof kernelsRunSchema>;
+
+export interface KernelRow extends v.InferOutput<typeof savedRow> {
   /** By the cost models of its dispatches. */
   readonly flops: number;
   readonly bytes: number;
@@ -26,12 +34,11 @@ export interface KernelRow {
   readonly gigabytesPerSecond: number;
   /** The least time that the roof allows, divided by the time it took. */
   readonly percentOfRoof: number;
+  /** The limiting resource. */
   readonly bound: Bound;
 }
 
-export interface KernelsResult extends Provenance {
-  readonly format: typeof KERNELS_FORMAT;
-  readonly roof: Roof;
+export interface KernelsResult extends SavedKernelsRun {
   readonly rows: readonly KernelRow[];
   readonly seconds: number;
 }

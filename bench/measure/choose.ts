@@ -2,7 +2,7 @@
 import type { Device } from '../../engine/index.ts';
 import { type MeasureOptions, measure, type Spread, type Task } from './measure.ts';
 import { provenance } from './provenance.ts';
-import type { TunedBy } from './tuning.ts';
+import type { Tuned } from './tuning.ts';
 
 /** What one choice decides, and the variants among which it is made; the shipped one comes first. */
 export interface Candidates<Key> {
@@ -20,7 +20,7 @@ export async function choose<Key extends object>(
   device: Device,
   places: readonly Candidates<Key>[],
   options: ChooseOptions,
-): Promise<(Key & TunedBy & { readonly variant: string })[]> {
+): Promise<(Key & Tuned)[]> {
   const tasks = places.flatMap(({ variants, task }) => variants.map(task));
   const measured = await measure(device, tasks, { ...options, timestamps: false });
   const { commit, date } = provenance(device);

@@ -2,6 +2,7 @@
  * Timing several pieces of work beside each other: warm-up, then rounds in which every piece runs once. The speed of a shared
  * machine changes within seconds, so only pieces measured in the same rounds can be compared.
  */
+import * as v from 'valibot';
 import type { Device } from '../../engine/index.ts';
 
 export interface Task {
@@ -20,12 +21,13 @@ export interface MeasureOptions {
 }
 
 /** Milliseconds of one repeat, over the rounds. */
-export interface Spread {
-  readonly median: number;
-  readonly lowerQuartile: number;
-  readonly upperQuartile: number;
-  readonly rounds: number;
-}
+export const spreadSchema = v.object({
+  median: v.number(),
+  lowerQuartile: v.number(),
+  upperQuartile: v.number(),
+  rounds: v.number(),
+});
+export type Spread = v.InferOutput<typeof spreadSchema>;
 
 export interface Measured {
   /** From the first repeat encoded to the last one finished. */

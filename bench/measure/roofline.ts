@@ -1,40 +1,45 @@
 /** What an adapter allows: arithmetic, bandwidth and launch cost, measured by probe kernels once and kept for later commands. */
-import { readFile } from 'node:fs/promises';
-import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
+import * as v from 'valibot';
+import { readJsonFile } from '../../engine/files/json-schema.ts';
+import { type Device, InputError, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import { dealings, type Movement, move } from './bandwidth.ts';
 import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
 import { bindGroups, dispatchAll, increment } from './launch.ts';
 import { type Measured, type MeasureOptions, measure, type Spread, spread, type Task } from './measure.ts';
-import { type Provenance, provenance } from './provenance.ts';
+import { provenance, provenanceFields } from './provenance.ts';
 import { adapterPath, writeAdapterFile } from './tuning.ts';
 
-export const ROOFLINE_FORMAT = 'insula roofline 1';
+const ROOFLINE_FORMAT = 'insula roofline 1';
 
-export interface Probe {
-  readonly name: string;
-  readonly unit: 'GFLOP/s' | 'GB/s' | 'microseconds';
-  readonly median: number;
-  readonly lowerQuartile: number;
-  readonly upperQuartile: number;
-}
+const probeSchema = v.object({
+  name: v.string(),
+  unit: v.picklist(['GFLOP/s', 'GB/s', 'microseconds']),
+  median: v.number(),
+  lowerQuartile: v.number(),
+  upperQuartile: v.number(),
+});
+export type Probe = v.InferOutput<typeof probeSchema>;
 
 /** The limits that a kernel is compared with. */
-export interface Roof {
+export const roofSchema = v.object({
   /** f32, fused multiply-adds in registers. */
-  readonly gigaflops: number;
-  /** Of the best copy, bytes read and bytes written. */
-  readonly gigabytesPerSecond: number;
-  /** Of one dispatch more in a pass, with a bind group of its own. */
-  readonly dispatchMicroseconds: number;
-}
+  gigaflops: v.number(),
+  /** The best copy, bytes read and bytes written. */
+  gigabytesPerSecond: v.number(),
+  /** One more dispatch in a pass, with a bind group of its own. */
+  dispatchMicroseconds: v.number(),
+});
+export type Roof = v.InferOutput<typeof roofSchema>;
 
-export interface Roofline extends Provenance {
-  readonly format: typeof ROOFLINE_FORMAT;
-  readonly roof: Roof;
-  readonly probes: readonly Probe[];
-  /** That it took. */
-  readonly seconds: number;
-}
+const rooflineSchema = v.object({
+  format: v.literal(ROOFLINE_FORMAT),
+  ...provenanceFields,
+  roof: roofSchema,
+  probes: v.array(probeSchema),
+  /** Duration of the measurement. */
+  seconds: v.number(),
+});
+export type Roofline = v.InferOutput<typeof rooflineSchema>;
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
@@ -190,7 +195,7 @@ function repeated(work: () => void): Task {
   return { prepare: () => work };
 }
 
-function rate(name: string, unit: 'GFLOP/s' | 'GB/s', amount: number, { wall }: Measured): Probe {
+function rate(name: string, unit: Probe['unit'], amount: number, { wall }: Measured): Probe {
   const of = (milliseconds: number) => amount / milliseconds / 1e6;
   return {
     ...{ name, unit, median: of(wall.median) },
@@ -218,12 +223,10 @@ export async function roofline(
   return { roofline: measured, path, kept: false };
 }
 
-/** Null where there is none, or one of another version. */
+/** The roofline kept in a file; null if there is none that can be read: it is then measured and written again. */
 async function read(path: string): Promise<Roofline | null> {
-  try {
-    const found = JSON.parse(await readFile(path, 'utf8'));
-    return found?.format === ROOFLINE_FORMAT ? found : null;
-  } catch {
-    return null; // none yet, or not readable: it is measured anew and written, which says what is wrong
-  }
+  return readJsonFile(path, rooflineSchema, 'a roofline').catch((error) => {
+    if (error instanceof InputError) return null;
+    throw error;
+  });
 }

@@ -1,21 +1,19 @@
-import { readFile } from 'node:fs/promises';
-import { fileError } from '../../engine/files/files.ts';
-import { InputError } from '../../engine/index.ts';
+/** Runs that a benchmark saves with --out, and reads again to compare a later run with them. */
+import * as v from 'valibot';
+import { readJsonFile } from '../../engine/files/json-schema.ts';
+import { provenanceFields } from './provenance.ts';
 
-/** A run that `command` saved with --out. @throws InputError where the file cannot be read, or is none */
-export async function readSavedRun<Run extends { readonly format: string }>(
-  path: string,
-  format: Run['format'],
-  command: string,
-): Promise<Run> {
-  const contents = await readFile(path, 'utf8').catch((error) => {
-    throw fileError(error, path, 'read it');
-  });
-  try {
-    const run = JSON.parse(contents);
-    if (run?.format === format) return run;
-  } catch {
-    // said below
-  }
-  throw new InputError(`${path}: this is no run that '${command} --out' saved`);
+/** The schema of a saved run: where it was measured, its rows, and further fields; only those that the comparison uses. */
+export function savedRunSchema<
+  const Format extends string,
+  Row extends v.GenericSchema,
+  Fields extends v.ObjectEntries,
+>(format: Format, row: Row, fields: Fields) {
+  const rows = v.pipe(v.array(row), v.readonly());
+  return v.object({ format: v.literal(format), ...provenanceFields, rows, ...fields });
+}
+
+/** A run that `command` saved with --out. @throws InputError if the file cannot be read or is not such a run */
+export function readSavedRun<Run>(path: string, schema: v.GenericSchema<unknown, Run>, command: string): Promise<Run> {
+  return readJsonFile(path, schema, `a run that '${command} --out' saved`);
 }

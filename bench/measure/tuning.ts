@@ -1,46 +1,61 @@
 /** Tuning files: which variants of the kernels an adapter runs best, as `insula bench --tune` measured them. */
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import * as v from 'valibot';
 import { cacheFolder } from '../../engine/adapters/cache-folder.mjs';
 import { fileError, writeFileSafely } from '../../engine/files/files.ts';
-import { type Device, InputError, openDevice, quote } from '../../engine/index.ts';
+import { readJsonFile } from '../../engine/files/json-schema.ts';
+import { bytesPerElement, type DataType, type Device, InputError, openDevice, quote } from '../../engine/index.ts';
 import {
+  attentionEntries,
   attentionVariants,
   type MatmulChoice,
+  matmulSizes,
   matmulVariants,
   useAttentionVariants,
   useMatmulVariants,
   type VariantChoice,
 } from '../../kernels/index.ts';
 
-export const TUNING_FORMAT = 'insula tuning 2';
-/** Of attention alone. */
+const TUNING_FORMAT = 'insula tuning 2';
+/** The format before products were tuned. */
 const FIRST_FORMAT = 'insula tuning 1';
 
-/** How a choice was made. */
-export interface TunedBy {
-  /** Median of one repeat, for each variant that was measured. */
-  readonly milliseconds: Readonly<Record<string, number>>;
-  /** What it was measured at. */
-  readonly sizes: string;
-  readonly date: string;
-  readonly commit: string;
-}
-export type TunedAttention = VariantChoice & TunedBy;
-export type TunedProduct = MatmulChoice & TunedBy;
+const tunedBy = {
+  variant: v.string(),
+  /** Median milliseconds of one repeat, for each variant that was measured. */
+  milliseconds: v.record(v.string(), v.number()),
+  /** The sizes that the variants were measured at, for people. */
+  sizes: v.string(),
+  date: v.string(),
+  commit: v.string(),
+};
+const dtype = v.picklist(Object.keys(bytesPerElement) as DataType[]);
+const tunedAttention = v.object({
+  ...{ entry: v.picklist(attentionEntries), dtype, headDimension: v.pipe(v.number(), v.minValue(1)) },
+  ...tunedBy,
+});
+const tunedProduct = v.object({
+  ...{ a: dtype, b: dtype, transposeA: v.boolean(), transposeB: v.boolean(), sides: v.picklist([1, 2]) },
+  ...{ size: v.picklist(matmulSizes), ...tunedBy },
+});
+const tuningSchema = v.object({
+  format: v.pipe(
+    v.picklist([TUNING_FORMAT, FIRST_FORMAT]),
+    v.transform(() => TUNING_FORMAT),
+  ),
+  /** Description of the adapter, driver included: another adapter refuses the file. */
+  adapter: v.string(),
+  attention: v.pipe(v.array(tunedAttention), v.readonly()),
+  matmul: v.optional(v.pipe(v.array(tunedProduct), v.readonly()), []),
+});
 
-/** What was chosen, by kind of kernel. */
-export interface Choices {
-  readonly attention: readonly TunedAttention[];
-  readonly matmul: readonly TunedProduct[];
-}
-
-export interface Tuning extends Choices {
-  readonly format: typeof TUNING_FORMAT;
-  /** Description of the adapter, driver included: another one refuses the file. */
-  readonly adapter: string;
-}
+/** A variant with how it was chosen. */
+export type Tuned = v.InferOutput<v.ObjectSchema<typeof tunedBy, undefined>>;
+export type Tuning = v.InferOutput<typeof tuningSchema>;
+/** The chosen variants, by kind of kernel. */
+export type Choices = Pick<Tuning, 'attention' | 'matmul'>;
 
 /** Where the tuning of an adapter is kept unless another file is named: in the user's cache folder. */
 export function tuningPath(adapter: string): string {
@@ -111,42 +126,17 @@ export function placeText(choice: VariantChoice | MatmulChoice): string {
   return `${size} products ${form}, ${a === b ? a : `${a} and ${b}`}`;
 }
 
-/** As readTuning, without asking whether the variants are there. */
+/** The same as readTuning, without checking that this device has the variants. */
 export async function readTuningFile(device: Device, path: string, mustExist: boolean): Promise<Tuning | null> {
-  const text = await readFile(path, 'utf8').catch((error) => {
-    if (error.code === 'ENOENT' && !mustExist) return null;
-    throw fileError(error, path, 'read it');
+  const tuning = await readJsonFile(path, tuningSchema, "a tuning file of 'insula bench --tune'").catch((error) => {
+    if (error.cause?.code === 'ENOENT' && !mustExist) return null;
+    throw error;
   });
-  if (text === null) return null;
-  const tuning = parse(text);
-  if (!tuning) throw new InputError(`${path}: this is no tuning file of 'insula bench --tune'`);
-  if (tuning.adapter !== device.description)
+  if (tuning && tuning.adapter !== device.description)
     throw new InputError(
       `${path}: the tuning of ${quote(tuning.adapter)}; this adapter is ${quote(device.description)}`,
     );
   return tuning;
-}
-
-function parse(text: string): Tuning | null {
-  let read: Omit<Tuning, 'format'> & { readonly format: string };
-  try {
-    read = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  const first = read?.format === FIRST_FORMAT;
-  if (!(first || read?.format === TUNING_FORMAT) || typeof read.adapter !== 'string') return null;
-  const tuning: Tuning = { ...read, format: TUNING_FORMAT, matmul: first ? [] : read.matmul };
-  const whole =
-    Array.isArray(tuning.attention) &&
-    Array.isArray(tuning.matmul) &&
-    tuning.attention.every((choice) => hasTexts(choice, 'entry', 'dtype', 'variant') && choice.headDimension > 0) &&
-    tuning.matmul.every((choice) => hasTexts(choice, 'a', 'b', 'size', 'variant') && choice.sides > 0);
-  return whole ? tuning : null;
-}
-
-function hasTexts<T extends object>(choice: T, ...fields: (keyof T)[]): boolean {
-  return fields.every((field) => typeof choice?.[field] === 'string');
 }
 
 /** Takes the variants of a tuning, before anything is dispatched. */

@@ -1,33 +1,47 @@
 /** Measures training steps of several systems beside each other. */
+import * as v from 'valibot';
 import type { Device, DispatchTime, ReadyPipeline } from '../../engine/index.ts';
 import { configurationFor, MeasuredStep, type StepSizes } from '../../model/inspect/measured-step.ts';
-import { LEAST_ROUNDS, type Spread, spread } from '../measure/measure.ts';
-import { type Provenance, provenance } from '../measure/provenance.ts';
+import { LEAST_ROUNDS, spread, spreadSchema } from '../measure/measure.ts';
+import { provenance } from '../measure/provenance.ts';
+import { savedRunSchema } from '../measure/saved-run.ts';
 
-export const FORMAT = 'insula bench step 1';
+const FORMAT = 'insula bench step 1';
 
-export interface KernelShare {
+const savedKernel = v.object({
   /** Kernel and entry point. */
-  readonly kernel: string;
+  kernel: v.string(),
+  milliseconds: v.number(),
+});
+const savedRow = v.object({
+  system: v.string(),
+  /** Milliseconds of a step, from one submit to the next. */
+  wall: spreadSchema,
+  /** Milliseconds in which the host writes numbers, encodes and submits. */
+  host: spreadSchema,
+  /** Memory of the activations. */
+  arenaBytes: v.number(),
+  kernels: v.pipe(v.array(savedKernel), v.readonly()),
+});
+export const stepRunSchema = savedRunSchema(FORMAT, savedRow, { sizes: v.record(v.string(), v.unknown()) });
+/** The part of an earlier run that a later one is compared with. */
+export type SavedStepRun = v.InferOutput<typeof stepRunSchema>;
+
+export interface KernelShare extends v.InferOutput<typeof savedKernel> {
   readonly dispatches: number;
-  /** Of the sum over all dispatches of a step. */
+  /** Share of the sum over all dispatches of a step. */
   readonly share: number;
-  readonly milliseconds: number;
   readonly gigaflops: number;
   readonly gigabytesPerSecond: number;
 }
 
-export interface StepRow {
-  readonly system: string;
-  /** Of the batch, padding included. */
+export interface StepRow extends v.InferOutput<typeof savedRow> {
+  /** Tokens of the batch, padding included. */
   readonly tokens: number;
   readonly parameters: number;
-  /** Milliseconds of a step, from one submit to the next. */
-  readonly wall: Spread;
   readonly samplesPerSecond: number;
   readonly tokensPerSecond: number;
-  /** Milliseconds in which the host writes numbers, encodes and submits; and of encoding and submitting for a dispatch. */
-  readonly host: Spread;
+  /** Host time of encoding and submitting one dispatch. */
   readonly encodingMicrosecondsPerDispatch: number;
   /** GFLOP of a step by the kernels' cost models, and their rate. */
   readonly gigaflop: number;
@@ -41,20 +55,19 @@ export interface StepRow {
   readonly dispatches: number;
   readonly submits: number;
   readonly pipelines: number;
-  /** Activations, and the least that any plan takes for them. */
-  readonly arenaBytes: number;
+  /** The least memory that any plan takes for the activations. */
   readonly lowerBoundBytes: number;
   /** All that the model, its optimizer and its step hold on the device. */
   readonly memoryBytes: number;
   /** Seconds of the first step: compilation, capture, and one run. */
   readonly firstSeconds: number;
-  /** Of the pipelines that no system before it used. */
+  /** The pipelines that no system before it used. */
   readonly compiled: readonly ReadyPipeline[];
 }
 
-export interface StepResult extends Provenance {
-  readonly format: typeof FORMAT;
-  readonly sizes: StepSizes & { readonly batch: number };
+export interface StepResult extends SavedStepRun {
+  // Pick, because an interface has no index signature.
+  readonly sizes: Pick<StepSizes, keyof StepSizes> & { readonly batch: number };
   readonly rows: readonly StepRow[];
 }
 

@@ -3,7 +3,7 @@
 import { quartilesApart, type Spread } from '../measure/measure.ts';
 import { comparedWith, provenanceLine } from '../measure/provenance.ts';
 import { aligned, digits } from '../measure/table.ts';
-import type { StepResult, StepRow } from './run.ts';
+import type { SavedStepRun, StepResult, StepRow } from './run.ts';
 
 export function stepLines(result: StepResult): string[] {
   const { rows, sizes } = result;
@@ -84,7 +84,7 @@ function kernelLines({ system, kernels, busy }: StepRow): string[] {
 const percent = (share: number | null) => (share === null ? '-' : `${(100 * share).toFixed(1)} %`);
 
 /** What a change did, system by system and kernel by kernel. */
-export function comparisonLines(before: StepResult, after: StepResult): string[] {
+export function comparisonLines(before: SavedStepRun, after: StepResult): string[] {
   const rows = after.rows.flatMap((row) => {
     const earlier = before.rows.find(({ system }) => system === row.system);
     if (!earlier) return [];

@@ -210,7 +210,7 @@ describe('insula bench attention', () => {
     [{ score: 'score' }, '--score and --derivative come together'],
     [{ direction: 'up' }, '--direction "up": there are forward, backward, both'],
     [{ storage: 'f8' }, '--storage "f8": there are f32, f16, bf16'],
-    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot read it: no such file or folder'],
+    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot open it: no such file or folder'],
     [{ shape: ['T=8,H=1,D=4'], variant: 'quick' }, '--variant quick: no kernel of that name'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['q +'] }, 'mask, line 1'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['joint'] }, '--mask joint: shape B=1,T=8,H=1/1,D=4 has one block'],

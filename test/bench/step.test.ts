@@ -36,7 +36,10 @@ describe('insula bench step', () => {
   test.each([
     [{ system: 'pi9' }, 'no system is named "pi9"'],
     [{ preset: 'huge' }, 'no preset is named "huge"'],
-    [{ compare: 'package.json' }, "package.json: this is no run that 'insula bench step --out' saved"],
+    [
+      { compare: 'package.json' },
+      `package.json: this is not a run that 'insula bench step --out' saved: "format": missing`,
+    ],
   ])('%o is refused', async (options, message) => {
     await expect(benchStep({ adapter: 'null', ...options }, new Progress())).rejects.toThrow(message);
   });
