@@ -128,72 +128,16 @@ export interface ClosedLoop {
   film?: { caption: string; frames: { label: string; image: Image }[] };
 }
 
-function refuse(where: string, problem: string): never {
-  throw new InputError(`report data: ${where} ${problem}`);
-}
-
-function checkFinite(value: unknown, where: string): void {
-  if (typeof value === 'number') {
-    if (!Number.isFinite(value))
-      refuse(where, `is ${value}; a report holds finite numbers only (did the run diverge?)`);
-  } else if (Array.isArray(value) || value instanceof Float32Array || value instanceof Float64Array) {
-    for (let i = 0; i < value.length; i++) checkFinite(value[i], `${where}[${i}]`);
-  } else if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value)) {
-    for (const [name, part] of Object.entries(value)) checkFinite(part, where === '' ? name : `${where}.${name}`);
-  }
-}
-
-function checkImage({ width, height, pixels }: Image, where: string): void {
-  if (width > 0 && height > 0 && pixels.length === width * height * 3) return;
-  refuse(where, `has ${pixels.length} bytes of pixels for ${width} x ${height} RGB`);
-}
-
 export function dimensionNames(dimensions: readonly string[] | number): string[] {
   return typeof dimensions === 'number'
     ? Array.from({ length: dimensions }, (_, i) => `dimension ${i + 1}`)
     : [...dimensions];
 }
 
-function checkChunks({ samples }: Chunks, horizon: number): void {
-  for (const [i, sample] of samples.entries()) {
-    const where = `chunks.samples[${i}]`;
-    const dimension = dimensionNames(sample.dimensions).length;
-    for (const name of ['demonstrated', 'predicted', 'mean'] as const) {
-      const { length } = sample[name];
-      if (dimension > 0 && length === horizon * dimension) continue;
-      refuse(`${where}.${name}`, `has ${length} numbers, not ${horizon} steps x ${dimension} dimensions`);
-    }
-    if (!Number.isInteger(sample.validSteps) || sample.validSteps < 1 || sample.validSteps > horizon) {
-      refuse(`${where}.validSteps`, `is ${sample.validSteps}, not a whole number from 1 to ${horizon}`);
-    }
-    if (sample.image) checkImage(sample.image, `${where}.image`);
-  }
-}
-
-function checkAttention({ blocks, edges }: AttentionDrawing): void {
-  const names = new Set(blocks.map(({ name }) => name));
-  if (names.size < blocks.length) refuse('attention.blocks', 'names a block twice');
-  for (const [i, { name, length }] of blocks.entries()) {
-    if (!(length > 0)) refuse(`attention.blocks[${i}].length`, `is ${length} ("${name}"), not a positive number`);
-  }
-  for (const [i, { query, key }] of edges.entries()) {
-    for (const name of [query, key]) {
-      if (!names.has(name))
-        refuse(`attention.edges[${i}]`, `names the block "${name}", which the layout does not have`);
-    }
-  }
-}
-
-/** @throws InputError where a number is not finite, a chunk or image has the wrong size, or a block is unknown */
-export function checkReportData(data: ReportData): void {
-  checkFinite(data, '');
-  if (!(data.data.rate > 0)) refuse('data.rate', `is ${data.data.rate} control steps a second`);
-  if (data.chunks) checkChunks(data.chunks, data.data.horizon);
-  if (data.attention) checkAttention(data.attention);
-  for (const [i, { norm }] of (data.gradients?.norms ?? []).entries()) {
-    if (norm < 0) refuse(`gradients.norms[${i}].norm`, `is ${norm}; a norm is not negative`);
-  }
-  for (const [i, { image }] of (data.closedLoop?.film?.frames ?? []).entries()) {
-    checkImage(image, `closedLoop.film.frames[${i}].image`);
-  }
+/** @throws InputError that names the first number, at any depth, that is not finite */
+export function refuseNonFinite(value: unknown, where = ''): void {
+  if (typeof value === 'number' && !Number.isFinite(value))
+    throw new InputError(`the report: ${where} is ${value}, and a report needs finite numbers: did the run diverge?`);
+  if (typeof value !== 'object' || value === null || value instanceof Uint8Array) return;
+  for (const [name, part] of Object.entries(value)) refuseNonFinite(part, where ? `${where}.${name}` : name);
 }

@@ -67,13 +67,7 @@ export async function reportOf(
     },
     attention: {
       blocks: configuration.blocks.map(({ name, length }) => ({ name, length })),
-      edges: configuration.edges.map(({ query, key, edge }) => ({
-        query,
-        key,
-        mask: edge.mask,
-        stopKey: edge.stopKey,
-        stopValue: edge.stopValue,
-      })),
+      edges: configuration.edges.map(({ query, key, edge }) => ({ query, key, ...edge })),
     },
     chunks: openLoop
       ? { unit: 'normalised', samples: shownChunks(openLoop, configuration.actionDimension) }
