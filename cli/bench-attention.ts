@@ -3,9 +3,9 @@
 import { comparisonLines } from '../bench/attention/compare.ts';
 import { DEFAULT, type Storage, UNFUSED } from '../bench/attention/rows.ts';
 import {
+  type AttentionRunOptions,
   attentionRunSchema,
   type BenchResult,
-  type RunOptions,
   runAttention,
   type Timer,
 } from '../bench/attention/run.ts';
@@ -96,7 +96,7 @@ export async function benchAttention(
 
 async function tuned(
   options: BenchAttentionOptions,
-  { shapes, directions, storages, rounds, seconds }: RunOptions,
+  { shapes, directions, storages, rounds, seconds }: AttentionRunOptions,
   onProgress: (what: string, done: number, total: number) => void,
 ): Promise<{ json: Tuning; lines: string[] }> {
   for (const name of ['mask', 'score', 'variant', 'timer', 'profile', 'csv', 'report', 'out', 'compare'] as const)
@@ -121,7 +121,7 @@ async function tuned(
   }
 }
 
-function runOptions(options: BenchAttentionOptions): RunOptions {
+function runOptions(options: BenchAttentionOptions): AttentionRunOptions {
   const { shape, mask, score, derivative, rounds = 20, seconds = 30, timer, profile = false } = options;
   if (timer !== undefined && timer !== 'gpu' && timer !== 'wall')
     throw new InputError(`--timer ${quote(timer)}: it is gpu or wall`);

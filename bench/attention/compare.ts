@@ -1,16 +1,15 @@
-/** A run beside an earlier one. */
+/** The comparison of a run with an earlier one. */
 import { InputError } from '../../engine/index.ts';
-import { quartilesApart } from '../measure/measure.ts';
 import { comparedWith } from '../measure/provenance.ts';
-import { aligned, digits } from '../measure/table.ts';
+import { aligned, changeCells, digits } from '../measure/table.ts';
 import { type BenchResult, keyText, type SavedAttentionRun } from './run.ts';
 import { timeOf } from './text.ts';
 
-/** The medians of rows and matrix products that both runs have, as ratios; and what only one of them has. */
+/** The medians of the rows that both runs have, as ratios, and the number of rows that only one of them has. */
 export function comparisonLines(before: SavedAttentionRun, after: BenchResult): string[] {
   if (before.timer !== after.timer)
     throw new InputError(
-      `--compare: the earlier run's times are by ${before.timer}, this one's by ${after.timer}; say --timer ${before.timer}`,
+      `--compare: the times of the earlier run are by ${before.timer}, those of this run by ${after.timer}; give --timer ${before.timer}`,
     );
   const anchorsBefore = new Map(before.matmuls.map((anchor) => [anchor.name, anchor]));
   const rowsBefore = new Map(before.rows.map((row) => [keyText(row), row]));
@@ -18,8 +17,8 @@ export function comparisonLines(before: SavedAttentionRun, after: BenchResult): 
     const earlier = rowsBefore.get(keyText(row));
     if (!earlier) return [];
     rowsBefore.delete(keyText(row));
-    const [was, is] = [timeOf(earlier, after.timer), timeOf(row, after.timer)];
-    const ratio = is.median / was.median;
+    const [beforeTime, time] = [timeOf(earlier, after.timer), timeOf(row, after.timer)];
+    const [was, now, ratio, apart] = changeCells(beforeTime, time);
     const anchor = after.matmuls.find(({ name }) => name === row.matmul)!;
     const anchorBefore = anchorsBefore.get(row.matmul);
     const anchorRatio = anchorBefore && timeOf(anchor, after.timer).median / timeOf(anchorBefore, after.timer).median;
@@ -29,12 +28,10 @@ export function comparisonLines(before: SavedAttentionRun, after: BenchResult): 
         row.variant,
         row.direction,
         row.storage,
-        digits(was.median),
-        digits(is.median),
-        digits(ratio),
+        ...[was, now, ratio],
         anchorRatio ? digits(anchorRatio) : '-',
-        anchorRatio ? digits(ratio / anchorRatio) : '-',
-        quartilesApart(was, is) ? 'yes' : 'no',
+        anchorRatio ? digits(time.median / beforeTime.median / anchorRatio) : '-',
+        apart,
       ],
     ];
   });

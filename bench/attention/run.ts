@@ -1,4 +1,4 @@
-/** A run of `insula bench attention`: which rows, measured in the same rounds beside matrix products and the arithmetic roof. */
+/** A run of `insula bench attention`: rows measured in the same rounds as matrix products and the arithmetic roof. */
 import * as v from 'valibot';
 import { type Device, InputError, tensor, withoutTape } from '../../engine/index.ts';
 import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
@@ -11,10 +11,10 @@ import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
 import { type Row, type RowKey, Rows, type Storage, storages, UNFUSED, variantsOf } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
 
-export interface RunOptions {
-  /** As --shape; default a few of the suite, smaller ones on a software adapter. */
+export interface AttentionRunOptions {
+  /** Values of --shape; by default a few of the suite, smaller ones on a software adapter. */
   readonly shapes?: readonly string[];
-  /** As --mask; default those that suit the shape. */
+  /** Values of --mask; by default those that suit the shape. */
   readonly masks?: readonly string[];
   readonly score: ExpressionSource;
   readonly variants: readonly string[];
@@ -23,7 +23,7 @@ export interface RunOptions {
   readonly rounds: number;
   readonly seconds: number;
   readonly timer?: Timer;
-  /** Times of single dispatches too. */
+  /** Whether to measure the times of single dispatches too. */
   readonly profile: boolean;
   readonly tuned: readonly VariantChoice[];
 }
@@ -54,7 +54,7 @@ export const attentionRunSchema = v.pipe(
 export type SavedAttentionRun = v.InferOutput<typeof attentionRunSchema>;
 
 export interface ResultRow extends v.InferOutput<typeof rowSchema> {
-  /** B, T, H, D as --shape takes them. */
+  /** Sizes B, T, H, D as --shape takes them. */
   readonly sizes: string;
   readonly repeats: number;
   readonly flops: number;
@@ -65,7 +65,7 @@ export interface ResultRow extends v.InferOutput<typeof rowSchema> {
   readonly unfusedToThis: number | null;
   readonly percentOfMatmul: number;
   readonly percentOfRoof: number;
-  /** Memory allocated while it runs: operands, results, and what lies between. */
+  /** Memory allocated while it runs, for operands, results and intermediates. */
   readonly memoryBytes: number;
   readonly bytesMoved: number | null;
   readonly workgroups: number;
@@ -87,10 +87,10 @@ export interface BenchResult extends SavedAttentionRun {
   readonly leftOut: readonly string[];
 }
 
-/** Measures; progress is told to `onProgress`. @throws InputError where options do not fit each other or the device */
+/** Measures the rows and reports progress to `onProgress`. @throws InputError if options contradict each other or the device */
 export async function runAttention(
   device: Device,
-  options: RunOptions,
+  options: AttentionRunOptions,
   onProgress?: MeasureOptions['onProgress'],
 ): Promise<BenchResult> {
   const begin = performance.now();
@@ -158,7 +158,7 @@ export function keyText({ shape, mask, variant, direction, storage }: RowKey): s
   return [shape, mask, variant, direction, storage].join(' | ');
 }
 
-/** The shapes of --shape; without it a few of the suite, and what of it was left out. */
+/** The shapes of --shape; without it a few of the suite, and lines about the shapes that are left out. */
 function shapesFor(device: Device, named?: readonly string[]): { shapes: AttentionShape[]; leftOut: string[] } {
   if (named) return { shapes: shapesOf(named), leftOut: [] };
   const chosen = shapesOf([
@@ -175,7 +175,7 @@ function shapesFor(device: Device, named?: readonly string[]): { shapes: Attenti
 
 async function makeRows(
   device: Device,
-  options: RunOptions,
+  options: AttentionRunOptions,
   shapes: readonly AttentionShape[],
   leftOut: string[],
 ): Promise<Row[]> {
@@ -206,7 +206,7 @@ async function makeRows(
   return rows;
 }
 
-/** Of a square product with about the FLOPs of dense attention forward: 2 n^3 = 4 B T^2 H D. */
+/** Size of a square product with about the FLOPs of dense attention forward: 2 n^3 = 4 B T^2 H D. */
 function matmulSize(shape: AttentionShape): number {
   const { batch, heads, headDimension } = shape;
   const size = Math.cbrt(2 * batch * tokensOf(shape) ** 2 * heads * headDimension);

@@ -1,7 +1,7 @@
-/** A run of `insula bench kernels`: every op of a model's step, forward and backward, beside the probes of the roof. */
+/** A run of `insula bench kernels`: every op of a model's step, forward and backward, measured beside the probes of the roof. */
 import * as v from 'valibot';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { type MeasureOptions, measure, spreadSchema } from '../measure/measure.ts';
+import { measure, type RoundOptions, spreadSchema } from '../measure/measure.ts';
 import { taskOf } from '../measure/operation-task.ts';
 import { provenance } from '../measure/provenance.ts';
 import { type Roof, RoofProbes, roofSchema } from '../measure/roofline.ts';
@@ -26,7 +26,7 @@ export const kernelsRunSchema = savedRunSchema(KERNELS_FORMAT, savedRow, { roof:
 export type SavedKernelsRun = v.InferOutput<typeof kernelsRunSchema>;
 
 export interface KernelRow extends v.InferOutput<typeof savedRow> {
-  /** By the cost models of its dispatches. */
+  /** FLOPs and bytes by the cost models of its dispatches. */
   readonly flops: number;
   readonly bytes: number;
   readonly dispatches: number;
@@ -43,14 +43,14 @@ export interface KernelsResult extends SavedKernelsRun {
   readonly seconds: number;
 }
 
-export interface KernelsOptions extends Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'> {
-  /** Names of shapes.ts; default pi-eighth on a software adapter, else pi. */
+export interface KernelsOptions extends RoundOptions {
+  /** Names of model shapes; by default pi-eighth on a software adapter, else pi. */
   readonly shapes?: readonly string[];
-  /** Beginnings of the names of ops; default all. */
+  /** Names of ops; an empty list stands for all. */
   readonly names: readonly string[];
 }
 
-/** @throws InputError where a name fits nothing */
+/** @throws InputError if no op or shape has a name that is given */
 export async function runKernels(device: Device, options: KernelsOptions): Promise<KernelsResult> {
   const begin = performance.now();
   const models = modelShapesOf(options.shapes ?? [device.software ? 'pi-eighth' : 'pi']);
@@ -94,7 +94,7 @@ export async function runKernels(device: Device, options: KernelsOptions): Promi
       rows: rows.flatMap(({ task: _, ...key }, i) => {
         const { wall, flops, bytes, dispatches } = measured[probes.tasks.length + i];
         const work = { flops, bytes, dispatches };
-        // The gradient of a sum is the gradient: nothing runs.
+        // The gradient of an addition is the gradient itself: nothing runs.
         return dispatches === 0 ? [] : [{ ...key, wall, ...work, ...compared(work, wall.median, roof) }];
       }),
       seconds: (performance.now() - begin) / 1000,
@@ -104,7 +104,7 @@ export async function runKernels(device: Device, options: KernelsOptions): Promi
   }
 }
 
-/** Rates of some work that took so many milliseconds, and what of the roof they are. */
+/** The rates of work that took `milliseconds`, its share of the roof, and the resource that limits it. */
 export function compared(
   { flops, bytes, dispatches }: Pick<KernelRow, 'flops' | 'bytes' | 'dispatches'>,
   milliseconds: number,

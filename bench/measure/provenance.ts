@@ -1,11 +1,11 @@
-/** What a measurement was made with and on. */
+/** The adapter, versions and commit of a measurement. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import * as v from 'valibot';
 import type { Device } from '../../engine/index.ts';
 
-/** The fields of every result, beside what was measured. */
+/** Fields that every result has beside its measurements. */
 export const provenanceFields = {
   adapter: v.object({ description: v.string(), software: v.boolean(), features: v.array(v.string()) }),
   versions: v.object({ insula: v.string(), webgpu: v.string(), node: v.string() }),
@@ -36,13 +36,13 @@ export function provenance(device: Device): Provenance {
   };
 }
 
-/** In one line. */
+/** The provenance in one line, for people. */
 export function provenanceLine({ adapter, versions, date, ...tree }: Provenance): string {
   const kind = adapter.software ? ' (software adapter)' : '';
   return `${adapter.description}${kind}; insula ${versions.insula}, ${treeText(tree)}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`;
 }
 
-/** Of an earlier run, how a comparison with it begins. */
+/** The first line of a comparison with an earlier run. */
 export function comparedWith({ adapter, date, ...tree }: Provenance): string {
   return `compared with ${date}, ${treeText(tree)}, on ${adapter.description}`;
 }

@@ -1,11 +1,11 @@
-/** What an adapter allows: arithmetic, bandwidth and launch cost, measured by probe kernels once and kept for later commands. */
+/** The limits of an adapter: arithmetic, bandwidth and launch cost, measured once by probe kernels and kept for later commands. */
 import * as v from 'valibot';
 import { readJsonFile } from '../../engine/files/json-schema.ts';
 import { type Device, InputError, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import { dealings, type Movement, move } from './bandwidth.ts';
 import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
 import { bindGroups, dispatchAll, increment } from './launch.ts';
-import { type Measured, type MeasureOptions, measure, type Spread, spread, type Task } from './measure.ts';
+import { type Measured, measure, type RoundOptions, type Spread, spread, type Task } from './measure.ts';
 import { provenance, provenanceFields } from './provenance.ts';
 import { adapterPath, writeAdapterFile } from './tuning.ts';
 
@@ -58,7 +58,7 @@ const names = {
 
 /** The arithmetic probe as a task, for a run of its own or beside other rows. */
 export function arithmeticProbe(device: Device): { name: string; task: Task; flops: number } {
-  // A few milliseconds, with threads for every core.
+  // These sizes take a few milliseconds and keep every core busy.
   const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
   return {
     name: names.arithmetic,
@@ -67,7 +67,7 @@ export function arithmeticProbe(device: Device): { name: string; task: Task; flo
   };
 }
 
-/** What the roof is made of, as tasks beside others: arithmetic, copies in every form, dispatches. Lives until disposed. */
+/** The probes that make the roof, as tasks to measure beside others: arithmetic, copies in every form, dispatches. */
 export class RoofProbes implements Disposable {
   readonly tasks: readonly Task[];
   readonly source: Tensor;
@@ -100,7 +100,7 @@ export class RoofProbes implements Disposable {
     return dealings.map(({ name }, i) => rate(`${movement}, ${name}`, 'GB/s', measured[i].bytes, measured[i]));
   }
 
-  /** The tasks, measured, as probes: arithmetic, the copies, dispatches. */
+  /** The probes of the measured tasks: arithmetic, the copies, dispatches. */
   measured(measured: readonly Measured[]): Probe[] {
     const [arithmetic, ...others] = measured;
     return [
@@ -110,7 +110,7 @@ export class RoofProbes implements Disposable {
     ];
   }
 
-  /** The roof by the tasks, measured. */
+  /** The roof of the measured tasks. */
   roofOf(measured: readonly Measured[]): Roof {
     const probes = this.measured(measured);
     const copies = probes.slice(1, 1 + dealings.length);
@@ -127,10 +127,7 @@ export class RoofProbes implements Disposable {
 }
 
 /** Measures all probes in the same rounds. */
-export async function measureRoofline(
-  device: Device,
-  options: Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'>,
-): Promise<Roofline> {
+export async function measureRoofline(device: Device, options: RoundOptions): Promise<Roofline> {
   const begin = performance.now();
   using probes = new RoofProbes(device);
   const group = probes.groups.slice(0, 1);
@@ -160,7 +157,7 @@ export async function measureRoofline(
   };
 }
 
-/** What is measured one at a time: round trips, and what the host takes to encode. */
+/** The probes that are measured one at a time: round trips, and the host's time to encode. */
 async function hostProbes(device: Device, count: Tensor, groups: readonly GPUBindGroup[]): Promise<Probe[]> {
   const [trips, replayed, eager]: number[][] = [[], [], []];
   for (let i = 0; i < ROUND_TRIPS; i++) {
@@ -210,10 +207,10 @@ function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Sp
   };
 }
 
-/** The roofline of the device as it was kept, or measured now and kept. `fresh`: measured in any case. */
+/** The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. */
 export async function roofline(
   device: Device,
-  { fresh = false, ...options }: Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'> & { fresh?: boolean },
+  { fresh = false, ...options }: RoundOptions & { fresh?: boolean },
 ): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
   const path = adapterPath(device.description, '.roofline.json');
   const known = fresh ? null : await read(path);

@@ -1,9 +1,9 @@
-/** Runs that a benchmark saves with --out, and reads again to compare a later run with them. */
+/** Runs that a benchmark saves with --out and reads again with --compare. */
 import * as v from 'valibot';
 import { readJsonFile } from '../../engine/files/json-schema.ts';
 import { provenanceFields } from './provenance.ts';
 
-/** The schema of a saved run: where it was measured, its rows, and further fields; only those that the comparison uses. */
+/** The schema of a saved run: its provenance, its rows, and further fields. It names only those that a comparison reads. */
 export function savedRunSchema<
   const Format extends string,
   Row extends v.GenericSchema,

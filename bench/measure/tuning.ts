@@ -1,4 +1,4 @@
-/** Tuning files: which variants of the kernels an adapter runs best, as `insula bench --tune` measured them. */
+/** Tuning files: the kernel variants that an adapter runs best, measured by `insula bench --tune`. */
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,7 +19,7 @@ import {
 } from '../../kernels/index.ts';
 
 const TUNING_FORMAT = 'insula tuning 2';
-/** The format before products were tuned. */
+/** The format that has no matrix products. */
 const FIRST_FORMAT = 'insula tuning 1';
 
 const tunedBy = {
@@ -57,17 +57,17 @@ export type Tuning = v.InferOutput<typeof tuningSchema>;
 /** The chosen variants, by kind of kernel. */
 export type Choices = Pick<Tuning, 'attention' | 'matmul'>;
 
-/** Where the tuning of an adapter is kept unless another file is named: in the user's cache folder. */
+/** The path of an adapter's tuning, in the user's cache folder, unless another file is named. */
 export function tuningPath(adapter: string): string {
   return adapterPath(adapter, '.json');
 }
 
-/** Where something that was measured on an adapter is kept: in the user's cache folder, under the adapter's name. */
+/** The path of a file about an adapter: in the user's cache folder, under the adapter's name. */
 export function adapterPath(adapter: string, ending: string): string {
   return join(cacheFolder(), 'tuning', fileName(adapter) + ending);
 }
 
-/** Where a tuning that comes with the project lies: contributed by someone with that adapter and driver. */
+/** The path of a tuning that comes with the project, contributed by someone with that adapter and driver. */
 export function shippedTuningPath(adapter: string): string {
   return fileURLToPath(new URL(`../results/tuning/${fileName(adapter)}.json`, import.meta.url));
 }
@@ -77,7 +77,7 @@ function fileName(adapter: string): string {
   return name.replace(/^-|-$/g, '');
 }
 
-/** Writes a file of an adapter as JSON, with its folder. @throws InputError where that cannot be done */
+/** Writes a file about an adapter as JSON and makes its folder. @throws InputError if that fails */
 export async function writeAdapterFile(path: string, contents: unknown): Promise<void> {
   await mkdir(dirname(path), { recursive: true }).catch((error) => {
     throw fileError(error, dirname(path), 'make this folder');
@@ -86,10 +86,10 @@ export async function writeAdapterFile(path: string, contents: unknown): Promise
 }
 
 /**
- * The tuning of a device: from the file that is named, or from where it is kept, or as it comes with the project; null where there is
- * none.
+ * The tuning of a device: from the file that is named; otherwise from the cache folder, or as it comes with the project; null if
+ * there is none.
  *
- * @throws InputError where the file cannot be read, is none, is another adapter's, or names variants that do not run here
+ * @throws InputError if the file cannot be read, is not a tuning, belongs to another adapter, or names variants that do not run here
  */
 export async function readTuning(device: Device, named?: string): Promise<Tuning | null> {
   return (await findTuning(device, named)).tuning;
@@ -104,7 +104,7 @@ async function findTuning(device: Device, named?: string): Promise<{ path: strin
   ][0];
   if (unknown)
     throw new InputError(
-      `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; make the file anew by 'insula bench --tune', or delete it`,
+      `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; run 'insula bench --tune' to write the file again, or delete it`,
     );
   return found;
 }
@@ -118,7 +118,7 @@ async function firstTuning(device: Device, named?: string): Promise<{ path: stri
   return { path, tuning: await readTuningFile(device, path, false) };
 }
 
-/** What a choice decides, for people. */
+/** The place that a choice is for, in words. */
 export function placeText(choice: VariantChoice | MatmulChoice): string {
   if ('entry' in choice) return `attention ${choice.entry}, ${choice.dtype}, head dimension ${choice.headDimension}`;
   const { a, b, transposeA, transposeB, sides, size } = choice;
@@ -126,7 +126,7 @@ export function placeText(choice: VariantChoice | MatmulChoice): string {
   return `${size} products ${form}, ${a === b ? a : `${a} and ${b}`}`;
 }
 
-/** The same as readTuning, without checking that this device has the variants. */
+/** Reads a tuning file as `readTuning` does, but does not check that this device has the variants. */
 export async function readTuningFile(device: Device, path: string, mustExist: boolean): Promise<Tuning | null> {
   const tuning = await readJsonFile(path, tuningSchema, "a tuning file of 'insula bench --tune'").catch((error) => {
     if (error.cause?.code === 'ENOENT' && !mustExist) return null;
@@ -134,12 +134,12 @@ export async function readTuningFile(device: Device, path: string, mustExist: bo
   });
   if (tuning && tuning.adapter !== device.description)
     throw new InputError(
-      `${path}: the tuning of ${quote(tuning.adapter)}; this adapter is ${quote(device.description)}`,
+      `${path}: this is the tuning of ${quote(tuning.adapter)}, but this adapter is ${quote(device.description)}`,
     );
   return tuning;
 }
 
-/** Takes the variants of a tuning, before anything is dispatched. */
+/** Makes the device use the variants of a tuning; called before anything is dispatched. */
 export function applyTuning(device: Device, { attention, matmul }: Choices): void {
   useAttentionVariants(device, attention);
   useMatmulVariants(device, matmul);
@@ -150,7 +150,7 @@ const keyFields = {
   matmul: ['a', 'b', 'transposeA', 'transposeB', 'sides', 'size'],
 } as const;
 
-/** Writes what was chosen into a tuning file; choices of other places that it holds stay, if they still run here. */
+/** Writes choices into a tuning file. Choices for other places that it already holds stay, if they still run here. */
 export async function keepTuning(device: Device, path: string, chosen: Choices): Promise<Tuning> {
   const before = await readTuningFile(device, path, false);
   const kept = <T extends object>(all: readonly T[], now: readonly T[], fields: readonly (keyof T)[]) => [
@@ -171,11 +171,11 @@ export async function keepTuning(device: Device, path: string, chosen: Choices):
 export interface TunedDeviceOptions {
   adapter?: string;
   floor?: boolean;
-  /** A tuning file in place of the one that is kept for the adapter. */
+  /** A tuning file that replaces the one kept for the adapter. */
   tuning?: string;
 }
 
-/** Opens the device of a command and takes its tuning, which is told to `note`. On the floor only a file that is named is taken. */
+/** Opens the device of a command, applies its tuning and reports it to `note`. On the floor only a file that is named applies. */
 export async function openTunedDevice(
   { adapter, floor, tuning: named }: TunedDeviceOptions,
   note: (line: string) => void,

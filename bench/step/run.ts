@@ -1,8 +1,8 @@
-/** Measures training steps of several systems beside each other. */
+/** Measures the training steps of several systems beside each other. */
 import * as v from 'valibot';
 import type { Device, DispatchTime, ReadyPipeline } from '../../engine/index.ts';
 import { configurationFor, MeasuredStep, type StepSizes } from '../../model/inspect/measured-step.ts';
-import { LEAST_ROUNDS, spread, spreadSchema } from '../measure/measure.ts';
+import { inRounds, spread, spreadSchema } from '../measure/measure.ts';
 import { provenance } from '../measure/provenance.ts';
 import { savedRunSchema } from '../measure/saved-run.ts';
 
@@ -50,7 +50,7 @@ export interface StepRow extends v.InferOutput<typeof savedRow> {
   readonly busy: number | null;
   /** Share of attention's kernels in the GPU time; null without timestamps. */
   readonly attention: number | null;
-  /** By GPU time; empty without timestamps. */
+  /** The kernels in the order of their GPU time; empty without timestamps. */
   readonly kernels: readonly KernelShare[];
   readonly dispatches: number;
   readonly submits: number;
@@ -78,10 +78,10 @@ export interface StepBenchOptions extends StepSizes {
   readonly seconds: number;
 }
 
-/** A sample lasts at least this long: waiting for the end costs up to a millisecond. */
+/** A sample lasts at least this long, because waiting for its end costs up to a millisecond. */
 const SAMPLE_MILLISECONDS = 100;
 
-/** @throws InputError where a system or preset is unknown */
+/** @throws InputError if a system or preset is unknown */
 export async function runStepBench(
   device: Device,
   { systems, rounds, seconds, batch, ...sizes }: StepBenchOptions,
@@ -96,13 +96,9 @@ export async function runStepBench(
       );
       onProgress('first steps', i + 1, systems.length);
     }
-    const begin = performance.now();
-    for (let round = 0; round < rounds; round++) {
+    await inRounds({ rounds, seconds, onProgress }, async () => {
       for (const own of prepared) await sample(device, own);
-      onProgress('round', round + 1, rounds);
-      const used = (performance.now() - begin) / 1000;
-      if (round + 1 >= LEAST_ROUNDS && used * (1 + 1 / (round + 1)) > seconds) break;
-    }
+    });
     const rows: StepRow[] = [];
     for (const own of prepared) rows.push(await rowOf(device, own));
     return { format: FORMAT, sizes: { ...sizes, batch }, rows, ...provenance(device) };
@@ -169,19 +165,8 @@ async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
   const { dispatches, submits, arenaBytes, lowerBoundBytes } = statistics;
   return {
-    ...{
-      system,
-      tokens,
-      parameters,
-      wall,
-      host,
-      dispatches,
-      submits,
-      pipelines,
-      lowerBoundBytes,
-      firstSeconds,
-      compiled,
-    },
+    ...{ system, tokens, parameters, wall, host, dispatches, submits, pipelines, lowerBoundBytes },
+    ...{ firstSeconds, compiled },
     samplesPerSecond: (1000 * batch) / wall.median,
     tokensPerSecond: (1000 * tokens) / wall.median,
     encodingMicrosecondsPerDispatch: (1000 * spread(prepared.encoding).median) / dispatches,
@@ -195,7 +180,7 @@ async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   };
 }
 
-/** By kernel and entry point, the longest first. */
+/** The times by kernel and entry point, the longest first. */
 export function sharesOf(times: readonly DispatchTime[]): KernelShare[] {
   const total = times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0);
   const byKernel = new Map<string, DispatchTime[]>();

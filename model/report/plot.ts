@@ -18,7 +18,7 @@ export interface PlotSize {
   margins: Margins;
 }
 
-/** A colour of the page's style sheet, so that a figure follows light, dark and print. */
+/** A colour of the page's style sheet by its name, so that a figure follows light, dark and print. */
 export const colour = (name: string) => `var(--${name})`;
 
 const axis = {

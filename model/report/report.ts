@@ -44,8 +44,8 @@ ${glance(data)}`;
 }
 
 /**
- * Renders the report and writes it in one go: nothing half-written stays behind, and an older report stays until the
- * new one is whole. Node only.
+ * Renders the report and writes it in one go: an older report stays until the new one is whole, and nothing half-written
+ * stays behind. Node only.
  *
  * @throws InputError if a number is not finite or the file cannot be written
  */

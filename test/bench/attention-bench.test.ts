@@ -111,7 +111,7 @@ describe('measuring', () => {
     expect(device.memory.stepBytes).toBe(0);
   });
 
-  test('the arithmetic probe computes what it says', async () => {
+  test('the arithmetic probe computes the number that its comment states', async () => {
     const numbers = await device.step(() => multiplyAdd(device, 64, 10)).read();
     for (const number of numbers) expect(number).toBeCloseTo(8 * 0.5, 5); // x = x / 2 + 1/4 tends to 1/2 in each of 8 chains
   });

@@ -47,7 +47,7 @@ describe('insula bench roofline', () => {
     count.dispose();
   });
 
-  test('measured once and kept; anew where what is kept is of no use', async () => {
+  test('is measured once and kept, and measured again if the kept file is useless', async () => {
     const options = { rounds: 3, seconds: 1 };
     const first = await roofline(device, options);
     expect(first.kept).toBe(false);

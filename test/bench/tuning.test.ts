@@ -38,7 +38,7 @@ describe('tuning', () => {
   const by = { milliseconds: { 'base-1': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
   const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
 
-  test('another variant is chosen where both spreads say so', () => {
+  test('another variant is chosen if its quartiles lie apart from those of the shipped one', () => {
     const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: String(i), wall: wall(median) })));
     expect(of(10, 9, 20)).toBe('0');
     expect(of(10, 7, 5)).toBe('2');
@@ -88,9 +88,9 @@ describe('tuning', () => {
     }
     const attention = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1' } as const;
     await keepTuning(device, path, { attention: [{ ...attention, ...by }], matmul });
-    const kept = await keepTuning(device, path, { attention: [], matmul: [{ ...matmul[0], sizes: 'anew' }] });
+    const kept = await keepTuning(device, path, { attention: [], matmul: [{ ...matmul[0], sizes: 'again' }] });
     expect(kept.attention).toHaveLength(1);
-    expect(kept.matmul.map(({ sizes }) => sizes)).toEqual([...matmul.slice(1).map(({ sizes }) => sizes), 'anew']);
+    expect(kept.matmul.map(({ sizes }) => sizes)).toEqual([...matmul.slice(1).map(({ sizes }) => sizes), 'again']);
     expect(await readTuning(device, path)).toEqual(kept);
 
     const other = matmulVariants(device, matmul[0]).at(-1)!;
@@ -125,9 +125,9 @@ describe('tuning', () => {
       );
     };
     expect(await refusal(tuning)).toBe(
-      `InputError: ${path}: no variant "warp" of attention forward, f32, head dimension 16 runs here; make the file anew by 'insula bench --tune', or delete it`,
+      `InputError: ${path}: no variant "warp" of attention forward, f32, head dimension 16 runs here; run 'insula bench --tune' to write the file again, or delete it`,
     );
-    expect(await refusal({ ...tuning, adapter: 'other' })).toContain('the tuning of "other"; this adapter is');
+    expect(await refusal({ ...tuning, adapter: 'other' })).toContain('the tuning of "other", but this adapter is');
     const refused = `InputError: ${path}: this is not a tuning file of 'insula bench --tune': `;
     expect(await refusal({ ...tuning, attention: [choice, { ...choice, headDimension: 'x' }] })).toBe(
       `${refused}"attention[1].headDimension": expected number, got "x"`,
@@ -140,7 +140,7 @@ describe('tuning', () => {
     await expect(readTuning(device, join(folder, 'none.json'))).rejects.toThrow('no such file');
   });
 
-  test('commands take the file that is kept for the adapter, and say so', async () => {
+  test('commands apply the file that is kept for the adapter, and report it', async () => {
     const before = process.env.XDG_CACHE_HOME;
     process.env.XDG_CACHE_HOME = folder;
     try {
