@@ -1,58 +1,38 @@
 /** The comparison of a run with an earlier one. */
 import { InputError } from '../../engine/index.ts';
-import { comparedWith } from '../measure/provenance.ts';
-import { aligned, changeCells, digits } from '../measure/table.ts';
+import { comparisonOf } from '../measure/saved-run.ts';
+import { changeCells, digits } from '../measure/table.ts';
 import { type BenchResult, keyText, type SavedAttentionRun } from './run.ts';
 import { timeOf } from './text.ts';
 
-/** The medians of the rows that both runs have, as ratios, and the number of rows that only one of them has. */
+/** The medians of rows as ratios to those of the earlier run, alone and beside the ratio of the matrix product. */
 export function comparisonLines(before: SavedAttentionRun, after: BenchResult): string[] {
-  if (before.timer !== after.timer)
+  const { timer } = after;
+  if (before.timer !== timer)
     throw new InputError(
-      `--compare: the times of the earlier run are by ${before.timer}, those of this run by ${after.timer}; give --timer ${before.timer}`,
+      `--compare: the times of the earlier run are by ${before.timer}, those of this run by ${timer}; give --timer ${before.timer}`,
     );
-  const anchorsBefore = new Map(before.matmuls.map((anchor) => [anchor.name, anchor]));
-  const rowsBefore = new Map(before.rows.map((row) => [keyText(row), row]));
-  const rows = after.rows.flatMap((row) => {
-    const earlier = rowsBefore.get(keyText(row));
-    if (!earlier) return [];
-    rowsBefore.delete(keyText(row));
-    const [beforeTime, time] = [timeOf(earlier, after.timer), timeOf(row, after.timer)];
-    const [was, now, ratio, apart] = changeCells(beforeTime, time);
-    const anchor = after.matmuls.find(({ name }) => name === row.matmul)!;
-    const anchorBefore = anchorsBefore.get(row.matmul);
-    const anchorRatio = anchorBefore && timeOf(anchor, after.timer).median / timeOf(anchorBefore, after.timer).median;
-    return [
-      [
-        `${row.shape}, ${row.mask}`,
-        row.variant,
-        row.direction,
-        row.storage,
-        ...[was, now, ratio],
-        anchorRatio ? digits(anchorRatio) : '-',
-        anchorRatio ? digits(time.median / beforeTime.median / anchorRatio) : '-',
-        apart,
-      ],
-    ];
+  const productTime = ({ matmuls }: SavedAttentionRun, wanted: string) => {
+    const product = matmuls.find(({ name }) => name === wanted);
+    return product && timeOf(product, timer).median;
+  };
+  return comparisonOf(before, after, {
+    key: keyText,
+    columns: [
+      ...['row', 'variant', 'direction', 'storage', 'ms before', 'ms now', 'now / before'],
+      ...['matmul', 'less matmul', 'quartiles apart'],
+    ],
+    left: 4,
+    cells: (earlier, row) => {
+      const [beforeTime, time] = [timeOf(earlier, timer), timeOf(row, timer)];
+      const [was, now, ratio, apart] = changeCells(beforeTime, time);
+      const productBefore = productTime(before, row.matmul);
+      const product = productBefore && productTime(after, row.matmul)! / productBefore;
+      const relative = product ? [digits(product), digits(time.median / beforeTime.median / product)] : ['-', '-'];
+      const name = [`${row.shape}, ${row.mask}`, row.variant, row.direction, row.storage];
+      return [[...name, was, now, ratio, ...relative, apart]];
+    },
+    legend:
+      'now / before: below 1 is faster. matmul: the same ratio for the matrix product. less matmul: the first ratio divided by the second.',
   });
-  const header = [
-    'row',
-    'variant',
-    'direction',
-    'storage',
-    'ms before',
-    'ms now',
-    'now / before',
-    'matmul',
-    'less matmul',
-    'quartiles apart',
-  ];
-  const only = after.rows.length - rows.length;
-  return [
-    `${comparedWith(before)}:`,
-    ...(rows.length > 0 ? aligned([header, ...rows]) : []),
-    'now / before: below 1 is faster. matmul: the same ratio of the matrix product; less matmul: the first divided by the second.',
-    ...(only > 0 ? [`${only} rows of this run are not in the earlier one`] : []),
-    ...(rowsBefore.size > 0 ? [`${rowsBefore.size} rows of the earlier run were not measured`] : []),
-  ];
 }

@@ -1,6 +1,7 @@
 /** Results of `insula bench step` as lines for people. */
 import type { Spread } from '../measure/measure.ts';
-import { comparedWith, provenanceLine } from '../measure/provenance.ts';
+import { provenanceLine } from '../measure/provenance.ts';
+import { comparisonOf } from '../measure/saved-run.ts';
 import { aligned, changeCells, digits, quartiles } from '../measure/table.ts';
 import type { SavedStepRun, StepResult, StepRow } from './run.ts';
 
@@ -86,27 +87,26 @@ const percent = (share: number | null) => (share === null ? '-' : `${(100 * shar
 
 /** The changes since an earlier run, system by system and kernel by kernel. */
 export function comparisonLines(before: SavedStepRun, after: StepResult): string[] {
-  const rows = after.rows.flatMap((row) => {
-    const earlier = before.rows.find(({ system }) => system === row.system);
-    if (!earlier) return [];
-    const single = (what: string, was: number, is: number) => {
-      return [row.system, what, digits(was), digits(is), digits(is / was), ''];
-    };
-    const spread = (what: string, was: Spread, is: Spread) => [row.system, what, ...changeCells(was, is)];
-    const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
-      const own = earlier.kernels.find((other) => other.kernel === kernel);
-      return own && share >= 0.01 ? [single(`ms of ${kernel}`, own.milliseconds, milliseconds)] : [];
-    });
-    return [
-      spread('ms a step', earlier.wall, row.wall),
-      spread('host ms', earlier.host, row.host),
-      single('arenas MB', earlier.arenaBytes / 1e6, row.arenaBytes / 1e6),
-      ...kernels,
-    ];
+  return comparisonOf(before, after, {
+    key: ({ system }) => system,
+    columns: ['system', '', 'before', 'now', 'now / before', 'quartiles apart'],
+    left: 2,
+    cells: (earlier, row) => {
+      const single = (what: string, was: number, is: number) => {
+        return [row.system, what, digits(was), digits(is), digits(is / was), ''];
+      };
+      const spread = (what: string, was: Spread, is: Spread) => [row.system, what, ...changeCells(was, is)];
+      const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
+        const own = earlier.kernels.find((other) => other.kernel === kernel);
+        return own && share >= 0.01 ? [single(`ms of ${kernel}`, own.milliseconds, milliseconds)] : [];
+      });
+      return [
+        spread('ms a step', earlier.wall, row.wall),
+        spread('host ms', earlier.host, row.host),
+        single('arenas MB', earlier.arenaBytes / 1e6, row.arenaBytes / 1e6),
+        ...kernels,
+      ];
+    },
+    legend: 'now / before: below 1 is faster. The times of single kernels are noisy: each is from one run.',
   });
-  return [
-    `${comparedWith(before)}:`,
-    ...aligned([['system', '', 'before', 'now', 'now / before', 'quartiles apart'], ...rows], 2),
-    'now / before: below 1 is faster. The times of single kernels are noisy: each is from one run.',
-  ];
 }

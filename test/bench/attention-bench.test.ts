@@ -177,7 +177,7 @@ describe('insula bench attention', () => {
       timer: 'wall',
       compare: files.out,
     });
-    expect(again.lines.join('\n')).toContain('1 rows of this run are not in the earlier one');
+    expect(again.lines.join('\n')).toContain('rows of this run that the earlier one lacks: 1');
   });
 
   test('own expressions, a score, variants, storage, single dispatches', async () => {
