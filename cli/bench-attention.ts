@@ -1,7 +1,7 @@
 /** `insula bench attention`: attention variants, masks and directions in the same rounds. */
 import { comparisonLines } from '../bench/attention/compare.ts';
 import { DEFAULT, UNFUSED } from '../bench/attention/rows.ts';
-import { type BenchResult, FORMAT, type RunOptions, runAttention } from '../bench/attention/run.ts';
+import { type AttentionRunOptions, attentionRunSchema, runAttention } from '../bench/attention/run.ts';
 import { benchLines, csv as csvLines } from '../bench/attention/text.ts';
 import { tune as tuneAttention } from '../bench/attention/tune.ts';
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
@@ -55,7 +55,7 @@ type Values = ValuesOf<typeof attentionOptions>;
 async function measured(values: Values, { progress }: Context): Promise<Result> {
   const { compare, csv, out, report, adapter, floor, tuning: named } = values;
   const before =
-    compare === undefined ? null : await readSavedRun<BenchResult>(compare, FORMAT, 'insula bench attention');
+    compare === undefined ? null : await readSavedRun(compare, attentionRunSchema, 'insula bench attention');
   const { device, tuning } = await openTunedDevice({ adapter, floor, tuning: named }, (line) => progress.note(line));
   try {
     const options = { ...runOptions(values), tuned: tuning?.attention ?? [] };
@@ -91,7 +91,7 @@ async function tuned(values: Values, { progress }: Context): Promise<Result> {
   }
 }
 
-function runOptions(values: Values): RunOptions {
+function runOptions(values: Values): AttentionRunOptions {
   const { shape, mask, score, derivative, variant = [DEFAULT, UNFUSED], rounds = 20, seconds = 30 } = values;
   return {
     shapes: shape,

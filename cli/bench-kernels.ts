@@ -1,5 +1,11 @@
 /** `insula bench kernels`: every operation of a model's step beside the adapter's roof. */
-import { KERNELS_FORMAT, type KernelRow, type KernelsResult, runKernels } from '../bench/kernels/run.ts';
+import {
+  type KernelRow,
+  type KernelsResult,
+  kernelsRunSchema,
+  runKernels,
+  type SavedKernelsRun,
+} from '../bench/kernels/run.ts';
 import { modelShapes } from '../bench/kernels/shapes.ts';
 import { LEAST_ROUNDS, quartilesApart } from '../bench/measure/measure.ts';
 import { comparedWith, provenanceLine } from '../bench/measure/provenance.ts';
@@ -31,8 +37,7 @@ export const benchKernels = command({
   names: 'names of operations',
   notes: kernelNotes,
   async run({ shapes, rounds = 12, seconds = 60, csv, out, compare, adapter, floor, tuning }, { progress, names }) {
-    const before =
-      compare === undefined ? null : await readSavedRun<KernelsResult>(compare, KERNELS_FORMAT, 'insula bench kernels');
+    const before = compare === undefined ? null : await readSavedRun(compare, kernelsRunSchema, 'insula bench kernels');
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
     try {
       const result = await runKernels(device, {
@@ -49,12 +54,12 @@ export const benchKernels = command({
   },
 });
 
-const keyOf = ({ shape, name, direction }: KernelRow) => `${shape} | ${name} | ${direction}`;
+const keyOf = ({ shape, name, direction }: SavedKernelsRun['rows'][number]) => `${shape} | ${name} | ${direction}`;
 
-export function kernelLines(result: KernelsResult, before: KernelsResult | null): string[] {
+export function kernelLines(result: KernelsResult, before: SavedKernelsRun | null): string[] {
   const { roof, rows } = result;
   const earlier = new Map((before?.rows ?? []).map((row) => [keyOf(row), row]));
-  const columns = ['op', 'direction', 'bound by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
+  const columns = ['op', 'direction', 'limited by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
   const cells = (row: KernelRow) => {
     const { median, lowerQuartile, upperQuartile } = row.wall;
     const was = earlier.get(keyOf(row));

@@ -2,7 +2,7 @@
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
 import { readSavedRun } from '../bench/measure/saved-run.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
-import { FORMAT, runStepBench, type StepResult } from '../bench/step/run.ts';
+import { runStepBench, stepRunSchema } from '../bench/step/run.ts';
 import { comparisonLines, stepLines } from '../bench/step/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
@@ -32,7 +32,7 @@ export const benchStep = command({
     { progress },
   ) {
     const sizes = { ...given, batch: given.batch ?? presetNamed(given.preset ?? 'tiny').batch };
-    const before = compare === undefined ? null : await readSavedRun<StepResult>(compare, FORMAT, 'insula bench step');
+    const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
     if (before && sorted(before.sizes) !== sorted(sizes))
       throw new InputError(`${compare}: a run at other sizes: ${JSON.stringify(before.sizes)}; give the same options`);
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));

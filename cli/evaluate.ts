@@ -3,7 +3,7 @@ import { recordedDataset } from '../bench/tabletop/demonstrations.ts';
 import { EpisodeRecorder } from '../bench/tabletop/episode-recorder.ts';
 import { evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
-import type { Observation } from '../bench/tabletop/world.ts';
+import type { WorldObservation } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { actionExamples, evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
@@ -66,7 +66,7 @@ async function inClosedLoop(
   progress: Progress,
 ): Promise<Evaluated> {
   const recorders: EpisodeRecorder[] = [];
-  const keep = (index: number, observation: Observation, action: Float32Array) => {
+  const keep = (index: number, observation: WorldObservation, action: Float32Array) => {
     recorders[index] ??= new EpisodeRecorder();
     recorders[index].add(observation, action);
   };

@@ -1,4 +1,4 @@
-/** What making batches from a data set costs the training steps beside it. */
+/** Measures how much the making of batches from a data set slows the training steps beside it. */
 import type { Device } from '../../engine/index.ts';
 import { Model } from '../../model/architecture/model.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
@@ -12,11 +12,11 @@ import { runSettings } from '../../model/training/run-settings.ts';
 import { Trainer } from '../../model/training/trainer.ts';
 import { spread } from '../measure/measure.ts';
 
-/** Steps of a turn, and turns of each kind at least. */
+/** Steps in one turn, and the fewest turns of each kind. */
 const TURN = 8;
 const LEAST_TURNS = 3;
 
-/** Makes batches, or gives the same one again and again. */
+/** Makes batches, or returns one held batch again and again. */
 class HeldMaker extends BatchMaker {
   held: Promise<MadeBatch> | null = null;
 
@@ -32,7 +32,7 @@ export interface BesideTraining {
   readonly held: number;
 }
 
-/** Steps of the tiny knowledge-insulation model on batches made while the step before runs, and on one held batch, by turns. */
+/** Trains the tiny knowledge-insulation model in turns: on batches made while the previous step runs, and on one held batch. */
 export async function besideTraining(
   device: Device,
   dataset: Dataset,
@@ -59,7 +59,7 @@ export async function besideTraining(
     const turn = async (held: boolean): Promise<number> => {
       maker.held = null;
       if (held) maker.held = maker.make(sampler.batch(0, batch), 0);
-      // Its batch is of the turn before; that of the next is made beside it.
+      // This step uses a batch of the turn before, and the next step's batch is made beside it.
       await (await trainer.step(step++)).losses;
       const start = performance.now();
       let pending: Promise<unknown> = Promise.resolve();

@@ -1,6 +1,8 @@
 /** Values from outside, such as the contents of a JSON file, checked by a schema before anything is built of them. */
 import * as v from 'valibot';
+import { readJson } from './bytes.ts';
 import { InputError, quote } from './errors.ts';
+import { openPath } from './paths.ts';
 
 /**
  * The value as the schema types it. An object schema drops fields that it does not name; `v.looseObject` keeps them. A message
@@ -15,6 +17,20 @@ export function checked<T>(schema: v.GenericSchema<unknown, T>, value: unknown, 
   const path = (issue.path ?? []).map(({ key }, i) => (typeof key === 'number' ? `[${key}]` : `${i ? '.' : ''}${key}`));
   const field = path.length > 0 ? `${quote(path.join(''))}: ` : '';
   throw new InputError(`${where}: ${field}${complaint(issue)}`);
+}
+
+/**
+ * The contents of a JSON file on disk (node only). `what` completes the message "this is not ...".
+ *
+ * @throws InputError if the file cannot be read, is not JSON or does not fit the schema
+ */
+export async function readJsonFile<T>(path: string, schema: v.GenericSchema<unknown, T>, what: string): Promise<T> {
+  const source = await openPath(path);
+  try {
+    return checked(schema, await readJson(source), `${path}: this is not ${what}`);
+  } finally {
+    await source.close();
+  }
 }
 
 function complaint(issue: v.BaseIssue<unknown>): string {

@@ -112,7 +112,7 @@ describe('measuring', () => {
     expect(device.memory.stepBytes).toBe(0);
   });
 
-  test('the arithmetic probe computes what it says', async () => {
+  test('the arithmetic probe computes the number that its comment states', async () => {
     const numbers = await device.step(() => multiplyAdd(device, 64, 10)).read();
     for (const number of numbers) expect(number).toBeCloseTo(8 * 0.5, 5); // x = x / 2 + 1/4 tends to 1/2 in each of 8 chains
   });
@@ -178,7 +178,7 @@ describe('insula bench attention', () => {
       timer: 'wall',
       compare: files.out,
     });
-    expect(again.lines.join('\n')).toContain('1 rows of this run are not in the earlier one');
+    expect(again.lines.join('\n')).toContain('rows of this run that the earlier one lacks: 1');
   });
 
   test('own expressions, a score, variants, storage, single dispatches', async () => {
@@ -219,7 +219,7 @@ describe('insula bench attention', () => {
   });
 
   test.each<[Values, string]>([
-    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot read it: no such file or folder'],
+    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot open it: no such file or folder'],
     [{ shape: ['T=8,H=1,D=4'], variant: ['quick'] }, '--variant quick: no kernel of that name'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['q +'] }, 'mask, line 1'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['joint'] }, '--mask joint: shape B=1,T=8,H=1/1,D=4 has one block'],

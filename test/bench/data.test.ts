@@ -28,7 +28,7 @@ test('insula bench data: a row for numbers and one with images', async () => {
   }
 });
 
-test('beside training steps, on batches as they come and on one that is held', async () => {
+test('training steps on streamed batches and on one held batch are timed', async () => {
   const dataset = syntheticDataset({ images: false });
   const listener = { note: () => {} };
   const beside = await besideTraining(await testDevice('normal'), dataset, { batch: 4, seconds: 0.1 }, listener);

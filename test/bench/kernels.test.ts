@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 describe('insula bench kernels', () => {
-  test('what binds is what takes the roof longest', () => {
+  test('the limiting resource is the one that takes the roof longest', () => {
     const roof = { gigaflops: 100, gigabytesPerSecond: 10, dispatchMicroseconds: 20 };
     const of = (flops: number, bytes: number, dispatches: number) => compared({ flops, bytes, dispatches }, 1, roof);
     expect(of(5e7, 1e6, 2)).toEqual({ gigaflops: 50, gigabytesPerSecond: 1, percentOfRoof: 50, bound: 'arithmetic' });
@@ -27,7 +27,7 @@ describe('insula bench kernels', () => {
     const short = { rounds: 3, seconds: 1 };
     const { json } = await runCommand(benchKernels, { ...short, out, csv }, { names: ['linear', 'add'] });
     const rows = json.rows.map(({ name, direction }) => `${name} ${direction}`);
-    // The gradient of a sum takes no kernel.
+    // The gradient of an addition takes no kernel.
     expect(rows).toEqual([
       'linear, 160 x 256 to 256 forward',
       'linear, 160 x 256 to 256 backward',

@@ -40,7 +40,7 @@ describe('insula bench step', () => {
     expect(() => read('--system', 'pi0,pi9')).toThrow('--system pi0,pi9: there is no "pi9"; did you mean pi0?');
     expect(() => read('--preset', 'huge')).toThrow('--preset huge: there is no "huge"; there are tiny, small');
     await expect(runCommand(benchStep, { adapter: 'null', compare: 'package.json' })).rejects.toThrow(
-      "package.json: this is no run that 'insula bench step --out' saved",
+      `package.json: this is not a run that 'insula bench step --out' saved: "format": missing`,
     );
   });
 });
