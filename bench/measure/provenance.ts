@@ -26,7 +26,7 @@ export function provenance(device: Device): Provenance {
   return {
     adapter: { description, software, features: [...features] },
     versions: {
-      insula: versionIn('../../package.json'),
+      insula: versionIn('insula/package.json'),
       webgpu: versionIn('webgpu/package.json'),
       node: process.version,
     },
@@ -56,6 +56,7 @@ function versionIn(manifest: string): string {
 }
 
 function git(...args: string[]): string | null {
+  if (!import.meta.url.endsWith('.ts')) return null; // the package: git would speak of the project that it is installed in
   try {
     return execFileSync('git', args, {
       cwd: import.meta.dirname,

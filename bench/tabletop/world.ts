@@ -1,4 +1,5 @@
 import type { MainModule, MjData, MjModel } from '@mujoco/mujoco';
+import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
 import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
@@ -24,7 +25,9 @@ let shared: Promise<MainModule> | undefined;
 
 /** MuJoCo's WebAssembly module, loaded once for all worlds of a thread. */
 function loadMujoco(): Promise<MainModule> {
-  shared ??= import('@mujoco/mujoco').then((module) => module.default());
+  shared ??= optionalPackages('@mujoco/mujoco', 'the built-in tabletop world', () => import('@mujoco/mujoco')).then(
+    (module) => module.default(),
+  );
   return shared;
 }
 

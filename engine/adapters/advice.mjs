@@ -61,7 +61,7 @@ export function adviceFor(platform, release = null) {
   if (release?.id === 'alpine')
     return `${release.name}: the webgpu package needs glibc, which Alpine does not have. Use a Debian or Ubuntu image.`;
   if (release && family(release) !== 'other')
-    return `${release.name}: ${gpu}: sudo apt install libvulkan1 mesa-vulkan-drivers. Without a GPU, "node cli/setup/setup.mjs" fetches Mesa's software adapter (23 or later) with apt-get, without root; it needs the network and a package mirror in /etc/apt.`;
+    return `${release.name}: ${gpu}: sudo apt install libvulkan1 mesa-vulkan-drivers. Without a GPU, "npx insula setup" fetches Mesa's software adapter (23 or later) with apt-get, without root; it needs the network and a package mirror in /etc/apt.`;
   const known = softwareAdapterCommands.find(([names]) =>
     names.some((name) => release?.id.startsWith(name) || release?.like.includes(name)),
   );

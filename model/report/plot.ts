@@ -1,5 +1,4 @@
-import { parse, View } from 'vega';
-import { compile, type TopLevelSpec } from 'vega-lite';
+import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import { html, Markup } from './markup.ts';
 
 /** Pixels around a plot. */
@@ -35,8 +34,16 @@ const axis = {
   labelPadding: 4,
 };
 
+/** The library that draws figures. @throws InputError if it is not installed */
+export async function loadVega() {
+  const load = () => Promise.all([import('vega'), import('vega-lite')]);
+  const [{ parse, View }, { compile }] = await optionalPackages('vega vega-lite', 'drawing figures', load);
+  return { compile, parse, View };
+}
+
 /** Renders layers over one pair of axes to inline SVG that takes the width it is given. `label` is the text for screen readers. */
 export async function plot(label: string, { width, height, margins }: PlotSize, layer: Layer[]): Promise<Markup> {
+  const { compile, parse, View } = await loadVega();
   const spec = {
     width,
     height,
@@ -45,7 +52,7 @@ export async function plot(label: string, { width, height, margins }: PlotSize, 
     background: 'transparent',
     config: { aria: false, font: 'system-ui, sans-serif', view: { stroke: null }, axis },
     layer,
-  } as unknown as TopLevelSpec;
+  } as unknown as Parameters<typeof compile>[0];
   const view = new View(parse(compile(spec).spec), { renderer: 'none' });
   const svg = await view.toSVG();
   view.finalize();

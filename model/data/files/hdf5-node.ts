@@ -1,5 +1,6 @@
 import type { Group, Dataset as Hdf5Table } from 'h5wasm/node';
 import { InputError, quote } from '../../../engine/files/errors.ts';
+import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
@@ -55,7 +56,7 @@ export async function openHdf5(
   name: string,
   { rate, memory = NUMBER_BYTES }: { rate?: number; memory?: number } = {},
 ): Promise<Dataset> {
-  const { File, ready } = await import('h5wasm/node');
+  const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
   (await ready).activate_throwing_error_handler(); // else errors are printed and passed over
   const images = new ImageCache(IMAGE_CACHE_BYTES);
   const opened = <T>(path: string, use: (root: Group) => T): T => {

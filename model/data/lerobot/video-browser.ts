@@ -1,5 +1,6 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../../engine/files/errors.ts';
+import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import type { Image } from '../dataset.ts';
 import { toRgb } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
@@ -29,7 +30,11 @@ export async function openVideoFrames(
     const instead = 'name other cameras, or none, or open the data set by its path under node, with ffmpeg';
     throw new InputError(`${folder.name}/meta/info.json: ${what}: ${instead}`);
   }
-  const { CustomSource, EncodedPacketSink, Input, MP4, VideoSampleSink } = await import('mediabunny');
+  const { CustomSource, EncodedPacketSink, Input, MP4, VideoSampleSink } = await optionalPackages(
+    'mediabunny',
+    'decoding videos in a browser',
+    () => import('mediabunny'),
+  );
 
   const open = async (path: string) => {
     const file = await folder.open(path);
