@@ -3,7 +3,7 @@ import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts'
 import { add, gelu, relu, sigmoid, swish, tanh } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
 const logistic = (x: number) => 1 / (1 + Math.exp(-x));
@@ -87,7 +87,7 @@ describe('activation operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`activation golden${fixturesMissing}`, () => {
+describe('activation golden', () => {
   test('operations-activations', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-activations');

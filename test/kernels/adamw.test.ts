@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { backward, type Device, ParameterSet, type Tensor, tensor } from '../../engine/index.ts';
 import { AdamW, type AdamWOptions, GradientNorms } from '../../kernels/index.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { readFixture } from '../support/fixtures.ts';
 import { expectClose, normals, relativeError } from '../support/numbers.ts';
 
 interface Group {
@@ -209,7 +209,7 @@ describe('AdamW arguments', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`AdamW golden${fixturesMissing}`, () => {
+describe('AdamW golden', () => {
   test.each(['adamw', 'adamw-plain'])('operations-%s', async (name) => {
     const device = await testDevice('normal');
     const fixture = readFixture(`operations-${name}`);

@@ -3,7 +3,7 @@ import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts'
 import { adaptiveRmsNorm, gatedResidual, linear } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
-import { type Fixture, fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { type Fixture, fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
 /** Modulation row and column of each element of x. */
@@ -135,7 +135,7 @@ describe('adaptiveRmsNorm operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`adaptiveRmsNorm golden${fixturesMissing}`, () => {
+describe('adaptiveRmsNorm golden', () => {
   /** Runs norm and residual of the case from `leaves`, both with their dOutput, and compares everything expected. */
   async function check(fixture: Fixture, names: string[], modulate: (leaves: Record<string, Tensor>) => Tensor) {
     const device = await testDevice('normal');

@@ -13,7 +13,7 @@ import {
 import { compareAttention, randomCase, runAttention } from '../support/attention-cases.ts';
 import { attentionOracle } from '../support/attention-oracle.ts';
 import { fewerSizes, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { describeFixture, fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
 // The base file compiles for seconds on a software adapter, once for every 32 elements of the head: the floor device takes fewer sizes.
@@ -139,8 +139,12 @@ const cases = [
   'hybrid-d80',
 ];
 
-describe.skipIf(!haveFixtures)(`attention golden${fixturesMissing}`, () => {
-  test.each(cases)('attention-%s', async (name) => {
+describe('attention golden', () => {
+  for (const name of cases) describeFixture(`attention-${name}`, () => testCase(name));
+});
+
+function testCase(name: string): void {
+  test('output, logSumExp and gradients', async () => {
     const fixture = readFixture(`attention-${name}`);
     const { settings } = fixture;
     const layout = sequence(
@@ -179,4 +183,4 @@ describe.skipIf(!haveFixtures)(`attention golden${fixturesMissing}`, () => {
       });
     expectClose(seen(actual.logSumExp), seen(data('logSumExp')), fixtureTolerance(fixture, 'logSumExp'), 'logSumExp');
   });
-});
+}

@@ -3,7 +3,7 @@ import { backward, parameter, tensor, zeroGradients } from '../../engine/index.t
 import { embedding } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
 function oracle(ids: Uint32Array, width: number, scale: number): (inputs: Float64Array[]) => Float64Array {
@@ -93,7 +93,7 @@ describe('embedding operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`embedding golden${fixturesMissing}`, () => {
+describe('embedding golden', () => {
   test('operations-embedding', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-embedding');

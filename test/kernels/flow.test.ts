@@ -3,7 +3,7 @@ import { parameter, Random, randomStream, streams, tensor } from '../../engine/i
 import { eulerStep, flowInterpolate, sampleTimes, timeEmbedding } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 
 describeOnDevices('flow matching', (device) => {
@@ -124,7 +124,7 @@ describe('flow matching operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`flow matching golden${fixturesMissing}`, () => {
+describe('flow matching golden', () => {
   test('operations-flow: the path', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-flow');

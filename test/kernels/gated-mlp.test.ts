@@ -3,7 +3,7 @@ import { backward, parameter, type Tensor, tensor, withoutTape, zeroTensor } fro
 import { cast, gatedMlp } from '../../kernels/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { eighths, expectClose, expectZero, normals } from '../support/numbers.ts';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
@@ -164,7 +164,7 @@ describe('gatedMlp operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`gatedMlp golden${fixturesMissing}`, () => {
+describe('gatedMlp golden', () => {
   test('operations-gated-mlp', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-gated-mlp');

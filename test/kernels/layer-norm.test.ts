@@ -3,7 +3,7 @@ import { backward, parameter, tensor } from '../../engine/index.ts';
 import { layerNorm } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
 
 function oracle([x, weight, bias]: ArrayLike<number>[], epsilon = 1e-6): Float64Array {
@@ -102,7 +102,7 @@ describe('layerNorm operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`layerNorm golden${fixturesMissing}`, () => {
+describe('layerNorm golden', () => {
   test('operations-layer-norm', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-layer-norm');

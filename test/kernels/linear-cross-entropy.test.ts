@@ -3,7 +3,7 @@ import { backward, type Device, parameter, type Tensor, tensor, zeroGradients } 
 import { type LinearCrossEntropyOptions, linearCrossEntropy, linearCrossEntropyRows } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
 type Reduction = NonNullable<LinearCrossEntropyOptions['reduction']>;
@@ -239,7 +239,7 @@ describe('linearCrossEntropy operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`linearCrossEntropy golden${fixturesMissing}`, () => {
+describe('linearCrossEntropy golden', () => {
   test.each(['cross-entropy-per-example', 'cross-entropy-per-token'])('operations-%s', async (name) => {
     const device = await testDevice('normal');
     const fixture = readFixture(`operations-${name}`);

@@ -3,7 +3,7 @@ import { backward, parameter, tensor, withoutTape } from '../../engine/index.ts'
 import { cast, gelu, linear, swish } from '../../kernels/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { eighths, expectClose, normals } from '../support/numbers.ts';
 
 function oracle([x, weight, bias]: Float64Array[], inputs: number): Float64Array {
@@ -144,7 +144,7 @@ describe('linear operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`linear golden${fixturesMissing}`, () => {
+describe('linear golden', () => {
   test('operations-linear', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-linear');

@@ -10,7 +10,7 @@ import {
 } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
 type Loss = (prediction: Tensor, target: Tensor, masks?: LossMasks) => Tensor;
@@ -126,7 +126,7 @@ describe('losses operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`losses golden${fixturesMissing}`, () => {
+describe('losses golden', () => {
   test.each([
     { name: 'mse', loss: meanSquaredError, prediction: 'prediction', target: 'target' },
     { name: 'l1', loss: l1, prediction: 'prediction', target: 'target' },

@@ -3,7 +3,7 @@ import { backward, parameter, tensor } from '../../engine/index.ts';
 import { patchEmbedding } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose } from '../support/numbers.ts';
 
 /** A convolution whose stride is its kernel's size, by its definition. */
@@ -77,7 +77,7 @@ describe('patchEmbedding operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`patchEmbedding golden${fixturesMissing}`, () => {
+describe('patchEmbedding golden', () => {
   test('operations-patch-embedding', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-patch-embedding');

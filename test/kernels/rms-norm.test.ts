@@ -3,7 +3,7 @@ import { backward, parameter, tensor } from '../../engine/index.ts';
 import { rmsNorm } from '../../kernels/index.ts';
 import { checkOperation, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 
 function oracle([x, weight]: Float64Array[]): Float64Array {
@@ -63,7 +63,7 @@ describe('rmsNorm operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`rmsNorm golden${fixturesMissing}`, () => {
+describe('rmsNorm golden', () => {
   test('operations-rms-norm', async () => {
     const device = await testDevice('normal');
     const fixture = readFixture('operations-rms-norm');

@@ -3,7 +3,7 @@ import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts'
 import { rotary, rotaryTable } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-import { fixturesMissing, fixtureTolerance, haveFixtures, readFixture } from '../support/fixtures.ts';
+import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
 function oracle(x: ArrayLike<number>, positions: ArrayLike<number>, heads: number, dimension: number): Float64Array {
@@ -82,7 +82,7 @@ describe('rotary operands', () => {
   });
 });
 
-describe.skipIf(!haveFixtures)(`rotary golden${fixturesMissing}`, () => {
+describe('rotary golden', () => {
   test.each(['operations-rotary-d16', 'operations-rotary-d80'])('%s', async (name) => {
     const device = await testDevice('normal');
     const fixture = readFixture(name);

@@ -1,3 +1,4 @@
+import { describe, test } from 'vitest';
 import type { Numbers } from './numbers.ts';
 
 /** A golden case: settings, and tensors by name. See the README beside the fixtures. */
@@ -11,33 +12,47 @@ export interface Fixture {
 
 const node = typeof process === 'object' && process.versions?.node !== undefined;
 const fileSystem = node ? await import(/* @vite-ignore */ 'node:fs') : null;
-const folder = new URL('../../../shared/fixtures', import.meta.url);
+const committed = new URL('../fixtures', import.meta.url);
+const shared = new URL('../../../shared/fixtures', import.meta.url);
 
-/** Whether the golden fixtures beside the repository can be read: from disk, or in a browser from the page's server. */
-export const haveFixtures = fileSystem
-  ? fileSystem.existsSync(folder)
-  : (await fetch(`${folder}/README.md`, { method: 'HEAD' })).ok;
-export const fixturesMissing = haveFixtures ? '' : ' (skipped: ../shared/fixtures is not there)';
+/** Bytes of the file in test/fixtures or else in ../shared/fixtures; null where neither has it. */
+function findBytes(file: string): Uint8Array<ArrayBuffer> | null {
+  for (const folder of [committed, shared]) {
+    const bytes = readBytes(new URL(`${folder}/${file}`));
+    if (bytes) return bytes;
+  }
+  return null;
+}
 
-function readBytes(file: string): Uint8Array<ArrayBuffer> {
-  const url = new URL(`${folder}/${file}`);
-  if (fileSystem) return new Uint8Array(fileSystem.readFileSync(url));
+function readBytes(url: URL): Uint8Array<ArrayBuffer> | null {
+  if (fileSystem) return fileSystem.existsSync(url) ? new Uint8Array(fileSystem.readFileSync(url)) : null;
   // Tests read fixtures while they are collected. A page can read at once only as text, here with a byte in each character.
   const request = new XMLHttpRequest();
   request.open('GET', url, false);
   request.overrideMimeType('text/plain; charset=x-user-defined');
   request.send();
-  if (request.status !== 200) throw new Error(`${url} answered ${request.status}`);
+  if (request.status !== 200) return null;
   return Uint8Array.from(request.responseText, (character) => character.charCodeAt(0));
+}
+
+/** The tests of a golden case; one skipped test, which says why, where the files of the case are missing. */
+export function describeFixture(name: string, tests: () => void): void {
+  if (findBytes(`${name}.json`)) describe(name, tests);
+  else test.skip(`${name} (skipped: it is in neither test/fixtures nor ../shared/fixtures)`);
 }
 
 /** Reads `<name>.json` and the safetensors files `<name><suffix>.safetensors`. */
 export function readFixture(name: string, suffixes: string[] = ['']): Fixture {
   const decode = (bytes: Uint8Array) => JSON.parse(new TextDecoder().decode(bytes));
-  const settings = decode(readBytes(`${name}.json`));
+  const read = (file: string) => {
+    const bytes = findBytes(file);
+    if (!bytes) throw new Error(`${file} is in neither test/fixtures nor ../shared/fixtures`);
+    return bytes;
+  };
+  const settings = decode(read(`${name}.json`));
   const tensors = new Map<string, { data: Float32Array | Int32Array | Uint8Array; shape: number[] }>();
   for (const suffix of suffixes) {
-    const bytes = readBytes(`${name}${suffix}.safetensors`);
+    const bytes = read(`${name}${suffix}.safetensors`);
     const data = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
     const { __metadata__: _, ...header } = decode(bytes.subarray(8, data));
     for (const [key, entry] of Object.entries<{ dtype: string; shape: number[]; data_offsets: [number, number] }>(
