@@ -98,6 +98,11 @@ describe('openIndexedDataset', () => {
     const widths = async (episode: number, camera: string) =>
       Promise.all([0, 1, 2, 3].map(async (step) => (await episodes[episode].image(camera, step))?.width ?? null));
     expect(await widths(0, 'front')).toEqual([8, 8, 16, 16]);
+    expect(await Promise.all([-1, 1, 2].map((step) => episodes[0].imageFile!('front', step)))).toEqual([
+      null,
+      jpegs[0],
+      jpegs[1],
+    ]);
     expect(await widths(1, 'wrist')).toEqual([null, 24, 24, 24]);
     expect(await widths(1, 'front')).toEqual([null, null, null, null]);
     expect(await widths(2, 'front')).toEqual([null, null, null, null]);

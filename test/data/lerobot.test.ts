@@ -65,21 +65,6 @@ describe('written and read', () => {
     await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; there are top, wrist');
   });
 
-  test('what LeRobot has no place for is refused before anything is written', async () => {
-    const { episodes, ...rest } = source();
-    const [first, ...others] = episodes;
-    const writing = (change: object) => filesOf({ ...rest, episodes: [...others, { ...first, ...change }] });
-    await expect(writing({ cameras: ['top'] })).rejects.toThrow(
-      'camera "wrist" has no image in 1 of 3 episodes, such as "own 0": leave out the camera, or the episodes',
-    );
-    await expect(writing({ states: null })).rejects.toThrow(
-      'episode "own 0" has no state, others have: write them apart',
-    );
-    await expect(writing({ actions: new Float32Array(8) })).rejects.toThrow(
-      'episode "own 0" has 2 numbers a step as "action", 3 were expected: write each robot apart',
-    );
-  });
-
   test('on disk, never over another', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'insula-lerobot-'));
     try {

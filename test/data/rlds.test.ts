@@ -82,6 +82,7 @@ describe('RLDS', () => {
       expect(await Promise.all([0, 2, 7].map(async (step) => (await episode.image('image', step))!.width))).toEqual([
         8, 24, 24,
       ]);
+      expect(await episode.imageFile!('image', 1)).toEqual(jpegs[1]);
       expect([await episode.image('image', -1), await episode.image('other', 0)]).toEqual([null, null]);
     }
     expect((await open(files(), 'made')).name).toBe('made');
