@@ -5,7 +5,8 @@ import { readSafetensors, type SafetensorsFile } from '../../engine/files/safete
 import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode } from './dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt, imageTypes } from './image-files.ts';
-import { asObject, asText, missing, readJsonObject } from './json.ts';
+import { asObject, asOptionalText, asText, missing, readJsonObject } from './json.ts';
+import { instructionsAmong } from './parts.ts';
 
 /**
  * Reader of data folders with one index of several data sets:
@@ -108,15 +109,10 @@ function readListing(item: unknown, file: string, where: string): Listing {
   const { id, steps, language, language_alternatives: others } = asObject(item, file, where);
   if (typeof steps !== 'number' || !Number.isInteger(steps) || steps < 1)
     throw missing(file, `${where}: "steps" above 0`);
-  const wordings = new Set<string>();
-  if (language != null) wordings.add(asText(language, file, `${where}: "language"`).trim());
-  if (others != null) {
-    // Several wordings in one text, each a sentence.
-    const text = asText(others, file, `${where}: "language_alternatives"`);
-    for (const sentence of text.split(/\.(?:\s+|$)/)) wordings.add(sentence.trim());
-  }
-  wordings.delete('');
-  return { id: asText(id, file, `${where}: "id"`), steps, instructions: [...wordings] };
+  const first = asOptionalText(language, file, `${where}: "language"`);
+  // The alternatives are one text, each of them a sentence of it.
+  const sentences = asOptionalText(others, file, `${where}: "language_alternatives"`).split(/\.(?:\s+|$)/);
+  return { id: asText(id, file, `${where}: "id"`), steps, instructions: instructionsAmong([first, ...sentences]) };
 }
 
 class EpisodeReader {

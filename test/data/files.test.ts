@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { float32, int64, list, tableFromArrays, tableToIPC } from '@uwdata/flechette';
 import fc from 'fast-check';
 import { zipSync } from 'fflate';
-import { File, ready } from 'h5wasm/node';
+import { File, type Group, ready } from 'h5wasm/node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { memorySource } from '../../engine/files/bytes.ts';
 import { decodeImage, openDataFile, openDataset } from '../../model/data/index.ts';
@@ -252,6 +252,13 @@ describe('HDF5', () => {
     ]);
     expect([...first.states!.subarray(0, 8)]).toEqual([...rows(1, 6).flat(), 8, 9]);
     expect((await second.image('agentview_rgb', 0))!.pixels[3]).toBe(10);
+    await copyFile(join(folder, 'libero.hdf5'), join(folder, 'untold.hdf5'));
+    const untold = new File(join(folder, 'untold.hdf5'), 'a');
+    const untoldData = untold.get('data') as Group;
+    untoldData.delete_attribute('problem_info');
+    untoldData.create_attribute('problem_info', JSON.stringify({ language_instruction: ' ' }));
+    untold.close();
+    expect((await openDataset(join(folder, 'untold.hdf5'))).episodes[0].instructions).toEqual([]);
     await mkdir(join(folder, 'tasks'));
     for (const task of ['close', 'open'])
       await copyFile(join(folder, 'libero.hdf5'), join(folder, `tasks/${task}.hdf5`));

@@ -108,6 +108,23 @@ describe('openIndexedDataset', () => {
     expect(await widths(2, 'front')).toEqual([null, null, null, null]);
   });
 
+  test('an instruction that is empty, or only white space, is none', async () => {
+    const value = index();
+    const texts = [
+      { language: '' },
+      { language: ' \n', language_alternatives: '' },
+      { language_alternatives: ' lift it.  ' },
+    ];
+    const { made } = value.datasets;
+    made.episodes = (made.episodes as Record<string, unknown>[]).map(({ id, steps }, i) => ({
+      id,
+      steps,
+      ...texts[i],
+    }));
+    const { episodes } = await openIndexedDataset(folderOf(files().set('index.json', text(value))), 'made');
+    expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['lift it']]);
+  });
+
   test('a set without images', async () => {
     const value = index();
     delete value.datasets.made.images;

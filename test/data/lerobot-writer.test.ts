@@ -2,7 +2,7 @@ import { encode as encodePng } from 'fast-png';
 import { describe, expect, test } from 'vitest';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { ImageCache, imagesAt } from '../../model/data/image-files.ts';
-import { openDataset } from '../../model/data/index.ts';
+import { instructionsAt, openDataset } from '../../model/data/index.ts';
 import { leRobotFiles } from '../../model/data/lerobot/writer.ts';
 import { ParquetFolder } from '../../model/data/parquet/file.ts';
 import { filesOf, jsonOf, source } from './lerobot-files.ts';
@@ -110,7 +110,7 @@ test('a data file is handed out episode by episode, so that no more is held in m
 describe('what LeRobot has no place for', () => {
   const changed = (changes: readonly Partial<Episode>[]): Dataset => ({
     ...source(),
-    episodes: source().episodes.map((episode, e) => ({ ...episode, ...changes[e] })),
+    episodes: source().episodes.map((episode, e) => ({ ...episode, instructions: ['told'], ...changes[e] })),
   });
   const written = async (dataset: Dataset, requireImages = false) => {
     const notes: string[] = [];
@@ -140,7 +140,7 @@ describe('what LeRobot has no place for', () => {
       lengths: [6],
       notes: ['2 of 3 episodes are left out: they have no image of one of the cameras "top", "wrist"'],
     });
-    expect(await written(source(), true)).toEqual({
+    expect(await written(changed([]), true)).toEqual({
       cameras: ['top', 'wrist'],
       lengths: [4, 6, 3],
       notes: ['all 3 episodes have images of the cameras "top", "wrist": none is left out'],
@@ -152,6 +152,31 @@ describe('what LeRobot has no place for', () => {
     expect(await message(written({ ...source(), cameras: [] }, true))).toBe(
       'data set "own" has no cameras: no image can be required',
     );
+  });
+
+  test('steps without an instruction have the empty task, which is read back as none', async () => {
+    const { at: instructionAt, ...told } = {
+      at: (step: number) => (step < 2 ? [] : ['task 1']),
+      instructions: ['task 1'],
+    };
+    const dataset = changed([
+      { instructions: [' '] },
+      { ...told, instructionsAt: instructionAt },
+      { instructions: [] },
+    ]);
+    const notes: string[] = [];
+    const files = await filesOf(dataset, { note: (line) => notes.push(line) });
+    expect(notes).toEqual([
+      '3 of 3 episodes have no instruction at some step: LeRobot needs a task there, so it is the empty text, which is read back as no instruction',
+    ]);
+    const tasks = await new ParquetFolder(folderOf(files)).open('meta/tasks.parquet');
+    expect(await tasks.texts('task')).toEqual([[''], ['task 1']]);
+    const { episodes } = await openDataset(folderOf(files));
+    expect(episodes.map(({ instructions }) => instructions)).toEqual([[], ['task 1'], []]);
+    expect([1, 2].map((step) => instructionsAt(episodes[1], step))).toEqual([[], ['task 1']]);
+    notes.length = 0;
+    await filesOf(changed([]), { note: (line) => notes.push(line) });
+    expect(notes).toEqual([]);
   });
 
   test('numbers of another width, or none, are refused', async () => {

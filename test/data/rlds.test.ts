@@ -89,6 +89,14 @@ describe('RLDS', () => {
     expect((await open(files(), undefined, { cameras: [] })).cameras).toEqual([]);
   });
 
+  test('an instruction that is empty, or only white space, is none', async () => {
+    const untold = { ...steps(0), 'steps/language_instruction': byteList([utf8(''), utf8(' '), utf8('\n')]) };
+    const { 'steps/language_instruction': _, ...without } = steps(1);
+    const all = files().set(first, join8(writeRecord(example(untold)), writeRecord(example(without))));
+    const { episodes } = await open(all);
+    expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['push it', 'task 2']]);
+  });
+
   test('numbers beyond the memory allowed are loaded episode by episode', async () => {
     const { episodes } = await open(files(), undefined, { memory: 80 });
     expect(episodes.map(({ load }) => load !== undefined)).toEqual([false, true, true]);

@@ -4,6 +4,7 @@ import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset } from '../dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
+import { instructionsAmong } from '../parts.ts';
 import { checkColumn, checkedStream } from './arrow-check.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
@@ -155,7 +156,7 @@ class Table {
 
   #instructions(row: number): string[] {
     const text = this.#column('language_instruction')?.at(row);
-    return typeof text === 'string' && text.trim() !== '' ? [text.trim()] : [];
+    return typeof text === 'string' ? instructionsAmong([text]) : [];
   }
 
   #cameras() {

@@ -3,7 +3,7 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
-import { onDisk } from '../parts.ts';
+import { instructionsAmong, onDisk } from '../parts.ts';
 
 // Node only, in spite of the folder: the library is loaded when a file is opened.
 
@@ -214,7 +214,7 @@ function instructionOf(group: unknown): string[] {
   if (typeof text !== 'string') return [];
   try {
     const { language_instruction: words } = JSON.parse(text);
-    return typeof words === 'string' && words.trim() !== '' ? [words.trim()] : [];
+    return typeof words === 'string' ? instructionsAmong([words]) : [];
   } catch {
     return []; // another program's attribute of that name
   }

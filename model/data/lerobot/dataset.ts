@@ -7,7 +7,7 @@ import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { loadedInOrder, onDisk, wholeEpisodes } from '../parts.ts';
-import { type EpisodePlace, readEpisodes, tasksByStep, wordings } from './episodes.ts';
+import { type EpisodeInstructions, type EpisodePlace, readEpisodes, readInstructions } from './episodes.ts';
 import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from './info.ts';
 
 /** Decoded images kept in memory, in bytes. */
@@ -59,7 +59,8 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
   const parquet = new ParquetFolder(folder);
   const reader = new Reader(folder, parquet, info, await camerasOf(info, options));
   const places = await readEpisodes(folder, parquet, info);
-  reader.tasks = await tasksByStep(folder, parquet, info, places);
+  const instructions = await readInstructions(folder, parquet, info, places);
+  reader.instructions = new Map(places.map(({ index }, i) => [index, instructions[i]]));
   const { action, state, cameras } = reader;
   const bytes = info.frames * (widthOf(action) + (state ? widthOf(state) : 0)) * 4;
   const streamed = bytes > (options.memory ?? NUMBER_BYTES);
@@ -115,8 +116,8 @@ class Reader {
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
   );
 
-  /** Of `tasksByStep`. */
-  tasks: ReadonlyMap<number, readonly (readonly string[])[]> = new Map();
+  /** The instructions of each episode by its index. */
+  instructions: ReadonlyMap<number, EpisodeInstructions> = new Map();
   /** Episodes whose rows and times were found right. */
   readonly #checked = new Set<number>();
 
@@ -164,13 +165,13 @@ class Reader {
   }
 
   #common(place: EpisodePlace) {
-    const tasks = this.tasks.get(place.index);
+    const { all, at } = this.instructions.get(place.index)!;
     const files = imagesAt(this.#images, (camera, step) => this.#file(place, camera, step));
     return {
       id: idOf(place),
       length: place.length,
-      instructions: wordings(place.tasks),
-      ...(tasks && { instructionsAt: (step: number) => tasks[step] }),
+      instructions: all,
+      ...(at && { instructionsAt: (step: number) => at[step] }),
       cameras: this.cameras.map(({ name }) => name),
       image: async (camera: string, step: number) =>
         (await this.#frame(place, camera, step)) ?? files.image(camera, step),

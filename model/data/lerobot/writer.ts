@@ -1,12 +1,13 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { openPath } from '../../../engine/files/paths.ts';
 import type { ColumnCounter } from '../columns.ts';
-import type { Dataset, Episode, Image } from '../dataset.ts';
+import type { Dataset, Image } from '../dataset.ts';
 import { type TableColumn, TableWriter } from '../parquet/writer.ts';
-import { instructionsAt, loadEpisode } from '../parts.ts';
+import { loadEpisode } from '../parts.ts';
 import { imageCells } from './image-cells.ts';
 import { formatPath } from './info.ts';
 import { episodeLine, episodesTable, tasksTable } from './meta-tables.ts';
+import { listOf, plainRows, plainTypes, rowsOf, tasksOf } from './rows.ts';
 import {
   episodeStatistics,
   type FeatureStatistics,
@@ -160,12 +161,13 @@ export async function* leRobotFiles(
   const sizes = new Map<string, Pick<Image, 'width' | 'height'>>();
   const tasks = new Map<string, number>();
   const lines: Record<string, unknown>[] = [];
-  let [file, index] = [0, 0];
+  let [file, index, untold] = [0, 0, 0];
   let table = new TableWriter(columns);
   for (const [number, listed] of episodes.entries()) {
     const episode = await loadEpisode(listed);
-    const wordings = episode.instructions.length > 0 ? episode.instructions : [''];
-    for (const wording of wordings) if (!tasks.has(wording)) tasks.set(wording, tasks.size);
+    const own = tasksOf(episode);
+    for (const task of own.listed) if (!tasks.has(task)) tasks.set(task, tasks.size);
+    if (own.listed.includes('')) untold += 1;
     const rows: Record<string, unknown[]> = {};
     const stats: Record<string, FeatureStatistics> = {};
     for (const { key, width } of tables) {
@@ -200,10 +202,14 @@ export async function* leRobotFiles(
     }
     table.append(rows);
     yield { path: dataPath(file), bytes: table.take() };
-    lines.push(episodeLine(number, wordings, length, place(file), index, stats));
+    lines.push(episodeLine(number, own.listed, length, place(file), index, stats));
     index += length;
     options.onProgress?.(number + 1, episodes.length);
   }
+  if (untold > 0)
+    options.note?.(
+      `${untold} of ${episodes.length} episodes have no instruction at some step: LeRobot needs a task there, so it is the empty text, which is read back as no instruction`,
+    );
   yield { path: dataPath(file), bytes: table.finish() };
   yield { path: formatPath(EPISODES_PATH, place(0), EPISODES_PATH), bytes: episodesTable(lines, images) };
   yield { path: 'meta/tasks.parquet', bytes: tasksTable([...tasks.keys()]) };
@@ -246,41 +252,4 @@ export async function* leRobotFiles(
     features,
   });
   return { episodes: episodes.length, steps: index };
-}
-
-/** The columns of plain values that every LeRobot data set has; it keeps their statistics too. */
-const plainTypes = {
-  timestamp: 'float32',
-  frame_index: 'int64',
-  episode_index: 'int64',
-  index: 'int64',
-  task_index: 'int64',
-} as const;
-
-/** Their rows of one episode, whose first step is number `index` of all. */
-function plainRows(
-  episode: Episode,
-  number: number,
-  index: number,
-  rate: number,
-  tasks: ReadonlyMap<string, number>,
-): Record<keyof typeof plainTypes, number[]> {
-  const steps = Array.from({ length: episode.length }, (_, step) => step);
-  const taskAt = (step: number) => instructionsAt(episode, step)[0] ?? episode.instructions[0] ?? '';
-  return {
-    timestamp: steps.map((step) => step / rate),
-    frame_index: steps,
-    episode_index: steps.map(() => number),
-    index: steps.map((step) => index + step),
-    task_index: steps.map((step) => tasks.get(taskAt(step))!),
-  };
-}
-
-const listOf = (width: number) => (width === 1 ? {} : { depth: 1, length: width });
-
-function rowsOf(values: Float32Array, width: number): unknown[] {
-  if (width === 1) return Array.from(values);
-  return Array.from({ length: values.length / width }, (_, row) =>
-    Array.from(values.subarray(row * width, (row + 1) * width)),
-  );
 }

@@ -5,7 +5,7 @@ import type { Dataset, Episode } from '../dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt, imageTypeOf } from '../image-files.ts';
 import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
-import { onDisk } from '../parts.ts';
+import { instructionsAmong, onDisk } from '../parts.ts';
 import {
   bytesOf,
   checkRecord,
@@ -182,11 +182,10 @@ class Reader {
     const [actions, states] = [await table(actionKey), stateKey === undefined ? null : await table(stateKey)];
     const languageKey = find(keys.language);
     const texts = languageKey ? bytesOf(await list(languageKey, 'bytes'), file.name, languageKey) : [];
-    const words = new Set(texts.map((bytes) => new TextDecoder().decode(bytes).trim()).filter((text) => text !== ''));
     const common = {
       id,
       length,
-      instructions: [...words],
+      instructions: instructionsAmong(texts.map((bytes) => new TextDecoder().decode(bytes))),
       ...(await this.#cameras(file, path, record, features, id, length)),
     };
     const dimensions = { actionDimension: actions.length / length, stateDimension: (states?.length ?? 0) / length };
