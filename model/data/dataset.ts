@@ -24,6 +24,8 @@ export interface Episode {
   readonly cameras: readonly string[];
   /** The newest image of `camera` at or before `step`; null where there is none. */
   image(camera: string, step: number): Promise<Image | null>;
+  /** The file (JPEG or PNG) of that image, byte for byte; null where the source does not keep it as a file. */
+  imageFile?(camera: string, step: number): Promise<Uint8Array<ArrayBuffer> | null>;
   /** What is being done at control step `step`, in words, where the source says; known before the episode is loaded. */
   subtask?(step: number): string | null;
   /**

@@ -2,7 +2,7 @@ import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
 import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
 import { unzlibSync } from 'fflate';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
-import type { Image } from './dataset.ts';
+import type { Episode, Image } from './dataset.ts';
 import { MemoryCache } from './memory-cache.ts';
 import { decodePlainPng, type Inflate } from './png.ts';
 
@@ -62,6 +62,15 @@ function frameHeader(view: DataView): number {
     else if ((marker & 0xf0) === 0xc0 && ![0xc4, 0xc8, 0xcc].includes(marker)) return at + 5;
     else at += 2 + view.getUint16(at + 2);
   }
+}
+
+/** Whether every decoder makes the same 8-bit RGB of an image file: it is in colour without alpha, and is not to be turned. */
+export function isPlainRgb(bytes: Uint8Array): boolean {
+  const head = new TextDecoder('latin1').decode(bytes.subarray(0, 2 ** 16));
+  if (/Exif|eXIf/.test(head)) return false; // some decoders turn the image as it says there
+  if (imageTypeOf(bytes) === 'image/png') return bytes[24] === 8 && bytes[25] === 2;
+  const height = frameHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+  return bytes[height - 4] <= 0xc2 && bytes[height - 1] === 8 && bytes[height + 4] === 3;
 }
 
 interface DecoderOptions {
@@ -140,6 +149,38 @@ export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
 
 function exactBuffer(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
   return bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
+}
+
+/** Where an image file lies. */
+export interface ImagePlace {
+  /** Its key among decoded images. */
+  readonly key: string;
+  /** Its name in errors, behind that of the file it lies in. */
+  readonly what: string;
+  /** Its type; without it the first bytes tell. */
+  readonly type?: string;
+  read(): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly file: string }>;
+}
+
+/** The images of an episode whose source keeps image files; `find` answers null where a camera has no image. */
+export function imagesAt(
+  cache: ImageCache,
+  find: (camera: string, step: number) => ImagePlace | null,
+): Pick<Required<Episode>, 'image' | 'imageFile'> {
+  return {
+    async image(camera, step) {
+      const place = find(camera, step);
+      if (!place) return null;
+      return cache.get(place.key, async () => {
+        const { bytes, file } = await place.read();
+        return decodeImage(bytes, place.type ?? imageTypeOf(bytes), `${file}: ${place.what}`);
+      });
+    },
+    async imageFile(camera, step) {
+      const place = find(camera, step);
+      return place && (await place.read()).bytes;
+    },
+  };
 }
 
 /** Decoded images by key, the least lately used dropped when their pixels take more than `limit` bytes. */

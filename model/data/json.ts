@@ -51,6 +51,11 @@ export function asText(value: unknown, file: string, what: string): string {
   return value;
 }
 
+/** A text that need not be there, without white space around it: '' where it is null, left out or empty. */
+export function asOptionalText(value: unknown, file: string, what: string): string {
+  return value == null || value === '' ? '' : asText(value, file, what).trim();
+}
+
 /** A whole number from `least` on. */
 export function asCount(value: unknown, file: string, what: string, least = 0): number {
   if (!Number.isSafeInteger(value) || (value as number) < least)

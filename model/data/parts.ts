@@ -33,6 +33,13 @@ export function countSteps(parts: readonly EpisodePart[]): number {
   return parts.reduce((sum, { from, to }) => sum + to - from, 0);
 }
 
+/** The instructions among texts of a source, each once: a text that is empty or only white space is none. */
+export function instructionsAmong(texts: Iterable<string>): string[] {
+  const words = new Set([...texts].map((text) => text.trim()));
+  words.delete('');
+  return [...words];
+}
+
 /** Wordings of the instruction that are true at control step `step`. */
 export function instructionsAt(episode: Episode, step: number): readonly string[] {
   return episode.instructionsAt?.(step) ?? episode.instructions;

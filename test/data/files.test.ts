@@ -5,10 +5,10 @@ import { dirname, join } from 'node:path';
 import { float32, int64, list, tableFromArrays, tableToIPC } from '@uwdata/flechette';
 import fc from 'fast-check';
 import { zipSync } from 'fflate';
-import { File, ready } from 'h5wasm/node';
+import { File, type Group, ready } from 'h5wasm/node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { memorySource } from '../../engine/files/bytes.ts';
-import { openDataFile, openDataset } from '../../model/data/index.ts';
+import { decodeImage, openDataFile, openDataset } from '../../model/data/index.ts';
 import { encodeJpeg, expectClear, gradientImage, message, rows } from './synthetic.ts';
 
 // --- Arrow
@@ -215,6 +215,10 @@ describe('HDF5', () => {
     const image = await second.image('top', 1);
     expect([image!.width, image!.height, image!.pixels[0]]).toEqual([5, 4, 60]);
     expect((await second.image('wrist', 2))!.width).toBe(10);
+    const file = (await second.imageFile!('wrist', 2))!;
+    expect(await decodeImage(file, 'image/jpeg', 'the file')).toEqual(await second.image('wrist', 2));
+    expect([...file.subarray(-2)]).toEqual([0xff, 0xd9]); // without the zeros that make all as long
+    expect([await second.imageFile!('top', 1), await second.imageFile!('side', 0)]).toEqual([null, null]);
     const mobile = new File(join(folder, 'mobile.hdf5'), 'w');
     mobile.create_dataset({ name: 'action', data: Float32Array.of(1, 2, 3, 4), shape: [2, 2] });
     mobile.create_dataset({ name: 'base_action', data: Float32Array.of(5, 6), shape: [2, 1] });
@@ -248,6 +252,13 @@ describe('HDF5', () => {
     ]);
     expect([...first.states!.subarray(0, 8)]).toEqual([...rows(1, 6).flat(), 8, 9]);
     expect((await second.image('agentview_rgb', 0))!.pixels[3]).toBe(10);
+    await copyFile(join(folder, 'libero.hdf5'), join(folder, 'untold.hdf5'));
+    const untold = new File(join(folder, 'untold.hdf5'), 'a');
+    const untoldData = untold.get('data') as Group;
+    untoldData.delete_attribute('problem_info');
+    untoldData.create_attribute('problem_info', JSON.stringify({ language_instruction: ' ' }));
+    untold.close();
+    expect((await openDataset(join(folder, 'untold.hdf5'))).episodes[0].instructions).toEqual([]);
     await mkdir(join(folder, 'tasks'));
     for (const task of ['close', 'open'])
       await copyFile(join(folder, 'libero.hdf5'), join(folder, `tasks/${task}.hdf5`));
@@ -318,6 +329,7 @@ describe.skipIf(!there)(`files of other programs${there ? '' : ' (skipped: ../sh
     const own = await openDataset(join(original, '..'), 'pusht');
     expect(pusht.episodes[0].actions).toEqual(own.episodes[0].actions);
     expect(await pusht.episodes[0].image('image', 9)).toEqual(await own.episodes[0].image('top', 9));
+    expect(await pusht.episodes[0].imageFile!('image', 9)).toEqual(await own.episodes[0].imageFile!('top', 9));
     const aloha = await openDataset(join(original, 'aloha_sim_arrow/aloha_sim_insertion_human.arrow'));
     expect(aloha.description).toMatch(
       /\(top left out: video is not read from Arrow files\): 1 episodes, 500 steps at 50 Hz/,

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/files/errors.ts';
 import { crc32 } from '../../model/data/checksum.ts';
 import type { Image } from '../../model/data/dataset.ts';
-import { decodeImage, ImageCache } from '../../model/data/image-files.ts';
+import { decodeImage, ImageCache, isPlainRgb } from '../../model/data/image-files.ts';
 import { normaliseImage, resizeWithPadding } from '../../model/data/images.ts';
 import { decodePlainPng } from '../../model/data/png.ts';
 import { encodeJpeg, expectClear, gradientImage } from './synthetic.ts';
@@ -296,4 +296,27 @@ describe('ImageCache', () => {
     await expect(cache.get('a', () => Promise.reject(new Error('damaged')))).rejects.toThrow('damaged');
     expect((await cache.get('a', make(3))).width).toBe(3);
   });
+});
+
+test('every decoder sees the same pixels in a colour file of 8 bits without alpha and without a turn', async () => {
+  const jpeg = await encodeJpeg(gradientImage(9, 7));
+  const png = (channels: 1 | 3 | 4, depth: 8 | 16 = 8) => {
+    const data = depth === 8 ? new Uint8Array(12 * channels) : new Uint16Array(12 * channels);
+    return encodePng({ width: 4, height: 3, data, channels, depth });
+  };
+  expect([jpeg, png(3)].map(isPlainRgb)).toEqual([true, true]);
+  expect([png(1), png(4), png(3, 16)].map(isPlainRgb)).toEqual([false, false, false]);
+  const exif = Uint8Array.from([
+    ...jpeg.subarray(0, 2),
+    0xff,
+    0xe1,
+    0,
+    8,
+    ...new TextEncoder().encode('Exif\0\0'),
+    ...jpeg.subarray(2),
+  ]);
+  expect(await decodeImage(exif, 'image/jpeg', 'turned')).toEqual(await decodeImage(jpeg, 'image/jpeg', 'plain'));
+  expect(isPlainRgb(exif)).toBe(false);
+  const frame = jpeg.findIndex((byte, i) => byte === 0xff && [0xc0, 0xc2].includes(jpeg[i + 1]));
+  expect(isPlainRgb(withBytes(jpeg, frame + 9, 1))).toBe(false); // one component: grey
 });

@@ -98,9 +98,31 @@ describe('openIndexedDataset', () => {
     const widths = async (episode: number, camera: string) =>
       Promise.all([0, 1, 2, 3].map(async (step) => (await episodes[episode].image(camera, step))?.width ?? null));
     expect(await widths(0, 'front')).toEqual([8, 8, 16, 16]);
+    expect(await Promise.all([-1, 1, 2].map((step) => episodes[0].imageFile!('front', step)))).toEqual([
+      null,
+      jpegs[0],
+      jpegs[1],
+    ]);
     expect(await widths(1, 'wrist')).toEqual([null, 24, 24, 24]);
     expect(await widths(1, 'front')).toEqual([null, null, null, null]);
     expect(await widths(2, 'front')).toEqual([null, null, null, null]);
+  });
+
+  test('an instruction that is empty, or only white space, is none', async () => {
+    const value = index();
+    const texts = [
+      { language: '' },
+      { language: ' \n', language_alternatives: '' },
+      { language_alternatives: ' lift it.  ' },
+    ];
+    const { made } = value.datasets;
+    made.episodes = (made.episodes as Record<string, unknown>[]).map(({ id, steps }, i) => ({
+      id,
+      steps,
+      ...texts[i],
+    }));
+    const { episodes } = await openIndexedDataset(folderOf(files().set('index.json', text(value))), 'made');
+    expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['lift it']]);
   });
 
   test('a set without images', async () => {

@@ -1,5 +1,5 @@
 import type { Dataset } from '../../model/data/dataset.ts';
-import { leRobotFiles } from '../../model/data/lerobot/writer.ts';
+import { type LeRobotWriteOptions, leRobotFiles } from '../../model/data/lerobot/writer.ts';
 import { type TableColumn, TableWriter } from '../../model/data/parquet/writer.ts';
 import { episodeOf, type Files, gradientImage, text } from './synthetic.ts';
 
@@ -27,9 +27,12 @@ export function source(): Dataset {
 }
 
 /** The files of a data set as LeRobot 3.0, by path. */
-export async function filesOf(dataset: Dataset): Promise<Files> {
+export async function filesOf(dataset: Dataset, options: LeRobotWriteOptions = {}): Promise<Files> {
   const files: Files = new Map();
-  for await (const { path, bytes } of leRobotFiles(dataset, { robot: 'made' })) files.set(path, bytes.slice());
+  for await (const { path, bytes } of leRobotFiles(dataset, { robot: 'made', ...options })) {
+    const pieces = [...(files.has(path) ? [files.get(path)!] : []), bytes] as BlobPart[];
+    files.set(path, new Uint8Array(await new Blob(pieces).arrayBuffer()));
+  }
   return files;
 }
 

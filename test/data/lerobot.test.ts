@@ -65,21 +65,6 @@ describe('written and read', () => {
     await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; there are top, wrist');
   });
 
-  test('what LeRobot has no place for is refused before anything is written', async () => {
-    const { episodes, ...rest } = source();
-    const [first, ...others] = episodes;
-    const writing = (change: object) => filesOf({ ...rest, episodes: [...others, { ...first, ...change }] });
-    await expect(writing({ cameras: ['top'] })).rejects.toThrow(
-      'camera "wrist" has no image in 1 of 3 episodes, such as "own 0": leave out the camera, or the episodes',
-    );
-    await expect(writing({ states: null })).rejects.toThrow(
-      'episode "own 0" has no state, others have: write them apart',
-    );
-    await expect(writing({ actions: new Float32Array(8) })).rejects.toThrow(
-      'episode "own 0" has 2 numbers a step as "action", 3 were expected: write each robot apart',
-    );
-  });
-
   test('on disk, never over another', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'insula-lerobot-'));
     try {
@@ -237,6 +222,79 @@ test('an instruction that changes during an episode', async () => {
   await expect(openDataset(folderOf(old))).rejects.toThrow(
     'episode_000000.parquet: episode 0: "task_index" is 1, which meta/tasks does not list',
   );
+});
+
+describe('an instruction that is missing is none', () => {
+  const old = (lines: object[], tasks: unknown[], taskIndex: number[] | null) => {
+    const files = version2();
+    files.set('meta/episodes.jsonl', text(lines.map((line) => JSON.stringify(line)).join('\n')));
+    files.set('meta/tasks.jsonl', text(tasks.map((task, i) => JSON.stringify({ task_index: i, task })).join('\n')));
+    const table = new TableWriter([
+      column('actions', 'float32'),
+      column('state', 'float64', 1),
+      ...(taskIndex ? [column('task_index')] : []),
+    ]);
+    const [actions, state] = [[0, 1, 2], [0, 1, 2].map(() => [0, 0])];
+    table.append({ actions, state, ...(taskIndex && { task_index: taskIndex }) });
+    files.set('data/chunk-000/episode_000000.parquet', table.finish());
+    return openDataset(folderOf(files));
+  };
+  const second = { episode_index: 1, tasks: ['pull'], length: 5 };
+
+  test.each<[string, unknown, unknown[], number[] | null, string[][]]>([
+    ['an empty text', [''], ['', 'pull'], [0, 0, 0], [[], [], []]],
+    ['white space', [' \t'], [' \t', 'pull'], [0, 0, 0], [[], [], []]],
+    ['null, and null in its list', [null], [null, 'pull'], [0, 0, 0], [[], [], []]],
+    ['no list, no column of tasks', undefined, ['reach'], null, [[], [], []]],
+    ['no list: the steps name theirs', undefined, ['reach', 'pull'], [1, 1, 1], [['pull'], ['pull'], ['pull']]],
+    ['an empty list: the steps name theirs', [], ['reach', ''], [0, 0, 1], [['reach'], ['reach'], []]],
+    ['a list with an empty text, some steps of it', ['', 'pull'], ['', 'pull'], [0, 1, 1], [[], ['pull'], ['pull']]],
+    ['a text in place of a list', ' pull ', ['pull'], [0, 0, 0], [['pull'], ['pull'], ['pull']]],
+  ])('version 2: %s', async (_, listed, tasks, taskIndex, expected) => {
+    const { episodes } = await old([{ episode_index: 0, tasks: listed, length: 3 }, second], tasks, taskIndex);
+    expect([0, 1, 2].map((step) => instructionsAt(episodes[0], step))).toEqual(expected);
+    expect(episodes[0].instructions).toEqual([...new Set(expected.flat())]);
+    expect(evaluationSamples(wholeEpisodes([episodes[0]]))[0].instruction).toBe(expected[0][0] ?? null);
+    expect(episodes[1].instructions).toEqual(['pull']);
+  });
+
+  test('version 3: null, or no list at all', async () => {
+    const files = await filesOf({ ...source(), cameras: [] });
+    const path = 'meta/episodes/chunk-000/file-000.parquet';
+    const names = [
+      'episode_index',
+      'length',
+      'dataset_from_index',
+      'dataset_to_index',
+      'data/chunk_index',
+      'data/file_index',
+    ];
+    const numbers = [
+      [0, 1, 2],
+      [4, 6, 3],
+      [0, 4, 10],
+      [4, 10, 13],
+      [0, 0, 0],
+      [0, 0, 0],
+    ];
+    const listing = async (tasks: unknown[] | null) => {
+      const table = new TableWriter([
+        ...names.map((name) => column(name)),
+        ...(tasks ? [column('tasks', 'string', 1)] : []),
+      ]);
+      table.append({ ...Object.fromEntries(names.map((name, i) => [name, numbers[i]])), ...(tasks && { tasks }) });
+      const { episodes } = await openDataset(folderOf(new Map(files).set(path, table.finish())));
+      return episodes.map(({ instructions }) => instructions);
+    };
+    expect(await listing([['a'], [''], null])).toEqual([['a'], [], []]);
+    expect(await listing(null)).toEqual([['task 0'], ['task 1'], []]);
+  });
+
+  test('a robot without a name', async () => {
+    const files = version2();
+    files.set('meta/info.json', text({ ...jsonOf(files, 'meta/info.json'), robot_type: '' }));
+    expect((await openDataset(folderOf(files))).description).toMatch(/^LeRobot data set, version 2.1: 2 episodes/);
+  });
 });
 
 describe('bad input', () => {

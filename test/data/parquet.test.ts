@@ -136,6 +136,7 @@ describe('parquet', () => {
     ['SNAPPY', 'PLAIN'],
     ['SNAPPY', undefined],
     ['UNCOMPRESSED', 'PLAIN'],
+    ['UNCOMPRESSED', 'RLE_DICTIONARY'],
   ] as const)('of a large page of images only the one asked for is read: %s, %s', async (codec, encoding) => {
     const random = randomStream(1, 0, streams.noise);
     // Half noise, which does not pack, half not; one image twice, so that a dictionary pays.
@@ -177,38 +178,41 @@ describe('parquet', () => {
     expect(await file.bytes('image', 60)).toBeNull();
   });
 
-  test('large pages that are asked for at once are unpacked one after the other', async () => {
-    const writer = new ByteWriter();
-    const schema = [
-      { name: 'schema', num_children: 1 },
-      { name: 'image', type: 'BYTE_ARRAY', repetition_type: 'REQUIRED' },
-    ] as const;
-    const parquet = new ParquetWriter({ writer, schema: [...schema], codec: 'UNCOMPRESSED' });
-    const data = Array.from({ length: 12 }, (_, i) => new Uint8Array(2 ** 21).fill(i));
-    parquet.write({ columnData: [{ name: 'image', data, encoding: 'PLAIN' }], pageSize: 2 ** 26, rowGroupSize: 3 });
-    parquet.finish();
-    const folder = folderOf(new Map([['a.parquet', writer.getBytes()]]));
-    let [reading, most] = [0, 0];
-    const counted = {
-      name: 'folder',
-      open: async (path: string) => {
-        const source = await folder.open(path);
-        const count = async (start: number, end: number) => {
-          const whole = end - start > 2 ** 22 ? 1 : 0;
-          reading += whole;
-          most = Math.max(most, reading);
-          await new Promise((resolve) => setTimeout(resolve));
-          reading -= whole;
-          return source.read(start, end);
-        };
-        return { ...source, read: count };
-      },
-    };
-    const file = await new ParquetFolder(counted).open('a.parquet');
-    const images = await Promise.all([11, 4, 0, 7].map((row) => file.bytes('image', row)));
-    expect(images.map((image) => image![5])).toEqual([11, 4, 0, 7]);
-    expect(most).toBe(1);
-  });
+  test.each(['PLAIN', 'RLE_DICTIONARY'] as const)(
+    'large pages asked for at once are unpacked one after the other: %s',
+    async (encoding) => {
+      const writer = new ByteWriter();
+      const schema = [
+        { name: 'schema', num_children: 1 },
+        { name: 'image', type: 'BYTE_ARRAY', repetition_type: 'REQUIRED' },
+      ] as const;
+      const parquet = new ParquetWriter({ writer, schema: [...schema], codec: 'UNCOMPRESSED' });
+      const data = Array.from({ length: 12 }, (_, i) => new Uint8Array(2 ** 21).fill(i));
+      parquet.write({ columnData: [{ name: 'image', data, encoding }], pageSize: 2 ** 26, rowGroupSize: 3 });
+      parquet.finish();
+      const folder = folderOf(new Map([['a.parquet', writer.getBytes()]]));
+      let [reading, most] = [0, 0];
+      const counted = {
+        name: 'folder',
+        open: async (path: string) => {
+          const source = await folder.open(path);
+          const count = async (start: number, end: number) => {
+            const whole = end - start > 2 ** 22 ? 1 : 0;
+            reading += whole;
+            most = Math.max(most, reading);
+            await new Promise((resolve) => setTimeout(resolve));
+            reading -= whole;
+            return source.read(start, end);
+          };
+          return { ...source, read: count };
+        },
+      };
+      const file = await new ParquetFolder(counted).open('a.parquet');
+      const images = await Promise.all([11, 4, 0, 7].map((row) => file.bytes('image', row)));
+      expect(images.map((image) => image![5])).toEqual([11, 4, 0, 7]);
+      expect(most).toBe(1);
+    },
+  );
 
   test('a damaged file is read, or refused in one line that names it', async () => {
     await fc.assert(

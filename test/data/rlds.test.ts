@@ -82,10 +82,19 @@ describe('RLDS', () => {
       expect(await Promise.all([0, 2, 7].map(async (step) => (await episode.image('image', step))!.width))).toEqual([
         8, 24, 24,
       ]);
+      expect(await episode.imageFile!('image', 1)).toEqual(jpegs[1]);
       expect([await episode.image('image', -1), await episode.image('other', 0)]).toEqual([null, null]);
     }
     expect((await open(files(), 'made')).name).toBe('made');
     expect((await open(files(), undefined, { cameras: [] })).cameras).toEqual([]);
+  });
+
+  test('an instruction that is empty, or only white space, is none', async () => {
+    const untold = { ...steps(0), 'steps/language_instruction': byteList([utf8(''), utf8(' '), utf8('\n')]) };
+    const { 'steps/language_instruction': _, ...without } = steps(1);
+    const all = files().set(first, join8(writeRecord(example(untold)), writeRecord(example(without))));
+    const { episodes } = await open(all);
+    expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['push it', 'task 2']]);
   });
 
   test('numbers beyond the memory allowed are loaded episode by episode', async () => {

@@ -2,8 +2,9 @@ import { type Column, tableFromIPC } from '@uwdata/flechette';
 import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
-import type { Dataset, Image } from '../dataset.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import type { Dataset } from '../dataset.ts';
+import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
+import { instructionsAmong } from '../parts.ts';
 import { checkColumn, checkedStream } from './arrow-check.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
@@ -84,11 +85,11 @@ class Table {
           states: state && slice(state.values, state.width),
           instructions: this.#instructions(from),
           cameras: [...pictures.keys()],
-          image: async (camera, step) => {
+          ...imagesAt(this.#images, (camera, step) => {
             const column = pictures.get(camera);
             if (!column || step < 0) return null;
             return this.#image(column, camera, start + Math.min(Math.floor(step), length - 1));
-          },
+          }),
         },
       });
       from = to;
@@ -155,7 +156,7 @@ class Table {
 
   #instructions(row: number): string[] {
     const text = this.#column('language_instruction')?.at(row);
-    return typeof text === 'string' && text.trim() !== '' ? [text.trim()] : [];
+    return typeof text === 'string' ? instructionsAmong([text]) : [];
   }
 
   #cameras() {
@@ -173,13 +174,13 @@ class Table {
     return { pictures, videos };
   }
 
-  #image(column: Column<unknown>, camera: string, row: number): Promise<Image> {
-    return this.#images.get(`${camera}:${row}`, async () => {
+  #image(column: Column<unknown>, camera: string, row: number): ImagePlace {
+    const what = `the image of camera "${camera}" in row ${row}`;
+    const read = async () => {
       const cell = column.at(row) as { bytes?: unknown } | null;
-      const what = `the image of camera "${camera}" in row ${row}`;
       if (!(cell?.bytes instanceof Uint8Array)) throw new InputError(`${this.file}: ${what} is missing`);
-      const bytes = new Uint8Array(cell.bytes);
-      return decodeImage(bytes, imageTypeOf(bytes), `${this.file}: ${what}`);
-    });
+      return { bytes: new Uint8Array(cell.bytes), file: this.file };
+    };
+    return { key: `${camera}:${row}`, what, read };
   }
 }

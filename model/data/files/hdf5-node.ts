@@ -4,7 +4,7 @@ import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
-import { onDisk } from '../parts.ts';
+import { instructionsAmong, onDisk } from '../parts.ts';
 
 // Node only, in spite of the folder: the library is loaded when a file is opened.
 
@@ -74,15 +74,46 @@ export async function openHdf5(
   const found: FoundEpisode[] = [];
   let layout = aloha;
   let bytes = 0;
+  const imagesIn = (path: string, place: string, cameras: readonly string[], length: number) => {
+    const find = (camera: string, wanted: number) => {
+      if (!cameras.includes(camera) || wanted < 0) return null;
+      const table = [place, layout.images, camera].filter((part) => part !== '').join('/');
+      const step = Math.min(Math.floor(wanted), length - 1);
+      const read = () =>
+        opened(path, (root) => {
+          const own = root.get(table) as Hdf5Table;
+          const rest = own.shape!.slice(1).map(() => [] as []);
+          return { shape: own.shape!, bytes: Uint8Array.from(own.slice([[step, step + 1], ...rest]) as Uint8Array) };
+        });
+      return { table, step, read };
+    };
+    return {
+      async image(camera: string, wanted: number): Promise<Image | null> {
+        const found = find(camera, wanted);
+        if (!found) return null;
+        const { table, step, read } = found;
+        return images.get(`${path}:${table}:${step}`, async () => {
+          const { shape, bytes } = read();
+          if (shape.length === 4) return { height: shape[1], width: shape[2], pixels: bytes };
+          return decodeImage(bytes, imageTypeOf(bytes), `${path}: ${table}, step ${step}`);
+        });
+      },
+      async imageFile(camera: string, wanted: number) {
+        const found = find(camera, wanted)?.read();
+        if (!found || found.shape.length === 4) return null;
+        // All are as long as the longest: zeros follow a file's last byte, which is none itself.
+        return found.bytes.slice(0, found.bytes.findLastIndex((byte) => byte !== 0) + 1);
+      },
+    };
+  };
   const episodeOf = (path: string, place: string, group: Group, words: readonly string[]): FoundEpisode => {
     const own = readEpisode(path, place, group, layout, words);
     const { length, instructions, cameras, actions, states } = own.episode;
     const id = [place === '' || paths.length > 1 ? stem(path) : '', place.replace('data/', '')]
       .filter(Boolean)
       .join('/');
-    const show = async (camera: string, step: number) =>
-      cameras.includes(camera) && step >= 0 ? image(path, place, camera, Math.min(Math.floor(step), length - 1)) : null;
-    const known = { id, length, instructions, cameras, image: show };
+    const shown = imagesIn(path, place, cameras, length);
+    const known = { id, length, instructions, cameras, ...shown };
     bytes += actions.byteLength + (states?.byteLength ?? 0);
     if (bytes <= memory) return { ...own, episode: { ...known, actions, states } };
     const load = async () => {
@@ -108,18 +139,6 @@ export async function openHdf5(
       for (const [place, group] of groups) found.push(episodeOf(path, place, group, words));
     });
   }
-  const image = async (path: string, place: string, camera: string, step: number): Promise<Image> => {
-    const table = [place, layout.images, camera].filter((part) => part !== '').join('/');
-    return images.get(`${path}:${table}:${step}`, async () => {
-      const { shape, bytes } = opened(path, (root) => {
-        const own = root.get(table) as Hdf5Table;
-        const rest = own.shape!.slice(1).map(() => [] as []);
-        return { shape: own.shape!, bytes: Uint8Array.from(own.slice([[step, step + 1], ...rest]) as Uint8Array) };
-      });
-      if (shape.length === 4) return { height: shape[1], width: shape[2], pixels: bytes };
-      return decodeImage(bytes, imageTypeOf(bytes), `${path}: ${table}, step ${step}`);
-    });
-  };
   return assembleDataset(found, { name, rate: rate ?? layout.rate, kind: layout.kind, place: paths[0] });
 }
 
@@ -196,7 +215,7 @@ function instructionOf(group: unknown): string[] {
   if (typeof text !== 'string') return [];
   try {
     const { language_instruction: words } = JSON.parse(text);
-    return typeof words === 'string' && words.trim() !== '' ? [words.trim()] : [];
+    return typeof words === 'string' ? instructionsAmong([words]) : [];
   } catch {
     return []; // another program's attribute of that name
   }

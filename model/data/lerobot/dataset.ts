@@ -3,11 +3,11 @@ import { readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { checkFinite } from '../assemble.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { loadedInOrder, onDisk, wholeEpisodes } from '../parts.ts';
-import { type EpisodePlace, readEpisodes, tasksByStep, wordings } from './episodes.ts';
+import { type EpisodeInstructions, type EpisodePlace, readEpisodes, readInstructions } from './episodes.ts';
 import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from './info.ts';
 
 /** Decoded images kept in memory, in bytes. */
@@ -59,7 +59,8 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
   const parquet = new ParquetFolder(folder);
   const reader = new Reader(folder, parquet, info, await camerasOf(info, options));
   const places = await readEpisodes(folder, parquet, info);
-  reader.tasks = await tasksByStep(folder, parquet, info, places);
+  const instructions = await readInstructions(folder, parquet, info, places);
+  reader.instructions = new Map(places.map(({ index }, i) => [index, instructions[i]]));
   const { action, state, cameras } = reader;
   const bytes = info.frames * (widthOf(action) + (state ? widthOf(state) : 0)) * 4;
   const streamed = bytes > (options.memory ?? NUMBER_BYTES);
@@ -115,8 +116,8 @@ class Reader {
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
   );
 
-  /** Of `tasksByStep`. */
-  tasks: ReadonlyMap<number, readonly (readonly string[])[]> = new Map();
+  /** The instructions of each episode by its index. */
+  instructions: ReadonlyMap<number, EpisodeInstructions> = new Map();
   /** Episodes whose rows and times were found right. */
   readonly #checked = new Set<number>();
 
@@ -164,14 +165,17 @@ class Reader {
   }
 
   #common(place: EpisodePlace) {
-    const tasks = this.tasks.get(place.index);
+    const { all, at } = this.instructions.get(place.index)!;
+    const files = imagesAt(this.#images, (camera, step) => this.#file(place, camera, step));
     return {
       id: idOf(place),
       length: place.length,
-      instructions: wordings(place.tasks),
-      ...(tasks && { instructionsAt: (step: number) => tasks[step] }),
+      instructions: all,
+      ...(at && { instructionsAt: (step: number) => at[step] }),
       cameras: this.cameras.map(({ name }) => name),
-      image: (camera: string, step: number) => this.#image(place, camera, step),
+      image: async (camera: string, step: number) =>
+        (await this.#frame(place, camera, step)) ?? files.image(camera, step),
+      imageFile: files.imageFile,
     };
   }
 
@@ -201,21 +205,27 @@ class Reader {
     }
   }
 
-  async #image(place: EpisodePlace, name: string, step: number): Promise<Image | null> {
+  /** A frame of a camera's video; null where the camera is no video. */
+  async #frame(place: EpisodePlace, name: string, step: number): Promise<Image | null> {
     const camera = this.cameras.find((own) => own.name === name);
-    if (!camera || step < 0) return null;
+    if (!camera?.video || step < 0) return null;
+    const { video, feature } = camera;
     const at = Math.min(Math.floor(step), place.length - 1);
-    const { key } = camera.feature;
-    const what = `the image of episode ${place.index}, step ${at}, camera "${name}"`;
-    return this.#images.get(`${key}:${place.index}:${at}`, async () => {
-      if (camera.video) {
-        const { path, start } = place.videos.get(key)!;
-        const clip = { path, start, length: place.length, rate: this.info.rate, what: `episode ${place.index}` };
-        return camera.video.frame(clip, at);
-      }
-      const { bytes, file } = await this.#imageBytes(place, key, at, what);
-      return decodeImage(bytes, imageTypeOf(bytes), `${file}: ${what}`);
+    return this.#images.get(imageKey(feature, place, at), async () => {
+      const { path, start } = place.videos.get(feature.key)!;
+      const clip = { path, start, length: place.length, rate: this.info.rate, what: `episode ${place.index}` };
+      return video.frame(clip, at);
     });
+  }
+
+  /** Where a camera's image file lies; null where the camera is a video. */
+  #file(place: EpisodePlace, name: string, step: number): ImagePlace | null {
+    const camera = this.cameras.find((own) => own.name === name);
+    if (!camera || camera.video || step < 0) return null;
+    const at = Math.min(Math.floor(step), place.length - 1);
+    const what = `the image of episode ${place.index}, step ${at}, camera "${name}"`;
+    const read = () => this.#imageBytes(place, camera.feature.key, at, what);
+    return { key: imageKey(camera.feature, place, at), what, read };
   }
 
   /** Images lie in the parquet file, or beside it as files of a fixed name. */
@@ -233,5 +243,7 @@ class Reader {
     }
   }
 }
+
+const imageKey = ({ key }: Feature, { index }: EpisodePlace, step: number) => `${key}:${index}:${step}`;
 
 const idOf = ({ index }: EpisodePlace) => `episode_${String(index).padStart(6, '0')}`;

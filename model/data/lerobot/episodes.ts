@@ -1,13 +1,15 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asText, missing, readJsonLines } from '../json.ts';
+import { asCount, asOptionalText, missing, readJsonLines } from '../json.ts';
 import type { ParquetFile, ParquetFolder } from '../parquet/file.ts';
+import { instructionsAmong } from '../parts.ts';
 import { formatPath, type LeRobotInfo } from './info.ts';
 
 /** Where one episode lies. */
 export interface EpisodePlace {
   readonly index: number;
   readonly length: number;
+  /** The texts that it lists; '' for an instruction that it says is missing. */
   readonly tasks: readonly string[];
   /** Its parquet file, and its rows there: from ... from + length - 1. */
   readonly file: string;
@@ -38,40 +40,48 @@ export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info:
   return places.sort((a, b) => a.index - b.index);
 }
 
-export const wordings = (tasks: readonly string[]) => tasks.map((task) => task.trim()).filter((task) => task !== '');
+/** The instructions of an episode, and those of each step where they change. */
+export interface EpisodeInstructions {
+  readonly all: readonly string[];
+  readonly at?: readonly (readonly string[])[];
+}
 
 /**
- * By episode, the task of each step, where it changes: steps name theirs in column "task_index". An episode of several
- * tasks whose steps all name one, as the writer here leaves it, has wordings of the same.
+ * The instructions of an episode in the order of `places`. An episode that lists one task has that one. Where it lists
+ * several, or none, each step's is the task that its "task_index" names; several tasks whose steps all name one, as the
+ * writer here leaves them, are paraphrases.
  *
  * @throws InputError where a step's task is not in the list of tasks
  */
-export async function tasksByStep(
+export async function readInstructions(
   folder: Folder,
   parquet: ParquetFolder,
   info: LeRobotInfo,
   places: readonly EpisodePlace[],
-): Promise<Map<number, readonly (readonly string[])[]>> {
-  const changing = new Map<number, readonly (readonly string[])[]>();
+): Promise<EpisodeInstructions[]> {
   let texts: Map<number, readonly string[]> | undefined;
+  const read: EpisodeInstructions[] = [];
   for (const { index, tasks, file, from, length } of places) {
-    if (tasks.length < 2) continue;
-    const table = await parquet.open(file);
-    if (!table.has('task_index')) continue;
-    const own = await table.numbers('task_index', from, from + length, 1, Float64Array);
-    if (own.every((task) => task === own[0])) continue;
+    const listed = instructionsAmong(tasks);
+    const table = tasks.length === 1 ? null : await parquet.open(file);
+    const numbers = table?.has('task_index')
+      ? await table.numbers('task_index', from, from + length, 1, Float64Array)
+      : new Float64Array(0);
+    const changes = numbers.some((task) => task !== numbers[0]);
+    if (!table || numbers.length === 0 || (tasks.length > 0 && !changes)) {
+      read.push({ all: listed });
+      continue;
+    }
     texts ??= await readTasks(folder, parquet, info);
-    const unknown = own.find((task) => !texts!.has(task));
+    const unknown = numbers.find((task) => !texts!.has(task));
     if (unknown !== undefined)
       throw new InputError(
         `${table.name}: episode ${index}: "task_index" is ${unknown}, which meta/tasks does not list`,
       );
-    changing.set(
-      index,
-      Array.from(own, (task) => texts!.get(task)!),
-    );
+    const at = Array.from(numbers, (task) => texts!.get(task)!);
+    read.push({ all: instructionsAmong([...listed, ...at.flat()]), ...(changes && { at }) });
   }
-  return changing;
+  return read;
 }
 
 async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotInfo) {
@@ -79,14 +89,14 @@ async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotIn
     const list = await folder.open('meta/tasks.jsonl');
     const lines = await readJsonLines(list, ({ task_index: index, task }, where) => ({
       index: asCount(index, list.name, `${where}: "task_index"`),
-      task: typeof task === 'string' ? task : '',
+      task: asOptionalText(task, list.name, `${where}: "task"`),
     }));
-    return new Map(lines.map(({ index, task }) => [index, wordings([task])]));
+    return new Map(lines.map(({ index, task }) => [index, instructionsAmong([task])]));
   }
   const list = await parquet.open('meta/tasks.parquet');
   const indices = await list.numbers('task_index', 0, list.rows, 1, Float64Array);
   const texts = await list.texts(list.has('task') ? 'task' : '__index_level_0__'); // pandas' name of an index without one
-  return new Map(Array.from(indices, (index, row) => [index, wordings(texts[row])]));
+  return new Map(Array.from(indices, (index, row) => [index, instructionsAmong(texts[row])]));
 }
 
 function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
@@ -100,12 +110,11 @@ async function readVersion2(folder: Folder, info: LeRobotInfo, cameras: readonly
   return readJsonLines(list, (line, where): EpisodePlace => {
     const index = asCount(line.episode_index, list.name, `${where}: "episode_index"`);
     const values = { episode_index: index, episode_chunk: Math.floor(index / info.chunkSize) };
-    const { tasks } = line;
-    if (!Array.isArray(tasks)) throw missing(list.name, `${where}: "tasks" as a list`);
+    const tasks: unknown[] = Array.isArray(line.tasks) ? line.tasks : line.tasks == null ? [] : [line.tasks];
     return {
       index,
       length: asCount(line.length, list.name, `${where}: "length"`, 1),
-      tasks: tasks.map((task) => asText(task, list.name, `${where}: "tasks"`)),
+      tasks: tasks.map((task) => asOptionalText(task, list.name, `${where}: "tasks"`)),
       file: formatPath(info.dataPath, values, info.file),
       from: 0,
       videos: new Map(
@@ -155,7 +164,7 @@ async function readList(file: ParquetFile, info: LeRobotInfo, cameras: readonly 
     ['episode_index', 'length', 'dataset_from_index', 'dataset_to_index'].map((column) => numbers(column)),
   );
   const [chunk, number] = [await numbers('data/chunk_index'), await numbers('data/file_index')];
-  const tasks = await file.texts('tasks');
+  const tasks = file.has('tasks') ? await file.texts('tasks') : null;
   const videos = await Promise.all(
     cameras.map(async (camera) => {
       const column = (name: string) => `videos/${camera}/${name}`;
@@ -171,7 +180,7 @@ async function readList(file: ParquetFile, info: LeRobotInfo, cameras: readonly 
     return {
       index: own,
       length: length[row],
-      tasks: tasks[row],
+      tasks: tasks?.[row] ?? [],
       file: formatPath(info.dataPath, { chunk_index: chunk[row], file_index: number[row] }, info.file),
       first: first[row],
       from: 0,

@@ -1,6 +1,6 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
+import { asCount, asObject, asOptionalText, asText, missing, readJsonObject } from '../json.ts';
 
 /** One column of a LeRobot data set, or one camera. */
 export interface Feature {
@@ -46,8 +46,8 @@ export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
   for (const [key, value] of Object.entries(asObject(json.features, file, '"features"'))) {
     features.set(key, readFeature(key, value, file));
   }
-  const robot = json.robot_type == null ? null : asText(json.robot_type, file, '"robot_type"');
-  const videoPath = json.video_path == null ? null : asText(json.video_path, file, '"video_path"');
+  const robot = asOptionalText(json.robot_type, file, '"robot_type"') || null;
+  const videoPath = asOptionalText(json.video_path, file, '"video_path"') || null;
   return {
     file,
     version,

@@ -26,7 +26,8 @@ const pageCache = () =>
   new MemoryCache<HeldPage>(PAGE_CACHE_BYTES, (page) => {
     if ('pieces' in page) return page.starts.byteLength * 2 + page.pieces.byteLength;
     const { values, definition, repetition } = page;
-    const own = Array.isArray(values) ? values.reduce((sum, { length }) => sum + length + 100, 0) : values.byteLength;
+    const bytes = Array.isArray(values) ? [...new Set(values)] : null; // rows of a dictionary share values
+    const own = bytes ? bytes.reduce((sum, { length }) => sum + length + 100, 0) : (values as Float32Array).byteLength;
     return own + (definition?.length ?? 0) + (repetition?.length ?? 0);
   });
 
@@ -172,7 +173,9 @@ export class ParquetFile {
         const values = await readPageValues(await open(), chunk, table, page, what);
         return (await largePage(await open(), chunk, values, what)) ?? values;
       };
-      const held = await this.pages.get(`${this.path}:${page.start}:bytes`, () => inTurn(page, unpack));
+      const held = await this.pages.get(`${this.path}:${page.start}:bytes`, () =>
+        inTurn([page, table.dictionary], unpack),
+      );
       const { definition } = held;
       let number = at - page.first;
       if (definition) {

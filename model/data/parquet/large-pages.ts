@@ -27,9 +27,9 @@ export interface LargePage {
 
 let last: Promise<unknown> = Promise.resolve();
 
-/** Unpacks a page, large ones one after the other: each takes more than twice its size, and a batch asks for many at once. */
-export function inTurn<T>({ header }: Page, unpack: () => Promise<T>): Promise<T> {
-  if (header.uncompressed_page_size < LARGE) return unpack();
+/** Unpacks pages, large ones one after the other: each takes more than twice its size, and a batch asks for many at once. */
+export function inTurn<T>(pages: readonly (Page | null)[], unpack: () => Promise<T>): Promise<T> {
+  if (pages.every((page) => !page || page.header.uncompressed_page_size < LARGE)) return unpack();
   const own = last.then(unpack);
   last = own.catch(() => {});
   return own;

@@ -1,4 +1,5 @@
 import type { SchemaElement } from 'hyparquet';
+import type { ColumnSource } from 'hyparquet-writer';
 import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 
@@ -12,7 +13,10 @@ export interface TableColumn {
   readonly length?: number;
 }
 
-/** An image file in a row. */
+/** Image files of one column in one row group that are stored once each; where there is more, every row holds its own. */
+const DICTIONARY_BYTES = 2 ** 27;
+
+/** An image file in a row. Rows that show the same image hold the same cell. */
 export interface ImageCell {
   readonly bytes: Uint8Array;
   readonly path: string;
@@ -49,7 +53,7 @@ function feature({ dtype, depth = 0, length = -1 }: TableColumn): unknown {
   return { feature: feature({ name: '', dtype, depth: depth - 1 }), length, _type: 'Sequence' };
 }
 
-/** A parquet file (snappy) made in memory, one row group for each `append`. */
+/** A parquet file made in memory, one row group for each `append`: numbers and texts packed by snappy, images as they are. */
 export class TableWriter {
   readonly #bytes = new ByteWriter();
   readonly #writer: ParquetWriter;
@@ -80,16 +84,38 @@ export class TableWriter {
   /** Rows by column: numbers, lists of numbers, texts, lists of texts, image cells. */
   append(rows: Readonly<Record<string, readonly unknown[]>>): void {
     const columnData = this.columns.map(({ name, dtype }) => {
-      const data = dtype === 'int64' ? rows[name].map(toBigInt) : [...rows[name]];
-      return { name, data, statistics: dtype !== 'image' };
+      if (dtype === 'image') return imageColumn(name, rows[name] as readonly (ImageCell | null)[]);
+      return { name, data: dtype === 'int64' ? rows[name].map(toBigInt) : [...rows[name]] };
     });
     this.#writer.write({ columnData, rowGroupSize: Math.max(1, columnData[0].data.length) });
   }
 
+  /** The bytes made since the last call, which are then held here no longer. */
+  take(): Uint8Array {
+    const bytes = this.#bytes.getBytes().slice();
+    this.#bytes.index = 0;
+    return bytes;
+  }
+
+  /** Ends the file; returns the bytes that were not taken yet. */
   finish(): Uint8Array {
     this.#writer.finish();
-    return this.#bytes.getBytes();
+    return this.take();
   }
+}
+
+/** Images as a column: packing would not shrink them, and where they are not packed one is read without the others. */
+function imageColumn(name: string, data: readonly (ImageCell | null)[]): ColumnSource {
+  const different = [...new Set(data)];
+  const bytes = different.reduce((sum, cell) => sum + (cell?.bytes.length ?? 0), 0);
+  const once = different.length < data.length && bytes <= DICTIONARY_BYTES;
+  return {
+    name,
+    data: [...data],
+    encoding: once ? 'RLE_DICTIONARY' : 'PLAIN',
+    codec: 'UNCOMPRESSED',
+    statistics: false,
+  };
 }
 
 const toBigInt = (value: unknown): unknown => (Array.isArray(value) ? value.map(toBigInt) : BigInt(value as number));

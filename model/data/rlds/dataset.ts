@@ -1,11 +1,11 @@
 import { type ByteSource, type Folder, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
-import type { Dataset, Episode, Image } from '../dataset.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import type { Dataset, Episode } from '../dataset.ts';
+import { ImageCache, type ImagePlace, imagesAt, imageTypeOf } from '../image-files.ts';
 import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
-import { onDisk } from '../parts.ts';
+import { instructionsAmong, onDisk } from '../parts.ts';
 import {
   bytesOf,
   checkRecord,
@@ -182,11 +182,10 @@ class Reader {
     const [actions, states] = [await table(actionKey), stateKey === undefined ? null : await table(stateKey)];
     const languageKey = find(keys.language);
     const texts = languageKey ? bytesOf(await list(languageKey, 'bytes'), file.name, languageKey) : [];
-    const words = new Set(texts.map((bytes) => new TextDecoder().decode(bytes).trim()).filter((text) => text !== ''));
     const common = {
       id,
       length,
-      instructions: [...words],
+      instructions: instructionsAmong(texts.map((bytes) => new TextDecoder().decode(bytes))),
       ...(await this.#cameras(file, path, record, features, id, length)),
     };
     const dimensions = { actionDimension: actions.length / length, stateDimension: (states?.length ?? 0) / length };
@@ -197,7 +196,7 @@ class Reader {
   }
 
   #onDisk(
-    common: Pick<Episode, 'id' | 'length' | 'instructions' | 'cameras' | 'image'>,
+    common: Pick<Episode, 'id' | 'length' | 'instructions' | 'cameras' | 'image' | 'imageFile'>,
     path: string,
     record: RecordPlace,
   ) {
@@ -233,20 +232,20 @@ class Reader {
       if (isImage) places.set(name, place);
     }
     for (const name of places.keys()) this.#seen.add(name);
-    const image = async (camera: string, step: number): Promise<Image | null> => {
+    const find = (camera: string, step: number): ImagePlace | null => {
       const place = places.get(camera);
       if (!place || step < 0) return null;
       const at = Math.min(Math.floor(step), length - 1);
       const what = `the image of episode ${id}, step ${at}, camera "${camera}"`;
-      return this.#images.get(`${path}:${place.start}:${at}`, async () => {
+      const read = async () => {
         const list = await this.#lists.get(`${path}:${place.start}`, () =>
           this.#imageFiles(path, record, place, what, length),
         );
-        const bytes = new Uint8Array(list[at]);
-        return decodeImage(bytes, imageTypeOf(bytes), `${file.name}: ${what}`);
-      });
+        return { bytes: new Uint8Array(list[at]), file: file.name };
+      };
+      return { key: `${path}:${place.start}:${at}`, what, read };
     };
-    return { cameras: [...places.keys()], image };
+    return { cameras: [...places.keys()], ...imagesAt(this.#images, find) };
   }
 
   async #imageFiles(

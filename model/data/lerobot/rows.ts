@@ -1,0 +1,50 @@
+import type { Episode } from '../dataset.ts';
+import { instructionsAmong, instructionsAt } from '../parts.ts';
+
+/**
+ * The tasks that an episode lists, and that of each step. LeRobot looks up a text for every row's task_index and gives it
+ * to the policy's tokenizer, which null stops. A step without an instruction therefore has the task "", as LeRobot's own
+ * converter of DROID writes it; the reader here takes that as no instruction.
+ */
+export function tasksOf(episode: Episode): { listed: string[]; at: string[] } {
+  const taskAt = (step: number) => instructionsAmong(instructionsAt(episode, step))[0] ?? '';
+  const at = Array.from({ length: episode.length }, (_, step) => taskAt(step));
+  return { listed: [...new Set([...instructionsAmong(episode.instructions), ...at])], at };
+}
+
+/** The columns of plain values that every LeRobot data set has; it keeps their statistics too. */
+export const plainTypes = {
+  timestamp: 'float32',
+  frame_index: 'int64',
+  episode_index: 'int64',
+  index: 'int64',
+  task_index: 'int64',
+} as const;
+
+/** Their rows of one episode, whose first step is number `index` of all. */
+export function plainRows(
+  episode: Episode,
+  number: number,
+  index: number,
+  rate: number,
+  tasks: ReadonlyMap<string, number>,
+): Record<keyof typeof plainTypes, number[]> {
+  const steps = Array.from({ length: episode.length }, (_, step) => step);
+  const { at } = tasksOf(episode);
+  return {
+    timestamp: steps.map((step) => step / rate),
+    frame_index: steps,
+    episode_index: steps.map(() => number),
+    index: steps.map((step) => index + step),
+    task_index: at.map((task) => tasks.get(task)!),
+  };
+}
+
+export const listOf = (width: number) => (width === 1 ? {} : { depth: 1, length: width });
+
+export function rowsOf(values: Float32Array, width: number): unknown[] {
+  if (width === 1) return Array.from(values);
+  return Array.from({ length: values.length / width }, (_, row) =>
+    Array.from(values.subarray(row * width, (row + 1) * width)),
+  );
+}
