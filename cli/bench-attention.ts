@@ -1,7 +1,8 @@
 /** `insula bench attention`: attention variants, masks and directions in the same rounds. */
 import { comparisonLines } from '../bench/attention/compare.ts';
 import { DEFAULT, UNFUSED } from '../bench/attention/rows.ts';
-import { type AttentionRunOptions, attentionRunSchema, runAttention } from '../bench/attention/run.ts';
+import { type AttentionRunOptions, attentionRunSchema, expectCases, runAttention } from '../bench/attention/run.ts';
+import { shapesOf } from '../bench/attention/shapes.ts';
 import { benchLines, csv as csvLines } from '../bench/attention/text.ts';
 import { tune as tuneAttention } from '../bench/attention/tune.ts';
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
@@ -56,9 +57,11 @@ async function measured(values: Values, { progress }: Context): Promise<Result> 
   const { compare, csv, out, report, adapter, floor, tuning: named } = values;
   const before =
     compare === undefined ? null : await readSavedRun(compare, attentionRunSchema, 'insula bench attention');
+  const chosen = runOptions(values);
+  expectCases(chosen);
   const { device, tuning } = await openTunedDevice({ adapter, floor, tuning: named }, (line) => progress.note(line));
   try {
-    const options = { ...runOptions(values), tuned: tuning?.attention ?? [] };
+    const options = { ...chosen, tuned: tuning?.attention ?? [] };
     const result = await runAttention(device, options, (what, done, total) => progress.count(what, done, total));
     const lines = benchLines(result);
     if (before) lines.push('', ...comparisonLines(before, result));
@@ -76,9 +79,10 @@ async function measured(values: Values, { progress }: Context): Promise<Result> 
 }
 
 async function tuned(values: Values, { progress }: Context): Promise<Result> {
+  const { shapes, directions, storages, rounds, seconds } = runOptions(values);
+  if (shapes) shapesOf(shapes);
   const device = await openDevice({ adapter: values.adapter, floor: values.floor });
   try {
-    const { shapes, directions, storages, rounds, seconds } = runOptions(values);
     const { tuning, path } = await tuneAttention(device, {
       ...{ shapes, directions, storages, rounds, seconds },
       path: values.tuning,

@@ -1,5 +1,6 @@
 /** `insula bench kernels`: every operation of a model's step beside the adapter's roof. */
 import {
+  expectOperations,
   type KernelRow,
   type KernelsResult,
   kernelsRunSchema,
@@ -37,6 +38,7 @@ export const benchKernels = command({
   names: 'names of operations',
   notes: kernelNotes,
   async run({ shapes, rounds = 12, seconds = 60, csv, out, compare, adapter, floor, tuning }, { progress, names }) {
+    expectOperations(names);
     const before = compare === undefined ? null : await readSavedRun(compare, kernelsRunSchema, 'insula bench kernels');
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
     try {

@@ -1,13 +1,19 @@
 /** The names that were probably meant, and all others. */
 
-/** "did you mean pi05? There are pi0, pi05, ..." */
+/** "did you mean pi05?", or "there are pi0, pi05, ..." if no name is near. */
 export function nearest(word: string, names: readonly string[], prefix = ''): string {
-  const listed = names.map((name) => prefix + name).join(', ');
+  const near = probable(word, names);
+  return near === null
+    ? `there are ${names.map((name) => prefix + name).join(', ')}`
+    : `did you mean ${prefix}${near}?`;
+}
+
+/** The name that was probably meant; null if none is near. */
+export function probable(word: string, names: readonly string[]): string | null {
   const [best] = names
     .map((name) => ({ name, distance: distance(word.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance);
-  const near = best && best.distance <= Math.max(1, Math.floor(best.name.length / 3));
-  return near ? `did you mean ${prefix}${best.name}?` : `there are ${listed}`;
+  return best && best.distance <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
 }
 
 /** Insertions, removals, replacements and exchanges of neighbours that make one word of the other. */

@@ -1,7 +1,7 @@
 /** Options of the commands: one declaration gives an option's help, its type and its check. */
 import { parseArgs } from 'node:util';
 import { InputError, quote } from '../engine/index.ts';
-import { nearest } from './nearest.ts';
+import { nearest, probable } from './nearest.ts';
 
 /** When an option is of use. One that would change nothing is refused. */
 export interface Use {
@@ -130,7 +130,10 @@ export function readOptions(
     if (token.kind === 'positional') words.push(token.value);
     if (token.kind !== 'option') continue;
     const option = Object.hasOwn(known, token.name) ? known[token.name] : undefined;
-    if (!option) throw fail(`there is no option ${token.rawName}; ${nearest(token.name, Object.keys(known), '--')}`);
+    if (!option) {
+      const meant = probable(token.name, Object.keys(known));
+      throw fail(`there is no option ${token.rawName}${meant === null ? '' : `; did you mean --${meant}?`}`);
+    }
     const { value, inlineValue } = token;
     if (option.value === null && value !== undefined) throw fail(`--${token.name} takes no value`);
     const missing = option.value !== null && (value === undefined || (!inlineValue && /^-(?!\.?\d)/.test(value ?? '')));

@@ -95,12 +95,12 @@ describe('options', () => {
 
   test.each([
     ['--cuont 3', 'there is no option --cuont; did you mean --count?'],
-    ['--quiet', 'there is no option --quiet; there are --name, --loud, --word, '],
-    ['--no-loud', 'there is no option --no-loud; '],
-    ['--constructor 1', 'there is no option --constructor; '],
-    ['--__proto__=1', 'there is no option --__proto__; '],
-    ['-l', 'there is no option -l; '],
-    ['-5', 'there is no option -5; '],
+    ['--quiet', 'there is no option --quiet'],
+    ['--no-loud', 'there is no option --no-loud'],
+    ['--constructor 1', 'there is no option --constructor'],
+    ['--__proto__=1', 'there is no option --__proto__'],
+    ['-l', 'there is no option -l'],
+    ['-5', 'there is no option -5'],
     ['--name', '--name needs a value'],
     ['--name --loud', '--name needs a value'],
     ['--name -h', '--name needs a value'],

@@ -87,6 +87,14 @@ export interface BenchResult extends SavedAttentionRun {
   readonly leftOut: readonly string[];
 }
 
+/** @throws InputError if a shape, a mask or a score cannot be understood, on whatever adapter */
+export function expectCases({ shapes, masks, score }: Pick<AttentionRunOptions, 'shapes' | 'masks' | 'score'>): void {
+  for (const shape of shapesOf(shapes ?? ['masks-1024'])) {
+    denseCase(shape, score);
+    for (const name of maskNames(masks ?? [])) caseOf(name, shape, score);
+  }
+}
+
 /** Measures the rows and reports progress to `onProgress`. @throws InputError if options contradict each other or the device */
 export async function runAttention(
   device: Device,

@@ -16,7 +16,7 @@ export interface KernelCase {
   /** The op and its place in a model. */
   readonly name: string;
   /** Makes the operands, outside of any step. */
-  make(): Operands;
+  make(device: Device): Operands;
 }
 
 /** Operands, and the op that runs on them inside a step. */
@@ -29,11 +29,11 @@ export interface Operands extends Disposable {
 }
 
 /** An operand that waves fill and that wants a gradient, by its shape; or the function that makes one that does not. */
-type Operand = Shape | (() => Tensor);
+type Operand = Shape | ((device: Device) => Tensor);
 type Run = (operands: readonly Tensor[]) => Tensor | null;
 
 /** Every case of a model. Float operands hold waves of about unit variance, divided by the square root of their last axis. */
-export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
+export function kernelCases(model: ModelShape): KernelCase[] {
   const { batch: B, prefix, fast, action, width: W, hidden, expertWidth: E, expertHidden, heads, kvHeads } = model;
   const { headDimension: D, vocabulary: V, image, patch } = model;
   const backbone = prefix + fast;
@@ -50,13 +50,14 @@ export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
     action: { prefix: insulated, action: full },
   });
   const ids = (count: number, below: number) => Uint32Array.from({ length: count }, (_, i) => (i * 7919 + 13) % below);
-  const u32 = (numbers: Uint32Array, shape: Shape) => () => tensor(device, numbers, shape, { dtype: 'u32' });
-  const constant = (shape: Shape) => () => tensor(device, waves(elementCount(shape)), shape);
+  const u32 = (numbers: Uint32Array, shape: Shape) => (device: Device) =>
+    tensor(device, numbers, shape, { dtype: 'u32' });
+  const constant = (shape: Shape) => (device: Device) => tensor(device, waves(elementCount(shape)), shape);
   const patches = (image / patch) ** 2;
 
   const of = (name: string, shapes: Operand[], run: Run, backward = true): KernelCase => ({
     name,
-    make: () => operandsOf(device, shapes, run, backward),
+    make: (device) => operandsOf(device, shapes, run, backward),
   });
   const { gelu, swish, rmsNorm, layerNorm, adaptiveRmsNorm, gatedResidual, gatedMlp, linear } = kernels;
   const attention: Run = ([query, key, value]) => kernels.attention(query, key, value, { table });
@@ -145,13 +146,13 @@ export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
       false,
     ),
     of(`sum, ${backbone} x ${W}`, [x], ([x]) => kernels.sum(x)),
-    adamwCase(device, model, 'f32'),
-    adamwCase(device, model, '8bit'),
+    adamwCase(model, 'f32'),
+    adamwCase(model, '8bit'),
   ];
 }
 
 function operandsOf(device: Device, shapes: readonly Operand[], run: Run, backward: boolean): Operands {
-  const made = shapes.map((shape, i) => (typeof shape === 'function' ? shape() : operand(device, shape, i)));
+  const made = shapes.map((shape, i) => (typeof shape === 'function' ? shape(device) : operand(device, shape, i)));
   // The shape of the gradient is known after one run.
   const gradient = backward ? device.step(() => [...run(made)!.shape]) : null;
   const dOutput = gradient && operand(device, gradient, shapes.length);
@@ -173,11 +174,11 @@ function operand(device: Device, shape: Shape, seed: number, dtype: DataType = '
 }
 
 /** AdamW on all parameters of one gated MLP, with clipping by group. */
-function adamwCase(device: Device, { width, hidden }: ModelShape, moments: 'f32' | '8bit'): KernelCase {
+function adamwCase({ width, hidden }: ModelShape, moments: 'f32' | '8bit'): KernelCase {
   const size = 3 * width * hidden;
   return {
     name: `AdamW, moments in ${moments}, ${size} parameters`,
-    make() {
+    make(device) {
       const shape = [hidden, width];
       const names = ['gate', 'up', 'down'];
       const set = new ParameterSet(

@@ -7,7 +7,7 @@ import { provenance } from '../measure/provenance.ts';
 import { type Roof, RoofProbes, roofSchema } from '../measure/roofline.ts';
 import { savedRunSchema } from '../measure/saved-run.ts';
 import { type KernelCase, kernelCases, type Operands } from './cases.ts';
-import { modelShapesOf } from './shapes.ts';
+import { modelShapes, modelShapesOf } from './shapes.ts';
 
 const KERNELS_FORMAT = 'insula bench kernels 1';
 
@@ -50,24 +50,29 @@ export interface KernelsOptions extends RoundOptions {
   readonly names: readonly string[];
 }
 
+const opOf = ({ name }: KernelCase) => name.split(/[ ,]/)[0];
+
+/** @throws InputError if no op has a name that is given */
+export function expectOperations(names: readonly string[]): void {
+  const ops = [...new Set(kernelCases(modelShapes[0]).map(opOf))];
+  const unknown = names.find((name) => !ops.includes(name));
+  if (unknown !== undefined)
+    throw new InputError(`bench kernels ${quote(unknown)}: no op of that name; there are ${ops.join(', ')}`);
+}
+
 /** @throws InputError if no op or shape has a name that is given */
 export async function runKernels(device: Device, options: KernelsOptions): Promise<KernelsResult> {
   const begin = performance.now();
+  expectOperations(options.names);
   const models = modelShapesOf(options.shapes ?? [device.software ? 'pi-eighth' : 'pi']);
-  const cases = models.flatMap((model) => kernelCases(device, model).map((one) => ({ model, one })));
-  const opOf = ({ name }: KernelCase) => name.split(/[ ,]/)[0];
-  const unknown = options.names.find((name) => !cases.some(({ one }) => opOf(one) === name));
-  if (unknown !== undefined) {
-    const ops = [...new Set(cases.map(({ one }) => opOf(one)))];
-    throw new InputError(`bench kernels ${quote(unknown)}: no op of that name; there are ${ops.join(', ')}`);
-  }
+  const cases = models.flatMap((model) => kernelCases(model).map((one) => ({ model, one })));
   const chosen = cases.filter(({ one }) => options.names.length === 0 || options.names.includes(opOf(one)));
 
   using probes = new RoofProbes(device);
   const operands: Operands[] = [];
   try {
     const rows = chosen.flatMap(({ model, one }) => {
-      const made = one.make();
+      const made = one.make(device);
       operands.push(made);
       const directions = made.gradient ? (['forward', 'backward'] as const) : (['forward'] as const);
       return directions.map((direction) => ({

@@ -99,16 +99,16 @@ async function count(device: typeof normal, shapes: readonly number[][], run: (o
 describe('costs that dispatches state, and what instrumented kernels count', () => {
   const ofProducts = /^(linear|block|gatedMlp|attention|matmul|patch)/;
   // A product with one row computes almost only rows beyond it.
-  const cases = (device: typeof normal) => [
-    ...kernelCases(device, products).filter(({ name }) => ofProducts.test(name) && !name.startsWith('linear, 1 x')),
-    ...kernelCases(device, rows).filter(({ name }) => !ofProducts.test(name)),
+  const cases = [
+    ...kernelCases(products).filter(({ name }) => ofProducts.test(name) && !name.startsWith('linear, 1 x')),
+    ...kernelCases(rows).filter(({ name }) => !ofProducts.test(name)),
   ];
   const onFloor = /^(blockLinear|gatedMlp, expert|attention)/;
   test.each([
-    ...cases(normal).map((one) => [one.name, normal, one] as const),
-    ...cases(floor).flatMap((one) => (onFloor.test(one.name) ? [[`floor: ${one.name}`, floor, one] as const] : [])),
+    ...cases.map((one) => [one.name, normal, one] as const),
+    ...cases.flatMap((one) => (onFloor.test(one.name) ? [[`floor: ${one.name}`, floor, one] as const] : [])),
   ])('%s', async (_, device, one) => {
-    using operands = one.make();
+    using operands = one.make(device);
     await device.counted();
     device.step(() => {
       const output = operands.forward();
