@@ -248,7 +248,7 @@ describe('the package', () => {
       expect(JSON.parse(output)).toMatchObject({ finished: true });
       expect(errors).not.toContain('Warning');
       expect(readFileSync(join(installed, 'run/report.html'), 'utf8')).toContain('<svg');
-    });
+    }, 600_000);
 
     test.skipIf(!chromiumPath)(`a page of Vite imports it, served and built${chromiumMissing}`, async () => {
       const settings = { configFile: false, root: installed, logLevel: 'error' } as const;
