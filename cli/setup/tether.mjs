@@ -1,6 +1,6 @@
 // Loaded into the program that program.mjs starts, before the program itself.
 
-import { WriteStream } from 'node:tty';
+import { isatty, WriteStream } from 'node:tty';
 import { isMainThread } from 'node:worker_threads';
 
 const launcher = process.ppid;
@@ -31,6 +31,6 @@ function writeErrorsTo(descriptor) {
 
 if (isMainThread) {
   endWithLauncher();
-  const descriptor = new URL(import.meta.url).searchParams.get('terminal');
-  if (descriptor) writeErrorsTo(Number(descriptor));
+  const descriptor = Number(new URL(import.meta.url).searchParams.get('terminal') ?? -1);
+  if (isatty(descriptor)) writeErrorsTo(descriptor);
 }
