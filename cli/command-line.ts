@@ -5,6 +5,8 @@ import { InputError } from '../engine/index.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Whether this is the compiled program of an installed package. */
+const installed = import.meta.url.endsWith('.js');
 const program = fileURLToPath(new URL('./setup/insula.mjs', import.meta.url));
 
 /** What a person types to run `insula WORDS` in the way in which this process was started. */
@@ -16,7 +18,7 @@ export function commandLine(words: readonly string[], environment: Environment =
   const start =
     script === 'insula'
       ? 'npm run insula --'
-      : script === 'npx'
+      : script === 'npx' || installed
         ? 'npx insula'
         : `node ${quoteForShell(relative('', program))}`;
   return [start, command, ...options].join(' ');

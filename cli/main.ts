@@ -21,7 +21,7 @@ const overview = () =>
     'insula COMMAND [options]',
     '',
     summaries(Object.keys(commands)),
-    `  ${'setup'.padEnd(17)}makes an adapter ready: where none opens, Mesa's software adapter (Debian, Ubuntu)`,
+    `  ${'setup'.padEnd(17)}installs what is missing: an adapter that opens, and in a clone of the repository the dependencies`,
     '',
     "'insula COMMAND --help' lists a command's options; every command takes --json.",
   ].join('\n');

@@ -118,6 +118,8 @@ async function prepare(
   signal: AbortSignal,
 ): Promise<PreparedRun> {
   const { preset, seed } = settings;
+  // A missing library is said before hours of training, not after them.
+  await (await import('../model/report/plot.ts')).loadVega();
   const given = resume ? undefined : await givenEncoding(settings);
   const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
   const dataset = await paraphrased(await chooseData(settings, source, progress), settings.paraphrases, progress);
