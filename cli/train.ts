@@ -93,6 +93,8 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
     const begin = performance.now();
     const prepared = await prepare(run, world, progress, signal);
     const dataSeconds = (performance.now() - begin) / 1000;
+    // A missing library for the report's figures is refused before the training, not after it.
+    await (await import('../model/report/plot.ts')).loadVega();
     const { device } = await openTunedDevice(run.device, (line) => progress.note(line));
     try {
       progress.note(`${settings.system}, preset ${settings.preset.name}, on ${device.description}`);
@@ -118,8 +120,6 @@ async function prepare(
   signal: AbortSignal,
 ): Promise<PreparedRun> {
   const { preset, seed } = settings;
-  // A missing library is said before hours of training, not after them.
-  await (await import('../model/report/plot.ts')).loadVega();
   const given = resume ? undefined : await givenEncoding(settings);
   const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
   const dataset = await paraphrased(await chooseData(settings, source, progress), settings.paraphrases, progress);

@@ -31,7 +31,7 @@ export function nodeOptions(program, options, terminal = false) {
   if (terminal) tether.searchParams.set('terminal', `${TERMINAL}`);
   const preload = ['--import', tether.href];
   if (program === 'vitest') return [...preload, join(root, 'node_modules/vitest/vitest.mjs'), ...options];
-  if (program.endsWith('.ts')) preload.push('--import', import.meta.resolve('tsx'));
+  if (/\.[cm]?ts$/.test(program)) preload.push('--import', import.meta.resolve('tsx'));
   return [...preload, resolve(root, program), ...options];
 }
 

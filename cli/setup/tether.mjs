@@ -29,8 +29,20 @@ function writeErrorsTo(descriptor) {
   process.on('SIGWINCH', () => /** @type {WriteStream & { _refreshSize(): void }} */ (terminal)._refreshSize());
 }
 
+/**
+ * Bad input that nobody catches, in a user's own program, is its one line without a stack, as the commands print it.
+ * @param {unknown} error
+ */
+function reportUncaught(error) {
+  const bad = error instanceof Error && error.name === 'InputError' && process.env.INSULA_STACK === undefined;
+  console.error(bad ? error.message : error);
+  process.exit(1);
+}
+
 if (isMainThread) {
   endWithLauncher();
+  // Vitest reports what its tests leave uncaught.
+  if (!process.argv[1]?.includes('vitest')) process.on('uncaughtException', reportUncaught);
   const descriptor = Number(new URL(import.meta.url).searchParams.get('terminal') ?? -1);
   if (isatty(descriptor)) writeErrorsTo(descriptor);
 }
