@@ -18,7 +18,7 @@ export interface DatasetOptions {
   readonly frameSize?: number;
   /** Where decoded frames are kept (node); by default in the user's cache folder. */
   readonly frameFolder?: string;
-  /** Control steps a second, for files that do not say (RLDS, npz, HDF5). */
+  /** Control steps a second, for files that do not say (RLDS, npz, HDF5); refused for those that do. */
   readonly rate?: number;
   /** Bytes of actions and states to hold in memory, 256 MiB by default; a larger data set's episodes are loaded one by one. */
   readonly memory?: number;
@@ -40,6 +40,9 @@ export async function openDataset(
   name?: string,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
+  const { cameras = [] } = options;
+  const twice = cameras.find((camera, i) => cameras.indexOf(camera) < i);
+  if (twice !== undefined) throw new InputError(`camera ${quote(twice)} is named twice`);
   const files = typeof place === 'string' ? await filesAt(place) : [];
   const hdf5 = files.filter((file) => /\.(hdf5|h5)$/.test(file));
   if (hdf5.length > 0) {
@@ -66,14 +69,23 @@ export async function openDataset(
       typeof place === 'string'
         ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: place })
         : (await import('./lerobot/video-browser.ts')).openVideoFrames(names, place, frameSize);
-    return openLeRobot(folder, { name: name ?? lastPart(folder.name), cameras, memory, video });
+    const dataset = await openLeRobot(folder, { name: name ?? lastPart(folder.name), cameras, memory, video });
+    return withItsOwnRate(dataset, options.rate);
   }
   if (!arrow && !(await has('index.json')) && (await has('dataset_info.json'))) {
     return openRlds(folder, { ...options, name });
   }
   if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
   const images = options.cameras?.length !== 0;
-  return withCameras(await openIndexedDataset(folder, name ?? options.usual, { images }), options.cameras);
+  const dataset = await openIndexedDataset(folder, name ?? options.usual, { images });
+  return withCameras(withItsOwnRate(dataset, options.rate), options.cameras);
+}
+
+/** A data set whose files say its rate. @throws InputError where another one, or the same, is given to it */
+function withItsOwnRate(dataset: Dataset, given: number | undefined): Dataset {
+  if (given !== undefined)
+    throw new InputError(`data set ${quote(dataset.name)} says ${dataset.rate} Hz itself; leave --rate out`);
+  return dataset;
 }
 
 function whatIsMissing(files: readonly string[]): string {
@@ -110,7 +122,8 @@ function withCameras(dataset: Dataset, wanted: readonly string[] | undefined): D
 export async function openDataFile(source: ByteSource, name?: string, { rate }: DatasetOptions = {}): Promise<Dataset> {
   const own = name ?? lastPart(source.name).replace(/\.\w+$/, '');
   try {
-    return source.name.endsWith('.npz') ? await readNpz(source, own, rate) : await readArrow(source, own);
+    if (source.name.endsWith('.npz')) return await readNpz(source, own, rate);
+    return withItsOwnRate(await readArrow(source, own), rate);
   } finally {
     await source.close();
   }

@@ -44,6 +44,12 @@ describe('Arrow', () => {
     expect(dataset.episodes[1].states).toEqual(Float32Array.from(rows(5, 3, 7).slice(3).flat()));
   });
 
+  test('a rate beside its own is refused', async () => {
+    expect(await message(openDataFile(memorySource(arrow(), 'made.arrow'), undefined, { rate: 50 }))).toBe(
+      'data set "made" says 10 Hz itself; leave --rate out',
+    );
+  });
+
   test('bad files', async () => {
     expect(await message(read(arrow({ action: [] })))).toBe(
       'made.arrow: no column "action"; there are observation.state, episode_index, timestamp',
@@ -219,6 +225,9 @@ describe('HDF5', () => {
     expect(await decodeImage(file, 'image/jpeg', 'the file')).toEqual(await second.image('wrist', 2));
     expect([...file.subarray(-2)]).toEqual([0xff, 0xd9]); // without the zeros that make all as long
     expect([await second.imageFile!('top', 1), await second.imageFile!('side', 0)]).toEqual([null, null]);
+    expect(await message(openDataset(join(folder, 'aloha'), undefined, { cameras: ['top', 'side'] }))).toBe(
+      'data set "aloha" has no camera "side"; it has top, wrist',
+    );
     const mobile = new File(join(folder, 'mobile.hdf5'), 'w');
     mobile.create_dataset({ name: 'action', data: Float32Array.of(1, 2, 3, 4), shape: [2, 2] });
     mobile.create_dataset({ name: 'base_action', data: Float32Array.of(5, 6), shape: [2, 1] });

@@ -125,6 +125,12 @@ describe('openIndexedDataset', () => {
     expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['lift it']]);
   });
 
+  test.each([5, 50])('a rate of %d Hz beside its own is refused', async (rate) => {
+    await expect(openDataset(folderOf(files()), 'made', { rate })).rejects.toThrow(
+      /^data set "made" says 5 Hz itself; leave --rate out$/,
+    );
+  });
+
   test('a set without images', async () => {
     const value = index();
     delete value.datasets.made.images;

@@ -63,6 +63,16 @@ describe('written and read', () => {
     expect(await chosen(['wrist'])).toEqual(['wrist']);
     expect(await chosen(['observation.images.wrist'])).toEqual(['wrist']);
     await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; there are top, wrist');
+    await expect(chosen(['top', 'top'])).rejects.toThrow('camera "top" is named twice');
+    await expect(chosen(['top', 'observation.images.top'])).rejects.toThrow(
+      'folder/meta/info.json: camera "top" is named twice, by its feature too',
+    );
+  });
+
+  test.each([5, 20])('a rate of %d Hz beside its own is refused', async (rate) => {
+    await expect(openDataset(folderOf(written), 'mine', { rate })).rejects.toThrow(
+      /^data set "mine" says 20 Hz itself; leave --rate out$/,
+    );
   });
 
   test('on disk, never over another', async () => {

@@ -131,7 +131,12 @@ describe('RLDS', () => {
       (f) => f.get(first)!.fill(9, 3, 4),
       `${first}: record 0 at byte 0: damaged, or not a TFRecord file`,
     ],
-    ['a camera that is not there', () => {}, 'no camera "side" in the set', { cameras: ['side'] }],
+    [
+      'a camera that is not there',
+      () => {},
+      'no camera "side"; observations with bytes are image, words',
+      { cameras: ['side'] },
+    ],
     [
       'no action',
       (f) =>

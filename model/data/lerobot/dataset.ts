@@ -102,6 +102,8 @@ async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotO
     throw new InputError(`${info.file}: no camera ${quote(unknown)}; there are ${there}`);
   }
   const chosen = wanted ? wanted.map((name) => called(name)!) : named;
+  const twice = chosen.find((camera, i) => chosen.indexOf(camera) < i);
+  if (twice) throw new InputError(`${info.file}: camera ${quote(twice.name)} is named twice, by its feature too`);
   const videos = chosen.filter(({ feature }) => feature.dtype === 'video').map(({ name }) => name);
   const frames = videos.length > 0 ? await video(videos) : null;
   return chosen.map((camera) => ({ ...camera, video: camera.feature.dtype === 'video' ? frames : null }));

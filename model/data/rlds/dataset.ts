@@ -139,6 +139,7 @@ class Reader {
   /** Image files of one camera of one episode. */
   readonly #lists = new MemoryCache<Uint8Array[]>(LIST_CACHE_BYTES, (list) => list[0]?.buffer.byteLength ?? 0);
   readonly #seen = new Set<string>();
+  readonly #bytesFeatures = new Set<string>();
   /** Records whose checksum was right. */
   readonly #checked = new Set<string>();
   #bytes = 0;
@@ -225,7 +226,9 @@ class Reader {
     const places = new Map<string, FeaturePlace>();
     for (const [key, place] of features) {
       const name = /^steps\/observation\/(\w+)$/.exec(key)?.[1];
-      if (place.kind !== 'bytes' || !name || (this.options.cameras && !this.options.cameras.includes(name))) continue;
+      if (place.kind !== 'bytes' || !name) continue;
+      this.#bytesFeatures.add(name);
+      if (this.options.cameras && !this.options.cameras.includes(name)) continue;
       // The first value's tag, length and first bytes tell an image.
       const head = await readRange(file, place.start, Math.min(place.end, place.start + 16), key);
       const isImage = [2, 3, 4, 5, 6].some((at) => imageTypeOf(head.subarray(at)) !== 'unknown');
@@ -270,6 +273,8 @@ class Reader {
   /** @throws InputError where a camera that was asked for is in no episode */
   checkCameras(file: string): void {
     const unknown = this.options.cameras?.find((name) => !this.#seen.has(name));
-    if (unknown !== undefined) throw new InputError(`${file}: no camera ${quote(unknown)} in the set's episodes`);
+    if (unknown === undefined) return;
+    const there = [...this.#bytesFeatures].join(', ') || 'none';
+    throw new InputError(`${file}: no camera ${quote(unknown)}; observations with bytes are ${there}`);
   }
 }
