@@ -16,7 +16,7 @@ import {
   expectNoLeRobot,
   instructionsAt,
   loadSamples,
-  mixRobots,
+  mixDatasets,
   wholeEpisodes,
   writeLeRobot,
 } from '../model/data/index.ts';
@@ -216,7 +216,7 @@ function asTrained(dataset: Dataset, { encoding: { robots = {} } }: CheckpointSe
     throw new InputError(
       `"${dataset.name}" is none of the robots that the policy was trained on (${names.join(', ')}): name data and --robot as in training`,
     );
-  return mixRobots([{ dataset, slots: robots[robot].slots }]);
+  return mixDatasets([{ dataset, slots: robots[robot].slots }]);
 }
 
 async function withPolicy<T>(

@@ -7,7 +7,7 @@ import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import {
-  mixRobots,
+  mixDatasets,
   openDataset,
   openNamedImages,
   ownSlotMap,
@@ -96,7 +96,7 @@ export async function chooseData(
   );
   const width = Math.max(...maps.map((map) => map.width));
   const weight = (i: number) => (weights.length > 0 ? Number(weights[i]) : undefined);
-  return mixRobots(datasets.map((dataset, i) => ({ dataset, slots: { ...maps[i], width }, weight: weight(i) })));
+  return mixDatasets(datasets.map((dataset, i) => ({ dataset, slots: { ...maps[i], width }, weight: weight(i) })));
 }
 
 /** The data set with the paraphrases of a file. @throws InputError where none of them is of one of its instructions */
