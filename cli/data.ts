@@ -7,7 +7,7 @@ import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import {
-  mixRobots,
+  mixDatasets,
   openDataset,
   openNamedImages,
   ownSlotMap,
@@ -106,7 +106,7 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
   }
   const maps = datasets.map((dataset, i) => (robot ? slotMapNamed(robot[i] ?? robot[0]) : ownSlotMap(dataset)));
   const width = Math.max(...maps.map((map) => map.width));
-  return mixRobots(
+  return mixDatasets(
     datasets.map((dataset, i) => ({ dataset, slots: { ...maps[i], width }, weight: weights?.[i] ?? undefined })),
   );
 }

@@ -2,7 +2,7 @@
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Device, InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
-import { mixRobots } from '../model/data/index.ts';
+import { mixDatasets } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
@@ -87,7 +87,7 @@ function asTrained(dataset: Dataset, { encoding: { robots = {} } }: CheckpointSe
     throw new InputError(
       `"${dataset.name}" is none of the robots that the policy was trained on (${names.join(', ')}): name data and --robot as in training`,
     );
-  return mixRobots([{ dataset, slots: robots[robot].slots }]);
+  return mixDatasets([{ dataset, slots: robots[robot].slots }]);
 }
 
 function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration, encoding }: CheckpointSettings): void {

@@ -1,7 +1,13 @@
 export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
-export { type Chunk, chooseHorizon, chunk } from './chunks.ts';
+export { type ActionChunk, chooseHorizon, chunk } from './chunks.ts';
 export type { Dataset, Episode, Image, Slot, SlotMap } from './dataset.ts';
-export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './dataset-mixture.ts';
+export {
+  checkMixable,
+  type DatasetGroup,
+  DatasetMixture,
+  type ExampleSource,
+  MIXTURE_EXPONENT,
+} from './dataset-mixture.ts';
 export { actionExamples, type Example, loadExamples, type VisionLanguage } from './examples.ts';
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
@@ -21,7 +27,7 @@ export {
   wholeEpisodes,
 } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
-export { mixRobots, type RobotData } from './robots.ts';
+export { mixDatasets, type RobotData } from './robots.ts';
 export { eachLoaded, evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';
 export {
   absoluteActions,

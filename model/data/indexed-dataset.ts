@@ -9,26 +9,27 @@ import { asObject, asOptionalText, asText, missing, readJsonObject } from './jso
 import { instructionsAmong } from './parts.ts';
 
 /**
- * Reader of data folders with one index of several data sets:
+ * This file reads data folders with one index of several data sets:
  * - `index.json`: `{ format: 1, datasets: { NAME: { control_hz, actions, images?, episodes: [{ id, steps, language?,
  *   language_alternatives? }] } } }`, where `actions` is a safetensors file and `images` a path without its ending;
  * - the actions file: float tensors `EPISODE/action` [steps, actionDimension] and `EPISODE/state` [steps,
- *   stateDimension]. Where actions were derived from the next state there is one action less than there are states;
- * - `IMAGES.pack`, image files one after the other, and `IMAGES.json`: `{ mime, columns: [episode, step, camera, offset,
+ *   stateDimension]. If actions were derived from the next state, there is one action less than there are states;
+ * - `IMAGES.pack`, image files one after the other, and `IMAGES.json`: `{ mime, columns: [episode, step, camera,
+ *   offset,
  *   length], items }`.
  */
 
-/** Decoded images kept in memory, in bytes. */
+/** The bytes of decoded images kept in memory. */
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 
-/** The bytes of one image in the pack, and the step it was taken at. */
+/** The position of one image in the pack, and its control step. */
 interface PackedImage {
   readonly step: number;
   readonly offset: number;
   readonly length: number;
 }
 
-/** camera -> images in the order of their steps, for one episode. */
+/** The images of one episode by camera, in the order of their steps. */
 type EpisodeImages = ReadonlyMap<string, readonly PackedImage[]>;
 
 interface ImagePack {
@@ -39,12 +40,12 @@ interface ImagePack {
 }
 
 /**
- * Opens one data set of a folder: the numbers are read and checked now, an image when it is asked for.
+ * Opens one data set of a folder: the numbers are read and checked now, an image when it is requested.
  *
  * @param folder a path (node), or any folder
- * @param chosen its name; may be left out where there is one only
- * @param images false leaves the images alone: their files need not be there
- * @throws InputError where the folder has no index or no such data set (the message lists those that exist), a file is
+ * @param chosen the data set's name; it may be left out if there is only one
+ * @param images false ignores the images, so that their files need not exist
+ * @throws InputError if the folder has no index or no such data set (the message lists those that exist), a file is
  *   missing, cut off or damaged, or a number is not finite (file, episode, tensor and step are named)
  */
 export async function openIndexedDataset(
@@ -110,7 +111,7 @@ function readListing(item: unknown, file: string, where: string): Listing {
   if (typeof steps !== 'number' || !Number.isInteger(steps) || steps < 1)
     throw missing(file, `${where}: "steps" above 0`);
   const first = asOptionalText(language, file, `${where}: "language"`);
-  // The alternatives are one text, each of them a sentence of it.
+  // The alternatives are the sentences of one text.
   const sentences = asOptionalText(others, file, `${where}: "language_alternatives"`).split(/\.(?:\s+|$)/);
   return { id: asText(id, file, `${where}: "id"`), steps, instructions: instructionsAmong([first, ...sentences]) };
 }
@@ -236,7 +237,7 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>):
   const place = (episode: string, camera: string, { step, offset, length }: PackedImage): ImagePlace => {
     const what = `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
     const read = async () => {
-      // Opened for each image, so that a data set holds no file open and needs no closing.
+      // The file is opened for each image, so that a data set holds no file open and needs no closing.
       const source = await folder.open(packPath);
       try {
         return { bytes: await readRange(source, offset, offset + length, what), file: source.name };

@@ -3,11 +3,11 @@ import { InputError } from '../../engine/index.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import {
   type Dataset,
+  type DatasetGroup,
+  DatasetMixture,
   type Example,
   type ExampleSource,
   imageQuestions,
-  Mixture,
-  type MixtureGroup,
   type NamedImage,
   type Split,
   TrainingSampler,
@@ -67,12 +67,12 @@ export function exampleSampler(
     return { name: robot, source: { size: sampler.size, at }, weight: weights?.[robot] };
   });
   const { share = 0, questions } = coTraining ?? {};
-  const groups: MixtureGroup<Example>[] = [{ share: 1 - share, members }];
+  const groups: DatasetGroup<Example>[] = [{ share: 1 - share, members }];
   if (questions) {
     const at = (place: number): Example => ({ kind: 'vision-language', question: questions.at(place) });
     groups.push({ share, members: [{ name: 'questions', source: { size: questions.size, at } }] });
   }
-  const mixture = new Mixture(groups, seed);
+  const mixture = new DatasetMixture(groups, seed);
   return { batch: (step, size) => mixture.batch(step, size).map(({ example }) => example) };
 }
 

@@ -44,6 +44,12 @@ describe('Arrow', () => {
     expect(dataset.episodes[1].states).toEqual(Float32Array.from(rows(5, 3, 7).slice(3).flat()));
   });
 
+  test('a rate beside its own is refused', async () => {
+    expect(await message(openDataFile(memorySource(arrow(), 'made.arrow'), undefined, { rate: 50 }))).toBe(
+      'data set "made" says 10 Hz itself; leave --rate out',
+    );
+  });
+
   test('bad files', async () => {
     expect(await message(read(arrow({ action: [] })))).toBe(
       'made.arrow: no column "action"; there are observation.state, episode_index, timestamp',
@@ -59,7 +65,7 @@ describe('Arrow', () => {
     expect(await message(read(utf8('no table')))).toContain('made.arrow: ');
   });
 
-  test('counts, lengths and offsets that lie: it is read, or one line says why not', async () => {
+  test('a file with wrong counts, lengths and offsets is read, or refused in one line', async () => {
     const bytes = arrow();
     expect(await message(read(bytes.slice(0, -8)))).toContain('(cut off: the mark at its end is missing)');
     const word = fc.oneof(fc.integer(), fc.constantFrom(-(2 ** 31), -8, -4, -1, 0, 7, 2 ** 16, 2 ** 31 - 1));
@@ -217,8 +223,11 @@ describe('HDF5', () => {
     expect((await second.image('wrist', 2))!.width).toBe(10);
     const file = (await second.imageFile!('wrist', 2))!;
     expect(await decodeImage(file, 'image/jpeg', 'the file')).toEqual(await second.image('wrist', 2));
-    expect([...file.subarray(-2)]).toEqual([0xff, 0xd9]); // without the zeros that make all as long
+    expect([...file.subarray(-2)]).toEqual([0xff, 0xd9]); // without the zeros of padding
     expect([await second.imageFile!('top', 1), await second.imageFile!('side', 0)]).toEqual([null, null]);
+    expect(await message(openDataset(join(folder, 'aloha'), undefined, { cameras: ['top', 'side'] }))).toBe(
+      'data set "aloha" has no camera "side"; it has top, wrist',
+    );
     const mobile = new File(join(folder, 'mobile.hdf5'), 'w');
     mobile.create_dataset({ name: 'action', data: Float32Array.of(1, 2, 3, 4), shape: [2, 2] });
     mobile.create_dataset({ name: 'base_action', data: Float32Array.of(5, 6), shape: [2, 1] });
@@ -266,7 +275,7 @@ describe('HDF5', () => {
     expect(episodes.map(({ id }) => id)).toEqual(['close/demo_0', 'close/demo_10', 'open/demo_0', 'open/demo_10']);
   });
 
-  test('what a folder holds decides what is said of it', async () => {
+  test('the message about a folder depends on its files', async () => {
     const place = join(folder, 'place');
     const holding = async (...paths: string[]) => {
       await rm(place, { recursive: true, force: true });
@@ -284,11 +293,11 @@ describe('HDF5', () => {
     );
     expect(await holding('a.arrow', 'b.arrow')).toContain('several data sets are here');
     expect(await holding('data-00000-of-00002.arrow', 'data-00001-of-00002.arrow', 'dataset_info.json')).toContain(
-      'a data set in several Arrow files',
+      'the data set lies in several Arrow files',
     );
     expect(await holding('data-00000-of-00001.arrow', 'dataset_info.json', 'state.json')).toContain('.arrow: ');
     expect(await holding('a.npz')).toContain('a.npz: ');
-    expect(await holding('a.txt')).toContain('no data set that is known lies here');
+    expect(await holding('a.txt')).toContain('no known data set lies here');
     expect(await message(openDataset('~/none'))).toContain('~/none: there is no such file or folder: "~"');
   });
 

@@ -10,7 +10,7 @@ import { encodeJpeg, type Files, folderOf, gradientImage, message } from './synt
 
 const DATA = 'data/chunk-000/file-000.parquet';
 
-/** How often some bytes occur in others. */
+/** Counts the occurrences of some bytes in others. */
 function occurrences(bytes: Uint8Array, part: ArrayLike<number>): number {
   return (
     Buffer.from(bytes)
@@ -19,7 +19,7 @@ function occurrences(bytes: Uint8Array, part: ArrayLike<number>): number {
   );
 }
 
-/** `source()` with a camera "top" of one frame in three steps, which `frames` gives as pixels or as files. */
+/** Makes `source()` with a camera "top" that has a new frame every three steps; `images` supplies pixels or files. */
 function slowCamera(images: (cache: ImageCache, frame: (step: number) => number) => Partial<Episode>): Dataset {
   const { episodes, ...rest } = source();
   const cache = new ImageCache(2 ** 20);
@@ -39,7 +39,7 @@ const asFiles = (make: (frame: number) => Promise<Uint8Array<ArrayBuffer>>) =>
     })),
   );
 
-/** The frames of `slowCamera` at every step of every episode. */
+/** Expects the images of `expected` at every step of every episode. */
 async function expectFrames(files: Files, expected: Dataset): Promise<void> {
   const { episodes } = await openDataset(folderOf(files));
   for (const [e, { length }] of episodes.entries())
@@ -47,7 +47,7 @@ async function expectFrames(files: Files, expected: Dataset): Promise<void> {
       expect(await episodes[e].image('top', step)).toEqual(await expected.episodes[e].image('top', step));
 }
 
-/** The frames that `slowCamera` shows: two, two and one in episodes of 4, 6 and 3 steps. */
+/** The number of frames of `slowCamera`: two, two and one in episodes of 4, 6 and 3 steps. */
 const FRAMES = 5;
 
 describe('a frame that several steps show', () => {
@@ -80,7 +80,7 @@ describe('a frame that several steps show', () => {
     await expectFrames(files, dataset);
   });
 
-  test('has another file where readers could see other pixels in it, or its size is not that of the others', async () => {
+  test('is written as a PNG if decoders could read its file differently, or its size is not that of the first', async () => {
     const grey = asFiles(async (frame) => {
       const data = new Uint8Array(48).fill(frame);
       return new Uint8Array(encodePng({ width: 8, height: 6, data, channels: 1 }));
@@ -107,7 +107,7 @@ test('a data file is handed out episode by episode, so that no more is held in m
   expect(paths).toEqual([DATA, DATA, DATA, DATA, ...meta]);
 });
 
-describe('what LeRobot has no place for', () => {
+describe('data that LeRobot has no place for', () => {
   const changed = (changes: readonly Partial<Episode>[]): Dataset => ({
     ...source(),
     episodes: source().episodes.map((episode, e) => ({ ...episode, instructions: ['told'], ...changes[e] })),

@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 
 describe('written and read', () => {
-  test('every number, wording and image', async () => {
+  test('every number, instruction and image', async () => {
     const dataset = await openDataset(folderOf(new Map(written)), 'back');
     const expected = source();
     expect(dataset.description).toBe(
@@ -63,6 +63,16 @@ describe('written and read', () => {
     expect(await chosen(['wrist'])).toEqual(['wrist']);
     expect(await chosen(['observation.images.wrist'])).toEqual(['wrist']);
     await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; there are top, wrist');
+    await expect(chosen(['top', 'top'])).rejects.toThrow('camera "top" is named twice');
+    await expect(chosen(['top', 'observation.images.top'])).rejects.toThrow(
+      'folder/meta/info.json: camera "top" is named twice, by its feature too',
+    );
+  });
+
+  test.each([5, 20])('a rate of %d Hz beside its own is refused', async (rate) => {
+    await expect(openDataset(folderOf(written), 'mine', { rate })).rejects.toThrow(
+      /^data set "mine" says 20 Hz itself; leave --rate out$/,
+    );
   });
 
   test('on disk, never over another', async () => {
@@ -112,12 +122,12 @@ describe('written and read', () => {
     expect(mean[0]).toBeCloseTo(column.reduce((sum, x) => sum + x, 0) / 13, 12);
     expect(stats['observation.images.top'].mean[2][0][0]).toBeGreaterThan(0.2);
     expect(stats['observation.images.top'].count).toEqual([13]);
-    // Sets that LeRobot goes on with have the statistics of every column.
+    // LeRobot needs the statistics of every column to extend a data set.
     expect([stats.index.max, stats.frame_index.q50, stats.task_index.count]).toEqual([[12], [2], [13]]);
   });
 });
 
-/** The same data as version 2.1: a file an episode, images as files beside them, the keys of openpi. */
+/** Makes a data set of version 2.1: one file for each episode, images as files beside them, the keys of openpi. */
 function version2(): Files {
   const files: Files = new Map();
   const lengths = [3, 5];
@@ -191,9 +201,9 @@ test('an instruction that changes during an episode', async () => {
   const { episodes } = await openDataset(folderOf(files));
   expect(episodes.map((episode) => Boolean(episode.instructionsAt))).toEqual([true, false, false]);
   expect(episodes[0].instructions).toEqual(spoken);
-  const reworded = withParaphrases({ ...source(), episodes }, new Map([['task 0', ['the first']]]));
-  expect(instructionsAt(reworded.episodes[0], 2)).toEqual(['task 0', 'the first']);
-  expect(instructionsAt(reworded.episodes[0], 3)).toEqual(['other words 0']);
+  const paraphrased = withParaphrases({ ...source(), episodes }, new Map([['task 0', ['the first']]]));
+  expect(instructionsAt(paraphrased.episodes[0], 2)).toEqual(['task 0', 'the first']);
+  expect(instructionsAt(paraphrased.episodes[0], 3)).toEqual(['other words 0']);
   const samples = evaluationSamples(wholeEpisodes([episodes[0]]));
   expect(samples.map(({ instruction }) => instruction)).toEqual(['task 0', 'task 0', 'task 0', 'other words 0']);
   const sampler = new TrainingSampler(wholeEpisodes([episodes[0]]), 1);
@@ -334,7 +344,7 @@ describe('bad input', () => {
     ['data file cut off', (f) => cut(f, data, 9), `folder/${data}: cut off, or not a parquet file`],
     ['data file empty', (f) => f.set(data, text('PAR1')), `folder/${data}: cut off: 4 bytes is no parquet file`],
     ['episodes cut off', (f) => cut(f, list, 1), `folder/${list}: cut off, or not a parquet file`],
-    ['another rate', (f) => info(f, { fps: 30 }), 'episode 0: "timestamp" goes by 0.05'],
+    ['another rate', (f) => info(f, { fps: 30 }), 'episode 0: "timestamp" advances by 0.05'],
     [
       'another list',
       (f) => f.set(list, f.get(data)!),
@@ -407,7 +417,7 @@ describe('bad input', () => {
   });
 });
 
-test('whatever the JSON files say, a data set opens or one line says why not', async () => {
+test('with any value in the JSON files, a data set opens or is refused in one line', async () => {
   const open = (files: Files) => openDataset(folderOf(files));
   await replacingValues(written, 'meta/info.json', open, 300);
   const old = version2();

@@ -9,7 +9,7 @@ import {
   actionExamples,
   type Dataset,
   evaluationSamples,
-  mixRobots,
+  mixDatasets,
   ownSlotMap,
   type SlotMap,
 } from '../../model/data/index.ts';
@@ -50,7 +50,7 @@ function mixture(of = (dataset: Dataset) => dataset): Dataset {
   // Relative to the two numbers of the state.
   const actions = own.actions.map((slot, i) => ({ ...slot, relative: i < 2 }));
   const members = [{ dataset: small, slots: { ...own, actions, width: WIDTH } }, otherRobot()];
-  return mixRobots(members.map(({ dataset, slots }) => ({ dataset: of(dataset), slots })));
+  return mixDatasets(members.map(({ dataset, slots }) => ({ dataset: of(dataset), slots })));
 }
 
 const train = (system: string, file: string, given: TestRun = {}) =>
@@ -108,7 +108,7 @@ test('robots come by their weights, which a run goes on with', async () => {
     { dataset: syntheticDataset(), slots: { ...ownSlotMap(syntheticDataset()), width: WIDTH }, weight: 3 },
     { ...otherRobot(), weight: 1 },
   ];
-  const dataset = mixRobots(members);
+  const dataset = mixDatasets(members);
   expect(dataset.weights).toEqual({ synthetic: 3, large: 1 });
   const { split } = prepareData(dataset, 3);
   const examples = Array.from({ length: 10 }, (_, step) => exampleSampler(split, 3, dataset).batch(step, 8)).flat();
@@ -116,7 +116,7 @@ test('robots come by their weights, which a run goes on with', async () => {
     (example) => example.kind === 'action' && example.sample.part.episode.robot === 'large',
   );
   expect(large.length / examples.length).toBeCloseTo(0.25, 1);
-  expect(() => mixRobots([members[0], { ...members[1], weight: undefined }])).toThrow(
+  expect(() => mixDatasets([members[0], { ...members[1], weight: undefined }])).toThrow(
     'mixture: the weight of "large" is not a number above 0',
   );
   const { policy, settings } = await train('pi0', 'weighted.safetensors', { dataset, steps: 1 });
@@ -164,12 +164,12 @@ test('robots that cannot be mixed', () => {
   const dataset = syntheticDataset();
   const slots = ownSlotMap(dataset);
   const other = otherRobot();
-  const mix = (own: SlotMap) => () => mixRobots([{ dataset, slots: own }, other]);
+  const mix = (own: SlotMap) => () => mixDatasets([{ dataset, slots: own }, other]);
   expect(mix(slots)).toThrow('mixture: robot "large" has 5 slots, the first robot 3');
   expect(mix({ ...slots, width: WIDTH, robot: 'large' })).toThrow('robot "large" is there twice, with other slots');
   expect(mix({ ...slots, width: WIDTH, actions: slots.actions.slice(1) })).toThrow('2 action slots');
   const blind = syntheticDataset({ states: false });
   const relative = [{ ...slots.actions[0], relative: true }, ...slots.actions.slice(1)];
   const stateless = { dataset: blind, slots: { ...slots, width: WIDTH, actions: relative } };
-  expect(() => mixRobots([stateless, other])).toThrow('has relative actions, and data set "synthetic" no states');
+  expect(() => mixDatasets([stateless, other])).toThrow('has relative actions, and data set "synthetic" no states');
 });

@@ -5,20 +5,24 @@ import type { ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { instructionsAmong } from '../parts.ts';
 import { formatPath, type LeRobotInfo } from './info.ts';
 
-/** Where one episode lies. */
+/** The location of one episode. */
 export interface EpisodePlace {
   readonly index: number;
   readonly length: number;
-  /** The texts that it lists; '' for an instruction that it says is missing. */
+  /** The tasks in the list of episodes; '' for one that is listed as empty. */
   readonly tasks: readonly string[];
-  /** Its parquet file, and its rows there: from ... from + length - 1. */
+  /** The parquet file, and the first of the episode's `length` rows in it. */
   readonly file: string;
   readonly from: number;
-  /** By camera feature: the video file and the second its frames begin at. */
+  /** The video file of each camera feature, and the second at which the episode begins in it. */
   readonly videos: ReadonlyMap<string, { readonly path: string; readonly start: number }>;
 }
 
-/** The episodes of a data set, in the order of their index. @throws InputError where a file lies, is missing or damaged */
+/**
+ * Lists the episodes of a data set in the order of their index.
+ *
+ * @throws InputError if a file is missing, damaged or wrong
+ */
 export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info: LeRobotInfo): Promise<EpisodePlace[]> {
   const cameras = [...info.features.values()].filter(({ dtype }) => dtype === 'video').map(({ key }) => key);
   const places = info.version.startsWith('2')
@@ -28,30 +32,30 @@ export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info:
   if (seen.size !== places.length || places.length !== info.episodes) {
     const listed = `${places.length} episodes${seen.size === places.length ? '' : ', some twice'}`;
     throw new InputError(
-      `${info.file}: "total_episodes" is ${info.episodes}, its list of episodes has ${listed}; of a part of a data set, correct both`,
+      `${info.file}: "total_episodes" is ${info.episodes}, its list of episodes has ${listed}; if it is a part of a data set, correct both`,
     );
   }
   const steps = places.reduce((sum, { length }) => sum + length, 0);
   if (steps !== info.frames) {
     throw new InputError(
-      `${info.file}: "total_frames" is ${info.frames}, its episodes have ${steps} steps; of a part of a data set, correct both`,
+      `${info.file}: "total_frames" is ${info.frames}, its episodes have ${steps} steps; if it is a part of a data set, correct both`,
     );
   }
   return places.sort((a, b) => a.index - b.index);
 }
 
-/** The instructions of an episode, and those of each step where they change. */
+/** The instructions of an episode; `at` holds those of each step, if they change. */
 export interface EpisodeInstructions {
   readonly all: readonly string[];
   readonly at?: readonly (readonly string[])[];
 }
 
 /**
- * The instructions of an episode in the order of `places`. An episode that lists one task has that one. Where it lists
- * several, or none, each step's is the task that its "task_index" names; several tasks whose steps all name one, as the
- * writer here leaves them, are paraphrases.
+ * Reads the instructions of every episode of `places`. An episode that lists one task has that instruction. If it lists
+ * several tasks, or none, the "task_index" of each step decides. If all steps name the same one of several tasks, as in
+ * files of the writer here, the tasks are paraphrases.
  *
- * @throws InputError where a step's task is not in the list of tasks
+ * @throws InputError if a step's task is not in the list of tasks
  */
 export async function readInstructions(
   folder: Folder,
@@ -95,7 +99,7 @@ async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotIn
   }
   const list = await parquet.open('meta/tasks.parquet');
   const indices = await list.numbers('task_index', 0, list.rows, 1, Float64Array);
-  const texts = await list.texts(list.has('task') ? 'task' : '__index_level_0__'); // pandas' name of an index without one
+  const texts = await list.texts(list.has('task') ? 'task' : '__index_level_0__'); // pandas' name of an unnamed index
   return new Map(Array.from(indices, (index, row) => [index, instructionsAmong(texts[row])]));
 }
 
@@ -104,7 +108,7 @@ function videoPath(info: LeRobotInfo, values: Record<string, number | string>): 
   return formatPath(info.videoPath, values, info.file);
 }
 
-/** One file an episode; `meta/episodes.jsonl` lists them. */
+/** Lists the episodes of `meta/episodes.jsonl`; each has a file of its own. */
 async function readVersion2(folder: Folder, info: LeRobotInfo, cameras: readonly string[]): Promise<EpisodePlace[]> {
   const list = await folder.open('meta/episodes.jsonl');
   return readJsonLines(list, (line, where): EpisodePlace => {
@@ -124,7 +128,7 @@ async function readVersion2(folder: Folder, info: LeRobotInfo, cameras: readonly
   });
 }
 
-/** Many episodes a file; `meta/episodes/chunk-000/file-000.parquet` and those after it list them. */
+/** Lists the episodes of `meta/episodes/chunk-000/file-000.parquet` and the files after it; a data file holds many. */
 async function readVersion3(
   parquet: ParquetFolder,
   info: LeRobotInfo,
@@ -144,7 +148,7 @@ async function readVersion3(
     for (const place of await readList(file, info, cameras)) listed.push(place);
     number += 1;
   }
-  // Rows are counted through all files; a file's own begin with its first episode.
+  // Row numbers run through all files; the first row of a file is the first one of its first episode.
   const firstOfFile = new Map<string, number>();
   for (const { file, first } of listed) firstOfFile.set(file, Math.min(first, firstOfFile.get(file) ?? first));
   return listed.map(({ first, ...place }) => ({ ...place, from: first - firstOfFile.get(place.file)! }));

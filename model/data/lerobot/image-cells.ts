@@ -7,12 +7,13 @@ import type { ImageCell } from '../parquet/writer.ts';
 import type { PixelCounter } from './statistics.ts';
 
 /**
- * A cell for every step of an episode, one and the same for steps that show the same frame; steps before the camera's
- * first image show that one. The source's own file is kept where it has the data set's image size and every reader sees
- * its pixels alike; otherwise the pixels become a PNG. About n^0.75 of the n steps are counted.
+ * Makes a cell for every step of an episode. Steps that show the same frame share one cell; steps before the camera's
+ * first image show that image. The source's own file is kept if it has the size of the data set's images and every
+ * decoder reads the same pixels from it; otherwise the pixels are written as a PNG. About n^0.75 of n steps are
+ * counted.
  *
- * @param size the size of the data set's images of this camera; null for its very first
- * @throws InputError where the camera has no image at any step
+ * @param size the size of this camera's images in the data set; null if this is the first one
+ * @throws InputError if the camera has no image at any step
  */
 export async function imageCells(
   episode: Episode,

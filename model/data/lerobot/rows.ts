@@ -2,9 +2,9 @@ import type { Episode } from '../dataset.ts';
 import { instructionsAmong, instructionsAt } from '../parts.ts';
 
 /**
- * The tasks that an episode lists, and that of each step. LeRobot looks up a text for every row's task_index and gives it
- * to the policy's tokenizer, which null stops. A step without an instruction therefore has the task "", as LeRobot's own
- * converter of DROID writes it; the reader here takes that as no instruction.
+ * Returns the tasks that an episode lists, and the task of each step. LeRobot looks up a text for every row's
+ * task_index and gives it to the policy's tokenizer, which null stops. A step without an instruction therefore has the
+ * task "", as LeRobot's own converter of DROID writes it; the reader here takes that as no instruction.
  */
 export function tasksOf(episode: Episode): { listed: string[]; at: string[] } {
   const taskAt = (step: number) => instructionsAmong(instructionsAt(episode, step))[0] ?? '';
@@ -12,7 +12,7 @@ export function tasksOf(episode: Episode): { listed: string[]; at: string[] } {
   return { listed: [...new Set([...instructionsAmong(episode.instructions), ...at])], at };
 }
 
-/** The columns of plain values that every LeRobot data set has; it keeps their statistics too. */
+/** The columns of single values that every LeRobot data set has; LeRobot keeps their statistics, too. */
 export const plainTypes = {
   timestamp: 'float32',
   frame_index: 'int64',
@@ -21,7 +21,7 @@ export const plainTypes = {
   task_index: 'int64',
 } as const;
 
-/** Their rows of one episode, whose first step is number `index` of all. */
+/** Makes one episode's rows of these columns; `index` is the number of its first step among all steps. */
 export function plainRows(
   episode: Episode,
   number: number,

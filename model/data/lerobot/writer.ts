@@ -19,18 +19,20 @@ import {
 const VERSION = 'v3.0';
 const DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
 const EPISODES_PATH = 'meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
-/** Files of a chunk folder, and megabytes of a data file, as LeRobot's defaults. */
+/** LeRobot's defaults for the files in a chunk folder and the megabytes of a data file. */
 const CHUNK_SIZE = 1000;
 const DATA_FILE_MEGABYTES = 100;
 
 export interface LeRobotWriteOptions {
-  /** What LeRobot calls the robot. */
+  /** LeRobot's name of the robot. */
   readonly robot?: string;
-  /** Leaves out the episodes that lack an image of a camera; by default the cameras that some episodes lack are left out. */
+  /**
+   * Leaves out episodes without an image of some camera; by default the cameras that some episodes lack are left out.
+   */
   readonly requireImages?: boolean;
-  /** Called with a line for whatever is left out. */
+  /** Receives a line about anything that is left out or has no place in the format. */
   readonly note?: (line: string) => void;
-  /** Called after every episode with the episodes done and to do. */
+  /** Receives the number of episodes done, and of all, after every episode. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -40,7 +42,7 @@ interface Piece {
   readonly bytes: Uint8Array;
 }
 
-/** How much was written. */
+/** The amount that was written. */
 export interface LeRobotWritten {
   readonly episodes: number;
   readonly steps: number;
@@ -50,17 +52,17 @@ const json = (path: string, value: unknown): Piece => ({
   path,
   bytes: new TextEncoder().encode(`${JSON.stringify(value, null, 4)}\n`),
 });
-/** Indices of a chunk folder and a file in it. */
+/** Returns the indices of a file's chunk folder and of the file in it. */
 const place = (file: number) => ({ chunk_index: Math.floor(file / CHUNK_SIZE), file_index: file % CHUNK_SIZE });
 const dataPath = (file: number) => formatPath(DATA_PATH, place(file), DATA_PATH);
 
 /**
- * Writes a data set into a folder as LeRobot of version 3.0, readable by LeRobot itself: numbers and images in parquet
- * files, one row group an episode, a frame that several steps show once. Statistics are exact, those of images over
- * about n^0.75 of an episode's n frames. One episode at a time is held in memory.
+ * Writes a data set into a folder in LeRobot's version 3.0, which LeRobot itself can read. Numbers and images go into
+ * parquet files with one row group for each episode; a frame that several steps show is stored once. Statistics are
+ * exact; those of images use about n^0.75 of an episode's n frames. One episode at a time is held in memory.
  *
- * @param folder a path (node); nothing of LeRobot may lie there yet
- * @throws InputError where one does, no episode has images of all cameras though they are required, or the disk says no
+ * @param folder a path (node); it must not hold a LeRobot data set yet
+ * @throws InputError if it does, if images are required and no episode has them all, or if the disk refuses
  */
 export async function writeLeRobot(
   folder: string,
@@ -90,14 +92,14 @@ export async function writeLeRobot(
   return next.value;
 }
 
-/** @throws InputError where a LeRobot data set lies in the folder (node) */
+/** @throws InputError if a LeRobot data set lies in the folder (node) */
 export async function expectNoLeRobot(folder: string): Promise<void> {
   const there = await openPath(`${folder}/meta/info.json`).catch(() => null);
   await there?.close();
   if (there) throw new InputError(`${folder}: a LeRobot data set is there already; choose another folder`);
 }
 
-/** The part of a data set that is written: in LeRobot every episode has images of every camera. */
+/** Chooses the cameras and episodes to write, because in LeRobot every episode has images of every camera. */
 function writtenPart(
   { name, cameras, episodes }: Dataset,
   { requireImages, note }: LeRobotWriteOptions,
@@ -131,8 +133,8 @@ function writtenPart(
 }
 
 /**
- * The files of `writeLeRobot`, one after the other, for places without a disk: the pieces of a file follow each other,
- * and `meta/info.json` is the last.
+ * Makes the files of `writeLeRobot` one after the other, for places without a disk. The pieces of a file follow each
+ * other; `meta/info.json` is the last file.
  */
 export async function* leRobotFiles(
   dataset: Dataset,
@@ -146,7 +148,7 @@ export async function* leRobotFiles(
   ];
   const images = cameras.map((camera) => ({ camera, key: `observation.images.${camera}` }));
   const columns: TableColumn[] = [
-    // LeRobot keeps a feature of one number as a plain value.
+    // LeRobot stores a feature of one number as a single value, not as a list.
     ...tables.map(({ key, width }) => ({ name: key, dtype: 'float32', ...listOf(width) }) as const),
     ...images.map(({ key }) => ({ name: key, dtype: 'image' }) as const),
     ...Object.entries(plainTypes).map(([name, dtype]) => ({ name, dtype })),
