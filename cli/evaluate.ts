@@ -51,7 +51,11 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
     const [result, recorded] = await (inWorld ? inClosedLoop : inOpenLoop)(loaded, values, progress);
     if (record !== undefined && recorded) {
       const onProgress = (done: number, total: number) => progress.count('write: episode', done, total);
-      await writeLeRobot(record, recorded, { robot: inWorld ? TABLETOP : undefined, onProgress });
+      await writeLeRobot(record, recorded, {
+        robot: inWorld ? TABLETOP : undefined,
+        note: (line) => progress.note(line),
+        onProgress,
+      });
     }
     return { closedLoop: null, openLoop: null, ...result, record: record ?? null, adapter: loaded.device.description };
   });

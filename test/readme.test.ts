@@ -83,6 +83,7 @@ describe.skipIf(skipped !== '')(`commands of the README on data of one's own${sk
     await expectToRun(evaluate, /^open loop over \d+ held-out observations/);
     await expectToRun(convert, /^lerobot: LeRobot 3\.0, 25 episodes, 250 steps at 5 Hz of "bridge"/);
     await expectToRun(tokenize, /FAST, scale 10 /);
+    await expectExample('model/data/index.ts', /25 episodes, 250 steps at 5 Hz/);
   });
 });
 
@@ -92,11 +93,7 @@ function examplesIn(path: string): string[] {
   return [...plain.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((match) => match[1]);
 }
 
-test.each([
-  ['README.md', /Float32Array\(4\) \[ 0, 0, 0, 0 \]/],
-  ['kernels/index.ts', /Float32Array\(1\) \[[\s\S]*\d+ \[ \d+/],
-  ['tokenizers/index.ts', /<loc0102><loc0205> cup/],
-])('the example in %s runs', async (path, output) => {
+async function expectExample(path: string, output: RegExp) {
   const [example] = examplesIn(path);
   const file = join(folder, `${path.replaceAll(/\W/g, '-')}.mts`);
   await writeFile(file, example.replaceAll("from './", `from '${root}`));
@@ -104,4 +101,10 @@ test.each([
   expect(result.errors).toBe('');
   expect(result.status).toBe(0);
   expect(result.output).toMatch(output);
-});
+}
+
+test.each([
+  ['README.md', /Float32Array\(4\) \[ 0, 0, 0, 0 \]/],
+  ['kernels/index.ts', /Float32Array\(1\) \[[\s\S]*\d+ \[ \d+/],
+  ['tokenizers/index.ts', /<loc0102><loc0205> cup/],
+])('the example in %s runs', expectExample);

@@ -1,3 +1,18 @@
+/**
+ * Robot data: data sets of several formats, opened as episodes, and what training makes of them.
+ *
+ * ```ts
+ * import { writeFile } from 'node:fs/promises';
+ * import { measureStatistics, openDataset, toNormStats, wholeEpisodes, writeLeRobot } from './model/data/index.ts';
+ *
+ * const dataset = await openDataset('FOLDER', 'bridge', { cameras: [] });
+ * console.log(dataset.description, dataset.episodes[0].instructions);
+ * await writeLeRobot('bridge-lerobot', dataset, { robot: 'widowx' });
+ * const statistics = await measureStatistics(wholeEpisodes(dataset.episodes));
+ * await writeFile('norm_stats.json', JSON.stringify(toNormStats(statistics))); // for openpi's assets, or --statistics
+ * ```
+ */
+
 export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
 export { type ActionChunk, chooseHorizon, chunk } from './chunks.ts';
 export type { Dataset, Episode, Image, Slot, SlotMap } from './dataset.ts';

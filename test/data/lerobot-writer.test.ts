@@ -154,7 +154,7 @@ describe('data that LeRobot has no place for', () => {
     );
   });
 
-  test('steps without an instruction have the empty task, which is read back as none', async () => {
+  test('steps without an instruction have a task that says so, and is read back as none', async () => {
     const { at: instructionAt, ...told } = {
       at: (step: number) => (step < 2 ? [] : ['task 1']),
       instructions: ['task 1'],
@@ -167,10 +167,10 @@ describe('data that LeRobot has no place for', () => {
     const notes: string[] = [];
     const files = await filesOf(dataset, { note: (line) => notes.push(line) });
     expect(notes).toEqual([
-      '3 of 3 episodes have no instruction at some step: LeRobot needs a task there, so it is the empty text, which is read back as no instruction',
+      '3 of 3 episodes have no instruction at some step: LeRobot needs a task there, so it is "no instruction", which is read back as none',
     ]);
     const tasks = await new ParquetFolder(folderOf(files)).open('meta/tasks.parquet');
-    expect(await tasks.texts('task')).toEqual([[''], ['task 1']]);
+    expect(await tasks.texts('task')).toEqual([['no instruction'], ['task 1']]);
     const { episodes } = await openDataset(folderOf(files));
     expect(episodes.map(({ instructions }) => instructions)).toEqual([[], ['task 1'], []]);
     expect([1, 2].map((step) => instructionsAt(episodes[1], step))).toEqual([[], ['task 1']]);

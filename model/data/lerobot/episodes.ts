@@ -2,8 +2,7 @@ import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { asCount, asOptionalText, missing, readJsonLines } from '../json.ts';
 import type { ParquetFile, ParquetFolder } from '../parquet/file.ts';
-import { instructionsAmong } from '../parts.ts';
-import { formatPath, type LeRobotInfo } from './info.ts';
+import { formatPath, instructionsOf, type LeRobotInfo } from './info.ts';
 
 /** The location of one episode. */
 export interface EpisodePlace {
@@ -66,7 +65,7 @@ export async function readInstructions(
   let texts: Map<number, readonly string[]> | undefined;
   const read: EpisodeInstructions[] = [];
   for (const { index, tasks, file, from, length } of places) {
-    const listed = instructionsAmong(tasks);
+    const listed = instructionsOf(tasks);
     const table = tasks.length === 1 ? null : await parquet.open(file);
     const numbers = table?.has('task_index')
       ? await table.numbers('task_index', from, from + length, 1, Float64Array)
@@ -83,7 +82,7 @@ export async function readInstructions(
         `${table.name}: episode ${index}: "task_index" is ${unknown}, which meta/tasks does not list`,
       );
     const at = Array.from(numbers, (task) => texts!.get(task)!);
-    read.push({ all: instructionsAmong([...listed, ...at.flat()]), ...(changes && { at }) });
+    read.push({ all: instructionsOf([...listed, ...at.flat()]), ...(changes && { at }) });
   }
   return read;
 }
@@ -95,12 +94,12 @@ async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotIn
       index: asCount(index, list.name, `${where}: "task_index"`),
       task: asOptionalText(task, list.name, `${where}: "task"`),
     }));
-    return new Map(lines.map(({ index, task }) => [index, instructionsAmong([task])]));
+    return new Map(lines.map(({ index, task }) => [index, instructionsOf([task])]));
   }
   const list = await parquet.open('meta/tasks.parquet');
   const indices = await list.numbers('task_index', 0, list.rows, 1, Float64Array);
   const texts = await list.texts(list.has('task') ? 'task' : '__index_level_0__'); // pandas' name of an unnamed index
-  return new Map(Array.from(indices, (index, row) => [index, instructionsAmong(texts[row])]));
+  return new Map(Array.from(indices, (index, row) => [index, instructionsOf(texts[row])]));
 }
 
 function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {

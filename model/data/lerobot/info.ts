@@ -1,6 +1,18 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { asCount, asObject, asOptionalText, asText, missing, readJsonObject } from '../json.ts';
+import { instructionsAmong } from '../parts.ts';
+
+/**
+ * The task of a step without an instruction in the data sets that are written here. LeRobot looks up a text for every row's
+ * task_index and gives it to the policy's tokenizer, which null stops; an empty text would be an instruction that says nothing.
+ */
+export const NO_INSTRUCTION = 'no instruction';
+
+/** The instructions among the texts of tasks. */
+export function instructionsOf(tasks: Iterable<string>): string[] {
+  return instructionsAmong(tasks).filter((text) => text !== NO_INSTRUCTION);
+}
 
 /** One column, or one camera, of a LeRobot data set. */
 export interface Feature {

@@ -1,13 +1,10 @@
 import type { Episode } from '../dataset.ts';
 import { instructionsAmong, instructionsAt } from '../parts.ts';
+import { NO_INSTRUCTION } from './info.ts';
 
-/**
- * Returns the tasks that an episode lists, and the task of each step. LeRobot looks up a text for every row's
- * task_index and gives it to the policy's tokenizer, which null stops. A step without an instruction therefore has the
- * task "", as LeRobot's own converter of DROID writes it; the reader here takes that as no instruction.
- */
+/** Returns the tasks that an episode lists, and the task of each step. */
 export function tasksOf(episode: Episode): { listed: string[]; at: string[] } {
-  const taskAt = (step: number) => instructionsAmong(instructionsAt(episode, step))[0] ?? '';
+  const taskAt = (step: number) => instructionsAmong(instructionsAt(episode, step))[0] ?? NO_INSTRUCTION;
   const at = Array.from({ length: episode.length }, (_, step) => taskAt(step));
   return { listed: [...new Set([...instructionsAmong(episode.instructions), ...at])], at };
 }

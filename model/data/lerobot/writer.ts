@@ -5,7 +5,7 @@ import type { Dataset, Image } from '../dataset.ts';
 import { type TableColumn, TableWriter } from '../parquet/writer.ts';
 import { loadEpisode } from '../parts.ts';
 import { imageCells } from './image-cells.ts';
-import { formatPath } from './info.ts';
+import { formatPath, NO_INSTRUCTION } from './info.ts';
 import { episodeLine, episodesTable, tasksTable } from './meta-tables.ts';
 import { listOf, plainRows, plainTypes, rowsOf, tasksOf } from './rows.ts';
 import {
@@ -169,7 +169,7 @@ export async function* leRobotFiles(
     const episode = await loadEpisode(listed);
     const own = tasksOf(episode);
     for (const task of own.listed) if (!tasks.has(task)) tasks.set(task, tasks.size);
-    if (own.listed.includes('')) untold += 1;
+    if (own.listed.includes(NO_INSTRUCTION)) untold += 1;
     const rows: Record<string, unknown[]> = {};
     const stats: Record<string, FeatureStatistics> = {};
     for (const { key, width } of tables) {
@@ -210,7 +210,7 @@ export async function* leRobotFiles(
   }
   if (untold > 0)
     options.note?.(
-      `${untold} of ${episodes.length} episodes have no instruction at some step: LeRobot needs a task there, so it is the empty text, which is read back as no instruction`,
+      `${untold} of ${episodes.length} episodes have no instruction at some step: LeRobot needs a task there, so it is "${NO_INSTRUCTION}", which is read back as none`,
     );
   yield { path: dataPath(file), bytes: table.finish() };
   yield { path: formatPath(EPISODES_PATH, place(0), EPISODES_PATH), bytes: episodesTable(lines, images) };
