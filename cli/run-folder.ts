@@ -2,7 +2,7 @@
 import { access, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileError } from '../engine/files/files.ts';
-import { InputError } from '../engine/index.ts';
+import { InputError, quote } from '../engine/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
 
 export interface RunFolder {
@@ -88,8 +88,15 @@ async function firstUnused(usual: string): Promise<string> {
 }
 
 async function refuseToLose(path: string): Promise<void> {
-  if (!(await exists(path))) return;
   const choice = 'replace it with --overwrite, or choose another folder with --out';
+  if (!(await exists(path))) {
+    const others = (await readdir(dirname(path)).catch(() => [])).filter((name) => !name.startsWith('.'));
+    if (others.length > 0)
+      throw new InputError(
+        `--out ${dirname(path)}: the folder holds ${quote(others[0])} and no run: choose an empty or a new folder with --out, or write into this one with --overwrite`,
+      );
+    return;
+  }
   const checkpoint = await openCheckpoint(path).catch((error) => {
     throw error instanceof InputError ? new InputError(`${error.message}; ${choice}`) : error;
   });

@@ -318,7 +318,10 @@ describe('a training run', () => {
   });
 
   test.skipIf(process.platform !== 'linux')('a folder that takes no files', async () => {
-    await expectLine(() => run({ out: '/proc/self' }), /^--out \/proc\/self: cannot write in this folder: /);
+    await expectLine(
+      () => run({ out: '/proc/self', overwrite: true }),
+      /^--out \/proc\/self: cannot write in this folder: /,
+    );
   });
 
   test('a folder that holds a run, or something else of that name', async () => {
@@ -327,6 +330,12 @@ describe('a training run', () => {
       `run.checkpoint\\.safetensors holds a run of 1 of 1 steps: go on with --resume, ${words}`,
     );
     await expectLine(() => run({ out: at('run') }), message);
+    await mkdir(at('foreign'));
+    await writeFile(at('foreign/summary.json'), '{}');
+    await expectLine(
+      () => run({ out: at('foreign') }),
+      /foreign: the folder holds "summary\.json" and no run: choose an empty/,
+    );
     await mkdir(at('damaged'));
     await writeFile(at('damaged/checkpoint.safetensors'), 'text');
     await expectLine(() => run({ out: at('damaged') }), new RegExp(`cut off: 4 bytes.*; ${words}`));
