@@ -2,7 +2,7 @@
 import { type Tensor, tensor } from '../../engine/index.ts';
 import { embedding, linear, reshape } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import { type Observation, observationInputs, sequenceInputs, tensorsOf } from '../architecture/inputs.ts';
+import { type ObservationBatch, observationInputs, sequenceInputs, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import { KeyValueCache, type OnLatency, partRunner } from './sampling.ts';
 
@@ -34,7 +34,7 @@ export function likeliest(scores: Float32Array, allowed: Iterable<number> = scor
  */
 export async function decodeGreedily(
   model: Model,
-  observation: Observation,
+  observation: ObservationBatch,
   block: string,
   steps: number,
   { onLatency, choose = (_, scores) => likeliest(scores) }: DecodingOptions = {},
@@ -128,7 +128,7 @@ function decodingConfiguration(configuration: ModelConfiguration, block: string,
 }
 
 /** Index of the last real row of each sample among the rows of `names`, the samples' rows one after the other. */
-function lastRealRows({ batch, ids }: Observation, names: readonly string[], model: Model): Uint32Array {
+function lastRealRows({ batch, ids }: ObservationBatch, names: readonly string[], model: Model): Uint32Array {
   const blocks = names.map((name) => model.block(name));
   const tokens = blocks.reduce((sum, { length }) => sum + length, 0);
   const { name, length } = blocks[blocks.length - 1];

@@ -14,7 +14,7 @@ import {
   TextTokenizer,
 } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import type { Ids, Observation } from '../architecture/inputs.ts';
+import type { Ids, ObservationBatch } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   absoluteActions,
@@ -227,7 +227,7 @@ export class Encoding {
   }
 
   /** A batch of observations as the model takes them. Throws InputError where an instruction is longer than the context. */
-  observe(observations: readonly RawObservation[], configuration: ModelConfiguration): Observation {
+  observe(observations: readonly RawObservation[], configuration: ModelConfiguration): ObservationBatch {
     const language = configuration.blocks.find((block) => block.name === 'language')!;
     const prompts = observations.map((observation) => {
       const ids = this.promptIds(observation);

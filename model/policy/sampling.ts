@@ -6,7 +6,7 @@ import { type Device, persistentTensor, type Tensor, tensor, withoutTape } from 
 import { eulerStep, writeTokens } from '../../kernels/index.ts';
 import {
   type Inputs,
-  type Observation,
+  type ObservationBatch,
   observationInputs,
   sequenceInputs,
   tensorsOf,
@@ -96,7 +96,7 @@ export interface SamplingOptions {
  */
 export async function sampleActions(
   model: Model,
-  observation: Observation,
+  observation: ObservationBatch,
   noise: Float32Array,
   options: SamplingOptions = {},
 ): Promise<Float32Array> {
