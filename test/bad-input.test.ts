@@ -243,7 +243,7 @@ describe('what a policy is asked to act on', () => {
     [
       'a long instruction',
       { set: 'long' },
-      /^instruction "put .*\.\.\. makes a prompt of \d+ tokens; this model's context/,
+      /^instruction "put .*\.\.\. gives a prompt of \d+ tokens; this model takes/,
     ],
     ['other actions', { set: 'wide' }, /^"made" has 4 action dimensions; .* was trained with 3: give/],
     ['other states', { set: 'tall' }, /^"made" has 5 state dimensions; .* was trained with 2: give/],
@@ -372,7 +372,7 @@ describe('a training run', () => {
     ['system', { system: 'pi05' }, /^--system pi05: the run was begun with pi0; leave it out/],
     ['preset', { preset: 'small' }, /^--preset small: the run was begun with tiny; leave it out/],
     ['number of steps', { steps: 0 }, /^--steps 0: the run in .* has done 1 already$/],
-    ['data', { set: 'different' }, /^data set "made": its numbers are not those of then/],
+    ['data', { set: 'different' }, /^data set "made": its numbers have changed/],
     ['optimizer', { run: 'moment' }, /tensor "optimizer\/firstMoment\/action_in_proj\.weight" is not in the file/],
   ])('a resumed run with another %s', async (_, { set = 'data', run: folder = 'run', ...options }, message) => {
     await expectLine(() => run({ resume: true, ...options, data: [at(set)], out: at(folder) }), message);

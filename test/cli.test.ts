@@ -247,7 +247,7 @@ test('actions of many dimensions are shown dimension by dimension', () => {
     episode: 'e',
     step: 0,
     instruction: null,
-    spoken: null,
+    answer: null,
     demonstrated,
     predicted,
     latency: [],

@@ -200,8 +200,8 @@ describe('insula tokenize', () => {
     const open = async (changes: object) =>
       runCommand(encode, { ...data(), tokenizer: await wrong(JSON.stringify({ ...file, ...changes })) });
     await expect(runCommand(encode, { ...data(), tokenizer: await wrong('{"a"') })).rejects.toThrow('bad.json');
-    await expect(open({ format: 'x' })).rejects.toThrow('no tokenizer file of insula tokenize fit');
-    await expect(open({ horizon: 0 })).rejects.toThrow('"horizon" is no whole number from 1');
+    await expect(open({ format: 'x' })).rejects.toThrow('not a tokenizer file of insula tokenize fit');
+    await expect(open({ horizon: 0 })).rejects.toThrow('"horizon" is not a positive integer');
     await expect(open({ dimension: 4 })).rejects.toThrow('statistics of 3 action dimensions, but "dimension" is 4');
     await expect(open({ statistics: {} })).rejects.toThrow('bad.json: "statistics"');
     await expect(open({ tokenizer: { type: 'fast' } })).rejects.toThrow('"tokenizer": FastTokenizer.fromJSON: scale');
