@@ -3,7 +3,7 @@ import { InputError, quote } from '../engine/index.ts';
 import { chunk, episodeNamed, instructionsAt, loadSamples, wholeEpisodes } from '../model/data/index.ts';
 import type { RawObservation } from '../model/policy/encoding.ts';
 import type { Policy } from '../model/policy/policy.ts';
-import { askedOf, observationAt } from '../model/training/batches.ts';
+import { observationAt, questionObservation } from '../model/training/batches.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { number, text } from './options.ts';
@@ -15,8 +15,8 @@ export const act = command({
   options: {
     ...policyOptions,
     episode: text('id or number of an episode; the first by default'),
-    step: number('control step in it; 0 by default'),
-    ask: text("a question about the picture, such as 'caption en', for policies trained with --cotrain"),
+    step: number('control step of the episode; 0 by default'),
+    ask: text("a question about the image, such as 'caption en', for policies trained with --cotrain"),
     seed: number('chooses the noise; 0 by default'),
     ...deviceOptions,
   },
@@ -33,7 +33,7 @@ interface Moment {
   readonly seed?: number;
 }
 
-/** One chunk beside the demonstrated one, and the latency of a second, warm call by part. */
+/** The predicted chunk with the demonstrated one, and the latency by part of a second, warm call. */
 async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, progress: Progress): Promise<ActResult> {
   const { step = 0 } = moment;
   const check = ({ dataset, settings }: Pick<Loaded, 'dataset' | 'settings'>) => {
@@ -41,10 +41,10 @@ async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, pro
     if (step >= episode.length)
       throw new InputError(`--step ${step}: episode ${quote(episode.id)} has steps 0 to ${episode.length - 1}`);
     if (ask !== undefined && !settings.encoding.locations)
-      throw new InputError('--ask: this policy was trained without questions, so it has no answers');
+      throw new InputError('--ask: this policy was trained without questions, so it cannot answer any');
     if (seed !== undefined && !settings.configuration.losses.flow)
       throw new InputError(
-        `--seed: ${settings.run.system} draws no noise, it takes the likeliest tokens; leave it out`,
+        `--seed: ${settings.run.system} draws no noise, it decodes the most probable tokens; leave it out`,
       );
   };
   return withPolicy(values, progress, check, async ({ policy, dataset, device }) => {
@@ -52,7 +52,7 @@ async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, pro
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadSamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
-    const spoken = await answered(policy, observation, ask, episode.subtask?.(step) ?? null);
+    const answer = await answerOf(policy, observation, ask, episode.subtask?.(step) ?? null);
     const { horizon } = policy.model.configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
     const [predicted] = await policy.act([observation], { seed });
@@ -68,28 +68,29 @@ async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, pro
       names: dataset.actionNames?.length === dimension ? dataset.actionNames : null,
       demonstrated: Array.from(valid, (real, i) => (real ? row(data, i) : null)),
       predicted: Array.from({ length: horizon }, (_, i) => row(predicted, i)),
-      spoken,
+      answer,
       latency,
       adapter: device.description,
     };
   });
 }
 
-/** The answer to a question about the picture, or, of a policy that learned subtasks, the next one. */
-async function answered(
+/** The answer to a question about the image; without a question, the predicted subtask if the policy and the data have subtasks. */
+async function answerOf(
   policy: Policy,
   observation: RawObservation,
-  ask: string | undefined,
+  question: string | undefined,
   demonstrated: string | null,
-): Promise<ActResult['spoken']> {
+): Promise<ActResult['answer']> {
   const { cameras, locations } = policy.encoding.settings;
-  if (ask === undefined) {
+  if (question === undefined) {
     if (!locations || demonstrated === null) return null;
-    const [answer] = await policy.say([{ ...observation, asks: 'subtask' }]);
-    return { asked: `next subtask (demonstrated: ${demonstrated})`, answer };
+    const [answer] = await policy.generateText([{ ...observation, request: 'subtask' }]);
+    return { question: `next subtask (demonstrated: ${demonstrated})`, answer };
   }
   const image = observation.images[cameras[0]];
-  if (!image) throw new InputError(`--ask: no camera shows anything at this step that could be asked about`);
-  const [answer] = await policy.say([await askedOf({ prompt: ask, image: async () => image }, cameras)]);
-  return { asked: ask, answer };
+  if (!image) throw new InputError(`--ask: camera ${cameras[0]} has no image at this control step`);
+  const prompted = await questionObservation({ prompt: question, image: async () => image }, cameras);
+  const [answer] = await policy.generateText([prompted]);
+  return { question, answer };
 }

@@ -17,7 +17,7 @@ import { deviceOptions } from './device.ts';
 import { attentionNotes } from './notes.ts';
 import { choice, choices, flag, list, number, text, texts, type ValuesOf } from './options.ts';
 
-/** --tune measures every variant and writes no table: these belong to the table. */
+/** Options of the table, which --tune does not write. */
 const table = { excludes: 'tune' };
 
 const attentionOptions = {
@@ -34,8 +34,8 @@ const attentionOptions = {
   direction: choices('forward, backward, both; forward,backward by default', directions),
   storage: choices('f32, f16, bf16; f32 by default', ['f32', 'f16', 'bf16']),
   rounds: number('rounds that interleave all rows; 20 by default, at least 3', LEAST_ROUNDS),
-  seconds: number('no new round is begun that would end later; 30 by default'),
-  timer: choice('measure of the rates: gpu (timestamps; default on hardware) or wall', ['gpu', 'wall'], table),
+  seconds: number('time limit: no round starts that would exceed it; 30 by default'),
+  timer: choice('timer of the rates: gpu (timestamps; default on hardware) or wall', ['gpu', 'wall'], table),
   profile: flag('also the GPU time of every dispatch', table),
   csv: text('file for the rows as CSV', table),
   report: text('file for the rows as one HTML page with figures', table),

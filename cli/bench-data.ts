@@ -1,4 +1,4 @@
-/** `insula bench data`: how many training examples a second a data set gives, by itself and beside training. */
+/** `insula bench data`: training examples per second that a data set gives, by itself and during training. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,12 +19,12 @@ const training = { needs: 'training' };
 export const benchData = command({
   options: {
     ...dataOptions,
-    data: { ...dataOptions.data, help: 'folder or file of a data set; without it one is written for the measurement' },
+    data: { ...dataOptions.data, help: 'folder or file of a data set; without it a temporary one is written' },
     ...cameraOptions,
-    batch: number('examples to a batch; 64 by default', 1),
+    batch: number('examples in a batch; 64 by default', 1),
     seconds: number('seconds of each measurement; 5 by default', 1),
     size: number('pixels that images are scaled to; 64 by default', 1),
-    training: flag('also beside training steps of the tiny preset, which takes an adapter'),
+    training: flag('also measures during training steps of the tiny preset, which needs an adapter'),
     adapter: { ...deviceOptions.adapter, ...training },
     floor: { ...deviceOptions.floor, ...training },
     tuning: { ...deviceOptions.tuning, ...training },
@@ -32,7 +32,7 @@ export const benchData = command({
   async run({ batch = 64, seconds = 5, size = 64, training, adapter, floor, tuning, ...choice }, { progress }) {
     const temporary = choice.data ? null : await mkdtemp(join(tmpdir(), 'insula-data-'));
     try {
-      // A set that is written here is read from disk as its numbers are needed; those of a named one are in memory, as for training.
+      // The temporary data set is read from disk on demand; a given data set is held in memory, as for training.
       const dataset = temporary
         ? await writtenDataset(temporary, progress)
         : await chooseDataset(choice, { episodes: 1, seed: 0, frameSize: size }, progress);

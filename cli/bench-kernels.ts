@@ -1,4 +1,4 @@
-/** `insula bench kernels`: every operation of a model's step beside the adapter's roof. */
+/** `insula bench kernels`: every operation of a model's training step, compared with the adapter's roofline. */
 import {
   expectOperations,
   type KernelRow,
@@ -29,7 +29,7 @@ export const benchKernels = command({
   options: {
     shapes: shapesOption,
     rounds: number('rounds that interleave all rows; 12 by default, at least 3', LEAST_ROUNDS),
-    seconds: number('no new round is begun that would end later; 60 by default'),
+    seconds: number('time limit: no round starts that would exceed it; 60 by default'),
     csv: text('file for the rows as CSV'),
     out: text('file for the run as JSON'),
     compare: text('file of an earlier run: medians as ratios to it'),
@@ -82,7 +82,7 @@ export function kernelLines(result: KernelsResult, before: SavedKernelsRun | nul
     `roof, in the same ${rows[0].wall.rounds} rounds: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s, ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; wall times, medians`,
     ...(before
       ? [
-          `${comparedWith(before)}, whose roof was ${digits(before.roof.gigaflops)} GFLOP/s, ${digits(before.roof.gigabytesPerSecond)} GB/s; now / before: below 1 is faster`,
+          `${comparedWith(before)} with a roof of ${digits(before.roof.gigaflops)} GFLOP/s, ${digits(before.roof.gigabytesPerSecond)} GB/s; now / before: below 1 is faster`,
         ]
       : []),
     ...shapes.flatMap((shape) => {
@@ -90,7 +90,7 @@ export function kernelLines(result: KernelsResult, before: SavedKernelsRun | nul
       return ['', shape, ...aligned([[...columns, ...(before ? ['now / before', 'quartiles apart'] : [])], ...own], 3)];
     }),
     '',
-    'GFLOP/s and GB/s: by the cost models of the dispatches, each operand once. % roof: the least time by what binds (FLOPs at the arithmetic rate, bytes at the',
-    'bandwidth of copies in memory, or dispatches) divided by the time taken; above 100 where operands stay in a cache.',
+    'GFLOP/s and GB/s count each operand once, by the cost models of the dispatches. % roof is the least time by the limiting resource (FLOPs at the arithmetic rate,',
+    'bytes at the bandwidth of copies in memory, or dispatches) divided by the time taken; it is above 100 if operands stay in a cache.',
   ];
 }

@@ -9,7 +9,7 @@ import { flag, number } from './options.ts';
 
 export const benchRoofline = command({
   options: {
-    fresh: flag('measures again, although the numbers of an earlier run are kept for this adapter'),
+    fresh: flag('measures again, even if the file of an earlier run exists for this adapter'),
     rounds: number('rounds that interleave all probes; 12 by default, at least 3', 3),
     adapter: deviceOptions.adapter,
     floor: deviceOptions.floor,
@@ -24,7 +24,7 @@ export const benchRoofline = command({
         onProgress: (what, done, total) => progress.count(what, done, total),
       });
       if (found.kept && rounds !== undefined)
-        progress.note('--rounds changed nothing: the numbers of an earlier run are kept; --fresh measures again');
+        progress.note('--rounds changed nothing: these are the numbers of an earlier run; --fresh measures again');
       return { json: found.roofline, lines: rooflineLines(found) };
     } finally {
       device.close();
@@ -44,7 +44,7 @@ export function rooflineLines({
   return [
     provenanceLine(source),
     ...aligned([['probe', 'median', 'quartiles', 'unit'], ...rows], 1),
-    `roof: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s (best copy), ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; a kernel needs ${digits(balance)} FLOPs a byte to be bound by arithmetic`,
-    kept ? `kept in ${path}; --fresh measures again` : `kept in ${path}`,
+    `roof: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s (best copy), ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; a kernel needs ${digits(balance)} FLOPs per byte to be limited by arithmetic`,
+    kept ? `read from ${path}; --fresh measures again` : `written to ${path}`,
   ];
 }

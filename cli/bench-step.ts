@@ -1,4 +1,4 @@
-/** `insula bench step`: training steps of systems beside each other. */
+/** `insula bench step`: training steps of several systems, compared. */
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
 import { readSavedRun } from '../bench/measure/saved-run.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
@@ -18,12 +18,12 @@ const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
 export const benchStep = command({
   options: {
-    system: choices(`systems with commas between; ${DEFAULT_SYSTEMS.join(',')} by default`, systemNames),
+    system: choices(`systems, separated by commas; ${DEFAULT_SYSTEMS.join(',')} by default`, systemNames),
     ...stepSizeOptions,
     rounds: number('rounds that interleave the systems; 10 by default, at least 3', LEAST_ROUNDS),
-    seconds: number('no new round is begun that would end later; 60 by default'),
+    seconds: number('time limit: no round starts that would exceed it; 60 by default'),
     out: text('file for the run as JSON'),
-    compare: text('file of an earlier run: what has changed, as ratios to it'),
+    compare: text('file of an earlier run: results as ratios to it'),
     ...deviceOptions,
   },
   notes: stepNotes,
@@ -34,7 +34,9 @@ export const benchStep = command({
     const sizes = { ...given, batch: given.batch ?? presetNamed(given.preset ?? 'tiny').batch };
     const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
     if (before && sorted(before.sizes) !== sorted(sizes))
-      throw new InputError(`${compare}: a run at other sizes: ${JSON.stringify(before.sizes)}; give the same options`);
+      throw new InputError(
+        `${compare}: this run measured other sizes: ${JSON.stringify(before.sizes)}; give the same options`,
+      );
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
     try {
       const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>

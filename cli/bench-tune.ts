@@ -15,12 +15,12 @@ import { flag, number } from './options.ts';
 export const benchTune = command({
   options: {
     tune: flag(
-      'measures the variants of attention and of products at the shapes of a model, into a file of this adapter',
+      "measures the variants of attention and of matrix products at a model's shapes, and writes this adapter's tuning file",
     ),
-    print: flag('prints that file', { excludes: 'tune' }),
+    print: flag("prints this adapter's tuning file", { excludes: 'tune' }),
     shapes: { ...shapesOption, needs: 'tune' },
     rounds: number('rounds that interleave all variants; 10 by default, at least 3', 3, { needs: 'tune' }),
-    seconds: number('for the rounds of attention, and again of products; 15 by default', 1, { needs: 'tune' }),
+    seconds: number('time limit for attention, and again for products; 15 by default', 1, { needs: 'tune' }),
     ...deviceOptions,
   },
   notes: tuningNotes,
@@ -34,8 +34,9 @@ export const benchTune = command({
       const path = named ?? tuningPath(device.description);
       const kept = await readTuningFile(device, path, named !== undefined && print === true);
       if (print) {
-        if (!kept) throw new InputError(`nothing is tuned yet on ${device.description}: insula bench --tune does it`);
-        return { json: kept, lines: tuningLines(kept, `kept in ${path}`) };
+        if (!kept)
+          throw new InputError(`there is no tuning file for ${device.description} yet: insula bench --tune writes one`);
+        return { json: kept, lines: tuningLines(kept, `file: ${path}`) };
       }
       const models = modelShapesOf([shapes ?? (device.software ? 'pi-eighth' : 'pi')]);
       const measuring = (kind: string) => ({
@@ -70,9 +71,9 @@ export function tuningLines({ adapter, attention, matmul }: Tuning, end: string)
   ]);
   return [
     adapter,
-    ...aligned([['place', 'chosen', 'ms of each variant', 'measured at', 'date'], ...rows], 5),
-    'chosen: the first, which is the shipped one, unless another is faster and their quartiles are apart',
-    'products: short ones have at most 16 rows, narrow ones 16 columns, small ones fewer than 64 tiles of 64 x 64; of two sides those of a gated MLP',
+    ...aligned([['operation', 'chosen', 'ms of each variant', 'measured at', 'date'], ...rows], 5),
+    'chosen: the shipped variant, which is listed first, unless another is faster and their quartiles do not overlap',
+    'products: short means at most 16 rows, narrow at most 16 columns, small fewer than 64 tiles of 64 x 64; two sides means the gated MLP',
     end,
   ];
 }

@@ -1,7 +1,7 @@
-/** The commands of `insula`, each loaded when it is used. */
+/** The commands of `insula`; the module of a command is loaded on use. */
 import type { Command } from './command.ts';
 
-export interface Listed {
+interface Listed {
   readonly summary: string;
   load(): Promise<Command>;
 }
@@ -19,7 +19,7 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./train.ts').then(({ train }) => train),
   },
   act: {
-    summary: 'one chunk of a trained policy beside the demonstrated one, and its latency by part',
+    summary: 'one predicted chunk of a trained policy, the demonstrated one, and the latency by part',
     load: () => import('./act.ts').then(({ act }) => act),
   },
   evaluate: {
@@ -31,11 +31,11 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./convert.ts').then(({ convert }) => convert),
   },
   inspect: {
-    summary: 'the operations of a training step, and when each ran',
+    summary: 'the operations of a training step, and their GPU times',
     load: () => import('./inspect.ts').then(({ inspect }) => inspect),
   },
   'tokenize report': {
-    summary: 'actions as tokens: length, error and use of every kind of tokenizer on held-out chunks',
+    summary: 'every kind of action tokenizer on held-out chunks: tokens, error, use of the vocabulary',
     load: tokenize('report'),
   },
   'tokenize fit': {
@@ -43,24 +43,23 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: tokenize('fit'),
   },
   'tokenize encode': {
-    summary: 'ids of the chunks of an episode, or of a JSON file',
+    summary: 'encodes the chunks of an episode, or of a JSON file, as ids',
     load: tokenizeChunks('encode'),
   },
   'tokenize decode': {
-    summary: 'chunks of ids, in the units of the data',
+    summary: 'decodes ids to chunks, in the units of the data',
     load: tokenizeChunks('decode'),
   },
   'tokenize speed': {
-    summary: 'coefficients a second of FAST, and of @huggingface/tokenizers where it does the same work',
+    summary: 'coefficients per second of FAST, and of @huggingface/tokenizers for the same work',
     load: tokenize('speed'),
   },
   bench: {
-    summary:
-      'with --tune the tuning file of this adapter: the fastest variants of its kernels, which all commands then use',
+    summary: '--tune writes the tuning file of this adapter: its fastest kernel variants, which all commands then use',
     load: () => import('./bench-tune.ts').then(({ benchTune }) => benchTune),
   },
   'bench attention': {
-    summary: 'attention variants, masks and directions in the same rounds as matrix products and the arithmetic roof',
+    summary: 'attention variants, masks and directions, compared with matrix products and the arithmetic roof',
     load: () => import('./bench-attention.ts').then(({ benchAttention }) => benchAttention),
   },
   'bench kernels': {
@@ -68,15 +67,15 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./bench-kernels.ts').then(({ benchKernels }) => benchKernels),
   },
   'bench step': {
-    summary: 'training steps of several systems in the same rounds: rates, memory, time by kernel',
+    summary: 'training steps of several systems: rates, memory, time by kernel',
     load: () => import('./bench-step.ts').then(({ benchStep }) => benchStep),
   },
   'bench data': {
-    summary: 'examples a second that a data set gives, numbers alone and with images',
+    summary: 'training examples per second that a data set gives, without and with images',
     load: () => import('./bench-data.ts').then(({ benchData }) => benchData),
   },
   'bench roofline': {
-    summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once and kept",
+    summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once",
     load: () => import('./bench-roofline.ts').then(({ benchRoofline }) => benchRoofline),
   },
 };

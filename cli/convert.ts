@@ -7,7 +7,7 @@ import { dataNotes } from './notes.ts';
 import { flag, number, text } from './options.ts';
 
 const EPISODES = 200;
-/** Larger than any frame of a video: all are written at their own size. */
+/** Larger than any video frame, so that frames are written at their own size. */
 const FRAME_SIZE = 2 ** 16;
 
 interface Converted {
@@ -23,7 +23,7 @@ export const convert = command({
     ...cameraOptions,
     out: text('folder for the LeRobot data set; required'),
     type: text("robot_type to write; none by default, 'tabletop' for the built-in world"),
-    'require-images': flag('leaves out the episodes that lack images of a camera, in place of the camera', {
+    'require-images': flag('leaves out episodes that lack images of a camera, instead of the camera', {
       needs: 'data',
     }),
     episodes: number(`the first episodes; all by default, ${EPISODES} of the built-in world`, 1),
@@ -31,7 +31,7 @@ export const convert = command({
   },
   notes: dataNotes,
   async run({ out, type, episodes, seed = 0, 'require-images': requireImages, ...choice }, { progress }) {
-    if (out === undefined) throw new InputError('where to? Name a folder with --out');
+    if (out === undefined) throw new InputError('convert: name a folder for the data set with --out');
     await expectNoLeRobot(out);
     const source = { episodes: episodes ?? EPISODES, seed, frameSize: FRAME_SIZE };
     const dataset = await chooseDataset(choice, source, progress);

@@ -1,4 +1,4 @@
-/** The data that a command works on: data sets, their mixture and paraphrases, and questions beside them. */
+/** The data of a command: one data set or several, paraphrases, and questions for co-training. */
 import { basename, dirname, join } from 'node:path';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import { worldCoTraining } from '../bench/tabletop/questions.ts';
@@ -33,25 +33,25 @@ const noneOrTexts = (help: string): Option<string[]> => {
 
 export const dataOptions = {
   data: texts('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
-  dataset: texts('which data set of a folder with several', { needs: 'data' }),
-  rate: decimal('control steps a second, for files that do not say', { above: 0, needs: 'data' }),
+  dataset: texts('name of the data set, in a folder with several', { needs: 'data' }),
+  rate: decimal('control steps per second, for files that do not record it', { above: 0, needs: 'data' }),
 };
 export const cameraOptions = {
-  cameras: noneOrTexts("which of the data set's cameras, or none; all by default"),
+  cameras: noneOrTexts('names of the cameras to use, or none; all by default'),
 };
 export const robotOptions = {
   robot: texts('slot map of the robot, or of the robot of each data set', { needs: 'data' }),
 };
 
-/** What is read of the data that the options name. */
+/** The part of the data to read. */
 interface Source {
-  /** Demonstrations of the built-in world, and their seed. */
+  /** Number of demonstrations of the built-in world, and their seed. */
   readonly episodes: number;
   readonly seed: number;
   readonly signal?: AbortSignal;
-  /** The data sets that are read from a folder with several if none is named. */
+  /** Names of the data sets to read from a folder with several if none is named. */
   readonly usual?: readonly string[];
-  /** Frames of videos have at most so many pixels on a side. */
+  /** The most pixels on a side of video frames; larger frames are scaled down. */
   readonly frameSize?: number;
 }
 
@@ -83,7 +83,7 @@ export async function chooseDataset(
   return dataset;
 }
 
-/** As `chooseDataset`, but several data sets are a mixture of robots, and so is one whose robot is named. */
+/** Like `chooseDataset`, but several data sets, or one with a named robot, become a mixture of robots with slot maps. */
 export async function chooseData(choice: DataChoice, source: Source, progress: Progress): Promise<Dataset> {
   const { data, robot, weights } = choice;
   const several = (source.usual?.length ?? 0) > 1 ? source.usual : undefined;
@@ -111,7 +111,7 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
   );
 }
 
-/** The data set with the paraphrases of a file. @throws InputError if none of them is of one of its instructions */
+/** Adds the paraphrases of a file. @throws InputError if it has paraphrases of none of the data set's instructions */
 export async function paraphrased(dataset: Dataset, path: string | null, progress: Progress): Promise<Dataset> {
   if (path === null) return dataset;
   const paraphrases = await readParaphrases(await openPath(path));
@@ -125,7 +125,7 @@ export async function paraphrased(dataset: Dataset, path: string | null, progres
   return withParaphrases(dataset, paraphrases);
 }
 
-/** Questions for a part of every batch: about the images of a file, or else about the built-in world. */
+/** Questions for co-training, about the images of a file or about the built-in world. */
 export async function coTrainingOf(
   { cotrain, questions, seed }: Pick<RunSettings, 'cotrain' | 'questions' | 'seed'>,
   world: TabletopWorld | null,

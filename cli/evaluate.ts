@@ -25,7 +25,7 @@ const evaluateOptions = {
   ...policyOptions,
   episodes: number('closed-loop episodes in the built-in world; 20 by default', 1, { excludes: 'data' }),
   seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
-  record: text('folder for what the policy did, or for its predictions of held-out episodes, as LeRobot 3.0'),
+  record: text('folder for the recorded episodes, or for predictions of held-out episodes, as LeRobot 3.0'),
   ...deviceOptions,
 };
 type EvaluateValues = ValuesOf<typeof evaluateOptions>;
@@ -44,7 +44,7 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   if (record !== undefined) await expectNoLeRobot(record);
   const check = ({ dataset }: Pick<Loaded, 'dataset'>) => {
     if (seed !== undefined && record === undefined && dataset.name !== TABLETOP)
-      throw new InputError('--seed: the open-loop measurement draws its own noise; it is for --record here');
+      throw new InputError('--seed: the open-loop measurement has noise of its own; give --seed only with --record');
   };
   return withPolicy(values, progress, check, async (loaded) => {
     const inWorld = loaded.dataset.name === TABLETOP;
@@ -61,7 +61,7 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   });
 }
 
-/** The result, and what was asked to be recorded. */
+/** The result, and the data set to record. */
 type Evaluated = [Partial<EvaluateResult>, Dataset | null];
 
 async function inClosedLoop(

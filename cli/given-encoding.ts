@@ -1,4 +1,4 @@
-/** The tokenizer and the statistics that files give, in place of those that are fitted to the data. */
+/** A tokenizer and statistics from files, instead of those fitted to the data. */
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { checkStatistics, fromNormStats, withoutPadding } from '../model/data/index.ts';
@@ -19,7 +19,7 @@ export async function givenEncoding({
   const read = path === null ? undefined : await readTokenizer(path);
   const fast = read?.tokenizer;
   if (fast && !(fast instanceof FastTokenizer))
-    throw new InputError(`--tokenizer ${path}: systems are trained with FAST, this is another kind`);
+    throw new InputError(`--tokenizer ${path}: systems are trained with FAST tokenizers, and this is another kind`);
   const padded = file === null ? undefined : fromNormStats(await jsonOf(file), file);
   return (dataset: Dataset): RunOptions['given'] => {
     if (dataset.robots) return { fast, statistics: padded };

@@ -1,4 +1,4 @@
-/** `insula inspect --step`: the operations of a training step, and when each ran. */
+/** `insula inspect --step`: the operations of a training step, and their GPU times. */
 import { type Provenance, provenance } from '../bench/measure/provenance.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
@@ -30,7 +30,7 @@ export const inspect = command({
     ...deviceOptions,
   },
   async run({ step, system = 'knowledge-insulation', out, trace, adapter, floor, tuning, ...sizes }, { progress }) {
-    if (!step) throw new InputError('inspect: --step lists the operations of a training step; give it');
+    if (!step) throw new InputError('inspect: give --step, which lists the operations of a training step');
     const configuration = measuredConfiguration(system, sizes);
     const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
@@ -67,19 +67,19 @@ function inspectLines({ system, batch, statistics, operations }: InspectedStep):
   ]);
   const table = aligned([['', 'operation', 'workgroups', 'MFLOP', 'KB'], ...numbers], 3);
   const words = [
-    'bindings (* written; arena:byte, or the name of what outlives the step); what the kernel was specialised with',
-    ...operations.map(({ bindings, parameters }) => `${placesOf(bindings)}; ${variantOf(parameters)}`),
+    "bindings (* written; arena:byte, or the name of a tensor that outlives the step); the kernel's constants",
+    ...operations.map(({ bindings, parameters }) => `${bindingsText(bindings)}; ${variantOf(parameters)}`),
   ];
   return [
     `${system}, batch ${batch}: ${dispatches} dispatches, and ${operations.length - dispatches} copies and clears, in ${submits} submit${submits === 1 ? '' : 's'}`,
-    `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the least any plan takes; constants ${digits(constantBytes / 1e6)} MB`,
+    `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the lower bound of any plan; constants ${digits(constantBytes / 1e6)} MB`,
     ...totals(operations),
     '',
     ...table.map((line, i) => `${line}  ${words[i]}`),
   ];
 }
 
-/** By kernel, those with the most FLOPs first. */
+/** Sums by kernel, in decreasing order of FLOPs. */
 function totals(operations: readonly ListedOperation[]): string[] {
   const byKernel = new Map<string, ListedOperation[]>();
   for (const own of operations) byKernel.set(own.operation, [...(byKernel.get(own.operation) ?? []), own]);
@@ -94,16 +94,16 @@ function totals(operations: readonly ListedOperation[]): string[] {
   return aligned([['operation', 'times', 'MFLOP', 'MB'], ...rows.map(({ cells }) => cells)], 1);
 }
 
-function placesOf(bindings: ListedOperation['bindings']): string {
+function bindingsText(bindings: ListedOperation['bindings']): string {
   return bindings
     .map(({ name, access, tensor, arena, offset }) => {
-      const place = arena === undefined ? tensor : `${arena}:${offset}`;
-      return `${access === 'read' ? '' : '*'}${name} ${place}`;
+      const storage = arena === undefined ? tensor : `${arena}:${offset}`;
+      return `${access === 'read' ? '' : '*'}${name} ${storage}`;
     })
     .join(', ');
 }
 
-/** Parameters that are numbers, and the names of the declarations that are replaced. */
+/** Numeric parameters, and the names of replaced declarations. */
 function variantOf(parameters: ListedOperation['parameters'] = {}): string {
   return Object.entries(parameters)
     .map(([name, value]) => (typeof value === 'number' ? `${name}=${value}` : name))

@@ -45,7 +45,7 @@ function helpOf(name: string, command: Command | undefined): string {
 
 const isCommand = (name: string) => Object.hasOwn(commands, name);
 
-/** A command is one word, or two; a family may have a command of its own, which takes options only. */
+/** A command has one word or two. The first word of a family may itself be a command, which takes options only. */
 function commandNamed(words: readonly string[]): { name: string; args: readonly string[] } {
   const two = words.slice(0, 2).join(' ');
   if (isCommand(two) && words.length > 1) return { name: two, args: words.slice(2) };
@@ -85,7 +85,7 @@ async function main(words: readonly string[]): Promise<number> {
     progress.end();
     if (!command.interruptible || abort.signal.aborted) process.exit(130);
     abort.abort(interrupted);
-    progress.note('interrupted: finishing the step under way and saving; again to stop at once');
+    progress.note('interrupted: finishing the current step and saving; interrupt again to stop at once');
   };
   process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
   const result = await command

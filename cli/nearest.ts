@@ -1,5 +1,3 @@
-/** The names that were probably meant, and all others. */
-
 /** "did you mean pi05?", or "there are pi0, pi05, ..." if no name is near. */
 export function nearest(word: string, names: readonly string[], prefix = ''): string {
   const near = probable(word, names);
@@ -16,7 +14,7 @@ export function probable(word: string, names: readonly string[]): string | null 
   return best && best.distance <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
 }
 
-/** Insertions, removals, replacements and exchanges of neighbours that make one word of the other. */
+/** Edit distance: insertions, deletions, substitutions and transpositions of neighbours. */
 function distance(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {

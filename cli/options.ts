@@ -1,23 +1,23 @@
-/** Options of the commands: one declaration gives an option's help, its type and its check. */
+/** Options of the commands: one declaration gives an option's help, its type and its validation. */
 import { parseArgs } from 'node:util';
 import { InputError, quote } from '../engine/index.ts';
 import { nearest, probable } from './nearest.ts';
 
-/** When an option is of use. One that would change nothing is refused. */
+/** The conditions under which an option has an effect. Otherwise it is refused. */
 export interface Use {
-  /** Only beside this option, or one of these, or beside an option with one of these values (undefined: not given). */
+  /** It needs this option, one of these, or an option with one of these values (undefined: not given). */
   readonly needs?: string | readonly string[] | Readonly<Record<string, readonly (string | undefined)[]>>;
-  /** Not beside these options. */
+  /** It has no effect together with these options. */
   readonly excludes?: string | readonly string[];
 }
 
 export interface Option<T> extends Use {
   readonly help: string;
-  /** What stands behind the option, for help; null for a flag. */
+  /** Placeholder of the value in help; null for a flag. */
   readonly value: string | null;
-  /** May be given several times: `read` gets every value. */
+  /** The option may be given several times; `read` gets every value. */
   readonly repeatable: boolean;
-  /** @throws Error with what was expected, without the option's name */
+  /** @throws Error that describes the expected value, without the option's name */
   readonly read: (texts: readonly string[]) => T;
 }
 export type Options = Readonly<Record<string, Option<unknown>>>;
@@ -37,17 +37,17 @@ export const list = (help: string, use?: Use): Option<readonly string[]> => ({
   read: (texts) => texts,
 });
 
-/** A whole number. */
+/** A non-negative integer, at least `least`. */
 export function number(help: string, least = 0, use?: Use): Option<number> {
   const read = (own: string) => {
-    const whole = /^\d+$/.test(own) && Number.isSafeInteger(Number(own));
-    if (!whole || Number(own) < least) throw new Error(`expected a whole number from ${least} to 2^53 - 1`);
+    const isInteger = /^\d+$/.test(own) && Number.isSafeInteger(Number(own));
+    if (!isInteger || Number(own) < least) throw new Error(`expected an integer from ${least} to 2^53 - 1`);
     return Number(own);
   };
   return single(help, 'N', read, use);
 }
 
-/** A number from `from` on, below `below`; or above `above`. */
+/** A number within the given bounds: at least `from`, above `above`, below `below`. */
 export function decimal(
   help: string,
   { from, above, below, ...use }: { from?: number; above?: number; below?: number } & Use = {},
@@ -67,7 +67,7 @@ export function decimal(
   return single(help, 'N', read, use);
 }
 
-/** One of some names. */
+/** One of the names. */
 export function choice<T extends string>(help: string, names: readonly T[], use?: Use): Option<T> {
   const read = (own: string) => {
     const found = names.find((name) => name === own);
@@ -77,18 +77,18 @@ export function choice<T extends string>(help: string, names: readonly T[], use?
   return single(help, 'NAME', read, use);
 }
 
-/** Texts with commas between. */
+/** Texts, separated by commas. */
 export function texts(help: string, use?: Use): Option<string[]> {
   return single(help, 'A,B', split, use);
 }
 
-/** Some of some names, with commas between. */
+/** Several of the names, separated by commas. */
 export function choices<T extends string>(help: string, names: readonly T[], use?: Use): Option<T[]> {
   const one = choice(help, names);
   return single(help, 'A,B', (own) => [...new Set(split(own).map((part) => one.read([part])))], use);
 }
 
-/** Numbers above 0, with commas between. */
+/** Numbers above 0, separated by commas. */
 export function decimals(help: string, use?: Use): Option<number[]> {
   const one = decimal(help, { above: 0 });
   return single(help, 'N,N', (own) => split(own).map((part) => one.read([part])), use);
@@ -98,8 +98,8 @@ const split = (own: string) => own.split(',').map((part) => part.trim());
 
 const common = { json: flag('prints one JSON object on standard output'), help: flag('lists the options') };
 
-/** The values of a command's options, `json` and `help` among them, and the words beside them. */
-export interface Read {
+/** The values of a command's own options, `json` and `help`, and positional arguments. */
+interface Read {
   readonly values: Readonly<Record<string, unknown>>;
   readonly json: boolean;
   readonly help: boolean;
@@ -107,9 +107,9 @@ export interface Read {
 }
 
 /**
- * Reads the words behind a command.
+ * Reads the words after a command.
  *
- * @throws InputError where an option is unknown, repeated, without a value, of no use, or has a value that is not taken
+ * @throws InputError if an option is unknown, repeated, lacks its value, has an invalid value, or has no effect
  */
 export function readOptions(
   command: string,
@@ -163,8 +163,8 @@ function refuseUseless(
   values: Readonly<Record<string, unknown>>,
   fail: (message: string) => InputError,
 ): void {
-  const beside = [excludes].flat().find((other) => values[other] !== undefined);
-  if (beside !== undefined) throw fail(`--${name} changes nothing beside --${beside}`);
+  const excluding = [excludes].flat().find((other) => values[other] !== undefined);
+  if (excluding !== undefined) throw fail(`--${name} changes nothing together with --${excluding}`);
   if (needs === undefined) return;
   if (typeof needs === 'string' || isList(needs)) {
     const all = typeof needs === 'string' ? [needs] : needs;
@@ -179,7 +179,7 @@ function refuseUseless(
   }
 }
 
-/** Help of the options, a line each; long texts go on in their column. */
+/** Help of the options, one line each; long texts are wrapped in their column. */
 export function optionLines(options: Options, width: number): string[] {
   return Object.entries({ ...options, json: common.json }).flatMap(([name, { value, help }]) => {
     const shown = `  --${name}${value === null ? '' : ` ${value}`}`.padEnd(COLUMN - 1);
@@ -190,7 +190,7 @@ export function optionLines(options: Options, width: number): string[] {
 
 const COLUMN = 24;
 
-/** The text in lines of at most `width` characters; its own lines and their indentation are kept. */
+/** Wraps a text to lines of at most `width` characters; its own line breaks and their indentation stay. */
 export function wrapped(help: string, width: number): string[] {
   return help.split('\n').flatMap((paragraph) => {
     const indent = /^ */.exec(paragraph)?.[0] ?? '';

@@ -1,4 +1,4 @@
-/** A trained policy, and the data that it acts on. */
+/** A trained policy and the data that it acts on. */
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Device, InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
@@ -11,7 +11,7 @@ import type { deviceOptions } from './device.ts';
 import { text, type ValuesOf } from './options.ts';
 import type { Progress } from './progress.ts';
 
-/** Options of a command that a trained policy answers. The cameras are the policy's own. */
+/** Options of a command that runs a trained policy. The policy determines the cameras. */
 export const policyOptions = {
   checkpoint: text('file that insula train wrote; required'),
   ...dataOptions,
@@ -27,8 +27,8 @@ export interface Loaded {
 }
 
 /**
- * Opens a policy's checkpoint, its data and an adapter, in this order, for as long as `work` runs. `check` may refuse what the
- * checkpoint and the data show before an adapter is opened.
+ * Opens a policy's checkpoint, its data and an adapter, in this order, and closes them after `work`. `check` may throw before an
+ * adapter is opened.
  */
 export async function withPolicy<T>(
   { checkpoint: path, ...values }: PolicyValues,
@@ -37,7 +37,7 @@ export async function withPolicy<T>(
   work: (loaded: Loaded) => Promise<T>,
 ): Promise<T> {
   if (path === undefined)
-    throw new InputError('which policy? Name its file with --checkpoint; insula train writes one');
+    throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
   const checkpoint = await openCheckpoint(path);
   try {
     const { settings } = checkpoint;
@@ -63,10 +63,10 @@ async function dataOf(
 ): Promise<Dataset> {
   const { run, data: trained, encoding } = settings;
   if (!data && run.data)
-    throw new InputError(`${path} was trained on "${trained.name}": say where it lies with --data FOLDER`);
+    throw new InputError(`${path} was trained on "${trained.name}": name its folder with --data FOLDER`);
   const { demonstrations: episodes, vision } = run.preset;
   const source = { episodes, seed: run.seed, usual: trained.name.split(','), frameSize: vision.image };
-  // Neither images are read nor videos decoded for a policy that sees none.
+  // A policy without cameras needs no images and no decoded videos.
   const cameras = encoding.cameras.length === 0 && data ? [] : null;
   const chosen = await chooseData({ data, dataset: named, rate, robot, cameras }, source, progress);
   const dataset = asTrained(chosen, settings);
@@ -78,14 +78,14 @@ async function dataOf(
   return dataset;
 }
 
-/** One of several data sets that a policy was trained on is a mixture of one robot, with the slots of training. */
+/** Applies the slot map of training if the policy was trained on several robots. */
 function asTrained(dataset: Dataset, { encoding: { robots = {} } }: CheckpointSettings): Dataset {
   const names = Object.keys(robots);
   if (dataset.robots || names.length === 0) return dataset;
   const robot = names.length === 1 ? names[0] : dataset.name;
   if (!robots[robot])
     throw new InputError(
-      `"${dataset.name}" is none of the robots that the policy was trained on (${names.join(', ')}): name data and --robot as in training`,
+      `"${dataset.name}" is not one of the robots that the policy was trained on (${names.join(', ')}): give --data and --robot as in training`,
     );
   return mixDatasets([{ dataset, slots: robots[robot].slots }]);
 }
@@ -96,7 +96,7 @@ function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration,
   for (const [what, own, trained] of [
     ['action dimensions', dataset.actionDimension, configuration.actionDimension],
     ['state dimensions', dataset.stateDimension, state],
-    ['control steps a second', dataset.rate, data.rate],
+    ['control steps per second', dataset.rate, data.rate],
   ] as const)
     if (own !== trained)
       throw new InputError(

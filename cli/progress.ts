@@ -5,10 +5,10 @@ import type { Losses } from '../model/training/trainer.ts';
 const SECONDS_BETWEEN_LINES = 15;
 const STEPS_OF_RATE = 20;
 
-/** One way to say a phase's details, the longest first. */
+/** Alternative texts of a phase's details, the longest first. */
 type Details = readonly string[];
 
-/** Reports on standard error how far a run is: a bar on a terminal, a line every now and then elsewhere. */
+/** Reports the progress of a command on standard error: a bar on a terminal, else a line every 15 seconds. */
 export class Progress implements RunListener {
   private bar: SingleBar | null = null;
   private lastLine = 0;
@@ -19,7 +19,7 @@ export class Progress implements RunListener {
     process.stderr.write(`${line}\n`);
   }
 
-  /** A phase that counts something: "train: step 3/400 | details". A narrow terminal shows the first of `details` that fits. */
+  /** Reports a count: "train: step 3/400 | details". A narrow terminal shows the first of `details` that fits. */
   count(what: string, done: number, total: number, details: Details = ['']): void {
     if (!process.stderr.isTTY) {
       const now = performance.now() / 1000;
@@ -50,17 +50,17 @@ export class Progress implements RunListener {
     const rate = (this.times.length - 1) / elapsed;
     // The first two losses may arrive together.
     const known = this.times.length > 2 && elapsed > 0;
-    const pace = rate < 1 ? `${(1 / rate).toFixed(1)} seconds a step` : `${rate.toFixed(1)} steps a second`;
+    const pace = rate < 1 ? `${(1 / rate).toFixed(1)} seconds per step` : `${rate.toFixed(1)} steps per second`;
     const left = (steps - step) / rate;
-    const said = (parts: string[]) => parts.map((part) => ` | ${part}`).join('');
+    const joined = (parts: string[]) => parts.map((part) => ` | ${part}`).join('');
     const short = describe(losses).replaceAll(' loss', '');
     const details = known
       ? [
-          said([pace, describe(losses), `${formatSeconds(left)} left`]),
-          said([describe(losses), `${formatSeconds(left)} left`]),
-          said([short, `${clock(left)} left`]),
+          joined([pace, describe(losses), `${formatSeconds(left)} left`]),
+          joined([describe(losses), `${formatSeconds(left)} left`]),
+          joined([short, `${clock(left)} left`]),
         ]
-      : [said([describe(losses)]), said([short])];
+      : [joined([describe(losses)]), joined([short])];
     this.count('train: step', step, steps, details);
   }
 
@@ -109,7 +109,7 @@ export function formatSeconds(seconds: number): string {
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
-/** Minutes and seconds, or hours, minutes and seconds: 1:05. */
+/** Minutes:seconds, or hours:minutes:seconds. */
 function clock(seconds: number): string {
   const whole = Math.round(seconds);
   const two = (value: number) => String(value).padStart(2, '0');
@@ -120,7 +120,7 @@ function clock(seconds: number): string {
 const WIDEST_BAR = 24;
 const LEAST_BAR = 6;
 
-/** The longest details that fit, and as much of a bar as then does. */
+/** The longest details that fit, and a bar in the remaining columns. */
 export function progressLine(
   columns: number,
   progress: number,

@@ -1,13 +1,13 @@
-/** The options that are settings of a training run, by the names of the settings. */
+/** The settings of a training run as options of the same names. */
 import { systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { cameraOptions, dataOptions, robotOptions } from './data.ts';
 import { choice, decimal, decimals, flag, number, text, type ValuesOf } from './options.ts';
 
-/** Options of a training step's use of memory, which its benchmark takes too. */
+/** Memory options of a training step, shared with its benchmark. */
 export const memoryOptions = {
-  accumulate: number('batches to a step, whose gradients are averaged; 1 by default', 1),
+  accumulate: number('gradient accumulation: batches per step; 1 by default', 1),
   recompute: flag('gradient checkpointing: backward runs every layer again, which takes less memory and more time'),
 };
 
@@ -20,44 +20,44 @@ export const runOptions = {
   ...dataOptions,
   ...cameraOptions,
   ...robotOptions,
-  weights: decimals('how often each of several data sets is drawn; n^0.43 of its n examples by default', {
+  weights: decimals('relative sampling weight of each data set; by default n^0.43 for n control steps', {
     needs: 'data',
   }),
-  steps: number(`training steps; ${ofPresets('steps')} by default`),
-  batch: number(`examples to a step; ${ofPresets('batch')} by default`, 1),
+  steps: number(`training steps; ${presetValues('steps')} by default`),
+  batch: number(`examples in a batch; ${presetValues('batch')} by default`, 1),
   ...memoryOptions,
-  moments: choice("storage of AdamW's moments: f32 (default), bf16 or 8bit, packed with stochastic rounding", [
+  moments: choice("format of AdamW's moments: f32 (default), or with stochastic rounding bf16 or 8bit", [
     'f32',
     'bf16',
     '8bit',
   ]),
-  cotrain: decimal('part of every batch that is questions about images (0.5: half); 0 by default', {
+  cotrain: decimal('fraction of every batch that is questions about images; 0 by default', {
     from: 0,
     below: 1,
   }),
-  questions: text('images with names to ask about, PATH.json and PATH.pack; the built-in world by default', {
+  questions: text('named images for the questions, PATH.json and PATH.pack; the built-in world by default', {
     needs: 'cotrain',
   }),
-  paraphrases: text('JSON file of paraphrases: { "an instruction of the data": ["another wording", ...] }'),
-  augment: flag('crops, rotates and recolours the training images, each time anew'),
+  paraphrases: text('JSON file of paraphrases: { "an instruction of the data": ["a paraphrase", ...] }'),
+  augment: flag('crops, rotates and recolours the training images at random'),
   tokenizer: text(
-    'FAST tokenizer in place of one fitted to the data: file of insula tokenize fit, or published folder',
+    'FAST tokenizer, instead of one fitted to the data: file of insula tokenize fit, or published folder',
   ),
-  statistics: text("openpi's norm_stats.json to normalise by, in place of the data's own statistics", {
+  statistics: text("norm_stats.json of openpi, instead of the data's own statistics", {
     needs: 'data',
   }),
-  horizon: number('control steps of a chunk; as many as one second has by default', 1),
-  seed: number('chooses data, weights, noise and order; 0 by default'),
+  horizon: number('control steps in a chunk; one second by default', 1),
+  seed: number('determines data, initial weights, noise and order; 0 by default'),
 };
 
-/** The settings that the options ask for; those that are left out are not there. */
-export function askedSettings({ preset, ...asked }: ValuesOf<typeof runOptions>): Partial<RunSettings> {
-  return { ...asked, ...(preset !== undefined && { preset: presetNamed(preset) }) };
+/** The settings that the options give; settings of other options are absent. */
+export function givenSettings({ preset, ...given }: ValuesOf<typeof runOptions>): Partial<RunSettings> {
+  return { ...given, ...(preset !== undefined && { preset: presetNamed(preset) }) };
 }
 
-/** A number of the presets, for help. */
-function ofPresets(what: keyof Preset & ('steps' | 'batch')): string {
-  const numbers = presets.map((preset) => preset[what]);
+/** The presets' values of a field, for help. */
+function presetValues(field: keyof Preset & ('steps' | 'batch')): string {
+  const numbers = presets.map((preset) => preset[field]);
   const same = new Set(numbers).size === 1;
   return same ? String(numbers[0]) : presets.map(({ name }, i) => `${numbers[i]} (${name})`).join(', ');
 }

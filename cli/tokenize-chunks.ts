@@ -1,4 +1,4 @@
-/** `insula tokenize encode` and `decode`: chunks as ids, and ids as chunks in the units of the data. */
+/** `insula tokenize encode` and `decode`: chunks to ids, and ids to chunks in the units of the data. */
 import { chooseChunkLength, chunksOfEpisode } from '../bench/tokenize/chunks.ts';
 import { InputError } from '../engine/index.ts';
 import { measureStatistics, Normaliser, wholeEpisodes } from '../model/data/index.ts';
@@ -24,7 +24,7 @@ export const encode = command({
   options: {
     tokenizer: tokenizerOption,
     input: text(
-      'JSON file of a chunk (a list of steps, each a list of numbers) or of several, in place of a data set',
+      'JSON file of a chunk (a list of control steps, each a list of numbers) or of several, instead of a data set',
       {
         excludes: ['data', 'seed', 'horizon'],
       },
@@ -32,7 +32,7 @@ export const encode = command({
     ...actionOptions,
     ...sceneOptions,
     episode: text('id or number of an episode; the first by default', fromData),
-    step: number('control step at which the chunk begins; all chunks of the episode by default', 0, fromData),
+    step: number('first control step of the chunk; all chunks of the episode by default', 0, fromData),
     normalised: flag('the actions are normalised already'),
   },
   async run({ tokenizer: path, ...values }, { progress }) {
@@ -46,19 +46,19 @@ export const encode = command({
       const length = chooseChunkLength(dataset, values.horizon ?? horizon ?? undefined);
       chunks = await chunksOfEpisode(dataset, values, length);
       if (!statistics && !values.normalised) {
-        progress.note(`${path} has no statistics: actions are normalised by those of the data set`);
+        progress.note(`${path} has no statistics: actions are normalised by the data set's statistics`);
         statistics = await measureStatistics(wholeEpisodes(dataset.episodes));
       }
     }
     const normaliser = statistics && !values.normalised ? new Normaliser(statistics.actions, statistics) : null;
-    const encoded = chunks.map(({ chunk, ...place }, number) => {
+    const encoded = chunks.map(({ chunk, ...start }, number) => {
       if (normaliser && normaliser.dimension !== chunk.dimension)
         throw new InputError(
-          `${path}: made for actions of dimension ${normaliser.dimension}, those given have ${chunk.dimension}`,
+          `${path}: fitted to actions of dimension ${normaliser.dimension}; these have ${chunk.dimension}`,
         );
       const normal = normaliser ? { ...chunk, data: normaliser.normalise(chunk.data) } : chunk;
       const ids = about(`chunk ${number}`, () => tokenizer.encode(normal));
-      return { ...place, horizon: chunk.horizon, dimension: chunk.dimension, ids: Array.from(ids) };
+      return { ...start, horizon: chunk.horizon, dimension: chunk.dimension, ids: Array.from(ids) };
     });
     return { json: { chunks: encoded }, lines: encoded.map(({ ids }) => ids.join(' ')) };
   },
@@ -69,10 +69,10 @@ export const decode = command({
   options: {
     tokenizer: tokenizerOption,
     ids: text("ids of a chunk: '17 4 256'", { excludes: 'input' }),
-    input: text('JSON file of ids, or what insula tokenize encode --json printed'),
-    horizon: number('control steps of a chunk, where neither input nor tokenizer says', 1),
-    dimension: number('numbers of a control step, where neither input nor tokenizer says', 1),
-    relaxed: flag('decodes what can be read and says what was cut, held or filled with zeros'),
+    input: text('JSON file of ids, or the output of insula tokenize encode --json'),
+    horizon: number('control steps in a chunk; needed if neither input nor tokenizer has it', 1),
+    dimension: number('numbers in a control step; needed if neither input nor tokenizer has it', 1),
+    relaxed: flag('decodes damaged ids as far as possible, and reports truncated, held and zero-filled values'),
     normalised: flag('leaves the actions normalised'),
   },
   async run({ tokenizer: path, ...values }) {
@@ -81,21 +81,21 @@ export const decode = command({
     if (values.ids === undefined && values.input === undefined)
       throw new InputError("tokenize decode: give --ids '1 2 3' or --input FILE");
     const given = values.ids ?? (await jsonOf(values.input!));
-    const place = values.ids === undefined ? values.input! : '--ids';
+    const source = values.ids === undefined ? values.input! : '--ids';
     const normaliser = statistics && !values.normalised ? new Normaliser(statistics.actions, statistics) : null;
-    const chunks = readIds(given, place).map(({ ids, horizon, dimension }, number) => {
+    const chunks = readIds(given, source).map(({ ids, horizon, dimension }, number) => {
       const shape = {
         horizon: values.horizon ?? horizon ?? file.horizon,
         dimension: values.dimension ?? dimension ?? file.dimension,
       };
       if (shape.horizon === null || shape.dimension === null)
-        throw new InputError(`${path} does not say the shape of its chunks: give --horizon and --dimension`);
+        throw new InputError(`${path} does not record the shape of its chunks: give --horizon and --dimension`);
       const { horizon: steps, dimension: width } = shape;
-      const { data, ...flags } = about(`${place}: chunk ${number}`, () =>
+      const { data, ...flags } = about(`${source}: chunk ${number}`, () =>
         decodeOne(tokenizer, ids, { horizon: steps!, dimension: width! }, values.relaxed ?? false),
       );
       if (normaliser && normaliser.dimension !== width)
-        throw new InputError(`${path}: made for actions of dimension ${normaliser.dimension}, not ${width}`);
+        throw new InputError(`${path}: fitted to actions of dimension ${normaliser.dimension}, not ${width}`);
       const actions = normaliser ? normaliser.denormalise(data) : data;
       const rows = Array.from({ length: steps! }, (_, i) => Array.from(actions.subarray(i * width!, (i + 1) * width!)));
       return { actions: rows, ...flags };
@@ -118,6 +118,6 @@ function decodeOne(
   if (tokenizer instanceof FastTokenizer) return { ...tokenizer.decodeRelaxed(ids, shape) };
   if (tokenizer instanceof StringActionTokenizer) return { ...tokenizer.decodeLenient(ids, shape) };
   throw new InputError(
-    '--relaxed: one id for each number leaves nothing to repair; FAST and string tokenizers know it',
+    '--relaxed: this tokenizer has one id for each number, so there is nothing to repair; it is for FAST and string tokenizers',
   );
 }

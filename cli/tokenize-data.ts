@@ -1,17 +1,16 @@
-/** The actions that `insula tokenize` works on, and the options that name them. */
+/** The actions for `insula tokenize`, and the options that choose them. */
 import type { Dataset } from '../model/data/dataset.ts';
 import { chooseDataset, type DataChoice, dataOptions } from './data.ts';
 import { number, text } from './options.ts';
 import type { Progress } from './progress.ts';
 
-/** Episodes of the built-in world where no data set is named. */
+/** Episodes of the built-in world if no data set is named. */
 const WORLD_EPISODES = 50;
 
 export const actionOptions = {
   ...dataOptions,
-  horizon: number('control steps of a chunk; as many as one second has by default', 1),
+  horizon: number('control steps in a chunk; one second by default', 1),
 };
-/** The scenes of the built-in world: data of one's own have none. */
 export const sceneOptions = {
   seed: number('chooses the scenes of the built-in world; 0 by default', 0, { excludes: 'data' }),
 };

@@ -1,4 +1,4 @@
-/** `insula tokenize report`, `fit` and `speed`: tokenizers fitted to the actions of a data set, and measured on them. */
+/** `insula tokenize report`, `fit` and `speed`: fits action tokenizers to a data set and measures them. */
 import { chooseChunkLength, splitChunks, wholeDataset } from '../bench/tokenize/chunks.ts';
 import { reportedTokenizers, reportRows } from '../bench/tokenize/report.ts';
 import { measureSpeed } from '../bench/tokenize/speed.ts';
@@ -22,7 +22,7 @@ import { actionOptions, openActions, sceneOptions, tokenizerOption } from './tok
 
 const ofAll = (chosen: number, total: number) => (chosen === total ? `${total}` : `${chosen} of ${total}`);
 
-/** Says how many episodes are too short to hold a chunk. */
+/** A note on the number of episodes that are shorter than a chunk. */
 function shortEpisodes({ episodes }: Dataset, horizon: number): string {
   const count = episodes.filter(({ length }) => length < horizon).length;
   return count === 0 ? '' : `; ${count} of ${episodes.length} episodes are shorter than a chunk and left out`;
@@ -35,26 +35,26 @@ const fitOptions = {
   ...sceneOptions,
   out: text('file for the tokenizer and the statistics; required'),
   kind: choice('fast (default), bins, stride or string', ['fast', 'bins', 'stride', 'string']),
-  scale: decimal('steps per unit of a FAST coefficient; 10 by default', { above: 0, ...forFast }),
-  covers: decimal('normalised values up to this one are never clamped by FAST; by default those of the data', {
+  scale: decimal('quantisation steps per unit of a FAST coefficient; 10 by default', { above: 0, ...forFast }),
+  covers: decimal('largest normalised value that FAST never clamps; by default the largest of the data', {
     above: 0,
     ...forFast,
   }),
-  vocabulary: number('ids of FAST at most; 1024 by default', 1, forFast),
+  vocabulary: number('largest number of FAST ids; 1024 by default', 1, forFast),
   bins: number('ids of the naive tokenizers; 256 by default', 1, forNaive),
-  stride: number('control steps from one that is kept to the next; 5 by default', 1, { needs: { kind: ['stride'] } }),
-  decimals: number('digits behind the point of string actions; 4 by default', 1, { needs: { kind: ['string'] } }),
+  stride: number('every how many control steps one is kept; 5 by default', 1, { needs: { kind: ['stride'] } }),
+  decimals: number('decimal places of string actions; 4 by default', 1, { needs: { kind: ['string'] } }),
   format: choice('integers (default), or published, which openpi and LeRobot read', ['integers', 'published'], forFast),
   export: text('folder for the files that openpi and LeRobot read; with --format published', {
     needs: { format: ['published'] },
   }),
 };
 
-/** Fits a tokenizer on every episode of a data set and writes it with the statistics that chunks are normalised by. */
+/** Fits a tokenizer to every episode of a data set and writes it with the statistics that normalise its chunks. */
 export const fit = command({
   options: fitOptions,
   async run({ out, kind = 'fast', export: published, ...values }, { progress }) {
-    if (out === undefined) throw new InputError('tokenize fit: --out FILE says where the tokenizer goes');
+    if (out === undefined) throw new InputError('tokenize fit: name a file for the tokenizer with --out FILE');
     const dataset = await openActions(values, progress);
     const horizon = chooseChunkLength(dataset, values.horizon);
     const { chunks, total, statistics } = await wholeDataset(dataset, horizon);
@@ -104,19 +104,16 @@ function tokenizerOfKind(
   }
 }
 
-/** Every kind of tokenizer on the same held-out chunks. */
+/** Compares every kind of tokenizer on the same held-out chunks. */
 export const report = command({
   options: {
     ...actionOptions,
     seed: number('chooses the held-out episodes, or the scenes of the built-in world; 0 by default'),
     scales: decimals('scales of FAST; 5,10,20 by default'),
-    vocabulary: number('ids of FAST at most; 1024 by default', 1),
+    vocabulary: number('largest number of FAST ids; 1024 by default', 1),
     bins: number('ids of the naive tokenizers; 256 by default', 1),
-    stride: number(
-      'control steps from one that is kept to the next, of the naive tokenizer with stride; 5 by default',
-      1,
-    ),
-    decimals: number('digits behind the point of string actions; 4 by default', 1),
+    stride: number('every how many control steps the naive tokenizer with stride keeps one; 5 by default', 1),
+    decimals: number('decimal places of string actions; 4 by default', 1),
     tokenizer: tokenizerOption,
     report: text('file for an HTML page with figures'),
   },
@@ -129,7 +126,7 @@ export const report = command({
     const split = await splitChunks(dataset, { horizon, seed });
     if (split.train.length === 0 || split.heldOut.length === 0)
       throw new InputError(
-        `data set "${name}": ${split.train.length} chunks of ${horizon} steps to fit on and ${split.heldOut.length} held out; choose a shorter --horizon`,
+        `data set "${name}": ${split.train.length} chunks of ${horizon} steps to fit on and ${split.heldOut.length} held out: choose a shorter --horizon`,
       );
     const settings = {
       rate,
@@ -159,9 +156,9 @@ export const report = command({
   },
 });
 
-/** The speed of FAST on the chunks of a data set, and of @huggingface/tokenizers where it does the same. */
+/** The speed of FAST on the chunks of a data set, and of @huggingface/tokenizers for the same work. */
 export const speed = command({
-  options: { ...actionOptions, ...sceneOptions, vocabulary: number('ids of FAST at most; 1024 by default', 1) },
+  options: { ...actionOptions, ...sceneOptions, vocabulary: number('largest number of FAST ids; 1024 by default', 1) },
   async run(values, { progress }) {
     const dataset = await openActions(values, progress);
     const { chunks } = await wholeDataset(dataset, chooseChunkLength(dataset, values.horizon));
@@ -169,7 +166,7 @@ export const speed = command({
     const lines = [...fitting, ...rows].map(
       ({ what, coefficientsPerSecond }) => `${what.padEnd(40)}${(coefficientsPerSecond / 1e6).toFixed(2).padStart(8)}`,
     );
-    const head = `${dataset.name}: ${chunks.length} chunks; million coefficients a second`;
+    const head = `${dataset.name}: ${chunks.length} chunks; million coefficients per second`;
     return { json: { dataset: dataset.name, chunks: chunks.length, fit: fitting, rows }, lines: [head, ...lines] };
   },
 });

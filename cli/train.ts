@@ -20,7 +20,7 @@ import { trainingNotes } from './notes.ts';
 import { flag, text } from './options.ts';
 import type { Progress } from './progress.ts';
 import { type RunFolder, runFolder } from './run-folder.ts';
-import { askedSettings, runOptions } from './run-options.ts';
+import { givenSettings, runOptions } from './run-options.ts';
 import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
 
@@ -30,19 +30,19 @@ export const train = command({
   options: {
     ...runOptions,
     out: text('folder for checkpoint and report; a new one in .insula by default'),
-    resume: flag('goes on with the run in --out; without --out with the last one'),
-    overwrite: flag('takes the place of the run in --out; without --out of the last one', { excludes: 'resume' }),
+    resume: flag('resumes the run in --out, or the last run without --out'),
+    overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
     ...deviceOptions,
   },
   interruptible: true,
   notes: trainingNotes,
   async run({ out, resume, overwrite, adapter, floor, tuning, ...values }, { progress, signal, words }) {
-    const asked = askedSettings(values);
-    const folder = await runFolder({ out, usual: usualFolder(runSettings(asked)), resume, overwrite }, (line) =>
+    const given = givenSettings(values);
+    const folder = await runFolder({ out, usual: usualFolder(runSettings(given)), resume, overwrite }, (line) =>
       progress.note(line),
     );
     try {
-      const settings = settingsOf(asked, folder);
+      const settings = settingsOf(given, folder);
       const run = { folder, settings, device: { adapter, floor, tuning }, command: commandLine(words) };
       const summary = await trainIn(run, progress, signal);
       const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
@@ -60,20 +60,20 @@ function usualFolder({ data, dataset, system, preset }: RunSettings): string {
   return join(WORK_FOLDER, `${named.join(',')}-${system}-${preset.name}`);
 }
 
-/** The settings that are asked for; of a run that goes on its own, in which only steps and the place of the data may differ. */
-function settingsOf(asked: Partial<RunSettings>, { resume, path }: RunFolder): RunSettings {
+/** The settings of a new run, or of a resumed one, in which only the number of steps and the location of the data may change. */
+function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): RunSettings {
   const begun = resume?.settings.run;
-  const settings = { ...runSettings(asked), ...begun };
+  const settings = { ...runSettings(given), ...begun };
   if (resume && begun) {
-    expectSameRun({ settings: begun }, { settings: asked });
-    const { steps = begun.steps, data = begun.data, dataset = begun.dataset } = asked;
+    expectSameRun({ settings: begun }, { settings: given });
+    const { steps = begun.steps, data = begun.data, dataset = begun.dataset } = given;
     if (steps < resume.progress.step)
-      throw new InputError(`--steps ${steps}: the run in ${path} has done ${resume.progress.step} already`);
+      throw new InputError(`--steps ${steps}: the run in ${path} is already at step ${resume.progress.step}`);
     Object.assign(settings, { steps, data, dataset });
   }
   if (settings.cotrain > 0 && settings.data && settings.questions === null)
     throw new InputError(
-      '--cotrain asks about the built-in world: leave out --data, or name images to ask about with --questions',
+      '--cotrain takes its questions from the built-in world: leave out --data, or give named images with --questions',
     );
   return settings;
 }
@@ -82,7 +82,7 @@ interface Run {
   readonly folder: RunFolder;
   readonly settings: RunSettings;
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
-  /** As typed, for the report. */
+  /** The command as typed, for the report. */
   readonly command: string;
 }
 
@@ -99,7 +99,7 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
     try {
       progress.note(`${settings.system}, preset ${settings.preset.name}, on ${device.description}`);
       const { checkpoint, resume } = run.folder;
-      if (resume) progress.note(`${checkpoint}: going on from step ${resume.progress.step} of ${settings.steps}`);
+      if (resume) progress.note(`${checkpoint}: resuming from step ${resume.progress.step} of ${settings.steps}`);
       const result = await runTraining(device, prepared, { checkpointPath: checkpoint, signal });
       const summary = await concluded(run, prepared, result, dataSeconds, device.description, progress, signal);
       result.policy.model.dispose();
@@ -112,7 +112,7 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
   }
 }
 
-/** Everything that can be refused without an adapter. */
+/** Reads and checks settings and data, before an adapter is opened. */
 async function prepare(
   { folder: { resume }, settings }: Run,
   world: TabletopWorld | null,
@@ -133,7 +133,7 @@ async function prepare(
   });
 }
 
-/** The closed loop in the built-in world, the report, and the summary. */
+/** Runs the closed loop in the built-in world, and writes report and summary. */
 async function concluded(
   { folder: { path, checkpoint }, settings, command: typed }: Run,
   { dataset }: PreparedRun,
@@ -155,7 +155,7 @@ async function concluded(
   const summary = summarise({ ...result, finished }, closedLoop, checkpoint, adapter, seconds);
   if (finished) {
     summary.report = join(path, 'report.html');
-    // The figures' library takes half a second to load, which other commands need not wait for.
+    // The figures' library takes half a second to load.
     const [{ writeReport }, { reportOf }] = await Promise.all([
       import('../model/report/report.ts'),
       import('../model/report/run-report.ts'),

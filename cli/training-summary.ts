@@ -1,4 +1,4 @@
-/** A training run in figures, as `insula train --json` prints and `summary.json` keeps them. */
+/** The summary of a training run, for `insula train --json` and `summary.json`. */
 import { CLOSED_LOOP_MEASURE, type Evaluation } from '../bench/tabletop/evaluation.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import type { RunResult } from '../model/training/run.ts';
@@ -10,18 +10,18 @@ export interface TrainSummary {
   report: string | null;
   adapter: string;
   heldOut: { tokenLoss?: number; flowLoss?: number; answerLoss?: number } | null;
-  /** Held-out loss divided by that of the predictor that looks at nothing. */
+  /** Held-out loss divided by that of the baseline, which ignores the observation. */
   ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
   openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
-  /** Of the held-out questions of co-training: answered word for word. */
-  answers: { asked: number; right: number } | null;
+  /** Held-out questions of co-training, and how many of them were answered exactly. */
+  answers: { questions: number; correct: number } | null;
   closedLoop: ClosedLoopSummary | null;
   seconds: Record<string, number>;
 }
 
 export interface ClosedLoopSummary {
   measure: string;
-  /** Shares of the episodes. */
+  /** Fraction of the episodes. */
   success: number;
   rightObject: number;
   episodes: number;
@@ -64,7 +64,10 @@ export function summarise(
           meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
         }
       : null,
-    answers: answers && { asked: answers.length, right: answers.filter(({ answer, said }) => answer === said).length },
+    answers: answers && {
+      questions: answers.length,
+      correct: answers.filter(({ answer, predicted }) => answer === predicted).length,
+    },
     closedLoop: closedLoop && closedLoopSummary(closedLoop),
     seconds,
   };

@@ -200,7 +200,7 @@ describe('a checkpoint', () => {
 
   test('that is a folder, or is not named', async () => {
     await expectLine(() => runCommand(evaluate, { checkpoint: folder }), /: cannot read it: is a folder, not a file$/);
-    await expectLine(() => runCommand(evaluate, {}), /^which policy\? Name its file with --checkpoint/);
+    await expectLine(() => runCommand(evaluate, {}), /^name the file of the policy with --checkpoint/);
   });
 });
 
@@ -237,13 +237,13 @@ test('a tokenizer and statistics that training cannot take', async () => {
 
 describe('what a policy is asked to act on', () => {
   test.each<[string, Values<typeof act> & { set?: string }, RegExp]>([
-    ['no data', {}, /was trained on "made": say where it lies with --data FOLDER$/],
+    ['no data', {}, /was trained on "made": name its folder with --data FOLDER$/],
     ['no folder', { set: 'nowhere' }, /^nowhere: there is no such file or folder$/],
     ['no such set', { dataset: ['other'] }, /index\.json: no data set "other"; there are made$/],
     [
       'a long instruction',
       { set: 'long' },
-      /^instruction "put .*\.\.\. makes a prompt of \d+ tokens; this model's context/,
+      /^instruction "put .*\.\.\. gives a prompt of \d+ tokens; this model takes/,
     ],
     ['other actions', { set: 'wide' }, /^"made" has 4 action dimensions; .* was trained with 3: give/],
     ['other states', { set: 'tall' }, /^"made" has 5 state dimensions; .* was trained with 2: give/],
@@ -327,7 +327,7 @@ describe('a training run', () => {
   test('a folder that holds a run, or something else of that name', async () => {
     const words = 'replace it with --overwrite, or choose another folder with --out$';
     const message = new RegExp(
-      `run.checkpoint\\.safetensors holds a run of 1 of 1 steps: go on with --resume, ${words}`,
+      `run.checkpoint\\.safetensors holds a run of 1 of 1 steps: resume it with --resume, ${words}`,
     );
     await expectLine(() => run({ out: at('run') }), message);
     await mkdir(at('foreign'));
@@ -354,7 +354,7 @@ describe('a training run', () => {
     await writeFile(join(first.path, '.running'), String(process.ppid));
     await expectLine(
       () => runFolder({ out: first.path, usual }, () => {}),
-      new RegExp(`usual: another run \\(process ${process.ppid}\\) writes there; wait for its end`),
+      new RegExp(`usual: another run \\(process ${process.ppid}\\) is writing there; wait until it ends`),
     );
     await first.leave();
     await mkdir(first.path, { recursive: true });
@@ -365,7 +365,7 @@ describe('a training run', () => {
     const second = await choose();
     expect(second.path).toBe(`${usual}-2`);
     expect(notes.at(-1)).toBe(
-      `${usual} is there already: this run goes to ${usual}-2; --resume goes on with the last run, --overwrite replaces it`,
+      `${usual} exists already, so this run goes to ${usual}-2; --resume resumes the last run, --overwrite replaces it`,
     );
     const side = await choose();
     expect(side.path).toBe(`${usual}-3`);
@@ -380,8 +380,8 @@ describe('a training run', () => {
     ['seed', { seed: 4 }, /^--seed 4: the run was begun with 0; leave it out/],
     ['system', { system: 'pi05' }, /^--system pi05: the run was begun with pi0; leave it out/],
     ['preset', { preset: 'small' }, /^--preset small: the run was begun with tiny; leave it out/],
-    ['number of steps', { steps: 0 }, /^--steps 0: the run in .* has done 1 already$/],
-    ['data', { set: 'different' }, /^data set "made": its numbers are not those of then/],
+    ['number of steps', { steps: 0 }, /^--steps 0: the run in .* is already at step 1$/],
+    ['data', { set: 'different' }, /^data set "made": its numbers have changed/],
     ['optimizer', { run: 'moment' }, /tensor "optimizer\/firstMoment\/action_in_proj\.weight" is not in the file/],
   ])('a resumed run with another %s', async (_, { set = 'data', run: folder = 'run', ...options }, message) => {
     await expectLine(() => run({ resume: true, ...options, data: [at(set)], out: at(folder) }), message);

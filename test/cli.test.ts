@@ -23,7 +23,7 @@ interface Result {
 
 interface Settings {
   environment?: Record<string, string>;
-  /** Told each piece of standard error. */
+  /** Called with each piece of standard error. */
   onErrors?: (text: string, child: ChildProcess) => void;
 }
 
@@ -84,12 +84,15 @@ describe('insula', () => {
         'insula: train: there is no option --sistem; did you mean --system?; see insula train --help',
       ],
       [['train', 'pi0'], 'insula: train: "pi0" belongs to no option; see insula train --help'],
-      [['train', '--steps', '-1'], 'insula: train: --steps -1: expected a whole number from 0 to 2^53 - 1'],
-      [['train', '--seed', '9'.repeat(20)], `insula: train: --seed ${'9'.repeat(20)}: expected a whole number`],
+      [['train', '--steps', '-1'], 'insula: train: --steps -1: expected an integer from 0 to 2^53 - 1'],
+      [['train', '--seed', '9'.repeat(20)], `insula: train: --seed ${'9'.repeat(20)}: expected an integer`],
       [['train', '--cotrain', '2'], 'insula: train: --cotrain 2: expected a number from 0 and below 1'],
-      [['train', '--cotrain', '0.5', ...data], 'insula: --cotrain asks about the built-in world: leave out --data'],
+      [
+        ['train', '--cotrain', '0.5', ...data],
+        'insula: --cotrain takes its questions from the built-in world: leave out --data',
+      ],
       [['train', '--out', '--json'], 'insula: train: --out needs a value; see insula train --help'],
-      [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected a whole number from 1 to 2^53 - 1'],
+      [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected an integer from 1 to 2^53 - 1'],
       [
         ['train', '10'],
         'insula: npm kept --steps and --resume for itself: put a -- before the options, as in npm start -- OPTIONS',
@@ -110,7 +113,7 @@ describe('insula', () => {
       insula(['train', ...data, '--adapter', 'none'], { environment: missing }),
       ...cases.map(([args, , settings]) => insula(args, settings)),
     ]);
-    // The adapter is opened once the data are read, which is told.
+    // The adapter is opened after the data are read, and a note reports the data.
     expect(train.errors.filter((line) => line.startsWith('insula: '))).toEqual([train.errors.at(-1)]);
     expect(train).toMatchObject({ status: 1, output: '' });
     expect(train.errors.at(-1)).toContain(noAdapter);
@@ -142,7 +145,9 @@ describe('insula', () => {
     for (const name of ['attention', 'kernels', 'step', 'data', 'roofline'])
       expect(bench.output).toContain(`\n  bench ${name} `);
     expect(named.output).toMatch(/^insula bench kernels \[names of operations\] \[options\]: /);
-    expect(named.output).toContain("\n\nNames of operations measure these alone: 'insula bench kernels gatedMlp");
+    expect(named.output).toContain(
+      "\n\nNames of operations restrict the measurement to them: 'insula bench kernels gatedMlp",
+    );
     expect(none.output).toBe(help.output);
     const all = [help, own, useless, family, bench, named, none, devices];
     expect(all.map(({ status }) => status)).toEqual([0, 0, 0, 0, 0, 0, 2, 0]);
@@ -167,32 +172,32 @@ test('the command to type again is the one that was typed', () => {
   expect(commandLine(['train'], { npm_lifecycle_event: 'start' })).toBe('npm start');
 });
 
-test('steps a second, or seconds a step, once they are known', () => {
-  const told: string[] = [];
+test('steps per second, or seconds per step, once they are known', () => {
+  const lines: string[] = [];
   let narrow = '';
-  class Told extends Progress {
+  class Recorded extends Progress {
     override count(what: string, done: number, total: number, details: readonly string[]) {
-      told.push(`${what} ${done}/${total}${details[0]}`);
+      lines.push(`${what} ${done}/${total}${details[0]}`);
       narrow = progressLine(60, done / total, `${done}/${total}`, { what, details });
     }
   }
   const now = vi.spyOn(performance, 'now');
   for (const seconds of [0.1, 4]) {
-    const progress = new Told();
+    const progress = new Recorded();
     for (const step of [1, 2, 3]) {
       now.mockReturnValue(1000 * seconds * step);
       progress.step(step, 13, { flowLoss: 1 });
     }
   }
-  const [afterShort, progress] = [narrow, new Told()];
+  const [afterShort, progress] = [narrow, new Recorded()];
   for (const step of [1, 2, 3]) {
     now.mockReturnValue(1000 * step);
     progress.step(1234, 4000, { tokenLoss: 1.932, flowLoss: 0.453 });
   }
   now.mockRestore();
-  expect(told[0]).toBe('train: step 1/13 | flow loss 1.000');
-  expect(told[2]).toBe('train: step 3/13 | 10.0 steps a second | flow loss 1.000 | 1 s left');
-  expect(told[5]).toBe('train: step 3/13 | 4.0 seconds a step | flow loss 1.000 | 40 s left');
+  expect(lines[0]).toBe('train: step 1/13 | flow loss 1.000');
+  expect(lines[2]).toBe('train: step 3/13 | 10.0 steps per second | flow loss 1.000 | 1 s left');
+  expect(lines[5]).toBe('train: step 3/13 | 4.0 seconds per step | flow loss 1.000 | 40 s left');
   expect(afterShort).toBe('train: step ███░░░░░░░░░░ 3/13 | flow loss 1.000 | 40 s left');
   expect(narrow).toBe('train: step 1234/4000 | token 1.932, flow 0.453 | 46:06 left');
 });
@@ -204,11 +209,11 @@ describe('insula train', () => {
   test.skipIf(process.platform === 'win32')(
     'interrupted it saves, resumed it finishes, and its policy acts',
     async () => {
-      let told = false;
+      let measured = false;
       const interrupted = await insula([...train, '--system', 'pi0', '--batch', '2', '--steps', '100000'], {
         onErrors(text, child) {
-          if (told || !text.includes('held out after step 0')) return;
-          told = true;
+          if (measured || !text.includes('held out after step 0')) return;
+          measured = true;
           child.kill('SIGINT');
         },
       });
@@ -247,7 +252,7 @@ test('actions of many dimensions are shown dimension by dimension', () => {
     episode: 'e',
     step: 0,
     instruction: null,
-    spoken: null,
+    answer: null,
     demonstrated,
     predicted,
     latency: [],

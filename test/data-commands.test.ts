@@ -88,12 +88,12 @@ describe('paraphrases from a file', () => {
     const progress = new Progress();
     progress.note = (line) => notes.push(line);
     const { episodes } = await paraphrased(syntheticDataset({ episodes: 1 }), path, progress);
-    return { wordings: episodes[0].instructions, notes };
+    return { instructions: episodes[0].instructions, notes };
   };
 
   test('are added to those of the data', async () => {
-    const { wordings, notes } = await words({ 'put the red cube in the blue bin': ['red to blue'], other: ['x'] });
-    expect(wordings).toEqual([...syntheticDataset().episodes[0].instructions, 'red to blue']);
+    const { instructions, notes } = await words({ 'put the red cube in the blue bin': ['red to blue'], other: ['x'] });
+    expect(instructions).toEqual([...syntheticDataset().episodes[0].instructions, 'red to blue']);
     expect(notes).toEqual([`${join(folder, 'words.json')}: paraphrases of 1 of 2 instructions`]);
   });
 
@@ -119,7 +119,9 @@ describe('insula convert', () => {
     expect(await message(runCommand(convert, { data: [folder], dataset: ['seven'], out }))).toBe(
       `${out}: a LeRobot data set is there already; choose another folder`,
     );
-    expect(await message(runCommand(convert, { data: [folder] }))).toBe('where to? Name a folder with --out');
+    expect(await message(runCommand(convert, { data: [folder] }))).toBe(
+      'convert: name a folder for the data set with --out',
+    );
   });
 });
 
@@ -139,6 +141,6 @@ test('a policy of a mixture acts on one of its data sets by itself', async () =>
   expect(alone.demonstrated).toEqual(mixed.demonstrated);
   expect(notes.filter((line) => line.includes('not what'))).toEqual([]);
   expect(await message(runCommand(act, { ...options, dataset: ['fast'] }))).toContain(
-    '"fast" is none of the robots that the policy was trained on (seven, three)',
+    '"fast" is not one of the robots that the policy was trained on (seven, three)',
   );
 });

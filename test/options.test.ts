@@ -70,12 +70,12 @@ describe('options', () => {
   });
 
   test.each([
-    ['--count 1', '--count 1: expected a whole number from 2 to 2^53 - 1'],
-    ['--count -3', '--count -3: expected a whole number'],
-    ['--count 2.5', '--count 2.5: expected a whole number'],
-    ['--count 1e3', '--count 1e3: expected a whole number'],
-    ['--count 9007199254740992', '--count 9007199254740992: expected a whole number'],
-    ['--count=', '--count : expected a whole number'],
+    ['--count 1', '--count 1: expected an integer from 2 to 2^53 - 1'],
+    ['--count -3', '--count -3: expected an integer'],
+    ['--count 2.5', '--count 2.5: expected an integer'],
+    ['--count 1e3', '--count 1e3: expected an integer'],
+    ['--count 9007199254740992', '--count 9007199254740992: expected an integer'],
+    ['--count=', '--count : expected an integer'],
     ['--part 1', '--part 1: expected a number from 0 and below 1'],
     ['--part -0.1', '--part -0.1: expected a number from 0 and below 1'],
     ['--size 0', '--size 0: expected a number above 0'],
@@ -150,9 +150,9 @@ describe('an option that changes nothing', () => {
       '--own changes nothing with --pet dog: it is for --pet cat',
       ['--own', '--own --pet cat', '--pet dog'],
     ],
-    ['--own --a 1', { excludes: 'a' }, '--own changes nothing beside --a', ['--own', '--a 1', '--own --b 1']],
-    ['--b 1 --own', { excludes: ['a', 'b'] }, '--own changes nothing beside --b', ['--own', '--a 1 --b 1']],
-    ['--own --a 1 --b 1', { needs: 'a', excludes: 'b' }, '--own changes nothing beside --b', ['--own --a 1']],
+    ['--own --a 1', { excludes: 'a' }, '--own changes nothing together with --a', ['--own', '--a 1', '--own --b 1']],
+    ['--b 1 --own', { excludes: ['a', 'b'] }, '--own changes nothing together with --b', ['--own', '--a 1 --b 1']],
+    ['--own --a 1 --b 1', { needs: 'a', excludes: 'b' }, '--own changes nothing together with --b', ['--own --a 1']],
   ])('%s is refused where it has %o', (refused, use, message, taken) => {
     const readWith = withUse(use);
     expect(refusal(() => readWith(refused))).toBe(`go: ${message}`);

@@ -11,9 +11,9 @@ import type { MixtureOptions, PerExpert } from './mixture.ts';
 import { type Model, weightedSum } from './model.ts';
 
 export interface TrainingPass {
-  /** Next-token loss of the backbone, averaged by example; null for systems without it. */
+  /** Next-token loss of the backbone, averaged over each example first; null for systems without it. */
   readonly tokenLoss: Tensor | null;
-  /** Flow-matching loss of the expert, over real steps and dimensions; null for systems without it. */
+  /** Flow-matching loss of the action expert over real control steps and dimensions; null for systems without it. */
   readonly flowLoss: Tensor | null;
   /** tokenLoss + alpha flowLoss */
   readonly loss: Tensor;
@@ -23,18 +23,20 @@ export interface TrainingPass {
   readonly noisy: Tensor | null;
   readonly target: Tensor | null;
   readonly velocity: Tensor | null;
-  /** Of the backbone's rows [batch, rows]: lossMask * negative log-likelihood, log-sum-exp of the logits, and the likeliest id. */
+  /** For each row of the backbone [batch, rows]: lossMask * negative log-likelihood, log-sum-exp of the logits, most probable id. */
   readonly rows: { rowLoss: Tensor; logSumExp: Tensor; prediction: Tensor } | null;
 }
 
-export interface PassOptions {
-  /** How the mixture runs. */
+interface PassOptions {
   readonly mixture?: MixtureOptions;
-  /** At most so many rows of a sample have a token loss: the logits of others are not computed, and `rows` is null. Default: all. */
+  /**
+   * The most rows of a sample that have a token loss: logits of other rows are not computed, and `rows` is null. By default all
+   * logits are computed.
+   */
   readonly lossRows?: number;
 }
 
-/** One pass over the whole sequence, all losses of the system, from what `trainingInputs` names; runs inside a step. */
+/** One forward pass over the whole sequence with all losses of the system, from `trainingInputs`; must run inside a step. */
 export function trainingPass(
   model: Model,
   inputs: InputTensors,

@@ -15,16 +15,15 @@ import { type MixtureOptions, type MixturePass, type MixtureResult, type PerExpe
 import { parametersOf, prefixes } from './parameters.ts';
 import { encodeImages } from './vision.ts';
 
-export interface ModelRunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache'>> {
-  /** How the mixture runs. */
+interface ModelRunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache'>> {
   mixture?: MixtureOptions;
-  /** Blocks whose keys and values lie in the cache, before those that run. */
+  /** Blocks before those that run, with their keys and values in the cache. */
   cached?: readonly string[];
-  /** Blocks and edges other than the model's own, for decoding. */
+  /** Replaces the model's own blocks and edges, for decoding. */
   configuration?: ModelConfiguration;
 }
 
-/** A vision-language-action model: its parameters, and how inputs become token sequences. */
+/** A vision-language-action model: its parameters, the embedding of its inputs, and its heads. */
 export class Model implements Disposable {
   readonly parameters: ParameterSet;
 
@@ -49,7 +48,7 @@ export class Model implements Disposable {
     return found;
   }
 
-  /** Input of the backbone: its blocks among `names`, in order; null where it has none. */
+  /** Input of the backbone: its blocks among `names`, in order; null if there are none. */
   embed(inputs: InputTensors, names: readonly string[]): Tensor | null {
     const { parameters, configuration } = this;
     const { backbone, vision } = configuration;
@@ -65,8 +64,8 @@ export class Model implements Disposable {
   }
 
   /**
-   * Input of the expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the condition of its
-   * adaptive norms. With concatenated time, the state token comes first where the system has one.
+   * Input of the action expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the condition of
+   * its adaptive norms. The state token comes first if the system has one.
    */
   embedActions(noisy: Tensor, inputs: InputTensors): { input: Tensor; condition: Tensor | null } {
     const actions = this.affine(noisy, 'action_in_proj');
@@ -86,7 +85,7 @@ export class Model implements Disposable {
     return { input: concatenateTokens([this.affine(inputNamed(inputs, 'state'), 'state_proj'), input]), condition };
   }
 
-  /** Velocity [batch, horizon, actionDimension] from the expert's final hidden states, of which the actions are the last rows. */
+  /** Velocity [batch, horizon, actionDimension] from the last `horizon` rows of the action expert's final hidden states. */
   velocity(hidden: Tensor): Tensor {
     const { horizon } = this.configuration;
     const rows = hidden.shape[1];
@@ -94,7 +93,7 @@ export class Model implements Disposable {
     return this.affine(actions, 'action_out_proj');
   }
 
-  /** The mixture over `blocks`, which attend to themselves and to the blocks of `cached` before them. */
+  /** Runs the mixture over `blocks`, which attend to themselves and to the `cached` blocks before them. */
   run(
     inputs: InputTensors,
     blocks: readonly string[],
@@ -130,7 +129,7 @@ export class Model implements Disposable {
   }
 }
 
-/** Sum of the losses that a system has, each weighted: token + alpha flow. */
+/** The sum of the losses that a system has; `flow` is weighted already. */
 export function weightedSum(token: Tensor | null, flow: Tensor | null): Tensor {
   if (token && flow) return add(token, flow);
   const only = token ?? flow;

@@ -1,4 +1,4 @@
-/** Training steps on random batches: what `insula bench step` measures and `insula inspect --step` lists. */
+/** Training steps on random batches, for `insula bench step` and `insula inspect --step`. */
 import type { Device, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -9,25 +9,25 @@ import { presetNamed } from '../training/presets.ts';
 import { randomBatch } from '../training/random-batch.ts';
 import { type StepSettings, TrainingStep } from '../training/training-step.ts';
 
-/** Sizes of a training step that is measured by itself, and how it uses memory. */
+/** Sizes and memory settings of a training step that is measured by itself. */
 export interface StepSizes extends StepSettings {
   readonly preset?: string;
   readonly batch?: number;
-  /** Tokens of the prompt, in place of images and a prompt of the built-in world's length. */
+  /** Prompt tokens; without images. Default: one image, and a prompt as long as those of the built-in world. */
   readonly prompt?: number;
-  /** Discrete action tokens. */
+  /** Number of discrete action tokens. */
   readonly fast?: number;
   readonly horizon?: number;
-  /** Layers. */
+  /** Number of layers. */
   readonly depth?: number;
 }
 
 const SEED = 1;
 const LEARNING_RATE = 1e-3;
-/** Batches that take turns, so that layouts and plans differ from step to step. */
+/** Number of batches that alternate, so that padding and attention plans differ from step to step. */
 const BATCHES = 4;
 
-/** @throws InputError where no preset has the name */
+/** @throws InputError if no system or preset has the name */
 export function measuredConfiguration(
   system: string,
   { preset: presetName = 'tiny', prompt, fast = 24, horizon = 10, depth }: StepSizes,
@@ -47,7 +47,7 @@ export function measuredConfiguration(
   });
 }
 
-/** A model, its optimizer and its captured step. */
+/** A captured training step with its model and its optimizer. */
 export class MeasuredStep implements Disposable {
   readonly tokens: number;
   readonly parameters: number;
@@ -55,7 +55,7 @@ export class MeasuredStep implements Disposable {
   private readonly model: Model;
   private readonly optimizer: AdamW;
   private readonly batches: readonly Inputs[];
-  /** Pipelines that no step before this one had run. */
+  /** Pipelines that were compiled for this step, because no earlier step used them. */
   readonly compiled: ReadyPipeline[] = [];
   private readonly accumulate: number;
   private runs = 0;

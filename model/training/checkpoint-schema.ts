@@ -1,4 +1,4 @@
-/** The metadata of a checkpoint, checked before anything is built of it: a damaged file is one line that names the field. */
+/** The schema of a checkpoint's metadata, checked before anything is built from it, so that an error names the damaged field. */
 import * as v from 'valibot';
 import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -8,7 +8,7 @@ import { historySchema } from './history.ts';
 import { type RunSettings, runSettingsSchema } from './run-settings.ts';
 import { type RunData, runDataSchema } from './same-run.ts';
 
-/** Increased when the meaning of a checkpoint changes. */
+/** The version of the format; it increases when the meaning of a checkpoint changes. */
 export const CHECKPOINT_FORMAT = 2;
 
 const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
@@ -88,14 +88,13 @@ const encodingSchema = v.object({
 }) satisfies v.GenericSchema<unknown, EncodingSettings>;
 
 const dtype = v.picklist(['f32', 'f16', 'bf16', 'u32']);
-/** A choice of a kernel's variant, as checkpoints and tuning files keep it. */
-export const attentionChoiceSchema = v.object({
+const attentionChoiceSchema = v.object({
   entry: v.picklist(attentionEntries),
   dtype,
   headDimension: count(1),
   variant: v.string(),
 });
-export const matmulChoiceSchema = v.object({
+const matmulChoiceSchema = v.object({
   a: dtype,
   b: dtype,
   transposeA: v.boolean(),
@@ -109,15 +108,15 @@ const variantsSchema = v.object({
   matmul: v.array(matmulChoiceSchema),
 }) satisfies v.GenericSchema<unknown, ChosenVariants>;
 
-/** All that a checkpoint keeps beside its tensors and its progress. */
+/** Everything in a checkpoint except tensors and progress. */
 export interface CheckpointSettings {
   readonly run: RunSettings;
   readonly data: RunData;
   readonly configuration: ModelConfiguration;
   readonly encoding: EncodingSettings;
-  /** Description of the adapter that trained: other adapters round differently. */
+  /** Description of the adapter that trained; other adapters round differently. */
   readonly adapter: string;
-  /** The variants of kernels that trained. */
+  /** The kernel variants that trained. */
   readonly variants: ChosenVariants;
 }
 
@@ -135,5 +134,5 @@ export const checkpointSchema = v.object({
   optimizerStep: count(),
 });
 
-/** How far a run is. */
+/** The steps done and the measurements of a run. */
 export type TrainingProgress = Readonly<v.InferOutput<typeof checkpointSchema>['progress']>;

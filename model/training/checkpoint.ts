@@ -1,6 +1,6 @@
 /**
- * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments behind `optimizer/`, and
- * everything else as JSON in its metadata. It is written beside its place and renamed, so it is whole or not there.
+ * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments under `optimizer/`, and
+ * everything else as JSON in its metadata. A temporary file is written and renamed, so a checkpoint is never incomplete.
  */
 import type * as v from 'valibot';
 import { parseJson } from '../../engine/files/bytes.ts';
@@ -47,18 +47,18 @@ export async function saveCheckpoint(
   );
 }
 
-/** An opened checkpoint: settings at once, tensors when asked for. */
+/** An opened checkpoint: its settings are in memory, its tensors are read on demand. */
 export interface Checkpoint {
   readonly settings: CheckpointSettings;
   readonly progress: TrainingProgress;
-  /** The model with the checkpoint's weights, on `device`. */
+  /** Makes the model on `device`, with the checkpoint's weights. */
   loadModel(device: Device): Promise<Model>;
-  /** Gives `optimizer` the checkpoint's moments. */
+  /** Restores the optimizer's moments and step number. */
   loadOptimizer(optimizer: AdamW): Promise<void>;
   close(): Promise<void>;
 }
 
-/** @throws InputError where the file is missing, cut off, damaged, or no checkpoint of this project */
+/** @throws InputError if the file is missing, truncated, damaged, or not a checkpoint of this project */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const file = await readSafetensors(path);
   try {

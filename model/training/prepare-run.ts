@@ -1,4 +1,4 @@
-/** Everything of a training run that needs no adapter: its checks, its split, its encoding and its model's configuration. */
+/** The part of a training run that needs no adapter: its checks, its split, its encoding and its model's configuration. */
 import { InputError } from '../../engine/files/errors.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Dataset } from '../data/dataset.ts';
@@ -28,9 +28,9 @@ export interface RunOptions {
   readonly dataset: Dataset;
   /** The questions of `settings.cotrain`. */
   readonly coTraining?: CoTraining;
-  /** Contents of the files that the settings name: a tokenizer, and statistics. */
+  /** Contents of the tokenizer and statistics files that the settings name. */
   readonly given?: Pick<FittingOptions, 'fast' | 'statistics'>;
-  /** The checkpoint to go on from; it is closed when it is read. */
+  /** The checkpoint to resume from; it is closed once it is read. */
   readonly resume?: Checkpoint;
   readonly listener: RunListener;
 }
@@ -44,32 +44,34 @@ export interface RunListener {
   openLoop(done: number, total: number): void;
 }
 
-/** A run that only an adapter is missing to. */
+/** A run that is ready to start on an adapter. */
 export interface PreparedRun extends RunOptions {
   readonly data: RunData;
   readonly split: Split;
-  /** What the data lack, in words. */
+  /** Notes on missing instructions, images and states. */
   readonly missing: readonly string[];
   readonly encoding: Encoding;
   readonly configuration: ModelConfiguration;
-  /** Held-out control steps of the measurements on the way. */
+  /** Held-out control steps of the measurements during training. */
   readonly heldOut: readonly Sample[];
   readonly baselines: Baselines;
 }
 
-/** @throws InputError where settings and data do not fit each other, or are not those of the run to go on with */
+/** @throws InputError if settings and data do not fit each other, or differ from those of the run to resume */
 export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { dataset, settings, coTraining, given = {}, resume, listener } = options;
   const { preset, seed } = settings;
   const system = systemNamed(settings.system);
   const fitting = { dataset, system, preset, coTraining, ...given, listener };
   if ((coTraining?.share ?? 0) !== settings.cotrain)
-    throw new InputError(`cotrain ${settings.cotrain}: the questions are for ${coTraining?.share ?? 0} of a batch`);
+    throw new InputError(
+      `cotrain ${settings.cotrain}: the questions given are for a share of ${coTraining?.share ?? 0} of each batch`,
+    );
   if (coTraining) checkCoTraining(coTraining, system, dataset);
   checkGiven(fitting);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
-  for (const line of missing) listener.note(`${dataset.name}: ${line}; trained without`);
+  for (const line of missing) listener.note(`${dataset.name}: ${line}; training goes on without`);
   const begun = resume?.settings;
   const horizon = begun?.configuration.horizon ?? chooseHorizon(dataset, settings.horizon ?? undefined);
   const isGiven = given.statistics !== undefined || begun?.data.statistics === null;

@@ -4,7 +4,7 @@ import { InputError, quote } from '../../engine/files/errors.ts';
 const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
 const sizesSchema = v.object({ width: count(1), hidden: count(1) });
 
-/** Sizes of a model and how long it trains. Checkpoints keep it whole. */
+/** Sizes of a model and defaults of its training. Checkpoints store the whole preset. */
 export const presetSchema = v.object({
   name: v.string(),
   description: v.string(),
@@ -30,7 +30,7 @@ export const presetSchema = v.object({
   /** Training steps between held-out measurements, and between checkpoints. */
   evaluateEvery: count(1),
   saveEvery: count(1),
-  /** Held-out control steps of a measurement on the way, and of the last. */
+  /** Held-out control steps of a measurement during training, and of the last one. */
   heldOutSteps: count(1),
   finalHeldOutSteps: count(1),
 });
@@ -38,7 +38,7 @@ export type Preset = Readonly<v.InferOutput<typeof presetSchema>>;
 
 const tiny: Preset = {
   name: 'tiny',
-  description: 'a few minutes on two processor cores: one camera of 16 tokens, for a first look',
+  description: 'a first look: a few minutes on two processor cores, one camera of 16 tokens',
   backbone: { width: 96, hidden: 256 },
   expert: { width: 64, hidden: 192 },
   depth: 3,
@@ -64,7 +64,7 @@ const tiny: Preset = {
 const small: Preset = {
   ...tiny,
   name: 'small',
-  description: 'about a quarter of an hour on two processor cores: more demonstrations, wider, longer',
+  description: 'more demonstrations, a wider model and more steps: about a quarter of an hour on two processor cores',
   backbone: { width: 128, hidden: 320 },
   expert: { width: 96, hidden: 256 },
   vision: { width: 96, depth: 3, heads: 3, hidden: 256, patch: 16, image: 64 },
@@ -79,7 +79,7 @@ const small: Preset = {
 
 export const presets: readonly Preset[] = [tiny, small];
 
-/** @throws InputError naming the presets there are */
+/** @throws InputError that lists the presets if none has this name */
 export function presetNamed(name: string): Preset {
   const found = presets.find((preset) => preset.name === name);
   if (!found)

@@ -1,4 +1,4 @@
-/** What a run keeps as it goes: its history of losses and measurements, and its checkpoints. */
+/** The record of a run: its history of losses and measurements, and its checkpoints. */
 import type { Example, Sample } from '../data/index.ts';
 import type { BatchMaker } from './batches.ts';
 import { type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
@@ -6,7 +6,7 @@ import { emptyHistory, type RunHistory } from './history.ts';
 import type { PreparedRun } from './prepare-run.ts';
 import type { Losses, Trainer } from './trainer.ts';
 
-/** What `work` resolves to; null where it threw because `signal` was aborted. */
+/** The result of `work`; null if it threw because `signal` was aborted. */
 export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
   try {
     return await work();
@@ -38,23 +38,23 @@ export class RunRecord {
   async begin(): Promise<void> {
     const step = this.run.resume?.progress.step ?? 0;
     if (step < this.run.settings.steps && !this.signal?.aborted) await this.trainer.prepareStep(step);
-    await this.measureWhereDue(step);
+    await this.measureIfDue(step);
     this.trainingStart = performance.now();
   }
 
-  /** The losses of training step number `step`, counted from 1. */
+  /** Adds the losses of training step `step`, counted from 1. */
   add(step: number, losses: Losses): void {
     const seconds = this.secondsBefore + (performance.now() - this.trainingStart) / 1000;
     this.history.training.push({ step, ...losses, seconds });
   }
 
-  async measureWhereDue(step: number): Promise<void> {
+  async measureIfDue(step: number): Promise<void> {
     const { settings, heldOut } = this.run;
     const due = step < settings.steps && step % settings.preset.evaluateEvery === 0;
     if (due && !this.history.heldOut.some((row) => row.step === step)) await this.measure(step, heldOut);
   }
 
-  /** Held-out losses and gradient norms. A measurement that an interrupt ends leaves nothing: it is taken when the run goes on. */
+  /** Measures held-out losses and gradient norms. An interrupted measurement is discarded, and repeated when the run is resumed. */
   async measure(step: number, samples: readonly Sample[]): Promise<void> {
     const { history, trainer, signal } = this;
     const { coTraining, baselines, listener } = this.run;
@@ -79,10 +79,10 @@ export class RunRecord {
     await saveCheckpoint(path, trainer.model, trainer.optimizer, this.settings, { step, history });
     this.savedStep = step;
     listener.saved(step, path);
-    const { examples, cut } = this.maker.made;
-    if (cut > 0)
+    const { examples, truncated } = this.maker.counts;
+    if (truncated > 0)
       listener.note(
-        `${cut} of ${examples} examples had more action tokens than the model has room for: the rest was cut`,
+        `${truncated} of ${examples} examples had more action tokens than the model's token block: they were truncated`,
       );
   }
 }

@@ -1,7 +1,4 @@
-/**
- * The settings of a training run: one plain object, made by the command line, kept whole in the checkpoint and handed whole to
- * whoever trains.
- */
+/** The settings of a training run: one plain object, made by the command line and stored whole in the checkpoint. */
 import * as v from 'valibot';
 import { presetNamed, presetSchema } from './presets.ts';
 
@@ -12,48 +9,48 @@ export const runSettingsSchema = v.object({
   preset: presetSchema,
   /** Training steps. */
   steps: count(),
-  /** Examples that are in memory at a time. */
+  /** Examples in a batch. */
   batch: count(1),
-  /** Batches to a step, whose gradients are averaged: more examples than memory holds at a time. */
+  /** Batches in a training step; their gradients are averaged (gradient accumulation). */
   accumulate: count(1),
-  /** Backward runs every layer of the mixture again instead of keeping its activations (gradient checkpointing). */
+  /** Activation (gradient) checkpointing: backward runs every layer again instead of keeping its activations. */
   recompute: v.boolean(),
-  /** Storage of AdamW's moments. */
+  /** Number format of AdamW's moments. */
   moments: v.picklist(['f32', 'bf16', '8bit']),
-  /** Chooses split, weights, order, noise and times. */
+  /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
-  /** Control steps of a chunk; null for one second. */
+  /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
-  /** Training images are cropped, rotated and recoloured, as (seed, step) draws it. */
+  /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
   augment: v.boolean(),
-  /** Part of every batch that is vision-language questions, from 0 to below 1. */
+  /** Fraction of every batch that is vision-language questions, from 0 to below 1. */
   cotrain: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
   /** Path of the images that the questions are about; null for the built-in world. */
   questions: v.nullable(v.string()),
   /** File of paraphrases of the instructions. */
   paraphrases: v.nullable(v.string()),
-  /** File or folder of an action tokenizer in place of one that is fitted to the data. */
+  /** File or folder of an action tokenizer, instead of one fitted to the data. */
   tokenizer: v.nullable(v.string()),
-  /** openpi's norm_stats.json in place of the data's own statistics. */
+  /** A norm_stats.json of openpi, instead of the data's own statistics. */
   statistics: v.nullable(v.string()),
   /** Folders or files of the data sets; null for the built-in world. */
   data: v.nullable(v.array(v.string())),
-  /** Which data sets of a folder with several. */
+  /** Names of the data sets to use, of a folder with several. */
   dataset: v.nullable(v.array(v.string())),
-  /** Which cameras of the data set; null for all. */
+  /** Names of the cameras to use; null for all. */
   cameras: v.nullable(v.array(v.string())),
-  /** Control steps a second, of files that do not say. */
+  /** Control steps per second, for files that do not record it. */
   rate: v.nullable(v.pipe(v.number(), v.gtValue(0))),
-  /** Slot maps of the robots of a mixture, by name. */
+  /** Names of the robots' slot maps. */
   robot: v.nullable(v.array(v.string())),
-  /** How often each data set of a mixture is drawn, beside the others. */
+  /** Relative sampling weight of each data set. */
   weights: v.nullable(v.array(v.number())),
 });
 export type RunSettings = Readonly<v.InferOutput<typeof runSettingsSchema>>;
 
-/** Settings from those that were asked for; the others have their defaults, which are the preset's where it has them. */
-export function runSettings(asked: Partial<RunSettings> = {}): RunSettings {
-  const { preset = presetNamed('tiny') } = asked;
+/** The given settings, and defaults for the others: the preset's if it has one. */
+export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
+  const { preset = presetNamed('tiny') } = given;
   return {
     system: 'knowledge-insulation',
     preset,
@@ -76,6 +73,6 @@ export function runSettings(asked: Partial<RunSettings> = {}): RunSettings {
     rate: null,
     robot: null,
     weights: null,
-    ...asked,
+    ...given,
   };
 }

@@ -1,4 +1,4 @@
-/** A training run on an adapter: model, steps, checkpoints, measurements. The listener decides what is printed and drawn. */
+/** A training run on an adapter: model, steps, checkpoints, measurements. Progress goes to the listener. */
 import { type Device, InputError } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import { Model } from '../architecture/model.ts';
@@ -6,7 +6,7 @@ import { actionExamples, evaluationSamples, type Split } from '../data/index.ts'
 import { Policy } from '../policy/policy.ts';
 import { BatchMaker, type MadeBatch } from './batches.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
-import { type Answered, answersOf, exampleSampler } from './co-training.ts';
+import { type AnsweredQuestion, answerQuestions, exampleSampler } from './co-training.ts';
 import type { RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
@@ -17,29 +17,28 @@ import { Trainer } from './trainer.ts';
 export interface TrainOptions {
   /** Path of the checkpoint. */
   readonly checkpointPath: string;
-  /** Ends the run after the step or the measuring batch under way, with a checkpoint. */
+  /** Ends the run, with a checkpoint, after the current training step or held-out batch. */
   readonly signal?: AbortSignal;
 }
 
-/** What a run leaves. */
 export interface RunResult {
   readonly finished: boolean;
-  /** Steps done. */
+  /** Training steps done. */
   readonly step: number;
   readonly policy: Policy;
   readonly settings: CheckpointSettings;
   readonly history: RunHistory;
   readonly split: Split;
-  /** What the data lack, in words. */
+  /** Notes on missing instructions, images and states. */
   readonly missing: readonly string[];
   readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
   /** null if the run was interrupted. */
   readonly openLoop: { readonly error: OpenLoopError; readonly batches: readonly MadeBatch[] } | null;
   /** The answers to the held-out questions of co-training; null without questions, and if the run was interrupted. */
-  readonly answers: readonly Answered[] | null;
+  readonly answers: readonly AnsweredQuestion[] | null;
 }
 
-/** @throws InputError where the batch is too large for the adapter, and where a loss is no number any more */
+/** @throws InputError if the batch is too large for the adapter, or if a loss diverges */
 export async function runTraining(
   device: Device,
   prepared: PreparedRun,
@@ -72,7 +71,7 @@ export async function runTraining(
   const questions = coTraining?.heldOut ?? [];
   const answers =
     openLoop && coTraining
-      ? await unlessAborted(signal, () => answersOf(policy, questions, settings.batch, signal))
+      ? await unlessAborted(signal, () => answerQuestions(policy, questions, settings.batch, signal))
       : null;
   const seconds = (from: number, to: number) => (to - from) / 1000;
   return {
@@ -93,7 +92,7 @@ export async function runTraining(
   };
 }
 
-/** The steps that are left, each encoded while the adapter computes the one before. Returns the steps done. */
+/** Runs the remaining training steps, each encoded while the adapter computes the one before. Returns the number of steps done. */
 async function trainSteps(
   { settings, resume, listener }: PreparedRun,
   trainer: Trainer,
@@ -115,7 +114,7 @@ async function trainSteps(
     pending.catch(() => {}); // awaited before the next step is counted
     const saving = step < steps && step % preset.saveEvery === 0;
     if (saving || step % preset.evaluateEvery === 0) await pending;
-    await record.measureWhereDue(step);
+    await record.measureIfDue(step);
     if (saving) await record.save(step);
   }
   await pending;
@@ -128,7 +127,7 @@ function expectToFit(device: Device, { settings: { batch }, configuration }: Pre
     throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
 }
 
-/** A run goes on with the variants of kernels that it was begun with, if the device has them: others round differently. */
+/** A resumed run keeps its kernel variants if the device supports them, because other variants round differently. */
 function checkpointSettings(
   device: Device,
   { settings, data, configuration, encoding, resume, listener }: PreparedRun,
@@ -147,7 +146,7 @@ function checkpointSettings(
     useVariants(device, variants);
   } catch {
     listener.note(
-      `the kernels that this run chose on ${adapter} do not run here: it goes on with others, which round differently`,
+      `the kernel variants that this run chose on ${adapter} do not run here: it goes on with others, which round differently`,
     );
   }
   return { ...resume.settings, run: settings };

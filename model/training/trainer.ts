@@ -12,15 +12,15 @@ import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
 import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
 
-/** Losses of one step or measurement; a loss that the system does not have is undefined. */
+/** Losses of one training step or measurement; a loss that the system does not have is undefined. */
 export interface Losses {
   readonly tokenLoss?: number;
   readonly flowLoss?: number;
-  /** Held out, of vision-language examples; tokenLoss is then of robot data alone. */
+  /** Token loss on held-out vision-language examples; tokenLoss is then measured on robot data alone. */
   readonly answerLoss?: number;
 }
 
-/** Trains a model. What a step does is a function of the weights, the optimizer state, the seed and the step's number alone. */
+/** Trains a model. A training step depends on the weights, the optimizer state, the seed and the step's number alone. */
 export class Trainer implements Disposable {
   readonly optimizer: AdamW;
   private readonly device: Device;
@@ -41,14 +41,14 @@ export class Trainer implements Disposable {
     this.trainingStep = new TrainingStep(model, this.optimizer, settings, onPipeline);
   }
 
-  /** Captures the training step and has its kernels compiled, with the batch of step `step`. */
+  /** Captures the training step with the batch of step `step`, and compiles its kernels. */
   async prepareStep(step: number): Promise<void> {
     await this.trainingStep.prepare(await this.inputs(step * this.settings.accumulate));
   }
 
   /**
-   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses: the next step can be encoded while
-   * the adapter computes this one.
+   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses, so that the next step can be
+   * encoded while the adapter computes this one.
    */
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
     const { accumulate, preset, steps } = this.settings;
@@ -63,7 +63,7 @@ export class Trainer implements Disposable {
     return { losses: Promise.all(reading).then(meanLosses) };
   }
 
-  /** Mean losses over held-out samples, and of the baselines on the same noise and times. Throws the reason of `signal` once it is aborted. */
+  /** Mean losses of the model and of the baselines over held-out samples, with the same noise. Throws the reason of an aborted `signal`. */
   async measure(
     samples: readonly Sample[],
     baselines: Baselines,
@@ -91,7 +91,7 @@ export class Trainer implements Disposable {
     };
   }
 
-  /** Mean token loss over vision-language examples. Throws the reason of `signal` once it is aborted. */
+  /** Mean token loss over vision-language examples. Throws the reason of an aborted `signal`. */
   async measureAnswers(examples: readonly Example[], signal?: AbortSignal): Promise<number> {
     let [sum, batches] = [0, 0];
     for await (const { tokenLoss = 0 } of this.measured(examples, signal))
@@ -99,7 +99,7 @@ export class Trainer implements Disposable {
     return sum / batches;
   }
 
-  /** L2 norms of the gradient of each loss on each group of parameters, on the batch of training step `step`. */
+  /** L2 norms of the gradient of each loss for each group of parameters, on the batch of training step `step`. */
   async gradientNorms(step: number): Promise<RunHistory['gradients']> {
     const { model, device } = this;
     using norms = new GradientNorms(model.parameters);
@@ -135,7 +135,7 @@ export class Trainer implements Disposable {
     const { batch: size } = this.settings;
     for (let start = 0; start < examples.length; start += size) {
       signal?.throwIfAborted();
-      // The last batch is filled up from the first examples, so that every batch has the shape that is compiled already; all count.
+      // The last batch is filled up with the first examples, which then count twice, so that every batch has the compiled shape.
       const own = Array.from({ length: size }, (_, i) => examples[(start + i) % examples.length]);
       const batch = await this.maker.make(own, MEASURING_STEP + start);
       const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(batch))));
@@ -161,11 +161,11 @@ export class Trainer implements Disposable {
     return this.prepared!.batch;
   }
 
-  /** Starts making a batch, so that images are decoded while the adapter computes. */
+  /** Starts to make a batch, so that images are decoded while the adapter computes. */
   private prepare(step: number): void {
     if (this.prepared?.step === step) return;
     const batch = this.maker.make(this.sampler.batch(step, this.settings.batch), step, 'training');
-    batch.catch(() => {}); // thrown again by whoever awaits it
+    batch.catch(() => {}); // the rejection reaches whoever awaits the batch
     this.prepared = { step, batch };
   }
 }
@@ -177,14 +177,14 @@ function meanLosses(losses: readonly Losses[]): Losses {
   );
 }
 
-/** Far from any training step: held-out noise and times are not those of training. */
+/** Above any training step's number, so that held-out noise and times differ from those of training. */
 const MEASURING_STEP = 2 ** 31;
 
 async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
   const reading = Object.entries(tensors).map(async ([name, tensor]) => {
     const [value] = await tensor.read();
     if (!Number.isFinite(value) || value >= 1e29)
-      throw new InputError(`${what}: ${name} is ${value}: the run has diverged; train with a lower learning rate`);
+      throw new InputError(`${what}: ${name} is ${value}: training has diverged; use a lower learning rate`);
     return [name, value] as const;
   });
   return Object.fromEntries(await Promise.all(reading));

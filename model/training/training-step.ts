@@ -1,4 +1,4 @@
-/** The unit that training repeats: gradients of the losses, clipping and AdamW, captured as one list. */
+/** The captured training step: gradients of the losses, clipping and AdamW. */
 import {
   backward,
   type CapturedStep,
@@ -16,15 +16,15 @@ import type { Model } from '../architecture/model.ts';
 import { lossRowsOf } from './batches.ts';
 import type { RunSettings } from './run-settings.ts';
 
-/** By name, of the losses that the system has: `tokenLoss`, `flowLoss`. */
+/** The losses that the system has, by name: `tokenLoss`, `flowLoss`. */
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
-/** The settings that decide how a step uses memory. */
+/** Activation checkpointing, and the number of batches in a step. */
 export type StepSettings = Partial<MixtureOptions & Pick<RunSettings, 'accumulate'>>;
 
 export class TrainingStep implements Disposable {
   private readonly accumulate: number;
-  /** All of a step; or, of several batches, the part that runs for each. */
+  /** The whole step; with gradient accumulation, the part that runs for each batch. */
   private gradients: CapturedStep<string, LossTensors> | null = null;
   private update: CapturedStep<'schedule', Record<string, never>> | null = null;
 
@@ -36,18 +36,18 @@ export class TrainingStep implements Disposable {
   ) {
     const { accumulate = 1 } = settings;
     if (!Number.isInteger(accumulate) || accumulate < 1)
-      throw new RangeError(`TrainingStep: accumulate is ${accumulate}; expected a whole number from 1`);
+      throw new RangeError(`TrainingStep: accumulate is ${accumulate}; expected a positive integer`);
     this.accumulate = accumulate;
   }
 
   /**
-   * One update from what `trainingInputs` made of each of its batches. `onLosses` gets the losses of each batch, which the next one
-   * overwrites: read them at once.
+   * One update from the `trainingInputs` of each of its batches. `onLosses` gets the losses of each batch, and must read them at
+   * once, because the next batch overwrites them.
    */
   async run(batches: readonly Inputs[], learningRate: number, onLosses: (losses: LossTensors) => void): Promise<void> {
     const { model, optimizer, accumulate } = this;
     if (batches.length !== accumulate)
-      throw new Error(`TrainingStep: ${batches.length} batches to an update; it was made for ${accumulate}`);
+      throw new Error(`TrainingStep: ${batches.length} batches; an update takes ${accumulate}`);
     const schedule = () => scheduleOf(optimizer.nextSchedule(learningRate));
     if (accumulate === 1) {
       const inputs = { ...batches[0], schedule: schedule() };
@@ -59,7 +59,7 @@ export class TrainingStep implements Disposable {
     await this.updating().run(numbersOf({ schedule: schedule() }));
   }
 
-  /** Captures the step and has its pipelines compiled; `batch` is as for `run`. */
+  /** Captures the step and compiles its pipelines; `batch` is one of those that `run` takes. */
   async prepare(batch: Inputs): Promise<void> {
     const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
     const whole = this.accumulate === 1;
@@ -68,12 +68,12 @@ export class TrainingStep implements Disposable {
     if (!whole) await this.updating().prepare(numbersOf({ schedule }));
   }
 
-  /** What the captured step does: of several batches to an update, the part that runs for each. Throws before the first run. */
+  /** Operations of the captured step; with gradient accumulation, of the part that runs for each batch. Throws before the first run. */
   list(): ListedOperation[] {
     return this.afterCapture('list').list();
   }
 
-  /** What the captured step takes. Throws before the first run. */
+  /** Memory and dispatches of the captured step. Throws before the first run. */
   stats(): StepStatistics {
     return this.afterCapture('stats').stats();
   }
@@ -87,8 +87,8 @@ export class TrainingStep implements Disposable {
     this.dispose();
   }
 
-  private afterCapture(what: string): CapturedStep<string, LossTensors> {
-    if (!this.gradients) throw new Error(`${what}: the training step has not run yet`);
+  private afterCapture(method: string): CapturedStep<string, LossTensors> {
+    if (!this.gradients) throw new Error(`${method}: the training step has not run yet`);
     return this.gradients;
   }
 

@@ -207,12 +207,12 @@ describe('insula bench attention', () => {
 
   test.each([
     ['--timer sun', '--timer sun: there is no "sun"; there are gpu, wall'],
-    ['--rounds 2', '--rounds 2: expected a whole number from 3'],
+    ['--rounds 2', '--rounds 2: expected an integer from 3'],
     ['--score score', '--score changes nothing without --derivative'],
     ['--derivative 1', '--derivative changes nothing without --score'],
     ['--direction up', '--direction up: there is no "up"; there are forward, backward, both'],
     ['--storage int', '--storage int: there is no "int"; there are f32, f16, bf16'],
-    ['--tune --out x', '--out changes nothing beside --tune'],
+    ['--tune --out x', '--out changes nothing together with --tune'],
   ])('%s is refused before an adapter is opened', (words, message) => {
     const read = () => readOptions('bench attention', benchAttention, words.split(' '));
     expect(read).toThrow(`bench attention: ${message}`);

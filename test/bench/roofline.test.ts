@@ -62,7 +62,7 @@ describe('insula bench roofline', () => {
 
     const second = await roofline(device, options);
     expect(second).toEqual({ ...first, kept: true });
-    expect(rooflineLines(second).at(-1)).toBe(`kept in ${first.path}; --fresh measures again`);
+    expect(rooflineLines(second).at(-1)).toBe(`read from ${first.path}; --fresh measures again`);
     for (const useless of ['nonsense', JSON.stringify({ ...first.roofline, roof: { gigaflops: 'fast' } })]) {
       await writeFile(first.path, useless);
       expect((await roofline(device, options)).kept).toBe(false);

@@ -65,7 +65,7 @@ describe('insula inspect', () => {
     }
     const products = dispatches.filter(({ operation }) => operation.startsWith('matmul'));
     expect(Math.min(...products.map(({ flops }) => flops!))).toBeGreaterThan(0);
-    await expect(runCommand(inspect, {})).rejects.toThrow('inspect: --step lists the operations');
+    await expect(runCommand(inspect, {})).rejects.toThrow('inspect: give --step, which lists the operations');
   });
 
   test('a trace has an event for each dispatch, in microseconds', () => {

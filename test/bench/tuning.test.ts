@@ -101,7 +101,7 @@ describe('tuning', () => {
 
     const { json, lines } = await runCommand(benchTune, { print: true, tuning: path });
     expect(json).toEqual(kept);
-    expect(lines.at(-1)).toBe(`kept in ${path}`);
+    expect(lines.at(-1)).toBe(`file: ${path}`);
     await expect(runCommand(benchTune, {})).rejects.toThrow('bench: --tune or --print; or');
   });
 

@@ -157,13 +157,13 @@ describe('insula tokenize', () => {
     expect(fitting('--export y')).toThrow(
       '--export changes nothing with --format left out: it is for --format published',
     );
-    expect(fitting('--data d --seed 1')).toThrow('--seed changes nothing beside --data');
+    expect(fitting('--data d --seed 1')).toThrow('--seed changes nothing together with --data');
     const reporting = () => readOptions('tokenize report', report, ['--scales', '5,x']);
     expect(reporting).toThrow('tokenize report: --scales 5,x: expected a number above 0');
     const encoding = () => readOptions('tokenize encode', encode, ['--input', 'f', '--step', '1']);
-    expect(encoding).toThrow('--step changes nothing beside --input');
+    expect(encoding).toThrow('--step changes nothing together with --input');
     const decoding = () => readOptions('tokenize decode', decode, ['--input', 'f', '--ids', '1']);
-    expect(decoding).toThrow('--ids changes nothing beside --input');
+    expect(decoding).toThrow('--ids changes nothing together with --input');
   });
 
   it('names what is wrong with values and files', async () => {
@@ -172,7 +172,7 @@ describe('insula tokenize', () => {
       await writeFile(at(name), text);
       return at(name);
     };
-    await expect(runCommand(fit, { ...data() })).rejects.toThrow('--out FILE says where');
+    await expect(runCommand(fit, { ...data() })).rejects.toThrow('name a file for the tokenizer with --out FILE');
     await expect(runCommand(fit, { ...data(), out: at('x'), vocabulary: 3 })).rejects.toThrow(
       'symbols for a vocabulary of 3',
     );
@@ -187,10 +187,10 @@ describe('insula tokenize', () => {
     );
     await expect(runCommand(encode, { ...data(), tokenizer, episode: 'x' })).rejects.toThrow('--episode "x"');
     await expect(runCommand(encode, { tokenizer, input: await wrong('[[1, 2]]') })).rejects.toThrow(
-      'made for actions of dimension 3, those given have 2',
+      'fitted to actions of dimension 3; these have 2',
     );
     await expect(runCommand(decode, { tokenizer })).rejects.toThrow("give --ids '1 2 3' or --input FILE");
-    await expect(runCommand(decode, { tokenizer, ids: '1 x' })).rejects.toThrow('--ids: position 1: null is no id');
+    await expect(runCommand(decode, { tokenizer, ids: '1 x' })).rejects.toThrow('--ids: position 1: null is not an id');
     await expect(runCommand(decode, { tokenizer, ids: '1' })).rejects.toThrow(
       '--ids: chunk 0: FastTokenizer.decode: 1 ids spell',
     );
@@ -200,8 +200,8 @@ describe('insula tokenize', () => {
     const open = async (changes: object) =>
       runCommand(encode, { ...data(), tokenizer: await wrong(JSON.stringify({ ...file, ...changes })) });
     await expect(runCommand(encode, { ...data(), tokenizer: await wrong('{"a"') })).rejects.toThrow('bad.json');
-    await expect(open({ format: 'x' })).rejects.toThrow('no tokenizer file of insula tokenize fit');
-    await expect(open({ horizon: 0 })).rejects.toThrow('"horizon" is no whole number from 1');
+    await expect(open({ format: 'x' })).rejects.toThrow('not a tokenizer file of insula tokenize fit');
+    await expect(open({ horizon: 0 })).rejects.toThrow('"horizon" is not a positive integer');
     await expect(open({ dimension: 4 })).rejects.toThrow('statistics of 3 action dimensions, but "dimension" is 4');
     await expect(open({ statistics: {} })).rejects.toThrow('bad.json: "statistics"');
     await expect(open({ tokenizer: { type: 'fast' } })).rejects.toThrow('"tokenizer": FastTokenizer.fromJSON: scale');
@@ -227,11 +227,11 @@ describe('chunks and ids that somebody else wrote', () => {
     const cases: [unknown, string][] = [
       [null, 'f: expected a chunk'],
       [[], 'f: expected a chunk'],
-      [[[row], 7], 'f: chunk 1 is no list of steps: 7'],
+      [[[row], 7], 'f: chunk 1 is not a list of steps: 7'],
       [[row, [1]], 'f: chunk 0, step 1: 1 numbers, but step 0 has 2 numbers'],
       [[row, 7], 'f: chunk 0, step 1: 7, but step 0 has 2 numbers'],
-      [[row, [1, '2']], 'f: chunk 0, step 1, dimension 1: "2" is no finite number'],
-      [[[1e300]], 'dimension 0: 1e+300 is no finite number'],
+      [[row, [1, '2']], 'f: chunk 0, step 1, dimension 1: "2" is not a finite number'],
+      [[[1e300]], 'dimension 0: 1e+300 is not a finite number'],
     ];
     for (const [json, message] of cases) expect(() => readChunks(json, 'f')).toThrow(message);
     expect(readIds('3, 4 5', '--ids')).toEqual([{ ids: [3, 4, 5] }]);

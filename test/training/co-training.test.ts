@@ -71,30 +71,32 @@ describe('co-training', () => {
       for (const loss of [tokenLoss, answerLoss, flowLoss]) expect(loss).toBeGreaterThan(0);
   });
 
-  test('answers and subtasks are learned beside actions, and said', async () => {
+  test('answers and subtasks are learned with actions, and generated', async () => {
     const preset = { ...minutePreset, evaluateEvery: 60, learningRate: 1e-2 };
     const { history, answers, policy } = await train('learned.safetensors', { steps: 120, preset });
     const [first, , last] = history.heldOut;
     expect(last.answerLoss! / first.answerLoss!).toBeLessThan(0.2);
     expect(last.tokenLoss! / first.tokenLoss!).toBeLessThan(0.8);
-    expect(answers).toEqual(questions.map(({ prompt, answer }) => ({ prompt, answer, said: answer })));
+    expect(answers).toEqual(questions.map(({ prompt, answer }) => ({ prompt, answer, predicted: answer })));
     const { episodes } = withSubtasks();
-    const seen = await Promise.all(
+    const observations = await Promise.all(
       [1, 9].map(async (step) => ({
         images: { front: await episodes[0].image('front', step) },
         state: episodes[0].states!.subarray(2 * step, 2 * step + 2),
         instruction: episodes[0].instructions[0],
-        asks: 'subtask' as const,
+        request: 'subtask' as const,
       })),
     );
-    for (const said of await policy.say(seen)) expect(['reach for it', 'put it down']).toContain(said);
+    for (const subtask of await policy.generateText(observations))
+      expect(['reach for it', 'put it down']).toContain(subtask);
   });
 
   test('without questions there are no answers', async () => {
     const { policy, answers } = await train('silent.safetensors', { steps: 1, cotrain: 0, coTraining: undefined });
     expect(answers).toBeNull();
-    await expect(policy.say([{ images: {}, state: null, instruction: 'caption en', asks: 'answer' }])).rejects.toThrow(
-      'this policy was trained without questions: it has no answers',
+    const question = { images: {}, state: null, instruction: 'caption en', request: 'answer' as const };
+    await expect(policy.generateText([question])).rejects.toThrow(
+      'this policy was trained without questions, so it cannot answer any',
     );
   });
 
@@ -132,12 +134,12 @@ describe('co-training', () => {
       const every = Array.from({ length: questions.size }, (_, place) => questions.at(place));
       const names = (all: typeof every) =>
         all.flatMap(({ prompt, answer }) => (prompt === 'caption en' ? [answer] : []));
-      return { asked: names(every), apart: names([...heldOut]) };
+      return { trained: names(every), apart: names([...heldOut]) };
     };
-    const { asked, apart } = namesOf(1);
-    expect([asked.length, apart.length]).toEqual([57, 3]);
-    expect([...asked, ...apart].sort()).toEqual(images.map(({ name }) => name).sort());
-    expect(namesOf(1)).toEqual({ asked, apart });
+    const { trained, apart } = namesOf(1);
+    expect([trained.length, apart.length]).toEqual([57, 3]);
+    expect([...trained, ...apart].sort()).toEqual(images.map(({ name }) => name).sort());
+    expect(namesOf(1)).toEqual({ trained, apart });
     expect(namesOf(2).apart).not.toEqual(apart);
     expect(() => namedImageCoTraining(images.slice(0, 3), 1, 0.5)).toThrow(
       '3 named images: questions need at least four',
@@ -145,7 +147,10 @@ describe('co-training', () => {
   });
 
   test.each<[TestRun, string]>([
-    [{ cotrain: 1, coTraining: { ...coTraining, share: 1 } }, 'co-training share 1: it is a part of each batch'],
+    [
+      { cotrain: 1, coTraining: { ...coTraining, share: 1 } },
+      'co-training share 1: it must be a fraction of each batch',
+    ],
     [{ system: 'pi0' }, 'system pi0 has no token loss, which co-training needs'],
     [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
   ])('what does not fit is refused: %#', async (given, message) => {
@@ -160,7 +165,7 @@ describe('co-training', () => {
       '--cotrain 0.25: the run was begun with 0.5',
     );
     await expect(train('other.safetensors', { resume, coTraining: undefined })).rejects.toThrow(
-      'cotrain 0.5: the questions are for 0 of a batch',
+      'cotrain 0.5: the questions given are for a share of 0 of each batch',
     );
     await resume.close();
   });

@@ -104,7 +104,7 @@ describe('what a run is fitted to', () => {
   });
 });
 
-test('action tokens that the model has no room for are cut behind, and counted', async () => {
+test('action tokens beyond the token block are truncated, and counted', async () => {
   const dataset = syntheticDataset();
   const options = { dataset, system, preset: minutePreset, listener: { note() {} } };
   const { split } = prepareData(dataset, 0);
@@ -113,7 +113,7 @@ test('action tokens that the model has no room for are cut behind, and counted',
   const samples = actionExamples(evaluationSamples(wholeEpisodes(dataset.episodes), 6));
   const whole = new BatchMaker(encoding, configuration, runSettings());
   const { targets } = await whole.make(samples, 0);
-  expect(whole.made).toEqual({ examples: 6, cut: 0 });
+  expect(whole.counts).toEqual({ examples: 6, truncated: 0 });
 
   const lengths = targets.map((ids) => ids.length - 1);
   const room = Math.max(...lengths) - 1;
@@ -121,7 +121,7 @@ test('action tokens that the model has no room for are cut behind, and counted',
   const tight = { ...configuration, blocks };
   const maker = new BatchMaker(encoding, tight, runSettings());
   const batch = await maker.make(samples, 0);
-  expect(maker.made).toEqual({ examples: 6, cut: lengths.filter((length) => length > room).length });
+  expect(maker.counts).toEqual({ examples: 6, truncated: lengths.filter((length) => length > room).length });
   // The last row that is there predicts the next id: only what comes behind it is lost, with the end of sequence.
   expect(batch.targets).toEqual(targets.map((ids) => ids.slice(0, room + 1)));
   expect(batch.ids.fast.ids.length).toBe(6 * room);
@@ -177,7 +177,9 @@ describe('statistics and tokenizer that are given', () => {
     expect(refused({ statistics, dataset: { ...dataset, actionDimension: 4 } })).toThrow(
       'normalisation: statistics of 3 dimensions of actions, data set "synthetic" has 4',
     );
-    expect(refused({ statistics: { ...statistics, states: null } })).toThrow('statistics: none of the state');
+    expect(refused({ statistics: { ...statistics, states: null } })).toThrow(
+      'statistics: the file has none of the state',
+    );
     expect(refused({ statistics, dataset: { ...dataset, robots: {} } })).toThrow('robots with slot maps');
   });
 });
@@ -191,5 +193,5 @@ test('the text vocabulary is the one kept in the settings', async () => {
   expect(ids).toEqual(new Encoding(settings).promptIds(prompt));
   const bytes = new Encoding({ ...settings, text: byteLevelTokenizerJson([]) });
   expect(bytes.promptIds(prompt).length).toBeGreaterThan(3 * ids.length);
-  expect(bytes.said(bytes.promptIds(prompt))).toContain(prompt.instruction);
+  expect(bytes.decodeText(bytes.promptIds(prompt))).toContain(prompt.instruction);
 });

@@ -92,13 +92,13 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
     expect(still[d]).toBeCloseTo(value, 3);
   });
   expect(() => encoding.denormaliseActions(batch.chunks[0], { robot: 'synthetic', state: null })).toThrow(
-    'robot "synthetic" acts relative to its state, and the observation has none',
+    'robot "synthetic": its actions are relative to its state, and the observation has no state',
   );
   const both = ['synthetic', 'large'].map((robot) => batch.observations[robots.indexOf(robot)]);
   const acted = await policy.act(both);
   expect(acted.map(({ length }) => length)).toEqual([horizon * 3, horizon * 2]);
   await expect(policy.act([{ ...both[0], robot: undefined }])).rejects.toThrow(
-    'this model knows the robots synthetic, large: say which the observation is of',
+    'this model was trained on the robots synthetic, large: name one of them',
   );
   model.dispose();
 });

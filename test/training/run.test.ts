@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { readSafetensors } from '../../engine/index.ts';
 import { attentionVariants, chosenVariants, useVariants } from '../../kernels/index.ts';
 import { openDataset, wholeEpisodes, withParaphrases } from '../../model/data/index.ts';
-import { likeliest } from '../../model/policy/decoding.ts';
+import { argmax } from '../../model/policy/decoding.ts';
 import { systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
@@ -106,7 +106,7 @@ describe('a run', () => {
     const paraphrases = new Map([['put the red cube in the blue bin', ['red to blue']]]);
     const dataset = withParaphrases(syntheticDataset(), paraphrases);
     await expect(run('pi0', 'worded-on.safetensors', { steps: 2, dataset, resume })).rejects.toThrow(
-      'data set "synthetic": different instructions, paraphrases among them 3; the run was begun with 2',
+      'data set "synthetic": different instructions (with paraphrases) 3; the run was begun with 2',
     );
   });
 
@@ -183,7 +183,7 @@ describe('a run', () => {
       const writer = encoding.chunkWriter({ horizon, dimension });
       const ids: number[] = [];
       for (let id: number | null = 0; id !== null; ) {
-        id = writer.write((allowed) => likeliest(likes, allowed));
+        id = writer.write((allowed) => argmax(likes, allowed));
         if (id !== null) ids.push(id - encoding.text.vocabularySize);
         expect(ids.length).toBeLessThanOrEqual(horizon * dimension);
       }
@@ -242,7 +242,7 @@ describe('a run', () => {
     ['seed', { seed: 4 }, '--seed 4: the run was begun with 3; leave it out, or begin anew with --out'],
     ['memory', { moments: 'bf16' }, '--moments bf16: the run was begun with f32'],
     ['augmentation', { augment: true }, '--augment: the run was begun without it'],
-    ['rate', { dataset: { ...syntheticDataset(), rate: 8 } }, 'control steps a second 8; the run was begun with 4'],
+    ['rate', { dataset: { ...syntheticDataset(), rate: 8 } }, 'control steps per second 8; the run was begun with 4'],
     ['cameras', { dataset: syntheticDataset({ images: false }) }, 'cameras none; the run was begun with front'],
   ])('a run does not go on with another %s', async (_, other, words) => {
     await run('pi0', 'begun.safetensors', { steps: 1 });

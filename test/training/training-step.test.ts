@@ -141,7 +141,7 @@ describe('a captured training step', () => {
     using model = modelOf(await testDevice('normal'), 'pi0');
     using optimizer = new AdamW(model.parameters, options);
     using training = new TrainingStep(model, optimizer, { accumulate: 2 });
-    await expect(training.run([], 1e-3, () => {})).rejects.toThrow('0 batches to an update; it was made for 2');
+    await expect(training.run([], 1e-3, () => {})).rejects.toThrow('0 batches; an update takes 2');
     expect(() => new TrainingStep(model, optimizer, { accumulate: 0 })).toThrow('accumulate is 0');
     expect(() => training.list()).toThrow('has not run yet');
   });
