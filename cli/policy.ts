@@ -11,10 +11,11 @@ import type { deviceOptions } from './device.ts';
 import { text, type ValuesOf } from './options.ts';
 import type { Progress } from './progress.ts';
 
-/** Options of a command that runs a trained policy. The policy determines the cameras. */
+/** Options of a command that uses a trained policy. Its cameras are those of the policy; its data are those of training by default. */
 export const policyOptions = {
   checkpoint: text('file that insula train wrote; required'),
   ...dataOptions,
+  data: { ...dataOptions.data, help: 'folder or file of a data set, or several; the data of the training by default' },
   ...robotOptions,
 };
 export type PolicyValues = ValuesOf<typeof policyOptions & typeof deviceOptions>;
@@ -57,18 +58,20 @@ export async function withPolicy<T>(
 
 async function dataOf(
   path: string,
-  { data, dataset: named, rate, robot }: PolicyValues,
+  values: PolicyValues,
   settings: CheckpointSettings,
   progress: Progress,
 ): Promise<Dataset> {
   const { run, data: trained, encoding } = settings;
-  if (!data && run.data)
-    throw new InputError(`${path} was trained on "${trained.name}": name its folder with --data FOLDER`);
   const { demonstrations: episodes, vision } = run.preset;
   const source = { episodes, seed: run.seed, usual: trained.name.split(','), frameSize: vision.image };
   // A policy without cameras needs no images and no decoded videos.
+  const { data, dataset: named, rate, robot } = values.data ? values : run;
   const cameras = encoding.cameras.length === 0 && data ? [] : null;
-  const chosen = await chooseData({ data, dataset: named, rate, robot, cameras }, source, progress);
+  const chosen = await chooseData({ data, dataset: named, rate, robot, cameras }, source, progress).catch((error) => {
+    const moved = error instanceof InputError && !values.data && data;
+    throw moved ? new InputError(`${error.message}; ${path} was trained on it: say where it lies with --data`) : error;
+  });
   const dataset = asTrained(chosen, settings);
   refuseOtherRobot(path, dataset, settings);
   if (dataset.name !== trained.name && !trained.name.split(',').includes(dataset.name))

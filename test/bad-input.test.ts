@@ -133,6 +133,12 @@ beforeAll(async () => {
   await changed('json.safetensors', { metadata: () => '{"format": 2' });
   await changed('null.safetensors', { metadata: () => 'null' });
   await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 3 }) });
+  await changed('moved.safetensors', {
+    metadata: (json) => {
+      json.settings.run.data = [at('gone')];
+      return json;
+    },
+  });
   await changed('lacking.safetensors', { metadata: ({ settings, ...json }) => json });
   await changed('statistics.safetensors', {
     metadata: (json) => {
@@ -237,7 +243,7 @@ test('a tokenizer and statistics that training cannot take', async () => {
 
 describe('what a policy is asked to act on', () => {
   test.each<[string, Values<typeof act> & { set?: string }, RegExp]>([
-    ['no data', {}, /was trained on "made": name its folder with --data FOLDER$/],
+    ['no data', {}, /gone: there is no such file or folder; .* was trained on it: say where it lies with --data$/],
     ['no folder', { set: 'nowhere' }, /^nowhere: there is no such file or folder$/],
     ['no such set', { dataset: ['other'] }, /index\.json: no data set "other"; there are made$/],
     [
@@ -259,7 +265,8 @@ describe('what a policy is asked to act on', () => {
   ])('%s', async (name, options, message) => {
     const { set = 'data', ...others } = options;
     const data = name === 'no data' ? undefined : [set === 'nowhere' ? set : at(set)];
-    await expectLine(() => runCommand(act, { ...others, data, checkpoint: at(CHECKPOINT) }), message);
+    const checkpoint = at(name === 'no data' ? 'moved.safetensors' : CHECKPOINT);
+    await expectLine(() => runCommand(act, { ...others, data, checkpoint }), message);
   });
 });
 

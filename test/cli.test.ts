@@ -231,7 +231,7 @@ describe('insula train', () => {
       expect(JSON.parse(finished.output)).toMatchObject({ finished: true, step: summary.step + 1 });
       expect(await readFile(inRun('report.html'), 'utf8')).toContain('pi0 on made');
 
-      const acted = await insula(['act', '--checkpoint', 'run/checkpoint.safetensors', '--data', 'data', '--json']);
+      const acted = await insula(['act', '--checkpoint', 'run/checkpoint.safetensors', '--json']);
       expect(acted.status, acted.errors.join('\n')).toBe(0);
       const { predicted, demonstrated, latency } = JSON.parse(acted.output);
       expect(demonstrated).toEqual([0, 1, 2, 3].map((step) => [step, step + 1, step + 2]));
