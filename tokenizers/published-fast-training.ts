@@ -3,8 +3,8 @@ import { byteCharacters, gpt2Pieces } from './gpt2.ts';
 import { CHARACTERS, type PublishedTokenizerJson } from './published-fast.ts';
 
 /**
- * The file of a byte-level BPE trained as the published code trains it: pairs of count 2 at least, ties to the smaller ids.
- * @throws Error where the characters do not fit
+ * Trains a byte-level BPE like the published code (pairs of count 2 at least, ties to the smaller ids), and returns its file.
+ * @throws Error if the characters do not fit
  */
 export function trainPublished(
   sequences: readonly ArrayLike<number>[],
