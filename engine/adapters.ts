@@ -6,8 +6,8 @@ import { type AdapterReport, describeAdapter, identity, type OpenAdapter } from 
 export type { AdapterReport, ClosedAdapter, OpenAdapter } from './adapters/describe.mjs';
 
 /**
- * Reports on every adapter that opens, with the default one marked, and then on those that do not, with the reason. Under node each
- * backend is opened in a process of its own, so that a driver that crashes does not end this one.
+ * Reports on every adapter that opens, with the default one marked, and then on those that do not, with the reason.
+ * Under node each backend is opened in a process of its own, so that a driver that crashes does not end this one.
  */
 export async function listAdapters(): Promise<AdapterReport[]> {
   if (inBrowser()) return listBrowserAdapters();

@@ -24,9 +24,9 @@ export interface ActionTokenizer {
 }
 
 /**
- * The ids that a model may generate next, so that every allowed sequence decodes to a chunk. A state counts the generated part of
- * the chunk in the tokenizer's own unit (coefficients, characters, numbers). Generation begins at state 0, and every state below
- * `complete` allows at least one id:
+ * The ids that a model may generate next, so that every allowed sequence decodes to a chunk. A state counts the
+ * generated part of the chunk in the tokenizer's own unit (coefficients, characters, numbers). Generation begins at
+ * state 0, and every state below `complete` allows at least one id:
  *
  *   for (let state = 0; state !== grammar.complete; state = grammar.next(state, id)) id = the best of grammar.allowed(state)
  */
@@ -62,7 +62,7 @@ export function chunkGrammar(
   };
 }
 
-/** Whether a value is an id of a vocabulary. Ids from 2^22 on are refused as damage, because tables have the size of the largest id. */
+/** Whether a value is an id. Ids from 2^22 on are refused as damage, because tables have the size of the largest id. */
 export const isId = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 22;
 

@@ -35,15 +35,16 @@ export interface BinTokenizerJson extends Required<BinFormat> {
 }
 
 /**
- * One id per number, the naive tokenizer: values are clamped to [-1, 1]; the id is the number of edges at most the value, less
- * one. Ids are time-major, dimensions inside.
+ * One id per number, the naive tokenizer: values are clamped to [-1, 1]; the id is the number of edges at most the
+ * value, less one. Ids are time-major, dimensions inside.
  *
  * | form | edges | decoded as | error at most |
  * |---|---|---|---|
  * | openvla (openvla and robovlms action_tokenizer.py) | linspace(-1, 1, bins): bins - 1 intervals, the last id is 1.0 alone | centre of the interval | 1 / (bins - 1) |
  * | openpi (tokenizer.py, its binning baseline; encoding is the inverse of its decoding) | linspace(-1, 1, bins + 1) without 1 | left edge, 2 id / bins - 1 | 2 / bins |
  *
- * vocabulary.ts maps these ids into a model's vocabulary (to its last 256, or to those 10 and the special tokens before the end).
+ * vocabulary.ts maps these ids into a model's vocabulary (to its last 256, or to those 10 and the special tokens before
+ * the end).
  */
 export class BinActionTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;

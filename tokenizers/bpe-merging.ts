@@ -1,11 +1,12 @@
 /**
- * Byte-pair merging (Sennrich et al., arXiv 1508.07909): a table maps pairs of neighbouring ids to the id that replaces them, and
- * to the rank of the merge. As long as any pair of neighbours is in the table, the pair of lowest rank, leftmost among equals, is
- * merged. This is the order of the `tokenizers` library, so that its files give the same ids here.
+ * Byte-pair merging (Sennrich et al., arXiv 1508.07909): a table maps pairs of neighbouring ids to the id that replaces
+ * them, and to the rank of the merge. As long as any pair of neighbours is in the table, the pair of lowest rank,
+ * leftmost among equals, is merged. This is the order of the `tokenizers` library, so that its files give the same ids
+ * here.
  *
- * The candidate pairs are in a binary heap of keys, rank * (n + 1) + position; a key whose pair no longer exists is skipped. n ids
- * take O(n log n); a search of all neighbours before each merge, O(n^2), took 6 times as long for chunks of 120 coefficients, 30
- * times for 700 and 190 times for 7,000.
+ * The candidate pairs are in a binary heap of keys, rank * (n + 1) + position; a key whose pair no longer exists is
+ * skipped. n ids take O(n log n); a search of all neighbours before each merge, O(n^2), took 6 times as long for chunks
+ * of 120 coefficients, 30 times for 700 and 190 times for 7,000.
  */
 export class MergeTable {
   /** A hash table with open addressing: the slot of a pair holds its rank; a free slot holds -1. */
@@ -37,7 +38,7 @@ export class MergeTable {
     const { left, right, joined, ids } = this;
     const { length } = sequence;
     if (this.room.length < length) this.room = new Room(2 * length);
-    // A linked list. Positions 0 and length + 1 are its ends; the value `ids` marks them and symbols that were merged into another.
+    // A linked list. Positions 0 and length + 1 are its ends; the value `ids` marks them and merged symbols.
     const { symbol, next, previous, waiting } = this.room;
     for (let place = 0; place < length + 2; place++) {
       symbol[place] = place > 0 && place <= length ? sequence[place - 1] : ids;

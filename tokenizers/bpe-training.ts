@@ -6,8 +6,9 @@ export interface MergeLearning {
   /** Training stops when no pair occurs this often. Default 2. */
   readonly minimumCount?: number;
   /**
-   * The choice among equally frequent pairs: the pair of smaller ids, left id first (the default, as in the `tokenizers` library),
-   * or the pair that stands for the greater symbols, left part first (as in Stanford's CS336 reference).
+   * The choice among equally frequent pairs: the pair of smaller ids, left id first (the default, as in the
+   * `tokenizers` library), or the pair that stands for the greater symbols, left part first (as in Stanford's CS336
+   * reference).
    */
   readonly ties?: 'smaller-ids' | 'greater-symbols';
 }
@@ -15,13 +16,14 @@ export interface MergeLearning {
 type Pair = [left: number, right: number];
 
 /**
- * Learns the merges of a byte-pair encoding (Sennrich et al., arXiv 1508.07909): the most frequent pair of neighbouring ids
- * becomes the id symbols + number of merges so far, repeatedly. A pair's count is the number of positions at which its two ids are
- * adjacent, overlaps included (2 2 2 contains (2, 2) twice).
+ * Learns the merges of a byte-pair encoding (Sennrich et al., arXiv 1508.07909): the most frequent pair of neighbouring
+ * ids becomes the id symbols + number of merges so far, repeatedly. A pair's count is the number of positions at which
+ * its two ids are adjacent, overlaps included (2 2 2 contains (2, 2) twice).
  *
- * Each merge updates the counts. A pair (a, b) can only arise in the merge that makes max(a, b), and every merge runs from left to
- * right; so a pair's list of positions is filled once, in order, and afterwards only loses members: a position is checked when it
- * is used instead of being removed. The most frequent pair is found by a scan of all pairs, some thousands for actions.
+ * Each merge updates the counts. A pair (a, b) can only arise in the merge that makes max(a, b), and every merge runs
+ * from left to right; so a pair's list of positions is filled once, in order, and afterwards only loses members: a
+ * position is checked when it is used instead of being removed. The most frequent pair is found by a scan of all pairs,
+ * some thousands for actions.
  *
  * @throws Error on a symbol outside 0 .. symbols - 1 and on a vocabulary smaller than the symbols
  */

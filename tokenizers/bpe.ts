@@ -10,7 +10,7 @@ export interface SymbolCodec {
   encode(sequence: ArrayLike<number>): Int32Array;
   /** The grammar of the id sequences that decode to `length` symbols. */
   grammar(length: number): ChunkGrammar;
-  /** Decodes ids up to the first invalid one, and returns at most `atMost` symbols, so that a damaged file cannot exhaust the memory. */
+  /** Decodes ids up to the first invalid one, to at most `atMost` symbols, so that a damaged file cannot exhaust memory. */
   read(ids: ArrayLike<number>, atMost: number): Reading;
 }
 
@@ -37,9 +37,9 @@ const MOST_SYMBOLS = 2 ** 20;
 const LONGEST = 2 ** 24;
 
 /**
- * Byte-pair encoding of integer sequences (Sennrich et al., arXiv 1508.07909, without characters or words): the most frequent pair
- * of neighbours becomes a new id, repeatedly; encoding applies the merges in the order they were learned (bpe-merging.ts). Every
- * symbol is an id of its own, so encoding is lossless.
+ * Byte-pair encoding of integer sequences (Sennrich et al., arXiv 1508.07909, without characters or words): the most
+ * frequent pair of neighbours becomes a new id, repeatedly; encoding applies the merges in the order they were learned
+ * (bpe-merging.ts). Every symbol is an id of its own, so encoding is lossless.
  */
 export class IntegerBpe implements SymbolCodec {
   readonly symbols: number;

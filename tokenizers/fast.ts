@@ -63,9 +63,10 @@ export interface RelaxedDecoding {
  *   s = q - minimum, clamped to the alphabet, flattened with all dimensions of frequency 0 first
  *   ids = byte-pair encoding of s                       (bpe.ts, or published-fast.ts for the published files)
  *
- * A round trip has the error of rounding (at most 0.5 / scale in each coefficient) and of clamping to the alphabet, nothing else.
- * The published code drops characters that it has no token for, and decodes invalid ids to a chunk of zeros with a printed warning;
- * here the nearest coefficient replaces such a character, `decode` throws, and `decodeRelaxed` reports its repairs.
+ * A round trip has the error of rounding (at most 0.5 / scale in each coefficient) and of clamping to the alphabet,
+ * nothing else. The published code drops characters that it has no token for, and decodes invalid ids to a chunk of
+ * zeros with a printed warning; here the nearest coefficient replaces such a character, `decode` throws, and
+ * `decodeRelaxed` reports its repairs.
  */
 export class FastTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
@@ -149,8 +150,8 @@ export class FastTokenizer implements ActionTokenizer {
   }
 
   /**
-   * The contents of the files for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which loads its code from
-   * physical-intelligence/fast. @throws Error if the merges are not of that format
+   * The contents of the files for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which loads its code
+   * from physical-intelligence/fast. @throws Error if the merges are not of that format
    */
   toPublished(): PublishedFast {
     const { codec, scale, minimum, vocabularySize } = this;
@@ -208,8 +209,8 @@ export class FastTokenizer implements ActionTokenizer {
   }
 
   /**
-   * Decodes ids sampled from a model without throwing: decoding ends at an invalid id, coefficients after the end of the chunk are
-   * dropped, and missing ones are zero.
+   * Decodes ids sampled from a model without throwing: decoding ends at an invalid id, coefficients after the end of
+   * the chunk are dropped, and missing ones are zero.
    */
   decodeRelaxed(ids: ArrayLike<number>, shape: ChunkShape): RelaxedDecoding {
     checkShape(shape, 'FastTokenizer.decodeRelaxed');

@@ -3,9 +3,9 @@ import type { TextTokenizer } from './text.ts';
 import type { ActionIds } from './vocabulary.ts';
 
 /**
- * Image locations as tokens `<loc0000>` .. `<loc1023>` (PaliGemma, big_vision): bin = round(1023 * coordinate), clipped, with
- * coordinates in [0, 1], y before x. A box has four of them (top, left, bottom, right) and a label, a point has two; several
- * locations are joined by ` ; `.
+ * Image locations as tokens `<loc0000>` .. `<loc1023>` (PaliGemma, big_vision): bin = round(1023 * coordinate),
+ * clipped, with coordinates in [0, 1], y before x. A box has four of them (top, left, bottom, right) and a label, a
+ * point has two; several locations are joined by ` ; `.
  */
 export const LOCATIONS = 1024;
 
@@ -15,7 +15,7 @@ export interface Place {
   readonly label: string;
 }
 
-/** The names of all location tokens. Their ids have a range of their own (`rangesAfterText`), or lie in a text vocabulary (`idsOfPieces`). */
+/** Names of all location tokens. Their ids have a range of their own (`rangesAfterText`) or are text ids (`idsOfPieces`). */
 export function locationNames(): string[] {
   return Array.from({ length: LOCATIONS }, (_, bin) => `<loc${String(bin).padStart(4, '0')}>`);
 }

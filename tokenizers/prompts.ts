@@ -10,7 +10,7 @@ export interface PromptParts {
   readonly lowerCase?: boolean;
 }
 
-/** An instruction as openpi cleans it (tokenizer.py): trimmed, each `_` a space; line feeds become spaces for pi0 and pi0.5 alone. */
+/** Cleans an instruction like openpi (tokenizer.py): trims it; `_`, and for pi0 and pi0.5 line feeds, become spaces. */
 export function cleanInstruction(instruction: string, { lowerCase = false } = {}): string {
   const text = instruction.trim();
   return lowerCase ? text.toLowerCase().replaceAll('_', ' ') : text.replace(/[_\n]/g, ' ');
@@ -60,8 +60,8 @@ const openVla = ({ instruction, steps = 1 }: PromptValues): Prompt => {
  * The prompts of published systems, with their sources in brackets.
  *
  * Knowledge insulation and the systems that its paper trains in the same form (joint training, naive tokens, HybridVLA,
- * Transfusion, OpenVLA-OFT) use the prompt of pi05, followed by the ids and an EOS. Pieces are separate if the source encodes
- * them separately.
+ * Transfusion, OpenVLA-OFT) use the prompt of pi05, followed by the ids and an EOS. Pieces are separate if the source
+ * encodes them separately.
  */
 export const prompts = {
   /** [openpi tokenizer.py] The text has no state; the line feed starts the answer. pi0.5 without a state has this prompt too. */

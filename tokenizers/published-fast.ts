@@ -4,9 +4,9 @@ import { MergeTable } from './bpe-merging.ts';
 import { byteCharacters, byteOfCharacter, gpt2Pieces } from './gpt2.ts';
 
 /**
- * The tokenizer.json of a published FAST tokenizer (physical-intelligence/fast, processing_action_tokenizer.py): each shifted
- * coefficient becomes the character with that code point; the text is split into GPT-2's pieces, and each piece is encoded in UTF-8
- * and then by BPE in GPT-2's characters. This type has only the fields that determine the ids.
+ * The tokenizer.json of a published FAST tokenizer (physical-intelligence/fast, processing_action_tokenizer.py): each
+ * shifted coefficient becomes the character with that code point; the text is split into GPT-2's pieces, and each piece
+ * is encoded in UTF-8 and then by BPE in GPT-2's characters. This type has only the fields that determine the ids.
  */
 export interface PublishedTokenizerJson {
   readonly normalizer: null;
@@ -25,8 +25,8 @@ export interface PublishedTokenizerJson {
 export const CHARACTERS = 0xd800;
 
 /**
- * Symbols to the ids of such a file and back. The published code drops a character that the file has no token for, so that the rest
- * shifts and nothing can be decoded; here the nearest character that has tokens replaces it.
+ * Symbols to the ids of such a file and back. The published code drops a character that the file has no token for, so
+ * that the rest shifts and nothing can be decoded; here the nearest character that has tokens replaces it.
  */
 export class PublishedCodec implements SymbolCodec {
   readonly symbols: number;
@@ -80,8 +80,8 @@ export class PublishedCodec implements SymbolCodec {
   }
 
   /**
-   * The state is twice the number of complete characters, plus one inside a character of two bytes. Longer characters, coefficients
-   * 2048 above the smallest, are not allowed.
+   * The state is twice the number of complete characters, plus one inside a character of two bytes. Longer characters,
+   * coefficients 2048 above the smallest, are not allowed.
    */
   grammar(length: number): ChunkGrammar {
     const shapes = Array.from({ length: this.vocabularySize }, (_, id) => shapeOf(this.bytesOfId[id]));

@@ -1,9 +1,9 @@
 import { digitize, linearEdges } from './bins.ts';
 
 /**
- * The three forms of a normalised state (knowledge insulation, arXiv 2505.23705, appendix C): numbers in the prompt (`stateText` of
- * its bins), one reserved token for each bin (a range of the vocabulary; vocabulary.ts), and a continuous vector that is projected
- * into a token (`padState`).
+ * The three forms of a normalised state (knowledge insulation, arXiv 2505.23705, appendix C): numbers in the prompt
+ * (`stateText` of its bins), one reserved token for each bin (a range of the vocabulary; vocabulary.ts), and a
+ * continuous vector that is projected into a token (`padState`).
  */
 
 export interface StateDigitizing {
@@ -13,7 +13,7 @@ export interface StateDigitizing {
   readonly clamp?: boolean;
 }
 
-/** Normalised state [dimension] -> bins 0 .. bins - 1 [dimension], with the edges of openpi (tokenizer.py): linspace(-1, 1, bins + 1)[:-1]. */
+/** Normalised state -> bins 0 .. bins - 1, with the edges of openpi (tokenizer.py): linspace(-1, 1, bins + 1)[:-1]. */
 export function digitizeState(state: ArrayLike<number>, options: StateDigitizing = {}): Int32Array {
   const { bins = 256, clamp = true } = options;
   const edges = linearEdges(bins, bins, 'digitizeState', 1);

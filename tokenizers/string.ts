@@ -32,10 +32,10 @@ const NUMBER_CHARACTERS = '0123456789+-.';
 
 /**
  * Actions as decimal text, one id per character (the string actions of GenVLA): every number as `[+-]d.dddd`, one space
- * between dimensions, `;` between steps. The paper leaves sign, delimiters, gripper and range open; they are settings here.
- * Numbers round half away from zero and clamp to +-9.9999; zero is always `+0.0000`. The width is fixed, so a chunk takes
- * 8 * horizon * dimension - 1 ids by default, and the position alone determines the allowed characters. The error of a round trip
- * is half of the last digit, 5e-5.
+ * between dimensions, `;` between steps. The paper leaves sign, delimiters, gripper and range open; they are settings
+ * here. Numbers round half away from zero and clamp to +-9.9999; zero is always `+0.0000`. The width is fixed, so a
+ * chunk takes 8 * horizon * dimension - 1 ids by default, and the position alone determines the allowed characters. The
+ * error of a round trip is half of the last digit, 5e-5.
  */
 export class StringActionTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
@@ -112,8 +112,8 @@ export class StringActionTokenizer implements ActionTokenizer {
   }
 
   /**
-   * Reads as many numbers as it can, with or without sign, with any number of digits, and with white space around delimiters; then
-   * holds each dimension at its last value, so that a robot stays where the readable part led it.
+   * Reads as many numbers as it can, with or without sign, with any number of digits, and with white space around
+   * delimiters; then holds each dimension at its last value, so that a robot stays where the readable part led it.
    */
   parseLenient(text: string, shape: ChunkShape): LenientParsing {
     const { horizon, dimension } = shape;

@@ -28,9 +28,10 @@ export interface TextEncoding {
 }
 
 /**
- * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers: byte-level files (GPT-2, Llama 3) and SentencePiece files
- * (Gemma, Llama 2; the scored pieces of stories260K by `scoredPiecesTokenizerJson`). The file's template is not applied: BOS and EOS
- * are the caller's choice. The name of a special token in a text stays text, so an instruction cannot end its own sequence.
+ * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers: byte-level files (GPT-2, Llama 3) and
+ * SentencePiece files (Gemma, Llama 2; the scored pieces of stories260K by `scoredPiecesTokenizerJson`). The file's
+ * template is not applied: BOS and EOS are the caller's choice. The name of a special token in a text stays text, so an
+ * instruction cannot end its own sequence.
  */
 export class TextTokenizer {
   readonly special: SpecialIds;
@@ -41,7 +42,7 @@ export class TextTokenizer {
   private readonly added: ReadonlyMap<string, number>;
   private readonly specialIds: ReadonlySet<number>;
 
-  /** `special` gives the ids for which the file has none of the usual names (`<pad>`, `<eos>` or `</s>`, `<bos>` or `<s>` ...). */
+  /** `special` gives ids for which the file lacks the usual names (`<pad>`, `<eos>` or `</s>`, `<bos>` or `<s>` ...). */
   constructor(json: TokenizerJson, special: Partial<SpecialIds> = {}) {
     const added = addedTokens(json);
     this.json = json;

@@ -23,9 +23,9 @@ const common = (special: readonly string[]) => ({
 const SPECIAL_TOKENS = ['<pad>', '<eos>', '<bos>'];
 
 /**
- * The pre-tokenizer: merges do not cross its pieces. As in GPT-2, a word or a number includes the space before it. In addition, a
- * colon belongs to its word, and line breaks to the punctuation before them, so that `State:` and `;\n` are one piece each; digits
- * are split in threes, so that numbers up to 999 can be one piece.
+ * The pre-tokenizer: merges do not cross its pieces. As in GPT-2, a word or a number includes the space before it. In
+ * addition, a colon belongs to its word, and line breaks to the punctuation before them, so that `State:` and `;\n` are
+ * one piece each; digits are split in threes, so that numbers up to 999 can be one piece.
  */
 const PIECES = ' ?\\p{N}{1,3}| ?\\p{L}+:?| ?[^\\s\\p{L}\\p{N}]+\\n*|\\s+(?!\\S)|\\s+';
 
@@ -49,8 +49,8 @@ export function byteLevelTokenizerJson(merges: readonly string[]) {
 }
 
 /**
- * Learns the merges of a byte-level BPE from texts, `left right` in GPT-2's characters, until the vocabulary (special tokens
- * and bytes included) is full or no pair occurs twice.
+ * Learns the merges of a byte-level BPE from texts, `left right` in GPT-2's characters, until the vocabulary (special
+ * tokens and bytes included) is full or no pair occurs twice.
  */
 export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: number): string[] {
   const split = new Tokenizer(byteLevelTokenizerJson([]), {}).pre_tokenizer!;
@@ -78,9 +78,9 @@ export interface ScoredPieces {
 const MOST_PIECES = 2 ** 22;
 
 /**
- * The tokenizer.json of such a vocabulary in the form of the Llama family: a space before the text, `▁` for spaces, characters
- * without a piece as the bytes `<0x00>` .. `<0xFF>`, and every pair that concatenates to a piece as a merge, in decreasing order of
- * score. Ids 0, 1 and 2 become `<unk>`, `<s>` and `</s>`.
+ * The tokenizer.json of such a vocabulary in the form of the Llama family: a space before the text, `▁` for spaces,
+ * characters without a piece as the bytes `<0x00>` .. `<0xFF>`, and every pair that concatenates to a piece as a merge,
+ * in decreasing order of score. Ids 0, 1 and 2 become `<unk>`, `<s>` and `</s>`.
  *
  * @throws Error that names the wrong piece
  */

@@ -37,8 +37,8 @@ export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRang
 }
 
 /**
- * Consecutive ranges of ids after the text, for locations, state bins and actions. All have the size of the whole vocabulary as
- * their vocabulary size: `rangesAfterText(640, { location: 1024, state: 256, action: 2048 })`.
+ * Consecutive ranges of ids after the text, for locations, state bins and actions. All have the size of the whole
+ * vocabulary as their vocabulary size: `rangesAfterText(640, { location: 1024, state: 256, action: 2048 })`.
  */
 export function rangesAfterText<Name extends string>(
   textSize: number,
@@ -65,8 +65,8 @@ export interface LastIds {
 }
 
 /**
- * Action ids in place of the last ids of a text vocabulary, backwards: id = vocabularySize - 1 - skip - action id. The replaced
- * tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
+ * Action ids in place of the last ids of a text vocabulary, backwards: id = vocabularySize - 1 - skip - action id. The
+ * replaced tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
  */
 export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): ActionIds {
   for (const [name, value] of Object.entries({ vocabularySize, size, skip })) {
@@ -82,7 +82,7 @@ export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): A
 
 /** The mappings of public systems, for `actionIdsFromEnd`. */
 export const publicMappings = {
-  /** FAST in PaliGemma [openpi tokenizer.py]: before the last 128, which are `<seg>`, in place of the 1,024 `<loc>` and tokens before them. */
+  /** FAST in PaliGemma [openpi tokenizer.py]: in place of the 1,024 `<loc>` and earlier tokens, before 128 `<seg>`. */
   openpi: { vocabularySize: 257_152, skip: 128 },
   /** Bins in Llama 2 [openvla action_tokenizer.py]: the last 256. */
   openVla: { vocabularySize: 32_000, skip: 0 },

@@ -47,9 +47,9 @@ function worldPrompts(): string[] {
 }
 
 /**
- * Learns the merges of the default vocabulary of at most 640 ids from the world's prompts. default-merges.ts stores them, because
- * learning takes about half a second; after a change of the language, `npx tsx tokenizers/default-merges-node.ts` writes them again
- * (checkpoints keep the vocabulary that they were trained with).
+ * Learns the merges of the default vocabulary of at most 640 ids from the world's prompts. default-merges.ts stores
+ * them, because learning takes about half a second; after a change of the language, `npx tsx
+ * tokenizers/default-merges-node.ts` writes them again (checkpoints keep the vocabulary that they were trained with).
  */
 export function trainDefaultMerges(): string[] {
   return trainByteLevelMerges(worldPrompts(), 640);

@@ -1,4 +1,5 @@
-// Advice on what to install so that a WebGPU adapter opens. No imports: the set-up and engine/adapters.ts share this file.
+// Advice on what to install so that a WebGPU adapter opens. No imports: the set-up and engine/adapters.ts share this
+// file.
 
 /**
  * The fields of /etc/os-release that the set-up reads.

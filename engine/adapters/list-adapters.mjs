@@ -53,7 +53,8 @@ export function dawnReason(messages) {
 }
 
 /**
- * Reports on adapters that open come first. If the set-up's software adapter is in use, the system's own Vulkan drivers are listed too.
+ * Reports on adapters that open come first. If the set-up's software adapter is in use, the system's own Vulkan drivers
+ * are listed too.
  * @returns {Promise<AdapterReport[]>}
  */
 export async function listNodeAdapters() {

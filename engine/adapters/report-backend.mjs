@@ -1,5 +1,6 @@
-// Opens every adapter of one of Dawn's backends, or without a backend the default adapter, and prints their reports as one line of
-// JSON. list-adapters.mjs runs it as a process of its own, so that a driver that crashes ends only this process.
+// Opens every adapter of one of Dawn's backends, or without a backend the default adapter, and prints their reports as
+// one line of JSON. list-adapters.mjs runs it as a process of its own, so that a driver that crashes ends only this
+// process.
 
 import { writeSync } from 'node:fs';
 import { create, globals } from 'webgpu';

@@ -24,7 +24,8 @@ export function osRelease() {
 }
 
 /**
- * The folder depends on the release, because machines of several releases may share a home folder, and their libraries differ.
+ * The folder depends on the release, because machines of several releases may share a home folder, and their libraries
+ * differ.
  * @returns {string} the folder of the fetched software adapter, whether it exists or not
  */
 export function softwareFolder() {

@@ -1,7 +1,7 @@
 /**
- * Bad input from a user: a file, an option, a data set. The message is one line with the fault, its location and its remedy; the
- * command line prints it alone, without a stack, and exits with a status other than 0. The message may quote a file: control
- * characters become spaces, and it is truncated to 2000 characters.
+ * Bad input from a user: a file, an option, a data set. The message is one line with the fault, its location and its
+ * remedy; the command line prints it alone, without a stack, and exits with a status other than 0. The message may
+ * quote a file: control characters become spaces, and it is truncated to 2000 characters.
  */
 export class InputError extends Error {
   override readonly name = 'InputError';
@@ -23,7 +23,7 @@ export function quote(value: unknown): string {
   return text.length > 100 ? `${text.slice(0, 100)}...` : text;
 }
 
-/** A library's message about a damaged file. A library that crashed on the damage did not detect it, so its message is replaced. */
+/** A library's message about a damaged file. The message of a library that crashed on the damage is replaced. */
 export function reasonOf(error: unknown): string {
   const crashed =
     error instanceof TypeError || error instanceof RangeError || error instanceof WebAssembly.RuntimeError;

@@ -73,9 +73,9 @@ export function diskFolder(path: string): Folder {
 let written = 0;
 
 /**
- * Writes a file atomically: the parts go into a temporary file in the same folder, which is flushed to the disk and renamed to
- * the target. After an error, of the disk or of `parts`, and after process.exit, the target is unchanged and the temporary file
- * is gone.
+ * Writes a file atomically: the parts go into a temporary file in the same folder, which is flushed to the disk and
+ * renamed to the target. After an error, of the disk or of `parts`, and after process.exit, the target is unchanged and
+ * the temporary file is gone.
  *
  * @throws InputError for errors of the file system; also whatever `parts` throws
  */

@@ -5,8 +5,8 @@ import { InputError, quote } from './errors.ts';
 import { openPath } from './paths.ts';
 
 /**
- * Returns the value with the type of the schema. An object schema drops fields that it does not name; `v.looseObject` keeps them.
- * The schema's own messages are noun phrases that describe the expected value.
+ * Returns the value with the type of the schema. An object schema drops fields that it does not name; `v.looseObject`
+ * keeps them. The schema's own messages are noun phrases that describe the expected value.
  *
  * @throws InputError that names the first wrong field: `where: "settings.batch": expected number, got "x"`
  */

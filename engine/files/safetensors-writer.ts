@@ -20,8 +20,8 @@ export interface TensorToWrite {
   readonly dtype: TensorType;
   readonly shape: readonly number[];
   /**
-   * Its values (F16 and BF16 as bit patterns), or a function that is called when the tensor is written and returns them whole
-   * or in pieces, so that only one piece at a time is in memory.
+   * Its values (F16 and BF16 as bit patterns), or a function that is called when the tensor is written and returns them
+   * whole or in pieces, so that only one piece at a time is in memory.
    */
   readonly data: TensorValues | (() => TensorValues | Promise<TensorValues> | AsyncIterable<TensorValues>);
 }
@@ -31,8 +31,8 @@ export interface WriteOptions {
 }
 
 /**
- * Writes a safetensors file, tensor by tensor, into a temporary file that is then renamed, so that the target is unchanged after
- * an error. Tensors of larger elements come first, so that each is aligned to its element size.
+ * Writes a safetensors file, tensor by tensor, into a temporary file that is then renamed, so that the target is
+ * unchanged after an error. Tensors of larger elements come first, so that each is aligned to its element size.
  *
  * @throws InputError for errors of the file system; Error if data do not have the stated dtype or shape
  */
