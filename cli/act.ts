@@ -75,7 +75,7 @@ async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, pro
   });
 }
 
-/** The answer to a question about the image; without a question, the predicted subtask if the policy and the data have subtasks. */
+/** The answer to a question about the image, or else the predicted subtask if policy and data have subtasks. */
 async function answerOf(
   policy: Policy,
   observation: RawObservation,

@@ -57,7 +57,7 @@ async function measured(values: Values, { progress }: Context): Promise<Result> 
   const { compare, csv, out, report, adapter, floor, tuning: named } = values;
   const before =
     compare === undefined ? null : await readSavedRun(compare, attentionRunSchema, 'insula bench attention');
-  const chosen = runOptions(values);
+  const chosen = attentionRunOptions(values);
   expectCases(chosen);
   const { device, tuning } = await openTunedDevice({ adapter, floor, tuning: named }, (line) => progress.note(line));
   try {
@@ -79,7 +79,7 @@ async function measured(values: Values, { progress }: Context): Promise<Result> 
 }
 
 async function tuned(values: Values, { progress }: Context): Promise<Result> {
-  const { shapes, directions, storages, rounds, seconds } = runOptions(values);
+  const { shapes, directions, storages, rounds, seconds } = attentionRunOptions(values);
   if (shapes) shapesOf(shapes);
   const device = await openDevice({ adapter: values.adapter, floor: values.floor });
   try {
@@ -95,7 +95,7 @@ async function tuned(values: Values, { progress }: Context): Promise<Result> {
   }
 }
 
-function runOptions(values: Values): AttentionRunOptions {
+function attentionRunOptions(values: Values): AttentionRunOptions {
   const { shape, mask, score, derivative, variant = [DEFAULT, UNFUSED], rounds = 20, seconds = 30 } = values;
   return {
     shapes: shape,

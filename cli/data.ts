@@ -83,7 +83,7 @@ export async function chooseDataset(
   return dataset;
 }
 
-/** Like `chooseDataset`, but several data sets, or one with a named robot, become a mixture of robots with slot maps. */
+/** Like `chooseDataset`, but joins several data sets, or one with a named robot, by slot maps (`mixRobots`). */
 export async function chooseData(choice: DataChoice, source: Source, progress: Progress): Promise<Dataset> {
   const { data, robot, weights } = choice;
   const several = (source.usual?.length ?? 0) > 1 ? source.usual : undefined;

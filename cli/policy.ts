@@ -28,8 +28,8 @@ export interface Loaded {
 }
 
 /**
- * Opens a policy's checkpoint, its data and an adapter, in this order, and closes them after `work`. `check` may throw before an
- * adapter is opened.
+ * Opens a policy's checkpoint, its data and an adapter, in this order, and closes them after `work`. `check` may throw
+ * before an adapter is opened.
  */
 export async function withPolicy<T>(
   { checkpoint: path, ...values }: PolicyValues,

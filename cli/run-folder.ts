@@ -23,8 +23,8 @@ interface RunFolderOptions {
 }
 
 /**
- * Chooses and makes the folder of a run, and tests that it is writable. --resume and --overwrite without --out choose the last of
- * the usual folders.
+ * Chooses and makes the folder of a run, and tests that it is writable. --resume and --overwrite without --out choose
+ * the last of the usual folders.
  *
  * @throws InputError if there is nothing to resume, if a run would be lost, or if the folder cannot be written
  */

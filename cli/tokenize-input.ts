@@ -4,7 +4,7 @@ import type { ActionChunk } from '../tokenizers/index.ts';
 
 const isList = (value: unknown): value is unknown[] => Array.isArray(value) && value.length > 0;
 
-/** Reads one chunk [[...], ...], a list of chunks, or { chunks: [...] }. @throws InputError that names chunk, step and dimension */
+/** Reads a chunk [[...], ...], a list of chunks, or { chunks: [...] }. @throws InputError that names step and dimension */
 export function readChunks(json: unknown, file: string): ActionChunk[] {
   const given = (json as { chunks?: unknown } | null)?.chunks ?? json;
   if (!isList(given) || !isList(given[0]))

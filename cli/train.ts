@@ -60,7 +60,7 @@ function usualFolder({ data, dataset, system, preset }: RunSettings): string {
   return join(WORK_FOLDER, `${named.join(',')}-${system}-${preset.name}`);
 }
 
-/** The settings of a new run, or of a resumed one, in which only the number of steps and the location of the data may change. */
+/** The settings of a new run, or of a resumed one with more steps or moved data. */
 function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): RunSettings {
   const begun = resume?.settings.run;
   const settings = { ...runSettings(given), ...begun };

@@ -241,7 +241,7 @@ test('a tokenizer and statistics that training cannot take', async () => {
   );
 });
 
-describe('what a policy is asked to act on', () => {
+describe('the input of insula act', () => {
   test.each<[string, Values<typeof act> & { set?: string }, RegExp]>([
     ['no data', {}, /gone: there is no such file or folder; .* was trained on it: say where it lies with --data$/],
     ['no folder', { set: 'nowhere' }, /^nowhere: there is no such file or folder$/],
@@ -270,7 +270,7 @@ describe('what a policy is asked to act on', () => {
   });
 });
 
-test('data of the same width that are not what the policy was trained on: it is said', async () => {
+test('a note reports data of the same width that the policy was not trained on', async () => {
   await writeData('renamed');
   const index = await readFile(at('renamed/index.json'), 'utf8');
   await writeFile(at('renamed/index.json'), index.replace('"made"', '"other"'));

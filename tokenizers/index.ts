@@ -1,11 +1,11 @@
 /**
- * Actions as tokens, and the text around them; no GPU, node or browser. A reading order:
+ * Actions as tokens, and the text around them; independent of GPU, node and browser. A reading order:
  *
- * 1. Chunks to ids: action-tokenizer.ts (what all share), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (how merges are applied)
- *    and bpe-training.ts (how they are learned); bins.ts, stride.ts, string.ts; from-json.ts brings a saved one back.
+ * 1. Chunks to ids: action-tokenizer.ts (the common interface), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (merges are applied)
+ *    and bpe-training.ts (merges are learned); bins.ts, stride.ts, string.ts; from-json.ts restores a saved tokenizer.
  * 2. FAST in the files of openpi and LeRobot: gpt2.ts, published-fast.ts, published-fast-training.ts.
- * 3. Ids in a model's vocabulary and what stands beside them: vocabulary.ts, state.ts, location.ts, prompts.ts.
- * 4. Text: text.ts, tokenizer-json.ts; world-language.ts, on which the default vocabulary (default-merges.ts) is trained.
+ * 3. Ids in a model's vocabulary, and prompts: vocabulary.ts, state.ts, location.ts, prompts.ts.
+ * 4. Text: text.ts, tokenizer-json.ts; the default vocabulary (default-merges.ts) is trained on world-language.ts.
  *
  * ```ts
  * import * as tokenizers from './tokenizers/index.ts';

@@ -97,7 +97,8 @@ export async function inRounds({ rounds, seconds, onProgress }: RoundOptions, ru
 
 async function warmUp(device: Device, task: Task): Promise<Plan> {
   const { memory } = device;
-  memory.peakStepBytes = memory.stepBytes;
+  const others = memory.stepBytes; // tensors that earlier steps returned and nobody has disposed of yet
+  memory.peakStepBytes = others;
   const work = await device.step(async () => {
     const encode = task.prepare();
     const { dispatches, workgroups, flops, bytes } = device;
@@ -110,7 +111,7 @@ async function warmUp(device: Device, task: Task): Promise<Plan> {
       bytes: device.bytes - bytes,
     };
   });
-  const stepBytes = memory.peakStepBytes;
+  const stepBytes = memory.peakStepBytes - others;
   let repeats = 1;
   // The first guess is measured again, because a single short repeat is mostly waiting.
   for (let guess = 0; guess < 2; guess++) {

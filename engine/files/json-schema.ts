@@ -1,14 +1,14 @@
-/** Values from outside, such as the contents of a JSON file, checked by a schema before anything is built of them. */
+/** Validation of values from outside, such as the contents of a JSON file, by a schema. */
 import * as v from 'valibot';
 import { readJson } from './bytes.ts';
 import { InputError, quote } from './errors.ts';
 import { openPath } from './paths.ts';
 
 /**
- * The value as the schema types it. An object schema drops fields that it does not name; `v.looseObject` keeps them. A message
- * that a schema brings along is a noun phrase: it says what was expected.
+ * Returns the value with the type of the schema. An object schema drops fields that it does not name; `v.looseObject`
+ * keeps them. The schema's own messages are noun phrases that describe the expected value.
  *
- * @throws InputError in one line with the first field that is wrong: `where: "settings.batch": expected number, got "x"`
+ * @throws InputError that names the first wrong field: `where: "settings.batch": expected number, got "x"`
  */
 export function checked<T>(schema: v.GenericSchema<unknown, T>, value: unknown, where: string): T {
   const result = v.safeParse(schema, value, { abortEarly: true, abortPipeEarly: true });
@@ -20,7 +20,7 @@ export function checked<T>(schema: v.GenericSchema<unknown, T>, value: unknown, 
 }
 
 /**
- * The contents of a JSON file on disk (node only). `what` completes the message "this is not ...".
+ * Reads a JSON file from disk (node only). `what` completes the message "this is not ...".
  *
  * @throws InputError if the file cannot be read, is not JSON or does not fit the schema
  */
@@ -37,13 +37,13 @@ function complaint(issue: v.BaseIssue<unknown>): string {
   const { type, input, expected, message } = issue;
   if (expected === 'never') return 'unknown field';
   const key = issue.path?.at(-1)?.key;
-  // An object's own complaint about one of its keys: the key is not there.
+  // An object reports a missing key as an issue of its own.
   if (/object$/.test(type) && expected === JSON.stringify(key)) return 'missing';
   const got = typeof input === 'number' ? String(input) : quote(input);
   return `expected ${message.startsWith('Invalid ') ? words(expected ?? type) : message}, got ${got}`;
 }
 
-/** What valibot expects, in words: `("a" | "b")` is "a" or "b", `safe_integer` is safe integer. */
+/** Valibot's name of the expected value in plain words: `("a" | "b")` is "a" or "b", `safe_integer` is safe integer. */
 function words(expected: string): string {
   const plain = expected.replace(/^\((.*)\)$/, '$1').replaceAll(' | ', ' or ');
   return plain.replace(/\b(Object|Array)\b/g, (name) => name.toLowerCase()).replaceAll('_', ' ');

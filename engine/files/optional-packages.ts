@@ -1,12 +1,12 @@
 import { InputError } from './errors.ts';
 
 /**
- * Loads packages that may have been left out when Insula was installed, because few need them and they are large.
+ * Loads large packages that few users need and that an installation may lack.
  *
- * @param names with spaces between
- * @param purpose what they are for: "reading HDF5 files"
- * @param load `() => import('NAME')`, with the name spelled out, so that a bundler finds it
- * @throws InputError where one is not installed
+ * @param names of the packages, separated by spaces
+ * @param purpose of the packages, such as "reading HDF5 files"
+ * @param load `() => import('NAME')` with a literal name, so that a bundler finds it
+ * @throws InputError if a package is not installed
  */
 export async function optionalPackages<T>(names: string, purpose: string, load: () => Promise<T>): Promise<T> {
   try {

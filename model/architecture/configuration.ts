@@ -81,8 +81,8 @@ export function jointValidity(blocks: readonly Block[], batch: number, validity:
 }
 
 /**
- * Positions [batch, tokens] of the named blocks: a block starts after the real tokens of the blocks it comes `after`, and padding
- * does not advance the position.
+ * Positions [batch, tokens] of the named blocks: a block starts after the real tokens of the blocks it comes `after`,
+ * and padding does not advance the position.
  */
 export function jointPositions(
   configuration: ModelConfiguration,

@@ -1,6 +1,6 @@
 /**
- * The numbers that a pass takes from the host, by name. Everything that the host can compute before a step begins is computed
- * here, so that nothing but these numbers changes between two runs of a captured step.
+ * The numbers that a pass takes from the host, by name. Everything that the host can compute before a step begins is
+ * computed here, so that nothing but these numbers changes between two runs of a captured step.
  */
 import { type Device, type Shape, type Tensor, type TensorData, tensor } from '../../engine/index.ts';
 import { rotaryTable, timeEmbedding } from '../../kernels/index.ts';
@@ -56,7 +56,7 @@ export interface Input {
   readonly dtype: 'f32' | 'u32';
 }
 
-/** Inputs by name: `images`, `ids/<block>`, `state`, `validity` (the padding mask), `rotaryTable`, `timeEmbedding`, and those of training. */
+/** Inputs by name: `images`, `ids/<block>`, `state`, `validity` (padding mask), `rotaryTable`, `timeEmbedding`, targets. */
 export type Inputs = Readonly<Record<string, Input>>;
 export type InputTensors = Readonly<Record<string, Tensor>>;
 

@@ -23,15 +23,15 @@ export interface TrainingPass {
   readonly noisy: Tensor | null;
   readonly target: Tensor | null;
   readonly velocity: Tensor | null;
-  /** For each row of the backbone [batch, rows]: lossMask * negative log-likelihood, log-sum-exp of the logits, most probable id. */
+  /** By row of the backbone [batch, rows]: masked negative log-likelihood, log-sum-exp of the logits, most probable id. */
   readonly rows: { rowLoss: Tensor; logSumExp: Tensor; prediction: Tensor } | null;
 }
 
 interface PassOptions {
   readonly mixture?: MixtureOptions;
   /**
-   * The most rows of a sample that have a token loss: logits of other rows are not computed, and `rows` is null. By default all
-   * logits are computed.
+   * The most rows of a sample that have a token loss: logits of other rows are not computed, and `rows` is null. By
+   * default all logits are computed.
    */
   readonly lossRows?: number;
 }

@@ -1,12 +1,14 @@
 /**
- * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in attention.
+ * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in
+ * attention.
  *
  *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear; nothing is concatenated)
  *   attention  runs over the joint sequence, by the system's table
  *   x          gets each expert's own output projection added, then its own gated MLP; an adaptive norm also gates both branches
  *
- * The experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be absent: at
- * inference the prefix runs alone and leaves its keys and values in a cache, and the suffix attends to the cache.
+ * The experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be
+ * absent: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix attends to the
+ * cache.
  */
 import { type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
 import {
@@ -141,7 +143,7 @@ function normalise(
   return { output: adaptiveRmsNorm(x, modulation), modulation };
 }
 
-/** Adds a branch to the residual stream, gated after an adaptive norm. Otherwise the branch's last product has added it already. */
+/** Adds the gated branch of an adaptive norm to the residual stream; other branches are added in their last product. */
 function addBranch(residual: Tensor, branch: Tensor, modulation: Tensor | null): Tensor {
   return modulation ? gatedResidual(residual, branch, modulation) : branch;
 }

@@ -64,8 +64,8 @@ export class Model implements Disposable {
   }
 
   /**
-   * Input of the action expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the condition of
-   * its adaptive norms. The state token comes first if the system has one.
+   * Input of the action expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the
+   * condition of its adaptive norms. The state token comes first if the system has one.
    */
   embedActions(noisy: Tensor, inputs: InputTensors): { input: Tensor; condition: Tensor | null } {
     const actions = this.affine(noisy, 'action_in_proj');

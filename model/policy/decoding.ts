@@ -27,10 +27,11 @@ export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.
 }
 
 /**
- * Decodes up to `length` tokens of `block` after the blocks it reads, until every sample has ended. The ids after a sample's end
- * repeat its last token.
+ * Decodes up to `length` tokens of `block` after the blocks it reads, until every sample has ended. The ids after a
+ * sample's end repeat its last token.
  *
- * The last real row before the block predicts the first token. Token i, at position P + i after P real tokens, predicts token i + 1.
+ * The last real row before the block predicts the first token. Token i, at position P + i after P real tokens, predicts
+ * token i + 1.
  */
 export async function decodeGreedily(
   model: Model,

@@ -1,4 +1,4 @@
-/** Conversion between a robot's units and the model's (normalised numbers, prompts, token ids, images), shared by training and acting. */
+/** Conversion between a robot's units and the model's: normalised numbers, prompts, token ids and images. */
 import { InputError, quote } from '../../engine/files/errors.ts';
 import {
   type ActionIds,
@@ -55,7 +55,7 @@ export interface RawObservation {
   readonly images: Readonly<Record<string, Image | null>>;
   readonly state: ArrayLike<number> | null;
   readonly instruction: string | null;
-  /** The output that the prompt requests: actions (default), the next subtask before them, or the answer to the question in `instruction`. */
+  /** The requested output: actions (default), the next subtask, or the answer to the question in `instruction`. */
   readonly request?: 'actions' | 'subtask' | 'answer';
   /** Name of the robot, if the model was trained on several. */
   readonly robot?: string;
@@ -72,7 +72,7 @@ interface Robot {
 }
 
 interface ChunkWriter {
-  /** Appends and returns the id that `choose` selects from the allowed next ids of the joint vocabulary; null if the chunk is complete. */
+  /** Appends and returns the id that `choose` selects from the allowed next ids; null if the chunk is complete. */
   write(choose: (allowed: Int32Array) => number): number | null;
   /** The normalised chunk; the rest of an incomplete chunk is zero. */
   decode(): Float32Array;
@@ -185,8 +185,8 @@ export class Encoding {
   }
 
   /**
-   * A chunk [rows, dimensions of the robot] in the robot's units -> [rows, dimensions of the model], normalised. Slots that are
-   * marked relative are relative to the observed state; dimensions that the robot lacks are zero.
+   * A chunk [rows, dimensions of the robot] in the robot's units -> [rows, dimensions of the model], normalised. Slots
+   * that are marked relative are relative to the observed state; dimensions that the robot lacks are zero.
    */
   normaliseActions(actions: Float32Array, { robot, state }: NormalisationContext): Float32Array {
     const { normalise, slots } = this.robot(robot);
@@ -205,7 +205,7 @@ export class Encoding {
     return slots ? absoluteActions(own, state ?? [], slots.actions) : own;
   }
 
-  /** A normalised chunk [rows, dimensions of the model] -> [rows, dimensions of the robot], the numbers that action tokens encode. */
+  /** A normalised chunk [rows, dimensions of the model] -> [rows, dimensions of the robot], which action tokens encode. */
   ownDimensions(data: Float32Array, robot?: string): Float32Array {
     const { slots } = this.robot(robot);
     return slots ? fromSlots(data, slots.actions, slots.width) : data;

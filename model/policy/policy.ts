@@ -38,8 +38,8 @@ export class Policy {
   }
 
   /**
-   * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an end is
-   * truncated to the model's token block.
+   * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
+   * end is truncated to the model's token block.
    *
    * @throws InputError if the model was trained without questions
    */
@@ -71,7 +71,7 @@ export class Policy {
     );
   }
 
-  /** Greedy decoding of discrete action tokens, restricted by the tokenizer's grammar; the rest of an incomplete chunk is zero. */
+  /** Greedy decoding of action tokens under the tokenizer's grammar; the rest of an incomplete chunk is zero. */
   private async decode(
     observation: ReturnType<Encoding['observe']>,
     raw: readonly RawObservation[],

@@ -1,6 +1,6 @@
 /**
- * Sampling of chunks: the prefix runs once and leaves its keys and values in a cache; then the suffix, the blocks of the action
- * expert, runs once for each Euler step from noise (t = 1) to actions (t = 0).
+ * Sampling of chunks: the prefix runs once and leaves its keys and values in a cache; then the suffix, the blocks of
+ * the action expert, runs once for each Euler step from noise (t = 1) to actions (t = 0).
  */
 import { type Device, persistentTensor, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
 import { eulerStep, writeTokens } from '../../kernels/index.ts';
@@ -14,7 +14,7 @@ import {
 } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 
-/** Keys and values of every layer: [batch, capacity, kvHeads, headDimension]. The suffix overwrites its own rows after the prefix. */
+/** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; the suffix overwrites rows after the prefix. */
 export class KeyValueCache implements Disposable {
   private readonly layers: { key: Tensor; value: Tensor }[];
 
@@ -56,7 +56,7 @@ export class KeyValueCache implements Disposable {
   }
 }
 
-/** The prefix has the backbone blocks that the action expert reads; the suffix has its own blocks, which run at every Euler step. */
+/** The backbone blocks that the action expert reads, and its own blocks, which run at every Euler step. */
 function prefixAndSuffix(model: Model): { prefix: string[]; suffix: string[] } {
   const { blocks, edges } = model.configuration;
   const suffix = blocks.filter((block) => block.weights === 'expert').map((block) => block.name);

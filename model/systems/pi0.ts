@@ -1,4 +1,4 @@
-/** pi0 (Black et al. 2024, arXiv 2410.24164), pi0-FAST (Pertsch et al. 2025, arXiv 2501.09747) and pi0.5 as openpi fine-tunes it. */
+/** pi0 (Black et al. 2024, arXiv 2410.24164), pi0-FAST (Pertsch et al. 2025, arXiv 2501.09747), pi0.5 as in openpi. */
 import { causal, full } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 

@@ -1,6 +1,6 @@
 /**
- * A system is a value: a few settings that turn the one model into pi0, pi0-FAST, knowledge insulation ... Its attention is a table
- * of blocks, and the table is the documentation.
+ * A system is a value: a few settings that turn the one model into pi0, pi0-FAST, knowledge insulation ... Its
+ * attention is a table of blocks, and the table is the documentation.
  */
 import type { Edge } from '../../kernels/index.ts';
 import type {

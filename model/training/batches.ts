@@ -51,7 +51,7 @@ export async function questionObservation(
   return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, request: 'answer' };
 }
 
-/** Augmentation as in openpi (model.py), at the model's image size. Wrist cameras, which move with the robot, get colour changes alone. */
+/** Augmentation as in openpi (model.py), at the model's image size. Images of wrist cameras only change their colours. */
 function augmented(
   observations: readonly RawObservation[],
   cameras: readonly string[],
@@ -71,7 +71,7 @@ function augmented(
   });
 }
 
-/** Whether element `i` of the actions is robot data, not padding after an episode's end, and in a dimension that the robot has. */
+/** Whether element `i` of the actions is robot data, and not padding at an episode's end or in a padded dimension. */
 export function isDemonstrated({ batch, actions, actionValid, realDimensions }: MadeBatch, i: number): boolean {
   const size = actions!.length / batch;
   const width = actions!.length / actionValid!.length;
@@ -150,7 +150,7 @@ export class BatchMaker {
     };
   }
 
-  /** The last real row of the prompt predicts the first token, every token predicts the next, and the last the end of sequence. */
+  /** The last real row of the prompt predicts the first token, each token the next, and the last the end of sequence. */
   private tokens(parts: readonly { readonly ids: Int32Array | readonly number[] }[], languageValid: ArrayLike<number>) {
     const { blocks } = this.configuration;
     const backbone = blocks.filter((block) => block.weights === 'backbone');

@@ -1,6 +1,7 @@
 /**
- * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments under `optimizer/`, and
- * everything else as JSON in its metadata. A temporary file is written and renamed, so a checkpoint is never incomplete.
+ * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments under
+ * `optimizer/`, and everything else as JSON in its metadata. A temporary file is written and renamed, so a checkpoint
+ * is never incomplete.
  */
 import type * as v from 'valibot';
 import { parseJson } from '../../engine/files/bytes.ts';

@@ -47,8 +47,9 @@ export function checkCoTraining({ share }: CoTraining, system: System, { name, c
 }
 
 /**
- * Robots are sampled by their weights, by default in proportion to n^0.43 for n control steps. In co-training a share of each
- * batch is questions, and every other example of robot data has its subtask as a target before the actions, if the data have subtasks.
+ * Robots are sampled by their weights, by default in proportion to n^0.43 for n control steps. In co-training a share
+ * of each batch is questions, and every other example of robot data has its subtask as a target before the actions, if
+ * the data have subtasks.
  */
 export function exampleSampler(
   { train }: Split,

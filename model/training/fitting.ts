@@ -25,11 +25,11 @@ import { configurationOf, type System } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 
-/** Tokenizer and baselines are fitted to every control step of a data set of at most this many, because the tokenizer holds all chunks in memory. */
+/** A data set with at most this many control steps is fitted whole; the chunks are held in memory. */
 const FEW_SAMPLES = 32_768;
 /**
- * Larger data sets are subsampled to this many steps from this many parts of episodes, because encoding all of them could take
- * longer than training.
+ * Larger data sets are subsampled to this many steps from this many parts of episodes, because encoding all of them
+ * could take longer than training.
  */
 const FITTED = { samples: 8192, parts: 1024 };
 

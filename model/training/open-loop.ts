@@ -5,7 +5,7 @@ import { isDemonstrated, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
-  /** Root mean square error of one sample, the mean of several, and the best constant chunk: normalised actions, real control steps. */
+  /** Root mean square error, over real steps of normalised actions, of one sample, the mean, and the best constant chunk. */
   readonly oneSample: number;
   readonly meanOfSeveral: number;
   readonly bestConstant: number;
@@ -17,8 +17,8 @@ const OPEN_LOOP_SAMPLES = 8;
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
 /**
- * Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares them with the demonstrated ones. Throws
- * the reason of `signal` once it is aborted.
+ * Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares them with the demonstrated ones.
+ * Throws the reason of `signal` once it is aborted.
  */
 export async function openLoopError(
   policy: Policy,

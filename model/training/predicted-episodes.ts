@@ -15,9 +15,9 @@ interface PredictionOptions {
 }
 
 /**
- * Parts of a data set's episodes with the policy's actions instead of the demonstrated ones. The policy predicts one chunk after
- * the other, each from the recorded observation at its first control step (open loop). States, images and instructions are the
- * data set's; the cameras are those that every episode has.
+ * Parts of a data set's episodes with the policy's actions instead of the demonstrated ones. The policy predicts one
+ * chunk after the other, each from the recorded observation at its first control step (open loop). States, images and
+ * instructions are the data set's; the cameras are those that every episode has.
  *
  * @throws InputError if the robots of the episodes have different action dimensions
  */

@@ -54,7 +54,7 @@ export class RunRecord {
     if (due && !this.history.heldOut.some((row) => row.step === step)) await this.measure(step, heldOut);
   }
 
-  /** Measures held-out losses and gradient norms. An interrupted measurement is discarded, and repeated when the run is resumed. */
+  /** Measures held-out losses and gradient norms. An interrupted measurement is discarded; a resumed run repeats it. */
   async measure(step: number, samples: readonly Sample[]): Promise<void> {
     const { history, trainer, signal } = this;
     const { coTraining, baselines, listener } = this.run;

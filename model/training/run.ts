@@ -92,7 +92,7 @@ export async function runTraining(
   };
 }
 
-/** Runs the remaining training steps, each encoded while the adapter computes the one before. Returns the number of steps done. */
+/** Runs the remaining training steps, each encoded while the adapter computes the one before. Returns the steps done. */
 async function trainSteps(
   { settings, resume, listener }: PreparedRun,
   trainer: Trainer,

@@ -47,8 +47,8 @@ export class Trainer implements Disposable {
   }
 
   /**
-   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses, so that the next step can be
-   * encoded while the adapter computes this one.
+   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses, so that the next step
+   * can be encoded while the adapter computes this one.
    */
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
     const { accumulate, preset, steps } = this.settings;
@@ -63,7 +63,7 @@ export class Trainer implements Disposable {
     return { losses: Promise.all(reading).then(meanLosses) };
   }
 
-  /** Mean losses of the model and of the baselines over held-out samples, with the same noise. Throws the reason of an aborted `signal`. */
+  /** Mean losses of model and baselines over held-out samples, with the same noise. Throws the reason of an aborted `signal`. */
   async measure(
     samples: readonly Sample[],
     baselines: Baselines,
@@ -135,7 +135,8 @@ export class Trainer implements Disposable {
     const { batch: size } = this.settings;
     for (let start = 0; start < examples.length; start += size) {
       signal?.throwIfAborted();
-      // The last batch is filled up with the first examples, which then count twice, so that every batch has the compiled shape.
+      // The last batch is filled up with the first examples, which then count twice, so that every batch has the
+      // compiled shape.
       const own = Array.from({ length: size }, (_, i) => examples[(start + i) % examples.length]);
       const batch = await this.maker.make(own, MEASURING_STEP + start);
       const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(batch))));

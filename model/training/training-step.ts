@@ -41,8 +41,8 @@ export class TrainingStep implements Disposable {
   }
 
   /**
-   * One update from the `trainingInputs` of each of its batches. `onLosses` gets the losses of each batch, and must read them at
-   * once, because the next batch overwrites them.
+   * One update from the `trainingInputs` of each of its batches. `onLosses` gets the losses of each batch, and must
+   * read them at once, because the next batch overwrites them.
    */
   async run(batches: readonly Inputs[], learningRate: number, onLosses: (losses: LossTensors) => void): Promise<void> {
     const { model, optimizer, accumulate } = this;
@@ -68,7 +68,7 @@ export class TrainingStep implements Disposable {
     if (!whole) await this.updating().prepare(numbersOf({ schedule }));
   }
 
-  /** Operations of the captured step; with gradient accumulation, of the part that runs for each batch. Throws before the first run. */
+  /** Operations of the captured step, or of the part that runs for each batch. Throws before the first run. */
   list(): ListedOperation[] {
     return this.afterCapture('list').list();
   }

@@ -55,7 +55,7 @@ async function twoCameras(seed = 1, system = 'pi0', coTraining?: CoTraining) {
 }
 
 describe('augmentation', () => {
-  test('is drawn by seed and step, for every image anew, and only where asked for', async () => {
+  test('depends on seed and step, differs between images, and is off by default', async () => {
     const { maker, samples } = await twoCameras();
     const images = async (own: BatchMaker, step: number, augment = true) =>
       (await own.make(samples, step, augment ? 'training' : 'measuring')).images!;
@@ -77,7 +77,7 @@ describe('augmentation', () => {
       Array.from({ length: 16 }, (_, row) => [...images!.subarray((slot * 16 + row) * 48, (slot * 16 + row + 1) * 48)]);
     const upright = (slot: number) => rows(slot).every((row) => row.join() === rows(slot)[0].join());
     expect([0, 1, 2, 3, 4, 5].map(upright)).toEqual([false, true, false, true, false, true]);
-    // What the report shows is what the model saw.
+    // The report shows the images that the model was given.
     const { pixels } = observations[0].images.wrist!;
     expect(images![16 * 16 * 3]).toBeCloseTo((pixels[0] / 255) * 2 - 1, 6);
   });

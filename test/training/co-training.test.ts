@@ -20,7 +20,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** What colour is it? */
+/** Questions about the colour of an image. */
 const questions: VisionLanguage[] = ['red', 'green', 'blue'].map((answer, channel) => ({
   image: async () => {
     const pixels = Uint8Array.from({ length: 16 * 16 * 3 }, (_, i) => (i % 3 === channel ? 220 : 10));

@@ -38,13 +38,13 @@ async function fitted(options: FittingOptions): Promise<EncodingSettings> {
 
 const system = systemNamed('knowledge-insulation');
 
-/** Its episodes lie on disk, so to say; `loaded` is told of each that is read. */
+/** A data set with episodes that are loaded on demand; `loaded` is called with the id of each. */
 function large(episodes: number, loaded: (id: string) => void = () => {}): Dataset {
   const [first] = syntheticDataset({ images: false }).episodes;
   const listed = Array.from({ length: episodes }, (_, i) => ({
     ...first,
     id: `${i}`,
-    instructions: [i === 1 ? 'a wording of one episode alone, longer than any' : 'short'],
+    instructions: [i === 1 ? 'an instruction of one episode alone, longer than any other' : 'short'],
   }));
   const dataset = unloaded({ ...syntheticDataset({ images: false }), episodes: listed });
   const watched = dataset.episodes.map((episode) => {
@@ -61,13 +61,13 @@ function large(episodes: number, loaded: (id: string) => void = () => {}): Datas
 
 const placeOf = ({ part, step }: Sample) => `${part.episode.id}:${step}`;
 
-describe('what a run is fitted to', () => {
-  test('all control steps where they are few', () => {
+describe('the control steps that a run is fitted to', () => {
+  test('all control steps of a small data set', () => {
     const parts = wholeEpisodes(large(200).episodes);
     expect(fittingSamples(parts).map(placeOf)).toEqual(evaluationSamples(parts).map(placeOf));
   });
 
-  test('of many, as many as ever, from few episodes all over the set; the longest wording of all', async () => {
+  test('a sample of a large data set, from few evenly spread episodes; the longest instruction of all', async () => {
     const read = new Set<string>();
     const dataset = large(6000, (id) => read.add(id));
     const parts = wholeEpisodes(dataset.episodes);

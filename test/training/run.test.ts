@@ -225,7 +225,7 @@ describe('a run', () => {
     ['images', { images: false }, 'no images'],
     ['language', { language: false }, 'no language'],
     ['states', { states: false }, 'no state'],
-  ])('without %s it says so and trains', async (_, settings, words) => {
+  ])('without %s it trains, and a note reports it', async (_, settings, words) => {
     const notes: string[] = [];
     const listen = { note: (line: string) => notes.push(line) };
     const dataset = syntheticDataset(settings);
