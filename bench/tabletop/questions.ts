@@ -79,7 +79,7 @@ export function worldQuestions(
     });
   let epoch = -1;
   let order: Uint32Array = new Uint32Array(0);
-  const random = randomStream(seed, 2 ** 32 - 1, streams.wording);
+  const random = randomStream(seed, 2 ** 32 - 1, streams.paraphrase);
   return {
     size,
     at(place) {

@@ -73,7 +73,7 @@ export function imageQuestions(images: readonly NamedImage[], seed: number): Exa
     at(place) {
       const own = Math.floor(place / size);
       // Robot data count the steps of their random streams from 0; questions count from the other end.
-      const random = randomStream(seed, 2 ** 32 - 1 - own, streams.wording);
+      const random = randomStream(seed, 2 ** 32 - 1 - own, streams.paraphrase);
       if (own !== epoch)
         [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
       const number = order[place - own * size];

@@ -78,7 +78,7 @@ export class TrainingSampler {
     if (this.size === 0) throw new RangeError('a sampler needs at least one control step');
     // WINDOW_STRIDE limits the number of windows of an epoch.
     this.#window = Math.max(1, window, Math.ceil((2 * this.size) / WINDOW_STRIDE));
-    this.#paraphrase = randomStream(seed, 0, streams.wording);
+    this.#paraphrase = randomStream(seed, 0, streams.paraphrase);
   }
 
   /** Returns example number `place`, counted from 0 over all epochs. */
@@ -103,7 +103,7 @@ export class TrainingSampler {
   #begin(epoch: number): void {
     this.#epoch = epoch;
     this.#current = -1;
-    this.#paraphrase = randomStream(this.seed, epoch, streams.wording);
+    this.#paraphrase = randomStream(this.seed, epoch, streams.paraphrase);
     if (this.size <= this.#window) {
       this.#windows = [{ start: 0, steps: new Steps(this.parts) }];
       return;
