@@ -5,6 +5,7 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { createServer, type ViteDevServer } from 'vite';
+import { long } from '../support/long.ts';
 
 /** A test or a suite (then with `tasks`) in the page. */
 export interface PageTask {
@@ -102,7 +103,7 @@ export async function openPage(): Promise<OpenedPage> {
     const uncaught: string[] = [];
     page.on('pageerror', (error) => uncaught.push(locate(error.stack ?? error.message)));
     page.on('crash', () => uncaught.push('the page crashed'));
-    await page.goto(`${origin}/test/browser/page.html`);
+    await page.goto(`${origin}/test/browser/page.html${long ? '?long' : ''}`);
     await expectWebGpu(page);
     const call = <T>(module: string, name: string, ...values: unknown[]): Promise<T> =>
       page.evaluate(`import('/${module}').then((module) => module.${name}(...${JSON.stringify(values)}))`);

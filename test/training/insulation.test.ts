@@ -1,7 +1,7 @@
 /**
- * Knowledge insulation in a whole model: the flow loss gives no gradient to the backbone and its vision encoder, not even
- * a rounding error, and the token loss none to the expert. Joint training at the same weights and batch shows that the
- * test can fail.
+ * Knowledge insulation in a whole model: the flow loss gives no gradient to the backbone and its vision encoder, not
+ * even a rounding error, and the token loss none to the expert. Joint training at the same weights and batch shows that
+ * the test can fail.
  */
 import { describe, expect, test } from 'vitest';
 import { backward } from '../../engine/index.ts';
@@ -40,7 +40,7 @@ async function withoutGradient(system: string, loss: 'flowLoss' | 'tokenLoss'): 
   return names.sort();
 }
 
-/** Leaves out the biases of all keys: they change no attention, and their gradient is rounding noise, which may be zero. */
+/** Leaves out biases of keys: the same for all keys, they change no attention, and their gradient is rounding noise. */
 const certain = (names: readonly string[]) => names.filter((name) => !/vision_tower.*k_proj\.bias$/.test(name));
 
 describe('insulation in a whole model', () => {
@@ -57,7 +57,7 @@ describe('insulation in a whole model', () => {
     },
   );
 
-  test('joint training: the flow loss reaches all but what the last keys and values of the backbone do not need', async () => {
+  test('joint training: the flow loss reaches the backbone up to the keys and values of its last layer', async () => {
     const last = `${prefixes.backbone}.layers.${tinySizes.depth - 1}`;
     // The expert reads keys and values of the backbone's last layer, and nothing behind them.
     const behind = ['self_attn.q_proj', 'self_attn.o_proj', 'post_attention_layernorm', 'mlp'].map(
