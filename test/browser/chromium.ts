@@ -12,7 +12,7 @@ export interface PageTask {
   id: string;
   name: string;
   skipped: boolean;
-  /** Of loading the file. */
+  /** What went wrong while the file was loaded. */
   errors: PageError[];
   tasks: PageTask[] | null;
 }
@@ -30,6 +30,8 @@ export interface PageError {
 }
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
+/** How long the browser, and then the page, may take to open on a machine with much else to do. */
+const OPENING_MILLISECONDS = 300_000;
 const programs = ['chromium', 'chromium-browser', 'google-chrome'];
 
 /** The system's Chromium; null where none is installed. */
@@ -94,6 +96,7 @@ export async function openPage(): Promise<OpenedPage> {
     await server.listen();
     browser = await chromium.launch({
       executablePath: chromiumPath!,
+      timeout: OPENING_MILLISECONDS,
       args: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-quic'],
     });
     const { port } = server.httpServer!.address() as AddressInfo;
@@ -103,7 +106,7 @@ export async function openPage(): Promise<OpenedPage> {
     const uncaught: string[] = [];
     page.on('pageerror', (error) => uncaught.push(locate(error.stack ?? error.message)));
     page.on('crash', () => uncaught.push('the page crashed'));
-    await page.goto(`${origin}/test/browser/page.html${long ? '?long' : ''}`);
+    await page.goto(`${origin}/test/browser/page.html${long ? '?long' : ''}`, { timeout: OPENING_MILLISECONDS });
     await expectWebGpu(page);
     const call = <T>(module: string, name: string, ...values: unknown[]): Promise<T> =>
       page.evaluate(`import('/${module}').then((module) => module.${name}(...${JSON.stringify(values)}))`);
