@@ -7,7 +7,8 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 1,
     isolate: false,
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // Against hangs only: a machine may have ten times as much to do as it has cores.
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
   },
 });

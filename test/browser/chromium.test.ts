@@ -95,7 +95,7 @@ describe.skipIf(!opened)(`in Chromium${chromiumMissing}`, () => {
     expect(noVideo).toMatch(/file-000\.mp4: cannot decode episode 2: .*format/);
   });
 
-  describe('test files, with fewer sizes of attention and of vocabularies', () => {
+  describe('test files, with fewer sizes and on one device', () => {
     let outside: Promise<PageError[]>;
 
     beforeAll(async () => {

@@ -5,13 +5,14 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { createServer, type ViteDevServer } from 'vite';
+import { long } from '../support/long.ts';
 
 /** A test or a suite (then with `tasks`) in the page. */
 export interface PageTask {
   id: string;
   name: string;
   skipped: boolean;
-  /** Of loading the file. */
+  /** What went wrong while the file was loaded. */
   errors: PageError[];
   tasks: PageTask[] | null;
 }
@@ -29,6 +30,8 @@ export interface PageError {
 }
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
+/** How long the browser, and then the page, may take to open on a machine with much else to do. */
+const OPENING_MILLISECONDS = 300_000;
 const programs = ['chromium', 'chromium-browser', 'google-chrome'];
 
 /** The system's Chromium; null where none is installed. */
@@ -52,7 +55,7 @@ function findChromium(): string | null {
 /** Chromium with WebGPU on its software adapter. */
 export function launchChromium(): Promise<Browser> {
   const args = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-quic'];
-  return chromium.launch({ executablePath: chromiumPath!, args });
+  return chromium.launch({ executablePath: chromiumPath!, timeout: OPENING_MILLISECONDS, args });
 }
 
 export interface OpenedPage {
@@ -105,7 +108,7 @@ export async function openPage(): Promise<OpenedPage> {
     const uncaught: string[] = [];
     page.on('pageerror', (error) => uncaught.push(locate(error.stack ?? error.message)));
     page.on('crash', () => uncaught.push('the page crashed'));
-    await page.goto(`${origin}/test/browser/page.html`);
+    await page.goto(`${origin}/test/browser/page.html${long ? '?long' : ''}`, { timeout: OPENING_MILLISECONDS });
     await expectWebGpu(page);
     const call = <T>(module: string, name: string, ...values: unknown[]): Promise<T> =>
       page.evaluate(`import('/${module}').then((module) => module.${name}(...${JSON.stringify(values)}))`);

@@ -1,9 +1,9 @@
 import type { PageResult } from './chromium.ts';
 
 /** How long the page may go without ending a test before it is given up. Its own tests time out earlier. */
-const SILENCE_SECONDS = 110;
+const SILENCE_SECONDS = 550;
 
-/** Results of the page's tests as they come. Of one that never comes, the result is an error that says why. */
+/** Results of the page's tests as they come. A test that never ends has an error that says why as its result. */
 export class Results {
   /** The page was given up. */
   silent = false;

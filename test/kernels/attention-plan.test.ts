@@ -1,5 +1,5 @@
-import { describe, expect, test } from 'vitest';
-import { backward, type Device, loadKernel, parameter, parseKernel, type Tensor, tensor } from '../../engine/index.ts';
+import { describe, expect, type TestContext, test } from 'vitest';
+import { backward, loadKernel, parameter, parseKernel, type Tensor, tensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
@@ -16,6 +16,7 @@ import {
   useAttentionVariants,
 } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
+import { longTest } from '../support/long.ts';
 import { normals } from '../support/numbers.ts';
 
 const layout = sequence({ image: 70, language: 9, fast: 45, action: 40 });
@@ -133,8 +134,12 @@ async function counting(name: 'attention' | 'attention.software') {
 }
 
 describe('attention counted', () => {
-  test.for(['base-4', 'base-1', 'software'])('%s visits exactly the pairs of its plan', async (variant, { skip }) => {
-    const device: Device = await testDevice('normal');
+  const visits = (variant: string) => `${variant} visits exactly the pairs of its plan`;
+  for (const variant of ['base-4', 'software']) test(visits(variant), (context) => countVisits(variant, context));
+  longTest(visits('base-1'), (context) => countVisits('base-1', context));
+
+  async function countVisits(variant: string, { skip }: TestContext) {
+    const device = await testDevice('normal');
     const key = { dtype: 'f32', headDimension: 16 } as const;
     if (!attentionVariants(device, { ...key, entry: 'forward' }).includes(variant)) skip('not on this adapter');
     const entries = ['forward', 'backwardQuery', 'backwardKeyValue'] as const;
@@ -175,5 +180,5 @@ describe('attention counted', () => {
       for (const leaf of operands) leaf.dispose();
       useAttentionVariants(device, []);
     }
-  });
+  }
 });

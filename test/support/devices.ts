@@ -1,14 +1,15 @@
 import { describe } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
+import { long } from './long.ts';
 
 const opened = globalThis as { insulaTestDevices?: Map<string, Promise<Device>> };
 opened.insulaTestDevices ??= new Map();
 
 /**
- * Whether tests of many sizes run only some of them: in a browser, whose software adapter takes seconds to compile a large kernel,
- * and for a barrier far longer than the one under node.
+ * Whether tests run at some of their sizes, and on one device. So it is in a browser, unless INSULA_LONG=1: its software
+ * adapter takes seconds to compile a large kernel, and the one under node has run the same kernels at every size.
  */
-export const fewerSizes = typeof process !== 'object';
+export const fewerSizes = typeof process !== 'object' && !long;
 
 /** All that the adapter offers; WebGPU's default limits and no features; and these, with what a graphics adapter is given to run. */
 export type DeviceKind = 'normal' | 'floor' | 'graphics';
@@ -25,23 +26,21 @@ export function testDevice(kind: DeviceKind): Promise<Device> {
   return device;
 }
 
+type Tests = (device: () => Promise<Device>, kind: DeviceKind) => void;
+
 /** The same tests on a device with all that the adapter offers, and on one with WebGPU's default limits and no features. */
-export function describeOnDevices(name: string, tests: (device: () => Promise<Device>) => void): void {
+export function describeOnDevices(name: string, tests: Tests): void {
   describeOnKinds(name, ['normal', 'floor'], tests);
 }
 
 /** The same on a device that gets what a graphics adapter does as well: for kernels that take another shape on software adapters. */
-export function describeOnAllDevices(name: string, tests: (device: () => Promise<Device>) => void): void {
+export function describeOnAllDevices(name: string, tests: Tests): void {
   describeOnKinds(name, ['normal', 'floor', 'graphics'], tests);
 }
 
-function describeOnKinds(
-  name: string,
-  kinds: readonly DeviceKind[],
-  tests: (device: () => Promise<Device>) => void,
-): void {
-  for (const kind of kinds)
+function describeOnKinds(name: string, kinds: readonly DeviceKind[], tests: Tests): void {
+  for (const kind of fewerSizes ? kinds.slice(0, 1) : kinds)
     describe(`${name} (${kind} device)`, () => {
-      tests(() => testDevice(kind));
+      tests(() => testDevice(kind), kind);
     });
 }
