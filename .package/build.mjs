@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { dependenciesInstalled, installDependencies } from '../cli/setup/dependencies.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
@@ -12,6 +13,7 @@ const floors = ['engine', 'kernels', 'tokenizers', 'model', 'bench', 'cli'];
 /** Shaders, and the tuning of adapters that comes with the project. */
 const isReadLater = (/** @type {string} */ path) => /\.wgsl$|^results.tuning.*\.json$/.test(path);
 
+if (!dependenciesInstalled(root)) installDependencies(root);
 rmSync(dist, { recursive: true, force: true });
 const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
 execFileSync(process.execPath, [compiler, '--project', join(root, '.package')], { stdio: 'inherit' });

@@ -15,7 +15,7 @@ import { tuningLines } from './bench-tune.ts';
 import { type Context, command, type Result } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { attentionNotes } from './notes.ts';
-import { choice, choices, flag, list, number, text, texts, type ValuesOf } from './options.ts';
+import { choice, choices, flag, list, number, outputFile, text, texts, type ValuesOf } from './options.ts';
 
 /** Options of the table, which --tune does not write. */
 const table = { excludes: 'tune' };
@@ -37,9 +37,9 @@ const attentionOptions = {
   seconds: number('time limit: no round starts that would exceed it; 30 by default'),
   timer: choice('timer of the rates: gpu (timestamps; default on hardware) or wall', ['gpu', 'wall'], table),
   profile: flag('also the GPU time of every dispatch', table),
-  csv: text('file for the rows as CSV', table),
-  report: text('file for the rows as one HTML page with figures', table),
-  out: text('file for the run as JSON', table),
+  csv: outputFile('file for the rows as CSV', table),
+  report: outputFile('file for the rows as one HTML page with figures', table),
+  out: outputFile('file for the run as JSON', table),
   compare: text('file of an earlier run: medians as ratios to it', table),
   tune: flag('measures every variant at the head dimensions of the shapes, and writes the tuning file of this adapter'),
   ...deviceOptions,

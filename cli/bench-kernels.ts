@@ -17,7 +17,7 @@ import { writeFileSafely } from '../engine/files/files.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { kernelNotes } from './notes.ts';
-import { choice, number, text } from './options.ts';
+import { choice, number, outputFile, text } from './options.ts';
 
 const shapeNames = modelShapes.map(({ name }) => name);
 export const shapesOption = choice(
@@ -30,8 +30,8 @@ export const benchKernels = command({
     shapes: shapesOption,
     rounds: number('rounds that interleave all rows; 12 by default, at least 3', LEAST_ROUNDS),
     seconds: number('time limit: no round starts that would exceed it; 60 by default'),
-    csv: text('file for the rows as CSV'),
-    out: text('file for the run as JSON'),
+    csv: outputFile('file for the rows as CSV'),
+    out: outputFile('file for the run as JSON'),
     compare: text('file of an earlier run: medians as ratios to it'),
     ...deviceOptions,
   },

@@ -10,9 +10,9 @@ import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { stepNotes } from './notes.ts';
-import { choices, number, text } from './options.ts';
+import { choices, number, outputFile, text } from './options.ts';
 import { systemNames } from './run-options.ts';
-import { stepSizeOptions } from './step-options.ts';
+import { expectTokens, stepSizeOptions } from './step-options.ts';
 
 const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
@@ -22,7 +22,7 @@ export const benchStep = command({
     ...stepSizeOptions,
     rounds: number('rounds that interleave the systems; 10 by default, at least 3', LEAST_ROUNDS),
     seconds: number('time limit: no round starts that would exceed it; 60 by default'),
-    out: text('file for the run as JSON'),
+    out: outputFile('file for the run as JSON'),
     compare: text('file of an earlier run: results as ratios to it'),
     ...deviceOptions,
   },
@@ -31,6 +31,7 @@ export const benchStep = command({
     { system: systems = DEFAULT_SYSTEMS, rounds = 10, seconds = 60, out, compare, adapter, floor, tuning, ...given },
     { progress },
   ) {
+    expectTokens('bench step', systems, given.fast);
     const sizes = { ...given, batch: given.batch ?? presetNamed(given.preset ?? 'tiny').batch };
     const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
     if (before && sorted(before.sizes) !== sorted(sizes))

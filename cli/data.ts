@@ -83,14 +83,16 @@ export async function chooseDataset(
   return dataset;
 }
 
-/** Like `chooseDataset`, but joins several data sets, or one with a named robot, by slot maps (`mixRobots`). */
+/** Like `chooseDataset`, but joins several data sets, or one with a named robot, by slot maps (`mixDatasets`). */
 export async function chooseData(choice: DataChoice, source: Source, progress: Progress): Promise<Dataset> {
   const { data, robot, weights } = choice;
   const several = (source.usual?.length ?? 0) > 1 ? source.usual : undefined;
   const names = choice.dataset ?? (data ? several : undefined) ?? [];
   const count = Math.max(data?.length ?? 0, names.length);
   if (weights && (count < 2 || weights.length !== count))
-    throw new InputError(`--weights: ${weights.length} for ${count} data sets; give one for each of several`);
+    throw new InputError(
+      `--weights: ${weights.length} given for ${Math.max(1, count)} data set${count > 1 ? 's' : ''}; it takes one for each of several data sets`,
+    );
   if (!data || (count === 1 && !robot)) return chooseDataset(choice, source, progress);
   for (const [option, { length }] of [
     ['data', data],
@@ -98,6 +100,10 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
     ['robot', robot ?? []],
   ] as const)
     if (length > 1 && length !== count) throw new InputError(`--${option}: ${length} for ${count} data sets`);
+  const places = Array.from({ length: count }, (_, i) => `${data[i] ?? data[0]} ${names[i] ?? names[0] ?? ''}`.trim());
+  const repeated = places.find((place, i) => places.indexOf(place) < i);
+  if (repeated !== undefined && !robot)
+    throw new InputError(`--data, --dataset: ${repeated} is named twice; --weights says how often a data set is drawn`);
   const datasets = [];
   for (let i = 0; i < count; i++) {
     const name = names[i] ?? names[0];

@@ -15,7 +15,8 @@ import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { command } from './command.ts';
 import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
-import { number, text, type ValuesOf } from './options.ts';
+import { number, outputFolder, type ValuesOf } from './options.ts';
+import { expectNoFiles } from './outputs.ts';
 import { type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 import { type EvaluateResult, evaluateLines } from './text.ts';
@@ -25,7 +26,7 @@ const evaluateOptions = {
   ...policyOptions,
   episodes: number('closed-loop episodes in the built-in world; 20 by default', 1, { excludes: 'data' }),
   seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
-  record: text('folder for the recorded episodes, or for predictions of held-out episodes, as LeRobot 3.0'),
+  record: outputFolder('folder for the recorded episodes, or for predictions of held-out episodes, as LeRobot 3.0'),
   ...deviceOptions,
 };
 type EvaluateValues = ValuesOf<typeof evaluateOptions>;
@@ -41,7 +42,10 @@ export const evaluate = command({
 /** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
 async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promise<EvaluateResult> {
   const { record, seed } = values;
-  if (record !== undefined) await expectNoLeRobot(record);
+  if (record !== undefined) {
+    await expectNoLeRobot(record);
+    await expectNoFiles('record', record);
+  }
   const check = ({ dataset }: Pick<Loaded, 'dataset'>) => {
     if (seed !== undefined && record === undefined && dataset.name !== TABLETOP)
       throw new InputError('--seed: the open-loop measurement has noise of its own; give --seed only with --record');

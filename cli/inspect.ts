@@ -9,9 +9,9 @@ import { MeasuredStep, measuredConfiguration } from '../model/inspect/measured-s
 import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
-import { choice, flag, text } from './options.ts';
+import { choice, flag, outputFile } from './options.ts';
 import { systemNames } from './run-options.ts';
-import { stepSizeOptions } from './step-options.ts';
+import { expectTokens, stepSizeOptions } from './step-options.ts';
 
 interface InspectedStep extends Provenance {
   readonly system: string;
@@ -25,12 +25,13 @@ export const inspect = command({
     step: flag('the operations of a captured training step: kernel, grid, FLOPs, bytes, arenas; required'),
     system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),
     ...stepSizeOptions,
-    out: text('file for the list as JSON'),
-    trace: text('file for the GPU times of every dispatch, for chrome://tracing and Perfetto'),
+    out: outputFile('file for the list as JSON'),
+    trace: outputFile('file for the GPU times of every dispatch, for chrome://tracing and Perfetto'),
     ...deviceOptions,
   },
   async run({ step, system = 'knowledge-insulation', out, trace, adapter, floor, tuning, ...sizes }, { progress }) {
     if (!step) throw new InputError('inspect: give --step, which lists the operations of a training step');
+    expectTokens('inspect', [system], sizes.fast);
     const configuration = measuredConfiguration(system, sizes);
     const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));

@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 /** The program `insula`: finds the command, reads its options, runs it, prints its result. */
+import { createRequire } from 'node:module';
 import { InputError } from '../engine/files/errors.ts';
 import type { Command } from './command.ts';
 import { refuseOptionsOfNpm } from './command-line.ts';
 import { commands } from './commands.ts';
 import { nearest } from './nearest.ts';
 import { optionLines, readOptions, wrapped } from './options.ts';
+import { expectWritable } from './outputs.ts';
 import { Progress } from './progress.ts';
 
 const interrupted = new InputError('interrupted before the first step: there is nothing to save');
@@ -67,6 +69,10 @@ async function main(words: readonly string[]): Promise<number> {
     process.stdout.write(`${command || familyOf(about).length > 0 ? helpOf(about, command) : overview()}\n`);
     return first === undefined ? 2 : 0;
   }
+  if (first === '--version') {
+    process.stdout.write(`${createRequire(import.meta.url)('insula/package.json').version}\n`);
+    return 0;
+  }
   const { name, args } = commandNamed(words);
   const command = await commands[name]?.load();
   if (!command) {
@@ -79,13 +85,14 @@ async function main(words: readonly string[]): Promise<number> {
     process.stdout.write(`${helpOf(name, command)}\n`);
     return 0;
   }
+  await expectWritable(command.options, values);
   const progress = new Progress();
   const abort = new AbortController();
   const interrupt = () => {
     progress.end();
     if (!command.interruptible || abort.signal.aborted) process.exit(130);
     abort.abort(interrupted);
-    progress.note('interrupted: finishing the current step and saving; interrupt again to stop at once');
+    progress.note('interrupted: finishing the work under way, and saving; interrupt again to stop at once');
   };
   process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
   const result = await command

@@ -17,6 +17,8 @@ export interface Option<T> extends Use {
   readonly value: string | null;
   /** The option may be given several times; `read` gets every value. */
   readonly repeatable: boolean;
+  /** The option names a file or a folder that the command writes: whether it can be written is checked before the command runs. */
+  readonly writes?: 'file' | 'folder';
   /** @throws Error that describes the expected value, without the option's name */
   readonly read: (texts: readonly string[]) => T;
 }
@@ -28,7 +30,26 @@ const single = <T>(help: string, value: string | null, read: (text: string) => T
   read: ([own]) => read(own),
 });
 
-export const text = (help: string, use?: Use) => single(help, 'TEXT', (own) => own, use);
+function expectText(own: string): string {
+  if (own.trim() === '') throw new Error('expected a text, got an empty one');
+  return own;
+}
+
+export const text = (help: string, use?: Use) => single(help, 'TEXT', expectText, use);
+
+/** A file that the command writes. */
+export const outputFile = (help: string, use?: Use): Option<string> => ({
+  ...text(help, use),
+  value: 'FILE',
+  writes: 'file',
+});
+
+/** A folder that the command writes to. */
+export const outputFolder = (help: string, use?: Use): Option<string> => ({
+  ...text(help, use),
+  value: 'FOLDER',
+  writes: 'folder',
+});
 
 export const flag = (help: string, use?: Use) => single(help, null, () => true as boolean, use);
 
@@ -85,7 +106,13 @@ export function texts(help: string, use?: Use): Option<string[]> {
 /** Several of the names, separated by commas. */
 export function choices<T extends string>(help: string, names: readonly T[], use?: Use): Option<T[]> {
   const one = choice(help, names);
-  return single(help, 'A,B', (own) => [...new Set(split(own).map((part) => one.read([part])))], use);
+  const read = (own: string) => {
+    const parts = split(own);
+    const repeated = parts.find((part, i) => parts.indexOf(part) < i);
+    if (repeated !== undefined) throw new Error(`${quote(repeated)} is named twice`);
+    return parts.map((part) => one.read([part]));
+  };
+  return single(help, 'A,B', read, use);
 }
 
 /** Numbers above 0, separated by commas. */
@@ -94,7 +121,7 @@ export function decimals(help: string, use?: Use): Option<number[]> {
   return single(help, 'N,N', (own) => split(own).map((part) => one.read([part])), use);
 }
 
-const split = (own: string) => own.split(',').map((part) => part.trim());
+const split = (own: string) => own.split(',').map((part) => expectText(part).trim());
 
 const common = { json: flag('prints one JSON object on standard output'), help: flag('lists the options') };
 
@@ -116,7 +143,10 @@ export function readOptions(
   { options, names }: { readonly options: Options; readonly names?: string },
   args: readonly string[],
 ): Read {
-  const fail = (message: string) => new InputError(`${command}: ${message}; see insula ${command} --help`);
+  const fail = (message: string) => {
+    const link = message.endsWith('?') ? ' See' : '; see';
+    return new InputError(`${command}: ${message}${link} insula ${command} --help`);
+  };
   const known: Options = { ...options, ...common };
   const kinds = Object.entries(known).map(([name, { value }]) => {
     const type = value === null ? ('boolean' as const) : ('string' as const);

@@ -1,5 +1,5 @@
 /** A trained policy and the data that it acts on. */
-import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Device, InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';
@@ -42,6 +42,7 @@ export async function withPolicy<T>(
   const checkpoint = await openCheckpoint(path);
   try {
     const { settings } = checkpoint;
+    if (!values.data && !settings.run.data) await expectDevice(values);
     const dataset = await dataOf(path, values, settings, progress);
     check({ dataset, settings });
     const { device } = await openTunedDevice(values, (line) => progress.note(line));

@@ -2,8 +2,9 @@
 import { access, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileError } from '../engine/files/files.ts';
-import { InputError, quote } from '../engine/index.ts';
+import { InputError } from '../engine/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
+import { expectNoFiles } from './outputs.ts';
 
 export interface RunFolder {
   readonly path: string;
@@ -35,7 +36,7 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
     const path = out ?? last ?? usual;
     const checkpoint = checkpointIn(path);
     if (!(await exists(checkpoint)))
-      throw new InputError(`--resume: there is no checkpoint in ${path}; leave it out to begin a run`);
+      throw new InputError(`--resume: there is no checkpoint in ${path}; leave --resume out to begin a run`);
     await tryToWrite(path);
     const unlock = await lock(path);
     return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave: unlock };
@@ -91,11 +92,7 @@ async function firstUnused(usual: string): Promise<string> {
 async function refuseToLose(path: string): Promise<void> {
   const choice = 'replace it with --overwrite, or choose another folder with --out';
   if (!(await exists(path))) {
-    const others = (await readdir(dirname(path)).catch(() => [])).filter((name) => !name.startsWith('.'));
-    if (others.length > 0)
-      throw new InputError(
-        `--out ${dirname(path)}: the folder holds ${quote(others[0])} and no run: choose an empty or a new folder with --out, or write into this one with --overwrite`,
-      );
+    await expectNoFiles('out', dirname(path), ', or write into this one with --overwrite');
     return;
   }
   const checkpoint = await openCheckpoint(path).catch((error) => {

@@ -1,4 +1,6 @@
 /** Options of a training step that is measured by itself. */
+import { InputError } from '../engine/index.ts';
+import { systemNamed } from '../model/systems/index.ts';
 import { choice, number } from './options.ts';
 import { memoryOptions, presetNames } from './run-options.ts';
 
@@ -11,3 +13,9 @@ export const stepSizeOptions = {
   depth: number("layers; the preset's by default", 1),
   ...memoryOptions,
 };
+
+/** @throws InputError if FAST tokens are given for systems that have none */
+export function expectTokens(command: string, systems: readonly string[], fast: number | undefined): void {
+  if (fast === undefined || systems.some((system) => systemNamed(system).tokens)) return;
+  throw new InputError(`${command}: --fast ${fast}: ${systems.join(' and ')} has no FAST tokens; leave it out`);
+}

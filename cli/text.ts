@@ -36,7 +36,8 @@ export interface EvaluateResult {
 export function trainLines(summary: TrainSummary, resume: string): string[] {
   const { finished, step, heldOut, ratios, openLoop, answers, closedLoop, seconds, checkpoint, report } = summary;
   if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; resume it with: ${resume}`];
-  const lines = [`trained ${step} steps in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
+  const steps = summary.resumedAt > 0 ? `steps ${summary.resumedAt + 1} to ${step}` : `${step} steps`;
+  const lines = [`trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
   if (heldOut) {
     const { tokenToUnigram, flowToConstantVelocity } = ratios;
     const parts = [

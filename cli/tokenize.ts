@@ -17,7 +17,7 @@ import {
 } from '../tokenizers/index.ts';
 import { command } from './command.ts';
 import { tokenizerNotes } from './notes.ts';
-import { choice, decimal, decimals, number, text, type ValuesOf } from './options.ts';
+import { choice, decimal, decimals, number, outputFile, outputFolder, type ValuesOf } from './options.ts';
 import { actionOptions, openActions, sceneOptions, tokenizerOption } from './tokenize-data.ts';
 
 const ofAll = (chosen: number, total: number) => (chosen === total ? `${total}` : `${chosen} of ${total}`);
@@ -33,7 +33,7 @@ const forFast = { needs: { kind: ['fast', undefined] } };
 const fitOptions = {
   ...actionOptions,
   ...sceneOptions,
-  out: text('file for the tokenizer and the statistics; required'),
+  out: outputFile('file for the tokenizer and the statistics; required'),
   kind: choice('fast (default), bins, stride or string', ['fast', 'bins', 'stride', 'string']),
   scale: decimal('quantisation steps per unit of a FAST coefficient; 10 by default', { above: 0, ...forFast }),
   covers: decimal('largest normalised value that FAST never clamps; by default the largest of the data', {
@@ -45,7 +45,7 @@ const fitOptions = {
   stride: number('every how many control steps one is kept; 5 by default', 1, { needs: { kind: ['stride'] } }),
   decimals: number('decimal places of string actions; 4 by default', 1, { needs: { kind: ['string'] } }),
   format: choice('integers (default), or published, which openpi and LeRobot read', ['integers', 'published'], forFast),
-  export: text('folder for the files that openpi and LeRobot read; with --format published', {
+  export: outputFolder('folder for the files that openpi and LeRobot read; with --format published', {
     needs: { format: ['published'] },
   }),
 };
@@ -115,7 +115,7 @@ export const report = command({
     stride: number('every how many control steps the naive tokenizer with stride keeps one; 5 by default', 1),
     decimals: number('decimal places of string actions; 4 by default', 1),
     tokenizer: tokenizerOption,
-    report: text('file for an HTML page with figures'),
+    report: outputFile('file for an HTML page with figures'),
   },
   notes: tokenizerNotes,
   async run({ tokenizer, report: path, ...values }, { progress }) {

@@ -1,11 +1,12 @@
 /** `insula train`: trains a system on the built-in world or on a data set, measures it, and writes checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
-import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
+import { systemNamed } from '../model/systems/index.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
@@ -17,7 +18,7 @@ import { chooseData, coTrainingOf, paraphrased, TABLETOP } from './data.ts';
 import { deviceOptions, WORK_FOLDER } from './device.ts';
 import { givenEncoding } from './given-encoding.ts';
 import { trainingNotes } from './notes.ts';
-import { flag, text } from './options.ts';
+import { flag, outputFolder } from './options.ts';
 import type { Progress } from './progress.ts';
 import { type RunFolder, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions } from './run-options.ts';
@@ -29,7 +30,7 @@ const CLOSED_LOOP_EPISODES = 20;
 export const train = command({
   options: {
     ...runOptions,
-    out: text('folder for checkpoint and report; a new one in .insula by default'),
+    out: outputFolder('folder for checkpoint and report; a new one in .insula by default'),
     resume: flag('resumes the run in --out, or the last run without --out'),
     overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
     ...deviceOptions,
@@ -71,6 +72,10 @@ function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): R
       throw new InputError(`--steps ${steps}: the run in ${path} is already at step ${resume.progress.step}`);
     Object.assign(settings, { steps, data, dataset });
   }
+  if (settings.cotrain > 0 && !systemNamed(settings.system).tokens)
+    throw new InputError(
+      `--cotrain: ${settings.system} has no token loss, which questions need; choose another --system`,
+    );
   if (settings.cotrain > 0 && settings.data && settings.questions === null)
     throw new InputError(
       '--cotrain takes its questions from the built-in world: leave out --data, or give named images with --questions',
@@ -91,6 +96,8 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
   const world = settings.cotrain > 0 && settings.questions === null ? await TabletopWorld.create() : null;
   try {
     const begin = performance.now();
+    // Demonstrations of the built-in world take a while, and nothing about them can be refused.
+    if (!settings.data) await expectDevice(run.device);
     const prepared = await prepare(run, world, progress, signal);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
@@ -121,12 +128,13 @@ async function prepare(
 ): Promise<PreparedRun> {
   const { preset, seed } = settings;
   const given = resume ? undefined : await givenEncoding(settings);
+  const coTraining = await coTrainingOf(settings, world);
   const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
   const dataset = await paraphrased(await chooseData(settings, source, progress), settings.paraphrases, progress);
   return prepareRun({
     settings,
     dataset,
-    coTraining: await coTrainingOf(settings, world),
+    coTraining,
     given: given?.(dataset),
     resume,
     listener: progress,

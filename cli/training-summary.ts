@@ -6,6 +6,8 @@ import type { RunResult } from '../model/training/run.ts';
 export interface TrainSummary {
   finished: boolean;
   step: number;
+  /** The step at which this part of the run began; 0 for a new run. Times are those of this part. */
+  resumedAt: number;
   checkpoint: string;
   report: string | null;
   adapter: string;
@@ -35,7 +37,7 @@ export const closedLoopSummary = ({ success, rightObject, episodes }: Evaluation
 });
 
 export function summarise(
-  { finished, step, history, openLoop, answers }: RunResult,
+  { finished, step, resumedAt, history, openLoop, answers }: RunResult,
   closedLoop: Evaluation | null,
   checkpoint: string,
   adapter: string,
@@ -49,6 +51,7 @@ export function summarise(
   return {
     finished,
     step,
+    resumedAt,
     checkpoint,
     report: null,
     adapter,

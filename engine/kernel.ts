@@ -83,7 +83,8 @@ export function specialise(kernel: Kernel, parameters: Parameters): string {
       throw new Error(`kernel ${kernel.name}: '${value}' does not declare ${name}`);
     return value;
   });
-  if (parameters.enable !== undefined) lines.unshift(`enable ${parameters.enable};`);
+  // On the first line, so that the lines of a compiler's messages are those of the file.
+  if (parameters.enable !== undefined) lines[0] = `enable ${parameters.enable}; ${lines[0]}`;
   return lines.join('\n');
 }
 

@@ -37,7 +37,10 @@ async function requestAdapter(gpu: GPU, name: string | undefined): Promise<GPUAd
   const reason = words && ` (${words.split('\n')[0]})`;
   // Where no adapter has the name, Dawn has a line for each that there is.
   const others = [...words.matchAll(/backend: '.*', name: '(.*)'/g)].map((match) => `'${match[1]}'`);
-  const advice = others.length > 0 ? `there is ${others.join(', ')}` : "'insula devices' says what to install";
+  const advice =
+    others.length > 0
+      ? `there is ${others.join(', ')}`
+      : "'npx insula setup' prepares a software adapter on Debian and Ubuntu, 'npx insula devices' says what to install";
   throw new InputError(`no WebGPU adapter${which} opens${reason}; ${advice}`);
 }
 

@@ -304,7 +304,7 @@ describe('a training run', () => {
     [
       'run to resume',
       { resume: true },
-      /^--resume: there is no checkpoint in .*new\/folder; leave it out to begin a run$/,
+      /^--resume: there is no checkpoint in .*new\/folder; leave --resume out to begin a run$/,
     ],
     ['batch of a million million', { batch: 2 ** 40 }, /^batch 1099511627776: this adapter takes at most \d+ examples/],
   ])('a wrong %s', async (_, options, message) => {
@@ -341,7 +341,7 @@ describe('a training run', () => {
     await writeFile(at('foreign/summary.json'), '{}');
     await expectLine(
       () => run({ out: at('foreign') }),
-      /foreign: the folder holds "summary\.json" and no run: choose an empty/,
+      /foreign: the folder holds "summary\.json"; choose an empty or a new folder, or/,
     );
     await mkdir(at('damaged'));
     await writeFile(at('damaged/checkpoint.safetensors'), 'text');
@@ -355,7 +355,10 @@ describe('a training run', () => {
       runFolder({ usual, ...options }, (line) => notes.push(line));
     const leaveRun = async (path: string) =>
       writeFile(join(path, 'checkpoint.safetensors'), await readFile(at(CHECKPOINT)));
-    await expectLine(() => choose({ resume: true }), /^--resume: there is no checkpoint in .*usual; leave it out/);
+    await expectLine(
+      () => choose({ resume: true }),
+      /^--resume: there is no checkpoint in .*usual; leave --resume out/,
+    );
     const first = await choose();
     expect([first.path, notes]).toEqual([usual, []]);
     await writeFile(join(first.path, '.running'), String(process.ppid));

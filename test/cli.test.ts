@@ -81,7 +81,7 @@ describe('insula', () => {
       [['bench'], 'insula: bench: --tune or --print; or bench attention, bench data'],
       [
         ['train', '--sistem', 'pi0'],
-        'insula: train: there is no option --sistem; did you mean --system?; see insula train --help',
+        'insula: train: there is no option --sistem; did you mean --system? See insula train --help',
       ],
       [['train', 'pi0'], 'insula: train: "pi0" belongs to no option; see insula train --help'],
       [['train', '--steps', '-1'], 'insula: train: --steps -1: expected an integer from 0 to 2^53 - 1'],

@@ -68,9 +68,13 @@ describe('data sets with commas between', () => {
   });
 
   test.each<[DataChoice, string]>([
-    [{ dataset: ['seven', 'three'], weights: [1] }, '--weights: 1 for 2 data sets'],
-    [{ dataset: ['seven'], weights: [1] }, '--weights: 1 for 1 data sets; give one for each of several'],
+    [{ dataset: ['seven', 'three'], weights: [1] }, '--weights: 1 given for 2 data sets'],
+    [
+      { dataset: ['seven'], weights: [1] },
+      '--weights: 1 given for 1 data set; it takes one for each of several data sets',
+    ],
     [{ dataset: ['seven', 'three'], weights: [1, 0] }, 'mixture: the weight of "three" is not a number above 0'],
+    [{ dataset: ['three', 'three'] }, 'three is named twice'],
     [{ dataset: ['seven', 'fast'] }, '"seven" has 5 Hz, "fast" 10: a chunk would last another time in each'],
     [{ dataset: ['seven', 'three'], robot: ['ur5e'] }, 'slot map "ur5e": 7 action slots, data set "three" has 3'],
     [{ dataset: ['seven', 'three'], robot: ['ur5e', 'droid', 'arx'] }, '--robot: 3 for 2 data sets'],

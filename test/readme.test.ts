@@ -81,7 +81,7 @@ describe.skipIf(skipped !== '')(`commands of the README on data of one's own${sk
     );
     await expectToRun(act, /^episode .*step 2: .*\n(.*\n)*latency on /);
     await expectToRun(evaluate, /^open loop over \d+ held-out observations/);
-    await expectToRun(convert, /^lerobot: LeRobot 3\.0, 25 episodes, 250 steps at 5 Hz of "bridge"/);
+    await expectToRun(convert, /^\.insula\/lerobot: LeRobot 3\.0, 25 episodes, 250 steps at 5 Hz of "bridge"/);
     await expectToRun(tokenize, /FAST, scale 10 /);
     await expectExample('model/data/index.ts', /25 episodes, 250 steps at 5 Hz/);
   });

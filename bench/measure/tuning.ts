@@ -175,6 +175,12 @@ export interface TunedDeviceOptions {
   tuning?: string;
 }
 
+/** @throws InputError if no such adapter opens, or if its tuning cannot be used: asked before long work that needs the device later */
+export async function expectDevice(options: TunedDeviceOptions): Promise<void> {
+  const { device } = await openTunedDevice(options, () => {});
+  device.close();
+}
+
 /** Opens the device of a command, applies its tuning and reports it to `note`. On the floor only a file that is named applies. */
 export async function openTunedDevice(
   { adapter, floor, tuning: named }: TunedDeviceOptions,

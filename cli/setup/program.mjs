@@ -10,7 +10,7 @@ import { withoutNotices } from './notices.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 /** Holds cli/ and engine/: the repository, or dist/ of the package. */
-const root = join(here, '..', '..');
+export const root = join(here, '..', '..');
 
 /** One key press reaches the launcher from the terminal and once more from npm, a moment later. */
 const SAME_PRESS_MILLISECONDS = 400;

@@ -10,8 +10,8 @@ import { instructionsAmong } from './parts.ts';
 
 /**
  * This file reads data folders with one index of several data sets:
- * - `index.json`: `{ format: 1, datasets: { NAME: { control_hz, actions, images?, episodes: [{ id, steps, language?,
- *   language_alternatives? }] } } }`, where `actions` is a safetensors file and `images` a path without its ending;
+ * - `index.json`: `{ format: 1, datasets: { NAME: { control_hz, actions, action_names?, images?, episodes: [{ id, steps,
+ *   language?, language_alternatives? }] } } }`, where `actions` is a safetensors file and `images` a path without its ending;
  * - the actions file: float tensors `EPISODE/action` [steps, actionDimension] and `EPISODE/state` [steps,
  *   stateDimension]. If actions were derived from the next state, there is one action less than there are states;
  * - `IMAGES.pack`, image files one after the other, and `IMAGES.json`: `{ mime, columns: [episode, step, camera,
@@ -92,12 +92,21 @@ export async function openIndexedDataset(
     const { actionDimension, stateDimension } = reader;
     const steps = episodes.reduce((sum, { length }) => sum + length, 0);
     const cameras = pack?.cameras ?? [];
-    const seen = cameras.length > 0 ? `, cameras ${cameras.join(', ')}` : ', no cameras';
+    const none = entry.images === undefined || images ? ', no cameras' : ', cameras not read';
+    const seen = cameras.length > 0 ? `, cameras ${cameras.join(', ')}` : none;
     const description = `data folder with index.json: ${episodes.length} episodes, ${steps} steps at ${rate} Hz${seen}`;
-    return { name, description, rate, actionDimension, stateDimension, cameras, episodes };
+    const actionNames = actionNamesOf(entry.action_names, actionDimension, indexFile.name, where);
+    return { name, description, rate, actionNames, actionDimension, stateDimension, cameras, episodes };
   } finally {
     await file.close();
   }
+}
+
+function actionNamesOf(names: unknown, dimension: number, file: string, where: string): string[] | undefined {
+  if (names === undefined) return undefined;
+  if (!Array.isArray(names) || names.length !== dimension || !names.every((name) => typeof name === 'string'))
+    throw missing(file, `${where}: "action_names" as a list of ${dimension} texts; it is ${quote(names)}`);
+  return names;
 }
 
 interface Listing {

@@ -23,8 +23,9 @@ export interface TrainOptions {
 
 export interface RunResult {
   readonly finished: boolean;
-  /** Training steps done. */
+  /** Training steps done; `resumedAt` of them before this part of the run. */
   readonly step: number;
+  readonly resumedAt: number;
   readonly policy: Policy;
   readonly settings: CheckpointSettings;
   readonly history: RunHistory;
@@ -77,6 +78,7 @@ export async function runTraining(
   return {
     finished: openLoop !== null && (answers !== null || !coTraining),
     step,
+    resumedAt: resume?.progress.step ?? 0,
     policy,
     settings: kept,
     history: record.history,

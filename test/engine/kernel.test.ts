@@ -69,7 +69,7 @@ describe('specialise', () => {
       'fn unpack(word: Word) -> vec4f { return vec4f(); }',
     ]);
     expect(specialise(kernel, {})).toBe(source);
-    expect(specialise(kernel, { enable: 'f16' })).toBe(`enable f16;\n${source}`);
+    expect(specialise(kernel, { enable: 'f16' })).toBe(`enable f16; ${source}`);
   });
 
   test('what is no parameter, or no number', () => {

@@ -1,0 +1,50 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { outputFile, outputFolder, text } from '../cli/options.ts';
+import { expectNoFiles, expectWritable } from '../cli/outputs.ts';
+
+let folder = '';
+const at = (name: string) => join(folder, name);
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-outputs-'));
+  await mkdir(at('empty'));
+  await mkdir(at('full'));
+  await writeFile(at('full/notes.txt'), '');
+  await writeFile(at('file'), '');
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const options = { csv: outputFile('rows'), out: outputFolder('a data set'), name: text('a name') };
+
+test.each([{ csv: 'rows.csv' }, { csv: 'file' }, { out: 'empty' }, { out: 'new/below/new' }, { name: 'file/no path' }])(
+  'what can be written is taken, and nothing is made: %o',
+  async (values) => {
+    const paths = Object.fromEntries(Object.entries(values).map(([name, path]) => [name, at(path)]));
+    await expectWritable(options, paths);
+    await expect(expectNoFiles('out', at('new'))).resolves.toBeUndefined();
+  },
+);
+
+test.each([
+  ['csv', 'empty', 'this is a folder; name a file'],
+  ['csv', 'nowhere/rows.csv', 'cannot write it: no such file or folder'],
+  ['out', 'file', 'this is a file; name a folder'],
+])('--%s %s is refused before the work', async (name, path, message) => {
+  await expect(expectWritable(options, { [name]: at(path) })).rejects.toThrow(`--${name} ${at(path)}: ${message}`);
+});
+
+test.each([
+  ['csv', 'file/rows.csv'],
+  ['out', 'file/below/new'],
+])('--%s %s lies below a file', async (name, path) => {
+  await expect(expectWritable(options, { [name]: at(path) })).rejects.toThrow(`${at('file')} is a file, not a folder`);
+});
+
+test('a folder with files is no place for a data set', async () => {
+  await expectNoFiles('out', at('empty'));
+  await expect(expectNoFiles('out', at('full'), ', or else')).rejects.toThrow(
+    `--out ${at('full')}: the folder holds "notes.txt"; choose an empty or a new folder, or else`,
+  );
+});
