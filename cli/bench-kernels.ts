@@ -1,6 +1,12 @@
-/** `insula bench kernels`: options in, rows measured, files written, lines for people. */
-
-import { KERNELS_FORMAT, type KernelRow, type KernelsResult, runKernels } from '../bench/kernels/run.ts';
+/** `insula bench kernels`: every operation of a model's training step, compared with the adapter's roofline. */
+import {
+  expectOperations,
+  type KernelRow,
+  type KernelsResult,
+  kernelsRunSchema,
+  runKernels,
+  type SavedKernelsRun,
+} from '../bench/kernels/run.ts';
 import { modelShapes } from '../bench/kernels/shapes.ts';
 import { LEAST_ROUNDS, quartilesApart } from '../bench/measure/measure.ts';
 import { comparedWith, provenanceLine } from '../bench/measure/provenance.ts';
@@ -8,64 +14,54 @@ import { readSavedRun } from '../bench/measure/saved-run.ts';
 import { aligned, csvOf, digits } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { number, text } from './options.ts';
-import type { Progress } from './progress.ts';
+import { command } from './command.ts';
+import { deviceOptions } from './device.ts';
+import { kernelNotes } from './notes.ts';
+import { choice, number, text } from './options.ts';
 
-export const benchKernelsOptions = {
-  shapes: text(`sizes of a model: ${modelShapes.map(({ name }) => name).join(', ')}; pi, on a processor pi-eighth`),
-  rounds: number('rounds that interleave all rows; 12 by default, at least 3', LEAST_ROUNDS),
-  seconds: number('no new round is begun that would end later; 60 by default'),
-  csv: text('file for the rows as CSV'),
-  out: text('file for the run as JSON'),
-  compare: text('file of an earlier run: medians as ratios to it'),
-} as const;
+const shapeNames = modelShapes.map(({ name }) => name);
+export const shapesOption = choice(
+  `sizes of a model: ${shapeNames.join(', ')}; pi by default, pi-eighth on a software adapter`,
+  shapeNames,
+);
 
-export interface BenchKernelsOptions {
-  /** Words behind the command: ops. */
-  names?: string[];
-  shapes?: string;
-  rounds?: number;
-  seconds?: number;
-  csv?: string;
-  out?: string;
-  compare?: string;
-  adapter?: string;
-  floor?: boolean;
-  tuning?: string;
-}
+export const benchKernels = command({
+  options: {
+    shapes: shapesOption,
+    rounds: number('rounds that interleave all rows; 12 by default, at least 3', LEAST_ROUNDS),
+    seconds: number('time limit: no round starts that would exceed it; 60 by default'),
+    csv: text('file for the rows as CSV'),
+    out: text('file for the run as JSON'),
+    compare: text('file of an earlier run: medians as ratios to it'),
+    ...deviceOptions,
+  },
+  names: 'names of operations',
+  notes: kernelNotes,
+  async run({ shapes, rounds = 12, seconds = 60, csv, out, compare, adapter, floor, tuning }, { progress, names }) {
+    expectOperations(names);
+    const before = compare === undefined ? null : await readSavedRun(compare, kernelsRunSchema, 'insula bench kernels');
+    const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
+    try {
+      const result = await runKernels(device, {
+        ...{ names, rounds, seconds },
+        shapes: shapes === undefined ? undefined : [shapes],
+        onProgress: (what, done, total) => progress.count(what, done, total),
+      });
+      if (csv !== undefined) await writeFileSafely(csv, [csvOf(result.rows)]);
+      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+      return { json: result, lines: kernelLines(result, before) };
+    } finally {
+      device.close();
+    }
+  },
+});
 
-/** @throws InputError where an option is wrong */
-export async function benchKernels(
-  options: BenchKernelsOptions,
-  progress: Progress,
-): Promise<{ json: KernelsResult; lines: string[] }> {
-  const before =
-    options.compare === undefined
-      ? null
-      : await readSavedRun<KernelsResult>(options.compare, KERNELS_FORMAT, 'insula bench kernels');
-  const { device } = await openTunedDevice(options, (line) => progress.note(line));
-  try {
-    const result = await runKernels(device, {
-      shapes: options.shapes === undefined ? undefined : [options.shapes],
-      names: options.names ?? [],
-      rounds: options.rounds ?? 12,
-      seconds: options.seconds ?? 60,
-      onProgress: (what, done, total) => progress.count(what, done, total),
-    });
-    if (options.csv !== undefined) await writeFileSafely(options.csv, [csvOf(result.rows)]);
-    if (options.out !== undefined) await writeFileSafely(options.out, [`${JSON.stringify(result, null, 1)}\n`]);
-    return { json: result, lines: kernelLines(result, before) };
-  } finally {
-    device.close();
-  }
-}
+const keyOf = ({ shape, name, direction }: SavedKernelsRun['rows'][number]) => `${shape} | ${name} | ${direction}`;
 
-const keyOf = ({ shape, name, direction }: KernelRow) => `${shape} | ${name} | ${direction}`;
-
-export function kernelLines(result: KernelsResult, before: KernelsResult | null): string[] {
+export function kernelLines(result: KernelsResult, before: SavedKernelsRun | null): string[] {
   const { roof, rows } = result;
   const earlier = new Map((before?.rows ?? []).map((row) => [keyOf(row), row]));
-  const columns = ['op', 'direction', 'bound by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
+  const columns = ['op', 'direction', 'limited by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
   const cells = (row: KernelRow) => {
     const { median, lowerQuartile, upperQuartile } = row.wall;
     const was = earlier.get(keyOf(row));
@@ -86,7 +82,7 @@ export function kernelLines(result: KernelsResult, before: KernelsResult | null)
     `roof, in the same ${rows[0].wall.rounds} rounds: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s, ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; wall times, medians`,
     ...(before
       ? [
-          `${comparedWith(before)}, whose roof was ${digits(before.roof.gigaflops)} GFLOP/s, ${digits(before.roof.gigabytesPerSecond)} GB/s; now / before: below 1 is faster`,
+          `${comparedWith(before)} with a roof of ${digits(before.roof.gigaflops)} GFLOP/s, ${digits(before.roof.gigabytesPerSecond)} GB/s; now / before: below 1 is faster`,
         ]
       : []),
     ...shapes.flatMap((shape) => {
@@ -94,7 +90,7 @@ export function kernelLines(result: KernelsResult, before: KernelsResult | null)
       return ['', shape, ...aligned([[...columns, ...(before ? ['now / before', 'quartiles apart'] : [])], ...own], 3)];
     }),
     '',
-    'GFLOP/s and GB/s: by the cost models of the dispatches, each operand once. % roof: the least time by what binds (FLOPs at the arithmetic rate, bytes at the',
-    'bandwidth of copies in memory, or dispatches) divided by the time taken; above 100 where operands stay in a cache.',
+    'GFLOP/s and GB/s count each operand once, by the cost models of the dispatches. % roof is the least time by the limiting resource (FLOPs at the arithmetic rate,',
+    'bytes at the bandwidth of copies in memory, or dispatches) divided by the time taken; it is above 100 if operands stay in a cache.',
   ];
 }

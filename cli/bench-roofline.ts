@@ -1,33 +1,36 @@
-/** `insula bench roofline`. */
-
+/** `insula bench roofline`: the limits of an adapter. */
 import { provenanceLine } from '../bench/measure/provenance.ts';
-import { type Roofline, roofline } from '../bench/measure/roofline.ts';
+import { roofline } from '../bench/measure/roofline.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { openDevice } from '../engine/index.ts';
-import type { Progress } from './progress.ts';
+import { command } from './command.ts';
+import { deviceOptions } from './device.ts';
+import { flag, number } from './options.ts';
 
-export const benchRooflineOptions = {
-  fresh: { type: 'boolean', help: 'measures again, where the numbers of an earlier run are kept for this adapter' },
-  rounds: { type: 'number', help: 'rounds that interleave all probes; 12 by default, at least 3', least: 3 },
-} as const;
-
-export async function benchRoofline(
-  options: { fresh?: boolean; rounds?: number; adapter?: string; floor?: boolean },
-  progress: Progress,
-): Promise<{ json: Roofline; lines: string[] }> {
-  const device = await openDevice(options);
-  try {
-    const found = await roofline(device, {
-      fresh: options.fresh,
-      rounds: options.rounds ?? 12,
-      seconds: 30,
-      onProgress: (what, done, total) => progress.count(what, done, total),
-    });
-    return { json: found.roofline, lines: rooflineLines(found) };
-  } finally {
-    device.close();
-  }
-}
+export const benchRoofline = command({
+  options: {
+    fresh: flag('measures again, even if the file of an earlier run exists for this adapter'),
+    rounds: number('rounds that interleave all probes; 12 by default, at least 3', 3),
+    adapter: deviceOptions.adapter,
+    floor: deviceOptions.floor,
+  },
+  async run({ fresh, rounds, adapter, floor }, { progress }) {
+    const device = await openDevice({ adapter, floor });
+    try {
+      const found = await roofline(device, {
+        fresh,
+        rounds: rounds ?? 12,
+        seconds: 30,
+        onProgress: (what, done, total) => progress.count(what, done, total),
+      });
+      if (found.kept && rounds !== undefined)
+        progress.note('--rounds changed nothing: these are the numbers of an earlier run; --fresh measures again');
+      return { json: found.roofline, lines: rooflineLines(found) };
+    } finally {
+      device.close();
+    }
+  },
+});
 
 export function rooflineLines({
   roofline: { roof, probes, ...source },
@@ -41,7 +44,7 @@ export function rooflineLines({
   return [
     provenanceLine(source),
     ...aligned([['probe', 'median', 'quartiles', 'unit'], ...rows], 1),
-    `roof: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s (best copy), ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; a kernel needs ${digits(balance)} FLOPs a byte to be bound by arithmetic`,
-    kept ? `kept in ${path}; --fresh measures again` : `kept in ${path}`,
+    `roof: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s (best copy), ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; a kernel needs ${digits(balance)} FLOPs per byte to be limited by arithmetic`,
+    kept ? `read from ${path}; --fresh measures again` : `written to ${path}`,
   ];
 }

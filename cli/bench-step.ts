@@ -1,59 +1,55 @@
-/** `insula bench step`: training steps of systems beside each other. */
-
+/** `insula bench step`: training steps of several systems, compared. */
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
 import { readSavedRun } from '../bench/measure/saved-run.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
-import { FORMAT, runStepBench, type StepResult } from '../bench/step/run.ts';
+import { runStepBench, stepRunSchema } from '../bench/step/run.ts';
 import { comparisonLines, stepLines } from '../bench/step/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
-import { presetNamed } from '../model/index.ts';
-import { type StepSizes, stepSizeOptions } from '../model/inspect/measured-step.ts';
-import { number, text } from './options.ts';
-import type { Progress } from './progress.ts';
+import { presetNamed } from '../model/training/presets.ts';
+import { command } from './command.ts';
+import { deviceOptions } from './device.ts';
+import { stepNotes } from './notes.ts';
+import { choices, number, text } from './options.ts';
+import { systemNames } from './run-options.ts';
+import { stepSizeOptions } from './step-options.ts';
 
-export const benchStepOptions = {
-  system: text('systems by name, with commas between; knowledge-insulation,joint-training,pi0 unless given'),
-  ...stepSizeOptions,
-  rounds: number('rounds that interleave the systems; 10 by default, at least 3', LEAST_ROUNDS),
-  seconds: number('no new round is begun that would end later; 60 by default'),
-  out: text('file for the run as JSON'),
-  compare: text('file of an earlier run: what has changed, as ratios to it'),
-};
+const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
-export interface BenchStepOptions extends StepSizes {
-  system?: string;
-  rounds?: number;
-  seconds?: number;
-  out?: string;
-  compare?: string;
-  adapter?: string;
-  floor?: boolean;
-  tuning?: string;
-}
+export const benchStep = command({
+  options: {
+    system: choices(`systems, separated by commas; ${DEFAULT_SYSTEMS.join(',')} by default`, systemNames),
+    ...stepSizeOptions,
+    rounds: number('rounds that interleave the systems; 10 by default, at least 3', LEAST_ROUNDS),
+    seconds: number('time limit: no round starts that would exceed it; 60 by default'),
+    out: text('file for the run as JSON'),
+    compare: text('file of an earlier run: results as ratios to it'),
+    ...deviceOptions,
+  },
+  notes: stepNotes,
+  async run(
+    { system: systems = DEFAULT_SYSTEMS, rounds = 10, seconds = 60, out, compare, adapter, floor, tuning, ...given },
+    { progress },
+  ) {
+    const sizes = { ...given, batch: given.batch ?? presetNamed(given.preset ?? 'tiny').batch };
+    const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
+    if (before && sorted(before.sizes) !== sorted(sizes))
+      throw new InputError(
+        `${compare}: this run measured other sizes: ${JSON.stringify(before.sizes)}; give the same options`,
+      );
+    const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
+    try {
+      const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>
+        progress.count(what, done, total),
+      );
+      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+      const lines = [...stepLines(result), ...(before ? ['', ...comparisonLines(before, result)] : [])];
+      return { json: result, lines };
+    } finally {
+      device.close();
+    }
+  },
+});
 
-/** @throws InputError where an option is wrong */
-export async function benchStep(
-  { system, rounds = 10, seconds = 60, out, compare, ...options }: BenchStepOptions,
-  progress: Progress,
-): Promise<{ json: StepResult; lines: string[] }> {
-  const systems = [...new Set((system ?? 'knowledge-insulation,joint-training,pi0').split(','))];
-  const { preset, batch = presetNamed(preset ?? 'tiny').batch, prompt, fast, horizon, depth, recompute } = options;
-  const before = compare === undefined ? null : await readSavedRun<StepResult>(compare, FORMAT, 'insula bench step');
-  if (
-    before &&
-    JSON.stringify(before.sizes) !== JSON.stringify({ preset, prompt, fast, horizon, depth, recompute, batch })
-  )
-    throw new InputError(`${compare}: a run at other sizes: ${JSON.stringify(before.sizes)}; give the same options`);
-  const { device } = await openTunedDevice(options, (line) => progress.note(line));
-  try {
-    const sizes = { preset, prompt, fast, horizon, depth, recompute, batch };
-    const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>
-      progress.count(what, done, total),
-    );
-    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-    return { json: result, lines: [...stepLines(result), ...(before ? ['', ...comparisonLines(before, result)] : [])] };
-  } finally {
-    device.close();
-  }
-}
+/** The fields of an object in alphabetical order, as JSON. */
+const sorted = (sizes: object) => JSON.stringify(Object.entries(sizes).sort(([a], [b]) => (a < b ? -1 : 1)));

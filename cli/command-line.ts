@@ -1,13 +1,15 @@
-/** The command line as npm passes it on, and as a person has to type it. */
+/** The command line as npm passes it on, and as a user types it. */
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { InputError } from '../engine/index.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Whether this is the compiled program of an installed package. */
+const installed = import.meta.url.endsWith('.js');
 const program = fileURLToPath(new URL('./setup/insula.mjs', import.meta.url));
 
-/** What a person types to run `insula WORDS` in the way in which this process was started. */
+/** The command that runs `insula WORDS` in the same way as this process was started. */
 export function commandLine(words: readonly string[], environment: Environment = process.env): string {
   const [command, ...options] = words.map(quoteForShell);
   const script = environment.npm_lifecycle_event;
@@ -16,13 +18,13 @@ export function commandLine(words: readonly string[], environment: Environment =
   const start =
     script === 'insula'
       ? 'npm run insula --'
-      : script === 'npx'
+      : script === 'npx' || installed
         ? 'npx insula'
         : `node ${quoteForShell(relative('', program))}`;
   return [start, command, ...options].join(' ');
 }
 
-/** npm keeps options in front of a `--` to itself. @throws InputError where it has kept one of `options` */
+/** npm does not pass on options that stand before a `--`. @throws InputError if it has kept one of `options` */
 export function refuseOptionsOfNpm(
   words: readonly string[],
   options: readonly string[],
@@ -35,7 +37,7 @@ export function refuseOptionsOfNpm(
   });
   if (kept.length === 0) return;
   const names = kept.map(([name]) => name).join(' and ');
-  // What npm has parted from its option follows the command, and cannot be put back.
+  // npm passes the value of such an option on as a word, which cannot be put back in its place.
   const [command, ...parted] = words;
   const example = commandLine([command, ...(parted.length > 0 ? ['OPTIONS'] : kept.flat())], environment);
   throw new InputError(`npm kept ${names} for itself: put a -- before the options, as in ${example}`);

@@ -1,89 +1,59 @@
-/** `insula inspect --step`: what a training step does, operation by operation, and when. */
-
+/** `insula inspect --step`: the operations of a training step, and their GPU times. */
 import { type Provenance, provenance } from '../bench/measure/provenance.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { type DispatchTime, InputError, type ListedOperation, type StepStatistics } from '../engine/index.ts';
-import { presetNamed } from '../model/index.ts';
-import { configurationFor, MeasuredStep, type StepSizes, stepSizeOptions } from '../model/inspect/measured-step.ts';
-import { text } from './options.ts';
-import type { Progress } from './progress.ts';
+import { InputError, type ListedOperation, type StepStatistics } from '../engine/index.ts';
+import { chromeTrace } from '../model/inspect/chrome-trace.ts';
+import { MeasuredStep, measuredConfiguration } from '../model/inspect/measured-step.ts';
+import { presetNamed } from '../model/training/presets.ts';
+import { command } from './command.ts';
+import { deviceOptions } from './device.ts';
+import { choice, flag, text } from './options.ts';
+import { systemNames } from './run-options.ts';
+import { stepSizeOptions } from './step-options.ts';
 
-export const inspectOptions = {
-  step: { type: 'boolean', help: 'the operations of a captured training step: kernel, grid, FLOPs, bytes, arenas' },
-  system: text('knowledge-insulation by default'),
-  ...stepSizeOptions,
-  out: text('file for the list as JSON'),
-  trace: text('file for the GPU times of every dispatch, for chrome://tracing and Perfetto'),
-} as const;
-
-export interface InspectOptions extends StepSizes {
-  step?: boolean;
-  system?: string;
-  out?: string;
-  trace?: string;
-  adapter?: string;
-  floor?: boolean;
-  tuning?: string;
-}
-
-export interface InspectedStep extends Provenance {
+interface InspectedStep extends Provenance {
   readonly system: string;
   readonly batch: number;
   readonly statistics: StepStatistics;
   readonly operations: readonly ListedOperation[];
 }
 
-/** @throws InputError where an option is wrong, and for --trace where the adapter has no timestamps */
-export async function inspectStep(
-  { step, system = 'knowledge-insulation', out, trace, batch, ...options }: InspectOptions,
-  progress: Progress,
-): Promise<{ json: InspectedStep; lines: string[] }> {
-  if (!step) throw new InputError('inspect: say what: --step lists the operations of a training step');
-  const configuration = configurationFor(system, options);
-  const size = batch ?? presetNamed(options.preset ?? 'tiny').batch;
-  const { device } = await openTunedDevice(options, (line) => progress.note(line));
-  try {
-    if (trace !== undefined && !device.features.has('timestamp-query'))
-      throw new InputError('--trace: this adapter has no timestamps; leave it out, or take another --adapter');
-    using measured = new MeasuredStep(device, system, configuration, size, options.recompute);
-    await measured.run();
-    await device.finish();
-    const [operations, statistics] = [measured.step.list(), measured.step.stats()];
-    if (trace !== undefined) {
+export const inspect = command({
+  options: {
+    step: flag('the operations of a captured training step: kernel, grid, FLOPs, bytes, arenas; required'),
+    system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),
+    ...stepSizeOptions,
+    out: text('file for the list as JSON'),
+    trace: text('file for the GPU times of every dispatch, for chrome://tracing and Perfetto'),
+    ...deviceOptions,
+  },
+  async run({ step, system = 'knowledge-insulation', out, trace, adapter, floor, tuning, ...sizes }, { progress }) {
+    if (!step) throw new InputError('inspect: give --step, which lists the operations of a training step');
+    const configuration = measuredConfiguration(system, sizes);
+    const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
+    const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
+    try {
+      if (trace !== undefined && !device.features.has('timestamp-query'))
+        throw new InputError('--trace: this adapter has no timestamps; leave it out, or take another --adapter');
+      using measured = new MeasuredStep(device, system, configuration, batch, sizes);
       await measured.run();
-      const times = await device.profile(() => measured.run());
-      await writeFileSafely(trace, [JSON.stringify(chromeTrace(times, device.description))]);
+      await device.finish();
+      const [operations, statistics] = [measured.step.list(), measured.step.stats()];
+      if (trace !== undefined) {
+        await measured.run();
+        const times = await device.profile(() => measured.run());
+        await writeFileSafely(trace, [JSON.stringify(chromeTrace(times, device.description))]);
+      }
+      const result: InspectedStep = { ...provenance(device), system, batch, statistics, operations };
+      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+      return { json: result, lines: inspectLines(result) };
+    } finally {
+      device.close();
     }
-    const result = { ...provenance(device), system, batch: size, statistics, operations };
-    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-    return { json: result, lines: inspectLines(result) };
-  } finally {
-    device.close();
-  }
-}
-
-/** The trace event format: complete events in microseconds. */
-export function chromeTrace(times: readonly DispatchTime[], adapter: string) {
-  const place = { pid: 1, tid: 1 };
-  return {
-    displayTimeUnit: 'ms',
-    traceEvents: [
-      { name: 'process_name', ph: 'M', ...place, args: { name: adapter } },
-      { name: 'thread_name', ph: 'M', ...place, args: { name: 'training step' } },
-      ...times.map(({ label, begin, nanoseconds, workgroups, flops, bytes }) => ({
-        name: label,
-        cat: label.split(' ')[0],
-        ph: 'X',
-        ...place,
-        ts: begin / 1000,
-        dur: nanoseconds / 1000,
-        args: { workgroups, flops, bytes, 'GFLOP/s': flops / nanoseconds, 'GB/s': bytes / nanoseconds },
-      })),
-    ],
-  };
-}
+  },
+});
 
 function inspectLines({ system, batch, statistics, operations }: InspectedStep): string[] {
   const { dispatches, submits, arenaBytes, lowerBoundBytes, constantBytes } = statistics;
@@ -97,19 +67,19 @@ function inspectLines({ system, batch, statistics, operations }: InspectedStep):
   ]);
   const table = aligned([['', 'operation', 'workgroups', 'MFLOP', 'KB'], ...numbers], 3);
   const words = [
-    'bindings (* written; arena:byte, or the name of what outlives the step); what the kernel was specialised with',
-    ...operations.map(({ bindings, parameters }) => `${placesOf(bindings)}; ${variantOf(parameters)}`),
+    "bindings (* written; arena:byte, or the name of a tensor that outlives the step); the kernel's constants",
+    ...operations.map(({ bindings, parameters }) => `${bindingsText(bindings)}; ${variantOf(parameters)}`),
   ];
   return [
     `${system}, batch ${batch}: ${dispatches} dispatches, and ${operations.length - dispatches} copies and clears, in ${submits} submit${submits === 1 ? '' : 's'}`,
-    `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the least any plan takes; constants ${digits(constantBytes / 1e6)} MB`,
+    `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the lower bound of any plan; constants ${digits(constantBytes / 1e6)} MB`,
     ...totals(operations),
     '',
     ...table.map((line, i) => `${line}  ${words[i]}`),
   ];
 }
 
-/** By kernel, those with the most FLOPs first. */
+/** Sums by kernel, in decreasing order of FLOPs. */
 function totals(operations: readonly ListedOperation[]): string[] {
   const byKernel = new Map<string, ListedOperation[]>();
   for (const own of operations) byKernel.set(own.operation, [...(byKernel.get(own.operation) ?? []), own]);
@@ -124,16 +94,16 @@ function totals(operations: readonly ListedOperation[]): string[] {
   return aligned([['operation', 'times', 'MFLOP', 'MB'], ...rows.map(({ cells }) => cells)], 1);
 }
 
-function placesOf(bindings: ListedOperation['bindings']): string {
+function bindingsText(bindings: ListedOperation['bindings']): string {
   return bindings
     .map(({ name, access, tensor, arena, offset }) => {
-      const place = arena === undefined ? tensor : `${arena}:${offset}`;
-      return `${access === 'read' ? '' : '*'}${name} ${place}`;
+      const storage = arena === undefined ? tensor : `${arena}:${offset}`;
+      return `${access === 'read' ? '' : '*'}${name} ${storage}`;
     })
     .join(', ');
 }
 
-/** Parameters that are numbers, and the names of the declarations that are replaced. */
+/** Numeric parameters, and the names of replaced declarations. */
 function variantOf(parameters: ListedOperation['parameters'] = {}): string {
   return Object.entries(parameters)
     .map(([name, value]) => (typeof value === 'number' ? `${name}=${value}` : name))

@@ -1,61 +1,206 @@
-/** Options of the commands: how they are declared, and how the words of a command line become their values. */
+/** Options of the commands: one declaration gives an option's help, its type and its validation. */
 import { parseArgs } from 'node:util';
-import { InputError } from '../engine/index.ts';
+import { InputError, quote } from '../engine/index.ts';
+import { nearest, probable } from './nearest.ts';
 
-/** A list may be given several times. */
-type OptionType = 'string' | 'list' | 'number' | 'boolean';
-export interface Option {
-  readonly type: OptionType;
-  readonly help: string;
-  /** Of a number; 0 unless given. */
-  readonly least?: number;
+/** The conditions under which an option has an effect. Otherwise it is refused. */
+export interface Use {
+  /** It needs this option, one of these, or an option with one of these values (undefined: not given). */
+  readonly needs?: string | readonly string[] | Readonly<Record<string, readonly (string | undefined)[]>>;
+  /** It has no effect together with these options. */
+  readonly excludes?: string | readonly string[];
 }
-export const text = (help: string): Option => ({ type: 'string', help });
-export const list = (help: string): Option => ({ type: 'list', help });
-export const number = (help: string, least = 0): Option => ({ type: 'number', help, least });
-export const flag = (help: string): Option => ({ type: 'boolean', help });
 
-/** "--steps -1" as "--steps=-1", so that the number is complained about. */
-function negativeNumbersJoined(args: string[]): string[] {
-  return args.flatMap((arg, i) => {
-    if (/^-\d/.test(arg) && args[i - 1]?.startsWith('--')) return [];
-    return /^-\d/.test(args[i + 1] ?? '') && arg.startsWith('--') ? [`${arg}=${args[i + 1]}`] : [arg];
-  });
+export interface Option<T> extends Use {
+  readonly help: string;
+  /** Placeholder of the value in help; null for a flag. */
+  readonly value: string | null;
+  /** The option may be given several times; `read` gets every value. */
+  readonly repeatable: boolean;
+  /** @throws Error that describes the expected value, without the option's name */
+  readonly read: (texts: readonly string[]) => T;
+}
+export type Options = Readonly<Record<string, Option<unknown>>>;
+export type ValuesOf<O extends Options> = { readonly [Name in keyof O]?: O[Name] extends Option<infer T> ? T : never };
+
+const single = <T>(help: string, value: string | null, read: (text: string) => T, use: Use = {}): Option<T> => ({
+  ...{ help, value, repeatable: false, ...use },
+  read: ([own]) => read(own),
+});
+
+export const text = (help: string, use?: Use) => single(help, 'TEXT', (own) => own, use);
+
+export const flag = (help: string, use?: Use) => single(help, null, () => true as boolean, use);
+
+export const list = (help: string, use?: Use): Option<readonly string[]> => ({
+  ...{ help, value: 'TEXT ...', repeatable: true, ...use },
+  read: (texts) => texts,
+});
+
+/** A non-negative integer, at least `least`. */
+export function number(help: string, least = 0, use?: Use): Option<number> {
+  const read = (own: string) => {
+    const isInteger = /^\d+$/.test(own) && Number.isSafeInteger(Number(own));
+    if (!isInteger || Number(own) < least) throw new Error(`expected an integer from ${least} to 2^53 - 1`);
+    return Number(own);
+  };
+  return single(help, 'N', read, use);
+}
+
+/** A number within the given bounds: at least `from`, above `above`, below `below`. */
+export function decimal(
+  help: string,
+  { from, above, below, ...use }: { from?: number; above?: number; below?: number } & Use = {},
+): Option<number> {
+  const range = [
+    ...(above === undefined ? [] : [`above ${above}`]),
+    ...(from === undefined ? [] : [`from ${from}`]),
+    ...(below === undefined ? [] : [`below ${below}`]),
+  ].join(' and ');
+  const read = (own: string) => {
+    const value = Number(own);
+    const within = value > (above ?? -Infinity) && value >= (from ?? -Infinity) && value < (below ?? Infinity);
+    if (own.trim() === '' || !Number.isFinite(value) || !within)
+      throw new Error(range === '' ? 'expected a number' : `expected a number ${range}`);
+    return value;
+  };
+  return single(help, 'N', read, use);
+}
+
+/** One of the names. */
+export function choice<T extends string>(help: string, names: readonly T[], use?: Use): Option<T> {
+  const read = (own: string) => {
+    const found = names.find((name) => name === own);
+    if (found === undefined) throw new Error(`there is no ${quote(own)}; ${nearest(own, names)}`);
+    return found;
+  };
+  return single(help, 'NAME', read, use);
+}
+
+/** Texts, separated by commas. */
+export function texts(help: string, use?: Use): Option<string[]> {
+  return single(help, 'A,B', split, use);
+}
+
+/** Several of the names, separated by commas. */
+export function choices<T extends string>(help: string, names: readonly T[], use?: Use): Option<T[]> {
+  const one = choice(help, names);
+  return single(help, 'A,B', (own) => [...new Set(split(own).map((part) => one.read([part])))], use);
+}
+
+/** Numbers above 0, separated by commas. */
+export function decimals(help: string, use?: Use): Option<number[]> {
+  const one = decimal(help, { above: 0 });
+  return single(help, 'N,N', (own) => split(own).map((part) => one.read([part])), use);
+}
+
+const split = (own: string) => own.split(',').map((part) => part.trim());
+
+const common = { json: flag('prints one JSON object on standard output'), help: flag('lists the options') };
+
+/** The values of a command's own options, `json` and `help`, and positional arguments. */
+interface Read {
+  readonly values: Readonly<Record<string, unknown>>;
+  readonly json: boolean;
+  readonly help: boolean;
+  readonly names: readonly string[];
 }
 
 /**
- * The values of a command's options, `json` and `help` among them; of a command that takes words, those as `names`.
+ * Reads the words after a command.
  *
- * @throws InputError where an option is unknown, has no value, or is no number where one is expected
+ * @throws InputError if an option is unknown, repeated, lacks its value, has an invalid value, or has no effect
  */
 export function readOptions(
+  command: string,
+  { options, names }: { readonly options: Options; readonly names?: string },
+  args: readonly string[],
+): Read {
+  const fail = (message: string) => new InputError(`${command}: ${message}; see insula ${command} --help`);
+  const known: Options = { ...options, ...common };
+  const kinds = Object.entries(known).map(([name, { value }]) => {
+    const type = value === null ? ('boolean' as const) : ('string' as const);
+    return [name, { type, multiple: true, ...(name === 'help' && { short: 'h' }) }] as const;
+  });
+  const given = { args: [...args], options: Object.fromEntries(kinds) };
+  const { tokens } = parseArgs({ ...given, strict: false, allowPositionals: true, tokens: true });
+  const found = new Map<string, string[]>();
+  const words: string[] = [];
+  for (const token of tokens) {
+    if (token.kind === 'positional') words.push(token.value);
+    if (token.kind !== 'option') continue;
+    const option = Object.hasOwn(known, token.name) ? known[token.name] : undefined;
+    if (!option) {
+      const meant = probable(token.name, Object.keys(known));
+      throw fail(`there is no option ${token.rawName}${meant === null ? '' : `; did you mean --${meant}?`}`);
+    }
+    const { value, inlineValue } = token;
+    if (option.value === null && value !== undefined) throw fail(`--${token.name} takes no value`);
+    const missing = option.value !== null && (value === undefined || (!inlineValue && /^-(?!\.?\d)/.test(value ?? '')));
+    if (missing) throw fail(`--${token.name} needs a value`);
+    if (found.has(token.name) && !option.repeatable) throw fail(`--${token.name} is given twice`);
+    found.set(token.name, [...(found.get(token.name) ?? []), value ?? '']);
+  }
+  if (words.length > 0 && names === undefined) throw fail(`${quote(words[0])} belongs to no option`);
+  const values: Record<string, unknown> = {};
+  for (const [name, texts] of found) {
+    try {
+      values[name] = known[name].read(texts);
+    } catch (error) {
+      throw new InputError(`${command}: --${name} ${texts.join(' ')}: ${(error as Error).message}`);
+    }
+  }
+  const { json = false, help = false, ...own } = values;
+  if (!help) for (const name of Object.keys(own)) refuseUseless(name, options[name], own, fail);
+  return { values: own, json: json === true, help: help === true, names: words };
+}
+
+const isList = (needs: object): needs is readonly string[] => Array.isArray(needs);
+
+function refuseUseless(
   name: string,
-  { options, names }: { readonly options: Readonly<Record<string, Option>>; readonly names?: true },
-  args: string[],
-): Record<string, unknown> {
-  const kinds = Object.entries({ ...options, json: flag(''), help: flag('') });
-  let values: Record<string, unknown>;
-  try {
-    const types = kinds.map(([own, { type }]) => [
-      own,
-      { type: type === 'boolean' ? 'boolean' : 'string', multiple: type === 'list' } as const,
-    ]);
-    const given = { args: negativeNumbersJoined(args), options: Object.fromEntries(types), strict: true };
-    const parsed = parseArgs({ ...given, allowPositionals: names === true });
-    values = names ? { ...parsed.values, names: parsed.positionals } : parsed.values;
-  } catch (error) {
-    const { message } = error as Error;
-    const without = /^Option '(--[\w-]+).*argument (?:is ambiguous|missing)/.exec(message);
-    const words = without ? `${without[1]} needs a value` : message.split('. To specify')[0];
-    throw new InputError(`${name}: ${words}; see insula ${name} --help`);
+  { needs, excludes = [] }: Use,
+  values: Readonly<Record<string, unknown>>,
+  fail: (message: string) => InputError,
+): void {
+  const excluding = [excludes].flat().find((other) => values[other] !== undefined);
+  if (excluding !== undefined) throw fail(`--${name} changes nothing together with --${excluding}`);
+  if (needs === undefined) return;
+  if (typeof needs === 'string' || isList(needs)) {
+    const all = typeof needs === 'string' ? [needs] : needs;
+    if (all.some((other) => values[other] !== undefined)) return;
+    throw fail(`--${name} changes nothing without ${all.map((other) => `--${other}`).join(' or ')}`);
   }
-  for (const [own, { type, least = 0 }] of kinds) {
-    const value = values[own];
-    if (type !== 'number' || value === undefined) continue;
-    const whole = /^\d+$/.test(String(value)) && Number.isSafeInteger(Number(value));
-    if (!whole || Number(value) < least)
-      throw new InputError(`${name}: --${own} ${value}: expected a whole number from ${least} to 2^53 - 1`);
-    values[own] = Number(value);
+  for (const [other, allowed] of Object.entries(needs)) {
+    const own = values[other] as string | undefined;
+    if (allowed.includes(own)) continue;
+    const wanted = allowed.filter((value) => value !== undefined).join(' or ');
+    throw fail(`--${name} changes nothing with --${other} ${own ?? 'left out'}: it is for --${other} ${wanted}`);
   }
-  return values;
+}
+
+/** Help of the options, one line each; long texts are wrapped in their column. */
+export function optionLines(options: Options, width: number): string[] {
+  return Object.entries({ ...options, json: common.json }).flatMap(([name, { value, help }]) => {
+    const shown = `  --${name}${value === null ? '' : ` ${value}`}`.padEnd(COLUMN - 1);
+    const lines = wrapped(help, Math.max(40, width - COLUMN));
+    return lines.map((line, i) => (i === 0 ? `${shown} ${line}` : `${' '.repeat(COLUMN)}${line}`));
+  });
+}
+
+const COLUMN = 24;
+
+/** Wraps a text to lines of at most `width` characters; its own line breaks and their indentation stay. */
+export function wrapped(help: string, width: number): string[] {
+  return help.split('\n').flatMap((paragraph) => {
+    const indent = /^ */.exec(paragraph)?.[0] ?? '';
+    const [first, ...words] = paragraph.trim().split(' ');
+    const lines = [indent + first];
+    for (const word of words) {
+      const last = lines.length - 1;
+      if (lines[last].length + 1 + word.length <= width) lines[last] += ` ${word}`;
+      else lines.push(`${indent}${indent}${word}`);
+    }
+    return lines;
+  });
 }

@@ -1,11 +1,14 @@
-import { SingleBar } from 'cli-progress';
-import type { RunListener } from '../model/training/run.ts';
+import { type Options, SingleBar } from 'cli-progress';
+import type { RunListener } from '../model/training/prepare-run.ts';
 import type { Losses } from '../model/training/trainer.ts';
 
 const SECONDS_BETWEEN_LINES = 15;
 const STEPS_OF_RATE = 20;
 
-/** Tells a person on standard error how far a run is: a bar on a terminal, now and then a line elsewhere. */
+/** Alternative texts of a phase's details, the longest first. */
+type Details = readonly string[];
+
+/** Reports the progress of a command on standard error: a bar on a terminal, else a line every 15 seconds. */
 export class Progress implements RunListener {
   private bar: SingleBar | null = null;
   private lastLine = 0;
@@ -16,24 +19,20 @@ export class Progress implements RunListener {
     process.stderr.write(`${line}\n`);
   }
 
-  /** A phase that counts something: "train: step 3/400 | details". */
-  count(what: string, done: number, total: number, details = ''): void {
-    const text = `${what} ${done}/${total}${details}`;
+  /** Reports a count: "train: step 3/400 | details". A narrow terminal shows the first of `details` that fits. */
+  count(what: string, done: number, total: number, details: Details = ['']): void {
     if (!process.stderr.isTTY) {
       const now = performance.now() / 1000;
       if (done < total && now - this.lastLine < SECONDS_BETWEEN_LINES) return;
       this.lastLine = now;
-      process.stderr.write(`${text}\n`);
+      process.stderr.write(`${what} ${done}/${total}${details[0]}\n`);
       return;
     }
+    const columns = () => process.stderr.columns || 80;
     if (!this.bar) {
-      this.bar = new SingleBar({
-        format: '{what} {bar} {value}/{total}{details}',
-        barsize: 24,
-        hideCursor: true,
-        clearOnComplete: true,
-        fps: 8,
-      });
+      const format: Options['format'] = (_, { value, total, progress }, payload) =>
+        progressLine(columns() - 1, progress, `${value}/${total}`, payload);
+      this.bar = new SingleBar({ format, hideCursor: true, clearOnComplete: true, fps: 8 });
       this.bar.start(total, done, { what, details });
     } else this.bar.update(done, { what, details });
     this.bar.setTotal(total);
@@ -41,7 +40,7 @@ export class Progress implements RunListener {
   }
 
   compiled(kernel: string, done: number, total: number): void {
-    this.count('kernels compiled', done, total, ` ${kernel}`);
+    this.count('kernels compiled', done, total, [` ${kernel}`, '']);
   }
 
   step(step: number, steps: number, losses: Losses): void {
@@ -51,11 +50,18 @@ export class Progress implements RunListener {
     const rate = (this.times.length - 1) / elapsed;
     // The first two losses may arrive together.
     const known = this.times.length > 2 && elapsed > 0;
-    const pace = rate < 1 ? `${(1 / rate).toFixed(1)} seconds a step` : `${rate.toFixed(1)} steps a second`;
+    const pace = rate < 1 ? `${(1 / rate).toFixed(1)} seconds per step` : `${rate.toFixed(1)} steps per second`;
+    const left = (steps - step) / rate;
+    const joined = (parts: string[]) => parts.map((part) => ` | ${part}`).join('');
+    const short = describe(losses).replaceAll(' loss', '');
     const details = known
-      ? [pace, describe(losses), `${formatSeconds((steps - step) / rate)} left`]
-      : [describe(losses)];
-    this.count('train: step', step, steps, details.map((part) => ` | ${part}`).join(''));
+      ? [
+          joined([pace, describe(losses), `${formatSeconds(left)} left`]),
+          joined([describe(losses), `${formatSeconds(left)} left`]),
+          joined([short, `${clock(left)} left`]),
+        ]
+      : [joined([describe(losses)]), joined([short])];
+    this.count('train: step', step, steps, details);
   }
 
   heldOut(
@@ -101,4 +107,30 @@ export function describe({ tokenLoss, flowLoss, answerLoss }: Losses): string {
 export function formatSeconds(seconds: number): string {
   const whole = Math.round(seconds);
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+/** Minutes:seconds, or hours:minutes:seconds. */
+function clock(seconds: number): string {
+  const whole = Math.round(seconds);
+  const two = (value: number) => String(value).padStart(2, '0');
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+const WIDEST_BAR = 24;
+const LEAST_BAR = 6;
+
+/** The longest details that fit, and a bar in the remaining columns. */
+export function progressLine(
+  columns: number,
+  progress: number,
+  count: string,
+  { what, details }: { what: string; details: Details },
+): string {
+  const text = (own: string) => `${what} ${count}${own}`;
+  const fitting = details.find((own) => text(own).length <= columns) ?? details[details.length - 1];
+  const room = Math.min(WIDEST_BAR, columns - text(fitting).length - 1);
+  if (room < LEAST_BAR) return text(fitting).slice(0, columns);
+  const full = Math.round(Math.min(1, progress) * room);
+  return `${what} ${'█'.repeat(full)}${'░'.repeat(room - full)} ${count}${fitting}`;
 }

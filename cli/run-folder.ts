@@ -1,21 +1,21 @@
-/** Where a run's files go. A new run never takes the place of another one unasked. */
+/** The folder of a run. A new run replaces another one only with --overwrite. */
 import { access, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileError } from '../engine/files/files.ts';
-import { InputError } from '../engine/index.ts';
+import { InputError, quote } from '../engine/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
 
 export interface RunFolder {
   readonly path: string;
   readonly checkpoint: string;
-  /** What to go on from; the caller closes it. */
+  /** The checkpoint to resume from; the caller closes it. */
   readonly resume?: Checkpoint;
-  /** Lets other runs write here again; removes the folders that were made here and are still empty. */
+  /** Unlocks the folder, and removes the folders that were made for this run and are still empty. */
   leave(): Promise<void>;
 }
 
-export interface RunFolderOptions {
-  /** A folder; without it `usual`, or `usual-2`, `usual-3` ... for runs after the first. */
+interface RunFolderOptions {
+  /** A folder; by default `usual`, or `usual-2`, `usual-3` ... for runs after the first. */
   out?: string;
   usual: string;
   resume?: boolean;
@@ -23,13 +23,13 @@ export interface RunFolderOptions {
 }
 
 /**
- * Chooses, makes and tries the folder of a run. --resume and --overwrite without --out mean the last of the usual folders.
+ * Chooses and makes the folder of a run, and tests that it is writable. --resume and --overwrite without --out choose
+ * the last of the usual folders.
  *
- * @throws InputError where there is nothing to resume, where a run would be lost, and where nothing can be written
+ * @throws InputError if there is nothing to resume, if a run would be lost, or if the folder cannot be written
  */
 export async function runFolder(options: RunFolderOptions, note: (line: string) => void): Promise<RunFolder> {
   const { out, usual, resume, overwrite } = options;
-  if (resume && overwrite) throw new InputError('--resume and --overwrite: choose one');
   const last = (await usedFolders(usual)).at(-1);
   if (resume) {
     const path = out ?? last ?? usual;
@@ -48,7 +48,7 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
   const unlock = await lock(path);
   if (path !== usual && out === undefined && !overwrite)
     note(
-      `${usual} is there already: this run goes to ${path}; --resume goes on with the last run, --overwrite replaces it`,
+      `${usual} exists already, so this run goes to ${path}; --resume resumes the last run, --overwrite replaces it`,
     );
   const leave = async () => {
     await unlock();
@@ -67,7 +67,7 @@ const exists = (path: string) =>
 
 const numbered = (usual: string, number: number) => (number === 1 ? usual : `${usual}-${number}`);
 
-/** The usual folders that hold a checkpoint, in the order of their numbers. */
+/** The usual folders with a checkpoint, in the order of their numbers. */
 async function usedFolders(usual: string): Promise<string[]> {
   const entries = await readdir(dirname(usual)).catch(() => []);
   const numbers = entries.flatMap((entry) => {
@@ -81,7 +81,7 @@ async function usedFolders(usual: string): Promise<string[]> {
   return used;
 }
 
-/** Behind every folder that there is, so that runs side by side do not meet. */
+/** The first usual folder that does not exist; one without a checkpoint may belong to a run that has just begun. */
 async function firstUnused(usual: string): Promise<string> {
   let number = 1;
   while (await exists(numbered(usual, number))) number += 1;
@@ -89,18 +89,26 @@ async function firstUnused(usual: string): Promise<string> {
 }
 
 async function refuseToLose(path: string): Promise<void> {
-  if (!(await exists(path))) return;
   const choice = 'replace it with --overwrite, or choose another folder with --out';
+  if (!(await exists(path))) {
+    const others = (await readdir(dirname(path)).catch(() => [])).filter((name) => !name.startsWith('.'));
+    if (others.length > 0)
+      throw new InputError(
+        `--out ${dirname(path)}: the folder holds ${quote(others[0])} and no run: choose an empty or a new folder with --out, or write into this one with --overwrite`,
+      );
+    return;
+  }
   const checkpoint = await openCheckpoint(path).catch((error) => {
     throw error instanceof InputError ? new InputError(`${error.message}; ${choice}`) : error;
   });
   await checkpoint.close();
-  const { step, steps } = checkpoint.progress;
+  const { step } = checkpoint.progress;
+  const { steps } = checkpoint.settings.run;
   if (step > 0)
-    throw new InputError(`${path} holds a run of ${step} of ${steps} steps: go on with --resume, ${choice}`);
+    throw new InputError(`${path} holds a run of ${step} of ${steps} steps: resume it with --resume, ${choice}`);
 }
 
-/** Makes a folder and those above it; the function it returns removes those that were made and are still empty. */
+/** Makes a folder and its parents; the returned function removes those that were made and are still empty. */
 async function makeFolder(path: string): Promise<() => Promise<void>> {
   const first = await mkdir(path, { recursive: true }).catch((error) => {
     throw fileError(error, `--out ${path}`, 'make this folder');
@@ -119,16 +127,16 @@ async function makeFolder(path: string): Promise<() => Promise<void>> {
 }
 
 /**
- * Keeps other runs out of a folder as long as this process lives, or until the function that it returns is called.
+ * Locks a folder against other runs until the returned function is called or this process ends.
  *
- * @throws InputError where another run is writing there
+ * @throws InputError if another run has locked it
  */
 async function lock(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, '.running');
   const holder = Number(await readFile(path, 'utf8').catch(() => ''));
   if (holder > 0 && holder !== process.pid && isAlive(holder))
     throw new InputError(
-      `${folder}: another run (process ${holder}) writes there; wait for its end, or choose another folder with --out`,
+      `${folder}: another run (process ${holder}) is writing there; wait until it ends, or choose another folder with --out`,
     );
   await rm(path, { force: true });
   await writeFile(path, String(process.pid), { flag: 'wx' }).catch((error) => {
@@ -141,11 +149,11 @@ function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'; // alive, and somebody else's
+    return (error as NodeJS.ErrnoException).code === 'EPERM'; // the process exists, and belongs to another user
   }
 }
 
-/** A run that cannot be saved should not begin. */
+/** Tests that a run can be saved, before it begins. */
 async function tryToWrite(path: string): Promise<void> {
   const made = await mkdtemp(join(path, '.writable-')).catch((error) => {
     throw fileError(error, `--out ${path}`, 'write in this folder');

@@ -1,33 +1,41 @@
-/** Results as lines for people. */
+/** Results of commands as lines of text. */
 
 import { aligned } from '../bench/measure/table.ts';
-import { type AdapterReport, installAdvice } from '../engine/index.ts';
-import type { ActResult, EvaluateResult } from './act.ts';
 import { describe, formatSeconds } from './progress.ts';
-import type { ClosedLoopSummary, TrainSummary } from './train.ts';
+import type { ClosedLoopSummary, TrainSummary } from './training-summary.ts';
 
-export function deviceLines(adapters: readonly AdapterReport[]): string[] {
-  const lines = adapters.flatMap((adapter) => {
-    if (!adapter.opens) return [`${adapter.name} (${adapter.backend}): cannot be opened: ${adapter.reason}`];
-    const { name, backend, description, software, isDefault, features, limits, subgroupSizes } = adapter;
-    const kind = [software ? 'software adapter' : null, isDefault ? 'default' : null].filter((part) => part !== null);
-    return [
-      `${name} (${backend}${kind.length > 0 ? `, ${kind.join(', ')}` : ''})`,
-      `  ${description}`,
-      `  features: ${features.join(', ')}`,
-      `  limits: ${Object.entries(limits)
-        .map(([limit, value]) => `${limit} ${value}`)
-        .join(', ')}`,
-      ...(subgroupSizes ? [`  subgroups: ${subgroupSizes.join(' to ')} lanes`] : []),
-    ];
-  });
-  return adapters.some((adapter) => adapter.opens) ? lines : [...lines, installAdvice()];
+export interface ActResult {
+  episode: string;
+  step: number;
+  instruction: string | null;
+  /** The data set's names of the action dimensions. */
+  names: readonly string[] | null;
+  /** [horizon][dimension] in the units of the data; null for control steps after the end of the episode. */
+  demonstrated: (number[] | null)[];
+  predicted: number[][];
+  /** The answer to --ask, or else the predicted subtask; null if the policy was trained without questions. */
+  answer: { question: string; answer: string } | null;
+  latency: { part: string; milliseconds: number }[];
+  adapter: string;
 }
 
-/** `resume` is the command that goes on with an interrupted run. */
+export interface EvaluateResult {
+  closedLoop: ClosedLoopSummary | null;
+  openLoop: {
+    measure: string;
+    observations: number;
+    oneSampleToConstant: number;
+    meanOfEightToConstant: number;
+  } | null;
+  /** Folder of the LeRobot data set of --record. */
+  record: string | null;
+  adapter: string;
+}
+
+/** `resume` is the command that resumes an interrupted run. */
 export function trainLines(summary: TrainSummary, resume: string): string[] {
   const { finished, step, heldOut, ratios, openLoop, answers, closedLoop, seconds, checkpoint, report } = summary;
-  if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; go on with: ${resume}`];
+  if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; resume it with: ${resume}`];
   const lines = [`trained ${step} steps in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
   if (heldOut) {
     const { tokenToUnigram, flowToConstantVelocity } = ratios;
@@ -45,7 +53,7 @@ export function trainLines(summary: TrainSummary, resume: string): string[] {
     lines.push(
       `open loop: error ${openLoop.oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${openLoop.meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${openLoop.measure})`,
     );
-  if (answers) lines.push(`questions: ${answers.right} of ${answers.asked} held-out ones answered word for word`);
+  if (answers) lines.push(`questions: ${answers.correct} of ${answers.questions} held-out ones answered exactly`);
   if (closedLoop) lines.push(closedLoopLine(closedLoop));
   lines.push(`checkpoint: ${checkpoint}`);
   if (report) lines.push(`report: ${report}`);
@@ -74,7 +82,7 @@ export function actLines({
   step,
   instruction,
   names,
-  says,
+  answer,
   demonstrated,
   predicted,
   latency,
@@ -82,7 +90,7 @@ export function actLines({
 }: ActResult): string[] {
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
-    ...(says ? [`${says.asked}: ${says.answer}`] : []),
+    ...(answer ? [`${answer.question}: ${answer.answer}`] : []),
     ...(predicted[0].length > WIDE
       ? dimensionLines(predicted, demonstrated, names)
       : stepLines(predicted, demonstrated)),
@@ -90,7 +98,7 @@ export function actLines({
   ];
 }
 
-/** Actions of more dimensions are shown dimension by dimension. */
+/** Actions with more dimensions are listed by dimension, not by control step. */
 const WIDE = 14;
 
 function stepLines(predicted: number[][], demonstrated: (number[] | null)[]): string[] {
@@ -125,7 +133,7 @@ function dimensionLines(
   return aligned([head, ...rows], 1);
 }
 
-/** Parts that are numbered are one entry: "10 x Euler step 7.1 ms". */
+/** Numbered parts are joined into one entry: "10 x Euler step 7.1 ms". */
 function latencyOf(latency: ActResult['latency']): string {
   const times = new Map<string, number[]>();
   for (const { part, milliseconds } of latency) {

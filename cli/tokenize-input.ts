@@ -1,17 +1,17 @@
-/** Chunks and ids from JSON that somebody else wrote. */
+/** Chunks and ids from JSON files, validated. */
 import { InputError, quote } from '../engine/index.ts';
 import type { ActionChunk } from '../tokenizers/index.ts';
 
 const isList = (value: unknown): value is unknown[] => Array.isArray(value) && value.length > 0;
 
-/** One chunk [[...], ...], a list of chunks, or { chunks: [...] }. @throws InputError that names chunk, step and dimension */
+/** Reads a chunk [[...], ...], a list of chunks, or { chunks: [...] }. @throws InputError that names step and dimension */
 export function readChunks(json: unknown, file: string): ActionChunk[] {
   const given = (json as { chunks?: unknown } | null)?.chunks ?? json;
   if (!isList(given) || !isList(given[0]))
-    throw new InputError(`${file}: expected a chunk, a list of steps each a list of numbers, or a list of chunks`);
+    throw new InputError(`${file}: expected a chunk (a list of steps, each a list of numbers) or a list of chunks`);
   return (isList(given[0][0]) ? given : [given]).map((chunk, number) => {
     const where = `${file}: chunk ${number}`;
-    if (!isList(chunk) || !isList(chunk[0])) throw new InputError(`${where} is no list of steps: ${quote(chunk)}`);
+    if (!isList(chunk) || !isList(chunk[0])) throw new InputError(`${where} is not a list of steps: ${quote(chunk)}`);
     const dimension = chunk[0].length;
     chunk.forEach((row, step) => {
       if (!Array.isArray(row) || row.length !== dimension)
@@ -20,28 +20,28 @@ export function readChunks(json: unknown, file: string): ActionChunk[] {
         );
       const bad = row.findIndex((value) => typeof value !== 'number' || !Number.isFinite(Math.fround(value)));
       if (bad >= 0)
-        throw new InputError(`${where}, step ${step}, dimension ${bad}: ${quote(row[bad])} is no finite number`);
+        throw new InputError(`${where}, step ${step}, dimension ${bad}: ${quote(row[bad])} is not a finite number`);
     });
     return { horizon: chunk.length, dimension, data: Float32Array.from(chunk.flat() as number[]) };
   });
 }
 
-export interface GivenIds {
+interface GivenIds {
   readonly ids: number[];
-  /** Where the file says the shape. */
+  /** The shape of the chunk, if the file records it. */
   readonly horizon?: number;
   readonly dimension?: number;
 }
 
-/** Text of ids, one list of ids, a list of lists, or what tokenize encode --json gave. @throws InputError */
-export function readIds(given: unknown, place: string): GivenIds[] {
+/** Reads ids from a text, a list, a list of lists, or the output of tokenize encode --json. @throws InputError */
+export function readIds(given: unknown, source: string): GivenIds[] {
   if (typeof given === 'string') {
     const words = given.split(/[\s,]+/).filter((word) => word !== '');
-    return [{ ids: checkIds(words.map(Number), place) }];
+    return [{ ids: checkIds(words.map(Number), source) }];
   }
   const lists = (given as { chunks?: unknown } | null)?.chunks ?? given;
-  if (!isList(lists)) throw new InputError(`${place}: expected a list of ids, or a list of such lists`);
-  if (!lists.every((entry) => typeof entry === 'object' && entry !== null)) return [{ ids: checkIds(lists, place) }];
+  if (!isList(lists)) throw new InputError(`${source}: expected a list of ids, or a list of such lists`);
+  if (!lists.every((entry) => typeof entry === 'object' && entry !== null)) return [{ ids: checkIds(lists, source) }];
   return lists.map((entry, number) => {
     const { ids, horizon, dimension } = Array.isArray(entry)
       ? ({ ids: entry } as Partial<GivenIds>)
@@ -49,16 +49,16 @@ export function readIds(given: unknown, place: string): GivenIds[] {
     for (const size of [horizon, dimension])
       if (size !== undefined && !(Number.isInteger(size) && size > 0))
         throw new InputError(
-          `${place}: chunk ${number}: horizon and dimension must be whole numbers from 1, got ${quote(size)}`,
+          `${source}: chunk ${number}: horizon and dimension must be positive integers, got ${quote(size)}`,
         );
-    return { ids: checkIds(ids, `${place}: chunk ${number}`), horizon, dimension };
+    return { ids: checkIds(ids, `${source}: chunk ${number}`), horizon, dimension };
   });
 }
 
-function checkIds(ids: unknown, place: string): number[] {
-  if (!isList(ids)) throw new InputError(`${place}: no ids`);
+function checkIds(ids: unknown, source: string): number[] {
+  if (!isList(ids)) throw new InputError(`${source}: no ids`);
   const bad = ids.findIndex((id) => !Number.isInteger(id) || (id as number) < 0);
   if (bad >= 0)
-    throw new InputError(`${place}: position ${bad}: ${quote(ids[bad])} is no id; ids are whole numbers from 0`);
+    throw new InputError(`${source}: position ${bad}: ${quote(ids[bad])} is not an id; ids are integers from 0`);
   return ids as number[];
 }

@@ -1,156 +1,170 @@
-/** The main job: train a system on the built-in world or on a data set, measure it, and write checkpoint and report. */
+/** `insula train`: trains a system on the built-in world or on a data set, measures it, and writes checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { reportOf } from '../model/report/run-report.ts';
-import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
-import { type RunResult, runTraining, unlessAborted } from '../model/training/run.ts';
-import { chooseData, coTrainingOf, listed, reworded } from './choose-data.ts';
+import { InputError } from '../engine/index.ts';
+import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
+import { type RunResult, runTraining } from '../model/training/run.ts';
+import { unlessAborted } from '../model/training/run-record.ts';
+import { type RunSettings, runSettings } from '../model/training/run-settings.ts';
+import { expectSameRun } from '../model/training/same-run.ts';
+import { command } from './command.ts';
+import { commandLine } from './command-line.ts';
+import { chooseData, coTrainingOf, paraphrased, TABLETOP } from './data.ts';
+import { deviceOptions, WORK_FOLDER } from './device.ts';
+import { givenEncoding } from './given-encoding.ts';
+import { trainingNotes } from './notes.ts';
+import { flag, text } from './options.ts';
 import type { Progress } from './progress.ts';
 import { type RunFolder, runFolder } from './run-folder.ts';
-import {
-  checkResumed,
-  chosen,
-  givenEncoding,
-  TABLETOP,
-  type TrainOptions,
-  WORK_FOLDER,
-  withoutUnused,
-} from './train-options.ts';
+import { givenSettings, runOptions } from './run-options.ts';
+import { trainLines } from './text.ts';
+import { summarise, type TrainSummary } from './training-summary.ts';
 
 const CLOSED_LOOP_EPISODES = 20;
 
-export interface TrainSummary {
-  finished: boolean;
-  step: number;
-  checkpoint: string;
-  report: string | null;
-  adapter: string;
-  heldOut: { tokenLoss?: number; flowLoss?: number; answerLoss?: number } | null;
-  /** Held-out loss divided by that of the predictor that looks at nothing. */
-  ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
-  openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
-  /** Of the held-out questions of co-training: answered word for word. */
-  answers: { asked: number; right: number } | null;
-  closedLoop: ClosedLoopSummary | null;
-  seconds: Record<string, number>;
-}
-
-export interface ClosedLoopSummary {
-  measure: string;
-  /** Shares of the episodes. */
-  success: number;
-  rightObject: number;
-  episodes: number;
-}
-
-export const closedLoopSummary = ({ success, rightObject, episodes }: Evaluation): ClosedLoopSummary => ({
-  measure: CLOSED_LOOP_MEASURE,
-  success,
-  rightObject,
-  episodes: episodes.length,
+export const train = command({
+  options: {
+    ...runOptions,
+    out: text('folder for checkpoint and report; a new one in .insula by default'),
+    resume: flag('resumes the run in --out, or the last run without --out'),
+    overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
+    ...deviceOptions,
+  },
+  interruptible: true,
+  notes: trainingNotes,
+  async run({ out, resume, overwrite, adapter, floor, tuning, ...values }, { progress, signal, words }) {
+    const given = givenSettings(values);
+    const folder = await runFolder({ out, usual: usualFolder(runSettings(given)), resume, overwrite }, (line) =>
+      progress.note(line),
+    );
+    try {
+      const settings = settingsOf(given, folder);
+      const run = { folder, settings, device: { adapter, floor, tuning }, command: commandLine(words) };
+      const summary = await trainIn(run, progress, signal);
+      const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
+      const lines = trainLines(summary, commandLine([...again, '--resume']));
+      return { json: summary, lines, status: summary.finished ? 0 : 130 };
+    } finally {
+      await folder.resume?.close();
+      await folder.leave();
+    }
+  },
 });
 
-/**
- * @throws InputError where an option, the data or the checkpoint to resume is wrong, and what `signal` is aborted with where that is
- * before the first step; a folder made for the run goes again
- */
-export async function train(options: TrainOptions, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
-  const { system, preset } = chosen(options);
-  const named =
-    options.dataset ??
-    (options.data === undefined
-      ? TABLETOP
-      : listed(options.data)
-          .map((own) => basename(resolve(own)))
-          .join(','));
-  const usual = join(WORK_FOLDER, `${named}-${system.name}-${preset.name}`);
-  const { out, resume, overwrite } = options;
-  const folder = await runFolder({ out, usual, resume, overwrite }, (line) => progress.note(line));
+function usualFolder({ data, dataset, system, preset }: RunSettings): string {
+  const named = dataset ?? data?.map((own) => basename(resolve(own))) ?? [TABLETOP];
+  return join(WORK_FOLDER, `${named.join(',')}-${system}-${preset.name}`);
+}
+
+/** The settings of a new run, or of a resumed one with more steps or moved data. */
+function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): RunSettings {
+  const begun = resume?.settings.run;
+  const settings = { ...runSettings(given), ...begun };
+  if (resume && begun) {
+    expectSameRun({ settings: begun }, { settings: given });
+    const { steps = begun.steps, data = begun.data, dataset = begun.dataset } = given;
+    if (steps < resume.progress.step)
+      throw new InputError(`--steps ${steps}: the run in ${path} is already at step ${resume.progress.step}`);
+    Object.assign(settings, { steps, data, dataset });
+  }
+  if (settings.cotrain > 0 && settings.data && settings.questions === null)
+    throw new InputError(
+      '--cotrain takes its questions from the built-in world: leave out --data, or give named images with --questions',
+    );
+  return settings;
+}
+
+interface Run {
+  readonly folder: RunFolder;
+  readonly settings: RunSettings;
+  readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
+  /** The command as typed, for the report. */
+  readonly command: string;
+}
+
+async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
+  const { settings } = run;
+  const world = settings.cotrain > 0 && settings.questions === null ? await TabletopWorld.create() : null;
   try {
-    if (folder.resume) checkResumed(folder.resume, folder.checkpoint, options);
-    return await trainIn(folder, options, progress, signal);
+    const begin = performance.now();
+    const prepared = await prepare(run, world, progress, signal);
+    const dataSeconds = (performance.now() - begin) / 1000;
+    // A missing library for the report's figures is refused before the training, not after it.
+    await (await import('../model/report/plot.ts')).loadVega();
+    const { device } = await openTunedDevice(run.device, (line) => progress.note(line));
+    try {
+      progress.note(`${settings.system}, preset ${settings.preset.name}, on ${device.description}`);
+      const { checkpoint, resume } = run.folder;
+      if (resume) progress.note(`${checkpoint}: resuming from step ${resume.progress.step} of ${settings.steps}`);
+      const result = await runTraining(device, prepared, { checkpointPath: checkpoint, signal });
+      const summary = await concluded(run, prepared, result, dataSeconds, device.description, progress, signal);
+      result.policy.model.dispose();
+      return summary;
+    } finally {
+      device.close();
+    }
   } finally {
-    await folder.resume?.close();
-    await folder.leave();
+    world?.delete();
   }
 }
 
-async function trainIn(
-  { path, checkpoint, resume }: RunFolder,
-  options: TrainOptions,
+/** Reads and checks settings and data, before an adapter is opened. */
+async function prepare(
+  { folder: { resume }, settings }: Run,
+  world: TabletopWorld | null,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<PreparedRun> {
+  const { preset, seed } = settings;
+  const given = resume ? undefined : await givenEncoding(settings);
+  const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
+  const dataset = await paraphrased(await chooseData(settings, source, progress), settings.paraphrases, progress);
+  return prepareRun({
+    settings,
+    dataset,
+    coTraining: await coTrainingOf(settings, world),
+    given: given?.(dataset),
+    resume,
+    listener: progress,
+  });
+}
+
+/** Runs the closed loop in the built-in world, and writes report and summary. */
+async function concluded(
+  { folder: { path, checkpoint }, settings, command: typed }: Run,
+  { dataset }: PreparedRun,
+  result: RunResult,
+  dataSeconds: number,
+  adapter: string,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<TrainSummary> {
-  const { system, preset, seed, batch, share, moments } = chosen(options, resume?.settings);
-  const encodingFor = await givenEncoding(options);
-  const { device } = await openTunedDevice(options, (line) => progress.note(line));
-  const { questions } = options;
-  const world = share > 0 && questions === undefined ? await TabletopWorld.create() : null;
-  try {
-    const begin = performance.now();
-    const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
-    const chosenData = await chooseData(withoutUnused(options, resume?.settings), source, progress);
-    const dataset = await reworded(chosenData, options.paraphrases, progress);
-    const encoding = encodingFor(dataset);
-    const dataSeconds = (performance.now() - begin) / 1000;
-    progress.note(`${system.name}, preset ${preset.name}, on ${device.description}`);
-    const steps = options.steps ?? resume?.progress.steps ?? preset.steps;
-    if (resume) progress.note(`${checkpoint}: going on from step ${resume.progress.step} of ${steps}`);
-    const result = await runTraining({
-      device,
-      dataset,
-      system,
-      preset,
-      seed,
-      steps,
-      batch,
-      accumulate: options.accumulate,
-      recompute: options.recompute,
-      moments,
-      augment: options.augment,
-      coTraining: await coTrainingOf(share, seed, questions, world),
-      ...encoding,
-      horizon: options.horizon,
-      checkpointPath: checkpoint,
-      resume,
-      signal,
-      listener: progress,
-    });
-    const closed = performance.now();
-    const acting = result.finished && dataset.name === TABLETOP;
-    const closedLoop = acting ? await unlessAborted(signal, () => closedLoopOf(result, seed, progress, signal)) : null;
-    const finished = result.finished && (!acting || closedLoop !== null);
-    const closedSeconds = (performance.now() - closed) / 1000;
-    const { compile, train, evaluate } = result.seconds;
-    const seconds = { data: dataSeconds, compile, train, evaluate: evaluate + closedSeconds };
-    const summary = summarise({ ...result, finished }, closedLoop, checkpoint, device.description, seconds);
-    if (finished) {
-      summary.report = join(path, 'report.html');
-      // The figures' library takes half a second to load, which other commands need not wait for.
-      const { writeReport } = await import('../model/report/report.ts');
-      await writeReport(
-        summary.report,
-        await reportOf(
-          options.command,
-          result,
-          closedLoop && { ...closedLoop, measure: CLOSED_LOOP_MEASURE },
-          dataset,
-          device.description,
-          seconds,
-        ),
-      );
-    }
-    await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
-    result.policy.model.dispose();
-    return summary;
-  } finally {
-    world?.delete();
-    device.close();
+  const start = performance.now();
+  const acting = result.finished && dataset.name === TABLETOP;
+  const closedLoop = acting
+    ? await unlessAborted(signal, () => closedLoopOf(result, settings.seed, progress, signal))
+    : null;
+  const finished = result.finished && (!acting || closedLoop !== null);
+  const { compile, train, evaluate } = result.seconds;
+  const evaluating = evaluate + (performance.now() - start) / 1000;
+  const seconds = { data: dataSeconds, compile, train, evaluate: evaluating };
+  const summary = summarise({ ...result, finished }, closedLoop, checkpoint, adapter, seconds);
+  if (finished) {
+    summary.report = join(path, 'report.html');
+    // The figures' library takes half a second to load.
+    const [{ writeReport }, { reportOf }] = await Promise.all([
+      import('../model/report/report.ts'),
+      import('../model/report/run-report.ts'),
+    ]);
+    const acted = closedLoop && { ...closedLoop, measure: CLOSED_LOOP_MEASURE };
+    await writeReport(summary.report, await reportOf(typed, result, acted, dataset, adapter, seconds));
   }
+  await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
+  return summary;
 }
 
 function closedLoopOf(
@@ -165,40 +179,4 @@ function closedLoopOf(
     onProgress: (done, total) => progress.closedLoop(done, total),
     signal,
   });
-}
-
-function summarise(
-  { finished, step, history, openLoop, answers }: RunResult,
-  closedLoop: Evaluation | null,
-  checkpoint: string,
-  adapter: string,
-  seconds: Record<string, number>,
-): TrainSummary {
-  const last = history.heldOut.at(-1);
-  const { unigram, constantVelocity } = history.baselines;
-  const ratio = (loss?: number, baseline?: number) =>
-    loss === undefined || baseline === undefined ? undefined : loss / baseline;
-  const error = openLoop?.error;
-  return {
-    finished,
-    step,
-    checkpoint,
-    report: null,
-    adapter,
-    heldOut: last ? { tokenLoss: last.tokenLoss, flowLoss: last.flowLoss, answerLoss: last.answerLoss } : null,
-    ratios: {
-      tokenToUnigram: ratio(last?.tokenLoss, unigram),
-      flowToConstantVelocity: ratio(last?.flowLoss, constantVelocity),
-    },
-    openLoop: error
-      ? {
-          measure: OPEN_LOOP_MEASURE,
-          oneSampleToConstant: error.oneSample / error.bestConstant,
-          meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
-        }
-      : null,
-    answers: answers && { asked: answers.length, right: answers.filter(({ answer, said }) => answer === said).length },
-    closedLoop: closedLoop && closedLoopSummary(closedLoop),
-    seconds,
-  };
 }

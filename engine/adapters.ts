@@ -1,4 +1,4 @@
-/** Which WebGPU adapters there are, and what to install where there is none. For people, and for `insula devices`. */
+/** The WebGPU adapters of a machine, and advice on what to install if there is none. */
 
 import { adviceFor, parseOsRelease } from './adapters/advice.mjs';
 import { type AdapterReport, describeAdapter, identity, type OpenAdapter } from './adapters/describe.mjs';
@@ -6,8 +6,8 @@ import { type AdapterReport, describeAdapter, identity, type OpenAdapter } from 
 export type { AdapterReport, ClosedAdapter, OpenAdapter } from './adapters/describe.mjs';
 
 /**
- * Every adapter that can be opened, the one that opens by default marked, and after them why others cannot be. Under node each
- * backend is opened in a process of its own: nothing stays open here, and a driver that crashes is reported, not suffered.
+ * Reports on every adapter that opens, with the default one marked, and then on those that do not, with the reason.
+ * Under node each backend is opened in a process of its own, so that a driver that crashes does not end this one.
  */
 export async function listAdapters(): Promise<AdapterReport[]> {
   if (inBrowser()) return listBrowserAdapters();
@@ -16,7 +16,7 @@ export async function listAdapters(): Promise<AdapterReport[]> {
   return listNodeAdapters();
 }
 
-/** What to install, on this operating system, so that an adapter opens: one paragraph. */
+/** A paragraph of advice on what to install on this operating system so that an adapter opens. */
 export function installAdvice(): string {
   if (inBrowser()) return adviceFor('browser');
   if (process.platform !== 'linux') return adviceFor(process.platform);

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 export * from './adapters.ts';
 export { Device, type DeviceOptions, type Dispatch } from './device.ts';
 export { InputError, quote } from './files/errors.ts';

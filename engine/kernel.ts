@@ -32,6 +32,10 @@ export async function loadKernel(url: URL): Promise<Kernel> {
   }
   const response = await fetch(url);
   if (!response.ok) throw new Error(`kernel ${name}: ${url} answered ${response.status}`);
+  if (response.headers.get('content-type')?.startsWith('text/html'))
+    throw new Error(
+      `kernel ${name}: ${url} is a web page: the file is not served beside its module (Vite 7 and older need optimizeDeps: { exclude: ['insula'] })`,
+    );
   return parseKernel(name, await response.text());
 }
 

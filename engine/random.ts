@@ -17,7 +17,7 @@ export const streams = {
   noise: 1,
   time: 2,
   shuffle: 3,
-  wording: 4,
+  paraphrase: 4,
   split: 5,
   rounding: 6,
   sampling: 7,

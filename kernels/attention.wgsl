@@ -6,7 +6,7 @@
 //
 // Forward streams over key tiles and keeps for each row the largest score m so far, the sum l of exp(S - m), and the
 // unnormalised output, which shrinks by exp(m_old - m_new) when m grows (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao 2023,
-// arXiv 2307.08691). Saved: L_i = m_i + log l_i. Backward recomputes P from it; with dP_ij = do_i . v_j,
+// arXiv 2307.08691). Saved: L_i = m_i + log l_i. Backward computes P again from it; with dP_ij = do_i . v_j,
 //
 //   delta_i = do_i . o_i        dS_ij = P_ij (dP_ij - delta_i) f'(s q_i . k_j)
 //   dq_i = s sum_j dS_ij k_j    dk_j = s sum_i dS_ij q_i           dv_j = sum_i P_ij do_i

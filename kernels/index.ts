@@ -1,3 +1,32 @@
+/**
+ * The operations: each is one `.wgsl` file, mathematics first, and one `.ts` file of the same name. A step of training, captured
+ * once and replayed as one list; lengths, masks, seeds and the learning rate are data:
+ *
+ * ```ts
+ * import { backward, captureStep, openDevice, ParameterSet, tensor } from './engine/index.ts';
+ * import { AdamW, linear, meanSquaredError } from './kernels/index.ts';
+ *
+ * const device = await openDevice();
+ * const parameters = new ParameterSet(device, [{ name: 'weight', shape: [8, 32], group: 'all' }]);
+ * const optimizer = new AdamW(parameters, { maximumNorm: 1 });
+ * const target = tensor(device, new Float32Array(64 * 8).fill(1), [64, 8]);
+ * const step = captureStep(device, { x: { shape: [64, 32] }, schedule: { shape: [3] } }, ({ x, schedule }) => {
+ *   parameters.zeroGradients();
+ *   const loss = meanSquaredError(linear(x, parameters.get('weight')), target);
+ *   backward(loss);
+ *   optimizer.step(schedule);
+ *   return { loss };
+ * });
+ * const x = new Float32Array(64 * 32).map((_, i) => Math.sin(i));
+ * for (let i = 0; i < 100; i++) {
+ *   const { loss } = await step.run({ x, schedule: optimizer.nextSchedule(1e-2) });
+ *   if (i % 20 === 0) console.log(await loss.read());
+ * }
+ * console.log(step.list().length, step.stats().arenaBytes);
+ * device.close();
+ * ```
+ */
+
 export { gelu, relu, sigmoid, swish, tanh } from './activation.ts';
 export * from './adamw.ts';
 export type { Moment, MomentStorage } from './adamw-moments.ts';

@@ -205,11 +205,11 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
     const gradientOf = (like: Tensor) => emptyTensor(device, like.shape, 'f32', `${op} backward`);
     const dHidden = wantsHidden ? gradientSum(hidden, `${op} backward`) : null;
     const dEmbedding = wantsEmbedding ? gradientSum(embedding, `${op} backward`) : null;
-    const recomputed = tiles.length > 1 ? gradientOf(logitsBuffer) : null;
+    const secondLogits = tiles.length > 1 ? gradientOf(logitsBuffer) : null;
     const dLogitsBuffer = gradientOf(logitsBuffer);
     for (const tile of tiles) {
       const { first, columns } = tile;
-      const logits = recomputed ? computeLogits(recomputed, tile) : asTile(logitsBuffer, tile);
+      const logits = secondLogits ? computeLogits(secondLogits, tile) : asTile(logitsBuffer, tile);
       const dLogits = asTile(dLogitsBuffer, tile);
       const bindings = { targets, rowWeight, logits, logSumExp, dLoss, dLogits };
       run('gradientOfTile', tile, bindings, gridFor(rows, 1), { flops: 5 * logits.size });

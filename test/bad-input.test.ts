@@ -2,27 +2,31 @@ import { mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { act, evaluate } from '../cli/act.ts';
+import { act } from '../cli/act.ts';
+import type { TypedCommand } from '../cli/command.ts';
+import { evaluate } from '../cli/evaluate.ts';
+import { givenEncoding } from '../cli/given-encoding.ts';
+import type { Options, ValuesOf } from '../cli/options.ts';
 import { Progress } from '../cli/progress.ts';
 import { runFolder } from '../cli/run-folder.ts';
 import { train } from '../cli/train.ts';
-import { givenEncoding, type TrainOptions } from '../cli/train-options.ts';
 import { InputError, readSafetensors, type TensorToWrite, writeSafetensors } from '../engine/index.ts';
 import { openDataset } from '../model/data/index.ts';
 import { writeTokenizer } from '../model/policy/tokenizer-file.ts';
-import { systemNamed } from '../model/systems/index.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
-import { runTraining } from '../model/training/run.ts';
 import { BinActionTokenizer, FastTokenizer } from '../tokenizers/index.ts';
 import { actionsFile } from './data/synthetic.ts';
-import { testDevice } from './support/devices.ts';
-import { minutePreset, quietListener } from './support/synthetic-dataset.ts';
+import { runCommand } from './support/run-command.ts';
+import { trainRun } from './support/train-run.ts';
 
 // The whole path in this process: what `insula` prints is the message, alone, behind its own name (test/cli.test.ts).
 
 let folder = '';
 const at = (name: string) => join(folder, name);
 const CHECKPOINT = 'run/checkpoint.safetensors';
+
+/** Values of a command's options. */
+type Values<C> = C extends TypedCommand<infer O extends Options, unknown> ? ValuesOf<O> : never;
 
 class Quiet extends Progress {
   override note() {}
@@ -117,17 +121,8 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'insula-input-'));
   await writeData('data');
   await mkdir(at('run'));
-  const run = await runTraining({
-    device: await testDevice('normal'),
-    dataset: await openDataset(at('data'), 'made'),
-    system: systemNamed('pi0'),
-    preset: minutePreset,
-    seed: 0,
-    steps: 1,
-    batch: 2,
-    checkpointPath: at(CHECKPOINT),
-    listener: quietListener(),
-  });
+  const dataset = await openDataset(at('data'), 'made');
+  const run = await trainRun(at(CHECKPOINT), { dataset, data: [at('data')], seed: 0, steps: 1 });
   run.policy.model.dispose();
   const whole = await readFile(at(CHECKPOINT));
   await writeFile(at('short.safetensors'), whole.subarray(0, 5));
@@ -135,9 +130,15 @@ beforeAll(async () => {
   await writeFile(at('data.safetensors'), whole.subarray(0, whole.length - 1));
   await writeFile(at('text.safetensors'), 'a line of text, longer than the eight bytes of a header length');
   await writeFile(at('other.safetensors'), await actionsFile({ x: [[1]] }));
-  await changed('json.safetensors', { metadata: () => '{"format": 1' });
+  await changed('json.safetensors', { metadata: () => '{"format": 2' });
   await changed('null.safetensors', { metadata: () => 'null' });
-  await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 2 }) });
+  await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 3 }) });
+  await changed('moved.safetensors', {
+    metadata: (json) => {
+      json.settings.run.data = [at('gone')];
+      return json;
+    },
+  });
   await changed('lacking.safetensors', { metadata: ({ settings, ...json }) => json });
   await changed('statistics.safetensors', {
     metadata: (json) => {
@@ -187,22 +188,25 @@ describe('a checkpoint', () => {
     ['text', /text\.safetensors: not a safetensors file/],
     ['other', /other\.safetensors: a safetensors file, but not a checkpoint of Insula/],
     ['json', /json\.safetensors: damaged: the checkpoint's metadata is not JSON/],
-    ['null', /null\.safetensors: checkpoint format nothing; this version reads format 1$/],
-    ['later', /later\.safetensors: checkpoint format 2; this version reads format 1$/],
-    ['lacking', /lacking\.safetensors: damaged: the checkpoint's metadata lacks a part$/],
-    ['statistics', /statistics\.safetensors: not normalisation statistics: actions\.q01 is not a list of 3 numbers$/],
+    ['null', /null\.safetensors: checkpoint format nothing; this version reads format 2: train it anew/],
+    ['later', /later\.safetensors: checkpoint format 3; this version reads format 2: train it anew/],
+    ['lacking', /lacking\.safetensors: damaged: the checkpoint's metadata: "settings": missing$/],
+    [
+      'statistics',
+      /statistics\.safetensors: damaged: .*"settings\.encoding\.statistics\.actions": expected lists of the same length/,
+    ],
     ['without', /without\.safetensors: tensor "action_in_proj\.weight" is not in the file/],
     ['shape', /shape\.safetensors: tensor "action_in_proj\.weight" has shape \[3, 16\], \[16, 3\] was expected$/],
     ['dtype', /dtype\.safetensors: tensor "action_in_proj\.weight" has dtype I32, a floating-point type was expected$/],
     ['nan', /nan\.safetensors: damaged: tensor "action_in_proj\.weight" holds NaN at element 7$/],
   ])('%s', async (name, message) => {
-    const options = { checkpoint: at(`${name}.safetensors`), data: at('data') };
-    await expectLine(() => act(options, new Quiet()), message);
+    const options = { checkpoint: at(`${name}.safetensors`), data: [at('data')] };
+    await expectLine(() => runCommand(act, options), message);
   });
 
   test('that is a folder, or is not named', async () => {
-    await expectLine(() => evaluate({ checkpoint: folder }, new Quiet()), /: cannot read it: is a folder, not a file$/);
-    await expectLine(() => evaluate({}, new Quiet()), /^which policy\? Name its file with --checkpoint/);
+    await expectLine(() => runCommand(evaluate, { checkpoint: folder }), /: cannot read it: is a folder, not a file$/);
+    await expectLine(() => runCommand(evaluate, {}), /^name the file of the policy with --checkpoint/);
   });
 });
 
@@ -210,11 +214,11 @@ test('a tokenizer and statistics that training cannot take', async () => {
   const shape = { statistics: null, horizon: 4, dimension: 3, dataset: 'made', rate: 4 };
   await writeTokenizer(at('bins.json'), { tokenizer: new BinActionTokenizer(), ...shape });
   await expectLine(
-    () => givenEncoding({ command: '', tokenizer: at('bins.json') }),
+    () => givenEncoding({ tokenizer: at('bins.json'), statistics: null }),
     /bins\.json: systems are trained with FAST/,
   );
   await expectLine(
-    () => givenEncoding({ command: '', statistics: at('data/index.json') }),
+    () => givenEncoding({ tokenizer: null, statistics: at('data/index.json') }),
     /index\.json: .*"norm_stats"/,
   );
   const columns = (count: number) => {
@@ -225,7 +229,8 @@ test('a tokenizer and statistics that training cannot take', async () => {
   await writeTokenizer(at('four.json'), { tokenizer: fast, ...shape, dimension: 4 });
   await writeFile(at('four_stats.json'), JSON.stringify({ norm_stats: { actions: columns(4) } }));
   const dataset = await openDataset(at('data'), 'made');
-  const check = async (options: Partial<TrainOptions>) => (await givenEncoding({ command: '', ...options }))(dataset);
+  const check = async (files: { tokenizer?: string; statistics?: string }) =>
+    (await givenEncoding({ tokenizer: null, statistics: null, ...files }))(dataset);
   await expectLine(
     () => check({ tokenizer: at('four.json') }),
     /--tokenizer .*four\.json: "dimension" is 4, data set "made" has 3: fit one with insula tokenize fit$/,
@@ -236,20 +241,20 @@ test('a tokenizer and statistics that training cannot take', async () => {
   );
 });
 
-describe('what a policy is asked to act on', () => {
-  test.each<[string, Parameters<typeof act>[0], RegExp]>([
-    ['no data', {}, /was trained on "made": say where it lies with --data FOLDER$/],
-    ['no folder', { data: 'nowhere' }, /^nowhere: there is no such file or folder$/],
-    ['no such set', { dataset: 'other' }, /index\.json: no data set "other"; there are made$/],
+describe('the input of insula act', () => {
+  test.each<[string, Values<typeof act> & { set?: string }, RegExp]>([
+    ['no data', {}, /gone: there is no such file or folder; .* was trained on it: say where it lies with --data$/],
+    ['no folder', { set: 'nowhere' }, /^nowhere: there is no such file or folder$/],
+    ['no such set', { dataset: ['other'] }, /index\.json: no data set "other"; there are made$/],
     [
       'a long instruction',
-      { data: 'long' },
-      /^instruction "put .*\.\.\. makes a prompt of \d+ tokens; this model's context/,
+      { set: 'long' },
+      /^instruction "put .*\.\.\. gives a prompt of \d+ tokens; this model takes/,
     ],
-    ['other actions', { data: 'wide' }, /^"made" has 4 action dimensions; .* was trained with 3$/],
-    ['other states', { data: 'tall' }, /^"made" has 5 state dimensions; .* was trained with 2$/],
-    ['NaN', { data: 'nothing' }, /made\.safetensors: episode "first": tensor "action", step 5, dimension 0 is NaN/],
-    ['a cut-off file', { data: 'cut' }, /made\.safetensors: tensor ".*" is cut off or out of range/],
+    ['other actions', { set: 'wide' }, /^"made" has 4 action dimensions; .* was trained with 3: give/],
+    ['other states', { set: 'tall' }, /^"made" has 5 state dimensions; .* was trained with 2: give/],
+    ['NaN', { set: 'nothing' }, /made\.safetensors: episode "first": tensor "action", step 5, dimension 0 is NaN/],
+    ['a cut-off file', { set: 'cut' }, /made\.safetensors: tensor ".*" is cut off or out of range/],
     [
       'no such episode',
       { episode: 'third' },
@@ -258,12 +263,14 @@ describe('what a policy is asked to act on', () => {
     ['no such step', { step: 6 }, /^--step 6: episode "first" has steps 0 to 5$/],
     ['no such adapter', { adapter: 'no such thing' }, /^no WebGPU adapter with 'no such thing' in its name opens/],
   ])('%s', async (name, options, message) => {
-    const data = name === 'no data' ? undefined : name === 'no folder' ? 'nowhere' : at(options.data ?? 'data');
-    await expectLine(() => act({ ...options, data, checkpoint: at(CHECKPOINT) }, new Quiet()), message);
+    const { set = 'data', ...others } = options;
+    const data = name === 'no data' ? undefined : [set === 'nowhere' ? set : at(set)];
+    const checkpoint = at(name === 'no data' ? 'moved.safetensors' : CHECKPOINT);
+    await expectLine(() => runCommand(act, { ...others, data, checkpoint }), message);
   });
 });
 
-test('data of the same width that are not what the policy was trained on: it is said', async () => {
+test('a note reports data of the same width that the policy was not trained on', async () => {
   await writeData('renamed');
   const index = await readFile(at('renamed/index.json'), 'utf8');
   await writeFile(at('renamed/index.json'), index.replace('"made"', '"other"'));
@@ -273,9 +280,13 @@ test('data of the same width that are not what the policy was trained on: it is 
       notes.push(line);
     }
   }
-  await act({ checkpoint: at(CHECKPOINT), data: at('data') }, new Listening());
+  await runCommand(act, { checkpoint: at(CHECKPOINT), data: [at('data')] }, { progress: new Listening() });
   const before = notes.length;
-  await act({ checkpoint: at(CHECKPOINT), data: at('renamed'), dataset: 'other' }, new Listening());
+  await runCommand(
+    act,
+    { checkpoint: at(CHECKPOINT), data: [at('renamed')], dataset: ['other'] },
+    { progress: new Listening() },
+  );
   expect(notes.slice(before)).toContainEqual(
     expect.stringMatching(/^"other" is not what .* was trained on: its actions keep the units and ranges of "made"$/),
   );
@@ -283,21 +294,12 @@ test('data of the same width that are not what the policy was trained on: it is 
 });
 
 describe('a training run', () => {
-  const run = (options: Partial<TrainOptions>) =>
-    train(
-      { data: at('data'), dataset: 'made', out: at('new/folder'), command: '', ...options },
-      new Quiet(),
-      new AbortController().signal,
-    );
+  const run = (options: Values<typeof train>) =>
+    runCommand(train, { data: [at('data')], dataset: ['made'], out: at('new/folder'), ...options });
 
-  test.each<[string, Partial<TrainOptions>, RegExp]>([
-    ['system', { system: 'pi9' }, /^no system is named "pi9"; there are knowledge-insulation, /],
-    ['preset', { preset: 'huge' }, /^no preset is named "huge"; there are tiny, small$/],
-    ['data set', { dataset: 'other' }, /index\.json: no data set "other"; there are made$/],
-    ['data set of no folder', { data: undefined }, /^--dataset made: say where it lies with --data FOLDER/],
-    ['rate', { rate: 'fast' }, /^--rate fast: expected control steps a second, a number above 0$/],
+  test.each<[string, Values<typeof train>, RegExp]>([
+    ['data set', { dataset: ['other'] }, /index\.json: no data set "other"; there are made$/],
     ['horizon', { horizon: 7 }, /^horizon 7 is longer than the longest episode of data set "made", which has 6 steps/],
-    ['batch', { batch: 0 }, /^batch 0: it is a whole number of examples, at least 1$/],
     ['adapter', { adapter: 'no such thing' }, /^no WebGPU adapter with 'no such thing' in its name opens/],
     [
       'run to resume',
@@ -305,17 +307,16 @@ describe('a training run', () => {
       /^--resume: there is no checkpoint in .*new\/folder; leave it out to begin a run$/,
     ],
     ['batch of a million million', { batch: 2 ** 40 }, /^batch 1099511627776: this adapter takes at most \d+ examples/],
-    ['choice of what to do', { resume: true, overwrite: true }, /^--resume and --overwrite: choose one$/],
   ])('a wrong %s', async (_, options, message) => {
     await expectLine(() => run(options), message);
   });
 
   test('NaN in the data, and data that are cut off', async () => {
     await expectLine(
-      () => run({ data: at('nothing') }),
+      () => run({ data: [at('nothing')] }),
       /episode "first": tensor "action", step 5, dimension 0 is NaN/,
     );
-    await expectLine(() => run({ data: at('cut') }), /is cut off or out of range/);
+    await expectLine(() => run({ data: [at('cut')] }), /is cut off or out of range/);
   });
 
   test('a folder that cannot be made', async () => {
@@ -324,15 +325,24 @@ describe('a training run', () => {
   });
 
   test.skipIf(process.platform !== 'linux')('a folder that takes no files', async () => {
-    await expectLine(() => run({ out: '/proc/self' }), /^--out \/proc\/self: cannot write in this folder: /);
+    await expectLine(
+      () => run({ out: '/proc/self', overwrite: true }),
+      /^--out \/proc\/self: cannot write in this folder: /,
+    );
   });
 
   test('a folder that holds a run, or something else of that name', async () => {
     const words = 'replace it with --overwrite, or choose another folder with --out$';
     const message = new RegExp(
-      `run.checkpoint\\.safetensors holds a run of 1 of 1 steps: go on with --resume, ${words}`,
+      `run.checkpoint\\.safetensors holds a run of 1 of 1 steps: resume it with --resume, ${words}`,
     );
     await expectLine(() => run({ out: at('run') }), message);
+    await mkdir(at('foreign'));
+    await writeFile(at('foreign/summary.json'), '{}');
+    await expectLine(
+      () => run({ out: at('foreign') }),
+      /foreign: the folder holds "summary\.json" and no run: choose an empty/,
+    );
     await mkdir(at('damaged'));
     await writeFile(at('damaged/checkpoint.safetensors'), 'text');
     await expectLine(() => run({ out: at('damaged') }), new RegExp(`cut off: 4 bytes.*; ${words}`));
@@ -351,7 +361,7 @@ describe('a training run', () => {
     await writeFile(join(first.path, '.running'), String(process.ppid));
     await expectLine(
       () => runFolder({ out: first.path, usual }, () => {}),
-      new RegExp(`usual: another run \\(process ${process.ppid}\\) writes there; wait for its end`),
+      new RegExp(`usual: another run \\(process ${process.ppid}\\) is writing there; wait until it ends`),
     );
     await first.leave();
     await mkdir(first.path, { recursive: true });
@@ -362,7 +372,7 @@ describe('a training run', () => {
     const second = await choose();
     expect(second.path).toBe(`${usual}-2`);
     expect(notes.at(-1)).toBe(
-      `${usual} is there already: this run goes to ${usual}-2; --resume goes on with the last run, --overwrite replaces it`,
+      `${usual} exists already, so this run goes to ${usual}-2; --resume resumes the last run, --overwrite replaces it`,
     );
     const side = await choose();
     expect(side.path).toBe(`${usual}-3`);
@@ -373,15 +383,27 @@ describe('a training run', () => {
     expect((await choose({ overwrite: true })).path).toBe(second.path);
   });
 
-  test.each<[string, Partial<TrainOptions>, RegExp]>([
-    ['seed', { seed: 4 }, /^--seed 4: the run in .* was begun with 0; leave it out/],
-    ['system', { system: 'pi05' }, /^--system pi05: the run in .* was begun with pi0; leave it out/],
-    ['number of steps', { steps: 0 }, /^--steps 0: the run in .* has done 1 already$/],
-    ['data', { data: 'different' }, /^data set "made" is not what the run was begun with .*: its numbers differ/],
-    ['optimizer', { out: 'moment' }, /tensor "optimizer\/firstMoment\/action_in_proj\.weight" is not in the file/],
-  ])('a resumed run with another %s', async (_, options, message) => {
-    const places = { data: at(options.data ?? 'data'), out: at(options.out ?? 'run') };
-    await expectLine(() => run({ resume: true, ...options, ...places }), message);
+  test.each<[string, Values<typeof train> & { set?: string; run?: string }, RegExp]>([
+    ['seed', { seed: 4 }, /^--seed 4: the run was begun with 0; leave it out/],
+    ['system', { system: 'pi05' }, /^--system pi05: the run was begun with pi0; leave it out/],
+    ['preset', { preset: 'small' }, /^--preset small: the run was begun with tiny; leave it out/],
+    ['number of steps', { steps: 0 }, /^--steps 0: the run in .* is already at step 1$/],
+    ['data', { set: 'different' }, /^data set "made": its numbers have changed/],
+    ['optimizer', { run: 'moment' }, /tensor "optimizer\/firstMoment\/action_in_proj\.weight" is not in the file/],
+  ])('a resumed run with another %s', async (_, { set = 'data', run: folder = 'run', ...options }, message) => {
+    await expectLine(() => run({ resume: true, ...options, data: [at(set)], out: at(folder) }), message);
+  });
+
+  test('a run goes on without naming its data again', async () => {
+    const notes: string[] = [];
+    class Listening extends Quiet {
+      override note(line = '') {
+        notes.push(line);
+      }
+    }
+    const values = { resume: true, out: at('run'), adapter: 'no such thing' };
+    await expect(runCommand(train, values, { progress: new Listening() })).rejects.toThrow('no WebGPU adapter');
+    expect(notes.join()).toContain('made');
   });
 });
 
@@ -391,25 +413,12 @@ test('a disk that is full when the run is saved: the checkpoint before stays', a
   const prototype = Object.getPrototypeOf(handle);
   await handle.close();
   const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC', syscall: 'write' });
-  const device = await testDevice('normal');
   const dataset = await openDataset(at('data'), 'made');
   const resume = await openCheckpoint(at(CHECKPOINT));
   const write = vi.spyOn(prototype, 'write').mockRejectedValue(full);
   try {
     await expectLine(
-      () =>
-        runTraining({
-          device,
-          dataset,
-          system: systemNamed('pi0'),
-          preset: minutePreset,
-          seed: 0,
-          steps: 2,
-          batch: 2,
-          checkpointPath: at(CHECKPOINT),
-          resume,
-          listener: quietListener(),
-        }),
+      () => trainRun(at(CHECKPOINT), { dataset, steps: 2, resume }),
       /checkpoint\.safetensors: cannot write it: the disk is full; free some space and try again$/,
     );
     expect(write).toHaveBeenCalled();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { commandLine, refuseOptionsOfNpm } from '../cli/command-line.ts';
-import { Progress } from '../cli/progress.ts';
+import { Progress, progressLine } from '../cli/progress.ts';
 import { actLines } from '../cli/text.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { actionsFile } from './data/synthetic.ts';
@@ -23,7 +23,7 @@ interface Result {
 
 interface Settings {
   environment?: Record<string, string>;
-  /** Told each piece of standard error. */
+  /** Called with each piece of standard error. */
   onErrors?: (text: string, child: ChildProcess) => void;
 }
 
@@ -70,19 +70,29 @@ describe('insula', () => {
   test('what is typed wrong is one clear line and a status other than 0', async () => {
     const missing = { VK_ICD_FILENAMES: join(folder, 'no driver') };
     const data = ['--data', 'data', '--dataset', 'made'];
+    const noAdapter = "insula: no WebGPU adapter with 'none' in its name";
     const cases: [string[], string, Settings?][] = [
       [['fly'], "insula: no command 'fly'; there are devices, train, act, evaluate"],
-      [['train', '--sistem', 'pi0'], "insula: train: Unknown option '--sistem'; see insula train --help"],
-      [['train', 'pi0'], "insula: train: Unexpected argument 'pi0'"],
-      [['train', '--steps', '-1'], 'insula: train: --steps -1: expected a whole number from 0 to 2^53 - 1'],
-      [['train', '--seed', '9'.repeat(20)], `insula: train: --seed ${'9'.repeat(20)}: expected a whole number`],
+      [['trian'], "insula: no command 'trian'; did you mean train?"],
+      [['toString'], "insula: no command 'toString'; there are devices, train"],
+      [['tokenize'], "insula: no command 'tokenize'; there are tokenize report, tokenize fit, tokenize encode"],
+      [['tokenize', 'fti'], "insula: no command 'tokenize fti'; did you mean tokenize fit?"],
+      [['bench', 'warp'], "insula: no command 'bench warp'; there are bench attention, bench kernels"],
+      [['bench'], 'insula: bench: --tune or --print; or bench attention, bench data'],
       [
-        ['train', '--cotrain', '2'],
-        'insula: --cotrain 2: expected the part of a batch that is questions, from 0 to below 1',
+        ['train', '--sistem', 'pi0'],
+        'insula: train: there is no option --sistem; did you mean --system?; see insula train --help',
       ],
-      [['train', '--cotrain', '0.5', ...data], 'insula: --cotrain asks about the built-in world: leave out --data'],
+      [['train', 'pi0'], 'insula: train: "pi0" belongs to no option; see insula train --help'],
+      [['train', '--steps', '-1'], 'insula: train: --steps -1: expected an integer from 0 to 2^53 - 1'],
+      [['train', '--seed', '9'.repeat(20)], `insula: train: --seed ${'9'.repeat(20)}: expected an integer`],
+      [['train', '--cotrain', '2'], 'insula: train: --cotrain 2: expected a number from 0 and below 1'],
+      [
+        ['train', '--cotrain', '0.5', ...data],
+        'insula: --cotrain takes its questions from the built-in world: leave out --data',
+      ],
       [['train', '--out', '--json'], 'insula: train: --out needs a value; see insula train --help'],
-      [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected a whole number from 1 to 2^53 - 1'],
+      [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected an integer from 1 to 2^53 - 1'],
       [
         ['train', '10'],
         'insula: npm kept --steps and --resume for itself: put a -- before the options, as in npm start -- OPTIONS',
@@ -96,14 +106,17 @@ describe('insula', () => {
         },
       ],
       [['act', '--checkpoint', 'missing.safetensors', '--json'], 'insula: missing.safetensors: cannot open it'],
-      [
-        ['train', ...data, '--adapter', 'none'],
-        "insula: no WebGPU adapter with 'none' in its name",
-        { environment: missing },
-      ],
+      [['inspect', '--step', '--adapter', 'none'], noAdapter, { environment: missing }],
     ];
     const before = await readdir(folder);
-    const results = await Promise.all(cases.map(([args, , settings]) => insula(args, settings)));
+    const [train, ...results] = await Promise.all([
+      insula(['train', ...data, '--adapter', 'none'], { environment: missing }),
+      ...cases.map(([args, , settings]) => insula(args, settings)),
+    ]);
+    // The adapter is opened after the data are read, and a note reports the data.
+    expect(train.errors.filter((line) => line.startsWith('insula: '))).toEqual([train.errors.at(-1)]);
+    expect(train).toMatchObject({ status: 1, output: '' });
+    expect(train.errors.at(-1)).toContain(noAdapter);
     results.forEach(({ status, output, errors }, i) => {
       const [args, words] = cases[i];
       expect(errors, args.join(' ')).toEqual([expect.stringContaining(words)]);
@@ -113,23 +126,36 @@ describe('insula', () => {
   });
 
   test('help of all commands and of one, the adapters as JSON', async () => {
-    const [help, own, family, none, devices] = await Promise.all([
+    const [help, own, useless, family, bench, named, none, devices] = await Promise.all([
       insula(['--help']),
       insula(['train', '--help']),
+      insula(['train', '--robot', 'so100', '-h']),
       insula(['tokenize', '--help']),
+      insula(['bench', '--help']),
+      insula(['help', 'bench', 'kernels']),
       insula([]),
       insula(['devices', '--json']),
     ]);
     expect(help.output).toMatch(/^insula COMMAND \[options\]\n[\s\S]*\n {2}evaluate /);
-    expect(own.output).toMatch(/^insula train: [\s\S]*\n {2}--resume [\s\S]*\n {2}--json /);
-    expect(family.output).toMatch(/^insula COMMAND \[options\]\n\n( {2}tokenize .*\n){5}\n/);
+    expect(own.output).toMatch(/^insula train \[options\]: [\s\S]*\n {2}--resume [\s\S]*\n {2}--json /);
+    expect(useless.output).toBe(own.output);
+    expect(family.output).toMatch(/^insula tokenize COMMAND \[options\]\n\n( {2}tokenize .*\n){5}$/);
+    expect(bench.output).toMatch(/^insula bench \[options\]: [\s\S]*\n {2}--tune [\s\S]*\n {2}--json /);
+    expect(bench.output).toMatch(/\n\ninsula bench COMMAND \[options\]\n\n( {2}bench .*\n){5}$/);
+    for (const name of ['attention', 'kernels', 'step', 'data', 'roofline'])
+      expect(bench.output).toContain(`\n  bench ${name} `);
+    expect(named.output).toMatch(/^insula bench kernels \[names of operations\] \[options\]: /);
+    expect(named.output).toContain(
+      "\n\nNames of operations restrict the measurement to them: 'insula bench kernels gatedMlp",
+    );
     expect(none.output).toBe(help.output);
-    expect([help.status, own.status, family.status, none.status, devices.status]).toEqual([0, 0, 0, 2, 0]);
+    const all = [help, own, useless, family, bench, named, none, devices];
+    expect(all.map(({ status }) => status)).toEqual([0, 0, 0, 0, 0, 0, 2, 0]);
     expect(devices.output.trim().split('\n')).toHaveLength(1);
     expect(JSON.parse(devices.output).adapters).toContainEqual(
       expect.objectContaining({ opens: true, isDefault: true }),
     );
-    expect([help, own, family, none, devices].flatMap(({ errors }) => errors)).toEqual([]);
+    expect(all.flatMap(({ errors }) => errors)).toEqual([]);
   });
 });
 
@@ -146,25 +172,34 @@ test('the command to type again is the one that was typed', () => {
   expect(commandLine(['train'], { npm_lifecycle_event: 'start' })).toBe('npm start');
 });
 
-test('steps a second, or seconds a step, once they are known', () => {
-  const told: string[] = [];
-  class Told extends Progress {
-    override count(what: string, done: number, total: number, details: string) {
-      told.push(`${what} ${done}/${total}${details}`);
+test('steps per second, or seconds per step, once they are known', () => {
+  const lines: string[] = [];
+  let narrow = '';
+  class Recorded extends Progress {
+    override count(what: string, done: number, total: number, details: readonly string[]) {
+      lines.push(`${what} ${done}/${total}${details[0]}`);
+      narrow = progressLine(60, done / total, `${done}/${total}`, { what, details });
     }
   }
   const now = vi.spyOn(performance, 'now');
   for (const seconds of [0.1, 4]) {
-    const progress = new Told();
+    const progress = new Recorded();
     for (const step of [1, 2, 3]) {
       now.mockReturnValue(1000 * seconds * step);
       progress.step(step, 13, { flowLoss: 1 });
     }
   }
+  const [afterShort, progress] = [narrow, new Recorded()];
+  for (const step of [1, 2, 3]) {
+    now.mockReturnValue(1000 * step);
+    progress.step(1234, 4000, { tokenLoss: 1.932, flowLoss: 0.453 });
+  }
   now.mockRestore();
-  expect(told[0]).toBe('train: step 1/13 | flow loss 1.000');
-  expect(told[2]).toBe('train: step 3/13 | 10.0 steps a second | flow loss 1.000 | 1 s left');
-  expect(told[5]).toBe('train: step 3/13 | 4.0 seconds a step | flow loss 1.000 | 40 s left');
+  expect(lines[0]).toBe('train: step 1/13 | flow loss 1.000');
+  expect(lines[2]).toBe('train: step 3/13 | 10.0 steps per second | flow loss 1.000 | 1 s left');
+  expect(lines[5]).toBe('train: step 3/13 | 4.0 seconds per step | flow loss 1.000 | 40 s left');
+  expect(afterShort).toBe('train: step ███░░░░░░░░░░ 3/13 | flow loss 1.000 | 40 s left');
+  expect(narrow).toBe('train: step 1234/4000 | token 1.932, flow 0.453 | 46:06 left');
 });
 
 describe('insula train', () => {
@@ -174,11 +209,11 @@ describe('insula train', () => {
   test.skipIf(process.platform === 'win32')(
     'interrupted it saves, resumed it finishes, and its policy acts',
     async () => {
-      let told = false;
+      let measured = false;
       const interrupted = await insula([...train, '--system', 'pi0', '--batch', '2', '--steps', '100000'], {
         onErrors(text, child) {
-          if (told || !text.includes('held out after step 0')) return;
-          told = true;
+          if (measured || !text.includes('held out after step 0')) return;
+          measured = true;
           child.kill('SIGINT');
         },
       });
@@ -196,7 +231,7 @@ describe('insula train', () => {
       expect(JSON.parse(finished.output)).toMatchObject({ finished: true, step: summary.step + 1 });
       expect(await readFile(inRun('report.html'), 'utf8')).toContain('pi0 on made');
 
-      const acted = await insula(['act', '--checkpoint', 'run/checkpoint.safetensors', '--data', 'data', '--json']);
+      const acted = await insula(['act', '--checkpoint', 'run/checkpoint.safetensors', '--json']);
       expect(acted.status, acted.errors.join('\n')).toBe(0);
       const { predicted, demonstrated, latency } = JSON.parse(acted.output);
       expect(demonstrated).toEqual([0, 1, 2, 3].map((step) => [step, step + 1, step + 2]));
@@ -217,7 +252,7 @@ test('actions of many dimensions are shown dimension by dimension', () => {
     episode: 'e',
     step: 0,
     instruction: null,
-    says: null,
+    answer: null,
     demonstrated,
     predicted,
     latency: [],

@@ -3,16 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { act } from '../cli/act.ts';
-import { chooseData, reworded } from '../cli/choose-data.ts';
 import { convert } from '../cli/convert.ts';
+import { chooseData, type DataChoice, paraphrased } from '../cli/data.ts';
 import { Progress } from '../cli/progress.ts';
-import type { DataOptions } from '../cli/train-options.ts';
 import { openDataset } from '../model/data/index.ts';
-import { systemNamed } from '../model/systems/index.ts';
-import { runTraining } from '../model/training/run.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
-import { testDevice } from './support/devices.ts';
-import { minutePreset, quietListener, syntheticDataset } from './support/synthetic-dataset.ts';
+import { runCommand } from './support/run-command.ts';
+import { syntheticDataset } from './support/synthetic-dataset.ts';
+import { trainRun } from './support/train-run.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -34,15 +32,15 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 class Silent extends Progress {
   override note(): void {}
 }
-const choose = (options: DataOptions, usual?: string) =>
-  chooseData({ data: folder, ...options }, { episodes: 1, seed: 0, usual }, new Silent());
+const choose = (choice: DataChoice, usual?: readonly string[]) =>
+  chooseData({ data: [folder], ...choice }, { episodes: 1, seed: 0, usual }, new Silent());
 
 describe('data sets with commas between', () => {
   test('are a mixture of robots, wherever each lies', async () => {
     for (const mixed of [
-      await choose({ dataset: 'seven, three' }),
-      await choose({ data: `${folder},${folder}`, dataset: 'seven,three' }),
-      await choose({}, 'seven,three'),
+      await choose({ dataset: ['seven', 'three'] }),
+      await choose({ data: [folder, folder], dataset: ['seven', 'three'] }),
+      await choose({}, ['seven', 'three']),
     ]) {
       expect(mixed).toMatchObject({ name: 'seven,three', rate: 5, actionDimension: 7, stateDimension: 7 });
       expect(mixed.episodes.map(({ robot }) => robot)).toEqual(['seven', 'three']);
@@ -52,54 +50,56 @@ describe('data sets with commas between', () => {
   });
 
   test('weights by hand', async () => {
-    expect((await choose({ dataset: 'seven,three', weights: '2, 0.5' })).weights).toEqual({ seven: 2, three: 0.5 });
-    expect((await choose({ dataset: 'seven,three' })).weights).toBeUndefined();
+    expect((await choose({ dataset: ['seven', 'three'], weights: [2, 0.5] })).weights).toEqual({
+      seven: 2,
+      three: 0.5,
+    });
+    expect((await choose({ dataset: ['seven', 'three'] })).weights).toBeUndefined();
   });
 
   test('robots by name: their slots, and one robot of two data sets', async () => {
-    const one = await choose({ dataset: 'seven', robot: 'ur5e' });
+    const one = await choose({ dataset: ['seven'], robot: ['ur5e'] });
     expect(one).toMatchObject({ name: 'seven', actionDimension: 32 });
     expect(Object.keys(one.robots!)).toEqual(['ur5e']);
-    const twice = await choose({ dataset: 'seven,seven', robot: 'ur5e' });
+    const twice = await choose({ dataset: ['seven', 'seven'], robot: ['ur5e'] });
     expect(twice.episodes.map(({ robot }) => robot)).toEqual(['ur5e', 'ur5e']);
-    const plain = await choose({ dataset: 'seven' });
+    const plain = await choose({ dataset: ['seven'] });
     expect(plain.robots).toBeUndefined();
   });
 
-  test.each<[DataOptions, string]>([
-    [{ dataset: 'seven,three', weights: '1' }, '--weights: 1 for 2 data sets'],
-    [{ dataset: 'seven', weights: '1' }, '--weights: 1 for 1 data sets; they are of several'],
-    [{ dataset: 'seven,three', weights: '1,x' }, 'mixture: the weight of "three" is not a number above 0'],
-    [{ dataset: 'seven,fast' }, '"seven" has 5 Hz, "fast" 10: a chunk would last another time in each'],
-    [{ dataset: 'seven,three', robot: 'ur5e' }, 'slot map "ur5e": 7 action slots, data set "three" has 3'],
-    [{ dataset: 'seven,three', robot: 'ur5e,droid,arx' }, '--robot: 3 for 2 data sets'],
-    [{ dataset: 'seven', robot: 'r2d2' }, 'no slot map of robot "r2d2"'],
-    [{ data: undefined, robot: 'ur5e' }, '--robot: say where its data lie with --data FOLDER'],
+  test.each<[DataChoice, string]>([
+    [{ dataset: ['seven', 'three'], weights: [1] }, '--weights: 1 for 2 data sets'],
+    [{ dataset: ['seven'], weights: [1] }, '--weights: 1 for 1 data sets; give one for each of several'],
+    [{ dataset: ['seven', 'three'], weights: [1, 0] }, 'mixture: the weight of "three" is not a number above 0'],
+    [{ dataset: ['seven', 'fast'] }, '"seven" has 5 Hz, "fast" 10: a chunk would last another time in each'],
+    [{ dataset: ['seven', 'three'], robot: ['ur5e'] }, 'slot map "ur5e": 7 action slots, data set "three" has 3'],
+    [{ dataset: ['seven', 'three'], robot: ['ur5e', 'droid', 'arx'] }, '--robot: 3 for 2 data sets'],
+    [{ dataset: ['seven'], robot: ['r2d2'] }, 'no slot map of robot "r2d2"'],
   ])('what does not fit is one line: %o', async (options, words) => {
     expect(await message(choose(options))).toContain(words);
   });
 });
 
-describe('other wordings from a file', () => {
+describe('paraphrases from a file', () => {
   const words = async (paraphrases: unknown) => {
     const path = join(folder, 'words.json');
     await writeFile(path, JSON.stringify(paraphrases));
     const notes: string[] = [];
     const progress = new Progress();
     progress.note = (line) => notes.push(line);
-    const { episodes } = await reworded(syntheticDataset({ episodes: 1 }), path, progress);
-    return { wordings: episodes[0].instructions, notes };
+    const { episodes } = await paraphrased(syntheticDataset({ episodes: 1 }), path, progress);
+    return { instructions: episodes[0].instructions, notes };
   };
 
   test('are added to those of the data', async () => {
-    const { wordings, notes } = await words({ 'put the red cube in the blue bin': ['red to blue'], other: ['x'] });
-    expect(wordings).toEqual([...syntheticDataset().episodes[0].instructions, 'red to blue']);
-    expect(notes).toEqual([`${join(folder, 'words.json')}: other wordings for 1 of 2 instructions`]);
+    const { instructions, notes } = await words({ 'put the red cube in the blue bin': ['red to blue'], other: ['x'] });
+    expect(instructions).toEqual([...syntheticDataset().episodes[0].instructions, 'red to blue']);
+    expect(notes).toEqual([`${join(folder, 'words.json')}: paraphrases of 1 of 2 instructions`]);
   });
 
   test('of other instructions are refused', async () => {
     await expect(words({ other: ['x'] })).rejects.toThrow(
-      /words\.json: it has no wordings for any instruction of "synthetic", such as "put the red cube/,
+      /words\.json: it has no paraphrases of any instruction of "synthetic", such as "put the red cube/,
     );
   });
 });
@@ -107,42 +107,40 @@ describe('other wordings from a file', () => {
 describe('insula convert', () => {
   test('writes the first episodes as LeRobot', async () => {
     const out = join(folder, 'lerobot');
-    const { json, lines } = await convert(
-      { data: folder, dataset: 'seven', out, type: 'ur5e', episodes: 1 },
-      new Silent(),
-    );
+    const { json, lines } = await runCommand(convert, {
+      ...{ data: [folder], dataset: ['seven'], out, type: 'ur5e', episodes: 1 },
+    });
     expect(json).toEqual({ folder: out, source: 'seven', episodes: 1, steps: 6 });
     expect(lines).toEqual([`${out}: LeRobot 3.0, 1 episodes, 6 steps at 5 Hz of "seven"`]);
-    const [written, read] = [await choose({ dataset: 'seven' }), await openDataset(out)];
+    const [written, read] = [await choose({ dataset: ['seven'] }), await openDataset(out)];
     expect(read.description).toContain('(ur5e)');
     expect(read.episodes[0].actions).toEqual(written.episodes[0].actions);
     expect(read.episodes[0].states).toEqual(written.episodes[0].states);
-    expect(await message(convert({ data: folder, dataset: 'seven', out }, new Silent()))).toBe(
+    expect(await message(runCommand(convert, { data: [folder], dataset: ['seven'], out }))).toBe(
       `${out}: a LeRobot data set is there already; choose another folder`,
     );
-    expect(await message(convert({ data: folder }, new Silent()))).toBe('where to? Name a folder with --out');
+    expect(await message(runCommand(convert, { data: [folder] }))).toBe(
+      'convert: name a folder for the data set with --out',
+    );
   });
 });
 
 test('a policy of a mixture acts on one of its data sets by itself', async () => {
-  const dataset = await choose({ dataset: 'seven,three' });
+  const dataset = await choose({ dataset: ['seven', 'three'] });
   const checkpoint = join(folder, 'mixture.safetensors');
-  const { policy } = await runTraining({
-    ...{ device: await testDevice('normal'), dataset, system: systemNamed('pi0'), preset: minutePreset },
-    ...{ seed: 0, steps: 1, batch: 2, horizon: 2, checkpointPath: checkpoint, listener: quietListener() },
-  });
+  const { policy } = await trainRun(checkpoint, { dataset, seed: 0, steps: 1, horizon: 2 });
   policy.model.dispose();
   const notes: string[] = [];
   const progress = Object.assign(new Silent(), { note: (line: string) => notes.push(line) });
-  const options = { checkpoint, data: folder, dataset: 'three' };
+  const options = { checkpoint, data: [folder], dataset: ['three'] };
   const [mixed, alone] = [
-    await act({ ...options, dataset: 'seven,three', episode: '1' }, new Silent()),
-    await act(options, progress),
-  ];
+    await runCommand(act, { ...options, dataset: ['seven', 'three'], episode: '1' }),
+    await runCommand(act, options, { progress }),
+  ].map(({ json }) => json);
   expect(alone.predicted).toEqual(mixed.predicted);
   expect(alone.demonstrated).toEqual(mixed.demonstrated);
   expect(notes.filter((line) => line.includes('not what'))).toEqual([]);
-  expect(await message(act({ ...options, dataset: 'fast' }, new Silent()))).toContain(
-    '"fast" is none of the robots that the policy was trained on (seven, three)',
+  expect(await message(runCommand(act, { ...options, dataset: ['fast'] }))).toContain(
+    '"fast" is not one of the robots that the policy was trained on (seven, three)',
   );
 });

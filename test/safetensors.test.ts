@@ -157,7 +157,7 @@ describe('safetensors: what is asked for is not there', async () => {
     [
       'rows beyond the end',
       () => file.read('weight', 'F32', { rows: [1, 3] }),
-      'x.safetensors: tensor "weight" has 2 rows, rows 1 to 3 were asked for',
+      'x.safetensors: tensor "weight" has 2 rows; rows 1 to 3 do not exist',
     ],
   ])('%s', async (_, read, message) => {
     await expect(read()).rejects.toThrow(new InputError(message));
@@ -341,10 +341,10 @@ describe('safetensors files on disk', () => {
       writeSafetensors(path, [{ name: 'w', dtype: 'F32', shape: [3], data }]);
     await expect(write(new Float32Array(2))).rejects.toThrow('tensor "w" of shape [3] got 4 bytes too few');
     await expect(write(new Float32Array(5))).rejects.toThrow('tensor "w" of shape [3] got 8 bytes or more too many');
-    await expect(write(new Uint32Array(3))).rejects.toThrow('tensor "w" is said to be F32, its data is a Uint32Array');
+    await expect(write(new Uint32Array(3))).rejects.toThrow('tensor "w" has dtype F32, but its data is a Uint32Array');
     await expect(write(() => Promise.reject(new Error('device lost')))).rejects.toThrow('device lost');
     const twice = { name: 'w', dtype: 'U8', shape: [1], data: new Uint8Array(1) } as const;
-    await expect(writeSafetensors(path, [twice, twice])).rejects.toThrow('two tensors of one name');
+    await expect(writeSafetensors(path, [twice, twice])).rejects.toThrow('two tensors have the same name');
     expect(await readdir(folder)).toEqual(before);
   });
 });

@@ -1,8 +1,7 @@
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   backportsOf,
@@ -13,7 +12,8 @@ import {
 } from '../cli/setup/apt-sources.mjs';
 import { dependenciesMatch } from '../cli/setup/dependencies.mjs';
 import { exclusively } from '../cli/setup/exclusive.mjs';
-import { nodeOptions, oncePerPress } from '../cli/setup/program.mjs';
+import { readAnswer } from '../cli/setup/find-adapter.mjs';
+import { isTooOld } from '../cli/setup/node-version.mjs';
 import { adviceFor, family, parseOsRelease } from '../engine/adapters/advice.mjs';
 import { cacheFolder } from '../engine/adapters/cache-folder.mjs';
 import {
@@ -23,7 +23,6 @@ import {
   systemEnvironment,
 } from '../engine/adapters/software-adapter.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const deb822 = `# see sources.list(5)
 Types: deb
@@ -217,6 +216,13 @@ describe('dependencies', () => {
     expect(match({ 'node_modules/a': a, 'node_modules/b': b, 'node_modules/other-platform': b })).toBe(true);
   });
 
+  test('match without an optional package of another one, and not without one of our own', () => {
+    const own = structuredClone(lock);
+    Object.assign(own.packages[''], { optionalDependencies: { 'other-platform': '^2.0.0' } });
+    const installed = { packages: { 'node_modules/a': a, 'node_modules/b': b } };
+    expect(dependenciesMatch(JSON.stringify(own), JSON.stringify(installed))).toBe(false);
+  });
+
   test('do not match where one is missing, of another version, or too many, or the list is cut off', () => {
     expect(match({ 'node_modules/a': a })).toBe(false);
     expect(match({ 'node_modules/a': a, 'node_modules/b': { version: '2.0.1' } })).toBe(false);
@@ -225,7 +231,26 @@ describe('dependencies', () => {
   });
 });
 
-describe('processes', () => {
+describe('node', () => {
+  test.each([
+    ['18.20.8', true],
+    ['20.18.3', true],
+    ['20.19.0', false],
+    ['22.0.0', false],
+    ['100.1.0', false],
+  ])('%s is too old: %s', (version, tooOld) => {
+    expect(isTooOld(version)).toBe(tooOld);
+  });
+
+  test('the oldest is the one of package.json', () => {
+    const { engines } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+    const oldest = /^>=(\d+)\.(\d+)$/.exec(engines.node)!.slice(1).map(Number);
+    expect(isTooOld(`${oldest[0]}.${oldest[1]}.0`)).toBe(false);
+    expect(isTooOld(`${oldest[0]}.${oldest[1] - 1}.9`)).toBe(true);
+  });
+});
+
+describe('files of the set-up', () => {
   let folder = '';
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'insula-setup-'));
@@ -248,74 +273,21 @@ describe('processes', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test('TypeScript runs through tsx, the test runner as itself, whatever the working directory', () => {
-    const options = nodeOptions('cli/main.ts', ['train', '--steps', '3']);
-    expect(options.slice(-4)).toEqual([join(root, 'cli/main.ts'), 'train', '--steps', '3']);
-    expect(options.join(' ')).toMatch(/--import file:\S*tsx/);
-    expect(nodeOptions('vitest', ['run']).slice(-2)).toEqual([join(root, 'node_modules/vitest/vitest.mjs'), 'run']);
+  test('the adapter that is remembered counts only where the file is whole', () => {
+    const path = join(folder, 'adapter.json');
+    const whole = { key: 'k', found: { adapter: 'software', description: 'llvmpipe' } };
+    const damaged = [
+      ...['', '{', 'null', '[]', '{"key":"k"}', '{"key":"k","found":null}'],
+      JSON.stringify({ ...whole, key: 1 }),
+      JSON.stringify({ ...whole, found: { adapter: 'none', reason: 'x' } }),
+      JSON.stringify({ ...whole, found: { adapter: 'system' } }),
+    ];
+    expect(readAnswer(path)).toBeNull();
+    for (const text of damaged) {
+      writeFileSync(path, text);
+      expect(readAnswer(path), text).toBeNull();
+    }
+    writeFileSync(path, JSON.stringify(whole));
+    expect(readAnswer(path)).toEqual(whole);
   });
-
-  test('a key press that arrives twice is passed on once, the next press again', () => {
-    let time = 0;
-    let passed = 0;
-    const press = oncePerPress(
-      () => {
-        passed += 1;
-      },
-      () => time,
-    );
-    const counts = [0, 5, 30, 2000, 2010].map((moment) => {
-      time = moment;
-      press();
-      return passed;
-    });
-    expect(counts).toEqual([1, 1, 1, 2, 2]);
-  });
-
-  test.skipIf(process.platform === 'win32')('under npm, the program ends with the shell that npm started', async () => {
-    const program = join(folder, 'waiting.ts');
-    writeFileSync(
-      program,
-      `process.on('SIGTERM', () => {
-        console.log('told');
-        process.exit(0);
-      });
-      setTimeout(() => {}, 60_000);
-      console.log('ready');`,
-    );
-    const command = `"${process.execPath}" "${join(root, 'cli/setup/launch.mjs')}" "${program}"; true`;
-    const shell = spawn('sh', ['-c', command], {
-      env: { ...process.env, npm_lifecycle_event: 'start' },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let output = '';
-    shell.stdout.on('data', (data) => {
-      output += data;
-      if (output === 'ready\n') shell.kill('SIGTERM');
-    });
-    await new Promise((resolve) => shell.on('close', resolve));
-    expect(output).toBe('ready\ntold\n');
-  });
-
-  test.skipIf(process.platform === 'win32')(
-    'a signal reaches the program, and its exit status comes back',
-    async () => {
-      const program = join(folder, 'program.ts');
-      const source = `const status: number = 7;
-      process.on('SIGINT', () => process.exit(status));
-      setTimeout(() => {}, 60_000);
-      console.log(process.argv[2], process.cwd());`;
-      writeFileSync(program, source);
-      const launcher = [join(root, 'cli/setup/launch.mjs'), program, 'ready'];
-      const child = spawn(process.execPath, launcher, { cwd: tmpdir(), stdio: ['ignore', 'pipe', 'inherit'] });
-      let output = '';
-      child.stdout.on('data', (data) => {
-        output += data;
-        child.kill('SIGINT');
-      });
-      const status = await new Promise((resolve) => child.on('close', resolve));
-      expect(output).toBe(`ready ${realpathSync(tmpdir())}\n`);
-      expect(status).toBe(7);
-    },
-  );
 });

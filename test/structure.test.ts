@@ -139,8 +139,8 @@ describe.skipIf(!files)(`structure${missing}`, () => {
       for (const { target, dynamic } of imports.get(path) ?? []) if (!dynamic) visit(target);
     };
     starts.forEach(visit);
-    const packages = JSON.parse(text('package.json'));
-    const known = Object.keys(packages.dependencies);
+    const { dependencies, optionalDependencies } = JSON.parse(text('package.json'));
+    const known = Object.keys({ ...dependencies, ...optionalDependencies });
     const foreign = [...reached].flatMap((path) =>
       imported(path)
         .filter(({ specifier, dynamic }) => !specifier.startsWith('.') && !dynamic)

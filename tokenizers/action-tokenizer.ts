@@ -4,46 +4,46 @@ export interface ChunkShape {
   readonly dimension: number;
 }
 
-/** A chunk of future actions, already normalised so that most values lie in [-1, 1]. */
+/** A chunk of future actions, normalised so that most values lie in [-1, 1]. */
 export interface ActionChunk extends ChunkShape {
   /** [horizon, dimension], row-major. */
   readonly data: Float32Array;
 }
 
-/** What the action tokenizers share: a chunk in, ids 0 .. vocabularySize - 1 out, and back. */
+/** An action tokenizer encodes chunks as ids 0 .. vocabularySize - 1, and decodes them. */
 export interface ActionTokenizer {
   readonly vocabularySize: number;
-  /** Throws where the data do not fill the shape and at NaN or infinity; values beyond what ids can say are clamped. */
+  /** Throws if the data do not fill the shape, or at NaN or infinity; values out of range are clamped. */
   encode(chunk: ActionChunk): Int32Array;
-  /** [horizon, dimension]. Throws where the ids do not spell a chunk of that shape. */
+  /** [horizon, dimension]. Throws if the ids do not encode a chunk of that shape. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array;
-  /** Which ids may follow which, so that any choice spells a chunk of that shape. */
+  /** The grammar of the id sequences that encode a chunk of that shape. */
   grammar(shape: ChunkShape): ChunkGrammar;
   /** Its settings, for `actionTokenizerFromJson`. */
   toJSON(): object;
 }
 
 /**
- * What a model may write next, so that whatever it chooses decodes to a chunk. A state is how far the chunk is written, in
- * the tokenizer's own count (coefficients, characters, numbers); writing begins at 0 and from every state below `complete`
- * at least one id leads on:
+ * The ids that a model may generate next, so that every allowed sequence decodes to a chunk. A state counts the
+ * generated part of the chunk in the tokenizer's own unit (coefficients, characters, numbers). Generation begins at
+ * state 0, and every state below `complete` allows at least one id:
  *
  *   for (let state = 0; state !== grammar.complete; state = grammar.next(state, id)) id = the best of grammar.allowed(state)
  */
 export interface ChunkGrammar {
-  /** The state in which the chunk is whole. */
+  /** The state in which the chunk is complete. */
   readonly complete: number;
-  /** Action ids that may come next; none exactly where the chunk is complete. */
+  /** Action ids that may come next; none if and only if the chunk is complete. */
   allowed(state: number): Int32Array;
-  /** The state behind `id`. Throws where it is not allowed. */
+  /** The state after `id`. Throws if the id is not allowed. */
   next(state: number, id: number): number;
 }
 
 /**
- * A grammar that counts.
+ * Makes a grammar.
  *
  * @param allowed ids that may come next in a state below `complete`
- * @param width how far an id that is allowed brings the chunk
+ * @param width the number of units that an id adds to the state
  */
 export function chunkGrammar(
   complete: number,
@@ -62,11 +62,11 @@ export function chunkGrammar(
   };
 }
 
-/** Whether a value is an id of a vocabulary; above 2^22 it is taken for damage, since tables are made by the largest. */
+/** Whether a value is an id. Ids from 2^22 on are refused as damage, because tables have the size of the largest id. */
 export const isId = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 22;
 
-/** A value of somebody else's JSON as a short piece of an error's line. */
+/** A value from a JSON file for a message, truncated to 100 characters. */
 export function quote(value: unknown): string {
   if (typeof value === 'number') return String(value);
   try {
@@ -76,7 +76,7 @@ export function quote(value: unknown): string {
   }
 }
 
-/** Control steps of a chunk at most, and numbers of a step: what lies above is taken for a mistake, not allocated. */
+/** The largest horizon and dimension; larger ones are refused as mistakes, not allocated. */
 const LARGEST = 4096;
 
 /** Throws in `caller`'s name unless both sizes are positive integers, not above 4096. */

@@ -3,7 +3,7 @@ import { checkChunk, checkShape, chunkGrammar, quote } from './action-tokenizer.
 
 const MOST_BINS = 2 ** 20;
 
-/** How many of the ascending `edges` are at most `value`, as in NumPy's `digitize`. */
+/** The number of ascending `edges` that are at most `value`, as in NumPy's `digitize`. */
 export function digitize(value: number, edges: Float64Array): number {
   let low = 0;
   let high = edges.length;
@@ -24,7 +24,7 @@ export function linearEdges(bins: number, intervals: number, caller: string, lea
 }
 
 export interface BinFormat {
-  /** Ids. Default 256. */
+  /** Number of ids. Default 256. */
   readonly bins?: number;
   /** `openvla` (the default, also RT-2's and RoboVLMs') or `openpi`. */
   readonly form?: 'openvla' | 'openpi';
@@ -35,15 +35,16 @@ export interface BinTokenizerJson extends Required<BinFormat> {
 }
 
 /**
- * One id per number, the naive tokenizer: values are clamped to [-1, 1]; the id is the number of edges at most the value, less
- * one. Ids are time-major, dimensions inside.
+ * One id per number, the naive tokenizer: values are clamped to [-1, 1]; the id is the number of edges at most the
+ * value, less one. Ids are time-major, dimensions inside.
  *
  * | form | edges | decoded as | error at most |
  * |---|---|---|---|
  * | openvla (openvla and robovlms action_tokenizer.py) | linspace(-1, 1, bins): bins - 1 intervals, the last id is 1.0 alone | centre of the interval | 1 / (bins - 1) |
  * | openpi (tokenizer.py, its binning baseline; encoding is the inverse of its decoding) | linspace(-1, 1, bins + 1) without 1 | left edge, 2 id / bins - 1 | 2 / bins |
  *
- * Which ids of a vocabulary they take (the last 256, or 10 and the special tokens before the last) says vocabulary.ts.
+ * vocabulary.ts maps these ids into a model's vocabulary (to its last 256, or to those 10 and the special tokens before
+ * the end).
  */
 export class BinActionTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
@@ -91,7 +92,7 @@ export class BinActionTokenizer implements ActionTokenizer {
     });
   }
 
-  /** State: how many numbers are written. */
+  /** The state counts numbers. */
   grammar(shape: ChunkShape): ChunkGrammar {
     checkShape(shape, 'BinActionTokenizer.grammar');
     const all = Int32Array.from(this.edges, (_, id) => id);

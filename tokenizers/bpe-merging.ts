@@ -1,22 +1,23 @@
 /**
- * Byte-pair merging (Sennrich et al., arXiv 1508.07909): a table says which two neighbouring ids join into which id, and the
- * rank of each merge. While any pair of neighbours stands in the table, the pair of lowest rank, leftmost among equals, is
- * joined. This is the order of the `tokenizers` library, so that its files give the same ids here.
+ * Byte-pair merging (Sennrich et al., arXiv 1508.07909): a table maps pairs of neighbouring ids to the id that replaces
+ * them, and to the rank of the merge. As long as any pair of neighbours is in the table, the pair of lowest rank,
+ * leftmost among equals, is merged. This is the order of the `tokenizers` library, so that its files give the same ids
+ * here.
  *
- * The pairs that wait lie in a binary heap of keys, rank * (n + 1) + place; a key whose pair is gone when its turn comes is
- * skipped. n ids take O(n log n); looking through all neighbours before each join, O(n^2), took 6 times as long for chunks of
- * 120 coefficients, 30 times for 700 and 190 times for 7,000.
+ * The candidate pairs are in a binary heap of keys, rank * (n + 1) + position; a key whose pair no longer exists is
+ * skipped. n ids take O(n log n); a search of all neighbours before each merge, O(n^2), took 6 times as long for chunks
+ * of 120 coefficients, 30 times for 700 and 190 times for 7,000.
  */
 export class MergeTable {
-  /** Open addressing: at the hash of a pair, or in the next free slot behind it, stands its rank; -1 where nothing does. */
+  /** A hash table with open addressing: the slot of a pair holds its rank; a free slot holds -1. */
   private readonly slots: Int32Array;
   private room = new Room(0);
 
   /**
-   * Merge `rank` joins left[rank] and right[rank] into joined[rank].
+   * Merge `rank` replaces left[rank] and right[rank] by joined[rank].
    *
-   * @param ids all ids are below this
-   * @throws Error where two merges join the same pair
+   * @param ids an upper bound of all ids, exclusive
+   * @throws Error if two merges have the same pair
    */
   constructor(
     private readonly left: Int32Array,
@@ -32,12 +33,12 @@ export class MergeTable {
     }
   }
 
-  /** Joins what can be joined in `sequence`, whose ids must be from 0 to ids - 1. */
+  /** Applies all merges to `sequence`; its ids must be from 0 to ids - 1. */
   apply(sequence: ArrayLike<number>): Int32Array {
     const { left, right, joined, ids } = this;
     const { length } = sequence;
     if (this.room.length < length) this.room = new Room(2 * length);
-    // A linked list; places 0 and length + 1 are its ends, and `ids` stands there and where a symbol was joined to another.
+    // A linked list. Positions 0 and length + 1 are its ends; the value `ids` marks them and merged symbols.
     const { symbol, next, previous, waiting } = this.room;
     for (let place = 0; place < length + 2; place++) {
       symbol[place] = place > 0 && place <= length ? sequence[place - 1] : ids;
@@ -70,7 +71,7 @@ export class MergeTable {
     return result;
   }
 
-  /** The slot that holds the rank of a pair, or the free one where it would stand. */
+  /** The slot of a pair, or the free slot for it. */
   private slotOf(a: number, b: number): number {
     const { slots, left, right } = this;
     const last = slots.length - 1;
@@ -83,12 +84,12 @@ export class MergeTable {
   }
 }
 
-/** Working memory for sequences up to `length`, kept from one to the next: chunks come by the thousand. */
+/** Working memory for sequences up to `length`, reused from one sequence to the next. */
 class Room {
   readonly symbol: Int32Array;
   readonly next: Int32Array;
   readonly previous: Int32Array;
-  /** At most length - 1 pairs at first, and two more for each of at most length - 1 joins. */
+  /** At most length - 1 pairs at first, and two more for each of at most length - 1 merges. */
   readonly waiting: Heap;
 
   constructor(readonly length: number) {
@@ -99,7 +100,7 @@ class Room {
   }
 }
 
-/** Numbers, the smallest first. */
+/** A min-heap of numbers. */
 class Heap {
   size = 0;
   private readonly keys: Float64Array;

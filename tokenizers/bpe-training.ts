@@ -6,8 +6,9 @@ export interface MergeLearning {
   /** Training stops when no pair occurs this often. Default 2. */
   readonly minimumCount?: number;
   /**
-   * Which of several most frequent pairs is joined: the one of the smaller ids, left id first (the default, as in the
-   * `tokenizers` library), or the one that spells the greater symbols, left part first (as in Stanford's CS336 reference).
+   * The choice among equally frequent pairs: the pair of smaller ids, left id first (the default, as in the
+   * `tokenizers` library), or the pair that stands for the greater symbols, left part first (as in Stanford's CS336
+   * reference).
    */
   readonly ties?: 'smaller-ids' | 'greater-symbols';
 }
@@ -15,14 +16,14 @@ export interface MergeLearning {
 type Pair = [left: number, right: number];
 
 /**
- * Learns the merges of a byte-pair encoding (Sennrich et al., arXiv 1508.07909): the most frequent pair of neighbouring ids
- * becomes the id symbols + number of merges so far, again and again. A pair's count is the number of places where its two
- * ids stand side by side, overlaps included (2 2 2 holds (2, 2) twice).
+ * Learns the merges of a byte-pair encoding (Sennrich et al., arXiv 1508.07909): the most frequent pair of neighbouring
+ * ids becomes the id symbols + number of merges so far, repeatedly. A pair's count is the number of positions at which
+ * its two ids are adjacent, overlaps included (2 2 2 contains (2, 2) twice).
  *
- * Counts are kept up to date by each merge, not counted anew. A pair (a, b) can only arise in the merge that makes
- * max(a, b), and every merge runs from left to right; so a pair's list of places is filled once, in order, and afterwards
- * only loses members: a place is checked when it is used instead of being removed. The most frequent pair is found by going
- * through all pairs, some thousands for actions.
+ * Each merge updates the counts. A pair (a, b) can only arise in the merge that makes max(a, b), and every merge runs
+ * from left to right; so a pair's list of positions is filled once, in order, and afterwards only loses members: a
+ * position is checked when it is used instead of being removed. The most frequent pair is found by a scan of all pairs,
+ * some thousands for actions.
  *
  * @throws Error on a symbol outside 0 .. symbols - 1 and on a vocabulary smaller than the symbols
  */
@@ -49,7 +50,7 @@ export function learnMerges(sequences: Iterable<ArrayLike<number>>, options: Mer
   text.forEachPair(add);
 
   const pairOf = (key: number): Pair => [Math.floor(key / vocabularySize), key % vocabularySize];
-  /** What each merged id spells; kept where ties need it. */
+  /** The symbols of each merged id, if ties need them. */
   const spellings: number[][] = [];
   const spell = (id: number) => (id < symbols ? [id] : spellings[id - symbols]);
   const before = (key: number, best: number) => {
@@ -87,7 +88,7 @@ export function learnMerges(sequences: Iterable<ArrayLike<number>>, options: Mer
   return merges;
 }
 
-/** As strings are compared: by the first symbol that differs, then by length. */
+/** Lexicographic order: by the first symbol that differs, then by length. */
 function compare(a: readonly number[], b: readonly number[]): number {
   for (let index = 0; index < Math.min(a.length, b.length); index++) {
     if (a[index] !== b[index]) return a[index] - b[index];
@@ -98,7 +99,7 @@ function compare(a: readonly number[], b: readonly number[]): number {
 const BOUNDARY = -1;
 const JOINED = -2;
 
-/** Sequences as one doubly linked list with a boundary before, between and after them. */
+/** All sequences in one doubly linked list, with a boundary before, between and after them. */
 class LinkedText {
   readonly symbol: Int32Array;
   readonly previous: Int32Array;
@@ -122,7 +123,7 @@ class LinkedText {
       visit(this.symbol[place], this.symbol[place + 1], place);
   }
 
-  /** Joins the pair at `place` into `merged`; false where it no longer stands there. */
+  /** Replaces the pair at `place` by `merged`; returns false if the pair is no longer there. */
   join(place: number, left: number, right: number, merged: number): boolean {
     const { symbol, next, previous } = this;
     const second = next[place];

@@ -2,44 +2,44 @@ import { type ChunkGrammar, chunkGrammar, quote } from './action-tokenizer.ts';
 import { MergeTable } from './bpe-merging.ts';
 import { checkSymbols, learnMerges, type MergeLearning } from './bpe-training.ts';
 
-/** Sequences of the symbols 0 .. symbols - 1 as ids 0 .. vocabularySize - 1: `IntegerBpe`, or the published format of FAST. */
+/** Encodes symbols 0 .. symbols - 1 as ids 0 .. vocabularySize - 1: `IntegerBpe`, or the published format of FAST. */
 export interface SymbolCodec {
   readonly symbols: number;
   readonly vocabularySize: number;
-  /** Symbols in, ids out: at most as many, in the published format up to three for each. */
+  /** Symbols -> ids: at most one id for each symbol, in the published format at most three. */
   encode(sequence: ArrayLike<number>): Int32Array;
-  /** Which ids may follow which, so that `length` symbols are spelled. */
+  /** The grammar of the id sequences that decode to `length` symbols. */
   grammar(length: number): ChunkGrammar;
-  /** What ids spell, up to the first that cannot be read; of the symbols the first `atMost`, so that a file cannot ask for memory. */
+  /** Decodes ids up to the first invalid one, to at most `atMost` symbols, so that a damaged file cannot exhaust memory. */
   read(ids: ArrayLike<number>, atMost: number): Reading;
 }
 
-/** What ids spell, as far as they can be read. */
+/** The symbols of ids, up to the first invalid id. */
 export interface Reading {
   /** The first `atMost` symbols. */
   readonly symbols: Int32Array;
-  /** How many symbols there are in all. */
+  /** The total number of symbols. */
   readonly length: number;
-  /** Position of the first id that is outside the vocabulary or breaks a symbol; reading ends there. -1 if there is none. */
+  /** Position of the first id that is outside the vocabulary or breaks a symbol; decoding ends there. -1 if there is none. */
   readonly unreadableAt: number;
 }
 
 /** A trained byte-pair encoding as plain data. */
 export interface IntegerBpeJson {
   readonly symbols: number;
-  /** Merge r joins the pair of ids merges[r] into the id symbols + r. */
+  /** Merge r replaces the pair of ids merges[r] by the id symbols + r. */
   readonly merges: readonly (readonly [number, number])[];
 }
 
-/** More base symbols than this are taken for a damaged file. */
+/** The most base symbols; a file with more is refused as damaged. */
 const MOST_SYMBOLS = 2 ** 20;
 /** The longest sequence that is decoded: a damaged file can make one id stand for 2^1000 symbols. */
 const LONGEST = 2 ** 24;
 
 /**
  * Byte-pair encoding of integer sequences (Sennrich et al., arXiv 1508.07909, without characters or words): the most
- * frequent pair of neighbours becomes a new id, again and again; encoding applies the merges in the order they were learned
- * (bpe-merging.ts). Every symbol is an id of its own, so nothing is ever dropped and decoding gives back what was encoded.
+ * frequent pair of neighbours becomes a new id, repeatedly; encoding applies the merges in the order they were learned
+ * (bpe-merging.ts). Every symbol is an id of its own, so encoding is lossless.
  */
 export class IntegerBpe implements SymbolCodec {
   readonly symbols: number;
@@ -47,10 +47,10 @@ export class IntegerBpe implements SymbolCodec {
   /** Ids are 0 .. vocabularySize - 1. */
   readonly vocabularySize: number;
   private readonly table: MergeTable;
-  /** Base symbols that an id stands for. Float64, since a chain of merges may double it each time. */
+  /** Number of base symbols of each id, in float64, because each merge of a chain may double it. */
   private readonly lengths: Float64Array;
 
-  /** What training or toJSON gave. @throws Error that names the merge that is wrong */
+  /** Takes the result of training or of toJSON. @throws Error that names the wrong merge */
   constructor({ symbols, merges }: IntegerBpeJson) {
     if (!Number.isInteger(symbols) || symbols < 1 || symbols > MOST_SYMBOLS) {
       throw new Error(`IntegerBpe: symbols must be an integer from 1 to ${MOST_SYMBOLS}, got ${quote(symbols)}`);
@@ -84,13 +84,13 @@ export class IntegerBpe implements SymbolCodec {
     return new IntegerBpe({ symbols: options.symbols, merges: learnMerges(sequences, options) });
   }
 
-  /** Symbols 0 .. symbols - 1 in, ids out. @throws Error that names the first other symbol */
+  /** Symbols 0 .. symbols - 1 -> ids. @throws Error that names the first other symbol */
   encode(sequence: ArrayLike<number>): Int32Array {
     checkSymbols(sequence, this.symbols, 'IntegerBpe.encode');
     return this.table.apply(sequence);
   }
 
-  /** State: how many symbols are written. An id may follow where it stands for no more than are missing. */
+  /** The state counts symbols. An id is allowed if it stands for no more symbols than are missing. */
   grammar(length: number): ChunkGrammar {
     const ids = Int32Array.from(this.lengths, (_, id) => id);
     return chunkGrammar(
@@ -119,7 +119,7 @@ export class IntegerBpe implements SymbolCodec {
     return { symbols, length, unreadableAt: end < ids.length ? end : -1 };
   }
 
-  /** Ids in, symbols out; throws on an id outside the vocabulary. */
+  /** Ids -> symbols; throws on an id outside the vocabulary. */
   decode(ids: ArrayLike<number>): Int32Array {
     const { length, unreadableAt: at } = this.read(ids, 0);
     if (at >= 0) {

@@ -8,10 +8,10 @@
  */
 
 const bases = new Map<number, Float64Array>();
-/** A few horizons are in use at a time; the largest, 4096, takes 128 MiB. */
+/** The most cached bases: few horizons are in use at a time, and the largest, 4096, takes 128 MiB. */
 const KEPT = 4;
 
-/** [horizon, horizon], row k = frequency k; kept for the next chunk. */
+/** [horizon, horizon], row k = frequency k; cached. */
 function basis(horizon: number): Float64Array {
   const known = bases.get(horizon);
   if (known) return known;

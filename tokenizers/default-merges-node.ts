@@ -7,8 +7,8 @@ const lines = trainDefaultMerges()
   .join('  ')
   .replace(/(.{1,120})(?: {2}|$)/g, '$1\n');
 const source = `/**
- * Merges of the default vocabulary in the order they were learned, in GPT-2's characters (\`Ġ\` is a space, \`Ċ\` a line feed).
- * Written by default-merges-node.ts from the language of the built-in world.
+ * Merges of the default vocabulary in the order they were learned, in GPT-2's characters (\`Ġ\` is a space, \`Ċ\` a
+ * line feed). Written by default-merges-node.ts from the language of the built-in world.
  */
 export const defaultMerges: readonly string[] = \`
 ${lines}\`

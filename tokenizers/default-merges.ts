@@ -1,6 +1,6 @@
 /**
- * Merges of the default vocabulary in the order they were learned, in GPT-2's characters (`Ġ` is a space, `Ċ` a line feed).
- * Written by default-merges-node.ts from the language of the built-in world.
+ * Merges of the default vocabulary in the order they were learned, in GPT-2's characters (`Ġ` is a space, `Ċ` a line
+ * feed). Written by default-merges-node.ts from the language of the built-in world.
  */
 export const defaultMerges: readonly string[] = `
 Ġ t  Ġ b  i n  h e  Ġt he  Ġ 1  ; Ċ  A c  i o  n :  t io  Ac tio  Actio n:  t e  Ġ 2  Ġ p  S t  T a  a te  k :  s k:

@@ -6,13 +6,13 @@ import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts
 import { trainPublished } from './published-fast-training.ts';
 
 export interface FastFitting {
-  /** Ids at most: the coefficients' alphabet and the merges. Default 1024. */
+  /** The most ids: the alphabet of coefficients and the merges. Default 1024. */
   readonly vocabularySize?: number;
-  /** Steps per unit of a coefficient: larger is finer and longer. Default 10. */
+  /** Quantisation steps per unit of a coefficient: a larger scale gives a smaller error and more tokens. Default 10. */
   readonly scale?: number;
-  /** The alphabet is widened to all that values from -covers to covers can give; by default it is what the chunks give. */
+  /** The alphabet holds all coefficients of values from -covers to covers; by default only those of the chunks. */
   readonly covers?: number;
-  /** `integers`, the default, joins the coefficients themselves; `published` makes files that openpi and LeRobot read. */
+  /** `integers`, the default, merges the coefficients themselves; `published` is the format that openpi and LeRobot read. */
   readonly format?: 'integers' | 'published';
 }
 
@@ -31,7 +31,7 @@ export interface PublishedFast {
   readonly tokenizer: PublishedTokenizerJson;
   /** processor_config.json */
   readonly processor: PublishedProcessorJson;
-  /** tokenizer_config.json: written, not read. Without it `transformers` 4 does not know the class, and cleans up what it decodes. */
+  /** tokenizer_config.json is only written. `transformers` 4 needs it to know the class, and not to clean up decoded text. */
   readonly tokenizerConfig?: object;
 }
 
@@ -41,17 +41,17 @@ export interface PublishedProcessorJson {
   readonly [setting: string]: unknown;
 }
 
-/** A chunk from ids that need not spell one, with what was done to them. */
+/** A chunk from ids that may be damaged, with the repairs. */
 export interface RelaxedDecoding {
   /** [horizon, dimension]. */
   readonly data: Float32Array;
-  /** True where the ids spell a chunk of this shape, so that nothing was repaired. */
+  /** Whether the ids encode a chunk of this shape, so that nothing was repaired. */
   readonly exact: boolean;
-  /** Coefficients beyond the chunk, dropped. */
+  /** Number of coefficients after the end of the chunk, which were dropped. */
   readonly cut: number;
-  /** Coefficients missing at the end (the highest frequencies), taken as zero. */
+  /** Number of coefficients missing at the end (the highest frequencies), which were set to zero. */
   readonly padded: number;
-  /** Where the first id stood that cannot be read; what it and all behind it spell was dropped. -1 if there was none. */
+  /** Position of the first invalid id; it and all ids after it were dropped. -1 if there was none. */
   readonly unknownAt: number;
 }
 
@@ -63,16 +63,17 @@ export interface RelaxedDecoding {
  *   s = q - minimum, clamped to the alphabet, flattened with all dimensions of frequency 0 first
  *   ids = byte-pair encoding of s                       (bpe.ts, or published-fast.ts for the published files)
  *
- * A round trip loses the rounding (at most 0.5 / scale in each coefficient) and what lies beyond the alphabet, nothing else.
- * The published code drops characters it has no token for and decodes what it cannot read to a chunk of zeros, with a printed
- * warning; here the nearest coefficient is taken, `decode` throws, and `decodeRelaxed` repairs and says so.
+ * A round trip has the error of rounding (at most 0.5 / scale in each coefficient) and of clamping to the alphabet,
+ * nothing else. The published code drops characters that it has no token for, and decodes invalid ids to a chunk of
+ * zeros with a printed warning; here the nearest coefficient replaces such a character, `decode` throws, and
+ * `decodeRelaxed` reports its repairs.
  */
 export class FastTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
 
   private constructor(
     readonly scale: number,
-    /** The smallest quantised coefficient, symbol 0; those below are clamped to it. */
+    /** The smallest quantised coefficient, which is symbol 0; smaller ones are clamped to it. */
     readonly minimum: number,
     readonly codec: SymbolCodec,
     private readonly processor: object = {},
@@ -80,12 +81,12 @@ export class FastTokenizer implements ActionTokenizer {
     this.vocabularySize = codec.vocabularySize;
   }
 
-  /** The largest quantised coefficient; those beyond are clamped to it. */
+  /** The largest quantised coefficient; larger ones are clamped to it. */
   get maximum(): number {
     return this.minimum + this.codec.symbols - 1;
   }
 
-  /** Learns the alphabet and the merges from normalised chunks, whose shapes may differ. */
+  /** Learns the alphabet and the merges from normalised chunks of any shapes. */
   static fit(chunks: Iterable<ActionChunk>, options: FastFitting = {}): FastTokenizer {
     const { vocabularySize = 1024, scale = 10, covers = 0, format = 'integers' } = options;
     checkScale(scale, 'FastTokenizer.fit');
@@ -121,7 +122,7 @@ export class FastTokenizer implements ActionTokenizer {
     return new FastTokenizer(scale, minimum, codec);
   }
 
-  /** What toJSON gave. @throws Error that names what is wrong */
+  /** Reads the result of toJSON. @throws Error that names the fault */
   static fromJSON(json: FastTokenizerJson): FastTokenizer {
     if (json?.type === 'fast-published') return FastTokenizer.fromPublished(json);
     if (json?.type !== 'fast') {
@@ -134,7 +135,7 @@ export class FastTokenizer implements ActionTokenizer {
     return new FastTokenizer(json.scale, json.minimum, new IntegerBpe(json));
   }
 
-  /** A tokenizer as openpi and LeRobot keep it, from its parsed files. @throws Error that names what is wrong */
+  /** Reads the parsed files of a published tokenizer, as openpi and LeRobot use it. @throws Error that names the fault */
   static fromPublished({ tokenizer, processor }: PublishedFast): FastTokenizer {
     checkScale(processor?.scale, 'FastTokenizer.fromPublished, processor_config.json');
     checkMinimum(processor.min_token, 'FastTokenizer.fromPublished, processor_config.json: min_token');
@@ -149,8 +150,8 @@ export class FastTokenizer implements ActionTokenizer {
   }
 
   /**
-   * The contents of the files, for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which takes the code from
-   * physical-intelligence/fast. @throws Error where the merges are not of that format
+   * The contents of the files for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which loads its code
+   * from physical-intelligence/fast. @throws Error if the merges are not of that format
    */
   toPublished(): PublishedFast {
     const { codec, scale, minimum, vocabularySize } = this;
@@ -178,7 +179,7 @@ export class FastTokenizer implements ActionTokenizer {
     return quantise(chunk, this.scale, 'FastTokenizer.coefficients');
   }
 
-  /** Ids of a chunk: at most horizon * dimension (in published files up to three times as many), as many as that chunk needs. */
+  /** Ids of a chunk: at most horizon * dimension, with a published tokenizer at most three times as many. */
   encode(chunk: ActionChunk): Int32Array {
     const last = this.codec.symbols - 1;
     const symbols = quantise(chunk, this.scale, 'FastTokenizer.encode');
@@ -188,7 +189,7 @@ export class FastTokenizer implements ActionTokenizer {
     return this.codec.encode(symbols);
   }
 
-  /** [horizon, dimension]. Throws on an id that cannot be read and on a wrong number of coefficients. */
+  /** [horizon, dimension]. Throws on an invalid id and on a wrong number of coefficients. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     checkShape(shape, 'FastTokenizer.decode');
     const expected = shape.horizon * shape.dimension;
@@ -208,8 +209,8 @@ export class FastTokenizer implements ActionTokenizer {
   }
 
   /**
-   * The chunk that `ids` come nearest to, for ids sampled from a model: reading ends at an id that cannot be read,
-   * coefficients beyond the chunk are cut, missing ones are zero.
+   * Decodes ids sampled from a model without throwing: decoding ends at an invalid id, coefficients after the end of
+   * the chunk are dropped, and missing ones are zero.
    */
   decodeRelaxed(ids: ArrayLike<number>, shape: ChunkShape): RelaxedDecoding {
     checkShape(shape, 'FastTokenizer.decodeRelaxed');
@@ -224,7 +225,7 @@ export class FastTokenizer implements ActionTokenizer {
     };
   }
 
-  /** State: how many coefficients are written (in a published file twice that, and one more inside a coefficient of two bytes). */
+  /** The state counts coefficients (in the published format twice, plus one inside a coefficient of two bytes). */
   grammar(shape: ChunkShape): ChunkGrammar {
     checkShape(shape, 'FastTokenizer.grammar');
     return this.codec.grammar(shape.horizon * shape.dimension);

@@ -4,7 +4,7 @@ import { FastTokenizer, type FastTokenizerJson } from './fast.ts';
 import { StrideTokenizer, type StrideTokenizerJson } from './stride.ts';
 import { StringActionTokenizer, type StringTokenizerJson } from './string.ts';
 
-/** What the toJSON of an action tokenizer gave. @throws Error that names what is wrong */
+/** Restores an action tokenizer from the result of its toJSON. @throws Error that names the fault */
 export function actionTokenizerFromJson(json: unknown): ActionTokenizer {
   const { type } = (json ?? {}) as { type?: unknown };
   if (type === 'fast' || type === 'fast-published') return FastTokenizer.fromJSON(json as FastTokenizerJson);

@@ -1,6 +1,6 @@
 /**
- * GPT-2's printable character for each byte, in which byte-level tokenizer.json files spell their tokens: the byte itself
- * where it is printable, otherwise 256, 257, ... in order (openai/gpt-2, encoder.py, bytes_to_unicode).
+ * GPT-2's printable character for each byte, which byte-level tokenizer.json files write their tokens in: the byte
+ * itself if it is printable, otherwise 256, 257, ... in order (openai/gpt-2, encoder.py, bytes_to_unicode).
  */
 export const byteCharacters: readonly string[] = (() => {
   let next = 256;
@@ -10,16 +10,16 @@ export const byteCharacters: readonly string[] = (() => {
   });
 })();
 
-/** Byte of each of those characters. */
+/** The byte of each of those characters. */
 export const byteOfCharacter: ReadonlyMap<string, number> = new Map(
   byteCharacters.map((character, byte) => [character, byte]),
 );
 
-// JavaScript's \s, less U+FEFF, with U+0085: the white space of Unicode, which the `tokenizers` library splits at.
+// Unicode's white space, at which the `tokenizers` library splits: JavaScript's \s without U+FEFF and with U+0085.
 const SPACE = '[\\t-\\r \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]';
 const OTHER = SPACE.replace('[', '[^').replace(']', '\\p{L}\\p{N}]');
 
-/** GPT-2's pieces, which merges never cross: contractions, then letters, digits or other signs with the space before them, then white space. */
+/** GPT-2's pre-tokenizer: contractions; letters, digits or other signs with a leading space; white space. */
 export const gpt2Pieces = new RegExp(
   `'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?${OTHER}+|${SPACE}+(?!${SPACE.replace('[', '[^')})|${SPACE}+`,
   'gu',

@@ -1,11 +1,28 @@
 /**
- * Actions as tokens, and the text around them; no GPU, node or browser. A reading order:
+ * Actions as tokens, and the text around them; independent of GPU, node and browser. A reading order:
  *
- * 1. Chunks to ids: action-tokenizer.ts (what all share), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (how merges are applied)
- *    and bpe-training.ts (how they are learned); bins.ts, stride.ts, string.ts; from-json.ts brings a saved one back.
+ * 1. Chunks to ids: action-tokenizer.ts (the common interface), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (merges are applied)
+ *    and bpe-training.ts (merges are learned); bins.ts, stride.ts, string.ts; from-json.ts restores a saved tokenizer.
  * 2. FAST in the files of openpi and LeRobot: gpt2.ts, published-fast.ts, published-fast-training.ts.
- * 3. Ids in a model's vocabulary and what stands beside them: vocabulary.ts, state.ts, location.ts, prompts.ts.
- * 4. Text: text.ts, tokenizer-json.ts; world-language.ts, on which the default vocabulary (default-merges.ts) is trained.
+ * 3. Ids in a model's vocabulary, and prompts: vocabulary.ts, state.ts, location.ts, prompts.ts.
+ * 4. Text: text.ts, tokenizer-json.ts; the default vocabulary (default-merges.ts) is trained on world-language.ts.
+ *
+ * ```ts
+ * import * as tokenizers from './tokenizers/index.ts';
+ *
+ * const waves = (seed: number) => new Float32Array(20 * 7).map((_, i) => Math.sin(seed + i / 40) / 2);
+ * const chunks = Array.from({ length: 100 }, (_, i) => ({ data: waves(i), horizon: 20, dimension: 7 })); // normalised to [-1, 1]
+ * const [chunk] = chunks;
+ * const fast = tokenizers.FastTokenizer.fit(chunks); // or BinActionTokenizer, StringActionTokenizer, FastTokenizer.fromPublished
+ * const ids = fast.encode(chunk);
+ * const again = fast.decode(ids, chunk); // throws if the ids spell no such chunk; decodeRelaxed does not
+ * console.log(ids, again.subarray(0, 7));
+ * const bins = tokenizers.digitizeState([-1, 0, 0.5, 1]);
+ * console.log(tokenizers.prompts['pi0-fast']({ instruction: 'Pick up the cup', state: bins })); // pieces before and behind the ids
+ * console.log(tokenizers.placesText([{ coordinates: [0.1, 0.2], label: 'cup' }])); // <loc0102><loc0205> cup
+ * const last = tokenizers.actionIdsFromEnd({ ...tokenizers.publicMappings.openpi, size: fast.vocabularySize }); // FAST in PaliGemma
+ * console.log(last.toVocabulary(ids)); // rangesAfterText gives disjoint ids behind a text vocabulary instead
+ * ```
  */
 
 export type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';

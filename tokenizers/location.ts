@@ -3,19 +3,19 @@ import type { TextTokenizer } from './text.ts';
 import type { ActionIds } from './vocabulary.ts';
 
 /**
- * Places in an image as tokens `<loc0000>` .. `<loc1023>` (PaliGemma, big_vision): bin = round(1023 * coordinate), clipped, with
- * coordinates in [0, 1], y before x. A box is four of them (top, left, bottom, right) and a label, a point two; several are
- * joined by ` ; `.
+ * Image locations as tokens `<loc0000>` .. `<loc1023>` (PaliGemma, big_vision): bin = round(1023 * coordinate),
+ * clipped, with coordinates in [0, 1], y before x. A box has four of them (top, left, bottom, right) and a label, a
+ * point has two; several locations are joined by ` ; `.
  */
 export const LOCATIONS = 1024;
 
-/** [y, x], or [top, left, bottom, right], of [0, 1]. */
+/** A point [y, x], or a box [top, left, bottom, right], with coordinates in [0, 1]. */
 export interface Place {
   readonly coordinates: readonly number[];
   readonly label: string;
 }
 
-/** Ids in a range of their own by default (`rangesAfterText`), or where a text vocabulary has them (`idsOfPieces`). */
+/** Names of all location tokens. Their ids have a range of their own (`rangesAfterText`) or are text ids (`idsOfPieces`). */
 export function locationNames(): string[] {
   return Array.from({ length: LOCATIONS }, (_, bin) => `<loc${String(bin).padStart(4, '0')}>`);
 }
@@ -40,7 +40,7 @@ function locationText(coordinate: number): string {
   return `<loc${String(bin).padStart(4, '0')}>`;
 }
 
-/** Points and boxes of a text that a model wrote; `rejected` are the parts between `;` that are neither. */
+/** Points and boxes of a generated text; `rejected` are the parts between `;` that are neither. */
 export function parsePlaces(text: string): { places: Place[]; rejected: string[] } {
   const places: Place[] = [];
   const rejected: string[] = [];
@@ -53,7 +53,7 @@ export function parsePlaces(text: string): { places: Place[]; rejected: string[]
   return { places, rejected };
 }
 
-/** Text with location tokens -> ids: the tokens through `locations`, what stands between them as ordinary text. */
+/** Text with location tokens -> ids: `locations` maps the location tokens, the rest is ordinary text. */
 export function encodeWithLocations(text: string, tokenizer: TextTokenizer, locations: ActionIds): Int32Array {
   const ids: number[] = [];
   let end = 0;
@@ -65,7 +65,7 @@ export function encodeWithLocations(text: string, tokenizer: TextTokenizer, loca
   return Int32Array.from([...ids, ...tokenizer.encode(text.slice(end))]);
 }
 
-/** The inverse: ids of `locations` as `<locNNNN>`, the rest as text. */
+/** The inverse of `encodeWithLocations`. */
 export function decodeWithLocations(ids: ArrayLike<number>, tokenizer: TextTokenizer, locations: ActionIds): string {
   let text = '';
   let plain: number[] = [];

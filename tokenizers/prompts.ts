@@ -2,15 +2,15 @@ import { stateText } from './state.ts';
 import type { TextTokenizer } from './text.ts';
 
 export interface PromptParts {
-  /** What to do; absent or blank where the data have no language. */
+  /** The instruction; absent or blank if the data have no language. */
   readonly instruction?: string | null;
-  /** Binned state, as `digitizeState` gives it; absent where the system has no state in its text. */
+  /** The binned state of `digitizeState`; absent if the system has no state in its prompt. */
   readonly state?: ArrayLike<number> | null;
-  /** The cleaning of pi0-FAST lowers the case, that of pi0 and pi0.5 keeps it (the default). */
+  /** Lower case, as in pi0-FAST; pi0 and pi0.5 keep the case (the default). */
   readonly lowerCase?: boolean;
 }
 
-/** An instruction as openpi cleans it (tokenizer.py): trimmed, each `_` a space; line feeds become spaces for pi0 and pi0.5 alone. */
+/** Cleans an instruction like openpi (tokenizer.py): trims it; `_`, and for pi0 and pi0.5 line feeds, become spaces. */
 export function cleanInstruction(instruction: string, { lowerCase = false } = {}): string {
   const text = instruction.trim();
   return lowerCase ? text.toLowerCase().replaceAll('_', ' ') : text.replace(/[_\n]/g, ' ');
@@ -32,14 +32,14 @@ export function promptText({ instruction, state, lowerCase }: PromptParts): stri
 /** A special id of the text tokenizer. */
 export type Mark = { readonly special: 'bos' | 'eos' };
 
-/** What stands before and behind the action tokens (or, without these, what the action expert reads). Each piece is encoded by itself. */
+/** The pieces before and after the action tokens, or those that the action expert reads. Each piece is encoded by itself. */
 export interface Prompt {
   readonly before: readonly (string | Mark)[];
   readonly behind: readonly (string | Mark)[];
 }
 
 export interface PromptValues extends PromptParts {
-  /** Control steps of a chunk, for RoboVLMs' discrete actions. Default 1. */
+  /** Control steps in a chunk, for RoboVLMs' discrete actions. Default 1. */
   readonly steps?: number;
 }
 
@@ -57,15 +57,16 @@ const openVla = ({ instruction, steps = 1 }: PromptValues): Prompt => {
 };
 
 /**
- * The prompt of each system that is written differently; its source in brackets.
+ * The prompts of published systems, with their sources in brackets.
  *
- * Knowledge insulation and everything trained in its form (joint training, naive tokens, HybridVLA, Transfusion, OpenVLA-OFT
- * there) use pi05's with the ids and an EOS behind. Pieces of one prompt are separate where the source encodes them apart.
+ * Knowledge insulation and the systems that its paper trains in the same form (joint training, naive tokens, HybridVLA,
+ * Transfusion, OpenVLA-OFT) use the prompt of pi05, followed by the ids and an EOS. Pieces are separate if the source
+ * encodes them separately.
  */
 export const prompts = {
-  /** [openpi tokenizer.py] No state in the text; the line feed is the start of the answer. Also pi0.5 where the state is left out. */
+  /** [openpi tokenizer.py] The text has no state; the line feed starts the answer. pi0.5 without a state has this prompt too. */
   pi0,
-  /** [openpi tokenizer.py] Lower case; the ids stand between `Action: ` and `|`. */
+  /** [openpi tokenizer.py] Lower case; the ids are between `Action: ` and `|`. */
   'pi0-fast': (values) => {
     const text = promptText({ ...values, lowerCase: true });
     return { before: [bos, text.slice(0, -'Action: '.length), 'Action: '], behind: ['|', eos] };
@@ -79,9 +80,9 @@ export const prompts = {
     before: [bos, `Q: what action should the robot take to ${trimmed(instruction)}? A:`],
     behind: [eos],
   }),
-  /** [openvla] Lower case; Llama makes its empty piece, 29871, of the space behind `Out:`. Also GenVLA's OpenVLA rows. */
+  /** [openvla] Lower case; Llama encodes the space after `Out:` as its empty piece, 29871. GenVLA's OpenVLA rows use it too. */
   openvla: (values) => openVla({ ...values, steps: 1 }),
-  /** [robovlms] Discrete actions; OpenVLA's words where a chunk has one step. */
+  /** [robovlms] Discrete actions; a chunk of one step has OpenVLA's prompt. */
   'robovlms-discrete': openVla,
   /** [robovlms] Continuous heads, by backbone. */
   'robovlms-kosmos': ({ instruction }) => ({
@@ -93,7 +94,7 @@ export const prompts = {
     before: [`<image>${trimmed(instruction)}<|endofchunk|>`, eos],
     behind: [],
   }),
-  /** PaliGemma and GenVLA's pi0+ : prefix and line feed, then the answer (a caption, string actions) and EOS. */
+  /** PaliGemma and GenVLA's pi0+: prefix and line feed, then the answer (a caption, string actions) and EOS. */
   paligemma: (values) => ({ ...pi0(values), behind: [eos] }),
 } as const satisfies Record<string, (values: PromptValues) => Prompt>;
 

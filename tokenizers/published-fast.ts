@@ -4,9 +4,9 @@ import { MergeTable } from './bpe-merging.ts';
 import { byteCharacters, byteOfCharacter, gpt2Pieces } from './gpt2.ts';
 
 /**
- * The tokenizer.json of a published FAST tokenizer (physical-intelligence/fast, processing_action_tokenizer.py): each shifted
- * coefficient is the character of that number; the text is cut into GPT-2's pieces, each piece written in UTF-8, and
- * byte-pair encoded in GPT-2's characters. Only what decides the ids is named here; the rest is kept as it is.
+ * The tokenizer.json of a published FAST tokenizer (physical-intelligence/fast, processing_action_tokenizer.py): each
+ * shifted coefficient becomes the character with that code point; the text is split into GPT-2's pieces, and each piece
+ * is encoded in UTF-8 and then by BPE in GPT-2's characters. This type has only the fields that determine the ids.
  */
 export interface PublishedTokenizerJson {
   readonly normalizer: null;
@@ -21,24 +21,24 @@ export interface PublishedTokenizerJson {
   readonly [setting: string]: unknown;
 }
 
-/** Symbols below this have characters: U+D800 begins the surrogates, which UTF-8 cannot write. */
+/** Symbols below this have characters: U+D800 is the first surrogate, which UTF-8 cannot encode. */
 export const CHARACTERS = 0xd800;
 
 /**
- * Symbols to the ids of such a file and back. Where the published code drops a character that the file has no token for, so
- * that the rest shifts and nothing can be decoded, the nearest character that it can spell is taken.
+ * Symbols to the ids of such a file and back. The published code drops a character that the file has no token for, so
+ * that the rest shifts and nothing can be decoded; here the nearest character that has tokens replaces it.
  */
 export class PublishedCodec implements SymbolCodec {
   readonly symbols: number;
   readonly vocabularySize: number;
   private readonly merges: MergeTable;
   private readonly idOfByte: Int32Array;
-  /** For each symbol the nearest one that the file can spell. */
+  /** For each symbol, the nearest one that the file can encode. */
   private readonly nearest: Uint16Array;
   private readonly bytesOfId: (Uint8Array | undefined)[] = [];
   private readonly spelled: number[][] = [];
 
-  /** @throws Error where the file is no byte-level BPE as the published code makes them */
+  /** @throws Error if the file is not a byte-level BPE of the published code */
   constructor(readonly json: PublishedTokenizerJson) {
     checkKind(json);
     const { vocab, merges } = json.model;
@@ -73,15 +73,15 @@ export class PublishedCodec implements SymbolCodec {
     return Int32Array.from(ids);
   }
 
-  /** Ids of the bytes of a symbol that the file can spell. */
+  /** Ids of the bytes of a symbol that the file can encode. */
   private idsOf(symbol: number): readonly number[] {
     this.spelled[symbol] ??= Array.from(utf8(symbol), (byte) => this.idOfByte[byte]);
     return this.spelled[symbol];
   }
 
   /**
-   * State: twice the whole characters written, and one more inside a character of two bytes. Longer characters, coefficients
-   * 2048 above the smallest, are left out.
+   * The state is twice the number of complete characters, plus one inside a character of two bytes. Longer characters,
+   * coefficients 2048 above the smallest, are not allowed.
    */
   grammar(length: number): ChunkGrammar {
     const shapes = Array.from({ length: this.vocabularySize }, (_, id) => shapeOf(this.bytesOfId[id]));
@@ -102,7 +102,7 @@ export class PublishedCodec implements SymbolCodec {
   read(ids: ArrayLike<number>, atMost: number): Reading {
     const symbols: number[] = [];
     let length = 0;
-    // Of the character under way: its bits so far, how many bytes are missing, and the least one that needs so many.
+    // The current character: its bits so far, its missing bytes, and the smallest character with as many bytes.
     let [character, missing, least] = [0, 0, 0];
     const upTo = (unreadableAt: number): Reading => ({ symbols: Int32Array.from(symbols), length, unreadableAt });
     for (let index = 0; index < ids.length; index++) {
@@ -175,20 +175,20 @@ function readMerges(vocab: Readonly<Record<string, number>>, merges: readonly un
 const encoder = new TextEncoder();
 const utf8 = (symbol: number) => encoder.encode(String.fromCharCode(symbol));
 
-/** Bytes of a token in GPT-2's characters; a token with any other character is text, as the `tokenizers` library decodes it. */
+/** Bytes of a token in GPT-2's characters; like the `tokenizers` library, it takes a token with any other character as text. */
 function spelledBytes(token: string): Uint8Array {
   const bytes = Array.from(token, (character) => byteOfCharacter.get(character));
   return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);
 }
 
-/** How a token's bytes lie in characters of one or two bytes: the end of one, whole ones, the beginning of one. */
+/** A token's bytes as characters of one or two bytes: the end of one, complete ones, the beginning of one. */
 interface TokenShape {
   readonly ends: boolean;
   readonly whole: number;
   readonly begins: boolean;
 }
 
-/** null where the bytes do not fit characters of one or two bytes. */
+/** null if the bytes do not fit characters of one or two bytes. */
 function shapeOf(bytes: Uint8Array | undefined): TokenShape | null {
   if (!bytes || bytes.length === 0) return null;
   let whole = 0;
@@ -202,7 +202,7 @@ function shapeOf(bytes: Uint8Array | undefined): TokenShape | null {
   return { ends, whole, begins };
 }
 
-/** For 0 .. the last of the ascending `values`, the nearest of them; the smaller of two. */
+/** For every integer from 0 to the last of the ascending `values`, the nearest value; the smaller one of two. */
 function nearestOf(values: readonly number[]): Uint16Array {
   let index = 0;
   return Uint16Array.from({ length: values[values.length - 1] + 1 }, (_, wanted) => {
@@ -212,7 +212,7 @@ function nearestOf(values: readonly number[]): Uint16Array {
   });
 }
 
-/** A property that is the object's own: the vocabulary may hold any word. */
+/** An own property of the object, because the vocabulary may contain any word. */
 function own(vocab: Readonly<Record<string, number>>, token: string): number | undefined {
   return Object.hasOwn(vocab, token) ? vocab[token] : undefined;
 }

@@ -8,9 +8,9 @@ export interface StrideTokenizerJson {
 }
 
 /**
- * Control steps 0, k, 2k, ... of a chunk in another tokenizer's ids: with bins and k = 5 the "sub-sampling tokens" of
- * knowledge insulation (arXiv 2505.23705, section 6; that the first step is kept is our reading). The paper uses them as a
- * training target only; decoding joins the kept steps by straight lines and holds the last one.
+ * Encodes control steps 0, k, 2k, ... of a chunk by another tokenizer: with bins and k = 5, these are the "sub-sampling
+ * tokens" of knowledge insulation (arXiv 2505.23705, section 6; we assume that the first step is kept). The paper uses
+ * them as a training target only; decoding interpolates linearly between the kept steps and holds the last one.
  */
 export class StrideTokenizer implements ActionTokenizer {
   constructor(

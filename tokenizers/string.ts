@@ -2,13 +2,13 @@ import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './a
 import { checkChunk, checkShape, chunkGrammar, quote } from './action-tokenizer.ts';
 
 export interface StringFormat {
-  /** Digits behind the point, 1 to 8. Default 4. */
+  /** Decimal places, 1 to 8. Default 4. */
   readonly decimals?: number;
   /** One character between the numbers of a step; default a space. */
   readonly betweenDimensions?: string;
   /** One character between steps; default `;`. */
   readonly betweenSteps?: string;
-  /** Dimensions that know two values, each written as one digit: `1` where it is nearer to `one`, otherwise `0`. */
+  /** Binary dimensions, each written as one digit: `1` if the value is nearer to `one`, otherwise `0`. */
   readonly gripper?: { readonly dimensions: readonly number[]; readonly zero: number; readonly one: number };
 }
 
@@ -16,15 +16,15 @@ export interface StringTokenizerJson extends StringFormat {
   readonly type: 'string';
 }
 
-/** What could be read of a text that need not be well formed. */
+/** The numbers of a text that may be malformed. */
 export interface LenientParsing {
-  /** [horizon, dimension]: what could not be read is its dimension's last value, 0 where it has none. */
+  /** [horizon, dimension]: a number that could not be read holds its dimension's last value, 0 if it has none. */
   readonly data: Float32Array;
-  /** Numbers read, in the order of the text; those behind them are held values. */
+  /** Count of the numbers that were read, in text order; the rest are held values. */
   readonly parsed: number;
-  /** Whether the text is what `format` writes, to the character. */
+  /** Whether the text is exactly that of `format`. */
   readonly exact: boolean;
-  /** Where reading ended and why; null where all numbers could be read and nothing follows. */
+  /** The position at which reading ended, and the reason; null if all numbers could be read and nothing follows. */
   readonly problem: string | null;
 }
 
@@ -32,10 +32,10 @@ const NUMBER_CHARACTERS = '0123456789+-.';
 
 /**
  * Actions as decimal text, one id per character (the string actions of GenVLA): every number as `[+-]d.dddd`, one space
- * between dimensions, `;` between steps. The paper leaves sign, delimiters, gripper and range open; they are settings here.
- * Numbers round half away from zero and clamp to +-9.9999; zero is always `+0.0000`. The width is fixed, so a chunk takes
- * 8 * horizon * dimension - 1 ids by default, and a position alone says which characters may stand there. Error of a round
- * trip: half of the last digit, 5e-5.
+ * between dimensions, `;` between steps. The paper leaves sign, delimiters, gripper and range open; they are settings
+ * here. Numbers round half away from zero and clamp to +-9.9999; zero is always `+0.0000`. The width is fixed, so a
+ * chunk takes 8 * horizon * dimension - 1 ids by default, and the position alone determines the allowed characters. The
+ * error of a round trip is half of the last digit, 5e-5.
  */
 export class StringActionTokenizer implements ActionTokenizer {
   readonly vocabularySize: number;
@@ -112,8 +112,8 @@ export class StringActionTokenizer implements ActionTokenizer {
   }
 
   /**
-   * Reads as many numbers as it can, with or without sign and with any number of digits, white space around delimiters
-   * allowed; then holds each dimension at its last value, so that a robot stays where the readable part led it.
+   * Reads as many numbers as it can, with or without sign, with any number of digits, and with white space around
+   * delimiters; then holds each dimension at its last value, so that a robot stays where the readable part led it.
    */
   parseLenient(text: string, shape: ChunkShape): LenientParsing {
     const { horizon, dimension } = shape;
@@ -154,7 +154,7 @@ export class StringActionTokenizer implements ActionTokenizer {
     return this.parse(text, shape);
   }
 
-  /** Reads the ids before the first unknown one as parseLenient does. */
+  /** Decodes the ids before the first unknown one like `parseLenient`. */
   decodeLenient(ids: ArrayLike<number>, shape: ChunkShape): LenientParsing {
     const text = this.text(ids);
     const read = this.parseLenient(text, shape);
@@ -163,7 +163,7 @@ export class StringActionTokenizer implements ActionTokenizer {
     return { ...read, exact: false, problem };
   }
 
-  /** State: how many characters are written. */
+  /** The state counts characters. */
   grammar(shape: ChunkShape): ChunkGrammar {
     checkShape(shape, 'StringActionTokenizer.grammar');
     const { betweenDimensions, betweenSteps, decimals } = this.settings;
@@ -174,7 +174,7 @@ export class StringActionTokenizer implements ActionTokenizer {
       ...(this.isGripper(d) ? [bit] : signed),
       ids(d + 1 < shape.dimension ? betweenDimensions : betweenSteps),
     ]).flat();
-    // No delimiter behind the last step.
+    // There is no delimiter after the last step.
     return chunkGrammar(
       shape.horizon * step.length - 1,
       (state) => step[state % step.length],
@@ -186,7 +186,7 @@ export class StringActionTokenizer implements ActionTokenizer {
     return { type: 'string', ...this.settings };
   }
 
-  /** The number behind the delimiter, or what is there instead. */
+  /** The number after the delimiter, or a description of the text in its place. */
   private nextNumber(
     text: string,
     place: number,

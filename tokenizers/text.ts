@@ -21,16 +21,16 @@ const SPECIAL_NAMES: Record<keyof SpecialIds, readonly string[]> = {
 };
 
 export interface TextEncoding {
-  /** Put the begin-of-sequence id in front. Default false. */
+  /** Prepends the begin-of-sequence id. Default false. */
   readonly bos?: boolean;
-  /** Put the end-of-sequence id behind. Default false. */
+  /** Appends the end-of-sequence id. Default false. */
   readonly eos?: boolean;
 }
 
 /**
- * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers: byte-level files (GPT-2, Llama 3) and those of the
- * SentencePiece kind (Gemma, Llama 2; the scored pieces of stories260K through `scoredPiecesTokenizerJson`). The template of
- * the file is not applied, BOS and EOS are the caller's choice; text that spells a special token stays text, so an
+ * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers: byte-level files (GPT-2, Llama 3) and
+ * SentencePiece files (Gemma, Llama 2; the scored pieces of stories260K by `scoredPiecesTokenizerJson`). The file's
+ * template is not applied: BOS and EOS are the caller's choice. The name of a special token in a text stays text, so an
  * instruction cannot end its own sequence.
  */
 export class TextTokenizer {
@@ -42,7 +42,7 @@ export class TextTokenizer {
   private readonly added: ReadonlyMap<string, number>;
   private readonly specialIds: ReadonlySet<number>;
 
-  /** `special`: ids for which the file has no usual name (`<pad>`, `<eos>` or `</s>`, `<bos>` or `<s>` ...). */
+  /** `special` gives ids for which the file lacks the usual names (`<pad>`, `<eos>` or `</s>`, `<bos>` or `<s>` ...). */
   constructor(json: TokenizerJson, special: Partial<SpecialIds> = {}) {
     const added = addedTokens(json);
     this.json = json;
@@ -63,18 +63,18 @@ export class TextTokenizer {
     this.vocabularySize = largest + 1;
   }
 
-  /** The embedded vocabulary, trained on the language of the built-in world; any other text falls back to bytes. */
+  /** The built-in vocabulary, trained on the language of the built-in world; other text falls back to bytes. */
   static default(): TextTokenizer {
     return new TextTokenizer(defaultTokenizerJson());
   }
 
-  /** Ids of a text. A file with neither bytes nor an unknown token drops what it does not know; the default has all bytes. */
+  /** Ids of a text. A file with neither bytes nor an unknown token drops unknown characters; the default has all bytes. */
   encode(text: string, { bos = false, eos = false }: TextEncoding = {}): Int32Array {
     const ids = text === '' ? [] : this.tokenizer.encode(text, { add_special_tokens: false }).ids;
     return Int32Array.from([...(bos ? [this.special.bos] : []), ...ids, ...(eos ? [this.special.eos] : [])]);
   }
 
-  /** Text of the ids, special ids left out. Bytes that are no UTF-8 become U+FFFD. Throws on an unknown id. */
+  /** Text of the ids without special ids. Bytes that are not UTF-8 become U+FFFD. Throws on an unknown id. */
   decode(ids: ArrayLike<number>): string {
     const kept = Array.from(ids).filter((id, position) => {
       if (!Number.isInteger(id) || id < 0 || id >= this.vocabularySize) {
@@ -87,7 +87,7 @@ export class TextTokenizer {
     return kept.length === 0 ? '' : this.tokenizer.decode(kept, { clean_up_tokenization_spaces: false });
   }
 
-  /** Id of a token by its name in the file; undefined where there is none. */
+  /** Id of a token by its name in the file; undefined if there is none. */
   idOf(token: string): number | undefined {
     return this.added.get(token) ?? this.tokenizer.token_to_id(token);
   }
@@ -109,7 +109,7 @@ export class TextTokenizer {
   }
 }
 
-/** The embedded vocabulary as a tokenizer.json. */
+/** The built-in vocabulary as a tokenizer.json. */
 export function defaultTokenizerJson(): ByteLevelTokenizerJson {
   return byteLevelTokenizerJson(defaultMerges);
 }

@@ -3,7 +3,7 @@ import { quote } from './action-tokenizer.ts';
 import { IntegerBpe } from './bpe.ts';
 import { byteCharacters, byteOfCharacter } from './gpt2.ts';
 
-/** What every tokenizer.json made here says; the libraries that read it want every key. */
+/** The common part of all tokenizer.json files made here; the libraries that read them need every key. */
 const common = (special: readonly string[]) => ({
   version: '1.0',
   truncation: null,
@@ -19,13 +19,13 @@ const common = (special: readonly string[]) => ({
   })),
 });
 
-/** Ids 0 pad, 1 end and 2 begin of sequence, as in Gemma; byte b is id 3 + b; then the merges. */
+/** Ids 0 to 2 are padding, end and begin of sequence, as in Gemma; byte b is id 3 + b; then the merges follow. */
 const SPECIAL_TOKENS = ['<pad>', '<eos>', '<bos>'];
 
 /**
- * What merges may not cross. As in GPT-2, a word or a number takes the space before it along; besides, a colon stays with its
- * word and line breaks with the punctuation before them, so that `State:` and `;\n` are one piece each, and digits come by
- * threes, so that numbers up to 999 can be one piece.
+ * The pre-tokenizer: merges do not cross its pieces. As in GPT-2, a word or a number includes the space before it. In
+ * addition, a colon belongs to its word, and line breaks to the punctuation before them, so that `State:` and `;\n` are
+ * one piece each; digits are split in threes, so that numbers up to 999 can be one piece.
  */
 const PIECES = ' ?\\p{N}{1,3}| ?\\p{L}+:?| ?[^\\s\\p{L}\\p{N}]+\\n*|\\s+(?!\\S)|\\s+';
 
@@ -49,8 +49,8 @@ export function byteLevelTokenizerJson(merges: readonly string[]) {
 }
 
 /**
- * Learns the merges of a byte-level BPE from texts, `left right` in GPT-2's characters, until the vocabulary (special tokens
- * and bytes included) is full or no pair occurs twice.
+ * Learns the merges of a byte-level BPE from texts, `left right` in GPT-2's characters, until the vocabulary (special
+ * tokens and bytes included) is full or no pair occurs twice.
  */
 export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: number): string[] {
   const split = new Tokenizer(byteLevelTokenizerJson([]), {}).pre_tokenizer!;
@@ -71,18 +71,18 @@ export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: nu
 
 /** A vocabulary of the SentencePiece kind as llama2.c keeps it; the index of a piece is its id. */
 export interface ScoredPieces {
-  /** Pieces as bytes in latin-1, each with its score: of two joins the one whose result scores higher comes first. */
+  /** Pieces as bytes in latin-1, each with its score: a merge with a higher-scored result comes first. */
   readonly pieces: readonly (readonly [piece: string, score: number])[];
 }
 
 const MOST_PIECES = 2 ** 22;
 
 /**
- * The tokenizer.json of such a vocabulary, as the Llama family writes it: a space in front of the text, `▁` for spaces,
- * characters without a piece as the bytes `<0x00>` .. `<0xFF>`, and every pair whose join is a piece as a merge, the
- * better-scored first. Ids 0, 1 and 2 become `<unk>`, `<s>` and `</s>`.
+ * The tokenizer.json of such a vocabulary in the form of the Llama family: a space before the text, `▁` for spaces,
+ * characters without a piece as the bytes `<0x00>` .. `<0xFF>`, and every pair that concatenates to a piece as a merge,
+ * in decreasing order of score. Ids 0, 1 and 2 become `<unk>`, `<s>` and `</s>`.
  *
- * @throws Error that names the piece that is wrong
+ * @throws Error that names the wrong piece
  */
 export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
   if (!Array.isArray(pieces) || pieces.length < 259 || pieces.length > MOST_PIECES) {

@@ -2,30 +2,30 @@ import type { ChunkGrammar } from './action-tokenizer.ts';
 import { byteCharacters } from './gpt2.ts';
 import type { TextTokenizer } from './text.ts';
 
-/** How the ids 0 .. size - 1 of an action tokenizer (or of locations, or of state bins) appear among the ids of a model's vocabulary. */
+/** A mapping of the ids 0 .. size - 1 of an action tokenizer (or of locations, or of state bins) into a model's vocabulary. */
 export interface ActionIds {
-  /** Action ids. */
+  /** Number of action ids. */
   readonly size: number;
-  /** Ids of the whole vocabulary, text and actions: the rows of the embedding. */
+  /** Number of ids of the whole vocabulary, text and actions: the rows of the embedding. */
   readonly vocabularySize: number;
-  /** Whether an id of the vocabulary stands for an action id. */
+  /** Whether an id of the vocabulary is an action id. */
   isAction(id: number): boolean;
-  /** Action ids -> ids of the vocabulary. Throws on an action id that is not there. */
+  /** Action ids -> ids of the vocabulary. Throws on an unknown action id. */
   toVocabulary(actionIds: ArrayLike<number>): Int32Array;
-  /** Ids of the vocabulary -> action ids. Throws on an id that is no action id. */
+  /** Ids of the vocabulary -> action ids. Throws on an id that is not an action id. */
   toActions(ids: ArrayLike<number>): Int32Array;
 }
 
 export interface OwnRange {
-  /** Ids of the text tokenizer: 0 .. textSize - 1. */
+  /** The text tokenizer has ids 0 .. textSize - 1. */
   readonly textSize: number;
   /** Action ids. */
   readonly size: number;
-  /** Where the action ids begin. Default: right behind the text. */
+  /** The vocabulary's id of action id 0. Default: the first id after the text. */
   readonly first?: number;
 }
 
-/** Action ids in a range of their own behind the text: id = first + action id. */
+/** Action ids in a range of their own after the text: id = first + action id. */
 export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRange): ActionIds {
   for (const [name, value] of Object.entries({ textSize, size, first })) checkCount(name, value, 'actionIdsAfterText');
   if (first < textSize) {
@@ -37,8 +37,8 @@ export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRang
 }
 
 /**
- * Ranges of ids behind the text, one after the other and so disjoint: locations, bins of the state, actions. The vocabulary
- * size of each is that of all: `rangesAfterText(640, { location: 1024, state: 256, action: 2048 })`.
+ * Consecutive ranges of ids after the text, for locations, state bins and actions. All have the size of the whole
+ * vocabulary as their vocabulary size: `rangesAfterText(640, { location: 1024, state: 256, action: 2048 })`.
  */
 export function rangesAfterText<Name extends string>(
   textSize: number,
@@ -56,17 +56,17 @@ export function rangesAfterText<Name extends string>(
 }
 
 export interface LastIds {
-  /** Ids of the vocabulary, whose last ones are taken over. */
+  /** Number of ids of the vocabulary; the action ids replace its last ones. */
   readonly vocabularySize: number;
   /** Action ids. */
   readonly size: number;
-  /** Ids at the very end that stay what they are. Default 0. */
+  /** Number of ids at the very end that are not replaced. Default 0. */
   readonly skip?: number;
 }
 
 /**
- * Action ids over the last ids of a text vocabulary, backwards: id = vocabularySize - 1 - skip - action id. What those ids
- * meant before is lost: openpi's mapping takes over PaliGemma's `<loc>` tokens.
+ * Action ids in place of the last ids of a text vocabulary, backwards: id = vocabularySize - 1 - skip - action id. The
+ * replaced tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
  */
 export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): ActionIds {
   for (const [name, value] of Object.entries({ vocabularySize, size, skip })) {
@@ -82,7 +82,7 @@ export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): A
 
 /** The mappings of public systems, for `actionIdsFromEnd`. */
 export const publicMappings = {
-  /** FAST in PaliGemma [openpi tokenizer.py]: before the last 128, which are `<seg>`; over the 1,024 `<loc>` and what precedes them. */
+  /** FAST in PaliGemma [openpi tokenizer.py]: in place of the 1,024 `<loc>` and earlier tokens, before 128 `<seg>`. */
   openpi: { vocabularySize: 257_152, skip: 128 },
   /** Bins in Llama 2 [openvla action_tokenizer.py]: the last 256. */
   openVla: { vocabularySize: 32_000, skip: 0 },
@@ -90,7 +90,7 @@ export const publicMappings = {
   roboVlms: (vocabularySize: number, specialTokens: number) => ({ vocabularySize, skip: specialTokens + 10 }),
 } as const;
 
-/** Action id i as the piece of the text vocabulary that spells pieces[i]: string actions then share digits with answers in text. */
+/** Maps action id i to the text vocabulary's id of pieces[i], so that string actions share digits with text answers. */
 export function idsOfPieces(text: TextTokenizer, pieces: Iterable<string>): ActionIds {
   const ids = Array.from(pieces, (piece) => {
     const bytes = Array.from(new TextEncoder().encode(piece), (byte) => byteCharacters[byte]).join('');
@@ -104,7 +104,7 @@ export function idsOfPieces(text: TextTokenizer, pieces: Iterable<string>): Acti
   return mapping(ids.length, text.vocabularySize, (id) => ids[id], inverse, 'those of the given pieces');
 }
 
-/** Ids of the whole vocabulary that may come next: action ids, or, behind a whole chunk, the end of sequence alone. */
+/** Ids of the whole vocabulary that may come next: action ids, or after a complete chunk the end of sequence alone. */
 export function allowedNext(grammar: ChunkGrammar, state: number, ids: ActionIds, endOfSequence: number): Int32Array {
   return state === grammar.complete ? Int32Array.of(endOfSequence) : ids.toVocabulary(grammar.allowed(state));
 }
@@ -120,7 +120,7 @@ function range(size: number, vocabularySize: number, first: number, direction: 1
   return mapping(size, vocabularySize, (id) => first + direction * id, inverse, `those are ${low} to ${high}`);
 }
 
-/** @param inverse of an id that stands for none: a number outside 0 .. size - 1 */
+/** @param inverse the action id of a vocabulary id, or a number outside 0 .. size - 1 if it has none */
 function mapping(
   size: number,
   vocabularySize: number,

@@ -1,7 +1,7 @@
 import { promptText } from './prompts.ts';
 import { trainByteLevelMerges } from './tokenizer-json.ts';
 
-/** The words of the built-in world, from which its instructions are made and the default vocabulary is trained. */
+/** The language of the built-in world: it generates the instructions, and the default vocabulary is trained on it. */
 export const worldLanguage = {
   colours: ['red', 'green', 'blue', 'yellow', 'purple', 'orange', 'white', 'black'],
   objects: ['cube', 'ball', 'cylinder', 'block'],
@@ -35,7 +35,7 @@ export function worldInstructions(): string[] {
   return [...new Set(instructions)];
 }
 
-/** Prompts of every form, with every instruction and, in turn, every bin of a state of 256 bins. */
+/** Prompts of every form, with every instruction and every bin of a state of 256 bins. */
 function worldPrompts(): string[] {
   let bin = 0;
   const state = () => Array.from({ length: 4 }, () => bin++ % 256);
@@ -47,9 +47,9 @@ function worldPrompts(): string[] {
 }
 
 /**
- * The merges of the default vocabulary: all that the world's prompts give, within 640 ids. They are written down, since learning
- * them takes about half a second; after a change of the language `npx tsx tokenizers/default-merges-node.ts` writes them anew
- * (checkpoints keep the vocabulary that they were trained with).
+ * Learns the merges of the default vocabulary of at most 640 ids from the world's prompts. default-merges.ts stores
+ * them, because learning takes about half a second; after a change of the language, `npx tsx
+ * tokenizers/default-merges-node.ts` writes them again (checkpoints keep the vocabulary that they were trained with).
  */
 export function trainDefaultMerges(): string[] {
   return trainByteLevelMerges(worldPrompts(), 640);

@@ -1,4 +1,4 @@
-/** Who sees whom in a row of the benchmark: an attention table, and perhaps an expression, by a name on the command line. */
+/** The masks of the benchmark by their names on the command line: an attention table, and for some an expression. */
 import { InputError, quote, Random } from '../../engine/index.ts';
 import {
   type AttentionTable,
@@ -16,14 +16,14 @@ export interface Case {
   readonly name: string;
   readonly table: AttentionTable;
   readonly source?: ExpressionSource;
-  /** Layout blocks whose rows are the queries; default all. */
+  /** The layout blocks that have queries; all by default. */
   readonly queries?: readonly string[];
   readonly lossBlocks?: readonly string[];
 }
 
 export const DENSE = 'dense';
 
-/** Ready-made expressions; numbers are separated by colons, what is left out stands here. */
+/** Ready-made expressions. Colons separate their numbers in a name; the defaults stand here. */
 const expressions: Readonly<Record<string, (shape: AttentionShape, numbers: readonly number[]) => ExpressionSource>> = {
   causal: () => masks.causal(),
   'sliding-window': (_, [size = 256]) => masks.slidingWindow(size),
@@ -38,7 +38,7 @@ const expressions: Readonly<Record<string, (shape: AttentionShape, numbers: read
     masks.relativeBias(new Float32Array(heads * (2 * reach + 1)).map(draw), reach),
 };
 
-/** Tables over the blocks prefix, fast and action. */
+/** Attention tables over the blocks prefix, fast and action. */
 const mixtures: Readonly<Record<string, (shape: AttentionShape) => Omit<Case, 'name'>>> = {
   joint: (shape) => ({ table: mixture(shape, full) }),
   insulation: (shape) => ({ table: mixture(shape, insulated) }),
@@ -48,13 +48,13 @@ const mixtures: Readonly<Record<string, (shape: AttentionShape) => Omit<Case, 'n
 
 const readyMade = /^[a-z][a-z-]*(:\d+(\.\d+)?)*([+|][a-z][a-z-]*(:\d+(\.\d+)?)*)*$/;
 
-/** What is measured where no mask is named. */
+/** The masks that are measured if none is named. */
 export function defaultMasks({ name, blocks }: AttentionShape): string[] {
   if (blocks.length > 1) return Object.keys(mixtures);
   return ['causal', ...(name.startsWith('grid') ? [] : ['sliding-window:256', 'prefix-lm:256', 'documents:4'])];
 }
 
-/** The masks that values of --mask name: names separated by commas, or one expression of WGSL. */
+/** The masks in the values of --mask: names separated by commas, or one expression of WGSL. */
 export function maskNames(values: readonly string[]): string[] {
   return values.flatMap((value) => {
     const parts = value.split(',').map((part) => part.trim());
@@ -62,7 +62,7 @@ export function maskNames(values: readonly string[]): string[] {
   });
 }
 
-/** Every token sees every other: what the ratios refer to. */
+/** The mask in which every token sees every other; ratios refer to it. */
 export function denseCase(shape: AttentionShape, score: ExpressionSource): Case {
   return { name: DENSE, table: tokenTable(shape), ...(score.score !== undefined && { source: score }) };
 }
@@ -70,7 +70,7 @@ export function denseCase(shape: AttentionShape, score: ExpressionSource): Case 
 /**
  * A mask of a shape, with the score that the options give.
  *
- * @throws InputError where the name is unknown, or is a table over blocks that the shape does not have
+ * @throws InputError if the name is unknown, or is a table over blocks that the shape does not have
  */
 export function caseOf(name: string, shape: AttentionShape, score: ExpressionSource): Case {
   if (name === DENSE) return denseCase(shape, score);
@@ -86,7 +86,7 @@ export function caseOf(name: string, shape: AttentionShape, score: ExpressionSou
   return { name, table: tokenTable(shape), source: score.score === undefined ? source : masks.allOf(source, score) };
 }
 
-/** Names joined by + are ANDed, and their scores applied in turn; inside, names joined by | are ORed. */
+/** Names joined by + are combined by AND, and their scores applied in turn; names joined by | are combined by OR first. */
 function combined(name: string, shape: AttentionShape): ExpressionSource {
   const terms = name.split('+').map((term) => {
     const parts = term.split('|').map((part) => single(part, shape));
@@ -115,7 +115,7 @@ function tokenTable(shape: AttentionShape, cell = full): AttentionTable {
   return attentionTable(sequence({ all: tokensOf(shape) }), { all: { all: cell } });
 }
 
-/** Image and language see each other; discrete action tokens are causal behind them; the expert's rows see the prefix and themselves. */
+/** Image and language see each other, discrete action tokens behind them are causal, and action rows see the prefix and themselves. */
 function mixture({ blocks }: AttentionShape, prefixForAction: typeof full): AttentionTable {
   return attentionTable(sequence(blocks), {
     prefix: { prefix: full },

@@ -1,61 +1,38 @@
-/** A run beside an earlier one. */
+/** The comparison of a run with an earlier one. */
 import { InputError } from '../../engine/index.ts';
-import { quartilesApart } from '../measure/measure.ts';
-import { comparedWith } from '../measure/provenance.ts';
-import { aligned, digits } from '../measure/table.ts';
-import { type BenchResult, keyText } from './run.ts';
+import { comparisonOf } from '../measure/saved-run.ts';
+import { changeCells, digits } from '../measure/table.ts';
+import { type BenchResult, keyText, type SavedAttentionRun } from './run.ts';
 import { timeOf } from './text.ts';
 
-/** The medians of rows and matrix products that both runs have, as ratios; and what only one of them has. */
-export function comparisonLines(before: BenchResult, after: BenchResult): string[] {
-  if (before.timer !== after.timer)
+/** The medians of rows as ratios to those of the earlier run, alone and beside the ratio of the matrix product. */
+export function comparisonLines(before: SavedAttentionRun, after: BenchResult): string[] {
+  const { timer } = after;
+  if (before.timer !== timer)
     throw new InputError(
-      `--compare: the earlier run's times are by ${before.timer}, this one's by ${after.timer}; say --timer ${before.timer}`,
+      `--compare: the times of the earlier run are by ${before.timer}, those of this run by ${timer}; give --timer ${before.timer}`,
     );
-  const anchorsBefore = new Map(before.matmuls.map((anchor) => [anchor.name, anchor]));
-  const rowsBefore = new Map(before.rows.map((row) => [keyText(row), row]));
-  const rows = after.rows.flatMap((row) => {
-    const earlier = rowsBefore.get(keyText(row));
-    if (!earlier) return [];
-    rowsBefore.delete(keyText(row));
-    const [was, is] = [timeOf(earlier, after.timer), timeOf(row, after.timer)];
-    const ratio = is.median / was.median;
-    const anchor = after.matmuls.find(({ name }) => name === row.matmul)!;
-    const anchorBefore = anchorsBefore.get(row.matmul);
-    const anchorRatio = anchorBefore && timeOf(anchor, after.timer).median / timeOf(anchorBefore, after.timer).median;
-    return [
-      [
-        `${row.shape}, ${row.mask}`,
-        row.variant,
-        row.direction,
-        row.storage,
-        digits(was.median),
-        digits(is.median),
-        digits(ratio),
-        anchorRatio ? digits(anchorRatio) : '-',
-        anchorRatio ? digits(ratio / anchorRatio) : '-',
-        quartilesApart(was, is) ? 'yes' : 'no',
-      ],
-    ];
+  const productTime = ({ matmuls }: SavedAttentionRun, wanted: string) => {
+    const product = matmuls.find(({ name }) => name === wanted);
+    return product && timeOf(product, timer).median;
+  };
+  return comparisonOf(before, after, {
+    key: keyText,
+    columns: [
+      ...['row', 'variant', 'direction', 'storage', 'ms before', 'ms now', 'now / before'],
+      ...['matmul', 'less matmul', 'quartiles apart'],
+    ],
+    left: 4,
+    cells: (earlier, row) => {
+      const [beforeTime, time] = [timeOf(earlier, timer), timeOf(row, timer)];
+      const [was, now, ratio, apart] = changeCells(beforeTime, time);
+      const productBefore = productTime(before, row.matmul);
+      const product = productBefore && productTime(after, row.matmul)! / productBefore;
+      const relative = product ? [digits(product), digits(time.median / beforeTime.median / product)] : ['-', '-'];
+      const name = [`${row.shape}, ${row.mask}`, row.variant, row.direction, row.storage];
+      return [[...name, was, now, ratio, ...relative, apart]];
+    },
+    legend:
+      'now / before: below 1 is faster. matmul: the same ratio for the matrix product. less matmul: the first ratio divided by the second.',
   });
-  const header = [
-    'row',
-    'variant',
-    'direction',
-    'storage',
-    'ms before',
-    'ms now',
-    'now / before',
-    'matmul',
-    'less matmul',
-    'quartiles apart',
-  ];
-  const only = after.rows.length - rows.length;
-  return [
-    `${comparedWith(before)}:`,
-    ...(rows.length > 0 ? aligned([header, ...rows]) : []),
-    'now / before: below 1 is faster. matmul: the same ratio of the matrix product; less matmul: the first divided by the second.',
-    ...(only > 0 ? [`${only} rows of this run are not in the earlier one`] : []),
-    ...(rowsBefore.size > 0 ? [`${rowsBefore.size} rows of the earlier run were not measured`] : []),
-  ];
 }

@@ -1,4 +1,4 @@
-/** A run of `insula bench attention` as one HTML page: a figure and a table for each shape; no script, no request. */
+/** A run of `insula bench attention` as one HTML page with a figure and a table for each shape, without scripts or requests. */
 import { html, type Markup, shorten } from '../../model/report/markup.ts';
 import { page, table } from '../../model/report/page.ts';
 import { colour, plot } from '../../model/report/plot.ts';
@@ -32,7 +32,7 @@ ${headLines(result).map((line) => html`<p class="under">${line}</p>\n`)}`;
   return page(title, head, [...sections, notes]);
 }
 
-/** One direction of a shape: rates of live work as bars, with the rate of the matrix product as a rule, and the table. */
+/** One direction of a shape: the rates of live work as bars, the rate of the matrix product as a rule, and the table. */
 async function part({ timer, matmuls }: BenchResult, direction: string, rows: readonly ResultRow[]): Promise<Markup> {
   const product = matmuls.find(({ name }) => name === rows[0].matmul)!;
   const several = (field: 'variant' | 'storage') => new Set(rows.map((row) => row[field])).size > 1;

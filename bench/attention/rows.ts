@@ -1,7 +1,6 @@
 /** The rows of the benchmark as tasks: attention by a variant of its kernels, or unfused from single operations. */
 import {
   bytesPerElement,
-  type DataType,
   type Device,
   elementCount,
   InputError,
@@ -26,11 +25,12 @@ import {
   type VariantChoice,
 } from '../../kernels/index.ts';
 import type { Task } from '../measure/measure.ts';
-import { type Direction, taskOf } from '../measure/operation-task.ts';
+import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
 import type { Case } from './cases.ts';
 import { type AttentionShape, tokensOf } from './shapes.ts';
 
-export type Storage = Exclude<DataType, 'u32'>;
+export const storages = ['f32', 'f16', 'bf16'] as const;
+export type Storage = (typeof storages)[number];
 export const DEFAULT = 'default';
 /** softmax(scale Q K^T + mask) V as four operations, in the layout [B, heads, T, D] that suits matmul. */
 export const UNFUSED = 'unfused';
@@ -38,7 +38,7 @@ export const UNFUSED = 'unfused';
 /** Bytes of a matrix of scores: unfused operations keep about eight of them. */
 const LARGEST_SCORES = 256 * 1024 * 1024;
 
-/** What tells rows apart; the shape by its name. */
+/** The fields that distinguish rows; `shape` is its name. */
 export interface RowKey {
   readonly shape: string;
   readonly mask: string;
@@ -51,26 +51,26 @@ export interface Row {
   readonly key: RowKey;
   readonly shape: AttentionShape;
   readonly task: Task;
-  /** Of live work. */
+  /** FLOPs of live work. */
   readonly flops: number;
-  /** Read or written if each kernel touches each operand once; null for unfused rows. */
+  /** Bytes read and written if each kernel touches each operand once; null for unfused rows. */
   readonly bytesMoved: number | null;
-  /** Of the operands that stay: q, k, v, and the gradient of the output where there is a backward. */
+  /** Bytes of the operands that persist: q, k, v, and, if there is a backward, the gradient of the output. */
   readonly operandBytes: number;
 }
 
-/** Makes rows of a device; operands of one shape and storage are shared. */
+/** Makes the rows of a device. Rows of one shape and storage share operands. */
 export class Rows {
   private readonly tensors = new Map<string, Tensor>();
   private readonly expressions = new Map<Case, Promise<AttentionExpression>>();
 
   constructor(
     private readonly device: Device,
-    /** In use wherever a row names no variant. */
+    /** The choices for rows that name no variant. */
     private readonly tuned: readonly VariantChoice[],
   ) {}
 
-  /** A row, or why it cannot be measured. */
+  /** A row, or the reason why it cannot be measured. */
   async make(key: RowKey, shape: AttentionShape, of: Case): Promise<Row | string> {
     const layoutTokens = tokensOf(shape);
     const rowsOfQueries = of.queries
@@ -123,7 +123,7 @@ export class Rows {
 
   private unfused({ direction }: RowKey, shape: AttentionShape, of: Case) {
     const { batch, heads, kvHeads, headDimension: size } = shape;
-    // A whole number of groups of four, so that matmul need not pad; the mask hides the keys that are added.
+    // Whole groups of four, so that matmul need not pad; the mask hides the added keys.
     const tokens = roundUp(tokensOf(shape), 4);
     const grouped = [batch * kvHeads, (heads / kvHeads) * tokens, size];
     const [query, key, value, gradient] = [
@@ -144,7 +144,7 @@ export class Rows {
     };
   }
 
-  /** Variants without backward kernels run backward with the shipped ones, which a row of backward alone would only repeat. */
+  /** A variant without backward kernels would run backward with the shipped ones, so a row of backward alone would only repeat them. */
   private whyNotIn({ variant, direction, storage }: RowKey, { headDimension }: AttentionShape): string | null {
     if (variant === DEFAULT || direction !== 'backward') return null;
     const has = attentionVariants(this.device, { entry: 'backwardQuery', dtype: storage, headDimension });
@@ -160,12 +160,12 @@ export class Rows {
   private operand(name: string, shape: Shape, dtype: Storage): Tensor {
     return this.remembered(`${name} ${shape} ${dtype}`, () => {
       const made = tensor(this.device, waves(elementCount(shape), name.length), shape, { dtype });
-      made.wantsGradient = name !== 'gradient'; // without being a parameter: gradients are computed and not kept
+      made.wantsGradient = name !== 'gradient'; // it is no parameter, so its gradient is computed but not kept
       return made;
     });
   }
 
-  /** [size, size]: 0 where the table allows, -1e30 where not. */
+  /** The mask as numbers [size, size]: 0 for pairs that the table allows, -1e30 for the others. */
   private mask({ name, table }: Case, size: number): Tensor {
     const { blocks } = table.layout;
     return this.remembered(`mask ${name} ${blocks.map((block) => block.length)}`, () => {
@@ -196,7 +196,7 @@ export class Rows {
   }
 }
 
-/** The variants that a value of --variant names, at one storage and head dimension. */
+/** The variants that the names in --variant stand for, at one storage and head dimension. */
 export function variantsOf(device: Device, names: readonly string[], dtype: Storage, headDimension: number): string[] {
   const all = [
     ...new Set(attentionEntries.flatMap((entry) => attentionVariants(device, { entry, dtype, headDimension }))),
@@ -212,7 +212,7 @@ export function variantsOf(device: Device, names: readonly string[], dtype: Stor
 
 function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries, lossBlocks }: Case): string | null {
   if (storage !== 'f32') return 'matmul and softmax are f32';
-  if (source) return 'its mask is added as numbers, which expressions are not; its time does not depend on the mask';
+  if (source) return 'it adds its mask as numbers and takes no expression; its time does not depend on the mask';
   if (queries) return 'it has a row for every token';
   const stops = lossBlocks || table.cells.flat().some(({ stopKey, stopValue }) => stopKey || stopValue);
   return stops && direction !== 'forward' ? 'it cannot cut the gradient of an edge' : null;
@@ -221,9 +221,4 @@ function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries,
 function bytesOf(direction: Direction, operands: readonly Tensor[], gradient: Tensor): number {
   const all = direction === 'forward' ? operands : [...operands, gradient];
   return all.reduce((sum, { size, dtype }) => sum + size * bytesPerElement[dtype], 0);
-}
-
-/** Numbers of about unit variance, the same every time. */
-export function waves(count: number, seed: number): Float32Array {
-  return Float32Array.from({ length: count }, (_, i) => Math.SQRT2 * Math.sin((i + 1) * (0.37 + seed) * 1.618));
 }

@@ -1,18 +1,20 @@
-/** A run of `insula bench attention`: which rows, measured in the same rounds beside matrix products and the arithmetic roof. */
+/** A run of `insula bench attention`: rows measured in the same rounds as matrix products and the arithmetic roof. */
+import * as v from 'valibot';
 import { type Device, InputError, tensor, withoutTape } from '../../engine/index.ts';
 import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
-import { type Measured, type MeasureOptions, measure, type Spread, type Task } from '../measure/measure.ts';
-import type { Direction } from '../measure/operation-task.ts';
-import { type Provenance, provenance } from '../measure/provenance.ts';
+import { type Measured, type MeasureOptions, measure, spreadSchema, type Task } from '../measure/measure.ts';
+import { type Direction, directions } from '../measure/operation-task.ts';
+import { provenance } from '../measure/provenance.ts';
 import { arithmeticProbe } from '../measure/roofline.ts';
+import { savedRunSchema } from '../measure/saved-run.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
-import { type Row, type RowKey, Rows, type Storage, UNFUSED, variantsOf } from './rows.ts';
+import { type Row, type RowKey, Rows, type Storage, storages, UNFUSED, variantsOf } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
 
-export interface RunOptions {
-  /** As --shape; default a few of the suite, smaller ones on a software adapter. */
+export interface AttentionRunOptions {
+  /** Values of --shape; by default a few of the suite, smaller ones on a software adapter. */
   readonly shapes?: readonly string[];
-  /** As --mask; default those that suit the shape. */
+  /** Values of --mask; by default those that suit the shape. */
   readonly masks?: readonly string[];
   readonly score: ExpressionSource;
   readonly variants: readonly string[];
@@ -21,30 +23,49 @@ export interface RunOptions {
   readonly rounds: number;
   readonly seconds: number;
   readonly timer?: Timer;
-  /** Times of single dispatches too. */
+  /** Whether to measure the times of single dispatches too. */
   readonly profile: boolean;
   readonly tuned: readonly VariantChoice[];
 }
 
-/** What rates and ratios are made of: GPU timestamps, or the time from submission to end. */
-export type Timer = 'gpu' | 'wall';
+const timers = ['gpu', 'wall'] as const;
+/** The times that rates and ratios are computed from: GPU timestamps, or the time from submission to end. */
+export type Timer = (typeof timers)[number];
 
-export interface ResultRow extends RowKey {
-  /** B, T, H, D as --shape takes them. */
+const FORMAT = 'insula bench attention 1';
+
+const times = { wall: spreadSchema, gpu: v.nullable(spreadSchema) };
+const rowSchema = v.object({
+  ...{ shape: v.string(), mask: v.string(), variant: v.string() },
+  ...{ direction: v.picklist(directions), storage: v.picklist(storages) },
+  /** Name of the matrix product that the row is compared with. */
+  matmul: v.string(),
+  ...times,
+});
+const anchorSchema = v.object({ name: v.string(), ...times });
+export const attentionRunSchema = v.pipe(
+  savedRunSchema(FORMAT, rowSchema, {
+    timer: v.picklist(timers),
+    matmuls: v.pipe(v.array(anchorSchema), v.readonly()),
+  }),
+  v.check(({ timer, rows, matmuls }) => timer === 'wall' || [...rows, ...matmuls].every(({ gpu }) => gpu), 'GPU times'),
+);
+/** The part of an earlier run that a later one is compared with. */
+export type SavedAttentionRun = v.InferOutput<typeof attentionRunSchema>;
+
+export interface ResultRow extends v.InferOutput<typeof rowSchema> {
+  /** Sizes B, T, H, D as --shape takes them. */
   readonly sizes: string;
-  readonly wall: Spread;
-  readonly gpu: Spread | null;
   readonly repeats: number;
   readonly flops: number;
   readonly gigaflops: number;
-  /** To the row that differs by a dense mask only: time, and live work. */
+  /** Time and live work, divided by those of the row that differs by a dense mask only. */
   readonly toDense: { readonly time: number; readonly work: number };
-  /** Time of the same engine's unfused operations, where they were measured, divided by this row's. */
+  /** Time of the same engine's unfused operations, if they were measured, divided by this row's. */
   readonly unfusedToThis: number | null;
-  readonly matmul: string;
   readonly percentOfMatmul: number;
   readonly percentOfRoof: number;
-  /** Allocated while it runs: operands, results, and what lies between. */
+  /** Memory allocated while it runs, for operands, results and intermediates. */
   readonly memoryBytes: number;
   readonly bytesMoved: number | null;
   readonly workgroups: number;
@@ -52,31 +73,32 @@ export interface ResultRow extends RowKey {
 }
 
 /** A known amount of arithmetic, measured in the same rounds. */
-export interface Anchor {
-  readonly name: string;
-  readonly wall: Spread;
-  readonly gpu: Spread | null;
+export interface Anchor extends v.InferOutput<typeof anchorSchema> {
   readonly gigaflops: number;
 }
 
-export const FORMAT = 'insula bench attention 1';
-
-export interface BenchResult extends Provenance {
-  readonly format: typeof FORMAT;
+export interface BenchResult extends SavedAttentionRun {
   readonly options: Readonly<Record<string, unknown>>;
-  readonly timer: Timer;
   readonly seconds: number;
   readonly rows: readonly ResultRow[];
   readonly matmuls: readonly Anchor[];
   readonly roof: Anchor;
-  /** What was not measured, and why; one line each. */
+  /** The rows that were not measured, and why; one line each. */
   readonly leftOut: readonly string[];
 }
 
-/** Measures; progress is told to `onProgress`. @throws InputError where options do not fit each other or the device */
+/** @throws InputError if a shape, a mask or a score cannot be understood, on whatever adapter */
+export function expectCases({ shapes, masks, score }: Pick<AttentionRunOptions, 'shapes' | 'masks' | 'score'>): void {
+  for (const shape of shapesOf(shapes ?? ['masks-1024'])) {
+    denseCase(shape, score);
+    for (const name of maskNames(masks ?? [])) caseOf(name, shape, score);
+  }
+}
+
+/** Measures the rows and reports progress to `onProgress`. @throws InputError if options contradict each other or the device */
 export async function runAttention(
   device: Device,
-  options: RunOptions,
+  options: AttentionRunOptions,
   onProgress?: MeasureOptions['onProgress'],
 ): Promise<BenchResult> {
   const begin = performance.now();
@@ -144,7 +166,7 @@ export function keyText({ shape, mask, variant, direction, storage }: RowKey): s
   return [shape, mask, variant, direction, storage].join(' | ');
 }
 
-/** The shapes of --shape; without it a few of the suite, and what of it was left out. */
+/** The shapes of --shape; without it a few of the suite, and lines about the shapes that are left out. */
 function shapesFor(device: Device, named?: readonly string[]): { shapes: AttentionShape[]; leftOut: string[] } {
   if (named) return { shapes: shapesOf(named), leftOut: [] };
   const chosen = shapesOf([
@@ -161,7 +183,7 @@ function shapesFor(device: Device, named?: readonly string[]): { shapes: Attenti
 
 async function makeRows(
   device: Device,
-  options: RunOptions,
+  options: AttentionRunOptions,
   shapes: readonly AttentionShape[],
   leftOut: string[],
 ): Promise<Row[]> {
@@ -192,7 +214,7 @@ async function makeRows(
   return rows;
 }
 
-/** Of a square product with about the FLOPs of dense attention forward: 2 n^3 = 4 B T^2 H D. */
+/** Size of a square product with about the FLOPs of dense attention forward: 2 n^3 = 4 B T^2 H D. */
 function matmulSize(shape: AttentionShape): number {
   const { batch, heads, headDimension } = shape;
   const size = Math.cbrt(2 * batch * tokensOf(shape) ** 2 * heads * headDimension);

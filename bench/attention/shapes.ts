@@ -1,10 +1,10 @@
-/** The sizes that attention is measured at, by name or as written on the command line. */
+/** The sizes that attention is measured at, by name or written out on the command line. */
 import { InputError, quote } from '../../engine/index.ts';
 
 export interface AttentionShape {
   readonly name: string;
   readonly batch: number;
-  /** Tokens of each block, in order: one block named all, or prefix, fast and action, or prefix and action. */
+  /** Names and tokens of the blocks, in order: all; or prefix and action; or prefix, fast and action. */
   readonly blocks: readonly (readonly [string, number])[];
   readonly heads: number;
   readonly kvHeads: number;
@@ -22,14 +22,14 @@ function shape(name: string, batch: number, lengths: number[], heads: number, kv
   return { name, batch, blocks, heads, kvHeads, headDimension };
 }
 
-/** FlashAttention's sizes at 4,096 tokens in all: hidden size 2,048, so 2048 / D heads. */
+/** The sizes of the FlashAttention papers, at 4,096 tokens in all: hidden size 2,048, so 2048 / D heads. */
 const grid = [64, 128].flatMap((dimension) =>
   [256, 512, 1024, 2048, 4096].map((tokens) =>
     shape(`grid-${tokens}-d${dimension}`, 4096 / tokens, [tokens], 2048 / dimension, 2048 / dimension, dimension),
   ),
 );
 
-/** Groups of shapes by the letter or the word that names all of them. */
+/** Groups of shapes, each with the name that stands for all of them. */
 export const suite: Readonly<Record<string, readonly AttentionShape[]>> = {
   grid,
   masks: [1024, 2048, 4096].map((tokens) => shape(`masks-${tokens}`, 1, [tokens], 8, 8, 64)),
@@ -42,16 +42,16 @@ export function tokensOf({ blocks }: AttentionShape): number {
   return blocks.reduce((sum, [, length]) => sum + length, 0);
 }
 
-/** As --shape takes it. */
+/** The sizes of a shape as --shape takes them. */
 export function shapeText(shape: AttentionShape): string {
   const { batch, blocks, heads, kvHeads, headDimension } = shape;
   return `B=${batch},T=${blocks.map(([, length]) => length).join('+')},H=${heads}/${kvHeads},D=${headDimension}`;
 }
 
 /**
- * Shapes from the values of --shape: names of the suite separated by commas, or one written out, B=1,T=816+128+50,H=8/1,D=256.
+ * The shapes in the values of --shape: names of the suite separated by commas, or one written out, B=1,T=816+128+50,H=8/1,D=256.
  *
- * @throws InputError where a name is unknown or a size makes no sense
+ * @throws InputError if a name is unknown or a size is impossible
  */
 export function shapesOf(values: readonly string[]): AttentionShape[] {
   return values.flatMap((value) => (value.includes('=') ? [writtenShape(value)] : value.split(',').flatMap(named)));
@@ -92,7 +92,7 @@ function writtenShape(value: string): AttentionShape {
   return { ...made, name: shapeText(made) };
 }
 
-/** The same question at a size for a processor: one sample, one group of at most two query heads. */
+/** A shape at a size for a CPU: one sample, and one group of at most two query heads. */
 export function smaller(shape: AttentionShape): AttentionShape {
   const heads = Math.min(shape.heads / shape.kvHeads, 2);
   const made = { ...shape, batch: 1, heads, kvHeads: 1 };

@@ -1,7 +1,7 @@
 /** Results of `insula bench attention` as a table for people, and as CSV. */
 import type { Spread } from '../measure/measure.ts';
 import { provenanceLine } from '../measure/provenance.ts';
-import { aligned, csvOf, digits } from '../measure/table.ts';
+import { aligned, csvOf, digits, quartiles } from '../measure/table.ts';
 import type { BenchResult, ResultRow, Timer } from './run.ts';
 
 export const numberColumns = [
@@ -17,12 +17,12 @@ export const numberColumns = [
   'workgroups',
 ] as const;
 
-/** The numbers of a row, under `numberColumns`. */
+/** The numbers of a row in the order of `numberColumns`. */
 export function numberCells(row: ResultRow, timer: Timer): string[] {
   const time = timeOf(row, timer);
   return [
     digits(time.median),
-    `${digits(time.lowerQuartile)} - ${digits(time.upperQuartile)}`,
+    quartiles(time),
     digits(row.gigaflops),
     digits(row.toDense.time),
     digits(row.toDense.work),
@@ -50,19 +50,19 @@ export function headLines(result: BenchResult): string[] {
   const { timer, rows, matmuls, roof } = result;
   return [
     provenanceLine(result),
-    `times: ${timer === 'gpu' ? 'GPU timestamps, the dispatches of a repeat added up' : 'wall, from submission to end'}; medians of ${rows[0].wall.rounds} rounds that interleave all rows`,
+    `times: ${timer === 'gpu' ? 'GPU timestamps, summed over the dispatches of a repeat' : 'wall time from submission to end'}; medians of ${rows[0].wall.rounds} rounds that interleave all rows`,
     ...[...matmuls, roof].map((anchor) => {
-      const { median, lowerQuartile, upperQuartile } = timeOf(anchor, timer);
-      return `${anchor.name}: ${digits(anchor.gigaflops)} GFLOP/s, ${digits(median)} ms (${digits(lowerQuartile)} - ${digits(upperQuartile)})`;
+      const time = timeOf(anchor, timer);
+      return `${anchor.name}: ${digits(anchor.gigaflops)} GFLOP/s, ${digits(time.median)} ms (${quartiles(time)})`;
     }),
   ];
 }
 
-/** What the columns mean. */
+/** The meaning of the columns. */
 export const legend = [
-  'ms: one repeat. GFLOP/s: of live work, as the tile lists of the plan hold it. x dense: time, and beside it live work, divided by those of the same row with a dense mask.',
-  '% matmul: of the rate of the matrix product above that has about the FLOPs of dense attention. % roof: of the rate of fused multiply-adds in registers.',
-  'x unfused: time of matmul + mask + softmax + matmul divided by this. MB: allocated for operands, results and everything between. Workgroups: of one repeat.',
+  'ms: time of one repeat. GFLOP/s: rate of live work, as the tile lists of the plan hold it. x dense, x live work: time and live work, divided by those of the same row with a dense mask.',
+  '% matmul: share of the rate of the matrix product above that has about the FLOPs of dense attention. % roof: share of the rate of fused multiply-adds in registers.',
+  'x unfused: time of matmul + mask + softmax + matmul, divided by the time of this row. MB: memory of operands, results and intermediates. workgroups: count in one repeat.',
 ];
 
 export function benchLines(result: BenchResult): string[] {

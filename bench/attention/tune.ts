@@ -1,4 +1,4 @@
-/** The variants of attention's kernels, and `insula bench attention --tune`, which chooses among them alone. */
+/** `insula bench attention --tune`: chooses among the variants of attention's kernels. */
 import { type Device, tensor } from '../../engine/index.ts';
 import {
   type AttentionEntry,
@@ -8,26 +8,26 @@ import {
   useAttentionVariants,
   type VariantKey,
 } from '../../kernels/index.ts';
-import { type Candidates, type ChooseOptions, choose } from '../measure/choose.ts';
-import type { Task } from '../measure/measure.ts';
-import { type Direction, taskOf } from '../measure/operation-task.ts';
+import { type Candidates, choose } from '../measure/choose.ts';
+import type { RoundOptions, Task } from '../measure/measure.ts';
+import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
 import { keepTuning, readTuningFile, type Tuning, tuningPath } from '../measure/tuning.ts';
 import { denseCase } from './cases.ts';
-import { type Storage, waves } from './rows.ts';
+import type { Storage } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
 
-/** Measured unless --shape says otherwise: less than a minute's work. */
+/** The shapes that are measured without --shape; they take less than a minute. */
 const HARDWARE_SHAPES = ['B=4,T=1024,H=8,D=64', 'B=4,T=1024,H=8,D=128', 'B=4,T=1024,H=8/1,D=256'];
 const SOFTWARE_SHAPES = ['B=1,T=128,H=2/1,D=64', 'B=1,T=128,H=2/1,D=128', 'B=1,T=128,H=2/1,D=256'];
 
 export interface AttentionPlaces {
-  /** As --shape. */
+  /** Values of --shape. */
   readonly shapes?: readonly string[];
   readonly directions: readonly Direction[];
   readonly storages: readonly Storage[];
 }
 
-/** Of the first shape of each head dimension. */
+/** The choices to make for attention, at the first shape of each head dimension. */
 export function attentionCandidates(
   device: Device,
   { shapes: written, directions, storages }: AttentionPlaces,
@@ -49,20 +49,20 @@ export function attentionCandidates(
 }
 
 /**
- * Measures and writes the file; choices of other places that it holds stay.
+ * Measures and writes the tuning file. Choices for other places that the file already holds stay.
  *
- * @throws InputError where the file is another adapter's, or cannot be written
+ * @throws InputError if the file belongs to another adapter or cannot be written
  */
 export async function tune(
   device: Device,
-  { path = tuningPath(device.description), ...options }: AttentionPlaces & ChooseOptions & { readonly path?: string },
+  { path = tuningPath(device.description), ...options }: AttentionPlaces & RoundOptions & { readonly path?: string },
 ): Promise<{ tuning: Tuning; path: string }> {
   await readTuningFile(device, path, false);
   const attention = await choose(device, attentionCandidates(device, options), options);
   return { tuning: await keepTuning(device, path, { attention, matmul: [] }), path };
 }
 
-/** One kernel alone, as far as operands' wishes allow: both backward kernels come with delta. */
+/** The task of one kernel; the gradients that operands want select it, and both backward kernels need delta too. */
 function taskFor(device: Device, shape: AttentionShape, key: VariantKey & { dtype: Storage }, variant: string): Task {
   const { batch, heads, kvHeads, headDimension } = shape;
   const { entry, dtype } = key;

@@ -1,4 +1,4 @@
-/** What making batches from a data set costs the training steps beside it. */
+/** Measures how much the making of batches from a data set slows the training steps beside it. */
 import type { Device } from '../../engine/index.ts';
 import { Model } from '../../model/architecture/model.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
@@ -7,16 +7,16 @@ import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker, type MadeBatch } from '../../model/training/batches.ts';
 import { exampleSampler } from '../../model/training/co-training.ts';
-import { configurationFor, fitEncoding, prepareData } from '../../model/training/fitting.ts';
-import { presetNamed } from '../../model/training/presets.ts';
+import { fitEncoding, fittedConfiguration, prepareData, statisticsOf } from '../../model/training/fitting.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
 import { Trainer } from '../../model/training/trainer.ts';
 import { spread } from '../measure/measure.ts';
 
-/** Steps of a turn, and turns of each kind at least. */
+/** Steps in one turn, and the fewest turns of each kind. */
 const TURN = 8;
 const LEAST_TURNS = 3;
 
-/** Makes batches, or gives the same one again and again. */
+/** Makes batches, or returns one held batch again and again. */
 class HeldMaker extends BatchMaker {
   held: Promise<MadeBatch> | null = null;
 
@@ -32,32 +32,34 @@ export interface BesideTraining {
   readonly held: number;
 }
 
-/** Steps of the tiny knowledge-insulation model on batches made while the step before runs, and on one held batch, by turns. */
+/** Trains the tiny knowledge-insulation model in turns: on batches made while the previous step runs, and on one held batch. */
 export async function besideTraining(
   device: Device,
   dataset: Dataset,
   { batch, seconds }: { batch: number; seconds: number },
   listener: { note(line: string): void },
 ): Promise<BesideTraining> {
-  const [system, preset] = [systemNamed('knowledge-insulation'), presetNamed('tiny')];
+  const settings = runSettings({ batch });
+  const [system, preset] = [systemNamed(settings.system), settings.preset];
   const { split } = prepareData(dataset, 0);
   const longest = dataset.episodes.reduce((most, { length }) => Math.max(most, length), 0);
   const horizon = chooseHorizon(dataset, Math.min(longest, Math.max(1, Math.round(dataset.rate))));
   const fitting = { dataset, system, preset, listener };
-  const encoding = new Encoding(await fitEncoding(fitting, split, horizon));
-  const configuration = await configurationFor(fitting, split, encoding, horizon);
+  const measured = await statisticsOf(dataset, split, horizon);
+  const encoding = new Encoding(await fitEncoding(fitting, split, horizon, measured));
+  const configuration = await fittedConfiguration(fitting, split, encoding, horizon);
   const model = new Model(device, configuration);
   model.initialise(0);
   try {
-    const maker = new HeldMaker(encoding, configuration, 0);
-    using trainer = new Trainer(model, maker, exampleSampler(split, 0), { ...preset, batch, seed: 0 });
+    const maker = new HeldMaker(encoding, configuration, settings);
+    using trainer = new Trainer(model, maker, exampleSampler(split, 0), settings);
     const sampler = exampleSampler(split, 0);
     await trainer.prepareStep(0);
     let step = 0;
     const turn = async (held: boolean): Promise<number> => {
       maker.held = null;
       if (held) maker.held = maker.make(sampler.batch(0, batch), 0);
-      // Its batch is of the turn before; that of the next is made beside it.
+      // This step uses a batch of the turn before, and the next step's batch is made beside it.
       await (await trainer.step(step++)).losses;
       const start = performance.now();
       let pending: Promise<unknown> = Promise.resolve();

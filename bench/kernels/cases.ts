@@ -1,4 +1,4 @@
-/** The ops of a model's step at the sizes of a model: what `insula bench kernels` measures, and what the test of cost models counts. */
+/** The ops of a step at the sizes of a model, which `insula bench kernels` measures and the test of cost models counts. */
 import {
   type DataType,
   type Device,
@@ -9,31 +9,31 @@ import {
   tensor,
 } from '../../engine/index.ts';
 import * as kernels from '../../kernels/index.ts';
+import { waves } from '../measure/operation-task.ts';
 import type { ModelShape } from './shapes.ts';
 
 export interface KernelCase {
-  /** The op, and where in a model. */
+  /** The op and its place in a model. */
   readonly name: string;
   /** Makes the operands, outside of any step. */
-  make(): Operands;
+  make(device: Device): Operands;
 }
 
-/** Operands, and what runs on them inside a step. */
+/** Operands, and the op that runs on them inside a step. */
 export interface Operands extends Disposable {
-  /** One of its outputs has a gradient, where there is a backward at all. */
+  /** Runs the op; returns the output that `gradient` belongs to, or null if there is none. */
   forward(): Tensor | null;
-  /** Of the output; null where the op has no backward. */
+  /** Gradient of the output; null if the op has no backward. */
   readonly gradient: Tensor | null;
   readonly bytes: number;
 }
 
-/** What a case is made of: operands by shape (a number is a dtype's), and the op. */
+/** An operand that waves fill and that wants a gradient, by its shape; or the function that makes one that does not. */
+type Operand = Shape | ((device: Device) => Tensor);
 type Run = (operands: readonly Tensor[]) => Tensor | null;
 
-const NUMBERS = 2 ** 16;
-
-/** Every case of a model. Float operands hold waves of about unit variance, scaled by the square root of their last axis. */
-export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
+/** Every case of a model. Float operands hold waves of about unit variance, divided by the square root of their last axis. */
+export function kernelCases(model: ModelShape): KernelCase[] {
   const { batch: B, prefix, fast, action, width: W, hidden, expertWidth: E, expertHidden, heads, kvHeads } = model;
   const { headDimension: D, vocabulary: V, image, patch } = model;
   const backbone = prefix + fast;
@@ -50,71 +50,49 @@ export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
     action: { prefix: insulated, action: full },
   });
   const ids = (count: number, below: number) => Uint32Array.from({ length: count }, (_, i) => (i * 7919 + 13) % below);
-  const u32 = (numbers: Uint32Array, shape: Shape) => () => tensor(device, numbers, shape, { dtype: 'u32' });
+  const u32 = (numbers: Uint32Array, shape: Shape) => (device: Device) =>
+    tensor(device, numbers, shape, { dtype: 'u32' });
+  const constant = (shape: Shape) => (device: Device) => tensor(device, waves(elementCount(shape)), shape);
   const patches = (image / patch) ** 2;
 
-  const of = (name: string, shapes: readonly (Shape | (() => Tensor))[], run: Run, backward = true): KernelCase => ({
+  const of = (name: string, shapes: Operand[], run: Run, backward = true): KernelCase => ({
     name,
-    make: () => operandsOf(device, shapes, run, backward),
+    make: (device) => operandsOf(device, shapes, run, backward),
   });
   const { gelu, swish, rmsNorm, layerNorm, adaptiveRmsNorm, gatedResidual, gatedMlp, linear } = kernels;
+  const attention: Run = ([query, key, value]) => kernels.attention(query, key, value, { table });
+  const mlp: Run = ([x, gate, up, down]) => gatedMlp(x, gate, up, down);
+  const inner = heads * D;
+  // Tokens of the backbone and of the expert.
+  const x = [B, backbone, W];
+  const y = [B, action, E];
+  const token = [B, fast, W];
+  const keys = [B, all, kvHeads, D];
+  const modulation = [B, 3 * E];
+  const up = [hidden, W];
+  const upExpert = [expertHidden, E];
+  const targets = [u32(ids(B * fast, V), [B, fast]), u32(new Uint32Array(B * fast).fill(1), [B, fast])];
   return [
-    of(
-      `linear, ${backbone} x ${W} to ${W}`,
-      [
-        [B, backbone, W],
-        [W, W],
-      ],
-      ([x, w]) => linear(x, w),
-    ),
+    of(`linear, ${backbone} x ${W} to ${W}`, [x, [W, W]], ([x, w]) => linear(x, w)),
     of(`linear, ${B} x ${E} to ${3 * E}, bias`, [[B, E], [3 * E, E], [3 * E]], ([x, w, bias]) => linear(x, w, bias)),
-    of(
-      `blockLinear, joint queries of ${all} x ${heads * D}`,
-      [
-        [B, backbone, W],
-        [B, action, E],
-        [heads * D, W],
-        [heads * D, E],
-      ],
-      ([x, y, a, b]) => kernels.blockLinear([x, y], [a, b], owners),
+    of(`blockLinear, joint queries of ${all} x ${inner}`, [x, y, [inner, W], [inner, E]], ([x, y, a, b]) =>
+      kernels.blockLinear([x, y], [a, b], owners),
     ),
     of(
-      `blockSplitLinear, joint output of ${all} x ${heads * D}`,
+      `blockSplitLinear, joint output of ${all} x ${inner}`,
       [
-        [B, all, heads * D],
-        [W, heads * D],
-        [E, heads * D],
+        [B, all, inner],
+        [W, inner],
+        [E, inner],
       ],
       ([x, a, b]) => kernels.blockSplitLinear(x, [a, b], owners)[0],
     ),
-    of(
-      `gatedMlp, backbone, ${backbone} x ${W}, hidden ${hidden}`,
-      [
-        [B, backbone, W],
-        [hidden, W],
-        [hidden, W],
-        [W, hidden],
-      ],
-      ([x, gate, up, down]) => gatedMlp(x, gate, up, down),
-    ),
-    of(
-      `gatedMlp, expert, ${action} x ${E}, hidden ${expertHidden}`,
-      [
-        [B, action, E],
-        [expertHidden, E],
-        [expertHidden, E],
-        [E, expertHidden],
-      ],
-      ([x, gate, up, down]) => gatedMlp(x, gate, up, down),
-    ),
+    of(`gatedMlp, backbone, ${backbone} x ${W}, hidden ${hidden}`, [x, up, up, [W, hidden]], mlp),
+    of(`gatedMlp, expert, ${action} x ${E}, hidden ${expertHidden}`, [y, upExpert, upExpert, [E, expertHidden]], mlp),
     of(
       `attention, knowledge insulation, ${prefix}+${fast}+${action}, ${heads}/${kvHeads} heads of ${D}`,
-      [
-        [B, all, heads, D],
-        [B, all, kvHeads, D],
-        [B, all, kvHeads, D],
-      ],
-      ([query, key, value]) => kernels.attention(query, key, value, { table }),
+      [[B, all, heads, D], keys, keys],
+      attention,
     ),
     of(
       `matmul, ${all} x ${all} x ${D}, ${heads} matrices`,
@@ -125,42 +103,18 @@ export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
       ([a, b]) => kernels.matmul(a, b),
     ),
     of(`softmax, ${heads * all} x ${all}`, [[heads * all, all]], ([x]) => kernels.softmax(x)),
-    of(`rmsNorm, ${backbone} x ${W}`, [[B, backbone, W], [W]], ([x, w]) => rmsNorm(x, w)),
-    of(
-      `adaptiveRmsNorm, ${action} x ${E}`,
-      [
-        [B, action, E],
-        [B, 3 * E],
-      ],
-      ([x, m]) => adaptiveRmsNorm(x, m),
-    ),
-    of(
-      `gatedResidual, ${action} x ${E}`,
-      [
-        [B, action, E],
-        [B, action, E],
-        [B, 3 * E],
-      ],
-      ([x, y, m]) => gatedResidual(x, y, m),
-    ),
-    of(`layerNorm, ${backbone} x ${W}`, [[B, backbone, W], [W], [W]], ([x, w, b]) => layerNorm(x, w, b)),
+    of(`rmsNorm, ${backbone} x ${W}`, [x, [W]], ([x, w]) => rmsNorm(x, w)),
+    of(`adaptiveRmsNorm, ${action} x ${E}`, [y, modulation], ([x, m]) => adaptiveRmsNorm(x, m)),
+    of(`gatedResidual, ${action} x ${E}`, [y, y, modulation], ([x, y, m]) => gatedResidual(x, y, m)),
+    of(`layerNorm, ${backbone} x ${W}`, [x, [W], [W]], ([x, w, b]) => layerNorm(x, w, b)),
     of(`gelu, ${backbone} x ${hidden}`, [[B, backbone, hidden]], ([x]) => gelu(x)),
-    of(`swish, ${action} x ${E}`, [[B, action, E]], ([x]) => swish(x)),
-    of(
-      `add, ${backbone} x ${W}`,
-      [
-        [B, backbone, W],
-        [B, backbone, W],
-      ],
-      ([a, b]) => kernels.add(a, b),
-    ),
-    of(`multiply, ${backbone} x ${W} by ${W}`, [[B, backbone, W], [W]], ([a, b]) => kernels.multiply(a, b)),
-    of(`scale, ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.scale(x, 0.5)),
-    of(`cast to bf16, ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.cast(x, 'bf16')),
-    of(
-      `rotary, ${all} x ${heads} x ${D}`,
-      [[B, all, heads, D], () => tensor(device, waves(B * all * D), [B, all, D / 2, 2])],
-      ([x, angles]) => kernels.rotary(x, angles),
+    of(`swish, ${action} x ${E}`, [y], ([x]) => swish(x)),
+    of(`add, ${backbone} x ${W}`, [x, x], ([a, b]) => kernels.add(a, b)),
+    of(`multiply, ${backbone} x ${W} by ${W}`, [x, [W]], ([a, b]) => kernels.multiply(a, b)),
+    of(`scale, ${backbone} x ${W}`, [x], ([x]) => kernels.scale(x, 0.5)),
+    of(`cast to bf16, ${backbone} x ${W}`, [x], ([x]) => kernels.cast(x, 'bf16')),
+    of(`rotary, ${all} x ${heads} x ${D}`, [[B, all, heads, D], constant([B, all, D / 2, 2])], ([x, angles]) =>
+      kernels.rotary(x, angles),
     ),
     of(`embedding, ${backbone} of ${V} x ${W}`, [u32(ids(B * backbone, V), [B, backbone]), [V, W]], ([tokens, rows]) =>
       kernels.embedding(tokens, rows),
@@ -170,45 +124,18 @@ export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
       [[B, image, image, 3], [W, 3, patch, patch], [W], [patches, W]],
       ([images, w, bias, position]) => kernels.patchEmbedding(images, w, bias, position),
     ),
-    of(
-      `concatenateTokens, ${prefix} + ${fast} x ${W}`,
-      [
-        [B, prefix, W],
-        [B, fast, W],
-      ],
-      (parts) => kernels.concatenateTokens(parts),
+    of(`concatenateTokens, ${prefix} + ${fast} x ${W}`, [[B, prefix, W], token], (parts) =>
+      kernels.concatenateTokens(parts),
     ),
-    of(`sliceTokens, ${fast} of ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.sliceTokens(x, prefix, fast)),
-    of(
-      `linearCrossEntropy, ${fast} x ${W}, vocabulary ${V}`,
-      [
-        ...[
-          [B, fast, W],
-          [V, W],
-        ],
-        ...[u32(ids(B * fast, V), [B, fast]), u32(new Uint32Array(B * fast).fill(1), [B, fast])],
-      ],
-      ([x, rows, targets, mask]) => kernels.linearCrossEntropy(x, rows, targets, mask),
+    of(`sliceTokens, ${fast} of ${backbone} x ${W}`, [x], ([x]) => kernels.sliceTokens(x, prefix, fast)),
+    of(`linearCrossEntropy, ${fast} x ${W}, vocabulary ${V}`, [token, [V, W], ...targets], ([x, rows, ids, mask]) =>
+      kernels.linearCrossEntropy(x, rows, ids, mask),
     ),
-    of(
-      `meanSquaredError, ${action} x ${E}`,
-      [
-        [B, action, E],
-        [B, action, E],
-      ],
-      ([a, b]) => kernels.meanSquaredError(a, b),
-    ),
-    of(
-      `eulerStep, ${action} x ${E}`,
-      [
-        [B, action, E],
-        [B, action, E],
-      ],
-      ([x, v]) => kernels.eulerStep(x, v, -0.1),
-    ),
+    of(`meanSquaredError, ${action} x ${E}`, [y, y], ([a, b]) => kernels.meanSquaredError(a, b)),
+    of(`eulerStep, ${action} x ${E}`, [y, y], ([x, v]) => kernels.eulerStep(x, v, -0.1)),
     of(
       `flowInterpolate, ${action} x ${E}`,
-      [[B, action, E], [B, action, E], [B]].map((shape) => () => tensor(device, waves(elementCount(shape)), shape)),
+      [constant(y), constant(y), constant([B])],
       ([x, noise, time]) => kernels.flowInterpolate(x, noise, time).noisy,
       false,
     ),
@@ -218,20 +145,15 @@ export function kernelCases(device: Device, model: ModelShape): KernelCase[] {
       ([address]) => kernels.randomUniform([backbone * W], address),
       false,
     ),
-    of(`sum, ${backbone} x ${W}`, [[B, backbone, W]], ([x]) => kernels.sum(x)),
-    adamwCase(device, model, 'f32'),
-    adamwCase(device, model, '8bit'),
+    of(`sum, ${backbone} x ${W}`, [x], ([x]) => kernels.sum(x)),
+    adamwCase(model, 'f32'),
+    adamwCase(model, '8bit'),
   ];
 }
 
-function operandsOf(
-  device: Device,
-  shapes: readonly (Shape | (() => Tensor))[],
-  run: Run,
-  backward: boolean,
-): Operands {
-  const made = shapes.map((shape, i) => (typeof shape === 'function' ? shape() : operand(device, shape, i)));
-  // Its shape is known when it has run once.
+function operandsOf(device: Device, shapes: readonly Operand[], run: Run, backward: boolean): Operands {
+  const made = shapes.map((shape, i) => (typeof shape === 'function' ? shape(device) : operand(device, shape, i)));
+  // The shape of the gradient is known after one run.
   const gradient = backward ? device.step(() => [...run(made)!.shape]) : null;
   const dOutput = gradient && operand(device, gradient, shapes.length);
   const held = dOutput ? [...made, dOutput] : made;
@@ -247,16 +169,16 @@ function operandsOf(
 
 function operand(device: Device, shape: Shape, seed: number, dtype: DataType = 'f32'): Tensor {
   const made = tensor(device, waves(elementCount(shape), seed, shape.at(-1)), shape, { dtype });
-  made.wantsGradient = true; // without being a parameter: gradients are computed and not kept
+  made.wantsGradient = true; // it is no parameter, so its gradient is computed but not kept
   return made;
 }
 
-/** All parameters of one gated MLP, with clipping by group. */
-function adamwCase(device: Device, { width, hidden }: ModelShape, moments: 'f32' | '8bit'): KernelCase {
+/** AdamW on all parameters of one gated MLP, with clipping by group. */
+function adamwCase({ width, hidden }: ModelShape, moments: 'f32' | '8bit'): KernelCase {
   const size = 3 * width * hidden;
   return {
     name: `AdamW, moments in ${moments}, ${size} parameters`,
-    make() {
+    make(device) {
       const shape = [hidden, width];
       const names = ['gate', 'up', 'down'];
       const set = new ParameterSet(
@@ -281,16 +203,4 @@ function adamwCase(device: Device, { width, hidden }: ModelShape, moments: 'f32'
       };
     },
   };
-}
-
-/** The same every time; a pattern that repeats. */
-export function waves(count: number, seed = 0, lastAxis = 1): Float32Array {
-  const scale = Math.SQRT2 / Math.sqrt(Math.min(lastAxis, 64));
-  const pattern = Float32Array.from(
-    { length: Math.min(count, NUMBERS) },
-    (_, i) => scale * Math.sin((i + 1) * (0.37 + seed) * 1.618),
-  );
-  const numbers = new Float32Array(count);
-  for (let at = 0; at < count; at += NUMBERS) numbers.set(pattern.subarray(0, Math.min(NUMBERS, count - at)), at);
-  return numbers;
 }

@@ -1,4 +1,4 @@
-/** The variants of matrix products at the places of a model. */
+/** The variants of matrix products to measure, for the products in a model. */
 import { type DataType, type Device, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
 import {
   type FloatType,
@@ -10,18 +10,18 @@ import {
 } from '../../kernels/index.ts';
 import { matmulSize } from '../../kernels/matmul-variants.ts';
 import type { Candidates } from '../measure/choose.ts';
-import { waves } from './cases.ts';
+import { waves } from '../measure/operation-task.ts';
 import type { ModelShape } from './shapes.ts';
 
-/** A [rows, depth] times B [depth, columns], both as they are stored. */
-interface Place extends Pick<MatmulKey, 'transposeA' | 'transposeB' | 'sides'> {
+/** A product A [rows, depth] times B [depth, columns], and how both are stored. */
+interface Product extends Pick<MatmulKey, 'transposeA' | 'transposeB' | 'sides'> {
   readonly rows: number;
   readonly columns: number;
   readonly depth: number;
 }
 
-/** Of linear maps [outputs, inputs] of so many rows: forward, the gradient of the rows, the gradient of the weight. */
-function placesOf({ batch, prefix, fast, action, ...model }: ModelShape): Place[] {
+/** The products of a model: of each linear map forward, the gradient of its input and that of its weight; and of gated MLPs. */
+function productsOf({ batch, prefix, fast, action, ...model }: ModelShape): Product[] {
   const { width, hidden, expertWidth, expertHidden, heads, headDimension } = model;
   const inner = heads * headDimension;
   const [rows, ownRows] = [batch * (prefix + fast), batch * action];
@@ -39,7 +39,7 @@ function placesOf({ batch, prefix, fast, action, ...model }: ModelShape): Place[
     ],
   ];
   const one = { sides: 1 } as const;
-  const linear = maps.flatMap(([rows, inputs, outputs]): Place[] => [
+  const linear = maps.flatMap(([rows, inputs, outputs]): Product[] => [
     { ...one, transposeA: false, transposeB: true, rows, columns: outputs, depth: inputs },
     { ...one, transposeA: false, transposeB: false, rows, columns: inputs, depth: outputs },
     { ...one, transposeA: true, transposeB: false, rows: outputs, columns: inputs, depth: rows },
@@ -47,32 +47,32 @@ function placesOf({ batch, prefix, fast, action, ...model }: ModelShape): Place[
   const gated = [
     [rows, width, hidden],
     [ownRows, expertWidth, expertHidden],
-  ].map(([rows, depth, columns]): Place => ({ sides: 2, transposeA: false, transposeB: true, rows, columns, depth }));
+  ].map(([rows, depth, columns]): Product => ({ sides: 2, transposeA: false, transposeB: true, rows, columns, depth }));
   return [...linear, ...gated];
 }
 
-/** Candidates, and the operands that they share, which live until disposed. */
+/** The candidates with the operands that they share, which live until disposed. */
 export class ProductCandidates implements Disposable {
   readonly all: readonly Candidates<MatmulKey>[];
   private readonly operands = new Map<string, Tensor>();
 
-  /** The first place of each key that a choice decides. */
+  /** A key has one candidate, at the first product with that key. */
   constructor(
     private readonly device: Device,
     models: readonly ModelShape[],
     storages: readonly FloatType[],
   ) {
     const seen = new Set<string>();
-    this.all = models.flatMap(placesOf).flatMap((place) =>
+    this.all = models.flatMap(productsOf).flatMap((product) =>
       storages.flatMap((dtype) => {
-        const { rows, columns, depth, ...form } = place;
+        const { rows, columns, depth, ...form } = product;
         const key = { a: dtype, b: dtype, ...form, size: matmulSize(rows, columns, 1) };
         if (seen.has(JSON.stringify(key))) return [];
         seen.add(JSON.stringify(key));
-        // On a software adapter a kernel made for GPUs takes seconds to compile and several times as long to run.
+        // On a software adapter the kernels made for GPUs take seconds to compile and run several times as long.
         const all = matmulVariants(device, key);
         const variants = all[0].startsWith('software') ? all.filter((name) => name.startsWith('software')) : all;
-        const run = this.runOf(place, key);
+        const run = this.runOf(product, key);
         const task = (variant: string) => ({
           prepare: () => {
             useMatmulVariants(device, [{ ...key, variant }]);
@@ -84,8 +84,8 @@ export class ProductCandidates implements Disposable {
     );
   }
 
-  /** A gated MLP's two products come with the one behind them, whose variant stays the same. */
-  private runOf({ rows, columns, depth }: Place, { a: dtype, transposeA, transposeB, sides }: MatmulKey): () => void {
+  /** Runs the product. The two products of a gated MLP run together with its third, which keeps its variant. */
+  private runOf({ rows, columns, depth }: Product, { a: dtype, transposeA, transposeB, sides }: MatmulKey): () => void {
     const a = transposeA ? this.operand(depth, rows, dtype) : this.operand(rows, depth, dtype);
     const b = transposeB ? this.operand(columns, depth, dtype) : this.operand(depth, columns, dtype);
     const down = sides === 2 ? this.operand(depth, columns, dtype) : null;

@@ -1,24 +1,32 @@
-/** A run of `insula bench kernels`: every op of a model's step, forward and backward, beside the probes of the roof. */
+/** A run of `insula bench kernels`: every op of a model's step, forward and backward, measured beside the probes of the roof. */
+import * as v from 'valibot';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { type MeasureOptions, measure, type Spread } from '../measure/measure.ts';
+import { measure, type RoundOptions, spreadSchema } from '../measure/measure.ts';
 import { taskOf } from '../measure/operation-task.ts';
-import { type Provenance, provenance } from '../measure/provenance.ts';
-import { type Roof, RoofProbes } from '../measure/roofline.ts';
+import { provenance } from '../measure/provenance.ts';
+import { type Roof, RoofProbes, roofSchema } from '../measure/roofline.ts';
+import { savedRunSchema } from '../measure/saved-run.ts';
 import { type KernelCase, kernelCases, type Operands } from './cases.ts';
-import { modelShapesOf } from './shapes.ts';
+import { modelShapes, modelShapesOf } from './shapes.ts';
 
-export const KERNELS_FORMAT = 'insula bench kernels 1';
+const KERNELS_FORMAT = 'insula bench kernels 1';
 
 export type Bound = 'memory' | 'arithmetic' | 'launch';
 
-export interface KernelRow {
-  /** Of the model's sizes. */
-  readonly shape: string;
+const savedRow = v.object({
+  /** Name of the model's sizes. */
+  shape: v.string(),
   /** The op and its own sizes. */
-  readonly name: string;
-  readonly direction: 'forward' | 'backward';
-  readonly wall: Spread;
-  /** By the cost models of its dispatches. */
+  name: v.string(),
+  direction: v.picklist(['forward', 'backward']),
+  wall: spreadSchema,
+});
+export const kernelsRunSchema = savedRunSchema(KERNELS_FORMAT, savedRow, { roof: roofSchema });
+/** The part of an earlier run that a later one is compared with. */
+export type SavedKernelsRun = v.InferOutput<typeof kernelsRunSchema>;
+
+export interface KernelRow extends v.InferOutput<typeof savedRow> {
+  /** FLOPs and bytes by the cost models of its dispatches. */
   readonly flops: number;
   readonly bytes: number;
   readonly dispatches: number;
@@ -26,41 +34,45 @@ export interface KernelRow {
   readonly gigabytesPerSecond: number;
   /** The least time that the roof allows, divided by the time it took. */
   readonly percentOfRoof: number;
+  /** The limiting resource. */
   readonly bound: Bound;
 }
 
-export interface KernelsResult extends Provenance {
-  readonly format: typeof KERNELS_FORMAT;
-  readonly roof: Roof;
+export interface KernelsResult extends SavedKernelsRun {
   readonly rows: readonly KernelRow[];
   readonly seconds: number;
 }
 
-export interface KernelsOptions extends Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'> {
-  /** Names of shapes.ts; default pi-eighth on a software adapter, else pi. */
+export interface KernelsOptions extends RoundOptions {
+  /** Names of model shapes; by default pi-eighth on a software adapter, else pi. */
   readonly shapes?: readonly string[];
-  /** Beginnings of the names of ops; default all. */
+  /** Names of ops; an empty list stands for all. */
   readonly names: readonly string[];
 }
 
-/** @throws InputError where a name fits nothing */
+const opOf = ({ name }: KernelCase) => name.split(/[ ,]/)[0];
+
+/** @throws InputError if no op has a name that is given */
+export function expectOperations(names: readonly string[]): void {
+  const ops = [...new Set(kernelCases(modelShapes[0]).map(opOf))];
+  const unknown = names.find((name) => !ops.includes(name));
+  if (unknown !== undefined)
+    throw new InputError(`bench kernels ${quote(unknown)}: no op of that name; there are ${ops.join(', ')}`);
+}
+
+/** @throws InputError if no op or shape has a name that is given */
 export async function runKernels(device: Device, options: KernelsOptions): Promise<KernelsResult> {
   const begin = performance.now();
+  expectOperations(options.names);
   const models = modelShapesOf(options.shapes ?? [device.software ? 'pi-eighth' : 'pi']);
-  const cases = models.flatMap((model) => kernelCases(device, model).map((one) => ({ model, one })));
-  const opOf = ({ name }: KernelCase) => name.split(/[ ,]/)[0];
-  const unknown = options.names.find((name) => !cases.some(({ one }) => opOf(one) === name));
-  if (unknown !== undefined) {
-    const ops = [...new Set(cases.map(({ one }) => opOf(one)))];
-    throw new InputError(`bench kernels ${quote(unknown)}: no op of that name; there are ${ops.join(', ')}`);
-  }
+  const cases = models.flatMap((model) => kernelCases(model).map((one) => ({ model, one })));
   const chosen = cases.filter(({ one }) => options.names.length === 0 || options.names.includes(opOf(one)));
 
   using probes = new RoofProbes(device);
   const operands: Operands[] = [];
   try {
     const rows = chosen.flatMap(({ model, one }) => {
-      const made = one.make();
+      const made = one.make(device);
       operands.push(made);
       const directions = made.gradient ? (['forward', 'backward'] as const) : (['forward'] as const);
       return directions.map((direction) => ({
@@ -87,7 +99,7 @@ export async function runKernels(device: Device, options: KernelsOptions): Promi
       rows: rows.flatMap(({ task: _, ...key }, i) => {
         const { wall, flops, bytes, dispatches } = measured[probes.tasks.length + i];
         const work = { flops, bytes, dispatches };
-        // The gradient of a sum is the gradient: nothing runs.
+        // The gradient of an addition is the gradient itself: nothing runs.
         return dispatches === 0 ? [] : [{ ...key, wall, ...work, ...compared(work, wall.median, roof) }];
       }),
       seconds: (performance.now() - begin) / 1000,
@@ -97,7 +109,7 @@ export async function runKernels(device: Device, options: KernelsOptions): Promi
   }
 }
 
-/** Rates of some work that took so many milliseconds, and what of the roof they are. */
+/** The rates of work that took `milliseconds`, its share of the roof, and the resource that limits it. */
 export function compared(
   { flops, bytes, dispatches }: Pick<KernelRow, 'flops' | 'bytes' | 'dispatches'>,
   milliseconds: number,

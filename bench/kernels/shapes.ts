@@ -1,7 +1,7 @@
-/** Sizes of models whose kernels are measured, by name. */
+/** The sizes of models at which kernels are measured, by name. */
 import { InputError, quote } from '../../engine/index.ts';
 
-/** One step of a model with an action expert; the prefix is image and language, `fast` its discrete action tokens. */
+/** One step of a model with an action expert: `prefix` is image and language, `fast` the discrete action tokens. */
 export interface ModelShape {
   readonly name: string;
   readonly batch: number;
@@ -16,14 +16,14 @@ export interface ModelShape {
   readonly kvHeads: number;
   readonly headDimension: number;
   readonly vocabulary: number;
-  /** Of an image's side, and of a patch's. */
+  /** Pixels along the side of an image, and of a patch. */
   readonly image: number;
   readonly patch: number;
 }
 
 const attention = { heads: 8, kvHeads: 1, headDimension: 256, patch: 14 };
 
-/** PaliGemma's backbone beside pi0's expert at 560 + 40 + 50 tokens, SmolVLA's sizes, and the first of them for a processor. */
+/** PaliGemma's backbone with pi0's expert at 560 + 40 + 50 tokens, SmolVLA's sizes, and an eighth of the first for a CPU. */
 export const modelShapes: readonly ModelShape[] = [
   {
     ...{ name: 'pi', batch: 1, prefix: 560, fast: 40, action: 50, width: 2048, hidden: 16384, expertWidth: 1024 },
@@ -39,7 +39,7 @@ export const modelShapes: readonly ModelShape[] = [
   },
 ];
 
-/** @throws InputError where a name is unknown */
+/** @throws InputError if a name is unknown */
 export function modelShapesOf(names: readonly string[]): ModelShape[] {
   return names
     .flatMap((value) => value.split(','))

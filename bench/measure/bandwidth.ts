@@ -2,13 +2,13 @@ import { type BufferRange, type Device, gridFor, loadKernel } from '../../engine
 
 const kernel = await loadKernel(new URL('./bandwidth.wgsl', import.meta.url));
 const THREADS = 64;
-/** Of a grid that takes several turns. */
+/** Size of a grid that takes several turns. */
 const WORKGROUPS = 1024;
 
 export type Movement = 'copy' | 'read' | 'write';
 export const movements: readonly Movement[] = ['copy', 'read', 'write'];
 
-/** How vectors of four are dealt to the threads: so many neighbours each, by a grid for all of them or by one that takes turns. */
+/** How vectors of four are distributed over threads: `run` neighbours each, in a grid for all of them or one that takes turns. */
 export interface Dealing {
   readonly name: string;
   readonly run: number;
@@ -23,9 +23,9 @@ export const dealings: readonly Dealing[] = [
 ];
 
 /**
- * Copies, reads or writes whole buffers, inside a step. `bytes`, of each buffer, is a power of two from 2^22.
+ * Copies, reads or writes whole buffers, inside a step. `bytes` is the size of each buffer, a power of two from 2^22.
  *
- * The source holds numbers below 1e29: a larger sum would be written by 'read'.
+ * The source must hold numbers below 1e29: 'read' writes a sum above 1e30.
  */
 export function move(
   device: Device,

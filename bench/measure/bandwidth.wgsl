@@ -1,7 +1,7 @@
-// The roof of memory: vectors of four copied, read and written, with next to no arithmetic.
+// The roof of memory: it copies, reads and writes vectors of four, with next to no arithmetic.
 //
-// Thread t of the grid takes RUN neighbouring vectors from t RUN on, and again a grid further, `turns` times. Shapes: source,
-// target [turns x threads of the grid x RUN].
+// Thread t of the grid takes RUN neighbouring vectors from t RUN on, then moves on by the whole grid, `turns` times in all.
+// Shapes: source, target [turns x threads of the grid x RUN].
 
 const THREADS: u32 = 64u;
 const RUN: u32 = 1u;                                                         // @param
@@ -33,7 +33,7 @@ fn readAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
     for (var i = 0u; i < RUN; i++) { sum += source[at + i]; }
     at += far(workgroups);
   }
-  if (sum.x + sum.y + sum.z + sum.w > 1e30) { target_[at] = sum; }           // never, which no compiler knows
+  if (sum.x + sum.y + sum.z + sum.w > 1e30) { target_[at] = sum; }           // never true, but no compiler knows
 }
 
 @compute @workgroup_size(THREADS)

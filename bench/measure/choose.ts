@@ -1,26 +1,25 @@
-/** Variants of kernels measured beside each other, and the best of each place taken. */
+/** Measures variants of kernels beside each other and chooses the best for each place. */
 import type { Device } from '../../engine/index.ts';
-import { type MeasureOptions, measure, type Spread, type Task } from './measure.ts';
+import { measure, type RoundOptions, type Spread, type Task } from './measure.ts';
 import { provenance } from './provenance.ts';
-import type { TunedBy } from './tuning.ts';
+import type { Tuned } from './tuning.ts';
 
-/** What one choice decides, and the variants among which it is made; the shipped one comes first. */
+/** The alternatives for one choice, identified by its key. */
 export interface Candidates<Key> {
   readonly key: Key;
+  /** The shipped variant comes first. */
   readonly variants: readonly string[];
-  /** What they are measured at, for people. */
+  /** The sizes that the variants are measured at, for people. */
   readonly sizes: string;
   task(variant: string): Task;
 }
-
-export type ChooseOptions = Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'>;
 
 /** Measures all variants of all places in the same rounds. */
 export async function choose<Key extends object>(
   device: Device,
   places: readonly Candidates<Key>[],
-  options: ChooseOptions,
-): Promise<(Key & TunedBy & { readonly variant: string })[]> {
+  options: RoundOptions,
+): Promise<(Key & Tuned)[]> {
   const tasks = places.flatMap(({ variants, task }) => variants.map(task));
   const measured = await measure(device, tasks, { ...options, timestamps: false });
   const { commit, date } = provenance(device);
@@ -32,7 +31,7 @@ export async function choose<Key extends object>(
   });
 }
 
-/** The shipped variant, which comes first, unless another is faster by more than both spreads. */
+/** The shipped variant, which comes first, unless the quartiles of a faster one lie apart from its own. */
 export function best(measured: readonly { readonly variant: string; readonly wall: Spread }[]): string {
   const [shipped, ...others] = measured;
   const faster = others.filter(({ wall }) => wall.upperQuartile < shipped.wall.lowerQuartile);

@@ -2,7 +2,7 @@ import { type Device, emptyTensor, loadKernel } from '../../engine/index.ts';
 
 const kernel = await loadKernel(new URL('./fused-multiply-add.wgsl', import.meta.url));
 const THREADS = 64;
-/** As in the kernel: chains x steps of a trip x components x 2. */
+/** Chains x steps of a trip x components x 2, as in the kernel. */
 const FLOPS_PER_TRIP = 8 * 8 * 4 * 2;
 
 /** FLOPs of one dispatch of `threads` threads, a multiple of 64, and `trips` trips. */
@@ -10,7 +10,7 @@ export function multiplyAddFlops(threads: number, trips: number): number {
   return threads * trips * FLOPS_PER_TRIP;
 }
 
-/** Runs it, inside a step; the numbers, [threads, 4], are all addend / (1 - factor) x 8 when there are many trips. */
+/** Runs the kernel, inside a step. After many trips every number of the output [threads, 4] is 8 x addend / (1 - factor). */
 export function multiplyAdd(device: Device, threads: number, trips: number) {
   const output = emptyTensor(device, [threads, 4], 'f32', 'multiplyAdd');
   device.dispatch({

@@ -1,8 +1,8 @@
 // The arithmetic roof: fused multiply-adds in registers, without memory.
 //
-// Every thread iterates x <- a x + b on CHAINS independent vectors of four, so that latency is hidden; a and b come from a uniform,
-// so that nothing is known when the kernel is compiled, and |a| < 1 keeps every number finite. One trip of the loop does
-// UNROLLED steps of each chain: 2 FLOPs a step and component.
+// Every thread iterates x <- a x + b on CHAINS independent vectors of four, which hides latency. The compiler cannot shorten the
+// work because a and b come from a uniform; |a| < 1 keeps every number finite. One trip of the loop does UNROLLED steps of each
+// chain, with 2 FLOPs a step and component.
 
 const CHAINS: u32 = 8u;
 const UNROLLED: u32 = 8u;

@@ -1,14 +1,14 @@
-/** What dispatches and submits cost when the kernel does nothing. */
+/** The cost of dispatches and submits, measured with a kernel that does almost nothing. */
 import { type Device, loadKernel, type Tensor } from '../../engine/index.ts';
 
 const kernel = await loadKernel(new URL('./launch.wgsl', import.meta.url));
 
-/** One dispatch, inside a step, as an op encodes it; adds one to `count` [1]. */
+/** Encodes one dispatch inside a step, as an op does; it adds one to `count` [1]. */
 export function increment(device: Device, count: Tensor): void {
   device.dispatch({ kernel, entry: 'increment', bindings: { count }, workgroups: [1], flops: 1, bytes: 8 });
 }
 
-/** `groups` bind groups of `count`, all alike, for `dispatchAll`. */
+/** Makes `groups` equal bind groups of `count` for `dispatchAll`. */
 export function bindGroups(device: Device, count: Tensor, groups: number): GPUBindGroup[] {
   const layout = device.pipelines.get(kernel, 'increment', {}).getBindGroupLayout(0);
   const resource = { buffer: count.buffer, offset: count.offset, size: count.byteLength };
@@ -17,7 +17,7 @@ export function bindGroups(device: Device, count: Tensor, groups: number): GPUBi
   );
 }
 
-/** `dispatches` dispatches in one pass and one submit, as a captured step replays them, with the bind groups in turn. */
+/** Submits `dispatches` dispatches in one pass, as a captured step replays them; the bind groups take turns. */
 export function dispatchAll(device: Device, dispatches: number, groups: readonly GPUBindGroup[]): void {
   const pipeline = device.pipelines.get(kernel, 'increment', {});
   device.submit('launch probe', (encoder) => {

@@ -1,45 +1,51 @@
 /**
- * Timing several pieces of work beside each other: warm-up, then rounds in which every piece runs once. The speed of a shared
+ * Times several pieces of work beside each other: a warm-up, then rounds in which every piece runs once. The speed of a shared
  * machine changes within seconds, so only pieces measured in the same rounds can be compared.
  */
+import * as v from 'valibot';
 import type { Device } from '../../engine/index.ts';
 
 export interface Task {
-  /** Inside a step and untimed; returns the work to time, which encodes itself once at each call. */
+  /** Runs untimed inside a step and returns the function to time; each call of it encodes the work once. */
   prepare(): () => void;
 }
 
-export interface MeasureOptions {
-  /** Most rounds, at least LEAST_ROUNDS, which are made in any case. */
+export interface RoundOptions {
+  /** The most rounds, at least LEAST_ROUNDS. */
   readonly rounds: number;
-  /** Rounds end when this is used up. */
+  /** No round begins that would end later, after the first LEAST_ROUNDS. */
   readonly seconds: number;
-  /** Also take the GPU time of every dispatch, in each round and apart from the wall time. */
-  readonly timestamps: boolean;
   onProgress?(what: 'warm-up' | 'round', done: number, total: number): void;
 }
 
-/** Milliseconds of one repeat, over the rounds. */
-export interface Spread {
-  readonly median: number;
-  readonly lowerQuartile: number;
-  readonly upperQuartile: number;
-  readonly rounds: number;
+export interface MeasureOptions extends RoundOptions {
+  /** Whether to measure the GPU time of every dispatch too, in each round and apart from the wall time. */
+  readonly timestamps: boolean;
 }
 
+/** Milliseconds of one repeat, over the rounds. */
+export const spreadSchema = v.object({
+  median: v.number(),
+  lowerQuartile: v.number(),
+  upperQuartile: v.number(),
+  rounds: v.number(),
+});
+export type Spread = v.InferOutput<typeof spreadSchema>;
+
 export interface Measured {
-  /** From the first repeat encoded to the last one finished. */
+  /** Time from encoding the first repeat to the end of the last one, for each repeat. */
   readonly wall: Spread;
   /** Sum over the dispatches of a repeat; null without timestamps. */
   readonly gpu: Spread | null;
   readonly dispatchTimes: readonly DispatchSample[];
-  /** Of one sample. */
+  /** Repeats in one sample. */
   readonly repeats: number;
-  /** The most step memory that was taken at a time, preparation included. */
+  /** Peak memory of the step, preparation included. */
   readonly stepBytes: number;
-  /** Of one repeat, FLOPs and bytes by the cost models of its dispatches. */
+  /** Dispatches of one repeat, and the other counts likewise. */
   readonly dispatches: number;
   readonly workgroups: number;
+  /** FLOPs and bytes by the cost models of the dispatches. */
   readonly flops: number;
   readonly bytes: number;
 }
@@ -53,15 +59,15 @@ export interface DispatchSample {
 type Plan = Omit<Measured, 'wall' | 'gpu' | 'dispatchTimes'>;
 
 export const LEAST_ROUNDS = 3;
-/** A sample lasts at least this long: waiting for the end costs up to a millisecond. */
+/** A sample lasts at least this long, because waiting for its end costs up to a millisecond. */
 const SAMPLE_MILLISECONDS = 20;
 const MOST_REPEATS = 200;
-/** Repeats with timestamps, which need no long sample. */
+/** Repeats of a sample with timestamps, which need not last long. */
 const PROFILED_REPEATS = 8;
 
-/** Measures the tasks in rounds; a result for each, in their order. */
+/** Measures the tasks in rounds. The results are in the order of the tasks. */
 export async function measure(device: Device, tasks: readonly Task[], options: MeasureOptions): Promise<Measured[]> {
-  const { rounds, seconds, timestamps, onProgress } = options;
+  const { timestamps, onProgress } = options;
   const plans: Plan[] = [];
   for (const task of tasks) {
     plans.push(await warmUp(device, task));
@@ -69,31 +75,35 @@ export async function measure(device: Device, tasks: readonly Task[], options: M
   }
   const walls: number[][] = tasks.map(() => []);
   const profiles: DispatchSample[][][] = tasks.map(() => []);
-  const begin = performance.now();
-  for (let round = 0; round < rounds; round++) {
+  await inRounds(options, async () => {
     for (const [i, task] of tasks.entries()) {
       walls[i].push(await wallSample(device, task, plans[i].repeats));
       if (timestamps) profiles[i].push(await profileSample(device, task, Math.min(plans[i].repeats, PROFILED_REPEATS)));
     }
+  });
+  return tasks.map((_, i) => ({ wall: spread(walls[i]), ...summary(profiles[i]), ...plans[i] }));
+}
+
+/** Runs rounds until `rounds` are done, or the next would end after `seconds`. */
+export async function inRounds({ rounds, seconds, onProgress }: RoundOptions, run: () => Promise<void>): Promise<void> {
+  const begin = performance.now();
+  for (let done = 1; done <= rounds; done++) {
+    await run();
+    onProgress?.('round', done, rounds);
     const used = (performance.now() - begin) / 1000;
-    onProgress?.('round', round + 1, rounds);
-    if (round + 1 >= LEAST_ROUNDS && used * (1 + 1 / (round + 1)) > seconds) break;
+    if (done >= LEAST_ROUNDS && used * (1 + 1 / done) > seconds) break;
   }
-  return tasks.map((_, i) => ({
-    wall: spread(walls[i]),
-    ...summary(profiles[i]),
-    ...plans[i],
-  }));
 }
 
 async function warmUp(device: Device, task: Task): Promise<Plan> {
   const { memory } = device;
-  memory.peakStepBytes = memory.stepBytes;
+  const others = memory.stepBytes; // tensors that earlier steps returned and nobody has disposed of yet
+  memory.peakStepBytes = others;
   const work = await device.step(async () => {
     const encode = task.prepare();
     const { dispatches, workgroups, flops, bytes } = device;
     repeat(device, encode, 1);
-    await device.finish(); // compiles
+    await device.finish(); // the pipelines are compiled here
     return {
       dispatches: device.dispatches - dispatches,
       workgroups: device.workgroups - workgroups,
@@ -101,9 +111,9 @@ async function warmUp(device: Device, task: Task): Promise<Plan> {
       bytes: device.bytes - bytes,
     };
   });
-  const stepBytes = memory.peakStepBytes;
+  const stepBytes = memory.peakStepBytes - others;
   let repeats = 1;
-  // Once more with the first guess: a single short repeat is mostly waiting.
+  // The first guess is measured again, because a single short repeat is mostly waiting.
   for (let guess = 0; guess < 2; guess++) {
     const milliseconds = await wallSample(device, task, repeats);
     repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(SAMPLE_MILLISECONDS / Math.max(milliseconds, 1e-3))));
@@ -111,7 +121,7 @@ async function warmUp(device: Device, task: Task): Promise<Plan> {
   return { repeats, stepBytes, ...work };
 }
 
-/** Milliseconds of one of `repeats`. */
+/** Mean milliseconds of one of `repeats` repeats. */
 function wallSample(device: Device, task: Task, repeats: number): Promise<number> {
   return device.step(async () => {
     const work = task.prepare();
@@ -123,7 +133,7 @@ function wallSample(device: Device, task: Task, repeats: number): Promise<number
   });
 }
 
-/** The dispatches of one repeat, means over `repeats`. */
+/** The dispatches of one repeat, with their mean times over `repeats` repeats. */
 function profileSample(device: Device, task: Task, repeats: number): Promise<DispatchSample[]> {
   return device.step(async () => {
     const work = task.prepare();
@@ -137,7 +147,7 @@ function profileSample(device: Device, task: Task, repeats: number): Promise<Dis
   });
 }
 
-/** What a repeat takes of the step's memory is given back before the next. */
+/** Encodes repeats; each gives the step's memory that it took back before the next begins. */
 function repeat(device: Device, work: () => void, repeats: number): void {
   const step = device.currentStep('measure');
   for (let i = 0; i < repeats; i++) step.track(work);
@@ -154,12 +164,12 @@ function summary(profiles: readonly DispatchSample[][]): Pick<Measured, 'gpu' | 
   return { gpu: spread(totals), dispatchTimes };
 }
 
-/** Whether one's middle half lies above the other's. */
+/** Whether the middle half of one lies above that of the other. */
 export function quartilesApart(a: Spread, b: Spread): boolean {
   return a.lowerQuartile > b.upperQuartile || a.upperQuartile < b.lowerQuartile;
 }
 
-/** Median and quartiles, between two values linearly. */
+/** Median and quartiles, interpolated linearly between two values. */
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => {

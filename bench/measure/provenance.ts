@@ -1,19 +1,22 @@
-/** What a measurement was made with and on. */
+/** The adapter, versions and commit of a measurement. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import * as v from 'valibot';
 import type { Device } from '../../engine/index.ts';
 
-export interface Provenance {
-  readonly adapter: { readonly description: string; readonly software: boolean; readonly features: readonly string[] };
-  readonly versions: Readonly<Record<'insula' | 'webgpu' | 'node', string>>;
-  /** The working tree's commit; 'unknown' where git does not say. */
-  readonly commit: string;
-  /** Whether files differed from the commit; null where git does not say. */
-  readonly modified: boolean | null;
+/** Fields that every result has beside its measurements. */
+export const provenanceFields = {
+  adapter: v.object({ description: v.string(), software: v.boolean(), features: v.array(v.string()) }),
+  versions: v.object({ insula: v.string(), webgpu: v.string(), node: v.string() }),
+  /** The working tree's commit; 'unknown' if git does not know it. */
+  commit: v.string(),
+  /** Whether files differed from the commit; null if git does not know it. */
+  modified: v.nullable(v.boolean()),
   /** ISO 8601, UTC. */
-  readonly date: string;
-}
+  date: v.string(),
+};
+export type Provenance = v.InferOutput<v.ObjectSchema<typeof provenanceFields, undefined>>;
 
 /** The description of an adapter holds the name and the version of its driver. */
 export function provenance(device: Device): Provenance {
@@ -23,7 +26,7 @@ export function provenance(device: Device): Provenance {
   return {
     adapter: { description, software, features: [...features] },
     versions: {
-      insula: versionIn('../../package.json'),
+      insula: versionIn('insula/package.json'),
       webgpu: versionIn('webgpu/package.json'),
       node: process.version,
     },
@@ -33,13 +36,13 @@ export function provenance(device: Device): Provenance {
   };
 }
 
-/** In one line. */
+/** The provenance in one line, for people. */
 export function provenanceLine({ adapter, versions, date, ...tree }: Provenance): string {
   const kind = adapter.software ? ' (software adapter)' : '';
   return `${adapter.description}${kind}; insula ${versions.insula}, ${treeText(tree)}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`;
 }
 
-/** Of an earlier run, how a comparison with it begins. */
+/** The first line of a comparison with an earlier run. */
 export function comparedWith({ adapter, date, ...tree }: Provenance): string {
   return `compared with ${date}, ${treeText(tree)}, on ${adapter.description}`;
 }
@@ -53,6 +56,7 @@ function versionIn(manifest: string): string {
 }
 
 function git(...args: string[]): string | null {
+  if (!import.meta.url.endsWith('.ts')) return null; // the package: git would speak of the project that it is installed in
   try {
     return execFileSync('git', args, {
       cwd: import.meta.dirname,

@@ -1,40 +1,45 @@
-/** What an adapter allows: arithmetic, bandwidth and launch cost, measured by probe kernels once and kept for later commands. */
-import { readFile } from 'node:fs/promises';
-import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
+/** The limits of an adapter: arithmetic, bandwidth and launch cost, measured once by probe kernels and kept for later commands. */
+import * as v from 'valibot';
+import { readJsonFile } from '../../engine/files/json-schema.ts';
+import { type Device, InputError, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import { dealings, type Movement, move } from './bandwidth.ts';
 import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
 import { bindGroups, dispatchAll, increment } from './launch.ts';
-import { type Measured, type MeasureOptions, measure, type Spread, spread, type Task } from './measure.ts';
-import { type Provenance, provenance } from './provenance.ts';
+import { type Measured, measure, type RoundOptions, type Spread, spread, type Task } from './measure.ts';
+import { provenance, provenanceFields } from './provenance.ts';
 import { adapterPath, writeAdapterFile } from './tuning.ts';
 
-export const ROOFLINE_FORMAT = 'insula roofline 1';
+const ROOFLINE_FORMAT = 'insula roofline 1';
 
-export interface Probe {
-  readonly name: string;
-  readonly unit: 'GFLOP/s' | 'GB/s' | 'microseconds';
-  readonly median: number;
-  readonly lowerQuartile: number;
-  readonly upperQuartile: number;
-}
+const probeSchema = v.object({
+  name: v.string(),
+  unit: v.picklist(['GFLOP/s', 'GB/s', 'microseconds']),
+  median: v.number(),
+  lowerQuartile: v.number(),
+  upperQuartile: v.number(),
+});
+export type Probe = v.InferOutput<typeof probeSchema>;
 
 /** The limits that a kernel is compared with. */
-export interface Roof {
+export const roofSchema = v.object({
   /** f32, fused multiply-adds in registers. */
-  readonly gigaflops: number;
-  /** Of the best copy, bytes read and bytes written. */
-  readonly gigabytesPerSecond: number;
-  /** Of one dispatch more in a pass, with a bind group of its own. */
-  readonly dispatchMicroseconds: number;
-}
+  gigaflops: v.number(),
+  /** The best copy, bytes read and bytes written. */
+  gigabytesPerSecond: v.number(),
+  /** One more dispatch in a pass, with a bind group of its own. */
+  dispatchMicroseconds: v.number(),
+});
+export type Roof = v.InferOutput<typeof roofSchema>;
 
-export interface Roofline extends Provenance {
-  readonly format: typeof ROOFLINE_FORMAT;
-  readonly roof: Roof;
-  readonly probes: readonly Probe[];
-  /** That it took. */
-  readonly seconds: number;
-}
+const rooflineSchema = v.object({
+  format: v.literal(ROOFLINE_FORMAT),
+  ...provenanceFields,
+  roof: roofSchema,
+  probes: v.array(probeSchema),
+  /** Duration of the measurement. */
+  seconds: v.number(),
+});
+export type Roofline = v.InferOutput<typeof rooflineSchema>;
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
@@ -53,7 +58,7 @@ const names = {
 
 /** The arithmetic probe as a task, for a run of its own or beside other rows. */
 export function arithmeticProbe(device: Device): { name: string; task: Task; flops: number } {
-  // A few milliseconds, with threads for every core.
+  // These sizes take a few milliseconds and keep every core busy.
   const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
   return {
     name: names.arithmetic,
@@ -62,7 +67,7 @@ export function arithmeticProbe(device: Device): { name: string; task: Task; flo
   };
 }
 
-/** What the roof is made of, as tasks beside others: arithmetic, copies in every form, dispatches. Lives until disposed. */
+/** The probes that make the roof, as tasks to measure beside others: arithmetic, copies in every form, dispatches. */
 export class RoofProbes implements Disposable {
   readonly tasks: readonly Task[];
   readonly source: Tensor;
@@ -95,7 +100,7 @@ export class RoofProbes implements Disposable {
     return dealings.map(({ name }, i) => rate(`${movement}, ${name}`, 'GB/s', measured[i].bytes, measured[i]));
   }
 
-  /** The tasks, measured, as probes: arithmetic, the copies, dispatches. */
+  /** The probes of the measured tasks: arithmetic, the copies, dispatches. */
   measured(measured: readonly Measured[]): Probe[] {
     const [arithmetic, ...others] = measured;
     return [
@@ -105,7 +110,7 @@ export class RoofProbes implements Disposable {
     ];
   }
 
-  /** The roof by the tasks, measured. */
+  /** The roof of the measured tasks. */
   roofOf(measured: readonly Measured[]): Roof {
     const probes = this.measured(measured);
     const copies = probes.slice(1, 1 + dealings.length);
@@ -122,10 +127,7 @@ export class RoofProbes implements Disposable {
 }
 
 /** Measures all probes in the same rounds. */
-export async function measureRoofline(
-  device: Device,
-  options: Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'>,
-): Promise<Roofline> {
+export async function measureRoofline(device: Device, options: RoundOptions): Promise<Roofline> {
   const begin = performance.now();
   using probes = new RoofProbes(device);
   const group = probes.groups.slice(0, 1);
@@ -155,7 +157,7 @@ export async function measureRoofline(
   };
 }
 
-/** What is measured one at a time: round trips, and what the host takes to encode. */
+/** The probes that are measured one at a time: round trips, and the host's time to encode. */
 async function hostProbes(device: Device, count: Tensor, groups: readonly GPUBindGroup[]): Promise<Probe[]> {
   const [trips, replayed, eager]: number[][] = [[], [], []];
   for (let i = 0; i < ROUND_TRIPS; i++) {
@@ -190,7 +192,7 @@ function repeated(work: () => void): Task {
   return { prepare: () => work };
 }
 
-function rate(name: string, unit: 'GFLOP/s' | 'GB/s', amount: number, { wall }: Measured): Probe {
+function rate(name: string, unit: Probe['unit'], amount: number, { wall }: Measured): Probe {
   const of = (milliseconds: number) => amount / milliseconds / 1e6;
   return {
     ...{ name, unit, median: of(wall.median) },
@@ -205,10 +207,10 @@ function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Sp
   };
 }
 
-/** The roofline of the device as it was kept, or measured now and kept. `fresh`: measured in any case. */
+/** The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. */
 export async function roofline(
   device: Device,
-  { fresh = false, ...options }: Pick<MeasureOptions, 'rounds' | 'seconds' | 'onProgress'> & { fresh?: boolean },
+  { fresh = false, ...options }: RoundOptions & { fresh?: boolean },
 ): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
   const path = adapterPath(device.description, '.roofline.json');
   const known = fresh ? null : await read(path);
@@ -218,12 +220,10 @@ export async function roofline(
   return { roofline: measured, path, kept: false };
 }
 
-/** Null where there is none, or one of another version. */
+/** The roofline kept in a file; null if there is none that can be read: it is then measured and written again. */
 async function read(path: string): Promise<Roofline | null> {
-  try {
-    const found = JSON.parse(await readFile(path, 'utf8'));
-    return found?.format === ROOFLINE_FORMAT ? found : null;
-  } catch {
-    return null; // none yet, or not readable: it is measured anew and written, which says what is wrong
-  }
+  return readJsonFile(path, rooflineSchema, 'a roofline').catch((error) => {
+    if (error instanceof InputError) return null;
+    throw error;
+  });
 }

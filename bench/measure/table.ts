@@ -1,11 +1,23 @@
 /** Rows as lines for people, and as CSV. */
+import { quartilesApart, type Spread } from './measure.ts';
 
 /** Three significant digits. */
 export function digits(value: number): string {
   return value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 }
 
-/** The first `left` columns to the left, numbers to the right. */
+/** The quartiles of a measurement in one cell. */
+export function quartiles({ lowerQuartile, upperQuartile }: Spread): string {
+  return `${digits(lowerQuartile)} - ${digits(upperQuartile)}`;
+}
+
+/** The cells of a comparison: the median before and now, their ratio, and whether the quartiles lie apart. */
+export function changeCells(before: Spread, now: Spread): [before: string, now: string, ratio: string, apart: string] {
+  const apart = quartilesApart(before, now) ? 'yes' : 'no';
+  return [digits(before.median), digits(now.median), digits(now.median / before.median), apart];
+}
+
+/** Rows as lines. The first `left` columns are aligned to the left, the others to the right. */
 export function aligned(rows: readonly string[][], left = 4): string[] {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
   return rows.map((row) =>
@@ -13,7 +25,7 @@ export function aligned(rows: readonly string[][], left = 4): string[] {
   );
 }
 
-/** One line a row, numbers in full; what is an object in JSON has a column for each of its fields. */
+/** One line for each row, numbers in full. A value that is an object in JSON has a column for each of its fields. */
 export function csvOf(rows: readonly object[]): string {
   const flat = rows.map((row) =>
     Object.fromEntries(

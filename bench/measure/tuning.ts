@@ -1,58 +1,73 @@
-/** Tuning files: which variants of the kernels an adapter runs best, as `insula bench --tune` measured them. */
-import { mkdir, readFile } from 'node:fs/promises';
+/** Tuning files: the kernel variants that an adapter runs best, measured by `insula bench --tune`. */
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import * as v from 'valibot';
 import { cacheFolder } from '../../engine/adapters/cache-folder.mjs';
 import { fileError, writeFileSafely } from '../../engine/files/files.ts';
-import { type Device, InputError, openDevice, quote } from '../../engine/index.ts';
+import { readJsonFile } from '../../engine/files/json-schema.ts';
+import { bytesPerElement, type DataType, type Device, InputError, openDevice, quote } from '../../engine/index.ts';
 import {
+  attentionEntries,
   attentionVariants,
   type MatmulChoice,
+  matmulSizes,
   matmulVariants,
   useAttentionVariants,
   useMatmulVariants,
   type VariantChoice,
 } from '../../kernels/index.ts';
 
-export const TUNING_FORMAT = 'insula tuning 2';
-/** Of attention alone. */
+const TUNING_FORMAT = 'insula tuning 2';
+/** The format that has no matrix products. */
 const FIRST_FORMAT = 'insula tuning 1';
 
-/** How a choice was made. */
-export interface TunedBy {
-  /** Median of one repeat, for each variant that was measured. */
-  readonly milliseconds: Readonly<Record<string, number>>;
-  /** What it was measured at. */
-  readonly sizes: string;
-  readonly date: string;
-  readonly commit: string;
-}
-export type TunedAttention = VariantChoice & TunedBy;
-export type TunedProduct = MatmulChoice & TunedBy;
+const tunedBy = {
+  variant: v.string(),
+  /** Median milliseconds of one repeat, for each variant that was measured. */
+  milliseconds: v.record(v.string(), v.number()),
+  /** The sizes that the variants were measured at, for people. */
+  sizes: v.string(),
+  date: v.string(),
+  commit: v.string(),
+};
+const dtype = v.picklist(Object.keys(bytesPerElement) as DataType[]);
+const tunedAttention = v.object({
+  ...{ entry: v.picklist(attentionEntries), dtype, headDimension: v.pipe(v.number(), v.minValue(1)) },
+  ...tunedBy,
+});
+const tunedProduct = v.object({
+  ...{ a: dtype, b: dtype, transposeA: v.boolean(), transposeB: v.boolean(), sides: v.picklist([1, 2]) },
+  ...{ size: v.picklist(matmulSizes), ...tunedBy },
+});
+const tuningSchema = v.object({
+  format: v.pipe(
+    v.picklist([TUNING_FORMAT, FIRST_FORMAT]),
+    v.transform(() => TUNING_FORMAT),
+  ),
+  /** Description of the adapter, driver included: another adapter refuses the file. */
+  adapter: v.string(),
+  attention: v.pipe(v.array(tunedAttention), v.readonly()),
+  matmul: v.optional(v.pipe(v.array(tunedProduct), v.readonly()), []),
+});
 
-/** What was chosen, by kind of kernel. */
-export interface Choices {
-  readonly attention: readonly TunedAttention[];
-  readonly matmul: readonly TunedProduct[];
-}
+/** A variant with how it was chosen. */
+export type Tuned = v.InferOutput<v.ObjectSchema<typeof tunedBy, undefined>>;
+export type Tuning = v.InferOutput<typeof tuningSchema>;
+/** The chosen variants, by kind of kernel. */
+export type Choices = Pick<Tuning, 'attention' | 'matmul'>;
 
-export interface Tuning extends Choices {
-  readonly format: typeof TUNING_FORMAT;
-  /** Description of the adapter, driver included: another one refuses the file. */
-  readonly adapter: string;
-}
-
-/** Where the tuning of an adapter is kept unless another file is named: in the user's cache folder. */
+/** The path of an adapter's tuning, in the user's cache folder, unless another file is named. */
 export function tuningPath(adapter: string): string {
   return adapterPath(adapter, '.json');
 }
 
-/** Where something that was measured on an adapter is kept: in the user's cache folder, under the adapter's name. */
+/** The path of a file about an adapter: in the user's cache folder, under the adapter's name. */
 export function adapterPath(adapter: string, ending: string): string {
   return join(cacheFolder(), 'tuning', fileName(adapter) + ending);
 }
 
-/** Where a tuning that comes with the project lies: contributed by someone with that adapter and driver. */
+/** The path of a tuning that comes with the project, contributed by someone with that adapter and driver. */
 export function shippedTuningPath(adapter: string): string {
   return fileURLToPath(new URL(`../results/tuning/${fileName(adapter)}.json`, import.meta.url));
 }
@@ -62,7 +77,7 @@ function fileName(adapter: string): string {
   return name.replace(/^-|-$/g, '');
 }
 
-/** Writes a file of an adapter as JSON, with its folder. @throws InputError where that cannot be done */
+/** Writes a file about an adapter as JSON and makes its folder. @throws InputError if that fails */
 export async function writeAdapterFile(path: string, contents: unknown): Promise<void> {
   await mkdir(dirname(path), { recursive: true }).catch((error) => {
     throw fileError(error, dirname(path), 'make this folder');
@@ -71,10 +86,10 @@ export async function writeAdapterFile(path: string, contents: unknown): Promise
 }
 
 /**
- * The tuning of a device: from the file that is named, or from where it is kept, or as it comes with the project; null where there is
- * none.
+ * The tuning of a device: from the file that is named; otherwise from the cache folder, or as it comes with the project; null if
+ * there is none.
  *
- * @throws InputError where the file cannot be read, is none, is another adapter's, or names variants that do not run here
+ * @throws InputError if the file cannot be read, is not a tuning, belongs to another adapter, or names variants that do not run here
  */
 export async function readTuning(device: Device, named?: string): Promise<Tuning | null> {
   return (await findTuning(device, named)).tuning;
@@ -89,7 +104,7 @@ async function findTuning(device: Device, named?: string): Promise<{ path: strin
   ][0];
   if (unknown)
     throw new InputError(
-      `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; make the file anew by 'insula bench --tune', or delete it`,
+      `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; run 'insula bench --tune' to write the file again, or delete it`,
     );
   return found;
 }
@@ -103,7 +118,7 @@ async function firstTuning(device: Device, named?: string): Promise<{ path: stri
   return { path, tuning: await readTuningFile(device, path, false) };
 }
 
-/** What a choice decides, for people. */
+/** The place that a choice is for, in words. */
 export function placeText(choice: VariantChoice | MatmulChoice): string {
   if ('entry' in choice) return `attention ${choice.entry}, ${choice.dtype}, head dimension ${choice.headDimension}`;
   const { a, b, transposeA, transposeB, sides, size } = choice;
@@ -111,45 +126,20 @@ export function placeText(choice: VariantChoice | MatmulChoice): string {
   return `${size} products ${form}, ${a === b ? a : `${a} and ${b}`}`;
 }
 
-/** As readTuning, without asking whether the variants are there. */
+/** Reads a tuning file as `readTuning` does, but does not check that this device has the variants. */
 export async function readTuningFile(device: Device, path: string, mustExist: boolean): Promise<Tuning | null> {
-  const text = await readFile(path, 'utf8').catch((error) => {
-    if (error.code === 'ENOENT' && !mustExist) return null;
-    throw fileError(error, path, 'read it');
+  const tuning = await readJsonFile(path, tuningSchema, "a tuning file of 'insula bench --tune'").catch((error) => {
+    if (error.cause?.code === 'ENOENT' && !mustExist) return null;
+    throw error;
   });
-  if (text === null) return null;
-  const tuning = parse(text);
-  if (!tuning) throw new InputError(`${path}: this is no tuning file of 'insula bench --tune'`);
-  if (tuning.adapter !== device.description)
+  if (tuning && tuning.adapter !== device.description)
     throw new InputError(
-      `${path}: the tuning of ${quote(tuning.adapter)}; this adapter is ${quote(device.description)}`,
+      `${path}: this is the tuning of ${quote(tuning.adapter)}, but this adapter is ${quote(device.description)}`,
     );
   return tuning;
 }
 
-function parse(text: string): Tuning | null {
-  let read: Omit<Tuning, 'format'> & { readonly format: string };
-  try {
-    read = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  const first = read?.format === FIRST_FORMAT;
-  if (!(first || read?.format === TUNING_FORMAT) || typeof read.adapter !== 'string') return null;
-  const tuning: Tuning = { ...read, format: TUNING_FORMAT, matmul: first ? [] : read.matmul };
-  const whole =
-    Array.isArray(tuning.attention) &&
-    Array.isArray(tuning.matmul) &&
-    tuning.attention.every((choice) => hasTexts(choice, 'entry', 'dtype', 'variant') && choice.headDimension > 0) &&
-    tuning.matmul.every((choice) => hasTexts(choice, 'a', 'b', 'size', 'variant') && choice.sides > 0);
-  return whole ? tuning : null;
-}
-
-function hasTexts<T extends object>(choice: T, ...fields: (keyof T)[]): boolean {
-  return fields.every((field) => typeof choice?.[field] === 'string');
-}
-
-/** Takes the variants of a tuning, before anything is dispatched. */
+/** Makes the device use the variants of a tuning; called before anything is dispatched. */
 export function applyTuning(device: Device, { attention, matmul }: Choices): void {
   useAttentionVariants(device, attention);
   useMatmulVariants(device, matmul);
@@ -160,7 +150,7 @@ const keyFields = {
   matmul: ['a', 'b', 'transposeA', 'transposeB', 'sides', 'size'],
 } as const;
 
-/** Writes what was chosen into a tuning file; choices of other places that it holds stay, if they still run here. */
+/** Writes choices into a tuning file. Choices for other places that it already holds stay, if they still run here. */
 export async function keepTuning(device: Device, path: string, chosen: Choices): Promise<Tuning> {
   const before = await readTuningFile(device, path, false);
   const kept = <T extends object>(all: readonly T[], now: readonly T[], fields: readonly (keyof T)[]) => [
@@ -181,11 +171,11 @@ export async function keepTuning(device: Device, path: string, chosen: Choices):
 export interface TunedDeviceOptions {
   adapter?: string;
   floor?: boolean;
-  /** A tuning file in place of the one that is kept for the adapter. */
+  /** A tuning file that replaces the one kept for the adapter. */
   tuning?: string;
 }
 
-/** Opens the device of a command and takes its tuning, which is told to `note`. On the floor only a file that is named is taken. */
+/** Opens the device of a command, applies its tuning and reports it to `note`. On the floor only a file that is named applies. */
 export async function openTunedDevice(
   { adapter, floor, tuning: named }: TunedDeviceOptions,
   note: (line: string) => void,

@@ -1,33 +1,47 @@
-/** Measures training steps of several systems beside each other. */
+/** Measures the training steps of several systems beside each other. */
+import * as v from 'valibot';
 import type { Device, DispatchTime, ReadyPipeline } from '../../engine/index.ts';
-import { configurationFor, MeasuredStep, type StepSizes } from '../../model/inspect/measured-step.ts';
-import { LEAST_ROUNDS, type Spread, spread } from '../measure/measure.ts';
-import { type Provenance, provenance } from '../measure/provenance.ts';
+import { MeasuredStep, measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
+import { inRounds, spread, spreadSchema } from '../measure/measure.ts';
+import { provenance } from '../measure/provenance.ts';
+import { savedRunSchema } from '../measure/saved-run.ts';
 
-export const FORMAT = 'insula bench step 1';
+const FORMAT = 'insula bench step 1';
 
-export interface KernelShare {
+const savedKernel = v.object({
   /** Kernel and entry point. */
-  readonly kernel: string;
+  kernel: v.string(),
+  milliseconds: v.number(),
+});
+const savedRow = v.object({
+  system: v.string(),
+  /** Milliseconds of a step, from one submit to the next. */
+  wall: spreadSchema,
+  /** Milliseconds in which the host writes numbers, encodes and submits. */
+  host: spreadSchema,
+  /** Memory of the activations. */
+  arenaBytes: v.number(),
+  kernels: v.pipe(v.array(savedKernel), v.readonly()),
+});
+export const stepRunSchema = savedRunSchema(FORMAT, savedRow, { sizes: v.record(v.string(), v.unknown()) });
+/** The part of an earlier run that a later one is compared with. */
+export type SavedStepRun = v.InferOutput<typeof stepRunSchema>;
+
+export interface KernelShare extends v.InferOutput<typeof savedKernel> {
   readonly dispatches: number;
-  /** Of the sum over all dispatches of a step. */
+  /** Share of the sum over all dispatches of a step. */
   readonly share: number;
-  readonly milliseconds: number;
   readonly gigaflops: number;
   readonly gigabytesPerSecond: number;
 }
 
-export interface StepRow {
-  readonly system: string;
-  /** Of the batch, padding included. */
+export interface StepRow extends v.InferOutput<typeof savedRow> {
+  /** Tokens of the batch, padding included. */
   readonly tokens: number;
   readonly parameters: number;
-  /** Milliseconds of a step, from one submit to the next. */
-  readonly wall: Spread;
   readonly samplesPerSecond: number;
   readonly tokensPerSecond: number;
-  /** Milliseconds in which the host writes numbers, encodes and submits; and of encoding and submitting for a dispatch. */
-  readonly host: Spread;
+  /** Host time of encoding and submitting one dispatch. */
   readonly encodingMicrosecondsPerDispatch: number;
   /** GFLOP of a step by the kernels' cost models, and their rate. */
   readonly gigaflop: number;
@@ -36,25 +50,24 @@ export interface StepRow {
   readonly busy: number | null;
   /** Share of attention's kernels in the GPU time; null without timestamps. */
   readonly attention: number | null;
-  /** By GPU time; empty without timestamps. */
+  /** The kernels in the order of their GPU time; empty without timestamps. */
   readonly kernels: readonly KernelShare[];
   readonly dispatches: number;
   readonly submits: number;
   readonly pipelines: number;
-  /** Activations, and the least that any plan takes for them. */
-  readonly arenaBytes: number;
+  /** The least memory that any plan takes for the activations. */
   readonly lowerBoundBytes: number;
   /** All that the model, its optimizer and its step hold on the device. */
   readonly memoryBytes: number;
   /** Seconds of the first step: compilation, capture, and one run. */
   readonly firstSeconds: number;
-  /** Of the pipelines that no system before it used. */
+  /** The pipelines that no system before it used. */
   readonly compiled: readonly ReadyPipeline[];
 }
 
-export interface StepResult extends Provenance {
-  readonly format: typeof FORMAT;
-  readonly sizes: StepSizes & { readonly batch: number };
+export interface StepResult extends SavedStepRun {
+  // Pick, because an interface has no index signature.
+  readonly sizes: Pick<StepSizes, keyof StepSizes> & { readonly batch: number };
   readonly rows: readonly StepRow[];
 }
 
@@ -65,31 +78,25 @@ export interface StepBenchOptions extends StepSizes {
   readonly seconds: number;
 }
 
-/** A sample lasts at least this long: waiting for the end costs up to a millisecond. */
+/** A sample lasts at least this long, because waiting for its end costs up to a millisecond. */
 const SAMPLE_MILLISECONDS = 100;
 
-/** @throws InputError where a system or preset is unknown */
+/** @throws InputError if a system or preset is unknown */
 export async function runStepBench(
   device: Device,
   { systems, rounds, seconds, batch, ...sizes }: StepBenchOptions,
   onProgress: (what: string, done: number, total: number) => void,
 ): Promise<StepResult> {
-  const configurations = systems.map((system) => configurationFor(system, sizes));
+  const configurations = systems.map((system) => measuredConfiguration(system, sizes));
   const prepared: Prepared[] = [];
   try {
     for (const [i, system] of systems.entries()) {
-      prepared.push(
-        await prepare(device, () => new MeasuredStep(device, system, configurations[i], batch, sizes.recompute)),
-      );
+      prepared.push(await prepare(device, () => new MeasuredStep(device, system, configurations[i], batch, sizes)));
       onProgress('first steps', i + 1, systems.length);
     }
-    const begin = performance.now();
-    for (let round = 0; round < rounds; round++) {
+    await inRounds({ rounds, seconds, onProgress }, async () => {
       for (const own of prepared) await sample(device, own);
-      onProgress('round', round + 1, rounds);
-      const used = (performance.now() - begin) / 1000;
-      if (round + 1 >= LEAST_ROUNDS && used * (1 + 1 / (round + 1)) > seconds) break;
-    }
+    });
     const rows: StepRow[] = [];
     for (const own of prepared) rows.push(await rowOf(device, own));
     return { format: FORMAT, sizes: { ...sizes, batch }, rows, ...provenance(device) };
@@ -156,19 +163,8 @@ async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
   const { dispatches, submits, arenaBytes, lowerBoundBytes } = statistics;
   return {
-    ...{
-      system,
-      tokens,
-      parameters,
-      wall,
-      host,
-      dispatches,
-      submits,
-      pipelines,
-      lowerBoundBytes,
-      firstSeconds,
-      compiled,
-    },
+    ...{ system, tokens, parameters, wall, host, dispatches, submits, pipelines, lowerBoundBytes },
+    ...{ firstSeconds, compiled },
     samplesPerSecond: (1000 * batch) / wall.median,
     tokensPerSecond: (1000 * tokens) / wall.median,
     encodingMicrosecondsPerDispatch: (1000 * spread(prepared.encoding).median) / dispatches,
@@ -182,7 +178,7 @@ async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   };
 }
 
-/** By kernel and entry point, the longest first. */
+/** The times by kernel and entry point, the longest first. */
 export function sharesOf(times: readonly DispatchTime[]): KernelShare[] {
   const total = times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0);
   const byKernel = new Map<string, DispatchTime[]>();

@@ -1,9 +1,9 @@
 /** Results of `insula bench step` as lines for people. */
-
-import { quartilesApart, type Spread } from '../measure/measure.ts';
-import { comparedWith, provenanceLine } from '../measure/provenance.ts';
-import { aligned, digits } from '../measure/table.ts';
-import type { StepResult, StepRow } from './run.ts';
+import type { Spread } from '../measure/measure.ts';
+import { provenanceLine } from '../measure/provenance.ts';
+import { comparisonOf } from '../measure/saved-run.ts';
+import { aligned, changeCells, digits, quartiles } from '../measure/table.ts';
+import type { SavedStepRun, StepResult, StepRow } from './run.ts';
 
 export function stepLines(result: StepResult): string[] {
   const { rows, sizes } = result;
@@ -28,7 +28,7 @@ export function stepLines(result: StepResult): string[] {
   const cells = (row: StepRow) => [
     row.system,
     digits(row.wall.median),
-    `${digits(row.wall.lowerQuartile)} - ${digits(row.wall.upperQuartile)}`,
+    quartiles(row.wall),
     digits(row.samplesPerSecond),
     digits(row.tokensPerSecond),
     digits(row.gigaflops),
@@ -46,23 +46,25 @@ export function stepLines(result: StepResult): string[] {
     provenanceLine(result),
     `preset ${preset}, batch ${batch}; medians of ${rows[0].wall.rounds} rounds that interleave the systems`,
     ...aligned([header, ...rows.map(cells)], 1),
-    'host: to write numbers, encode and submit; us a dispatch: to encode and submit. arenas: activations, and how many times the least that any plan takes.',
+    'host ms: time to write numbers, encode and submit. us a dispatch: time to encode and submit one. arenas MB: memory of activations; x least: the same, divided by the least that any plan takes.',
     ...rows.flatMap(compilationLine),
     ...rows.flatMap(kernelLines),
   ];
 }
 
-/** The five that took longest. */
+/** The five pipelines with the longest first use. */
 function compilationLine({ system, compiled }: StepRow): string[] {
   if (compiled.length === 0) return [];
   const total = compiled.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
   const slowest = [...compiled].sort((a, b) => b.milliseconds - a.milliseconds).slice(0, 5);
   const named = slowest.map(({ label, milliseconds }) => `${label} ${digits(milliseconds)} ms`);
-  return [`${system}: first use of ${compiled.length} pipelines ${digits(total / 1000)} s: ${named.join(', ')}, ...`];
+  return [
+    `${system}: the first use of ${compiled.length} pipelines took ${digits(total / 1000)} s: ${named.join(', ')}, ...`,
+  ];
 }
 
 function kernelLines({ system, kernels, busy }: StepRow): string[] {
-  if (kernels.length === 0) return [`${system}: no times by kernel, for this adapter has no timestamps`];
+  if (kernels.length === 0) return [`${system}: no times by kernel, because this adapter has no timestamps`];
   const shown = kernels.filter(({ share }) => share >= 0.01);
   const rest = kernels.slice(shown.length).reduce((sum, { share }) => sum + share, 0);
   const rows = shown.map((own) => [
@@ -75,7 +77,7 @@ function kernelLines({ system, kernels, busy }: StepRow): string[] {
   ]);
   return [
     '',
-    `${system}: GPU time by kernel, each dispatch in a pass of its own, which costs time; together ${percent(busy)} of a step's wall time`,
+    `${system}: GPU time by kernel, ${percent(busy)} of the wall time of a step in all; each dispatch is in a pass of its own, which costs time`,
     ...aligned([['kernel', 'dispatches', 'share', 'ms', 'GFLOP/s', 'GB/s'], ...rows], 1),
     ...(rest > 0 ? [`others: ${percent(rest)}`] : []),
   ];
@@ -83,31 +85,28 @@ function kernelLines({ system, kernels, busy }: StepRow): string[] {
 
 const percent = (share: number | null) => (share === null ? '-' : `${(100 * share).toFixed(1)} %`);
 
-/** What a change did, system by system and kernel by kernel. */
-export function comparisonLines(before: StepResult, after: StepResult): string[] {
-  const rows = after.rows.flatMap((row) => {
-    const earlier = before.rows.find(({ system }) => system === row.system);
-    if (!earlier) return [];
-    const whole = (what: string, was: number, is: number, apart = '') => {
-      return [row.system, what, digits(was), digits(is), digits(is / was), apart];
-    };
-    const spread = (what: string, was: Spread, is: Spread) => {
-      return whole(what, was.median, is.median, quartilesApart(was, is) ? 'yes' : 'no');
-    };
-    const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
-      const own = earlier.kernels.find((other) => other.kernel === kernel);
-      return own && share >= 0.01 ? [whole(`ms of ${kernel}`, own.milliseconds, milliseconds)] : [];
-    });
-    return [
-      spread('ms a step', earlier.wall, row.wall),
-      spread('host ms', earlier.host, row.host),
-      whole('arenas MB', earlier.arenaBytes / 1e6, row.arenaBytes / 1e6),
-      ...kernels,
-    ];
+/** The changes since an earlier run, system by system and kernel by kernel. */
+export function comparisonLines(before: SavedStepRun, after: StepResult): string[] {
+  return comparisonOf(before, after, {
+    key: ({ system }) => system,
+    columns: ['system', '', 'before', 'now', 'now / before', 'quartiles apart'],
+    left: 2,
+    cells: (earlier, row) => {
+      const single = (what: string, was: number, is: number) => {
+        return [row.system, what, digits(was), digits(is), digits(is / was), ''];
+      };
+      const spread = (what: string, was: Spread, is: Spread) => [row.system, what, ...changeCells(was, is)];
+      const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
+        const own = earlier.kernels.find((other) => other.kernel === kernel);
+        return own && share >= 0.01 ? [single(`ms of ${kernel}`, own.milliseconds, milliseconds)] : [];
+      });
+      return [
+        spread('ms a step', earlier.wall, row.wall),
+        spread('host ms', earlier.host, row.host),
+        single('arenas MB', earlier.arenaBytes / 1e6, row.arenaBytes / 1e6),
+        ...kernels,
+      ];
+    },
+    legend: 'now / before: below 1 is faster. The times of single kernels are noisy: each is from one run.',
   });
-  return [
-    `${comparedWith(before)}:`,
-    ...aligned([['system', '', 'before', 'now', 'now / before', 'quartiles apart'], ...rows], 2),
-    'Times of single kernels are of one run each, and noisy; below 1 is faster.',
-  ];
 }

@@ -3,9 +3,9 @@ import { groups } from './mjcf.ts';
 
 /** Width and height of the picture in pixels. */
 export const IMAGE_SIZE = 64;
-/** Rays along each side of a pixel: their mean is the pixel, so that a part of a pixel's motion can be seen. */
+/** Rays along each side of a pixel. The pixel is their mean, so that motion by less than a pixel shows. */
 const SAMPLES = 2;
-/** The picture is cast in square tiles of this many pixels, and only where something may move. */
+/** Side in pixels of the square tiles that are cast; only tiles in which something may move are cast again. */
 const TILE = 4;
 const TILES = IMAGE_SIZE / TILE;
 const SIDE = TILE * SAMPLES;
@@ -41,14 +41,14 @@ const FORWARD = normalise(subtract(TARGET, EYE));
 const RIGHT = normalise(cross(FORWARD, [0, 0, 1]));
 const UP = cross(RIGHT, FORWARD);
 
-/** Where a point of the world lies in the picture: [down, across] as parts of its height and width from its top left corner. */
+/** The place of a point of the world in the picture: [down, across] as shares of height and width from the top left corner. */
 export function project(point: Vector): [number, number] {
   const fromEye = subtract(point, EYE);
   const scale = 0.5 / (HALF_WIDTH * dot(fromEye, FORWARD));
   return [0.5 - dot(fromEye, UP) * scale, 0.5 + dot(fromEye, RIGHT) * scale];
 }
 
-/** Direction of every ray, tile by tile, [TILES * TILES, RAYS, 3]. */
+/** The direction of every ray, tile by tile, [TILES * TILES, RAYS, 3]. */
 const directions = new Float64Array(TILES * TILES * RAYS * 3);
 for (let tile = 0; tile < TILES * TILES; tile++) {
   for (let ray = 0; ray < RAYS; ray++) {
@@ -63,9 +63,9 @@ for (let tile = 0; tile < TILES * TILES; tile++) {
 const everyTile = Array.from({ length: TILES * TILES }, (_, tile) => tile);
 
 /**
- * The fixed camera in front of the table, looking down: MuJoCo's ray caster with Lambert's shading. What never moves is
- * cast once per episode; a picture then casts only the tiles that a moving geom may touch. Own arithmetic is + - * /
- * and square root, so that every engine makes the same bytes.
+ * The fixed camera in front of the table, looking down: MuJoCo's ray caster with Lambert's shading. Still geoms are cast
+ * once per episode; a picture then casts only the tiles that a moving geom may touch. The arithmetic of this file is
+ * + - * / and square root, so that every JavaScript engine makes the same bytes.
  */
 export class Camera {
   readonly #mujoco: MainModule;
@@ -80,7 +80,7 @@ export class Camera {
     this.#mujoco = mujoco;
   }
 
-  /** Casts what never moves: once, before the first picture of a model. */
+  /** Casts the still geoms: once, before the first picture of a model. */
   prepare(model: MjModel, data: MjData): void {
     this.#stillDistance.fill(Number.MAX_VALUE);
     this.#colour.fill(0);
@@ -103,8 +103,8 @@ export class Camera {
   }
 
   /**
-   * Casts the rays of some tiles against one group of geoms and shades, in #colour, what lies in front of the still
-   * scene. Returns the distance of each ray's hit, [tiles, RAYS].
+   * Casts the rays of some tiles against one group of geoms, and shades in #colour the hits in front of the still scene.
+   * Returns the distance of each ray's hit, [tiles, RAYS].
    */
   #cast(model: MjModel, data: MjData, tiles: readonly number[], group: number): Float64Array {
     const count = tiles.length * RAYS;
@@ -140,7 +140,7 @@ export class Camera {
   }
 }
 
-/** Tiles that the bounding box of a moving geom may touch, in rising order. */
+/** The tiles that the bounding box of a moving geom may touch, in rising order. */
 function movingTiles(model: MjModel, data: MjData): number[] {
   const touched = new Uint8Array(TILES * TILES);
   const group = model.geom_group as Int32Array;
@@ -170,7 +170,7 @@ function movingTiles(model: MjModel, data: MjData): number[] {
   return everyTile.filter((tile) => touched[tile] === 1);
 }
 
-/** The mean of each pixel's rays, rounded, into the picture. */
+/** Writes the rounded mean of each pixel's rays into the picture. */
 function writeTile(colour: Float32Array, tile: number, pixels: Uint8Array): void {
   for (let y = 0; y < TILE; y++) {
     for (let x = 0; x < TILE; x++) {

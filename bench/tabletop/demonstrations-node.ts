@@ -4,18 +4,20 @@ import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { createGzip, gunzip } from 'node:zlib';
+import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { writeFileSafely } from '../../engine/files/files.ts';
+import { checked } from '../../engine/files/json-schema.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import type { DemonstrationSettings, Recording } from './episode-recorder.ts';
 import { ACTION_DIMENSION, STATE_DIMENSION } from './world.ts';
 
-// Node only. Loaded by a dynamic import from demonstrations.ts, which also runs in a browser.
+// Node only; demonstrations.ts, which also runs in a browser, loads this file by a dynamic import.
 
-/** What the worker says: a recording, or, before it ends, what went wrong. */
+/** A message of the worker: a recording, or, before it ends, an error. */
 export type WorkerMessage = { readonly recording: Recording } | { readonly error: string; readonly input: boolean };
 
-/** Recordings made in a worker thread, in order, each as soon as it is there. */
+/** Recordings made in a worker thread, in order, each as soon as it is ready. */
 export async function* recordInWorker(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording> {
   const file = import.meta.url.endsWith('.ts') ? './demonstrations-worker.mjs' : './demonstrations-worker.js';
   const worker = new Worker(new URL(file, import.meta.url), { workerData: settings });
@@ -53,19 +55,17 @@ export async function* recordInWorker(settings: Required<DemonstrationSettings>)
   }
 }
 
-/** The first line of a cache file: what the numbers after it are. */
-interface CacheHeader {
-  readonly episodes: readonly Pick<Recording, 'seed' | 'length' | 'instructions'>[];
-}
+/** The first line of a cache file, which describes the numbers after it. */
+const cacheHeader = v.object({
+  episodes: v.array(v.object({ seed: v.number(), length: v.number(), instructions: v.array(v.string()) })),
+});
 
 /**
- * Keeps recordings in a gzip file, whose own checksum and length tell a damaged file: a line of JSON, padded to whole
- * words, then every episode's states, actions and pictures. A cache that cannot be written is said, and not an error.
+ * Keeps recordings in a gzip file: a line of JSON, padded to whole words, then every episode's states, actions and
+ * pictures. The checksum and length of gzip reveal a damaged file. A cache that cannot be written is a warning, not an error.
  */
 export async function writeCache(folder: string, name: string, recordings: readonly Recording[]): Promise<void> {
-  const header: CacheHeader = {
-    episodes: recordings.map(({ seed, length, instructions }) => ({ seed, length, instructions })),
-  };
+  const header = { episodes: recordings.map(({ seed, length, instructions }) => ({ seed, length, instructions })) };
   const json = new TextEncoder().encode(JSON.stringify(header)).length;
   const line = `${JSON.stringify(header)}${' '.repeat(3 - (json % 4))}\n`;
   const parts = [new TextEncoder().encode(line)];
@@ -79,17 +79,17 @@ export async function writeCache(folder: string, name: string, recordings: reado
     await writeFileSafely(join(folder, name), Readable.from(parts).pipe(createGzip({ level: 1 })));
   } catch (error) {
     const words = error instanceof Error ? error.message : String(error);
-    console.warn(`demonstrations are not cached and will be made anew next time: ${words}`);
+    console.warn(`the demonstrations are not cached and will be made again next time: ${words}`);
   }
 }
 
-/** Recordings from a cache file; null where there is none, or, with a printed word, where it is damaged. */
+/** The recordings in a cache file; null if there is none, or, with a warning, if it is damaged. */
 export async function readCache(folder: string, name: string): Promise<Recording[] | null> {
   const path = join(folder, name);
   try {
     const bytes = await promisify(gunzip)(await readFile(path));
     const start = bytes.indexOf('\n') + 1;
-    const header: CacheHeader = JSON.parse(bytes.toString('utf8', 0, start));
+    const { episodes } = checked(cacheHeader, JSON.parse(bytes.toString('utf8', 0, start)), 'its first line');
     let at = start;
     const take = (length: number) => {
       const part = bytes.subarray(at, at + length);
@@ -101,7 +101,7 @@ export async function readCache(folder: string, name: string): Promise<Recording
       const part = take(count * 4);
       return new Float32Array(part.buffer.slice(part.byteOffset, part.byteOffset + part.byteLength));
     };
-    return header.episodes.map((episode) => ({
+    return episodes.map((episode) => ({
       ...episode,
       states: floats(episode.length * STATE_DIMENSION),
       actions: floats(episode.length * ACTION_DIMENSION),
@@ -110,7 +110,7 @@ export async function readCache(folder: string, name: string): Promise<Recording
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     const words = error instanceof Error ? error.message : String(error);
-    console.warn(`${path}: the cached demonstrations cannot be read (${words}); making them anew`);
+    console.warn(`${path}: the cached demonstrations cannot be read (${words}); they are made again`);
     return null;
   }
 }

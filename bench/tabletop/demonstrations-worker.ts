@@ -3,18 +3,18 @@ import { InputError } from '../../engine/files/errors.ts';
 import { record } from './demonstrations.ts';
 import type { WorkerMessage } from './demonstrations-node.ts';
 
-// Node only: the thread that makes demonstrations. An error goes home as a message, which keeps its kind.
+// Node only: the thread that makes demonstrations. A message carries an error home, so that its kind is kept.
 
-const say = (message: WorkerMessage, transfer: ArrayBuffer[] = []) => parentPort?.postMessage(message, transfer);
+const send = (message: WorkerMessage, transfer: ArrayBuffer[] = []) => parentPort?.postMessage(message, transfer);
 
 try {
   for await (const recording of record(workerData)) {
     const { states, actions, images } = recording;
-    say(
+    send(
       { recording },
       [states, actions, images].map((array) => array.buffer as ArrayBuffer),
     );
   }
 } catch (error) {
-  say({ error: error instanceof Error ? error.message : String(error), input: error instanceof InputError });
+  send({ error: error instanceof Error ? error.message : String(error), input: error instanceof InputError });
 }

@@ -6,15 +6,15 @@ import { hexadecimal, WORLD_HASH } from './hash.ts';
 import { dimensions, episodeSeed, makeScene } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
-/** An opening of the gripper, in metres, that is hardly wider than an object. */
+/** The widest opening of the gripper, in metres, at which it holds an object. */
 const GRASPED = 2 * dimensions.object + 0.006;
 
 export interface DemonstrationOptions extends DemonstrationSettings {
-  /** Node only: where finished demonstrations are kept and found again; without it they are made anew each time. */
+  /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
   readonly cacheFolder?: string;
-  /** Called after every episode with the episodes done and to do. */
+  /** Called after every episode with the number of episodes done and of all. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Ends the making: what it was aborted with is thrown. */
+  /** Stops the recording: its reason is thrown. */
   readonly signal?: AbortSignal;
 }
 
@@ -22,7 +22,7 @@ export interface DemonstrationOptions extends DemonstrationSettings {
  * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an
  * episode). Node makes them in a worker thread, a browser on the calling thread with a pause after each episode.
  *
- * @throws InputError where a setting is out of range or the demonstrator fails too often
+ * @throws InputError if a setting is out of range or the demonstrator fails too often
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
   const { episodes, seed = 0, disturbance = 0, cacheFolder } = options;
@@ -33,7 +33,7 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
     throw new InputError(`demonstrations: seed ${seed} is not a whole number from 0 to 2^53 - 1`);
   }
   if (!(disturbance >= 0 && disturbance <= 0.05)) {
-    throw new InputError(`demonstrations: a disturbance of ${disturbance} m is not from 0 to 0.05 m`);
+    throw new InputError(`demonstrations: a disturbance of ${disturbance} m is not between 0 and 0.05 m`);
   }
   const settings = { episodes, seed, disturbance };
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
@@ -53,7 +53,7 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   return recordedDataset(recordings);
 }
 
-/** Recordings of the settings' episodes, in order; scenes in which the demonstrator fails are passed over. */
+/** The recordings of the settings' episodes, in order; scenes in which the demonstrator fails are skipped. */
 export async function* record(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording> {
   const { episodes, seed, disturbance } = settings;
   const world = await TabletopWorld.create();
@@ -62,7 +62,7 @@ export async function* record(settings: Required<DemonstrationSettings>): AsyncG
     for (let index = 0; done < episodes; index++) {
       if (index > 4 * (done + 10)) {
         throw new InputError(
-          `demonstrations: the demonstrator succeeded in ${done} of ${index} scenes only; use a smaller disturbance`,
+          `demonstrations: the demonstrator succeeded in only ${done} of ${index} scenes; use a smaller disturbance`,
         );
       }
       const recording = recordEpisode(world, episodeSeed('training', seed, index), disturbance);
@@ -88,7 +88,7 @@ async function collect(
   return all;
 }
 
-/** Lets the page draw and answer between episodes. */
+/** Lets a page draw and respond between episodes. */
 async function* pausing<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
   for await (const item of items) {
     yield item;

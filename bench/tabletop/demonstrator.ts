@@ -7,12 +7,12 @@ const HOVER = 0.1;
 const CARRY = 0.12;
 const RELEASE = 0.07;
 
-/** Longest way in one control step, and how much it may change from one step to the next, in metres. */
+/** The longest way in one control step, and the largest change of it from one step to the next, in metres. */
 const SPEED = 0.04;
 const ACCELERATION = 0.014;
-/** How much the opening may change in one control step, in metres. */
+/** The largest change of the opening in one control step, in metres. */
 const OPENING_SPEED = 0.03;
-/** Target of a closed gripper: less than an object's width, so that the fingers press. */
+/** Target opening of a closed gripper: less than an object's width, so that the fingers press. */
 const CLOSED = 0.02;
 
 /** A place for the gripper to go to, and its opening. */
@@ -22,9 +22,9 @@ interface Goal {
 }
 
 /**
- * The scripted demonstrator: reaches above the named object, descends, closes, lifts, carries it to the named bin and lets
- * go. Where to go next is a function of the world's state alone, so it recovers from any disturbance; on the way there
- * it accelerates and brakes evenly. It looks behind the picture.
+ * The scripted demonstrator: it reaches above the named object, descends, closes, lifts, carries it to the named bin and
+ * lets go. Its next goal is a function of the world's state alone, so it recovers from any disturbance; on the way it
+ * accelerates and brakes evenly. It reads the state of the simulation, not the picture.
  */
 export class Demonstrator {
   readonly #world: TabletopWorld;
@@ -34,7 +34,7 @@ export class Demonstrator {
     this.#world = world;
   }
 
-  /** The action [4] for the world's state now; once per control step. */
+  /** The action [4] for the present state of the world; called once per control step. */
   action(): Float32Array {
     const { place, opening } = nextGoal(this.#world);
     const [x, y, z, width] = this.#world.command();
@@ -50,7 +50,7 @@ export class Demonstrator {
 
 const clamp = (value: number, limit: number) => Math.max(-limit, Math.min(limit, value));
 
-/** The way to make in the next control step, so that slowing down by ACCELERATION each step ends at `distance`. */
+/** The length of the next control step's way, so that slowing down by ACCELERATION at each step ends at `distance`. */
 function pace(distance: number): number {
   const braking = ACCELERATION * (Math.sqrt(0.25 + (2 * distance) / ACCELERATION) - 0.5);
   return Math.min(SPEED, braking, distance);
@@ -70,7 +70,7 @@ function nextGoal(world: TabletopWorld): Goal {
     const distance = away(binX, binY);
     if (distance < 0.015 && z < RELEASE + 0.012) return { place: [binX, binY, RELEASE], opening: open };
     if (distance < 0.05) return { place: [binX, binY, RELEASE], opening: CLOSED };
-    // Sideways only as far as the object is off the table and out of reach of the bins' walls.
+    // The object moves sideways only as far as it is off the table and above the walls of the bins.
     const lifted = Math.max(0, Math.min(1, (z - 0.04) / 0.04));
     return { place: [x + (binX - x) * lifted, y + (binY - y) * lifted, CARRY], opening: CLOSED };
   }

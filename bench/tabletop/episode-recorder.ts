@@ -1,28 +1,28 @@
 import { randomStream, streams } from '../../engine/random.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { draws } from './scene.ts';
-import { ACTION_DIMENSION, type Observation, type TabletopWorld } from './world.ts';
+import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
 
-/** Control steps after which an episode has failed. */
+/** The number of control steps after which an episode has failed. */
 export const MAXIMUM_STEPS = 40;
-/** Control steps that a demonstration goes on after success: the gripper rises, which shows that there is no more to do. */
+/** Control steps of a demonstration after success: the gripper rises, which shows that the task is done. */
 const AFTER_SUCCESS = 3;
-/** Share of a step's disturbance that is left in the next one: it pushes for about half a second, it does not shake. */
+/** The share of a step's disturbance that persists in the next step: a push lasts about half a second and is no shaking. */
 const PERSISTENCE = 0.8;
 
-/** Which demonstrations to make: the same settings give the same bytes. */
+/** The choice of demonstrations: the same settings give the same bytes. */
 export interface DemonstrationSettings {
   readonly episodes: number;
-  /** Chooses the scenes: a whole number from 0; 0 by default. */
+  /** The seed that chooses the scenes: a whole number from 0; 0 by default. */
   readonly seed?: number;
   /**
-   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); 0 by default, which is better
-   * for policies that act in chunks: pushes cannot be predicted, so they blur what a chunk can learn.
+   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`). The default, 0, is better for
+   * policies that act in chunks: pushes cannot be predicted, so they blur the target of a chunk.
    */
   readonly disturbance?: number;
 }
 
-/** One episode: a demonstration, or what a policy did. */
+/** One episode: a demonstration, or the actions of a policy. */
 export interface Recording {
   readonly seed: number;
   readonly length: number;
@@ -46,8 +46,8 @@ export class EpisodeRecorder {
     return this.#pictures.length;
   }
 
-  /** What was seen, and what was then done. */
-  add({ image, state }: Observation, action: ArrayLike<number>): void {
+  /** Adds an observation and the action that followed it. */
+  add({ image, state }: WorldObservation, action: ArrayLike<number>): void {
     this.#pictures.push(image.pixels);
     this.#states.push(...state);
     this.#actions.push(...Array.from(action));
@@ -71,10 +71,10 @@ export class EpisodeRecorder {
 }
 
 /**
- * Lets the demonstrator act on a seed's scene; null where it fails within MAXIMUM_STEPS. With `disturbance` (root mean
- * square, in metres) the gripper follows the demonstrator's action plus a slowly changing push, while the demonstrator's action is
- * what is recorded: such demonstrations show how to come back from where a policy's own errors lead (Laskey et
- * al. 2017, "DART: noise injection for robust imitation learning").
+ * Lets the demonstrator act on a seed's scene; null if it does not succeed within MAXIMUM_STEPS. With `disturbance` (root
+ * mean square, in metres) the gripper follows the demonstrator's action plus a slowly changing push, but the recording
+ * holds the action alone: such demonstrations show how to recover from a policy's own errors (Laskey et al. 2017, "DART:
+ * noise injection for robust imitation learning").
  */
 export function recordEpisode(world: TabletopWorld, seed: number, disturbance: number): Recording | null {
   world.reset(seed);
@@ -89,7 +89,7 @@ export function recordEpisode(world: TabletopWorld, seed: number, disturbance: n
     const action = demonstrator.action();
     recorder.add(world.observe(), action);
     for (let i = 0; i < push.length; i++) {
-      // A uniform number of variance 1, scaled so that the push keeps the asked variance.
+      // A uniform number of variance 1, scaled so that the push keeps the variance that was asked for.
       const fresh = Math.sqrt(12) * (random.uniform(step * push.length + i) - 0.5);
       push[i] = PERSISTENCE * push[i] + Math.sqrt(1 - PERSISTENCE * PERSISTENCE) * disturbance * fresh;
     }

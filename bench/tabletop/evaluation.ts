@@ -2,37 +2,37 @@ import { InputError } from '../../engine/files/errors.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
 import { episodeSeed } from './scene.ts';
-import { ACTION_DIMENSION, type Observation, TabletopWorld } from './world.ts';
+import { ACTION_DIMENSION, TabletopWorld, type WorldObservation } from './world.ts';
 
 /**
- * A policy under test: for each observation a chunk of future actions [horizon, 4], in metres. It is always asked about
- * all episodes, in the same order, so that its batch keeps one shape; an episode that is over repeats its last
- * observation, and the answer is ignored. `worlds` are the simulated worlds behind the observations, for baselines
- * that look behind the picture.
+ * A policy in the world: it returns a chunk of future actions [horizon, 4], in metres, for each observation. Every call
+ * has all episodes, in the same order, so that its batch keeps one shape; an episode that is over repeats its last
+ * observation, and its chunk is ignored. `worlds` are the simulated worlds of the observations, for baselines that read
+ * their state.
  */
-export type Policy = (
-  observations: readonly Observation[],
+export type WorldPolicy = (
+  observations: readonly WorldObservation[],
   worlds: readonly TabletopWorld[],
 ) => Promise<readonly Float32Array[]>;
 
 export interface EvaluationOptions {
-  /** Episodes, all advanced together; 20 by default. */
+  /** The number of episodes, which advance together; 20 by default. */
   readonly episodes?: number;
-  /** Chooses the scenes, none of which is a training scene; 0 by default. */
+  /** The seed that chooses the scenes, all different from training scenes; 0 by default. */
   readonly seed?: number;
-  /** Control steps after which an episode has failed. */
+  /** The number of control steps after which an episode has failed. */
   readonly maximumSteps?: number;
-  /** Actions of each chunk that are carried out before the policy is asked again. */
+  /** The number of actions of each chunk that are carried out before the policy's next call. */
   readonly executeSteps?: number;
-  /** Called after every answer of the policy with the control steps done and at most to do. */
+  /** Called after every chunk with the number of control steps done and the largest possible number. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Called before every action that is carried out, with what the world of episode number `index` shows then. */
-  readonly onAction?: (index: number, observation: Observation, action: Float32Array) => void;
-  /** Ends the evaluation: what it was aborted with is thrown. */
+  /** Called before every action that is carried out, with the observation of episode number `index` at that moment. */
+  readonly onAction?: (index: number, observation: WorldObservation, action: Float32Array) => void;
+  /** Stops the evaluation: its reason is thrown. */
   readonly signal?: AbortSignal;
 }
 
-/** What the two rates mean. */
+/** The meaning of the two rates. */
 export const CLOSED_LOOP_MEASURE = `success: within ${MAXIMUM_STEPS} control steps the named object lies in the named bin, let go; right object: success, or the first object that was lifted is the named one`;
 
 export interface EpisodeResult {
@@ -54,8 +54,8 @@ export interface Evaluation {
   readonly episodes: readonly EpisodeResult[];
 }
 
-/** Lets a policy act in held-out scenes of the world, all in lockstep with one call of the policy for all of them. */
-export async function evaluateClosedLoop(policy: Policy, options: EvaluationOptions = {}): Promise<Evaluation> {
+/** Lets a policy act in held-out scenes of the world, in lockstep: each call of the policy serves all of them. */
+export async function evaluateClosedLoop(policy: WorldPolicy, options: EvaluationOptions = {}): Promise<Evaluation> {
   const {
     episodes = 20,
     seed = 0,
@@ -122,8 +122,8 @@ function checkChunk(chunk: Float32Array | undefined, index: number, executeSteps
   }
 }
 
-/** The scripted demonstrator as a policy: what a perfect reading of the picture could reach. Use with `executeSteps: 1`. */
-export function demonstratorPolicy(): Policy {
+/** The scripted demonstrator as a policy: an upper bound, as it reads the state of the world. For `executeSteps: 1`. */
+export function demonstratorPolicy(): WorldPolicy {
   const demonstrators = new Map<TabletopWorld, Demonstrator>();
   return async (_, worlds) =>
     worlds.map((world) => {

@@ -3,12 +3,12 @@ import { episodeSeed } from './scene.ts';
 import { TabletopWorld } from './world.ts';
 
 /**
- * `worldHash()` of the world as it is, the same in every JavaScript engine. A change of the scenes, the physics, the
- * camera or the demonstrator changes it: then the new value belongs here, and cached demonstrations are made anew.
+ * The value of `worldHash()`, the same in every JavaScript engine. Any change to the scenes, the physics, the camera or
+ * the demonstrator changes it: then the new value belongs here, and cached demonstrations are made again.
  */
 export const WORLD_HASH = 'de697d607ba2821ffb48bacea705dd27e741a3a11d3dcad274117672bceb1421';
 
-/** Episodes that the hash covers: together they have every shape, and two and three objects. */
+/** The number of episodes that the hash covers: together they have every shape, and two and three objects. */
 const EPISODES = 3;
 
 /**

@@ -1,13 +1,13 @@
 import { actionRange, dimensions, palette, type Scene } from './scene.ts';
 
-/** Physics steps of TIME_STEP seconds in one control step: together 0.1 s. */
+/** The number of physics steps, each of TIME_STEP seconds, in one control step of 0.1 s. */
 export const PHYSICS_STEPS = 20;
 const TIME_STEP = 0.1 / PHYSICS_STEPS;
 
-/** Groups of geoms that the camera tells apart: what never moves, and what may. */
+/** The groups of geoms that the camera casts apart: those that never move and those that may. */
 export const groups = { still: 0, moving: 1 } as const;
 
-/** Joints of the gripper (x, y, z, left, right), which come first; the free joint of every object follows. */
+/** The number of joints of the gripper (x, y, z, left, right), which come first; the free joint of every object follows. */
 export const GRIPPER_JOINTS = 5;
 
 const rgba = (colour: readonly number[]) => `rgba="${colour.join(' ')} 1"`;

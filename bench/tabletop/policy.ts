@@ -1,9 +1,9 @@
 import type { Policy } from '../../model/policy/policy.ts';
-import type { Policy as TabletopPolicy } from './evaluation.ts';
+import type { WorldPolicy } from './evaluation.ts';
 import { CAMERA } from './world.ts';
 
-/** A trained policy as the tabletop world asks for it. Every call draws noise of its own; the same run draws the same. */
-export function tabletopPolicy(policy: Policy, seed = 0): TabletopPolicy {
+/** A trained policy as a policy of the tabletop world. Every call draws noise of its own; a second run draws the same. */
+export function tabletopPolicy(policy: Policy, seed = 0): WorldPolicy {
   let calls = 0;
   return (observations) => {
     const seen = observations.map(({ image, state, instruction }) => ({

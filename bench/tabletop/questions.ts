@@ -26,7 +26,7 @@ function pointTo(thing: { colour: string; shape?: string; x: number; y: number }
   return { prompt: `point to the ${name}`, answer };
 }
 
-/** One of each kind is asked of every scene, with PaliGemma's prompts. */
+/** The kinds of questions, with PaliGemma's prompts; every scene has one of each. */
 const kinds: readonly ((scene: Scene, draw: Draw) => Question)[] = [
   ({ objects, bins }) => {
     const [near, far] = [objects, bins].map((things) => listed(fromLeft(things).map(nameOf)));
@@ -52,19 +52,19 @@ const kinds: readonly ((scene: Scene, draw: Draw) => Question)[] = [
   ({ objects }, draw) => pointTo(objects[draw(objects.length)], dimensions.object),
   ({ bins }, draw) => pointTo(bins[draw(bins.length)], 0),
 ];
-/** Random words of a question. */
+/** The most random numbers that one question draws. */
 const WORDS = 4;
 
 export interface QuestionOptions {
   readonly seed: number;
-  /** Training scenes of the seed, by number: from ... from + scenes - 1. */
+  /** The first of the seed's training scenes; the questions are about `scenes` of them from there on. */
   readonly from: number;
   readonly scenes: number;
 }
 
 /**
- * A question of every kind about every scene, once an epoch, in an order of its own; the same for the same options. A scene is
- * drawn by `world` when its image is asked for.
+ * A question of every kind about every scene, once an epoch, in an order that depends on the options and the epoch alone. `world`
+ * draws a scene when its image is needed.
  */
 export function worldQuestions(
   world: TabletopWorld,
@@ -79,13 +79,13 @@ export function worldQuestions(
     });
   let epoch = -1;
   let order: Uint32Array = new Uint32Array(0);
-  const random = randomStream(seed, 2 ** 32 - 1, streams.wording);
+  const random = randomStream(seed, 2 ** 32 - 1, streams.paraphrase);
   return {
     size,
     at(place) {
       const own = Math.floor(place / size);
       if (own !== epoch) {
-        // Streams of their own beside the robots', as of imageQuestions.
+        // These steps keep the streams apart from those of the robots' examples, as in imageQuestions.
         [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
       }
       const number = order[place - own * size];
@@ -97,12 +97,12 @@ export function worldQuestions(
   };
 }
 
-/** Training scenes numbered far behind those of demonstrations, which these questions are not to show. */
+/** The numbers of these scenes lie far above those of demonstrations, which questions must not show. */
 const TRAINING = { from: 2 ** 20, scenes: 400 };
 const HELD_OUT = { from: 2 ** 21, scenes: 16 };
 const HELD_OUT_QUESTIONS = 48;
 
-/** Questions about scenes that no demonstration shows, some of them held out. */
+/** Questions about scenes that no demonstration shows; some of them are held out. */
 export function worldCoTraining(world: TabletopWorld, seed: number, share: number): CoTraining {
   const heldOut = worldQuestions(world, { seed, ...HELD_OUT });
   return {

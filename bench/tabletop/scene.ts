@@ -14,7 +14,7 @@ export type Shape = 'cube' | 'ball' | 'cylinder';
 export const colours = Object.keys(palette) as Colour[];
 export const shapes: readonly Shape[] = ['cube', 'ball', 'cylinder'];
 
-/** Wordings of the task; all have the same meaning. */
+/** Paraphrases of the task. */
 export const instructionTemplates = [
   'put the {object} in the {bin} bin',
   'place the {object} into the {bin} bin',
@@ -32,7 +32,7 @@ export const dimensions = {
   /** Largest opening of the gripper. */
   opening: 0.11,
   fingerThickness: 0.008,
-  /** The fingers' tips lie this far below the point between them, whose position is the gripper's. */
+  /** The distance from the gripper's position, between the fingers, down to their tips. */
   fingerBelow: 0.015,
 } as const;
 
@@ -63,15 +63,15 @@ export interface Scene {
   readonly object: number;
   /** Index of the bin that the instruction names. */
   readonly bin: number;
-  /** Wordings of the instruction, one for each template. */
+  /** Paraphrases of the instruction, one for each template. */
   readonly instructions: readonly string[];
-  /** Index of the wording that the robot is told. */
-  readonly wording: number;
-  /** Where the gripper begins: x, y, z, opening. */
+  /** Index of the paraphrase that the robot gets. */
+  readonly paraphrase: number;
+  /** The gripper at the beginning: x, y, z, opening. */
   readonly start: readonly [number, number, number, number];
 }
 
-/** What an episode is for; no seed serves both. */
+/** The purpose of an episode; no seed serves both. */
 export type Purpose = 'training' | 'evaluation';
 
 /** Purposes of random numbers within the world's stream: the `step` of the counter. */
@@ -121,7 +121,7 @@ export function makeScene(seed: number): Scene {
     instructions: instructionTemplates.map((words) =>
       words.replace('{object}', named).replace('{bin}', bins[bin].colour),
     ),
-    wording: integer(instructionTemplates.length),
+    paraphrase: integer(instructionTemplates.length),
     start: [between(-0.12, 0.12), between(-0.1, 0.07), between(0.12, 0.18), dimensions.opening],
   };
 }

@@ -1,4 +1,5 @@
 import type { MainModule, MjData, MjModel } from '@mujoco/mujoco';
+import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
 import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
@@ -13,8 +14,8 @@ export const STATE_DIMENSION = 4;
 /** The world's only camera. */
 export const CAMERA = 'front';
 
-/** What the robot sees, measures and is told before an action. */
-export interface Observation {
+/** The picture, the measured state and the instruction before an action. */
+export interface WorldObservation {
   readonly image: Image;
   readonly state: Float32Array;
   readonly instruction: string;
@@ -24,7 +25,9 @@ let shared: Promise<MainModule> | undefined;
 
 /** MuJoCo's WebAssembly module, loaded once for all worlds of a thread. */
 function loadMujoco(): Promise<MainModule> {
-  shared ??= import('@mujoco/mujoco').then((module) => module.default());
+  shared ??= optionalPackages('@mujoco/mujoco', 'the built-in tabletop world', () => import('@mujoco/mujoco')).then(
+    (module) => module.default(),
+  );
   return shared;
 }
 
@@ -72,7 +75,7 @@ export class TabletopWorld {
     this.#release();
   }
 
-  /** One control step of 0.1 s towards an action [4]; targets beyond `actionRange` are moved onto its border. */
+  /** One control step of 0.1 s towards an action [4]; targets are clamped to `actionRange`. */
   step(action: ArrayLike<number>): void {
     const { model, data } = this.#running();
     if (action.length !== ACTION_DIMENSION) {
@@ -87,7 +90,7 @@ export class TabletopWorld {
     const [x, y, z, opening] = this.#command;
     (data.ctrl as Float64Array).set([x, y, z, opening / 2, opening / 2]);
     for (let i = 0; i < PHYSICS_STEPS; i++) this.#mujoco.mj_step(model, data);
-    // Positions of bodies belong to the state before the last integration until they are computed anew.
+    // Until it is called, the positions of bodies belong to the state before the last integration.
     this.#mujoco.mj_kinematics(model, data);
     if (this.#firstLifted < 0) {
       const lifted = (_: unknown, i: number) => this.objectPosition(i)[2] > dimensions.object + 0.02 && this.holds(i);
@@ -95,13 +98,17 @@ export class TabletopWorld {
     }
   }
 
-  /** The picture, the measured state and the instruction now. */
-  observe(): Observation {
+  /** The present observation. */
+  observe(): WorldObservation {
     const { model, data } = this.#running();
     if (!this.#prepared) this.#camera.prepare(model, data);
     this.#prepared = true;
     const image = { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: this.#camera.picture(model, data) };
-    return { image, state: Float32Array.from(this.state()), instruction: this.scene.instructions[this.scene.wording] };
+    return {
+      image,
+      state: Float32Array.from(this.state()),
+      instruction: this.scene.instructions[this.scene.paraphrase],
+    };
   }
 
   /** Measured x, y, z and opening of the gripper, in metres. */
@@ -110,7 +117,7 @@ export class TabletopWorld {
     return [position[0], position[1], position[2], position[3] + position[4]];
   }
 
-  /** The action that the gripper follows now; at an episode's start, the place where it begins. */
+  /** The action that the gripper follows at present; at the start of an episode, its place. */
   command(): readonly number[] {
     return this.#command;
   }

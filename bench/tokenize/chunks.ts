@@ -12,9 +12,9 @@ import {
 } from '../../model/data/index.ts';
 import type { ActionChunk } from '../../tokenizers/index.ts';
 
-/** Data sets with fewer episodes are split by chunk: one of a few episodes is too unlike the others to measure with. */
+/** Data sets with fewer episodes are split by chunk, because one episode of a few is too unlike the others to represent them. */
 const FEW_EPISODES = 10;
-/** Every fifth chunk of each episode is then held out, and training chunks begin ten times as often as they end. */
+/** Then every fifth chunk of each episode is held out, and ten training chunks begin within the length of one. */
 const HELD_OUT_EVERY = 5;
 const OVERLAP = 10;
 
@@ -22,13 +22,13 @@ export interface SplitChunks {
   readonly train: ActionChunk[];
   readonly heldOut: ActionChunk[];
   readonly normaliser: Normaliser;
-  /** Chunks there are to fit on, of which `train` are evenly chosen. */
+  /** All chunks that could be fitted on; `train` is an even choice of them. */
   readonly total: number;
-  /** One line that says what is held out. */
+  /** The held-out part, in one line. */
   readonly description: string;
 }
 
-/** The horizon to cut chunks of: the one asked for, or one second. @throws InputError where no episode is as long */
+/** The length of the chunks: `horizon`, or one second. @throws InputError if no episode is as long */
 export function chooseChunkLength({ name, rate, episodes }: Dataset, horizon = Math.max(1, Math.round(rate))): number {
   const longest = episodes.reduce((length, episode) => Math.max(length, episode.length), 0);
   if (horizon > longest)
@@ -39,8 +39,8 @@ export function chooseChunkLength({ name, rate, episodes }: Dataset, horizon = M
 }
 
 /**
- * Normalised chunks to fit on and to measure with, no control step in both. At most `most` to fit on, evenly chosen, so that memory
- * does not grow with the data set.
+ * Normalised chunks for fitting and for measuring, with no control step in both. At most `most` chunks, evenly chosen, are for
+ * fitting, so that memory does not grow with the data set.
  */
 export async function splitChunks(
   dataset: Dataset,
@@ -73,7 +73,7 @@ export async function splitChunks(
   return { train, heldOut, normaliser, total, description: split.description };
 }
 
-/** The chunks of a data set, evenly chosen where there are more than `most` (`total`), and the statistics they are normalised by. */
+/** The normalised chunks of a data set, at most `most` of all `total`, evenly chosen, and the statistics of the normalisation. */
 export async function wholeDataset(
   dataset: Dataset,
   horizon: number,
@@ -91,7 +91,7 @@ export async function wholeDataset(
   };
 }
 
-/** The chunk at `step` of an episode, named by id or number; without a step all its chunks, one after the other. Raw units. */
+/** The chunk at `step` of an episode, named by id or number, in raw units; without a step all its chunks, one after the other. */
 export async function chunksOfEpisode(
   dataset: Dataset,
   { episode: wanted, step }: { episode?: string; step?: number },
@@ -116,12 +116,12 @@ async function normaliserOf(parts: readonly EpisodePart[]): Promise<Normaliser> 
   return new Normaliser(statistics.actions, statistics);
 }
 
-/** from, from + step, ... up to `last`. */
+/** The numbers from, from + step, ... up to `last`. */
 function range(from: number, last: number, step: number): number[] {
   return Array.from({ length: Math.max(0, Math.floor((last - from) / step) + 1) }, (_, i) => from + i * step);
 }
 
-/** Chunks of the parts that begin where `starts` says for a part's length: all, or `most` of them evenly chosen. */
+/** The chunks of the parts that begin at `starts` of a part's length: all of them, or `most`, evenly chosen. */
 async function cut(
   parts: readonly EpisodePart[],
   horizon: number,

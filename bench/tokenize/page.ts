@@ -1,7 +1,7 @@
-/** The result of `insula tokenize report` as one HTML page: tokens against error, errors by dimension, use of ids. */
+/** The result of `insula tokenize report` as one HTML page: tokens against error, errors by dimension, use of the ids. */
 import { html, type Markup } from '../../model/report/markup.ts';
 import { barTable, page, table } from '../../model/report/page.ts';
-import { colour, plot, verticalTitle } from '../../model/report/plot.ts';
+import { colour, plot, quantitative, verticalTitle } from '../../model/report/plot.ts';
 import type { ReportRow } from './report.ts';
 import { errorTable, NOTE, type ReportedDimension, summaryTable } from './text.ts';
 
@@ -39,21 +39,19 @@ function tokensAgainstError(rows: readonly ReportRow[]): Promise<Markup> {
     tokensPerSecond,
     error: error.rootMeanSquare,
   }));
-  // Labels of fewer tokens than the first row's stand on the left, so that those of points at one height do not run into each other.
+  // A point with fewer tokens than the first row has its label on the left, so that labels at one height do not overlap.
   const [{ tokensPerSecond: first }] = values;
   const encoding = {
-    x: {
-      field: 'tokensPerSecond',
-      type: 'quantitative',
-      scale: { type: 'log' },
-      axis: { title: 'tokens for a second of control', grid: false, labelOverlap: true },
-    },
-    y: {
-      field: 'error',
-      type: 'quantitative',
-      scale: { type: 'log' },
-      axis: { ...verticalTitle('root mean square error, normalised', margins.left), tickCount: 5, labelOverlap: true },
-    },
+    x: quantitative(
+      'tokensPerSecond',
+      { type: 'log' },
+      { title: 'tokens for a second of control', grid: false, labelOverlap: true },
+    ),
+    y: quantitative(
+      'error',
+      { type: 'log' },
+      { ...verticalTitle('root mean square error, normalised', margins.left), tickCount: 5, labelOverlap: true },
+    ),
   };
   return plot('Tokens against error', { width: 460, height: 260, margins }, [
     { data: { values }, mark: { type: 'point', filled: true, size: 60, color: colour('token'), opacity: 1 }, encoding },
@@ -71,7 +69,7 @@ function tokensAgainstError(rows: readonly ReportRow[]): Promise<Markup> {
   ]);
 }
 
-/** Shares of all ids, the most frequent first, and what the first of them stand for. */
+/** The shares of all ids, the most frequent first, and the meanings of the first of them. */
 async function use({ name, use: { counts, distinct, entropy, frequent } }: ReportRow): Promise<Markup> {
   const total = counts.reduce((sum, count) => sum + count, 0);
   const values = counts

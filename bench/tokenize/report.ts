@@ -8,20 +8,20 @@ import {
 } from '../../tokenizers/index.ts';
 import type { SplitChunks } from './chunks.ts';
 
-/** One way to write the held-out chunks as tokens, and what it costs and loses. */
+/** One way to write the held-out chunks as tokens: its length and its error. */
 export interface ReportRow {
   readonly name: string;
   readonly vocabularySize: number;
   readonly tokensPerChunk: { readonly mean: number; readonly least: number; readonly most: number };
   /** Tokens for one second of control. */
   readonly tokensPerSecond: number;
-  /** Tokens of the first row, divided by those of this one. */
+  /** Tokens of the first row, divided by those of this row. */
   readonly compression: number;
-  /** Share of quantised coefficients that are zero; null where there are none. */
+  /** Share of quantised coefficients that are zero; null if the tokenizer has none. */
   readonly zeroShare: number | null;
-  /** Share of quantised coefficients beyond the alphabet, which were clamped; null where there are none. */
+  /** Share of quantised coefficients that lay beyond the alphabet and were clamped; null if the tokenizer has none. */
   readonly clampedShare: number | null;
-  /** Normalised units: [-1, 1] is the usual range of a dimension. */
+  /** Errors in normalised units: [-1, 1] is the usual range of a dimension. */
   readonly error: {
     readonly rootMeanSquare: number;
     readonly largest: number;
@@ -32,12 +32,12 @@ export interface ReportRow {
 }
 
 export interface TokenUse {
-  /** How often each id was written. */
+  /** The number of times that each id was written. */
   readonly counts: readonly number[];
   readonly distinct: number;
-  /** Of the distribution of ids, in bits: what a predictor that looks at nothing needs for a token. */
+  /** Entropy of the distribution of ids, in bits: the cost of a token for a predictor that sees no context. */
   readonly entropy: number;
-  /** The most frequent ids, and what each stands for. */
+  /** The most frequent ids and their meanings. */
   readonly frequent: readonly { readonly id: number; readonly share: number; readonly spells: string }[];
 }
 
@@ -52,7 +52,7 @@ export interface ReportSettings {
 
 const FREQUENT = 8;
 
-/** The tokenizers of the settings, fitted on the training chunks; others may follow. */
+/** The tokenizers of the settings, fitted on the training chunks. */
 export function reportedTokenizers(
   train: readonly ActionChunk[],
   settings: ReportSettings,
@@ -70,7 +70,7 @@ export function reportedTokenizers(
   ];
 }
 
-/** Rows of held-out chunks, in the order of the tokenizers; the first is what the others are compared with. */
+/** Rows of held-out chunks in the order of the tokenizers; the others are compared with the first. */
 export function reportRows(
   { heldOut }: Pick<SplitChunks, 'heldOut'>,
   tokenizers: readonly (readonly [string, ActionTokenizer])[],
@@ -142,7 +142,7 @@ function tokenUse(tokenizer: ActionTokenizer, counts: readonly number[], tokens:
   return { counts, distinct: used.length, entropy, frequent };
 }
 
-/** What an id stands for: quantised coefficients, a character, a value. */
+/** The meaning of an id: quantised coefficients, a character, or a value. */
 function spelling(tokenizer: ActionTokenizer, id: number): string {
   if (tokenizer instanceof StringActionTokenizer)
     return tokenizer.characters[id] === ' ' ? 'space' : tokenizer.characters[id];

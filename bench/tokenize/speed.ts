@@ -6,13 +6,13 @@ const ROUNDS = 7;
 
 export interface SpeedRow {
   readonly what: string;
-  /** Coefficients a second, the median of rounds that interleave all rows. */
+  /** Median coefficients a second over rounds that interleave all rows. */
   readonly coefficientsPerSecond: number;
 }
 
 /**
- * Encoding and decoding of the same chunks, in rounds that interleave them: FAST on integers, and a published file by this
- * project and by @huggingface/tokenizers, which starts from the text and ends there, as ours does from the coefficients.
+ * Measures encoding and decoding of the same chunks in interleaved rounds: FAST on integers, and a published file by this project
+ * (between coefficients and ids) and by @huggingface/tokenizers (between text and ids).
  */
 export function measureSpeed(
   chunks: readonly ActionChunk[],
@@ -32,7 +32,8 @@ export function measureSpeed(
   const libraryIds = texts.map((text) => library.encode(text, { add_special_tokens: false }).ids);
   const ids = chunks.map((chunk) => published.encode(chunk));
   const integerIds = chunks.map((chunk) => integers.encode(chunk));
-  if (ids.some((own, i) => own.join() !== libraryIds[i].join())) throw new InputError('the two encoders disagree');
+  if (ids.some((own, i) => own.join() !== libraryIds[i].join()))
+    throw new InputError('the encoder of this project and that of @huggingface/tokenizers disagree on this data');
 
   const each = (action: (i: number) => unknown) => () => chunks.forEach((_, i) => void action(i));
   const works: [string, () => void][] = [

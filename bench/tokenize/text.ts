@@ -1,33 +1,23 @@
 /** Results of `insula tokenize` as lines for people. */
+import { aligned } from '../measure/table.ts';
 import type { ReportRow } from './report.ts';
 
-/** Columns under each other, the first to the left. */
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column])))
-      .join('  ')
-      .trimEnd(),
-  );
-}
-
-/** Characters of the longest bar. */
+/** Width of the longest bar in characters. */
 const BAR = 24;
 const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-/** Dimensions shown at most; --json has all. */
+/** The most dimensions that are shown; --json has all. */
 const DIMENSIONS = 50;
 
 export interface ReportedDimension {
   readonly name: string;
-  /** What 1 is, in the units of the data. */
+  /** The value in the units of the data that is 1 when normalised. */
   readonly halfRange: number;
 }
 
 export const NOTE =
-  'error: root mean square, and largest, of normalised values, of which 1 is half the usual range; ratio: tokens of the first row by tokens of this one';
+  'error, largest: root mean square and largest error of normalised values (1 is half the usual range); ratio: tokens of the first row, divided by those of this row';
 
-/** Head and rows: what each tokenizer costs and loses. */
+/** Head and rows: the length and the error of each tokenizer. */
 export function summaryTable(rows: readonly ReportRow[]): string[][] {
   const head = ['held-out chunks', 'tokens/chunk', 'least', 'most', 'tokens/s', 'ratio', 'zeros', 'clamped'];
   const body = rows.map(({ name, tokensPerChunk, tokensPerSecond, compression, zeroShare, clampedShare, ...row }) => [
@@ -60,17 +50,17 @@ export function errorTable(rows: readonly ReportRow[], dimensions: readonly Repo
 export function reportLines(rows: readonly ReportRow[], dimensions: readonly ReportedDimension[]): string[] {
   const more = dimensions.length - DIMENSIONS;
   return [
-    ...table(summaryTable(rows)),
+    ...aligned(summaryTable(rows), 1),
     `(${NOTE})`,
     '',
-    ...table(errorTable(rows, dimensions.slice(0, DIMENSIONS))),
+    ...aligned(errorTable(rows, dimensions.slice(0, DIMENSIONS)), 1),
     ...(more > 0 ? [`(${more} more with --json)`] : []),
     '',
     ...rows.flatMap(histogramLines),
   ];
 }
 
-/** The most frequent ids with what they stand for, and how many ids share the rest. */
+/** The most frequent ids with their meanings, and the number of ids that share the rest. */
 function histogramLines({ name, use }: ReportRow): string[] {
   const widest = use.frequent[0].share;
   const rows = use.frequent.map(({ id, share, spells }) => {

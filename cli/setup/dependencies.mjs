@@ -13,6 +13,7 @@ import { join } from 'node:path';
  */
 export function dependenciesMatch(lockText, installedText) {
   const wanted = JSON.parse(lockText).packages;
+  const own = Object.keys(wanted[''].optionalDependencies ?? {}).map((name) => `node_modules/${name}`);
   /** @type {Record<string, { version?: string }>} */
   let installed;
   try {
@@ -23,20 +24,23 @@ export function dependenciesMatch(lockText, installedText) {
   for (const [path, entry] of Object.entries(wanted)) {
     if (path === '') continue;
     const present = installed[path];
-    // Optional packages are mostly binaries of other platforms.
-    if (!present ? !entry.optional : present.version !== entry.version) return false;
+    // Optional packages of other packages are mostly binaries for other platforms.
+    const mayLack = entry.optional && !own.includes(path);
+    if (!present ? !mayLack : present.version !== entry.version) return false;
   }
   return Object.keys(installed).every((path) => path in wanted);
 }
 
 /**
- * @param {string} root the repository
+ * @param {string} root the repository; or dist/ of the package, where npm has seen to the dependencies
  * @returns {boolean}
  */
 export function dependenciesInstalled(root) {
+  const lock = join(root, 'package-lock.json');
+  if (!existsSync(lock)) return true;
   const installed = join(root, 'node_modules', '.package-lock.json');
   if (!existsSync(installed)) return false;
-  return dependenciesMatch(readFileSync(join(root, 'package-lock.json'), 'utf8'), readFileSync(installed, 'utf8'));
+  return dependenciesMatch(readFileSync(lock, 'utf8'), readFileSync(installed, 'utf8'));
 }
 
 /**

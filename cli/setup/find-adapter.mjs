@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { hostname, release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,9 +18,11 @@ import {
 
 /**
  * @typedef {import('../../engine/adapters/software-adapter.mjs').Environment} Environment
- * @typedef {{ adapter: 'system' | 'software', description: string } | { adapter: 'none', reason: string }} Found
+ * @typedef {{ adapter: 'system' | 'software', description: string }} Remembered
+ * @typedef {Remembered | { adapter: 'none', reason: string }} Found
  */
 
+const require = createRequire(import.meta.url);
 const CHECK_MILLISECONDS = 60_000;
 /** Where drivers and devices show up or vanish. */
 const driverPlaces = [
@@ -61,8 +64,7 @@ export function checkAdapter(environment) {
  */
 function machineKey(environment) {
   const hash = createHash('sha256');
-  const packageFile = new URL('../../node_modules/webgpu/package.json', import.meta.url);
-  hash.update(readFileSync(packageFile));
+  hash.update(readFileSync(require.resolve('webgpu/package.json')));
   for (const part of [process.version, process.platform, process.arch, hostname(), release()]) hash.update(`${part}\n`);
   for (const name of [...driverVariables, 'LD_LIBRARY_PATH']) hash.update(`${name}=${environment[name] ?? ''}\n`);
   for (const path of driverPlaces) {
@@ -76,14 +78,20 @@ function machineKey(environment) {
 }
 
 /**
+ * The answer that was remembered. The schema library is loaded here, because the set-up loads this file before it has installed it.
  * @param {string} path
- * @returns {{ key?: string, found?: Found }} empty where there is no answer yet
+ * @returns {{ key: string, found: Remembered } | null} null where there is none that can be read
  */
-function readAnswer(path) {
+export function readAnswer(path) {
+  /** @type {typeof import('valibot')} */
+  const { object, parseJson, picklist, pipe, safeParse, string } = require('valibot');
+  const found = object({ adapter: picklist(['system', 'software']), description: string() });
+  const schema = pipe(string(), parseJson(), object({ key: string(), found }));
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    const read = safeParse(schema, readFileSync(path, 'utf8'));
+    return read.success ? read.output : null;
   } catch {
-    return {};
+    return null;
   }
 }
 
@@ -97,8 +105,7 @@ export function findAdapter(environment = process.env) {
   const folder = softwareFolder();
   const key = machineKey(environment);
   const answer = readAnswer(answerPath);
-  if (answer.key === key && answer.found && (answer.found.adapter === 'system' || existsSync(manifest(folder))))
-    return answer.found;
+  if (answer?.key === key && (answer.found.adapter === 'system' || existsSync(manifest(folder)))) return answer.found;
 
   /** @type {Found} */
   let found;

@@ -2,6 +2,7 @@
 //   node cli/setup/launch.mjs cli/main.ts train --steps 100
 //   node cli/setup/launch.mjs vitest run
 
+import './node-version.mjs';
 import { launch } from './program.mjs';
 
 const [program, ...options] = process.argv.slice(2);

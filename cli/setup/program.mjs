@@ -1,29 +1,38 @@
-// Starts a program of this repository in a child process, with the adapter that the set-up found.
+// Starts a program in a child process, with the adapter that the set-up found.
 
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { softwareEnvironment, softwareFolder } from '../../engine/adapters/software-adapter.mjs';
 import { findAdapter } from './find-adapter.mjs';
+import { withoutNotices } from './notices.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
+/** Holds cli/ and engine/: the repository, or dist/ of the package. */
 const root = join(here, '..', '..');
 
 /** One key press reaches the launcher from the terminal and once more from npm, a moment later. */
 const SAME_PRESS_MILLISECONDS = 400;
 const PARENT_CHECK_MILLISECONDS = 500;
+/** How long the launcher waits for what is left in the pipe when the program has ended. */
+const DRAIN_MILLISECONDS = 1000;
+/** Of the child, where the launcher's standard error is a terminal. */
+const TERMINAL = 3;
 
 /**
- * @param {string} program a `.ts` file, relative to the repository, or 'vitest'
+ * @param {string} program a `.ts` or `.js` file, relative to the repository or dist/, or 'vitest'
  * @param {string[]} options
+ * @param {boolean} [terminal] whether the child gets the terminal of standard error
  * @returns {string[]} of node
  */
-export function nodeOptions(program, options) {
-  const tether = ['--import', pathToFileURL(join(here, 'tether.mjs')).href];
-  if (program === 'vitest') return [...tether, join(root, 'node_modules/vitest/vitest.mjs'), ...options];
-  return [...tether, '--import', import.meta.resolve('tsx'), resolve(root, program), ...options];
+export function nodeOptions(program, options, terminal = false) {
+  const tether = pathToFileURL(join(here, 'tether.mjs'));
+  if (terminal) tether.searchParams.set('terminal', `${TERMINAL}`);
+  const preload = ['--import', tether.href];
+  if (program === 'vitest') return [...preload, join(root, 'node_modules/vitest/vitest.mjs'), ...options];
+  if (/\.[cm]?ts$/.test(program)) preload.push('--import', import.meta.resolve('tsx'));
+  return [...preload, resolve(root, program), ...options];
 }
 
 /**
@@ -74,25 +83,41 @@ function endWithNpm(child) {
 }
 
 /**
+ * Passes on what the child writes to its standard error, without Dawn's notices.
+ * @param {import('node:stream').Readable} pipe
+ */
+function forwardErrors(pipe) {
+  const { write, end } = withoutNotices((text) => process.stderr.write(text, 'latin1'));
+  pipe.setEncoding('latin1').on('data', write).on('end', end); // latin1 leaves every byte as it is
+  process.stderr.on('error', () => pipe.destroy()); // nobody reads any more: the child meets the same error
+}
+
+/**
  * Ends with the exit status of the program (128 + the signal's number where a signal ended it).
- * @param {string} program a `.ts` file, relative to the repository, or 'vitest'
+ * @param {string} program a `.ts` or `.js` file, relative to the repository or dist/, or 'vitest'
  * @param {string[]} options
  */
 export function launch(program, options) {
-  if (!existsSync(join(root, 'node_modules', 'tsx'))) {
-    console.error(`the dependencies are not installed: run "node ${join(here, 'setup.mjs')}" first`);
+  const windows = process.platform === 'win32';
+  // vitest passes on what its own children write.
+  const terminal = process.stderr.isTTY && program !== 'vitest';
+  let nodeArguments;
+  try {
+    nodeArguments = nodeOptions(program, options, terminal);
+  } catch {
+    console.error('the dependencies are not installed: run "npx insula setup" first');
     process.exitCode = 1;
     return;
   }
   // Where no adapter opens the program still runs: it says so, and what to install.
   const software = findAdapter().adapter === 'software';
   const environment = software ? softwareEnvironment(process.env, softwareFolder()) : process.env;
-  const windows = process.platform === 'win32';
-  const child = spawn(process.execPath, nodeOptions(program, options), {
-    stdio: 'inherit',
+  const child = spawn(process.execPath, nodeArguments, {
+    stdio: ['inherit', 'inherit', 'pipe', ...(terminal ? [2] : [])],
     detached: !windows,
     env: { ...environment, TSX_TSCONFIG_PATH: join(root, 'tsconfig.json') },
   });
+  forwardErrors(/** @type {import('node:stream').Readable} */ (child.stderr));
   if (!windows) forwardSignals(child);
   if (!windows && process.env.npm_lifecycle_event !== undefined) endWithNpm(child);
   else process.on('SIGINT', () => {}); // the console hands Ctrl-C to the child itself
@@ -101,7 +126,17 @@ export function launch(program, options) {
     process.exitCode = 1;
   });
   child.on('exit', (code, signal) => {
-    if (signal && !['SIGINT', 'SIGTERM', 'SIGHUP'].includes(signal)) console.error(`${program} was ended by ${signal}`);
-    process.exit(code ?? 128 + (signal ? constants.signals[signal] : 0));
+    const end = () => {
+      if (signal && !['SIGINT', 'SIGTERM', 'SIGHUP'].includes(signal))
+        console.error(`${program} was ended by ${signal}`);
+      const status = code ?? 128 + (signal ? constants.signals[signal] : 0);
+      process.stderr.write('', () => process.exit(status));
+    };
+    // A process that the program left behind may hold the pipe open.
+    const timer = setTimeout(end, DRAIN_MILLISECONDS);
+    child.on('close', () => {
+      clearTimeout(timer);
+      end();
+    });
   });
 }

@@ -1,4 +1,5 @@
-// What to install so that a WebGPU adapter opens, in words. No imports: it is shared by the set-up and by engine/adapters.ts.
+// Advice on what to install so that a WebGPU adapter opens. No imports: the set-up and engine/adapters.ts share this
+// file.
 
 /**
  * The fields of /etc/os-release that the set-up reads.
@@ -7,7 +8,7 @@
 
 /**
  * @param {string} text an os-release file (os-release(5))
- * @returns {OsRelease} codename is that of the Debian or Ubuntu release below a derivative, where it names one
+ * @returns {OsRelease} the codename of a derivative is that of its Debian or Ubuntu release, if it names one
  */
 export function parseOsRelease(text) {
   /** @type {Record<string, string>} */
@@ -26,7 +27,7 @@ export function parseOsRelease(text) {
 
 /**
  * @param {OsRelease} release
- * @returns {'debian' | 'ubuntu' | 'other'} whose package archive the machine uses
+ * @returns {'debian' | 'ubuntu' | 'other'} the distribution that the machine's packages come from
  */
 export function family(release) {
   const names = [release.id, ...release.like];
@@ -42,9 +43,9 @@ const softwareAdapterCommands = [
 ];
 
 /**
- * What to install when no WebGPU adapter opens: one paragraph.
+ * Returns a paragraph of advice on what to install if no WebGPU adapter opens.
  * @param {string} platform `process.platform`, or 'browser'
- * @param {OsRelease | null} [release] of a Linux machine, where it is known
+ * @param {OsRelease | null} [release] of a Linux machine, if it is known
  * @returns {string}
  */
 export function adviceFor(platform, release = null) {
@@ -61,7 +62,7 @@ export function adviceFor(platform, release = null) {
   if (release?.id === 'alpine')
     return `${release.name}: the webgpu package needs glibc, which Alpine does not have. Use a Debian or Ubuntu image.`;
   if (release && family(release) !== 'other')
-    return `${release.name}: ${gpu}: sudo apt install libvulkan1 mesa-vulkan-drivers. Without a GPU, "node cli/setup/setup.mjs" fetches Mesa's software adapter (23 or later) with apt-get, without root; it needs the network and a package mirror in /etc/apt.`;
+    return `${release.name}: ${gpu}: sudo apt install libvulkan1 mesa-vulkan-drivers. Without a GPU, "npx insula setup" fetches Mesa's software adapter (23 or later) with apt-get, without root; it needs the network and a package mirror in /etc/apt.`;
   const known = softwareAdapterCommands.find(([names]) =>
     names.some((name) => release?.id.startsWith(name) || release?.like.includes(name)),
   );

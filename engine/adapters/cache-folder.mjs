@@ -1,5 +1,5 @@
-// The folder of Insula in the user's cache: the fetched software adapter, tuning files, converted data. Plain JavaScript,
-// because the set-up needs it before the dependencies are there.
+// The folder of Insula in the user's cache, for the fetched software adapter, tuning files and converted data. Plain
+// JavaScript, because the set-up needs it before the dependencies are installed.
 
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';

@@ -1,19 +1,19 @@
-// What an adapter is and can do. No imports: it is shared by node and browsers.
+// The description of an adapter. No imports: node and browsers share this file.
 
 /**
- * An adapter that opens, or why a backend or one of its adapters does not.
+ * A report on an adapter that opens, or on a backend or adapter that does not, with the reason.
  * @typedef {object} OpenAdapter
  * @property {true} opens
- * @property {boolean} isDefault whether it is the one that opens where none is named
+ * @property {boolean} isDefault whether it is the one that opens if none is named
  * @property {string} backend 'vulkan', 'metal', 'd3d12' ...; 'browser' in a browser
  * @property {string} name what `openDevice({ adapter })` accepts; '' in a browser
  * @property {string} vendor
  * @property {string} device
  * @property {string} description with the driver's version
  * @property {string} architecture
- * @property {boolean} software it computes on the processor's cores
+ * @property {boolean} software whether it computes on the processor's cores
  * @property {string[]} features
- * @property {Record<string, number>} limits those that a compute kernel meets; sizes in bytes
+ * @property {Record<string, number>} limits those that matter to compute kernels; sizes in bytes
  * @property {[number, number]} subgroupSizes smallest and largest
  *
  * @typedef {{ opens: false, backend: string, name: string, reason: string }} ClosedAdapter
@@ -30,9 +30,9 @@ const limits = /** @type {const} */ ([
 ]);
 
 /**
- * Whether an adapter computes on the processor's cores. Not every driver says so by `isFallbackAdapter`.
+ * Returns whether an adapter computes on the processor's cores. Not every driver reports it in `isFallbackAdapter`.
  * @param {GPUAdapterInfo} info
- * @param {string} [name] by which its backend lists it
+ * @param {string} [name] of the adapter in its backend's list
  * @returns {boolean}
  */
 export function isSoftware({ isFallbackAdapter, architecture, device, description }, name = '') {

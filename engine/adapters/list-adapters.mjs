@@ -1,4 +1,4 @@
-// Every WebGPU adapter of this machine, for engine/adapters.ts under node.
+// Lists every WebGPU adapter of this machine, for engine/adapters.ts under node.
 
 import { execFile } from 'node:child_process';
 import { dirname, join } from 'node:path';
@@ -45,7 +45,7 @@ function reportBackend(backend, environment) {
 
 /**
  * @param {string} messages that Dawn wrote to standard error
- * @returns {string | undefined} the first one that tells why nothing opened
+ * @returns {string | undefined} the first one that explains why nothing opened
  */
 export function dawnReason(messages) {
   const warnings = [...messages.matchAll(/^(?:Warning|Error): (.*)$/gm)].map((match) => match[1]);
@@ -53,7 +53,8 @@ export function dawnReason(messages) {
 }
 
 /**
- * What opens comes first. Where the set-up's software adapter is in use, the system's own Vulkan drivers are asked too.
+ * Reports on adapters that open come first. If the set-up's software adapter is in use, the system's own Vulkan drivers
+ * are listed too.
  * @returns {Promise<AdapterReport[]>}
  */
 export async function listNodeAdapters() {

@@ -1,11 +1,12 @@
-// Opens every adapter of one of Dawn's backends and prints what it is as one line of JSON; without a backend, the adapter
-// that opens by default. Run by list-adapters.mjs as a process of its own, so that a driver that crashes ends only this one.
+// Opens every adapter of one of Dawn's backends, or without a backend the default adapter, and prints their reports as
+// one line of JSON. list-adapters.mjs runs it as a process of its own, so that a driver that crashes ends only this
+// process.
 
 import { writeSync } from 'node:fs';
 import { create, globals } from 'webgpu';
 import { describeAdapter } from './describe.mjs';
 
-/** Chosen by no one, so that Dawn's error lists the names there are. */
+/** A name that no adapter has, so that Dawn's error lists the names of all adapters. */
 const NO_NAME = 'a name that no adapter has';
 /**
  * @param {GPU} gpu
@@ -22,7 +23,7 @@ async function report(gpu, backend, name) {
 }
 
 /**
- * Why a backend gives no adapter, as far as Dawn tells here; the rest it writes to standard error.
+ * Returns the reason why a backend gives no adapter, as far as Dawn reports it here; it writes more to standard error.
  * @param {GPU} gpu
  * @returns {Promise<string>}
  */

@@ -1,4 +1,4 @@
-// The software adapter that the set-up fetches: where it lies in the user's cache folder, and the environment that opens it.
+// The software adapter that the set-up fetches: its folder in the user's cache, and the environment that opens it.
 
 import { readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -7,25 +7,26 @@ import { cacheFolder } from './cache-folder.mjs';
 
 /** @typedef {Record<string, string | undefined>} Environment */
 
-/** Variables that choose the Vulkan driver: the set-up never overrules them. */
+/** Variables by which the user chooses the Vulkan driver; the set-up never overrides them. */
 export const driverVariables = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'];
 
-/** @returns {import('./advice.mjs').OsRelease | null} of this machine; null where it is not Linux or does not say */
+/** @returns {import('./advice.mjs').OsRelease | null} of this machine; null if it is not Linux or has no os-release file */
 export function osRelease() {
   if (process.platform !== 'linux') return null;
   for (const path of ['/etc/os-release', '/usr/lib/os-release']) {
     try {
       return parseOsRelease(readFileSync(path, 'utf8'));
     } catch {
-      // absent: the next place
+      // the file is absent: try the next one
     }
   }
   return null;
 }
 
 /**
- * A home folder may be shared by machines of several releases, and their libraries differ.
- * @returns {string} the folder of the published software adapter, whether it is there or not
+ * The folder depends on the release, because machines of several releases may share a home folder, and their libraries
+ * differ.
+ * @returns {string} the folder of the fetched software adapter, whether it exists or not
  */
 export function softwareFolder() {
   const release = osRelease();
@@ -52,8 +53,8 @@ export function chosenDriver(environment) {
 }
 
 /**
- * The environment in which the software adapter of `folder` is the one that opens. What the user set stays:
- * LD_LIBRARY_PATH is prepended to, the other variables are set only where they are not.
+ * Returns the environment in which the software adapter of `folder` opens. The user's settings stay: LD_LIBRARY_PATH is
+ * prepended to, and other variables are set only if they are unset.
  * @param {Environment} environment
  * @param {string} folder
  * @returns {Environment}
@@ -70,9 +71,9 @@ export function softwareEnvironment(environment, folder) {
 }
 
 /**
- * The environment without the set-up's software adapter.
+ * Returns the environment without the set-up's software adapter.
  * @param {Environment} environment
- * @returns {Environment | null} null where that adapter is not in use
+ * @returns {Environment | null} null if that adapter is not in use
  */
 export function systemEnvironment(environment) {
   const folder = softwareFolder();

@@ -1,20 +1,20 @@
 import { InputError } from './errors.ts';
 
-/** Bytes that are read by range: a file, a Blob or memory. */
+/** A source of bytes that is read by range: a file, a Blob or memory. */
 export interface ByteSource {
-  /** What error messages call it: a path, or what it is. */
+  /** Name in error messages: a path or a description. */
   readonly name: string;
-  /** Bytes in all. */
+  /** Total number of bytes. */
   readonly size: number;
-  /** Bytes start ... end - 1 in memory of their own; fewer where the source has become shorter than `size`. */
+  /** A copy of bytes start ... end - 1; fewer if the source has become shorter than `size`. */
   read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
-/** A folder of files, named by paths with `/` between the parts. */
+/** A folder of files, which are named by paths with `/` as the separator. */
 export interface Folder {
   readonly name: string;
-  /** @throws InputError where there is no such file */
+  /** @throws InputError if there is no such file */
   open(path: string): Promise<ByteSource>;
 }
 
@@ -30,9 +30,9 @@ export function memorySource(data: Blob | Uint8Array | ArrayBuffer, name: string
 }
 
 /**
- * The bytes start ... end - 1 of a source.
+ * Reads bytes start ... end - 1 of a source.
  *
- * @throws InputError where the source ends before `end`; `what` names the part that is missing
+ * @throws InputError if the source ends before `end`; `what` names the missing part
  */
 export async function readRange(
   source: ByteSource,
@@ -54,7 +54,7 @@ export async function readRange(
   return bytes;
 }
 
-/** The text of a whole source as JSON. @throws InputError where it is not UTF-8 or not JSON, or has over `limit` bytes */
+/** Parses a whole source as JSON. @throws InputError if it is not UTF-8 or not JSON, or has over `limit` bytes */
 export async function readJson(source: ByteSource, limit = 256 * 2 ** 20): Promise<unknown> {
   if (source.size > limit) {
     throw new InputError(`${source.name}: ${source.size} bytes is too large for a JSON file here (at most ${limit})`);
@@ -63,7 +63,7 @@ export async function readJson(source: ByteSource, limit = 256 * 2 ** 20): Promi
   return parseJson(bytes, source.name, 'not a JSON file, or cut off');
 }
 
-/** UTF-8 bytes as JSON. @throws InputError: `name: complaint (the parser's words)` */
+/** Parses UTF-8 bytes as JSON. @throws InputError `name: complaint (the parser's message)` */
 export function parseJson(bytes: Uint8Array, name: string, complaint: string): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));

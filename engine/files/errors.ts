@@ -1,7 +1,7 @@
 /**
- * Bad input from a user: a file, an option, a data set. The message is one line that says what was wrong, where, and
- * what to do; the command line prints it alone, without a stack, and exits with a status other than 0. Names and words
- * from a file may be in it: control characters become spaces, and what follows the first 2000 characters is cut.
+ * Bad input from a user: a file, an option, a data set. The message is one line with the fault, its location and its
+ * remedy; the command line prints it alone, without a stack, and exits with a status other than 0. The message may
+ * quote a file: control characters become spaces, and it is truncated to 2000 characters.
  */
 export class InputError extends Error {
   override readonly name = 'InputError';
@@ -12,7 +12,7 @@ export class InputError extends Error {
   }
 }
 
-/** A value from a file as a short piece of one line: JSON, cut after 100 characters. */
+/** A value from a file for a message: JSON, truncated to 100 characters. */
 export function quote(value: unknown): string {
   let text: string;
   try {
@@ -23,10 +23,10 @@ export function quote(value: unknown): string {
   return text.length > 100 ? `${text.slice(0, 100)}...` : text;
 }
 
-/** What a library said of a damaged file; where it stumbled over the damage instead of finding it, that. */
+/** A library's message about a damaged file. The message of a library that crashed on the damage is replaced. */
 export function reasonOf(error: unknown): string {
-  const stumbled =
+  const crashed =
     error instanceof TypeError || error instanceof RangeError || error instanceof WebAssembly.RuntimeError;
-  if (stumbled) return 'its parts do not fit together';
+  if (crashed) return 'its parts do not fit together';
   return error instanceof Error ? error.message : String(error);
 }

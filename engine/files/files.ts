@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import type { ByteSource, Folder } from './bytes.ts';
 import { InputError } from './errors.ts';
 
-// Node only. Loaded by a dynamic import from modules that also run in a browser.
+// Node only: modules that also run in a browser load this one by a dynamic import.
 
-/** One read call takes at most this much, whatever the platform's own limit is. */
+/** The most bytes of one read or write call, below the limits of all platforms. */
 const READ_LIMIT = 2 ** 30;
 
 const reasons: Record<string, string> = {
@@ -24,7 +24,7 @@ const reasons: Record<string, string> = {
   EMFILE: 'too many files are open',
 };
 
-/** An error of node:fs as one clear line about `path`; any other error as it is. */
+/** Turns an error of node:fs into one line about `path`; returns any other error unchanged. */
 export function fileError(error: unknown, path: string, what: string): unknown {
   if (!(error instanceof Error) || error instanceof InputError) return error;
   const { code, syscall } = error as NodeJS.ErrnoException;
@@ -33,7 +33,7 @@ export function fileError(error: unknown, path: string, what: string): unknown {
 }
 
 /** An open file as a byte source; `close` closes the handle. */
-export async function handleSource(handle: FileHandle, name: string): Promise<ByteSource> {
+async function handleSource(handle: FileHandle, name: string): Promise<ByteSource> {
   const stat = await handle.stat();
   if (stat.isDirectory()) throw new InputError(`${name}: cannot read it: ${reasons.EISDIR}`);
   const read = async (start: number, end: number) => {
@@ -52,7 +52,7 @@ export async function handleSource(handle: FileHandle, name: string): Promise<By
   return { name, size: stat.size, read, close: () => handle.close() };
 }
 
-/** Opens a file for reading by range. @throws InputError where it is missing or may not be read */
+/** Opens a file for reading by range. @throws InputError if it is missing or cannot be read */
 export async function openFile(path: string): Promise<ByteSource> {
   const handle = await open(path, 'r').catch((error) => {
     throw fileError(error, path, 'open it');
@@ -73,15 +73,15 @@ export function diskFolder(path: string): Folder {
 let written = 0;
 
 /**
- * Writes a file in one go: the chunks into a temporary file beside the target, flushed to the disk, then renamed over
- * the target. After an error, of the disk or of `chunks`, and after process.exit, the target is as it was and nothing
- * half-written stays.
+ * Writes a file atomically: the parts go into a temporary file in the same folder, which is flushed to the disk and
+ * renamed to the target. After an error, of the disk or of `parts`, and after process.exit, the target is unchanged and
+ * the temporary file is gone.
  *
- * @throws InputError for errors of the file system; whatever `chunks` throws
+ * @throws InputError for errors of the file system; also whatever `parts` throws
  */
 export async function writeFileSafely(
   path: string,
-  chunks: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
+  parts: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
 ): Promise<void> {
   const temporary = `${path}.${process.pid}-${written++}.part`;
   const remove = () => rmSync(temporary, { force: true });
@@ -89,7 +89,7 @@ export async function writeFileSafely(
   process.once('exit', remove);
   try {
     handle = await open(temporary, 'w');
-    for await (const chunk of chunks) await writeAll(handle, chunk);
+    for await (const part of parts) await writeAll(handle, part);
     await handle.sync();
     await handle.close();
     handle = undefined;
@@ -103,8 +103,8 @@ export async function writeFileSafely(
   }
 }
 
-async function writeAll(handle: FileHandle, chunk: Uint8Array | string): Promise<void> {
-  const bytes = typeof chunk === 'string' ? new TextEncoder().encode(chunk) : chunk;
+async function writeAll(handle: FileHandle, part: Uint8Array | string): Promise<void> {
+  const bytes = typeof part === 'string' ? new TextEncoder().encode(part) : part;
   let done = 0;
   while (done < bytes.length) {
     const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, READ_LIMIT));

@@ -1,13 +1,13 @@
 /**
  * The two 16-bit float formats, as bit patterns: IEEE 754 binary16 (f16) and bfloat16 (the upper half of a float32).
  * Widening is exact; narrowing rounds to nearest, ties to even, and keeps infinities, NaN and the sign of zero.
- * Narrowing to f16 overflows to infinity from 65520 on, as IEEE 754 says (kernels clamp to 65504 instead).
+ * Narrowing to f16 overflows to infinity from 65520 on, as in IEEE 754 (kernels clamp to 65504 instead).
  */
 
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
 
-/** The number that an f16 bit pattern stands for. */
+/** The value of an f16 bit pattern. */
 export function float16ToFloat32(half: number): number {
   const sign = half & 0x8000 ? -1 : 1;
   const exponent = (half >>> 10) & 0x1f;
@@ -17,7 +17,7 @@ export function float16ToFloat32(half: number): number {
   return sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-/** The f16 bit pattern nearest to `value`, which is first taken as a float32. */
+/** The f16 bit pattern nearest to `value`, which is rounded to float32 first. */
 export function float32ToFloat16(value: number): number {
   float[0] = value;
   const sign = (bits[0] >>> 16) & 0x8000;
@@ -28,13 +28,13 @@ export function float32ToFloat16(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
 }
 
-/** The number that a bfloat16 bit pattern stands for. */
+/** The value of a bfloat16 bit pattern. */
 export function bfloat16ToFloat32(half: number): number {
   bits[0] = half << 16;
   return float[0];
 }
 
-/** The bfloat16 bit pattern nearest to `value`, which is first taken as a float32. */
+/** The bfloat16 bit pattern nearest to `value`, which is rounded to float32 first. */
 export function float32ToBfloat16(value: number): number {
   float[0] = value;
   const pattern = bits[0];
@@ -48,19 +48,19 @@ function roundHalfEven(value: number): number {
   return rest > 0.5 || (rest === 0.5 && below % 2 === 1) ? below + 1 : below;
 }
 
-/** f16 bit patterns to numbers. */
+/** The values of f16 bit patterns. */
 export function decodeFloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
   return Float32Array.from(halves, float16ToFloat32);
 }
 
-/** Numbers to the nearest f16 bit patterns. */
+/** The nearest f16 bit patterns. */
 export function encodeFloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const out = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) out[i] = float32ToFloat16(values[i]);
   return out;
 }
 
-/** bfloat16 bit patterns to numbers. */
+/** The values of bfloat16 bit patterns. */
 export function decodeBfloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
   const out = new Float32Array(halves.length);
   const patterns = new Uint32Array(out.buffer);
@@ -68,7 +68,7 @@ export function decodeBfloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
   return out;
 }
 
-/** Numbers to the nearest bfloat16 bit patterns. */
+/** The nearest bfloat16 bit patterns. */
 export function encodeBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const out = new Uint16Array(values.length);
   for (let i = 0; i < values.length; i++) out[i] = float32ToBfloat16(values[i]);

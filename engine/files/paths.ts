@@ -1,8 +1,8 @@
 import type { ByteSource, Folder } from './bytes.ts';
 
-// Paths on disk, for modules that also run in a browser: the module with node:fs is loaded at the first use and not before.
+// Paths on disk, for modules that also run in a browser: the module that imports node:fs is loaded at the first use.
 
-/** A file on disk, by its path (node only). @throws InputError where it is missing or may not be read */
+/** A file on disk, by its path (node only). @throws InputError if it is missing or cannot be read */
 export async function openPath(path: string): Promise<ByteSource> {
   const { openFile } = await import('./files.ts');
   return openFile(path);

@@ -1,7 +1,7 @@
 import { quote } from './errors.ts';
 import { byteLength, type TensorType, tensorArrays } from './safetensors.ts';
 
-/** Values to write, in the typed array of their type. */
+/** Values to write, in the typed array of their element type. */
 export type TensorValues =
   | Float64Array
   | Float32Array
@@ -20,8 +20,8 @@ export interface TensorToWrite {
   readonly dtype: TensorType;
   readonly shape: readonly number[];
   /**
-   * Its values (F16 and BF16 as bit patterns), or a function that makes them, whole or piece by piece, when their turn
-   * comes, so that only one piece at a time needs to be in memory.
+   * Its values (F16 and BF16 as bit patterns), or a function that is called when the tensor is written and returns them
+   * whole or in pieces, so that only one piece at a time is in memory.
    */
   readonly data: TensorValues | (() => TensorValues | Promise<TensorValues> | AsyncIterable<TensorValues>);
 }
@@ -31,10 +31,10 @@ export interface WriteOptions {
 }
 
 /**
- * Writes a safetensors file, tensor by tensor, into a temporary file that is then renamed: after any error, a full disk
- * included, the target is as it was. Tensors of larger elements come first, so that each is aligned to its element.
+ * Writes a safetensors file, tensor by tensor, into a temporary file that is then renamed, so that the target is
+ * unchanged after an error. Tensors of larger elements come first, so that each is aligned to its element size.
  *
- * @throws InputError for errors of the file system; Error where data does not have the dtype or shape it is said to have
+ * @throws InputError for errors of the file system; Error if data do not have the stated dtype or shape
  */
 export async function writeSafetensors(
   path: string,
@@ -45,7 +45,7 @@ export async function writeSafetensors(
   await writeFileSafely(path, safetensorsChunks(tensors, options));
 }
 
-/** The bytes of a safetensors file, chunk by chunk: for a target that is not a file, such as `new Blob(chunks)`. */
+/** The bytes of a safetensors file in parts, for a target that is not a file, such as a Blob. */
 export async function* safetensorsChunks(
   tensors: readonly TensorToWrite[],
   options: WriteOptions = {},
@@ -62,7 +62,7 @@ export async function* safetensorsChunks(
   }
   const names = new Set(header.map(([name]) => name));
   if (names.size !== header.length || (names.has('__metadata__') && !options.metadata)) {
-    throw new Error('writeSafetensors: two tensors of one name, or one called __metadata__');
+    throw new Error('writeSafetensors: two tensors have the same name, or one is named __metadata__');
   }
   const text = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
   const padded = new Uint8Array(8 + 8 * Math.ceil(text.length / 8)).fill(0x20);
@@ -79,7 +79,7 @@ async function* tensorChunks({ name, dtype, shape, data }: TensorToWrite): Async
   for await (const piece of pieces) {
     if (!(piece instanceof tensorArrays[dtype])) {
       throw new Error(
-        `writeSafetensors: tensor ${quote(name)} is said to be ${dtype}, its data is a ${piece.constructor.name}`,
+        `writeSafetensors: tensor ${quote(name)} has dtype ${dtype}, but its data is a ${piece.constructor.name}`,
       );
     }
     left -= piece.byteLength;

@@ -9,7 +9,7 @@ import { openPath } from './paths.ts';
  * Offsets count from the end of the header; the tensors cover the data without gap or overlap.
  */
 
-/** Element types and their typed arrays; F16 and BF16 are bit patterns (half.ts reads them), BOOL is 0 or 1. */
+/** Element types and their typed arrays; F16 and BF16 are bit patterns (see half.ts), BOOL is 0 or 1. */
 export const tensorArrays = {
   F64: Float64Array,
   F32: Float32Array,
@@ -29,25 +29,24 @@ export const tensorArrays = {
 export type TensorType = keyof typeof tensorArrays;
 export type TensorArray<T extends TensorType = TensorType> = InstanceType<(typeof tensorArrays)[T]>;
 
-/** What a header says of one tensor. */
+/** The header's entry of one tensor. */
 export interface TensorEntry {
   readonly name: string;
   readonly dtype: TensorType;
   readonly shape: readonly number[];
-  /** Its bytes in the file: start ... end - 1. */
+  /** The tensor has bytes start ... end - 1 of the file. */
   readonly start: number;
   readonly end: number;
 }
 
-/** What a reader may demand of a tensor, and the part of it to read. */
+/** The expected shape of a tensor, and the part of it to read. */
 export interface ReadOptions {
-  /** The shape it must have. */
   readonly shape?: readonly number[];
-  /** Only the rows from ... to - 1 of the first axis. */
+  /** Rows from ... to - 1 of the first axis; all by default. */
   readonly rows?: readonly [from: number, to: number];
 }
 
-/** As in the reference implementation: a longer header is not read, so that a damaged length cannot fill the memory. */
+/** The largest header, as in the reference implementation, so that a damaged length cannot exhaust the memory. */
 const HEADER_LIMIT = 100_000_000;
 
 export class SafetensorsFile {
@@ -56,7 +55,7 @@ export class SafetensorsFile {
     private readonly source: ByteSource,
     /** The `__metadata__` of the header. */
     readonly metadata: ReadonlyMap<string, string>,
-    /** By name, in the order of their bytes. */
+    /** Tensors by name, in file order. */
     readonly tensors: ReadonlyMap<string, TensorEntry>,
   ) {}
 
@@ -68,7 +67,7 @@ export class SafetensorsFile {
     return this.tensors.has(name);
   }
 
-  /** @throws InputError where the file has no tensor of this name, or one of another shape or dtype than asked for */
+  /** @throws InputError if the file has no tensor of this name, or its shape or dtype is not the expected one */
   entry(name: string, expected: { shape?: readonly number[]; dtype?: TensorType } = {}): TensorEntry {
     const entry = this.tensors.get(name);
     if (!entry) throw this.#error(name, `is not in the file (it has ${listNames([...this.tensors.keys()])})`);
@@ -83,9 +82,9 @@ export class SafetensorsFile {
   }
 
   /**
-   * The values of a tensor of a known type, read from the file now: F16 and BF16 as bit patterns.
+   * Reads the values of a tensor of known dtype; F16 and BF16 as bit patterns.
    *
-   * @throws InputError where it is missing, of another dtype or shape, or the file has become shorter
+   * @throws InputError if it is missing, has another dtype or shape, or the file has become shorter
    */
   async read<T extends TensorType>(name: string, dtype: T, options: ReadOptions = {}): Promise<TensorArray<T>> {
     const entry = this.entry(name, { dtype, shape: options.shape });
@@ -93,7 +92,7 @@ export class SafetensorsFile {
     return new tensorArrays[dtype](bytes.buffer) as TensorArray<T>;
   }
 
-  /** The values of an F32, F16, BF16 or F64 tensor as float32: exact but for F64, which is rounded. Errors as `read`. */
+  /** Reads an F32, F16, BF16 or F64 tensor as float32; only F64 is rounded. Throws like `read`. */
   async readFloat32(name: string, options: ReadOptions = {}): Promise<Float32Array> {
     const { dtype } = this.entry(name);
     if (dtype === 'F32') return this.read(name, dtype, options);
@@ -109,7 +108,7 @@ export class SafetensorsFile {
       const [from, to] = rows;
       const height = entry.shape[0] ?? 0;
       if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || to < from || to > height) {
-        throw this.#error(entry.name, `has ${height} rows, rows ${from} to ${to} were asked for`);
+        throw this.#error(entry.name, `has ${height} rows; rows ${from} to ${to} do not exist`);
       }
       const stride = height === 0 ? 0 : (end - start) / height;
       [start, end] = [start + from * stride, start + to * stride];
@@ -128,11 +127,11 @@ export class SafetensorsFile {
 }
 
 /**
- * Opens a safetensors file: reads and checks the header; each tensor is read when it is asked for. Close it after use.
+ * Opens a safetensors file: reads and checks the header. Tensors are read on demand. Close the file after use.
  *
  * @param source a path (node), a Blob or bytes, or any byte source
- * @param name what errors call it, where the source has no name of its own
- * @throws InputError with one line that names the file, and the tensor, for every lie in a header
+ * @param name for error messages, if the source has no name of its own
+ * @throws InputError that names the file, and the tensor, if the header is inconsistent
  */
 export async function readSafetensors(
   source: string | Blob | Uint8Array | ArrayBuffer | ByteSource,
@@ -199,7 +198,7 @@ function checkEntry(source: ByteSource, name: string, value: unknown, dataStart:
   if (typeof dtype !== 'string' || !Object.hasOwn(tensorArrays, dtype)) {
     throw fail(`has the unknown dtype ${quote(dtype)} (known: ${Object.keys(tensorArrays).join(', ')})`);
   }
-  if (!isSizes(shape)) throw fail(`has a shape that is not a list of whole numbers: ${quote(shape)}`);
+  if (!isSizes(shape)) throw fail(`has a shape that is not a list of integers: ${quote(shape)}`);
   if (!isSizes(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
     throw fail(`has data_offsets that are not [begin, end]: ${quote(offsets)}`);
   }
@@ -215,7 +214,7 @@ function checkEntry(source: ByteSource, name: string, value: unknown, dataStart:
   return { name, dtype: type, shape, start: dataStart + begin, end: dataStart + end };
 }
 
-/** Bytes of a tensor. */
+/** Size of a tensor in bytes. */
 export function byteLength(dtype: TensorType, shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, tensorArrays[dtype].BYTES_PER_ELEMENT);
 }

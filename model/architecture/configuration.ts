@@ -1,9 +1,9 @@
 import { type AttentionTable, attentionTable, type Block, type Edge, sequence } from '../../kernels/index.ts';
 
-/** One transformer of a mixture. All transformers of a mixture have the same depth, heads and head dimension. */
+/** Sizes of one expert. All experts of a mixture have the same depth, heads and head dimension. */
 export interface TransformerSizes {
   readonly width: number;
-  /** Of the gated MLP. */
+  /** Width of the gated MLP. */
   readonly hidden: number;
 }
 
@@ -12,34 +12,34 @@ export interface VisionSizes {
   readonly depth: number;
   readonly heads: number;
   readonly hidden: number;
-  /** Pixels of a square patch. */
+  /** Side of a square patch, in pixels. */
   readonly patch: number;
   readonly imageHeight: number;
   readonly imageWidth: number;
   readonly cameras: number;
 }
 
-/** What a block of the token sequence is made from, and which transformer's weights it runs through. */
+/** A block of the token sequence: the input it is made from, and the expert it runs through. */
 export interface BlockSettings {
   readonly name: string;
   readonly length: number;
   readonly weights: 'backbone' | 'expert';
   readonly input: 'images' | 'ids' | 'state' | 'actions';
-  /** Positions of the block start after the real tokens of these blocks. */
+  /** The positions of this block start after the real tokens of these blocks. */
   readonly after: readonly string[];
 }
 
-/** Everything that decides a model's parameters and its forward pass. Plain data: it is stored in the checkpoint. */
+/** Everything that determines a model's parameters and its forward pass. It is plain data, stored in the checkpoint. */
 export interface ModelConfiguration {
   readonly backbone: TransformerSizes & { readonly vocabulary: number };
-  /** How the expert learns the time of the flow: by adaptive RMSNorm, or concatenated to the actions. */
+  /** The action expert. `time`: the flow time conditions its RMSNorms (adaptive), or is concatenated to the noisy actions. */
   readonly expert: (TransformerSizes & { readonly time: 'adaptive' | 'concatenate' }) | null;
   readonly depth: number;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDimension: number;
   readonly vision: VisionSizes | null;
-  /** Future actions of a chunk. */
+  /** Actions in a chunk. */
   readonly horizon: number;
   readonly actionDimension: number;
   readonly stateDimension: number;
@@ -52,7 +52,7 @@ export function tokensPerImage(vision: VisionSizes): number {
   return Math.floor(vision.imageHeight / vision.patch) * Math.floor(vision.imageWidth / vision.patch);
 }
 
-/** The table over some of the blocks, in their order; edges to other blocks are left out. */
+/** The attention table over the named blocks, in sequence order; edges to other blocks are left out. */
 export function tableOf(configuration: ModelConfiguration, names: readonly string[]): AttentionTable {
   const blocks = configuration.blocks.filter((block) => names.includes(block.name));
   const rows: Record<string, Record<string, Edge>> = {};
@@ -64,10 +64,10 @@ export function tableOf(configuration: ModelConfiguration, names: readonly strin
   return attentionTable(sequence(blocks.map((block) => [block.name, block.length] as const)), rows);
 }
 
-/** Which tokens are real, by block: [batch, length] of 0 and 1; a block that is missing is all real. */
+/** The padding mask of each block: [batch, length], 1 for real tokens. A block that is missing has no padding. */
 export type ValidityByBlock = Readonly<Record<string, ArrayLike<number>>>;
 
-/** Validity of the joint sequence [batch, tokens], blocks in order. */
+/** The padding mask of the joint sequence [batch, tokens], blocks in order. */
 export function jointValidity(blocks: readonly Block[], batch: number, validity: ValidityByBlock): Uint8Array {
   const tokens = blocks.reduce((sum, block) => sum + block.length, 0);
   const joint = new Uint8Array(batch * tokens).fill(1);
@@ -81,8 +81,8 @@ export function jointValidity(blocks: readonly Block[], batch: number, validity:
 }
 
 /**
- * Positions [batch, tokens] of the blocks of `names`: a block starts after the real tokens of the blocks it comes `after`, and
- * padding does not advance.
+ * Positions [batch, tokens] of the named blocks: a block starts after the real tokens of the blocks it comes `after`,
+ * and padding does not advance the position.
  */
 export function jointPositions(
   configuration: ModelConfiguration,

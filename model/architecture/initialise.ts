@@ -2,11 +2,12 @@ import { type ParameterSet, randomStream, streams } from '../../engine/index.ts'
 import type { ModelParameter } from './parameters.ts';
 
 /**
- * Fills parameters for training from scratch, the same numbers for the same seed.
+ * Fills parameters for training from scratch; the same seed gives the same numbers.
  *
- * Matrices: LeCun normal, deviation 1 / sqrt(fan-in). Embedding: 1 / sqrt(width), so that embeddings times sqrt(width), and
- * logits, start near deviation 1 (public models load theirs). Positions: 1 / sqrt(width). RMSNorm weights, adaptive modulation
- * and biases 0, LayerNorm weights 1, as in openpi; unlike there, the image projector does not start at zero, because no weights are loaded.
+ * Matrices are LeCun normal: standard deviation 1 / sqrt(fan-in). Token and position embeddings have 1 / sqrt(width),
+ * so that embeddings times sqrt(width), and logits, start near standard deviation 1. RMSNorm weights, adaptive
+ * modulation and biases are 0 and LayerNorm weights 1, as in openpi; unlike there, the image projector does not start
+ * at zero, because no weights are loaded.
  */
 export function initialise(parameters: ParameterSet, specifications: readonly ModelParameter[], seed: number): void {
   specifications.forEach(({ name, shape, initialisation }, index) => {

@@ -1,6 +1,6 @@
 /**
- * What a pass takes from the host, as named numbers. Whatever the host can work out before a step begins is worked out here, so
- * that a captured step gets new numbers and nothing else about it changes.
+ * The numbers that a pass takes from the host, by name. Everything that the host can compute before a step begins is
+ * computed here, so that nothing but these numbers changes between two runs of a captured step.
  */
 import { type Device, type Shape, type Tensor, type TensorData, tensor } from '../../engine/index.ts';
 import { rotaryTable, timeEmbedding } from '../../kernels/index.ts';
@@ -19,51 +19,51 @@ export interface Ids {
   readonly valid: ArrayLike<number>;
 }
 
-/** What a policy sees, for a batch. */
-export interface Observation {
+/** A batch of observations, encoded for the model. */
+export interface ObservationBatch {
   readonly batch: number;
-  /** [batch, cameras, height, width, 3] in [-1, 1]; null where the model has no image block. */
+  /** [batch, cameras, height, width, 3] in [-1, 1]; null if the model has no image block. */
   readonly images: Float32Array | null;
-  /** [batch, cameras], 0 where the camera is absent. */
+  /** [batch, cameras], 0 if the camera is absent. */
   readonly cameraValid: ArrayLike<number> | null;
   /** By block name. */
   readonly ids: Readonly<Record<string, Ids>>;
-  /** [batch, stateDimension], normalised; for systems whose state is a token of the expert. */
+  /** [batch, stateDimension], normalised; null unless the state is a token of the action expert. */
   readonly state: Float32Array | null;
 }
 
-/** A batch with what the model is to learn from it. */
-export interface TrainingBatch extends Observation {
-  /** [batch, rows of the backbone]: the id that follows each row, and 1 where that is to be learned. */
+/** A batch of observations with the targets of the losses. */
+export interface TrainingBatch extends ObservationBatch {
+  /** [batch, rows of the backbone]: the id that each row is to predict, and 1 if the row has a loss. */
   readonly lossTarget: ArrayLike<number> | null;
   readonly lossMask: ArrayLike<number> | null;
   /** [batch, horizon, actionDimension], normalised; for the flow loss. */
   readonly actions: Float32Array | null;
-  /** Standard normal, of the shape of actions. */
+  /** Standard normal, of the same shape as `actions`. */
   readonly noise: Float32Array | null;
-  /** [batch], 1 = noise. Taken as exact numbers. */
+  /** Flow time [batch]; 1 is pure noise. */
   readonly time: ArrayLike<number> | null;
   /** [batch, horizon], 0 for the padded tail of a chunk, and for samples without actions. */
   readonly actionValid: ArrayLike<number> | null;
-  /** [actionDimension], or [batch, actionDimension] for a mixture of robots: 0 for padded dimensions; null where all are real. */
+  /** [actionDimension], or [batch, actionDimension] for data of several robots: 0 for padded dimensions; null if all are real. */
   readonly realDimensions: ArrayLike<number> | null;
 }
 
-/** Numbers on their way to a tensor. */
+/** The contents of a tensor, on the host. */
 export interface Input {
   readonly data: TensorData;
   readonly shape: Shape;
   readonly dtype: 'f32' | 'u32';
 }
 
-/** By name: `images`, `ids/<block>`, `state`, `validity`, `rotaryTable`, `timeEmbedding`, and those of training. */
+/** Inputs by name: `images`, `ids/<block>`, `state`, `validity` (padding mask), `rotaryTable`, `timeEmbedding`, targets. */
 export type Inputs = Readonly<Record<string, Input>>;
 export type InputTensors = Readonly<Record<string, Tensor>>;
 
-/** Of the input blocks of the backbone and the state, as far as they are among `blocks`. */
+/** Images, ids and state of the named blocks. */
 export function observationInputs(
   { blocks, vision, stateDimension }: ModelConfiguration,
-  { batch, images, ids, state }: Observation,
+  { batch, images, ids, state }: ObservationBatch,
   names: readonly string[],
 ): Inputs {
   const inputs: Record<string, Input> = {};
@@ -77,10 +77,10 @@ export function observationInputs(
   return inputs;
 }
 
-/** Of the rows of `blocks`, which attend to themselves and to the blocks of `cached` before them. */
+/** Padding mask and rotary table for the rows of `blocks`, which attend to themselves and to the `cached` blocks before them. */
 export function sequenceInputs(
   configuration: ModelConfiguration,
-  observation: Observation,
+  observation: ObservationBatch,
   blocks: readonly string[],
   cached: readonly string[] = [],
 ): Inputs {
@@ -96,7 +96,7 @@ export function sequenceInputs(
   };
 }
 
-/** phi of the times [batch]: a row for each sample, or for each of its actions where time is concatenated to them. */
+/** Embedding of the flow times [batch]: a row for each sample, or for each of its actions if time is concatenated to them. */
 export function timeInputs({ expert, horizon }: ModelConfiguration, times: ArrayLike<number>): Inputs {
   const { width, time } = expert!;
   if (time === 'adaptive') return { timeEmbedding: floats(timeEmbedding(times, width), [times.length, width]) };
@@ -104,7 +104,7 @@ export function timeInputs({ expert, horizon }: ModelConfiguration, times: Array
   return { timeEmbedding: floats(timeEmbedding(rows, width), [rows.length, 1, width]) };
 }
 
-/** Everything that `trainingPass` takes. */
+/** All inputs of `trainingPass`. */
 export function trainingInputs(configuration: ModelConfiguration, batch: TrainingBatch): Inputs {
   const { losses, blocks, horizon, actionDimension } = configuration;
   const names = blocks.map((block) => block.name);
@@ -145,7 +145,7 @@ export function tensorsOf(device: Device, inputs: Inputs): InputTensors {
   return Object.fromEntries(made);
 }
 
-/** An input by name; throws where the batch came without. */
+/** An input by name; throws if there is none. */
 export function inputNamed(inputs: InputTensors, name: string): Tensor {
   const found = inputs[name];
   if (!found)
@@ -155,7 +155,7 @@ export function inputNamed(inputs: InputTensors, name: string): Tensor {
 
 function validityByBlock(
   { blocks, vision }: ModelConfiguration,
-  { batch, cameraValid, ids }: Observation,
+  { batch, cameraValid, ids }: ObservationBatch,
 ): ValidityByBlock {
   const byBlock: Record<string, ArrayLike<number>> = {};
   for (const { name, input, length } of blocks) {

@@ -7,13 +7,13 @@ import {
   scale,
 } from '../../kernels/index.ts';
 import { type InputTensors, inputNamed } from './inputs.ts';
-import type { PerExpert } from './mixture.ts';
-import { type Model, weighedSum } from './model.ts';
+import type { MixtureOptions, PerExpert } from './mixture.ts';
+import { type Model, weightedSum } from './model.ts';
 
 export interface TrainingPass {
-  /** Next-token loss of the backbone, averaged by example; null for systems without it. */
+  /** Next-token loss of the backbone, averaged over each example first; null for systems without it. */
   readonly tokenLoss: Tensor | null;
-  /** Flow-matching loss of the expert, over real steps and dimensions; null for systems without it. */
+  /** Flow-matching loss of the action expert over real control steps and dimensions; null for systems without it. */
   readonly flowLoss: Tensor | null;
   /** tokenLoss + alpha flowLoss */
   readonly loss: Tensor;
@@ -23,22 +23,24 @@ export interface TrainingPass {
   readonly noisy: Tensor | null;
   readonly target: Tensor | null;
   readonly velocity: Tensor | null;
-  /** Of the backbone's rows [batch, rows]: lossMask * negative log-likelihood, log-sum-exp of the logits, and the likeliest id. */
+  /** By row of the backbone [batch, rows]: masked negative log-likelihood, log-sum-exp of the logits, most probable id. */
   readonly rows: { rowLoss: Tensor; logSumExp: Tensor; prediction: Tensor } | null;
 }
 
-export interface PassOptions {
-  /** Backward runs every layer of the mixture again instead of keeping its activations. */
-  readonly recompute?: boolean;
-  /** At most so many rows of a sample have a token loss: the logits of others are not computed, and `rows` is null. Default: all. */
+interface PassOptions {
+  readonly mixture?: MixtureOptions;
+  /**
+   * The most rows of a sample that have a token loss: logits of other rows are not computed, and `rows` is null. By
+   * default all logits are computed.
+   */
   readonly lossRows?: number;
 }
 
-/** One pass over the whole sequence, all losses of the system, from what `trainingInputs` names; runs inside a step. */
+/** One forward pass over the whole sequence with all losses of the system, from `trainingInputs`; must run inside a step. */
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { recompute = false, lossRows }: PassOptions = {},
+  { mixture, lossRows }: PassOptions = {},
 ): TrainingPass {
   const { configuration } = model;
   const { losses, blocks } = configuration;
@@ -53,7 +55,7 @@ export function trainingPass(
   const { hidden, residuals } = model.run(inputs, names, [model.embed(inputs, names), expert?.input ?? null], {
     condition,
     lossBlocks,
-    recompute,
+    mixture,
   });
   const velocity = hidden[1] ? model.velocity(hidden[1]) : null;
   const { tokenLoss, rows } = losses.token
@@ -61,11 +63,11 @@ export function trainingPass(
     : { tokenLoss: null, rows: null };
   const masks = { valid: inputs.actionValid, dimensions: inputs.realDimensions };
   const flowLoss = velocity && path ? meanSquaredError(velocity, path.target, masks) : null;
-  const weighed = flowLoss && losses.alpha !== 1 ? scale(flowLoss, losses.alpha) : flowLoss;
+  const weighted = flowLoss && losses.alpha !== 1 ? scale(flowLoss, losses.alpha) : flowLoss;
   return {
     tokenLoss,
     flowLoss,
-    loss: weighedSum(tokenLoss, weighed),
+    loss: weightedSum(tokenLoss, weighted),
     hidden,
     residuals,
     condition,

@@ -1,12 +1,14 @@
 /**
- * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in attention.
+ * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in
+ * attention.
  *
- *   q, k, v   each expert's rows by its own matrices, into one joint tensor (blockLinear; nothing is concatenated)
- *   attention over the joint sequence, by the system's table
- *   x         + each expert's own output projection, then + its own gated MLP; behind an adaptive norm both are gated by it
+ *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear; nothing is concatenated)
+ *   attention  runs over the joint sequence, by the system's table
+ *   x          gets each expert's own output projection added, then its own gated MLP; an adaptive norm also gates both branches
  *
- * Here the experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be absent:
- * at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix runs against it.
+ * The experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be
+ * absent: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix attends to the
+ * cache.
  */
 import { type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
 import {
@@ -27,37 +29,41 @@ import type { ModelConfiguration } from './configuration.ts';
 import { prefixes } from './parameters.ts';
 
 export const experts = ['backbone', 'expert'] as const;
-export type Expert = (typeof experts)[number];
-/** One value for each expert, null where it takes no part. */
+type Expert = (typeof experts)[number];
+/** One value for each expert; null if that expert does not run. */
 export type PerExpert<T> = readonly [T | null, T | null];
+
+export interface MixtureOptions {
+  /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
+  readonly recompute?: boolean;
+}
 
 export interface MixturePass {
   readonly parameters: ParameterSet;
   readonly configuration: ModelConfiguration;
   /** [batch, rows of the expert, its width] */
   readonly inputs: PerExpert<Tensor>;
-  /** Names of the blocks that run, in order: they are the queries. */
+  /** Names of the blocks that run (the queries), in order. */
   readonly blocks: readonly string[];
-  /** Over all keys: the blocks that run, and before them those in the cache. */
+  /** The attention table over all keys: the blocks in the cache, then the blocks that run. */
   readonly table: AttentionTable;
-  /** [batch, keys] u32, 0 for padding. */
+  /** The padding mask [batch, keys] u32, 0 for padding. */
   readonly validity: Tensor;
-  /** Of the rows that run: cosines and sines [batch, rows, headDimension / 2, 2]. */
+  /** Cosines and sines of the rows that run: [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
-  /** [batch, expert width]; null unless the action expert runs and its norms are adaptive. */
+  /** Condition of the adaptive norms [batch, expert width]; null unless the action expert runs and its norms are adaptive. */
   readonly condition: Tensor | null;
-  /** Blocks whose final hidden states carry a loss: the last layer's attention works backward for them only. */
+  /** Blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
   readonly lossBlocks?: readonly string[];
-  /** Backward runs every layer again instead of keeping its activations; not together with a cache. */
-  readonly recompute?: boolean;
-  /** Takes the keys and values of the rows that run, and gives those to attend to. */
+  readonly options?: MixtureOptions;
+  /** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
   readonly cache?: (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
 }
 
 export interface MixtureResult {
-  /** After the final norm. */
+  /** The output of each expert after its final norm. */
   readonly hidden: PerExpert<Tensor>;
-  /** The residual stream of each expert: before the first layer, and after each. */
+  /** The residual stream of each expert before the first layer and after each layer. */
   readonly residuals: readonly PerExpert<Tensor>[];
 }
 
@@ -87,14 +93,14 @@ export function runMixture(pass: MixturePass): MixtureResult {
     const joint = reshape(attended, [attended.shape[0], rows, heads * headDimension]);
     const residuals = each((_, i) => (attentionNorm[i]!.modulation ? null : x[i]));
     const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout, { residuals });
-    const between = each((_, i) => joined(x[i]!, branches[i]!, attentionNorm[i]!.modulation));
+    const between = each((_, i) => addBranch(x[i]!, branches[i]!, attentionNorm[i]!.modulation));
     return each((expert, i) => {
       const norm = normalise(pass, expert, `layers.${layer}.post_attention_layernorm`, between[i]!);
       const [gate, up, down] = ['gate_proj', 'up_proj', 'down_proj'].map((name) =>
         parameters.get(`${prefixes[expert]}.layers.${layer}.mlp.${name}.weight`),
       );
       const residual = norm.modulation ? undefined : between[i]!;
-      return joined(between[i]!, gatedMlp(norm.output, gate, up, down, { residual }), norm.modulation);
+      return addBranch(between[i]!, gatedMlp(norm.output, gate, up, down, { residual }), norm.modulation);
     });
   };
 
@@ -103,7 +109,7 @@ export function runMixture(pass: MixturePass): MixtureResult {
   for (let layer = 0; layer < depth; layer++) {
     const before = x;
     const run = () => runLayer(layer, before);
-    x = pass.recompute ? recomputed(before, run) : run();
+    x = pass.options?.recompute ? recomputed(before, run) : run();
     residuals.push(x);
   }
   const hidden = each((expert, i) => normalise(pass, expert, 'norm', x[i]!).output);
@@ -123,7 +129,7 @@ function layoutOf({ blocks }: ModelConfiguration, names: readonly string[]): Blo
     .map(({ weights, length }) => ({ input: experts.indexOf(weights), length }));
 }
 
-/** A norm; an adaptive one with its modulation, which also gates the branch that the norm feeds. */
+/** The norm of x; the modulation of an adaptive norm also gates the branch that the norm feeds. */
 function normalise(
   { parameters, configuration, condition }: MixturePass,
   expert: Expert,
@@ -137,7 +143,7 @@ function normalise(
   return { output: adaptiveRmsNorm(x, modulation), modulation };
 }
 
-/** Behind an adaptive norm the gated branch joins the residual stream here; any other has joined it in its last product. */
-function joined(residual: Tensor, branch: Tensor, modulation: Tensor | null): Tensor {
+/** Adds the gated branch of an adaptive norm to the residual stream; other branches are added in their last product. */
+function addBranch(residual: Tensor, branch: Tensor, modulation: Tensor | null): Tensor {
   return modulation ? gatedResidual(residual, branch, modulation) : branch;
 }

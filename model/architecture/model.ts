@@ -11,18 +11,19 @@ import {
 import { type BlockSettings, type ModelConfiguration, tableOf } from './configuration.ts';
 import { initialise } from './initialise.ts';
 import { type InputTensors, inputNamed } from './inputs.ts';
-import { type MixturePass, type MixtureResult, type PerExpert, runMixture } from './mixture.ts';
+import { type MixtureOptions, type MixturePass, type MixtureResult, type PerExpert, runMixture } from './mixture.ts';
 import { parametersOf, prefixes } from './parameters.ts';
 import { encodeImages } from './vision.ts';
 
-export interface RunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache' | 'recompute'>> {
-  /** Blocks whose keys and values lie in the cache, before those that run. */
+interface ModelRunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache'>> {
+  mixture?: MixtureOptions;
+  /** Blocks before those that run, with their keys and values in the cache. */
   cached?: readonly string[];
-  /** Blocks and edges other than the model's own, for decoding. */
+  /** Replaces the model's own blocks and edges, for decoding. */
   configuration?: ModelConfiguration;
 }
 
-/** A vision-language-action model: its parameters, and how inputs become token sequences. */
+/** A vision-language-action model: its parameters, the embedding of its inputs, and its heads. */
 export class Model implements Disposable {
   readonly parameters: ParameterSet;
 
@@ -47,7 +48,7 @@ export class Model implements Disposable {
     return found;
   }
 
-  /** Input of the backbone: its blocks among `names`, in order; null where it has none. */
+  /** Input of the backbone: its blocks among `names`, in order; null if there are none. */
   embed(inputs: InputTensors, names: readonly string[]): Tensor | null {
     const { parameters, configuration } = this;
     const { backbone, vision } = configuration;
@@ -63,8 +64,8 @@ export class Model implements Disposable {
   }
 
   /**
-   * Input of the expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the condition of its
-   * adaptive norms. With concatenated time, the state token comes first where the system has one.
+   * Input of the action expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the
+   * condition of its adaptive norms. The state token comes first if the system has one.
    */
   embedActions(noisy: Tensor, inputs: InputTensors): { input: Tensor; condition: Tensor | null } {
     const actions = this.affine(noisy, 'action_in_proj');
@@ -84,7 +85,7 @@ export class Model implements Disposable {
     return { input: concatenateTokens([this.affine(inputNamed(inputs, 'state'), 'state_proj'), input]), condition };
   }
 
-  /** Velocity [batch, horizon, actionDimension] from the expert's final hidden states, of which the actions are the last rows. */
+  /** Velocity [batch, horizon, actionDimension] from the last `horizon` rows of the action expert's final hidden states. */
   velocity(hidden: Tensor): Tensor {
     const { horizon } = this.configuration;
     const rows = hidden.shape[1];
@@ -92,14 +93,14 @@ export class Model implements Disposable {
     return this.affine(actions, 'action_out_proj');
   }
 
-  /** The mixture over `blocks`, which attend to themselves and to the blocks of `cached` before them. */
+  /** Runs the mixture over `blocks`, which attend to themselves and to the `cached` blocks before them. */
   run(
     inputs: InputTensors,
     blocks: readonly string[],
     rows: PerExpert<Tensor>,
-    options: RunOptions = {},
+    options: ModelRunOptions = {},
   ): MixtureResult {
-    const { condition = null, lossBlocks, cache, recompute, cached = [], configuration = this.configuration } = options;
+    const { condition = null, lossBlocks, cache, mixture, cached = [], configuration = this.configuration } = options;
     return runMixture({
       parameters: this.parameters,
       configuration,
@@ -111,7 +112,7 @@ export class Model implements Disposable {
       condition,
       lossBlocks,
       cache,
-      recompute,
+      options: mixture,
     });
   }
 
@@ -128,8 +129,8 @@ export class Model implements Disposable {
   }
 }
 
-/** Sum of the losses that a system has, each weighed: token + alpha flow. */
-export function weighedSum(token: Tensor | null, flow: Tensor | null): Tensor {
+/** The sum of the losses that a system has; `flow` is weighted already. */
+export function weightedSum(token: Tensor | null, flow: Tensor | null): Tensor {
   if (token && flow) return add(token, flow);
   const only = token ?? flow;
   if (!only) throw new Error('a system without a loss cannot be trained');

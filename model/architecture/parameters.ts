@@ -9,8 +9,8 @@ export const prefixes = {
   expert: 'paligemma_with_expert.gemma_expert.model',
 } as const;
 
-/** How a parameter starts; see initialise.ts. */
-export type Initialisation = 'zero' | 'one' | 'embedding' | 'position' | 'matrix';
+/** The distribution of a parameter's initial values; see initialise.ts. */
+type Initialisation = 'zero' | 'one' | 'embedding' | 'position' | 'matrix';
 
 export interface ModelParameter extends ParameterSpecification {
   readonly group: 'vision' | 'backbone' | 'expert';

@@ -1,7 +1,7 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
 import type { Dataset, Episode } from './dataset.ts';
 
-/** @throws InputError where a value of [rows, dimension] is not finite; file, place, step and dimension are named */
+/** @throws InputError if a value of [rows, dimension] is not finite; the message names file, step and dimension */
 export function checkFinite(values: Float32Array, dimension: number, file: string, what: string): void {
   let bad = 0;
   while (bad < values.length && Math.abs(values[bad]) < Number.POSITIVE_INFINITY) bad += 1;
@@ -10,16 +10,16 @@ export function checkFinite(values: Float32Array, dimension: number, file: strin
   throw new InputError(`${file}: ${what}, ${place} is ${values[bad]}: repair or leave out the episode`);
 }
 
-/** What a reader found of one episode, and the file that it was found in. */
+/** An episode as a reader found it, and the file that holds it. */
 export interface FoundEpisode {
   readonly file: string;
   readonly actionDimension: number;
-  /** 0 where it has no states. */
+  /** 0 if the episode has no states. */
   readonly stateDimension: number;
   readonly episode: Episode;
 }
 
-/** The data set of some episodes. @throws InputError where there is none, or their dimensions differ */
+/** Makes a data set of episodes. @throws InputError if there are none, or their dimensions differ */
 export function assembleDataset(
   found: readonly FoundEpisode[],
   { name, kind, rate, place }: { name: string; kind: string; rate: number; place: string },

@@ -1,11 +1,13 @@
 import type { Random } from '../../engine/random.ts';
 import type { Image } from './dataset.ts';
 
-/** How far an image is changed, each drawn evenly from minus to plus; openpi's training, model.py. */
+/**
+ * The largest changes of an image; each change is drawn uniformly between minus and plus its limit (openpi, model.py).
+ */
 export interface Augmentation {
-  /** Side of the crop, as a part of the image's; its place is drawn. */
+  /** The side of the crop as a fraction of the image's side; the position of the crop is drawn too. */
   readonly crop: number;
-  /** Degrees. */
+  /** The rotation in degrees. */
   readonly rotation: number;
   readonly brightness: number;
   readonly contrast: number;
@@ -13,18 +15,20 @@ export interface Augmentation {
 }
 
 export const augmentation: Augmentation = { crop: 0.95, rotation: 5, brightness: 0.3, contrast: 0.4, saturation: 0.5 };
-/** For cameras on the wrist, whose frame is the robot's own: colours alone. */
+/** Only the colours change for cameras on the wrist, because their frame moves with the robot. */
 export const colourAugmentation: Augmentation = { ...augmentation, crop: 1, rotation: 0 };
 
-/** Random words of one image: image number i of a batch takes those from i * AUGMENTATION_WORDS on. */
+/** The number of random words for one image: image i of a batch takes words i * AUGMENTATION_WORDS and following. */
 export const AUGMENTATION_WORDS = 6;
 
 /**
- * A crop, scaled back to the image's size, rotated about its middle, with other brightness, contrast and saturation; the
- * same for the same numbers. Give `randomStream(seed, step, streams.augmentation)` and the image's number in the batch.
+ * Crops an image, scales the crop back to the image's size, rotates it about its centre and changes brightness,
+ * contrast and saturation. The result depends only on the image and the random numbers: pass `randomStream(seed, step,
+ * streams.augmentation)` and the image's number in the batch.
  *
- * Pixels are drawn bilinearly, in one go for crop and rotation, black outside. Brightness scales all values; contrast
- * moves them away from the image's mean grey, saturation away from their own pixel's grey (0.299 r + 0.587 g + 0.114 b).
+ * Crop and rotation are one bilinear resampling; pixels outside the image are black. Brightness scales all values.
+ * Contrast moves them away from the image's mean grey, saturation away from the grey of their own pixel
+ * (0.299 r + 0.587 g + 0.114 b).
  */
 export function augment(image: Image, random: Random, number: number, how: Augmentation = augmentation): Image {
   const first = number * AUGMENTATION_WORDS;
@@ -45,7 +49,7 @@ function move({ width, height, pixels }: Image, { crop, rotation }: Augmentation
       const sourceY = top * height + crop * (middleY - sine * dx + cosine * dy) - 0.5;
       const [column, row] = [Math.floor(sourceX), Math.floor(sourceY)];
       const [right, down] = [sourceX - column, sourceY - row];
-      // The four pixels around, weighed; black outside.
+      // The result is the weighted sum of the four surrounding pixels; pixels outside are black.
       const upperLeft = (row * width + column) * 3;
       const [isUpper, isLower] = [row >= 0 && row < height, row >= -1 && row < height - 1];
       const [isLeft, isRight] = [column >= 0 && column < width, column >= -1 && column < width - 1];
@@ -63,7 +67,7 @@ function move({ width, height, pixels }: Image, { crop, rotation }: Augmentation
   return { width, height, pixels: out };
 }
 
-/** Cosine and sine of a small angle by their series: the same bits in every engine. */
+/** Cosine and sine of a small angle by their series, which gives the same bits in every engine. */
 function turn(angle: number): [number, number] {
   let [cosine, sine, term] = [0, 0, 1];
   for (let n = 0; n < 14; n++) {

@@ -1,6 +1,6 @@
 /**
- * A cyclic redundancy check of 32 bits by its reversed polynomial; `before` is the check of the bytes that come before.
- * Four bytes a turn: table k has what a byte does to the check when k bytes follow it.
+ * Makes a 32-bit cyclic redundancy check from its reversed polynomial. The argument `before` is the check of the
+ * preceding bytes. Four bytes are processed at a time: table k holds the effect of a byte that k bytes follow.
  */
 function checksum(polynomial: number): (bytes: Uint8Array, before?: number) => number {
   const table = Int32Array.from({ length: 256 }, (_, byte) => {
@@ -23,7 +23,7 @@ function checksum(polynomial: number): (bytes: Uint8Array, before?: number) => n
   };
 }
 
-/** CRC-32 as of zip and parquet files. */
+/** The CRC-32 of zip and parquet files. */
 export const crc32 = checksum(0xedb88320);
-/** CRC-32C (Castagnoli) as of TFRecord files. */
+/** The CRC-32C (Castagnoli) of TFRecord files. */
 export const crc32c = checksum(0x82f63b78);

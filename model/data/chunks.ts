@@ -2,19 +2,19 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from './dataset.ts';
 import type { EpisodePart } from './parts.ts';
 
-/** The actions of `horizon` control steps in raw units, and which of them were demonstrated. */
-export interface Chunk {
+/** The actions of `horizon` control steps in raw units, and a mask of those that were demonstrated. */
+export interface ActionChunk {
   /** [horizon, actionDimension] */
   readonly data: Float32Array;
-  /** [horizon]: 1 where the step lies in the part, 0 where its last action is repeated past the end. */
+  /** [horizon]: 1 for a step inside the part, 0 for a repetition of its last action past the end. */
   readonly valid: Uint8Array;
 }
 
 /**
- * The actions from control step `step` on. Past the end of the part the last action is repeated and marked as not
- * valid: a part of an episode never shows actions of the part that was kept apart from it.
+ * Takes the actions from control step `step` on. Past the end of the part the last action is repeated and marked as not
+ * valid, so that a training part never shows actions of the held-out part of its episode.
  */
-export function chunk({ episode, from, to }: EpisodePart, step: number, horizon: number): Chunk {
+export function chunk({ episode, from, to }: EpisodePart, step: number, horizon: number): ActionChunk {
   if (!Number.isInteger(step) || step < from || step >= to) {
     throw new RangeError(`episode "${episode.id}" has no step ${step} in its steps ${from} to ${to - 1}`);
   }
@@ -30,9 +30,9 @@ export function chunk({ episode, from, to }: EpisodePart, step: number, horizon:
 }
 
 /**
- * The horizon to train with, in control steps: the one asked for, or one second.
+ * Chooses the horizon to train with, in control steps: `horizon` if it is given, otherwise one second.
  *
- * @throws InputError where it is not a whole number, or longer than the longest episode
+ * @throws InputError if it is not a whole number, or longer than the longest episode
  */
 export function chooseHorizon(dataset: Dataset, horizon = Math.max(1, Math.round(dataset.rate))): number {
   if (!Number.isInteger(horizon) || horizon < 1) {

@@ -1,15 +1,16 @@
 const HALF = 65536;
 
-/** Counts by the lower half of a value, for the upper halves with a quantile: those of upper half h are counts[slots[h] - 1]. */
+/** Counts by the lower 16 bits, only for the upper 16 bits h that hold a quantile: counts[slots[h] - 1]. */
 interface Fine {
   readonly slots: Uint8Array;
   readonly counts: readonly Uint32Array[];
 }
 
 /**
- * Mean, deviation, extremes and quantiles of the columns of a table [rows, dimension], exact, in memory that does not
- * grow with the rows: the table is shown twice, in any pieces. The first pass counts values by the upper 16 bits of
- * their float32, ordered as integers, the second by the lower 16 bits where a quantile lies.
+ * Computes mean, standard deviation, extremes and quantiles of the columns of a table [rows, dimension] exactly, in
+ * memory that does not grow with the rows. The table is passed twice, in pieces of any size: the first pass counts
+ * values by the upper 16 bits of their float32, ordered as integers; the second counts by the lower 16 bits near each
+ * quantile.
  */
 export class ColumnCounter {
   count = 0;
@@ -31,7 +32,7 @@ export class ColumnCounter {
     this.#coarse = Array.from({ length: dimension }, () => new Uint32Array(HALF));
   }
 
-  /** First pass. */
+  /** Adds rows in the first pass. */
   add(rows: Float32Array): void {
     const { dimension } = this;
     const keys = keysOf(rows);
@@ -50,7 +51,7 @@ export class ColumnCounter {
     }
   }
 
-  /** Second pass, over the same rows. */
+  /** Adds the same rows in the second pass. */
   addAgain(rows: Float32Array): void {
     if (this.#fine.length === 0) this.#fine = this.#coarse.map((counts) => this.#chosen(counts));
     const { dimension } = this;
@@ -68,7 +69,7 @@ export class ColumnCounter {
     }
   }
 
-  /** After both passes; `quantiles` holds a list of all dimensions for each part. */
+  /** Returns the results after both passes; `quantiles` holds a list of all dimensions for each of `parts`. */
   finish() {
     const { count } = this;
     const columns = Array.from(this.#coarse, (coarse, d) =>
@@ -97,7 +98,7 @@ export class ColumnCounter {
     return { slots, counts };
   }
 
-  /** The value of rank `rank`, from 0, of a column. */
+  /** Finds the value of rank `rank` (from 0) in a column. */
   #valueAt(coarse: Uint32Array, { slots, counts }: Fine, rank: number): number {
     const { place, before } = placeOf(coarse, rank);
     const key = (place * HALF + placeOf(counts[slots[place] - 1], rank - before).place) >>> 0;
@@ -105,13 +106,13 @@ export class ColumnCounter {
   }
 }
 
-/** Integers that order as the float32 do; -0 as 0. */
+/** Maps float32 values to integers of the same order; -0 counts as 0. */
 function keysOf(values: Float32Array): Uint32Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   return bits.map((own) => (own & 0x80000000 ? (own === 0x80000000 ? own : ~own) : own | 0x80000000));
 }
 
-/** The place in a list of counts where the count of rank `rank` lies, and how many come before that place. */
+/** Finds the index in a list of counts that holds rank `rank`, and the number of values before that index. */
 function placeOf(counts: Uint32Array, rank: number): { place: number; before: number } {
   let before = 0;
   let place = 0;
@@ -119,7 +120,7 @@ function placeOf(counts: Uint32Array, rank: number): { place: number; before: nu
   return { place, before };
 }
 
-/** A quantile with linear interpolation between neighbours, as numpy's default; `at` gives the value of a rank. */
+/** Interpolates a quantile linearly between neighbours, as numpy does by default; `at` gives the value of a rank. */
 function quantileOf(at: (rank: number) => number, count: number, part: number): number {
   const place = (count - 1) * part;
   const below = Math.floor(place);
@@ -128,7 +129,7 @@ function quantileOf(at: (rank: number) => number, count: number, part: number): 
   return rest < 0.5 ? a + (b - a) * rest : b - (b - a) * (1 - rest);
 }
 
-/** The quantile of sorted values, as numpy's default. */
+/** Computes a quantile of sorted values, as numpy does by default. */
 export function quantile(sorted: ArrayLike<number>, part: number): number {
   return quantileOf((rank) => sorted[rank], sorted.length, part);
 }

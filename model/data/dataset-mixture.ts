@@ -2,54 +2,56 @@ import { InputError } from '../../engine/files/errors.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import type { Dataset } from './dataset.ts';
 
-/** Where examples come from: `TrainingSampler`, or a vision-language set. */
+/** A source of examples, such as a `TrainingSampler` or a vision-language set. */
 export interface ExampleSource<T> {
-  /** Examples of one epoch. */
+  /** The number of examples in one epoch. */
   readonly size: number;
-  /** Example number `place`, counted from 0 over all epochs. */
+  /** Returns example number `place`, counted from 0 over all epochs. */
   at(place: number): T;
 }
 
-export interface MixtureMember<T> {
+export interface DatasetMember<T> {
   readonly name: string;
   readonly source: ExampleSource<T>;
-  /** Its weight beside the others of its group; n^0.43 of its n examples by default, as pi0's. */
+  /** The weight relative to the other members of the group; n^0.43 for n examples by default, as in pi0. */
   readonly weight?: number;
 }
 
-export interface MixtureGroup<T> {
-  /** The part of every batch that is this group's: GenVLA gives robot data and vision-language data half each. */
+export interface DatasetGroup<T> {
+  /**
+   * The share of every batch that this group fills; GenVLA fills half with robot data, half with vision-language data.
+   */
   readonly share: number;
-  readonly members: readonly MixtureMember<T>[];
+  readonly members: readonly DatasetMember<T>[];
 }
 
-/** Of pi0 (arXiv 2410.24164, section V-A): large sets are over-represented less than their size says. */
+/** The exponent of pi0 (arXiv 2410.24164, section V-A) weights large sets less than their size does. */
 export const MIXTURE_EXPONENT = 0.43;
 const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
 
-interface Group<T> {
-  readonly members: readonly MixtureMember<T>[];
-  /** Cumulative weights, the last 1. */
+interface GroupState<T> {
+  readonly members: readonly DatasetMember<T>[];
+  /** The cumulative weights; the last is 1. */
   readonly ends: readonly number[];
-  /** How far the members were counted: `counts` are their examples among the group's first `counted`. */
+  /** `counts` holds the examples of each member among the group's first `counted` examples. */
   counted: number;
   counts: number[];
 }
 
 /**
- * Batches from several sources, by shares of every batch and by weights: which example comes when is a function of seed,
- * step and batch size, so a resumed run goes on as if it had never stopped. A group's members take turns as the
- * multiples of the golden ratio fall into their weights, which keeps every stretch of examples close to the weights;
- * each member goes through its own examples in its own order.
+ * Draws batches from several data sets: each group fills its share of every batch, and its members are drawn by weight.
+ * The order of examples is a function of seed, step and batch size, so a resumed run continues as if it had never
+ * stopped. Multiples of the golden ratio, taken modulo 1, choose the member, which keeps every run of examples close to
+ * the weights. Each member goes through its own examples in its own order.
  */
-export class Mixture<T> {
-  readonly #groups: readonly Group<T>[];
+export class DatasetMixture<T> {
+  readonly #groups: readonly GroupState<T>[];
   readonly #shares: readonly number[];
-  /** Where the turns begin, from 0 to 1. */
+  /** The offset, from 0 to 1, of the multiples of the golden ratio. */
   readonly #start: number;
 
-  /** @throws InputError where there is no member, or a share or weight is not above 0 */
-  constructor(groups: readonly MixtureGroup<T>[], seed: number) {
+  /** @throws InputError if a group has no member, or a share or weight is not above 0 */
+  constructor(groups: readonly DatasetGroup<T>[], seed: number) {
     this.#start = randomStream(seed, 0, streams.shuffle).uniform(0);
     const checked = (value: number, what: string) => {
       if (!(value > 0 && Number.isFinite(value))) throw new InputError(`mixture: ${what} is ${value}, not above 0`);
@@ -73,7 +75,7 @@ export class Mixture<T> {
     });
   }
 
-  /** Each member's part of all examples. */
+  /** Returns the fraction of all examples that each member supplies. */
   weights(): { name: string; weight: number }[] {
     const total = this.#shares.reduce((sum, share) => sum + share, 0);
     return this.#groups.flatMap(({ members, ends }, g) =>
@@ -81,14 +83,14 @@ export class Mixture<T> {
     );
   }
 
-  /** The examples of training step `step` (from 0), group by group; each group's number is that of its share. */
+  /** Returns the examples of training step `step` (from 0), group by group; a group's share decides their number. */
   batch(step: number, batchSize: number): { name: string; example: T }[] {
     return this.#sizes(batchSize).flatMap((size, g) =>
       Array.from({ length: size }, (_, i) => this.#example(this.#groups[g], step * size + i)),
     );
   }
 
-  /** Shares of a batch in whole examples, the rest to the largest remainders. */
+  /** Rounds the shares of a batch to whole examples; the largest remainders are rounded up. */
   #sizes(batchSize: number): number[] {
     const total = this.#shares.reduce((sum, share) => sum + share, 0);
     const exact = this.#shares.map((share) => (share * batchSize) / total);
@@ -100,7 +102,7 @@ export class Mixture<T> {
     return sizes;
   }
 
-  #example(group: Group<T>, place: number): { name: string; example: T } {
+  #example(group: GroupState<T>, place: number): { name: string; example: T } {
     const memberAt = (at: number) => {
       const turn = (this.#start + at * GOLDEN_RATIO) % 1;
       return group.ends.findIndex((end) => turn < end);
@@ -114,10 +116,10 @@ export class Mixture<T> {
 }
 
 /**
- * Data sets whose actions one model is to learn must go by the same time step; with slot maps they may have other
- * dimensions.
+ * Checks that one model can learn the actions of several data sets: they need the same control rate, and without slot
+ * maps the same dimensions.
  *
- * @throws InputError with what differs
+ * @throws InputError if they differ; the message says in what
  */
 export function checkMixable(datasets: readonly Dataset[], { slots = false } = {}): void {
   const [first, ...others] = datasets;
@@ -126,7 +128,12 @@ export function checkMixable(datasets: readonly Dataset[], { slots = false } = {
       if (own !== unlike)
         throw new InputError(`"${first.name}" has ${own} ${what}, "${dataset.name}" ${unlike}: ${advice}`);
     };
-    differs('Hz', first.rate, dataset.rate, 'a chunk would last another time in each; train them apart or resample');
+    differs(
+      'Hz',
+      first.rate,
+      dataset.rate,
+      'a chunk would last another time in each; train on them apart, or resample one',
+    );
     if (slots) continue;
     differs('action dimensions', first.actionDimension, dataset.actionDimension, 'give each a slot map');
     differs('state dimensions', first.stateDimension, dataset.stateDimension, 'give each a slot map');

@@ -1,45 +1,53 @@
-/** An RGB image of 8 bits a channel: `pixels` is [height, width, 3], row-major. */
+/** An RGB image with 8 bits a channel; `pixels` is [height, width, 3], row-major. */
 export interface Image {
   readonly width: number;
   readonly height: number;
   readonly pixels: Uint8Array;
 }
 
-/** One demonstration: what the robot measured, saw and was told, and what it did, control step by control step. */
+/** One demonstration: the robot's states, images, instruction and actions, control step by control step. */
 export interface Episode {
   readonly id: string;
-  /** Of a mixture of robots, whose it is. */
+  /** The name of the episode's robot in a mixture of data sets. */
   readonly robot?: string;
-  /** Control steps that have an action. */
+  /** The number of control steps that have an action. */
   readonly length: number;
-  /** [length, actionDimension], raw units of the data set. */
+  /** [length, actionDimension], in raw units of the data set. */
   readonly actions: Float32Array;
-  /** [length, stateDimension], raw units; null where the source has none. */
+  /** [length, stateDimension], in raw units; null if the source has none. */
   readonly states: Float32Array | null;
-  /** Wordings of the instruction, all true of this episode; empty where the source has none. */
+  /** Paraphrases of the instruction, all true of this episode; empty if the source has none. */
   readonly instructions: readonly string[];
-  /** Only where it changes during the episode: which of them are true at control step `step`; known before the episode is loaded. */
+  /**
+   * Present only if the instruction changes during the episode: the paraphrases at control step `step`, known before
+   * loading.
+   */
   instructionsAt?(step: number): readonly string[];
-  /** Cameras with at least one image in this episode. */
+  /** The cameras with at least one image in this episode. */
   readonly cameras: readonly string[];
-  /** The newest image of `camera` at or before `step`; null where there is none. */
+  /** Returns the newest image of `camera` at or before `step`; null if there is none. */
   image(camera: string, step: number): Promise<Image | null>;
-  /** What is being done at control step `step`, in words, where the source says; known before the episode is loaded. */
+  /** Returns the unchanged JPEG or PNG file of that image; null if the source does not keep it as a file. */
+  imageFile?(camera: string, step: number): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** Returns the subtask at control step `step`, if the source describes it; known before the episode is loaded. */
   subtask?(step: number): string | null;
   /**
-   * Only where the numbers are left on disk, because the data set's would not fit in memory: the same episode with its
-   * actions and states, which cannot be had before. Only what was loaded last is kept.
+   * Present only if the numbers are left on disk, because those of the data set do not fit in memory: returns the same
+   * episode with its actions and states, which are not accessible before. Only recently loaded numbers are kept.
    */
   load?(): Promise<Episode>;
 }
 
-/** What one dimension of a robot's actions or states is, and where it stands among those of all robots. */
+/** The meaning of one dimension of a robot's actions or states, and its position in the vector that robots share. */
 export interface Slot {
   readonly name: string;
-  /** Its place in the padded vector that robots share. */
+  /** The position in the padded vector that robots share. */
   readonly slot: number;
   readonly kind: 'joint' | 'joint velocity' | 'position' | 'rotation' | 'gripper' | 'base' | 'other';
-  /** Trained as the difference to the state of the same number at the chunk's start. Not for grippers. */
+  /**
+   * Whether the action is trained as the difference to the state of the same number at the chunk's start; never for
+   * grippers.
+   */
   readonly relative: boolean;
   readonly gripper: boolean;
 }
@@ -47,29 +55,31 @@ export interface Slot {
 /** The dimensions of one robot, in the order of its data. */
 export interface SlotMap {
   readonly robot: string;
-  /** Length of the padded vector. */
+  /** The length of the padded vector. */
   readonly width: number;
   readonly actions: readonly Slot[];
   readonly state: readonly Slot[];
 }
 
-/** Episodes at one control rate, of one embodiment or of a mixture. */
+/** Episodes at one control rate, from one robot or from a mixture. */
 export interface Dataset {
   readonly name: string;
-  /** One line: what kind of files it was read from, and how much there is. */
+  /** One line that says what kind of files were read, and how much they hold. */
   readonly description?: string;
-  /** What the source calls each action dimension. */
+  /** The names of the action dimensions in the source. */
   readonly actionNames?: readonly string[];
-  /** Control steps a second. */
+  /** Control steps per second. */
   readonly rate: number;
   readonly actionDimension: number;
-  /** 0 where no episode has a state. */
+  /** 0 if no episode has a state. */
   readonly stateDimension: number;
-  /** Every camera that some episode has, in a fixed order. */
+  /** Every camera of any episode, in a fixed order. */
   readonly cameras: readonly string[];
   readonly episodes: readonly Episode[];
-  /** Of a mixture, the robots by name; the dimensions are then those of their slots, and an episode has its robot's. */
+  /**
+   * The robots of a mixture by name. The dimensions above are then those of the slots; an episode has its robot's own.
+   */
   readonly robots?: Readonly<Record<string, SlotMap>>;
-  /** How often the robots of a mixture come, beside each other; n^0.43 of their n examples where it is not said. */
+  /** The sampling weights of a mixture's robots; n^0.43 for n examples by default. */
   readonly weights?: Readonly<Record<string, number>>;
 }

@@ -14,7 +14,7 @@ export type Example =
 export const actionExamples = (samples: readonly Sample[]): Example[] =>
   samples.map((sample) => ({ kind: 'action', sample }));
 
-/** Examples whose episodes hold their numbers, as `loadSamples`. */
+/** Loads the episodes of examples, as `loadSamples` does. */
 export async function loadExamples(examples: readonly Example[]): Promise<Example[]> {
   const samples = await loadSamples(examples.flatMap((own) => (own.kind === 'vision-language' ? [] : [own.sample])));
   let next = 0;

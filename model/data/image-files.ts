@@ -2,11 +2,11 @@ import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
 import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
 import { unzlibSync } from 'fflate';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
-import type { Image } from './dataset.ts';
+import type { Episode, Image } from './dataset.ts';
 import { MemoryCache } from './memory-cache.ts';
 import { decodePlainPng, type Inflate } from './png.ts';
 
-// The same decoders in node and in browsers, so that both see the same pixels.
+// The decoders are the same in node and in browsers, so that both see the same pixels.
 
 const decoders: Record<string, (bytes: Uint8Array<ArrayBuffer>) => Promise<Image>> = {
   'image/jpeg': decodeJpeg,
@@ -16,17 +16,19 @@ const decoders: Record<string, (bytes: Uint8Array<ArrayBuffer>) => Promise<Image
 /** The image file types that `decodeImage` reads. */
 export const imageTypes: readonly string[] = Object.keys(decoders);
 
-/** The type of an image file by its first bytes, for `decodeImage`; "unknown" where it is neither JPEG nor PNG. */
+/**
+ * Recognises the type of an image file, for `decodeImage`, by its first bytes; "unknown" if it is neither JPEG nor PNG.
+ */
 export function imageTypeOf(bytes: Uint8Array): string {
   if (bytes[0] === 0xff && bytes[1] === 0xd8) return 'image/jpeg';
   return bytes[0] === 0x89 && bytes[1] === 0x50 ? 'image/png' : 'unknown';
 }
 
 /**
- * Decodes a JPEG or PNG file to 8-bit RGB: grey is repeated, 16 bits are cut to 8, alpha is dropped.
+ * Decodes a JPEG or PNG file to 8-bit RGB: grey is repeated, 16 bits are truncated to 8, alpha is dropped.
  *
  * @param what names the image in errors
- * @throws InputError where the type is not known or the file is damaged or cut off
+ * @throws InputError if the type is not known or the file is damaged or cut off
  */
 export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, what: string): Promise<Image> {
   const decode = Object.hasOwn(decoders, type) ? decoders[type] : undefined;
@@ -39,12 +41,15 @@ export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, 
   }
 }
 
-/** Pixels of the largest image that is decoded. */
+/** The pixels of the largest image that is decoded. */
 const PIXELS_LIMIT = 2 ** 26;
-/** No file holds more pixels a byte: of a PNG 8 a byte of what is packed, of which deflate makes 1032 a byte. */
+/**
+ * No file holds more pixels per byte: a PNG has at most 8 per unpacked byte, and deflate unpacks a byte to at most
+ * 1032.
+ */
 const PIXELS_PER_BYTE = 8 * 1032;
 
-/** The decoders allocate by the size that the file begins with. @throws Error where it lies */
+/** Checks the size in the file's header, by which the decoders allocate. @throws Error if it is implausible */
 function checkSize(bytes: Uint8Array, type: string): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const place = type === 'image/png' ? 16 : frameHeader(view);
@@ -54,7 +59,11 @@ function checkSize(bytes: Uint8Array, type: string): void {
     throw new Error(`${bytes.length} bytes say they hold ${first} x ${second} pixels`);
 }
 
-/** Where a JPEG file has its height, and its width behind that: in the first segment of a kind SOF. @throws RangeError */
+/**
+ * Finds the height in a JPEG file, which its width follows, in the first SOF segment.
+ *
+ * @throws RangeError if there is none
+ */
 function frameHeader(view: DataView): number {
   for (let at = 2; ; ) {
     const marker = view.getUint8(at + 1);
@@ -64,21 +73,32 @@ function frameHeader(view: DataView): number {
   }
 }
 
+/**
+ * Whether every decoder reads an image file as the same 8-bit RGB: it is in colour, without alpha and without rotation.
+ */
+export function isPlainRgb(bytes: Uint8Array): boolean {
+  const head = new TextDecoder('latin1').decode(bytes.subarray(0, 2 ** 16));
+  if (/Exif|eXIf/.test(head)) return false; // some decoders rotate the image by its Exif orientation
+  if (imageTypeOf(bytes) === 'image/png') return bytes[24] === 8 && bytes[25] === 2;
+  const height = frameHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+  return bytes[height - 4] <= 0xc2 && bytes[height - 1] === 8 && bytes[height + 4] === 3;
+}
+
 interface DecoderOptions {
   printErr: (line: string) => void;
 }
 
-/** What the JPEG decoder said of the image it is at. */
+/** The complaints of the JPEG decoder about the image it is decoding. */
 let complaints: string[] = [];
 let jpegDecoder: Promise<void> | undefined;
-/** The images one after the other, so that each complaint is known to be of its image. */
+/** Images are decoded one after the other, so that each complaint belongs to a known image. */
 let jpegQueue: Promise<unknown> = Promise.resolve();
 
 const isNode = () => typeof process !== 'undefined' && Boolean(process.versions?.node);
 
 async function startJpegDecoder(): Promise<void> {
   const options: DecoderOptions = { printErr: (line) => complaints.push(line) };
-  // The package's types leave out the WebAssembly module, which node must be given: it cannot fetch files.
+  // The package's types leave out the WebAssembly module, which node needs because it cannot fetch files.
   const start = init as unknown as (...args: [WebAssembly.Module, DecoderOptions] | [DecoderOptions]) => Promise<void>;
   if (!isNode()) return start(options);
   const [{ readFile }, { createRequire }] = await Promise.all([import('node:fs/promises'), import('node:module')]);
@@ -92,10 +112,10 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
     await jpegDecoder;
     complaints = [];
     const decoded = await decodeJpegFile(exactBuffer(bytes)).catch((error) => {
-      jpegDecoder = undefined; // what it threw over leaves its memory in a state that fails at good images too
+      jpegDecoder = undefined; // after a failure its memory is in a state that fails on good images too
       throw complaints.length > 0 ? new Error(complaints.join('; ')) : error;
     });
-    // The decoder fills what is missing with grey and only warns; bytes between two markers harm nothing.
+    // The decoder fills missing parts with grey and only warns; extra bytes between two markers are harmless.
     const serious = complaints.filter((line) => !line.includes('extraneous bytes before marker'));
     if (serious.length > 0) throw new Error(serious.join('; '));
     return { width: decoded.width, height: decoded.height, pixels: toRgb(decoded.data, 4) };
@@ -106,7 +126,7 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
 
 let inflate: Promise<Inflate> | undefined;
 
-/** That of the system under node, which is twice as fast. */
+/** Chooses zlib of node, which is twice as fast, or the library's in a browser. */
 async function startInflate(): Promise<Inflate> {
   if (!isNode()) return (packed, size) => unzlibSync(packed, { out: new Uint8Array(size) });
   const { inflateSync } = await import('node:zlib');
@@ -124,7 +144,7 @@ async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   return { width, height, pixels: toRgb(eight, decoded.channels) };
 }
 
-/** Pixels of 1 (grey), 2 (grey, alpha), 3 or 4 (colour, alpha) channels as RGB. */
+/** Converts pixels of 1 (grey), 2 (grey, alpha), 3 or 4 (colour, alpha) channels to RGB. */
 export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
   if (channels === 3 && data instanceof Uint8Array) return data;
   const count = data.length / channels;
@@ -142,7 +162,39 @@ function exactBuffer(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
   return bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
 }
 
-/** Decoded images by key, the least lately used dropped when their pixels take more than `limit` bytes. */
+/** The location of an image file in its source. */
+export interface ImagePlace {
+  /** The key in a cache of decoded images. */
+  readonly key: string;
+  /** The image's name in errors, after the name of the file that holds it. */
+  readonly what: string;
+  /** The image's type; without it the first bytes decide. */
+  readonly type?: string;
+  read(): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly file: string }>;
+}
+
+/** Makes the image methods of an episode from a source of image files; `find` returns null if a camera has no image. */
+export function imagesAt(
+  cache: ImageCache,
+  find: (camera: string, step: number) => ImagePlace | null,
+): Pick<Required<Episode>, 'image' | 'imageFile'> {
+  return {
+    async image(camera, step) {
+      const place = find(camera, step);
+      if (!place) return null;
+      return cache.get(place.key, async () => {
+        const { bytes, file } = await place.read();
+        return decodeImage(bytes, place.type ?? imageTypeOf(bytes), `${file}: ${place.what}`);
+      });
+    },
+    async imageFile(camera, step) {
+      const place = find(camera, step);
+      return place && (await place.read()).bytes;
+    },
+  };
+}
+
+/** A cache of decoded images that drops the least recently used when the pixels take more than `limit` bytes. */
 export class ImageCache extends MemoryCache<Image> {
   constructor(limit: number) {
     super(limit, ({ pixels }) => pixels.length);

@@ -2,11 +2,12 @@ import type { Image } from './dataset.ts';
 
 /**
  * Scales an image to fit `width` x `height` with its aspect ratio kept and pads the rest with black, as openpi does
- * (image_tools.resize_with_pad): ratio = max(w / width, h / height), the new size cut to whole pixels, centred; an odd
- * pixel of padding goes to the bottom and the right.
+ * (image_tools.resize_with_pad): ratio = max(w / width, h / height), the new size is truncated to whole pixels and
+ * centred; an odd pixel of padding goes to the bottom and the right.
  *
- * The filter is bilinear and widened by the ratio when it shrinks (antialiased, as jax.image.resize and Pillow),
- * computed with + - * / alone, so that every engine gives the same pixels. An image of the right size is returned as is.
+ * The filter is bilinear, and widened by the ratio when the image shrinks (antialiased, as in jax.image.resize and
+ * Pillow). It uses + - * / only, so that every engine gives the same pixels. An image of the right size is returned as
+ * is.
  */
 export function resizeWithPadding(image: Image, width: number, height: number): Image {
   if (image.width === width && image.height === height) return image;
@@ -43,7 +44,7 @@ export function resizeWithPadding(image: Image, width: number, height: number): 
   return { width, height, pixels };
 }
 
-/** For each output pixel the input pixels it is made of: a triangle around its centre, its weights summing to one. */
+/** Lists for each output pixel its input pixels: a triangle around its centre, with weights that sum to one. */
 function filter(from: number, to: number): { start: number; weights: number[] }[] {
   const scale = from / to;
   const reach = Math.max(1, scale);
@@ -62,9 +63,7 @@ function filter(from: number, to: number): { start: number; weights: number[] }[
   });
 }
 
-/**
- * Pixels in [-1, 1]: x / 255 * 2 - 1, as float32 [height, width, 3]; into `out` from `offset` on where it is given.
- */
+/** Maps pixels to [-1, 1] by x / 255 * 2 - 1, as float32 [height, width, 3], written to `out` from `offset` on. */
 export function normaliseImage(
   image: Image,
   out: Float32Array = new Float32Array(image.pixels.length),

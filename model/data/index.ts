@@ -1,7 +1,28 @@
+/**
+ * Robot data: data sets of several formats, opened as episodes, and what training makes of them.
+ *
+ * ```ts
+ * import { writeFile } from 'node:fs/promises';
+ * import { measureStatistics, openDataset, toNormStats, wholeEpisodes, writeLeRobot } from './model/data/index.ts';
+ *
+ * const dataset = await openDataset('FOLDER', 'bridge', { cameras: [] });
+ * console.log(dataset.description, dataset.episodes[0].instructions);
+ * await writeLeRobot('bridge-lerobot', dataset, { robot: 'widowx' });
+ * const statistics = await measureStatistics(wholeEpisodes(dataset.episodes));
+ * await writeFile('norm_stats.json', JSON.stringify(toNormStats(statistics))); // for openpi's assets, or --statistics
+ * ```
+ */
+
 export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
-export { type Chunk, chooseHorizon, chunk } from './chunks.ts';
+export { type ActionChunk, chooseHorizon, chunk } from './chunks.ts';
 export type { Dataset, Episode, Image, Slot, SlotMap } from './dataset.ts';
-export { checkMixable, type ExampleSource, MIXTURE_EXPONENT, Mixture, type MixtureGroup } from './dataset-mixture.ts';
+export {
+  checkMixable,
+  type DatasetGroup,
+  DatasetMixture,
+  type ExampleSource,
+  MIXTURE_EXPONENT,
+} from './dataset-mixture.ts';
 export { actionExamples, type Example, loadExamples, type VisionLanguage } from './examples.ts';
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
@@ -21,7 +42,7 @@ export {
   wholeEpisodes,
 } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
-export { mixRobots, type RobotData } from './robots.ts';
+export { mixDatasets, type RobotData } from './robots.ts';
 export { eachLoaded, evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';
 export {
   absoluteActions,
@@ -44,4 +65,5 @@ export {
   Normaliser,
   normalisers,
   statisticsFromJson,
+  statisticsSchema,
 } from './statistics.ts';

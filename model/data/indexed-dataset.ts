@@ -3,46 +3,49 @@ import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/files/safetensors.ts';
 import { checkFinite } from './assemble.ts';
-import type { Dataset, Episode, Image } from './dataset.ts';
-import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
-import { asObject, asText, missing, readJsonObject } from './json.ts';
+import type { Dataset, Episode } from './dataset.ts';
+import { ImageCache, type ImagePlace, imagesAt, imageTypes } from './image-files.ts';
+import { asObject, asOptionalText, asText, missing, readJsonObject } from './json.ts';
+import { instructionsAmong } from './parts.ts';
 
 /**
- * Reader of data folders with one index of several data sets:
+ * This file reads data folders with one index of several data sets:
  * - `index.json`: `{ format: 1, datasets: { NAME: { control_hz, actions, images?, episodes: [{ id, steps, language?,
  *   language_alternatives? }] } } }`, where `actions` is a safetensors file and `images` a path without its ending;
  * - the actions file: float tensors `EPISODE/action` [steps, actionDimension] and `EPISODE/state` [steps,
- *   stateDimension]. Where actions were derived from the next state there is one action less than there are states;
- * - `IMAGES.pack`, image files one after the other, and `IMAGES.json`: `{ mime, columns: [episode, step, camera, offset,
+ *   stateDimension]. If actions were derived from the next state, there is one action less than there are states;
+ * - `IMAGES.pack`, image files one after the other, and `IMAGES.json`: `{ mime, columns: [episode, step, camera,
+ *   offset,
  *   length], items }`.
  */
 
-/** Decoded images kept in memory, in bytes. */
+/** The bytes of decoded images kept in memory. */
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 
-/** Where one image lies in the pack. */
-interface ImagePlace {
+/** The position of one image in the pack, and its control step. */
+interface PackedImage {
   readonly step: number;
   readonly offset: number;
   readonly length: number;
 }
 
-/** camera -> images in the order of their steps, for one episode. */
-type EpisodeImages = ReadonlyMap<string, readonly ImagePlace[]>;
+/** The images of one episode by camera, in the order of their steps. */
+type EpisodeImages = ReadonlyMap<string, readonly PackedImage[]>;
 
 interface ImagePack {
   readonly cameras: readonly string[];
   readonly episodes: ReadonlyMap<string, EpisodeImages>;
-  load(episode: string, camera: string, place: ImagePlace): Promise<Image>;
+  readonly cache: ImageCache;
+  place(episode: string, camera: string, image: PackedImage): ImagePlace;
 }
 
 /**
- * Opens one data set of a folder: the numbers are read and checked now, an image when it is asked for.
+ * Opens one data set of a folder: the numbers are read and checked now, an image when it is requested.
  *
  * @param folder a path (node), or any folder
- * @param chosen its name; may be left out where there is one only
- * @param images false leaves the images alone: their files need not be there
- * @throws InputError where the folder has no index or no such data set (the message lists those that exist), a file is
+ * @param chosen the data set's name; it may be left out if there is only one
+ * @param images false ignores the images, so that their files need not exist
+ * @throws InputError if the folder has no index or no such data set (the message lists those that exist), a file is
  *   missing, cut off or damaged, or a number is not finite (file, episode, tensor and step are named)
  */
 export async function openIndexedDataset(
@@ -107,15 +110,10 @@ function readListing(item: unknown, file: string, where: string): Listing {
   const { id, steps, language, language_alternatives: others } = asObject(item, file, where);
   if (typeof steps !== 'number' || !Number.isInteger(steps) || steps < 1)
     throw missing(file, `${where}: "steps" above 0`);
-  const wordings = new Set<string>();
-  if (language != null) wordings.add(asText(language, file, `${where}: "language"`).trim());
-  if (others != null) {
-    // Several wordings in one text, each a sentence.
-    const text = asText(others, file, `${where}: "language_alternatives"`);
-    for (const sentence of text.split(/\.(?:\s+|$)/)) wordings.add(sentence.trim());
-  }
-  wordings.delete('');
-  return { id: asText(id, file, `${where}: "id"`), steps, instructions: [...wordings] };
+  const first = asOptionalText(language, file, `${where}: "language"`);
+  // The alternatives are the sentences of one text.
+  const sentences = asOptionalText(others, file, `${where}: "language_alternatives"`).split(/\.(?:\s+|$)/);
+  return { id: asText(id, file, `${where}: "id"`), steps, instructions: instructionsAmong([first, ...sentences]) };
 }
 
 class EpisodeReader {
@@ -146,10 +144,12 @@ class EpisodeReader {
       states: states?.values.subarray(0, length * states.dimension) ?? null,
       instructions,
       cameras: pack?.cameras.filter((camera) => images.has(camera)) ?? [],
-      async image(camera, step) {
-        const newest = newestAt(images.get(camera) ?? [], step);
-        return newest && pack ? pack.load(id, camera, newest) : null;
-      },
+      image: async () => null,
+      ...(pack &&
+        imagesAt(pack.cache, (camera, step) => {
+          const newest = newestAt(images.get(camera) ?? [], step);
+          return newest && pack.place(id, camera, newest);
+        })),
     };
   }
 
@@ -182,14 +182,14 @@ class EpisodeReader {
   }
 }
 
-function newestAt(places: readonly ImagePlace[], step: number): ImagePlace | null {
-  let [low, high] = [0, places.length];
+function newestAt(images: readonly PackedImage[], step: number): PackedImage | null {
+  let [low, high] = [0, images.length];
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (places[middle].step <= step) low = middle + 1;
+    if (images[middle].step <= step) low = middle + 1;
     else high = middle;
   }
-  return low > 0 ? places[low - 1] : null;
+  return low > 0 ? images[low - 1] : null;
 }
 
 async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>): Promise<ImagePack> {
@@ -208,7 +208,7 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>):
   const pack = await folder.open(packPath);
   await pack.close();
   const cameras = new Set<string>();
-  const episodes = new Map<string, Map<string, ImagePlace[]>>();
+  const episodes = new Map<string, Map<string, PackedImage[]>>();
   for (const [number, item] of list.items.entries()) {
     const [episode, step, camera, offset, length] = Array.isArray(item) ? places.map((place) => item[place]) : [];
     const sizes = [step, offset, length];
@@ -227,26 +227,27 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>):
       );
     }
     cameras.add(camera);
-    const ofEpisode = getOrMake(episodes, episode, () => new Map<string, ImagePlace[]>());
-    getOrMake(ofEpisode, camera, () => [] as ImagePlace[]).push({ step, offset, length });
+    const ofEpisode = getOrMake(episodes, episode, () => new Map<string, PackedImage[]>());
+    getOrMake(ofEpisode, camera, () => [] as PackedImage[]).push({ step, offset, length });
   }
   for (const ofEpisode of episodes.values())
     for (const images of ofEpisode.values()) images.sort((a, b) => a.step - b.step);
 
   const cache = new ImageCache(IMAGE_CACHE_BYTES);
-  const load = (episode: string, camera: string, { step, offset, length }: ImagePlace) =>
-    cache.get(String(offset), async () => {
-      const what = `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
-      // Opened for each image, so that a data set holds no file open and needs no closing.
+  const place = (episode: string, camera: string, { step, offset, length }: PackedImage): ImagePlace => {
+    const what = `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
+    const read = async () => {
+      // The file is opened for each image, so that a data set holds no file open and needs no closing.
       const source = await folder.open(packPath);
       try {
-        const bytes = await readRange(source, offset, offset + length, what);
-        return await decodeImage(bytes, type, `${source.name}: ${what}`);
+        return { bytes: await readRange(source, offset, offset + length, what), file: source.name };
       } finally {
         await source.close();
       }
-    });
-  return { cameras: [...cameras], episodes, load };
+    };
+    return { key: String(offset), what, type, read };
+  };
+  return { cameras: [...cameras], episodes, cache, place };
 }
 
 function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {

@@ -1,14 +1,14 @@
 import { type ByteSource, parseJson, readJson, readRange } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 
-// JSON files of data sets: what is not as it should be is one line with file and field.
+// These functions read JSON files of data sets; an unexpected value gives one line that names file and field.
 
 export type Json = Record<string, unknown>;
 
 /** JSON Lines files longer than this are not read whole. */
 const LINES_LIMIT = 2 ** 30;
 
-/** A file that holds one JSON object; closed after reading. */
+/** Reads a file that holds one JSON object, and closes it. */
 export async function readJsonObject(file: ByteSource): Promise<Json> {
   try {
     return asObject(await readJson(file), file.name, 'the file');
@@ -17,7 +17,7 @@ export async function readJsonObject(file: ByteSource): Promise<Json> {
   }
 }
 
-/** A file of one JSON object a line (empty lines are passed over), each as `read` makes it; closed after reading. */
+/** Reads a file with one JSON object a line, ignoring empty lines, converts each by `read`, and closes the file. */
 export async function readJsonLines<T>(file: ByteSource, read: (line: Json, where: string) => T): Promise<T[]> {
   try {
     if (file.size > LINES_LIMIT) throw new InputError(`${file.name}: ${file.size} bytes is too large`);
@@ -51,7 +51,12 @@ export function asText(value: unknown, file: string, what: string): string {
   return value;
 }
 
-/** A whole number from `least` on. */
+/** Checks an optional text and trims it; '' if it is null, left out or empty. */
+export function asOptionalText(value: unknown, file: string, what: string): string {
+  return value == null || value === '' ? '' : asText(value, file, what).trim();
+}
+
+/** Checks a whole number that is at least `least`. */
 export function asCount(value: unknown, file: string, what: string, least = 0): number {
   if (!Number.isSafeInteger(value) || (value as number) < least)
     throw missing(file, `${what} as a whole number from ${least}; it is ${quote(value)}`);

@@ -1,4 +1,4 @@
-/** Values by key, made when asked for; the least lately used dropped when they take more than `limit` bytes. */
+/** A cache that makes values on request and drops the least recently used when they take more than `limit` bytes. */
 export class MemoryCache<T> {
   readonly #values = new Map<string, Promise<T>>();
   readonly #sizes = new Map<string, number>();
@@ -9,12 +9,12 @@ export class MemoryCache<T> {
     private readonly sizeOf: (value: T) => number,
   ) {}
 
-  /** Bytes held now. */
+  /** The bytes held now. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** The value of `key`, made by `make` where it is not held; a failure is not held. */
+  /** Returns the value of `key`, made by `make` if it is not held; a failure is not held. */
   get(key: string, make: () => Promise<T>): Promise<T> {
     const held = this.#values.get(key);
     const value = held ?? make();

@@ -9,7 +9,7 @@ import { asText, missing, readJsonObject } from './json.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 
-/** An image with what it shows. */
+/** An image with the name and the category of the thing it shows. */
 export interface NamedImage {
   readonly name: string;
   readonly category: string;
@@ -17,11 +17,11 @@ export interface NamedImage {
 }
 
 /**
- * Reads images with names, such as emoji: `PATH.pack`, image files one after the other, and `PATH.json`, `{ mime, columns:
- * [name, category, offset, length, ...], items }`. Images are read when they are asked for.
+ * Reads images with names, such as emoji: `PATH.pack` holds image files one after the other, and `PATH.json` is `{
+ * mime, columns: [name, category, offset, length, ...], items }`. An image is read when it is requested.
  *
  * @param folder a path (node), or any folder
- * @throws InputError where a file is missing, cut off or lacks a column
+ * @throws InputError if a file is missing, cut off or lacks a column
  */
 export async function openNamedImages(folder: string | Folder, path: string): Promise<NamedImage[]> {
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
@@ -58,10 +58,10 @@ export async function openNamedImages(folder: string | Folder, path: string): Pr
 }
 
 /**
- * Questions about named images, with PaliGemma's prompts: what is it, of which category, is it this (in half of the
- * cases it is not). Each epoch asks all three of every image, in an order of its own; the same for the same seed.
+ * Makes questions about named images with PaliGemma's prompts: its name, its category, and whether it is a given thing
+ * (in half of the cases it is not). Each epoch asks all three about every image, in an order that the seed decides.
  *
- * @throws RangeError where there are fewer than two images
+ * @throws RangeError if there are fewer than two images
  */
 export function imageQuestions(images: readonly NamedImage[], seed: number): ExampleSource<VisionLanguage> {
   if (images.length < 2) throw new RangeError('questions need at least two images');
@@ -72,8 +72,8 @@ export function imageQuestions(images: readonly NamedImage[], seed: number): Exa
     size,
     at(place) {
       const own = Math.floor(place / size);
-      // Streams of their own beside the robots': seeds count from 0, sets of questions from the other end.
-      const random = randomStream(seed, 2 ** 32 - 1 - own, streams.wording);
+      // Robot data count the steps of their random streams from 0; questions count from the other end.
+      const random = randomStream(seed, 2 ** 32 - 1 - own, streams.paraphrase);
       if (own !== epoch)
         [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
       const number = order[place - own * size];
@@ -82,8 +82,8 @@ export function imageQuestions(images: readonly NamedImage[], seed: number): Exa
       if (number % 3 === 1) return { image, prompt: 'answer en what kind of thing is this?', answer: category };
       const right = random.integer(2 * number, 2) === 0;
       const other = (Math.floor(number / 3) + 1 + random.integer(2 * number + 1, images.length - 1)) % images.length;
-      const asked = right ? name : images[other].name;
-      return { image, prompt: `answer en is this ${asked}?`, answer: asked === name ? 'yes' : 'no' };
+      const guess = right ? name : images[other].name;
+      return { image, prompt: `answer en is this ${guess}?`, answer: guess === name ? 'yes' : 'no' };
     },
   };
 }

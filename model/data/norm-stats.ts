@@ -9,22 +9,22 @@ import {
   RANGE_FLOOR,
 } from './statistics.ts';
 
-// openpi's assets/<robot>/norm_stats.json: { norm_stats: { state, actions } }, each { mean, std, q01, q99 }.
+// openpi's assets/<robot>/norm_stats.json is { norm_stats: { state, actions } }, each { mean, std, q01, q99 }.
 
 const LISTS = ['mean', 'std', 'q01', 'q99'] as const;
 
-/** The JSON of openpi's `norm_stats.json`. */
+/** Makes the JSON of openpi's `norm_stats.json`. */
 export function toNormStats({ actions, states }: DatasetStatistics): unknown {
   const columns = (own: ColumnStatistics) => Object.fromEntries(LISTS.map((name) => [name, own[name]]));
   return { norm_stats: { ...(states && { state: columns(states) }), actions: columns(actions) } };
 }
 
 /**
- * Statistics from the JSON of openpi's `norm_stats.json`. It keeps no extremes and no count: the quantiles stand for
+ * Reads statistics from the JSON of openpi's `norm_stats.json`. It has no extremes and no count: the quantiles replace
  * the extremes, and the count is 0.
  *
- * @param file what errors call it
- * @throws InputError where a list is missing, holds something else than numbers, or is of another length than the rest
+ * @param file the file's name in errors
+ * @throws InputError if a list is missing, holds something else than numbers, or is of another length than the rest
  */
 export function fromNormStats(json: unknown, file: string): DatasetStatistics {
   const all = asObject(asObject(json, file, 'the file').norm_stats, file, '"norm_stats"');
@@ -50,7 +50,10 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
   return { rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, actions: read('actions'), states };
 }
 
-/** Without dimensions beyond the data set's, where those alone never move: openpi's may be padded with zeros, as its actions are. */
+/**
+ * Drops the dimensions beyond the data set's if they are constant: openpi may pad statistics with zeros, as it pads
+ * actions.
+ */
 export function withoutPadding(statistics: DatasetStatistics, dataset: Dataset): DatasetStatistics {
   const cut = (columns: ColumnStatistics, dimension: number): ColumnStatistics => {
     const { mean, std } = columns;
@@ -65,8 +68,8 @@ export function withoutPadding(statistics: DatasetStatistics, dataset: Dataset):
 }
 
 /**
- * @param file where the statistics are from, for errors
- * @throws InputError where they are of other dimensions than the data set
+ * @param file the source of the statistics, for errors
+ * @throws InputError if they have other dimensions than the data set
  */
 export function checkStatistics({ actions, states }: DatasetStatistics, dataset: Dataset, file: string): void {
   for (const [what, columns, dimension] of [

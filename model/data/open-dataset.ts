@@ -10,29 +10,34 @@ import { changedEpisode } from './parts.ts';
 import { openRlds } from './rlds/dataset.ts';
 
 export interface DatasetOptions {
-  /** Which of several data sets of a folder, where none is named. */
+  /** The data set of a folder with several to open if none is named. */
   readonly usual?: string;
-  /** Cameras to read, of those that the data set has; all by default, none for an empty list. */
+  /** The cameras to read; all by default, none for an empty list. */
   readonly cameras?: readonly string[];
-  /** Cameras that exist only as video: both sides of a decoded frame are at most this many pixels; 224 by default. */
+  /** The largest width and height, in pixels, of decoded frames of cameras that exist only as video; 224 by default. */
   readonly frameSize?: number;
-  /** Where decoded frames are kept (node); by default in the user's cache folder. */
+  /** The folder for decoded frames (node); by default one in the user's cache folder. */
   readonly frameFolder?: string;
-  /** Control steps a second, for files that do not say (RLDS, npz, HDF5). */
+  /** Control steps per second, for files that do not state it (RLDS, npz, HDF5); refused for files that do. */
   readonly rate?: number;
-  /** Bytes of actions and states to hold in memory, 256 MiB by default; a larger data set's episodes are loaded one by one. */
+  /**
+   * The bytes of actions and states held in memory, 256 MiB by default; episodes of larger data sets are loaded one by
+   * one.
+   */
   readonly memory?: number;
 }
 
 /**
- * Opens a data set by what lies at `place`:
+ * Opens a data set in the format that it finds at `place`:
  * - a folder with `meta/info.json`: LeRobot, versions 2.0 to 3.0;
  * - a folder with `index.json`: the data set `name` of it (indexed-dataset.ts);
- * - a folder with `dataset_info.json` and TFRecord files: RLDS as of Open X-Embodiment, the split `name`, train by default;
- * - a file `.arrow` (LeRobot 1) or `.npz`, or a folder of one; under node also `.hdf5` or `.h5`, or a folder of these.
+ * - a folder with `dataset_info.json` and TFRecord files: RLDS as in Open X-Embodiment, the split `name`, train by
+ *   default;
+ * - a file `.arrow` (LeRobot 1) or `.npz`, or a folder with one; under node also `.hdf5` or `.h5`, or a folder of
+ *   these.
  *
  * @param place a path (node), or any folder
- * @param name which of several data sets; of a single one what to call it, by default the folder's name
+ * @param name the data set to open if there are several; otherwise the name to give it, by default the folder's name
  * @throws InputError with one line that says what is missing or damaged, and where
  */
 export async function openDataset(
@@ -40,6 +45,9 @@ export async function openDataset(
   name?: string,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
+  const { cameras = [] } = options;
+  const twice = cameras.find((camera, i) => cameras.indexOf(camera) < i);
+  if (twice !== undefined) throw new InputError(`camera ${quote(twice)} is named twice`);
   const files = typeof place === 'string' ? await filesAt(place) : [];
   const hdf5 = files.filter((file) => /\.(hdf5|h5)$/.test(file));
   if (hdf5.length > 0) {
@@ -47,7 +55,7 @@ export async function openDataset(
     return withCameras(await openHdf5(hdf5, name ?? lastPart(place as string), options), options.cameras);
   }
   const single = files.filter((file) => /\.(arrow|npz)$/.test(file));
-  // Beside Arrow files, dataset_info.json is that of Hugging Face's save_to_disk.
+  // A dataset_info.json beside Arrow files comes from Hugging Face's save_to_disk, not from RLDS.
   const arrow = single.some((file) => file.endsWith('.arrow'));
   const described = files.some((file) =>
     ['meta', 'index.json', ...(arrow ? [] : ['dataset_info.json'])].includes(lastPart(file)),
@@ -66,29 +74,38 @@ export async function openDataset(
       typeof place === 'string'
         ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: place })
         : (await import('./lerobot/video-browser.ts')).openVideoFrames(names, place, frameSize);
-    return openLeRobot(folder, { name: name ?? lastPart(folder.name), cameras, memory, video });
+    const dataset = await openLeRobot(folder, { name: name ?? lastPart(folder.name), cameras, memory, video });
+    return withItsOwnRate(dataset, options.rate);
   }
   if (!arrow && !(await has('index.json')) && (await has('dataset_info.json'))) {
     return openRlds(folder, { ...options, name });
   }
   if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
   const images = options.cameras?.length !== 0;
-  return withCameras(await openIndexedDataset(folder, name ?? options.usual, { images }), options.cameras);
+  const dataset = await openIndexedDataset(folder, name ?? options.usual, { images });
+  return withCameras(withItsOwnRate(dataset, options.rate), options.cameras);
+}
+
+/** Returns a data set whose files state its rate. @throws InputError if a rate is given all the same */
+function withItsOwnRate(dataset: Dataset, given: number | undefined): Dataset {
+  if (given !== undefined)
+    throw new InputError(`data set ${quote(dataset.name)} says ${dataset.rate} Hz itself; leave --rate out`);
+  return dataset;
 }
 
 function whatIsMissing(files: readonly string[]): string {
   const [first] = files.filter((file) => /\.(arrow|npz)$/.test(file));
   if (first && /-of-\d+\.arrow$/.test(first))
-    return 'a data set in several Arrow files, of which one is read: save it again by save_to_disk(..., num_shards=1)';
+    return 'the data set lies in several Arrow files, and only a single one is read: save it again by save_to_disk(..., num_shards=1)';
   if (first) return `several data sets are here; open one of its files, such as ${lastPart(first)}`;
   if (files.some((file) => lastPart(file) === 'snapshots'))
     return "this is a cached repository of the Hugging Face Hub; name the folder inside its 'snapshots'";
   if (files.some((file) => lastPart(file) === 'info.json' || lastPart(file).endsWith('.parquet')))
-    return 'of a LeRobot data set name the folder that holds meta/ and data/ (meta/info.json, data/chunk-000/...)';
-  return 'no data set that is known lies here: a folder has meta/info.json (LeRobot), index.json, dataset_info.json (RLDS) or .hdf5 files; a file ends in .arrow, .npz, .hdf5 or .h5';
+    return 'this is a part of a LeRobot data set: name the folder that holds meta/ and data/ (meta/info.json, data/chunk-000/...)';
+  return 'no known data set lies here: a folder has meta/info.json (LeRobot), index.json, dataset_info.json (RLDS) or .hdf5 files; a file ends in .arrow, .npz, .hdf5 or .h5';
 }
 
-/** The data set with some of its cameras. @throws InputError naming those that it does not have */
+/** Restricts a data set to some of its cameras. @throws InputError if it lacks one of them; the message names it */
 function withCameras(dataset: Dataset, wanted: readonly string[] | undefined): Dataset {
   if (!wanted) return dataset;
   const unknown = wanted.filter((camera) => !dataset.cameras.includes(camera));
@@ -106,17 +123,18 @@ function withCameras(dataset: Dataset, wanted: readonly string[] | undefined): D
   };
 }
 
-/** Opens a file `.arrow` or `.npz`; closed after reading. */
+/** Reads a file `.arrow` or `.npz`, and closes it. */
 export async function openDataFile(source: ByteSource, name?: string, { rate }: DatasetOptions = {}): Promise<Dataset> {
   const own = name ?? lastPart(source.name).replace(/\.\w+$/, '');
   try {
-    return source.name.endsWith('.npz') ? await readNpz(source, own, rate) : await readArrow(source, own);
+    if (source.name.endsWith('.npz')) return await readNpz(source, own, rate);
+    return withItsOwnRate(await readArrow(source, own), rate);
   } finally {
     await source.close();
   }
 }
 
-/** The file at a path, or those in the folder there, by number. @throws InputError where there is neither */
+/** Lists the file at a path, or the files in a folder by number. @throws InputError if there is neither */
 async function filesAt(path: string): Promise<string[]> {
   const [{ readdir, stat }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
   const found = await stat(path).catch(() => null);
@@ -130,7 +148,7 @@ async function filesAt(path: string): Promise<string[]> {
   return files.sort((a, b) => number(a) - number(b) || (a < b ? -1 : 1)).map((file) => join(path, file));
 }
 
-/** The name of a folder without those that lead to it. */
+/** Returns the last part of a path. */
 const lastPart = (path: string) =>
   path
     .split(/[\\/]/)

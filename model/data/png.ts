@@ -1,10 +1,11 @@
 import { crc32 } from './checksum.ts';
 
-// PNG files as cameras and data sets have them: 8 bits a channel, not interlaced, no palette. Their size is known before they are
-// unpacked, in one piece. fast-png, which reads all others, unpacks by fflate piece by piece, two to four times as slow,
-// and loses the end of a block with more than 128 KiB of literal bytes and no repetition (as the Rust crate png writes).
+// This file decodes the usual PNG files of cameras and data sets: 8 bits a channel, not interlaced, no palette. Their
+// size is known before they are unpacked in one piece. fast-png, which reads all others, unpacks piece by piece with
+// fflate, takes two to four times as long, and loses the end of a block with more than 128 KiB of literal bytes and no
+// repetition (as the Rust crate png writes).
 
-/** Samples a pixel by colour type: grey, colour, grey with alpha, colour with alpha. */
+/** Samples per pixel by colour type: grey, colour, grey with alpha, colour with alpha. */
 const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 4: 2, 6: 4 };
 
 export interface PlainPng {
@@ -15,10 +16,10 @@ export interface PlainPng {
   readonly data: Uint8Array;
 }
 
-/** Unpacks a zlib text of `size` bytes, or fewer. */
+/** Unpacks a zlib stream to at most `size` bytes. */
 export type Inflate = (packed: Uint8Array, size: number) => Uint8Array;
 
-/** A file of this kind; null where it is of another. @throws Error or RangeError where it is damaged or cut off */
+/** Decodes a file of this kind; null for other kinds. @throws Error or RangeError if it is damaged or cut off */
 export function decodePlainPng(bytes: Uint8Array, inflate: Inflate): PlainPng | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
@@ -52,9 +53,9 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** Rows of a filter's number and bytes to plain rows (PNG specification, section 9). */
+/** Undoes the filters of rows, each a filter's number and bytes (PNG specification, section 9). */
 function unfiltered(packed: Uint8Array, height: number, stride: number, channels: number): Uint8Array {
-  // Above the first row lie zeros, and left of each.
+  // The bytes above the first row and to the left of every row count as zeros.
   const rows = new Uint8Array(stride + height * stride);
   for (let y = 0; y < height; y++) {
     const from = y * (stride + 1);
@@ -75,7 +76,7 @@ function unfiltered(packed: Uint8Array, height: number, stride: number, channels
   return rows.subarray(stride);
 }
 
-/** Of the three neighbours the one nearest to left + above - corner. */
+/** Returns the neighbour that is nearest to left + above - corner. */
 function paeth(left: number, above: number, corner: number): number {
   const a = Math.abs(above - corner);
   const b = Math.abs(left - corner);

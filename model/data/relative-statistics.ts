@@ -4,10 +4,10 @@ import type { EpisodePart } from './parts.ts';
 import { relativeActions } from './slots.ts';
 
 /**
- * For `measureStatistics`: the relative chunks of every step of a part, without what is repeated past its end. The
- * statistics of relative actions are those of the chunks that are trained on, and grow with the horizon.
+ * Makes the relative action chunks of every step of a part, for `measureStatistics`, without the repetitions past its
+ * end. The statistics of relative actions are those of the chunks that are trained on, and grow with the horizon.
  *
- * @throws RangeError where the episode has no state
+ * @throws RangeError if the episode has no state
  */
 export function relativeChunks(horizon: number, slots: readonly Slot[]) {
   return function* (part: EpisodePart): Generator<Float32Array> {

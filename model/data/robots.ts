@@ -4,21 +4,22 @@ import { checkMixable } from './dataset-mixture.ts';
 import { changedEpisode } from './parts.ts';
 import { checkSlotMap } from './slots.ts';
 
-/** A data set of a mixture, and where its robot's dimensions stand among those of all. */
+/** A data set of a mixture, and the slots of its robot's dimensions. */
 export interface RobotData {
   readonly dataset: Dataset;
   readonly slots: SlotMap;
-  /** How often it comes beside the others, which have weights too; n^0.43 of a robot's n examples by default. */
+  /** The sampling weight, for all data sets or for none; n^0.43 for a robot's n examples by default. */
   readonly weight?: number;
 }
 
 /**
- * Data sets of several robots, or of one, as one data set, whose episodes keep the numbers of their robot and its name. A model of the slots'
- * width learns them in one batch; padded dimensions carry no loss.
+ * Makes one data set of several, of one robot or of more. Episodes keep their robot's name and its raw numbers; a model
+ * of the slots' width learns all of them in one batch, and padded dimensions carry no loss.
  *
- * @throws InputError where control rates or widths differ, a map does not fit its data set, one robot has two, or a weight is not above 0
+ * @throws InputError if control rates or widths differ, a map does not fit its data set, one robot has two maps, or a
+ *   weight is not above 0
  */
-export function mixRobots(members: readonly RobotData[]): Dataset {
+export function mixDatasets(members: readonly RobotData[]): Dataset {
   const datasets = members.map(({ dataset }) => dataset);
   checkMixable(datasets, { slots: true });
   const [{ width }] = members.map(({ slots }) => slots);

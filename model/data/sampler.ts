@@ -2,11 +2,11 @@ import { type Random, randomStream, streams } from '../../engine/random.ts';
 import type { Episode } from './dataset.ts';
 import { countSteps, type EpisodePart, instructionsAt, loadEpisode } from './parts.ts';
 
-/** One training or evaluation example: a control step of an episode and the wording to give. */
+/** One training or evaluation example: a control step of an episode, and one paraphrase of its instruction. */
 export interface Sample {
   readonly part: EpisodePart;
   readonly step: number;
-  /** null where the episode has no instruction. */
+  /** null if the episode has no instruction. */
   readonly instruction: string | null;
 }
 
@@ -38,35 +38,36 @@ class Steps {
 
 export interface SamplerOptions {
   /**
-   * Control steps that are shuffled among each other. An epoch then goes through its parts in an order of its own, as
-   * many at a time as hold this many steps, so that data on disk are read in few places at a time. All by default.
+   * The number of control steps that are shuffled together; all by default. With fewer, an epoch goes through its parts
+   * in a random order, as many at a time as hold this many steps, so that data on disk are read in few places at a
+   * time.
    */
   readonly window?: number;
 }
 
-/** Parts shuffled together, and the place of their first example in the epoch. */
+/** Parts that are shuffled together, and the position of their first example in the epoch. */
 interface Window {
   readonly start: number;
   readonly steps: Steps;
 }
 
-/** Windows of an epoch are numbered behind it in the step of the random stream. */
+/** The step of a window's random stream is its epoch plus WINDOW_STRIDE times its number. */
 const WINDOW_STRIDE = 65536;
 
 /**
- * Training examples without a memory: which example comes when is a function of the seed and its place alone, so a run
- * that is resumed goes on as if it had never stopped. Each epoch visits every control step of every part once, in an
- * order of its own; the wording is drawn anew each time.
+ * Draws training examples without state: an example is a function of the seed and its position alone, so a resumed run
+ * continues as if it had never stopped. Each epoch visits every control step of every part once, in an order of its
+ * own, and draws a paraphrase of the instruction anew each time.
  */
 export class TrainingSampler {
-  /** Examples of one epoch. */
+  /** The number of examples in one epoch. */
   readonly size: number;
   readonly #window: number;
   #epoch = -1;
   #windows: Window[] = [];
   #current = -1;
   #order: Uint32Array = new Uint32Array(0);
-  #wording: Random;
+  #paraphrase: Random;
 
   constructor(
     private readonly parts: readonly EpisodePart[],
@@ -75,12 +76,12 @@ export class TrainingSampler {
   ) {
     this.size = countSteps(parts);
     if (this.size === 0) throw new RangeError('a sampler needs at least one control step');
-    // At most as many windows as an epoch has numbers for.
+    // WINDOW_STRIDE limits the number of windows of an epoch.
     this.#window = Math.max(1, window, Math.ceil((2 * this.size) / WINDOW_STRIDE));
-    this.#wording = randomStream(seed, 0, streams.wording);
+    this.#paraphrase = randomStream(seed, 0, streams.paraphrase);
   }
 
-  /** Example number `place`, counted from 0 over all epochs. */
+  /** Returns example number `place`, counted from 0 over all epochs. */
   at(place: number): Sample {
     const epoch = Math.floor(place / this.size);
     if (epoch !== this.#epoch) this.#begin(epoch);
@@ -95,19 +96,19 @@ export class TrainingSampler {
     const { part, step } = steps.at(this.#order[inEpoch - start]);
     const instructions = instructionsAt(part.episode, step);
     const instruction =
-      instructions.length > 0 ? instructions[this.#wording.integer(inEpoch, instructions.length)] : null;
+      instructions.length > 0 ? instructions[this.#paraphrase.integer(inEpoch, instructions.length)] : null;
     return { part, step, instruction };
   }
 
   #begin(epoch: number): void {
     this.#epoch = epoch;
     this.#current = -1;
-    this.#wording = randomStream(this.seed, epoch, streams.wording);
+    this.#paraphrase = randomStream(this.seed, epoch, streams.paraphrase);
     if (this.size <= this.#window) {
       this.#windows = [{ start: 0, steps: new Steps(this.parts) }];
       return;
     }
-    // The last number of an epoch is no window's.
+    // No window has the last number of an epoch.
     const random = randomStream(this.seed, epoch + (WINDOW_STRIDE - 1) * WINDOW_STRIDE, streams.shuffle);
     const order = random.permutation(this.parts.length);
     this.#windows = [];
@@ -122,13 +123,13 @@ export class TrainingSampler {
     }
   }
 
-  /** The examples of training step `step` (from 0) at a fixed batch size. */
+  /** Returns the examples of training step `step` (from 0) at a fixed batch size. */
   batch(step: number, batchSize: number): Sample[] {
     return Array.from({ length: batchSize }, (_, i) => this.at(step * batchSize + i));
   }
 }
 
-/** The last window that starts at or before `place`. */
+/** Finds the last window that starts at or before `place`. */
 function lastAtMost(windows: readonly Window[], place: number): number {
   let [low, high] = [0, windows.length - 1];
   while (low < high) {
@@ -139,7 +140,7 @@ function lastAtMost(windows: readonly Window[], place: number): number {
   return low;
 }
 
-/** Samples whose episodes hold their numbers, read from disk where the data set leaves them there, each episode once. */
+/** Loads the episodes of samples, each once, if the data set leaves their numbers on disk. */
 export async function loadSamples(samples: readonly Sample[]): Promise<Sample[]> {
   const loaded = new Map<Episode, Promise<Episode>>();
   return Promise.all(
@@ -153,7 +154,7 @@ export async function loadSamples(samples: readonly Sample[]): Promise<Sample[]>
   );
 }
 
-/** Samples in their order, of which only the episode of the last is held in memory. */
+/** Yields samples in their order with their episodes loaded; only the latest episode is held in memory. */
 export async function* eachLoaded(samples: readonly Sample[]): AsyncGenerator<Sample> {
   let [listed, loaded]: Episode[] = [];
   for (const sample of samples) {
@@ -164,8 +165,8 @@ export async function* eachLoaded(samples: readonly Sample[]): AsyncGenerator<Sa
 }
 
 /**
- * Examples to measure with: at most `count` control steps, evenly spread over the parts, in order, each with the first
- * wording. The same list every time.
+ * Lists the examples to measure with: at most `count` control steps, evenly spread over the parts, in order, each with
+ * the first paraphrase. The list is the same every time.
  */
 export function evaluationSamples(parts: readonly EpisodePart[], count = Number.POSITIVE_INFINITY): Sample[] {
   const steps = new Steps(parts);

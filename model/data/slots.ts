@@ -1,7 +1,7 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
 import type { Dataset, Slot, SlotMap } from './dataset.ts';
 
-/** Slots of the public pi0 models. */
+/** The number of slots of the public pi0 models. */
 export const SLOT_WIDTH = 32;
 
 const slot = (name: string, place: number, kind: Slot['kind'], relative = false): Slot => ({
@@ -12,7 +12,7 @@ const slot = (name: string, place: number, kind: Slot['kind'], relative = false)
   gripper: kind === 'gripper',
 });
 
-/** An arm of `joints` joints and a gripper, from slot `first` on. */
+/** Lists the slots of an arm of `joints` joints and a gripper, from slot `first` on. */
 const arm = (prefix: string, first: number, joints: number, relative = true): Slot[] => [
   ...Array.from({ length: joints }, (_, i) => slot(`${prefix}joint ${i + 1}`, first + i, 'joint', relative)),
   slot(`${prefix}gripper`, first + joints, 'gripper'),
@@ -36,8 +36,9 @@ const robot = (name: string, actions: readonly Slot[], state = actions): SlotMap
 });
 
 /**
- * The robots of openpi (docs/norm_stats.md): slots 0-5 left arm, 6 its gripper, 7-12 right arm, 13 its gripper, 14 and
- * on the base; arms of seven joints take 0-6 and 7. Data whose actions are differences already are not made relative.
+ * The slot maps of openpi's robots (docs/norm_stats.md): slots 0 to 5 are the left arm, 6 its gripper, 7 to 12 the
+ * right arm, 13 its gripper, 14 and following the base; an arm of seven joints takes 0 to 6, and 7 for its gripper.
+ * Actions that are differences already are not made relative.
  */
 export const slotMaps: readonly SlotMap[] = [
   robot('ur5e', single),
@@ -60,7 +61,7 @@ export const slotMaps: readonly SlotMap[] = [
   robot('bridge', movedPose, [...ownPose, slot('gripper', 6, 'gripper')]),
 ];
 
-/** @throws InputError where there is none of this name; it lists those there are */
+/** Finds a slot map by its robot's name. @throws InputError if there is none; the message lists those that exist */
 export function slotMapNamed(name: string): SlotMap {
   const found = slotMaps.find((map) => map.robot === name);
   if (!found)
@@ -70,7 +71,7 @@ export function slotMapNamed(name: string): SlotMap {
   return found;
 }
 
-/** Every dimension in the slot of its own number, none relative: for data sets of robots that share nothing. */
+/** Puts every dimension in the slot of its own number, none of them relative, for robots that share nothing. */
 export function ownSlotMap({ name, actionDimension, stateDimension, actionNames }: Dataset): SlotMap {
   const slots = (what: string, count: number, names?: readonly string[]) =>
     Array.from({ length: count }, (_, i) => {
@@ -86,7 +87,7 @@ export function ownSlotMap({ name, actionDimension, stateDimension, actionNames 
   };
 }
 
-/** @throws InputError where the map has other dimensions than the data set, a slot twice, or one outside its width */
+/** @throws InputError if the map has other dimensions than the data set, a slot twice, or a slot outside its width */
 export function checkSlotMap({ robot: own, width, actions, state }: SlotMap, dataset: Dataset): void {
   for (const [what, slots, dimension] of [
     ['action', actions, dataset.actionDimension],
@@ -108,7 +109,7 @@ export function checkSlotMap({ robot: own, width, actions, state }: SlotMap, dat
   if (loose >= 0) throw new InputError(`slot map "${own}": action "${actions[loose].name}" is relative to no state`);
 }
 
-/** Rows [rows, slots.length] spread to [rows, width], zero elsewhere. */
+/** Spreads rows [rows, slots.length] to [rows, width], with zeros elsewhere. */
 export function toSlots(values: Float32Array, slots: readonly Slot[], width: number): Float32Array {
   const rows = values.length / slots.length;
   const out = new Float32Array(rows * width);
@@ -128,7 +129,7 @@ export function fromSlots(values: Float32Array, slots: readonly Slot[], width: n
   );
 }
 
-/** [width]: 1 where the robot has a dimension, 0 where it is padded and must carry no loss. */
+/** Makes a mask [width]: 1 for a dimension of the robot, 0 for padding, which must carry no loss. */
 export function slotMask(slots: readonly Slot[], width: number): Uint8Array {
   const mask = new Uint8Array(width);
   for (const { slot: place } of slots) mask[place] = 1;
@@ -136,8 +137,9 @@ export function slotMask(slots: readonly Slot[], width: number): Uint8Array {
 }
 
 /**
- * A chunk of actions [horizon, slots.length] relative to the state at its start: every relative dimension minus the
- * state of the same number, the same for all steps (openpi transforms.DeltaActions). Normalise after this, not before.
+ * Makes an action chunk [horizon, slots.length] relative to the state at its start: every relative dimension minus the
+ * state of the same number, which is the same for all steps (openpi transforms.DeltaActions). Normalise after this, not
+ * before.
  */
 export function relativeActions(chunk: Float32Array, state: ArrayLike<number>, slots: readonly Slot[]): Float32Array {
   return chunk.map((value, i) => (slots[i % slots.length].relative ? value - state[i % slots.length] : value));

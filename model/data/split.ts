@@ -3,19 +3,19 @@ import { randomStream, streams } from '../../engine/random.ts';
 import type { Dataset } from './dataset.ts';
 import { type EpisodePart, wholeEpisodes } from './parts.ts';
 
-/** What is trained on and what is kept apart to measure with. No control step is in both. */
+/** The parts to train on and the parts held out to measure with. No control step is in both. */
 export interface Split {
   readonly train: readonly EpisodePart[];
   readonly heldOut: readonly EpisodePart[];
-  /** One line that says what is held out. */
+  /** One line that names the parts held out. */
   readonly description: string;
 }
 
 /**
- * Holds out whole episodes, drawn by the seed: `fraction` of them, rounded, at least one and never all. Of a set of one
- * episode the last fifth of its steps is held out.
+ * Holds out whole episodes, drawn by the seed: `fraction` of them, rounded, at least one and never all. If the data set
+ * has a single episode, the last fifth of its steps is held out.
  *
- * @throws InputError where the set is too small to divide, or the fraction is not between 0 and 1
+ * @throws InputError if the data set is too small to divide, or the fraction is not between 0 and 1
  */
 export function splitDataset(dataset: Dataset, { seed = 0, fraction = 0.1 } = {}): Split {
   if (!(fraction > 0 && fraction < 1)) {

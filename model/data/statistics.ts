@@ -1,41 +1,42 @@
-import { InputError } from '../../engine/files/errors.ts';
+import * as v from 'valibot';
+import { checked } from '../../engine/files/json-schema.ts';
 import { ColumnCounter } from './columns.ts';
 import type { Episode } from './dataset.ts';
 import { type EpisodePart, loadedInOrder } from './parts.ts';
 
 const QUANTILES = [0.01, 0.99];
 
-/** What is known of each column of a table of numbers. */
+/** The statistics of each column of a table of numbers. */
 export interface ColumnStatistics {
-  /** Rows counted. */
+  /** The number of rows. */
   readonly count: number;
   readonly mean: readonly number[];
-  /** Of the whole population, divided by `count`. */
+  /** The standard deviation of the whole population (divided by `count`). */
   readonly std: readonly number[];
   readonly min: readonly number[];
   readonly max: readonly number[];
-  /** 1 % and 99 % quantiles. */
+  /** The 1 % and 99 % quantiles. */
   readonly q01: readonly number[];
   readonly q99: readonly number[];
 }
 
-/** Statistics of a data set and how to normalise by them: plain JSON, kept beside the weights. */
+/** The statistics of a data set and the settings of normalisation: plain JSON, kept beside the weights. */
 export interface DatasetStatistics {
-  /** Smallest range to divide by, as a part of the widest range of the same table. */
+  /** The smallest range to divide by, as a fraction of the widest range in the same table. */
   readonly rangeFloor: number;
   /** Normalised values are clipped to [-bound, bound]. */
   readonly bound: number;
   readonly actions: ColumnStatistics;
-  /** null where an episode has no state. */
+  /** null if an episode has no state. */
   readonly states: ColumnStatistics | null;
 }
 
-/** The default floor: a dimension that moves less than 1 % of the widest one is taken to stand still. */
+/** By default a dimension that moves less than 1 % of the widest one counts as constant. */
 export const RANGE_FLOOR = 0.01;
-/** The default bound: five times the usual range reaches no real motion and keeps a broken sensor harmless. */
+/** The default bound, five times the usual range, clips no real motion and makes a broken sensor harmless. */
 export const NORMALISED_BOUND = 5;
 
-/** Exact statistics of the actions and states of some parts of episodes in memory, from their numbers alone. */
+/** Computes exact statistics of the actions and states of parts whose episodes are in memory. */
 export function datasetStatistics(parts: readonly EpisodePart[]): DatasetStatistics {
   if (parts.length === 0) throw new RangeError('statistics need at least one part of an episode');
   const tables = (table: (episode: Episode) => Float32Array) =>
@@ -61,8 +62,9 @@ export function datasetStatistics(parts: readonly EpisodePart[]): DatasetStatist
 }
 
 /**
- * The same of episodes that may lie on disk, in memory that does not grow with them: each is loaded twice, and no image
- * is decoded. With `actionsOf`, of what it makes of a part instead of its actions (relative chunks, for one).
+ * Computes the same statistics for episodes that may lie on disk, in memory that does not grow with them: each is
+ * loaded twice, and no image is decoded. `actionsOf` replaces the actions of a part, for example by its relative
+ * chunks.
  */
 export async function measureStatistics(
   parts: readonly EpisodePart[],
@@ -100,7 +102,7 @@ function rowsOf(table: Float32Array, { length }: Episode, from: number, to: numb
   return table.subarray(from * dimension, to * dimension);
 }
 
-/** Statistics of the columns of tables [rows, dimension], one below the other; exact. */
+/** Computes exact statistics of the columns of tables [rows, dimension], stacked. */
 export function columnStatistics(tables: readonly Float32Array[], dimension: number): ColumnStatistics {
   const counter = new ColumnCounter(dimension, QUANTILES);
   for (const table of tables) counter.add(table);
@@ -108,7 +110,7 @@ export function columnStatistics(tables: readonly Float32Array[], dimension: num
   return statisticsOf(counter);
 }
 
-/** What a counter of the quantiles 1 % and 99 % has found. */
+/** Reads the statistics out of a counter of the quantiles 1 % and 99 %. */
 function statisticsOf(counter: ColumnCounter): ColumnStatistics {
   const { quantiles, ...rest } = counter.finish();
   return { ...rest, q01: quantiles[0], q99: quantiles[1] };
@@ -117,16 +119,16 @@ function statisticsOf(counter: ColumnCounter): ColumnStatistics {
 /**
  * Maps raw values to about [-1, 1] and back: 2 (x - low) / (high - low) - 1, clipped to [-bound, bound].
  *
- * low and high are q01 and q99. Where they lie closer than the floor (rangeFloor times the widest q99 - q01 of the
- * table), the minimum and maximum are taken instead, so that a gripper that closes in few steps keeps its range; where
- * these lie closer than the floor too, the range is widened around its middle to the floor, so that a dimension that
- * stands still becomes nearly 0 and its noise stays small.
+ * low and high are q01 and q99. If they lie closer than the floor (rangeFloor times the widest q99 - q01 of the table),
+ * the minimum and maximum replace them, so that a gripper that closes in few steps keeps its range. If these lie closer
+ * than the floor too, the range is widened around its middle to the floor, so that a constant dimension becomes nearly
+ * 0 and its noise stays small.
  */
 export class Normaliser {
   readonly dimension: number;
   readonly low: readonly number[];
   readonly high: readonly number[];
-  /** Dimensions whose range was widened to the floor. */
+  /** The dimensions with a range that was widened to the floor. */
   readonly widened: readonly number[];
   readonly bound: number;
 
@@ -139,7 +141,7 @@ export class Normaliser {
     const widened: number[] = [];
     const widest =
       Math.max(...q01.map((value, d) => q99[d] - value)) || Math.max(...min.map((value, d) => max[d] - value));
-    const floor = widest > 0 ? rangeFloor * widest : 1; // every dimension constant: any range will do
+    const floor = widest > 0 ? rangeFloor * widest : 1; // every dimension is constant, so any range will do
     for (let d = 0; d < this.dimension; d++) {
       if (high[d] - low[d] >= floor) continue;
       [low[d], high[d]] = [min[d], max[d]];
@@ -153,7 +155,7 @@ export class Normaliser {
     this.widened = widened;
   }
 
-  /** Rows of raw values to normalised ones, [..., dimension]. */
+  /** Normalises rows of raw values [..., dimension]. */
   normalise(values: Float32Array): Float32Array {
     this.#check(values);
     const { low, high, bound, dimension } = this;
@@ -164,7 +166,7 @@ export class Normaliser {
     });
   }
 
-  /** Rows of normalised values to raw ones, [..., dimension]. Nothing is clipped. */
+  /** Maps rows of normalised values [..., dimension] back to raw ones. Nothing is clipped. */
   denormalise(values: Float32Array): Float32Array {
     this.#check(values);
     const { low, high, dimension } = this;
@@ -181,40 +183,48 @@ export class Normaliser {
   }
 }
 
-/** The normalisers of a data set's actions and states. */
+/** Makes the normalisers of a data set's actions and states. */
 export function normalisers(statistics: DatasetStatistics): { actions: Normaliser; states: Normaliser | null } {
   const { actions, states } = statistics;
   return { actions: new Normaliser(actions, statistics), states: states && new Normaliser(states, statistics) };
 }
 
-/** A number of JSON that stays finite in float32. */
+/** Whether a JSON value is a number that stays finite in float32. */
 export const isFloat32 = (value: unknown): value is number =>
   typeof value === 'number' && Number.isFinite(Math.fround(value));
 
+const numbers = v.array(v.custom<number>(isFloat32, 'a number that f32 holds'));
+const positive = v.pipe(v.number(), v.gtValue(0));
+const columnsSchema = v.pipe(
+  v.object({
+    count: v.pipe(v.number(), v.integer()),
+    mean: numbers,
+    std: numbers,
+    min: numbers,
+    max: numbers,
+    q01: numbers,
+    q99: numbers,
+  }),
+  v.check(
+    ({ count: _, ...lists }) => new Set(Object.values(lists).map(({ length }) => length)).size === 1,
+    'lists of the same length',
+  ),
+);
+
+/** Normalisation statistics as JSON keeps them. */
+export const statisticsSchema = v.object({
+  rangeFloor: positive,
+  bound: positive,
+  actions: columnsSchema,
+  states: v.nullable(columnsSchema),
+}) satisfies v.GenericSchema<unknown, DatasetStatistics>;
+
 /**
- * Statistics read back from JSON.
+ * Reads statistics from JSON.
  *
- * @param source the file, for errors
- * @throws InputError where a list is missing, of another length than the rest, or holds something else than numbers
+ * @param source the file's name in errors
+ * @throws InputError if a list is missing, of another length than the rest, or holds something else than numbers
  */
 export function statisticsFromJson(json: unknown, source: string): DatasetStatistics {
-  const value = json as Partial<DatasetStatistics> | null;
-  const fail = (what: string) => new InputError(`${source}: not normalisation statistics: ${what}`);
-  for (const key of ['rangeFloor', 'bound'] as const) {
-    const number = value?.[key];
-    if (typeof number !== 'number' || !(number > 0)) throw fail(`${key} is not a number above 0`);
-  }
-  for (const table of ['actions', 'states'] as const) {
-    const columns = value?.[table];
-    if (table === 'states' && columns === null) continue;
-    if (!Number.isInteger(columns?.count)) throw fail(`${table}.count is not a whole number`);
-    const length = columns?.mean?.length;
-    for (const key of ['mean', 'std', 'min', 'max', 'q01', 'q99'] as const) {
-      const list: unknown = columns?.[key];
-      if (!Array.isArray(list) || list.length !== length || !list.every(isFloat32)) {
-        throw fail(`${table}.${key} is not a list of ${length ?? 'as many'} numbers`);
-      }
-    }
-  }
-  return value as DatasetStatistics;
+  return checked(statisticsSchema, json, `${source}: not normalisation statistics`);
 }

@@ -1,4 +1,4 @@
-/** Training steps on random batches: what `insula bench step` measures and `insula inspect --step` lists. */
+/** Training steps on random batches, for `insula bench step` and `insula inspect --step`. */
 import type { Device, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -7,39 +7,28 @@ import { Model } from '../architecture/model.ts';
 import { configurationOf, systemNamed } from '../systems/index.ts';
 import { presetNamed } from '../training/presets.ts';
 import { randomBatch } from '../training/random-batch.ts';
-import { TrainingStep } from '../training/training-step.ts';
+import { type StepSettings, TrainingStep } from '../training/training-step.ts';
 
-export interface StepSizes {
+/** Sizes and memory settings of a training step that is measured by itself. */
+export interface StepSizes extends StepSettings {
   readonly preset?: string;
   readonly batch?: number;
-  /** Tokens of the prompt, in place of images and a prompt of the built-in world's length. */
+  /** Prompt tokens; without images. Default: one image, and a prompt as long as those of the built-in world. */
   readonly prompt?: number;
-  /** Discrete action tokens. */
+  /** Number of discrete action tokens. */
   readonly fast?: number;
   readonly horizon?: number;
-  /** Layers. */
+  /** Number of layers. */
   readonly depth?: number;
-  /** Backward runs every layer again. */
-  readonly recompute?: boolean;
 }
-
-export const stepSizeOptions = {
-  preset: { type: 'string', help: 'tiny (default) or small: widths, depth and heads' },
-  batch: { type: 'number', help: "examples to a step; the preset's by default", least: 1 },
-  prompt: { type: 'number', help: 'prompt tokens without images, in place of one camera and 32 tokens', least: 1 },
-  fast: { type: 'number', help: 'FAST tokens of a chunk; 24 by default', least: 1 },
-  horizon: { type: 'number', help: 'actions of a chunk; 10 by default', least: 1 },
-  depth: { type: 'number', help: "layers; the preset's by default", least: 1 },
-  recompute: { type: 'boolean', help: 'backward runs every layer again: less memory, more time' },
-} as const;
 
 const SEED = 1;
 const LEARNING_RATE = 1e-3;
-/** Batches that take turns, so that layouts and plans differ from step to step. */
+/** Number of batches that alternate, so that padding and attention plans differ from step to step. */
 const BATCHES = 4;
 
-/** @throws InputError where no preset has the name */
-export function configurationFor(
+/** @throws InputError if no system or preset has the name */
+export function measuredConfiguration(
   system: string,
   { preset: presetName = 'tiny', prompt, fast = 24, horizon = 10, depth }: StepSizes,
 ): ModelConfiguration {
@@ -58,7 +47,7 @@ export function configurationFor(
   });
 }
 
-/** A model, its optimizer and its captured step. */
+/** A captured training step with its model and its optimizer. */
 export class MeasuredStep implements Disposable {
   readonly tokens: number;
   readonly parameters: number;
@@ -66,8 +55,9 @@ export class MeasuredStep implements Disposable {
   private readonly model: Model;
   private readonly optimizer: AdamW;
   private readonly batches: readonly Inputs[];
-  /** Pipelines that no step before this one had run. */
+  /** Pipelines that were compiled for this step, because no earlier step used them. */
   readonly compiled: ReadyPipeline[] = [];
+  private readonly accumulate: number;
   private runs = 0;
 
   constructor(
@@ -75,14 +65,15 @@ export class MeasuredStep implements Disposable {
     readonly system: string,
     readonly configuration: ModelConfiguration,
     readonly batch: number,
-    recompute = false,
+    settings: StepSettings = {},
   ) {
-    this.tokens = batch * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
+    this.accumulate = settings.accumulate ?? 1;
+    this.tokens = this.accumulate * batch * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
     this.model = new Model(device, configuration);
     this.model.initialise(SEED);
     this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);
     this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1 });
-    this.step = new TrainingStep(this.model, this.optimizer, { recompute }, (pipeline) => this.compiled.push(pipeline));
+    this.step = new TrainingStep(this.model, this.optimizer, settings, (pipeline) => this.compiled.push(pipeline));
     this.batches = Array.from({ length: BATCHES }, (_, i) =>
       trainingInputs(configuration, randomBatch(configuration, batch, SEED, i)),
     );
@@ -90,7 +81,8 @@ export class MeasuredStep implements Disposable {
 
   /** Submits one step. */
   async run(): Promise<void> {
-    await this.step.run([this.batches[this.runs++ % BATCHES]], LEARNING_RATE, () => {});
+    const batches = Array.from({ length: this.accumulate }, () => this.batches[this.runs++ % BATCHES]);
+    await this.step.run(batches, LEARNING_RATE, () => {});
   }
 
   dispose(): void {

@@ -1,4 +1,4 @@
-/** Between a robot's units and the model's: normalised numbers, prompts, token ids and images, the same in training and acting. */
+/** Conversion between a robot's units and the model's: normalised numbers, prompts, token ids and images. */
 import { InputError, quote } from '../../engine/files/errors.ts';
 import {
   type ActionIds,
@@ -14,7 +14,7 @@ import {
   TextTokenizer,
 } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import type { Ids, Observation } from '../architecture/inputs.ts';
+import type { Ids, ObservationBatch } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   absoluteActions,
@@ -29,52 +29,52 @@ import {
   toSlots,
 } from '../data/index.ts';
 
-/** All that a checkpoint keeps to encode as training did. Plain JSON. */
+/** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
 export interface EncodingSettings {
-  /** The text vocabulary, a tokenizer.json; the default one where it is not said. */
+  /** The text vocabulary as a tokenizer.json; the default vocabulary if absent. */
   readonly text?: object;
-  /** The state as numbers in the prompt. */
+  /** The prompt contains the discretised state. */
   readonly stateAsText: boolean;
-  /** Bins of each state dimension. */
+  /** Number of bins of each state dimension. */
   readonly stateBins: number;
   /** Camera names in the order of the model's image slots. */
   readonly cameras: readonly string[];
-  /** null of a mixture of robots, which have their own. */
+  /** null for data of several robots, which have statistics of their own. */
   readonly statistics: DatasetStatistics | null;
-  /** A FastTokenizer's JSON, for systems with discrete action tokens. */
+  /** The JSON of a FastTokenizer, for systems with discrete action tokens. */
   readonly fast: ReturnType<FastTokenizer['toJSON']> | null;
-  /** Location tokens between text and action tokens, for answers that point. */
+  /** The vocabulary has location tokens between text and action tokens, for answers that contain image locations. */
   readonly locations?: boolean;
-  /** Of a mixture, by name. */
+  /** The robots of a model that was trained on several, by name. */
   readonly robots?: Readonly<Record<string, { readonly slots: SlotMap; readonly statistics: DatasetStatistics }>>;
 }
 
-/** What a robot knows at one moment, in its own units. */
+/** The observation of a robot at one control step, in its own units. */
 export interface RawObservation {
-  /** By camera name; a camera that is missing is masked. */
+  /** Images by camera name; a missing camera is masked. */
   readonly images: Readonly<Record<string, Image | null>>;
   readonly state: ArrayLike<number> | null;
   readonly instruction: string | null;
-  /** What is to be predicted: actions (default), the next subtask before them, or the answer to `instruction`, a question. */
-  readonly asks?: 'actions' | 'subtask' | 'answer';
-  /** Whose, where the model is of a mixture of robots. */
+  /** The requested output: actions (default), the next subtask, or the answer to the question in `instruction`. */
+  readonly request?: 'actions' | 'subtask' | 'answer';
+  /** Name of the robot, if the model was trained on several. */
   readonly robot?: string;
 }
 
-/** Of an observation, what its actions go by. */
-type Measured = Pick<RawObservation, 'robot' | 'state'>;
+/** The fields of an observation that normalisation of its actions depends on. */
+type NormalisationContext = Pick<RawObservation, 'robot' | 'state'>;
 
-/** How the numbers of a robot become those of the model. */
+/** The conversion of one robot's numbers to the model's. */
 interface Robot {
   readonly normalise: ReturnType<typeof normalisers>;
-  /** null where its dimensions are the model's. */
+  /** null if its dimensions are the model's. */
   readonly slots: SlotMap | null;
 }
 
-export interface ChunkWriter {
-  /** The id in the joint vocabulary that `choose` takes of those that can come next; null behind a whole chunk. */
+interface ChunkWriter {
+  /** Appends and returns the id that `choose` selects from the allowed next ids; null if the chunk is complete. */
   write(choose: (allowed: Int32Array) => number): number | null;
-  /** The normalised chunk; one that is not whole ends in zeros. */
+  /** The normalised chunk; the rest of an incomplete chunk is zero. */
   decode(): Float32Array;
 }
 
@@ -82,7 +82,7 @@ export class Encoding {
   readonly text: TextTokenizer;
   readonly fast: FastTokenizer | null;
   private readonly ranges: Partial<Record<'location' | 'action', ActionIds>>;
-  /** By name; the only one of a model that knows no other has none. */
+  /** Robots by name; the robot of a model that was trained on one robot has no name. */
   private readonly robots: ReadonlyMap<string | undefined, Robot>;
 
   constructor(readonly settings: EncodingSettings) {
@@ -101,7 +101,7 @@ export class Encoding {
     this.robots = new Map(own);
   }
 
-  /** Rows of the embedding: text pieces, then location tokens where there are any, then action tokens. */
+  /** Rows of the embedding: text tokens, then location tokens and action tokens if the model has them. */
   get vocabularySize(): number {
     return (this.ranges.action ?? this.text).vocabularySize;
   }
@@ -114,9 +114,9 @@ export class Encoding {
     return this.ranges.action?.isAction(id) ?? false;
   }
 
-  /** Ids of the prompt, beginning of sequence included. `state` in raw units. */
-  promptIds({ instruction, state, robot, asks }: Omit<RawObservation, 'images'>): Int32Array {
-    if (asks === 'answer') return encodePieces(this.text, prompts.paligemma({ instruction }).before);
+  /** Ids of the prompt, beginning of sequence included. `state` is in the robot's units. */
+  promptIds({ instruction, state, robot, request }: Omit<RawObservation, 'images'>): Int32Array {
+    if (request === 'answer') return encodePieces(this.text, prompts.paligemma({ instruction }).before);
     const { stateAsText, stateBins } = this.settings;
     const { normalise } = this.robot(robot);
     const bins =
@@ -124,28 +124,28 @@ export class Encoding {
         ? digitizeState(normalise.states.normalise(Float32Array.from(state)), { bins: stateBins })
         : undefined;
     const text = promptText({ instruction: instruction ?? undefined, state: bins });
-    return this.text.encode(asks === 'subtask' ? text.replace(/Action: $/, 'Subtask: ') : text, { bos: true });
+    return this.text.encode(request === 'subtask' ? text.replace(/Action: $/, 'Subtask: ') : text, { bos: true });
   }
 
-  /** Ids in the joint vocabulary of an answer, whose places are location tokens, without the end of sequence. */
+  /** Ids in the joint vocabulary of an answer, without the end of sequence. Locations in it become location tokens. */
   answerTokens(answer: string): Int32Array {
     const { location } = this.ranges;
-    if (!location) throw new Error('this system has no location tokens: it was not made for answers');
+    if (!location) throw new Error('this encoding has no location tokens, so it cannot encode answers');
     return encodeWithLocations(answer, this.text, location);
   }
 
-  /** The inverse of `answerTokens`; of `subtaskTokens` what stands before the semicolon. */
-  said(ids: ArrayLike<number>): string {
+  /** The text of ids: the inverse of `answerTokens`. */
+  decodeText(ids: ArrayLike<number>): string {
     const { location } = this.ranges;
     return location ? decodeWithLocations(ids, this.text, location) : this.text.decode(ids);
   }
 
-  /** Ids that an answer may have: those of text and of location tokens. */
-  get wordIds(): number[] {
+  /** The ids of text and location tokens, which answers consist of. */
+  get textIds(): number[] {
     return Array.from({ length: this.vocabularySize }, (_, id) => id).filter((id) => !this.isAction(id));
   }
 
-  /** Of a subtask, with what leads on to the action tokens behind it. */
+  /** Ids of a subtask and of the text that introduces the action tokens after it. */
   subtaskTokens(subtask: string): Int32Array {
     return this.text.encode(`${subtask};\nAction: `);
   }
@@ -158,7 +158,7 @@ export class Encoding {
     return action.toVocabulary(this.fast.encode({ data: own, horizon, dimension: own.length / horizon }));
   }
 
-  /** Writes one chunk [horizon, dimension] token by token. */
+  /** Decodes one chunk [horizon, dimension] token by token; the tokenizer's grammar restricts each choice. */
   chunkWriter({ horizon, dimension }: { horizon: number; dimension: number }, robot?: string): ChunkWriter {
     const { fast } = this;
     const actionIds = this.ranges.action;
@@ -185,31 +185,33 @@ export class Encoding {
   }
 
   /**
-   * A chunk [rows, dimensions of the robot] in raw units, where its slots say so relative to the state seen before it -> [rows,
-   * dimensions of the model], normalised, zero where the robot has none.
+   * A chunk [rows, dimensions of the robot] in the robot's units -> [rows, dimensions of the model], normalised. Slots
+   * that are marked relative are relative to the observed state; dimensions that the robot lacks are zero.
    */
-  normaliseActions(actions: Float32Array, { robot, state }: Measured): Float32Array {
+  normaliseActions(actions: Float32Array, { robot, state }: NormalisationContext): Float32Array {
     const { normalise, slots } = this.robot(robot);
     const own = normalise.actions.normalise(slots ? relativeActions(actions, state ?? [], slots.actions) : actions);
     return slots ? toSlots(own, slots.actions, slots.width) : own;
   }
 
   /** The inverse of `normaliseActions`. */
-  denormaliseActions(actions: Float32Array, { robot, state }: Measured): Float32Array {
+  denormaliseActions(actions: Float32Array, { robot, state }: NormalisationContext): Float32Array {
     const { normalise, slots } = this.robot(robot);
     const own = normalise.actions.denormalise(this.ownDimensions(actions, robot));
     if (state === null && slots?.actions.some(({ relative }) => relative))
-      throw new InputError(`robot ${quote(robot)} acts relative to its state, and the observation has none`);
+      throw new InputError(
+        `robot ${quote(robot)}: its actions are relative to its state, and the observation has no state`,
+      );
     return slots ? absoluteActions(own, state ?? [], slots.actions) : own;
   }
 
-  /** Of a normalised chunk [rows, dimensions of the model] the dimensions of the robot, which are what action tokens spell. */
+  /** A normalised chunk [rows, dimensions of the model] -> [rows, dimensions of the robot], which action tokens encode. */
   ownDimensions(data: Float32Array, robot?: string): Float32Array {
     const { slots } = this.robot(robot);
     return slots ? fromSlots(data, slots.actions, slots.width) : data;
   }
 
-  /** [dimensions of the model]: 1 where the robot has one; null where it has all. */
+  /** [dimensions of the model]: 1 for each dimension that the robot has; null if it has all. */
   realDimensions(robot?: string): Uint8Array | null {
     const { slots } = this.robot(robot);
     return slots && slotMask(slots.actions, slots.width);
@@ -221,19 +223,19 @@ export class Encoding {
     const known = [...this.robots.keys()].filter((own) => own !== undefined);
     throw new InputError(
       known.length > 0
-        ? `this model knows the robots ${known.join(', ')}: say which the observation is of, not ${quote(name)}`
-        : `this model knows one robot alone, and none called ${quote(name)}`,
+        ? `this model was trained on the robots ${known.join(', ')}: name one of them, not ${quote(name)}`
+        : `this model was trained on one robot, and none is named ${quote(name)}`,
     );
   }
 
-  /** A batch of observations as the model takes them. Throws InputError where an instruction is longer than the context. */
-  observe(observations: readonly RawObservation[], configuration: ModelConfiguration): Observation {
+  /** Encodes a batch of observations. @throws InputError if a prompt is longer than the model's language block */
+  observe(observations: readonly RawObservation[], configuration: ModelConfiguration): ObservationBatch {
     const language = configuration.blocks.find((block) => block.name === 'language')!;
     const prompts = observations.map((observation) => {
       const ids = this.promptIds(observation);
       if (ids.length > language.length)
         throw new InputError(
-          `instruction ${quote(observation.instruction)} makes a prompt of ${ids.length} tokens; this model's context holds ${language.length}: shorten it`,
+          `instruction ${quote(observation.instruction)} gives a prompt of ${ids.length} tokens; this model takes at most ${language.length}: shorten it`,
         );
       return ids;
     });
@@ -272,7 +274,7 @@ export class Encoding {
     if (!blocks.some((block) => block.input === 'state')) return null;
     const state = new Float32Array(observations.length * stateDimension);
     observations.forEach((observation, sample) => {
-      if (observation.asks === 'answer') return;
+      if (observation.request === 'answer') return;
       const { normalise, slots } = this.robot(observation.robot);
       if (!observation.state || !normalise.states)
         throw new InputError('this model needs a state, and the observation has none');
@@ -283,7 +285,7 @@ export class Encoding {
   }
 }
 
-/** Sequences padded on the right with id 0 to [sequences, length]. */
+/** Pads sequences on the right with id 0 to [sequences, length]. */
 export function padIds(
   sequences: readonly ArrayLike<number>[],
   length: number,

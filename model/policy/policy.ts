@@ -1,30 +1,30 @@
 import { InputError, randomStream, streams } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
-import { decodeGreedily, likeliest } from './decoding.ts';
+import { argmax, decodeGreedily } from './decoding.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
 import { type OnLatency, type SamplingOptions, sampleActions } from './sampling.ts';
 
 export interface ActOptions extends SamplingOptions {
   /** Chooses the noise; the same seed and observation give the same chunk. */
   seed?: number;
-  /** Which sample of the seed: different numbers draw different noise. */
+  /** Index of the sample: the same seed gives different noise for different indices. */
   sample?: number;
 }
 
-/** A trained system that acts: observations in, chunks of actions out, both in the robot's units. */
+/** A trained system that acts: it maps observations to chunks of actions, both in the robot's units. */
 export class Policy {
   constructor(
     readonly model: Model,
     readonly encoding: Encoding,
   ) {}
 
-  /** One chunk [horizon * dimensions of its robot] for each observation, in the units of the data. */
+  /** One chunk [horizon * dimensions of its robot] for each observation, in the robot's units. */
   async act(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const normalised = await this.actNormalised(observations, options);
     return normalised.map((chunk, i) => this.encoding.denormaliseActions(chunk, observations[i]));
   }
 
-  /** As act, before denormalisation: [horizon * actionDimension]. */
+  /** Normalised chunks [horizon * actionDimension], one for each observation. */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { horizon, actionDimension, losses } = this.model.configuration;
     const observation = this.encoding.observe(observations, this.model.configuration);
@@ -38,16 +38,16 @@ export class Policy {
   }
 
   /**
-   * What it says to observations that ask for an answer or a subtask, by its likeliest tokens; places are `<locNNNN>`. One that does
-   * not end is cut where the model has no more room.
+   * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
+   * end is truncated to the model's token block.
    *
-   * @throws InputError where the model has learned no answers
+   * @throws InputError if the model was trained without questions
    */
-  async say(observations: readonly RawObservation[]): Promise<string[]> {
+  async generateText(observations: readonly RawObservation[]): Promise<string[]> {
     const { encoding, model } = this;
     if (!encoding.settings.locations)
-      throw new InputError('this policy was trained without questions: it has no answers');
-    const words = encoding.wordIds;
+      throw new InputError('this policy was trained without questions, so it cannot answer any');
+    const { textIds } = encoding;
     const written = observations.map((): number[] => []);
     const subtask = (text: string) => text.split(';')[0];
     await decodeGreedily(
@@ -56,34 +56,34 @@ export class Policy {
       'fast',
       model.block('fast').length,
       {
-        choose: (sample, scores) => {
+        choose: (sample, logits) => {
           const own = written[sample];
-          const id = likeliest(scores, words);
+          const id = argmax(logits, textIds);
           if (id === encoding.endOfSequence) return null;
           own.push(id);
-          const ended = observations[sample].asks === 'subtask' && encoding.said(own).includes(';');
+          const ended = observations[sample].request === 'subtask' && encoding.decodeText(own).includes(';');
           return ended ? null : id;
         },
       },
     );
     return written.map((ids, i) =>
-      observations[i].asks === 'subtask' ? subtask(encoding.said(ids)) : encoding.said(ids),
+      observations[i].request === 'subtask' ? subtask(encoding.decodeText(ids)) : encoding.decodeText(ids),
     );
   }
 
-  /** Discrete tokens, one by one, of which only those that can continue a chunk are chosen; a chunk that is not whole in time ends in zeros. */
+  /** Greedy decoding of action tokens under the tokenizer's grammar; the rest of an incomplete chunk is zero. */
   private async decode(
     observation: ReturnType<Encoding['observe']>,
     raw: readonly RawObservation[],
     onLatency?: OnLatency,
   ): Promise<Float32Array[]> {
     const { horizon, actionDimension } = this.model.configuration;
-    const steps = this.model.block('fast').length;
+    const { length } = this.model.block('fast');
     const shape = { horizon, dimension: actionDimension };
     const writers = raw.map(({ robot }) => this.encoding.chunkWriter(shape, robot));
-    await decodeGreedily(this.model, observation, 'fast', steps, {
+    await decodeGreedily(this.model, observation, 'fast', length, {
       onLatency,
-      choose: (sample, scores) => writers[sample].write((allowed) => likeliest(scores, allowed)),
+      choose: (sample, logits) => writers[sample].write((allowed) => argmax(logits, allowed)),
     });
     return writers.map((writer) => writer.decode());
   }

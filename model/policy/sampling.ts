@@ -1,12 +1,12 @@
 /**
- * Sampling a chunk: the prefix runs once and leaves its keys and values in a cache; then Euler's method takes the expert from noise
- * (t = 1) to actions (t = 0), and only the suffix runs again.
+ * Sampling of chunks: the prefix runs once and leaves its keys and values in a cache; then the suffix, the blocks of
+ * the action expert, runs once for each Euler step from noise (t = 1) to actions (t = 0).
  */
 import { type Device, persistentTensor, type Tensor, tensor, withoutTape } from '../../engine/index.ts';
 import { eulerStep, writeTokens } from '../../kernels/index.ts';
 import {
   type Inputs,
-  type Observation,
+  type ObservationBatch,
   observationInputs,
   sequenceInputs,
   tensorsOf,
@@ -14,7 +14,7 @@ import {
 } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 
-/** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; the prefix lies first, the suffix overwrites its rows. */
+/** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; the suffix overwrites rows after the prefix. */
 export class KeyValueCache implements Disposable {
   private readonly layers: { key: Tensor; value: Tensor }[];
 
@@ -25,7 +25,7 @@ export class KeyValueCache implements Disposable {
     this.layers = Array.from({ length: depth }, () => ({ key: make('key cache'), value: make('value cache') }));
   }
 
-  /** Writes rows from `start`, and gives all rows to attend to. */
+  /** Stores the rows from `start` on, and returns all rows to attend to. */
   at(start: number): (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor } {
     return (layer, key, value) => {
       const cached = this.layers[layer];
@@ -35,7 +35,7 @@ export class KeyValueCache implements Disposable {
     };
   }
 
-  /** For the prefix: writes its rows, and has it attend to them alone, because the rows behind are not there yet. */
+  /** Stores the rows of the prefix, and returns them alone to attend to, because the rows after them do not exist yet. */
   prefix(): (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor } {
     const write = this.at(0);
     return (layer, key, value) => {
@@ -56,8 +56,8 @@ export class KeyValueCache implements Disposable {
   }
 }
 
-/** Blocks of the prefix: what the action expert reads; and of the suffix: what it runs at every step. */
-export function prefixAndSuffix(model: Model): { prefix: string[]; suffix: string[] } {
+/** The backbone blocks that the action expert reads, and its own blocks, which run at every Euler step. */
+function prefixAndSuffix(model: Model): { prefix: string[]; suffix: string[] } {
   const { blocks, edges } = model.configuration;
   const suffix = blocks.filter((block) => block.weights === 'expert').map((block) => block.name);
   const read = new Set(edges.filter((edge) => suffix.includes(edge.query)).map((edge) => edge.key));
@@ -67,10 +67,10 @@ export function prefixAndSuffix(model: Model): { prefix: string[]; suffix: strin
   return { prefix, suffix };
 }
 
-/** Called after each part with its name and milliseconds; makes every part wait for the adapter. */
+/** Called after each part of a policy call with its name and duration; every part then waits for the adapter. */
 export type OnLatency = (part: string, milliseconds: number) => void;
 
-/** Runs a part of a call of the policy as a step without a tape, and tells how long it took. */
+/** Runs each part of a policy call as a step without a tape, and reports its duration. */
 export function partRunner(device: Device, onLatency?: OnLatency) {
   return async <T>(part: string, work: () => T): Promise<T> => {
     const begin = performance.now();
@@ -84,19 +84,17 @@ export function partRunner(device: Device, onLatency?: OnLatency) {
 }
 
 export interface SamplingOptions {
-  /** Euler steps; 10 by default. */
+  /** Number of Euler steps; 10 by default. */
   steps?: number;
   onLatency?: OnLatency;
-  /** Called with the state after each Euler step. */
+  /** Called with the partly denoised chunks after each Euler step. */
   onState?: (state: Float32Array) => void;
 }
 
-/**
- * Chunks [batch, horizon, actionDimension], normalised, from `noise` of that shape. Deterministic: the noise decides.
- */
+/** Samples normalised chunks [batch, horizon, actionDimension] from noise of that shape, which alone determines them. */
 export async function sampleActions(
   model: Model,
-  observation: Observation,
+  observation: ObservationBatch,
   noise: Float32Array,
   options: SamplingOptions = {},
 ): Promise<Float32Array> {
@@ -108,18 +106,18 @@ export async function sampleActions(
   const start = length(prefix);
   using cache = new KeyValueCache(model, batch, start + length(suffix));
   const timed = partRunner(device, onLatency);
-  const inputs = (...of: Inputs[]) => tensorsOf(device, Object.assign({}, ...of));
+  const inputs = (...groups: Inputs[]) => tensorsOf(device, Object.assign({}, ...groups));
   const embedded = await timed(
     'images and language',
     () => model.embed(inputs(observationInputs(configuration, observation, prefix)), prefix)!,
   );
-  const ofPrefix = sequenceInputs(configuration, observation, prefix);
+  const prefixInputs = sequenceInputs(configuration, observation, prefix);
   await timed('prefix', () => {
-    model.run(inputs(ofPrefix), prefix, [embedded, null], { cache: cache.prefix() });
+    model.run(inputs(prefixInputs), prefix, [embedded, null], { cache: cache.prefix() });
   });
   embedded.dispose();
   const shape = [batch, configuration.horizon, configuration.actionDimension];
-  const ofSuffix = {
+  const suffixInputs = {
     ...observationInputs(configuration, observation, suffix),
     ...sequenceInputs(configuration, observation, suffix, prefix),
   };
@@ -127,7 +125,7 @@ export async function sampleActions(
   for (let i = 0; i < steps; i++) {
     const times = new Float64Array(batch).fill(1 - i / steps);
     const next = await timed(`Euler step ${i + 1}`, () => {
-      const own = inputs(ofSuffix, timeInputs(configuration, times));
+      const own = inputs(suffixInputs, timeInputs(configuration, times));
       const { input, condition } = model.embedActions(x, own);
       const { hidden } = model.run(own, suffix, [null, input], {
         condition,

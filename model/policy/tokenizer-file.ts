@@ -1,4 +1,4 @@
-/** Tokenizer files: a tokenizer with the statistics that chunks are normalised by; or the two files of a published FAST tokenizer. */
+/** Tokenizer files: a tokenizer and the statistics that normalise its chunks, or the files of a published FAST tokenizer. */
 import { readJson } from '../../engine/files/bytes.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import { openPath } from '../../engine/files/paths.ts';
@@ -14,9 +14,9 @@ const FORMAT = 'insula action tokenizer 1';
 
 export interface TokenizerFile {
   readonly tokenizer: ActionTokenizer;
-  /** Of the raw actions; null where chunks come and go normalised. */
+  /** Statistics of the raw actions; null if chunks are already normalised. */
   readonly statistics: DatasetStatistics | null;
-  /** Shape of the chunks it was made for; null where the file does not say. */
+  /** Shape of the chunks that the tokenizer was fitted to; null if the file does not record it. */
   readonly horizon: number | null;
   readonly dimension: number | null;
 }
@@ -29,7 +29,7 @@ export async function writeTokenizer(
   await writeFileSafely(path, [`${JSON.stringify({ format: FORMAT, ...file })}\n`]);
 }
 
-/** The files of a folder that openpi and LeRobot read. */
+/** Writes a folder that openpi and LeRobot read. */
 export async function writePublished(folder: string, tokenizer: FastTokenizer): Promise<void> {
   const files = tokenizer.toPublished();
   const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
@@ -47,7 +47,7 @@ export async function writePublished(folder: string, tokenizer: FastTokenizer): 
   }
 }
 
-/** A file that writeTokenizer wrote, or a folder with the two published files. @throws InputError that names file and field */
+/** Reads a file of `writeTokenizer`, or a folder of a published tokenizer. @throws InputError that names file and field */
 export async function readTokenizer(path: string): Promise<TokenizerFile> {
   const { fileError } = await import('../../engine/files/files.ts');
   const { stat } = await import('node:fs/promises');
@@ -62,11 +62,11 @@ export async function readTokenizer(path: string): Promise<TokenizerFile> {
   const { format, tokenizer, statistics, horizon, dimension } = (json ?? {}) as Record<string, unknown>;
   if (format !== FORMAT)
     throw new InputError(
-      `${path}: no tokenizer file of insula tokenize fit ("format" is not "${FORMAT}"); of a published tokenizer name the folder with tokenizer.json and processor_config.json`,
+      `${path}: not a tokenizer file of insula tokenize fit ("format" is not "${FORMAT}"); for a published tokenizer, name the folder with tokenizer.json and processor_config.json`,
     );
   for (const [name, size] of Object.entries({ horizon, dimension })) {
     if (!Number.isInteger(size) || (size as number) < 1)
-      throw new InputError(`${path}: "${name}" is no whole number from 1`);
+      throw new InputError(`${path}: "${name}" is not a positive integer`);
   }
   const read = statistics === null ? null : statisticsFromJson(statistics, `${path}: "statistics"`);
   if (read && read.actions.mean.length !== dimension)
@@ -105,11 +105,11 @@ export async function jsonOf(path: string): Promise<unknown> {
   }
 }
 
-/** Runs `action`; its errors name the place they came from. */
-export function about<T>(place: string, action: () => T): T {
+/** Runs `action`; its errors become InputErrors that begin with `source`. */
+export function about<T>(source: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    throw error instanceof InputError ? error : new InputError(`${place}: ${(error as Error).message}`);
+    throw error instanceof InputError ? error : new InputError(`${source}: ${(error as Error).message}`);
   }
 }

@@ -1,7 +1,7 @@
 import { html, type Markup, shorten } from './markup.ts';
 import type { AttentionDrawing, AttentionEdge } from './report-data.ts';
 
-/** Side of the drawn table in pixels; more where many blocks need their smallest size. */
+/** Side of the drawn table in pixels; it is larger if many blocks need their smallest size. */
 const SIDE = 300;
 const SMALLEST = 22;
 const NAME_LIMIT = 16;
@@ -9,7 +9,7 @@ const NAME_LIMIT = 16;
 const CHARACTER = 7.2;
 const ANGLE = 40;
 
-/** Sizes in proportion to the lengths, but none under `smallest`; they sum to `side`, or more where that is too little. */
+/** Sizes in proportion to the lengths, but none under `smallest`. They sum to `side`, or to more if that is too little. */
 export function blockSizes(lengths: number[], side: number, smallest: number): number[] {
   const small = new Set<number>();
   for (;;) {
@@ -28,7 +28,7 @@ interface Box {
   height: number;
 }
 
-/** The pairs of a mask inside a cell: all of them, or those at and below the diagonal. */
+/** Draws the pairs of a mask inside a cell: all of them, or those at and below the diagonal. */
 function shape(mask: 'full' | 'causal', { x, y, width, height }: Box, fill: string): Markup {
   return mask === 'full'
     ? html`<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${fill}"/>`
@@ -53,7 +53,7 @@ const kinds = [
   { words: 'hatched: no gradient into values', mask: 'full', stopKey: false, stopValue: true },
 ] as const;
 
-/** The entries that the table needs: each mask, and each way of stopping gradients, that occurs. */
+/** The legend with the entries that the table needs: each mask, and each way of stopping gradients, that occurs. */
 function legend(edges: AttentionEdge[]): Markup {
   const seen = edges.filter(({ mask }) => mask !== 'none');
   const stops = (edge: { stopKey: boolean; stopValue: boolean }) => edge.stopKey || edge.stopValue;
@@ -72,7 +72,7 @@ function legend(edges: AttentionEdge[]): Markup {
   )}</ul>`;
 }
 
-/** The attention table: rows are queries, columns keys, sizes to scale down to a smallest size; with its legend. */
+/** The attention table with its legend: rows are queries, columns keys; blocks are to scale, down to a smallest size. */
 export function attentionFigure({ blocks, edges }: AttentionDrawing): Markup {
   const lengths = blocks.map(({ length }) => length);
   const sizes = blockSizes(lengths, Math.max(SIDE, 2 * SMALLEST * blocks.length), SMALLEST);
@@ -129,7 +129,7 @@ ${rows}${columns}
   }.</p></figcaption></figure>`;
 }
 
-/** The table in words: for each query block, what it sees, keys under the same conditions together. */
+/** The table in words: for each query block the keys that it sees, those under the same conditions together. */
 export function attentionInWords({ blocks, edges }: AttentionDrawing): { query: string; words: string }[] {
   return blocks.map(({ name }) => {
     const keys = new Map<string, string[]>();

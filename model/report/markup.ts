@@ -1,4 +1,4 @@
-/** Text that is HTML already; a string is not, and is escaped where it enters a page. */
+/** Text that is HTML already. Plain strings are not, and are escaped when they enter a page. */
 export class Markup {
   constructor(readonly text: string) {}
 }
@@ -18,7 +18,7 @@ function toText(piece: Piece): string {
   return piece.map(toText).join('');
 }
 
-/** A template whose every value is escaped, for text and quoted attributes alike, unless it is `Markup`. */
+/** An HTML template: every value that is not `Markup` is escaped, for text and quoted attributes alike. */
 export function html(strings: TemplateStringsArray, ...values: Piece[]): Markup {
   return new Markup(strings.reduce((text, string, i) => text + toText(values[i - 1]) + string));
 }
@@ -62,7 +62,7 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** At most `limit` characters, the last an ellipsis where some were cut. */
+/** At most `limit` characters; the last is an ellipsis if some were cut. */
 export function shorten(text: string, limit: number): string {
   const characters = [...text];
   return characters.length > limit ? `${characters.slice(0, limit - 1).join('')}…` : text;

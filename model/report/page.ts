@@ -1,6 +1,6 @@
 import { html, Markup } from './markup.ts';
 
-/** Colours by name; figures refer to them, so that one figure serves light, dark and print. */
+/** Colours by name. Figures refer to the names, so that one figure serves light, dark and print. */
 const light = `--paper:#fff;--ink:#1d2126;--muted:#667080;--rule:#c9ced6;--grid:#e9ecf0;--band:#f1f3f6;--token:#1f6feb;--flow:#b8560f;--demonstrated:#1d2126;--predicted:#9dbdf0;--mean:#1f6feb;--pairs:#cfe0fb;--stop:#b8560f;--bar:#a9c4ee;--alarm:#b42318;color-scheme:light`;
 const dark = `--paper:#14171b;--ink:#e4e7eb;--muted:#98a1ad;--rule:#444b55;--grid:#272c33;--band:#20242a;--token:#6ea8ff;--flow:#f0a05a;--demonstrated:#e4e7eb;--predicted:#45669c;--mean:#6ea8ff;--pairs:#28456f;--stop:#f0a05a;--bar:#3a5c92;--alarm:#ff8278;color-scheme:dark`;
 
@@ -85,13 +85,13 @@ p,tr,table,.sample,.losses>div{break-inside:avoid}
 }`;
 
 export interface Section {
-  /** Of the heading, for links. */
+  /** The target of links to the section. */
   id: string;
   title: string;
   body: Markup;
 }
 
-/** The whole file. The policy in its head forbids every request and every script, whatever the data hold. */
+/** The whole file. The security policy in its head forbids every request and every script, whatever the data hold. */
 export function page(title: string, head: Markup, sections: Section[]): string {
   return html`<!doctype html>
 <html lang="en">
@@ -115,7 +115,7 @@ ${sections.map(({ id, title, body }) => html`<section id="${id}">\n<h2>${title}<
 
 export interface Column {
   name: string;
-  /** Numbers stand right; a bar takes the width that is left. */
+  /** Numbers are aligned to the right; a bar takes the remaining width. */
   kind?: 'number' | 'bar';
 }
 

@@ -1,5 +1,4 @@
-import { parse, View } from 'vega';
-import { compile, type TopLevelSpec } from 'vega-lite';
+import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import { html, Markup } from './markup.ts';
 
 /** Pixels around a plot. */
@@ -18,7 +17,7 @@ export interface PlotSize {
   margins: Margins;
 }
 
-/** A colour of the page's style sheet, so that a figure follows light, dark and print. */
+/** A colour of the page's style sheet by its name, so that a figure follows light, dark and print. */
 export const colour = (name: string) => `var(--${name})`;
 
 const axis = {
@@ -35,8 +34,16 @@ const axis = {
   labelPadding: 4,
 };
 
-/** Renders layers over one pair of axes to inline SVG that takes the width it is given. `label` is read to the blind. */
+/** The library that draws figures. @throws InputError if it is not installed */
+export async function loadVega() {
+  const load = () => Promise.all([import('vega'), import('vega-lite')]);
+  const [{ parse, View }, { compile }] = await optionalPackages('vega vega-lite', 'drawing figures', load);
+  return { compile, parse, View };
+}
+
+/** Renders layers over one pair of axes to inline SVG that takes the width it is given. `label` is the text for screen readers. */
 export async function plot(label: string, { width, height, margins }: PlotSize, layer: Layer[]): Promise<Markup> {
+  const { compile, parse, View } = await loadVega();
   const spec = {
     width,
     height,
@@ -45,7 +52,7 @@ export async function plot(label: string, { width, height, margins }: PlotSize, 
     background: 'transparent',
     config: { aria: false, font: 'system-ui, sans-serif', view: { stroke: null }, axis },
     layer,
-  } as unknown as TopLevelSpec;
+  } as unknown as Parameters<typeof compile>[0];
   const view = new View(parse(compile(spec).spec), { renderer: 'none' });
   const svg = await view.toSVG();
   view.finalize();
@@ -55,7 +62,7 @@ export async function plot(label: string, { width, height, margins }: PlotSize, 
   return html`<svg role="img" aria-label="${label}" viewBox="0 0 ${fullWidth} ${fullHeight}" style="max-width:${Math.round(fullWidth * 1.25)}px">${new Markup(body)}`;
 }
 
-/** A title of the vertical axis, set horizontally above it. */
+/** A title of the vertical axis, horizontal and above it. */
 export const verticalTitle = (title: string, left: number) => ({
   title,
   titleAngle: 0,
@@ -66,14 +73,29 @@ export const verticalTitle = (title: string, left: number) => ({
   titleY: -12,
 });
 
+/** A field on one of the two axes. */
+export const quantitative = (field: string, scale: object, axis: object) => ({
+  field,
+  type: 'quantitative',
+  scale,
+  axis,
+});
+
+/** One text, from its left end on; `x` and `y` place it as Vega-Lite's encoding does. */
+export const textLayer = (text: string, mark: object, x: object, y: object): Layer => ({
+  data: { values: [{ text }] },
+  mark: { type: 'text', align: 'left', baseline: 'middle', fontSize: 12, ...mark },
+  encoding: { text: { field: 'text' }, x, y },
+});
+
 export interface EndLabel {
   text: string;
   colour: string;
-  /** Where on the vertical axis, in data units. */
+  /** Place on the vertical axis, in data units. */
   at: number;
 }
 
-/** Labels at the right of a plot, each beside its line's end, moved apart where two would touch. */
+/** Labels at the right of a plot, each beside the end of its line; labels that would touch are moved apart. */
 export function endLabels(labels: EndLabel[], [low, high]: [number, number], { width, height }: PlotSize): Layer[] {
   const gap = 14;
   const placed = labels
@@ -85,9 +107,7 @@ export function endLabels(labels: EndLabel[], [low, high]: [number, number], { w
     placed[i].y = Math.min(placed[i].y, bottom);
     bottom = placed[i].y - gap;
   }
-  return placed.map(({ text, colour: name, y }) => ({
-    data: { values: [{ text }] },
-    mark: { type: 'text', align: 'left', baseline: 'middle', fontSize: 12, color: colour(name) },
-    encoding: { text: { field: 'text' }, x: { value: width + 7 }, y: { value: y } },
-  }));
+  return placed.map(({ text, colour: name, y }) =>
+    textLayer(text, { color: colour(name) }, { value: width + 7 }, { value: y }),
+  );
 }

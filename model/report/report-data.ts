@@ -2,8 +2,8 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Image } from '../data/dataset.ts';
 
 /**
- * What the report of a training run shows. Lists of points are in the order of their steps. An optional part that is missing is left out of the page. Every number must
- * be finite; strings may hold anything, they are escaped.
+ * The contents of the report of a training run. Lists of points are in the order of their steps. The page leaves out optional
+ * parts that are missing. Every number must be finite; strings may hold anything, because they are escaped.
  */
 export interface ReportData {
   title: string;
@@ -11,7 +11,7 @@ export interface ReportData {
   command: string;
   /** The adapter's own description. */
   adapter: string;
-  /** As it is to be read, for instance an ISO date. */
+  /** The date as the page shows it. */
   date: string;
   seed: number;
   system: string;
@@ -36,17 +36,17 @@ export interface ReportData {
 export interface ReportDataset {
   name: string;
   episodes: number;
-  /** What was held out, in words: "5 of 60 episodes". */
+  /** The held-out part in words: "5 of 60 episodes". */
   heldOut: string;
   /** Control steps a second. */
   rate: number;
   /** Control steps of a chunk. */
   horizon: number;
-  /** What the data do not have, each in words: "no language", "no images". */
+  /** The things that the data lack, each in words: "no language", "no images". */
   missing: string[];
 }
 
-/** A loss the system does not have is left out. */
+/** The losses at a step; a loss that the system does not have is left out. */
 export interface LossPoint {
   step: number;
   /** Mean cross-entropy of the next token, in nats. */
@@ -70,7 +70,7 @@ export interface Curves {
 export interface Gradients {
   /** L2 norm of the gradient of one loss on all parameters of one group. */
   norms: { step: number; loss: 'token' | 'flow'; group: string; norm: number }[];
-  /** Gradients that must be exactly zero, and why: "cut by the stop-gradient". The report says so where one is not. */
+  /** Gradients that must be exactly zero, and the reason: "cut by the stop-gradient". The report marks those that are not. */
   expectedZero?: { loss: 'token' | 'flow'; group: string; reason: string }[];
 }
 
@@ -85,7 +85,7 @@ export interface AttentionEdge {
   query: string;
   key: string;
   mask: 'full' | 'causal' | 'none';
-  /** No gradient reaches the keys, or the values, through this edge. */
+  /** Whether gradients into the keys, and into the values, stop at this edge. */
   stopKey: boolean;
   stopValue: boolean;
 }
@@ -100,7 +100,7 @@ export interface Chunks {
 export interface ChunkSample {
   instruction?: string;
   image?: Image;
-  /** Names of the action's dimensions, or how many there are. */
+  /** Names of the action's dimensions, or their number. */
   dimensions: readonly string[] | number;
   demonstrated: ArrayLike<number>;
   /** One sample of the policy. */
@@ -113,7 +113,7 @@ export interface ChunkSample {
 
 /** Errors of predicted chunks on held-out observations. */
 export interface OpenLoop {
-  /** What the error is: "mean absolute error, normalised actions". */
+  /** The kind of error: "mean absolute error, normalised actions". */
   measure: string;
   observations: number;
   oneSample: number;
@@ -122,30 +122,10 @@ export interface OpenLoop {
 }
 
 export interface ClosedLoop {
-  /** An episode where it is not known, or has no meaning, which object was taken leaves `rightObject` out. */
+  /** `rightObject` is left out if it is not known which object was taken, or has no meaning. */
   episodes: { instruction: string; success: boolean; rightObject?: boolean; steps: number }[];
   /** Images of one episode in order. */
   film?: { caption: string; frames: { label: string; image: Image }[] };
-}
-
-function refuse(where: string, problem: string): never {
-  throw new InputError(`report data: ${where} ${problem}`);
-}
-
-function checkFinite(value: unknown, where: string): void {
-  if (typeof value === 'number') {
-    if (!Number.isFinite(value))
-      refuse(where, `is ${value}; a report holds finite numbers only (did the run diverge?)`);
-  } else if (Array.isArray(value) || value instanceof Float32Array || value instanceof Float64Array) {
-    for (let i = 0; i < value.length; i++) checkFinite(value[i], `${where}[${i}]`);
-  } else if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value)) {
-    for (const [name, part] of Object.entries(value)) checkFinite(part, where === '' ? name : `${where}.${name}`);
-  }
-}
-
-function checkImage({ width, height, pixels }: Image, where: string): void {
-  if (width > 0 && height > 0 && pixels.length === width * height * 3) return;
-  refuse(where, `has ${pixels.length} bytes of pixels for ${width} x ${height} RGB`);
 }
 
 export function dimensionNames(dimensions: readonly string[] | number): string[] {
@@ -154,46 +134,10 @@ export function dimensionNames(dimensions: readonly string[] | number): string[]
     : [...dimensions];
 }
 
-function checkChunks({ samples }: Chunks, horizon: number): void {
-  for (const [i, sample] of samples.entries()) {
-    const where = `chunks.samples[${i}]`;
-    const dimension = dimensionNames(sample.dimensions).length;
-    for (const name of ['demonstrated', 'predicted', 'mean'] as const) {
-      const { length } = sample[name];
-      if (dimension > 0 && length === horizon * dimension) continue;
-      refuse(`${where}.${name}`, `has ${length} numbers, not ${horizon} steps x ${dimension} dimensions`);
-    }
-    if (!Number.isInteger(sample.validSteps) || sample.validSteps < 1 || sample.validSteps > horizon) {
-      refuse(`${where}.validSteps`, `is ${sample.validSteps}, not a whole number from 1 to ${horizon}`);
-    }
-    if (sample.image) checkImage(sample.image, `${where}.image`);
-  }
-}
-
-function checkAttention({ blocks, edges }: AttentionDrawing): void {
-  const names = new Set(blocks.map(({ name }) => name));
-  if (names.size < blocks.length) refuse('attention.blocks', 'names a block twice');
-  for (const [i, { name, length }] of blocks.entries()) {
-    if (!(length > 0)) refuse(`attention.blocks[${i}].length`, `is ${length} ("${name}"), not a positive number`);
-  }
-  for (const [i, { query, key }] of edges.entries()) {
-    for (const name of [query, key]) {
-      if (!names.has(name))
-        refuse(`attention.edges[${i}]`, `names the block "${name}", which the layout does not have`);
-    }
-  }
-}
-
-/** @throws InputError where a number is not finite, a chunk or image has the wrong size, or a block is unknown */
-export function checkReportData(data: ReportData): void {
-  checkFinite(data, '');
-  if (!(data.data.rate > 0)) refuse('data.rate', `is ${data.data.rate} control steps a second`);
-  if (data.chunks) checkChunks(data.chunks, data.data.horizon);
-  if (data.attention) checkAttention(data.attention);
-  for (const [i, { norm }] of (data.gradients?.norms ?? []).entries()) {
-    if (norm < 0) refuse(`gradients.norms[${i}].norm`, `is ${norm}; a norm is not negative`);
-  }
-  for (const [i, { image }] of (data.closedLoop?.film?.frames ?? []).entries()) {
-    checkImage(image, `closedLoop.film.frames[${i}].image`);
-  }
+/** @throws InputError that names the first number, at any depth, that is not finite */
+export function refuseNonFinite(value: unknown, where = ''): void {
+  if (typeof value === 'number' && !Number.isFinite(value))
+    throw new InputError(`the report: ${where} is ${value}, and a report needs finite numbers: did the run diverge?`);
+  if (typeof value !== 'object' || value === null || value instanceof Uint8Array) return;
+  for (const [name, part] of Object.entries(value)) refuseNonFinite(part, where ? `${where}.${name}` : name);
 }

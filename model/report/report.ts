@@ -1,9 +1,17 @@
 import { html } from './markup.ts';
 import { page, type Section } from './page.ts';
-import { chunkSection, closedLoopSection, latencySection, openLoopSection } from './policy-sections.ts';
-import { checkReportData, type ReportData } from './report-data.ts';
-import { glance, runSection } from './summary.ts';
-import { attentionSection, gradientSection, lossSection } from './training-sections.ts';
+import { type ReportData, refuseNonFinite } from './report-data.ts';
+import {
+  attentionSection,
+  chunkSection,
+  closedLoopSection,
+  glance,
+  gradientSection,
+  latencySection,
+  lossSection,
+  openLoopSection,
+  runSection,
+} from './sections.ts';
 
 export type * from './report-data.ts';
 
@@ -11,10 +19,10 @@ export type * from './report-data.ts';
  * The report of a training run as one HTML file: no script, no request, readable on a screen, a phone and paper. The
  * same data give the same bytes.
  *
- * @throws InputError where a number is not finite, a chunk or image has the wrong size, or a block is unknown
+ * @throws InputError if a number is not finite: a run that diverged has no report
  */
 export async function renderReport(data: ReportData): Promise<string> {
-  checkReportData(data);
+  refuseNonFinite(data);
   const { gradients, attention, openLoop, closedLoop, latency, notes } = data;
   const sections = [
     notes.length > 0
@@ -36,10 +44,10 @@ ${glance(data)}`;
 }
 
 /**
- * Renders the report and writes it in one go: nothing half-written stays behind, and an older report stays until the
- * new one is whole. Node only.
+ * Renders the report and writes it in one go: an older report stays until the new one is whole, and nothing half-written
+ * stays behind. Node only.
  *
- * @throws InputError where the data are refused (see `renderReport`) or the file cannot be written
+ * @throws InputError if a number is not finite or the file cannot be written
  */
 export async function writeReport(path: string, data: ReportData): Promise<void> {
   const text = await renderReport(data);

@@ -1,4 +1,4 @@
-/** What a run's report shows, gathered from its result. */
+/** Gathers the contents of a run's report from its result. */
 import type { Dataset } from '../data/dataset.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunResult } from '../training/run.ts';
@@ -8,7 +8,7 @@ const SHOWN_CHUNKS = 4;
 
 /** Success of a policy that acted, in a simulated world or on a robot. */
 export interface ClosedLoopResult {
-  /** What success means. */
+  /** The meaning of success. */
   readonly measure: string;
   readonly episodes: Readonly<NonNullable<ReportData['closedLoop']>['episodes']>;
 }
@@ -31,18 +31,18 @@ export async function reportOf(
   const first = openLoop?.batches[0];
   if (first) {
     const onLatency = (part: string, milliseconds: number) => latency.push({ part, milliseconds });
-    // The first call of one observation compiles.
+    // The first call with one observation compiles its pipelines.
     await policy.actNormalised(first.observations.slice(0, 1));
     await policy.actNormalised(first.observations.slice(0, 1), { onLatency });
   }
   return {
-    title: `${settings.system} on ${dataset.name}`,
+    title: `${settings.run.system} on ${dataset.name}`,
     command,
     adapter,
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
-    seed: settings.seed,
-    system: settings.system,
-    preset: settings.preset,
+    seed: settings.run.seed,
+    system: settings.run.system,
+    preset: settings.run.preset.name,
     parameters: [...groups].map(([group, count]) => ({ group, count })),
     data: {
       name: dataset.name,
@@ -67,13 +67,7 @@ export async function reportOf(
     },
     attention: {
       blocks: configuration.blocks.map(({ name, length }) => ({ name, length })),
-      edges: configuration.edges.map(({ query, key, edge }) => ({
-        query,
-        key,
-        mask: edge.mask,
-        stopKey: edge.stopKey,
-        stopValue: edge.stopValue,
-      })),
+      edges: configuration.edges.map(({ query, key, edge }) => ({ query, key, ...edge })),
     },
     chunks: openLoop
       ? { unit: 'normalised', samples: shownChunks(openLoop, configuration.actionDimension) }

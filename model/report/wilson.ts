@@ -6,7 +6,7 @@ const Z = 1.959963984540054;
  * inference", 1927): centre (p + z^2 / 2n) / (1 + z^2 / n), half width z / (1 + z^2 / n) * sqrt(p (1 - p) / n + z^2 / 4n^2).
  *
  * @returns proportions in [0, 1]
- * @throws RangeError where `trials` is not positive or `successes` is not between 0 and `trials`
+ * @throws RangeError if `trials` is not positive or `successes` is not between 0 and `trials`
  */
 export function wilsonInterval(successes: number, trials: number): { low: number; high: number } {
   if (!(trials > 0 && successes >= 0 && successes <= trials)) {

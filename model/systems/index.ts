@@ -7,7 +7,7 @@ export { configurationOf, type ModelSizes, type System } from './system.ts';
 
 export const systems: readonly System[] = [knowledgeInsulation, jointTraining, pi0, pi05, pi0Fast];
 
-/** @throws InputError naming the systems there are */
+/** @throws InputError that lists the systems if none has this name */
 export function systemNamed(name: string): System {
   const found = systems.find((system) => system.name === name);
   if (!found)

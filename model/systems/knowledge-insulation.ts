@@ -5,7 +5,7 @@ import type { System } from './system.ts';
 export const knowledgeInsulation: System = {
   name: 'knowledge-insulation',
   description:
-    'FAST tokens on the backbone, flow matching on the expert, stop-gradient between them (arXiv 2505.23705)',
+    'FAST tokens on the backbone, flow matching on the action expert, stop-gradient between them (arXiv 2505.23705)',
   tokens: 'fast',
   expert: 'adaptive',
   state: 'text',

@@ -1,11 +1,11 @@
-/** pi0 (Black et al. 2024, arXiv 2410.24164), pi0-FAST (Pertsch et al. 2025, arXiv 2501.09747) and pi0.5 as openpi fine-tunes it. */
+/** pi0 (Black et al. 2024, arXiv 2410.24164), pi0-FAST (Pertsch et al. 2025, arXiv 2501.09747), pi0.5 as in openpi. */
 import { causal, full } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 
 export const pi0: System = {
   name: 'pi0',
   description:
-    'flow matching on the expert only, the state a token of the expert, time beside the actions (arXiv 2410.24164)',
+    'flow matching on the action expert alone; state as a token of that expert, time concatenated to the actions (arXiv 2410.24164)',
   tokens: null,
   expert: 'concatenate',
   state: 'expert',
@@ -21,7 +21,7 @@ export const pi0: System = {
 export const pi05: System = {
   ...pi0,
   name: 'pi05',
-  description: 'pi0 with the state as text and time through adaptive norms, flow loss only, as openpi fine-tunes pi0.5',
+  description: 'pi0 with the state as text and the time in adaptive norms, as openpi fine-tunes pi0.5',
   expert: 'adaptive',
   state: 'text',
 };
@@ -29,7 +29,7 @@ export const pi05: System = {
 export const pi0Fast: System = {
   ...pi0,
   name: 'pi0-fast',
-  description: 'no expert: FAST tokens by next-token loss, decoded one by one (arXiv 2501.09747)',
+  description: 'no action expert: FAST tokens by next-token loss, decoded autoregressively (arXiv 2501.09747)',
   tokens: 'fast',
   expert: null,
   state: 'text',

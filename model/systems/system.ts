@@ -1,6 +1,6 @@
 /**
- * A system is a value: a handful of settings that make the one model pi0, pi0-FAST, knowledge insulation ... Its attention is a
- * table of blocks, and the table is the documentation.
+ * A system is a value: a few settings that turn the one model into pi0, pi0-FAST, knowledge insulation ... Its
+ * attention is a table of blocks, and the table is the documentation.
  */
 import type { Edge } from '../../kernels/index.ts';
 import type {
@@ -11,26 +11,26 @@ import type {
 } from '../architecture/configuration.ts';
 import { tokensPerImage } from '../architecture/configuration.ts';
 
-/** Blocks that systems speak of: camera images, prompt, discrete action tokens, state token and continuous actions of the expert. */
-export type BlockName = 'image' | 'language' | 'fast' | 'state' | 'action';
+/** Camera images, prompt, and discrete action tokens on the backbone; state token and noisy actions on the action expert. */
+type BlockName = 'image' | 'language' | 'fast' | 'state' | 'action';
 
 export interface System {
   readonly name: string;
-  /** One line: what it is and where it comes from. */
+  /** One line: its losses and experts, and its source. */
   readonly description: string;
-  /** Discrete action tokens, learned by next-token loss on the backbone. */
+  /** Discrete action tokens, trained by next-token loss on the backbone. */
   readonly tokens: 'fast' | null;
-  /** Action expert, learned by flow matching, and how it is told the time. */
+  /** The action expert, trained by flow matching, and the way the flow time conditions it; null for none. */
   readonly expert: 'adaptive' | 'concatenate' | null;
-  /** The state as numbers in the prompt, or as a token of the expert. */
+  /** The state as numbers in the prompt, or as a token of the action expert. */
   readonly state: 'text' | 'expert';
-  /** Who sees whom, and where gradient stops. */
+  /** The blocks that each block attends to, and the edges that stop the gradient. */
   readonly attention: Readonly<Partial<Record<BlockName, Readonly<Partial<Record<BlockName, Edge>>>>>>;
-  /** Weight of the flow loss beside the token loss. */
+  /** Weight of the flow loss; the token loss has weight 1. */
   readonly alpha: number;
 }
 
-/** What the data and the preset decide. */
+/** Sizes that the data and the preset determine. */
 export interface ModelSizes {
   readonly backbone: TransformerSizes & { readonly vocabulary: number };
   readonly expert: TransformerSizes;
@@ -40,7 +40,7 @@ export interface ModelSizes {
   readonly headDimension: number;
   /** null for data without images. */
   readonly vision: VisionSizes | null;
-  /** Most tokens of a prompt, and of the discrete actions of a chunk. */
+  /** Length of the prompt block, and of the block of discrete action tokens. */
   readonly languageTokens: number;
   readonly fastTokens: number;
   readonly horizon: number;

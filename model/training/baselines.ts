@@ -1,13 +1,13 @@
-/** What a model must beat: predictors that look at nothing. */
+/** Baselines that a model must beat: predictors that ignore the observation. */
 import type { Sample } from '../data/index.ts';
 import { chunk, eachLoaded, stateAt } from '../data/index.ts';
 import type { Encoding } from '../policy/encoding.ts';
 import { isDemonstrated, type MadeBatch } from './batches.ts';
 
 export interface Baselines {
-  /** Mean normalised action of the training chunks at each step and dimension: the best constant chunk in the mean square. */
+  /** Mean normalised training chunk: the constant chunk of least mean squared error. */
   readonly meanChunk: Float32Array;
-  /** Log-probability of each id of the vocabulary, from its frequency in the training chunks with one added; null without tokens. */
+  /** Log-probability of each id by its frequency in the training chunks, with add-one smoothing; null without action tokens. */
   readonly unigram: Float64Array | null;
 }
 
@@ -45,14 +45,14 @@ export async function fitBaselines(
   };
 }
 
-/** Of robot data: only ids that can follow, action tokens and the end of sequence, share the added counts. */
+/** Add-one smoothing over the ids that robot data can have: action tokens and the end of sequence. */
 function logProbabilities(counts: Float64Array, encoding: Encoding): Float64Array {
   const possible = (id: number) => encoding.isAction(id) || id === encoding.endOfSequence;
   const total = counts.reduce((sum, count, id) => sum + (possible(id) ? count + 1 : 0), 0);
   return counts.map((count, id) => (possible(id) ? Math.log((count + 1) / total) : Number.NEGATIVE_INFINITY));
 }
 
-/** Sums over a batch, to be divided by their counts: the unigram predictor by example, the best constant velocity by element. */
+/** Sums over a batch: the unigram loss over examples, and the squared error of the best constant velocity over `elements`. */
 export function baselineSums(
   { meanChunk, unigram }: Baselines,
   batch: MadeBatch,
@@ -63,7 +63,7 @@ export function baselineSums(
   let elements = 0;
   batch.actions!.forEach((action, i) => {
     if (!isDemonstrated(batch, i)) return;
-    // The best constant velocity is the mean of noise - action.
+    // The best constant velocity is the mean of noise - action, and the mean of the noise is 0.
     squares += (batch.noise![i] - action + meanChunk[i % size]) ** 2;
     elements += 1;
   });

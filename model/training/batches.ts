@@ -15,18 +15,19 @@ import {
   type VisionLanguage,
 } from '../data/index.ts';
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
+import type { RunSettings } from './run-settings.ts';
 
-/** A batch, and what is needed to look at it again. */
+/** A training batch together with the examples that it was made from. */
 export interface MadeBatch extends TrainingBatch {
   readonly examples: readonly Example[];
   readonly observations: readonly RawObservation[];
   /** [batch, horizon * actionDimension], normalised; zero for vision-language examples. */
   readonly chunks: readonly Float32Array[];
-  /** Ids that the token loss is to predict, by example: an answer, action tokens or both, and the end of sequence. */
+  /** Target ids of the token loss, by example: a text, action tokens or both, then the end of sequence. */
   readonly targets: readonly number[][];
 }
 
-/** What the robot knew at a control step of an episode. */
+/** The observation at a control step of an episode. */
 export async function observationAt(sample: Sample, cameras: readonly string[]): Promise<RawObservation> {
   const { part, step, instruction } = sample;
   const { episode } = part;
@@ -35,23 +36,22 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   return { images, state: stateAt(episode, step), instruction, robot: episode.robot };
 }
 
-/** What a model is to answer to. */
 async function observationOf(example: Example, cameras: readonly string[]): Promise<RawObservation> {
   if (example.kind === 'action') return observationAt(example.sample, cameras);
   if (example.kind === 'action with language')
-    return { ...(await observationAt(example.sample, cameras)), asks: 'subtask' };
-  return askedOf(example.question, cameras);
+    return { ...(await observationAt(example.sample, cameras)), request: 'subtask' };
+  return questionObservation(example.question, cameras);
 }
 
-/** A question as an observation: its image is that of the first camera. */
-export async function askedOf(
+/** A question as an observation; its image takes the place of the first camera's. */
+export async function questionObservation(
   { image, prompt }: Pick<VisionLanguage, 'image' | 'prompt'>,
   cameras: readonly string[],
 ): Promise<RawObservation> {
-  return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, asks: 'answer' };
+  return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, request: 'answer' };
 }
 
-/** As openpi trains (model.py): images at the model's size, and those of the wrist, which are the robot's own frame, in their colours alone. */
+/** Augmentation as in openpi (model.py), at the model's image size. Images of wrist cameras only change their colours. */
 function augmented(
   observations: readonly RawObservation[],
   cameras: readonly string[],
@@ -71,7 +71,7 @@ function augmented(
   });
 }
 
-/** Whether element `i` of the actions was demonstrated: by robot data, not past the end of an episode, in a dimension that the robot has. */
+/** Whether element `i` of the actions is robot data, and not padding at an episode's end or in a padded dimension. */
 export function isDemonstrated({ batch, actions, actionValid, realDimensions }: MadeBatch, i: number): boolean {
   const size = actions!.length / batch;
   const width = actions!.length / actionValid!.length;
@@ -79,35 +79,38 @@ export function isDemonstrated({ batch, actions, actionValid, realDimensions }: 
   return actionValid![Math.floor(i / width)] === 1 && real === 1;
 }
 
-/** Most rows of an example that a batch asks a token of: the last of the prompt, and all tokens behind it. */
+/** The most rows of an example that have a token loss: the last row of the prompt, and all rows of the token block after it. */
 export function lossRowsOf({ blocks }: ModelConfiguration): number {
   return 1 + (blocks.find(({ name }) => name === 'fast')?.length ?? 0);
 }
 
-export interface BatchOptions {
-  /** Images cropped, rotated and recoloured, as (seed, step) draws it. */
-  readonly augment?: boolean;
-}
-
-/** Makes batches from examples of any kind; noise and times are drawn by (seed, step), so a batch can be made again. */
+/** Makes batches from examples of any kind. Noise and times depend on seed and step alone, so a batch can be made again. */
 export class BatchMaker {
-  /** Examples with tokens to predict that were made, and those among them that had more than the layout holds. */
-  readonly made = { examples: 0, cut: 0 };
+  /** Examples with target tokens that were made so far, and those among them that were truncated to the token block. */
+  readonly counts = { examples: 0, truncated: 0 };
 
   constructor(
     private readonly encoding: Encoding,
     private readonly configuration: ModelConfiguration,
-    private readonly seed: number,
+    private readonly settings: Pick<RunSettings, 'seed' | 'augment'>,
   ) {}
 
-  async make(listed: readonly Example[], step: number, options: BatchOptions = {}): Promise<MadeBatch> {
-    const { encoding, configuration } = this;
+  /** The batch of training step `step`. Images are augmented only for training, and if the settings say so. */
+  async make(
+    listed: readonly Example[],
+    step: number,
+    use: 'training' | 'measuring' = 'measuring',
+  ): Promise<MadeBatch> {
+    const { encoding, configuration, settings } = this;
     const { horizon, actionDimension } = configuration;
     const { cameras, robots } = encoding.settings;
-    const random = (stream: number): Random => randomStream(this.seed, step, stream);
+    const random = (stream: number): Random => randomStream(settings.seed, step, stream);
     const examples = await loadExamples(listed);
-    const seen = await Promise.all(examples.map((example) => observationOf(example, cameras)));
-    const observations = options.augment ? augmented(seen, cameras, configuration, random(streams.augmentation)) : seen;
+    const original = await Promise.all(examples.map((example) => observationOf(example, cameras)));
+    const observations =
+      use === 'training' && settings.augment
+        ? augmented(original, cameras, configuration, random(streams.augmentation))
+        : original;
     const size = horizon * actionDimension;
     const parts = examples.map((example, i) => {
       if (example.kind === 'vision-language') {
@@ -147,7 +150,7 @@ export class BatchMaker {
     };
   }
 
-  /** The last real row of the prompt predicts the first token, every token the next, the last the end of sequence. */
+  /** The last real row of the prompt predicts the first token, each token the next, and the last the end of sequence. */
   private tokens(parts: readonly { readonly ids: Int32Array | readonly number[] }[], languageValid: ArrayLike<number>) {
     const { blocks } = this.configuration;
     const backbone = blocks.filter((block) => block.weights === 'backbone');
@@ -165,10 +168,10 @@ export class BatchMaker {
     }));
     const lossTarget = new Int32Array(parts.length * rows);
     const lossMask = new Uint8Array(parts.length * rows);
-    this.made.examples += parts.length;
-    this.made.cut += parts.filter(({ ids }) => ids.length > fast.length).length;
+    this.counts.examples += parts.length;
+    this.counts.truncated += parts.filter(({ ids }) => ids.length > fast.length).length;
     const sequences = parts.map(({ ids }) => ids.slice(0, fast.length));
-    // Of what is cut, the last row has the next id to predict, and no sequence ends.
+    // A truncated target has no end-of-sequence token: its last row predicts the first token that was cut off.
     const targets = parts.map(({ ids }) => [...ids, this.encoding.endOfSequence].slice(0, fast.length + 1));
     targets.forEach((own, sample) => {
       let last = language.length - 1;

@@ -1,56 +1,26 @@
 /**
- * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments behind `optimizer/`, and
- * everything else as JSON in its metadata. It is written beside its place and renamed, so it is whole or not there.
+ * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments under
+ * `optimizer/`, and everything else as JSON in its metadata. A temporary file is written and renamed, so a checkpoint
+ * is never incomplete.
  */
+import type * as v from 'valibot';
 import { parseJson } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
+import { checked } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
-import type { AdamW, ChosenVariants, MomentStorage } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { AdamW } from '../../kernels/index.ts';
 import { Model } from '../architecture/model.ts';
-import { type Dataset, statisticsFromJson } from '../data/index.ts';
-import type { EncodingSettings } from '../policy/encoding.ts';
-import type { BatchOptions } from './batches.ts';
-import type { RunHistory } from './history.ts';
-import type { TrainingStepOptions } from './training-step.ts';
+import {
+  CHECKPOINT_FORMAT,
+  type CheckpointSettings,
+  checkpointSchema,
+  type TrainingProgress,
+} from './checkpoint-schema.ts';
 
-/** Bumped when what a checkpoint means changes. */
-const FORMAT = 1;
+export type { CheckpointSettings, TrainingProgress } from './checkpoint-schema.ts';
+
 const METADATA = 'insula';
-
-/** What a checkpoint keeps beside its tensors. */
-export interface CheckpointSettings extends TrainingStepOptions, BatchOptions {
-  readonly system: string;
-  readonly preset: string;
-  readonly dataset: string;
-  readonly rate: number;
-  readonly seed: number;
-  readonly batch: number;
-  /** Different wordings of instructions in the data, paraphrases among them: training draws from them. */
-  readonly wordings?: number;
-  /** Part of every batch that is vision-language examples; none where it is not said. */
-  readonly coTraining?: number;
-  /** Where the images that they ask about lay, if they are not of the built-in world. */
-  readonly questions?: string;
-  /** Weights of a mixture's robots, where they were given. */
-  readonly weights?: Dataset['weights'];
-  /** Storage of AdamW's moments; f32 where it is not said. */
-  readonly moments?: MomentStorage;
-  readonly configuration: ModelConfiguration;
-  readonly encoding: EncodingSettings;
-  /** Adapter that trained it: other adapters round differently. */
-  readonly adapter: string;
-  /** Kernels that a tuning chose; where it is not said, the shipped ones. */
-  readonly variants?: ChosenVariants;
-}
-
-export interface TrainingProgress {
-  readonly step: number;
-  /** Steps of the whole run: the learning rate depends on them. */
-  readonly steps: number;
-  readonly history: RunHistory;
-}
 
 export async function saveCheckpoint(
   path: string,
@@ -72,24 +42,24 @@ export async function saveCheckpoint(
     {
       metadata: {
         format: 'pt',
-        [METADATA]: JSON.stringify({ format: FORMAT, settings, progress, optimizerStep: optimizer.steps }),
+        [METADATA]: JSON.stringify({ format: CHECKPOINT_FORMAT, settings, progress, optimizerStep: optimizer.steps }),
       },
     },
   );
 }
 
-/** An opened checkpoint: settings at once, tensors when asked for. */
+/** An opened checkpoint: its settings are in memory, its tensors are read on demand. */
 export interface Checkpoint {
   readonly settings: CheckpointSettings;
   readonly progress: TrainingProgress;
-  /** The model with the checkpoint's weights, on `device`. */
+  /** Makes the model on `device`, with the checkpoint's weights. */
   loadModel(device: Device): Promise<Model>;
-  /** Gives `optimizer` the checkpoint's moments. */
+  /** Restores the optimizer's moments and step number. */
   loadOptimizer(optimizer: AdamW): Promise<void>;
   close(): Promise<void>;
 }
 
-/** @throws InputError where the file is missing, cut off, damaged, or no checkpoint of this project */
+/** @throws InputError if the file is missing, truncated, damaged, or not a checkpoint of this project */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const file = await readSafetensors(path);
   try {
@@ -126,30 +96,19 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
   };
 }
 
-interface Contents {
-  readonly format: number;
-  readonly settings: CheckpointSettings;
-  readonly progress: TrainingProgress;
-  readonly optimizerStep: number;
-}
-
-function contentsOf({ name, metadata }: SafetensorsFile): Contents {
+function contentsOf({ name, metadata }: SafetensorsFile): v.InferOutput<typeof checkpointSchema> {
   const text = metadata.get(METADATA);
   if (text === undefined)
     throw new InputError(
       `${name}: a safetensors file, but not a checkpoint of Insula: its metadata has no "${METADATA}"`,
     );
   const contents = parseJson(new TextEncoder().encode(text), name, "damaged: the checkpoint's metadata is not JSON");
-  const { format, settings, progress, optimizerStep } = (contents ?? {}) as Partial<Contents>;
-  if (format !== FORMAT)
-    throw new InputError(`${name}: checkpoint format ${quote(format)}; this version reads format ${FORMAT}`);
-  const whole = settings?.configuration?.blocks && settings.encoding?.cameras && progress?.history;
-  if (!whole || optimizerStep === undefined)
-    throw new InputError(`${name}: damaged: the checkpoint's metadata lacks a part`);
-  const { statistics, robots = {} } = settings.encoding;
-  for (const own of [...(statistics ? [statistics] : []), ...Object.values(robots).map((robot) => robot.statistics)])
-    statisticsFromJson(own, name);
-  return { format, settings, progress, optimizerStep };
+  const format = typeof contents === 'object' && contents && 'format' in contents ? contents.format : undefined;
+  if (format !== CHECKPOINT_FORMAT)
+    throw new InputError(
+      `${name}: checkpoint format ${quote(format)}; this version reads format ${CHECKPOINT_FORMAT}: train it anew, or use the version that wrote it`,
+    );
+  return checked(checkpointSchema, contents, `${name}: damaged: the checkpoint's metadata`);
 }
 
 async function readFinite(file: SafetensorsFile, name: string, shape: readonly number[]): Promise<Float32Array> {

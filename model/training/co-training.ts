@@ -1,13 +1,13 @@
-/** Which examples a training step takes: robot data alone, or vision-language examples beside them. */
+/** Co-training: which examples a training step takes, robot data alone or vision-language examples as well. */
 import { InputError } from '../../engine/index.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import {
   type Dataset,
+  type DatasetGroup,
+  DatasetMixture,
   type Example,
   type ExampleSource,
   imageQuestions,
-  Mixture,
-  type MixtureGroup,
   type NamedImage,
   type Split,
   TrainingSampler,
@@ -15,17 +15,15 @@ import {
 } from '../data/index.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { System } from '../systems/index.ts';
-import { askedOf } from './batches.ts';
+import { questionObservation } from './batches.ts';
 
-/** Vision-language examples of a run. */
+/** The vision-language examples of a run. */
 export interface CoTraining {
-  /** Their part of every batch; GenVLA gives them half. */
+  /** Their fraction of every batch; GenVLA uses one half. */
   readonly share: number;
-  /** Where they come from, as a run's checkpoint names it; nothing for those of the program itself. */
-  readonly source?: string;
-  /** Every epoch asks the same, in any order. */
+  /** Questions to train on; every epoch has the same ones, in a different order. */
   readonly questions: ExampleSource<VisionLanguage>;
-  /** To measure with; not among `questions`. */
+  /** Questions to evaluate on; not among `questions`. */
   readonly heldOut: readonly VisionLanguage[];
 }
 
@@ -34,13 +32,13 @@ export interface ExampleSampler {
   batch(step: number, batchSize: number): readonly Example[];
 }
 
-/** Control steps shuffled among each other: their episodes are read together where they lie on disk. */
+/** Size of the window in which control steps are shuffled: the episodes of a window are read together. */
 const SHUFFLED_STEPS = 8192;
 
-/** @throws InputError where system, data or share do not allow it */
+/** @throws InputError if system, data or share do not allow co-training */
 export function checkCoTraining({ share }: CoTraining, system: System, { name, cameras }: Dataset): void {
   if (!(share > 0 && share < 1))
-    throw new InputError(`co-training share ${share}: it is a part of each batch, above 0 and below 1`);
+    throw new InputError(`co-training share ${share}: it must be a fraction of each batch, above 0 and below 1`);
   if (!system.tokens)
     throw new InputError(
       `system ${system.name} has no token loss, which co-training needs: choose knowledge-insulation, joint-training or pi0-fast`,
@@ -49,8 +47,9 @@ export function checkCoTraining({ share }: CoTraining, system: System, { name, c
 }
 
 /**
- * Robots of a mixture by their weights, n^0.43 of their n examples by default. In co-training a share of each batch is questions, and every other example of
- * robot data has its subtask to predict before the actions, where the data have subtasks.
+ * Robots are sampled by their weights, by default in proportion to n^0.43 for n control steps. In co-training a share
+ * of each batch is questions, and every other example of robot data has its subtask as a target before the actions, if
+ * the data have subtasks.
  */
 export function exampleSampler(
   { train }: Split,
@@ -61,71 +60,72 @@ export function exampleSampler(
   const members = robots.map((robot = 'robot') => {
     const parts = train.filter(({ episode }) => (episode.robot ?? 'robot') === robot);
     const sampler = new TrainingSampler(parts, seed, { window: SHUFFLED_STEPS });
-    const at = (place: number): Example => {
-      const sample = sampler.at(place);
-      const answer = coTraining && place % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
+    const at = (index: number): Example => {
+      const sample = sampler.at(index);
+      const answer = coTraining && index % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
       return answer ? { kind: 'action with language', sample, answer } : { kind: 'action', sample };
     };
     return { name: robot, source: { size: sampler.size, at }, weight: weights?.[robot] };
   });
   const { share = 0, questions } = coTraining ?? {};
-  const groups: MixtureGroup<Example>[] = [{ share: 1 - share, members }];
+  const groups: DatasetGroup<Example>[] = [{ share: 1 - share, members }];
   if (questions) {
-    const at = (place: number): Example => ({ kind: 'vision-language', question: questions.at(place) });
+    const at = (index: number): Example => ({ kind: 'vision-language', question: questions.at(index) });
     groups.push({ share, members: [{ name: 'questions', source: { size: questions.size, at } }] });
   }
-  const mixture = new Mixture(groups, seed);
+  const mixture = new DatasetMixture(groups, seed);
   return { batch: (step, size) => mixture.batch(step, size).map(({ example }) => example) };
 }
 
-/** One image in so many is held out, but not more than this. */
+/** One image in HELD_OUT_EVERY is held out, but at most HELD_OUT_IMAGES. */
 const HELD_OUT_EVERY = 20;
 const HELD_OUT_IMAGES = 16;
 
 /**
- * Questions about images with names, some of the images held out by the seed.
+ * Questions about named images; the seed chooses the images that are held out.
  *
- * @throws InputError where there are too few images
+ * @throws InputError if there are too few images
  */
 export function namedImageCoTraining(images: readonly NamedImage[], seed: number, share: number): CoTraining {
-  const apart = Math.min(HELD_OUT_IMAGES, Math.max(2, Math.floor(images.length / HELD_OUT_EVERY)));
-  if (images.length < apart + 2) throw new InputError(`${images.length} named images: questions need at least four`);
+  const count = Math.min(HELD_OUT_IMAGES, Math.max(2, Math.floor(images.length / HELD_OUT_EVERY)));
+  if (images.length < count + 2) throw new InputError(`${images.length} named images: questions need at least four`);
   const order = randomStream(seed, 2 ** 32 - 1, streams.split).permutation(images.length);
   const shuffled = Array.from(order, (index) => images[index]);
-  const heldOut = imageQuestions(shuffled.slice(0, apart), seed);
+  const heldOut = imageQuestions(shuffled.slice(0, count), seed);
   return {
     share,
-    questions: imageQuestions(shuffled.slice(apart), seed),
-    heldOut: Array.from({ length: heldOut.size }, (_, place) => heldOut.at(place)),
+    questions: imageQuestions(shuffled.slice(count), seed),
+    heldOut: Array.from({ length: heldOut.size }, (_, index) => heldOut.at(index)),
   };
 }
 
-/** A held-out question, its answer, and what a policy said. */
-export interface Answered {
+/** A held-out question, its answer, and the policy's answer. */
+export interface AnsweredQuestion {
   readonly prompt: string;
   readonly answer: string;
-  readonly said: string;
+  readonly predicted: string;
 }
 
-/** Asks a policy the questions held out, `size` at a time. Throws the reason of `signal` once it is aborted. */
-export async function answersOf(
+/** Has a policy answer the held-out questions in batches of `size`. Throws the reason of `signal` once it is aborted. */
+export async function answerQuestions(
   policy: Policy,
   heldOut: readonly VisionLanguage[],
   size: number,
   signal?: AbortSignal,
-): Promise<Answered[]> {
+): Promise<AnsweredQuestion[]> {
   const { cameras } = policy.encoding.settings;
-  const answered: Answered[] = [];
+  const answered: AnsweredQuestion[] = [];
   for (let start = 0; start < heldOut.length; start += size) {
     signal?.throwIfAborted();
     const questions = heldOut.slice(start, start + size);
-    const said = await policy.say(await Promise.all(questions.map((question) => askedOf(question, cameras))));
-    answered.push(...questions.map(({ prompt, answer }, i) => ({ prompt, answer, said: said[i] })));
+    const observations = await Promise.all(questions.map((question) => questionObservation(question, cameras)));
+    const predicted = await policy.generateText(observations);
+    answered.push(...questions.map(({ prompt, answer }, i) => ({ prompt, answer, predicted: predicted[i] })));
   }
   return answered;
 }
 
-/** All questions, and those held out. */
+/** All questions, held out or not. */
 export function everyQuestion({ questions, heldOut }: CoTraining): VisionLanguage[] {
-  return [...Array.from({ length: questions.size }, (_, place) => questions.at(place)), ...heldOut];
+  return [...Array.from({ length: questions.size }, (_, index) => questions.at(index)), ...heldOut];
 }

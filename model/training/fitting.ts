@@ -1,4 +1,4 @@
-/** What a run takes from its data before the first step: the split, statistics, action tokens, and lengths. */
+/** Everything that is fitted to the data before the first step: split, statistics, action tokens, and block lengths. */
 import { InputError } from '../../engine/index.ts';
 import { defaultTokenizerJson, FastTokenizer } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -22,16 +22,18 @@ import {
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { configurationOf, type System } from '../systems/index.ts';
-import type { CheckpointSettings } from './checkpoint.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 
-/** Of so many control steps all are fitted to by tokenizer and baselines, which hold their chunks in memory. */
+/** A data set with at most this many control steps is fitted whole; the chunks are held in memory. */
 const FEW_SAMPLES = 32_768;
-/** Of a larger set's, this many, of this many parts of episodes: reading and encoding all could take longer than training. */
+/**
+ * Larger data sets are subsampled to this many steps from this many parts of episodes, because encoding all of them
+ * could take longer than training.
+ */
 const FITTED = { samples: 8192, parts: 1024 };
 
-/** Control steps to fit to, evenly spread. */
+/** Evenly spaced control steps to fit to. */
 export function fittingSamples(parts: readonly EpisodePart[]): Sample[] {
   if (countSteps(parts) <= FEW_SAMPLES) return evaluationSamples(parts);
   const stride = Math.ceil(parts.length / FITTED.parts);
@@ -44,14 +46,14 @@ export interface FittingOptions {
   readonly system: System;
   readonly preset: Preset;
   readonly coTraining?: CoTraining;
-  /** In place of the tokenizer fitted to the training part; already fitted or published. */
+  /** A fitted or published tokenizer, instead of one fitted to the training part. */
   readonly fast?: FastTokenizer;
-  /** In place of those of the training part, of one robot's absolute actions; see `fromNormStats`. */
+  /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   readonly listener: { note(line: string): void };
 }
 
-/** Of a mixture, each robot's episodes are split by themselves. */
+/** The split of each robot's episodes by themselves, joined. */
 function splitOf(dataset: Dataset, seed: number): Split {
   const { robots, episodes } = dataset;
   if (!robots) return splitDataset(dataset, { seed });
@@ -66,7 +68,7 @@ function splitOf(dataset: Dataset, seed: number): Split {
   };
 }
 
-/** The split of a run, and what the data lack. */
+/** The split of a run, and notes on missing instructions, images and states. */
 export function prepareData(dataset: Dataset, seed: number): { split: Split; missing: string[] } {
   const split = splitOf(dataset, seed);
   const missing: string[] = [];
@@ -81,51 +83,25 @@ export function prepareData(dataset: Dataset, seed: number): { split: Split; mis
   return { split, missing };
 }
 
-/** @throws InputError where what is given in place of what the data have does not fit them or the system */
+/** @throws InputError if the given tokenizer or statistics do not fit the data or the system */
 export function checkGiven({ dataset, system, fast, statistics }: FittingOptions): void {
   if (fast && !system.tokens) throw new InputError(`tokenizer: ${system.name} has no action tokens; leave it out`);
   if (!statistics) return;
   if (dataset.robots) throw new InputError('statistics: robots with slot maps measure their own; leave them out');
   checkStatistics(statistics, dataset, 'normalisation');
   if (!statistics.states && dataset.stateDimension > 0)
-    throw new InputError(`statistics: none of the state, which data set "${dataset.name}" has`);
+    throw new InputError(`statistics: the file has none of the state, and data set "${dataset.name}" has a state`);
 }
 
-/**
- * A run goes on as if it had never stopped only on the data it was begun with.
- *
- * @throws InputError where the data are others, or statistics or tokenizer given now
- */
-export async function checkData(
-  { dataset, fast, statistics: given }: FittingOptions,
-  split: Split,
-  { encoding, dataset: begun, configuration }: CheckpointSettings,
-): Promise<void> {
-  for (const [what, own, kept] of [
-    ['statistics', given, encoding.statistics],
-    ['tokenizer', fast?.toJSON(), encoding.fast],
-  ])
-    if (own && JSON.stringify(own) !== JSON.stringify(kept))
-      throw new InputError(`${what}: the run was begun with another; leave it out, or begin anew`);
-  if (encoding.statistics) checkStatistics(encoding.statistics, dataset, `the run, begun with "${begun}"`);
-  const { statistics, robots } = encoding;
-  // Given statistics, which count no samples, say nothing of the data.
-  const same =
-    statistics?.actions.count === 0 ||
-    JSON.stringify(await statisticsOf(dataset, split, configuration.horizon)) ===
-      JSON.stringify({ statistics, robots });
-  if (dataset.name === begun && same) return;
-  throw new InputError(
-    `data set "${dataset.name}" is not what the run was begun with ("${begun}" then): its numbers differ; resume with the same data`,
-  );
-}
+/** The statistics that normalise the data, with the slot maps of several robots. */
+export type MeasuredStatistics = Pick<EncodingSettings, 'statistics' | 'robots'>;
 
-/** Of the only robot, or of each of a mixture. */
-async function statisticsOf(
+/** Statistics of the training part, for each robot by itself. */
+export async function statisticsOf(
   { robots }: Dataset,
   { train }: Split,
   horizon: number,
-): Promise<Pick<EncodingSettings, 'statistics' | 'robots'>> {
+): Promise<MeasuredStatistics> {
   if (!robots) return { statistics: await measureStatistics(train) };
   const own: Record<string, { slots: SlotMap; statistics: DatasetStatistics }> = {};
   for (const [name, slots] of Object.entries(robots)) {
@@ -136,7 +112,7 @@ async function statisticsOf(
   return { statistics: null, robots: own };
 }
 
-/** Most ids of a chunk, with its subtask before it in co-training. */
+/** Length of the longest action token sequence, in co-training with its subtask before it. */
 async function longestTokens(
   { dataset, coTraining, listener }: FittingOptions,
   parts: readonly EpisodePart[],
@@ -152,20 +128,18 @@ async function longestTokens(
     const { robot } = episode;
     const data = encoding.normaliseActions(chunk(part, step, horizon).data, { robot, state: stateAt(episode, step) });
     const subtask = coTraining && episode.subtask?.(step);
-    const before = subtask ? encoding.subtaskTokens(subtask).length : 0;
-    longest = Math.max(longest, before + encoding.actionTokens(data, horizon, robot).length);
+    const subtaskLength = subtask ? encoding.subtaskTokens(subtask).length : 0;
+    longest = Math.max(longest, subtaskLength + encoding.actionTokens(data, horizon, robot).length);
   }
   return longest;
 }
 
 export async function fitEncoding(
-  { dataset, system, preset, coTraining, fast, statistics: given, listener }: FittingOptions,
+  { dataset, system, preset, coTraining, fast, listener }: FittingOptions,
   split: Split,
   horizon: number,
+  measured: MeasuredStatistics,
 ): Promise<EncodingSettings> {
-  const measured: Awaited<ReturnType<typeof statisticsOf>> = given
-    ? { statistics: given }
-    : await statisticsOf(dataset, split, horizon);
   const { statistics, robots } = measured;
   const settings: EncodingSettings = {
     text: defaultTokenizerJson(),
@@ -197,8 +171,8 @@ export async function fitEncoding(
   return { ...settings, fast: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
 }
 
-/** Sizes from the preset, and room for the longest prompt and for the longest action tokens of those that are fitted to. */
-export async function configurationFor(
+/** The model's configuration: sizes from the preset, block lengths from the longest prompt and the longest target. */
+export async function fittedConfiguration(
   options: FittingOptions,
   split: Split,
   encoding: Encoding,
@@ -213,19 +187,19 @@ export async function configurationFor(
   for (const { episode } of parts) {
     const { robot, instructions, subtask } = episode;
     const { statistics, robots } = encoding.settings;
-    // Any state will do: each of its bins is one piece of text.
+    // The length of a prompt does not depend on the state, because every bin is one token.
     const state = (robots?.[robot!].statistics ?? statistics)?.states?.mean ?? null;
     for (const instruction of instructions.length > 0 ? instructions : [null]) {
       const key = JSON.stringify([robot, instruction]);
       if (seen.has(key)) continue;
       seen.add(key);
-      for (const asks of coTraining && subtask ? (['actions', 'subtask'] as const) : [undefined])
-        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot, asks }).length);
+      for (const request of coTraining && subtask ? (['actions', 'subtask'] as const) : [undefined])
+        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot, request }).length);
     }
   }
   for (const { prompt, answer } of coTraining ? everyQuestion(coTraining) : []) {
-    const prompted = encoding.promptIds({ instruction: prompt, state: null, asks: 'answer' });
-    languageTokens = Math.max(languageTokens, prompted.length);
+    const promptIds = encoding.promptIds({ instruction: prompt, state: null, request: 'answer' });
+    languageTokens = Math.max(languageTokens, promptIds.length);
     fastTokens = Math.max(fastTokens, encoding.answerTokens(answer).length);
   }
   const { image, ...vision } = preset.vision;
@@ -234,7 +208,7 @@ export async function configurationFor(
     ...preset,
     backbone: { ...preset.backbone, vocabulary: encoding.vocabularySize },
     vision: cameras > 0 ? { ...vision, imageHeight: image, imageWidth: image, cameras } : null,
-    // A prompt of another state or wording may take a few pieces more than any seen.
+    // An unseen instruction or state may need a few more tokens.
     languageTokens: languageTokens + 4,
     fastTokens,
     horizon,

@@ -1,11 +1,18 @@
-/** What a run has measured so far; kept in the checkpoint, drawn in the report. Plain JSON. */
-export interface RunHistory {
-  training: { step: number; tokenLoss?: number; flowLoss?: number; seconds: number }[];
-  /** tokenLoss is of robot data alone, answerLoss of vision-language examples. */
-  heldOut: { step: number; tokenLoss?: number; flowLoss?: number; answerLoss?: number }[];
-  gradients: { step: number; loss: 'token' | 'flow'; group: string; norm: number }[];
-  baselines: { unigram?: number; constantVelocity?: number };
-}
+/** The measurements of a run so far, stored in the checkpoint and plotted in the report. Plain JSON. */
+import * as v from 'valibot';
+
+const loss = v.optional(v.number());
+
+export const historySchema = v.object({
+  training: v.array(v.object({ step: v.number(), tokenLoss: loss, flowLoss: loss, seconds: v.number() })),
+  /** Held-out losses: tokenLoss and flowLoss on robot data, answerLoss on vision-language examples. */
+  heldOut: v.array(v.object({ step: v.number(), tokenLoss: loss, flowLoss: loss, answerLoss: loss })),
+  gradients: v.array(
+    v.object({ step: v.number(), loss: v.picklist(['token', 'flow']), group: v.string(), norm: v.number() }),
+  ),
+  baselines: v.object({ unigram: loss, constantVelocity: loss }),
+});
+export type RunHistory = v.InferOutput<typeof historySchema>;
 
 export function emptyHistory(): RunHistory {
   return { training: [], heldOut: [], gradients: [], baselines: {} };

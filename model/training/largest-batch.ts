@@ -1,6 +1,6 @@
 import { type ModelConfiguration, tokensPerImage } from '../architecture/configuration.ts';
 
-/** Examples whose widest activation, in f32, fits a binding of `bytes`. */
+/** The largest batch whose largest activation, in f32, fits a binding of `bytes`. */
 export function largestBatch({ blocks, backbone, expert, vision }: ModelConfiguration, bytes: number): number {
   const rows = (weights: string) =>
     blocks.reduce((sum, block) => sum + (block.weights === weights ? block.length : 0), 0);

@@ -1,24 +1,24 @@
-/** Open-loop error: how far predicted chunks are from demonstrated ones, on held-out observations. */
+/** Open-loop error: the distance of predicted chunks from the demonstrated ones, on held-out observations. */
 
 import type { Policy } from '../policy/policy.ts';
 import { isDemonstrated, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
-  /** Root mean square error over real steps, normalised actions: of one sample, of the mean of several, and of the best constant chunk. */
+  /** Root mean square error, over real steps of normalised actions, of one sample, the mean, and the best constant chunk. */
   readonly oneSample: number;
   readonly meanOfSeveral: number;
   readonly bestConstant: number;
-  /** By observation, normalised. */
+  /** Normalised chunks by observation: one sample, and the mean of several. */
   readonly chunks: readonly { readonly predicted: Float32Array; readonly mean: Float32Array }[];
 }
 
-export const OPEN_LOOP_SAMPLES = 8;
+const OPEN_LOOP_SAMPLES = 8;
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
 /**
- * Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares with the demonstrated ones. Throws the
- * reason of `signal` once it is aborted.
+ * Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares them with the demonstrated ones.
+ * Throws the reason of `signal` once it is aborted.
  */
 export async function openLoopError(
   policy: Policy,

@@ -4,22 +4,22 @@ import { type EpisodePart, instructionsAt, loadEpisode, stateAt } from '../data/
 import type { Policy } from '../policy/policy.ts';
 import { observationAt } from './batches.ts';
 
-/** Observations answered at a time. */
+/** Observations in one call of the policy. */
 const BATCH = 16;
 
-export interface PredictionOptions {
+interface PredictionOptions {
   /** Chooses the noise. */
   readonly seed?: number;
-  /** Called after every episode with the episodes done and to do. */
+  /** Called after every episode with the number done and the number in all. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
 /**
- * Parts of a data set's episodes with the policy's actions in place of the demonstrated ones: one chunk after the other,
- * each from what was seen at its first step (open loop: what was seen does not depend on what was predicted). States,
- * images and instructions are those of the data set; its cameras are those that every episode has.
+ * Parts of a data set's episodes with the policy's actions instead of the demonstrated ones. The policy predicts one
+ * chunk after the other, each from the recorded observation at its first control step (open loop). States, images and
+ * instructions are the data set's; the cameras are those that every episode has.
  *
- * @throws InputError where the episodes are of robots of different dimensions
+ * @throws InputError if the robots of the episodes have different action dimensions
  */
 export async function predictedEpisodes(
   policy: Policy,
@@ -46,7 +46,7 @@ export async function predictedEpisodes(
     dimension ||= chunks[0].length / horizon;
     if (chunks[0].length !== horizon * dimension)
       throw new InputError(
-        `episode "${episode.id}" is of a robot of other dimensions than those before: predict each apart`,
+        `episode "${episode.id}": its robot has ${chunks[0].length / horizon} action dimensions, the episodes before have ${dimension}: predict each robot by itself`,
       );
     const actions = new Float32Array(starts.length * horizon * dimension);
     chunks.forEach((chunk, i) => {

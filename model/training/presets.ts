@@ -1,46 +1,44 @@
+import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
-import type { TransformerSizes } from '../architecture/configuration.ts';
 
-/** Sizes of a model and how long it trains. */
-export interface Preset {
-  readonly name: string;
-  readonly description: string;
-  readonly backbone: TransformerSizes;
-  readonly expert: TransformerSizes;
-  readonly depth: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
-  readonly vision: {
-    readonly width: number;
-    readonly depth: number;
-    readonly heads: number;
-    readonly hidden: number;
-    readonly patch: number;
-    readonly image: number;
-  };
+const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
+const sizesSchema = v.object({ width: count(1), hidden: count(1) });
+
+/** Sizes of a model and defaults of its training. Checkpoints store the whole preset. */
+export const presetSchema = v.object({
+  name: v.string(),
+  description: v.string(),
+  backbone: sizesSchema,
+  expert: sizesSchema,
+  depth: count(1),
+  heads: count(1),
+  kvHeads: count(1),
+  headDimension: count(1),
+  /** `patch` and `image`: pixels on a side. */
+  vision: v.object({ ...sizesSchema.entries, depth: count(1), heads: count(1), patch: count(1), image: count(1) }),
   /** Ids of a FAST tokenizer fitted to the data, at most. */
-  readonly fastVocabulary: number;
-  readonly stateBins: number;
+  fastVocabulary: count(1),
+  stateBins: count(1),
   /** Demonstrations of the built-in world. */
-  readonly demonstrations: number;
-  readonly steps: number;
-  readonly batch: number;
-  readonly learningRate: number;
-  readonly warmUpSteps: number;
-  readonly weightDecay: number;
-  readonly maximumNorm: number;
+  demonstrations: count(1),
+  steps: count(),
+  batch: count(1),
+  learningRate: v.number(),
+  warmUpSteps: count(),
+  weightDecay: v.number(),
+  maximumNorm: v.number(),
   /** Training steps between held-out measurements, and between checkpoints. */
-  readonly evaluateEvery: number;
-  readonly saveEvery: number;
-  /** Held-out control steps of a measurement on the way, and of the last. */
-  readonly heldOutSteps: number;
-  readonly finalHeldOutSteps: number;
-}
+  evaluateEvery: count(1),
+  saveEvery: count(1),
+  /** Held-out control steps of a measurement during training, and of the last one. */
+  heldOutSteps: count(1),
+  finalHeldOutSteps: count(1),
+});
+export type Preset = Readonly<v.InferOutput<typeof presetSchema>>;
 
 const tiny: Preset = {
   name: 'tiny',
-  description: 'a few minutes on two processor cores: one camera of 16 tokens, for a first look',
+  description: 'a first look: a few minutes on two processor cores, one camera of 16 tokens',
   backbone: { width: 96, hidden: 256 },
   expert: { width: 64, hidden: 192 },
   depth: 3,
@@ -66,7 +64,7 @@ const tiny: Preset = {
 const small: Preset = {
   ...tiny,
   name: 'small',
-  description: 'about a quarter of an hour on two processor cores: more demonstrations, wider, longer',
+  description: 'more demonstrations, a wider model and more steps: about a quarter of an hour on two processor cores',
   backbone: { width: 128, hidden: 320 },
   expert: { width: 96, hidden: 256 },
   vision: { width: 96, depth: 3, heads: 3, hidden: 256, patch: 16, image: 64 },
@@ -81,7 +79,7 @@ const small: Preset = {
 
 export const presets: readonly Preset[] = [tiny, small];
 
-/** @throws InputError naming the presets there are */
+/** @throws InputError that lists the presets if none has this name */
 export function presetNamed(name: string): Preset {
   const found = presets.find((preset) => preset.name === name);
   if (!found)

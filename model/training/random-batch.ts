@@ -4,8 +4,8 @@ import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 
 /**
- * A batch of random numbers for any model, to measure and to test with: prompts of different lengths, other action tokens, noise
- * and times for each (seed, step).
+ * A batch of random numbers for any model, for measurements and tests. Prompt lengths, token ids, noise and times
+ * depend on (seed, step).
  */
 export function randomBatch(
   { blocks, backbone, vision, horizon, actionDimension, stateDimension, losses }: ModelConfiguration,

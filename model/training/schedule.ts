@@ -1,4 +1,4 @@
-/** Linear warm-up to `peak`, then half a cosine down to a tenth of it at `steps`. `step` counts from 0. */
+/** Linear warm-up to `peak`, then cosine decay to a tenth of it at `steps`. `step` counts from 0. */
 export function learningRateAt(
   step: number,
   { peak, warmUpSteps, steps }: { peak: number; warmUpSteps: number; steps: number },

@@ -1,38 +1,26 @@
 import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
-import { AdamW, GradientNorms, type MomentStorage } from '../../kernels/index.ts';
+import { AdamW, GradientNorms } from '../../kernels/index.ts';
 import { type Inputs, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import { actionExamples, type Example, type Sample } from '../data/index.ts';
 import { type Baselines, baselineSums } from './baselines.ts';
-import { type BatchMaker, type BatchOptions, lossRowsOf, type MadeBatch } from './batches.ts';
+import { type BatchMaker, lossRowsOf, type MadeBatch } from './batches.ts';
 import type { ExampleSampler } from './co-training.ts';
 import type { RunHistory } from './history.ts';
+import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
-import { type LossTensors, lossesOf, TrainingStep, type TrainingStepOptions } from './training-step.ts';
+import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
 
-export interface TrainerOptions extends TrainingStepOptions, BatchOptions {
-  readonly batch: number;
-  readonly steps: number;
-  readonly learningRate: number;
-  readonly warmUpSteps: number;
-  readonly weightDecay: number;
-  readonly maximumNorm: number;
-  /** Storage of AdamW's moments; default f32. */
-  readonly moments?: MomentStorage;
-  /** Of the stochastic rounding of packed moments. */
-  readonly seed: number;
-}
-
-/** Losses of one step or measurement; a loss that the system does not have is undefined. */
+/** Losses of one training step or measurement; a loss that the system does not have is undefined. */
 export interface Losses {
   readonly tokenLoss?: number;
   readonly flowLoss?: number;
-  /** Held out, of vision-language examples; tokenLoss is then of robot data alone. */
+  /** Token loss on held-out vision-language examples; tokenLoss is then measured on robot data alone. */
   readonly answerLoss?: number;
 }
 
-/** Trains a model. What a step does is a function of the weights, the optimizer state, the seed and the step's number alone. */
+/** Trains a model. A training step depends on the weights, the optimizer state, the seed and the step's number alone. */
 export class Trainer implements Disposable {
   readonly optimizer: AdamW;
   private readonly device: Device;
@@ -43,32 +31,31 @@ export class Trainer implements Disposable {
     readonly model: Model,
     private readonly maker: BatchMaker,
     private readonly sampler: ExampleSampler,
-    private readonly options: TrainerOptions,
+    private readonly settings: RunSettings,
     onPipeline?: OnPipeline,
   ) {
     this.device = model.device;
-    const { weightDecay, maximumNorm, moments, seed } = options;
+    const { preset, moments, seed } = settings;
+    const { weightDecay, maximumNorm } = preset;
     this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm, moments, seed });
-    this.trainingStep = new TrainingStep(model, this.optimizer, options, onPipeline);
+    this.trainingStep = new TrainingStep(model, this.optimizer, settings, onPipeline);
   }
 
-  /** Captures the training step and has its kernels compiled, with the batch of step `step`. */
+  /** Captures the training step with the batch of step `step`, and compiles its kernels. */
   async prepareStep(step: number): Promise<void> {
-    const { accumulate = 1 } = this.options;
-    await this.trainingStep.prepare(trainingInputs(this.model.configuration, await this.batch(step * accumulate)));
+    await this.trainingStep.prepare(await this.inputs(step * this.settings.accumulate));
   }
 
   /**
-   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses: the next step can be encoded while
-   * the adapter computes this one.
+   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses, so that the next step
+   * can be encoded while the adapter computes this one.
    */
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
-    const { accumulate = 1, learningRate } = this.options;
+    const { accumulate, preset, steps } = this.settings;
     const batches: Inputs[] = [];
-    for (let i = 0; i < accumulate; i++)
-      batches.push(trainingInputs(this.model.configuration, await this.batch(step * accumulate + i)));
+    for (let i = 0; i < accumulate; i++) batches.push(await this.inputs(step * accumulate + i));
     const reading: Promise<Losses>[] = [];
-    const rate = learningRateAt(step, { peak: learningRate, ...this.options });
+    const rate = learningRateAt(step, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
     await this.trainingStep.run(batches, rate, (losses) =>
       reading.push(readLosses(losses, `training step ${step + 1}`)),
     );
@@ -76,13 +63,13 @@ export class Trainer implements Disposable {
     return { losses: Promise.all(reading).then(meanLosses) };
   }
 
-  /** Mean losses over held-out samples, and of the baselines on the same noise and times. Throws the reason of `signal` once it is aborted. */
+  /** Mean losses of model and baselines over held-out samples, with the same noise. Throws the reason of an aborted `signal`. */
   async measure(
     samples: readonly Sample[],
     baselines: Baselines,
     signal?: AbortSignal,
   ): Promise<Losses & { baselines: RunHistory['baselines'] }> {
-    const { batch: size } = this.options;
+    const { batch: size } = this.settings;
     const sums = { token: 0, flow: 0, unigram: 0, constantVelocity: 0, elements: 0 };
     for await (const { batch, tokenLoss = 0, flowLoss = 0 } of this.measured(actionExamples(samples), signal)) {
       const reference = baselineSums(baselines, batch);
@@ -104,7 +91,7 @@ export class Trainer implements Disposable {
     };
   }
 
-  /** Mean token loss over vision-language examples. Throws the reason of `signal` once it is aborted. */
+  /** Mean token loss over vision-language examples. Throws the reason of an aborted `signal`. */
   async measureAnswers(examples: readonly Example[], signal?: AbortSignal): Promise<number> {
     let [sum, batches] = [0, 0];
     for await (const { tokenLoss = 0 } of this.measured(examples, signal))
@@ -112,11 +99,11 @@ export class Trainer implements Disposable {
     return sum / batches;
   }
 
-  /** L2 norms of the gradient of each loss on each group of parameters, on the batch of training step `step`. */
+  /** L2 norms of the gradient of each loss for each group of parameters, on the batch of training step `step`. */
   async gradientNorms(step: number): Promise<RunHistory['gradients']> {
     const { model, device } = this;
     using norms = new GradientNorms(model.parameters);
-    const batch = await this.batch(step * (this.options.accumulate ?? 1));
+    const batch = await this.batch(step * this.settings.accumulate);
     const result: RunHistory['gradients'] = [];
     for (const loss of ['token', 'flow'] as const) {
       if (!model.configuration.losses[loss]) continue;
@@ -145,10 +132,11 @@ export class Trainer implements Disposable {
     examples: readonly Example[],
     signal?: AbortSignal,
   ): AsyncGenerator<Losses & { batch: MadeBatch }> {
-    const { batch: size } = this.options;
+    const { batch: size } = this.settings;
     for (let start = 0; start < examples.length; start += size) {
       signal?.throwIfAborted();
-      // The last batch is filled up from the first examples, so that every batch has the shape that is compiled already; all count.
+      // The last batch is filled up with the first examples, which then count twice, so that every batch has the
+      // compiled shape.
       const own = Array.from({ length: size }, (_, i) => examples[(start + i) % examples.length]);
       const batch = await this.maker.make(own, MEASURING_STEP + start);
       const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(batch))));
@@ -165,16 +153,20 @@ export class Trainer implements Disposable {
     return trainingPass(model, inputs, { lossRows: lossRowsOf(configuration) });
   }
 
+  private async inputs(step: number): Promise<Inputs> {
+    return trainingInputs(this.model.configuration, await this.batch(step));
+  }
+
   private batch(step: number): Promise<MadeBatch> {
     this.prepare(step);
     return this.prepared!.batch;
   }
 
-  /** Starts making a batch, so that images are decoded while the adapter computes. */
+  /** Starts to make a batch, so that images are decoded while the adapter computes. */
   private prepare(step: number): void {
     if (this.prepared?.step === step) return;
-    const batch = this.maker.make(this.sampler.batch(step, this.options.batch), step, this.options);
-    batch.catch(() => {}); // thrown again by whoever awaits it
+    const batch = this.maker.make(this.sampler.batch(step, this.settings.batch), step, 'training');
+    batch.catch(() => {}); // the rejection reaches whoever awaits the batch
     this.prepared = { step, batch };
   }
 }
@@ -186,14 +178,14 @@ function meanLosses(losses: readonly Losses[]): Losses {
   );
 }
 
-/** Far from any training step: held-out noise and times are not those of training. */
+/** Above any training step's number, so that held-out noise and times differ from those of training. */
 const MEASURING_STEP = 2 ** 31;
 
 async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
   const reading = Object.entries(tensors).map(async ([name, tensor]) => {
     const [value] = await tensor.read();
     if (!Number.isFinite(value) || value >= 1e29)
-      throw new InputError(`${what}: ${name} is ${value}: the run has diverged; train with a lower learning rate`);
+      throw new InputError(`${what}: ${name} is ${value}: training has diverged; use a lower learning rate`);
     return [name, value] as const;
   });
   return Object.fromEntries(await Promise.all(reading));

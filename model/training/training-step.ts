@@ -1,4 +1,4 @@
-/** The unit that training repeats: gradients of the losses, clipping and AdamW, captured as one list. */
+/** The captured training step: gradients of the losses, clipping and AdamW. */
 import {
   backward,
   type CapturedStep,
@@ -11,46 +11,43 @@ import {
 import { type AdamW, scale } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
+import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
 import { lossRowsOf } from './batches.ts';
+import type { RunSettings } from './run-settings.ts';
 
-/** By name, of the losses that the system has: `tokenLoss`, `flowLoss`. */
+/** The losses that the system has, by name: `tokenLoss`, `flowLoss`. */
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
-export interface TrainingStepOptions {
-  /** Batches to an update, whose gradients are averaged: more examples than memory holds at a time. Default 1. */
-  readonly accumulate?: number;
-  /** Backward runs every layer of the mixture again instead of keeping its activations (gradient checkpointing). */
-  readonly recompute?: boolean;
-}
+/** Activation checkpointing, and the number of batches in a step. */
+export type StepSettings = Partial<MixtureOptions & Pick<RunSettings, 'accumulate'>>;
 
 export class TrainingStep implements Disposable {
   private readonly accumulate: number;
-  private readonly recompute: boolean;
-  /** All of a step; or, of several batches, the part that runs for each. */
+  /** The whole step; with gradient accumulation, the part that runs for each batch. */
   private gradients: CapturedStep<string, LossTensors> | null = null;
   private update: CapturedStep<'schedule', Record<string, never>> | null = null;
 
   constructor(
     private readonly model: Model,
     private readonly optimizer: AdamW,
-    { accumulate = 1, recompute = false }: TrainingStepOptions = {},
+    private readonly settings: StepSettings = {},
     private readonly onPipeline?: OnPipeline,
   ) {
+    const { accumulate = 1 } = settings;
     if (!Number.isInteger(accumulate) || accumulate < 1)
-      throw new RangeError(`TrainingStep: accumulate is ${accumulate}; expected a whole number from 1`);
+      throw new RangeError(`TrainingStep: accumulate is ${accumulate}; expected a positive integer`);
     this.accumulate = accumulate;
-    this.recompute = recompute;
   }
 
   /**
-   * One update from what `trainingInputs` made of each of its batches. `onLosses` gets the losses of each batch, which the next one
-   * overwrites: read them at once.
+   * One update from the `trainingInputs` of each of its batches. `onLosses` gets the losses of each batch, and must
+   * read them at once, because the next batch overwrites them.
    */
   async run(batches: readonly Inputs[], learningRate: number, onLosses: (losses: LossTensors) => void): Promise<void> {
     const { model, optimizer, accumulate } = this;
     if (batches.length !== accumulate)
-      throw new Error(`TrainingStep: ${batches.length} batches to an update; it was made for ${accumulate}`);
+      throw new Error(`TrainingStep: ${batches.length} batches; an update takes ${accumulate}`);
     const schedule = () => scheduleOf(optimizer.nextSchedule(learningRate));
     if (accumulate === 1) {
       const inputs = { ...batches[0], schedule: schedule() };
@@ -62,7 +59,7 @@ export class TrainingStep implements Disposable {
     await this.updating().run(numbersOf({ schedule: schedule() }));
   }
 
-  /** Captures the step and has its pipelines compiled; `batch` is as for `run`. */
+  /** Captures the step and compiles its pipelines; `batch` is one of those that `run` takes. */
   async prepare(batch: Inputs): Promise<void> {
     const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
     const whole = this.accumulate === 1;
@@ -71,12 +68,12 @@ export class TrainingStep implements Disposable {
     if (!whole) await this.updating().prepare(numbersOf({ schedule }));
   }
 
-  /** What the captured step does: of several batches to an update, the part that runs for each. Throws before the first run. */
+  /** Operations of the captured step, or of the part that runs for each batch. Throws before the first run. */
   list(): ListedOperation[] {
     return this.afterCapture('list').list();
   }
 
-  /** What the captured step takes. Throws before the first run. */
+  /** Memory and dispatches of the captured step. Throws before the first run. */
   stats(): StepStatistics {
     return this.afterCapture('stats').stats();
   }
@@ -90,8 +87,8 @@ export class TrainingStep implements Disposable {
     this.dispose();
   }
 
-  private afterCapture(what: string): CapturedStep<string, LossTensors> {
-    if (!this.gradients) throw new Error(`${what}: the training step has not run yet`);
+  private afterCapture(method: string): CapturedStep<string, LossTensors> {
+    if (!this.gradients) throw new Error(`${method}: the training step has not run yet`);
     return this.gradients;
   }
 
@@ -122,8 +119,8 @@ export class TrainingStep implements Disposable {
   }
 
   private backward(batch: InputTensors): LossTensors {
-    const { model, accumulate, recompute } = this;
-    const pass = trainingPass(model, batch, { recompute, lossRows: lossRowsOf(model.configuration) });
+    const { model, accumulate, settings } = this;
+    const pass = trainingPass(model, batch, { mixture: settings, lossRows: lossRowsOf(model.configuration) });
     backward(accumulate === 1 ? pass.loss : scale(pass.loss, 1 / accumulate));
     return lossesOf(pass);
   }

@@ -9,15 +9,16 @@ import { shapesOf, shapeText, smaller, suite, tokensOf } from '../../bench/atten
 import { csv } from '../../bench/attention/text.ts';
 import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
 import { measure, spread } from '../../bench/measure/measure.ts';
-import { type BenchAttentionOptions, benchAttention } from '../../cli/bench-attention.ts';
-import { Progress } from '../../cli/progress.ts';
+import { benchAttention } from '../../cli/bench-attention.ts';
+import { readOptions, type ValuesOf } from '../../cli/options.ts';
 import { tensor } from '../../engine/index.ts';
 import { scale, useAttentionVariants } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
+import { runCommand } from '../support/run-command.ts';
 
 const device = await testDevice('normal');
-const quiet = Object.assign(new Progress(), { count: () => {}, note: () => {} });
-const run = (options: BenchAttentionOptions) => benchAttention({ rounds: 3, seconds: 1, ...options }, quiet);
+type Values = ValuesOf<typeof benchAttention.options>;
+const run = (values: Values) => runCommand(benchAttention, { rounds: 3, seconds: 1, ...values });
 let folder = '';
 
 beforeAll(async () => {
@@ -96,6 +97,7 @@ describe('measuring', () => {
         for (let n = 0; n <= i; n++) scale(x, 2);
       },
     }));
+    const before = device.memory.stepBytes;
     const rounds: string[] = [];
     const onProgress = (what: string, done: number, total: number) => rounds.push(`${what} ${done}/${total}`);
     const results = await measure(device, tasks, { rounds: 4, seconds: 60, timestamps: false, onProgress });
@@ -108,10 +110,10 @@ describe('measuring', () => {
       expect(stepBytes).toBe(256 * (i + 1));
       expect(calls[i]).toBeGreaterThan(4 * repeats);
     });
-    expect(device.memory.stepBytes).toBe(0);
+    expect(device.memory.stepBytes).toBe(before);
   });
 
-  test('the arithmetic probe computes what it says', async () => {
+  test('the arithmetic probe computes the number that its comment states', async () => {
     const numbers = await device.step(() => multiplyAdd(device, 64, 10)).read();
     for (const number of numbers) expect(number).toBeCloseTo(8 * 0.5, 5); // x = x / 2 + 1/4 tends to 1/2 in each of 8 chains
   });
@@ -121,7 +123,7 @@ describe('insula bench attention', () => {
   test('rows, figures that agree, files, comparison', async () => {
     const files = { csv: join(folder, 'rows.csv'), report: join(folder, 'page.html'), out: join(folder, 'run.json') };
     const shape = ['T=40+9+7,H=2/1,D=16'];
-    const { json, lines } = await run({ shape, direction: 'forward,both', timer: 'wall', ...files });
+    const { json, lines } = await run({ shape, direction: ['forward', 'both'], timer: 'wall', ...files });
     const result = json as BenchResult;
     const keys = result.rows.map(({ mask, variant, direction }) => `${mask} ${variant} ${direction}`);
     const masks = ['dense', 'joint', 'insulation', 'frozen-prefix', 'cached-prefix'];
@@ -172,12 +174,12 @@ describe('insula bench attention', () => {
     const again = await run({
       shape,
       mask: ['joint'],
-      variant: 'default',
-      direction: 'forward',
+      variant: ['default'],
+      direction: ['forward'],
       timer: 'wall',
       compare: files.out,
     });
-    expect(again.lines.join('\n')).toContain('1 rows of this run are not in the earlier one');
+    expect(again.lines.join('\n')).toContain('rows of this run that the earlier one lacks: 1');
   });
 
   test('own expressions, a score, variants, storage, single dispatches', async () => {
@@ -204,17 +206,24 @@ describe('insula bench attention', () => {
     useAttentionVariants(device, []);
   });
 
-  test.each<[BenchAttentionOptions, string]>([
-    [{ timer: 'sun' }, '--timer "sun": it is gpu or wall'],
-    [{ rounds: 2 }, '--rounds 2: quartiles take at least 3'],
-    [{ score: 'score' }, '--score and --derivative come together'],
-    [{ direction: 'up' }, '--direction "up": there are forward, backward, both'],
-    [{ storage: 'f8' }, '--storage "f8": there are f32, f16, bf16'],
-    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot read it: no such file or folder'],
-    [{ shape: ['T=8,H=1,D=4'], variant: 'quick' }, '--variant quick: no kernel of that name'],
+  test.each([
+    ['--timer sun', '--timer sun: there is no "sun"; there are gpu, wall'],
+    ['--rounds 2', '--rounds 2: expected an integer from 3'],
+    ['--score score', '--score changes nothing without --derivative'],
+    ['--derivative 1', '--derivative changes nothing without --score'],
+    ['--direction up', '--direction up: there is no "up"; there are forward, backward, both'],
+    ['--storage int', '--storage int: there is no "int"; there are f32, f16, bf16'],
+    ['--tune --out x', '--out changes nothing together with --tune'],
+  ])('%s is refused before an adapter is opened', (words, message) => {
+    const read = () => readOptions('bench attention', benchAttention, words.split(' '));
+    expect(read).toThrow(`bench attention: ${message}`);
+  });
+
+  test.each<[Values, string]>([
+    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot open it: no such file or folder'],
+    [{ shape: ['T=8,H=1,D=4'], variant: ['quick'] }, '--variant quick: no kernel of that name'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['q +'] }, 'mask, line 1'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['joint'] }, '--mask joint: shape B=1,T=8,H=1/1,D=4 has one block'],
-    [{ tune: true, out: 'x' }, '--tune does not go with --out'],
     [{ shape: ['T=8,H=1,D=4'], floor: true, profile: true }, 'has no timestamps; leave it out'],
   ])('%o is one clear line', async (options, message) => {
     const error: Error = await run(options).then(

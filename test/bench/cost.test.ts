@@ -1,9 +1,9 @@
 /**
- * What kernels say that they cost, at each dispatch, beside what they do: instrumented, they count the arithmetic operations that
- * really execute and the distinct bytes that they touch (test/support/instrument.ts says how).
+ * The cost that each dispatch states, compared with the work that it does: instrumented kernels count the arithmetic operations
+ * that they execute and the distinct bytes that they touch (test/support/instrument.ts).
  *
- * A kernel that reads an operand several times, through tiles (products, attention) or in two passes, has it counted once, read and
- * written apart; arithmetic on rows of a tile beyond the last is no work that a model asks for, so that sizes here are whole tiles.
+ * An operand that a kernel reads several times, through tiles (products, attention) or in two passes, counts once for reading and
+ * once for writing. Arithmetic on rows of a tile beyond the last is not useful work, so the sizes here are whole tiles.
  */
 import { readdirSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -18,17 +18,17 @@ import { type Counted, openCountingDevice } from '../support/counting-device.ts'
 import { normals } from '../support/numbers.ts';
 
 const TOLERANCE = 0.1;
-/** FLOPs, and bytes: a dispatch of fewer costs its launch. */
+/** The fewest FLOPs or bytes that are compared: a dispatch with fewer costs little beside its launch. */
 const LEAST = 4096;
 
-/** Products, of few whole tiles; and everything else, of rows that fill what a workgroup keeps of them. */
+/** Sizes for products, of few whole tiles; and for the other ops, with rows as long as a workgroup keeps in registers. */
 const products: ModelShape = {
   ...{ name: 'products', batch: 1, prefix: 96, fast: 32, action: 32, width: 256, hidden: 512, expertWidth: 256 },
   ...{ expertHidden: 512, heads: 4, kvHeads: 2, headDimension: 64, vocabulary: 1024, image: 64, patch: 8 },
 };
 const rows: ModelShape = { ...products, width: 1024, hidden: 1024, expertWidth: 1024 };
 
-/** Entry points without a comparison, and why. */
+/** Entry points without a comparison, and the reasons. */
 const leftOut: Readonly<Record<string, string>> = {
   'attention-expression countAllowed': 'an expression of the user, run once when it is registered',
   'attention-expression differentiate': 'an expression of the user, run once when it is registered',
@@ -53,7 +53,7 @@ afterAll(() => {
   normal.close();
   floor.close();
 });
-// The fewest rows a thread: the others compile four times as long, and do the same.
+// The variant with the fewest rows a thread; the others do the same and take four times as long to compile.
 const keys = kernels.attentionEntries.map((entry) => ({ entry, dtype: 'f32' as const, headDimension: 64 }));
 kernels.useAttentionVariants(
   floor,
@@ -64,9 +64,9 @@ const seen = new Set<string>();
 function misstated(all: readonly Counted[]): string[] {
   return all.flatMap(({ label, stated, counted }) =>
     (['flops', 'bytes'] as const).flatMap((what) => {
-      const [said, found] = [stated[what], counted[what]];
-      const fits = Math.abs(said - found) <= TOLERANCE * found || Math.max(said, found) < LEAST;
-      return fits ? [] : [`${label}: ${said} ${what} stated, ${found} counted: ${(said / found).toFixed(3)}`];
+      const [claim, found] = [stated[what], counted[what]];
+      const fits = Math.abs(claim - found) <= TOLERANCE * found || Math.max(claim, found) < LEAST;
+      return fits ? [] : [`${label}: ${claim} ${what} stated, ${found} counted: ${(claim / found).toFixed(3)}`];
     }),
   );
 }
@@ -98,17 +98,17 @@ async function count(device: typeof normal, shapes: readonly number[][], run: (o
 
 describe('costs that dispatches state, and what instrumented kernels count', () => {
   const ofProducts = /^(linear|block|gatedMlp|attention|matmul|patch)/;
-  // One row makes products of which nearly all lies beyond it.
-  const cases = (device: typeof normal) => [
-    ...kernelCases(device, products).filter(({ name }) => ofProducts.test(name) && !name.startsWith('linear, 1 x')),
-    ...kernelCases(device, rows).filter(({ name }) => !ofProducts.test(name)),
+  // A product with one row computes almost only rows beyond it.
+  const cases = [
+    ...kernelCases(products).filter(({ name }) => ofProducts.test(name) && !name.startsWith('linear, 1 x')),
+    ...kernelCases(rows).filter(({ name }) => !ofProducts.test(name)),
   ];
   const onFloor = /^(blockLinear|gatedMlp, expert|attention)/;
   test.each([
-    ...cases(normal).map((one) => [one.name, normal, one] as const),
-    ...cases(floor).flatMap((one) => (onFloor.test(one.name) ? [[`floor: ${one.name}`, floor, one] as const] : [])),
+    ...cases.map((one) => [one.name, normal, one] as const),
+    ...cases.flatMap((one) => (onFloor.test(one.name) ? [[`floor: ${one.name}`, floor, one] as const] : [])),
   ])('%s', async (_, device, one) => {
-    using operands = one.make();
+    using operands = one.make(device);
     await device.counted();
     device.step(() => {
       const output = operands.forward();

@@ -4,18 +4,18 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { besideTraining } from '../../bench/data/beside-training.ts';
 import { benchData } from '../../cli/bench-data.ts';
-import { Progress } from '../../cli/progress.ts';
 import { writeLeRobot } from '../../model/data/index.ts';
 import { source } from '../data/lerobot-files.ts';
 import { testDevice } from '../support/devices.ts';
+import { runCommand } from '../support/run-command.ts';
 import { syntheticDataset } from '../support/synthetic-dataset.ts';
 
 test('insula bench data: a row for numbers and one with images', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'insula-bench-data-'));
   try {
     await writeLeRobot(join(folder, 'own'), source());
-    const options = { data: join(folder, 'own'), seconds: 1, batch: 4, size: 16 };
-    const { json, lines } = await benchData(options, new Progress());
+    const values = { data: [join(folder, 'own')], seconds: 1, batch: 4, size: 16 };
+    const { json, lines } = await runCommand(benchData, values);
     expect(json.dataset).toMatch(/^LeRobot data set, version 3\.0: 3 episodes, 13 steps at 20 Hz, cameras top, wrist/);
     expect(json.rows.map(({ what }) => what)).toEqual(['actions and states', 'and 2 images of 16 x 16']);
     for (const { samplesPerSecond, longestBatch } of json.rows) {
@@ -28,7 +28,7 @@ test('insula bench data: a row for numbers and one with images', async () => {
   }
 });
 
-test('beside training steps, on batches as they come and on one that is held', async () => {
+test('training steps on streamed batches and on one held batch are timed', async () => {
   const dataset = syntheticDataset({ images: false });
   const listener = { note: () => {} };
   const beside = await besideTraining(await testDevice('normal'), dataset, { batch: 4, seconds: 0.1 }, listener);

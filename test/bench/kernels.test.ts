@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { compared } from '../../bench/kernels/run.ts';
 import { benchKernels } from '../../cli/bench-kernels.ts';
-import { Progress } from '../../cli/progress.ts';
+import { readOptions } from '../../cli/options.ts';
+import { runCommand } from '../support/run-command.ts';
 
-const progress = new Progress();
 let folder = '';
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'insula-kernels-'));
@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 describe('insula bench kernels', () => {
-  test('what binds is what takes the roof longest', () => {
+  test('the limiting resource is the one that takes the roof longest', () => {
     const roof = { gigaflops: 100, gigabytesPerSecond: 10, dispatchMicroseconds: 20 };
     const of = (flops: number, bytes: number, dispatches: number) => compared({ flops, bytes, dispatches }, 1, roof);
     expect(of(5e7, 1e6, 2)).toEqual({ gigaflops: 50, gigabytesPerSecond: 1, percentOfRoof: 50, bound: 'arithmetic' });
@@ -24,10 +24,10 @@ describe('insula bench kernels', () => {
 
   test('rows of two ops, their costs, files, comparison', async () => {
     const [out, csv] = ['run.json', 'rows.csv'].map((name) => join(folder, name));
-    const options = { names: ['linear', 'add'], rounds: 3, seconds: 1 };
-    const { json } = await benchKernels({ ...options, out, csv }, progress);
+    const short = { rounds: 3, seconds: 1 };
+    const { json } = await runCommand(benchKernels, { ...short, out, csv }, { names: ['linear', 'add'] });
     const rows = json.rows.map(({ name, direction }) => `${name} ${direction}`);
-    // The gradient of a sum takes no kernel.
+    // The gradient of an addition takes no kernel.
     expect(rows).toEqual([
       'linear, 160 x 256 to 256 forward',
       'linear, 160 x 256 to 256 backward',
@@ -43,15 +43,17 @@ describe('insula bench kernels', () => {
     }
     expect(JSON.parse(await readFile(out, 'utf8'))).toEqual(json);
     expect((await readFile(csv, 'utf8')).trim().split('\n')).toHaveLength(6);
-    const { lines } = await benchKernels({ names: ['add'], rounds: 3, seconds: 1, compare: out }, progress);
+    const { lines } = await runCommand(benchKernels, { ...short, compare: out }, { names: ['add'] });
     expect(lines.find((line) => line.includes('now / before') && line.includes('% roof'))).toBeDefined();
   });
 
-  test.each([
-    [{ names: ['warp'] }, 'no op of that name; there are linear, '],
-    [{ shapes: 'huge' }, '--shapes "huge": there are pi, smol, pi-eighth'],
-    [{ compare: '/nowhere/before.json' }, 'no such file'],
-  ])('%o is one clear line', async (options, message) => {
-    await expect(benchKernels(options, progress)).rejects.toThrow(message);
+  test('what is not there is one clear line', async () => {
+    await expect(runCommand(benchKernels, {}, { names: ['warp'] })).rejects.toThrow(
+      'no op of that name; there are linear, ',
+    );
+    await expect(runCommand(benchKernels, { compare: '/nowhere/before.json' })).rejects.toThrow('no such file');
+    expect(() => readOptions('bench kernels', benchKernels, ['--shapes', 'huge'])).toThrow(
+      '--shapes huge: there is no "huge"; there are pi, smol, pi-eighth',
+    );
   });
 });

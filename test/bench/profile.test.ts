@@ -46,6 +46,6 @@ describe.skipIf(!device.features.has('timestamp-query'))('device.profile', () =>
   });
 });
 
-test('a device without timestamps says so', async () => {
+test('a device without timestamps refuses to profile', async () => {
   await expect(floor.profile(() => {})).rejects.toThrow("was opened without timestamps ('timestamp-query')");
 });

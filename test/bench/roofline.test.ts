@@ -47,7 +47,7 @@ describe('insula bench roofline', () => {
     count.dispose();
   });
 
-  test('measured once and kept; anew where what is kept is of no use', async () => {
+  test('is measured once and kept, and measured again if the kept file is useless', async () => {
     const options = { rounds: 3, seconds: 1 };
     const first = await roofline(device, options);
     expect(first.kept).toBe(false);
@@ -62,8 +62,10 @@ describe('insula bench roofline', () => {
 
     const second = await roofline(device, options);
     expect(second).toEqual({ ...first, kept: true });
-    expect(rooflineLines(second).at(-1)).toBe(`kept in ${first.path}; --fresh measures again`);
-    await writeFile(first.path, 'nonsense');
-    expect((await roofline(device, options)).kept).toBe(false);
+    expect(rooflineLines(second).at(-1)).toBe(`read from ${first.path}; --fresh measures again`);
+    for (const useless of ['nonsense', JSON.stringify({ ...first.roofline, roof: { gigaflops: 'fast' } })]) {
+      await writeFile(first.path, useless);
+      expect((await roofline(device, options)).kept).toBe(false);
+    }
   });
 });

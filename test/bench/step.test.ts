@@ -5,9 +5,11 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { runStepBench } from '../../bench/step/run.ts';
 import { comparisonLines, stepLines } from '../../bench/step/text.ts';
 import { benchStep } from '../../cli/bench-step.ts';
-import { chromeTrace, inspectStep } from '../../cli/inspect.ts';
-import { Progress } from '../../cli/progress.ts';
+import { inspect } from '../../cli/inspect.ts';
+import { readOptions } from '../../cli/options.ts';
+import { chromeTrace } from '../../model/inspect/chrome-trace.ts';
 import { testDevice } from '../support/devices.ts';
+import { runCommand } from '../support/run-command.ts';
 
 const sizes = { batch: 2, prompt: 20, fast: 5, horizon: 4 };
 
@@ -33,12 +35,13 @@ describe('insula bench step', () => {
     expect(compared).toHaveLength(4);
   });
 
-  test.each([
-    [{ system: 'pi9' }, 'no system is named "pi9"'],
-    [{ preset: 'huge' }, 'no preset is named "huge"'],
-    [{ compare: 'package.json' }, "package.json: this is no run that 'insula bench step --out' saved"],
-  ])('%o is refused', async (options, message) => {
-    await expect(benchStep({ adapter: 'null', ...options }, new Progress())).rejects.toThrow(message);
+  test('a system, a preset and a run that are not there are refused', async () => {
+    const read = (...words: string[]) => readOptions('bench step', benchStep, words);
+    expect(() => read('--system', 'pi0,pi9')).toThrow('--system pi0,pi9: there is no "pi9"; did you mean pi0?');
+    expect(() => read('--preset', 'huge')).toThrow('--preset huge: there is no "huge"; there are tiny, small');
+    await expect(runCommand(benchStep, { adapter: 'null', compare: 'package.json' })).rejects.toThrow(
+      `package.json: this is not a run that 'insula bench step --out' saved: "format": missing`,
+    );
   });
 });
 
@@ -47,7 +50,7 @@ describe('insula inspect', () => {
     const folder = await mkdtemp(join(tmpdir(), 'insula-step-'));
     onTestFinished(() => rm(folder, { recursive: true }));
     const out = join(folder, 'step.json');
-    const { json, lines } = await inspectStep({ step: true, adapter: 'null', ...sizes, out }, new Progress());
+    const { json, lines } = await runCommand(inspect, { step: true, adapter: 'null', ...sizes, out });
     expect(JSON.parse(await readFile(out, 'utf8'))).toEqual(JSON.parse(JSON.stringify(json)));
     expect(lines.slice(-json.operations.length)[0]).toMatch(/^ +1 +clear/);
     expect(lines.find((line) => /^ +matmul product/.test(line))).toMatch(/^ +matmul product +\d+ +[\d.]+ +[\d.]+$/);
@@ -62,7 +65,7 @@ describe('insula inspect', () => {
     }
     const products = dispatches.filter(({ operation }) => operation.startsWith('matmul'));
     expect(Math.min(...products.map(({ flops }) => flops!))).toBeGreaterThan(0);
-    await expect(inspectStep({}, new Progress())).rejects.toThrow('inspect: say what');
+    await expect(runCommand(inspect, {})).rejects.toThrow('inspect: give --step, which lists the operations');
   });
 
   test('a trace has an event for each dispatch, in microseconds', () => {

@@ -12,11 +12,9 @@ import {
   openTunedDevice,
   readTuning,
   shippedTuningPath,
-  type Tuning,
   tuningPath,
 } from '../../bench/measure/tuning.ts';
 import { benchTune } from '../../cli/bench-tune.ts';
-import { Progress } from '../../cli/progress.ts';
 import {
   attentionVariant,
   attentionVariants,
@@ -25,6 +23,7 @@ import {
   useAttentionVariants,
 } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
+import { runCommand } from '../support/run-command.ts';
 
 const device = await testDevice('normal');
 const floor = await testDevice('floor');
@@ -36,9 +35,10 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 describe('tuning', () => {
+  const by = { milliseconds: { 'base-1': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
   const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
 
-  test('another variant is chosen where both spreads say so', () => {
+  test('another variant is chosen if its quartiles lie apart from those of the shipped one', () => {
     const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: String(i), wall: wall(median) })));
     expect(of(10, 9, 20)).toBe('0');
     expect(of(10, 7, 5)).toBe('2');
@@ -87,11 +87,10 @@ describe('tuning', () => {
       expect(Object.keys(choice.milliseconds).length).toBeGreaterThan(1);
     }
     const attention = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1' } as const;
-    const by = { milliseconds: { 'base-1': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
     await keepTuning(device, path, { attention: [{ ...attention, ...by }], matmul });
-    const kept = await keepTuning(device, path, { attention: [], matmul: [{ ...matmul[0], sizes: 'anew' }] });
+    const kept = await keepTuning(device, path, { attention: [], matmul: [{ ...matmul[0], sizes: 'again' }] });
     expect(kept.attention).toHaveLength(1);
-    expect(kept.matmul.map(({ sizes }) => sizes)).toEqual([...matmul.slice(1).map(({ sizes }) => sizes), 'anew']);
+    expect(kept.matmul.map(({ sizes }) => sizes)).toEqual([...matmul.slice(1).map(({ sizes }) => sizes), 'again']);
     expect(await readTuning(device, path)).toEqual(kept);
 
     const other = matmulVariants(device, matmul[0]).at(-1)!;
@@ -100,15 +99,15 @@ describe('tuning', () => {
     applyTuning(device, { attention: [], matmul: [] });
     expect(matmulVariant(device, matmul[0])).not.toBe(other);
 
-    const { json, lines } = await benchTune({ print: true, tuning: path }, new Progress());
+    const { json, lines } = await runCommand(benchTune, { print: true, tuning: path });
     expect(json).toEqual(kept);
-    expect(lines.at(-1)).toBe(`kept in ${path}`);
-    await expect(benchTune({}, new Progress())).rejects.toThrow('bench: --tune or --print; or');
+    expect(lines.at(-1)).toBe(`file: ${path}`);
+    await expect(runCommand(benchTune, {})).rejects.toThrow('bench: --tune or --print; or');
   });
 
   test('a file of the first format, of attention alone, is read', async () => {
     const path = join(folder, 'first.json');
-    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1' };
+    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1', ...by };
     const first = { format: 'insula tuning 1', adapter: floor.description, attention: [choice] };
     await writeFile(path, JSON.stringify(first));
     expect(await readTuning(floor, path)).toEqual({ ...first, format: 'insula tuning 2', matmul: [] });
@@ -116,8 +115,8 @@ describe('tuning', () => {
 
   test('files of another adapter, with unknown variants, broken or missing are refused', async () => {
     const path = join(folder, 'wrong.json');
-    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'warp' };
-    const tuning = { format: 'insula tuning 1', adapter: device.description, attention: [choice] } as unknown as Tuning;
+    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'warp', ...by };
+    const tuning = { format: 'insula tuning 1', adapter: device.description, attention: [choice] };
     const refusal = async (contents: unknown) => {
       await writeFile(path, JSON.stringify(contents));
       return readTuning(device, path).then(
@@ -126,17 +125,22 @@ describe('tuning', () => {
       );
     };
     expect(await refusal(tuning)).toBe(
-      `InputError: ${path}: no variant "warp" of attention forward, f32, head dimension 16 runs here; make the file anew by 'insula bench --tune', or delete it`,
+      `InputError: ${path}: no variant "warp" of attention forward, f32, head dimension 16 runs here; run 'insula bench --tune' to write the file again, or delete it`,
     );
-    expect(await refusal({ ...tuning, adapter: 'other' })).toContain('the tuning of "other"; this adapter is');
-    expect(await refusal({ ...tuning, attention: [{ ...choice, headDimension: 'x' }] })).toContain(
-      'this is no tuning file',
+    expect(await refusal({ ...tuning, adapter: 'other' })).toContain('the tuning of "other", but this adapter is');
+    const refused = `InputError: ${path}: this is not a tuning file of 'insula bench --tune': `;
+    expect(await refusal({ ...tuning, attention: [choice, { ...choice, headDimension: 'x' }] })).toBe(
+      `${refused}"attention[1].headDimension": expected number, got "x"`,
     );
-    expect(await refusal(null)).toContain('this is no tuning file');
+    expect(await refusal({ ...tuning, attention: [{ ...choice, milliseconds: undefined }] })).toBe(
+      `${refused}"attention[0].milliseconds": missing`,
+    );
+    expect(await refusal({ ...tuning, format: 'other 3' })).toContain('"format": expected "insula tuning 2" or');
+    expect(await refusal(null)).toBe(`${refused}expected object, got null`);
     await expect(readTuning(device, join(folder, 'none.json'))).rejects.toThrow('no such file');
   });
 
-  test('commands take the file that is kept for the adapter, and say so', async () => {
+  test('commands apply the file that is kept for the adapter, and report it', async () => {
     const before = process.env.XDG_CACHE_HOME;
     process.env.XDG_CACHE_HOME = folder;
     try {

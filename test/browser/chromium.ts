@@ -52,6 +52,12 @@ function findChromium(): string | null {
   return paths.find(executable) ?? null;
 }
 
+/** Chromium with WebGPU on its software adapter. */
+export function launchChromium(): Promise<Browser> {
+  const args = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-quic'];
+  return chromium.launch({ executablePath: chromiumPath!, timeout: OPENING_MILLISECONDS, args });
+}
+
 export interface OpenedPage {
   readonly page: Page;
   /** Evaluates a call of an export of a module of the repository in the page. */
@@ -94,11 +100,7 @@ export async function openPage(): Promise<OpenedPage> {
   };
   try {
     await server.listen();
-    browser = await chromium.launch({
-      executablePath: chromiumPath!,
-      timeout: OPENING_MILLISECONDS,
-      args: ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-quic'],
-    });
+    browser = await launchChromium();
     const { port } = server.httpServer!.address() as AddressInfo;
     const origin = `http://127.0.0.1:${port}`;
     const locate = (stack: string) => locateFrames(stack, server, origin);

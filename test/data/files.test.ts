@@ -5,10 +5,10 @@ import { dirname, join } from 'node:path';
 import { float32, int64, list, tableFromArrays, tableToIPC } from '@uwdata/flechette';
 import fc from 'fast-check';
 import { zipSync } from 'fflate';
-import { File, ready } from 'h5wasm/node';
+import { File, type Group, ready } from 'h5wasm/node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { memorySource } from '../../engine/files/bytes.ts';
-import { openDataFile, openDataset } from '../../model/data/index.ts';
+import { decodeImage, openDataFile, openDataset } from '../../model/data/index.ts';
 import { encodeJpeg, expectClear, gradientImage, message, rows } from './synthetic.ts';
 
 // --- Arrow
@@ -44,6 +44,12 @@ describe('Arrow', () => {
     expect(dataset.episodes[1].states).toEqual(Float32Array.from(rows(5, 3, 7).slice(3).flat()));
   });
 
+  test('a rate beside its own is refused', async () => {
+    expect(await message(openDataFile(memorySource(arrow(), 'made.arrow'), undefined, { rate: 50 }))).toBe(
+      'data set "made" says 10 Hz itself; leave --rate out',
+    );
+  });
+
   test('bad files', async () => {
     expect(await message(read(arrow({ action: [] })))).toBe(
       'made.arrow: no column "action"; there are observation.state, episode_index, timestamp',
@@ -59,7 +65,7 @@ describe('Arrow', () => {
     expect(await message(read(utf8('no table')))).toContain('made.arrow: ');
   });
 
-  test('counts, lengths and offsets that lie: it is read, or one line says why not', async () => {
+  test('a file with wrong counts, lengths and offsets is read, or refused in one line', async () => {
     const bytes = arrow();
     expect(await message(read(bytes.slice(0, -8)))).toContain('(cut off: the mark at its end is missing)');
     const word = fc.oneof(fc.integer(), fc.constantFrom(-(2 ** 31), -8, -4, -1, 0, 7, 2 ** 16, 2 ** 31 - 1));
@@ -215,6 +221,13 @@ describe('HDF5', () => {
     const image = await second.image('top', 1);
     expect([image!.width, image!.height, image!.pixels[0]]).toEqual([5, 4, 60]);
     expect((await second.image('wrist', 2))!.width).toBe(10);
+    const file = (await second.imageFile!('wrist', 2))!;
+    expect(await decodeImage(file, 'image/jpeg', 'the file')).toEqual(await second.image('wrist', 2));
+    expect([...file.subarray(-2)]).toEqual([0xff, 0xd9]); // without the zeros of padding
+    expect([await second.imageFile!('top', 1), await second.imageFile!('side', 0)]).toEqual([null, null]);
+    expect(await message(openDataset(join(folder, 'aloha'), undefined, { cameras: ['top', 'side'] }))).toBe(
+      'data set "aloha" has no camera "side"; it has top, wrist',
+    );
     const mobile = new File(join(folder, 'mobile.hdf5'), 'w');
     mobile.create_dataset({ name: 'action', data: Float32Array.of(1, 2, 3, 4), shape: [2, 2] });
     mobile.create_dataset({ name: 'base_action', data: Float32Array.of(5, 6), shape: [2, 1] });
@@ -248,6 +261,13 @@ describe('HDF5', () => {
     ]);
     expect([...first.states!.subarray(0, 8)]).toEqual([...rows(1, 6).flat(), 8, 9]);
     expect((await second.image('agentview_rgb', 0))!.pixels[3]).toBe(10);
+    await copyFile(join(folder, 'libero.hdf5'), join(folder, 'untold.hdf5'));
+    const untold = new File(join(folder, 'untold.hdf5'), 'a');
+    const untoldData = untold.get('data') as Group;
+    untoldData.delete_attribute('problem_info');
+    untoldData.create_attribute('problem_info', JSON.stringify({ language_instruction: ' ' }));
+    untold.close();
+    expect((await openDataset(join(folder, 'untold.hdf5'))).episodes[0].instructions).toEqual([]);
     await mkdir(join(folder, 'tasks'));
     for (const task of ['close', 'open'])
       await copyFile(join(folder, 'libero.hdf5'), join(folder, `tasks/${task}.hdf5`));
@@ -255,7 +275,7 @@ describe('HDF5', () => {
     expect(episodes.map(({ id }) => id)).toEqual(['close/demo_0', 'close/demo_10', 'open/demo_0', 'open/demo_10']);
   });
 
-  test('what a folder holds decides what is said of it', async () => {
+  test('the message about a folder depends on its files', async () => {
     const place = join(folder, 'place');
     const holding = async (...paths: string[]) => {
       await rm(place, { recursive: true, force: true });
@@ -273,11 +293,11 @@ describe('HDF5', () => {
     );
     expect(await holding('a.arrow', 'b.arrow')).toContain('several data sets are here');
     expect(await holding('data-00000-of-00002.arrow', 'data-00001-of-00002.arrow', 'dataset_info.json')).toContain(
-      'a data set in several Arrow files',
+      'the data set lies in several Arrow files',
     );
     expect(await holding('data-00000-of-00001.arrow', 'dataset_info.json', 'state.json')).toContain('.arrow: ');
     expect(await holding('a.npz')).toContain('a.npz: ');
-    expect(await holding('a.txt')).toContain('no data set that is known lies here');
+    expect(await holding('a.txt')).toContain('no known data set lies here');
     expect(await message(openDataset('~/none'))).toContain('~/none: there is no such file or folder: "~"');
   });
 
@@ -318,6 +338,7 @@ describe.skipIf(!there)(`files of other programs${there ? '' : ' (skipped: ../sh
     const own = await openDataset(join(original, '..'), 'pusht');
     expect(pusht.episodes[0].actions).toEqual(own.episodes[0].actions);
     expect(await pusht.episodes[0].image('image', 9)).toEqual(await own.episodes[0].image('top', 9));
+    expect(await pusht.episodes[0].imageFile!('image', 9)).toEqual(await own.episodes[0].imageFile!('top', 9));
     const aloha = await openDataset(join(original, 'aloha_sim_arrow/aloha_sim_insertion_human.arrow'));
     expect(aloha.description).toMatch(
       /\(top left out: video is not read from Arrow files\): 1 episodes, 500 steps at 50 Hz/,

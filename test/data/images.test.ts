@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/files/errors.ts';
 import { crc32 } from '../../model/data/checksum.ts';
 import type { Image } from '../../model/data/dataset.ts';
-import { decodeImage, ImageCache } from '../../model/data/image-files.ts';
+import { decodeImage, ImageCache, isPlainRgb } from '../../model/data/image-files.ts';
 import { normaliseImage, resizeWithPadding } from '../../model/data/images.ts';
 import { decodePlainPng } from '../../model/data/png.ts';
 import { encodeJpeg, expectClear, gradientImage } from './synthetic.ts';
@@ -27,7 +27,7 @@ function pngChunk(type: string, data: Uint8Array = new Uint8Array(0)): Uint8Arra
   return chunk;
 }
 
-/** zlib text of one block with the fixed codes (RFC 1951, section 3.2.6) of literal bytes alone, which zlib itself would divide. */
+/** Packs bytes as one zlib block of literals with fixed codes (RFC 1951, section 3.2.6), which zlib itself would divide. */
 function oneBlock(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = [0x78, 0x01];
   let [held, count, a, b] = [0, 0, 1, 0];
@@ -40,7 +40,7 @@ function oneBlock(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const code = (value: number, length: number) => {
     for (let bit = length - 1; bit >= 0; bit--) put((value >> bit) & 1);
   };
-  code(0b110, 3); // the last block, of fixed codes: 1, then 01 from the right
+  code(0b110, 3); // the bits 1 (last block) and 01 (fixed codes), the lowest first
   for (const byte of bytes) {
     if (byte < 144) code(0x30 + byte, 8);
     else code(0x190 + byte - 144, 9);
@@ -56,7 +56,7 @@ function pixel({ width, pixels }: Image, x: number, y: number): number[] {
   return [...pixels.subarray((y * width + x) * 3, (y * width + x) * 3 + 3)];
 }
 
-/** The same mathematics as one sum over all input pixels, without separating the axes. */
+/** Computes the same as one sum over all input pixels, without separating the axes. */
 function oracle(image: Image, width: number, height: number): Float64Array {
   const ratio = Math.max(image.width / width, image.height / height);
   const [w, h] = [Math.trunc(image.width / ratio), Math.trunc(image.height / ratio)];
@@ -104,7 +104,7 @@ describe('resizeWithPadding', () => {
           const resized = resizeWithPadding(image, W, H);
           expect([resized.width, resized.height, resized.pixels.length]).toEqual([W, H, W * H * 3]);
           const expected = oracle(image, W, H);
-          // Half a level of rounding, and what float64 sums in another order may differ by at a half.
+          // The tolerance is half a level of rounding, and the difference of float64 sums in another order.
           resized.pixels.forEach((value, i) => {
             if (Math.abs(value - expected[i]) > 0.5 + 1e-9)
               throw new Error(`pixel value ${i}: ${value}, not ${expected[i]}`);
@@ -130,7 +130,7 @@ describe('resizeWithPadding', () => {
 
   test('halving averages over a triangle, doubling interpolates', () => {
     const row = { width: 4, height: 1, pixels: Uint8Array.from([0, 0, 0, 80, 80, 80, 160, 160, 160, 240, 240, 240]) };
-    // Weights of the first output pixel: 1 - |0.5 - i| / 2 = 0.75, 0.75, 0.25 for i = 0, 1, 2.
+    // The weights of the first output pixel are 1 - |0.5 - i| / 2 = 0.75, 0.75, 0.25 for i = 0, 1, 2.
     expect(pixel(resizeWithPadding(row, 2, 1), 0, 0)[0]).toBe(Math.round((0.75 * 80 + 0.25 * 160) / 1.75));
     const wide = resizeWithPadding(row, 8, 2);
     expect(Array.from({ length: 8 }, (_, x) => pixel(wide, x, 0)[0])).toEqual([0, 20, 60, 100, 140, 180, 220, 240]);
@@ -231,7 +231,7 @@ describe('decodeImage', () => {
     const jpeg = await encodeJpeg(gradientImage(64, 64));
     const png = new Uint8Array(encodePng({ ...image, data: image.pixels, channels: 3 }));
     const whole = await decodeImage(jpeg, 'image/jpeg', 'x');
-    const frame = jpeg.findIndex((byte, i) => byte === 0xff && (jpeg[i + 1] & 0xfe) === 0xc0); // its size follows
+    const frame = jpeg.findIndex((byte, i) => byte === 0xff && (jpeg[i + 1] & 0xfe) === 0xc0); // the size follows this marker
     for (const [bytes, type] of [
       [jpeg.slice(0, jpeg.length >> 1), 'image/jpeg'],
       [jpeg.slice(0, 30), 'image/jpeg'],
@@ -249,7 +249,7 @@ describe('decodeImage', () => {
       await expect(failed).rejects.toThrow(/^the image of step 3: damaged or cut-off image\/(png|jpeg) \(.+\)$/);
       expect(await next).toEqual(whole);
     }
-    // Damage that is found, and damage that makes the decoder itself fail.
+    // The first damage is detected, the second makes the decoder itself fail.
     const damage = fc.tuple(fc.constantFrom(jpeg, png), fc.nat(), fc.nat(255), fc.nat());
     await fc.assert(
       fc.asyncProperty(damage, async ([file, place, byte, end]) => {
@@ -269,7 +269,7 @@ describe('decodeImage', () => {
 describe('ImageCache', () => {
   const make = (size: number) => async () => ({ width: size, height: 1, pixels: new Uint8Array(size) });
 
-  test('keeps what was used last within its bytes, and makes each held image once', async () => {
+  test('keeps the recently used images within its limit, and makes each held image once', async () => {
     const cache = new ImageCache(100);
     let made = 0;
     const get = (key: string, size = 40) =>
@@ -281,7 +281,7 @@ describe('ImageCache', () => {
     await get('b');
     await Promise.all([get('a'), get('a')]);
     expect(made).toBe(2);
-    await get('c'); // drops b, the least lately used
+    await get('c'); // drops b, the least recently used
     expect(cache.bytes).toBe(80);
     await get('a');
     expect(made).toBe(3);
@@ -296,4 +296,27 @@ describe('ImageCache', () => {
     await expect(cache.get('a', () => Promise.reject(new Error('damaged')))).rejects.toThrow('damaged');
     expect((await cache.get('a', make(3))).width).toBe(3);
   });
+});
+
+test('isPlainRgb accepts colour files of 8 bits without alpha and without an orientation', async () => {
+  const jpeg = await encodeJpeg(gradientImage(9, 7));
+  const png = (channels: 1 | 3 | 4, depth: 8 | 16 = 8) => {
+    const data = depth === 8 ? new Uint8Array(12 * channels) : new Uint16Array(12 * channels);
+    return encodePng({ width: 4, height: 3, data, channels, depth });
+  };
+  expect([jpeg, png(3)].map(isPlainRgb)).toEqual([true, true]);
+  expect([png(1), png(4), png(3, 16)].map(isPlainRgb)).toEqual([false, false, false]);
+  const exif = Uint8Array.from([
+    ...jpeg.subarray(0, 2),
+    0xff,
+    0xe1,
+    0,
+    8,
+    ...new TextEncoder().encode('Exif\0\0'),
+    ...jpeg.subarray(2),
+  ]);
+  expect(await decodeImage(exif, 'image/jpeg', 'turned')).toEqual(await decodeImage(jpeg, 'image/jpeg', 'plain'));
+  expect(isPlainRgb(exif)).toBe(false);
+  const frame = jpeg.findIndex((byte, i) => byte === 0xff && [0xc0, 0xc2].includes(jpeg[i + 1]));
+  expect(isPlainRgb(withBytes(jpeg, frame + 9, 1))).toBe(false); // one component: grey
 });

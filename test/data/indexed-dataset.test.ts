@@ -50,7 +50,7 @@ beforeAll(async () => {
   actions = await actionsFile(tables);
 });
 
-/** A good folder: ep0 has front images at steps 0 and 2 (listed backwards), ep1 a wrist image at step 1, ep2 none. */
+/** Makes a good folder: ep0 has front images at steps 0 and 2 (listed backwards), ep1 a wrist image at step 1, ep2 none. */
 function files(): Files {
   const pack = new Uint8Array(jpegs.reduce((size, jpeg) => size + jpeg.length, 0));
   const offsets = jpegs.map((jpeg, i) => {
@@ -78,7 +78,7 @@ function files(): Files {
 }
 
 describe('openIndexedDataset', () => {
-  test('episodes, numbers and wordings', async () => {
+  test('episodes, numbers and instructions', async () => {
     const dataset = await openDataset(folderOf(files()), 'made');
     expect([dataset.name, dataset.rate, dataset.actionDimension, dataset.stateDimension]).toEqual(['made', 5, 2, 3]);
     expect(dataset.cameras).toEqual(['front', 'wrist']);
@@ -98,9 +98,37 @@ describe('openIndexedDataset', () => {
     const widths = async (episode: number, camera: string) =>
       Promise.all([0, 1, 2, 3].map(async (step) => (await episodes[episode].image(camera, step))?.width ?? null));
     expect(await widths(0, 'front')).toEqual([8, 8, 16, 16]);
+    expect(await Promise.all([-1, 1, 2].map((step) => episodes[0].imageFile!('front', step)))).toEqual([
+      null,
+      jpegs[0],
+      jpegs[1],
+    ]);
     expect(await widths(1, 'wrist')).toEqual([null, 24, 24, 24]);
     expect(await widths(1, 'front')).toEqual([null, null, null, null]);
     expect(await widths(2, 'front')).toEqual([null, null, null, null]);
+  });
+
+  test('an instruction that is empty, or only white space, is none', async () => {
+    const value = index();
+    const texts = [
+      { language: '' },
+      { language: ' \n', language_alternatives: '' },
+      { language_alternatives: ' lift it.  ' },
+    ];
+    const { made } = value.datasets;
+    made.episodes = (made.episodes as Record<string, unknown>[]).map(({ id, steps }, i) => ({
+      id,
+      steps,
+      ...texts[i],
+    }));
+    const { episodes } = await openIndexedDataset(folderOf(files().set('index.json', text(value))), 'made');
+    expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['lift it']]);
+  });
+
+  test.each([5, 50])('a rate of %d Hz beside its own is refused', async (rate) => {
+    await expect(openDataset(folderOf(files()), 'made', { rate })).rejects.toThrow(
+      /^data set "made" says 5 Hz itself; leave --rate out$/,
+    );
   });
 
   test('a set without images', async () => {
@@ -142,7 +170,7 @@ describe('openIndexedDataset', () => {
     bad[3][1] = value;
     return bad;
   };
-  test('some cameras only; one that is not there is refused', async () => {
+  test('some cameras only; an unknown one is refused', async () => {
     const every = await openDataset(folderOf(files()), 'made');
     const [first] = every.cameras;
     expect(every.description).toBe(
@@ -164,7 +192,7 @@ describe('openIndexedDataset', () => {
   });
 
   test.each<[string, (all: Files) => unknown, string]>([
-    ['no index', (all) => all.delete('index.json'), 'folder: no data set that is known lies here'],
+    ['no index', (all) => all.delete('index.json'), 'folder: no known data set lies here'],
     [
       'index is not JSON',
       (all) => all.set('index.json', text('{"format": 1')),
@@ -263,7 +291,7 @@ describe('openIndexedDataset', () => {
     expect((await openDataset(folderOf(files()), undefined, { usual: 'made' })).name).toBe('made');
   });
 
-  test('whatever the JSON files say, a data set opens or one line says why not', async () => {
+  test('with any value in the JSON files, a data set opens or is refused in one line', async () => {
     for (const name of ['index.json', 'images/made.json'])
       await replacingValues(files(), name, (all) => openDataset(folderOf(all), 'made'), 300);
   });
@@ -328,7 +356,7 @@ describe.skipIf(!there)(`real data sets${there ? '' : ' (skipped: ../shared is n
     }
   });
 
-  test('droid: actions are the states one step later, wordings are told apart', async () => {
+  test('droid: actions are the states one step later, paraphrases are told apart', async () => {
     const { episodes } = await openDataset(shared, 'droid');
     for (const { actions, states } of episodes) expect(actions.subarray(0, -8)).toEqual(states!.subarray(8));
     expect(episodes.find(({ id }) => id === 'ep020')!.instructions).toEqual([

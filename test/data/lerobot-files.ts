@@ -1,12 +1,12 @@
 import type { Dataset } from '../../model/data/dataset.ts';
-import { leRobotFiles } from '../../model/data/lerobot/writer.ts';
+import { type LeRobotWriteOptions, leRobotFiles } from '../../model/data/lerobot/writer.ts';
 import { type TableColumn, TableWriter } from '../../model/data/parquet/writer.ts';
 import { episodeOf, type Files, gradientImage, text } from './synthetic.ts';
 
 export const rows = (count: number, first: number) =>
   Array.from({ length: count }, (_, step) => [first + step, first + step / 4, -step]);
 
-/** Three episodes of 3 numbers, two cameras; the first episode's camera "wrist" begins at step 1. */
+/** Makes three episodes with 3 numbers and two cameras; the first episode's camera "wrist" begins at step 1. */
 export function source(): Dataset {
   const episodes = [4, 6, 3].map((length, e) => ({
     ...episodeOf(`own ${e}`, rows(length, 10 * e), e === 2 ? [] : [`task ${e % 2}`, `other words ${e}`]),
@@ -26,10 +26,13 @@ export function source(): Dataset {
   };
 }
 
-/** The files of a data set as LeRobot 3.0, by path. */
-export async function filesOf(dataset: Dataset): Promise<Files> {
+/** Writes a data set as LeRobot 3.0 into memory, and returns the files by path. */
+export async function filesOf(dataset: Dataset, options: LeRobotWriteOptions = {}): Promise<Files> {
   const files: Files = new Map();
-  for await (const { path, bytes } of leRobotFiles(dataset, { robot: 'made' })) files.set(path, bytes.slice());
+  for await (const { path, bytes } of leRobotFiles(dataset, { robot: 'made', ...options })) {
+    const pieces = [...(files.has(path) ? [files.get(path)!] : []), bytes] as BlobPart[];
+    files.set(path, new Uint8Array(await new Blob(pieces).arrayBuffer()));
+  }
   return files;
 }
 
@@ -41,10 +44,10 @@ export const column = (name: string, dtype: TableColumn['dtype'] = 'int64', dept
   depth,
 });
 
-/** The video of `videoFiles`, to be put there: 13 frames, those of the three episodes one after the other. */
+/** The path at which `videoFiles` needs its video: 13 frames, those of the three episodes one after the other. */
 export const VIDEO_PATH = 'videos/observation.images.top/chunk-000/file-000.mp4';
 
-/** The files of `source()` with the camera "top" alone, as video. */
+/** Makes the files of `source()` with only the camera "top", as video. */
 export async function videoFiles(): Promise<Files> {
   const files = await filesOf(source());
   const info = jsonOf(files, 'meta/info.json');

@@ -43,7 +43,7 @@ describe('cameras that exist only as video', () => {
   test.skipIf(!ffmpeg)(`every frame of every episode${ffmpeg ? '' : ' (skipped: no ffmpeg)'}`, async () => {
     const video = join(folder, VIDEO_PATH);
     await mkdir(dirname(video), { recursive: true });
-    // Frame n is grey of 18 n.
+    // Frame n is grey with the value 18 n.
     const raw = new Uint8Array(13 * 32 * 48 * 3);
     for (let frame = 0; frame < 13; frame++) raw.fill(18 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);
     const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '48x32', '-r', '20', '-i', '-'];
@@ -59,11 +59,11 @@ describe('cameras that exist only as video', () => {
         expect(Math.abs(pixels[100] - 18 * (first + step))).toBeLessThan(6);
       }
     }
-    expect(await readdir(frameFolder)).toHaveLength(3 + 1); // nothing half done but what another process does
+    expect(await readdir(frameFolder)).toHaveLength(3 + 1); // the fourth is another process's temporary folder
     const whole = await openDataset(folder, undefined, { frameSize: 4096, frameFolder });
     const { width, height } = (await whole.episodes[1].image('top', 0))!;
     expect([width, height]).toEqual([48, 32]);
-    // Twice as many frames a second, each shown twice as short: every other one is that of a step.
+    // With twice as many frames per second, every other frame is that of a step.
     const twice = input.map((word) => (word === '20' ? '40' : word));
     const doubled = new Uint8Array(26 * 32 * 48 * 3);
     for (let frame = 0; frame < 26; frame++) doubled.fill(9 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);

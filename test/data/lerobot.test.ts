@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 
 describe('written and read', () => {
-  test('every number, wording and image', async () => {
+  test('every number, instruction and image', async () => {
     const dataset = await openDataset(folderOf(new Map(written)), 'back');
     const expected = source();
     expect(dataset.description).toBe(
@@ -63,20 +63,15 @@ describe('written and read', () => {
     expect(await chosen(['wrist'])).toEqual(['wrist']);
     expect(await chosen(['observation.images.wrist'])).toEqual(['wrist']);
     await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; there are top, wrist');
+    await expect(chosen(['top', 'top'])).rejects.toThrow('camera "top" is named twice');
+    await expect(chosen(['top', 'observation.images.top'])).rejects.toThrow(
+      'folder/meta/info.json: camera "top" is named twice, by its feature too',
+    );
   });
 
-  test('what LeRobot has no place for is refused before anything is written', async () => {
-    const { episodes, ...rest } = source();
-    const [first, ...others] = episodes;
-    const writing = (change: object) => filesOf({ ...rest, episodes: [...others, { ...first, ...change }] });
-    await expect(writing({ cameras: ['top'] })).rejects.toThrow(
-      'camera "wrist" has no image in 1 of 3 episodes, such as "own 0": leave out the camera, or the episodes',
-    );
-    await expect(writing({ states: null })).rejects.toThrow(
-      'episode "own 0" has no state, others have: write them apart',
-    );
-    await expect(writing({ actions: new Float32Array(8) })).rejects.toThrow(
-      'episode "own 0" has 2 numbers a step as "action", 3 were expected: write each robot apart',
+  test.each([5, 20])('a rate of %d Hz beside its own is refused', async (rate) => {
+    await expect(openDataset(folderOf(written), 'mine', { rate })).rejects.toThrow(
+      /^data set "mine" says 20 Hz itself; leave --rate out$/,
     );
   });
 
@@ -127,12 +122,12 @@ describe('written and read', () => {
     expect(mean[0]).toBeCloseTo(column.reduce((sum, x) => sum + x, 0) / 13, 12);
     expect(stats['observation.images.top'].mean[2][0][0]).toBeGreaterThan(0.2);
     expect(stats['observation.images.top'].count).toEqual([13]);
-    // Sets that LeRobot goes on with have the statistics of every column.
+    // LeRobot needs the statistics of every column to extend a data set.
     expect([stats.index.max, stats.frame_index.q50, stats.task_index.count]).toEqual([[12], [2], [13]]);
   });
 });
 
-/** The same data as version 2.1: a file an episode, images as files beside them, the keys of openpi. */
+/** Makes a data set of version 2.1: one file for each episode, images as files beside them, the keys of openpi. */
 function version2(): Files {
   const files: Files = new Map();
   const lengths = [3, 5];
@@ -206,9 +201,9 @@ test('an instruction that changes during an episode', async () => {
   const { episodes } = await openDataset(folderOf(files));
   expect(episodes.map((episode) => Boolean(episode.instructionsAt))).toEqual([true, false, false]);
   expect(episodes[0].instructions).toEqual(spoken);
-  const reworded = withParaphrases({ ...source(), episodes }, new Map([['task 0', ['the first']]]));
-  expect(instructionsAt(reworded.episodes[0], 2)).toEqual(['task 0', 'the first']);
-  expect(instructionsAt(reworded.episodes[0], 3)).toEqual(['other words 0']);
+  const paraphrased = withParaphrases({ ...source(), episodes }, new Map([['task 0', ['the first']]]));
+  expect(instructionsAt(paraphrased.episodes[0], 2)).toEqual(['task 0', 'the first']);
+  expect(instructionsAt(paraphrased.episodes[0], 3)).toEqual(['other words 0']);
   const samples = evaluationSamples(wholeEpisodes([episodes[0]]));
   expect(samples.map(({ instruction }) => instruction)).toEqual(['task 0', 'task 0', 'task 0', 'other words 0']);
   const sampler = new TrainingSampler(wholeEpisodes([episodes[0]]), 1);
@@ -237,6 +232,79 @@ test('an instruction that changes during an episode', async () => {
   await expect(openDataset(folderOf(old))).rejects.toThrow(
     'episode_000000.parquet: episode 0: "task_index" is 1, which meta/tasks does not list',
   );
+});
+
+describe('an instruction that is missing is none', () => {
+  const old = (lines: object[], tasks: unknown[], taskIndex: number[] | null) => {
+    const files = version2();
+    files.set('meta/episodes.jsonl', text(lines.map((line) => JSON.stringify(line)).join('\n')));
+    files.set('meta/tasks.jsonl', text(tasks.map((task, i) => JSON.stringify({ task_index: i, task })).join('\n')));
+    const table = new TableWriter([
+      column('actions', 'float32'),
+      column('state', 'float64', 1),
+      ...(taskIndex ? [column('task_index')] : []),
+    ]);
+    const [actions, state] = [[0, 1, 2], [0, 1, 2].map(() => [0, 0])];
+    table.append({ actions, state, ...(taskIndex && { task_index: taskIndex }) });
+    files.set('data/chunk-000/episode_000000.parquet', table.finish());
+    return openDataset(folderOf(files));
+  };
+  const second = { episode_index: 1, tasks: ['pull'], length: 5 };
+
+  test.each<[string, unknown, unknown[], number[] | null, string[][]]>([
+    ['an empty text', [''], ['', 'pull'], [0, 0, 0], [[], [], []]],
+    ['white space', [' \t'], [' \t', 'pull'], [0, 0, 0], [[], [], []]],
+    ['null, and null in its list', [null], [null, 'pull'], [0, 0, 0], [[], [], []]],
+    ['no list, no column of tasks', undefined, ['reach'], null, [[], [], []]],
+    ['no list: the steps name theirs', undefined, ['reach', 'pull'], [1, 1, 1], [['pull'], ['pull'], ['pull']]],
+    ['an empty list: the steps name theirs', [], ['reach', ''], [0, 0, 1], [['reach'], ['reach'], []]],
+    ['a list with an empty text, some steps of it', ['', 'pull'], ['', 'pull'], [0, 1, 1], [[], ['pull'], ['pull']]],
+    ['a text in place of a list', ' pull ', ['pull'], [0, 0, 0], [['pull'], ['pull'], ['pull']]],
+  ])('version 2: %s', async (_, listed, tasks, taskIndex, expected) => {
+    const { episodes } = await old([{ episode_index: 0, tasks: listed, length: 3 }, second], tasks, taskIndex);
+    expect([0, 1, 2].map((step) => instructionsAt(episodes[0], step))).toEqual(expected);
+    expect(episodes[0].instructions).toEqual([...new Set(expected.flat())]);
+    expect(evaluationSamples(wholeEpisodes([episodes[0]]))[0].instruction).toBe(expected[0][0] ?? null);
+    expect(episodes[1].instructions).toEqual(['pull']);
+  });
+
+  test('version 3: null, or no list at all', async () => {
+    const files = await filesOf({ ...source(), cameras: [] });
+    const path = 'meta/episodes/chunk-000/file-000.parquet';
+    const names = [
+      'episode_index',
+      'length',
+      'dataset_from_index',
+      'dataset_to_index',
+      'data/chunk_index',
+      'data/file_index',
+    ];
+    const numbers = [
+      [0, 1, 2],
+      [4, 6, 3],
+      [0, 4, 10],
+      [4, 10, 13],
+      [0, 0, 0],
+      [0, 0, 0],
+    ];
+    const listing = async (tasks: unknown[] | null) => {
+      const table = new TableWriter([
+        ...names.map((name) => column(name)),
+        ...(tasks ? [column('tasks', 'string', 1)] : []),
+      ]);
+      table.append({ ...Object.fromEntries(names.map((name, i) => [name, numbers[i]])), ...(tasks && { tasks }) });
+      const { episodes } = await openDataset(folderOf(new Map(files).set(path, table.finish())));
+      return episodes.map(({ instructions }) => instructions);
+    };
+    expect(await listing([['a'], [''], null])).toEqual([['a'], [], []]);
+    expect(await listing(null)).toEqual([['task 0'], ['task 1'], []]);
+  });
+
+  test('a robot without a name', async () => {
+    const files = version2();
+    files.set('meta/info.json', text({ ...jsonOf(files, 'meta/info.json'), robot_type: '' }));
+    expect((await openDataset(folderOf(files))).description).toMatch(/^LeRobot data set, version 2.1: 2 episodes/);
+  });
 });
 
 describe('bad input', () => {
@@ -276,7 +344,7 @@ describe('bad input', () => {
     ['data file cut off', (f) => cut(f, data, 9), `folder/${data}: cut off, or not a parquet file`],
     ['data file empty', (f) => f.set(data, text('PAR1')), `folder/${data}: cut off: 4 bytes is no parquet file`],
     ['episodes cut off', (f) => cut(f, list, 1), `folder/${list}: cut off, or not a parquet file`],
-    ['another rate', (f) => info(f, { fps: 30 }), 'episode 0: "timestamp" goes by 0.05'],
+    ['another rate', (f) => info(f, { fps: 30 }), 'episode 0: "timestamp" advances by 0.05'],
     [
       'another list',
       (f) => f.set(list, f.get(data)!),
@@ -349,7 +417,7 @@ describe('bad input', () => {
   });
 });
 
-test('whatever the JSON files say, a data set opens or one line says why not', async () => {
+test('with any value in the JSON files, a data set opens or is refused in one line', async () => {
   const open = (files: Files) => openDataset(folderOf(files));
   await replacingValues(written, 'meta/info.json', open, 300);
   const old = version2();

@@ -7,8 +7,8 @@ import {
   augmentation,
   checkMixable,
   colourAugmentation,
+  DatasetMixture,
   loadSamples,
-  Mixture,
   readParaphrases,
   type Sample,
   TrainingSampler,
@@ -20,11 +20,11 @@ import { datasetOf, gradientImage, text } from './synthetic.ts';
 const count = (size: number) => ({ size, at: (place: number) => place });
 const member = (name: string, size: number, weight?: number) => ({ name, source: count(size), weight });
 
-describe('Mixture', () => {
+describe('DatasetMixture', () => {
   test('weights of n^0.43, or by hand', () => {
-    const [a, b] = new Mixture([{ share: 1, members: [member('a', 1000), member('b', 100_000)] }], 0).weights();
+    const [a, b] = new DatasetMixture([{ share: 1, members: [member('a', 1000), member('b', 100_000)] }], 0).weights();
     expect(b.weight / a.weight).toBeCloseTo(100 ** 0.43, 10);
-    const hand = new Mixture(
+    const hand = new DatasetMixture(
       [
         { share: 3, members: [member('a', 10, 1), member('b', 10, 3)] },
         { share: 1, members: [member('c', 5)] },
@@ -39,7 +39,7 @@ describe('Mixture', () => {
       { share: 1, members: [member('a', 10, 1), member('b', 10, 3)] },
       { share: 1, members: [member('c', 5)] },
     ];
-    const mixture = new Mixture(groups, 7);
+    const mixture = new DatasetMixture(groups, 7);
     const batches = Array.from({ length: 100 }, (_, step) => mixture.batch(step, 8));
     for (const batch of batches) expect(batch.filter(({ name }) => name === 'c').length).toBe(4);
     const robots = batches.flat().filter(({ name }) => name !== 'c');
@@ -54,17 +54,21 @@ describe('Mixture', () => {
         .map(({ example }) => example);
       expect(places).toEqual(places.map((_, i) => i));
     }
-    for (const step of [57, 3, 99]) expect(new Mixture(groups, 7).batch(step, 8)).toEqual(batches[step]);
+    for (const step of [57, 3, 99]) expect(new DatasetMixture(groups, 7).batch(step, 8)).toEqual(batches[step]);
     expect(mixture.batch(2, 8)).toEqual(batches[2]);
-    expect(new Mixture(groups, 8).batch(0, 32)).not.toEqual(mixture.batch(0, 32));
+    expect(new DatasetMixture(groups, 8).batch(0, 32)).not.toEqual(mixture.batch(0, 32));
   });
 
   test('what cannot be mixed', () => {
-    expect(() => new Mixture([], 0)).toThrow('a group has no data set');
-    expect(() => new Mixture([{ share: 0, members: [member('a', 1)] }], 0)).toThrow('the share of group 1 is 0');
-    expect(() => new Mixture([{ share: 1, members: [member('a', 1, -1)] }], 0)).toThrow('the weight of "a" is -1');
+    expect(() => new DatasetMixture([], 0)).toThrow('a group has no data set');
+    expect(() => new DatasetMixture([{ share: 0, members: [member('a', 1)] }], 0)).toThrow('the share of group 1 is 0');
+    expect(() => new DatasetMixture([{ share: 1, members: [member('a', 1, -1)] }], 0)).toThrow(
+      'the weight of "a" is -1',
+    );
     const two = { share: 1, members: [member('a', 1)] };
-    expect(() => new Mixture([two, two], 0).batch(0, 1)).toThrow('a batch of 1 has no room for one of its groups');
+    expect(() => new DatasetMixture([two, two], 0).batch(0, 1)).toThrow(
+      'a batch of 1 has no room for one of its groups',
+    );
     const [slow, fast] = [datasetOf([3], 5), datasetOf([3], 50)];
     expect(() => checkMixable([slow, slow, fast])).toThrow('"made" has 5 Hz, "made" 50');
     const wide = { ...slow, name: 'wide', actionDimension: 9 };
@@ -147,12 +151,12 @@ describe('augmentation', () => {
   test('nothing to change changes nothing', () => {
     const none = { crop: 1, rotation: 0, brightness: 0, contrast: 0, saturation: 0 };
     expect(augment(image, random(1), 0, none)).toEqual(image);
-    // Through the resampling of crop and rotation too, with numbers that happen to say "hardly".
+    // These random numbers change the image hardly at all, though crop and rotation resample it.
     const hardly = augment(image, random(1), 0, { ...none, crop: 1 - 1e-9 });
     expect(hardly.pixels).toEqual(image.pixels);
   });
 
-  test('moves a point no further than crop and rotation say', () => {
+  test('moves a point no further than crop and rotation allow', () => {
     const dot = { width: 41, height: 41, pixels: new Uint8Array(41 * 41 * 3) };
     dot.pixels.fill(255, (10 * 41 + 8) * 3, (10 * 41 + 8) * 3 + 3);
     const still = { ...augmentation, brightness: 0, contrast: 0, saturation: 0 };
@@ -160,7 +164,7 @@ describe('augmentation', () => {
       const { pixels } = augment(dot, random(seed), 0, still);
       const brightest = pixels.indexOf(Math.max(...pixels)) / 3;
       const [x, y] = [brightest % 41, Math.floor(brightest / 41)];
-      // Half of 5 % of 41 pixels, and 5 degrees about a middle 16 pixels away, and a pixel of rounding.
+      // The bound is half of 5 % of 41 pixels, 5 degrees about a centre 16 pixels away, and a pixel of rounding.
       expect(Math.hypot(x - 8, y - 10)).toBeLessThan(1.03 * Math.SQRT2 + 1.4 + 1);
     }
   });
@@ -176,7 +180,7 @@ describe('augmentation', () => {
 });
 
 describe('paraphrases', () => {
-  test('wordings are added, also of episodes on disk', async () => {
+  test('are added to instructions, also of episodes on disk', async () => {
     const paraphrases = await readParaphrases(
       memorySource(text({ 'word 1a': ['say 1a', ' word 1b '], other: [] }), 'p.json'),
     );

@@ -2,7 +2,13 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { encode as encodePng } from 'fast-png';
 import { expect, test } from 'vitest';
-import { imageQuestions, Mixture, openNamedImages, TrainingSampler, wholeEpisodes } from '../../model/data/index.ts';
+import {
+  DatasetMixture,
+  imageQuestions,
+  openNamedImages,
+  TrainingSampler,
+  wholeEpisodes,
+} from '../../model/data/index.ts';
 import { datasetOf, type Files, folderOf, gradientImage, message, text } from './synthetic.ts';
 
 function files(change: Record<string, unknown> = {}): Files {
@@ -49,7 +55,7 @@ test('questions about named images: all in every epoch, by seed, answers that fi
 test('half of a batch robots, half questions', async () => {
   const images = await openNamedImages(folderOf(files()), 'e');
   const robots = new TrainingSampler(wholeEpisodes(datasetOf([9, 9]).episodes), 1);
-  const mixture = new Mixture<object>(
+  const mixture = new DatasetMixture<object>(
     [
       { share: 1, members: [{ name: 'robots', source: robots }] },
       { share: 1, members: [{ name: 'images', source: imageQuestions(images, 1) }] },
@@ -60,7 +66,7 @@ test('half of a batch robots, half questions', async () => {
   expect(names).toEqual([...Array(4).fill(['robots', false]), ...Array(4).fill(['images', true])]);
 });
 
-test('lists that lie', async () => {
+test('wrong lists are refused', async () => {
   const open = (change: Record<string, unknown>) => message(openNamedImages(folderOf(files(change)), 'e'));
   expect(await open({ mime: 'image/gif' })).toContain('folder/e.json: image type "image/gif" is not one of');
   expect(await open({ columns: ['name'] })).toContain('folder/e.json: it should have "columns" with name, category');

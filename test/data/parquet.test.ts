@@ -13,7 +13,7 @@ import { readHybrid, readPageValues } from '../../model/data/parquet/values.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
 import { expectClear, folderOf, message } from './synthetic.ts';
 
-/** Snappy as its reference implementation packs: every 64 KiB for themselves. */
+/** Packs every 64 KiB independently, as the reference implementation of snappy does. */
 function packPieces(bytes: Uint8Array): Uint8Array {
   const parts: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += 65536) {
@@ -27,7 +27,7 @@ function packPieces(bytes: Uint8Array): Uint8Array {
 
 const open = (bytes: Uint8Array) => new ParquetFolder(folderOf(new Map([['a.parquet', bytes]]))).open('a.parquet');
 
-/** Two row groups of a column of each kind. */
+/** Makes a file with two row groups and a column of each kind. */
 function table(rows: number): Uint8Array {
   const writer = new TableWriter([
     { name: 'list', dtype: 'float32', depth: 1 },
@@ -136,9 +136,10 @@ describe('parquet', () => {
     ['SNAPPY', 'PLAIN'],
     ['SNAPPY', undefined],
     ['UNCOMPRESSED', 'PLAIN'],
+    ['UNCOMPRESSED', 'RLE_DICTIONARY'],
   ] as const)('of a large page of images only the one asked for is read: %s, %s', async (codec, encoding) => {
     const random = randomStream(1, 0, streams.noise);
-    // Half noise, which does not pack, half not; one image twice, so that a dictionary pays.
+    // Half of each image is noise, which does not pack; every image comes twice, so that a dictionary pays.
     const images = Array.from({ length: 30 }, (_, i) =>
       Uint8Array.from({ length: 150_000 + 991 * i }, (_, k) =>
         k % 40_000 < 20_000 ? random.uint32(i * 50_000 + (k >> 2)) >>> (8 * (k & 3)) : i,
@@ -177,38 +178,41 @@ describe('parquet', () => {
     expect(await file.bytes('image', 60)).toBeNull();
   });
 
-  test('large pages that are asked for at once are unpacked one after the other', async () => {
-    const writer = new ByteWriter();
-    const schema = [
-      { name: 'schema', num_children: 1 },
-      { name: 'image', type: 'BYTE_ARRAY', repetition_type: 'REQUIRED' },
-    ] as const;
-    const parquet = new ParquetWriter({ writer, schema: [...schema], codec: 'UNCOMPRESSED' });
-    const data = Array.from({ length: 12 }, (_, i) => new Uint8Array(2 ** 21).fill(i));
-    parquet.write({ columnData: [{ name: 'image', data, encoding: 'PLAIN' }], pageSize: 2 ** 26, rowGroupSize: 3 });
-    parquet.finish();
-    const folder = folderOf(new Map([['a.parquet', writer.getBytes()]]));
-    let [reading, most] = [0, 0];
-    const counted = {
-      name: 'folder',
-      open: async (path: string) => {
-        const source = await folder.open(path);
-        const count = async (start: number, end: number) => {
-          const whole = end - start > 2 ** 22 ? 1 : 0;
-          reading += whole;
-          most = Math.max(most, reading);
-          await new Promise((resolve) => setTimeout(resolve));
-          reading -= whole;
-          return source.read(start, end);
-        };
-        return { ...source, read: count };
-      },
-    };
-    const file = await new ParquetFolder(counted).open('a.parquet');
-    const images = await Promise.all([11, 4, 0, 7].map((row) => file.bytes('image', row)));
-    expect(images.map((image) => image![5])).toEqual([11, 4, 0, 7]);
-    expect(most).toBe(1);
-  });
+  test.each(['PLAIN', 'RLE_DICTIONARY'] as const)(
+    'large pages asked for at once are unpacked one after the other: %s',
+    async (encoding) => {
+      const writer = new ByteWriter();
+      const schema = [
+        { name: 'schema', num_children: 1 },
+        { name: 'image', type: 'BYTE_ARRAY', repetition_type: 'REQUIRED' },
+      ] as const;
+      const parquet = new ParquetWriter({ writer, schema: [...schema], codec: 'UNCOMPRESSED' });
+      const data = Array.from({ length: 12 }, (_, i) => new Uint8Array(2 ** 21).fill(i));
+      parquet.write({ columnData: [{ name: 'image', data, encoding }], pageSize: 2 ** 26, rowGroupSize: 3 });
+      parquet.finish();
+      const folder = folderOf(new Map([['a.parquet', writer.getBytes()]]));
+      let [reading, most] = [0, 0];
+      const counted = {
+        name: 'folder',
+        open: async (path: string) => {
+          const source = await folder.open(path);
+          const count = async (start: number, end: number) => {
+            const whole = end - start > 2 ** 22 ? 1 : 0;
+            reading += whole;
+            most = Math.max(most, reading);
+            await new Promise((resolve) => setTimeout(resolve));
+            reading -= whole;
+            return source.read(start, end);
+          };
+          return { ...source, read: count };
+        },
+      };
+      const file = await new ParquetFolder(counted).open('a.parquet');
+      const images = await Promise.all([11, 4, 0, 7].map((row) => file.bytes('image', row)));
+      expect(images.map((image) => image![5])).toEqual([11, 4, 0, 7]);
+      expect(most).toBe(1);
+    },
+  );
 
   test('a damaged file is read, or refused in one line that names it', async () => {
     await fc.assert(
@@ -234,7 +238,7 @@ describe('parquet', () => {
     );
   }, 60_000);
 
-  test('a page of a wrong checksum, and one that says it unpacks to more than it can', async () => {
+  test('a page with a wrong checksum, and one that claims to unpack to more than it can', async () => {
     const source = memorySource(bytes, 'a.parquet');
     const { metadata, schema } = await readFooter(source);
     const [chunk] = rowGroups(metadata, schema, 'a.parquet')[0].columns.values();
@@ -256,8 +260,8 @@ describe('parquet', () => {
     const read = (bytes: number[], width: number, count: number) => [
       ...readHybrid(Uint8Array.from(bytes), 0, width, new Uint8Array(count)),
     ];
-    expect(read([6, 1, 3, 0b10], 1, 5)).toEqual([1, 1, 1, 0, 1]); // a run of 3, then 8 packed
-    expect(read([254, 255, 255, 255, 15, 1], 1, 4)).toEqual([1, 1, 1, 1]); // 2^31 - 1 said, 4 wanted
+    expect(read([6, 1, 3, 0b10], 1, 5)).toEqual([1, 1, 1, 0, 1]); // a run of 3 values, then 8 packed ones
+    expect(read([254, 255, 255, 255, 15, 1], 1, 4)).toEqual([1, 1, 1, 1]); // 2^31 - 1 values are claimed, 4 are wanted
     expect(() => read([0, 1], 1, 1)).toThrow('a run of no values');
     expect(() => read([255, 255, 255, 255, 255, 255, 255], 1, 1)).toThrow('a run without end');
     expect(() => read([6, 1], 1, 4)).toThrow('it ends before its last value');

@@ -71,7 +71,7 @@ describe('RLDS', () => {
     ]);
   const open = (all: Files, name?: string, options = {}) => openDataset(folderOf(all), name, { rate: 5, ...options });
 
-  test('numbers, packed or not, wordings and images', async () => {
+  test('numbers, packed or not, instructions and images', async () => {
     const dataset = await open(files());
     expect(dataset.description).toBe('RLDS data set, split train: 3 episodes, 9 steps at 5 Hz, cameras image');
     expect([dataset.name, dataset.actionDimension, dataset.stateDimension]).toEqual(['made', 2, 4]);
@@ -82,10 +82,19 @@ describe('RLDS', () => {
       expect(await Promise.all([0, 2, 7].map(async (step) => (await episode.image('image', step))!.width))).toEqual([
         8, 24, 24,
       ]);
+      expect(await episode.imageFile!('image', 1)).toEqual(jpegs[1]);
       expect([await episode.image('image', -1), await episode.image('other', 0)]).toEqual([null, null]);
     }
     expect((await open(files(), 'made')).name).toBe('made');
     expect((await open(files(), undefined, { cameras: [] })).cameras).toEqual([]);
+  });
+
+  test('an instruction that is empty, or only white space, is none', async () => {
+    const untold = { ...steps(0), 'steps/language_instruction': byteList([utf8(''), utf8(' '), utf8('\n')]) };
+    const { 'steps/language_instruction': _, ...without } = steps(1);
+    const all = files().set(first, join8(writeRecord(example(untold)), writeRecord(example(without))));
+    const { episodes } = await open(all);
+    expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['push it', 'task 2']]);
   });
 
   test('numbers beyond the memory allowed are loaded episode by episode', async () => {
@@ -122,7 +131,12 @@ describe('RLDS', () => {
       (f) => f.get(first)!.fill(9, 3, 4),
       `${first}: record 0 at byte 0: damaged, or not a TFRecord file`,
     ],
-    ['a camera that is not there', () => {}, 'no camera "side" in the set', { cameras: ['side'] }],
+    [
+      'a camera that is not there',
+      () => {},
+      'no camera "side"; observations with bytes are image, words',
+      { cameras: ['side'] },
+    ],
     [
       'no action',
       (f) =>
@@ -136,7 +150,7 @@ describe('RLDS', () => {
           first,
           join8(writeRecord(example({ ...steps(0), 'steps/action': floats([1, 2]) })), writeRecord(example(steps(1)))),
         ),
-      'feature "steps/action" has 2 values, not as many for each of its 3 steps',
+      'feature "steps/action" has 2 values, which its 3 steps do not divide evenly',
     ],
     [
       'NaN',
@@ -195,7 +209,7 @@ describe('RLDS', () => {
     expect((await episodes[1].image('image', 1))!.width).toBe(16);
   });
 
-  test('whatever dataset_info.json says, a data set opens or one line says why not', async () => {
+  test('with any value in dataset_info.json, a data set opens or is refused in one line', async () => {
     await replacingValues(files(), 'dataset_info.json', open, 200);
   });
 
@@ -215,7 +229,7 @@ describe('RLDS', () => {
           expect(await message(checkRecord(source, record))).toBe(
             'a.tfrecord: the record at byte 0 is damaged (checksum): fetch the file again',
           );
-        // Written with a right checksum, by a program that errs.
+        // A faulty program may write this with a right checksum.
         await readFeatures(source, record).catch((error) => expect(error).toBeInstanceOf(InputError));
       }),
       { seed: 6, numRuns: 300 },

@@ -39,7 +39,7 @@ describe('splitDataset', () => {
     );
   });
 
-  test('one episode: its last fifth, said in words', () => {
+  test('of one episode the last fifth is held out and described', () => {
     const { train, heldOut, description } = splitDataset(datasetOf([161]));
     expect(train.map(({ from, to }) => [from, to])).toEqual([[0, 129]]);
     expect(heldOut.map(({ from, to }) => [from, to])).toEqual([[129, 161]]);
@@ -47,7 +47,7 @@ describe('splitDataset', () => {
     expect(splitDataset(datasetOf([2])).heldOut[0].from).toBe(1);
   });
 
-  test('what cannot be divided', () => {
+  test('data sets that cannot be divided are refused', () => {
     expect(() => splitDataset(datasetOf([]))).toThrow(new InputError('data set "made" has no episodes'));
     expect(() => splitDataset(datasetOf([1]))).toThrow('nothing can be held out');
     for (const fraction of [0, 1, -1, Number.NaN]) {
@@ -118,20 +118,20 @@ describe('TrainingSampler', () => {
     expect(Array.from({ length: 27 }, (_, i) => key(new TrainingSampler(parts, 4).at(i)))).not.toEqual(epochs[0]);
   });
 
-  test('a batch is a function of seed and step: resumed and asked in any order, the same', () => {
+  test('a batch is a function of seed and step, in any order and after a resumption', () => {
     const run = new TrainingSampler(parts, 3);
     const batches = Array.from({ length: 20 }, (_, step) => run.batch(step, 4));
     for (const step of [19, 0, 7, 13, 6]) expect(new TrainingSampler(parts, 3).batch(step, 4)).toEqual(batches[step]);
     expect(batches.flat().slice(0, 27).map(key).sort()).toEqual(keys(parts).sort());
   });
 
-  test('each wording comes up, and none where there is none', () => {
+  test('every paraphrase is drawn, and null if there is no instruction', () => {
     const sampler = new TrainingSampler(parts, 3);
     const samples = Array.from({ length: 300 }, (_, i) => sampler.at(i));
-    const wordings = (id: string) =>
+    const instructions = (id: string) =>
       new Set(samples.filter(({ part }) => part.episode.id === id).map((s) => s.instruction));
-    expect(wordings('ep1')).toEqual(new Set(['word 1a', 'word 1b']));
-    expect(wordings('ep2')).toEqual(new Set([null]));
+    expect(instructions('ep1')).toEqual(new Set(['word 1a', 'word 1b']));
+    expect(instructions('ep2')).toEqual(new Set([null]));
   });
 
   test('no steps', () => {

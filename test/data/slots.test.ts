@@ -61,7 +61,7 @@ describe('slot maps', () => {
     );
   });
 
-  test('to the padded vector and back, masks of what is real', () => {
+  test('to the padded vector and back, and masks of the real dimensions', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(...slotMaps),
@@ -92,7 +92,7 @@ describe('slot maps', () => {
     expect(absoluteActions(relative, state, actions)).toEqual(chunk);
   });
 
-  test('statistics of relative chunks are those of what is trained on', async () => {
+  test('statistics of relative chunks are those of the chunks that are trained on', async () => {
     const episode = episodeOf('e', [[1], [2], [4], [8]]); // states are ten times the actions
     const slots = [{ name: 'x', slot: 0, kind: 'joint', relative: true, gripper: false }] as const;
     const statistics = await measureStatistics([{ episode, from: 1, to: 4 }], relativeChunks(2, slots));
@@ -145,7 +145,7 @@ describe("openpi's norm_stats.json", () => {
     const { state, actions } = json().norm_stats;
     const wide = fromNormStats({ norm_stats: { state: padded(state), actions: padded(actions) } }, 'norm_stats.json');
     expect(withoutPadding(wide, dataset(2, 2))).toEqual(back);
-    expect(withoutPadding(wide, dataset(3, 2)).actions).toEqual(wide.actions); // of a robot of fewer
+    expect(withoutPadding(wide, dataset(3, 2)).actions).toEqual(wide.actions); // for a robot of fewer dimensions
     expect(withoutPadding(back, dataset(1, 2)).actions).toEqual(back.actions);
     expect(() => checkStatistics(back, dataset(2, 3), 'a')).toThrow('2 dimensions of states, data set "made" has 3');
   });

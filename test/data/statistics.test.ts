@@ -150,24 +150,24 @@ describe('statistics as JSON', () => {
   });
 
   test.each<[string, (value: ReturnType<typeof json>) => unknown, string]>([
-    ['null', () => null, 'rangeFloor is not a number above 0'],
-    ['no actions', ({ actions: _, ...rest }) => rest, 'actions.count is not'],
+    ['null', () => null, 'expected object, got null'],
+    ['no actions', ({ actions: _, ...rest }) => rest, '"actions": missing'],
     [
       'short list',
       (value) => ({ ...value, actions: { ...value.actions, q99: [1] } }),
-      'actions.q99 is not a list of 2 numbers',
+      '"actions": expected lists of the same length',
     ],
     [
       'text for a number',
       (value) => ({ ...value, states: { ...value.states, min: [1, 'a'] } }),
-      'states.min is not a list',
+      '"states.min[1]": expected a number that f32 holds',
     ],
     [
       'a number beyond float32',
       (value) => ({ ...value, actions: { ...value.actions, max: [1, 1e39] } }),
-      'actions.max is not a list of 2 numbers',
+      '"actions.max[1]": expected a number that f32 holds, got 1e+39',
     ],
-    ['no bound', ({ bound: _, ...rest }) => rest, 'bound is not a number above 0'],
+    ['no bound', ({ bound: _, ...rest }) => rest, '"bound": missing'],
   ])('%s', (_, change, message) => {
     expect(() => statisticsFromJson(change(json()), 'run/statistics.json')).toThrow(InputError);
     expect(() => statisticsFromJson(change(json()), 'run/statistics.json')).toThrow(

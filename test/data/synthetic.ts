@@ -6,7 +6,7 @@ import { InputError } from '../../engine/files/errors.ts';
 import { safetensorsChunks } from '../../engine/files/safetensors-writer.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 
-/** An episode of any actions; states are the actions times ten. */
+/** Makes an episode of given actions; its states are the actions times ten. */
 export function episodeOf(id: string, actions: number[][], instructions: string[] = []): Episode {
   const flat = Float32Array.from(actions.flat());
   return {
@@ -20,7 +20,7 @@ export function episodeOf(id: string, actions: number[][], instructions: string[
   };
 }
 
-/** A data set of episodes of the given lengths; action = [episode, step]. */
+/** Makes a data set of episodes of the given lengths; action = [episode, step]. */
 export function datasetOf(lengths: readonly number[], rate = 5): Dataset {
   const episodes = lengths.map((length, e) =>
     episodeOf(
@@ -32,7 +32,7 @@ export function datasetOf(lengths: readonly number[], rate = 5): Dataset {
   return { name: 'made', rate, actionDimension: 2, stateDimension: 2, cameras: [], episodes };
 }
 
-/** An image of smooth colours. */
+/** Makes an image of smooth colours. */
 export function gradientImage(width: number, height: number): Image {
   const pixels = new Uint8Array(width * height * 3);
   for (let i = 0; i < width * height; i++) {
@@ -47,14 +47,14 @@ export function gradientImage(width: number, height: number): Image {
 let encoder: Promise<unknown> | undefined;
 
 async function startJpegEncoder(): Promise<unknown> {
-  // Node's modules when they are needed: other helpers of this file run in a browser too.
+  // Node's modules are loaded here, because other helpers of this file also run in a browser.
   const [{ readFile }, { createRequire }] = await Promise.all([import('node:fs/promises'), import('node:module')]);
   const path = createRequire(import.meta.url).resolve('@jsquash/jpeg/codec/enc/mozjpeg_enc.wasm');
   const module = await WebAssembly.compile(await readFile(path));
   return (startEncoder as unknown as (module: WebAssembly.Module) => Promise<unknown>)(module);
 }
 
-/** A JPEG file of an image, at high quality (node only). */
+/** Encodes an image as a JPEG file of high quality (node only). */
 export async function encodeJpeg({ width, height, pixels }: Image): Promise<Uint8Array<ArrayBuffer>> {
   encoder ??= startJpegEncoder();
   await encoder;
@@ -64,10 +64,10 @@ export async function encodeJpeg({ width, height, pixels }: Image): Promise<Uint
   return new Uint8Array(await encodeJpegImage(image, { quality: 95 }));
 }
 
-/** Files of a data folder by path. */
+/** The files of a data folder by path. */
 export type Files = Map<string, Uint8Array>;
 
-/** A folder in memory. */
+/** Makes a folder in memory. */
 export function folderOf(files: Files): Folder {
   return {
     name: 'folder',
@@ -83,7 +83,7 @@ export function text(value: unknown): Uint8Array {
   return new TextEncoder().encode(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
-/** The actions file of tables `{ 'ep0/action': rows }`. */
+/** Makes the actions file of tables `{ 'ep0/action': rows }`. */
 export async function actionsFile(tables: Record<string, number[][]>): Promise<Uint8Array> {
   const chunks: BlobPart[] = [];
   const tensors = Object.entries(tables).map(([name, rows]) => ({
@@ -96,11 +96,11 @@ export async function actionsFile(tables: Record<string, number[][]>): Promise<U
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
-/** Rows of [count, width], all different. */
+/** Makes rows of [count, width], all different. */
 export const rows = (count: number, width: number, first = 0) =>
   Array.from({ length: count }, (_, step) => Array.from({ length: width }, (_, d) => first + step + d / 4));
 
-/** The line of the InputError that `work` fails with. */
+/** Expects `work` to fail with an InputError of one line, and returns it. */
 export const message = async (work: Promise<unknown>): Promise<string> => {
   const error = await work.then(
     () => null,
@@ -111,7 +111,7 @@ export const message = async (work: Promise<unknown>): Promise<string> => {
   return error.message;
 };
 
-/** An InputError of one line about `file`, with none of the words that an engine says where code stumbles over damage. */
+/** Expects an InputError of one line about `file` that is not an engine's own complaint about damaged data. */
 export function expectClear(error: unknown, file: string): void {
   expect(error).toBeInstanceOf(InputError);
   const { message } = error as Error;
@@ -121,15 +121,15 @@ export function expectClear(error: unknown, file: string): void {
   );
 }
 
-/** Every path to a value inside a JSON value. */
+/** Lists every path to a value inside a JSON value. */
 function pathsOf(value: unknown, path: string[] = []): string[][] {
   const inner = typeof value === 'object' && value !== null ? Object.entries(value) : [];
   return [...(path.length > 0 ? [path] : []), ...inner.flatMap(([key, own]) => pathsOf(own, [...path, key]))];
 }
 
 /**
- * Opens `files` with one value of the JSON file `name` after another replaced by any JSON value: every time it opens, or
- * fails with an InputError of one line.
+ * Replaces one value after another in the JSON file `name` of `files` by any JSON value, and expects that the files open,
+ * or fail with an InputError of one line.
  */
 export async function replacingValues(
   files: Files,

@@ -1,6 +1,6 @@
 import type { Dataset, Episode } from '../../model/data/dataset.ts';
+import type { RunListener } from '../../model/training/prepare-run.ts';
 import type { Preset } from '../../model/training/presets.ts';
-import type { RunListener } from '../../model/training/run.ts';
 import { normals } from './numbers.ts';
 
 export interface SyntheticSettings {

@@ -6,7 +6,7 @@ import { makeScene } from '../../bench/tabletop/scene.ts';
 
 type Mujoco = Awaited<ReturnType<typeof loadMujoco>>;
 
-/** A pinhole camera, written anew from the one that is tested: two by two rays a pixel, all cast at all geoms. */
+/** A pinhole camera, written independently of the one under test: two by two rays a pixel, all cast at all geoms. */
 const eye = [0, -0.85, 1.08];
 const target = [0, 0.025, 0.035];
 const halfWidth = 0.16;
@@ -63,7 +63,7 @@ describe('the camera', () => {
     return pixels;
   }
 
-  it('casts only what may have changed, and still shows what casting everything shows', () => {
+  it('casts only tiles that may have changed, and makes the same picture as casting everything', () => {
     const camera = new Camera(mujoco);
     camera.prepare(model, data);
     const poses = [
@@ -87,7 +87,7 @@ describe('the camera', () => {
   it('shows objects and bins in their colours where a pinhole camera sees them', () => {
     const camera = new Camera(mujoco);
     mujoco.mj_resetData(model, data);
-    data.qpos.set([-0.2, -0.2, 0.25, 0.055, 0.055]); // away from what is looked at
+    data.qpos.set([-0.2, -0.2, 0.25, 0.055, 0.055]); // the gripper is away from the points below
     mujoco.mj_kinematics(model, data);
     camera.prepare(model, data);
     const picture = camera.picture(model, data);

@@ -35,7 +35,7 @@ async function contents(dataset: Dataset): Promise<unknown> {
 }
 
 describe('demonstrations', () => {
-  it('end when they are told to, and leave no cache', async () => {
+  it('stop when they are aborted, and leave no cache', async () => {
     const cacheFolder = await temporaryFolder();
     const abort = new AbortController();
     const reason = new Error('enough');
@@ -78,7 +78,7 @@ describe('demonstrations', () => {
     expect(await episode.image('wrist', 0)).toBeNull();
   });
 
-  it('are found again in the cache, and made anew where the cache is damaged or of other settings', async () => {
+  it('are found again in the cache, and made again if the cache is damaged or of other settings', async () => {
     const cacheFolder = join(await temporaryFolder(), 'cache');
     const warned = warnings();
     const made = await contents(await demonstrations({ episodes: 2, cacheFolder }));
@@ -95,7 +95,7 @@ describe('demonstrations', () => {
     for (const damaged of [flipped, bytes.subarray(0, bytes.length - 100), Buffer.alloc(0)]) {
       await writeFile(file, damaged);
       expect(await contents(await demonstrations({ episodes: 2, cacheFolder }))).toEqual(made);
-      expect(warned.splice(0)).toEqual([expect.stringMatching(/the cached demonstrations cannot be read .*anew$/)]);
+      expect(warned.splice(0)).toEqual([expect.stringMatching(/the cached demonstrations cannot be read .*again$/)]);
       expect((await readFile(file)).equals(bytes)).toBe(true);
     }
 
@@ -103,7 +103,7 @@ describe('demonstrations', () => {
     expect((await readdir(cacheFolder)).length).toBe(2);
   });
 
-  it('are made all the same where the cache cannot be written, with a word', async () => {
+  it('are made even if the cache cannot be written, with a warning', async () => {
     const folder = await temporaryFolder();
     const cacheFolder = join(folder, 'a file');
     await writeFile(cacheFolder, '');
@@ -113,7 +113,7 @@ describe('demonstrations', () => {
     expect(warned).toContainEqual(expect.stringContaining('demonstrations are not cached'));
   });
 
-  it('say what is wrong with a setting', async () => {
+  it('refuse a wrong setting in one line', async () => {
     await expect(demonstrations({ episodes: 0 })).rejects.toThrow('demonstrations: 0 episodes is not a whole number');
     await expect(demonstrations({ episodes: 1, seed: 0.5 })).rejects.toThrow('seed 0.5 is not a whole number');
     await expect(demonstrations({ episodes: 1, disturbance: Number.NaN })).rejects.toThrow('a disturbance of NaN m');

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
 import { EpisodeRecorder } from '../../bench/tabletop/episode-recorder.ts';
-import { demonstratorPolicy, evaluateClosedLoop, type Policy } from '../../bench/tabletop/evaluation.ts';
+import { demonstratorPolicy, evaluateClosedLoop, type WorldPolicy } from '../../bench/tabletop/evaluation.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 
-const still: Policy = async (observations) =>
+const still: WorldPolicy = async (observations) =>
   observations.map(({ state }) => Float32Array.from({ length: 20 }, (_, i) => state[i % 4]));
 
 describe('closed-loop evaluation', () => {
@@ -19,10 +19,10 @@ describe('closed-loop evaluation', () => {
     }
   });
 
-  it('asks about all episodes at once, every executeSteps control steps', async () => {
+  it('calls the policy for all episodes at once, every executeSteps control steps', async () => {
     const calls: string[][] = [];
     const progress: [number, number][] = [];
-    const policy: Policy = async (observations, worlds) => {
+    const policy: WorldPolicy = async (observations, worlds) => {
       calls.push(observations.map((observation) => observation.instruction));
       return still(observations, worlds);
     };
@@ -43,7 +43,7 @@ describe('closed-loop evaluation', () => {
     expect(result.episodes.map((episode) => episode.steps)).toEqual([12, 12, 12]);
   });
 
-  it('shows every action with what the world showed before it', async () => {
+  it('reports every action with the observation before it', async () => {
     const seen = new Map<number, EpisodeRecorder>();
     const { episodes } = await evaluateClosedLoop(demonstratorPolicy(), {
       episodes: 2,
@@ -71,7 +71,7 @@ describe('closed-loop evaluation', () => {
 
   it('counts an object that was lifted first and is not the named one as wrong', async () => {
     const stage = new Map<TabletopWorld, number>();
-    const liftAnother: Policy = async (_, worlds) =>
+    const liftAnother: WorldPolicy = async (_, worlds) =>
       worlds.map((world) => {
         const other = world.scene.object === 0 ? 1 : 0;
         const [x, y] = world.objectPosition(other);
@@ -92,7 +92,7 @@ describe('closed-loop evaluation', () => {
 
   it('counts success as the right object, whatever was lifted before', async () => {
     const done = new Map<TabletopWorld, { steps: number; demonstrator: Demonstrator }>();
-    const late: Policy = async (_, worlds) =>
+    const late: WorldPolicy = async (_, worlds) =>
       worlds.map((world) => {
         const own = done.get(world) ?? { steps: 0, demonstrator: new Demonstrator(world) };
         done.set(world, own);
@@ -114,7 +114,7 @@ describe('closed-loop evaluation', () => {
     expect(both.every(({ rightObject }) => rightObject)).toBe(true);
   });
 
-  it('ends when it is told to', async () => {
+  it('stops when it is aborted', async () => {
     const abort = new AbortController();
     const reason = new Error('enough');
     const onProgress = () => abort.abort(reason);
@@ -130,7 +130,7 @@ describe('closed-loop evaluation', () => {
     expect(other.episodes.map((episode) => episode.seed)).not.toEqual(first.episodes.map((episode) => episode.seed));
   });
 
-  it('says what is wrong with an option or a chunk', async () => {
+  it('refuses a wrong option or chunk', async () => {
     await expect(evaluateClosedLoop(still, { episodes: 0 })).rejects.toThrow(
       'episodes is 0, not a whole number from 1',
     );

@@ -26,12 +26,12 @@ describe('scenes', () => {
     }
   });
 
-  it('vary in everything that language must tell apart', () => {
+  it('vary in everything that language must distinguish', () => {
     const different = (of: (scene: (typeof scenes)[number]) => unknown) => new Set(scenes.map(of)).size;
     expect(different((scene) => scene.objects.length)).toBe(2);
     expect(different((scene) => scene.object)).toBe(3);
     expect(different((scene) => scene.bin)).toBe(2);
-    expect(different((scene) => scene.wording)).toBe(3);
+    expect(different((scene) => scene.paraphrase)).toBe(3);
     expect(different((scene) => scene.objects[scene.object].shape)).toBe(3);
     expect(different((scene) => `${scene.objects[scene.object].colour} ${scene.bins[scene.bin].colour}`)).toBe(16);
   });
@@ -87,13 +87,13 @@ describe('the tabletop world', () => {
     expect(second.positions()).not.toEqual(expected);
   });
 
-  it('begins where the scene says and follows actions closely', async () => {
+  it('begins at the start of the scene and follows actions closely', async () => {
     const world = await makeWorld();
     world.reset(11);
     const { scene } = world;
     const { image, state, instruction } = world.observe();
     for (let i = 0; i < 4; i++) expect(state[i]).toBeCloseTo(scene.start[i], 6);
-    expect(instruction).toBe(scene.instructions[scene.wording]);
+    expect(instruction).toBe(scene.instructions[scene.paraphrase]);
     expect([image.width, image.height, image.pixels.length]).toEqual([64, 64, 64 * 64 * 3]);
     for (const [index, object] of scene.objects.entries()) {
       const [x, y] = world.objectPosition(index);
@@ -112,7 +112,7 @@ describe('the tabletop world', () => {
     expect(world.command()).toEqual([high[0], low[1], high[2], high[3]]);
   });
 
-  it('says what is wrong with an action, a seed or an episode that was never begun', async () => {
+  it('refuses a wrong action or seed, and an episode that was never begun', async () => {
     const world = await makeWorld();
     expect(() => world.step([0, 0, 0.1, 0])).toThrow('call reset(seed) first');
     expect(() => world.observe()).toThrow('call reset(seed) first');

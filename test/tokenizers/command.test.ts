@@ -6,22 +6,19 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { splitChunks, wholeDataset } from '../../bench/tokenize/chunks.ts';
-import { Progress } from '../../cli/progress.ts';
-import { decode, encode, fit as fitTokenizer, report } from '../../cli/tokenize.ts';
+import { readOptions } from '../../cli/options.ts';
+import { fit, report } from '../../cli/tokenize.ts';
+import { decode, encode } from '../../cli/tokenize-chunks.ts';
 import { readChunks, readIds } from '../../cli/tokenize-input.ts';
 import { openDataset } from '../../model/data/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import { actionsFile } from '../data/synthetic.ts';
+import { runCommand } from '../support/run-command.ts';
 import { syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 
-class Quiet extends Progress {
-  override note() {}
-  override count() {}
-}
-const quiet = new Quiet();
 let folder = '';
 const at = (name: string) => join(folder, name);
-const data = () => ({ data: folder, dataset: 'made' });
+const data = () => ({ data: [folder], dataset: ['made'] });
 
 /** 12 episodes of 40 steps at 8 Hz, three joints that swing. */
 beforeAll(async () => {
@@ -44,14 +41,14 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('insula tokenize', () => {
   it('fits, encodes and decodes, in the units of the data', async () => {
-    const { json, lines } = await fitTokenizer({ ...data(), out: at('fast.json'), vocabulary: 300 }, quiet);
+    const { json, lines } = await runCommand(fit, { ...data(), out: at('fast.json'), vocabulary: 300 });
     expect(json).toMatchObject({ chunks: 60, horizon: 8, dimension: 3, kind: 'fast' });
     const { minimum, symbols } = JSON.parse(await readFile(at('fast.json'), 'utf8')).tokenizer;
     expect(lines[0]).toContain(`for coefficients from ${minimum} to ${minimum + symbols - 1}, written to`);
-    const encoded = await encode({ ...data(), tokenizer: at('fast.json'), episode: 'e3' }, quiet);
+    const encoded = await runCommand(encode, { ...data(), tokenizer: at('fast.json'), episode: 'e3' });
     expect(encoded.json.chunks.map(({ step }) => step)).toEqual([0, 8, 16, 24, 32]);
     await writeFile(at('ids.json'), JSON.stringify(encoded.json));
-    const decoded = await decode({ tokenizer: at('fast.json'), input: at('ids.json') });
+    const decoded = await runCommand(decode, { tokenizer: at('fast.json'), input: at('ids.json') });
     decoded.json.chunks.forEach(({ actions }, chunk) => {
       actions.forEach(([swing, wide], row) => {
         const t = 8 * chunk + row;
@@ -59,52 +56,56 @@ describe('insula tokenize', () => {
         expect(Math.abs(wide - 20 * Math.cos(t / 9 + 3))).toBeLessThan(3);
       });
     });
-    const one = await decode({ tokenizer: at('fast.json'), ids: encoded.json.chunks[1].ids.join(' ') });
+    const one = await runCommand(decode, { tokenizer: at('fast.json'), ids: encoded.json.chunks[1].ids.join(' ') });
     expect(one.json.chunks[0].actions).toEqual(decoded.json.chunks[1].actions);
     expect(one.lines).toHaveLength(8);
   });
 
   it('takes chunks from JSON, and decodes what is damaged where asked', async () => {
-    await fitTokenizer({ ...data(), out: at('string.json'), kind: 'string', decimals: 3 }, quiet);
+    await runCommand(fit, { ...data(), out: at('string.json'), kind: 'string', decimals: 3 });
     const chunk = [
       [0.1, 5, 1],
       [0.2, -5, 0],
     ];
     await writeFile(at('chunk.json'), JSON.stringify(chunk));
-    const { json } = await encode({ tokenizer: at('string.json'), input: at('chunk.json') }, quiet);
+    const { json } = await runCommand(encode, { tokenizer: at('string.json'), input: at('chunk.json') });
     const ids = json.chunks[0].ids;
     const shape = { horizon: 2, dimension: 3 };
-    const whole = await decode({ tokenizer: at('string.json'), ids: ids.join(), ...shape });
+    const whole = await runCommand(decode, { tokenizer: at('string.json'), ids: ids.join(), ...shape });
     whole.json.chunks[0].actions.flat().forEach((value, i) => {
       expect(Math.abs(value - chunk.flat()[i])).toBeLessThan(0.02);
     });
     const cut = { tokenizer: at('string.json'), ids: ids.slice(0, 30).join(), ...shape };
-    await expect(decode(cut)).rejects.toThrow('--ids: chunk 0: StringActionTokenizer: step 1 has 2 numbers');
-    const relaxed = await decode({ ...cut, relaxed: true });
+    await expect(runCommand(decode, cut)).rejects.toThrow(
+      '--ids: chunk 0: StringActionTokenizer: step 1 has 2 numbers',
+    );
+    const relaxed = await runCommand(decode, { ...cut, relaxed: true });
     expect(relaxed.json.chunks[0]).toMatchObject({ parsed: 4, exact: false });
   });
 
   it('writes the published files, and reads such a folder', async () => {
-    const options = { ...data(), out: at('published.json'), format: 'published', vocabulary: 300 };
-    await fitTokenizer({ ...options, export: at('published') }, quiet);
+    const options = { ...data(), out: at('published.json'), format: 'published' as const, vocabulary: 300 };
+    await runCommand(fit, { ...options, export: at('published') });
     const processor = JSON.parse(await readFile(at('published/processor_config.json'), 'utf8'));
     expect(processor).toMatchObject({ processor_class: 'UniversalActionProcessor', scale: 10 });
     const config = JSON.parse(await readFile(at('published/tokenizer_config.json'), 'utf8'));
     expect(config).toEqual({ clean_up_tokenization_spaces: false, tokenizer_class: 'PreTrainedTokenizerFast' });
     const [own, theirs] = await Promise.all(
       ['published.json', 'published'].map((tokenizer) =>
-        encode({ ...data(), tokenizer: at(tokenizer), step: 4 }, quiet),
+        runCommand(encode, { ...data(), tokenizer: at(tokenizer), step: 4 }),
       ),
     );
     expect(theirs.json).toEqual(own.json);
     const ids = own.json.chunks[0].ids.join(' ');
-    await expect(decode({ tokenizer: at('published'), ids })).rejects.toThrow('give --horizon and --dimension');
-    const { json } = await decode({ tokenizer: at('published'), ids, horizon: 8, dimension: 3 });
+    await expect(runCommand(decode, { tokenizer: at('published'), ids })).rejects.toThrow(
+      'give --horizon and --dimension',
+    );
+    const { json } = await runCommand(decode, { tokenizer: at('published'), ids, horizon: 8, dimension: 3 });
     expect(json.chunks[0].actions.flat().every((value) => Math.abs(value) < 1.5)).toBe(true);
   });
 
   it('reports every kind of tokenizer', async () => {
-    const { json, lines } = await report({ ...data(), scales: '5,20', stride: 4, vocabulary: 400 }, quiet);
+    const { json, lines } = await runCommand(report, { ...data(), scales: [5, 20], stride: 4, vocabulary: 400 });
     expect(json.chunks).toEqual({ train: 55, trainInAll: 55, heldOut: 5 });
     expect(json.rows.map(({ name }) => name)).toEqual([
       'naive, 256 bins',
@@ -127,8 +128,8 @@ describe('insula tokenize', () => {
     expect(naive.zeroShare).toBeNull();
     expect(coarse.zeroShare).toBeGreaterThan(0.3);
     expect(lines.join('\n')).toContain('error by dimension');
-    const given = { ...data(), scales: '10', tokenizer: at('fast.json'), report: at('page.html') };
-    const written = await report(given, quiet);
+    const given = { ...data(), scales: [10], tokenizer: at('fast.json'), report: at('page.html') };
+    const written = await runCommand(report, given);
     const page = await readFile(at('page.html'), 'utf8');
     expect(page.match(/<svg role="img"/g)).toHaveLength(1 + written.json.rows.length);
     expect(page).toContain('Actions of made as tokens');
@@ -145,53 +146,68 @@ describe('insula tokenize', () => {
     expect((await wholeDataset({ ...dataset, episodes }, 8)).total).toBe(55);
   });
 
-  it('names what is wrong with options and files', async () => {
+  it('refuses options that name nothing or change nothing', () => {
+    const fitting = (words: string) => () => readOptions('tokenize fit', fit, words.split(' '));
+    expect(fitting('--kind huffman')).toThrow('--kind huffman: there is no "huffman"; there are fast, bins');
+    expect(fitting('--scale -3')).toThrow('--scale -3: expected a number above 0');
+    expect(fitting('--kind bins --scale 3')).toThrow(
+      '--scale changes nothing with --kind bins: it is for --kind fast; see insula tokenize fit --help',
+    );
+    expect(fitting('--bins 8')).toThrow('--bins changes nothing with --kind left out: it is for --kind bins or stride');
+    expect(fitting('--export y')).toThrow(
+      '--export changes nothing with --format left out: it is for --format published',
+    );
+    expect(fitting('--data d --seed 1')).toThrow('--seed changes nothing together with --data');
+    const reporting = () => readOptions('tokenize report', report, ['--scales', '5,x']);
+    expect(reporting).toThrow('tokenize report: --scales 5,x: expected a number above 0');
+    const encoding = () => readOptions('tokenize encode', encode, ['--input', 'f', '--step', '1']);
+    expect(encoding).toThrow('--step changes nothing together with --input');
+    const decoding = () => readOptions('tokenize decode', decode, ['--input', 'f', '--ids', '1']);
+    expect(decoding).toThrow('--ids changes nothing together with --input');
+  });
+
+  it('names what is wrong with values and files', async () => {
     const tokenizer = at('fast.json');
     const wrong = async (text: string, name = 'bad.json') => {
       await writeFile(at(name), text);
       return at(name);
     };
-    await expect(fitTokenizer({ ...data() }, quiet)).rejects.toThrow('--out FILE says where');
-    await expect(fitTokenizer({ ...data(), out: at('x'), kind: 'huffman' }, quiet)).rejects.toThrow(
-      '--kind huffman: there are',
-    );
-    await expect(fitTokenizer({ ...data(), out: at('x'), scale: '-3' }, quiet)).rejects.toThrow(
-      '--scale -3: expected a number',
-    );
-    await expect(fitTokenizer({ ...data(), out: at('x'), vocabulary: 3 }, quiet)).rejects.toThrow(
+    await expect(runCommand(fit, { ...data() })).rejects.toThrow('name a file for the tokenizer with --out FILE');
+    await expect(runCommand(fit, { ...data(), out: at('x'), vocabulary: 3 })).rejects.toThrow(
       'symbols for a vocabulary of 3',
     );
-    await expect(fitTokenizer({ ...data(), out: at('x'), export: at('y') }, quiet)).rejects.toThrow(
+    await expect(runCommand(fit, { ...data(), out: at('x'), export: at('y') })).rejects.toThrow(
       'the published format cannot say',
     );
-    await expect(fitTokenizer({ ...data(), out: at('x'), horizon: 41 }, quiet)).rejects.toThrow(
-      'has 40; give --horizon',
+    await expect(runCommand(fit, { ...data(), out: at('x'), horizon: 41 })).rejects.toThrow('has 40; give --horizon');
+    await expect(runCommand(encode, { ...data() })).rejects.toThrow('--tokenizer names a file');
+    await expect(runCommand(encode, { ...data(), tokenizer: at('none') })).rejects.toThrow('no such file or folder');
+    await expect(runCommand(encode, { ...data(), tokenizer, step: 33 })).rejects.toThrow(
+      'no chunk of 8 begins at step 33',
     );
-    await expect(encode({ ...data() }, quiet)).rejects.toThrow('--tokenizer names a file');
-    await expect(encode({ ...data(), tokenizer: at('none') }, quiet)).rejects.toThrow('no such file or folder');
-    await expect(encode({ ...data(), tokenizer, step: 33 }, quiet)).rejects.toThrow('no chunk of 8 begins at step 33');
-    await expect(encode({ ...data(), tokenizer, episode: 'x' }, quiet)).rejects.toThrow('--episode "x"');
-    await expect(encode({ tokenizer, input: await wrong('[[1, 2]]') }, quiet)).rejects.toThrow(
-      'made for actions of dimension 3, those given have 2',
+    await expect(runCommand(encode, { ...data(), tokenizer, episode: 'x' })).rejects.toThrow('--episode "x"');
+    await expect(runCommand(encode, { tokenizer, input: await wrong('[[1, 2]]') })).rejects.toThrow(
+      'fitted to actions of dimension 3; these have 2',
     );
-    await expect(decode({ tokenizer })).rejects.toThrow("give --ids '1 2 3' or --input FILE");
-    await expect(decode({ tokenizer, ids: '1 x' })).rejects.toThrow('--ids: position 1: null is no id');
-    await expect(decode({ tokenizer, ids: '1' })).rejects.toThrow('--ids: chunk 0: FastTokenizer.decode: 1 ids spell');
-    await expect(report({ ...data(), scales: '5,x' }, quiet)).rejects.toThrow('--scales x: expected a number above 0');
-    await expect(report({ ...data(), horizon: 40 }, quiet)).resolves.toBeDefined();
+    await expect(runCommand(decode, { tokenizer })).rejects.toThrow("give --ids '1 2 3' or --input FILE");
+    await expect(runCommand(decode, { tokenizer, ids: '1 x' })).rejects.toThrow('--ids: position 1: null is not an id');
+    await expect(runCommand(decode, { tokenizer, ids: '1' })).rejects.toThrow(
+      '--ids: chunk 0: FastTokenizer.decode: 1 ids spell',
+    );
+    await expect(runCommand(report, { ...data(), horizon: 40 })).resolves.toBeDefined();
 
     const file = JSON.parse(await readFile(tokenizer, 'utf8'));
     const open = async (changes: object) =>
-      encode({ ...data(), tokenizer: await wrong(JSON.stringify({ ...file, ...changes })) }, quiet);
-    await expect(encode({ ...data(), tokenizer: await wrong('{"a"') }, quiet)).rejects.toThrow('bad.json');
-    await expect(open({ format: 'x' })).rejects.toThrow('no tokenizer file of insula tokenize fit');
-    await expect(open({ horizon: 0 })).rejects.toThrow('"horizon" is no whole number from 1');
+      runCommand(encode, { ...data(), tokenizer: await wrong(JSON.stringify({ ...file, ...changes })) });
+    await expect(runCommand(encode, { ...data(), tokenizer: await wrong('{"a"') })).rejects.toThrow('bad.json');
+    await expect(open({ format: 'x' })).rejects.toThrow('not a tokenizer file of insula tokenize fit');
+    await expect(open({ horizon: 0 })).rejects.toThrow('"horizon" is not a positive integer');
     await expect(open({ dimension: 4 })).rejects.toThrow('statistics of 3 action dimensions, but "dimension" is 4');
     await expect(open({ statistics: {} })).rejects.toThrow('bad.json: "statistics"');
     await expect(open({ tokenizer: { type: 'fast' } })).rejects.toThrow('"tokenizer": FastTokenizer.fromJSON: scale');
     await mkdir(at('half'));
     await wrong('{}', 'half/tokenizer.json');
-    await expect(encode({ ...data(), tokenizer: at('half') }, quiet)).rejects.toThrow('processor_config.json');
+    await expect(runCommand(encode, { ...data(), tokenizer: at('half') })).rejects.toThrow('processor_config.json');
   });
 });
 
@@ -211,11 +227,11 @@ describe('chunks and ids that somebody else wrote', () => {
     const cases: [unknown, string][] = [
       [null, 'f: expected a chunk'],
       [[], 'f: expected a chunk'],
-      [[[row], 7], 'f: chunk 1 is no list of steps: 7'],
+      [[[row], 7], 'f: chunk 1 is not a list of steps: 7'],
       [[row, [1]], 'f: chunk 0, step 1: 1 numbers, but step 0 has 2 numbers'],
       [[row, 7], 'f: chunk 0, step 1: 7, but step 0 has 2 numbers'],
-      [[row, [1, '2']], 'f: chunk 0, step 1, dimension 1: "2" is no finite number'],
-      [[[1e300]], 'dimension 0: 1e+300 is no finite number'],
+      [[row, [1, '2']], 'f: chunk 0, step 1, dimension 1: "2" is not a finite number'],
+      [[[1e300]], 'dimension 0: 1e+300 is not a finite number'],
     ];
     for (const [json, message] of cases) expect(() => readChunks(json, 'f')).toThrow(message);
     expect(readIds('3, 4 5', '--ids')).toEqual([{ ids: [3, 4, 5] }]);
@@ -258,7 +274,7 @@ describe.skipIf(skipped !== '')(`the report on the saved sets${skipped}`, () => 
   ])('$dataset: $naive naive tokens a second, about $fast of FAST', async ({ dataset, naive, fast, zeros, seeds }) => {
     let [tokens, zeroShare] = [0, 0];
     for (const seed of seeds) {
-      const { json } = await report({ data: place, dataset, scales: '10', seed }, quiet);
+      const { json } = await runCommand(report, { data: [place], dataset: [dataset], scales: [10], seed });
       const [first, , ours] = json.rows;
       expect([first.tokensPerSecond, ours.name]).toEqual([naive, 'FAST, scale 10']);
       tokens += ours.tokensPerSecond / seeds.length;
@@ -275,8 +291,8 @@ describe.skipIf(skipped !== '')(`the report on the saved sets${skipped}`, () => 
     await mkdir(libero);
     for (const [i, name] of files.entries())
       await writeFile(join(libero, name), await readFile(new URL(`tokenizers/${made[i]}`, shared)));
-    const options = { tokenizer: libero, data: place, dataset: 'bridge', horizon: 5, step: 0 };
-    const { json } = await encode(options, quiet);
+    const options = { tokenizer: libero, data: [place], dataset: ['bridge'], horizon: 5, step: 0 };
+    const { json } = await runCommand(encode, options);
     const ids = json.chunks[0].ids;
     expect(ids.length).toBeGreaterThan(5);
     const processor = JSON.parse(await readFile(join(libero, files[1]), 'utf8'));

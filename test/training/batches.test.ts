@@ -10,7 +10,8 @@ import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker, lossRowsOf } from '../../model/training/batches.ts';
 import type { CoTraining } from '../../model/training/co-training.ts';
-import { configurationFor, fitEncoding, prepareData } from '../../model/training/fitting.ts';
+import { fitEncoding, fittedConfiguration, prepareData, statisticsOf } from '../../model/training/fitting.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
 import { minutePreset, syntheticDataset } from '../support/synthetic-dataset.ts';
 
 const HORIZON = 4;
@@ -37,20 +38,27 @@ async function twoCameras(seed = 1, system = 'pi0', coTraining?: CoTraining) {
   const dataset = { ...plain, cameras, episodes };
   const options = { dataset, system: systemNamed(system), preset: minutePreset, coTraining, listener: { note() {} } };
   const { split } = prepareData(dataset, 0);
-  const encoding = new Encoding(await fitEncoding(options, split, HORIZON));
-  const fitted = await configurationFor(options, split, encoding, HORIZON);
+  const encoding = new Encoding(
+    await fitEncoding(options, split, HORIZON, await statisticsOf(dataset, split, HORIZON)),
+  );
+  const fitted = await fittedConfiguration(options, split, encoding, HORIZON);
   // Room for a subtask, which no data of the run have.
   const blocks = fitted.blocks.map((block) => (block.input === 'ids' ? { ...block, length: block.length + 8 } : block));
   const configuration = { ...fitted, blocks };
   const samples = actionExamples(evaluationSamples(wholeEpisodes(episodes), 3));
-  return { encoding, configuration, maker: new BatchMaker(encoding, configuration, seed), samples };
+  return {
+    encoding,
+    configuration,
+    maker: new BatchMaker(encoding, configuration, runSettings({ seed, augment: true })),
+    samples,
+  };
 }
 
 describe('augmentation', () => {
-  test('is drawn by seed and step, for every image anew, and only where asked for', async () => {
+  test('depends on seed and step, differs between images, and is off by default', async () => {
     const { maker, samples } = await twoCameras();
     const images = async (own: BatchMaker, step: number, augment = true) =>
-      (await own.make(samples, step, { augment })).images!;
+      (await own.make(samples, step, augment ? 'training' : 'measuring')).images!;
     const first = await images(maker, 5);
     expect(await images(maker, 5)).toEqual(first);
     expect(await images((await twoCameras()).maker, 5)).toEqual(first);
@@ -64,12 +72,12 @@ describe('augmentation', () => {
 
   test('leaves everything of a wrist camera in its place', async () => {
     const { maker, samples } = await twoCameras();
-    const { images, observations } = await maker.make(samples, 5, { augment: true });
+    const { images, observations } = await maker.make(samples, 5, 'training');
     const rows = (slot: number) =>
       Array.from({ length: 16 }, (_, row) => [...images!.subarray((slot * 16 + row) * 48, (slot * 16 + row + 1) * 48)]);
     const upright = (slot: number) => rows(slot).every((row) => row.join() === rows(slot)[0].join());
     expect([0, 1, 2, 3, 4, 5].map(upright)).toEqual([false, true, false, true, false, true]);
-    // What the report shows is what the model saw.
+    // The report shows the images that the model was given.
     const { pixels } = observations[0].images.wrist!;
     expect(images![16 * 16 * 3]).toBeCloseTo((pixels[0] / 255) * 2 - 1, 6);
   });

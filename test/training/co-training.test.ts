@@ -4,13 +4,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Model } from '../../model/architecture/model.ts';
 import type { Dataset, VisionLanguage } from '../../model/data/index.ts';
-import { systemNamed } from '../../model/systems/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { type CoTraining, exampleSampler, namedImageCoTraining } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
-import { type RunOptions, runTraining } from '../../model/training/run.ts';
-import { testDevice } from '../support/devices.ts';
 import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
+import { type TestRun, trainRun } from '../support/train-run.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -22,7 +20,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** What colour is it? */
+/** Questions about the colour of an image. */
 const questions: VisionLanguage[] = ['red', 'green', 'blue'].map((answer, channel) => ({
   image: async () => {
     const pixels = Uint8Array.from({ length: 16 * 16 * 3 }, (_, i) => (i % 3 === channel ? 220 : 10));
@@ -44,18 +42,10 @@ function withSubtasks(): Dataset {
   return { ...plain, episodes: plain.episodes.map((episode) => ({ ...episode, subtask })) };
 }
 
-async function train(file: string, given: Partial<RunOptions> = {}) {
-  const result = await runTraining({
-    device: await testDevice('normal'),
-    dataset: withSubtasks(),
-    system: systemNamed('knowledge-insulation'),
-    preset: { ...minutePreset, evaluateEvery: 2 },
-    seed: 3,
-    steps: 6,
-    batch: 4,
-    coTraining,
-    checkpointPath: join(folder, file),
-    listener: quietListener(),
+async function train(file: string, given: TestRun = {}) {
+  const result = await trainRun(join(folder, file), {
+    ...{ dataset: withSubtasks(), system: 'knowledge-insulation', preset: { ...minutePreset, evaluateEvery: 2 } },
+    ...{ batch: 4, cotrain: 0.5, coTraining },
     ...given,
   });
   models.push(result.policy.model);
@@ -69,7 +59,7 @@ describe('co-training', () => {
     const listener = quietListener({ step: (step: number) => void (step === 3 && abort.abort()) });
     await train('part.safetensors', { signal: abort.signal, listener });
     const resume = await openCheckpoint(join(folder, 'part.safetensors'));
-    expect(resume.settings).toMatchObject({ coTraining: 0.5, encoding: { locations: true } });
+    expect(resume.settings).toMatchObject({ run: { cotrain: 0.5 }, encoding: { locations: true } });
     const rest = await train('rest.safetensors', { resume });
     const measured = ({ history }: typeof whole) => [
       history.heldOut,
@@ -81,30 +71,32 @@ describe('co-training', () => {
       for (const loss of [tokenLoss, answerLoss, flowLoss]) expect(loss).toBeGreaterThan(0);
   });
 
-  test('answers and subtasks are learned beside actions, and said', async () => {
+  test('answers and subtasks are learned with actions, and generated', async () => {
     const preset = { ...minutePreset, evaluateEvery: 60, learningRate: 1e-2 };
     const { history, answers, policy } = await train('learned.safetensors', { steps: 120, preset });
     const [first, , last] = history.heldOut;
     expect(last.answerLoss! / first.answerLoss!).toBeLessThan(0.2);
     expect(last.tokenLoss! / first.tokenLoss!).toBeLessThan(0.8);
-    expect(answers).toEqual(questions.map(({ prompt, answer }) => ({ prompt, answer, said: answer })));
+    expect(answers).toEqual(questions.map(({ prompt, answer }) => ({ prompt, answer, predicted: answer })));
     const { episodes } = withSubtasks();
-    const seen = await Promise.all(
+    const observations = await Promise.all(
       [1, 9].map(async (step) => ({
         images: { front: await episodes[0].image('front', step) },
         state: episodes[0].states!.subarray(2 * step, 2 * step + 2),
         instruction: episodes[0].instructions[0],
-        asks: 'subtask' as const,
+        request: 'subtask' as const,
       })),
     );
-    for (const said of await policy.say(seen)) expect(['reach for it', 'put it down']).toContain(said);
+    for (const subtask of await policy.generateText(observations))
+      expect(['reach for it', 'put it down']).toContain(subtask);
   });
 
   test('without questions there are no answers', async () => {
-    const { policy, answers } = await train('silent.safetensors', { steps: 1, coTraining: undefined });
+    const { policy, answers } = await train('silent.safetensors', { steps: 1, cotrain: 0, coTraining: undefined });
     expect(answers).toBeNull();
-    await expect(policy.say([{ images: {}, state: null, instruction: 'caption en', asks: 'answer' }])).rejects.toThrow(
-      'this policy was trained without questions: it has no answers',
+    const question = { images: {}, state: null, instruction: 'caption en', request: 'answer' as const };
+    await expect(policy.generateText([question])).rejects.toThrow(
+      'this policy was trained without questions, so it cannot answer any',
     );
   });
 
@@ -142,21 +134,24 @@ describe('co-training', () => {
       const every = Array.from({ length: questions.size }, (_, place) => questions.at(place));
       const names = (all: typeof every) =>
         all.flatMap(({ prompt, answer }) => (prompt === 'caption en' ? [answer] : []));
-      return { asked: names(every), apart: names([...heldOut]) };
+      return { trained: names(every), apart: names([...heldOut]) };
     };
-    const { asked, apart } = namesOf(1);
-    expect([asked.length, apart.length]).toEqual([57, 3]);
-    expect([...asked, ...apart].sort()).toEqual(images.map(({ name }) => name).sort());
-    expect(namesOf(1)).toEqual({ asked, apart });
+    const { trained, apart } = namesOf(1);
+    expect([trained.length, apart.length]).toEqual([57, 3]);
+    expect([...trained, ...apart].sort()).toEqual(images.map(({ name }) => name).sort());
+    expect(namesOf(1)).toEqual({ trained, apart });
     expect(namesOf(2).apart).not.toEqual(apart);
     expect(() => namedImageCoTraining(images.slice(0, 3), 1, 0.5)).toThrow(
       '3 named images: questions need at least four',
     );
   });
 
-  test.each([
-    [{ coTraining: { ...coTraining, share: 1 } }, 'co-training share 1: it is a part of each batch'],
-    [{ system: systemNamed('pi0') }, 'system pi0 has no token loss, which co-training needs'],
+  test.each<[TestRun, string]>([
+    [
+      { cotrain: 1, coTraining: { ...coTraining, share: 1 } },
+      'co-training share 1: it must be a fraction of each batch',
+    ],
+    [{ system: 'pi0' }, 'system pi0 has no token loss, which co-training needs'],
     [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
   ])('what does not fit is refused: %#', async (given, message) => {
     await expect(train('refused.safetensors', given)).rejects.toThrow(message);
@@ -165,8 +160,12 @@ describe('co-training', () => {
   test('a run goes on with its own share alone', async () => {
     await train('share.safetensors', { steps: 1 });
     const resume = await openCheckpoint(join(folder, 'share.safetensors'));
+    const other = { cotrain: 0.25, coTraining: { ...coTraining, share: 0.25 } };
+    await expect(train('other.safetensors', { resume, ...other })).rejects.toThrow(
+      '--cotrain 0.25: the run was begun with 0.5',
+    );
     await expect(train('other.safetensors', { resume, coTraining: undefined })).rejects.toThrow(
-      'co-training share: none; the run was begun with 0.5',
+      'cotrain 0.5: the questions given are for a share of 0 of each batch',
     );
     await resume.close();
   });

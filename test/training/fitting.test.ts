@@ -9,31 +9,42 @@ import {
   toNormStats,
   wholeEpisodes,
 } from '../../model/data/index.ts';
-import { Encoding } from '../../model/policy/encoding.ts';
+import { Encoding, type EncodingSettings } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker, lossRowsOf } from '../../model/training/batches.ts';
+import type { Checkpoint } from '../../model/training/checkpoint.ts';
 import {
-  checkData,
   checkGiven,
-  configurationFor,
+  type FittingOptions,
   fitEncoding,
+  fittedConfiguration,
   fittingSamples,
   prepareData,
+  statisticsOf,
 } from '../../model/training/fitting.ts';
+import { prepareRun } from '../../model/training/prepare-run.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import { byteLevelTokenizerJson } from '../../tokenizers/tokenizer-json.ts';
-import { minutePreset, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 
 const HORIZON = 4;
+
+/** Encoding settings fitted to the training part, with its own statistics. */
+async function fitted(options: FittingOptions): Promise<EncodingSettings> {
+  const { split } = prepareData(options.dataset, 0);
+  return fitEncoding(options, split, HORIZON, await statisticsOf(options.dataset, split, HORIZON));
+}
+
 const system = systemNamed('knowledge-insulation');
 
-/** Its episodes lie on disk, so to say; `loaded` is told of each that is read. */
+/** A data set with episodes that are loaded on demand; `loaded` is called with the id of each. */
 function large(episodes: number, loaded: (id: string) => void = () => {}): Dataset {
   const [first] = syntheticDataset({ images: false }).episodes;
   const listed = Array.from({ length: episodes }, (_, i) => ({
     ...first,
     id: `${i}`,
-    instructions: [i === 1 ? 'a wording of one episode alone, longer than any' : 'short'],
+    instructions: [i === 1 ? 'an instruction of one episode alone, longer than any other' : 'short'],
   }));
   const dataset = unloaded({ ...syntheticDataset({ images: false }), episodes: listed });
   const watched = dataset.episodes.map((episode) => {
@@ -50,13 +61,13 @@ function large(episodes: number, loaded: (id: string) => void = () => {}): Datas
 
 const placeOf = ({ part, step }: Sample) => `${part.episode.id}:${step}`;
 
-describe('what a run is fitted to', () => {
-  test('all control steps where they are few', () => {
+describe('the control steps that a run is fitted to', () => {
+  test('all control steps of a small data set', () => {
     const parts = wholeEpisodes(large(200).episodes);
     expect(fittingSamples(parts).map(placeOf)).toEqual(evaluationSamples(parts).map(placeOf));
   });
 
-  test('of many, as many as ever, from few episodes all over the set; the longest wording of all', async () => {
+  test('a sample of a large data set, from few evenly spread episodes; the longest instruction of all', async () => {
     const read = new Set<string>();
     const dataset = large(6000, (id) => read.add(id));
     const parts = wholeEpisodes(dataset.episodes);
@@ -69,9 +80,9 @@ describe('what a run is fitted to', () => {
     const notes: string[] = [];
     const listener = { note: (line: string) => notes.push(line) };
     const options = { dataset, system, preset: minutePreset, listener };
-    const encoding = new Encoding(await fitEncoding(options, split, HORIZON));
+    const encoding = new Encoding(await fitted(options));
     read.clear();
-    const { blocks } = await configurationFor(options, split, encoding, HORIZON);
+    const { blocks } = await fittedConfiguration(options, split, encoding, HORIZON);
     expect(notes.at(-1)).toBe('synthetic: action tokens are fitted to 8192 of 72000 control steps');
     expect(read.size).toBeGreaterThan(900);
     expect(read.size).toBeLessThanOrEqual(1024);
@@ -83,7 +94,7 @@ describe('what a run is fitted to', () => {
   test('the length of a prompt does not go by the state', async () => {
     const dataset = syntheticDataset();
     const options = { dataset, system, preset: { ...minutePreset, stateBins: 256 }, listener: { note() {} } };
-    const encoding = new Encoding(await fitEncoding(options, prepareData(dataset, 0).split, HORIZON));
+    const encoding = new Encoding(await fitted(options));
     const { low, high } = { low: -2, high: 2 };
     const lengths = Array.from({ length: 600 }, (_, i) => {
       const value = low + ((high - low) * i) / 599;
@@ -93,24 +104,24 @@ describe('what a run is fitted to', () => {
   });
 });
 
-test('action tokens that the model has no room for are cut behind, and counted', async () => {
+test('action tokens beyond the token block are truncated, and counted', async () => {
   const dataset = syntheticDataset();
   const options = { dataset, system, preset: minutePreset, listener: { note() {} } };
   const { split } = prepareData(dataset, 0);
-  const encoding = new Encoding(await fitEncoding(options, split, HORIZON));
-  const configuration = await configurationFor(options, split, encoding, HORIZON);
+  const encoding = new Encoding(await fitted(options));
+  const configuration = await fittedConfiguration(options, split, encoding, HORIZON);
   const samples = actionExamples(evaluationSamples(wholeEpisodes(dataset.episodes), 6));
-  const whole = new BatchMaker(encoding, configuration, 0);
+  const whole = new BatchMaker(encoding, configuration, runSettings());
   const { targets } = await whole.make(samples, 0);
-  expect(whole.made).toEqual({ examples: 6, cut: 0 });
+  expect(whole.counts).toEqual({ examples: 6, truncated: 0 });
 
   const lengths = targets.map((ids) => ids.length - 1);
   const room = Math.max(...lengths) - 1;
   const blocks = configuration.blocks.map((block) => (block.name === 'fast' ? { ...block, length: room } : block));
   const tight = { ...configuration, blocks };
-  const maker = new BatchMaker(encoding, tight, 0);
+  const maker = new BatchMaker(encoding, tight, runSettings());
   const batch = await maker.make(samples, 0);
-  expect(maker.made).toEqual({ examples: 6, cut: lengths.filter((length) => length > room).length });
+  expect(maker.counts).toEqual({ examples: 6, truncated: lengths.filter((length) => length > room).length });
   // The last row that is there predicts the next id: only what comes behind it is lost, with the end of sequence.
   expect(batch.targets).toEqual(targets.map((ids) => ids.slice(0, room + 1)));
   expect(batch.ids.fast.ids.length).toBe(6 * room);
@@ -127,33 +138,36 @@ describe('statistics and tokenizer that are given', () => {
   const split = prepareData(dataset, 0).split;
   const flat = (seed: number) => ({ data: new Float32Array(12).fill(seed / 10), horizon: 4, dimension: 3 });
   const fast = FastTokenizer.fit([flat(1), flat(5)], { format: 'published', vocabularySize: 40 });
-  const base = { dataset, system, preset: minutePreset, listener: { note() {} } };
+  const listener = quietListener();
+  const base = { dataset, system, preset: minutePreset, listener };
   const given = async (scale: number) => {
     const { actions, ...others } = await measureStatistics(wholeEpisodes(dataset.episodes));
     const q99 = actions.q99.map((value) => value * scale);
     return fromNormStats(toNormStats({ ...others, actions: { ...actions, q99 } }), 'norm_stats.json');
   };
 
-  test('are what actions are encoded by, and what the run goes on with', async () => {
+  test('are what actions are encoded by', async () => {
     const statistics = await given(3);
     const options = { ...base, fast, statistics };
     checkGiven(options);
-    const settings = await fitEncoding(options, split, HORIZON);
+    const settings = await fitEncoding(options, split, HORIZON, { statistics });
     const highest = Float32Array.from(statistics.actions.q99);
     const [normalised] = new Encoding(settings).normaliseActions(highest, { state: null });
     expect(normalised).toBeCloseTo(1, 5);
     expect(new Encoding(settings).fast!.encode(flat(5))).toEqual(fast.encode(flat(5)));
-    const configuration = await configurationFor(options, split, new Encoding(settings), HORIZON);
-    const kept = JSON.parse(JSON.stringify({ encoding: settings, dataset: dataset.name, configuration }));
-    await checkData(options, split, kept);
-    await checkData(base, split, kept);
-    await expect(checkData({ ...base, statistics: await given(2) }, split, kept)).rejects.toThrow(
-      'statistics: the run was begun with another',
-    );
-    const other = FastTokenizer.fit([flat(1), flat(5)], { scale: 20 });
-    await expect(checkData({ ...base, fast: other }, split, kept)).rejects.toThrow(
-      'tokenizer: the run was begun with another',
-    );
+  });
+
+  test('are what a run goes on with, whatever files lie there now', async () => {
+    const settings = runSettings({ preset: minutePreset, steps: 2 });
+    const begun = await prepareRun({ ...{ dataset, settings }, given: { fast, statistics: await given(3) }, listener });
+    expect(begun.data.statistics).toBeNull();
+    const { configuration, encoding, data } = begun;
+    const kept = { run: settings, data, configuration, encoding: encoding.settings };
+    const checkpoint = { settings: { ...kept, adapter: '', variants: { attention: [], matmul: [] } } };
+    const resume = { ...checkpoint, progress: { step: 1 } } as unknown as Checkpoint;
+    const resumed = await prepareRun({ dataset, settings, resume, listener });
+    expect(resumed.encoding.settings).toEqual(encoding.settings);
+    expect(resumed.data).toEqual(data);
   });
 
   test('that do not fit are refused', async () => {
@@ -163,7 +177,9 @@ describe('statistics and tokenizer that are given', () => {
     expect(refused({ statistics, dataset: { ...dataset, actionDimension: 4 } })).toThrow(
       'normalisation: statistics of 3 dimensions of actions, data set "synthetic" has 4',
     );
-    expect(refused({ statistics: { ...statistics, states: null } })).toThrow('statistics: none of the state');
+    expect(refused({ statistics: { ...statistics, states: null } })).toThrow(
+      'statistics: the file has none of the state',
+    );
     expect(refused({ statistics, dataset: { ...dataset, robots: {} } })).toThrow('robots with slot maps');
   });
 });
@@ -171,11 +187,11 @@ describe('statistics and tokenizer that are given', () => {
 test('the text vocabulary is the one kept in the settings', async () => {
   const dataset = syntheticDataset();
   const options = { dataset, system, preset: minutePreset, listener: { note() {} } };
-  const settings = await fitEncoding(options, prepareData(dataset, 0).split, HORIZON);
+  const settings = await fitted(options);
   const prompt = { instruction: 'put the red cube in the blue bin', state: [0, 0] };
   const ids = new Encoding(JSON.parse(JSON.stringify(settings))).promptIds(prompt);
   expect(ids).toEqual(new Encoding(settings).promptIds(prompt));
   const bytes = new Encoding({ ...settings, text: byteLevelTokenizerJson([]) });
   expect(bytes.promptIds(prompt).length).toBeGreaterThan(3 * ids.length);
-  expect(bytes.said(bytes.promptIds(prompt))).toContain(prompt.instruction);
+  expect(bytes.decodeText(bytes.promptIds(prompt))).toContain(prompt.instruction);
 });

@@ -8,12 +8,12 @@ import { syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 const HORIZON = 5;
 
 /** Answers with the first number of the state and the first byte of the picture, then the place in the chunk. */
-function echo(dimensionOf: (observation: RawObservation) => number, asked: (number | undefined)[] = []): Policy {
+function echo(dimensionOf: (observation: RawObservation) => number, samples: (number | undefined)[] = []): Policy {
   return {
     model: { configuration: { horizon: HORIZON } },
     encoding: { settings: { cameras: ['front'] } },
     async act(observations: readonly RawObservation[], { sample }: { sample?: number }) {
-      asked.push(sample);
+      samples.push(sample);
       return observations.map((observation) => {
         const dimension = dimensionOf(observation);
         const seen = [observation.state![0], observation.images.front!.pixels[0]];
@@ -28,9 +28,9 @@ function echo(dimensionOf: (observation: RawObservation) => number, asked: (numb
 
 test('chunk after chunk, each from what was seen at its first step, noise of its own for each episode', async () => {
   const dataset = unloaded(syntheticDataset());
-  const asked: (number | undefined)[] = [];
+  const samples: (number | undefined)[] = [];
   const predicted = await predictedEpisodes(
-    echo(() => 3, asked),
+    echo(() => 3, samples),
     dataset,
     wholeEpisodes(dataset.episodes),
   );
@@ -40,7 +40,7 @@ test('chunk after chunk, each from what was seen at its first step, noise of its
     stateDimension: 2,
     cameras: ['front'],
   });
-  expect(new Set(asked).size).toBe(4);
+  expect(new Set(samples).size).toBe(4);
   for (const [e, episode] of predicted.episodes.entries()) {
     const source = await dataset.episodes[e].load!();
     expect(episode).toMatchObject({ id: source.id, length: 12, instructions: source.instructions });
@@ -72,6 +72,6 @@ test('robots of different dimensions are refused', async () => {
   const [first] = dataset.episodes[0].states!;
   const other = echo(({ state }) => (state![0] === first ? 3 : 2));
   await expect(predictedEpisodes(other, dataset, wholeEpisodes(dataset.episodes))).rejects.toThrow(
-    /episode "synthetic-1" is of a robot of other dimensions/,
+    'episode "synthetic-1": its robot has 2 action dimensions, the episodes before have 3',
   );
 });

@@ -9,18 +9,17 @@ import {
   actionExamples,
   type Dataset,
   evaluationSamples,
-  mixRobots,
+  mixDatasets,
   ownSlotMap,
   type SlotMap,
 } from '../../model/data/index.ts';
-import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { exampleSampler } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
-import { type RunOptions, runTraining } from '../../model/training/run.ts';
-import { testDevice } from '../support/devices.ts';
-import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
+import { quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+import { type TestRun, trainRun } from '../support/train-run.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -51,23 +50,11 @@ function mixture(of = (dataset: Dataset) => dataset): Dataset {
   // Relative to the two numbers of the state.
   const actions = own.actions.map((slot, i) => ({ ...slot, relative: i < 2 }));
   const members = [{ dataset: small, slots: { ...own, actions, width: WIDTH } }, otherRobot()];
-  return mixRobots(members.map(({ dataset, slots }) => ({ dataset: of(dataset), slots })));
+  return mixDatasets(members.map(({ dataset, slots }) => ({ dataset: of(dataset), slots })));
 }
 
-async function train(system: string, file: string, given: Partial<RunOptions> = {}) {
-  return runTraining({
-    device: await testDevice('normal'),
-    dataset: mixture(),
-    system: systemNamed(system),
-    preset: minutePreset,
-    seed: 3,
-    steps: 4,
-    batch: 3,
-    checkpointPath: join(folder, file),
-    listener: quietListener(),
-    ...given,
-  });
-}
+const train = (system: string, file: string, given: TestRun = {}) =>
+  trainRun(join(folder, file), { dataset: mixture(), steps: 4, batch: 3, ...given, system });
 
 test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and acts as each', async (system) => {
   const { policy, split, history, openLoop } = await train(system, `${system}.safetensors`);
@@ -76,7 +63,7 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
   expect(history.training.map(({ step }) => step)).toEqual([1, 2, 3, 4]);
   expect(openLoop!.error.oneSample).toBeGreaterThan(0);
 
-  const maker = new BatchMaker(encoding, model.configuration, 3);
+  const maker = new BatchMaker(encoding, model.configuration, runSettings({ seed: 3 }));
   const samples = evaluationSamples([...split.train, ...split.heldOut]);
   const batch = await maker.make(actionExamples(samples), 0);
   const robots = batch.observations.map(({ robot }) => robot);
@@ -105,13 +92,13 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
     expect(still[d]).toBeCloseTo(value, 3);
   });
   expect(() => encoding.denormaliseActions(batch.chunks[0], { robot: 'synthetic', state: null })).toThrow(
-    'robot "synthetic" acts relative to its state, and the observation has none',
+    'robot "synthetic": its actions are relative to its state, and the observation has no state',
   );
   const both = ['synthetic', 'large'].map((robot) => batch.observations[robots.indexOf(robot)]);
   const acted = await policy.act(both);
   expect(acted.map(({ length }) => length)).toEqual([horizon * 3, horizon * 2]);
   await expect(policy.act([{ ...both[0], robot: undefined }])).rejects.toThrow(
-    'this model knows the robots synthetic, large: say which the observation is of',
+    'this model was trained on the robots synthetic, large: name one of them',
   );
   model.dispose();
 });
@@ -121,7 +108,7 @@ test('robots come by their weights, which a run goes on with', async () => {
     { dataset: syntheticDataset(), slots: { ...ownSlotMap(syntheticDataset()), width: WIDTH }, weight: 3 },
     { ...otherRobot(), weight: 1 },
   ];
-  const dataset = mixRobots(members);
+  const dataset = mixDatasets(members);
   expect(dataset.weights).toEqual({ synthetic: 3, large: 1 });
   const { split } = prepareData(dataset, 3);
   const examples = Array.from({ length: 10 }, (_, step) => exampleSampler(split, 3, dataset).batch(step, 8)).flat();
@@ -129,15 +116,15 @@ test('robots come by their weights, which a run goes on with', async () => {
     (example) => example.kind === 'action' && example.sample.part.episode.robot === 'large',
   );
   expect(large.length / examples.length).toBeCloseTo(0.25, 1);
-  expect(() => mixRobots([members[0], { ...members[1], weight: undefined }])).toThrow(
+  expect(() => mixDatasets([members[0], { ...members[1], weight: undefined }])).toThrow(
     'mixture: the weight of "large" is not a number above 0',
   );
   const { policy, settings } = await train('pi0', 'weighted.safetensors', { dataset, steps: 1 });
   policy.model.dispose();
-  expect(settings.weights).toEqual({ synthetic: 3, large: 1 });
+  expect(settings.data.weights).toEqual({ synthetic: 3, large: 1 });
   const resume = await openCheckpoint(join(folder, 'weighted.safetensors'));
   await expect(train('pi0', 'weighted-on.safetensors', { resume })).rejects.toThrow(
-    '"synthetic,large": weights of its robots: none; the run was begun with {"synthetic":3,"large":1}',
+    'data set "synthetic,large": weights of its robots none; the run was begun with {"synthetic":3,"large":1}',
   );
   await resume.close();
 });
@@ -146,7 +133,7 @@ test('dimensions that a robot lacks teach nothing', async () => {
   const { policy, split } = await train('pi05', 'lacking.safetensors', { steps: 1 });
   const { model, encoding } = policy;
   const large = split.train.filter(({ episode }) => episode.robot === 'large');
-  const batch = await new BatchMaker(encoding, model.configuration, 3).make(
+  const batch = await new BatchMaker(encoding, model.configuration, runSettings({ seed: 3 })).make(
     actionExamples(evaluationSamples(large, 4)),
     0,
   );
@@ -177,12 +164,12 @@ test('robots that cannot be mixed', () => {
   const dataset = syntheticDataset();
   const slots = ownSlotMap(dataset);
   const other = otherRobot();
-  const mix = (own: SlotMap) => () => mixRobots([{ dataset, slots: own }, other]);
+  const mix = (own: SlotMap) => () => mixDatasets([{ dataset, slots: own }, other]);
   expect(mix(slots)).toThrow('mixture: robot "large" has 5 slots, the first robot 3');
   expect(mix({ ...slots, width: WIDTH, robot: 'large' })).toThrow('robot "large" is there twice, with other slots');
   expect(mix({ ...slots, width: WIDTH, actions: slots.actions.slice(1) })).toThrow('2 action slots');
   const blind = syntheticDataset({ states: false });
   const relative = [{ ...slots.actions[0], relative: true }, ...slots.actions.slice(1)];
   const stateless = { dataset: blind, slots: { ...slots, width: WIDTH, actions: relative } };
-  expect(() => mixRobots([stateless, other])).toThrow('has relative actions, and data set "synthetic" no states');
+  expect(() => mixDatasets([stateless, other])).toThrow('has relative actions, and data set "synthetic" no states');
 });

@@ -7,14 +7,15 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { readSafetensors } from '../../engine/index.ts';
 import { attentionVariants, chosenVariants, useVariants } from '../../kernels/index.ts';
 import { openDataset, wholeEpisodes, withParaphrases } from '../../model/data/index.ts';
-import { likeliest } from '../../model/policy/decoding.ts';
-import { systemNamed, systems } from '../../model/systems/index.ts';
+import { argmax } from '../../model/policy/decoding.ts';
+import { systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
-import { type RunListener, type RunOptions, type RunResult, runTraining } from '../../model/training/run.ts';
+import type { RunListener } from '../../model/training/prepare-run.ts';
 import { testDevice } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
 import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
+import { type TestRun, trainRun } from '../support/train-run.ts';
 
 let folder = '';
 beforeAll(async () => {
@@ -22,7 +23,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-type Options = Partial<RunOptions> & { listen?: Partial<RunListener> };
+type Options = Omit<TestRun, 'listener'> & { listen?: Partial<RunListener> };
 
 async function run(system: string, file: string, options: Options = {}) {
   const result = await train(system, file, options);
@@ -30,20 +31,8 @@ async function run(system: string, file: string, options: Options = {}) {
   return result;
 }
 
-async function train(system: string, file: string, { listen, ...given }: Options): Promise<RunResult> {
-  return runTraining({
-    device: await testDevice('normal'),
-    dataset: syntheticDataset(),
-    system: systemNamed(system),
-    preset: minutePreset,
-    seed: 3,
-    steps: minutePreset.steps,
-    batch: minutePreset.batch,
-    checkpointPath: join(folder, file),
-    listener: quietListener(listen),
-    ...given,
-  });
-}
+const train = (system: string, file: string, { listen, ...given }: Options) =>
+  trainRun(join(folder, file), { ...given, system, listener: quietListener(listen) });
 
 /** All that a run has measured, but for the clock. */
 const withoutTimes = ({ history }: Awaited<ReturnType<typeof run>>) => ({
@@ -110,14 +99,14 @@ describe('a run', () => {
     expect(await tensorsOf('disk.safetensors')).toEqual(await tensorsOf('memory.safetensors'));
   });
 
-  test('other wordings of instructions are not gone on with', async () => {
+  test('a run does not go on with other paraphrases', async () => {
     await run('pi0', 'worded.safetensors', { steps: 1 });
     const resume = await openCheckpoint(join(folder, 'worded.safetensors'));
     onTestFinished(() => resume.close());
     const paraphrases = new Map([['put the red cube in the blue bin', ['red to blue']]]);
     const dataset = withParaphrases(syntheticDataset(), paraphrases);
     await expect(run('pi0', 'worded-on.safetensors', { steps: 2, dataset, resume })).rejects.toThrow(
-      '"synthetic": wordings of instructions: 3; the run was begun with 2: give the same paraphrases',
+      'data set "synthetic": different instructions (with paraphrases) 3; the run was begun with 2',
     );
   });
 
@@ -194,7 +183,7 @@ describe('a run', () => {
       const writer = encoding.chunkWriter({ horizon, dimension });
       const ids: number[] = [];
       for (let id: number | null = 0; id !== null; ) {
-        id = writer.write((allowed) => likeliest(likes, allowed));
+        id = writer.write((allowed) => argmax(likes, allowed));
         if (id !== null) ids.push(id - encoding.text.vocabularySize);
         expect(ids.length).toBeLessThanOrEqual(horizon * dimension);
       }
@@ -209,7 +198,7 @@ describe('a run', () => {
     expect(result.openLoop!.error.observations).toBeGreaterThan(0);
     expect(result.openLoop!.error.chunks.every(({ predicted }) => predicted.every(Number.isFinite))).toBe(true);
     const checkpoint = await openCheckpoint(join(folder, `${name}.safetensors`));
-    expect(checkpoint.settings.system).toBe(name);
+    expect(checkpoint.settings.run.system).toBe(name);
     expect(checkpoint.progress.step).toBe(2);
     await checkpoint.close();
   });
@@ -236,7 +225,7 @@ describe('a run', () => {
     ['images', { images: false }, 'no images'],
     ['language', { language: false }, 'no language'],
     ['states', { states: false }, 'no state'],
-  ])('without %s it says so and trains', async (_, settings, words) => {
+  ])('without %s it trains, and a note reports it', async (_, settings, words) => {
     const notes: string[] = [];
     const listen = { note: (line: string) => notes.push(line) };
     const dataset = syntheticDataset(settings);
@@ -249,12 +238,25 @@ describe('a run', () => {
     expect(notes.some((line) => line.includes(words))).toBe(true);
   });
 
+  test.each<[string, Options, string]>([
+    ['seed', { seed: 4 }, '--seed 4: the run was begun with 3; leave it out, or begin anew with --out'],
+    ['memory', { moments: 'bf16' }, '--moments bf16: the run was begun with f32'],
+    ['augmentation', { augment: true }, '--augment: the run was begun without it'],
+    ['rate', { dataset: { ...syntheticDataset(), rate: 8 } }, 'control steps per second 8; the run was begun with 4'],
+    ['cameras', { dataset: syntheticDataset({ images: false }) }, 'cameras none; the run was begun with front'],
+  ])('a run does not go on with another %s', async (_, other, words) => {
+    await run('pi0', 'begun.safetensors', { steps: 1 });
+    const resume = await openCheckpoint(join(folder, 'begun.safetensors'));
+    onTestFinished(() => resume.close());
+    await expect(run('pi0', 'on.safetensors', { steps: 2, resume, ...other })).rejects.toThrow(words);
+  });
+
   test('a run of a robot with other dimensions is not gone on with', async () => {
     await run('pi0', 'robot.safetensors', { steps: 1 });
     const resume = await openCheckpoint(join(folder, 'robot.safetensors'));
     const dataset = { ...syntheticDataset(), actionDimension: 4 };
     await expect(run('pi0', 'other.safetensors', { dataset, resume })).rejects.toThrow(
-      'statistics of 3 dimensions of actions, data set "synthetic" has 4: of another robot?',
+      'data set "synthetic": action dimensions 4; the run was begun with 3',
     );
     await resume.close();
   });

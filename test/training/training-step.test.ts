@@ -7,12 +7,7 @@ import { Model } from '../../model/architecture/model.ts';
 import { configurationOf, systemNamed, systems } from '../../model/systems/index.ts';
 import { lossRowsOf } from '../../model/training/batches.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
-import {
-  type LossTensors,
-  lossesOf,
-  TrainingStep,
-  type TrainingStepOptions,
-} from '../../model/training/training-step.ts';
+import { type LossTensors, lossesOf, type StepSettings, TrainingStep } from '../../model/training/training-step.ts';
 import { countCalls } from '../support/count-calls.ts';
 import { testDevice } from '../support/devices.ts';
 import { expectClose } from '../support/numbers.ts';
@@ -27,7 +22,7 @@ function modelOf(device: Device, system: string, depth = tinySizes.depth): Model
   return model;
 }
 
-interface Run extends TrainingStepOptions {
+interface Run extends StepSettings {
   readonly system: string;
   readonly eager?: boolean;
   readonly depth?: number;
@@ -146,7 +141,7 @@ describe('a captured training step', () => {
     using model = modelOf(await testDevice('normal'), 'pi0');
     using optimizer = new AdamW(model.parameters, options);
     using training = new TrainingStep(model, optimizer, { accumulate: 2 });
-    await expect(training.run([], 1e-3, () => {})).rejects.toThrow('0 batches to an update; it was made for 2');
+    await expect(training.run([], 1e-3, () => {})).rejects.toThrow('0 batches; an update takes 2');
     expect(() => new TrainingStep(model, optimizer, { accumulate: 0 })).toThrow('accumulate is 0');
     expect(() => training.list()).toThrow('has not run yet');
   });

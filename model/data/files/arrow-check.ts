@@ -1,19 +1,20 @@
 import type { Column } from '@uwdata/flechette';
 
-// The library that reads Arrow believes every count and offset in a file. Here they are checked: those of the messages before it
-// reads them, those of the columns after. A message is a flatbuffer (Arrow's Message.fbs and Schema.fbs have the fields' numbers).
+// The library that reads Arrow trusts every count and offset in a file. This file checks them: those of the messages
+// before the library reads them, those of the columns afterwards. A message is a flatbuffer; the numbers of its fields
+// stand in Arrow's Message.fbs and Schema.fbs.
 
-/** Fields of a schema, those within others too, and levels of them. */
+/** The largest number of fields of a schema, nested ones included, and their deepest level. */
 const [MOST_FIELDS, DEEPEST] = [4096, 32];
 const kinds = { schema: 1, dictionary: 2, records: 3 };
 
-/** A view of the bytes of one flatbuffer: reading beyond them throws a RangeError. */
+/** A view of the bytes of one flatbuffer; reading beyond them throws a RangeError. */
 class Flatbuffer {
   #fields = 0;
 
   constructor(private readonly view: DataView) {}
 
-  /** The place of the value of field `number` of a table; 0 where it is left out. */
+  /** Finds the value of field `number` of a table; 0 if it is left out. */
   field(table: number, number: number): number {
     const entries = table - this.view.getInt32(table, true);
     const size = this.view.getUint16(entries, true);
@@ -25,7 +26,7 @@ class Flatbuffer {
     return place + this.view.getUint32(place, true);
   }
 
-  /** Places of the elements of a vector that field `number` of a table holds. */
+  /** Finds the elements of the vector in field `number` of a table. */
   vector(table: number, number: number, stride: number): number[] {
     const place = this.field(table, number);
     if (place === 0) return [];
@@ -35,14 +36,14 @@ class Flatbuffer {
     return Array.from({ length: count }, (_, i) => start + 4 + i * stride);
   }
 
-  /** A whole number of 64 bits from 0 on; 0 where it is left out. */
+  /** Reads a non-negative 64-bit integer; 0 if it is left out. */
   size(place: number): number {
     const value = place === 0 ? 0 : Number(this.view.getBigInt64(place, true));
     if (!(value >= 0 && Number.isSafeInteger(value))) throw new Error(`a length of ${value}`);
     return value;
   }
 
-  /** Checks a message. @returns bytes of its body */
+  /** Checks a message, and returns the length of its body in bytes. */
   message(): number {
     const root = this.follow(0);
     const kind = this.view.getUint8(this.field(root, 1));
@@ -55,7 +56,7 @@ class Flatbuffer {
     return body;
   }
 
-  /** Fields of a schema (its field 1), and within a field (its field 5). */
+  /** Checks the fields of a schema (its field 1), or of a field (its field 5). */
   #schemaFields(table: number, number: number, depth: number): void {
     if (depth > DEEPEST) throw new Error('its fields lie too deep');
     for (const place of this.vector(table, number, 4)) {
@@ -76,9 +77,9 @@ class Flatbuffer {
 }
 
 /**
- * The stream of messages of Arrow bytes, each of them checked: a file format's stream is the part behind its mark.
+ * Finds the stream of messages in Arrow bytes, and checks each. In the file format the stream follows the magic bytes.
  *
- * @throws Error where a count, a length or an offset lies, or the mark at the end is missing
+ * @throws Error if a count, a length or an offset is wrong, or the mark at the end is missing
  */
 export function checkedStream(bytes: Uint8Array): Uint8Array {
   const isFile = new TextDecoder().decode(bytes.subarray(0, 6)) === 'ARROW1';
@@ -96,11 +97,14 @@ export function checkedStream(bytes: Uint8Array): Uint8Array {
   }
 }
 
-/** Types of Arrow that are read: numbers, truth values, times, texts, bytes, lists and structs of them (Type in Schema.fbs). */
+/**
+ * The types of Arrow that are read: numbers, booleans, times, texts, bytes, and lists and structs of them (Type in
+ * Schema.fbs).
+ */
 const readTypes = [2, 3, 4, 5, 6, 10, 12, 13, 15, 16, 19, 20, 21];
 const BOOL = 6;
 
-/** What the library holds of a column in one message. */
+/** The library's representation of a column in one message. */
 interface Batch {
   readonly length: number;
   readonly nullCount: number;
@@ -111,7 +115,9 @@ interface Batch {
   readonly children?: readonly Batch[];
 }
 
-/** @throws Error where a column has fewer values than it says, a list of it reaches beyond them, or it is of another type */
+/**
+ * @throws Error if a column has fewer values than it states, a list in it reaches beyond them, or its type is not read
+ */
 export function checkColumn(column: Column<unknown>): void {
   for (const batch of column.data) checkBatch(batch as unknown as Batch);
 }

@@ -2,20 +2,21 @@ import { type Column, tableFromIPC } from '@uwdata/flechette';
 import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
-import type { Dataset, Image } from '../dataset.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import type { Dataset } from '../dataset.ts';
+import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
+import { instructionsAmong } from '../parts.ts';
 import { checkColumn, checkedStream } from './arrow-check.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
-/** An Arrow file is held in memory as it is. */
+/** The largest Arrow file that is read; it is held in memory whole. */
 const FILE_LIMIT = 2 ** 31;
 
 /**
- * Reads a data set of LeRobot's version 1, one Arrow file of all steps: columns action, observation.state, episode_index,
- * timestamp and images. Cameras that exist only as video are left out, and the description says so. The rate is that of
- * the timestamps.
+ * Reads a data set of LeRobot's version 1, one Arrow file with all steps: columns action, observation.state,
+ * episode_index, timestamp and images. Cameras that exist only as video are left out, and the description says so. The
+ * control rate comes from the timestamps.
  *
- * @throws InputError with one line that names file and column where something is missing, damaged or does not agree
+ * @throws InputError with one line that names file and column if something is missing, damaged or does not agree
  */
 export async function readArrow(source: ByteSource, name: string): Promise<Dataset> {
   if (source.size > FILE_LIMIT) {
@@ -26,7 +27,7 @@ export async function readArrow(source: ByteSource, name: string): Promise<Datas
   const bytes = await readRange(source, 0, source.size, 'the table');
   const columns = new Map<string, Column<unknown>>();
   try {
-    const table = tableFromIPC(checkedStream(bytes), { useBigInt: true }); // it throws at large integers otherwise
+    const table = tableFromIPC(checkedStream(bytes), { useBigInt: true }); // otherwise it throws on large integers
     table.schema.fields.forEach((field, i) => {
       if (columns.has(field.name)) throw new Error(`two columns ${quote(field.name)}`);
       columns.set(field.name, table.getChildAt(i));
@@ -34,10 +35,10 @@ export async function readArrow(source: ByteSource, name: string): Promise<Datas
   } catch (error) {
     throw new InputError(`${source.name}: damaged, cut off, or not an Arrow file (${reasonOf(error)})`);
   }
-  return new Table(source.name, columns).dataset(name);
+  return new ArrowReader(source.name, columns).dataset(name);
 }
 
-class Table {
+class ArrowReader {
   readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
   readonly #checked = new Set<string>();
 
@@ -84,11 +85,11 @@ class Table {
           states: state && slice(state.values, state.width),
           instructions: this.#instructions(from),
           cameras: [...pictures.keys()],
-          image: async (camera, step) => {
+          ...imagesAt(this.#images, (camera, step) => {
             const column = pictures.get(camera);
             if (!column || step < 0) return null;
             return this.#image(column, camera, start + Math.min(Math.floor(step), length - 1));
-          },
+          }),
         },
       });
       from = to;
@@ -98,7 +99,7 @@ class Table {
     return assembleDataset(found, { name, rate, kind: `Arrow file of LeRobot 1${left}`, place: this.file });
   }
 
-  /** A column whose values are all there. */
+  /** Finds a column and checks that its values are complete. */
   #column(name: string): Column<unknown> | undefined {
     const column = this.columns.get(name);
     try {
@@ -110,7 +111,7 @@ class Table {
     return column;
   }
 
-  /** A column of lists of equal length. */
+  /** Reads a column of lists of equal length. */
   #table(...names: string[]): { values: Float32Array; width: number } | null {
     const name = names.find((own) => this.columns.has(own));
     if (name === undefined) return null;
@@ -125,7 +126,7 @@ class Table {
       if (list?.length !== width) throw fail(row);
       return list;
     };
-    for (let row = 0; row < column.length; row++) listAt(row); // all of that length, so that what follows is no larger than the file
+    for (let row = 0; row < column.length; row++) listAt(row); // equal lengths bound the allocation below by the size of the file
     const values = new Float32Array(column.length * width);
     for (let row = 0; row < column.length; row++) {
       const list = listAt(row);
@@ -143,7 +144,7 @@ class Table {
     return Float64Array.from({ length: rows }, (_, row) => Number(column.at(row)));
   }
 
-  /** Hz of an episode's times, whole where it is nearly; 0 for a single step. */
+  /** Computes the rate in Hz from an episode's times, rounded if it is nearly whole; 0 for a single step. */
   #rate(times: Float64Array, from: number, to: number): number {
     if (to - from < 2) return 0;
     const exact = (to - from - 1) / (times[to - 1] - times[from]);
@@ -155,7 +156,7 @@ class Table {
 
   #instructions(row: number): string[] {
     const text = this.#column('language_instruction')?.at(row);
-    return typeof text === 'string' && text.trim() !== '' ? [text.trim()] : [];
+    return typeof text === 'string' ? instructionsAmong([text]) : [];
   }
 
   #cameras() {
@@ -173,13 +174,13 @@ class Table {
     return { pictures, videos };
   }
 
-  #image(column: Column<unknown>, camera: string, row: number): Promise<Image> {
-    return this.#images.get(`${camera}:${row}`, async () => {
+  #image(column: Column<unknown>, camera: string, row: number): ImagePlace {
+    const what = `the image of camera "${camera}" in row ${row}`;
+    const read = async () => {
       const cell = column.at(row) as { bytes?: unknown } | null;
-      const what = `the image of camera "${camera}" in row ${row}`;
       if (!(cell?.bytes instanceof Uint8Array)) throw new InputError(`${this.file}: ${what} is missing`);
-      const bytes = new Uint8Array(cell.bytes);
-      return decodeImage(bytes, imageTypeOf(bytes), `${this.file}: ${what}`);
-    });
+      return { bytes: new Uint8Array(cell.bytes), file: this.file };
+    };
+    return { key: `${camera}:${row}`, what, read };
   }
 }

@@ -1,24 +1,25 @@
 import type { Group, Dataset as Hdf5Table } from 'h5wasm/node';
 import { InputError, quote } from '../../../engine/files/errors.ts';
+import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
-import { onDisk } from '../parts.ts';
+import { instructionsAmong, onDisk } from '../parts.ts';
 
-// Node only, in spite of the folder: the library is loaded when a file is opened.
+// This file runs under node only; the library is loaded when a file is opened.
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
-/** Numbers of a whole data set that are held in memory, in bytes; the episodes beyond are read when they are loaded. */
+/** The bytes of numbers that are held in memory; further episodes are read when they are loaded. */
 const NUMBER_BYTES = 256 * 2 ** 20;
-/** Numbers of one table; more is not read. */
+/** The most numbers of one table that are read. */
 const VALUES_LIMIT = 2 ** 28;
 
-/** Where things lie in one episode's group, by the programs that write such files. */
+/** The places of tables in an episode's group, as a program writes them. */
 interface Layout {
   readonly kind: string;
-  /** Hz that its own robots have, where no other is given. */
+  /** The usual rate of the program's robots in Hz, for when none is given. */
   readonly rate: number;
-  /** Tables whose columns are put one after the other: the first list of which all are there. */
+  /** Alternative lists of tables: the columns of the first complete list are concatenated. */
   readonly actions: readonly (readonly string[])[];
   readonly states: readonly (readonly string[])[];
   /** The group of image tables. */
@@ -28,7 +29,7 @@ interface Layout {
 const aloha: Layout = {
   kind: 'HDF5 files of ACT (ALOHA)',
   rate: 50,
-  actions: [['action', 'base_action'], ['action']], // a mobile ALOHA also drives
+  actions: [['action', 'base_action'], ['action']], // a mobile ALOHA drives, too
   states: [['observations/qpos']],
   images: 'observations/images',
 };
@@ -44,19 +45,19 @@ const robomimic: Layout = {
 };
 
 /**
- * Opens HDF5 files: of ACT one an episode (/action, /observations/qpos, /observations/images), of robomimic and LIBERO
- * many (/data/demo_0/actions, obs). Numbers are read now and held where they fit in `memory`, images one by one, plain or as padded
- * JPEG files.
+ * Opens HDF5 files. ACT writes one file an episode (/action, /observations/qpos, /observations/images), robomimic and
+ * LIBERO write one file with many (/data/demo_0/actions, obs). Numbers are read now and held if they fit in `memory`.
+ * Images, which are arrays or padded JPEG files, are read one by one.
  *
- * @throws InputError where a file is damaged, of another layout, or its tables do not agree
+ * @throws InputError if a file is damaged, has another layout, or its tables do not agree
  */
 export async function openHdf5(
   paths: readonly string[],
   name: string,
   { rate, memory = NUMBER_BYTES }: { rate?: number; memory?: number } = {},
 ): Promise<Dataset> {
-  const { File, ready } = await import('h5wasm/node');
-  (await ready).activate_throwing_error_handler(); // else errors are printed and passed over
+  const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
+  (await ready).activate_throwing_error_handler(); // otherwise errors are printed and ignored
   const images = new ImageCache(IMAGE_CACHE_BYTES);
   const opened = <T>(path: string, use: (root: Group) => T): T => {
     let file: InstanceType<typeof File> | undefined;
@@ -73,15 +74,46 @@ export async function openHdf5(
   const found: FoundEpisode[] = [];
   let layout = aloha;
   let bytes = 0;
+  const imagesIn = (path: string, place: string, cameras: readonly string[], length: number) => {
+    const find = (camera: string, wanted: number) => {
+      if (!cameras.includes(camera) || wanted < 0) return null;
+      const table = [place, layout.images, camera].filter((part) => part !== '').join('/');
+      const step = Math.min(Math.floor(wanted), length - 1);
+      const read = () =>
+        opened(path, (root) => {
+          const own = root.get(table) as Hdf5Table;
+          const rest = own.shape!.slice(1).map(() => [] as []);
+          return { shape: own.shape!, bytes: Uint8Array.from(own.slice([[step, step + 1], ...rest]) as Uint8Array) };
+        });
+      return { table, step, read };
+    };
+    return {
+      async image(camera: string, wanted: number): Promise<Image | null> {
+        const found = find(camera, wanted);
+        if (!found) return null;
+        const { table, step, read } = found;
+        return images.get(`${path}:${table}:${step}`, async () => {
+          const { shape, bytes } = read();
+          if (shape.length === 4) return { height: shape[1], width: shape[2], pixels: bytes };
+          return decodeImage(bytes, imageTypeOf(bytes), `${path}: ${table}, step ${step}`);
+        });
+      },
+      async imageFile(camera: string, wanted: number) {
+        const found = find(camera, wanted)?.read();
+        if (!found || found.shape.length === 4) return null;
+        // Zeros pad every file to the length of the longest; the last byte of a JPEG or PNG file is not zero.
+        return found.bytes.slice(0, found.bytes.findLastIndex((byte) => byte !== 0) + 1);
+      },
+    };
+  };
   const episodeOf = (path: string, place: string, group: Group, words: readonly string[]): FoundEpisode => {
     const own = readEpisode(path, place, group, layout, words);
     const { length, instructions, cameras, actions, states } = own.episode;
     const id = [place === '' || paths.length > 1 ? stem(path) : '', place.replace('data/', '')]
       .filter(Boolean)
       .join('/');
-    const show = async (camera: string, step: number) =>
-      cameras.includes(camera) && step >= 0 ? image(path, place, camera, Math.min(Math.floor(step), length - 1)) : null;
-    const known = { id, length, instructions, cameras, image: show };
+    const shown = imagesIn(path, place, cameras, length);
+    const known = { id, length, instructions, cameras, ...shown };
     bytes += actions.byteLength + (states?.byteLength ?? 0);
     if (bytes <= memory) return { ...own, episode: { ...known, actions, states } };
     const load = async () => {
@@ -107,18 +139,6 @@ export async function openHdf5(
       for (const [place, group] of groups) found.push(episodeOf(path, place, group, words));
     });
   }
-  const image = async (path: string, place: string, camera: string, step: number): Promise<Image> => {
-    const table = [place, layout.images, camera].filter((part) => part !== '').join('/');
-    return images.get(`${path}:${table}:${step}`, async () => {
-      const { shape, bytes } = opened(path, (root) => {
-        const own = root.get(table) as Hdf5Table;
-        const rest = own.shape!.slice(1).map(() => [] as []);
-        return { shape: own.shape!, bytes: Uint8Array.from(own.slice([[step, step + 1], ...rest]) as Uint8Array) };
-      });
-      if (shape.length === 4) return { height: shape[1], width: shape[2], pixels: bytes };
-      return decodeImage(bytes, imageTypeOf(bytes), `${path}: ${table}, step ${step}`);
-    });
-  };
   return assembleDataset(found, { name, rate: rate ?? layout.rate, kind: layout.kind, place: paths[0] });
 }
 
@@ -132,7 +152,7 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
       throw new InputError(`${where}: ${quote(key)} has shape ${quote(own.shape)}, [steps, dimension] was expected`);
     return { values: Float32Array.from(own.value as ArrayLike<number>, Number), shape: own.shape };
   };
-  /** The columns of the first choice whose tables are all there. */
+  /** Concatenates the columns of the first complete list of tables. */
   const joined = (choices: Layout['actions'], what: string) => {
     const parts = choices
       .map((keys) => keys.flatMap((key) => table(key) ?? []))
@@ -170,10 +190,10 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
   return { file, actionDimension: actions.width, stateDimension: states?.width ?? 0, episode };
 }
 
-/** The name of a file without its folder and its ending. */
+/** Returns the name of a file without its folder and its ending. */
 const stem = (file: string) => file.replace(/^.*[\\/]|\.\w+$/g, '');
 
-/** Bytes as [steps, height, width, 3], or as an image file of padded length for each step. */
+/** Whether a table holds images: bytes as [steps, height, width, 3], or a padded image file for each step. */
 function isCamera(group: Group, key: string, length: number): boolean {
   const own = group.get(key);
   if (!own || !('shape' in own) || !own.shape || own.shape[0] !== length || !/[Bb]$/.test(String(own.dtype)))
@@ -182,21 +202,21 @@ function isCamera(group: Group, key: string, length: number): boolean {
   return bytes <= VALUES_LIMIT && (own.shape.length === 2 || (own.shape.length === 4 && own.shape[3] === 3));
 }
 
-/** The innermost of the reasons that the library lists on many lines. */
+/** Extracts the innermost of the reasons that the library lists on many lines. */
 function lastReason(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const reasons = [...text.matchAll(/in \w+\(\): ([^\n]+)/g)];
   return reasons.at(-1)?.[1] ?? text.split('\n')[0];
 }
 
-/** LIBERO keeps the instruction in an attribute that is JSON. */
+/** Reads the instruction, which LIBERO keeps in an attribute that is JSON. */
 function instructionOf(group: unknown): string[] {
   const text = (group as Group | null)?.attrs?.problem_info?.value;
   if (typeof text !== 'string') return [];
   try {
     const { language_instruction: words } = JSON.parse(text);
-    return typeof words === 'string' && words.trim() !== '' ? [words.trim()] : [];
+    return typeof words === 'string' ? instructionsAmong([words]) : [];
   } catch {
-    return []; // another program's attribute of that name
+    return []; // the attribute belongs to another program
   }
 }

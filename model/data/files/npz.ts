@@ -4,7 +4,7 @@ import { assembleDataset, checkFinite } from '../assemble.ts';
 import type { Dataset } from '../dataset.ts';
 import { readZip, readZipEntry } from './zip.ts';
 
-/** Bytes of an array, which is read whole. */
+/** The bytes of the largest array that is read. */
 const LIMIT = 2 ** 30;
 
 const types = {
@@ -16,23 +16,24 @@ const types = {
   '|i1': Int8Array,
 } as const;
 
-interface Table {
+interface NumpyArray {
   readonly values: Float32Array;
   readonly shape: readonly number[];
 }
 
 /**
- * Reads a data set from numpy's npz: arrays `action` [steps, dimension], `state` if any, and, for several episodes one
- * after the other, `episode_ends` (as of Diffusion Policy's replay buffers); no images. Plurals are read too.
+ * Reads a data set without images from numpy's npz: arrays `action` [steps, dimension], `state` if any, and, for
+ * several episodes one after the other, `episode_ends` (as in Diffusion Policy's replay buffers). Plural names are read
+ * too.
  *
- * @throws InputError where the file is damaged, too large, or lacks an array
+ * @throws InputError if the file is damaged, too large, or lacks an array
  */
 export async function readNpz(source: ByteSource, name: string, rate: number | undefined): Promise<Dataset> {
   if (rate === undefined) {
     throw new InputError(`${source.name}: npz files do not say at how many Hz they were recorded: give it with --rate`);
   }
   const entries = await readZip(source);
-  const read = async (...keys: string[]): Promise<Table | null> => {
+  const read = async (...keys: string[]): Promise<NumpyArray | null> => {
     const entry = entries.find(({ name: path }) =>
       keys.some((key) => path === `${key}.npy` || path.endsWith(`/${key}.npy`)),
     );
@@ -46,7 +47,7 @@ export async function readNpz(source: ByteSource, name: string, rate: number | u
     throw new InputError(`${source.name}: no array "action"; there are ${entries.map((own) => own.name).join(', ')}`);
   const states = await read('state', 'states', 'qpos');
   const steps = actions.shape[0];
-  const widthOf = ({ values, shape }: Table, what: string) => {
+  const widthOf = ({ values, shape }: NumpyArray, what: string) => {
     if (shape.length < 1 || shape.length > 2 || shape[0] !== steps || values.length === 0) {
       const expected = `${steps} rows of numbers were expected, of all episodes one after the other`;
       throw new InputError(`${source.name}: array ${quote(what)} has shape ${quote(shape)}, ${expected}`);
@@ -82,8 +83,8 @@ export async function readNpz(source: ByteSource, name: string, rate: number | u
   return assembleDataset(found, { name, rate, kind: 'npz file', place: source.name });
 }
 
-/** numpy's npy format, version 1 to 3, C order. @throws InputError where it is damaged or of another type */
-export function parseNpy(bytes: Uint8Array, what: string): Table {
+/** Reads numpy's npy format, versions 1 to 3, in C order. @throws InputError if it is damaged or of another type */
+export function parseNpy(bytes: Uint8Array, what: string): NumpyArray {
   const fail = (complaint: string) => new InputError(`${what}: ${complaint}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 12 || view.getUint32(0) !== 0x934e554d) throw fail('no npy file');
@@ -105,7 +106,7 @@ export function parseNpy(bytes: Uint8Array, what: string): Table {
   if (count * make.BYTES_PER_ELEMENT !== body.length) {
     throw fail(`of shape ${quote(shape)} needs ${count * make.BYTES_PER_ELEMENT} bytes, it has ${body.length}`);
   }
-  // Aligned, as numpy writes them, the values stay where they are.
+  // Values that are aligned, as numpy writes them, are not copied.
   const aligned = body.byteOffset % make.BYTES_PER_ELEMENT === 0 ? body : body.slice();
   const values = new make(aligned.buffer as ArrayBuffer, aligned.byteOffset, count);
   return { shape, values: values instanceof Float32Array ? values : Float32Array.from(values as Float64Array, Number) };

@@ -3,25 +3,25 @@ import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { crc32 } from '../checksum.ts';
 
-/** A file of a zip archive, by the archive's directory. */
+/** A file in a zip archive, as the archive's directory lists it. */
 export interface ZipEntry {
   readonly name: string;
-  /** 0 as it is, 8 deflated. */
+  /** 0 for stored, 8 for deflated. */
   readonly method: number;
   readonly crc: number;
-  /** Bytes in the archive, and unpacked. */
+  /** The bytes in the archive, and the bytes unpacked. */
   readonly packed: number;
   readonly size: number;
-  /** Where its own header begins. */
+  /** The offset of the file's own header. */
   readonly offset: number;
 }
 
-/** The directory's end is in the last bytes, before a comment of at most 64 KiB. */
+/** The end of the directory lies in these last bytes, before a comment of at most 64 KiB. */
 const END_BYTES = 22 + 65535;
-/** What deflate makes of a byte at most. */
+/** Deflate unpacks a byte to at most this many. */
 const MOST_UNPACKED = 1032;
 
-/** The files of a zip archive of less than 4 GiB. @throws InputError where it is damaged, cut off, or no such archive */
+/** Lists the files of a zip archive below 4 GiB. @throws InputError if it is damaged, cut off, or no such archive */
 export async function readZip(source: ByteSource): Promise<ZipEntry[]> {
   const tail = await readRange(source, Math.max(0, source.size - END_BYTES), source.size, 'the archive');
   const end = new DataView(tail.buffer);
@@ -42,7 +42,7 @@ export async function readZip(source: ByteSource): Promise<ZipEntry[]> {
     const [crc, packed, size] = [16, 20, 24].map((field) => view.getUint32(place + field, true));
     const text = new TextDecoder().decode(bytes.subarray(own, own + name));
     const offset = view.getUint32(place + 42, true);
-    // Checksums leave names out, but each stands twice.
+    // Checksums do not cover names, but each name stands twice.
     const twin = await readRange(source, offset, offset + 30 + name, `the header of ${quote(text)}`);
     if (
       new DataView(twin.buffer).getUint32(0, true) !== 0x04034b50 ||
@@ -65,7 +65,7 @@ export async function readZip(source: ByteSource): Promise<ZipEntry[]> {
   return entries;
 }
 
-/** The unpacked bytes of a file. @throws InputError where they are damaged, or not of the size and checksum they should be */
+/** Unpacks a file. @throws InputError if it is damaged: its size or checksum is wrong, or it cannot be unpacked */
 export async function readZipEntry(source: ByteSource, entry: ZipEntry): Promise<Uint8Array> {
   const { name, method, crc, packed, size, offset } = entry;
   const what = `file ${quote(name)} of the archive`;

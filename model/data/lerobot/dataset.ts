@@ -3,33 +3,33 @@ import { readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { checkFinite } from '../assemble.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { loadedInOrder, onDisk, wholeEpisodes } from '../parts.ts';
-import { type EpisodePlace, readEpisodes, tasksByStep, wordings } from './episodes.ts';
+import { type EpisodeInstructions, type EpisodePlace, readEpisodes, readInstructions } from './episodes.ts';
 import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from './info.ts';
 
-/** Decoded images kept in memory, in bytes. */
+/** The bytes of decoded images kept in memory. */
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
-/** Numbers of episodes loaded lately kept in memory, in bytes. */
+/** The bytes of recently loaded numbers kept in memory. */
 const EPISODE_CACHE_BYTES = 64 * 2 ** 20;
-/** Numbers of a whole data set that are held in memory, in bytes; larger ones stay on disk. */
+/** The numbers of a whole data set are held in memory up to this many bytes; larger data sets stay on disk. */
 const NUMBER_BYTES = 256 * 2 ** 20;
-/** Both sides of a decoded frame of a video are at most this by default, in pixels: the image size of the public models. */
+/** The default limit of a decoded video frame's width and height: the image size of the public models, in pixels. */
 export const FRAME_SIZE = 224;
-/** A step may be longer or shorter than 1 / fps by this part, on the average of an episode. */
+/** The average step of an episode may differ from 1 / fps by this fraction. */
 const RATE_TOLERANCE = 0.05;
 
-/** Frames of an episode's video of one camera. */
+/** The frames of one camera in one episode, as a part of a video file. */
 export interface VideoClip {
   /** The video file, in the data set's folder. */
   readonly path: string;
-  /** Seconds in the file before the first frame, frames, and frames a second. */
+  /** The second in the file at which the first frame begins, the number of frames, and frames per second. */
   readonly start: number;
   readonly length: number;
   readonly rate: number;
-  /** What errors call it. */
+  /** The clip's name in errors. */
   readonly what: string;
 }
 
@@ -40,26 +40,27 @@ export interface VideoFrames {
 
 export interface LeRobotOptions {
   readonly name: string;
-  /** Cameras to read, by name or feature key; all by default, none for an empty list. */
+  /** The cameras to read, by name or feature key; all by default, none for an empty list. */
   readonly cameras?: readonly string[];
-  /** Decoder of cameras that exist only as video, made when one is found. @throws InputError where there is none */
+  /** Makes the decoder when a camera exists only as video. @throws InputError if no decoder is available */
   readonly video: (cameras: readonly string[]) => Promise<VideoFrames>;
-  /** Bytes of numbers to hold in memory; where the data set has more, they are read when an episode is loaded. */
+  /** The bytes of numbers to hold in memory; if the data set has more, they are read when an episode is loaded. */
   readonly memory?: number;
 }
 
 /**
- * Opens a LeRobot data set of version 2.0, 2.1 or 3.0: meta/info.json and the list of episodes are read and checked now,
- * images when they are asked for, numbers now where they fit in `memory`.
+ * Opens a LeRobot data set of version 2.0, 2.1 or 3.0. meta/info.json and the list of episodes are read and checked
+ * now, the numbers too if they fit in `memory`; images are read when they are requested.
  *
- * @throws InputError with one line that names file and field where something is missing, damaged or does not agree
+ * @throws InputError with one line that names file and field if something is missing, damaged or does not agree
  */
 export async function openLeRobot(folder: Folder, options: LeRobotOptions): Promise<Dataset> {
   const info = await readInfo(folder);
   const parquet = new ParquetFolder(folder);
   const reader = new Reader(folder, parquet, info, await camerasOf(info, options));
   const places = await readEpisodes(folder, parquet, info);
-  reader.tasks = await tasksByStep(folder, parquet, info, places);
+  const instructions = await readInstructions(folder, parquet, info, places);
+  reader.instructions = new Map(places.map(({ index }, i) => [index, instructions[i]]));
   const { action, state, cameras } = reader;
   const bytes = info.frames * (widthOf(action) + (state ? widthOf(state) : 0)) * 4;
   const streamed = bytes > (options.memory ?? NUMBER_BYTES);
@@ -85,7 +86,7 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
 }
 
 interface Camera {
-  /** Without the prefix that all cameras share. */
+  /** The feature's key without the prefix that all cameras share. */
   readonly name: string;
   readonly feature: Feature;
   readonly video: VideoFrames | null;
@@ -101,6 +102,8 @@ async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotO
     throw new InputError(`${info.file}: no camera ${quote(unknown)}; there are ${there}`);
   }
   const chosen = wanted ? wanted.map((name) => called(name)!) : named;
+  const twice = chosen.find((camera, i) => chosen.indexOf(camera) < i);
+  if (twice) throw new InputError(`${info.file}: camera ${quote(twice.name)} is named twice, by its feature too`);
   const videos = chosen.filter(({ feature }) => feature.dtype === 'video').map(({ name }) => name);
   const frames = videos.length > 0 ? await video(videos) : null;
   return chosen.map((camera) => ({ ...camera, video: camera.feature.dtype === 'video' ? frames : null }));
@@ -115,9 +118,9 @@ class Reader {
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
   );
 
-  /** Of `tasksByStep`. */
-  tasks: ReadonlyMap<number, readonly (readonly string[])[]> = new Map();
-  /** Episodes whose rows and times were found right. */
+  /** The instructions of each episode by its index. */
+  instructions: ReadonlyMap<number, EpisodeInstructions> = new Map();
+  /** The episodes with rows and times that were checked and are right. */
   readonly #checked = new Set<number>();
 
   constructor(
@@ -145,7 +148,7 @@ class Reader {
     return found;
   }
 
-  /** An episode whose numbers are still on disk. */
+  /** Makes an episode that leaves its numbers on disk. */
   listed(place: EpisodePlace): Episode {
     return onDisk(this.#common(place), () => this.#loaded.get(idOf(place), () => this.load(place)));
   }
@@ -164,14 +167,17 @@ class Reader {
   }
 
   #common(place: EpisodePlace) {
-    const tasks = this.tasks.get(place.index);
+    const { all, at } = this.instructions.get(place.index)!;
+    const files = imagesAt(this.#images, (camera, step) => this.#file(place, camera, step));
     return {
       id: idOf(place),
       length: place.length,
-      instructions: wordings(place.tasks),
-      ...(tasks && { instructionsAt: (step: number) => tasks[step] }),
+      instructions: all,
+      ...(at && { instructionsAt: (step: number) => at[step] }),
       cameras: this.cameras.map(({ name }) => name),
-      image: (camera: string, step: number) => this.#image(place, camera, step),
+      image: async (camera: string, step: number) =>
+        (await this.#frame(place, camera, step)) ?? files.image(camera, step),
+      imageFile: files.imageFile,
     };
   }
 
@@ -182,7 +188,7 @@ class Reader {
     return values;
   }
 
-  /** The rows are those of the episode, and their times are those of the rate. */
+  /** Checks that the rows belong to the episode, and that their times agree with the rate. */
   async #check(file: ParquetFile, from: number, length: number, index: number): Promise<void> {
     if (file.has('episode_index')) {
       const owners = await file.numbers('episode_index', from, from + length, 1, Float64Array);
@@ -196,29 +202,35 @@ class Reader {
     const times = await file.numbers('timestamp', from, from + length, 1, Float64Array);
     const step = (times[length - 1] - times[0]) / (length - 1);
     if (!(Math.abs(step * this.info.rate - 1) < RATE_TOLERANCE)) {
-      const found = `"timestamp" goes by ${Number(step.toPrecision(4))} s a step, meta/info.json says fps ${this.info.rate}`;
+      const found = `"timestamp" advances by ${Number(step.toPrecision(4))} s a step, meta/info.json says fps ${this.info.rate}`;
       throw new InputError(`${file.name}: episode ${index}: ${found}: correct it, or leave out the episode`);
     }
   }
 
-  async #image(place: EpisodePlace, name: string, step: number): Promise<Image | null> {
+  /** Decodes a frame of a camera's video; null if the camera has image files. */
+  async #frame(place: EpisodePlace, name: string, step: number): Promise<Image | null> {
     const camera = this.cameras.find((own) => own.name === name);
-    if (!camera || step < 0) return null;
+    if (!camera?.video || step < 0) return null;
+    const { video, feature } = camera;
     const at = Math.min(Math.floor(step), place.length - 1);
-    const { key } = camera.feature;
-    const what = `the image of episode ${place.index}, step ${at}, camera "${name}"`;
-    return this.#images.get(`${key}:${place.index}:${at}`, async () => {
-      if (camera.video) {
-        const { path, start } = place.videos.get(key)!;
-        const clip = { path, start, length: place.length, rate: this.info.rate, what: `episode ${place.index}` };
-        return camera.video.frame(clip, at);
-      }
-      const { bytes, file } = await this.#imageBytes(place, key, at, what);
-      return decodeImage(bytes, imageTypeOf(bytes), `${file}: ${what}`);
+    return this.#images.get(imageKey(feature, place, at), async () => {
+      const { path, start } = place.videos.get(feature.key)!;
+      const clip = { path, start, length: place.length, rate: this.info.rate, what: `episode ${place.index}` };
+      return video.frame(clip, at);
     });
   }
 
-  /** Images lie in the parquet file, or beside it as files of a fixed name. */
+  /** Finds a camera's image file; null if the camera is a video. */
+  #file(place: EpisodePlace, name: string, step: number): ImagePlace | null {
+    const camera = this.cameras.find((own) => own.name === name);
+    if (!camera || camera.video || step < 0) return null;
+    const at = Math.min(Math.floor(step), place.length - 1);
+    const what = `the image of episode ${place.index}, step ${at}, camera "${name}"`;
+    const read = () => this.#imageBytes(place, camera.feature.key, at, what);
+    return { key: imageKey(camera.feature, place, at), what, read };
+  }
+
+  /** Reads an image from the parquet file, or from a file of a fixed name beside it. */
   async #imageBytes(place: EpisodePlace, key: string, step: number, what: string) {
     const file = await this.parquet.open(place.file);
     const held = file.has(key) ? await file.bytes(key, place.from + step, 'bytes') : null;
@@ -233,5 +245,7 @@ class Reader {
     }
   }
 }
+
+const imageKey = ({ key }: Feature, { index }: EpisodePlace, step: number) => `${key}:${index}:${step}`;
 
 const idOf = ({ index }: EpisodePlace) => `episode_${String(index).padStart(6, '0')}`;

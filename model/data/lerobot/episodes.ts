@@ -1,22 +1,27 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asText, missing, readJsonLines } from '../json.ts';
+import { asCount, asOptionalText, missing, readJsonLines } from '../json.ts';
 import type { ParquetFile, ParquetFolder } from '../parquet/file.ts';
-import { formatPath, type LeRobotInfo } from './info.ts';
+import { formatPath, instructionsOf, type LeRobotInfo } from './info.ts';
 
-/** Where one episode lies. */
+/** The location of one episode. */
 export interface EpisodePlace {
   readonly index: number;
   readonly length: number;
+  /** The tasks in the list of episodes; '' for one that is listed as empty. */
   readonly tasks: readonly string[];
-  /** Its parquet file, and its rows there: from ... from + length - 1. */
+  /** The parquet file, and the first of the episode's `length` rows in it. */
   readonly file: string;
   readonly from: number;
-  /** By camera feature: the video file and the second its frames begin at. */
+  /** The video file of each camera feature, and the second at which the episode begins in it. */
   readonly videos: ReadonlyMap<string, { readonly path: string; readonly start: number }>;
 }
 
-/** The episodes of a data set, in the order of their index. @throws InputError where a file lies, is missing or damaged */
+/**
+ * Lists the episodes of a data set in the order of their index.
+ *
+ * @throws InputError if a file is missing, damaged or wrong
+ */
 export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info: LeRobotInfo): Promise<EpisodePlace[]> {
   const cameras = [...info.features.values()].filter(({ dtype }) => dtype === 'video').map(({ key }) => key);
   const places = info.version.startsWith('2')
@@ -26,52 +31,60 @@ export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info:
   if (seen.size !== places.length || places.length !== info.episodes) {
     const listed = `${places.length} episodes${seen.size === places.length ? '' : ', some twice'}`;
     throw new InputError(
-      `${info.file}: "total_episodes" is ${info.episodes}, its list of episodes has ${listed}; of a part of a data set, correct both`,
+      `${info.file}: "total_episodes" is ${info.episodes}, its list of episodes has ${listed}; if it is a part of a data set, correct both`,
     );
   }
   const steps = places.reduce((sum, { length }) => sum + length, 0);
   if (steps !== info.frames) {
     throw new InputError(
-      `${info.file}: "total_frames" is ${info.frames}, its episodes have ${steps} steps; of a part of a data set, correct both`,
+      `${info.file}: "total_frames" is ${info.frames}, its episodes have ${steps} steps; if it is a part of a data set, correct both`,
     );
   }
   return places.sort((a, b) => a.index - b.index);
 }
 
-export const wordings = (tasks: readonly string[]) => tasks.map((task) => task.trim()).filter((task) => task !== '');
+/** The instructions of an episode; `at` holds those of each step, if they change. */
+export interface EpisodeInstructions {
+  readonly all: readonly string[];
+  readonly at?: readonly (readonly string[])[];
+}
 
 /**
- * By episode, the task of each step, where it changes: steps name theirs in column "task_index". An episode of several
- * tasks whose steps all name one, as the writer here leaves it, has wordings of the same.
+ * Reads the instructions of every episode of `places`. An episode that lists one task has that instruction. If it lists
+ * several tasks, or none, the "task_index" of each step decides. If all steps name the same one of several tasks, as in
+ * files of the writer here, the tasks are paraphrases.
  *
- * @throws InputError where a step's task is not in the list of tasks
+ * @throws InputError if a step's task is not in the list of tasks
  */
-export async function tasksByStep(
+export async function readInstructions(
   folder: Folder,
   parquet: ParquetFolder,
   info: LeRobotInfo,
   places: readonly EpisodePlace[],
-): Promise<Map<number, readonly (readonly string[])[]>> {
-  const changing = new Map<number, readonly (readonly string[])[]>();
+): Promise<EpisodeInstructions[]> {
   let texts: Map<number, readonly string[]> | undefined;
+  const read: EpisodeInstructions[] = [];
   for (const { index, tasks, file, from, length } of places) {
-    if (tasks.length < 2) continue;
-    const table = await parquet.open(file);
-    if (!table.has('task_index')) continue;
-    const own = await table.numbers('task_index', from, from + length, 1, Float64Array);
-    if (own.every((task) => task === own[0])) continue;
+    const listed = instructionsOf(tasks);
+    const table = tasks.length === 1 ? null : await parquet.open(file);
+    const numbers = table?.has('task_index')
+      ? await table.numbers('task_index', from, from + length, 1, Float64Array)
+      : new Float64Array(0);
+    const changes = numbers.some((task) => task !== numbers[0]);
+    if (!table || numbers.length === 0 || (tasks.length > 0 && !changes)) {
+      read.push({ all: listed });
+      continue;
+    }
     texts ??= await readTasks(folder, parquet, info);
-    const unknown = own.find((task) => !texts!.has(task));
+    const unknown = numbers.find((task) => !texts!.has(task));
     if (unknown !== undefined)
       throw new InputError(
         `${table.name}: episode ${index}: "task_index" is ${unknown}, which meta/tasks does not list`,
       );
-    changing.set(
-      index,
-      Array.from(own, (task) => texts!.get(task)!),
-    );
+    const at = Array.from(numbers, (task) => texts!.get(task)!);
+    read.push({ all: instructionsOf([...listed, ...at.flat()]), ...(changes && { at }) });
   }
-  return changing;
+  return read;
 }
 
 async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotInfo) {
@@ -79,14 +92,14 @@ async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotIn
     const list = await folder.open('meta/tasks.jsonl');
     const lines = await readJsonLines(list, ({ task_index: index, task }, where) => ({
       index: asCount(index, list.name, `${where}: "task_index"`),
-      task: typeof task === 'string' ? task : '',
+      task: asOptionalText(task, list.name, `${where}: "task"`),
     }));
-    return new Map(lines.map(({ index, task }) => [index, wordings([task])]));
+    return new Map(lines.map(({ index, task }) => [index, instructionsOf([task])]));
   }
   const list = await parquet.open('meta/tasks.parquet');
   const indices = await list.numbers('task_index', 0, list.rows, 1, Float64Array);
-  const texts = await list.texts(list.has('task') ? 'task' : '__index_level_0__'); // pandas' name of an index without one
-  return new Map(Array.from(indices, (index, row) => [index, wordings(texts[row])]));
+  const texts = await list.texts(list.has('task') ? 'task' : '__index_level_0__'); // pandas' name of an unnamed index
+  return new Map(Array.from(indices, (index, row) => [index, instructionsOf(texts[row])]));
 }
 
 function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
@@ -94,18 +107,17 @@ function videoPath(info: LeRobotInfo, values: Record<string, number | string>): 
   return formatPath(info.videoPath, values, info.file);
 }
 
-/** One file an episode; `meta/episodes.jsonl` lists them. */
+/** Lists the episodes of `meta/episodes.jsonl`; each has a file of its own. */
 async function readVersion2(folder: Folder, info: LeRobotInfo, cameras: readonly string[]): Promise<EpisodePlace[]> {
   const list = await folder.open('meta/episodes.jsonl');
   return readJsonLines(list, (line, where): EpisodePlace => {
     const index = asCount(line.episode_index, list.name, `${where}: "episode_index"`);
     const values = { episode_index: index, episode_chunk: Math.floor(index / info.chunkSize) };
-    const { tasks } = line;
-    if (!Array.isArray(tasks)) throw missing(list.name, `${where}: "tasks" as a list`);
+    const tasks: unknown[] = Array.isArray(line.tasks) ? line.tasks : line.tasks == null ? [] : [line.tasks];
     return {
       index,
       length: asCount(line.length, list.name, `${where}: "length"`, 1),
-      tasks: tasks.map((task) => asText(task, list.name, `${where}: "tasks"`)),
+      tasks: tasks.map((task) => asOptionalText(task, list.name, `${where}: "tasks"`)),
       file: formatPath(info.dataPath, values, info.file),
       from: 0,
       videos: new Map(
@@ -115,7 +127,7 @@ async function readVersion2(folder: Folder, info: LeRobotInfo, cameras: readonly
   });
 }
 
-/** Many episodes a file; `meta/episodes/chunk-000/file-000.parquet` and those after it list them. */
+/** Lists the episodes of `meta/episodes/chunk-000/file-000.parquet` and the files after it; a data file holds many. */
 async function readVersion3(
   parquet: ParquetFolder,
   info: LeRobotInfo,
@@ -135,7 +147,7 @@ async function readVersion3(
     for (const place of await readList(file, info, cameras)) listed.push(place);
     number += 1;
   }
-  // Rows are counted through all files; a file's own begin with its first episode.
+  // Row numbers run through all files; the first row of a file is the first one of its first episode.
   const firstOfFile = new Map<string, number>();
   for (const { file, first } of listed) firstOfFile.set(file, Math.min(first, firstOfFile.get(file) ?? first));
   return listed.map(({ first, ...place }) => ({ ...place, from: first - firstOfFile.get(place.file)! }));
@@ -155,7 +167,7 @@ async function readList(file: ParquetFile, info: LeRobotInfo, cameras: readonly 
     ['episode_index', 'length', 'dataset_from_index', 'dataset_to_index'].map((column) => numbers(column)),
   );
   const [chunk, number] = [await numbers('data/chunk_index'), await numbers('data/file_index')];
-  const tasks = await file.texts('tasks');
+  const tasks = file.has('tasks') ? await file.texts('tasks') : null;
   const videos = await Promise.all(
     cameras.map(async (camera) => {
       const column = (name: string) => `videos/${camera}/${name}`;
@@ -171,7 +183,7 @@ async function readList(file: ParquetFile, info: LeRobotInfo, cameras: readonly 
     return {
       index: own,
       length: length[row],
-      tasks: tasks[row],
+      tasks: tasks?.[row] ?? [],
       file: formatPath(info.dataPath, { chunk_index: chunk[row], file_index: number[row] }, info.file),
       first: first[row],
       from: 0,

@@ -1,36 +1,48 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
+import { asCount, asObject, asOptionalText, asText, missing, readJsonObject } from '../json.ts';
+import { instructionsAmong } from '../parts.ts';
 
-/** One column of a LeRobot data set, or one camera. */
+/**
+ * The task of a step without an instruction in the data sets that are written here. LeRobot looks up a text for every row's
+ * task_index and gives it to the policy's tokenizer, which null stops; an empty text would be an instruction that says nothing.
+ */
+export const NO_INSTRUCTION = 'no instruction';
+
+/** The instructions among the texts of tasks. */
+export function instructionsOf(tasks: Iterable<string>): string[] {
+  return instructionsAmong(tasks).filter((text) => text !== NO_INSTRUCTION);
+}
+
+/** One column, or one camera, of a LeRobot data set. */
 export interface Feature {
   readonly key: string;
   /** A number type, "image" (files or bytes in the parquet files) or "video" (frames of MP4 files). */
   readonly dtype: string;
   readonly shape: readonly number[];
-  /** Names of its dimensions; null where the source has none. */
+  /** The names of the dimensions; null if the source has none. */
   readonly names: readonly string[] | null;
   readonly depth: boolean;
 }
 
-/** `meta/info.json` of a LeRobot data set, version 2.0, 2.1 or 3.0. */
+/** The contents of `meta/info.json` of a LeRobot data set, version 2.0, 2.1 or 3.0. */
 export interface LeRobotInfo {
-  /** As errors call it. */
+  /** The file's name in errors. */
   readonly file: string;
   readonly version: string;
   readonly robot: string | null;
-  /** Frames a second. */
+  /** Frames per second. */
   readonly rate: number;
   readonly episodes: number;
   readonly frames: number;
-  /** Episodes (version 2) or files (version 3) of a chunk folder. */
+  /** The number of episodes (version 2) or files (version 3) in a chunk folder. */
   readonly chunkSize: number;
   readonly dataPath: string;
   readonly videoPath: string | null;
   readonly features: ReadonlyMap<string, Feature>;
 }
 
-/** @throws InputError where the file is missing, of another version, or says something that cannot be */
+/** @throws InputError if the file is missing, of another version, or has an impossible value */
 export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
   const source = await folder.open('meta/info.json');
   const file = source.name;
@@ -46,8 +58,8 @@ export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
   for (const [key, value] of Object.entries(asObject(json.features, file, '"features"'))) {
     features.set(key, readFeature(key, value, file));
   }
-  const robot = json.robot_type == null ? null : asText(json.robot_type, file, '"robot_type"');
-  const videoPath = json.video_path == null ? null : asText(json.video_path, file, '"video_path"');
+  const robot = asOptionalText(json.robot_type, file, '"robot_type"') || null;
+  const videoPath = asOptionalText(json.video_path, file, '"video_path"') || null;
   return {
     file,
     version,
@@ -69,7 +81,7 @@ function readFeature(key: string, value: unknown, file: string): Feature {
   if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0 && size < 2 ** 20)) {
     throw missing(file, `${what}: "shape" as a list of whole numbers`);
   }
-  // Names are a list, or lists by what they name: { motors: [...] }.
+  // Names are a list, or an object of lists such as { motors: [...] }.
   const lists = Array.isArray(json.names) ? [json.names] : Object.values((json.names ?? {}) as object);
   const names = lists.flat().map((name) => (typeof name === 'string' ? name : quote(name)));
   const notes = { ...(json.info as object | undefined), ...(json.video_info as object | undefined) };
@@ -80,13 +92,13 @@ function readFeature(key: string, value: unknown, file: string): Feature {
   return { key, dtype, shape, names: names.length === shape[0] ? names : null, depth };
 }
 
-/** Numbers a row of a feature. */
+/** Returns the numbers in one row of a feature. */
 export const widthOf = ({ shape }: Feature): number => shape.reduce((product, size) => product * size, 1);
 
 /**
- * A path of the data set from a pattern of Python's str.format: `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`.
+ * Fills a path pattern of Python's str.format, such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`.
  *
- * @throws InputError where the pattern asks for something else than `values`, or leaves the data set's folder
+ * @throws InputError if the pattern needs a value that is not in `values`, or leads out of the data set's folder
  */
 export function formatPath(pattern: string, values: Readonly<Record<string, number | string>>, file: string): string {
   const path = pattern.replace(/\{(\w+)(?::0?(\d+)d)?\}/g, (whole, name: string, digits?: string) => {

@@ -1,9 +1,9 @@
 import { type TableColumn, TableWriter } from '../parquet/writer.ts';
 import type { FeatureStatistics } from './statistics.ts';
 
-// The tables of meta/: the list of episodes and that of tasks.
+// This file makes the tables of meta/: the list of episodes and the list of tasks.
 
-/** A row of the list of episodes. */
+/** Makes a row of the list of episodes. */
 export function episodeLine(
   number: number,
   tasks: readonly string[],
@@ -45,7 +45,7 @@ export function episodesTable(
   return table.finish();
 }
 
-/** LeRobot reads the tasks with pandas, their texts as the index, which pandas keeps in the metadata. */
+/** Makes the list of tasks. LeRobot reads it with pandas, which finds in the metadata that the texts are the index. */
 export function tasksTable(tasks: readonly string[]): Uint8Array {
   const column = (name: string, type: string, numpy: string) => ({
     name,

@@ -1,16 +1,16 @@
 import { ColumnCounter, quantile } from '../columns.ts';
 import type { Image } from '../dataset.ts';
 
-// Statistics as LeRobot keeps them: of each feature min, max, mean, std, count and five quantiles.
+// LeRobot keeps min, max, mean, std, count and five quantiles of each feature.
 
 const QUANTILES = { q01: 0.01, q10: 0.1, q50: 0.5, q90: 0.9, q99: 0.99 };
 
-/** Lists of [width] numbers, or of [3, 1, 1] for images. */
+/** Lists of [width] numbers, or [3, 1, 1] for images. */
 export type FeatureStatistics = Record<'min' | 'max' | 'mean' | 'std' | keyof typeof QUANTILES, unknown[]> & {
   count: number[];
 };
 
-/** A counter of the quantiles that LeRobot keeps. */
+/** Makes a counter of the quantiles that LeRobot keeps. */
 export const featureCounter = (width: number) => new ColumnCounter(width, Object.values(QUANTILES));
 
 export function featureStatistics(counter: ColumnCounter): FeatureStatistics {
@@ -19,7 +19,7 @@ export function featureStatistics(counter: ColumnCounter): FeatureStatistics {
   return { min, max, mean, std, count: [count], ...named } as FeatureStatistics;
 }
 
-/** Statistics of one episode's [rows, width], few enough to sort. */
+/** Computes the statistics of one episode's [rows, width], which are few enough to sort. */
 export function episodeStatistics(rows: ArrayLike<number>, width: number): FeatureStatistics {
   const count = rows.length / width;
   const columns = Array.from({ length: width }, (_, d) => {
@@ -33,7 +33,7 @@ export function episodeStatistics(rows: ArrayLike<number>, width: number): Featu
   return { ...Object.fromEntries(lists), count: [count] };
 }
 
-/** Pixels of images by channel, as counts of their 256 values: exact in little memory. */
+/** Counts the 256 pixel values of each channel, which makes image statistics exact in little memory. */
 export class PixelCounter {
   readonly #counts = Array.from({ length: 3 }, () => new Float64Array(256));
   #images = 0;
@@ -52,7 +52,7 @@ export class PixelCounter {
     });
   }
 
-  /** Of values in [0, 1], shaped [3, 1, 1]; `count` is images. */
+  /** Returns the statistics of pixel values in [0, 1], shaped [3, 1, 1]; `count` is the number of images. */
   statistics(): FeatureStatistics {
     const channels = this.#counts.map((counts) => {
       const total = counts.reduce((sum, own) => sum + own, 0);

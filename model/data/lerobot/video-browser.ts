@@ -1,23 +1,27 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../../engine/files/errors.ts';
+import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import type { Image } from '../dataset.ts';
 import { toRgb } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
 
-/** Videos held open, each with at most so many bytes of its file. */
+/** The number of videos held open, and the bytes cached for each. */
 const OPEN_VIDEOS = 16;
 const VIDEO_CACHE_BYTES = 2 ** 20;
-/** Frames from one keyframe to the next, from which on an episode is decoded once, and kept as JPEG images of so many bytes in all. */
+/**
+ * If keyframes are more frames apart than this, an episode is decoded once; its JPEG images are kept up to KEPT_BYTES
+ * in all.
+ */
 const FAR_APART = 16;
 const KEPT_BYTES = 256 * 2 ** 20;
 
 /**
- * Decodes frames of videos by WebCodecs when they are asked for, from the keyframe before them on: LeRobot writes one
- * every second frame. Where keyframes are far apart, the first frame of an episode that is asked for decodes all of
- * them. `frameSize` as of the decoder of node.
+ * Decodes video frames by WebCodecs on request, starting at the keyframe before them; LeRobot makes every second frame
+ * a keyframe. If keyframes are far apart, the first request for a frame of an episode decodes all of its frames.
+ * `frameSize` is the same as for the decoder of node.
  *
- * @throws InputError where the program has no WebCodecs
+ * @throws InputError if there are no WebCodecs
  */
 export async function openVideoFrames(
   cameras: readonly string[],
@@ -29,7 +33,11 @@ export async function openVideoFrames(
     const instead = 'name other cameras, or none, or open the data set by its path under node, with ffmpeg';
     throw new InputError(`${folder.name}/meta/info.json: ${what}: ${instead}`);
   }
-  const { CustomSource, EncodedPacketSink, Input, MP4, VideoSampleSink } = await import('mediabunny');
+  const { CustomSource, EncodedPacketSink, Input, MP4, VideoSampleSink } = await optionalPackages(
+    'mediabunny',
+    'decoding videos in a browser',
+    () => import('mediabunny'),
+  );
 
   const open = async (path: string) => {
     const file = await folder.open(path);
@@ -47,7 +55,7 @@ export async function openVideoFrames(
     const packets = new EncodedPacketSink(track);
     const first = await packets.getFirstPacket();
     const second = first && (await packets.getNextKeyPacket(first));
-    /** Seconds between keyframes. */
+    /** The seconds between keyframes. */
     const apart = first && second ? second.timestamp - first.timestamp : Number.POSITIVE_INFINITY;
     const canvas = () => {
       const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true })!;
@@ -58,7 +66,7 @@ export async function openVideoFrames(
   };
   type Video = Awaited<ReturnType<typeof open>>;
 
-  /** JPEG images of an episode's frames, by step. */
+  /** Decodes an episode's frames to JPEG images by step. */
   const decodeAll = async ({ sink, canvas }: Video, { start, length, rate }: VideoClip): Promise<Blob[]> => {
     const frames: Blob[] = [];
     const context = canvas();
@@ -82,7 +90,7 @@ export async function openVideoFrames(
         const video = await videos.get(path, () => open(path));
         const context = video.canvas();
         const { width, height } = context.canvas;
-        // Encoders may drop the last frame; the one before it then stands for both.
+        // Encoders may drop the last frame; the frame before it then replaces it.
         const missing = () => failed(`no frame for step ${step}: cut off, or of another data set`);
         if (video.apart * rate > FAR_APART) {
           const frames = await episodes.get(`${path}:${start}`, () => decodeAll(video, clip));
@@ -92,7 +100,7 @@ export async function openVideoFrames(
           context.drawImage(image, 0, 0);
           image.close();
         } else {
-          // The middle of the frame's time, so that rounding never gives its neighbour.
+          // The time is the middle of the frame, so that rounding never selects its neighbour.
           using frame = await video.sink.getSample(start + (step + 0.5) / rate);
           if (!frame || frame.timestamp < start + (step - 1.5) / rate) throw missing();
           frame.draw(context, 0, 0, width, height);

@@ -5,27 +5,27 @@ import type { Image } from '../dataset.ts';
 import { decodeImage } from '../image-files.ts';
 import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
 
-// Node only, in spite of the folder: its modules of node are loaded when videos are opened.
+// This file runs under node only; node's modules are loaded when videos are opened.
 
 const INSTALL = 'install ffmpeg 5.1 or newer (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg)';
 
-/** Milliseconds after which nobody writes any more into a folder of frames that are not all there. */
+/** A temporary folder of frames that is older than this, in milliseconds, is abandoned. */
 const ABANDONED = 24 * 3600 * 1000;
 
 export interface VideoOptions {
-  /** Folder of the data set. */
+  /** The data set's folder. */
   readonly root: string;
-  /** Both sides of a frame are at most this, in pixels; its aspect ratio is kept. */
+  /** The largest width and height of a frame in pixels; its aspect ratio is kept. */
   readonly frameSize?: number;
-  /** Where decoded frames are kept; by default a folder in the user's cache. */
+  /** The folder for decoded frames; by default one in the user's cache. */
   readonly frameFolder?: string;
 }
 
 /**
- * Decodes videos by an installed ffmpeg: the first frame of an episode that is asked for decodes all of them, as JPEG
+ * Decodes videos by an installed ffmpeg. The first request for a frame of an episode decodes all of its frames to JPEG
  * files in `frameFolder`, where later runs find them again.
  *
- * @throws InputError where no ffmpeg can be started; its line says what to install
+ * @throws InputError if no ffmpeg can be started; the message says what to install
  */
 export async function openVideoFrames(cameras: readonly string[], options: VideoOptions): Promise<VideoFrames> {
   const [{ createHash }, { mkdir, mkdtemp, readdir, rename, rm, stat }, { join, resolve }] = await Promise.all([
@@ -40,14 +40,14 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
   const { root, frameSize: size = FRAME_SIZE } = options;
   const cache =
     options.frameFolder ?? join((await import('../../../engine/adapters/cache-folder.mjs')).cacheFolder(), 'frames');
-  // What runs that were killed left half done.
+  // Runs that were killed may have left temporary folders behind.
   for (const name of await readdir(cache).catch(() => [])) {
     if (!name.includes('-')) continue;
     const begun = await stat(join(cache, name)).catch(() => null);
     if (begun && Date.now() - begun.mtimeMs > ABANDONED) await rm(join(cache, name), { recursive: true, force: true });
   }
 
-  /** Folder of a clip's frames, and how many there are; one ffmpeg at a time. */
+  /** Decodes a clip and returns the folder and the number of its frames; one ffmpeg runs at a time. */
   const decode = async ({
     path,
     start,
@@ -67,11 +67,11 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
     await mkdir(cache, { recursive: true });
     const temporary = await mkdtemp(`${folder}-`);
     try {
-      // A little early, so that rounding never loses the first.
+      // Seeking a little early keeps rounding from losing the first frame.
       const seek = ['-ss', String(Math.max(0, start - 0.1 / rate)), '-i', file, '-frames:v', String(length), '-an'];
       const sides = `w='min(iw,${size})':h='min(ih,${size})'`; // no frame is made larger
       const scale = `scale=${sides}:force_original_aspect_ratio=decrease:flags=bilinear`;
-      // Of a video of more frames a second than the data has steps, those of the steps.
+      // If the video has more frames per second than the data have steps, only the frames at steps are selected.
       const select = `select='isnan(prev_selected_t)+gte(t-prev_selected_t,${0.75 / rate})'`;
       const output = [
         '-fps_mode',
@@ -88,7 +88,7 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
         throw new InputError(`${file}: ffmpeg cannot decode ${what}: ${error.message}`);
       });
       const decoded = (await readdir(temporary)).length;
-      // Encoders may drop the last frame; the one before it then stands for both.
+      // Encoders may drop the last frame; the frame before it then replaces it.
       if (decoded < length - 1) {
         const found = `${decoded} frames from second ${start} on`;
         throw new InputError(`${file}: ${found}, ${what} has ${length} steps: cut off, or of another data set`);
@@ -123,7 +123,7 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
   };
 }
 
-/** @throws Error with the last line that ffmpeg wrote, or why it cannot be started */
+/** @throws Error with the last line that ffmpeg wrote, or the reason why it cannot be started */
 async function runFfmpeg(args: readonly string[], cwd?: string): Promise<void> {
   const { execFile } = await import('node:child_process');
   await new Promise<void>((resolve, reject) => {

@@ -1,13 +1,13 @@
-import { encode as encodePng } from 'fast-png';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { openPath } from '../../../engine/files/paths.ts';
 import type { ColumnCounter } from '../columns.ts';
-import type { Dataset, Episode, Image } from '../dataset.ts';
-import { resizeWithPadding } from '../images.ts';
-import { type ImageCell, type TableColumn, TableWriter } from '../parquet/writer.ts';
-import { instructionsAt, loadEpisode } from '../parts.ts';
-import { formatPath } from './info.ts';
+import type { Dataset, Image } from '../dataset.ts';
+import { type TableColumn, TableWriter } from '../parquet/writer.ts';
+import { loadEpisode } from '../parts.ts';
+import { imageCells } from './image-cells.ts';
+import { formatPath, NO_INSTRUCTION } from './info.ts';
 import { episodeLine, episodesTable, tasksTable } from './meta-tables.ts';
+import { listOf, plainRows, plainTypes, rowsOf, tasksOf } from './rows.ts';
 import {
   episodeStatistics,
   type FeatureStatistics,
@@ -19,75 +19,136 @@ import {
 const VERSION = 'v3.0';
 const DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
 const EPISODES_PATH = 'meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
-/** Files of a chunk folder, and megabytes of a data file, as LeRobot's defaults. */
+/** LeRobot's defaults for the files in a chunk folder and the megabytes of a data file. */
 const CHUNK_SIZE = 1000;
 const DATA_FILE_MEGABYTES = 100;
 
 export interface LeRobotWriteOptions {
-  /** What LeRobot calls the robot. */
+  /** LeRobot's name of the robot. */
   readonly robot?: string;
-  /** Called after every episode with the episodes done and to do. */
+  /**
+   * Leaves out episodes without an image of some camera; by default the cameras that some episodes lack are left out.
+   */
+  readonly requireImages?: boolean;
+  /** Receives a line about anything that is left out or has no place in the format. */
+  readonly note?: (line: string) => void;
+  /** Receives the number of episodes done, and of all, after every episode. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-interface File {
+/** A file, or the next piece of one. */
+interface Piece {
   readonly path: string;
   readonly bytes: Uint8Array;
 }
 
-const json = (path: string, value: unknown): File => ({
+/** The amount that was written. */
+export interface LeRobotWritten {
+  readonly episodes: number;
+  readonly steps: number;
+}
+
+const json = (path: string, value: unknown): Piece => ({
   path,
   bytes: new TextEncoder().encode(`${JSON.stringify(value, null, 4)}\n`),
 });
-/** Indices of a chunk folder and a file in it. */
+/** Returns the indices of a file's chunk folder and of the file in it. */
 const place = (file: number) => ({ chunk_index: Math.floor(file / CHUNK_SIZE), file_index: file % CHUNK_SIZE });
+const dataPath = (file: number) => formatPath(DATA_PATH, place(file), DATA_PATH);
 
 /**
- * Writes a data set into a folder as LeRobot of version 3.0, readable by LeRobot itself: numbers and PNG images in
- * parquet files, one row group an episode. Statistics are exact, of images over about n^0.75 of an episode's n frames.
+ * Writes a data set into a folder in LeRobot's version 3.0, which LeRobot itself can read. Numbers and images go into
+ * parquet files with one row group for each episode; a frame that several steps show is stored once. Statistics are
+ * exact; those of images use about n^0.75 of an episode's n frames. One episode at a time is held in memory.
  *
- * @param folder a path (node); nothing of LeRobot may lie there yet
- * @throws InputError where one does, a camera has no image in an episode, or the disk says no
+ * @param folder a path (node); it must not hold a LeRobot data set yet
+ * @throws InputError if it does, if images are required and no episode has them all, or if the disk refuses
  */
-export async function writeLeRobot(folder: string, dataset: Dataset, options: LeRobotWriteOptions = {}): Promise<void> {
+export async function writeLeRobot(
+  folder: string,
+  dataset: Dataset,
+  options: LeRobotWriteOptions = {},
+): Promise<LeRobotWritten> {
   const [{ writeFileSafely }, { mkdir }, { dirname, join }] = await Promise.all([
     import('../../../engine/files/files.ts'),
     import('node:fs/promises'),
     import('node:path'),
   ]);
   await expectNoLeRobot(folder);
-  for await (const { path, bytes } of leRobotFiles(dataset, options)) {
+  const pieces = leRobotFiles(dataset, options);
+  let next = await pieces.next();
+  async function* piecesOf(path: string) {
+    while (!next.done && next.value.path === path) {
+      yield next.value.bytes;
+      next = await pieces.next();
+    }
+  }
+  while (!next.done) {
+    const { path } = next.value;
     const target = join(folder, path);
     await mkdir(dirname(target), { recursive: true });
-    await writeFileSafely(target, [bytes]);
+    await writeFileSafely(target, piecesOf(path));
   }
+  return next.value;
 }
 
-/** @throws InputError where a LeRobot data set lies in the folder (node) */
+/** @throws InputError if a LeRobot data set lies in the folder (node) */
 export async function expectNoLeRobot(folder: string): Promise<void> {
   const there = await openPath(`${folder}/meta/info.json`).catch(() => null);
   await there?.close();
   if (there) throw new InputError(`${folder}: a LeRobot data set is there already; choose another folder`);
 }
 
-/** The files of `writeLeRobot`, one after the other, for places without a disk; `meta/info.json` is the last. */
-export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptions = {}): AsyncGenerator<File> {
-  const { actionDimension, stateDimension, episodes, cameras, rate } = dataset;
-  if (episodes.length === 0) throw new InputError(`data set "${dataset.name}" has no episodes to write`);
+/** Chooses the cameras and episodes to write, because in LeRobot every episode has images of every camera. */
+function writtenPart(
+  { name, cameras, episodes }: Dataset,
+  { requireImages, note }: LeRobotWriteOptions,
+): Pick<Dataset, 'cameras' | 'episodes'> {
+  if (episodes.length === 0) throw new InputError(`data set ${quote(name)} has no episodes to write`);
+  const all = episodes.length;
+  if (!requireImages) {
+    const kept = cameras.filter((camera) => {
+      const lacking = episodes.filter((episode) => !episode.cameras.includes(camera)).length;
+      const some = `${lacking} of ${all} episodes have no image of it; --require-images leaves out the episodes instead`;
+      if (lacking > 0)
+        note?.(`camera ${quote(camera)} is left out: ${lacking === all ? 'no episode has an image of it' : some}`);
+      return lacking === 0;
+    });
+    return { cameras: kept, episodes };
+  }
+  if (cameras.length === 0) throw new InputError(`data set ${quote(name)} has no cameras: no image can be required`);
+  const kept = episodes.filter((episode) => cameras.every((camera) => episode.cameras.includes(camera)));
+  const named = cameras.map(quote).join(', ');
+  if (kept.length === 0)
+    throw new InputError(
+      `data set ${quote(name)}: none of ${all} episodes has images of all its cameras, ${named}: require none, or name fewer cameras`,
+    );
+  const left = all - kept.length;
+  note?.(
+    left > 0
+      ? `${left} of ${all} episodes are left out: they have no image of one of the cameras ${named}`
+      : `all ${all} episodes have images of the cameras ${named}: none is left out`,
+  );
+  return { cameras, episodes: kept };
+}
+
+/**
+ * Makes the files of `writeLeRobot` one after the other, for places without a disk. The pieces of a file follow each
+ * other; `meta/info.json` is the last file.
+ */
+export async function* leRobotFiles(
+  dataset: Dataset,
+  options: LeRobotWriteOptions = {},
+): AsyncGenerator<Piece, LeRobotWritten> {
+  const { actionDimension, stateDimension, rate } = dataset;
+  const { cameras, episodes } = writtenPart(dataset, options);
   const tables = [
     ...(stateDimension > 0 ? [{ key: 'observation.state', width: stateDimension, names: null }] : []),
     { key: 'action', width: actionDimension, names: dataset.actionNames ?? null },
   ];
-  for (const camera of cameras) {
-    const without = episodes.filter((episode) => !episode.cameras.includes(camera)).map(({ id }) => quote(id));
-    if (without.length > 0)
-      throw new InputError(
-        `camera ${quote(camera)} has no image in ${without.length} of ${episodes.length} episodes, such as ${without[0]}: leave out the camera, or the episodes`,
-      );
-  }
   const images = cameras.map((camera) => ({ camera, key: `observation.images.${camera}` }));
   const columns: TableColumn[] = [
-    // LeRobot keeps a feature of one number as a plain value.
+    // LeRobot stores a feature of one number as a single value, not as a list.
     ...tables.map(({ key, width }) => ({ name: key, dtype: 'float32', ...listOf(width) }) as const),
     ...images.map(({ key }) => ({ name: key, dtype: 'image' }) as const),
     ...Object.entries(plainTypes).map(([name, dtype]) => ({ name, dtype })),
@@ -99,15 +160,16 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
     ]),
   );
   const pixels = new Map(images.map(({ key }) => [key, new PixelCounter()]));
-  const sizes = new Map<string, Image>();
+  const sizes = new Map<string, Pick<Image, 'width' | 'height'>>();
   const tasks = new Map<string, number>();
   const lines: Record<string, unknown>[] = [];
-  let [file, index] = [0, 0];
+  let [file, index, untold] = [0, 0, 0];
   let table = new TableWriter(columns);
   for (const [number, listed] of episodes.entries()) {
     const episode = await loadEpisode(listed);
-    const wordings = episode.instructions.length > 0 ? episode.instructions : [''];
-    for (const wording of wordings) if (!tasks.has(wording)) tasks.set(wording, tasks.size);
+    const own = tasksOf(episode);
+    for (const task of own.listed) if (!tasks.has(task)) tasks.set(task, tasks.size);
+    if (own.listed.includes(NO_INSTRUCTION)) untold += 1;
     const rows: Record<string, unknown[]> = {};
     const stats: Record<string, FeatureStatistics> = {};
     for (const { key, width } of tables) {
@@ -123,7 +185,9 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
     }
     for (const { camera, key } of images) {
       const own = new PixelCounter();
-      rows[key] = await imageCells(episode, camera, sizes, own);
+      const { cells, ...size } = await imageCells(episode, camera, sizes.get(key) ?? null, own);
+      sizes.set(key, size);
+      rows[key] = cells;
       stats[key] = own.statistics();
       pixels.get(key)!.merge(own);
     }
@@ -134,16 +198,21 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
       totals.get(name)!.add(Float32Array.from(values));
     }
     if (table.size > DATA_FILE_MEGABYTES * 2 ** 20) {
-      yield { path: formatPath(DATA_PATH, place(file), DATA_PATH), bytes: table.finish() };
+      yield { path: dataPath(file), bytes: table.finish() };
       file += 1;
       table = new TableWriter(columns);
     }
     table.append(rows);
-    lines.push(episodeLine(number, wordings, length, place(file), index, stats));
+    yield { path: dataPath(file), bytes: table.take() };
+    lines.push(episodeLine(number, own.listed, length, place(file), index, stats));
     index += length;
     options.onProgress?.(number + 1, episodes.length);
   }
-  yield { path: formatPath(DATA_PATH, place(file), DATA_PATH), bytes: table.finish() };
+  if (untold > 0)
+    options.note?.(
+      `${untold} of ${episodes.length} episodes have no instruction at some step: LeRobot needs a task there, so it is "${NO_INSTRUCTION}", which is read back as none`,
+    );
+  yield { path: dataPath(file), bytes: table.finish() };
   yield { path: formatPath(EPISODES_PATH, place(0), EPISODES_PATH), bytes: episodesTable(lines, images) };
   yield { path: 'meta/tasks.parquet', bytes: tasksTable([...tasks.keys()]) };
   index = 0;
@@ -184,67 +253,5 @@ export async function* leRobotFiles(dataset: Dataset, options: LeRobotWriteOptio
     video_path: null,
     features,
   });
-}
-
-/** The columns of plain values that every LeRobot data set has; it keeps their statistics too. */
-const plainTypes = {
-  timestamp: 'float32',
-  frame_index: 'int64',
-  episode_index: 'int64',
-  index: 'int64',
-  task_index: 'int64',
-} as const;
-
-/** Their rows of one episode, whose first step is number `index` of all. */
-function plainRows(
-  episode: Episode,
-  number: number,
-  index: number,
-  rate: number,
-  tasks: ReadonlyMap<string, number>,
-): Record<keyof typeof plainTypes, number[]> {
-  const steps = Array.from({ length: episode.length }, (_, step) => step);
-  const taskAt = (step: number) => instructionsAt(episode, step)[0] ?? episode.instructions[0] ?? '';
-  return {
-    timestamp: steps.map((step) => step / rate),
-    frame_index: steps,
-    episode_index: steps.map(() => number),
-    index: steps.map((step) => index + step),
-    task_index: steps.map((step) => tasks.get(taskAt(step))!),
-  };
-}
-
-const listOf = (width: number) => (width === 1 ? {} : { depth: 1, length: width });
-
-function rowsOf(values: Float32Array, width: number): unknown[] {
-  if (width === 1) return Array.from(values);
-  return Array.from({ length: values.length / width }, (_, row) =>
-    Array.from(values.subarray(row * width, (row + 1) * width)),
-  );
-}
-
-/** A PNG for every step; steps before the camera's first image show that one. All have the size of the very first. */
-async function imageCells(episode: Episode, camera: string, sizes: Map<string, Image>, counter: PixelCounter) {
-  const key = `observation.images.${camera}`;
-  let image: Image | null = null;
-  for (let step = 0; !image && step < episode.length; step++) image = await episode.image(camera, step);
-  if (!image) {
-    const choice = 'leave out the camera, or the episode';
-    throw new InputError(`episode "${episode.id}" has no image of camera "${camera}": ${choice}`);
-  }
-  if (!sizes.has(key)) sizes.set(key, image);
-  const { width, height } = sizes.get(key)!;
-  const every = Math.max(
-    1,
-    Math.floor(episode.length / Math.max(Math.min(100, episode.length), episode.length ** 0.75)),
-  );
-  const cells: ImageCell[] = [];
-  for (let step = 0; step < episode.length; step++) {
-    image = (await episode.image(camera, step)) ?? image;
-    const shown = resizeWithPadding(image, width, height);
-    if (step % every === 0) counter.add(shown);
-    const bytes = encodePng({ width, height, data: shown.pixels, channels: 3, depth: 8 });
-    cells.push({ bytes, path: `frame_${String(step).padStart(6, '0')}.png` });
-  }
-  return cells;
+  return { episodes: episodes.length, steps: index };
 }

@@ -8,17 +8,17 @@ import { inTurn, type LargePage, largePage, readLargeValue } from './large-pages
 import { type ColumnChunk, type PageTable, readPageTable } from './pages.ts';
 import { type PageValues, readPageValues } from './values.ts';
 
-/** Decoded pages kept in memory, of all files of a reader, in bytes. */
+/** The bytes of decoded pages kept in memory for all files of a reader. */
 const PAGE_CACHE_BYTES = 256 * 2 ** 20;
-/** Open files' footers and page tables kept in memory, in bytes. */
+/** The bytes of footers and page tables kept in memory. */
 const FILE_CACHE_BYTES = 128 * 2 ** 20;
 
-/** Numbers asked for at once. */
+/** The most numbers that can be requested at once. */
 const NUMBERS_LIMIT = 2 ** 26;
-/** Rows of a column of texts. */
+/** The most rows of a column of texts that are read. */
 const TEXTS_LIMIT = 2 ** 22;
 
-/** A page's values, or of a large page of byte arrays where they lie. */
+/** The values of a page, or their places in a large page of byte arrays. */
 type HeldPage = PageValues | LargePage;
 
 const fileCache = () => new MemoryCache<ParquetFile>(FILE_CACHE_BYTES, (file) => file.footerBytes);
@@ -26,38 +26,39 @@ const pageCache = () =>
   new MemoryCache<HeldPage>(PAGE_CACHE_BYTES, (page) => {
     if ('pieces' in page) return page.starts.byteLength * 2 + page.pieces.byteLength;
     const { values, definition, repetition } = page;
-    const own = Array.isArray(values) ? values.reduce((sum, { length }) => sum + length + 100, 0) : values.byteLength;
+    const bytes = Array.isArray(values) ? [...new Set(values)] : null; // rows that refer to a dictionary share its values
+    const own = bytes ? bytes.reduce((sum, { length }) => sum + length + 100, 0) : (values as Float32Array).byteLength;
     return own + (definition?.length ?? 0) + (repetition?.length ?? 0);
   });
 
-/** Parquet files of one folder, with what was read of them lately kept in memory up to fixed limits. */
+/** The parquet files of one folder; recently read parts of them are kept in memory up to fixed limits. */
 export class ParquetFolder {
   #files = fileCache();
   #pages = pageCache();
 
   constructor(readonly folder: Folder) {}
 
-  /** @throws InputError where the file is missing, cut off or no parquet file */
+  /** @throws InputError if the file is missing, cut off or no parquet file */
   open(path: string): Promise<ParquetFile> {
     return this.#files.get(path, () => ParquetFile.open(this.folder, path, this.#pages));
   }
 
-  /** Drops what is kept in memory. */
+  /** Drops everything that is kept in memory. */
   forget(): void {
     [this.#files, this.#pages] = [fileCache(), pageCache()];
   }
 }
 
-/** A parquet file: its footer in memory, the rest read when asked for; it holds no file open. */
+/** A parquet file with its footer in memory; the rest is read on request, and no file is held open in between. */
 export class ParquetFile {
   readonly #tables = new Map<ColumnChunk, Promise<PageTable>>();
-  /** Held open while something of it is read. */
+  /** The file while something in it is being read. */
   #open: { source: ReturnType<typeof lazily>; readers: number } | null = null;
 
   private constructor(
     readonly name: string,
     readonly rows: number,
-    /** Top-level columns. */
+    /** The names of the top-level columns. */
     readonly columns: readonly string[],
     readonly footerBytes: number,
     private readonly path: string,
@@ -83,9 +84,9 @@ export class ParquetFile {
   }
 
   /**
-   * Rows from ... to - 1 of a column of numbers as [rows, width]; nested lists are laid out row by row.
+   * Reads rows `from` to `to` - 1 of a column of numbers as [rows, width]; nested lists are flattened row by row.
    *
-   * @throws InputError where the column is missing, holds other than `width` numbers a row, or nothing in a row
+   * @throws InputError if the column is missing, or a row of it does not hold `width` numbers
    */
   async numbers<T extends Float32Array | Float64Array>(
     column: string,
@@ -119,7 +120,7 @@ export class ParquetFile {
             throw fail(`does not hold ${width} values in row ${start + Math.floor((place + uneven) / width)}`);
           }
         }
-        out ??= new make((to - from) * width); // not before a page of what the file says is there could be read
+        out ??= new make((to - from) * width); // allocated only after a page could be read, because the file's counts may lie
         const [low, high] = [Math.max(first, place), Math.min(last, place + values.length)];
         out.set(values.subarray(low - place, high - place), start * width + low - from * width);
       });
@@ -127,7 +128,7 @@ export class ParquetFile {
     return out ?? new make(0);
   }
 
-  /** All rows of a column of texts, or of lists of texts: a list for each row. */
+  /** Reads all rows of a column of texts, or of lists of texts, as a list for each row. */
   async texts(column: string): Promise<string[][]> {
     const path = this.#leaf(column);
     if (this.rows > TEXTS_LIMIT)
@@ -155,7 +156,7 @@ export class ParquetFile {
     return rows;
   }
 
-  /** The bytes in row `row` of a column of byte arrays, or of the field `field` of a column of structs; null where empty. */
+  /** Reads row `row` of a column of byte arrays, or of field `field` in a column of structs; null if it is empty. */
   async bytes(column: string, row: number, field?: string): Promise<Uint8Array | null> {
     const path = this.#leaf(column, field);
     const group = this.groups.at(this.#groupOf(row));
@@ -172,7 +173,9 @@ export class ParquetFile {
         const values = await readPageValues(await open(), chunk, table, page, what);
         return (await largePage(await open(), chunk, values, what)) ?? values;
       };
-      const held = await this.pages.get(`${this.path}:${page.start}:bytes`, () => inTurn(page, unpack));
+      const held = await this.pages.get(`${this.path}:${page.start}:bytes`, () =>
+        inTurn([page, table.dictionary], unpack),
+      );
       const { definition } = held;
       let number = at - page.first;
       if (definition) {
@@ -190,7 +193,7 @@ export class ParquetFile {
     return this.columns.includes(column);
   }
 
-  /** The path of the numbers, texts or bytes of a column. */
+  /** Finds the path to the numbers, texts or bytes of a column. */
   #leaf(column: string, field?: string): string {
     let node = this.schema.children.find(({ element }) => element.name === column);
     if (!node) {
@@ -210,7 +213,9 @@ export class ParquetFile {
     return node.path.join('\n');
   }
 
-  /** Calls `use` with the pages that hold leaf values from ... to - 1, and the number of the first value of each. */
+  /**
+   * Calls `use` with each page that holds leaf values between `from` and `to`, and with the number of its first value.
+   */
   async #eachPage(
     chunk: ColumnChunk,
     column: string,
@@ -229,7 +234,7 @@ export class ParquetFile {
     });
   }
 
-  /** The row group of a row; that after the last for rows behind all. */
+  /** Finds the row group of a row; the number of groups if the row lies behind all of them. */
   #groupOf(row: number): number {
     let [low, high] = [0, this.groups.length];
     while (low < high) {
@@ -266,7 +271,7 @@ export class ParquetFile {
   }
 }
 
-/** A source that is opened when it is first asked for. */
+/** Makes a source that is opened when it is first used. */
 function lazily(open: () => Promise<ByteSource>) {
   let source: Promise<ByteSource> | undefined;
   return {
@@ -278,7 +283,7 @@ function lazily(open: () => Promise<ByteSource>) {
   };
 }
 
-/** The first place where a row of `width` values does not begin as it should, or begins where it should not; -1 for none. */
+/** Finds the first place at which a row of `width` values begins too early or too late; -1 if there is none. */
 function firstUneven(repetition: Uint8Array, start: number, width: number): number {
   let inRow = start;
   for (let i = 0; i < repetition.length; i++) {

@@ -4,7 +4,7 @@ import type { ByteSource } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import type { ColumnChunk } from './pages.ts';
 
-/** Rows of one file; more than any writer puts in one, and few enough that a list of them is harmless. */
+/** The limit of rows in one file: more than any writer puts in one, and few enough for a list of them. */
 const ROWS_LIMIT = 2 ** 31;
 
 export interface RowGroup {
@@ -13,7 +13,7 @@ export interface RowGroup {
   readonly columns: ReadonlyMap<string, ColumnChunk>;
 }
 
-/** What the end of a parquet file says of it. @throws InputError where it is damaged or cut off */
+/** Reads the footer of a parquet file. @throws InputError if it is damaged or cut off */
 export async function readFooter(source: ByteSource): Promise<{ metadata: FileMetaData; schema: SchemaTree }> {
   const slice = async (start: number, end = source.size) => (await source.read(start, end)).buffer;
   try {
@@ -24,7 +24,7 @@ export async function readFooter(source: ByteSource): Promise<{ metadata: FileMe
   }
 }
 
-/** The row groups, their columns by the path to their values. */
+/** Lists the row groups, with their columns by the path to the values. */
 export function rowGroups({ row_groups: groups, num_rows: total }: FileMetaData, schema: SchemaTree, name: string) {
   let start = 0;
   const read = groups.map(({ columns: chunks, num_rows: own }, number): RowGroup => {

@@ -4,38 +4,40 @@ import { InputError, reasonOf } from '../../../engine/files/errors.ts';
 import type { ColumnChunk, Page } from './pages.ts';
 import type { PageValues } from './values.ts';
 
-// Writers put all images of an episode in one page (a dictionary, even), often tens of megabytes. To have one of them, the page is unpacked
-// once to learn where each lies, and dropped; from then on only the 64 KiB pieces of an image are read and unpacked:
-// snappy packs every 64 KiB for themselves (format_description.txt; snappy.cc, kBlockSize).
+// Writers put all images of an episode in one page, or in its dictionary, often tens of megabytes. The page is unpacked
+// once to find the place of each image, and dropped. From then on only the 64 KiB pieces of a requested image are read
+// and unpacked, because snappy packs every 64 KiB independently (format_description.txt; snappy.cc, kBlockSize).
 
-/** Bytes unpacked; smaller pages are kept as they are. */
+/** Pages that unpack to fewer bytes than this are kept as they are. */
 const LARGE = 4 * 2 ** 20;
 const PIECE = 65536;
 
-/** Where the values of a large page of byte arrays lie. */
+/** The places of the values in a large page of byte arrays. */
 export interface LargePage {
-  /** In the unpacked page: value i is starts[i] ... ends[i] - 1. */
+  /** Value i lies at bytes starts[i] to ends[i] - 1 of the unpacked page. */
   readonly starts: Uint32Array;
   readonly ends: Uint32Array;
   readonly definition: Uint8Array | null;
-  /** Bytes of the unpacked page. */
+  /** The bytes of the unpacked page. */
   readonly size: number;
-  /** In the file: where each piece of the unpacked page begins, and where the last ends; one piece where it is not packed. */
+  /**
+   * The place in the file of each piece of the unpacked page, and the end of the last; one piece if it is not packed.
+   */
   readonly pieces: Float64Array;
   readonly packed: boolean;
 }
 
 let last: Promise<unknown> = Promise.resolve();
 
-/** Unpacks a page, large ones one after the other: each takes more than twice its size, and a batch asks for many at once. */
-export function inTurn<T>({ header }: Page, unpack: () => Promise<T>): Promise<T> {
-  if (header.uncompressed_page_size < LARGE) return unpack();
+/** Unpacks large pages one after the other: each takes more than twice its size, and a batch requests many at once. */
+export function inTurn<T>(pages: readonly (Page | null)[], unpack: () => Promise<T>): Promise<T> {
+  if (pages.every((page) => !page || page.header.uncompressed_page_size < LARGE)) return unpack();
   const own = last.then(unpack);
   last = own.catch(() => {});
   return own;
 }
 
-/** What is kept of a page of byte arrays instead of its values; null for small pages, and those packed in another way. */
+/** Finds the places that replace the values of a page of byte arrays; null if it is small, or packed in another way. */
 export async function largePage(
   source: ByteSource,
   { codec }: ColumnChunk,
@@ -46,7 +48,7 @@ export async function largePage(
   const { bytes, page } = store;
   const starts = Uint32Array.from(values, ({ byteOffset }) => byteOffset - bytes.byteOffset);
   const ends = starts.map((own, i) => own + values[i].length);
-  if (values.some(({ buffer }) => buffer !== bytes.buffer)) return null; // put together from pieces
+  if (values.some(({ buffer }) => buffer !== bytes.buffer)) return null; // the values were assembled from pieces
   const second = page.header.data_page_header_v2;
   const begin = page.start + (second ? second.definition_levels_byte_length + second.repetition_levels_byte_length : 0);
   const size = bytes.length;
@@ -58,7 +60,7 @@ export async function largePage(
   return pieces && { ...common, pieces: pieces.map((offset) => begin + offset), packed: true };
 }
 
-/** The bytes of value `number` of a large page. @throws InputError where they are damaged */
+/** Reads the bytes of value `number` of a large page. @throws InputError if they are damaged */
 export async function readLargeValue(
   source: ByteSource,
   page: LargePage,
@@ -71,7 +73,7 @@ export async function readLargeValue(
   const [first, last] = [Math.floor(start / PIECE), Math.ceil(end / PIECE)];
   const packed = await readRange(source, pieces[first], pieces[last], what);
   const length = Math.min(size, last * PIECE) - first * PIECE;
-  // The pieces are a whole packed text of their own, but for its length in front.
+  // With their unpacked length in front, the pieces are a complete snappy stream.
   const head: number[] = [];
   for (let rest = length; ; rest >>>= 7) {
     head.push(rest > 127 ? (rest & 127) | 128 : rest);
@@ -87,7 +89,7 @@ export async function readLargeValue(
   }
 }
 
-/** Where each 64 KiB of a snappy text begin, and its end; null where they are not packed for themselves. */
+/** Finds the beginning of each 64 KiB in a snappy stream, and its end; null if they are not packed independently. */
 function piecesOf(packed: Uint8Array, size: number): Float64Array | null {
   const pieces = new Float64Array(Math.ceil(size / PIECE) + 1);
   let at = 0;

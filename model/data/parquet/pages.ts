@@ -3,13 +3,13 @@ import { parquetHeader } from 'hyparquet/src/column.js';
 import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 
-// Columns are read page by page: this file finds the pages, values.ts decodes one; every length is checked
-// before anything is allocated by it. Random access then costs one page (about 1 MB) instead of a row group.
+// Columns are read page by page: this file finds the pages, values.ts decodes one. Every length is checked before it
+// decides an allocation. Random access costs one page (about 1 MB) instead of a row group.
 
-/** Longer pages are not read: writers make pages of about 1 MB. */
+/** The bytes of the largest page that is read; most writers make pages of about 1 MB. */
 const PAGE_BYTES_LIMIT = 2 ** 28;
 const PAGE_VALUES_LIMIT = 2 ** 24;
-/** No codec unpacks a byte to more than this; a page that says so lies. */
+/** The codecs unpack a byte to at most this many; a page that claims more is damaged. */
 const MOST_UNPACKED: Partial<Record<CompressionCodec, number>> = {
   UNCOMPRESSED: 1,
   SNAPPY: 64,
@@ -18,7 +18,7 @@ const MOST_UNPACKED: Partial<Record<CompressionCodec, number>> = {
   BROTLI: 2 ** 24,
 };
 const MOST_UNPACKED_OTHERWISE = 2 ** 15;
-/** Bytes read at once to find page headers. */
+/** The bytes that are read at once to find page headers. */
 const HEADER_WINDOW = 2 ** 16;
 
 /** One column of one row group. */
@@ -26,19 +26,19 @@ export interface ColumnChunk {
   readonly path: readonly string[];
   readonly schemaPath: SchemaTree[];
   readonly codec: CompressionCodec;
-  /** Leaf values, nulls included. */
+  /** The number of leaf values, nulls included. */
   readonly values: number;
-  /** Its bytes in the file. */
+  /** The chunk's bytes in the file. */
   readonly start: number;
   readonly end: number;
 }
 
-/** Where a page lies, and which leaf values of its chunk it holds. */
+/** The location of a page, and the range of its leaf values in the chunk. */
 export interface Page {
   readonly header: PageHeader;
   readonly start: number;
   readonly end: number;
-  /** Leaf values before it in the chunk. */
+  /** The number of leaf values before the page in its chunk. */
   readonly first: number;
   readonly values: number;
 }
@@ -51,7 +51,7 @@ export interface PageTable {
 const isCount = (value: unknown, limit: number): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) <= limit;
 
-/** The pages of a column chunk, found by their headers alone. @throws InputError where a header lies */
+/** Finds the pages of a column chunk by their headers alone. @throws InputError if a header is wrong */
 export async function readPageTable(source: ByteSource, chunk: ColumnChunk, what: string): Promise<PageTable> {
   const fail = (complaint: string) => new InputError(`${source.name}: ${what}: ${complaint}`);
   if (!(chunk.start >= 4 && chunk.end > chunk.start && chunk.end <= source.size)) {
@@ -71,7 +71,7 @@ export async function readPageTable(source: ByteSource, chunk: ColumnChunk, what
       const reader = { view: new DataView(window.buffer, 0, window.length), offset: offset - windowStart };
       return { header: parquetHeader(reader), length: reader.offset - (offset - windowStart) };
     };
-    // A header has about 30 bytes; with statistics of long values more.
+    // A header has about 30 bytes, or more with statistics of long values.
     const { header, length } = await headerAt(Math.min(1024, chunk.end - offset))
       .catch(() => headerAt(Math.min(HEADER_WINDOW, chunk.end - offset)))
       .catch((error) => {

@@ -10,19 +10,22 @@ import { InputError, reasonOf } from '../../../engine/files/errors.ts';
 import { crc32 } from '../checksum.ts';
 import type { ColumnChunk, Page, PageTable } from './pages.ts';
 
-/** Numbers (integers of 64 bits and booleans as float64) or byte arrays. */
+/** Numbers (64-bit integers and booleans as float64) or byte arrays. */
 export type Values = Float32Array | Float64Array | Uint8Array[];
 
-/** Decoded leaf values without nulls, and the levels that place them; null where the column has no such levels. */
+/** The decoded leaf values without nulls, and the levels that place them; null if the column has no such levels. */
 export interface PageValues {
   readonly values: Values;
   readonly definition: Uint8Array | null;
   readonly repetition: Uint8Array | null;
-  /** Of byte arrays the unpacked bytes they lie in, and the page those were packed in: the data page or the dictionary. */
+  /**
+   * For byte arrays, the unpacked bytes that hold them and the page that these come from: the data page or the
+   * dictionary.
+   */
   readonly store: { readonly bytes: Uint8Array; readonly page: Page } | null;
 }
 
-/** Decodes one page. @throws InputError where it is damaged */
+/** Decodes one page. @throws InputError if it is damaged */
 export async function readPageValues(
   source: ByteSource,
   chunk: ColumnChunk,
@@ -34,7 +37,7 @@ export async function readPageValues(
   const { type, type_length: fixedLength } = chunk.schemaPath[chunk.schemaPath.length - 1].element;
   const bytesOf = async ({ header, start, end }: Page) => {
     const bytes = await readRange(source, start, end, what);
-    // Most writers leave the checksum out. It is signed in the file.
+    // Most writers leave out the checksum, which is signed in the file.
     if (header.crc != null && crc32(bytes) !== header.crc >>> 0)
       throw new InputError(`${source.name}: ${what}: damaged page at byte ${start} (checksum)`);
     return bytes;
@@ -64,7 +67,7 @@ function unpack(bytes: Uint8Array, size: number, codec: CompressionCodec): Uint8
   return decompressPage(bytes, size, codec, compressors);
 }
 
-/** The levels of a page, and its bytes of values. */
+/** Reads the levels of a page, and finds the bytes of its values. */
 function readLevels(bytes: Uint8Array, { header, values }: Page, { schemaPath, codec }: ColumnChunk) {
   const maxRepetition = getMaxRepetitionLevel(schemaPath);
   const maxDefinition = getMaxDefinitionLevel(schemaPath);
@@ -121,7 +124,7 @@ function readValues(
       for (let i = 0; i < count; i++) values[i] = lookup[places[i]];
       return values;
     }
-    case 'RLE': // booleans, behind 4 bytes of length
+    case 'RLE': // booleans follow 4 bytes of length
       return Float64Array.from(readHybrid(bytes, 4, 1, new Uint8Array(count)));
     case 'BYTE_STREAM_SPLIT':
       return asValues(byteStreamSplit(reader, count, type, fixedLength));
@@ -159,8 +162,8 @@ function readByteArrays(bytes: Uint8Array, count: number): Uint8Array[] {
 }
 
 /**
- * The hybrid of run lengths and bit-packed runs of the parquet format (Encodings.md, "RLE"), from byte `start` on until
- * `out` is full. @throws Error where the bytes end before
+ * Reads parquet's hybrid of run lengths and bit-packed runs (Encodings.md, "RLE") from byte `start` on until `out` is
+ * full. @throws Error if the bytes end before
  */
 export function readHybrid<T extends Uint8Array | Uint32Array>(
   bytes: Uint8Array,

@@ -1,18 +1,25 @@
 import type { SchemaElement } from 'hyparquet';
+import type { ColumnSource } from 'hyparquet-writer';
 import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 
-/** A column to write: plain values, lists, lists of lists ..., or image files. */
+/** A column to write: single values, lists, nested lists, or image files. */
 export interface TableColumn {
   readonly name: string;
   readonly dtype: 'float32' | 'float64' | 'int64' | 'string' | 'image';
-  /** Lists around a value: 0 for a plain value. */
+  /** The number of lists around a value; 0 for a single value. */
   readonly depth?: number;
-  /** Values of each list, where all have as many. */
+  /** The length of each list, if all have the same. */
   readonly length?: number;
 }
 
-/** An image file in a row. */
+/**
+ * Repeated image files are stored once, in a dictionary of at most this many bytes a row group; beyond, every row has
+ * its own.
+ */
+const DICTIONARY_BYTES = 2 ** 27;
+
+/** An image file in a row. Rows that show the same image share one cell. */
 export interface ImageCell {
   readonly bytes: Uint8Array;
   readonly path: string;
@@ -41,7 +48,7 @@ function elements({ name, dtype, depth = 0 }: TableColumn): SchemaElement[] {
   return [list, repeated, ...elements({ name: 'element', dtype, depth: depth - 1 })];
 }
 
-/** What Hugging Face's datasets library keeps of a column's type, so that images come back as images. */
+/** Describes a column's type to Hugging Face's datasets library, so that images come back as images. */
 function feature({ dtype, depth = 0, length = -1 }: TableColumn): unknown {
   if (dtype === 'image') return { _type: 'Image' };
   const value = { dtype, _type: 'Value' };
@@ -49,7 +56,10 @@ function feature({ dtype, depth = 0, length = -1 }: TableColumn): unknown {
   return { feature: feature({ name: '', dtype, depth: depth - 1 }), length, _type: 'Sequence' };
 }
 
-/** A parquet file (snappy) made in memory, one row group for each `append`. */
+/**
+ * Makes a parquet file in memory, one row group for each `append`; numbers and texts are packed by snappy, images are
+ * not.
+ */
 export class TableWriter {
   readonly #bytes = new ByteWriter();
   readonly #writer: ParquetWriter;
@@ -72,24 +82,48 @@ export class TableWriter {
     });
   }
 
-  /** Bytes so far. */
+  /** The bytes written so far. */
   get size(): number {
     return this.#bytes.offset;
   }
 
-  /** Rows by column: numbers, lists of numbers, texts, lists of texts, image cells. */
+  /** Adds rows by column: numbers, lists of numbers, texts, lists of texts, or image cells. */
   append(rows: Readonly<Record<string, readonly unknown[]>>): void {
     const columnData = this.columns.map(({ name, dtype }) => {
-      const data = dtype === 'int64' ? rows[name].map(toBigInt) : [...rows[name]];
-      return { name, data, statistics: dtype !== 'image' };
+      if (dtype === 'image') return imageColumn(name, rows[name] as readonly (ImageCell | null)[]);
+      return { name, data: dtype === 'int64' ? rows[name].map(toBigInt) : [...rows[name]] };
     });
     this.#writer.write({ columnData, rowGroupSize: Math.max(1, columnData[0].data.length) });
   }
 
+  /** Returns the bytes written since the last call, and releases them. */
+  take(): Uint8Array {
+    const bytes = this.#bytes.getBytes().slice();
+    this.#bytes.index = 0;
+    return bytes;
+  }
+
+  /** Ends the file, and returns the bytes that were not taken yet. */
   finish(): Uint8Array {
     this.#writer.finish();
-    return this.#bytes.getBytes();
+    return this.take();
   }
+}
+
+/**
+ * Makes a column of images without compression, which would not shrink them; one can then be read without the others.
+ */
+function imageColumn(name: string, data: readonly (ImageCell | null)[]): ColumnSource {
+  const different = [...new Set(data)];
+  const bytes = different.reduce((sum, cell) => sum + (cell?.bytes.length ?? 0), 0);
+  const once = different.length < data.length && bytes <= DICTIONARY_BYTES;
+  return {
+    name,
+    data: [...data],
+    encoding: once ? 'RLE_DICTIONARY' : 'PLAIN',
+    codec: 'UNCOMPRESSED',
+    statistics: false,
+  };
 }
 
 const toBigInt = (value: unknown): unknown => (Array.isArray(value) ? value.map(toBigInt) : BigInt(value as number));

@@ -1,11 +1,11 @@
 import { type ByteSource, type Folder, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
-import type { Dataset, Episode, Image } from '../dataset.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import type { Dataset, Episode } from '../dataset.ts';
+import { ImageCache, type ImagePlace, imagesAt, imageTypeOf } from '../image-files.ts';
 import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
-import { onDisk } from '../parts.ts';
+import { instructionsAmong, onDisk } from '../parts.ts';
 import {
   bytesOf,
   checkRecord,
@@ -17,17 +17,18 @@ import {
   readRecords,
 } from './tfrecord.ts';
 
-// RLDS in TFRecord files, as of Open X-Embodiment: one record an episode, each feature the values of all its steps.
+// This file reads RLDS in TFRecord files, as in Open X-Embodiment: a record is an episode, a feature holds the values
+// of all steps.
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
-/** Larger sets are not read through when they are opened. */
+/** Checksums of larger sets are not compared when the set is opened. */
 const CHECKED_BYTES = 4 * 2 ** 30;
 const LIST_CACHE_BYTES = 256 * 2 ** 20;
 const NUMBER_BYTES = 256 * 2 ** 20;
-/** Longer lists of numbers or texts of one episode are not read. */
+/** The bytes of the longest list of numbers or texts that is read. */
 const LIST_LIMIT = 2 ** 28;
 
-/** Control rates of well-known sets, which their files do not say, in Hz. */
+/** The control rates of well-known sets in Hz, which their files do not state. */
 const rates: Readonly<Record<string, number>> = {
   bridge: 5,
   bridge_dataset: 5,
@@ -44,20 +45,20 @@ const keys = {
 };
 
 export interface RldsOptions {
-  /** The split to read, or the set's own name for its split "train"; that by default. */
+  /** The split to read, or the set's own name for its split "train", which is the default. */
   readonly name?: string;
-  /** Control steps a second, where the set is not a well-known one. */
+  /** Control steps per second; needed if the set is not a well-known one. */
   readonly rate?: number;
   readonly cameras?: readonly string[];
   readonly memory?: number;
 }
 
 /**
- * Opens an RLDS data set: `dataset_info.json` and its TFRecord shards. Numbers and texts are read now, images when they
- * are asked for; what exceeds `memory` is left on disk and loaded episode by episode. Checksums of records are compared now, of sets beyond
- * 4 GiB when an episode is loaded or shown for the first time.
+ * Opens an RLDS data set: `dataset_info.json` and its TFRecord shards. Numbers and texts are read now, images on
+ * request. Numbers that exceed `memory` are left on disk and loaded episode by episode. Checksums of records are
+ * compared now, or for sets above 4 GiB when an episode is first loaded or shown.
  *
- * @throws InputError with one line that names file and field where something is missing, damaged or does not agree
+ * @throws InputError with one line that names file and field if something is missing, damaged or does not agree
  */
 export async function openRlds(folder: Folder, options: RldsOptions = {}): Promise<Dataset> {
   const source = await folder.open('dataset_info.json');
@@ -96,9 +97,9 @@ export async function openRlds(folder: Folder, options: RldsOptions = {}): Promi
   });
 }
 
-/** The shards of a split, by the pattern that dataset_info.json keeps. */
-function shards(info: Record<string, unknown>, name: string, file: string, asked = name) {
-  const wanted = asked === name ? 'train' : asked;
+/** Lists the shards of a split by the pattern in dataset_info.json. */
+function shards(info: Record<string, unknown>, name: string, file: string, chosen = name) {
+  const wanted = chosen === name ? 'train' : chosen;
   if (!Array.isArray(info.splits)) throw missing(file, 'a list of "splits"');
   const splits = info.splits.map((value, i) => asObject(value, file, `split ${i}`));
   const split = splits.find((own) => own.name === wanted);
@@ -136,10 +137,11 @@ function shards(info: Record<string, unknown>, name: string, file: string, asked
 
 class Reader {
   readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
-  /** Image files of one camera of one episode. */
+  /** The image files of one camera in one episode. */
   readonly #lists = new MemoryCache<Uint8Array[]>(LIST_CACHE_BYTES, (list) => list[0]?.buffer.byteLength ?? 0);
   readonly #seen = new Set<string>();
-  /** Records whose checksum was right. */
+  readonly #bytesFeatures = new Set<string>();
+  /** The records with a checksum that was compared and is right. */
   readonly #checked = new Set<string>();
   #bytes = 0;
 
@@ -148,7 +150,7 @@ class Reader {
     private readonly options: RldsOptions,
   ) {}
 
-  /** Compares the checksum of a record, once. */
+  /** Compares the checksum of a record once. */
   async check(file: ByteSource, record: RecordPlace): Promise<void> {
     const key = `${file.name}:${record.start}`;
     if (this.#checked.has(key)) return;
@@ -174,7 +176,7 @@ class Reader {
     const table = async (key: string) => {
       const values = floatsOf(await list(key, 'float'), file.name, key);
       if (values.length === 0 || values.length % length !== 0)
-        throw fail(`feature ${quote(key)} has ${values.length} values, not as many for each of its ${length} steps`);
+        throw fail(`feature ${quote(key)} has ${values.length} values, which its ${length} steps do not divide evenly`);
       checkFinite(values, values.length / length, file.name, `episode ${id}: feature ${quote(key)}`);
       return values;
     };
@@ -182,11 +184,10 @@ class Reader {
     const [actions, states] = [await table(actionKey), stateKey === undefined ? null : await table(stateKey)];
     const languageKey = find(keys.language);
     const texts = languageKey ? bytesOf(await list(languageKey, 'bytes'), file.name, languageKey) : [];
-    const words = new Set(texts.map((bytes) => new TextDecoder().decode(bytes).trim()).filter((text) => text !== ''));
     const common = {
       id,
       length,
-      instructions: [...words],
+      instructions: instructionsAmong(texts.map((bytes) => new TextDecoder().decode(bytes))),
       ...(await this.#cameras(file, path, record, features, id, length)),
     };
     const dimensions = { actionDimension: actions.length / length, stateDimension: (states?.length ?? 0) / length };
@@ -197,7 +198,7 @@ class Reader {
   }
 
   #onDisk(
-    common: Pick<Episode, 'id' | 'length' | 'instructions' | 'cameras' | 'image'>,
+    common: Pick<Episode, 'id' | 'length' | 'instructions' | 'cameras' | 'image' | 'imageFile'>,
     path: string,
     record: RecordPlace,
   ) {
@@ -214,7 +215,7 @@ class Reader {
     });
   }
 
-  /** The lists of as many image files as there are steps. */
+  /** Finds the features that hold an image file for each step. */
   async #cameras(
     file: ByteSource,
     path: string,
@@ -226,27 +227,29 @@ class Reader {
     const places = new Map<string, FeaturePlace>();
     for (const [key, place] of features) {
       const name = /^steps\/observation\/(\w+)$/.exec(key)?.[1];
-      if (place.kind !== 'bytes' || !name || (this.options.cameras && !this.options.cameras.includes(name))) continue;
-      // The first value's tag, length and first bytes tell an image.
+      if (place.kind !== 'bytes' || !name) continue;
+      this.#bytesFeatures.add(name);
+      if (this.options.cameras && !this.options.cameras.includes(name)) continue;
+      // The first bytes after the tag and length of the first value show whether it is an image.
       const head = await readRange(file, place.start, Math.min(place.end, place.start + 16), key);
       const isImage = [2, 3, 4, 5, 6].some((at) => imageTypeOf(head.subarray(at)) !== 'unknown');
       if (isImage) places.set(name, place);
     }
     for (const name of places.keys()) this.#seen.add(name);
-    const image = async (camera: string, step: number): Promise<Image | null> => {
+    const find = (camera: string, step: number): ImagePlace | null => {
       const place = places.get(camera);
       if (!place || step < 0) return null;
       const at = Math.min(Math.floor(step), length - 1);
       const what = `the image of episode ${id}, step ${at}, camera "${camera}"`;
-      return this.#images.get(`${path}:${place.start}:${at}`, async () => {
+      const read = async () => {
         const list = await this.#lists.get(`${path}:${place.start}`, () =>
           this.#imageFiles(path, record, place, what, length),
         );
-        const bytes = new Uint8Array(list[at]);
-        return decodeImage(bytes, imageTypeOf(bytes), `${file.name}: ${what}`);
-      });
+        return { bytes: new Uint8Array(list[at]), file: file.name };
+      };
+      return { key: `${path}:${place.start}:${at}`, what, read };
     };
-    return { cameras: [...places.keys()], image };
+    return { cameras: [...places.keys()], ...imagesAt(this.#images, find) };
   }
 
   async #imageFiles(
@@ -268,9 +271,11 @@ class Reader {
     }
   }
 
-  /** @throws InputError where a camera that was asked for is in no episode */
+  /** @throws InputError if no episode has one of the chosen cameras */
   checkCameras(file: string): void {
     const unknown = this.options.cameras?.find((name) => !this.#seen.has(name));
-    if (unknown !== undefined) throw new InputError(`${file}: no camera ${quote(unknown)} in the set's episodes`);
+    if (unknown === undefined) return;
+    const there = [...this.#bytesFeatures].join(', ') || 'none';
+    throw new InputError(`${file}: no camera ${quote(unknown)}; observations with bytes are ${there}`);
   }
 }

@@ -2,21 +2,22 @@ import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
 import { crc32c } from '../checksum.ts';
 
-// TFRecord: u64 length, u32 masked CRC-32C of the length, the bytes, u32 masked CRC-32C of the bytes; all little-endian.
+// A TFRecord is a u64 length, a u32 masked CRC-32C of the length, the bytes, a u32 masked CRC-32C of the bytes; all
+// little-endian.
 
-/** The bytes of one record: start ... end - 1. */
+/** One record is bytes `start` to `end` - 1. */
 export interface RecordPlace {
   readonly start: number;
   readonly end: number;
 }
 
-/** Bytes of a record checked at once. */
+/** The bytes of a record that are checked at once. */
 const CHECKED = 2 ** 20;
 
-/** A CRC-32C masked as TensorFlow does: rotated by 15 bits, plus a constant. */
+/** Masks a CRC-32C as TensorFlow does: rotated by 15 bits, plus a constant. */
 export const masked = (crc: number): number => (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 
-/** Where each record lies, found without reading it. @throws InputError where the file is cut off, or no TFRecord file */
+/** Finds each record without reading it. @throws InputError if the file is cut off, or no TFRecord file */
 export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
   const records: RecordPlace[] = [];
   let offset = 0;
@@ -40,7 +41,7 @@ export async function readRecords(source: ByteSource): Promise<RecordPlace[]> {
   return records;
 }
 
-/** Reads a record through and compares its checksum, as TensorFlow does. @throws InputError where it is damaged */
+/** Reads a record and compares its checksum, as TensorFlow does. @throws InputError if it is damaged */
 export async function checkRecord(source: ByteSource, { start, end }: RecordPlace): Promise<void> {
   const what = `the record at byte ${start - 12}`;
   let crc = 0;
@@ -51,7 +52,7 @@ export async function checkRecord(source: ByteSource, { start, end }: RecordPlac
     throw new InputError(`${source.name}: ${what} is damaged (checksum): fetch the file again`);
 }
 
-/** A feature of a tf.train.Example: where its list of values lies, and of what kind. */
+/** The location and the kind of a feature's list of values in a tf.train.Example. */
 export interface FeaturePlace {
   readonly kind: 'bytes' | 'float' | 'int64';
   readonly start: number;
@@ -59,10 +60,10 @@ export interface FeaturePlace {
 }
 
 const kinds = [undefined, 'bytes', 'float', 'int64'] as const;
-/** Bytes read at once; what lies beyond, such as images, is passed over. */
+/** The bytes that are read at once; longer values, such as images, are skipped. */
 const WINDOW = 4096;
 
-/** The features of a record that holds a tf.train.Example, found without reading their values. */
+/** Finds the features of a record that holds a tf.train.Example, without reading their values. */
 export async function readFeatures(
   source: ByteSource,
   { start, end }: RecordPlace,
@@ -88,7 +89,7 @@ export async function readFeatures(
   return features;
 }
 
-/** A message of protocol buffers, read in small windows. */
+/** Reads a message of protocol buffers in small windows. */
 class Reader {
   #window: Uint8Array = new Uint8Array(0);
   #at = 0;
@@ -98,7 +99,7 @@ class Reader {
     private readonly end: number,
   ) {}
 
-  /** Fields with a length, in the bytes from `start` to `end`; of number `only` where it is given. */
+  /** Yields the fields with a length between bytes `start` and `end`, or only those of number `only`. */
   async *fields(start: number, end: number, only?: number) {
     let offset = start;
     while (offset < end) {
@@ -136,7 +137,10 @@ class Reader {
   }
 }
 
-/** A variable-length integer; length 0 where it does not end. Above 2^53 its lower bits are lost, as of no length here. */
+/**
+ * Reads a variable-length integer; length 0 if it does not end. Above 2^53 it loses low bits, which no length here
+ * needs.
+ */
 function varint(bytes: Uint8Array, start: number): { value: number; length: number } {
   let value = 0;
   for (let i = 0; i < 10 && start + i < bytes.length; i++) {
@@ -146,7 +150,7 @@ function varint(bytes: Uint8Array, start: number): { value: number; length: numb
   return { value: 0, length: 0 };
 }
 
-/** Values of a list of floats, packed or not. @throws InputError where it is damaged */
+/** Reads a list of floats, packed or not. @throws InputError if it is damaged */
 export function floatsOf(list: Uint8Array, file: string, what: string): Float32Array {
   const parts = listParts(list, 5, file, what);
   const size = parts.reduce((sum, { length }) => sum + length, 0);
@@ -160,19 +164,19 @@ export function floatsOf(list: Uint8Array, file: string, what: string): Float32A
   return new Float32Array(bytes.buffer);
 }
 
-/** How many values a list of integers has, packed or not. */
+/** Counts the values of a list of integers, packed or not. */
 export function countIntegers(list: Uint8Array, file: string, what: string): number {
   let count = 0;
   for (const part of listParts(list, 0, file, what)) for (const byte of part) if (byte < 128) count += 1;
   return count;
 }
 
-/** The values of a list of byte arrays, as pieces of it. */
+/** Splits a list of byte arrays into its values, without copying. */
 export function bytesOf(list: Uint8Array, file: string, what: string): Uint8Array[] {
   return listParts(list, 2, file, what);
 }
 
-/** The pieces of a repeated field 1: whole packed runs, or single values of wire type `single`. */
+/** Splits a repeated field 1 into packed runs, or single values of wire type `single`. */
 function listParts(list: Uint8Array, single: 0 | 2 | 5, file: string, what: string): Uint8Array[] {
   const parts: Uint8Array[] = [];
   let offset = 0;

@@ -1,0 +1,81 @@
+/** The commands of `insula`; the module of a command is loaded on use. */
+import type { Command } from './command.ts';
+
+interface Listed {
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
+const tokenize = (name: 'report' | 'fit' | 'speed') => () => import('./tokenize.ts').then((own) => own[name]);
+const tokenizeChunks = (name: 'encode' | 'decode') => () => import('./tokenize-chunks.ts').then((own) => own[name]);
+
+export const commands: Readonly<Record<string, Listed>> = {
+  devices: {
+    summary: 'the adapters that can be opened, and why others cannot',
+    load: () => import('./devices.ts').then(({ devices }) => devices),
+  },
+  train: {
+    summary: 'trains a system on the built-in world or on a data set, measures it and writes a report',
+    load: () => import('./train.ts').then(({ train }) => train),
+  },
+  act: {
+    summary: 'one predicted chunk of a trained policy, the demonstrated one, and the latency by part',
+    load: () => import('./act.ts').then(({ act }) => act),
+  },
+  evaluate: {
+    summary: 'closed loop in the built-in world, or open loop on held-out episodes of a data set',
+    load: () => import('./evaluate.ts').then(({ evaluate }) => evaluate),
+  },
+  convert: {
+    summary: 'writes a data set, or demonstrations of the built-in world, as LeRobot 3.0',
+    load: () => import('./convert.ts').then(({ convert }) => convert),
+  },
+  inspect: {
+    summary: 'the operations of a training step, and their GPU times',
+    load: () => import('./inspect.ts').then(({ inspect }) => inspect),
+  },
+  'tokenize report': {
+    summary: 'every kind of action tokenizer on held-out chunks: tokens, error, use of the vocabulary',
+    load: tokenize('report'),
+  },
+  'tokenize fit': {
+    summary: 'fits a tokenizer to the actions of a data set and writes it to a file',
+    load: tokenize('fit'),
+  },
+  'tokenize encode': {
+    summary: 'encodes the chunks of an episode, or of a JSON file, as ids',
+    load: tokenizeChunks('encode'),
+  },
+  'tokenize decode': {
+    summary: 'decodes ids to chunks, in the units of the data',
+    load: tokenizeChunks('decode'),
+  },
+  'tokenize speed': {
+    summary: 'coefficients per second of FAST, and of @huggingface/tokenizers for the same work',
+    load: tokenize('speed'),
+  },
+  bench: {
+    summary: '--tune writes the tuning file of this adapter: its fastest kernel variants, which all commands then use',
+    load: () => import('./bench-tune.ts').then(({ benchTune }) => benchTune),
+  },
+  'bench attention': {
+    summary: 'attention variants, masks and directions, compared with matrix products and the arithmetic roof',
+    load: () => import('./bench-attention.ts').then(({ benchAttention }) => benchAttention),
+  },
+  'bench kernels': {
+    summary: "every op of a model's step, forward and backward: time, rates, percent of the roof, limiting resource",
+    load: () => import('./bench-kernels.ts').then(({ benchKernels }) => benchKernels),
+  },
+  'bench step': {
+    summary: 'training steps of several systems: rates, memory, time by kernel',
+    load: () => import('./bench-step.ts').then(({ benchStep }) => benchStep),
+  },
+  'bench data': {
+    summary: 'training examples per second that a data set gives, without and with images',
+    load: () => import('./bench-data.ts').then(({ benchData }) => benchData),
+  },
+  'bench roofline': {
+    summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once",
+    load: () => import('./bench-roofline.ts').then(({ benchRoofline }) => benchRoofline),
+  },
+};

@@ -1,0 +1,137 @@
+/** The data of a command: one data set or several, paraphrases, and questions for co-training. */
+import { basename, dirname, join } from 'node:path';
+import { demonstrations } from '../bench/tabletop/demonstrations.ts';
+import { worldCoTraining } from '../bench/tabletop/questions.ts';
+import type { TabletopWorld } from '../bench/tabletop/world.ts';
+import { openPath } from '../engine/files/paths.ts';
+import { InputError, quote } from '../engine/index.ts';
+import type { Dataset } from '../model/data/dataset.ts';
+import {
+  mixDatasets,
+  openDataset,
+  openNamedImages,
+  ownSlotMap,
+  readParaphrases,
+  slotMapNamed,
+  withParaphrases,
+} from '../model/data/index.ts';
+import { type CoTraining, namedImageCoTraining } from '../model/training/co-training.ts';
+import type { RunSettings } from '../model/training/run-settings.ts';
+import { WORK_FOLDER } from './device.ts';
+import { decimal, type Option, texts } from './options.ts';
+import type { Progress } from './progress.ts';
+
+export const TABLETOP = 'tabletop';
+
+/** The settings that name data sets. */
+export type DataChoice = Partial<Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'robot' | 'weights'>>;
+
+const noneOrTexts = (help: string): Option<string[]> => {
+  const option = texts(help, { needs: 'data' });
+  return { ...option, read: (given) => (given[0] === 'none' ? [] : option.read(given)) };
+};
+
+export const dataOptions = {
+  data: texts('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
+  dataset: texts('name of the data set, in a folder with several', { needs: 'data' }),
+  rate: decimal('control steps per second, for files that do not record it', { above: 0, needs: 'data' }),
+};
+export const cameraOptions = {
+  cameras: noneOrTexts('names of the cameras to use, or none; all by default'),
+};
+export const robotOptions = {
+  robot: texts('slot map of the robot, or of the robot of each data set', { needs: 'data' }),
+};
+
+/** The part of the data to read. */
+interface Source {
+  /** Number of demonstrations of the built-in world, and their seed. */
+  readonly episodes: number;
+  readonly seed: number;
+  readonly signal?: AbortSignal;
+  /** Names of the data sets to read from a folder with several if none is named. */
+  readonly usual?: readonly string[];
+  /** The most pixels on a side of video frames; larger frames are scaled down. */
+  readonly frameSize?: number;
+}
+
+/** The built-in world's demonstrations, or one data set read from a folder or file. */
+export async function chooseDataset(
+  { data, dataset: names, cameras, rate }: DataChoice,
+  { episodes, seed, signal, usual, frameSize }: Source,
+  progress: Progress,
+): Promise<Dataset> {
+  for (const [option, own] of [
+    ['data', data],
+    ['dataset', names],
+  ] as const)
+    if (own && own.length > 1) throw new InputError(`--${option} ${own.join(',')}: this command reads one data set`);
+  if (!data)
+    return demonstrations({
+      episodes,
+      seed,
+      cacheFolder: join(WORK_FOLDER, 'cache'),
+      onProgress: (done, total) => progress.count('demonstrations: episode', done, total),
+      signal,
+    });
+  const dataset = await openDataset(data[0], names?.[0], {
+    ...{ usual: usual?.[0], frameSize },
+    cameras: cameras ?? undefined,
+    rate: rate ?? undefined,
+  });
+  if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
+  return dataset;
+}
+
+/** Like `chooseDataset`, but joins several data sets, or one with a named robot, by slot maps (`mixRobots`). */
+export async function chooseData(choice: DataChoice, source: Source, progress: Progress): Promise<Dataset> {
+  const { data, robot, weights } = choice;
+  const several = (source.usual?.length ?? 0) > 1 ? source.usual : undefined;
+  const names = choice.dataset ?? (data ? several : undefined) ?? [];
+  const count = Math.max(data?.length ?? 0, names.length);
+  if (weights && (count < 2 || weights.length !== count))
+    throw new InputError(`--weights: ${weights.length} for ${count} data sets; give one for each of several`);
+  if (!data || (count === 1 && !robot)) return chooseDataset(choice, source, progress);
+  for (const [option, { length }] of [
+    ['data', data],
+    ['dataset', names],
+    ['robot', robot ?? []],
+  ] as const)
+    if (length > 1 && length !== count) throw new InputError(`--${option}: ${length} for ${count} data sets`);
+  const datasets = [];
+  for (let i = 0; i < count; i++) {
+    const name = names[i] ?? names[0];
+    const own = { ...choice, data: [data[i] ?? data[0]], dataset: name === undefined ? null : [name] };
+    datasets.push(await chooseDataset(own, source, progress));
+  }
+  const maps = datasets.map((dataset, i) => (robot ? slotMapNamed(robot[i] ?? robot[0]) : ownSlotMap(dataset)));
+  const width = Math.max(...maps.map((map) => map.width));
+  return mixDatasets(
+    datasets.map((dataset, i) => ({ dataset, slots: { ...maps[i], width }, weight: weights?.[i] ?? undefined })),
+  );
+}
+
+/** Adds the paraphrases of a file. @throws InputError if it has paraphrases of none of the data set's instructions */
+export async function paraphrased(dataset: Dataset, path: string | null, progress: Progress): Promise<Dataset> {
+  if (path === null) return dataset;
+  const paraphrases = await readParaphrases(await openPath(path));
+  const known = new Set(dataset.episodes.flatMap(({ instructions }) => instructions));
+  const used = [...paraphrases.keys()].filter((text) => known.has(text)).length;
+  if (used === 0) {
+    const such = known.size > 0 ? `, such as ${quote([...known][0])}` : ': it has none';
+    throw new InputError(`${path}: it has no paraphrases of any instruction of "${dataset.name}"${such}`);
+  }
+  progress.note(`${path}: paraphrases of ${used} of ${known.size} instructions`);
+  return withParaphrases(dataset, paraphrases);
+}
+
+/** Questions for co-training, about the images of a file or about the built-in world. */
+export async function coTrainingOf(
+  { cotrain, questions, seed }: Pick<RunSettings, 'cotrain' | 'questions' | 'seed'>,
+  world: TabletopWorld | null,
+): Promise<CoTraining | undefined> {
+  if (world) return worldCoTraining(world, seed, cotrain);
+  if (questions === null) return undefined;
+  const images = await openNamedImages(dirname(questions), basename(questions));
+  return namedImageCoTraining(images, seed, cotrain);
+}

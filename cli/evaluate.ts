@@ -1,0 +1,114 @@
+/** `insula evaluate`: a trained policy measured over many observations. */
+import { recordedDataset } from '../bench/tabletop/demonstrations.ts';
+import { EpisodeRecorder } from '../bench/tabletop/episode-recorder.ts';
+import { evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
+import { tabletopPolicy } from '../bench/tabletop/policy.ts';
+import type { WorldObservation } from '../bench/tabletop/world.ts';
+import { InputError } from '../engine/index.ts';
+import type { Dataset } from '../model/data/dataset.ts';
+import { actionExamples, evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
+import { fitBaselines } from '../model/training/baselines.ts';
+import { BatchMaker } from '../model/training/batches.ts';
+import { fittingSamples, prepareData } from '../model/training/fitting.ts';
+import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
+import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
+import { command } from './command.ts';
+import { TABLETOP } from './data.ts';
+import { deviceOptions } from './device.ts';
+import { number, text, type ValuesOf } from './options.ts';
+import { type Loaded, policyOptions, withPolicy } from './policy.ts';
+import type { Progress } from './progress.ts';
+import { type EvaluateResult, evaluateLines } from './text.ts';
+import { closedLoopSummary } from './training-summary.ts';
+
+const evaluateOptions = {
+  ...policyOptions,
+  episodes: number('closed-loop episodes in the built-in world; 20 by default', 1, { excludes: 'data' }),
+  seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
+  record: text('folder for the recorded episodes, or for predictions of held-out episodes, as LeRobot 3.0'),
+  ...deviceOptions,
+};
+type EvaluateValues = ValuesOf<typeof evaluateOptions>;
+
+export const evaluate = command({
+  options: evaluateOptions,
+  async run(values, { progress }) {
+    const result = await evaluatePolicy(values, progress);
+    return { json: result, lines: evaluateLines(result) };
+  },
+});
+
+/** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
+async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promise<EvaluateResult> {
+  const { record, seed } = values;
+  if (record !== undefined) await expectNoLeRobot(record);
+  const check = ({ dataset }: Pick<Loaded, 'dataset'>) => {
+    if (seed !== undefined && record === undefined && dataset.name !== TABLETOP)
+      throw new InputError('--seed: the open-loop measurement has noise of its own; give --seed only with --record');
+  };
+  return withPolicy(values, progress, check, async (loaded) => {
+    const inWorld = loaded.dataset.name === TABLETOP;
+    const [result, recorded] = await (inWorld ? inClosedLoop : inOpenLoop)(loaded, values, progress);
+    if (record !== undefined && recorded) {
+      const onProgress = (done: number, total: number) => progress.count('write: episode', done, total);
+      await writeLeRobot(record, recorded, {
+        robot: inWorld ? TABLETOP : undefined,
+        note: (line) => progress.note(line),
+        onProgress,
+      });
+    }
+    return { closedLoop: null, openLoop: null, ...result, record: record ?? null, adapter: loaded.device.description };
+  });
+}
+
+/** The result, and the data set to record. */
+type Evaluated = [Partial<EvaluateResult>, Dataset | null];
+
+async function inClosedLoop(
+  { policy, settings }: Loaded,
+  { seed, episodes, record }: EvaluateValues,
+  progress: Progress,
+): Promise<Evaluated> {
+  const recorders: EpisodeRecorder[] = [];
+  const keep = (index: number, observation: WorldObservation, action: Float32Array) => {
+    recorders[index] ??= new EpisodeRecorder();
+    recorders[index].add(observation, action);
+  };
+  const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, seed), {
+    episodes,
+    seed: seed ?? settings.run.seed,
+    onProgress: (done, total) => progress.closedLoop(done, total),
+    onAction: record === undefined ? undefined : keep,
+  });
+  const recordings = recorders.flatMap((recorder, index) => {
+    const { seed, instruction } = evaluation.episodes[index];
+    return [recorder.recording(seed, [instruction])];
+  });
+  return [{ closedLoop: closedLoopSummary(evaluation) }, recordedDataset(recordings)];
+}
+
+async function inOpenLoop(
+  { policy, dataset, settings }: Loaded,
+  { seed, record }: EvaluateValues,
+  progress: Progress,
+): Promise<Evaluated> {
+  const { preset, seed: trained, batch } = settings.run;
+  const { split } = prepareData(dataset, trained);
+  const { configuration } = policy.model;
+  const maker = new BatchMaker(policy.encoding, configuration, settings.run);
+  const samples = evaluationSamples(split.heldOut, preset.heldOutSteps);
+  const batches = [];
+  for (let start = 0; start < samples.length; start += batch)
+    batches.push(await maker.make(actionExamples(samples.slice(start, start + batch)), start));
+  const { meanChunk } = await fitBaselines(fittingSamples(split.train), policy.encoding, configuration.horizon);
+  const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
+  const openLoop = {
+    measure: OPEN_LOOP_MEASURE,
+    observations: error.observations,
+    oneSampleToConstant: error.oneSample / error.bestConstant,
+    meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
+  };
+  const onProgress = (done: number, total: number) => progress.count('predict: episode', done, total);
+  const predict = () => predictedEpisodes(policy, dataset, split.heldOut, { seed, onProgress });
+  return [{ openLoop }, record === undefined ? null : await predict()];
+}

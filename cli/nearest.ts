@@ -1,0 +1,30 @@
+/** "did you mean pi05?", or "there are pi0, pi05, ..." if no name is near. */
+export function nearest(word: string, names: readonly string[], prefix = ''): string {
+  const near = probable(word, names);
+  return near === null
+    ? `there are ${names.map((name) => prefix + name).join(', ')}`
+    : `did you mean ${prefix}${near}?`;
+}
+
+/** The name that was probably meant; null if none is near. */
+export function probable(word: string, names: readonly string[]): string | null {
+  const [best] = names
+    .map((name) => ({ name, distance: distance(word.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  return best && best.distance <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
+}
+
+/** Edit distance: insertions, deletions, substitutions and transpositions of neighbours. */
+function distance(a: string, b: string): number {
+  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  for (let i = 1; i <= a.length; i++) {
+    rows.push([i]);
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = rows[i - 1][j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const exchanged =
+        i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? rows[i - 2][j - 2] + 1 : Infinity;
+      rows[i].push(Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, replaced, exchanged));
+    }
+  }
+  return rows[a.length][b.length];
+}

@@ -1,0 +1,41 @@
+/** Paragraphs of help about more than one option. */
+
+export const dataNotes = [
+  `Data sets (--data):
+  LeRobot 2.0 to 3.0: the folder that holds meta/; for a data set of the Hub, the path that 'hf download --repo-type dataset' prints
+  RLDS as in Open X-Embodiment: the folder with dataset_info.json and the TFRecord files
+  HDF5 of ACT (ALOHA), robomimic or LIBERO: the file, or the folder of files
+  LeRobot 1 (.arrow), .npz: the file, or the folder of one
+  numbers as safetensors and images in packs: the folder with index.json; --dataset chooses one of several`,
+  `Cameras that exist only as video are decoded by an installed ffmpeg into JPEG frames in the cache folder. Images are read on demand, and so are actions and states beyond 256 MiB. If the data lack language, images or state, a line reports it, and the model trains without them.`,
+];
+
+export const trainingNotes = [
+  ...dataNotes,
+  `Actions and states are normalised by the 1 % and 99 % quantiles of the training episodes. A FAST tokenizer is fitted to the training data (to a sample of 8,192 steps if there are more than 32,768); a chunk that is longer than the model's token block is truncated, and the number truncated is reported.`,
+  `Several data sets of one control rate train one model: --data A,B or --dataset droid,ur5. Each robot keeps its own statistics, its own held-out episodes and a slot map, which gives the position of its dimensions in the padded vector and marks those that are relative to the state: --robot ur5e,franka names openpi's slot maps; without it dimension i has slot i.`,
+  `Co-training (--cotrain) adds captions, questions and pointing with location tokens, about rendered scenes of the built-in world or about your own named images (--questions). 'insula act --ask' then answers questions. Every other example of robot data predicts its subtask before its action tokens, if the data have subtasks.`,
+];
+
+export const tokenizerNotes = [
+  `Chunks are normalised by the 1 % and 99 % quantiles. The report gives tokens per chunk and per second of control, the error of each dimension in normalised units, the share of zero coefficients, and the frequency of each id. The error of the naive tokenizers is mostly clipping.`,
+];
+
+export const attentionNotes = [
+  `Shapes (--shape): names of FlashAttention's and FlexAttention's benchmarks and of public VLA models ('suite' is all of them), or written out: batch, tokens (one block, prefix+action or prefix+fast+action), query heads / key heads, head dimension: B=1,T=816+128+50,H=8/1,D=256.`,
+  `Masks (--mask): ready-made ones ('+' ANDs them and chains their scores, '|' ORs them: causal+alibi, soft-cap:50), tables over the blocks (insulation, frozen-prefix, cached-prefix), or WGSL over q and k. --score comes with its --derivative.`,
+  `A row: milliseconds with quartiles, GFLOP/s of the work in the plan's tile lists (live work), time and live work divided by those of the dense mask, percent of the matrix product's rate and of the roof, the ratio to the same engine's unfused softmax(Q K^T + mask) V, memory, workgroups. Rates come from GPU timestamps if the adapter has them, else from wall time. Without options the run takes about a minute and lists the cases that it left out.`,
+];
+
+export const kernelNotes = [
+  `Names of operations restrict the measurement to them: 'insula bench kernels gatedMlp attention'.`,
+  `FLOPs and bytes come from the cost model of each dispatch. '% roof' is the least time by the limiting resource (arithmetic rate, bandwidth of copies, launches), measured in the same rounds, divided by the time taken.`,
+];
+
+export const tuningNotes = [
+  `Without a tuning file the shipped variants run; kernels/attention-variants.ts and kernels/matmul-variants.ts choose them by the adapter's capabilities. --tune takes half a minute and replaces a shipped variant only if the quartiles do not overlap. A file for another adapter or driver is refused; a file in bench/results/tuning/ is used by everyone with that adapter and driver.`,
+];
+
+export const stepNotes = [
+  `A whole step (forward, backward, clipping, AdamW) is captured once and replayed as one list. With a Mesa driver, MESA_SHADER_CACHE_DISABLE=true before the command shows the compile time of each pipeline without a cache.`,
+];

@@ -1,0 +1,113 @@
+/** A trained policy and the data that it acts on. */
+import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { type Device, InputError } from '../engine/index.ts';
+import type { Dataset } from '../model/data/dataset.ts';
+import { mixDatasets } from '../model/data/index.ts';
+import { Encoding } from '../model/policy/encoding.ts';
+import { Policy } from '../model/policy/policy.ts';
+import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
+import { chooseData, dataOptions, robotOptions } from './data.ts';
+import type { deviceOptions } from './device.ts';
+import { text, type ValuesOf } from './options.ts';
+import type { Progress } from './progress.ts';
+
+/** Options of a command that uses a trained policy. Its cameras are those of the policy; its data are those of training by default. */
+export const policyOptions = {
+  checkpoint: text('file that insula train wrote; required'),
+  ...dataOptions,
+  data: { ...dataOptions.data, help: 'folder or file of a data set, or several; the data of the training by default' },
+  ...robotOptions,
+};
+export type PolicyValues = ValuesOf<typeof policyOptions & typeof deviceOptions>;
+
+export interface Loaded {
+  readonly policy: Policy;
+  readonly dataset: Dataset;
+  readonly device: Device;
+  readonly settings: CheckpointSettings;
+}
+
+/**
+ * Opens a policy's checkpoint, its data and an adapter, in this order, and closes them after `work`. `check` may throw
+ * before an adapter is opened.
+ */
+export async function withPolicy<T>(
+  { checkpoint: path, ...values }: PolicyValues,
+  progress: Progress,
+  check: (opened: Pick<Loaded, 'dataset' | 'settings'>) => void,
+  work: (loaded: Loaded) => Promise<T>,
+): Promise<T> {
+  if (path === undefined)
+    throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
+  const checkpoint = await openCheckpoint(path);
+  try {
+    const { settings } = checkpoint;
+    const dataset = await dataOf(path, values, settings, progress);
+    check({ dataset, settings });
+    const { device } = await openTunedDevice(values, (line) => progress.note(line));
+    try {
+      using model = await checkpoint.loadModel(device);
+      return await work({ policy: new Policy(model, new Encoding(settings.encoding)), dataset, device, settings });
+    } finally {
+      device.close();
+    }
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function dataOf(
+  path: string,
+  values: PolicyValues,
+  settings: CheckpointSettings,
+  progress: Progress,
+): Promise<Dataset> {
+  const { run, data: trained, encoding } = settings;
+  const { demonstrations: episodes, vision } = run.preset;
+  const source = { episodes, seed: run.seed, usual: trained.name.split(','), frameSize: vision.image };
+  // A policy without cameras needs no images and no decoded videos.
+  const { data, dataset: named, rate, robot } = values.data ? values : run;
+  const cameras = encoding.cameras.length === 0 && data ? [] : null;
+  const chosen = await chooseData({ data, dataset: named, rate, robot, cameras }, source, progress).catch((error) => {
+    const moved = error instanceof InputError && !values.data && data;
+    throw moved ? new InputError(`${error.message}; ${path} was trained on it: say where it lies with --data`) : error;
+  });
+  const dataset = asTrained(chosen, settings);
+  refuseOtherRobot(path, dataset, settings);
+  if (dataset.name !== trained.name && !trained.name.split(',').includes(dataset.name))
+    progress.note(
+      `"${dataset.name}" is not what ${path} was trained on: its actions keep the units and ranges of "${trained.name}"`,
+    );
+  return dataset;
+}
+
+/** Applies the slot map of training if the policy was trained on several robots. */
+function asTrained(dataset: Dataset, { encoding: { robots = {} } }: CheckpointSettings): Dataset {
+  const names = Object.keys(robots);
+  if (dataset.robots || names.length === 0) return dataset;
+  const robot = names.length === 1 ? names[0] : dataset.name;
+  if (!robots[robot])
+    throw new InputError(
+      `"${dataset.name}" is not one of the robots that the policy was trained on (${names.join(', ')}): give --data and --robot as in training`,
+    );
+  return mixDatasets([{ dataset, slots: robots[robot].slots }]);
+}
+
+function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration, encoding }: CheckpointSettings): void {
+  const { name } = dataset;
+  const state = encoding.statistics?.states?.mean.length ?? dataset.stateDimension;
+  for (const [what, own, trained] of [
+    ['action dimensions', dataset.actionDimension, configuration.actionDimension],
+    ['state dimensions', dataset.stateDimension, state],
+    ['control steps per second', dataset.rate, data.rate],
+  ] as const)
+    if (own !== trained)
+      throw new InputError(
+        `"${name}" has ${own} ${what}; ${path} was trained with ${trained}: give data of that robot`,
+      );
+  const lacking = dataset.robots ? [] : encoding.cameras.filter((camera) => !dataset.cameras.includes(camera));
+  if (lacking.length > 0)
+    throw new InputError(
+      `"${name}" has no camera ${lacking.join(', ')}, which ${path} was trained with; it has ${dataset.cameras.join(', ') || 'none'}`,
+    );
+}

@@ -1,0 +1,63 @@
+/** The settings of a training run as options of the same names. */
+import { systems } from '../model/systems/index.ts';
+import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
+import type { RunSettings } from '../model/training/run-settings.ts';
+import { cameraOptions, dataOptions, robotOptions } from './data.ts';
+import { choice, decimal, decimals, flag, number, text, type ValuesOf } from './options.ts';
+
+/** Memory options of a training step, shared with its benchmark. */
+export const memoryOptions = {
+  accumulate: number('gradient accumulation: batches per step; 1 by default', 1),
+  recompute: flag('gradient checkpointing: backward runs every layer again, which takes less memory and more time'),
+};
+
+export const systemNames = systems.map(({ name }) => name);
+export const presetNames = presets.map(({ name }) => name);
+
+export const runOptions = {
+  system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),
+  preset: choice(presets.map(({ name, description }) => `${name}: ${description}`).join('; '), presetNames),
+  ...dataOptions,
+  ...cameraOptions,
+  ...robotOptions,
+  weights: decimals('relative sampling weight of each data set; by default n^0.43 for n control steps', {
+    needs: 'data',
+  }),
+  steps: number(`training steps; ${presetValues('steps')} by default`),
+  batch: number(`examples in a batch; ${presetValues('batch')} by default`, 1),
+  ...memoryOptions,
+  moments: choice("format of AdamW's moments: f32 (default), or with stochastic rounding bf16 or 8bit", [
+    'f32',
+    'bf16',
+    '8bit',
+  ]),
+  cotrain: decimal('fraction of every batch that is questions about images; 0 by default', {
+    from: 0,
+    below: 1,
+  }),
+  questions: text('named images for the questions, PATH.json and PATH.pack; the built-in world by default', {
+    needs: 'cotrain',
+  }),
+  paraphrases: text('JSON file of paraphrases: { "an instruction of the data": ["a paraphrase", ...] }'),
+  augment: flag('crops, rotates and recolours the training images at random'),
+  tokenizer: text(
+    'FAST tokenizer, instead of one fitted to the data: file of insula tokenize fit, or published folder',
+  ),
+  statistics: text("norm_stats.json of openpi, instead of the data's own statistics", {
+    needs: 'data',
+  }),
+  horizon: number('control steps in a chunk; one second by default', 1),
+  seed: number('determines data, initial weights, noise and order; 0 by default'),
+};
+
+/** The settings that the options give; settings of other options are absent. */
+export function givenSettings({ preset, ...given }: ValuesOf<typeof runOptions>): Partial<RunSettings> {
+  return { ...given, ...(preset !== undefined && { preset: presetNamed(preset) }) };
+}
+
+/** The presets' values of a field, for help. */
+function presetValues(field: keyof Preset & ('steps' | 'batch')): string {
+  const numbers = presets.map((preset) => preset[field]);
+  const same = new Set(numbers).size === 1;
+  return same ? String(numbers[0]) : presets.map(({ name }, i) => `${numbers[i]} (${name})`).join(', ');
+}

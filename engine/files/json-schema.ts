@@ -1,0 +1,50 @@
+/** Validation of values from outside, such as the contents of a JSON file, by a schema. */
+import * as v from 'valibot';
+import { readJson } from './bytes.ts';
+import { InputError, quote } from './errors.ts';
+import { openPath } from './paths.ts';
+
+/**
+ * Returns the value with the type of the schema. An object schema drops fields that it does not name; `v.looseObject`
+ * keeps them. The schema's own messages are noun phrases that describe the expected value.
+ *
+ * @throws InputError that names the first wrong field: `where: "settings.batch": expected number, got "x"`
+ */
+export function checked<T>(schema: v.GenericSchema<unknown, T>, value: unknown, where: string): T {
+  const result = v.safeParse(schema, value, { abortEarly: true, abortPipeEarly: true });
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const path = (issue.path ?? []).map(({ key }, i) => (typeof key === 'number' ? `[${key}]` : `${i ? '.' : ''}${key}`));
+  const field = path.length > 0 ? `${quote(path.join(''))}: ` : '';
+  throw new InputError(`${where}: ${field}${complaint(issue)}`);
+}
+
+/**
+ * Reads a JSON file from disk (node only). `what` completes the message "this is not ...".
+ *
+ * @throws InputError if the file cannot be read, is not JSON or does not fit the schema
+ */
+export async function readJsonFile<T>(path: string, schema: v.GenericSchema<unknown, T>, what: string): Promise<T> {
+  const source = await openPath(path);
+  try {
+    return checked(schema, await readJson(source), `${path}: this is not ${what}`);
+  } finally {
+    await source.close();
+  }
+}
+
+function complaint(issue: v.BaseIssue<unknown>): string {
+  const { type, input, expected, message } = issue;
+  if (expected === 'never') return 'unknown field';
+  const key = issue.path?.at(-1)?.key;
+  // An object reports a missing key as an issue of its own.
+  if (/object$/.test(type) && expected === JSON.stringify(key)) return 'missing';
+  const got = typeof input === 'number' ? String(input) : quote(input);
+  return `expected ${message.startsWith('Invalid ') ? words(expected ?? type) : message}, got ${got}`;
+}
+
+/** Valibot's name of the expected value in plain words: `("a" | "b")` is "a" or "b", `safe_integer` is safe integer. */
+function words(expected: string): string {
+  const plain = expected.replace(/^\((.*)\)$/, '$1').replaceAll(' | ', ' or ');
+  return plain.replace(/\b(Object|Array)\b/g, (name) => name.toLowerCase()).replaceAll('_', ' ');
+}

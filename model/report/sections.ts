@@ -1,0 +1,297 @@
+/** The sections of a training run's report. */
+import { encode } from 'fast-png';
+import type { Image } from '../data/dataset.ts';
+import { attentionFigure, attentionInWords } from './attention-figure.ts';
+import {
+  chunkPlots,
+  gradientPanels,
+  type LossFigure,
+  lossCeiling,
+  lossFigure,
+  proportionFigure,
+  TRAINING_BINS,
+} from './figures.ts';
+import { formatNumber, formatPercent, formatRatio, formatSeconds, html, type Markup } from './markup.ts';
+import { barTable, type Section, table } from './page.ts';
+import type { ClosedLoop, Gradients, LossPoint, ReportData } from './report-data.ts';
+import { wilsonInterval } from './wilson.ts';
+
+/** A value beside a baseline: "0.46 ×". */
+const times = (value: number, baseline: number) => `${formatRatio(value / baseline)} ×`;
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
+interface Loss extends LossFigure {
+  title: string;
+  /** The baseline in a sentence. */
+  than: string;
+}
+
+/** The losses that the run has, token loss first. */
+function losses({ curves: { training, heldOut, baselines } }: ReportData): Loss[] {
+  const points = (name: 'tokenLoss' | 'flowLoss') => {
+    const known = (all: LossPoint[]) =>
+      all.flatMap(({ step, [name]: loss }) => (loss === undefined ? [] : [{ x: step, y: loss }]));
+    return { training: known(training), heldOut: known(heldOut) };
+  };
+  const baseline = (name: string, value: number | undefined) => (value === undefined ? undefined : { name, value });
+  const all: Loss[] = [
+    {
+      title: 'Token loss',
+      label: 'Token loss over training steps',
+      unit: 'nats per token',
+      colour: 'token',
+      ...points('tokenLoss'),
+      baseline: baseline('unigram', baselines.unigram),
+      than: 'the unigram predictor',
+    },
+    {
+      title: 'Flow loss',
+      label: 'Flow loss over training steps',
+      unit: 'squared velocity error (normalised actions)',
+      colour: 'flow',
+      ...points('flowLoss'),
+      baseline: baseline('constant', baselines.constantVelocity),
+      than: 'the best constant velocity',
+    },
+  ];
+  return all.filter((loss) => loss.training.length + loss.heldOut.length > 0);
+}
+
+/** Success, and the right object if it is known, as counts. */
+function rates({ episodes }: ClosedLoop): { name: string; count: number; of: number }[] {
+  const known = episodes.filter(({ rightObject }) => rightObject !== undefined);
+  return [
+    { name: 'success', count: episodes.filter(({ success }) => success).length, of: episodes.length },
+    { name: 'right object', count: known.filter(({ rightObject }) => rightObject).length, of: known.length },
+  ].filter(({ of }) => of > 0);
+}
+
+/** The results in a few large figures. */
+export function glance(data: ReportData): Markup {
+  const entries: [string, string][] = [];
+  for (const { title, heldOut, baseline, than } of losses(data)) {
+    const last = heldOut.at(-1);
+    if (!last) continue;
+    entries.push(
+      baseline
+        ? [times(last.y, baseline.value), `held-out ${title.toLowerCase()}, relative to ${than}`]
+        : [formatNumber(last.y), `held-out ${title.toLowerCase()}`],
+    );
+  }
+  const { openLoop, closedLoop } = data;
+  if (openLoop) {
+    const ratio = times(openLoop.meanOfEight, openLoop.bestConstant);
+    entries.push([ratio, 'open-loop error of the mean of 8 samples, relative to the best constant chunk']);
+  }
+  if (closedLoop && closedLoop.episodes.length > 0) {
+    const { count, of } = rates(closedLoop)[0];
+    const { low, high } = wilsonInterval(count, of);
+    const interval = `${formatPercent(low)} to ${formatPercent(high)}`;
+    entries.push([`${count} of ${of}`, `closed-loop episodes succeeded (95 % interval ${interval})`]);
+  }
+  const total = sum(data.phases.map(({ seconds }) => seconds));
+  if (total > 0) entries.push([formatSeconds(total), 'from start to report']);
+  return html`<dl class="glance">${entries.map(([value, words]) => html`<div><dt>${words}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+export async function lossSection(data: ReportData): Promise<Section | undefined> {
+  const shown = losses(data);
+  if (shown.length === 0) return undefined;
+  const figures = await Promise.all(
+    shown.map(async (loss) => {
+      const { title, heldOut, baseline, than } = loss;
+      const last = heldOut.at(-1);
+      let words: Markup | undefined;
+      if (last && baseline) {
+        const remark = last.y < baseline.value ? '' : ': no better than knowing nothing of the input';
+        const compared = `${formatRatio(last.y / baseline.value)} times that of ${than} (${formatNumber(baseline.value)})${remark}`;
+        words = html`<p class="small">Held out, at step ${formatNumber(last.x)}: ${formatNumber(last.y)}, ${compared}.</p>`;
+      }
+      return html`<div><figure><figcaption>${title}</figcaption>${await lossFigure(loss)}</figure>${words}</div>`;
+    }),
+  );
+  const { training } = data.curves;
+  const sentences: string[] = [];
+  const last = training.at(-1);
+  if (last && last.seconds > 0) {
+    const rate = formatRatio(last.step / last.seconds);
+    sentences.push(`${formatNumber(last.step)} steps in ${formatSeconds(last.seconds)}, ${rate} steps a second.`);
+  }
+  const size = Math.ceil(training.length / TRAINING_BINS);
+  if (size > 1)
+    sentences.push(
+      `The training line is the mean of every ${size} points of the log, its band their lowest to highest.`,
+    );
+  for (const loss of shown) {
+    const ceiling = lossCeiling(loss);
+    const highest = loss.training.reduce((most, { y }) => Math.max(most, y), 0);
+    if (highest <= ceiling) continue;
+    const name = loss.title.toLowerCase();
+    sentences.push(`Early ${name} above the frame is drawn at its top edge; the highest was ${formatNumber(highest)}.`);
+  }
+  return {
+    id: 'losses',
+    title: 'Losses',
+    body: html`<p>${sentences.join(' ')}</p>\n<div class="losses">${figures}</div>`,
+  };
+}
+
+/** The last norm of each loss on each group; an expectation that fails is marked. */
+function gradientTable({ norms, expectedZero = [] }: Gradients): Markup {
+  const groups = [...new Set(norms.map(({ group }) => group))];
+  const columns = (['token', 'flow'] as const).filter((loss) => norms.some((norm) => norm.loss === loss));
+  const cell = (group: string, loss: string): string | Markup => {
+    const own = norms.filter((norm) => norm.group === group && norm.loss === loss);
+    const last = own.at(-1);
+    if (!last) return 'not measured';
+    const reason = expectedZero.find((zero) => zero.group === group && zero.loss === loss)?.reason;
+    if (reason === undefined) return last.norm === 0 ? 'exactly 0' : formatNumber(last.norm);
+    const largest = own.reduce((most, { norm }) => Math.max(most, norm), 0);
+    if (largest === 0) return `0, ${reason}`;
+    return html`<span class="alarm">${formatNumber(largest)} at most, should be 0 (${reason})</span>`;
+  };
+  const head = ['parameter group', ...columns.map((loss) => `${loss} loss`)].map((name) => ({ name }));
+  const steps = norms.reduce((most, { step }) => Math.max(most, step), 0);
+  const rows = groups.map((group) => [group, ...columns.map((loss) => cell(group, loss))]);
+  return table(head, rows, `Gradient norms at step ${formatNumber(steps)}`);
+}
+
+export async function gradientSection(gradients: Gradients): Promise<Section> {
+  const panels = await gradientPanels(gradients);
+  return {
+    id: 'gradients',
+    title: 'Gradient norms',
+    body: html`<p>L2 norm of each loss's gradient on each parameter group, taken apart. A norm in the row marked 0 is zero to the last bit, not small.</p>
+<div class="panels">${panels.map(({ group, figure }) => html`<figure><figcaption>${group}</figcaption>${figure}</figure>`)}</div>
+${gradientTable(gradients)}`,
+  };
+}
+
+export function attentionSection(attention: NonNullable<ReportData['attention']>): Section {
+  const rows = attentionInWords(attention).map(({ query, words }) => [query, words]);
+  return {
+    id: 'attention',
+    title: 'Attention table',
+    body: html`${attentionFigure(attention)}\n${table([{ name: 'queries of' }, { name: 'see' }], rows)}`,
+  };
+}
+
+/** The image as a PNG inside a data URL. */
+function picture({ width, height, pixels }: Image, description: string): Markup {
+  const png = encode({ width, height, data: pixels, channels: 3 });
+  let binary = '';
+  for (const byte of png) binary += String.fromCharCode(byte);
+  return html`<img src="data:image/png;base64,${btoa(binary)}" width="${width}" height="${height}" alt="${description}">`;
+}
+
+export async function chunkSection(data: ReportData): Promise<Section | undefined> {
+  const { chunks } = data;
+  if (!chunks || chunks.samples.length === 0) return undefined;
+  const { horizon, rate } = data.data;
+  const plots = await chunkPlots(chunks, horizon, rate);
+  const line = (name: string, words: string) =>
+    html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8"><path d="M0,4H22" stroke="var(--${name})" stroke-width="2"/></svg> ${words}</li>`;
+  const samples = chunks.samples.map(({ instruction, image, validSteps }, i) => {
+    const words = instruction === undefined ? 'no instruction' : `“${instruction}”`;
+    const end =
+      validSteps < horizon ? `The episode ends after ${validSteps} of ${horizon} steps (shaded from there).` : '';
+    return html`<div class="sample">
+<header>${image ? picture(image, `Camera image of held-out sample ${i + 1}`) : undefined}<div><p>${words}</p><p class="small">${end}</p></div></header>
+<div class="plots">${plots[i].map(({ name, figure }) => html`<figure><figcaption>${name}</figcaption>${figure}</figure>`)}</div>
+</div>\n`;
+  });
+  return {
+    id: 'chunks',
+    title: 'Predicted chunks',
+    body: html`<p>Held-out observations. Actions (${chunks.unit}) over the ${formatNumber(horizon / rate)} s of the chunk; a dimension has the same axis in every sample.</p>
+<ul class="key inline">${line('demonstrated', 'demonstrated')}${line('mean', 'mean of 8 samples')}${line('predicted', 'one sample')}</ul>
+${samples}`,
+  };
+}
+
+export function openLoopSection(openLoop: NonNullable<ReportData['openLoop']>): Section {
+  const { measure, observations, oneSample, meanOfEight, bestConstant } = openLoop;
+  const row = (label: string, value: number) => ({
+    label,
+    value,
+    texts: [formatNumber(value), bestConstant > 0 ? times(value, bestConstant) : ''],
+  });
+  const predictions = [row('one sample', oneSample), row('mean of 8 samples', meanOfEight)];
+  return {
+    id: 'open-loop',
+    title: 'Open loop',
+    body: html`<p>Error of predicted chunks on ${formatNumber(observations)} held-out observations: ${measure}.</p>
+${barTable(['prediction', 'error', 'relative'], [row('best constant chunk', bestConstant), ...predictions])}`,
+  };
+}
+
+export async function closedLoopSection(closedLoop: ClosedLoop): Promise<Section | undefined> {
+  const { episodes, film } = closedLoop;
+  if (episodes.length === 0) return undefined;
+  const word = (value: boolean | undefined) => (value === undefined ? '' : value ? 'yes' : 'no');
+  const rows = episodes.map(({ instruction, success, rightObject, steps }, i) => {
+    return [String(i + 1), instruction, word(rightObject), word(success), formatNumber(steps)];
+  });
+  const numbers = (name: string) => ({ name, kind: 'number' as const });
+  const words = ['instruction', 'right object', 'success'].map((name) => ({ name }));
+  const frames = film?.frames.map(
+    ({ label, image }) => html`<figure>${picture(image, label)}<figcaption>${label}</figcaption></figure>`,
+  );
+  return {
+    id: 'closed-loop',
+    title: 'Closed loop',
+    body: html`<figure>${await proportionFigure(rates(closedLoop))}</figure>
+${film ? html`<h3>${film.caption}</h3><div class="film">${frames}</div>` : undefined}
+<h3>Episodes</h3>
+${table([numbers(''), ...words, numbers('steps')], rows)}`,
+  };
+}
+
+export function latencySection(latency: NonNullable<ReportData['latency']>): Section {
+  const total = sum(latency.map(({ milliseconds }) => milliseconds));
+  const rows = latency.map(({ part, milliseconds }) => ({
+    label: part,
+    value: milliseconds,
+    texts: [`${formatNumber(milliseconds)} ms`, total > 0 ? formatPercent(milliseconds / total) : ''],
+  }));
+  return {
+    id: 'latency',
+    title: 'Latency',
+    body: html`<p>One call of the policy, ${formatNumber(total)} ms in all.</p>\n${barTable(['part', 'time', 'share'], rows)}`,
+  };
+}
+
+export function runSection(data: ReportData): Section {
+  const { name, episodes, heldOut, rate, horizon, missing } = data.data;
+  const facts: [string, string | Markup][] = [
+    ['Command', html`<code>${data.command}</code>`],
+    ['System', `${data.system}, preset ${data.preset}, seed ${data.seed}`],
+    ['Adapter', data.adapter],
+    ['Data', `${name}, ${formatNumber(episodes)} ${episodes === 1 ? 'episode' : 'episodes'}`],
+    ['Held out', heldOut],
+    ['Chunk', `${horizon} steps at ${formatNumber(rate)} Hz, ${formatNumber(horizon / rate)} s`],
+  ];
+  if (missing.length > 0) facts.push(['Missing', missing.join(', ')]);
+  const bars = (
+    columns: string[],
+    rows: { label: string; value: number }[],
+    format: (value: number) => string,
+    whole: string,
+  ) => {
+    const total = format(sum(rows.map(({ value }) => value)));
+    const shown = rows.map((row) => ({ ...row, texts: [format(row.value)] }));
+    return rows.length > 0 ? barTable(columns, shown, `${total} ${whole}`) : undefined;
+  };
+  const parameters = data.parameters.map(({ group, count }) => ({ label: group, value: count }));
+  const phases = data.phases.map(({ name, seconds }) => ({ label: name, value: seconds }));
+  return {
+    id: 'run',
+    title: 'The run',
+    body: html`<dl class="facts">${facts.map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>
+<div class="columns">
+${bars(['parameter group', 'parameters'], parameters, formatNumber, 'parameters')}
+${bars(['phase', 'time'], phases, formatSeconds, 'in all')}
+</div>`,
+  };
+}

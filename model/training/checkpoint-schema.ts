@@ -1,0 +1,138 @@
+/** The schema of a checkpoint's metadata, checked before anything is built from it, so that an error names the damaged field. */
+import * as v from 'valibot';
+import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernels/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type SlotMap, statisticsSchema } from '../data/index.ts';
+import type { EncodingSettings } from '../policy/encoding.ts';
+import { historySchema } from './history.ts';
+import { type RunSettings, runSettingsSchema } from './run-settings.ts';
+import { type RunData, runDataSchema } from './same-run.ts';
+
+/** The version of the format; it increases when the meaning of a checkpoint changes. */
+export const CHECKPOINT_FORMAT = 2;
+
+const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
+const texts = v.array(v.string());
+const sizes = { width: count(1), hidden: count(1) };
+
+const configurationSchema = v.object({
+  backbone: v.object({ ...sizes, vocabulary: count(1) }),
+  expert: v.nullable(v.object({ ...sizes, time: v.picklist(['adaptive', 'concatenate']) })),
+  depth: count(1),
+  heads: count(1),
+  kvHeads: count(1),
+  headDimension: count(1),
+  vision: v.nullable(
+    v.object({
+      ...sizes,
+      depth: count(1),
+      heads: count(1),
+      patch: count(1),
+      imageHeight: count(1),
+      imageWidth: count(1),
+      cameras: count(1),
+    }),
+  ),
+  horizon: count(1),
+  actionDimension: count(1),
+  stateDimension: count(),
+  blocks: v.array(
+    v.object({
+      name: v.string(),
+      length: count(1),
+      weights: v.picklist(['backbone', 'expert']),
+      input: v.picklist(['images', 'ids', 'state', 'actions']),
+      after: texts,
+    }),
+  ),
+  edges: v.array(
+    v.object({
+      query: v.string(),
+      key: v.string(),
+      edge: v.object({
+        mask: v.picklist(['none', 'full', 'causal']),
+        window: v.optional(count(1)),
+        stopKey: v.boolean(),
+        stopValue: v.boolean(),
+      }),
+    }),
+  ),
+  losses: v.object({ token: v.boolean(), flow: v.boolean(), alpha: v.number() }),
+}) satisfies v.GenericSchema<unknown, ModelConfiguration>;
+
+const slotSchema = v.object({
+  name: v.string(),
+  slot: count(),
+  kind: v.picklist(['joint', 'joint velocity', 'position', 'rotation', 'gripper', 'base', 'other']),
+  relative: v.boolean(),
+  gripper: v.boolean(),
+});
+
+const slotMapSchema = v.object({
+  robot: v.string(),
+  width: count(1),
+  actions: v.array(slotSchema),
+  state: v.array(slotSchema),
+}) satisfies v.GenericSchema<unknown, SlotMap>;
+
+const encodingSchema = v.object({
+  text: v.optional(v.looseObject({})),
+  stateAsText: v.boolean(),
+  stateBins: count(1),
+  cameras: texts,
+  statistics: v.nullable(statisticsSchema),
+  /** FastTokenizer.fromJSON checks it. */
+  fast: v.nullable(v.custom<NonNullable<EncodingSettings['fast']>>((value) => typeof value === 'object')),
+  locations: v.optional(v.boolean()),
+  robots: v.optional(v.record(v.string(), v.object({ slots: slotMapSchema, statistics: statisticsSchema }))),
+}) satisfies v.GenericSchema<unknown, EncodingSettings>;
+
+const dtype = v.picklist(['f32', 'f16', 'bf16', 'u32']);
+const attentionChoiceSchema = v.object({
+  entry: v.picklist(attentionEntries),
+  dtype,
+  headDimension: count(1),
+  variant: v.string(),
+});
+const matmulChoiceSchema = v.object({
+  a: dtype,
+  b: dtype,
+  transposeA: v.boolean(),
+  transposeB: v.boolean(),
+  sides: v.picklist([1, 2]),
+  size: v.picklist(matmulSizes),
+  variant: v.string(),
+});
+const variantsSchema = v.object({
+  attention: v.array(attentionChoiceSchema),
+  matmul: v.array(matmulChoiceSchema),
+}) satisfies v.GenericSchema<unknown, ChosenVariants>;
+
+/** Everything in a checkpoint except tensors and progress. */
+export interface CheckpointSettings {
+  readonly run: RunSettings;
+  readonly data: RunData;
+  readonly configuration: ModelConfiguration;
+  readonly encoding: EncodingSettings;
+  /** Description of the adapter that trained; other adapters round differently. */
+  readonly adapter: string;
+  /** The kernel variants that trained. */
+  readonly variants: ChosenVariants;
+}
+
+export const checkpointSchema = v.object({
+  format: v.literal(CHECKPOINT_FORMAT),
+  settings: v.object({
+    run: runSettingsSchema,
+    data: runDataSchema,
+    configuration: configurationSchema,
+    encoding: encodingSchema,
+    adapter: v.string(),
+    variants: variantsSchema,
+  }) satisfies v.GenericSchema<unknown, CheckpointSettings>,
+  progress: v.object({ step: count(), history: historySchema }),
+  optimizerStep: count(),
+});
+
+/** The steps done and the measurements of a run. */
+export type TrainingProgress = Readonly<v.InferOutput<typeof checkpointSchema>['progress']>;

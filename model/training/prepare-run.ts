@@ -1,0 +1,112 @@
+/** The part of a training run that needs no adapter: its checks, its split, its encoding and its model's configuration. */
+import { InputError } from '../../engine/files/errors.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
+import { Encoding } from '../policy/encoding.ts';
+import { systemNamed } from '../systems/index.ts';
+import { type Baselines, fitBaselines } from './baselines.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { type CoTraining, checkCoTraining } from './co-training.ts';
+import {
+  checkGiven,
+  type FittingOptions,
+  fitEncoding,
+  fittedConfiguration,
+  fittingSamples,
+  type MeasuredStatistics,
+  prepareData,
+  statisticsOf,
+} from './fitting.ts';
+import type { RunHistory } from './history.ts';
+import type { RunSettings } from './run-settings.ts';
+import { expectSameRun, type RunData } from './same-run.ts';
+import type { Losses } from './trainer.ts';
+
+export interface RunOptions {
+  readonly settings: RunSettings;
+  readonly dataset: Dataset;
+  /** The questions of `settings.cotrain`. */
+  readonly coTraining?: CoTraining;
+  /** Contents of the tokenizer and statistics files that the settings name. */
+  readonly given?: Pick<FittingOptions, 'fast' | 'statistics'>;
+  /** The checkpoint to resume from; it is closed once it is read. */
+  readonly resume?: Checkpoint;
+  readonly listener: RunListener;
+}
+
+export interface RunListener {
+  note(line: string): void;
+  step(step: number, steps: number, losses: Losses): void;
+  compiled(kernel: string, done: number, total: number): void;
+  heldOut(step: number, losses: Losses, baselines: RunHistory['baselines']): void;
+  saved(step: number, path: string): void;
+  openLoop(done: number, total: number): void;
+}
+
+/** A run that is ready to start on an adapter. */
+export interface PreparedRun extends RunOptions {
+  readonly data: RunData;
+  readonly split: Split;
+  /** Notes on missing instructions, images and states. */
+  readonly missing: readonly string[];
+  readonly encoding: Encoding;
+  readonly configuration: ModelConfiguration;
+  /** Held-out control steps of the measurements during training. */
+  readonly heldOut: readonly Sample[];
+  readonly baselines: Baselines;
+}
+
+/** @throws InputError if settings and data do not fit each other, or differ from those of the run to resume */
+export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
+  const { dataset, settings, coTraining, given = {}, resume, listener } = options;
+  const { preset, seed } = settings;
+  const system = systemNamed(settings.system);
+  const fitting = { dataset, system, preset, coTraining, ...given, listener };
+  if ((coTraining?.share ?? 0) !== settings.cotrain)
+    throw new InputError(
+      `cotrain ${settings.cotrain}: the questions given are for a share of ${coTraining?.share ?? 0} of each batch`,
+    );
+  if (coTraining) checkCoTraining(coTraining, system, dataset);
+  checkGiven(fitting);
+  const { split, missing } = prepareData(dataset, seed);
+  listener.note(split.description);
+  for (const line of missing) listener.note(`${dataset.name}: ${line}; training goes on without`);
+  const begun = resume?.settings;
+  const horizon = begun?.configuration.horizon ?? chooseHorizon(dataset, settings.horizon ?? undefined);
+  const isGiven = given.statistics !== undefined || begun?.data.statistics === null;
+  const measured = isGiven ? null : await statisticsOf(dataset, split, horizon);
+  const data = await runData(dataset, measured);
+  if (begun) expectSameRun({ settings: begun.run, data: begun.data }, { settings, data });
+  const encoding = new Encoding(
+    begun?.encoding ??
+      (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
+  );
+  const configuration = begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon));
+  const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
+  listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
+  return {
+    ...options,
+    data,
+    split,
+    missing,
+    encoding,
+    configuration,
+    heldOut: evaluationSamples(split.heldOut, preset.heldOutSteps),
+    baselines: await fitBaselines(fittingSamples(split.train), encoding, horizon),
+  };
+}
+
+async function runData(dataset: Dataset, measured: MeasuredStatistics | null): Promise<RunData> {
+  const { name, rate, actionDimension, stateDimension, cameras, weights = null, episodes } = dataset;
+  return {
+    ...{ name, rate, actionDimension, stateDimension, cameras: [...cameras], weights },
+    instructions: new Set(episodes.flatMap(({ instructions }) => instructions)).size,
+    statistics: measured && (await sha256(JSON.stringify(measured))),
+  };
+}
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

@@ -1,0 +1,88 @@
+/** The record of a run: its history of losses and measurements, and its checkpoints. */
+import type { Example, Sample } from '../data/index.ts';
+import type { BatchMaker } from './batches.ts';
+import { type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
+import { emptyHistory, type RunHistory } from './history.ts';
+import type { PreparedRun } from './prepare-run.ts';
+import type { Losses, Trainer } from './trainer.ts';
+
+/** The result of `work`; null if it threw because `signal` was aborted. */
+export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return null;
+    throw error;
+  }
+}
+
+export class RunRecord {
+  readonly history: RunHistory;
+  private readonly secondsBefore: number;
+  private trainingStart = 0;
+  private savedStep: number | null = null;
+
+  constructor(
+    private readonly run: PreparedRun,
+    private readonly settings: CheckpointSettings,
+    private readonly trainer: Trainer,
+    private readonly maker: BatchMaker,
+    private readonly path: string,
+    private readonly signal?: AbortSignal,
+  ) {
+    this.history = run.resume?.progress.history ?? emptyHistory();
+    this.secondsBefore = this.history.training.at(-1)?.seconds ?? 0;
+  }
+
+  /** Has the kernels compiled and takes the first measurement, if there are steps to do. */
+  async begin(): Promise<void> {
+    const step = this.run.resume?.progress.step ?? 0;
+    if (step < this.run.settings.steps && !this.signal?.aborted) await this.trainer.prepareStep(step);
+    await this.measureIfDue(step);
+    this.trainingStart = performance.now();
+  }
+
+  /** Adds the losses of training step `step`, counted from 1. */
+  add(step: number, losses: Losses): void {
+    const seconds = this.secondsBefore + (performance.now() - this.trainingStart) / 1000;
+    this.history.training.push({ step, ...losses, seconds });
+  }
+
+  async measureIfDue(step: number): Promise<void> {
+    const { settings, heldOut } = this.run;
+    const due = step < settings.steps && step % settings.preset.evaluateEvery === 0;
+    if (due && !this.history.heldOut.some((row) => row.step === step)) await this.measure(step, heldOut);
+  }
+
+  /** Measures held-out losses and gradient norms. An interrupted measurement is discarded; a resumed run repeats it. */
+  async measure(step: number, samples: readonly Sample[]): Promise<void> {
+    const { history, trainer, signal } = this;
+    const { coTraining, baselines, listener } = this.run;
+    const answers = (coTraining?.heldOut ?? []).map((question): Example => ({ kind: 'vision-language', question }));
+    const measured = await unlessAborted(signal, async () => ({
+      ...(await trainer.measure(samples, baselines, signal)),
+      ...(answers.length > 0 && { answerLoss: await trainer.measureAnswers(answers, signal) }),
+    }));
+    if (!measured) return;
+    const { baselines: reference, ...losses } = measured;
+    const others = <T extends { step: number }>(rows: T[]) => rows.filter((row) => row.step !== step);
+    history.heldOut = [...others(history.heldOut), { step, ...losses }];
+    history.gradients = [...others(history.gradients), ...(await trainer.gradientNorms(step))];
+    history.baselines = reference;
+    listener.heldOut(step, losses, reference);
+  }
+
+  async save(step: number): Promise<void> {
+    if (step === this.savedStep) return;
+    const { trainer, history, path } = this;
+    const { listener } = this.run;
+    await saveCheckpoint(path, trainer.model, trainer.optimizer, this.settings, { step, history });
+    this.savedStep = step;
+    listener.saved(step, path);
+    const { examples, truncated } = this.maker.counts;
+    if (truncated > 0)
+      listener.note(
+        `${truncated} of ${examples} examples had more action tokens than the model's token block: they were truncated`,
+      );
+  }
+}

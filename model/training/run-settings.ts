@@ -1,0 +1,78 @@
+/** The settings of a training run: one plain object, made by the command line and stored whole in the checkpoint. */
+import * as v from 'valibot';
+import { presetNamed, presetSchema } from './presets.ts';
+
+const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
+
+export const runSettingsSchema = v.object({
+  system: v.string(),
+  preset: presetSchema,
+  /** Training steps. */
+  steps: count(),
+  /** Examples in a batch. */
+  batch: count(1),
+  /** Batches in a training step; their gradients are averaged (gradient accumulation). */
+  accumulate: count(1),
+  /** Activation (gradient) checkpointing: backward runs every layer again instead of keeping its activations. */
+  recompute: v.boolean(),
+  /** Number format of AdamW's moments. */
+  moments: v.picklist(['f32', 'bf16', '8bit']),
+  /** Determines split, initial weights, order of examples, noise and times. */
+  seed: count(),
+  /** Control steps in a chunk; null for one second. */
+  horizon: v.nullable(count(1)),
+  /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
+  augment: v.boolean(),
+  /** Fraction of every batch that is vision-language questions, from 0 to below 1. */
+  cotrain: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
+  /** Path of the images that the questions are about; null for the built-in world. */
+  questions: v.nullable(v.string()),
+  /** File of paraphrases of the instructions. */
+  paraphrases: v.nullable(v.string()),
+  /** File or folder of an action tokenizer, instead of one fitted to the data. */
+  tokenizer: v.nullable(v.string()),
+  /** A norm_stats.json of openpi, instead of the data's own statistics. */
+  statistics: v.nullable(v.string()),
+  /** Folders or files of the data sets; null for the built-in world. */
+  data: v.nullable(v.array(v.string())),
+  /** Names of the data sets to use, of a folder with several. */
+  dataset: v.nullable(v.array(v.string())),
+  /** Names of the cameras to use; null for all. */
+  cameras: v.nullable(v.array(v.string())),
+  /** Control steps per second, for files that do not record it. */
+  rate: v.nullable(v.pipe(v.number(), v.gtValue(0))),
+  /** Names of the robots' slot maps. */
+  robot: v.nullable(v.array(v.string())),
+  /** Relative sampling weight of each data set. */
+  weights: v.nullable(v.array(v.number())),
+});
+export type RunSettings = Readonly<v.InferOutput<typeof runSettingsSchema>>;
+
+/** The given settings, and defaults for the others: the preset's if it has one. */
+export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
+  const { preset = presetNamed('tiny') } = given;
+  return {
+    system: 'knowledge-insulation',
+    preset,
+    steps: preset.steps,
+    batch: preset.batch,
+    accumulate: 1,
+    recompute: false,
+    moments: 'f32',
+    seed: 0,
+    horizon: null,
+    augment: false,
+    cotrain: 0,
+    questions: null,
+    paraphrases: null,
+    tokenizer: null,
+    statistics: null,
+    data: null,
+    dataset: null,
+    cameras: null,
+    rate: null,
+    robot: null,
+    weights: null,
+    ...given,
+  };
+}

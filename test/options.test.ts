@@ -1,0 +1,222 @@
+import { describe, expect, test } from 'vitest';
+import type { Command } from '../cli/command.ts';
+import { commands } from '../cli/commands.ts';
+import { nearest } from '../cli/nearest.ts';
+import {
+  choice,
+  choices,
+  decimal,
+  decimals,
+  flag,
+  list,
+  number,
+  optionLines,
+  readOptions,
+  text,
+  texts,
+  type Use,
+  type ValuesOf,
+} from '../cli/options.ts';
+
+const animals = ['cat', 'dog', 'ostrich'] as const;
+const options = {
+  name: text('a text'),
+  loud: flag('a flag'),
+  word: list('several texts'),
+  count: number('a whole number', 2),
+  part: decimal('a number', { from: 0, below: 1 }),
+  size: decimal('a number', { above: 0 }),
+  shift: decimal('any number'),
+  pet: choice('a name', animals),
+  pets: choices('names', animals),
+  tags: texts('texts'),
+  weights: decimals('numbers'),
+};
+const read = (...words: string[]) => readOptions('go', { options }, words);
+
+/** The message of an InputError without its hint. */
+function refusal(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    expect((error as Error).name).toBe('InputError');
+    return (error as Error).message.replace(/; see insula go --help$/, '');
+  }
+  return expect.fail('accepted');
+}
+
+describe('options', () => {
+  test('have values of the types that are declared', () => {
+    const expected: Required<ValuesOf<typeof options>> = {
+      name: 'a b',
+      loud: true,
+      word: ['x', '-1'],
+      count: 2,
+      part: 0,
+      size: 1e-3,
+      shift: -0.5,
+      pet: 'cat',
+      pets: ['dog', 'cat'],
+      tags: ['a', 'b c', ''],
+      weights: [1, 0.5],
+    };
+    const words = ['--name', 'a b', '--loud', '--word', 'x', '--word', '-1', '--count', '2', '--part=0'];
+    const others = ['--size', '1e-3', '--shift', '-.5', '--pet=cat', '--pets', 'dog, cat,dog', '--tags', 'a,b c,'];
+    const result = read(...words, ...others, '--weights', '1,.5');
+    expect(result).toEqual({ values: expected, json: false, help: false, names: [] });
+    expect(read()).toEqual({ values: {}, json: false, help: false, names: [] });
+    expect(read('--json', '--name=')).toEqual({ values: { name: '' }, json: true, help: false, names: [] });
+    expect(read('--name=--loud', '--shift=-2').values).toEqual({ name: '--loud', shift: -2 });
+  });
+
+  test.each([
+    ['--count 1', '--count 1: expected an integer from 2 to 2^53 - 1'],
+    ['--count -3', '--count -3: expected an integer'],
+    ['--count 2.5', '--count 2.5: expected an integer'],
+    ['--count 1e3', '--count 1e3: expected an integer'],
+    ['--count 9007199254740992', '--count 9007199254740992: expected an integer'],
+    ['--count=', '--count : expected an integer'],
+    ['--part 1', '--part 1: expected a number from 0 and below 1'],
+    ['--part -0.1', '--part -0.1: expected a number from 0 and below 1'],
+    ['--size 0', '--size 0: expected a number above 0'],
+    ['--shift=', '--shift : expected a number'],
+    ['--shift Infinity', '--shift Infinity: expected a number'],
+    ['--shift NaN', '--shift NaN: expected a number'],
+    ['--pet cow', '--pet cow: there is no "cow"; there are cat, dog, ostrich'],
+    ['--pet ostrihc', '--pet ostrihc: there is no "ostrihc"; did you mean ostrich?'],
+    ['--pet cat,dog', '--pet cat,dog: there is no "cat,dog"; there are cat, dog, ostrich'],
+    ['--pets cat,cow', '--pets cat,cow: there is no "cow"; there are'],
+    ['--pets cat,', '--pets cat,: there is no ""; there are'],
+    ['--weights 1,0', '--weights 1,0: expected a number above 0'],
+    ['--weights 1,', '--weights 1,: expected a number above 0'],
+  ])('%s is a value that is not taken', (words, message) => {
+    expect(refusal(() => read(...words.split(' ')))).toContain(`go: ${message}`);
+  });
+
+  test.each([
+    ['--cuont 3', 'there is no option --cuont; did you mean --count?'],
+    ['--quiet', 'there is no option --quiet'],
+    ['--no-loud', 'there is no option --no-loud'],
+    ['--constructor 1', 'there is no option --constructor'],
+    ['--__proto__=1', 'there is no option --__proto__'],
+    ['-l', 'there is no option -l'],
+    ['-5', 'there is no option -5'],
+    ['--name', '--name needs a value'],
+    ['--name --loud', '--name needs a value'],
+    ['--name -h', '--name needs a value'],
+    ['--shift -x', '--shift needs a value'],
+    ['--loud=yes', '--loud takes no value'],
+    ['--json=', '--json takes no value'],
+    ['--name a --name b', '--name is given twice'],
+    ['--loud --loud', '--loud is given twice'],
+    ['--pets cat --pets dog', '--pets is given twice'],
+    ['cat', '"cat" belongs to no option'],
+    ['--loud yes', '"yes" belongs to no option'],
+    ['-- --loud', '"--loud" belongs to no option'],
+  ])('%s is refused, with where to read more', (words, message) => {
+    expect(refusal(() => read(...words.split(' ')))).toContain(`go: ${message}`);
+    expect(() => read(...words.split(' '))).toThrow(/; see insula go --help$/);
+  });
+
+  test('words beside them are kept by a command that takes some', () => {
+    const { values, names } = readOptions('go', { options, names: 'animals' }, ['cat', '--loud', 'dog']);
+    expect({ values, names }).toEqual({ values: { loud: true }, names: ['cat', 'dog'] });
+  });
+});
+
+describe('an option that changes nothing', () => {
+  const withUse = (use: Use) => {
+    const own = { own: flag('o', use), a: text('a'), b: text('b'), pet: choice('p', animals) };
+    return (words: string) => readOptions('go', { options: own }, words.split(' '));
+  };
+
+  test.each<[string, Use, string, string[]]>([
+    ['--own', { needs: 'a' }, '--own changes nothing without --a', ['--own --a 1', '--a 1', '--b 1']],
+    [
+      '--own --pet cat',
+      { needs: ['a', 'b'] },
+      '--own changes nothing without --a or --b',
+      ['--own --b 1', '--a 1 --own'],
+    ],
+    [
+      '--own',
+      { needs: { pet: ['cat', 'dog'] } },
+      '--own changes nothing with --pet left out: it is for --pet cat or dog',
+      ['--own --pet cat', '--pet dog --own', '--pet ostrich'],
+    ],
+    [
+      '--pet dog --own',
+      { needs: { pet: ['cat', undefined] } },
+      '--own changes nothing with --pet dog: it is for --pet cat',
+      ['--own', '--own --pet cat', '--pet dog'],
+    ],
+    ['--own --a 1', { excludes: 'a' }, '--own changes nothing together with --a', ['--own', '--a 1', '--own --b 1']],
+    ['--b 1 --own', { excludes: ['a', 'b'] }, '--own changes nothing together with --b', ['--own', '--a 1 --b 1']],
+    ['--own --a 1 --b 1', { needs: 'a', excludes: 'b' }, '--own changes nothing together with --b', ['--own --a 1']],
+  ])('%s is refused where it has %o', (refused, use, message, taken) => {
+    const readWith = withUse(use);
+    expect(refusal(() => readWith(refused))).toBe(`go: ${message}`);
+    for (const words of taken) expect(readWith(words).help).toBe(false);
+    for (const words of [`${refused} --help`, `-h ${refused}`]) expect(readWith(words).help).toBe(true);
+  });
+});
+
+test('the name that was probably meant, or all of them', () => {
+  const names = ['pi0', 'pi05', 'knowledge-insulation'];
+  expect(nearest('pi06', names)).toBe('did you mean pi0?');
+  expect(nearest('p05', names)).toBe('did you mean pi05?');
+  expect(nearest('PI0', names)).toBe('did you mean pi0?');
+  expect(nearest('ip0', names)).toBe('did you mean pi0?');
+  expect(nearest('knowlege-isolation', names, '--')).toBe('did you mean --knowledge-insulation?');
+  expect(nearest('act', names, '--')).toBe('there are --pi0, --pi05, --knowledge-insulation');
+  expect(nearest('', names)).toBe('there are pi0, pi05, knowledge-insulation');
+});
+
+test('help of the options is a column of names and one of texts that go on below themselves', () => {
+  const help = 'one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen';
+  const own = { 'some-name': text(help), loud: flag('a flag'), all: list('texts') };
+  const indent = ' '.repeat(24);
+  const narrow = [
+    '  --some-name TEXT      one two three four five six seven eight',
+    `${indent}nine ten eleven twelve thirteen fourteen`,
+    `${indent}fifteen`,
+    '  --loud                a flag',
+    '  --all TEXT ...        texts',
+    '  --json                prints one JSON object on standard',
+    `${indent}output`,
+  ];
+  expect(optionLines(own, 64)).toEqual(narrow);
+  expect(optionLines(own, 10)).toEqual(narrow);
+  expect(optionLines(own, 120)).toHaveLength(4);
+  const [long] = optionLines({ long: text('x'.repeat(200)) }, 64);
+  expect(long).toBe(`${'  --long TEXT'.padEnd(24)}${'x'.repeat(200)}`);
+});
+
+describe('commands', async () => {
+  const loaded = await Promise.all(
+    Object.entries(commands).map(async ([name, { load }]): Promise<[string, Command]> => [name, await load()]),
+  );
+
+  test.each(loaded)('%s: its options have help, and rules about options that it has', (_, { options, run }) => {
+    expect(run).toBeTypeOf('function');
+    expect(Object.keys(options)).not.toContain('json');
+    expect(Object.keys(options)).not.toContain('help');
+    for (const [name, { help, needs = [], excludes = [] }] of Object.entries(options)) {
+      expect(help, name).toMatch(/^\S+( \S+)*$/);
+      const rules = typeof needs === 'string' || Array.isArray(needs) ? [needs].flat() : Object.keys(needs);
+      for (const other of [...rules, ...[excludes].flat()]) {
+        expect(Object.keys(options), `the rule of --${name}`).toContain(other);
+        expect(other).not.toBe(name);
+      }
+      if (typeof needs === 'string' || Array.isArray(needs)) continue;
+      for (const [other, allowed] of Object.entries(needs as Record<string, (string | undefined)[]>))
+        for (const value of allowed) if (value !== undefined) expect(options[other].read([value])).toBe(value);
+    }
+    for (const line of optionLines(options, 120)) expect(line.length).toBeLessThanOrEqual(120);
+    for (const line of optionLines(options, 120)) expect(line).toMatch(/^(?= {24}\S|.{23} \S)/);
+  });
+
+  test.each(Object.entries(commands))('%s has a summary', (_, { summary }) => {
+    expect(summary).toMatch(/^\S+( \S+)*$/);
+  });
+});
