@@ -14,6 +14,7 @@ import { readOptions, type ValuesOf } from '../../cli/options.ts';
 import { tensor } from '../../engine/index.ts';
 import { scale, useAttentionVariants } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
+import { longTest } from '../support/long.ts';
 import { runCommand } from '../support/run-command.ts';
 
 const device = await testDevice('normal');
@@ -182,12 +183,17 @@ describe('insula bench attention', () => {
     expect(again.lines.join('\n')).toContain('rows of this run that the earlier one lacks: 1');
   });
 
-  test('own expressions, a score, variants, storage, single dispatches', async () => {
+  const ownTitle = (variants: string[]) =>
+    `own expressions, a score, ${variants.join(' and ')}, storage, single dispatches`;
+  test(ownTitle(['default']), () => checkOwn(['default']));
+  longTest(ownTitle(['default', 'base-1']), () => checkOwn(['default', 'base-1']));
+
+  async function checkOwn(variants: string[]): Promise<void> {
     const { rows } = await runAttention(device, {
       shapes: ['T=40,H=1,D=16'],
       masks: ['q - k < 8 && q >= k'],
       score: { score: 'score * 0.5', derivative: '0.5' },
-      variants: ['default', 'base-1'],
+      variants,
       directions: ['backward'],
       storages: ['bf16'],
       rounds: 3,
@@ -195,8 +201,8 @@ describe('insula bench attention', () => {
       profile: device.features.has('timestamp-query'),
       tuned: [],
     });
-    expect(new Set(rows.map(keyText)).size).toBe(4);
-    expect(rows.filter(({ mask }) => mask === 'q - k < 8 && q >= k').length).toBe(2);
+    expect(new Set(rows.map(keyText)).size).toBe(2 * variants.length);
+    expect(rows.filter(({ mask }) => mask === 'q - k < 8 && q >= k').length).toBe(variants.length);
     for (const { dispatches, gpu } of rows.filter(() => device.features.has('timestamp-query'))) {
       expect(dispatches.map(({ label }) => label.split(' ').at(-1))).toEqual(
         expect.arrayContaining(['delta', 'backwardQuery', 'backwardKeyValue']),
@@ -204,7 +210,7 @@ describe('insula bench attention', () => {
       expect(gpu!.median).toBeGreaterThan(0);
     }
     useAttentionVariants(device, []);
-  });
+  }
 
   test.each([
     ['--timer sun', '--timer sun: there is no "sun"; there are gpu, wall'],

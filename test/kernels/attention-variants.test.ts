@@ -76,7 +76,7 @@ describe('variants of attention', () => {
     const title = (kernels: string) => `${dtype} storage, ${kernels}: the numbers of f32, the output rounded`;
     test(title('shipped'), () => checkStorage(dtype, 'shipped'));
     // The two differ in a line that unpacks them and one that packs them.
-    if (dtype === 'bf16') test(title('base-4'), () => checkStorage(dtype, 'base-4'));
+    if (dtype === 'bf16' && !fewerSizes) test(title('base-4'), () => checkStorage(dtype, 'base-4'));
     else longTest(title('base-4'), () => checkStorage(dtype, 'base-4'));
   }
 
@@ -135,7 +135,7 @@ describe('attention with lists that workgroups share', () => {
   });
 
   const threeHeads = (dtype: string) => `three heads on one, a mask and a score of the user, ${dtype} storage`;
-  test(threeHeads('f32'), () => checkThreeHeads('f32', ['shipped', 'base-4']));
+  test(threeHeads('f32'), () => checkThreeHeads('f32', fewerSizes ? ['shipped'] : ['shipped', 'base-4']));
   test(threeHeads('f16'), () => checkThreeHeads('f16', ['shipped']));
   longTest(`${threeHeads('f16')}, base-4`, () => checkThreeHeads('f16', ['base-4']));
 

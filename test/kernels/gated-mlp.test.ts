@@ -4,6 +4,7 @@ import { cast, gatedMlp } from '../../kernels/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
+import { longTest } from '../support/long.ts';
 import { eighths, expectClose, expectZero, normals } from '../support/numbers.ts';
 
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
@@ -25,7 +26,7 @@ function mlp([x, gate, up, down]: Float64Array[], width: number, activation = ge
   return project(activated, down, down.length / width);
 }
 
-describeOnDevices('gatedMlp', (device) => {
+describeOnDevices('gatedMlp', (device, kind) => {
   const inputsOf = (shape: number[], hidden: number) => {
     const width = shape[shape.length - 1];
     return [
@@ -61,11 +62,17 @@ describeOnDevices('gatedMlp', (device) => {
     });
   });
 
-  test.each([
-    { ofX: 'f32', ofWeights: 'bf16', forward: 1e-6, backward: 2e-6 },
-    { ofX: 'f16', ofWeights: 'f16', forward: 2e-3, backward: 2e-3 },
-    { ofX: 'bf16', ofWeights: 'f32', forward: 1.2e-2, backward: 1.2e-2 },
-  ] as const)('x in $ofX, weights in $ofWeights', async ({ ofX, ofWeights, forward, backward }) => {
+  const storages = [
+    { ofX: 'f32', ofWeights: 'bf16', tolerance: { forward: 1e-6, backward: 2e-6 } },
+    { ofX: 'f16', ofWeights: 'f16', tolerance: { forward: 2e-3, backward: 2e-3 } },
+    { ofX: 'bf16', ofWeights: 'f32', tolerance: { forward: 1.2e-2, backward: 1.2e-2 } },
+  ] as const;
+  for (const storage of storages) {
+    const title = `x in ${storage.ofX}, weights in ${storage.ofWeights}`;
+    (kind === 'normal' || storage === storages[0] ? test : longTest)(title, () => checkStorage(storage));
+  }
+
+  async function checkStorage({ ofX, ofWeights, tolerance }: (typeof storages)[number]): Promise<void> {
     for (const [width, hidden] of [
       [8, 12],
       [6, 7],
@@ -85,9 +92,9 @@ describeOnDevices('gatedMlp', (device) => {
           return output;
         },
         oracle: (inputs) => mlp(inputs, width),
-        tolerance: { forward, backward },
+        tolerance,
       });
-  });
+  }
 
   test('the same numbers without a tape, where nothing is kept', async () => {
     const opened = await device();

@@ -1,3 +1,38 @@
+/**
+ * How an operation is tested. test/kernels/rms-norm.test.ts is the shortest example; the test of every operation has
+ * these parts:
+ *
+ * 1. An oracle. The test writes the operation a second time, as its formula reads, over plain arrays in float64. It
+ *    shares no code with the kernel, and its rounding errors are far below those of a kernel in float32.
+ * 2. Forward. `checkOperation` draws standard normal inputs from a fixed seed, runs the operation on the device, and
+ *    compares the output with the oracle's.
+ * 3. Backward. For one random dOutput, let f(x) = sum(dOutput * oracle(x)). The gradient that backward leaves on each
+ *    input is compared with central differences of f, (f(x + h) - f(x - h)) / 2h, one element of x at a time. In float64
+ *    with h = 1e-5 they are exact to about 1e-9. Nobody has to derive a gradient by hand, so no derivation can be wrong
+ *    twice. For large inputs the elements are a sample, evenly spaced.
+ * 4. A tolerance for the output and one for gradients: the relative error |actual - expected| / |expected| in the L2
+ *    norm. It is a few roundings of float32, about 1e-6, so that a missing term or a wrong index fails by far.
+ * 5. Shapes that are no multiples of a tile, of a workgroup or of four; `describeOnDevices` runs all of it on a device
+ *    with everything that the adapter offers and on one with WebGPU's default limits, which take different kernels.
+ * 6. What is exact is compared exactly: gradients that must be zero (`expectZero`), equal bits of two runs.
+ * 7. A golden case: numbers that an independent program computed (fixtures.ts), against errors that oracle and kernel
+ *    would share.
+ *
+ * A new operation needs a test file with parts 1 to 5:
+ *
+ *   describeOnDevices('square', (device) => {
+ *     test.each([[8], [3, 5]])('agrees with float64, forward and backward', async (...shape) => {
+ *       await checkOperation(await device(), {
+ *         inputs: [{ shape, name: 'x' }],
+ *         run: ([x]) => square(x),
+ *         oracle: ([x]) => x.map((value) => value * value),
+ *         tolerance: { forward: 1e-6, backward: 1e-6 },
+ *       });
+ *     });
+ *   });
+ *
+ * test/wgsl.test.ts must also run it once with every set of parameters, so that each is compiled at the default limits.
+ */
 import { backward, type DataType, type Device, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import { expectClose, normals } from './numbers.ts';
 
@@ -7,7 +42,7 @@ export interface OperationCheck {
   run: (inputs: Tensor[]) => Tensor;
   /** The same function in float64. */
   oracle: (inputs: Float64Array[]) => Float64Array;
-  /** Relative L2 error allowed forward, and of each gradient. */
+  /** The relative L2 error that is allowed for the output, and for each gradient. */
   tolerance: { forward: number; backward: number };
   seed?: number;
 }
@@ -15,11 +50,7 @@ export interface OperationCheck {
 const DIFFERENCE = 1e-5;
 const MOST_DIFFERENCES = 128;
 
-/**
- * Compares an op with its float64 oracle, forward, and every gradient with central differences of the oracle, element by element
- * (of large inputs a spread of elements), for one random dOutput. Differences in float64 are exact to about 1e-9, far below any
- * tolerance here.
- */
+/** Parts 2 to 4 above: compares the output with the oracle's, and every gradient with central differences of the oracle. */
 export async function checkOperation(device: Device, check: OperationCheck): Promise<void> {
   const seed = check.seed ?? 1;
   const data = check.inputs.map(
