@@ -7,7 +7,10 @@ import { choice, decimal, decimals, flag, number, text, type ValuesOf } from './
 
 /** Memory options of a training step, shared with its benchmark. */
 export const memoryOptions = {
-  accumulate: number('gradient accumulation: batches per step; 1 by default', 1),
+  accumulate: number(
+    'gradient accumulation: batches of --batch examples that together are the batch of a step; 1 by default',
+    1,
+  ),
   recompute: flag('gradient checkpointing: backward runs every layer again, which takes less memory and more time'),
 };
 

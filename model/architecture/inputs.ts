@@ -136,6 +136,55 @@ export function trainingInputs(configuration: ModelConfiguration, batch: Trainin
   };
 }
 
+/** The shares of one part of a batch in the losses of the whole batch. */
+export interface LossShares {
+  readonly tokenLoss: number;
+  readonly flowLoss: number;
+}
+
+/**
+ * The shares of the parts of a batch, whose gradients are added up one after the other. Each loss keeps its definition over the whole
+ * batch: the token loss is a mean over examples, so a part counts by its examples; the flow loss is a mean over the real elements of
+ * the actions, so a part counts by these.
+ */
+export function lossShares(parts: readonly Inputs[]): LossShares[] {
+  const sharesOf = (counts: readonly number[]) => {
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    return counts.map((count) => (total === 0 ? 0 : count / total));
+  };
+  const token = sharesOf(parts.map(({ lossMask }) => lossMask?.shape[0] ?? 0));
+  const flow = sharesOf(parts.map(realElements));
+  return parts.map((_, i) => ({ tokenLoss: token[i], flowLoss: flow[i] }));
+}
+
+/** A part of a batch with its shares, which `trainingPass` multiplies its losses by. */
+export function withShares(inputs: Inputs, { tokenLoss, flowLoss }: LossShares): Inputs {
+  const scalar = (value: number) => floats(Float32Array.of(value), []);
+  return { ...inputs, 'share/tokenLoss': scalar(tokenLoss), 'share/flowLoss': scalar(flowLoss) };
+}
+
+/** Elements of the actions that the flow loss counts: real dimensions of demonstrated steps. */
+function realElements({ actions, actionValid, realDimensions }: Inputs): number {
+  if (!actions) return 0;
+  const [batch, horizon, width] = actions.shape;
+  const dimensions = (sample: number) => {
+    if (!realDimensions) return width;
+    const first = realDimensions.shape.length === 1 ? 0 : sample * width;
+    return countOf(realDimensions.data, first, width);
+  };
+  let count = 0;
+  for (let sample = 0; sample < batch; sample++)
+    count += dimensions(sample) * (actionValid ? countOf(actionValid.data, sample * horizon, horizon) : horizon);
+  return count;
+}
+
+/** How many of `length` numbers from `first` on are not 0. */
+function countOf(data: ArrayLike<number>, first: number, length: number): number {
+  let count = 0;
+  for (let i = first; i < first + length; i++) if (data[i] !== 0) count += 1;
+  return count;
+}
+
 /** The inputs as tensors of the current step. */
 export function tensorsOf(device: Device, inputs: Inputs): InputTensors {
   const made = Object.entries(inputs).map(([name, { data, shape, dtype }]) => [

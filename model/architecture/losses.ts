@@ -4,9 +4,10 @@ import {
   linearCrossEntropy,
   linearCrossEntropyRows,
   meanSquaredError,
+  multiply,
   scale,
 } from '../../kernels/index.ts';
-import { type InputTensors, inputNamed } from './inputs.ts';
+import { type InputTensors, inputNamed, type LossShares } from './inputs.ts';
 import type { MixtureOptions, PerExpert } from './mixture.ts';
 import { type Model, weightedSum } from './model.ts';
 
@@ -15,7 +16,7 @@ export interface TrainingPass {
   readonly tokenLoss: Tensor | null;
   /** Flow-matching loss of the action expert over real control steps and dimensions; null for systems without it. */
   readonly flowLoss: Tensor | null;
-  /** tokenLoss + alpha flowLoss */
+  /** tokenLoss + alpha flowLoss; of a part of a batch each times its share in the loss of the whole. */
   readonly loss: Tensor;
   readonly hidden: PerExpert<Tensor>;
   readonly residuals: readonly PerExpert<Tensor>[];
@@ -63,11 +64,14 @@ export function trainingPass(
     : { tokenLoss: null, rows: null };
   const masks = { valid: inputs.actionValid, dimensions: inputs.realDimensions };
   const flowLoss = velocity && path ? meanSquaredError(velocity, path.target, masks) : null;
+  // A part of a batch brings its shares in the losses of the whole.
+  const share = (name: keyof LossShares, loss: Tensor | null) =>
+    loss && inputs[`share/${name}`] ? multiply(loss, inputs[`share/${name}`]) : loss;
   const weighted = flowLoss && losses.alpha !== 1 ? scale(flowLoss, losses.alpha) : flowLoss;
   return {
     tokenLoss,
     flowLoss,
-    loss: weightedSum(tokenLoss, weighted),
+    loss: weightedSum(share('tokenLoss', tokenLoss), share('flowLoss', weighted)),
     hidden,
     residuals,
     condition,

@@ -57,6 +57,7 @@ function augmented(
   cameras: readonly string[],
   { vision }: ModelConfiguration,
   random: Random,
+  first: number,
 ): RawObservation[] {
   if (!vision) return [...observations];
   return observations.map((observation, sample) => {
@@ -65,7 +66,7 @@ function augmented(
       if (!image) return [camera, null];
       const how = /wrist/i.test(camera) ? colourAugmentation : undefined;
       const resized = resizeWithPadding(image, vision.imageWidth, vision.imageHeight);
-      return [camera, augment(resized, random, sample * cameras.length + i, how)];
+      return [camera, augment(resized, random, (first + sample) * cameras.length + i, how)];
     });
     return { ...observation, images: Object.fromEntries(images) };
   });
@@ -95,11 +96,14 @@ export class BatchMaker {
     private readonly settings: Pick<RunSettings, 'seed' | 'augment'>,
   ) {}
 
-  /** The batch of training step `step`. Images are augmented only for training, and if the settings say so. */
+  /**
+   * The batch of training step `step`, or the part of it that begins with example number `first`: a part has the noise, times and
+   * augmentation that it has in the whole batch. Images are augmented only for training, and if the settings say so.
+   */
   async make(
     listed: readonly Example[],
     step: number,
-    use: 'training' | 'measuring' = 'measuring',
+    { use = 'measuring', first = 0 }: { use?: 'training' | 'measuring'; first?: number } = {},
   ): Promise<MadeBatch> {
     const { encoding, configuration, settings } = this;
     const { horizon, actionDimension } = configuration;
@@ -109,7 +113,7 @@ export class BatchMaker {
     const original = await Promise.all(examples.map((example) => observationOf(example, cameras)));
     const observations =
       use === 'training' && settings.augment
-        ? augmented(original, cameras, configuration, random(streams.augmentation))
+        ? augmented(original, cameras, configuration, random(streams.augmentation), first)
         : original;
     const size = horizon * actionDimension;
     const parts = examples.map((example, i) => {
@@ -128,7 +132,7 @@ export class BatchMaker {
     const observation = encoding.observe(observations, configuration);
     const tokens = configuration.losses.token ? this.tokens(parts, observation.ids.language.valid) : null;
     const noise = new Float32Array(examples.length * size);
-    random(streams.noise).fillNormal(noise);
+    random(streams.noise).fillNormal(noise, first * size);
     const actions = new Float32Array(noise.length);
     parts.forEach(({ data }, i) => {
       actions.set(data, i * size);
@@ -140,7 +144,7 @@ export class BatchMaker {
       lossMask: tokens?.lossMask ?? null,
       actions,
       noise,
-      time: sampleTimes(random(streams.time), examples.length),
+      time: sampleTimes(random(streams.time), examples.length, first),
       actionValid: Uint8Array.from(parts.flatMap(({ valid }) => [...valid])),
       realDimensions: robots ? Uint8Array.from(parts.flatMap(({ real }) => [...real!])) : null,
       examples,

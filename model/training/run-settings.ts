@@ -11,7 +11,7 @@ export const runSettingsSchema = v.object({
   steps: count(),
   /** Examples in a batch. */
   batch: count(1),
-  /** Batches in a training step; their gradients are averaged (gradient accumulation). */
+  /** Gradient accumulation: parts of `batch` examples that run one after the other and together are the batch of a step. */
   accumulate: count(1),
   /** Activation (gradient) checkpointing: backward runs every layer again instead of keeping its activations. */
   recompute: v.boolean(),

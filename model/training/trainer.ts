@@ -1,6 +1,6 @@
 import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
-import { type Inputs, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
+import { type Inputs, type LossShares, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { Model } from '../architecture/model.ts';
 import { actionExamples, type Example, type Sample } from '../data/index.ts';
@@ -25,7 +25,7 @@ export class Trainer implements Disposable {
   readonly optimizer: AdamW;
   private readonly device: Device;
   private readonly trainingStep: TrainingStep;
-  private prepared: { step: number; batch: Promise<MadeBatch> } | null = null;
+  private prepared: { step: number; part: number; batch: Promise<MadeBatch> } | null = null;
 
   constructor(
     readonly model: Model,
@@ -43,7 +43,7 @@ export class Trainer implements Disposable {
 
   /** Captures the training step with the batch of step `step`, and compiles its kernels. */
   async prepareStep(step: number): Promise<void> {
-    await this.trainingStep.prepare(await this.inputs(step * this.settings.accumulate));
+    await this.trainingStep.prepare(await this.inputs(step, 0));
   }
 
   /**
@@ -53,14 +53,16 @@ export class Trainer implements Disposable {
   async step(step: number): Promise<{ losses: Promise<Losses> }> {
     const { accumulate, preset, steps } = this.settings;
     const batches: Inputs[] = [];
-    for (let i = 0; i < accumulate; i++) batches.push(await this.inputs(step * accumulate + i));
+    for (let part = 0; part < accumulate; part++) batches.push(await this.inputs(step, part));
     const reading: Promise<Losses>[] = [];
     const rate = learningRateAt(step, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
-    await this.trainingStep.run(batches, rate, (losses) =>
-      reading.push(readLosses(losses, `training step ${step + 1}`)),
-    );
-    this.prepare((step + 1) * accumulate);
-    return { losses: Promise.all(reading).then(meanLosses) };
+    const shares: LossShares[] = [];
+    await this.trainingStep.run(batches, rate, (losses, share) => {
+      reading.push(readLosses(losses, `training step ${step + 1}`));
+      shares.push(share);
+    });
+    this.prepare(step + 1, 0);
+    return { losses: Promise.all(reading).then((losses) => wholeLosses(losses, shares)) };
   }
 
   /** Mean losses of model and baselines over held-out samples, with the same noise. Throws the reason of an aborted `signal`. */
@@ -103,7 +105,7 @@ export class Trainer implements Disposable {
   async gradientNorms(step: number): Promise<RunHistory['gradients']> {
     const { model, device } = this;
     using norms = new GradientNorms(model.parameters);
-    const batch = await this.batch(step * this.settings.accumulate);
+    const batch = await this.batch(step, 0);
     const result: RunHistory['gradients'] = [];
     for (const loss of ['token', 'flow'] as const) {
       if (!model.configuration.losses[loss]) continue;
@@ -153,28 +155,32 @@ export class Trainer implements Disposable {
     return trainingPass(model, inputs, { lossRows: lossRowsOf(configuration) });
   }
 
-  private async inputs(step: number): Promise<Inputs> {
-    return trainingInputs(this.model.configuration, await this.batch(step));
+  private async inputs(step: number, part: number): Promise<Inputs> {
+    return trainingInputs(this.model.configuration, await this.batch(step, part));
   }
 
-  private batch(step: number): Promise<MadeBatch> {
-    this.prepare(step);
+  private batch(step: number, part: number): Promise<MadeBatch> {
+    this.prepare(step, part);
     return this.prepared!.batch;
   }
 
-  /** Starts to make a batch, so that images are decoded while the adapter computes. */
-  private prepare(step: number): void {
-    if (this.prepared?.step === step) return;
-    const batch = this.maker.make(this.sampler.batch(step, this.settings.batch), step, 'training');
+  /** Starts to make a part of a step's batch, so that images are decoded while the adapter computes. */
+  private prepare(step: number, part: number): void {
+    if (this.prepared?.step === step && this.prepared.part === part) return;
+    const { batch: size, accumulate } = this.settings;
+    const first = part * size;
+    const examples = this.sampler.batch(step, size * accumulate).slice(first, first + size);
+    const batch = this.maker.make(examples, step, { use: 'training', first });
     batch.catch(() => {}); // the rejection reaches whoever awaits the batch
-    this.prepared = { step, batch };
+    this.prepared = { step, part, batch };
   }
 }
 
-function meanLosses(losses: readonly Losses[]): Losses {
-  const names = Object.keys(losses[0]) as (keyof Losses)[];
+/** The losses of a whole batch from those of its parts. */
+function wholeLosses(losses: readonly Losses[], shares: readonly LossShares[]): Losses {
+  const names = Object.keys(losses[0]) as (keyof LossShares)[];
   return Object.fromEntries(
-    names.map((name) => [name, losses.reduce((sum, own) => sum + own[name]!, 0) / losses.length]),
+    names.map((name) => [name, losses.reduce((sum, own, part) => sum + shares[part][name] * own[name]!, 0)]),
   );
 }
 

@@ -8,8 +8,15 @@ import {
   type StepStatistics,
   type Tensor,
 } from '../../engine/index.ts';
-import { type AdamW, scale } from '../../kernels/index.ts';
-import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
+import type { AdamW } from '../../kernels/index.ts';
+import {
+  type Input,
+  type Inputs,
+  type InputTensors,
+  type LossShares,
+  lossShares,
+  withShares,
+} from '../architecture/inputs.ts';
 import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
 import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
@@ -44,18 +51,26 @@ export class TrainingStep implements Disposable {
    * One update from the `trainingInputs` of each of its batches. `onLosses` gets the losses of each batch, and must
    * read them at once, because the next batch overwrites them.
    */
-  async run(batches: readonly Inputs[], learningRate: number, onLosses: (losses: LossTensors) => void): Promise<void> {
+  async run(
+    batches: readonly Inputs[],
+    learningRate: number,
+    onLosses: (losses: LossTensors, shares: LossShares) => void,
+  ): Promise<void> {
     const { model, optimizer, accumulate } = this;
     if (batches.length !== accumulate)
       throw new Error(`TrainingStep: ${batches.length} batches; an update takes ${accumulate}`);
     const schedule = () => scheduleOf(optimizer.nextSchedule(learningRate));
+    const shares = lossShares(batches);
     if (accumulate === 1) {
       const inputs = { ...batches[0], schedule: schedule() };
-      onLosses(await this.captured(inputs).run(numbersOf(inputs)));
+      onLosses(await this.captured(inputs).run(numbersOf(inputs)), shares[0]);
       return;
     }
     model.device.step(() => model.parameters.zeroGradients());
-    for (const inputs of batches) onLosses(await this.captured(inputs).run(numbersOf(inputs)));
+    for (const [part, batch] of batches.entries()) {
+      const inputs = withShares(batch, shares[part]);
+      onLosses(await this.captured(inputs).run(numbersOf(inputs)), shares[part]);
+    }
     await this.updating().run(numbersOf({ schedule: schedule() }));
   }
 
@@ -63,7 +78,7 @@ export class TrainingStep implements Disposable {
   async prepare(batch: Inputs): Promise<void> {
     const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
     const whole = this.accumulate === 1;
-    const inputs = whole ? { ...batch, schedule } : batch;
+    const inputs = whole ? { ...batch, schedule } : withShares(batch, lossShares([batch])[0]);
     await this.captured(inputs).prepare(numbersOf(inputs));
     if (!whole) await this.updating().prepare(numbersOf({ schedule }));
   }
@@ -119,9 +134,9 @@ export class TrainingStep implements Disposable {
   }
 
   private backward(batch: InputTensors): LossTensors {
-    const { model, accumulate, settings } = this;
+    const { model, settings } = this;
     const pass = trainingPass(model, batch, { mixture: settings, lossRows: lossRowsOf(model.configuration) });
-    backward(accumulate === 1 ? pass.loss : scale(pass.loss, 1 / accumulate));
+    backward(pass.loss);
     return lossesOf(pass);
   }
 }

@@ -58,7 +58,7 @@ describe('augmentation', () => {
   test('depends on seed and step, differs between images, and is off by default', async () => {
     const { maker, samples } = await twoCameras();
     const images = async (own: BatchMaker, step: number, augment = true) =>
-      (await own.make(samples, step, augment ? 'training' : 'measuring')).images!;
+      (await own.make(samples, step, { use: augment ? 'training' : 'measuring' })).images!;
     const first = await images(maker, 5);
     expect(await images(maker, 5)).toEqual(first);
     expect(await images((await twoCameras()).maker, 5)).toEqual(first);
@@ -72,7 +72,7 @@ describe('augmentation', () => {
 
   test('leaves everything of a wrist camera in its place', async () => {
     const { maker, samples } = await twoCameras();
-    const { images, observations } = await maker.make(samples, 5, 'training');
+    const { images, observations } = await maker.make(samples, 5, { use: 'training' });
     const rows = (slot: number) =>
       Array.from({ length: 16 }, (_, row) => [...images!.subarray((slot * 16 + row) * 48, (slot * 16 + row + 1) * 48)]);
     const upright = (slot: number) => rows(slot).every((row) => row.join() === rows(slot)[0].join());

@@ -13,7 +13,7 @@ import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import type { RunListener } from '../../model/training/prepare-run.ts';
 import { testDevice } from '../support/devices.ts';
-import { normals } from '../support/numbers.ts';
+import { expectClose, normals } from '../support/numbers.ts';
 import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 import { type TestRun, trainRun } from '../support/train-run.ts';
 
@@ -98,6 +98,19 @@ describe('a run', () => {
     expect(rest.openLoop!.error).toEqual(whole.openLoop!.error);
     expect(await tensorsOf('disk.safetensors')).toEqual(await tensorsOf('memory.safetensors'));
   });
+
+  test.each(['knowledge-insulation', 'pi0'])(
+    '%s: accumulating four batches of 2 trains as a batch of 8 does',
+    async (system) => {
+      const whole = await run(system, 'whole-batch.safetensors', { batch: 8, augment: true });
+      const parts = await run(system, 'parts.safetensors', { batch: 2, accumulate: 4, augment: true });
+      const losses = ({ history }: typeof whole) =>
+        history.training.flatMap(({ tokenLoss, flowLoss }) => [tokenLoss ?? 0, flowLoss!]);
+      // AdamW divides by the size of gradients, so that the noise of f32 grows from step to step.
+      expectClose(losses(parts), losses(whole), 1e-3, 'losses of six steps');
+      expectClose(losses(parts).slice(0, 2), losses(whole).slice(0, 2), 1e-6, 'losses of the first step');
+    },
+  );
 
   test('a run does not go on with other paraphrases', async () => {
     await run('pi0', 'worded.safetensors', { steps: 1 });

@@ -1,7 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { backward, type Device, openDevice } from '../../engine/index.ts';
-import { AdamW, scale } from '../../kernels/index.ts';
-import { type Inputs, tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
+import { AdamW } from '../../kernels/index.ts';
+import {
+  type Inputs,
+  type LossShares,
+  lossShares,
+  type TrainingBatch,
+  tensorsOf,
+  trainingInputs,
+  withShares,
+} from '../../model/architecture/inputs.ts';
 import { trainingPass } from '../../model/architecture/losses.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { configurationOf, systemNamed, systems } from '../../model/systems/index.ts';
@@ -54,14 +62,26 @@ async function bitsOf({ system, eager, depth, ...settings }: Run, updates: reado
 function eagerUpdate(model: Model, optimizer: AdamW, batches: readonly Inputs[], learningRate: number): LossTensors[] {
   return model.device.step(() => {
     model.parameters.zeroGradients();
-    const losses = batches.map((inputs) => {
+    const shares = lossShares(batches);
+    const losses = batches.map((batch, i) => {
+      const inputs = batches.length === 1 ? batch : withShares(batch, shares[i]);
       const pass = trainingPass(model, tensorsOf(model.device, inputs), { lossRows: lossRowsOf(model.configuration) });
-      backward(batches.length === 1 ? pass.loss : scale(pass.loss, 1 / batches.length));
+      backward(pass.loss);
       return lossesOf(pass);
     });
     optimizer.step(learningRate);
     return losses;
   });
+}
+
+/** Samples `first` ... `first + count - 1` of inputs of `batch` samples, which lie one after the other in each of them. */
+function partOf(inputs: Inputs, first: number, count: number, batch: number): Inputs {
+  const cut = ({ data, shape, dtype }: Inputs[string]): Inputs[string] => {
+    const size = data.length / batch;
+    const rows = (shape[0] / batch) * count;
+    return { data: data.slice(first * size, (first + count) * size), shape: [rows, ...shape.slice(1)], dtype };
+  };
+  return Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, cut(input)]));
 }
 
 /** Reads them all at once: the next run overwrites them. */
@@ -89,6 +109,49 @@ describe('a captured training step', () => {
     const once = await bitsOf({ system }, [[1]]);
     expectClose(twice.slice(1).flat(), once.slice(1).flat(), 1e-6, 'weights and moments');
   });
+
+  test.each(systems.map(({ name }) => name))(
+    '%s: parts of a batch add up to its losses and gradients',
+    async (system) => {
+      using model = modelOf(await testDevice('normal'), system);
+      const { configuration } = model;
+      const { horizon } = configuration;
+      // The second half has one real step of each chunk, and half of the dimensions: a mean of means would be far off.
+      const random = randomBatch(configuration, 8, 1);
+      const whole: TrainingBatch = {
+        ...random,
+        actionValid: Uint8Array.from({ length: 8 * horizon }, (_, i) => (i < 4 * horizon || i % horizon === 0 ? 1 : 0)),
+        realDimensions: Uint8Array.from({ length: 8 * configuration.actionDimension }, (_, i) =>
+          i < 4 * configuration.actionDimension || i % 2 === 0 ? 1 : 0,
+        ),
+      };
+      const updated = async (batches: readonly Inputs[]) => {
+        model.initialise(3);
+        using optimizer = new AdamW(model.parameters, options);
+        using training = new TrainingStep(model, optimizer, { accumulate: batches.length });
+        const sums: number[] = [];
+        const reading: Promise<void>[] = [];
+        await training.run(batches, 1e-3, (losses, shares) => {
+          const weights = Object.keys(losses).map((name) => shares[name as keyof LossShares]);
+          reading.push(
+            read(losses).then((values) =>
+              values.forEach((value, i) => {
+                sums[i] = (sums[i] ?? 0) + weights[i] * value;
+              }),
+            ),
+          );
+        });
+        await Promise.all(reading);
+        const gradients = await Promise.all([...model.parameters].map((parameter) => parameter.grad!.read()));
+        return { losses: sums, gradients: gradients.flatMap((numbers) => [...numbers]) };
+      };
+      const inputs = trainingInputs(configuration, whole);
+      const parts = [0, 2, 4, 6].map((first) => partOf(inputs, first, 2, 8));
+      const [once, added] = [await updated([inputs]), await updated(parts)];
+      expectClose(added.losses, once.losses, 1e-6, 'losses');
+      expectClose(added.gradients, once.gradients, 1e-5, 'gradients');
+    },
+  );
 
   test('layers that run again in backward: the same numbers, and less memory', async () => {
     const pi0 = await bitsOf({ system: 'pi0', recompute: true, depth: 3 }, sixUpdates);
