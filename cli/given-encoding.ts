@@ -5,7 +5,6 @@ import { checkStatistics, fromNormStats, withoutPadding } from '../model/data/in
 import { jsonOf, readTokenizer } from '../model/policy/tokenizer-file.ts';
 import type { RunOptions } from '../model/training/prepare-run.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
-import { FastTokenizer } from '../tokenizers/index.ts';
 
 /**
  * Reads the files that the settings name.
@@ -17,12 +16,10 @@ export async function givenEncoding({
   statistics: file,
 }: Pick<RunSettings, 'tokenizer' | 'statistics'>) {
   const read = path === null ? undefined : await readTokenizer(path);
-  const fast = read?.tokenizer;
-  if (fast && !(fast instanceof FastTokenizer))
-    throw new InputError(`--tokenizer ${path}: systems are trained with FAST tokenizers, and this is another kind`);
+  const tokenizer = read?.tokenizer;
   const padded = file === null ? undefined : fromNormStats(await jsonOf(file), file);
   return (dataset: Dataset): RunOptions['given'] => {
-    if (dataset.robots) return { fast, statistics: padded };
+    if (dataset.robots) return { tokenizer, statistics: padded };
     const statistics = padded && withoutPadding(padded, dataset);
     if (statistics) checkStatistics(statistics, dataset, `--statistics ${file}`);
     const { name, actionDimension } = dataset;
@@ -30,6 +27,6 @@ export async function givenEncoding({
       const has = `data set "${name}" has ${actionDimension}: fit one with insula tokenize fit`;
       throw new InputError(`--tokenizer ${path}: "dimension" is ${read.dimension}, ${has}`);
     }
-    return { fast, statistics };
+    return { tokenizer, statistics };
   };
 }

@@ -44,11 +44,16 @@ export const runOptions = {
   paraphrases: text('JSON file of paraphrases: { "an instruction of the data": ["a paraphrase", ...] }'),
   augment: flag('crops, rotates and recolours the training images at random'),
   tokenizer: text(
-    'FAST tokenizer, instead of one fitted to the data: file of insula tokenize fit, or published folder',
+    'action tokenizer, instead of one made for the data: file of insula tokenize fit, or published folder',
   ),
   statistics: text("norm_stats.json of openpi, instead of the data's own statistics", {
     needs: 'data',
   }),
+  tokens: choice(
+    'action tokens of systems that have them: fast (default), bins, stride (every fifth step) or string',
+    ['fast', 'bins', 'stride', 'string'],
+    { excludes: 'tokenizer' },
+  ),
   horizon: number('control steps in a chunk; one second by default', 1),
   seed: number('determines data, initial weights, noise and order; 0 by default'),
 };

@@ -6,11 +6,10 @@ import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
-import { systemNamed } from '../model/systems/index.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
-import { type RunSettings, runSettings } from '../model/training/run-settings.ts';
+import { expectTokens, type RunSettings, runSettings } from '../model/training/run-settings.ts';
 import { expectSameRun } from '../model/training/same-run.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
@@ -72,10 +71,7 @@ function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): R
       throw new InputError(`--steps ${steps}: the run in ${path} is already at step ${resume.progress.step}`);
     Object.assign(settings, { steps, data, dataset });
   }
-  if (settings.cotrain > 0 && !systemNamed(settings.system).tokens)
-    throw new InputError(
-      `--cotrain: ${settings.system} has no token loss, which questions need; choose another --system`,
-    );
+  expectTokens(settings);
   if (settings.cotrain > 0 && settings.data && settings.questions === null)
     throw new InputError(
       '--cotrain takes its questions from the built-in world: leave out --data, or give named images with --questions',

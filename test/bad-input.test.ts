@@ -14,7 +14,7 @@ import { InputError, readSafetensors, type TensorToWrite, writeSafetensors } fro
 import { openDataset } from '../model/data/index.ts';
 import { writeTokenizer } from '../model/policy/tokenizer-file.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
-import { BinActionTokenizer, FastTokenizer } from '../tokenizers/index.ts';
+import { FastTokenizer } from '../tokenizers/index.ts';
 import { actionsFile } from './data/synthetic.ts';
 import { runCommand } from './support/run-command.ts';
 import { trainRun } from './support/train-run.ts';
@@ -212,11 +212,6 @@ describe('a checkpoint', () => {
 
 test('a tokenizer and statistics that training cannot take', async () => {
   const shape = { statistics: null, horizon: 4, dimension: 3, dataset: 'made', rate: 4 };
-  await writeTokenizer(at('bins.json'), { tokenizer: new BinActionTokenizer(), ...shape });
-  await expectLine(
-    () => givenEncoding({ tokenizer: at('bins.json'), statistics: null }),
-    /bins\.json: systems are trained with FAST/,
-  );
   await expectLine(
     () => givenEncoding({ tokenizer: null, statistics: at('data/index.json') }),
     /index\.json: .*"norm_stats"/,

@@ -41,6 +41,7 @@ export type {
 } from './fast.ts';
 export { FastTokenizer, roundHalfToEven } from './fast.ts';
 export { actionTokenizerFromJson } from './from-json.ts';
+export { decodeBeginning } from './lenient.ts';
 export {
   decodeWithLocations,
   encodeWithLocations,

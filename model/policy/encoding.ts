@@ -2,11 +2,13 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
 import {
   type ActionIds,
+  type ActionTokenizer,
+  actionTokenizerFromJson,
+  decodeBeginning,
   decodeWithLocations,
   digitizeState,
   encodePieces,
   encodeWithLocations,
-  FastTokenizer,
   LOCATIONS,
   prompts,
   promptText,
@@ -41,8 +43,8 @@ export interface EncodingSettings {
   readonly cameras: readonly string[];
   /** null for data of several robots, which have statistics of their own. */
   readonly statistics: DatasetStatistics | null;
-  /** The JSON of a FastTokenizer, for systems with discrete action tokens. */
-  readonly fast: ReturnType<FastTokenizer['toJSON']> | null;
+  /** The JSON of an action tokenizer of any kind, for systems with discrete action tokens. */
+  readonly actions: object | null;
   /** The vocabulary has location tokens between text and action tokens, for answers that contain image locations. */
   readonly locations?: boolean;
   /** The robots of a model that was trained on several, by name. */
@@ -80,18 +82,19 @@ interface ChunkWriter {
 
 export class Encoding {
   readonly text: TextTokenizer;
-  readonly fast: FastTokenizer | null;
+  /** The action tokenizer; null for systems without discrete action tokens. */
+  readonly actions: ActionTokenizer | null;
   private readonly ranges: Partial<Record<'location' | 'action', ActionIds>>;
   /** Robots by name; the robot of a model that was trained on one robot has no name. */
   private readonly robots: ReadonlyMap<string | undefined, Robot>;
 
   constructor(readonly settings: EncodingSettings) {
     this.text = settings.text ? new TextTokenizer(settings.text) : TextTokenizer.default();
-    this.fast = settings.fast && FastTokenizer.fromJSON(settings.fast);
+    this.actions = settings.actions && actionTokenizerFromJson(settings.actions);
     const { statistics, locations, robots = {} } = settings;
     const sizes: Record<string, number> = {};
     if (locations) sizes.location = LOCATIONS;
-    if (this.fast) sizes.action = this.fast.vocabularySize;
+    if (this.actions) sizes.action = this.actions.vocabularySize;
     this.ranges = rangesAfterText(this.text.vocabularySize, sizes);
     const own: [string | undefined, Robot][] = Object.entries(robots).map(([name, { slots, statistics }]) => [
       name,
@@ -153,19 +156,19 @@ export class Encoding {
   /** Ids in the joint vocabulary of a normalised chunk, without the end of sequence. */
   actionTokens(data: Float32Array, horizon: number, robot?: string): Int32Array {
     const { action } = this.ranges;
-    if (!this.fast || !action) throw new Error('this system has no discrete action tokens');
+    if (!this.actions || !action) throw new Error('this system has no discrete action tokens');
     const own = this.ownDimensions(data, robot);
-    return action.toVocabulary(this.fast.encode({ data: own, horizon, dimension: own.length / horizon }));
+    return action.toVocabulary(this.actions.encode({ data: own, horizon, dimension: own.length / horizon }));
   }
 
   /** Decodes one chunk [horizon, dimension] token by token; the tokenizer's grammar restricts each choice. */
   chunkWriter({ horizon, dimension }: { horizon: number; dimension: number }, robot?: string): ChunkWriter {
-    const { fast } = this;
+    const tokenizer = this.actions;
     const actionIds = this.ranges.action;
     const { slots } = this.robot(robot);
     const shape = { horizon, dimension: slots?.actions.length ?? dimension };
-    if (!fast || !actionIds) throw new Error('this system has no discrete action tokens');
-    const grammar = fast.grammar(shape);
+    if (!tokenizer || !actionIds) throw new Error('this system has no discrete action tokens');
+    const grammar = tokenizer.grammar(shape);
     const written: number[] = [];
     let state = 0;
     return {
@@ -178,7 +181,7 @@ export class Encoding {
         return id;
       },
       decode: () => {
-        const data = Float32Array.from(fast.decodeRelaxed(Int32Array.from(written), shape).data);
+        const data = decodeBeginning(tokenizer, Int32Array.from(written), shape);
         return slots ? toSlots(data, slots.actions, slots.width) : data;
       },
     };

@@ -19,7 +19,7 @@ export async function fitBaselines(
 ): Promise<Baselines> {
   let meanChunk: Float64Array | null = null;
   let counted: Float64Array | null = null;
-  const counts = encoding.fast ? new Float64Array(encoding.vocabularySize) : null;
+  const counts = encoding.actions ? new Float64Array(encoding.vocabularySize) : null;
   for await (const { part, step } of eachLoaded(samples)) {
     const { data, valid } = chunk(part, step, horizon);
     const { robot } = part.episode;

@@ -1,6 +1,7 @@
 /** The schema of a checkpoint's metadata, checked before anything is built from it, so that an error names the damaged field. */
 import * as v from 'valibot';
 import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernels/index.ts';
+import { actionTokenizerFromJson } from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { type SlotMap, statisticsSchema } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
@@ -75,14 +76,22 @@ const slotMapSchema = v.object({
   state: v.array(slotSchema),
 }) satisfies v.GenericSchema<unknown, SlotMap>;
 
+function isActionTokenizer(json: unknown): boolean {
+  try {
+    actionTokenizerFromJson(json);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
   stateBins: count(1),
   cameras: texts,
   statistics: v.nullable(statisticsSchema),
-  /** FastTokenizer.fromJSON checks it. */
-  fast: v.nullable(v.custom<NonNullable<EncodingSettings['fast']>>((value) => typeof value === 'object')),
+  actions: v.nullable(v.custom<object>(isActionTokenizer, 'an action tokenizer')),
   locations: v.optional(v.boolean()),
   robots: v.optional(v.record(v.string(), v.object({ slots: slotMapSchema, statistics: statisticsSchema }))),
 }) satisfies v.GenericSchema<unknown, EncodingSettings>;

@@ -14,7 +14,6 @@ import {
   type VisionLanguage,
 } from '../data/index.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { System } from '../systems/index.ts';
 import { questionObservation } from './batches.ts';
 
 /** The vision-language examples of a run. */
@@ -35,14 +34,10 @@ export interface ExampleSampler {
 /** Size of the window in which control steps are shuffled: the episodes of a window are read together. */
 const SHUFFLED_STEPS = 8192;
 
-/** @throws InputError if system, data or share do not allow co-training */
-export function checkCoTraining({ share }: CoTraining, system: System, { name, cameras }: Dataset): void {
+/** @throws InputError if data or share do not allow co-training */
+export function checkCoTraining({ share }: CoTraining, { name, cameras }: Dataset): void {
   if (!(share > 0 && share < 1))
     throw new InputError(`co-training share ${share}: it must be a fraction of each batch, above 0 and below 1`);
-  if (!system.tokens)
-    throw new InputError(
-      `system ${system.name} has no token loss, which co-training needs: choose knowledge-insulation, joint-training or pi0-fast`,
-    );
   if (cameras.length === 0) throw new InputError(`data set "${name}" has no images, which co-training needs`);
 }
 

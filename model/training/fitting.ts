@@ -1,6 +1,13 @@
 /** Everything that is fitted to the data before the first step: split, statistics, action tokens, and block lengths. */
 import { InputError } from '../../engine/index.ts';
-import { defaultTokenizerJson, FastTokenizer } from '../../tokenizers/index.ts';
+import {
+  type ActionTokenizer,
+  BinActionTokenizer,
+  defaultTokenizerJson,
+  FastTokenizer,
+  StrideTokenizer,
+  StringActionTokenizer,
+} from '../../tokenizers/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Dataset } from '../data/dataset.ts';
 import {
@@ -24,6 +31,7 @@ import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { configurationOf, type System } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
+import type { RunSettings } from './run-settings.ts';
 
 /** A data set with at most this many control steps is fitted whole; the chunks are held in memory. */
 const FEW_SAMPLES = 32_768;
@@ -47,7 +55,9 @@ export interface FittingOptions {
   readonly preset: Preset;
   readonly coTraining?: CoTraining;
   /** A fitted or published tokenizer, instead of one fitted to the training part. */
-  readonly fast?: FastTokenizer;
+  readonly tokenizer?: ActionTokenizer;
+  /** The kind of tokenizer that is fitted if none is given; FAST by default. */
+  readonly tokens?: RunSettings['tokens'];
   /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   readonly listener: { note(line: string): void };
@@ -84,8 +94,8 @@ export function prepareData(dataset: Dataset, seed: number): { split: Split; mis
 }
 
 /** @throws InputError if the given tokenizer or statistics do not fit the data or the system */
-export function checkGiven({ dataset, system, fast, statistics }: FittingOptions): void {
-  if (fast && !system.tokens) throw new InputError(`tokenizer: ${system.name} has no action tokens; leave it out`);
+export function checkGiven({ dataset, system, tokenizer, statistics }: FittingOptions): void {
+  if (tokenizer && !system.tokens) throw new InputError(`tokenizer: ${system.name} has no action tokens; leave it out`);
   if (!statistics) return;
   if (dataset.robots) throw new InputError('statistics: robots with slot maps measure their own; leave them out');
   checkStatistics(statistics, dataset, 'normalisation');
@@ -134,8 +144,15 @@ async function longestTokens(
   return longest;
 }
 
+/** Tokenizers that need no data. */
+const fixedTokenizers = {
+  bins: () => new BinActionTokenizer(),
+  stride: () => new StrideTokenizer(new BinActionTokenizer()),
+  string: () => new StringActionTokenizer(),
+} as const;
+
 export async function fitEncoding(
-  { dataset, system, preset, coTraining, fast, listener }: FittingOptions,
+  { dataset, system, preset, coTraining, tokenizer, tokens = 'fast', listener }: FittingOptions,
   split: Split,
   horizon: number,
   measured: MeasuredStatistics,
@@ -147,7 +164,7 @@ export async function fitEncoding(
     stateBins: preset.stateBins,
     cameras: dataset.cameras,
     ...measured,
-    fast: null,
+    actions: null,
     ...(coTraining && { locations: true }),
   };
   for (const [name, own] of Object.entries(robots ?? { [dataset.name]: { statistics: statistics! } })) {
@@ -156,7 +173,8 @@ export async function fitEncoding(
       listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
   }
   if (!system.tokens) return settings;
-  if (fast) return { ...settings, fast: fast.toJSON() };
+  if (tokenizer) return { ...settings, actions: tokenizer.toJSON() };
+  if (tokens !== 'fast') return { ...settings, actions: fixedTokenizers[tokens]().toJSON() };
   const encoding = new Encoding(settings);
   const chunks = [];
   for await (const { part, step } of eachLoaded(fittingSamples(split.train))) {
@@ -168,7 +186,7 @@ export async function fitEncoding(
     const data = encoding.ownDimensions(normalised, robot);
     chunks.push({ data, horizon, dimension: data.length / horizon });
   }
-  return { ...settings, fast: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
+  return { ...settings, actions: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
 }
 
 /** The model's configuration: sizes from the preset, block lengths from the longest prompt and the longest target. */
@@ -181,7 +199,7 @@ export async function fittedConfiguration(
   const { dataset, system, preset, coTraining } = options;
   const { actionDimension, stateDimension } = dataset;
   const parts = [...split.train, ...split.heldOut];
-  let fastTokens = encoding.fast ? await longestTokens(options, parts, encoding, horizon) : 0;
+  let fastTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
   let languageTokens = 0;
   const seen = new Set<string>();
   for (const { episode } of parts) {

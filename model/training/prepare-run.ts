@@ -19,7 +19,7 @@ import {
   statisticsOf,
 } from './fitting.ts';
 import type { RunHistory } from './history.ts';
-import type { RunSettings } from './run-settings.ts';
+import { expectTokens, type RunSettings } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
 import type { Losses } from './trainer.ts';
 
@@ -29,7 +29,7 @@ export interface RunOptions {
   /** The questions of `settings.cotrain`. */
   readonly coTraining?: CoTraining;
   /** Contents of the tokenizer and statistics files that the settings name. */
-  readonly given?: Pick<FittingOptions, 'fast' | 'statistics'>;
+  readonly given?: Pick<FittingOptions, 'tokenizer' | 'statistics'>;
   /** The checkpoint to resume from; it is closed once it is read. */
   readonly resume?: Checkpoint;
   readonly listener: RunListener;
@@ -62,12 +62,13 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { dataset, settings, coTraining, given = {}, resume, listener } = options;
   const { preset, seed } = settings;
   const system = systemNamed(settings.system);
-  const fitting = { dataset, system, preset, coTraining, ...given, listener };
+  expectTokens(settings);
+  const fitting = { dataset, system, preset, coTraining, tokens: settings.tokens, ...given, listener };
   if ((coTraining?.share ?? 0) !== settings.cotrain)
     throw new InputError(
       `cotrain ${settings.cotrain}: the questions given are for a share of ${coTraining?.share ?? 0} of each batch`,
     );
-  if (coTraining) checkCoTraining(coTraining, system, dataset);
+  if (coTraining) checkCoTraining(coTraining, dataset);
   checkGiven(fitting);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);

@@ -1,5 +1,7 @@
 /** The settings of a training run: one plain object, made by the command line and stored whole in the checkpoint. */
 import * as v from 'valibot';
+import { InputError } from '../../engine/files/errors.ts';
+import { systemNamed } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
 const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
@@ -19,6 +21,8 @@ export const runSettingsSchema = v.object({
   moments: v.picklist(['f32', 'bf16', '8bit']),
   /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
+  /** Kind of the discrete action tokens, in systems that have them. */
+  tokens: v.picklist(['fast', 'bins', 'stride', 'string']),
   /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
   /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
@@ -60,6 +64,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     recompute: false,
     moments: 'f32',
     seed: 0,
+    tokens: 'fast',
     horizon: null,
     augment: false,
     cotrain: 0,
@@ -75,4 +80,13 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     weights: null,
     ...given,
   };
+}
+
+/** @throws InputError if a setting is for discrete tokens and the system has none */
+export function expectTokens({ system, cotrain, tokens, tokenizer }: RunSettings): void {
+  if (systemNamed(system).tokens) return;
+  const unused = [cotrain > 0 && 'cotrain', tokens !== 'fast' && 'tokens', tokenizer !== null && 'tokenizer'];
+  const [first] = unused.filter((name) => name !== false);
+  if (first !== undefined)
+    throw new InputError(`--${first}: ${system} has no discrete tokens; leave it out, or choose another --system`);
 }

@@ -117,7 +117,7 @@ describe('three kinds of examples in one batch', () => {
     expect(both.slice(-actions.length)).toEqual(actions);
     expect(text.decode(both.slice(0, -actions.length))).toBe('reach;\nAction: ');
     for (const ids of batch.targets) expect(ids.at(-1)).toBe(endOfSequence);
-    expect(encoding.vocabularySize).toBe(first + 1024 + encoding.fast!.vocabularySize);
+    expect(encoding.vocabularySize).toBe(first + 1024 + encoding.actions!.vocabularySize);
 
     // Every token is predicted by the row before it, the first by the last of the prompt.
     const rows = batch.lossMask!.length / 4;
@@ -149,7 +149,7 @@ describe('three kinds of examples in one batch', () => {
 
   test('without co-training the vocabulary has no locations, and questions are refused', async () => {
     const { maker, encoding } = await twoCameras(1, 'knowledge-insulation');
-    expect(encoding.vocabularySize).toBe(encoding.text.vocabularySize + encoding.fast!.vocabularySize);
+    expect(encoding.vocabularySize).toBe(encoding.text.vocabularySize + encoding.actions!.vocabularySize);
     await expect(maker.make([{ kind: 'vision-language', question: questions[0] }], 0)).rejects.toThrow(
       'no location tokens',
     );

@@ -151,7 +151,7 @@ describe('co-training', () => {
       { cotrain: 1, coTraining: { ...coTraining, share: 1 } },
       'co-training share 1: it must be a fraction of each batch',
     ],
-    [{ system: 'pi0' }, 'system pi0 has no token loss, which co-training needs'],
+    [{ system: 'pi0' }, '--cotrain: pi0 has no discrete tokens'],
     [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
   ])('what does not fit is refused: %#', async (given, message) => {
     await expect(train('refused.safetensors', given)).rejects.toThrow(message);

@@ -23,7 +23,7 @@ import {
   statisticsOf,
 } from '../../model/training/fitting.ts';
 import { prepareRun } from '../../model/training/prepare-run.ts';
-import { runSettings } from '../../model/training/run-settings.ts';
+import { expectTokens, runSettings } from '../../model/training/run-settings.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
 import { byteLevelTokenizerJson } from '../../tokenizers/tokenizer-json.ts';
 import { minutePreset, quietListener, syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
@@ -148,18 +148,22 @@ describe('statistics and tokenizer that are given', () => {
 
   test('are what actions are encoded by', async () => {
     const statistics = await given(3);
-    const options = { ...base, fast, statistics };
+    const options = { ...base, tokenizer: fast, statistics };
     checkGiven(options);
     const settings = await fitEncoding(options, split, HORIZON, { statistics });
     const highest = Float32Array.from(statistics.actions.q99);
     const [normalised] = new Encoding(settings).normaliseActions(highest, { state: null });
     expect(normalised).toBeCloseTo(1, 5);
-    expect(new Encoding(settings).fast!.encode(flat(5))).toEqual(fast.encode(flat(5)));
+    expect(new Encoding(settings).actions!.encode(flat(5))).toEqual(fast.encode(flat(5)));
   });
 
   test('are what a run goes on with, whatever files lie there now', async () => {
     const settings = runSettings({ preset: minutePreset, steps: 2 });
-    const begun = await prepareRun({ ...{ dataset, settings }, given: { fast, statistics: await given(3) }, listener });
+    const begun = await prepareRun({
+      ...{ dataset, settings },
+      given: { tokenizer: fast, statistics: await given(3) },
+      listener,
+    });
     expect(begun.data.statistics).toBeNull();
     const { configuration, encoding, data } = begun;
     const kept = { run: settings, data, configuration, encoding: encoding.settings };
@@ -173,7 +177,10 @@ describe('statistics and tokenizer that are given', () => {
   test('that do not fit are refused', async () => {
     const statistics = await given(1);
     const refused = (options: Partial<Parameters<typeof checkGiven>[0]>) => () => checkGiven({ ...base, ...options });
-    expect(refused({ fast, system: systemNamed('pi0') })).toThrow('tokenizer: pi0 has no action tokens');
+    expect(refused({ tokenizer: fast, system: systemNamed('pi0') })).toThrow('tokenizer: pi0 has no action tokens');
+    const settings = { ...runSettings({ system: 'pi0' }), tokens: 'bins' as const };
+    expect(() => expectTokens(settings)).toThrow('--tokens: pi0 has no discrete tokens');
+    expect(() => expectTokens({ ...settings, system: 'pi0-fast' })).not.toThrow();
     expect(refused({ statistics, dataset: { ...dataset, actionDimension: 4 } })).toThrow(
       'normalisation: statistics of 3 dimensions of actions, data set "synthetic" has 4',
     );

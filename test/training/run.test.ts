@@ -8,6 +8,7 @@ import { readSafetensors } from '../../engine/index.ts';
 import { attentionVariants, chosenVariants, useVariants } from '../../kernels/index.ts';
 import { openDataset, wholeEpisodes, withParaphrases } from '../../model/data/index.ts';
 import { argmax } from '../../model/policy/decoding.ts';
+import { Encoding } from '../../model/policy/encoding.ts';
 import { systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
@@ -186,24 +187,49 @@ describe('a run', () => {
     expect(later.length).toBeLessThan(tokens);
   });
 
-  test('whatever a model likes best, its tokens spell a whole chunk', async () => {
-    const { policy } = await train('pi0-fast', 'grammar.safetensors', { steps: 1 });
-    const { encoding } = policy;
-    const { horizon, actionDimension: dimension } = policy.model.configuration;
-    policy.model.dispose();
-    for (let seed = 1; seed <= 20; seed++) {
-      const likes = normals(encoding.vocabularySize, seed);
-      const writer = encoding.chunkWriter({ horizon, dimension });
-      const ids: number[] = [];
-      for (let id: number | null = 0; id !== null; ) {
-        id = writer.write((allowed) => argmax(likes, allowed));
-        if (id !== null) ids.push(id - encoding.text.vocabularySize);
-        expect(ids.length).toBeLessThanOrEqual(horizon * dimension);
+  test.each(['bins', 'stride', 'string'] as const)(
+    'action tokens of the kind %s train, act and are kept',
+    async (tokens) => {
+      const { policy, history } = await train('pi0-fast', `${tokens}.safetensors`, { steps: 2, tokens });
+      expect(history.training.every(({ tokenLoss }) => tokenLoss! > 0)).toBe(true);
+      const { encoding, model } = policy;
+      const [episode] = syntheticDataset().episodes;
+      const sample = { part: wholeEpisodes([episode])[0], step: 0, instruction: episode.instructions[0] };
+      const observation = await observationAt(sample, ['front']);
+      const [chunk] = await policy.act([observation]);
+      model.dispose();
+      expect([...chunk].every(Number.isFinite)).toBe(true);
+      const checkpoint = await openCheckpoint(join(folder, `${tokens}.safetensors`));
+      await checkpoint.close();
+      expect(checkpoint.settings.encoding.actions).toMatchObject({ type: tokens });
+      const again = new Encoding(checkpoint.settings.encoding);
+      const data = Float32Array.from({ length: chunk.length }, (_, i) => Math.sin(i) / 2);
+      const { horizon } = model.configuration;
+      expect(again.actionTokens(data, horizon)).toEqual(encoding.actionTokens(data, horizon));
+    },
+  );
+
+  test.each(['fast', 'bins', 'string'] as const)(
+    'whatever a model prefers, its tokens spell a whole chunk: %s',
+    async (tokens) => {
+      const { policy } = await train('pi0-fast', 'grammar.safetensors', { steps: 1, tokens });
+      const { encoding } = policy;
+      const { horizon, actionDimension: dimension } = policy.model.configuration;
+      policy.model.dispose();
+      for (let seed = 1; seed <= 20; seed++) {
+        const likes = normals(encoding.vocabularySize, seed);
+        const writer = encoding.chunkWriter({ horizon, dimension });
+        const ids: number[] = [];
+        for (let id: number | null = 0; id !== null; ) {
+          id = writer.write((allowed) => argmax(likes, allowed));
+          if (id !== null) ids.push(id - encoding.text.vocabularySize);
+          expect(ids.length).toBeLessThanOrEqual(tokens === 'string' ? 16 * horizon * dimension : horizon * dimension);
+        }
+        const strict = encoding.actions!.decode(Int32Array.from(ids), { horizon, dimension });
+        expect([...writer.decode()]).toEqual([...Float32Array.from(strict)]);
       }
-      const strict = encoding.fast!.decode(Int32Array.from(ids), { horizon, dimension });
-      expect([...writer.decode()]).toEqual([...Float32Array.from(strict)]);
-    }
-  });
+    },
+  );
 
   test.each(systems.map(({ name }) => name))('%s trains, samples and leaves a checkpoint', async (name) => {
     const result = await run(name, `${name}.safetensors`, { steps: 2 });
