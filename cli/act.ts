@@ -7,7 +7,7 @@ import { observationAt, questionObservation } from '../model/training/batches.ts
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { number, text } from './options.ts';
-import { type Loaded, type PolicyValues, policyOptions, withPolicy } from './policy.ts';
+import { expectNoise, type Loaded, type PolicyValues, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 import { type ActResult, actLines } from './text.ts';
 
@@ -42,10 +42,7 @@ async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, pro
       throw new InputError(`--step ${step}: episode ${quote(episode.id)} has steps 0 to ${episode.length - 1}`);
     if (ask !== undefined && !settings.encoding.locations)
       throw new InputError('--ask: this policy was trained without questions, so it cannot answer any');
-    if (seed !== undefined && !settings.configuration.losses.flow)
-      throw new InputError(
-        `--seed: ${settings.run.system} draws no noise, it decodes the most probable tokens; leave it out`,
-      );
+    if (seed !== undefined) expectNoise(settings);
   };
   return withPolicy(values, progress, check, async ({ policy, dataset, device }) => {
     const episode = episodeNamed(dataset, moment.episode);

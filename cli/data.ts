@@ -117,18 +117,25 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
   );
 }
 
-/** Adds the paraphrases of a file. @throws InputError if it has paraphrases of none of the data set's instructions */
-export async function paraphrased(dataset: Dataset, path: string | null, progress: Progress): Promise<Dataset> {
-  if (path === null) return dataset;
+/**
+ * Reads a file of paraphrases; the returned function adds them to a data set.
+ *
+ * @throws InputError if the file is malformed; the returned function throws if it has paraphrases of none of the data
+ *   set's instructions
+ */
+export async function readParaphrasing(path: string | null, progress: Progress): Promise<(to: Dataset) => Dataset> {
+  if (path === null) return (dataset) => dataset;
   const paraphrases = await readParaphrases(await openPath(path));
-  const known = new Set(dataset.episodes.flatMap(({ instructions }) => instructions));
-  const used = [...paraphrases.keys()].filter((text) => known.has(text)).length;
-  if (used === 0) {
-    const such = known.size > 0 ? `, such as ${quote([...known][0])}` : ': it has none';
-    throw new InputError(`${path}: it has no paraphrases of any instruction of "${dataset.name}"${such}`);
-  }
-  progress.note(`${path}: paraphrases of ${used} of ${known.size} instructions`);
-  return withParaphrases(dataset, paraphrases);
+  return (dataset) => {
+    const known = new Set(dataset.episodes.flatMap(({ instructions }) => instructions));
+    const used = [...paraphrases.keys()].filter((text) => known.has(text)).length;
+    if (used === 0) {
+      const such = known.size > 0 ? `, such as ${quote([...known][0])}` : ': it has none';
+      throw new InputError(`${path}: it has no paraphrases of any instruction of "${dataset.name}"${such}`);
+    }
+    progress.note(`${path}: paraphrases of ${used} of ${known.size} instructions`);
+    return withParaphrases(dataset, paraphrases);
+  };
 }
 
 /** Questions for co-training, about the images of a file or about the built-in world. */

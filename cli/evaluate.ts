@@ -9,6 +9,7 @@ import type { Dataset } from '../model/data/dataset.ts';
 import { actionExamples, evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
 import { BatchMaker } from '../model/training/batches.ts';
+import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { fittingSamples, prepareData } from '../model/training/fitting.ts';
 import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
 import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
@@ -17,7 +18,7 @@ import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { number, outputFolder, type ValuesOf } from './options.ts';
 import { expectNoFiles } from './outputs.ts';
-import { type Loaded, policyOptions, withPolicy } from './policy.ts';
+import { expectNoise, type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 import { type EvaluateResult, evaluateLines } from './text.ts';
 import { closedLoopSummary } from './training-summary.ts';
@@ -41,17 +42,24 @@ export const evaluate = command({
 
 /** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
 async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promise<EvaluateResult> {
-  const { record, seed } = values;
+  const { record, seed, episodes } = values;
   if (record !== undefined) {
     await expectNoLeRobot(record);
     await expectNoFiles('record', record);
   }
-  const check = ({ dataset }: Pick<Loaded, 'dataset'>) => {
-    if (seed !== undefined && record === undefined && dataset.name !== TABLETOP)
+  const isInWorld = ({ run }: CheckpointSettings) => values.data === undefined && run.data === null;
+  const check = ({ settings }: Pick<Loaded, 'settings'>) => {
+    if (isInWorld(settings)) return;
+    if (episodes !== undefined)
+      throw new InputError(
+        '--episodes: the policy was trained on data and is measured on its held-out steps; leave it out',
+      );
+    if (seed !== undefined && record === undefined)
       throw new InputError('--seed: the open-loop measurement has noise of its own; give --seed only with --record');
+    if (seed !== undefined) expectNoise(settings);
   };
   return withPolicy(values, progress, check, async (loaded) => {
-    const inWorld = loaded.dataset.name === TABLETOP;
+    const inWorld = isInWorld(loaded.settings);
     const [result, recorded] = await (inWorld ? inClosedLoop : inOpenLoop)(loaded, values, progress);
     if (record !== undefined && recorded) {
       const onProgress = (done: number, total: number) => progress.count('write: episode', done, total);

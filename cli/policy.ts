@@ -57,6 +57,12 @@ export async function withPolicy<T>(
   }
 }
 
+/** @throws InputError if the policy draws no noise, which --seed chooses */
+export function expectNoise({ run, configuration }: CheckpointSettings): void {
+  if (!configuration.losses.flow)
+    throw new InputError(`--seed: ${run.system} draws no noise, it decodes the most probable tokens; leave it out`);
+}
+
 async function dataOf(
   path: string,
   values: PolicyValues,

@@ -13,7 +13,7 @@ import { expectTokens, type RunSettings, runSettings } from '../model/training/r
 import { expectSameRun } from '../model/training/same-run.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
-import { chooseData, coTrainingOf, paraphrased, TABLETOP } from './data.ts';
+import { chooseData, coTrainingOf, readParaphrasing, TABLETOP } from './data.ts';
 import { deviceOptions, WORK_FOLDER } from './device.ts';
 import { givenEncoding } from './given-encoding.ts';
 import { trainingNotes } from './notes.ts';
@@ -124,9 +124,10 @@ async function prepare(
 ): Promise<PreparedRun> {
   const { preset, seed } = settings;
   const given = resume ? undefined : await givenEncoding(settings);
+  const paraphrased = await readParaphrasing(settings.paraphrases, progress);
   const coTraining = await coTrainingOf(settings, world);
   const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
-  const dataset = await paraphrased(await chooseData(settings, source, progress), settings.paraphrases, progress);
+  const dataset = paraphrased(await chooseData(settings, source, progress));
   return prepareRun({
     settings,
     dataset,
@@ -148,7 +149,7 @@ async function concluded(
   signal: AbortSignal,
 ): Promise<TrainSummary> {
   const start = performance.now();
-  const acting = result.finished && dataset.name === TABLETOP;
+  const acting = result.finished && settings.data === null;
   const closedLoop = acting
     ? await unlessAborted(signal, () => closedLoopOf(result, settings.seed, progress, signal))
     : null;

@@ -12,8 +12,14 @@ export function chosenVariants(device: Device): ChosenVariants {
   return { attention: attentionChoices(device), matmul: matmulChoices(device) };
 }
 
-/** @throws Error naming the first choice that this device cannot run */
+/** @throws Error naming the first choice that this device cannot run; nothing has changed then */
 export function useVariants(device: Device, { attention, matmul }: ChosenVariants): void {
-  useAttentionVariants(device, attention);
+  const before = matmulChoices(device);
   useMatmulVariants(device, matmul);
+  try {
+    useAttentionVariants(device, attention);
+  } catch (error) {
+    useMatmulVariants(device, before);
+    throw error;
+  }
 }

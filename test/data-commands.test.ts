@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { act } from '../cli/act.ts';
 import { convert } from '../cli/convert.ts';
-import { chooseData, type DataChoice, paraphrased } from '../cli/data.ts';
+import { chooseData, type DataChoice, readParaphrasing } from '../cli/data.ts';
+import { evaluate } from '../cli/evaluate.ts';
 import { Progress } from '../cli/progress.ts';
 import { openDataset } from '../model/data/index.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
@@ -91,7 +92,8 @@ describe('paraphrases from a file', () => {
     const notes: string[] = [];
     const progress = new Progress();
     progress.note = (line) => notes.push(line);
-    const { episodes } = await paraphrased(syntheticDataset({ episodes: 1 }), path, progress);
+    const paraphrased = await readParaphrasing(path, progress);
+    const { episodes } = paraphrased(syntheticDataset({ episodes: 1 }));
     return { instructions: episodes[0].instructions, notes };
   };
 
@@ -144,6 +146,9 @@ test('a policy of a mixture acts on one of its data sets by itself', async () =>
   expect(alone.predicted).toEqual(mixed.predicted);
   expect(alone.demonstrated).toEqual(mixed.demonstrated);
   expect(notes.filter((line) => line.includes('not what'))).toEqual([]);
+  const measured = (given: object) => message(runCommand(evaluate, { ...options, ...given }));
+  expect(await measured({ episodes: 2 })).toContain('--episodes: the policy was trained on data');
+  expect(await measured({ seed: 2 })).toContain('give --seed only with --record');
   expect(await message(runCommand(act, { ...options, dataset: ['fast'] }))).toContain(
     '"fast" is not one of the robots that the policy was trained on (seven, three)',
   );

@@ -69,6 +69,8 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
       `cotrain ${settings.cotrain}: the questions given are for a share of ${coTraining?.share ?? 0} of each batch`,
     );
   if (coTraining) checkCoTraining(coTraining, dataset);
+  if (settings.augment && dataset.cameras.length === 0)
+    throw new InputError(`--augment: data set "${dataset.name}" has no images to change; leave it out`);
   checkGiven(fitting);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);

@@ -132,26 +132,20 @@ function expectToFit(device: Device, { settings: { batch }, configuration }: Pre
 /** A resumed run keeps its kernel variants if the device supports them, because other variants round differently. */
 function checkpointSettings(
   device: Device,
-  { settings, data, configuration, encoding, resume, listener }: PreparedRun,
+  { settings: run, data, configuration, encoding, resume, listener }: PreparedRun,
 ): CheckpointSettings {
-  if (!resume)
-    return {
-      run: settings,
-      data,
-      configuration,
-      encoding: encoding.settings,
-      adapter: device.description,
-      variants: chosenVariants(device),
-    };
-  const { adapter, variants } = resume.settings;
-  try {
-    useVariants(device, variants);
-  } catch {
-    listener.note(
-      `the kernel variants that this run chose on ${adapter} do not run here: it goes on with others, which round differently`,
-    );
+  if (resume) {
+    const { adapter, variants } = resume.settings;
+    try {
+      useVariants(device, variants);
+    } catch {
+      listener.note(
+        `the kernel variants that this run chose on ${adapter} do not run here: it goes on with others, which round differently`,
+      );
+    }
   }
-  return { ...resume.settings, run: settings };
+  const begun = resume?.settings ?? { data, configuration, encoding: encoding.settings };
+  return { ...begun, run, adapter: device.description, variants: chosenVariants(device) };
 }
 
 async function openLoopOf(

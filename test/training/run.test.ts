@@ -132,20 +132,27 @@ describe('a run', () => {
       matmul: [],
     } as const;
     onTestFinished(() => useVariants(device, { attention: [], matmul: [] }));
+    const opened = async (file: string) => {
+      const checkpoint = await openCheckpoint(join(folder, file));
+      onTestFinished(() => checkpoint.close());
+      return checkpoint;
+    };
     useVariants(device, variants);
     await run('pi0', 'tuned.safetensors', { steps: 1 });
     useVariants(device, { attention: [], matmul: [] });
-    const resume = await openCheckpoint(join(folder, 'tuned.safetensors'));
+    const resume = await opened('tuned.safetensors');
     expect(resume.settings.variants).toEqual(variants);
     await run('pi0', 'tuned-on.safetensors', { steps: 2, resume });
     expect(chosenVariants(device)).toEqual(variants);
 
     const notes: string[] = [];
     const unknown = { ...variants, attention: [{ ...variants.attention[0], variant: 'quantum' }] };
-    const elsewhere = await openCheckpoint(join(folder, 'tuned.safetensors'));
-    const moved = { ...elsewhere, settings: { ...elsewhere.settings, variants: unknown } };
+    const elsewhere = await opened('tuned.safetensors');
+    const moved = { ...elsewhere, settings: { ...elsewhere.settings, adapter: 'elsewhere', variants: unknown } };
     await run('pi0', 'moved.safetensors', { steps: 2, resume: moved, listen: { note: (line) => notes.push(line) } });
-    expect(notes.join()).toContain('do not run here: it goes on with others');
+    expect(notes.join()).toContain('chose on elsewhere do not run here: it goes on with others');
+    const continued = await opened('moved.safetensors');
+    expect(continued.settings).toMatchObject({ adapter: device.description, variants: chosenVariants(device) });
   });
 
   test.each([
@@ -306,6 +313,13 @@ describe('a run', () => {
       steps: 1,
     });
     expect(result.split.description).toBe('one episode only: its last 2 of 12 steps held out');
+  });
+
+  test('augmentation without images is refused', async () => {
+    const dataset = syntheticDataset({ images: false });
+    await expect(run('pi0', 'blind.safetensors', { dataset, augment: true })).rejects.toThrow(
+      '--augment: data set "synthetic" has no images to change',
+    );
   });
 
   test('a horizon longer than the longest episode is refused', async () => {
