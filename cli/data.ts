@@ -140,11 +140,11 @@ export async function readParaphrasing(path: string | null, progress: Progress):
 
 /** Questions for co-training, about the images of a file or about the built-in world. */
 export async function coTrainingOf(
-  { cotrain, questions, seed }: Pick<RunSettings, 'cotrain' | 'questions' | 'seed'>,
+  { questions, seed }: Pick<RunSettings, 'questions' | 'seed'>,
   world: TabletopWorld | null,
 ): Promise<CoTraining | undefined> {
-  if (world) return worldCoTraining(world, seed, cotrain);
+  if (world) return worldCoTraining(world, seed);
   if (questions === null) return undefined;
   const images = await openNamedImages(dirname(questions), basename(questions));
-  return namedImageCoTraining(images, seed, cotrain);
+  return namedImageCoTraining(images, seed);
 }

@@ -52,8 +52,8 @@ export async function besideTraining(
   model.initialise(0);
   try {
     const maker = new HeldMaker(encoding, configuration, settings);
-    using trainer = new Trainer(model, maker, exampleSampler(split, 0), settings);
-    const sampler = exampleSampler(split, 0);
+    using trainer = new Trainer(model, maker, exampleSampler(split, settings), settings);
+    const sampler = exampleSampler(split, settings);
     await trainer.prepareStep(0);
     let step = 0;
     const turn = async (held: boolean): Promise<number> => {

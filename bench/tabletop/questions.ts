@@ -103,10 +103,9 @@ const HELD_OUT = { from: 2 ** 21, scenes: 16 };
 const HELD_OUT_QUESTIONS = 48;
 
 /** Questions about scenes that no demonstration shows; some of them are held out. */
-export function worldCoTraining(world: TabletopWorld, seed: number, share: number): CoTraining {
+export function worldCoTraining(world: TabletopWorld, seed: number): CoTraining {
   const heldOut = worldQuestions(world, { seed, ...HELD_OUT });
   return {
-    share,
     questions: worldQuestions(world, { seed, ...TRAINING }),
     heldOut: Array.from({ length: HELD_OUT_QUESTIONS }, (_, place) => heldOut.at(place)),
   };

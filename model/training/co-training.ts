@@ -15,11 +15,10 @@ import {
 } from '../data/index.ts';
 import type { Policy } from '../policy/policy.ts';
 import { questionObservation } from './batches.ts';
+import type { RunSettings } from './run-settings.ts';
 
 /** The vision-language examples of a run. */
 export interface CoTraining {
-  /** Their fraction of every batch; GenVLA uses one half. */
-  readonly share: number;
   /** Questions to train on; every epoch has the same ones, in a different order. */
   readonly questions: ExampleSource<VisionLanguage>;
   /** Questions to evaluate on; not among `questions`. */
@@ -34,21 +33,30 @@ export interface ExampleSampler {
 /** Size of the window in which control steps are shuffled: the episodes of a window are read together. */
 const SHUFFLED_STEPS = 8192;
 
-/** @throws InputError if data or share do not allow co-training */
-export function checkCoTraining({ share }: CoTraining, { name, cameras }: Dataset): void {
-  if (!(share > 0 && share < 1))
-    throw new InputError(`co-training share ${share}: it must be a fraction of each batch, above 0 and below 1`);
-  if (cameras.length === 0) throw new InputError(`data set "${name}" has no images, which co-training needs`);
+/** @throws InputError if settings, questions and data do not fit each other */
+export function checkCoTraining(
+  { cotrain }: Pick<RunSettings, 'cotrain'>,
+  coTraining: CoTraining | undefined,
+  { name, cameras }: Dataset,
+): void {
+  if (!(cotrain >= 0 && cotrain < 1))
+    throw new InputError(`cotrain ${cotrain}: it is a fraction of each batch, from 0 to below 1`);
+  if (cotrain > 0 !== (coTraining !== undefined))
+    throw new InputError(
+      `cotrain ${cotrain}: ${coTraining ? 'it leaves out the questions given' : 'no questions are given for it'}`,
+    );
+  if (coTraining && cameras.length === 0)
+    throw new InputError(`data set "${name}" has no images, which co-training needs`);
 }
 
 /**
- * Robots are sampled by their weights, by default in proportion to n^0.43 for n control steps. In co-training a share
- * of each batch is questions, and every other example of robot data has its subtask as a target before the actions, if
+ * Robots are sampled by their weights, by default in proportion to n^0.43 for n control steps. In co-training the
+ * fraction `cotrain` of each batch is questions (GenVLA: one half), and every other example of robot data has its subtask as a target before the actions, if
  * the data have subtasks.
  */
 export function exampleSampler(
   { train }: Split,
-  seed: number,
+  { seed, cotrain }: Pick<RunSettings, 'seed' | 'cotrain'>,
   { coTraining, weights }: { coTraining?: CoTraining; weights?: Dataset['weights'] } = {},
 ): ExampleSampler {
   const robots = [...new Set(train.map(({ episode }) => episode.robot))];
@@ -62,11 +70,11 @@ export function exampleSampler(
     };
     return { name: robot, source: { size: sampler.size, at }, weight: weights?.[robot] };
   });
-  const { share = 0, questions } = coTraining ?? {};
-  const groups: DatasetGroup<Example>[] = [{ share: 1 - share, members }];
-  if (questions) {
+  const groups: DatasetGroup<Example>[] = [{ share: 1 - cotrain, members }];
+  if (coTraining) {
+    const { questions } = coTraining;
     const at = (index: number): Example => ({ kind: 'vision-language', question: questions.at(index) });
-    groups.push({ share, members: [{ name: 'questions', source: { size: questions.size, at } }] });
+    groups.push({ share: cotrain, members: [{ name: 'questions', source: { size: questions.size, at } }] });
   }
   const mixture = new DatasetMixture(groups, seed);
   return { batch: (step, size) => mixture.batch(step, size).map(({ example }) => example) };
@@ -81,14 +89,13 @@ const HELD_OUT_IMAGES = 16;
  *
  * @throws InputError if there are too few images
  */
-export function namedImageCoTraining(images: readonly NamedImage[], seed: number, share: number): CoTraining {
+export function namedImageCoTraining(images: readonly NamedImage[], seed: number): CoTraining {
   const count = Math.min(HELD_OUT_IMAGES, Math.max(2, Math.floor(images.length / HELD_OUT_EVERY)));
   if (images.length < count + 2) throw new InputError(`${images.length} named images: questions need at least four`);
   const order = randomStream(seed, 2 ** 32 - 1, streams.split).permutation(images.length);
   const shuffled = Array.from(order, (index) => images[index]);
   const heldOut = imageQuestions(shuffled.slice(0, count), seed);
   return {
-    share,
     questions: imageQuestions(shuffled.slice(count), seed),
     heldOut: Array.from({ length: heldOut.size }, (_, index) => heldOut.at(index)),
   };

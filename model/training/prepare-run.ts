@@ -64,11 +64,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const system = systemNamed(settings.system);
   expectTokens(settings);
   const fitting = { dataset, system, preset, coTraining, tokens: settings.tokens, ...given, listener };
-  if ((coTraining?.share ?? 0) !== settings.cotrain)
-    throw new InputError(
-      `cotrain ${settings.cotrain}: the questions given are for a share of ${coTraining?.share ?? 0} of each batch`,
-    );
-  if (coTraining) checkCoTraining(coTraining, dataset);
+  checkCoTraining(settings, coTraining, dataset);
   if (settings.augment && dataset.cameras.length === 0)
     throw new InputError(`--augment: data set "${dataset.name}" has no images to change; leave it out`);
   checkGiven(fitting);

@@ -51,7 +51,7 @@ export async function runTraining(
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
   if (!resume) model.initialise(settings.seed);
   const maker = new BatchMaker(encoding, configuration, settings);
-  const sampler = exampleSampler(split, settings.seed, { coTraining, weights: dataset.weights });
+  const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
   using trainer = new Trainer(model, maker, sampler, settings, ({ label }, done, total) =>
     prepared.listener.compiled(label, done, total),
   );

@@ -82,7 +82,7 @@ describe('questions about the world', () => {
   });
 
   test('co-training: held-out questions are of other scenes', async () => {
-    const { questions, heldOut } = worldCoTraining(world, 0, 0.5);
+    const { questions, heldOut } = worldCoTraining(world, 0);
     expect(questions.size).toBe(400 * KINDS);
     expect(new Set(words(heldOut)).size).toBeGreaterThan(24);
     const [shown, kept] = await Promise.all([questions.at(0).image(), heldOut[0].image()]);

@@ -85,7 +85,7 @@ describe('augmentation', () => {
 
 describe('three kinds of examples in one batch', () => {
   const source = { size: 2, at: (place: number) => questions[place % 2] };
-  const coTraining = { share: 0.5, questions: source, heldOut: [] };
+  const coTraining = { questions: source, heldOut: [] };
 
   test('each with its prompt, its targets and its masks', async () => {
     const { maker, samples, encoding, configuration } = await twoCameras(1, 'knowledge-insulation', coTraining);

@@ -30,7 +30,6 @@ const questions: VisionLanguage[] = ['red', 'green', 'blue'].map((answer, channe
   answer,
 }));
 const coTraining: CoTraining = {
-  share: 0.5,
   questions: { size: 3, at: (place) => questions[place % 3] },
   heldOut: questions,
 };
@@ -102,8 +101,8 @@ describe('co-training', () => {
 
   test('shares of every batch', () => {
     const { split } = prepareData(syntheticDataset(), 3);
-    const kinds = (share: number, size: number) =>
-      exampleSampler(split, 3, { coTraining: { ...coTraining, share } })
+    const kinds = (cotrain: number, size: number) =>
+      exampleSampler(split, { seed: 3, cotrain }, { coTraining })
         .batch(7, size)
         .filter(({ kind }) => kind === 'vision-language').length;
     expect([kinds(0.5, 4), kinds(0.25, 4), kinds(0.3, 10)]).toEqual([2, 1, 3]);
@@ -112,14 +111,14 @@ describe('co-training', () => {
 
   test('every other example of robot data predicts its subtask, in co-training alone', () => {
     const { split } = prepareData(withSubtasks(), 3);
-    const examples = exampleSampler(split, 3, { coTraining }).batch(2, 16);
+    const examples = exampleSampler(split, { seed: 3, cotrain: 0.5 }, { coTraining }).batch(2, 16);
     const kinds = examples.map(({ kind }) => kind);
     expect(kinds.filter((kind) => kind === 'action')).toHaveLength(4);
     expect(kinds.filter((kind) => kind === 'action with language')).toHaveLength(4);
     for (const example of examples)
       if (example.kind === 'action with language')
         expect(example.answer).toBe(example.sample.step < 6 ? 'reach for it' : 'put it down');
-    const alone = exampleSampler(split, 3).batch(2, 16);
+    const alone = exampleSampler(split, { seed: 3, cotrain: 0 }).batch(2, 16);
     expect(alone.every(({ kind }) => kind === 'action')).toBe(true);
   });
 
@@ -130,7 +129,7 @@ describe('co-training', () => {
       image: async () => ({ width: 1, height: 1, pixels: Uint8Array.of(i, i, i) }),
     }));
     const namesOf = (seed: number) => {
-      const { questions, heldOut } = namedImageCoTraining(images, seed, 0.5);
+      const { questions, heldOut } = namedImageCoTraining(images, seed);
       const every = Array.from({ length: questions.size }, (_, place) => questions.at(place));
       const names = (all: typeof every) =>
         all.flatMap(({ prompt, answer }) => (prompt === 'caption en' ? [answer] : []));
@@ -141,16 +140,12 @@ describe('co-training', () => {
     expect([...trained, ...apart].sort()).toEqual(images.map(({ name }) => name).sort());
     expect(namesOf(1)).toEqual({ trained, apart });
     expect(namesOf(2).apart).not.toEqual(apart);
-    expect(() => namedImageCoTraining(images.slice(0, 3), 1, 0.5)).toThrow(
-      '3 named images: questions need at least four',
-    );
+    expect(() => namedImageCoTraining(images.slice(0, 3), 1)).toThrow('3 named images: questions need at least four');
   });
 
   test.each<[TestRun, string]>([
-    [
-      { cotrain: 1, coTraining: { ...coTraining, share: 1 } },
-      'co-training share 1: it must be a fraction of each batch',
-    ],
+    [{ cotrain: 1 }, 'cotrain 1: it is a fraction of each batch, from 0 to below 1'],
+    [{ cotrain: 0 }, 'cotrain 0: it leaves out the questions given'],
     [{ system: 'pi0' }, '--cotrain: pi0 has no discrete tokens'],
     [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
   ])('what does not fit is refused: %#', async (given, message) => {
@@ -160,12 +155,11 @@ describe('co-training', () => {
   test('a run goes on with its own share alone', async () => {
     await train('share.safetensors', { steps: 1 });
     const resume = await openCheckpoint(join(folder, 'share.safetensors'));
-    const other = { cotrain: 0.25, coTraining: { ...coTraining, share: 0.25 } };
-    await expect(train('other.safetensors', { resume, ...other })).rejects.toThrow(
+    await expect(train('other.safetensors', { resume, cotrain: 0.25 })).rejects.toThrow(
       '--cotrain 0.25: the run was begun with 0.5',
     );
     await expect(train('other.safetensors', { resume, coTraining: undefined })).rejects.toThrow(
-      'cotrain 0.5: the questions given are for a share of 0 of each batch',
+      'cotrain 0.5: no questions are given for it',
     );
     await resume.close();
   });

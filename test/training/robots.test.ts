@@ -111,7 +111,9 @@ test('robots come by their weights, which a run goes on with', async () => {
   const dataset = mixDatasets(members);
   expect(dataset.weights).toEqual({ synthetic: 3, large: 1 });
   const { split } = prepareData(dataset, 3);
-  const examples = Array.from({ length: 10 }, (_, step) => exampleSampler(split, 3, dataset).batch(step, 8)).flat();
+  const examples = Array.from({ length: 10 }, (_, step) =>
+    exampleSampler(split, { seed: 3, cotrain: 0 }, dataset).batch(step, 8),
+  ).flat();
   const large = examples.filter(
     (example) => example.kind === 'action' && example.sample.part.episode.robot === 'large',
   );
