@@ -1,7 +1,7 @@
 /** `insula tokenize encode` and `decode`: chunks to ids, and ids to chunks in the units of the data. */
-import { chooseChunkLength, chunksOfEpisode } from '../bench/tokenize/chunks.ts';
+import { chunksOfEpisode } from '../bench/tokenize/chunks.ts';
 import { InputError } from '../engine/index.ts';
-import { measureStatistics, Normaliser, wholeEpisodes } from '../model/data/index.ts';
+import { chooseHorizon, measureStatistics, Normaliser, wholeEpisodes } from '../model/data/index.ts';
 import { about, jsonOf, readTokenizer, type TokenizerFile } from '../model/policy/tokenizer-file.ts';
 import { type ActionChunk, type ActionTokenizer, FastTokenizer, StringActionTokenizer } from '../tokenizers/index.ts';
 import { command } from './command.ts';
@@ -43,7 +43,7 @@ export const encode = command({
       chunks = readChunks(await jsonOf(values.input), values.input).map((chunk) => ({ chunk }));
     } else {
       const dataset = await openActions(values, progress);
-      const length = chooseChunkLength(dataset, values.horizon ?? horizon ?? undefined);
+      const length = chooseHorizon(dataset, values.horizon ?? horizon ?? undefined);
       chunks = await chunksOfEpisode(dataset, values, length);
       if (!statistics && !values.normalised) {
         progress.note(`${path} has no statistics: actions are normalised by the data set's statistics`);

@@ -1,11 +1,12 @@
 /** `insula tokenize report`, `fit` and `speed`: fits action tokenizers to a data set and measures them. */
-import { chooseChunkLength, splitChunks, wholeDataset } from '../bench/tokenize/chunks.ts';
+import { splitChunks, wholeDataset } from '../bench/tokenize/chunks.ts';
 import { reportedTokenizers, reportRows } from '../bench/tokenize/report.ts';
 import { measureSpeed } from '../bench/tokenize/speed.ts';
 import { reportLines } from '../bench/tokenize/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
+import { chooseHorizon } from '../model/data/index.ts';
 import { about, readTokenizer, writePublished, writeTokenizer } from '../model/policy/tokenizer-file.ts';
 import {
   type ActionChunk,
@@ -56,7 +57,7 @@ export const fit = command({
   async run({ out, kind = 'fast', export: published, ...values }, { progress }) {
     if (out === undefined) throw new InputError('tokenize fit: name a file for the tokenizer with --out FILE');
     const dataset = await openActions(values, progress);
-    const horizon = chooseChunkLength(dataset, values.horizon);
+    const horizon = chooseHorizon(dataset, values.horizon);
     const { chunks, total, statistics } = await wholeDataset(dataset, horizon);
     const begin = performance.now();
     const tokenizer = about('tokenize fit', () => tokenizerOfKind(kind, values, chunks));
@@ -122,7 +123,7 @@ export const report = command({
     const { scales = [5, 10, 20], vocabulary = 1024, stride = 5, bins = 256, decimals = 4, seed } = values;
     const dataset = await openActions(values, progress);
     const { name, rate, actionDimension: dimension } = dataset;
-    const horizon = chooseChunkLength(dataset, values.horizon);
+    const horizon = chooseHorizon(dataset, values.horizon);
     const split = await splitChunks(dataset, { horizon, seed });
     if (split.train.length === 0 || split.heldOut.length === 0)
       throw new InputError(
@@ -161,7 +162,7 @@ export const speed = command({
   options: { ...actionOptions, ...sceneOptions, vocabulary: number('largest number of FAST ids; 1024 by default', 1) },
   async run(values, { progress }) {
     const dataset = await openActions(values, progress);
-    const { chunks } = await wholeDataset(dataset, chooseChunkLength(dataset, values.horizon));
+    const { chunks } = await wholeDataset(dataset, chooseHorizon(dataset, values.horizon));
     const { fit: fitting, rows } = about('tokenize speed', () => measureSpeed(chunks, values.vocabulary ?? 1024));
     const lines = [...fitting, ...rows].map(
       ({ what, coefficientsPerSecond }) => `${what.padEnd(40)}${(coefficientsPerSecond / 1e6).toFixed(2).padStart(8)}`,

@@ -109,7 +109,7 @@ export class FastTokenizer implements ActionTokenizer {
     const symbols = maximum - minimum + 1;
     if (!(symbols <= vocabularySize)) {
       throw new Error(
-        `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or raise vocabularySize`,
+        `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or allow a larger vocabulary`,
       );
     }
     for (const quantised of coefficients) {

@@ -28,16 +28,6 @@ export interface SplitChunks {
   readonly description: string;
 }
 
-/** The length of the chunks: `horizon`, or one second. @throws InputError if no episode is as long */
-export function chooseChunkLength({ name, rate, episodes }: Dataset, horizon = Math.max(1, Math.round(rate))): number {
-  const longest = episodes.reduce((length, episode) => Math.max(length, episode.length), 0);
-  if (horizon > longest)
-    throw new InputError(
-      `chunks of ${horizon} control steps: the longest episode of data set "${name}" has ${longest}; give --horizon`,
-    );
-  return horizon;
-}
-
 /**
  * Normalised chunks for fitting and for measuring, with no control step in both. At most `most` chunks, evenly chosen, are for
  * fitting, so that memory does not grow with the data set.

@@ -179,7 +179,9 @@ describe('insula tokenize', () => {
     await expect(runCommand(fit, { ...data(), out: at('x'), export: at('y') })).rejects.toThrow(
       'the published format cannot say',
     );
-    await expect(runCommand(fit, { ...data(), out: at('x'), horizon: 41 })).rejects.toThrow('has 40; give --horizon');
+    await expect(runCommand(fit, { ...data(), out: at('x'), horizon: 41 })).rejects.toThrow(
+      'which has 40 steps: choose at most 40',
+    );
     await expect(runCommand(encode, { ...data() })).rejects.toThrow('--tokenizer names a file');
     await expect(runCommand(encode, { ...data(), tokenizer: at('none') })).rejects.toThrow('no such file or folder');
     await expect(runCommand(encode, { ...data(), tokenizer, step: 33 })).rejects.toThrow(
