@@ -102,8 +102,12 @@ async function main(words: readonly string[]): Promise<number> {
   return result.status ?? 0;
 }
 
+// A reader that ended early, such as `head`, is no error of the command; the callback below is called all the same.
+process.stdout.on('error', () => {});
+
 main(process.argv.slice(2)).then(
-  (status) => process.exit(status),
+  // A pipe takes 64 KiB at a time: what its reader has not taken yet would be lost.
+  (status) => process.stdout.write('', () => process.exit(status)),
   (error: Error) => {
     const expected = error instanceof InputError || process.env.INSULA_STACK === undefined;
     process.stderr.write(`insula: ${expected ? error.message.split('\n')[0] : error.stack}\n`);
