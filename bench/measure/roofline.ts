@@ -207,12 +207,15 @@ function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Sp
   };
 }
 
-/** The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. */
+/**
+ * The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. A device that was
+ * opened on the `floor`, with the default limits and no features, has a file of its own.
+ */
 export async function roofline(
   device: Device,
-  { fresh = false, ...options }: RoundOptions & { fresh?: boolean },
+  { fresh = false, floor = false, ...options }: RoundOptions & { fresh?: boolean; floor?: boolean },
 ): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
-  const path = adapterPath(device.description, '.roofline.json');
+  const path = adapterPath(device.description, floor ? '.floor.roofline.json' : '.roofline.json');
   const known = fresh ? null : await read(path);
   if (known) return { roofline: known, path, kept: true };
   const measured = await measureRoofline(device, options);
