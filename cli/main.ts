@@ -64,9 +64,9 @@ function commandNamed(words: readonly string[]): { name: string; args: readonly 
 async function main(words: readonly string[]): Promise<number> {
   const [first, ...others] = words;
   if (first === undefined || first === '--help' || first === '-h' || first === 'help') {
-    const about = others.join(' ');
-    const command = isCommand(about) ? await commands[about].load() : undefined;
-    process.stdout.write(`${command || familyOf(about).length > 0 ? helpOf(about, command) : overview()}\n`);
+    const isNamed = others.length > 0 && !others[0].startsWith('-');
+    const about = isNamed ? commandNamed([...others, '--help']).name : null;
+    process.stdout.write(`${about === null ? overview() : helpOf(about, await commands[about]?.load())}\n`);
     return first === undefined ? 2 : 0;
   }
   if (first === '--version') {

@@ -74,6 +74,8 @@ describe('insula', () => {
     const cases: [string[], string, Settings?][] = [
       [['fly'], "insula: no command 'fly'; there are devices, train, act, evaluate"],
       [['trian'], "insula: no command 'trian'; did you mean train?"],
+      [['help', 'trian'], "insula: no command 'trian'; did you mean train?"],
+      [['help', 'tokenize', 'fti'], "insula: no command 'tokenize fti'; did you mean tokenize fit?"],
       [['toString'], "insula: no command 'toString'; there are devices, train"],
       [['tokenize'], "insula: no command 'tokenize'; there are tokenize report, tokenize fit, tokenize encode"],
       [['tokenize', 'fti'], "insula: no command 'tokenize fti'; did you mean tokenize fit?"],
