@@ -1,5 +1,5 @@
 /**
- * What a step would encode, written down instead: a flat list of operations over allocations. Memory that the step takes is an
+ * A step's commands, recorded instead of encoded: a flat list of operations over allocations. Memory that the step takes is an
  * allocation, in no buffer yet; a buffer that it did not take outlives it and stands for itself.
  */
 import type { Kernel, Parameters, UniformData } from './kernel.ts';

@@ -147,7 +147,7 @@ function sumSlices(
   });
 }
 
-/** What an epilogue adds to a dispatch. */
+/** The additions of an epilogue to a dispatch. */
 function endingOf(
   { finish, bindings, flops }: Epilogue,
   outputs: number,
@@ -221,7 +221,7 @@ export function mapOf({ rows, map }: Pick<Matrix, 'rows' | 'map'>): RowMap {
   return map ?? { length: Math.max(rows, 1), stride: 0, offset: 0 };
 }
 
-/** Of an operand; where its rows are the terms of the sums, its map has to follow the runs. */
+/** The uniform's fields of an operand; where its rows are the terms of the sums, its map has to follow the runs. */
 function fieldsOf(name: 'a' | 'b', matrix: Matrix, alongDepth: boolean, runLength: number): Record<string, number> {
   const given = mapOf(matrix);
   const map = alongDepth && isOneRun(matrix) ? { ...given, length: runLength, stride: runLength } : given;

@@ -1,4 +1,4 @@
-// What `insula` runs: `insula setup`, or else the program with the adapter that the set-up found.
+// `insula` runs `insula setup`, or else the program with the adapter that the set-up found.
 
 import { existsSync } from 'node:fs';
 import { softwareEnvironment, softwareFolder } from '../../engine/adapters/software-adapter.mjs';

@@ -12,7 +12,7 @@ export interface PageTask {
   id: string;
   name: string;
   skipped: boolean;
-  /** What went wrong while the file was loaded. */
+  /** The errors while the file was loaded. */
   errors: PageError[];
   tasks: PageTask[] | null;
 }

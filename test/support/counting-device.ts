@@ -16,7 +16,7 @@ export interface Counted {
 
 interface Instrumented {
   readonly pipeline: GPUComputePipeline;
-  /** Of each storage binding of the file. */
+  /** The size of an element in each storage binding of the file. */
   readonly elements: readonly { readonly name: string; readonly bytes: number }[];
 }
 
