@@ -10,7 +10,7 @@ const ARENA_BYTES = 128 * 1024 * 1024;
 /** An operation that every run does again, which a write of the host is not. */
 export type ReplayedOperation = Exclude<RecordedOperation, { kind: 'write' }>;
 
-export interface Access {
+interface Access {
   readonly name: string;
   readonly access: 'read' | 'read_write';
   readonly range: RecordedRange;

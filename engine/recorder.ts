@@ -21,7 +21,7 @@ export interface RecordedRange {
   readonly byteLength: number;
 }
 
-export interface RecordedBinding {
+interface RecordedBinding {
   readonly name: string;
   readonly index: number;
   readonly access: 'read' | 'read_write';
@@ -47,7 +47,7 @@ export type RecordedOperation =
   | { readonly kind: 'write'; readonly target: RecordedRange; readonly data: Uint8Array<ArrayBuffer> };
 
 /** Numbers that the host computes anew for every run, and their place. */
-export interface HostComputed {
+interface HostComputed {
   readonly allocation: Allocation;
   /** Computes the numbers and writes them to where the allocation lies. */
   readonly write: (place: BufferRange) => void;

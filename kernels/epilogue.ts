@@ -19,7 +19,7 @@ export interface Epilogue {
   readonly flops: number;
 }
 
-export interface Ending {
+interface Ending {
   /** Added to every row, [columns]; stored like b. */
   readonly bias?: Tensor | null;
   readonly activation?: Activation | null;

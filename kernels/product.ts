@@ -16,7 +16,7 @@ import { expectDtype, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
 /** Row r of a matrix is stored row floor(r / length) * stride + offset + r % length. */
-export interface RowMap {
+interface RowMap {
   readonly length: number;
   readonly stride: number;
   readonly offset: number;
@@ -217,7 +217,7 @@ function groupsOf({ tensor }: Matrix): number {
 }
 
 /** A matrix without a map is one long run of rows. */
-export function mapOf({ rows, map }: Pick<Matrix, 'rows' | 'map'>): RowMap {
+function mapOf({ rows, map }: Pick<Matrix, 'rows' | 'map'>): RowMap {
   return map ?? { length: Math.max(rows, 1), stride: 0, offset: 0 };
 }
 

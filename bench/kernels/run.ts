@@ -11,7 +11,7 @@ import { modelShapes, modelShapesOf } from './shapes.ts';
 
 const KERNELS_FORMAT = 'insula bench kernels 1';
 
-export type Bound = 'memory' | 'arithmetic' | 'launch';
+type Bound = 'memory' | 'arithmetic' | 'launch';
 
 const savedRow = v.object({
   /** Name of the model's sizes. */
@@ -43,7 +43,7 @@ export interface KernelsResult extends SavedKernelsRun {
   readonly seconds: number;
 }
 
-export interface KernelsOptions extends RoundOptions {
+interface KernelsOptions extends RoundOptions {
   /** Names of model shapes; by default pi-eighth on a software adapter, else pi. */
   readonly shapes?: readonly string[];
   /** Names of ops; an empty list stands for all. */

@@ -18,7 +18,7 @@ const probeSchema = v.object({
   lowerQuartile: v.number(),
   upperQuartile: v.number(),
 });
-export type Probe = v.InferOutput<typeof probeSchema>;
+type Probe = v.InferOutput<typeof probeSchema>;
 
 /** The limits that a kernel is compared with. */
 export const roofSchema = v.object({
@@ -39,7 +39,7 @@ const rooflineSchema = v.object({
   /** Duration of the measurement. */
   seconds: v.number(),
 });
-export type Roofline = v.InferOutput<typeof rooflineSchema>;
+type Roofline = v.InferOutput<typeof rooflineSchema>;
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
@@ -127,7 +127,7 @@ export class RoofProbes implements Disposable {
 }
 
 /** Measures all probes in the same rounds. */
-export async function measureRoofline(device: Device, options: RoundOptions): Promise<Roofline> {
+async function measureRoofline(device: Device, options: RoundOptions): Promise<Roofline> {
   const begin = performance.now();
   using probes = new RoofProbes(device);
   const group = probes.groups.slice(0, 1);

@@ -32,7 +32,7 @@ const { MAP_READ, COPY_DST, COPY_SRC, STORAGE, UNIFORM } = {
   UNIFORM: 64,
 };
 
-export class CountingDevice extends Device {
+class CountingDevice extends Device {
   private readonly counts: (() => Promise<Counted>)[] = [];
   private readonly made: GPUBuffer[] = [];
   private readonly pipelinesThatCount = new Map<string, Instrumented>();

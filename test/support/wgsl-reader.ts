@@ -21,7 +21,7 @@ const suffixes: Readonly<Record<string, Base>> = { f: 'float', h: 'float', u: 'i
 const tokens =
   /0x[\da-f]+u?|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?[fuih]?|[a-z_]\w*|<<=|>>=|->|[=!<>+*/%&|^-]=|&&|\|\||\+\+|--|<<|>>|\S/gi;
 
-export interface Variable {
+interface Variable {
   readonly type: () => Type;
   readonly constant?: boolean;
   readonly storage?: boolean;
