@@ -2,10 +2,10 @@
 /** The program `insula`: finds the command, reads its options, runs it, prints its result. */
 import { createRequire } from 'node:module';
 import { InputError } from '../engine/files/errors.ts';
+import { nearest } from '../engine/files/nearest.ts';
 import type { Command } from './command.ts';
 import { refuseOptionsOfNpm } from './command-line.ts';
 import { commands } from './commands.ts';
-import { nearest } from './nearest.ts';
 import { optionLines, readOptions, wrapped } from './options.ts';
 import { expectWritable } from './outputs.ts';
 import { Progress } from './progress.ts';
