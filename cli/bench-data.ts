@@ -6,6 +6,7 @@ import { besideTraining } from '../bench/data/beside-training.ts';
 import { type LoadingRate, madeDataset, measureLoading } from '../bench/data/loading-rate.ts';
 import { aligned } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { openDataset, writeLeRobot } from '../model/data/index.ts';
 import { command } from './command.ts';
@@ -29,15 +30,18 @@ export const benchData = command({
     floor: { ...deviceOptions.floor, ...training },
     tuning: { ...deviceOptions.tuning, ...training },
   },
-  async run({ batch = 64, seconds = 5, size = 64, training, adapter, floor, tuning, ...choice }, { progress }) {
+  async run({ batch = 64, seconds = 5, size: givenSize, training, adapter, floor, tuning, ...choice }, { progress }) {
+    const size = givenSize ?? 64;
     const temporary = choice.data ? null : await mkdtemp(join(tmpdir(), 'insula-data-'));
     try {
       // The temporary data set is read from disk on demand; a given data set is held in memory, as for training.
       const dataset = temporary
         ? await writtenDataset(temporary, progress)
         : await chooseDataset(choice, { episodes: 1, seed: 0, frameSize: size }, progress);
-      const rows = [await measureLoading('actions and states', dataset, { batch, seconds })];
       const cameras = dataset.cameras.length;
+      if (cameras === 0 && givenSize !== undefined)
+        throw new InputError(`bench data: --size ${givenSize}: no images are read of "${dataset.name}"; leave it out`);
+      const rows = [await measureLoading('actions and states', dataset, { batch, seconds })];
       if (cameras > 0)
         rows.push(
           await measureLoading(`and ${cameras} images of ${size} x ${size}`, dataset, { batch, seconds, size }),

@@ -18,7 +18,7 @@ export const benchRoofline = command({
     const device = await openDevice({ adapter, floor });
     try {
       const found = await roofline(device, {
-        fresh,
+        ...{ fresh, floor },
         rounds: rounds ?? 12,
         seconds: 30,
         onProgress: (what, done, total) => progress.count(what, done, total),

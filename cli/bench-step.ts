@@ -12,7 +12,7 @@ import { deviceOptions } from './device.ts';
 import { stepNotes } from './notes.ts';
 import { choices, number, outputFile, text } from './options.ts';
 import { systemNames } from './run-options.ts';
-import { expectTokens, stepSizeOptions } from './step-options.ts';
+import { expectUsedSizes, stepSizeOptions } from './step-options.ts';
 
 const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
@@ -31,7 +31,7 @@ export const benchStep = command({
     { system: systems = DEFAULT_SYSTEMS, rounds = 10, seconds = 60, out, compare, adapter, floor, tuning, ...given },
     { progress },
   ) {
-    expectTokens('bench step', systems, given.fast);
+    expectUsedSizes('bench step', systems, given);
     const sizes = { ...given, batch: given.batch ?? presetNamed(given.preset ?? 'tiny').batch };
     const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
     if (before && sorted(before.sizes) !== sorted(sizes))

@@ -11,7 +11,7 @@ import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { choice, flag, outputFile } from './options.ts';
 import { systemNames } from './run-options.ts';
-import { expectTokens, stepSizeOptions } from './step-options.ts';
+import { expectUsedSizes, stepSizeOptions } from './step-options.ts';
 
 interface InspectedStep extends Provenance {
   readonly system: string;
@@ -31,7 +31,7 @@ export const inspect = command({
   },
   async run({ step, system = 'knowledge-insulation', out, trace, adapter, floor, tuning, ...sizes }, { progress }) {
     if (!step) throw new InputError('inspect: give --step, which lists the operations of a training step');
-    expectTokens('inspect', [system], sizes.fast);
+    expectUsedSizes('inspect', [system], sizes);
     const configuration = measuredConfiguration(system, sizes);
     const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));

@@ -2,10 +2,10 @@
 /** The program `insula`: finds the command, reads its options, runs it, prints its result. */
 import { createRequire } from 'node:module';
 import { InputError } from '../engine/files/errors.ts';
+import { nearest } from '../engine/files/nearest.ts';
 import type { Command } from './command.ts';
 import { refuseOptionsOfNpm } from './command-line.ts';
 import { commands } from './commands.ts';
-import { nearest } from './nearest.ts';
 import { optionLines, readOptions, wrapped } from './options.ts';
 import { expectWritable } from './outputs.ts';
 import { Progress } from './progress.ts';
@@ -64,9 +64,9 @@ function commandNamed(words: readonly string[]): { name: string; args: readonly 
 async function main(words: readonly string[]): Promise<number> {
   const [first, ...others] = words;
   if (first === undefined || first === '--help' || first === '-h' || first === 'help') {
-    const about = others.join(' ');
-    const command = isCommand(about) ? await commands[about].load() : undefined;
-    process.stdout.write(`${command || familyOf(about).length > 0 ? helpOf(about, command) : overview()}\n`);
+    const isNamed = others.length > 0 && !others[0].startsWith('-');
+    const about = isNamed ? commandNamed([...others, '--help']).name : null;
+    process.stdout.write(`${about === null ? overview() : helpOf(about, await commands[about]?.load())}\n`);
     return first === undefined ? 2 : 0;
   }
   if (first === '--version') {
@@ -102,8 +102,12 @@ async function main(words: readonly string[]): Promise<number> {
   return result.status ?? 0;
 }
 
+// A reader that ended early, such as `head`, is no error of the command; the callback below is called all the same.
+process.stdout.on('error', () => {});
+
 main(process.argv.slice(2)).then(
-  (status) => process.exit(status),
+  // A pipe takes 64 KiB at a time: what its reader has not taken yet would be lost.
+  (status) => process.stdout.write('', () => process.exit(status)),
   (error: Error) => {
     const expected = error instanceof InputError || process.env.INSULA_STACK === undefined;
     process.stderr.write(`insula: ${expected ? error.message.split('\n')[0] : error.stack}\n`);

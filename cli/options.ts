@@ -1,7 +1,7 @@
 /** Options of the commands: one declaration gives an option's help, its type and its validation. */
 import { parseArgs } from 'node:util';
+import { nearest, probable } from '../engine/files/nearest.ts';
 import { InputError, quote } from '../engine/index.ts';
-import { nearest, probable } from './nearest.ts';
 
 /** The conditions under which an option has an effect. Otherwise it is refused. */
 export interface Use {

@@ -53,14 +53,17 @@ export class Progress implements RunListener {
     const pace = rate < 1 ? `${(1 / rate).toFixed(1)} seconds per step` : `${rate.toFixed(1)} steps per second`;
     const left = (steps - step) / rate;
     const joined = (parts: string[]) => parts.map((part) => ` | ${part}`).join('');
-    const short = describe(losses).replaceAll(' loss', '');
+    const short = joined([describe(losses).replaceAll(' loss', '')]);
     const details = known
       ? [
           joined([pace, describe(losses), `${formatSeconds(left)} left`]),
           joined([describe(losses), `${formatSeconds(left)} left`]),
-          joined([short, `${clock(left)} left`]),
+          `${short}${joined([`${clock(left)} left`])}`,
+          `${short}${joined([clock(left)])}`,
+          short,
+          '',
         ]
-      : [joined([describe(losses)]), joined([short])];
+      : [joined([describe(losses)]), short, ''];
     this.count('train: step', step, steps, details);
   }
 

@@ -9,13 +9,22 @@ export const stepSizeOptions = {
   batch: number("examples in a batch; the preset's by default", 1),
   prompt: number('prompt tokens, without images; by default one camera and 32 tokens', 1),
   fast: number('FAST tokens in a chunk; 24 by default', 1),
-  horizon: number('actions in a chunk; 10 by default', 1),
+  horizon: number('actions in a chunk of the action expert; 10 by default', 1),
   depth: number("layers; the preset's by default", 1),
   ...memoryOptions,
 };
 
-/** @throws InputError if FAST tokens are given for systems that have none */
-export function expectTokens(command: string, systems: readonly string[], fast: number | undefined): void {
-  if (fast === undefined || systems.some((system) => systemNamed(system).tokens)) return;
-  throw new InputError(`${command}: --fast ${fast}: ${systems.join(' and ')} has no FAST tokens; leave it out`);
+/** @throws InputError if a size is given of what none of the systems has: FAST tokens, or an action expert with its chunk */
+export function expectUsedSizes(
+  command: string,
+  systems: readonly string[],
+  { fast, horizon }: { readonly fast?: number; readonly horizon?: number },
+): void {
+  const own = systems.map(systemNamed);
+  const refuse = (option: string, missing: string) => {
+    const have = systems.length > 1 ? 'have' : 'has';
+    return new InputError(`${command}: ${option}: ${systems.join(' and ')} ${have} no ${missing}; leave it out`);
+  };
+  if (fast !== undefined && !own.some(({ tokens }) => tokens)) throw refuse(`--fast ${fast}`, 'FAST tokens');
+  if (horizon !== undefined && !own.some(({ expert }) => expert)) throw refuse(`--horizon ${horizon}`, 'action expert');
 }

@@ -17,6 +17,13 @@ async function openTokenizer(path: string | undefined, command: string): Promise
   return readTokenizer(path);
 }
 
+/** @throws InputError: without statistics neither command normalises, so that --normalised changes nothing */
+function refuseNormalised(command: string, path: string | undefined): never {
+  throw new InputError(
+    `tokenize ${command}: --normalised changes nothing: ${path} has no statistics, and numbers stay as they are; leave it out`,
+  );
+}
+
 const fromData = { excludes: 'input' };
 
 /** Raw chunks -> ids. */
@@ -40,6 +47,7 @@ export const encode = command({
     let { statistics } = file;
     let chunks: { episode?: string; step?: number; chunk: ActionChunk }[];
     if (values.input !== undefined) {
+      if (!statistics && values.normalised) refuseNormalised('encode', path);
       chunks = readChunks(await jsonOf(values.input), values.input).map((chunk) => ({ chunk }));
     } else {
       const dataset = await openActions(values, progress);
@@ -78,6 +86,7 @@ export const decode = command({
   async run({ tokenizer: path, ...values }) {
     const file = await openTokenizer(path, 'decode');
     const { tokenizer, statistics } = file;
+    if (!statistics && values.normalised) refuseNormalised('decode', path);
     if (values.ids === undefined && values.input === undefined)
       throw new InputError("tokenize decode: give --ids '1 2 3' or --input FILE");
     const given = values.ids ?? (await jsonOf(values.input!));

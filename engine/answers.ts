@@ -1,4 +1,4 @@
-/** What WebGPU answers later: errors of what was submitted, results, the loss of the device. */
+/** The answers that WebGPU gives later: errors of what was submitted, results, the loss of the device. */
 import { sleepUntil } from './wait.ts';
 
 export class Answers {
@@ -24,7 +24,7 @@ export class Answers {
     if (this.closed) throw new Error('the device is closed');
   }
 
-  /** What WebGPU refuses of `work` is thrown by the next `check`, behind `what`. */
+  /** If WebGPU refuses something in `work`, the next `check` throws its message, behind `what`. */
   checked<T>(what: string, work: () => T): T {
     this.assertOpen();
     this.gpu.pushErrorScope('validation');

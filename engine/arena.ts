@@ -11,7 +11,7 @@
  */
 import { ALIGNMENT, roundUp } from './memory.ts';
 
-/** What one operation of a step uses, as indices of allocations. */
+/** The allocations that one operation of a step uses, by index. */
 export interface Uses {
   readonly reads: readonly number[];
   readonly writes: readonly number[];
@@ -54,7 +54,7 @@ interface Arena {
 }
 
 const span = ({ first, last }: Allocation) => last - first + 1;
-/** What the first attempts begin with: the longest in use, and the largest; largest first among equals. */
+/** The first attempts begin with the longest in use, and the largest; largest first among equals. */
 const firstOrders: readonly ((a: Allocation, b: Allocation) => number)[] = [
   (a, b) => span(b) - span(a) || b.bytes - a.bytes || a.index - b.index,
   (a, b) => b.bytes - a.bytes || span(b) - span(a) || a.index - b.index,
@@ -127,9 +127,9 @@ function largestSum(allocations: readonly Allocation[], operations: number): num
 
 interface Packing {
   readonly arenas: readonly Arena[];
-  /** Of all arenas. */
+  /** The sum over all arenas. */
   readonly bytes: number;
-  /** What made the arenas grow above the lower bound. */
+  /** The allocations that made the arenas grow above the lower bound. */
   readonly blamed: ReadonlySet<Allocation>;
 }
 

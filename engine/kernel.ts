@@ -1,6 +1,6 @@
 /** Loading `.wgsl` files and specialising them; see DESIGN: a file is valid as it stands, only lines marked `// @param` change. */
 
-export interface Binding {
+interface Binding {
   readonly index: number;
   readonly space: 'uniform' | 'read' | 'read_write';
   readonly type: string;

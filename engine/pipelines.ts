@@ -14,7 +14,7 @@ export class Pipelines {
     private readonly answers: Answers,
   ) {}
 
-  /** Of each: the kernel, the entry point and the parameters as JSON, with a space between. */
+  /** For each pipeline the kernel, the entry point and the parameters as JSON, with a space between. */
   names(): string[] {
     return [...this.known.keys()];
   }

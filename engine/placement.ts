@@ -7,10 +7,10 @@ import { Allocation, type RecordedOperation, type RecordedRange, type Recorder }
 /** Bytes of one arena: WebGPU's default limit for a storage binding. */
 const ARENA_BYTES = 128 * 1024 * 1024;
 
-/** What a run does again; writes of the host are not among it. */
+/** An operation that every run does again, which a write of the host is not. */
 export type ReplayedOperation = Exclude<RecordedOperation, { kind: 'write' }>;
 
-export interface Access {
+interface Access {
   readonly name: string;
   readonly access: 'read' | 'read_write';
   readonly range: RecordedRange;
@@ -129,7 +129,7 @@ function needed(operations: readonly ReplayedOperation[], kept: ReadonlySet<Allo
   return backwards.toReversed();
 }
 
-/** What an operation reads and writes. */
+/** The memory that an operation reads and writes. */
 export function accessesOf(operation: RecordedOperation): Access[] {
   if (operation.kind === 'dispatch') return [...operation.bindings];
   const target: Access = { name: 'target', access: 'read_write', range: operation.target };

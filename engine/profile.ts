@@ -4,7 +4,7 @@ import type { BufferRange } from './memory.ts';
 /** WebGPU's limit for one query set. */
 const QUERIES = 4096;
 
-/** What a dispatch has to do, by its cost model. */
+/** The work of a dispatch, by its cost model. */
 export interface DispatchWork {
   /** Kernel and entry point. */
   readonly label: string;
@@ -28,7 +28,7 @@ export class Profiler {
 
   constructor(private readonly gpu: GPUDevice) {}
 
-  /** What the pass of the next dispatch is begun with. */
+  /** The timestamps that the pass of the next dispatch writes. */
   next(work: DispatchWork): GPUComputePassTimestampWrites {
     const first = (2 * this.dispatches.length) % QUERIES;
     if (first === 0) this.sets.push(this.gpu.createQuerySet({ type: 'timestamp', count: QUERIES }));

@@ -41,7 +41,7 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
   return outputs;
 }
 
-/** What a tape began with, as far as it wants a gradient. */
+/** The tensors that a tape began with, as far as they want a gradient. */
 function operandsOf(tape: readonly TapeEntry[]): Tensor[] {
   const made = new Set(tape.flatMap(({ outputs }) => outputs));
   const used = tape.flatMap(({ inputs }) => inputs.filter((input) => input.wantsGradient && !made.has(input)));

@@ -1,5 +1,5 @@
 /**
- * What a step would encode, written down instead: a flat list of operations over allocations. Memory that the step takes is an
+ * A step's commands, recorded instead of encoded: a flat list of operations over allocations. Memory that the step takes is an
  * allocation, in no buffer yet; a buffer that it did not take outlives it and stands for itself.
  */
 import type { Kernel, Parameters, UniformData } from './kernel.ts';
@@ -21,7 +21,7 @@ export interface RecordedRange {
   readonly byteLength: number;
 }
 
-export interface RecordedBinding {
+interface RecordedBinding {
   readonly name: string;
   readonly index: number;
   readonly access: 'read' | 'read_write';
@@ -47,7 +47,7 @@ export type RecordedOperation =
   | { readonly kind: 'write'; readonly target: RecordedRange; readonly data: Uint8Array<ArrayBuffer> };
 
 /** Numbers that the host computes anew for every run, and their place. */
-export interface HostComputed {
+interface HostComputed {
   readonly allocation: Allocation;
   /** Computes the numbers and writes them to where the allocation lies. */
   readonly write: (place: BufferRange) => void;

@@ -24,7 +24,7 @@ type Command =
 export interface ListedOperation {
   /** Kernel and entry point, 'copy' or 'clear'. */
   readonly operation: string;
-  /** What the kernel was specialised with. */
+  /** The values that the kernel was specialised with. */
   readonly parameters?: RecordedDispatch['parameters'];
   /** Workgroups on three axes. */
   readonly grid?: readonly number[];
@@ -50,19 +50,19 @@ export interface ListedBinding {
 export interface StepStatistics {
   readonly dispatches: number;
   readonly submits: number;
-  /** Of each arena. */
+  /** The size of each arena. */
   readonly arenaBytes: readonly number[];
   /** The largest sum of bytes in arenas that are in use at one operation: no plan takes less. */
   readonly lowerBoundBytes: number;
   /** Numbers that the host wrote in the first run, the same in all others. */
   readonly constantBytes: number;
-  /** What the host took for the last run: to compute and write its numbers, to encode and to submit. */
+  /** The host's time for the last run: to compute and write its numbers, to encode and to submit. */
   readonly hostMilliseconds: number;
-  /** Of it, to encode and to submit. */
+  /** The part of it to encode and to submit. */
   readonly encodingMilliseconds: number;
 }
 
-/** What one submit takes. */
+/** The commands of one submit. */
 interface Batch {
   /** In error messages. */
   readonly what: string;

@@ -1,6 +1,6 @@
 /** The memory of a step, the span in which ops may run: its activations and gradients disappear together when it ends. */
 
-/** What a step owns: a tensor, or anything else that lives in step memory. */
+/** A thing that a step owns: a tensor, or anything else that lives in step memory. */
 export interface StepResource {
   readonly buffer: GPUBuffer;
   /** Told that its memory is gone, so that a later use can say so. */
@@ -63,7 +63,7 @@ export class StepMemory {
     }
   }
 
-  /** What `work` takes stays until the step ends, whatever is being tracked. */
+  /** Memory that `work` takes stays until the step ends, whatever is being tracked. */
   untracked<T>(work: () => T): T {
     const tracked = this.tracked.splice(0);
     try {

@@ -8,7 +8,7 @@
  *   warm up   each pipeline runs once on nothing, so that the driver compiles it (warm-up.ts)
  *   replay    a run writes its inputs, then goes down the list: one encoder, one pass between copies, one submit (replay.ts)
  *
- * What changes from run to run is data: inputs, and what the host computes from them in `hostTensor` (tensor.ts).
+ * Only data change from run to run: inputs, and what the host computes from them in `hostTensor` (tensor.ts).
  */
 import type { Device } from './device.ts';
 import { Allocation } from './recorder.ts';
@@ -121,12 +121,12 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     this.ready = true;
   }
 
-  /** What a run does, in order. JSON can hold it. Throws before the first run. */
+  /** The operations of a run, in order. JSON can hold it. Throws before the first run. */
   list(): ListedOperation[] {
     return this.afterCapture('list').replay.list();
   }
 
-  /** What a run takes. Throws before the first. */
+  /** The memory, time and dispatches of a run. Throws before the first. */
   stats(): StepStatistics {
     return { ...this.afterCapture('stats').replay.statistics(), hostMilliseconds: this.hostMilliseconds };
   }

@@ -212,7 +212,7 @@ function isLeaf({ recorded, gradientStorage }: Tensor): boolean {
 export class GradientTable {
   private readonly table = new Map<Tensor, Tensor>();
   private readonly holders = new Map<GPUBuffer, number>();
-  /** What the rule that ran last has added to, and returned as it is. */
+  /** The gradients that the rule that ran last has added to, and returned as they are. */
   private readonly addedTo = new Set<Tensor>();
 
   constructor(

@@ -32,7 +32,7 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   grad: Tensor | null = null;
   /** For a leaf: where its gradient goes, made on first use. */
   gradientStorage: (() => Tensor) | null = null;
-  /** What `hostData` gives, without asking whether it will be the same when a captured step runs again. */
+  /** The numbers of `hostData`, without asking whether they will be the same when a captured step runs again. */
   lastWritten: HostData | null = null;
   /** For a parameter that is alone in its arena: frees the arena. */
   disposeArena: (() => void) | null = null;

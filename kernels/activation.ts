@@ -47,12 +47,7 @@ function activate(op: string, activation: keyof typeof activationFlops, x: Tenso
 }
 
 /** f'(x) dy, f32. Leaves no tape entry. */
-export function activationGradient(
-  op: string,
-  activation: keyof typeof activationFlops,
-  x: Tensor,
-  dy: Tensor,
-): Tensor {
+function activationGradient(op: string, activation: keyof typeof activationFlops, x: Tensor, dy: Tensor): Tensor {
   const dx = emptyTensor(x.device, x.shape, 'f32', op);
   run(`${activation}Backward`, x, { x, dy, dx }, activationFlops[activation][1]);
   return dx;

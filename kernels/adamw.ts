@@ -36,11 +36,11 @@ export interface AdamWOptions {
    * to 8 bits of precision, 8bit to 4 relative to the largest of 64 neighbours (adamw.wgsl).
    */
   moments?: MomentStorage;
-  /** Of stochastic rounding, from 0 to 2^53 - 1; default 0. */
+  /** The seed of stochastic rounding, from 0 to 2^53 - 1; default 0. */
   seed?: number;
 }
 
-/** What a checkpoint keeps: moments by name, `firstMoment/<parameter>` and `secondMoment/<parameter>`. */
+/** The state that a checkpoint keeps: moments by name, `firstMoment/<parameter>` and `secondMoment/<parameter>`. */
 export interface AdamWState<T> {
   step: number;
   tensors: Map<string, T>;

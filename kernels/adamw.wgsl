@@ -51,7 +51,7 @@ struct Shape {
 
 struct Moments { first: vec4f, second: vec4f }
 
-// What the gradient of a group makes of its moments.
+// The moments of a group after its gradient.
 fn next(old: Moments, group: u32) -> Moments {
   let g = clip[shape.slot] * gradient[group];
   return Moments(shape.beta1 * old.first + (1.0 - shape.beta1) * g, shape.beta2 * old.second + (1.0 - shape.beta2) * g * g);

@@ -12,7 +12,7 @@ import type { AttentionTable } from './attention-table.ts';
 import type { Tile } from './attention-tiles.ts';
 import { type AttentionEntry, type AttentionSizes, attentionEntries, attentionLaunch } from './attention-variants.ts';
 
-/** Of a pair's first word (attention-plan.ts): the bits of the other tile. */
+/** The bits of the other tile in a pair's first word (attention-plan.ts). */
 const TILE_OF_PAIR = 0x7ffffff;
 
 /** A call of attention, as far as its cost goes. */
@@ -69,8 +69,8 @@ export function attentionCost(problem: AttentionProblem): AttentionCost {
 }
 
 /**
- * Of the products, one head. A pair of tokens takes 2 products of 2 D FLOPs forward and 3 for dq (S, dP, dq). For dk and dv it takes
- * S, dP and dk if gradient reaches K, S and dv if it reaches V: 4 products, 3 or 2.
+ * The FLOPs of the products, for one head. A pair of tokens takes 2 products of 2 D FLOPs forward and 3 for dq (S, dP, dq).
+ * For dk and dv it takes S, dP and dk if gradient reaches K, S and dv if it reaches V: 4 products, 3 or 2.
  */
 function productFlops(entry: AttentionEntry, headDimension: number, work: PlanWork): number {
   const { forward, dQuery, dKeyValue, dKey, dValue } = work;
@@ -79,8 +79,8 @@ function productFlops(entry: AttentionEntry, headDimension: number, work: PlanWo
 }
 
 /**
- * Of everything else, one head. Forward: a factor, a maximum, a difference, an exponential and a sum. Backward: a factor, a
- * difference and an exponential for P, and a difference and two factors for dS.
+ * The FLOPs of everything else, for one head. Forward: a factor, a maximum, a difference, an exponential and a sum. Backward:
+ * a factor, a difference and an exponential for P, and a difference and two factors for dS.
  */
 function softmaxFlops(entry: AttentionEntry, { forward, dQuery, dKeyValue, dKey }: PlanWork): number {
   return { forward: 5 * forward, backwardQuery: 6 * dQuery, backwardKeyValue: 3 * dKeyValue + 3 * dKey }[entry];
@@ -113,7 +113,7 @@ export function attentionEntryCost(
   };
 }
 
-/** What a list of the plan reaches: rows of queries and of keys over the batch, and the words of the plan that say so. */
+/** The reach of a list of the plan: rows of queries and of keys over the batch, and the words of the plan that say so. */
 type Reach = Readonly<Record<'queries' | 'keys' | 'bytes', number>>;
 
 const reaches = new WeakMap<Plan, Readonly<Record<AttentionEntry, Reach>>>();

@@ -19,16 +19,16 @@ const kernel = await loadKernel(new URL('./attention-expression.wgsl', import.me
 const POINTS = 256;
 const HEADS = 8;
 const LARGEST_SCORE = 16;
-/** Of the finite differences; a power of two, and so exact. */
+/** The step of the finite differences; a power of two, and so exact. */
 const STEP = 1 / 32;
 
 /** Expressions of WGSL. They know q, k: i32, tokens of the layout, queryData, keyData: u32, and constant(index: i32) -> f32. */
 export interface ExpressionSource {
-  /** Of type bool: whether query token q sees key token k; ANDed with the table and the validity. */
+  /** A bool: whether query token q sees key token k; ANDed with the table and the validity. */
   readonly mask?: string;
-  /** Of type f32: what takes the place of `score` (f32, scale * q . k). Knows score and head: i32 too. */
+  /** An f32 in the place of `score` (f32, scale * q . k). It knows score and head: i32 too. */
   readonly score?: string;
-  /** Of type f32: the derivative of the score expression by `score`, in the same names; required with `score`. */
+  /** An f32: the derivative of the score expression by `score`, in the same names; required with `score`. */
   readonly derivative?: string;
   /** One u32 a token, [tokens] or [batch, tokens]: queryData and keyData (document ids, bits of an f32, ...). */
   readonly tokenData?: ArrayLike<number>;
@@ -170,7 +170,7 @@ async function compile(device: Device, source: ExpressionSource, parameters: Par
     if (given === undefined) continue;
     const header = lines.findIndex((line) => line.startsWith(declarations[part][1])) + 1;
     const last = header + lines.slice(header).indexOf('); }');
-    // What is wrong with the result as a whole is reported at its `return`.
+    // An error of the result as a whole is reported at its `return`.
     if (error.lineNum >= header && error.lineNum <= last + 1)
       fail(`${part}, line ${Math.min(Math.max(error.lineNum - header, 1), last - header)}: ${message}`);
   }

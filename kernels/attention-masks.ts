@@ -72,12 +72,12 @@ function relativeBias(values: ArrayLike<number>, reach: number): ExpressionSourc
   return { score, derivative: '1.0', constants: values, heads: values.length / width };
 }
 
-/** What every mask allows; scores are applied in order, each to the result of the one before. */
+/** The pairs that every mask allows; scores are applied in order, each to the result of the one before. */
 function allOf(...sources: ExpressionSource[]): ExpressionSource {
   return combine('allOf', sources, '&&');
 }
 
-/** What at least one mask allows, each source having one; scores as in allOf. */
+/** The pairs that at least one mask allows, each source having one; scores as in allOf. */
 function anyOf(...sources: ExpressionSource[]): ExpressionSource {
   sources.forEach(({ mask }, i) => {
     if (mask === undefined)

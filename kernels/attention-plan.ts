@@ -5,7 +5,7 @@
  * tiles and the user's mask each allow some score (together they may still allow none); in the dQuery list if moreover the query wants a gradient and its block carries a loss;
  * in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
  *
- * What the kernels read is one array of words:
+ * The kernels read one array of words:
  *
  *   query tiles, key tiles       sample by sample, 4 words each: first row, rows, first token, bits of the real tokens
  *   forward, dQuery, dKeyValue   sample by sample, 2 words for each tile: where its pairs begin, and how many
@@ -27,7 +27,7 @@ const STOP_VALUE = 1 << 28;
 const EXPRESSION = 1 << 27;
 const NO_WINDOW = 0xffffffff;
 
-/** What a table, a batch size and the blocks of the queries fix. */
+/** The part of a plan that a table, a batch size and the blocks of the queries fix. */
 export interface PlanForm {
   readonly table: AttentionTable;
   readonly batch: number;
@@ -54,7 +54,7 @@ export interface PlanRequest {
   readonly expression?: PlanExpression;
 }
 
-/** What a plan takes of an expression of the user's (attention-expression.ts). */
+/** The part of a user's expression that a plan takes (attention-expression.ts). */
 export interface PlanExpression {
   readonly source: { readonly tokenData?: ArrayLike<number>; readonly constants?: ArrayLike<number> };
   readonly samples: number;
@@ -266,7 +266,7 @@ function writeTiles(
   });
 }
 
-/** What a mask allows of a pair of this form's tiles; of a query tile that is part of others, what it allows of those. */
+/** How much of a pair of this form's tiles a mask allows; for a query tile that is part of others, how much of those. */
 function allowedIn({ table, natural }: PlanForm, allowedPairs: Uint32Array, samples: number) {
   const tiles = tilesOf(table.layout.blocks);
   return (sample: number, q: number, k: number): 'none' | 'some' | 'all' => {

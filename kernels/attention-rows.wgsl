@@ -1,4 +1,4 @@
-// What attention.wgsl leaves to be done row by row: delta before its backward kernels, and joining what workgroups made that
+// The work of attention.wgsl that is done row by row: delta before its backward kernels, and joining what workgroups made that
 // shared a list, slice by slice. For query row i, and slice a of its keys,
 //
 //   delta_i = do_i . o_i        L_i = log sum_a exp(L_ia)          o_i = sum_a exp(L_ia - L_i) o_ia

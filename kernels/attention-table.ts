@@ -31,7 +31,7 @@ export function sequence(parts: readonly (readonly [string, number])[] | Readonl
   return { blocks, length: start };
 }
 
-/** What a query block sees of a key block. */
+/** The part of a key block that a query block sees. */
 export interface Edge {
   readonly mask: 'none' | 'full' | 'causal';
   /** For causal edges: a query sees keys at most `window` - 1 positions back. */

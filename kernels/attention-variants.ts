@@ -21,7 +21,7 @@ const softwareKernel = await loadKernel(new URL('./attention.software.wgsl', imp
 export const attentionEntries = ['forward', 'backwardQuery', 'backwardKeyValue'] as const;
 export type AttentionEntry = (typeof attentionEntries)[number];
 
-/** What decides the variant of an entry point, the same for every call of a model's. */
+/** The facts that decide the variant of an entry point, the same for every call of a model's. */
 export interface VariantKey {
   readonly entry: AttentionEntry;
   readonly dtype: DataType;
@@ -191,7 +191,7 @@ export function useAttentionVariants(device: Device, choices: readonly VariantCh
   chosen.set(device, choices);
 }
 
-/** What `useAttentionVariants` was last given. */
+/** The choices that `useAttentionVariants` was last given. */
 export function attentionChoices(device: Device): readonly VariantChoice[] {
   return chosen.get(device) ?? [];
 }

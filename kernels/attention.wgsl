@@ -96,7 +96,7 @@ struct Pair {
   stopKey: bool, stopValue: bool,
 }
 
-// What a workgroup does of a list: pairs first .. end - 1, one after another from `start`.
+// The share of a workgroup in a list: pairs first .. end - 1, one after another from `start`.
 struct List { start: u32, first: u32, end: u32 }
 
 fn tileAt(at: u32) -> Tile { return Tile(plan[at], plan[at + 1u], plan[at + 2u], plan[at + 3u]); }
@@ -172,8 +172,8 @@ fn rightSlot(row: u32) -> u32 { return RIGHT + ((row % 4u) * COLUMNS + row / 4u)
 fn weightSlot(y: u32, i: u32) -> u32 { return LEFT + (ROWS * y + i) * STRIDE; }
 fn slotOf(side: u32, row: u32) -> u32 { return select(rightSlot(row), leftSlot(row), side == LEFT); }
 
-// Of a chunk of TILE rows thread (x, y) brings group x of the rows y, y + TILE / ROWS, ..: `begins` are these rows' first groups in
-// storage. In place of padding, of rows beyond the last and of groups beyond the head's, it brings zeros.
+// Thread (x, y) brings group x of the rows y, y + TILE / ROWS, .. of a chunk of TILE rows: `begins` are these rows' first groups
+// in storage. In place of padding, of rows beyond the last and of groups beyond the head's, it brings zeros.
 alias Begins = array<u32, ROWS>;
 const NO_ROW: u32 = 0xffffffffu;
 

@@ -21,7 +21,7 @@ struct Shape { groups: u32, run: u32, near: u32, far: u32 }
 // Four 16-bit patterns in two words.
 fn pairs(patterns: vec4u) -> vec2u { return vec2u(patterns.x | (patterns.y << 16u), patterns.z | (patterns.w << 16u)); }
 
-// What is no number stays none, so that a run that diverges is noticed. Asked of the bits: of numbers, WGSL may assume that there are none.
+// NaN stays NaN, so that a run that diverges is noticed. The bits tell it: WGSL may assume that no number is one.
 fn isNotANumber(value: vec4f) -> vec4<bool> { return (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u); }
 
 // Adding half of the last kept place, or a hair less when that place is even, carries into it exactly when rounding goes up.

@@ -37,7 +37,7 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
     cost: { flops?: number; bytes?: number },
   ) => device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
 
-  // Of the table only the rows that are asked for move.
+  // Only those rows of the table move that are asked for.
   run('forward', { ids, table, y }, gridFor(tokens, 1), { flops: y.size, bytes: ids.byteLength + 2 * y.byteLength });
   record('embedding', [table], [y], ([dy]) => {
     if (!dy) return [null];

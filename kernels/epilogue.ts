@@ -1,7 +1,7 @@
-/** What a product does with each of its sums before it stores the output: the function `finish` of matmul.wgsl. */
+/** The work of a product on each of its sums before it stores the output: the function `finish` of matmul.wgsl. */
 import type { Tensor } from '../engine/index.ts';
 
-/** Of those in activation.ts, the ones that products know. */
+/** The activations in activation.ts that products know. */
 export type Activation = 'gelu' | 'swish';
 
 /** Arithmetic operations of an activation and of its slope. */
@@ -13,13 +13,13 @@ export const activationFlops: Readonly<Record<Activation, readonly [value: numbe
 export interface Epilogue {
   /** The body of `finish`, in WGSL. */
   readonly finish: string;
-  /** What it reads and writes, by the names in matmul.wgsl: in the places of the output, but for the bias. */
+  /** The tensors that it reads and writes, by the names in matmul.wgsl: in the places of the output, but for the bias. */
   readonly bindings: Readonly<Record<string, Tensor>>;
   /** Arithmetic operations for an output. */
   readonly flops: number;
 }
 
-export interface Ending {
+interface Ending {
   /** Added to every row, [columns]; stored like b. */
   readonly bias?: Tensor | null;
   readonly activation?: Activation | null;

@@ -20,7 +20,7 @@ import { expectStorage, groupStorage, inGroups, multiply } from './product.ts';
 import { reshape } from './reshape.ts';
 
 export interface GatedMlpOptions {
-  /** Of the gate; default 'gelu', the tanh form. */
+  /** The gate's activation; default 'gelu', the tanh form. */
   activation?: Activation;
   /** [..., width] in the storage of the result, added last. */
   residual?: Tensor;

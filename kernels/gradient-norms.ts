@@ -69,7 +69,7 @@ export class GradientNorms implements Disposable {
     });
   }
 
-  /** What was last measured. */
+  /** The norms that were last measured. */
   async read(): Promise<NormsOfGroups> {
     const values = await this.values.read();
     const groups = Object.fromEntries(this.groups.map((group, i) => [group, values[i]]));

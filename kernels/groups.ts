@@ -35,7 +35,7 @@ export const ones: Groups = {
   },
 };
 
-/** What a kernel file that only reads and writes f32 needs to know of `groups`. */
+/** The parameters that a kernel file needs for `groups` if it only reads and writes f32. */
 export function valueAlias(groups: Groups): Parameters {
   return groups.size === 1 ? { Value: groups.parameters.Value } : {};
 }

@@ -3,8 +3,8 @@
  * once and replayed as one list; lengths, masks, seeds and the learning rate are data:
  *
  * ```ts
- * import { backward, captureStep, openDevice, ParameterSet, tensor } from './engine/index.ts';
- * import { AdamW, linear, meanSquaredError } from './kernels/index.ts';
+ * import { backward, captureStep, openDevice, ParameterSet, tensor } from 'insula/engine';
+ * import { AdamW, linear, meanSquaredError } from 'insula/kernels';
  *
  * const device = await openDevice();
  * const parameters = new ParameterSet(device, [{ name: 'weight', shape: [8, 32], group: 'all' }]);

@@ -12,7 +12,7 @@ const softwareKernel = await loadKernel(new URL('./matmul.software.wgsl', import
 export const matmulSizes = ['large', 'small', 'short', 'narrow'] as const;
 export type MatmulSize = (typeof matmulSizes)[number];
 
-/** What decides the variant of a product, the same at every call of one place in a model. */
+/** The facts that decide the variant of a product, the same at every call of one place in a model. */
 export interface MatmulKey {
   /** Storage of the operands. */
   readonly a: DataType;
@@ -35,7 +35,7 @@ export interface MatmulVariant {
   suits(device: Device, key: MatmulKey): boolean;
   readonly kernel: Kernel;
   readonly parameters: Parameters;
-  /** Of the output, in a workgroup. */
+  /** The tile of the output that a workgroup makes. */
   readonly tileRows: number;
   readonly tileColumns: number;
   /** Terms at a time. */
@@ -137,7 +137,7 @@ export function useMatmulVariants(device: Device, choices: readonly MatmulChoice
   chosen.set(device, choices);
 }
 
-/** What `useMatmulVariants` was last given. */
+/** The choices that `useMatmulVariants` was last given. */
 export function matmulChoices(device: Device): readonly MatmulChoice[] {
   return chosen.get(device) ?? [];
 }

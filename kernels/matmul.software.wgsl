@@ -41,8 +41,8 @@ struct Shape {
 @group(0) @binding(2) var<storage, read> b: array<WordB>;
 @group(0) @binding(3) var<storage, read> up: array<WordB>;
 @group(0) @binding(4) var<storage, read_write> output: array<Word>;
-// Of `finish`, in the places of the output. Of an activation f(z) (epilogue.ts) z is kept; of a gated MLP h = f(z) u (gated-mlp.ts) z
-// and u are, and its backward reads them to make du = dh f(z) and h again.
+// The operands of `finish`, in the places of the output. An activation f(z) (epilogue.ts) keeps z; a gated MLP h = f(z) u
+// (gated-mlp.ts) keeps z and u, and its backward reads them to make du = dh f(z) and h again.
 @group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
 @group(0) @binding(7) var<storage, read> residual: array<Word>;
 @group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;           // z

@@ -72,7 +72,7 @@ interface Sizes {
   shared: boolean;
   transposeA: boolean;
   transposeB: boolean;
-  /** Of the output, padded. */
+  /** The shape of the output, padded. */
   shape: Shape;
   dtype: FloatType;
 }

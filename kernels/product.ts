@@ -16,7 +16,7 @@ import { expectDtype, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
 /** Row r of a matrix is stored row floor(r / length) * stride + offset + r % length. */
-export interface RowMap {
+interface RowMap {
   readonly length: number;
   readonly stride: number;
   readonly offset: number;
@@ -147,7 +147,7 @@ function sumSlices(
   });
 }
 
-/** What an epilogue adds to a dispatch. */
+/** The additions of an epilogue to a dispatch. */
 function endingOf(
   { finish, bindings, flops }: Epilogue,
   outputs: number,
@@ -217,11 +217,11 @@ function groupsOf({ tensor }: Matrix): number {
 }
 
 /** A matrix without a map is one long run of rows. */
-export function mapOf({ rows, map }: Pick<Matrix, 'rows' | 'map'>): RowMap {
+function mapOf({ rows, map }: Pick<Matrix, 'rows' | 'map'>): RowMap {
   return map ?? { length: Math.max(rows, 1), stride: 0, offset: 0 };
 }
 
-/** Of an operand; where its rows are the terms of the sums, its map has to follow the runs. */
+/** The uniform's fields of an operand; where its rows are the terms of the sums, its map has to follow the runs. */
 function fieldsOf(name: 'a' | 'b', matrix: Matrix, alongDepth: boolean, runLength: number): Record<string, number> {
   const given = mapOf(matrix);
   const map = alongDepth && isOneRun(matrix) ? { ...given, length: runLength, stride: runLength } : given;

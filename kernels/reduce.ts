@@ -59,7 +59,7 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   return y;
 }
 
-/** What a kernel that reads and does not write needs of the storage of `source`. */
+/** The parameters for the storage of `source` in a kernel that reads it and does not write. */
 function readOnly(source: Tensor) {
   const { pack: _, ...reading } = storage(source.dtype);
   return reading;

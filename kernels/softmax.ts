@@ -23,7 +23,7 @@ export function softmax(x: Tensor): Tensor {
       bindings,
       uniform: { rows, groups: width / grouping.size },
       workgroups: gridFor(rows, 1),
-      // Of the elements, and of what the threads join.
+      // The first term is of the elements, the second of the sums that the threads join.
       flops: entry === 'forward' ? 9 * x.size + 11 * THREADS * rows : 5 * x.size + 2 * THREADS * rows,
     });
 

@@ -74,6 +74,8 @@ describe('insula', () => {
     const cases: [string[], string, Settings?][] = [
       [['fly'], "insula: no command 'fly'; there are devices, train, act, evaluate"],
       [['trian'], "insula: no command 'trian'; did you mean train?"],
+      [['help', 'trian'], "insula: no command 'trian'; did you mean train?"],
+      [['help', 'tokenize', 'fti'], "insula: no command 'tokenize fti'; did you mean tokenize fit?"],
       [['toString'], "insula: no command 'toString'; there are devices, train"],
       [['tokenize'], "insula: no command 'tokenize'; there are tokenize report, tokenize fit, tokenize encode"],
       [['tokenize', 'fti'], "insula: no command 'tokenize fti'; did you mean tokenize fit?"],
@@ -125,6 +127,20 @@ describe('insula', () => {
     expect(await readdir(folder)).toEqual(before);
   });
 
+  test('a result longer than a pipe holds reaches a slow reader whole', async () => {
+    const words = ['inspect', '--step', '--json', '--preset', 'small', '--adapter', 'null'];
+    const child = spawn(process.execPath, [launcher, program, ...words], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const closed = new Promise((resolve) => child.on('close', resolve));
+    // From the first bytes on the reader waits for longer than the program would take to end.
+    await new Promise((resolve) => child.stdout.once('readable', resolve));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    let output = '';
+    for await (const piece of child.stdout.setEncoding('utf8')) output += piece;
+    expect(await closed).toBe(0);
+    expect(JSON.parse(output).operations.length).toBeGreaterThan(100);
+    expect(output.length).toBeGreaterThan(2 ** 18);
+  });
+
   test('help of all commands and of one, the adapters as JSON', async () => {
     const [help, own, useless, family, bench, named, none, devices] = await Promise.all([
       insula(['--help']),
@@ -174,11 +190,12 @@ test('the command to type again is the one that was typed', () => {
 
 test('steps per second, or seconds per step, once they are known', () => {
   const lines: string[] = [];
-  let narrow = '';
+  let [narrow, narrower] = ['', ''];
   class Recorded extends Progress {
     override count(what: string, done: number, total: number, details: readonly string[]) {
       lines.push(`${what} ${done}/${total}${details[0]}`);
-      narrow = progressLine(60, done / total, `${done}/${total}`, { what, details });
+      const line = (columns: number) => progressLine(columns, done / total, `${done}/${total}`, { what, details });
+      [narrow, narrower] = [line(60), line(40)];
     }
   }
   const now = vi.spyOn(performance, 'now');
@@ -194,12 +211,17 @@ test('steps per second, or seconds per step, once they are known', () => {
     now.mockReturnValue(1000 * step);
     progress.step(1234, 4000, { tokenLoss: 1.932, flowLoss: 0.453 });
   }
+  const afterThousand = narrow;
+  now.mockReturnValue(4000);
+  progress.step(12345, 40000, { tokenLoss: 1.932, flowLoss: 0.453 });
   now.mockRestore();
   expect(lines[0]).toBe('train: step 1/13 | flow loss 1.000');
   expect(lines[2]).toBe('train: step 3/13 | 10.0 steps per second | flow loss 1.000 | 1 s left');
   expect(lines[5]).toBe('train: step 3/13 | 4.0 seconds per step | flow loss 1.000 | 40 s left');
   expect(afterShort).toBe('train: step ███░░░░░░░░░░ 3/13 | flow loss 1.000 | 40 s left');
-  expect(narrow).toBe('train: step 1234/4000 | token 1.932, flow 0.453 | 46:06 left');
+  expect(afterThousand).toBe('train: step 1234/4000 | token 1.932, flow 0.453 | 46:06 left');
+  expect(narrow).toBe('train: step 12345/40000 | token 1.932, flow 0.453 | 7:40:55');
+  expect(narrower).toBe('train: step █████░░░░░░░░░░░ 12345/40000');
 });
 
 describe('insula train', () => {

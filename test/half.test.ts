@@ -11,6 +11,8 @@ function values(fractionBits: number, bias: number, patterns: number): number[] 
   });
 }
 
+const widenBfloat16 = (pattern: number) => half.decodeBfloat16(Uint16Array.of(pattern))[0];
+
 const formats = [
   {
     name: 'f16',
@@ -26,7 +28,7 @@ const formats = [
     infinity: 0x7f80,
     values: values(7, 127, 0x7f80),
     narrow: half.float32ToBfloat16,
-    widen: half.bfloat16ToFloat32,
+    widen: widenBfloat16,
     encode: half.encodeBfloat16,
     decode: half.decodeBfloat16,
   },
@@ -89,5 +91,5 @@ describe.each(formats)('$name', ({ infinity, values, narrow, widen, encode, deco
 
 test('a signalling NaN whose payload lies in the lower half stays NaN in bf16', () => {
   const value = new Float32Array(new Uint32Array([0x7f800001]).buffer)[0];
-  expect(half.bfloat16ToFloat32(half.float32ToBfloat16(value))).toBeNaN();
+  expect(widenBfloat16(half.float32ToBfloat16(value))).toBeNaN();
 });

@@ -17,7 +17,7 @@ const hasScript = process.platform === 'linux' && spawnSync('script', ['--versio
 const withoutScript = hasScript ? '' : ' (skipped: no script of util-linux here)';
 
 describe("Dawn's notices", () => {
-  /** What is passed on of text that comes in pieces, and of each piece at once. */
+  /** The output for text that comes in pieces, as a whole and right after each piece. */
   function filtered(pieces: readonly string[]): { whole: string; pieces: string[] } {
     let piece = '';
     const { write, end } = withoutNotices((text) => {

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Command } from '../cli/command.ts';
 import { commands } from '../cli/commands.ts';
-import { nearest } from '../cli/nearest.ts';
 import {
   choice,
   choices,
@@ -17,6 +16,7 @@ import {
   type Use,
   type ValuesOf,
 } from '../cli/options.ts';
+import { nearest } from '../engine/files/nearest.ts';
 
 const animals = ['cat', 'dog', 'ostrich'] as const;
 const options = {

@@ -18,7 +18,7 @@ const toolsOnly = ['bench/tabletop/demonstrations-worker.mjs', 'tokenizers/defau
 const long = process.env.INSULA_LONG === '1';
 const skipped = long ? '' : ' (skipped: INSULA_LONG=1 runs it)';
 
-/** What a program does that imports the package, in node and in a page. */
+/** A program that imports the package, in node and in a page. */
 const use = `
 import { openDevice, tensor } from 'insula/engine';
 import { matmul } from 'insula/kernels';
@@ -95,7 +95,7 @@ function sourceFiles(): string[] {
   );
 }
 
-/** What the package holds of a source file. */
+/** The files of the package that come from a source file. */
 function packaged(path: string): string[] {
   if (toolsOnly.includes(path)) return [];
   const [, stem, ending] = /^(.*)\.(\w+)$/.exec(path) ?? [];

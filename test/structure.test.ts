@@ -45,7 +45,7 @@ const house = [...Object.keys(floors), 'package.json', 'package-lock.json', 'tsc
 const text = (path: string) => readFileSync(join(root, path), 'utf8');
 const top = (path: string) => path.split('/')[0];
 
-/** What a source file imports, types and dynamic imports included, as written. */
+/** The imports of a source file, types and dynamic imports included, as written. */
 function imported(path: string): { specifier: string; dynamic: boolean }[] {
   const source = text(path).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
   const all = (pattern: RegExp, dynamic: boolean) =>

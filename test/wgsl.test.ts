@@ -265,7 +265,7 @@ describe('WGSL files at the parameters in use', () => {
     await kernels.attentionExpression(device, layout, { mask: 'q >= k' });
     const score = { score: 'score * constant(head)', derivative: 'constant(head)', constants: new Float32Array(8) };
     const mask = { mask: 'q >= k && queryData == keyData', tokenData: new Uint32Array(40) };
-    // What this backend reads back are no derivatives: it compiles the check, and fails it.
+    // The numbers that this backend reads back are no derivatives: it compiles the check, and fails it.
     await kernels.attentionExpression(device, layout, { ...mask, ...score }).catch(() => {});
     const { parameters } = await kernels.attentionExpression(device, layout, mask);
     const declared = (name: string, value: string) =>

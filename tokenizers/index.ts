@@ -8,7 +8,7 @@
  * 4. Text: text.ts, tokenizer-json.ts; the default vocabulary (default-merges.ts) is trained on world-language.ts.
  *
  * ```ts
- * import * as tokenizers from './tokenizers/index.ts';
+ * import * as tokenizers from 'insula/tokenizers';
  *
  * const waves = (seed: number) => new Float32Array(20 * 7).map((_, i) => Math.sin(seed + i / 40) / 2);
  * const chunks = Array.from({ length: 100 }, (_, i) => ({ data: waves(i), horizon: 20, dimension: 7 })); // normalised to [-1, 1]

@@ -1,4 +1,5 @@
 /** The rows of the benchmark as tasks: attention by a variant of its kernels, or unfused from single operations. */
+import { nearest } from '../../engine/files/nearest.ts';
 import {
   bytesPerElement,
   type Device,
@@ -205,7 +206,7 @@ export function variantsOf(device: Device, names: readonly string[], dtype: Stor
     if (name === 'all') return all;
     if (name === DEFAULT || name === UNFUSED || all.includes(name)) return [name];
     throw new InputError(
-      `--variant ${name}: no kernel of that name for ${dtype}, head dimension ${headDimension}, on this adapter; there are ${[DEFAULT, UNFUSED, 'all', ...all].join(', ')}`,
+      `--variant ${name}: no kernel of that name for ${dtype}, head dimension ${headDimension}, on this adapter; ${nearest(name, [DEFAULT, UNFUSED, 'all', ...all])}`,
     );
   });
 }

@@ -73,7 +73,7 @@ export interface ResultRow extends v.InferOutput<typeof rowSchema> {
 }
 
 /** A known amount of arithmetic, measured in the same rounds. */
-export interface Anchor extends v.InferOutput<typeof anchorSchema> {
+interface Anchor extends v.InferOutput<typeof anchorSchema> {
   readonly gigaflops: number;
 }
 

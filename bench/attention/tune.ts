@@ -20,7 +20,7 @@ import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts'
 const HARDWARE_SHAPES = ['B=4,T=1024,H=8,D=64', 'B=4,T=1024,H=8,D=128', 'B=4,T=1024,H=8/1,D=256'];
 const SOFTWARE_SHAPES = ['B=1,T=128,H=2/1,D=64', 'B=1,T=128,H=2/1,D=128', 'B=1,T=128,H=2/1,D=256'];
 
-export interface AttentionPlaces {
+interface AttentionPlaces {
   /** Values of --shape. */
   readonly shapes?: readonly string[];
   readonly directions: readonly Direction[];

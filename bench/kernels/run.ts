@@ -1,5 +1,7 @@
 /** A run of `insula bench kernels`: every op of a model's step, forward and backward, measured beside the probes of the roof. */
+
 import * as v from 'valibot';
+import { nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
 import { measure, type RoundOptions, spreadSchema } from '../measure/measure.ts';
 import { taskOf } from '../measure/operation-task.ts';
@@ -11,7 +13,7 @@ import { modelShapes, modelShapesOf } from './shapes.ts';
 
 const KERNELS_FORMAT = 'insula bench kernels 1';
 
-export type Bound = 'memory' | 'arithmetic' | 'launch';
+type Bound = 'memory' | 'arithmetic' | 'launch';
 
 const savedRow = v.object({
   /** Name of the model's sizes. */
@@ -43,7 +45,7 @@ export interface KernelsResult extends SavedKernelsRun {
   readonly seconds: number;
 }
 
-export interface KernelsOptions extends RoundOptions {
+interface KernelsOptions extends RoundOptions {
   /** Names of model shapes; by default pi-eighth on a software adapter, else pi. */
   readonly shapes?: readonly string[];
   /** Names of ops; an empty list stands for all. */
@@ -57,7 +59,7 @@ export function expectOperations(names: readonly string[]): void {
   const ops = [...new Set(kernelCases(modelShapes[0]).map(opOf))];
   const unknown = names.find((name) => !ops.includes(name));
   if (unknown !== undefined)
-    throw new InputError(`bench kernels ${quote(unknown)}: no op of that name; there are ${ops.join(', ')}`);
+    throw new InputError(`bench kernels ${quote(unknown)}: no op of that name; ${nearest(unknown, ops)}`);
 }
 
 /** @throws InputError if no op or shape has a name that is given */

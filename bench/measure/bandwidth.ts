@@ -9,7 +9,7 @@ export type Movement = 'copy' | 'read' | 'write';
 export const movements: readonly Movement[] = ['copy', 'read', 'write'];
 
 /** How vectors of four are distributed over threads: `run` neighbours each, in a grid for all of them or one that takes turns. */
-export interface Dealing {
+interface Dealing {
   readonly name: string;
   readonly run: number;
   readonly turns: boolean;

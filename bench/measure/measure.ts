@@ -50,7 +50,7 @@ export interface Measured {
   readonly bytes: number;
 }
 
-export interface DispatchSample {
+interface DispatchSample {
   readonly label: string;
   readonly workgroups: number;
   readonly milliseconds: number;

@@ -18,7 +18,7 @@ const probeSchema = v.object({
   lowerQuartile: v.number(),
   upperQuartile: v.number(),
 });
-export type Probe = v.InferOutput<typeof probeSchema>;
+type Probe = v.InferOutput<typeof probeSchema>;
 
 /** The limits that a kernel is compared with. */
 export const roofSchema = v.object({
@@ -39,7 +39,7 @@ const rooflineSchema = v.object({
   /** Duration of the measurement. */
   seconds: v.number(),
 });
-export type Roofline = v.InferOutput<typeof rooflineSchema>;
+type Roofline = v.InferOutput<typeof rooflineSchema>;
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
@@ -127,7 +127,7 @@ export class RoofProbes implements Disposable {
 }
 
 /** Measures all probes in the same rounds. */
-export async function measureRoofline(device: Device, options: RoundOptions): Promise<Roofline> {
+async function measureRoofline(device: Device, options: RoundOptions): Promise<Roofline> {
   const begin = performance.now();
   using probes = new RoofProbes(device);
   const group = probes.groups.slice(0, 1);
@@ -207,12 +207,15 @@ function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Sp
   };
 }
 
-/** The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. */
+/**
+ * The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. A device that was
+ * opened on the `floor`, with the default limits and no features, has a file of its own.
+ */
 export async function roofline(
   device: Device,
-  { fresh = false, ...options }: RoundOptions & { fresh?: boolean },
+  { fresh = false, floor = false, ...options }: RoundOptions & { fresh?: boolean; floor?: boolean },
 ): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
-  const path = adapterPath(device.description, '.roofline.json');
+  const path = adapterPath(device.description, floor ? '.floor.roofline.json' : '.roofline.json');
   const known = fresh ? null : await read(path);
   if (known) return { roofline: known, path, kept: true };
   const measured = await measureRoofline(device, options);

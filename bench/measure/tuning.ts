@@ -168,7 +168,7 @@ export async function keepTuning(device: Device, path: string, chosen: Choices):
   return tuning;
 }
 
-export interface TunedDeviceOptions {
+interface TunedDeviceOptions {
   adapter?: string;
   floor?: boolean;
   /** A tuning file that replaces the one kept for the adapter. */

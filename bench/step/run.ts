@@ -27,7 +27,7 @@ export const stepRunSchema = savedRunSchema(FORMAT, savedRow, { sizes: v.record(
 /** The part of an earlier run that a later one is compared with. */
 export type SavedStepRun = v.InferOutput<typeof stepRunSchema>;
 
-export interface KernelShare extends v.InferOutput<typeof savedKernel> {
+interface KernelShare extends v.InferOutput<typeof savedKernel> {
   readonly dispatches: number;
   /** Share of the sum over all dispatches of a step. */
   readonly share: number;
@@ -71,7 +71,7 @@ export interface StepResult extends SavedStepRun {
   readonly rows: readonly StepRow[];
 }
 
-export interface StepBenchOptions extends StepSizes {
+interface StepBenchOptions extends StepSizes {
   readonly systems: readonly string[];
   readonly batch: number;
   readonly rounds: number;

@@ -9,7 +9,7 @@ import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from '
 /** The widest opening of the gripper, in metres, at which it holds an object. */
 const GRASPED = 2 * dimensions.object + 0.006;
 
-export interface DemonstrationOptions extends DemonstrationSettings {
+interface DemonstrationOptions extends DemonstrationSettings {
   /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
   readonly cacheFolder?: string;
   /** Called after every episode with the number of episodes done and of all. */

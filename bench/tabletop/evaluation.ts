@@ -15,7 +15,7 @@ export type WorldPolicy = (
   worlds: readonly TabletopWorld[],
 ) => Promise<readonly Float32Array[]>;
 
-export interface EvaluationOptions {
+interface EvaluationOptions {
   /** The number of episodes, which advance together; 20 by default. */
   readonly episodes?: number;
   /** The seed that chooses the scenes, all different from training scenes; 0 by default. */
@@ -35,7 +35,7 @@ export interface EvaluationOptions {
 /** The meaning of the two rates. */
 export const CLOSED_LOOP_MEASURE = `success: within ${MAXIMUM_STEPS} control steps the named object lies in the named bin, let go; right object: success, or the first object that was lifted is the named one`;
 
-export interface EpisodeResult {
+interface EpisodeResult {
   readonly seed: number;
   readonly instruction: string;
   /** The named object lay in the named bin, let go. */

@@ -55,7 +55,7 @@ const kinds: readonly ((scene: Scene, draw: Draw) => Question)[] = [
 /** The most random numbers that one question draws. */
 const WORDS = 4;
 
-export interface QuestionOptions {
+interface QuestionOptions {
   readonly seed: number;
   /** The first of the seed's training scenes; the questions are about `scenes` of them from there on. */
   readonly from: number;

@@ -15,7 +15,7 @@ export const colours = Object.keys(palette) as Colour[];
 export const shapes: readonly Shape[] = ['cube', 'ball', 'cylinder'];
 
 /** Paraphrases of the task. */
-export const instructionTemplates = [
+const instructionTemplates = [
   'put the {object} in the {bin} bin',
   'place the {object} into the {bin} bin',
   'move the {object} to the {bin} bin',
@@ -42,14 +42,14 @@ export const actionRange = {
   high: [0.2, 0.2, 0.25, dimensions.opening],
 } as const;
 
-export interface SceneObject {
+interface SceneObject {
   readonly shape: Shape;
   readonly colour: Colour;
   readonly x: number;
   readonly y: number;
 }
 
-export interface SceneBin {
+interface SceneBin {
   readonly colour: Colour;
   readonly x: number;
   readonly y: number;
@@ -72,7 +72,7 @@ export interface Scene {
 }
 
 /** The purpose of an episode; no seed serves both. */
-export type Purpose = 'training' | 'evaluation';
+type Purpose = 'training' | 'evaluation';
 
 /** Purposes of random numbers within the world's stream: the `step` of the counter. */
 export const draws = { scene: 0, disturbance: 1, training: 2, evaluation: 3 } as const;

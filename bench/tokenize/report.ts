@@ -31,7 +31,7 @@ export interface ReportRow {
   readonly use: TokenUse;
 }
 
-export interface TokenUse {
+interface TokenUse {
   /** The number of times that each id was written. */
   readonly counts: readonly number[];
   readonly distinct: number;
@@ -41,7 +41,7 @@ export interface TokenUse {
   readonly frequent: readonly { readonly id: number; readonly share: number; readonly spells: string }[];
 }
 
-export interface ReportSettings {
+interface ReportSettings {
   readonly rate: number;
   readonly scales: readonly number[];
   readonly vocabularySize: number;

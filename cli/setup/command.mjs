@@ -1,4 +1,4 @@
-// What `insula` runs: `insula setup`, or else the program with the adapter that the set-up found.
+// `insula` runs `insula setup`, or else the program with the adapter that the set-up found.
 
 import { existsSync } from 'node:fs';
 import { softwareEnvironment, softwareFolder } from '../../engine/adapters/software-adapter.mjs';
@@ -9,7 +9,7 @@ const help = `insula setup: installs what is missing: an adapter that opens (on 
 
 /** @param {string[]} words of the command line */
 export function runCommand(words) {
-  const [command, ...options] = words;
+  const [command, ...options] = words.join(' ') === 'help setup' ? ['setup', '--help'] : words;
   if (command !== 'setup') {
     launch(existsSync(new URL('../main.ts', import.meta.url)) ? 'cli/main.ts' : 'cli/main.js', words);
     return;
@@ -17,7 +17,7 @@ export function runCommand(words) {
   if (options.length === 0) {
     const found = prepare();
     if (found) console.log(readyLines(found).join('\n'));
-  } else if (options[0] === '--help') console.log(help);
+  } else if (['--help', '-h'].includes(options[0])) console.log(help);
   else {
     console.error(`insula: 'insula setup' takes no options, and got '${options.join(' ')}'`);
     process.exitCode = 1;

@@ -58,7 +58,7 @@ export function checkAdapter(environment) {
 }
 
 /**
- * What an answer depends on: while this stays the same, the adapter that opened opens again.
+ * The things that an answer depends on: while this stays the same, the adapter that opened opens again.
  * @param {Environment} environment
  * @returns {string}
  */

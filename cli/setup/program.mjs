@@ -15,16 +15,16 @@ export const root = join(here, '..', '..');
 /** One key press reaches the launcher from the terminal and once more from npm, a moment later. */
 const SAME_PRESS_MILLISECONDS = 400;
 const PARENT_CHECK_MILLISECONDS = 500;
-/** How long the launcher waits for what is left in the pipe when the program has ended. */
+/** The time that the launcher gives what is left in the pipe when the program has ended. */
 const DRAIN_MILLISECONDS = 1000;
-/** Of the child, where the launcher's standard error is a terminal. */
+/** The child's file descriptor of the launcher's standard error, where that is a terminal. */
 const TERMINAL = 3;
 
 /**
  * @param {string} program a `.ts` or `.js` file, relative to the repository or dist/, or 'vitest'
  * @param {string[]} options
  * @param {boolean} [terminal] whether the child gets the terminal of standard error
- * @returns {string[]} of node
+ * @returns {string[]} the arguments of node: its options, the file of the program, and the program's own options
  */
 export function nodeOptions(program, options, terminal = false) {
   const tether = pathToFileURL(join(here, 'tether.mjs'));
@@ -118,9 +118,12 @@ export function launch(program, options) {
     env: { ...environment, TSX_TSCONFIG_PATH: join(root, 'tsconfig.json') },
   });
   forwardErrors(/** @type {import('node:stream').Readable} */ (child.stderr));
-  if (!windows) forwardSignals(child);
-  if (!windows && process.env.npm_lifecycle_event !== undefined) endWithNpm(child);
-  else process.on('SIGINT', () => {}); // the console hands Ctrl-C to the child itself
+  if (windows)
+    process.on('SIGINT', () => {}); // the console hands Ctrl-C to the child itself
+  else {
+    forwardSignals(child);
+    if (process.env.npm_lifecycle_event !== undefined) endWithNpm(child);
+  }
   child.on('error', (error) => {
     console.error(`${program} could not be started: ${error.message}`);
     process.exitCode = 1;

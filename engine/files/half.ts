@@ -28,12 +28,6 @@ export function float32ToFloat16(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
 }
 
-/** The value of a bfloat16 bit pattern. */
-export function bfloat16ToFloat32(half: number): number {
-  bits[0] = half << 16;
-  return float[0];
-}
-
 /** The bfloat16 bit pattern nearest to `value`, which is rounded to float32 first. */
 export function float32ToBfloat16(value: number): number {
   float[0] = value;

@@ -11,7 +11,7 @@ interface Margins {
 
 export type Layer = Record<string, unknown>;
 
-export interface PlotSize {
+interface PlotSize {
   width: number;
   height: number;
   margins: Margins;

@@ -33,7 +33,7 @@ export interface ReportData {
   notes: string[];
 }
 
-export interface ReportDataset {
+interface ReportDataset {
   name: string;
   episodes: number;
   /** The held-out part in words: "5 of 60 episodes". */
@@ -55,7 +55,7 @@ export interface LossPoint {
   flowLoss?: number;
 }
 
-export interface Curves {
+interface Curves {
   /** `seconds` since training began, without evaluation. */
   training: (LossPoint & { seconds: number })[];
   heldOut: LossPoint[];
@@ -112,7 +112,7 @@ export interface ChunkSample {
 }
 
 /** Errors of predicted chunks on held-out observations. */
-export interface OpenLoop {
+interface OpenLoop {
   /** The kind of error: "mean absolute error, normalised actions". */
   measure: string;
   observations: number;

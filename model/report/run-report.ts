@@ -7,7 +7,7 @@ import type { ReportData } from './report.ts';
 const SHOWN_CHUNKS = 4;
 
 /** Success of a policy that acted, in a simulated world or on a robot. */
-export interface ClosedLoopResult {
+interface ClosedLoopResult {
   /** The meaning of success. */
   readonly measure: string;
   readonly episodes: Readonly<NonNullable<ReportData['closedLoop']>['episodes']>;

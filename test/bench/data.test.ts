@@ -23,6 +23,9 @@ test('insula bench data: a row for numbers and one with images', async () => {
       expect(longestBatch).toBeGreaterThan(0);
     }
     expect(lines.length).toBe(4);
+    await expect(runCommand(benchData, { ...values, cameras: [] })).rejects.toThrow(
+      'bench data: --size 16: no images are read of "own"; leave it out',
+    );
   } finally {
     await rm(folder, { recursive: true });
   }

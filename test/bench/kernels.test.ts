@@ -51,6 +51,7 @@ describe('insula bench kernels', () => {
     await expect(runCommand(benchKernels, {}, { names: ['warp'] })).rejects.toThrow(
       'no op of that name; there are linear, ',
     );
+    await expect(runCommand(benchKernels, {}, { names: ['ad'] })).rejects.toThrow('did you mean add?');
     await expect(runCommand(benchKernels, { compare: '/nowhere/before.json' })).rejects.toThrow('no such file');
     expect(() => readOptions('bench kernels', benchKernels, ['--shapes', 'huge'])).toThrow(
       '--shapes huge: there is no "huge"; there are pi, smol, pi-eighth',

@@ -63,6 +63,11 @@ describe('insula bench roofline', () => {
     const second = await roofline(device, options);
     expect(second).toEqual({ ...first, kept: true });
     expect(rooflineLines(second).at(-1)).toBe(`read from ${first.path}; --fresh measures again`);
+    const floor = await testDevice('floor');
+    const onFloor = await roofline(floor, { ...options, floor: true });
+    expect(onFloor.kept).toBe(false);
+    expect(await roofline(floor, { ...options, floor: true })).toEqual({ ...onFloor, kept: true });
+    expect(await roofline(device, options)).toEqual(second);
     for (const useless of ['nonsense', JSON.stringify({ ...first.roofline, roof: { gigaflops: 'fast' } })]) {
       await writeFile(first.path, useless);
       expect((await roofline(device, options)).kept).toBe(false);

@@ -39,6 +39,16 @@ describe('insula bench step', () => {
     const read = (...words: string[]) => readOptions('bench step', benchStep, words);
     expect(() => read('--system', 'pi0,pi9')).toThrow('--system pi0,pi9: there is no "pi9"; did you mean pi0?');
     expect(() => read('--preset', 'huge')).toThrow('--preset huge: there is no "huge"; there are tiny, small');
+    const useless = { adapter: 'null', system: ['pi0-fast'], horizon: 5 };
+    await expect(runCommand(benchStep, useless)).rejects.toThrow(
+      'bench step: --horizon 5: pi0-fast has no action expert; leave it out',
+    );
+    await expect(runCommand(inspect, { ...useless, system: 'pi0-fast', step: true })).rejects.toThrow(
+      'inspect: --horizon 5: pi0-fast has no action expert; leave it out',
+    );
+    await expect(runCommand(benchStep, { ...useless, system: ['pi0', 'pi05'], fast: 5 })).rejects.toThrow(
+      'bench step: --fast 5: pi0 and pi05 have no FAST tokens; leave it out',
+    );
     await expect(runCommand(benchStep, { adapter: 'null', compare: 'package.json' })).rejects.toThrow(
       `package.json: this is not a run that 'insula bench step --out' saved: "format": missing`,
     );

@@ -12,7 +12,7 @@ export interface PageTask {
   id: string;
   name: string;
   skipped: boolean;
-  /** What went wrong while the file was loaded. */
+  /** The errors while the file was loaded. */
   errors: PageError[];
   tasks: PageTask[] | null;
 }
@@ -58,7 +58,7 @@ export function launchChromium(): Promise<Browser> {
   return chromium.launch({ executablePath: chromiumPath!, timeout: OPENING_MILLISECONDS, args });
 }
 
-export interface OpenedPage {
+interface OpenedPage {
   readonly page: Page;
   /** Evaluates a call of an export of a module of the repository in the page. */
   call<T>(module: string, name: string, ...values: unknown[]): Promise<T>;

@@ -8,7 +8,7 @@ export interface VideoReading {
   size: number[];
   /** Grey of the frames of each episode, asked for from the last to the first. */
   greys: number[][];
-  /** What a file cut off in the middle and one that is no video say. */
+  /** The errors of a file cut off in the middle and of one that is no video. */
   complaints: string[];
 }
 

@@ -1,4 +1,4 @@
-/** What `import ... from 'vitest'` means in the page: the same runner and the same expectations, without the node part. */
+/** The module of `import ... from 'vitest'` in the page: the same runner and the same expectations, without the node part. */
 
 import { ASYMMETRIC_MATCHERS_OBJECT, chai, JestAsymmetricMatchers, JestChaiExpect, JestExtend } from '@vitest/expect';
 import type { ExpectStatic } from 'vitest';

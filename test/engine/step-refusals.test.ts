@@ -92,7 +92,7 @@ describe('what a captured step refuses', () => {
     const onDevice = () => hostTensor(device, [scale(tensor(device, [1], [1]), 2)], (numbers) => numbers, [1]);
     await expect(attempt(onDevice)).rejects.toThrow("hostTensor: the host did not write the numbers of 'scale'");
     expect(() => device.step(onDevice)).toThrow("hostTensor: the host did not write the numbers of 'scale'");
-    // What is the same in every run may be read.
+    // Numbers that are the same in every run may be read.
     await attempt(() => expect([...tensor(device, [7], [1], { dtype: 'u32' }).hostData!]).toEqual([7]));
   });
 

@@ -120,7 +120,7 @@ async function counting(name: 'attention' | 'attention.software') {
       `let keys = keyTile(sample, pair.tile, lane);${visited}`,
       2,
     );
-    // What it computed stays, times zero: a binding that nothing reads would be gone from the layout.
+    // The computed value stays, times zero: a binding that nothing reads would be gone from the layout.
     const count = (of: string, result: string) =>
       replace(`${result});`, `mat2x2f(vec2f(${of}), vec2f(${of})) + 0.0 * ${result});`, 1);
     count('keysVisited', 'combine(old, &scores, fetchValue(keysAt + word))');

@@ -39,7 +39,7 @@ const insulatedOnly = attentionTable(layout, {
   action: { image: insulated, action: full },
 });
 
-/** What the three operands [1, rows of a block, D] of every block are. */
+/** The three operands [1, rows of a block, D] of every block. */
 type Operands = Record<'query' | 'key' | 'value', Tensor[]>;
 
 function fused({ query, key, value }: Operands, table: AttentionTable): Tensor {

@@ -125,7 +125,7 @@ describeOnDevices('matmul in other storage', (device) => {
 
   for (const dtypes of pairs) {
     const title = `${dtypes.a} times ${dtypes.b}: sums and gradients are f32`;
-    // What unpacks one operand knows nothing of the other: these three pairs have every storage on either side.
+    // The code that unpacks one operand knows nothing of the other: these three pairs have every storage on either side.
     const short = ['f32 bf16', 'f16 f32', 'bf16 f16'].includes(`${dtypes.a} ${dtypes.b}`);
     (short ? test : longTest)(title, () => checkStorage(dtypes));
   }

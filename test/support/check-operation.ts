@@ -36,7 +36,7 @@
 import { backward, type DataType, type Device, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import { expectClose, normals } from './numbers.ts';
 
-export interface OperationCheck {
+interface OperationCheck {
   /** Differentiable inputs: their shapes and numbers (standard normal ones where `data` is missing). */
   inputs: { shape: number[]; data?: Float32Array; name?: string }[];
   run: (inputs: Tensor[]) => Tensor;

@@ -16,7 +16,7 @@ export interface Counted {
 
 interface Instrumented {
   readonly pipeline: GPUComputePipeline;
-  /** Of each storage binding of the file. */
+  /** The size of an element in each storage binding of the file. */
   readonly elements: readonly { readonly name: string; readonly bytes: number }[];
 }
 
@@ -32,7 +32,7 @@ const { MAP_READ, COPY_DST, COPY_SRC, STORAGE, UNIFORM } = {
   UNIFORM: 64,
 };
 
-export class CountingDevice extends Device {
+class CountingDevice extends Device {
   private readonly counts: (() => Promise<Counted>)[] = [];
   private readonly made: GPUBuffer[] = [];
   private readonly pipelinesThatCount = new Map<string, Instrumented>();

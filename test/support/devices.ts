@@ -12,7 +12,7 @@ opened.insulaTestDevices ??= new Map();
 export const fewerSizes = typeof process !== 'object' && !long;
 
 /** All that the adapter offers; WebGPU's default limits and no features; and these, with what a graphics adapter is given to run. */
-export type DeviceKind = 'normal' | 'floor' | 'graphics';
+type DeviceKind = 'normal' | 'floor' | 'graphics';
 
 /** One device of each kind for the whole run: compiled pipelines are shared by all tests. */
 export function testDevice(kind: DeviceKind): Promise<Device> {

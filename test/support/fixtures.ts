@@ -1,5 +1,4 @@
 import { describe, test } from 'vitest';
-import type { Numbers } from './numbers.ts';
 
 /** A golden case: settings, and tensors by name. See the README beside the fixtures. */
 export interface Fixture {
@@ -78,8 +77,4 @@ export function readFixture(name: string, suffixes: string[] = ['']): Fixture {
 /** The pass rule of the fixtures' README for f32: ten times the error of the reference program in f32, at least 1e-5. */
 export function fixtureTolerance(fixture: Fixture, name: string): number {
   return Math.max(10 * (fixture.settings.float32RelativeError?.[name] ?? 0), 1e-5);
-}
-
-export function asNumbers(data: Numbers): Float32Array {
-  return data instanceof Float32Array ? data : Float32Array.from(data);
 }

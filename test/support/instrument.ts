@@ -143,7 +143,7 @@ export class Instrumenter extends Reader {
       const { text, operations } = this.local(kind === 'const');
       return { text: `${kind} ${text}`, operations };
     }
-    // What is assigned to is parsed twice: how decides the sign behind it.
+    // The target of an assignment is parsed twice: the sign behind it decides how.
     const { at } = this;
     this.expression();
     const sign = this.next;

@@ -3,7 +3,7 @@ import type { RunListener } from '../../model/training/prepare-run.ts';
 import type { Preset } from '../../model/training/presets.ts';
 import { normals } from './numbers.ts';
 
-export interface SyntheticSettings {
+interface SyntheticSettings {
   episodes?: number;
   images?: boolean;
   language?: boolean;

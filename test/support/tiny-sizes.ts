@@ -1,6 +1,6 @@
 import type { ModelSizes } from '../../model/systems/index.ts';
 
-/** Of a model that runs in milliseconds. */
+/** The sizes of a model that runs in milliseconds. */
 export const tinySizes: ModelSizes = {
   backbone: { width: 32, hidden: 64, vocabulary: 50 },
   expert: { width: 24, hidden: 40 },

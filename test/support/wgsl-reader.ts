@@ -21,7 +21,7 @@ const suffixes: Readonly<Record<string, Base>> = { f: 'float', h: 'float', u: 'i
 const tokens =
   /0x[\da-f]+u?|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?[fuih]?|[a-z_]\w*|<<=|>>=|->|[=!<>+*/%&|^-]=|&&|\|\||\+\+|--|<<|>>|\S/gi;
 
-export interface Variable {
+interface Variable {
   readonly type: () => Type;
   readonly constant?: boolean;
   readonly storage?: boolean;
@@ -50,13 +50,13 @@ export abstract class Reader {
   protected readonly tokens: readonly string[];
 
   constructor(source: string) {
-    // What closes two templates is no shift.
+    // A `>>` that closes two templates is no shift.
     const plain = source.replace(/\/\/.*$/gm, '').replace(/(<[^<>;(){}=]*<[^<>;(){}]*)>>/g, '$1> >');
     this.tokens = plain.match(tokens) ?? [];
     while (this.at < this.tokens.length) this.pieces.push(this.declaration());
   }
 
-  /** Of the expression that begins here. */
+  /** The type of the expression that begins here. */
   protected abstract expressionType(): Type;
 
   elementBytes(binding: string): number {
@@ -221,7 +221,7 @@ const resultTypes: Readonly<Record<string, Type>> = {
   all: number('bool'),
 };
 
-/** Of a call of a function that is not declared. */
+/** The type of a call of a function that is not declared. */
 export function builtinType(
   name: string,
   [first, second]: readonly { readonly type: Type; readonly constant: boolean }[],

@@ -100,6 +100,15 @@ describe('insula tokenize', () => {
     await expect(runCommand(decode, { tokenizer: at('published'), ids })).rejects.toThrow(
       'give --horizon and --dimension',
     );
+    const useless = { tokenizer: at('published'), normalised: true };
+    await writeFile(at('step.json'), JSON.stringify([[0.1, 0.2, 0.3]]));
+    for (const [name, run] of [
+      ['encode', () => runCommand(encode, { ...useless, input: at('step.json') })],
+      ['decode', () => runCommand(decode, { ...useless, ids })],
+    ] as const)
+      await expect(run()).rejects.toThrow(
+        `tokenize ${name}: --normalised changes nothing: ${at('published')} has no statistics`,
+      );
     const { json } = await runCommand(decode, { tokenizer: at('published'), ids, horizon: 8, dimension: 3 });
     expect(json.chunks[0].actions.flat().every((value) => Math.abs(value) < 1.5)).toBe(true);
   });

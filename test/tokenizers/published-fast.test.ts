@@ -112,7 +112,7 @@ describe('the published format', () => {
   it('is fitted, written and read, and @huggingface/tokenizers agrees', () => {
     const { tokenizer, processor } = copy(fitted.toPublished());
     expect(processor).toMatchObject({ scale: 10, min_token: fitted.minimum, vocab_size: fitted.vocabularySize });
-    // What AutoProcessor of transformers needs; without it, it gives a plain text tokenizer.
+    // AutoProcessor of transformers needs this, and otherwise gives a plain text tokenizer.
     expect(processor.auto_map).toEqual({
       AutoProcessor: 'physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor',
     });
