@@ -29,6 +29,10 @@ export const benchTune = command({
       throw new InputError(
         'bench: --tune or --print; or bench attention, bench data, bench kernels, bench roofline or bench step',
       );
+    if (tune && floor && named === undefined)
+      throw new InputError(
+        "--floor: name a file with --tuning for these choices, because the adapter's own is of its features and limits",
+      );
     const device = await openDevice({ adapter, floor });
     try {
       const path = named ?? tuningPath(device.description);

@@ -103,6 +103,9 @@ describe('tuning', () => {
     expect(json).toEqual(kept);
     expect(lines.at(-1)).toBe(`file: ${path}`);
     await expect(runCommand(benchTune, {})).rejects.toThrow('bench: --tune or --print; or');
+    await expect(runCommand(benchTune, { tune: true, floor: true })).rejects.toThrow(
+      '--floor: name a file with --tuning',
+    );
   });
 
   test('a file of the first format, of attention alone, is read', async () => {
