@@ -332,8 +332,8 @@ describe('bad input', () => {
   test.each<[string, (files: Files) => unknown, string]>([
     ['not JSON', (f) => f.set('meta/info.json', text('{')), 'folder/meta/info.json: not a JSON file, or cut off'],
     ['old version', (f) => info(f, { codebase_version: 'v1.6' }), 'codebase_version "v1.6" is not read here'],
-    ['no rate', (f) => info(f, { fps: 0 }), 'folder/meta/info.json: it should have "fps" above 0'],
-    ['no features', (f) => info(f, { features: [] }), 'it should have "features" as a JSON object'],
+    ['no rate', (f) => info(f, { fps: 0 }), 'folder/meta/info.json: "fps": expected a number above 0, got 0'],
+    ['no features', (f) => info(f, { features: [] }), '"features": expected a JSON object, got []'],
     ['no action', (f) => feature(f, 'action', { dtype: 'string' }), 'feature "action" has dtype "string"'],
     [
       'a shape that lies',
@@ -345,7 +345,11 @@ describe('bad input', () => {
       (f) => feature(f, 'action', { shape: [1e6, 1e6] }),
       'numbers were expected, 1 to 4096 a row',
     ],
-    ['a shape of words', (f) => feature(f, 'action', { shape: ['3'] }), '"action": "shape" as a list of whole numbers'],
+    [
+      'a shape of words',
+      (f) => feature(f, 'action', { shape: ['3'] }),
+      '"action": "shape": expected a list of whole numbers',
+    ],
     ['too many episodes', (f) => info(f, { total_episodes: 4 }), 'chunk-000/file-001.parquet: cannot open it'],
     ['too few episodes', (f) => info(f, { total_episodes: 2 }), '"total_episodes" is 2, its list of episodes has 3'],
     ['other steps', (f) => info(f, { total_frames: 14 }), '"total_frames" is 14, its episodes have 13 steps'],
@@ -383,7 +387,7 @@ describe('bad input', () => {
     [
       'an empty episode',
       (f) => f.set('meta/episodes.jsonl', text('{"episode_index":0,"tasks":[],"length":0}')),
-      '"length" as a whole number from 1',
+      '"length": expected a whole number from 1, got 0',
     ],
     [
       'fewer rows',
