@@ -67,7 +67,7 @@ export const benchData = command({
 async function writtenDataset(folder: string, progress: Progress): Promise<Dataset> {
   const onProgress = (done: number, total: number) => progress.count('writing: episode', done, total);
   await writeLeRobot(folder, madeDataset(), { onProgress });
-  return openDataset(folder, 'made', { memory: 0 });
+  return openDataset(folder, undefined, { memory: 0 });
 }
 
 function tableOf(rows: readonly LoadingRate[], batch: number): string[] {

@@ -28,10 +28,14 @@ describe('a value that does not fit is one line with the file and the field', ()
     ['a missing field', {}, '"settings": missing'],
     ['a field too many', { settings, old: 1 }, '"old": unknown field'],
     ['another type', { settings: { ...settings, batch: 'x' } }, '"settings.batch": expected number, got "x"'],
-    ['a fraction', { settings: { ...settings, batch: 0.5 } }, '"settings.batch": expected integer, got 0.5'],
-    ['out of range', { settings: { ...settings, batch: 0 } }, '"settings.batch": expected >=1, got 0'],
+    ['a fraction', { settings: { ...settings, batch: 0.5 } }, '"settings.batch": expected a whole number, got 0.5'],
+    ['out of range', { settings: { ...settings, batch: 0 } }, '"settings.batch": expected at least 1, got 0'],
     ['not finite', { settings: { ...settings, rate: Number.NaN } }, '"settings.rate": expected number, got NaN'],
-    ['infinite', { settings: { ...settings, rate: Infinity } }, '"settings.rate": expected finite, got Infinity'],
+    [
+      'infinite',
+      { settings: { ...settings, rate: Infinity } },
+      '"settings.rate": expected a finite number, got Infinity',
+    ],
     [
       'none of a list',
       { settings: { ...settings, system: 'pi\n1' } },

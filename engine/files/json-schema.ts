@@ -4,6 +4,10 @@ import { readJson } from './bytes.ts';
 import { InputError, quote } from './errors.ts';
 import { openPath } from './paths.ts';
 
+/** A whole number from `least` to `most`. */
+export const count = (least = 0, most = Number.MAX_SAFE_INTEGER) =>
+  v.pipe(v.number(), v.safeInteger(), v.minValue(least), v.maxValue(most));
+
 /**
  * Returns the value with the type of the schema. An object schema drops fields that it does not name; `v.looseObject`
  * keeps them. The schema's own messages are noun phrases that describe the expected value.
@@ -43,8 +47,20 @@ function complaint(issue: v.BaseIssue<unknown>): string {
   return `expected ${message.startsWith('Invalid ') ? words(expected ?? type) : message}, got ${got}`;
 }
 
-/** Valibot's name of the expected value in plain words: `("a" | "b")` is "a" or "b", `safe_integer` is safe integer. */
+const comparisons: Readonly<Record<string, string>> = {
+  '>=': 'at least',
+  '>': 'above',
+  '<=': 'at most',
+  '<': 'below',
+};
+
+/** Valibot's name of the expected value in plain words: `("a" | "b")` is "a" or "b", `>=1` is at least 1. */
 function words(expected: string): string {
   const plain = expected.replace(/^\((.*)\)$/, '$1').replaceAll(' | ', ' or ');
-  return plain.replace(/\b(Object|Array)\b/g, (name) => name.toLowerCase()).replaceAll('_', ' ');
+  return plain
+    .replace(/^([<>]=?)(?=[-\d])/, (sign) => `${comparisons[sign]} `)
+    .replace(/^(safe_)?integer$/, 'a whole number')
+    .replace(/^finite$/, 'a finite number')
+    .replace(/\b(Object|Array)\b/g, (name) => name.toLowerCase())
+    .replaceAll('_', ' ');
 }

@@ -5,7 +5,7 @@ import { readSafetensors, type SafetensorsFile } from '../../engine/files/safete
 import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode } from './dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt, imageTypes } from './image-files.ts';
-import { asObject, asOptionalText, asText, missing, readJsonObject } from './json.ts';
+import { asObject, asOptionalText, asText, readJsonObject, unexpected } from './json.ts';
 import { instructionsAmong } from './parts.ts';
 
 /**
@@ -72,9 +72,10 @@ export async function openIndexedDataset(
   const where = `data set "${name}"`;
   const entry = asObject(datasets[name], indexFile.name, where);
   const rate = entry.control_hz;
-  if (typeof rate !== 'number' || !(rate > 0)) throw missing(indexFile.name, `${where}: "control_hz" above 0`);
+  if (typeof rate !== 'number' || !(rate > 0))
+    throw unexpected(rate, indexFile.name, `${where}: "control_hz"`, 'a number above 0');
   if (!Array.isArray(entry.episodes) || entry.episodes.length === 0) {
-    throw missing(indexFile.name, `${where}: a list of "episodes"`);
+    throw unexpected(entry.episodes, indexFile.name, `${where}: "episodes"`, 'a list of at least one episode');
   }
   const listed = entry.episodes.map((item, i) => readListing(item, indexFile.name, `${where}, episode number ${i}`));
   const ids = new Set(listed.map(({ id }) => id));
@@ -105,7 +106,7 @@ export async function openIndexedDataset(
 function actionNamesOf(names: unknown, dimension: number, file: string, where: string): string[] | undefined {
   if (names === undefined) return undefined;
   if (!Array.isArray(names) || names.length !== dimension || !names.every((name) => typeof name === 'string'))
-    throw missing(file, `${where}: "action_names" as a list of ${dimension} texts; it is ${quote(names)}`);
+    throw unexpected(names, file, `${where}: "action_names"`, `a list of ${dimension} texts`);
   return names;
 }
 
@@ -118,7 +119,7 @@ interface Listing {
 function readListing(item: unknown, file: string, where: string): Listing {
   const { id, steps, language, language_alternatives: others } = asObject(item, file, where);
   if (typeof steps !== 'number' || !Number.isInteger(steps) || steps < 1)
-    throw missing(file, `${where}: "steps" above 0`);
+    throw unexpected(steps, file, `${where}: "steps"`, 'a whole number from 1');
   const first = asOptionalText(language, file, `${where}: "language"`);
   // The alternatives are the sentences of one text.
   const sentences = asOptionalText(others, file, `${where}: "language_alternatives"`).split(/\.(?:\s+|$)/);
@@ -210,8 +211,9 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>):
   }
   const columns = ['episode', 'step', 'camera', 'offset', 'length'];
   const places = columns.map((column) => (Array.isArray(list.columns) ? list.columns.indexOf(column) : -1));
-  if (places.includes(-1)) throw missing(listFile.name, `"columns" with ${columns.join(', ')}`);
-  if (!Array.isArray(list.items)) throw missing(listFile.name, 'a list of "items"');
+  if (places.includes(-1))
+    throw unexpected(list.columns, listFile.name, '"columns"', `a list with ${columns.join(', ')}`);
+  if (!Array.isArray(list.items)) throw unexpected(list.items, listFile.name, '"items"', 'a list');
 
   const packPath = `${path}.pack`;
   const pack = await folder.open(packPath);

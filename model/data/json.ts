@@ -42,12 +42,12 @@ export async function readJsonLines<T>(file: ByteSource, read: (line: Json, wher
 
 export function asObject(value: unknown, file: string, what: string): Json {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw missing(file, `${what} as a JSON object`);
+    throw unexpected(value, file, what, 'a JSON object');
   return value as Json;
 }
 
 export function asText(value: unknown, file: string, what: string): string {
-  if (typeof value !== 'string' || value === '') throw missing(file, `${what} as text; it is ${quote(value)}`);
+  if (typeof value !== 'string' || value === '') throw unexpected(value, file, what, 'text');
   return value;
 }
 
@@ -59,10 +59,12 @@ export function asOptionalText(value: unknown, file: string, what: string): stri
 /** Checks a whole number that is at least `least`. */
 export function asCount(value: unknown, file: string, what: string, least = 0): number {
   if (!Number.isSafeInteger(value) || (value as number) < least)
-    throw missing(file, `${what} as a whole number from ${least}; it is ${quote(value)}`);
+    throw unexpected(value, file, what, `a whole number from ${least}`);
   return value as number;
 }
 
-export function missing(file: string, what: string): InputError {
-  return new InputError(`${file}: it should have ${what}`);
+/** The error about a value that is missing, or is not what was expected. */
+export function unexpected(value: unknown, file: string, what: string, expected: string): InputError {
+  const found = value === undefined ? 'it is missing' : `got ${quote(value)}`;
+  return new InputError(`${file}: ${what}: expected ${expected}, ${found}`);
 }

@@ -5,7 +5,7 @@ import { randomStream, streams } from '../../engine/random.ts';
 import type { ExampleSource } from './dataset-mixture.ts';
 import type { VisionLanguage } from './examples.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
-import { asText, missing, readJsonObject } from './json.ts';
+import { asText, readJsonObject, unexpected } from './json.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 
@@ -32,8 +32,9 @@ export async function openNamedImages(folder: string | Folder, path: string): Pr
     throw new InputError(`${source.name}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
   const wanted = ['name', 'category', 'offset', 'length'];
   const columns = wanted.map((column) => (Array.isArray(list.columns) ? list.columns.indexOf(column) : -1));
-  if (columns.includes(-1)) throw missing(source.name, `"columns" with ${wanted.join(', ')}`);
-  if (!Array.isArray(list.items)) throw missing(source.name, 'a list of "items"');
+  if (columns.includes(-1))
+    throw unexpected(list.columns, source.name, '"columns"', `a list with ${wanted.join(', ')}`);
+  if (!Array.isArray(list.items)) throw unexpected(list.items, source.name, '"items"', 'a list');
   const pack = await place.open(`${path}.pack`);
   await pack.close();
   const cache = new ImageCache(IMAGE_CACHE_BYTES);

@@ -1,6 +1,6 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from './dataset.ts';
-import { asObject, missing } from './json.ts';
+import { asObject, unexpected } from './json.ts';
 import {
   type ColumnStatistics,
   type DatasetStatistics,
@@ -39,7 +39,7 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
       const width = (own.mean as unknown[] | undefined)?.length ?? 'some';
       const fits = Array.isArray(list) && list.length === width && list.length > 0;
       if (!fits || !list.every(isFloat32))
-        throw missing(file, `"${name}": "${key}" as a list of ${width} finite numbers`);
+        throw unexpected(list, file, `"${name}": "${key}"`, `a list of ${width} finite numbers`);
       return list as number[];
     });
     const turned = q01.findIndex((value, d) => value > q99[d]);

@@ -37,7 +37,7 @@ export interface DatasetOptions {
  *   these.
  *
  * @param place a path (node), or any folder
- * @param name the data set to open if there are several; otherwise the name to give it, by default the folder's name
+ * @param name the data set to open if there are several; a single one is named after its folder or file
  * @throws InputError with one line that says what is missing or damaged, and where
  */
 export async function openDataset(
@@ -52,7 +52,8 @@ export async function openDataset(
   const hdf5 = files.filter((file) => /\.(hdf5|h5)$/.test(file));
   if (hdf5.length > 0) {
     const { openHdf5 } = await import('./files/hdf5-node.ts');
-    return withCameras(await openHdf5(hdf5, name ?? lastPart(place as string), options), options.cameras);
+    const own = onlyName(place as string, lastPart(place as string), name);
+    return withCameras(await openHdf5(hdf5, own, options), options.cameras);
   }
   const single = files.filter((file) => /\.(arrow|npz)$/.test(file));
   // A dataset_info.json beside Arrow files comes from Hugging Face's save_to_disk, not from RLDS.
@@ -60,8 +61,10 @@ export async function openDataset(
   const described = files.some((file) =>
     ['meta', 'index.json', ...(arrow ? [] : ['dataset_info.json'])].includes(lastPart(file)),
   );
-  if (single.length === 1 && !described)
-    return withCameras(await openDataFile(await openPath(single[0]), name, options), options.cameras);
+  if (single.length === 1 && !described) {
+    const own = onlyName(place as string, nameOfFile(single[0]), name);
+    return withCameras(await openDataFile(await openPath(single[0]), own, options), options.cameras);
+  }
   const folder = typeof place === 'string' ? await openFolder(place) : place;
   const has = async (path: string) => {
     const file = await folder.open(path).catch(() => null);
@@ -74,7 +77,8 @@ export async function openDataset(
       typeof place === 'string'
         ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: place })
         : (await import('./lerobot/video-browser.ts')).openVideoFrames(names, place, frameSize);
-    const dataset = await openLeRobot(folder, { name: name ?? lastPart(folder.name), cameras, memory, video });
+    const own = onlyName(folder.name, lastPart(folder.name), name);
+    const dataset = await openLeRobot(folder, { name: own, cameras, memory, video });
     return withItsOwnRate(dataset, options.rate);
   }
   if (!arrow && !(await has('index.json')) && (await has('dataset_info.json'))) {
@@ -84,6 +88,15 @@ export async function openDataset(
   const images = options.cameras?.length !== 0;
   const dataset = await openIndexedDataset(folder, name ?? options.usual, { images });
   return withCameras(withItsOwnRate(dataset, options.rate), options.cameras);
+}
+
+/** Returns the name of the only data set at a place. @throws InputError if another one is asked for */
+function onlyName(place: string, own: string, asked: string | undefined): string {
+  if (asked !== undefined && asked !== own)
+    throw new InputError(
+      `${place}: it holds one data set, ${quote(own)}, and none named ${quote(asked)}; --dataset is for folders of several: leave it out`,
+    );
+  return own;
 }
 
 /** Returns a data set whose files state its rate. @throws InputError if a rate is given all the same */
@@ -125,7 +138,7 @@ function withCameras(dataset: Dataset, wanted: readonly string[] | undefined): D
 
 /** Reads a file `.arrow` or `.npz`, and closes it. */
 export async function openDataFile(source: ByteSource, name?: string, { rate }: DatasetOptions = {}): Promise<Dataset> {
-  const own = name ?? lastPart(source.name).replace(/\.\w+$/, '');
+  const own = name ?? nameOfFile(source.name);
   try {
     if (source.name.endsWith('.npz')) return await readNpz(source, own, rate);
     return withItsOwnRate(await readArrow(source, own), rate);
@@ -154,3 +167,6 @@ const lastPart = (path: string) =>
     .split(/[\\/]/)
     .filter((part) => part !== '' && part !== '.')
     .at(-1) ?? path;
+
+/** Returns the name of a file without its folder and its ending. */
+const nameOfFile = (path: string) => lastPart(path).replace(/\.\w+$/, '');

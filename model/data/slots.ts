@@ -88,7 +88,10 @@ export function ownSlotMap({ name, actionDimension, stateDimension, actionNames 
 }
 
 /** @throws InputError if the map has other dimensions than the data set, a slot twice, or a slot outside its width */
-export function checkSlotMap({ robot: own, width, actions, state }: SlotMap, dataset: Dataset): void {
+export function checkSlotMap(
+  { robot: own, width, actions, state }: SlotMap,
+  dataset: Pick<Dataset, 'name' | 'actionDimension' | 'stateDimension'>,
+): void {
   for (const [what, slots, dimension] of [
     ['action', actions, dataset.actionDimension],
     ['state', state, dataset.stateDimension],

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { checked } from '../../engine/files/json-schema.ts';
+import { checked, count } from '../../engine/files/json-schema.ts';
 import { ColumnCounter } from './columns.ts';
 import type { Episode } from './dataset.ts';
 import { type EpisodePart, loadedInOrder } from './parts.ts';
@@ -197,7 +197,7 @@ const numbers = v.array(v.custom<number>(isFloat32, 'a number that f32 holds'));
 const positive = v.pipe(v.number(), v.gtValue(0));
 const columnsSchema = v.pipe(
   v.object({
-    count: v.pipe(v.number(), v.integer()),
+    count: count(),
     mean: numbers,
     std: numbers,
     min: numbers,

@@ -11,6 +11,7 @@ import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import type { AdamW } from '../../kernels/index.ts';
 import { Model } from '../architecture/model.ts';
+import { expectFitting } from './checkpoint-check.ts';
 import {
   CHECKPOINT_FORMAT,
   type CheckpointSettings,
@@ -72,6 +73,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
 
 function checkpointIn(file: SafetensorsFile): Checkpoint {
   const { settings, progress, optimizerStep } = contentsOf(file);
+  expectFitting(file, settings);
   return {
     settings,
     progress,
@@ -104,10 +106,13 @@ function contentsOf({ name, metadata }: SafetensorsFile): v.InferOutput<typeof c
     );
   const contents = parseJson(new TextEncoder().encode(text), name, "damaged: the checkpoint's metadata is not JSON");
   const format = typeof contents === 'object' && contents && 'format' in contents ? contents.format : undefined;
-  if (format !== CHECKPOINT_FORMAT)
+  if (format !== CHECKPOINT_FORMAT) {
+    const found =
+      format === undefined ? 'the checkpoint does not say its format' : `checkpoint format ${quote(format)}`;
     throw new InputError(
-      `${name}: checkpoint format ${quote(format)}; this version reads format ${CHECKPOINT_FORMAT}: train it anew, or use the version that wrote it`,
+      `${name}: ${found}; this version reads format ${CHECKPOINT_FORMAT}: train it anew, or use the version that wrote it`,
     );
+  }
   return checked(checkpointSchema, contents, `${name}: damaged: the checkpoint's metadata`);
 }
 

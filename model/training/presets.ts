@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
+import { count } from '../../engine/files/json-schema.ts';
 
-const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
 const sizesSchema = v.object({ width: count(1), hidden: count(1) });
 
 /** Sizes of a model and defaults of its training. Checkpoints store the whole preset. */
@@ -23,10 +23,10 @@ export const presetSchema = v.object({
   demonstrations: count(1),
   steps: count(),
   batch: count(1),
-  learningRate: v.number(),
+  learningRate: v.pipe(v.number(), v.gtValue(0)),
   warmUpSteps: count(),
-  weightDecay: v.number(),
-  maximumNorm: v.number(),
+  weightDecay: v.pipe(v.number(), v.minValue(0)),
+  maximumNorm: v.pipe(v.number(), v.gtValue(0)),
   /** Training steps between held-out measurements, and between checkpoints. */
   evaluateEvery: count(1),
   saveEvery: count(1),

@@ -1,10 +1,9 @@
 /** The settings of a training run: one plain object, made by the command line and stored whole in the checkpoint. */
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
+import { count } from '../../engine/files/json-schema.ts';
 import { systemNamed } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
-
-const count = (least = 0) => v.pipe(v.number(), v.safeInteger(), v.minValue(least));
 
 export const runSettingsSchema = v.object({
   system: v.string(),
@@ -48,7 +47,7 @@ export const runSettingsSchema = v.object({
   /** Names of the robots' slot maps. */
   robot: v.nullable(v.array(v.string())),
   /** Relative sampling weight of each data set. */
-  weights: v.nullable(v.array(v.number())),
+  weights: v.nullable(v.array(v.pipe(v.number(), v.gtValue(0)))),
 });
 export type RunSettings = Readonly<v.InferOutput<typeof runSettingsSchema>>;
 

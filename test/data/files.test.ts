@@ -228,6 +228,9 @@ describe('HDF5', () => {
     expect(await message(openDataset(join(folder, 'aloha'), undefined, { cameras: ['top', 'side'] }))).toBe(
       'data set "aloha" has no camera "side"; it has top, wrist',
     );
+    expect(await message(openDataset(join(folder, 'aloha'), 'nonsense'))).toContain(
+      'aloha: it holds one data set, "aloha", and none named "nonsense"; --dataset is for folders of several',
+    );
     const mobile = new File(join(folder, 'mobile.hdf5'), 'w');
     mobile.create_dataset({ name: 'action', data: Float32Array.of(1, 2, 3, 4), shape: [2, 2] });
     mobile.create_dataset({ name: 'base_action', data: Float32Array.of(5, 6), shape: [2, 1] });
@@ -239,7 +242,7 @@ describe('HDF5', () => {
     'numbers beyond the memory given are read when they are needed: %s',
     async (place) => {
       const [whole, lazy] = await Promise.all(
-        [{}, { memory: 0, cameras: [] }].map((o) => openDataset(join(folder, place), '', o)),
+        [{}, { memory: 0, cameras: [] }].map((o) => openDataset(join(folder, place), undefined, o)),
       );
       for (const [i, listed] of lazy.episodes.entries()) {
         expect(() => listed.actions).toThrow('on disk: load() the episode first');

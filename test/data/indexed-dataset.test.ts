@@ -201,7 +201,7 @@ describe('openIndexedDataset', () => {
     [
       'index is a list',
       (all) => all.set('index.json', text([])),
-      'folder/index.json: it should have the file as a JSON object',
+      'folder/index.json: the file: expected a JSON object, got',
     ],
     [
       'other format',
@@ -211,15 +211,39 @@ describe('openIndexedDataset', () => {
     [
       'no datasets',
       (all) => all.set('index.json', text({ format: 1 })),
-      'folder/index.json: it should have "datasets"',
+      'folder/index.json: "datasets": expected a JSON object',
     ],
-    ['no rate', changed((made) => delete made.control_hz), 'data set "made": "control_hz" above 0'],
-    ['no episodes', changed((made) => Object.assign(made, { episodes: [] })), 'data set "made": a list of "episodes"'],
-    ['no file named', changed((made) => delete made.actions), 'data set "made": "actions" as text'],
+    [
+      'no rate',
+      changed((made) => delete made.control_hz),
+      'data set "made": "control_hz": expected a number above 0, it is missing',
+    ],
+    [
+      'no episodes',
+      changed((made) => Object.assign(made, { episodes: [] })),
+      'data set "made": "episodes": expected a list of at least one episode, got []',
+    ],
+    [
+      'no file named',
+      changed((made) => delete made.actions),
+      'data set "made": "actions": expected text, it is missing',
+    ],
     ['episode twice', episode(1, { id: 'ep0' }), 'data set "made" lists an episode twice'],
-    ['episode without id', episode(1, { id: null }), 'data set "made", episode number 1: "id" as text'],
-    ['language is a number', episode(1, { language: 3 }), 'data set "made", episode number 1: "language" as text'],
-    ['no steps', episode(0, { steps: 0 }), 'data set "made", episode number 0: "steps" above 0'],
+    [
+      'episode without id',
+      episode(1, { id: null }),
+      'data set "made", episode number 1: "id": expected text, got null',
+    ],
+    [
+      'language is a number',
+      episode(1, { language: 3 }),
+      'data set "made", episode number 1: "language": expected text, got 3',
+    ],
+    [
+      'no steps',
+      episode(0, { steps: 0 }),
+      'data set "made", episode number 0: "steps": expected a whole number from 1, got 0',
+    ],
     ['steps disagree', episode(1, { steps: 9 }), 'episode "ep1": has 5 actions, the index says 9 steps'],
     [
       'no actions file',
@@ -264,8 +288,12 @@ describe('openIndexedDataset', () => {
       withImages({ mime: 'image/webp' }),
       'folder/images/made.json: image type "image/webp" is not one of',
     ],
-    ['columns missing', withImages({ columns: ['episode'] }), 'folder/images/made.json: it should have "columns" with'],
-    ['no items', withImages({ items: null }), 'folder/images/made.json: it should have a list of "items"'],
+    [
+      'columns missing',
+      withImages({ columns: ['episode'] }),
+      'folder/images/made.json: "columns": expected a list with',
+    ],
+    ['no items', withImages({ items: null }), 'folder/images/made.json: "items": expected a list'],
     [
       'image of an unknown episode',
       withImages({ items: [['ep9', 0, 'front', 0, 1]] }),

@@ -27,14 +27,14 @@ beforeAll(async () => {
 
 describe('written and read', () => {
   test('every number, instruction and image', async () => {
-    const dataset = await openDataset(folderOf(new Map(written)), 'back');
+    const dataset = await openDataset(folderOf(new Map(written)));
     const expected = source();
     expect(dataset.description).toBe(
       'LeRobot data set, version 3.0 (made): 3 episodes, 13 steps at 20 Hz, cameras top, wrist',
     );
     const { name, rate, actionDimension, stateDimension, cameras, actionNames } = dataset;
     expect([name, rate, actionDimension, stateDimension, cameras, actionNames]).toEqual([
-      'back',
+      'folder',
       20,
       3,
       3,
@@ -57,11 +57,22 @@ describe('written and read', () => {
     expect(await dataset.episodes[0].image('wrist', 0)).toEqual(gradientImage(8, 10));
   });
 
+  test('its own name chooses it, and another one is refused', async () => {
+    expect((await openDataset(folderOf(written), 'folder')).name).toBe('folder');
+    await expect(openDataset(folderOf(written), 'nonsense')).rejects.toThrow(
+      new InputError(
+        'folder: it holds one data set, "folder", and none named "nonsense"; --dataset is for folders of several: leave it out',
+      ),
+    );
+  });
+
   test('cameras by name or by the key of their feature', async () => {
     const chosen = async (cameras: string[]) =>
       (await openDataset(folderOf(new Map(written)), undefined, { cameras })).cameras;
     expect(await chosen(['wrist'])).toEqual(['wrist']);
     expect(await chosen(['observation.images.wrist'])).toEqual(['wrist']);
+    const { description } = await openDataset(folderOf(new Map(written)), undefined, { cameras: [] });
+    expect(description).toBe('LeRobot data set, version 3.0 (made): 3 episodes, 13 steps at 20 Hz, cameras not read');
     await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; there are top, wrist');
     await expect(chosen(['top', 'top'])).rejects.toThrow('camera "top" is named twice');
     await expect(chosen(['top', 'observation.images.top'])).rejects.toThrow(
@@ -70,8 +81,8 @@ describe('written and read', () => {
   });
 
   test.each([5, 20])('a rate of %d Hz beside its own is refused', async (rate) => {
-    await expect(openDataset(folderOf(written), 'mine', { rate })).rejects.toThrow(
-      /^data set "mine" says 20 Hz itself; leave --rate out$/,
+    await expect(openDataset(folderOf(written), undefined, { rate })).rejects.toThrow(
+      /^data set "folder" says 20 Hz itself; leave --rate out$/,
     );
   });
 
@@ -321,8 +332,8 @@ describe('bad input', () => {
   test.each<[string, (files: Files) => unknown, string]>([
     ['not JSON', (f) => f.set('meta/info.json', text('{')), 'folder/meta/info.json: not a JSON file, or cut off'],
     ['old version', (f) => info(f, { codebase_version: 'v1.6' }), 'codebase_version "v1.6" is not read here'],
-    ['no rate', (f) => info(f, { fps: 0 }), 'folder/meta/info.json: it should have "fps" above 0'],
-    ['no features', (f) => info(f, { features: [] }), 'it should have "features" as a JSON object'],
+    ['no rate', (f) => info(f, { fps: 0 }), 'folder/meta/info.json: "fps": expected a number above 0, got 0'],
+    ['no features', (f) => info(f, { features: [] }), '"features": expected a JSON object, got []'],
     ['no action', (f) => feature(f, 'action', { dtype: 'string' }), 'feature "action" has dtype "string"'],
     [
       'a shape that lies',
@@ -334,7 +345,11 @@ describe('bad input', () => {
       (f) => feature(f, 'action', { shape: [1e6, 1e6] }),
       'numbers were expected, 1 to 4096 a row',
     ],
-    ['a shape of words', (f) => feature(f, 'action', { shape: ['3'] }), '"action": "shape" as a list of whole numbers'],
+    [
+      'a shape of words',
+      (f) => feature(f, 'action', { shape: ['3'] }),
+      '"action": "shape": expected a list of whole numbers',
+    ],
     ['too many episodes', (f) => info(f, { total_episodes: 4 }), 'chunk-000/file-001.parquet: cannot open it'],
     ['too few episodes', (f) => info(f, { total_episodes: 2 }), '"total_episodes" is 2, its list of episodes has 3'],
     ['other steps', (f) => info(f, { total_frames: 14 }), '"total_frames" is 14, its episodes have 13 steps'],
@@ -372,7 +387,7 @@ describe('bad input', () => {
     [
       'an empty episode',
       (f) => f.set('meta/episodes.jsonl', text('{"episode_index":0,"tasks":[],"length":0}')),
-      '"length" as a whole number from 1',
+      '"length": expected a whole number from 1, got 0',
     ],
     [
       'fewer rows',
@@ -436,7 +451,7 @@ test.skipIf(!there)(`a file of GR00T's own${there ? '' : ' (skipped: ../shared i
   ]);
   const info = JSON.parse(await readFile(join(shared, 'info.json'), 'utf8'));
   files.set('meta/info.json', text({ ...info, total_episodes: 1, total_frames: 416 }));
-  const dataset = await openDataset(folderOf(files), 'gr1', { cameras: [] });
+  const dataset = await openDataset(folderOf(files), undefined, { cameras: [] });
   const own = await openDataset(join(shared, '../..'), 'gr1_sim');
   expect([dataset.rate, dataset.actionDimension]).toEqual([20, 44]);
   expect(dataset.episodes[0].actions).toEqual(own.episodes[0].actions);

@@ -152,11 +152,11 @@ describe("openpi's norm_stats.json", () => {
 
   // biome-ignore lint/suspicious/noExplicitAny: JSON of a file
   test.each<[string, (value: any) => unknown, string]>([
-    ['a list', () => [], 'it should have the file as a JSON object'],
+    ['a list', () => [], 'the file: expected a JSON object, got []'],
     [
       'no actions',
       (value) => ({ norm_stats: { state: value.norm_stats.state } }),
-      'it should have "actions" as a JSON',
+      '"actions": expected a JSON object, it is missing',
     ],
     [
       'no quantiles',
@@ -166,12 +166,12 @@ describe("openpi's norm_stats.json", () => {
     [
       'a short list',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, std: [1] } } }),
-      '"actions": "std" as a list of 2 finite numbers',
+      '"actions": "std": expected a list of 2 finite numbers',
     ],
     [
       'a number that is none',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, q99: [1, null] } } }),
-      '"q99" as a list of 2 finite numbers',
+      '"q99": expected a list of 2 finite numbers',
     ],
     [
       'turned',

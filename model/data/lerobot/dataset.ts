@@ -70,7 +70,8 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
     for await (const { episode } of loadedInOrder(wholeEpisodes(listed))) episodes.push(episode);
     parquet.forget();
   }
-  const seen = cameras.length > 0 ? `, cameras ${cameras.map(({ name }) => name).join(', ')}` : ', no cameras';
+  const none = camerasIn(info).length > 0 ? ', cameras not read' : ', no cameras';
+  const seen = cameras.length > 0 ? `, cameras ${cameras.map(({ name }) => name).join(', ')}` : none;
   const kind = `LeRobot data set, version ${info.version}${info.robot ? ` (${info.robot})` : ''}`;
   const numbers = streamed ? ', numbers read as they are needed' : '';
   return {
@@ -92,9 +93,15 @@ interface Camera {
   readonly video: VideoFrames | null;
 }
 
+function camerasIn({ features }: LeRobotInfo): Feature[] {
+  return [...features.values()].filter(({ dtype, depth }) => !depth && /^(image|video)$/.test(dtype));
+}
+
 async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotOptions): Promise<Camera[]> {
-  const all = [...info.features.values()].filter(({ dtype, depth }) => !depth && /^(image|video)$/.test(dtype));
-  const named = all.map((feature) => ({ feature, name: feature.key.replace(/^observation\.(images?\.)?/, '') }));
+  const named = camerasIn(info).map((feature) => ({
+    feature,
+    name: feature.key.replace(/^observation\.(images?\.)?/, ''),
+  }));
   const called = (wanted: string) => named.find(({ name, feature }) => name === wanted || feature.key === wanted);
   const unknown = wanted?.find((name) => !called(name));
   if (unknown !== undefined) {

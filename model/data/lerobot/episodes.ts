@@ -1,6 +1,6 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asOptionalText, missing, readJsonLines } from '../json.ts';
+import { asCount, asOptionalText, readJsonLines } from '../json.ts';
 import type { ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { formatPath, instructionsOf, type LeRobotInfo } from './info.ts';
 
@@ -103,7 +103,8 @@ async function readTasks(folder: Folder, parquet: ParquetFolder, info: LeRobotIn
 }
 
 function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
-  if (info.videoPath === null) throw missing(info.file, '"video_path": it has cameras of dtype "video"');
+  if (info.videoPath === null)
+    throw new InputError(`${info.file}: it has cameras of dtype "video", and no "video_path"`);
   return formatPath(info.videoPath, values, info.file);
 }
 

@@ -1,6 +1,6 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asObject, asOptionalText, asText, missing, readJsonObject } from '../json.ts';
+import { asCount, asObject, asOptionalText, asText, readJsonObject, unexpected } from '../json.ts';
 import { instructionsAmong } from '../parts.ts';
 
 /**
@@ -53,7 +53,7 @@ export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
     throw new InputError(`${file}: codebase_version ${quote(json.codebase_version)} is not read here; ${convert}`);
   }
   const { fps } = json;
-  if (typeof fps !== 'number' || !(fps > 0)) throw missing(file, '"fps" above 0');
+  if (typeof fps !== 'number' || !(fps > 0)) throw unexpected(fps, file, '"fps"', 'a number above 0');
   const features = new Map<string, Feature>();
   for (const [key, value] of Object.entries(asObject(json.features, file, '"features"'))) {
     features.set(key, readFeature(key, value, file));
@@ -79,7 +79,7 @@ function readFeature(key: string, value: unknown, file: string): Feature {
   const json = asObject(value, file, what);
   const { shape } = json;
   if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0 && size < 2 ** 20)) {
-    throw missing(file, `${what}: "shape" as a list of whole numbers`);
+    throw unexpected(shape, file, `${what}: "shape"`, 'a list of whole numbers');
   }
   // Names are a list, or an object of lists such as { motors: [...] }.
   const lists = Array.isArray(json.names) ? [json.names] : Object.values((json.names ?? {}) as object);

@@ -3,7 +3,7 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, Episode } from '../dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt, imageTypeOf } from '../image-files.ts';
-import { asCount, asObject, asText, missing, readJsonObject } from '../json.ts';
+import { asCount, asObject, asText, readJsonObject, unexpected } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
 import {
@@ -100,7 +100,7 @@ export async function openRlds(folder: Folder, options: RldsOptions = {}): Promi
 /** Lists the shards of a split by the pattern in dataset_info.json. */
 function shards(info: Record<string, unknown>, name: string, file: string, chosen = name) {
   const wanted = chosen === name ? 'train' : chosen;
-  if (!Array.isArray(info.splits)) throw missing(file, 'a list of "splits"');
+  if (!Array.isArray(info.splits)) throw unexpected(info.splits, file, '"splits"', 'a list');
   const splits = info.splits.map((value, i) => asObject(value, file, `split ${i}`));
   const split = splits.find((own) => own.name === wanted);
   if (!split) {
@@ -110,7 +110,8 @@ function shards(info: Record<string, unknown>, name: string, file: string, chose
   }
   const what = `split ${quote(wanted)}`;
   const lengths = split.shardLengths;
-  if (!Array.isArray(lengths) || lengths.length === 0) throw missing(file, `${what}: a list of "shardLengths"`);
+  if (!Array.isArray(lengths) || lengths.length === 0)
+    throw unexpected(lengths, file, `${what}: "shardLengths"`, 'a list of at least one number');
   const usual = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}';
   const pattern = split.filepathTemplate == null ? usual : asText(split.filepathTemplate, file, `${what}: template`);
   const format = info.fileFormat == null ? 'tfrecord' : asText(info.fileFormat, file, '"fileFormat"');
