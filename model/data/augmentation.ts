@@ -19,7 +19,7 @@ export const augmentation: Augmentation = { crop: 0.95, rotation: 5, brightness:
 export const colourAugmentation: Augmentation = { ...augmentation, crop: 1, rotation: 0 };
 
 /** The number of random words for one image: image i of a batch takes words i * AUGMENTATION_WORDS and following. */
-export const AUGMENTATION_WORDS = 6;
+const AUGMENTATION_WORDS = 6;
 
 /**
  * Crops an image, scales the crop back to the image's size, rotates it about its centre and changes brightness,

@@ -10,7 +10,7 @@ export interface ExampleSource<T> {
   at(place: number): T;
 }
 
-export interface DatasetMember<T> {
+interface DatasetMember<T> {
   readonly name: string;
   readonly source: ExampleSource<T>;
   /** The weight relative to the other members of the group; n^0.43 for n examples by default, as in pi0. */

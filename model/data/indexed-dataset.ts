@@ -1,5 +1,6 @@
 import { type Folder, readRange } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
+import { nearest } from '../../engine/files/nearest.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/files/safetensors.ts';
 import { checkFinite } from './assemble.ts';
@@ -67,7 +68,7 @@ export async function openIndexedDataset(
   }
   const name = chosen ?? names[0];
   if (!Object.hasOwn(datasets, name)) {
-    throw new InputError(`${indexFile.name}: no data set "${name}"; there are ${names.join(', ')}`);
+    throw new InputError(`${indexFile.name}: no data set "${name}"; ${nearest(name, names)}`);
   }
   const where = `data set "${name}"`;
   const entry = asObject(datasets[name], indexFile.name, where);

@@ -8,7 +8,7 @@ import { crc32 } from './checksum.ts';
 /** Samples per pixel by colour type: grey, colour, grey with alpha, colour with alpha. */
 const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 4: 2, 6: 4 };
 
-export interface PlainPng {
+interface PlainPng {
   readonly width: number;
   readonly height: number;
   readonly channels: number;

@@ -32,7 +32,7 @@ export function mixDatasets(members: readonly RobotData[]): Dataset {
     if (slots.width !== width) throw fail(`has ${slots.width} slots, the first robot ${width}`);
     const known = robots[slots.robot];
     if (known && JSON.stringify(known) !== JSON.stringify(slots))
-      throw fail('is there twice, with other slots: give each a name of its own');
+      throw fail('is there twice, with other slots: each needs a name of its own, which is that of its folder');
     if (dataset.stateDimension === 0 && slots.actions.some(({ relative }) => relative))
       throw fail(`has relative actions, and data set "${dataset.name}" no states: give it a map without`);
     robots[slots.robot] = slots;

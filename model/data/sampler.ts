@@ -36,7 +36,7 @@ class Steps {
   }
 }
 
-export interface SamplerOptions {
+interface SamplerOptions {
   /**
    * The number of control steps that are shuffled together; all by default. With fewer, an epoch goes through its parts
    * in a random order, as many at a time as hold this many steps, so that data on disk are read in few places at a

@@ -1,8 +1,9 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
+import { nearest } from '../../engine/files/nearest.ts';
 import type { Dataset, Slot, SlotMap } from './dataset.ts';
 
 /** The number of slots of the public pi0 models. */
-export const SLOT_WIDTH = 32;
+const SLOT_WIDTH = 32;
 
 const slot = (name: string, place: number, kind: Slot['kind'], relative = false): Slot => ({
   name,
@@ -66,7 +67,10 @@ export function slotMapNamed(name: string): SlotMap {
   const found = slotMaps.find((map) => map.robot === name);
   if (!found)
     throw new InputError(
-      `no slot map of robot ${quote(name)}; there are ${slotMaps.map((map) => map.robot).join(', ')}`,
+      `no slot map of robot ${quote(name)}; ${nearest(
+        name,
+        slotMaps.map((map) => map.robot),
+      )}`,
     );
   return found;
 }

@@ -84,7 +84,7 @@ export async function readNpz(source: ByteSource, name: string, rate: number | u
 }
 
 /** Reads numpy's npy format, versions 1 to 3, in C order. @throws InputError if it is damaged or of another type */
-export function parseNpy(bytes: Uint8Array, what: string): NumpyArray {
+function parseNpy(bytes: Uint8Array, what: string): NumpyArray {
   const fail = (complaint: string) => new InputError(`${what}: ${complaint}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 12 || view.getUint32(0) !== 0x934e554d) throw fail('no npy file');

@@ -4,7 +4,7 @@ import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { crc32 } from '../checksum.ts';
 
 /** A file in a zip archive, as the archive's directory lists it. */
-export interface ZipEntry {
+interface ZipEntry {
   readonly name: string;
   /** 0 for stored, 8 for deflated. */
   readonly method: number;

@@ -38,7 +38,7 @@ export interface VideoFrames {
   frame(clip: VideoClip, step: number): Promise<Image>;
 }
 
-export interface LeRobotOptions {
+interface LeRobotOptions {
   readonly name: string;
   /** The cameras to read, by name or feature key; all by default, none for an empty list. */
   readonly cameras?: readonly string[];

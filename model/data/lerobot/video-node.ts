@@ -12,7 +12,7 @@ const INSTALL = 'install ffmpeg 5.1 or newer (apt install ffmpeg, brew install f
 /** A temporary folder of frames that is older than this, in milliseconds, is abandoned. */
 const ABANDONED = 24 * 3600 * 1000;
 
-export interface VideoOptions {
+interface VideoOptions {
   /** The data set's folder. */
   readonly root: string;
   /** The largest width and height of a frame in pixels; its aspect ratio is kept. */

@@ -43,7 +43,7 @@ interface Piece {
 }
 
 /** The amount that was written. */
-export interface LeRobotWritten {
+interface LeRobotWritten {
   readonly episodes: number;
   readonly steps: number;
 }

@@ -44,7 +44,7 @@ const keys = {
   length: ['steps/is_first', 'steps/is_last', 'steps/is_terminal'],
 };
 
-export interface RldsOptions {
+interface RldsOptions {
   /** The split to read, or the set's own name for its split "train", which is the default. */
   readonly name?: string;
   /** Control steps per second; needed if the set is not a well-known one. */
