@@ -12,7 +12,7 @@ export interface DeviceOptions {
   adapter?: string;
   /** Open with WebGPU's default limits and no features, whatever the adapter offers. */
   floor?: boolean;
-  /** Submit after each op, so that a validation error names the op that caused it. */
+  /** Submit after each op, so that a validation error names the op that caused it; a binding that an op does not use is one as well. */
   debug?: boolean;
 }
 
@@ -80,7 +80,7 @@ export class Device {
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
     this.answers = new Answers(gpu, this.software);
-    this.pipelines = new Pipelines(gpu, this.answers);
+    this.pipelines = new Pipelines(gpu, this.answers, options.debug === true);
     this.memory = new Memory(
       gpu,
       (error, what) => this.answers.expectNoError(error, what),
@@ -141,7 +141,6 @@ export class Device {
     if (![x, y, z].every((count) => Number.isInteger(count) && count >= 0 && count <= most))
       throw new Error(`${label}: a grid of ${x} x ${y} x ${z} workgroups; each must be an integer from 0 to ${most}`);
     if (x * y * z === 0) return;
-    const pipeline = this.pipelines.get(kernel, entry, parameters);
     const entries: GPUBindGroupEntry[] = Object.entries(bindings).map(([name, range]) => {
       const binding = kernel.bindings.get(name);
       if (!binding) throw new Error(`${label}: no binding '${name}'; it has ${[...kernel.bindings.keys()].join(', ')}`);
@@ -151,6 +150,8 @@ export class Device {
       };
     });
     const packed = uniform ? uniformData(kernel, uniform) : null;
+    const used = packed ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
+    const pipeline = this.pipelines.get(kernel, entry, parameters, used);
     const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
     if (this.recorder) {
       this.recorder.dispatch({ kernel, entry, parameters, pipeline, uniform: packed, grid: [x, y, z], cost }, bindings);

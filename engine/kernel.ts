@@ -105,15 +105,18 @@ function holds(type: string, value: number): boolean {
 
 /** The values of a uniform struct, and where it is bound. */
 export interface UniformData {
+  /** In the kernel. */
+  readonly name: string;
   readonly index: number;
   readonly bytes: ArrayBuffer;
 }
 
 /** Packs the values of the kernel's uniform struct. */
 export function uniformData(kernel: Kernel, values: Readonly<Record<string, number>>): UniformData {
-  const declared = [...kernel.bindings.values()].find((binding) => binding.space === 'uniform');
+  const declared = [...kernel.bindings].find(([, binding]) => binding.space === 'uniform');
   if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
-  return { index: declared.index, bytes: packUniform(kernel, declared.type, values) };
+  const [name, { index, type }] = declared;
+  return { name, index, bytes: packUniform(kernel, type, values) };
 }
 
 /** Packs the values of a uniform struct of 4-byte scalars; throws when a field is missing, unknown or out of range. */

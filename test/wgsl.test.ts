@@ -23,8 +23,11 @@ const files = ['engine', 'kernels', 'bench/measure'].flatMap((folder) =>
     .map((name) => `${folder}/${name}`),
 );
 
-/** Dawn's backend that validates everything and computes nothing: on the floor, or with all that WebGPU can offer. */
-const nullDevice = (floor: boolean) => openDevice({ adapter: 'null', floor });
+/**
+ * Dawn's backend that validates everything and computes nothing: on the floor, or with all that WebGPU can offer. `debug` refuses
+ * a binding that the entry point does not use.
+ */
+const nullDevice = (floor: boolean) => openDevice({ adapter: 'null', floor, debug: true });
 
 describe('WGSL files as they stand', () => {
   let floor: Device;

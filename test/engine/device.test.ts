@@ -17,6 +17,13 @@ const copies = parseKernel(
 }
 `,
 );
+const doubled = parseKernel(
+  'doubled',
+  `@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(1) fn forward() { y[0] *= 2; }
+`,
+);
 const broken = parseKernel(
   'broken',
   `@group(0) @binding(0) var<storage, read_write> y: array<vec4f>;
@@ -59,19 +66,23 @@ describe('dispatch', () => {
     expect(() =>
       device.step(() => run(device, x, { kernel: broken, bindings: { y: x }, uniform: { groups: 1 } })),
     ).toThrow('kernel broken: no uniform binding');
+    device.step(() => run(device, x, { kernel: broken, bindings: { y: x }, uniform: undefined }));
     await expect(device.finish()).rejects.toThrow('compiling broken forward {}: Error while parsing WGSL');
   });
 
   test('what WebGPU refuses is thrown at the next await, once, and the device goes on', async () => {
     const device = await testDevice('floor');
     using x = tensor(device, [1, 2, 3, 4], [4]);
-    const wrong: Settings[] = [{ bindings: { x } }, { bindings: { x, y: x } }];
-    for (const settings of wrong) {
+    const wrong: [Settings, RegExp][] = [
+      [{ bindings: { x } }, /^compiling copies forward \{\}: Binding doesn't exist in/],
+      [{ bindings: { x, y: x } }, /^2 dispatches, the last elementwise scale: /],
+    ];
+    for (const [settings, message] of wrong) {
       using y = device.step(() => {
         run(device, x, settings);
         return scale(x, 2);
       });
-      await expect(y.read()).rejects.toThrow(/^2 dispatches, the last elementwise scale: /);
+      await expect(y.read()).rejects.toThrow(message);
       await device.finish();
       using z = device.step(() => scale(x, 2));
       expect([...(await z.read())]).toEqual([2, 4, 6, 8]);
@@ -86,6 +97,10 @@ describe('dispatch', () => {
       scale(x, 2);
     });
     await expect(device.finish()).rejects.toThrow(/^copies forward: Number of entries \(2\) did not match/);
+    device.step(() => run(device, x, { kernel: doubled, bindings: { x, y: x }, uniform: undefined }));
+    await expect(device.finish()).rejects.toThrow(
+      /^doubled forward: .*binding index 0 not present in the bind group layout/,
+    );
     device.step(() => run(device, x, { kernel: broken, bindings: { y: x }, uniform: undefined }));
     await expect(device.finish()).rejects.toThrow(/^compiling broken forward \{\}: Error while parsing WGSL/);
     device.close();
