@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    setupFiles: ['test/support/mappings.ts'],
     pool: 'forks',
     maxWorkers: 1,
     isolate: false,

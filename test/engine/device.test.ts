@@ -6,17 +6,19 @@ import { add, matmul, scale } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
 
-const copies = parseKernel(
-  'copies',
-  `struct Shape { groups: u32 }
+const copiesOf = (name: string, element: string) =>
+  parseKernel(
+    name,
+    `struct Shape { groups: u32 }
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(1) var<storage, read> x: array<${element}>;
+@group(0) @binding(2) var<storage, read_write> y: array<${element}>;
 @compute @workgroup_size(1) fn forward(@builtin(workgroup_id) id: vec3u) {
   if (id.x < shape.groups) { y[id.x] = x[id.x]; }
 }
 `,
-);
+  );
+const copies = copiesOf('copies', 'vec4f');
 const doubled = parseKernel(
   'doubled',
   `@group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -68,6 +70,29 @@ describe('dispatch', () => {
     ).toThrow('kernel broken: no uniform binding');
     device.step(() => run(device, x, { kernel: broken, bindings: { y: x }, uniform: undefined }));
     await expect(device.finish()).rejects.toThrow('compiling broken forward {}: Error while parsing WGSL');
+  });
+
+  test('pipelines with the same kinds of bindings share a layout, whatever the elements', async () => {
+    const device = await testDevice('floor');
+    using x = tensor(device, [1, 2, 3, 4], [4]);
+    using y = tensor(device, [0, 0, 0, 0], [4]);
+    const [vectors, numbers] = [copies, copiesOf('copies of numbers', 'f32')].map((kernel) =>
+      device.pipelines.get(kernel, 'forward', {}, ['shape', 'x', 'y']),
+    );
+    const shape = device.memory.uniform(16, 'shape');
+    device.gpu.queue.writeBuffer(shape, 0, new Uint32Array([4]));
+    const entries = [shape, x.buffer, y.buffer].map((buffer, binding) => ({ binding, resource: { buffer } }));
+    const group = device.gpu.createBindGroup({ layout: vectors.getBindGroupLayout(0), entries });
+    // WebGPU refuses a bind group of another layout.
+    device.submit('copying', (encoder) => {
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(numbers);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(4);
+      pass.end();
+    });
+    expect([...(await y.read())]).toEqual([1, 2, 3, 4]);
+    device.memory.free(shape);
   });
 
   test('what WebGPU refuses is thrown at the next await, once, and the device goes on', async () => {
