@@ -98,7 +98,8 @@ function runEveryOp(device: Device): void {
         both(op(leaf([3, 8], dtype), leaf(second, dtype)));
     both(kernels.scale(leaf([3, 8], dtype), 2));
     both(kernels.sum(leaf([3, 8], dtype)), kernels.mean(leaf([40_000], dtype)));
-    both(kernels.rmsNorm(leaf([3, 8], dtype), leaf([8], dtype)));
+    for (const gain of ['onePlus', 'plain'] as const)
+      both(kernels.rmsNorm(leaf([3, 8], dtype), leaf([8], dtype), { gain }));
     both(kernels.layerNorm(leaf([3, 8], dtype), leaf([8], dtype), leaf([8], dtype)));
     both(kernels.adaptiveRmsNorm(leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.gatedResidual(leaf([2, 3, 8], dtype), leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
