@@ -99,14 +99,13 @@ describeOnDevices('tape', (open) => {
       expectClose(await gradientOf(make), expected, 1e-6, 'gradient');
   });
 
-  test('a part that runs again in backward: what it may return, and frozen groups that take no memory', async () => {
+  test('a part that runs again in backward: what it may return, and frozen parameters, whose gradients take no memory', async () => {
     const device = await open();
     using set = new ParameterSet(device, [
       { name: 'weight', shape: [4, 4], group: 'trained' },
-      { name: 'frozen', shape: [64, 64], group: 'frozen' },
+      { name: 'frozen', shape: [64, 64], group: 'trained', frozen: true },
     ]);
     const weight = set.get('weight');
-    set.get('frozen').wantsGradient = false;
     weight.write(normals(16, 1));
     const { bytes } = device.memory;
     const gradient = async (part: (x: Tensor) => Tensor) => {
@@ -193,7 +192,7 @@ describeOnDevices('tape', (open) => {
     expect(await read(early.grad)).toEqual(everything);
     expect(await read(late.grad)).toEqual(Array(64).fill(0));
     expect(() => device.step(() => backward(sum(late), { parameters: [scale(early, 2)] }))).toThrow(
-      "backward: 'scale' is no parameter: gradients are kept for parameters only",
+      "backward: 'scale' is no parameter, or a frozen one: gradients are kept for trained parameters only",
     );
   });
 
