@@ -8,7 +8,7 @@ import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 import { gradientsAreZero } from './tape.ts';
 import { bytesPerElement, elementCount, formatShape, type Shape, Tensor, type TensorData } from './tensor.ts';
 
-/** Bytes of one arena: WebGPU's default limit for a storage binding. */
+/** Bytes of one arena: WebGPU's default limit for a storage binding. A larger parameter has an arena of its own. */
 const ARENA_BYTES = 128 * 1024 * 1024;
 
 export interface ParameterSpecification {
@@ -46,7 +46,12 @@ export class ParameterSet implements Disposable {
   ) {
     const runs = unique(specifications.map(({ group }) => group)).flatMap((group) => {
       const own = specifications.filter((candidate) => candidate.group === group);
-      return unique(own.map(rateOf)).flatMap((rate) => runsOf(own.filter((candidate) => rateOf(candidate) === rate)));
+      return unique(own.map(rateOf)).flatMap((rate) =>
+        runsOf(
+          own.filter((candidate) => rateOf(candidate) === rate),
+          device.limits.maxStorageBufferBindingSize,
+        ),
+      );
     });
     try {
       this.arenas = runs.map((run) => this.makeArena(run));
@@ -128,15 +133,15 @@ function rateOf({ name, rate = 1, frozen }: ParameterSpecification): number | nu
   return frozen ? null : rate;
 }
 
-/** Cuts a list of parameters into runs that an arena holds. */
-function runsOf(specifications: readonly ParameterSpecification[]): ParameterSpecification[][] {
+/** Cuts a list of parameters into runs that an arena holds; `most` is the device's limit for one parameter. */
+function runsOf(specifications: readonly ParameterSpecification[], most: number): ParameterSpecification[][] {
   const runs: ParameterSpecification[][] = [];
   let used = ARENA_BYTES;
   for (const specification of specifications) {
     const bytes = alignedBytes(specification.shape);
-    if (bytes > ARENA_BYTES)
-      throw new Error(
-        `parameter '${specification.name}' ${formatShape(specification.shape)} has ${bytes} bytes; one parameter holds at most ${ARENA_BYTES}`,
+    if (bytes > most)
+      throw new InputError(
+        `parameter '${specification.name}' ${formatShape(specification.shape)} has ${bytes} bytes; on this device one parameter holds at most ${most}`,
       );
     if (used + bytes > ARENA_BYTES) {
       runs.push([]);

@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   backward,
+  openDevice,
   ParameterSet,
   parameter,
   recompute,
@@ -249,5 +250,31 @@ describeOnDevices('tape', (open) => {
     const twice = { name: 'a', shape: [1], group: 'one' };
     expect(() => new ParameterSet(device, [twice, twice])).toThrow("two parameters are named 'a'");
     expect(device.memory.bytes, 'an error leaves no arena').toBe(bytes);
+  });
+});
+
+describe('parameters larger than an arena', () => {
+  test('each has an arena of its own, up to the largest binding of the device', async () => {
+    const shape = [33 * 1024, 1024]; // 132 MiB
+    const specifications = [
+      { name: 'before', shape: [4], group: 'all' },
+      { name: 'large', shape, group: 'all' },
+      { name: 'behind', shape: [4], group: 'all' },
+      { name: 'last', shape: [4], group: 'all' },
+    ];
+    const device = await openDevice({ adapter: 'null', floor: true });
+    expect(() => new ParameterSet(device, specifications)).toThrow(
+      "parameter 'large' [33792, 1024] has 138412032 bytes; on this device one parameter holds at most 134217728",
+    );
+    // As on a graphics adapter: those that run without one bind no more than 128 MiB.
+    Object.defineProperty(device, 'limits', { value: { maxStorageBufferBindingSize: 2 ** 28 } });
+    const set = new ParameterSet(device, specifications);
+    expect(set.arenas.map(({ tensors }) => tensors.map(({ name }) => name))).toEqual([
+      ['before'],
+      ['large'],
+      ['behind', 'last'],
+    ]);
+    set.dispose();
+    device.close();
   });
 });
