@@ -3,11 +3,12 @@
  * clipping, AdamW, zeroing and saving are a few dispatches over ranges instead of one for each tensor.
  */
 import type { Device } from './device.ts';
+import { InputError } from './files/errors.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 import { gradientsAreZero } from './tape.ts';
 import { bytesPerElement, elementCount, formatShape, type Shape, Tensor, type TensorData } from './tensor.ts';
 
-/** Bytes of one arena: WebGPU's default limit for a storage binding. */
+/** Bytes of one arena: WebGPU's default limit for a storage binding. A larger parameter has an arena of its own. */
 const ARENA_BYTES = 128 * 1024 * 1024;
 
 export interface ParameterSpecification {
@@ -15,11 +16,17 @@ export interface ParameterSpecification {
   readonly shape: Shape;
   /** Parameters of one group are clipped by one norm. */
   readonly group: string;
+  /** A factor on the learning rate, from 0; default 1. */
+  readonly rate?: number;
+  /** A frozen parameter wants no gradient, and an optimizer leaves it as it is; default false. */
+  readonly frozen?: boolean;
 }
 
-/** One run of parameters of one group, contiguous in one buffer; what lies between them is zero. */
+/** One run of parameters of one group and rate, contiguous in one buffer; what lies between them is zero. */
 export interface Arena {
   readonly group: string;
+  /** The factor on the learning rate; null where the parameters are frozen. */
+  readonly rate: number | null;
   readonly values: BufferRange;
   /** Zero until backward adds; made on first use. */
   gradients(): BufferRange;
@@ -28,6 +35,7 @@ export interface Arena {
 
 /** Named parameters of a model, f32, zero until written. */
 export class ParameterSet implements Disposable {
+  /** The arenas of a group follow each other. */
   readonly arenas: readonly Arena[];
   private readonly byName = new Map<string, Tensor>();
   private readonly buffers: GPUBuffer[] = [];
@@ -36,23 +44,15 @@ export class ParameterSet implements Disposable {
     readonly device: Device,
     specifications: readonly ParameterSpecification[],
   ) {
-    const runs: ParameterSpecification[][] = [];
-    for (const group of new Set(specifications.map((specification) => specification.group))) {
-      let used = ARENA_BYTES;
-      for (const specification of specifications.filter((candidate) => candidate.group === group)) {
-        const bytes = alignedBytes(specification.shape);
-        if (bytes > ARENA_BYTES)
-          throw new Error(
-            `parameter '${specification.name}' ${formatShape(specification.shape)} has ${bytes} bytes; one parameter holds at most ${ARENA_BYTES}`,
-          );
-        if (used + bytes > ARENA_BYTES) {
-          runs.push([]);
-          used = 0;
-        }
-        runs[runs.length - 1].push(specification);
-        used += bytes;
-      }
-    }
+    const runs = unique(specifications.map(({ group }) => group)).flatMap((group) => {
+      const own = specifications.filter((candidate) => candidate.group === group);
+      return unique(own.map(rateOf)).flatMap((rate) =>
+        runsOf(
+          own.filter((candidate) => rateOf(candidate) === rate),
+          device.limits.maxStorageBufferBindingSize,
+        ),
+      );
+    });
     try {
       this.arenas = runs.map((run) => this.makeArena(run));
     } catch (error) {
@@ -75,10 +75,9 @@ export class ParameterSet implements Disposable {
     return this.byName.values();
   }
 
-  /** Forgets all gradients: one clear for each arena that wants any. */
+  /** Forgets all gradients: one clear for each arena that is not frozen. */
   zeroGradients(): void {
-    for (const arena of this.arenas)
-      if (arena.tensors.some(({ wantsGradient }) => wantsGradient)) this.device.clear(arena.gradients());
+    for (const arena of this.arenas) if (arena.rate !== null) this.device.clear(arena.gradients());
     gradientsAreZero(this);
   }
 
@@ -94,6 +93,7 @@ export class ParameterSet implements Disposable {
 
   private makeArena(run: readonly ParameterSpecification[]): Arena {
     const { group } = run[0];
+    const rate = rateOf(run[0]);
     const byteLength = run.reduce((sum, { shape }) => sum + alignedBytes(shape), 0);
     const values = this.allocate(byteLength, `parameters of ${group}`);
     let gradients: BufferRange | null = null;
@@ -108,13 +108,15 @@ export class ParameterSet implements Disposable {
       const over = (range: BufferRange) =>
         new Tensor(this.device, shape, 'f32', range.buffer, at, name, 'persistent', false);
       const parameter = over(values);
-      parameter.wantsGradient = true;
-      parameter.gradientStorage = () => over(gradientRange());
+      if (rate !== null) {
+        parameter.wantsGradient = true;
+        parameter.gradientStorage = () => over(gradientRange());
+      }
       this.byName.set(name, parameter);
       offset += alignedBytes(shape);
       return parameter;
     });
-    return { group, values, gradients: gradientRange, tensors };
+    return { group, rate, values, gradients: gradientRange, tensors };
   }
 
   private allocate(byteLength: number, label: string): BufferRange {
@@ -122,6 +124,37 @@ export class ParameterSet implements Disposable {
     this.buffers.push(buffer);
     return { buffer, offset: 0, byteLength };
   }
+}
+
+/** The factor on the learning rate of a parameter; null where it is frozen. */
+function rateOf({ name, rate = 1, frozen }: ParameterSpecification): number | null {
+  if (!(rate >= 0 && Number.isFinite(Math.fround(rate))))
+    throw new InputError(`parameter '${name}': rate ${rate}; expected a number from 0`);
+  return frozen ? null : rate;
+}
+
+/** Cuts a list of parameters into runs that an arena holds; `most` is the device's limit for one parameter. */
+function runsOf(specifications: readonly ParameterSpecification[], most: number): ParameterSpecification[][] {
+  const runs: ParameterSpecification[][] = [];
+  let used = ARENA_BYTES;
+  for (const specification of specifications) {
+    const bytes = alignedBytes(specification.shape);
+    if (bytes > most)
+      throw new InputError(
+        `parameter '${specification.name}' ${formatShape(specification.shape)} has ${bytes} bytes; on this device one parameter holds at most ${most}`,
+      );
+    if (used + bytes > ARENA_BYTES) {
+      runs.push([]);
+      used = 0;
+    }
+    runs[runs.length - 1].push(specification);
+    used += bytes;
+  }
+  return runs;
+}
+
+function unique<T>(values: readonly T[]): T[] {
+  return [...new Set(values)];
 }
 
 function alignedBytes(shape: Shape): number {

@@ -106,7 +106,9 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
   const parameters = options.parameters && new Set(options.parameters);
   for (const { gradientStorage, name } of parameters ?? [])
     if (!gradientStorage)
-      throw new Error(`backward: '${name}' is no parameter: gradients are kept for parameters only`);
+      throw new Error(
+        `backward: '${name}' is no parameter, or a frozen one: gradients are kept for trained parameters only`,
+      );
   const wanted = parameters ? reachedFrom(parameters, tape) : null;
   const wants = (tensor: Tensor) => (wanted ? wanted.has(tensor) : tensor.wantsGradient);
 

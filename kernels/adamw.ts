@@ -25,7 +25,7 @@ export interface AdamWOptions {
   beta1?: number;
   beta2?: number;
   epsilon?: number;
-  /** Decoupled decay, multiplied by the learning rate; applied to every parameter. */
+  /** Decoupled decay, multiplied by the learning rate; applied to every parameter that is not frozen. */
   weightDecay?: number;
   /** Gradients with a larger L2 norm are scaled down to it (no epsilon); default: no clipping. */
   maximumNorm?: number;
@@ -49,8 +49,8 @@ export interface AdamWState<T> {
 /**
  * AdamW (Loshchilov and Hutter 2019) over a parameter set, with clipping by the global norm; all on the device.
  *
- * Groups whose parameters do not want gradients are left alone. A parameter that no loss has reached counts as having gradient 0:
- * its moments and its weight still decay.
+ * A parameter's `rate` multiplies its learning rate, and so its decay. Frozen parameters keep their values, have no moments and count
+ * in no norm. A parameter that no loss has reached counts as having gradient 0: its moments and its weight still decay.
  */
 export class AdamW implements Disposable {
   private stepCount = 0;
@@ -129,7 +129,7 @@ export class AdamW implements Disposable {
     const schedule =
       learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), scheduleShape);
     this.gradientNorms.measure(this.maximumNorm);
-    this.arenas.forEach(({ arena: { values, gradients }, moments, slot }, arena) => {
+    this.arenas.forEach(({ arena: { values, gradients, rate }, moments, slot }, arena) => {
       const groups = values.byteLength / 16;
       const { entry, parameters, bindings, bytes } = moments;
       const { fields, workgroups } = streaming(device, groups, THREADS);
@@ -142,7 +142,7 @@ export class AdamW implements Disposable {
         uniform: {
           ...fields,
           ...{ slot, arena, seedLow: seed % 2 ** 32, seedHigh: Math.floor(seed / 2 ** 32) },
-          ...{ decay, epsilon, beta1, beta2 },
+          ...{ factor: rate!, decay, epsilon, beta1, beta2 },
         },
         workgroups: entry === 'update' ? workgroups : gridFor(blockThreads, THREADS),
         flops: OPERATIONS[kind] * groups,

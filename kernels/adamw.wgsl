@@ -3,10 +3,10 @@
 //   g = clip gradient                                              clip[slot], see gradient-norms.wgsl
 //   m = beta1 m + (1 - beta1) g
 //   v = beta2 v + (1 - beta2) g^2
-//   p = p - rate (m correction1 / (sqrt(v correction2) + epsilon) + decay p)
+//   p = p - factor rate (m correction1 / (sqrt(v correction2) + epsilon) + decay p)
 //
-// with correction = 1 / (1 - beta^step). What changes from step to step comes as data: schedule = (rate, correction1, correction2) and,
-// where moments are packed, the step's number behind them.
+// with correction = 1 / (1 - beta^step) and the factor that the parameters of the arena have on the learning rate. Data that change
+// from step to step come as a tensor: schedule = (rate, correction1, correction2) and, where moments are packed, the step's number.
 //
 // Packed moments are rounded stochastically, up with the probability that makes the mean right: an average that moves by less than
 // its last place in a step still moves. p takes m and v before they are rounded. The random bits are those of random.wgsl, at the
@@ -34,7 +34,7 @@ const ROUNDING: u32 = 6u;                                                    // 
 struct Shape {
   groups: u32, run: u32, near: u32, far: u32,
   slot: u32, arena: u32, seedLow: u32, seedHigh: u32,
-  decay: f32, epsilon: f32, beta1: f32, beta2: f32,
+  factor: f32, decay: f32, epsilon: f32, beta1: f32, beta2: f32,
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -59,7 +59,8 @@ fn next(old: Moments, group: u32) -> Moments {
 
 fn advance(group: u32, by: Moments) {
   let p = value[group];
-  value[group] = p - schedule[0] * (by.first * schedule[1] / (sqrt(by.second * schedule[2]) + shape.epsilon) + shape.decay * p);
+  let direction = by.first * schedule[1] / (sqrt(by.second * schedule[2]) + shape.epsilon) + shape.decay * p;
+  value[group] = p - shape.factor * schedule[0] * direction;
 }
 
 // ---- moments in f32 or bfloat16 --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 const LARGEST_HEAD = 256;
 
 export interface AttentionOptions {
-  /** Who sees whom; its layout covers the keys. */
+  /** Who sees whom; its layout covers the keys. A table object is compiled once: make it once, not in every call. */
   table: AttentionTable;
   /** Factor of q . k; default 1 / sqrt(D). */
   scale?: number;

@@ -27,10 +27,18 @@ const STOP_VALUE = 1 << 28;
 const EXPRESSION = 1 << 27;
 const NO_WINDOW = 0xffffffff;
 
+/** Room for expressions: the tokens' data of so many samples, and so many constants. */
+export interface PlanRoom {
+  readonly dataSamples: number;
+  readonly constants: number;
+}
+
 /** The part of a plan that a table, a batch size and the blocks of the queries fix. */
 export interface PlanForm {
   readonly table: AttentionTable;
   readonly batch: number;
+  readonly queryRows: readonly BlockRows[];
+  readonly room: PlanRoom;
   readonly queryTiles: readonly Tile[];
   readonly keyTiles: readonly Tile[];
   /** Where the tables lie in the words of a plan, as the kernels' uniform names them. */
@@ -93,12 +101,12 @@ interface TablePairs {
   readonly ofKey: Uint32Array;
 }
 
-/** The form of a plan, with room for the tokens' data of `dataSamples` samples and for constants of expressions. */
+/** The form of a plan. */
 export function planForm(
   table: AttentionTable,
   batch: number,
   queryRows: readonly BlockRows[] = allRows(table.layout.blocks),
-  room: { dataSamples: number; constants: number } = { dataSamples: 0, constants: 0 },
+  room: PlanRoom = { dataSamples: 0, constants: 0 },
 ): PlanForm {
   const { blocks, length } = table.layout;
   const load = (mine: number, tile: Tile, side: 'query' | 'key') =>
@@ -128,6 +136,8 @@ export function planForm(
   return {
     table,
     batch,
+    queryRows,
+    room,
     queryTiles,
     keyTiles,
     places: { keyTilesAt, forwardAt, dQueryAt, dKeyValueAt, dataAt, constantsAt },

@@ -1,14 +1,12 @@
-import { type Device, emptyTensor, hostTensor, record, Tensor, tensor } from '../engine/index.ts';
+import { type Device, emptyTensor, record, type Tensor } from '../engine/index.ts';
 import { type AttentionOptions, type CheckedCall, checkCall } from './attention-call.ts';
+import { planOnDevice } from './attention-compiled.ts';
 import { attentionEntryCost } from './attention-cost.ts';
-import { fillPlan, type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
+import type { Plan } from './attention-plan.ts';
 import { attentionDelta, joinForward, joinGradient } from './attention-rows.ts';
-import type { AttentionTable } from './attention-table.ts';
 import { type AttentionEntry, attentionLaunch, type Launch } from './attention-variants.ts';
 
 export type { AttentionOptions } from './attention-call.ts';
-
-const REMEMBERED = 64;
 
 /**
  * Attention over a table of blocks (attention.wgsl holds the mathematics).
@@ -31,9 +29,8 @@ export function attentionWithLogSumExp(
   const call = checkCall(query, key, value, options);
   const { device } = query;
   const { batch, queryTokens, heads } = call;
-  const form = formOf(call, options);
   const wants = { query: query.wantsGradient, key: key.wantsGradient, value: value.wantsGradient };
-  const { words, plan } = upload(device, form, call, options, wants);
+  const { words, plan } = planOnDevice(device, call, options, wants);
   const work = new Work(call, options, plan, device, query.dtype);
   const operands = { plan: words, query, key, value };
 
@@ -126,107 +123,4 @@ class Work {
   private release(...slices: Tensor[]): void {
     for (const { buffer } of slices) this.device.currentStep('attention').release(buffer);
   }
-}
-
-interface RememberedPlan {
-  readonly request: PlanRequest;
-  readonly plan: Plan;
-}
-
-interface Upload {
-  readonly key: readonly unknown[];
-  readonly words: Tensor;
-  readonly plan: Plan;
-}
-
-const formsByTable = new WeakMap<AttentionTable, Map<string, PlanForm>>();
-const formsByContent = new Map<string, Map<string, PlanForm>>();
-const plansByForm = new WeakMap<PlanForm, RememberedPlan[]>();
-const uploads = new WeakMap<object, Upload[]>();
-
-/** The form of a call's plan, compiled once for each table, batch size and choice of query rows. */
-function formOf({ batch, queryRows }: CheckedCall, { table, expression }: AttentionOptions): PlanForm {
-  const room = {
-    dataSamples: expression?.source.tokenData ? expression.samples : 0,
-    constants: expression?.source.constants?.length ?? 0,
-  };
-  let forms = formsByTable.get(table);
-  if (!forms) {
-    // Tables of equal content share their forms.
-    forms = remembered(formsByContent, JSON.stringify([table.layout.blocks, table.cells]), () => new Map());
-    formsByTable.set(table, forms);
-  }
-  return remembered(forms, JSON.stringify([batch, queryRows, room]), () => planForm(table, batch, queryRows, room));
-}
-
-/** The plan of a call on the device, once for each step. */
-function upload(
-  device: Device,
-  form: PlanForm,
-  { lossBlocks }: CheckedCall,
-  { validity, expression }: AttentionOptions,
-  wants: PlanRequest['wants'],
-): Upload {
-  const step = device.currentStep('attention');
-  const key = [form, validity, String(lossBlocks), wants.query, wants.key, wants.value, expression];
-  const known = uploads.get(step) ?? [];
-  uploads.set(step, known);
-  const found = known.find((upload) => upload.key.every((part, i) => part === key[i]));
-  if (found?.words.alive) return found;
-  const shape = [form.words];
-  let plan: Plan;
-  const wordsOf = (numbers: ArrayLike<number> | null) => {
-    plan = planOf(form, { validity: numbers, lossBlocks, wants, expression });
-    return plan.words;
-  };
-  // Every layer of the step uses it, also those whose other memory is released on the way.
-  const words = step.untracked(() =>
-    validity instanceof Tensor
-      ? hostTensor(device, [validity], wordsOf, shape, { dtype: 'u32' })
-      : tensor(device, wordsOf(validity ?? null), shape, { dtype: 'u32' }),
-  );
-  const made = { key, words, plan: plan! };
-  known.push(made);
-  return made;
-}
-
-/** The plan of a batch, filled once for each padding, loss and set of wants. */
-function planOf(form: PlanForm, request: PlanRequest): Plan {
-  const plans = plansByForm.get(form) ?? [];
-  plansByForm.set(form, plans);
-  const { wants, expression, lossBlocks, validity } = request;
-  const known = plans.find(
-    ({ request: other }) =>
-      other.expression === expression &&
-      other.wants.query === wants.query &&
-      other.wants.key === wants.key &&
-      other.wants.value === wants.value &&
-      String(other.lossBlocks) === String(lossBlocks) &&
-      sameValidity(other.validity, validity),
-  );
-  if (known) return known.plan;
-  const copied = { ...request, validity: validity && Uint8Array.from(validity, (valid) => (valid ? 1 : 0)) };
-  const plan = fillPlan(form, copied);
-  if (plans.length >= REMEMBERED) plans.shift();
-  plans.push({ request: copied, plan });
-  return plan;
-}
-
-function remembered<T>(map: Map<string, T>, key: string, make: () => T): T {
-  let value = map.get(key);
-  if (value === undefined) {
-    value = make();
-    if (map.size >= REMEMBERED) map.delete(map.keys().next().value!);
-    map.set(key, value);
-  }
-  return value;
-}
-
-/** Whether the same are zero. */
-function sameValidity(a: ArrayLike<number> | null, b: ArrayLike<number> | null): boolean {
-  if (a === b) return true;
-  if (!a || !b || a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (!a[i] !== !b[i]) return false;
-
-  return true;
 }

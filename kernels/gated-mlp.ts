@@ -1,5 +1,5 @@
 /**
- * The gated MLP of Gemma: with z = x gate^T, u = x up^T and f the activation,
+ * The gated MLP of Gemma (f = gelu) and Llama (f = swish, also named SiLU): with z = x gate^T, u = x up^T and f the activation,
  *
  *   h = f(z) u          output = residual + h down^T
  *
@@ -20,7 +20,7 @@ import { expectStorage, groupStorage, inGroups, multiply } from './product.ts';
 import { reshape } from './reshape.ts';
 
 export interface GatedMlpOptions {
-  /** The gate's activation; default 'gelu', the tanh form. */
+  /** The gate's activation: 'gelu' in its tanh form (default), or 'swish', which is SiLU: z / (1 + exp(-z)). */
   activation?: Activation;
   /** [..., width] in the storage of the result, added last. */
   residual?: Tensor;

@@ -19,7 +19,7 @@ export interface NormsOfGroups {
 
 /** Measures the gradients of a parameter set on the device; what it keeps there lives until disposed. */
 export class GradientNorms implements Disposable {
-  /** The arenas with parameters that want gradients; groups of frozen parameters are left out. */
+  /** All arenas but those of frozen parameters. */
   readonly arenas: readonly Arena[];
   readonly groups: readonly string[];
   /** Clip factors [groups + 1]: of each group by its own norm, and the last of all by the norm of all together. */
@@ -29,17 +29,9 @@ export class GradientNorms implements Disposable {
   /** Where the partial sums of each arena begin; one more entry for the end. */
   private readonly firstSlices: readonly number[];
 
-  /** Throws where one group holds trained and frozen parameters. */
   constructor(readonly parameters: ParameterSet) {
     const { device } = parameters;
-    this.arenas = parameters.arenas.filter((arena) => arena.tensors.some((tensor) => tensor.wantsGradient));
-    for (const { group, tensors } of this.arenas) {
-      const frozen = tensors.find((tensor) => !tensor.wantsGradient);
-      if (frozen)
-        throw new Error(
-          `parameter '${frozen.name}' is frozen, others of its group '${group}' are not; give frozen parameters a group of their own`,
-        );
-    }
+    this.arenas = parameters.arenas.filter((arena) => arena.rate !== null);
     this.groups = [...new Set(this.arenas.map((arena) => arena.group))];
     const firstSlices = [0];
     for (const arena of this.arenas) firstSlices.push(firstSlices[firstSlices.length - 1] + slicesOf(arena));

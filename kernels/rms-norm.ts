@@ -1,4 +1,13 @@
-import { emptyTensor, gradientTensor, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
+import {
+  emptyTensor,
+  gradientTensor,
+  gridFor,
+  loadKernel,
+  type Parameters,
+  record,
+  roundUp,
+  type Tensor,
+} from '../engine/index.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
@@ -6,23 +15,33 @@ import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./rms-norm.wgsl', import.meta.url));
 
+export interface RmsNormOptions {
+  /** Added to the mean square; default 1e-6. */
+  epsilon?: number;
+  /** 'onePlus' multiplies by 1 + weight, as Gemma does (default), 'plain' by the weight itself, as Llama does. */
+  gain?: 'onePlus' | 'plain';
+}
+
+const plainGain: Parameters = { gainOf: 'fn gainOf(weight: vec4f) -> vec4f { return weight; }' };
+
 /**
- * y = x / sqrt(mean(x^2) + epsilon) * (1 + weight), over the last axis (Zhang and Sennrich 2019, with Gemma's gain).
+ * y = x / sqrt(mean(x^2) + epsilon) * gain, over the last axis, with gain = 1 + weight or weight (Zhang and Sennrich 2019).
  *
  * x [..., width], weight [width] -> y [..., width], in the storage of x (f32, f16 or bf16), which weight shares.
  */
-export function rmsNorm(x: Tensor, weight: Tensor, options: { epsilon?: number } = {}): Tensor {
+export function rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions = {}): Tensor {
   const { width } = rowsAndWidth('rmsNorm', 'x', x);
   expectDtype('rmsNorm', 'x', x, 'f32', 'f16', 'bf16');
   expectDtype('rmsNorm', 'weight', weight, x.dtype);
   expectShape('rmsNorm', 'weight', weight, [width]);
   sharedDevice('rmsNorm', x, weight);
   const padded = roundUp(width, 4);
-  return pad(normalise(pad(x, padded), pad(weight, padded), width, options.epsilon ?? 1e-6), width);
+  return pad(normalise(pad(x, padded), pad(weight, padded), width, options), width);
 }
 
 /** `width` counts the real elements of a row, whose storage is a whole number of groups. */
-function normalise(x: Tensor, weight: Tensor, width: number, epsilon: number): Tensor {
+function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOptions): Tensor {
+  const { epsilon = 1e-6, gain = 'onePlus' } = options;
   const { device } = x;
   const { rows, width: stored } = rowsAndWidth('rmsNorm', 'x', x);
   const groups = stored / 4;
@@ -37,7 +56,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, epsilon: number): T
     device.dispatch({
       kernel,
       entry,
-      parameters: { ...rowParameters(device, groups), ...storage(x.dtype) },
+      parameters: { ...rowParameters(device, groups), ...storage(x.dtype), ...(gain === 'plain' && plainGain) },
       bindings,
       uniform: { rows, groups, slices, width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups,

@@ -1,9 +1,9 @@
-// RMSNorm, with Gemma's gain of (1 + weight).                       Zhang and Sennrich 2019, arXiv 1910.07467
+// RMSNorm, with a gain a of 1 + weight (Gemma) or of the weight (Llama).     Zhang and Sennrich 2019, arXiv 1910.07467
 //
 //   r[t]    = 1 / sqrt(mean_i x[t,i]^2 + epsilon)
-//   y[t,i]  = x[t,i] r[t] (1 + w[i])
+//   y[t,i]  = x[t,i] r[t] a[i]                                               a[i] = 1 + w[i], or a[i] = w[i]
 //
-// and with g = dy (1 + w), backward:
+// and with g = dy a, backward (da/dw = 1 for both gains):
 //
 //   dx[t,i] = r[t] (g[t,i] - x[t,i] r[t]^2 mean_j g[t,j] x[t,j])
 //   dw[i]   = sum_t dy[t,i] x[t,i] r[t]
@@ -14,14 +14,15 @@
 // Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. Rows are stored in groups of four (Word), `groups` to a row;
 // beyond `width` they hold zeros. Gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
 //
-// A kernel file is valid as it stands; the host may replace the declarations marked @param (engine/kernel.ts), here by other sizes
-// or by f16 and bf16 storage. An entry point uses some of the bindings; only those are bound.
+// A kernel file is valid as it stands; the host may replace the declarations marked @param (engine/kernel.ts), here by other sizes,
+// by f16 and bf16 storage, or by the other gain. An entry point uses some of the bindings; only those are bound.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const KEEP: u32 = 4u;                                                        // @param  groups of a row that a thread holds
 alias Word = vec4f;                                                          // @param  storage of four elements
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+fn gainOf(weight: vec4f) -> vec4f { return 1.0 + weight; }                   // @param  or weight
 fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
 
 struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32, accumulate: u32 }
@@ -68,10 +69,10 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   let r = inverseSqrt(sumOfThreads(squares, thread) / shape.width + shape.epsilon);
   for (var k = 0u; k < KEEP; k++) {
     let i = thread + k * THREADS;
-    if (i < shape.groups) { y[start + i] = pack(kept[k] * r * (1.0 + unpack(weight[i]))); }
+    if (i < shape.groups) { y[start + i] = pack(kept[k] * r * gainOf(unpack(weight[i]))); }
   }
   for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
-    y[start + i] = pack(unpack(x[start + i]) * r * (1.0 + unpack(weight[i])));
+    y[start + i] = pack(unpack(x[start + i]) * r * gainOf(unpack(weight[i])));
   }
   if (thread == 0u) { inverseRoot[row] = r; }
 }
@@ -89,7 +90,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_i
   var gain = array<vec4f, KEEP>();
   for (var k = 0u; k < KEEP; k++) {
     let i = thread + k * THREADS;
-    if (i < shape.groups) { gain[k] = 1.0 + unpack(weight[i]); }
+    if (i < shape.groups) { gain[k] = gainOf(unpack(weight[i])); }
   }
   var dw = array<vec4f, KEEP>();
   for (var row = slice; row < shape.rows; row += shape.slices) {
@@ -107,7 +108,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_i
       alignment += dot(keptDy[k] * gain[k], keptX[k]);
     }
     for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
-      alignment += dot(dy[start + i] * (1.0 + unpack(weight[i])), unpack(x[start + i]));
+      alignment += dot(dy[start + i] * gainOf(unpack(weight[i])), unpack(x[start + i]));
     }
     let pull = r * r * sumOfThreads(alignment, thread) / shape.width;
     for (var k = 0u; k < KEEP; k++) {
@@ -119,7 +120,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_i
       let at = slice * shape.groups + i;
       let value = unpack(x[start + i]);
       let gradient = dy[start + i];
-      addToInput(start + i, r * (gradient * (1.0 + unpack(weight[i])) - pull * value));
+      addToInput(start + i, r * (gradient * gainOf(unpack(weight[i])) - pull * value));
       dwPartial[at] = select(dwPartial[at], vec4f(), row == slice) + gradient * value * r;
     }
   }

@@ -10,12 +10,28 @@ const oneAngle = {
   sine: 'fn sine(turn: Turn) -> Value { return turn.y; }',
 };
 
+const neighbours = {
+  place: 'fn place(group: u32) -> u32 { return 2u * group; }',
+  apart: 'fn apart() -> u32 { return 1u; }',
+};
+const neighboursInFours = {
+  ...neighbours,
+  pairsOf: 'fn pairsOf(a: Value, b: Value) -> Pairs { return Pairs(vec4f(a.xz, b.xz), vec4f(a.yw, b.yw)); }',
+  groupsOf:
+    'fn groupsOf(pairs: Pairs) -> Pairs { let a = pairs.first; let b = pairs.second; return Pairs(vec4f(a.x, b.x, a.y, b.y), vec4f(a.z, b.z, a.w, b.w)); }',
+};
+
+export interface RotaryOptions {
+  /** 'halves' rotates the pairs (x[i], x[i + D/2]), as Gemma does (default), 'pairs' (x[2i], x[2i + 1]), as Llama does. */
+  layout?: 'halves' | 'pairs';
+}
+
 /**
- * Turns each pair (x[i], x[i + D/2]) of every head by the angle of its token (Su et al. 2021, arXiv 2104.09864, in split halves).
+ * Rotates pair i < D/2 of every head by angle i of its token (Su et al. 2021, arXiv 2104.09864).
  *
  * x [B, T, heads, D] in f32, f16 or bf16, table [B, T, D/2, 2] f32 from rotaryTable, without gradient -> like x. D is even.
  */
-export function rotary(x: Tensor, table: Tensor): Tensor {
+export function rotary(x: Tensor, table: Tensor, { layout = 'halves' }: RotaryOptions = {}): Tensor {
   expectDtype('rotary', 'x', x, 'f32', 'f16', 'bf16');
   expectShape('rotary', 'x', x, [null, null, null, null]);
   const [batch, length, heads, dimension] = x.shape;
@@ -28,11 +44,12 @@ export function rotary(x: Tensor, table: Tensor): Tensor {
   const { size, parameters } = groupsOf('rotary', 'x', x, dimension / 2);
   const tokens = batch * length;
   const half = dimension / 2 / size;
+  const inPairs = size === 1 ? neighbours : neighboursInFours;
   const run = (entry: string, bindings: Record<string, Tensor>) =>
     device.dispatch({
       kernel,
       entry,
-      parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle) },
+      parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
       bindings: { turns: table, ...bindings },
       uniform: { tokens, heads, half },
       workgroups: gridFor(tokens * half, THREADS),

@@ -1,12 +1,17 @@
-// Rotary position embedding, split halves.                           Su et al. 2021, arXiv 2104.09864; halves as in Gemma
+// Rotary position embedding.                                                              Su et al. 2021, arXiv 2104.09864
 //
-//   y[i]       = x[i] cos a[i] - x[i + h] sin a[i]                                          i < h = headDimension / 2
-//   y[i + h]   = x[i + h] cos a[i] + x[i] sin a[i]                 a[i] = position / base^(2i / headDimension)
+//   y[f]  = x[f] cos a[i] - x[s] sin a[i]                                                   i < h = headDimension / 2
+//   y[s]  = x[s] cos a[i] + x[f] sin a[i]                          a[i] = position / base^(2i / headDimension)
 //
-// A rotation of the pair (x[i], x[i + h]) by the angle a[i]; backward is the rotation by -a[i]:
+// Pair i of elements (x[f], x[s]) is rotated by the angle a[i]. The layout says which elements are pair i:
 //
-//   dx[i]      = dy[i] cos a[i] + dy[i + h] sin a[i]
-//   dx[i + h]  = dy[i + h] cos a[i] - dy[i] sin a[i]
+//   halves  f = i,  s = i + h         Gemma, and Llama's weights as Hugging Face permutes them
+//   pairs   f = 2i, s = 2i + 1        Llama's own weights
+//
+// Backward is the rotation by -a[i]:
+//
+//   dx[f] = dy[f] cos a[i] + dy[s] sin a[i]
+//   dx[s] = dy[s] cos a[i] - dy[f] sin a[i]
 //
 // Shapes: x, y, dy, dx [tokens, heads, headDimension]; turns [tokens, h], each a (cos a, sin a) made on the host in float64, because
 // WGSL only promises sin and cos to 2^-11. Half a head is read in groups of four (Value; of one where h is no multiple of four).
@@ -19,6 +24,14 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 alias Turn = mat4x2f;                                                        // @param  (cos, sin) of each element of a group
 fn cosine(turn: Turn) -> Value { return transpose(turn)[0]; }                // @param
 fn sine(turn: Turn) -> Value { return transpose(turn)[1]; }                  // @param
+
+struct Pairs { first: Value, second: Value }                                 // x[f] and x[s] of a group of pairs
+
+// The layout: a group of pairs lies in two groups of a head, `place` and `place + apart`. Here halves.
+fn place(group: u32) -> u32 { return group; }                                // @param  or 2u * group
+fn apart() -> u32 { return shape.half; }                                     // @param  or 1u
+fn pairsOf(a: Value, b: Value) -> Pairs { return Pairs(a, b); }              // @param  or the even elements of both, and the odd ones
+fn groupsOf(pairs: Pairs) -> Pairs { return pairs; }                         // @param  or the inverse of that
 
 struct Shape { tokens: u32, heads: u32, half: u32 }                          // half: groups in half a head
 
@@ -43,12 +56,12 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   let turn = turns[i];
   let c = cosine(turn);
   let s = sine(turn);
-  var at = i / shape.half * shape.heads * 2u * shape.half + i % shape.half;
+  var at = i / shape.half * shape.heads * 2u * shape.half + place(i % shape.half);
   for (var head = 0u; head < shape.heads; head++) {
-    let first = unpack(x[at]);
-    let second = unpack(x[at + shape.half]);
-    y[at] = pack(first * c - second * s);
-    y[at + shape.half] = pack(second * c + first * s);
+    let p = pairsOf(unpack(x[at]), unpack(x[at + apart()]));
+    let turned = groupsOf(Pairs(p.first * c - p.second * s, p.second * c + p.first * s));
+    y[at] = pack(turned.first);
+    y[at + apart()] = pack(turned.second);
     at += 2u * shape.half;
   }
 }
@@ -60,12 +73,12 @@ fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   let turn = turns[i];
   let c = cosine(turn);
   let s = sine(turn);
-  var at = i / shape.half * shape.heads * 2u * shape.half + i % shape.half;
+  var at = i / shape.half * shape.heads * 2u * shape.half + place(i % shape.half);
   for (var head = 0u; head < shape.heads; head++) {
-    let first = dy[at];
-    let second = dy[at + shape.half];
-    dx[at] = first * c + second * s;
-    dx[at + shape.half] = second * c - first * s;
+    let p = pairsOf(dy[at], dy[at + apart()]);
+    let turned = groupsOf(Pairs(p.first * c + p.second * s, p.second * c - p.first * s));
+    dx[at] = turned.first;
+    dx[at + apart()] = turned.second;
     at += 2u * shape.half;
   }
 }

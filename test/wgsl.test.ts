@@ -101,12 +101,14 @@ function runEveryOp(device: Device): void {
         both(op(leaf([3, 8], dtype), leaf(second, dtype)));
     both(kernels.scale(leaf([3, 8], dtype), 2));
     both(kernels.sum(leaf([3, 8], dtype)), kernels.mean(leaf([40_000], dtype)));
-    both(kernels.rmsNorm(leaf([3, 8], dtype), leaf([8], dtype)));
+    for (const gain of ['onePlus', 'plain'] as const)
+      both(kernels.rmsNorm(leaf([3, 8], dtype), leaf([8], dtype), { gain }));
     both(kernels.layerNorm(leaf([3, 8], dtype), leaf([8], dtype), leaf([8], dtype)));
     both(kernels.adaptiveRmsNorm(leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.gatedResidual(leaf([2, 3, 8], dtype), leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.softmax(leaf([3, 8])), kernels.softmax(leaf([3, 5])));
-    both(kernels.rotary(leaf([1, 3, 2, 8], dtype), data([1, 3, 4, 2])));
+    for (const layout of ['halves', 'pairs'] as const)
+      both(kernels.rotary(leaf([1, 3, 2, 8], dtype), data([1, 3, 4, 2]), { layout }));
     both(kernels.embedding(ids([5]), leaf([7, 8], dtype)));
     both(kernels.concatenateTokens([leaf([2, 3, 8], dtype), leaf([2, 1, 8], dtype)]));
     both(kernels.sliceTokens(leaf([2, 3, 8], dtype), 1, 2));
@@ -123,7 +125,9 @@ function runEveryOp(device: Device): void {
   both(kernels.rmsNorm(leaf([3, 5]), leaf([5])), kernels.layerNorm(leaf([3, 5]), leaf([5]), leaf([5])));
   both(kernels.adaptiveRmsNorm(leaf([2, 3, 5]), leaf([2, 15])));
   both(kernels.gatedResidual(leaf([2, 3, 5]), leaf([2, 3, 5]), leaf([2, 15])));
-  both(kernels.rotary(leaf([1, 3, 2, 6]), data([1, 3, 3, 2])), kernels.embedding(ids([5]), leaf([7, 5])));
+  for (const layout of ['halves', 'pairs'] as const)
+    both(kernels.rotary(leaf([1, 3, 2, 6]), data([1, 3, 3, 2]), { layout }));
+  both(kernels.embedding(ids([5]), leaf([7, 5])));
   both(kernels.sliceTokens(leaf([2, 3, 5]), 1, 2));
 
   for (const transposeA of [false, true])

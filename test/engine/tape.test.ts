@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   backward,
+  openDevice,
   ParameterSet,
   parameter,
   recompute,
@@ -99,14 +100,13 @@ describeOnDevices('tape', (open) => {
       expectClose(await gradientOf(make), expected, 1e-6, 'gradient');
   });
 
-  test('a part that runs again in backward: what it may return, and frozen groups that take no memory', async () => {
+  test('a part that runs again in backward: what it may return, and frozen parameters, whose gradients take no memory', async () => {
     const device = await open();
     using set = new ParameterSet(device, [
       { name: 'weight', shape: [4, 4], group: 'trained' },
-      { name: 'frozen', shape: [64, 64], group: 'frozen' },
+      { name: 'frozen', shape: [64, 64], group: 'trained', frozen: true },
     ]);
     const weight = set.get('weight');
-    set.get('frozen').wantsGradient = false;
     weight.write(normals(16, 1));
     const { bytes } = device.memory;
     const gradient = async (part: (x: Tensor) => Tensor) => {
@@ -193,7 +193,7 @@ describeOnDevices('tape', (open) => {
     expect(await read(early.grad)).toEqual(everything);
     expect(await read(late.grad)).toEqual(Array(64).fill(0));
     expect(() => device.step(() => backward(sum(late), { parameters: [scale(early, 2)] }))).toThrow(
-      "backward: 'scale' is no parameter: gradients are kept for parameters only",
+      "backward: 'scale' is no parameter, or a frozen one: gradients are kept for trained parameters only",
     );
   });
 
@@ -250,5 +250,31 @@ describeOnDevices('tape', (open) => {
     const twice = { name: 'a', shape: [1], group: 'one' };
     expect(() => new ParameterSet(device, [twice, twice])).toThrow("two parameters are named 'a'");
     expect(device.memory.bytes, 'an error leaves no arena').toBe(bytes);
+  });
+});
+
+describe('parameters larger than an arena', () => {
+  test('each has an arena of its own, up to the largest binding of the device', async () => {
+    const shape = [33 * 1024, 1024]; // 132 MiB
+    const specifications = [
+      { name: 'before', shape: [4], group: 'all' },
+      { name: 'large', shape, group: 'all' },
+      { name: 'behind', shape: [4], group: 'all' },
+      { name: 'last', shape: [4], group: 'all' },
+    ];
+    const device = await openDevice({ adapter: 'null', floor: true });
+    expect(() => new ParameterSet(device, specifications)).toThrow(
+      "parameter 'large' [33792, 1024] has 138412032 bytes; on this device one parameter holds at most 134217728",
+    );
+    // As on a graphics adapter: those that run without one bind no more than 128 MiB.
+    Object.defineProperty(device, 'limits', { value: { maxStorageBufferBindingSize: 2 ** 28 } });
+    const set = new ParameterSet(device, specifications);
+    expect(set.arenas.map(({ tensors }) => tensors.map(({ name }) => name))).toEqual([
+      ['before'],
+      ['large'],
+      ['behind', 'last'],
+    ]);
+    set.dispose();
+    device.close();
   });
 });

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { backward, type Device, ParameterSet, type Tensor, tensor } from '../../engine/index.ts';
-import { AdamW, type AdamWOptions, GradientNorms } from '../../kernels/index.ts';
+import {
+  backward,
+  type Device,
+  ParameterSet,
+  type ParameterSpecification,
+  type Tensor,
+  tensor,
+} from '../../engine/index.ts';
+import { AdamW, type AdamWOptions, GradientNorms, linear, sum } from '../../kernels/index.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { readFixture } from '../support/fixtures.ts';
 import { expectClose, normals, relativeError } from '../support/numbers.ts';
@@ -43,7 +50,12 @@ class Oracle {
     }
   }
 
-  step(rate: number, gradients: Map<string, Float32Array>, clip: (name: string) => number): void {
+  step(
+    rate: number,
+    gradients: Map<string, Float32Array>,
+    clip: (name: string) => number,
+    factor: (name: string) => number = () => 1,
+  ): void {
     const { beta1, beta2, epsilon, weightDecay } = this.options;
     this.steps += 1;
     for (const [name, value] of this.values) {
@@ -53,11 +65,13 @@ class Oracle {
         m[i] = beta1 * m[i] + (1 - beta1) * g;
         v[i] = beta2 * v[i] + (1 - beta2) * g * g;
         const step = m[i] / (1 - beta1 ** this.steps) / (Math.sqrt(v[i] / (1 - beta2 ** this.steps)) + epsilon);
-        value[i] -= rate * (step + weightDecay * value[i]);
+        value[i] -= factor(name) * rate * (step + weightDecay * value[i]);
       }
     }
   }
 }
+
+const moments = ['f32', 'bf16', '8bit'] as const;
 
 const layout: Group[] = [
   { group: 'backbone', sizes: [5, 700, 64] },
@@ -148,28 +162,131 @@ describeOnAllDevices('AdamW', (device) => {
     poison.dispose();
   });
 
-  test('frozen groups stay as they are, and have no moments', async () => {
+  const mixed: Required<ParameterSpecification>[] = [
+    { name: 'first', shape: [5], group: 'one', rate: 1, frozen: false },
+    { name: 'slow', shape: [700], group: 'one', rate: 0.1, frozen: false },
+    { name: 'fixed', shape: [64], group: 'one', rate: 0.1, frozen: true },
+    { name: 'other', shape: [33], group: 'two', rate: 0.1, frozen: false },
+    { name: 'last', shape: [9], group: 'one', rate: 1, frozen: false },
+    { name: 'still', shape: [3], group: 'two', rate: 0, frozen: false },
+  ];
+
+  test.each(moments)('rates and frozen parameters: values agree with float64, moments in %s', async (moments) => {
+    const opened = await device();
+    using parameters = new ParameterSet(opened, mixed);
+    expect(
+      parameters.arenas.map(({ group, rate, tensors }) => [group, rate, ...tensors.map(({ name }) => name)]),
+    ).toEqual([
+      ['one', 1, 'first', 'last'],
+      ['one', 0.1, 'slow'],
+      ['one', null, 'fixed'],
+      ['two', 0.1, 'other'],
+      ['two', 0, 'still'],
+    ]);
+    [...parameters].forEach((parameter, i) => {
+      parameter.write(normals(parameter.size, i));
+    });
+    const options = { beta1: 0.75, beta2: 0.875, epsilon: 1e-6, weightDecay: 0.125 };
+    using optimizer = new AdamW(parameters, { ...options, maximumNorm: 12, moments });
+    const trained = mixed.filter(({ frozen }) => !frozen);
+    const [fixed, still] = await Promise.all(['fixed', 'still'].map((name) => parameters.get(name).read()));
+    const values = new Map<string, Float64Array>();
+    for (const { name } of trained) values.set(name, Float64Array.from(await parameters.get(name).read()));
+    const oracle = new Oracle(values, options);
+    // Packed moments are those of f32 until they have been rounded once.
+    for (let step = 1; step <= (moments === 'f32' ? 3 : 1); step++) {
+      const gradients = new Map(trained.map(({ name, shape }) => [name, normals(shape[0], step + shape[0], step)]));
+      opened.step(() => {
+        parameters.zeroGradients();
+        for (const [name, values] of gradients) reach(parameters.get(name), values);
+        optimizer.step(0.5 ** step);
+      });
+      const norm = (group: string) => {
+        const own = trained.filter((each) => each.group === group).flatMap(({ name }) => [...gradients.get(name)!]);
+        return Math.hypot(...own);
+      };
+      const norms = await optimizer.norms();
+      expect(Object.keys(norms.groups)).toEqual(['one', 'two']);
+      expectClose(
+        [norms.groups.one, norms.groups.two, norms.total],
+        [norm('one'), norm('two'), Math.hypot(norm('one'), norm('two'))],
+        1e-6,
+        'norms',
+      );
+      const specification = (name: string) => mixed.find((each) => each.name === name)!;
+      oracle.step(
+        0.5 ** step,
+        gradients,
+        (name) => Math.min(1, 12 / norm(specification(name).group)),
+        (name) => specification(name).rate,
+      );
+    }
+    for (const [name, value] of values) expectClose(await parameters.get(name).read(), value, 1e-6, name);
+    expect(await parameters.get('fixed').read()).toEqual(fixed);
+    expect(await parameters.get('still').read()).toEqual(still);
+    const saved = [...optimizer.state().tensors.keys()].map((key) => key.split('/')[1]);
+    expect(new Set(saved)).toEqual(new Set(trained.map(({ name }) => name)));
+  });
+
+  test('a rate of one changes no bit, whatever the rates of other groups', async () => {
+    const opened = await device();
+    const bits = async (rate?: number) => {
+      const specifications = layout.flatMap(({ group, sizes }) =>
+        sizes.map((size, i) => ({ name: `${group}.${i}`, shape: [size], group, ...(group === 'expert' && { rate }) })),
+      );
+      using parameters = new ParameterSet(opened, specifications);
+      using optimizer = new AdamW(parameters, { weightDecay: 0.125, maximumNorm: 12 });
+      for (let step = 1; step <= 2; step++)
+        opened.step(() => {
+          parameters.zeroGradients();
+          for (const parameter of parameters) reach(parameter, normals(parameter.size, step));
+          optimizer.step(0.1);
+        });
+      return Promise.all([...parameters].map((parameter) => parameter.read()));
+    };
+    const [plain, ones, slow] = [await bits(), await bits(1), await bits(0.1)];
+    expect(ones).toEqual(plain);
+    expect(slow.slice(0, 3)).toEqual(plain.slice(0, 3));
+    expect(slow[3]).not.toEqual(plain[3]);
+  });
+
+  test('backward does no work for frozen parameters', async () => {
+    const opened = await device();
+    const dispatches = (frozen: boolean) => {
+      using parameters = new ParameterSet(opened, [
+        { name: 'lower', shape: [8, 8], group: 'all', frozen },
+        { name: 'middle', shape: [8, 8], group: 'all' },
+        { name: 'upper', shape: [8, 8], group: 'all', frozen },
+      ]);
+      const [lower, middle, upper] = ['lower', 'middle', 'upper'].map((name) => parameters.get(name));
+      const before = opened.dispatches;
+      opened.step(() => {
+        parameters.zeroGradients();
+        backward(sum(linear(linear(linear(middle, lower), middle), upper)));
+      });
+      const count = opened.dispatches - before;
+      expect([lower, middle, upper].map(({ grad }) => grad !== null)).toEqual([!frozen, true, !frozen]);
+      if (frozen)
+        expect(() => opened.step(() => backward(sum(linear(middle, lower)), { parameters: [lower] }))).toThrow(
+          "backward: 'lower' is no parameter, or a frozen one",
+        );
+      return count;
+    };
+    expect(dispatches(false) - dispatches(true)).toBe(2);
+  });
+
+  test('a parameter that no loss reaches decays', async () => {
     const opened = await device();
     using parameters = parametersOf(opened, layout);
-    parameters.get('expert.0').wantsGradient = false;
-    expect(() => new AdamW(parameters)).toThrow(
-      "parameter 'expert.0' is frozen, others of its group 'expert' are not; give frozen parameters a group of their own",
-    );
-    parameters.get('expert.1').wantsGradient = false;
     using optimizer = new AdamW(parameters, { weightDecay: 0.5 });
-    const before = await parameters.get('expert.0').read();
-    const trained = await parameters.get('backbone.0').read();
+    const before = await parameters.get('backbone.0').read();
     opened.step(() => optimizer.step(0.5));
-    expect(await parameters.get('expert.0').read()).toEqual(before);
-    // No loss has reached it: gradient zero, and the weight decays.
     expectClose(
       await parameters.get('backbone.0').read(),
-      trained.map((value) => value * 0.75),
+      before.map((value) => value * 0.75),
       1e-7,
       'decayed',
     );
-    expect([...optimizer.state().tensors.keys()].every((name) => name.includes('backbone'))).toBe(true);
-    expect(Object.keys((await optimizer.norms()).groups)).toEqual(['backbone']);
   });
 
   test('norms of an arena of several slices', async () => {
@@ -193,6 +310,9 @@ describe('AdamW arguments', () => {
     const device = await testDevice('normal');
     using parameters = parametersOf(device, layout);
     expect(() => new AdamW(parameters, { beta2: 1 })).toThrow('AdamW: beta2 is 1');
+    expect(() => new ParameterSet(device, [{ name: 'a', shape: [1], group: 'one', rate: -1 }])).toThrow(
+      "parameter 'a': rate -1; expected a number from 0",
+    );
     expect(() => new AdamW(parameters, { maximumNorm: 0 })).toThrow('AdamW: maximumNorm is 0');
     using optimizer = new AdamW(parameters);
     expect(() => optimizer.step(0.1)).toThrow('AdamW: ops run inside device.step');

@@ -94,6 +94,43 @@ describe('attention plan', () => {
   });
 });
 
+describe('attention tables compiled', () => {
+  test('calls of a step with one table share its plan; another batch, other rows and an equal table have their own', async () => {
+    const device = await testDevice('normal');
+    const small = sequence({ first: 40, second: 8 });
+    const rows = { first: { first: full }, second: { first: full, second: causal } };
+    const [one, other] = [attentionTable(small, rows), attentionTable(small, rows)];
+    const plans: unknown[] = [];
+    const dispatch = device.dispatch;
+    device.dispatch = (given) => {
+      if (given.bindings.plan) plans.push(given.bindings.plan);
+      dispatch.call(device, given);
+    };
+    const run = (of: AttentionTable, batch: number, queries = ['first', 'second']) => {
+      const operand = (tokens: number, seed: number) =>
+        tensor(device, normals(batch * tokens * 16, seed), [batch, tokens, 1, 16]);
+      const queryRows = queries.length === 1 ? 8 : 48;
+      return attention(operand(queryRows, 1), operand(48, 2), operand(48, 3), { table: of, queries });
+    };
+    try {
+      const outputs = device.step(() => [
+        run(one, 1),
+        run(one, 1),
+        run(one, 2),
+        run(one, 1, ['second']),
+        run(other, 1),
+      ]);
+      expect(plans.map((plan) => plans.indexOf(plan))).toEqual([0, 0, 2, 3, 4]);
+      const [first, again, , , equal] = await Promise.all(outputs.map((output) => output.read()));
+      expect(again).toEqual(first);
+      expect(equal).toEqual(first);
+      for (const output of outputs) output.dispose();
+    } finally {
+      device.dispatch = dispatch;
+    }
+  });
+});
+
 /** A kernel file whose results are counts: in every row of the output and of dq the keys, of dk and dv the query rows, that were visited for it. */
 async function counting(name: 'attention' | 'attention.software') {
   const { source } = await loadKernel(new URL(`../../kernels/${name}.wgsl`, import.meta.url));

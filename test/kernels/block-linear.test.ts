@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import { backward, parameter, type Tensor, tensor, zeroGradients } from '../../engine/index.ts';
 import { type BlockLayout, blockLinear, blockSplitLinear, cast, linear, pad } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
@@ -15,6 +15,17 @@ const layout: BlockLayout = [
   { input: 0, length: 1 },
   { input: 1, length: 0 },
   { input: 1, length: 2 },
+];
+
+/** Three owners, interleaved: each comes back, and owner 2 begins. */
+const interleaved: BlockLayout = [
+  { input: 2, length: 2 },
+  { input: 0, length: 3 },
+  { input: 1, length: 4 },
+  { input: 2, length: 1 },
+  { input: 0, length: 5 },
+  { input: 1, length: 1 },
+  { input: 2, length: 6 },
 ];
 
 /** For every joint row of a sample: its owner, and its row there. */
@@ -72,6 +83,22 @@ describeOnDevices('blockLinear', (device) => {
       ],
       run: (all) => blockLinear(all.slice(0, 2), all.slice(2, 4), layout, all.slice(4)),
       oracle: (data) => joinedOracle(data, layout, widths),
+      tolerance: { forward: 5e-7, backward: 5e-7 },
+    });
+  });
+
+  test.each([
+    { widths: [8, 4, 12], outputs: 12 },
+    { widths: [6, 19, 5], outputs: 7 },
+  ])('three owners that interleave agree with float64: widths $widths -> $outputs', async ({ widths, outputs }) => {
+    await checkOperation(await device(), {
+      inputs: [
+        ...widths.map((width, i) => ({ shape: [BATCH, lengthOf(interleaved, i), width] })),
+        ...widths.map((width) => ({ shape: [outputs, width] })),
+        ...widths.map(() => ({ shape: [outputs] })),
+      ],
+      run: (all) => blockLinear(all.slice(0, 3), all.slice(3, 6), interleaved, all.slice(6)),
+      oracle: (data) => joinedOracle(data, interleaved, widths),
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
   });
@@ -209,6 +236,67 @@ describeOnDevices('blockSplitLinear', (device) => {
           ),
         tolerance: { forward: 5e-7, backward: 5e-7 },
       });
+  });
+
+  test.each([8, 7])(
+    'three owners that interleave agree with float64, the outputs joined again: width %i',
+    async (width) => {
+      const outputs = [12, 4, 5];
+      const length = rowsOf(interleaved).length;
+      await checkOperation(await device(), {
+        inputs: [
+          { shape: [BATCH, length, width] },
+          ...outputs.map((rows) => ({ shape: [rows, width] })),
+          ...outputs.map((rows, i) => ({ shape: [BATCH, lengthOf(interleaved, i), rows] })),
+          ...outputs.map((rows) => ({ shape: [3, rows] })),
+        ],
+        run: ([joint, ...others]) => {
+          const residuals = others.slice(3, 6);
+          const made = blockSplitLinear(joint, others.slice(0, 3), interleaved, { residuals });
+          return blockLinear(made, others.slice(6), interleaved);
+        },
+        oracle: ([joint, ...others]) => {
+          const parts = outputs.map((_, owner) =>
+            Float64Array.from(
+              Array.from({ length: BATCH }, (_, sample) =>
+                rowsOf(interleaved).flatMap((row, t) =>
+                  row.owner === owner ? [...project(rowAt(joint, width, sample * length + t), others[owner])] : [],
+                ),
+              ).flat(),
+              (value, i) => value + others[3 + owner][i],
+            ),
+          );
+          return joinedOracle([...parts, ...others.slice(6)], interleaved, outputs);
+        },
+        tolerance: { forward: 5e-7, backward: 1e-6 },
+      });
+    },
+  );
+
+  test('with one owner alone it is linear, to the last bit', async () => {
+    const opened = await device();
+    const blocks = [
+      { input: 0, length: 4 },
+      { input: 0, length: 5 },
+    ];
+    const joint = parameter(opened, normals(BATCH * 9 * 8, 1), [BATCH, 9, 8]);
+    const weight = parameter(opened, normals(12 * 8, 2), [12, 8]);
+    const results = async (run: () => Tensor) => {
+      const output = opened.step(() => {
+        zeroGradients([joint, weight]);
+        const y = run();
+        backward(y, { gradient: tensor(opened, normals(y.size, 3), y.shape) });
+        return y;
+      });
+      const read = await Promise.all([output, joint.grad!, weight.grad!].map((made) => made.read()));
+      output.dispose();
+      return read;
+    };
+    expect(await results(() => blockSplitLinear(joint, [weight], blocks)[0]!)).toEqual(
+      await results(() => linear(joint, weight)),
+    );
+    joint.dispose();
+    weight.dispose();
   });
 
   test.each([

@@ -106,15 +106,17 @@ describeOnDevices('gatedMlp', (device, kind) => {
     for (const leaf of leaves) leaf.dispose();
   });
 
-  test('huge arguments give finite gradients', async () => {
+  test.each(['gelu', 'swish'] as const)('huge arguments of %s give finite gradients', async (activation) => {
     const opened = await device();
     const eye = Float32Array.from({ length: 16 }, (_, i) => (i % 5 === 0 ? 1 : 0));
     const x = parameter(opened, [-1e10, -50, 50, 1e10], [1, 4]);
     const [gate, down] = [eye, eye].map((data) => tensor(opened, data, [4, 4]));
     const up = parameter(opened, new Float32Array(16), [4, 4]);
-    opened.step(() => backward(gatedMlp(x, gate, up, down), { gradient: tensor(opened, [1, 1, 1, 1], [1, 4]) }));
+    opened.step(() =>
+      backward(gatedMlp(x, gate, up, down, { activation }), { gradient: tensor(opened, [1, 1, 1, 1], [1, 4]) }),
+    );
     expectZero(await x.grad!.read(), 'dX');
-    // dUp[n, k] = gelu(x[n]) x[k]
+    // dUp[n, k] = activation(x[n]) x[k]
     const dUp = await up.grad!.read();
     expectClose(dUp.subarray(0, 8), new Float32Array(8), 1e-6, 'dUp of negative arguments');
     expectClose(dUp.subarray(8, 12), [-50e10, -2500, 2500, 50e10], 1e-6, 'dUp');

@@ -6,14 +6,14 @@ import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 
-function oracle([x, weight]: Float64Array[]): Float64Array {
+function oracle([x, weight]: Float64Array[], offset = 1, epsilon = 1e-6): Float64Array {
   const width = weight.length;
   const y = new Float64Array(x.length);
   for (let start = 0; start < x.length; start += width) {
     const row = x.subarray(start, start + width);
     const meanSquare = row.reduce((sum, element) => sum + element * element, 0) / width;
     row.forEach((value, i) => {
-      y[start + i] = (value / Math.sqrt(meanSquare + 1e-6)) * (1 + weight[i]);
+      y[start + i] = (value / Math.sqrt(meanSquare + epsilon)) * (offset + weight[i]);
     });
   }
   return y;
@@ -29,7 +29,20 @@ describeOnAllDevices('rmsNorm', (device) => {
     await checkOperation(await device(), {
       inputs: [{ shape: [rows, width] }, { shape: [width] }],
       run: ([x, weight]) => rmsNorm(x, weight),
-      oracle,
+      oracle: (inputs) => oracle(inputs),
+      tolerance: { forward: 1e-6, backward: 2e-6 },
+    });
+  });
+
+  test.each([
+    { rows: 7, width: 67 },
+    { rows: 19, width: 300 },
+    { rows: 3, width: 4100 },
+  ])('agrees with float64 at $rows x $width with the plain gain', async ({ rows, width }) => {
+    await checkOperation(await device(), {
+      inputs: [{ shape: [rows, width] }, { shape: [width] }],
+      run: ([x, weight]) => rmsNorm(x, weight, { gain: 'plain', epsilon: 0.5 }),
+      oracle: (inputs) => oracle(inputs, 0, 0.5),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });

@@ -6,13 +6,20 @@ import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
-function oracle(x: ArrayLike<number>, positions: ArrayLike<number>, heads: number, dimension: number): Float64Array {
+function oracle(
+  x: ArrayLike<number>,
+  positions: ArrayLike<number>,
+  heads: number,
+  dimension: number,
+  layout: 'halves' | 'pairs' = 'halves',
+): Float64Array {
   const y = new Float64Array(x.length);
   const half = dimension / 2;
   for (let row = 0; row < x.length / dimension; row++)
     for (let i = 0; i < half; i++) {
       const angle = positions[Math.floor(row / heads)] / 10000 ** ((2 * i) / dimension);
-      const [first, second] = [row * dimension + i, row * dimension + i + half];
+      const [a, b] = layout === 'pairs' ? [2 * i, 2 * i + 1] : [i, i + half];
+      const [first, second] = [row * dimension + a, row * dimension + b];
       y[first] = x[first] * Math.cos(angle) - x[second] * Math.sin(angle);
       y[second] = x[second] * Math.cos(angle) + x[first] * Math.sin(angle);
     }
@@ -38,18 +45,35 @@ describeOnDevices('rotary', (device) => {
     table.dispose();
   });
 
-  test.each(['f16', 'bf16'] as const)('keeps %s storage', async (dtype) => {
+  test.each([16, 12, 6])('rotates neighbours in the layout of pairs, head dimension %i', async (dimension) => {
+    const opened = await device();
+    const positions = integers(10, 3000, 4);
+    const table = tensor(opened, rotaryTable(positions, dimension), [2, 5, dimension / 2, 2]);
+    await checkOperation(opened, {
+      inputs: [{ shape: [2, 5, 3, dimension], name: 'x' }],
+      run: ([x]) => rotary(x, table, { layout: 'pairs' }),
+      oracle: ([x]) => oracle(x, positions, 3, dimension, 'pairs'),
+      tolerance: { forward: 2e-7, backward: 2e-7 },
+    });
+    table.dispose();
+  });
+
+  test.each([
+    ['f16', 'halves'],
+    ['bf16', 'halves'],
+    ['bf16', 'pairs'],
+  ] as const)('keeps %s storage in %s', async (dtype, layout) => {
     const opened = await device();
     const shape = [1, 4, 2, 32];
     const x = normals(256, 3);
     const positions = [0, 1, 2, 700];
     const y = await runOnce(opened, () => {
       const table = tensor(opened, rotaryTable(positions, 32), [1, 4, 16, 2]);
-      const output = rotary(tensor(opened, x, shape, { dtype }), table);
+      const output = rotary(tensor(opened, x, shape, { dtype }), table, { layout });
       expect(output.dtype).toBe(dtype);
       return output;
     });
-    expectClose(y, oracle(x, positions, 2, 32), storageTolerance[dtype], dtype);
+    expectClose(y, oracle(x, positions, 2, 32, layout), storageTolerance[dtype], dtype);
   });
 
   test('zero gradients in give zero gradients out', async () => {

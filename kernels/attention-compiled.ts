@@ -1,0 +1,114 @@
+/** Attention tables compiled: each table object once for every batch size and choice of query rows, its plans once for every padding. */
+import { type Device, hostTensor, Tensor, tensor } from '../engine/index.ts';
+import type { AttentionOptions, CheckedCall } from './attention-call.ts';
+import { fillPlan, type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
+import type { AttentionTable } from './attention-table.ts';
+import type { BlockRows } from './attention-tiles.ts';
+
+/** Plans that a compiled table remembers. */
+const REMEMBERED = 64;
+
+/** A table compiled for a batch size and a choice of query rows, and its plans for the batches that came last. */
+interface Compiled {
+  readonly form: PlanForm;
+  readonly plans: { readonly request: PlanRequest; readonly plan: Plan }[];
+}
+
+interface Upload {
+  readonly key: readonly unknown[];
+  readonly words: Tensor;
+  readonly plan: Plan;
+}
+
+const compiledTables = new WeakMap<AttentionTable, Compiled[]>();
+const uploads = new WeakMap<object, Upload[]>();
+
+/** What the table of a call has been compiled to; a table object keeps it, so a model makes its tables once. */
+function compiledFor({ batch, queryRows }: CheckedCall, { table, expression }: AttentionOptions): Compiled {
+  const room = {
+    dataSamples: expression?.source.tokenData ? expression.samples : 0,
+    constants: expression?.source.constants?.length ?? 0,
+  };
+  const compiled = compiledTables.get(table) ?? [];
+  compiledTables.set(table, compiled);
+  const known = compiled.find(
+    ({ form }) =>
+      form.batch === batch &&
+      form.room.dataSamples === room.dataSamples &&
+      form.room.constants === room.constants &&
+      sameRows(form.queryRows, queryRows),
+  );
+  if (known) return known;
+  const made = { form: planForm(table, batch, queryRows, room), plans: [] };
+  compiled.push(made);
+  return made;
+}
+
+/** The plan of a call and its words on the device, where each step has them once for all layers that share them. */
+export function planOnDevice(
+  device: Device,
+  call: CheckedCall,
+  options: AttentionOptions,
+  wants: PlanRequest['wants'],
+): { words: Tensor; plan: Plan } {
+  const compiled = compiledFor(call, options);
+  const { lossBlocks } = call;
+  const { validity, expression } = options;
+  const step = device.currentStep('attention');
+  const key = [compiled, validity, String(lossBlocks), wants.query, wants.key, wants.value, expression];
+  const known = uploads.get(step) ?? [];
+  uploads.set(step, known);
+  const found = known.find((upload) => upload.key.every((part, i) => part === key[i]));
+  if (found?.words.alive) return found;
+  const shape = [compiled.form.words];
+  let plan: Plan;
+  const wordsOf = (numbers: ArrayLike<number> | null) => {
+    plan = planOf(compiled, { validity: numbers, lossBlocks, wants, expression });
+    return plan.words;
+  };
+  // Every layer of the step uses it, also those whose other memory is released on the way.
+  const words = step.untracked(() =>
+    validity instanceof Tensor
+      ? hostTensor(device, [validity], wordsOf, shape, { dtype: 'u32' })
+      : tensor(device, wordsOf(validity ?? null), shape, { dtype: 'u32' }),
+  );
+  const made = { key, words, plan: plan! };
+  known.push(made);
+  return made;
+}
+
+/** The plan of a batch, filled once for each padding, loss and set of wants. */
+function planOf({ form, plans }: Compiled, request: PlanRequest): Plan {
+  const { wants, expression, lossBlocks, validity } = request;
+  const known = plans.find(
+    ({ request: other }) =>
+      other.expression === expression &&
+      other.wants.query === wants.query &&
+      other.wants.key === wants.key &&
+      other.wants.value === wants.value &&
+      String(other.lossBlocks) === String(lossBlocks) &&
+      sameValidity(other.validity, validity),
+  );
+  if (known) return known.plan;
+  const copied = { ...request, validity: validity && Uint8Array.from(validity, (valid) => (valid ? 1 : 0)) };
+  const plan = fillPlan(form, copied);
+  if (plans.length >= REMEMBERED) plans.shift();
+  plans.push({ request: copied, plan });
+  return plan;
+}
+
+function sameRows(a: readonly BlockRows[], b: readonly BlockRows[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(({ block, first, rows }, i) => block === b[i].block && first === b[i].first && rows === b[i].rows)
+  );
+}
+
+/** Whether the same are zero. */
+function sameValidity(a: ArrayLike<number> | null, b: ArrayLike<number> | null): boolean {
+  if (a === b) return true;
+  if (!a || !b || a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (!a[i] !== !b[i]) return false;
+
+  return true;
+}
