@@ -115,6 +115,23 @@ export function choices<T extends string>(help: string, names: readonly T[], use
   return single(help, 'A,B', read, use);
 }
 
+/** Numbers from 0 by name: A=1,B=2. */
+export function factors(help: string, use?: Use): Option<Record<string, number>> {
+  const one = decimal(help, { from: 0 });
+  const read = (own: string) => {
+    const pairs = split(own).map((part) => {
+      const at = part.lastIndexOf('=');
+      if (at < 1) throw new Error(`${quote(part)}: expected NAME=N`);
+      return [part.slice(0, at).trim(), one.read([part.slice(at + 1)])] as const;
+    });
+    const names = pairs.map(([name]) => name);
+    const repeated = names.find((name, i) => names.indexOf(name) < i);
+    if (repeated !== undefined) throw new Error(`${quote(repeated)} is named twice`);
+    return Object.fromEntries(pairs);
+  };
+  return single(help, 'A=N,B=N', read, use);
+}
+
 /** Numbers above 0, separated by commas. */
 export function decimals(help: string, use?: Use): Option<number[]> {
   const one = decimal(help, { above: 0 });

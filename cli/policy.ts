@@ -1,6 +1,7 @@
 /** A trained policy and the data that it acts on. */
 import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Device, InputError } from '../engine/index.ts';
+import { actingObjective, objectivesOf } from '../model/architecture/objectives/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
@@ -59,7 +60,7 @@ export async function withPolicy<T>(
 
 /** @throws InputError if the policy draws no noise, which --seed chooses */
 export function expectNoise({ run, configuration }: CheckpointSettings): void {
-  if (!configuration.losses.flow)
+  if (actingObjective(objectivesOf(configuration))?.draw === undefined)
     throw new InputError(`--seed: ${run.system} draws no noise, it decodes the most probable tokens; leave it out`);
 }
 

@@ -1,6 +1,7 @@
 import { type Options, SingleBar } from 'cli-progress';
+import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
+import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
 import type { RunListener } from '../model/training/prepare-run.ts';
-import type { Losses } from '../model/training/trainer.ts';
 
 const SECONDS_BETWEEN_LINES = 15;
 const STEPS_OF_RATE = 20;
@@ -43,7 +44,8 @@ export class Progress implements RunListener {
     this.count('kernels compiled', done, total, [` ${kernel}`, '']);
   }
 
-  step(step: number, steps: number, losses: Losses): void {
+  step(step: number, steps: number, losses: Losses, objectives: readonly ObjectiveDescription[]): void {
+    const described = describe(losses, objectives);
     this.times.push(performance.now());
     if (this.times.length > STEPS_OF_RATE) this.times.shift();
     const elapsed = (this.times[this.times.length - 1] - this.times[0]) / 1000;
@@ -53,32 +55,27 @@ export class Progress implements RunListener {
     const pace = rate < 1 ? `${(1 / rate).toFixed(1)} seconds per step` : `${rate.toFixed(1)} steps per second`;
     const left = (steps - step) / rate;
     const joined = (parts: string[]) => parts.map((part) => ` | ${part}`).join('');
-    const short = joined([describe(losses).replaceAll(' loss', '')]);
+    const short = joined([described.replaceAll(' loss', '')]);
     const details = known
       ? [
-          joined([pace, describe(losses), `${formatSeconds(left)} left`]),
-          joined([describe(losses), `${formatSeconds(left)} left`]),
+          joined([pace, described, `${formatSeconds(left)} left`]),
+          joined([described, `${formatSeconds(left)} left`]),
           `${short}${joined([`${clock(left)} left`])}`,
           `${short}${joined([clock(left)])}`,
           short,
           '',
         ]
-      : [joined([describe(losses)]), short, ''];
+      : [joined([described]), short, ''];
     this.count('train: step', step, steps, details);
   }
 
-  heldOut(
-    step: number,
-    losses: Losses,
-    { unigram, constantVelocity }: { unigram?: number; constantVelocity?: number },
-  ): void {
-    const ratio = (loss: number | undefined, baseline: number | undefined, name: string) =>
-      loss === undefined || baseline === undefined ? [] : [`${(loss / baseline).toFixed(2)} x ${name}`];
-    const ratios = [
-      ...ratio(losses.tokenLoss, unigram, 'unigram'),
-      ...ratio(losses.flowLoss, constantVelocity, 'best constant velocity'),
-    ];
-    this.note(`held out after step ${step}: ${describe(losses)} (${ratios.join(', ')})`);
+  heldOut(step: number, losses: Losses, baselines: Losses, objectives: readonly ObjectiveDescription[]): void {
+    const ratios = ratiosToBaselines(losses, baselines);
+    const compared = objectives.flatMap(({ name, baseline }) =>
+      baseline === null || ratios[name] === undefined ? [] : [`${ratios[name].toFixed(2)} x ${baseline}`],
+    );
+    const beside = compared.length > 0 ? ` (${compared.join(', ')})` : '';
+    this.note(`held out after step ${step}: ${describe(losses, objectives)}${beside}`);
   }
 
   saved(step: number, path: string): void {
@@ -99,12 +96,10 @@ export class Progress implements RunListener {
   }
 }
 
-export function describe({ tokenLoss, flowLoss, answerLoss }: Losses): string {
-  const parts = [];
-  if (tokenLoss !== undefined) parts.push(`token loss ${tokenLoss.toFixed(3)}`);
-  if (flowLoss !== undefined) parts.push(`flow loss ${flowLoss.toFixed(3)}`);
-  if (answerLoss !== undefined) parts.push(`token loss of answers ${answerLoss.toFixed(3)}`);
-  return parts.join(', ');
+/** "token loss 1.234, flow loss 0.456" */
+export function describe(losses: Losses, objectives: readonly ObjectiveDescription[]): string {
+  const known = objectives.filter(({ name }) => losses[name] !== undefined);
+  return known.map(({ name, title }) => `${title} ${losses[name].toFixed(3)}`).join(', ');
 }
 
 export function formatSeconds(seconds: number): string {

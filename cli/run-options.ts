@@ -3,7 +3,7 @@ import { systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { cameraOptions, dataOptions, robotOptions } from './data.ts';
-import { choice, decimal, decimals, flag, number, text, type ValuesOf } from './options.ts';
+import { choice, decimal, decimals, factors, flag, number, text, texts, type ValuesOf } from './options.ts';
 
 /** Memory options of a training step, shared with its benchmark. */
 export const memoryOptions = {
@@ -50,10 +50,13 @@ export const runOptions = {
     needs: 'data',
   }),
   tokens: choice(
-    'action tokens of systems that have them: fast (default), bins, stride (every fifth step) or string',
+    "action tokens of systems that have them: fast, bins, stride (every fifth step) or string; the system's own by default",
     ['fast', 'bins', 'stride', 'string'],
     { excludes: 'tokenizer' },
   ),
+  freeze: texts('parameters that keep their values: groups (vision, backbone, expert), or patterns of names with *'),
+  rates: factors('factors on the learning rate of groups, or of patterns of names with *'),
+  gates: decimal('initial bias of the gates of adaptive norms; 0 by default, at which their branches are closed'),
   horizon: number('control steps in a chunk; one second by default', 1),
   seed: number('determines data, initial weights, noise and order; 0 by default'),
 };

@@ -8,23 +8,25 @@ export const stepSizeOptions = {
   preset: choice('tiny (default) or small: widths, depth and heads', presetNames),
   batch: number("examples in a batch; the preset's by default", 1),
   prompt: number('prompt tokens, without images; by default one camera and 32 tokens', 1),
-  fast: number('FAST tokens in a chunk; 24 by default', 1),
-  horizon: number('actions in a chunk of the action expert; 10 by default', 1),
+  target: number('tokens to be predicted; 24 by default', 1),
+  horizon: number('actions in a chunk; 10 by default', 1),
   depth: number("layers; the preset's by default", 1),
   ...memoryOptions,
 };
 
-/** @throws InputError if a size is given of what none of the systems has: FAST tokens, or an action expert with its chunk */
+/** @throws InputError if a size is given of what none of the systems has: target tokens, or a chunk of actions */
 export function expectUsedSizes(
   command: string,
   systems: readonly string[],
-  { fast, horizon }: { readonly fast?: number; readonly horizon?: number },
+  { target, horizon }: { readonly target?: number; readonly horizon?: number },
 ): void {
   const own = systems.map(systemNamed);
   const refuse = (option: string, missing: string) => {
     const have = systems.length > 1 ? 'have' : 'has';
     return new InputError(`${command}: ${option}: ${systems.join(' and ')} ${have} no ${missing}; leave it out`);
   };
-  if (fast !== undefined && !own.some(({ tokens }) => tokens)) throw refuse(`--fast ${fast}`, 'FAST tokens');
-  if (horizon !== undefined && !own.some(({ expert }) => expert)) throw refuse(`--horizon ${horizon}`, 'action expert');
+  const has = (...inputs: string[]) => own.some(({ blocks }) => blocks.some(({ input }) => inputs.includes(input)));
+  if (target !== undefined && !has('target')) throw refuse(`--target ${target}`, 'tokens to predict');
+  if (horizon !== undefined && !has('noisyActions', 'learned', 'zeros'))
+    throw refuse(`--horizon ${horizon}`, 'block of actions');
 }

@@ -1,6 +1,7 @@
 /** Results of commands as lines of text. */
 
 import { aligned } from '../bench/measure/table.ts';
+import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
 import { describe, formatSeconds } from './progress.ts';
 import type { ClosedLoopSummary, TrainSummary } from './training-summary.ts';
 
@@ -33,22 +34,23 @@ export interface EvaluateResult {
 }
 
 /** `resume` is the command that resumes an interrupted run. */
-export function trainLines(summary: TrainSummary, resume: string): string[] {
+export function trainLines(
+  summary: TrainSummary,
+  objectives: readonly ObjectiveDescription[],
+  resume: string,
+): string[] {
   const { finished, step, heldOut, ratios, openLoop, answers, closedLoop, seconds, checkpoint, report } = summary;
   if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; resume it with: ${resume}`];
   const steps = summary.resumedAt > 0 ? `steps ${summary.resumedAt + 1} to ${step}` : `${step} steps`;
   const lines = [`trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
   if (heldOut) {
-    const { tokenToUnigram, flowToConstantVelocity } = ratios;
-    const parts = [
-      ...(tokenToUnigram === undefined
+    const compared = objectives.flatMap(({ name, title, baseline }) =>
+      baseline === null || ratios[name] === undefined
         ? []
-        : [`token loss ${tokenToUnigram.toFixed(2)} x that of the unigram predictor`]),
-      ...(flowToConstantVelocity === undefined
-        ? []
-        : [`flow loss ${flowToConstantVelocity.toFixed(2)} x that of the best constant velocity`]),
-    ];
-    lines.push(`held out: ${describe(heldOut)}: ${parts.join(', ')}`);
+        : [`${title} ${ratios[name].toFixed(2)} x that of the ${baseline}`],
+    );
+    const beside = compared.length > 0 ? `: ${compared.join(', ')}` : '';
+    lines.push(`held out: ${describe(heldOut, objectives)}${beside}`);
   }
   if (openLoop)
     lines.push(

@@ -44,9 +44,9 @@ export const train = command({
     try {
       const settings = settingsOf(given, folder);
       const run = { folder, settings, device: { adapter, floor, tuning }, command: commandLine(words) };
-      const summary = await trainIn(run, progress, signal);
+      const { summary, objectives } = await trainIn(run, progress, signal);
       const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
-      const lines = trainLines(summary, commandLine([...again, '--resume']));
+      const lines = trainLines(summary, objectives, commandLine([...again, '--resume']));
       return { json: summary, lines, status: summary.finished ? 0 : 130 };
     } finally {
       await folder.resume?.close();
@@ -87,7 +87,11 @@ interface Run {
   readonly command: string;
 }
 
-async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promise<TrainSummary> {
+interface Trained extends Pick<PreparedRun, 'objectives'> {
+  readonly summary: TrainSummary;
+}
+
+async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promise<Trained> {
   const { settings } = run;
   const world = settings.cotrain > 0 && settings.questions === null ? await TabletopWorld.create() : null;
   try {
@@ -106,7 +110,7 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
       const result = await runTraining(device, prepared, { checkpointPath: checkpoint, signal });
       const summary = await concluded(run, prepared, result, dataSeconds, device.description, progress, signal);
       result.policy.model.dispose();
-      return summary;
+      return { summary, objectives: prepared.objectives };
     } finally {
       device.close();
     }

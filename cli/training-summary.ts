@@ -1,5 +1,6 @@
 /** The summary of a training run, for `insula train --json` and `summary.json`. */
 import { CLOSED_LOOP_MEASURE, type Evaluation } from '../bench/tabletop/evaluation.ts';
+import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import type { RunResult } from '../model/training/run.ts';
 
@@ -11,9 +12,10 @@ export interface TrainSummary {
   checkpoint: string;
   report: string | null;
   adapter: string;
-  heldOut: { tokenLoss?: number; flowLoss?: number; answerLoss?: number } | null;
+  /** Held-out losses by the name of the objective. */
+  heldOut: Losses | null;
   /** Held-out loss divided by that of the baseline, which ignores the observation. */
-  ratios: { tokenToUnigram?: number; flowToConstantVelocity?: number };
+  ratios: Losses;
   openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
   /** Held-out questions of co-training, and how many of them were answered exactly. */
   answers: { questions: number; correct: number } | null;
@@ -43,10 +45,7 @@ export function summarise(
   adapter: string,
   seconds: Record<string, number>,
 ): TrainSummary {
-  const last = history.heldOut.at(-1);
-  const { unigram, constantVelocity } = history.baselines;
-  const ratio = (loss?: number, baseline?: number) =>
-    loss === undefined || baseline === undefined ? undefined : loss / baseline;
+  const heldOut = history.heldOut.at(-1)?.losses ?? null;
   const error = openLoop?.error;
   return {
     finished,
@@ -55,11 +54,8 @@ export function summarise(
     checkpoint,
     report: null,
     adapter,
-    heldOut: last ? { tokenLoss: last.tokenLoss, flowLoss: last.flowLoss, answerLoss: last.answerLoss } : null,
-    ratios: {
-      tokenToUnigram: ratio(last?.tokenLoss, unigram),
-      flowToConstantVelocity: ratio(last?.flowLoss, constantVelocity),
-    },
+    heldOut,
+    ratios: ratiosToBaselines(heldOut ?? {}, history.baselines),
     openLoop: error
       ? {
           measure: OPEN_LOOP_MEASURE,

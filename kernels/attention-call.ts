@@ -26,7 +26,7 @@ export interface AttentionOptions {
 }
 
 /** Rows of one block, for a key/value cache that grows row by row. */
-interface RowsOfBlock {
+export interface RowsOfBlock {
   readonly block: string;
   readonly first: number;
   readonly rows: number;

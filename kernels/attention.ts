@@ -6,7 +6,7 @@ import type { Plan } from './attention-plan.ts';
 import { attentionDelta, joinForward, joinGradient } from './attention-rows.ts';
 import { type AttentionEntry, attentionLaunch, type Launch } from './attention-variants.ts';
 
-export type { AttentionOptions } from './attention-call.ts';
+export type { AttentionOptions, RowsOfBlock } from './attention-call.ts';
 
 /**
  * Attention over a table of blocks (attention.wgsl holds the mathematics).

@@ -6,9 +6,12 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { commandLine, refuseOptionsOfNpm } from '../cli/command-line.ts';
 import { Progress, progressLine } from '../cli/progress.ts';
-import { actLines } from '../cli/text.ts';
+import { actLines, trainLines } from '../cli/text.ts';
+import type { TrainSummary } from '../cli/training-summary.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
+import { ratiosToBaselines } from '../model/training/history.ts';
 import { actionsFile } from './data/synthetic.ts';
+import { demoReport } from './support/demo-report.ts';
 
 const launcher = fileURLToPath(new URL('../cli/setup/launch.mjs', import.meta.url));
 const program = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
@@ -198,22 +201,23 @@ test('steps per second, or seconds per step, once they are known', () => {
       [narrow, narrower] = [line(60), line(40)];
     }
   }
+  const { objectives } = demoReport();
   const now = vi.spyOn(performance, 'now');
   for (const seconds of [0.1, 4]) {
     const progress = new Recorded();
     for (const step of [1, 2, 3]) {
       now.mockReturnValue(1000 * seconds * step);
-      progress.step(step, 13, { flowLoss: 1 });
+      progress.step(step, 13, { flow: 1 }, objectives);
     }
   }
   const [afterShort, progress] = [narrow, new Recorded()];
   for (const step of [1, 2, 3]) {
     now.mockReturnValue(1000 * step);
-    progress.step(1234, 4000, { tokenLoss: 1.932, flowLoss: 0.453 });
+    progress.step(1234, 4000, { token: 1.932, flow: 0.453 }, objectives);
   }
   const afterThousand = narrow;
   now.mockReturnValue(4000);
-  progress.step(12345, 40000, { tokenLoss: 1.932, flowLoss: 0.453 });
+  progress.step(12345, 40000, { token: 1.932, flow: 0.453 }, objectives);
   now.mockRestore();
   expect(lines[0]).toBe('train: step 1/13 | flow loss 1.000');
   expect(lines[2]).toBe('train: step 3/13 | 10.0 steps per second | flow loss 1.000 | 1 s left');
@@ -222,6 +226,36 @@ test('steps per second, or seconds per step, once they are known', () => {
   expect(afterThousand).toBe('train: step 1234/4000 | token 1.932, flow 0.453 | 46:06 left');
   expect(narrow).toBe('train: step 12345/40000 | token 1.932, flow 0.453 | 7:40:55');
   expect(narrower).toBe('train: step █████░░░░░░░░░░░ 12345/40000');
+});
+
+test('losses beside those of their baselines, for the objectives that have one', () => {
+  const objectives = [
+    ...demoReport().objectives,
+    { name: 'contrast', title: 'contrastive loss', meaning: '', baseline: null },
+  ];
+  const lines: string[] = [];
+  class Recorded extends Progress {
+    override note(line: string) {
+      lines.push(line);
+    }
+  }
+  const losses = { token: 2, flow: 0.5, contrast: 0.25 };
+  new Recorded().heldOut(7, losses, { token: 4, flow: 0.4 }, objectives);
+  new Recorded().heldOut(8, { contrast: 0.25 }, {}, objectives);
+  expect(lines).toEqual([
+    'held out after step 7: token loss 2.000, flow loss 0.500, contrastive loss 0.250 (0.50 x unigram predictor, 1.25 x best constant velocity)',
+    'held out after step 8: contrastive loss 0.250',
+  ]);
+  const summary = {
+    ...{ finished: true, step: 7, resumedAt: 0, checkpoint: 'c', report: null, adapter: 'a', seconds: { train: 1 } },
+    ...{ heldOut: losses, ratios: ratiosToBaselines(losses, { token: 4, flow: 0.4 }) },
+    ...{ openLoop: null, answers: null, closedLoop: null },
+  };
+  const heldOutLine = (own: TrainSummary) => trainLines(own, objectives, '')[1];
+  expect(heldOutLine(summary)).toBe(
+    'held out: token loss 2.000, flow loss 0.500, contrastive loss 0.250: token loss 0.50 x that of the unigram predictor, flow loss 1.25 x that of the best constant velocity',
+  );
+  expect(heldOutLine({ ...summary, heldOut: { contrast: 0.25 }, ratios: {} })).toBe('held out: contrastive loss 0.250');
 });
 
 describe('insula train', () => {

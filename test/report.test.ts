@@ -8,7 +8,7 @@ import { InputError } from '../engine/files/errors.ts';
 import { attentionInWords, blockSizes } from '../model/report/attention-figure.ts';
 import { binned } from '../model/report/figures.ts';
 import { formatNumber, formatRatio, formatSeconds, shorten } from '../model/report/markup.ts';
-import { type ReportData, renderReport, writeReport } from '../model/report/report.ts';
+import { type LossPoint, type ReportData, renderReport, writeReport } from '../model/report/report.ts';
 import { wilsonInterval } from '../model/report/wilson.ts';
 import { demoReport } from './support/demo-report.ts';
 
@@ -34,14 +34,18 @@ function expectBalanced(page: string): void {
   expect(open).toEqual([]);
 }
 
-/** A copy with every string changed, except the keywords of the format. */
+/** A copy with every string changed, names of objectives among them, except the keywords of the format. */
 function withStrings<T>(value: T, change: (text: string) => string): T {
-  const keys = new Set(['mask', 'loss']);
+  const byObjective = new Set(['losses', 'baselines']);
   const copy = (part: unknown, name: string): unknown => {
-    if (typeof part === 'string') return keys.has(name) ? part : change(part);
+    if (typeof part === 'string') return name === 'mask' ? part : change(part);
     if (Array.isArray(part)) return part.map((item) => copy(item, name));
     if (typeof part !== 'object' || part === null || ArrayBuffer.isView(part)) return part;
-    return Object.fromEntries(Object.entries(part).map(([key, item]) => [key, copy(item, key)]));
+    const entries = Object.entries(part).map(([key, item]) => [
+      byObjective.has(name) ? change(key) : key,
+      copy(item, key),
+    ]);
+    return Object.fromEntries(entries);
   };
   return copy(value, '') as T;
 }
@@ -76,13 +80,21 @@ describe('the page', () => {
     expect(page).toContain(`content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"`);
   });
 
+  test('uses colours of its style sheet alone, light and dark', () => {
+    const used = new Set([...page.matchAll(/var\(--([\w-]+)\)/g)].map(([, name]) => name));
+    expect(used.size).toBeGreaterThan(10);
+    for (const [, theme] of page.matchAll(/:root\{([^}]*)\}/g))
+      for (const name of used) expect(theme).toContain(`--${name}:#`);
+  });
+
   test('leaves out parts that are missing', async () => {
     const data = demoReport();
     for (const part of ['gradients', 'attention', 'chunks', 'openLoop', 'closedLoop', 'latency'] as const)
       delete data[part];
     data.notes = [];
-    data.curves.training = data.curves.training.map(({ tokenLoss: _, ...rest }) => rest);
-    data.curves.heldOut = data.curves.heldOut.map(({ tokenLoss: _, ...rest }) => rest);
+    const flowAlone = <T extends LossPoint>(point: T) => ({ ...point, losses: { flow: point.losses.flow } });
+    data.curves.training = data.curves.training.map(flowAlone);
+    data.curves.heldOut = data.curves.heldOut.map(flowAlone);
     const short = await renderReport(data);
     expect(sections(short)).toEqual(['losses', 'run']);
     expect(text(short)).toContain('Flow loss');
@@ -100,8 +112,7 @@ describe('the page', () => {
 
   test('states the ratios to the baselines', async () => {
     const data = demoReport();
-    data.curves.heldOut.at(-1)!.tokenLoss = 2.405;
-    data.curves.heldOut.at(-1)!.flowLoss = 2.64;
+    data.curves.heldOut.at(-1)!.losses = { token: 2.405, flow: 2.64 };
     const words = text(await renderReport(data));
     expect(words).toContain('2.41, 0.50 times that of the unigram predictor (4.81).');
     expect(words).toContain(
@@ -111,6 +122,33 @@ describe('the page', () => {
     expect(words).toMatch(
       /best constant chunk 0\.372 1\.0 × one sample 0\.214 0\.58 × mean of 8 samples 0\.161 0\.43 ×/,
     );
+  });
+
+  test('shows whatever objectives a run has, each in its colour', async () => {
+    const data = demoReport();
+    const names = ['contrast', 'depth', 'reward', 'progress', 'keypoint', 'subtask', 'seventh'];
+    data.objectives = names.map((name) => ({
+      name,
+      title: `${name} loss`,
+      meaning: `nats of ${name}`,
+      baseline: null,
+    }));
+    const losses = Object.fromEntries(names.map((name, place) => [name, 1 + place]));
+    data.curves = { training: [], heldOut: [{ step: 4, losses }], baselines: {} };
+    data.gradients = { norms: names.map((loss, place) => ({ step: 4, loss, group: 'all', norm: 1 + place })) };
+    const shown = await renderReport(data);
+    const words = text(shown);
+    for (const [place, name] of names.entries()) {
+      expect(words).toContain(`Held out, at step 4: ${1 + place}.`);
+      expect(words).toContain(`nats of ${name}`);
+      expect(words).toContain(`held-out ${name} loss ${1 + place}`);
+      const colour = `var(--line${1 + (place % 6)})`;
+      const figure = shown.slice(shown.indexOf(`aria-label="${name[0].toUpperCase()}${name.slice(1)} loss over`));
+      expect(figure.slice(0, figure.indexOf('</svg>'))).toContain(colour);
+    }
+    expect(words).toMatch(/parameter group contrast loss depth loss .* seventh loss all 1 2 3 4 5 6 7/);
+    for (const theme of ['light', 'dark'])
+      expect(shown).toMatch(new RegExp(`--line6:#\\w{6};[^}]*color-scheme:${theme}`));
   });
 
   test('holds the images exactly', () => {
@@ -173,7 +211,7 @@ describe('the attention table', () => {
     expect(drawing.match(/<rect [^>]*fill="var\(--pairs\)"/g)).toHaveLength(16);
     expect(drawing.match(/<path [^>]*fill="var\(--pairs\)"/g)).toHaveLength(1);
     expect(attentionInWords(data.attention!).slice(3)).toEqual([
-      { query: 'fast', words: 'image, language, state; fast (causal)' },
+      { query: 'target', words: 'image, language, state; target (causal)' },
       {
         query: 'action',
         words: 'image, language (no gradient into keys and values); state (no gradient into keys); action',
@@ -200,7 +238,7 @@ describe('the attention table', () => {
 
 describe('a run that diverged', () => {
   const cases: [string, (data: ReportData) => void][] = [
-    ['curves.training.3.flowLoss is NaN', (data) => (data.curves.training[3].flowLoss = Number.NaN)],
+    ['curves.training.3.losses.flow is NaN', (data) => (data.curves.training[3].losses = { flow: Number.NaN })],
     ['gradients.norms.2.norm is Infinity', (data) => (data.gradients!.norms[2].norm = Number.POSITIVE_INFINITY)],
     ['chunks.samples.1.mean.5 is NaN', (data) => ((data.chunks!.samples[1].mean as Float32Array)[5] = Number.NaN)],
   ];

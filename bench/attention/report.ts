@@ -75,7 +75,7 @@ async function part({ timer, matmuls }: BenchResult, direction: string, rows: re
       },
       {
         data: { values: [{}] },
-        mark: { type: 'rule', color: colour('flow'), strokeDash: [4, 3] },
+        mark: { type: 'rule', color: colour('line2'), strokeDash: [4, 3] },
         encoding: { x: { datum: product.gigaflops, type: 'quantitative' } },
       },
     ],

@@ -54,7 +54,7 @@ function tokensAgainstError(rows: readonly ReportRow[]): Promise<Markup> {
     ),
   };
   return plot('Tokens against error', { width: 460, height: 260, margins }, [
-    { data: { values }, mark: { type: 'point', filled: true, size: 60, color: colour('token'), opacity: 1 }, encoding },
+    { data: { values }, mark: { type: 'point', filled: true, size: 60, color: colour('line1'), opacity: 1 }, encoding },
     ...(['left', 'right'] as const).map((side) => ({
       data: { values: values.filter(({ tokensPerSecond }) => (tokensPerSecond < first ? 'left' : 'right') === side) },
       mark: {

@@ -102,6 +102,15 @@ export class SafetensorsFile {
     throw this.#error(name, `has dtype ${dtype}, a floating-point type was expected`);
   }
 
+  /** Like `readFloat32`. @throws InputError if an element is not a finite number */
+  async readFinite(name: string, options: ReadOptions = {}): Promise<Float32Array> {
+    const values = await this.readFloat32(name, options);
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0)
+      throw new InputError(`${this.name}: damaged: tensor ${quote(name)} holds ${values[bad]} at element ${bad}`);
+    return values;
+  }
+
   async #bytes(entry: TensorEntry, rows?: readonly [number, number]): Promise<Uint8Array<ArrayBuffer>> {
     let { start, end } = entry;
     if (rows) {

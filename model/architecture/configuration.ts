@@ -1,17 +1,31 @@
-import { type AttentionTable, attentionTable, type Block, type Edge, sequence } from '../../kernels/index.ts';
+/** Everything that determines a model: plain data, stored in the checkpoint. */
+import type { Edge } from '../../kernels/index.ts';
+import type { BackboneName, BackboneVariant } from './backbones/index.ts';
+import type { ObjectiveSettings } from './objectives/settings.ts';
 
-/** Sizes of one expert. All experts of a mixture have the same depth, heads and head dimension. */
 export interface TransformerSizes {
   readonly width: number;
   /** Width of the gated MLP. */
   readonly hidden: number;
 }
 
-export interface VisionSizes {
+/** The weights of one expert. All experts of a mixture have the same depth, heads and head dimension. */
+export interface ExpertSettings extends TransformerSizes {
+  /** The flow time conditions its RMSNorms; otherwise it is concatenated to the noisy actions. */
+  readonly adaptive?: boolean;
+}
+
+/** Sizes of one vision transformer. */
+export interface TowerSettings {
   readonly width: number;
   readonly depth: number;
   readonly heads: number;
   readonly hidden: number;
+}
+
+export interface VisionSettings {
+  /** The features of all towers are concatenated along channels, in this order, before the projection into the backbone. */
+  readonly towers: Readonly<Record<string, TowerSettings>>;
   /** Side of a square patch, in pixels. */
   readonly patch: number;
   readonly imageHeight: number;
@@ -19,93 +33,103 @@ export interface VisionSizes {
   readonly cameras: number;
 }
 
-/** A block of the token sequence: the input it is made from, and the expert it runs through. */
+const tokenInputs = ['images', 'prompt', 'target'] as const;
+export const blockInputs = [...tokenInputs, 'state', 'numbers', 'noisyActions', 'learned', 'zeros'] as const;
+
+/**
+ * The rows that a block is made from: camera images; token ids of a prompt; token ids to be predicted; the state, or other
+ * numbers, by an affine map; actions on their way from noise; learned vectors; zeros.
+ */
+export type BlockInput = (typeof blockInputs)[number];
+
+/** A block of the token sequence. */
 export interface BlockSettings {
   readonly name: string;
   readonly length: number;
-  readonly weights: 'backbone' | 'expert';
-  readonly input: 'images' | 'ids' | 'state' | 'actions';
+  /** The expert that its rows run through. */
+  readonly weights: string;
+  readonly input: BlockInput;
+  /** The prompt, target or numbers of the example that it is made from; by default those of its own name. */
+  readonly source?: string;
   /** The positions of this block start after the real tokens of these blocks. */
   readonly after: readonly string[];
+  /**
+   * Copies of the block, each with noise and time of its own. A copy sees what the block sees and itself, not the other copies,
+   * and has the block's positions and padding. The token loss and acting know one copy.
+   */
+  readonly repeats?: number;
+  /** Numbers in a row of a 'numbers' block. */
+  readonly dimension?: number;
 }
 
-/** Everything that determines a model's parameters and its forward pass. It is plain data, stored in the checkpoint. */
+/** Settings of the parameters whose group or name matches. The last rule that matches decides. */
+export interface ParameterRule {
+  /** The name of a group (vision, backbone, expert, ...), or a pattern of parameter names in which * stands for any characters. */
+  readonly match: string;
+  /** Factor on the learning rate. */
+  readonly rate?: number;
+  /** The parameters keep their values and get no gradient. */
+  readonly frozen?: boolean;
+  /** Initial bias of the gates of adaptive norms: at 0 every branch is closed when training begins, at 1 open. */
+  readonly gateBias?: number;
+}
+
+/** Everything that determines a model's parameters and its passes. */
 export interface ModelConfiguration {
-  readonly backbone: TransformerSizes & { readonly vocabulary: number };
-  /** The action expert. `time`: the flow time conditions its RMSNorms (adaptive), or is concatenated to the noisy actions. */
-  readonly expert: (TransformerSizes & { readonly time: 'adaptive' | 'concatenate' }) | null;
+  /** The family of the language model, and the settings in which the model differs from it. */
+  readonly backbone: BackboneName;
+  readonly backboneVariant?: BackboneVariant;
+  readonly vocabulary: number;
+  /** By name; 'backbone' is the first, and embeds and predicts tokens. */
+  readonly experts: Readonly<Record<string, ExpertSettings>>;
   readonly depth: number;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDimension: number;
-  readonly vision: VisionSizes | null;
+  readonly vision: VisionSettings | null;
   /** Actions in a chunk. */
   readonly horizon: number;
   readonly actionDimension: number;
   readonly stateDimension: number;
+  /** Their order is the order of tokens. */
   readonly blocks: readonly BlockSettings[];
   readonly edges: readonly { readonly query: string; readonly key: string; readonly edge: Edge }[];
-  readonly losses: { readonly token: boolean; readonly flow: boolean; readonly alpha: number };
+  readonly objectives: readonly ObjectiveSettings[];
+  readonly rules?: readonly ParameterRule[];
 }
 
-export function tokensPerImage(vision: VisionSizes): number {
-  return Math.floor(vision.imageHeight / vision.patch) * Math.floor(vision.imageWidth / vision.patch);
+export function tokensPerImage({
+  imageHeight,
+  imageWidth,
+  patch,
+}: Pick<VisionSettings, 'imageHeight' | 'imageWidth' | 'patch'>): number {
+  return Math.floor(imageHeight / patch) * Math.floor(imageWidth / patch);
 }
 
-/** The attention table over the named blocks, in sequence order; edges to other blocks are left out. */
-export function tableOf(configuration: ModelConfiguration, names: readonly string[]): AttentionTable {
-  const blocks = configuration.blocks.filter((block) => names.includes(block.name));
-  const rows: Record<string, Record<string, Edge>> = {};
-  for (const { query, key, edge } of configuration.edges) {
-    if (!names.includes(query) || !names.includes(key)) continue;
-    rows[query] ??= {};
-    rows[query][key] = edge;
-  }
-  return attentionTable(sequence(blocks.map((block) => [block.name, block.length] as const)), rows);
+/** @throws Error if there is no block of this name */
+export function blockNamed({ blocks }: Pick<ModelConfiguration, 'blocks'>, name: string): BlockSettings {
+  const found = blocks.find((block) => block.name === name);
+  if (!found)
+    throw new Error(`the model has no block '${name}'; it has ${blocks.map((block) => block.name).join(', ')}`);
+  return found;
 }
 
-/** The padding mask of each block: [batch, length], 1 for real tokens. A block that is missing has no padding. */
-export type ValidityByBlock = Readonly<Record<string, ArrayLike<number>>>;
-
-/** The padding mask of the joint sequence [batch, tokens], blocks in order. */
-export function jointValidity(blocks: readonly Block[], batch: number, validity: ValidityByBlock): Uint8Array {
-  const tokens = blocks.reduce((sum, block) => sum + block.length, 0);
-  const joint = new Uint8Array(batch * tokens).fill(1);
-  for (const { name, start, length } of blocks) {
-    const own = validity[name];
-    if (!own) continue;
-    for (let sample = 0; sample < batch; sample++)
-      for (let i = 0; i < length; i++) joint[sample * tokens + start + i] = own[sample * length + i] ? 1 : 0;
-  }
-  return joint;
-}
+/** The name under which an example holds the contents of a block. */
+export const sourceOf = ({ name, source = name }: BlockSettings): string => source;
 
 /**
- * Positions [batch, tokens] of the named blocks: a block starts after the real tokens of the blocks it comes `after`,
- * and padding does not advance the position.
+ * The block that ends with the row before a block's first: the last that it comes after and that runs through the same expert; null if
+ * there is none.
  */
-export function jointPositions(
-  configuration: ModelConfiguration,
-  names: readonly string[],
-  batch: number,
-  validity: ValidityByBlock,
-): Int32Array {
-  const chosen = configuration.blocks.filter((block) => names.includes(block.name));
-  const real = (block: BlockSettings, sample: number, i: number) => {
-    const own = validity[block.name];
-    return own ? (own[sample * block.length + i] ? 1 : 0) : 1;
-  };
-  const positions: number[] = [];
-  for (let sample = 0; sample < batch; sample++)
-    for (const block of chosen) {
-      let position = 0;
-      for (const before of configuration.blocks)
-        if (block.after.includes(before.name))
-          for (let i = 0; i < before.length; i++) position += real(before, sample, i);
-      for (let i = 0; i < block.length; i++) {
-        positions.push(position);
-        position += real(block, sample, i);
-      }
-    }
-  return Int32Array.from(positions);
+export function blockBefore(
+  { blocks }: Pick<ModelConfiguration, 'blocks'>,
+  block: BlockSettings,
+): BlockSettings | null {
+  const before = (name: string) => blocks.find((other) => other.name === name && other.weights === block.weights);
+  return block.after.flatMap((name) => before(name) ?? []).at(-1) ?? null;
+}
+
+/** The block of noisy actions, which a flow makes into actions; null if there is none. */
+export function noisyBlock({ blocks }: Pick<ModelConfiguration, 'blocks'>): BlockSettings | null {
+  return blocks.find(({ input }) => input === 'noisyActions') ?? null;
 }

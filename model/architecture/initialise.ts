@@ -1,16 +1,16 @@
 import { type ParameterSet, randomStream, streams } from '../../engine/index.ts';
-import type { ModelParameter } from './parameters.ts';
+import type { ModelParameter } from './layers.ts';
 
 /**
  * Fills parameters for training from scratch; the same seed gives the same numbers.
  *
  * Matrices are LeCun normal: standard deviation 1 / sqrt(fan-in). Token and position embeddings have 1 / sqrt(width),
- * so that embeddings times sqrt(width), and logits, start near standard deviation 1. RMSNorm weights, adaptive
- * modulation and biases are 0 and LayerNorm weights 1, as in openpi; unlike there, the image projector does not start
+ * so that embeddings times sqrt(width), and logits, start near standard deviation 1. Gains of 1 + weight, adaptive
+ * modulation, biases and learned rows are 0 and other gains 1, as in openpi; unlike there, the image projector does not start
  * at zero, because no weights are loaded.
  */
 export function initialise(parameters: ParameterSet, specifications: readonly ModelParameter[], seed: number): void {
-  specifications.forEach(({ name, shape, initialisation }, index) => {
+  specifications.forEach(({ name, shape, initialisation, gateBias }, index) => {
     const size = shape.reduce((product, length) => product * length, 1);
     const values = new Float32Array(size);
     if (initialisation === 'one') values.fill(1);
@@ -19,6 +19,7 @@ export function initialise(parameters: ParameterSet, specifications: readonly Mo
       randomStream(seed, index, streams.initialisation).fillNormal(values);
       for (let i = 0; i < size; i++) values[i] /= Math.sqrt(fanIn);
     }
+    if (gateBias !== undefined) values.fill(gateBias, (2 * size) / 3);
     parameters.get(name).write(values);
   });
 }

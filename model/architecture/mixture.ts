@@ -6,32 +6,28 @@
  *   attention  runs over the joint sequence, by the system's table
  *   x          gets each expert's own output projection added, then its own gated MLP; an adaptive norm also gates both branches
  *
- * The experts are the backbone (image, language and discrete action tokens) and the action expert. Either may be
- * absent: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix attends to the
- * cache.
+ * The first expert is the backbone, which embeds tokens and predicts them; others are an action expert and whatever a system adds.
+ * Any may be absent from a pass: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix
+ * attends to the cache.
  */
 import { type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
-  adaptiveRmsNorm,
   attention,
   type BlockLayout,
   blockLinear,
   blockSplitLinear,
   gatedMlp,
-  gatedResidual,
-  linear,
+  type RowsOfBlock,
   reshape,
-  rmsNorm,
   rotary,
 } from '../../kernels/index.ts';
-import type { ModelConfiguration } from './configuration.ts';
-import { prefixes } from './parameters.ts';
+import { type Backbone, backboneOf } from './backbones/index.ts';
+import type { BlockSettings, ExpertSettings, ModelConfiguration } from './configuration.ts';
+import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
-export const experts = ['backbone', 'expert'] as const;
-type Expert = (typeof experts)[number];
-/** One value for each expert; null if that expert does not run. */
-export type PerExpert<T> = readonly [T | null, T | null];
+/** One value for each expert that runs, by its name. */
+export type PerExpert<T> = Readonly<Record<string, T>>;
 
 export interface MixtureOptions {
   /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
@@ -39,21 +35,21 @@ export interface MixtureOptions {
 }
 
 export interface MixturePass {
-  readonly parameters: ParameterSet;
-  readonly configuration: ModelConfiguration;
   /** [batch, rows of the expert, its width] */
   readonly inputs: PerExpert<Tensor>;
-  /** Names of the blocks that run (the queries), in order. */
-  readonly blocks: readonly string[];
+  /** The blocks that run, in order, one entry for each copy. */
+  readonly blocks: readonly BlockSettings[];
+  /** The names of `blocks` in the table, which are the queries. */
+  readonly queries: readonly (string | RowsOfBlock)[];
   /** The attention table over all keys: the blocks in the cache, then the blocks that run. */
   readonly table: AttentionTable;
   /** The padding mask [batch, keys] u32, 0 for padding. */
   readonly validity: Tensor;
   /** Cosines and sines of the rows that run: [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
-  /** Condition of the adaptive norms [batch, expert width]; null unless the action expert runs and its norms are adaptive. */
-  readonly condition: Tensor | null;
-  /** Blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
+  /** Conditions of the adaptive norms: [batch, width], or [batch * copies, width]. */
+  readonly conditions?: PerExpert<Tensor>;
+  /** Names in the table of blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
   readonly lossBlocks?: readonly string[];
   readonly options?: MixtureOptions;
   /** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
@@ -67,83 +63,127 @@ export interface MixtureResult {
   readonly residuals: readonly PerExpert<Tensor>[];
 }
 
-export function runMixture(pass: MixturePass): MixtureResult {
-  const { parameters, configuration, blocks, table, validity, rotaryTable, cache } = pass;
-  const { heads, kvHeads, headDimension, depth } = configuration;
-  const layout = layoutOf(configuration, blocks);
-  const rows = layout.reduce((sum, { length }) => sum + length, 0);
-  const each = <T>(fn: (expert: Expert, index: 0 | 1) => T | null): PerExpert<T> =>
-    [pass.inputs[0] ? fn('backbone', 0) : null, pass.inputs[1] ? fn('expert', 1) : null] as const;
-  const weights = (layer: number, name: string) =>
-    each((expert) => parameters.get(`${prefixes[expert]}.layers.${layer}.${name}.weight`));
+/** The weights of one expert in one layer. */
+class ExpertLayer implements Layer {
+  readonly parameters;
+  readonly attentionNorm: Norm;
+  readonly query: Linear;
+  readonly key: Linear;
+  readonly value: Linear;
+  readonly output: Linear;
+  private readonly mlpNorm: Norm;
+  private readonly mlp: readonly Linear[];
 
-  const runLayer = (layer: number, x: PerExpert<Tensor>): PerExpert<Tensor> => {
-    const attentionNorm = each((expert, i) => normalise(pass, expert, `layers.${layer}.input_layernorm`, x[i]!));
-    const normed = attentionNorm.map((norm) => norm?.output ?? null);
-    const project = (name: string, count: number) => {
-      const projected = blockLinear(normed, weights(layer, `self_attn.${name}`), layout);
+  constructor(
+    group: string,
+    at: string,
+    { width, hidden, adaptive = false }: ExpertSettings,
+    { heads, kvHeads, headDimension }: ModelConfiguration,
+    private readonly family: Backbone,
+  ) {
+    const norm = (name: string) => new Norm(group, `${at}.${name}`, width, family.norm, adaptive);
+    const matrix = (name: string, outputs: number, inputs: number) =>
+      new Linear(group, `${at}.${name}`, { outputs, inputs }, { bias: false });
+    this.attentionNorm = norm('input_layernorm');
+    this.query = matrix('self_attn.q_proj', heads * headDimension, width);
+    this.key = matrix('self_attn.k_proj', kvHeads * headDimension, width);
+    this.value = matrix('self_attn.v_proj', kvHeads * headDimension, width);
+    this.output = matrix('self_attn.o_proj', width, heads * headDimension);
+    this.mlpNorm = norm('post_attention_layernorm');
+    this.mlp = [
+      matrix('mlp.gate_proj', hidden, width),
+      matrix('mlp.up_proj', hidden, width),
+      matrix('mlp.down_proj', width, hidden),
+    ];
+    const { attentionNorm, query, key, value, output, mlpNorm, mlp } = this;
+    this.parameters = parametersOfLayers([attentionNorm, query, key, value, output, mlpNorm, ...mlp]);
+  }
+
+  runMlp(values: ParameterSet, x: Tensor, condition: Tensor | undefined): Tensor {
+    const normed = this.mlpNorm.run(values, x, condition);
+    const [gate, up, down] = this.mlp.map((matrix) => matrix.weight(values));
+    const { residual } = normed;
+    const { activation } = this.family;
+    return normed.add(gatedMlp(normed.output, gate, up, down, { residual, activation }));
+  }
+}
+
+export class Mixture {
+  /** By expert: its layers in order, then its final norm. */
+  private readonly experts: PerExpert<{ readonly layers: readonly ExpertLayer[]; readonly norm: Norm }>;
+  private readonly family: Backbone;
+
+  constructor(private readonly configuration: ModelConfiguration) {
+    this.family = backboneOf(configuration);
+    const { names, norm } = this.family;
+    this.experts = Object.fromEntries(
+      Object.entries(configuration.experts).map(([name, settings]) => {
+        const at = names.expert(name);
+        const layers = Array.from(
+          { length: configuration.depth },
+          (_, layer) => new ExpertLayer(name, `${at}.layers.${layer}`, settings, configuration, this.family),
+        );
+        return [name, { layers, norm: new Norm(name, `${at}.norm`, settings.width, norm, settings.adaptive ?? false) }];
+      }),
+    );
+  }
+
+  /** The layers of one expert, for its parameters. */
+  layersOf(expert: string): readonly Layer[] {
+    const { layers, norm } = this.experts[expert];
+    return [...layers, norm];
+  }
+
+  run(values: ParameterSet, pass: MixturePass): MixtureResult {
+    const { depth } = this.configuration;
+    const names = Object.keys(this.experts).filter((name) => pass.inputs[name]);
+    let x = names.map((name) => pass.inputs[name]);
+    const named = (tensors: readonly Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]]));
+    const residuals = [named(x)];
+    for (let layer = 0; layer < depth; layer++) {
+      const before = x;
+      const run = () => this.runLayer(values, pass, names, layer, before);
+      x = pass.options?.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
+      residuals.push(named(x));
+    }
+    const hidden = names.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
+    return { hidden: named(hidden), residuals };
+  }
+
+  /** x: the residual stream of each expert of `names`, before the layer and after it. */
+  private runLayer(
+    values: ParameterSet,
+    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks }: MixturePass,
+    names: readonly string[],
+    layer: number,
+    x: readonly Tensor[],
+  ): Tensor[] {
+    const { heads, kvHeads, headDimension, depth } = this.configuration;
+    const { layout: pairing } = this.family.rotary;
+    const experts = names.map((name) => this.experts[name].layers[layer]);
+    const layout: BlockLayout = blocks.map(({ weights, length }) => ({ input: names.indexOf(weights), length }));
+    const rows = blocks.reduce((sum, { length }) => sum + length, 0);
+    const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
+    const outputs = normed.map(({ output }) => output);
+    const project = (name: 'query' | 'key' | 'value', count: number) => {
+      const weights = experts.map((expert) => expert[name].weight(values));
+      const projected = blockLinear(outputs, weights, layout);
       return reshape(projected, [projected.shape[0], rows, count, headDimension]);
     };
-    const query = rotary(project('q_proj', heads), rotaryTable);
-    const ownKey = rotary(project('k_proj', kvHeads), rotaryTable);
-    const ownValue = project('v_proj', kvHeads);
+    const query = rotary(project('query', heads), rotaryTable, { layout: pairing });
+    const ownKey = rotary(project('key', kvHeads), rotaryTable, { layout: pairing });
+    const ownValue = project('value', kvHeads);
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
-    const lossBlocks = layer === depth - 1 ? pass.lossBlocks : undefined;
-    const attended = attention(query, key, value, { table, validity, queries: blocks, lossBlocks });
-    const joint = reshape(attended, [attended.shape[0], rows, heads * headDimension]);
-    const residuals = each((_, i) => (attentionNorm[i]!.modulation ? null : x[i]));
-    const branches = blockSplitLinear(joint, weights(layer, 'self_attn.o_proj'), layout, { residuals });
-    const between = each((_, i) => addBranch(x[i]!, branches[i]!, attentionNorm[i]!.modulation));
-    return each((expert, i) => {
-      const norm = normalise(pass, expert, `layers.${layer}.post_attention_layernorm`, between[i]!);
-      const [gate, up, down] = ['gate_proj', 'up_proj', 'down_proj'].map((name) =>
-        parameters.get(`${prefixes[expert]}.layers.${layer}.mlp.${name}.weight`),
-      );
-      const residual = norm.modulation ? undefined : between[i]!;
-      return addBranch(between[i]!, gatedMlp(norm.output, gate, up, down, { residual }), norm.modulation);
+    const attended = attention(query, key, value, {
+      ...{ table, validity, queries },
+      lossBlocks: layer === depth - 1 ? lossBlocks : undefined,
     });
-  };
-
-  let x = pass.inputs;
-  const residuals = [x];
-  for (let layer = 0; layer < depth; layer++) {
-    const before = x;
-    const run = () => runLayer(layer, before);
-    x = pass.options?.recompute ? recomputed(before, run) : run();
-    residuals.push(x);
+    const branches = blockSplitLinear(
+      reshape(attended, [attended.shape[0], rows, heads * headDimension]),
+      experts.map((expert) => expert.output.weight(values)),
+      layout,
+      { residuals: normed.map(({ residual }) => residual ?? null) },
+    );
+    return experts.map((expert, i) => expert.runMlp(values, normed[i].add(branches[i]!), conditions[names[i]]));
   }
-  const hidden = each((expert, i) => normalise(pass, expert, 'norm', x[i]!).output);
-  return { hidden, residuals };
-}
-
-function recomputed(inputs: PerExpert<Tensor>, run: () => PerExpert<Tensor>): PerExpert<Tensor> {
-  const outputs = recompute((inputs[0] ?? inputs[1])!, 'mixture layer', () => run().filter((x) => x !== null));
-  const [first] = outputs;
-  if (inputs[0] && inputs[1]) return [first, outputs[1]];
-  return inputs[0] ? [first, null] : [null, first];
-}
-
-function layoutOf({ blocks }: ModelConfiguration, names: readonly string[]): BlockLayout {
-  return blocks
-    .filter((block) => names.includes(block.name))
-    .map(({ weights, length }) => ({ input: experts.indexOf(weights), length }));
-}
-
-/** The norm of x; the modulation of an adaptive norm also gates the branch that the norm feeds. */
-function normalise(
-  { parameters, configuration, condition }: MixturePass,
-  expert: Expert,
-  name: string,
-  x: Tensor,
-): { output: Tensor; modulation: Tensor | null } {
-  const at = `${prefixes[expert]}.${name}`;
-  if (expert === 'backbone' || configuration.expert?.time !== 'adaptive')
-    return { output: rmsNorm(x, parameters.get(`${at}.weight`)), modulation: null };
-  const modulation = linear(condition!, parameters.get(`${at}.dense.weight`), parameters.get(`${at}.dense.bias`));
-  return { output: adaptiveRmsNorm(x, modulation), modulation };
-}
-
-/** Adds the gated branch of an adaptive norm to the residual stream; other branches are added in their last product. */
-function addBranch(residual: Tensor, branch: Tensor, modulation: Tensor | null): Tensor {
-  return modulation ? gatedResidual(residual, branch, modulation) : branch;
 }

@@ -1,119 +1,90 @@
 import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
-import {
-  type Activation,
-  add,
-  concatenateTokens,
-  embedding,
-  linear,
-  reshape,
-  sliceTokens,
-} from '../../kernels/index.ts';
-import { type BlockSettings, type ModelConfiguration, tableOf } from './configuration.ts';
+import type { AttentionTable } from '../../kernels/index.ts';
+import { backboneOf } from './backbones/index.ts';
+import { BlockInputs, firstLayers } from './blocks.ts';
+import { expectRunnable, expectUnique } from './check.ts';
+import type { ModelConfiguration } from './configuration.ts';
 import { initialise } from './initialise.ts';
-import { type InputTensors, inputNamed } from './inputs.ts';
-import { type MixtureOptions, type MixturePass, type MixtureResult, type PerExpert, runMixture } from './mixture.ts';
-import { parametersOf, prefixes } from './parameters.ts';
-import { encodeImages } from './vision.ts';
+import { type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
+import { Mixture } from './mixture.ts';
+import { type Objective, objectivesOf } from './objectives/index.ts';
+import { withRules } from './rules.ts';
+import { tableOf } from './sequence.ts';
 
-interface ModelRunOptions extends Partial<Pick<MixturePass, 'condition' | 'lossBlocks' | 'cache'>> {
-  mixture?: MixtureOptions;
-  /** Blocks before those that run, with their keys and values in the cache. */
-  cached?: readonly string[];
-  /** Replaces the model's own blocks and edges, for decoding. */
-  configuration?: ModelConfiguration;
+/** The layers and objectives of a configuration, without values. */
+export class Architecture {
+  readonly blockInputs: BlockInputs;
+  readonly mixture: Mixture;
+  readonly objectives: readonly Objective[];
+  /** In the order that decides the streams of initial values and the order of sums: a contract, like the names. */
+  readonly parameters: readonly ModelParameter[];
+  /** The matrix of logits, where it is not that of the token embeddings. */
+  private readonly head: Table | null;
+  private readonly tables = new Map<string, AttentionTable>();
+
+  /** @throws InputError if a model of this configuration cannot run */
+  constructor(readonly configuration: ModelConfiguration) {
+    expectRunnable(configuration);
+    const { experts, vocabulary, objectives, rules = [] } = configuration;
+    const { tied, names } = backboneOf(configuration);
+    this.blockInputs = new BlockInputs(configuration);
+    this.mixture = new Mixture(configuration);
+    this.objectives = objectivesOf(configuration);
+    this.head = tied ? null : new Table('backbone', names.head, [vocabulary, experts.backbone.width], 'embedding');
+    const heads = this.objectives.flatMap(({ layers }, i) => {
+      const { auxiliary = false } = objectives[i];
+      return parametersOfLayers(layers).map((parameter) => (auxiliary ? { ...parameter, auxiliary } : parameter));
+    });
+    const of = (layers: readonly Layer[]) => parametersOfLayers(layers);
+    this.parameters = withRules(
+      [
+        ...of(firstLayers(this.blockInputs)),
+        ...of(this.mixture.layersOf('backbone')),
+        ...of(this.head ? [this.head] : []),
+        ...Object.keys(experts).flatMap((name) => (name === 'backbone' ? [] : of(this.mixture.layersOf(name)))),
+        ...heads,
+        ...of(this.blockInputs.layers),
+        ...this.objectives.flatMap(({ conditioning = [] }) => of(conditioning)),
+      ],
+      rules,
+    );
+    expectUnique('parameters', this.parameters);
+  }
+
+  /** The attention table over these blocks in this order, made once. */
+  table(names: readonly string[], repeated = false): AttentionTable {
+    const key = JSON.stringify([names, repeated]);
+    const known = this.tables.get(key) ?? tableOf(this.configuration, names, { repeated });
+    this.tables.set(key, known);
+    return known;
+  }
+
+  /** The matrix [vocabulary, width] of the logits. */
+  tokenHead(values: ParameterSet): Tensor {
+    return (this.head ?? this.blockInputs.tokens).rows(values);
+  }
 }
 
-/** A vision-language-action model: its parameters, the embedding of its inputs, and its heads. */
+/** A vision-language-action model: an architecture with the values of its parameters. */
 export class Model implements Disposable {
+  readonly architecture: Architecture;
   readonly parameters: ParameterSet;
 
+  /** @throws InputError if a model of this configuration cannot run */
   constructor(
     readonly device: Device,
     readonly configuration: ModelConfiguration,
   ) {
-    this.parameters = new ParameterSet(device, parametersOf(configuration));
+    this.architecture = new Architecture(configuration);
+    this.parameters = new ParameterSet(device, this.architecture.parameters);
+  }
+
+  get objectives(): readonly Objective[] {
+    return this.architecture.objectives;
   }
 
   initialise(seed: number): void {
-    initialise(this.parameters, parametersOf(this.configuration), seed);
-  }
-
-  get embeddingTable(): Tensor {
-    return this.parameters.get(`${prefixes.backbone}.embed_tokens.weight`);
-  }
-
-  block(name: string): BlockSettings {
-    const found = this.configuration.blocks.find((block) => block.name === name);
-    if (!found) throw new Error(`the model has no block '${name}'`);
-    return found;
-  }
-
-  /** Input of the backbone: its blocks among `names`, in order; null if there are none. */
-  embed(inputs: InputTensors, names: readonly string[]): Tensor | null {
-    const { parameters, configuration } = this;
-    const { backbone, vision } = configuration;
-    const parts = configuration.blocks
-      .filter((block) => block.weights === 'backbone' && names.includes(block.name))
-      .map(({ name, input }) =>
-        input === 'images'
-          ? encodeImages(parameters, vision!, inputNamed(inputs, 'images'))
-          : embedding(inputNamed(inputs, `ids/${name}`), this.embeddingTable, { scale: Math.sqrt(backbone.width) }),
-      );
-    if (parts.length === 0) return null;
-    return parts.length === 1 ? parts[0] : concatenateTokens(parts);
-  }
-
-  /**
-   * Input of the action expert for noisy actions [batch, horizon, actionDimension] at the time of the inputs, and the
-   * condition of its adaptive norms. The state token comes first if the system has one.
-   */
-  embedActions(noisy: Tensor, inputs: InputTensors): { input: Tensor; condition: Tensor | null } {
-    const actions = this.affine(noisy, 'action_in_proj');
-    const times = inputNamed(inputs, 'timeEmbedding');
-    let input = actions;
-    let condition: Tensor | null = null;
-    if (this.configuration.expert!.time === 'adaptive')
-      condition = this.affine(this.affine(times, 'time_mlp_in', 'swish'), 'time_mlp_out', 'swish');
-    else {
-      const [batch, horizon, width] = actions.shape;
-      const pairs = concatenateTokens([reshape(actions, times.shape), times]);
-      const beside = reshape(pairs, [batch, horizon, 2 * width]);
-      input = this.affine(this.affine(beside, 'action_time_mlp_in', 'swish'), 'action_time_mlp_out');
-    }
-    const hasState = this.configuration.blocks.some((block) => block.input === 'state');
-    if (!hasState) return { input, condition };
-    return { input: concatenateTokens([this.affine(inputNamed(inputs, 'state'), 'state_proj'), input]), condition };
-  }
-
-  /** Velocity [batch, horizon, actionDimension] from the last `horizon` rows of the action expert's final hidden states. */
-  velocity(hidden: Tensor): Tensor {
-    const { horizon } = this.configuration;
-    const rows = hidden.shape[1];
-    const actions = rows === horizon ? hidden : sliceTokens(hidden, rows - horizon, horizon);
-    return this.affine(actions, 'action_out_proj');
-  }
-
-  /** Runs the mixture over `blocks`, which attend to themselves and to the `cached` blocks before them. */
-  run(
-    inputs: InputTensors,
-    blocks: readonly string[],
-    rows: PerExpert<Tensor>,
-    options: ModelRunOptions = {},
-  ): MixtureResult {
-    const { condition = null, lossBlocks, cache, mixture, cached = [], configuration = this.configuration } = options;
-    return runMixture({
-      parameters: this.parameters,
-      configuration,
-      inputs: rows,
-      blocks,
-      table: tableOf(configuration, [...cached, ...blocks]),
-      validity: inputNamed(inputs, 'validity'),
-      rotaryTable: inputNamed(inputs, 'rotaryTable'),
-      condition,
-      lossBlocks,
-      cache,
-      options: mixture,
-    });
+    initialise(this.parameters, this.architecture.parameters, seed);
   }
 
   dispose(): void {
@@ -123,16 +94,4 @@ export class Model implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
-
-  private affine(x: Tensor, name: string, activation?: Activation): Tensor {
-    return linear(x, this.parameters.get(`${name}.weight`), this.parameters.get(`${name}.bias`), { activation });
-  }
-}
-
-/** The sum of the losses that a system has; `flow` is weighted already. */
-export function weightedSum(token: Tensor | null, flow: Tensor | null): Tensor {
-  if (token && flow) return add(token, flow);
-  const only = token ?? flow;
-  if (!only) throw new Error('a system without a loss cannot be trained');
-  return only;
 }

@@ -1,54 +1,141 @@
+/** Vision transformers, and the projection of their features into the backbone. */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import {
+  type AttentionTable,
   attention,
   attentionTable,
+  concatenateTokens,
   full,
-  type LinearOptions,
-  layerNorm,
-  linear,
   patchEmbedding,
   reshape,
   sequence,
 } from '../../kernels/index.ts';
-import { tokensPerImage, type VisionSizes } from './configuration.ts';
-import { prefixes } from './parameters.ts';
+import type { Backbone } from './backbones/index.ts';
+import { type TowerSettings, tokensPerImage, type VisionSettings } from './configuration.ts';
+import { type Layer, LayerNorm, Linear, type ModelParameter, parametersOfLayers } from './layers.ts';
 
-/**
- * SigLIP's vision transformer and the projection into the backbone.
- *
- * images [batch, cameras, height, width, 3] in [-1, 1] -> [batch, cameras * patches, backbone width]
- */
-export function encodeImages(parameters: ParameterSet, sizes: VisionSizes, images: Tensor): Tensor {
-  const at = (name: string) => parameters.get(`${prefixes.vision}.${name}`);
-  const affine = (x: Tensor, name: string, options: LinearOptions = {}) =>
-    linear(x, at(`${name}.weight`), at(`${name}.bias`), options);
-  const norm = (x: Tensor, name: string) => layerNorm(x, at(`${name}.weight`), at(`${name}.bias`));
-  const [batch, cameras, height, width, channels] = images.shape;
-  const patches = tokensPerImage(sizes);
-  const table = attentionTable(sequence({ image: patches }), { image: { image: full } });
-  const heads = [batch * cameras, patches, sizes.heads, sizes.width / sizes.heads];
+/** One layer: x + attention(norm(x)), then x + MLP(norm(x)). */
+class TowerLayer implements Layer {
+  readonly parameters;
+  private readonly norms: readonly LayerNorm[];
+  private readonly projections: readonly Linear[];
+  private readonly mlp: readonly Linear[];
 
-  let x = patchEmbedding(
-    reshape(images, [batch * cameras, height, width, channels]),
-    at('embeddings.patch_embedding.weight'),
-    at('embeddings.patch_embedding.bias'),
-    at('embeddings.position_embedding.weight'),
-  );
-  for (let layer = 0; layer < sizes.depth; layer++) {
-    const name = `encoder.layers.${layer}`;
-    const normed = norm(x, `${name}.layer_norm1`);
-    const [query, key, value] = ['q_proj', 'k_proj', 'v_proj'].map((projection) =>
-      reshape(affine(normed, `${name}.self_attn.${projection}`), heads),
+  constructor(group: string, at: string, { width, hidden }: TowerSettings) {
+    const square = { outputs: width, inputs: width };
+    this.norms = ['layer_norm1', 'layer_norm2'].map((name) => new LayerNorm(group, `${at}.${name}`, width));
+    this.projections = ['q_proj', 'k_proj', 'v_proj', 'out_proj'].map(
+      (name) => new Linear(group, `${at}.self_attn.${name}`, square),
     );
-    const seen = reshape(attention(query, key, value, { table }), x.shape);
-    x = affine(seen, `${name}.self_attn.out_proj`, { residual: x });
-    const hidden = affine(norm(x, `${name}.layer_norm2`), `${name}.mlp.fc1`, { activation: 'gelu' });
-    x = affine(hidden, `${name}.mlp.fc2`, { residual: x });
+    this.mlp = [
+      new Linear(group, `${at}.mlp.fc1`, { outputs: hidden, inputs: width }),
+      new Linear(group, `${at}.mlp.fc2`, { outputs: width, inputs: hidden }),
+    ];
+    this.parameters = parametersOfLayers([...this.norms, ...this.projections, ...this.mlp]);
   }
-  const projected = linear(
-    norm(x, 'post_layernorm'),
-    parameters.get(`${prefixes.projector}.weight`),
-    parameters.get(`${prefixes.projector}.bias`),
-  );
-  return reshape(projected, [batch, cameras * patches, projected.shape[2]]);
+
+  run(values: ParameterSet, x: Tensor, heads: readonly number[], table: AttentionTable): Tensor {
+    const [before, between] = this.norms;
+    const normed = before.run(values, x);
+    const [query, key, value] = this.projections
+      .slice(0, 3)
+      .map((projection) => reshape(projection.run(values, normed), heads));
+    const seen = reshape(attention(query, key, value, { table }), x.shape);
+    const residual = this.projections[3].run(values, seen, { residual: x });
+    const [up, down] = this.mlp;
+    const hidden = up.run(values, between.run(values, residual), { activation: 'gelu' });
+    return down.run(values, hidden, { residual });
+  }
+}
+
+/** SigLIP's vision transformer (Zhai et al. 2023, arXiv 2303.15343), without its pooling head. */
+class Tower implements Layer {
+  readonly parameters;
+  private readonly patches: Patches;
+  private readonly layers: readonly TowerLayer[];
+  private readonly norm: LayerNorm;
+  private readonly table: AttentionTable;
+
+  constructor(
+    group: string,
+    root: string,
+    private readonly sizes: TowerSettings,
+    vision: VisionSettings,
+  ) {
+    const { width, depth } = sizes;
+    this.patches = new Patches(group, `${root}.embeddings`, width, vision);
+    this.layers = Array.from({ length: depth }, (_, i) => new TowerLayer(group, `${root}.encoder.layers.${i}`, sizes));
+    this.norm = new LayerNorm(group, `${root}.post_layernorm`, width);
+    this.parameters = parametersOfLayers([this.patches, ...this.layers, this.norm]);
+    this.table = attentionTable(sequence({ image: tokensPerImage(vision) }), { image: { image: full } });
+  }
+
+  /** images [N, height, width, 3] -> features [N, patches, width] */
+  run(values: ParameterSet, images: Tensor): Tensor {
+    const { heads, width } = this.sizes;
+    let x = this.patches.run(values, images);
+    const shape = [x.shape[0], x.shape[1], heads, width / heads];
+    for (const layer of this.layers) x = layer.run(values, x, shape, this.table);
+    return this.norm.run(values, x);
+  }
+}
+
+/** The embedding of patches, with their positions. */
+class Patches implements Layer {
+  readonly parameters: readonly ModelParameter[];
+
+  constructor(group: string, at: string, width: number, vision: VisionSettings) {
+    const { patch } = vision;
+    this.parameters = [
+      { name: `${at}.patch_embedding.weight`, shape: [width, 3, patch, patch], group, initialisation: 'matrix' },
+      { name: `${at}.patch_embedding.bias`, shape: [width], group, initialisation: 'zero' },
+      {
+        name: `${at}.position_embedding.weight`,
+        shape: [tokensPerImage(vision), width],
+        group,
+        initialisation: 'position',
+      },
+    ];
+  }
+
+  run(values: ParameterSet, images: Tensor): Tensor {
+    const [weight, bias, position] = this.parameters.map(({ name }) => values.get(name));
+    return patchEmbedding(images, weight, bias, position);
+  }
+}
+
+/** All towers, and the projection of their concatenated features. */
+export class Vision implements Layer {
+  readonly parameters;
+  private readonly towers: Readonly<Record<string, Tower>>;
+  private readonly projector: Linear;
+
+  constructor(vision: VisionSettings, { names }: Backbone, backboneWidth: number) {
+    const towers = Object.entries(vision.towers);
+    this.towers = Object.fromEntries(
+      towers.map(([name, sizes], i) => [name, new Tower(name, names.tower(name, i === 0), sizes, vision)]),
+    );
+    const features = towers.reduce((sum, [, { width }]) => sum + width, 0);
+    this.projector = new Linear(towers[0][0], names.projector, { outputs: backboneWidth, inputs: features });
+    this.parameters = parametersOfLayers([...Object.values(this.towers), this.projector]);
+  }
+
+  /** images [batch, cameras, height, width, 3] in [-1, 1] -> tokens [batch, cameras * patches, backbone width], and the towers' features. */
+  run(values: ParameterSet, images: Tensor): { tokens: Tensor; features: Readonly<Record<string, Tensor>> } {
+    const [batch, cameras, ...image] = images.shape;
+    const stacked = reshape(images, [batch * cameras, ...image]);
+    const features = Object.fromEntries(
+      Object.entries(this.towers).map(([name, tower]) => [name, tower.run(values, stacked)]),
+    );
+    const projected = this.projector.run(values, sideBySide(Object.values(features)));
+    return { tokens: reshape(projected, [batch, cameras * projected.shape[1], projected.shape[2]]), features };
+  }
+}
+
+/** [N, rows, w1], [N, rows, w2] ... -> [N, rows, w1 + w2 + ...] */
+export function sideBySide(parts: readonly Tensor[]): Tensor {
+  if (parts.length === 1) return parts[0];
+  const [count, rows] = parts[0].shape;
+  const joined = concatenateTokens(parts.map((part) => reshape(part, [count * rows, part.shape[2]])));
+  return reshape(joined, [count, rows, joined.shape[1]]);
 }

@@ -2,8 +2,9 @@
 import type { Device, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import { type Inputs, trainingInputs } from '../architecture/inputs.ts';
+import type { Inputs } from '../architecture/inputs.ts';
 import { Model } from '../architecture/model.ts';
+import { trainingInputs } from '../architecture/training-pass.ts';
 import { configurationOf, systemNamed } from '../systems/index.ts';
 import { presetNamed } from '../training/presets.ts';
 import { randomBatch } from '../training/random-batch.ts';
@@ -15,8 +16,8 @@ export interface StepSizes extends StepSettings {
   readonly batch?: number;
   /** Prompt tokens; without images. Default: one image, and a prompt as long as those of the built-in world. */
   readonly prompt?: number;
-  /** Number of discrete action tokens. */
-  readonly fast?: number;
+  /** Number of tokens to be predicted. */
+  readonly target?: number;
   readonly horizon?: number;
   /** Number of layers. */
   readonly depth?: number;
@@ -30,17 +31,17 @@ const BATCHES = 4;
 /** @throws InputError if no system or preset has the name */
 export function measuredConfiguration(
   system: string,
-  { preset: presetName = 'tiny', prompt, fast = 24, horizon = 10, depth }: StepSizes,
+  { preset: presetName = 'tiny', prompt, target = 24, horizon = 10, depth }: StepSizes,
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
   return configurationOf(systemNamed(system), {
     ...preset,
     depth: depth ?? preset.depth,
-    backbone: { ...preset.backbone, vocabulary: 512 },
+    vocabulary: 512,
     vision: prompt === undefined ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
-    languageTokens: prompt ?? 32,
-    fastTokens: fast,
+    promptTokens: prompt ?? 32,
+    targetTokens: target,
     horizon,
     actionDimension: 7,
     stateDimension: 7,
@@ -75,7 +76,7 @@ export class MeasuredStep implements Disposable {
     this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1 });
     this.step = new TrainingStep(this.model, this.optimizer, settings, (pipeline) => this.compiled.push(pipeline));
     this.batches = Array.from({ length: BATCHES }, (_, i) =>
-      trainingInputs(configuration, randomBatch(configuration, batch, SEED, i)),
+      trainingInputs(this.model.architecture, randomBatch(configuration, batch, SEED, i)),
     );
   }
 

@@ -15,7 +15,7 @@ import {
   rangesAfterText,
   TextTokenizer,
 } from '../../tokenizers/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { Ids, ObservationBatch } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import {
@@ -231,24 +231,25 @@ export class Encoding {
     );
   }
 
-  /** Encodes a batch of observations. @throws InputError if a prompt is longer than the model's language block */
+  /** Encodes a batch of observations. @throws InputError if a prompt is longer than the model's block for it */
   observe(observations: readonly RawObservation[], configuration: ModelConfiguration): ObservationBatch {
-    const language = configuration.blocks.find((block) => block.name === 'language')!;
+    const prompt = configuration.blocks.find(({ input }) => input === 'prompt')!;
     const prompts = observations.map((observation) => {
       const ids = this.promptIds(observation);
-      if (ids.length > language.length)
+      if (ids.length > prompt.length)
         throw new InputError(
-          `instruction ${quote(observation.instruction)} gives a prompt of ${ids.length} tokens; this model takes at most ${language.length}: shorten it`,
+          `instruction ${quote(observation.instruction)} gives a prompt of ${ids.length} tokens; this model takes at most ${prompt.length}: shorten it`,
         );
       return ids;
     });
     const { images, cameraValid } = this.images(observations, configuration);
+    const state = configuration.blocks.find(({ input }) => input === 'state');
     return {
       batch: observations.length,
       images,
       cameraValid,
-      ids: { language: padIds(prompts, language.length) },
-      state: this.state(observations, configuration),
+      ids: { [sourceOf(prompt)]: padIds(prompts, prompt.length) },
+      numbers: state ? { [sourceOf(state)]: this.state(observations, configuration) } : {},
     };
   }
 
@@ -270,11 +271,7 @@ export class Encoding {
     return { images, cameraValid };
   }
 
-  private state(
-    observations: readonly RawObservation[],
-    { blocks, stateDimension }: ModelConfiguration,
-  ): Float32Array | null {
-    if (!blocks.some((block) => block.input === 'state')) return null;
+  private state(observations: readonly RawObservation[], { stateDimension }: ModelConfiguration): Float32Array {
     const state = new Float32Array(observations.length * stateDimension);
     observations.forEach((observation, sample) => {
       if (observation.request === 'answer') return;

@@ -1,8 +1,8 @@
 import { InputError, randomStream, streams } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
-import { argmax, decodeGreedily } from './decoding.ts';
+import { actingObjective } from '../architecture/objectives/index.ts';
+import { act, argmax, type SamplingOptions } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
-import { type OnLatency, type SamplingOptions, sampleActions } from './sampling.ts';
 
 export interface ActOptions extends SamplingOptions {
   /** Chooses the noise; the same seed and observation give the same chunk. */
@@ -26,14 +26,18 @@ export class Policy {
 
   /** Normalised chunks [horizon * actionDimension], one for each observation. */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
-    const { horizon, actionDimension, losses } = this.model.configuration;
-    const observation = this.encoding.observe(observations, this.model.configuration);
+    const { model, encoding } = this;
+    const { horizon, actionDimension } = model.configuration;
+    const observation = encoding.observe(observations, model.configuration);
     const size = horizon * actionDimension;
-    if (!losses.flow) return this.decode(observation, observations, options.onLatency);
     const { seed = 0, sample = 0, ...sampling } = options;
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
-    const actions = await sampleActions(this.model, observation, noise, sampling);
+    const shape = { horizon, dimension: actionDimension };
+    const writers = this.decodes ? observations.map(({ robot }) => encoding.chunkWriter(shape, robot)) : [];
+    const choose = (own: number, logits: Float32Array) => writers[own].write((allowed) => argmax(logits, allowed));
+    const actions = await act(model, observation, { ...sampling, noise, choose });
+    if (!actions) return writers.map((writer) => writer.decode());
     return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
   }
 
@@ -50,41 +54,24 @@ export class Policy {
     const { textIds } = encoding;
     const written = observations.map((): number[] => []);
     const subtask = (text: string) => text.split(';')[0];
-    await decodeGreedily(
-      model,
-      encoding.observe(observations, model.configuration),
-      'fast',
-      model.block('fast').length,
-      {
-        choose: (sample, logits) => {
-          const own = written[sample];
-          const id = argmax(logits, textIds);
-          if (id === encoding.endOfSequence) return null;
-          own.push(id);
-          const ended = observations[sample].request === 'subtask' && encoding.decodeText(own).includes(';');
-          return ended ? null : id;
-        },
+    await act(model, encoding.observe(observations, model.configuration), {
+      objective: model.objectives.find(({ acts }) => acts === 'tokens'),
+      choose: (sample, logits) => {
+        const own = written[sample];
+        const id = argmax(logits, textIds);
+        if (id === encoding.endOfSequence) return null;
+        own.push(id);
+        const ended = observations[sample].request === 'subtask' && encoding.decodeText(own).includes(';');
+        return ended ? null : id;
       },
-    );
+    });
     return written.map((ids, i) =>
       observations[i].request === 'subtask' ? subtask(encoding.decodeText(ids)) : encoding.decodeText(ids),
     );
   }
 
-  /** Greedy decoding of action tokens under the tokenizer's grammar; the rest of an incomplete chunk is zero. */
-  private async decode(
-    observation: ReturnType<Encoding['observe']>,
-    raw: readonly RawObservation[],
-    onLatency?: OnLatency,
-  ): Promise<Float32Array[]> {
-    const { horizon, actionDimension } = this.model.configuration;
-    const { length } = this.model.block('fast');
-    const shape = { horizon, dimension: actionDimension };
-    const writers = raw.map(({ robot }) => this.encoding.chunkWriter(shape, robot));
-    await decodeGreedily(this.model, observation, 'fast', length, {
-      onLatency,
-      choose: (sample, logits) => writers[sample].write((allowed) => argmax(logits, allowed)),
-    });
-    return writers.map((writer) => writer.decode());
+  /** Whether it acts by action tokens, decoded greedily under the tokenizer's grammar; the rest of an incomplete chunk is zero. */
+  private get decodes(): boolean {
+    return actingObjective(this.model.objectives)?.acts === 'tokens';
   }
 }

@@ -1,5 +1,6 @@
 /** The figures of a training run's report. */
 import { formatNumber, formatPercent, type Markup, powerOfTen, shorten } from './markup.ts';
+import { lineColour } from './page.ts';
 import { colour, type EndLabel, endLabels, type Layer, plot, quantitative, textLayer, verticalTitle } from './plot.ts';
 import { type Chunks, dimensionNames, type Gradients } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
@@ -37,10 +38,11 @@ const stepAxis = (last: number) => ({
 export interface LossFigure {
   label: string;
   unit: string;
-  colour: 'token' | 'flow';
+  /** A name in the style sheet. */
+  colour: string;
   training: Point[];
   heldOut: Point[];
-  baseline?: { name: string; value: number };
+  baseline?: number;
 }
 
 /** The number of points of the drawn training line. */
@@ -49,8 +51,8 @@ export const TRAINING_BINS = 150;
 /** The highest loss that is drawn: a first step far above everything would flatten all that follows. */
 export function lossCeiling({ training, heldOut, baseline }: LossFigure): number {
   const values = [...training, ...heldOut].map(({ y }) => y);
-  const top = values.reduce((a, b) => Math.max(a, b), baseline?.value ?? 0);
-  const usual = Math.max(baseline?.value ?? 0, ...heldOut.map(({ y }) => y));
+  const top = values.reduce((a, b) => Math.max(a, b), baseline ?? 0);
+  const usual = Math.max(baseline ?? 0, ...heldOut.map(({ y }) => y));
   return usual > 0 ? Math.min(top, 2 * usual) : top;
 }
 
@@ -65,14 +67,13 @@ export function lossFigure(data: LossFigure): Promise<Markup> {
   const color = colour(data.colour);
   const layers: Layer[] = [];
   const labels: EndLabel[] = [];
-  if (data.baseline) {
-    const { name, value } = data.baseline;
+  if (data.baseline !== undefined) {
     layers.push({
-      data: { values: [{ y: value }] },
+      data: { values: [{ y: data.baseline }] },
       mark: { type: 'rule', color: colour('muted'), strokeDash: [5, 4] },
       encoding: { y },
     });
-    labels.push({ text: `${name} ${formatNumber(value)}`, colour: 'muted', at: value });
+    labels.push({ text: `baseline ${formatNumber(data.baseline)}`, colour: 'muted', at: data.baseline });
   }
   const line = (name: string, values: Point[], mark: object) => {
     layers.push({ data: { values }, mark: { type: 'line', color, ...mark }, encoding: { x, y } });
@@ -105,12 +106,19 @@ function logarithmicAxis(norms: number[]) {
   return { low, high, zero, decades };
 }
 
-/** One panel for each parameter group: the norm of each loss's gradient over steps, exact zeros in a row of their own. */
-export function gradientPanels({ norms, expectedZero = [] }: Gradients): Promise<{ group: string; figure: Markup }[]> {
+/**
+ * One panel for each parameter group: the norm of each loss's gradient over steps, exact zeros in a row of their own.
+ * `losses` are the names of the objectives in the order of their colours.
+ */
+export function gradientPanels(
+  { norms, expectedZero = [] }: Gradients,
+  losses: readonly string[],
+): Promise<{ group: string; figure: Markup }[]> {
   const groups = [...new Set(norms.map(({ group }) => group))];
   const { low, high, zero, decades } = logarithmicAxis(norms.map(({ norm }) => norm));
   const lastStep = norms.reduce((last, { step }) => Math.max(last, step), 1);
-  const size = { width: 190, height: 150, margins: { left: 38, right: 46, top: 28, bottom: 40 } };
+  const right = 11 + 7 * losses.reduce((most, { length }) => Math.max(most, length), 0);
+  const size = { width: 190, height: 150, margins: { left: 38, right, top: 28, bottom: 40 } };
   const bottom = zero - 0.12 * (high - low);
   const names = Object.fromEntries([[zero, '0'], ...decades.map((exponent) => [exponent, powerOfTen(exponent)])]);
   const vertical = {
@@ -133,18 +141,19 @@ export function gradientPanels({ norms, expectedZero = [] }: Gradients): Promise
     ];
     const labels: EndLabel[] = [];
     let reasons = 0;
-    for (const loss of ['token', 'flow'] as const) {
+    for (const [index, loss] of losses.entries()) {
+      const own = lineColour(index);
       const values = norms
         .filter((norm) => norm.group === group && norm.loss === loss)
         .map(({ step, norm }) => ({ x: step, y: norm === 0 ? zero : Math.log10(norm) }));
       if (values.length === 0) continue;
-      const point = values.length <= 40 ? { color: colour(loss), size: 14 } : false;
-      const mark = { type: 'line', color: colour(loss), strokeWidth: 1.8, point };
+      const point = values.length <= 40 ? { color: colour(own), size: 14 } : false;
+      const mark = { type: 'line', color: colour(own), strokeWidth: 1.8, point };
       layers.push({ data: { values }, mark, encoding: { x, y } });
-      labels.push({ text: loss, colour: loss, at: values[values.length - 1].y });
+      labels.push({ text: loss, colour: own, at: values[values.length - 1].y });
       const reason = expectedZero.find((zero) => zero.group === group && zero.loss === loss)?.reason;
       if (reason === undefined || values.some((value) => value.y !== zero)) continue;
-      const above = { baseline: 'bottom', dy: -4 - 13 * reasons++, fontSize: 11, color: colour(loss) };
+      const above = { baseline: 'bottom', dy: -4 - 13 * reasons++, fontSize: 11, color: colour(own) };
       const place = { datum: zero, type: 'quantitative' };
       layers.push(textLayer(shorten(`0, ${reason}`, 34), above, { value: 2 }, place));
     }

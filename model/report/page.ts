@@ -1,8 +1,20 @@
 import { html, Markup } from './markup.ts';
 
+/** The colours of lines that stand for objectives, in the order of the objectives. */
+const palette = {
+  light: ['#1f6feb', '#b8560f', '#1a7f37', '#8250df', '#bf3989', '#0b7285'],
+  dark: ['#6ea8ff', '#f0a05a', '#57c76f', '#bd93ff', '#ff8bc2', '#4cc4d6'],
+};
+const namedLines = (colours: string[]) => colours.map((value, index) => `--${lineColour(index)}:${value}`).join(';');
+
+/** The name of the colour of the line at `index`; there are six, and then they come again. */
+export function lineColour(index: number): string {
+  return `line${1 + (index % palette.light.length)}`;
+}
+
 /** Colours by name. Figures refer to the names, so that one figure serves light, dark and print. */
-const light = `--paper:#fff;--ink:#1d2126;--muted:#667080;--rule:#c9ced6;--grid:#e9ecf0;--band:#f1f3f6;--token:#1f6feb;--flow:#b8560f;--demonstrated:#1d2126;--predicted:#9dbdf0;--mean:#1f6feb;--pairs:#cfe0fb;--stop:#b8560f;--bar:#a9c4ee;--alarm:#b42318;color-scheme:light`;
-const dark = `--paper:#14171b;--ink:#e4e7eb;--muted:#98a1ad;--rule:#444b55;--grid:#272c33;--band:#20242a;--token:#6ea8ff;--flow:#f0a05a;--demonstrated:#e4e7eb;--predicted:#45669c;--mean:#6ea8ff;--pairs:#28456f;--stop:#f0a05a;--bar:#3a5c92;--alarm:#ff8278;color-scheme:dark`;
+const light = `--paper:#fff;--ink:#1d2126;--muted:#667080;--rule:#c9ced6;--grid:#e9ecf0;--band:#f1f3f6;${namedLines(palette.light)};--demonstrated:#1d2126;--predicted:#9dbdf0;--mean:#1f6feb;--pairs:#cfe0fb;--stop:#b8560f;--bar:#a9c4ee;--alarm:#b42318;color-scheme:light`;
+const dark = `--paper:#14171b;--ink:#e4e7eb;--muted:#98a1ad;--rule:#444b55;--grid:#272c33;--band:#20242a;${namedLines(palette.dark)};--demonstrated:#e4e7eb;--predicted:#45669c;--mean:#6ea8ff;--pairs:#28456f;--stop:#f0a05a;--bar:#3a5c92;--alarm:#ff8278;color-scheme:dark`;
 
 const style = `
 :root{${light}}
@@ -19,7 +31,7 @@ p{margin:.5rem 0;max-width:44rem}
 .under{color:var(--muted);margin:0}
 nav{margin-top:1rem;font-size:.875rem;line-height:1.9}
 nav a{margin-right:1rem;white-space:nowrap}
-a{color:var(--token);text-decoration:none}
+a{color:var(--line1);text-decoration:none}
 a:hover{text-decoration:underline}
 .glance{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.25rem,1fr));gap:1.25rem 1.5rem;margin:2rem 0 0;padding:1.25rem 0;border-top:1px solid var(--rule);border-bottom:1px solid var(--rule)}
 .glance div{display:flex;flex-direction:column-reverse;justify-content:flex-end}

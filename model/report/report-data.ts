@@ -1,5 +1,7 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
+import type { Losses } from '../training/history.ts';
 
 /**
  * The contents of the report of a training run. Lists of points are in the order of their steps. The page leaves out optional
@@ -21,6 +23,8 @@ export interface ReportData {
   data: ReportDataset;
   /** Wall time of each phase in the order they ran: data, compile, train, evaluate. */
   phases: { name: string; seconds: number }[];
+  /** The losses of the run in the order in which the page shows them, which also fixes their colours. */
+  objectives: ObjectiveDescription[];
   curves: Curves;
   gradients?: Gradients;
   attention?: AttentionDrawing;
@@ -46,32 +50,25 @@ interface ReportDataset {
   missing: string[];
 }
 
-/** The losses at a step; a loss that the system does not have is left out. */
+/** Losses by the name of the objective; one that was not measured at this step is left out. */
 export interface LossPoint {
   step: number;
-  /** Mean cross-entropy of the next token, in nats. */
-  tokenLoss?: number;
-  /** Mean squared error of the velocity, in squared units of normalised actions. */
-  flowLoss?: number;
+  losses: Losses;
 }
 
 interface Curves {
   /** `seconds` since training began, without evaluation. */
   training: (LossPoint & { seconds: number })[];
   heldOut: LossPoint[];
-  baselines: {
-    /** Held-out token loss of a predictor that knows only how frequent each token is. */
-    unigram?: number;
-    /** Held-out flow loss of the best constant velocity. */
-    constantVelocity?: number;
-  };
+  /** Held-out losses of the predictors that ignore the observation, by the name of the objective. */
+  baselines: Losses;
 }
 
 export interface Gradients {
   /** L2 norm of the gradient of one loss on all parameters of one group. */
-  norms: { step: number; loss: 'token' | 'flow'; group: string; norm: number }[];
+  norms: { step: number; loss: string; group: string; norm: number }[];
   /** Gradients that must be exactly zero, and the reason: "cut by the stop-gradient". The report marks those that are not. */
-  expectedZero?: { loss: 'token' | 'flow'; group: string; reason: string }[];
+  expectedZero?: { loss: string; group: string; reason: string }[];
 }
 
 /** The attention table: a pair of blocks without an edge is `none`. */

@@ -29,7 +29,7 @@ export async function renderReport(data: ReportData): Promise<string> {
       ? { id: 'notes', title: 'Notes', body: html`<ul>${notes.map((note) => html`<li>${note}</li>`)}</ul>` }
       : undefined,
     await lossSection(data),
-    gradients && gradients.norms.length > 0 ? await gradientSection(gradients) : undefined,
+    gradients && gradients.norms.length > 0 ? await gradientSection(gradients, data.objectives) : undefined,
     attention && attention.blocks.length > 0 ? attentionSection(attention) : undefined,
     await chunkSection(data),
     openLoop ? openLoopSection(openLoop) : undefined,

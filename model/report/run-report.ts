@@ -1,4 +1,5 @@
 /** Gathers the contents of a run's report from its result. */
+import { groupsNotReached } from '../architecture/reach.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunResult } from '../training/run.ts';
@@ -21,12 +22,11 @@ export async function reportOf(
   adapter: string,
   seconds: Record<string, number>,
 ): Promise<ReportData> {
-  const { settings, history, split, missing, policy, openLoop } = result;
+  const { settings, history, objectives, split, missing, policy, openLoop } = result;
   const { configuration } = settings;
   const groups = new Map<string, number>();
   for (const { group, tensors } of policy.model.parameters.arenas)
     groups.set(group, (groups.get(group) ?? 0) + tensors.reduce((sum, tensor) => sum + tensor.size, 0));
-  const insulated = configuration.edges.some(({ query, edge }) => query === 'action' && edge.stopKey && edge.stopValue);
   const latency: { part: string; milliseconds: number }[] = [];
   const first = openLoop?.batches[0];
   if (first) {
@@ -53,17 +53,13 @@ export async function reportOf(
       missing: [...missing],
     },
     phases: Object.entries(seconds).map(([name, duration]) => ({ name, seconds: duration })),
+    objectives: [...objectives],
     curves: history,
     gradients: {
       norms: history.gradients,
-      expectedZero: insulated
-        ? [
-            ...['vision', 'backbone']
-              .filter((group) => groups.has(group))
-              .map((group) => ({ loss: 'flow' as const, group, reason: 'cut by the stop-gradient' })),
-            { loss: 'token', group: 'expert', reason: 'discrete tokens do not read the expert' },
-          ]
-        : undefined,
+      expectedZero: policy.model.objectives.flatMap(({ name: loss, blocks, reads = blocks }) =>
+        groupsNotReached(configuration, reads).map((zero) => ({ loss, ...zero })),
+      ),
     },
     attention: {
       blocks: configuration.blocks.map(({ name, length }) => ({ name, length })),

@@ -1,5 +1,6 @@
 /** The sections of a training run's report. */
 import { encode } from 'fast-png';
+import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
 import { attentionFigure, attentionInWords } from './attention-figure.ts';
 import {
@@ -12,7 +13,7 @@ import {
   TRAINING_BINS,
 } from './figures.ts';
 import { formatNumber, formatPercent, formatRatio, formatSeconds, html, type Markup } from './markup.ts';
-import { barTable, type Section, table } from './page.ts';
+import { barTable, lineColour, type Section, table } from './page.ts';
 import type { ClosedLoop, Gradients, LossPoint, ReportData } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
 
@@ -23,40 +24,29 @@ const sum = (values: readonly number[]) => values.reduce((total, value) => total
 
 interface Loss extends LossFigure {
   title: string;
-  /** The baseline in a sentence. */
-  than: string;
+  than: ObjectiveDescription['baseline'];
 }
 
-/** The losses that the run has, token loss first. */
-function losses({ curves: { training, heldOut, baselines } }: ReportData): Loss[] {
-  const points = (name: 'tokenLoss' | 'flowLoss') => {
-    const known = (all: LossPoint[]) =>
-      all.flatMap(({ step, [name]: loss }) => (loss === undefined ? [] : [{ x: step, y: loss }]));
-    return { training: known(training), heldOut: known(heldOut) };
-  };
-  const baseline = (name: string, value: number | undefined) => (value === undefined ? undefined : { name, value });
-  const all: Loss[] = [
-    {
-      title: 'Token loss',
-      label: 'Token loss over training steps',
-      unit: 'nats per token',
-      colour: 'token',
-      ...points('tokenLoss'),
-      baseline: baseline('unigram', baselines.unigram),
-      than: 'the unigram predictor',
-    },
-    {
-      title: 'Flow loss',
-      label: 'Flow loss over training steps',
-      unit: 'squared velocity error (normalised actions)',
-      colour: 'flow',
-      ...points('flowLoss'),
-      baseline: baseline('constant', baselines.constantVelocity),
-      than: 'the best constant velocity',
-    },
-  ];
+/** The losses that were measured, in the order of the objectives. */
+function losses({ objectives, curves: { training, heldOut, baselines } }: ReportData): Loss[] {
+  const all = objectives.map(({ name, title, meaning, baseline }, index): Loss => {
+    const known = (points: LossPoint[]) =>
+      points.flatMap(({ step, losses }) => (losses[name] === undefined ? [] : [{ x: step, y: losses[name] }]));
+    return {
+      title,
+      label: `${capitalised(title)} over training steps`,
+      unit: meaning,
+      colour: lineColour(index),
+      training: known(training),
+      heldOut: known(heldOut),
+      baseline: baseline === null ? undefined : baselines[name],
+      than: baseline,
+    };
+  });
   return all.filter((loss) => loss.training.length + loss.heldOut.length > 0);
 }
+
+const capitalised = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Success, and the right object if it is known, as counts. */
 function rates({ episodes }: ClosedLoop): { name: string; count: number; of: number }[] {
@@ -74,9 +64,9 @@ export function glance(data: ReportData): Markup {
     const last = heldOut.at(-1);
     if (!last) continue;
     entries.push(
-      baseline
-        ? [times(last.y, baseline.value), `held-out ${title.toLowerCase()}, relative to ${than}`]
-        : [formatNumber(last.y), `held-out ${title.toLowerCase()}`],
+      baseline === undefined
+        ? [formatNumber(last.y), `held-out ${title}`]
+        : [times(last.y, baseline), `held-out ${title}, relative to the ${than}`],
     );
   }
   const { openLoop, closedLoop } = data;
@@ -102,13 +92,15 @@ export async function lossSection(data: ReportData): Promise<Section | undefined
     shown.map(async (loss) => {
       const { title, heldOut, baseline, than } = loss;
       const last = heldOut.at(-1);
-      let words: Markup | undefined;
-      if (last && baseline) {
-        const remark = last.y < baseline.value ? '' : ': no better than knowing nothing of the input';
-        const compared = `${formatRatio(last.y / baseline.value)} times that of ${than} (${formatNumber(baseline.value)})${remark}`;
-        words = html`<p class="small">Held out, at step ${formatNumber(last.x)}: ${formatNumber(last.y)}, ${compared}.</p>`;
+      let compared = '';
+      if (last && baseline !== undefined) {
+        const remark = last.y < baseline ? '' : ': no better than knowing nothing of the input';
+        compared = `, ${formatRatio(last.y / baseline)} times that of the ${than} (${formatNumber(baseline)})${remark}`;
       }
-      return html`<div><figure><figcaption>${title}</figcaption>${await lossFigure(loss)}</figure>${words}</div>`;
+      const words =
+        last &&
+        html`<p class="small">Held out, at step ${formatNumber(last.x)}: ${formatNumber(last.y)}${compared}.</p>`;
+      return html`<div><figure><figcaption>${capitalised(title)}</figcaption>${await lossFigure(loss)}</figure>${words}</div>`;
     }),
   );
   const { training } = data.curves;
@@ -127,8 +119,9 @@ export async function lossSection(data: ReportData): Promise<Section | undefined
     const ceiling = lossCeiling(loss);
     const highest = loss.training.reduce((most, { y }) => Math.max(most, y), 0);
     if (highest <= ceiling) continue;
-    const name = loss.title.toLowerCase();
-    sentences.push(`Early ${name} above the frame is drawn at its top edge; the highest was ${formatNumber(highest)}.`);
+    sentences.push(
+      `Early ${loss.title} above the frame is drawn at its top edge; the highest was ${formatNumber(highest)}.`,
+    );
   }
   return {
     id: 'losses',
@@ -138,9 +131,9 @@ export async function lossSection(data: ReportData): Promise<Section | undefined
 }
 
 /** The last norm of each loss on each group; an expectation that fails is marked. */
-function gradientTable({ norms, expectedZero = [] }: Gradients): Markup {
+function gradientTable({ norms, expectedZero = [] }: Gradients, objectives: ReportData['objectives']): Markup {
   const groups = [...new Set(norms.map(({ group }) => group))];
-  const columns = (['token', 'flow'] as const).filter((loss) => norms.some((norm) => norm.loss === loss));
+  const columns = objectives.filter(({ name }) => norms.some(({ loss }) => loss === name));
   const cell = (group: string, loss: string): string | Markup => {
     const own = norms.filter((norm) => norm.group === group && norm.loss === loss);
     const last = own.at(-1);
@@ -151,20 +144,21 @@ function gradientTable({ norms, expectedZero = [] }: Gradients): Markup {
     if (largest === 0) return `0, ${reason}`;
     return html`<span class="alarm">${formatNumber(largest)} at most, should be 0 (${reason})</span>`;
   };
-  const head = ['parameter group', ...columns.map((loss) => `${loss} loss`)].map((name) => ({ name }));
+  const head = ['parameter group', ...columns.map(({ title }) => title)].map((name) => ({ name }));
   const steps = norms.reduce((most, { step }) => Math.max(most, step), 0);
-  const rows = groups.map((group) => [group, ...columns.map((loss) => cell(group, loss))]);
+  const rows = groups.map((group) => [group, ...columns.map(({ name }) => cell(group, name))]);
   return table(head, rows, `Gradient norms at step ${formatNumber(steps)}`);
 }
 
-export async function gradientSection(gradients: Gradients): Promise<Section> {
-  const panels = await gradientPanels(gradients);
+export async function gradientSection(gradients: Gradients, objectives: ReportData['objectives']): Promise<Section> {
+  const names = objectives.map(({ name }) => name);
+  const panels = await gradientPanels(gradients, names);
   return {
     id: 'gradients',
     title: 'Gradient norms',
     body: html`<p>L2 norm of each loss's gradient on each parameter group, taken apart. A norm in the row marked 0 is zero to the last bit, not small.</p>
 <div class="panels">${panels.map(({ group, figure }) => html`<figure><figcaption>${group}</figcaption>${figure}</figure>`)}</div>
-${gradientTable(gradients)}`,
+${gradientTable(gradients, objectives)}`,
   };
 }
 

@@ -1,26 +1,40 @@
-/** Knowledge insulation and its joint-training baseline (Driess et al. 2025, arXiv 2505.23705). */
+/** Knowledge insulation and what its paper compares it with (Driess et al. 2025, arXiv 2505.23705). */
 import { causal, full, insulated } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 
+const paper = 'arXiv 2505.23705';
+
 export const knowledgeInsulation: System = {
   name: 'knowledge-insulation',
-  description:
-    'FAST tokens on the backbone, flow matching on the action expert, stop-gradient between them (arXiv 2505.23705)',
-  tokens: 'fast',
-  expert: 'adaptive',
-  state: 'text',
+  parent: null,
+  description: 'FAST tokens on the backbone, flow matching on the action expert, stop-gradient between them',
+  source: paper,
+  blocks: [
+    { name: 'image', input: 'images', weights: 'backbone' },
+    { name: 'language', input: 'prompt', weights: 'backbone' },
+    { name: 'target', input: 'target', weights: 'backbone' },
+    { name: 'action', input: 'noisyActions', weights: 'expert' },
+  ],
   attention: {
     image: { image: full, language: full },
     language: { image: full, language: full },
-    fast: { image: full, language: full, fast: causal },
+    target: { image: full, language: full, target: causal },
     action: { image: insulated, language: insulated, action: full },
   },
-  alpha: 1,
+  objectives: [
+    { kind: 'nextToken', name: 'token', weight: 1 },
+    { kind: 'flow', name: 'flow', weight: 1, block: 'action' },
+  ],
+  actionTokens: 'fast',
+  stateAsText: true,
+  time: 'adaptive',
 };
 
 export const jointTraining: System = {
   ...knowledgeInsulation,
   name: 'joint-training',
-  description: 'knowledge insulation without the stop-gradient (arXiv 2505.23705, section 6)',
+  parent: 'knowledge-insulation',
+  description: 'knowledge insulation without the stop-gradient',
+  source: `${paper}, section 6`,
   attention: { ...knowledgeInsulation.attention, action: { image: full, language: full, action: full } },
 };

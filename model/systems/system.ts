@@ -1,98 +1,151 @@
 /**
- * A system is a value: a few settings that turn the one model into pi0, pi0-FAST, knowledge insulation ... Its
- * attention is a table of blocks, and the table is the documentation.
+ * A system is a value: a few settings that turn the one model into pi0, pi0-FAST, knowledge insulation ... Its blocks and its attention
+ * table are the documentation.
  */
 import type { Edge } from '../../kernels/index.ts';
-import type {
-  BlockSettings,
-  ModelConfiguration,
-  TransformerSizes,
-  VisionSizes,
+import type { BackboneName, BackboneVariant } from '../architecture/backbones/index.ts';
+import {
+  type BlockSettings,
+  type ModelConfiguration,
+  type ParameterRule,
+  type TowerSettings,
+  type TransformerSizes,
+  tokensPerImage,
 } from '../architecture/configuration.ts';
-import { tokensPerImage } from '../architecture/configuration.ts';
+import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
-/** Camera images, prompt, and discrete action tokens on the backbone; state token and noisy actions on the action expert. */
-type BlockName = 'image' | 'language' | 'fast' | 'state' | 'action';
+/** A block of a system. Lengths that the data determine are left out. */
+export interface SystemBlock
+  extends Pick<BlockSettings, 'name' | 'input' | 'weights' | 'source' | 'repeats' | 'dimension'> {
+  /** The blocks whose real tokens come before its first position; by default the images, prompts and numbers before it. */
+  readonly after?: readonly string[];
+  /** Rows; for learned rows and zeros, 'actions' means as many as a chunk has actions, 'elements' as it has elements. */
+  readonly length?: number | 'actions' | 'elements';
+}
 
 export interface System {
   readonly name: string;
-  /** One line: its losses and experts, and its source. */
+  /** The system that it differs from by what its source says; null for the first of a family. */
+  readonly parent: string | null;
+  /** One line: its losses and experts. */
   readonly description: string;
-  /** Discrete action tokens, trained by next-token loss on the backbone. */
-  readonly tokens: 'fast' | null;
-  /** The action expert, trained by flow matching, and the way the flow time conditions it; null for none. */
-  readonly expert: 'adaptive' | 'concatenate' | null;
-  /** The state as numbers in the prompt, or as a token of the action expert. */
-  readonly state: 'text' | 'expert';
-  /** The blocks that each block attends to, and the edges that stop the gradient. */
-  readonly attention: Readonly<Partial<Record<BlockName, Readonly<Partial<Record<BlockName, Edge>>>>>>;
-  /** Weight of the flow loss; the token loss has weight 1. */
-  readonly alpha: number;
+  /** The paper or program that it is taken from. */
+  readonly source: string;
+  /** The family of its language model; 'gemma' by default. */
+  readonly backbone?: BackboneName;
+  readonly backboneVariant?: BackboneVariant;
+  /** Camera images, prompt, target tokens, state, noisy actions ..., in the order of tokens. */
+  readonly blocks: readonly SystemBlock[];
+  /** The blocks that each block attends to, and the edges that stop the gradient. Edges of blocks that the data lack are left out. */
+  readonly attention: Readonly<Record<string, Readonly<Record<string, Edge>>>>;
+  readonly objectives: readonly ObjectiveSettings[];
+  /** Kind of the discrete action tokens in its targets; null for none. */
+  readonly actionTokens: 'fast' | 'bins' | 'stride' | 'string' | null;
+  /** The prompt contains the state in words. A block of the state is in `blocks`. */
+  readonly stateAsText: boolean;
+  /** The flow time conditions the norms of the expert of the noisy actions, or is concatenated to them; null without a flow. */
+  readonly time: 'adaptive' | 'concatenate' | null;
+  /** Vision towers by name, each of the preset's sizes; one by default. */
+  readonly towers?: readonly string[];
+  /** Settings of parameters by group or name: rates, freezing. */
+  readonly rules?: readonly ParameterRule[];
 }
 
 /** Sizes that the data and the preset determine. */
 export interface ModelSizes {
-  readonly backbone: TransformerSizes & { readonly vocabulary: number };
+  readonly backbone: TransformerSizes;
+  readonly vocabulary: number;
+  /** Of every expert beside the backbone. */
   readonly expert: TransformerSizes;
   readonly depth: number;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDimension: number;
   /** null for data without images. */
-  readonly vision: VisionSizes | null;
-  /** Length of the prompt block, and of the block of discrete action tokens. */
-  readonly languageTokens: number;
-  readonly fastTokens: number;
+  readonly vision:
+    | (TowerSettings & {
+        readonly patch: number;
+        readonly imageHeight: number;
+        readonly imageWidth: number;
+        readonly cameras: number;
+      })
+    | null;
+  /** Length of a prompt, and of a target. */
+  readonly promptTokens: number;
+  readonly targetTokens: number;
   readonly horizon: number;
   readonly actionDimension: number;
+  /** 0 for data without a state. */
   readonly stateDimension: number;
+  readonly rules?: readonly ParameterRule[];
 }
+
+/** Inputs that a later block's positions count by default: those that are there before anything is predicted. */
+const given: readonly string[] = ['images', 'prompt', 'state', 'numbers'];
 
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
-  const { vision, horizon, actionDimension, stateDimension, backbone, depth, heads, kvHeads, headDimension } = sizes;
-  const blocks: BlockSettings[] = [];
-  const prefix: string[] = [];
-  const addBlock = (
-    name: BlockName,
-    length: number,
-    weights: BlockSettings['weights'],
-    input: BlockSettings['input'],
-    after: readonly string[],
-  ) => {
-    blocks.push({ name, length, weights, input, after: [...after] });
-  };
-  if (vision) {
-    addBlock('image', vision.cameras * tokensPerImage(vision), 'backbone', 'images', []);
-    prefix.push('image');
-  }
-  addBlock('language', sizes.languageTokens, 'backbone', 'ids', prefix);
-  prefix.push('language');
-  if (system.tokens) addBlock('fast', sizes.fastTokens, 'backbone', 'ids', prefix);
-  if (system.expert) {
-    const withState = system.state === 'expert' && stateDimension > 0;
-    if (withState) addBlock('state', 1, 'expert', 'state', prefix);
-    addBlock('action', horizon, 'expert', 'actions', withState ? [...prefix, 'state'] : prefix);
-  }
-  const names = blocks.map((block) => block.name);
+  const { backbone, vocabulary, expert, vision, depth, heads, kvHeads, headDimension, rules = [] } = sizes;
+  const { horizon, actionDimension, stateDimension } = sizes;
+  const present = system.blocks.filter(
+    ({ input }) => (input !== 'images' || vision !== null) && (input !== 'state' || stateDimension > 0),
+  );
+  const names = present.map(({ name }) => name);
+  const blocks = present.map(({ length, after, ...block }, i): BlockSettings => {
+    const before = present.slice(0, i).filter(({ input }) => given.includes(input));
+    const own = after?.filter((name) => names.includes(name)) ?? before.map(({ name }) => name);
+    return { ...block, length: lengthOf({ ...block, length }, sizes), after: own };
+  });
   const edges = Object.entries(system.attention).flatMap(([query, row]) =>
     Object.entries(row).flatMap(([key, edge]) =>
       names.includes(query) && names.includes(key) ? [{ query, key, edge }] : [],
     ),
   );
+  const noisy = present.find(({ input }) => input === 'noisyActions');
+  const experts = [...new Set(['backbone', ...present.map(({ weights }) => weights)])];
+  const all = [...(system.rules ?? []), ...rules];
   return {
-    backbone,
-    expert: system.expert && { ...sizes.expert, time: system.expert },
-    depth,
-    heads,
-    kvHeads,
-    headDimension,
-    vision,
-    horizon,
-    actionDimension,
-    stateDimension,
+    backbone: system.backbone ?? 'gemma',
+    ...(system.backboneVariant && { backboneVariant: system.backboneVariant }),
+    vocabulary,
+    experts: Object.fromEntries(
+      experts.map((name) => {
+        const adaptive = system.time === 'adaptive' && name === noisy?.weights;
+        return [name, { ...(name === 'backbone' ? backbone : expert), ...(adaptive && { adaptive }) }];
+      }),
+    ),
+    ...{ depth, heads, kvHeads, headDimension },
+    vision: vision && visionOf(vision, system.towers ?? ['vision']),
+    ...{ horizon, actionDimension, stateDimension },
     blocks,
     edges,
-    losses: { token: system.tokens !== null, flow: system.expert !== null, alpha: system.alpha },
+    objectives: system.objectives,
+    ...(all.length > 0 && { rules: all }),
   };
+}
+
+function visionOf(
+  { width, depth, heads, hidden, ...images }: NonNullable<ModelSizes['vision']>,
+  towers: readonly string[],
+) {
+  return { ...images, towers: Object.fromEntries(towers.map((name) => [name, { width, depth, heads, hidden }])) };
+}
+
+function lengthOf({ input, length }: Pick<SystemBlock, 'input' | 'length'>, sizes: ModelSizes): number {
+  const { vision, horizon, actionDimension } = sizes;
+  if (length === 'elements') return horizon * actionDimension;
+  if (typeof length === 'number') return length;
+  switch (input) {
+    case 'images':
+      return vision!.cameras * tokensPerImage(vision!);
+    case 'prompt':
+      return sizes.promptTokens;
+    case 'target':
+      return sizes.targetTokens;
+    case 'state':
+    case 'numbers':
+      return 1;
+    default:
+      return horizon;
+  }
 }

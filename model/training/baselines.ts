@@ -1,22 +1,15 @@
-/** Baselines that a model must beat: predictors that ignore the observation. */
+/** What the baselines know that a model must beat: predictors that ignore the observation. */
+import type { Reference } from '../architecture/objectives/index.ts';
 import type { Sample } from '../data/index.ts';
 import { chunk, eachLoaded, stateAt } from '../data/index.ts';
 import type { Encoding } from '../policy/encoding.ts';
-import { isDemonstrated, type MadeBatch } from './batches.ts';
 
-export interface Baselines {
-  /** Mean normalised training chunk: the constant chunk of least mean squared error. */
-  readonly meanChunk: Float32Array;
-  /** Log-probability of each id by its frequency in the training chunks, with add-one smoothing; null without action tokens. */
-  readonly unigram: Float64Array | null;
-}
-
-/** Fits the baselines to the training samples. */
+/** Fitted to the training samples; the log-probabilities of ids have add-one smoothing. */
 export async function fitBaselines(
   samples: readonly Sample[],
   encoding: Encoding,
   horizon: number,
-): Promise<Baselines> {
+): Promise<Reference> {
   let meanChunk: Float64Array | null = null;
   let counted: Float64Array | null = null;
   const counts = encoding.actions ? new Float64Array(encoding.vocabularySize) : null;
@@ -50,22 +43,4 @@ function logProbabilities(counts: Float64Array, encoding: Encoding): Float64Arra
   const possible = (id: number) => encoding.isAction(id) || id === encoding.endOfSequence;
   const total = counts.reduce((sum, count, id) => sum + (possible(id) ? count + 1 : 0), 0);
   return counts.map((count, id) => (possible(id) ? Math.log((count + 1) / total) : Number.NEGATIVE_INFINITY));
-}
-
-/** Sums over a batch: the unigram loss over examples, and the squared error of the best constant velocity over `elements`. */
-export function baselineSums(
-  { meanChunk, unigram }: Baselines,
-  batch: MadeBatch,
-): { unigram: number; constantVelocity: number; elements: number } {
-  const nll = unigram ? batch.targets.map((ids) => ids.reduce((sum, id) => sum - unigram[id], 0) / ids.length) : [];
-  const size = meanChunk.length;
-  let squares = 0;
-  let elements = 0;
-  batch.actions!.forEach((action, i) => {
-    if (!isDemonstrated(batch, i)) return;
-    // The best constant velocity is the mean of noise - action, and the mean of the noise is 0.
-    squares += (batch.noise![i] - action + meanChunk[i % size]) ** 2;
-    elements += 1;
-  });
-  return { unigram: nll.reduce((sum, value) => sum + value, 0), constantVelocity: squares, elements };
 }

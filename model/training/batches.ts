@@ -1,7 +1,8 @@
 import { type Random, randomStream, streams } from '../../engine/index.ts';
-import { sampleTimes } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
-import type { TrainingBatch } from '../architecture/inputs.ts';
+import { type BlockSettings, blockBefore, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
+import type { ObservationBatch, TrainingBatch } from '../architecture/inputs.ts';
+import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
+import { lastRealRows, rowsOf } from '../architecture/sequence.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   augment,
@@ -23,8 +24,6 @@ export interface MadeBatch extends TrainingBatch {
   readonly observations: readonly RawObservation[];
   /** [batch, horizon * actionDimension], normalised; zero for vision-language examples. */
   readonly chunks: readonly Float32Array[];
-  /** Target ids of the token loss, by example: a text, action tokens or both, then the end of sequence. */
-  readonly targets: readonly number[][];
 }
 
 /** The observation at a control step of an episode. */
@@ -72,29 +71,23 @@ function augmented(
   });
 }
 
-/** Whether element `i` of the actions is robot data, and not padding at an episode's end or in a padded dimension. */
-export function isDemonstrated({ batch, actions, actionValid, realDimensions }: MadeBatch, i: number): boolean {
-  const size = actions!.length / batch;
-  const width = actions!.length / actionValid!.length;
-  const real = realDimensions?.[Math.floor(i / size) * width + (i % width)] ?? 1;
-  return actionValid![Math.floor(i / width)] === 1 && real === 1;
-}
-
-/** The most rows of an example that have a token loss: the last row of the prompt, and all rows of the token block after it. */
-export function lossRowsOf({ blocks }: ModelConfiguration): number {
-  return 1 + (blocks.find(({ name }) => name === 'fast')?.length ?? 0);
-}
-
 /** Makes batches from examples of any kind. Noise and times depend on seed and step alone, so a batch can be made again. */
 export class BatchMaker {
   /** Examples with target tokens that were made so far, and those among them that were truncated to the token block. */
   readonly counts = { examples: 0, truncated: 0 };
 
+  private readonly objectives: readonly Objective[];
+  /** The block of the tokens to be predicted; null for systems without. */
+  private readonly target: BlockSettings | null;
+
   constructor(
     private readonly encoding: Encoding,
     private readonly configuration: ModelConfiguration,
     private readonly settings: Pick<RunSettings, 'seed' | 'augment'>,
-  ) {}
+  ) {
+    this.objectives = objectivesOf(configuration);
+    this.target = configuration.blocks.find(({ input }) => input === 'target') ?? null;
+  }
 
   /**
    * The batch of training step `step`, or the part of it that begins with example number `first`: a part has the noise, times and
@@ -125,67 +118,63 @@ export class BatchMaker {
       const { robot } = part.episode;
       const { data: raw, valid } = chunk(part, step, horizon);
       const data = encoding.normaliseActions(raw, observations[i]);
-      const actionIds = configuration.losses.token ? encoding.actionTokens(data, horizon, robot) : [];
+      const actionIds = this.target ? encoding.actionTokens(data, horizon, robot) : [];
       const before = example.kind === 'action' ? [] : encoding.subtaskTokens(example.answer);
       return { data, valid, real: encoding.realDimensions(robot), ids: [...before, ...actionIds] };
     });
     const observation = encoding.observe(observations, configuration);
-    const tokens = configuration.losses.token ? this.tokens(parts, observation.ids.language.valid) : null;
-    const noise = new Float32Array(examples.length * size);
-    random(streams.noise).fillNormal(noise, first * size);
-    const actions = new Float32Array(noise.length);
+    const tokens = this.target && this.tokens(this.target, parts, observation);
+    const actions = new Float32Array(examples.length * size);
     parts.forEach(({ data }, i) => {
       actions.set(data, i * size);
     });
+    const drawn = this.objectives.map((objective) => objective.draw?.(random, examples.length, first));
     return {
       ...observation,
-      ids: tokens ? { ...observation.ids, fast: tokens.fast } : observation.ids,
+      ids: tokens ? { ...observation.ids, ...tokens.ids } : observation.ids,
       lossTarget: tokens?.lossTarget ?? null,
       lossMask: tokens?.lossMask ?? null,
       actions,
-      noise,
-      time: sampleTimes(random(streams.time), examples.length, first),
+      noise: null,
+      time: null,
       actionValid: Uint8Array.from(parts.flatMap(({ valid }) => [...valid])),
       realDimensions: robots ? Uint8Array.from(parts.flatMap(({ real }) => [...real!])) : null,
+      ...Object.assign({}, ...drawn),
       examples,
       observations,
       chunks: parts.map(({ data }) => data),
-      targets: tokens?.targets ?? [],
     };
   }
 
-  /** The last real row of the prompt predicts the first token, each token the next, and the last the end of sequence. */
-  private tokens(parts: readonly { readonly ids: Int32Array | readonly number[] }[], languageValid: ArrayLike<number>) {
-    const { blocks } = this.configuration;
-    const backbone = blocks.filter((block) => block.weights === 'backbone');
-    const rows = backbone.reduce((sum, block) => sum + block.length, 0);
-    const startOf = (name: string) =>
-      backbone
-        .slice(
-          0,
-          backbone.findIndex((block) => block.name === name),
-        )
-        .reduce((sum, block) => sum + block.length, 0);
-    const [language, fast] = ['language', 'fast'].map((name) => ({
-      start: startOf(name),
-      length: backbone.find((block) => block.name === name)!.length,
-    }));
-    const lossTarget = new Int32Array(parts.length * rows);
-    const lossMask = new Uint8Array(parts.length * rows);
-    this.counts.examples += parts.length;
-    this.counts.truncated += parts.filter(({ ids }) => ids.length > fast.length).length;
-    const sequences = parts.map(({ ids }) => ids.slice(0, fast.length));
-    // A truncated target has no end-of-sequence token: its last row predicts the first token that was cut off.
-    const targets = parts.map(({ ids }) => [...ids, this.encoding.endOfSequence].slice(0, fast.length + 1));
-    targets.forEach((own, sample) => {
-      let last = language.length - 1;
-      while (last > 0 && !languageValid[sample * language.length + last]) last -= 1;
-      own.forEach((id, i) => {
-        const row = sample * rows + (i === 0 ? language.start + last : fast.start + i - 1);
+  /**
+   * The last real row before the target predicts its first token, each token the next, and the last the end of sequence. The rows are
+   * those of the backbone.
+   */
+  private tokens(
+    target: BlockSettings,
+    parts: readonly { readonly ids: Int32Array | readonly number[] }[],
+    observation: ObservationBatch,
+  ) {
+    const { configuration, counts } = this;
+    const names = configuration.blocks.map(({ name }) => name);
+    const before = blockBefore(configuration, target)!;
+    const own = rowsOf(configuration, names, target.name, true);
+    const prompt = rowsOf(configuration, names, before.name, true);
+    const last = lastRealRows(configuration, observation, before);
+    const lossTarget = new Int32Array(parts.length * own.of);
+    const lossMask = new Uint8Array(parts.length * own.of);
+    counts.examples += parts.length;
+    counts.truncated += parts.filter(({ ids }) => ids.length > target.length).length;
+    parts.forEach(({ ids }, sample) => {
+      // A truncated target has no end-of-sequence token: its last row predicts the first token that was cut off.
+      const predicted = [...ids, this.encoding.endOfSequence].slice(0, target.length + 1);
+      predicted.forEach((id, i) => {
+        const row = sample * own.of + (i === 0 ? prompt.start + last[sample] : own.start + i - 1);
         lossTarget[row] = id;
         lossMask[row] = 1;
       });
     });
-    return { fast: padIds(sequences, fast.length), lossTarget, lossMask, targets };
+    const sequences = parts.map(({ ids }) => ids.slice(0, target.length));
+    return { ids: { [sourceOf(target)]: padIds(sequences, target.length) }, lossTarget, lossMask };
   }
 }

@@ -2,7 +2,9 @@
 import * as v from 'valibot';
 import { count } from '../../engine/files/json-schema.ts';
 import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { backboneNames, backboneVariantSchema } from '../architecture/backbones/index.ts';
+import { blockInputs, type ModelConfiguration, type ParameterRule } from '../architecture/configuration.ts';
+import { objectiveSchema } from '../architecture/objectives/settings.ts';
 import { type SlotMap, statisticsSchema } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import { historySchema } from './history.ts';
@@ -10,26 +12,32 @@ import { type RunSettings, runSettingsSchema } from './run-settings.ts';
 import { type RunData, runDataSchema } from './same-run.ts';
 
 /** The version of the format; it increases when the meaning of a checkpoint changes. */
-export const CHECKPOINT_FORMAT = 2;
+export const CHECKPOINT_FORMAT = 3;
 
 /** More layers or tokens than any model has, and few enough that a damaged number exhausts neither time nor memory. */
 const [DEPTH_LIMIT, LENGTH_LIMIT] = [1000, 2 ** 17];
-const blockName = v.picklist(['image', 'language', 'fast', 'state', 'action']);
 const texts = v.array(v.string());
 const sizes = { width: count(1), hidden: count(1) };
 
+const ruleSchema = v.object({
+  match: v.string(),
+  rate: v.optional(v.pipe(v.number(), v.minValue(0))),
+  frozen: v.optional(v.boolean()),
+  gateBias: v.optional(v.number()),
+}) satisfies v.GenericSchema<unknown, ParameterRule>;
+
 const configurationSchema = v.object({
-  backbone: v.object({ ...sizes, vocabulary: count(1) }),
-  expert: v.nullable(v.object({ ...sizes, time: v.picklist(['adaptive', 'concatenate']) })),
+  backbone: v.picklist(backboneNames),
+  backboneVariant: v.optional(backboneVariantSchema),
+  vocabulary: count(1),
+  experts: v.record(v.string(), v.object({ ...sizes, adaptive: v.optional(v.boolean()) })),
   depth: count(1, DEPTH_LIMIT),
   heads: count(1),
   kvHeads: count(1),
   headDimension: count(1),
   vision: v.nullable(
     v.object({
-      ...sizes,
-      depth: count(1, DEPTH_LIMIT),
-      heads: count(1),
+      towers: v.record(v.string(), v.object({ ...sizes, depth: count(1, DEPTH_LIMIT), heads: count(1) })),
       patch: count(1),
       imageHeight: count(1),
       imageWidth: count(1),
@@ -41,17 +49,20 @@ const configurationSchema = v.object({
   stateDimension: count(),
   blocks: v.array(
     v.object({
-      name: blockName,
+      name: v.string(),
       length: count(1, LENGTH_LIMIT),
-      weights: v.picklist(['backbone', 'expert']),
-      input: v.picklist(['images', 'ids', 'state', 'actions']),
+      weights: v.string(),
+      input: v.picklist(blockInputs),
+      source: v.optional(v.string()),
       after: texts,
+      repeats: v.optional(count(1)),
+      dimension: v.optional(count(1)),
     }),
   ),
   edges: v.array(
     v.object({
-      query: blockName,
-      key: blockName,
+      query: v.string(),
+      key: v.string(),
       edge: v.object({
         mask: v.picklist(['none', 'full', 'causal']),
         window: v.optional(count(1)),
@@ -60,7 +71,8 @@ const configurationSchema = v.object({
       }),
     }),
   ),
-  losses: v.object({ token: v.boolean(), flow: v.boolean(), alpha: v.number() }),
+  objectives: v.array(objectiveSchema),
+  rules: v.optional(v.array(ruleSchema)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
 
 const slotSchema = v.object({

@@ -8,9 +8,10 @@ import { parseJson } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
-import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
-import type { AdamW } from '../../kernels/index.ts';
-import { Model } from '../architecture/model.ts';
+import { type Device, readSafetensors, type SafetensorsFile, type Tensor } from '../../engine/index.ts';
+import type { AdamW, Moment } from '../../kernels/index.ts';
+import { Architecture, Model } from '../architecture/model.ts';
+import { actingObjective, objectivesOf } from '../architecture/objectives/index.ts';
 import { expectFitting } from './checkpoint-check.ts';
 import {
   CHECKPOINT_FORMAT,
@@ -32,20 +33,45 @@ export async function saveCheckpoint(
 ): Promise<void> {
   const moments = [...optimizer.state().tensors].map(([name, tensor]) => ({ name: `optimizer/${name}`, tensor }));
   const weights = [...model.parameters].map((tensor) => ({ name: tensor.name, tensor }));
+  await writeCheckpoint(path, [...weights, ...moments], { settings, progress, optimizerStep: optimizer.steps });
+}
+
+/**
+ * A checkpoint for acting alone: without the optimizer's moments, and without auxiliary objectives and their heads.
+ *
+ * @throws InputError if nothing would be left that acts
+ */
+export async function exportCheckpoint(
+  path: string,
+  model: Model,
+  settings: CheckpointSettings,
+  progress: TrainingProgress,
+): Promise<void> {
+  const { rules: _, ...trained } = settings.configuration;
+  const configuration = { ...trained, objectives: trained.objectives.filter(({ auxiliary }) => !auxiliary) };
+  if (!actingObjective(objectivesOf(configuration)))
+    throw new InputError(`${path}: no objective that is exported acts; the others are auxiliary`);
+  const kept = new Set(new Architecture(configuration).parameters.map(({ name }) => name));
+  const weights = [...model.parameters]
+    .filter(({ name }) => kept.has(name))
+    .map((tensor) => ({ name: tensor.name, tensor }));
+  await writeCheckpoint(path, weights, { settings: { ...settings, configuration }, progress, optimizerStep: 0 });
+}
+
+async function writeCheckpoint(
+  path: string,
+  tensors: readonly { readonly name: string; readonly tensor: Tensor | Moment }[],
+  contents: { settings: CheckpointSettings; progress: TrainingProgress; optimizerStep: number },
+): Promise<void> {
   await writeSafetensors(
     path,
-    [...weights, ...moments].map(({ name, tensor }) => ({
+    tensors.map(({ name, tensor }) => ({
       name,
       dtype: 'F32' as const,
       shape: [...tensor.shape],
       data: () => tensor.read(),
     })),
-    {
-      metadata: {
-        format: 'pt',
-        [METADATA]: JSON.stringify({ format: CHECKPOINT_FORMAT, settings, progress, optimizerStep: optimizer.steps }),
-      },
-    },
+    { metadata: { format: 'pt', [METADATA]: JSON.stringify({ format: CHECKPOINT_FORMAT, ...contents }) } },
   );
 }
 
@@ -80,8 +106,7 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
     async loadModel(device) {
       const model = new Model(device, settings.configuration);
       try {
-        for (const parameter of model.parameters)
-          parameter.write(await readFinite(file, parameter.name, parameter.shape));
+        for (const parameter of model.parameters) parameter.write(await file.readFinite(parameter.name, parameter));
       } catch (error) {
         model.dispose();
         throw error;
@@ -89,9 +114,13 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
       return model;
     },
     async loadOptimizer(optimizer) {
+      if (optimizerStep === 0 && progress.step > 0)
+        throw new InputError(
+          `${file.name}: exported for acting, without the optimizer's moments: it cannot be resumed`,
+        );
       const tensors = new Map<string, Float32Array>();
       for (const [name, tensor] of optimizer.state().tensors)
-        tensors.set(name, await readFinite(file, `optimizer/${name}`, tensor.shape));
+        tensors.set(name, await file.readFinite(`optimizer/${name}`, tensor));
       optimizer.restore({ step: optimizerStep, tensors });
     },
     close: () => file.close(),
@@ -114,12 +143,4 @@ function contentsOf({ name, metadata }: SafetensorsFile): v.InferOutput<typeof c
     );
   }
   return checked(checkpointSchema, contents, `${name}: damaged: the checkpoint's metadata`);
-}
-
-async function readFinite(file: SafetensorsFile, name: string, shape: readonly number[]): Promise<Float32Array> {
-  const values = await file.readFloat32(name, { shape });
-  const bad = values.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0)
-    throw new InputError(`${file.name}: damaged: tensor ${quote(name)} holds ${values[bad]} at element ${bad}`);
-  return values;
 }

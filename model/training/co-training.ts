@@ -1,6 +1,7 @@
 /** Co-training: which examples a training step takes, robot data alone or vision-language examples as well. */
 import { InputError } from '../../engine/index.ts';
 import { randomStream, streams } from '../../engine/random.ts';
+import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import {
   type Dataset,
   type DatasetGroup,
@@ -24,6 +25,14 @@ export interface CoTraining {
   /** Questions to evaluate on; not among `questions`. */
   readonly heldOut: readonly VisionLanguage[];
 }
+
+/** The loss of the answers to the held-out questions, which a co-trained run measures beside its objectives. */
+export const answersDescription: ObjectiveDescription = {
+  name: 'answer',
+  title: 'token loss of answers',
+  meaning: 'mean cross-entropy of the next token of an answer, in nats',
+  baseline: null,
+};
 
 export interface ExampleSampler {
   /** The examples of training step `step` (from 0). */

@@ -8,7 +8,7 @@ import {
   StrideTokenizer,
   StringActionTokenizer,
 } from '../../tokenizers/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { ModelConfiguration, ParameterRule } from '../architecture/configuration.ts';
 import type { Dataset } from '../data/dataset.ts';
 import {
   checkStatistics,
@@ -56,8 +56,9 @@ export interface FittingOptions {
   readonly coTraining?: CoTraining;
   /** A fitted or published tokenizer, instead of one fitted to the training part. */
   readonly tokenizer?: ActionTokenizer;
-  /** The kind of tokenizer that is fitted if none is given; FAST by default. */
+  /** The kind of tokenizer that is made if none is given; null for the system's own. */
   readonly tokens?: RunSettings['tokens'];
+  readonly rules?: readonly ParameterRule[];
   /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   readonly listener: { note(line: string): void };
@@ -95,7 +96,8 @@ export function prepareData(dataset: Dataset, seed: number): { split: Split; mis
 
 /** @throws InputError if the given tokenizer or statistics do not fit the data or the system */
 export function checkGiven({ dataset, system, tokenizer, statistics }: FittingOptions): void {
-  if (tokenizer && !system.tokens) throw new InputError(`tokenizer: ${system.name} has no action tokens; leave it out`);
+  if (tokenizer && !system.actionTokens)
+    throw new InputError(`tokenizer: ${system.name} has no action tokens; leave it out`);
   if (!statistics) return;
   if (dataset.robots) throw new InputError('statistics: robots with slot maps measure their own; leave them out');
   checkStatistics(statistics, dataset, 'normalisation');
@@ -152,7 +154,7 @@ const fixedTokenizers = {
 } as const;
 
 export async function fitEncoding(
-  { dataset, system, preset, coTraining, tokenizer, tokens = 'fast', listener }: FittingOptions,
+  { dataset, system, preset, coTraining, tokenizer, tokens, listener }: FittingOptions,
   split: Split,
   horizon: number,
   measured: MeasuredStatistics,
@@ -160,7 +162,7 @@ export async function fitEncoding(
   const { statistics, robots } = measured;
   const settings: EncodingSettings = {
     text: defaultTokenizerJson(),
-    stateAsText: system.state === 'text',
+    stateAsText: system.stateAsText,
     stateBins: preset.stateBins,
     cameras: dataset.cameras,
     ...measured,
@@ -172,9 +174,10 @@ export async function fitEncoding(
     if (widened.length > 0)
       listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
   }
-  if (!system.tokens) return settings;
+  if (!system.actionTokens) return settings;
   if (tokenizer) return { ...settings, actions: tokenizer.toJSON() };
-  if (tokens !== 'fast') return { ...settings, actions: fixedTokenizers[tokens]().toJSON() };
+  const kind = tokens ?? system.actionTokens;
+  if (kind !== 'fast') return { ...settings, actions: fixedTokenizers[kind]().toJSON() };
   const encoding = new Encoding(settings);
   const chunks = [];
   for await (const { part, step } of eachLoaded(fittingSamples(split.train))) {
@@ -196,11 +199,11 @@ export async function fittedConfiguration(
   encoding: Encoding,
   horizon: number,
 ): Promise<ModelConfiguration> {
-  const { dataset, system, preset, coTraining } = options;
+  const { dataset, system, preset, coTraining, rules } = options;
   const { actionDimension, stateDimension } = dataset;
   const parts = [...split.train, ...split.heldOut];
-  let fastTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
-  let languageTokens = 0;
+  let targetTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
+  let promptTokens = 0;
   const seen = new Set<string>();
   for (const { episode } of parts) {
     const { robot, instructions, subtask } = episode;
@@ -212,25 +215,26 @@ export async function fittedConfiguration(
       if (seen.has(key)) continue;
       seen.add(key);
       for (const request of coTraining && subtask ? (['actions', 'subtask'] as const) : [undefined])
-        languageTokens = Math.max(languageTokens, encoding.promptIds({ instruction, state, robot, request }).length);
+        promptTokens = Math.max(promptTokens, encoding.promptIds({ instruction, state, robot, request }).length);
     }
   }
   for (const { prompt, answer } of coTraining ? everyQuestion(coTraining) : []) {
     const promptIds = encoding.promptIds({ instruction: prompt, state: null, request: 'answer' });
-    languageTokens = Math.max(languageTokens, promptIds.length);
-    fastTokens = Math.max(fastTokens, encoding.answerTokens(answer).length);
+    promptTokens = Math.max(promptTokens, promptIds.length);
+    targetTokens = Math.max(targetTokens, encoding.answerTokens(answer).length);
   }
   const { image, ...vision } = preset.vision;
   const cameras = dataset.cameras.length;
   return configurationOf(system, {
     ...preset,
-    backbone: { ...preset.backbone, vocabulary: encoding.vocabularySize },
+    vocabulary: encoding.vocabularySize,
     vision: cameras > 0 ? { ...vision, imageHeight: image, imageWidth: image, cameras } : null,
     // An unseen instruction or state may need a few more tokens.
-    languageTokens: languageTokens + 4,
-    fastTokens,
+    promptTokens: promptTokens + 4,
+    targetTokens,
     horizon,
     actionDimension,
     stateDimension,
+    rules,
   });
 }

@@ -2,26 +2,31 @@
 import * as v from 'valibot';
 import { count } from '../../engine/files/json-schema.ts';
 
-const loss = v.optional(v.number());
+/** By the name of an objective. */
+const byObjective = v.record(v.string(), v.number());
 
 export const historySchema = v.object({
-  training: v.array(
-    v.object({ step: count(), tokenLoss: loss, flowLoss: loss, seconds: v.pipe(v.number(), v.minValue(0)) }),
-  ),
-  /** Held-out losses: tokenLoss and flowLoss on robot data, answerLoss on vision-language examples. */
-  heldOut: v.array(v.object({ step: count(), tokenLoss: loss, flowLoss: loss, answerLoss: loss })),
+  training: v.array(v.object({ step: count(), losses: byObjective, seconds: v.pipe(v.number(), v.minValue(0)) })),
+  /** Losses on held-out robot data, and the losses of answers to held-out questions. */
+  heldOut: v.array(v.object({ step: count(), losses: byObjective })),
+  /** The L2 norm of the gradient of one objective on one group of parameters. */
   gradients: v.array(
-    v.object({
-      step: count(),
-      loss: v.picklist(['token', 'flow']),
-      group: v.string(),
-      norm: v.pipe(v.number(), v.minValue(0)),
-    }),
+    v.object({ step: count(), loss: v.string(), group: v.string(), norm: v.pipe(v.number(), v.minValue(0)) }),
   ),
-  baselines: v.object({ unigram: loss, constantVelocity: loss }),
+  /** Held-out losses of the predictors that ignore the observation. */
+  baselines: byObjective,
 });
 export type RunHistory = v.InferOutput<typeof historySchema>;
 
+/** The losses of one training step or measurement, by the names of the objectives that the system has. */
+export type Losses = Readonly<Record<string, number>>;
+
 export function emptyHistory(): RunHistory {
   return { training: [], heldOut: [], gradients: [], baselines: {} };
+}
+
+/** Each loss divided by that of its baseline, for the objectives that have one. */
+export function ratiosToBaselines(losses: Losses, baselines: Losses): Losses {
+  const known = Object.entries(losses).filter(([name]) => baselines[name] !== undefined);
+  return Object.fromEntries(known.map(([name, loss]) => [name, loss / baselines[name]]));
 }

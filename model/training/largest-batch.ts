@@ -1,14 +1,17 @@
 import { type ModelConfiguration, tokensPerImage } from '../architecture/configuration.ts';
 
 /** The largest batch whose largest activation, in f32, fits a binding of `bytes`. */
-export function largestBatch({ blocks, backbone, expert, vision }: ModelConfiguration, bytes: number): number {
+export function largestBatch({ blocks, experts, vision }: ModelConfiguration, bytes: number): number {
   const rows = (weights: string) =>
-    blocks.reduce((sum, block) => sum + (block.weights === weights ? block.length : 0), 0);
+    blocks.reduce(
+      (sum, { length, repeats = 1, ...block }) => sum + (block.weights === weights ? repeats * length : 0),
+      0,
+    );
+  const towers = Object.values(vision?.towers ?? {}).map(({ hidden }) => hidden);
   const widest = Math.max(
-    rows('backbone') * Math.max(backbone.width, backbone.hidden),
-    expert ? rows('expert') * Math.max(expert.width, expert.hidden) : 0,
+    ...Object.entries(experts).map(([name, { width, hidden }]) => rows(name) * Math.max(width, hidden)),
     vision ? vision.cameras * vision.imageHeight * vision.imageWidth * 3 : 0,
-    vision ? vision.cameras * tokensPerImage(vision) * vision.hidden : 0,
+    vision ? vision.cameras * tokensPerImage(vision) * Math.max(...towers) : 0,
   );
   return Math.floor(bytes / (4 * widest));
 }

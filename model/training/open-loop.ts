@@ -1,7 +1,8 @@
 /** Open-loop error: the distance of predicted chunks from the demonstrated ones, on held-out observations. */
 
+import { isReal } from '../architecture/objectives/index.ts';
 import type { Policy } from '../policy/policy.ts';
-import { isDemonstrated, type MadeBatch } from './batches.ts';
+import type { MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
@@ -45,7 +46,7 @@ export async function openLoopError(
     }
     batch.chunks.forEach((demonstrated, i) => {
       demonstrated.forEach((value, k) => {
-        if (!isDemonstrated(batch, i * demonstrated.length + k)) return;
+        if (!isReal(batch, i * demonstrated.length + k)) return;
         sums.oneSample += (first[i][k] - value) ** 2;
         sums.meanOfSeveral += (means[i][k] - value) ** 2;
         sums.bestConstant += (meanChunk[k] - value) ** 2;

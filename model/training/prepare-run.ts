@@ -1,13 +1,16 @@
 /** The part of a training run that needs no adapter: its checks, its split, its encoding and its model's configuration. */
 import { InputError } from '../../engine/files/errors.ts';
+import { warningsOf } from '../architecture/check.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { Architecture } from '../architecture/model.ts';
+import { describedObjectives, type ObjectiveDescription, type Reference } from '../architecture/objectives/index.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
 import { systemNamed } from '../systems/index.ts';
-import { type Baselines, fitBaselines } from './baselines.ts';
+import { fitBaselines } from './baselines.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { type CoTraining, checkCoTraining } from './co-training.ts';
+import { answersDescription, type CoTraining, checkCoTraining } from './co-training.ts';
 import {
   checkGiven,
   type FittingOptions,
@@ -18,10 +21,9 @@ import {
   prepareData,
   statisticsOf,
 } from './fitting.ts';
-import type { RunHistory } from './history.ts';
-import { expectTokens, type RunSettings } from './run-settings.ts';
+import type { Losses } from './history.ts';
+import { expectTokens, type RunSettings, rulesOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
-import type { Losses } from './trainer.ts';
 
 export interface RunOptions {
   readonly settings: RunSettings;
@@ -37,9 +39,9 @@ export interface RunOptions {
 
 export interface RunListener {
   note(line: string): void;
-  step(step: number, steps: number, losses: Losses): void;
+  step(step: number, steps: number, losses: Losses, objectives: readonly ObjectiveDescription[]): void;
   compiled(kernel: string, done: number, total: number): void;
-  heldOut(step: number, losses: Losses, baselines: RunHistory['baselines']): void;
+  heldOut(step: number, losses: Losses, baselines: Losses, objectives: readonly ObjectiveDescription[]): void;
   saved(step: number, path: string): void;
   openLoop(done: number, total: number): void;
 }
@@ -52,9 +54,11 @@ export interface PreparedRun extends RunOptions {
   readonly missing: readonly string[];
   readonly encoding: Encoding;
   readonly configuration: ModelConfiguration;
+  /** Descriptions of all losses that the run measures. */
+  readonly objectives: readonly ObjectiveDescription[];
   /** Held-out control steps of the measurements during training. */
   readonly heldOut: readonly Sample[];
-  readonly baselines: Baselines;
+  readonly baselines: Reference;
 }
 
 /** @throws InputError if settings and data do not fit each other, or differ from those of the run to resume */
@@ -63,7 +67,16 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { preset, seed } = settings;
   const system = systemNamed(settings.system);
   expectTokens(settings);
-  const fitting = { dataset, system, preset, coTraining, tokens: settings.tokens, ...given, listener };
+  const fitting = {
+    dataset,
+    system,
+    preset,
+    coTraining,
+    tokens: settings.tokens,
+    rules: rulesOf(settings),
+    ...given,
+    listener,
+  };
   checkCoTraining(settings, coTraining, dataset);
   if (settings.augment && dataset.cameras.length === 0)
     throw new InputError(`--augment: data set "${dataset.name}" has no images to change; leave it out`);
@@ -81,8 +94,12 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     begun?.encoding ??
       (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
   );
-  const configuration = begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon));
+  // What cannot run is refused before an adapter is opened.
+  const { configuration } = new Architecture(
+    begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
+  );
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
+  for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
   listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
   return {
     ...options,
@@ -91,6 +108,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     missing,
     encoding,
     configuration,
+    objectives: [...describedObjectives(configuration), ...(coTraining ? [answersDescription] : [])],
     heldOut: evaluationSamples(split.heldOut, preset.heldOutSteps),
     baselines: await fitBaselines(fittingSamples(split.train), encoding, horizon),
   };

@@ -1,18 +1,19 @@
 import { type Random, randomStream } from '../../engine/index.ts';
-import { sampleTimes } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
+import { objectivesOf } from '../architecture/objectives/index.ts';
+import { rowsOf } from '../architecture/sequence.ts';
+
+/** Objectives draw from streams of their own, far from those of the batch. */
+const OBJECTIVE_STREAMS = 1024;
 
 /**
  * A batch of random numbers for any model, for measurements and tests. Prompt lengths, token ids, noise and times
  * depend on (seed, step).
  */
-export function randomBatch(
-  { blocks, backbone, vision, horizon, actionDimension, stateDimension, losses }: ModelConfiguration,
-  batch: number,
-  seed: number,
-  step = 0,
-): TrainingBatch {
+export function randomBatch(configuration: ModelConfiguration, batch: number, seed: number, step = 0): TrainingBatch {
+  const { blocks, vocabulary, vision, horizon, actionDimension, stateDimension } = configuration;
+  const objectives = objectivesOf(configuration);
   let streams = 0;
   const random = (): Random => randomStream(seed, step, streams++);
   const normals = (count: number) => {
@@ -24,39 +25,49 @@ export function randomBatch(
     const stream = random();
     return Uint32Array.from({ length: count }, (_, i) => Math.min(below - 1, Math.floor(stream.uniform(i) * below)));
   };
-  const backboneBlocks = blocks.filter(({ weights }) => weights === 'backbone');
-  const rows = backboneBlocks.reduce((sum, { length }) => sum + length, 0);
+  const ofTokens = blocks.filter(({ input }) => input === 'prompt' || input === 'target');
   const ids = Object.fromEntries(
-    blocks
-      .filter(({ input }) => input === 'ids')
-      .map(({ name, length }) => {
-        // At least half of the tokens are real.
-        const real = integers(batch, Math.ceil(length / 2)).map((missing) => length - missing);
-        const valid = Uint8Array.from({ length: batch * length }, (_, i) =>
-          i % length < real[Math.floor(i / length)] ? 1 : 0,
-        );
-        return [name, { ids: integers(batch * length, backbone.vocabulary), valid }];
-      }),
+    ofTokens.map((block) => {
+      const { length } = block;
+      // At least half of the tokens are real.
+      const real = integers(batch, Math.ceil(length / 2)).map((missing) => length - missing);
+      const valid = Uint8Array.from({ length: batch * length }, (_, i) =>
+        i % length < real[Math.floor(i / length)] ? 1 : 0,
+      );
+      return [sourceOf(block), { ids: integers(batch * length, vocabulary), valid }];
+    }),
   );
-  const fast = backboneBlocks.find(({ name }) => name === 'fast');
-  const isTarget = (i: number) => {
-    const row = i % rows;
-    const token = fast ? row - (rows - fast.length) : -1;
-    return fast && token >= 0 && ids.fast.valid[Math.floor(i / rows) * fast.length + token] ? 1 : 0;
-  };
-  const chunk = batch * horizon * actionDimension;
+  const names = blocks.map(({ name }) => name);
+  const targets = blocks.filter(({ input }) => input === 'target');
+  const rows = rowsOf(configuration, names, targets[0]?.name ?? names[0], true).of;
+  const lossMask = new Uint8Array(batch * rows);
+  for (const target of targets) {
+    const { start, length } = rowsOf(configuration, names, target.name, true);
+    const { valid } = ids[sourceOf(target)];
+    for (let sample = 0; sample < batch; sample++)
+      lossMask.set(valid.subarray(sample * length, (sample + 1) * length), sample * rows + start);
+  }
+  const numbers = blocks.flatMap((block) => {
+    const dimension =
+      block.input === 'state' ? stateDimension : block.input === 'numbers' ? block.dimension : undefined;
+    return dimension === undefined ? [] : [[sourceOf(block), normals(batch * block.length * dimension)]];
+  });
+  const drawn = objectives.map((objective, i) =>
+    objective.draw?.((stream) => randomStream(seed, step, OBJECTIVE_STREAMS * (i + 1) + stream), batch, 0),
+  );
   return {
     batch,
     images: vision && normals(batch * vision.cameras * vision.imageHeight * vision.imageWidth * 3),
     cameraValid: vision && new Uint8Array(batch * vision.cameras).fill(1),
     ids,
-    state: blocks.some(({ input }) => input === 'state') ? normals(batch * stateDimension) : null,
-    lossTarget: losses.token ? integers(batch * rows, backbone.vocabulary) : null,
-    lossMask: losses.token ? Uint8Array.from({ length: batch * rows }, (_, i) => isTarget(i)) : null,
-    actions: losses.flow ? normals(chunk) : null,
-    noise: losses.flow ? normals(chunk) : null,
-    time: losses.flow ? sampleTimes(random(), batch) : null,
+    numbers: Object.fromEntries(numbers),
+    lossTarget: targets.length > 0 ? integers(batch * rows, vocabulary) : null,
+    lossMask: targets.length > 0 ? lossMask : null,
+    actions: horizon > 0 ? normals(batch * horizon * actionDimension) : null,
+    noise: null,
+    time: null,
     actionValid: null,
     realDimensions: null,
+    ...Object.assign({}, ...drawn),
   };
 }

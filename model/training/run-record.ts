@@ -2,9 +2,10 @@
 import type { Example, Sample } from '../data/index.ts';
 import type { BatchMaker } from './batches.ts';
 import { type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
-import { emptyHistory, type RunHistory } from './history.ts';
+import { answersDescription } from './co-training.ts';
+import { emptyHistory, type Losses, type RunHistory } from './history.ts';
 import type { PreparedRun } from './prepare-run.ts';
-import type { Losses, Trainer } from './trainer.ts';
+import type { Trainer } from './trainer.ts';
 
 /** The result of `work`; null if it threw because `signal` was aborted. */
 export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
@@ -45,7 +46,7 @@ export class RunRecord {
   /** Adds the losses of training step `step`, counted from 1. */
   add(step: number, losses: Losses): void {
     const seconds = this.secondsBefore + (performance.now() - this.trainingStart) / 1000;
-    this.history.training.push({ step, ...losses, seconds });
+    this.history.training.push({ step, losses, seconds });
   }
 
   async measureIfDue(step: number): Promise<void> {
@@ -57,19 +58,22 @@ export class RunRecord {
   /** Measures held-out losses and gradient norms. An interrupted measurement is discarded; a resumed run repeats it. */
   async measure(step: number, samples: readonly Sample[]): Promise<void> {
     const { history, trainer, signal } = this;
-    const { coTraining, baselines, listener } = this.run;
+    const { coTraining, baselines, objectives, listener } = this.run;
     const answers = (coTraining?.heldOut ?? []).map((question): Example => ({ kind: 'vision-language', question }));
-    const measured = await unlessAborted(signal, async () => ({
-      ...(await trainer.measure(samples, baselines, signal)),
-      ...(answers.length > 0 && { answerLoss: await trainer.measureAnswers(answers, signal) }),
-    }));
+    const measured = await unlessAborted(signal, async () => {
+      const { losses, baselines: reference } = await trainer.measure(samples, baselines, signal);
+      const questions = answers.length > 0 && {
+        [answersDescription.name]: await trainer.measureAnswers(answers, signal),
+      };
+      return { losses: { ...losses, ...questions }, reference };
+    });
     if (!measured) return;
-    const { baselines: reference, ...losses } = measured;
+    const { losses, reference } = measured;
     const others = <T extends { step: number }>(rows: T[]) => rows.filter((row) => row.step !== step);
-    history.heldOut = [...others(history.heldOut), { step, ...losses }];
+    history.heldOut = [...others(history.heldOut), { step, losses }];
     history.gradients = [...others(history.gradients), ...(await trainer.gradientNorms(step))];
     history.baselines = reference;
-    listener.heldOut(step, losses, reference);
+    listener.heldOut(step, losses, reference, objectives);
   }
 
   async save(step: number): Promise<void> {

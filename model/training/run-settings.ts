@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
+import type { ParameterRule } from '../architecture/configuration.ts';
 import { systemNamed } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
@@ -20,8 +21,14 @@ export const runSettingsSchema = v.object({
   moments: v.picklist(['f32', 'bf16', '8bit']),
   /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
-  /** Kind of the discrete action tokens, in systems that have them. */
-  tokens: v.picklist(['fast', 'bins', 'stride', 'string']),
+  /** Kind of the discrete action tokens, in systems that have them; null for the system's own. */
+  tokens: v.nullable(v.picklist(['fast', 'bins', 'stride', 'string'])),
+  /** Groups of parameters, or patterns of their names, that keep their values. */
+  freeze: v.nullable(v.array(v.string())),
+  /** Factors on the learning rate by group, or pattern of names. */
+  rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.minValue(0)))),
+  /** Initial bias of the gates of adaptive norms; null for 0, at which their branches are closed. */
+  gates: v.nullable(v.number()),
   /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
   /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
@@ -63,7 +70,10 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     recompute: false,
     moments: 'f32',
     seed: 0,
-    tokens: 'fast',
+    tokens: null,
+    freeze: null,
+    rates: null,
+    gates: null,
     horizon: null,
     augment: false,
     cotrain: 0,
@@ -83,9 +93,18 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
 
 /** @throws InputError if a setting is for discrete tokens and the system has none */
 export function expectTokens({ system, cotrain, tokens, tokenizer }: RunSettings): void {
-  if (systemNamed(system).tokens) return;
-  const unused = [cotrain > 0 && 'cotrain', tokens !== 'fast' && 'tokens', tokenizer !== null && 'tokenizer'];
+  if (systemNamed(system).actionTokens) return;
+  const unused = [cotrain > 0 && 'cotrain', tokens !== null && 'tokens', tokenizer !== null && 'tokenizer'];
   const [first] = unused.filter((name) => name !== false);
   if (first !== undefined)
     throw new InputError(`--${first}: ${system} has no discrete tokens; leave it out, or choose another --system`);
+}
+
+/** The settings of parameters; what is frozen has no rate. */
+export function rulesOf({ freeze, rates, gates }: RunSettings): ParameterRule[] {
+  return [
+    ...Object.entries(rates ?? {}).map(([match, rate]) => ({ match, rate })),
+    ...(freeze ?? []).map((match) => ({ match, frozen: true })),
+    ...(gates === null ? [] : [{ match: '*', gateBias: gates }]),
+  ];
 }

@@ -2,6 +2,7 @@
 import { type Device, InputError } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import { Model } from '../architecture/model.ts';
+import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { actionExamples, evaluationSamples, type Split } from '../data/index.ts';
 import { Policy } from '../policy/policy.ts';
 import { BatchMaker, type MadeBatch } from './batches.ts';
@@ -29,6 +30,8 @@ export interface RunResult {
   readonly policy: Policy;
   readonly settings: CheckpointSettings;
   readonly history: RunHistory;
+  /** Descriptions of the losses in `history`. */
+  readonly objectives: readonly ObjectiveDescription[];
   readonly split: Split;
   /** Notes on missing instructions, images and states. */
   readonly missing: readonly string[];
@@ -82,6 +85,7 @@ export async function runTraining(
     policy,
     settings: kept,
     history: record.history,
+    objectives: prepared.objectives,
     split,
     missing,
     seconds: {
@@ -96,7 +100,7 @@ export async function runTraining(
 
 /** Runs the remaining training steps, each encoded while the adapter computes the one before. Returns the steps done. */
 async function trainSteps(
-  { settings, resume, listener }: PreparedRun,
+  { settings, objectives, resume, listener }: PreparedRun,
   trainer: Trainer,
   record: RunRecord,
   signal: AbortSignal | undefined,
@@ -111,7 +115,7 @@ async function trainSteps(
     const done = step;
     pending = losses.then((values) => {
       record.add(done, values);
-      listener.step(done, steps, values);
+      listener.step(done, steps, values, objectives);
     });
     pending.catch(() => {}); // awaited before the next step is counted
     const saving = step < steps && step % preset.saveEvery === 0;

@@ -80,7 +80,12 @@ function differing<T extends object>(begun: T | undefined, now: T | undefined): 
 /** The value of an option as typed on the command line. */
 function settingText(value: RunSettings[keyof RunSettings] | undefined): string {
   if (Array.isArray(value)) return value.join(',');
-  return typeof value === 'object' ? (value?.name ?? 'none') : String(value);
+  if (typeof value !== 'object') return String(value);
+  if (value === null) return 'none';
+  if ('name' in value && typeof value.name === 'string') return value.name;
+  return Object.entries(value)
+    .map(([name, own]) => `${name}=${own}`)
+    .join(',');
 }
 
 function propertyText(value: RunData[keyof RunData] | undefined): string {

@@ -1,24 +1,16 @@
 import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
-import { type Inputs, type LossShares, tensorsOf, trainingInputs } from '../architecture/inputs.ts';
-import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
+import { type Inputs, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
+import type { Counted, Reference } from '../architecture/objectives/index.ts';
+import { type LossShares, type TrainingPass, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import { actionExamples, type Example, type Sample } from '../data/index.ts';
-import { type Baselines, baselineSums } from './baselines.ts';
-import { type BatchMaker, lossRowsOf, type MadeBatch } from './batches.ts';
+import type { BatchMaker, MadeBatch } from './batches.ts';
 import type { ExampleSampler } from './co-training.ts';
-import type { RunHistory } from './history.ts';
+import type { Losses, RunHistory } from './history.ts';
 import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
 import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
-
-/** Losses of one training step or measurement; a loss that the system does not have is undefined. */
-export interface Losses {
-  readonly tokenLoss?: number;
-  readonly flowLoss?: number;
-  /** Token loss on held-out vision-language examples; tokenLoss is then measured on robot data alone. */
-  readonly answerLoss?: number;
-}
 
 /** Trains a model. A training step depends on the weights, the optimizer state, the seed and the step's number alone. */
 export class Trainer implements Disposable {
@@ -68,36 +60,26 @@ export class Trainer implements Disposable {
   /** Mean losses of model and baselines over held-out samples, with the same noise. Throws the reason of an aborted `signal`. */
   async measure(
     samples: readonly Sample[],
-    baselines: Baselines,
+    reference: Reference,
     signal?: AbortSignal,
-  ): Promise<Losses & { baselines: RunHistory['baselines'] }> {
-    const { batch: size } = this.settings;
-    const sums = { token: 0, flow: 0, unigram: 0, constantVelocity: 0, elements: 0 };
-    for await (const { batch, tokenLoss = 0, flowLoss = 0 } of this.measured(actionExamples(samples), signal)) {
-      const reference = baselineSums(baselines, batch);
-      sums.token += tokenLoss * size;
-      sums.flow += flowLoss * reference.elements;
-      sums.unigram += reference.unigram;
-      sums.constantVelocity += reference.constantVelocity;
-      sums.elements += reference.elements;
-    }
-    const counted = Math.ceil(samples.length / size) * size;
-    const { losses } = this.model.configuration;
-    return {
-      ...(losses.token && { tokenLoss: sums.token / counted }),
-      ...(losses.flow && { flowLoss: sums.flow / sums.elements }),
-      baselines: {
-        ...(losses.token && { unigram: sums.unigram / counted }),
-        ...(losses.flow && { constantVelocity: sums.constantVelocity / sums.elements }),
-      },
-    };
+  ): Promise<{ losses: Losses; baselines: Losses }> {
+    const { objectives } = this.model;
+    const own = new Means();
+    const baselines = new Means();
+    for await (const { batch, inputs, losses } of this.measured(actionExamples(samples), signal))
+      for (const objective of objectives) {
+        const { name, baseline } = objective;
+        own.add(name, { loss: losses[name], count: objective.count(inputs) });
+        if (baseline) baselines.add(name, baseline.measure(reference, batch));
+      }
+    return { losses: own.all(), baselines: baselines.all() };
   }
 
-  /** Mean token loss over vision-language examples. Throws the reason of an aborted `signal`. */
+  /** Mean loss of the predicted tokens over vision-language examples. Throws the reason of an aborted `signal`. */
   async measureAnswers(examples: readonly Example[], signal?: AbortSignal): Promise<number> {
+    const { name } = this.model.objectives.find(({ acts }) => acts === 'tokens')!;
     let [sum, batches] = [0, 0];
-    for await (const { tokenLoss = 0 } of this.measured(examples, signal))
-      [sum, batches] = [sum + tokenLoss, batches + 1];
+    for await (const { losses } of this.measured(examples, signal)) [sum, batches] = [sum + losses[name], batches + 1];
     return sum / batches;
   }
 
@@ -105,14 +87,12 @@ export class Trainer implements Disposable {
   async gradientNorms(step: number): Promise<RunHistory['gradients']> {
     const { model, device } = this;
     using norms = new GradientNorms(model.parameters);
-    const batch = await this.batch(step, 0);
+    const inputs = await this.inputs(step, 0);
     const result: RunHistory['gradients'] = [];
-    for (const loss of ['token', 'flow'] as const) {
-      if (!model.configuration.losses[loss]) continue;
+    for (const { name: loss } of model.objectives) {
       device.step(() => {
         model.parameters.zeroGradients();
-        const pass = this.pass(batch);
-        backward(loss === 'token' ? pass.tokenLoss! : pass.flowLoss!);
+        backward(this.pass(inputs).objectives[loss].loss);
         norms.measure();
       });
       const { groups } = await norms.read();
@@ -133,7 +113,7 @@ export class Trainer implements Disposable {
   private async *measured(
     examples: readonly Example[],
     signal?: AbortSignal,
-  ): AsyncGenerator<Losses & { batch: MadeBatch }> {
+  ): AsyncGenerator<{ losses: Losses; batch: MadeBatch; inputs: Inputs }> {
     const { batch: size } = this.settings;
     for (let start = 0; start < examples.length; start += size) {
       signal?.throwIfAborted();
@@ -141,22 +121,20 @@ export class Trainer implements Disposable {
       // compiled shape.
       const own = Array.from({ length: size }, (_, i) => examples[(start + i) % examples.length]);
       const batch = await this.maker.make(own, MEASURING_STEP + start);
-      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(batch))));
+      const inputs = trainingInputs(this.model.architecture, batch);
+      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(inputs))));
       const losses = await readLosses(kept, 'held-out measurement');
       for (const loss of Object.values(kept)) loss.dispose();
-      yield { ...losses, batch };
+      yield { losses, batch, inputs };
     }
   }
 
-  private pass(batch: MadeBatch): TrainingPass {
-    const { model, device } = this;
-    const { configuration } = model;
-    const inputs = tensorsOf(device, trainingInputs(configuration, batch));
-    return trainingPass(model, inputs, { lossRows: lossRowsOf(configuration) });
+  private pass(inputs: Inputs): TrainingPass {
+    return trainingPass(this.model, tensorsOf(this.device, inputs));
   }
 
   private async inputs(step: number, part: number): Promise<Inputs> {
-    return trainingInputs(this.model.configuration, await this.batch(step, part));
+    return trainingInputs(this.model.architecture, await this.batch(step, part));
   }
 
   private batch(step: number, part: number): Promise<MadeBatch> {
@@ -176,11 +154,26 @@ export class Trainer implements Disposable {
   }
 }
 
+/** Means over batches, by the names of objectives. */
+class Means {
+  private readonly sums = new Map<string, Counted>();
+
+  add(name: string, { loss, count }: Counted): void {
+    if (count === 0) return;
+    const before = this.sums.get(name) ?? { loss: 0, count: 0 };
+    this.sums.set(name, { loss: before.loss + loss * count, count: before.count + count });
+  }
+
+  all(): Losses {
+    return Object.fromEntries([...this.sums].map(([name, { loss, count }]) => [name, loss / count]));
+  }
+}
+
 /** The losses of a whole batch from those of its parts. */
 function wholeLosses(losses: readonly Losses[], shares: readonly LossShares[]): Losses {
-  const names = Object.keys(losses[0]) as (keyof LossShares)[];
+  const names = Object.keys(losses[0]);
   return Object.fromEntries(
-    names.map((name) => [name, losses.reduce((sum, own, part) => sum + shares[part][name] * own[name]!, 0)]),
+    names.map((name) => [name, losses.reduce((sum, own, part) => sum + shares[part][name] * own[name], 0)]),
   );
 }
 
@@ -191,7 +184,7 @@ async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
   const reading = Object.entries(tensors).map(async ([name, tensor]) => {
     const [value] = await tensor.read();
     if (!Number.isFinite(value) || value >= 1e29)
-      throw new InputError(`${what}: ${name} is ${value}: training has diverged; use a lower learning rate`);
+      throw new InputError(`${what}: the ${name} loss is ${value}: training has diverged; use a lower learning rate`);
     return [name, value] as const;
   });
   return Object.fromEntries(await Promise.all(reading));

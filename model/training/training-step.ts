@@ -9,21 +9,19 @@ import {
   type Tensor,
 } from '../../engine/index.ts';
 import type { AdamW } from '../../kernels/index.ts';
-import {
-  type Input,
-  type Inputs,
-  type InputTensors,
-  type LossShares,
-  lossShares,
-  withShares,
-} from '../architecture/inputs.ts';
-import { type TrainingPass, trainingPass } from '../architecture/losses.ts';
+import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
-import { lossRowsOf } from './batches.ts';
+import {
+  type LossShares,
+  lossShares,
+  type TrainingPass,
+  trainingPass,
+  withShares,
+} from '../architecture/training-pass.ts';
 import type { RunSettings } from './run-settings.ts';
 
-/** The losses that the system has, by name: `tokenLoss`, `flowLoss`. */
+/** The losses that the system has, by the names of its objectives. */
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
 /** Activation checkpointing, and the number of batches in a step. */
@@ -60,7 +58,7 @@ export class TrainingStep implements Disposable {
     if (batches.length !== accumulate)
       throw new Error(`TrainingStep: ${batches.length} batches; an update takes ${accumulate}`);
     const schedule = () => scheduleOf(optimizer.nextSchedule(learningRate));
-    const shares = lossShares(batches);
+    const shares = lossShares(model, batches);
     if (accumulate === 1) {
       const inputs = { ...batches[0], schedule: schedule() };
       onLosses(await this.captured(inputs).run(numbersOf(inputs)), shares[0]);
@@ -78,7 +76,7 @@ export class TrainingStep implements Disposable {
   async prepare(batch: Inputs): Promise<void> {
     const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
     const whole = this.accumulate === 1;
-    const inputs = whole ? { ...batch, schedule } : withShares(batch, lossShares([batch])[0]);
+    const inputs = whole ? { ...batch, schedule } : withShares(batch, lossShares(this.model, [batch])[0]);
     await this.captured(inputs).prepare(numbersOf(inputs));
     if (!whole) await this.updating().prepare(numbersOf({ schedule }));
   }
@@ -135,14 +133,14 @@ export class TrainingStep implements Disposable {
 
   private backward(batch: InputTensors): LossTensors {
     const { model, settings } = this;
-    const pass = trainingPass(model, batch, { mixture: settings, lossRows: lossRowsOf(model.configuration) });
+    const pass = trainingPass(model, batch, { mixture: settings });
     backward(pass.loss);
     return lossesOf(pass);
   }
 }
 
-export function lossesOf({ tokenLoss, flowLoss }: TrainingPass): LossTensors {
-  return { ...(tokenLoss && { tokenLoss }), ...(flowLoss && { flowLoss }) };
+export function lossesOf({ objectives }: TrainingPass): LossTensors {
+  return Object.fromEntries(Object.entries(objectives).map(([name, { loss }]) => [name, loss]));
 }
 
 function scheduleOf(data: Float32Array): Input {

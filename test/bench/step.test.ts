@@ -11,7 +11,7 @@ import { chromeTrace } from '../../model/inspect/chrome-trace.ts';
 import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
 
-const sizes = { batch: 2, prompt: 20, fast: 5, horizon: 4 };
+const sizes = { batch: 2, prompt: 20, target: 5, horizon: 4 };
 
 describe('insula bench step', () => {
   test('figures that agree with each other, and a comparison with itself', async () => {
@@ -41,13 +41,13 @@ describe('insula bench step', () => {
     expect(() => read('--preset', 'huge')).toThrow('--preset huge: there is no "huge"; there are tiny, small');
     const useless = { adapter: 'null', system: ['pi0-fast'], horizon: 5 };
     await expect(runCommand(benchStep, useless)).rejects.toThrow(
-      'bench step: --horizon 5: pi0-fast has no action expert; leave it out',
+      'bench step: --horizon 5: pi0-fast has no block of actions; leave it out',
     );
     await expect(runCommand(inspect, { ...useless, system: 'pi0-fast', step: true })).rejects.toThrow(
-      'inspect: --horizon 5: pi0-fast has no action expert; leave it out',
+      'inspect: --horizon 5: pi0-fast has no block of actions; leave it out',
     );
-    await expect(runCommand(benchStep, { ...useless, system: ['pi0', 'pi05'], fast: 5 })).rejects.toThrow(
-      'bench step: --fast 5: pi0 and pi05 have no FAST tokens; leave it out',
+    await expect(runCommand(benchStep, { ...useless, system: ['pi0', 'pi05'], target: 5 })).rejects.toThrow(
+      'bench step: --target 5: pi0 and pi05 have no tokens to predict; leave it out',
     );
     await expect(runCommand(benchStep, { adapter: 'null', compare: 'package.json' })).rejects.toThrow(
       `package.json: this is not a run that 'insula bench step --out' saved: "format": missing`,

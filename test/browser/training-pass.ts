@@ -1,9 +1,10 @@
 import { backward, type Tensor } from '../../engine/index.ts';
-import { tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
-import { trainingPass } from '../../model/architecture/losses.ts';
+import { tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
+import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
+import { lossesOf } from '../../model/training/training-step.ts';
 import { testDevice } from '../support/devices.ts';
 import { tinySizes } from '../support/tiny-sizes.ts';
 
@@ -18,13 +19,13 @@ export interface TrainingFigures {
 export async function trainingFigures(): Promise<TrainingFigures> {
   using model = new Model(await testDevice('normal'), configurationOf(systemNamed('knowledge-insulation'), tinySizes));
   model.initialise(1);
-  const { tokenLoss, flowLoss } = model.device.step(() => {
+  const losses = model.device.step(() => {
     const pass = trainingPass(
       model,
-      tensorsOf(model.device, trainingInputs(model.configuration, randomBatch(model.configuration, 3, 1))),
+      tensorsOf(model.device, trainingInputs(model.architecture, randomBatch(model.configuration, 3, 1))),
     );
     backward(pass.loss);
-    return { tokenLoss: pass.tokenLoss!, flowLoss: pass.flowLoss! };
+    return lossesOf(pass);
   });
   const read = async (loss: Tensor) => {
     const [value] = await loss.read();
@@ -33,5 +34,5 @@ export async function trainingFigures(): Promise<TrainingFigures> {
   };
   const gradients = [];
   for (const { name, grad } of model.parameters) gradients.push({ name, norm: Math.hypot(...(await grad!.read())) });
-  return { tokenLoss: await read(tokenLoss), flowLoss: await read(flowLoss), gradients };
+  return { tokenLoss: await read(losses.token), flowLoss: await read(losses.flow), gradients };
 }

@@ -29,21 +29,23 @@ export function demoReport(seed = 1): ReportData {
   const noise = () => random.normal(index++);
 
   const loss = (step: number) => ({
-    tokenLoss: 2.05 + 4.2 * Math.exp(-step / 170) + 0.14 * noise() * Math.exp(-step / 900),
-    flowLoss: 0.36 + 1.5 * Math.exp(-step / 120) * (1 + 0.15 * noise()) + 0.05 * Math.abs(noise()),
+    token: 2.05 + 4.2 * Math.exp(-step / 170) + 0.14 * noise() * Math.exp(-step / 900),
+    flow: 0.36 + 1.5 * Math.exp(-step / 120) * (1 + 0.15 * noise()) + 0.05 * Math.abs(noise()),
   });
   const training = Array.from({ length: 900 }, (_, step) => ({
     step: step + 1,
     seconds: (step + 1) * 0.2,
-    ...loss(step),
+    losses: loss(step),
   }));
-  training[0].flowLoss = 9.5;
+  training[0].losses.flow = 9.5;
   const heldOut = Array.from({ length: 10 }, (_, i) => {
     const step = 100 * i;
     return {
       step,
-      tokenLoss: 2.2 + 4.1 * Math.exp(-step / 180) + 0.02 * noise(),
-      flowLoss: 0.43 + 1.45 * Math.exp(-step / 125) + 0.01 * noise(),
+      losses: {
+        token: 2.2 + 4.1 * Math.exp(-step / 180) + 0.02 * noise(),
+        flow: 0.43 + 1.45 * Math.exp(-step / 125) + 0.01 * noise(),
+      },
     };
   });
 
@@ -51,8 +53,8 @@ export function demoReport(seed = 1): ReportData {
     Array.from({ length: 19 }, (_, i) => i * 50).flatMap((step) => {
       const size = 10 ** (0.4 - 0.5 * place + 0.12 * noise()) * (0.15 + Math.exp(-step / 200));
       return [
-        { step, group, loss: 'token' as const, norm: place < 3 ? size : 0 },
-        { step, group, loss: 'flow' as const, norm: place < 3 ? 0 : 4 * size },
+        { step, group, loss: 'token', norm: place < 3 ? size : 0 },
+        { step, group, loss: 'flow', norm: place < 3 ? 0 : 4 * size },
       ];
     }),
   );
@@ -61,11 +63,11 @@ export function demoReport(seed = 1): ReportData {
   const insulated = { mask: 'full', stopKey: true, stopValue: true } as const;
   const edges: AttentionEdge[] = [];
   for (const key of ['image', 'language', 'state']) {
-    for (const query of ['image', 'language', 'state', 'fast']) edges.push({ query, key, ...full });
+    for (const query of ['image', 'language', 'state', 'target']) edges.push({ query, key, ...full });
     edges.push({ query: 'action', key, ...insulated });
   }
-  edges.push({ query: 'fast', key: 'fast', mask: 'causal', stopKey: false, stopValue: false });
-  edges.push({ query: 'action', key: 'fast', mask: 'none', stopKey: false, stopValue: false });
+  edges.push({ query: 'target', key: 'target', mask: 'causal', stopKey: false, stopValue: false });
+  edges.push({ query: 'action', key: 'target', mask: 'none', stopKey: false, stopValue: false });
   edges.push({ query: 'action', key: 'action', ...full });
 
   const samples = ['put the red cube in the blue bin', 'push the green cube to the left', undefined].map(
@@ -128,7 +130,11 @@ export function demoReport(seed = 1): ReportData {
       { name: 'train', seconds: 180.1 },
       { name: 'evaluate', seconds: 41.7 },
     ],
-    curves: { training, heldOut, baselines: { unigram: 4.81, constantVelocity: 1.32 } },
+    objectives: [
+      { name: 'token', title: 'token loss', meaning: 'nats per token', baseline: 'unigram predictor' },
+      { name: 'flow', title: 'flow loss', meaning: 'squared velocity error', baseline: 'best constant velocity' },
+    ],
+    curves: { training, heldOut, baselines: { token: 4.81, flow: 1.32 } },
     gradients: {
       norms,
       expectedZero: GROUPS.map((group, place) =>
@@ -142,7 +148,7 @@ export function demoReport(seed = 1): ReportData {
         { name: 'image', length: 16 },
         { name: 'language', length: 12 },
         { name: 'state', length: 3 },
-        { name: 'fast', length: 28 },
+        { name: 'target', length: 28 },
         { name: 'action', length: HORIZON },
       ],
       edges,

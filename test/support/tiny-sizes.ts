@@ -2,15 +2,16 @@ import type { ModelSizes } from '../../model/systems/index.ts';
 
 /** The sizes of a model that runs in milliseconds. */
 export const tinySizes: ModelSizes = {
-  backbone: { width: 32, hidden: 64, vocabulary: 50 },
+  backbone: { width: 32, hidden: 64 },
+  vocabulary: 50,
   expert: { width: 24, hidden: 40 },
   depth: 2,
   heads: 2,
   kvHeads: 1,
   headDimension: 16,
   vision: { width: 32, depth: 1, heads: 2, hidden: 48, patch: 8, imageHeight: 16, imageWidth: 16, cameras: 1 },
-  languageTokens: 6,
-  fastTokens: 5,
+  promptTokens: 6,
+  targetTokens: 5,
   horizon: 4,
   actionDimension: 3,
   stateDimension: 5,

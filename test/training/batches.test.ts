@@ -8,11 +8,12 @@ import {
 } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
-import { BatchMaker, lossRowsOf } from '../../model/training/batches.ts';
+import { BatchMaker } from '../../model/training/batches.ts';
 import type { CoTraining } from '../../model/training/co-training.ts';
 import { fitEncoding, fittedConfiguration, prepareData, statisticsOf } from '../../model/training/fitting.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
 import { minutePreset, syntheticDataset } from '../support/synthetic-dataset.ts';
+import { targetsOf } from '../support/targets.ts';
 
 const HORIZON = 4;
 
@@ -43,7 +44,9 @@ async function twoCameras(seed = 1, system = 'pi0', coTraining?: CoTraining) {
   );
   const fitted = await fittedConfiguration(options, split, encoding, HORIZON);
   // Room for a subtask, which no data of the run have.
-  const blocks = fitted.blocks.map((block) => (block.input === 'ids' ? { ...block, length: block.length + 8 } : block));
+  const blocks = fitted.blocks.map((block) =>
+    block.input === 'prompt' || block.input === 'target' ? { ...block, length: block.length + 8 } : block,
+  );
   const configuration = { ...fitted, blocks };
   const samples = actionExamples(evaluationSamples(wholeEpisodes(episodes), 3));
   return {
@@ -98,7 +101,7 @@ describe('three kinds of examples in one batch', () => {
     ];
     const batch = await maker.make(examples, 0);
     const { text, endOfSequence } = encoding;
-    const { language } = batch.ids;
+    const { language, target } = batch.ids;
     const length = language.ids.length / 4;
     const prompts = examples.map((_, i) => {
       const real = Array.from({ length }, (_, k) => i * length + k).filter((k) => language.valid[k]);
@@ -108,7 +111,8 @@ describe('three kinds of examples in one batch', () => {
     expect(prompts[2]).toMatch(/^Task: put the red cube in the blue bin, State: [\d ]+;\nAction: $/);
     expect(prompts[3]).toBe(prompts[2].replace('Action', 'Subtask'));
 
-    const [caption, point, actions, both] = batch.targets;
+    const targets = targetsOf(batch);
+    const [caption, point, actions, both] = targets.map(({ ids }) => ids);
     expect(text.decode(caption)).toBe('a red cube');
     const first = text.vocabularySize;
     expect(point.slice(0, 2)).toEqual([first + 10, first + 1023]);
@@ -116,11 +120,10 @@ describe('three kinds of examples in one batch', () => {
     expect(actions.slice(0, -1).every((id) => encoding.isAction(id) && id >= first + 1024)).toBe(true);
     expect(both.slice(-actions.length)).toEqual(actions);
     expect(text.decode(both.slice(0, -actions.length))).toBe('reach;\nAction: ');
-    for (const ids of batch.targets) expect(ids.at(-1)).toBe(endOfSequence);
+    for (const { ids } of targets) expect(ids.at(-1)).toBe(endOfSequence);
     expect(encoding.vocabularySize).toBe(first + 1024 + encoding.actions!.vocabularySize);
 
     // Every token is predicted by the row before it, the first by the last of the prompt.
-    const rows = batch.lossMask!.length / 4;
     const blocks = configuration.blocks.filter(({ weights }) => weights === 'backbone');
     const startOf = (name: string) =>
       blocks
@@ -129,15 +132,15 @@ describe('three kinds of examples in one batch', () => {
           blocks.findIndex((block) => block.name === name),
         )
         .reduce((sum, block) => sum + block.length, 0);
-    batch.targets.forEach((ids, i) => {
+    targets.forEach(({ rows, ids }, i) => {
       const real = Array.from(language.valid)
         .slice(i * length, (i + 1) * length)
         .lastIndexOf(1);
-      const expected = [startOf('language') + real, ...ids.slice(1).map((_, k) => startOf('fast') + k)];
-      const found = Array.from({ length: rows }, (_, row) => row).filter((row) => batch.lossMask![i * rows + row]);
-      expect(found).toEqual(expected);
-      expect(found.map((row) => batch.lossTarget![i * rows + row])).toEqual(ids);
-      expect(found.length).toBeLessThanOrEqual(lossRowsOf(configuration));
+      const expected = [startOf('language') + real, ...ids.slice(1).map((_, k) => startOf('target') + k)];
+      expect(rows).toEqual(expected);
+      const room = target.ids.length / 4;
+      const given = Array.from({ length: room }, (_, k) => i * room + k).filter((k) => target.valid[k]);
+      expect(given.map((k) => target.ids[k])).toEqual(ids.slice(0, -1));
     });
     const valid = Array.from(batch.actionValid!);
     expect(valid).toEqual([...Array(2 * HORIZON).fill(0), ...Array(2 * HORIZON).fill(1)]);

@@ -60,22 +60,19 @@ describe('co-training', () => {
     const resume = await openCheckpoint(join(folder, 'part.safetensors'));
     expect(resume.settings).toMatchObject({ run: { cotrain: 0.5 }, encoding: { locations: true } });
     const rest = await train('rest.safetensors', { resume });
-    const measured = ({ history }: typeof whole) => [
-      history.heldOut,
-      history.training.map(({ tokenLoss, flowLoss }) => [tokenLoss, flowLoss]),
-    ];
+    const measured = ({ history }: typeof whole) => [history.heldOut, history.training.map(({ losses }) => losses)];
     expect(measured(rest)).toEqual(measured(whole));
     expect(whole.history.heldOut.map(({ step }) => step)).toEqual([0, 2, 4, 6]);
-    for (const { tokenLoss, answerLoss, flowLoss } of whole.history.heldOut)
-      for (const loss of [tokenLoss, answerLoss, flowLoss]) expect(loss).toBeGreaterThan(0);
+    for (const { losses } of whole.history.heldOut)
+      for (const loss of [losses.token, losses.answer, losses.flow]) expect(loss).toBeGreaterThan(0);
   });
 
   test('answers and subtasks are learned with actions, and generated', async () => {
     const preset = { ...minutePreset, evaluateEvery: 60, learningRate: 1e-2 };
     const { history, answers, policy } = await train('learned.safetensors', { steps: 120, preset });
     const [first, , last] = history.heldOut;
-    expect(last.answerLoss! / first.answerLoss!).toBeLessThan(0.2);
-    expect(last.tokenLoss! / first.tokenLoss!).toBeLessThan(0.8);
+    expect(last.losses.answer / first.losses.answer).toBeLessThan(0.2);
+    expect(last.losses.token / first.losses.token).toBeLessThan(0.8);
     expect(answers).toEqual(questions.map(({ prompt, answer }) => ({ prompt, answer, predicted: answer })));
     const { episodes } = withSubtasks();
     const observations = await Promise.all(

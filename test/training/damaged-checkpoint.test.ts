@@ -42,31 +42,40 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const configuration = (change: (configuration: Json) => void) => (settings: Json) => change(settings.configuration);
 
 test.each<[string, (settings: Json) => void, RegExp]>([
-  ['no blocks', configuration((own) => (own.blocks = [])), /"settings\.configuration": blocks and the rest/],
-  ['no expert', configuration((own) => (own.expert = null)), /"settings\.configuration": blocks and the rest/],
   [
-    'no loss',
-    configuration((own) => (own.losses = { ...own.losses, token: false, flow: false })),
-    /: losses has neither a token loss nor a flow/,
+    'no blocks',
+    configuration((own) => (own.blocks = [])),
+    /"settings\.configuration": this model cannot run: an edge names block "image"/,
+  ],
+  ['no expert', configuration((own) => delete own.experts.expert), /: block "action" runs through "expert"/],
+  ['no objective', configuration((own) => (own.objectives = [])), /: it has no objective, and cannot be trained$/],
+  [
+    'an unknown objective',
+    configuration((own) => (own.objectives[0].kind = 'guess')),
+    /"settings\.configuration\.objectives\[0\]\.kind": expected "nextToken" or .*, got "guess"$/,
   ],
   [
-    'no token loss',
-    configuration((own) => (own.losses.token = false)),
-    /"settings\.configuration": blocks and the rest/,
+    'an unknown backbone',
+    configuration((own) => (own.backbone = 'spine')),
+    /"settings\.configuration\.backbone": expected "gemma" or .*, got "spine"$/,
   ],
-  ['a block twice', configuration((own) => own.blocks.push(own.blocks[0])), /: blocks and the rest do not agree$/],
-  ['an edge twice', configuration((own) => own.edges.push(own.edges[0])), /: edges and the rest do not agree$/],
+  ['a block twice', configuration((own) => own.blocks.push(own.blocks[0])), /: two blocks are named "image"$/],
+  ['an edge twice', configuration((own) => own.edges.push(own.edges[0])), /: two edges lead from "image" to "image"$/],
   [
     'an edge of no block',
     configuration((own) => (own.edges[0].key = 'nowhere')),
-    /"settings\.configuration\.edges\[0\]\.key": expected "image" or .*"action", got "nowhere"$/,
+    /: an edge names block "nowhere"; there are image, language, target, action$/,
   ],
   [
     'an absurd depth',
     configuration((own) => (own.depth = 1e9)),
     /"settings\.configuration\.depth": expected at most 1000, got 1000000000$/,
   ],
-  ['odd heads', configuration((own) => (own.headDimension = 7)), /: headDimension is 7, not an even number$/],
+  [
+    'odd heads',
+    configuration((own) => (own.headDimension = 7)),
+    /: headDimension is 7; expected a multiple of 4 up to 256$/,
+  ],
   ['a text vocabulary', ({ encoding }) => (encoding.text.model = null), /"settings\.encoding": TextTokenizer/],
   ['other text', ({ encoding }) => delete encoding.text.model.vocab, /"settings\.encoding": TextTokenizer/],
   ['a tokenizer', ({ encoding }) => (encoding.actions = { type: 'fast' }), /"settings\.encoding": FastTokenizer/],
@@ -83,7 +92,7 @@ test.each<[string, (settings: Json) => void, RegExp]>([
 
 test('an absurd width is not that of the tensors', async () => {
   const changed = structuredClone(metadata);
-  changed.settings.configuration.expert.width = 1e9;
+  changed.settings.configuration.experts.expert.width = 1e9;
   await expect(openWith(changed)).rejects.toThrow(/tensor ".*" has shape \[.*\], \[.*1000000000.*\] was expected$/);
 });
 

@@ -5,10 +5,10 @@
  */
 import { describe, expect, test } from 'vitest';
 import { backward } from '../../engine/index.ts';
-import { tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
-import { trainingPass } from '../../model/architecture/losses.ts';
-import { Model } from '../../model/architecture/model.ts';
-import { type ModelParameter, parametersOf, prefixes } from '../../model/architecture/parameters.ts';
+import { backboneOf } from '../../model/architecture/backbones/index.ts';
+import { tensorsOf } from '../../model/architecture/inputs.ts';
+import { Architecture, Model } from '../../model/architecture/model.ts';
+import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { testDevice } from '../support/devices.ts';
@@ -18,21 +18,23 @@ import { tinySizes } from '../support/tiny-sizes.ts';
 const configuration = (system: string) => configurationOf(systemNamed(system), tinySizes);
 
 /** Names of the parameters in these groups, sorted. */
-function namesOf(system: string, ...groups: ModelParameter['group'][]): string[] {
-  return parametersOf(configuration(system))
+function namesOf(system: string, ...groups: string[]): string[] {
+  return new Architecture(configuration(system)).parameters
     .filter(({ group }) => groups.includes(group))
     .map(({ name }) => name)
     .sort();
 }
 
 /** Names of the parameters whose gradient of this loss is +0 or -0 in every element, sorted. */
-async function withoutGradient(system: string, loss: 'flowLoss' | 'tokenLoss'): Promise<string[]> {
+async function withoutGradient(system: string, loss: 'flow' | 'token'): Promise<string[]> {
   using model = new Model(await testDevice('normal'), configuration(system));
   // A fresh model's gates are zero, and the expert's attention has no gradient behind them. Here every path is open.
   for (const [seed, parameter] of [...model.parameters].entries()) parameter.write(normals(parameter.size, seed, 0.2));
   const batch = randomBatch(model.configuration, 3, 1);
   model.device.step(() =>
-    backward(trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, batch)))[loss]!),
+    backward(
+      trainingPass(model, tensorsOf(model.device, trainingInputs(model.architecture, batch))).objectives[loss].loss,
+    ),
   );
   const names: string[] = [];
   for (const { name, grad } of model.parameters)
@@ -45,7 +47,7 @@ const certain = (names: readonly string[]) => names.filter((name) => !/vision_to
 
 describe('insulation in a whole model', () => {
   test('knowledge insulation: the flow loss reaches every parameter of the expert and no other', async () => {
-    expect(await withoutGradient('knowledge-insulation', 'flowLoss')).toEqual(
+    expect(await withoutGradient('knowledge-insulation', 'flow')).toEqual(
       namesOf('knowledge-insulation', 'vision', 'backbone'),
     );
   });
@@ -53,20 +55,21 @@ describe('insulation in a whole model', () => {
   test.each(['knowledge-insulation', 'joint-training'])(
     '%s: the token loss reaches every parameter of backbone and vision encoder and no other',
     async (system) => {
-      expect(certain(await withoutGradient(system, 'tokenLoss'))).toEqual(namesOf(system, 'expert'));
+      expect(certain(await withoutGradient(system, 'token'))).toEqual(namesOf(system, 'expert'));
     },
   );
 
   test('joint training: the flow loss reaches the backbone up to the keys and values of its last layer', async () => {
-    const last = `${prefixes.backbone}.layers.${tinySizes.depth - 1}`;
+    const stack = backboneOf({ backbone: 'gemma' }).names.expert('backbone');
+    const last = `${stack}.layers.${tinySizes.depth - 1}`;
     // The expert reads keys and values of the backbone's last layer, and nothing behind them.
     const behind = ['self_attn.q_proj', 'self_attn.o_proj', 'post_attention_layernorm', 'mlp'].map(
       (part) => `${last}.${part}.`,
     );
     const unread = namesOf('joint-training', 'backbone').filter(
-      (name) => behind.some((part) => name.startsWith(part)) || name === `${prefixes.backbone}.norm.weight`,
+      (name) => behind.some((part) => name.startsWith(part)) || name === `${stack}.norm.weight`,
     );
     expect(unread.length).toBe(7);
-    expect(certain(await withoutGradient('joint-training', 'flowLoss'))).toEqual(unread);
+    expect(certain(await withoutGradient('joint-training', 'flow'))).toEqual(unread);
   });
 });

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { backward } from '../../engine/index.ts';
-import { tensorsOf, trainingInputs } from '../../model/architecture/inputs.ts';
-import { trainingPass } from '../../model/architecture/losses.ts';
+import { tensorsOf } from '../../model/architecture/inputs.ts';
+import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import {
   actionExamples,
   type Dataset,
@@ -141,7 +141,7 @@ test('dimensions that a robot lacks teach nothing', async () => {
   );
   model.device.step(() => {
     model.parameters.zeroGradients();
-    backward(trainingPass(model, tensorsOf(model.device, trainingInputs(model.configuration, batch))).loss);
+    backward(trainingPass(model, tensorsOf(model.device, trainingInputs(model.architecture, batch))).loss);
   });
   const gradient = await model.parameters.get('action_out_proj.bias').grad!.read();
   expect([...gradient].map((value) => value !== 0)).toEqual([false, false, false, true, true]);
@@ -156,7 +156,7 @@ test('resumed from data on disk it goes on to the same bits', async () => {
   const part = await train('pi05', 'part.safetensors', { dataset, signal: abort.signal, listener });
   const resume = await openCheckpoint(join(folder, 'part.safetensors'));
   const rest = await train('pi05', 'rest.safetensors', { dataset, resume });
-  const losses = ({ history }: typeof whole) => history.training.map(({ flowLoss }) => flowLoss);
+  const losses = ({ history }: typeof whole) => history.training.map(({ losses }) => losses.flow);
   expect(losses(rest)).toEqual(losses(whole));
   expect(rest.openLoop!.error).toEqual(whole.openLoop!.error);
   for (const { policy } of [whole, part, rest]) policy.model.dispose();

@@ -6,8 +6,11 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readSafetensors } from '../../engine/index.ts';
 import { attentionVariants, chosenVariants, useVariants } from '../../kernels/index.ts';
+import { blockNamed } from '../../model/architecture/configuration.ts';
+import { objectivesOf } from '../../model/architecture/objectives/index.ts';
+import { groupsNotReached } from '../../model/architecture/reach.ts';
 import { openDataset, wholeEpisodes, withParaphrases } from '../../model/data/index.ts';
-import { argmax } from '../../model/policy/decoding.ts';
+import { argmax } from '../../model/policy/acting.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
@@ -38,7 +41,7 @@ const train = (system: string, file: string, { listen, ...given }: Options) =>
 /** All that a run has measured, but for the clock. */
 const withoutTimes = ({ history }: Awaited<ReturnType<typeof run>>) => ({
   ...history,
-  training: history.training.map(({ step, tokenLoss, flowLoss }) => ({ step, tokenLoss, flowLoss })),
+  training: history.training.map(({ step, losses }) => ({ step, losses })),
 });
 
 /** Every tensor of a checkpoint, weights and moments, as bytes. */
@@ -106,7 +109,7 @@ describe('a run', () => {
       const whole = await run(system, 'whole-batch.safetensors', { batch: 8, augment: true });
       const parts = await run(system, 'parts.safetensors', { batch: 2, accumulate: 4, augment: true });
       const losses = ({ history }: typeof whole) =>
-        history.training.flatMap(({ tokenLoss, flowLoss }) => [tokenLoss ?? 0, flowLoss!]);
+        history.training.flatMap(({ losses: { token = 0, flow } }) => [token, flow]);
       // AdamW divides by the size of gradients, so that the noise of f32 grows from step to step.
       expectClose(losses(parts), losses(whole), 1e-3, 'losses of six steps');
       expectClose(losses(parts).slice(0, 2), losses(whole).slice(0, 2), 1e-6, 'losses of the first step');
@@ -186,7 +189,7 @@ describe('a run', () => {
     const parts: string[] = [];
     const onLatency = (part: string, milliseconds: number) => parts.push(milliseconds >= 0 ? part : 'negative');
     await policy.act([observation], { onLatency });
-    const tokens = policy.model.block('fast').length;
+    const tokens = blockNamed(policy.model.configuration, 'target').length;
     policy.model.dispose();
     const later = Array.from({ length: parts.length - 2 }, (_, i) => `token ${i + 2}`);
     expect(parts).toEqual(['images and language', 'prefix', ...later]);
@@ -198,7 +201,7 @@ describe('a run', () => {
     'action tokens of the kind %s train, act and are kept',
     async (tokens) => {
       const { policy, history } = await train('pi0-fast', `${tokens}.safetensors`, { steps: 2, tokens });
-      expect(history.training.every(({ tokenLoss }) => tokenLoss! > 0)).toBe(true);
+      expect(history.training.every(({ losses }) => losses.token > 0)).toBe(true);
       const { encoding, model } = policy;
       const [episode] = syntheticDataset().episodes;
       const sample = { part: wholeEpisodes([episode])[0], step: 0, instruction: episode.instructions[0] };
@@ -243,6 +246,12 @@ describe('a run', () => {
     expect(result.finished).toBe(true);
     expect(result.openLoop!.error.observations).toBeGreaterThan(0);
     expect(result.openLoop!.error.chunks.every(({ predicted }) => predicted.every(Number.isFinite))).toBe(true);
+    const { configuration } = result.settings;
+    const expectedZero = objectivesOf(configuration).flatMap(({ name, blocks }) =>
+      groupsNotReached(configuration, blocks).map(({ group }) => [name, group]),
+    );
+    const zero = result.history.gradients.filter(({ step, norm }) => step === 2 && norm === 0);
+    expect(zero.map(({ loss, group }) => [loss, group])).toEqual(expectedZero);
     const checkpoint = await openCheckpoint(join(folder, `${name}.safetensors`));
     expect(checkpoint.settings.run.system).toBe(name);
     expect(checkpoint.progress.step).toBe(2);
@@ -337,7 +346,7 @@ describe.skipIf(!there)(`a run on real episodes${there ? '' : ' (skipped: ../sha
     const dataset = await openDataset(shared, 'bridge');
     const { policy, ...result } = await train('knowledge-insulation', 'bridge.safetensors', { dataset, steps: 2 });
     expect(result.missing).toEqual([]);
-    expect(result.history.training.every(({ tokenLoss, flowLoss }) => tokenLoss! > 0 && flowLoss! > 0)).toBe(true);
+    expect(result.history.training.every(({ losses }) => losses.token > 0 && losses.flow > 0)).toBe(true);
     const [part] = result.split.heldOut;
     const sample = { part, step: 0, instruction: part.episode.instructions[0] };
     const observation = await observationAt(sample, dataset.cameras);

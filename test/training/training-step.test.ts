@@ -1,19 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { backward, type Device, openDevice } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
-import {
-  type Inputs,
-  type LossShares,
-  lossShares,
-  type TrainingBatch,
-  tensorsOf,
-  trainingInputs,
-  withShares,
-} from '../../model/architecture/inputs.ts';
-import { trainingPass } from '../../model/architecture/losses.ts';
+import { type Inputs, type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
+import { lossShares, trainingInputs, trainingPass, withShares } from '../../model/architecture/training-pass.ts';
 import { configurationOf, systemNamed, systems } from '../../model/systems/index.ts';
-import { lossRowsOf } from '../../model/training/batches.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { type LossTensors, lossesOf, type StepSettings, TrainingStep } from '../../model/training/training-step.ts';
 import { countCalls } from '../support/count-calls.ts';
@@ -44,7 +35,7 @@ async function bitsOf({ system, eager, depth, ...settings }: Run, updates: reado
   const losses: number[] = [];
   for (const [update, seeds] of updates.entries()) {
     const batches = seeds.map((seed) =>
-      trainingInputs(model.configuration, randomBatch(model.configuration, 3, seed, update)),
+      trainingInputs(model.architecture, randomBatch(model.configuration, 3, seed, update)),
     );
     const reading: Promise<number[]>[] = [];
     if (eager) {
@@ -62,10 +53,10 @@ async function bitsOf({ system, eager, depth, ...settings }: Run, updates: reado
 function eagerUpdate(model: Model, optimizer: AdamW, batches: readonly Inputs[], learningRate: number): LossTensors[] {
   return model.device.step(() => {
     model.parameters.zeroGradients();
-    const shares = lossShares(batches);
+    const shares = lossShares(model, batches);
     const losses = batches.map((batch, i) => {
       const inputs = batches.length === 1 ? batch : withShares(batch, shares[i]);
-      const pass = trainingPass(model, tensorsOf(model.device, inputs), { lossRows: lossRowsOf(model.configuration) });
+      const pass = trainingPass(model, tensorsOf(model.device, inputs));
       backward(pass.loss);
       return lossesOf(pass);
     });
@@ -132,7 +123,7 @@ describe('a captured training step', () => {
         const sums: number[] = [];
         const reading: Promise<void>[] = [];
         await training.run(batches, 1e-3, (losses, shares) => {
-          const weights = Object.keys(losses).map((name) => shares[name as keyof LossShares]);
+          const weights = Object.keys(losses).map((name) => shares[name]);
           reading.push(
             read(losses).then((values) =>
               values.forEach((value, i) => {
@@ -145,7 +136,7 @@ describe('a captured training step', () => {
         const gradients = await Promise.all([...model.parameters].map((parameter) => parameter.grad!.read()));
         return { losses: sums, gradients: gradients.flatMap((numbers) => [...numbers]) };
       };
-      const inputs = trainingInputs(configuration, whole);
+      const inputs = trainingInputs(model.architecture, whole);
       const parts = [0, 2, 4, 6].map((first) => partOf(inputs, first, 2, 8));
       const [once, added] = [await updated([inputs]), await updated(parts)];
       expectClose(added.losses, once.losses, 1e-6, 'losses');
@@ -169,7 +160,7 @@ describe('a captured training step', () => {
       using model = modelOf(device, system, 12);
       using optimizer = new AdamW(model.parameters, options);
       using training = new TrainingStep(model, optimizer, { recompute });
-      await training.run([trainingInputs(model.configuration, randomBatch(model.configuration, 8, 1))], 1e-3, () => {});
+      await training.run([trainingInputs(model.architecture, randomBatch(model.configuration, 8, 1))], 1e-3, () => {});
       bytes.push(training.stats().arenaBytes.reduce((sum, size) => sum + size, 0));
     }
     expect(bytes[1] / bytes[0]).toBeLessThan(0.45);
@@ -183,7 +174,7 @@ describe('a captured training step', () => {
     using optimizer = new AdamW(model.parameters, options);
     using training = new TrainingStep(model, optimizer);
     const batches = [0, 1, 2, 3].map((step) =>
-      trainingInputs(model.configuration, randomBatch(model.configuration, 3, 1, step)),
+      trainingInputs(model.architecture, randomBatch(model.configuration, 3, 1, step)),
     );
     for (const batch of batches) await training.run([batch], 1e-3, () => {});
     const { bytes } = device.memory;

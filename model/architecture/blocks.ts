@@ -1,0 +1,124 @@
+/** The first rows of blocks: what each kind of input takes from the host, its parameters, and the rows that it gives. */
+import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
+import { add, concatenateTokens, embedding } from '../../kernels/index.ts';
+import { backboneOf } from './backbones/index.ts';
+import { type BlockSettings, type ModelConfiguration, sourceOf } from './configuration.ts';
+import { floats, type Inputs, type InputTensors, inputNamed, integers, type ObservationBatch } from './inputs.ts';
+import { type Layer, Linear, Table } from './layers.ts';
+import type { PerExpert } from './mixture.ts';
+import { Vision } from './vision.ts';
+
+const BACKBONE = 'backbone';
+
+/** The first rows of each expert that runs, and the features of the vision towers. */
+export interface FirstRows {
+  readonly rows: PerExpert<Tensor>;
+  readonly features: Readonly<Record<string, Tensor>>;
+}
+
+export class BlockInputs {
+  readonly vision: Vision | null;
+  readonly tokens: Table;
+  /** Affine maps of state and numbers, and learned rows, by block. */
+  private readonly own: Readonly<Record<string, Linear | Table>>;
+
+  constructor(private readonly configuration: ModelConfiguration) {
+    const { experts, vocabulary, vision, blocks } = configuration;
+    const family = backboneOf(configuration);
+    const { width } = experts[BACKBONE];
+    this.vision = vision && new Vision(vision, family, width);
+    this.tokens = new Table(BACKBONE, family.names.embedding, [vocabulary, width], 'embedding');
+    this.own = Object.fromEntries(
+      blocks.flatMap((block) => {
+        const layer = ownLayer(configuration, block);
+        return layer ? [[block.name, layer]] : [];
+      }),
+    );
+  }
+
+  /** The layers of state, numbers and learned rows. */
+  get layers(): readonly Layer[] {
+    return Object.values(this.own);
+  }
+
+  /** What blocks take from the host. Noisy actions come from their objective. */
+  inputs(observation: ObservationBatch, names: readonly string[]): Inputs {
+    const { vision } = this.configuration;
+    const { batch, images, ids, numbers = {} } = observation;
+    const inputs: Record<string, Inputs[string]> = {};
+    for (const block of this.configuration.blocks) {
+      if (!names.includes(block.name)) continue;
+      const { name, input, length } = block;
+      const source = sourceOf(block);
+      if (input === 'images' && images && vision)
+        inputs.images = floats(images, [batch, vision.cameras, vision.imageHeight, vision.imageWidth, 3]);
+      if ((input === 'prompt' || input === 'target') && ids[source])
+        inputs[`ids/${name}`] = integers(ids[source].ids, [batch, length]);
+      const dimension = dimensionOf(this.configuration, block);
+      if (dimension !== null && numbers[source])
+        inputs[`numbers/${name}`] = floats(numbers[source], [batch, length, dimension]);
+    }
+    return inputs;
+  }
+
+  /** The first rows of the experts of `names`, in that order; `given` holds those of noisy actions. */
+  run(
+    values: ParameterSet,
+    inputs: InputTensors,
+    names: readonly string[],
+    given: Readonly<Record<string, Tensor>> = {},
+  ): FirstRows {
+    const parts: Record<string, Tensor[]> = {};
+    let features: FirstRows['features'] = {};
+    for (const name of names) {
+      const block = this.configuration.blocks.find((own) => own.name === name)!;
+      let rows: Tensor;
+      if (block.input === 'images') {
+        const seen = this.vision!.run(values, inputNamed(inputs, 'images'));
+        features = seen.features;
+        rows = seen.tokens;
+      } else rows = given[name] ?? this.rowsOf(values, inputs, block);
+      parts[block.weights] = [...(parts[block.weights] ?? []), rows];
+    }
+    const joined = ([expert, own]: [string, Tensor[]]) => [expert, own.length === 1 ? own[0] : concatenateTokens(own)];
+    return { rows: Object.fromEntries(Object.entries(parts).map(joined)), features };
+  }
+
+  /** First rows [batch, length, width] of token ids. */
+  embedIds(values: ParameterSet, ids: Tensor): Tensor {
+    const { width } = this.configuration.experts[BACKBONE];
+    const scale = backboneOf(this.configuration).embeddingScale(width);
+    return embedding(ids, this.tokens.rows(values), { scale });
+  }
+
+  private rowsOf(values: ParameterSet, inputs: InputTensors, { name, input, length, weights }: BlockSettings): Tensor {
+    if (input === 'prompt' || input === 'target') return this.embedIds(values, inputNamed(inputs, `ids/${name}`));
+    const own = this.own[name];
+    if (own instanceof Linear) return own.run(values, inputNamed(inputs, `numbers/${name}`));
+    if (!own && input !== 'zeros') throw new Error(`block '${name}' needs an objective that gives it noisy actions`);
+    const [batch] = inputNamed(inputs, 'validity').shape;
+    const { width } = this.configuration.experts[weights];
+    const zeros = zeroTensor(values.device, [batch, length, width], 'f32', 'rows of zeros');
+    return own ? add(zeros, own.rows(values)) : zeros;
+  }
+}
+
+/** Numbers in a row of a block; null if it is not made of numbers. */
+function dimensionOf({ stateDimension }: ModelConfiguration, { input, dimension }: BlockSettings): number | null {
+  if (input === 'state') return stateDimension;
+  return input === 'numbers' ? (dimension ?? null) : null;
+}
+
+function ownLayer(configuration: ModelConfiguration, block: BlockSettings): Linear | Table | null {
+  const { name, input, weights, length } = block;
+  const { width } = configuration.experts[weights];
+  if (input === 'learned') return new Table(weights, `${name}_embedding`, [length, width], 'zero');
+  const inputs = dimensionOf(configuration, block);
+  if (inputs === null) return null;
+  return new Linear(weights, input === 'state' ? 'state_proj' : `${name}_proj`, { outputs: width, inputs });
+}
+
+/** The layers in the order of the parameters: vision, then token embeddings. */
+export function firstLayers({ vision, tokens }: BlockInputs): readonly Layer[] {
+  return vision ? [vision, tokens] : [tokens];
+}

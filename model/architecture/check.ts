@@ -1,0 +1,244 @@
+/** Refuses configurations that cannot run, with the reason, when the model is made. */
+import { InputError, quote } from '../../engine/files/errors.ts';
+import { type BlockSettings, blockBefore, type ModelConfiguration, sourceOf, tokensPerImage } from './configuration.ts';
+import type { ObjectiveSettings } from './objectives/settings.ts';
+import { readBy } from './reach.ts';
+
+const HEAD_DIMENSION_LIMIT = 256;
+
+/** Whether a block holds ids or numbers of the example, which it names by its source. */
+const isGiven = ({ input }: BlockSettings): boolean =>
+  input === 'prompt' || input === 'target' || input === 'state' || input === 'numbers';
+
+/** @throws InputError that says what cannot run, and why */
+export function expectRunnable(configuration: ModelConfiguration): void {
+  const { heads, kvHeads, headDimension, experts, objectives } = configuration;
+  expect(heads % kvHeads === 0, `${heads} heads cannot share ${kvHeads} kvHeads evenly`);
+  expect(
+    headDimension % 4 === 0 && headDimension <= HEAD_DIMENSION_LIMIT,
+    `headDimension is ${headDimension}; expected a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`,
+  );
+  expect(Object.keys(experts)[0] === 'backbone', "the first expert is not 'backbone', which embeds tokens");
+  expect(
+    !experts.backbone.adaptive,
+    "the norms of 'backbone' cannot be adaptive: the flow time would condition the prompt",
+  );
+  expectUnique('blocks', configuration.blocks);
+  expectUnique('objectives', objectives);
+  expectVision(configuration);
+  expect(objectives.length > 0, 'it has no objective, and cannot be trained');
+  expectNoisyActions(configuration);
+  for (const block of configuration.blocks) expectBlock(configuration, block);
+  expectEdges(configuration);
+  for (const objective of objectives) expectObjective(configuration, objective);
+}
+
+function expect(fits: boolean, complaint: string): void {
+  if (!fits) throw new InputError(`this model cannot run: ${complaint}`);
+}
+
+export function expectUnique(what: string, named: readonly { readonly name: string }[]): void {
+  const names = named.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  expect(twice === undefined, `two ${what} are named ${quote(twice ?? '')}`);
+}
+
+function expectVision({ vision, blocks }: ModelConfiguration): void {
+  const images = blocks.filter(({ input }) => input === 'images');
+  expect(images.length <= 1, 'it has two blocks of images; all cameras share one');
+  expect(
+    images.length === 0 || vision !== null,
+    `block ${quote(images[0]?.name ?? '')} holds images, and there is no vision tower`,
+  );
+  if (!vision) return;
+  expect(Object.keys(vision.towers).length > 0, 'vision has no tower');
+  for (const [name, { width, heads }] of Object.entries(vision.towers))
+    expect(
+      width % heads === 0,
+      `the width of vision tower ${quote(name)} is ${width}, not a multiple of its ${heads} heads`,
+    );
+  const { imageHeight, imageWidth, patch, cameras } = vision;
+  expect(
+    imageHeight % patch === 0 && imageWidth % patch === 0,
+    `images of ${imageWidth} x ${imageHeight} pixels cannot be cut into patches of ${patch}`,
+  );
+  const tokens = cameras * tokensPerImage(vision);
+  for (const { name, length } of images)
+    expect(length === tokens, `block ${quote(name)} has ${length} rows, and its images give ${tokens}`);
+}
+
+function expectNoisyActions({ blocks, objectives }: ModelConfiguration): void {
+  const [noisy, second] = blocks.filter(({ input }) => input === 'noisyActions');
+  expect(second === undefined, 'it has two blocks of noisy actions; a model has one flow time');
+  expect(
+    noisy === undefined || objectives.some(({ kind }) => kind === 'flow'),
+    `block ${quote(noisy?.name ?? '')} holds noisy actions, and no flow makes them`,
+  );
+}
+
+function expectBlock(configuration: ModelConfiguration, block: BlockSettings): void {
+  const { experts, horizon, stateDimension } = configuration;
+  const { name, weights, input, length, after, repeats = 1, dimension } = block;
+  const what = `block ${quote(name)}`;
+  const names = configuration.blocks.map((other) => other.name);
+  expect(
+    weights in experts,
+    `${what} runs through ${quote(weights)}; the experts are ${Object.keys(experts).join(', ')}`,
+  );
+  const ofTokens = input === 'images' || input === 'prompt' || input === 'target';
+  expect(!ofTokens || weights === 'backbone', `${what} holds ${input}, which only the backbone embeds`);
+  const { adaptive } = experts[weights];
+  expect(
+    !adaptive || configuration.blocks.some((other) => other.input === 'noisyActions' && other.weights === weights),
+    `the norms of ${quote(weights)} are adaptive, and no noisy actions run through it that tell the flow time`,
+  );
+  const twin = configuration.blocks.find((other) => isGiven(other) && sourceOf(other) === sourceOf(block));
+  expect(
+    !isGiven(block) || twin!.length === length,
+    `blocks ${quote(twin?.name ?? '')} and ${quote(name)} are made from ${quote(sourceOf(block))}, and have ${twin?.length} and ${length} rows`,
+  );
+  for (const before of after)
+    expect(names.includes(before) && before !== name, `${what} comes after ${quote(before)}, which is no other block`);
+  if (input === 'noisyActions') {
+    const { width } = experts[weights];
+    expect(length === horizon, `${what} has ${length} rows of noisy actions, and a chunk has ${horizon}`);
+    expect(
+      width >= 4 && width % 2 === 0,
+      `the width of ${quote(weights)} is ${width}; a flow time needs an even number from 4`,
+    );
+  }
+  expect(input !== 'state' || stateDimension > 0, `${what} holds the state, and stateDimension is 0`);
+  expect(input !== 'numbers' || (dimension ?? 0) > 0, `${what} holds numbers, and has no dimension`);
+  expect(repeats === 1 || input === 'noisyActions', `${what} is repeated; only noisy actions differ between copies`);
+  expect(Number.isInteger(repeats) && repeats > 0, `${what} has ${repeats} repeats; expected a positive integer`);
+  const others = configuration.blocks.filter((other) => other.name !== name && other.weights === weights);
+  expect(
+    repeats === 1 || !adaptive || others.length === 0,
+    `${what} is repeated through adaptive norms, which condition each copy by its own time, but ${quote(others[0]?.name ?? '')} shares its expert`,
+  );
+}
+
+function expectEdges(configuration: ModelConfiguration): void {
+  const names = configuration.blocks.map(({ name }) => name);
+  const known = new Set<string>();
+  for (const { query, key, edge } of configuration.edges) {
+    for (const name of [query, key])
+      expect(names.includes(name), `an edge names block ${quote(name)}; there are ${names.join(', ')}`);
+    expect(
+      edge.mask !== 'causal' || query === key,
+      `${quote(query)} reads ${quote(key)} by a causal edge; causal is for a block and itself`,
+    );
+    const pair = JSON.stringify([query, key]);
+    expect(!known.has(pair), `two edges lead from ${quote(query)} to ${quote(key)}`);
+    known.add(pair);
+  }
+}
+
+function expectObjective(configuration: ModelConfiguration, objective: ObjectiveSettings): void {
+  const { blocks, horizon, vision, depth } = configuration;
+  const what = `objective ${quote(objective.name)}`;
+  switch (objective.kind) {
+    case 'nextToken':
+      expectTargets(configuration, what);
+      return;
+    case 'flow': {
+      const block = blocks.find(({ name }) => name === objective.block);
+      expect(
+        block?.input === 'noisyActions',
+        `${what} reads block ${quote(objective.block)}, which holds no noisy actions`,
+      );
+      return;
+    }
+    default: {
+      const { rows } = objective;
+      const ofActions = objective.kind === 'regression' && objective.dimension === undefined;
+      if ('tower' in rows) {
+        expect(
+          !ofActions,
+          `${what} predicts actions, and reads a vision tower; only rows of a block are one for each action`,
+        );
+        expect(
+          rows.tower in (vision?.towers ?? {}),
+          `${what} reads vision tower ${quote(rows.tower)}, and there is none`,
+        );
+        return;
+      }
+      const block = blocks.find(({ name }) => name === rows.block);
+      expect(
+        block !== undefined,
+        `${what} reads block ${quote(rows.block)}; there are ${blocks.map(({ name }) => name).join(', ')}`,
+      );
+      expect(
+        (rows.layer ?? 0) <= depth,
+        `${what} reads the rows that enter layer ${rows.layer}; there are ${depth} layers`,
+      );
+      if (objective.kind !== 'regression') return;
+      expect(
+        !objective.before || blockBefore(configuration, block!) !== null,
+        `${what} reads the rows before those of block ${quote(rows.block)}, which comes after no block of its expert`,
+      );
+      const { rowsPerStep = 1 } = objective;
+      expect(
+        block!.length % rowsPerStep === 0,
+        `${what} reads ${rowsPerStep} rows side by side, and block ${quote(rows.block)} has ${block!.length}`,
+      );
+      if (!ofActions) return;
+      const needed = horizon * rowsPerStep;
+      expect(
+        block!.length === needed,
+        `${what} predicts ${horizon} actions from ${needed} rows, and block ${quote(rows.block)} has ${block!.length}`,
+      );
+    }
+  }
+}
+
+/** A row that is to predict a token must not see it. */
+function expectTargets(configuration: ModelConfiguration, what: string): void {
+  const targets = configuration.blocks.filter(({ input }) => input === 'target');
+  expect(targets.length > 0, `${what} predicts tokens, and no block holds a target`);
+  for (const target of targets) {
+    const { name } = target;
+    const own = configuration.edges.find(({ query, key }) => query === name && key === name)?.edge.mask ?? 'none';
+    expect(
+      own !== 'full',
+      `block ${quote(name)} sees all of itself, the tokens that it is to predict included; its own edge must be causal`,
+    );
+    const before = blockBefore(configuration, target);
+    expect(
+      before !== null,
+      `block ${quote(name)} comes after no block of the backbone, so nothing predicts its first token`,
+    );
+    const others = { edges: configuration.edges.filter(({ query, key }) => query !== name || key !== name) };
+    const reader = [name, before!.name].find((block) => readBy(others, block).has(name));
+    expect(
+      reader === undefined,
+      `block ${quote(reader ?? '')} is to predict tokens of ${quote(name)}, and sees them by way of other blocks`,
+    );
+  }
+}
+
+/** What can run, but hardly is what was meant: a line each. */
+export function warningsOf(configuration: ModelConfiguration): string[] {
+  const { blocks, edges, objectives } = configuration;
+  const warnings: string[] = [];
+  const insulated = edges.find(({ query, key, edge }) => {
+    const weights = (name: string) => blocks.find((block) => block.name === name)?.weights;
+    return edge.stopKey && edge.stopValue && weights(key) === 'backbone' && weights(query) !== 'backbone';
+  });
+  if (insulated && !objectives.some(({ kind }) => kind === 'nextToken'))
+    warnings.push('the action expert is insulated and no token loss trains the backbone: it stays as it is');
+  const used = new Set(
+    objectives.flatMap((objective) => {
+      if (objective.kind === 'nextToken')
+        return blocks.filter(({ input }) => input === 'target').map(({ name }) => name);
+      if (objective.kind === 'flow') return [objective.block];
+      return 'block' in objective.rows ? [objective.rows.block] : [];
+    }),
+  );
+  for (const { name, input } of blocks) {
+    const isRead = edges.some(({ query, key, edge }) => key === name && query !== name && edge.mask !== 'none');
+    if (!isRead && !used.has(name))
+      warnings.push(`no block reads block ${quote(name)} (${input}), and no objective uses it`);
+  }
+  return warnings;
+}

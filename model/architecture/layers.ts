@@ -1,0 +1,157 @@
+/** Small layers: each states its parameters, and runs with their values. A parameter's name is written once. */
+import type { ParameterSet, ParameterSpecification, Shape, Tensor } from '../../engine/index.ts';
+import {
+  adaptiveRmsNorm,
+  gatedResidual,
+  type LinearOptions,
+  layerNorm,
+  linear,
+  reshape,
+  rmsNorm,
+} from '../../kernels/index.ts';
+import type { Backbone } from './backbones/index.ts';
+
+/** The distribution of a parameter's initial values; see initialise.ts. */
+export type Initialisation = 'zero' | 'one' | 'embedding' | 'position' | 'matrix';
+
+export interface ModelParameter extends ParameterSpecification {
+  readonly initialisation: Initialisation;
+  /** Initial value of the last third of a bias of modulation: the gates. */
+  readonly gateBias?: number;
+  /** The head of an objective that acting does not need; an exported model is without it. */
+  readonly auxiliary?: boolean;
+}
+
+/** Anything with parameters. */
+export interface Layer {
+  /** In the order of the model's parameters, which decides the streams of their initial values. */
+  readonly parameters: readonly ModelParameter[];
+}
+
+/** The parameters of layers in order. */
+export const parametersOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
+  layers.flatMap(({ parameters }) => parameters);
+
+interface Sizes {
+  readonly outputs: number;
+  readonly inputs: number;
+}
+
+/** A matrix [outputs, inputs] and a bias, or the matrix alone. */
+export class Linear implements Layer {
+  readonly parameters: readonly ModelParameter[];
+  private readonly names: { readonly weight: string; readonly bias: string | null };
+
+  constructor(
+    group: string,
+    name: string,
+    { outputs, inputs }: Sizes,
+    { bias = true, initialisation = 'matrix' }: { bias?: boolean; initialisation?: Initialisation } = {},
+  ) {
+    this.names = { weight: `${name}.weight`, bias: bias ? `${name}.bias` : null };
+    const matrix: ModelParameter = { name: this.names.weight, shape: [outputs, inputs], group, initialisation };
+    this.parameters =
+      this.names.bias === null
+        ? [matrix]
+        : [matrix, { name: this.names.bias, shape: [outputs], group, initialisation: 'zero' }];
+  }
+
+  weight(values: ParameterSet): Tensor {
+    return values.get(this.names.weight);
+  }
+
+  run(values: ParameterSet, x: Tensor, options: LinearOptions = {}): Tensor {
+    const { bias } = this.names;
+    return linear(x, this.weight(values), bias === null ? null : values.get(bias), options);
+  }
+}
+
+export class LayerNorm implements Layer {
+  readonly parameters: readonly ModelParameter[];
+
+  constructor(
+    group: string,
+    name: string,
+    width: number,
+    private readonly epsilon?: number,
+  ) {
+    this.parameters = [
+      { name: `${name}.weight`, shape: [width], group, initialisation: 'one' },
+      { name: `${name}.bias`, shape: [width], group, initialisation: 'zero' },
+    ];
+  }
+
+  run(values: ParameterSet, x: Tensor): Tensor {
+    const [weight, bias] = this.parameters.map(({ name }) => values.get(name));
+    return layerNorm(x, weight, bias, { epsilon: this.epsilon });
+  }
+}
+
+/** A single tensor: a table of embeddings, or learned rows. */
+export class Table implements Layer {
+  readonly parameters: readonly ModelParameter[];
+
+  constructor(group: string, name: string, shape: Shape, initialisation: Initialisation) {
+    this.parameters = [{ name: `${name}.weight`, shape, group, initialisation }];
+  }
+
+  rows(values: ParameterSet): Tensor {
+    return values.get(this.parameters[0].name);
+  }
+}
+
+/** A normed stream, and the way back: the branch that it feeds is added to the residual stream. */
+interface Normed {
+  readonly output: Tensor;
+  /** The residual that the branch adds in its own last product; undefined if the branch is gated. */
+  readonly residual: Tensor | undefined;
+  /** Adds a branch that `residual` is not part of yet. */
+  add(branch: Tensor): Tensor;
+}
+
+/**
+ * RMSNorm of one expert, before a branch of its residual stream. An adaptive norm takes scale and shift from a condition, and gates
+ * the branch (Peebles and Xie 2023, arXiv 2212.09748; openpi, gemma.py).
+ */
+export class Norm implements Layer {
+  readonly parameters: readonly ModelParameter[];
+  private readonly modulation: Linear | null;
+  private readonly gain: Table | null;
+
+  constructor(
+    group: string,
+    name: string,
+    width: number,
+    private readonly family: Backbone['norm'],
+    adaptive: boolean,
+  ) {
+    const start = family.gain === 'plain' ? 'one' : 'zero';
+    this.gain = adaptive ? null : new Table(group, name, [width], start);
+    this.modulation = adaptive
+      ? new Linear(group, `${name}.dense`, { outputs: 3 * width, inputs: width }, { initialisation: 'zero' })
+      : null;
+    this.parameters = (this.gain ?? this.modulation!).parameters;
+  }
+
+  /** x [batch, rows, width]; condition [batch, width], or [batch * copies, width] where the rows are those of copies one after another. */
+  run(values: ParameterSet, x: Tensor, condition: Tensor | undefined): Normed {
+    const { gain, epsilon } = this.family;
+    if (!this.modulation || !condition)
+      return {
+        output: rmsNorm(x, this.gain!.rows(values), { gain, epsilon }),
+        residual: x,
+        add: (branch) => branch,
+      };
+    const modulation = this.modulation.run(values, condition);
+    const [conditions] = modulation.shape;
+    const [batch, rows, width] = x.shape;
+    const split = (t: Tensor) =>
+      conditions === batch ? t : reshape(t, [conditions, (batch * rows) / conditions, width]);
+    const joined = (t: Tensor) => (conditions === batch ? t : reshape(t, x.shape));
+    return {
+      output: joined(adaptiveRmsNorm(split(x), modulation, { epsilon })),
+      residual: undefined,
+      add: (branch) => joined(gatedResidual(split(x), split(branch), modulation)),
+    };
+  }
+}

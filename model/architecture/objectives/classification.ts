@@ -1,0 +1,57 @@
+/** A class for each row: of a block, of the residual stream, or of a vision tower's patches. */
+import { linearCrossEntropy } from '../../../kernels/index.ts';
+import type { ModelConfiguration } from '../configuration.ts';
+import { type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
+import { Table } from '../layers.ts';
+import { countOf, type LossResult, type Objective, type Pass } from './objective.ts';
+import { readBlocks, regrouped, rowsOfPass, rowWidth } from './rows.ts';
+import type { ClassificationSettings } from './settings.ts';
+
+export class Classification implements Objective {
+  readonly name: string;
+  readonly weight: number;
+  readonly title: string;
+  readonly meaning = 'mean cross-entropy of the class of a row, in nats';
+  readonly layers: readonly [Table];
+  readonly reads: readonly string[];
+  readonly blocks: readonly string[];
+
+  constructor(
+    private readonly settings: ClassificationSettings,
+    configuration: ModelConfiguration,
+  ) {
+    const { name, weight, rows, classes } = settings;
+    this.name = name;
+    this.weight = weight;
+    this.title = `${name} loss`;
+    const { width, group } = rowWidth(configuration, rows);
+    this.layers = [new Table(group, `${name}_head`, [classes, width], 'matrix')];
+    const { reads, blocks } = readBlocks(configuration, rows);
+    this.reads = reads;
+    this.blocks = blocks;
+  }
+
+  inputs({ batch, rowTargets }: TrainingBatch): Inputs {
+    const own = rowTargets?.[this.name];
+    if (!own) throw new Error(`the ${this.title} needs rowTargets of '${this.name}'`);
+    const shape = [batch, own.valid.length / batch];
+    return {
+      [`${this.name}/target`]: integers(own.data, shape),
+      [`${this.name}/valid`]: integers(own.valid, shape),
+    };
+  }
+
+  /** The loss is a mean over the rows that count. */
+  count(inputs: Inputs): number {
+    const { data } = inputs[`${this.name}/valid`];
+    return countOf(data, 0, data.length);
+  }
+
+  loss({ inputs, values, ...pass }: Pass): LossResult {
+    const target = inputNamed(inputs, `${this.name}/target`);
+    const hidden = regrouped(rowsOfPass(pass, this.settings.rows), target.shape[0]);
+    const [head] = this.layers;
+    const valid = inputNamed(inputs, `${this.name}/valid`);
+    return { loss: linearCrossEntropy(hidden, head.rows(values), target, valid, { reduction: 'perToken' }) };
+  }
+}

@@ -1,0 +1,42 @@
+import type { ModelConfiguration } from '../configuration.ts';
+import { Classification } from './classification.ts';
+import { Flow } from './flow.ts';
+import { NextToken } from './next-token.ts';
+import type { Objective, ObjectiveDescription } from './objective.ts';
+import { Regression } from './regression.ts';
+import type { ObjectiveSettings } from './settings.ts';
+
+export { isReal } from './chunk.ts';
+export * from './objective.ts';
+export * from './settings.ts';
+
+/** The objectives of a model, in the order in which their losses are summed. A new kind is a file beside these, and a line here. */
+export function objectivesOf(configuration: ModelConfiguration): Objective[] {
+  return configuration.objectives.map((settings) => objectiveOf(settings, configuration));
+}
+
+function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfiguration): Objective {
+  switch (settings.kind) {
+    case 'nextToken':
+      return new NextToken(settings, configuration);
+    case 'flow':
+      return new Flow(settings, configuration);
+    case 'regression':
+      return new Regression(settings, configuration);
+    case 'classification':
+      return new Classification(settings, configuration);
+  }
+}
+
+/** The objectives in words. */
+export function describedObjectives(configuration: ModelConfiguration): ObjectiveDescription[] {
+  return objectivesOf(configuration).map(({ name, title, meaning, baseline }) => ({
+    ...{ name, title, meaning },
+    baseline: baseline?.name ?? null,
+  }));
+}
+
+/** The objective that a policy acts by: the last one that can. */
+export function actingObjective(objectives: readonly Objective[]): Objective | null {
+  return objectives.findLast(({ acts }) => acts !== undefined) ?? null;
+}

@@ -1,0 +1,38 @@
+/** The rows that a head reads, beside those of a flow and of next-token prediction. */
+import type { Tensor } from '../../../engine/index.ts';
+import { reshape } from '../../../kernels/index.ts';
+import { blockBefore, blockNamed, type ModelConfiguration } from '../configuration.ts';
+import type { Pass } from './objective.ts';
+import type { RowsOf } from './settings.ts';
+
+/** Width of the rows, and the group that the head's parameters belong to. */
+export function rowWidth(configuration: ModelConfiguration, rows: RowsOf): { width: number; group: string } {
+  const { experts, vision } = configuration;
+  if ('tower' in rows) {
+    const tower = vision?.towers[rows.tower];
+    if (!tower) throw new Error(`the model has no vision tower '${rows.tower}'`);
+    return { width: tower.width, group: rows.tower };
+  }
+  const { weights } = blockNamed(configuration, rows.block);
+  return { width: experts[weights].width, group: weights };
+}
+
+/** The vision tower or the blocks that a head reads, and those of the blocks that it reads after the last layer. */
+export function readBlocks(configuration: ModelConfiguration, rows: RowsOf, before = false) {
+  if ('tower' in rows) return { reads: [rows.tower], blocks: [] };
+  const { depth } = configuration;
+  const first = before ? blockBefore(configuration, blockNamed(configuration, rows.block)) : null;
+  const reads = first ? [first.name, rows.block] : [rows.block];
+  return { reads, blocks: (rows.layer ?? depth) < depth ? [] : reads };
+}
+
+/** [batch, rows, width], or for a tower [batch * cameras, patches, width] */
+export function rowsOfPass(pass: Pick<Pass, 'rows' | 'tower'>, rows: RowsOf, at?: Tensor): Tensor {
+  return 'tower' in rows ? pass.tower(rows.tower) : pass.rows(rows.block, { layer: rows.layer, at });
+}
+
+/** The same rows in another division into samples. */
+export function regrouped(rows: Tensor, samples: number): Tensor {
+  const [count, each, width] = rows.shape;
+  return count === samples ? rows : reshape(rows, [samples, (count * each) / samples, width]);
+}

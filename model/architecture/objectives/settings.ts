@@ -1,0 +1,52 @@
+/** What a configuration says of each objective: plain data, with the schemas that check it in a file. */
+import * as v from 'valibot';
+import { count } from '../../../engine/files/json-schema.ts';
+
+const common = {
+  /** Names its loss in histories, reports and gradients: 'token', 'flow', ... */
+  name: v.string(),
+  /** Factor of its loss in the sum that is trained. */
+  weight: v.number(),
+  /** Its head only helps to train: an exported model is without it. */
+  auxiliary: v.optional(v.boolean()),
+};
+
+/** Next-token loss of the backbone, on the rows that the batch marks. */
+const nextToken = v.object({ kind: v.literal('nextToken'), ...common });
+
+/** Flow matching: the velocity of a block of noisy actions. */
+const flow = v.object({ kind: v.literal('flow'), ...common, block: v.string() });
+
+/**
+ * The rows that a head reads: those of a block after the final norm; with `layer`, those of the residual stream that enters this
+ * layer, counted from 0; or the features of a vision tower, a row for each patch.
+ */
+const rows = v.union([v.object({ block: v.string(), layer: v.optional(count()) }), v.object({ tower: v.string() })]);
+
+/** Numbers by regression: the actions of the chunk, or numbers of the batch for each row. */
+const regression = v.object({
+  kind: v.literal('regression'),
+  ...common,
+  rows,
+  error: v.picklist(['l1', 'squared', 'huber']),
+  /** Numbers in a row of the batch's targets; without it the target is the chunk of actions. */
+  dimension: v.optional(count(1)),
+  /** Rows of one control step: its actions are predicted from their hidden states side by side. Default 1. */
+  rowsPerStep: v.optional(count(1)),
+  /** The hidden states are those one row before, as in next-token prediction. */
+  before: v.optional(v.boolean()),
+  /** OpenVLA-OFT's residual MLP of this width; default: an affine map. */
+  head: v.optional(v.object({ width: count(1), blocks: count() })),
+});
+
+/** A class for each row, by a linear map. */
+const classification = v.object({ kind: v.literal('classification'), ...common, rows, classes: count(2) });
+
+export const objectiveSchema = v.variant('kind', [nextToken, flow, regression, classification]);
+
+export type RowsOf = Readonly<v.InferOutput<typeof rows>>;
+export type NextTokenSettings = Readonly<v.InferOutput<typeof nextToken>>;
+export type FlowSettings = Readonly<v.InferOutput<typeof flow>>;
+export type RegressionSettings = Readonly<v.InferOutput<typeof regression>>;
+export type ClassificationSettings = Readonly<v.InferOutput<typeof classification>>;
+export type ObjectiveSettings = NextTokenSettings | FlowSettings | RegressionSettings | ClassificationSettings;

@@ -1,0 +1,120 @@
+/** One forward pass over the whole sequence, with the losses of all objectives. */
+import type { Tensor } from '../../engine/index.ts';
+import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
+import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
+import type { MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
+import type { Architecture, Model } from './model.ts';
+import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
+import { copiesOf, rowsOf, sequenceInputs, tableNames } from './sequence.ts';
+
+export interface TrainingPass {
+  /** The sum of the losses times their weights; of a part of a batch, each also times its share in the loss of the whole. */
+  readonly loss: Tensor;
+  /** The loss of each objective by its name, and tensors on the way to it. */
+  readonly objectives: Readonly<Record<string, LossResult>>;
+  readonly hidden: PerExpert<Tensor>;
+  readonly residuals: readonly PerExpert<Tensor>[];
+  readonly conditions: PerExpert<Tensor>;
+}
+
+interface PassOptions {
+  readonly mixture?: MixtureOptions;
+  /** Logits of all rows are computed, not only of those with a loss. */
+  readonly allLogits?: boolean;
+}
+
+const blockNames = ({ configuration }: Pick<Model, 'configuration'>) => configuration.blocks.map(({ name }) => name);
+
+/** All inputs of `trainingPass`. */
+export function trainingInputs({ configuration, blockInputs, objectives }: Architecture, batch: TrainingBatch): Inputs {
+  const names = configuration.blocks.map(({ name }) => name);
+  return Object.assign(
+    {},
+    blockInputs.inputs(batch, names),
+    sequenceInputs(configuration, batch, names, { repeated: true }),
+    ...objectives.map((objective) => objective.inputs(batch)),
+  );
+}
+
+/** From `trainingInputs`; must run inside a step. */
+export function trainingPass(
+  model: Model,
+  inputs: InputTensors,
+  { mixture, allLogits = false }: PassOptions = {},
+): TrainingPass {
+  const { configuration, architecture, parameters: values, objectives } = model;
+  const names = blockNames(model);
+  const begun = objectives.map((objective) => objective.begin?.(values, inputs));
+  const merged = <K extends keyof Begun>(key: K): Begun[K] => Object.assign({}, ...begun.map((own) => own?.[key]));
+  const conditions = merged('conditions');
+  const first = architecture.blockInputs.run(values, inputs, names, merged('rows'));
+  const blocks = copiesOf(configuration, names, true);
+  const queries = tableNames(configuration, names, true);
+  const withLoss = new Set(objectives.flatMap((objective) => objective.blocks));
+  const result = architecture.mixture.run(values, {
+    ...{ inputs: first.rows, blocks, queries, conditions, options: mixture },
+    table: architecture.table(names, true),
+    validity: inputNamed(inputs, 'validity'),
+    rotaryTable: inputNamed(inputs, 'rotaryTable'),
+    lossBlocks: queries.filter((_, i) => withLoss.has(blocks[i].name)),
+  });
+  const pass = {
+    ...{ values, inputs, allLogits },
+    rows: rowsReader(model, names, result, true),
+    expert: (name: string) => result.hidden[name],
+    tower: (name: string) => first.features[name],
+    tokenHead: architecture.tokenHead(values),
+  };
+  const results = objectives.map((objective, i) => objective.loss(pass, begun[i]?.kept ?? {}));
+  const terms = objectives.map(({ name, weight }, i) => {
+    const weighted = weight === 1 ? results[i].loss : scale(results[i].loss, weight);
+    // A part of a batch brings its shares in the losses of the whole.
+    const share = inputs[shareOf(name)];
+    return share ? multiply(weighted, share) : weighted;
+  });
+  return {
+    loss: terms.reduce((sum, term) => add(sum, term)),
+    objectives: Object.fromEntries(objectives.map(({ name }, i) => [name, results[i]])),
+    ...result,
+    conditions,
+  };
+}
+
+/** Reads rows of the hidden states, or of the residual streams, of a pass over `names`. */
+export function rowsReader(
+  { configuration }: Pick<Model, 'configuration'>,
+  names: readonly string[],
+  { hidden, residuals }: MixtureResult,
+  repeated: boolean,
+): RowsReader {
+  return (name, { layer, at } = {}) => {
+    const { weights } = configuration.blocks.find((block) => block.name === name)!;
+    const stream = layer === undefined ? hidden[weights] : residuals[layer][weights];
+    const { start, length, of } = rowsOf(configuration, names, name, repeated);
+    if (at) return embedding(at, reshape(stream, [stream.shape[0] * of, stream.shape[2]]));
+    return length === of ? stream : sliceTokens(stream, start, length);
+  };
+}
+
+const shareOf = (objective: string) => `share/${objective}`;
+
+/** By objective: the share of one part of a batch in the loss of the whole. */
+export type LossShares = Readonly<Record<string, number>>;
+
+/**
+ * The shares of the parts of a batch, whose gradients are added up one after the other. Each loss keeps its definition over the whole
+ * batch: it is a mean over examples or elements, so a part counts by these.
+ */
+export function lossShares({ objectives }: Pick<Model, 'objectives'>, parts: readonly Inputs[]): LossShares[] {
+  const counts = parts.map((part) => objectives.map((objective) => objective.count(part)));
+  const totals = objectives.map((_, i) => counts.reduce((sum, own) => sum + own[i], 0));
+  return counts.map((own) =>
+    Object.fromEntries(objectives.map(({ name }, i) => [name, totals[i] === 0 ? 0 : own[i] / totals[i]])),
+  );
+}
+
+/** A part of a batch with its shares, which `trainingPass` multiplies its losses by. */
+export function withShares(inputs: Inputs, shares: LossShares): Inputs {
+  const scalars = Object.entries(shares).map(([name, share]) => [shareOf(name), floats(Float32Array.of(share), [])]);
+  return { ...inputs, ...Object.fromEntries(scalars) };
+}

@@ -1,0 +1,62 @@
+/** One call of a model that acts: by the objective that acts, over a cache of keys and values. */
+import { InputError } from '../../engine/files/errors.ts';
+import { sourceOf } from '../architecture/configuration.ts';
+import type { ObservationBatch } from '../architecture/inputs.ts';
+import type { Model } from '../architecture/model.ts';
+import { actingObjective, type Objective, type OnLatency } from '../architecture/objectives/index.ts';
+import { CachedSession } from '../architecture/session.ts';
+
+export interface SamplingOptions {
+  /** Euler steps of a flow; 10 by default. */
+  steps?: number;
+  onLatency?: OnLatency;
+  /** Called with the partly denoised chunks after each Euler step. */
+  onState?: (state: Float32Array) => void;
+}
+
+interface ActingOptions extends SamplingOptions {
+  /** The objective to act by; by default the model's. */
+  readonly objective?: Objective | null;
+  /** Standard normal, [batch, horizon, actionDimension]; determines the chunks of a flow. */
+  readonly noise?: Float32Array;
+  /** The next id of a sample from its logits [vocabulary], or null if the sample has ended. Default: argmax, without an end. */
+  readonly choose?: (sample: number, logits: Float32Array) => number | null;
+}
+
+/** The id of the largest logit, among the allowed ids or all. */
+export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.keys()): number {
+  let best = -1;
+  for (const id of allowed) if (best < 0 || logits[id] > logits[best]) best = id;
+  return best;
+}
+
+/** Normalised chunks [batch, horizon, actionDimension]; null where `choose` gets the tokens of an objective that decodes. */
+export async function act(
+  model: Model,
+  given: ObservationBatch,
+  { objective = actingObjective(model.objectives), noise, choose, steps = 10, onLatency, onState }: ActingOptions = {},
+): Promise<Float32Array | null> {
+  const { device, architecture, parameters } = model;
+  const observation = withoutTargets(model, given);
+  if (!objective?.act) throw new InputError('no objective of this model acts');
+  return objective.act({
+    ...{ device, observation, steps, onState },
+    open: (blocks) => new CachedSession(model, observation, { ...blocks, onLatency }),
+    noise() {
+      if (!noise) throw new Error('acting by a flow needs noise');
+      return noise;
+    },
+    choose: choose ?? ((_, logits) => argmax(logits)),
+    tokenHead: architecture.tokenHead(parameters),
+    embedIds: (ids) => architecture.blockInputs.embedIds(parameters, ids),
+  });
+}
+
+/** A target is what acting predicts: ids that a training batch has for it are none of its business. */
+function withoutTargets({ configuration }: Model, { ids, ...observation }: ObservationBatch): ObservationBatch {
+  const targets = configuration.blocks.filter(({ input }) => input === 'target').map(sourceOf);
+  return {
+    ...observation,
+    ids: Object.fromEntries(Object.entries(ids).filter(([source]) => !targets.includes(source))),
+  };
+}

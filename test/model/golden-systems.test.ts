@@ -1,0 +1,132 @@
+/** Small systems with other blocks, objectives and experts; section 6 of the fixtures' README. */
+import { describe } from 'vitest';
+import type { BlockSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
+import type { Ids, TrainingBatch } from '../../model/architecture/inputs.ts';
+import type { ObjectiveSettings } from '../../model/architecture/objectives/index.ts';
+import { describeFixture, type Fixture, readFixture } from '../support/fixtures.ts';
+import { edgesOf, testGoldenModel } from '../support/golden-model.ts';
+
+interface GroupSettings {
+  readonly width: number;
+  readonly mlp: number;
+  readonly time: 'adaptive' | 'concatenate' | null;
+}
+
+/** An objective as the fixtures write it. */
+interface FixtureObjective {
+  readonly kind: 'nextToken' | 'flow' | 'regression';
+  readonly name: string;
+  readonly weight: number;
+  readonly block: string;
+  readonly error: 'l1';
+  /** The rows of a regression: one row earlier than those of its block. */
+  readonly rows?: 'before';
+  readonly head?: { readonly hidden: number; readonly blocks: number };
+}
+
+interface FixtureTower {
+  readonly name: string;
+  readonly frozen: boolean;
+}
+
+function objectiveOf(objective: FixtureObjective, { settings }: Fixture): ObjectiveSettings {
+  const { kind, name, weight, block, error, rows, head } = objective;
+  if (kind === 'nextToken') return { kind, name, weight };
+  if (kind === 'flow') return { kind, name, weight, block };
+  const length = settings.blocks.find((own: BlockSettings) => own.name === block).length;
+  return {
+    ...{ kind, name, weight, error, rows: { block } },
+    rowsPerStep: length / settings.config.horizon,
+    before: rows === 'before',
+    ...(head && { head: { width: head.hidden, blocks: head.blocks } }),
+  };
+}
+
+function configurationOf(fixture: Fixture): ModelConfiguration {
+  const { config, blocks, edges, objectives } = fixture.settings;
+  const { backbone, vision } = config;
+  const towers: readonly FixtureTower[] = vision.towers;
+  const experts: [string, GroupSettings][] = Object.entries({ backbone, ...config.experts });
+  const { width, depth, heads, mlp, patch, image, cameras } = vision;
+  return {
+    backbone: 'gemma',
+    vocabulary: backbone.vocabulary,
+    experts: Object.fromEntries(
+      experts.map(([name, own]) => [name, { width: own.width, hidden: own.mlp, adaptive: own.time === 'adaptive' }]),
+    ),
+    depth: backbone.depth,
+    heads: backbone.heads,
+    kvHeads: backbone.kvHeads,
+    headDimension: backbone.headDim,
+    vision: {
+      towers: Object.fromEntries(towers.map(({ name }) => [name, { width, depth, heads, hidden: mlp }])),
+      ...{ patch, imageHeight: image[0], imageWidth: image[1], cameras },
+    },
+    horizon: config.horizon ?? 0,
+    actionDimension: config.actionDim ?? 0,
+    stateDimension: config.stateDim ?? 0,
+    blocks,
+    edges: edgesOf(edges),
+    objectives: objectives.map((objective: FixtureObjective) => objectiveOf(objective, fixture)),
+    rules: towers.filter(({ frozen }) => frozen).map(({ name }) => ({ match: name, frozen: true })),
+  };
+}
+
+function batchOf(fixture: Fixture): TrainingBatch {
+  const data = (name: string) => (fixture.has(`input/${name}`) ? fixture.get(`input/${name}`).data : null);
+  const floats = (name: string) => data(name) as Float32Array | null;
+  const blocks: readonly BlockSettings[] = fixture.settings.blocks;
+  const ids: Record<string, Ids> = {};
+  const numbers: Record<string, Float32Array> = {};
+  const rowValid: Record<string, ArrayLike<number>> = {};
+  for (const { name, input } of blocks) {
+    if (input === 'prompt' || input === 'target')
+      ids[name] = { ids: data(`${name}Ids`)!, valid: data(`${name}Valid`)! };
+    if (input === 'state' || input === 'numbers') numbers[name] = floats(name)!;
+    const valid = data(`rowValid/${name}`);
+    if (valid) rowValid[name] = valid;
+  }
+  return {
+    ...{ batch: fixture.settings.batch, ids, numbers, rowValid },
+    images: floats('images'),
+    cameraValid: data('cameraValid'),
+    lossTarget: data('lossTarget'),
+    lossMask: data('lossMask'),
+    actions: floats('actions'),
+    noise: floats('noise'),
+    time: data('time'),
+    actionValid: data('actionValid'),
+    realDimensions: data('realDimensions'),
+  };
+}
+
+const cases = [
+  'transfusion-dummy',
+  'hybrid-dummy',
+  'ki-continuous-state-dummy',
+  'ki-special-state-dummy',
+  'ki-repeats-dummy',
+  'dual-encoder-dummy',
+  'parallel-l1-dummy',
+  'parallel-l1-oft-dummy',
+  'mixed-dummy',
+  'questions-dummy',
+  'numbers-dummy',
+  'two-experts-dummy',
+];
+
+describe('small systems golden', () => {
+  for (const name of cases)
+    describeFixture(name, () => {
+      const fixture = readFixture(name);
+      const weight = 'weight/';
+      testGoldenModel({
+        ...{ fixture, gradients: fixture, batch: batchOf(fixture) },
+        configuration: () => configurationOf(fixture),
+        weights: {
+          names: fixture.names.filter((key) => key.startsWith(weight)).map((key) => key.slice(weight.length)),
+          get: (key) => fixture.get(weight + key),
+        },
+      });
+    });
+});
