@@ -178,6 +178,7 @@ test('the name that was probably meant, or all of them', () => {
   expect(nearest('p05', names)).toBe('did you mean pi05?');
   expect(nearest('PI0', names)).toBe('did you mean pi0?');
   expect(nearest('ip0', names)).toBe('did you mean pi0?');
+  expect(nearest('gate', ['rate', 'gates'])).toBe('did you mean gates?');
   expect(nearest('knowlege-isolation', names, '--')).toBe('did you mean --knowledge-insulation?');
   expect(nearest('act', names, '--')).toBe('there are --pi0, --pi05, --knowledge-insulation');
   expect(nearest('', names)).toBe('there are pi0, pi05, knowledge-insulation');
