@@ -81,7 +81,8 @@ export function decimal(
   const read = (own: string) => {
     const value = Number(own);
     const within = value > (above ?? -Infinity) && value >= (from ?? -Infinity) && value < (below ?? Infinity);
-    if (own.trim() === '' || !Number.isFinite(value) || !within)
+    // An adapter computes in f32.
+    if (own.trim() === '' || !Number.isFinite(Math.fround(value)) || !within)
       throw new Error(range === '' ? 'expected a number' : `expected a number ${range}`);
     return value;
   };

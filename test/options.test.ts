@@ -84,6 +84,7 @@ describe('options', () => {
     ['--size 0', '--size 0: expected a number above 0'],
     ['--shift=', '--shift : expected a number'],
     ['--shift Infinity', '--shift Infinity: expected a number'],
+    ['--shift -1e39', '--shift -1e39: expected a number'],
     ['--shift NaN', '--shift NaN: expected a number'],
     ['--pet cow', '--pet cow: there is no "cow"; there are cat, dog, ostrich'],
     ['--pet ostrihc', '--pet ostrihc: there is no "ostrihc"; did you mean ostrich?'],

@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
+import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { systemNamed } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
@@ -21,7 +22,7 @@ export const runSettingsSchema = v.object({
   /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
   /** Kind of the discrete action tokens, in systems that have them; null for the system's own. */
-  tokens: v.nullable(v.picklist(['fast', 'bins', 'stride', 'string'])),
+  tokens: v.nullable(v.picklist(actionTokenKinds)),
   /** Groups of parameters, or patterns of their names, that keep their values. */
   freeze: v.nullable(v.array(v.string())),
   /** Factors on the learning rate by group, or pattern of names. */
