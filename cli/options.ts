@@ -115,9 +115,9 @@ export function choices<T extends string>(help: string, names: readonly T[], use
   return single(help, 'A,B', read, use);
 }
 
-/** Numbers from 0 by name: A=1,B=2. */
+/** Numbers above 0 by name: A=1,B=2. */
 export function factors(help: string, use?: Use): Option<Record<string, number>> {
-  const one = decimal(help, { from: 0 });
+  const one = decimal(help, { above: 0 });
   const read = (own: string) => {
     const pairs = split(own).map((part) => {
       const at = part.lastIndexOf('=');

@@ -55,7 +55,7 @@ export const runOptions = {
     { excludes: 'tokenizer' },
   ),
   freeze: texts('parameters that keep their values: groups (vision, backbone, expert), or patterns of names with *'),
-  rates: factors('factors on the learning rate of groups, or of patterns of names with *'),
+  rates: factors('factors above 0 on the learning rate of groups, or of patterns of names; --freeze stands for 0'),
   gates: decimal('initial bias of the gates of adaptive norms; 0 by default, at which their branches are closed'),
   horizon: number('control steps in a chunk; one second by default', 1),
   seed: number('determines data, initial weights, noise and order; 0 by default'),

@@ -55,7 +55,7 @@ export interface System {
 export interface ModelSizes {
   readonly backbone: TransformerSizes;
   readonly vocabulary: number;
-  /** Of every expert beside the backbone. */
+  /** Sizes of every expert beside the backbone. */
   readonly expert: TransformerSizes;
   readonly depth: number;
   readonly heads: number;

@@ -73,7 +73,7 @@ function augmented(
 
 /** Makes batches from examples of any kind. Noise and times depend on seed and step alone, so a batch can be made again. */
 export class BatchMaker {
-  /** Examples with target tokens that were made so far, and those among them that were truncated to the token block. */
+  /** Examples with target tokens that were made so far, and those among them that were truncated to the model's target block. */
   readonly counts = { examples: 0, truncated: 0 };
 
   private readonly objectives: readonly Objective[];

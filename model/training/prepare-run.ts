@@ -22,7 +22,8 @@ import {
   statisticsOf,
 } from './fitting.ts';
 import type { Losses } from './history.ts';
-import { expectTokens, type RunSettings, rulesOf } from './run-settings.ts';
+import { expectRules, rulesOf } from './parameter-rules.ts';
+import { expectTokens, type RunSettings } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
 
 export interface RunOptions {
@@ -67,6 +68,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { preset, seed } = settings;
   const system = systemNamed(settings.system);
   expectTokens(settings);
+  expectRules(settings, { images: dataset.cameras.length > 0, state: dataset.stateDimension > 0 });
   const fitting = {
     dataset,
     system,
@@ -94,7 +96,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     begun?.encoding ??
       (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
   );
-  // What cannot run is refused before an adapter is opened.
+  // A configuration that cannot run is refused before an adapter is opened.
   const { configuration } = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );

@@ -86,7 +86,7 @@ export class RunRecord {
     const { examples, truncated } = this.maker.counts;
     if (truncated > 0)
       listener.note(
-        `${truncated} of ${examples} examples had more action tokens than the model's token block: they were truncated`,
+        `${truncated} of ${examples} examples had targets longer than the model's block for them: they were truncated`,
       );
   }
 }
