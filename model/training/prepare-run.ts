@@ -3,7 +3,12 @@ import { InputError } from '../../engine/files/errors.ts';
 import { warningsOf } from '../architecture/check.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
-import { describedObjectives, type ObjectiveDescription, type Reference } from '../architecture/objectives/index.ts';
+import {
+  decodingBlocks,
+  describedObjectives,
+  type ObjectiveDescription,
+  type Reference,
+} from '../architecture/objectives/index.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
@@ -100,6 +105,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { configuration } = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );
+  if (coTraining) decodingBlocks(configuration); // the held-out questions are answered in text
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
   for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
   listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);

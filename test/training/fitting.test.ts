@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import {
-  actionExamples,
   type Dataset,
   evaluationSamples,
   fromNormStats,
@@ -111,7 +110,7 @@ test('action tokens beyond the target block are truncated, and counted', async (
   const { split } = prepareData(dataset, 0);
   const encoding = new Encoding(await fitted(options));
   const configuration = await fittedConfiguration(options, split, encoding, HORIZON);
-  const samples = actionExamples(evaluationSamples(wholeEpisodes(dataset.episodes), 6));
+  const samples = evaluationSamples(wholeEpisodes(dataset.episodes), 6);
   const whole = new BatchMaker(encoding, configuration, runSettings());
   const targets = targetsOf(await whole.make(samples, 0)).map(({ ids }) => ids);
   expect(whole.counts).toEqual({ examples: 6, truncated: 0 });
