@@ -61,15 +61,15 @@ export class TrainingStep implements Disposable {
     const shares = lossShares(model, batches);
     if (accumulate === 1) {
       const inputs = { ...batches[0], schedule: schedule() };
-      onLosses(await this.captured(inputs).run(numbersOf(inputs)), shares[0]);
+      onLosses(await this.captured(inputs).run(inputs), shares[0]);
       return;
     }
     model.device.step(() => model.parameters.zeroGradients());
     for (const [part, batch] of batches.entries()) {
       const inputs = withShares(batch, shares[part]);
-      onLosses(await this.captured(inputs).run(numbersOf(inputs)), shares[part]);
+      onLosses(await this.captured(inputs).run(inputs), shares[part]);
     }
-    await this.updating().run(numbersOf({ schedule: schedule() }));
+    await this.updating().run({ schedule: schedule() });
   }
 
   /** Captures the step and compiles its pipelines; `batch` is one of those that `run` takes. */
@@ -77,8 +77,8 @@ export class TrainingStep implements Disposable {
     const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
     const whole = this.accumulate === 1;
     const inputs = whole ? { ...batch, schedule } : withShares(batch, lossShares(this.model, [batch])[0]);
-    await this.captured(inputs).prepare(numbersOf(inputs));
-    if (!whole) await this.updating().prepare(numbersOf({ schedule }));
+    await this.captured(inputs).prepare(inputs);
+    if (!whole) await this.updating().prepare({ schedule });
   }
 
   /** Operations of the captured step, or of the part that runs for each batch. Throws before the first run. */
@@ -145,9 +145,4 @@ export function lossesOf({ objectives }: TrainingPass): LossTensors {
 
 function scheduleOf(data: Float32Array): Input {
   return { data, shape: [data.length], dtype: 'f32' };
-}
-
-function numbersOf<Name extends string>(inputs: Readonly<Record<Name, Input>>): Record<Name, Input['data']> {
-  const entries = Object.entries<Input>(inputs).map(([name, { data }]) => [name, data]);
-  return Object.fromEntries(entries) as Record<Name, Input['data']>;
 }
