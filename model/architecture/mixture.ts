@@ -29,10 +29,8 @@ import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 /** One value for each expert that runs, by its name. */
 export type PerExpert<T> = Readonly<Record<string, T>>;
 
-export interface MixtureOptions {
-  /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
-  readonly recompute?: boolean;
-}
+/** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
+export type Cache = (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
 
 export interface MixturePass {
   /** [batch, rows of the expert, its width] */
@@ -51,9 +49,9 @@ export interface MixturePass {
   readonly conditions?: PerExpert<Tensor>;
   /** Names in the table of blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
   readonly lossBlocks?: readonly string[];
-  readonly options?: MixtureOptions;
-  /** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
-  readonly cache?: (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
+  /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
+  readonly recompute?: boolean;
+  readonly cache?: Cache;
 }
 
 export interface MixtureResult {
@@ -143,7 +141,7 @@ export class Mixture {
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
       const run = () => this.runLayer(values, pass, names, layer, before);
-      x = pass.options?.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
+      x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
       residuals.push(named(x));
     }
     const hidden = names.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);

@@ -2,7 +2,7 @@ import { type Random, randomStream, streams } from '../../engine/index.ts';
 import { type BlockSettings, blockBefore, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { ObservationBatch, TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
-import { lastRealRows, rowsOf } from '../architecture/sequence.ts';
+import { lastRealRows, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   augment,
@@ -153,10 +153,10 @@ export class BatchMaker {
     observation: ObservationBatch,
   ) {
     const { configuration, counts } = this;
-    const names = configuration.blocks.map(({ name }) => name);
+    const blocks = trainingBlocks(configuration);
     const before = blockBefore(configuration, target)!;
-    const own = rowsOf(configuration, names, target.name, true);
-    const prompt = rowsOf(configuration, names, before.name, true);
+    const own = rowsOf(blocks, target.name);
+    const prompt = rowsOf(blocks, before.name);
     const last = lastRealRows(configuration, observation, before);
     const lossTarget = new Int32Array(parts.length * own.of);
     const lossMask = new Uint8Array(parts.length * own.of);

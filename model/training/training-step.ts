@@ -10,7 +10,6 @@ import {
 } from '../../engine/index.ts';
 import type { AdamW } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
-import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
 import {
   type LossShares,
@@ -25,7 +24,7 @@ import type { RunSettings } from './run-settings.ts';
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
 /** Activation checkpointing, and the number of batches in a step. */
-export type StepSettings = Partial<MixtureOptions & Pick<RunSettings, 'accumulate'>>;
+export type StepSettings = Partial<Pick<RunSettings, 'recompute' | 'accumulate'>>;
 
 export class TrainingStep implements Disposable {
   private readonly accumulate: number;
@@ -133,7 +132,7 @@ export class TrainingStep implements Disposable {
 
   private backward(batch: InputTensors): LossTensors {
     const { model, settings } = this;
-    const pass = trainingPass(model, batch, { mixture: settings });
+    const pass = trainingPass(model, batch, settings);
     backward(pass.loss);
     return lossesOf(pass);
   }

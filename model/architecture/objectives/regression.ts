@@ -1,7 +1,7 @@
 /** Numbers predicted in one pass: chunks of actions (OpenVLA-OFT: Kim et al. 2025, arXiv 2502.19645), or numbers of each row. */
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { add, huber, l1, meanSquaredError, relu, reshape } from '../../../kernels/index.ts';
-import type { ModelConfiguration } from '../configuration.ts';
+import type { BlockSettings, ModelConfiguration } from '../configuration.ts';
 import {
   floats,
   type Inputs,
@@ -13,7 +13,7 @@ import {
 } from '../inputs.ts';
 import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
 import { readBy } from '../reach.ts';
-import { rowsBefore } from '../sequence.ts';
+import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
 import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
 import { type Acting, countOf, type LossResult, type Objective, type Pass, type Reference } from './objective.ts';
 import { readBlocks, rowsOfPass, rowWidth } from './rows.ts';
@@ -71,8 +71,7 @@ export class Regression implements Objective {
   inputs(given: TrainingBatch): Inputs {
     const { batch, actions, actionValid, realDimensions, rowTargets } = given;
     const { dimension } = this.settings;
-    const names = this.configuration.blocks.map(({ name }) => name);
-    const read = this.rowsRead(given, names, true);
+    const read = this.rowsRead(given, trainingBlocks(this.configuration));
     if (dimension === undefined) {
       if (!actions) throw new Error(`the ${this.title} needs actions`);
       const { horizon, actionDimension } = this.configuration;
@@ -117,7 +116,7 @@ export class Regression implements Objective {
     const read = new Set([...readBy(this.configuration, rows.block), rows.block]);
     const prefix = this.configuration.blocks.map(({ name }) => name).filter((name) => read.has(name));
     using session = open({ prefix, suffix: [] });
-    const inputs = this.rowsRead(observation, prefix, false);
+    const inputs = this.rowsRead(observation, blocksNamed(this.configuration, prefix));
     const prediction = await session.prefix((own, values) => {
       const at = tensorsOf(device, inputs)[this.rowsName];
       return this.predict(values, own(rows.block, { layer: rows.layer, at }));
@@ -131,11 +130,11 @@ export class Regression implements Objective {
     return `${this.name}/rows`;
   }
 
-  /** The rows that it reads in a pass over `names`, where they are those before the rows of its block. */
-  private rowsRead(observation: ObservationBatch, names: readonly string[], repeated: boolean): Inputs {
+  /** The rows before those of its block, in a pass over these blocks, if it reads them. */
+  private rowsRead(observation: ObservationBatch, blocks: readonly BlockSettings[]): Inputs {
     const { rows, before } = this.settings;
     if (!before || 'tower' in rows) return {};
-    const read = rowsBefore(this.configuration, observation, names, rows.block, repeated);
+    const read = rowsBefore(this.configuration, observation, blocks, rows.block);
     return { [this.rowsName]: integers(read, [observation.batch, read.length / observation.batch]) };
   }
 
