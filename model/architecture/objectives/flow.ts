@@ -16,7 +16,6 @@ const STREAMS_OF_A_COPY = 16;
 export class Flow implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning = 'mean squared error of the velocity (normalised actions)';
   readonly layers: readonly Linear[];
   readonly conditioning: readonly FlowTime[];
@@ -33,7 +32,6 @@ export class Flow implements Objective {
   ) {
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     this.block = blockNamed(configuration, block);
     this.copies = this.block.repeats ?? 1;
     this.blocks = [block];
@@ -50,7 +48,7 @@ export class Flow implements Objective {
 
   /** Every copy of a chunk is an example of its own: [batch * copies, horizon, actionDimension]. */
   inputs({ batch, actions, noise, time, actionValid, realDimensions }: TrainingBatch): Inputs {
-    if (!actions || !noise || !time) throw new Error(`the ${this.title} needs actions, noise and time`);
+    if (!actions || !noise || !time) throw new Error(`the ${this.name} loss needs actions, noise and time`);
     const { copies, configuration } = this;
     const { horizon, actionDimension } = configuration;
     const chunks = batch * copies;

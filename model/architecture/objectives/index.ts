@@ -31,8 +31,8 @@ function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfigurat
 
 /** The objectives in words. */
 export function describedObjectives(configuration: ModelConfiguration): ObjectiveDescription[] {
-  return objectivesOf(configuration).map(({ name, title, meaning, baseline }) => ({
-    ...{ name, title, meaning },
+  return objectivesOf(configuration).map(({ name, meaning, baseline }) => ({
+    ...{ name, title: `${name} loss`, meaning },
     baseline: baseline?.name ?? null,
   }));
 }

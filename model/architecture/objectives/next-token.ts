@@ -12,7 +12,6 @@ import type { NextTokenSettings } from './settings.ts';
 export class NextToken implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning = 'mean cross-entropy of the next token, in nats';
   readonly layers = [];
   readonly blocks: readonly string[];
@@ -25,7 +24,6 @@ export class NextToken implements Objective {
   ) {
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     const { blocks } = configuration;
     const first = blocks.flatMap((block) =>
       block.input === 'target' ? (blockBefore(configuration, block) ?? []) : [],
@@ -36,7 +34,7 @@ export class NextToken implements Objective {
   }
 
   inputs({ batch, lossTarget, lossMask }: TrainingBatch): Inputs {
-    if (!lossTarget || !lossMask) throw new Error(`the ${this.title} needs lossTarget and lossMask`);
+    if (!lossTarget || !lossMask) throw new Error(`the ${this.name} loss needs lossTarget and lossMask`);
     const rows = lossMask.length / batch;
     return { lossTarget: integers(lossTarget, [batch, rows]), lossMask: integers(lossMask, [batch, rows]) };
   }

@@ -102,7 +102,7 @@ export interface ObjectiveDescription {
   readonly baseline: string | null;
 }
 
-export interface Objective extends Omit<ObjectiveDescription, 'baseline'> {
+export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'> {
   readonly weight: number;
   /** The layers of its head, in the order of the model's parameters. */
   readonly layers: readonly Layer[];

@@ -38,7 +38,6 @@ interface Head extends Layer {
 export class Regression implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning: string;
   readonly layers: readonly Head[];
   readonly reads: readonly string[];
@@ -53,7 +52,6 @@ export class Regression implements Objective {
     const { name, weight, error, rows, head, rowsPerStep = 1, dimension, before } = settings;
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     this.meaning = `mean ${words[error]} error of ${dimension === undefined ? 'normalised actions' : 'the numbers of each row'}`;
     const { width, group } = rowWidth(configuration, rows);
     const sizes = { outputs: dimension ?? configuration.actionDimension, inputs: rowsPerStep * width };
@@ -73,13 +71,13 @@ export class Regression implements Objective {
     const { dimension } = this.settings;
     const read = this.rowsRead(given, trainingBlocks(this.configuration));
     if (dimension === undefined) {
-      if (!actions) throw new Error(`the ${this.title} needs actions`);
+      if (!actions) throw new Error(`the ${this.name} loss needs actions`);
       const { horizon, actionDimension } = this.configuration;
       const shape = [batch, horizon, actionDimension];
       return { ...read, ...chunkInputs(this.name, { actions, actionValid, realDimensions }, shape) };
     }
     const own = rowTargets?.[this.name];
-    if (!own) throw new Error(`the ${this.title} needs rowTargets of '${this.name}'`);
+    if (!own) throw new Error(`the ${this.name} loss needs rowTargets of '${this.name}'`);
     const rows = own.valid.length / batch;
     return {
       ...read,
@@ -112,7 +110,7 @@ export class Regression implements Objective {
   /** One pass over all that the rows read. */
   async act({ device, observation, open }: Acting): Promise<Float32Array> {
     const { rows } = this.settings;
-    if (!('block' in rows)) throw new Error(`the ${this.title} reads a vision tower, and does not act`);
+    if (!('block' in rows)) throw new Error(`the ${this.name} loss reads a vision tower, and does not act`);
     const read = new Set([...readBy(this.configuration, rows.block), rows.block]);
     const prefix = this.configuration.blocks.map(({ name }) => name).filter((name) => read.has(name));
     using session = open({ prefix, suffix: [] });
