@@ -1,4 +1,4 @@
-/** The first rows of blocks: what each kind of input takes from the host, its parameters, and the rows that it gives. */
+/** The first rows of blocks. Each kind of input has its numbers from the host, its parameters, and the rows that it makes of them. */
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
 import { add, concatenateTokens, embedding } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';

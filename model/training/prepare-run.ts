@@ -99,7 +99,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     begun?.encoding ??
       (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
   );
-  // What cannot run is refused before an adapter is opened.
+  // A model that cannot run is refused before an adapter is opened.
   const { configuration } = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );

@@ -108,7 +108,7 @@ export class Flow implements Objective {
     return { loss: meanSquaredError(velocity, target, masksOf(this.name, inputs)), noisy, target, velocity, ...kept };
   }
 
-  /** Euler's method from noise (t = 1) to actions (t = 0). What does not change with the noisy actions runs once. */
+  /** Euler's method from noise (t = 1) to actions (t = 0). Blocks that do not depend on the noisy actions run once. */
   async act({ device, observation, open, noise, steps, onState }: Acting): Promise<Float32Array> {
     const { configuration, block } = this;
     const { horizon, actionDimension } = configuration;
@@ -161,7 +161,7 @@ export function samplingBlocks(configuration: ModelConfiguration, block: BlockSe
   return { prefix: names(own.filter((other) => !changes(other))), suffix: names(own.filter(changes)) };
 }
 
-/** Each of `batch` equal parts so many times in a row. */
+/** Repeats each of `batch` equal parts `copies` times in a row. */
 function repeated(data: ArrayLike<number>, batch: number, copies: number): Float32Array {
   if (copies === 1 && data instanceof Float32Array) return data;
   const size = data.length / batch;

@@ -20,7 +20,7 @@ export interface Begun {
  */
 export type RowsReader = (block: string, options?: { layer?: number; at?: Tensor }) => Tensor;
 
-/** What a forward pass shows to the objectives. */
+/** The part of a forward pass that objectives see. */
 export interface Pass {
   readonly values: ParameterSet;
   readonly inputs: InputTensors;
@@ -108,21 +108,21 @@ export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'
   readonly layers: readonly Layer[];
   /** Layers that condition an expert, whose parameters come last. */
   readonly conditioning?: readonly Layer[];
-  /** Blocks of which it reads hidden states after the last layer. */
+  /** The blocks that it reads after the last layer. */
   readonly blocks: readonly string[];
   /** The blocks, or the vision tower, that it reads in all; default: `blocks`. */
   readonly reads?: readonly string[];
-  /** What it needs from the host. Throws where the batch lacks it. */
+  /** The numbers that it takes from the host. Throws if the batch lacks them. */
   inputs(batch: TrainingBatch): Inputs;
   /** Numbers that are drawn for each example, from number `first` of the whole batch on. */
   draw?(random: (stream: number) => Random, examples: number, first: number): Partial<TrainingBatch>;
   /** The examples or elements that its mean counts. */
   count(inputs: Inputs): number;
-  /** First rows and conditions that it gives to the pass, and what its loss needs of them. */
+  /** First rows and conditions that it gives to the pass, and tensors that it keeps for its loss. */
   begin?(values: ParameterSet, inputs: InputTensors): Begun & { readonly kept: Readonly<Record<string, Tensor>> };
   loss(pass: Pass, kept: Readonly<Record<string, Tensor>>): LossResult;
   readonly baseline?: { readonly name: string; measure(reference: Reference, batch: TrainingBatch): Counted };
-  /** What it acts by: a chunk of actions [batch * horizon * actionDimension], or tokens that `choose` gets, and null. */
+  /** The result of `act`: a chunk of actions [batch * horizon * actionDimension], or tokens that `choose` gets, and null. */
   readonly acts?: 'chunk' | 'tokens';
   act?(acting: Acting): Promise<Float32Array | null>;
 }
