@@ -95,11 +95,15 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
       (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
   );
   // What cannot run is refused before an adapter is opened.
-  const { configuration } = new Architecture(
+  const architecture = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );
+  const { configuration } = architecture;
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
   for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
+  for (const objective of architecture.objectives)
+    if (architecture.trainsNothing(objective))
+      listener.note(`warning: the ${objective.title} reaches frozen parameters alone, so it trains nothing`);
   listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
   return {
     ...options,
