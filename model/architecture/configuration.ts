@@ -118,15 +118,15 @@ export function blockNamed({ blocks }: Pick<ModelConfiguration, 'blocks'>, name:
 export const sourceOf = ({ name, source = name }: BlockSettings): string => source;
 
 /**
- * The block that ends with the row before a block's first: the last that it comes after and that runs through the same expert; null if
- * there is none.
+ * The block that ends with the row before a block's first: the last that it comes after and that runs through the same expert. An
+ * example may lack a target, so the blocks before it follow, up to the first that is none. Empty if there is no such block.
  */
-export function blockBefore(
-  { blocks }: Pick<ModelConfiguration, 'blocks'>,
-  block: BlockSettings,
-): BlockSettings | null {
-  const before = (name: string) => blocks.find((other) => other.name === name && other.weights === block.weights);
-  return block.after.flatMap((name) => before(name) ?? []).at(-1) ?? null;
+export function blocksBefore({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): BlockSettings[] {
+  const candidates = block.after
+    .flatMap((name) => blocks.find((other) => other.name === name && other.weights === block.weights) ?? [])
+    .reverse();
+  const last = candidates.findIndex(({ input }) => input !== 'target');
+  return last < 0 ? candidates : candidates.slice(0, last + 1);
 }
 
 /** The block of noisy actions, which a flow makes into actions; null if there is none. */

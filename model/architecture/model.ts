@@ -1,3 +1,4 @@
+import { InputError } from '../../engine/files/errors.ts';
 import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
 import type { AttentionTable } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
@@ -8,6 +9,7 @@ import { initialise } from './initialise.ts';
 import { type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
 import { Mixture } from './mixture.ts';
 import { type Objective, objectivesOf } from './objectives/index.ts';
+import { groupsReached } from './reach.ts';
 import { withRules } from './rules.ts';
 import { type RunningBlock, tableOf } from './sequence.ts';
 
@@ -45,6 +47,16 @@ export class Architecture {
     const last = [...this.blockInputs.layers, ...this.objectives.flatMap(({ conditioning = [] }) => conditioning)];
     this.parameters = withRules([...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)], rules);
     expectUnique('parameters', this.parameters);
+    if (this.objectives.every((objective) => this.trainsNothing(objective)))
+      throw new InputError(
+        'this model cannot run: all parameters that its objectives reach are frozen, so nothing would be trained',
+      );
+  }
+
+  /** Whether the gradient of an objective reaches frozen parameters alone. */
+  trainsNothing({ blocks, reads = blocks }: Pick<Objective, 'blocks' | 'reads'>): boolean {
+    const reached = groupsReached(this.configuration, reads);
+    return this.parameters.every(({ group, frozen }) => frozen || !reached.has(group));
   }
 
   /** The attention table over the blocks of a pass, made once. */

@@ -3,8 +3,8 @@ import { type AttentionTable, attentionTable, type Edge, rotaryTable, sequence }
 import { backboneOf } from './backbones/index.ts';
 import {
   type BlockSettings,
-  blockBefore,
   blockNamed,
+  blocksBefore,
   type ModelConfiguration,
   sourceOf,
   tokensPerImage,
@@ -86,24 +86,29 @@ export function validityOf(
   return byBlock;
 }
 
-/** The last real row of a block in each sample; row 0 where all are padding. */
-export function lastRealRows(
+/**
+ * In each sample the row before the first row of a block, among the rows of its expert in a pass: the last real row of the
+ * block before it; row 0 of the first such block where all are padding.
+ */
+export function lastRowsBefore(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
-  { name, length }: BlockSettings,
+  blocks: readonly BlockSettings[],
+  block: BlockSettings,
 ): number[] {
-  const valid = validityOf(configuration, observation)[name];
+  const validity = validityOf(configuration, observation);
+  const before = blocksBefore(configuration, block).map(({ name, length }) => {
+    const { start } = rowsOf(blocks, name);
+    return { start, length, valid: validity[name] };
+  });
   return Array.from({ length: observation.batch }, (_, sample) => {
-    let row = length - 1;
-    while (valid && row > 0 && !valid[sample * length + row]) row -= 1;
-    return row;
+    for (const { start, length, valid } of before)
+      for (let row = length - 1; row >= 0; row--) if (!valid || valid[sample * length + row]) return start + row;
+    return before.at(-1)!.start;
   });
 }
 
-/**
- * [batch, length]: the row before each row of a block, among the rows of its expert in a pass, numbered through the batch. Before its
- * first row is the last real row of the block before it.
- */
+/** [batch, length]: the row before each row of a block, among the rows of its expert in a pass, numbered through the batch. */
 export function rowsBefore(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
@@ -111,14 +116,12 @@ export function rowsBefore(
   name: string,
 ): Uint32Array {
   const block = blockNamed(configuration, name);
-  const before = blockBefore(configuration, block)!;
-  const last = lastRealRows(configuration, observation, before);
+  const last = lastRowsBefore(configuration, observation, blocks, block);
   const { start, of } = rowsOf(blocks, name);
-  const { start: first } = rowsOf(blocks, before.name);
   return Uint32Array.from({ length: last.length * block.length }, (_, i) => {
     const sample = Math.floor(i / block.length);
     const row = i % block.length;
-    return sample * of + (row === 0 ? first + last[sample] : start + row - 1);
+    return sample * of + (row === 0 ? last[sample] : start + row - 1);
   });
 }
 

@@ -4,10 +4,10 @@ import { eulerStep, flowInterpolate, meanSquaredError, reshape, sampleTimes } fr
 import { type BlockSettings, blockNamed, type ModelConfiguration } from '../configuration.ts';
 import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from '../inputs.ts';
 import { Linear } from '../layers.ts';
-import { readBy } from '../reach.ts';
 import { FlowTime } from '../time.ts';
 import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
 import type { Acting, Begun, LossResult, Objective, Pass, Reference } from './objective.ts';
+import { notDecodable, samplingBlocks, targetsBefore } from './running.ts';
 import type { FlowSettings } from './settings.ts';
 
 /** Copies of a chunk draw from streams that are so far apart. */
@@ -20,7 +20,9 @@ export class Flow implements Objective {
   readonly layers: readonly Linear[];
   readonly conditioning: readonly FlowTime[];
   readonly blocks: readonly string[];
-  readonly acts = 'chunk';
+  readonly acts: 'chunk' | undefined;
+  readonly obstacle: string | null;
+  readonly makes: readonly string[];
   readonly baseline = { name: 'best constant velocity', measure: constantVelocityLoss };
   private readonly block: BlockSettings;
   private readonly copies: number;
@@ -35,6 +37,9 @@ export class Flow implements Objective {
     this.block = blockNamed(configuration, block);
     this.copies = this.block.repeats ?? 1;
     this.blocks = [block];
+    this.makes = [block];
+    this.obstacle = notDecodable(configuration, targetsBefore(configuration, this.makes));
+    this.acts = this.obstacle ? undefined : 'chunk';
     const { weights } = this.block;
     const { width } = configuration.experts[weights];
     const { actionDimension } = configuration;
@@ -112,8 +117,9 @@ export class Flow implements Objective {
   async act({ device, observation, open, noise, steps, onState }: Acting): Promise<Float32Array> {
     const { configuration, block } = this;
     const { horizon, actionDimension } = configuration;
-    using session = open(samplingBlocks(configuration, block));
-    await session.prefix(() => {});
+    const blocks = samplingBlocks(configuration, block);
+    using session = open(blocks);
+    if (blocks.prefix.length > 0) await session.prefix(() => {});
     let x = tensor(device, noise(), [observation.batch, horizon, actionDimension]);
     for (let i = 0; i < steps; i++) {
       const times = new Float64Array(observation.batch).fill(1 - i / steps);
@@ -146,19 +152,6 @@ export class Flow implements Objective {
     const { horizon, actionDimension } = this.configuration;
     return hidden.shape[0] === chunks ? velocity : reshape(velocity, [chunks, horizon, actionDimension]);
   }
-}
-
-/**
- * The blocks that an Euler step reads: `suffix` runs in every step, because it sees the noisy actions or the flow time, `prefix` once.
- */
-export function samplingBlocks(configuration: ModelConfiguration, block: BlockSettings) {
-  const read = new Set([...readBy(configuration, block.name), block.name]);
-  const { adaptive } = configuration.experts[block.weights];
-  const changes = ({ name, weights }: BlockSettings) =>
-    name === block.name || (adaptive && weights === block.weights) || readBy(configuration, name).has(block.name);
-  const own = configuration.blocks.filter(({ name }) => read.has(name));
-  const names = (blocks: readonly BlockSettings[]) => blocks.map(({ name }) => name);
-  return { prefix: names(own.filter((other) => !changes(other))), suffix: names(own.filter(changes)) };
 }
 
 /** Repeats each of `batch` equal parts `copies` times in a row. */

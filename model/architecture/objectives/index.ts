@@ -7,8 +7,8 @@ import { Regression } from './regression.ts';
 import type { ObjectiveSettings } from './settings.ts';
 
 export { isReal } from './chunk.ts';
-export { decodingBlocks } from './next-token.ts';
 export * from './objective.ts';
+export { notDecodable, targetsBefore } from './running.ts';
 export * from './settings.ts';
 
 /** The objectives of a model, in the order in which their losses are summed. A new kind is a file beside these, and a line here. */

@@ -4,7 +4,8 @@
  */
 import type { Device, ParameterSet, Random, Tensor } from '../../../engine/index.ts';
 import type { RowsOfBlock } from '../../../kernels/index.ts';
-import type { Inputs, InputTensors, ObservationBatch, TrainingBatch } from '../inputs.ts';
+import type { BlockSettings } from '../configuration.ts';
+import type { Ids, Inputs, InputTensors, ObservationBatch, TrainingBatch } from '../inputs.ts';
 import type { Layer } from '../layers.ts';
 import type { PerExpert } from '../mixture.ts';
 
@@ -79,8 +80,8 @@ export interface Acting {
   open(blocks: { prefix: readonly string[]; suffix: readonly string[] }): Session;
   /** Standard normal numbers of a chunk for each observation. */
   noise(): Float32Array;
-  /** The next id of a sample from its logits, or null if it has ended. */
-  choose(sample: number, logits: Float32Array): number | null;
+  /** The next id of a sample's target from its logits, or null if it has ended. */
+  choose(sample: number, logits: Float32Array, target: string): number | null;
   readonly tokenHead: Tensor;
   /** First rows [batch, 1, width] of token ids. */
   embedIds(ids: Tensor): Tensor;
@@ -122,9 +123,16 @@ export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'
   begin?(values: ParameterSet, inputs: InputTensors): Begun & { readonly kept: Readonly<Record<string, Tensor>> };
   loss(pass: Pass, kept: Readonly<Record<string, Tensor>>): LossResult;
   readonly baseline?: { readonly name: string; measure(reference: Reference, batch: TrainingBatch): Counted };
-  /** The result of `act`: a chunk of actions [batch * horizon * actionDimension], or tokens that `choose` gets, and null. */
+  /** What it acts by: a chunk of actions, or tokens; undefined if it does not. */
   readonly acts?: 'chunk' | 'tokens';
-  act?(acting: Acting): Promise<Float32Array | null>;
+  /** Why it cannot act, though its kind of objective does. */
+  readonly obstacle?: string | null;
+  /** Blocks that acting makes, from which follow those that it reads. */
+  readonly makes?: readonly string[];
+  /** A chunk of actions [batch * horizon * actionDimension]. */
+  act?(acting: Acting): Promise<Float32Array>;
+  /** The ids of a target, one after the other as `choose` says. What the target reads is in the observation. */
+  decode?(acting: Acting, target: BlockSettings): Promise<Ids>;
 }
 
 /** How many of `length` numbers from `first` on are not 0. */

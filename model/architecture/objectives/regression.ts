@@ -12,11 +12,11 @@ import {
   tensorsOf,
 } from '../inputs.ts';
 import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
-import { readBy } from '../reach.ts';
 import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
 import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
 import { type Acting, countOf, type LossResult, type Objective, type Pass, type Reference } from './objective.ts';
 import { readBlocks, rowsOfPass, rowWidth } from './rows.ts';
+import { blocksRun, flowNeeded, notDecodable, targetsBefore } from './running.ts';
 import type { RegressionSettings } from './settings.ts';
 
 const errors = { l1, squared: meanSquaredError, huber } as const;
@@ -43,6 +43,8 @@ export class Regression implements Objective {
   readonly reads: readonly string[];
   readonly blocks: readonly string[];
   readonly acts: 'chunk' | undefined;
+  readonly obstacle: string | null;
+  readonly makes: readonly string[];
   readonly baseline;
 
   constructor(
@@ -61,7 +63,10 @@ export class Regression implements Objective {
     this.reads = reads;
     this.blocks = blocks;
     const ofActions = dimension === undefined;
-    this.acts = ofActions ? 'chunk' : undefined;
+    this.makes = ofActions ? reads : [];
+    const targets = targetsBefore(configuration, this.makes);
+    this.obstacle = flowNeeded(configuration, this.makes) ?? notDecodable(configuration, targets);
+    this.acts = ofActions && !this.obstacle ? 'chunk' : undefined;
     const measure = (reference: Reference, batch: TrainingBatch) => meanChunkLoss(distances[error], reference, batch);
     this.baseline = ofActions ? { name: 'mean chunk', measure } : undefined;
   }
@@ -111,8 +116,7 @@ export class Regression implements Objective {
   async act({ device, observation, open }: Acting): Promise<Float32Array> {
     const { rows } = this.settings;
     if (!('block' in rows)) throw new Error(`the ${this.name} loss reads a vision tower, and does not act`);
-    const read = new Set([...readBy(this.configuration, rows.block), rows.block]);
-    const prefix = this.configuration.blocks.map(({ name }) => name).filter((name) => read.has(name));
+    const prefix = blocksRun(this.configuration, this.makes).map(({ name }) => name);
     using session = open({ prefix, suffix: [] });
     const inputs = this.rowsRead(observation, blocksNamed(this.configuration, prefix));
     const prediction = await session.prefix((own, values) => {
