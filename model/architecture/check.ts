@@ -73,6 +73,11 @@ function expectVision({ vision, blocks, experts }: ModelConfiguration): void {
       `a vision tower and an expert are both named ${quote(name)}; it is their group of parameters`,
     );
   }
+  const groups = [...Object.keys(vision.towers), ...Object.keys(experts)];
+  expect(
+    Object.keys(vision.towers).length === 1 || !groups.includes('projector'),
+    'a vision tower or an expert is named "projector", which is the group of the projection of several towers',
+  );
   const { imageHeight, imageWidth, patch, cameras } = vision;
   expect(
     imageHeight % patch === 0 && imageWidth % patch === 0,

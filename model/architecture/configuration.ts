@@ -24,7 +24,10 @@ export interface TowerSettings {
 }
 
 export interface VisionSettings {
-  /** The features of all towers are concatenated along channels, in this order, before the projection into the backbone. */
+  /**
+   * The features of all towers are concatenated along channels, in this order, before the projection into the backbone. A tower's name
+   * is the group of its parameters; see `projectorGroup`.
+   */
   readonly towers: Readonly<Record<string, TowerSettings>>;
   /** Side of a square patch, in pixels. */
   readonly patch: number;
@@ -64,7 +67,7 @@ export interface BlockSettings {
 
 /** Settings of the parameters whose group or name matches. The last rule that matches decides. */
 export interface ParameterRule {
-  /** The name of a group (vision, backbone, expert, ...), or a pattern of parameter names in which * stands for any characters. */
+  /** The name of a group (an expert, a vision tower, or `projector`), or a pattern of parameter names in which * stands for any characters. */
   readonly match: string;
   /** Factor on the learning rate. */
   readonly rate?: number;
@@ -96,6 +99,12 @@ export interface ModelConfiguration {
   readonly edges: readonly { readonly query: string; readonly key: string; readonly edge: Edge }[];
   readonly objectives: readonly ObjectiveSettings[];
   readonly rules?: readonly ParameterRule[];
+}
+
+/** The projection of a single tower belongs to its group; that of several has a group of its own, so that one tower can be frozen. */
+export function projectorGroup({ towers }: { readonly towers: Readonly<Record<string, unknown>> }): string {
+  const [first, ...more] = Object.keys(towers);
+  return more.length > 0 ? 'projector' : first;
 }
 
 export function tokensPerImage({

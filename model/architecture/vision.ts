@@ -11,7 +11,7 @@ import {
   sequence,
 } from '../../kernels/index.ts';
 import type { Backbone } from './backbones/index.ts';
-import { type TowerSettings, tokensPerImage, type VisionSettings } from './configuration.ts';
+import { projectorGroup, type TowerSettings, tokensPerImage, type VisionSettings } from './configuration.ts';
 import {
   type Initialisation,
   type Layer,
@@ -110,7 +110,7 @@ export class Vision implements Layer {
       towers.map(([name, sizes], i) => [name, new Tower(name, names.tower(name, i === 0), sizes, vision)]),
     );
     const features = towers.reduce((sum, [, { width }]) => sum + width, 0);
-    this.projector = new Linear(towers[0][0], names.projector, { outputs: backboneWidth, inputs: features });
+    this.projector = new Linear(projectorGroup(vision), names.projector, { outputs: backboneWidth, inputs: features });
     this.parameters = parametersOfLayers([...Object.values(this.towers), this.projector]);
   }
 

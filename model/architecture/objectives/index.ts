@@ -8,7 +8,7 @@ import type { ObjectiveSettings } from './settings.ts';
 
 export { isReal } from './chunk.ts';
 export * from './objective.ts';
-export { notDecodable, targetsBefore } from './running.ts';
+export { blocksRun, notDecodable, targetsBefore } from './running.ts';
 export * from './settings.ts';
 
 /** The objectives of a model, in the order in which their losses are summed. A new kind is a file beside these, and a line here. */
