@@ -1,4 +1,4 @@
-/** Knowledge insulation and what its paper compares it with (Driess et al. 2025, arXiv 2505.23705). */
+/** Knowledge insulation, and variants that its paper compares it with (Driess et al. 2025, arXiv 2505.23705). */
 import { causal, full, insulated } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 

@@ -1,8 +1,8 @@
 import { type Random, randomStream, streams } from '../../engine/index.ts';
-import { type BlockSettings, blockBefore, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
+import { type BlockSettings, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { ObservationBatch, TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
-import { lastRealRows, rowsOf } from '../architecture/sequence.ts';
+import { lastRowsBefore, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   augment,
@@ -153,11 +153,9 @@ export class BatchMaker {
     observation: ObservationBatch,
   ) {
     const { configuration, counts } = this;
-    const names = configuration.blocks.map(({ name }) => name);
-    const before = blockBefore(configuration, target)!;
-    const own = rowsOf(configuration, names, target.name, true);
-    const prompt = rowsOf(configuration, names, before.name, true);
-    const last = lastRealRows(configuration, observation, before);
+    const blocks = trainingBlocks(configuration);
+    const own = rowsOf(blocks, target.name);
+    const last = lastRowsBefore(configuration, observation, blocks, target);
     const lossTarget = new Int32Array(parts.length * own.of);
     const lossMask = new Uint8Array(parts.length * own.of);
     counts.examples += parts.length;
@@ -166,7 +164,7 @@ export class BatchMaker {
       // A truncated target has no end-of-sequence token: its last row predicts the first token that was cut off.
       const predicted = [...ids, this.encoding.endOfSequence].slice(0, target.length + 1);
       predicted.forEach((id, i) => {
-        const row = sample * own.of + (i === 0 ? prompt.start + last[sample] : own.start + i - 1);
+        const row = sample * own.of + (i === 0 ? last[sample] : own.start + i - 1);
         lossTarget[row] = id;
         lossMask[row] = 1;
       });

@@ -4,8 +4,8 @@ import { warningsOf } from '../architecture/check.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
 import {
-  decodingBlocks,
   describedObjectives,
+  notDecodable,
   type ObjectiveDescription,
   type Reference,
 } from '../architecture/objectives/index.ts';
@@ -101,13 +101,20 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     begun?.encoding ??
       (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
   );
-  // A configuration that cannot run is refused before an adapter is opened.
-  const { configuration } = new Architecture(
+  // A model that cannot run is refused before an adapter is opened.
+  const architecture = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );
-  if (coTraining) decodingBlocks(configuration); // the held-out questions are answered in text
+  const { configuration } = architecture;
+  // Held-out questions are answered in text.
+  const targets = configuration.blocks.filter(({ input }) => input === 'target');
+  const obstacle = coTraining ? notDecodable(configuration, targets) : null;
+  if (obstacle) throw new InputError(`${settings.system} cannot be trained on questions: ${obstacle}`);
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
   for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
+  for (const objective of architecture.objectives)
+    if (architecture.trainsNothing(objective))
+      listener.note(`warning: the ${objective.name} loss reaches frozen parameters alone, so it trains nothing`);
   listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
   return {
     ...options,

@@ -77,7 +77,7 @@ export class Trainer implements Disposable {
 
   /** Mean loss of the predicted tokens over vision-language examples. Throws the reason of an aborted `signal`. */
   async measureAnswers(examples: readonly Example[], signal?: AbortSignal): Promise<number> {
-    const { name } = this.model.objectives.find(({ acts }) => acts === 'tokens')!;
+    const { name } = this.model.objectives.find(({ decode }) => decode)!;
     let [sum, batches] = [0, 0];
     for await (const { losses } of this.measured(examples, signal)) [sum, batches] = [sum + losses[name], batches + 1];
     return sum / batches;
@@ -92,7 +92,9 @@ export class Trainer implements Disposable {
     for (const { name: loss } of model.objectives) {
       device.step(() => {
         model.parameters.zeroGradients();
-        backward(this.pass(inputs).objectives[loss].loss);
+        const own = this.pass(inputs).objectives[loss].loss;
+        // Every parameter that it reaches may be frozen: then its gradients stay zero.
+        if (own.wantsGradient) backward(own);
         norms.measure();
       });
       const { groups } = await norms.read();

@@ -143,7 +143,7 @@ describe('co-training', () => {
     [{ cotrain: 1 }, 'cotrain 1: it is a fraction of each batch, from 0 to below 1'],
     [{ cotrain: 0 }, 'cotrain 0: it leaves out the questions given'],
     [{ system: 'pi0' }, '--cotrain: pi0 has no discrete tokens'],
-    [{ system: 'hybrid-vla' }, 'reads the noisy actions of "action", so this model cannot write text'],
+    [{ system: 'hybrid-vla' }, 'hybrid-vla cannot be trained on questions: target "target" cannot be decoded'],
     [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
   ])('what does not fit is refused: %#', async (given, message) => {
     await expect(train('refused.safetensors', given)).rejects.toThrow(message);

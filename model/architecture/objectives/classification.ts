@@ -10,7 +10,6 @@ import type { ClassificationSettings } from './settings.ts';
 export class Classification implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning = 'mean cross-entropy of the class of a row, in nats';
   readonly layers: readonly [Table];
   readonly reads: readonly string[];
@@ -23,7 +22,6 @@ export class Classification implements Objective {
     const { name, weight, rows, classes } = settings;
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     const { width, group } = rowWidth(configuration, rows);
     this.layers = [new Table(group, `${name}_head`, [classes, width], 'matrix')];
     const { reads, blocks } = readBlocks(configuration, rows);
@@ -33,7 +31,7 @@ export class Classification implements Objective {
 
   inputs({ batch, rowTargets }: TrainingBatch): Inputs {
     const own = rowTargets?.[this.name];
-    if (!own) throw new Error(`the ${this.title} needs rowTargets of '${this.name}'`);
+    if (!own) throw new Error(`the ${this.name} loss needs rowTargets of '${this.name}'`);
     const shape = [batch, own.valid.length / batch];
     return {
       [`${this.name}/target`]: integers(own.data, shape),

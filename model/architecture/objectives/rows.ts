@@ -1,7 +1,7 @@
 /** The rows that a head reads, beside those of a flow and of next-token prediction. */
 import type { Tensor } from '../../../engine/index.ts';
 import { reshape } from '../../../kernels/index.ts';
-import { blockBefore, blockNamed, type ModelConfiguration } from '../configuration.ts';
+import { blockNamed, blocksBefore, type ModelConfiguration } from '../configuration.ts';
 import type { Pass } from './objective.ts';
 import type { RowsOf } from './settings.ts';
 
@@ -21,8 +21,8 @@ export function rowWidth(configuration: ModelConfiguration, rows: RowsOf): { wid
 export function readBlocks(configuration: ModelConfiguration, rows: RowsOf, before = false) {
   if ('tower' in rows) return { reads: [rows.tower], blocks: [] };
   const { depth } = configuration;
-  const first = before ? blockBefore(configuration, blockNamed(configuration, rows.block)) : null;
-  const reads = first ? [first.name, rows.block] : [rows.block];
+  const first = before ? blocksBefore(configuration, blockNamed(configuration, rows.block)) : [];
+  const reads = [...first.map(({ name }) => name), rows.block];
   return { reads, blocks: (rows.layer ?? depth) < depth ? [] : reads };
 }
 
