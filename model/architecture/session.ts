@@ -2,7 +2,14 @@
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { sliceTokens, writeTokens } from '../../kernels/index.ts';
 import { blockNamed, type ModelConfiguration } from './configuration.ts';
-import { type Inputs, type InputTensors, inputNamed, type ObservationBatch, tensorsOf } from './inputs.ts';
+import {
+  expectInputs,
+  type Inputs,
+  type InputTensors,
+  inputNamed,
+  type ObservationBatch,
+  tensorsOf,
+} from './inputs.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
 import { copiesOf, sequenceInputs } from './sequence.ts';
@@ -78,6 +85,7 @@ export class CachedSession implements Session {
     const sequence = sequenceInputs(configuration, observation, names);
     // Rows of zeros and learned rows take the size of the batch from the padding mask.
     const own = { ...architecture.blockInputs.inputs(observation, names), validity: sequence.validity };
+    expectInputs(own);
     const embedded = await this.timed(
       'images and language',
       own,
@@ -106,6 +114,7 @@ export class CachedSession implements Session {
       ...sequenceInputs(configuration, observation, suffix, { cached: prefix }),
       ...inputs,
     };
+    expectInputs(own);
     const keys = [...prefix, ...suffix];
     const { mixture, table } = { mixture: architecture.mixture, table: architecture.table(keys) };
     return this.timed(part, own, (tensors) => {

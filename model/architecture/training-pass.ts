@@ -1,7 +1,7 @@
 /** One forward pass over the whole sequence, with the losses of all objectives. */
 import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
-import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
+import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
 import type { MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
@@ -25,15 +25,21 @@ interface PassOptions {
 
 const blockNames = ({ configuration }: Pick<Model, 'configuration'>) => configuration.blocks.map(({ name }) => name);
 
-/** All inputs of `trainingPass`. */
+/**
+ * All inputs of `trainingPass`.
+ *
+ * @throws InputError if the batch lacks an input, or has one that does not fit the model
+ */
 export function trainingInputs({ configuration, blockInputs, objectives }: Architecture, batch: TrainingBatch): Inputs {
   const names = configuration.blocks.map(({ name }) => name);
-  return Object.assign(
+  const inputs: Inputs = Object.assign(
     {},
     blockInputs.inputs(batch, names),
     sequenceInputs(configuration, batch, names, { repeated: true }),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
+  expectInputs(inputs);
+  return inputs;
 }
 
 /** From `trainingInputs`; must run inside a step. */
