@@ -3,7 +3,15 @@ import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.t
 import { add, concatenateTokens, embedding } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ModelConfiguration, sourceOf } from './configuration.ts';
-import { floats, type Inputs, type InputTensors, inputNamed, integers, type ObservationBatch } from './inputs.ts';
+import {
+  expectBelow,
+  floats,
+  type Inputs,
+  type InputTensors,
+  inputNamed,
+  integers,
+  type ObservationBatch,
+} from './inputs.ts';
 import { type Layer, Linear, Table } from './layers.ts';
 import type { PerExpert } from './mixture.ts';
 import { Vision } from './vision.ts';
@@ -55,8 +63,10 @@ export class BlockInputs {
       const source = sourceOf(block);
       if (input === 'images' && images && vision)
         inputs.images = floats(images, [batch, vision.cameras, vision.imageHeight, vision.imageWidth, 3]);
-      if ((input === 'prompt' || input === 'target') && ids[source])
+      if ((input === 'prompt' || input === 'target') && ids[source]) {
+        expectBelow(`ids/${name}`, ids[source].ids, ids[source].valid, this.configuration.vocabulary);
         inputs[`ids/${name}`] = integers(ids[source].ids, [batch, length]);
+      }
       const dimension = dimensionOf(this.configuration, block);
       if (dimension !== null && numbers[source])
         inputs[`numbers/${name}`] = floats(numbers[source], [batch, length, dimension]);

@@ -9,7 +9,7 @@ import {
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
-import { floats, type Inputs, integers, type ObservationBatch } from './inputs.ts';
+import { expectLength, floats, type Inputs, integers, type ObservationBatch } from './inputs.ts';
 
 /** A block that runs in a pass, with its name in the attention table: `action`, and for further copies `action copy 2`, ... */
 export interface RunningBlock extends BlockSettings {
@@ -71,15 +71,25 @@ export function rowsOf(blocks: readonly BlockSettings[], name: string): RowRange
 export type ValidityByBlock = Readonly<Record<string, ArrayLike<number>>>;
 
 export function validityOf(
-  { blocks, vision }: ModelConfiguration,
+  configuration: ModelConfiguration,
   { batch, cameraValid, ids, rowValid = {} }: ObservationBatch,
 ): ValidityByBlock {
-  const byBlock: Record<string, ArrayLike<number>> = { ...rowValid };
+  const { blocks, vision } = configuration;
+  const byBlock: Record<string, ArrayLike<number>> = {};
+  for (const [name, own] of Object.entries(rowValid)) {
+    const { length } = blockNamed(configuration, name);
+    expectLength(`rowValid/${name}`, own, batch * length, [batch, length]);
+    byBlock[name] = own;
+  }
   for (const block of blocks) {
     const { name, input, length } = block;
     const own = ids[sourceOf(block)];
-    if ((input === 'prompt' || input === 'target') && own) byBlock[name] = own.valid;
+    if ((input === 'prompt' || input === 'target') && own) {
+      expectLength(`valid ids/${name}`, own.valid, batch * length, [batch, length]);
+      byBlock[name] = own.valid;
+    }
     if (input !== 'images' || !cameraValid) continue;
+    expectLength('cameraValid', cameraValid, batch * vision!.cameras, [batch, vision!.cameras]);
     const perImage = tokensPerImage(vision!);
     byBlock[name] = Uint8Array.from({ length: batch * length }, (_, i) => cameraValid[Math.floor(i / perImage)]);
   }

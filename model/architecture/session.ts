@@ -2,7 +2,14 @@
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { sliceTokens, writeTokens } from '../../kernels/index.ts';
 import { blockNamed, type ModelConfiguration } from './configuration.ts';
-import { type Inputs, type InputTensors, inputNamed, type ObservationBatch, tensorsOf } from './inputs.ts';
+import {
+  expectInputs,
+  type Inputs,
+  type InputTensors,
+  inputNamed,
+  type ObservationBatch,
+  tensorsOf,
+} from './inputs.ts';
 import type { Cache } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
@@ -80,6 +87,7 @@ export class CachedSession implements Session {
     const sequence = sequenceInputs(configuration, observation, blocks);
     // Rows of zeros and learned rows take the size of the batch from the padding mask.
     const own = { ...blockInputs.inputs(observation, blocks), validity: sequence.validity };
+    expectInputs(own);
     const embedded = await this.timed(
       'images and language',
       own,
@@ -107,6 +115,7 @@ export class CachedSession implements Session {
       ...sequenceInputs(configuration, this.observation, blocks, prefix),
     };
     const own = { ...this.suffixInputs, ...inputs };
+    expectInputs(own);
     const table = architecture.table([...prefix, ...blocks]);
     return this.timed(part, own, (tensors) => {
       const shared = { table, validity: inputNamed(tensors, 'validity') };

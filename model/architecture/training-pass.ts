@@ -2,7 +2,7 @@
 import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
 import { blockNamed } from './configuration.ts';
-import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
+import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
 import type { MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
@@ -25,14 +25,20 @@ interface PassOptions {
   readonly allLogits?: boolean;
 }
 
-/** All inputs of `trainingPass`. */
+/**
+ * All inputs of `trainingPass`.
+ *
+ * @throws InputError if the batch lacks an input, or has one that does not fit the model
+ */
 export function trainingInputs({ configuration, blockInputs, objectives }: Architecture, batch: TrainingBatch): Inputs {
-  return Object.assign(
+  const inputs: Inputs = Object.assign(
     {},
     blockInputs.inputs(batch, configuration.blocks),
     sequenceInputs(configuration, batch, trainingBlocks(configuration)),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
+  expectInputs(inputs);
+  return inputs;
 }
 
 /** From `trainingInputs`; must run inside a step. */

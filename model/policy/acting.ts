@@ -1,7 +1,7 @@
 /** One call of a model that acts: by the objective that acts, over a cache of keys and values. */
 import { InputError } from '../../engine/files/errors.ts';
 import { sourceOf } from '../architecture/configuration.ts';
-import type { ObservationBatch } from '../architecture/inputs.ts';
+import { expectInputs, floats, type ObservationBatch } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import {
   type Acting,
@@ -54,6 +54,8 @@ export async function act(
     open: (blocks) => new CachedSession(model, observation, { ...blocks, onLatency }),
     noise() {
       if (!noise) throw new InputError('acting by a flow needs noise');
+      const shape = [observation.batch, configuration.horizon, configuration.actionDimension];
+      expectInputs({ noise: floats(noise, shape) });
       return noise;
     },
     choose: choose ?? ((_, logits) => argmax(logits)),

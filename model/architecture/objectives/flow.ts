@@ -1,4 +1,5 @@
 /** Flow matching: the velocity of actions on a straight path to noise (Lipman et al. 2023, arXiv 2210.02747), and Euler's method back. */
+import { InputError } from '../../../engine/files/errors.ts';
 import { type ParameterSet, type Random, streams, type Tensor, tensor } from '../../../engine/index.ts';
 import { eulerStep, flowInterpolate, meanSquaredError, reshape, sampleTimes } from '../../../kernels/index.ts';
 import { type BlockSettings, blockNamed, type ModelConfiguration } from '../configuration.ts';
@@ -53,7 +54,7 @@ export class Flow implements Objective {
 
   /** Every copy of a chunk is an example of its own: [batch * copies, horizon, actionDimension]. */
   inputs({ batch, actions, noise, time, actionValid, realDimensions }: TrainingBatch): Inputs {
-    if (!actions || !noise || !time) throw new Error(`the ${this.name} loss needs actions, noise and time`);
+    if (!actions || !noise || !time) throw new InputError(`the ${this.name} loss needs actions, noise and time`);
     const { copies, configuration } = this;
     const { horizon, actionDimension } = configuration;
     const chunks = batch * copies;

@@ -1,8 +1,17 @@
 /** Next-token prediction by the backbone: answers, subtasks and discrete action tokens. */
+import { InputError } from '../../../engine/files/errors.ts';
 import { tensor } from '../../../engine/index.ts';
 import { linear, linearCrossEntropy, linearCrossEntropyRows, reshape } from '../../../kernels/index.ts';
 import { type BlockSettings, blocksBefore, type ModelConfiguration } from '../configuration.ts';
-import { type Ids, type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
+import {
+  expectBelow,
+  expectLength,
+  type Ids,
+  type Inputs,
+  inputNamed,
+  integers,
+  type TrainingBatch,
+} from '../inputs.ts';
 import { blocksNamed, lastRowsBefore, rowsOf } from '../sequence.ts';
 import type { Acting, LossResult, Objective, Pass, Reference } from './objective.ts';
 import { notDecodable, prefixOf } from './running.ts';
@@ -17,6 +26,8 @@ export class NextToken implements Objective {
   readonly acts: 'tokens' | undefined;
   readonly obstacle: string | null;
   readonly makes: readonly string[];
+  /** For each row of the backbone, copies included: it may have a loss. */
+  private readonly readable: readonly boolean[];
   readonly baseline = { name: 'unigram predictor', measure: unigramLoss };
 
   constructor(
@@ -31,14 +42,32 @@ export class NextToken implements Objective {
     this.blocks = blocks
       .filter((block) => block.input === 'prompt' || block.input === 'target' || first.includes(block))
       .map(({ name }) => name);
+    const own = blocks.filter(({ weights }) => weights === 'backbone');
+    this.readable = own.flatMap(({ name, length, repeats = 1 }) =>
+      Array<boolean>(length * repeats).fill(this.blocks.includes(name)),
+    );
     this.makes = targets.map(({ name }) => name);
     this.obstacle = notDecodable(configuration, targets);
     this.acts = this.obstacle ? undefined : 'tokens';
   }
 
   inputs({ batch, lossTarget, lossMask }: TrainingBatch): Inputs {
-    if (!lossTarget || !lossMask) throw new Error(`the ${this.name} loss needs lossTarget and lossMask`);
-    const rows = lossMask.length / batch;
+    if (!lossTarget || !lossMask) throw new InputError(`the ${this.name} loss needs lossTarget and lossMask`);
+    const rows = this.readable.length;
+    expectLength('lossMask', lossMask, batch * rows, [batch, rows]);
+    expectBelow('lossTarget', lossTarget, lossMask, this.configuration.vocabulary);
+    for (let sample = 0; sample < batch; sample++) {
+      const marked = this.readable.flatMap((_, row) => (lossMask[sample * rows + row] ? [row] : []));
+      const wrong = marked.find((row) => !this.readable[row]);
+      if (wrong !== undefined)
+        throw new InputError(
+          `lossMask marks row ${wrong} of example ${sample}; the ${this.name} loss reads the rows of ${this.blocks.join(', ')}`,
+        );
+      if (marked.length > this.mostRows())
+        throw new InputError(
+          `lossMask marks ${marked.length} rows of example ${sample}; its targets have ${this.mostRows()} at most`,
+        );
+    }
     return { lossTarget: integers(lossTarget, [batch, rows]), lossMask: integers(lossMask, [batch, rows]) };
   }
 

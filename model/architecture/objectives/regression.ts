@@ -1,4 +1,5 @@
 /** Numbers predicted in one pass: chunks of actions (OpenVLA-OFT: Kim et al. 2025, arXiv 2502.19645), or numbers of each row. */
+import { InputError } from '../../../engine/files/errors.ts';
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { add, huber, l1, meanSquaredError, relu, reshape } from '../../../kernels/index.ts';
 import type { BlockSettings, ModelConfiguration } from '../configuration.ts';
@@ -15,7 +16,7 @@ import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts'
 import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
 import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
 import { type Acting, countOf, type LossResult, type Objective, type Pass, type Reference } from './objective.ts';
-import { readBlocks, rowsOfPass, rowWidth } from './rows.ts';
+import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
 import { blocksRun, flowNeeded, notDecodable, targetsBefore } from './running.ts';
 import type { RegressionSettings } from './settings.ts';
 
@@ -76,14 +77,14 @@ export class Regression implements Objective {
     const { dimension } = this.settings;
     const read = this.rowsRead(given, trainingBlocks(this.configuration));
     if (dimension === undefined) {
-      if (!actions) throw new Error(`the ${this.name} loss needs actions`);
+      if (!actions) throw new InputError(`the ${this.name} loss needs actions`);
       const { horizon, actionDimension } = this.configuration;
       const shape = [batch, horizon, actionDimension];
       return { ...read, ...chunkInputs(this.name, { actions, actionValid, realDimensions }, shape) };
     }
     const own = rowTargets?.[this.name];
-    if (!own) throw new Error(`the ${this.name} loss needs rowTargets of '${this.name}'`);
-    const rows = own.valid.length / batch;
+    if (!own) throw new InputError(`the ${this.name} loss needs rowTargets of '${this.name}'`);
+    const rows = rowCount(this.configuration, this.settings.rows) / (this.settings.rowsPerStep ?? 1);
     return {
       ...read,
       [`${this.name}/target`]: floats(Float32Array.from(own.data), [batch, rows, dimension]),
