@@ -39,9 +39,9 @@
  * model.initialise(0);
  * const step = new TrainingStep(model, new AdamW(model.parameters, { maximumNorm: 1 }));
  * const batch = randomBatch(configuration, 4, 0);
- * await step.run([trainingInputs(model.architecture, batch)], 1e-3, async ({ token, flow }) => {
- *   console.log('losses', await token.read(), await flow.read());
- * });
+ * const losses: Promise<Float32Array>[] = [];
+ * await step.run([trainingInputs(model.architecture, batch)], 1e-3, ({ token, flow }) => losses.push(token.read(), flow.read()));
+ * console.log('losses', ...(await Promise.all(losses)));
  * const actions = await act(model, batch, { noise: new Float32Array(4 * 8 * 7) });
  * console.log(actions!.length, 'normalised numbers');
  * device.close();
