@@ -1,6 +1,6 @@
 /** Open-loop error: the distance of predicted chunks from the demonstrated ones, on held-out observations. */
 
-import { isReal } from '../architecture/objectives/index.ts';
+import { actingObjective, isReal } from '../architecture/objectives/index.ts';
 import type { Policy } from '../policy/policy.ts';
 import { chunkOf, type MadeBatch } from './batches.ts';
 
@@ -18,7 +18,7 @@ const OPEN_LOOP_SAMPLES = 8;
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
 /**
- * Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares them with the demonstrated ones.
+ * Samples OPEN_LOOP_SAMPLES chunks (one of a policy that draws no noise) for every observation of the batches and compares them with the demonstrated ones.
  * Throws the reason of `signal` once it is aborted.
  */
 export async function openLoopError(
@@ -28,21 +28,23 @@ export async function openLoopError(
   onProgress?: (done: number, total: number) => void,
   signal?: AbortSignal,
 ): Promise<OpenLoopError> {
+  // Without noise all samples are the same.
+  const samples = actingObjective(policy.model.objectives)?.draw ? OPEN_LOOP_SAMPLES : 1;
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
   const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
   for (const [index, batch] of batches.entries()) {
     const means = batch.observations.map(() => new Float64Array(meanChunk.length));
     let first: Float32Array[] = [];
-    for (let sample = 0; sample < OPEN_LOOP_SAMPLES; sample++) {
+    for (let sample = 0; sample < samples; sample++) {
       signal?.throwIfAborted();
       const sampled = await policy.actNormalised(batch.observations, { seed: index, sample });
       if (sample === 0) first = sampled;
       sampled.forEach((chunk, i) => {
         chunk.forEach((value, k) => {
-          means[i][k] += value / OPEN_LOOP_SAMPLES;
+          means[i][k] += value / samples;
         });
       });
-      onProgress?.(index * OPEN_LOOP_SAMPLES + sample + 1, batches.length * OPEN_LOOP_SAMPLES);
+      onProgress?.(index * samples + sample + 1, batches.length * samples);
     }
     first.forEach((predicted, i) => {
       chunkOf(batch, i).forEach((value, k) => {

@@ -9,7 +9,7 @@ import {
   wholeEpisodes,
 } from '../../model/data/index.ts';
 import { Encoding, type EncodingSettings } from '../../model/policy/encoding.ts';
-import { systemNamed } from '../../model/systems/index.ts';
+import { type System, systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import type { Checkpoint } from '../../model/training/checkpoint.ts';
 import {
@@ -195,4 +195,19 @@ test('the text vocabulary is the one kept in the settings', async () => {
   const bytes = new Encoding({ ...settings, text: byteLevelTokenizerJson([]) });
   expect(bytes.promptIds(prompt).length).toBeGreaterThan(3 * ids.length);
   expect(bytes.decodeText(bytes.promptIds(prompt))).toContain(prompt.instruction);
+});
+
+test('a target without action tokens, and action tokens without a target, are refused', () => {
+  const check = (change: Partial<System>) => () =>
+    checkGiven({
+      dataset: syntheticDataset(),
+      system: { ...system, ...change },
+      preset: minutePreset,
+      listener: quietListener(),
+    });
+  expect(check({})).not.toThrow();
+  expect(check({ actionTokens: null })).toThrow('actionTokens is null, and 1 of its blocks hold a target');
+  expect(check({ blocks: system.blocks.filter(({ input }) => input !== 'target') })).toThrow(
+    'actionTokens is fast, and 0 of its blocks hold a target',
+  );
 });
