@@ -12,7 +12,8 @@ export const dataNotes = [
 
 export const trainingNotes = [
   ...dataNotes,
-  `Actions and states are normalised by the 1 % and 99 % quantiles of the training episodes. A FAST tokenizer is fitted to the training data (to a sample of 8,192 steps if there are more than 32,768); a chunk that is longer than the model's token block is truncated, and the number truncated is reported.`,
+  `Actions and states are normalised by the 1 % and 99 % quantiles of the training episodes. Action tokens (--tokens, --tokenizer) spell the normalised chunks: a FAST tokenizer is fitted to the training data (to a sample of 8,192 steps if there are more than 32,768), the other kinds need no data. A target that is longer than the model's block for it is truncated, and the number truncated is reported.`,
+  `Groups of parameters (--freeze, --rates) are the vision tower and the experts, heads included; a pattern such as '*.bias' selects parameters by their names in the checkpoint. If several match a parameter, the last one decides, and what is frozen stays frozen.`,
   `Several data sets of one control rate train one model: --data A,B or --dataset droid,ur5. Each robot keeps its own statistics, its own held-out episodes and a slot map, which gives the position of its dimensions in the padded vector and marks those that are relative to the state: --robot ur5e,franka names openpi's slot maps; without it dimension i has slot i.`,
   `Co-training (--cotrain) adds captions, questions and pointing with location tokens, about rendered scenes of the built-in world or about your own named images (--questions). 'insula act --ask' then answers questions. Every other example of robot data predicts its subtask before its action tokens, if the data have subtasks.`,
 ];

@@ -6,6 +6,7 @@ import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
+import { expectRules } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
@@ -72,6 +73,8 @@ function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): R
     Object.assign(settings, { steps, data, dataset });
   }
   expectTokens(settings);
+  // The data may have less: they are checked once they are open.
+  expectRules(settings, { images: true, state: true });
   if (settings.cotrain > 0 && settings.data && settings.questions === null)
     throw new InputError(
       '--cotrain takes its questions from the built-in world: leave out --data, or give named images with --questions',

@@ -23,7 +23,7 @@ interface Upload {
 const compiledTables = new WeakMap<AttentionTable, Compiled[]>();
 const uploads = new WeakMap<object, Upload[]>();
 
-/** What the table of a call has been compiled to; a table object keeps it, so a model makes its tables once. */
+/** The compiled form of a call's table; a table object keeps it, so a model makes its tables once. */
 function compiledFor({ batch, queryRows }: CheckedCall, { table, expression }: AttentionOptions): Compiled {
   const room = {
     dataSamples: expression?.source.tokenData ? expression.samples : 0,

@@ -58,6 +58,8 @@ interface SessionOptions {
 export class CachedSession implements Session {
   private readonly cache: KeyValueCache;
   private readonly prefixRows: number;
+  /** Those that stay the same in every pass behind the prefix. */
+  private suffixInputs: Inputs | null = null;
 
   constructor(
     private readonly model: Model,
@@ -101,11 +103,11 @@ export class CachedSession implements Session {
     const { model, observation } = this;
     const { prefix, suffix } = this.options;
     const { configuration, parameters: values, architecture } = model;
-    const own = {
+    this.suffixInputs ??= {
       ...architecture.blockInputs.inputs(observation, suffix),
       ...sequenceInputs(configuration, observation, suffix, { cached: prefix }),
-      ...inputs,
     };
+    const own = { ...this.suffixInputs, ...inputs };
     const keys = [...prefix, ...suffix];
     const { mixture, table } = { mixture: architecture.mixture, table: architecture.table(keys) };
     return this.timed(part, own, (tensors) => {

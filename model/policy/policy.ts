@@ -43,7 +43,7 @@ export class Policy {
 
   /**
    * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
-   * end is truncated to the model's token block.
+   * end is truncated to the model's target block.
    *
    * @throws InputError if the model was trained without questions
    */

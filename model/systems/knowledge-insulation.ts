@@ -38,3 +38,26 @@ export const jointTraining: System = {
   source: `${paper}, section 6`,
   attention: { ...knowledgeInsulation.attention, action: { image: full, language: full, action: full } },
 };
+
+export const kiContinuousState: System = {
+  ...knowledgeInsulation,
+  name: 'ki-continuous-state',
+  parent: 'knowledge-insulation',
+  description: 'knowledge insulation with the state as one affine token of the backbone, not as text',
+  source: `${paper}, appendix C`,
+  blocks: [
+    { name: 'image', input: 'images', weights: 'backbone' },
+    { name: 'language', input: 'prompt', weights: 'backbone' },
+    { name: 'state', input: 'state', weights: 'backbone' },
+    { name: 'target', input: 'target', weights: 'backbone' },
+    { name: 'action', input: 'noisyActions', weights: 'expert' },
+  ],
+  attention: {
+    image: { image: full, language: full, state: full },
+    language: { image: full, language: full, state: full },
+    state: { image: full, language: full, state: full },
+    target: { image: full, language: full, state: full, target: causal },
+    action: { image: insulated, language: insulated, state: insulated, action: full },
+  },
+  stateAsText: false,
+};

@@ -3,6 +3,7 @@
  * table are the documentation.
  */
 import type { Edge } from '../../kernels/index.ts';
+import type { ActionTokenKind } from '../../tokenizers/index.ts';
 import type { BackboneName, BackboneVariant } from '../architecture/backbones/index.ts';
 import {
   type BlockSettings,
@@ -40,7 +41,7 @@ export interface System {
   readonly attention: Readonly<Record<string, Readonly<Record<string, Edge>>>>;
   readonly objectives: readonly ObjectiveSettings[];
   /** Kind of the discrete action tokens in its targets; null for none. */
-  readonly actionTokens: 'fast' | 'bins' | 'stride' | 'string' | null;
+  readonly actionTokens: ActionTokenKind | null;
   /** The prompt contains the state in words. A block of the state is in `blocks`. */
   readonly stateAsText: boolean;
   /** The flow time conditions the norms of the expert of the noisy actions, or is concatenated to them; null without a flow. */
@@ -55,7 +56,7 @@ export interface System {
 export interface ModelSizes {
   readonly backbone: TransformerSizes;
   readonly vocabulary: number;
-  /** Of every expert beside the backbone. */
+  /** Sizes of every expert beside the backbone. */
   readonly expert: TransformerSizes;
   readonly depth: number;
   readonly heads: number;

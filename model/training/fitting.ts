@@ -133,7 +133,7 @@ async function longestTokens(
 ): Promise<number> {
   const [samples, steps] = [fittingSamples(parts), countSteps(parts)];
   if (samples.length < steps)
-    listener.note(`${dataset.name}: action tokens are fitted to ${samples.length} of ${steps} control steps`);
+    listener.note(`${dataset.name}: targets are fitted to ${samples.length} of ${steps} control steps`);
   let longest = 0;
   for await (const { part, step } of eachLoaded(samples)) {
     const { episode } = part;

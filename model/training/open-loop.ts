@@ -2,7 +2,7 @@
 
 import { isReal } from '../architecture/objectives/index.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { MadeBatch } from './batches.ts';
+import { chunkOf, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
@@ -31,7 +31,7 @@ export async function openLoopError(
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
   const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
   for (const [index, batch] of batches.entries()) {
-    const means = batch.chunks.map((chunk) => new Float64Array(chunk.length));
+    const means = batch.observations.map(() => new Float64Array(meanChunk.length));
     let first: Float32Array[] = [];
     for (let sample = 0; sample < OPEN_LOOP_SAMPLES; sample++) {
       signal?.throwIfAborted();
@@ -44,15 +44,15 @@ export async function openLoopError(
       });
       onProgress?.(index * OPEN_LOOP_SAMPLES + sample + 1, batches.length * OPEN_LOOP_SAMPLES);
     }
-    batch.chunks.forEach((demonstrated, i) => {
-      demonstrated.forEach((value, k) => {
-        if (!isReal(batch, i * demonstrated.length + k)) return;
-        sums.oneSample += (first[i][k] - value) ** 2;
+    first.forEach((predicted, i) => {
+      chunkOf(batch, i).forEach((value, k) => {
+        if (!isReal(batch, i * predicted.length + k)) return;
+        sums.oneSample += (predicted[k] - value) ** 2;
         sums.meanOfSeveral += (means[i][k] - value) ** 2;
         sums.bestConstant += (meanChunk[k] - value) ** 2;
         sums.elements += 1;
       });
-      chunks.push({ predicted: first[i], mean: Float32Array.from(means[i]) });
+      chunks.push({ predicted, mean: Float32Array.from(means[i]) });
     });
   }
   const root = (sum: number) => Math.sqrt(sum / Math.max(1, sums.elements));

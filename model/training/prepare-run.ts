@@ -3,7 +3,12 @@ import { InputError } from '../../engine/files/errors.ts';
 import { warningsOf } from '../architecture/check.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
-import { describedObjectives, type ObjectiveDescription, type Reference } from '../architecture/objectives/index.ts';
+import {
+  decodingBlocks,
+  describedObjectives,
+  type ObjectiveDescription,
+  type Reference,
+} from '../architecture/objectives/index.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
@@ -22,7 +27,8 @@ import {
   statisticsOf,
 } from './fitting.ts';
 import type { Losses } from './history.ts';
-import { expectTokens, type RunSettings, rulesOf } from './run-settings.ts';
+import { expectRules, rulesOf } from './parameter-rules.ts';
+import { expectTokens, type RunSettings } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
 
 export interface RunOptions {
@@ -67,6 +73,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { preset, seed } = settings;
   const system = systemNamed(settings.system);
   expectTokens(settings);
+  expectRules(settings, { images: dataset.cameras.length > 0, state: dataset.stateDimension > 0 });
   const fitting = {
     dataset,
     system,
@@ -94,10 +101,11 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     begun?.encoding ??
       (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
   );
-  // What cannot run is refused before an adapter is opened.
+  // A configuration that cannot run is refused before an adapter is opened.
   const { configuration } = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );
+  if (coTraining) decodingBlocks(configuration); // the held-out questions are answered in text
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
   for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
   listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);

@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
-import type { ParameterRule } from '../architecture/configuration.ts';
+import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { systemNamed } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
@@ -22,11 +22,11 @@ export const runSettingsSchema = v.object({
   /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
   /** Kind of the discrete action tokens, in systems that have them; null for the system's own. */
-  tokens: v.nullable(v.picklist(['fast', 'bins', 'stride', 'string'])),
+  tokens: v.nullable(v.picklist(actionTokenKinds)),
   /** Groups of parameters, or patterns of their names, that keep their values. */
   freeze: v.nullable(v.array(v.string())),
   /** Factors on the learning rate by group, or pattern of names. */
-  rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.minValue(0)))),
+  rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.gtValue(0)))),
   /** Initial bias of the gates of adaptive norms; null for 0, at which their branches are closed. */
   gates: v.nullable(v.number()),
   /** Control steps in a chunk; null for one second. */
@@ -98,13 +98,4 @@ export function expectTokens({ system, cotrain, tokens, tokenizer }: RunSettings
   const [first] = unused.filter((name) => name !== false);
   if (first !== undefined)
     throw new InputError(`--${first}: ${system} has no discrete tokens; leave it out, or choose another --system`);
-}
-
-/** The settings of parameters; what is frozen has no rate. */
-export function rulesOf({ freeze, rates, gates }: RunSettings): ParameterRule[] {
-  return [
-    ...Object.entries(rates ?? {}).map(([match, rate]) => ({ match, rate })),
-    ...(freeze ?? []).map((match) => ({ match, frozen: true })),
-    ...(gates === null ? [] : [{ match: '*', gateBias: gates }]),
-  ];
 }

@@ -4,7 +4,7 @@ import { type Inputs, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Counted, Reference } from '../architecture/objectives/index.ts';
 import { type LossShares, type TrainingPass, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
-import { actionExamples, type Example, type Sample } from '../data/index.ts';
+import type { Example, Sample } from '../data/index.ts';
 import type { BatchMaker, MadeBatch } from './batches.ts';
 import type { ExampleSampler } from './co-training.ts';
 import type { Losses, RunHistory } from './history.ts';
@@ -66,7 +66,7 @@ export class Trainer implements Disposable {
     const { objectives } = this.model;
     const own = new Means();
     const baselines = new Means();
-    for await (const { batch, inputs, losses } of this.measured(actionExamples(samples), signal))
+    for await (const { batch, inputs, losses } of this.measured(samples, signal))
       for (const objective of objectives) {
         const { name, baseline } = objective;
         own.add(name, { loss: losses[name], count: objective.count(inputs) });

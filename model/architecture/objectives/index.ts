@@ -7,6 +7,7 @@ import { Regression } from './regression.ts';
 import type { ObjectiveSettings } from './settings.ts';
 
 export { isReal } from './chunk.ts';
+export { decodingBlocks } from './next-token.ts';
 export * from './objective.ts';
 export * from './settings.ts';
 

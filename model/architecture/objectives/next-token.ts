@@ -1,4 +1,5 @@
 /** Next-token prediction by the backbone: answers, subtasks and discrete action tokens. */
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { tensor } from '../../../engine/index.ts';
 import { embedding, linear, linearCrossEntropy, linearCrossEntropyRows, reshape } from '../../../kernels/index.ts';
 import { blockBefore, type ModelConfiguration } from '../configuration.ts';
@@ -63,8 +64,7 @@ export class NextToken implements Objective {
   async act({ device, observation, open, choose, tokenHead, embedIds }: Acting): Promise<null> {
     const { configuration } = this;
     const { batch } = observation;
-    const target = configuration.blocks.find(({ input }) => input === 'target')!;
-    const { prefix } = decodingBlocks(configuration, target.name);
+    const { target, prefix } = decodingBlocks(configuration);
     using session = open({ prefix, suffix: [target.name] });
     const before = blockBefore(configuration, target)!;
     const last = lastRealRows(configuration, observation, before).map((row, sample) => sample * before.length + row);
@@ -102,16 +102,21 @@ export class NextToken implements Objective {
   }
 }
 
-/** The blocks that decoding of a target reads. Throws where one of them is made by a flow. */
-export function decodingBlocks(configuration: ModelConfiguration, target: string): { prefix: string[] } {
-  const read = readBy(configuration, target);
-  const noisy = configuration.blocks.find(({ name, input }) => input === 'noisyActions' && read.has(name));
+/**
+ * The block whose tokens are decoded, and the blocks that they read.
+ *
+ * @throws InputError if one of these is made by a flow
+ */
+export function decodingBlocks(configuration: ModelConfiguration) {
+  const target = configuration.blocks.find(({ input }) => input === 'target')!;
+  const read = readBy(configuration, target.name);
+  const blocks = configuration.blocks.filter(({ name }) => name !== target.name && read.has(name));
+  const noisy = blocks.find(({ input }) => input === 'noisyActions');
   if (noisy)
-    throw new Error(
-      `block '${target}' reads the noisy actions of '${noisy.name}', so its tokens cannot be decoded alone`,
+    throw new InputError(
+      `block ${quote(target.name)} reads the noisy actions of ${quote(noisy.name)}, so this model cannot write text: train it without questions`,
     );
-  const prefix = configuration.blocks.map(({ name }) => name).filter((name) => name !== target && read.has(name));
-  return { prefix };
+  return { target, prefix: blocks.map(({ name }) => name) };
 }
 
 /** The loss of a predictor that knows only how often each id occurs. */
