@@ -24,7 +24,7 @@ export const tokenizerNotes = [
 
 export const attentionNotes = [
   `Shapes (--shape): names of FlashAttention's and FlexAttention's benchmarks and of public VLA models ('suite' is all of them), or written out: batch, tokens (one block, prefix+action or prefix+fast+action), query heads / key heads, head dimension: B=1,T=816+128+50,H=8/1,D=256.`,
-  `Masks (--mask): ready-made ones ('+' ANDs them and chains their scores, '|' ORs them: causal+alibi, soft-cap:50), tables over the blocks (insulation, frozen-prefix, cached-prefix), or WGSL over q and k. --score comes with its --derivative.`,
+  `Masks (--mask): ready-made ones ('+' ANDs them and chains their scores, '|' ORs them: causal+alibi, soft-cap:50), tables over the blocks (insulation, soft-insulation:0.1, frozen-prefix, cached-prefix), or WGSL over q and k. --score comes with its --derivative.`,
   `A row: milliseconds with quartiles, GFLOP/s of the work in the plan's tile lists (live work), time and live work divided by those of the dense mask, percent of the matrix product's rate and of the roof, the ratio to the same engine's unfused softmax(Q K^T + mask) V, memory, workgroups. Rates come from GPU timestamps if the adapter has them, else from wall time. Without options the run takes about a minute and lists the cases that it left out.`,
 ];
 

@@ -326,6 +326,10 @@ describe('a training run', () => {
     ],
     [{ freeze: ['vision', 'vision'] }, /^--freeze vision changes nothing, because others match the same/],
     [{ rates: { '*': 3, expert: 2 }, freeze: ['vision'], gates: 1 }, /^.*nowhere: there is no such file or folder$/],
+    [
+      { system: 'pi0', 'gradient-scale': 0.1 },
+      /^--gradient-scale: pi0 stops the gradient of no edge; leave it out, or choose another --system$/,
+    ],
     [{ system: 'pi0', tokens: 'bins' }, /^--tokens: pi0 has no discrete tokens; leave it out/],
   ])('settings of parameters and tokens that change nothing: %o', async (options, message) => {
     await expectLine(() => run({ ...options, data: [at('nowhere')], dataset: undefined }), message);
@@ -422,6 +426,11 @@ describe('a training run', () => {
     ],
     ['rate', { rates: { expert: 2 } }, /^--rates expert=2: the run was begun without it; leave it out/],
     ['initial gate', { gates: 1 }, /^--gates 1: the run was begun without it; leave it out/],
+    [
+      'factor of stopped gradients',
+      { 'gradient-scale': 0.1 },
+      /^--gradient-scale 0.1: the run was begun without it; leave it out/,
+    ],
     ['kind of tokens', { tokens: 'bins' }, /^--tokens bins: the run was begun without it; leave it out/],
     ['number of steps', { steps: 0 }, /^--steps 0: the run in .* is already at step 1$/],
     ['data', { set: 'different' }, /^data set "made": its numbers have changed/],

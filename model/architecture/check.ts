@@ -252,7 +252,9 @@ export function warningsOf(configuration: ModelConfiguration): string[] {
   const warnings: string[] = [];
   const insulated = edges.find(({ query, key, edge }) => {
     const weights = (name: string) => blocks.find((block) => block.name === name)?.weights;
-    return edge.stopKey && edge.stopValue && weights(key) === 'backbone' && weights(query) !== 'backbone';
+    return (
+      edge.keyGradient === 0 && edge.valueGradient === 0 && weights(key) === 'backbone' && weights(query) !== 'backbone'
+    );
   });
   if (insulated && !objectives.some(({ kind }) => kind === 'nextToken'))
     warnings.push('the action expert is insulated and no token loss trains the backbone: it stays as it is');

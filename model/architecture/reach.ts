@@ -22,7 +22,7 @@ export function readBy({ edges }: Pick<AttendingBlocks, 'edges'>, name: string):
 export function groupsReached(model: AttendingBlocks, lossBlocks: readonly string[]): ReadonlySet<string> {
   return groupsOf(
     model,
-    blocksReached(model, lossBlocks, ({ stopKey, stopValue }) => !(stopKey && stopValue)),
+    blocksReached(model, lossBlocks, ({ keyGradient, valueGradient }) => keyGradient > 0 || valueGradient > 0),
   );
 }
 

@@ -59,6 +59,24 @@ export interface System {
   readonly rules?: readonly ParameterRule[];
 }
 
+/** The system with a factor of the gradient in place of each stop of its edges; null if it has none. */
+export function withStopsAt(system: System, factor: number): System | null {
+  let stops = 0;
+  const passing = (own: number) => {
+    if (own > 0) return own;
+    stops += 1;
+    return factor;
+  };
+  const attention = Object.entries(system.attention).map(([query, row]) => {
+    const edges = Object.entries(row).map(([key, { keyGradient, valueGradient, ...edge }]) => [
+      key,
+      { ...edge, keyGradient: passing(keyGradient), valueGradient: passing(valueGradient) },
+    ]);
+    return [query, Object.fromEntries(edges)];
+  });
+  return stops === 0 ? null : { ...system, attention: Object.fromEntries(attention) };
+}
+
 /** Sizes that the data and the preset determine. */
 export interface ModelSizes {
   readonly backbone: TransformerSizes;

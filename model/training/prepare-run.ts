@@ -12,7 +12,6 @@ import {
 import type { Dataset } from '../data/dataset.ts';
 import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
-import { systemNamed } from '../systems/index.ts';
 import { fitBaselines } from './baselines.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { answersDescription, type CoTraining, checkCoTraining } from './co-training.ts';
@@ -28,7 +27,7 @@ import {
 } from './fitting.ts';
 import type { Losses } from './history.ts';
 import { expectRules, rulesOf } from './parameter-rules.ts';
-import { expectTokens, type RunSettings } from './run-settings.ts';
+import { expectTokens, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
 
 export interface RunOptions {
@@ -71,7 +70,7 @@ export interface PreparedRun extends RunOptions {
 export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { dataset, settings, coTraining, given = {}, resume, listener } = options;
   const { preset, seed } = settings;
-  const system = systemNamed(settings.system);
+  const system = systemOf(settings);
   expectTokens(settings);
   expectRules(settings, { images: dataset.cameras.length > 0, state: dataset.stateDimension > 0 });
   const fitting = {

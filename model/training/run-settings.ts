@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
-import { systemNamed } from '../systems/index.ts';
+import { type System, systemNamed, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
 export const runSettingsSchema = v.object({
@@ -29,6 +29,8 @@ export const runSettingsSchema = v.object({
   rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.gtValue(0)))),
   /** Initial bias of the gates of adaptive norms; null for 0, at which their branches are closed. */
   gates: v.nullable(v.number()),
+  /** Factor of the gradient on the edges where the system stops it; null for 0, the system's own. */
+  gradientScale: v.nullable(v.pipe(v.number(), v.minValue(0), v.maxValue(1))),
   /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
   /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
@@ -74,6 +76,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     freeze: null,
     rates: null,
     gates: null,
+    gradientScale: null,
     horizon: null,
     augment: false,
     cotrain: 0,
@@ -89,6 +92,18 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     weights: null,
     ...given,
   };
+}
+
+/** @throws InputError if `gradientScale` is for a system that stops no gradient */
+export function systemOf({ system: name, gradientScale }: RunSettings): System {
+  const system = systemNamed(name);
+  if (gradientScale === null) return system;
+  const softened = withStopsAt(system, gradientScale);
+  if (!softened)
+    throw new InputError(
+      `--gradient-scale: ${name} stops the gradient of no edge; leave it out, or choose another --system`,
+    );
+  return softened;
 }
 
 /** @throws InputError if a setting is for discrete tokens and the system has none */
