@@ -35,7 +35,12 @@ export type PerExpert<T> = Readonly<Record<string, T>>;
 /** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
 export type Cache = (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
 
-export interface MixturePass {
+export interface MixtureOptions {
+  /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
+  readonly recompute?: boolean;
+}
+
+export interface MixturePass extends MixtureOptions {
   /** [batch, rows of the expert, its width] */
   readonly inputs: PerExpert<Tensor>;
   /** The blocks that run, in order, one entry for each copy. */
@@ -52,8 +57,6 @@ export interface MixturePass {
   readonly conditions?: PerExpert<Tensor>;
   /** Names in the table of blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
   readonly lossBlocks?: readonly string[];
-  /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
-  readonly recompute?: boolean;
   readonly cache?: Cache;
 }
 

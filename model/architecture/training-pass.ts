@@ -3,7 +3,7 @@ import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
 import { blockNamed } from './configuration.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
-import type { MixtureResult, PerExpert } from './mixture.ts';
+import type { MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
 import { type RunningBlock, rowsOf, sequenceInputs, trainingBlocks } from './sequence.ts';
@@ -18,9 +18,7 @@ export interface TrainingPass {
   readonly conditions: PerExpert<Tensor>;
 }
 
-interface PassOptions {
-  /** Activation checkpointing: see `MixturePass`. */
-  readonly recompute?: boolean;
+interface PassOptions extends MixtureOptions {
   /** Logits of all rows are computed, not only of those with a loss. */
   readonly allLogits?: boolean;
 }
@@ -45,7 +43,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { recompute, allLogits = false }: PassOptions = {},
+  { allLogits = false, ...options }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
@@ -55,7 +53,7 @@ export function trainingPass(
   const blocks = trainingBlocks(configuration);
   const withLoss = new Set(objectives.flatMap((objective) => objective.blocks));
   const result = architecture.mixture.run(values, {
-    ...{ inputs: first.rows, blocks, conditions, recompute },
+    ...{ inputs: first.rows, blocks, conditions, ...options },
     queries: blocks.map(({ tableName }) => tableName),
     table: architecture.table(blocks),
     validity: inputNamed(inputs, 'validity'),

@@ -10,6 +10,7 @@ import {
 } from '../../engine/index.ts';
 import type { AdamW } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
+import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
 import {
   type LossShares,
@@ -24,7 +25,7 @@ import type { RunSettings } from './run-settings.ts';
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
 /** Activation checkpointing, and the number of batches in a step. */
-export type StepSettings = Partial<Pick<RunSettings, 'recompute' | 'accumulate'>>;
+export type StepSettings = Partial<MixtureOptions & Pick<RunSettings, 'accumulate'>>;
 
 export class TrainingStep implements Disposable {
   private readonly accumulate: number;
