@@ -1,4 +1,5 @@
 import {
+  elementCount,
   emptyTensor,
   formatShape,
   gradientSum,
@@ -53,7 +54,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   if (bias) expectShape('matmul', 'bias', bias, [n]);
   sharedDevice('matmul', ...operands);
 
-  const batches = leading.reduce((product, size) => product * size, 1);
+  const batches = elementCount(leading);
   // Matrices that meet one shared b, one below the other, are one tall matrix.
   const sizes = shared && !transposeA ? { batches: 1, m: batches * m, n, k } : { batches, m, n, k };
   const dtype = options.dtype ?? storage;

@@ -1,4 +1,4 @@
-import { gridFor, loadKernel, type Tensor } from '../engine/index.ts';
+import { elementCount, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, sharedDevice, wordOf } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./token-cache.wgsl', import.meta.url));
@@ -17,7 +17,7 @@ export function writeTokens(cache: Tensor, rows: Tensor, start: number): void {
   const capacity = cache.shape[1];
   if (start < 0 || start + tokens > capacity)
     throw new Error(`writeTokens: rows ${start} to ${start + tokens} of a cache of ${capacity}`);
-  const width = trailing.reduce((product, size) => product * size, 1);
+  const width = elementCount(trailing);
   if (width % 4 !== 0) throw new Error(`writeTokens: ${width} elements to a token; expected a multiple of four`);
   const items = rows.size / 4;
   sharedDevice('writeTokens', cache, rows).dispatch({

@@ -1,6 +1,7 @@
 import {
   bytesPerElement,
   type DataType,
+  elementCount,
   emptyTensor,
   formatShape,
   loadKernel,
@@ -103,7 +104,7 @@ function run(
 }
 
 function wordsOfToken([, , ...token]: Shape, dtype: DataType): number {
-  return (token.reduce((product, size) => product * size, 1) * bytesPerElement[dtype]) / 4;
+  return (elementCount(token) * bytesPerElement[dtype]) / 4;
 }
 
 function expectTokens(op: string, argument: string, x: Tensor): void {

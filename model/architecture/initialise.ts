@@ -1,4 +1,4 @@
-import { type ParameterSet, randomStream, streams } from '../../engine/index.ts';
+import { elementCount, type ParameterSet, randomStream, streams } from '../../engine/index.ts';
 import type { ModelParameter } from './layers.ts';
 
 /**
@@ -11,7 +11,7 @@ import type { ModelParameter } from './layers.ts';
  */
 export function initialise(parameters: ParameterSet, specifications: readonly ModelParameter[], seed: number): void {
   specifications.forEach(({ name, shape, initialisation, gateBias }, index) => {
-    const size = shape.reduce((product, length) => product * length, 1);
+    const size = elementCount(shape);
     const values = new Float32Array(size);
     if (initialisation === 'one') values.fill(1);
     else if (initialisation !== 'zero') {

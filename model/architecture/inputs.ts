@@ -1,6 +1,6 @@
 /** The numbers that a pass takes from the host: those of an example, and the named contents of tensors made of them. */
 import { InputError } from '../../engine/files/errors.ts';
-import { type Device, type Shape, type Tensor, type TensorData, tensor } from '../../engine/index.ts';
+import { type Device, elementCount, type Shape, type Tensor, type TensorData, tensor } from '../../engine/index.ts';
 
 /** Token ids of one block, padded on the right: both [batch, length]. */
 export interface Ids {
@@ -58,7 +58,7 @@ export type InputTensors = Readonly<Record<string, Tensor>>;
 /** @throws InputError if an input has too many or too few numbers, or one that is not finite */
 export function expectInputs(inputs: Inputs): void {
   for (const [name, { data, shape, dtype }] of Object.entries(inputs)) {
-    const size = shape.reduce((product, length) => product * length, 1);
+    const size = elementCount(shape);
     expectLength(name, data, size, shape);
     if (dtype !== 'f32') continue;
     for (let i = 0; i < size; i++)

@@ -110,12 +110,15 @@ export class CachedSession implements Session {
     const { prefix, suffix: blocks } = this.blocks;
     const { configuration, parameters: values, architecture } = this.model;
     const { blockInputs, mixture } = architecture;
-    this.suffixInputs ??= {
-      ...blockInputs.inputs(this.observation, blocks),
-      ...sequenceInputs(configuration, this.observation, blocks, prefix),
-    };
+    if (!this.suffixInputs) {
+      this.suffixInputs = {
+        ...blockInputs.inputs(this.observation, blocks),
+        ...sequenceInputs(configuration, this.observation, blocks, prefix),
+      };
+      expectInputs(this.suffixInputs);
+    }
+    expectInputs(inputs);
     const own = { ...this.suffixInputs, ...inputs };
-    expectInputs(own);
     const table = architecture.table([...prefix, ...blocks]);
     return this.timed(part, own, (tensors) => {
       const shared = { table, validity: inputNamed(tensors, 'validity') };

@@ -9,16 +9,16 @@ import type { CheckpointSettings } from './checkpoint-schema.ts';
 
 /** @throws InputError with one line that names the file and the part that does not fit */
 export function expectFitting(file: SafetensorsFile, { configuration, encoding }: CheckpointSettings): void {
-  for (const [part, check] of [
-    ['configuration', () => new Architecture(configuration)],
-    ['encoding', () => checkEncoding(encoding, configuration)],
-  ] as const)
+  const checked = <T>(part: string, check: () => T): T => {
     try {
-      check();
+      return check();
     } catch (error) {
       throw new InputError(`${file.name}: damaged: the checkpoint's metadata: "settings.${part}": ${reasonOf(error)}`);
     }
-  for (const { name, shape } of new Architecture(configuration).parameters) file.entry(name, { shape });
+  };
+  const { parameters } = checked('configuration', () => new Architecture(configuration));
+  checked('encoding', () => checkEncoding(encoding, configuration));
+  for (const { name, shape } of parameters) file.entry(name, { shape });
 }
 
 function expect(fits: boolean, complaint: string): void {
