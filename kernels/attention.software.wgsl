@@ -147,7 +147,7 @@ fn keyRowsAt(keys: Tile, sample: u32, kvHead: u32, row: vec2u) -> vec2u {
 }
 
 fn fetchQuery(at: vec2u) -> mat2x2f { return mat2x2f(unpack(query[at.x]), unpack(query[at.y])); }
-// Scores are made from queries that have been scaled; dk and dv scale the key, which rounds otherwise where the scale is no power of two.
+// Scores are made from queries that have been scaled, in every kernel: one that backward makes again is then rounded as in forward.
 fn scaledQuery(at: vec2u) -> mat2x2f { return shape.scale * fetchQuery(at); }
 fn fetchGradient(at: vec2u) -> mat2x2f { return mat2x2f(dOutput[at.x], dOutput[at.y]); }
 fn fetchKey(at: vec2u) -> mat2x2f { return mat2x2f(unpack(key[at.x]), unpack(key[at.y])); }
@@ -379,9 +379,7 @@ fn backwardKeyValue(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
       let lAndDelta = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
       var weights = array<vec2f, BATCH>();                                   // S, then P, then s dS, transposed
       var derivatives = array<vec2f, BATCH>();                               // f'
-      for (var word = 0u; word < shape.words; word++) {
-        multiply(&weights, fetchQuery(rows.at + word), shape.scale * fetchKey(keysAt + word));
-      }
+      for (var word = 0u; word < shape.words; word++) { multiply(&weights, scaledQuery(rows.at + word), fetchKey(keysAt + word)); }
       for (var j = 0u; j < BATCH; j++) {
         let visible = ((vec2u(subgroupShuffle(seen[j % 2u], j / 2u)) >> keyRow) & vec2u(1u)) != vec2u();
         let token = subgroupShuffle(rows.token[j % 2u], j / 2u);
