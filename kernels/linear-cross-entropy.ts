@@ -52,8 +52,8 @@ export interface LinearCrossEntropyRows {
  * hidden [B, T, width] and embedding [V, width] f32; targets and mask [B, T] u32 -> []. The logits exist one tile of the vocabulary
  * at a time. dHidden is bitwise 0 where mask is 0. A target that is not below V, in a row with a loss, makes the loss 1e30 or so.
  *
- * `capacity`: at most so many rows have a loss, and the others cost next to nothing; targets and mask are then numbers of the host.
- * Throws where more rows have one, in a captured step at its run.
+ * `capacity`: at most so many rows have a loss, and the others cost next to nothing; targets and mask are then numbers of the host,
+ * and hidden may be the rows of `rowsWithLoss` alone, [1, capacity, width]. Throws where more rows have one, in a captured step at its run.
  */
 export function linearCrossEntropy(
   hidden: Tensor,
@@ -64,31 +64,43 @@ export function linearCrossEntropy(
 ): Tensor {
   const { capacity = mask.size } = options;
   if (capacity >= mask.size) return linearCrossEntropyRows(hidden, embedding, targets, mask, options).loss;
-  expectOperands(hidden, embedding, targets, mask);
-  if (!Number.isInteger(capacity) || capacity < 1)
-    throw new Error(`${OP}: capacity ${capacity}; expected a whole number from 1`);
   const { device } = hidden;
   const [samples, tokens, width] = hidden.shape;
-  const rowsPerSample = options.reduction === 'perToken' ? samples * tokens : tokens;
-  /** The rows with a loss, first to last, as many as there are. */
-  const chosen = (of: HostData) => {
-    const rows = [...of.keys()].filter((row) => of[row] !== 0);
-    if (rows.length > capacity) throw new Error(`${OP}: ${rows.length} rows have a loss; the capacity is ${capacity}`);
-    return rows;
-  };
-  const filled = (numbers: readonly number[], rest: number) =>
-    Array.from({ length: capacity }, (_, i) => numbers[i] ?? rest);
-  // A number that is no row: embedding gives zeros for it, and no gradient.
-  const rows = hostTensor(device, [mask], (of) => filled(chosen(of), mask.size), [capacity], { dtype: 'u32' });
+  const isChosen = samples === 1 && tokens === capacity;
+  expectOperands(hidden, embedding, targets, mask, isChosen ? mask.shape : undefined);
+  const rowsPerSample = options.reduction === 'perToken' ? mask.size : mask.shape[1];
   const ofRows = (of: HostData, numbers: HostData) =>
     filled(
-      chosen(of).map((row) => numbers[row]),
+      chosen(of, capacity).map((row) => numbers[row]),
+      capacity,
       0,
     );
   const chosenTargets = hostTensor(device, [mask, targets], ofRows, [capacity], { dtype: 'u32' });
   const rowWeight = hostTensor(device, [mask], (of) => ofRows(of, weightsOf(of, rowsPerSample)), [capacity]);
-  const compact = embed(rows, reshape(hidden, [samples * tokens, width]));
+  const flat = reshape(hidden, [samples * tokens, width]);
+  const compact = isChosen ? flat : embed(rowsWithLoss(mask, capacity), flat);
   return overTiles(compact, embedding, chosenTargets, rowWeight).loss;
+}
+
+/**
+ * The numbers [capacity] u32 of the rows of a mask of the host that are not 0, first to last, and behind them the size of the mask: a
+ * number that is no row, for which `embedding` gives zeros and no gradient.
+ */
+export function rowsWithLoss(mask: Tensor, capacity: number): Tensor {
+  const numbers = (of: HostData) => filled(chosen(of, capacity), capacity, mask.size);
+  return hostTensor(mask.device, [mask], numbers, [capacity], { dtype: 'u32' });
+}
+
+function chosen(mask: HostData, capacity: number): number[] {
+  if (!Number.isInteger(capacity) || capacity < 1)
+    throw new Error(`${OP}: capacity ${capacity}; expected a whole number from 1`);
+  const rows = [...mask.keys()].filter((row) => mask[row] !== 0);
+  if (rows.length > capacity) throw new Error(`${OP}: ${rows.length} rows have a loss; the capacity is ${capacity}`);
+  return rows;
+}
+
+function filled(numbers: readonly number[], length: number, rest: number): number[] {
+  return Array.from({ length }, (_, i) => numbers[i] ?? rest);
 }
 
 /** As the kernel `weigh` has them. */
@@ -127,15 +139,20 @@ export function linearCrossEntropyRows(
   return overTiles(hidden, embedding, targets, rowWeight);
 }
 
-function expectOperands(hidden: Tensor, embedding: Tensor, targets: Tensor, mask: Tensor): void {
+function expectOperands(
+  hidden: Tensor,
+  embedding: Tensor,
+  targets: Tensor,
+  mask: Tensor,
+  rows: readonly number[] = hidden.shape.slice(0, 2),
+): void {
   for (const [name, operand] of Object.entries({ hidden, embedding })) expectDtype(OP, name, operand, 'f32');
   for (const [name, operand] of Object.entries({ targets, mask })) expectDtype(OP, name, operand, 'u32');
   if (hidden.size === 0 || hidden.shape.length !== 3)
     throw new Error(`${OP}: hidden has shape ${formatShape(hidden.shape)}; expected [batch, tokens, width], not empty`);
-  const [samples, tokens, width] = hidden.shape;
-  expectShape(OP, 'embedding', embedding, [null, width]);
-  expectShape(OP, 'targets', targets, [samples, tokens]);
-  expectShape(OP, 'mask', mask, [samples, tokens]);
+  expectShape(OP, 'embedding', embedding, [null, hidden.shape[2]]);
+  expectShape(OP, 'targets', targets, rows);
+  expectShape(OP, 'mask', mask, rows);
   sharedDevice(OP, hidden, embedding, targets, mask);
 }
 

@@ -71,7 +71,7 @@ function softwareVariant(lanes: 4 | 8, name: string, blocks: number): MatmulVari
     tileColumns: 4 * lanes,
     step: 4,
     workgroups: 8,
-    sliceDepth: 128,
+    sliceDepth: 1024,
   };
 }
 

@@ -87,7 +87,7 @@ export function sumOfRows(op: string, matrix: Tensor, rows: number, sums: Tensor
   const { device } = matrix;
   const width = sums.size;
   // About 32 rows to a partial sum, so that tall matrices keep a large adapter busy. A function of the shape alone.
-  const slices = rows <= 64 ? 1 : Math.min(Math.ceil(rows / 32), 128);
+  const slices = rows <= (device.software ? 512 : 64) ? 1 : Math.min(Math.ceil(rows / 32), 128);
   if (slices === 1) {
     runOnRows('sumRows', { matrix, sums }, { rows, width, slices }, 1);
     return sums;

@@ -13,17 +13,21 @@
  * Any may be absent from a pass: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix
  * attends to the cache.
  */
-import { type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
+import { hostTensor, type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
   type BlockLayout,
   blockLinear,
   blockSplitLinear,
+  concatenateTokens,
+  embedding,
   gatedMlp,
+  linear,
   type RowsOfBlock,
   reshape,
   rotary,
+  sliceTokens,
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
 import type { BlockSettings, ExpertSettings, ModelConfiguration } from './configuration.ts';
@@ -31,6 +35,9 @@ import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** One value for each expert that runs, by its name. */
 export type PerExpert<T> = Readonly<Record<string, T>>;
+
+/** All rows of an expert, or some [count] u32, numbered through the batch; a number that is no row stands for a row of zeros. */
+export type ChosenRows = 'all' | Tensor;
 
 /** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
 export type Cache = (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
@@ -57,11 +64,16 @@ export interface MixturePass extends MixtureOptions {
   readonly conditions?: PerExpert<Tensor>;
   /** Names in the table of blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
   readonly lossBlocks?: readonly string[];
+  /**
+   * The rows of each expert that are read after the last layer; default: all of all. The last layer makes the keys and values of every
+   * row, and the rest for these alone; an expert without an entry has no output. Some of the rows become one sample [1, count, width].
+   */
+  readonly finalRows?: PerExpert<ChosenRows>;
   readonly cache?: Cache;
 }
 
 export interface MixtureResult {
-  /** The output of each expert after its final norm. */
+  /** The output of each expert after its final norm; of its `finalRows` alone, like the last residual stream. */
   readonly hidden: PerExpert<Tensor>;
   /** The residual stream of each expert before the first layer and after each layer. */
   readonly residuals: readonly PerExpert<Tensor>[];
@@ -145,54 +157,109 @@ export class Mixture {
     const { depth } = this.configuration;
     // Below, lists have an element for each expert that runs, in this order.
     const names = Object.keys(this.experts).filter((name) => pass.inputs[name]);
+    const read = pass.finalRows ? names.filter((name) => pass.finalRows![name]) : names;
     let x = names.map((name) => pass.inputs[name]);
-    const byName = (tensors: readonly Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]]));
-    const residuals = [byName(x)];
+    const byName = (tensors: readonly Tensor[], own: readonly string[]): PerExpert<Tensor> =>
+      Object.fromEntries(own.map((name, i) => [name, tensors[i]]));
+    const residuals = [byName(x, names)];
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
-      const run = () => this.runLayer(values, pass, names, layer, before);
+      const after = layer === depth - 1 ? read : names;
+      const run = () => this.runLayer(values, pass, names, after, layer, before);
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
-      residuals.push(byName(x));
+      residuals.push(byName(x, after));
     }
-    const hidden = names.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
-    return { hidden: byName(hidden), residuals };
+    const hidden = read.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
+    return { hidden: byName(hidden, read), residuals };
   }
 
-  /** The residual streams of the experts of `names`, from those before the layer to those after it. */
+  /** From the residual streams of the experts of `names` before the layer to those of `after`, which is a part of them, after it. */
   private runLayer(
     values: ParameterSet,
-    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks }: MixturePass,
+    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks, finalRows }: MixturePass,
     names: readonly string[],
+    after: readonly string[],
     layer: number,
     x: readonly Tensor[],
   ): Tensor[] {
+    if (after.length === 0) return [];
     const { heads, kvHeads, headDimension, depth } = this.configuration;
     const { layout: pairs } = this.family.rotary;
+    const isLast = layer === depth - 1;
     const experts = names.map((name) => this.experts[name].layers[layer]);
-    // A block's input is the place of its expert in these lists.
-    const layout: BlockLayout = blocks.map(({ weights, length }) => ({ input: names.indexOf(weights), length }));
-    const rows = blocks.reduce((sum, { length }) => sum + length, 0);
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
-    const outputs = normed.map(({ output }) => output);
-    const project = (name: 'query' | 'key' | 'value', count: number) => {
-      const weights = experts.map((expert) => expert[name].weight(values));
-      const projected = blockLinear(outputs, weights, layout);
-      return reshape(projected, [projected.shape[0], rows, count, headDimension]);
+    const project = (name: 'query' | 'key' | 'value', count: number, running: readonly string[]) => {
+      const runs = names.map((own) => running.includes(own));
+      const layout = layoutOf(blocks, names, running);
+      const inputs = normed.map(({ output }, i) => (runs[i] ? output : null));
+      const weights = experts.map((expert, i) => (runs[i] ? expert[name].weight(values) : null));
+      const projected = blockLinear(inputs, weights, layout);
+      return reshape(projected, [projected.shape[0], projected.shape[1], count, headDimension]);
     };
-    const query = rotary(project('query', heads), rotaryTable, { layout: pairs });
-    const ownKey = rotary(project('key', kvHeads), rotaryTable, { layout: pairs });
-    const ownValue = project('value', kvHeads);
+    const asks = (i: number) => after.includes(blocks[i].weights);
+    const query = rotary(project('query', heads, after), rowsOfBlocks(rotaryTable, blocks, asks), { layout: pairs });
+    const ownKey = rotary(project('key', kvHeads, names), rotaryTable, { layout: pairs });
+    const ownValue = project('value', kvHeads, names);
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
     const attended = attention(query, key, value, {
-      ...{ table, validity, queries },
-      lossBlocks: layer === depth - 1 ? lossBlocks : undefined,
+      ...{ table, validity, queries: queries.filter((_, i) => asks(i)) },
+      lossBlocks: isLast ? lossBlocks : undefined,
     });
+    const [batch, rows] = attended.shape;
+    const joint = reshape(attended, [batch, rows, heads * headDimension]);
+    const chosen = (name: string) => {
+      const own = isLast ? finalRows?.[name] : undefined;
+      return own === 'all' ? undefined : own;
+    };
+    const layout = layoutOf(blocks, names, after);
     const branches = blockSplitLinear(
-      reshape(attended, [attended.shape[0], rows, heads * headDimension]),
-      experts.map((expert) => expert.output.weight(values)),
+      joint,
+      experts.map((expert, i) => (after.includes(names[i]) && !chosen(names[i]) ? expert.output.weight(values) : null)),
       layout,
       { residuals: normed.map(({ residual }) => residual ?? null) },
     );
-    return experts.map((expert, i) => expert.runMlp(values, normed[i].add(branches[i]!), conditions[names[i]]));
+    return after.map((name) => {
+      const i = names.indexOf(name);
+      const own = chosen(name);
+      if (!own) return experts[i].runMlp(values, normed[i].add(branches[i]!), conditions[name]);
+      const residual = rowsAt(own, x[i]);
+      const seen = rowsAt(inJointRows(own, layout, i, batch), joint);
+      const output = linear(seen, experts[i].output.weight(values), null, { residual });
+      return experts[i].runMlp(values, output, undefined);
+    });
   }
+}
+
+/** The blocks of `running`; a block's input is the place of its expert in `names`. */
+function layoutOf(blocks: readonly BlockSettings[], names: readonly string[], running: readonly string[]): BlockLayout {
+  const own = blocks.filter(({ weights }) => running.includes(weights));
+  return own.map(({ weights, length }) => ({ input: names.indexOf(weights), length }));
+}
+
+/** The rows of some of the blocks of x [batch, rows, ...]. */
+function rowsOfBlocks(x: Tensor, blocks: readonly BlockSettings[], isWanted: (block: number) => boolean): Tensor {
+  if (blocks.every((_, i) => isWanted(i))) return x;
+  let start = 0;
+  const parts = blocks.flatMap(({ length }, i) => {
+    start += length;
+    return isWanted(i) ? [sliceTokens(x, start - length, length)] : [];
+  });
+  return parts.length === 1 ? parts[0] : concatenateTokens(parts);
+}
+
+/** Rows `at` of x [batch, rows, width], numbered through the batch: [1, count, width]. */
+function rowsAt(at: Tensor, x: Tensor): Tensor {
+  const [batch, rows, width] = x.shape;
+  return reshape(embedding(at, reshape(x, [batch * rows, width])), [1, at.size, width]);
+}
+
+/** From the numbers of rows of one input of a layout to those of the same rows in the joint sequence. */
+function inJointRows(own: Tensor, layout: BlockLayout, input: number, batch: number): Tensor {
+  const inputs = layout.flatMap((block) => Array<number>(block.length).fill(block.input));
+  const places = [...inputs.keys()].filter((place) => inputs[place] === input);
+  const joint = (row: number) => Math.floor(row / places.length) * inputs.length + places[row % places.length];
+  const none = batch * inputs.length;
+  const numbers = (rows: ArrayLike<number>) =>
+    Array.from(rows, (row) => (row < batch * places.length ? joint(row) : none));
+  return hostTensor(own.device, [own], numbers, own.shape, { dtype: 'u32' });
 }

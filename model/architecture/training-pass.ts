@@ -3,7 +3,7 @@ import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
 import { blockNamed } from './configuration.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
-import type { MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
+import type { ChosenRows, MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
 import { type RunningBlock, rowsOf, sequenceInputs, trainingBlocks } from './sequence.ts';
@@ -19,8 +19,8 @@ export interface TrainingPass {
 }
 
 interface PassOptions extends MixtureOptions {
-  /** Logits of all rows are computed, not only of those with a loss. */
-  readonly allLogits?: boolean;
+  /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
+  readonly allRows?: boolean;
 }
 
 /**
@@ -43,7 +43,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { allLogits = false, ...options }: PassOptions = {},
+  { allRows = false, ...options }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
@@ -59,9 +59,10 @@ export function trainingPass(
     validity: inputNamed(inputs, 'validity'),
     rotaryTable: inputNamed(inputs, 'rotaryTable'),
     lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
+    finalRows: allRows ? undefined : finalRows(model, inputs),
   });
   const pass = {
-    ...{ values, inputs, allLogits },
+    ...{ values, inputs, allRows },
     rows: rowsReader(blocks, result),
     expert: (name: string) => result.hidden[name],
     tower: (name: string) => first.features[name],
@@ -80,6 +81,20 @@ export function trainingPass(
     ...result,
     conditions,
   };
+}
+
+/** By expert: the rows that objectives read after the last layer. */
+function finalRows({ configuration, objectives }: Model, inputs: InputTensors): PerExpert<ChosenRows> {
+  const { blocks, experts } = configuration;
+  const entries = Object.entries(experts).flatMap(([name, { adaptive }]): [string, ChosenRows][] => {
+    const own = blocks.filter(({ weights }) => weights === name).map((block) => block.name);
+    const readers = objectives.filter((objective) => objective.blocks.some((block) => own.includes(block)));
+    if (readers.length === 0) return [];
+    // The condition of an adaptive norm belongs to a sample, and the chosen rows of all samples become one.
+    const chosen = readers.length === 1 && !adaptive ? readers[0].finalRows?.(inputs) : undefined;
+    return [[name, chosen ?? 'all']];
+  });
+  return Object.fromEntries(entries);
 }
 
 /** Reads rows of the hidden states, or of the residual streams, of a pass over these blocks. */

@@ -261,10 +261,10 @@ describe('matmul cost', () => {
     expect(costs(() => matmul(zeros(2, 64, 128), zeros(128, 256), { bias: zeros(256) }))).toEqual([
       { flops: 2 * 128 * 128 * 256 + 128 * 256, bytes: 4 * (128 * 128 + 128 * 256 + 128 * 256 + 256) },
     ]);
-    const [product, sum] = costs(() => matmul(zeros(4, 1024), zeros(1024, 4)));
+    const [product, sum] = costs(() => matmul(zeros(4, 4096), zeros(4096, 4)));
     const slices = sum.flops / 16;
     expect(slices).toBeGreaterThan(1);
-    expect(product).toEqual({ flops: 2 * 4 * 4 * 1024, bytes: 4 * (2 * 4 * 1024 + slices * 16) });
+    expect(product).toEqual({ flops: 2 * 4 * 4 * 4096, bytes: 4 * (2 * 4 * 4096 + slices * 16) });
     expect(sum).toEqual({ flops: slices * 16, bytes: 4 * (slices * 16 + 16) });
   });
 });

@@ -66,7 +66,7 @@ function batchOf(sequences: readonly ArrayLike<number>[], length: number): Train
 async function passOf(model: Model, batch: TrainingBatch) {
   const pass = model.device.step(() => {
     const run = trainingPass(model, tensorsOf(model.device, trainingInputs(model.architecture, batch)), {
-      allLogits: true,
+      allRows: true,
     });
     const logits = linear(run.hidden.backbone, model.architecture.tokenHead(model.parameters));
     model.parameters.zeroGradients();

@@ -104,7 +104,7 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   });
   const batch = { ...given, noise: repeated, time: new Float32Array(BATCH * copies).fill(1) };
   const pass = device.step(() =>
-    trainingPass(model, tensorsOf(device, trainingInputs(architecture, batch)), { allLogits: true }),
+    trainingPass(model, tensorsOf(device, trainingInputs(architecture, batch)), { allRows: true }),
   );
   /** The ids of the batch, whatever the logits. */
   const written = new Map<string, number>();

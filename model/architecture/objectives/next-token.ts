@@ -1,13 +1,14 @@
 /** Next-token prediction by the backbone: answers, subtasks and discrete action tokens. */
 import { InputError } from '../../../engine/files/errors.ts';
-import { tensor } from '../../../engine/index.ts';
-import { linear, linearCrossEntropy, linearCrossEntropyRows, reshape } from '../../../kernels/index.ts';
+import { type Tensor, tensor } from '../../../engine/index.ts';
+import { linear, linearCrossEntropy, linearCrossEntropyRows, reshape, rowsWithLoss } from '../../../kernels/index.ts';
 import { type BlockSettings, blocksBefore, type ModelConfiguration } from '../configuration.ts';
 import {
   expectBelow,
   expectLength,
   type Ids,
   type Inputs,
+  type InputTensors,
   inputNamed,
   integers,
   type TrainingBatch,
@@ -76,15 +77,19 @@ export class NextToken implements Objective {
     return lossMask.shape[0];
   }
 
-  loss({ expert, inputs, tokenHead, allLogits }: Pass): LossResult {
+  finalRows({ lossMask }: InputTensors): Tensor | undefined {
+    const capacity = this.capacity(lossMask);
+    return capacity < lossMask.size ? rowsWithLoss(lossMask, capacity) : undefined;
+  }
+
+  loss({ expert, inputs, tokenHead, allRows }: Pass): LossResult {
     const [targets, mask] = ['lossTarget', 'lossMask'].map((name) => inputNamed(inputs, name));
     const hidden = expert('backbone');
-    if (allLogits) {
+    if (allRows) {
       const { loss, rowLoss, logSumExp, prediction } = linearCrossEntropyRows(hidden, tokenHead, targets, mask);
       return { loss, rowLoss, logSumExp, prediction };
     }
-    const capacity = hidden.shape[0] * this.mostRows();
-    return { loss: linearCrossEntropy(hidden, tokenHead, targets, mask, { capacity }) };
+    return { loss: linearCrossEntropy(hidden, tokenHead, targets, mask, { capacity: this.capacity(mask) }) };
   }
 
   /**
@@ -133,6 +138,11 @@ export class NextToken implements Objective {
         return linear(reshape(hidden, [batch, hidden.shape[2]]), tokenHead);
       });
     }
+  }
+
+  /** The most rows of a batch that have a loss. */
+  private capacity({ shape: [batch] }: Tensor): number {
+    return batch * this.mostRows();
   }
 
   /** The most rows of an example that have a loss: for each target, the row before it and its own. */

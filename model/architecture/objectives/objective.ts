@@ -26,14 +26,14 @@ export interface Pass {
   readonly values: ParameterSet;
   readonly inputs: InputTensors;
   readonly rows: RowsReader;
-  /** Final hidden states of all rows of an expert. */
+  /** Final hidden states of all rows of an expert, or of those that `Objective.finalRows` chose. */
   expert(name: string): Tensor;
   /** Features of a vision tower [batch * cameras, patches, width]. */
   tower(name: string): Tensor;
   /** The matrix [vocabulary, width] whose products with the backbone's hidden states are logits. */
   readonly tokenHead: Tensor;
-  /** Logits of all rows are computed, not only of those with a loss. */
-  readonly allLogits: boolean;
+  /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
+  readonly allRows: boolean;
 }
 
 /** The loss [], and tensors on the way to it. */
@@ -113,6 +113,11 @@ export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'
   readonly blocks: readonly string[];
   /** The blocks, or the vision tower, that it reads in all; default: `blocks`. */
   readonly reads?: readonly string[];
+  /**
+   * Where it reads few rows of those blocks: their numbers [count] u32, through the batch, among all rows of their expert. Where no
+   * other objective reads that expert, `Pass.expert` has these rows alone [1, count, width].
+   */
+  finalRows?(inputs: InputTensors): Tensor | undefined;
   /** The numbers that it takes from the host. Throws if the batch lacks them. */
   inputs(batch: TrainingBatch): Inputs;
   /** Numbers that are drawn for each example, from number `first` of the whole batch on. */
