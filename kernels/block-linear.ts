@@ -1,11 +1,20 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
-import { emptyTensor, gradientSum, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import {
+  emptyTensor,
+  type GradientSum,
+  gradientSum,
+  gradientTensor,
+  record,
+  roundUp,
+  type Tensor,
+} from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 import { pad } from './pad.ts';
 import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './product.ts';
 import { sumOfRows } from './reduce.ts';
+import { type Stacked, stacked, stackedGradients } from './stacked.ts';
 import { concatenateTokens, sliceTokens } from './tokens.ts';
 
 /** The blocks of a joint sequence in order; `input` is the index of the owner of its rows. */
@@ -30,13 +39,14 @@ interface Share {
 /**
  * Every input through its own weight, into the rows of one joint sequence that are its own.
  *
- * inputs[i] [B, T_i, in_i], its blocks in the order of the layout; weights[i] [out, in_i], biases[i] [out] in its storage -> [B, T,
- * out] with T the sum of all lengths, stored like the first input unless `dtype` says otherwise. f32, f16 or bf16; sums and gradients
- * are f32. An input without blocks in the layout is null. Throws when shapes or layout do not fit.
+ * inputs[i] [B, T_i, in_i], its blocks in the order of the layout; weights[i] [out, in_i], or matrices that make it one below the
+ * other; biases[i] [out] in its storage -> [B, T, out] with T the sum of all lengths, stored like the first input unless `dtype` says
+ * otherwise. f32, f16 or bf16; sums and gradients are f32. An input without blocks in the layout is null. Throws when shapes or layout
+ * do not fit.
  */
 export function blockLinear(
   inputs: readonly (Tensor | Absent)[],
-  weights: readonly (Tensor | Absent)[],
+  weights: readonly (Tensor | readonly Tensor[] | Absent)[],
   layout: BlockLayout,
   biases: readonly (Tensor | Absent)[] = [],
   options: { dtype?: FloatType } = {},
@@ -46,64 +56,82 @@ export function blockLinear(
   const owners = [...shares.keys()].filter((i) => shares[i].length > 0);
   const surplus = inputs.findIndex((input, i) => input && shares[i].length === 0);
   if (surplus >= 0) throw new Error(`${op}: inputs[${surplus}] has no rows in the layout; pass null`);
+  const inputOf = (i: number) => required(op, `inputs[${i}]`, inputs[i]);
+  const matricesOf = (i: number) => {
+    const given = weights[i];
+    if (!Array.isArray(given)) return [required(op, `weights[${i}]`, given as Tensor | Absent)];
+    return given.map((matrix, part) => required(op, `weights[${i}][${part}]`, matrix));
+  };
+  if (owners.length === 0) throw new Error(`${op}: the layout has no rows`);
+  const [first] = owners;
+  const rowsOf = matricesOf(first).map(({ shape }) => shape[0]);
+  const outputs = rowsOf.reduce((sum, rows) => sum + rows, 0);
   const terms = owners.map((i) => {
-    const x = required(op, `inputs[${i}]`, inputs[i]);
-    const weight = required(op, `weights[${i}]`, weights[i]);
-    const bias = biases[i];
-    const first = { x: required(op, 'inputs', inputs[owners[0]]), weight: required(op, 'weights', weights[owners[0]]) };
-    expectShape(op, `inputs[${i}]`, x, [first.x.shape[0], shares[i].length, null]);
-    expectShape(op, `weights[${i}]`, weight, [first.weight.shape[0], x.shape[2]]);
-    if (bias) expectDtype(op, `biases[${i}]`, bias, weight.dtype);
-    if (bias) expectShape(op, `biases[${i}]`, bias, [first.weight.shape[0]]);
-    return { x, weight, bias: bias ?? null, share: shares[i] };
+    const x = inputOf(i);
+    const matrices = matricesOf(i);
+    const bias = biases[i] ?? null;
+    expectShape(op, `inputs[${i}]`, x, [inputOf(first).shape[0], shares[i].length, null]);
+    if (matrices.length !== rowsOf.length)
+      throw new Error(
+        `${op}: weights[${i}] has ${matrices.length} matrices; expected ${rowsOf.length}, as the first has`,
+      );
+    matrices.forEach((matrix, part) => {
+      const name = matrices.length === 1 ? `weights[${i}]` : `weights[${i}][${part}]`;
+      expectDtype(op, name, matrix, matrices[0].dtype);
+      expectShape(op, name, matrix, [rowsOf[part], x.shape[2]]);
+    });
+    if (bias) expectDtype(op, `biases[${i}]`, bias, matrices[0].dtype);
+    if (bias) expectShape(op, `biases[${i}]`, bias, [outputs]);
+    return { x, matrices, bias, share: shares[i] };
   });
-  if (terms.length === 0) throw new Error(`${op}: the layout has no rows`);
-  sharedDevice(op, ...terms.flatMap(({ x, weight, bias }) => (bias ? [x, weight, bias] : [x, weight])));
-  const outputs = terms[0].weight.shape[0];
+  sharedDevice(op, ...terms.flatMap(({ x, matrices, bias }) => [x, ...matrices, ...(bias ? [bias] : [])]));
   const dtype = options.dtype ?? expectStorage(op, 'inputs', terms[0].x);
-  const padded = terms.map(({ x, weight, bias, share }) => {
-    const [ofWeight, ofBias = null] = bias ? inGroups(weight, bias) : inGroups(weight);
-    return { x: inGroups(x)[0], weight: ofWeight, bias: ofBias, share };
+  const padded = terms.map(({ x, matrices, bias, share }) => {
+    const grouped = inGroups(...matrices, ...(bias ? [bias] : []));
+    const weight = stacked(grouped.slice(0, matrices.length));
+    return { x: inGroups(x)[0], weight, bias: bias && grouped[matrices.length], share };
   });
-  return cast(pad(joined(padded, length, groupStorage(outputs, dtype)), outputs), dtype);
+  return cast(pad(joined(padded, length, outputs, groupStorage(outputs, dtype)), outputs), dtype);
 }
 
 interface Term {
   x: Tensor;
-  weight: Tensor;
+  weight: Stacked;
   bias: Tensor | null;
   share: Share;
 }
 
 /** Last axes are whole numbers of groups. */
-function joined(terms: readonly Term[], length: number, dtype: FloatType): Tensor {
+function joined(terms: readonly Term[], length: number, outputs: number, dtype: FloatType): Tensor {
   const { device, shape } = terms[0].x;
   const batch = shape[0];
-  const outputs = terms[0].weight.shape[0];
   const output = emptyTensor(device, [batch, length, roundUp(outputs, 4)], dtype, 'blockLinear');
   for (const { x, weight, bias, share } of terms)
     for (const segment of share.segments)
       multiply(
         {
           a: ownRows(x, segment, share),
-          b: { tensor: weight, rows: outputs, transposed: true },
+          b: { tensor: weight.whole, rows: outputs, transposed: true },
           output: jointRows(output, segment),
-          depth: weight.shape[1],
+          depth: weight.whole.shape[1],
           epilogue: endingWith({ bias }),
         },
         'blockLinear',
       );
 
-  const operands = terms.flatMap(({ x, weight, bias }) => (bias ? [x, weight, bias] : [x, weight]));
+  const operands = terms.flatMap(({ x, weight, bias }) => [x, ...weight.parts, ...(bias ? [bias] : [])]);
   record('blockLinear', operands, [output], ([dOutput], wants) => {
     if (!dOutput) return operands.map(() => null);
     const wanted = new Map(operands.map((operand, i) => [operand, wants[i]]));
     return terms.flatMap((term) => {
       const { x, weight, bias, share } = term;
       const dx = wanted.get(x) ? inputGradient(dOutput, term) : null;
-      const dWeight = wanted.get(weight) ? weightGradient(dOutput, term) : null;
-      if (!bias) return [dx, dWeight];
-      return [dx, dWeight, wanted.get(bias) ? biasGradient(dOutput, bias, share) : null];
+      const wantsParts = weight.parts.map((part) => wanted.get(part)!);
+      const dParts = stackedGradients(weight, wantsParts, 'blockLinear backward', (sum) =>
+        addWeightGradient(dOutput, term, sum),
+      );
+      if (!bias) return [dx, ...dParts];
+      return [dx, ...dParts, wanted.get(bias) ? biasGradient(dOutput, bias, share) : null];
     });
   });
   return output;
@@ -112,12 +140,12 @@ function joined(terms: readonly Term[], length: number, dtype: FloatType): Tenso
 function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   const op = 'blockLinear backward';
   const { gradient, accumulate } = gradientSum(x, op);
-  const outputs = weight.shape[0];
+  const outputs = weight.whole.shape[0];
   for (const segment of share.segments)
     multiply(
       {
         a: jointRows(dOutput, segment),
-        b: { tensor: weight, rows: outputs },
+        b: { tensor: weight.whole, rows: outputs },
         output: ownRows(gradient, segment, share),
         depth: outputs,
         accumulate,
@@ -127,23 +155,20 @@ function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   return gradient;
 }
 
-function weightGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
-  const op = 'blockLinear backward';
-  const { gradient, accumulate } = gradientSum(weight, op);
+function addWeightGradient(dOutput: Tensor, { x, weight, share }: Term, { gradient, accumulate }: GradientSum): void {
   share.segments.forEach((segment, i) => {
     const a = jointRows(dOutput, segment);
     multiply(
       {
         a: { ...a, transposed: true },
         b: ownRows(x, segment, share),
-        output: { tensor: gradient, rows: weight.shape[0] },
+        output: { tensor: gradient, rows: weight.whole.shape[0] },
         depth: a.rows,
         accumulate: accumulate || i > 0,
       },
-      op,
+      'blockLinear backward',
     );
   });
-  return gradient;
 }
 
 function biasGradient(dOutput: Tensor, bias: Tensor, { segments, length }: Share): Tensor {

@@ -1,4 +1,4 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 
@@ -31,31 +31,9 @@ export interface RotaryOptions {
  *
  * x [B, T, heads, D] in f32, f16 or bf16, table [B, T, D/2, 2] f32 from rotaryTable, without gradient -> like x. D is even.
  */
-export function rotary(x: Tensor, table: Tensor, { layout = 'halves' }: RotaryOptions = {}): Tensor {
-  expectDtype('rotary', 'x', x, 'f32', 'f16', 'bf16');
-  expectShape('rotary', 'x', x, [null, null, null, null]);
-  const [batch, length, heads, dimension] = x.shape;
-  if (dimension % 2 !== 0)
-    throw new Error(`rotary: x has shape ${formatShape(x.shape)}; its last axis, the head dimension, must be even`);
-  expectDtype('rotary', 'table', table, 'f32');
-  expectShape('rotary', 'table', table, [batch, length, dimension / 2, 2]);
-  if (table.wantsGradient) throw new Error('rotary: table wants a gradient, which does not pass here; give data');
-  const device = sharedDevice('rotary', x, table);
-  const { size, parameters } = groupsOf('rotary', 'x', x, dimension / 2);
-  const tokens = batch * length;
-  const half = dimension / 2 / size;
-  const inPairs = size === 1 ? neighbours : neighboursInFours;
-  const run = (entry: string, bindings: Record<string, Tensor>) =>
-    device.dispatch({
-      kernel,
-      entry,
-      parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
-      bindings: { turns: table, ...bindings },
-      uniform: { tokens, heads, half },
-      workgroups: gridFor(tokens * half, THREADS),
-      flops: 3 * x.size,
-    });
-
+export function rotary(x: Tensor, table: Tensor, options: RotaryOptions = {}): Tensor {
+  const run = runner('rotary', x, table, options);
+  const { device } = x;
   const y = emptyTensor(device, x.shape, x.dtype, 'rotary');
   run('forward', { x, y });
   record('rotary', [x], [y], ([dy]) => {
@@ -65,6 +43,69 @@ export function rotary(x: Tensor, table: Tensor, { layout = 'halves' }: RotaryOp
     return [dx];
   });
   return y;
+}
+
+/**
+ * The heads of a joint projection: first those of queries and of keys, which are rotated as by `rotary`, then as many values as keys.
+ *
+ * x [B, T, heads + 2 kvHeads, D] -> query [B, T, heads, D], key and value [B, T, kvHeads, D], in the storage of x.
+ */
+export function rotaryHeads(
+  x: Tensor,
+  table: Tensor,
+  { heads, kvHeads, ...options }: RotaryOptions & { heads: number; kvHeads: number },
+): { query: Tensor; key: Tensor; value: Tensor } {
+  const op = 'rotaryHeads';
+  const run = runner(op, x, table, options, { queries: heads, keys: kvHeads });
+  expectShape(op, 'x', x, [null, null, heads + 2 * kvHeads, null]);
+  const { device } = x;
+  const [batch, length, , dimension] = x.shape;
+  const part = (count: number) => emptyTensor(device, [batch, length, count, dimension], x.dtype, op);
+  const [query, key, value] = [part(heads), part(kvHeads), part(kvHeads)];
+  run('split', { x, query, key, value });
+  record(op, [x], [query, key, value], (gradients) => {
+    const name = `${op} backward`;
+    const [dQuery, dKey, dValue] = gradients.map(
+      (gradient, i) => gradient ?? zeroTensor(device, [query, key, value][i].shape, 'f32', name),
+    );
+    const dx = emptyTensor(device, x.shape, 'f32', name);
+    run('join', { dQuery, dKey, dValue, dx });
+    return [dx];
+  });
+  return { query, key, value };
+}
+
+/** Checks the operands, and dispatches an entry point on them. */
+function runner(
+  op: string,
+  x: Tensor,
+  table: Tensor,
+  { layout = 'halves' }: RotaryOptions,
+  joint = { queries: 0, keys: 0 },
+): (entry: string, bindings: Record<string, Tensor>) => void {
+  expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
+  expectShape(op, 'x', x, [null, null, null, null]);
+  const [batch, length, heads, dimension] = x.shape;
+  if (dimension % 2 !== 0)
+    throw new Error(`${op}: x has shape ${formatShape(x.shape)}; its last axis, the head dimension, must be even`);
+  expectDtype(op, 'table', table, 'f32');
+  expectShape(op, 'table', table, [batch, length, dimension / 2, 2]);
+  if (table.wantsGradient) throw new Error(`${op}: table wants a gradient, which does not pass here; give data`);
+  const device = sharedDevice(op, x, table);
+  const { size, parameters } = groupsOf(op, 'x', x, dimension / 2);
+  const tokens = batch * length;
+  const half = dimension / 2 / size;
+  const inPairs = size === 1 ? neighbours : neighboursInFours;
+  return (entry, bindings) =>
+    device.dispatch({
+      kernel,
+      entry,
+      parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
+      bindings: { turns: table, ...bindings },
+      uniform: { tokens, heads, half, ...joint },
+      workgroups: gridFor(tokens * half, THREADS),
+      flops: (3 * x.size * (joint.keys > 0 ? heads - joint.keys : heads)) / heads,
+    });
 }
 
 /**

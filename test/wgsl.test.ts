@@ -158,8 +158,11 @@ function runEveryOp(device: Device): void {
     both(kernels.adaptiveRmsNorm(leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.gatedResidual(leaf([2, 3, 8], dtype), leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.softmax(leaf([3, 8])), kernels.softmax(leaf([3, 5])));
-    for (const layout of ['halves', 'pairs'] as const)
+    for (const layout of ['halves', 'pairs'] as const) {
       both(kernels.rotary(leaf([1, 3, 2, 8], dtype), data([1, 3, 4, 2]), { layout }));
+      const counts = { heads: 2, kvHeads: 1 };
+      both(...Object.values(kernels.rotaryHeads(leaf([1, 3, 4, 8], dtype), data([1, 3, 4, 2]), { layout, ...counts })));
+    }
     both(kernels.embedding(ids([5]), leaf([7, 8], dtype)));
     both(kernels.concatenateTokens([leaf([2, 3, 8], dtype), leaf([2, 1, 8], dtype)]));
     both(kernels.sliceTokens(leaf([2, 3, 8], dtype), 1, 2));
@@ -172,12 +175,15 @@ function runEveryOp(device: Device): void {
   // Single numbers, and widths that are no multiple of four.
   both(kernels.add(leaf([3, 8]), leaf([])), kernels.multiply(leaf([3, 8]), leaf([])));
   both(kernels.add(leaf([3, 5]), leaf([5])), kernels.multiply(leaf([3, 5]), leaf([5])), kernels.scale(leaf([5]), 2));
-  both(kernels.sumRows(leaf([3, 5])), kernels.sumRows(leaf([300, 5])), kernels.sumRows(leaf([300, 8])));
+  both(kernels.sumRows(leaf([3, 5])), kernels.sumRows(leaf([600, 5])), kernels.sumRows(leaf([600, 8])));
   both(kernels.rmsNorm(leaf([3, 5]), leaf([5])), kernels.layerNorm(leaf([3, 5]), leaf([5]), leaf([5])));
   both(kernels.adaptiveRmsNorm(leaf([2, 3, 5]), leaf([2, 15])));
   both(kernels.gatedResidual(leaf([2, 3, 5]), leaf([2, 3, 5]), leaf([2, 15])));
-  for (const layout of ['halves', 'pairs'] as const)
+  for (const layout of ['halves', 'pairs'] as const) {
     both(kernels.rotary(leaf([1, 3, 2, 6]), data([1, 3, 3, 2]), { layout }));
+    const counts = { heads: 2, kvHeads: 1 };
+    both(...Object.values(kernels.rotaryHeads(leaf([1, 3, 4, 6]), data([1, 3, 3, 2]), { layout, ...counts })));
+  }
   both(kernels.embedding(ids([5]), leaf([7, 5])));
   both(kernels.sliceTokens(leaf([2, 3, 5]), 1, 2));
 

@@ -2,7 +2,7 @@
  * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in
  * attention.
  *
- *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear; nothing is concatenated)
+ *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear: three matrices, one product)
  *   attention  runs over the joint sequence, by the system's table
  *   x          gets each expert's own output projection added, then its own gated MLP
  *
@@ -27,6 +27,7 @@ import {
   type RowsOfBlock,
   reshape,
   rotary,
+  rotaryHeads,
   sliceTokens,
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
@@ -188,19 +189,23 @@ export class Mixture {
     const isLast = layer === depth - 1;
     const experts = names.map((name) => this.experts[name].layers[layer]);
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
-    const project = (name: 'query' | 'key' | 'value', count: number, running: readonly string[]) => {
+    const project = (parts: readonly ('query' | 'key' | 'value')[], running: readonly string[]) => {
       const runs = names.map((own) => running.includes(own));
-      const layout = layoutOf(blocks, names, running);
       const inputs = normed.map(({ output }, i) => (runs[i] ? output : null));
-      const weights = experts.map((expert, i) => (runs[i] ? expert[name].weight(values) : null));
-      const projected = blockLinear(inputs, weights, layout);
-      return reshape(projected, [projected.shape[0], projected.shape[1], count, headDimension]);
+      const weights = experts.map((expert, i) => (runs[i] ? parts.map((part) => expert[part].weight(values)) : null));
+      const projected = blockLinear(inputs, weights, layoutOf(blocks, names, running));
+      const [batch, rows, width] = projected.shape;
+      return reshape(projected, [batch, rows, width / headDimension, headDimension]);
     };
     const asks = (i: number) => after.includes(blocks[i].weights);
-    const query = rotary(project('query', heads, after), rowsOfBlocks(rotaryTable, blocks, asks), { layout: pairs });
-    const ownKey = rotary(project('key', kvHeads, names), rotaryTable, { layout: pairs });
-    const ownValue = project('value', kvHeads, names);
-    const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
+    const allAsk = after.length === names.length;
+    const joined = rotaryHeads(project(allAsk ? ['query', 'key', 'value'] : ['key', 'value'], names), rotaryTable, {
+      ...{ heads: allAsk ? heads : 0, kvHeads, layout: pairs },
+    });
+    const query = allAsk
+      ? joined.query
+      : rotary(project(['query'], after), rowsOfBlocks(rotaryTable, blocks, asks), { layout: pairs });
+    const { key, value } = cache ? cache(layer, joined.key, joined.value) : joined;
     const attended = attention(query, key, value, {
       ...{ table, validity, queries: queries.filter((_, i) => asks(i)) },
       lossBlocks: isLast ? lossBlocks : undefined,

@@ -96,6 +96,14 @@ async function count(device: typeof normal, shapes: readonly number[][], run: (o
   return device.counted();
 }
 
+/** The heads of a joint projection with one head of keys, turned, one behind the other. */
+function headsOf(x: Tensor): Tensor {
+  const [batch, tokens, heads, dimension] = x.shape;
+  const table = tensor(x.device, new Float32Array(x.size / heads), [batch, tokens, dimension / 2, 2]);
+  const parts = Object.values(kernels.rotaryHeads(x, table, { heads: heads - 2, kvHeads: 1 }));
+  return kernels.concatenateTokens(parts.map((part) => kernels.reshape(part, [1, part.size / dimension, dimension])));
+}
+
 describe('costs that dispatches state, and what instrumented kernels count', () => {
   const ofProducts = /^(linear|block|gatedMlp|attention|matmul|patch)/;
   // A product with one row computes almost only rows beyond it.
@@ -124,6 +132,7 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
     ['tanh', [matrix], ([x]) => kernels.tanh(x)],
     ['sigmoid', [matrix], ([x]) => kernels.sigmoid(x)],
     ['relu', [matrix], ([x]) => kernels.relu(x)],
+    ['rotaryHeads', [[2, 64, 6, 32]], ([x]) => headsOf(x)],
     ['sumRows', [[600, 64]], ([x]) => kernels.sumRows(x)],
     [
       'pad and cut, an odd width',

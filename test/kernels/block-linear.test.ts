@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { backward, parameter, type Tensor, tensor, zeroGradients } from '../../engine/index.ts';
+import { backward, ParameterSet, parameter, type Tensor, tensor, zeroGradients } from '../../engine/index.ts';
 import { type BlockLayout, blockLinear, blockSplitLinear, cast, linear, pad } from '../../kernels/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
@@ -101,6 +101,60 @@ describeOnDevices('blockLinear', (device) => {
       oracle: (data) => joinedOracle(data, interleaved, widths),
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
+  });
+
+  test.each([
+    { widths: [8, 4], rows: [12, 4, 4] },
+    { widths: [6, 5], rows: [3, 5, 1] },
+  ])('matrices one below the other agree with float64: widths $widths, rows $rows', async ({ widths, rows }) => {
+    const matrices = widths.flatMap((width) => rows.map((count) => ({ shape: [count, width] })));
+    const count = rows.length;
+    await checkOperation(await device(), {
+      inputs: [...widths.map((width, i) => ({ shape: [BATCH, lengthOf(layout, i), width] })), ...matrices],
+      run: ([first, second, ...all]) => blockLinear([first, second], [all.slice(0, count), all.slice(count)], layout),
+      oracle: ([first, second, ...all]) => {
+        const whole = [all.slice(0, count), all.slice(count)].map((own) => own.flatMap((matrix) => [...matrix]));
+        return joinedOracle([first, second, ...whole.map((numbers) => Float64Array.from(numbers))], layout, widths);
+      },
+      tolerance: { forward: 5e-7, backward: 5e-7 },
+    });
+  });
+
+  test('matrices that lie together are read and get their gradients in place, with the bits of copies', async () => {
+    const opened = await device();
+    const shapes = { query: [32, 8], key: [8, 8], value: [16, 8] };
+    const blocks = [{ input: 0, length: 4 }];
+    const specification = (name: string, shape: number[]) => ({ name, shape, group: 'all' });
+    const own = Object.entries(shapes).map(([name, shape]) => specification(name, shape));
+    using together = new ParameterSet(opened, own);
+    using apart = new ParameterSet(
+      opened,
+      own.flatMap((each) => [each, specification(`behind ${each.name}`, [4])]),
+    );
+    const run = async (set: ParameterSet, wanted: readonly string[]) => {
+      const matrices = Object.keys(shapes).map((name) => set.get(name));
+      for (const [i, matrix] of matrices.entries()) matrix.write(normals(matrix.size, i));
+      const { dispatches } = opened;
+      const output = opened.step(() => {
+        set.zeroGradients();
+        const y = blockLinear([tensor(opened, normals(BATCH * 32, 5), [BATCH, 4, 8])], [matrices], blocks);
+        for (const seed of [6, 7])
+          backward(y, {
+            gradient: tensor(opened, normals(y.size, seed), y.shape),
+            parameters: wanted.map((name) => set.get(name)),
+          });
+        return y;
+      });
+      const read = await Promise.all([output, ...matrices.map(({ grad }) => grad!)].map((made) => made.read()));
+      output.dispose();
+      return { read, dispatches: opened.dispatches - dispatches };
+    };
+    const [inPlace, copied] = [await run(together, Object.keys(shapes)), await run(apart, Object.keys(shapes))];
+    expect(inPlace.read).toEqual(copied.read);
+    expect(inPlace.dispatches).toBeLessThan(copied.dispatches);
+    const one = (await run(together, ['key'])).read;
+    expect(one[2]).toEqual(inPlace.read[2]);
+    for (const other of [one[1], one[3]]) expect(other.every((value) => value === 0)).toBe(true);
   });
 
   test('inputs in f16 through weights in bf16: the result in f16, or in f32 with gradients to the last digits', async () => {
@@ -391,6 +445,9 @@ describe('blockLinear operands', () => {
     );
     expect(run(() => blockLinear([x, y], [wx, wx], blocks))).toThrow(
       'blockLinear: weights[1] has shape [12, 4]; expected [12, 8]',
+    );
+    expect(run(() => blockLinear([x, y], [[wx, wx], [wy]], blocks))).toThrow(
+      'blockLinear: weights[1] has 1 matrices; expected 2, as the first has',
     );
     expect(run(() => blockLinear([x, null], [wx, wy], blocks))).toThrow(
       'blockLinear: inputs[1] is missing, and the layout has rows of it',

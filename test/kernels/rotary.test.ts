@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
-import { rotary, rotaryTable } from '../../kernels/index.ts';
+import { concatenateTokens, reshape, rotary, rotaryHeads, rotaryTable } from '../../kernels/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
@@ -57,6 +57,44 @@ describeOnDevices('rotary', (device) => {
     });
     table.dispose();
   });
+
+  test.each([
+    { heads: 3, kvHeads: 1, dimension: 16, layout: 'halves' },
+    { heads: 0, kvHeads: 2, dimension: 12, layout: 'halves' },
+    { heads: 2, kvHeads: 2, dimension: 6, layout: 'pairs' },
+  ] as const)(
+    'of a joint projection: queries and keys turn, values do not, $heads and $kvHeads heads of $dimension',
+    async (of) => {
+      const opened = await device();
+      const { heads, kvHeads, dimension, layout } = of;
+      const positions = integers(10, 3000, 4);
+      const table = tensor(opened, rotaryTable(positions, dimension), [2, 5, dimension / 2, 2]);
+      const all = heads + 2 * kvHeads;
+      await checkOperation(opened, {
+        inputs: [{ shape: [2, 5, all, dimension], name: 'x' }],
+        run: ([x]) => {
+          const { query, key, value } = rotaryHeads(x, table, of);
+          const parts = [...(heads > 0 ? [query] : []), key, value];
+          return concatenateTokens(parts.map((part) => reshape(part, [1, part.size / dimension, dimension])));
+        },
+        oracle: ([x]) => {
+          const turned = oracle(x, positions, all, dimension, layout);
+          const rows = (numbers: Float64Array, first: number, count: number) =>
+            [...Array(10 * all).keys()].flatMap((row) => {
+              const isPart = row % all >= first && row % all < first + count;
+              return isPart ? [...numbers.subarray(row * dimension, (row + 1) * dimension)] : [];
+            });
+          return Float64Array.from([
+            ...rows(turned, 0, heads),
+            ...rows(turned, heads, kvHeads),
+            ...rows(x, heads + kvHeads, kvHeads),
+          ]);
+        },
+        tolerance: { forward: 2e-7, backward: 2e-7 },
+      });
+      table.dispose();
+    },
+  );
 
   test.each([
     ['f16', 'halves'],

@@ -1,0 +1,59 @@
+/** Matrices with the same columns, one below the other, as one matrix: one product instead of several. */
+import { emptyTensor, type GradientSum, gradientSum, Tensor, viewTensor } from '../engine/index.ts';
+import { reshape } from './reshape.ts';
+import { concatenateTokens } from './tokens.ts';
+
+export interface Stacked {
+  /** [sum of rows, width] */
+  readonly whole: Tensor;
+  /** The tensors on the tape, whose gradients are the rows of that of `whole`. */
+  readonly parts: readonly Tensor[];
+}
+
+/** Each [rows, width]. Trained parameters that follow each other in their arena stay where they are; others are copied. */
+export function stacked(matrices: readonly Tensor[]): Stacked {
+  if (matrices.length === 1) return { whole: matrices[0], parts: matrices };
+  const areTrained = matrices.every(({ recorded, gradientStorage }) => !recorded && gradientStorage);
+  const inPlace = areTrained ? together(matrices) : null;
+  if (inPlace) return { whole: inPlace, parts: matrices };
+  const rows = concatenateTokens(matrices.map((matrix) => reshape(matrix, [1, ...matrix.shape])));
+  const whole = reshape(rows, rows.shape.slice(1));
+  return { whole, parts: [whole] };
+}
+
+/** The gradients of the parts, null for those that are not wanted; `write` puts that of the whole into a tensor, or adds it. */
+export function stackedGradients(
+  { whole, parts }: Stacked,
+  wants: readonly boolean[],
+  op: string,
+  write: (sum: GradientSum) => void,
+): (Tensor | null)[] {
+  if (!wants.includes(true)) return parts.map(() => null);
+  if (wants.includes(false)) {
+    const gradient = emptyTensor(whole.device, whole.shape, 'f32', op);
+    write({ gradient, accumulate: false });
+    const { offset } = parts[0];
+    return parts.map((part, i) => (wants[i] ? viewTensor(gradient, part.shape, part.offset - offset, op) : null));
+  }
+  const sums = parts.map((part) => gradientSum(part, op));
+  const accumulate = sums.some((sum) => sum.accumulate);
+  for (const sum of sums) if (accumulate && !sum.accumulate) whole.device.clear(sum.gradient);
+  const gradients = sums.map(({ gradient }) => gradient);
+  write({ gradient: together(gradients)!, accumulate });
+  return gradients;
+}
+
+/** One tensor over tensors that follow each other in one buffer, null if they do not. */
+function together(parts: readonly Tensor[]): Tensor | null {
+  const [{ device, buffer, offset, dtype, name, shape }] = parts;
+  if (parts.length === 1) return parts[0];
+  let end = offset;
+  for (const part of parts) {
+    if (part.buffer !== buffer || part.offset !== end || part.dtype !== dtype) return null;
+    end += part.byteLength;
+  }
+  const rows = parts.reduce((sum, part) => sum + part.shape[0], 0);
+  const size = rows * shape[1];
+  if (parts.reduce((sum, part) => sum + part.size, 0) !== size) return null;
+  return new Tensor(device, [rows, shape[1]], dtype, buffer, offset, name, 'persistent', false);
+}
