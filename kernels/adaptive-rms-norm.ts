@@ -1,4 +1,13 @@
-import { type Device, emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import {
+  type Device,
+  emptyTensor,
+  formatShape,
+  gradientSum,
+  gridFor,
+  loadKernel,
+  record,
+  type Tensor,
+} from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
 import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
@@ -31,8 +40,10 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
     const bindings = { x, modulation, inverseRoot, dy, dx, ...partials };
     run('backward', bindings, gridFor(samples * slices, 1), { flops: 14 * x.size, thirds: 1, accumulate });
     if (!wantsModulation) return [dx, null];
-    const dModulation = empty(modulation.shape);
-    run('backwardScale', { ...partials, dModulation }, columns, { flops: 2 * partials.dScalePartial.size });
+    const ofModulation = gradientSum(modulation, 'adaptiveRmsNorm backward');
+    const dModulation = ofModulation.gradient;
+    const flops = 2 * partials.dScalePartial.size;
+    run('backwardScale', { ...partials, dModulation }, columns, { flops, accumulate: ofModulation.accumulate });
     return [dx, dModulation];
   });
   return y;

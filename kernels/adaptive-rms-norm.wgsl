@@ -107,7 +107,7 @@ fn residual(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   }
 }
 
-// The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs.
+// The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs; so for dModulation.
 fn addToInput(at: u32, value: Value) {
   if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
 }
@@ -208,6 +208,11 @@ fn backwardScale(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroup
     dShift += dShiftPartial[at];
   }
   let third = 3u * sample * shape.groups + column;
+  if (shape.accumulate == 1u) {
+    dModulation[third] += dScale;
+    dModulation[third + shape.groups] += dShift;
+    return;
+  }
   dModulation[third] = dScale;
   dModulation[third + shape.groups] = dShift;
   dModulation[third + 2u * shape.groups] = Value();
