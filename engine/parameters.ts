@@ -4,8 +4,8 @@
  */
 import type { Device } from './device.ts';
 import { InputError } from './files/errors.ts';
+import { gradientsAreZero } from './gradients.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
-import { gradientsAreZero } from './tape.ts';
 import { bytesPerElement, elementCount, formatShape, type Shape, Tensor, type TensorData } from './tensor.ts';
 
 /** Bytes of one arena: WebGPU's default limit for a storage binding. A larger parameter has an arena of its own. */

@@ -2,7 +2,8 @@
  * Gradient checkpointing: of a part of the model only the results are kept, and backward runs the part again for what lies between
  * (Chen et al. 2016, arXiv 1604.06174). Memory for about one more forward pass.
  */
-import { GradientTable, reachedFrom, record, type TapeEntry, walkBack, withOwnTape } from './tape.ts';
+import { Gradients } from './gradients.ts';
+import { reachedFrom, record, type TapeEntry, walk, withOwnTape } from './tape.ts';
 import type { Tensor } from './tensor.ts';
 
 /**
@@ -27,12 +28,12 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
   record(op, operands, outputs, (incoming, wants) =>
     step.track((taken) => {
       const { result, tape } = withOwnTape(step, fn);
-      const gradients = new GradientTable(step, taken);
+      const gradients = new Gradients(step, taken);
       result.forEach((output, i) => {
-        if (incoming[i]) gradients.add(output, incoming[i]);
+        if (incoming[i]) gradients.add(output, incoming[i], op);
       });
       const wanted = reachedFrom(new Set(operands.filter((_, i) => wants[i])), tape);
-      walkBack(step, tape, gradients, (tensor) => wanted.has(tensor));
+      walk(tape, gradients, (tensor) => wanted.has(tensor));
       const found = operands.map((operand) => gradients.get(operand));
       for (const gradient of found) if (gradient) taken.delete(gradient.buffer);
       return found;
