@@ -5,7 +5,7 @@ import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, type DispatchWork, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
-import { endingWith, StepMemory } from './step-memory.ts';
+import { endingWith, Step } from './running-step.ts';
 
 export interface DeviceOptions {
   /** Part of an adapter's name ('llvmpipe', 'NVIDIA'), or 'null' for Dawn's validating backend; default: the system's first. Node only. */
@@ -52,6 +52,8 @@ export class Device {
   workgroups = 0;
   flops = 0;
   bytes = 0;
+  /** Ops leave tape entries. */
+  taping = true;
   /** Writes down the step that is being captured. */
   recorder: Recorder | null = null;
   /** Times every dispatch, in a pass of its own. */
@@ -64,7 +66,7 @@ export class Device {
   private pass: GPUComputePassEncoder | null = null;
   private pending = 0;
   private lastLabel = '';
-  private step_: StepMemory | null = null;
+  private step_: Step | null = null;
   private closed = false;
 
   constructor(
@@ -90,7 +92,7 @@ export class Device {
   }
 
   /** The step that is running. Throws outside of one. */
-  currentStep(op: string): StepMemory {
+  currentStep(op: string): Step {
     if (!this.step_) throw new Error(`${op}: ops run inside device.step(() => ...)`);
     return this.step_;
   }
@@ -103,16 +105,7 @@ export class Device {
   step<T>(fn: () => T): T {
     if (this.step_) throw new Error('device.step: steps do not nest');
     this.answers.assertOpen();
-    const { recorder } = this;
-    const step = recorder
-      ? new StepMemory(
-          (bytes, label) => recorder.take(bytes, label),
-          () => {},
-        )
-      : new StepMemory(
-          (bytes, label) => this.memory.takeStep(bytes, label),
-          (buffer) => this.memory.giveStep(buffer),
-        );
+    const step = new Step(this.recorder ?? this.memory);
     this.step_ = step;
     return endingWith(fn, (result) => {
       this.step_ = null;

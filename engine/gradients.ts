@@ -13,13 +13,15 @@
  */
 import { gridFor } from './grid.ts';
 import { type Kernel, loadKernel } from './kernel.ts';
-import type { StepMemory } from './step-memory.ts';
+import type { Step } from './running-step.ts';
 import { elementCount, emptyTensor, formatShape, type Tensor, zeroTensor } from './tensor.ts';
 
 /** Parameters whose gradient was zeroed in the step, and not written since. */
-const untouched = new WeakMap<StepMemory, Set<Tensor>>();
+class ZeroedGradients extends Set<Tensor> {}
 /** The gradients of the backward whose rule is running. */
-const walked = new WeakMap<StepMemory, Gradients>();
+class ActiveBackward {
+  gradients: Gradients | null = null;
+}
 const THREADS = 64;
 const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.meta.url));
 
@@ -38,9 +40,7 @@ export function gradientsAreZero(parameters: Iterable<Tensor>, clear: (parameter
     if (!parameter.grad) continue;
     clear(parameter);
     if (!device.inStep) continue;
-    const step = device.currentStep('zeroGradients');
-    const zeroed = untouched.get(step) ?? new Set();
-    untouched.set(step, zeroed.add(parameter));
+    device.currentStep('zeroGradients').part(ZeroedGradients).add(parameter);
   }
 }
 
@@ -50,7 +50,7 @@ export function gradientsAreZero(parameters: Iterable<Tensor>, clear: (parameter
  */
 export function gradientTensor(input: Tensor, op: string): Tensor {
   const step = input.device.currentStep(op);
-  if (isLeaf(input) && untouched.get(step)?.delete(input)) return input.grad!;
+  if (isLeaf(input) && step.part(ZeroedGradients).delete(input)) return input.grad!;
   return emptyTensor(input.device, input.shape, 'f32', op);
 }
 
@@ -67,11 +67,11 @@ export interface GradientSum {
 export function gradientSum(input: Tensor, op: string): GradientSum {
   const step = input.device.currentStep(op);
   if (isLeaf(input)) {
-    const accumulate = !untouched.get(step)?.delete(input);
+    const accumulate = !step.part(ZeroedGradients).delete(input);
     input.grad ??= input.gradientStorage!();
     return { gradient: input.grad, accumulate };
   }
-  const present = walked.get(step)?.toAddTo(input);
+  const present = step.part(ActiveBackward).gradients?.toAddTo(input);
   if (present) return { gradient: present, accumulate: true };
   return { gradient: emptyTensor(input.device, input.shape, 'f32', op), accumulate: false };
 }
@@ -80,7 +80,7 @@ export function gradientSum(input: Tensor, op: string): GradientSum {
 export function gradientToAddTo(input: Tensor, op: string): Tensor {
   const step = input.device.currentStep(op);
   if (!isLeaf(input)) return zeroTensor(input.device, input.shape, 'f32', op);
-  untouched.get(step)?.delete(input);
+  step.part(ZeroedGradients).delete(input);
   input.grad ??= input.gradientStorage!();
   return input.grad;
 }
@@ -97,7 +97,7 @@ export class Gradients {
   private readonly addedTo = new Set<Tensor>();
 
   constructor(
-    private readonly step: StepMemory,
+    private readonly step: Step,
     private readonly taken: ReadonlySet<GPUBuffer>,
   ) {}
 
@@ -144,8 +144,9 @@ export class Gradients {
   /** Runs a rule, whose gradientSum looks here; what it took and did not return is released. */
   run(rule: () => (Tensor | null)[]): (Tensor | null)[] {
     const { step } = this;
-    const outer = walked.get(step);
-    walked.set(step, this);
+    const active = step.part(ActiveBackward);
+    const outer = active.gradients;
+    active.gradients = this;
     this.addedTo.clear();
     try {
       return step.track((taken) => {
@@ -154,8 +155,7 @@ export class Gradients {
         return results;
       });
     } finally {
-      if (outer) walked.set(step, outer);
-      else walked.delete(step);
+      active.gradients = outer;
     }
   }
 
@@ -169,7 +169,7 @@ export class Gradients {
   addToLeaves(): void {
     for (const [leaf, gradient] of this.table) {
       if (!isLeaf(leaf) || gradient === leaf.grad) continue;
-      untouched.get(this.step)?.delete(leaf);
+      this.step.part(ZeroedGradients).delete(leaf);
       leaf.grad ??= leaf.gradientStorage!();
       accumulateInto('addInto', leaf, { b: gradient, target_: leaf.grad });
     }

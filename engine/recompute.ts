@@ -3,7 +3,8 @@
  * (Chen et al. 2016, arXiv 1604.06174). Memory for about one more forward pass.
  */
 import { Gradients } from './gradients.ts';
-import { reachedFrom, record, type TapeEntry, walk, withOwnTape } from './tape.ts';
+import type { Step } from './running-step.ts';
+import { reachedFrom, record, Tape, type TapeEntry, walk } from './tape.ts';
 import type { Tensor } from './tensor.ts';
 
 /**
@@ -40,6 +41,19 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
     }),
   );
   return outputs;
+}
+
+/** Runs `fn` with a tape of its own, which no other backward walks. */
+function withOwnTape<T>(step: Step, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
+  const current = step.part(Tape);
+  const outer = current.entries;
+  const tape: TapeEntry[] = [];
+  current.entries = tape;
+  try {
+    return { result: fn(), tape };
+  } finally {
+    current.entries = outer;
+  }
 }
 
 /** The tensors that a tape began with, as far as they want a gradient. */

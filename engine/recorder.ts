@@ -4,6 +4,7 @@
  */
 import type { Kernel, Parameters, UniformData } from './kernel.ts';
 import type { BufferRange } from './memory.ts';
+import type { BufferSource } from './running-step.ts';
 
 /** Step memory from one `take` on. */
 export class Allocation {
@@ -53,7 +54,7 @@ interface HostComputed {
   readonly write: (place: BufferRange) => void;
 }
 
-export class Recorder {
+export class Recorder implements BufferSource {
   readonly operations: RecordedOperation[] = [];
   readonly hostComputed: HostComputed[] = [];
   private readonly allocations = new Map<GPUBuffer, Allocation>();
@@ -67,12 +68,14 @@ export class Recorder {
     private readonly made: ReadonlySet<GPUBuffer>,
   ) {}
 
-  /** Step memory without any: nothing runs while a step is recorded, so all that is asked of a buffer is which one it is. */
+  /** Step memory without any, which is never given back: nothing runs while a step is recorded, so all that is asked of a buffer is which one it is. */
   take(bytes: number, label: string): GPUBuffer {
     const buffer = { label, size: bytes } as GPUBuffer;
     this.allocations.set(buffer, new Allocation(label, bytes));
     return buffer;
   }
+
+  give(): void {}
 
   dispatch(
     dispatch: Omit<RecordedDispatch, 'kind' | 'bindings'>,

@@ -8,7 +8,6 @@
  */
 import type { Device } from './device.ts';
 import { Gradients } from './gradients.ts';
-import type { StepMemory } from './step-memory.ts';
 import { emptyTensor, formatShape, type Tensor, viewTensor } from './tensor.ts';
 
 /** One gradient for each output, null where no loss reaches it; `wants[i]` says whether input i needs one. */
@@ -21,8 +20,10 @@ export interface TapeEntry {
   readonly backward: BackwardRule;
 }
 
-const tapes = new WeakMap<StepMemory, TapeEntry[]>();
-const silenced = new WeakSet<Device>();
+/** The tape of the step that is running. */
+export class Tape {
+  entries: TapeEntry[] = [];
+}
 
 /** Leaves a tape entry, if an input wants a gradient; then the outputs want one too. */
 export function record(
@@ -31,38 +32,23 @@ export function record(
   outputs: readonly Tensor[],
   backward: BackwardRule,
 ): void {
-  const device = outputs[0].device;
-  if (silenced.has(device) || !inputs.some((input) => input.wantsGradient)) return;
-  const step = device.currentStep(op);
-  const tape = tapes.get(step) ?? [];
-  tapes.set(step, tape);
-  tape.push({ op, inputs, outputs, backward });
+  const { device } = outputs[0];
+  if (!device.taping || !inputs.some((input) => input.wantsGradient)) return;
+  device.currentStep(op).part(Tape).entries.push({ op, inputs, outputs, backward });
   for (const output of outputs) {
     output.wantsGradient = true;
     output.recorded = true;
   }
 }
 
-/** Runs `fn` with a tape of its own, which no other backward walks. */
-export function withOwnTape<T>(step: StepMemory, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
-  const outer = tapes.get(step) ?? [];
-  const tape: TapeEntry[] = [];
-  tapes.set(step, tape);
-  try {
-    return { result: fn(), tape };
-  } finally {
-    tapes.set(step, outer);
-  }
-}
-
 /** Runs `fn` without a tape: evaluation and inference. What an asynchronous `fn` does after its first await is on the tape again. */
 export function withoutTape<T>(device: Device, fn: () => T): T {
-  if (silenced.has(device)) return fn();
-  silenced.add(device);
+  const outer = device.taping;
+  device.taping = false;
   try {
     return fn();
   } finally {
-    silenced.delete(device);
+    device.taping = outer;
   }
 }
 
@@ -86,7 +72,7 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
     throw new Error(
       `backward: the loss has shape ${formatShape(loss.shape)}; give { gradient } for one with several elements`,
     );
-  const tape = tapes.get(step) ?? [];
+  const tape = step.part(Tape).entries;
   const parameters = options.parameters && new Set(options.parameters);
   for (const { gradientStorage, name } of parameters ?? [])
     if (!gradientStorage)
