@@ -1,23 +1,19 @@
 /**
  * Where gradients lie: which memory a backward rule writes to, who holds it, and when it is free again.
  *
- * A rule asks where to put the gradient of an operand, and returns the tensor that it was given:
+ * A parameter's gradient is always added to: to the zeros that zeroGradients left, or to what earlier backwards added. That of any
+ * other tensor is written by the first op that has one for it, and later ops add to it. A rule either
  *
- *   gradientTensor    writes it: into a parameter's own gradient where that is zero, else into new memory, which is added later
- *   gradientSum       writes it, or adds it where the answer says `accumulate`: to a parameter's own gradient, or to what later ops
- *                     have left for the operand; that it was added is known by its being the same tensor
- *   gradientToAddTo   adds it, to a few elements of a parameter's own gradient or of zeros
+ *   asks gradientSum where the gradient of an operand lies, writes it or adds it as the answer says, and returns that same tensor,
+ *   or returns any other tensor of its own, or an incoming gradient as it is, which is then added here.
  *
- * or returns any other tensor of its own, or an incoming gradient as it is. Memory that a rule takes and does not return is released
- * behind it; a gradient's, when no tensor's gradient lies in it any more.
+ * Memory that a rule takes and does not return is released behind it; a gradient's, when no tensor's gradient lies in it any more.
  */
 import { gridFor } from './grid.ts';
 import { type Kernel, loadKernel } from './kernel.ts';
 import type { Step } from './running-step.ts';
-import { elementCount, emptyTensor, formatShape, type Tensor, zeroTensor } from './tensor.ts';
+import { elementCount, emptyTensor, formatShape, type Tensor } from './tensor.ts';
 
-/** Parameters whose gradient was zeroed in the step, and not written since. */
-class ZeroedGradients extends Set<Tensor> {}
 /** The gradients of the backward whose rule is running. */
 class ActiveBackward {
   gradients: Gradients | null = null;
@@ -27,69 +23,40 @@ const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.
 
 /** Forgets the gradients of `parameters`: the next backward starts from zero. */
 export function zeroGradients(parameters: Iterable<Tensor>): void {
-  const all = [...parameters];
-  gradientsAreZero(all, (parameter) => parameter.device.clear(parameter.grad!));
+  // Before the first backward too: what a captured step's first run leaves out, no run does.
+  for (const parameter of parameters) if (isLeaf(parameter)) parameter.device.clear(ownGradient(parameter));
 }
 
-/** Notes that the gradients of `parameters` are zero from here on; `clear` is called for each that there is. */
-export function gradientsAreZero(parameters: Iterable<Tensor>, clear: (parameter: Tensor) => void = () => {}): void {
-  for (const parameter of parameters) {
-    const { device } = parameter;
-    // Cleared before the first backward too: what a captured step's first run leaves out, no run does.
-    if (parameter.wantsGradient) parameter.grad ??= parameter.gradientStorage?.() ?? null;
-    if (!parameter.grad) continue;
-    clear(parameter);
-    if (!device.inStep) continue;
-    device.currentStep('zeroGradients').part(ZeroedGradients).add(parameter);
-  }
-}
-
-/**
- * Where a backward rule writes the gradient of its operand `input`, every element of it: a parameter whose gradient is zero gets it
- * in place, which saves a sum and the memory for it. To be returned as it is.
- */
-export function gradientTensor(input: Tensor, op: string): Tensor {
-  const step = input.device.currentStep(op);
-  if (isLeaf(input) && step.part(ZeroedGradients).delete(input)) return input.grad!;
-  return emptyTensor(input.device, input.shape, 'f32', op);
-}
-
-/** A gradient that a rule writes, or with `accumulate` adds to. */
+/** Where the gradient of an operand lies: a rule writes it there, every element, or with `accumulate` adds to it. */
 export interface GradientSum {
   readonly gradient: Tensor;
   readonly accumulate: boolean;
 }
 
 /**
- * As gradientTensor, for a rule that can also add: to a parameter's gradient, or to what other ops have left for `input` in this
- * backward, where nobody else reads that any more.
+ * For the rule that is running, where the gradient of its operand `input` lies, to be returned as it is: a parameter's own, what later
+ * ops have left for `input` in this backward if nobody else reads that any more, or new memory.
  */
 export function gradientSum(input: Tensor, op: string): GradientSum {
-  const step = input.device.currentStep(op);
-  if (isLeaf(input)) {
-    const accumulate = !step.part(ZeroedGradients).delete(input);
-    input.grad ??= input.gradientStorage!();
-    return { gradient: input.grad, accumulate };
-  }
-  const present = step.part(ActiveBackward).gradients?.toAddTo(input);
+  if (isLeaf(input)) return { gradient: ownGradient(input), accumulate: true };
+  const present = input.device.currentStep(op).part(ActiveBackward).gradients?.toAddTo(input);
   if (present) return { gradient: present, accumulate: true };
   return { gradient: emptyTensor(input.device, input.shape, 'f32', op), accumulate: false };
-}
-
-/** As gradientTensor, for a rule that adds to few of the elements: the gradient of a parameter as it is, or zeros. */
-export function gradientToAddTo(input: Tensor, op: string): Tensor {
-  const step = input.device.currentStep(op);
-  if (!isLeaf(input)) return zeroTensor(input.device, input.shape, 'f32', op);
-  step.part(ZeroedGradients).delete(input);
-  input.grad ??= input.gradientStorage!();
-  return input.grad;
 }
 
 function isLeaf({ recorded, gradientStorage }: Tensor): boolean {
   return !recorded && gradientStorage !== null;
 }
 
-/** Gradients on their way back; a buffer taken on the way is released as soon as no gradient lies in it any more. */
+function ownGradient(leaf: Tensor): Tensor {
+  leaf.grad ??= leaf.gradientStorage!();
+  return leaf.grad;
+}
+
+/**
+ * Gradients on their way back, up to those of parameters, which lie outside; a buffer taken on the way is released as soon as no
+ * gradient lies in it any more.
+ */
 export class Gradients {
   private readonly table = new Map<Tensor, Tensor>();
   private readonly holders = new Map<GPUBuffer, number>();
@@ -109,28 +76,19 @@ export class Gradients {
   add(tensor: Tensor, gradient: Tensor, what: string): void {
     requireShape(what, gradient, tensor);
     const present = this.table.get(tensor);
+    if (gradient === tensor.grad || (gradient === present && this.addedTo.has(gradient))) return;
     this.hold(gradient);
-    if (!present) {
-      this.table.set(tensor, gradient);
-      return;
-    }
-    if (present === gradient && (gradient === tensor.grad || this.addedTo.has(gradient))) {
+    if (isLeaf(tensor)) {
+      accumulateInto('addInto', tensor, { b: gradient, target_: ownGradient(tensor) });
       this.drop(gradient);
-      return;
-    }
-    if (present === tensor.grad || gradient === tensor.grad) {
-      const [own, other] = present === tensor.grad ? [present, gradient] : [gradient, present];
-      accumulateInto('addInto', tensor, { b: other, target_: own });
-      this.table.set(tensor, own);
-      this.drop(other);
-      return;
-    }
-    const sum = emptyTensor(tensor.device, tensor.shape, 'f32', 'accumulate');
-    accumulateInto('add', sum, { a: present, b: gradient, sum });
-    this.hold(sum);
-    this.table.set(tensor, sum);
-    this.drop(present);
-    this.drop(gradient);
+    } else if (present) {
+      const sum = emptyTensor(tensor.device, tensor.shape, 'f32', 'accumulate');
+      accumulateInto('add', sum, { a: present, b: gradient, sum });
+      this.hold(sum);
+      this.table.set(tensor, sum);
+      this.drop(present);
+      this.drop(gradient);
+    } else this.table.set(tensor, gradient);
   }
 
   /** The gradient so far, for the rule that is running to add to; null where another tensor's gradient shares its memory. */
@@ -164,15 +122,6 @@ export class Gradients {
     if (!gradient) return;
     this.table.delete(tensor);
     this.drop(gradient);
-  }
-
-  addToLeaves(): void {
-    for (const [leaf, gradient] of this.table) {
-      if (!isLeaf(leaf) || gradient === leaf.grad) continue;
-      this.step.part(ZeroedGradients).delete(leaf);
-      leaf.grad ??= leaf.gradientStorage!();
-      accumulateInto('addInto', leaf, { b: gradient, target_: leaf.grad });
-    }
   }
 
   private hold(gradient: Tensor): void {

@@ -4,7 +4,7 @@ export { Device, type DeviceOptions, type Dispatch } from './device.ts';
 export { InputError, quote } from './files/errors.ts';
 export * from './files/safetensors.ts';
 export * from './files/safetensors-writer.ts';
-export { type GradientSum, gradientSum, gradientTensor, gradientToAddTo, zeroGradients } from './gradients.ts';
+export { type GradientSum, gradientSum, zeroGradients } from './gradients.ts';
 export { gridFor } from './grid.ts';
 export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } from './kernel.ts';
 export { type BufferRange, roundUp } from './memory.ts';

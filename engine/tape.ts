@@ -86,7 +86,6 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
     const gradients = new Gradients(step, taken);
     gradients.add(loss, options.gradient ?? ones(loss), 'backward: gradient');
     walk(tape, gradients, wants);
-    gradients.addToLeaves();
   });
 }
 
