@@ -62,6 +62,8 @@ export class Gradients {
   private readonly holders = new Map<GPUBuffer, number>();
   /** The gradients that the rule that ran last has added to, and returned as they are. */
   private readonly addedTo = new Set<Tensor>();
+  /** All that it returned, held until each has been added: one tensor may stand for several operands. */
+  private returned: Tensor[] = [];
 
   constructor(
     private readonly step: Step,
@@ -109,7 +111,11 @@ export class Gradients {
     try {
       return step.track((taken) => {
         const results = rule();
-        for (const gradient of results) if (gradient) taken.delete(gradient.buffer);
+        this.returned = results.filter((gradient) => gradient !== null);
+        for (const gradient of this.returned) {
+          taken.delete(gradient.buffer);
+          this.hold(gradient);
+        }
         return results;
       });
     } finally {
@@ -117,11 +123,14 @@ export class Gradients {
     }
   }
 
-  remove(tensor: Tensor): void {
-    const gradient = this.table.get(tensor);
-    if (!gradient) return;
-    this.table.delete(tensor);
-    this.drop(gradient);
+  /** Forgets the gradients of what an op made: its rule has passed them on. */
+  remove(outputs: readonly Tensor[]): void {
+    for (const gradient of this.returned.splice(0)) this.drop(gradient);
+    for (const output of outputs) {
+      const gradient = this.table.get(output);
+      if (gradient) this.drop(gradient);
+      this.table.delete(output);
+    }
   }
 
   private hold(gradient: Tensor): void {

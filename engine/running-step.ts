@@ -27,7 +27,7 @@ export class Step {
   private readonly buffers = new Map<GPUBuffer, StepResource[]>();
   /** One set for each `track` that is under way, innermost last. */
   private readonly tracked: Set<GPUBuffer>[] = [];
-
+  /** By their classes. */
   private readonly parts = new Map<new () => object, object>();
 
   constructor(private readonly source: BufferSource) {}

@@ -99,7 +99,7 @@ export function walk(tape: readonly TapeEntry[], gradients: Gradients, wants: (t
     results.forEach((gradient, i) => {
       if (gradient && wanted[i]) gradients.add(inputs[i], gradient, `${op} backward: the gradient of input ${i}`);
     });
-    for (const output of outputs) gradients.remove(output);
+    gradients.remove(outputs);
   }
 }
 

@@ -126,6 +126,19 @@ describeOnDevices('tape', (open) => {
     );
   });
 
+  test('one tensor that a rule returns as the gradient of two operands stays until both have it', async () => {
+    const device = await open();
+    using p = parameter(device, [1, 2, 3, 4], [4]);
+    using q = parameter(device, [1, 2, 3, 4], [4]);
+    device.step(() => {
+      const [x, y] = [scale(p, 2), multiply(q, q)];
+      const [part] = recompute(x, 'part', () => [scale(add(x, y), 5)]);
+      backward(sum(add(part, scale(x, 7))));
+    });
+    expect(await read(p.grad)).toEqual(Array(4).fill(2 * (5 + 7)));
+    expect(await read(q.grad)).toEqual([1, 2, 3, 4].map((value) => 2 * value * 5));
+  });
+
   test('the same loss twice counts twice', async () => {
     const device = await open();
     using x = parameter(device, [1, 2, 3, 4], [4]);
