@@ -1,6 +1,6 @@
 /** `insula act`: a trained policy on one observation of an episode. */
 import { InputError, quote } from '../engine/index.ts';
-import { chunk, episodeNamed, instructionsAt, loadSamples, wholeEpisodes } from '../model/data/index.ts';
+import { chunk, episodeNamed, instructionsAt, loadExamples, wholeEpisodes } from '../model/data/index.ts';
 import type { RawObservation } from '../model/policy/encoding.ts';
 import type { Policy } from '../model/policy/policy.ts';
 import { observationAt, questionObservation } from '../model/training/batches.ts';
@@ -47,7 +47,7 @@ async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, pro
   return withPolicy(values, progress, check, async ({ policy, dataset, device }) => {
     const episode = episodeNamed(dataset, moment.episode);
     const [whole] = wholeEpisodes([episode]);
-    const [sample] = await loadSamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
+    const [sample] = await loadExamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
     const answer = await answerOf(policy, observation, ask, episode.subtask?.(step) ?? null);
     const { horizon } = policy.model.configuration;

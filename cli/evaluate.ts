@@ -6,7 +6,7 @@ import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import type { WorldObservation } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
-import { actionExamples, evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
+import { evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
 import { BatchMaker } from '../model/training/batches.ts';
 import type { CheckpointSettings } from '../model/training/checkpoint.ts';
@@ -111,7 +111,7 @@ async function inOpenLoop(
   const samples = evaluationSamples(split.heldOut, preset.heldOutSteps);
   const batches = [];
   for (let start = 0; start < samples.length; start += batch)
-    batches.push(await maker.make(actionExamples(samples.slice(start, start + batch)), start));
+    batches.push(await maker.make(samples.slice(start, start + batch), start));
   const { meanChunk } = await fitBaselines(fittingSamples(split.train), policy.encoding, configuration.horizon);
   const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
   const openLoop = {

@@ -12,7 +12,8 @@ export const dataNotes = [
 
 export const trainingNotes = [
   ...dataNotes,
-  `Actions and states are normalised by the 1 % and 99 % quantiles of the training episodes. A FAST tokenizer is fitted to the training data (to a sample of 8,192 steps if there are more than 32,768); a chunk that is longer than the model's token block is truncated, and the number truncated is reported.`,
+  `Actions and states are normalised by the 1 % and 99 % quantiles of the training episodes. Action tokens (--tokens, --tokenizer) spell the normalised chunks: a FAST tokenizer is fitted to the training data (to a sample of 8,192 steps if there are more than 32,768), the other kinds need no data. A target that is longer than the model's block for it is truncated, and the number truncated is reported.`,
+  `Groups of parameters (--freeze, --rates) are the vision tower and the experts, heads included; a pattern such as '*.bias' selects parameters by their names in the checkpoint. If several match a parameter, the last one decides, and what is frozen stays frozen.`,
   `Several data sets of one control rate train one model: --data A,B or --dataset droid,ur5. Each robot keeps its own statistics, its own held-out episodes and a slot map, which gives the position of its dimensions in the padded vector and marks those that are relative to the state: --robot ur5e,franka names openpi's slot maps; without it dimension i has slot i.`,
   `Co-training (--cotrain) adds captions, questions and pointing with location tokens, about rendered scenes of the built-in world or about your own named images (--questions). 'insula act --ask' then answers questions. Every other example of robot data predicts its subtask before its action tokens, if the data have subtasks.`,
 ];
@@ -23,7 +24,7 @@ export const tokenizerNotes = [
 
 export const attentionNotes = [
   `Shapes (--shape): names of FlashAttention's and FlexAttention's benchmarks and of public VLA models ('suite' is all of them), or written out: batch, tokens (one block, prefix+action or prefix+fast+action), query heads / key heads, head dimension: B=1,T=816+128+50,H=8/1,D=256.`,
-  `Masks (--mask): ready-made ones ('+' ANDs them and chains their scores, '|' ORs them: causal+alibi, soft-cap:50), tables over the blocks (insulation, frozen-prefix, cached-prefix), or WGSL over q and k. --score comes with its --derivative.`,
+  `Masks (--mask): ready-made ones ('+' ANDs them and chains their scores, '|' ORs them: causal+alibi, soft-cap:50), tables over the blocks (insulation, soft-insulation:0.1, frozen-prefix, cached-prefix), or WGSL over q and k. --score comes with its --derivative.`,
   `A row: milliseconds with quartiles, GFLOP/s of the work in the plan's tile lists (live work), time and live work divided by those of the dense mask, percent of the matrix product's rate and of the roof, the ratio to the same engine's unfused softmax(Q K^T + mask) V, memory, workgroups. Rates come from GPU timestamps if the adapter has them, else from wall time. Without options the run takes about a minute and lists the cases that it left out.`,
 ];
 

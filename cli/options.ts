@@ -71,17 +71,20 @@ export function number(help: string, least = 0, use?: Use): Option<number> {
 /** A number within the given bounds: at least `from`, above `above`, below `below`. */
 export function decimal(
   help: string,
-  { from, above, below, ...use }: { from?: number; above?: number; below?: number } & Use = {},
+  { from, above, below, to, ...use }: { from?: number; above?: number; below?: number; to?: number } & Use = {},
 ): Option<number> {
   const range = [
     ...(above === undefined ? [] : [`above ${above}`]),
     ...(from === undefined ? [] : [`from ${from}`]),
     ...(below === undefined ? [] : [`below ${below}`]),
+    ...(to === undefined ? [] : [`at most ${to}`]),
   ].join(' and ');
   const read = (own: string) => {
     const value = Number(own);
-    const within = value > (above ?? -Infinity) && value >= (from ?? -Infinity) && value < (below ?? Infinity);
-    if (own.trim() === '' || !Number.isFinite(value) || !within)
+    const most = value < (below ?? Infinity) && value <= (to ?? Infinity);
+    const within = value > (above ?? -Infinity) && value >= (from ?? -Infinity) && most;
+    // An adapter computes in f32.
+    if (own.trim() === '' || !Number.isFinite(Math.fround(value)) || !within)
       throw new Error(range === '' ? 'expected a number' : `expected a number ${range}`);
     return value;
   };
@@ -115,9 +118,9 @@ export function choices<T extends string>(help: string, names: readonly T[], use
   return single(help, 'A,B', read, use);
 }
 
-/** Numbers from 0 by name: A=1,B=2. */
+/** Numbers above 0 by name: A=1,B=2. */
 export function factors(help: string, use?: Use): Option<Record<string, number>> {
-  const one = decimal(help, { from: 0 });
+  const one = decimal(help, { above: 0 });
   const read = (own: string) => {
     const pairs = split(own).map((part) => {
       const at = part.lastIndexOf('=');

@@ -61,7 +61,9 @@ export async function withPolicy<T>(
 /** @throws InputError if the policy draws no noise, which --seed chooses */
 export function expectNoise({ run, configuration }: CheckpointSettings): void {
   if (actingObjective(objectivesOf(configuration))?.draw === undefined)
-    throw new InputError(`--seed: ${run.system} draws no noise, it decodes the most probable tokens; leave it out`);
+    throw new InputError(
+      `--seed: ${run.system} draws no noise, so the same observation gives the same actions; leave it out`,
+    );
 }
 
 async function dataOf(

@@ -2,6 +2,7 @@
 import { systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
+import { actionTokenKinds } from '../tokenizers/index.ts';
 import { cameraOptions, dataOptions, robotOptions } from './data.ts';
 import { choice, decimal, decimals, factors, flag, number, text, texts, type ValuesOf } from './options.ts';
 
@@ -51,19 +52,31 @@ export const runOptions = {
   }),
   tokens: choice(
     "action tokens of systems that have them: fast, bins, stride (every fifth step) or string; the system's own by default",
-    ['fast', 'bins', 'stride', 'string'],
+    actionTokenKinds,
     { excludes: 'tokenizer' },
   ),
   freeze: texts('parameters that keep their values: groups (vision, backbone, expert), or patterns of names with *'),
-  rates: factors('factors on the learning rate of groups, or of patterns of names with *'),
+  rates: factors('factors above 0 on the learning rate of groups, or of patterns of names; for 0 give --freeze'),
   gates: decimal('initial bias of the gates of adaptive norms; 0 by default, at which their branches are closed'),
+  'gradient-scale': decimal('factor of the gradient where the system stops it (soft insulation); 0 by default', {
+    from: 0,
+    to: 1,
+  }),
   horizon: number('control steps in a chunk; one second by default', 1),
   seed: number('determines data, initial weights, noise and order; 0 by default'),
 };
 
 /** The settings that the options give; settings of other options are absent. */
-export function givenSettings({ preset, ...given }: ValuesOf<typeof runOptions>): Partial<RunSettings> {
-  return { ...given, ...(preset !== undefined && { preset: presetNamed(preset) }) };
+export function givenSettings({
+  preset,
+  'gradient-scale': gradientScale,
+  ...given
+}: ValuesOf<typeof runOptions>): Partial<RunSettings> {
+  return {
+    ...given,
+    ...(preset !== undefined && { preset: presetNamed(preset) }),
+    ...(gradientScale !== undefined && { gradientScale }),
+  };
 }
 
 /** The presets' values of a field, for help. */

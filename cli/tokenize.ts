@@ -11,6 +11,8 @@ import { about, readTokenizer, writePublished, writeTokenizer } from '../model/p
 import {
   type ActionChunk,
   type ActionTokenizer,
+  type ActionTokenKind,
+  actionTokenKinds,
   BinActionTokenizer,
   FastTokenizer,
   StrideTokenizer,
@@ -35,7 +37,7 @@ const fitOptions = {
   ...actionOptions,
   ...sceneOptions,
   out: outputFile('file for the tokenizer and the statistics; required'),
-  kind: choice('fast (default), bins, stride or string', ['fast', 'bins', 'stride', 'string']),
+  kind: choice('fast (default), bins, stride or string', actionTokenKinds),
   scale: decimal('quantisation steps per unit of a FAST coefficient; 10 by default', { above: 0, ...forFast }),
   covers: decimal('largest normalised value that FAST never clamps; by default the largest of the data', {
     above: 0,
@@ -89,7 +91,7 @@ export const fit = command({
 });
 
 function tokenizerOfKind(
-  kind: 'fast' | 'bins' | 'stride' | 'string',
+  kind: ActionTokenKind,
   { format, scale, covers, vocabulary, bins, stride, decimals }: ValuesOf<typeof fitOptions>,
   chunks: readonly ActionChunk[],
 ): ActionTokenizer {

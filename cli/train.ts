@@ -6,10 +6,11 @@ import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
+import { expectRules } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
-import { expectTokens, type RunSettings, runSettings } from '../model/training/run-settings.ts';
+import { expectTokens, type RunSettings, runSettings, systemOf } from '../model/training/run-settings.ts';
 import { expectSameRun } from '../model/training/same-run.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
@@ -72,6 +73,9 @@ function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): R
     Object.assign(settings, { steps, data, dataset });
   }
   expectTokens(settings);
+  systemOf(settings);
+  // The data may have less: they are checked once they are open.
+  expectRules(settings, { images: true, state: true });
   if (settings.cotrain > 0 && settings.data && settings.questions === null)
     throw new InputError(
       '--cotrain takes its questions from the built-in world: leave out --data, or give named images with --questions',

@@ -42,6 +42,9 @@ export interface CaptureOptions {
 
 type Tensors = Readonly<Record<string, Tensor>>;
 
+/** The numbers of each input, as they are or in a record with their shape. */
+type Numbers<Name extends string> = Readonly<Record<Name, TensorData | { readonly data: TensorData }>>;
+
 /**
  * Captures `fn` at the first run.
  *
@@ -94,7 +97,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
    * disposed of, and the next run overwrites their numbers; a `read()` that was called before gives the earlier ones. Rejects with
    * what WebGPU refused, which names this step and its dispatches.
    */
-  async run(data: Readonly<Record<Name, TensorData>>): Promise<Outputs> {
+  async run(data: Numbers<Name>): Promise<Outputs> {
     if (!this.ready) await this.prepare(data);
     this.assertReady();
     const start = performance.now();
@@ -110,7 +113,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
    * Captures the step and has its pipelines compiled, so that the first run is as fast as the others. `data` is as for that run.
    * Running does it too.
    */
-  async prepare(data: Readonly<Record<Name, TensorData>>): Promise<void> {
+  async prepare(data: Numbers<Name>): Promise<void> {
     this.assertReady();
     if (!this.captured) {
       this.write(data);
@@ -152,7 +155,8 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
   }
 
-  private write(data: Readonly<Record<string, TensorData>>): void {
+  private write(given: Numbers<Name>): void {
+    const data: Record<string, TensorData> = mapRecord(given, (own) => (own && 'data' in own ? own.data : own));
     const known = Object.keys(this.inputs);
     const unknown = Object.keys(data).find((name) => !known.includes(name));
     if (unknown !== undefined) throw new Error(`${this.name}: no input '${unknown}'; it has ${known.join(', ')}`);

@@ -24,7 +24,7 @@ const compiledTables = new WeakMap<AttentionTable, Compiled[]>();
 /** The plans that lie on the device in a step. */
 class Uploads extends Array<Upload> {}
 
-/** What the table of a call has been compiled to; a table object keeps it, so a model makes its tables once. */
+/** The compiled form of a call's table; a table object keeps it, so a model makes its tables once. */
 function compiledFor({ batch, queryRows }: CheckedCall, { table, expression }: AttentionOptions): Compiled {
   const room = {
     dataSamples: expression?.source.tokenData ? expression.samples : 0,

@@ -7,13 +7,11 @@ import {
   type PlanRequest,
   type PlanWork,
   planForm,
+  TILE_OF_PAIR,
 } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
 import type { Tile } from './attention-tiles.ts';
 import { type AttentionEntry, type AttentionSizes, attentionEntries, attentionLaunch } from './attention-variants.ts';
-
-/** The bits of the other tile in a pair's first word (attention-plan.ts). */
-const TILE_OF_PAIR = 0x7ffffff;
 
 /** A call of attention, as far as its cost goes. */
 export interface AttentionProblem {

@@ -10,14 +10,15 @@
  *   query tiles, key tiles       sample by sample, 4 words each: first row, rows, first token, bits of the real tokens
  *   forward, dQuery, dKeyValue   sample by sample, 2 words for each tile: where its pairs begin, and how many
  *   data, constants              a word for each token, and numbers, for the user's expressions
- *   pairs                        2 words each: the other tile with flags in bits 27 to 31, and the window
+ *   scales                       2 numbers each, factors of the gradient to K and to V; the first are 1 and 1
+ *   pairs                        2 words each: the other tile, the index of its scales in bits 16 to 26, flags above; and the window
  *
  * A layout fixes where everything lies (`planForm`), a batch only what stands there (`fillPlan`): every list has room for all pairs
  * that its table allows, 24 bytes for each of at most (tokens / TILE)^2 pairs. The kernels take tiles in the order of this array, those with
  * the most pairs first, so that few long rows start late.
  */
 import type { AttentionTable, Edge } from './attention-table.ts';
-import { allRows, type BlockRows, type Tile, tilesOf } from './attention-tiles.ts';
+import { allRows, type BlockRows, TILE, type Tile, tilesOf } from './attention-tiles.ts';
 
 // Bits of a pair's word; with the sign, so that combining them stays integer work, and unsigned once they are stored.
 const MASKED = 1 << 31;
@@ -25,6 +26,11 @@ const CAUSAL = 1 << 30;
 const STOP_KEY = 1 << 29;
 const STOP_VALUE = 1 << 28;
 const EXPRESSION = 1 << 27;
+const SCALES_SHIFT = 16;
+/** The bits of the other tile. */
+export const TILE_OF_PAIR = 0xffff;
+const MOST_TILES = 0x10000;
+const MOST_SCALES = 0x800;
 const NO_WINDOW = 0xffffffff;
 
 /** Room for expressions: the tokens' data of so many samples, and so many constants. */
@@ -43,7 +49,7 @@ export interface PlanForm {
   readonly keyTiles: readonly Tile[];
   /** Where the tables lie in the words of a plan, as the kernels' uniform names them. */
   readonly places: Readonly<
-    Record<'keyTilesAt' | 'forwardAt' | 'dQueryAt' | 'dKeyValueAt' | 'dataAt' | 'constantsAt', number>
+    Record<'keyTilesAt' | 'forwardAt' | 'dQueryAt' | 'dKeyValueAt' | 'dataAt' | 'constantsAt' | 'scalesAt', number>
   >;
   readonly words: number;
   /** Pairs of tiles that the table allows, by query tile: indices of both, flags, window, where their lists begin. */
@@ -94,8 +100,10 @@ interface TablePairs {
   readonly key: Uint32Array;
   readonly flags: Uint32Array;
   readonly window: Uint32Array;
-  /** The stop bits of its edge. */
-  readonly stops: Uint32Array;
+  /** The stop bits of its edge, and in their bits the index of its scales. */
+  readonly passing: Uint32Array;
+  /** The factors of the gradient to K and to V, for each index. */
+  readonly scales: Float32Array;
   /** First pair of each query tile's list, and of each key tile's, counted in pairs. */
   readonly ofQuery: Uint32Array;
   readonly ofKey: Uint32Array;
@@ -124,6 +132,11 @@ export function planForm(
       .map(({ tile }) => tile);
   const queryTiles = sorted(tilesOf(blocks, queryRows), 'query');
   const keyTiles = sorted(tilesOf(blocks), 'key');
+  const tiles = Math.max(queryTiles.length, keyTiles.length);
+  if (tiles > MOST_TILES)
+    throw new Error(
+      `attention: the table has ${tiles} tiles of at most ${TILE} tokens; a plan has room for ${MOST_TILES}`,
+    );
   const pairs = tablePairs(table, queryTiles, keyTiles);
 
   const keyTilesAt = 4 * queryTiles.length * batch;
@@ -132,7 +145,8 @@ export function planForm(
   const dKeyValueAt = dQueryAt + 2 * queryTiles.length * batch;
   const dataAt = dKeyValueAt + 2 * keyTiles.length * batch;
   const constantsAt = dataAt + room.dataSamples * length;
-  const words = constantsAt + room.constants + 3 * 2 * pairs.count * batch;
+  const scalesAt = constantsAt + room.constants;
+  const words = scalesAt + pairs.scales.length + 3 * 2 * pairs.count * batch;
   return {
     table,
     batch,
@@ -140,7 +154,7 @@ export function planForm(
     room,
     queryTiles,
     keyTiles,
-    places: { keyTilesAt, forwardAt, dQueryAt, dKeyValueAt, dataAt, constantsAt },
+    places: { keyTilesAt, forwardAt, dQueryAt, dKeyValueAt, dataAt, constantsAt, scalesAt },
     words,
     pairs,
     natural: naturalTiles(table, queryTiles, keyTiles),
@@ -150,10 +164,24 @@ export function planForm(
 /** Tile pairs of which the table allows at least one score, by query tile and in it by key. */
 function tablePairs(table: AttentionTable, queryTiles: readonly Tile[], keyTiles: readonly Tile[]): TablePairs {
   const most = queryTiles.length * keyTiles.length;
-  const [query, key, flags, window, stops] = Array.from({ length: 5 }, () => new Uint32Array(most));
+  const [query, key, flags, window, passing] = Array.from({ length: 5 }, () => new Uint32Array(most));
   const ofQuery = new Uint32Array(queryTiles.length + 1);
   const ofKey = new Uint32Array(keyTiles.length + 1);
   const byToken = [...keyTiles.keys()].sort((a, b) => keyTiles[a].firstToken - keyTiles[b].firstToken);
+  const scales = [1, 1];
+  const places = new Map([[String(scales), 0]]);
+  const passingOf = ({ keyGradient, valueGradient }: Edge) => {
+    const [toKey, toValue] = [keyGradient, valueGradient].map(Math.fround);
+    const stops = (toKey === 0 ? STOP_KEY : 0) | (toValue === 0 ? STOP_VALUE : 0);
+    const factors = [toKey || 1, toValue || 1];
+    const place = places.get(String(factors)) ?? places.size;
+    if (place === MOST_SCALES)
+      throw new Error(`attention: the table scales gradients by more than ${MOST_SCALES - 1} pairs of factors`);
+    if (place === places.size) scales.push(...factors);
+    places.set(String(factors), place);
+    return stops | (place << SCALES_SHIFT);
+  };
+  const passingOfEdge = table.cells.map((row) => row.map(passingOf));
   let count = 0;
   queryTiles.forEach((tile, q) => {
     for (const k of byToken) {
@@ -164,14 +192,14 @@ function tablePairs(table: AttentionTable, queryTiles: readonly Tile[], keyTiles
       key[count] = k;
       flags[count] = kind === 'causal' ? MASKED | CAUSAL : 0;
       window[count] = Math.min(edge.window ?? NO_WINDOW, NO_WINDOW);
-      stops[count] = (edge.stopKey ? STOP_KEY : 0) | (edge.stopValue ? STOP_VALUE : 0);
+      passing[count] = passingOfEdge[tile.block][keyTiles[k].block];
       ofKey[k + 1] += 1;
       count += 1;
     }
     ofQuery[q + 1] = count;
   });
   for (let k = 0; k < keyTiles.length; k++) ofKey[k + 1] += ofKey[k];
-  return { count, query, key, flags, window, stops, ofQuery, ofKey };
+  return { count, query, key, flags, window, passing, scales: new Float32Array(scales), ofQuery, ofKey };
 }
 
 function causalKind(edge: Edge, query: Tile, key: Tile): 'none' | 'causal' | 'full' {
@@ -191,7 +219,8 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
   const { tokenData = [], constants = [] } = expression?.source ?? {};
   words.set(tokenData, places.dataAt);
   words.set(new Uint32Array(Float32Array.from(constants).buffer), places.constantsAt);
-  const pairsAt = places.constantsAt + constants.length;
+  words.set(new Uint32Array(pairs.scales.buffer), places.scalesAt);
+  const pairsAt = places.scalesAt + pairs.scales.length;
 
   const { count } = pairs;
   const queryRows = Uint32Array.from(queryTiles, ({ rows }) => rows);
@@ -236,9 +265,10 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
         dQuery[query] += 2;
         work.dQuery += area;
       }
-      const stops = pairs.stops[pair] | unwanted;
+      const passing = pairs.passing[pair] | unwanted;
+      const stops = passing & (STOP_KEY | STOP_VALUE);
       if (stops === (STOP_KEY | STOP_VALUE)) continue;
-      words[dKeyValue[key]] = flags | stops | query;
+      words[dKeyValue[key]] = flags | passing | query;
       words[dKeyValue[key] + 1] = window;
       dKeyValue[key] += 2;
       work.dKeyValue += area;

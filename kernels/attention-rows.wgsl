@@ -30,10 +30,12 @@ struct Shape {
 @group(0) @binding(1) var<storage, read> sliceGradient: array<vec4f>;        // [splits, ..]
 @group(0) @binding(2) var<storage, read_write> gradient: array<vec4f>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 // One thread a row.
 @compute @workgroup_size(THREADS)
-fn delta(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = (workgroup.y * count.x + workgroup.x) * THREADS + thread;        // (sample * queryTokens + token) * heads + head
+fn delta(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;        // (sample * queryTokens + token) * heads + head
   let token = row / shape.heads;
   let sample = token / shape.queryTokens;
   if (sample >= shape.batch) { return; }
@@ -50,8 +52,8 @@ fn delta(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count
 
 // One thread four elements of a row.
 @compute @workgroup_size(THREADS)
-fn reduceForward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let at = (workgroup.y * count.x + workgroup.x) * THREADS + thread;             // in output
+fn reduceForward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let at = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;             // in output
   let elements = shape.batch * shape.queryTokens * shape.heads * shape.groups;
   if (at >= elements) { return; }
   let row = at / shape.groups;                                               // (sample * queryTokens + token) * heads + head
@@ -80,8 +82,8 @@ fn reduceForward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroup
 
 // One thread four elements.
 @compute @workgroup_size(THREADS)
-fn reduceGradient(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let at = (workgroup.y * count.x + workgroup.x) * THREADS + thread;
+fn reduceGradient(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let at = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   let elements = arrayLength(&gradient);
   if (at >= elements) { return; }
   var sum = vec4f();

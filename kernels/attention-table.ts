@@ -36,24 +36,48 @@ export interface Edge {
   readonly mask: 'none' | 'full' | 'causal';
   /** For causal edges: a query sees keys at most `window` - 1 positions back. */
   readonly window?: number;
-  /** No gradient passes into the keys, or the values, of this edge. */
-  readonly stopKey: boolean;
-  readonly stopValue: boolean;
+  /**
+   * The factors, from 0 to 1, of the gradient that passes through this edge into its keys, and into its values: 0 is a stop-gradient.
+   * With factor s it is the gradient of s K + (1 - s) stopGradient(K).
+   */
+  readonly keyGradient: number;
+  readonly valueGradient: number;
 }
 
-export function edge(options: {
+export interface EdgeOptions {
   mask: 'full' | 'causal';
   window?: number;
+  /** A stop is a factor of 0. */
   stopKey?: boolean;
   stopValue?: boolean;
-}): Edge {
-  const { mask, window, stopKey = false, stopValue = false } = options;
-  if (window !== undefined && (mask !== 'causal' || !Number.isInteger(window) || window < 1))
-    throw new Error(`edge: window ${window} on a ${mask} edge; a window is an integer from 1 on a causal edge`);
-  return { mask, window, stopKey, stopValue };
+  keyGradient?: number;
+  valueGradient?: number;
 }
 
-export const none: Edge = { mask: 'none', stopKey: false, stopValue: false };
+export function edge({ mask, window, stopKey, stopValue, keyGradient, valueGradient }: EdgeOptions): Edge {
+  if (window !== undefined && (mask !== 'causal' || !Number.isInteger(window) || window < 1))
+    throw new Error(`edge: window ${window} on a ${mask} edge; a window is an integer from 1 on a causal edge`);
+  return {
+    ...{ mask, window },
+    keyGradient: factorOf('Key', stopKey, keyGradient),
+    valueGradient: factorOf('Value', stopValue, valueGradient),
+  };
+}
+
+function factorOf(side: 'Key' | 'Value', stop = false, factor?: number): number {
+  const name = `${side.toLowerCase()}Gradient`;
+  if (stop && factor !== undefined)
+    throw new Error(`edge: stop${side} and ${name} ${factor} together; a stop is a ${name} of 0: give one of them`);
+  const given = factor ?? (stop ? 0 : 1);
+  if (!isFactor(given)) throw new Error(`edge: ${name} is ${given}; expected a number from 0 to 1`);
+  return given;
+}
+
+function isFactor(value: number): boolean {
+  return value >= 0 && value <= 1;
+}
+
+export const none: Edge = { mask: 'none', keyGradient: 1, valueGradient: 1 };
 export const full: Edge = edge({ mask: 'full' });
 /** Position i sees positions j <= i of its own block. */
 export const causal: Edge = edge({ mask: 'causal' });
@@ -84,6 +108,11 @@ export function attentionTable(
         throw new Error(
           `attentionTable: '${queryName}' reads '${keyName}' by a causal edge; causal is for a block and itself`,
         );
+      for (const factor of ['keyGradient', 'valueGradient'] as const)
+        if (!isFactor(cell[factor]))
+          throw new Error(
+            `attentionTable: '${queryName}' reads '${keyName}' with a ${factor} of ${cell[factor]}; expected a number from 0 to 1`,
+          );
     }
   }
   return { layout, cells: names.map((queryName) => names.map((keyName) => rows[queryName]?.[keyName] ?? none)) };

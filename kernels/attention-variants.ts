@@ -6,6 +6,7 @@ import {
   bytesPerElement,
   type DataType,
   type Device,
+  gridFor,
   type Kernel,
   loadKernel,
   type Parameters,
@@ -48,7 +49,7 @@ export interface Launch {
   readonly parameters: Parameters;
   /** Fields of the kernel's uniform that the variant decides. */
   readonly uniform: Readonly<Record<string, number>>;
-  readonly workgroups: readonly [number, number, number];
+  readonly workgroups: readonly [number, number];
   /** Workgroups that share a list. */
   readonly splits: number;
   /** Results are slices in f32 that attention-rows.wgsl joins, even where there is one. */
@@ -74,7 +75,9 @@ const subgroupParameters: Parameters = {
 const halfParameters: Parameters = {
   enable: 'f16',
   Operand: 'alias Operand = vec4<f16>;',
-  addDot: 'fn addDot(sum: f32, a: Operand, b: Operand) -> f32 { return sum + f32(dot(a, b)); }',
+  scaled: 'fn scaled(query: vec4f) -> vec4f { return query; }',
+  addDot:
+    'fn addDot(sum: f32, query: Operand, k: Operand) -> f32 { let q = shape.scale * vec4f(query); return fma(q.w, f32(k.w), fma(q.z, f32(k.z), fma(q.y, f32(k.y), fma(q.x, f32(k.x), sum)))); }',
 };
 
 function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Variant {
@@ -110,7 +113,7 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
           ...(slices && dtype !== 'f32' && entry === 'forward' && sliceStorage),
         },
         uniform: { groups: headDimension / 4, chunks },
-        workgroups: [across, tiles, sizes.batch * splits],
+        workgroups: gridFor(across * tiles * sizes.batch * splits, 1),
         splits,
         slices,
       };
@@ -134,7 +137,7 @@ const software: Variant = {
       kernel: softwareKernel,
       parameters: { LANES: lanes, ...pairStorage(dtype) },
       uniform: { words: headDimension / 2 },
-      workgroups: [tiles, sizes.kvHeads, sizes.batch * splits],
+      workgroups: gridFor(tiles * sizes.kvHeads * sizes.batch * splits, 1),
       splits,
       slices: splits > 1 || bytesPerElement[dtype] < 4,
     };

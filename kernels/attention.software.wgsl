@@ -33,9 +33,9 @@ struct Shape {
   scale: f32,
   splits: u32,                                    // workgroups that share a list
   queryTiles: u32, keyTiles: u32,                 // to a sample
-  keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where in the plan these tables lie; query tiles lie first
+  keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // in the plan; query tiles lie first
   dataAt: u32, dataStride: u32,                   // words of data of the tokens, and from one sample's to the next
-  constantsAt: u32,
+  scalesAt: u32, constantsAt: u32,
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -66,6 +66,7 @@ struct Pair {
   causal: bool, window: u32,                      // seen only where 0 <= token(i) - token(j) < window
   expression: bool,                               // seen only where `allowed` says so
   stopKey: bool, stopValue: bool,
+  keyScale: f32, valueScale: f32,                 // of the gradient that passes
 }
 
 fn listAt(at: u32, slice: u32, lane: u32) -> List {
@@ -77,13 +78,25 @@ fn listAt(at: u32, slice: u32, lane: u32) -> List {
 fn pairAt(at: u32, lane: u32) -> Pair {
   let word = plan[at + lane % 2u];
   let first = subgroupShuffle(word, 0u);
-  return Pair(first & 0x7ffffffu, (first & 0x40000000u) != 0u, subgroupShuffle(word, 1u), (first & 0x8000000u) != 0u,
-    (first & 0x20000000u) != 0u, (first & 0x10000000u) != 0u);
+  let scale = bitcast<f32>(plan[shape.scalesAt + 2u * ((first >> 16u) & 0x7ffu) + lane % 2u]);
+  return Pair(first & 0xffffu, (first & 0x40000000u) != 0u, subgroupShuffle(word, 1u), (first & 0x8000000u) != 0u,
+    (first & 0x20000000u) != 0u, (first & 0x10000000u) != 0u, subgroupShuffle(scale, 0u), subgroupShuffle(scale, 1u));
 }
 
 fn tileAt(at: u32, lane: u32) -> Tile {
   let word = plan[at + lane % 4u];
   return Tile(subgroupShuffle(word, 0u), subgroupShuffle(word, 1u), subgroupShuffle(word, 2u), subgroupShuffle(word, 3u));
+}
+
+// The work of a workgroup: one of `across` parts of a kv head of a sample, and a slice of its list; workgroups are numbered in a row, which
+// lies on two axes where it is too long for one (grid.ts).
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+struct Place { part: u32, kvHead: u32, sample: u32, slice: u32 }
+
+fn placeOf(grid: Grid, across: u32) -> Place {
+  let index = grid.workgroup.y * grid.count.x + grid.workgroup.x;
+  let sample = index / across / shape.kvHeads;
+  return Place(index % across, index / across % shape.kvHeads, sample % shape.batch, sample / shape.batch);
 }
 
 // The threads of such an adapter take the workgroups of a dispatch in long runs, and the plan has the tiles with most pairs first: here
@@ -134,6 +147,8 @@ fn keyRowsAt(keys: Tile, sample: u32, kvHead: u32, row: vec2u) -> vec2u {
 }
 
 fn fetchQuery(at: vec2u) -> mat2x2f { return mat2x2f(unpack(query[at.x]), unpack(query[at.y])); }
+// Scores are made from queries that have been scaled, in every kernel: one that backward makes again is then rounded as in forward.
+fn scaledQuery(at: vec2u) -> mat2x2f { return shape.scale * fetchQuery(at); }
 fn fetchGradient(at: vec2u) -> mat2x2f { return mat2x2f(dOutput[at.x], dOutput[at.y]); }
 fn fetchKey(at: vec2u) -> mat2x2f { return mat2x2f(unpack(key[at.x]), unpack(key[at.y])); }
 fn fetchValue(at: vec2u) -> mat2x2f { return mat2x2f(unpack(value[at.x]), unpack(value[at.y])); }
@@ -180,11 +195,13 @@ fn seenKeys(pair: Pair, queries: Tile, keys: Tile, rows: QueryRows, sample: u32)
 
 // The scores of two query rows with key token k, and their derivatives.
 fn scored(products: vec2f, token: vec2u, head: vec2u, data: vec2u, k: u32, keyData: u32) -> vec2f {
-  return vec2f(score(products.x, i32(token.x), i32(k), i32(head.x), data.x, keyData), score(products.y, i32(token.y), i32(k), i32(head.y), data.y, keyData));
+  return vec2f(score(products.x, i32(token.x), i32(k), i32(head.x), data.x, keyData),
+    score(products.y, i32(token.y), i32(k), i32(head.y), data.y, keyData));
 }
 
 fn derived(products: vec2f, token: vec2u, head: vec2u, data: vec2u, k: u32, keyData: u32) -> vec2f {
-  return vec2f(scoreDerivative(products.x, i32(token.x), i32(k), i32(head.x), data.x, keyData), scoreDerivative(products.y, i32(token.y), i32(k), i32(head.y), data.y, keyData));
+  return vec2f(scoreDerivative(products.x, i32(token.x), i32(k), i32(head.x), data.x, keyData),
+    scoreDerivative(products.y, i32(token.y), i32(k), i32(head.y), data.y, keyData));
 }
 
 // ---- products: row j of those that pass is row j % 2 of lane j / 2. These loops are unrolled, and arrays then are registers. -------
@@ -215,14 +232,17 @@ fn combine(sums: mat2x2f, weights: ptr<function, array<vec2f, BATCH>>, passing: 
 // ---- forward: one workgroup a batch of flat query rows; keys pass ----------------------------------------------------------
 
 @compute @workgroup_size(LANES)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let kvHead = workgroup.y;
-  let slice = workgroup.z / shape.batch;
-  let sample = workgroup.z % shape.batch;
+fn forward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
   let headsPerKv = shape.heads / shape.kvHeads;
-  let tile = dealt(workgroup.x / (headsPerKv * TILE / BATCH), shape.queryTiles);
+  let parts = headsPerKv * TILE / BATCH;
+  let place = placeOf(grid, shape.queryTiles * parts);
+  let slice = place.slice;
+  if (slice >= shape.splits) { return; }
+  let kvHead = place.kvHead;
+  let sample = place.sample;
+  let tile = dealt(place.part / parts, shape.queryTiles);
   let queries = queryTile(sample, tile, lane);
-  let first = BATCH * (workgroup.x % (headsPerKv * TILE / BATCH));
+  let first = BATCH * (place.part % parts);
   if (first >= queries.rows * headsPerKv) { return; }
   let rows = queryRows(queries, sample, kvHead, first + rowsOfLane(lane));
   let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), slice, lane);
@@ -238,7 +258,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation
     for (var firstKey = 0u; firstKey < keys.rows; firstKey += BATCH) {
       let keysAt = keyRowsAt(keys, sample, kvHead, firstKey + rowsOfLane(lane));
       var scores = array<vec2f, BATCH>();         // zero each time, in writing: some drivers zero a loop's variable only once
-      for (var word = 0u; word < shape.words; word++) { multiply(&scores, fetchKey(keysAt + word), shape.scale * fetchQuery(rows.at + word)); }
+      for (var word = 0u; word < shape.words; word++) { multiply(&scores, fetchKey(keysAt + word), scaledQuery(rows.at + word)); }
 
       var newLargest = largest;
       for (var j = 0u; j < BATCH; j++) {
@@ -278,14 +298,17 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation
 // ---- backward: dq, one workgroup a batch of flat query rows; keys pass -----------------------------------------------------
 
 @compute @workgroup_size(LANES)
-fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let kvHead = workgroup.y;
-  let slice = workgroup.z / shape.batch;
-  let sample = workgroup.z % shape.batch;
+fn backwardQuery(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
   let headsPerKv = shape.heads / shape.kvHeads;
-  let tile = dealt(workgroup.x / (headsPerKv * TILE / BATCH), shape.queryTiles);
+  let parts = headsPerKv * TILE / BATCH;
+  let place = placeOf(grid, shape.queryTiles * parts);
+  let slice = place.slice;
+  if (slice >= shape.splits) { return; }
+  let kvHead = place.kvHead;
+  let sample = place.sample;
+  let tile = dealt(place.part / parts, shape.queryTiles);
   let queries = queryTile(sample, tile, lane);
-  let first = BATCH * (workgroup.x % (headsPerKv * TILE / BATCH));
+  let first = BATCH * (place.part % parts);
   if (first >= queries.rows * headsPerKv) { return; }
   let rows = queryRows(queries, sample, kvHead, first + rowsOfLane(lane));
   let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), slice, lane);
@@ -300,7 +323,7 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invo
     for (var firstKey = 0u; firstKey < keys.rows; firstKey += BATCH) {
       let keysAt = keyRowsAt(keys, sample, kvHead, firstKey + rowsOfLane(lane));
       var weights = array<vec2f, BATCH>();                                   // S, then P f', then s dS
-      for (var word = 0u; word < shape.words; word++) { multiply(&weights, fetchKey(keysAt + word), shape.scale * fetchQuery(rows.at + word)); }
+      for (var word = 0u; word < shape.words; word++) { multiply(&weights, fetchKey(keysAt + word), scaledQuery(rows.at + word)); }
       for (var j = 0u; j < BATCH; j++) {
         let visible = ((seen >> vec2u(firstKey + j)) & vec2u(1u)) != vec2u();
         let k = keys.firstToken + firstKey + j;
@@ -322,14 +345,17 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invo
 // ---- backward: dk and dv, one workgroup a batch of key rows; flat query rows pass --------------------------------------------
 
 @compute @workgroup_size(LANES)
-fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let kvHead = workgroup.y;
-  let slice = workgroup.z / shape.batch;
-  let sample = workgroup.z % shape.batch;
+fn backwardKeyValue(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
   let headsPerKv = shape.heads / shape.kvHeads;
-  let tile = dealt(workgroup.x / (TILE / BATCH), shape.keyTiles);
+  let parts = TILE / BATCH;
+  let place = placeOf(grid, shape.keyTiles * parts);
+  let slice = place.slice;
+  if (slice >= shape.splits) { return; }
+  let kvHead = place.kvHead;
+  let sample = place.sample;
+  let tile = dealt(place.part / parts, shape.keyTiles);
   let keys = keyTile(sample, tile, lane);
-  let first = BATCH * (workgroup.x % (TILE / BATCH));
+  let first = BATCH * (place.part % parts);
   if (first >= keys.rows) { return; }
   let keyRow = first + rowsOfLane(lane);
   let keysAt = keyRowsAt(keys, sample, kvHead, keyRow);
@@ -345,6 +371,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_i
 
   for (var entry = list.first; entry < list.end; entry++) {
     let pair = pairAt(list.start + 2u * entry, lane);
+    let keyScale = shape.scale * pair.keyScale;
     let queries = queryTile(sample, pair.tile, lane);
     for (var firstQuery = 0u; firstQuery < queries.rows * headsPerKv; firstQuery += BATCH) {
       let rows = queryRows(queries, sample, kvHead, firstQuery + rowsOfLane(lane));
@@ -352,7 +379,7 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_i
       let lAndDelta = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
       var weights = array<vec2f, BATCH>();                                   // S, then P, then s dS, transposed
       var derivatives = array<vec2f, BATCH>();                               // f'
-      for (var word = 0u; word < shape.words; word++) { multiply(&weights, fetchQuery(rows.at + word), shape.scale * fetchKey(keysAt + word)); }
+      for (var word = 0u; word < shape.words; word++) { multiply(&weights, scaledQuery(rows.at + word), fetchKey(keysAt + word)); }
       for (var j = 0u; j < BATCH; j++) {
         let visible = ((vec2u(subgroupShuffle(seen[j % 2u], j / 2u)) >> keyRow) & vec2u(1u)) != vec2u();
         let token = subgroupShuffle(rows.token[j % 2u], j / 2u);
@@ -365,15 +392,20 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(subgroup_i
         weights[j] = select(vec2f(), exp(min(weights[j] - subgroupShuffle(lAndDelta[0][j % 2u], j / 2u), vec2f())), visible);
       }
       if (!pair.stopValue) {
+        var passing = weights;
+        for (var j = 0u; j < BATCH; j++) { passing[j] *= pair.valueScale; }
         for (var word = 0u; word < shape.words; word++) {
           let at = gradientAt + word;
-          storeValueGradient(at, live, combine(mat2x2f(dValue[at.x], dValue[at.y]), &weights, fetchGradient(rows.at + word)));
+          storeValueGradient(at, live, combine(mat2x2f(dValue[at.x], dValue[at.y]), &passing, fetchGradient(rows.at + word)));
         }
       }
       if (!pair.stopKey) {
         var dWeights = array<vec2f, BATCH>();                                // dP, transposed
         for (var word = 0u; word < shape.words; word++) { multiply(&dWeights, fetchGradient(rows.at + word), fetchValue(keysAt + word)); }
-        for (var j = 0u; j < BATCH; j++) { weights[j] = select(vec2f(), weights[j] * derivatives[j] * shape.scale * (dWeights[j] - subgroupShuffle(lAndDelta[1][j % 2u], j / 2u)), weights[j] > vec2f()); }
+        for (var j = 0u; j < BATCH; j++) {
+          let own = weights[j] * derivatives[j] * keyScale * (dWeights[j] - subgroupShuffle(lAndDelta[1][j % 2u], j / 2u));
+          weights[j] = select(vec2f(), own, weights[j] > vec2f());
+        }
         for (var word = 0u; word < shape.words; word++) {
           let at = gradientAt + word;
           storeKeyGradient(at, live, combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word)));

@@ -14,7 +14,11 @@
 // In the code m is `largest`, l `total`, P `weight`, dP `dWeight` and dS `dScore`.
 //
 // A stop-gradient on K and V of an edge (knowledge insulation, arXiv 2505.23705, equations 5 and 6) changes nothing but the
-// last two sums: its pairs are left out of dk and dv. delta_i stays the full row sum, because it belongs to the softmax.
+// last two sums: its pairs are left out of dk and dv. delta_i stays the full row sum, because it belongs to the softmax. Where an edge
+// scales the gradient, its pairs' dS_ij in dk and P_ij in dv are multiplied by its factors.
+//
+// Queries are multiplied by s before any product: a score is the end of a chain of fma, in one order in every kernel, which no compiler
+// fuses with the difference behind it. So backward has the S of forward to the last bit, however large it is.
 //
 // Who sees whom is the plan (attention-plan.ts): tiles of at most TILE rows, cut at block borders, and three lists of tile pairs:
 // `forward` and `dQuery` for each query tile, `dKeyValue` for each key tile. A pair that is in no list costs nothing.
@@ -25,21 +29,23 @@
 // token of eight heads fills a quarter of a tile, not eight tiles. D is walked in chunks of COLUMNS groups of four elements: any
 // D fits in 16 KiB of workgroup memory. A row without keys: o = 0, L = NOTHING, so that P = exp(S - L) = 0 in backward.
 //
-// Where few rows would leave a GPU idle, `splits` workgroups share a list, slice by slice: forward then makes for each slice the
-// output and L of its keys alone, backward a part of each sum; attention-rows.wgsl joins them, and has delta. All sums run in a fixed order.
+// Where few rows would leave a GPU idle, `splits` workgroups share a list, slice by slice: forward then makes for each slice the output
+// and L of its keys alone, backward a part of each sum; attention-rows.wgsl joins them, and has delta. All sums run in a fixed order.
 
 const TILE: u32 = 32u;                            // rows of a tile: one bit each in a word of validity
 const COLUMNS: u32 = 8u;                          // TILE / 4: groups of four columns of a tile pair, and of elements of a chunk
 const CHUNKS: u32 = 2u;                                                      // @param  ceil(D / 32)
 const ROWS: u32 = 4u;                                                        // @param  rows of a thread: 4, 2 or 1
-const THREADS: u32 = COLUMNS * TILE / ROWS;       // thread (x, y), x < COLUMNS: rows ROWS y.. and columns 4x..4x+3 of a tile pair
+const APART: u32 = TILE / ROWS;                   // from a row that a thread brings to the next
+const THREADS: u32 = COLUMNS * APART;             // thread (x, y), x < COLUMNS: rows ROWS y.. and columns 4x..4x+3 of a tile pair
 alias Word = vec4f;                                                          // @param  storage of four elements
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 alias OutputWord = Word;                                                     // @param  vec4f for the output of a slice
 fn packOutput(value: vec4f) -> OutputWord { return pack(value); }            // @param
-alias Operand = vec4f;                                                       // @param  in workgroup memory; vec4<f16> where there is shader-f16
-fn addDot(sum: f32, a: Operand, b: Operand) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }   // @param
+alias Operand = vec4f;                            // @param  in workgroup memory; vec4<f16> where there is shader-f16
+fn scaled(query: vec4f) -> vec4f { return shape.scale * query; }             // @param  f16 operands are scaled by addDot
+fn addDot(sum: f32, a: Operand, b: Operand) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); } // @param
 fn largestOfRows(value: vec4f, thread: u32) -> vec4f { return workgroupLargest(value, thread); }                  // @param
 
 // Expressions of the user's (attention-expression.ts), of tokens q and k and one word of data for each.
@@ -61,9 +67,9 @@ struct Shape {
   scale: f32,
   splits: u32,                                    // workgroups that share a list
   queryTiles: u32, keyTiles: u32,                 // to a sample
-  keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where in the plan these tables lie; query tiles lie first
+  keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // in the plan; query tiles lie first
   dataAt: u32, dataStride: u32,                   // words of data of the tokens, and from one sample's to the next
-  constantsAt: u32,
+  scalesAt: u32, constantsAt: u32,
 }
 
 // Slices lie before samples: what is written with [batch, ..] has [splits * batch, ..] where lists are shared.
@@ -93,17 +99,25 @@ struct Pair {
   masked: bool,                                   // some of its scores are not allowed: because of padding, by `causal` or by `expression`
   causal: bool, window: u32,                      // allowed only where 0 <= token(i) - token(j) < window
   expression: bool,                               // allowed only where `allowed` says so
-  stopKey: bool, stopValue: bool,
+  stopKey: bool, stopValue: bool, keyScale: f32, valueScale: f32,            // no gradient passes; or how much of it does
 }
 
-// The share of a workgroup in a list: pairs first .. end - 1, one after another from `start`.
-struct List { start: u32, first: u32, end: u32 }
+struct List { start: u32, first: u32, end: u32 }  // the share of a workgroup in a list: pairs first .. end - 1 of those from `start`
+
+// The work of a workgroup: one of `across` parts of a tile of a sample, and a slice of its list; results go to `slicedSample`, which is
+// slice * batch + sample. Workgroups are numbered in a row, which lies on two axes where it is too long for one (grid.ts).
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+struct Place { part: u32, tile: u32, sample: u32, slice: u32, slicedSample: u32 }
+fn placeOf(grid: Grid, across: u32, tiles: u32) -> Place {
+  let index = grid.workgroup.y * grid.count.x + grid.workgroup.x;
+  let sample = index / across / tiles;
+  return Place(index % across, index / across % tiles, sample % shape.batch, sample / shape.batch, sample);
+}
 
 fn tileAt(at: u32) -> Tile { return Tile(plan[at], plan[at + 1u], plan[at + 2u], plan[at + 3u]); }
-fn isReal(tile: Tile, token: u32) -> bool { return token - tile.firstToken < TILE && ((tile.valid >> (token - tile.firstToken)) & 1u) != 0u; }
+fn isReal(in: Tile, token: u32) -> bool { return token - in.firstToken < TILE && ((in.valid >> (token - in.firstToken)) & 1u) != 0u; }
 fn queryTile(sample: u32, index: u32) -> Tile { return tileAt(4u * (sample * shape.queryTiles + index)); }
 fn keyTile(sample: u32, index: u32) -> Tile { return tileAt(shape.keyTilesAt + 4u * (sample * shape.keyTiles + index)); }
-
 // A slice of a list of `each` items to a pair.
 fn listAt(at: u32, each: u32, slice: u32) -> List {
   let items = plan[at + 1u] * each;
@@ -112,8 +126,10 @@ fn listAt(at: u32, each: u32, slice: u32) -> List {
 
 fn pairAt(at: u32) -> Pair {
   let word = plan[at];
-  return Pair(word & 0x7ffffffu, (word & 0x80000000u) != 0u, (word & 0x40000000u) != 0u, plan[at + 1u],
-    (word & 0x8000000u) != 0u, (word & 0x20000000u) != 0u, (word & 0x10000000u) != 0u);
+  let scalesAt = shape.scalesAt + 2u * ((word >> 16u) & 0x7ffu);
+  return Pair(word & 0xffffu, (word & 0x80000000u) != 0u, (word & 0x40000000u) != 0u, plan[at + 1u],
+    (word & 0x8000000u) != 0u, (word & 0x20000000u) != 0u, (word & 0x10000000u) != 0u,
+    bitcast<f32>(plan[scalesAt]), bitcast<f32>(plan[scalesAt + 1u]));
 }
 
 // One score of a query token and a key token, and where they are.
@@ -124,8 +140,8 @@ fn siteOf(sample: u32, q: u32, k: u32, head: u32) -> Site {
   return Site(q, k, head, tokenData(data + q), tokenData(data + k));
 }
 
-fn scoreAt(at: Site, product: f32) -> f32 { return score(shape.scale * product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData); }
-fn scoreDerivativeAt(at: Site, product: f32) -> f32 { return scoreDerivative(shape.scale * product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData); }
+fn scoreAt(at: Site, product: f32) -> f32 { return score(product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData); }
+fn slopeAt(at: Site, product: f32) -> f32 { return scoreDerivative(product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData); }
 
 // Asked of masked pairs only. In the others a query row that is padding gets scores too, but no output, and L = NOTHING.
 fn seen(pair: Pair, at: Site, queries: Tile, keys: Tile) -> bool {
@@ -145,7 +161,6 @@ struct FlatRow {
 }
 
 fn headsPerKv() -> u32 { return shape.heads / shape.kvHeads; }
-
 fn flatRow(queries: Tile, sample: u32, kvHead: u32, f: u32) -> FlatRow {
   let row = f / headsPerKv();
   let head = kvHead * headsPerKv() + f - row * headsPerKv();
@@ -167,12 +182,12 @@ var<workgroup> ofThread: array<f32, COLUMNS * (TILE + 1u)>;
 
 // Rows are stored in an order in which neighbouring threads read neighbouring slots: on the left 0, ROWS, 2 ROWS, .. 1, ROWS + 1, ..,
 // because a thread owns rows ROWS y.., on the right 0, 4, 8, .. 1, 5, 9, ..
-fn leftSlot(row: u32) -> u32 { return LEFT + ((row % ROWS) * (TILE / ROWS) + row / ROWS) * STRIDE; }
+fn leftSlot(row: u32) -> u32 { return LEFT + ((row % ROWS) * APART + row / ROWS) * STRIDE; }
 fn rightSlot(row: u32) -> u32 { return RIGHT + ((row % 4u) * COLUMNS + row / 4u) * STRIDE; }
 fn weightSlot(y: u32, i: u32) -> u32 { return LEFT + (ROWS * y + i) * STRIDE; }
 fn slotOf(side: u32, row: u32) -> u32 { return select(rightSlot(row), leftSlot(row), side == LEFT); }
 
-// Thread (x, y) brings group x of the rows y, y + TILE / ROWS, .. of a chunk of TILE rows: `begins` are these rows' first groups
+// Thread (x, y) brings group x of the rows y, y + APART, .. of a chunk of TILE rows: `begins` are these rows' first groups
 // in storage. In place of padding, of rows beyond the last and of groups beyond the head's, it brings zeros.
 alias Begins = array<u32, ROWS>;
 const NO_ROW: u32 = 0xffffffffu;
@@ -180,7 +195,7 @@ const NO_ROW: u32 = 0xffffffffu;
 fn queryBegins(queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, y: u32) -> Begins {
   var begins: Begins;
   for (var i = 0u; i < ROWS; i++) {
-    let row = flatRow(queries, sample, kvHead, firstFlat + i * (TILE / ROWS) + y);
+    let row = flatRow(queries, sample, kvHead, firstFlat + i * APART + y);
     begins[i] = select(NO_ROW, row.at, isReal(queries, row.token));
   }
   return begins;
@@ -189,7 +204,7 @@ fn queryBegins(queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, y: u32) 
 fn keyBegins(keys: Tile, sample: u32, kvHead: u32, y: u32) -> Begins {
   var begins: Begins;
   for (var i = 0u; i < ROWS; i++) {
-    let row = i * (TILE / ROWS) + y;
+    let row = i * APART + y;
     begins[i] = select(NO_ROW, keyRowAt(keys, sample, kvHead, row), isReal(keys, keys.firstToken + row));
   }
   return begins;
@@ -197,40 +212,43 @@ fn keyBegins(keys: Tile, sample: u32, kvHead: u32, y: u32) -> Begins {
 
 // Written once for each operand, because a function takes no pointer into storage.
 fn there(begin: u32, group: u32) -> bool { return begin != NO_ROW && group < shape.groups; }
-fn fetchQuery(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return unpack(query[begin + group]); } return vec4f(); }
+fn fetchQuery(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return scaled(unpack(query[begin + group])); } return vec4f(); }
 fn fetchGradient(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return dOutput[begin + group]; } return vec4f(); }
 fn fetchKey(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return unpack(key[begin + group]); } return vec4f(); }
 fn fetchValue(begin: u32, group: u32) -> vec4f { if (there(begin, group)) { return unpack(value[begin + group]); } return vec4f(); }
 fn stageQuery(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
-  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchQuery(begins[i], chunk * COLUMNS + x)); }
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * APART + y) + x] = Operand(fetchQuery(begins[i], chunk * COLUMNS + x)); }
 }
 fn stageGradient(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
-  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchGradient(begins[i], chunk * COLUMNS + x)); }
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * APART + y) + x] = Operand(fetchGradient(begins[i], chunk * COLUMNS + x)); }
 }
 fn stageKey(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
-  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchKey(begins[i], chunk * COLUMNS + x)); }
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * APART + y) + x] = Operand(fetchKey(begins[i], chunk * COLUMNS + x)); }
 }
 fn stageValue(side: u32, begins: Begins, chunk: u32, x: u32, y: u32) {
-  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * (TILE / ROWS) + y) + x] = Operand(fetchValue(begins[i], chunk * COLUMNS + x)); }
+  for (var i = 0u; i < ROWS; i++) { operands[slotOf(side, i * APART + y) + x] = Operand(fetchValue(begins[i], chunk * COLUMNS + x)); }
 }
 
-// product[i] += (row ROWS y + i of the left operand) . (rows 4x .. 4x + 3 of the right operand), over one chunk.
+// product[i] += (row ROWS y + i of the left operand) . (rows 4x .. 4x + 3 of the right operand), over one chunk that has been staged.
 fn multiply(product: ptr<function, array<vec4f, ROWS>>, chunk: u32, x: u32, y: u32) {
+  workgroupBarrier();
   for (var group = 0u; group < min(COLUMNS, shape.groups - chunk * COLUMNS); group++) {
     let right0 = operands[RIGHT + x * STRIDE + group];
     let right1 = operands[RIGHT + (COLUMNS + x) * STRIDE + group];
     let right2 = operands[RIGHT + (2u * COLUMNS + x) * STRIDE + group];
     let right3 = operands[RIGHT + (3u * COLUMNS + x) * STRIDE + group];
     for (var i = 0u; i < ROWS; i++) {
-      let left = operands[LEFT + (i * (TILE / ROWS) + y) * STRIDE + group];
-      let sums = (*product)[i];
-      (*product)[i] = vec4f(addDot(sums.x, left, right0), addDot(sums.y, left, right1), addDot(sums.z, left, right2), addDot(sums.w, left, right3));
+      let left = operands[LEFT + (i * APART + y) * STRIDE + group];
+      let p = (*product)[i];
+      (*product)[i] = vec4f(addDot(p.x, left, right0), addDot(p.y, left, right1), addDot(p.z, left, right2), addDot(p.w, left, right3));
     }
   }
+  workgroupBarrier();
 }
 
-// part[i] = sum over the first `columns` columns j of (weight of row ROWS y + i and column j) (row j of the right operand), for group x of a chunk.
+// part[i] = sum over the first `columns` columns j of (weight of row ROWS y + i and column j) (row j of the right operand, in group x).
 fn combine(columns: u32, x: u32, y: u32) -> array<vec4f, ROWS> {
+  workgroupBarrier();
   var part = array<vec4f, ROWS>();
   for (var j = 0u; 4u * j < columns; j++) {
     let right0 = operands[RIGHT + j * STRIDE + x];
@@ -250,42 +268,41 @@ fn addToChunk(sums: ptr<function, array<vec4f, ROWS * CHUNKS>>, chunk: u32, fact
   for (var c = 0u; c < CHUNKS; c++) {
     if (c == chunk) { for (var i = 0u; i < ROWS; i++) { (*sums)[ROWS * c + i] = factors[i] * (*sums)[ROWS * c + i] + part[i]; } }
   }
+  workgroupBarrier();                             // behind `combine`: what was staged may be overwritten
 }
+
+// Where thread x of the threads of a row leaves what it knows of the i-th of their rows.
+fn threadSlot(x: u32, thread: u32, i: u32) -> u32 { return x * (TILE + 1u) + ROWS * (thread / COLUMNS) + i; }
 
 // Component i: the largest that the threads of a row know of row ROWS y + i.
 fn workgroupLargest(value: vec4f, thread: u32) -> vec4f {
-  for (var i = 0u; i < ROWS; i++) { ofThread[(thread % COLUMNS) * (TILE + 1u) + ROWS * (thread / COLUMNS) + i] = value[i]; }
+  for (var i = 0u; i < ROWS; i++) { ofThread[threadSlot(thread % COLUMNS, thread, i)] = value[i]; }
   workgroupBarrier();
-  var largest = value;
-  for (var x = 0u; x < COLUMNS; x++) {
-    for (var i = 0u; i < ROWS; i++) { largest[i] = max(largest[i], ofThread[x * (TILE + 1u) + ROWS * (thread / COLUMNS) + i]); }
-  }
-  return largest;
+  var most = value;
+  for (var x = 0u; x < COLUMNS; x++) { for (var i = 0u; i < ROWS; i++) { most[i] = max(most[i], ofThread[threadSlot(x, thread, i)]); } }
+  return most;
 }
 
 // Component i: the sum of what the threads of a row have for row ROWS y + i.
 fn sumOfRows(value: vec4f, thread: u32) -> vec4f {
-  for (var i = 0u; i < ROWS; i++) { ofThread[(thread % COLUMNS) * (TILE + 1u) + ROWS * (thread / COLUMNS) + i] = value[i]; }
+  for (var i = 0u; i < ROWS; i++) { ofThread[threadSlot(thread % COLUMNS, thread, i)] = value[i]; }
   workgroupBarrier();
   var sum = vec4f();
-  for (var x = 0u; x < COLUMNS; x++) {
-    for (var i = 0u; i < ROWS; i++) { sum[i] += ofThread[x * (TILE + 1u) + ROWS * (thread / COLUMNS) + i]; }
-  }
+  for (var x = 0u; x < COLUMNS; x++) { for (var i = 0u; i < ROWS; i++) { sum[i] += ofThread[threadSlot(x, thread, i)]; } }
   return sum;
 }
-
 // ---- forward: one workgroup TILE flat rows of a query tile, kv head, sample and slice ------------------------------------
 
 @compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let kvHead = workgroup.x / headsPerKv();
-  let tile = workgroup.y;
-  let sample = workgroup.z % shape.batch;
-  let slicedSample = workgroup.z;                                            // slice * batch + sample: where results go
-  let firstFlat = TILE * (workgroup.x % headsPerKv());
-  let queries = queryTile(sample, tile);
+fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let place = placeOf(grid, shape.heads, shape.queryTiles);
+  if (place.slice >= shape.splits) { return; }
+  let sample = place.sample;
+  let kvHead = place.part / headsPerKv();
+  let firstFlat = TILE * (place.part % headsPerKv());
+  let queries = queryTile(sample, place.tile);
   if (firstFlat >= queries.rows * headsPerKv()) { return; }
-  let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), 1u, workgroup.z / shape.batch);
+  let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + place.tile), 1u, place.slice);
   let x = thread % COLUMNS;
   let y = thread / COLUMNS;
   let queryRows = queryBegins(queries, firstFlat, sample, kvHead, y);
@@ -301,9 +318,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageQuery(LEFT, queryRows, chunk, x, y);
       stageKey(RIGHT, keyRows, chunk, x, y);
-      workgroupBarrier();
       multiply(&scores, chunk, x, y);
-      workgroupBarrier();
     }
 
     var newLargest = largest;
@@ -328,9 +343,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
 
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageValue(RIGHT, keyRows, chunk, x, y);
-      workgroupBarrier();
       addToChunk(&sums, chunk, shrink, combine(keys.rows, x, y));
-      workgroupBarrier();
     }
   }
 
@@ -338,7 +351,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
   for (var i = 0u; i < ROWS; i++) {
     let f = firstFlat + ROWS * y + i;
     if (f >= queries.rows * headsPerKv()) { continue; }
-    let row = flatRow(queries, slicedSample, kvHead, f);
+    let row = flatRow(queries, place.slicedSample, kvHead, f);
     let real = total[i] > 0.0 && isReal(queries, row.token);
     if (x == 0u) { logSumExp[row.statisticsAt] = select(NOTHING, largest[i] + log(max(total[i], 1e-30)), real); }
     for (var c = 0u; c < CHUNKS; c++) {
@@ -351,16 +364,16 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_in
 // ---- backward: dq, one workgroup TILE flat rows of a query tile, kv head, sample and slice -------------------------------
 
 @compute @workgroup_size(THREADS)
-fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let kvHead = workgroup.x / headsPerKv();
-  let tile = workgroup.y;
-  let sample = workgroup.z % shape.batch;
-  let slicedSample = workgroup.z;                                            // slice * batch + sample: where results go
-  let firstFlat = TILE * (workgroup.x % headsPerKv());
-  let queries = queryTile(sample, tile);
+fn backwardQuery(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let place = placeOf(grid, shape.heads, shape.queryTiles);
+  if (place.slice >= shape.splits) { return; }
+  let sample = place.sample;
+  let kvHead = place.part / headsPerKv();
+  let firstFlat = TILE * (place.part % headsPerKv());
+  let queries = queryTile(sample, place.tile);
   let flatRows = queries.rows * headsPerKv();
   if (firstFlat >= flatRows) { return; }
-  let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), 1u, workgroup.z / shape.batch);
+  let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + place.tile), 1u, place.slice);
   let x = thread % COLUMNS;
   let y = thread / COLUMNS;
   let queryRows = queryBegins(queries, firstFlat, sample, kvHead, y);
@@ -370,19 +383,15 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
     let pair = pairAt(list.start + 2u * entry);
     let keys = keyTile(sample, pair.tile);
     let keyRows = keyBegins(keys, sample, kvHead, y);
-    var product = array<vec4f, ROWS>();                                         // q . k
+    var product = array<vec4f, ROWS>();                                         // s q . k
     var dWeight = array<vec4f, ROWS>();                                         // dP
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageQuery(LEFT, queryRows, chunk, x, y);
       stageKey(RIGHT, keyRows, chunk, x, y);
-      workgroupBarrier();
       multiply(&product, chunk, x, y);
-      workgroupBarrier();
       stageGradient(LEFT, queryRows, chunk, x, y);
       stageValue(RIGHT, keyRows, chunk, x, y);
-      workgroupBarrier();
       multiply(&dWeight, chunk, x, y);
-      workgroupBarrier();
     }
     for (var i = 0u; i < ROWS; i++) {
       let row = flatRow(queries, sample, kvHead, min(firstFlat + ROWS * y + i, flatRows - 1u));
@@ -393,22 +402,20 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
         var weight = exp(min(scoreAt(at, product[i][j]) - lAndDelta.x, 0.0));
         if (pair.masked) { if (!seen(pair, at, queries, keys)) { weight = 0.0; } }
         // A derivative may be anything where the weight is nothing.
-        dScore[j] = select(0.0, weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]), weight > 0.0);
+        dScore[j] = select(0.0, weight * (dWeight[i][j] - lAndDelta.y) * slopeAt(at, product[i][j]), weight > 0.0);
       }
       operands[weightSlot(y, i) + x] = Operand(dScore);
     }
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageKey(RIGHT, keyRows, chunk, x, y);
-      workgroupBarrier();
       addToChunk(&sums, chunk, vec4f(1.0), combine(keys.rows, x, y));
-      workgroupBarrier();
     }
   }
 
   for (var i = 0u; i < ROWS; i++) {
     let f = firstFlat + ROWS * y + i;
     if (f >= flatRows) { continue; }
-    let row = flatRow(queries, slicedSample, kvHead, f);
+    let row = flatRow(queries, place.slicedSample, kvHead, f);
     for (var c = 0u; c < CHUNKS; c++) {
       let group = c * COLUMNS + x;
       if (group < shape.groups) { dQuery[row.at + group] = shape.scale * sums[ROWS * c + i]; }
@@ -419,12 +426,13 @@ fn backwardQuery(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
 // ---- backward: dk and dv, one workgroup a key tile, kv head, sample and slice; rows are keys, columns flat query rows ----------
 
 @compute @workgroup_size(THREADS)
-fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let kvHead = workgroup.x;
-  let sample = workgroup.z % shape.batch;
-  let slicedSample = workgroup.z;                                            // slice * batch + sample: where results go
-  let keys = keyTile(sample, workgroup.y);
-  let list = listAt(shape.dKeyValueAt + 2u * (sample * shape.keyTiles + workgroup.y), headsPerKv(), workgroup.z / shape.batch);
+fn backwardKeyValue(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let place = placeOf(grid, shape.kvHeads, shape.keyTiles);
+  if (place.slice >= shape.splits) { return; }
+  let sample = place.sample;
+  let kvHead = place.part;
+  let keys = keyTile(sample, place.tile);
+  let list = listAt(shape.dKeyValueAt + 2u * (sample * shape.keyTiles + place.tile), headsPerKv(), place.slice);
   let x = thread % COLUMNS;
   let y = thread / COLUMNS;
   let keyRows = keyBegins(keys, sample, kvHead, y);
@@ -438,20 +446,16 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
     let firstFlat = TILE * (item % headsPerKv());
     if (firstFlat >= flatRows) { continue; }
     let queryRows = queryBegins(queries, firstFlat, sample, kvHead, y);
-    var product = array<vec4f, ROWS>();                                         // k . q
+    var product = array<vec4f, ROWS>();                                         // k . s q
     var dWeight = array<vec4f, ROWS>();                                         // v . do
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       stageKey(LEFT, keyRows, chunk, x, y);
       stageQuery(RIGHT, queryRows, chunk, x, y);
-      workgroupBarrier();
       multiply(&product, chunk, x, y);
-      workgroupBarrier();
       if (!pair.stopKey) {
         stageValue(LEFT, keyRows, chunk, x, y);
         stageGradient(RIGHT, queryRows, chunk, x, y);
-        workgroupBarrier();
         multiply(&dWeight, chunk, x, y);
-        workgroupBarrier();
       }
     }
     for (var j = 0u; j < 4u; j++) {
@@ -462,38 +466,34 @@ fn backwardKeyValue(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invo
         let at = siteOf(sample, row.token, keys.firstToken + ROWS * y + i, row.head);
         var weight = exp(min(scoreAt(at, product[i][j]) - lAndDelta.x, 0.0));
         if (pair.masked) { if (!seen(pair, at, queries, keys)) { weight = 0.0; } }
-        dWeight[i][j] = select(0.0, weight * (dWeight[i][j] - lAndDelta.y) * scoreDerivativeAt(at, product[i][j]), weight > 0.0);
+        dWeight[i][j] = select(0.0, weight * (dWeight[i][j] - lAndDelta.y) * slopeAt(at, product[i][j]), weight > 0.0);
         product[i][j] = weight;
       }
     }
     let columns = min(flatRows - firstFlat, TILE);
     if (!pair.stopValue) {
-      for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(product[i]); }                // P, transposed
+      for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(pair.valueScale * product[i]); }   // P, transposed
       for (var chunk = 0u; chunk < shape.chunks; chunk++) {
         stageGradient(RIGHT, queryRows, chunk, x, y);
-        workgroupBarrier();
         addToChunk(&valueSums, chunk, vec4f(1.0), combine(columns, x, y));
-        workgroupBarrier();
       }
     }
     if (!pair.stopKey) {
-      for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(dWeight[i]); }                // dS, transposed
+      for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(pair.keyScale * dWeight[i]); }     // dS, transposed
       for (var chunk = 0u; chunk < shape.chunks; chunk++) {
         stageQuery(RIGHT, queryRows, chunk, x, y);
-        workgroupBarrier();
         addToChunk(&keySums, chunk, vec4f(1.0), combine(columns, x, y));
-        workgroupBarrier();
       }
     }
   }
 
   for (var i = 0u; i < ROWS; i++) {
     if (ROWS * y + i >= keys.rows) { break; }
-    let at = keyRowAt(keys, slicedSample, kvHead, ROWS * y + i);
+    let at = keyRowAt(keys, place.slicedSample, kvHead, ROWS * y + i);
     for (var c = 0u; c < CHUNKS; c++) {
       let group = c * COLUMNS + x;
       if (group >= shape.groups) { break; }
-      dKey[at + group] = shape.scale * keySums[ROWS * c + i];
+      dKey[at + group] = keySums[ROWS * c + i];                              // of scaled queries
       dValue[at + group] = valueSums[ROWS * c + i];
     }
   }

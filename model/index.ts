@@ -1,3 +1,57 @@
+/**
+ * Vision-language-action models: architectures, named systems, data, training and policies. A model of one's own is a configuration: its
+ * experts, its blocks in the order of tokens, who attends to whom, and its losses. Here the state is a token of an action expert that is
+ * insulated from the backbone. One training step on a random batch, then a chunk of actions:
+ *
+ * ```ts
+ * import { openDevice } from 'insula/engine';
+ * import { AdamW, causal, full, insulated } from 'insula/kernels';
+ * import { act, Model, type ModelConfiguration, randomBatch, trainingInputs, TrainingStep } from 'insula/model';
+ *
+ * const given = { language: full };
+ * const attention = {
+ *   language: given,
+ *   target: { ...given, target: causal },
+ *   state: { language: insulated, state: full },
+ *   action: { language: insulated, state: full, action: full },
+ * };
+ * const configuration: ModelConfiguration = {
+ *   backbone: 'gemma',
+ *   vocabulary: 256,
+ *   experts: { backbone: { width: 64, hidden: 128 }, expert: { width: 32, hidden: 64, adaptive: true } },
+ *   depth: 2, heads: 4, kvHeads: 1, headDimension: 16,
+ *   vision: null,
+ *   horizon: 8, actionDimension: 7, stateDimension: 7,
+ *   blocks: [
+ *     { name: 'language', input: 'prompt', weights: 'backbone', length: 16, after: [] },
+ *     { name: 'target', input: 'target', weights: 'backbone', length: 12, after: ['language'] },
+ *     { name: 'state', input: 'state', weights: 'expert', length: 1, after: ['language'] },
+ *     { name: 'action', input: 'noisyActions', weights: 'expert', length: 8, after: ['language', 'state'] },
+ *   ],
+ *   edges: Object.entries(attention).flatMap(([query, row]) => Object.entries(row).map(([key, edge]) => ({ query, key, edge }))),
+ *   objectives: [
+ *     { kind: 'nextToken', name: 'token', weight: 1 },
+ *     { kind: 'flow', name: 'flow', weight: 1, block: 'action' },
+ *   ],
+ * };
+ * const device = await openDevice();
+ * const model = new Model(device, configuration);
+ * model.initialise(0);
+ * const step = new TrainingStep(model, new AdamW(model.parameters, { maximumNorm: 1 }));
+ * const batch = randomBatch(configuration, 4, 0);
+ * const losses: Promise<Float32Array>[] = [];
+ * await step.run([trainingInputs(model.architecture, batch)], 1e-3, ({ token, flow }) => losses.push(token.read(), flow.read()));
+ * console.log('losses', ...(await Promise.all(losses)));
+ * const actions = await act(model, batch, { noise: new Float32Array(4 * 8 * 7) });
+ * console.log(actions!.length, 'normalised numbers');
+ * device.close();
+ * ```
+ *
+ * `trainingPass` is the forward pass alone, `configurationOf` makes the configuration of a named system, and `prepareRun` and `runTraining`
+ * are `insula train`.
+ */
+
+export type { Backbone, BackboneName, BackboneVariant } from './architecture/backbones/index.ts';
 export { loadLlama } from './architecture/backbones/llama-weights.ts';
 export * from './architecture/configuration.ts';
 export * from './architecture/inputs.ts';

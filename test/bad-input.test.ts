@@ -308,6 +308,38 @@ describe('a training run', () => {
     await expectLine(() => run(options), message);
   });
 
+  // The folder of the data is not there, so these are refused before any data are opened.
+  test.each<[Values<typeof train>, RegExp]>([
+    [{ system: 'pi0', gates: 1 }, /^--gates: pi0 has no adaptive norms; leave it out, or choose another --system$/],
+    [{ system: 'pi0-fast', freeze: ['expert'] }, /^--freeze expert: no group .* there are vision, backbone$/],
+    [{ freeze: ['backbon'] }, /^--freeze backbon: no group and no parameter has this name; did you mean backbone\?$/],
+    [{ rates: { 'no such *': 2 } }, /^--rates no such \*=2: no group .* there are vision, backbone, expert$/],
+    [{ freeze: ['*'] }, /^--freeze: nothing is left to train; freeze less$/],
+    [{ freeze: ['vision', 'backbone', 'expert'] }, /^--freeze: nothing is left to train/],
+    [
+      { freeze: ['expert'], rates: { 'action_in_proj.*': 2 } },
+      /^--rates action_in_proj\.\*=2 changes nothing, because --freeze keeps these parameters; leave it out$/,
+    ],
+    [
+      { rates: { expert: 2, '*': 3 } },
+      /^--rates expert=2 changes nothing, because others match the same parameters; leave it out$/,
+    ],
+    [{ freeze: ['vision', 'vision'] }, /^--freeze vision changes nothing, because others match the same/],
+    [{ rates: { '*': 3, expert: 2 }, freeze: ['vision'], gates: 1 }, /^.*nowhere: there is no such file or folder$/],
+    [
+      { system: 'pi0', 'gradient-scale': 0.1 },
+      /^--gradient-scale: pi0 stops the gradient of no edge; leave it out, or choose another --system$/,
+    ],
+    [{ system: 'pi0', tokens: 'bins' }, /^--tokens: pi0 has no discrete tokens; leave it out/],
+  ])('settings of parameters and tokens that change nothing: %o', async (options, message) => {
+    await expectLine(() => run({ ...options, data: [at('nowhere')], dataset: undefined }), message);
+  });
+
+  test('settings of the parameters of images, on data without images', async () => {
+    const message = /^--freeze vision: no group and no parameter has this name; there are backbone, expert$/;
+    await expectLine(() => run({ freeze: ['vision'] }), message);
+  });
+
   test('NaN in the data, and data that are cut off', async () => {
     await expectLine(
       () => run({ data: [at('nothing')] }),
@@ -387,6 +419,19 @@ describe('a training run', () => {
     ['seed', { seed: 4 }, /^--seed 4: the run was begun with 0; leave it out/],
     ['system', { system: 'pi05' }, /^--system pi05: the run was begun with pi0; leave it out/],
     ['preset', { preset: 'small' }, /^--preset small: the run was begun with tiny; leave it out/],
+    [
+      'list of frozen parameters',
+      { freeze: ['expert'] },
+      /^--freeze expert: the run was begun without it; leave it out/,
+    ],
+    ['rate', { rates: { expert: 2 } }, /^--rates expert=2: the run was begun without it; leave it out/],
+    ['initial gate', { gates: 1 }, /^--gates 1: the run was begun without it; leave it out/],
+    [
+      'factor of stopped gradients',
+      { 'gradient-scale': 0.1 },
+      /^--gradient-scale 0.1: the run was begun without it; leave it out/,
+    ],
+    ['kind of tokens', { tokens: 'bins' }, /^--tokens bins: the run was begun without it; leave it out/],
     ['number of steps', { steps: 0 }, /^--steps 0: the run in .* is already at step 1$/],
     ['data', { set: 'different' }, /^data set "made": its numbers have changed/],
     ['optimizer', { run: 'moment' }, /tensor "optimizer\/firstMoment\/action_in_proj\.weight" is not in the file/],

@@ -6,6 +6,7 @@ import {
   choices,
   decimal,
   decimals,
+  factors,
   flag,
   list,
   number,
@@ -31,6 +32,7 @@ const options = {
   pets: choices('names', animals),
   tags: texts('texts'),
   weights: decimals('numbers'),
+  rates: factors('numbers by name'),
 };
 const read = (...words: string[]) => readOptions('go', { options }, words);
 
@@ -59,10 +61,11 @@ describe('options', () => {
       pets: ['dog', 'cat'],
       tags: ['a', 'b c'],
       weights: [1, 0.5],
+      rates: { a: 2, 'b=*': 0.5 },
     };
     const words = ['--name', 'a b', '--loud', '--word', 'x', '--word', '-1', '--count', '2', '--part=0'];
     const others = ['--size', '1e-3', '--shift', '-.5', '--pet=cat', '--pets', 'dog, cat', '--tags', 'a, b c'];
-    const result = read(...words, ...others, '--weights', '1,.5');
+    const result = read(...words, ...others, '--weights', '1,.5', '--rates', 'a=2, b=*=.5');
     expect(result).toEqual({ values: expected, json: false, help: false, names: [] });
     expect(read()).toEqual({ values: {}, json: false, help: false, names: [] });
     expect(read('--json', '--name=x')).toEqual({ values: { name: 'x' }, json: true, help: false, names: [] });
@@ -81,6 +84,7 @@ describe('options', () => {
     ['--size 0', '--size 0: expected a number above 0'],
     ['--shift=', '--shift : expected a number'],
     ['--shift Infinity', '--shift Infinity: expected a number'],
+    ['--shift -1e39', '--shift -1e39: expected a number'],
     ['--shift NaN', '--shift NaN: expected a number'],
     ['--pet cow', '--pet cow: there is no "cow"; there are cat, dog, ostrich'],
     ['--pet ostrihc', '--pet ostrihc: there is no "ostrihc"; did you mean ostrich?'],
@@ -91,6 +95,12 @@ describe('options', () => {
     ['--pets cat,cat', '--pets cat,cat: "cat" is named twice'],
     ['--weights 1,0', '--weights 1,0: expected a number above 0'],
     ['--weights 1,', '--weights 1,: expected a text, got an empty one'],
+    ['--rates a', '--rates a: "a": expected NAME=N'],
+    ['--rates =2', '--rates =2: "=2": expected NAME=N'],
+    ['--rates a=', '--rates a=: expected a number above 0'],
+    ['--rates a=0', '--rates a=0: expected a number above 0'],
+    ['--rates a=x', '--rates a=x: expected a number above 0'],
+    ['--rates a=1,a=2', '--rates a=1,a=2: "a" is named twice'],
   ])('%s is a value that is not taken', (words, message) => {
     expect(refusal(() => read(...words.split(' ')))).toContain(`go: ${message}`);
   });
@@ -169,6 +179,7 @@ test('the name that was probably meant, or all of them', () => {
   expect(nearest('p05', names)).toBe('did you mean pi05?');
   expect(nearest('PI0', names)).toBe('did you mean pi0?');
   expect(nearest('ip0', names)).toBe('did you mean pi0?');
+  expect(nearest('gate', ['rate', 'gates'])).toBe('did you mean gates?');
   expect(nearest('knowlege-isolation', names, '--')).toBe('did you mean --knowledge-insulation?');
   expect(nearest('act', names, '--')).toBe('there are --pi0, --pi05, --knowledge-insulation');
   expect(nearest('', names)).toBe('there are pi0, pi05, knowledge-insulation');

@@ -34,10 +34,20 @@ const typed = `
 import { type Device, openDevice, type Tensor } from 'insula/engine';
 import { matmul } from 'insula/kernels';
 import { FastTokenizer } from 'insula/tokenizers';
-import { Model } from 'insula/model';
+import {
+  act, configurationOf, exportCheckpoint, loadLlama, Model, type ModelConfiguration, type ModelSizes, type Objective,
+  type ObjectiveSettings, randomBatch, type System, trainingInputs, trainingPass, TrainingStep,
+} from 'insula/model';
 export const device: Device = await openDevice();
 export const product = (a: Tensor): Tensor => matmul(a, a);
-export const classes = [FastTokenizer, Model];
+export const classes = [FastTokenizer, Model, TrainingStep];
+export const functions = [loadLlama, exportCheckpoint, trainingPass, act];
+export const modelOf = (own: System, sizes: ModelSizes): Model => new Model(device, configurationOf(own, sizes));
+export const losses = ({ objectives }: ModelConfiguration): readonly ObjectiveSettings[] => objectives;
+export const inputs = (model: Model) => trainingInputs(model.architecture, randomBatch(model.configuration, 1, 0));
+export const weights = (all: readonly Objective[]): number[] => all.map(({ weight }) => weight);
+// @ts-expect-error a model has a vocabulary
+export const lacking: ModelConfiguration = { backbone: 'gemma' };
 // @ts-expect-error a device is no number
 export const wrong: number = device;
 `;

@@ -108,5 +108,6 @@ async function expectExample(path: string, output: RegExp) {
 test.each([
   ['README.md', /Float32Array\(4\) \[ 0, 0, 0, 0 \]/],
   ['kernels/index.ts', /Float32Array\(1\) \[[\s\S]*\d+ \[ \d+/],
+  ['model/index.ts', /losses Float32Array\(1\) \[[\s\S]*224 normalised numbers/],
   ['tokenizers/index.ts', /<loc0102><loc0205> cup/],
 ])('the example in %s runs', expectExample);

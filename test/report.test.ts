@@ -203,7 +203,7 @@ describe('gradients', () => {
 describe('the attention table', () => {
   test('is hatched at stopped edges only, and repeated in words', async () => {
     const data = demoReport();
-    data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!.stopValue = false;
+    data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!.valueGradient = 1;
     const page = await renderReport(data);
     const drawing = /<figure class="attention"><svg.*?<\/svg>/s.exec(page)![0];
     expect(drawing.match(/fill="url\(#stop-key\)"/g)).toHaveLength(3);
@@ -217,6 +217,24 @@ describe('the attention table', () => {
         words: 'image, language (no gradient into keys and values); state (no gradient into keys); action',
       },
     ]);
+  });
+
+  test('is hatched lightly where the gradient is scaled, with the factor in words', async () => {
+    const data = demoReport();
+    for (const edge of data.attention!.edges)
+      if (edge.query === 'action' && edge.keyGradient === 0)
+        Object.assign(edge, { keyGradient: 0.1, valueGradient: 0.1 });
+    const state = data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!;
+    Object.assign(state, { keyGradient: 0, valueGradient: 0.25 });
+    const page = await renderReport(data);
+    const drawing = /<figure class="attention"><svg.*?<\/svg>/s.exec(page)![0];
+    const hatched = (name: string) => drawing.match(new RegExp(`fill="url\\(#${name}\\)"`, 'g'))?.length ?? 0;
+    expect(['scale-key', 'scale-value', 'stop-key', 'stop-value'].map(hatched)).toEqual([2, 3, 1, 0]);
+    expect(page).toContain('hatched: 0.1 of the gradient into keys and values');
+    expect(page).toContain('hatched: no gradient into keys, 0.25 of the gradient into values');
+    expect(attentionInWords(data.attention!).at(-1)!.words).toBe(
+      'image, language (0.1 of the gradient into keys and values); state (no gradient into keys, 0.25 of the gradient into values); action',
+    );
   });
 
   test('block sizes: to scale, none under the smallest, filling the side', () => {

@@ -10,6 +10,10 @@ export interface ActionChunk extends ChunkShape {
   readonly data: Float32Array;
 }
 
+/** The kinds of action tokenizer; FAST is fitted to data, the others need none. */
+export const actionTokenKinds = ['fast', 'bins', 'stride', 'string'] as const;
+export type ActionTokenKind = (typeof actionTokenKinds)[number];
+
 /** An action tokenizer encodes chunks as ids 0 .. vocabularySize - 1, and decodes them. */
 export interface ActionTokenizer {
   readonly vocabularySize: number;

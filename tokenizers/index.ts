@@ -25,7 +25,8 @@
  * ```
  */
 
-export type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
+export type { ActionChunk, ActionTokenizer, ActionTokenKind, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
+export { actionTokenKinds } from './action-tokenizer.ts';
 export type { BinFormat } from './bins.ts';
 export { BinActionTokenizer } from './bins.ts';
 export type { IntegerBpeJson, Reading, SymbolCodec } from './bpe.ts';

@@ -4,7 +4,9 @@ import {
   type AttentionTable,
   attentionTable,
   causal,
+  type Edge,
   type ExpressionSource,
+  edge,
   full,
   insulated,
   masks,
@@ -38,10 +40,13 @@ const expressions: Readonly<Record<string, (shape: AttentionShape, numbers: read
     masks.relativeBias(new Float32Array(heads * (2 * reach + 1)).map(draw), reach),
 };
 
-/** Attention tables over the blocks prefix, fast and action. */
-const mixtures: Readonly<Record<string, (shape: AttentionShape) => Omit<Case, 'name'>>> = {
+/** Attention tables over the blocks prefix, fast and action; numbers as in expressions. */
+const mixtures: Readonly<Record<string, (shape: AttentionShape, numbers: readonly number[]) => Omit<Case, 'name'>>> = {
   joint: (shape) => ({ table: mixture(shape, full) }),
   insulation: (shape) => ({ table: mixture(shape, insulated) }),
+  'soft-insulation': (shape, [factor = 0.1]) => ({
+    table: mixture(shape, edge({ mask: 'full', keyGradient: factor, valueGradient: factor })),
+  }),
   'frozen-prefix': (shape) => ({ table: mixture(shape, insulated), lossBlocks: ['action'] }),
   'cached-prefix': (shape) => ({ table: mixture(shape, insulated), queries: ['action'], lossBlocks: ['action'] }),
 };
@@ -50,7 +55,7 @@ const readyMade = /^[a-z][a-z-]*(:\d+(\.\d+)?)*([+|][a-z][a-z-]*(:\d+(\.\d+)?)*)
 
 /** The masks that are measured if none is named. */
 export function defaultMasks({ name, blocks }: AttentionShape): string[] {
-  if (blocks.length > 1) return Object.keys(mixtures);
+  if (blocks.length > 1) return ['joint', 'insulation', 'soft-insulation:0.1', 'frozen-prefix', 'cached-prefix'];
   return ['causal', ...(name.startsWith('grid') ? [] : ['sliding-window:256', 'prefix-lm:256', 'documents:4'])];
 }
 
@@ -74,12 +79,14 @@ export function denseCase(shape: AttentionShape, score: ExpressionSource): Case 
  */
 export function caseOf(name: string, shape: AttentionShape, score: ExpressionSource): Case {
   if (name === DENSE) return denseCase(shape, score);
-  if (name in mixtures) {
+  const [word, ...numbers] = name.split(':');
+  if (word in mixtures) {
     if (shape.blocks.length === 1)
       throw new InputError(
         `--mask ${name}: shape ${shape.name} has one block; this mask is a table over prefix+action or prefix+fast+action, as in T=816+128+50`,
       );
-    return { name, ...mixtures[name](shape), ...(score.score !== undefined && { source: score }) };
+    const made = orRefuse(name, () => mixtures[word](shape, numbers.map(Number)));
+    return { name, ...made, ...(score.score !== undefined && { source: score }) };
   }
   if (name === 'causal' && score.score === undefined) return { name, table: tokenTable(shape, causal) };
   const source = readyMade.test(name) ? combined(name, shape) : { mask: name };
@@ -104,10 +111,15 @@ function single(text: string, shape: AttentionShape): ExpressionSource {
       `--mask ${quote(text)}: no mask is called ${name}; there are ${known.join(', ')}, or an expression of WGSL such as 'q - k < 256 && q >= k'`,
     );
   }
+  return orRefuse(text, () => make(shape, numbers.map(Number)));
+}
+
+/** What is made of the numbers in a name. */
+function orRefuse<T>(name: string, make: () => T): T {
   try {
-    return make(shape, numbers.map(Number));
+    return make();
   } catch (error) {
-    throw new InputError(`--mask ${quote(text)}: ${(error as Error).message}`);
+    throw new InputError(`--mask ${quote(name)}: ${(error as Error).message}`);
   }
 }
 
@@ -116,7 +128,7 @@ function tokenTable(shape: AttentionShape, cell = full): AttentionTable {
 }
 
 /** Image and language see each other, discrete action tokens behind them are causal, and action rows see the prefix and themselves. */
-function mixture({ blocks }: AttentionShape, prefixForAction: typeof full): AttentionTable {
+function mixture({ blocks }: AttentionShape, prefixForAction: Edge): AttentionTable {
   return attentionTable(sequence(blocks), {
     prefix: { prefix: full },
     ...(blocks.length === 3 && { fast: { prefix: full, fast: causal } }),

@@ -215,8 +215,8 @@ function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries,
   if (storage !== 'f32') return 'matmul and softmax are f32';
   if (source) return 'it adds its mask as numbers and takes no expression; its time does not depend on the mask';
   if (queries) return 'it has a row for every token';
-  const stops = lossBlocks || table.cells.flat().some(({ stopKey, stopValue }) => stopKey || stopValue);
-  return stops && direction !== 'forward' ? 'it cannot cut the gradient of an edge' : null;
+  const stops = lossBlocks || table.cells.flat().some((edge) => edge.keyGradient < 1 || edge.valueGradient < 1);
+  return stops && direction !== 'forward' ? 'it cannot cut or scale the gradient of an edge' : null;
 }
 
 function bytesOf(direction: Direction, operands: readonly Tensor[], gradient: Tensor): number {

@@ -1,6 +1,6 @@
 /** How many training examples a second a data set gives. */
 import type { Dataset, Episode } from '../../model/data/dataset.ts';
-import { chunk, loadSamples, resizeWithPadding, TrainingSampler, wholeEpisodes } from '../../model/data/index.ts';
+import { chunk, loadExamples, resizeWithPadding, TrainingSampler, wholeEpisodes } from '../../model/data/index.ts';
 import type { BesideTraining } from './beside-training.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
@@ -28,7 +28,7 @@ export async function measureLoading(
   let [step, longest, now] = [0, 0, start];
   for (; now - start < seconds * 1000; step++) {
     const before = now;
-    for (const { part, step: at } of await loadSamples(sampler.batch(step, batch))) {
+    for (const { part, step: at } of await loadExamples(sampler.batch(step, batch))) {
       chunk(part, at, horizon);
       if (size === undefined) continue;
       for (const camera of dataset.cameras) {

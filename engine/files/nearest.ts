@@ -9,8 +9,12 @@ export function nearest(word: string, names: readonly string[], prefix = ''): st
 /** The name that was probably meant; null if none is near. */
 export function probable(word: string, names: readonly string[]): string | null {
   const [best] = names
-    .map((name) => ({ name, distance: distance(word.toLowerCase(), name.toLowerCase()) }))
-    .sort((a, b) => a.distance - b.distance);
+    .map((name) => ({
+      name,
+      distance: distance(word.toLowerCase(), name.toLowerCase()),
+      begins: name.startsWith(word),
+    }))
+    .sort((a, b) => a.distance - b.distance || Number(b.begins) - Number(a.begins));
   return best && best.distance <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
 }
 

@@ -1,9 +1,17 @@
-/** The first rows of blocks: what each kind of input takes from the host, its parameters, and the rows that it gives. */
+/** The first rows of blocks. Each kind of input has its numbers from the host, its parameters, and the rows that it makes of them. */
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
 import { add, concatenateTokens, embedding } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ModelConfiguration, sourceOf } from './configuration.ts';
-import { floats, type Inputs, type InputTensors, inputNamed, integers, type ObservationBatch } from './inputs.ts';
+import {
+  expectBelow,
+  floats,
+  type Inputs,
+  type InputTensors,
+  inputNamed,
+  integers,
+  type ObservationBatch,
+} from './inputs.ts';
 import { type Layer, Linear, Table } from './layers.ts';
 import type { PerExpert } from './mixture.ts';
 import { Vision } from './vision.ts';
@@ -36,24 +44,29 @@ export class BlockInputs {
     );
   }
 
+  /** The layers of images and token ids, whose parameters come first. */
+  get embeddings(): readonly Layer[] {
+    return this.vision ? [this.vision, this.tokens] : [this.tokens];
+  }
+
   /** The layers of state, numbers and learned rows. */
   get layers(): readonly Layer[] {
     return Object.values(this.own);
   }
 
-  /** What blocks take from the host. Noisy actions come from their objective. */
-  inputs(observation: ObservationBatch, names: readonly string[]): Inputs {
+  /** The inputs of the blocks of a pass. Those of noisy actions come from their objective. */
+  inputs({ batch, images, ids, numbers = {} }: ObservationBatch, blocks: readonly BlockSettings[]): Inputs {
     const { vision } = this.configuration;
-    const { batch, images, ids, numbers = {} } = observation;
     const inputs: Record<string, Inputs[string]> = {};
-    for (const block of this.configuration.blocks) {
-      if (!names.includes(block.name)) continue;
+    for (const block of blocks) {
       const { name, input, length } = block;
       const source = sourceOf(block);
       if (input === 'images' && images && vision)
         inputs.images = floats(images, [batch, vision.cameras, vision.imageHeight, vision.imageWidth, 3]);
-      if ((input === 'prompt' || input === 'target') && ids[source])
+      if ((input === 'prompt' || input === 'target') && ids[source]) {
+        expectBelow(`ids/${name}`, ids[source].ids, ids[source].valid, this.configuration.vocabulary);
         inputs[`ids/${name}`] = integers(ids[source].ids, [batch, length]);
+      }
       const dimension = dimensionOf(this.configuration, block);
       if (dimension !== null && numbers[source])
         inputs[`numbers/${name}`] = floats(numbers[source], [batch, length, dimension]);
@@ -61,23 +74,22 @@ export class BlockInputs {
     return inputs;
   }
 
-  /** The first rows of the experts of `names`, in that order; `given` holds those of noisy actions. */
+  /** The first rows of the experts that the blocks run through; `given` holds those of noisy actions. */
   run(
     values: ParameterSet,
     inputs: InputTensors,
-    names: readonly string[],
+    blocks: readonly BlockSettings[],
     given: Readonly<Record<string, Tensor>> = {},
   ): FirstRows {
     const parts: Record<string, Tensor[]> = {};
     let features: FirstRows['features'] = {};
-    for (const name of names) {
-      const block = this.configuration.blocks.find((own) => own.name === name)!;
+    for (const block of blocks) {
       let rows: Tensor;
       if (block.input === 'images') {
         const seen = this.vision!.run(values, inputNamed(inputs, 'images'));
         features = seen.features;
         rows = seen.tokens;
-      } else rows = given[name] ?? this.rowsOf(values, inputs, block);
+      } else rows = given[block.name] ?? this.rowsOf(values, inputs, block);
       parts[block.weights] = [...(parts[block.weights] ?? []), rows];
     }
     const joined = ([expert, own]: [string, Tensor[]]) => [expert, own.length === 1 ? own[0] : concatenateTokens(own)];
@@ -116,9 +128,4 @@ function ownLayer(configuration: ModelConfiguration, block: BlockSettings): Line
   const inputs = dimensionOf(configuration, block);
   if (inputs === null) return null;
   return new Linear(weights, input === 'state' ? 'state_proj' : `${name}_proj`, { outputs: width, inputs });
-}
-
-/** The layers in the order of the parameters: vision, then token embeddings. */
-export function firstLayers({ vision, tokens }: BlockInputs): readonly Layer[] {
-  return vision ? [vision, tokens] : [tokens];
 }

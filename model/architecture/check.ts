@@ -1,6 +1,12 @@
 /** Refuses configurations that cannot run, with the reason, when the model is made. */
 import { InputError, quote } from '../../engine/files/errors.ts';
-import { type BlockSettings, blockBefore, type ModelConfiguration, sourceOf, tokensPerImage } from './configuration.ts';
+import {
+  type BlockSettings,
+  blocksBefore,
+  type ModelConfiguration,
+  sourceOf,
+  tokensPerImage,
+} from './configuration.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
 
@@ -14,10 +20,7 @@ const isGiven = ({ input }: BlockSettings): boolean =>
 export function expectRunnable(configuration: ModelConfiguration): void {
   const { heads, kvHeads, headDimension, experts, objectives } = configuration;
   expect(heads % kvHeads === 0, `${heads} heads cannot share ${kvHeads} kvHeads evenly`);
-  expect(
-    headDimension % 4 === 0 && headDimension <= HEAD_DIMENSION_LIMIT,
-    `headDimension is ${headDimension}; expected a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`,
-  );
+  expectHeadDimension('headDimension', headDimension);
   expect(Object.keys(experts)[0] === 'backbone', "the first expert is not 'backbone', which embeds tokens");
   expect(
     !experts.backbone.adaptive,
@@ -37,13 +40,20 @@ function expect(fits: boolean, complaint: string): void {
   if (!fits) throw new InputError(`this model cannot run: ${complaint}`);
 }
 
+function expectHeadDimension(what: string, dimension: number): void {
+  expect(
+    dimension > 0 && dimension % 4 === 0 && dimension <= HEAD_DIMENSION_LIMIT,
+    `${what} is ${dimension}; expected a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`,
+  );
+}
+
 export function expectUnique(what: string, named: readonly { readonly name: string }[]): void {
   const names = named.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   expect(twice === undefined, `two ${what} are named ${quote(twice ?? '')}`);
 }
 
-function expectVision({ vision, blocks }: ModelConfiguration): void {
+function expectVision({ vision, blocks, experts }: ModelConfiguration): void {
   const images = blocks.filter(({ input }) => input === 'images');
   expect(images.length <= 1, 'it has two blocks of images; all cameras share one');
   expect(
@@ -52,11 +62,22 @@ function expectVision({ vision, blocks }: ModelConfiguration): void {
   );
   if (!vision) return;
   expect(Object.keys(vision.towers).length > 0, 'vision has no tower');
-  for (const [name, { width, heads }] of Object.entries(vision.towers))
+  for (const [name, { width, heads }] of Object.entries(vision.towers)) {
     expect(
       width % heads === 0,
       `the width of vision tower ${quote(name)} is ${width}, not a multiple of its ${heads} heads`,
     );
+    expectHeadDimension(`the head dimension of vision tower ${quote(name)}`, width / heads);
+    expect(
+      !Object.hasOwn(experts, name),
+      `a vision tower and an expert are both named ${quote(name)}; it is their group of parameters`,
+    );
+  }
+  const groups = [...Object.keys(vision.towers), ...Object.keys(experts)];
+  expect(
+    Object.keys(vision.towers).length === 1 || !groups.includes('projector'),
+    'a vision tower or an expert is named "projector", which is the group of the projection of several towers',
+  );
   const { imageHeight, imageWidth, patch, cameras } = vision;
   expect(
     imageHeight % patch === 0 && imageWidth % patch === 0,
@@ -82,7 +103,7 @@ function expectBlock(configuration: ModelConfiguration, block: BlockSettings): v
   const what = `block ${quote(name)}`;
   const names = configuration.blocks.map((other) => other.name);
   expect(
-    weights in experts,
+    Object.hasOwn(experts, weights),
     `${what} runs through ${quote(weights)}; the experts are ${Object.keys(experts).join(', ')}`,
   );
   const ofTokens = input === 'images' || input === 'prompt' || input === 'target';
@@ -158,8 +179,12 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
           `${what} predicts actions, and reads a vision tower; only rows of a block are one for each action`,
         );
         expect(
-          rows.tower in (vision?.towers ?? {}),
+          Object.hasOwn(vision?.towers ?? {}, rows.tower),
           `${what} reads vision tower ${quote(rows.tower)}, and there is none`,
+        );
+        expect(
+          blocks.some(({ input }) => input === 'images'),
+          `${what} reads vision tower ${quote(rows.tower)}, and no block holds images`,
         );
         return;
       }
@@ -169,12 +194,16 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         `${what} reads block ${quote(rows.block)}; there are ${blocks.map(({ name }) => name).join(', ')}`,
       );
       expect(
+        (block!.repeats ?? 1) === 1,
+        `${what} reads block ${quote(rows.block)}, which is repeated; only a flow reads copies`,
+      );
+      expect(
         (rows.layer ?? 0) <= depth,
         `${what} reads the rows that enter layer ${rows.layer}; there are ${depth} layers`,
       );
       if (objective.kind !== 'regression') return;
       expect(
-        !objective.before || blockBefore(configuration, block!) !== null,
+        !objective.before || blocksBefore(configuration, block!).length > 0,
         `${what} reads the rows before those of block ${quote(rows.block)}, which comes after no block of its expert`,
       );
       const { rowsPerStep = 1 } = objective;
@@ -203,13 +232,13 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
       own !== 'full',
       `block ${quote(name)} sees all of itself, the tokens that it is to predict included; its own edge must be causal`,
     );
-    const before = blockBefore(configuration, target);
+    const before = blocksBefore(configuration, target).map((block) => block.name);
     expect(
-      before !== null,
+      before.length > 0,
       `block ${quote(name)} comes after no block of the backbone, so nothing predicts its first token`,
     );
     const others = { edges: configuration.edges.filter(({ query, key }) => query !== name || key !== name) };
-    const reader = [name, before!.name].find((block) => readBy(others, block).has(name));
+    const reader = [name, ...before].find((block) => readBy(others, block).has(name));
     expect(
       reader === undefined,
       `block ${quote(reader ?? '')} is to predict tokens of ${quote(name)}, and sees them by way of other blocks`,
@@ -223,7 +252,9 @@ export function warningsOf(configuration: ModelConfiguration): string[] {
   const warnings: string[] = [];
   const insulated = edges.find(({ query, key, edge }) => {
     const weights = (name: string) => blocks.find((block) => block.name === name)?.weights;
-    return edge.stopKey && edge.stopValue && weights(key) === 'backbone' && weights(query) !== 'backbone';
+    return (
+      edge.keyGradient === 0 && edge.valueGradient === 0 && weights(key) === 'backbone' && weights(query) !== 'backbone'
+    );
   });
   if (insulated && !objectives.some(({ kind }) => kind === 'nextToken'))
     warnings.push('the action expert is insulated and no token loss trains the backbone: it stays as it is');
@@ -235,6 +266,8 @@ export function warningsOf(configuration: ModelConfiguration): string[] {
       return 'block' in objective.rows ? [objective.rows.block] : [];
     }),
   );
+  for (const name of Object.keys(configuration.experts))
+    if (!blocks.some(({ weights }) => weights === name)) warnings.push(`no block runs through expert ${quote(name)}`);
   for (const { name, input } of blocks) {
     const isRead = edges.some(({ query, key, edge }) => key === name && query !== name && edge.mask !== 'none');
     if (!isRead && !used.has(name))

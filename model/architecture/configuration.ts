@@ -24,7 +24,10 @@ export interface TowerSettings {
 }
 
 export interface VisionSettings {
-  /** The features of all towers are concatenated along channels, in this order, before the projection into the backbone. */
+  /**
+   * The features of all towers are concatenated along channels, in this order, before the projection into the backbone. A tower's name
+   * is the group of its parameters; see `projectorGroup`.
+   */
   readonly towers: Readonly<Record<string, TowerSettings>>;
   /** Side of a square patch, in pixels. */
   readonly patch: number;
@@ -64,7 +67,7 @@ export interface BlockSettings {
 
 /** Settings of the parameters whose group or name matches. The last rule that matches decides. */
 export interface ParameterRule {
-  /** The name of a group (vision, backbone, expert, ...), or a pattern of parameter names in which * stands for any characters. */
+  /** The name of a group (an expert, a vision tower, or `projector`), or a pattern of parameter names in which * stands for any characters. */
   readonly match: string;
   /** Factor on the learning rate. */
   readonly rate?: number;
@@ -98,6 +101,12 @@ export interface ModelConfiguration {
   readonly rules?: readonly ParameterRule[];
 }
 
+/** The projection of a single tower belongs to its group; that of several has a group of its own, so that one tower can be frozen. */
+export function projectorGroup({ towers }: { readonly towers: Readonly<Record<string, unknown>> }): string {
+  const [first, ...more] = Object.keys(towers);
+  return more.length > 0 ? 'projector' : first;
+}
+
 export function tokensPerImage({
   imageHeight,
   imageWidth,
@@ -118,15 +127,15 @@ export function blockNamed({ blocks }: Pick<ModelConfiguration, 'blocks'>, name:
 export const sourceOf = ({ name, source = name }: BlockSettings): string => source;
 
 /**
- * The block that ends with the row before a block's first: the last that it comes after and that runs through the same expert; null if
- * there is none.
+ * The block that ends with the row before a block's first: the last that it comes after and that runs through the same expert. An
+ * example may lack a target, so the blocks before it follow, up to the first that is none. Empty if there is no such block.
  */
-export function blockBefore(
-  { blocks }: Pick<ModelConfiguration, 'blocks'>,
-  block: BlockSettings,
-): BlockSettings | null {
-  const before = (name: string) => blocks.find((other) => other.name === name && other.weights === block.weights);
-  return block.after.flatMap((name) => before(name) ?? []).at(-1) ?? null;
+export function blocksBefore({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): BlockSettings[] {
+  const candidates = block.after
+    .flatMap((name) => blocks.find((other) => other.name === name && other.weights === block.weights) ?? [])
+    .reverse();
+  const last = candidates.findIndex(({ input }) => input !== 'target');
+  return last < 0 ? candidates : candidates.slice(0, last + 1);
 }
 
 /** The block of noisy actions, which a flow makes into actions; null if there is none. */

@@ -1,4 +1,5 @@
 /** The numbers that a pass takes from the host: those of an example, and the named contents of tensors made of them. */
+import { InputError } from '../../engine/files/errors.ts';
 import { type Device, type Shape, type Tensor, type TensorData, tensor } from '../../engine/index.ts';
 
 /** Token ids of one block, padded on the right: both [batch, length]. */
@@ -54,6 +55,34 @@ export interface Input {
 export type Inputs = Readonly<Record<string, Input>>;
 export type InputTensors = Readonly<Record<string, Tensor>>;
 
+/** @throws InputError if an input has too many or too few numbers, or one that is not finite */
+export function expectInputs(inputs: Inputs): void {
+  for (const [name, { data, shape, dtype }] of Object.entries(inputs)) {
+    const size = shape.reduce((product, length) => product * length, 1);
+    expectLength(name, data, size, shape);
+    if (dtype !== 'f32') continue;
+    for (let i = 0; i < size; i++)
+      if (!Number.isFinite(data[i])) throw new InputError(`the batch has ${data[i]} in '${name}', at number ${i}`);
+  }
+}
+
+/** @throws InputError if these numbers of a batch are not as many as their shape says */
+export function expectLength(name: string, { length }: ArrayLike<unknown>, size: number, shape: Shape = [size]): void {
+  if (length !== size)
+    throw new InputError(
+      `the batch has ${length} numbers of '${name}'; expected ${shape.length > 1 ? `${shape.join(' x ')} = ` : ''}${size}`,
+    );
+}
+
+/** @throws InputError if a number that counts is not a whole one below `limit` */
+export function expectBelow(name: string, data: ArrayLike<number>, valid: ArrayLike<number>, limit: number): void {
+  for (let i = 0; i < data.length; i++)
+    if (valid[i] && !(Number.isInteger(data[i]) && data[i] >= 0 && data[i] < limit))
+      throw new InputError(
+        `the batch has ${data[i]} in '${name}', at number ${i}; expected a whole number below ${limit}`,
+      );
+}
+
 /** The inputs as tensors of the current step. */
 export function tensorsOf(device: Device, inputs: Inputs): InputTensors {
   const made = Object.entries(inputs).map(([name, { data, shape, dtype }]) => [
@@ -67,7 +96,7 @@ export function tensorsOf(device: Device, inputs: Inputs): InputTensors {
 export function inputNamed(inputs: InputTensors, name: string): Tensor {
   const found = inputs[name];
   if (!found)
-    throw new Error(`the model needs '${name}', and the batch has none; it has ${Object.keys(inputs).join(', ')}`);
+    throw new InputError(`the model needs '${name}', and the batch has none; it has ${Object.keys(inputs).join(', ')}`);
   return found;
 }
 

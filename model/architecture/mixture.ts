@@ -4,7 +4,10 @@
  *
  *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear; nothing is concatenated)
  *   attention  runs over the joint sequence, by the system's table
- *   x          gets each expert's own output projection added, then its own gated MLP; an adaptive norm also gates both branches
+ *   x          gets each expert's own output projection added, then its own gated MLP
+ *
+ * Both branches begin with an RMSNorm. A plain norm leaves the residual sum to the last product of its branch. An adaptive norm, which
+ * takes scale, shift and gate from a condition such as the flow time, multiplies the branch by the gate and adds it itself.
  *
  * The first expert is the backbone, which embeds tokens and predicts them; others are an action expert and whatever a system adds.
  * Any may be absent from a pass: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix
@@ -29,17 +32,15 @@ import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 /** One value for each expert that runs, by its name. */
 export type PerExpert<T> = Readonly<Record<string, T>>;
 
-export interface MixtureOptions {
-  /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
-  readonly recompute?: boolean;
-}
+/** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
+export type Cache = (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
 
 export interface MixturePass {
   /** [batch, rows of the expert, its width] */
   readonly inputs: PerExpert<Tensor>;
   /** The blocks that run, in order, one entry for each copy. */
   readonly blocks: readonly BlockSettings[];
-  /** The names of `blocks` in the table, which are the queries. */
+  /** The names of these blocks in the attention table, or rows of one block. */
   readonly queries: readonly (string | RowsOfBlock)[];
   /** The attention table over all keys: the blocks in the cache, then the blocks that run. */
   readonly table: AttentionTable;
@@ -51,9 +52,9 @@ export interface MixturePass {
   readonly conditions?: PerExpert<Tensor>;
   /** Names in the table of blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
   readonly lossBlocks?: readonly string[];
-  readonly options?: MixtureOptions;
-  /** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
-  readonly cache?: (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
+  /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
+  readonly recompute?: boolean;
+  readonly cache?: Cache;
 }
 
 export interface MixtureResult {
@@ -76,14 +77,14 @@ class ExpertLayer implements Layer {
 
   constructor(
     group: string,
-    at: string,
+    prefix: string,
     { width, hidden, adaptive = false }: ExpertSettings,
     { heads, kvHeads, headDimension }: ModelConfiguration,
     private readonly family: Backbone,
   ) {
-    const norm = (name: string) => new Norm(group, `${at}.${name}`, width, family.norm, adaptive);
+    const norm = (name: string) => new Norm(group, `${prefix}.${name}`, width, family.norm, adaptive);
     const matrix = (name: string, outputs: number, inputs: number) =>
-      new Linear(group, `${at}.${name}`, { outputs, inputs }, { bias: false });
+      new Linear(group, `${prefix}.${name}`, { outputs, inputs }, { bias: false });
     this.attentionNorm = norm('input_layernorm');
     this.query = matrix('self_attn.q_proj', heads * headDimension, width);
     this.key = matrix('self_attn.k_proj', kvHeads * headDimension, width);
@@ -99,12 +100,12 @@ class ExpertLayer implements Layer {
     this.parameters = parametersOfLayers([attentionNorm, query, key, value, output, mlpNorm, ...mlp]);
   }
 
+  /** x [batch, rows, width] + MLP(norm(x)) */
   runMlp(values: ParameterSet, x: Tensor, condition: Tensor | undefined): Tensor {
-    const normed = this.mlpNorm.run(values, x, condition);
+    const { output, residual, add } = this.mlpNorm.run(values, x, condition);
     const [gate, up, down] = this.mlp.map((matrix) => matrix.weight(values));
-    const { residual } = normed;
     const { activation } = this.family;
-    return normed.add(gatedMlp(normed.output, gate, up, down, { residual, activation }));
+    return add(gatedMlp(output, gate, up, down, { residual, activation }));
   }
 }
 
@@ -118,12 +119,15 @@ export class Mixture {
     const { names, norm } = this.family;
     this.experts = Object.fromEntries(
       Object.entries(configuration.experts).map(([name, settings]) => {
-        const at = names.expert(name);
+        const prefix = names.expert(name);
         const layers = Array.from(
           { length: configuration.depth },
-          (_, layer) => new ExpertLayer(name, `${at}.layers.${layer}`, settings, configuration, this.family),
+          (_, layer) => new ExpertLayer(name, `${prefix}.layers.${layer}`, settings, configuration, this.family),
         );
-        return [name, { layers, norm: new Norm(name, `${at}.norm`, settings.width, norm, settings.adaptive ?? false) }];
+        return [
+          name,
+          { layers, norm: new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false) },
+        ];
       }),
     );
   }
@@ -136,21 +140,22 @@ export class Mixture {
 
   run(values: ParameterSet, pass: MixturePass): MixtureResult {
     const { depth } = this.configuration;
+    // Below, lists have an element for each expert that runs, in this order.
     const names = Object.keys(this.experts).filter((name) => pass.inputs[name]);
     let x = names.map((name) => pass.inputs[name]);
-    const named = (tensors: readonly Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]]));
-    const residuals = [named(x)];
+    const byName = (tensors: readonly Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]]));
+    const residuals = [byName(x)];
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
       const run = () => this.runLayer(values, pass, names, layer, before);
-      x = pass.options?.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
-      residuals.push(named(x));
+      x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
+      residuals.push(byName(x));
     }
     const hidden = names.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
-    return { hidden: named(hidden), residuals };
+    return { hidden: byName(hidden), residuals };
   }
 
-  /** x: the residual stream of each expert of `names`, before the layer and after it. */
+  /** The residual streams of the experts of `names`, from those before the layer to those after it. */
   private runLayer(
     values: ParameterSet,
     { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks }: MixturePass,
@@ -159,8 +164,9 @@ export class Mixture {
     x: readonly Tensor[],
   ): Tensor[] {
     const { heads, kvHeads, headDimension, depth } = this.configuration;
-    const { layout: pairing } = this.family.rotary;
+    const { layout: pairs } = this.family.rotary;
     const experts = names.map((name) => this.experts[name].layers[layer]);
+    // A block's input is the place of its expert in these lists.
     const layout: BlockLayout = blocks.map(({ weights, length }) => ({ input: names.indexOf(weights), length }));
     const rows = blocks.reduce((sum, { length }) => sum + length, 0);
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
@@ -170,8 +176,8 @@ export class Mixture {
       const projected = blockLinear(outputs, weights, layout);
       return reshape(projected, [projected.shape[0], rows, count, headDimension]);
     };
-    const query = rotary(project('query', heads), rotaryTable, { layout: pairing });
-    const ownKey = rotary(project('key', kvHeads), rotaryTable, { layout: pairing });
+    const query = rotary(project('query', heads), rotaryTable, { layout: pairs });
+    const ownKey = rotary(project('key', kvHeads), rotaryTable, { layout: pairs });
     const ownValue = project('value', kvHeads);
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
     const attended = attention(query, key, value, {

@@ -1,15 +1,17 @@
+import { InputError } from '../../engine/files/errors.ts';
 import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
 import type { AttentionTable } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { BlockInputs, firstLayers } from './blocks.ts';
+import { BlockInputs } from './blocks.ts';
 import { expectRunnable, expectUnique } from './check.ts';
 import type { ModelConfiguration } from './configuration.ts';
 import { initialise } from './initialise.ts';
 import { type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
 import { Mixture } from './mixture.ts';
 import { type Objective, objectivesOf } from './objectives/index.ts';
+import { groupsReached } from './reach.ts';
 import { withRules } from './rules.ts';
-import { tableOf } from './sequence.ts';
+import { type RunningBlock, tableOf } from './sequence.ts';
 
 /** The layers and objectives of a configuration, without values. */
 export class Architecture {
@@ -35,26 +37,32 @@ export class Architecture {
       const { auxiliary = false } = objectives[i];
       return parametersOfLayers(layers).map((parameter) => (auxiliary ? { ...parameter, auxiliary } : parameter));
     });
-    const of = (layers: readonly Layer[]) => parametersOfLayers(layers);
-    this.parameters = withRules(
-      [
-        ...of(firstLayers(this.blockInputs)),
-        ...of(this.mixture.layersOf('backbone')),
-        ...of(this.head ? [this.head] : []),
-        ...Object.keys(experts).flatMap((name) => (name === 'backbone' ? [] : of(this.mixture.layersOf(name)))),
-        ...heads,
-        ...of(this.blockInputs.layers),
-        ...this.objectives.flatMap(({ conditioning = [] }) => of(conditioning)),
-      ],
-      rules,
-    );
+    const [, ...others] = Object.keys(experts);
+    const body: Layer[] = [
+      ...this.blockInputs.embeddings,
+      ...this.mixture.layersOf('backbone'),
+      ...(this.head ? [this.head] : []),
+      ...others.flatMap((name) => this.mixture.layersOf(name)),
+    ];
+    const last = [...this.blockInputs.layers, ...this.objectives.flatMap(({ conditioning = [] }) => conditioning)];
+    this.parameters = withRules([...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)], rules);
     expectUnique('parameters', this.parameters);
+    if (this.objectives.every((objective) => this.trainsNothing(objective)))
+      throw new InputError(
+        'this model cannot run: all parameters that its objectives reach are frozen, so nothing would be trained',
+      );
   }
 
-  /** The attention table over these blocks in this order, made once. */
-  table(names: readonly string[], repeated = false): AttentionTable {
-    const key = JSON.stringify([names, repeated]);
-    const known = this.tables.get(key) ?? tableOf(this.configuration, names, { repeated });
+  /** Whether the gradient of an objective reaches frozen parameters alone. */
+  trainsNothing({ blocks, reads = blocks }: Pick<Objective, 'blocks' | 'reads'>): boolean {
+    const reached = groupsReached(this.configuration, reads);
+    return this.parameters.every(({ group, frozen }) => frozen || !reached.has(group));
+  }
+
+  /** The attention table over the blocks of a pass, made once. */
+  table(blocks: readonly RunningBlock[]): AttentionTable {
+    const key = JSON.stringify(blocks.map(({ tableName }) => tableName));
+    const known = this.tables.get(key) ?? tableOf(this.configuration, blocks);
     this.tables.set(key, known);
     return known;
   }

@@ -1,5 +1,6 @@
 /** The parameter groups that the gradient of a loss reaches, by the attention table alone. */
 import type { Edge } from '../../kernels/index.ts';
+import { projectorGroup } from './configuration.ts';
 
 /** Blocks with the parameters that they run through, and the attention between them. */
 export interface AttendingBlocks {
@@ -21,7 +22,7 @@ export function readBy({ edges }: Pick<AttendingBlocks, 'edges'>, name: string):
 export function groupsReached(model: AttendingBlocks, lossBlocks: readonly string[]): ReadonlySet<string> {
   return groupsOf(
     model,
-    blocksReached(model, lossBlocks, ({ stopKey, stopValue }) => !(stopKey && stopValue)),
+    blocksReached(model, lossBlocks, ({ keyGradient, valueGradient }) => keyGradient > 0 || valueGradient > 0),
   );
 }
 
@@ -61,6 +62,8 @@ function blocksReached(
 function groupsOf({ blocks, vision }: AttendingBlocks, names: ReadonlySet<string>): ReadonlySet<string> {
   const own = blocks.filter(({ name }) => names.has(name));
   const towers = Object.keys(vision?.towers ?? {});
-  const ofBlocks = own.flatMap(({ weights, input }) => (input === 'images' ? [...towers, weights] : [weights]));
+  const ofBlocks = own.flatMap(({ weights, input }) =>
+    input === 'images' && vision ? [...towers, projectorGroup(vision), weights] : [weights],
+  );
   return new Set([...towers.filter((name) => names.has(name)), ...ofBlocks]);
 }

@@ -34,7 +34,7 @@ export const groupsOf = (parameters: readonly ModelParameter[]): string[] => [
 ];
 
 /** Whether a parameter's group has this name, or its own name fits the pattern. */
-function matcherOf(match: string): (parameter: ModelParameter) => boolean {
+export function matcherOf(match: string): (parameter: ModelParameter) => boolean {
   const parts = match.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
   const pattern = new RegExp(`^${parts.join('.*')}$`);
   return ({ name, group }) => group === match || pattern.test(name);

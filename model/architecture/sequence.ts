@@ -3,49 +3,39 @@ import { type AttentionTable, attentionTable, type Edge, rotaryTable, sequence }
 import { backboneOf } from './backbones/index.ts';
 import {
   type BlockSettings,
-  blockBefore,
   blockNamed,
+  blocksBefore,
   type ModelConfiguration,
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
-import { floats, type Inputs, integers, type ObservationBatch } from './inputs.ts';
+import { expectLength, floats, type Inputs, integers, type ObservationBatch } from './inputs.ts';
 
-/** The blocks of `names`, in that order, with one entry for each copy of a repeated block. */
-export function copiesOf(
-  configuration: ModelConfiguration,
-  names: readonly string[],
-  repeated: boolean,
-): BlockSettings[] {
-  return names
-    .map((name) => blockNamed(configuration, name))
-    .flatMap((block) => Array.from({ length: repeated ? (block.repeats ?? 1) : 1 }, () => block));
+/** A block that runs in a pass, with its name in the attention table: `action`, and for further copies `action copy 2`, ... */
+export interface RunningBlock extends BlockSettings {
+  readonly tableName: string;
 }
 
-/** The name of a copy in the attention table: copy 0 has the name of its block. */
-const nameOfCopy = (name: string, copy: number): string => (copy === 0 ? name : `${name} copy ${copy + 1}`);
-
-/** The named blocks in the attention table: `action`, `action copy 2`, ... */
-export function tableNames(configuration: ModelConfiguration, names: readonly string[], repeated: boolean): string[] {
-  const counts = new Map<string, number>();
-  return copiesOf(configuration, names, repeated).map(({ name }) => {
-    const copy = counts.get(name) ?? 0;
-    counts.set(name, copy + 1);
-    return nameOfCopy(name, copy);
-  });
+/** The blocks of `names`, in that order, once each. */
+export function blocksNamed(configuration: ModelConfiguration, names: readonly string[]): RunningBlock[] {
+  return names.map((name) => ({ ...blockNamed(configuration, name), tableName: name }));
 }
 
-/** The attention table over the named blocks; edges to other blocks are left out. */
-export function tableOf(
-  configuration: ModelConfiguration,
-  names: readonly string[],
-  { repeated = false }: { repeated?: boolean } = {},
-): AttentionTable {
-  const blocks = copiesOf(configuration, names, repeated);
-  const own = tableNames(configuration, names, repeated);
-  const copies = (name: string) => own.filter((_, i) => blocks[i].name === name);
+/** The blocks of a training pass: all, with one entry for each copy. */
+export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
+  return blocks.flatMap((block) =>
+    Array.from({ length: block.repeats ?? 1 }, (_, copy) => {
+      const tableName = copy === 0 ? block.name : `${block.name} copy ${copy + 1}`;
+      return { ...block, tableName };
+    }),
+  );
+}
+
+/** The attention table over the blocks of a pass; edges to other blocks are left out. */
+export function tableOf({ edges }: ModelConfiguration, blocks: readonly RunningBlock[]): AttentionTable {
+  const copies = (name: string) => blocks.filter((block) => block.name === name).map(({ tableName }) => tableName);
   const rows: Record<string, Record<string, Edge>> = {};
-  for (const { query, key, edge } of configuration.edges) {
+  for (const { query, key, edge } of edges) {
     const keys = copies(key);
     copies(query).forEach((row, copy) => {
       // Copies see themselves, and of other blocks that are repeated the first copy.
@@ -53,7 +43,7 @@ export function tableOf(
       if (seen !== undefined) rows[row] = { ...rows[row], [seen]: edge };
     });
   }
-  return attentionTable(sequence(own.map((name, i) => [name, blocks[i].length] as const)), rows);
+  return attentionTable(sequence(blocks.map(({ tableName, length }) => [tableName, length] as const)), rows);
 }
 
 /** Rows of an expert that belong to a block, among the blocks of a pass. */
@@ -64,16 +54,11 @@ export interface RowRange {
   readonly of: number;
 }
 
-/** The rows of a block, copies included, among the rows of its expert in a pass over `names`. */
-export function rowsOf(
-  configuration: ModelConfiguration,
-  names: readonly string[],
-  name: string,
-  repeated: boolean,
-): RowRange {
+/** The rows of a block, copies included, among the rows of its expert in a pass. */
+export function rowsOf(blocks: readonly BlockSettings[], name: string): RowRange {
+  const { weights } = blockNamed({ blocks }, name);
   let [start, length, of] = [0, 0, 0];
-  const { weights } = blockNamed(configuration, name);
-  for (const block of copiesOf(configuration, names, repeated)) {
+  for (const block of blocks) {
     if (block.weights !== weights) continue;
     if (block.name === name) length += block.length;
     else if (length === 0) start += block.length;
@@ -86,55 +71,67 @@ export function rowsOf(
 export type ValidityByBlock = Readonly<Record<string, ArrayLike<number>>>;
 
 export function validityOf(
-  { blocks, vision }: ModelConfiguration,
+  configuration: ModelConfiguration,
   { batch, cameraValid, ids, rowValid = {} }: ObservationBatch,
 ): ValidityByBlock {
-  const byBlock: Record<string, ArrayLike<number>> = { ...rowValid };
+  const { blocks, vision } = configuration;
+  const byBlock: Record<string, ArrayLike<number>> = {};
+  for (const [name, own] of Object.entries(rowValid)) {
+    const { length } = blockNamed(configuration, name);
+    expectLength(`rowValid/${name}`, own, batch * length, [batch, length]);
+    byBlock[name] = own;
+  }
   for (const block of blocks) {
     const { name, input, length } = block;
     const own = ids[sourceOf(block)];
-    if ((input === 'prompt' || input === 'target') && own) byBlock[name] = own.valid;
+    if ((input === 'prompt' || input === 'target') && own) {
+      expectLength(`valid ids/${name}`, own.valid, batch * length, [batch, length]);
+      byBlock[name] = own.valid;
+    }
     if (input !== 'images' || !cameraValid) continue;
+    expectLength('cameraValid', cameraValid, batch * vision!.cameras, [batch, vision!.cameras]);
     const perImage = tokensPerImage(vision!);
     byBlock[name] = Uint8Array.from({ length: batch * length }, (_, i) => cameraValid[Math.floor(i / perImage)]);
   }
   return byBlock;
 }
 
-/** The last real row of a block in each sample; row 0 where all are padding. */
-export function lastRealRows(
+/**
+ * In each sample the row before the first row of a block, among the rows of its expert in a pass: the last real row of the
+ * block before it; row 0 of the first such block where all are padding.
+ */
+export function lastRowsBefore(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
-  { name, length }: BlockSettings,
+  blocks: readonly BlockSettings[],
+  block: BlockSettings,
 ): number[] {
-  const valid = validityOf(configuration, observation)[name];
+  const validity = validityOf(configuration, observation);
+  const before = blocksBefore(configuration, block).map(({ name, length }) => {
+    const { start } = rowsOf(blocks, name);
+    return { start, length, valid: validity[name] };
+  });
   return Array.from({ length: observation.batch }, (_, sample) => {
-    let row = length - 1;
-    while (valid && row > 0 && !valid[sample * length + row]) row -= 1;
-    return row;
+    for (const { start, length, valid } of before)
+      for (let row = length - 1; row >= 0; row--) if (!valid || valid[sample * length + row]) return start + row;
+    return before.at(-1)!.start;
   });
 }
 
-/**
- * [batch, length]: the row before each row of a block, among the rows of its expert in a pass over `names`, numbered through the batch.
- * Before its first row is the last real row of the block before it.
- */
+/** [batch, length]: the row before each row of a block, among the rows of its expert in a pass, numbered through the batch. */
 export function rowsBefore(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
-  names: readonly string[],
+  blocks: readonly BlockSettings[],
   name: string,
-  repeated: boolean,
 ): Uint32Array {
   const block = blockNamed(configuration, name);
-  const before = blockBefore(configuration, block)!;
-  const last = lastRealRows(configuration, observation, before);
-  const { start, of } = rowsOf(configuration, names, name, repeated);
-  const { start: first } = rowsOf(configuration, names, before.name, repeated);
+  const last = lastRowsBefore(configuration, observation, blocks, block);
+  const { start, of } = rowsOf(blocks, name);
   return Uint32Array.from({ length: last.length * block.length }, (_, i) => {
     const sample = Math.floor(i / block.length);
     const row = i % block.length;
-    return sample * of + (row === 0 ? first + last[sample] : start + row - 1);
+    return sample * of + (row === 0 ? last[sample] : start + row - 1);
   });
 }
 
@@ -159,10 +156,8 @@ export function jointPositions(
   batch: number,
   validity: ValidityByBlock,
 ): Int32Array {
-  const real = ({ name, length }: BlockSettings, sample: number, i: number) => {
-    const own = validity[name];
-    return own ? (own[sample * length + i] ? 1 : 0) : 1;
-  };
+  const real = ({ name, length }: BlockSettings, sample: number, i: number) =>
+    (validity[name]?.[sample * length + i] ?? 1) ? 1 : 0;
   const positions: number[] = [];
   for (let sample = 0; sample < batch; sample++)
     for (const block of blocks) {
@@ -178,27 +173,22 @@ export function jointPositions(
   return Int32Array.from(positions);
 }
 
-/** Padding mask and rotary table for the rows of `names`, which attend to themselves and to the `cached` blocks before them. */
+/** Padding mask and rotary table for the rows of `running`, which attend to themselves and to the `cached` blocks before them. */
 export function sequenceInputs(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
-  names: readonly string[],
-  { cached = [], repeated = false }: { cached?: readonly string[]; repeated?: boolean } = {},
+  running: readonly BlockSettings[],
+  cached: readonly BlockSettings[] = [],
 ): Inputs {
   const { batch } = observation;
   const { headDimension, blocks } = configuration;
   const validity = validityOf(configuration, observation);
-  const keys = [...copiesOf(configuration, cached, false), ...copiesOf(configuration, names, repeated)];
-  const joint = jointValidity(keys, batch, validity);
-  const positions = jointPositions(blocks, copiesOf(configuration, names, repeated), batch, validity);
+  const joint = jointValidity([...cached, ...running], batch, validity);
+  const positions = jointPositions(blocks, running, batch, validity);
   const { base } = backboneOf(configuration).rotary;
+  const shape = [batch, positions.length / batch, headDimension / 2, 2];
   return {
     validity: integers(joint, [batch, joint.length / batch]),
-    rotaryTable: floats(rotaryTable(positions, headDimension, { base }), [
-      batch,
-      positions.length / batch,
-      headDimension / 2,
-      2,
-    ]),
+    rotaryTable: floats(rotaryTable(positions, headDimension, { base }), shape),
   };
 }

@@ -2,10 +2,18 @@
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { sliceTokens, writeTokens } from '../../kernels/index.ts';
 import { blockNamed, type ModelConfiguration } from './configuration.ts';
-import { type Inputs, type InputTensors, inputNamed, type ObservationBatch, tensorsOf } from './inputs.ts';
+import {
+  expectInputs,
+  type Inputs,
+  type InputTensors,
+  inputNamed,
+  type ObservationBatch,
+  tensorsOf,
+} from './inputs.ts';
+import type { Cache } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
-import { copiesOf, sequenceInputs } from './sequence.ts';
+import { blocksNamed, type RunningBlock, sequenceInputs } from './sequence.ts';
 import { rowsReader } from './training-pass.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
@@ -18,7 +26,7 @@ export class KeyValueCache implements Disposable {
   }
 
   /** Stores the rows from `start` on, and returns all rows to attend to. */
-  at(start: number): (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor } {
+  at(start: number): Cache {
     return (layer, key, value) => {
       const cached = this.layers[layer];
       writeTokens(cached.key, key, start);
@@ -28,7 +36,7 @@ export class KeyValueCache implements Disposable {
   }
 
   /** Stores the rows of the prefix, and returns them alone to attend to, because the rows after them do not exist yet. */
-  prefix(): (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor } {
+  prefix(): Cache {
     const write = this.at(0);
     return (layer, key, value) => {
       write(layer, key, value);
@@ -36,15 +44,11 @@ export class KeyValueCache implements Disposable {
     };
   }
 
-  dispose(): void {
+  [Symbol.dispose](): void {
     for (const { key, value } of this.layers) {
       key.dispose();
       value.dispose();
     }
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }
 
@@ -57,6 +61,7 @@ interface SessionOptions {
 
 export class CachedSession implements Session {
   private readonly cache: KeyValueCache;
+  private readonly blocks: { readonly prefix: readonly RunningBlock[]; readonly suffix: readonly RunningBlock[] };
   private readonly prefixRows: number;
   /** Those that stay the same in every pass behind the prefix. */
   private suffixInputs: Inputs | null = null;
@@ -67,70 +72,71 @@ export class CachedSession implements Session {
     private readonly options: SessionOptions,
   ) {
     const { device, configuration } = model;
-    const rows = (names: readonly string[]) =>
-      names.reduce((sum, name) => sum + blockNamed(configuration, name).length, 0);
-    this.prefixRows = rows(options.prefix);
-    this.cache = new KeyValueCache(device, configuration, observation.batch, this.prefixRows + rows(options.suffix));
+    const [prefix, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
+    this.blocks = { prefix, suffix };
+    const rows = (blocks: readonly RunningBlock[]) => blocks.reduce((sum, { length }) => sum + length, 0);
+    this.prefixRows = rows(prefix);
+    this.cache = new KeyValueCache(device, configuration, observation.batch, rows([...prefix, ...suffix]));
   }
 
   async prefix<T>(work: (rows: RowsReader, values: Model['parameters']) => T): Promise<T> {
     const { model, observation } = this;
-    const { prefix: names } = this.options;
+    const { prefix: blocks } = this.blocks;
     const { parameters: values, architecture, configuration } = model;
-    const sequence = sequenceInputs(configuration, observation, names);
+    const { blockInputs, mixture } = architecture;
+    const sequence = sequenceInputs(configuration, observation, blocks);
     // Rows of zeros and learned rows take the size of the batch from the padding mask.
-    const own = { ...architecture.blockInputs.inputs(observation, names), validity: sequence.validity };
+    const own = { ...blockInputs.inputs(observation, blocks), validity: sequence.validity };
+    expectInputs(own);
     const embedded = await this.timed(
       'images and language',
       own,
-      (inputs) => architecture.blockInputs.run(values, inputs, names).rows,
+      (inputs) => blockInputs.run(values, inputs, blocks).rows,
     );
     const result = await this.timed('prefix', sequence, (inputs) => {
-      const run = architecture.mixture.run(values, {
-        ...{ inputs: embedded, queries: names, table: architecture.table(names) },
-        blocks: copiesOf(configuration, names, false),
+      const run = mixture.run(values, {
+        ...{ inputs: embedded, blocks, queries: this.options.prefix, table: architecture.table(blocks) },
         validity: inputNamed(inputs, 'validity'),
         rotaryTable: inputNamed(inputs, 'rotaryTable'),
         cache: this.cache.prefix(),
       });
-      return work(rowsReader(model, names, run, false), values);
+      return work(rowsReader(blocks, run), values);
     });
     for (const rows of Object.values(embedded)) rows.dispose();
     return result;
   }
 
   async suffix<T>(part: string, inputs: Inputs, work: (pass: SuffixPass) => T): Promise<T> {
-    const { model, observation } = this;
-    const { prefix, suffix } = this.options;
-    const { configuration, parameters: values, architecture } = model;
+    const { prefix, suffix: blocks } = this.blocks;
+    const { configuration, parameters: values, architecture } = this.model;
+    const { blockInputs, mixture } = architecture;
     this.suffixInputs ??= {
-      ...architecture.blockInputs.inputs(observation, suffix),
-      ...sequenceInputs(configuration, observation, suffix, { cached: prefix }),
+      ...blockInputs.inputs(this.observation, blocks),
+      ...sequenceInputs(configuration, this.observation, blocks, prefix),
     };
     const own = { ...this.suffixInputs, ...inputs };
-    const keys = [...prefix, ...suffix];
-    const { mixture, table } = { mixture: architecture.mixture, table: architecture.table(keys) };
+    expectInputs(own);
+    const table = architecture.table([...prefix, ...blocks]);
     return this.timed(part, own, (tensors) => {
       const shared = { table, validity: inputNamed(tensors, 'validity') };
+      const rotaryTable = inputNamed(tensors, 'rotaryTable');
       return work({
         values,
         inputs: tensors,
         run: ({ rows: given, conditions }) => {
-          const { rows } = architecture.blockInputs.run(values, tensors, suffix, given);
+          const { rows } = blockInputs.run(values, tensors, blocks, given);
           const result = mixture.run(values, {
-            ...{ ...shared, conditions, inputs: rows, queries: suffix },
-            blocks: copiesOf(configuration, suffix, false),
-            rotaryTable: inputNamed(tensors, 'rotaryTable'),
+            ...{ ...shared, rotaryTable, conditions, inputs: rows, blocks, queries: this.options.suffix },
             cache: this.cache.at(this.prefixRows),
           });
-          return rowsReader(model, suffix, result, false);
+          return rowsReader(blocks, result);
         },
         runRow: (row, rows) => {
           const block = blockNamed(configuration, row.block);
           const { hidden } = mixture.run(values, {
             ...{ ...shared, inputs: { [block.weights]: rows }, queries: [row] },
             blocks: [{ ...block, length: 1 }],
-            rotaryTable: sliceTokens(inputNamed(tensors, 'rotaryTable'), row.first, 1),
+            rotaryTable: sliceTokens(rotaryTable, row.first, 1),
             cache: this.cache.at(this.prefixRows + row.first),
           });
           return hidden[block.weights];
@@ -139,12 +145,8 @@ export class CachedSession implements Session {
     });
   }
 
-  dispose(): void {
-    this.cache.dispose();
-  }
-
   [Symbol.dispose](): void {
-    this.dispose();
+    this.cache[Symbol.dispose]();
   }
 
   /** Runs a part of a policy call as a step without a tape, and reports its duration. */

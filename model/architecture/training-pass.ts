@@ -1,11 +1,12 @@
 /** One forward pass over the whole sequence, with the losses of all objectives. */
 import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
-import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
-import type { MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
+import { blockNamed } from './configuration.ts';
+import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
+import type { MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
-import { copiesOf, rowsOf, sequenceInputs, tableNames } from './sequence.ts';
+import { type RunningBlock, rowsOf, sequenceInputs, trainingBlocks } from './sequence.ts';
 
 export interface TrainingPass {
   /** The sum of the losses times their weights; of a part of a batch, each also times its share in the loss of the whole. */
@@ -18,49 +19,52 @@ export interface TrainingPass {
 }
 
 interface PassOptions {
-  readonly mixture?: MixtureOptions;
+  /** Activation checkpointing: see `MixturePass`. */
+  readonly recompute?: boolean;
   /** Logits of all rows are computed, not only of those with a loss. */
   readonly allLogits?: boolean;
 }
 
-const blockNames = ({ configuration }: Pick<Model, 'configuration'>) => configuration.blocks.map(({ name }) => name);
-
-/** All inputs of `trainingPass`. */
+/**
+ * All inputs of `trainingPass`.
+ *
+ * @throws InputError if the batch lacks an input, or has one that does not fit the model
+ */
 export function trainingInputs({ configuration, blockInputs, objectives }: Architecture, batch: TrainingBatch): Inputs {
-  const names = configuration.blocks.map(({ name }) => name);
-  return Object.assign(
+  const inputs: Inputs = Object.assign(
     {},
-    blockInputs.inputs(batch, names),
-    sequenceInputs(configuration, batch, names, { repeated: true }),
+    blockInputs.inputs(batch, configuration.blocks),
+    sequenceInputs(configuration, batch, trainingBlocks(configuration)),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
+  expectInputs(inputs);
+  return inputs;
 }
 
 /** From `trainingInputs`; must run inside a step. */
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { mixture, allLogits = false }: PassOptions = {},
+  { recompute, allLogits = false }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
-  const names = blockNames(model);
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
   const merged = <K extends keyof Begun>(key: K): Begun[K] => Object.assign({}, ...begun.map((own) => own?.[key]));
   const conditions = merged('conditions');
-  const first = architecture.blockInputs.run(values, inputs, names, merged('rows'));
-  const blocks = copiesOf(configuration, names, true);
-  const queries = tableNames(configuration, names, true);
+  const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
+  const blocks = trainingBlocks(configuration);
   const withLoss = new Set(objectives.flatMap((objective) => objective.blocks));
   const result = architecture.mixture.run(values, {
-    ...{ inputs: first.rows, blocks, queries, conditions, options: mixture },
-    table: architecture.table(names, true),
+    ...{ inputs: first.rows, blocks, conditions, recompute },
+    queries: blocks.map(({ tableName }) => tableName),
+    table: architecture.table(blocks),
     validity: inputNamed(inputs, 'validity'),
     rotaryTable: inputNamed(inputs, 'rotaryTable'),
-    lossBlocks: queries.filter((_, i) => withLoss.has(blocks[i].name)),
+    lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
   });
   const pass = {
     ...{ values, inputs, allLogits },
-    rows: rowsReader(model, names, result, true),
+    rows: rowsReader(blocks, result),
     expert: (name: string) => result.hidden[name],
     tower: (name: string) => first.features[name],
     tokenHead: architecture.tokenHead(values),
@@ -80,17 +84,12 @@ export function trainingPass(
   };
 }
 
-/** Reads rows of the hidden states, or of the residual streams, of a pass over `names`. */
-export function rowsReader(
-  { configuration }: Pick<Model, 'configuration'>,
-  names: readonly string[],
-  { hidden, residuals }: MixtureResult,
-  repeated: boolean,
-): RowsReader {
+/** Reads rows of the hidden states, or of the residual streams, of a pass over these blocks. */
+export function rowsReader(blocks: readonly RunningBlock[], { hidden, residuals }: MixtureResult): RowsReader {
   return (name, { layer, at } = {}) => {
-    const { weights } = configuration.blocks.find((block) => block.name === name)!;
+    const { weights } = blockNamed({ blocks }, name);
     const stream = layer === undefined ? hidden[weights] : residuals[layer][weights];
-    const { start, length, of } = rowsOf(configuration, names, name, repeated);
+    const { start, length, of } = rowsOf(blocks, name);
     if (at) return embedding(at, reshape(stream, [stream.shape[0] * of, stream.shape[2]]));
     return length === of ? stream : sliceTokens(stream, start, length);
   };

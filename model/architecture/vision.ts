@@ -1,5 +1,5 @@
 /** Vision transformers, and the projection of their features into the backbone. */
-import type { ParameterSet, Tensor } from '../../engine/index.ts';
+import type { ParameterSet, Shape, Tensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
@@ -11,8 +11,15 @@ import {
   sequence,
 } from '../../kernels/index.ts';
 import type { Backbone } from './backbones/index.ts';
-import { type TowerSettings, tokensPerImage, type VisionSettings } from './configuration.ts';
-import { type Layer, LayerNorm, Linear, type ModelParameter, parametersOfLayers } from './layers.ts';
+import { projectorGroup, type TowerSettings, tokensPerImage, type VisionSettings } from './configuration.ts';
+import {
+  type Initialisation,
+  type Layer,
+  LayerNorm,
+  Linear,
+  type ModelParameter,
+  parametersOfLayers,
+} from './layers.ts';
 
 /** One layer: x + attention(norm(x)), then x + MLP(norm(x)). */
 class TowerLayer implements Layer {
@@ -51,7 +58,8 @@ class TowerLayer implements Layer {
 /** SigLIP's vision transformer (Zhai et al. 2023, arXiv 2303.15343), without its pooling head. */
 class Tower implements Layer {
   readonly parameters;
-  private readonly patches: Patches;
+  /** The embedding of patches (weight and bias), and of their positions. */
+  private readonly patches: readonly ModelParameter[];
   private readonly layers: readonly TowerLayer[];
   private readonly norm: LayerNorm;
   private readonly table: AttentionTable;
@@ -63,44 +71,30 @@ class Tower implements Layer {
     vision: VisionSettings,
   ) {
     const { width, depth } = sizes;
-    this.patches = new Patches(group, `${root}.embeddings`, width, vision);
+    const { patch } = vision;
+    const tokens = tokensPerImage(vision);
+    const own = (name: string, shape: Shape, initialisation: Initialisation) => {
+      return { name: `${root}.embeddings.${name}`, shape, group, initialisation };
+    };
+    this.patches = [
+      own('patch_embedding.weight', [width, 3, patch, patch], 'matrix'),
+      own('patch_embedding.bias', [width], 'zero'),
+      own('position_embedding.weight', [tokens, width], 'position'),
+    ];
     this.layers = Array.from({ length: depth }, (_, i) => new TowerLayer(group, `${root}.encoder.layers.${i}`, sizes));
     this.norm = new LayerNorm(group, `${root}.post_layernorm`, width);
-    this.parameters = parametersOfLayers([this.patches, ...this.layers, this.norm]);
-    this.table = attentionTable(sequence({ image: tokensPerImage(vision) }), { image: { image: full } });
+    this.parameters = [...this.patches, ...parametersOfLayers([...this.layers, this.norm])];
+    this.table = attentionTable(sequence({ image: tokens }), { image: { image: full } });
   }
 
   /** images [N, height, width, 3] -> features [N, patches, width] */
   run(values: ParameterSet, images: Tensor): Tensor {
     const { heads, width } = this.sizes;
-    let x = this.patches.run(values, images);
+    const [weight, bias, position] = this.patches.map(({ name }) => values.get(name));
+    let x = patchEmbedding(images, weight, bias, position);
     const shape = [x.shape[0], x.shape[1], heads, width / heads];
     for (const layer of this.layers) x = layer.run(values, x, shape, this.table);
     return this.norm.run(values, x);
-  }
-}
-
-/** The embedding of patches, with their positions. */
-class Patches implements Layer {
-  readonly parameters: readonly ModelParameter[];
-
-  constructor(group: string, at: string, width: number, vision: VisionSettings) {
-    const { patch } = vision;
-    this.parameters = [
-      { name: `${at}.patch_embedding.weight`, shape: [width, 3, patch, patch], group, initialisation: 'matrix' },
-      { name: `${at}.patch_embedding.bias`, shape: [width], group, initialisation: 'zero' },
-      {
-        name: `${at}.position_embedding.weight`,
-        shape: [tokensPerImage(vision), width],
-        group,
-        initialisation: 'position',
-      },
-    ];
-  }
-
-  run(values: ParameterSet, images: Tensor): Tensor {
-    const [weight, bias, position] = this.parameters.map(({ name }) => values.get(name));
-    return patchEmbedding(images, weight, bias, position);
   }
 }
 
@@ -116,7 +110,7 @@ export class Vision implements Layer {
       towers.map(([name, sizes], i) => [name, new Tower(name, names.tower(name, i === 0), sizes, vision)]),
     );
     const features = towers.reduce((sum, [, { width }]) => sum + width, 0);
-    this.projector = new Linear(towers[0][0], names.projector, { outputs: backboneWidth, inputs: features });
+    this.projector = new Linear(projectorGroup(vision), names.projector, { outputs: backboneWidth, inputs: features });
     this.parameters = parametersOfLayers([...Object.values(this.towers), this.projector]);
   }
 

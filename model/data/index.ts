@@ -23,7 +23,6 @@ export {
   type ExampleSource,
   MIXTURE_EXPONENT,
 } from './dataset-mixture.ts';
-export { actionExamples, type Example, loadExamples, type VisionLanguage } from './examples.ts';
 export { decodeImage, ImageCache } from './image-files.ts';
 export { normaliseImage, resizeWithPadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
@@ -43,7 +42,15 @@ export {
 } from './parts.ts';
 export { relativeChunks } from './relative-statistics.ts';
 export { mixDatasets, type RobotData } from './robots.ts';
-export { eachLoaded, evaluationSamples, loadSamples, type Sample, TrainingSampler } from './sampler.ts';
+export {
+  type Example,
+  eachLoaded,
+  evaluationSamples,
+  loadExamples,
+  type Sample,
+  TrainingSampler,
+  type VisionLanguage,
+} from './sampler.ts';
 export {
   absoluteActions,
   checkSlotMap,

@@ -3,9 +3,9 @@ import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import type { ExampleSource } from './dataset-mixture.ts';
-import type { VisionLanguage } from './examples.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
 import { asText, readJsonObject, unexpected } from './json.ts';
+import type { VisionLanguage } from './sampler.ts';
 
 const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 

@@ -1,14 +1,26 @@
 import { type Random, randomStream, streams } from '../../engine/random.ts';
-import type { Episode } from './dataset.ts';
+import type { Episode, Image } from './dataset.ts';
 import { countSteps, type EpisodePart, instructionsAt, loadEpisode } from './parts.ts';
 
-/** One training or evaluation example: a control step of an episode, and one paraphrase of its instruction. */
+/** A control step of an episode, and one paraphrase of its instruction. */
 export interface Sample {
   readonly part: EpisodePart;
   readonly step: number;
   /** null if the episode has no instruction. */
   readonly instruction: string | null;
+  /** Language to predict before the actions; none by default. */
+  readonly subtask?: string;
 }
+
+/** A question about an image. */
+export interface VisionLanguage {
+  readonly image: () => Promise<Image>;
+  readonly prompt: string;
+  readonly answer: string;
+}
+
+/** A training example: robot data, with or without a subtask to predict before the actions, or a question with its answer. */
+export type Example = Sample | VisionLanguage;
 
 /** Finds the n-th control step of a list of parts. */
 class Steps {
@@ -140,16 +152,16 @@ function lastAtMost(windows: readonly Window[], place: number): number {
   return low;
 }
 
-/** Loads the episodes of samples, each once, if the data set leaves their numbers on disk. */
-export async function loadSamples(samples: readonly Sample[]): Promise<Sample[]> {
+/** Loads the episodes of examples, each once, if the data set leaves their numbers on disk. */
+export async function loadExamples<T extends Example>(examples: readonly T[]): Promise<T[]> {
   const loaded = new Map<Episode, Promise<Episode>>();
   return Promise.all(
-    samples.map(async (sample) => {
-      const { episode } = sample.part;
-      if (!episode.load) return sample;
-      const own = loaded.get(episode) ?? loadEpisode(episode);
-      loaded.set(episode, own);
-      return { ...sample, part: { ...sample.part, episode: await own } };
+    examples.map(async (example) => {
+      if (!('part' in example) || !example.part.episode.load) return example;
+      const { part } = example;
+      const own = loaded.get(part.episode) ?? loadEpisode(part.episode);
+      loaded.set(part.episode, own);
+      return { ...example, part: { ...part, episode: await own } };
     }),
   );
 }

@@ -1,9 +1,15 @@
 /** One call of a model that acts: by the objective that acts, over a cache of keys and values. */
 import { InputError } from '../../engine/files/errors.ts';
 import { sourceOf } from '../architecture/configuration.ts';
-import type { ObservationBatch } from '../architecture/inputs.ts';
+import { expectInputs, floats, type ObservationBatch } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
-import { actingObjective, type Objective, type OnLatency } from '../architecture/objectives/index.ts';
+import {
+  type Acting,
+  actingObjective,
+  type Objective,
+  type OnLatency,
+  targetsBefore,
+} from '../architecture/objectives/index.ts';
 import { CachedSession } from '../architecture/session.ts';
 
 export interface SamplingOptions {
@@ -19,8 +25,8 @@ interface ActingOptions extends SamplingOptions {
   readonly objective?: Objective | null;
   /** Standard normal, [batch, horizon, actionDimension]; determines the chunks of a flow. */
   readonly noise?: Float32Array;
-  /** The next id of a sample from its logits [vocabulary], or null if the sample has ended. Default: argmax, without an end. */
-  readonly choose?: (sample: number, logits: Float32Array) => number | null;
+  /** The next id of a sample's target from its logits [vocabulary], or null if it has ended. Default: argmax, without an end. */
+  readonly choose?: (sample: number, logits: Float32Array, target: string) => number | null;
 }
 
 /** The id of the largest logit, among the allowed ids or all. */
@@ -30,30 +36,56 @@ export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.
   return best;
 }
 
-/** Normalised chunks [batch, horizon, actionDimension]; null where `choose` gets the tokens of an objective that decodes. */
+/**
+ * Normalised chunks [batch, horizon, actionDimension]; null where `choose` gets the tokens of an objective that decodes. The targets
+ * that the actions read are decoded first, by the same `choose`.
+ *
+ * @throws InputError if the objective cannot act
+ */
 export async function act(
   model: Model,
   given: ObservationBatch,
   { objective = actingObjective(model.objectives), noise, choose, steps = 10, onLatency, onState }: ActingOptions = {},
 ): Promise<Float32Array | null> {
-  const { device, architecture, parameters } = model;
-  const observation = withoutTargets(model, given);
-  if (!objective?.act) throw new InputError('no objective of this model acts');
-  return objective.act({
+  const { device, architecture, parameters, configuration } = model;
+  if (!objective?.acts) throw new InputError(refusal(objective ? [objective] : model.objectives));
+  const acting = (observation: ObservationBatch): Acting => ({
     ...{ device, observation, steps, onState },
     open: (blocks) => new CachedSession(model, observation, { ...blocks, onLatency }),
     noise() {
-      if (!noise) throw new Error('acting by a flow needs noise');
+      if (!noise) throw new InputError('acting by a flow needs noise');
+      const shape = [observation.batch, configuration.horizon, configuration.actionDimension];
+      expectInputs({ noise: floats(noise, shape) });
       return noise;
     },
     choose: choose ?? ((_, logits) => argmax(logits)),
     tokenHead: architecture.tokenHead(parameters),
     embedIds: (ids) => architecture.blockInputs.embedIds(parameters, ids),
   });
+  let observation = withoutTargets(model, given);
+  for (const target of targetsBefore(configuration, objective.makes ?? [])) {
+    const source = sourceOf(target);
+    if (observation.ids[source]) continue;
+    const decoder = model.objectives.find(({ decode }) => decode)!;
+    const ids = await decoder.decode!(acting(observation), target);
+    observation = { ...observation, ids: { ...observation.ids, [source]: ids } };
+  }
+  return objective.act?.(acting(observation)) ?? null;
+}
+
+function refusal(objectives: readonly Objective[]): string {
+  const reasons = objectives.flatMap(({ name, obstacle }) =>
+    obstacle ? [`the ${name} loss cannot: ${obstacle}`] : [],
+  );
+  return ['no objective of this model acts', ...reasons].join('; ');
 }
 
 /** A target is what acting predicts: ids that a training batch has for it are none of its business. */
-function withoutTargets({ configuration }: Model, { ids, ...observation }: ObservationBatch): ObservationBatch {
+function withoutTargets(
+  { configuration, objectives }: Model,
+  { ids, ...observation }: ObservationBatch,
+): ObservationBatch {
+  if (!objectives.some(({ decode }) => decode)) return { ids, ...observation };
   const targets = configuration.blocks.filter(({ input }) => input === 'target').map(sourceOf);
   return {
     ...observation,

@@ -233,24 +233,29 @@ export class Encoding {
 
   /** Encodes a batch of observations. @throws InputError if a prompt is longer than the model's block for it */
   observe(observations: readonly RawObservation[], configuration: ModelConfiguration): ObservationBatch {
-    const prompt = configuration.blocks.find(({ input }) => input === 'prompt')!;
-    const prompts = observations.map((observation) => {
-      const ids = this.promptIds(observation);
-      if (ids.length > prompt.length)
-        throw new InputError(
-          `instruction ${quote(observation.instruction)} gives a prompt of ${ids.length} tokens; this model takes at most ${prompt.length}: shorten it`,
-        );
-      return ids;
-    });
+    const prompt = configuration.blocks.find(({ input }) => input === 'prompt');
+    const ids = prompt ? { [sourceOf(prompt)]: this.prompts(observations, prompt.length) } : {};
     const { images, cameraValid } = this.images(observations, configuration);
     const state = configuration.blocks.find(({ input }) => input === 'state');
     return {
       batch: observations.length,
       images,
       cameraValid,
-      ids: { [sourceOf(prompt)]: padIds(prompts, prompt.length) },
+      ids,
       numbers: state ? { [sourceOf(state)]: this.state(observations, configuration) } : {},
     };
+  }
+
+  private prompts(observations: readonly RawObservation[], length: number): Ids {
+    const prompts = observations.map((observation) => {
+      const ids = this.promptIds(observation);
+      if (ids.length > length)
+        throw new InputError(
+          `instruction ${quote(observation.instruction)} gives a prompt of ${ids.length} tokens; this model takes at most ${length}: shorten it`,
+        );
+      return ids;
+    });
+    return padIds(prompts, length);
   }
 
   private images(observations: readonly RawObservation[], { vision }: ModelConfiguration) {

@@ -1,6 +1,5 @@
 import { InputError, randomStream, streams } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
-import { actingObjective } from '../architecture/objectives/index.ts';
 import { act, argmax, type SamplingOptions } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
 
@@ -24,7 +23,10 @@ export class Policy {
     return normalised.map((chunk, i) => this.encoding.denormaliseActions(chunk, observations[i]));
   }
 
-  /** Normalised chunks [horizon * actionDimension], one for each observation. */
+  /**
+   * Normalised chunks [horizon * actionDimension], one for each observation. Action tokens are decoded greedily under the tokenizer's
+   * grammar; the rest of an incomplete chunk is zero.
+   */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { model, encoding } = this;
     const { horizon, actionDimension } = model.configuration;
@@ -34,16 +36,17 @@ export class Policy {
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
     const shape = { horizon, dimension: actionDimension };
-    const writers = this.decodes ? observations.map(({ robot }) => encoding.chunkWriter(shape, robot)) : [];
-    const choose = (own: number, logits: Float32Array) => writers[own].write((allowed) => argmax(logits, allowed));
+    const writers: ReturnType<Encoding['chunkWriter']>[] = [];
+    const writer = (own: number) => (writers[own] ??= encoding.chunkWriter(shape, observations[own].robot));
+    const choose = (own: number, logits: Float32Array) => writer(own).write((allowed) => argmax(logits, allowed));
     const actions = await act(model, observation, { ...sampling, noise, choose });
-    if (!actions) return writers.map((writer) => writer.decode());
+    if (!actions) return observations.map((_, own) => writer(own).decode());
     return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
   }
 
   /**
    * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
-   * end is truncated to the model's token block.
+   * end is truncated to the model's target block.
    *
    * @throws InputError if the model was trained without questions
    */
@@ -55,7 +58,7 @@ export class Policy {
     const written = observations.map((): number[] => []);
     const subtask = (text: string) => text.split(';')[0];
     await act(model, encoding.observe(observations, model.configuration), {
-      objective: model.objectives.find(({ acts }) => acts === 'tokens'),
+      objective: model.objectives.find(({ decode }) => decode),
       choose: (sample, logits) => {
         const own = written[sample];
         const id = argmax(logits, textIds);
@@ -68,10 +71,5 @@ export class Policy {
     return written.map((ids, i) =>
       observations[i].request === 'subtask' ? subtask(encoding.decodeText(ids)) : encoding.decodeText(ids),
     );
-  }
-
-  /** Whether it acts by action tokens, decoded greedily under the tokenizer's grammar; the rest of an incomplete chunk is zero. */
-  private get decodes(): boolean {
-    return actingObjective(this.model.objectives)?.acts === 'tokens';
   }
 }

@@ -35,41 +35,46 @@ function shape(mask: 'full' | 'causal', { x, y, width, height }: Box, fill: stri
     : html`<path d="M${x},${y}V${y + height}H${x + width}Z" fill="${fill}"/>`;
 }
 
-function cell({ mask, stopKey, stopValue }: Omit<AttentionEdge, 'query' | 'key'>, box: Box): Markup {
+function cell({ mask, keyGradient, valueGradient }: Omit<AttentionEdge, 'query' | 'key'>, box: Box): Markup {
   if (mask === 'none') return html``;
-  return html`${shape(mask, box, 'var(--pairs)')}${stopKey ? shape(mask, box, 'url(#stop-key)') : ''}${
-    stopValue ? shape(mask, box, 'url(#stop-value)') : ''
-  }`;
+  const hatched = (side: 'key' | 'value', factor: number) =>
+    factor === 1 ? '' : shape(mask, box, `url(#${factor === 0 ? 'stop' : 'scale'}-${side})`);
+  return html`${shape(mask, box, 'var(--pairs)')}${hatched('key', keyGradient)}${hatched('value', valueGradient)}`;
 }
 
-const hatch = (id: string, angle: number) =>
-  html`<pattern id="${id}" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(${angle})"><path d="M3.5,0V7" stroke="var(--stop)" stroke-width="0.9"/></pattern>`;
+const hatch = (side: 'key' | 'value', angle: number) =>
+  [0.9, 0.4].map(
+    (width, i) =>
+      html`<pattern id="${['stop', 'scale'][i]}-${side}" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(${angle})"><path d="M3.5,0V7" stroke="var(--stop)" stroke-width="${width}"/></pattern>`,
+  );
 
-const kinds = [
-  { words: 'every query of the block sees every key', mask: 'full', stopKey: false, stopValue: false },
-  { words: 'causal: a query sees keys up to its own place', mask: 'causal', stopKey: false, stopValue: false },
-  { words: 'hatched: no gradient into keys or values', mask: 'full', stopKey: true, stopValue: true },
-  { words: 'hatched: no gradient into keys', mask: 'full', stopKey: true, stopValue: false },
-  { words: 'hatched: no gradient into values', mask: 'full', stopKey: false, stopValue: true },
-] as const;
+/** How much gradient passes an edge, in words; nothing where all of it does. */
+function gradientWords({ keyGradient, valueGradient }: Pick<AttentionEdge, 'keyGradient' | 'valueGradient'>): string {
+  const into = (sides: string, factor: number) =>
+    factor === 1 ? [] : [`${factor === 0 ? 'no' : `${factor} of the`} gradient into ${sides}`];
+  if (keyGradient === valueGradient) return into('keys and values', keyGradient).join('');
+  return [...into('keys', keyGradient), ...into('values', valueGradient)].join(', ');
+}
 
-/** The legend with the entries that the table needs: each mask, and each way of stopping gradients, that occurs. */
+/** The legend with the entries that the table needs: each mask, and each way of stopping or scaling gradients, that occurs. */
 function legend(edges: AttentionEdge[]): Markup {
   const seen = edges.filter(({ mask }) => mask !== 'none');
-  const stops = (edge: { stopKey: boolean; stopValue: boolean }) => edge.stopKey || edge.stopValue;
-  const used = kinds.filter((kind) =>
-    stops(kind)
-      ? seen.some((edge) => edge.stopKey === kind.stopKey && edge.stopValue === kind.stopValue)
-      : seen.some((edge) => edge.mask === kind.mask),
-  );
+  const all = { keyGradient: 1, valueGradient: 1 };
+  const masks = [
+    { words: 'every query of the block sees every key', mask: 'full', ...all },
+    { words: 'causal: a query sees keys up to its own place', mask: 'causal', ...all },
+  ] as const;
+  const hatches = new Map(seen.map((edge) => [gradientWords(edge), { ...edge, mask: 'full' as const }]));
+  hatches.delete('');
   const swatch = { x: 0.5, y: 0.5, width: 21, height: 15 };
   const box = html`<rect x="0.5" y="0.5" width="21" height="15" fill="none" stroke="var(--rule)"/>`;
   const entry = (drawing: Markup, words: string) =>
     html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 16">${drawing}${box}</svg> ${words}</li>`;
-  return html`<ul class="key">${used.map((kind) => entry(cell(kind, swatch), kind.words))}${entry(
-    html``,
-    'nothing is seen',
-  )}</ul>`;
+  return html`<ul class="key">${masks
+    .filter(({ mask }) => seen.some((edge) => edge.mask === mask))
+    .map((kind) => entry(cell(kind, swatch), kind.words))}${[...hatches].map(([words, edge]) =>
+    entry(cell(edge, swatch), `hatched: ${words}`),
+  )}${entry(html``, 'nothing is seen')}</ul>`;
 }
 
 /** The attention table with its legend: rows are queries, columns keys; blocks are to scale, down to a smallest size. */
@@ -117,7 +122,7 @@ export function attentionFigure({ blocks, edges }: AttentionDrawing): Markup {
   const enlarged = Math.max(...scales) > 1.001 * Math.min(...scales);
   const label = `Attention table of ${blocks.length} blocks: rows are queries, columns keys`;
   return html`<figure class="attention"><svg role="img" aria-label="${label}" viewBox="0 0 ${width} ${height}" style="max-width:${Math.round(1.25 * width)}px">
-<defs>${hatch('stop-key', 45)}${hatch('stop-value', -45)}</defs>
+<defs>${hatch('key', 45)}${hatch('value', -45)}</defs>
 <g transform="translate(${left},${top})" font-size="12" fill="var(--ink)">
 ${cells}
 <g stroke="var(--rule)" fill="none">${grid}</g>
@@ -133,12 +138,9 @@ ${rows}${columns}
 export function attentionInWords({ blocks, edges }: AttentionDrawing): { query: string; words: string }[] {
   return blocks.map(({ name }) => {
     const keys = new Map<string, string[]>();
-    for (const { query, key, mask, stopKey, stopValue } of edges) {
+    for (const { query, key, mask, ...factors } of edges) {
       if (query !== name || mask === 'none') continue;
-      const stopped = [stopKey && 'keys', stopValue && 'values'].filter(Boolean).join(' and ');
-      const remarks = [mask === 'causal' && 'causal', stopped && `no gradient into ${stopped}`]
-        .filter(Boolean)
-        .join(', ');
+      const remarks = [mask === 'causal' && 'causal', gradientWords(factors)].filter(Boolean).join(', ');
       keys.set(remarks, [...(keys.get(remarks) ?? []), key]);
     }
     const words = [...keys].map(([remarks, names]) => `${names.join(', ')}${remarks && ` (${remarks})`}`);

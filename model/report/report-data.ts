@@ -82,9 +82,9 @@ export interface AttentionEdge {
   query: string;
   key: string;
   mask: 'full' | 'causal' | 'none';
-  /** Whether gradients into the keys, and into the values, stop at this edge. */
-  stopKey: boolean;
-  stopValue: boolean;
+  /** Factors of the gradients into the keys, and into the values, that pass this edge: 0 stops them, 1 lets all pass. */
+  keyGradient: number;
+  valueGradient: number;
 }
 
 export interface Chunks {

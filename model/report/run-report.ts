@@ -1,6 +1,7 @@
 /** Gathers the contents of a run's report from its result. */
 import { groupsNotReached } from '../architecture/reach.ts';
 import type { Dataset } from '../data/dataset.ts';
+import { chunkOf } from '../training/batches.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunResult } from '../training/run.ts';
 import type { ReportData } from './report.ts';
@@ -96,9 +97,9 @@ export async function reportOf(
 }
 
 function shownChunks({ error, batches }: NonNullable<RunResult['openLoop']>, dimensions: number) {
-  const all = batches.flatMap((batch) => batch.chunks.map((demonstrated, i) => ({ batch, demonstrated, i })));
+  const all = batches.flatMap((batch) => batch.observations.map((_, i) => ({ batch, i })));
   const every = Math.max(1, Math.floor(all.length / SHOWN_CHUNKS));
-  return all.flatMap(({ batch, demonstrated, i }, index) => {
+  return all.flatMap(({ batch, i }, index) => {
     if (index % every !== 0 || index / every >= SHOWN_CHUNKS) return [];
     const { images, instruction } = batch.observations[i];
     const horizon = batch.actionValid!.length / batch.batch;
@@ -108,7 +109,7 @@ function shownChunks({ error, batches }: NonNullable<RunResult['openLoop']>, dim
         instruction: instruction ?? undefined,
         image: Object.values(images).find((image) => image !== null) ?? undefined,
         dimensions,
-        demonstrated,
+        demonstrated: chunkOf(batch, i),
         predicted: error.chunks[index].predicted,
         mean: error.chunks[index].mean,
         validSteps: valid.reduce((sum, value) => sum + value, 0),

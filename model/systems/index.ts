@@ -1,16 +1,17 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
-import { jointTraining, knowledgeInsulation } from './knowledge-insulation.ts';
+import { hybridVla } from './hybrid-vla.ts';
+import { jointTraining, kiContinuousState, knowledgeInsulation } from './knowledge-insulation.ts';
 import { openvlaOft } from './openvla-oft.ts';
 import { pi0, pi0Fast, pi05 } from './pi0.ts';
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
-export { configurationOf, type ModelSizes, type System, type SystemBlock } from './system.ts';
+export { configurationOf, type ModelSizes, type System, type SystemBlock, withStopsAt } from './system.ts';
 
 export const systems: readonly System[] = [
   ...[knowledgeInsulation, jointTraining],
   ...[pi0, pi05, pi0Fast],
-  ...[transfusion, openvlaOft],
+  ...[hybridVla, kiContinuousState, transfusion, openvlaOft],
 ];
 
 /** @throws InputError that lists the systems if none has this name */

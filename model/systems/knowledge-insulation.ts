@@ -1,4 +1,4 @@
-/** Knowledge insulation and what its paper compares it with (Driess et al. 2025, arXiv 2505.23705). */
+/** Knowledge insulation, and variants that its paper compares it with (Driess et al. 2025, arXiv 2505.23705). */
 import { causal, full, insulated } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 
@@ -37,4 +37,27 @@ export const jointTraining: System = {
   description: 'knowledge insulation without the stop-gradient',
   source: `${paper}, section 6`,
   attention: { ...knowledgeInsulation.attention, action: { image: full, language: full, action: full } },
+};
+
+export const kiContinuousState: System = {
+  ...knowledgeInsulation,
+  name: 'ki-continuous-state',
+  parent: 'knowledge-insulation',
+  description: 'knowledge insulation with the state as one affine token of the backbone, not as text',
+  source: `${paper}, appendix C`,
+  blocks: [
+    { name: 'image', input: 'images', weights: 'backbone' },
+    { name: 'language', input: 'prompt', weights: 'backbone' },
+    { name: 'state', input: 'state', weights: 'backbone' },
+    { name: 'target', input: 'target', weights: 'backbone' },
+    { name: 'action', input: 'noisyActions', weights: 'expert' },
+  ],
+  attention: {
+    image: { image: full, language: full, state: full },
+    language: { image: full, language: full, state: full },
+    state: { image: full, language: full, state: full },
+    target: { image: full, language: full, state: full, target: causal },
+    action: { image: insulated, language: insulated, state: insulated, action: full },
+  },
+  stateAsText: false,
 };

@@ -1,8 +1,10 @@
 /**
  * A system is a value: a few settings that turn the one model into pi0, pi0-FAST, knowledge insulation ... Its blocks and its attention
- * table are the documentation.
+ * table are the documentation. A new system is a file beside this one (knowledge-insulation.ts is an example) and a line in index.ts;
+ * after that `insula train --system NAME` trains it. What cannot run is refused with the reason (architecture/check.ts).
  */
 import type { Edge } from '../../kernels/index.ts';
+import type { ActionTokenKind } from '../../tokenizers/index.ts';
 import type { BackboneName, BackboneVariant } from '../architecture/backbones/index.ts';
 import {
   type BlockSettings,
@@ -14,16 +16,19 @@ import {
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
-/** A block of a system. Lengths that the data determine are left out. */
-export interface SystemBlock
-  extends Pick<BlockSettings, 'name' | 'input' | 'weights' | 'source' | 'repeats' | 'dimension'> {
-  /** The blocks whose real tokens come before its first position; by default the images, prompts and numbers before it. */
+/** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
+export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
+  /** Its positions start after these blocks; by default after the images, prompts, state and numbers before it. */
   readonly after?: readonly string[];
-  /** Rows; for learned rows and zeros, 'actions' means as many as a chunk has actions, 'elements' as it has elements. */
+  /**
+   * The number of its rows, which learned rows and zeros may choose: 'actions' means one for each action of a chunk (the default),
+   * 'elements' one for each number of a chunk. The data determine the others.
+   */
   readonly length?: number | 'actions' | 'elements';
 }
 
 export interface System {
+  /** Lower case with dashes: the value of --system. */
   readonly name: string;
   /** The system that it differs from by what its source says; null for the first of a family. */
   readonly parent: string | null;
@@ -36,14 +41,17 @@ export interface System {
   readonly backboneVariant?: BackboneVariant;
   /** Camera images, prompt, target tokens, state, noisy actions ..., in the order of tokens. */
   readonly blocks: readonly SystemBlock[];
-  /** The blocks that each block attends to, and the edges that stop the gradient. Edges of blocks that the data lack are left out. */
+  /** By query block: the key blocks that it attends to, and how: full, causal, or insulated (full, behind a stop-gradient). */
   readonly attention: Readonly<Record<string, Readonly<Record<string, Edge>>>>;
   readonly objectives: readonly ObjectiveSettings[];
-  /** Kind of the discrete action tokens in its targets; null for none. */
-  readonly actionTokens: 'fast' | 'bins' | 'stride' | 'string' | null;
-  /** The prompt contains the state in words. A block of the state is in `blocks`. */
+  /** Kind of the discrete action tokens in its target block; null for none. `insula train --tokens` replaces it. */
+  readonly actionTokens: ActionTokenKind | null;
+  /** The prompt contains the state, in bins. A continuous state is a block with the input 'state' instead. */
   readonly stateAsText: boolean;
-  /** The flow time conditions the norms of the expert of the noisy actions, or is concatenated to them; null without a flow. */
+  /**
+   * The flow time conditions the norms of the noisy actions' expert (never the backbone), or is concatenated to them; null without a
+   * flow.
+   */
   readonly time: 'adaptive' | 'concatenate' | null;
   /** Vision towers by name, each of the preset's sizes; one by default. */
   readonly towers?: readonly string[];
@@ -51,11 +59,29 @@ export interface System {
   readonly rules?: readonly ParameterRule[];
 }
 
+/** The system with a factor of the gradient in place of each stop of its edges; null if it has none. */
+export function withStopsAt(system: System, factor: number): System | null {
+  let stops = 0;
+  const passing = (own: number) => {
+    if (own > 0) return own;
+    stops += 1;
+    return factor;
+  };
+  const attention = Object.entries(system.attention).map(([query, row]) => {
+    const edges = Object.entries(row).map(([key, { keyGradient, valueGradient, ...edge }]) => [
+      key,
+      { ...edge, keyGradient: passing(keyGradient), valueGradient: passing(valueGradient) },
+    ]);
+    return [query, Object.fromEntries(edges)];
+  });
+  return stops === 0 ? null : { ...system, attention: Object.fromEntries(attention) };
+}
+
 /** Sizes that the data and the preset determine. */
 export interface ModelSizes {
   readonly backbone: TransformerSizes;
   readonly vocabulary: number;
-  /** Of every expert beside the backbone. */
+  /** Sizes of every other expert. */
   readonly expert: TransformerSizes;
   readonly depth: number;
   readonly heads: number;
@@ -80,7 +106,7 @@ export interface ModelSizes {
   readonly rules?: readonly ParameterRule[];
 }
 
-/** Inputs that a later block's positions count by default: those that are there before anything is predicted. */
+/** The inputs of blocks that later blocks come after by default: they are there before anything is predicted. */
 const given: readonly string[] = ['images', 'prompt', 'state', 'numbers'];
 
 /** The model of a system at given sizes. */

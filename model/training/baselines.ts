@@ -1,4 +1,4 @@
-/** What the baselines know that a model must beat: predictors that ignore the observation. */
+/** Predictors that ignore the observation, fitted to the training data: the baselines that a model must beat. */
 import type { Reference } from '../architecture/objectives/index.ts';
 import type { Sample } from '../data/index.ts';
 import { chunk, eachLoaded, stateAt } from '../data/index.ts';

@@ -1,8 +1,8 @@
 import { type Random, randomStream, streams } from '../../engine/index.ts';
-import { type BlockSettings, blockBefore, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
+import { type BlockSettings, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { ObservationBatch, TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
-import { lastRealRows, rowsOf } from '../architecture/sequence.ts';
+import { lastRowsBefore, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   augment,
@@ -18,28 +18,25 @@ import {
 import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
 import type { RunSettings } from './run-settings.ts';
 
-/** A training batch together with the examples that it was made from. */
+/** A training batch together with the observations that it was made from. */
 export interface MadeBatch extends TrainingBatch {
-  readonly examples: readonly Example[];
   readonly observations: readonly RawObservation[];
-  /** [batch, horizon * actionDimension], normalised; zero for vision-language examples. */
-  readonly chunks: readonly Float32Array[];
+}
+
+/** The normalised chunk of a sample [horizon * actionDimension]; zero for a question. */
+export function chunkOf({ batch, actions }: TrainingBatch, sample: number): Float32Array {
+  const size = actions!.length / batch;
+  return actions!.subarray(sample * size, (sample + 1) * size);
 }
 
 /** The observation at a control step of an episode. */
 export async function observationAt(sample: Sample, cameras: readonly string[]): Promise<RawObservation> {
-  const { part, step, instruction } = sample;
+  const { part, step, instruction, subtask } = sample;
   const { episode } = part;
   const images: Record<string, Image | null> = {};
   for (const camera of cameras) images[camera] = await episode.image(camera, step);
-  return { images, state: stateAt(episode, step), instruction, robot: episode.robot };
-}
-
-async function observationOf(example: Example, cameras: readonly string[]): Promise<RawObservation> {
-  if (example.kind === 'action') return observationAt(example.sample, cameras);
-  if (example.kind === 'action with language')
-    return { ...(await observationAt(example.sample, cameras)), request: 'subtask' };
-  return questionObservation(example.question, cameras);
+  const request = subtask === undefined ? 'actions' : 'subtask';
+  return { images, state: stateAt(episode, step), instruction, robot: episode.robot, request };
 }
 
 /** A question as an observation; its image takes the place of the first camera's. */
@@ -73,7 +70,7 @@ function augmented(
 
 /** Makes batches from examples of any kind. Noise and times depend on seed and step alone, so a batch can be made again. */
 export class BatchMaker {
-  /** Examples with target tokens that were made so far, and those among them that were truncated to the token block. */
+  /** Examples with target tokens that were made so far, and those among them that were truncated to the model's target block. */
   readonly counts = { examples: 0, truncated: 0 };
 
   private readonly objectives: readonly Objective[];
@@ -103,23 +100,25 @@ export class BatchMaker {
     const { cameras, robots } = encoding.settings;
     const random = (stream: number): Random => randomStream(settings.seed, step, stream);
     const examples = await loadExamples(listed);
-    const original = await Promise.all(examples.map((example) => observationOf(example, cameras)));
+    const original = await Promise.all(
+      examples.map((own) => ('part' in own ? observationAt(own, cameras) : questionObservation(own, cameras))),
+    );
     const observations =
       use === 'training' && settings.augment
         ? augmented(original, cameras, configuration, random(streams.augmentation), first)
         : original;
     const size = horizon * actionDimension;
     const parts = examples.map((example, i) => {
-      if (example.kind === 'vision-language') {
+      if (!('part' in example)) {
         const [data, valid, real] = [new Float32Array(size), new Uint8Array(horizon), new Uint8Array(actionDimension)];
-        return { data, valid, real, ids: encoding.answerTokens(example.question.answer) };
+        return { data, valid, real, ids: encoding.answerTokens(example.answer) };
       }
-      const { part, step } = example.sample;
+      const { part, step, subtask } = example;
       const { robot } = part.episode;
       const { data: raw, valid } = chunk(part, step, horizon);
       const data = encoding.normaliseActions(raw, observations[i]);
       const actionIds = this.target ? encoding.actionTokens(data, horizon, robot) : [];
-      const before = example.kind === 'action' ? [] : encoding.subtaskTokens(example.answer);
+      const before = subtask === undefined ? [] : encoding.subtaskTokens(subtask);
       return { data, valid, real: encoding.realDimensions(robot), ids: [...before, ...actionIds] };
     });
     const observation = encoding.observe(observations, configuration);
@@ -140,9 +139,7 @@ export class BatchMaker {
       actionValid: Uint8Array.from(parts.flatMap(({ valid }) => [...valid])),
       realDimensions: robots ? Uint8Array.from(parts.flatMap(({ real }) => [...real!])) : null,
       ...Object.assign({}, ...drawn),
-      examples,
       observations,
-      chunks: parts.map(({ data }) => data),
     };
   }
 
@@ -156,11 +153,9 @@ export class BatchMaker {
     observation: ObservationBatch,
   ) {
     const { configuration, counts } = this;
-    const names = configuration.blocks.map(({ name }) => name);
-    const before = blockBefore(configuration, target)!;
-    const own = rowsOf(configuration, names, target.name, true);
-    const prompt = rowsOf(configuration, names, before.name, true);
-    const last = lastRealRows(configuration, observation, before);
+    const blocks = trainingBlocks(configuration);
+    const own = rowsOf(blocks, target.name);
+    const last = lastRowsBefore(configuration, observation, blocks, target);
     const lossTarget = new Int32Array(parts.length * own.of);
     const lossMask = new Uint8Array(parts.length * own.of);
     counts.examples += parts.length;
@@ -169,7 +164,7 @@ export class BatchMaker {
       // A truncated target has no end-of-sequence token: its last row predicts the first token that was cut off.
       const predicted = [...ids, this.encoding.endOfSequence].slice(0, target.length + 1);
       predicted.forEach((id, i) => {
-        const row = sample * own.of + (i === 0 ? prompt.start + last[sample] : own.start + i - 1);
+        const row = sample * own.of + (i === 0 ? last[sample] : own.start + i - 1);
         lossTarget[row] = id;
         lossMask[row] = 1;
       });

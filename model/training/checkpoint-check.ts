@@ -29,19 +29,19 @@ function checkEncoding(settings: EncodingSettings, configuration: ModelConfigura
   const { vocabulary, vision, blocks, actionDimension, stateDimension } = configuration;
   const { statistics, robots = {}, cameras } = settings;
   const { vocabularySize } = new Encoding(settings);
-  expect(vocabularySize === vocabulary, `a vocabulary of ${vocabularySize} ids, where the model has ${vocabulary}`);
+  expect(vocabularySize === vocabulary, `a vocabulary of ${vocabularySize} ids; the model has ${vocabulary}`);
   const slots = vision?.cameras ?? 0;
-  expect(cameras.length === slots, `cameras has ${cameras.length} names, where the model has ${slots} cameras`);
+  expect(cameras.length === slots, `cameras has ${cameras.length} names; the model has ${slots} cameras`);
   const hasTarget = blocks.some(({ input }) => input === 'target');
   expect(settings.actions === null || hasTarget, 'an action tokenizer, and no block of tokens to be predicted');
   expect(statistics !== null || Object.keys(robots).length > 0, 'no statistics of any robot');
   const expectDimensions = (own: number) =>
-    expect(own === actionDimension, `${own} action dimensions, where the model has ${actionDimension}`);
+    expect(own === actionDimension, `${own} action dimensions; the model has ${actionDimension}`);
   if (statistics) expectDimensions(statistics.actions.mean.length);
   const states = statistics?.states?.mean.length ?? 0;
   // The file of given statistics may have those of a state that the data lack.
   if (states > 0 && stateDimension > 0)
-    expect(states === stateDimension, `${states} state dimensions, where the model has ${stateDimension}`);
+    expect(states === stateDimension, `${states} state dimensions; the model has ${stateDimension}`);
   for (const [name, { slots, statistics }] of Object.entries(robots)) {
     expectDimensions(slots.width);
     const [actions, states] = [statistics.actions.mean.length, statistics.states?.mean.length ?? 0];

@@ -17,6 +17,7 @@ export const CHECKPOINT_FORMAT = 3;
 /** More layers or tokens than any model has, and few enough that a damaged number exhausts neither time nor memory. */
 const [DEPTH_LIMIT, LENGTH_LIMIT] = [1000, 2 ** 17];
 const texts = v.array(v.string());
+const factor = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 const sizes = { width: count(1), hidden: count(1) };
 
 const ruleSchema = v.object({
@@ -66,8 +67,8 @@ const configurationSchema = v.object({
       edge: v.object({
         mask: v.picklist(['none', 'full', 'causal']),
         window: v.optional(count(1)),
-        stopKey: v.boolean(),
-        stopValue: v.boolean(),
+        keyGradient: factor,
+        valueGradient: factor,
       }),
     }),
   ),

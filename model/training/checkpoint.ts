@@ -5,13 +5,14 @@
  */
 import type * as v from 'valibot';
 import { parseJson } from '../../engine/files/bytes.ts';
-import { InputError, quote } from '../../engine/files/errors.ts';
+import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import { type Device, readSafetensors, type SafetensorsFile, type Tensor } from '../../engine/index.ts';
 import type { AdamW, Moment } from '../../kernels/index.ts';
+import { actingConfiguration } from '../architecture/acting-configuration.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture, Model } from '../architecture/model.ts';
-import { actingObjective, objectivesOf } from '../architecture/objectives/index.ts';
 import { expectFitting } from './checkpoint-check.ts';
 import {
   CHECKPOINT_FORMAT,
@@ -37,9 +38,9 @@ export async function saveCheckpoint(
 }
 
 /**
- * A checkpoint for acting alone: without the optimizer's moments, and without auxiliary objectives and their heads.
+ * A checkpoint for acting alone: without the optimizer's moments, and without auxiliary objectives and the parameters that only they use.
  *
- * @throws InputError if nothing would be left that acts
+ * @throws InputError if nothing would be left that acts, or if what is left cannot run
  */
 export async function exportCheckpoint(
   path: string,
@@ -47,15 +48,20 @@ export async function exportCheckpoint(
   settings: CheckpointSettings,
   progress: TrainingProgress,
 ): Promise<void> {
-  const { rules: _, ...trained } = settings.configuration;
-  const configuration = { ...trained, objectives: trained.objectives.filter(({ auxiliary }) => !auxiliary) };
-  if (!actingObjective(objectivesOf(configuration)))
-    throw new InputError(`${path}: no objective that is exported acts; the others are auxiliary`);
+  const configuration = exported(path, settings.configuration);
   const kept = new Set(new Architecture(configuration).parameters.map(({ name }) => name));
   const weights = [...model.parameters]
     .filter(({ name }) => kept.has(name))
     .map((tensor) => ({ name: tensor.name, tensor }));
   await writeCheckpoint(path, weights, { settings: { ...settings, configuration }, progress, optimizerStep: 0 });
+}
+
+function exported(path: string, configuration: ModelConfiguration): ModelConfiguration {
+  try {
+    return actingConfiguration(configuration);
+  } catch (error) {
+    throw new InputError(`${path}: ${reasonOf(error)}`);
+  }
 }
 
 async function writeCheckpoint(

@@ -60,8 +60,8 @@ export function checkCoTraining(
 
 /**
  * Robots are sampled by their weights, by default in proportion to n^0.43 for n control steps. In co-training the
- * fraction `cotrain` of each batch is questions (GenVLA: one half), and every other example of robot data has its subtask as a target before the actions, if
- * the data have subtasks.
+ * fraction `cotrain` of each batch is questions (GenVLA: one half), and every other example of robot data has its
+ * subtask as a target before the actions, if the data have subtasks.
  */
 export function exampleSampler(
   { train }: Split,
@@ -74,16 +74,15 @@ export function exampleSampler(
     const sampler = new TrainingSampler(parts, seed, { window: SHUFFLED_STEPS });
     const at = (index: number): Example => {
       const sample = sampler.at(index);
-      const answer = coTraining && index % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
-      return answer ? { kind: 'action with language', sample, answer } : { kind: 'action', sample };
+      const subtask = coTraining && index % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
+      return subtask ? { ...sample, subtask } : sample;
     };
     return { name: robot, source: { size: sampler.size, at }, weight: weights?.[robot] };
   });
   const groups: DatasetGroup<Example>[] = [{ share: 1 - cotrain, members }];
   if (coTraining) {
     const { questions } = coTraining;
-    const at = (index: number): Example => ({ kind: 'vision-language', question: questions.at(index) });
-    groups.push({ share: cotrain, members: [{ name: 'questions', source: { size: questions.size, at } }] });
+    groups.push({ share: cotrain, members: [{ name: 'questions', source: questions }] });
   }
   const mixture = new DatasetMixture(groups, seed);
   return { batch: (step, size) => mixture.batch(step, size).map(({ example }) => example) };

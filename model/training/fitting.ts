@@ -98,6 +98,11 @@ export function prepareData(dataset: Dataset, seed: number): { split: Split; mis
 export function checkGiven({ dataset, system, tokenizer, statistics }: FittingOptions): void {
   if (tokenizer && !system.actionTokens)
     throw new InputError(`tokenizer: ${system.name} has no action tokens; leave it out`);
+  const targets = system.blocks.filter(({ input }) => input === 'target').length;
+  if (targets > 0 !== (system.actionTokens !== null))
+    throw new InputError(
+      `system ${system.name}: actionTokens is ${system.actionTokens}, and ${targets} of its blocks hold a target; action tokens are a target`,
+    );
   if (!statistics) return;
   if (dataset.robots) throw new InputError('statistics: robots with slot maps measure their own; leave them out');
   checkStatistics(statistics, dataset, 'normalisation');
@@ -133,7 +138,7 @@ async function longestTokens(
 ): Promise<number> {
   const [samples, steps] = [fittingSamples(parts), countSteps(parts)];
   if (samples.length < steps)
-    listener.note(`${dataset.name}: action tokens are fitted to ${samples.length} of ${steps} control steps`);
+    listener.note(`${dataset.name}: targets are fitted to ${samples.length} of ${steps} control steps`);
   let longest = 0;
   for await (const { part, step } of eachLoaded(samples)) {
     const { episode } = part;

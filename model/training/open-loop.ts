@@ -1,8 +1,8 @@
 /** Open-loop error: the distance of predicted chunks from the demonstrated ones, on held-out observations. */
 
-import { isReal } from '../architecture/objectives/index.ts';
+import { actingObjective, isReal } from '../architecture/objectives/index.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { MadeBatch } from './batches.ts';
+import { chunkOf, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
@@ -18,7 +18,7 @@ const OPEN_LOOP_SAMPLES = 8;
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
 /**
- * Samples OPEN_LOOP_SAMPLES chunks for every observation of the batches and compares them with the demonstrated ones.
+ * Samples OPEN_LOOP_SAMPLES chunks (one of a policy that draws no noise) for every observation of the batches and compares them with the demonstrated ones.
  * Throws the reason of `signal` once it is aborted.
  */
 export async function openLoopError(
@@ -28,31 +28,33 @@ export async function openLoopError(
   onProgress?: (done: number, total: number) => void,
   signal?: AbortSignal,
 ): Promise<OpenLoopError> {
+  // Without noise all samples are the same.
+  const samples = actingObjective(policy.model.objectives)?.draw ? OPEN_LOOP_SAMPLES : 1;
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
   const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
   for (const [index, batch] of batches.entries()) {
-    const means = batch.chunks.map((chunk) => new Float64Array(chunk.length));
+    const means = batch.observations.map(() => new Float64Array(meanChunk.length));
     let first: Float32Array[] = [];
-    for (let sample = 0; sample < OPEN_LOOP_SAMPLES; sample++) {
+    for (let sample = 0; sample < samples; sample++) {
       signal?.throwIfAborted();
       const sampled = await policy.actNormalised(batch.observations, { seed: index, sample });
       if (sample === 0) first = sampled;
       sampled.forEach((chunk, i) => {
         chunk.forEach((value, k) => {
-          means[i][k] += value / OPEN_LOOP_SAMPLES;
+          means[i][k] += value / samples;
         });
       });
-      onProgress?.(index * OPEN_LOOP_SAMPLES + sample + 1, batches.length * OPEN_LOOP_SAMPLES);
+      onProgress?.(index * samples + sample + 1, batches.length * samples);
     }
-    batch.chunks.forEach((demonstrated, i) => {
-      demonstrated.forEach((value, k) => {
-        if (!isReal(batch, i * demonstrated.length + k)) return;
-        sums.oneSample += (first[i][k] - value) ** 2;
+    first.forEach((predicted, i) => {
+      chunkOf(batch, i).forEach((value, k) => {
+        if (!isReal(batch, i * predicted.length + k)) return;
+        sums.oneSample += (predicted[k] - value) ** 2;
         sums.meanOfSeveral += (means[i][k] - value) ** 2;
         sums.bestConstant += (meanChunk[k] - value) ** 2;
         sums.elements += 1;
       });
-      chunks.push({ predicted: first[i], mean: Float32Array.from(means[i]) });
+      chunks.push({ predicted, mean: Float32Array.from(means[i]) });
     });
   }
   const root = (sum: number) => Math.sqrt(sum / Math.max(1, sums.elements));

@@ -3,11 +3,15 @@ import { InputError } from '../../engine/files/errors.ts';
 import { warningsOf } from '../architecture/check.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
-import { describedObjectives, type ObjectiveDescription, type Reference } from '../architecture/objectives/index.ts';
+import {
+  describedObjectives,
+  notDecodable,
+  type ObjectiveDescription,
+  type Reference,
+} from '../architecture/objectives/index.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
-import { systemNamed } from '../systems/index.ts';
 import { fitBaselines } from './baselines.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { answersDescription, type CoTraining, checkCoTraining } from './co-training.ts';
@@ -22,7 +26,8 @@ import {
   statisticsOf,
 } from './fitting.ts';
 import type { Losses } from './history.ts';
-import { expectTokens, type RunSettings, rulesOf } from './run-settings.ts';
+import { expectRules, rulesOf } from './parameter-rules.ts';
+import { expectTokens, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
 
 export interface RunOptions {
@@ -65,8 +70,9 @@ export interface PreparedRun extends RunOptions {
 export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const { dataset, settings, coTraining, given = {}, resume, listener } = options;
   const { preset, seed } = settings;
-  const system = systemNamed(settings.system);
+  const system = systemOf(settings);
   expectTokens(settings);
+  expectRules(settings, { images: dataset.cameras.length > 0, state: dataset.stateDimension > 0 });
   const fitting = {
     dataset,
     system,
@@ -94,12 +100,20 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     begun?.encoding ??
       (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
   );
-  // What cannot run is refused before an adapter is opened.
-  const { configuration } = new Architecture(
+  // A model that cannot run is refused before an adapter is opened.
+  const architecture = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );
+  const { configuration } = architecture;
+  // Held-out questions are answered in text.
+  const targets = configuration.blocks.filter(({ input }) => input === 'target');
+  const obstacle = coTraining ? notDecodable(configuration, targets) : null;
+  if (obstacle) throw new InputError(`${settings.system} cannot be trained on questions: ${obstacle}`);
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
   for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
+  for (const objective of architecture.objectives)
+    if (architecture.trainsNothing(objective))
+      listener.note(`warning: the ${objective.name} loss reaches frozen parameters alone, so it trains nothing`);
   listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
   return {
     ...options,

@@ -2,7 +2,7 @@ import { type Random, randomStream } from '../../engine/index.ts';
 import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import { objectivesOf } from '../architecture/objectives/index.ts';
-import { rowsOf } from '../architecture/sequence.ts';
+import { rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 
 /** Objectives draw from streams of their own, far from those of the batch. */
 const OBJECTIVE_STREAMS = 1024;
@@ -37,12 +37,12 @@ export function randomBatch(configuration: ModelConfiguration, batch: number, se
       return [sourceOf(block), { ids: integers(batch * length, vocabulary), valid }];
     }),
   );
-  const names = blocks.map(({ name }) => name);
+  const running = trainingBlocks(configuration);
   const targets = blocks.filter(({ input }) => input === 'target');
-  const rows = rowsOf(configuration, names, targets[0]?.name ?? names[0], true).of;
+  const rows = rowsOf(running, (targets[0] ?? blocks[0]).name).of;
   const lossMask = new Uint8Array(batch * rows);
   for (const target of targets) {
-    const { start, length } = rowsOf(configuration, names, target.name, true);
+    const { start, length } = rowsOf(running, target.name);
     const { valid } = ids[sourceOf(target)];
     for (let sample = 0; sample < batch; sample++)
       lossMask.set(valid.subarray(sample * length, (sample + 1) * length), sample * rows + start);

@@ -1,5 +1,5 @@
 /** The record of a run: its history of losses and measurements, and its checkpoints. */
-import type { Example, Sample } from '../data/index.ts';
+import type { Sample } from '../data/index.ts';
 import type { BatchMaker } from './batches.ts';
 import { type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
@@ -59,13 +59,13 @@ export class RunRecord {
   async measure(step: number, samples: readonly Sample[]): Promise<void> {
     const { history, trainer, signal } = this;
     const { coTraining, baselines, objectives, listener } = this.run;
-    const answers = (coTraining?.heldOut ?? []).map((question): Example => ({ kind: 'vision-language', question }));
+    const questions = coTraining?.heldOut ?? [];
     const measured = await unlessAborted(signal, async () => {
       const { losses, baselines: reference } = await trainer.measure(samples, baselines, signal);
-      const questions = answers.length > 0 && {
-        [answersDescription.name]: await trainer.measureAnswers(answers, signal),
+      const answers = questions.length > 0 && {
+        [answersDescription.name]: await trainer.measureAnswers(questions, signal),
       };
-      return { losses: { ...losses, ...questions }, reference };
+      return { losses: { ...losses, ...answers }, reference };
     });
     if (!measured) return;
     const { losses, reference } = measured;
@@ -86,7 +86,7 @@ export class RunRecord {
     const { examples, truncated } = this.maker.counts;
     if (truncated > 0)
       listener.note(
-        `${truncated} of ${examples} examples had more action tokens than the model's token block: they were truncated`,
+        `${truncated} of ${examples} examples had targets longer than the model's block for them: they were truncated`,
       );
   }
 }

@@ -2,8 +2,8 @@
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
-import type { ParameterRule } from '../architecture/configuration.ts';
-import { systemNamed } from '../systems/index.ts';
+import { actionTokenKinds } from '../../tokenizers/index.ts';
+import { type System, systemNamed, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
 export const runSettingsSchema = v.object({
@@ -22,13 +22,15 @@ export const runSettingsSchema = v.object({
   /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
   /** Kind of the discrete action tokens, in systems that have them; null for the system's own. */
-  tokens: v.nullable(v.picklist(['fast', 'bins', 'stride', 'string'])),
+  tokens: v.nullable(v.picklist(actionTokenKinds)),
   /** Groups of parameters, or patterns of their names, that keep their values. */
   freeze: v.nullable(v.array(v.string())),
   /** Factors on the learning rate by group, or pattern of names. */
-  rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.minValue(0)))),
+  rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.gtValue(0)))),
   /** Initial bias of the gates of adaptive norms; null for 0, at which their branches are closed. */
   gates: v.nullable(v.number()),
+  /** Factor of the gradient on the edges where the system stops it; null for 0, the system's own. */
+  gradientScale: v.nullable(v.pipe(v.number(), v.minValue(0), v.maxValue(1))),
   /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
   /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
@@ -74,6 +76,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     freeze: null,
     rates: null,
     gates: null,
+    gradientScale: null,
     horizon: null,
     augment: false,
     cotrain: 0,
@@ -91,6 +94,18 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
   };
 }
 
+/** @throws InputError if `gradientScale` is for a system that stops no gradient */
+export function systemOf({ system: name, gradientScale }: RunSettings): System {
+  const system = systemNamed(name);
+  if (gradientScale === null) return system;
+  const softened = withStopsAt(system, gradientScale);
+  if (!softened)
+    throw new InputError(
+      `--gradient-scale: ${name} stops the gradient of no edge; leave it out, or choose another --system`,
+    );
+  return softened;
+}
+
 /** @throws InputError if a setting is for discrete tokens and the system has none */
 export function expectTokens({ system, cotrain, tokens, tokenizer }: RunSettings): void {
   if (systemNamed(system).actionTokens) return;
@@ -98,13 +113,4 @@ export function expectTokens({ system, cotrain, tokens, tokenizer }: RunSettings
   const [first] = unused.filter((name) => name !== false);
   if (first !== undefined)
     throw new InputError(`--${first}: ${system} has no discrete tokens; leave it out, or choose another --system`);
-}
-
-/** The settings of parameters; what is frozen has no rate. */
-export function rulesOf({ freeze, rates, gates }: RunSettings): ParameterRule[] {
-  return [
-    ...Object.entries(rates ?? {}).map(([match, rate]) => ({ match, rate })),
-    ...(freeze ?? []).map((match) => ({ match, frozen: true })),
-    ...(gates === null ? [] : [{ match: '*', gateBias: gates }]),
-  ];
 }

@@ -3,7 +3,7 @@ import { type Device, InputError } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
-import { actionExamples, evaluationSamples, type Split } from '../data/index.ts';
+import { evaluationSamples, type Split } from '../data/index.ts';
 import { Policy } from '../policy/policy.ts';
 import { BatchMaker, type MadeBatch } from './batches.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
@@ -160,7 +160,7 @@ async function openLoopOf(
 ) {
   const batches: MadeBatch[] = [];
   for (let start = 0; start < heldOut.length; start += size)
-    batches.push(await maker.make(actionExamples(heldOut.slice(start, start + size)), start));
+    batches.push(await maker.make(heldOut.slice(start, start + size), start));
   const onProgress = (done: number, total: number) => listener.openLoop(done, total);
   const error = await openLoopError(policy, batches, baselines.meanChunk, onProgress, signal);
   return { error, batches };

@@ -49,7 +49,8 @@ export function differences(begun: RunIdentity, now: RunIdentity): string[] {
       const [own, other] = [now.settings?.[name], begun.settings?.[name]];
       const before =
         other === true ? 'with it' : other === null || other === false ? 'without it' : `with ${settingText(other)}`;
-      const option = `--${name} ${typeof own === 'boolean' ? '' : settingText(own)}`.trim();
+      const option =
+        `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${typeof own === 'boolean' ? '' : settingText(own)}`.trim();
       return `${option}: the run was begun ${before}; leave it out, or begin anew with --out`;
     });
   const data = differing(begun.data, now.data).map((name) => {

@@ -4,7 +4,7 @@ import { type Inputs, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Counted, Reference } from '../architecture/objectives/index.ts';
 import { type LossShares, type TrainingPass, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
-import { actionExamples, type Example, type Sample } from '../data/index.ts';
+import type { Example, Sample } from '../data/index.ts';
 import type { BatchMaker, MadeBatch } from './batches.ts';
 import type { ExampleSampler } from './co-training.ts';
 import type { Losses, RunHistory } from './history.ts';
@@ -66,7 +66,7 @@ export class Trainer implements Disposable {
     const { objectives } = this.model;
     const own = new Means();
     const baselines = new Means();
-    for await (const { batch, inputs, losses } of this.measured(actionExamples(samples), signal))
+    for await (const { batch, inputs, losses } of this.measured(samples, signal))
       for (const objective of objectives) {
         const { name, baseline } = objective;
         own.add(name, { loss: losses[name], count: objective.count(inputs) });
@@ -77,7 +77,7 @@ export class Trainer implements Disposable {
 
   /** Mean loss of the predicted tokens over vision-language examples. Throws the reason of an aborted `signal`. */
   async measureAnswers(examples: readonly Example[], signal?: AbortSignal): Promise<number> {
-    const { name } = this.model.objectives.find(({ acts }) => acts === 'tokens')!;
+    const { name } = this.model.objectives.find(({ decode }) => decode)!;
     let [sum, batches] = [0, 0];
     for await (const { losses } of this.measured(examples, signal)) [sum, batches] = [sum + losses[name], batches + 1];
     return sum / batches;
@@ -92,7 +92,9 @@ export class Trainer implements Disposable {
     for (const { name: loss } of model.objectives) {
       device.step(() => {
         model.parameters.zeroGradients();
-        backward(this.pass(inputs).objectives[loss].loss);
+        const own = this.pass(inputs).objectives[loss].loss;
+        // Every parameter that it reaches may be frozen: then its gradients stay zero.
+        if (own.wantsGradient) backward(own);
         norms.measure();
       });
       const { groups } = await norms.read();

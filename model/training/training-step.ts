@@ -10,7 +10,6 @@ import {
 } from '../../engine/index.ts';
 import type { AdamW } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
-import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
 import {
   type LossShares,
@@ -25,7 +24,7 @@ import type { RunSettings } from './run-settings.ts';
 export type LossTensors = Readonly<Record<string, Tensor>>;
 
 /** Activation checkpointing, and the number of batches in a step. */
-export type StepSettings = Partial<MixtureOptions & Pick<RunSettings, 'accumulate'>>;
+export type StepSettings = Partial<Pick<RunSettings, 'recompute' | 'accumulate'>>;
 
 export class TrainingStep implements Disposable {
   private readonly accumulate: number;
@@ -61,15 +60,15 @@ export class TrainingStep implements Disposable {
     const shares = lossShares(model, batches);
     if (accumulate === 1) {
       const inputs = { ...batches[0], schedule: schedule() };
-      onLosses(await this.captured(inputs).run(numbersOf(inputs)), shares[0]);
+      onLosses(await this.captured(inputs).run(inputs), shares[0]);
       return;
     }
     model.device.step(() => model.parameters.zeroGradients());
     for (const [part, batch] of batches.entries()) {
       const inputs = withShares(batch, shares[part]);
-      onLosses(await this.captured(inputs).run(numbersOf(inputs)), shares[part]);
+      onLosses(await this.captured(inputs).run(inputs), shares[part]);
     }
-    await this.updating().run(numbersOf({ schedule: schedule() }));
+    await this.updating().run({ schedule: schedule() });
   }
 
   /** Captures the step and compiles its pipelines; `batch` is one of those that `run` takes. */
@@ -77,8 +76,8 @@ export class TrainingStep implements Disposable {
     const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
     const whole = this.accumulate === 1;
     const inputs = whole ? { ...batch, schedule } : withShares(batch, lossShares(this.model, [batch])[0]);
-    await this.captured(inputs).prepare(numbersOf(inputs));
-    if (!whole) await this.updating().prepare(numbersOf({ schedule }));
+    await this.captured(inputs).prepare(inputs);
+    if (!whole) await this.updating().prepare({ schedule });
   }
 
   /** Operations of the captured step, or of the part that runs for each batch. Throws before the first run. */
@@ -133,7 +132,7 @@ export class TrainingStep implements Disposable {
 
   private backward(batch: InputTensors): LossTensors {
     const { model, settings } = this;
-    const pass = trainingPass(model, batch, { mixture: settings });
+    const pass = trainingPass(model, batch, settings);
     backward(pass.loss);
     return lossesOf(pass);
   }
@@ -145,9 +144,4 @@ export function lossesOf({ objectives }: TrainingPass): LossTensors {
 
 function scheduleOf(data: Float32Array): Input {
   return { data, shape: [data.length], dtype: 'f32' };
-}
-
-function numbersOf<Name extends string>(inputs: Readonly<Record<Name, Input>>): Record<Name, Input['data']> {
-  const entries = Object.entries<Input>(inputs).map(([name, { data }]) => [name, data]);
-  return Object.fromEntries(entries) as Record<Name, Input['data']>;
 }

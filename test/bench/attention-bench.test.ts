@@ -78,6 +78,13 @@ describe('shapes and masks by name', () => {
     });
     expect(new Set(Array.from(caseOf('documents:3', shape, {}).source!.tokenData!)).size).toBe(3);
     expect(() => caseOf('insulation', shape, {})).toThrow('this mask is a table over prefix+action');
+    const [blocks] = shapesOf(['T=8+8,H=2,D=4']);
+    expect(caseOf('soft-insulation:0.3', blocks, {}).table.cells[1][0]).toMatchObject({
+      ...{ keyGradient: 0.3, valueGradient: 0.3 },
+    });
+    expect(() => caseOf('soft-insulation:3', blocks, {})).toThrow(
+      '--mask "soft-insulation:3": edge: keyGradient is 3; expected a number from 0 to 1',
+    );
     expect(() => caseOf('nothing', shape, {})).toThrow('no mask is called nothing; there are dense');
     expect(() => caseOf('sliding-window:0', shape, {})).toThrow('expected an integer from 1');
   });
@@ -127,13 +134,13 @@ describe('insula bench attention', () => {
     const { json, lines } = await run({ shape, direction: ['forward', 'both'], timer: 'wall', ...files });
     const result = json as BenchResult;
     const keys = result.rows.map(({ mask, variant, direction }) => `${mask} ${variant} ${direction}`);
-    const masks = ['dense', 'joint', 'insulation', 'frozen-prefix', 'cached-prefix'];
+    const masks = ['dense', 'joint', 'insulation', 'soft-insulation:0.1', 'frozen-prefix', 'cached-prefix'];
     for (const direction of ['forward', 'both']) {
       for (const mask of masks) expect(keys).toContain(`${mask} default ${direction}`);
       for (const mask of masks.slice(0, 2)) expect(keys).toContain(`${mask} unfused ${direction}`);
     }
     expect(result.leftOut.join('\n')).toContain(
-      'unfused: it cannot cut the gradient of an edge (insulation, frozen-prefix)',
+      'unfused: it cannot cut or scale the gradient of an edge (insulation, soft-insulation:0.1, frozen-prefix)',
     );
     const [product] = result.matmuls;
     for (const row of result.rows) {

@@ -8,7 +8,7 @@ import {
   checkMixable,
   colourAugmentation,
   DatasetMixture,
-  loadSamples,
+  loadExamples,
   readParaphrases,
   type Sample,
   TrainingSampler,
@@ -125,7 +125,7 @@ describe('shuffling in windows', () => {
     }));
     const [part, other] = wholeEpisodes([listed[0], dataset.episodes[1]]);
     const samples = [0, 1].map((step) => ({ part, step, instruction: null }));
-    const loaded = await loadSamples([...samples, { part: other, step: 2, instruction: null }]);
+    const loaded = await loadExamples([...samples, { part: other, step: 2, instruction: null }]);
     expect(loads).toBe(1);
     expect(loaded.map(({ part: { episode } }) => episode.actions.length)).toEqual([8, 8, 8]);
     expect(loaded.map(({ step }) => step)).toEqual([0, 1, 2]);

@@ -24,7 +24,7 @@ const table = attentionTable(layout, {
   image: { image: full, language: full },
   language: { image: full, language: full },
   fast: { image: full, language: edge({ mask: 'full', stopKey: true }), fast: edge({ mask: 'causal', window: 20 }) },
-  action: { image: insulated, language: edge({ mask: 'full', stopValue: true }), action: full },
+  action: { image: insulated, language: edge({ mask: 'full', stopValue: true, keyGradient: 0.3 }), action: full },
 });
 const everything = { query: true, key: true, value: true };
 const all = [0, 1, 2, 3];
@@ -61,8 +61,8 @@ describe('attention plan', () => {
       const carries = (block: number) => lossBlocks.includes(block);
       for (const wants of [everything, { ...everything, key: false }, { query: false, key: true, value: false }]) {
         const { work } = fillPlan(planForm(table, 1), { validity: padded, lossBlocks, wants });
-        const toKey = (q: number, k: number) => carries(q) && wants.key && !cells[q][k].stopKey;
-        const toValue = (q: number, k: number) => carries(q) && wants.value && !cells[q][k].stopValue;
+        const toKey = (q: number, k: number) => carries(q) && wants.key && cells[q][k].keyGradient > 0;
+        const toValue = (q: number, k: number) => carries(q) && wants.value && cells[q][k].valueGradient > 0;
         expect(work).toEqual({
           forward: livePairs(table, padded, () => true),
           dQuery: livePairs(table, padded, (q) => wants.query && carries(q)),
@@ -147,9 +147,9 @@ async function counting(name: 'attention' | 'attention.software') {
     replace('let keys = keyTile(sample, pair.tile);', `let keys = keyTile(sample, pair.tile);${visited}`, 2);
     replace('packOutput(select(0.0, 1.0 / max(total[i], 1e-30), real) * sums[ROWS * c + i])', 'vec4f(keysVisited)', 1);
     replace('= shape.scale * sums[ROWS * c + i];', '= vec4f(keysVisited);', 1);
-    const product = 'var product = array<vec4f, ROWS>();                                         // k . q';
+    const product = 'var product = array<vec4f, ROWS>();                                         // k . s q';
     replace(product, `${reached('f32(min(flatRows - firstFlat, TILE))')}${product}`, 1);
-    replace('= shape.scale * keySums[ROWS * c + i];', '= vec4f(toKey);', 1);
+    replace('= keySums[ROWS * c + i];', '= vec4f(toKey);', 1);
     replace('= valueSums[ROWS * c + i];', '= vec4f(toValue);', 1);
   } else {
     replace(
@@ -164,7 +164,7 @@ async function counting(name: 'attention' | 'attention.software') {
     count('keysVisited', 'combine(mat2x2f(dQuery[at.x], dQuery[at.y]), &weights, fetchKey(keysAt + word))');
     const queries = 'let queries = queryTile(sample, pair.tile, lane);';
     replace(queries, `${queries}\n${reached('f32(queries.rows * headsPerKv)')}`, 1);
-    count('toValue', 'combine(mat2x2f(dValue[at.x], dValue[at.y]), &weights, fetchGradient(rows.at + word))');
+    count('toValue', 'combine(mat2x2f(dValue[at.x], dValue[at.y]), &passing, fetchGradient(rows.at + word))');
     count('toKey', 'combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word))');
   }
   return parseKernel(`${name}-counting`, text);

@@ -203,6 +203,30 @@ describe('attention with lists that workgroups share', () => {
     }
   });
 
+  test.each(['shipped', 'base-4'])(
+    '%s: a scale multiplies dk and dv of its pairs, and leaves all else as it is',
+    async (variant) => {
+      const device = await testDevice('normal');
+      use(device, variant, fewRows());
+      const open = await runAttention(device, fewRows(full));
+      const soft = await runAttention(device, fewRows(edge({ mask: 'full', keyGradient: 0.5, valueGradient: 0.25 })));
+      for (const name of ['output', 'logSumExp', 'dQuery'] as const) expect(soft[name]).toEqual(open[name]);
+      for (const [name, factor] of [
+        ['dKey', 0.5],
+        ['dValue', 0.25],
+      ] as const)
+        for (const sample of [0, 1]) {
+          const ofSample = (all: Float32Array) => all.subarray(sample * 320 * D, (sample + 1) * 320 * D);
+          // Powers of two are exact.
+          const prefix = ofSample(open[name])
+            .subarray(0, 300 * D)
+            .map((value) => factor * value);
+          expect(ofSample(soft[name]).slice(0, 300 * D)).toEqual(prefix);
+          expect(ofSample(soft[name]).slice(300 * D)).toEqual(ofSample(open[name]).slice(300 * D));
+        }
+    },
+  );
+
   const stopped = 'a stop-gradient leaves output, dq and what it does not guard the same to the last bit';
   test(stopped, () => checkStop(['shipped', 'base-4']));
   longTest(`${stopped}: base-1`, () => checkStop(['base-1']));

@@ -138,6 +138,8 @@ const cases = [
   'dead-rows-d64',
   'window-d64',
   'hybrid-d80',
+  'soft-d64',
+  'soft-sides-d72',
 ];
 
 describe('attention golden', () => {
@@ -152,10 +154,13 @@ function testCase(name: string): void {
       settings.blocks.map((block: { name: string; length: number }) => [block.name, block.length]),
     );
     const rows: Record<string, Record<string, Edge>> = {};
-    for (const { query, key, mask, stopGradient } of settings.edges) {
+    for (const { query, key, mask, stopGradient, keyGradient, valueGradient } of settings.edges) {
       const window = mask === 'causal' ? (settings.window ?? undefined) : undefined;
       rows[query] ??= {};
-      rows[query][key] = edge({ mask, window, stopKey: stopGradient, stopValue: stopGradient });
+      rows[query][key] = edge({
+        ...{ mask, window, stopKey: stopGradient, stopValue: stopGradient },
+        ...{ keyGradient, valueGradient },
+      });
     }
     const data = (key: string) => fixture.get(key).data;
     const actual = await runAttention(await testDevice('normal'), {

@@ -66,10 +66,19 @@ test.each<[string, Change]>([
     'the width of vision tower "vision" is 32, not a multiple of its 3 heads',
     seen({ towers: { vision: { ...vision!.towers.vision, heads: 3 } } }),
   ],
+  [
+    'the head dimension of vision tower "vision" is 6; expected a multiple of 4 up to 256',
+    seen({ towers: { vision: { ...vision!.towers.vision, width: 12 } } }),
+  ],
+  [
+    'a vision tower and an expert are both named "expert"; it is their group of parameters',
+    seen({ towers: { expert: vision!.towers.vision } }),
+  ],
   ['images of 16 x 20 pixels cannot be cut into patches of 8', seen({ imageHeight: 20 })],
   ['block "image" has 4 rows, and its images give 8', seen({ cameras: 2 })],
 
   ['block "action" runs through "third"; the experts are backbone, expert', block('action', { weights: 'third' })],
+  ['block "action" runs through "toString"; the experts are', block('action', { weights: 'toString' })],
   ['block "language" holds prompt, which only the backbone embeds', block('language', { weights: 'expert' })],
   ['the norms of "expert" are adaptive, and no noisy actions', block('action', { weights: 'backbone' })],
   [
@@ -103,6 +112,22 @@ test.each<[string, Change]>([
   [
     'objective "numbers" reads vision tower "second", and there is none',
     withObjective({ ...numbers, rows: { tower: 'second' }, dimension: 1 }),
+  ],
+  [
+    'objective "numbers" reads vision tower "vision", and no block holds images',
+    {
+      blocks: blocks.slice(1).map((own) => ({ ...own, after: own.after.filter((name) => name !== 'image') })),
+      edges: edges.filter(({ query, key }) => query !== 'image' && key !== 'image'),
+      ...withObjective({ ...numbers, rows: { tower: 'vision' }, dimension: 1 }),
+    },
+  ],
+  [
+    'objective "numbers" reads block "action", which is repeated; only a flow reads copies',
+    {
+      ...expert({ adaptive: false }),
+      ...block('action', { repeats: 2 }),
+      ...withObjective({ ...numbers, rows: { block: 'action' }, dimension: 1 }),
+    },
   ],
   [
     'objective "numbers" predicts actions, and reads a vision tower',
@@ -146,6 +171,11 @@ test.each<[string, Change, string[]]>([
     another({ name: 'spare', input: 'zeros' }),
     ['no block reads block "spare" (zeros), and no objective uses it'],
   ],
+  [
+    'an expert without rows',
+    { experts: { ...experts, third: experts.expert } },
+    ['no block runs through expert "third"'],
+  ],
 ])('a warning of %s', (_, change, warnings) => {
   expect(warningsOf({ ...good, ...change })).toEqual(warnings);
 });
@@ -153,4 +183,11 @@ test.each<[string, Change, string[]]>([
 test('two heads of one name are refused', () => {
   const configuration = { ...good, ...withObjective({ ...numbers, rows: { block: 'action' } }) };
   expect(() => new Architecture(configuration)).toThrow('two parameters are named "action_out_proj.weight"');
+});
+
+test('a model in which everything that is to be trained is frozen is refused', () => {
+  const frozen = (match: string): Change => ({ rules: [{ match, frozen: true }] });
+  expect(() => new Architecture({ ...good, ...frozen('*') })).toThrow('so nothing would be trained');
+  const architecture = new Architecture({ ...good, ...frozen('expert') });
+  expect(architecture.objectives.map((objective) => architecture.trainsNothing(objective))).toEqual([false, true]);
 });

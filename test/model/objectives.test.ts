@@ -174,7 +174,7 @@ describe('heads', () => {
       await lossAt(2 * step),
       await lossAt(-2 * step),
     ];
-    // Of fourth order in the step.
+    // The error is of fourth order in the step.
     const slope = (8 * (above - below) - (above2 - below2)) / (12 * step);
     const along = directions.flatMap((own) => [...own]).reduce((sum, own, i) => sum + own * gradients[i], 0);
     expect(Math.abs(along / slope - 1), `${along} by gradients, ${slope} by differences`).toBeLessThan(2e-3);

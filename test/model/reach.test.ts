@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { edge, full, insulated, none } from '../../kernels/index.ts';
+import { Architecture } from '../../model/architecture/model.ts';
 import { objectivesOf } from '../../model/architecture/objectives/index.ts';
 import { groupsNotReached, groupsReached } from '../../model/architecture/reach.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
@@ -74,4 +75,20 @@ describe('along a chain of blocks a, b, c with weights of their own', () => {
   test('the gradient never runs from keys to queries', () => {
     expect([...groupsReached(chain(full, full), ['c'])]).toEqual(['C']);
   });
+});
+
+test('the projection of several towers is a group of its own, which stays trainable where one of them is frozen', () => {
+  const system = { ...systemNamed('knowledge-insulation'), towers: ['frozen', 'trained'] };
+  const rules = [{ match: 'frozen', frozen: true }];
+  const configuration = configurationOf({ ...system, rules }, tinySizes);
+  const { parameters } = new Architecture(configuration);
+  const projection = parameters.filter(({ group }) => group === 'projector');
+  expect(projection.map(({ shape, frozen = false }) => [shape, frozen])).toEqual([
+    [[32, 64], false],
+    [[32], false],
+  ]);
+  expect([...groupsReached(configuration, ['target'])].sort()).toEqual(['backbone', 'frozen', 'projector', 'trained']);
+  expect([...groupsReached(configuration, ['frozen'])]).toEqual(['frozen']);
+  const single = new Architecture(configurationOf(systemNamed('pi0'), tinySizes)).parameters;
+  expect(single.find(({ name }) => name.includes('multi_modal_projector'))!.group).toBe('vision');
 });

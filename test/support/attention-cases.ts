@@ -97,7 +97,10 @@ export function randomCase(seed: number, headDimension: number, group: number): 
     for (const [k] of blocks) {
       const own = q === k ? [causal, edge({ mask: 'causal', window: 1 + pick(40) }), full] : [full, insulated];
       const stops = [edge({ mask: 'full', stopKey: true }), edge({ mask: 'full', stopValue: true }), none];
-      rows[q][k] = [...own, ...stops][pick(own.length + 3)];
+      const factors = { keyGradient: pick(8) / 7, valueGradient: pick(8) / 7 };
+      const scaled = [edge({ mask: 'full', ...factors }), edge({ mask: q === k ? 'causal' : 'full', ...factors })];
+      const kinds = [...own, ...stops, ...scaled];
+      rows[q][k] = kinds[pick(kinds.length)];
     }
   }
   const [batch, kvHeads] = [2, 1 + pick(2)];

@@ -75,8 +75,8 @@ export function attentionOracle(problem: AttentionProblem) {
           const dScore = slope * weights[n] * (dot(dOutput, q, value, at(j)) - delta);
           for (let d = 0; d < D; d++) {
             dQuery[q + d] += dScore * key[at(j) + d];
-            if (!cell.stopKey) dKey[at(j) + d] += dScore * query[q + d];
-            if (!cell.stopValue) dValue[at(j) + d] += weights[n] * dOutput[q + d];
+            dKey[at(j) + d] += cell.keyGradient * dScore * query[q + d];
+            dValue[at(j) + d] += cell.valueGradient * weights[n] * dOutput[q + d];
           }
         });
       });

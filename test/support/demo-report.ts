@@ -59,15 +59,15 @@ export function demoReport(seed = 1): ReportData {
     }),
   );
 
-  const full = { mask: 'full', stopKey: false, stopValue: false } as const;
-  const insulated = { mask: 'full', stopKey: true, stopValue: true } as const;
+  const full = { mask: 'full', keyGradient: 1, valueGradient: 1 } as const;
+  const insulated = { mask: 'full', keyGradient: 0, valueGradient: 0 } as const;
   const edges: AttentionEdge[] = [];
   for (const key of ['image', 'language', 'state']) {
     for (const query of ['image', 'language', 'state', 'target']) edges.push({ query, key, ...full });
     edges.push({ query: 'action', key, ...insulated });
   }
-  edges.push({ query: 'target', key: 'target', mask: 'causal', stopKey: false, stopValue: false });
-  edges.push({ query: 'action', key: 'target', mask: 'none', stopKey: false, stopValue: false });
+  edges.push({ query: 'target', key: 'target', mask: 'causal', keyGradient: 1, valueGradient: 1 });
+  edges.push({ query: 'action', key: 'target', mask: 'none', keyGradient: 1, valueGradient: 1 });
   edges.push({ query: 'action', key: 'action', ...full });
 
   const samples = ['put the red cube in the blue bin', 'push the green cube to the left', undefined].map(

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, expect } from 'vitest';
 
 const MAPPINGS = '/proc/self/maps';
-/** Of the 65530 that Linux allows. */
+/** Linux allows 65530. */
 const MOST = 60_000;
 
 afterAll(() => {

@@ -133,6 +133,7 @@ export abstract class Reader {
       const fields = new Map<string, () => Type>();
       this.take('{');
       while (!this.accept('}')) {
+        while (this.accept('@')) this.at += 4; // builtin ( name )
         const field = this.take();
         this.take(':');
         fields.set(field, this.typeHere());

@@ -1,14 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import {
-  actionExamples,
-  type Example,
-  evaluationSamples,
-  type VisionLanguage,
-  wholeEpisodes,
-} from '../../model/data/index.ts';
+import { type Example, evaluationSamples, type VisionLanguage, wholeEpisodes } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
-import { BatchMaker } from '../../model/training/batches.ts';
+import { BatchMaker, chunkOf } from '../../model/training/batches.ts';
 import type { CoTraining } from '../../model/training/co-training.ts';
 import { fitEncoding, fittedConfiguration, prepareData, statisticsOf } from '../../model/training/fitting.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
@@ -48,7 +42,7 @@ async function twoCameras(seed = 1, system = 'pi0', coTraining?: CoTraining) {
     block.input === 'prompt' || block.input === 'target' ? { ...block, length: block.length + 8 } : block,
   );
   const configuration = { ...fitted, blocks };
-  const samples = actionExamples(evaluationSamples(wholeEpisodes(episodes), 3));
+  const samples = evaluationSamples(wholeEpisodes(episodes), 3);
   return {
     encoding,
     configuration,
@@ -93,12 +87,7 @@ describe('three kinds of examples in one batch', () => {
   test('each with its prompt, its targets and its masks', async () => {
     const { maker, samples, encoding, configuration } = await twoCameras(1, 'knowledge-insulation', coTraining);
     const [action] = samples;
-    const { sample } = action as Extract<Example, { kind: 'action' }>;
-    const examples: Example[] = [
-      ...questions.map((question): Example => ({ kind: 'vision-language', question })),
-      action,
-      { kind: 'action with language', sample, answer: 'reach' },
-    ];
+    const examples: Example[] = [...questions, action, { ...action, subtask: 'reach' }];
     const batch = await maker.make(examples, 0);
     const { text, endOfSequence } = encoding;
     const { language, target } = batch.ids;
@@ -144,7 +133,7 @@ describe('three kinds of examples in one batch', () => {
     });
     const valid = Array.from(batch.actionValid!);
     expect(valid).toEqual([...Array(2 * HORIZON).fill(0), ...Array(2 * HORIZON).fill(1)]);
-    expect([...batch.chunks[0], ...batch.chunks[1]].every((value) => value === 0)).toBe(true);
+    expect([...chunkOf(batch, 0), ...chunkOf(batch, 1)].every((value) => value === 0)).toBe(true);
     // A question shows one image, in the place of the first camera.
     expect([...(batch.cameraValid as Uint8Array)]).toEqual([1, 0, 1, 0, 1, 1, 1, 1]);
     expect(batch.images![0]).toBe(1);
@@ -153,8 +142,6 @@ describe('three kinds of examples in one batch', () => {
   test('without co-training the vocabulary has no locations, and questions are refused', async () => {
     const { maker, encoding } = await twoCameras(1, 'knowledge-insulation');
     expect(encoding.vocabularySize).toBe(encoding.text.vocabularySize + encoding.actions!.vocabularySize);
-    await expect(maker.make([{ kind: 'vision-language', question: questions[0] }], 0)).rejects.toThrow(
-      'no location tokens',
-    );
+    await expect(maker.make([questions[0]], 0)).rejects.toThrow('no location tokens');
   });
 });

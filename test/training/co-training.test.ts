@@ -101,7 +101,7 @@ describe('co-training', () => {
     const kinds = (cotrain: number, size: number) =>
       exampleSampler(split, { seed: 3, cotrain }, { coTraining })
         .batch(7, size)
-        .filter(({ kind }) => kind === 'vision-language').length;
+        .filter((example) => 'prompt' in example).length;
     expect([kinds(0.5, 4), kinds(0.25, 4), kinds(0.3, 10)]).toEqual([2, 1, 3]);
     expect(() => kinds(0.1, 2)).toThrow('mixture: a batch of 2 has no room for one of its groups');
   });
@@ -109,14 +109,13 @@ describe('co-training', () => {
   test('every other example of robot data predicts its subtask, in co-training alone', () => {
     const { split } = prepareData(withSubtasks(), 3);
     const examples = exampleSampler(split, { seed: 3, cotrain: 0.5 }, { coTraining }).batch(2, 16);
-    const kinds = examples.map(({ kind }) => kind);
-    expect(kinds.filter((kind) => kind === 'action')).toHaveLength(4);
-    expect(kinds.filter((kind) => kind === 'action with language')).toHaveLength(4);
-    for (const example of examples)
-      if (example.kind === 'action with language')
-        expect(example.answer).toBe(example.sample.step < 6 ? 'reach for it' : 'put it down');
+    const samples = examples.flatMap((example) => ('part' in example ? [example] : []));
+    expect(samples).toHaveLength(8);
+    const subtasks = samples.filter(({ subtask }) => subtask !== undefined);
+    expect(subtasks).toHaveLength(4);
+    for (const { step, subtask } of subtasks) expect(subtask).toBe(step < 6 ? 'reach for it' : 'put it down');
     const alone = exampleSampler(split, { seed: 3, cotrain: 0 }).batch(2, 16);
-    expect(alone.every(({ kind }) => kind === 'action')).toBe(true);
+    expect(alone.every((example) => 'part' in example && example.subtask === undefined)).toBe(true);
   });
 
   test('named images: none of the held-out ones is among the questions, by seed', () => {
@@ -144,6 +143,7 @@ describe('co-training', () => {
     [{ cotrain: 1 }, 'cotrain 1: it is a fraction of each batch, from 0 to below 1'],
     [{ cotrain: 0 }, 'cotrain 0: it leaves out the questions given'],
     [{ system: 'pi0' }, '--cotrain: pi0 has no discrete tokens'],
+    [{ system: 'hybrid-vla' }, 'hybrid-vla cannot be trained on questions: target "target" cannot be decoded'],
     [{ dataset: syntheticDataset({ images: false }) }, 'data set "synthetic" has no images, which co-training needs'],
   ])('what does not fit is refused: %#', async (given, message) => {
     await expect(train('refused.safetensors', given)).rejects.toThrow(message);

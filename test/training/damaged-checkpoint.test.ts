@@ -79,7 +79,7 @@ test.each<[string, (settings: Json) => void, RegExp]>([
   ['a text vocabulary', ({ encoding }) => (encoding.text.model = null), /"settings\.encoding": TextTokenizer/],
   ['other text', ({ encoding }) => delete encoding.text.model.vocab, /"settings\.encoding": TextTokenizer/],
   ['a tokenizer', ({ encoding }) => (encoding.actions = { type: 'fast' }), /"settings\.encoding": FastTokenizer/],
-  ['cameras', ({ encoding }) => (encoding.cameras = []), /: cameras has 0 names, where the model has 1 cameras$/],
+  ['cameras', ({ encoding }) => (encoding.cameras = []), /: cameras has 0 names; the model has 1 cameras$/],
   ['statistics', ({ encoding }) => (encoding.statistics = null), /"settings\.encoding": no statistics of any robot$/],
   ['a negative count', ({ run }) => (run.steps = -1), /"settings\.run\.steps": expected at least 0, got -1$/],
   ['a fraction', ({ run }) => (run.batch = 1.5), /"settings\.run\.batch": expected a whole number, got 1\.5$/],

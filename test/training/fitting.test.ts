@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import {
-  actionExamples,
   type Dataset,
   evaluationSamples,
   fromNormStats,
@@ -10,7 +9,7 @@ import {
   wholeEpisodes,
 } from '../../model/data/index.ts';
 import { Encoding, type EncodingSettings } from '../../model/policy/encoding.ts';
-import { systemNamed } from '../../model/systems/index.ts';
+import { type System, systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import type { Checkpoint } from '../../model/training/checkpoint.ts';
 import {
@@ -84,7 +83,7 @@ describe('the control steps that a run is fitted to', () => {
     const encoding = new Encoding(await fitted(options));
     read.clear();
     const { blocks } = await fittedConfiguration(options, split, encoding, HORIZON);
-    expect(notes.at(-1)).toBe('synthetic: action tokens are fitted to 8192 of 72000 control steps');
+    expect(notes.at(-1)).toBe('synthetic: targets are fitted to 8192 of 72000 control steps');
     expect(read.size).toBeGreaterThan(900);
     expect(read.size).toBeLessThanOrEqual(1024);
     const { instructions } = dataset.episodes[1];
@@ -105,13 +104,13 @@ describe('the control steps that a run is fitted to', () => {
   });
 });
 
-test('action tokens beyond the token block are truncated, and counted', async () => {
+test('action tokens beyond the target block are truncated, and counted', async () => {
   const dataset = syntheticDataset();
   const options = { dataset, system, preset: minutePreset, listener: { note() {} } };
   const { split } = prepareData(dataset, 0);
   const encoding = new Encoding(await fitted(options));
   const configuration = await fittedConfiguration(options, split, encoding, HORIZON);
-  const samples = actionExamples(evaluationSamples(wholeEpisodes(dataset.episodes), 6));
+  const samples = evaluationSamples(wholeEpisodes(dataset.episodes), 6);
   const whole = new BatchMaker(encoding, configuration, runSettings());
   const targets = targetsOf(await whole.make(samples, 0)).map(({ ids }) => ids);
   expect(whole.counts).toEqual({ examples: 6, truncated: 0 });
@@ -196,4 +195,19 @@ test('the text vocabulary is the one kept in the settings', async () => {
   const bytes = new Encoding({ ...settings, text: byteLevelTokenizerJson([]) });
   expect(bytes.promptIds(prompt).length).toBeGreaterThan(3 * ids.length);
   expect(bytes.decodeText(bytes.promptIds(prompt))).toContain(prompt.instruction);
+});
+
+test('a target without action tokens, and action tokens without a target, are refused', () => {
+  const check = (change: Partial<System>) => () =>
+    checkGiven({
+      dataset: syntheticDataset(),
+      system: { ...system, ...change },
+      preset: minutePreset,
+      listener: quietListener(),
+    });
+  expect(check({})).not.toThrow();
+  expect(check({ actionTokens: null })).toThrow('actionTokens is null, and 1 of its blocks hold a target');
+  expect(check({ blocks: system.blocks.filter(({ input }) => input !== 'target') })).toThrow(
+    'actionTokens is fast, and 0 of its blocks hold a target',
+  );
 });

@@ -5,15 +5,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { backward } from '../../engine/index.ts';
 import { tensorsOf } from '../../model/architecture/inputs.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
-import {
-  actionExamples,
-  type Dataset,
-  evaluationSamples,
-  mixDatasets,
-  ownSlotMap,
-  type SlotMap,
-} from '../../model/data/index.ts';
-import { BatchMaker } from '../../model/training/batches.ts';
+import { type Dataset, evaluationSamples, mixDatasets, ownSlotMap, type SlotMap } from '../../model/data/index.ts';
+import { BatchMaker, chunkOf } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { exampleSampler } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
@@ -65,14 +58,14 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
 
   const maker = new BatchMaker(encoding, model.configuration, runSettings({ seed: 3 }));
   const samples = evaluationSamples([...split.train, ...split.heldOut]);
-  const batch = await maker.make(actionExamples(samples), 0);
+  const batch = await maker.make(samples, 0);
   const robots = batch.observations.map(({ robot }) => robot);
   expect(new Set(robots)).toEqual(new Set(['synthetic', 'large']));
   const horizon = model.configuration.horizon;
   robots.forEach((robot, i) => {
     const mask = robot === 'large' ? [0, 0, 0, 1, 1] : [1, 1, 1, 0, 0];
     expect(Array.from(batch.realDimensions!).slice(i * WIDTH, (i + 1) * WIDTH)).toEqual(mask);
-    const chunk = batch.chunks[i];
+    const chunk = chunkOf(batch, i);
     expect(chunk.every((value, k) => mask[k % WIDTH] === 1 || value === 0)).toBe(true);
     expect(Math.max(...chunk.map(Math.abs))).toBeLessThanOrEqual(5);
     // Back in the robot's own units and order.
@@ -91,7 +84,7 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast'])('%s learns two robots and
   [7.1, 70.2, 0.1].forEach((value, d) => {
     expect(still[d]).toBeCloseTo(value, 3);
   });
-  expect(() => encoding.denormaliseActions(batch.chunks[0], { robot: 'synthetic', state: null })).toThrow(
+  expect(() => encoding.denormaliseActions(chunkOf(batch, 0), { robot: 'synthetic', state: null })).toThrow(
     'robot "synthetic": its actions are relative to its state, and the observation has no state',
   );
   const both = ['synthetic', 'large'].map((robot) => batch.observations[robots.indexOf(robot)]);
@@ -114,9 +107,7 @@ test('robots come by their weights, which a run goes on with', async () => {
   const examples = Array.from({ length: 10 }, (_, step) =>
     exampleSampler(split, { seed: 3, cotrain: 0 }, dataset).batch(step, 8),
   ).flat();
-  const large = examples.filter(
-    (example) => example.kind === 'action' && example.sample.part.episode.robot === 'large',
-  );
+  const large = examples.filter((example) => 'part' in example && example.part.episode.robot === 'large');
   expect(large.length / examples.length).toBeCloseTo(0.25, 1);
   expect(() => mixDatasets([members[0], { ...members[1], weight: undefined }])).toThrow(
     'mixture: the weight of "large" is not a number above 0',
@@ -136,7 +127,7 @@ test('dimensions that a robot lacks teach nothing', async () => {
   const { model, encoding } = policy;
   const large = split.train.filter(({ episode }) => episode.robot === 'large');
   const batch = await new BatchMaker(encoding, model.configuration, runSettings({ seed: 3 })).make(
-    actionExamples(evaluationSamples(large, 4)),
+    evaluationSamples(large, 4),
     0,
   );
   model.device.step(() => {

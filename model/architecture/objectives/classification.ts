@@ -1,20 +1,21 @@
 /** A class for each row: of a block, of the residual stream, or of a vision tower's patches. */
+import { InputError } from '../../../engine/files/errors.ts';
 import { linearCrossEntropy } from '../../../kernels/index.ts';
 import type { ModelConfiguration } from '../configuration.ts';
-import { type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
+import { expectBelow, type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
 import { Table } from '../layers.ts';
 import { countOf, type LossResult, type Objective, type Pass } from './objective.ts';
-import { readBlocks, regrouped, rowsOfPass, rowWidth } from './rows.ts';
+import { readBlocks, regrouped, rowCount, rowsOfPass, rowWidth } from './rows.ts';
 import type { ClassificationSettings } from './settings.ts';
 
 export class Classification implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning = 'mean cross-entropy of the class of a row, in nats';
   readonly layers: readonly [Table];
   readonly reads: readonly string[];
   readonly blocks: readonly string[];
+  private readonly rows: number;
 
   constructor(
     private readonly settings: ClassificationSettings,
@@ -23,9 +24,9 @@ export class Classification implements Objective {
     const { name, weight, rows, classes } = settings;
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     const { width, group } = rowWidth(configuration, rows);
     this.layers = [new Table(group, `${name}_head`, [classes, width], 'matrix')];
+    this.rows = rowCount(configuration, rows);
     const { reads, blocks } = readBlocks(configuration, rows);
     this.reads = reads;
     this.blocks = blocks;
@@ -33,8 +34,9 @@ export class Classification implements Objective {
 
   inputs({ batch, rowTargets }: TrainingBatch): Inputs {
     const own = rowTargets?.[this.name];
-    if (!own) throw new Error(`the ${this.title} needs rowTargets of '${this.name}'`);
-    const shape = [batch, own.valid.length / batch];
+    if (!own) throw new InputError(`the ${this.name} loss needs rowTargets of '${this.name}'`);
+    const shape = [batch, this.rows];
+    expectBelow(`rowTargets/${this.name}`, own.data, own.valid, this.settings.classes);
     return {
       [`${this.name}/target`]: integers(own.data, shape),
       [`${this.name}/valid`]: integers(own.valid, shape),

@@ -1,13 +1,14 @@
 /** Flow matching: the velocity of actions on a straight path to noise (Lipman et al. 2023, arXiv 2210.02747), and Euler's method back. */
+import { InputError } from '../../../engine/files/errors.ts';
 import { type ParameterSet, type Random, streams, type Tensor, tensor } from '../../../engine/index.ts';
 import { eulerStep, flowInterpolate, meanSquaredError, reshape, sampleTimes } from '../../../kernels/index.ts';
 import { type BlockSettings, blockNamed, type ModelConfiguration } from '../configuration.ts';
 import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from '../inputs.ts';
 import { Linear } from '../layers.ts';
-import { readBy } from '../reach.ts';
 import { FlowTime } from '../time.ts';
 import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
 import type { Acting, Begun, LossResult, Objective, Pass, Reference } from './objective.ts';
+import { notDecodable, samplingBlocks, targetsBefore } from './running.ts';
 import type { FlowSettings } from './settings.ts';
 
 /** Copies of a chunk draw from streams that are so far apart. */
@@ -16,12 +17,13 @@ const STREAMS_OF_A_COPY = 16;
 export class Flow implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning = 'mean squared error of the velocity (normalised actions)';
   readonly layers: readonly Linear[];
   readonly conditioning: readonly FlowTime[];
   readonly blocks: readonly string[];
-  readonly acts = 'chunk';
+  readonly acts: 'chunk' | undefined;
+  readonly obstacle: string | null;
+  readonly makes: readonly string[];
   readonly baseline = { name: 'best constant velocity', measure: constantVelocityLoss };
   private readonly block: BlockSettings;
   private readonly copies: number;
@@ -33,10 +35,12 @@ export class Flow implements Objective {
   ) {
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     this.block = blockNamed(configuration, block);
     this.copies = this.block.repeats ?? 1;
     this.blocks = [block];
+    this.makes = [block];
+    this.obstacle = notDecodable(configuration, targetsBefore(configuration, this.makes));
+    this.acts = this.obstacle ? undefined : 'chunk';
     const { weights } = this.block;
     const { width } = configuration.experts[weights];
     const { actionDimension } = configuration;
@@ -50,7 +54,7 @@ export class Flow implements Objective {
 
   /** Every copy of a chunk is an example of its own: [batch * copies, horizon, actionDimension]. */
   inputs({ batch, actions, noise, time, actionValid, realDimensions }: TrainingBatch): Inputs {
-    if (!actions || !noise || !time) throw new Error(`the ${this.title} needs actions, noise and time`);
+    if (!actions || !noise || !time) throw new InputError(`the ${this.name} loss needs actions, noise and time`);
     const { copies, configuration } = this;
     const { horizon, actionDimension } = configuration;
     const chunks = batch * copies;
@@ -110,12 +114,13 @@ export class Flow implements Objective {
     return { loss: meanSquaredError(velocity, target, masksOf(this.name, inputs)), noisy, target, velocity, ...kept };
   }
 
-  /** Euler's method from noise (t = 1) to actions (t = 0). What does not change with the noisy actions runs once. */
+  /** Euler's method from noise (t = 1) to actions (t = 0). Blocks that do not depend on the noisy actions run once. */
   async act({ device, observation, open, noise, steps, onState }: Acting): Promise<Float32Array> {
     const { configuration, block } = this;
     const { horizon, actionDimension } = configuration;
-    using session = open(samplingBlocks(configuration, block));
-    await session.prefix(() => {});
+    const blocks = samplingBlocks(configuration, block);
+    using session = open(blocks);
+    if (blocks.prefix.length > 0) await session.prefix(() => {});
     let x = tensor(device, noise(), [observation.batch, horizon, actionDimension]);
     for (let i = 0; i < steps; i++) {
       const times = new Float64Array(observation.batch).fill(1 - i / steps);
@@ -150,20 +155,7 @@ export class Flow implements Objective {
   }
 }
 
-/**
- * The blocks that an Euler step reads: `suffix` runs in every step, because it sees the noisy actions or the flow time, `prefix` once.
- */
-export function samplingBlocks(configuration: ModelConfiguration, block: BlockSettings) {
-  const read = new Set([...readBy(configuration, block.name), block.name]);
-  const { adaptive } = configuration.experts[block.weights];
-  const changes = ({ name, weights }: BlockSettings) =>
-    name === block.name || (adaptive && weights === block.weights) || readBy(configuration, name).has(block.name);
-  const own = configuration.blocks.filter(({ name }) => read.has(name));
-  const names = (blocks: readonly BlockSettings[]) => blocks.map(({ name }) => name);
-  return { prefix: names(own.filter((other) => !changes(other))), suffix: names(own.filter(changes)) };
-}
-
-/** Each of `batch` equal parts so many times in a row. */
+/** Repeats each of `batch` equal parts `copies` times in a row. */
 function repeated(data: ArrayLike<number>, batch: number, copies: number): Float32Array {
   if (copies === 1 && data instanceof Float32Array) return data;
   const size = data.length / batch;

@@ -8,6 +8,7 @@ import type { ObjectiveSettings } from './settings.ts';
 
 export { isReal } from './chunk.ts';
 export * from './objective.ts';
+export { blocksRun, notDecodable, targetsBefore } from './running.ts';
 export * from './settings.ts';
 
 /** The objectives of a model, in the order in which their losses are summed. A new kind is a file beside these, and a line here. */
@@ -30,8 +31,8 @@ function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfigurat
 
 /** The objectives in words. */
 export function describedObjectives(configuration: ModelConfiguration): ObjectiveDescription[] {
-  return objectivesOf(configuration).map(({ name, title, meaning, baseline }) => ({
-    ...{ name, title, meaning },
+  return objectivesOf(configuration).map(({ name, meaning, baseline }) => ({
+    ...{ name, title: `${name} loss`, meaning },
     baseline: baseline?.name ?? null,
   }));
 }

@@ -1,21 +1,33 @@
 /** Next-token prediction by the backbone: answers, subtasks and discrete action tokens. */
+import { InputError } from '../../../engine/files/errors.ts';
 import { tensor } from '../../../engine/index.ts';
-import { embedding, linear, linearCrossEntropy, linearCrossEntropyRows, reshape } from '../../../kernels/index.ts';
-import { blockBefore, type ModelConfiguration } from '../configuration.ts';
-import { type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
-import { readBy } from '../reach.ts';
-import { lastRealRows } from '../sequence.ts';
+import { linear, linearCrossEntropy, linearCrossEntropyRows, reshape } from '../../../kernels/index.ts';
+import { type BlockSettings, blocksBefore, type ModelConfiguration } from '../configuration.ts';
+import {
+  expectBelow,
+  expectLength,
+  type Ids,
+  type Inputs,
+  inputNamed,
+  integers,
+  type TrainingBatch,
+} from '../inputs.ts';
+import { blocksNamed, lastRowsBefore, rowsOf } from '../sequence.ts';
 import type { Acting, LossResult, Objective, Pass, Reference } from './objective.ts';
+import { notDecodable, prefixOf } from './running.ts';
 import type { NextTokenSettings } from './settings.ts';
 
 export class NextToken implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning = 'mean cross-entropy of the next token, in nats';
   readonly layers = [];
   readonly blocks: readonly string[];
-  readonly acts = 'tokens';
+  readonly acts: 'tokens' | undefined;
+  readonly obstacle: string | null;
+  readonly makes: readonly string[];
+  /** For each row of the backbone, copies included: it may have a loss. */
+  private readonly readable: readonly boolean[];
   readonly baseline = { name: 'unigram predictor', measure: unigramLoss };
 
   constructor(
@@ -24,19 +36,38 @@ export class NextToken implements Objective {
   ) {
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     const { blocks } = configuration;
-    const first = blocks.flatMap((block) =>
-      block.input === 'target' ? (blockBefore(configuration, block) ?? []) : [],
-    );
+    const targets = blocks.filter(({ input }) => input === 'target');
+    const first = targets.flatMap((block) => blocksBefore(configuration, block));
     this.blocks = blocks
       .filter((block) => block.input === 'prompt' || block.input === 'target' || first.includes(block))
       .map(({ name }) => name);
+    const own = blocks.filter(({ weights }) => weights === 'backbone');
+    this.readable = own.flatMap(({ name, length, repeats = 1 }) =>
+      Array<boolean>(length * repeats).fill(this.blocks.includes(name)),
+    );
+    this.makes = targets.map(({ name }) => name);
+    this.obstacle = notDecodable(configuration, targets);
+    this.acts = this.obstacle ? undefined : 'tokens';
   }
 
   inputs({ batch, lossTarget, lossMask }: TrainingBatch): Inputs {
-    if (!lossTarget || !lossMask) throw new Error(`the ${this.title} needs lossTarget and lossMask`);
-    const rows = lossMask.length / batch;
+    if (!lossTarget || !lossMask) throw new InputError(`the ${this.name} loss needs lossTarget and lossMask`);
+    const rows = this.readable.length;
+    expectLength('lossMask', lossMask, batch * rows, [batch, rows]);
+    expectBelow('lossTarget', lossTarget, lossMask, this.configuration.vocabulary);
+    for (let sample = 0; sample < batch; sample++) {
+      const marked = this.readable.flatMap((_, row) => (lossMask[sample * rows + row] ? [row] : []));
+      const wrong = marked.find((row) => !this.readable[row]);
+      if (wrong !== undefined)
+        throw new InputError(
+          `lossMask marks row ${wrong} of example ${sample}; the ${this.name} loss reads the rows of ${this.blocks.join(', ')}`,
+        );
+      if (marked.length > this.mostRows())
+        throw new InputError(
+          `lossMask marks ${marked.length} rows of example ${sample}; its targets have ${this.mostRows()} at most`,
+        );
+    }
     return { lossTarget: integers(lossTarget, [batch, rows]), lossMask: integers(lossMask, [batch, rows]) };
   }
 
@@ -60,37 +91,45 @@ export class NextToken implements Objective {
    * Decodes a target block token by token against a key/value cache, until `choose` has ended every sample. The last real row
    * before the block predicts the first token. Token i, at position P + i after P real tokens, predicts token i + 1.
    */
-  async act({ device, observation, open, choose, tokenHead, embedIds }: Acting): Promise<null> {
+  async decode(
+    { device, observation, open, choose, tokenHead, embedIds }: Acting,
+    target: BlockSettings,
+  ): Promise<Ids> {
     const { configuration } = this;
     const { batch } = observation;
-    const target = configuration.blocks.find(({ input }) => input === 'target')!;
-    const { prefix } = decodingBlocks(configuration, target.name);
-    using session = open({ prefix, suffix: [target.name] });
-    const before = blockBefore(configuration, target)!;
-    const last = lastRealRows(configuration, observation, before).map((row, sample) => sample * before.length + row);
+    const { name, length } = target;
+    const prefix = prefixOf(configuration, target);
+    using session = open({ prefix, suffix: [name] });
+    const [before] = blocksBefore(configuration, target);
+    const blocks = blocksNamed(configuration, prefix);
+    const { of } = rowsOf(blocks, before.name);
+    const last = lastRowsBefore(configuration, observation, blocks, target).map((row, sample) => sample * of + row);
     let scores = await session.prefix((rows) => {
-      const hidden = rows(before.name);
-      const [, length, width] = hidden.shape;
-      const chosen = tensor(device, Uint32Array.from(last), [batch], { dtype: 'u32' });
-      return linear(embedding(chosen, reshape(hidden, [batch * length, width])), tokenHead);
+      const at = tensor(device, Uint32Array.from(last), [batch, 1], { dtype: 'u32' });
+      const hidden = rows(before.name, { at });
+      return linear(reshape(hidden, [batch, hidden.shape[2]]), tokenHead);
     });
     const ended = new Set<number>();
-    const written = new Uint32Array(batch);
+    const written = { ids: new Uint32Array(batch * length), valid: new Uint8Array(batch * length) };
+    const previous = new Uint32Array(batch);
     for (let token = 0; ; token++) {
       const logits = await scores.read();
       scores.dispose();
       const vocabulary = logits.length / batch;
       for (let sample = 0; sample < batch; sample++) {
         if (ended.has(sample)) continue;
-        const id = choose(sample, logits.subarray(sample * vocabulary, (sample + 1) * vocabulary));
+        const id = choose(sample, logits.subarray(sample * vocabulary, (sample + 1) * vocabulary), name);
         if (id === null) ended.add(sample);
-        else written[sample] = id;
+        else {
+          previous[sample] = id;
+          written.ids[sample * length + token] = id;
+          written.valid[sample * length + token] = 1;
+        }
       }
-      if (ended.size === batch || token + 1 >= target.length) return null;
-      const previous = written.slice();
+      if (ended.size === batch || token + 1 >= length) return written;
       scores = await session.suffix(`token ${token + 2}`, {}, ({ runRow }) => {
-        const row = embedIds(tensor(device, previous, [batch, 1], { dtype: 'u32' }));
-        const hidden = runRow({ block: target.name, first: token, rows: 1 }, row);
+        const row = embedIds(tensor(device, previous.slice(), [batch, 1], { dtype: 'u32' }));
+        const hidden = runRow({ block: name, first: token, rows: 1 }, row);
         return linear(reshape(hidden, [batch, hidden.shape[2]]), tokenHead);
       });
     }
@@ -100,18 +139,6 @@ export class NextToken implements Objective {
   private mostRows(): number {
     return this.configuration.blocks.reduce((sum, { input, length }) => sum + (input === 'target' ? 1 + length : 0), 0);
   }
-}
-
-/** The blocks that decoding of a target reads. Throws where one of them is made by a flow. */
-export function decodingBlocks(configuration: ModelConfiguration, target: string): { prefix: string[] } {
-  const read = readBy(configuration, target);
-  const noisy = configuration.blocks.find(({ name, input }) => input === 'noisyActions' && read.has(name));
-  if (noisy)
-    throw new Error(
-      `block '${target}' reads the noisy actions of '${noisy.name}', so its tokens cannot be decoded alone`,
-    );
-  const prefix = configuration.blocks.map(({ name }) => name).filter((name) => name !== target && read.has(name));
-  return { prefix };
 }
 
 /** The loss of a predictor that knows only how often each id occurs. */

@@ -4,7 +4,8 @@
  */
 import type { Device, ParameterSet, Random, Tensor } from '../../../engine/index.ts';
 import type { RowsOfBlock } from '../../../kernels/index.ts';
-import type { Inputs, InputTensors, ObservationBatch, TrainingBatch } from '../inputs.ts';
+import type { BlockSettings } from '../configuration.ts';
+import type { Ids, Inputs, InputTensors, ObservationBatch, TrainingBatch } from '../inputs.ts';
 import type { Layer } from '../layers.ts';
 import type { PerExpert } from '../mixture.ts';
 
@@ -20,7 +21,7 @@ export interface Begun {
  */
 export type RowsReader = (block: string, options?: { layer?: number; at?: Tensor }) => Tensor;
 
-/** What a forward pass shows to the objectives. */
+/** The part of a forward pass that objectives see. */
 export interface Pass {
   readonly values: ParameterSet;
   readonly inputs: InputTensors;
@@ -79,8 +80,8 @@ export interface Acting {
   open(blocks: { prefix: readonly string[]; suffix: readonly string[] }): Session;
   /** Standard normal numbers of a chunk for each observation. */
   noise(): Float32Array;
-  /** The next id of a sample from its logits, or null if it has ended. */
-  choose(sample: number, logits: Float32Array): number | null;
+  /** The next id of a sample's target from its logits, or null if it has ended. */
+  choose(sample: number, logits: Float32Array, target: string): number | null;
   readonly tokenHead: Tensor;
   /** First rows [batch, 1, width] of token ids. */
   embedIds(ids: Tensor): Tensor;
@@ -102,29 +103,36 @@ export interface ObjectiveDescription {
   readonly baseline: string | null;
 }
 
-export interface Objective extends Omit<ObjectiveDescription, 'baseline'> {
+export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'> {
   readonly weight: number;
   /** The layers of its head, in the order of the model's parameters. */
   readonly layers: readonly Layer[];
   /** Layers that condition an expert, whose parameters come last. */
   readonly conditioning?: readonly Layer[];
-  /** Blocks of which it reads hidden states after the last layer. */
+  /** The blocks that it reads after the last layer. */
   readonly blocks: readonly string[];
   /** The blocks, or the vision tower, that it reads in all; default: `blocks`. */
   readonly reads?: readonly string[];
-  /** What it needs from the host. Throws where the batch lacks it. */
+  /** The numbers that it takes from the host. Throws if the batch lacks them. */
   inputs(batch: TrainingBatch): Inputs;
   /** Numbers that are drawn for each example, from number `first` of the whole batch on. */
   draw?(random: (stream: number) => Random, examples: number, first: number): Partial<TrainingBatch>;
   /** The examples or elements that its mean counts. */
   count(inputs: Inputs): number;
-  /** First rows and conditions that it gives to the pass, and what its loss needs of them. */
+  /** First rows and conditions that it gives to the pass, and tensors that it keeps for its loss. */
   begin?(values: ParameterSet, inputs: InputTensors): Begun & { readonly kept: Readonly<Record<string, Tensor>> };
   loss(pass: Pass, kept: Readonly<Record<string, Tensor>>): LossResult;
   readonly baseline?: { readonly name: string; measure(reference: Reference, batch: TrainingBatch): Counted };
-  /** What it acts by: a chunk of actions [batch * horizon * actionDimension], or tokens that `choose` gets, and null. */
+  /** What it acts by: a chunk of actions, or tokens; undefined if it does not. */
   readonly acts?: 'chunk' | 'tokens';
-  act?(acting: Acting): Promise<Float32Array | null>;
+  /** Why it cannot act, though its kind of objective does. */
+  readonly obstacle?: string | null;
+  /** Blocks that acting makes, from which follow those that it reads. */
+  readonly makes?: readonly string[];
+  /** A chunk of actions [batch * horizon * actionDimension]. */
+  act?(acting: Acting): Promise<Float32Array>;
+  /** The ids of a target, one after the other as `choose` says. What the target reads is in the observation. */
+  decode?(acting: Acting, target: BlockSettings): Promise<Ids>;
 }
 
 /** How many of `length` numbers from `first` on are not 0. */

@@ -1,7 +1,8 @@
 /** Numbers predicted in one pass: chunks of actions (OpenVLA-OFT: Kim et al. 2025, arXiv 2502.19645), or numbers of each row. */
+import { InputError } from '../../../engine/files/errors.ts';
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { add, huber, l1, meanSquaredError, relu, reshape } from '../../../kernels/index.ts';
-import type { ModelConfiguration } from '../configuration.ts';
+import type { BlockSettings, ModelConfiguration } from '../configuration.ts';
 import {
   floats,
   type Inputs,
@@ -12,11 +13,11 @@ import {
   tensorsOf,
 } from '../inputs.ts';
 import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
-import { readBy } from '../reach.ts';
-import { rowsBefore } from '../sequence.ts';
+import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
 import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
 import { type Acting, countOf, type LossResult, type Objective, type Pass, type Reference } from './objective.ts';
-import { readBlocks, rowsOfPass, rowWidth } from './rows.ts';
+import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
+import { blocksRun, flowNeeded, notDecodable, targetsBefore } from './running.ts';
 import type { RegressionSettings } from './settings.ts';
 
 const errors = { l1, squared: meanSquaredError, huber } as const;
@@ -38,12 +39,13 @@ interface Head extends Layer {
 export class Regression implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly title: string;
   readonly meaning: string;
   readonly layers: readonly Head[];
   readonly reads: readonly string[];
   readonly blocks: readonly string[];
   readonly acts: 'chunk' | undefined;
+  readonly obstacle: string | null;
+  readonly makes: readonly string[];
   readonly baseline;
 
   constructor(
@@ -53,7 +55,6 @@ export class Regression implements Objective {
     const { name, weight, error, rows, head, rowsPerStep = 1, dimension, before } = settings;
     this.name = name;
     this.weight = weight;
-    this.title = `${name} loss`;
     this.meaning = `mean ${words[error]} error of ${dimension === undefined ? 'normalised actions' : 'the numbers of each row'}`;
     const { width, group } = rowWidth(configuration, rows);
     const sizes = { outputs: dimension ?? configuration.actionDimension, inputs: rowsPerStep * width };
@@ -63,7 +64,10 @@ export class Regression implements Objective {
     this.reads = reads;
     this.blocks = blocks;
     const ofActions = dimension === undefined;
-    this.acts = ofActions ? 'chunk' : undefined;
+    this.makes = ofActions ? reads : [];
+    const targets = targetsBefore(configuration, this.makes);
+    this.obstacle = flowNeeded(configuration, this.makes) ?? notDecodable(configuration, targets);
+    this.acts = ofActions && !this.obstacle ? 'chunk' : undefined;
     const measure = (reference: Reference, batch: TrainingBatch) => meanChunkLoss(distances[error], reference, batch);
     this.baseline = ofActions ? { name: 'mean chunk', measure } : undefined;
   }
@@ -71,17 +75,16 @@ export class Regression implements Objective {
   inputs(given: TrainingBatch): Inputs {
     const { batch, actions, actionValid, realDimensions, rowTargets } = given;
     const { dimension } = this.settings;
-    const names = this.configuration.blocks.map(({ name }) => name);
-    const read = this.rowsRead(given, names, true);
+    const read = this.rowsRead(given, trainingBlocks(this.configuration));
     if (dimension === undefined) {
-      if (!actions) throw new Error(`the ${this.title} needs actions`);
+      if (!actions) throw new InputError(`the ${this.name} loss needs actions`);
       const { horizon, actionDimension } = this.configuration;
       const shape = [batch, horizon, actionDimension];
       return { ...read, ...chunkInputs(this.name, { actions, actionValid, realDimensions }, shape) };
     }
     const own = rowTargets?.[this.name];
-    if (!own) throw new Error(`the ${this.title} needs rowTargets of '${this.name}'`);
-    const rows = own.valid.length / batch;
+    if (!own) throw new InputError(`the ${this.name} loss needs rowTargets of '${this.name}'`);
+    const rows = rowCount(this.configuration, this.settings.rows) / (this.settings.rowsPerStep ?? 1);
     return {
       ...read,
       [`${this.name}/target`]: floats(Float32Array.from(own.data), [batch, rows, dimension]),
@@ -113,11 +116,10 @@ export class Regression implements Objective {
   /** One pass over all that the rows read. */
   async act({ device, observation, open }: Acting): Promise<Float32Array> {
     const { rows } = this.settings;
-    if (!('block' in rows)) throw new Error(`the ${this.title} reads a vision tower, and does not act`);
-    const read = new Set([...readBy(this.configuration, rows.block), rows.block]);
-    const prefix = this.configuration.blocks.map(({ name }) => name).filter((name) => read.has(name));
+    if (!('block' in rows)) throw new Error(`the ${this.name} loss reads a vision tower, and does not act`);
+    const prefix = blocksRun(this.configuration, this.makes).map(({ name }) => name);
     using session = open({ prefix, suffix: [] });
-    const inputs = this.rowsRead(observation, prefix, false);
+    const inputs = this.rowsRead(observation, blocksNamed(this.configuration, prefix));
     const prediction = await session.prefix((own, values) => {
       const at = tensorsOf(device, inputs)[this.rowsName];
       return this.predict(values, own(rows.block, { layer: rows.layer, at }));
@@ -131,11 +133,11 @@ export class Regression implements Objective {
     return `${this.name}/rows`;
   }
 
-  /** The rows that it reads in a pass over `names`, where they are those before the rows of its block. */
-  private rowsRead(observation: ObservationBatch, names: readonly string[], repeated: boolean): Inputs {
+  /** The rows before those of its block, in a pass over these blocks, if it reads them. */
+  private rowsRead(observation: ObservationBatch, blocks: readonly BlockSettings[]): Inputs {
     const { rows, before } = this.settings;
     if (!before || 'tower' in rows) return {};
-    const read = rowsBefore(this.configuration, observation, names, rows.block, repeated);
+    const read = rowsBefore(this.configuration, observation, blocks, rows.block);
     return { [this.rowsName]: integers(read, [observation.batch, read.length / observation.batch]) };
   }
 

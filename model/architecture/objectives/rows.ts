@@ -1,7 +1,7 @@
 /** The rows that a head reads, beside those of a flow and of next-token prediction. */
 import type { Tensor } from '../../../engine/index.ts';
 import { reshape } from '../../../kernels/index.ts';
-import { blockBefore, blockNamed, type ModelConfiguration } from '../configuration.ts';
+import { blockNamed, blocksBefore, type ModelConfiguration, tokensPerImage } from '../configuration.ts';
 import type { Pass } from './objective.ts';
 import type { RowsOf } from './settings.ts';
 
@@ -17,12 +17,17 @@ export function rowWidth(configuration: ModelConfiguration, rows: RowsOf): { wid
   return { width: experts[weights].width, group: weights };
 }
 
+/** Rows of an example that a head reads. */
+export function rowCount({ vision, blocks }: ModelConfiguration, rows: RowsOf): number {
+  return 'tower' in rows ? vision!.cameras * tokensPerImage(vision!) : blockNamed({ blocks }, rows.block).length;
+}
+
 /** The vision tower or the blocks that a head reads, and those of the blocks that it reads after the last layer. */
 export function readBlocks(configuration: ModelConfiguration, rows: RowsOf, before = false) {
   if ('tower' in rows) return { reads: [rows.tower], blocks: [] };
   const { depth } = configuration;
-  const first = before ? blockBefore(configuration, blockNamed(configuration, rows.block)) : null;
-  const reads = first ? [first.name, rows.block] : [rows.block];
+  const first = before ? blocksBefore(configuration, blockNamed(configuration, rows.block)) : [];
+  const reads = [...first.map(({ name }) => name), rows.block];
   return { reads, blocks: (rows.layer ?? depth) < depth ? [] : reads };
 }
 

@@ -1,4 +1,4 @@
-/** What a configuration says of each objective: plain data, with the schemas that check it in a file. */
+/** The settings of objectives in a configuration: plain data, with the schemas that check it in a file. */
 import * as v from 'valibot';
 import { count } from '../../../engine/files/json-schema.ts';
 

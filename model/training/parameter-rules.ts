@@ -1,0 +1,77 @@
+/** The settings of a run's parameters as rules of its model, and the check that each of them has an effect. */
+import { InputError } from '../../engine/files/errors.ts';
+import { nearest } from '../../engine/files/nearest.ts';
+import type { ParameterRule } from '../architecture/configuration.ts';
+import type { ModelParameter } from '../architecture/layers.ts';
+import { Architecture } from '../architecture/model.ts';
+import { groupsOf, matcherOf, withRules } from '../architecture/rules.ts';
+import { configurationOf, systemNamed } from '../systems/index.ts';
+import type { RunSettings } from './run-settings.ts';
+
+interface OptionRule {
+  /** The option as typed. */
+  readonly option: string;
+  readonly rule: ParameterRule;
+}
+
+/** Freezing comes after rates, because a frozen parameter has none. */
+function optionRules({ freeze, rates, gates }: RunSettings): OptionRule[] {
+  return [
+    ...Object.entries(rates ?? {}).map(([match, rate]) => ({
+      option: `--rates ${match}=${rate}`,
+      rule: { match, rate },
+    })),
+    ...(freeze ?? []).map((match) => ({ option: `--freeze ${match}`, rule: { match, frozen: true } })),
+    ...(gates === null ? [] : [{ option: `--gates ${gates}`, rule: { match: '*', gateBias: gates } }]),
+  ];
+}
+
+export const rulesOf = (settings: RunSettings): ParameterRule[] => optionRules(settings).map(({ rule }) => rule);
+
+/**
+ * The names of the parameters depend on the system, the number of layers, and whether the data have images and a state; so this
+ * needs no data that are read.
+ *
+ * @throws InputError if a setting matches no parameter or changes none, or if nothing is left to train
+ */
+export function expectRules(settings: RunSettings, data: { images: boolean; state: boolean }): void {
+  const given = optionRules(settings);
+  if (given.length === 0) return;
+  const { system, gates } = settings;
+  const leave = 'leave it out';
+  if (gates !== null && systemNamed(system).time !== 'adaptive')
+    throw new InputError(`--gates: ${system} has no adaptive norms; ${leave}, or choose another --system`);
+  const parameters = parametersOf(settings, data);
+  for (const { option, rule } of given)
+    if (!parameters.some(matcherOf(rule.match)))
+      throw new InputError(
+        `${option}: no group and no parameter has this name; ${nearest(rule.match, groupsOf(parameters))}`,
+      );
+  const rules = given.map(({ rule }) => rule);
+  const whole = withRules(parameters, rules);
+  if (whole.every(({ frozen }) => frozen)) throw new InputError('--freeze: nothing is left to train; freeze less');
+  const effect = effectOf(whole);
+  for (const [i, { option, rule }] of given.entries()) {
+    if (effectOf(withRules(parameters, rules.toSpliced(i, 1))) !== effect) continue;
+    const isFrozen = whole.filter(matcherOf(rule.match)).every(({ frozen }) => frozen);
+    const reason = isFrozen && !rule.frozen ? '--freeze keeps these parameters' : 'others match the same parameters';
+    throw new InputError(`${option} changes nothing, because ${reason}; ${leave}`);
+  }
+}
+
+/** The parameters of the system at the least sizes, which their names do not depend on. */
+function parametersOf({ system, preset }: RunSettings, { images, state }: { images: boolean; state: boolean }) {
+  const { image, ...vision } = preset.vision;
+  const sizes = { vocabulary: 1, promptTokens: 1, targetTokens: 1, horizon: 1, actionDimension: 1 };
+  const configuration = configurationOf(systemNamed(system), {
+    ...preset,
+    ...sizes,
+    vision: images ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
+    stateDimension: state ? 1 : 0,
+  });
+  return new Architecture(configuration).parameters;
+}
+
+/** The settings of all parameters as one text; a frozen parameter has no rate. */
+const effectOf = (parameters: readonly ModelParameter[]): string =>
+  JSON.stringify(parameters.map(({ frozen, rate, gateBias }) => [frozen ?? rate, gateBias]));

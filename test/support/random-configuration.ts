@@ -1,0 +1,186 @@
+/** Random models, most of them sensible, some contradictory; the same seed gives the same one. */
+import { randomStream } from '../../engine/random.ts';
+import { causal, type Edge, edge, full, insulated } from '../../kernels/index.ts';
+import {
+  type BlockInput,
+  type BlockSettings,
+  blocksBefore,
+  type ModelConfiguration,
+  sourceOf,
+} from '../../model/architecture/configuration.ts';
+import type { TrainingBatch } from '../../model/architecture/inputs.ts';
+import type { ObjectiveSettings, RowsOf } from '../../model/architecture/objectives/index.ts';
+import { rowsBefore, trainingBlocks } from '../../model/architecture/sequence.ts';
+import { randomBatch } from '../../model/training/random-batch.ts';
+import { integers, normals } from './numbers.ts';
+
+const [HORIZON, ACTIONS, STATE, CLASSES] = [2, 3, 3, 4];
+const inputs: readonly BlockInput[] = [
+  'images',
+  'prompt',
+  'target',
+  'state',
+  'noisyActions',
+  'learned',
+  'zeros',
+  'numbers',
+];
+
+class Chooser {
+  private index = 0;
+  private readonly stream;
+
+  constructor(seed: number) {
+    this.stream = randomStream(seed, 0, 0);
+  }
+
+  chance(probability: number): boolean {
+    return this.stream.uniform(this.index++) < probability;
+  }
+
+  of<T>(values: readonly T[]): T {
+    return values[this.stream.integer(this.index++, values.length)];
+  }
+}
+
+function towersOf(choose: Chooser) {
+  const tower = { width: 8, depth: 1, heads: 2, hidden: 8 };
+  return { seeing: tower, ...(choose.chance(0.3) && { second: { ...tower, width: 16 } }) };
+}
+
+function blocksOf(choose: Chooser, experts: readonly string[], vision: ModelConfiguration['vision']): BlockSettings[] {
+  const possible = inputs.filter((input) => input !== 'images' || vision);
+  const wanted = possible.filter((input) => choose.chance(input === 'prompt' ? 0.9 : 0.45));
+  const twice = [...wanted, ...(choose.chance(0.2) ? [choose.of(possible)] : [])];
+  const shuffled = choose.chance(0.5) ? twice : [...twice].sort(() => (choose.chance(0.5) ? 1 : -1));
+  return shuffled.map((input, i): BlockSettings => {
+    const tokens = input === 'images' || input === 'prompt' || input === 'target';
+    const name = shuffled.indexOf(input) === i ? input : `${input}2`;
+    const before = shuffled.slice(0, i).map((own, j) => (shuffled.indexOf(own) === j ? own : `${own}2`));
+    return {
+      ...{ name, input, weights: tokens || choose.chance(0.4) ? 'backbone' : choose.of(experts) },
+      length:
+        input === 'images' ? 4 * (vision?.cameras ?? 1) : input === 'noisyActions' ? HORIZON : choose.of([1, 2, 3, 4]),
+      after: before.filter(() => choose.chance(0.7)),
+      ...(input === 'noisyActions' && choose.chance(0.3) && { repeats: 2 }),
+      ...(input === 'numbers' && { dimension: 2 }),
+    };
+  });
+}
+
+function edgesOf(choose: Chooser, blocks: readonly BlockSettings[]) {
+  return blocks.flatMap(({ name: query, input }) =>
+    blocks.flatMap((key) => {
+      const own = key.name === query;
+      if (own && input === 'target') return [{ query, key: key.name, edge: causal }];
+      if (!choose.chance(own ? 0.9 : key.input === 'target' ? 0.15 : key.input === 'noisyActions' ? 0.2 : 0.6))
+        return [];
+      const kinds: Edge[] = [full, full, insulated, edge({ mask: 'full', stopKey: true })];
+      return [{ query, key: key.name, edge: choose.of(own ? [...kinds, causal] : kinds) }];
+    }),
+  );
+}
+
+function objectivesOf(
+  choose: Chooser,
+  blocks: readonly BlockSettings[],
+  towers: readonly string[],
+): ObjectiveSettings[] {
+  const objectives: ObjectiveSettings[] = [];
+  const add = (own: ObjectiveSettings) => objectives.push(own);
+  const flow = blocks.find(({ input }) => input === 'noisyActions');
+  const rows = (): RowsOf => {
+    if (towers.length > 0 && choose.chance(0.2)) return { tower: choose.of(towers) };
+    const { name } = choose.of(blocks);
+    return choose.chance(0.3) ? { block: name, layer: choose.of([0, 1, 2]) } : { block: name };
+  };
+  if (blocks.some(({ input }) => input === 'target') && choose.chance(0.95))
+    add({ kind: 'nextToken', name: 'token', weight: 1 });
+  if (flow && choose.chance(0.95)) add({ kind: 'flow', name: 'flow', weight: choose.of([1, 10]), block: flow.name });
+  if (choose.chance(0.3)) add({ kind: 'classification', name: 'class', weight: 1, rows: rows(), classes: CLASSES });
+  const error = choose.of(['l1', 'squared', 'huber'] as const);
+  if (choose.chance(0.3)) add({ kind: 'regression', name: 'row', weight: 1, rows: rows(), error, dimension: 2 });
+  if (choose.chance(0.3)) {
+    const of = blocks.filter(({ length }) => length % HORIZON === 0);
+    const block = of.length > 0 ? choose.of(of) : blocks[0];
+    if (!block) return objectives;
+    add({
+      ...{ kind: 'regression', name: 'chunk', weight: 1, rows: { block: block.name }, error },
+      rowsPerStep: Math.max(1, block.length / HORIZON),
+      before: choose.chance(0.3),
+      head: { width: 6, blocks: 1 },
+    });
+  }
+  return objectives;
+}
+
+export function randomConfiguration(seed: number): ModelConfiguration {
+  const choose = new Chooser(seed);
+  const others = choose.of([[], ['expert'], ['expert', 'third']]);
+  const adaptive = choose.chance(0.5);
+  const vision = choose.chance(0.6)
+    ? { towers: towersOf(choose), patch: 4, imageHeight: 8, imageWidth: 8, cameras: choose.of([1, 2]) }
+    : null;
+  const blocks = blocksOf(choose, ['backbone', ...others], vision);
+  const noisy = blocks.find(({ input }) => input === 'noisyActions');
+  const expert = (name: string) => ({ width: 12, hidden: 8, adaptive: adaptive && name === noisy?.weights });
+  return {
+    backbone: choose.of(['gemma', 'gemma', 'llama'] as const),
+    vocabulary: 20,
+    experts: {
+      backbone: { width: 16, hidden: 12 },
+      ...Object.fromEntries(others.map((name) => [name, expert(name)])),
+    },
+    ...{ depth: 2, heads: 2, kvHeads: choose.of([1, 2]), headDimension: 8, vision },
+    ...{ horizon: HORIZON, actionDimension: ACTIONS, stateDimension: STATE },
+    ...{
+      blocks,
+      edges: edgesOf(choose, blocks),
+      objectives: objectivesOf(choose, blocks, Object.keys(vision?.towers ?? {})),
+    },
+    ...(choose.chance(0.2) && { rules: [{ match: choose.of(['backbone', 'seeing', '*q_proj*']), frozen: true }] }),
+  };
+}
+
+/** Random examples; the first has neither actions nor rows with targets. */
+export function batchFor(configuration: ModelConfiguration, batch: number, seed: number): TrainingBatch {
+  const { blocks, objectives, vision, horizon } = configuration;
+  const patches = vision ? 4 * vision.cameras : 0;
+  const targets = objectives.flatMap((objective, i) => {
+    if (!('rows' in objective) || (objective.kind === 'regression' && objective.dimension === undefined)) return [];
+    const { rows } = objective;
+    const count = 'tower' in rows ? patches : (blocks.find(({ name }) => name === rows.block)?.length ?? 0);
+    const valid = Uint8Array.from({ length: batch * count }, (_, row) => (row < count ? 0 : 1));
+    const data =
+      objective.kind === 'classification'
+        ? integers(batch * count, objective.classes, seed + i)
+        : normals(batch * count * objective.dimension!, seed + i);
+    return [[objective.name, { data, valid }]];
+  });
+  const other = blocks.filter(({ input }) => !['images', 'prompt', 'target'].includes(input));
+  const rowValid = other
+    .filter((_, i) => (seed + i) % 3 === 0)
+    .map(({ name, length }) => [name, Uint8Array.from({ length: batch * length }, (_, i) => (i % length > 1 ? 0 : 1))]);
+  const random = randomBatch(configuration, batch, seed);
+  return {
+    ...random,
+    lossMask: random.lossMask && predictingRows(configuration, random),
+    actionValid: Uint8Array.from({ length: batch * horizon }, (_, i) => (i < horizon ? 0 : 1)),
+    rowTargets: Object.fromEntries(targets),
+    rowValid: Object.fromEntries(rowValid),
+  };
+}
+
+/** 1 for the rows of the backbone that predict a real token of a target. */
+function predictingRows(configuration: ModelConfiguration, batch: TrainingBatch): Uint8Array {
+  const running = trainingBlocks(configuration);
+  const mask = new Uint8Array(batch.lossMask!.length);
+  for (const block of configuration.blocks.filter(({ input }) => input === 'target')) {
+    const { valid } = batch.ids[sourceOf(block)];
+    if (blocksBefore(configuration, block).length === 0) continue;
+    rowsBefore(configuration, batch, running, block.name).forEach((row, i) => {
+      if (valid[i]) mask[row] = 1;
+    });
+  }
+  return mask;
+}
