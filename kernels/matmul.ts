@@ -1,13 +1,4 @@
-import {
-  emptyTensor,
-  formatShape,
-  gradientSum,
-  gradientTensor,
-  record,
-  roundUp,
-  type Shape,
-  type Tensor,
-} from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientSum, record, roundUp, type Shape, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { endingWith } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
@@ -137,7 +128,7 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
         }
     }
     if (wantsBias)
-      gradients[2] = sumOfRows('matmul backward', dOutput, batches * m, gradientTensor(bias!, 'matmul backward'));
+      gradients[2] = sumOfRows('matmul backward', dOutput, batches * m, gradientSum(bias!, 'matmul backward'));
     return gradients.slice(0, bias ? 3 : 2);
   });
   return output;
