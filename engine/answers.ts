@@ -27,6 +27,11 @@ export class Answers {
   /** If WebGPU refuses something in `work`, the next `check` throws its message, behind `what`. */
   checked<T>(what: string, work: () => T): T {
     this.assertOpen();
+    return this.scoped(what, work);
+  }
+
+  /** As checked, also on a device that is closed or lost, where nothing comes of it. */
+  scoped<T>(what: string, work: () => T): T {
     this.gpu.pushErrorScope('validation');
     try {
       return work();

@@ -5,7 +5,6 @@
 import type { Device } from './device.ts';
 import { InputError } from './files/errors.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
-import { gradientsAreZero } from './tape.ts';
 import { bytesPerElement, elementCount, formatShape, type Shape, Tensor, type TensorData } from './tensor.ts';
 
 /** Bytes of one arena: WebGPU's default limit for a storage binding. A larger parameter has an arena of its own. */
@@ -77,8 +76,11 @@ export class ParameterSet implements Disposable {
 
   /** Forgets all gradients: one clear for each arena that is not frozen. */
   zeroGradients(): void {
-    for (const arena of this.arenas) if (arena.rate !== null) this.device.clear(arena.gradients());
-    gradientsAreZero(this);
+    for (const { rate, gradients, tensors } of this.arenas) {
+      if (rate === null) continue;
+      this.device.clear(gradients());
+      for (const parameter of tensors) parameter.grad ??= parameter.gradientStorage!();
+    }
   }
 
   dispose(): void {

@@ -2,23 +2,11 @@
  * A recorded step made ready to run again and again: every allocation has its place, every dispatch its bind group. A run goes down
  * one list; WebGPU objects made for it are an encoder, its passes and a command buffer.
  */
+import { type Command, encode, prepare, slotBytes } from './commands.ts';
 import type { Device } from './device.ts';
-import type { UniformData } from './kernel.ts';
-import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import { ALIGNMENT } from './memory.ts';
 import { accessesOf, Placement, type ReplayedOperation } from './placement.ts';
-import type { DispatchWork } from './profile.ts';
 import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
-
-type Command =
-  | {
-      readonly kind: 'dispatch';
-      readonly work: DispatchWork;
-      readonly pipeline: GPUComputePipeline;
-      readonly group: GPUBindGroup;
-      readonly grid: readonly [number, number, number];
-    }
-  | { readonly kind: 'copy'; readonly source: BufferRange; readonly target: BufferRange; readonly bytes: number }
-  | { readonly kind: 'clear'; readonly target: BufferRange };
 
 /** One operation of a captured step, for people and files. */
 export interface ListedOperation {
@@ -95,7 +83,9 @@ export class Replay implements Disposable {
     const uniformBytes = dispatches.reduce((sum, { uniform }) => sum + slotBytes(uniform), 0);
     this.uniforms = device.memory.uniform(Math.max(uniformBytes, ALIGNMENT), `${recorder.name}, op parameters`);
     const slots = new Uint8Array(this.uniforms.size);
-    const commands = device.answers.checked(`${recorder.name}: bind groups`, () => this.prepare(slots));
+    const commands = device.answers.checked(`${recorder.name}: bind groups`, () =>
+      prepare(device.gpu, this.placement.operations, (range) => this.placement.range(range), this.uniforms, slots),
+    );
     device.write({ buffer: this.uniforms, offset: 0, byteLength: slots.byteLength }, slots);
     this.batches = inBatches(recorder.name, commands, most);
   }
@@ -106,7 +96,8 @@ export class Replay implements Disposable {
     for (const { allocation, write } of this.recorder.hostComputed)
       write({ buffer: this.placement.home(allocation), offset: 0, byteLength: allocation.bytes });
     const start = performance.now();
-    for (const { what, commands } of this.batches) device.submit(what, (encoder) => this.encode(encoder, commands));
+    for (const { what, commands } of this.batches)
+      device.submit(what, (encoder) => encode(encoder, commands, device.encoder.profiler));
     this.encodingMilliseconds = performance.now() - start;
     device.dispatches += this.dispatches;
     device.workgroups += this.workgroups;
@@ -130,8 +121,8 @@ export class Replay implements Disposable {
       });
       if (operation.kind === 'copy') return { operation: 'copy', bytes: 2 * operation.bytes, bindings };
       if (operation.kind === 'clear') return { operation: 'clear', bytes: operation.target.byteLength, bindings };
-      const { parameters, grid, cost } = operation;
-      return { operation: labelOf(operation), parameters, grid, ...cost, bindings };
+      const { label, parameters, grid, cost } = operation;
+      return { operation: label, parameters, grid, ...cost, bindings };
     });
   }
 
@@ -155,74 +146,6 @@ export class Replay implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
-
-  /** Makes the bind groups and puts the op parameters into `slots`. */
-  private prepare(slots: Uint8Array): Command[] {
-    const { device, placement, uniforms } = this;
-    let used = 0;
-    return placement.operations.map((operation): Command => {
-      if (operation.kind === 'clear') return { kind: 'clear', target: placement.range(operation.target) };
-      if (operation.kind === 'copy') {
-        const { source, target, bytes } = operation;
-        return { kind: 'copy', source: placement.range(source), target: placement.range(target), bytes };
-      }
-      const { pipeline, bindings, uniform, grid } = operation;
-      const entries: GPUBindGroupEntry[] = bindings.map(({ index, range }) => {
-        const { buffer, offset, byteLength } = placement.range(range);
-        return { binding: index, resource: { buffer, offset, size: byteLength } };
-      });
-      if (uniform) {
-        slots.set(new Uint8Array(uniform.bytes), used);
-        const resource = { buffer: uniforms, offset: used, size: uniform.bytes.byteLength };
-        entries.push({ binding: uniform.index, resource });
-        used += slotBytes(uniform);
-      }
-      const label = labelOf(operation);
-      const group = device.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
-      const work = { label, workgroups: grid[0] * grid[1] * grid[2], ...operation.cost };
-      return { kind: 'dispatch', work, pipeline, group, grid };
-    });
-  }
-
-  private encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {
-    const { profiler } = this.device;
-    let pass: GPUComputePassEncoder | null = null;
-    let current: GPUComputePipeline | null = null;
-    const endPass = () => {
-      pass?.end();
-      pass = null;
-      current = null;
-    };
-    for (const command of commands) {
-      if (command.kind === 'dispatch') {
-        const { pipeline, group, grid } = command;
-        const [x, y, z] = grid;
-        if (profiler) endPass();
-        pass ??= encoder.beginComputePass(profiler ? { timestampWrites: profiler.next(command.work) } : undefined);
-        if (pipeline !== current) pass.setPipeline(pipeline);
-        current = pipeline;
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(x, y, z);
-        continue;
-      }
-      endPass();
-      const { target } = command;
-      if (command.kind === 'clear') encoder.clearBuffer(target.buffer, target.offset, target.byteLength);
-      else {
-        const { source, bytes } = command;
-        encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
-      }
-    }
-    endPass();
-  }
-}
-
-function labelOf({ kernel, entry }: RecordedDispatch): string {
-  return `${kernel.name} ${entry}`;
-}
-
-function slotBytes(uniform: UniformData | null): number {
-  return uniform ? roundUp(uniform.bytes.byteLength, ALIGNMENT) : 0;
 }
 
 /** Cuts the list before each dispatch that would be one too many. */

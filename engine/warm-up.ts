@@ -2,6 +2,7 @@
  * Drivers compile a pipeline when it is made or when it first runs, some for seconds. Here each runs once beforehand, on one
  * workgroup and buffers of zeros: every loop of a kernel is bounded by what it is given, and what it writes is thrown away.
  */
+import { bindGroup } from './commands.ts';
 import type { Device } from './device.ts';
 import { ALIGNMENT } from './memory.ts';
 import type { ReplayedOperation } from './placement.ts';
@@ -38,9 +39,9 @@ export async function warmUp(
       run(device, dispatch, scratch, zeros);
       await answers.settle(device.gpu.queue.onSubmittedWorkDone());
       pipelines.warm.add(dispatch.pipeline);
-      const { kernel, entry, parameters, pipeline } = dispatch;
+      const { label, parameters, pipeline } = dispatch;
       const milliseconds = performance.now() - begin + (pipelines.makingTimes.get(pipeline) ?? 0);
-      onPipeline({ label: `${kernel.name} ${entry}`, parameters, milliseconds }, done + 1, cold.length);
+      onPipeline({ label, parameters, milliseconds }, done + 1, cold.length);
     }
   } finally {
     for (const buffer of [...scratch, zeros]) memory.free(buffer);
@@ -48,16 +49,11 @@ export async function warmUp(
 }
 
 function run(device: Device, dispatch: RecordedDispatch, scratch: readonly GPUBuffer[], zeros: GPUBuffer): void {
-  const { kernel, entry, pipeline, bindings, uniform } = dispatch;
-  const entries: GPUBindGroupEntry[] = bindings.map(({ index }, i) => ({
-    binding: index,
-    resource: { buffer: scratch[i] },
-  }));
-  if (uniform) entries.push({ binding: uniform.index, resource: { buffer: zeros } });
-  device.submit(`warm-up of ${kernel.name} ${entry}`, (encoder) => {
+  const place = (_: unknown, binding: number) => ({ buffer: scratch[binding], offset: 0, byteLength: ALIGNMENT });
+  device.submit(`warm-up of ${dispatch.label}`, (encoder) => {
     const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, device.gpu.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
+    pass.setPipeline(dispatch.pipeline);
+    pass.setBindGroup(0, bindGroup(device.gpu, dispatch, place, zeros, 0));
     pass.dispatchWorkgroups(1);
     pass.end();
   });
