@@ -1,7 +1,7 @@
-/** Commands for the GPU: what a device hands to its sink, and how a list of them is encoded. */
+/** Operations of the GPU: what a device hands to its sink, and how a list of them is encoded. */
 import type { Parameters, UniformData } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
-import type { DispatchWork, Profiler } from './profile.ts';
+import type { Profiler } from './profile.ts';
 
 export interface Binding<Range> {
   readonly name: string;
@@ -22,70 +22,35 @@ export interface DispatchOperation<Range> {
   readonly cost: { readonly flops: number; readonly bytes: number };
 }
 
-/** A command over ranges of memory: of buffers, or of what a recorder has in place of them. */
+/** An operation over ranges of memory: of buffers, or of what a recorder has in place of them. */
 export type Operation<Range> =
   | DispatchOperation<Range>
   | { readonly kind: 'copy'; readonly source: Range; readonly target: Range; readonly bytes: number }
   | { readonly kind: 'clear'; readonly target: Range };
 
-/** Where the commands of a device go: to the queue (encoder.ts), or into the list of a captured step (recorder.ts). */
+/** Where the operations of a device go: to the queue (encoder.ts), or into the list of a captured step (recorder.ts). */
 export interface CommandSink {
-  dispatch(operation: DispatchOperation<BufferRange>): void;
-  copy(source: BufferRange, target: BufferRange, bytes: number): void;
-  clear(target: BufferRange): void;
+  add(operation: Operation<BufferRange>): void;
+  /** Writes from the host, in order with the operations. */
   write(target: BufferRange, data: Uint8Array<ArrayBuffer>): void;
 }
 
-/** An operation with its bind group, as often as it is encoded. */
-export type Command =
-  | {
-      readonly kind: 'dispatch';
-      readonly work: DispatchWork;
-      readonly pipeline: GPUComputePipeline;
-      readonly group: GPUBindGroup;
-      readonly grid: readonly [number, number, number];
-    }
-  | Exclude<Operation<BufferRange>, { kind: 'dispatch' }>;
-
-/** Makes the bind groups of `operations` and puts their op parameters into `slots`, which is to be written to `uniforms`. */
-export function prepare<Range>(
-  gpu: GPUDevice,
-  operations: readonly Operation<Range>[],
-  place: (range: Range) => BufferRange,
-  uniforms: GPUBuffer,
-  slots: Uint8Array,
-): Command[] {
-  let used = 0;
-  return operations.map((operation): Command => {
-    if (operation.kind === 'clear') return { kind: 'clear', target: place(operation.target) };
-    if (operation.kind === 'copy') {
-      const { source, target, bytes } = operation;
-      return { kind: 'copy', source: place(source), target: place(target), bytes };
-    }
-    const { label, pipeline, uniform, grid, cost } = operation;
-    const group = bindGroup(gpu, operation, place, uniforms, used);
-    if (uniform) slots.set(new Uint8Array(uniform.bytes), used);
-    used += slotBytes(uniform);
-    return {
-      kind: 'dispatch',
-      work: { label, workgroups: grid[0] * grid[1] * grid[2], ...cost },
-      pipeline,
-      group,
-      grid,
-    };
-  });
+/** The same operation over other ranges. */
+export function withRanges<From, To>(operation: Operation<From>, change: (range: From) => To): Operation<To> {
+  if (operation.kind === 'clear') return { kind: 'clear', target: change(operation.target) };
+  if (operation.kind === 'copy')
+    return { ...operation, source: change(operation.source), target: change(operation.target) };
+  return { ...operation, bindings: operation.bindings.map((own) => ({ ...own, range: change(own.range) })) };
 }
 
 /** The bind group of a dispatch whose op parameters lie at `offset` of `uniforms`. */
-export function bindGroup<Range>(
+export function bindGroup(
   gpu: GPUDevice,
-  { label, pipeline, bindings, uniform }: DispatchOperation<Range>,
-  place: (range: Range, binding: number) => BufferRange,
+  { label, pipeline, bindings, uniform }: DispatchOperation<BufferRange>,
   uniforms: GPUBuffer,
   offset: number,
 ): GPUBindGroup {
-  const entries = bindings.map(({ index, range }, i): GPUBindGroupEntry => {
-    const { buffer, offset, byteLength } = place(range, i);
+  const entries = bindings.map(({ index, range: { buffer, offset, byteLength } }): GPUBindGroupEntry => {
     return { binding: index, resource: { buffer, offset, size: byteLength } };
   });
   if (uniform) {
@@ -96,12 +61,21 @@ export function bindGroup<Range>(
 }
 
 /** The room of a dispatch's op parameters. */
-export function slotBytes(uniform: UniformData | null): number {
+export function slotBytes({ uniform }: DispatchOperation<unknown>): number {
   return uniform ? roundUp(uniform.bytes.byteLength, ALIGNMENT) : 0;
 }
 
-/** Encodes in one pass between copies; a profiled dispatch has a pass of its own. */
-export function encode(encoder: GPUCommandEncoder, commands: readonly Command[], profiler: Profiler | null): void {
+/**
+ * Encodes in one pass between copies; a profiled dispatch has a pass of its own. `groupOf` gives the bind group of each dispatch, in
+ * their order. No list holds those of an eager op, which are made here one by one: the collector then finds them while they are young,
+ * before they use up the driver's memory mappings.
+ */
+export function encode(
+  encoder: GPUCommandEncoder,
+  operations: readonly Operation<BufferRange>[],
+  groupOf: (dispatch: DispatchOperation<BufferRange>) => GPUBindGroup,
+  profiler: Profiler | null,
+): void {
   let pass: GPUComputePassEncoder | null = null;
   let current: GPUComputePipeline | null = null;
   const endPass = () => {
@@ -109,23 +83,25 @@ export function encode(encoder: GPUCommandEncoder, commands: readonly Command[],
     pass = null;
     current = null;
   };
-  for (const command of commands) {
-    if (command.kind === 'dispatch') {
-      const { pipeline, group, grid } = command;
+  for (const operation of operations) {
+    if (operation.kind === 'dispatch') {
+      const { label, pipeline, grid, cost } = operation;
       const [x, y, z] = grid;
       if (profiler) endPass();
-      pass ??= encoder.beginComputePass(profiler ? { timestampWrites: profiler.next(command.work) } : undefined);
+      pass ??= encoder.beginComputePass(
+        profiler ? { timestampWrites: profiler.next({ label, workgroups: x * y * z, ...cost }) } : undefined,
+      );
       if (pipeline !== current) pass.setPipeline(pipeline);
       current = pipeline;
-      pass.setBindGroup(0, group);
+      pass.setBindGroup(0, groupOf(operation));
       pass.dispatchWorkgroups(x, y, z);
       continue;
     }
     endPass();
-    const { target } = command;
-    if (command.kind === 'clear') encoder.clearBuffer(target.buffer, target.offset, target.byteLength);
+    const { target } = operation;
+    if (operation.kind === 'clear') encoder.clearBuffer(target.buffer, target.offset, target.byteLength);
     else {
-      const { source, bytes } = command;
+      const { source, bytes } = operation;
       encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
     }
   }

@@ -139,16 +139,16 @@ export class Device {
     const pipeline = this.pipelines.get(kernel, entry, parameters, used);
     const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
     const operation = { label, parameters, pipeline, bindings: bound, uniform: packed, cost };
-    this.sink.dispatch({ kind: 'dispatch', ...operation, grid: [x, y, z] });
+    this.sink.add({ kind: 'dispatch', ...operation, grid: [x, y, z] });
   }
 
   /** Copies bytes between buffers, in order with the dispatches. Offsets and length are multiples of 4. */
   copy(source: BufferRange, target: BufferRange, bytes: number): void {
-    this.sink.copy(source, target, bytes);
+    this.sink.add({ kind: 'copy', source, target, bytes });
   }
 
   clear(range: BufferRange): void {
-    this.sink.clear(range);
+    this.sink.add({ kind: 'clear', target: range });
   }
 
   /** Writes from the host, in order with the dispatches. */

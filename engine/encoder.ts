@@ -1,6 +1,6 @@
 /** Commands on their way to the queue: they wait in a list, which is encoded and submitted as a whole. */
 import type { Answers } from './answers.ts';
-import { type CommandSink, type DispatchOperation, encode, type Operation, prepare, slotBytes } from './commands.ts';
+import { bindGroup, type CommandSink, type DispatchOperation, encode, type Operation, slotBytes } from './commands.ts';
 import type { BufferRange, Memory } from './memory.ts';
 import type { Profiler } from './profile.ts';
 
@@ -35,25 +35,22 @@ export class Encoder implements CommandSink {
     this.uniforms = memory.uniform(UNIFORM_BYTES, 'op parameters');
   }
 
-  dispatch(operation: DispatchOperation<BufferRange>): void {
-    const bytes = slotBytes(operation.uniform);
-    if (this.used + bytes > UNIFORM_BYTES) this.flush();
-    this.used += bytes;
-    this.add(operation);
-    const { counts } = this;
-    const { grid, cost } = operation;
-    counts.dispatches += 1;
-    counts.workgroups += grid[0] * grid[1] * grid[2];
-    counts.flops += cost.flops;
-    counts.bytes += cost.bytes;
-  }
-
-  copy(source: BufferRange, target: BufferRange, bytes: number): void {
-    this.add({ kind: 'copy', source, target, bytes });
-  }
-
-  clear(target: BufferRange): void {
-    this.add({ kind: 'clear', target });
+  add(operation: Operation<BufferRange>): void {
+    this.answers.assertOpen();
+    if (operation.kind === 'dispatch') {
+      const bytes = slotBytes(operation);
+      if (this.used + bytes > UNIFORM_BYTES) this.flush();
+      const { counts, used } = this;
+      const { grid, cost, uniform } = operation;
+      if (uniform) this.slots.set(new Uint8Array(uniform.bytes), used);
+      this.used += bytes;
+      counts.dispatches += 1;
+      counts.workgroups += grid[0] * grid[1] * grid[2];
+      counts.flops += cost.flops;
+      counts.bytes += cost.bytes;
+    }
+    this.pending.push(operation);
+    if (this.pending.length >= COMMANDS_PER_SUBMIT || this.debug) this.flush();
   }
 
   /** What was given before is submitted first, because writeBuffer overtakes it. */
@@ -80,17 +77,16 @@ export class Encoder implements CommandSink {
     const label = last.kind === 'dispatch' ? last.label : last.kind;
     const what = pending.length === 1 ? label : `${pending.length} dispatches, the last ${label}`;
     this.answers.scoped(what, () => {
-      const commands = prepare(gpu, pending, (range) => range, this.uniforms, this.slots);
       if (used > 0) gpu.queue.writeBuffer(this.uniforms, 0, this.slots, 0, used);
       const encoder = gpu.createCommandEncoder();
-      encode(encoder, commands, this.profiler);
+      let offset = 0;
+      const groupOf = (dispatch: DispatchOperation<BufferRange>) => {
+        const group = bindGroup(gpu, dispatch, this.uniforms, offset);
+        offset += slotBytes(dispatch);
+        return group;
+      };
+      encode(encoder, pending, groupOf, this.profiler);
       gpu.queue.submit([encoder.finish()]);
     });
-  }
-
-  private add(operation: Operation<BufferRange>): void {
-    this.answers.assertOpen();
-    this.pending.push(operation);
-    if (this.pending.length >= COMMANDS_PER_SUBMIT || this.debug) this.flush();
   }
 }

@@ -2,7 +2,7 @@
  * A step's commands, recorded instead of encoded: a flat list of operations over allocations. Memory that the step takes is an
  * allocation, in no buffer yet; a buffer that it did not take outlives it and stands for itself.
  */
-import type { CommandSink, DispatchOperation, Operation } from './commands.ts';
+import { type CommandSink, type DispatchOperation, type Operation, withRanges } from './commands.ts';
 import type { BufferRange } from './memory.ts';
 import type { BufferSource } from './running-step.ts';
 
@@ -61,17 +61,8 @@ export class Recorder implements BufferSource, CommandSink {
 
   give(): void {}
 
-  dispatch(operation: DispatchOperation<BufferRange>): void {
-    const bindings = operation.bindings.map((binding) => ({ ...binding, range: this.range(binding.range) }));
-    this.operations.push({ ...operation, bindings });
-  }
-
-  copy(source: BufferRange, target: BufferRange, bytes: number): void {
-    this.operations.push({ kind: 'copy', source: this.range(source), target: this.range(target), bytes });
-  }
-
-  clear(target: BufferRange): void {
-    this.operations.push({ kind: 'clear', target: this.range(target) });
+  add(operation: Operation<BufferRange>): void {
+    this.operations.push(withRanges(operation, (range) => this.range(range)));
   }
 
   /**

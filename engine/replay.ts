@@ -2,9 +2,9 @@
  * A recorded step made ready to run again and again: every allocation has its place, every dispatch its bind group. A run goes down
  * one list; WebGPU objects made for it are an encoder, its passes and a command buffer.
  */
-import { type Command, encode, prepare, slotBytes } from './commands.ts';
+import { bindGroup, encode, type Operation, slotBytes, withRanges } from './commands.ts';
 import type { Device } from './device.ts';
-import { ALIGNMENT } from './memory.ts';
+import { ALIGNMENT, type BufferRange } from './memory.ts';
 import { accessesOf, Placement, type ReplayedOperation } from './placement.ts';
 import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
 
@@ -50,17 +50,19 @@ export interface StepStatistics {
   readonly encodingMilliseconds: number;
 }
 
-/** The commands of one submit. */
+/** The operations of one submit. */
 interface Batch {
   /** In error messages. */
   readonly what: string;
-  readonly commands: readonly Command[];
+  readonly operations: readonly Operation<BufferRange>[];
 }
 
 export class Replay implements Disposable {
   private readonly placement: Placement;
   private readonly uniforms: GPUBuffer;
   private readonly batches: readonly Batch[];
+  /** One for each dispatch. */
+  private readonly groups: readonly GPUBindGroup[];
   private readonly dispatches: number;
   private readonly workgroups: number;
   private readonly flops: number;
@@ -80,14 +82,15 @@ export class Replay implements Disposable {
     this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
     this.flops = dispatches.reduce((sum, { cost }) => sum + cost.flops, 0);
     this.bytes = dispatches.reduce((sum, { cost }) => sum + cost.bytes, 0);
-    const uniformBytes = dispatches.reduce((sum, { uniform }) => sum + slotBytes(uniform), 0);
+    const uniformBytes = dispatches.reduce((sum, dispatch) => sum + slotBytes(dispatch), 0);
     this.uniforms = device.memory.uniform(Math.max(uniformBytes, ALIGNMENT), `${recorder.name}, op parameters`);
     const slots = new Uint8Array(this.uniforms.size);
-    const commands = device.answers.checked(`${recorder.name}: bind groups`, () =>
-      prepare(device.gpu, this.placement.operations, (range) => this.placement.range(range), this.uniforms, slots),
+    const placed = this.placement.operations.map((operation) =>
+      withRanges(operation, (range) => this.placement.range(range)),
     );
+    this.groups = device.answers.checked(`${recorder.name}: bind groups`, () => this.prepare(placed, slots));
     device.write({ buffer: this.uniforms, offset: 0, byteLength: slots.byteLength }, slots);
-    this.batches = inBatches(recorder.name, commands, most);
+    this.batches = inBatches(recorder.name, placed, most);
   }
 
   /** Encodes and submits one run. */
@@ -96,8 +99,10 @@ export class Replay implements Disposable {
     for (const { allocation, write } of this.recorder.hostComputed)
       write({ buffer: this.placement.home(allocation), offset: 0, byteLength: allocation.bytes });
     const start = performance.now();
-    for (const { what, commands } of this.batches)
-      device.submit(what, (encoder) => encode(encoder, commands, device.encoder.profiler));
+    let next = 0;
+    const groupOf = () => this.groups[next++];
+    for (const { what, operations } of this.batches)
+      device.submit(what, (encoder) => encode(encoder, operations, groupOf, device.encoder.profiler));
     this.encodingMilliseconds = performance.now() - start;
     device.dispatches += this.dispatches;
     device.workgroups += this.workgroups;
@@ -146,27 +151,39 @@ export class Replay implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  /** Makes the bind groups and puts the op parameters into `slots`, which is to be written to `uniforms`. */
+  private prepare(operations: readonly Operation<BufferRange>[], slots: Uint8Array): GPUBindGroup[] {
+    let offset = 0;
+    return operations.flatMap((operation) => {
+      if (operation.kind !== 'dispatch') return [];
+      const group = bindGroup(this.device.gpu, operation, this.uniforms, offset);
+      if (operation.uniform) slots.set(new Uint8Array(operation.uniform.bytes), offset);
+      offset += slotBytes(operation);
+      return [group];
+    });
+  }
 }
 
 /** Cuts the list before each dispatch that would be one too many. */
-function inBatches(name: string, commands: readonly Command[], most: number): Batch[] {
+function inBatches(name: string, operations: readonly Operation<BufferRange>[], most: number): Batch[] {
   const batches: Batch[] = [];
-  let batch: Command[] = [];
+  let batch: Operation<BufferRange>[] = [];
   let first = 1;
   let dispatches = 0;
   const finish = () => {
-    const last = batch.findLast((command) => command.kind === 'dispatch');
+    const last = batch.findLast((operation) => operation.kind === 'dispatch');
     const range = `dispatches ${first} to ${first + dispatches - 1}`;
-    const what = last ? `${name}, ${range}, the last ${last.work.label}` : name;
-    batches.push({ what, commands: batch });
+    const what = last ? `${name}, ${range}, the last ${last.label}` : name;
+    batches.push({ what, operations: batch });
     batch = [];
     first += dispatches;
     dispatches = 0;
   };
-  for (const command of commands) {
-    if (command.kind === 'dispatch' && dispatches === most) finish();
-    if (command.kind === 'dispatch') dispatches += 1;
-    batch.push(command);
+  for (const operation of operations) {
+    if (operation.kind === 'dispatch' && dispatches === most) finish();
+    if (operation.kind === 'dispatch') dispatches += 1;
+    batch.push(operation);
   }
   finish();
   return batches;

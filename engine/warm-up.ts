@@ -49,11 +49,14 @@ export async function warmUp(
 }
 
 function run(device: Device, dispatch: RecordedDispatch, scratch: readonly GPUBuffer[], zeros: GPUBuffer): void {
-  const place = (_: unknown, binding: number) => ({ buffer: scratch[binding], offset: 0, byteLength: ALIGNMENT });
+  const bindings = dispatch.bindings.map((binding, i) => ({
+    ...binding,
+    range: { buffer: scratch[i], offset: 0, byteLength: ALIGNMENT },
+  }));
   device.submit(`warm-up of ${dispatch.label}`, (encoder) => {
     const pass = encoder.beginComputePass();
     pass.setPipeline(dispatch.pipeline);
-    pass.setBindGroup(0, bindGroup(device.gpu, dispatch, place, zeros, 0));
+    pass.setBindGroup(0, bindGroup(device.gpu, { ...dispatch, bindings }, zeros, 0));
     pass.dispatchWorkgroups(1);
     pass.end();
   });
