@@ -1,5 +1,5 @@
 import { isSoftware } from './adapters/describe.mjs';
-import { Answers } from './answers.ts';
+import { AsyncErrors } from './async-errors.ts';
 import type { Binding, CommandSink } from './commands.ts';
 import { Encoder } from './encoder.ts';
 import { type Kernel, type Parameters, uniformData } from './kernel.ts';
@@ -7,7 +7,7 @@ import { type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
-import { endingWith, Step } from './running-step.ts';
+import { runThenEnd, Step } from './running-step.ts';
 
 export interface DeviceOptions {
   /** Part of an adapter's name ('llvmpipe', 'NVIDIA'), or 'null' for Dawn's validating backend; default: the system's first. Node only. */
@@ -43,7 +43,7 @@ export class Device {
   readonly software: boolean;
   readonly subgroupSizes: readonly [number, number];
   readonly memory: Memory;
-  readonly answers: Answers;
+  readonly errors: AsyncErrors;
   readonly pipelines: Pipelines;
   readonly encoder: Encoder;
   /** Dispatches encoded since the device was opened. */
@@ -72,14 +72,14 @@ export class Device {
     this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
-    this.answers = new Answers(gpu, this.software);
-    this.pipelines = new Pipelines(gpu, this.answers, options.debug === true);
+    this.errors = new AsyncErrors(gpu, this.software);
+    this.pipelines = new Pipelines(gpu, this.errors, options.debug === true);
     this.memory = new Memory(
       gpu,
-      (error, what) => this.answers.expectNoError(error, what),
+      (error, what) => this.errors.expectNoError(error, what),
       () => this.flush(),
     );
-    this.encoder = new Encoder(gpu, this.memory, this.answers, this, options.debug === true);
+    this.encoder = new Encoder(gpu, this.memory, this.errors, this, options.debug === true);
   }
 
   private get sink(): CommandSink {
@@ -99,10 +99,10 @@ export class Device {
   /** Runs `fn` eagerly, then frees everything of the step that `fn` did not return. `fn` may be asynchronous. */
   step<T>(fn: () => T): T {
     if (this.step_) throw new Error('device.step: steps do not nest');
-    this.answers.assertOpen();
+    this.errors.assertOpen();
     const step = new Step(this.recorder ?? this.memory);
     this.step_ = step;
-    return endingWith(fn, (result) => {
+    return runThenEnd(fn, (result) => {
       this.step_ = null;
       this.flush();
       step.end(result);
@@ -158,16 +158,16 @@ export class Device {
 
   /** Bytes of a range as they are when everything encoded so far has run. */
   async read(range: BufferRange, bytes: number): Promise<ArrayBuffer> {
-    this.answers.assertOpen();
+    this.errors.assertOpen();
     const size = roundUp(bytes, 4);
     const staging = this.memory.takeStaging(size);
     try {
       this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
       await null; // several reads at once are one submit
-      this.answers.assertOpen();
+      this.errors.assertOpen();
       this.flush();
-      await this.answers.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
-      await this.answers.check();
+      await this.errors.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
+      await this.errors.check();
       return staging.getMappedRange(0, size).slice(0, bytes);
     } finally {
       if (!this.closed) {
@@ -179,10 +179,10 @@ export class Device {
 
   /** Resolves when everything encoded so far has run; rejects with the first error of any op since the last await. */
   async finish(): Promise<void> {
-    this.answers.assertOpen();
+    this.errors.assertOpen();
     this.flush();
-    await this.answers.settle(this.gpu.queue.onSubmittedWorkDone());
-    await this.answers.check();
+    await this.errors.settle(this.gpu.queue.onSubmittedWorkDone());
+    await this.errors.check();
   }
 
   /**
@@ -210,7 +210,7 @@ export class Device {
   /** Encodes and submits by itself, behind everything encoded before. An error is thrown at the next await and begins with `what`. */
   submit<T>(what: string, encode: (encoder: GPUCommandEncoder) => T): T {
     this.flush();
-    return this.answers.checked(what, () => {
+    return this.errors.checked(what, () => {
       const encoder = this.gpu.createCommandEncoder();
       const result = encode(encoder);
       this.gpu.queue.submit([encoder.finish()]);
@@ -229,6 +229,6 @@ export class Device {
     this.closed = true;
     this.memory.destroy();
     this.gpu.destroy();
-    void this.answers.close().then(this.release);
+    void this.errors.close().then(this.release);
   }
 }

@@ -1,5 +1,5 @@
 /** Commands on their way to the queue: they wait in a list, which is encoded and submitted as a whole. */
-import type { Answers } from './answers.ts';
+import type { AsyncErrors } from './async-errors.ts';
 import { bindGroup, type CommandSink, type DispatchOperation, encode, type Operation, slotBytes } from './commands.ts';
 import type { BufferRange, Memory } from './memory.ts';
 import type { Profiler } from './profile.ts';
@@ -27,7 +27,7 @@ export class Encoder implements CommandSink {
   constructor(
     private readonly gpu: GPUDevice,
     memory: Memory,
-    private readonly answers: Answers,
+    private readonly errors: AsyncErrors,
     private readonly counts: Counts,
     /** Submit after each command. */
     private readonly debug: boolean,
@@ -36,7 +36,7 @@ export class Encoder implements CommandSink {
   }
 
   add(operation: Operation<BufferRange>): void {
-    this.answers.assertOpen();
+    this.errors.assertOpen();
     if (operation.kind === 'dispatch') {
       const bytes = slotBytes(operation);
       if (this.used + bytes > UNIFORM_BYTES) this.flush();
@@ -55,10 +55,10 @@ export class Encoder implements CommandSink {
 
   /** What was given before is submitted first, because writeBuffer overtakes it. */
   write(target: BufferRange, data: Uint8Array<ArrayBuffer>): void {
-    this.answers.assertOpen();
+    this.errors.assertOpen();
     this.flush();
     const whole = data.byteLength - (data.byteLength % 4);
-    this.answers.checked(`writing to ${target.buffer.label}`, () => {
+    this.errors.checked(`writing to ${target.buffer.label}`, () => {
       this.gpu.queue.writeBuffer(target.buffer, target.offset, data, 0, whole);
       if (whole === data.byteLength) return;
       const last = new Uint8Array(4);
@@ -76,7 +76,7 @@ export class Encoder implements CommandSink {
     this.used = 0;
     const label = last.kind === 'dispatch' ? last.label : last.kind;
     const what = pending.length === 1 ? label : `${pending.length} dispatches, the last ${label}`;
-    this.answers.scoped(what, () => {
+    this.errors.scoped(what, () => {
       if (used > 0) gpu.queue.writeBuffer(this.uniforms, 0, this.slots, 0, used);
       const encoder = gpu.createCommandEncoder();
       let offset = 0;

@@ -88,7 +88,7 @@ export class Replay implements Disposable {
     const placed = this.placement.operations.map((operation) =>
       withRanges(operation, (range) => this.placement.range(range)),
     );
-    this.groups = device.answers.checked(`${recorder.name}: bind groups`, () => this.prepare(placed, slots));
+    this.groups = device.errors.checked(`${recorder.name}: bind groups`, () => this.prepare(placed, slots));
     device.write({ buffer: this.uniforms, offset: 0, byteLength: slots.byteLength }, slots);
     this.batches = inBatches(recorder.name, placed, most);
   }

@@ -111,7 +111,7 @@ export class Step {
 }
 
 /** Runs `fn`, which may be asynchronous, and then `end` with what it gave: nothing where it threw. */
-export function endingWith<T>(fn: () => T, end: (result: unknown) => void): T {
+export function runThenEnd<T>(fn: () => T, end: (result: unknown) => void): T {
   let result: T;
   try {
     result = fn();

@@ -105,7 +105,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     const { replay, outputs } = this.captured!;
     replay.run();
     this.hostMilliseconds = performance.now() - start;
-    await this.device.answers.check();
+    await this.device.errors.check();
     return outputs;
   }
 

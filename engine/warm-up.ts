@@ -26,7 +26,7 @@ export async function warmUp(
   onPipeline: OnPipeline = () => {},
 ): Promise<void> {
   const dispatches = operations.filter((operation) => operation.kind === 'dispatch');
-  const { pipelines, memory, answers } = device;
+  const { pipelines, memory, errors } = device;
   const cold = [...new Map(dispatches.map((dispatch) => [dispatch.pipeline, dispatch])).values()].filter(
     ({ pipeline }) => !pipelines.warm.has(pipeline),
   );
@@ -37,7 +37,7 @@ export async function warmUp(
     for (const [done, dispatch] of cold.entries()) {
       const begin = performance.now();
       run(device, dispatch, scratch, zeros);
-      await answers.settle(device.gpu.queue.onSubmittedWorkDone());
+      await errors.settle(device.gpu.queue.onSubmittedWorkDone());
       pipelines.warm.add(dispatch.pipeline);
       const { label, parameters, pipeline } = dispatch;
       const milliseconds = performance.now() - begin + (pipelines.makingTimes.get(pipeline) ?? 0);
