@@ -132,6 +132,11 @@ export class Device {
     const bound = Object.entries(bindings).map(([name, range]): Binding<BufferRange> => {
       const binding = kernel.bindings.get(name);
       if (!binding) throw new Error(`${label}: no binding '${name}'; it has ${[...kernel.bindings.keys()].join(', ')}`);
+      const limit = this.limits.maxStorageBufferBindingSize;
+      if (range.byteLength > limit)
+        throw new Error(
+          `${label}: '${name}' takes ${range.byteLength} bytes, above this device's limit of ${limit} for one binding; make the batch smaller, or cut the tensor along its first axis`,
+        );
       return { name, index: binding.index, access: binding.space === 'read' ? 'read' : 'read_write', range };
     });
     const packed = uniform ? uniformData(kernel, uniform) : null;

@@ -19,6 +19,8 @@ export interface BufferRange {
 }
 
 export const ALIGNMENT = 256;
+/** Most bytes of one arena: WebGPU's default limit for a storage binding. */
+export const ARENA_BYTES = 128 * 1024 * 1024;
 
 /** The smallest multiple of `unit` that is at least `value`. */
 export function roundUp(value: number, unit: number): number {
