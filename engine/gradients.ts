@@ -1,11 +1,14 @@
 /**
  * Where gradients lie: which memory a backward rule writes to, who holds it, and when it is free again.
  *
- * A parameter's gradient is always added to: to the zeros that zeroGradients left, or to what earlier backwards added. That of any
- * other tensor is written by the first op that has one for it, and later ops add to it. A rule either
+ *   parameters    +=   always: onto the zeros that zeroGradients left, and onto what earlier ops and earlier backwards added
+ *   activations    =   by the first op that has a gradient for it
+ *                 +=   by each later op, where gradientSum says `accumulate`
  *
- *   asks gradientSum where the gradient of an operand lies, writes it or adds it as the answer says, and returns that same tensor,
- *   or returns any other tensor of its own, or an incoming gradient as it is, which is then added here.
+ * A rule gives the gradient of an operand in one of two ways:
+ *
+ *   it asks gradientSum for the place, writes there or adds as told, and returns that same tensor;
+ *   or it returns any other tensor, one of its own or an incoming gradient as it is, which is then added here.
  *
  * Memory that a rule takes and does not return is released behind it; a gradient's, when no tensor's gradient lies in it any more.
  */
@@ -51,6 +54,11 @@ function isLeaf({ recorded, gradientStorage }: Tensor): boolean {
 function ownGradient(leaf: Tensor): Tensor {
   leaf.grad ??= leaf.gradientStorage!();
   return leaf.grad;
+}
+
+/** Runs `work` with gradients of its own; the memory that it takes, less what it deletes from `taken`, is released at its end. */
+export function withGradients<T>(step: Step, work: (gradients: Gradients, taken: Set<GPUBuffer>) => T): T {
+  return step.track((taken) => work(new Gradients(step, taken), taken));
 }
 
 /**

@@ -2,7 +2,7 @@
  * Gradient checkpointing: of a part of the model only the results are kept, and backward runs the part again for what lies between
  * (Chen et al. 2016, arXiv 1604.06174). Memory for about one more forward pass.
  */
-import { Gradients } from './gradients.ts';
+import { withGradients } from './gradients.ts';
 import type { Step } from './running-step.ts';
 import { reachedFrom, record, Tape, type TapeEntry, walk } from './tape.ts';
 import type { Tensor } from './tensor.ts';
@@ -27,9 +27,8 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
   });
   if (operands.length === 0) return outputs;
   record(op, operands, outputs, (incoming, wants) =>
-    step.track((taken) => {
+    withGradients(step, (gradients, taken) => {
       const { result, tape } = withOwnTape(step, fn);
-      const gradients = new Gradients(step, taken);
       result.forEach((output, i) => {
         if (incoming[i]) gradients.add(output, incoming[i], op);
       });

@@ -2,30 +2,36 @@
  * The tape: what ran in a step, in order, so that backward can walk it in reverse.
  *
  * For a loss L and an op y = f(x), the entry of f turns dL/dy into dL/dx. Backward starts with dL/dL = 1 and visits the entries
- * from the last to the first; gradients that meet in one tensor are added in that order, so a run gives the same bits every time.
+ * from the last to the first. A tensor that several ops read gets a gradient from each of them; they are added in that order, so a
+ * run gives the same bits every time. A tensor that no op made is a leaf: a parameter, whose gradient is what backward is for.
  *
- * Where gradients lie, and who frees their memory, is in gradients.ts; here they are a table from tensors to gradients.
+ * `Gradients` is a table from tensors to their gradients so far; in which memory they lie, and when it is free again, is told in
+ * gradients.ts. A `Step` is the span in which ops run: it owns the tape, which ends with it.
  */
 import type { Device } from './device.ts';
-import { Gradients } from './gradients.ts';
+import { type Gradients, withGradients } from './gradients.ts';
 import { emptyTensor, formatShape, type Tensor, viewTensor } from './tensor.ts';
 
-/** One gradient for each output, null where no loss reaches it; `wants[i]` says whether input i needs one. */
+/**
+ * Gets dL/dy of each output y, null where no loss reaches it, and returns dL/dx of each input x, null for those that want none;
+ * `wants[i]` says whether input i does.
+ */
 export type BackwardRule = (gradients: (Tensor | null)[], wants: boolean[]) => (Tensor | null)[];
 
 export interface TapeEntry {
+  /** Its name, for errors. */
   readonly op: string;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   readonly backward: BackwardRule;
 }
 
-/** The tape of the step that is running. */
+/** The tape of a step, `step.part(Tape)`: empty when the step begins. */
 export class Tape {
   entries: TapeEntry[] = [];
 }
 
-/** Leaves a tape entry, if an input wants a gradient; then the outputs want one too. */
+/** Leaves a tape entry behind an op, if one of its inputs wants a gradient; then its outputs want one too, and are no leaves. */
 export function record(
   op: string,
   inputs: readonly Tensor[],
@@ -52,7 +58,7 @@ export function withoutTape<T>(device: Device, fn: () => T): T {
   }
 }
 
-/** The same numbers, behind which no gradient passes. */
+/** The same numbers in a tensor that leaves no tape entry, so that no gradient passes it. */
 export function stopGradient(source: Tensor): Tensor {
   return viewTensor(source, source.shape, 0, 'stopGradient');
 }
@@ -82,14 +88,17 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
   const wanted = parameters ? reachedFrom(parameters, tape) : null;
   const wants = (tensor: Tensor) => (wanted ? wanted.has(tensor) : tensor.wantsGradient);
 
-  step.track((taken) => {
-    const gradients = new Gradients(step, taken);
+  withGradients(step, (gradients) => {
     gradients.add(loss, options.gradient ?? ones(loss), 'backward: gradient');
     walk(tape, gradients, wants);
   });
 }
 
-/** Takes the gradients of a tape's results to what it began with: the chain rule, from the last entry to the first. */
+/**
+ * The chain rule: takes the gradients of a tape's results to what the tape began with, from the last entry to the first. When the
+ * walk comes to an entry, every op that read its outputs has been visited, so their gradients are complete; behind it they are not
+ * needed any more.
+ */
 export function walk(tape: readonly TapeEntry[], gradients: Gradients, wants: (tensor: Tensor) => boolean): void {
   for (const { op, inputs, outputs, backward: rule } of tape.toReversed()) {
     const incoming = outputs.map((output) => gradients.get(output));
