@@ -110,7 +110,7 @@ export class Gradients {
   }
 
   /** Runs a rule, whose gradientSum looks here; what it took and did not return is released. */
-  run(rule: () => (Tensor | null)[]): (Tensor | null)[] {
+  runRule(rule: () => (Tensor | null)[]): (Tensor | null)[] {
     const { step } = this;
     const active = step.part(ActiveBackward);
     const outer = active.gradients;

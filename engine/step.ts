@@ -87,6 +87,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     this.onPipeline = onPipeline;
     this.inputs = mapRecord(inputs, ({ shape, dtype = 'f32' }: StepInput, input) => {
       const made = persistentTensor(device, shape, dtype, input);
+      // WebGPU's buffers begin as zeros, and so does what the host knows of them.
       made.lastWritten = hostCopy(new Float32Array(elementCount(shape)), dtype);
       return made;
     });

@@ -3,10 +3,10 @@
  *
  * For a loss L and an op y = f(x), the entry of f turns dL/dy into dL/dx. Backward starts with dL/dL = 1 and visits the entries
  * from the last to the first. A tensor that several ops read gets a gradient from each of them; they are added in that order, so a
- * run gives the same bits every time. A tensor that no op made is a leaf: a parameter, whose gradient is what backward is for.
+ * run gives the same bits every time. A leaf is a tensor that no op on the tape made; the leaves that want a gradient are parameters.
  *
- * `Gradients` is a table from tensors to their gradients so far; in which memory they lie, and when it is free again, is told in
- * gradients.ts. A `Step` is the span in which ops run: it owns the tape, which ends with it.
+ * `Gradients` is a table from tensors to their gradients so far, and a parameter's is its `grad`; in which memory they lie, and when
+ * it is free again, is told in gradients.ts. A `Step` is the span in which ops run: it owns the tape, which ends with it.
  */
 import type { Device } from './device.ts';
 import { type Gradients, withGradients } from './gradients.ts';
@@ -104,7 +104,7 @@ export function walk(tape: readonly TapeEntry[], gradients: Gradients, wants: (t
     const incoming = outputs.map((output) => gradients.get(output));
     if (incoming.every((gradient) => gradient === null)) continue;
     const wanted = inputs.map(wants);
-    const results = wanted.some(Boolean) ? gradients.run(() => rule(incoming, wanted)) : [];
+    const results = wanted.some(Boolean) ? gradients.runRule(() => rule(incoming, wanted)) : [];
     results.forEach((gradient, i) => {
       if (gradient && wanted[i]) gradients.add(inputs[i], gradient, `${op} backward: the gradient of input ${i}`);
     });
