@@ -37,7 +37,7 @@ export function problemOf<K extends string>(
 
 /** Every op of a model but the optimizer. */
 export function problemsOf(model: ModelShape): Problem[] {
-  const { batch: B, prefix, fast, action, width: W, hidden, expertWidth: E, expertHidden, heads } = model;
+  const { batch: B, prefix, fast, action, width: W, hidden, expertWidth: E, expertHidden, heads, kvHeads } = model;
   const { headDimension: D, vocabulary: V, image, patch } = model;
   const backbone = prefix + fast;
   const all = backbone + action;
@@ -64,6 +64,12 @@ export function problemsOf(model: ModelShape): Problem[] {
       ({ x, gate, up, down }) => gatedMlp(x, gate, up, down),
       ({ x, gate, up, down }) => reference.gatedMlp([x, gate, up, down], width),
     );
+  const { full, causal, insulated } = kernels;
+  const table = kernels.attentionTable(kernels.sequence({ prefix, fast, action }), {
+    prefix: { prefix: full },
+    fast: { prefix: full, fast: causal },
+    action: { prefix: insulated, action: full },
+  });
   const targets = ids([B, fast], V);
   const mask = { shape: [B, fast], ids: new Uint32Array(B * fast).fill(1) };
   const address = { seed: 1, step: 2, stream: 3 };
@@ -94,7 +100,7 @@ export function problemsOf(model: ModelShape): Problem[] {
     ),
     mlp('backbone', x, W, hidden),
     mlp('expert', y, E, expertHidden),
-    attentionProblem(model),
+    attentionProblem('knowledge insulation', table, { batch: B, heads, kvHeads, headDimension: D }),
     problemOf(
       `matmul, ${all} x ${all} x ${D}, ${heads} matrices`,
       { a: [heads, all, all], b: [heads, all, D] },
@@ -212,7 +218,7 @@ export function problemsOf(model: ModelShape): Problem[] {
     ),
     problemOf(
       `meanSquaredError, ${action} x ${E}`,
-      { prediction: y, target: y },
+      { prediction: y, target: constant(y) },
       ({ prediction, target }) => kernels.meanSquaredError(prediction, target),
       ({ prediction, target }) => reference.meanLoss(reference.errors.meanSquaredError, prediction, target),
     ),
@@ -245,33 +251,23 @@ export function problemsOf(model: ModelShape): Problem[] {
   ];
 }
 
-/** Attention by the table of knowledge insulation. */
-export function attentionProblem({
-  batch: B,
-  prefix,
-  fast,
-  action,
-  heads,
-  kvHeads,
-  headDimension: D,
-}: ModelShape): Problem {
-  const { full, causal, insulated } = kernels;
-  const tokens = prefix + fast + action;
-  const table = kernels.attentionTable(kernels.sequence({ prefix, fast, action }), {
-    prefix: { prefix: full },
-    fast: { prefix: full, fast: causal },
-    action: { prefix: insulated, action: full },
-  });
-  const exact = (numbers: Named<Float64Array>, dOutput?: Float64Array) => {
-    const { query, key, value } = numbers;
-    const validity = new Uint8Array(B * tokens).fill(1);
-    const sizes = { batch: B, heads, kvHeads, headDimension: D };
-    return reference.attention({ table, ...sizes, validity, query, key, value, dOutput });
+/** Attention by a table; validity [batch, tokens] is 1 for real tokens, which all are by default. */
+export function attentionProblem(
+  title: string,
+  table: kernels.AttentionTable,
+  sizes: { readonly batch: number; readonly heads: number; readonly kvHeads: number; readonly headDimension: number },
+  validity?: Uint8Array,
+): Problem {
+  const { batch, heads, kvHeads, headDimension: D } = sizes;
+  const { blocks, length: tokens } = table.layout;
+  const exact = ({ query, key, value }: Named<Float64Array>, dOutput?: Float64Array) => {
+    const real = validity ?? new Uint8Array(batch * tokens).fill(1);
+    return reference.attention({ ...{ table, ...sizes, query, key, value, dOutput }, validity: real });
   };
   return problemOf(
-    `attention, knowledge insulation, ${prefix}+${fast}+${action}, ${heads}/${kvHeads} heads of ${D}`,
-    { query: [B, tokens, heads, D], key: [B, tokens, kvHeads, D], value: [B, tokens, kvHeads, D] },
-    ({ query, key, value }) => kernels.attention(query, key, value, { table }),
+    `attention, ${title}, ${blocks.map(({ length }) => length).join('+')}, ${heads}/${kvHeads} heads of ${D}`,
+    { query: [batch, tokens, heads, D], key: [batch, tokens, kvHeads, D], value: [batch, tokens, kvHeads, D] },
+    ({ query, key, value }) => kernels.attention(query, key, value, { table, validity }),
     (numbers) => exact(numbers).output,
     {
       gradients: (numbers, dOutput) => {

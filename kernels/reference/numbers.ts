@@ -1,8 +1,11 @@
 /** Plain arrays, row by row, and float64 arithmetic: what every oracle of this folder is made of. */
 export type Numbers = ArrayLike<number>;
 
-export const make = (length: number, at: (i: number) => number): Float64Array =>
-  Float64Array.from({ length }, (_, i) => at(i));
+export function make(length: number, at: (i: number) => number): Float64Array {
+  const y = new Float64Array(length);
+  for (let i = 0; i < length; i++) y[i] = at(i);
+  return y;
+}
 
 /** term(0) + term(1) + ... + term(count - 1) */
 export function sum(count: number, term: (i: number) => number): number {

@@ -99,28 +99,13 @@ export function ownersOf(blocks: Blocks): { owner: number; row: number }[] {
   );
 }
 
-/** Joint rows [batch, rows, width], from the rows of each owner [batch, own rows, width]. */
-function joined(parts: readonly Numbers[], blocks: Blocks, batch: number): Float64Array {
+/** Calls `visit` for every joint row, with its place and that of the same row among its owner's. */
+function eachRow(blocks: Blocks, batch: number, visit: (owner: number, own: number, joint: number) => void): void {
   const owners = ownersOf(blocks);
-  const width = parts.reduce((total, part) => total + part.length, 0) / (batch * owners.length);
-  return make(batch * owners.length * width, (at) => {
-    const place = Math.floor(at / width);
-    const { owner, row } = owners[place % owners.length];
-    const sample = Math.floor(place / owners.length);
-    return parts[owner][(sample * rowsOwned(blocks, owner) + row) * width + (at % width)];
-  });
-}
-
-/** Each owner's rows of a joint tensor: [batch, own rows, width]. */
-function parted(joint: Numbers, blocks: Blocks, batch: number, owner: number): Float64Array {
-  const owners = ownersOf(blocks);
-  const own = owners.flatMap((each, place) => (each.owner === owner ? [place] : []));
-  const width = joint.length / (batch * owners.length);
-  return make(batch * own.length * width, (at) => {
-    const row = Math.floor(at / width);
-    const place = Math.floor(row / own.length) * owners.length + own[row % own.length];
-    return joint[place * width + (at % width)];
-  });
+  for (let sample = 0; sample < batch; sample++)
+    owners.forEach(({ owner, row }, place) => {
+      visit(owner, sample * rowsOwned(blocks, owner) + row, sample * owners.length + place);
+    });
 }
 
 /** The rows of each owner through its own weight, and bias if there are any, as rows of one joint tensor. */
@@ -131,9 +116,15 @@ export function blockLinear(
   batch: number,
   biases: readonly Numbers[] = [],
 ): Float64Array {
-  const each = (x: Numbers, i: number) =>
-    linear(x, weights[i], x.length / (batch * rowsOwned(blocks, i)), { bias: biases[i] });
-  return joined(inputs.map(each), blocks, batch);
+  const results = inputs.map((x, i) =>
+    linear(x, weights[i], x.length / (batch * rowsOwned(blocks, i)), { bias: biases[i] }),
+  );
+  const joint = new Float64Array(results.reduce((total, { length }) => total + length, 0));
+  const width = joint.length / (batch * ownersOf(blocks).length);
+  eachRow(blocks, batch, (owner, own, place) => {
+    joint.set(results[owner].subarray(own * width, (own + 1) * width), place * width);
+  });
+  return joint;
 }
 
 /** The rows of a joint tensor through the weight of their owner, a result for each owner. */
@@ -145,7 +136,9 @@ export function blockSplitLinear(
   residuals: readonly (Numbers | null)[] = [],
 ): Float64Array[] {
   const width = joint.length / (batch * ownersOf(blocks).length);
-  return weights.map((weight, owner) =>
-    linear(parted(joint, blocks, batch, owner), weight, width, { residual: residuals[owner] }),
-  );
+  const parts = weights.map((_, owner) => new Float64Array(batch * rowsOwned(blocks, owner) * width));
+  eachRow(blocks, batch, (owner, own, place) => {
+    for (let i = 0; i < width; i++) if (parts[owner]) parts[owner][own * width + i] = joint[place * width + i];
+  });
+  return weights.map((weight, owner) => linear(parts[owner], weight, width, { residual: residuals[owner] }));
 }

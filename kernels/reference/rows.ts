@@ -67,6 +67,12 @@ export function writeTokens(
   });
 }
 
+/** Rows of `width` elements, widened with zeros or cut. */
+export const pad = (x: Numbers, width: number, newWidth: number): Float64Array =>
+  make((x.length / width) * newWidth, (i) =>
+    i % newWidth < width ? x[Math.floor(i / newWidth) * width + (i % newWidth)] : 0,
+  );
+
 export const total = (x: Numbers): number => sum(x.length, (i) => x[i]);
 
 /** The sum of all rows of `width` elements. */
