@@ -28,6 +28,8 @@ export interface Comparison {
   readonly storage: string;
   /** The result that is compared: output, gradient of an operand ... */
   readonly tensor: string;
+  /** The storage that its units in the last place are those of. */
+  readonly stored: FloatType;
   readonly elements: number;
   readonly worstUlp: number;
   /** Elements in each bin of `ulpBins`, and above. */
@@ -42,7 +44,7 @@ export interface Comparison {
 
 export type Subject = Pick<Comparison, 'op' | 'name' | 'variant' | 'storage' | 'tensor'>;
 
-/** A tolerance of 0 asks for equal bits. `stored` is the storage of the compared tensor itself. */
+/** A tolerance of 0 asks for equal numbers. */
 export function compareTensors(
   subject: Subject,
   actual: Numbers,
@@ -73,5 +75,5 @@ export function compareTensors(
   const allowed = tolerance * (norm === 0 ? 1 : size);
   const index = passed ? -1 : Array.from(expected).findIndex((value, i) => !(Math.abs(actual[i] - value) <= allowed));
   const departs = index < 0 ? null : { index, expected: expected[index], actual: actual[index] };
-  return { ...subject, elements: expected.length, worstUlp, histogram, error, tolerance, passed, departs };
+  return { ...subject, stored, elements: expected.length, worstUlp, histogram, error, tolerance, passed, departs };
 }

@@ -7,7 +7,10 @@ import type { VerifyResult } from './run.ts';
 /** Departing results that are written out. */
 const MOST_LINES = 20;
 
-const inRoundings = (error: number) => (error / roundingOf('f32')).toPrecision(3);
+function errorText({ error, tolerance, stored }: Comparison): string {
+  const [found, allowed] = [error, tolerance].map((own) => (own / roundingOf(stored)).toPrecision(3));
+  return `${found} of ${allowed} ${stored}`;
+}
 
 /** The bins of a histogram that hold anything: `0.5:812 1:90 more:1`. */
 function histogramText(histogram: readonly number[]): string {
@@ -23,8 +26,7 @@ function rowOf(own: readonly Comparison[]): string[] {
   const worst = own.reduce((most, { worstUlp }) => Math.max(most, worstUlp), 0);
   return [
     ...[op, variant, storage, own.every(({ passed }) => passed) ? 'agrees' : 'DEPARTS', String(own.length)],
-    `${inRoundings(nearest.error)} of ${inRoundings(nearest.tolerance)}`,
-    ...[worst.toPrecision(3), histogramText(sum)],
+    ...[errorText(nearest), worst.toPrecision(3), histogramText(sum)],
   ];
 }
 
@@ -51,7 +53,7 @@ export function verifyLines(result: VerifyResult): string[] {
     ...(results.length > 0 ? ['', ...aligned([header, ...[...groups.values()].map(rowOf)], 8)] : []),
     '',
     'error: |actual - expected| / |expected| in the L2 norm, float64 being expected, of the result nearest to its tolerance, and the tolerance, both in',
-    'roundings of f32 (2^-24; f16 rounds by 8192 of them, bf16 by 65536); 0 means equal bits. ULP: units in the last place of an element, up to the given',
+    'roundings of a storage (f32: 2^-24, f16: 2^-11, bf16: 2^-8); 0 asks for equal numbers. ULP: units in the last place of an element, up to the given',
     'number in each bin; 0.5 is correctly rounded. Sums that cancel have many, so that the error decides.',
     ...(departing.length > 0 ? ['', 'departs:', ...departing.slice(0, MOST_LINES).map(departure)] : []),
     ...(left > 0 ? [`  and ${left} more; --json has all`] : []),
