@@ -1,4 +1,7 @@
-/** Loading `.wgsl` files and specialising them; see DESIGN: a file is valid as it stands, only lines marked `// @param` change. */
+/**
+ * Loading and specialising `.wgsl` files. A file is valid as it stands; only one-line declarations marked `// @param` are replaced.
+ * The alternatives of a declaration stand below it, named: `// @or NAME  declaration`; a long one goes on in more lines of that name.
+ */
 
 interface Binding {
   readonly index: number;
@@ -16,12 +19,18 @@ export interface Kernel {
   readonly entryPoints: readonly string[];
   /** Names of the declarations that may be replaced. */
   readonly parameters: readonly string[];
+  /** For each parameter that has alternatives, their declarations by name. */
+  readonly alternatives: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
-/** A number replaces the value of `const NAME`; a string replaces the whole declaration of that name. */
+/**
+ * A number replaces the value of `const NAME`; a string names the alternative that replaces a declaration, or is a whole declaration
+ * itself, for expressions of the user's.
+ */
 export type Parameters = Readonly<Record<string, number | string>>;
 
 const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
+const alternativeLine = /^\/\/ @or (\w+)\s+(.+)$/;
 
 /** Reads a kernel file: from disk under node, over HTTP in a browser. */
 export async function loadKernel(url: URL): Promise<Kernel> {
@@ -65,7 +74,33 @@ export function parseKernel(name: string, source: string): Kernel {
   }
   const entryPoints = [...source.matchAll(/@compute[^{]*?\bfn\s+(\w+)/g)].map((match) => match[1]);
   const parameters = source.split('\n').flatMap((line) => parameterLine.exec(line)?.[1] ?? []);
-  return { name, source, bindings, structs, entryPoints, parameters };
+  return { name, source, bindings, structs, entryPoints, parameters, alternatives: alternativesIn(name, source) };
+}
+
+function alternativesIn(kernel: string, source: string): Map<string, Map<string, string>> {
+  const alternatives = new Map<string, Map<string, string>>();
+  let parameter: string | undefined;
+  let previous: string | undefined;
+  source.split('\n').forEach((line, index) => {
+    const [, name, text] = alternativeLine.exec(line) ?? [];
+    if (name === undefined) {
+      parameter = parameterLine.exec(line)?.[1];
+    } else {
+      const fail = (what: string) => new Error(`kernel ${kernel}, line ${index + 1}: ${what}`);
+      if (parameter === undefined) throw fail(`no @param declaration stands above the alternative '${name}'`);
+      const known = alternatives.get(parameter) ?? new Map<string, string>();
+      if (name !== previous && known.has(name)) throw fail(`${parameter} has an alternative '${name}' already`);
+      if (name !== previous && !declares(text, parameter)) throw fail(`'${name}' does not declare ${parameter}`);
+      known.set(name, name === previous ? `${known.get(name)} ${text}` : text);
+      alternatives.set(parameter, known);
+    }
+    previous = name;
+  });
+  return alternatives;
+}
+
+function declares(declaration: string, name: string): boolean {
+  return new RegExp(`^(?:const|alias|fn)\\s+${name}\\b`).test(declaration);
 }
 
 /** The kernel's text with `parameters` in place of the marked declarations. */
@@ -76,12 +111,16 @@ export function specialise(kernel: Kernel, parameters: Parameters): string {
   }
   const lines = kernel.source.split('\n').map((line) => {
     const name = parameterLine.exec(line)?.[1];
-    const value = name === undefined ? undefined : parameters[name];
-    if (value === undefined) return line;
+    if (name === undefined || parameters[name] === undefined) return line;
+    const value = parameters[name];
     if (typeof value === 'number') return replaceConstant(kernel, line, value);
-    if (!new RegExp(`^(?:const|alias|fn)\\s+${name}\\b`).test(value))
-      throw new Error(`kernel ${kernel.name}: '${value}' does not declare ${name}`);
-    return value;
+    const known = kernel.alternatives.get(name);
+    const declaration = known?.get(value) ?? value;
+    if (!declares(declaration, name)) {
+      const names = known ? `its alternatives are ${[...known.keys()].join(', ')}` : 'it has no alternatives';
+      throw new Error(`kernel ${kernel.name}: '${value}' does not declare ${name}; ${names}`);
+    }
+    return declaration;
   });
   // On the first line, so that the lines of a compiler's messages are those of the file.
   if (parameters.enable !== undefined) lines[0] = `enable ${parameters.enable}; ${lines[0]}`;

@@ -23,8 +23,12 @@ alias Kept = vec4f;                                                          // 
 fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
 fn packKept(value: vec4f) -> Kept { return value; }                          // @param
 
-fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param  or transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at)))
-fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, inRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), side, inRun(at)))
+fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
+// @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
+// @or transposed    return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }
+fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, inRun(at)); } // @param
+// @or transposed  fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f {
+// @or transposed    return transpose(loadB(rows + groupOf(at), side, inRun(at))); }
 fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param  of two sides: or up[at]
 fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { return sum; } // @param  `other`: of the second side; see epilogue.ts
 

@@ -48,14 +48,20 @@ alias Kept = vec4f;                                                          // 
 fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
 fn packKept(value: vec4f) -> Kept { return value; }                          // @param
 
-fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param  or transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at)))
-fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, eachInRun(at)); } // @param  or transpose(loadB(rows + groupOf(at), side, inRun(at)))
+fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
+// @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
+// @or transposed    return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }
+fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, eachInRun(at)); } // @param
+// @or transposed  fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f {
+// @or transposed    return transpose(loadB(rows + groupOf(at), side, inRun(at))); }
 fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param  of two sides: or up[at]
 fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { return sum; } // @param  `other`: of the second side; see epilogue.ts
 
 // Neighbouring threads bring blocks that are neighbours in memory: (group of rows, group of terms) of a block of A, and of columns of B.
-fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); } // @param  or (block % (TILE_ROWS / 4u), block / (TILE_ROWS / 4u))
-fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TILE_GROUPS); } // @param  or (block / STEP_GROUPS, block % STEP_GROUPS)
+fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); } // @param
+// @or transposed  fn placeInA(block: u32) -> vec2u { return vec2u(block % (TILE_ROWS / 4u), block / (TILE_ROWS / 4u)); }
+fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TILE_GROUPS); } // @param
+// @or transposed  fn placeInB(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); }
 
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum

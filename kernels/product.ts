@@ -244,21 +244,9 @@ function outputFields(matrix: Matrix): Record<string, number> {
 /** Which way the blocks of 4 x 4 lie in memory; matmul.wgsl also hands them to its threads accordingly. */
 function orientation(transposeA: boolean, transposeB: boolean, { kernel }: MatmulVariant): Parameters {
   const base = kernel === matmulKernel;
+  const transposed = 'transposed';
   return {
-    ...(transposeA && {
-      blockOfA:
-        'fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }',
-      ...(base && {
-        placeInA:
-          'fn placeInA(block: u32) -> vec2u { return vec2u(block % (TILE_ROWS / 4u), block / (TILE_ROWS / 4u)); }',
-      }),
-    }),
-    ...(transposeB && {
-      blockOfB:
-        'fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return transpose(loadB(rows + groupOf(at), side, inRun(at))); }',
-      ...(base && {
-        placeInB: 'fn placeInB(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); }',
-      }),
-    }),
+    ...(transposeA && { blockOfA: transposed, ...(base && { placeInA: transposed }) }),
+    ...(transposeB && { blockOfB: transposed, ...(base && { placeInB: transposed }) }),
   };
 }

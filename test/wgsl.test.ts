@@ -7,10 +7,12 @@ import {
   backward,
   type DataType,
   type Device,
+  type Kernel,
   loadKernel,
   openDevice,
   ParameterSet,
   type Parameters,
+  specialise,
   type Tensor,
   zeroTensor,
 } from '../engine/index.ts';
@@ -28,6 +30,45 @@ const files = ['engine', 'kernels', 'bench/measure'].flatMap((folder) =>
  * a binding that the entry point does not use.
  */
 const nullDevice = (floor: boolean) => openDevice({ adapter: 'null', floor, debug: true });
+
+async function expectValid(gpu: GPUDevice, entryPoints: readonly string[], code: string, what = ''): Promise<void> {
+  for (const entryPoint of entryPoints) {
+    gpu.pushErrorScope('validation');
+    const module = gpu.createShaderModule({ code });
+    gpu.createComputePipeline({ layout: 'auto', compute: { module, entryPoint } });
+    const error = await gpu.popErrorScope();
+    expect(error?.message, `${entryPoint} ${what}`).toBeUndefined();
+    const { messages } = await module.getCompilationInfo();
+    expect(messages.map(({ message, lineNum }) => `line ${lineNum}: ${message}`)).toEqual([]);
+  }
+}
+
+/**
+ * For each name of alternatives: those declarations together that mention one another (an alias and the functions that take it),
+ * each such group alone, and all declarations that have an alternative of that name.
+ */
+function alternativeSets({ alternatives }: Kernel): Record<string, string>[] {
+  const names = new Set([...alternatives.values()].flatMap((known) => [...known.keys()]));
+  return [...names].flatMap((name) => {
+    const declarations = [...alternatives].flatMap(([parameter, known]) =>
+      known.has(name) ? [{ parameter, text: known.get(name)! }] : [],
+    );
+    let groups: (typeof declarations)[] = [];
+    for (const declared of declarations) {
+      const mentions = (other: typeof declared) =>
+        new RegExp(`\\b${other.parameter}\\b`).test(declared.text) ||
+        new RegExp(`\\b${declared.parameter}\\b`).test(other.text);
+      const joined = groups.filter((group) => group.some(mentions));
+      groups = [...groups.filter((group) => !joined.includes(group)), [...joined.flat(), declared]];
+    }
+    return [...groups, declarations].map((group) =>
+      Object.fromEntries(group.map(({ parameter }) => [parameter, name])),
+    );
+  });
+}
+
+/** What in a declaration needs a feature of the device. */
+const needing = { f16: /\bf16\b/, subgroups: /\bsubgroup[A-Z]/ };
 
 describe('WGSL files as they stand', () => {
   let floor: Device;
@@ -51,14 +92,24 @@ describe('WGSL files as they stand', () => {
     const kernel = await loadKernel(new URL(path, root));
     expect(kernel.entryPoints.length).toBe(source.match(/@compute/g)!.length);
     expect(kernel.parameters.length).toBe(source.match(/\/\/ @param/g)?.length ?? 0);
-    for (const entryPoint of kernel.entryPoints) {
-      gpu.pushErrorScope('validation');
-      const module = gpu.createShaderModule({ code: source });
-      gpu.createComputePipeline({ layout: 'auto', compute: { module, entryPoint } });
-      const error = await gpu.popErrorScope();
-      expect(error?.message, entryPoint).toBeUndefined();
-      const { messages } = await module.getCompilationInfo();
-      expect(messages.map(({ message, lineNum }) => `line ${lineNum}: ${message}`)).toEqual([]);
+    await expectValid(gpu, kernel.entryPoints, source);
+  });
+
+  const kernelsWithAlternatives = files.filter((path) => /^\/\/ @or /m.test(readFileSync(new URL(path, root), 'utf8')));
+  test.each(kernelsWithAlternatives)('%s is valid with each of its alternatives', async (path) => {
+    const kernel = await loadKernel(new URL(path, root));
+    const sets = alternativeSets(kernel);
+    const chosen = new Set(sets.flatMap((set) => Object.entries(set).map(String)));
+    for (const [parameter, known] of kernel.alternatives)
+      for (const name of known.keys()) expect([...chosen]).toContain(`${parameter},${name}`);
+    for (const parameters of sets) {
+      const text = Object.entries(parameters)
+        .map(([parameter, name]) => kernel.alternatives.get(parameter)!.get(name))
+        .join();
+      const enable = Object.entries(needing).flatMap(([feature, words]) => (words.test(text) ? [feature] : []));
+      const code = specialise(kernel, { ...parameters, ...(enable.length > 0 && { enable: enable.join() }) });
+      const { gpu } = /^enable /m.test(code) ? full : floor;
+      await expectValid(gpu, kernel.entryPoints, code, JSON.stringify(parameters));
     }
   });
 });
@@ -287,16 +338,18 @@ describe('WGSL files at the parameters in use', () => {
     device.close();
   });
 
-  test('no entry point and no parameter is left out', async () => {
+  test('no entry point, no parameter and no alternative is left out', async () => {
     const left: string[] = [];
     for (const path of files) {
-      const { name, entryPoints, parameters } = await loadKernel(new URL(path, root));
+      const { name, entryPoints, parameters, alternatives } = await loadKernel(new URL(path, root));
       const sets = entryPoints.map((entry) => used.get(`${name} ${entry}`) ?? []);
       entryPoints.forEach((entry, i) => {
         if (sets[i].length === 0) left.push(`${name} ${entry}`);
       });
       for (const parameter of parameters) {
         const values = new Set(sets.flat().map((set) => set[parameter]));
+        for (const alternative of alternatives.get(parameter)?.keys() ?? [])
+          if (!values.has(alternative)) left.push(`${name}, alternative ${alternative} of ${parameter}`);
         // Threads and slices have one value; what has alternatives must have been seen in at least two.
         if (!/^[A-Z_]+$/.test(parameter) && values.size < 2) left.push(`${name}, parameter ${parameter}`);
       }

@@ -10,7 +10,11 @@ const source = `struct Shape {
 const THREADS: u32 = 64u;   // @param  a power of two
 const SLOPE: f32 = 0.5;     // @param
 alias Word = vec4f;         // @param  storage
+// @or f16   alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; } // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f {
+// @or bf16    return bitcast<vec4f>(word.xxyy << vec4u(16u, 0u, 16u, 0u)); } // widened
 const FIXED: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -29,6 +33,12 @@ describe('kernel files', () => {
   test('what a file declares', () => {
     expect(kernel.entryPoints).toEqual(['forward', 'backward']);
     expect(kernel.parameters).toEqual(['THREADS', 'SLOPE', 'Word', 'unpack']);
+    const bf16 =
+      'fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(word.xxyy << vec4u(16u, 0u, 16u, 0u)); } // widened';
+    expect([...kernel.alternatives.get('Word')!]).toEqual([['f16', 'alias Word = vec2u;']]);
+    expect([...kernel.alternatives.keys()]).toEqual(['Word', 'unpack']);
+    expect([...kernel.alternatives.get('unpack')!.keys()]).toEqual(['f16', 'bf16']);
+    expect(kernel.alternatives.get('unpack')!.get('bf16')).toBe(bf16);
     expect([...kernel.bindings]).toEqual([
       ['shape', { index: 0, space: 'uniform', type: 'Shape' }],
       ['x', { index: 1, space: 'read', type: 'array<Word>' }],
@@ -39,6 +49,24 @@ describe('kernel files', () => {
       { name: 'scale', type: 'f32' },
       { name: 'shift', type: 'i32' },
     ]);
+  });
+
+  test.each([
+    [
+      'alias Word = f32;\n// @or f16  alias Word = vec2u;',
+      "line 2: no @param declaration stands above the alternative 'f16'",
+    ],
+    [
+      'alias Word = f32; // @param\n\n// @or f16  alias Word = vec2u;',
+      "line 3: no @param declaration stands above the alternative 'f16'",
+    ],
+    ['alias Word = f32; // @param\n// @or f16  alias Words = vec2u;', "line 2: 'f16' does not declare Word"],
+    [
+      'alias A = f32; // @param\n// @or x  alias A = u32;\n// @or y  alias A = i32;\n// @or x  alias A = bool;',
+      "line 4: A has an alternative 'x' already",
+    ],
+  ])('an alternative out of place: %s', (text, message) => {
+    expect(() => parseKernel('example', text)).toThrow(new Error(`kernel example, ${message}`));
   });
 
   test.each([
@@ -68,6 +96,12 @@ describe('specialise', () => {
       'alias Word = vec2u;',
       'fn unpack(word: Word) -> vec4f { return vec4f(); }',
     ]);
+    const named = specialise(kernel, { Word: 'f16', unpack: 'bf16' }).split('\n');
+    expect(named.length).toBe(before.length);
+    expect(named.filter((line, i) => line !== before[i])).toEqual([
+      'alias Word = vec2u;',
+      kernel.alternatives.get('unpack')!.get('bf16'),
+    ]);
     expect(specialise(kernel, {})).toBe(source);
     expect(specialise(kernel, { enable: 'f16' })).toBe(`enable f16; ${source}`);
   });
@@ -83,7 +117,10 @@ describe('specialise', () => {
     expect(() => specialise(kernel, { THREADS: -1 })).toThrow('kernel example: THREADS: u32 cannot hold -1');
     expect(() => specialise(kernel, { SLOPE: Number.NaN })).toThrow('kernel example: SLOPE: f32 cannot hold NaN');
     expect(() => specialise(kernel, { THREADS: 'alias Word = vec4f;' })).toThrow(
-      "kernel example: 'alias Word = vec4f;' does not declare THREADS",
+      "kernel example: 'alias Word = vec4f;' does not declare THREADS; it has no alternatives",
+    );
+    expect(() => specialise(kernel, { unpack: 'f8' })).toThrow(
+      "kernel example: 'f8' does not declare unpack; its alternatives are f16, bf16",
     );
   });
 });
