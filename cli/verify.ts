@@ -11,7 +11,7 @@ import { flag, list, outputFile } from './options.ts';
 export const verifyCommand = command({
   options: {
     only: list("names of ops, with * for any letters: 'attention', 'adaptive*'; 'training' is the training step"),
-    all: flag('on a software adapter also the kernels made for GPUs, which it compiles for minutes'),
+    all: flag('every variant, also on a software adapter, which compiles those made for GPUs for minutes'),
     out: outputFile('file for the report as JSON'),
     adapter: deviceOptions.adapter,
     floor: deviceOptions.floor,

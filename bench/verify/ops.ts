@@ -35,7 +35,7 @@ export const inStorage = (): Problem[] =>
       ),
   );
 
-/** What a variant of matrix products is compared on: every orientation with its gradients, storages, and the two products of a gated MLP. */
+/** The ops that compare a variant of matrix products: every orientation with its gradients, storages, the two products of a gated MLP. */
 export const productProblems: readonly {
   readonly problem: Problem;
   readonly sides: 1 | 2;

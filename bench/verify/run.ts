@@ -12,7 +12,7 @@ import { checksOf } from './variants.ts';
 export interface VerifyOptions {
   /** Names of ops; `*` stands for any letters. An empty list stands for all. */
   readonly only: readonly string[];
-  /** Also the kernels for GPUs on a software adapter, which never chooses them and compiles them for minutes. */
+  /** Also every variant of the kernels made for GPUs on a software adapter, which compiles them for minutes. */
   readonly every: boolean;
   onProgress?(what: string, done: number, total: number): void;
 }

@@ -62,7 +62,9 @@ export function verifyLines(result: VerifyResult): string[] {
       : []),
     '',
     ...(omitted > 0
-      ? [`${omitted} checks of kernels for GPUs, which a software adapter never chooses, are left out: --all`]
+      ? [
+          `${omitted} checks of further variants, which a software adapter compiles for minutes, are left out; --all runs them`,
+        ]
       : []),
     `${wrong === 0 ? `all ${results.length} results agree with float64` : `${wrong} of ${results.length + failures.length} results depart`}; ${seconds.toFixed(0)} seconds`,
   ];

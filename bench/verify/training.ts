@@ -52,7 +52,7 @@ async function readAll(tensors: Iterable<readonly [string, { read(): Promise<Flo
 
 const namedParameters = (parameters: ParameterSet) => [...parameters].map((own) => [own.name, own] as const);
 
-/** What a step leaves: losses, gradients, parameters and moments. */
+/** Losses, gradients, parameters and moments after a step. */
 async function after(model: Model, optimizer: AdamW, losses: Readonly<Record<string, Tensor>>) {
   const parameters = namedParameters(model.parameters);
   return {

@@ -29,8 +29,8 @@ export interface Checks {
 }
 
 /**
- * `every` takes all; otherwise a software adapter, which compiles kernels for GPUs for seconds and never chooses them, takes one of each
- * family of these.
+ * `every` takes all; otherwise a software adapter, which compiles each kernel made for GPUs for seconds, takes one of each family of
+ * these.
  */
 export function checksOf(device: Device, every: boolean): Checks {
   const all = allChecks(device);

@@ -1,27 +1,14 @@
 /** AdamW, the norms that clip its gradients, and the rounding of its moments. */
 import { type Numbers, sum } from './numbers.ts';
 
-export interface AdamWState {
-  readonly value: Float64Array;
-  readonly first: Float64Array;
-  readonly second: Float64Array;
-}
-
-export interface AdamWSettings {
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
-  readonly weightDecay: number;
-}
+/** A parameter with its two moments. */
+export type AdamWState = Readonly<Record<'value' | 'first' | 'second', Float64Array>>;
+export type AdamWSettings = Readonly<Record<'beta1' | 'beta2' | 'epsilon' | 'weightDecay', number>>;
 
 /** Update number `step`, from 1, of a parameter: m and v become moving means of g and g^2, and the value moves by their unbiased ratio. */
-export function adamw(
-  { value, first: m, second: v }: AdamWState,
-  gradient: Numbers,
-  { beta1, beta2, epsilon, weightDecay }: AdamWSettings,
-  step: number,
-  rate: number,
-): void {
+export function adamw(state: AdamWState, gradient: Numbers, settings: AdamWSettings, step: number, rate: number): void {
+  const { value, first: m, second: v } = state;
+  const { beta1, beta2, epsilon, weightDecay } = settings;
   for (let i = 0; i < value.length; i++) {
     m[i] = beta1 * m[i] + (1 - beta1) * gradient[i];
     v[i] = beta2 * v[i] + (1 - beta2) * gradient[i] ** 2;

@@ -1,34 +1,30 @@
 /** Attention by its definition, pair by pair, forward and backward, with nothing saved. */
 import type { Numbers } from './numbers.ts';
 
-export interface AttentionProblem {
+type Operands = Readonly<Record<'query' | 'key' | 'value', Numbers>>;
+type Sizes = Readonly<Record<'batch' | 'heads' | 'kvHeads' | 'headDimension', number>>;
+
+interface Cell extends Readonly<Record<'keyGradient' | 'valueGradient', number>> {
+  readonly mask: 'none' | 'full' | 'causal';
+  readonly window?: number;
+}
+
+export interface AttentionProblem extends Operands, Sizes {
   readonly table: {
     readonly layout: { readonly blocks: readonly { readonly name: string; readonly length: number }[] };
     /** By query block, then by key block. */
-    readonly cells: readonly (readonly {
-      readonly mask: 'none' | 'full' | 'causal';
-      readonly window?: number;
-      readonly keyGradient: number;
-      readonly valueGradient: number;
-    }[])[];
+    readonly cells: readonly (readonly Cell[])[];
   };
-  readonly batch: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
   readonly scale?: number;
   readonly validity: Numbers;
   readonly queries?: readonly string[];
   readonly lossBlocks?: readonly string[];
-  readonly query: Numbers;
-  readonly key: Numbers;
-  readonly value: Numbers;
   /** Without it there are no gradients. */
   readonly dOutput?: Numbers;
   /** An expression's mask, score and derivative of the score; default: all allowed, the score itself, 1. */
   readonly allowed?: (q: number, k: number, sample: number) => boolean;
   readonly score?: (score: number, q: number, k: number, head: number, sample: number) => number;
-  readonly derivative?: (score: number, q: number, k: number, head: number, sample: number) => number;
+  readonly derivative?: AttentionProblem['score'];
 }
 
 /**

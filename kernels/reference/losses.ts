@@ -8,32 +8,25 @@ export const errors = {
   binaryCrossEntropyWithLogits: (p: number, t: number) => Math.max(p, 0) - p * t + Math.log1p(Math.exp(-Math.abs(p))),
 };
 
-export interface Masks {
-  /** 1 for each leading part that counts. */
-  readonly valid?: Numbers | null;
-  /** 1 for each column that counts: [width], or [samples, width]. */
-  readonly dimensions?: Numbers | null;
-}
-
-/** The elements of a shape that count. */
-export function countedElements(shape: readonly number[], { valid, dimensions }: Masks): number[] {
+/** The elements of a shape that count: `valid` is 1 for each leading part that does, `dimensions` [width] or [samples, width] for each column. */
+export function countedElements(
+  shape: readonly number[],
+  { valid, dimensions }: { readonly valid?: Numbers | null; readonly dimensions?: Numbers | null },
+): number[] {
   const size = shape.reduce((a, b) => a * b, 1);
   const width = shape[shape.length - 1];
-  return Array.from({ length: size }, (_, i) => i).filter((i) => {
+  return [...Array(size).keys()].filter((i) => {
     const ofSample = dimensions && dimensions.length > width ? Math.floor((i * shape[0]) / size) * width : 0;
-    return (
-      (!valid || valid[Math.floor((i * valid.length) / size)] === 1) &&
-      (!dimensions || dimensions[ofSample + (i % width)] === 1)
-    );
+    const real = !valid || valid[Math.floor((i * valid.length) / size)] === 1;
+    return real && (!dimensions || dimensions[ofSample + (i % width)] === 1);
   });
 }
 
-export const meanLoss = (
-  error: (prediction: number, target: number) => number,
-  prediction: Numbers,
-  target: Numbers,
-  counted: readonly number[] = [...Array(target.length).keys()],
-): Float64Array =>
+type Loss = (prediction: number, target: number) => number;
+const every = ({ length }: Numbers): readonly number[] => [...Array(length).keys()];
+
+/** The mean over the elements that count. */
+export const meanLoss = (error: Loss, prediction: Numbers, target: Numbers, counted = every(target)): Float64Array =>
   Float64Array.of(sum(counted.length, (i) => error(prediction[counted[i]], target[counted[i]])) / counted.length);
 
 export interface TokenTargets {
@@ -48,50 +41,42 @@ export interface TokenTargets {
 
 /** The weight of each row's loss in the result. */
 function rowWeights({ mask, tokens, reduction = 'perExample' }: TokenTargets): Float64Array {
-  const marked = (from: number, count: number) =>
-    Math.max(
-      1,
-      sum(count, (i) => mask[from + i]),
-    );
+  const marked = (from: number, count: number) => sum(count, (i) => mask[from + i]) || 1;
   if (reduction === 'perToken') return make(mask.length, (row) => mask[row] / marked(0, mask.length));
-  const samples = mask.length / tokens;
-  return make(mask.length, (row) => mask[row] / (samples * marked(row - (row % tokens), tokens)));
+  return make(mask.length, (row) => ((mask[row] / mask.length) * tokens) / marked(row - (row % tokens), tokens));
 }
 
-/** Logits, log-sum-exp, loss and most likely id of one row of hidden [rows, width] by embedding [vocabulary, width]. */
-function tokenRow(hidden: Numbers, embedding: Numbers, { targets }: TokenTargets, row: number) {
-  const width = hidden.length / targets.length;
-  const logits = make(embedding.length / width, (id) => {
-    let product = 0;
-    for (let i = 0; i < width; i++) product += hidden[row * width + i] * embedding[id * width + i];
-    return product;
-  });
-  const most = logits.reduce((a, b) => Math.max(a, b));
-  const logSumExp = most + Math.log(logits.reduce((total, logit) => total + Math.exp(logit - most), 0));
-  return { logits, logSumExp, loss: logSumExp - logits[targets[row]], prediction: logits.indexOf(most) };
-}
-
-/** loss = sum over rows of weight * (log(sum(exp(logits))) - logits[target]) */
-export function linearCrossEntropy(hidden: Numbers, embedding: Numbers, given: TokenTargets): Float64Array {
-  const loss = (weight: number, row: number) => weight && weight * tokenRow(hidden, embedding, given, row).loss;
-  return Float64Array.of(rowWeights(given).reduce((total, weight, row) => total + loss(weight, row), 0));
-}
-
-/** The same, row by row, with the gradients: dLogit = weight * (softmax(logits) - [id is the target]). */
+/**
+ * logits = hidden embedding^T, with hidden [rows, width] and embedding [vocabulary, width];
+ * loss = sum over rows of weight * (log(sum(exp(logits))) - logits[target]); dLogit = weight * (softmax(logits) - [id is the target])
+ */
 export function linearCrossEntropyRows(hidden: Numbers, embedding: Numbers, given: TokenTargets) {
   const weights = rowWeights(given);
   const width = hidden.length / weights.length;
   const [dHidden, dEmbedding] = [new Float64Array(hidden.length), new Float64Array(embedding.length)];
+  let total = 0;
   const rows = Array.from(weights, (weight, row) => {
-    const { logits, logSumExp, loss, prediction } = tokenRow(hidden, embedding, given, row);
+    const target = given.targets[row];
+    const logits = make(embedding.length / width, (id) => {
+      let product = 0;
+      for (let i = 0; i < width; i++) product += hidden[row * width + i] * embedding[id * width + i];
+      return product;
+    });
+    const most = logits.reduce((a, b) => Math.max(a, b));
+    const logSumExp = most + Math.log(logits.reduce((all, logit) => all + Math.exp(logit - most), 0));
+    const loss = weight && logSumExp - logits[target];
+    total += weight * loss;
     logits.forEach((logit, id) => {
-      const dLogit = weight * (Math.exp(logit - logSumExp) - (id === given.targets[row] ? 1 : 0));
-      for (let i = 0; i < width; i++) {
+      const dLogit = weight && weight * (Math.exp(logit - logSumExp) - (id === target ? 1 : 0));
+      for (let i = 0; dLogit !== 0 && i < width; i++) {
         dHidden[row * width + i] += dLogit * embedding[id * width + i];
         dEmbedding[id * width + i] += dLogit * hidden[row * width + i];
       }
     });
-    return { loss: loss * given.mask[row], logSumExp, prediction };
+    return { loss, logSumExp, prediction: logits.indexOf(most) };
   });
-  return { rows, dHidden, dEmbedding };
+  return { loss: Float64Array.of(total), rows, dHidden, dEmbedding };
 }
+
+export const linearCrossEntropy = (hidden: Numbers, embedding: Numbers, given: TokenTargets): Float64Array =>
+  linearCrossEntropyRows(hidden, embedding, given).loss;

@@ -1,4 +1,4 @@
-/** What is computed within a row: norms and softmax. */
+/** Operations within a row: norms and softmax. */
 import { byRow, make, type Numbers, sum } from './numbers.ts';
 
 const normed = (row: Float64Array, epsilon: number): Float64Array => {
@@ -7,11 +7,7 @@ const normed = (row: Float64Array, epsilon: number): Float64Array => {
 };
 
 /** y = x / sqrt(mean(x^2) + epsilon) * (1 + weight), or * weight for the plain gain */
-export function rmsNorm(
-  x: Numbers,
-  weight: Numbers,
-  { gain = 'onePlus', epsilon = 1e-6 }: { gain?: 'onePlus' | 'plain'; epsilon?: number } = {},
-): Float64Array {
+export function rmsNorm(x: Numbers, weight: Numbers, { gain = 'onePlus', epsilon = 1e-6 } = {}): Float64Array {
   const offset = gain === 'plain' ? 0 : 1;
   return byRow(x, weight.length, (row) => normed(row, epsilon).map((value, i) => value * (offset + weight[i])));
 }

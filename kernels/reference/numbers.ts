@@ -1,5 +1,6 @@
 /** Plain arrays, row by row, and float64 arithmetic: what every oracle of this folder is made of. */
 export type Numbers = ArrayLike<number>;
+export type Many<T = never> = readonly (Numbers | T)[];
 
 export function make(length: number, at: (i: number) => number): Float64Array {
   const y = new Float64Array(length);

@@ -1,5 +1,5 @@
-/** What moves, turns or sums rows. */
-import { byRow, make, type Numbers, sum } from './numbers.ts';
+/** Operations that move, turn or sum rows. */
+import { byRow, type Many, make, type Numbers, sum } from './numbers.ts';
 
 /** Rows of a table by their ids, times a scale; zeros for an id beyond the table. */
 export const embedding = (ids: Numbers, table: Numbers, width: number, scale = 1): Float64Array =>
@@ -8,22 +8,8 @@ export const embedding = (ids: Numbers, table: Numbers, width: number, scale = 1
     return row < table.length ? scale * table[row + (i % width)] : 0;
   });
 
-/** Cosine and sine of each position times base^(-2 i / dimension): [positions, dimension / 2, 2] */
-export const rotaryTable = (positions: Numbers, dimension: number, base = 10_000): Float64Array =>
-  make(positions.length * dimension, (at) => {
-    const angle =
-      positions[Math.floor(at / dimension)] * base ** (-2 * ((Math.floor(at / 2) % (dimension / 2)) / dimension));
-    return at % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
-  });
-
 /** Turns the pairs of each head of x [tokens, heads, dimension] by the angles of its token. */
-export function rotary(
-  x: Numbers,
-  table: Numbers,
-  heads: number,
-  dimension: number,
-  layout: 'halves' | 'pairs' = 'halves',
-): Float64Array {
+export function rotary(x: Numbers, table: Numbers, heads: number, dimension: number, layout = 'halves'): Float64Array {
   return byRow(x, dimension, (row, index) => {
     const turned = new Float64Array(dimension);
     for (let i = 0; i < dimension / 2; i++) {
@@ -37,7 +23,7 @@ export function rotary(
 }
 
 /** The tokens of each sample of the parts, one part after another. */
-export function concatenateTokens(parts: readonly Numbers[], batch: number): Float64Array {
+export function concatenateTokens(parts: Many, batch: number): Float64Array {
   const samples = Array.from({ length: batch }, (_, b) =>
     parts.flatMap((part) => Array.from(part).slice((b * part.length) / batch, ((b + 1) * part.length) / batch)),
   );
@@ -54,17 +40,10 @@ export const sliceTokens = (x: Numbers, [batch, tokens]: readonly number[], star
 };
 
 /** x [batch, tokens, width] with other rows from token `start` on. */
-export function writeTokens(
-  x: Numbers,
-  rows: Numbers,
-  [batch, tokens]: readonly number[],
-  start: number,
-): Float64Array {
-  const [sample, written, first] = [x.length / batch, rows.length / batch, (start * x.length) / (batch * tokens)];
-  return make(x.length, (i) => {
-    const own = (i % sample) - first;
-    return own >= 0 && own < written ? rows[Math.floor(i / sample) * written + own] : x[i];
-  });
+export function writeTokens(x: Numbers, rows: Numbers, shape: readonly number[], start: number): Float64Array {
+  const end = start + (rows.length * shape[1]) / x.length;
+  const around = [sliceTokens(x, shape, 0, start), rows, sliceTokens(x, shape, end, shape[1] - end)];
+  return concatenateTokens(around, shape[0]);
 }
 
 /** Rows of `width` elements, widened with zeros or cut. */

@@ -15,7 +15,10 @@ function turned(
   dimension: number,
   layout?: 'halves' | 'pairs',
 ): Float64Array {
-  return reference.rotary(x, reference.rotaryTable(positions, dimension), heads, dimension, layout);
+  const table = Array.from(positions, (position) =>
+    Array.from({ length: dimension / 2 }, (_, i) => position / 10_000 ** ((2 * i) / dimension)),
+  ).flatMap((angles) => angles.flatMap((angle) => [Math.cos(angle), Math.sin(angle)]));
+  return reference.rotary(x, table, heads, dimension, layout);
 }
 
 describeOnDevices('rotary', (device) => {
