@@ -34,7 +34,7 @@ export const kernelNotes = [
 ];
 
 export const verifyNotes = [
-  `Every op runs at whole and at odd sizes, in every storage, and products and attention in every variant that the adapter can run: output and gradients are compared with kernels/reference, the same formulas in float64, where gradients are central differences. Of a large gradient some elements are compared, evenly spaced.`,
+  `Every op runs at whole and at odd sizes, in every storage, and products and attention in every variant that the adapter can run: output and gradients are compared with kernels/reference, the same formulas in float64, where gradients are central differences, and those of attention its formula. A large gradient is compared in some elements, evenly spaced.`,
   `The training step is that of a tiny model of knowledge insulation: its losses, the gradients of every parameter along a random direction and the update beside float64, the captured step beside an eager one to the bit, and the gradients of exactly zero that insulation promises.`,
   `The exit status is 1 if anything departs. Attach the output, or the file of --out, to a bug report; nothing else is written.`,
 ];
