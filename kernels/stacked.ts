@@ -36,8 +36,8 @@ export function stackedGradients(
     return parts.map((part, i) => (wants[i] ? viewTensor(gradient, part.shape, part.offset - offset, op) : null));
   }
   const sums = parts.map((part) => gradientSum(part, op));
-  const accumulate = sums.some((sum) => sum.accumulate);
-  for (const sum of sums) if (accumulate && !sum.accumulate) whole.device.clear(sum.gradient);
+  // Several parts are parameters, whose gradients are always added to.
+  const [{ accumulate }] = sums;
   const gradients = sums.map(({ gradient }) => gradient);
   write({ gradient: together(gradients)!, accumulate });
   return gradients;
