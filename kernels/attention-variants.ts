@@ -67,21 +67,14 @@ const WORKGROUPS = 128;
 const SOFTWARE_WORKGROUPS = 8;
 const MOST_SPLITS = 16;
 
-const subgroupParameters: Parameters = {
-  enable: 'subgroups',
-  largestOfRows:
-    'fn largestOfRows(value: vec4f, thread: u32) -> vec4f { let pairs = max(value, subgroupShuffleXor(value, 1u)); let fours = max(pairs, subgroupShuffleXor(pairs, 2u)); return max(fours, subgroupShuffleXor(fours, 4u)); }',
-};
-const halfParameters: Parameters = {
-  enable: 'f16',
-  Operand: 'alias Operand = vec4<f16>;',
-  scaled: 'fn scaled(query: vec4f) -> vec4f { return query; }',
-  addDot:
-    'fn addDot(sum: f32, query: Operand, k: Operand) -> f32 { let q = shape.scale * vec4f(query); return fma(q.w, f32(k.w), fma(q.z, f32(k.z), fma(q.y, f32(k.y), fma(q.x, f32(k.x), sum)))); }',
+/** The alternatives of attention.wgsl that a family takes. */
+const alternatives: Readonly<Record<'base' | 'subgroups' | 'f16', Parameters>> = {
+  base: {},
+  subgroups: { enable: 'subgroups', largestOfRows: 'subgroups' },
+  f16: { enable: 'f16', Operand: 'half', scaled: 'half', addDot: 'half' },
 };
 
 function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Variant {
-  const own = { base: {}, subgroups: subgroupParameters, f16: halfParameters }[family];
   return {
     name: `${family}-${rows}`,
     suits: (device, { entry, dtype }) =>
@@ -99,18 +92,14 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
       const items = byKey ? queryTiles.length * headsPerKv : keyTiles.length;
       const splits = splitsFor(across * tiles * sizes.batch, items, WORKGROUPS);
       const slices = splits > 1;
-      const sliceStorage = {
-        OutputWord: 'alias OutputWord = vec4f;',
-        packOutput: 'fn packOutput(value: vec4f) -> OutputWord { return value; }',
-      };
       return {
         kernel,
         parameters: {
           CHUNKS: chunks,
           ROWS: rows,
-          ...own,
+          ...alternatives[family],
           ...storage(dtype),
-          ...(slices && dtype !== 'f32' && entry === 'forward' && sliceStorage),
+          ...(slices && dtype !== 'f32' && entry === 'forward' && { OutputWord: 'partial', packOutput: 'partial' }),
         },
         uniform: { groups: headDimension / 4, chunks },
         workgroups: gridFor(across * tiles * sizes.batch * splits, 1),
