@@ -64,6 +64,7 @@ interface Variant {
 
 // Workgroups worth having: with fewer, lists are shared. Four for each core of a large GPU of today would be 512; of a laptop's, 40 to 160.
 const WORKGROUPS = 128;
+const FULL_WORKGROUPS = 512;
 const SOFTWARE_WORKGROUPS = 8;
 const MOST_SPLITS = 16;
 
@@ -90,7 +91,11 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
       const across = byKey ? sizes.kvHeads : sizes.heads;
       const tiles = byKey ? keyTiles.length : queryTiles.length;
       const items = byKey ? queryTiles.length * headsPerKv : keyTiles.length;
-      const splits = splitsFor(across * tiles * sizes.batch, items, WORKGROUPS);
+      const workgroups = across * tiles * sizes.batch;
+      // Where query heads share a kv head, dk and dv have fewer and longer lists than dq: slices take the place of those heads, until a
+      // large GPU is full. That bounds their memory: two tensors as dq, and 2 * FULL_WORKGROUPS tiles.
+      const overHeads = byKey ? splitsFor(workgroups, items, FULL_WORKGROUPS, headsPerKv) : 1;
+      const splits = Math.max(splitsFor(workgroups, items, WORKGROUPS), overHeads);
       const slices = splits > 1;
       return {
         kernel,
@@ -99,10 +104,10 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
           ROWS: rows,
           ...alternatives[family],
           ...storage(dtype),
-          ...(slices && dtype !== 'f32' && entry === 'forward' && { OutputWord: 'partial', packOutput: 'partial' }),
+          ...(slices && dtype !== 'f32' && entry === 'forward' && { OutputWord: 'slice', packOutput: 'slice' }),
         },
         uniform: { groups: headDimension / 4, chunks },
-        workgroups: gridFor(across * tiles * sizes.batch * splits, 1),
+        workgroups: gridFor(workgroups * splits, 1),
         splits,
         slices,
       };
@@ -134,8 +139,8 @@ const software: Variant = {
 };
 
 /** How many slices there are depends on shapes only, never on what a plan holds. */
-function splitsFor(workgroups: number, items: number, wanted: number): number {
-  return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), MOST_SPLITS));
+function splitsFor(workgroups: number, items: number, wanted: number, most = MOST_SPLITS): number {
+  return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), most));
 }
 
 /** As `storage`, for words of two elements. */

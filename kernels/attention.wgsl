@@ -42,9 +42,11 @@
 //   3. makes weights of them, P or dS, which take the place of the left operand;
 //   4. stages a chunk of the rows to be weighted (V, K, dO or Q), and adds their weighted sums to those that it keeps in registers.
 //
-// Split lists. Where a GPU would have too few workgroups, `splits` of them share a list, each a part of it. Forward then makes the
-// output and L of each part alone, backward a part of each sum, and attention-rows.wgsl combines the parts. So dk and dv of a kv head
-// that many query heads share are computed in parallel over these heads. Every sum runs in an order that only shapes and plan fix.
+// Split-K. Where a GPU would have too few workgroups, `splits` of them share a list, each a slice of it. Forward then makes the output
+// and L of each slice alone, backward a part of each sum, and attention-rows.wgsl combines the slices, in order. A kv head that many
+// query heads share has few key tiles and long lists; its dk and dv have up to as many slices as there are such heads.
+//
+// All sums are f32 and run in an order that only shapes and plan fix.
 
 const TILE: u32 = 32u;                            // rows of a tile: one bit each in a word
 const GROUPS: u32 = 8u;                           // TILE / 4: groups of four columns of a pair's scores, and of four elements of a chunk
@@ -57,9 +59,9 @@ alias Word = vec4f;                                                          // 
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 alias OutputWord = Word;                                                     // @param  storage of the output
-// @or partial  alias OutputWord = vec4f;
+// @or slice  alias OutputWord = vec4f;
 fn packOutput(value: vec4f) -> OutputWord { return pack(value); }            // @param
-// @or partial  fn packOutput(value: vec4f) -> OutputWord { return value; }
+// @or slice  fn packOutput(value: vec4f) -> OutputWord { return value; }
 alias Operand = vec4f;                                                       // @param  four elements in workgroup memory
 // @or half  alias Operand = vec4<f16>;
 // A score is the end of a chain of fma, in one order in every kernel, which no compiler fuses with the difference that follows. So
@@ -93,7 +95,7 @@ struct Shape {
   scalesAt: u32, constantsAt: u32,
 }
 
-// Where lists are split, results have another axis in front, [splits, batch, ..], and are f32.
+// The results of slices are f32, and have one axis more, [splits, batch, ..].
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read> query: array<Word>;
@@ -204,26 +206,26 @@ struct Work {
   tile: Tile,                                     // queries, or keys in backwardKeyValue
   firstFlat: u32,                                 // the first of TILE flat rows of a query tile
   kvHead: u32, sample: u32,
-  resultSample: u32,                              // split * batch + sample: where the results go
+  resultSample: u32,                              // slice * batch + sample: where the results go
   list: List,
 }
 
 // Workgroups are numbered in a row, which lies on two axes where it is too long for one (engine/grid.ts): `perTile` of them for each of
-// `tiles` tiles of each sample of each split. `itemsPerPair` is how many items of a list a pair stands for.
+// `tiles` tiles of each sample of each slice. `itemsPerPair` is how many items of a list a pair stands for.
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 fn workOf(grid: Grid, perTile: u32, tiles: u32, tilesAt: u32, listsAt: u32, itemsPerPair: u32) -> Work {
   let index = grid.workgroup.y * grid.count.x + grid.workgroup.x;
   let part = index % perTile;
   let perKvHead = perTile / shape.kvHeads;
   let resultSample = index / perTile / tiles;
-  let split = resultSample / shape.batch;
+  let slice = resultSample / shape.batch;
   let sample = resultSample % shape.batch;
   let at = sample * tiles + index / perTile % tiles;
   let tile = tileAt(tilesAt + 4u * at);
   let firstFlat = TILE * (part % perKvHead);
-  let idle = split >= shape.splits || firstFlat >= flatRows(tile);
+  let idle = slice >= shape.splits || firstFlat >= flatRows(tile);
   let items = plan[listsAt + 2u * at + 1u] * itemsPerPair;
-  let list = List(plan[listsAt + 2u * at], items * split / shape.splits, items * (split + 1u) / shape.splits);
+  let list = List(plan[listsAt + 2u * at], items * slice / shape.splits, items * (slice + 1u) / shape.splits);
   return Work(idle, tile, firstFlat, part / perKvHead, sample, resultSample, list);
 }
 
