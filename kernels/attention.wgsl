@@ -47,6 +47,9 @@
 // query heads share has few key tiles and long lists; its dk and dv have up to as many slices as there are such heads.
 //
 // All sums are f32 and run in an order that only shapes and plan fix.
+//
+// The file is valid as it stands. The host replaces declarations marked @param, by numbers, by the user's expressions, or by the
+// alternatives that stand below them, marked @or (engine/kernel.ts).
 
 const TILE: u32 = 32u;                            // rows of a tile: one bit each in a word
 const GROUPS: u32 = 8u;                           // TILE / 4: groups of four columns of a pair's scores, and of four elements of a chunk
