@@ -189,7 +189,7 @@ fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
 struct Tile {
   firstRow: u32, rows: u32,                       // in the tensor
   firstToken: u32,                                // in the sequence of tokens
-  real: u32,                                      // the padding mask, `validity` of the call: bit r says that row r is no padding
+  valid: u32,                                     // the padding mask, `validity` of the call: bit r says that row r is no padding
 }
 
 // A pair is read from the list of one of its tiles.
@@ -282,7 +282,7 @@ fn keyRowAt(keys: Tile, sample: u32, kvHead: u32, row: u32) -> u32 {
 
 // Whether a token is one of the tile's, and no padding.
 fn isRealToken(tile: Tile, token: u32) -> bool {
-  return token - tile.firstToken < TILE && ((tile.real >> (token - tile.firstToken)) & 1u) != 0u;
+  return token - tile.firstToken < TILE && ((tile.valid >> (token - tile.firstToken)) & 1u) != 0u;
 }
 
 // ---- scores --------------------------------------------------------------------------------------------------------------------

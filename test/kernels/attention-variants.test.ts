@@ -193,7 +193,7 @@ describe('attention with lists that workgroups share', () => {
     };
     expect(attentionWorkgroups(device, given).backwardKeyValue).toBe(2 * 11 * 8);
     const first = await runAttention(device, given);
-    compareAttention(first, attentionOracle(given), 2e-6);
+    compareAttention(first, reference.attention(given), 2e-6);
     expect(await runAttention(device, given)).toEqual(first);
   });
 
