@@ -87,8 +87,11 @@ export function rowsOf({ table, queries, lossBlocks }: Pick<AttentionOptions, 't
   };
 }
 
-function checkExtras({ table, validity, expression }: AttentionOptions, batch: number, heads: number): void {
-  const { layout } = table;
+function checkExtras(options: AttentionOptions, batch: number, heads: number): void {
+  const { validity, expression, scale } = options;
+  const { layout } = options.table;
+  if (scale !== undefined && !Number.isFinite(Math.fround(scale)))
+    throw new Error(`attention: scale is ${scale}; expected a finite number of f32`);
   if (validity instanceof Tensor) expectShape('attention', 'validity', validity, [batch, layout.length]);
   else if (validity && validity.length !== batch * layout.length)
     throw new Error(

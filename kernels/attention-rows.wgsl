@@ -1,16 +1,16 @@
-// The work of attention.wgsl that is done row by row: delta before its backward kernels, and joining what workgroups made that
-// shared a list, slice by slice. For query row i, and slice a of its keys,
+// The work of attention.wgsl that is done row by row: delta, before its backward kernels, and combining the slices of a list that several
+// workgroups shared (split-K). For query row i, and slice a of its keys,
 //
 //   delta_i = do_i . o_i        L_i = log sum_a exp(L_ia)          o_i = sum_a exp(L_ia - L_i) o_ia
 //
-// and a gradient is the sum of its slices'. A slice without keys has L = NOTHING, and does not count. Slices lie before samples.
+// and a gradient is the sum of its slices' parts. A slice without keys has L = NO_SCORE, and does not count. Slices lie before samples.
 
 alias Word = vec4f;                                                          // @param  storage of four elements
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
 
 const THREADS: u32 = 64u;
-const NOTHING: f32 = 1e30;
+const NO_SCORE: f32 = 1e30;
 
 struct Shape {
   splits: u32, batch: u32, queryTokens: u32, heads: u32,
@@ -61,23 +61,23 @@ fn reduceForward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let sample = token / shape.queryTokens;
   let rows = shape.batch * shape.heads * shape.queryTokens;
   let statisticsAt = (sample * shape.heads + row % shape.heads) * shape.queryTokens + token % shape.queryTokens;
-  var largest = -NOTHING;
+  var largest = -NO_SCORE;
   for (var slice = 0u; slice < shape.splits; slice++) {
     let own = sliceLogSumExp[slice * rows + statisticsAt];
-    if (own < NOTHING) { largest = max(largest, own); }
+    if (own < NO_SCORE) { largest = max(largest, own); }
   }
   var total = 0.0;
   var sum = vec4f();
   for (var slice = 0u; slice < shape.splits; slice++) {
     let own = sliceLogSumExp[slice * rows + statisticsAt];
-    if (own < NOTHING) {
+    if (own < NO_SCORE) {
       let weight = exp(own - largest);
       total += weight;
       sum += weight * sliceOutput[slice * elements + at];
     }
   }
   output[at] = pack(sum / max(total, 1e-30));
-  if (at % shape.groups == 0u) { logSumExp[statisticsAt] = select(NOTHING, largest + log(max(total, 1e-30)), total > 0.0); }
+  if (at % shape.groups == 0u) { logSumExp[statisticsAt] = select(NO_SCORE, largest + log(max(total, 1e-30)), total > 0.0); }
 }
 
 // One thread four elements.

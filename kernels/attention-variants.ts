@@ -67,26 +67,20 @@ interface Variant {
 
 // Workgroups worth having: with fewer, lists are shared. Four for each core of a large GPU of today would be 512; of a laptop's, 40 to 160.
 const WORKGROUPS = 128;
+const FULL_WORKGROUPS = 512;
 const SOFTWARE_WORKGROUPS = 8;
 // Each costs a slice of dk and dv, as long as all keys.
 const SOFTWARE_BACKWARD_WORKGROUPS = 4;
 const MOST_SPLITS = 16;
 
-const subgroupParameters: Parameters = {
-  enable: 'subgroups',
-  largestOfRows:
-    'fn largestOfRows(value: vec4f, thread: u32) -> vec4f { let pairs = max(value, subgroupShuffleXor(value, 1u)); let fours = max(pairs, subgroupShuffleXor(pairs, 2u)); return max(fours, subgroupShuffleXor(fours, 4u)); }',
-};
-const halfParameters: Parameters = {
-  enable: 'f16',
-  Operand: 'alias Operand = vec4<f16>;',
-  scaled: 'fn scaled(query: vec4f) -> vec4f { return query; }',
-  addDot:
-    'fn addDot(sum: f32, query: Operand, k: Operand) -> f32 { let q = shape.scale * vec4f(query); return fma(q.w, f32(k.w), fma(q.z, f32(k.z), fma(q.y, f32(k.y), fma(q.x, f32(k.x), sum)))); }',
+/** The alternatives of attention.wgsl that a family takes. */
+const alternatives: Readonly<Record<'base' | 'subgroups' | 'f16', Parameters>> = {
+  base: {},
+  subgroups: { enable: 'subgroups', largestOfRows: 'subgroups' },
+  f16: { enable: 'f16', Operand: 'half', scaled: 'half', addDot: 'half' },
 };
 
 function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Variant {
-  const own = { base: {}, subgroups: subgroupParameters, f16: halfParameters }[family];
   return {
     name: `${family}-${rows}`,
     suits: (device, { entry, dtype }) =>
@@ -102,24 +96,24 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
       const across = byKey ? sizes.kvHeads : sizes.heads;
       const tiles = byKey ? keyTiles.length : queryTiles.length;
       const items = byKey ? queryTiles.length * headsPerKv : keyTiles.length;
-      const splits = splitsFor(across * tiles * sizes.batch, items, WORKGROUPS);
+      const workgroups = across * tiles * sizes.batch;
+      // Where query heads share a kv head, dk and dv have fewer and longer lists than dq: slices take the place of those heads, until a
+      // large GPU is full. That bounds their memory: two tensors as dq, and 2 * FULL_WORKGROUPS tiles.
+      const overHeads = byKey ? splitsFor(workgroups, items, FULL_WORKGROUPS, headsPerKv) : 1;
+      const splits = Math.max(splitsFor(workgroups, items, WORKGROUPS), overHeads);
       const slices = splits > 1;
-      const sliceStorage = {
-        OutputWord: 'alias OutputWord = vec4f;',
-        packOutput: 'fn packOutput(value: vec4f) -> OutputWord { return value; }',
-      };
       return {
         kernel,
         entry,
         parameters: {
           CHUNKS: chunks,
           ROWS: rows,
-          ...own,
+          ...alternatives[family],
           ...storage(dtype),
-          ...(slices && dtype !== 'f32' && entry === 'forward' && sliceStorage),
+          ...(slices && dtype !== 'f32' && entry === 'forward' && { OutputWord: 'slice', packOutput: 'slice' }),
         },
         uniform: { groups: headDimension / 4, chunks },
-        workgroups: gridFor(across * tiles * sizes.batch * splits, 1),
+        workgroups: gridFor(workgroups * splits, 1),
         splits,
         slices,
       };
@@ -161,8 +155,8 @@ function dValueGroup({ batch, keyTokens, kvHeads, headDimension }: AttentionSize
 }
 
 /** How many slices there are depends on shapes only, never on what a plan holds. */
-function splitsFor(workgroups: number, items: number, wanted: number): number {
-  return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), MOST_SPLITS));
+function splitsFor(workgroups: number, items: number, wanted: number, most = MOST_SPLITS): number {
+  return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), most));
 }
 
 const families = ['base', 'subgroups', 'f16'] as const;

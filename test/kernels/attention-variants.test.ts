@@ -180,6 +180,40 @@ describe('attention with lists that workgroups share', () => {
     }
   }
 
+  test('dk and dv of a kv head that eight heads share have a slice for each of these, until a GPU is full', async () => {
+    const device = await testDevice('floor');
+    const table = attentionTable(sequence({ prefix: 999, action: 50 }), {
+      prefix: { prefix: full },
+      action: { prefix: full, action: full },
+    });
+    const workgroups = (batch: number, heads: number, kvHeads: number) =>
+      attentionWorkgroups(device, { table, batch, heads, kvHeads, headDimension: D }).backwardKeyValue;
+    expect(workgroups(1, 8, 1)).toBe(34 * 8);
+    expect(workgroups(5, 8, 1)).toBe(5 * 34 * 4);
+    expect(workgroups(16, 8, 1)).toBe(16 * 34);
+    expect(workgroups(4, 2, 2)).toBe(4 * 34 * 2);
+    const tokens = 330;
+    const size = (heads: number) => 2 * tokens * heads * D;
+    const given: AttentionCase = {
+      ...{ batch: 2, heads: 8, kvHeads: 1, headDimension: D },
+      table: attentionTable(sequence({ prefix: 300, action: 30 }), {
+        prefix: { prefix: full },
+        action: { prefix: edge({ mask: 'full', keyGradient: 0.3, valueGradient: 0.7 }), action: causal },
+      }),
+      validity: Uint8Array.from({ length: 2 * tokens }, (_, i) => (i >= 40 && i < 170 ? 0 : 1)),
+      ...{
+        query: normals(size(8), 1),
+        key: normals(size(1), 2),
+        value: normals(size(1), 3),
+        dOutput: normals(size(8), 4),
+      },
+    };
+    expect(attentionWorkgroups(device, given).backwardKeyValue).toBe(2 * 11 * 8);
+    const first = await runAttention(device, given);
+    compareAttention(first, reference.attention(given), 2e-6);
+    expect(await runAttention(device, given)).toEqual(first);
+  });
+
   test('one sample on one kv head: forward, dq, dk and dv in slices', async () => {
     for (const kind of ['normal', 'floor'] as const) {
       const device = await testDevice(kind);
