@@ -362,7 +362,7 @@ fn backwardKeyValue(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
   let live = keyRow < vec2u(keys.rows);
   let list = listAt(shape.dKeyValueAt + 2u * (sample * shape.keyTiles + tile), slice, lane);
   let keyToken = keys.firstToken + keyRow;
-  let keyData = dataOf(sample, min(keyToken, vec2u(shape.keyTokens - 1u)));
+  let keyData = dataOf(sample, keys.firstToken + min(keyRow, vec2u(keys.rows - 1u)));
   let gradientAt = keysAt + slice * shape.batch * shape.keyTokens * shape.kvHeads * shape.words;
   for (var word = 0u; word < shape.words; word++) {
     storeKeyGradient(gradientAt + word, live, mat2x2f());

@@ -31,6 +31,9 @@ export function attentionOracle(problem: AttentionProblem) {
     (token) => !problem.queries || problem.queries.includes(blocks[owner[token]].name),
   );
   const rows = rowTokens.length;
+  // Tokens without keys have no rows in key and value.
+  const keyTokens = [...owner.keys()].filter((token) => blocks[owner[token]].keys);
+  const keyRow = new Map(keyTokens.map((token, row) => [token, row]));
   const output = new Float64Array(query.length);
   const logSumExp = new Float64Array(batch * heads * rows);
   const live = new Uint8Array(batch * heads * rows);
@@ -49,8 +52,8 @@ export function attentionOracle(problem: AttentionProblem) {
       rowTokens.forEach((i, row) => {
         const kv = Math.floor(head / (heads / kvHeads));
         const q = ((sample * rows + row) * heads + head) * D;
-        const at = (j: number) => ((sample * tokens + j) * kvHeads + kv) * D;
-        const seen = [...owner.keys()].filter((j) => sees(sample, i, j));
+        const at = (j: number) => ((sample * keyTokens.length + keyRow.get(j)!) * kvHeads + kv) * D;
+        const seen = keyTokens.filter((j) => sees(sample, i, j));
         if (seen.length === 0) return;
         const dot = (a: ArrayLike<number>, x: number, b: ArrayLike<number>, y: number) => {
           let sum = 0;
