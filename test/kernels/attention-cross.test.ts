@@ -69,14 +69,20 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
       dOutput: normals(size(layout.length, heads), 4),
     };
     const device = await open();
-    const expression = await attentionExpression(device, layout, masks.documents(ids));
+    const expression = await attentionExpression(device, layout, {
+      mask: 'queryData != keyData',
+      score: 'score * (1.0 + 0.25 * f32(keyData))',
+      derivative: '1.0 + 0.25 * f32(keyData)',
+      tokenData: ids,
+    });
     const at = (sample: number, token: number) => ids[sample * layout.length + token];
-    const allowed = (q: number, k: number, sample: number) => at(sample, q) === at(sample, k);
-    compareAttention(
-      await runAttention(device, { ...given, expression }),
-      attentionOracle({ ...given, allowed }),
-      2e-6,
-    );
+    const expected = attentionOracle({
+      ...given,
+      allowed: (q, k, sample) => at(sample, q) !== at(sample, k),
+      score: (score, _, k, __, sample) => score * (1 + 0.25 * at(sample, k)),
+      derivative: (_, __, k, ___, sample) => 1 + 0.25 * at(sample, k),
+    });
+    compareAttention(await runAttention(device, { ...given, expression }), expected, 3e-6);
   });
 
   expressionTest('gated cross-attention agrees with float64, forward and backward', async () => {

@@ -40,6 +40,17 @@ function rowsOf(blocks: BlockLayout): { owner: number; row: number }[] {
   );
 }
 
+/** Three owners; rows of the first are left out at its end and between others, and the third is left out of the joint sequence. */
+const leftOut: BlockLayout = [
+  { input: 0, length: 3 },
+  { input: 0, length: 2, joined: false },
+  { input: 0, length: 4 },
+  { input: 1, length: 7 },
+  { input: 2, length: 5, joined: false },
+  { input: 0, length: 1 },
+  { input: 0, length: 2, joined: false },
+];
+
 function lengthOf(blocks: BlockLayout, owner: number): number {
   return rowsOf(blocks).filter((row) => row.owner === owner).length;
 }
@@ -58,7 +69,9 @@ function rowAt(data: Float64Array, width: number, row: number): Float64Array {
 
 /** inputs, weights and, where there are any, biases of the owners. */
 function joinedOracle(data: Float64Array[], blocks: BlockLayout, widths: number[]): Float64Array {
-  const rows = rowsOf(blocks);
+  const all = rowsOf(blocks);
+  const isJoined = blocks.flatMap(({ length, joined = true }) => Array<boolean>(length).fill(joined));
+  const rows = all.filter((_, i) => isJoined[i]);
   const owners = widths.length;
   const output: number[] = [];
   for (let sample = 0; sample < BATCH; sample++)
@@ -101,6 +114,24 @@ describeOnDevices('blockLinear', (device) => {
       oracle: (data) => joinedOracle(data, interleaved, widths),
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
+  });
+
+  test.each([
+    { widths: [8, 4], outputs: 12 },
+    { widths: [6, 19], outputs: 7 },
+  ])('rows that are not joined have no output and a gradient of zero: widths $widths', async ({ widths, outputs }) => {
+    const opened = await device();
+    const third = tensor(opened, normals(BATCH * 5 * 4, 1), [BATCH, 5, 4]);
+    await checkOperation(opened, {
+      inputs: [
+        ...widths.map((width, i) => ({ shape: [BATCH, lengthOf(leftOut, i), width] })),
+        ...widths.map((width) => ({ shape: [outputs, width] })),
+      ],
+      run: (all) => blockLinear([...all.slice(0, 2), third], all.slice(2), leftOut),
+      oracle: (data) => joinedOracle(data, leftOut, widths),
+      tolerance: { forward: 5e-7, backward: 5e-7 },
+    });
+    third.dispose();
   });
 
   test('inputs in f16 through weights in bf16: the result in f16, or in f32 with gradients to the last digits', async () => {
@@ -297,6 +328,27 @@ describeOnDevices('blockSplitLinear', (device) => {
     );
     joint.dispose();
     weight.dispose();
+  });
+
+  test('a layout that leaves rows out is refused', async () => {
+    const opened = await device();
+    const [joint, weight] = [
+      [1, 15, 4],
+      [4, 4],
+    ].map((shape) =>
+      tensor(
+        opened,
+        normals(
+          shape.reduce((a, b) => a * b),
+          1,
+        ),
+        shape,
+      ),
+    );
+    expect(() => blockSplitLinear(joint, [weight, weight, weight], leftOut)).toThrow(
+      'blockSplitLinear: layout[1] is not joined',
+    );
+    for (const made of [joint, weight]) made.dispose();
   });
 
   test.each([
