@@ -2,8 +2,8 @@
  * The plan: an attention table compiled into lists of live tile pairs.
  *
  * A tile pair lies in exactly one edge of the table (attention-tiles.ts). It is in the forward list if the edge, the padding of its
- * tiles and the user's mask each allow some score (together they may still allow none); in the dQuery list if moreover the query wants a gradient and its block carries a loss;
- * in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
+ * tiles and the user's mask each allow some score (together they may still allow none); in the dQuery list if moreover the query wants a
+ * gradient and its block carries a loss; in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
  *
  * The kernels read one array of words:
  *
