@@ -143,8 +143,8 @@ function writeTiles(
 type Allowed = (sample: number, query: number, key: number) => 'none' | 'some' | 'all';
 
 /**
- * How much of a pair of this form's tiles the mask of an expression allows. It is counted on the tiles of the whole layout: a query
- * tile that begins inside of one of them overlaps the next as well, and takes the counts of both.
+ * How much of a pair of this form's tiles the mask of an expression allows. It is counted on the tiles of the whole layout:
+ * a query tile that begins inside of one of them overlaps the next as well, and takes the counts of both.
  */
 function allowedIn(form: PlanForm, { allowedPairs, samples }: PlanExpression): Allowed | null {
   if (!allowedPairs) return null;

@@ -1,9 +1,10 @@
 /**
  * The plan: an attention table compiled into lists of live tile pairs.
  *
- * A tile pair lies in exactly one edge of the table (attention-tiles.ts). It is in the forward list if the edge, the padding of its
- * tiles and the user's mask each allow some score (together they may still allow none); in the dQuery list if moreover the query wants a
- * gradient and its block carries a loss; in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
+ * A tile pair lies in exactly one edge of the table (attention-tiles.ts). It is in the forward list if the edge, the
+ * padding of its tiles and the user's mask each allow some score (together they may still allow none); in the dQuery list
+ * if moreover the query wants a gradient and its block carries a loss; in the dKeyValue list if the query's block carries
+ * a loss and gradient passes to K or to V.
  *
  * The kernels read one array of words:
  *
@@ -13,14 +14,15 @@
  *   scales                       2 numbers each, factors of the gradient to K and to V; the first are 1 and 1
  *   pairs                        2 words each: the other tile, the index of its scales in bits 16 to 26, flags above; and the window
  *
- * A layout fixes where everything lies (`planForm`), a batch only what stands there (`fillPlan`, attention-fill.ts): every list has
- * room for the pairs that its table allows, 8 bytes a pair and sample. A pair that a window or a missing edge leaves out takes neither
- * room nor time. The kernels take tiles in the order of this array, those with the most pairs first, so that few long rows start late.
+ * A layout fixes where everything lies (`planForm`), a batch only what stands there (`fillPlan`, attention-fill.ts):
+ * every list has room for the pairs that its table allows, 8 bytes a pair and sample. A pair that a window or a missing
+ * edge leaves out takes neither room nor time. The kernels take tiles in the order of this array, those with the most
+ * pairs first, so that few long rows start late.
  */
 import type { AttentionTable, Block, Edge } from './attention-table.ts';
 import { allRows, type BlockRows, keyRows, TILE, type Tile, tilesOf } from './attention-tiles.ts';
 
-/** Flags of a pair's word; with the sign, so that combining them stays integer work, and unsigned once they are stored. */
+/** Flags of a pair's word; with the sign, so that combining them stays integer work. They are stored unsigned. */
 export const pairFlags = {
   masked: 1 << 31,
   causal: 1 << 30,
@@ -65,7 +67,7 @@ export interface TablePairs {
   readonly runs: readonly PairRun[];
   /** Indices of the key tiles in the order of tokens. */
   readonly keysByToken: Uint32Array;
-  /** Where the list of each tile begins, counted in pairs of the forward and dQuery lists, and of the dKeyValue list; then where the last ends. */
+  /** Where the list of each tile begins, in pairs, and where the last ends: of forward and dQuery; of dKeyValue. */
   readonly byQuery: Uint32Array;
   readonly byKey: Uint32Array;
   /** The factors of the gradient to K and to V, for each index. */
@@ -246,7 +248,7 @@ function keyTilesBefore(blocks: readonly Block[]): number[] {
   });
 }
 
-/** The tiles of a key block of which a query tile sees some key: they follow each other, behind those of other blocks. */
+/** The tiles of a key block of which a query tile sees some key, in keysByToken: they follow each other. */
 function tilesSeen(
   { mask, window = Number.POSITIVE_INFINITY }: Edge,
   { firstToken, rows }: Tile,

@@ -21,8 +21,8 @@ export interface Sequence {
 }
 
 /**
- * Blocks in order, from [name, length] pairs or a record. Names are unique; lengths are integers from 0. The blocks that
- * `withoutKeys` names have queries only, as in cross-attention: key and value have no rows of theirs.
+ * Blocks in order, from [name, length] pairs or a record. Names are unique; lengths are integers from 0. The blocks
+ * that `withoutKeys` names have queries only, as in cross-attention: key and value have no rows of theirs.
  */
 export function sequence(
   parts: readonly (readonly [string, number])[] | Readonly<Record<string, number>>,
@@ -105,7 +105,8 @@ export interface AttentionTable {
 }
 
 /**
- * The table of a layout. Unknown block names, edges to blocks without keys, and causal edges between different blocks are errors.
+ * The table of a layout. Unknown block names, edges to blocks without keys, and causal edges between different blocks
+ * are errors.
  */
 export function attentionTable(
   layout: Sequence,

@@ -9,8 +9,8 @@ import { sumOfRows } from './reduce.ts';
 import { concatenateTokens, sliceTokens } from './tokens.ts';
 
 /**
- * The blocks of a joint sequence in order; `input` is the index of the owner of its rows. blockLinear leaves out those that are not
- * `joined`: their owner has rows for them, the joint sequence has none.
+ * The blocks of a joint sequence in order; `input` is the index of the owner of its rows. blockLinear leaves out those
+ * that are not `joined`: their owner has rows for them, the joint sequence has none.
  */
 export type BlockLayout = readonly { readonly input: number; readonly length: number; readonly joined?: boolean }[];
 
@@ -116,8 +116,8 @@ function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   const op = 'blockLinear backward';
   const { gradient, accumulate } = gradientSum(x, op);
   const outputs = weight.shape[0];
-  const joined = share.segments.reduce((rows, segment) => rows + segment.length, 0);
-  if (!accumulate && joined < share.length) x.device.clear(gradient);
+  const leftOut = share.segments.reduce((rows, segment) => rows - segment.length, share.length);
+  if (!accumulate && leftOut > 0) x.device.clear(gradient);
   for (const segment of share.segments)
     multiply(
       {

@@ -86,8 +86,8 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
   });
 
   expressionTest('gated cross-attention agrees with float64, forward and backward', async () => {
-    // x + tanh(gate) W_o attention(W_q norm(x), W_k media, W_v media): Flamingo (Alayrac et al. 2022, arXiv 2204.14198), where a text
-    // token sees the image before it, and none before the first.
+    // x + tanh(gate) W_o attention(W_q norm(x), W_k media, W_v media): Flamingo (Alayrac et al. 2022, arXiv
+    // 2204.14198), where a text token sees the image before it, and none before the first.
     const [batch, text, images, rowsOfImage, width, mediaWidth, heads, D] = [2, 9, 2, 20, 12, 8, 2, 8];
     const media = images * rowsOfImage;
     const layout = sequence({ text, media }, { withoutKeys: ['text'] });

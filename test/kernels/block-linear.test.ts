@@ -40,7 +40,7 @@ function rowsOf(blocks: BlockLayout): { owner: number; row: number }[] {
   );
 }
 
-/** Three owners; rows of the first are left out at its end and between others, and the third is left out of the joint sequence. */
+/** Three owners; rows of the first are left out at its end and between others, and the third is left out as a whole. */
 const leftOut: BlockLayout = [
   { input: 0, length: 3 },
   { input: 0, length: 2, joined: false },

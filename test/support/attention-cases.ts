@@ -81,7 +81,7 @@ export async function runAttention(device: Device, given: AttentionCase) {
   return result;
 }
 
-/** A table of random edges over random blocks, some of one token, with random padding; `withoutKeys` are indices of blocks. */
+/** A table of random edges over random blocks, some of one token, with random padding; `withoutKeys` indexes blocks. */
 export function randomCase(
   seed: number,
   headDimension: number,
