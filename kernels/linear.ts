@@ -1,4 +1,4 @@
-import { emptyTensor, gradientSum, gradientTensor, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, record, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, endingWith, throughActivation } from './epilogue.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
@@ -82,7 +82,7 @@ function projected(
         },
         op,
       );
-    const dBias = wanted(bias) ? sumOfRows(op, dSums, rows, gradientTensor(bias!, op)) : null;
+    const dBias = wanted(bias) ? sumOfRows(op, dSums, rows, gradientSum(bias!, op)) : null;
     return [dx?.gradient ?? null, dWeight?.gradient ?? null, ...(bias ? [dBias] : []), ...(residual ? [dOutput] : [])];
   });
   if (activation && output.recorded) keepInner = emptyTensor(device, output.shape, output.dtype, 'linear');

@@ -3,7 +3,6 @@ import {
   emptyTensor,
   formatShape,
   gradientSum,
-  gradientTensor,
   record,
   roundUp,
   type Shape,
@@ -138,7 +137,7 @@ function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
         }
     }
     if (wantsBias)
-      gradients[2] = sumOfRows('matmul backward', dOutput, batches * m, gradientTensor(bias!, 'matmul backward'));
+      gradients[2] = sumOfRows('matmul backward', dOutput, batches * m, gradientSum(bias!, 'matmul backward'));
     return gradients.slice(0, bias ? 3 : 2);
   });
   return output;

@@ -1,6 +1,6 @@
 import {
   emptyTensor,
-  gradientTensor,
+  gradientSum,
   gridFor,
   loadKernel,
   type Parameters,
@@ -71,7 +71,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);
     const dwPartial = emptyTensor(device, [slices, stored], 'f32', op);
     run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 12 * x.size, accumulate);
-    return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientTensor(weight, op)) : null];
+    return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientSum(weight, op)) : null];
   });
   return y;
 }

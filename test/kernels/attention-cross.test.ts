@@ -22,8 +22,8 @@ import {
   tanh,
   useAttentionVariants,
 } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { type AttentionCase, compareAttention, randomCase, runAttention } from '../support/attention-cases.ts';
-import { attentionOracle } from '../support/attention-oracle.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { longTest } from '../support/long.ts';
@@ -39,7 +39,7 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
       for (const [index, group] of [1, 3].entries()) {
         const given = randomCase(40 + index, 16, group, withoutKeys);
         expect(given.key.length).toBeLessThan(given.query.length / group);
-        compareAttention(await runAttention(await open(), given), attentionOracle(given), 2e-6);
+        compareAttention(await runAttention(await open(), given), reference.attention(given), 2e-6);
       }
     },
   );
@@ -47,7 +47,7 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
   test('a layout in which no block has keys: nothing is seen', async () => {
     const given = randomCase(3, 16, 2, [0, 1, 2, 3]);
     expect(given.key.length).toBe(0);
-    compareAttention(await runAttention(await open(), given), attentionOracle(given), 0);
+    compareAttention(await runAttention(await open(), given), reference.attention(given), 0);
   });
 
   expressionTest('an expression with data for each token and sample', async () => {
@@ -76,7 +76,7 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
       tokenData: ids,
     });
     const at = (sample: number, token: number) => ids[sample * layout.length + token];
-    const expected = attentionOracle({
+    const expected = reference.attention({
       ...given,
       allowed: (q, k, sample) => at(sample, q) !== at(sample, k),
       score: (score, _, k, __, sample) => score * (1 + 0.25 * at(sample, k)),
@@ -120,38 +120,22 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
         return add(x, multiply(branch, tanh(gate)));
       },
       oracle: ([x, seen, gain, wQuery, wKey, wValue, wOutput, gate]) => {
-        const normed = x.map((value, i) => {
-          const row = x.subarray(i - (i % width), i - (i % width) + width);
-          const meanSquare = row.reduce((sum, own) => sum + own * own, 0) / width;
-          return (value * gain[i % width]) / Math.sqrt(meanSquare + 1e-6);
-        });
-        const { output } = attentionOracle({
+        const normed = reference.rmsNorm(x, gain, { gain: 'plain' });
+        const { output } = reference.attention({
           ...{ table, batch, heads, kvHeads: heads, headDimension: D, queries: ['text'] },
           validity: new Uint8Array(batch * layout.length).fill(1),
-          query: product(normed, wQuery, width),
-          key: product(seen, wKey, mediaWidth),
-          value: product(seen, wValue, mediaWidth),
-          dOutput: new Float64Array(batch * text * inner),
+          query: reference.linear(normed, wQuery, width),
+          key: reference.linear(seen, wKey, mediaWidth),
+          value: reference.linear(seen, wValue, mediaWidth),
           allowed: (q, k, sample) => ids[sample][q] === ids[sample][k],
         });
-        const branch = product(output, wOutput, inner);
+        const branch = reference.linear(output, wOutput, inner);
         return x.map((value, i) => value + Math.tanh(gate[0]) * branch[i]);
       },
       tolerance: { forward: 1e-6, backward: 5e-6 },
     });
   });
 });
-
-/** rows [.., inputs] times weight [outputs, inputs] transposed. */
-function product(rows: Float64Array, weight: Float64Array, inputs: number): Float64Array {
-  const outputs = weight.length / inputs;
-  return Float64Array.from({ length: (rows.length / inputs) * outputs }, (_, i) => {
-    const [row, output] = [Math.floor(i / outputs), i % outputs];
-    let sum = 0;
-    for (let k = 0; k < inputs; k++) sum += rows[row * inputs + k] * weight[output * inputs + k];
-    return sum;
-  });
-}
 
 describe('cross-attention beside keys that nobody reads', () => {
   afterEach(async () => useAttentionVariants(await testDevice('normal'), []));
@@ -238,7 +222,7 @@ describe('blocks without keys', () => {
     const given = { table, batch: 1, heads: 1, kvHeads: 1, headDimension: 16, ...numbers };
     const validity = Uint8Array.from([1, 0, 1, 1, 1, 1, 1, 1, 1, 0]);
     const actual = await runAttention(await testDevice('normal'), { ...given, validity });
-    compareAttention(actual, attentionOracle({ ...given, validity }), 2e-6);
+    compareAttention(actual, reference.attention({ ...given, validity }), 2e-6);
     expectZero(actual.output.subarray(16, 32), 'a query of padding');
     expectZero(actual.dKey.subarray(80, 96), 'a key of padding');
   });
