@@ -1,7 +1,7 @@
 import { bytesPerElement, type DataType, type Device } from '../engine/index.ts';
 import { type AttentionOptions, rowsOf } from './attention-call.ts';
+import { fillPlan } from './attention-fill.ts';
 import {
-  fillPlan,
   type Plan,
   type PlanExpression,
   type PlanRequest,
@@ -60,7 +60,7 @@ export function attentionCost(problem: AttentionProblem): AttentionCost {
     expression: expression && { source: {}, samples: expression.samples, allowedPairs: expression.allowedPairs },
   });
   const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
-  const sizes = { batch, queryTokens, keyTokens: table.layout.length, heads, kvHeads, headDimension };
+  const sizes = { batch, queryTokens, keyTokens: table.layout.keyTokens, heads, kvHeads, headDimension };
   const uniform = { wantsQuery: Number(wants.query), wantsKeyValue: Number(wants.key || wants.value) };
   const of = (entry: Launch['entry']) => {
     const launch = { entry, uniform, splits: 1, slices: false };
@@ -175,16 +175,20 @@ function reachOfList(
 ): Reach {
   const reach = { queries: 0, keys: 0, bytes: 0 };
   for (let sample = 0; sample < batch; sample++) {
-    const reached = new Set<number>();
+    const reached = new Uint8Array(otherTiles.length);
     tiles.forEach(({ rows }, tile) => {
-      const [start, pairs] = words.subarray(at + 2 * (sample * tiles.length + tile));
+      const list = at + 2 * (sample * tiles.length + tile);
+      const [start, pairs] = [words[list], words[list + 1]];
       if (pairs > 0) reach[own] += rows;
       reach.bytes += 8 * pairs;
-      for (let pair = 0; pair < pairs; pair++) reached.add(words[start + 2 * pair] & TILE_OF_PAIR);
+      for (let pair = 0; pair < pairs; pair++) reached[words[start + 2 * pair] & TILE_OF_PAIR] = 1;
     });
-    for (const tile of reached) reach[other] += otherTiles[tile].rows;
     // A tile is four words, and begins a list of two.
-    reach.bytes += 24 * tiles.length + 16 * reached.size;
+    reach.bytes += 24 * tiles.length;
+    otherTiles.forEach(({ rows }, tile) => {
+      reach[other] += reached[tile] * rows;
+      reach.bytes += reached[tile] * 16;
+    });
   }
   return reach;
 }
@@ -195,7 +199,7 @@ export function attentionWorkgroups(device: Device, problem: AttentionProblem): 
   const { queryRows } = rowsOf(problem);
   const form = planForm(table, batch, queryRows);
   const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
-  const sizes = { batch, queryTokens, keyTokens: table.layout.length, heads, kvHeads, headDimension };
+  const sizes = { batch, queryTokens, keyTokens: table.layout.keyTokens, heads, kvHeads, headDimension };
   const count = (entry: AttentionEntry) =>
     attentionLaunch(device, { entry, dtype, headDimension }, sizes, form).workgroups.reduce((a, b) => a * b);
   return Object.fromEntries(attentionEntries.map((entry) => [entry, count(entry)])) as Record<AttentionEntry, number>;

@@ -130,7 +130,7 @@ class Work {
     const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = this.call;
     const { places, queryTiles, keyTiles } = this.plan.form;
     const { expression, scale = 1 / Math.sqrt(headDimension) } = this.options;
-    const dataStride = expression && expression.samples > 1 ? keyTokens : 0;
+    const dataStride = expression && expression.samples > 1 ? expression.layout.length : 0;
     const sizes = { batch, queryTokens, keyTokens, heads, kvHeads, scale, splits: launch.splits };
     const tiles = { queryTiles: queryTiles.length, keyTiles: keyTiles.length };
     this.device.dispatch({

@@ -8,8 +8,11 @@ import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './
 import { sumOfRows } from './reduce.ts';
 import { concatenateTokens, sliceTokens } from './tokens.ts';
 
-/** The blocks of a joint sequence in order; `input` is the index of the owner of its rows. */
-export type BlockLayout = readonly { readonly input: number; readonly length: number }[];
+/**
+ * The blocks of a joint sequence in order; `input` is the index of the owner of its rows. blockLinear leaves out those
+ * that are not `joined`: their owner has rows for them, the joint sequence has none.
+ */
+export type BlockLayout = readonly { readonly input: number; readonly length: number; readonly joined?: boolean }[];
 
 type Absent = null | undefined;
 
@@ -43,7 +46,7 @@ export function blockLinear(
 ): Tensor {
   const op = 'blockLinear';
   const { shares, length } = sharesOf(op, layout, Math.max(inputs.length, weights.length));
-  const owners = [...shares.keys()].filter((i) => shares[i].length > 0);
+  const owners = [...shares.keys()].filter((i) => shares[i].segments.length > 0);
   const surplus = inputs.findIndex((input, i) => input && shares[i].length === 0);
   if (surplus >= 0) throw new Error(`${op}: inputs[${surplus}] has no rows in the layout; pass null`);
   const terms = owners.map((i) => {
@@ -113,6 +116,8 @@ function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
   const op = 'blockLinear backward';
   const { gradient, accumulate } = gradientSum(x, op);
   const outputs = weight.shape[0];
+  const leftOut = share.segments.reduce((rows, segment) => rows - segment.length, share.length);
+  if (!accumulate && leftOut > 0) x.device.clear(gradient);
   for (const segment of share.segments)
     multiply(
       {
@@ -168,6 +173,9 @@ export function blockSplitLinear(
 ): (Tensor | null)[] {
   const op = 'blockSplitLinear';
   const { shares, length } = sharesOf(op, layout, weights.length);
+  const leftOut = layout.findIndex(({ joined }) => joined === false);
+  if (leftOut >= 0)
+    throw new Error(`${op}: layout[${leftOut}] is not joined; every row of an owner comes from the joint`);
   const storage = expectStorage(op, 'joint', joint);
   const { residuals = [], dtype = storage } = options;
   expectShape(op, 'joint', joint, [null, length, null]);
@@ -267,7 +275,7 @@ function ownRows(tensor: Tensor, { length, ownOffset }: Segment, share: Share): 
 function sharesOf(op: string, layout: BlockLayout, owners: number): { shares: Share[]; length: number } {
   const shares = Array.from({ length: owners }, () => ({ segments: [] as Segment[], length: 0 }));
   let offset = 0;
-  layout.forEach(({ input, length }, i) => {
+  layout.forEach(({ input, length, joined = true }, i) => {
     if (!shares[input] || !Number.isInteger(length) || length < 0)
       throw new Error(
         `${op}: layout[${i}] is { input: ${input}, length: ${length} }; input is an index below ${owners}, length an integer from 0`,
@@ -275,11 +283,13 @@ function sharesOf(op: string, layout: BlockLayout, owners: number): { shares: Sh
     if (length === 0) return;
     const share = shares[input];
     const last = share.segments.at(-1);
-    if (last && last.offset + last.length === offset)
-      share.segments[share.segments.length - 1] = { ...last, length: last.length + length };
-    else share.segments.push({ length, offset, ownOffset: share.length });
+    if (joined) {
+      if (last && last.offset + last.length === offset && last.ownOffset + last.length === share.length)
+        share.segments[share.segments.length - 1] = { ...last, length: last.length + length };
+      else share.segments.push({ length, offset, ownOffset: share.length });
+      offset += length;
+    }
     share.length += length;
-    offset += length;
   });
   return { shares, length: offset };
 }

@@ -13,20 +13,22 @@
  * Any may be absent from a pass: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix
  * attends to the cache.
  */
-import { type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
+import { type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
   type BlockLayout,
   blockLinear,
   blockSplitLinear,
+  concatenateTokens,
   gatedMlp,
   type RowsOfBlock,
   reshape,
   rotary,
+  sliceTokens,
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
-import type { BlockSettings, ExpertSettings, ModelConfiguration } from './configuration.ts';
+import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** One value for each expert that runs, by its name. */
@@ -47,9 +49,9 @@ export interface MixturePass extends MixtureOptions {
   readonly blocks: readonly BlockSettings[];
   /** The names of these blocks in the attention table, or rows of one block. */
   readonly queries: readonly (string | RowsOfBlock)[];
-  /** The attention table over all keys: the blocks in the cache, then the blocks that run. */
+  /** The attention table over the blocks in the cache, then the blocks that run. */
   readonly table: AttentionTable;
-  /** The padding mask [batch, keys] u32, 0 for padding. */
+  /** The padding mask [batch, tokens of the table] u32, 0 for padding. */
   readonly validity: Tensor;
   /** Cosines and sines of the rows that run: [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
@@ -65,6 +67,17 @@ export interface MixtureResult {
   readonly hidden: PerExpert<Tensor>;
   /** The residual stream of each expert before the first layer and after each layer. */
   readonly residuals: readonly PerExpert<Tensor>[];
+}
+
+/** The rows [batch, rows, ...] of the blocks that have keys; null if none has. */
+function rowsWithKeys(x: Tensor, blocks: readonly BlockSettings[]): Tensor | null {
+  if (blocks.every(hasKeys)) return x;
+  let start = 0;
+  const parts = blocks.flatMap((block) => {
+    start += block.length;
+    return hasKeys(block) ? [sliceTokens(x, start - block.length, block.length)] : [];
+  });
+  return parts.length === 0 ? null : concatenateTokens(parts);
 }
 
 /** The weights of one expert in one layer. */
@@ -148,9 +161,10 @@ export class Mixture {
     let x = names.map((name) => pass.inputs[name]);
     const byName = (tensors: readonly Tensor[]) => Object.fromEntries(names.map((name, i) => [name, tensors[i]]));
     const residuals = [byName(x)];
+    const keyRotary = rowsWithKeys(pass.rotaryTable, pass.blocks);
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
-      const run = () => this.runLayer(values, pass, names, layer, before);
+      const run = () => this.runLayer(values, pass, names, layer, before, keyRotary);
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
       residuals.push(byName(x));
     }
@@ -165,30 +179,32 @@ export class Mixture {
     names: readonly string[],
     layer: number,
     x: readonly Tensor[],
+    keyRotary: Tensor | null,
   ): Tensor[] {
     const { heads, kvHeads, headDimension, depth } = this.configuration;
     const { layout: pairs } = this.family.rotary;
     const experts = names.map((name) => this.experts[name].layers[layer]);
     // A block's input is the place of its expert in these lists.
     const layout: BlockLayout = blocks.map(({ weights, length }) => ({ input: names.indexOf(weights), length }));
-    const rows = blocks.reduce((sum, { length }) => sum + length, 0);
+    const keyLayout: BlockLayout = layout.map((own, i) => ({ ...own, joined: hasKeys(blocks[i]) }));
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
     const outputs = normed.map(({ output }) => output);
-    const project = (name: 'query' | 'key' | 'value', count: number) => {
+    const project = (name: 'query' | 'key' | 'value', count: number, of: BlockLayout) => {
       const weights = experts.map((expert) => expert[name].weight(values));
-      const projected = blockLinear(outputs, weights, layout);
-      return reshape(projected, [projected.shape[0], rows, count, headDimension]);
+      const projected = blockLinear(outputs, weights, of);
+      return reshape(projected, [...projected.shape.slice(0, 2), count, headDimension]);
     };
-    const query = rotary(project('query', heads), rotaryTable, { layout: pairs });
-    const ownKey = rotary(project('key', kvHeads), rotaryTable, { layout: pairs });
-    const ownValue = project('value', kvHeads);
+    const query = rotary(project('query', heads, layout), rotaryTable, { layout: pairs });
+    const none = () => zeroTensor(values.device, [query.shape[0], 0, kvHeads, headDimension], 'f32', 'no keys');
+    const ownKey = keyRotary ? rotary(project('key', kvHeads, keyLayout), keyRotary, { layout: pairs }) : none();
+    const ownValue = keyRotary ? project('value', kvHeads, keyLayout) : none();
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
     const attended = attention(query, key, value, {
       ...{ table, validity, queries },
       lossBlocks: layer === depth - 1 ? lossBlocks : undefined,
     });
     const branches = blockSplitLinear(
-      reshape(attended, [attended.shape[0], rows, heads * headDimension]),
+      reshape(attended, [...attended.shape.slice(0, 2), heads * headDimension]),
       experts.map((expert) => expert.output.weight(values)),
       layout,
       { residuals: normed.map(({ residual }) => residual ?? null) },

@@ -1,11 +1,12 @@
 import { describe, expect, type TestContext, test } from 'vitest';
-import { backward, loadKernel, parameter, parseKernel, type Tensor, tensor } from '../../engine/index.ts';
+import { backward, loadKernel, parameter, parseKernel, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
   attentionTable,
   attentionVariants,
   causal,
+  type Edge,
   edge,
   fillPlan,
   full,
@@ -84,6 +85,44 @@ describe('attention plan', () => {
     const starts = (words: Uint32Array) =>
       Array.from(words.subarray(form.places.forwardAt, form.places.dataAt)).filter((_, i) => i % 2 === 0);
     expect(starts(half.words)).toEqual(starts(real.words));
+  });
+
+  test('its words grow with live tiles: 32,768 tokens with a window take half a megabyte a sample', () => {
+    const form = (tokens: number, window?: number, batch = 1) =>
+      planForm(attentionTable(sequence({ text: tokens }), { text: { text: edge({ mask: 'causal', window }) } }), batch);
+    // A query tile sees keys up to 511 tokens back, of 17 tiles; the first 16 query tiles see all before them.
+    const pairs = 17 * 1024 - (16 * 17) / 2;
+    const words = (samples: number) => samples * (3 * 2 * pairs + (2 * 4 + 3 * 2) * 1024) + 2;
+    for (const batch of [1, 3]) expect(form(32_768, 512, batch).words).toBe(words(batch));
+    expect(4 * words(1)).toBeLessThan(4e6 / 8);
+    expect(form(32_768).words).toBeGreaterThan(25 * words(1));
+    expect(form(65_536, 512).words).toBeLessThan(2.1 * words(1));
+  });
+
+  test('has no room for gradients that the table stops', () => {
+    const layout = sequence({ prefix: 320, action: 64 });
+    const words = (prefix: Edge) => planForm(attentionTable(layout, { action: { prefix, action: full } }), 1).words;
+    expect(words(full) - words(insulated)).toBe(2 * 2 * 10);
+    expect(words(edge({ mask: 'full', stopKey: true }))).toBe(words(full));
+  });
+
+  test('a table that it has no room for is refused in one line', async () => {
+    const dense = (tokens: number) => attentionTable(sequence({ text: tokens }), { text: { text: full } });
+    expect(() => planForm(dense(32 * 2 ** 16 + 1), 1)).toThrow(
+      'attention: the table has 65537 tiles of at most 32 tokens; a plan has room for 65536',
+    );
+    expect(() => planForm(dense(32 * 2 ** 16), 1)).toThrow(
+      'attention: a batch of 1 has 4294967296 pairs of tiles in this table; a plan has room for 536870912: use a smaller batch, or a window',
+    );
+    const device = await testDevice('floor');
+    const { maxStorageBufferBindingSize: most } = device.limits;
+    const batch = Math.ceil(most / (3 * 8 * 1024 ** 2));
+    device.step(() => {
+      const operand = zeroTensor(device, [batch, 32_768, 1, 4], 'f32', 'operand');
+      expect(() => attention(operand, operand, operand, { table: dense(32_768) })).toThrow(
+        `bytes for a batch of ${batch}; this device binds ${most}: use a smaller batch, or a window`,
+      );
+    });
   });
 
   test('tiles with the most keys come first', () => {
