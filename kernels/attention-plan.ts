@@ -2,8 +2,9 @@
  * The plan: an attention table compiled into lists of live tile pairs.
  *
  * A tile pair lies in exactly one edge of the table (attention-tiles.ts). It is in the forward list if the edge, the padding of its
- * tiles and the user's mask each allow some score (together they may still allow none); in the dQuery list if moreover the query wants a gradient and its block carries a loss;
- * in the dKeyValue list if the query's block carries a loss and gradient passes to K or to V.
+ * tiles and the user's mask each allow some score (together they may still allow none). It is in the dKeyValue list if moreover the
+ * query's block carries a loss and gradient passes to K or to V, and in the dQuery list if it is in that one, or the query wants a
+ * gradient and its block carries a loss.
  *
  * The kernels read one array of words:
  *
@@ -259,15 +260,16 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
       forward[query] += 2;
       work.forward += area;
       if (carriesLoss[query] === 0) continue;
-      if (wants.query) {
-        words[dQuery[query]] = flags | key;
-        words[dQuery[query] + 1] = window;
-        dQuery[query] += 2;
-        work.dQuery += area;
-      }
       const passing = pairs.passing[pair] | unwanted;
       const stops = passing & (STOP_KEY | STOP_VALUE);
-      if (stops === (STOP_KEY | STOP_VALUE)) continue;
+      const stopped = stops === (STOP_KEY | STOP_VALUE);
+      if (wants.query) work.dQuery += area;
+      if (wants.query || !stopped) {
+        words[dQuery[query]] = flags | passing | key;
+        words[dQuery[query] + 1] = window;
+        dQuery[query] += 2;
+      }
+      if (stopped) continue;
       words[dKeyValue[key]] = flags | passing | query;
       words[dKeyValue[key] + 1] = window;
       dKeyValue[key] += 2;

@@ -158,14 +158,15 @@ async function counting(name: 'attention' | 'attention.software') {
       2,
     );
     // The computed value stays, times zero: a binding that nothing reads would be gone from the layout.
-    const count = (of: string, result: string) =>
-      replace(`${result});`, `mat2x2f(vec2f(${of}), vec2f(${of})) + 0.0 * ${result});`, 1);
-    count('keysVisited', 'combine(old, &scores, fetchValue(keysAt + word))');
-    count('keysVisited', 'combine(mat2x2f(dQuery[at.x], dQuery[at.y]), &weights, fetchKey(keysAt + word))');
-    const queries = 'let queries = queryTile(sample, pair.tile, lane);';
-    replace(queries, `${queries}\n${reached('f32(queries.rows * headsPerKv)')}`, 1);
-    count('toValue', 'combine(mat2x2f(dValue[at.x], dValue[at.y]), &passing, fetchGradient(rows.at + word))');
-    count('toKey', 'combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word))');
+    const filled = (count: string) => `mat4x4f(${Array(4).fill(`vec4f(${count})`).join(', ')})`;
+    const output = 'combine(scaled, &scores, fetchValue(keysAt + group))';
+    replace(`${output});`, `${filled('keysVisited')} + 0.0 * ${output});`, 1);
+    // A workgroup of backward takes several batches of query rows, and adds theirs to dk and dv.
+    replace('let at = rows.statisticsAt;', 'let at = rows.statisticsAt; keysVisited = 0.0;', 1);
+    const gradient = 'sums = combine(sums, &weights, passing);';
+    const batch = 'f32(min(queries.rows * headsPerKv - first, BATCH))';
+    const counted = `if (product == 2u) { sums = ${filled('keysVisited')}; } else { sums = before + ${filled(batch)}; }`;
+    replace(gradient, `let before = sums; ${gradient} let made = sums; ${counted} sums += 0.0 * made;`, 1);
   }
   return parseKernel(`${name}-counting`, text);
 }

@@ -98,6 +98,23 @@ describe('variants of attention', () => {
       "useAttentionVariants: forward of f32, head dimension 64: no variant 'f16-4' on this device; it has base-4, base-2, base-1",
     );
   });
+
+  test('software: one gradient alone has the bits that it has beside the others', async ({ skip }) => {
+    const device = await testDevice('normal');
+    const given = randomCase(35, 40, 3);
+    if (!use(device, 'software', given)) skip('not on this adapter');
+    const together = await runAttention(device, given);
+    const base = { dtype: 'f32', headDimension: 40, variant: 'base-4' } as const;
+    for (const [entry, others] of [
+      ['backwardQuery', ['dKey', 'dValue']],
+      ['backwardKeyValue', ['dQuery']],
+    ] as const) {
+      useAttentionVariants(device, [{ ...base, entry }]);
+      const apart = await runAttention(device, given);
+      for (const name of results) expectClose(apart[name], together[name], 1e-6, name);
+      for (const name of others) expect(apart[name]).toEqual(together[name]);
+    }
+  });
 });
 
 /** The head dimension of tests above, so that their pipelines serve again. */
@@ -218,6 +235,22 @@ describe('attention with lists that workgroups share', () => {
       };
       compareAttention(await runAttention(device, given), reference.attention(given), 2e-6);
     }
+  });
+
+  test('software: slices of dk and dv that do not fit one binding are fewer, or left to the base file', async ({
+    skip,
+  }) => {
+    const device = await testDevice('normal');
+    const given = fewRows(full);
+    if (!use(device, 'software', given)) skip('not on this adapter');
+    const count = (bytes: number) => {
+      const limited = Object.create(device, { limits: { value: { maxStorageBufferBindingSize: bytes } } });
+      return attentionWorkgroups(limited, given).backwardKeyValue;
+    };
+    const slice = 2 * 4 * given.key.length;
+    expect([2 * slice, 2 * slice - 1, slice].map(count)).toEqual([4, 2, 2]);
+    use(device, 'base-4', given);
+    expect(count(slice - 1)).toBe(attentionWorkgroups(device, given).backwardKeyValue);
   });
 
   test('a stop on K alone leaves dv, and one on V alone dk, the same to the last bit', async () => {
