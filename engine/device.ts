@@ -128,10 +128,6 @@ export class Device {
     const most = this.limits.maxComputeWorkgroupsPerDimension;
     if (![x, y, z].every((count) => Number.isInteger(count) && count >= 0 && count <= most))
       throw new Error(`${label}: a grid of ${x} x ${y} x ${z} workgroups; each must be an integer from 0 to ${most}`);
-    const largest = this.limits.maxStorageBufferBindingSize;
-    for (const [name, { byteLength }] of Object.entries(bindings))
-      if (byteLength > largest)
-        throw new Error(`${label}: ${name} takes ${byteLength} bytes; this device binds at most ${largest} at a time`);
     if (x * y * z === 0) return;
     const bound = Object.entries(bindings).map(([name, range]): Binding<BufferRange> => {
       const binding = kernel.bindings.get(name);
