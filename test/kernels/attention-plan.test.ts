@@ -183,11 +183,13 @@ async function counting(name: 'attention' | 'attention.software') {
   const reached = (rows: string) =>
     `if (!pair.stopKey) { toKey += ${rows}; } if (!pair.stopValue) { toValue += ${rows}; }\n`;
   if (name === 'attention') {
-    replace('let keys = keyTile(sample, pair.tile);', `let keys = keyTile(sample, pair.tile);${visited}`, 2);
-    replace('packOutput(select(0.0, 1.0 / max(total[i], 1e-30), real) * sums[ROWS * c + i])', 'vec4f(keysVisited)', 1);
+    const keys = 'let keys = keyTile(work.sample, pair.tile);';
+    replace(keys, `${keys}${visited}`, 2);
+    const output = 'packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[ROWS * c + i])';
+    replace(output, 'vec4f(keysVisited)', 1);
     replace('= shape.scale * sums[ROWS * c + i];', '= vec4f(keysVisited);', 1);
-    const product = 'var product = array<vec4f, ROWS>();                                         // k . s q';
-    replace(product, `${reached('f32(min(flatRows - firstFlat, TILE))')}${product}`, 1);
+    const products = 'var weights = ThreadRows();                   // k . s q, then P';
+    replace(products, `${reached('f32(min(flatRows(queries) - firstFlat, TILE))')}${products}`, 1);
     replace('= keySums[ROWS * c + i];', '= vec4f(toKey);', 1);
     replace('= valueSums[ROWS * c + i];', '= vec4f(toValue);', 1);
   } else {
