@@ -25,9 +25,14 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const BLOCK_THREADS: u32 = 16u;                                              // @param  threads to a block: a power of two up to 16
 alias Word = vec4f;                                                          // @param  storage of four elements of a moment
+// @or bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f, random: vec4u) -> Word { return value; }               // @param  random: 16 bits each
-fn randomBits(group: u32) -> vec4u { return vec4u(); }                       // @param  or draw(group), where pack needs them
+// @or bf16  fn pack(value: vec4f, random: vec4u) -> Word {
+// @or bf16    let bits = (bitcast<vec4u>(value) + random) >> vec4u(16u); return bits.xz | (bits.yw << vec2u(16u)); }
+fn randomBits(group: u32) -> vec4u { return vec4u(); }                       // @param  for packing; f32 needs none
+// @or drawn  fn randomBits(group: u32) -> vec4u { return draw(group); }
 const BLOCK_GROUPS: u32 = 16u;
 const ROUNDING: u32 = 6u;                                                    // a stream of engine/random.ts
 

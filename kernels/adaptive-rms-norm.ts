@@ -4,7 +4,6 @@ import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.
 import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
-const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
 
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * (1 + scale) + shift, over the last axis, with scale and shift from
@@ -106,7 +105,7 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
     device.dispatch({
       kernel,
       entry,
-      parameters: { ...taking, ...parameters, ...(size === 1 && oneElement) },
+      parameters: { ...taking, ...parameters, ...(size === 1 && { total: 'single' }) },
       bindings,
       uniform: { samples, length, groups, slices, width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups,

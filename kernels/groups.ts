@@ -28,10 +28,10 @@ export function fours(dtype: DataType): Groups {
 export const ones: Groups = {
   size: 1,
   parameters: {
-    Value: 'alias Value = f32;',
-    Word: 'alias Word = f32;',
-    unpack: 'fn unpack(word: Word) -> Value { return word; }',
-    pack: 'fn pack(value: Value) -> Word { return value; }',
+    Value: 'single',
+    Word: 'single',
+    unpack: 'single',
+    pack: 'single',
   },
 };
 

@@ -5,7 +5,6 @@ import { sumOfRows } from './reduce.ts';
 import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./layer-norm.wgsl', import.meta.url));
-const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
 
 /**
  * y = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, over the last axis, with the biased variance (Ba, Kiros and
@@ -34,7 +33,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
     device.dispatch({
       kernel,
       entry,
-      parameters: { ...rowParameters(device, groups, 'vec2f'), ...parameters, ...(size === 1 && oneElement) },
+      parameters: { ...rowParameters(device, groups), ...parameters, ...(size === 1 && { total: 'single' }) },
       bindings,
       uniform: { rows, groups, slices, width, epsilon: options.epsilon ?? 1e-6, accumulate: accumulate ? 1 : 0 },
       workgroups,

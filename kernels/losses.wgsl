@@ -19,7 +19,15 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const SLICES: u32 = 32u;                                                     // @param  workgroups of the first sum
 fn error(p: f32, t: f32) -> f32 { return (p - t) * (p - t); }                // @param
+// @or l1     fn error(p: f32, t: f32) -> f32 { return abs(p - t); }
+// @or huber  fn error(p: f32, t: f32) -> f32 {
+// @or huber    let d = abs(p - t); return select(d - 0.5, 0.5 * min(d, 1.0) * min(d, 1.0), d <= 1.0); }
+// @or binaryCrossEntropyWithLogits  fn error(p: f32, t: f32) -> f32 { return max(p, 0.0) - p * t + log(1.0 + exp(-abs(p))); }
 fn derivative(p: f32, t: f32) -> f32 { return 2.0 * (p - t); }               // @param
+// @or l1     fn derivative(p: f32, t: f32) -> f32 { return sign(p - t); }
+// @or huber  fn derivative(p: f32, t: f32) -> f32 { return clamp(p - t, -1.0, 1.0); }
+// @or binaryCrossEntropyWithLogits  fn derivative(p: f32, t: f32) -> f32 {
+// @or binaryCrossEntropyWithLogits    let e = exp(-abs(p)); return select(e, 1.0, p >= 0.0) / (1.0 + e) - t; }
 
 struct Shape { elements: u32, perValid: u32, perDimensionRow: u32, dimensions: u32 }
 

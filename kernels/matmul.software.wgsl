@@ -13,15 +13,39 @@ const ROWS: u32 = 32u;                                                       // 
 const SIDES: u32 = 1u;                                                       // @param
 
 alias WordA = vec4f;                                                         // @param  storage of four elements
+// @or f16, bf16  alias WordA = vec2u;
 fn unpackA(word: WordA) -> vec4f { return word; }                            // @param
+// @or f16   fn unpackA(word: WordA) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpackA(word: WordA) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 alias WordB = vec4f;                                                         // @param  also of the bias
+// @or f16, bf16  alias WordB = vec2u;
 fn unpackB(word: WordB) -> vec4f { return word; }                            // @param
+// @or f16   fn unpackB(word: WordB) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpackB(word: WordB) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 alias Word = vec4f;                                                          // @param  of the output and the residual
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 alias Kept = vec4f;                                                          // @param  of what is kept for backward
+// @or f16, bf16  alias Kept = vec2u;
 fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
+// @or f16   fn unpackKept(word: Kept) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpackKept(word: Kept) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn packKept(value: vec4f) -> Kept { return value; }                          // @param
+// @or f16   fn packKept(value: vec4f) -> Kept { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn packKept(value: vec4f) -> Kept { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
 // @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
@@ -29,7 +53,8 @@ fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + grou
 fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, inRun(at)); } // @param
 // @or transposed  fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f {
 // @or transposed    return transpose(loadB(rows + groupOf(at), side, inRun(at))); }
-fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param  of two sides: or up[at]
+fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param
+// @or dual  fn readB(at: u32, side: u32) -> vec4f { if (side == 0u) { return unpackB(b[at]); } return unpackB(up[at]); }
 fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { return sum; } // @param  `other`: of the second side; see epilogue.ts
 
 struct Shape {

@@ -99,7 +99,7 @@ export function multiply(product: Product, op: string): void {
     entry: 'product',
     parameters: {
       ...variant.parameters,
-      ...(up && { SIDES: 2, readB: readBothSides }),
+      ...(up && { SIDES: 2, readB: 'dual' }),
       ...orientation(transposeA, transposeB, variant),
       ...storageOf('A', key.a),
       ...storageOf('B', key.b),
@@ -168,21 +168,11 @@ function endingOf(
   };
 }
 
-const readBothSides =
-  'fn readB(at: u32, side: u32) -> vec4f { if (side == 0u) { return unpackB(b[at]); } return unpackB(up[at]); }';
-
-/** The parameters `storage` under the names that belong to one operand: WordA and unpackA, Kept, unpackKept and packKept. */
+/** The alternatives `storage` of one operand: of WordA and unpackA, of Kept, unpackKept and packKept. */
 function storageOf(operand: 'A' | 'B' | 'Kept', dtype: DataType): Parameters {
-  const word = operand === 'Kept' ? operand : `Word${operand}`;
-  const declared = Object.entries(storage(dtype)).filter(([name]) => operand === 'Kept' || name !== 'pack');
-  return Object.fromEntries(
-    declared.map(([name, text]) => [
-      name === 'Word' ? word : `${name}${operand}`,
-      String(text)
-        .replace(/\bWord\b/g, word)
-        .replace(/\b(un)?pack\b/g, `$&${operand}`),
-    ]),
-  );
+  if (dtype === 'f32') return {};
+  if (operand === 'Kept') return { Kept: dtype, unpackKept: dtype, packKept: dtype };
+  return { [`Word${operand}`]: dtype, [`unpack${operand}`]: dtype };
 }
 
 /** The depth in runs, and the runs in at most `wanted` slices. */

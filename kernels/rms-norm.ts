@@ -1,13 +1,4 @@
-import {
-  emptyTensor,
-  gradientTensor,
-  gridFor,
-  loadKernel,
-  type Parameters,
-  record,
-  roundUp,
-  type Tensor,
-} from '../engine/index.ts';
+import { emptyTensor, gradientTensor, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
@@ -21,8 +12,6 @@ export interface RmsNormOptions {
   /** 'onePlus' multiplies by 1 + weight, as Gemma does (default), 'plain' by the weight itself, as Llama does. */
   gain?: 'onePlus' | 'plain';
 }
-
-const plainGain: Parameters = { gainOf: 'fn gainOf(weight: vec4f) -> vec4f { return weight; }' };
 
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * gain, over the last axis, with gain = 1 + weight or weight (Zhang and Sennrich 2019).
@@ -56,7 +45,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
     device.dispatch({
       kernel,
       entry,
-      parameters: { ...rowParameters(device, groups), ...storage(x.dtype), ...(gain === 'plain' && plainGain) },
+      parameters: { ...rowParameters(device, groups), ...storage(x.dtype), ...(gain === 'plain' && { gainOf: gain }) },
       bindings,
       uniform: { rows, groups, slices, width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups,

@@ -16,21 +16,11 @@ const KEEP = 4;
  * A row of `groups` groups to a workgroup, held in registers where it has at most 256 threads of KEEP groups each.
  *
  * A software adapter reads again as fast as it would hold a row, and a barrier costs it as much as either: there a workgroup is one
- * subgroup, and the kernel's `sumOfThreads`, of values of type `sum`, is an instruction.
+ * subgroup, and the kernel's `sumOfThreads` is an instruction.
  */
-export function rowParameters(
-  device: Device,
-  groups: number,
-  sum: 'f32' | 'vec2f' = 'f32',
-): Parameters & { THREADS: number } {
+export function rowParameters(device: Device, groups: number): Parameters & { THREADS: number } {
   const lanes = softwareLanes(device);
-  if (lanes)
-    return {
-      THREADS: lanes,
-      KEEP: 1,
-      enable: 'subgroups',
-      sumOfThreads: `fn sumOfThreads(value: ${sum}, thread: u32) -> ${sum} { return subgroupAdd(value); }`,
-    };
+  if (lanes) return { THREADS: lanes, KEEP: 1, enable: 'subgroups', sumOfThreads: 'subgroups' };
   if (device.software) return { THREADS: 8, KEEP: 1 };
   return { THREADS: Math.min(Math.max(2 ** Math.ceil(Math.log2(groups / KEEP)), 32), 256), KEEP };
 }

@@ -4,10 +4,7 @@ import { expectDtype, rowsAndWidth } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./softmax.wgsl', import.meta.url));
 const THREADS = 64;
-const oneElement = {
-  total: 'fn total(value: Value) -> f32 { return value; }',
-  largest: 'fn largest(value: Value) -> f32 { return value; }',
-};
+const oneElement = { total: 'single', largest: 'single' };
 
 /** exp(x) / sum(exp(x)) over the last axis: x [..., width] f32 -> [..., width] f32. A row of equal numbers gives 1 / width each. */
 export function softmax(x: Tensor): Tensor {

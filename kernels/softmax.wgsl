@@ -14,8 +14,11 @@
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 alias Value = vec4f;                                                         // @param  a group of elements
+// @or single  alias Value = f32;
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
+// @or single  fn total(value: Value) -> f32 { return value; }
 fn largest(value: Value) -> f32 { return max(max(value.x, value.y), max(value.z, value.w)); }  // @param  the maximum over a group
+// @or single  fn largest(value: Value) -> f32 { return value; }
 
 struct Shape { rows: u32, groups: u32 }
 

@@ -7,6 +7,7 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 alias Word = vec4f;                                                          // @param  storage of four elements
+// @or f16, bf16  alias Word = vec2u;
 
 struct Shape { items: u32, groups: u32, tokens: u32, capacity: u32, start: u32 }
 

@@ -8,7 +8,8 @@
 // The second axis of the grid counts samples.
 
 const THREADS: u32 = 64u;                                                    // @param
-alias Word = vec4u;                                                          // @param  four words, or one
+alias Word = vec4u;                                                          // @param  four words
+// @or single  alias Word = u32;
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32, outerGroups: u32, innerGroups: u32, start: u32 }
 
