@@ -16,20 +16,20 @@ struct Shape { elements: u32 }
 @group(0) @binding(3) var<storage, read_write> sum: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> target_: array<vec4f>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+fn position(grid: Grid, thread: u32) -> u32 {
+  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
 }
 
-@compute @workgroup_size(THREADS)
-fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn add(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (4u * i < shape.elements) { sum[i] = a[i] + b[i]; }
 }
 
-@compute @workgroup_size(THREADS)
-fn addInto(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn addInto(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (4u * i >= shape.elements) { return; }
   let real = vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(shape.elements);
   target_[i] += select(vec4f(), b[i], real);

@@ -34,10 +34,12 @@ struct Shape { groups: u32, run: u32, near: u32, far: u32 }
 @group(0) @binding(3) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4f>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
-fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
-  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+fn walk(grid: Grid, thread: u32) -> Walk {
+  let first = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS * shape.run + thread * shape.far;
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
@@ -70,47 +72,41 @@ fn tanhOf(x: vec4f) -> vec4f {
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn gelu(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn gelu(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let value = unpack(x[i]);
     y[i] = pack(value * logistic(geluArgument(value)));
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn swish(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn swish(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let value = unpack(x[i]);
     y[i] = pack(value * logistic(value));
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn hyperbolicTangent(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn hyperbolicTangent(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(tanhOf(unpack(x[i]))); }
 }
 
-@compute @workgroup_size(THREADS)
-fn sigmoid(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn sigmoid(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(logistic(unpack(x[i]))); }
 }
 
-@compute @workgroup_size(THREADS)
-fn relu(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn relu(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(max(unpack(x[i]), vec4f())); }
 }
 
 // ---- backward --------------------------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn geluBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn geluBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let value = unpack(x[i]);
     let near = clamp(value, vec4f(-10.0), vec4f(10.0));
@@ -120,29 +116,25 @@ fn geluBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn swishBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn swishBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let value = unpack(x[i]);
     dx[i] = dy[i] * (logistic(value) + value * logisticSlope(value));
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn hyperbolicTangentBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn hyperbolicTangentBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { dx[i] = dy[i] * 4.0 * logisticSlope(2.0 * unpack(x[i])); }
 }
 
-@compute @workgroup_size(THREADS)
-fn sigmoidBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn sigmoidBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { dx[i] = dy[i] * logisticSlope(unpack(x[i])); }
 }
 
-@compute @workgroup_size(THREADS)
-fn reluBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn reluBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { dx[i] = select(vec4f(), dy[i], unpack(x[i]) > vec4f()); }
 }

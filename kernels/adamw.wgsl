@@ -54,6 +54,8 @@ struct Shape {
 @group(0) @binding(9) var<storage, read_write> firstScales: array<f32>;     // of blocks
 @group(0) @binding(10) var<storage, read_write> secondScales: array<f32>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 struct Moments { first: vec4f, second: vec4f }
 
 // The moments of a group after its gradient.
@@ -72,14 +74,13 @@ fn advance(group: u32, by: Moments) {
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
-fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
-  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+fn walk(grid: Grid, thread: u32) -> Walk {
+  let first = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS * shape.run + thread * shape.far;
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
-@compute @workgroup_size(THREADS)
-fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn update(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let moments = next(Moments(unpack(firstMoment[i]), unpack(secondMoment[i])), i);
     advance(i, moments);
@@ -119,9 +120,8 @@ fn exponentAbove(x: vec2f) -> vec2u { return max((bitcast<vec2u>(x) + vec2u(0x7f
 
 fn largestOf(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
 
-@compute @workgroup_size(THREADS)
-fn updateBlocks(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let index = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+@compute @workgroup_size(THREADS) fn updateBlocks(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   let block = index / BLOCK_THREADS;
   let leader = thread / BLOCK_THREADS * BLOCK_THREADS;                       // the first thread of the block
   let exists = block < shape.groups / BLOCK_GROUPS;

@@ -24,6 +24,8 @@ struct Shape { groups: u32, run: u32, near: u32, far: u32 }
 @group(0) @binding(1) var<storage, read> x: array<Source>;
 @group(0) @binding(2) var<storage, read_write> y: array<Target>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 // Four 16-bit patterns in two words.
 fn pairs(patterns: vec4u) -> vec2u { return vec2u(patterns.x | (patterns.y << 16u), patterns.z | (patterns.w << 16u)); }
 
@@ -49,13 +51,12 @@ fn nearestFloat16(value: vec4f) -> vec4u {
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
-fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
-  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+fn walk(grid: Grid, thread: u32) -> Walk {
+  let first = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS * shape.run + thread * shape.far;
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(unpack(x[i])); }
 }

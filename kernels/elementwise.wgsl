@@ -38,10 +38,12 @@ struct Shape { groups: u32, run: u32, near: u32, far: u32, columns: u32, columnS
 @group(0) @binding(5) var<storage, read_write> dA: array<Value>;
 @group(0) @binding(6) var<storage, read_write> dB: array<Value>;            // before the sum over rows
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
-fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
-  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+fn walk(grid: Grid, thread: u32) -> Walk {
+  let first = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS * shape.run + thread * shape.far;
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
@@ -53,9 +55,8 @@ fn nextColumn(c: u32) -> u32 {
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn add(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     y[i] = pack(unpack(a[i]) + unpack(b[c]));
@@ -63,9 +64,8 @@ fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgro
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn subtract(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn subtract(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     y[i] = pack(unpack(a[i]) - unpack(b[c]));
@@ -73,9 +73,8 @@ fn subtract(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn multiply(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn multiply(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     y[i] = pack(unpack(a[i]) * unpack(b[c]));
@@ -83,17 +82,15 @@ fn multiply(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn scale(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn scale(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(shape.factor * unpack(a[i])); }
 }
 
 // ---- backward of multiply; that of scale is scale itself, on f32 -------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn multiplyBackwardA(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn multiplyBackwardA(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     dA[i] = dy[i] * unpack(b[c]);
@@ -101,8 +98,7 @@ fn multiplyBackwardA(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workg
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn multiplyBackwardB(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn multiplyBackwardB(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { dB[i] = dy[i] * unpack(a[i]); }
 }

@@ -39,16 +39,17 @@ struct Shape { tokens: u32, vocabulary: u32, groups: u32, scale: f32 }
 @group(0) @binding(6) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dTable: array<vec4f>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+fn position(grid: Grid, thread: u32) -> u32 {
+  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
 }
 
 // ---- forward: one workgroup a token ------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let token = workgroup.y * workgroups.x + workgroup.x;
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let token = grid.workgroup.y * grid.count.x + grid.workgroup.x;
   if (token >= shape.tokens) { return; }
   let id = ids[token];
   for (var group = thread; group < shape.groups; group += THREADS) {
@@ -60,9 +61,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
 
 // ---- backward: link the tokens of one id, one thread a token -----------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn link(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let token = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn link(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let token = position(grid, thread);
   if (token >= shape.tokens) { return; }
   let id = ids[token];
   var later = token + 1u;
@@ -75,9 +75,8 @@ fn link(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
 
 // ---- backward: dTable, one thread a group of each chain ----------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let index = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let index = position(grid, thread);
   let first = index / shape.groups;
   if (first >= shape.tokens || leads[first] == 0u) { return; }
   let group = index % shape.groups;

@@ -42,6 +42,8 @@ struct Shape { elements: u32, perValid: u32, perDimensionRow: u32, dimensions: u
 @group(0) @binding(8) var<storage, read> dLoss: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dPrediction: array<f32>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 var<workgroup> partial: array<vec2f, THREADS>;
 
 fn counts(e: u32) -> bool {
@@ -51,8 +53,7 @@ fn counts(e: u32) -> bool {
 
 // ---- forward -----------------------------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn forwardSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn forwardSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   var sum = vec2f();
   for (var e = workgroup.x * THREADS + thread; e < shape.elements; e += SLICES * THREADS) {
     if (counts(e)) { sum += vec2f(error(prediction[e], target_[e]), 1.0); }
@@ -65,8 +66,7 @@ fn forwardSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
   if (thread == 0u) { partialSums[workgroup.x] = partial[0]; }
 }
 
-@compute @workgroup_size(1)
-fn forward() {
+@compute @workgroup_size(1) fn forward() {
   var sum = vec2f();
   for (var slice = 0u; slice < SLICES; slice++) { sum += partialSums[slice]; }
   scale[0] = 1.0 / max(1.0, sum.y);
@@ -75,9 +75,8 @@ fn forward() {
 
 // ---- backward: one thread an element -----------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let e = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let e = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   if (e >= shape.elements) { return; }
   var gradient = 0.0;
   if (counts(e)) { gradient = dLoss[0] * scale[0] * derivative(prediction[e], target_[e]); }

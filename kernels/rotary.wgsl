@@ -63,16 +63,17 @@ struct Shape { tokens: u32, heads: u32, half: u32 }                          // 
 @group(0) @binding(4) var<storage, read> dy: array<Value>;
 @group(0) @binding(5) var<storage, read_write> dx: array<Value>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+fn position(grid: Grid, thread: u32) -> u32 {
+  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
 }
 
 // A thread rotates one group of pairs in every head of its token: they share the angles.
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i >= shape.tokens * shape.half) { return; }
   let c = cosine(cosSin[i]);
   let s = sine(cosSin[i]);
@@ -86,9 +87,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i >= shape.tokens * shape.half) { return; }
   let c = cosine(cosSin[i]);
   let s = sine(cosSin[i]);

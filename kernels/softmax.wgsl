@@ -29,6 +29,8 @@ struct Shape { rows: u32, groups: u32 }
 @group(0) @binding(4) var<storage, read> dy: array<Value>;
 @group(0) @binding(5) var<storage, read_write> dx: array<Value>;
 
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
+
 var<workgroup> partial: array<vec2f, THREADS>;
 
 // A part of a row as (maximum, sum of exp(x - maximum)); two parts make one.
@@ -38,13 +40,13 @@ fn joined(a: vec2f, b: vec2f) -> vec2f {
 }
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn rowOf(workgroup: vec3u, workgroups: vec3u) -> u32 { return workgroup.y * workgroups.x + workgroup.x; }
+fn rowOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 
 // ---- forward: one workgroup a row ------------------------------------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
+fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(grid);
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
   var part = vec2f(largest(x[start]), 0.0);                                  // an element of the row, counted zero times
@@ -65,8 +67,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
 // ---- backward: one workgroup a row -----------------------------------------------------------------------------------
 
 @compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
+fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(grid);
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
   var sum = 0.0;

@@ -26,16 +26,14 @@ fn walk(workgroup: vec3u, thread: u32) -> Walk {
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
-@compute @workgroup_size(THREADS)
-fn put(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn put(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let own = walk(workgroup, thread);
   let source = workgroup.y * shape.innerGroups;
   let goal = workgroup.y * shape.outerGroups + shape.start;
   for (var i = own.first; i < own.end; i += shape.near) { outerOut[goal + i] = inner[source + i]; }
 }
 
-@compute @workgroup_size(THREADS)
-fn take(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn take(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let own = walk(workgroup, thread);
   let source = workgroup.y * shape.outerGroups + shape.start;
   let goal = workgroup.y * shape.innerGroups;
@@ -44,8 +42,7 @@ fn take(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 
 // ---- backward of slice: every element of the long array --------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn putAmongZeros(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn putAmongZeros(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let own = walk(workgroup, thread);
   let source = workgroup.y * shape.innerGroups;
   let goal = workgroup.y * shape.outerGroups;
