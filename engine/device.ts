@@ -1,11 +1,13 @@
 import { isSoftware } from './adapters/describe.mjs';
-import { Answers } from './answers.ts';
-import { type Kernel, type Parameters, type UniformData, uniformData } from './kernel.ts';
-import { ALIGNMENT, type BufferRange, Memory, roundUp } from './memory.ts';
+import { AsyncErrors } from './async-errors.ts';
+import type { Binding, CommandSink } from './commands.ts';
+import { Encoder } from './encoder.ts';
+import { type Kernel, type Parameters, uniformData } from './kernel.ts';
+import { type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pipelines } from './pipelines.ts';
-import { type DispatchTime, type DispatchWork, Profiler } from './profile.ts';
+import { type DispatchTime, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
-import { endingWith, StepMemory } from './step-memory.ts';
+import { runThenEnd, Step } from './running-step.ts';
 
 export interface DeviceOptions {
   /** Part of an adapter's name ('llvmpipe', 'NVIDIA'), or 'null' for Dawn's validating backend; default: the system's first. Node only. */
@@ -31,9 +33,6 @@ export interface Dispatch {
   bytes?: number;
 }
 
-const DISPATCHES_PER_SUBMIT = 64;
-const UNIFORM_RING_BYTES = 64 * 1024;
-
 /** An opened adapter: what it can do, its memory, and the commands on their way to it. */
 export class Device {
   readonly limits: GPUSupportedLimits;
@@ -44,27 +43,21 @@ export class Device {
   readonly software: boolean;
   readonly subgroupSizes: readonly [number, number];
   readonly memory: Memory;
-  readonly answers: Answers;
+  readonly errors: AsyncErrors;
   readonly pipelines: Pipelines;
+  readonly encoder: Encoder;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
   /** Workgroups, FLOPs and bytes of all of them, the last two by the kernels' cost models. */
   workgroups = 0;
   flops = 0;
   bytes = 0;
+  /** Ops leave tape entries. */
+  taping = true;
   /** Writes down the step that is being captured. */
   recorder: Recorder | null = null;
-  /** Times every dispatch, in a pass of its own. */
-  profiler: Profiler | null = null;
 
-  private readonly ring: GPUBuffer;
-  private readonly ringData = new Uint8Array(UNIFORM_RING_BYTES);
-  private ringUsed = 0;
-  private encoder: GPUCommandEncoder | null = null;
-  private pass: GPUComputePassEncoder | null = null;
-  private pending = 0;
-  private lastLabel = '';
-  private step_: StepMemory | null = null;
+  private step_: Step | null = null;
   private closed = false;
 
   constructor(
@@ -79,18 +72,22 @@ export class Device {
     this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
-    this.answers = new Answers(gpu, this.software);
-    this.pipelines = new Pipelines(gpu, this.answers, options.debug === true);
+    this.errors = new AsyncErrors(gpu, this.software);
+    this.pipelines = new Pipelines(gpu, this.errors, options.debug === true);
     this.memory = new Memory(
       gpu,
-      (error, what) => this.answers.expectNoError(error, what),
+      (error, what) => this.errors.expectNoError(error, what),
       () => this.flush(),
     );
-    this.ring = this.memory.uniform(UNIFORM_RING_BYTES, 'op parameters');
+    this.encoder = new Encoder(gpu, this.memory, this.errors, this, options.debug === true);
+  }
+
+  private get sink(): CommandSink {
+    return this.recorder ?? this.encoder;
   }
 
   /** The step that is running. Throws outside of one. */
-  currentStep(op: string): StepMemory {
+  currentStep(op: string): Step {
     if (!this.step_) throw new Error(`${op}: ops run inside device.step(() => ...)`);
     return this.step_;
   }
@@ -102,19 +99,10 @@ export class Device {
   /** Runs `fn` eagerly, then frees everything of the step that `fn` did not return. `fn` may be asynchronous. */
   step<T>(fn: () => T): T {
     if (this.step_) throw new Error('device.step: steps do not nest');
-    this.answers.assertOpen();
-    const { recorder } = this;
-    const step = recorder
-      ? new StepMemory(
-          (bytes, label) => recorder.take(bytes, label),
-          () => {},
-        )
-      : new StepMemory(
-          (bytes, label) => this.memory.takeStep(bytes, label),
-          (buffer) => this.memory.giveStep(buffer),
-        );
+    this.errors.assertOpen();
+    const step = new Step(this.recorder ?? this.memory);
     this.step_ = step;
-    return endingWith(fn, (result) => {
+    return runThenEnd(fn, (result) => {
       this.step_ = null;
       this.flush();
       step.end(result);
@@ -124,7 +112,7 @@ export class Device {
   /** Writes down what a step would encode; nothing of it runs. `fn` is synchronous; `name` is what error messages call the step. */
   record<T>(name: string, fn: () => T): { result: T; recorder: Recorder } {
     this.memory.made = new Set();
-    const recorder = new Recorder(name, this.memory.made);
+    const recorder = new Recorder(name, this.memory.made, this.encoder);
     this.recorder = recorder;
     try {
       return { result: this.step(fn), recorder };
@@ -141,82 +129,50 @@ export class Device {
     if (![x, y, z].every((count) => Number.isInteger(count) && count >= 0 && count <= most))
       throw new Error(`${label}: a grid of ${x} x ${y} x ${z} workgroups; each must be an integer from 0 to ${most}`);
     if (x * y * z === 0) return;
-    const entries: GPUBindGroupEntry[] = Object.entries(bindings).map(([name, range]) => {
+    const bound = Object.entries(bindings).map(([name, range]): Binding<BufferRange> => {
       const binding = kernel.bindings.get(name);
       if (!binding) throw new Error(`${label}: no binding '${name}'; it has ${[...kernel.bindings.keys()].join(', ')}`);
-      return {
-        binding: binding.index,
-        resource: { buffer: range.buffer, offset: range.offset, size: range.byteLength },
-      };
+      const limit = this.limits.maxStorageBufferBindingSize;
+      if (range.byteLength > limit)
+        throw new Error(
+          `${label}: '${name}' takes ${range.byteLength} bytes, above this device's limit of ${limit} for one binding; make the batch smaller, or cut the tensor along its first axis`,
+        );
+      return { name, index: binding.index, access: binding.space === 'read' ? 'read' : 'read_write', range };
     });
     const packed = uniform ? uniformData(kernel, uniform) : null;
     const used = packed ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
     const pipeline = this.pipelines.get(kernel, entry, parameters, used);
     const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
-    if (this.recorder) {
-      this.recorder.dispatch({ kernel, entry, parameters, pipeline, uniform: packed, grid: [x, y, z], cost }, bindings);
-      return;
-    }
-    if (packed) entries.push(this.uniformEntry(packed));
-    // With the pass comes the scope that catches what is wrong with the bindings.
-    const pass = this.openPass({ label, workgroups: x * y * z, ...cost });
-    const group = this.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(x, y, z);
-    this.workgroups += x * y * z;
-    this.flops += flops;
-    this.bytes += cost.bytes;
-    this.encoded(label);
+    const operation = { label, parameters, pipeline, bindings: bound, uniform: packed, cost };
+    this.sink.add({ kind: 'dispatch', ...operation, grid: [x, y, z] });
   }
 
   /** Copies bytes between buffers, in order with the dispatches. Offsets and length are multiples of 4. */
   copy(source: BufferRange, target: BufferRange, bytes: number): void {
-    if (this.recorder) {
-      this.recorder.copy(source, target, bytes);
-      return;
-    }
-    this.openEncoder().copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
-    this.encoded('copy');
+    this.sink.add({ kind: 'copy', source, target, bytes });
   }
 
   clear(range: BufferRange): void {
-    if (this.recorder) {
-      this.recorder.clear(range);
-      return;
-    }
-    this.openEncoder().clearBuffer(range.buffer, range.offset, range.byteLength);
-    this.encoded('clear');
+    this.sink.add({ kind: 'clear', target: range });
   }
 
-  /** Writes from the host. What was encoded before is submitted first, because writeBuffer overtakes it. */
+  /** Writes from the host, in order with the dispatches. */
   write(target: BufferRange, data: ArrayBufferView<ArrayBuffer>): void {
-    this.answers.assertOpen();
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    if (this.recorder?.write(target, bytes)) return;
-    this.flush();
-    const whole = bytes.byteLength - (bytes.byteLength % 4);
-    this.answers.checked(`writing to ${target.buffer.label}`, () => {
-      this.gpu.queue.writeBuffer(target.buffer, target.offset, bytes, 0, whole);
-      if (whole === bytes.byteLength) return;
-      const last = new Uint8Array(4);
-      last.set(bytes.subarray(whole));
-      this.gpu.queue.writeBuffer(target.buffer, target.offset + whole, last);
-    });
+    this.sink.write(target, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
 
   /** Bytes of a range as they are when everything encoded so far has run. */
   async read(range: BufferRange, bytes: number): Promise<ArrayBuffer> {
-    this.answers.assertOpen();
+    this.errors.assertOpen();
     const size = roundUp(bytes, 4);
     const staging = this.memory.takeStaging(size);
     try {
       this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
       await null; // several reads at once are one submit
-      this.answers.assertOpen();
+      this.errors.assertOpen();
       this.flush();
-      await this.answers.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
-      await this.answers.check();
+      await this.errors.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
+      await this.errors.check();
       return staging.getMappedRange(0, size).slice(0, bytes);
     } finally {
       if (!this.closed) {
@@ -228,10 +184,10 @@ export class Device {
 
   /** Resolves when everything encoded so far has run; rejects with the first error of any op since the last await. */
   async finish(): Promise<void> {
-    this.answers.assertOpen();
+    this.errors.assertOpen();
     this.flush();
-    await this.answers.settle(this.gpu.queue.onSubmittedWorkDone());
-    await this.answers.check();
+    await this.errors.settle(this.gpu.queue.onSubmittedWorkDone());
+    await this.errors.check();
   }
 
   /**
@@ -241,44 +197,35 @@ export class Device {
   async profile(fn: () => unknown): Promise<DispatchTime[]> {
     if (!this.features.has('timestamp-query'))
       throw new Error(`profile: ${this.description} was opened without timestamps ('timestamp-query')`);
-    if (this.profiler) throw new Error('profile: profiles do not nest');
+    if (this.encoder.profiler) throw new Error('profile: profiles do not nest');
     this.flush();
     const profiler = new Profiler(this.gpu);
-    this.profiler = profiler;
+    this.encoder.profiler = profiler;
     try {
       await fn();
-      const stamps = profiler.resolve(this.openEncoder());
+      const stamps = this.submit('timestamps', (encoder) => profiler.resolve(encoder));
       return stamps ? profiler.times(await this.read(stamps, stamps.byteLength)) : [];
     } finally {
       this.flush();
-      this.profiler = null;
+      this.encoder.profiler = null;
       profiler.destroy();
     }
   }
 
   /** Encodes and submits by itself, behind everything encoded before. An error is thrown at the next await and begins with `what`. */
-  submit(what: string, encode: (encoder: GPUCommandEncoder) => void): void {
+  submit<T>(what: string, encode: (encoder: GPUCommandEncoder) => T): T {
     this.flush();
-    this.answers.checked(what, () => {
+    return this.errors.checked(what, () => {
       const encoder = this.gpu.createCommandEncoder();
-      encode(encoder);
+      const result = encode(encoder);
       this.gpu.queue.submit([encoder.finish()]);
+      return result;
     });
   }
 
   /** Submits what is encoded. */
   flush(): void {
-    if (!this.encoder) return;
-    this.pass?.end();
-    const commands = this.encoder.finish();
-    if (this.ringUsed > 0) this.gpu.queue.writeBuffer(this.ring, 0, this.ringData, 0, this.ringUsed);
-    this.gpu.queue.submit([commands]);
-    const what = this.pending === 1 ? this.lastLabel : `${this.pending} dispatches, the last ${this.lastLabel}`;
-    this.answers.expectNoError(this.gpu.popErrorScope(), what);
-    this.encoder = null;
-    this.pass = null;
-    this.pending = 0;
-    this.ringUsed = 0;
+    this.encoder.flush();
   }
 
   /** Frees the device. Without it a node process does not end. */
@@ -287,44 +234,6 @@ export class Device {
     this.closed = true;
     this.memory.destroy();
     this.gpu.destroy();
-    void this.answers.close().then(this.release);
-  }
-
-  private uniformEntry({ index, bytes }: UniformData): GPUBindGroupEntry {
-    if (this.ringUsed + bytes.byteLength > UNIFORM_RING_BYTES) this.flush();
-    const offset = this.ringUsed;
-    this.ringData.set(new Uint8Array(bytes), offset);
-    this.ringUsed += roundUp(bytes.byteLength, ALIGNMENT);
-    return { binding: index, resource: { buffer: this.ring, offset, size: bytes.byteLength } };
-  }
-
-  private openPass(work: DispatchWork): GPUComputePassEncoder {
-    if (this.profiler) this.pass = this.openEncoder().beginComputePass({ timestampWrites: this.profiler.next(work) });
-    else if (!this.pass) {
-      if (!this.encoder) this.beginEncoder();
-      this.pass = this.encoder!.beginComputePass();
-    }
-    return this.pass!;
-  }
-
-  /** The encoder outside of any pass. */
-  private openEncoder(): GPUCommandEncoder {
-    if (!this.encoder) this.beginEncoder();
-    this.pass?.end();
-    this.pass = null;
-    return this.encoder!;
-  }
-
-  private beginEncoder(): void {
-    this.answers.assertOpen();
-    this.gpu.pushErrorScope('validation');
-    this.encoder = this.gpu.createCommandEncoder();
-  }
-
-  private encoded(label: string): void {
-    this.lastLabel = label;
-    this.pending += 1;
-    this.dispatches += 1;
-    if (this.pending >= DISPATCHES_PER_SUBMIT || this.options.debug) this.flush();
+    void this.errors.close().then(this.release);
   }
 }

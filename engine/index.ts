@@ -4,6 +4,7 @@ export { Device, type DeviceOptions, type Dispatch } from './device.ts';
 export { InputError, quote } from './files/errors.ts';
 export * from './files/safetensors.ts';
 export * from './files/safetensors-writer.ts';
+export { type GradientSum, gradientSum, zeroGradients } from './gradients.ts';
 export { gridFor } from './grid.ts';
 export { type Kernel, loadKernel, type Parameters, parseKernel, specialise } from './kernel.ts';
 export { type BufferRange, roundUp } from './memory.ts';
@@ -14,18 +15,7 @@ export { philox, Random, randomStream, streams } from './random.ts';
 export { recompute } from './recompute.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './step.ts';
-export {
-  type BackwardRule,
-  backward,
-  type GradientSum,
-  gradientSum,
-  gradientTensor,
-  gradientToAddTo,
-  record,
-  stopGradient,
-  withoutTape,
-  zeroGradients,
-} from './tape.ts';
+export { type BackwardRule, backward, record, stopGradient, withoutTape } from './tape.ts';
 export {
   bytesPerElement,
   type DataType,

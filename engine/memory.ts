@@ -8,6 +8,8 @@
  * Pools keep what they are given until they are trimmed or the device closes; a tensor that outlives its step takes its buffer out of the pool.
  */
 
+import type { BufferSource } from './running-step.ts';
+
 export interface BufferRange {
   readonly buffer: GPUBuffer;
   /** Bytes, a multiple of 256. */
@@ -17,6 +19,8 @@ export interface BufferRange {
 }
 
 export const ALIGNMENT = 256;
+/** Most bytes of one arena: WebGPU's default limit for a storage binding. */
+export const ARENA_BYTES = 128 * 1024 * 1024;
 
 /** The smallest multiple of `unit` that is at least `value`. */
 export function roundUp(value: number, unit: number): number {
@@ -57,7 +61,7 @@ class Pool {
   }
 }
 
-export class Memory {
+export class Memory implements BufferSource {
   /** Bytes of all buffers that exist now, whatever their lifetime. */
   bytes = 0;
   /** The largest value of `bytes` so far. */
@@ -91,14 +95,15 @@ export class Memory {
     return this.create(bytes, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST, label);
   }
 
-  takeStep(bytes: number, label: string): GPUBuffer {
+  /** Memory for the step under way. */
+  take(bytes: number, label: string): GPUBuffer {
     const buffer = this.step.take(bytes, label);
     this.stepBytes += buffer.size;
     this.peakStepBytes = Math.max(this.peakStepBytes, this.stepBytes);
     return buffer;
   }
 
-  giveStep(buffer: GPUBuffer): void {
+  give(buffer: GPUBuffer): void {
     this.stepBytes -= buffer.size;
     this.step.give(buffer);
   }

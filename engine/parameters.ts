@@ -4,12 +4,8 @@
  */
 import type { Device } from './device.ts';
 import { InputError } from './files/errors.ts';
-import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
-import { gradientsAreZero } from './tape.ts';
+import { ALIGNMENT, ARENA_BYTES, type BufferRange, roundUp } from './memory.ts';
 import { bytesPerElement, elementCount, formatShape, type Shape, Tensor, type TensorData } from './tensor.ts';
-
-/** Bytes of one arena: WebGPU's default limit for a storage binding. A larger parameter has an arena of its own. */
-const ARENA_BYTES = 128 * 1024 * 1024;
 
 export interface ParameterSpecification {
   readonly name: string;
@@ -77,8 +73,11 @@ export class ParameterSet implements Disposable {
 
   /** Forgets all gradients: one clear for each arena that is not frozen. */
   zeroGradients(): void {
-    for (const arena of this.arenas) if (arena.rate !== null) this.device.clear(arena.gradients());
-    gradientsAreZero(this);
+    for (const { rate, gradients, tensors } of this.arenas) {
+      if (rate === null) continue;
+      this.device.clear(gradients());
+      for (const parameter of tensors) parameter.grad ??= parameter.gradientStorage!();
+    }
   }
 
   dispose(): void {
@@ -133,7 +132,7 @@ function rateOf({ name, rate = 1, frozen }: ParameterSpecification): number | nu
   return frozen ? null : rate;
 }
 
-/** Cuts a list of parameters into runs that an arena holds; `most` is the device's limit for one parameter. */
+/** Cuts a list into runs that an arena holds, a larger parameter into a run of its own; `most` is the device's limit for one. */
 function runsOf(specifications: readonly ParameterSpecification[], most: number): ParameterSpecification[][] {
   const runs: ParameterSpecification[][] = [];
   let used = ARENA_BYTES;

@@ -1,4 +1,4 @@
-import type { Answers } from './answers.ts';
+import type { AsyncErrors } from './async-errors.ts';
 import { type Kernel, type Parameters, specialise } from './kernel.ts';
 
 const bufferTypes = { uniform: 'uniform', read: 'read-only-storage', read_write: 'storage' } as const;
@@ -19,7 +19,7 @@ export class Pipelines {
 
   constructor(
     private readonly gpu: GPUDevice,
-    private readonly answers: Answers,
+    private readonly errors: AsyncErrors,
     /** Use the layouts that WebGPU derives: with them it refuses a binding that the entry point does not use. */
     private readonly derived: boolean,
   ) {}
@@ -39,7 +39,7 @@ export class Pipelines {
       throw new Error(`kernel ${kernel.name}: no entry point '${entry}'; it has ${kernel.entryPoints.join(', ')}`);
     const code = specialise(kernel, parameters);
     const begin = performance.now();
-    const pipeline = this.answers.checked(`compiling ${label}`, () => {
+    const pipeline = this.errors.checked(`compiling ${label}`, () => {
       const module = this.gpu.createShaderModule({ label: kernel.name, code });
       const layout = this.derived ? 'auto' : this.layout(kernel, used);
       return this.gpu.createComputePipeline({ label, layout, compute: { module, entryPoint: entry } });

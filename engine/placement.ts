@@ -1,14 +1,12 @@
 /** Which operations of a recorded step run, and where their memory lies. */
 import { type ArenaPlan, planArenas } from './arena.ts';
+import type { Operation } from './commands.ts';
 import type { Device } from './device.ts';
-import type { BufferRange } from './memory.ts';
+import { ARENA_BYTES, type BufferRange } from './memory.ts';
 import { Allocation, type RecordedOperation, type RecordedRange, type Recorder } from './recorder.ts';
 
-/** Bytes of one arena: WebGPU's default limit for a storage binding. */
-const ARENA_BYTES = 128 * 1024 * 1024;
-
 /** An operation that every run does again, which a write of the host is not. */
-export type ReplayedOperation = Exclude<RecordedOperation, { kind: 'write' }>;
+export type ReplayedOperation = Operation<RecordedRange>;
 
 interface Access {
   readonly name: string;

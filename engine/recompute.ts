@@ -2,7 +2,9 @@
  * Gradient checkpointing: of a part of the model only the results are kept, and backward runs the part again for what lies between
  * (Chen et al. 2016, arXiv 1604.06174). Memory for about one more forward pass.
  */
-import { GradientTable, reachedFrom, record, type TapeEntry, walkBack, withOwnTape } from './tape.ts';
+import { withGradients } from './gradients.ts';
+import type { Step } from './running-step.ts';
+import { reachedFrom, record, Tape, type TapeEntry, walk } from './tape.ts';
 import type { Tensor } from './tensor.ts';
 
 /**
@@ -25,20 +27,32 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
   });
   if (operands.length === 0) return outputs;
   record(op, operands, outputs, (incoming, wants) =>
-    step.track((taken) => {
+    withGradients(step, (gradients, taken) => {
       const { result, tape } = withOwnTape(step, fn);
-      const gradients = new GradientTable(step, taken);
       result.forEach((output, i) => {
-        if (incoming[i]) gradients.add(output, incoming[i]);
+        if (incoming[i]) gradients.add(output, incoming[i], op);
       });
       const wanted = reachedFrom(new Set(operands.filter((_, i) => wants[i])), tape);
-      walkBack(step, tape, gradients, (tensor) => wanted.has(tensor));
+      walk(tape, gradients, (tensor) => wanted.has(tensor));
       const found = operands.map((operand) => gradients.get(operand));
       for (const gradient of found) if (gradient) taken.delete(gradient.buffer);
       return found;
     }),
   );
   return outputs;
+}
+
+/** Runs `fn` with a tape of its own, which no other backward walks. */
+function withOwnTape<T>(step: Step, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
+  const current = step.part(Tape);
+  const outer = current.entries;
+  const tape: TapeEntry[] = [];
+  current.entries = tape;
+  try {
+    return { result: fn(), tape };
+  } finally {
+    current.entries = outer;
+  }
 }
 
 /** The tensors that a tape began with, as far as they want a gradient. */

@@ -2,8 +2,9 @@
  * A step's commands, recorded instead of encoded: a flat list of operations over allocations. Memory that the step takes is an
  * allocation, in no buffer yet; a buffer that it did not take outlives it and stands for itself.
  */
-import type { Kernel, Parameters, UniformData } from './kernel.ts';
+import { type CommandSink, type DispatchOperation, type Operation, withRanges } from './commands.ts';
 import type { BufferRange } from './memory.ts';
+import type { BufferSource } from './running-step.ts';
 
 /** Step memory from one `take` on. */
 export class Allocation {
@@ -21,29 +22,9 @@ export interface RecordedRange {
   readonly byteLength: number;
 }
 
-interface RecordedBinding {
-  readonly name: string;
-  readonly index: number;
-  readonly access: 'read' | 'read_write';
-  readonly range: RecordedRange;
-}
-
-export interface RecordedDispatch {
-  readonly kind: 'dispatch';
-  readonly kernel: Kernel;
-  readonly entry: string;
-  readonly parameters: Parameters;
-  readonly pipeline: GPUComputePipeline;
-  readonly bindings: readonly RecordedBinding[];
-  readonly uniform: UniformData | null;
-  readonly grid: readonly [number, number, number];
-  readonly cost: { readonly flops: number; readonly bytes: number };
-}
-
+export type RecordedDispatch = DispatchOperation<RecordedRange>;
 export type RecordedOperation =
-  | RecordedDispatch
-  | { readonly kind: 'copy'; readonly source: RecordedRange; readonly target: RecordedRange; readonly bytes: number }
-  | { readonly kind: 'clear'; readonly target: RecordedRange }
+  | Operation<RecordedRange>
   | { readonly kind: 'write'; readonly target: RecordedRange; readonly data: Uint8Array<ArrayBuffer> };
 
 /** Numbers that the host computes anew for every run, and their place. */
@@ -53,7 +34,7 @@ interface HostComputed {
   readonly write: (place: BufferRange) => void;
 }
 
-export class Recorder {
+export class Recorder implements BufferSource, CommandSink {
   readonly operations: RecordedOperation[] = [];
   readonly hostComputed: HostComputed[] = [];
   private readonly allocations = new Map<GPUBuffer, Allocation>();
@@ -65,51 +46,40 @@ export class Recorder {
     readonly name: string,
     /** Buffers made since the recording began: what is written to them first is their beginning, and not part of the step. */
     private readonly made: ReadonlySet<GPUBuffer>,
+    private readonly encoder: CommandSink,
   ) {}
 
-  /** Step memory without any: nothing runs while a step is recorded, so all that is asked of a buffer is which one it is. */
+  /**
+   * Step memory without any, which is never given back: nothing runs while a step is recorded, so all that is asked of a buffer is
+   * which one it is.
+   */
   take(bytes: number, label: string): GPUBuffer {
     const buffer = { label, size: bytes } as GPUBuffer;
     this.allocations.set(buffer, new Allocation(label, bytes));
     return buffer;
   }
 
-  dispatch(
-    dispatch: Omit<RecordedDispatch, 'kind' | 'bindings'>,
-    bindings: Readonly<Record<string, BufferRange>>,
-  ): void {
-    const recorded = Object.entries(bindings).map(([name, range]): RecordedBinding => {
-      const { index, space } = dispatch.kernel.bindings.get(name)!;
-      return { name, index, access: space === 'read' ? 'read' : 'read_write', range: this.range(range) };
-    });
-    this.operations.push({ kind: 'dispatch', ...dispatch, bindings: recorded });
-  }
+  give(): void {}
 
-  copy(source: BufferRange, target: BufferRange, bytes: number): void {
-    this.operations.push({ kind: 'copy', source: this.range(source), target: this.range(target), bytes });
-  }
-
-  clear(target: BufferRange): void {
-    this.operations.push({ kind: 'clear', target: this.range(target) });
+  add(operation: Operation<BufferRange>): void {
+    this.operations.push(withRanges(operation, (range) => this.range(range)));
   }
 
   /**
-   * Whether the numbers are part of the step; those of a buffer that it makes are to be written at once.
+   * Numbers for step memory are part of the step; those of a buffer that it makes are written at once.
    *
    * Throws where they would outlive the step: it is not run again for new ones.
    */
-  write(target: BufferRange, data: Uint8Array<ArrayBuffer>): boolean {
+  write(target: BufferRange, data: Uint8Array<ArrayBuffer>): void {
     const allocation = this.allocations.get(target.buffer);
     if (allocation) {
       this.constants.add(allocation);
       this.operations.push({ kind: 'write', target: this.range(target), data: data.slice() });
-      return true;
-    }
-    if (!this.made.has(target.buffer))
+    } else if (this.made.has(target.buffer)) this.encoder.write(target, data);
+    else
       throw new Error(
         `write: '${target.buffer.label}' outlives ${this.name}, which would write the numbers of its first run for ever; give them to run as an input`,
       );
-    return false;
   }
 
   /** The numbers just written to `buffer` are computed and written before every run. */

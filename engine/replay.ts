@@ -2,23 +2,11 @@
  * A recorded step made ready to run again and again: every allocation has its place, every dispatch its bind group. A run goes down
  * one list; WebGPU objects made for it are an encoder, its passes and a command buffer.
  */
+import { bindGroup, encode, type Operation, slotBytes, withRanges } from './commands.ts';
 import type { Device } from './device.ts';
-import type { UniformData } from './kernel.ts';
-import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import { ALIGNMENT, type BufferRange } from './memory.ts';
 import { accessesOf, Placement, type ReplayedOperation } from './placement.ts';
-import type { DispatchWork } from './profile.ts';
 import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
-
-type Command =
-  | {
-      readonly kind: 'dispatch';
-      readonly work: DispatchWork;
-      readonly pipeline: GPUComputePipeline;
-      readonly group: GPUBindGroup;
-      readonly grid: readonly [number, number, number];
-    }
-  | { readonly kind: 'copy'; readonly source: BufferRange; readonly target: BufferRange; readonly bytes: number }
-  | { readonly kind: 'clear'; readonly target: BufferRange };
 
 /** One operation of a captured step, for people and files. */
 export interface ListedOperation {
@@ -62,17 +50,19 @@ export interface StepStatistics {
   readonly encodingMilliseconds: number;
 }
 
-/** The commands of one submit. */
+/** The operations of one submit. */
 interface Batch {
   /** In error messages. */
   readonly what: string;
-  readonly commands: readonly Command[];
+  readonly operations: readonly Operation<BufferRange>[];
 }
 
 export class Replay implements Disposable {
   private readonly placement: Placement;
   private readonly uniforms: GPUBuffer;
   private readonly batches: readonly Batch[];
+  /** One for each dispatch. */
+  private readonly groups: readonly GPUBindGroup[];
   private readonly dispatches: number;
   private readonly workgroups: number;
   private readonly flops: number;
@@ -92,12 +82,15 @@ export class Replay implements Disposable {
     this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
     this.flops = dispatches.reduce((sum, { cost }) => sum + cost.flops, 0);
     this.bytes = dispatches.reduce((sum, { cost }) => sum + cost.bytes, 0);
-    const uniformBytes = dispatches.reduce((sum, { uniform }) => sum + slotBytes(uniform), 0);
+    const uniformBytes = dispatches.reduce((sum, dispatch) => sum + slotBytes(dispatch), 0);
     this.uniforms = device.memory.uniform(Math.max(uniformBytes, ALIGNMENT), `${recorder.name}, op parameters`);
     const slots = new Uint8Array(this.uniforms.size);
-    const commands = device.answers.checked(`${recorder.name}: bind groups`, () => this.prepare(slots));
+    const placed = this.placement.operations.map((operation) =>
+      withRanges(operation, (range) => this.placement.range(range)),
+    );
+    this.groups = device.errors.checked(`${recorder.name}: bind groups`, () => this.prepare(placed, slots));
     device.write({ buffer: this.uniforms, offset: 0, byteLength: slots.byteLength }, slots);
-    this.batches = inBatches(recorder.name, commands, most);
+    this.batches = inBatches(recorder.name, placed, most);
   }
 
   /** Encodes and submits one run. */
@@ -106,7 +99,10 @@ export class Replay implements Disposable {
     for (const { allocation, write } of this.recorder.hostComputed)
       write({ buffer: this.placement.home(allocation), offset: 0, byteLength: allocation.bytes });
     const start = performance.now();
-    for (const { what, commands } of this.batches) device.submit(what, (encoder) => this.encode(encoder, commands));
+    let next = 0;
+    const groupOf = () => this.groups[next++];
+    for (const { what, operations } of this.batches)
+      device.submit(what, (encoder) => encode(encoder, operations, groupOf, device.encoder.profiler));
     this.encodingMilliseconds = performance.now() - start;
     device.dispatches += this.dispatches;
     device.workgroups += this.workgroups;
@@ -130,8 +126,8 @@ export class Replay implements Disposable {
       });
       if (operation.kind === 'copy') return { operation: 'copy', bytes: 2 * operation.bytes, bindings };
       if (operation.kind === 'clear') return { operation: 'clear', bytes: operation.target.byteLength, bindings };
-      const { parameters, grid, cost } = operation;
-      return { operation: labelOf(operation), parameters, grid, ...cost, bindings };
+      const { label, parameters, grid, cost } = operation;
+      return { operation: label, parameters, grid, ...cost, bindings };
     });
   }
 
@@ -156,94 +152,38 @@ export class Replay implements Disposable {
     this.dispose();
   }
 
-  /** Makes the bind groups and puts the op parameters into `slots`. */
-  private prepare(slots: Uint8Array): Command[] {
-    const { device, placement, uniforms } = this;
-    let used = 0;
-    return placement.operations.map((operation): Command => {
-      if (operation.kind === 'clear') return { kind: 'clear', target: placement.range(operation.target) };
-      if (operation.kind === 'copy') {
-        const { source, target, bytes } = operation;
-        return { kind: 'copy', source: placement.range(source), target: placement.range(target), bytes };
-      }
-      const { pipeline, bindings, uniform, grid } = operation;
-      const entries: GPUBindGroupEntry[] = bindings.map(({ index, range }) => {
-        const { buffer, offset, byteLength } = placement.range(range);
-        return { binding: index, resource: { buffer, offset, size: byteLength } };
-      });
-      if (uniform) {
-        slots.set(new Uint8Array(uniform.bytes), used);
-        const resource = { buffer: uniforms, offset: used, size: uniform.bytes.byteLength };
-        entries.push({ binding: uniform.index, resource });
-        used += slotBytes(uniform);
-      }
-      const label = labelOf(operation);
-      const group = device.gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
-      const work = { label, workgroups: grid[0] * grid[1] * grid[2], ...operation.cost };
-      return { kind: 'dispatch', work, pipeline, group, grid };
+  /** Makes the bind groups and puts the op parameters into `slots`, which is to be written to `uniforms`. */
+  private prepare(operations: readonly Operation<BufferRange>[], slots: Uint8Array): GPUBindGroup[] {
+    let offset = 0;
+    return operations.flatMap((operation) => {
+      if (operation.kind !== 'dispatch') return [];
+      const group = bindGroup(this.device.gpu, operation, this.uniforms, offset);
+      if (operation.uniform) slots.set(new Uint8Array(operation.uniform.bytes), offset);
+      offset += slotBytes(operation);
+      return [group];
     });
   }
-
-  private encode(encoder: GPUCommandEncoder, commands: readonly Command[]): void {
-    const { profiler } = this.device;
-    let pass: GPUComputePassEncoder | null = null;
-    let current: GPUComputePipeline | null = null;
-    const endPass = () => {
-      pass?.end();
-      pass = null;
-      current = null;
-    };
-    for (const command of commands) {
-      if (command.kind === 'dispatch') {
-        const { pipeline, group, grid } = command;
-        const [x, y, z] = grid;
-        if (profiler) endPass();
-        pass ??= encoder.beginComputePass(profiler ? { timestampWrites: profiler.next(command.work) } : undefined);
-        if (pipeline !== current) pass.setPipeline(pipeline);
-        current = pipeline;
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(x, y, z);
-        continue;
-      }
-      endPass();
-      const { target } = command;
-      if (command.kind === 'clear') encoder.clearBuffer(target.buffer, target.offset, target.byteLength);
-      else {
-        const { source, bytes } = command;
-        encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
-      }
-    }
-    endPass();
-  }
-}
-
-function labelOf({ kernel, entry }: RecordedDispatch): string {
-  return `${kernel.name} ${entry}`;
-}
-
-function slotBytes(uniform: UniformData | null): number {
-  return uniform ? roundUp(uniform.bytes.byteLength, ALIGNMENT) : 0;
 }
 
 /** Cuts the list before each dispatch that would be one too many. */
-function inBatches(name: string, commands: readonly Command[], most: number): Batch[] {
+function inBatches(name: string, operations: readonly Operation<BufferRange>[], most: number): Batch[] {
   const batches: Batch[] = [];
-  let batch: Command[] = [];
+  let batch: Operation<BufferRange>[] = [];
   let first = 1;
   let dispatches = 0;
   const finish = () => {
-    const last = batch.findLast((command) => command.kind === 'dispatch');
+    const last = batch.findLast((operation) => operation.kind === 'dispatch');
     const range = `dispatches ${first} to ${first + dispatches - 1}`;
-    const what = last ? `${name}, ${range}, the last ${last.work.label}` : name;
-    batches.push({ what, commands: batch });
+    const what = last ? `${name}, ${range}, the last ${last.label}` : name;
+    batches.push({ what, operations: batch });
     batch = [];
     first += dispatches;
     dispatches = 0;
   };
-  for (const command of commands) {
-    if (command.kind === 'dispatch' && dispatches === most) finish();
-    if (command.kind === 'dispatch') dispatches += 1;
-    batch.push(command);
+  for (const operation of operations) {
+    if (operation.kind === 'dispatch' && dispatches === most) finish();
+    if (operation.kind === 'dispatch') dispatches += 1;
+    batch.push(operation);
   }
   finish();
   return batches;

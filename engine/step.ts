@@ -1,12 +1,12 @@
 /**
- * The captured step: a whole training step as one list of dispatches.
+ * The captured step: a whole training step as one list of operations (dispatches of kernels, copies and clears of memory).
  *
  *   record    the step's function is called once; what it would encode is written down instead (recorder.ts): every dispatch with its
- *             pipeline, bindings and grid, over allocations from a tensor's making to its release
- *   place     what nothing reads is left out; the allocations of the rest are laid into a few arenas, so that no two that are alive
- *             together overlap, and no dispatch reads and writes one buffer (arena.ts, placement.ts)
+ *             pipeline, bindings and grid. An allocation stands for the memory of a tensor that the step makes
+ *   place     what nothing reads is left out; the allocations of the rest are laid into a few large buffers, the arenas, so that no
+ *             two overlap that are alive together, and no dispatch reads and writes one buffer (arena.ts, placement.ts)
  *   warm up   each pipeline runs once on nothing, so that the driver compiles it (warm-up.ts)
- *   replay    a run writes its inputs, then goes down the list: one encoder, one pass between copies, one submit (replay.ts)
+ *   replay    a run writes its inputs, then encodes the list from first to last and submits it (replay.ts)
  *
  * Only data change from run to run: inputs, and what the host computes from them in `hostTensor` (tensor.ts).
  */
@@ -66,7 +66,9 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   private readonly perSubmit: number;
   private readonly onPipeline: OnPipeline | undefined;
   private readonly inputs: Readonly<Record<Name, Tensor>>;
+  /** What the first run made; `homes` are the buffers of outputs, which later operations of a run must not overwrite. */
   private captured: { replay: Replay; outputs: Outputs; homes: ReadonlyMap<Allocation, GPUBuffer> } | null = null;
+  /** The compilation of the pipelines, which several callers may wait for. */
   private preparing: Promise<void> | null = null;
   private ready = false;
   private hostMilliseconds = 0;
@@ -85,6 +87,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     this.onPipeline = onPipeline;
     this.inputs = mapRecord(inputs, ({ shape, dtype = 'f32' }: StepInput, input) => {
       const made = persistentTensor(device, shape, dtype, input);
+      // WebGPU's buffers begin as zeros, and so does what the host knows of them.
       made.lastWritten = hostCopy(new Float32Array(elementCount(shape)), dtype);
       return made;
     });
@@ -99,13 +102,13 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
    */
   async run(data: Numbers<Name>): Promise<Outputs> {
     if (!this.ready) await this.prepare(data);
-    this.assertReady();
+    this.assertUsable();
     const start = performance.now();
     this.write(data);
     const { replay, outputs } = this.captured!;
     replay.run();
     this.hostMilliseconds = performance.now() - start;
-    await this.device.answers.check();
+    await this.device.errors.check();
     return outputs;
   }
 
@@ -114,7 +117,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
    * Running does it too.
    */
   async prepare(data: Numbers<Name>): Promise<void> {
-    this.assertReady();
+    this.assertUsable();
     if (!this.captured) {
       this.write(data);
       this.captured = this.capture();
@@ -150,11 +153,12 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     this.dispose();
   }
 
-  private assertReady(): void {
+  private assertUsable(): void {
     if (this.disposed) throw new Error(`${this.name} was disposed of`);
     if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
   }
 
+  /** Writes the numbers of every input, once all are known to fit. */
   private write(given: Numbers<Name>): void {
     const data: Record<string, TensorData> = mapRecord(given, (own) => (own && 'data' in own ? own.data : own));
     const known = Object.keys(this.inputs);
@@ -171,13 +175,14 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     for (const [name, input] of entries) input.write(data[name], 'borrow');
   }
 
+  /** Records the function on the inputs as they are, and gives what it returns a home outside of the arenas. */
   private capture(): NonNullable<typeof this.captured> {
     const { device } = this;
     const { result, recorder } = device.record(this.name, () => this.checkedOutputs(this.fn(this.inputs)));
     const homes = new Map<Allocation, GPUBuffer>();
     const homeOf = (buffer: GPUBuffer, name: string) => {
       const memory = recorder.memory(buffer);
-      if (!(memory instanceof Allocation)) return buffer;
+      if (!(memory instanceof Allocation)) return buffer; // it outlives the step already
       const home = homes.get(memory) ?? device.memory.persistent(memory.bytes, `${this.name}, ${name}`);
       homes.set(memory, home);
       return home;

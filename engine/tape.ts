@@ -2,86 +2,63 @@
  * The tape: what ran in a step, in order, so that backward can walk it in reverse.
  *
  * For a loss L and an op y = f(x), the entry of f turns dL/dy into dL/dx. Backward starts with dL/dL = 1 and visits the entries
- * from the last to the first; gradients that meet in one tensor are added in that order, so a run gives the same bits every time.
+ * from the last to the first. A tensor that several ops read gets a gradient from each of them; they are added in that order, so a
+ * run gives the same bits every time. A leaf is a tensor that no op on the tape made; the leaves that want a gradient are parameters.
  *
- * A rule asks where to put the gradient of an operand, and returns the tensor that it was given:
- *
- *   gradientTensor    writes it: into a parameter's own gradient where that is zero, else into new memory, which is added later
- *   gradientSum       writes it, or adds it where the answer says `accumulate`: to a parameter's own gradient, or to what later ops
- *                     have left for the operand; that it was added is known by its being the same tensor
- *   gradientToAddTo   adds it, to a few elements of a parameter's own gradient or of zeros
- *
- * or returns any other tensor of its own, or an incoming gradient as it is. Memory that a rule takes and does not return is released
- * behind it; a gradient's, when no tensor's gradient lies in it any more.
+ * `Gradients` is a table from tensors to their gradients so far, and a parameter's is its `grad`; in which memory they lie, and when
+ * it is free again, is told in gradients.ts. A `Step` is the span in which ops run: it owns the tape, which ends with it.
  */
 import type { Device } from './device.ts';
-import { gridFor } from './grid.ts';
-import { type Kernel, loadKernel } from './kernel.ts';
-import type { StepMemory } from './step-memory.ts';
-import { elementCount, emptyTensor, formatShape, type Tensor, viewTensor, zeroTensor } from './tensor.ts';
+import { type Gradients, withGradients } from './gradients.ts';
+import { emptyTensor, formatShape, type Tensor, viewTensor } from './tensor.ts';
 
-/** One gradient for each output, null where no loss reaches it; `wants[i]` says whether input i needs one. */
+/**
+ * Gets dL/dy of each output y, null where no loss reaches it, and returns dL/dx of each input x, null for those that want none;
+ * `wants[i]` says whether input i does.
+ */
 export type BackwardRule = (gradients: (Tensor | null)[], wants: boolean[]) => (Tensor | null)[];
 
 export interface TapeEntry {
+  /** Its name, for errors. */
   readonly op: string;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   readonly backward: BackwardRule;
 }
 
-const tapes = new WeakMap<StepMemory, TapeEntry[]>();
-/** Parameters whose gradient was zeroed in the step, and not written since. */
-const untouched = new WeakMap<StepMemory, Set<Tensor>>();
-/** The gradients of the backward whose rule is running. */
-const walked = new WeakMap<StepMemory, GradientTable>();
-const silenced = new WeakSet<Device>();
-const THREADS = 64;
-const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.meta.url));
+/** The tape of a step, `step.part(Tape)`: empty when the step begins. */
+export class Tape {
+  entries: TapeEntry[] = [];
+}
 
-/** Leaves a tape entry, if an input wants a gradient; then the outputs want one too. */
+/** Leaves a tape entry behind an op, if one of its inputs wants a gradient; then its outputs want one too, and are no leaves. */
 export function record(
   op: string,
   inputs: readonly Tensor[],
   outputs: readonly Tensor[],
   backward: BackwardRule,
 ): void {
-  const device = outputs[0].device;
-  if (silenced.has(device) || !inputs.some((input) => input.wantsGradient)) return;
-  const step = device.currentStep(op);
-  const tape = tapes.get(step) ?? [];
-  tapes.set(step, tape);
-  tape.push({ op, inputs, outputs, backward });
+  const { device } = outputs[0];
+  if (!device.taping || !inputs.some((input) => input.wantsGradient)) return;
+  device.currentStep(op).part(Tape).entries.push({ op, inputs, outputs, backward });
   for (const output of outputs) {
     output.wantsGradient = true;
     output.recorded = true;
   }
 }
 
-/** Runs `fn` with a tape of its own, which no other backward walks. */
-export function withOwnTape<T>(step: StepMemory, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
-  const outer = tapes.get(step) ?? [];
-  const tape: TapeEntry[] = [];
-  tapes.set(step, tape);
-  try {
-    return { result: fn(), tape };
-  } finally {
-    tapes.set(step, outer);
-  }
-}
-
 /** Runs `fn` without a tape: evaluation and inference. What an asynchronous `fn` does after its first await is on the tape again. */
 export function withoutTape<T>(device: Device, fn: () => T): T {
-  if (silenced.has(device)) return fn();
-  silenced.add(device);
+  const outer = device.taping;
+  device.taping = false;
   try {
     return fn();
   } finally {
-    silenced.delete(device);
+    device.taping = outer;
   }
 }
 
-/** The same numbers, behind which no gradient passes. */
+/** The same numbers in a tensor that leaves no tape entry, so that no gradient passes it. */
 export function stopGradient(source: Tensor): Tensor {
   return viewTensor(source, source.shape, 0, 'stopGradient');
 }
@@ -101,8 +78,7 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
     throw new Error(
       `backward: the loss has shape ${formatShape(loss.shape)}; give { gradient } for one with several elements`,
     );
-  if (options.gradient) requireShape('backward', 'gradient', options.gradient, loss);
-  const tape = tapes.get(step) ?? [];
+  const tape = step.part(Tape).entries;
   const parameters = options.parameters && new Set(options.parameters);
   for (const { gradientStorage, name } of parameters ?? [])
     if (!gradientStorage)
@@ -112,214 +88,28 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
   const wanted = parameters ? reachedFrom(parameters, tape) : null;
   const wants = (tensor: Tensor) => (wanted ? wanted.has(tensor) : tensor.wantsGradient);
 
-  step.track((taken) => {
-    const gradients = new GradientTable(step, taken);
-    gradients.add(loss, options.gradient ?? ones(loss));
-    walkBack(step, tape, gradients, wants);
-    gradients.addToLeaves();
+  withGradients(step, (gradients) => {
+    gradients.add(loss, options.gradient ?? ones(loss), 'backward: gradient');
+    walk(tape, gradients, wants);
   });
 }
 
-/** Takes the gradients of a tape's results to what it began with. */
-export function walkBack(
-  step: StepMemory,
-  tape: readonly TapeEntry[],
-  gradients: GradientTable,
-  wants: (tensor: Tensor) => boolean,
-): void {
-  for (let index = tape.length - 1; index >= 0; index--) {
-    const { op, inputs, outputs, backward: rule } = tape[index];
+/**
+ * The chain rule: takes the gradients of a tape's results to what the tape began with, from the last entry to the first. When the
+ * walk comes to an entry, every op that read its outputs has been visited, so their gradients are complete; behind it they are not
+ * needed any more.
+ */
+export function walk(tape: readonly TapeEntry[], gradients: Gradients, wants: (tensor: Tensor) => boolean): void {
+  for (const { op, inputs, outputs, backward: rule } of tape.toReversed()) {
     const incoming = outputs.map((output) => gradients.get(output));
     if (incoming.every((gradient) => gradient === null)) continue;
-    const wantsInputs = inputs.map(wants);
-    const results = wantsInputs.some(Boolean)
-      ? gradients.whileWalked(() => keepingResults(step, () => rule(incoming, wantsInputs)))
-      : [];
+    const wanted = inputs.map(wants);
+    const results = wanted.some(Boolean) ? gradients.runRule(() => rule(incoming, wanted)) : [];
     results.forEach((gradient, i) => {
-      if (!gradient || !wantsInputs[i]) return;
-      requireShape(`${op} backward`, `the gradient of input ${i}`, gradient, inputs[i]);
-      gradients.add(inputs[i], gradient);
+      if (gradient && wanted[i]) gradients.add(inputs[i], gradient, `${op} backward: the gradient of input ${i}`);
     });
-    for (const output of outputs) gradients.remove(output);
+    gradients.remove(outputs);
   }
-}
-
-/** Forgets the gradients of `parameters`: the next backward starts from zero. */
-export function zeroGradients(parameters: Iterable<Tensor>): void {
-  const all = [...parameters];
-  gradientsAreZero(all, (parameter) => parameter.device.clear(parameter.grad!));
-}
-
-/** Notes that the gradients of `parameters` are zero from here on; `clear` is called for each that there is. */
-export function gradientsAreZero(parameters: Iterable<Tensor>, clear: (parameter: Tensor) => void = () => {}): void {
-  for (const parameter of parameters) {
-    const { device } = parameter;
-    // Cleared before the first backward too: what a captured step's first run leaves out, no run does.
-    if (parameter.wantsGradient) parameter.grad ??= parameter.gradientStorage?.() ?? null;
-    if (!parameter.grad) continue;
-    clear(parameter);
-    if (!device.inStep) continue;
-    const step = device.currentStep('zeroGradients');
-    const zeroed = untouched.get(step) ?? new Set();
-    untouched.set(step, zeroed.add(parameter));
-  }
-}
-
-/**
- * Where a backward rule writes the gradient of its operand `input`, every element of it: a parameter whose gradient is zero gets it
- * in place, which saves a sum and the memory for it. To be returned as it is.
- */
-export function gradientTensor(input: Tensor, op: string): Tensor {
-  const step = input.device.currentStep(op);
-  if (isLeaf(input) && untouched.get(step)?.delete(input)) return input.grad!;
-  return emptyTensor(input.device, input.shape, 'f32', op);
-}
-
-/** A gradient that a rule writes, or with `accumulate` adds to. */
-export interface GradientSum {
-  readonly gradient: Tensor;
-  readonly accumulate: boolean;
-}
-
-/**
- * As gradientTensor, for a rule that can also add: to a parameter's gradient, or to what other ops have left for `input` in this
- * backward, where nobody else reads that any more.
- */
-export function gradientSum(input: Tensor, op: string): GradientSum {
-  const step = input.device.currentStep(op);
-  if (isLeaf(input)) {
-    const accumulate = !untouched.get(step)?.delete(input);
-    input.grad ??= input.gradientStorage!();
-    return { gradient: input.grad, accumulate };
-  }
-  const present = walked.get(step)?.toAddTo(input);
-  if (present) return { gradient: present, accumulate: true };
-  return { gradient: emptyTensor(input.device, input.shape, 'f32', op), accumulate: false };
-}
-
-/** As gradientTensor, for a rule that adds to few of the elements: the gradient of a parameter as it is, or zeros. */
-export function gradientToAddTo(input: Tensor, op: string): Tensor {
-  const step = input.device.currentStep(op);
-  if (!isLeaf(input)) return zeroTensor(input.device, input.shape, 'f32', op);
-  untouched.get(step)?.delete(input);
-  input.grad ??= input.gradientStorage!();
-  return input.grad;
-}
-
-function isLeaf({ recorded, gradientStorage }: Tensor): boolean {
-  return !recorded && gradientStorage !== null;
-}
-
-/** Gradients on their way back; a buffer taken on the way is released as soon as no gradient lies in it any more. */
-export class GradientTable {
-  private readonly table = new Map<Tensor, Tensor>();
-  private readonly holders = new Map<GPUBuffer, number>();
-  /** The gradients that the rule that ran last has added to, and returned as they are. */
-  private readonly addedTo = new Set<Tensor>();
-
-  constructor(
-    private readonly step: StepMemory,
-    private readonly taken: ReadonlySet<GPUBuffer>,
-  ) {}
-
-  get(tensor: Tensor): Tensor | null {
-    return this.table.get(tensor) ?? null;
-  }
-
-  add(tensor: Tensor, gradient: Tensor): void {
-    const present = this.table.get(tensor);
-    this.hold(gradient);
-    if (!present) {
-      this.table.set(tensor, gradient);
-      return;
-    }
-    if (present === gradient && (gradient === tensor.grad || this.addedTo.has(gradient))) {
-      this.drop(gradient);
-      return;
-    }
-    if (present === tensor.grad || gradient === tensor.grad) {
-      const [own, other] = present === tensor.grad ? [present, gradient] : [gradient, present];
-      accumulateInto('addInto', tensor, { b: other, target_: own });
-      this.table.set(tensor, own);
-      this.drop(other);
-      return;
-    }
-    const sum = emptyTensor(tensor.device, tensor.shape, 'f32', 'accumulate');
-    accumulateInto('add', sum, { a: present, b: gradient, sum });
-    this.hold(sum);
-    this.table.set(tensor, sum);
-    this.drop(present);
-    this.drop(gradient);
-  }
-
-  /** The gradient so far, for the rule that is running to add to; null where another tensor's gradient shares its memory. */
-  toAddTo(tensor: Tensor): Tensor | null {
-    const present = this.get(tensor);
-    if (!present || !this.taken.has(present.buffer) || this.holders.get(present.buffer) !== 1) return null;
-    this.addedTo.add(present);
-    return present;
-  }
-
-  /** Runs a rule, whose gradientSum looks here. */
-  whileWalked<T>(rule: () => T): T {
-    const outer = walked.get(this.step);
-    walked.set(this.step, this);
-    this.addedTo.clear();
-    try {
-      return rule();
-    } finally {
-      if (outer) walked.set(this.step, outer);
-      else walked.delete(this.step);
-    }
-  }
-
-  remove(tensor: Tensor): void {
-    const gradient = this.table.get(tensor);
-    if (!gradient) return;
-    this.table.delete(tensor);
-    this.drop(gradient);
-  }
-
-  addToLeaves(): void {
-    for (const [leaf, gradient] of this.table) {
-      if (!isLeaf(leaf) || gradient === leaf.grad) continue;
-      untouched.get(this.step)?.delete(leaf);
-      leaf.grad ??= leaf.gradientStorage!();
-      accumulateInto('addInto', leaf, { b: gradient, target_: leaf.grad });
-    }
-  }
-
-  private hold(gradient: Tensor): void {
-    this.holders.set(gradient.buffer, (this.holders.get(gradient.buffer) ?? 0) + 1);
-  }
-
-  private drop(gradient: Tensor): void {
-    const left = this.holders.get(gradient.buffer)! - 1;
-    this.holders.set(gradient.buffer, left);
-    if (left === 0 && this.taken.has(gradient.buffer)) this.step.release(gradient.buffer);
-  }
-}
-
-function accumulateInto(entry: string, like: Tensor, bindings: Record<string, Tensor>): void {
-  const elements = elementCount(like.shape);
-  like.device.dispatch({
-    kernel: accumulate,
-    entry,
-    bindings,
-    uniform: { elements },
-    workgroups: gridFor(elements, 4 * THREADS),
-    flops: elements,
-    bytes: 12 * elements,
-  });
-}
-
-/** Runs a backward rule; what it took and did not return is released. */
-function keepingResults(step: StepMemory, rule: () => (Tensor | null)[]): (Tensor | null)[] {
-  return step.track((taken) => {
-    const results = rule();
-    for (const gradient of results) if (gradient) taken.delete(gradient.buffer);
-    return results;
-  });
 }
 
 /** Everything that was made from one of `parameters`, and they themselves. */
@@ -328,14 +118,6 @@ export function reachedFrom(parameters: ReadonlySet<Tensor>, tape: readonly Tape
   for (const { inputs, outputs } of tape)
     if (inputs.some((input) => reached.has(input))) for (const output of outputs) reached.add(output);
   return reached;
-}
-
-function requireShape(op: string, what: string, gradient: Tensor, like: Tensor): void {
-  const same = gradient.shape.length === like.shape.length && gradient.shape.every((size, i) => size === like.shape[i]);
-  if (!same || gradient.dtype !== 'f32')
-    throw new Error(
-      `${op}: ${what} is ${gradient.dtype} ${formatShape(gradient.shape)}; expected f32 ${formatShape(like.shape)}`,
-    );
 }
 
 function ones(like: Tensor): Tensor {

@@ -1,7 +1,7 @@
 import type { Device } from './device.ts';
 import { decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16 } from './files/half.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
-import type { Holders, StepResource } from './step-memory.ts';
+import type { Holders, StepResource } from './running-step.ts';
 
 /** Storage of the elements; f16 and bf16 lie packed, two to a word. Arithmetic is f32 always; u32 holds ids and masks. */
 export type DataType = 'f32' | 'f16' | 'bf16' | 'u32';

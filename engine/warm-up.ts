@@ -2,6 +2,7 @@
  * Drivers compile a pipeline when it is made or when it first runs, some for seconds. Here each runs once beforehand, on one
  * workgroup and buffers of zeros: every loop of a kernel is bounded by what it is given, and what it writes is thrown away.
  */
+import { bindGroup } from './commands.ts';
 import type { Device } from './device.ts';
 import { ALIGNMENT } from './memory.ts';
 import type { ReplayedOperation } from './placement.ts';
@@ -25,7 +26,7 @@ export async function warmUp(
   onPipeline: OnPipeline = () => {},
 ): Promise<void> {
   const dispatches = operations.filter((operation) => operation.kind === 'dispatch');
-  const { pipelines, memory, answers } = device;
+  const { pipelines, memory, errors } = device;
   const cold = [...new Map(dispatches.map((dispatch) => [dispatch.pipeline, dispatch])).values()].filter(
     ({ pipeline }) => !pipelines.warm.has(pipeline),
   );
@@ -36,11 +37,11 @@ export async function warmUp(
     for (const [done, dispatch] of cold.entries()) {
       const begin = performance.now();
       run(device, dispatch, scratch, zeros);
-      await answers.settle(device.gpu.queue.onSubmittedWorkDone());
+      await errors.settle(device.gpu.queue.onSubmittedWorkDone());
       pipelines.warm.add(dispatch.pipeline);
-      const { kernel, entry, parameters, pipeline } = dispatch;
+      const { label, parameters, pipeline } = dispatch;
       const milliseconds = performance.now() - begin + (pipelines.makingTimes.get(pipeline) ?? 0);
-      onPipeline({ label: `${kernel.name} ${entry}`, parameters, milliseconds }, done + 1, cold.length);
+      onPipeline({ label, parameters, milliseconds }, done + 1, cold.length);
     }
   } finally {
     for (const buffer of [...scratch, zeros]) memory.free(buffer);
@@ -48,16 +49,14 @@ export async function warmUp(
 }
 
 function run(device: Device, dispatch: RecordedDispatch, scratch: readonly GPUBuffer[], zeros: GPUBuffer): void {
-  const { kernel, entry, pipeline, bindings, uniform } = dispatch;
-  const entries: GPUBindGroupEntry[] = bindings.map(({ index }, i) => ({
-    binding: index,
-    resource: { buffer: scratch[i] },
+  const bindings = dispatch.bindings.map((binding, i) => ({
+    ...binding,
+    range: { buffer: scratch[i], offset: 0, byteLength: ALIGNMENT },
   }));
-  if (uniform) entries.push({ binding: uniform.index, resource: { buffer: zeros } });
-  device.submit(`warm-up of ${kernel.name} ${entry}`, (encoder) => {
+  device.submit(`warm-up of ${dispatch.label}`, (encoder) => {
     const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, device.gpu.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
+    pass.setPipeline(dispatch.pipeline);
+    pass.setBindGroup(0, bindGroup(device.gpu, { ...dispatch, bindings }, zeros, 0));
     pass.dispatchWorkgroups(1);
     pass.end();
   });

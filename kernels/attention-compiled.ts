@@ -21,7 +21,8 @@ interface Upload {
 }
 
 const compiledTables = new WeakMap<AttentionTable, Compiled[]>();
-const uploads = new WeakMap<object, Upload[]>();
+/** The plans that lie on the device in a step. */
+class Uploads extends Array<Upload> {}
 
 /** The compiled form of a call's table; a table object keeps it, so a model makes its tables once. */
 function compiledFor({ batch, queryRows }: CheckedCall, { table, expression }: AttentionOptions): Compiled {
@@ -56,8 +57,7 @@ export function planOnDevice(
   const { validity, expression } = options;
   const step = device.currentStep('attention');
   const key = [compiled, validity, String(lossBlocks), wants.query, wants.key, wants.value, expression];
-  const known = uploads.get(step) ?? [];
-  uploads.set(step, known);
+  const known = step.part(Uploads);
   const found = known.find((upload) => upload.key.every((part, i) => part === key[i]));
   if (found?.words.alive) return found;
   const shape = [compiled.form.words];

@@ -1,5 +1,5 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
-import { emptyTensor, gradientSum, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
@@ -98,7 +98,7 @@ export function blockLinear(
 function biasGradient(dOutput: Tensor, bias: Tensor, { segments, length }: Share): Tensor {
   const op = 'blockLinear backward';
   const own = concatenateTokens(segments.map((segment) => sliceTokens(dOutput, segment.offset, segment.length)));
-  return sumOfRows(op, own, dOutput.shape[0] * length, gradientTensor(bias, op));
+  return sumOfRows(op, own, dOutput.shape[0] * length, gradientSum(bias, op));
 }
 
 /**

@@ -1,4 +1,4 @@
-import { emptyTensor, formatShape, gradientTensor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientSum, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { fours, type Groups, groupsOf } from './groups.ts';
 import { expectDtype, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
@@ -78,7 +78,7 @@ function scaled(op: string, x: Tensor, factor: number): Tensor {
 function overRows(op: string, gradient: Tensor, rows: number, like: Tensor): Tensor {
   return rows === 1 && gradient.shape.length === like.shape.length
     ? gradient
-    : sumOfRows(op, gradient, rows, gradientTensor(like, op));
+    : sumOfRows(op, gradient, rows, gradientSum(like, op));
 }
 
 function run(

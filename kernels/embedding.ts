@@ -1,4 +1,4 @@
-import { emptyTensor, gradientToAddTo, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
@@ -43,7 +43,8 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
     if (!dy) return [null];
     const next = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const leads = emptyTensor(device, [tokens], 'u32', 'embedding backward');
-    const dTable = gradientToAddTo(table, 'embedding backward');
+    const { gradient: dTable, accumulate } = gradientSum(table, 'embedding backward');
+    if (!accumulate) device.clear(dTable);
     run('link', { ids, next, leads }, gridFor(tokens, THREADS), {});
     const bytes = 3 * ids.byteLength + 3 * dy.byteLength;
     const bindings = { ids, next, leads, dy, dTable };

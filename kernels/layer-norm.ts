@@ -1,4 +1,4 @@
-import { emptyTensor, gradientTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
@@ -50,7 +50,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);
     const [dwPartial, dbPartial] = [empty([slices, width]), empty([slices, width])];
     run('backward', { x, weight, statistics, dy, dx, dwPartial, dbPartial }, [slices, 1], 20 * x.size, accumulate);
-    const summed = (partial: Tensor, like: Tensor) => sumOfRows(op, partial, slices, gradientTensor(like, op));
+    const summed = (partial: Tensor, like: Tensor) => sumOfRows(op, partial, slices, gradientSum(like, op));
     return [dx, wantsWeight ? summed(dwPartial, weight) : null, wantsBias ? summed(dbPartial, bias) : null];
   });
   return y;

@@ -1,4 +1,4 @@
-import { emptyTensor, gradientSum, gradientTensor, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { type Activation, epilogueOf, throughActivation } from './epilogue.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
@@ -55,7 +55,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
         encodeProduct({ a: ofSums, b: ofWeight, depth: outputs, ...target }, op);
       }
       const dWeight = wanted(weight) ? weightGradient([[ofSums, ofX]], weight, op) : null;
-      const dBias = bias && wanted(bias) ? sumOfRows(op, dSums, rows, gradientTensor(bias, op)) : null;
+      const dBias = bias && wanted(bias) ? sumOfRows(op, dSums, rows, gradientSum(bias, op)) : null;
       return [dx?.gradient ?? null, dWeight, ...(bias ? [dBias] : []), ...(residual ? [dOutput] : [])];
     });
     if (activation && output.recorded) preActivation = emptyTensor(x.device, output.shape, output.dtype, 'linear');

@@ -1,13 +1,4 @@
-import {
-  elementCount,
-  emptyTensor,
-  formatShape,
-  gradientSum,
-  gradientTensor,
-  record,
-  roundUp,
-  type Tensor,
-} from '../engine/index.ts';
+import { elementCount, emptyTensor, formatShape, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
@@ -101,7 +92,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
             encodeProduct({ ...own, ...target }, op);
           }
       }
-      if (bias && wantsBias) gradients[2] = sumOfRows(op, dOutput, batches * rows, gradientTensor(bias, op));
+      if (bias && wantsBias) gradients[2] = sumOfRows(op, dOutput, batches * rows, gradientSum(bias, op));
       return gradients.slice(0, bias ? 3 : 2);
     });
     return [output];

@@ -1,4 +1,13 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Shape, type Tensor } from '../engine/index.ts';
+import {
+  emptyTensor,
+  formatShape,
+  type GradientSum,
+  gridFor,
+  loadKernel,
+  record,
+  type Shape,
+  type Tensor,
+} from '../engine/index.ts';
 import { fours, ones, valueAlias } from './groups.ts';
 import { expectDtype, rowsAndWidth, storage } from './operand.ts';
 
@@ -7,6 +16,7 @@ const THREADS = 64;
 /** The sum of everything is first cut into at most this many parts of at least 8 groups to a thread. */
 const MOST_PARTS = 256;
 const ELEMENTS_OF_A_PART = THREADS * 8 * 4;
+const unused = { count: 0, rows: 0, groups: 0, slices: 0, accumulate: 0, scale: 1 };
 
 /** The sum of all elements of x [...] in f32, f16 or bf16: a scalar (shape []) in f32; 0 for no elements. */
 export function sum(x: Tensor): Tensor {
@@ -31,7 +41,7 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
       entry: 'sumAll',
       parameters: { THREADS: threads, ...readOnly(source) },
       bindings: { x: source, y },
-      uniform: { count: source.size, rows: 0, groups: 0, slices: 0, scale: factor },
+      uniform: { ...unused, count: source.size, scale: factor },
       workgroups: [parts],
       // Beside the elements, each thread adds up its four columns, and they their sums.
       flops: source.size + 9 * parts * threads,
@@ -50,7 +60,7 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
       entry: 'sumAllBackward',
       parameters: { THREADS },
       bindings: { dy, dx },
-      uniform: { count, rows: 0, groups: 0, slices: 0, scale },
+      uniform: { ...unused, count, scale },
       workgroups: gridFor(Math.ceil(count / 4), THREADS),
       flops: count / 4,
     });
@@ -69,7 +79,8 @@ function readOnly(source: Tensor) {
 export function sumRows(x: Tensor): Tensor {
   const { rows, width } = rowsAndWidth('sumRows', 'x', x);
   expectDtype('sumRows', 'x', x, 'f32');
-  const y = sumOfRows('sumRows', x, rows, emptyTensor(x.device, [width], 'f32', 'sumRows'));
+  const y = emptyTensor(x.device, [width], 'f32', 'sumRows');
+  sumOfRows('sumRows', x, rows, { gradient: y, accumulate: false });
   record('sumRows', [x], [y], ([dy]) => {
     if (!dy) return [null];
     const dx = emptyTensor(x.device, x.shape, 'f32', 'sumRows backward');
@@ -80,21 +91,23 @@ export function sumRows(x: Tensor): Tensor {
 }
 
 /**
- * The rows of `matrix`, any f32 tensor cut into `rows` equal runs of elements, added up into `sums`, which is returned. Leaves no
- * tape entry.
+ * The rows of `matrix`, any f32 tensor cut into `rows` equal runs of elements, added up and written to a gradient, or added to it. It
+ * is returned. Leaves no tape entry.
  */
-export function sumOfRows(op: string, matrix: Tensor, rows: number, sums: Tensor): Tensor {
+export function sumOfRows(op: string, matrix: Tensor, rows: number, target: GradientSum): Tensor {
   const { device } = matrix;
+  const { gradient: sums } = target;
   const width = sums.size;
+  const accumulate = target.accumulate ? 1 : 0;
   // About 32 rows to a partial sum, so that tall matrices keep a large adapter busy. A function of the shape alone.
   const slices = rows <= 64 ? 1 : Math.min(Math.ceil(rows / 32), 128);
   if (slices === 1) {
-    runOnRows('sumRows', { matrix, sums }, { rows, width, slices }, 1);
+    runOnRows('sumRows', { matrix, sums }, { rows, width, slices, accumulate }, 1);
     return sums;
   }
   const partial = emptyTensor(device, [slices, width], 'f32', op);
   runOnRows('sumRowsSlices', { matrix, sums: partial }, { rows, width, slices }, slices);
-  runOnRows('sumRows', { matrix: partial, sums }, { rows: slices, width, slices }, 1);
+  runOnRows('sumRows', { matrix: partial, sums }, { rows: slices, width, slices, accumulate }, 1);
   device.currentStep(op).release(partial.buffer);
   return sums;
 }
@@ -103,9 +116,9 @@ export function sumOfRows(op: string, matrix: Tensor, rows: number, sums: Tensor
 function runOnRows(
   entry: string,
   bindings: Record<string, Tensor>,
-  { rows, width, slices }: { rows: number; width: number; slices: number },
+  { rows, width, slices, accumulate = 0 }: { rows: number; width: number; slices: number; accumulate?: number },
   rowsOfGrid: number,
-  flops = rows * width,
+  flops = (rows + accumulate) * width,
 ): void {
   const { device } = Object.values(bindings)[0];
   const grouping = width % 4 === 0 ? fours('f32') : ones;
@@ -115,8 +128,9 @@ function runOnRows(
     entry,
     parameters: { THREADS, ...valueAlias(grouping) },
     bindings,
-    uniform: { count: 0, rows, groups, slices, scale: 1 },
+    uniform: { ...unused, rows, groups, slices, accumulate },
     workgroups: gridFor(rowsOfGrid * groups, THREADS),
     flops,
+    bytes: Object.values(bindings).reduce((sum, { byteLength }) => sum + byteLength, 4 * accumulate * width),
   });
 }

@@ -2,6 +2,7 @@
 //
 //   sum of everything     y    = scale sum_i x[i]                   and backward  dx[i]   = scale dy
 //   sum of the rows       y[c] = sum_r x[r,c]                       and backward  dx[r,c] = dy[c]
+//                         or, with `accumulate`, added to y[c], a gradient that others have a share in
 //
 // Both run in two stages: many workgroups make partial sums, then the partial sums are added. The sum of everything is one entry
 // point run twice (scale 1, then the scale asked for). A matrix of few rows needs only the second stage.
@@ -18,7 +19,7 @@ fn unpack(word: Word) -> vec4f { return word; }                              // 
 // @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 // @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 
-struct Shape { count: u32, rows: u32, groups: u32, slices: u32, scale: f32 }
+struct Shape { count: u32, rows: u32, groups: u32, slices: u32, accumulate: u32, scale: f32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -85,6 +86,7 @@ fn position(grid: Grid, thread: u32) -> u32 {
   if (column >= shape.groups) { return; }
   var sum = Value();
   for (var row = 0u; row < shape.rows; row++) { sum += matrix[row * shape.groups + column]; }
+  if (shape.accumulate == 1u) { sum += sums[column]; }
   sums[column] = sum;
 }
 

@@ -1,4 +1,4 @@
-import { emptyTensor, gradientTensor, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
@@ -60,7 +60,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);
     const dwPartial = emptyTensor(device, [slices, stored], 'f32', op);
     run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 12 * x.size, accumulate);
-    return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientTensor(weight, op)) : null];
+    return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientSum(weight, op)) : null];
   });
   return y;
 }

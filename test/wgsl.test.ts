@@ -171,6 +171,8 @@ function runEveryOp(device: Device): void {
 
   // Single numbers, and widths that are no multiple of four.
   both(kernels.add(leaf([3, 8]), leaf([])), kernels.multiply(leaf([3, 8]), leaf([])));
+  const twice = leaf([3, 8]);
+  both(kernels.add(twice, twice));
   both(kernels.add(leaf([3, 5]), leaf([5])), kernels.multiply(leaf([3, 5]), leaf([5])), kernels.scale(leaf([5]), 2));
   both(kernels.sumRows(leaf([3, 5])), kernels.sumRows(leaf([300, 5])), kernels.sumRows(leaf([300, 8])));
   both(kernels.rmsNorm(leaf([3, 5]), leaf([5])), kernels.layerNorm(leaf([3, 5]), leaf([5]), leaf([5])));

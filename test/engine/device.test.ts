@@ -1,8 +1,17 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
-import { type Device, InputError, openDevice, parseKernel, type Tensor, tensor } from '../../engine/index.ts';
-import { add, matmul, scale } from '../../kernels/index.ts';
+import {
+  captureStep,
+  type Device,
+  InputError,
+  openDevice,
+  parseKernel,
+  persistentTensor,
+  type Tensor,
+  tensor,
+} from '../../engine/index.ts';
+import { add, linearCrossEntropy, matmul, scale } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
 import { normals } from '../support/numbers.ts';
 
@@ -57,6 +66,27 @@ describe('dispatch', () => {
     using x = tensor(device, [1, 2, 3, 4], [4]);
     expect(() => device.step(() => run(device, x, settings))).toThrow(message);
     await device.finish();
+  });
+
+  test('a tensor above the limit of a binding is refused before anything is encoded; the loss takes its rows in parts', async () => {
+    const device = await openDevice({ adapter: 'null', floor: true });
+    using large = persistentTensor(device, [33 * 1024, 1024], 'f32', 'large'); // 132 MiB
+    const message =
+      "elementwise add: 'a' takes 138412032 bytes, above this device's limit of 134217728 for one binding; make the batch smaller, or cut the tensor along its first axis";
+    const { dispatches } = device;
+    for (const run of [
+      async () => device.step(() => void add(large, tensor(device, [1], []))),
+      () => captureStep(device, {}, () => ({ y: add(large, tensor(device, [1], [])) })).run({}),
+    ])
+      await expect(run()).rejects.toThrow(message);
+    expect(device.dispatches).toBe(dispatches);
+    device.step(() => {
+      const ids = tensor(device, [40, 41], [1, 2], { dtype: 'u32' });
+      linearCrossEntropy(tensor(device, new Float32Array(2048), [1, 2, 1024]), large, ids, ids);
+    });
+    expect(device.dispatches).toBeGreaterThan(dispatches);
+    await device.finish();
+    device.close();
   });
 
   test('a binding that is not there, or needs a uniform that is not', async () => {

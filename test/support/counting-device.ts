@@ -81,7 +81,7 @@ class CountingDevice extends Device {
     });
     const stated = { flops, bytes: bytes ?? ranges.reduce((sum, [, { byteLength }]) => sum + byteLength, 0) };
     this.counts.push(async () => {
-      await this.answers.settle(staging.mapAsync(GPUMapMode.READ));
+      await this.errors.settle(staging.mapAsync(GPUMapMode.READ));
       const found = new Uint32Array(staging.getMappedRange());
       let moved = 0;
       elements.forEach(({ bytes: each }, i) => {
@@ -98,7 +98,7 @@ class CountingDevice extends Device {
     if (known) return known;
     const instrumenter = new Instrumenter(source, integers);
     const code = instrumenter.text(entry, BINDING);
-    const pipeline = this.answers.checked(`counting ${entry}`, () => {
+    const pipeline = this.errors.checked(`counting ${entry}`, () => {
       const module = this.gpu.createShaderModule({ code });
       return this.gpu.createComputePipeline({ layout: 'auto', compute: { module, entryPoint: entry } });
     });

@@ -1,4 +1,4 @@
-/** The memory of a step, the span in which ops may run: its activations and gradients disappear together when it ends. */
+/** The step that is running, the span in which ops may run: its activations and gradients disappear together when it ends. */
 
 /** A thing that a step owns: a tensor, or anything else that lives in step memory. */
 export interface StepResource {
@@ -15,19 +15,32 @@ export interface Holders {
   readonly release: (buffer: GPUBuffer) => void;
 }
 
-export class StepMemory {
+/** Where the buffers of a step come from, and go when it is over. */
+export interface BufferSource {
+  take(bytes: number, label: string): GPUBuffer;
+  give(buffer: GPUBuffer): void;
+}
+
+/** The memory of a step, and all else that belongs to it. */
+export class Step {
   /** Every buffer of this step with what lies in it. */
   private readonly buffers = new Map<GPUBuffer, StepResource[]>();
   /** One set for each `track` that is under way, innermost last. */
   private readonly tracked: Set<GPUBuffer>[] = [];
+  /** By their classes. */
+  private readonly parts = new Map<new () => object, object>();
 
-  constructor(
-    private readonly takeBuffer: (bytes: number, label: string) => GPUBuffer,
-    private readonly giveBuffer: (buffer: GPUBuffer) => void,
-  ) {}
+  constructor(private readonly source: BufferSource) {}
+
+  /** What a module keeps for every step, by its class: made at its first use in the step. */
+  part<T extends object>(kind: new () => T): T {
+    const part = this.parts.get(kind) ?? new kind();
+    this.parts.set(kind, part);
+    return part as T;
+  }
 
   take(bytes: number, label: string): GPUBuffer {
-    const buffer = this.takeBuffer(bytes, label);
+    const buffer = this.source.take(bytes, label);
     this.buffers.set(buffer, []);
     for (const set of this.tracked) set.add(buffer);
     return buffer;
@@ -48,7 +61,7 @@ export class StepMemory {
     if (!resources) return;
     this.buffers.delete(buffer);
     for (const resource of resources) resource.expire();
-    this.giveBuffer(buffer);
+    this.source.give(buffer);
   }
 
   /** Runs `work` to its end, with the set of buffers taken meanwhile; releases those that are still in the set afterwards. */
@@ -78,10 +91,10 @@ export class StepMemory {
     const kept = new Set([...this.heldBy(returned)]);
     for (const [buffer, resources] of this.buffers) {
       const survivors = resources.filter((resource) => kept.has(resource));
-      const holders = { count: survivors.length, release: this.giveBuffer };
+      const holders = { count: survivors.length, release: (buffer: GPUBuffer) => this.source.give(buffer) };
       for (const resource of survivors) resource.keep(holders);
       for (const resource of resources) if (!kept.has(resource)) resource.expire();
-      if (survivors.length === 0) this.giveBuffer(buffer);
+      if (survivors.length === 0) this.source.give(buffer);
     }
     this.buffers.clear();
   }
@@ -98,7 +111,7 @@ export class StepMemory {
 }
 
 /** Runs `fn`, which may be asynchronous, and then `end` with what it gave: nothing where it threw. */
-export function endingWith<T>(fn: () => T, end: (result: unknown) => void): T {
+export function runThenEnd<T>(fn: () => T, end: (result: unknown) => void): T {
   let result: T;
   try {
     result = fn();

@@ -1,7 +1,7 @@
-/** The answers that WebGPU gives later: errors of what was submitted, results, the loss of the device. */
+/** The errors that WebGPU reports later, at an await: of what was submitted, of results, of a lost device. */
 import { sleepUntil } from './wait.ts';
 
-export class Answers {
+export class AsyncErrors {
   private readonly errors: Promise<string | null>[] = [];
   private readonly pending = new Set<Promise<unknown>>();
   private lostReason: string | null = null;
@@ -27,6 +27,11 @@ export class Answers {
   /** If WebGPU refuses something in `work`, the next `check` throws its message, behind `what`. */
   checked<T>(what: string, work: () => T): T {
     this.assertOpen();
+    return this.scoped(what, work);
+  }
+
+  /** As checked, also on a device that is closed or lost, where nothing comes of it. */
+  scoped<T>(what: string, work: () => T): T {
     this.gpu.pushErrorScope('validation');
     try {
       return work();
@@ -51,7 +56,7 @@ export class Answers {
     if (first) throw new Error(first);
   }
 
-  /** The answer to `promise`; a rejection says where the device was closed or lost. */
+  /** The result of `promise`; a rejection says where the device was closed or lost. */
   async settle<T>(promise: Promise<T>): Promise<T> {
     const described = this.remember(promise).catch((reason) => {
       this.assertOpen();
@@ -60,7 +65,7 @@ export class Answers {
     return this.software && typeof process === 'object' ? sleepUntil(described) : described;
   }
 
-  /** From now on every use throws. Resolves when nothing is unanswered any more. */
+  /** From now on every use throws. Resolves when nothing is pending any more. */
   async close(): Promise<void> {
     this.closed = true;
     await Promise.allSettled(this.pending);
@@ -68,8 +73,8 @@ export class Answers {
 
   private remember<T>(promise: Promise<T>): Promise<T> {
     this.pending.add(promise);
-    const answered = () => this.pending.delete(promise);
-    promise.then(answered, answered);
+    const settled = () => this.pending.delete(promise);
+    promise.then(settled, settled);
     return promise;
   }
 }
