@@ -9,6 +9,7 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape { elements: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
@@ -16,12 +17,8 @@ struct Shape { elements: u32 }
 @group(0) @binding(3) var<storage, read_write> sum: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> target_: array<vec4f>;
 
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
-
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(grid: Grid, thread: u32) -> u32 {
-  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 @compute @workgroup_size(THREADS) fn add(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let i = position(grid, thread);

@@ -27,14 +27,13 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
 @group(0) @binding(2) var<storage, read_write> y: array<Word>;
 @group(0) @binding(3) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4f>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }

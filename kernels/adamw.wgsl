@@ -41,6 +41,7 @@ struct Shape {
   slot: u32, arena: u32, seedLow: u32, seedHigh: u32,
   factor: f32, decay: f32, epsilon: f32, beta1: f32, beta2: f32,
 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
@@ -53,8 +54,6 @@ struct Shape {
 @group(0) @binding(8) var<storage, read_write> secondCodes: array<u32>;
 @group(0) @binding(9) var<storage, read_write> firstScales: array<f32>;     // of blocks
 @group(0) @binding(10) var<storage, read_write> secondScales: array<f32>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 struct Moments { first: vec4f, second: vec4f }
 

@@ -19,12 +19,11 @@ fn pack(value: vec4f) -> Target { return value; }                            // 
 // @or bf16  fn pack(value: vec4f) -> Target { return pairs(nearestBfloat16(value)); }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Source>;
 @group(0) @binding(2) var<storage, read_write> y: array<Target>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // Four 16-bit patterns in two words.
 fn pairs(patterns: vec4u) -> vec2u { return vec2u(patterns.x | (patterns.y << 16u), patterns.z | (patterns.w << 16u)); }

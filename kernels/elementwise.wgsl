@@ -29,6 +29,7 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 // @or single  fn pack(value: Value) -> Word { return value; }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32, columns: u32, columnStep: u32, factor: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<Word>;
@@ -37,8 +38,6 @@ struct Shape { groups: u32, run: u32, near: u32, far: u32, columns: u32, columnS
 @group(0) @binding(4) var<storage, read> dy: array<Value>;
 @group(0) @binding(5) var<storage, read_write> dA: array<Value>;
 @group(0) @binding(6) var<storage, read_write> dB: array<Value>;            // before the sum over rows
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }

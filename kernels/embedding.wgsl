@@ -29,6 +29,7 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 struct Shape { tokens: u32, vocabulary: u32, groups: u32, scale: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
@@ -39,12 +40,8 @@ struct Shape { tokens: u32, vocabulary: u32, groups: u32, scale: f32 }
 @group(0) @binding(6) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dTable: array<vec4f>;
 
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
-
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(grid: Grid, thread: u32) -> u32 {
-  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // ---- forward: one workgroup a token ------------------------------------------------------------------------------------
 

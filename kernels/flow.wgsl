@@ -13,6 +13,7 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape { elements: u32, perSample: u32, dt: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> actions: array<f32>;
@@ -26,12 +27,8 @@ struct Shape { elements: u32, perSample: u32, dt: f32 }
 @group(0) @binding(9) var<storage, read> dNext: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dVelocity: array<f32>;
 
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
-
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(grid: Grid, thread: u32) -> u32 {
-  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 @compute @workgroup_size(THREADS) fn interpolate(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let i = position(grid, thread);

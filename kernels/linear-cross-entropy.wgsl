@@ -19,6 +19,7 @@ const THREADS: u32 = 64u;                                                    // 
 const LOW: f32 = -1e30;                                                      // below every logit; exp(LOW - any logit) is 0
 
 struct Shape { rows: u32, rowsPerSample: u32, groups: u32, columns: u32, firstColumn: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
@@ -33,8 +34,6 @@ struct Shape { rows: u32, rowsPerSample: u32, groups: u32, columns: u32, firstCo
 @group(0) @binding(10) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(11) var<storage, read> dLoss: array<f32>;
 @group(0) @binding(12) var<storage, read_write> dLogits: array<vec4f>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // The softmax of some logits of a row: their maximum, where it is first met, and the sum of exp(logit - maximum).
 struct Partial { maximum: f32, sum: f32, at: u32 }

@@ -30,6 +30,7 @@ fn derivative(p: f32, t: f32) -> f32 { return 2.0 * (p - t); }               // 
 // @or binaryCrossEntropyWithLogits    let e = exp(-abs(p)); return select(e, 1.0, p >= 0.0) / (1.0 + e) - t; }
 
 struct Shape { elements: u32, perValid: u32, perDimensionRow: u32, dimensions: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> prediction: array<f32>;
@@ -41,8 +42,6 @@ struct Shape { elements: u32, perValid: u32, perDimensionRow: u32, dimensions: u
 @group(0) @binding(7) var<storage, read_write> scale: array<f32>;           // 1 / W, saved for backward
 @group(0) @binding(8) var<storage, read> dLoss: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dPrediction: array<f32>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 var<workgroup> partial: array<vec2f, THREADS>;
 

@@ -85,6 +85,7 @@ struct Shape {
   bGroups: u32, bBatch: u32, bLength: u32, bStride: u32, bOffset: u32,       // batch to the next, row map
   outputBatch: u32, outputLength: u32, outputStride: u32, outputOffset: u32,
 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<WordA>;
@@ -237,8 +238,6 @@ fn storeRows(batch: u32, m: u32, group: u32, sums: mat4x4f, ups: mat4x4f) {
   let at = batch * shape.outputBatch + stored * shape.groups + group;
   for (var i = 0u; i < min(4u, shape.rows - m); i++) { output[at[i]] = pack(epilogue(at[i], group, sums[i], ups[i])); }
 }
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // The product; or one split of its depth, and `output` is then partial sums [batches * splits, rows, groups].
 @compute @workgroup_size(LANES) fn product(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {

@@ -119,6 +119,7 @@ struct Shape {
   bGroups: u32, bBatch: u32, bLength: u32, bStride: u32, bOffset: u32,       // batch to the next, row map
   outputBatch: u32, outputLength: u32, outputStride: u32, outputOffset: u32,
 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<WordA>;
@@ -223,8 +224,6 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
   let at = batch * shape.outputBatch + stored * shape.groups + group;
   output[at] = pack(epilogue(at, group, sum, up));
 }
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // The product; or one split of its depth, and `output` is then partial sums [batches * splits, rows, groups].
 @compute @workgroup_size(THREADS) fn product(grid: Grid, @builtin(local_invocation_index) thread: u32) {

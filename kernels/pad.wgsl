@@ -8,12 +8,11 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape { rows: u32, width: u32, newWidth: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;

@@ -11,6 +11,7 @@ const THREADS: u32 = 64u;                                                    // 
 const CHANNELS: u32 = 3u;
 
 struct Shape { rows: u32, height: u32, width: u32, side: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> images: array<f32>;
@@ -18,12 +19,8 @@ struct Shape { rows: u32, height: u32, width: u32, side: u32 }
 @group(0) @binding(3) var<storage, read> dPatches: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dImages: array<f32>;
 
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
-
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(grid: Grid, thread: u32) -> u32 {
-  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // The first pixel, of its channel, in the images of a row of a patch: row = (token 3 + c) P + i, tokens counted over all images.
 fn startInImages(row: u32) -> u32 {

@@ -14,12 +14,11 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape { groups: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> address: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> u: array<vec4f>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // The upper 32 bits of a 64-bit product, by halves of 16 bits.
 fn multiplyHigh(a: u32, b: u32) -> u32 {

@@ -20,6 +20,7 @@ fn unpack(word: Word) -> vec4f { return word; }                              // 
 // @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 
 struct Shape { count: u32, rows: u32, groups: u32, slices: u32, accumulate: u32, scale: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -30,8 +31,6 @@ struct Shape { count: u32, rows: u32, groups: u32, slices: u32, accumulate: u32,
 @group(0) @binding(6) var<storage, read_write> sums: array<Value>;
 @group(0) @binding(7) var<storage, read> dSums: array<Value>;
 @group(0) @binding(8) var<storage, read_write> dMatrix: array<Value>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 var<workgroup> partial: array<f32, THREADS>;
 
@@ -46,9 +45,7 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
 }
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(grid: Grid, thread: u32) -> u32 {
-  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // ---- everything ------------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ fn groupsOf(pairs: Pairs) -> Pairs { return pairs; }                         // 
 // @or pairs    let a = pairs.first; let b = pairs.second; return Pairs(vec4f(a.x, b.x, a.y, b.y), vec4f(a.z, b.z, a.w, b.w)); }
 
 struct Shape { tokens: u32, heads: u32, half: u32 }                          // half: groups in half a head
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> cosSin: array<CosSin>;
@@ -63,12 +64,8 @@ struct Shape { tokens: u32, heads: u32, half: u32 }                          // 
 @group(0) @binding(4) var<storage, read> dy: array<Value>;
 @group(0) @binding(5) var<storage, read_write> dx: array<Value>;
 
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
-
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(grid: Grid, thread: u32) -> u32 {
-  return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // A thread rotates one group of pairs in every head of its token: they share the angles.
 

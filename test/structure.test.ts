@@ -191,7 +191,7 @@ describe.skipIf(!files)(`structure${missing}`, () => {
 
   test('no line of WGSL above 140 columns', () => {
     const long = files!
-      .filter((path) => path.endsWith('.wgsl') && !path.includes('norm'))
+      .filter((path) => path.endsWith('.wgsl'))
       .flatMap((path) =>
         text(path)
           .split('\n')

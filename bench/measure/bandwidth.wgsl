@@ -7,12 +7,11 @@ const THREADS: u32 = 64u;
 const RUN: u32 = 1u;                                                         // @param
 
 struct Shape { turns: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> source: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> target_: array<vec4f>;
-
-struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn first(grid: Grid, thread: u32) -> u32 { return ((grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread) * RUN; }
