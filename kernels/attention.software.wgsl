@@ -17,7 +17,10 @@ enable subgroups;
 
 const LANES: u32 = 8u;                                                       // @param  of a subgroup: 4, 8 or 16
 alias Word = vec4f;                                                          // @param  storage of four elements
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 
 // Expressions of the user's (attention-expression.ts), of tokens q and k and one word of data for each.
 fn allowed(q: i32, k: i32, queryData: u32, keyData: u32) -> bool { return true; }                                 // @param
@@ -204,21 +207,21 @@ fn seenKeys(pair: Pair, queries: Tile, keys: Tile, rows: QueryRows, sample: u32)
 }
 
 // A key token and the query rows of the lane: the positions of four scores.
-struct ScorePosition { token: vec4i, head: vec4i, queryData: vec4u, k: i32, keyData: u32 }
+struct ScorePositions { token: vec4i, head: vec4i, queryData: vec4u, k: i32, keyData: u32 }
 
-fn positionOf(rows: QueryRows, sample: u32, k: u32) -> ScorePosition {
+fn positionsOf(rows: QueryRows, sample: u32, k: u32) -> ScorePositions {
   let keyData = tokenData(shape.dataAt + sample * shape.dataStride + k);
-  return ScorePosition(vec4i(rows.token), vec4i(rows.head), rows.data, i32(k), keyData);
+  return ScorePositions(vec4i(rows.token), vec4i(rows.head), rows.data, i32(k), keyData);
 }
 
-fn scoresAt(p: ScorePosition, products: vec4f) -> vec4f {
+fn scoresAt(p: ScorePositions, products: vec4f) -> vec4f {
   return vec4f(score(products.x, p.token.x, p.k, p.head.x, p.queryData.x, p.keyData),
     score(products.y, p.token.y, p.k, p.head.y, p.queryData.y, p.keyData),
     score(products.z, p.token.z, p.k, p.head.z, p.queryData.z, p.keyData),
     score(products.w, p.token.w, p.k, p.head.w, p.queryData.w, p.keyData));
 }
 
-fn derivativesAt(p: ScorePosition, products: vec4f) -> vec4f {
+fn derivativesAt(p: ScorePositions, products: vec4f) -> vec4f {
   return vec4f(scoreDerivative(products.x, p.token.x, p.k, p.head.x, p.queryData.x, p.keyData),
     scoreDerivative(products.y, p.token.y, p.k, p.head.y, p.queryData.y, p.keyData),
     scoreDerivative(products.z, p.token.z, p.k, p.head.z, p.queryData.z, p.keyData),
@@ -314,7 +317,7 @@ fn forward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
 
       var newLargest = largest;
       for (var j = 0u; j < BATCH; j++) {
-        let own = scoresAt(positionOf(rows, sample, keys.firstToken + firstKey + j), scores[j]);
+        let own = scoresAt(positionsOf(rows, sample, keys.firstToken + firstKey + j), scores[j]);
         scores[j] = select(vec4f(-NO_SCORE), own, ((seen >> vec4u(firstKey + j)) & vec4u(1u)) != vec4u());
         newLargest = max(newLargest, scores[j]);
       }
@@ -415,7 +418,7 @@ fn backward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
           if (product == 1u) { break; }
           for (var j = 0u; j < BATCH; j++) {
             let visible = ((seen >> vec4u(firstKey + j)) & vec4u(1u)) != vec4u();
-            let position = positionOf(rows, sample, keys.firstToken + firstKey + j);
+            let position = positionsOf(rows, sample, keys.firstToken + firstKey + j);
             derivatives[j] = derivativesAt(position, pairs[j]);
             weights[j] = select(vec4f(), exp(min(scoresAt(position, pairs[j]) - lAndDelta[0], vec4f())), visible);
             pairs[j] = vec4f();
