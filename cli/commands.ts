@@ -34,6 +34,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'the operations of a training step, and their GPU times',
     load: () => import('./inspect.ts').then(({ inspect }) => inspect),
   },
+  verify: {
+    summary: 'every kernel and a training step on this adapter, compared with float64: what a bug report needs',
+    load: () => import('./verify.ts').then(({ verifyCommand }) => verifyCommand),
+  },
   'tokenize report': {
     summary: 'every kind of action tokenizer on held-out chunks: tokens, error, use of the vocabulary',
     load: tokenize('report'),

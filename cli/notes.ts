@@ -33,6 +33,12 @@ export const kernelNotes = [
   `FLOPs and bytes come from the cost model of each dispatch. '% roof' is the least time by the limiting resource (arithmetic rate, bandwidth of copies, launches), measured in the same rounds, divided by the time taken.`,
 ];
 
+export const verifyNotes = [
+  `Every op runs at whole and at odd sizes, in every storage, and products and attention in every variant that the adapter can run: output and gradients are compared with kernels/reference, the same formulas in float64, where gradients are central differences, and those of attention its formula. A large gradient is compared in some elements, evenly spaced.`,
+  `The training step is that of a tiny model of knowledge insulation: its losses, the gradients of every parameter along a random direction and the update beside float64, the captured step beside an eager one to the bit, and the gradients of exactly zero that insulation promises.`,
+  `The exit status is 1 if anything departs. Attach the output, or the file of --out, to a bug report; nothing else is written.`,
+];
+
 export const tuningNotes = [
   `Without a tuning file the shipped variants run; kernels/attention-variants.ts and kernels/matmul-variants.ts choose them by the adapter's capabilities. --tune takes half a minute and replaces a shipped variant only if the quartiles do not overlap. A file for another adapter or driver is refused; a file in bench/results/tuning/ is used by everyone with that adapter and driver.`,
 ];

@@ -35,10 +35,16 @@ const floors: Record<string, number> = {
 /** The rooms of a floor, lowest first; rooms on one line do not import each other. Files of the floor itself come last. */
 const rooms: Record<string, readonly (readonly string[])[]> = {
   engine: [['files', 'adapters']],
-  kernels: [],
+  kernels: [['reference']],
   tokenizers: [],
   model: [['architecture'], ['systems'], ['data'], ['policy'], ['training'], ['inspect'], ['report']],
-  bench: [['measure'], ['tabletop'], ['attention', 'kernels', 'step', 'tokenize', 'data'], ['study'], ['explorer']],
+  bench: [
+    ['measure'],
+    ['tabletop'],
+    ['attention', 'kernels', 'step', 'tokenize', 'data'],
+    ['verify', 'study'],
+    ['explorer'],
+  ],
   cli: [['setup']],
 };
 const house = [...Object.keys(floors), 'package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'LICENSE'];

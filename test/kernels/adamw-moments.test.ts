@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { backward, type Device, ParameterSet, philox, streams, type Tensor, tensor } from '../../engine/index.ts';
 import { AdamW, type AdamWOptions } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { describeOnAllDevices } from '../support/devices.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 
@@ -88,16 +89,9 @@ describeOnAllDevices('AdamW with packed moments', (open) => {
     using training = new Training(device, [700], { ...options, moments: 'bf16', seed });
     for (const each of [exact, training]) each.step(0.1, ({ size }) => spread(size, size));
     const [expected, found] = [await exact.read(), await training.read()];
-    const rounded = (value: Float32Array, shift: number) => {
-      const bits = new Uint32Array(value.buffer);
-      const sums = bits.map((word, i) => {
-        const random = philox([11, 7], [Math.floor(i / 4), 0, 1, streams.rounding])[i % 4];
-        return ((word + ((random >>> shift) & 0xffff)) & 0xffff0000) >>> 0;
-      });
-      return new Float32Array(sums.buffer);
-    };
-    expect(found.first).toEqual(rounded(expected.first, 0));
-    expect(found.second).toEqual(rounded(expected.second, 16));
+    const random = (i: number) => philox([11, 7], [Math.floor(i / 4), 0, 1, streams.rounding])[i % 4];
+    expect(found.first).toEqual(reference.roundedMoment(expected.first, random, 0));
+    expect(found.second).toEqual(reference.roundedMoment(expected.second, random, 16));
   });
 
   test.each(packed)('rounding %s moments is right on average', async (moments) => {

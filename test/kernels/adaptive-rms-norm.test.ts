@@ -1,34 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import { adaptiveRmsNorm, gatedResidual, linear } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { type Fixture, fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
-
-/** Modulation row and column of each element of x. */
-function places(x: ArrayLike<number>, modulation: ArrayLike<number>, width: number) {
-  const samples = modulation.length / (3 * width);
-  const length = x.length / width / samples;
-  return Array.from({ length: x.length }, (_, at) => {
-    const row = Math.floor(at / width);
-    return { row, start: Math.floor(row / length) * 3 * width + (at % width) };
-  });
-}
-
-function normOracle([x, modulation]: ArrayLike<number>[], width: number): Float64Array {
-  const squares = new Float64Array(x.length / width);
-  for (let at = 0; at < x.length; at++) squares[Math.floor(at / width)] += x[at] ** 2;
-  return Float64Array.from(places(x, modulation, width), ({ row, start }, at) => {
-    const root = Math.sqrt(squares[row] / width + 1e-6);
-    return (x[at] / root) * (1 + modulation[start]) + modulation[start + width];
-  });
-}
-
-function residualOracle([x, branch, modulation]: ArrayLike<number>[], width: number): Float64Array {
-  const at = places(x, modulation, width);
-  return Float64Array.from(at, ({ start }, i) => x[i] + modulation[start + 2 * width] * branch[i]);
-}
 
 const shapes = [
   { shape: [2, 3, 8], modulation: [2, 24] },
@@ -48,7 +25,7 @@ describeOnAllDevices('adaptiveRmsNorm', (device) => {
           { shape: modulation, name: 'modulation' },
         ],
         run: ([x, m]) => adaptiveRmsNorm(x, m),
-        oracle: (inputs) => normOracle(inputs, shape[2]),
+        oracle: ([x, m]) => reference.adaptiveRmsNorm(x, m, shape[2]),
         tolerance: { forward: 1e-6, backward: 2e-6 },
       });
     },
@@ -64,7 +41,7 @@ describeOnAllDevices('adaptiveRmsNorm', (device) => {
           { shape: modulation, name: 'modulation' },
         ],
         run: ([x, branch, m]) => gatedResidual(x, branch, m),
-        oracle: (inputs) => residualOracle(inputs, shape[2]),
+        oracle: ([x, branch, m]) => reference.gatedResidual(x, branch, m, shape[2]),
         tolerance: { forward: 1e-6, backward: 1e-6 },
       });
     },
@@ -93,13 +70,13 @@ describeOnAllDevices('adaptiveRmsNorm', (device) => {
     const inputs = [normals(48, 5), normals(48, 6), normals(48, 7)];
     const onDevice = (i: number, shape: number[]) => tensor(opened, inputs[i], shape, { dtype });
     const y = await runOnce(opened, () => adaptiveRmsNorm(onDevice(0, [2, 3, 8]), onDevice(2, [2, 24])));
-    expectClose(y, normOracle([inputs[0], inputs[2]], 8), 2 * storageTolerance[dtype], dtype);
+    expectClose(y, reference.adaptiveRmsNorm(inputs[0], inputs[2], 8), 2 * storageTolerance[dtype], dtype);
     const out = await runOnce(opened, () => {
       const result = gatedResidual(onDevice(0, [2, 3, 8]), onDevice(1, [2, 3, 8]), onDevice(2, [2, 24]));
       expect(result.dtype).toBe(dtype);
       return result;
     });
-    expectClose(out, residualOracle(inputs, 8), 2 * storageTolerance[dtype], dtype);
+    expectClose(out, reference.gatedResidual(inputs[0], inputs[1], inputs[2], 8), 2 * storageTolerance[dtype], dtype);
   });
 
   test('zero gradients in give zero gradients out', async () => {

@@ -15,7 +15,7 @@ import {
   type Sequence,
   sequence,
 } from '../../kernels/index.ts';
-import { attentionOracle } from '../support/attention-oracle.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
 import { longTest } from '../support/long.ts';
 import { expectClose, integers, normals } from '../support/numbers.ts';
@@ -161,7 +161,7 @@ describeOnDevices('attention with an expression', (device, kind) => {
   async function compare(name: string): Promise<void> {
     const { source, ...callbacks } = cases[name];
     const actual = await attend(await device(), source);
-    const expected = attentionOracle({ ...problem, ...callbacks });
+    const expected = reference.attention({ ...problem, ...callbacks });
     for (const result of ['output', 'dQuery', 'dKey', 'dValue'] as const)
       expectClose(actual[result], expected[result], 3e-6, result);
     const live = (numbers: ArrayLike<number>) => Array.from(numbers).filter((_, i) => expected.live[i]);

@@ -14,6 +14,7 @@ import {
   sequence,
   useAttentionVariants,
 } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import {
   type AttentionCase,
   compareAttention,
@@ -21,7 +22,6 @@ import {
   runAttention,
   shortNumbers,
 } from '../support/attention-cases.ts';
-import { attentionOracle } from '../support/attention-oracle.ts';
 import { fewerSizes, testDevice } from '../support/devices.ts';
 import { longTest } from '../support/long.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
@@ -58,7 +58,7 @@ describe('variants of attention', () => {
       const base = await runAttention(device, given);
       if (!use(device, variant, given)) skip('not on this adapter');
       const actual = await runAttention(device, given);
-      compareAttention(actual, attentionOracle(given), 2e-6);
+      compareAttention(actual, reference.attention(given), 2e-6);
       for (const name of results) expectClose(actual[name], base[name], 1e-6, name);
     }
   });
@@ -86,7 +86,7 @@ describe('variants of attention', () => {
     const given: AttentionCase = { ...shortNumbers(randomCase(34, 40, 2)), dtype };
     use(device, variant, given);
     const actual = await runAttention(device, given);
-    const expected = attentionOracle(given);
+    const expected = reference.attention(given);
     compareAttention(actual, expected, 4 * rounding); // delta is made of the rounded output
     expectClose(actual.output, expected.output, rounding, 'output');
   }
@@ -129,7 +129,7 @@ describe('attention with lists that workgroups share', () => {
       const { forward } = attentionWorkgroups(device, given);
       if (variant === 'base-4') expect(forward).toBeGreaterThan(2 * 4); // tiles of one for each sample and head
       const first = await runAttention(device, given);
-      compareAttention(first, attentionOracle(given), dtype === 'f32' ? 2e-6 : 2 ** -7);
+      compareAttention(first, reference.attention(given), dtype === 'f32' ? 2e-6 : 2 ** -7);
       expect(await runAttention(device, given)).toEqual(first);
     }
   });
@@ -151,7 +151,7 @@ describe('attention with lists that workgroups share', () => {
       dOutput: base.dOutput.slice(0, size),
       ...{ expression, dtype },
     };
-    const expected = attentionOracle({
+    const expected = reference.attention({
       ...given,
       allowed: (q, k) => Math.abs(q - k) % 3 === 0,
       score: (score, q, k, head) => score - slope(head) * Math.abs(q - k),
@@ -182,7 +182,7 @@ describe('attention with lists that workgroups share', () => {
         value: both.value.subarray(0, 320 * D),
         dOutput: normals(320 * D, 6),
       };
-      compareAttention(await runAttention(device, given), attentionOracle(given), 2e-6);
+      compareAttention(await runAttention(device, given), reference.attention(given), 2e-6);
     }
   });
 

@@ -10,8 +10,8 @@ import {
   insulated,
   sequence,
 } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { compareAttention, randomCase, runAttention } from '../support/attention-cases.ts';
-import { attentionOracle } from '../support/attention-oracle.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
 import { describeFixture, fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
@@ -26,14 +26,14 @@ describeOnDevices('attention', (device, kind) => {
     async (headDimension) => {
       for (const [index, group] of [1, 3, 8].entries()) {
         const given = randomCase(headDimension * 10 + index, headDimension, group);
-        compareAttention(await runAttention(await device(), given), attentionOracle(given), 2e-6);
+        compareAttention(await runAttention(await device(), given), reference.attention(given), 2e-6);
       }
     },
   );
 
   test('scores in the hundreds', async () => {
     const given = { ...randomCase(91, 32, 2), scale: 8 };
-    const expected = attentionOracle(given);
+    const expected = reference.attention(given);
     expect(Math.max(...expected.logSumExp)).toBeGreaterThan(100);
     compareAttention(await runAttention(await device(), given), expected, 5e-5);
   });
@@ -53,7 +53,7 @@ describeOnDevices('attention', (device, kind) => {
       dOutput: normals(2 * 29 * 32, 4),
     };
     const given = { ...base, ...numbers, queries: ['suffix', 'tail'], lossBlocks: ['tail'] };
-    const expected = attentionOracle(given);
+    const expected = reference.attention(given);
     const actual = await runAttention(await device(), given);
     compareAttention(actual, expected, 2e-6);
     expectZero(actual.dKey.subarray(0, 37 * 16), 'dKey of the prefix, read by the tail behind a stop-gradient only');

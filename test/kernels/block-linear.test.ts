@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor, zeroGradients } from '../../engine/index.ts';
 import { type BlockLayout, blockLinear, blockSplitLinear, cast, linear, pad } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { eighths, expectClose, normals } from '../support/numbers.ts';
@@ -28,46 +29,7 @@ const interleaved: BlockLayout = [
   { input: 2, length: 6 },
 ];
 
-/** For every joint row of a sample: its owner, and its row there. */
-function rowsOf(blocks: BlockLayout): { owner: number; row: number }[] {
-  const used = new Map<number, number>();
-  return blocks.flatMap(({ input, length }) =>
-    Array.from({ length }, () => {
-      const row = used.get(input) ?? 0;
-      used.set(input, row + 1);
-      return { owner: input, row };
-    }),
-  );
-}
-
-function lengthOf(blocks: BlockLayout, owner: number): number {
-  return rowsOf(blocks).filter((row) => row.owner === owner).length;
-}
-
-/** One row x [width] through weight [outputs, width]. */
-function project(x: Float64Array, weight: Float64Array, bias?: Float64Array): Float64Array {
-  const outputs = weight.length / x.length;
-  return Float64Array.from({ length: outputs }, (_, n) =>
-    x.reduce((sum, value, k) => sum + value * weight[n * x.length + k], bias ? bias[n] : 0),
-  );
-}
-
-function rowAt(data: Float64Array, width: number, row: number): Float64Array {
-  return data.subarray(row * width, (row + 1) * width);
-}
-
-/** inputs, weights and, where there are any, biases of the owners. */
-function joinedOracle(data: Float64Array[], blocks: BlockLayout, widths: number[]): Float64Array {
-  const rows = rowsOf(blocks);
-  const owners = widths.length;
-  const output: number[] = [];
-  for (let sample = 0; sample < BATCH; sample++)
-    for (const { owner, row } of rows) {
-      const x = rowAt(data[owner], widths[owner], sample * lengthOf(blocks, owner) + row);
-      output.push(...project(x, data[owners + owner], data[2 * owners + owner]));
-    }
-  return Float64Array.from(output);
-}
+const { ownersOf, rowsOwned } = reference;
 
 describeOnDevices('blockLinear', (device) => {
   test.each([
@@ -77,12 +39,12 @@ describeOnDevices('blockLinear', (device) => {
   ])('agrees with float64: widths $widths -> $outputs, biases $biased', async ({ widths, outputs, biased }) => {
     await checkOperation(await device(), {
       inputs: [
-        ...widths.map((width, i) => ({ shape: [BATCH, lengthOf(layout, i), width] })),
+        ...widths.map((width, i) => ({ shape: [BATCH, rowsOwned(layout, i), width] })),
         ...widths.map((width) => ({ shape: [outputs, width] })),
         ...(biased ? widths.map(() => ({ shape: [outputs] })) : []),
       ],
       run: (all) => blockLinear(all.slice(0, 2), all.slice(2, 4), layout, all.slice(4)),
-      oracle: (data) => joinedOracle(data, layout, widths),
+      oracle: (data) => reference.blockLinear(data.slice(0, 2), data.slice(2, 4), layout, BATCH, data.slice(4)),
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
   });
@@ -93,12 +55,12 @@ describeOnDevices('blockLinear', (device) => {
   ])('three owners that interleave agree with float64: widths $widths -> $outputs', async ({ widths, outputs }) => {
     await checkOperation(await device(), {
       inputs: [
-        ...widths.map((width, i) => ({ shape: [BATCH, lengthOf(interleaved, i), width] })),
+        ...widths.map((width, i) => ({ shape: [BATCH, rowsOwned(interleaved, i), width] })),
         ...widths.map((width) => ({ shape: [outputs, width] })),
         ...widths.map(() => ({ shape: [outputs] })),
       ],
       run: (all) => blockLinear(all.slice(0, 3), all.slice(3, 6), interleaved, all.slice(6)),
-      oracle: (data) => joinedOracle(data, interleaved, widths),
+      oracle: (data) => reference.blockLinear(data.slice(0, 3), data.slice(3, 6), interleaved, BATCH, data.slice(6)),
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
   });
@@ -107,7 +69,7 @@ describeOnDevices('blockLinear', (device) => {
     const [widths, outputs] = [[8, 4], 12];
     await checkOperation(await device(), {
       inputs: [
-        ...widths.map((width, i) => [BATCH, lengthOf(layout, i), width]),
+        ...widths.map((width, i) => [BATCH, rowsOwned(layout, i), width]),
         ...widths.map((width) => [outputs, width]),
         ...widths.map(() => [outputs]),
       ].map((shape, i) => ({
@@ -123,7 +85,7 @@ describeOnDevices('blockLinear', (device) => {
         expect(blockLinear(inputs, weights, layout, biases).dtype).toBe('f16');
         return blockLinear(inputs, weights, layout, biases, { dtype: 'f32' });
       },
-      oracle: (data) => joinedOracle(data, layout, widths),
+      oracle: (data) => reference.blockLinear(data.slice(0, 2), data.slice(2, 4), layout, BATCH, data.slice(4)),
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
   });
@@ -167,7 +129,7 @@ describeOnDevices('blockLinear over many rows', (device) => {
 
   /** Gradients of one input and its weight, in float64. */
   function gradients(owner: number, dOutput: Float32Array, x: Float32Array, weight: Float32Array) {
-    const [rows, own] = [rowsOf(blocks), lengthOf(blocks, owner)];
+    const [rows, own] = [ownersOf(blocks), rowsOwned(blocks, owner)];
     const dx = new Float64Array(x.length);
     const dWeight = new Float64Array(weight.length);
     for (let sample = 0; sample < batch; sample++)
@@ -186,13 +148,13 @@ describeOnDevices('blockLinear over many rows', (device) => {
 
   test('gradients agree with float64, and rows of another owner do not reach them', async () => {
     const opened = await device();
-    const xs = [0, 1].map((i) => normals(batch * lengthOf(blocks, i) * width, i));
+    const xs = [0, 1].map((i) => normals(batch * rowsOwned(blocks, i) * width, i));
     const ws = [2, 3].map((i) => normals(outputs * width, i));
-    const inputs = xs.map((x, i) => parameter(opened, x, [batch, lengthOf(blocks, i), width], { name: `x ${i}` }));
+    const inputs = xs.map((x, i) => parameter(opened, x, [batch, rowsOwned(blocks, i), width], { name: `x ${i}` }));
     const weights = ws.map((w, i) => parameter(opened, w, [outputs, width], { name: `weight ${i}` }));
     const dOutput = normals(batch * 51 * outputs, 4);
     const poisoned = dOutput.map((value, i) =>
-      rowsOf(blocks)[Math.floor(i / outputs) % 51].owner === 1 ? NaN : value,
+      ownersOf(blocks)[Math.floor(i / outputs) % 51].owner === 1 ? NaN : value,
     );
     for (const gradient of [dOutput, poisoned]) {
       opened.step(() => {
@@ -217,7 +179,7 @@ describeOnDevices('blockSplitLinear', (device) => {
     { width: 8, outputs: [12, 4] },
     { width: 7, outputs: [5, 18] },
   ])('agrees with float64: width $width -> $outputs', async ({ width, outputs }) => {
-    const length = rowsOf(layout).length;
+    const length = ownersOf(layout).length;
     for (const owner of [0, 1])
       await checkOperation(await device(), {
         inputs: [{ shape: [BATCH, length, width] }, { shape: [outputs[owner], width] }],
@@ -227,13 +189,7 @@ describeOnDevices('blockSplitLinear', (device) => {
           return blockSplitLinear(joint, weights, layout)[owner]!;
         },
         oracle: ([joint, weight]) =>
-          Float64Array.from(
-            Array.from({ length: BATCH }, (_, sample) =>
-              rowsOf(layout).flatMap((row, t) =>
-                row.owner === owner ? [...project(rowAt(joint, width, sample * length + t), weight)] : [],
-              ),
-            ).flat(),
-          ),
+          reference.blockSplitLinear(joint, owner === 0 ? [weight] : [[], weight], layout, BATCH)[owner],
         tolerance: { forward: 5e-7, backward: 5e-7 },
       });
   });
@@ -242,12 +198,12 @@ describeOnDevices('blockSplitLinear', (device) => {
     'three owners that interleave agree with float64, the outputs joined again: width %i',
     async (width) => {
       const outputs = [12, 4, 5];
-      const length = rowsOf(interleaved).length;
+      const length = ownersOf(interleaved).length;
       await checkOperation(await device(), {
         inputs: [
           { shape: [BATCH, length, width] },
           ...outputs.map((rows) => ({ shape: [rows, width] })),
-          ...outputs.map((rows, i) => ({ shape: [BATCH, lengthOf(interleaved, i), rows] })),
+          ...outputs.map((rows, i) => ({ shape: [BATCH, rowsOwned(interleaved, i), rows] })),
           ...outputs.map((rows) => ({ shape: [3, rows] })),
         ],
         run: ([joint, ...others]) => {
@@ -256,17 +212,9 @@ describeOnDevices('blockSplitLinear', (device) => {
           return blockLinear(made, others.slice(6), interleaved);
         },
         oracle: ([joint, ...others]) => {
-          const parts = outputs.map((_, owner) =>
-            Float64Array.from(
-              Array.from({ length: BATCH }, (_, sample) =>
-                rowsOf(interleaved).flatMap((row, t) =>
-                  row.owner === owner ? [...project(rowAt(joint, width, sample * length + t), others[owner])] : [],
-                ),
-              ).flat(),
-              (value, i) => value + others[3 + owner][i],
-            ),
-          );
-          return joinedOracle([...parts, ...others.slice(6)], interleaved, outputs);
+          const residuals = others.slice(3, 6);
+          const parts = reference.blockSplitLinear(joint, others.slice(0, 3), interleaved, BATCH, residuals);
+          return reference.blockLinear(parts, others.slice(6), interleaved, BATCH);
         },
         tolerance: { forward: 5e-7, backward: 1e-6 },
       });
@@ -304,8 +252,8 @@ describeOnDevices('blockSplitLinear', (device) => {
     { width: 6, outputs: 5, dtype: 'f32' },
     { width: 8, outputs: 12, dtype: 'bf16' },
   ] as const)('with residuals: width $width -> $outputs, weights in $dtype', async ({ width, outputs, dtype }) => {
-    const length = rowsOf(layout).length;
-    const own = lengthOf(layout, 0);
+    const length = ownersOf(layout).length;
+    const own = rowsOwned(layout, 0);
     await checkOperation(await device(), {
       inputs: [
         { shape: [BATCH, length, width] },
@@ -314,22 +262,14 @@ describeOnDevices('blockSplitLinear', (device) => {
       ],
       run: ([joint, weight, residual]) =>
         blockSplitLinear(joint, [cast(weight, dtype), null], layout, { residuals: [residual] })[0]!,
-      oracle: ([joint, weight, residual]) =>
-        Float64Array.from(
-          Array.from({ length: BATCH }, (_, sample) =>
-            rowsOf(layout).flatMap((row, t) =>
-              row.owner === 0 ? [...project(rowAt(joint, width, sample * length + t), weight)] : [],
-            ),
-          ).flat(),
-          (value, i) => value + residual[i],
-        ),
+      oracle: ([joint, weight, residual]) => reference.blockSplitLinear(joint, [weight], layout, BATCH, [residual])[0],
       tolerance: { forward: 5e-7, backward: 5e-7 },
     });
   });
 
   test('gradients of both outputs meet; one without a gradient leaves zeros, and no gradient of its weight', async () => {
     const opened = await device();
-    const [width, outputs, length] = [8, 12, rowsOf(layout).length];
+    const [width, outputs, length] = [8, 12, ownersOf(layout).length];
     const joint = parameter(opened, normals(BATCH * length * width, 1), [BATCH, length, width], { name: 'joint' });
     const weights = [2, 3].map((seed) =>
       parameter(opened, normals(outputs * width, seed), [outputs, width], { name: `weight ${seed}` }),
@@ -349,7 +289,7 @@ describeOnDevices('blockSplitLinear', (device) => {
     expect(weights[1].grad).toBeNull();
     const both = await gradientFor([0, 1]);
     for (let sample = 0; sample < BATCH; sample++)
-      rowsOf(layout).forEach(({ owner }, t) => {
+      ownersOf(layout).forEach(({ owner }, t) => {
         const [start, end] = [(sample * length + t) * width, (sample * length + t + 1) * width];
         if (owner === 1) expect(first.slice(start, end).every((value) => Object.is(value, 0))).toBe(true);
         else expect(first.slice(start, end)).toEqual(both.slice(start, end));

@@ -1,20 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor, zeroGradients } from '../../engine/index.ts';
 import { embedding } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
-
-function oracle(ids: Uint32Array, width: number, scale: number): (inputs: Float64Array[]) => Float64Array {
-  return ([table]) => {
-    const y = new Float64Array(ids.length * width);
-    ids.forEach((id, token) => {
-      for (let i = 0; i < width && id * width < table.length; i++) y[token * width + i] = scale * table[id * width + i];
-    });
-    return y;
-  };
-}
 
 describeOnAllDevices('embedding', (device) => {
   test.each([
@@ -35,7 +26,7 @@ describeOnAllDevices('embedding', (device) => {
         expect(y.shape).toEqual([...tokens, width]);
         return y;
       },
-      oracle: oracle(ids, width, scale),
+      oracle: ([table]) => reference.embedding(ids, table, width, scale),
       tolerance: { forward: 1e-7, backward: 5e-7 },
     });
   });
@@ -76,7 +67,7 @@ describeOnAllDevices('embedding', (device) => {
     const y = await runOnce(opened, () =>
       embedding(tensor(opened, ids, [11], { dtype: 'u32' }), tensor(opened, table, [6, 12], { dtype })),
     );
-    expectClose(y, oracle(ids, 12, 1)([Float64Array.from(table)]), storageTolerance[dtype], dtype);
+    expectClose(y, reference.embedding(ids, table, 12), storageTolerance[dtype], dtype);
   });
 });
 

@@ -1,30 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor, withoutTape, zeroTensor } from '../../engine/index.ts';
 import { cast, gatedMlp } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { longTest } from '../support/long.ts';
 import { eighths, expectClose, expectZero, normals } from '../support/numbers.ts';
-
-const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
-
-/** x [rows, inputs] times the transpose of weight [outputs, inputs]. */
-function project(x: Float64Array, weight: Float64Array, inputs: number): Float64Array {
-  const outputs = weight.length / inputs;
-  return Float64Array.from({ length: (x.length / inputs) * outputs }, (_, at) => {
-    const [row, column] = [Math.floor(at / outputs), at % outputs];
-    let sum = 0;
-    for (let i = 0; i < inputs; i++) sum += x[row * inputs + i] * weight[column * inputs + i];
-    return sum;
-  });
-}
-
-function mlp([x, gate, up, down]: Float64Array[], width: number, activation = gelu): Float64Array {
-  const lifted = project(x, up, width);
-  const activated = project(x, gate, width).map((g, i) => activation(g) * lifted[i]);
-  return project(activated, down, down.length / width);
-}
 
 describeOnDevices('gatedMlp', (device, kind) => {
   const inputsOf = (shape: number[], hidden: number) => {
@@ -47,17 +29,16 @@ describeOnDevices('gatedMlp', (device, kind) => {
     await checkOperation(await device(), {
       inputs: inputsOf(shape, hidden),
       run: ([x, gate, up, down]) => gatedMlp(x, gate, up, down),
-      oracle: (inputs) => mlp(inputs, width),
+      oracle: (inputs) => reference.gatedMlp(inputs, width),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
 
   test.each([8, 5])('with swish and a residual, width %i', async (width) => {
-    const swish = (x: number) => x / (1 + Math.exp(-x));
     await checkOperation(await device(), {
       inputs: [...inputsOf([6, width], 12), { shape: [6, width], name: 'residual' }],
       run: ([x, gate, up, down, residual]) => gatedMlp(x, gate, up, down, { activation: 'swish', residual }),
-      oracle: (inputs) => mlp(inputs, width, swish).map((value, i) => value + inputs[4][i]),
+      oracle: (inputs) => reference.gatedMlp(inputs, width, { activation: 'swish', residual: inputs[4] }),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
@@ -91,7 +72,7 @@ describeOnDevices('gatedMlp', (device, kind) => {
           expect(output.dtype).toBe(ofX);
           return output;
         },
-        oracle: (inputs) => mlp(inputs, width),
+        oracle: (inputs) => reference.gatedMlp(inputs, width),
         tolerance,
       });
   }

@@ -1,23 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { layerNorm } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
-
-function oracle([x, weight, bias]: ArrayLike<number>[], epsilon = 1e-6): Float64Array {
-  const width = weight.length;
-  const y = new Float64Array(x.length);
-  for (let start = 0; start < x.length; start += width) {
-    let [mean, variance] = [0, 0];
-    for (let i = 0; i < width; i++) mean += x[start + i] / width;
-    for (let i = 0; i < width; i++) variance += (x[start + i] - mean) ** 2 / width;
-    for (let i = 0; i < width; i++)
-      y[start + i] = ((x[start + i] - mean) / Math.sqrt(variance + epsilon)) * weight[i] + bias[i];
-  }
-  return y;
-}
 
 describeOnAllDevices('layerNorm', (device) => {
   test.each([
@@ -34,7 +22,7 @@ describeOnAllDevices('layerNorm', (device) => {
         { shape: [width], name: 'bias' },
       ],
       run: ([x, weight, bias]) => layerNorm(x, weight, bias, { epsilon: 1e-3 }),
-      oracle: (inputs) => oracle(inputs, 1e-3),
+      oracle: ([x, weight, bias]) => reference.layerNorm(x, weight, bias, 1e-3),
       tolerance: { forward: 1e-6, backward: 3e-6 },
     });
   });
@@ -49,7 +37,7 @@ describeOnAllDevices('layerNorm', (device) => {
         { shape: [width], name: 'bias' },
       ],
       run: ([first, weight, bias]) => layerNorm(first, weight, bias),
-      oracle: (inputs) => oracle(inputs),
+      oracle: ([x, weight, bias]) => reference.layerNorm(x, weight, bias),
       tolerance: { forward: 1e-6, backward: 3e-6 },
     });
   });
@@ -63,7 +51,7 @@ describeOnAllDevices('layerNorm', (device) => {
       expect(output.dtype).toBe(dtype);
       return output;
     });
-    expectClose(y, oracle(inputs), 2 * storageTolerance[dtype], dtype);
+    expectClose(y, reference.layerNorm(inputs[0], inputs[1], inputs[2]), 2 * storageTolerance[dtype], dtype);
   });
 
   test('zero gradients in give zero gradients out, constant rows included', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { backward, type Device, parameter, type Tensor, tensor, zeroGradients } from '../../engine/index.ts';
 import { type LinearCrossEntropyOptions, linearCrossEntropy, linearCrossEntropyRows } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
@@ -31,39 +32,6 @@ function makeCase(samples: number, tokens: number, vocabulary: number, width: nu
   return { samples, tokens, vocabulary, width, targets, mask };
 }
 
-/** Weights of the rows' losses in the result. */
-function rowWeights({ samples, tokens, mask }: Case, reduction: Reduction): Float64Array {
-  const ones = (from: number, to: number) => mask.subarray(from, to).reduce((sum, value) => sum + value, 0);
-  return Float64Array.from(mask, (value, row) => {
-    if (reduction === 'perToken') return value / Math.max(1, ones(0, mask.length));
-    const sample = Math.floor(row / tokens);
-    return value / (samples * Math.max(1, ones(sample * tokens, (sample + 1) * tokens)));
-  });
-}
-
-function rowOracle(given: Case, hidden: Float64Array, embedding: Float64Array, row: number) {
-  const { vocabulary, width, targets } = given;
-  const logits = Float64Array.from({ length: vocabulary }, (_, v) => {
-    let sum = 0;
-    for (let i = 0; i < width; i++) sum += hidden[row * width + i] * embedding[v * width + i];
-    return sum;
-  });
-  const largest = logits.reduce((a, b) => Math.max(a, b));
-  const logSumExp = largest + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
-  return { logits, logSumExp, loss: logSumExp - logits[targets[row]], prediction: logits.indexOf(largest) };
-}
-
-function oracle(given: Case, reduction: Reduction): (inputs: Float64Array[]) => Float64Array {
-  const weights = rowWeights(given, reduction);
-  return ([hidden, embedding]) =>
-    Float64Array.of(
-      weights.reduce(
-        (sum, weight, row) => sum + (weight ? weight * rowOracle(given, hidden, embedding, row).loss : 0),
-        0,
-      ),
-    );
-}
-
 function ids(device: Device, { samples, tokens, targets, mask }: Case): [Tensor, Tensor] {
   const u32 = (data: Uint32Array) => tensor(device, data, [samples, tokens], { dtype: 'u32' });
   return [u32(targets), u32(mask)];
@@ -87,7 +55,8 @@ describeOnDevices('linearCrossEntropy', (device) => {
         { shape: [vocabulary, width], name: 'embedding' },
       ],
       run: ([hidden, embedding]) => linearCrossEntropy(hidden, embedding, ...ids(opened, given), options),
-      oracle: oracle(given, options.reduction),
+      oracle: ([hidden, embedding]) =>
+        reference.linearCrossEntropy(hidden, embedding, { ...given, reduction: options.reduction }),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
@@ -110,23 +79,14 @@ describeOnDevices('linearCrossEntropy', (device) => {
       backward(rows.loss);
       return rows;
     });
-    const weights = rowWeights(given, 'perExample');
-    const exact = [Float64Array.from(hidden), Float64Array.from(embedding)] as const;
-    const rows = Array.from({ length: 6 }, (_, row) => rowOracle(given, ...exact, row));
-    const dHidden = new Float64Array(hidden.length);
-    const dEmbedding = new Float64Array(embedding.length);
-    rows.forEach(({ logits, logSumExp }, row) => {
-      logits.forEach((logit, v) => {
-        const dLogit = weights[row] * (Math.exp(logit - logSumExp) - (v === given.targets[row] ? 1 : 0));
-        for (let i = 0; i < width; i++) {
-          dHidden[row * width + i] += dLogit * embedding[v * width + i];
-          dEmbedding[v * width + i] += dLogit * hidden[row * width + i];
-        }
-      });
-    });
-    const losses = rows.map(({ loss }, row) => loss * given.mask[row]);
-    expectClose(await found.loss.read(), oracle(given, 'perExample')([...exact]), 1e-6, 'loss');
-    expectClose(await found.rowLoss.read(), losses, 1e-6, 'rowLoss');
+    const { rows, dHidden, dEmbedding } = reference.linearCrossEntropyRows(hidden, embedding, given);
+    expectClose(await found.loss.read(), reference.linearCrossEntropy(hidden, embedding, given), 1e-6, 'loss');
+    expectClose(
+      await found.rowLoss.read(),
+      rows.map(({ loss }) => loss),
+      1e-6,
+      'rowLoss',
+    );
     expectClose(
       await found.logSumExp.read(),
       rows.map(({ logSumExp }) => logSumExp),

@@ -1,23 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor, withoutTape } from '../../engine/index.ts';
 import { cast, gelu, linear, swish } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { eighths, expectClose, normals } from '../support/numbers.ts';
-
-function oracle([x, weight, bias]: Float64Array[], inputs: number): Float64Array {
-  const outputs = weight.length / inputs;
-  const rows = x.length / inputs;
-  const y = new Float64Array(rows * outputs);
-  for (let row = 0; row < rows; row++)
-    for (let n = 0; n < outputs; n++) {
-      let sum = bias ? bias[n] : 0;
-      for (let k = 0; k < inputs; k++) sum += x[row * inputs + k] * weight[n * inputs + k];
-      y[row * outputs + n] = sum;
-    }
-  return y;
-}
 
 describeOnDevices('linear', (device) => {
   test.each([
@@ -31,16 +19,11 @@ describeOnDevices('linear', (device) => {
       await checkOperation(opened, {
         inputs: [{ shape: [...leading, inputs] }, { shape: [outputs, inputs] }, ...bias],
         run: ([x, weight, bias]) => linear(x, weight, bias),
-        oracle: (data) => oracle(data, inputs),
+        oracle: ([x, weight, bias]) => reference.linear(x, weight, inputs, { bias }),
         tolerance: { forward: 5e-7, backward: 5e-7 },
       });
   });
 });
-
-const activations = {
-  gelu: (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
-  swish: (x: number) => x / (1 + Math.exp(-x)),
-};
 
 describeOnDevices('linear with an activation and a residual', (device) => {
   const sizes = [
@@ -63,9 +46,7 @@ describeOnDevices('linear with an activation and a residual', (device) => {
         ],
         run: ([x, weight, bias, added]) => linear(x, weight, bias, { activation, residual: added }),
         oracle: ([x, weight, bias, added]) =>
-          oracle([x, weight, bias], inputs).map(
-            (z, i) => (activation ? activations[activation](z) : z) + (added ? added[i] : 0),
-          ),
+          reference.linear(x, weight, inputs, { bias, activation, residual: added }),
         tolerance: { forward: 1e-6, backward: 2e-6 },
       });
     },
@@ -79,7 +60,7 @@ describeOnDevices('linear with an activation and a residual', (device) => {
         expect(output.dtype).toBe('f32');
         return output;
       },
-      oracle: (data) => oracle(data, 8).map(activations.gelu),
+      oracle: ([x, weight, bias]) => reference.linear(x, weight, 8, { bias, activation: 'gelu' }),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
@@ -97,8 +78,7 @@ describeOnDevices('linear with an activation and a residual', (device) => {
         const [x, weight, bias, residual] = inputs.map((input) => cast(input, dtype));
         return linear(x, weight, bias, { activation: 'swish', residual });
       },
-      oracle: ([x, weight, bias, residual]) =>
-        oracle([x, weight, bias], 8).map((z, i) => activations.swish(z) + residual[i]),
+      oracle: ([x, weight, bias, residual]) => reference.linear(x, weight, 8, { bias, activation: 'swish', residual }),
       tolerance: { forward: dtype === 'f16' ? 1e-3 : 6e-3, backward: dtype === 'f16' ? 2e-3 : 1.2e-2 },
     });
   });

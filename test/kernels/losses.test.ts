@@ -8,6 +8,7 @@ import {
   l1,
   meanSquaredError,
 } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
@@ -15,20 +16,9 @@ import { expectClose, expectZero, integers, normals } from '../support/numbers.t
 
 type Loss = (prediction: Tensor, target: Tensor, masks?: LossMasks) => Tensor;
 
-const losses: { name: string; loss: Loss; error: (p: number, t: number) => number }[] = [
-  { name: 'meanSquaredError', loss: meanSquaredError, error: (p, t) => (p - t) ** 2 },
-  { name: 'l1', loss: l1, error: (p, t) => Math.abs(p - t) },
-  {
-    name: 'huber',
-    loss: huber,
-    error: (p, t) => (Math.abs(p - t) <= 1 ? 0.5 * (p - t) ** 2 : Math.abs(p - t) - 0.5),
-  },
-  {
-    name: 'binaryCrossEntropyWithLogits',
-    loss: binaryCrossEntropyWithLogits,
-    error: (p, t) => t * Math.log(1 + Math.exp(-p)) + (1 - t) * Math.log(1 + Math.exp(p)),
-  },
-];
+const losses = Object.entries<Loss>({ meanSquaredError, l1, huber, binaryCrossEntropyWithLogits }).map(
+  ([name, loss]) => ({ name, loss, error: reference.errors[name as keyof typeof reference.errors] }),
+);
 
 /** Shape of the prediction, and of its masks where there are any; the last axis of `dimensions` is that of the prediction. */
 const cases = [
@@ -57,13 +47,7 @@ describeOnDevices('losses', (device) => {
         };
       const valid = mask(given.valid, 32);
       const dimensions = mask(given.dimensions, 34);
-      const width = shape[shape.length - 1];
-      const counts = (e: number) => {
-        const step = valid ? valid.data[Math.floor(e / (size / valid.data.length))] : 1;
-        const sample = dimensions && dimensions.shape.length > 1 ? Math.floor(e / (size / shape[0])) : 0;
-        return step === 1 && (dimensions ? dimensions.data[sample * width + (e % width)] : 1) === 1;
-      };
-      const kept = [...target.keys()].filter(counts);
+      const kept = reference.countedElements(shape, { valid: valid?.data, dimensions: dimensions?.data });
       expect(kept.length).toBeGreaterThan(0);
       await checkOperation(opened, {
         inputs: [{ shape, name: 'prediction' }],
@@ -71,8 +55,7 @@ describeOnDevices('losses', (device) => {
           const u32 = (m: typeof valid) => (m ? tensor(opened, m.data, m.shape, { dtype: 'u32' }) : undefined);
           return loss(prediction, tensor(opened, target, shape), { valid: u32(valid), dimensions: u32(dimensions) });
         },
-        oracle: ([prediction]) =>
-          Float64Array.of(kept.reduce((sum, e) => sum + error(prediction[e], target[e]), 0) / kept.length),
+        oracle: ([prediction]) => reference.meanLoss(error, prediction, target, kept),
         tolerance: { forward: 1e-6, backward: 1e-6 },
       });
     });

@@ -1,35 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { patchEmbedding } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose } from '../support/numbers.ts';
-
-/** A convolution whose stride is its kernel's size, by its definition. */
-function oracle(height: number, width: number, patch: number): (inputs: Float64Array[]) => Float64Array {
-  return ([images, weight, bias, position]) => {
-    const out = bias.length;
-    const [rows, columns] = [height / patch, width / patch];
-    const count = images.length / (height * width * 3);
-    const y = new Float64Array(count * rows * columns * out);
-    for (let n = 0; n < count; n++)
-      for (let row = 0; row < rows; row++)
-        for (let column = 0; column < columns; column++)
-          for (let o = 0; o < out; o++) {
-            const token = row * columns + column;
-            let sum = bias[o] + position[token * out + o];
-            for (let c = 0; c < 3; c++)
-              for (let i = 0; i < patch; i++)
-                for (let j = 0; j < patch; j++) {
-                  const pixel = (n * height + row * patch + i) * width + column * patch + j;
-                  sum += images[pixel * 3 + c] * weight[((o * 3 + c) * patch + i) * patch + j];
-                }
-            y[(n * rows * columns + token) * out + o] = sum;
-          }
-    return y;
-  };
-}
 
 describeOnDevices('patchEmbedding', (device) => {
   test.each([
@@ -46,7 +22,7 @@ describeOnDevices('patchEmbedding', (device) => {
         { shape: [(height * width) / patch ** 2, out], name: 'position' },
       ],
       run: ([images, weight, bias, position]) => patchEmbedding(images, weight, bias, position),
-      oracle: oracle(height, width, patch),
+      oracle: (inputs) => reference.patchEmbedding(inputs, { height, width, patch }),
       tolerance: { forward: 1e-6, backward: 1e-6 },
     });
   });

@@ -1,23 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { rmsNorm } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, storageTolerance } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, normals } from '../support/numbers.ts';
-
-function oracle([x, weight]: Float64Array[], offset = 1, epsilon = 1e-6): Float64Array {
-  const width = weight.length;
-  const y = new Float64Array(x.length);
-  for (let start = 0; start < x.length; start += width) {
-    const row = x.subarray(start, start + width);
-    const meanSquare = row.reduce((sum, element) => sum + element * element, 0) / width;
-    row.forEach((value, i) => {
-      y[start + i] = (value / Math.sqrt(meanSquare + epsilon)) * (offset + weight[i]);
-    });
-  }
-  return y;
-}
 
 describeOnAllDevices('rmsNorm', (device) => {
   test.each([
@@ -30,7 +18,7 @@ describeOnAllDevices('rmsNorm', (device) => {
     await checkOperation(await device(), {
       inputs: [{ shape: [rows, width] }, { shape: [width] }],
       run: ([x, weight]) => rmsNorm(x, weight),
-      oracle: (inputs) => oracle(inputs),
+      oracle: ([x, weight]) => reference.rmsNorm(x, weight),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
@@ -43,7 +31,7 @@ describeOnAllDevices('rmsNorm', (device) => {
     await checkOperation(await device(), {
       inputs: [{ shape: [rows, width] }, { shape: [width] }],
       run: ([x, weight]) => rmsNorm(x, weight, { gain: 'plain', epsilon: 0.5 }),
-      oracle: (inputs) => oracle(inputs, 0, 0.5),
+      oracle: ([x, weight]) => reference.rmsNorm(x, weight, { gain: 'plain', epsilon: 0.5 }),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
@@ -57,12 +45,7 @@ describeOnAllDevices('rmsNorm', (device) => {
       rmsNorm(tensor(opened, x, [rows, width], { dtype }), tensor(opened, weight, [width], { dtype })),
     );
     expect(output.dtype).toBe(dtype);
-    expectClose(
-      await output.read(),
-      oracle([Float64Array.from(x), Float64Array.from(weight)]),
-      storageTolerance[dtype],
-      dtype,
-    );
+    expectClose(await output.read(), reference.rmsNorm(x, weight), storageTolerance[dtype], dtype);
     output.dispose();
   });
 });

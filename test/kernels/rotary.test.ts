@@ -1,29 +1,24 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import { rotary, rotaryTable } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
 import { fixtureTolerance, readFixture } from '../support/fixtures.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
-function oracle(
+/** x [tokens, heads, dimension], turned by the angles of the positions. */
+function turned(
   x: ArrayLike<number>,
   positions: ArrayLike<number>,
   heads: number,
   dimension: number,
-  layout: 'halves' | 'pairs' = 'halves',
+  layout?: 'halves' | 'pairs',
 ): Float64Array {
-  const y = new Float64Array(x.length);
-  const half = dimension / 2;
-  for (let row = 0; row < x.length / dimension; row++)
-    for (let i = 0; i < half; i++) {
-      const angle = positions[Math.floor(row / heads)] / 10000 ** ((2 * i) / dimension);
-      const [a, b] = layout === 'pairs' ? [2 * i, 2 * i + 1] : [i, i + half];
-      const [first, second] = [row * dimension + a, row * dimension + b];
-      y[first] = x[first] * Math.cos(angle) - x[second] * Math.sin(angle);
-      y[second] = x[second] * Math.cos(angle) + x[first] * Math.sin(angle);
-    }
-  return y;
+  const table = Array.from(positions, (position) =>
+    Array.from({ length: dimension / 2 }, (_, i) => position / 10_000 ** ((2 * i) / dimension)),
+  ).flatMap((angles) => angles.flatMap((angle) => [Math.cos(angle), Math.sin(angle)]));
+  return reference.rotary(x, table, heads, dimension, layout);
 }
 
 describeOnDevices('rotary', (device) => {
@@ -39,7 +34,7 @@ describeOnDevices('rotary', (device) => {
     await checkOperation(opened, {
       inputs: [{ shape: [batch, length, heads, dimension], name: 'x' }],
       run: ([x]) => rotary(x, table),
-      oracle: ([x]) => oracle(x, positions, heads, dimension),
+      oracle: ([x]) => turned(x, positions, heads, dimension),
       tolerance: { forward: 2e-7, backward: 2e-7 },
     });
     table.dispose();
@@ -52,7 +47,7 @@ describeOnDevices('rotary', (device) => {
     await checkOperation(opened, {
       inputs: [{ shape: [2, 5, 3, dimension], name: 'x' }],
       run: ([x]) => rotary(x, table, { layout: 'pairs' }),
-      oracle: ([x]) => oracle(x, positions, 3, dimension, 'pairs'),
+      oracle: ([x]) => turned(x, positions, 3, dimension, 'pairs'),
       tolerance: { forward: 2e-7, backward: 2e-7 },
     });
     table.dispose();
@@ -73,7 +68,7 @@ describeOnDevices('rotary', (device) => {
       expect(output.dtype).toBe(dtype);
       return output;
     });
-    expectClose(y, oracle(x, positions, 2, 32, layout), storageTolerance[dtype], dtype);
+    expectClose(y, turned(x, positions, 2, 32, layout), storageTolerance[dtype], dtype);
   });
 
   test('zero gradients in give zero gradients out', async () => {

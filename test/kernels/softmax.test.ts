@@ -1,21 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { tensor } from '../../engine/index.ts';
 import { softmax } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnDevices, testDevice } from '../support/devices.ts';
-
-function oracle(x: Float64Array, width: number): Float64Array {
-  const y = new Float64Array(x.length);
-  for (let start = 0; start < x.length; start += width) {
-    const row = x.subarray(start, start + width);
-    const most = Math.max(...row);
-    const sum = row.reduce((total, element) => total + Math.exp(element - most), 0);
-    row.forEach((element, i) => {
-      y[start + i] = Math.exp(element - most) / sum;
-    });
-  }
-  return y;
-}
 
 describeOnDevices('softmax', (device) => {
   test.each([
@@ -28,7 +16,7 @@ describeOnDevices('softmax', (device) => {
     await checkOperation(await device(), {
       inputs: [{ shape: [rows, width] }],
       run: ([x]) => softmax(x),
-      oracle: ([x]) => oracle(x, width),
+      oracle: ([x]) => reference.softmax(x, width),
       tolerance: { forward: 1e-6, backward: 2e-6 },
     });
   });
@@ -44,7 +32,7 @@ describeOnDevices('softmax', (device) => {
     ].map((row) => [...row, -1e30, -1e30].slice(0, width));
     const data = Float32Array.from(rows.flat());
     const actual = await runOnce(opened, () => softmax(tensor(opened, data, [rows.length, width])));
-    const expected = oracle(Float64Array.from(data), width);
+    const expected = reference.softmax(data, width);
     for (let i = 0; i < expected.length; i++)
       expect(Math.abs(actual[i] - expected[i]), `element ${i}`).toBeLessThan(1e-6);
   });

@@ -1,17 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { backward, parameter, tensor } from '../../engine/index.ts';
 import { concatenateTokens, sliceTokens } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
 import { describeOnAllDevices, testDevice } from '../support/devices.ts';
 import { expectZero, normals } from '../support/numbers.ts';
-
-/** The tokens of each sample of `parts` one after another; `lengths` are elements of a sample. */
-function concatenated(parts: Float64Array[], lengths: number[], batch: number): Float64Array {
-  const samples = Array.from({ length: batch }, (_, b) =>
-    parts.flatMap((part, i) => [...part.subarray(b * lengths[i], (b + 1) * lengths[i])]),
-  );
-  return Float64Array.from(samples.flat());
-}
 
 describeOnAllDevices('tokens', (device) => {
   test.each([
@@ -22,12 +15,7 @@ describeOnAllDevices('tokens', (device) => {
     await checkOperation(await device(), {
       inputs: tokens.map((count) => ({ shape: [batch, count, width] })),
       run: (parts) => concatenateTokens(parts),
-      oracle: (parts) =>
-        concatenated(
-          parts,
-          tokens.map((count) => count * width),
-          batch,
-        ),
+      oracle: (parts) => reference.concatenateTokens(parts, batch),
       tolerance: { forward: 0, backward: 1e-9 },
     });
   });
@@ -38,17 +26,10 @@ describeOnAllDevices('tokens', (device) => {
     { shape: [2, 3, 2, 3], start: 2, length: 1 },
     { shape: [2, 3, 4], start: 0, length: 3 },
   ])('sliceTokens of $shape from $start is exact, forward and backward', async ({ shape, start, length }) => {
-    const token = shape.slice(2).reduce((a, b) => a * b, 1);
     await checkOperation(await device(), {
       inputs: [{ shape, name: 'x' }],
       run: ([x]) => sliceTokens(x, start, length),
-      oracle: ([x]) => {
-        const first = (b: number) => (b * shape[1] + start) * token;
-        const samples = Array.from({ length: shape[0] }, (_, b) => [
-          ...x.subarray(first(b), first(b) + length * token),
-        ]);
-        return Float64Array.from(samples.flat());
-      },
+      oracle: ([x]) => reference.sliceTokens(x, shape, start, length),
       tolerance: { forward: 0, backward: 1e-9 },
     });
   });

@@ -14,7 +14,7 @@ import {
   none,
   sequence,
 } from '../../kernels/index.ts';
-import type { attentionOracle } from './attention-oracle.ts';
+import type * as reference from '../../kernels/reference/index.ts';
 import { expectClose, integers, normals } from './numbers.ts';
 
 /** Operands of a call of attention, and the gradient of its output. */
@@ -122,7 +122,7 @@ export function randomCase(seed: number, headDimension: number, group: number): 
 
 export function compareAttention(
   actual: Awaited<ReturnType<typeof runAttention>>,
-  expected: ReturnType<typeof attentionOracle>,
+  expected: ReturnType<typeof reference.attention>,
   tolerance: number,
 ) {
   for (const name of ['output', 'dQuery', 'dKey', 'dValue'] as const)

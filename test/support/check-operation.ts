@@ -2,8 +2,8 @@
  * How an operation is tested. test/kernels/rms-norm.test.ts is the shortest example; the test of every operation has
  * these parts:
  *
- * 1. An oracle. The test writes the operation a second time, as its formula reads, over plain arrays in float64. It
- *    shares no code with the kernel, and its rounding errors are far below those of a kernel in float32.
+ * 1. An oracle. kernels/reference/ has the operation a second time, as its formula reads, over plain arrays in float64.
+ *    It shares no code with the kernel, and its rounding errors are far below those of a kernel in float32.
  * 2. Forward. `checkOperation` draws standard normal inputs from a fixed seed, runs the operation on the device, and
  *    compares the output with the oracle's.
  * 3. Backward. For one random dOutput, let f(x) = sum(dOutput * oracle(x)). The gradient that backward leaves on each
@@ -34,6 +34,7 @@
  * test/wgsl.test.ts must also run it once with every set of parameters, so that each is compiled at the default limits.
  */
 import { backward, type DataType, type Device, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import { differentiate, strideOf } from '../../kernels/reference/index.ts';
 import { expectClose, normals } from './numbers.ts';
 
 interface OperationCheck {
@@ -46,9 +47,6 @@ interface OperationCheck {
   tolerance: { forward: number; backward: number };
   seed?: number;
 }
-
-const DIFFERENCE = 1e-5;
-const MOST_DIFFERENCES = 128;
 
 /** Parts 2 to 4 above: compares the output with the oracle's, and every gradient with central differences of the oracle. */
 export async function checkOperation(device: Device, check: OperationCheck): Promise<void> {
@@ -78,7 +76,7 @@ export async function checkOperation(device: Device, check: OperationCheck): Pro
     for (let i = 0; i < leaves.length; i++) {
       const actual = leaves[i].grad;
       if (!actual) throw new Error(`no gradient reached input ${i}`);
-      const stride = Math.ceil(exact[i].length / MOST_DIFFERENCES);
+      const stride = strideOf(exact[i].length);
       const gradient = differentiate(check.oracle, exact, i, dOutput, stride);
       expectClose(
         (await actual.read()).filter((_, k) => k % stride === 0),
@@ -90,26 +88,6 @@ export async function checkOperation(device: Device, check: OperationCheck): Pro
   } finally {
     for (const leaf of leaves) leaf.dispose();
   }
-}
-
-function differentiate(
-  oracle: OperationCheck['oracle'],
-  inputs: Float64Array[],
-  which: number,
-  dOutput: Float32Array,
-  stride: number,
-): Float64Array {
-  const target = inputs[which];
-  const elements = Array.from(target.keys()).filter((k) => k % stride === 0);
-  return Float64Array.from(elements, (k) => {
-    const value = target[k];
-    target[k] = value + DIFFERENCE;
-    const above = oracle(inputs);
-    target[k] = value - DIFFERENCE;
-    const below = oracle(inputs);
-    target[k] = value;
-    return dOutput.reduce((sum, weight, m) => sum + weight * (above[m] - below[m]), 0) / (2 * DIFFERENCE);
-  });
 }
 
 /** Runs `fn` in a step without gradients and reads what it returns. */

@@ -1,0 +1,96 @@
+/** A run of `insula verify`: every op in every variant, and a training step, beside float64. */
+import { reasonOf } from '../../engine/files/errors.ts';
+import { nearest } from '../../engine/files/nearest.ts';
+import { type Device, InputError, quote } from '../../engine/index.ts';
+import { type Provenance, provenance } from '../measure/provenance.ts';
+import { opOf, runCheck } from './check.ts';
+import { type Comparison, ulpBins } from './compare.ts';
+import { verifyOptimizer } from './optimizer.ts';
+import { verifyTraining } from './training.ts';
+import { checksOf } from './variants.ts';
+
+export interface VerifyOptions {
+  /** Names of ops; `*` stands for any letters. An empty list stands for all. */
+  readonly only: readonly string[];
+  /** Also every variant of the kernels made for GPUs on a software adapter, which compiles them for minutes. */
+  readonly every: boolean;
+  onProgress?(what: string, done: number, total: number): void;
+}
+
+export interface VerifyResult extends Provenance {
+  readonly format: 'insula verify 1';
+  readonly platform: string;
+  /** The device was opened with WebGPU's default limits and no features. */
+  readonly floor: boolean;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly subgroupSizes: readonly number[];
+  readonly passed: boolean;
+  /** Checks that are left out without --all. */
+  readonly omitted: number;
+  /** Upper ends of the bins of every histogram, in units in the last place; a last bin holds what lies above. */
+  readonly ulpBins: readonly number[];
+  readonly results: readonly Comparison[];
+  /** Ops that threw, and why. */
+  readonly failures: readonly { readonly name: string; readonly variant: string; readonly reason: string }[];
+  readonly seconds: number;
+}
+
+interface Job {
+  readonly op: string;
+  readonly name: string;
+  readonly variant: string;
+  run(): Promise<Comparison[]>;
+}
+
+/** @throws InputError if a name of `only` fits no op */
+export async function verify(device: Device, { only, every, onProgress }: VerifyOptions): Promise<VerifyResult> {
+  const begin = performance.now();
+  const { checks, omitted } = checksOf(device, every);
+  const jobs: Job[] = [
+    ...checks.map((check) => ({
+      ...{ op: opOf(check.problem.name), name: check.problem.name, variant: check.variant },
+      run: () => runCheck(device, check),
+    })),
+    { op: 'AdamW', name: 'AdamW', variant: 'shipped', run: () => verifyOptimizer(device) },
+    { op: 'training', name: 'training step', variant: 'shipped', run: () => verifyTraining(device) },
+  ];
+  const chosen = chosenBy(only, jobs);
+  const results: Comparison[] = [];
+  const failures: { name: string; variant: string; reason: string }[] = [];
+  for (const [done, { name, variant, run }] of chosen.entries()) {
+    onProgress?.('verify', done, chosen.length);
+    try {
+      results.push(...(await run()));
+    } catch (error) {
+      failures.push({ name, variant, reason: reasonOf(error) });
+    }
+  }
+  onProgress?.('verify', chosen.length, chosen.length);
+  return {
+    ...{ format: 'insula verify 1', ...provenance(device), platform: `${process.platform} ${process.arch}` },
+    ...{ floor: device.options.floor === true, limits: limitsOf(device), subgroupSizes: device.subgroupSizes },
+    passed: failures.length === 0 && results.every(({ passed }) => passed),
+    ...{ omitted, ulpBins, results, failures, seconds: (performance.now() - begin) / 1000 },
+  };
+}
+
+function chosenBy(only: readonly string[], jobs: readonly Job[]): Job[] {
+  const ops = [...new Set(jobs.map(({ op }) => op))];
+  const wanted = only.map((name) => {
+    const parts = name.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
+    const pattern = new RegExp(`^${parts.join('.*')}$`);
+    if (ops.some((op) => pattern.test(op))) return pattern;
+    throw new InputError(`--only ${quote(name)}: no op of that name; ${nearest(name, ops)}`);
+  });
+  return jobs.filter(({ op }) => wanted.length === 0 || wanted.some((pattern) => pattern.test(op)));
+}
+
+/** The limits are properties of their prototype. */
+function limitsOf({ limits }: Device): Record<string, number> {
+  const values: Record<string, number> = {};
+  for (const name in limits) {
+    const value = limits[name as keyof GPUSupportedLimits];
+    if (typeof value === 'number') values[name] = value;
+  }
+  return values;
+}

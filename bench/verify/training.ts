@@ -1,0 +1,215 @@
+/** A training step of a tiny model of knowledge insulation: losses, every gradient and the update beside float64, and the captured step beside the eager one. */
+import { backward, type Device, type ParameterSet, type Tensor } from '../../engine/index.ts';
+import { AdamW } from '../../kernels/index.ts';
+import * as reference from '../../kernels/reference/index.ts';
+import { type Inputs, tensorsOf } from '../../model/architecture/inputs.ts';
+import { type Architecture, Model } from '../../model/architecture/model.ts';
+import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
+import { configurationOf, type ModelSizes, systemNamed } from '../../model/systems/index.ts';
+import { randomBatch } from '../../model/training/random-batch.ts';
+import { lossesOf, TrainingStep } from '../../model/training/training-step.ts';
+import { normals } from './check.ts';
+import { type Comparison, compareTensors, roundingOf } from './compare.ts';
+import { exactLosses } from './exact-model.ts';
+
+const sizes: ModelSizes = {
+  ...{ backbone: { width: 24, hidden: 36 }, expert: { width: 16, hidden: 28 }, vocabulary: 41 },
+  ...{ depth: 2, heads: 2, kvHeads: 1, headDimension: 16 },
+  vision: { width: 16, depth: 1, heads: 1, hidden: 20, patch: 4, imageHeight: 8, imageWidth: 8, cameras: 1 },
+  ...{ promptTokens: 5, targetTokens: 4, horizon: 3, actionDimension: 3, stateDimension: 0 },
+};
+const RATE = 1e-2;
+const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.01 };
+const MAXIMUM_NORM = 0.5;
+const VANISHING = 1e-4;
+/** In roundings of f32, relative to the norm: some thirty ops in turn. */
+const [LOSS, GRADIENT, UPDATE] = [16, 64, 16].map((count) => count * roundingOf('f32'));
+
+const subject = (part: string, tensor: string) => ({
+  ...{ op: 'training', name: `training step of knowledge insulation, ${part}`, tensor },
+  ...{ variant: 'shipped', storage: 'f32' },
+});
+
+/** The model before its step; nothing starts at zero, so that no gradient is zero by chance. */
+function begun(device: Device): Model {
+  const model = new Model(device, configurationOf(systemNamed('knowledge-insulation'), sizes));
+  model.initialise(5);
+  model.architecture.parameters.forEach(({ name, initialisation }, i) => {
+    const parameter = model.parameters.get(name);
+    if (initialisation !== 'zero' && initialisation !== 'one') return;
+    parameter.write(normals(parameter.size, 100 + i, 0.2).map((value) => value + (initialisation === 'one' ? 1 : 0)));
+  });
+  return model;
+}
+
+type Read = ReadonlyMap<string, Float32Array>;
+
+async function readAll(tensors: Iterable<readonly [string, { read(): Promise<Float32Array> }]>): Promise<Read> {
+  const read = new Map<string, Float32Array>();
+  for (const [name, tensor] of tensors) read.set(name, await tensor.read());
+  return read;
+}
+
+const namedParameters = (parameters: ParameterSet) => [...parameters].map((own) => [own.name, own] as const);
+
+/** Losses, gradients, parameters and moments after a step. */
+async function after(model: Model, optimizer: AdamW, losses: Readonly<Record<string, Tensor>>) {
+  const parameters = namedParameters(model.parameters);
+  return {
+    losses: await readAll(Object.entries(losses)),
+    gradients: await readAll(parameters.map(([name, { grad }]) => [name, grad!])),
+    state: await readAll([...parameters, ...optimizer.state().tensors]),
+  };
+}
+
+export async function verifyTraining(device: Device): Promise<Comparison[]> {
+  using model = begun(device);
+  using optimizer = new AdamW(model.parameters, { ...settings, maximumNorm: MAXIMUM_NORM });
+  const before = await readAll(namedParameters(model.parameters));
+  const inputs = trainingInputs(model.architecture, randomBatch(model.configuration, 2, 3));
+  const eagerLosses = device.step(() => {
+    model.parameters.zeroGradients();
+    const pass = trainingPass(model, tensorsOf(device, inputs));
+    backward(pass.loss);
+    optimizer.step(RATE);
+    return lossesOf(pass);
+  });
+  const eager = await after(model, optimizer, eagerLosses);
+  for (const loss of Object.values(eagerLosses)) loss.dispose();
+  return [
+    ...compareWithExact(model, before, inputs, eager),
+    ...compareUpdate(model, before, eager),
+    ...compareBits(eager, await capturedStep(device, inputs)),
+    ...(await compareInsulation(model, inputs)),
+  ];
+}
+
+type After = Awaited<ReturnType<typeof after>>;
+
+async function capturedStep(device: Device, inputs: Inputs): Promise<After> {
+  using model = begun(device);
+  using optimizer = new AdamW(model.parameters, { ...settings, maximumNorm: MAXIMUM_NORM });
+  using step = new TrainingStep(model, optimizer);
+  let losses: Read = new Map();
+  let reading: Promise<void> | null = null;
+  await step.run([inputs], RATE, (own) => {
+    reading = readAll(Object.entries(own)).then((read) => {
+      losses = read;
+    });
+  });
+  await reading;
+  return { ...(await after(model, optimizer, {})), losses };
+}
+
+/**
+ * The loss by a number t that moves one parameter along random numbers r has the derivative gradient . r, a normal number times the
+ * gradient's norm: divided by that norm, these are the elements that are compared, one for each parameter. The stop-gradient leaves the
+ * backbone the token loss alone, and the token loss does not depend on the expert.
+ */
+function compareWithExact({ architecture }: Model, before: Read, inputs: Inputs, { losses, gradients }: After) {
+  const values = new Map([...before].map(([name, numbers]) => [name, Float64Array.from(numbers)]));
+  const exact = exactLosses(architecture, values, inputs);
+  const compared = (['token', 'flow'] as const).map((name) =>
+    compareTensors(subject('forward', `${name} loss`), losses.get(name)!, [exact[name]], LOSS),
+  );
+  const normOf = (group: string) => normOfGroup(architecture, gradients, group);
+  const groups = new Map<string, { name: string; actual: number; expected: number }[]>();
+  architecture.parameters.forEach(({ name, group }, i) => {
+    const value = values.get(name)!;
+    const gradient = gradients.get(name)!;
+    // Softmax does not see a bias of all keys: its gradient is zero but for rounding, beside those of its group.
+    const own = reference.gradientNorm([gradient]);
+    const norm = own > VANISHING * normOf(group) ? own : normOf(group);
+    const direction = normals(value.length, 1000 + i);
+    const along = ([t]: Float64Array[]) => {
+      const moved = new Map([...values, [name, value.map((number, at) => number + t[0] * direction[at])]]);
+      const { token, flow } = exactLosses(architecture, moved, inputs);
+      return Float64Array.of(group === 'expert' ? flow : token);
+    };
+    const [expected] = reference.differentiate(along, [new Float64Array(1)], 0, [1]);
+    const actual = gradient.reduce((sum, slope, at) => sum + slope * direction[at], 0);
+    const row = { name, actual: actual / norm, expected: expected / norm };
+    groups.set(group, [...(groups.get(group) ?? []), row]);
+  });
+  for (const [group, rows] of groups) {
+    const title = subject('backward', `gradients of ${group} along random directions`);
+    const [actual, expected] = (['actual', 'expected'] as const).map((key) => rows.map((row) => row[key]));
+    const result = compareTensors(title, actual, expected, GRADIENT);
+    const where = result.departs ? { tensor: `gradient of ${rows[result.departs.index].name}` } : {};
+    compared.push({ ...result, ...where });
+  }
+  return compared;
+}
+
+function normOfGroup({ parameters }: Architecture, gradients: Read, group: string): number {
+  const own = parameters.filter((row) => row.group === group);
+  return reference.gradientNorm(own.map(({ name }) => gradients.get(name)!));
+}
+
+/** AdamW from the gradients that the device has, clipped by group. */
+function compareUpdate({ architecture }: Model, before: Read, { gradients, state }: After): Comparison[] {
+  const rows = architecture.parameters;
+  const groups = [...new Set(rows.map(({ group }) => group))];
+  return groups.flatMap((group) => {
+    const factor = Math.min(1, MAXIMUM_NORM / normOfGroup(architecture, gradients, group));
+    const own = rows.filter((row) => row.group === group);
+    const moved = own.map(({ name }) => {
+      const value = Float64Array.from(before.get(name)!);
+      const zeros = () => new Float64Array(value.length);
+      const made = { value, first: zeros(), second: zeros() };
+      const gradient = gradients.get(name)!;
+      reference.adamw(
+        made,
+        Float64Array.from(gradient, (g) => g * factor),
+        settings,
+        1,
+        RATE,
+      );
+      return { name, ...made };
+    });
+    const joined = (arrays: readonly reference.Numbers[]) => arrays.flatMap((array) => Array.from(array));
+    const compare = (what: string, key: (name: string) => string, exact: 'value' | 'first' | 'second') =>
+      compareTensors(
+        subject('AdamW', `${what} of ${group}`),
+        joined(own.map(({ name }) => state.get(key(name))!)),
+        joined(moved.map((each) => each[exact])),
+        UPDATE,
+      );
+    return [
+      compare('parameters', (name) => name, 'value'),
+      compare('first moments', (name) => `firstMoment/${name}`, 'first'),
+      compare('second moments', (name) => `secondMoment/${name}`, 'second'),
+    ];
+  });
+}
+
+/** A captured step gives the bits of an eager one. */
+function compareBits(eager: After, captured: After): Comparison[] {
+  return (['losses', 'gradients', 'state'] as const).map((what) => {
+    const names = [...eager[what].keys()];
+    const numbers = (of: After) => names.flatMap((name) => Array.from(of[what].get(name)!));
+    return compareTensors(subject('captured', `${what} beside an eager step`), numbers(captured), numbers(eager), 0);
+  });
+}
+
+/** The flow loss leaves the backbone, and the token loss the expert, gradients of exactly zero. */
+async function compareInsulation({ device, architecture }: Model, inputs: Inputs): Promise<Comparison[]> {
+  using model = begun(device);
+  const compared: Comparison[] = [];
+  for (const [loss, group] of [
+    ['flow', 'backbone'],
+    ['token', 'expert'],
+  ]) {
+    device.step(() => {
+      model.parameters.zeroGradients();
+      backward(trainingPass(model, tensorsOf(device, inputs)).objectives[loss].loss);
+    });
+    const names = architecture.parameters.filter((own) => own.group === group).map(({ name }) => name);
+    const grads = names.map((name) => model.parameters.get(name).grad);
+    const read = await Promise.all(grads.map((grad) => grad?.read() ?? new Float32Array()));
+    const numbers = read.flatMap((own) => [...own]);
+    const title = subject('insulation', `gradients of ${group} by the ${loss} loss alone, exactly zero`);
+    compared.push(compareTensors(title, numbers, new Float32Array(numbers.length), 0));
+  }
+  return compared;
+}

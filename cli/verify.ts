@@ -1,0 +1,33 @@
+/** `insula verify`: every kernel and a training step on this adapter, compared with float64. */
+import { verify } from '../bench/verify/run.ts';
+import { verifyLines } from '../bench/verify/text.ts';
+import { writeFileSafely } from '../engine/files/files.ts';
+import { openDevice } from '../engine/index.ts';
+import { command } from './command.ts';
+import { deviceOptions } from './device.ts';
+import { verifyNotes } from './notes.ts';
+import { flag, list, outputFile } from './options.ts';
+
+export const verifyCommand = command({
+  options: {
+    only: list("names of ops, with * for any letters: 'attention', 'adaptive*'; 'training' is the training step"),
+    all: flag('every variant, also on a software adapter, which compiles those made for GPUs for minutes'),
+    out: outputFile('file for the report as JSON'),
+    adapter: deviceOptions.adapter,
+    floor: deviceOptions.floor,
+  },
+  notes: verifyNotes,
+  async run({ only = [], all = false, out, adapter, floor }, { progress }) {
+    const device = await openDevice({ adapter, floor });
+    try {
+      const result = await verify(device, {
+        ...{ only, every: all },
+        onProgress: (what, done, total) => progress.count(what, done, total),
+      });
+      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+      return { json: result, lines: verifyLines(result), status: result.passed ? 0 : 1 };
+    } finally {
+      device.close();
+    }
+  },
+});
