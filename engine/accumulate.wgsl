@@ -9,6 +9,7 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape { elements: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
@@ -17,19 +18,15 @@ struct Shape { elements: u32 }
 @group(0) @binding(4) var<storage, read_write> target_: array<vec4f>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
-@compute @workgroup_size(THREADS)
-fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn add(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (4u * i < shape.elements) { sum[i] = a[i] + b[i]; }
 }
 
-@compute @workgroup_size(THREADS)
-fn addInto(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn addInto(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (4u * i >= shape.elements) { return; }
   let real = vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(shape.elements);
   target_[i] += select(vec4f(), b[i], real);

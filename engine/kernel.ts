@@ -1,6 +1,7 @@
 /**
  * Loading and specialising `.wgsl` files. A file is valid as it stands; only one-line declarations marked `// @param` are replaced.
- * The alternatives of a declaration stand below it, named: `// @or NAME  declaration`; a long one goes on in more lines of that name.
+ * The alternatives of a declaration stand below it, named: `// @or NAME  declaration`. A long one goes on in more lines of that name;
+ * one that has several names lists them: `// @or f16, bf16  declaration`.
  */
 
 interface Binding {
@@ -30,7 +31,7 @@ export interface Kernel {
 export type Parameters = Readonly<Record<string, number | string>>;
 
 const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
-const alternativeLine = /^\/\/ @or (\w+)\s+(.+)$/;
+const alternativeLine = /^\/\/ @or (\w+(?:, \w+)*)\s+(.+)$/;
 
 /** Reads a kernel file: from disk under node, over HTTP in a browser. */
 export async function loadKernel(url: URL): Promise<Kernel> {
@@ -82,19 +83,18 @@ function alternativesIn(kernel: string, source: string): Map<string, Map<string,
   let parameter: string | undefined;
   let previous: string | undefined;
   source.split('\n').forEach((line, index) => {
-    const [, name, text] = alternativeLine.exec(line) ?? [];
-    if (name === undefined) {
-      parameter = parameterLine.exec(line)?.[1];
-    } else {
+    const [, names, text] = alternativeLine.exec(line) ?? [];
+    if (names === undefined) parameter = parameterLine.exec(line)?.[1];
+    for (const name of names?.split(', ') ?? []) {
       const fail = (what: string) => new Error(`kernel ${kernel}, line ${index + 1}: ${what}`);
       if (parameter === undefined) throw fail(`no @param declaration stands above the alternative '${name}'`);
       const known = alternatives.get(parameter) ?? new Map<string, string>();
-      if (name !== previous && known.has(name)) throw fail(`${parameter} has an alternative '${name}' already`);
-      if (name !== previous && !declares(text, parameter)) throw fail(`'${name}' does not declare ${parameter}`);
-      known.set(name, name === previous ? `${known.get(name)} ${text}` : text);
+      if (names !== previous && known.has(name)) throw fail(`${parameter} has an alternative '${name}' already`);
+      if (names !== previous && !declares(text, parameter)) throw fail(`'${name}' does not declare ${parameter}`);
+      known.set(name, names === previous ? `${known.get(name)} ${text}` : text);
       alternatives.set(parameter, known);
     }
-    previous = name;
+    previous = names;
   });
   return alternatives;
 }

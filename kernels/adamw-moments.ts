@@ -8,7 +8,6 @@ import {
   type Shape,
   Tensor,
 } from '../engine/index.ts';
-import { storage } from './operand.ts';
 
 /** 4, 2 and 1 bytes to an element of each moment; 8 bits take 1/16 byte more for the scales. */
 export type MomentStorage = 'f32' | 'bf16' | '8bit';
@@ -32,7 +31,6 @@ export interface ArenaMoments {
 }
 
 const BLOCK = 64;
-const randomBits = 'fn randomBits(group: u32) -> vec4u { return draw(group); }';
 
 export function momentsOf(device: Device, arena: Arena, kind: MomentStorage): ArenaMoments {
   const elements = arena.values.byteLength / 4;
@@ -60,19 +58,12 @@ export function momentsOf(device: Device, arena: Arena, kind: MomentStorage): Ar
   const bytes = Object.values(bindings).reduce((sum, { byteLength }) => sum + byteLength, 0);
   if (kind === '8bit') {
     // Neighbouring threads of a graphics adapter read neighbouring groups together; a processor reads a block faster alone.
-    const parameters = { BLOCK_THREADS: device.software ? 1 : 16, randomBits };
+    const parameters = { BLOCK_THREADS: device.software ? 1 : 16, randomBits: 'drawn' };
     return { entry: 'updateBlocks', parameters, bindings, bytes, byName };
   }
-  return { entry: 'update', parameters: kind === 'f32' ? {} : stochasticBfloat16, bindings, bytes, byName };
+  const parameters: Parameters = kind === 'f32' ? {} : { Word: kind, unpack: kind, pack: kind, randomBits: 'drawn' };
+  return { entry: 'update', parameters, bindings, bytes, byName };
 }
-
-const { Word, unpack } = storage('bf16');
-const stochasticBfloat16: Parameters = {
-  Word,
-  unpack,
-  pack: 'fn pack(value: vec4f, random: vec4u) -> Word { let bits = (bitcast<vec4u>(value) + random) >> vec4u(16u); return vec2u(bits.x | (bits.y << 16u), bits.z | (bits.w << 16u)); }',
-  randomBits,
-};
 
 /** The number, relative to its block's scale, of every code; see adamw.wgsl. */
 const numbersOf = {

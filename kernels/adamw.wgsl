@@ -25,9 +25,14 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const BLOCK_THREADS: u32 = 16u;                                              // @param  threads to a block: a power of two up to 16
 alias Word = vec4f;                                                          // @param  storage of four elements of a moment
+// @or bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f, random: vec4u) -> Word { return value; }               // @param  random: 16 bits each
-fn randomBits(group: u32) -> vec4u { return vec4u(); }                       // @param  or draw(group), where pack needs them
+// @or bf16  fn pack(value: vec4f, random: vec4u) -> Word {
+// @or bf16    let bits = (bitcast<vec4u>(value) + random) >> vec4u(16u); return bits.xz | (bits.yw << vec2u(16u)); }
+fn randomBits(group: u32) -> vec4u { return vec4u(); }                       // @param  for packing; f32 needs none
+// @or drawn  fn randomBits(group: u32) -> vec4u { return draw(group); }
 const BLOCK_GROUPS: u32 = 16u;
 const ROUNDING: u32 = 6u;                                                    // a stream of engine/random.ts
 
@@ -36,6 +41,7 @@ struct Shape {
   slot: u32, arena: u32, seedLow: u32, seedHigh: u32,
   factor: f32, decay: f32, epsilon: f32, beta1: f32, beta2: f32,
 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
@@ -67,14 +73,13 @@ fn advance(group: u32, by: Moments) {
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
-fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
-  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+fn walk(grid: Grid, thread: u32) -> Walk {
+  let first = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS * shape.run + thread * shape.far;
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
-@compute @workgroup_size(THREADS)
-fn update(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn update(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let moments = next(Moments(unpack(firstMoment[i]), unpack(secondMoment[i])), i);
     advance(i, moments);
@@ -114,9 +119,8 @@ fn exponentAbove(x: vec2f) -> vec2u { return max((bitcast<vec2u>(x) + vec2u(0x7f
 
 fn largestOf(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
 
-@compute @workgroup_size(THREADS)
-fn updateBlocks(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let index = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+@compute @workgroup_size(THREADS) fn updateBlocks(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   let block = index / BLOCK_THREADS;
   let leader = thread / BLOCK_THREADS * BLOCK_THREADS;                       // the first thread of the block
   let exists = block < shape.groups / BLOCK_GROUPS;

@@ -10,10 +10,9 @@ import {
 } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
-import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
+import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
-const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
 
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * (1 + scale) + shift, over the last axis, with scale and shift from
@@ -31,7 +30,9 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
   );
   const y = emptyTensor(device, x.shape, x.dtype, 'adaptiveRmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'adaptiveRmsNorm');
-  run('forward', { x, modulation, y, inverseRoot }, gridFor(rows, 1), { flops: 7 * x.size, thirds: 2 });
+  const shared = forwardSlices(device, rows / samples, samples);
+  const cost = { flops: 7 * x.size, thirds: 2, slices: shared };
+  run('forward', { x, modulation, y, inverseRoot }, gridFor(samples * shared, 1), cost);
   record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [wantsX, wantsModulation]) => {
     if (!dy) return [null, null];
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'adaptiveRmsNorm backward');
@@ -82,12 +83,12 @@ interface SetUp {
   /** Rows of the modulation. */
   readonly samples: number;
   readonly slices: number;
-  /** `thirds`: how many of the modulation's three are read. */
+  /** `thirds`: how many of the modulation's three are read; `slices` of a sample, by default those of backward. */
   readonly run: (
     entry: string,
     bindings: Record<string, Tensor>,
     workgroups: [number, number],
-    cost: { flops: number; thirds?: number; accumulate?: boolean },
+    cost: { flops: number; thirds?: number; accumulate?: boolean; slices?: number },
   ) => void;
   /** The grid of one thread for each group of the modulation's thirds. */
   readonly columns: [number, number];
@@ -113,13 +114,27 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
   const length = perToken ? 1 : tokens;
   const slices = slicesOfRows(device, length, samples);
   const taking = rowParameters(device, groups);
-  const run: SetUp['run'] = (entry, bindings, workgroups, { flops, thirds = 0, accumulate = false }) =>
+  const run: SetUp['run'] = (
+    entry,
+    bindings,
+    workgroups,
+    { flops, thirds = 0, accumulate = false, slices: own = slices },
+  ) =>
     device.dispatch({
       kernel,
       entry,
-      parameters: { ...taking, ...parameters, ...(size === 1 && oneElement) },
+      parameters: { ...taking, ...parameters, ...(size === 1 && { total: 'single' }) },
       bindings,
-      uniform: { samples, length, groups, slices, width, epsilon, accumulate: accumulate ? 1 : 0 },
+      uniform: {
+        samples,
+        length,
+        groups,
+        slices: own,
+        rowsOfSlice: Math.ceil(length / own),
+        width,
+        epsilon,
+        accumulate: accumulate ? 1 : 0,
+      },
       workgroups,
       flops,
       bytes: Object.entries(bindings).reduce(

@@ -43,7 +43,7 @@ export interface CheckedCall extends AttentionSizes {
 export function checkCall(query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions): CheckedCall {
   const { layout } = options.table;
   expectShape('attention', 'query', query, [null, null, null, null]);
-  expectShape('attention', 'key', key, [query.shape[0], layout.length, null, query.shape[3]]);
+  expectShape('attention', 'key', key, [query.shape[0], layout.keyTokens, null, query.shape[3]]);
   expectShape('attention', 'value', value, key.shape);
   expectDtype('attention', 'query', query, 'f32', 'f16', 'bf16');
   expectDtype('attention', 'key', key, query.dtype);
@@ -60,7 +60,7 @@ export function checkCall(query: Tensor, key: Tensor, value: Tensor, options: At
   if (rows !== queryTokens)
     throw new Error(`attention: query has shape ${formatShape(query.shape)}; queries names ${rows} rows`);
   checkExtras(options, batch, heads);
-  return { batch, queryTokens, keyTokens: layout.length, heads, kvHeads, headDimension, ...chosen };
+  return { batch, queryTokens, keyTokens: layout.keyTokens, heads, kvHeads, headDimension, ...chosen };
 }
 
 /** The rows that `queries` names, and the indices of the blocks that `lossBlocks` names, in layout order. */
@@ -87,8 +87,11 @@ export function rowsOf({ table, queries, lossBlocks }: Pick<AttentionOptions, 't
   };
 }
 
-function checkExtras({ table, validity, expression }: AttentionOptions, batch: number, heads: number): void {
-  const { layout } = table;
+function checkExtras(options: AttentionOptions, batch: number, heads: number): void {
+  const { validity, expression, scale } = options;
+  const { layout } = options.table;
+  if (scale !== undefined && !Number.isFinite(Math.fround(scale)))
+    throw new Error(`attention: scale is ${scale}; expected a finite number of f32`);
   if (validity instanceof Tensor) expectShape('attention', 'validity', validity, [batch, layout.length]);
   else if (validity && validity.length !== batch * layout.length)
     throw new Error(

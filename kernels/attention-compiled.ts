@@ -1,17 +1,25 @@
 /** Attention tables compiled: each table object once for every batch size and choice of query rows, its plans once for every padding. */
 import { type Device, hostTensor, Tensor, tensor } from '../engine/index.ts';
 import type { AttentionOptions, CheckedCall } from './attention-call.ts';
-import { fillPlan, type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
+import { fillPlan } from './attention-fill.ts';
+import { type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
 import type { BlockRows } from './attention-tiles.ts';
 
-/** Plans that a compiled table remembers. */
+/** Plans that a compiled table remembers: so many, in so many words, but at least the last. */
 const REMEMBERED = 64;
+const REMEMBERED_WORDS = 2 ** 24;
 
 /** A table compiled for a batch size and a choice of query rows, and its plans for the batches that came last. */
 interface Compiled {
   readonly form: PlanForm;
-  readonly plans: { readonly request: PlanRequest; readonly plan: Plan }[];
+  readonly plans: Remembered[];
+}
+
+interface Remembered extends Omit<PlanRequest, 'validity'> {
+  /** Bits of the validity; null where every token is real. */
+  readonly real: Uint32Array | null;
+  readonly plan: Plan;
 }
 
 interface Upload {
@@ -53,6 +61,11 @@ export function planOnDevice(
   wants: PlanRequest['wants'],
 ): { words: Tensor; plan: Plan } {
   const compiled = compiledFor(call, options);
+  const [bytes, most] = [4 * compiled.form.words, device.limits.maxStorageBufferBindingSize];
+  if (bytes > most)
+    throw new Error(
+      `attention: the table has a plan of ${bytes} bytes for a batch of ${call.batch}; this device binds ${most}: use a smaller batch, or a window`,
+    );
   const { lossBlocks } = call;
   const { validity, expression } = options;
   const step = device.currentStep('attention');
@@ -80,20 +93,21 @@ export function planOnDevice(
 /** The plan of a batch, filled once for each padding, loss and set of wants. */
 function planOf({ form, plans }: Compiled, request: PlanRequest): Plan {
   const { wants, expression, lossBlocks, validity } = request;
+  const real = validity && realBits(validity);
   const known = plans.find(
-    ({ request: other }) =>
+    (other) =>
       other.expression === expression &&
       other.wants.query === wants.query &&
       other.wants.key === wants.key &&
       other.wants.value === wants.value &&
       String(other.lossBlocks) === String(lossBlocks) &&
-      sameValidity(other.validity, validity),
+      sameBits(other.real, real),
   );
   if (known) return known.plan;
-  const copied = { ...request, validity: validity && Uint8Array.from(validity, (valid) => (valid ? 1 : 0)) };
-  const plan = fillPlan(form, copied);
-  if (plans.length >= REMEMBERED) plans.shift();
-  plans.push({ request: copied, plan });
+  const plan = fillPlan(form, request);
+  while (plans.length > 0 && (plans.length >= REMEMBERED || (plans.length + 1) * form.words > REMEMBERED_WORDS))
+    plans.shift();
+  plans.push({ wants, expression, lossBlocks, real, plan });
   return plan;
 }
 
@@ -104,11 +118,13 @@ function sameRows(a: readonly BlockRows[], b: readonly BlockRows[]): boolean {
   );
 }
 
-/** Whether the same are zero. */
-function sameValidity(a: ArrayLike<number> | null, b: ArrayLike<number> | null): boolean {
-  if (a === b) return true;
-  if (!a || !b || a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (!a[i] !== !b[i]) return false;
+/** A bit for each token, so that remembered plans are told apart without a walk through all tokens for each. */
+function realBits(validity: ArrayLike<number>): Uint32Array {
+  const bits = new Uint32Array(Math.ceil(validity.length / 32));
+  for (let i = 0; i < validity.length; i++) if (validity[i]) bits[i >>> 5] |= 1 << (i & 31);
+  return bits;
+}
 
-  return true;
+function sameBits(a: Uint32Array | null, b: Uint32Array | null): boolean {
+  return a === b || (a !== null && b !== null && a.every((word, i) => word === b[i]));
 }

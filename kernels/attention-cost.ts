@@ -1,7 +1,7 @@
 import { bytesPerElement, type DataType, type Device } from '../engine/index.ts';
 import { type AttentionOptions, rowsOf } from './attention-call.ts';
+import { fillPlan } from './attention-fill.ts';
 import {
-  fillPlan,
   type Plan,
   type PlanExpression,
   type PlanRequest,
@@ -11,7 +11,13 @@ import {
 } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
 import type { Tile } from './attention-tiles.ts';
-import { type AttentionEntry, type AttentionSizes, attentionEntries, attentionLaunch } from './attention-variants.ts';
+import {
+  type AttentionEntry,
+  type AttentionSizes,
+  attentionEntries,
+  attentionLaunch,
+  type Launch,
+} from './attention-variants.ts';
 
 /** A call of attention, as far as its cost goes. */
 export interface AttentionProblem {
@@ -42,8 +48,8 @@ export interface AttentionCost {
 }
 
 /**
- * FLOPs and bytes of the kernels of a call, as benchmarks of attention state them: FLOPs of the products alone, and as if no workgroups
- * shared a list.
+ * FLOPs and bytes that a call needs, as benchmarks of attention state them: FLOPs of the products alone, backward's with S and dP made
+ * once for all gradients, whatever the variant, and as if no workgroups shared a list.
  */
 export function attentionCost(problem: AttentionProblem): AttentionCost {
   const { table, batch, heads, kvHeads, headDimension, dtype = 'f32', validity = null, expression } = problem;
@@ -54,60 +60,92 @@ export function attentionCost(problem: AttentionProblem): AttentionCost {
     expression: expression && { source: {}, samples: expression.samples, allowedPairs: expression.allowedPairs },
   });
   const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
-  const sizes = { batch, queryTokens, keyTokens: table.layout.length, heads, kvHeads, headDimension };
-  const of = (entry: AttentionEntry) => ({
-    ...attentionEntryCost(entry, sizes, dtype, plan),
-    flops: heads * productFlops(entry, headDimension, plan.work),
-  });
-  const rows = batch * queryTokens * heads;
-  const backward = [{ flops: 0, bytes: rows * ((bytesPerElement[dtype] + 4) * headDimension + 12) }]; // delta
-  if (wants.query) backward.push(of('backwardQuery'));
-  if (wants.key || wants.value) backward.push(of('backwardKeyValue'));
-  return { forward: of('forward'), backward: backward.reduce(sumOf), work: plan.work };
+  const sizes = { batch, queryTokens, keyTokens: table.layout.keyTokens, heads, kvHeads, headDimension };
+  const uniform = { wantsQuery: Number(wants.query), wantsKeyValue: Number(wants.key || wants.value) };
+  const of = (entry: Launch['entry']) => {
+    const launch = { entry, uniform, splits: 1, slices: false };
+    const { bytes } = attentionEntryCost(launch, sizes, dtype, plan);
+    return { flops: heads * productFlops(launch, headDimension, plan.work), bytes };
+  };
+  const backward = of('backward');
+  const delta = batch * queryTokens * heads * ((bytesPerElement[dtype] + 4) * headDimension + 12);
+  return {
+    forward: of('forward'),
+    backward: { ...backward, bytes: delta + backward.bytes },
+    work: plan.work,
+  };
+}
+
+type LaunchCost = Pick<Launch, 'entry' | 'uniform' | 'splits' | 'slices'>;
+
+/**
+ * The pairs of tokens of each product of `backward`, for the gradients that it makes. What reaches a key or a value is part of what a
+ * query's gradient takes, so that S and dP take the longer list.
+ */
+function workTogether({ wantsQuery, wantsKeyValue }: LaunchCost['uniform'], work: PlanWork) {
+  const dQuery = wantsQuery * work.dQuery;
+  const [dKeyValue, dKey, dValue] = [work.dKeyValue, work.dKey, work.dValue].map((pairs) => wantsKeyValue * pairs);
+  return { dQuery, dKey, dValue, scores: Math.max(dQuery, dKeyValue), dWeights: Math.max(dQuery, dKey) };
 }
 
 /**
  * The FLOPs of the products, for one head. A pair of tokens takes 2 products of 2 D FLOPs forward and 3 for dq (S, dP, dq).
- * For dk and dv it takes S, dP and dk if gradient reaches K, S and dv if it reaches V: 4 products, 3 or 2.
+ * For dk and dv it takes S, dP and dk if gradient reaches K, S and dv if it reaches V: 4 products, 3 or 2; and all together 5.
  */
-function productFlops(entry: AttentionEntry, headDimension: number, work: PlanWork): number {
+function productFlops({ entry, uniform }: LaunchCost, headDimension: number, work: PlanWork): number {
   const { forward, dQuery, dKeyValue, dKey, dValue } = work;
-  const products = { forward: 2 * forward, backwardQuery: 3 * dQuery, backwardKeyValue: dKeyValue + 2 * dKey + dValue };
+  const all = workTogether(uniform, work);
+  const products = {
+    forward: 2 * forward,
+    backward: all.scores + all.dWeights + all.dQuery + all.dKey + all.dValue,
+    backwardQuery: 3 * dQuery,
+    backwardKeyValue: dKeyValue + 2 * dKey + dValue,
+  };
   return 2 * headDimension * products[entry];
 }
 
 /**
  * The FLOPs of everything else, for one head. Forward: a factor, a maximum, a difference, an exponential and a sum. Backward:
- * a factor, a difference and an exponential for P, and a difference and two factors for dS.
+ * a factor, a difference and an exponential for P, and a difference and two factors for dS; together also the factors of gradients.
  */
-function softmaxFlops(entry: AttentionEntry, { forward, dQuery, dKeyValue, dKey }: PlanWork): number {
-  return { forward: 5 * forward, backwardQuery: 6 * dQuery, backwardKeyValue: 3 * dKeyValue + 3 * dKey }[entry];
+function softmaxFlops({ entry, uniform }: LaunchCost, work: PlanWork): number {
+  const { forward, dQuery, dKeyValue, dKey } = work;
+  const all = workTogether(uniform, work);
+  return {
+    forward: 5 * forward,
+    backward: 3 * all.scores + 3 * all.dWeights + all.dKey + all.dValue,
+    backwardQuery: 6 * dQuery,
+    backwardKeyValue: 3 * dKeyValue + 3 * dKey,
+  }[entry];
 }
 
 /**
  * FLOPs and bytes of one kernel: of live tile pairs, masked scores included; each row of an operand that a list reaches is read once,
- * results are written once, in each of `slices` parts as f32 where workgroups share lists.
+ * results are written once, in each of `splits` parts as f32 where workgroups share lists.
  */
 export function attentionEntryCost(
-  entry: AttentionEntry,
+  launch: LaunchCost,
   { batch, queryTokens, keyTokens, heads, kvHeads, headDimension }: AttentionSizes,
   dtype: DataType,
   plan: Plan,
-  slices = 0,
 ): Cost {
-  const { queries, keys, bytes: planBytes } = reachOf(plan)[entry];
+  const { entry, splits, slices, uniform } = launch;
+  const { queries, keys, bytes: planBytes } = reachOf(plan)[entry === 'backward' ? 'backwardQuery' : entry];
   const stored = bytesPerElement[dtype];
   const [row, kvRow] = [heads * headDimension, kvHeads * headDimension];
   // A backward kernel also reads dOutput, in f32, and (L, delta).
   const queryBytes = entry === 'forward' ? stored * row : (stored + 4) * row + 8 * heads;
+  const dQuery = batch * queryTokens * 4 * row;
+  const dKeyValue = splits * batch * keyTokens * 8 * kvRow;
   const result = {
-    forward: batch * queryTokens * ((slices > 0 ? 4 : stored) * row + 4 * heads),
-    backwardQuery: batch * queryTokens * 4 * row,
-    backwardKeyValue: batch * keyTokens * 8 * kvRow,
+    forward: splits * batch * queryTokens * ((slices ? 4 : stored) * row + 4 * heads),
+    backward: uniform.wantsQuery * dQuery + uniform.wantsKeyValue * dKeyValue,
+    backwardQuery: splits * dQuery,
+    backwardKeyValue: dKeyValue,
   }[entry];
   return {
-    flops: heads * (productFlops(entry, headDimension, plan.work) + softmaxFlops(entry, plan.work)),
-    bytes: planBytes + queries * queryBytes + keys * 2 * stored * kvRow + Math.max(slices, 1) * result,
+    flops: heads * (productFlops(launch, headDimension, plan.work) + softmaxFlops(launch, plan.work)),
+    bytes: planBytes + queries * queryBytes + keys * 2 * stored * kvRow + result,
   };
 }
 
@@ -137,22 +175,22 @@ function reachOfList(
 ): Reach {
   const reach = { queries: 0, keys: 0, bytes: 0 };
   for (let sample = 0; sample < batch; sample++) {
-    const reached = new Set<number>();
+    const reached = new Uint8Array(otherTiles.length);
     tiles.forEach(({ rows }, tile) => {
-      const [start, pairs] = words.subarray(at + 2 * (sample * tiles.length + tile));
+      const list = at + 2 * (sample * tiles.length + tile);
+      const [start, pairs] = [words[list], words[list + 1]];
       if (pairs > 0) reach[own] += rows;
       reach.bytes += 8 * pairs;
-      for (let pair = 0; pair < pairs; pair++) reached.add(words[start + 2 * pair] & TILE_OF_PAIR);
+      for (let pair = 0; pair < pairs; pair++) reached[words[start + 2 * pair] & TILE_OF_PAIR] = 1;
     });
-    for (const tile of reached) reach[other] += otherTiles[tile].rows;
     // A tile is four words, and begins a list of two.
-    reach.bytes += 24 * tiles.length + 16 * reached.size;
+    reach.bytes += 24 * tiles.length;
+    otherTiles.forEach(({ rows }, tile) => {
+      reach[other] += reached[tile] * rows;
+      reach.bytes += reached[tile] * 16;
+    });
   }
   return reach;
-}
-
-function sumOf(a: Cost, b: Cost): Cost {
-  return { flops: a.flops + b.flops, bytes: a.bytes + b.bytes };
 }
 
 /** Workgroups of each kernel, with the variants that the device has in use. */
@@ -161,7 +199,7 @@ export function attentionWorkgroups(device: Device, problem: AttentionProblem): 
   const { queryRows } = rowsOf(problem);
   const form = planForm(table, batch, queryRows);
   const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
-  const sizes = { batch, queryTokens, keyTokens: table.layout.length, heads, kvHeads, headDimension };
+  const sizes = { batch, queryTokens, keyTokens: table.layout.keyTokens, heads, kvHeads, headDimension };
   const count = (entry: AttentionEntry) =>
     attentionLaunch(device, { entry, dtype, headDimension }, sizes, form).workgroups.reduce((a, b) => a * b);
   return Object.fromEntries(attentionEntries.map((entry) => [entry, count(entry)])) as Record<AttentionEntry, number>;

@@ -1,16 +1,25 @@
-// The work of attention.wgsl that is done row by row: delta before its backward kernels, and joining what workgroups made that
-// shared a list, slice by slice. For query row i, and slice a of its keys,
+// The work of attention.wgsl that is done row by row: delta, before its backward kernels, and combining the slices of a list that several
+// workgroups shared (split-K). For query row i, and slice a of its keys,
 //
 //   delta_i = do_i . o_i        L_i = log sum_a exp(L_ia)          o_i = sum_a exp(L_ia - L_i) o_ia
 //
-// and a gradient is the sum of its slices'. A slice without keys has L = NOTHING, and does not count. Slices lie before samples.
+// and a gradient is the sum of its slices' parts. A slice without keys has L = NO_SCORE, and does not count. Slices lie before samples.
 
 alias Word = vec4f;                                                          // @param  storage of four elements
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 const THREADS: u32 = 64u;
-const NOTHING: f32 = 1e30;
+const NO_SCORE: f32 = 1e30;
 
 struct Shape {
   splits: u32, batch: u32, queryTokens: u32, heads: u32,
@@ -61,23 +70,23 @@ fn reduceForward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let sample = token / shape.queryTokens;
   let rows = shape.batch * shape.heads * shape.queryTokens;
   let statisticsAt = (sample * shape.heads + row % shape.heads) * shape.queryTokens + token % shape.queryTokens;
-  var largest = -NOTHING;
+  var largest = -NO_SCORE;
   for (var slice = 0u; slice < shape.splits; slice++) {
     let own = sliceLogSumExp[slice * rows + statisticsAt];
-    if (own < NOTHING) { largest = max(largest, own); }
+    if (own < NO_SCORE) { largest = max(largest, own); }
   }
   var total = 0.0;
   var sum = vec4f();
   for (var slice = 0u; slice < shape.splits; slice++) {
     let own = sliceLogSumExp[slice * rows + statisticsAt];
-    if (own < NOTHING) {
+    if (own < NO_SCORE) {
       let weight = exp(own - largest);
       total += weight;
       sum += weight * sliceOutput[slice * elements + at];
     }
   }
   output[at] = pack(sum / max(total, 1e-30));
-  if (at % shape.groups == 0u) { logSumExp[statisticsAt] = select(NOTHING, largest + log(max(total, 1e-30)), total > 0.0); }
+  if (at % shape.groups == 0u) { logSumExp[statisticsAt] = select(NO_SCORE, largest + log(max(total, 1e-30)), total > 0.0); }
 }
 
 // One thread four elements.

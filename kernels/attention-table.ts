@@ -8,16 +8,26 @@ export interface Block {
   readonly name: string;
   readonly start: number;
   readonly length: number;
+  /** Whether it has keys and values; otherwise it has queries only, and nothing attends to it. */
+  readonly keys: boolean;
 }
 
 /** The blocks of a token sequence, in order and without gaps. */
 export interface Sequence {
   readonly blocks: readonly Block[];
   readonly length: number;
+  /** Tokens of the blocks with keys: the rows of key and value, in the order of the sequence. */
+  readonly keyTokens: number;
 }
 
-/** Blocks in order, from [name, length] pairs or a record. Names are unique; lengths are integers from 0. */
-export function sequence(parts: readonly (readonly [string, number])[] | Readonly<Record<string, number>>): Sequence {
+/**
+ * Blocks in order, from [name, length] pairs or a record. Names are unique; lengths are integers from 0. The blocks
+ * that `withoutKeys` names have queries only, as in cross-attention: key and value have no rows of theirs.
+ */
+export function sequence(
+  parts: readonly (readonly [string, number])[] | Readonly<Record<string, number>>,
+  { withoutKeys = [] }: { readonly withoutKeys?: readonly string[] } = {},
+): Sequence {
   const pairs = Array.isArray(parts) ? (parts as readonly (readonly [string, number])[]) : Object.entries(parts);
   const blocks: Block[] = [];
   let start = 0;
@@ -25,10 +35,14 @@ export function sequence(parts: readonly (readonly [string, number])[] | Readonl
     if (!Number.isInteger(length) || length < 0)
       throw new Error(`sequence: block '${name}' has length ${length}; expected an integer from 0`);
     if (blocks.some((block) => block.name === name)) throw new Error(`sequence: two blocks are named '${name}'`);
-    blocks.push({ name, start, length });
+    blocks.push({ name, start, length, keys: !withoutKeys.includes(name) });
     start += length;
   }
-  return { blocks, length: start };
+  for (const name of withoutKeys)
+    if (!blocks.some((block) => block.name === name))
+      throw new Error(`sequence: withoutKeys names '${name}'; the blocks are ${pairs.map(([own]) => own).join(', ')}`);
+  const keyTokens = blocks.reduce((sum, { length, keys }) => sum + (keys ? length : 0), 0);
+  return { blocks, length: start, keyTokens };
 }
 
 /** The part of a key block that a query block sees. */
@@ -90,7 +104,10 @@ export interface AttentionTable {
   readonly cells: readonly (readonly Edge[])[];
 }
 
-/** The table of a layout. Unknown block names, and causal edges between different blocks, are errors. */
+/**
+ * The table of a layout. Unknown block names, edges to blocks without keys, and causal edges between different blocks
+ * are errors.
+ */
 export function attentionTable(
   layout: Sequence,
   rows: Readonly<Record<string, Readonly<Record<string, Edge>>>>,
@@ -104,6 +121,10 @@ export function attentionTable(
     check(queryName);
     for (const [keyName, cell] of Object.entries(row)) {
       check(keyName);
+      if (cell.mask !== 'none' && !layout.blocks[names.indexOf(keyName)].keys)
+        throw new Error(
+          `attentionTable: '${queryName}' reads '${keyName}', which has no keys; leave it out of withoutKeys, or leave out the edge`,
+        );
       if (cell.mask === 'causal' && queryName !== keyName)
         throw new Error(
           `attentionTable: '${queryName}' reads '${keyName}' by a causal edge; causal is for a block and itself`,

@@ -26,6 +26,11 @@ export function allRows(blocks: readonly Block[]): BlockRows[] {
   return blocks.map(({ length }, block) => ({ block, first: 0, rows: length }));
 }
 
+/** The rows that have keys and values. */
+export function keyRows(blocks: readonly Block[]): BlockRows[] {
+  return allRows(blocks).filter(({ block }) => blocks[block].keys);
+}
+
 /** The tiles of the chosen rows (default: of all blocks), which follow each other in a tensor. */
 export function tilesOf(blocks: readonly Block[], chosen: readonly BlockRows[] = allRows(blocks)): Tile[] {
   const tiles: Tile[] = [];

@@ -10,6 +10,7 @@ import {
   type Kernel,
   loadKernel,
   type Parameters,
+  roundUp,
 } from '../engine/index.ts';
 import type { PlanForm } from './attention-plan.ts';
 import { TILE } from './attention-tiles.ts';
@@ -46,6 +47,8 @@ export interface AttentionSizes {
 /** How one entry point is dispatched. */
 export interface Launch {
   readonly kernel: Kernel;
+  /** `backward` makes all gradients at once, where a kernel file has that in place of both backward entry points. */
+  readonly entry: AttentionEntry | 'backward';
   readonly parameters: Parameters;
   /** Fields of the kernel's uniform that the variant decides. */
   readonly uniform: Readonly<Record<string, number>>;
@@ -64,24 +67,20 @@ interface Variant {
 
 // Workgroups worth having: with fewer, lists are shared. Four for each core of a large GPU of today would be 512; of a laptop's, 40 to 160.
 const WORKGROUPS = 128;
+const FULL_WORKGROUPS = 512;
 const SOFTWARE_WORKGROUPS = 8;
+// Each costs a slice of dk and dv, as long as all keys.
+const SOFTWARE_BACKWARD_WORKGROUPS = 4;
 const MOST_SPLITS = 16;
 
-const subgroupParameters: Parameters = {
-  enable: 'subgroups',
-  largestOfRows:
-    'fn largestOfRows(value: vec4f, thread: u32) -> vec4f { let pairs = max(value, subgroupShuffleXor(value, 1u)); let fours = max(pairs, subgroupShuffleXor(pairs, 2u)); return max(fours, subgroupShuffleXor(fours, 4u)); }',
-};
-const halfParameters: Parameters = {
-  enable: 'f16',
-  Operand: 'alias Operand = vec4<f16>;',
-  scaled: 'fn scaled(query: vec4f) -> vec4f { return query; }',
-  addDot:
-    'fn addDot(sum: f32, query: Operand, k: Operand) -> f32 { let q = shape.scale * vec4f(query); return fma(q.w, f32(k.w), fma(q.z, f32(k.z), fma(q.y, f32(k.y), fma(q.x, f32(k.x), sum)))); }',
+/** The alternatives of attention.wgsl that a family takes. */
+const alternatives: Readonly<Record<'base' | 'subgroups' | 'f16', Parameters>> = {
+  base: {},
+  subgroups: { enable: 'subgroups', largestOfRows: 'subgroups' },
+  f16: { enable: 'f16', Operand: 'half', scaled: 'half', addDot: 'half' },
 };
 
 function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Variant {
-  const own = { base: {}, subgroups: subgroupParameters, f16: halfParameters }[family];
   return {
     name: `${family}-${rows}`,
     suits: (device, { entry, dtype }) =>
@@ -97,23 +96,24 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
       const across = byKey ? sizes.kvHeads : sizes.heads;
       const tiles = byKey ? keyTiles.length : queryTiles.length;
       const items = byKey ? queryTiles.length * headsPerKv : keyTiles.length;
-      const splits = splitsFor(across * tiles * sizes.batch, items, WORKGROUPS);
+      const workgroups = across * tiles * sizes.batch;
+      // Where query heads share a kv head, dk and dv have fewer and longer lists than dq: slices take the place of those heads, until a
+      // large GPU is full. That bounds their memory: two tensors as dq, and 2 * FULL_WORKGROUPS tiles.
+      const overHeads = byKey ? splitsFor(workgroups, items, FULL_WORKGROUPS, headsPerKv) : 1;
+      const splits = Math.max(splitsFor(workgroups, items, WORKGROUPS), overHeads);
       const slices = splits > 1;
-      const sliceStorage = {
-        OutputWord: 'alias OutputWord = vec4f;',
-        packOutput: 'fn packOutput(value: vec4f) -> OutputWord { return value; }',
-      };
       return {
         kernel,
+        entry,
         parameters: {
           CHUNKS: chunks,
           ROWS: rows,
-          ...own,
+          ...alternatives[family],
           ...storage(dtype),
-          ...(slices && dtype !== 'f32' && entry === 'forward' && sliceStorage),
+          ...(slices && dtype !== 'f32' && entry === 'forward' && { OutputWord: 'slice', packOutput: 'slice' }),
         },
         uniform: { groups: headDimension / 4, chunks },
-        workgroups: gridFor(across * tiles * sizes.batch * splits, 1),
+        workgroups: gridFor(workgroups * splits, 1),
         splits,
         slices,
       };
@@ -126,34 +126,37 @@ const software: Variant = {
   name: 'software',
   suits: (device) => [4, 8, 16].includes(softwareLanes(device) ?? 0),
   launch(device, { entry, dtype, headDimension }, sizes, { queryTiles, keyTiles }) {
+    const { batch, heads, kvHeads } = sizes;
     const lanes = softwareLanes(device)!;
-    const batches = TILE / (2 * lanes);
-    const headsPerKv = sizes.heads / sizes.kvHeads;
-    const byKey = entry === 'backwardKeyValue';
-    const tiles = byKey ? keyTiles.length * batches : queryTiles.length * headsPerKv * batches;
-    const items = byKey ? queryTiles.length : keyTiles.length;
-    const splits = splitsFor(tiles * sizes.kvHeads * sizes.batch, items, SOFTWARE_WORKGROUPS);
+    const parts = queryTiles.length * (heads / kvHeads) * Math.max(1, TILE / (4 * lanes));
+    const forward = entry === 'forward';
+    const workgroups = forward ? parts * kvHeads * batch : kvHeads * batch;
+    const dValueAt = dValueGroup(sizes);
+    const fitting = Math.floor(device.limits.maxStorageBufferBindingSize / (32 * dValueAt));
+    const splits = forward
+      ? splitsFor(workgroups, keyTiles.length, SOFTWARE_WORKGROUPS)
+      : Math.min(splitsFor(workgroups, parts, SOFTWARE_BACKWARD_WORKGROUPS), fitting);
+    const { Word, unpack } = storage(dtype);
     return {
       kernel: softwareKernel,
-      parameters: { LANES: lanes, ...pairStorage(dtype) },
-      uniform: { words: headDimension / 2 },
-      workgroups: gridFor(tiles * sizes.kvHeads * sizes.batch * splits, 1),
+      entry: forward ? entry : 'backward',
+      parameters: { LANES: lanes, ...(dtype !== 'f32' && { Word, unpack }) },
+      uniform: { groups: headDimension / 4, dValueAt, wantsQuery: 0, wantsKeyValue: 0 },
+      workgroups: gridFor(workgroups * splits, 1),
       splits,
-      slices: splits > 1 || bytesPerElement[dtype] < 4,
+      slices: splits > 1 || (forward && bytesPerElement[dtype] < 4),
     };
   },
 };
 
-/** How many slices there are depends on shapes only, never on what a plan holds. */
-function splitsFor(workgroups: number, items: number, wanted: number): number {
-  return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), MOST_SPLITS));
+/** Groups of four elements from dk to dv, which is a view: it begins at a multiple of 256 bytes. */
+function dValueGroup({ batch, keyTokens, kvHeads, headDimension }: AttentionSizes): number {
+  return roundUp((batch * keyTokens * kvHeads * headDimension) / 4, 16);
 }
 
-/** As `storage`, for words of two elements. */
-function pairStorage(dtype: DataType): Parameters {
-  if (dtype === 'f32') return {};
-  const unpack = dtype === 'f16' ? 'unpack2x16float(word)' : 'bitcast<vec2f>(vec2u(word << 16u, word & 0xffff0000u))';
-  return { Word: 'alias Word = u32;', unpack: `fn unpack(word: Word) -> vec2f { return ${unpack}; }` };
+/** How many slices there are depends on shapes only, never on what a plan holds. */
+function splitsFor(workgroups: number, items: number, wanted: number, most = MOST_SPLITS): number {
+  return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), most));
 }
 
 const families = ['base', 'subgroups', 'f16'] as const;
@@ -164,7 +167,10 @@ const variants = [
 
 /** More rows of a thread mean fewer loads and more registers: sums take rows * D / 8 of them, twice that for dk and dv. */
 function shippedVariant(device: Device, key: VariantKey): string {
-  if (software.suits(device, key)) return software.name;
+  return software.suits(device, key) ? software.name : shippedBase(key);
+}
+
+function shippedBase(key: VariantKey): string {
   const width = key.entry === 'backwardKeyValue' ? 2 * key.headDimension : key.headDimension;
   return `base-${width <= 128 ? 4 : width <= 256 ? 2 : 1}`;
 }
@@ -208,6 +214,9 @@ export function attentionVariant(device: Device, { entry, dtype, headDimension }
 }
 
 export function attentionLaunch(device: Device, key: VariantKey, sizes: AttentionSizes, form: PlanForm): Launch {
-  const name = attentionVariant(device, key);
+  const wanted = attentionVariant(device, key);
+  // The software variant binds dk and dv as one tensor. Where a binding has no room for both, the base file makes them one by one.
+  const tooLarge = key.entry !== 'forward' && 32 * dValueGroup(sizes) > device.limits.maxStorageBufferBindingSize;
+  const name = wanted === software.name && tooLarge ? shippedBase(key) : wanted;
   return variants.find((variant) => variant.name === name)!.launch(device, key, sizes, form);
 }

@@ -2,19 +2,25 @@
 //
 // Such an adapter runs a subgroup as one vector of the processor. Workgroup memory costs there as much as storage, a load as much as
 // 25 to 50 multiplications, a value of another lane only as much as two. So a workgroup is one subgroup, without workgroup memory or
-// barriers. Every lane keeps two rows of one tile, and the rows of the other tile pass: each lane loads two of them, and each of these
-// is handed to all lanes in turn (subgroupShuffle). Heads are walked by words of two elements, and two rows of a lane are the columns
-// of a 2 x 2 matrix: longer loop bodies run little faster here and take seconds to compile.
+// barriers. Every lane keeps four rows of one tile, and the rows of the other tile pass: each lane loads four of them, and each of these
+// is handed to all lanes in turn (subgroupShuffle). Heads are walked by groups of four elements.
 //
 // Sums over keys (forward, dq) or queries (dk, dv) are kept in their results in storage, in f32, which only the lane that keeps the row
 // reads and writes. So the head dimension D bounds only loops, and one pipeline serves every D. All sums run in a fixed order.
+//
+// Backward makes S and dP of a tile pair once for all three gradients, in five products: lanes keep query rows for S, dP and dq, and
+// exchange P and dS so that they keep key rows for dv and dk. A workgroup therefore owns all key rows of its kv head: it walks every
+// `splits`-th batch of query rows, and where a kv head has several workgroups, each has a slice of dk and dv.
 
-diagnostic(off, subgroup_uniformity);             // what bounds the loops comes from other lanes, to all lanes the same
+diagnostic(off, subgroup_uniformity);             // the bounds of the loops come from other lanes, and are the same in all lanes
 enable subgroups;
 
 const LANES: u32 = 8u;                                                       // @param  of a subgroup: 4, 8 or 16
-alias Word = vec2f;                                                          // @param  storage of two elements
-fn unpack(word: Word) -> vec2f { return word; }                              // @param
+alias Word = vec4f;                                                          // @param  storage of four elements
+// @or f16, bf16  alias Word = vec2u;
+fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 
 // Expressions of the user's (attention-expression.ts), of tokens q and k and one word of data for each.
 fn allowed(q: i32, k: i32, queryData: u32, keyData: u32) -> bool { return true; }                                 // @param
@@ -24,18 +30,20 @@ fn tokenData(at: u32) -> u32 { return 0u; }                                     
 fn constant(index: i32) -> f32 { return bitcast<f32>(plan[shape.constantsAt + u32(index)]); }
 
 const TILE: u32 = 32u;                            // most rows of a tile
-const BATCH: u32 = 2u * LANES;                    // rows of all lanes
-const NOTHING: f32 = 1e30;
+const BATCH: u32 = min(4u * LANES, TILE);         // rows of all lanes; beyond eight lanes, the others have none
+const NO_SCORE: f32 = 1e30;                       // L of a row without keys; -NO_SCORE: a score that is not allowed
 
 struct Shape {
   batch: u32, queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
-  words: u32,                                     // D / 2
+  groups: u32,                                    // D / 4
   scale: f32,
-  splits: u32,                                    // workgroups that share a list
+  splits: u32,                                    // workgroups that share a list (forward) or a kv head (backward)
   queryTiles: u32, keyTiles: u32,                 // to a sample
   keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // in the plan; query tiles lie first
   dataAt: u32, dataStride: u32,                   // words of data of the tokens, and from one sample's to the next
   scalesAt: u32, constantsAt: u32,
+  dValueAt: u32,                                  // groups from a slice's dk to its dv, and from there to the next slice
+  wantsQuery: u32, wantsKeyValue: u32,            // gradients to make: 1 or 0
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -43,13 +51,12 @@ struct Shape {
 @group(0) @binding(2) var<storage, read> query: array<Word>;
 @group(0) @binding(3) var<storage, read> key: array<Word>;
 @group(0) @binding(4) var<storage, read> value: array<Word>;
-@group(0) @binding(5) var<storage, read_write> output: array<vec2f>;
+@group(0) @binding(5) var<storage, read_write> output: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> logSumExp: array<f32>;        // L [batch, heads, queryTokens]
-@group(0) @binding(7) var<storage, read> dOutput: array<vec2f>;
-@group(0) @binding(8) var<storage, read> statistics: array<vec2f>;     // (L, delta) [batch, heads, queryTokens]
-@group(0) @binding(9) var<storage, read_write> dQuery: array<vec2f>;
-@group(0) @binding(10) var<storage, read_write> dKey: array<vec2f>;
-@group(0) @binding(11) var<storage, read_write> dValue: array<vec2f>;
+@group(0) @binding(7) var<storage, read> dOutput: array<vec4f>;
+@group(0) @binding(8) var<storage, read> statistics: array<vec2f>;           // (L, delta) [batch, heads, queryTokens]
+@group(0) @binding(9) var<storage, read_write> dQuery: array<vec4f>;
+@group(0) @binding(10) var<storage, read_write> dKeyValue: array<vec4f>;     // dk and dv of each slice, for want of a ninth buffer
 
 // ---- the plan: neighbouring words are loaded by neighbouring lanes -------------------------------------------------------
 
@@ -69,10 +76,11 @@ struct Pair {
   keyScale: f32, valueScale: f32,                 // of the gradient that passes
 }
 
-fn listAt(at: u32, slice: u32, lane: u32) -> List {
+// One of `slices` parts of a list.
+fn listAt(at: u32, slice: u32, slices: u32, lane: u32) -> List {
   let word = plan[at + lane % 2u];
   let length = subgroupShuffle(word, 1u);
-  return List(subgroupShuffle(word, 0u), length * slice / shape.splits, length * (slice + 1u) / shape.splits);
+  return List(subgroupShuffle(word, 0u), length * slice / slices, length * (slice + 1u) / slices);
 }
 
 fn pairAt(at: u32, lane: u32) -> Pair {
@@ -107,126 +115,173 @@ fn queryTile(sample: u32, index: u32, lane: u32) -> Tile { return tileAt(4u * (s
 fn keyTile(sample: u32, index: u32, lane: u32) -> Tile { return tileAt(shape.keyTilesAt + 4u * (sample * shape.keyTiles + index), lane); }
 
 // Bits 0 .. count - 1.
-fn firstBits(count: vec2u) -> vec2u { return select((vec2u(1u) << (count % 32u)) - 1u, vec2u(0xffffffffu), count >= vec2u(32u)); }
+fn firstBits(count: vec4u) -> vec4u { return select((vec4u(1u) << (count % 32u)) - 1u, vec4u(0xffffffffu), count >= vec4u(32u)); }
 
 // ---- rows ------------------------------------------------------------------------------------------------------------
 
-fn rowsOfLane(lane: u32) -> vec2u { return vec2u(2u * lane, 2u * lane + 1u); }
+fn rowsOfLane(lane: u32) -> vec4u { return 4u * lane + vec4u(0u, 1u, 2u, 3u); }
 
-// Two flat query rows. Beyond the last one of the tile, that one stands in, and is not live.
+// Four flat query rows. The last row of the batch stands in for rows beyond it, which are not live.
 struct QueryRows {
-  row: vec2u,                                     // in the tile
-  token: vec2u,                                   // of the sequence
-  head: vec2u,
-  data: vec2u,                                    // the tokens' words
-  at: vec2u,                                      // of their first words in query, output, dOutput and dQuery
-  statisticsAt: vec2u,                            // in logSumExp and statistics
-  live: vec2<bool>,
+  row: vec4u,                                     // in the tile
+  token: vec4u,                                   // of the sequence
+  head: vec4u,
+  data: vec4u,                                    // the tokens' words
+  at: vec4u,                                      // of their first groups in query, output, dOutput and dQuery
+  statisticsAt: vec4u,                            // in logSumExp and statistics
+  live: vec4<bool>,
 }
 
-fn queryRows(queries: Tile, sample: u32, kvHead: u32, wanted: vec2u) -> QueryRows {
+fn queryRows(queries: Tile, sample: u32, kvHead: u32, first: u32, lane: u32) -> QueryRows {
   let headsPerKv = shape.heads / shape.kvHeads;
-  let count = queries.rows * headsPerKv;
-  let flat = min(wanted, vec2u(count - 1u));
+  let wanted = first + rowsOfLane(lane);
+  let end = min(queries.rows * headsPerKv, first + BATCH);
+  let flat = min(wanted, vec4u(end - 1u));
   let row = flat / headsPerKv;
   let head = kvHead * headsPerKv + flat - row * headsPerKv;
   let token = queries.firstToken + row;
-  let at = ((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.words;
+  let at = ((sample * shape.queryTokens + queries.firstRow + row) * shape.heads + head) * shape.groups;
   let statisticsAt = (sample * shape.heads + head) * shape.queryTokens + queries.firstRow + row;
-  return QueryRows(row, token, head, dataOf(sample, token), at, statisticsAt, wanted < vec2u(count));
+  return QueryRows(row, token, head, dataOf(sample, token), at, statisticsAt, wanted < vec4u(end));
 }
 
-fn dataOf(sample: u32, token: vec2u) -> vec2u {
+fn dataOf(sample: u32, token: vec4u) -> vec4u {
   let data = shape.dataAt + sample * shape.dataStride + token;
-  return vec2u(tokenData(data.x), tokenData(data.y));
+  return vec4u(tokenData(data.x), tokenData(data.y), tokenData(data.z), tokenData(data.w));
 }
 
-// Where two rows of a key tile begin in key, value, dKey and dValue; beyond the tile, its last row.
-fn keyRowsAt(keys: Tile, sample: u32, kvHead: u32, row: vec2u) -> vec2u {
-  return ((sample * shape.keyTokens + keys.firstRow + min(row, vec2u(keys.rows - 1u))) * shape.kvHeads + kvHead) * shape.words;
+// The first groups of four rows of a key tile in key, value and their gradients; beyond the tile, of its last row.
+fn keyRowsAt(keys: Tile, sample: u32, kvHead: u32, row: vec4u) -> vec4u {
+  return ((sample * shape.keyTokens + keys.firstRow + min(row, vec4u(keys.rows - 1u))) * shape.kvHeads + kvHead) * shape.groups;
 }
 
-fn fetchQuery(at: vec2u) -> mat2x2f { return mat2x2f(unpack(query[at.x]), unpack(query[at.y])); }
-// Scores are made from queries that have been scaled, in every kernel: one that backward makes again is then rounded as in forward.
-fn scaledQuery(at: vec2u) -> mat2x2f { return shape.scale * fetchQuery(at); }
-fn fetchGradient(at: vec2u) -> mat2x2f { return mat2x2f(dOutput[at.x], dOutput[at.y]); }
-fn fetchKey(at: vec2u) -> mat2x2f { return mat2x2f(unpack(key[at.x]), unpack(key[at.y])); }
-fn fetchValue(at: vec2u) -> mat2x2f { return mat2x2f(unpack(value[at.x]), unpack(value[at.y])); }
+fn fetchQuery(at: vec4u) -> mat4x4f { return mat4x4f(unpack(query[at.x]), unpack(query[at.y]), unpack(query[at.z]), unpack(query[at.w])); }
+// Every kernel makes scores from queries that have been scaled: backward then rounds them as forward did.
+fn scaledQuery(at: vec4u) -> mat4x4f { return shape.scale * fetchQuery(at); }
+fn fetchGradient(at: vec4u) -> mat4x4f { return mat4x4f(dOutput[at.x], dOutput[at.y], dOutput[at.z], dOutput[at.w]); }
+fn fetchKey(at: vec4u) -> mat4x4f { return mat4x4f(unpack(key[at.x]), unpack(key[at.y]), unpack(key[at.z]), unpack(key[at.w])); }
+fn fetchValue(at: vec4u) -> mat4x4f { return mat4x4f(unpack(value[at.x]), unpack(value[at.y]), unpack(value[at.z]), unpack(value[at.w])); }
 
-fn storeOutput(at: vec2u, live: vec2<bool>, rows: mat2x2f) {
+fn fetchOutput(at: vec4u) -> mat4x4f { return mat4x4f(output[at.x], output[at.y], output[at.z], output[at.w]); }
+fn storeOutput(at: vec4u, live: vec4<bool>, rows: mat4x4f) {
   if (live.x) { output[at.x] = rows[0]; }
   if (live.y) { output[at.y] = rows[1]; }
+  if (live.z) { output[at.z] = rows[2]; }
+  if (live.w) { output[at.w] = rows[3]; }
 }
 
-fn storeQueryGradient(at: vec2u, live: vec2<bool>, rows: mat2x2f) {
+fn fetchDQuery(at: vec4u) -> mat4x4f { return mat4x4f(dQuery[at.x], dQuery[at.y], dQuery[at.z], dQuery[at.w]); }
+fn storeDQuery(at: vec4u, live: vec4<bool>, rows: mat4x4f) {
   if (live.x) { dQuery[at.x] = rows[0]; }
   if (live.y) { dQuery[at.y] = rows[1]; }
+  if (live.z) { dQuery[at.z] = rows[2]; }
+  if (live.w) { dQuery[at.w] = rows[3]; }
 }
 
-fn storeKeyGradient(at: vec2u, live: vec2<bool>, rows: mat2x2f) {
-  if (live.x) { dKey[at.x] = rows[0]; }
-  if (live.y) { dKey[at.y] = rows[1]; }
-}
-
-fn storeValueGradient(at: vec2u, live: vec2<bool>, rows: mat2x2f) {
-  if (live.x) { dValue[at.x] = rows[0]; }
-  if (live.y) { dValue[at.y] = rows[1]; }
+fn fetchDKeyValue(at: vec4u) -> mat4x4f { return mat4x4f(dKeyValue[at.x], dKeyValue[at.y], dKeyValue[at.z], dKeyValue[at.w]); }
+fn storeDKeyValue(at: vec4u, live: vec4<bool>, rows: mat4x4f) {
+  if (live.x) { dKeyValue[at.x] = rows[0]; }
+  if (live.y) { dKeyValue[at.y] = rows[1]; }
+  if (live.z) { dKeyValue[at.z] = rows[2]; }
+  if (live.w) { dKeyValue[at.w] = rows[3]; }
 }
 
 // ---- what a row sees, and its scores ---------------------------------------------------------------------------------
 
-// Bit j: a query row sees key row j. Causal: the keys up to itself, less those that the window leaves behind.
-fn seenKeys(pair: Pair, queries: Tile, keys: Tile, rows: QueryRows, sample: u32) -> vec2u {
-  let real = select(vec2u(), vec2u(keys.valid), ((vec2u(queries.valid) >> rows.row) & vec2u(1u)) != vec2u());
+// Bit k: a query row sees key row k. Causal: the keys up to itself, less those that the window leaves behind.
+fn seenKeys(pair: Pair, queries: Tile, keys: Tile, rows: QueryRows, sample: u32) -> vec4u {
+  let real = select(vec4u(), vec4u(keys.valid), rows.live & (((vec4u(queries.valid) >> rows.row) & vec4u(1u)) != vec4u()));
   let end = rows.token + 1u;                      // behind itself
-  let start = end - min(end, vec2u(pair.window));
-  let first = vec2u(keys.firstToken);
+  let start = end - min(end, vec4u(pair.window));
+  let first = vec4u(keys.firstToken);
   var seen = select(real, real & firstBits(max(end, first) - first) & ~firstBits(max(start, first) - first), pair.causal);
   if (pair.expression) {
-    for (var j = 0u; j < keys.rows; j++) {
-      let data = tokenData(shape.dataAt + sample * shape.dataStride + keys.firstToken + j);
-      for (var r = 0u; r < 2u; r++) {
-        if (!allowed(i32(rows.token[r]), i32(keys.firstToken + j), rows.data[r], data)) { seen[r] &= ~(1u << j); }
+    for (var k = 0u; k < keys.rows; k++) {
+      let data = tokenData(shape.dataAt + sample * shape.dataStride + keys.firstToken + k);
+      for (var r = 0u; r < 4u; r++) {
+        if (!allowed(i32(rows.token[r]), i32(keys.firstToken + k), rows.data[r], data)) { seen[r] &= ~(1u << k); }
       }
     }
   }
   return seen;
 }
 
-// The scores of two query rows with key token k, and their derivatives.
-fn scored(products: vec2f, token: vec2u, head: vec2u, data: vec2u, k: u32, keyData: u32) -> vec2f {
-  return vec2f(score(products.x, i32(token.x), i32(k), i32(head.x), data.x, keyData),
-    score(products.y, i32(token.y), i32(k), i32(head.y), data.y, keyData));
+// A key token and the query rows of the lane: the positions of four scores.
+struct ScorePositions { token: vec4i, head: vec4i, queryData: vec4u, k: i32, keyData: u32 }
+
+fn positionsOf(rows: QueryRows, sample: u32, k: u32) -> ScorePositions {
+  let keyData = tokenData(shape.dataAt + sample * shape.dataStride + k);
+  return ScorePositions(vec4i(rows.token), vec4i(rows.head), rows.data, i32(k), keyData);
 }
 
-fn derived(products: vec2f, token: vec2u, head: vec2u, data: vec2u, k: u32, keyData: u32) -> vec2f {
-  return vec2f(scoreDerivative(products.x, i32(token.x), i32(k), i32(head.x), data.x, keyData),
-    scoreDerivative(products.y, i32(token.y), i32(k), i32(head.y), data.y, keyData));
+fn scoresAt(p: ScorePositions, products: vec4f) -> vec4f {
+  return vec4f(score(products.x, p.token.x, p.k, p.head.x, p.queryData.x, p.keyData),
+    score(products.y, p.token.y, p.k, p.head.y, p.queryData.y, p.keyData),
+    score(products.z, p.token.z, p.k, p.head.z, p.queryData.z, p.keyData),
+    score(products.w, p.token.w, p.k, p.head.w, p.queryData.w, p.keyData));
 }
 
-// ---- products: row j of those that pass is row j % 2 of lane j / 2. These loops are unrolled, and arrays then are registers. -------
+fn derivativesAt(p: ScorePositions, products: vec4f) -> vec4f {
+  return vec4f(scoreDerivative(products.x, p.token.x, p.k, p.head.x, p.queryData.x, p.keyData),
+    scoreDerivative(products.y, p.token.y, p.k, p.head.y, p.queryData.y, p.keyData),
+    scoreDerivative(products.z, p.token.z, p.k, p.head.z, p.queryData.z, p.keyData),
+    scoreDerivative(products.w, p.token.w, p.k, p.head.w, p.queryData.w, p.keyData));
+}
 
-// The same order of terms wherever a dot product is made: a row that sees one key then has dP = delta to the last bit.
-fn addDot(sum: f32, a: vec2f, b: vec2f) -> f32 { return fma(a.y, b.y, fma(a.x, b.x, sum)); }
+// ---- products: passing row j is row j % 4 of lane j / 4. These loops are unrolled, and arrays then are registers. ---------------
 
-// products[j][r] += (row j of those that pass) . (row r of the lane), over one word.
-fn multiply(products: ptr<function, array<vec2f, BATCH>>, passing: mat2x2f, rows: mat2x2f) {
+// Component r of element j belongs to row r of the lane and passing row j.
+alias Pairs = array<vec4f, BATCH>;
+
+// pairs[j][r] += (passing row j) . (row r of the lane), over one group. Every dot product has this order of terms: a row that sees one key
+// then has dP = delta to the last bit.
+fn multiply(pairs: ptr<function, Pairs>, passing: mat4x4f, rows: mat4x4f) {
+  let columns = transpose(rows);
   for (var j = 0u; j < BATCH; j++) {
-    let row = subgroupShuffle(passing[j % 2u], j / 2u);
-    let sums = (*products)[j];
-    (*products)[j] = vec2f(addDot(sums.x, row, rows[0]), addDot(sums.y, row, rows[1]));
+    let row = subgroupShuffle(passing[j % 4u], j / 4u);
+    let firstTwo = fma(columns[1], vec4f(row.y), fma(columns[0], vec4f(row.x), (*pairs)[j]));
+    (*pairs)[j] = fma(columns[3], vec4f(row.w), fma(columns[2], vec4f(row.z), firstTwo));
   }
 }
 
-// sums[r] + sum over j of weights[j][r] (row j of those that pass), of one word.
-fn combine(sums: mat2x2f, weights: ptr<function, array<vec2f, BATCH>>, passing: mat2x2f) -> mat2x2f {
+// sums[r] + sum over j of weights[j][r] (passing row j), of one group.
+fn combine(sums: mat4x4f, weights: ptr<function, Pairs>, passing: mat4x4f) -> mat4x4f {
   var result = sums;
   for (var j = 0u; j < BATCH; j++) {
-    let row = subgroupShuffle(passing[j % 2u], j / 2u);
+    let row = subgroupShuffle(passing[j % 4u], j / 4u);
     let weight = (*weights)[j];
-    result = mat2x2f(fma(row, vec2f(weight.x), result[0]), fma(row, vec2f(weight.y), result[1]));
+    result = mat4x4f(fma(row, vec4f(weight.x), result[0]), fma(row, vec4f(weight.y), result[1]),
+      fma(row, vec4f(weight.z), result[2]), fma(row, vec4f(weight.w), result[3]));
   }
   return result;
+}
+
+// Pairs with the rows of lanes and the passing rows exchanged, times a factor: a transposition of 4 x 4 blocks between lanes, one bit of
+// their numbers at a time, and then inside each block.
+fn exchanged(pairs: ptr<function, Pairs>, lane: u32, factor: f32) -> Pairs {
+  var blocks = *pairs;
+  exchangeBit(&blocks, lane, 1u);
+  exchangeBit(&blocks, lane, 2u);
+  if (BATCH > 16u) { exchangeBit(&blocks, lane, 4u); }
+  var result: Pairs;
+  for (var j = 0u; j < BATCH; j++) {
+    let first = j - j % 4u;
+    result[j] = factor * vec4f(blocks[first][j % 4u], blocks[first + 1u][j % 4u], blocks[first + 2u][j % 4u], blocks[first + 3u][j % 4u]);
+  }
+  return result;
+}
+
+fn exchangeBit(blocks: ptr<function, Pairs>, lane: u32, bit: u32) {
+  let upper = (lane & bit) != 0u;
+  for (var j = 0u; j < BATCH; j++) {
+    if ((j & (4u * bit)) == 0u) {
+      let low = (*blocks)[j];
+      let high = (*blocks)[j + 4u * bit];
+      let received = subgroupShuffleXor(select(high, low, upper), bit);
+      (*blocks)[j] = select(low, received, upper);
+      (*blocks)[j + 4u * bit] = select(received, high, upper);
+    }
+  }
 }
 
 // ---- forward: one workgroup a batch of flat query rows; keys pass ----------------------------------------------------------
@@ -244,12 +299,12 @@ fn forward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
   let queries = queryTile(sample, tile, lane);
   let first = BATCH * (place.part % parts);
   if (first >= queries.rows * headsPerKv) { return; }
-  let rows = queryRows(queries, sample, kvHead, first + rowsOfLane(lane));
-  let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), slice, lane);
-  var largest = vec2f(-NOTHING);                                             // m and l of the lane's rows
-  var total = vec2f();
-  let outputAt = rows.at + slice * shape.batch * shape.queryTokens * shape.heads * shape.words;
-  for (var word = 0u; word < shape.words; word++) { storeOutput(outputAt + word, rows.live, mat2x2f()); }
+  let rows = queryRows(queries, sample, kvHead, first, lane);
+  let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), slice, shape.splits, lane);
+  var largest = vec4f(-NO_SCORE);                                            // m and l of the lane's rows
+  var total = vec4f();
+  let outputAt = rows.at + slice * shape.batch * shape.queryTokens * shape.heads * shape.groups;
+  for (var group = 0u; group < shape.groups; group++) { storeOutput(outputAt + group, rows.live, mat4x4f()); }
 
   for (var entry = list.first; entry < list.end; entry++) {
     let pair = pairAt(list.start + 2u * entry, lane);
@@ -257,158 +312,140 @@ fn forward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
     let seen = seenKeys(pair, queries, keys, rows, sample);
     for (var firstKey = 0u; firstKey < keys.rows; firstKey += BATCH) {
       let keysAt = keyRowsAt(keys, sample, kvHead, firstKey + rowsOfLane(lane));
-      var scores = array<vec2f, BATCH>();         // zero each time, in writing: some drivers zero a loop's variable only once
-      for (var word = 0u; word < shape.words; word++) { multiply(&scores, fetchKey(keysAt + word), scaledQuery(rows.at + word)); }
+      var scores = Pairs();                       // zero each time, in writing: some drivers zero a loop's variable only once
+      for (var group = 0u; group < shape.groups; group++) { multiply(&scores, fetchKey(keysAt + group), scaledQuery(rows.at + group)); }
 
       var newLargest = largest;
       for (var j = 0u; j < BATCH; j++) {
-        let k = keys.firstToken + firstKey + j;
-        let own = scored(scores[j], rows.token, rows.head, rows.data, k, dataOf(sample, vec2u(k)).x);
-        scores[j] = select(vec2f(-NOTHING), own, ((seen >> vec2u(firstKey + j)) & vec2u(1u)) != vec2u());
+        let own = scoresAt(positionsOf(rows, sample, keys.firstToken + firstKey + j), scores[j]);
+        scores[j] = select(vec4f(-NO_SCORE), own, ((seen >> vec4u(firstKey + j)) & vec4u(1u)) != vec4u());
         newLargest = max(newLargest, scores[j]);
       }
       let shrink = exp(largest - newLargest);
-      var sum = vec2f();
+      var sum = vec4f();
       for (var j = 0u; j < BATCH; j++) {
-        scores[j] = select(exp(scores[j] - newLargest), vec2f(), scores[j] == vec2f(-NOTHING));
+        scores[j] = select(exp(scores[j] - newLargest), vec4f(), scores[j] == vec4f(-NO_SCORE));
         sum += scores[j];
       }
       let newTotal = total * shrink + sum;
 
       // The output is at all times divided by the total so far.
-      let share = 1.0 / max(newTotal, vec2f(1e-30));
+      let share = 1.0 / max(newTotal, vec4f(1e-30));
       let kept = total * shrink * share;
       for (var j = 0u; j < BATCH; j++) { scores[j] *= share; }
-      for (var word = 0u; word < shape.words; word++) {
-        let at = outputAt + word;
-        let old = mat2x2f(kept.x * output[at.x], kept.y * output[at.y]);
-        storeOutput(at, rows.live, combine(old, &scores, fetchValue(keysAt + word)));
+      for (var group = 0u; group < shape.groups; group++) {
+        let old = fetchOutput(outputAt + group);
+        let scaled = mat4x4f(kept.x * old[0], kept.y * old[1], kept.z * old[2], kept.w * old[3]);
+        storeOutput(outputAt + group, rows.live, combine(scaled, &scores, fetchValue(keysAt + group)));
       }
       total = newTotal;
       largest = newLargest;
     }
   }
 
-  let result = select(vec2f(NOTHING), largest + log(max(total, vec2f(1e-30))), total > vec2f());
+  let result = select(vec4f(NO_SCORE), largest + log(max(total, vec4f(1e-30))), total > vec4f());
   let resultAt = rows.statisticsAt + slice * shape.batch * shape.heads * shape.queryTokens;
-  if (rows.live.x) { logSumExp[resultAt.x] = result.x; }
-  if (rows.live.y) { logSumExp[resultAt.y] = result.y; }
+  for (var r = 0u; r < 4u; r++) { if (rows.live[r]) { logSumExp[resultAt[r]] = result[r]; } }
 }
 
-// ---- backward: dq, one workgroup a batch of flat query rows; keys pass -----------------------------------------------------
+// ---- backward: one workgroup a kv head of a sample and every `splits`-th batch of its flat query rows ------------------------
 
 @compute @workgroup_size(LANES)
-fn backwardQuery(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
+fn backward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
   let headsPerKv = shape.heads / shape.kvHeads;
   let parts = headsPerKv * TILE / BATCH;
-  let place = placeOf(grid, shape.queryTiles * parts);
-  let slice = place.slice;
-  if (slice >= shape.splits) { return; }
+  let place = placeOf(grid, shape.splits);
+  if (place.slice > 0u) { return; }
   let kvHead = place.kvHead;
   let sample = place.sample;
-  let tile = dealt(place.part / parts, shape.queryTiles);
-  let queries = queryTile(sample, tile, lane);
-  let first = BATCH * (place.part % parts);
-  if (first >= queries.rows * headsPerKv) { return; }
-  let rows = queryRows(queries, sample, kvHead, first + rowsOfLane(lane));
-  let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), slice, lane);
-  let lAndDelta = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
-  let gradientAt = rows.at + slice * shape.batch * shape.queryTokens * shape.heads * shape.words;
-  for (var word = 0u; word < shape.words; word++) { storeQueryGradient(gradientAt + word, rows.live, mat2x2f()); }
-
-  for (var entry = list.first; entry < list.end; entry++) {
-    let pair = pairAt(list.start + 2u * entry, lane);
-    let keys = keyTile(sample, pair.tile, lane);
-    let seen = seenKeys(pair, queries, keys, rows, sample);
-    for (var firstKey = 0u; firstKey < keys.rows; firstKey += BATCH) {
-      let keysAt = keyRowsAt(keys, sample, kvHead, firstKey + rowsOfLane(lane));
-      var weights = array<vec2f, BATCH>();                                   // S, then P f', then s dS
-      for (var word = 0u; word < shape.words; word++) { multiply(&weights, fetchKey(keysAt + word), scaledQuery(rows.at + word)); }
-      for (var j = 0u; j < BATCH; j++) {
-        let visible = ((seen >> vec2u(firstKey + j)) & vec2u(1u)) != vec2u();
-        let k = keys.firstToken + firstKey + j;
-        let keyData = dataOf(sample, vec2u(k)).x;
-        let weight = exp(min(scored(weights[j], rows.token, rows.head, rows.data, k, keyData) - lAndDelta[0], vec2f()));
-        weights[j] = select(vec2f(), weight * derived(weights[j], rows.token, rows.head, rows.data, k, keyData), visible);
-      }
-      var dWeights = array<vec2f, BATCH>();                                  // dP
-      for (var word = 0u; word < shape.words; word++) { multiply(&dWeights, fetchValue(keysAt + word), fetchGradient(rows.at + word)); }
-      for (var j = 0u; j < BATCH; j++) { weights[j] *= shape.scale * (dWeights[j] - lAndDelta[1]); }
-      for (var word = 0u; word < shape.words; word++) {
-        let at = gradientAt + word;
-        storeQueryGradient(at, rows.live, combine(mat2x2f(dQuery[at.x], dQuery[at.y]), &weights, fetchKey(keysAt + word)));
+  let slice = dealt(place.part, shape.splits);
+  let dKeysAt = slice * 2u * shape.dValueAt;
+  if (shape.wantsKeyValue != 0u) {
+    for (var tile = 0u; tile < shape.keyTiles; tile++) {
+      let keys = keyTile(sample, tile, lane);
+      for (var firstKey = 0u; firstKey < keys.rows; firstKey += BATCH) {
+        let row = firstKey + rowsOfLane(lane);
+        let at = dKeysAt + keyRowsAt(keys, sample, kvHead, row);
+        for (var offset = 0u; offset <= shape.dValueAt; offset += shape.dValueAt) {
+          for (var group = 0u; group < shape.groups; group++) { storeDKeyValue(at + offset + group, row < vec4u(keys.rows), mat4x4f()); }
+        }
       }
     }
   }
-}
 
-// ---- backward: dk and dv, one workgroup a batch of key rows; flat query rows pass --------------------------------------------
+  for (var part = slice; part < shape.queryTiles * parts; part += shape.splits) {
+    let tile = part / parts;
+    let queries = queryTile(sample, tile, lane);
+    let first = BATCH * (part % parts);
+    if (first >= queries.rows * headsPerKv) { continue; }
+    let rows = queryRows(queries, sample, kvHead, first, lane);
+    let list = listAt(shape.dQueryAt + 2u * (sample * shape.queryTiles + tile), 0u, 1u, lane);
+    if (shape.wantsQuery != 0u) {
+      for (var group = 0u; group < shape.groups; group++) { storeDQuery(rows.at + group, rows.live, mat4x4f()); }
+    }
+    let at = rows.statisticsAt;
+    let lAndDelta = transpose(mat4x2f(statistics[at.x], statistics[at.y], statistics[at.z], statistics[at.w]));
 
-@compute @workgroup_size(LANES)
-fn backwardKeyValue(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
-  let headsPerKv = shape.heads / shape.kvHeads;
-  let parts = TILE / BATCH;
-  let place = placeOf(grid, shape.keyTiles * parts);
-  let slice = place.slice;
-  if (slice >= shape.splits) { return; }
-  let kvHead = place.kvHead;
-  let sample = place.sample;
-  let tile = dealt(place.part / parts, shape.keyTiles);
-  let keys = keyTile(sample, tile, lane);
-  let first = BATCH * (place.part % parts);
-  if (first >= keys.rows) { return; }
-  let keyRow = first + rowsOfLane(lane);
-  let keysAt = keyRowsAt(keys, sample, kvHead, keyRow);
-  let live = keyRow < vec2u(keys.rows);
-  let list = listAt(shape.dKeyValueAt + 2u * (sample * shape.keyTiles + tile), slice, lane);
-  let keyToken = keys.firstToken + keyRow;
-  let keyData = dataOf(sample, min(keyToken, vec2u(shape.keyTokens - 1u)));
-  let gradientAt = keysAt + slice * shape.batch * shape.keyTokens * shape.kvHeads * shape.words;
-  for (var word = 0u; word < shape.words; word++) {
-    storeKeyGradient(gradientAt + word, live, mat2x2f());
-    storeValueGradient(gradientAt + word, live, mat2x2f());
-  }
-
-  for (var entry = list.first; entry < list.end; entry++) {
-    let pair = pairAt(list.start + 2u * entry, lane);
-    let keyScale = shape.scale * pair.keyScale;
-    let queries = queryTile(sample, pair.tile, lane);
-    for (var firstQuery = 0u; firstQuery < queries.rows * headsPerKv; firstQuery += BATCH) {
-      let rows = queryRows(queries, sample, kvHead, firstQuery + rowsOfLane(lane));
-      let seen = select(vec2u(), seenKeys(pair, queries, keys, rows, sample), rows.live);
-      let lAndDelta = transpose(mat2x2f(statistics[rows.statisticsAt.x], statistics[rows.statisticsAt.y]));
-      var weights = array<vec2f, BATCH>();                                   // S, then P, then s dS, transposed
-      var derivatives = array<vec2f, BATCH>();                               // f'
-      for (var word = 0u; word < shape.words; word++) { multiply(&weights, scaledQuery(rows.at + word), fetchKey(keysAt + word)); }
-      for (var j = 0u; j < BATCH; j++) {
-        let visible = ((vec2u(subgroupShuffle(seen[j % 2u], j / 2u)) >> keyRow) & vec2u(1u)) != vec2u();
-        let token = subgroupShuffle(rows.token[j % 2u], j / 2u);
-        let head = subgroupShuffle(rows.head[j % 2u], j / 2u);
-        let data = subgroupShuffle(rows.data[j % 2u], j / 2u);
-        for (var r = 0u; r < 2u; r++) {
-          derivatives[j][r] = scoreDerivative(weights[j][r], i32(token), i32(keyToken[r]), i32(head), data, keyData[r]);
-          weights[j][r] = score(weights[j][r], i32(token), i32(keyToken[r]), i32(head), data, keyData[r]);
+    for (var entry = list.first; entry < list.end; entry++) {
+      let pair = pairAt(list.start + 2u * entry, lane);
+      let toQuery = shape.wantsQuery != 0u;
+      let toKey = shape.wantsKeyValue != 0u && !pair.stopKey;
+      let toValue = shape.wantsKeyValue != 0u && !pair.stopValue;
+      if (!(toQuery || toKey || toValue)) { continue; }
+      let keys = keyTile(sample, pair.tile, lane);
+      let seen = seenKeys(pair, queries, keys, rows, sample);
+      for (var firstKey = 0u; firstKey < keys.rows; firstKey += BATCH) {
+        let keyRow = firstKey + rowsOfLane(lane);
+        let keyLive = keyRow < vec4u(keys.rows);
+        let keysAt = keyRowsAt(keys, sample, kvHead, keyRow);
+        // Products that share a body take turns in it: each body is long, and compiles for a second.
+        var pairs = Pairs();                                                 // S, then dP, then s dS
+        var weights = Pairs();                                               // P; then what is combined
+        var derivatives = Pairs();                                           // f'
+        for (var product = 0u; product < select(1u, 2u, toQuery || toKey); product++) {
+          for (var group = 0u; group < shape.groups; group++) {
+            var passing: mat4x4f;
+            var own: mat4x4f;
+            if (product == 0u) {
+              passing = fetchKey(keysAt + group);
+              own = scaledQuery(rows.at + group);
+            } else {
+              passing = fetchValue(keysAt + group);
+              own = fetchGradient(rows.at + group);
+            }
+            multiply(&pairs, passing, own);
+          }
+          if (product == 1u) { break; }
+          for (var j = 0u; j < BATCH; j++) {
+            let visible = ((seen >> vec4u(firstKey + j)) & vec4u(1u)) != vec4u();
+            let position = positionsOf(rows, sample, keys.firstToken + firstKey + j);
+            derivatives[j] = derivativesAt(position, pairs[j]);
+            weights[j] = select(vec4f(), exp(min(scoresAt(position, pairs[j]) - lAndDelta[0], vec4f())), visible);
+            pairs[j] = vec4f();
+          }
         }
-        weights[j] = select(vec2f(), exp(min(weights[j] - subgroupShuffle(lAndDelta[0][j % 2u], j / 2u), vec2f())), visible);
-      }
-      if (!pair.stopValue) {
-        var passing = weights;
-        for (var j = 0u; j < BATCH; j++) { passing[j] *= pair.valueScale; }
-        for (var word = 0u; word < shape.words; word++) {
-          let at = gradientAt + word;
-          storeValueGradient(at, live, combine(mat2x2f(dValue[at.x], dValue[at.y]), &passing, fetchGradient(rows.at + word)));
-        }
-      }
-      if (!pair.stopKey) {
-        var dWeights = array<vec2f, BATCH>();                                // dP, transposed
-        for (var word = 0u; word < shape.words; word++) { multiply(&dWeights, fetchGradient(rows.at + word), fetchValue(keysAt + word)); }
         for (var j = 0u; j < BATCH; j++) {
-          let own = weights[j] * derivatives[j] * keyScale * (dWeights[j] - subgroupShuffle(lAndDelta[1][j % 2u], j / 2u));
-          weights[j] = select(vec2f(), own, weights[j] > vec2f());
+          let own = weights[j] * derivatives[j] * (shape.scale * (pairs[j] - lAndDelta[1]));
+          pairs[j] = select(vec4f(), own, weights[j] > vec4f());
         }
-        for (var word = 0u; word < shape.words; word++) {
-          let at = gradientAt + word;
-          storeKeyGradient(at, live, combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word)));
+        for (var product = 0u; product < 3u; product++) {                    // dv, dk, dq
+          if (product > 0u) { weights = pairs; }
+          if (!select(select(toQuery, toKey, product == 1u), toValue, product == 0u)) { continue; }
+          if (product < 2u) { weights = exchanged(&weights, lane, select(pair.keyScale, pair.valueScale, product == 0u)); }
+          for (var group = 0u; group < shape.groups; group++) {
+            let at = dKeysAt + select(0u, shape.dValueAt, product == 0u) + keysAt + group;
+            var passing: mat4x4f;
+            var sums: mat4x4f;
+            if (product == 2u) {
+              passing = fetchKey(keysAt + group);
+              sums = fetchDQuery(rows.at + group);
+            } else {
+              if (product == 1u) { passing = fetchQuery(rows.at + group); } else { passing = fetchGradient(rows.at + group); }
+              sums = fetchDKeyValue(at);
+            }
+            sums = combine(sums, &weights, passing);
+            if (product == 2u) { storeDQuery(rows.at + group, rows.live, sums); } else { storeDKeyValue(at, keyLive, sums); }
+          }
         }
       }
     }

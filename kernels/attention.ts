@@ -1,4 +1,4 @@
-import { type Device, emptyTensor, record, type Tensor } from '../engine/index.ts';
+import { type Device, emptyTensor, record, type Shape, type Tensor, viewTensor } from '../engine/index.ts';
 import { type AttentionOptions, type CheckedCall, checkCall } from './attention-call.ts';
 import { planOnDevice } from './attention-compiled.ts';
 import { attentionEntryCost } from './attention-cost.ts';
@@ -39,21 +39,15 @@ export function attentionWithLogSumExp(
   work.forward(operands, output, logSumExp);
   record('attention', [query, key, value], [output], ([dOutput], [wantsQuery, wantsKey, wantsValue]) => {
     if (!dOutput) return [null, null, null];
-    const gradient = (like: Tensor) => emptyTensor(device, like.shape, 'f32', 'attention backward');
     const statistics = emptyTensor(device, [batch, heads, queryTokens, 2], 'f32', 'attention backward');
     attentionDelta(call, { forwardOutput: output, forwardLogSumExp: logSumExp, dOutput, statistics });
-    const given = { ...operands, dOutput, statistics };
-    const dQuery = wantsQuery ? gradient(query) : null;
-    if (dQuery) work.gradients('backwardQuery', given, { dQuery });
-    if (!wantsKey && !wantsValue) return [dQuery, null, null];
-    const [dKey, dValue] = [gradient(key), gradient(value)];
-    work.gradients('backwardKeyValue', given, { dKey, dValue });
-    return [dQuery, dKey, dValue];
+    return work.backward({ ...operands, dOutput, statistics }, wantsQuery, wantsKey || wantsValue);
   });
   return { output, logSumExp };
 }
 
 type Bindings = Readonly<Record<string, Tensor>>;
+type Given = Readonly<Record<'plan' | 'query' | 'key' | 'value' | 'dOutput' | 'statistics', Tensor>>;
 
 /** The dispatches of one call. */
 class Work {
@@ -68,29 +62,63 @@ class Work {
   forward(operands: Bindings, output: Tensor, logSumExp: Tensor): void {
     const launch = this.launch('forward');
     if (!launch.slices) {
-      this.run('forward', launch, { ...operands, output, logSumExp });
+      this.run(launch, { ...operands, output, logSumExp });
       return;
     }
     const sliceOutput = this.slicesOf(output, launch);
     const sliceLogSumExp = this.slicesOf(logSumExp, launch);
-    this.run('forward', launch, { ...operands, output: sliceOutput, logSumExp: sliceLogSumExp });
+    this.run(launch, { ...operands, output: sliceOutput, logSumExp: sliceLogSumExp });
     joinForward(this.call, launch.splits, { sliceOutput, sliceLogSumExp, output, logSumExp });
     this.release(sliceOutput, sliceLogSumExp);
   }
 
-  gradients(entry: 'backwardQuery' | 'backwardKeyValue', given: Bindings, results: Bindings): void {
-    const launch = this.launch(entry);
-    if (launch.splits === 1) {
-      this.run(entry, launch, { ...given, ...results });
-      return;
-    }
-    const slices = Object.fromEntries(
-      Object.entries(results).map(([name, result]) => [name, this.slicesOf(result, launch)]),
-    );
-    this.run(entry, launch, { ...given, ...slices });
-    for (const [name, gradient] of Object.entries(results))
-      joinGradient(this.call, launch.splits, { sliceGradient: slices[name], gradient });
+  /** The gradients of query, key and value; null for those that are not wanted. */
+  backward(given: Given, wantsQuery: boolean, wantsKeyValue: boolean): (Tensor | null)[] {
+    const query = wantsQuery ? this.launch('backwardQuery') : null;
+    const keyValue = wantsKeyValue ? this.launch('backwardKeyValue') : null;
+    const together = [query, keyValue].map((launch) => launch?.entry === 'backward');
+    const shared = together[0] ? query : together[1] ? keyValue : null;
+    const gradients = shared ? this.together(shared, given, together) : {};
+    if (query && !gradients.dQuery) Object.assign(gradients, this.apart(query, given, { dQuery: given.query }));
+    if (keyValue && !gradients.dKey)
+      Object.assign(gradients, this.apart(keyValue, given, { dKey: given.key, dValue: given.value }));
+    const { dQuery = null, dKey = null, dValue = null } = gradients;
+    return [dQuery, dKey, dValue];
+  }
+
+  /** All gradients by one kernel, which leaves out those that are not wanted. */
+  private together(launch: Launch, given: Given, [wantsQuery, wantsKeyValue]: boolean[]): Record<string, Tensor> {
+    const { splits, uniform } = launch;
+    const dQuery = this.gradient(wantsQuery ? given.query.shape : [4]);
+    const dKeyValue = this.gradient(wantsKeyValue ? [2, 4 * uniform.dValueAt] : [4]);
+    const slices = wantsKeyValue && splits > 1 ? this.slicesOf(dKeyValue, launch) : dKeyValue;
+    const wanted = { ...uniform, wantsQuery: Number(wantsQuery), wantsKeyValue: Number(wantsKeyValue) };
+    this.run({ ...launch, uniform: wanted }, { ...given, dQuery, dKeyValue: slices });
+    if (slices !== dKeyValue) this.join({ dKeyValue: slices }, { dKeyValue }, launch);
+    const view = ({ shape }: Tensor, at: number) => viewTensor(dKeyValue, shape, at, 'attention backward');
+    const ofKeyValue = () => ({ dKey: view(given.key, 0), dValue: view(given.value, 16 * uniform.dValueAt) });
+    return { ...(wantsQuery && { dQuery }), ...(wantsKeyValue && ofKeyValue()) };
+  }
+
+  /** The gradients of the operands `like`, by a kernel of their own. */
+  private apart(launch: Launch, given: Given, like: Bindings): Record<string, Tensor> {
+    const mapped = (of: Bindings, make: (tensor: Tensor) => Tensor) =>
+      Object.fromEntries(Object.entries(of).map(([name, tensor]) => [name, make(tensor)]));
+    const results = mapped(like, ({ shape }) => this.gradient(shape));
+    const slices = launch.splits > 1 ? mapped(results, (result) => this.slicesOf(result, launch)) : results;
+    this.run(launch, { ...given, ...slices });
+    if (slices !== results) this.join(slices, results, launch);
+    return results;
+  }
+
+  private join(slices: Bindings, gradients: Bindings, { splits }: Launch): void {
+    for (const [name, gradient] of Object.entries(gradients))
+      joinGradient(this.call, splits, { sliceGradient: slices[name], gradient });
     this.release(...Object.values(slices));
+  }
+
+  private gradient(shape: Shape): Tensor {
+    return emptyTensor(this.device, shape, 'f32', 'attention backward');
   }
 
   private launch(entry: AttentionEntry): Launch {
@@ -98,21 +126,21 @@ class Work {
     return attentionLaunch(this.device, { entry, dtype: this.dtype, headDimension }, this.call, this.plan.form);
   }
 
-  private run(entry: AttentionEntry, launch: Launch, bindings: Bindings): void {
+  private run(launch: Launch, bindings: Bindings): void {
     const { batch, queryTokens, keyTokens, heads, kvHeads, headDimension } = this.call;
     const { places, queryTiles, keyTiles } = this.plan.form;
     const { expression, scale = 1 / Math.sqrt(headDimension) } = this.options;
-    const dataStride = expression && expression.samples > 1 ? keyTokens : 0;
+    const dataStride = expression && expression.samples > 1 ? expression.layout.length : 0;
     const sizes = { batch, queryTokens, keyTokens, heads, kvHeads, scale, splits: launch.splits };
     const tiles = { queryTiles: queryTiles.length, keyTiles: keyTiles.length };
     this.device.dispatch({
       kernel: launch.kernel,
-      entry,
+      entry: launch.entry,
       parameters: { ...launch.parameters, ...expression?.parameters },
       bindings,
       uniform: { ...sizes, ...tiles, ...places, dataStride, ...launch.uniform },
       workgroups: launch.workgroups,
-      ...attentionEntryCost(entry, this.call, this.dtype, this.plan, launch.slices ? launch.splits : 0),
+      ...attentionEntryCost(launch, this.call, this.dtype, this.plan),
     });
   }
 

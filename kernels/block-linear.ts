@@ -1,16 +1,18 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
-import { emptyTensor, type GradientSum, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
-import { cast, type FloatType } from './cast.ts';
-import { endingWith } from './epilogue.ts';
+import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import type { FloatType } from './cast.ts';
+import { epilogueOf } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
-import { pad } from './pad.ts';
-import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './product.ts';
+import { encodeProduct, expectStorage, type Matrix, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
-import { type Stacked, stacked, stackedGradients } from './stacked.ts';
+import { stacked, stackedGradients } from './stacked.ts';
 import { concatenateTokens, sliceTokens } from './tokens.ts';
 
-/** The blocks of a joint sequence in order; `input` is the index of the owner of its rows. */
-export type BlockLayout = readonly { readonly input: number; readonly length: number }[];
+/**
+ * The blocks of a joint sequence in order; `input` is the index of the owner of its rows. blockLinear leaves out those
+ * that are not `joined`: their owner has rows for them, the joint sequence has none.
+ */
+export type BlockLayout = readonly { readonly input: number; readonly length: number; readonly joined?: boolean }[];
 
 type Absent = null | undefined;
 
@@ -45,7 +47,7 @@ export function blockLinear(
 ): Tensor {
   const op = 'blockLinear';
   const { shares, length } = sharesOf(op, layout, Math.max(inputs.length, weights.length));
-  const owners = [...shares.keys()].filter((i) => shares[i].length > 0);
+  const owners = [...shares.keys()].filter((i) => shares[i].segments.length > 0);
   const surplus = inputs.findIndex((input, i) => input && shares[i].length === 0);
   if (surplus >= 0) throw new Error(`${op}: inputs[${surplus}] has no rows in the layout; pass null`);
   const inputOf = (i: number) => required(op, `inputs[${i}]`, inputs[i]);
@@ -78,95 +80,51 @@ export function blockLinear(
   });
   sharedDevice(op, ...terms.flatMap(({ x, matrices, bias }) => [x, ...matrices, ...(bias ? [bias] : [])]));
   const dtype = options.dtype ?? expectStorage(op, 'inputs', terms[0].x);
-  const padded = terms.map(({ x, matrices, bias, share }) => {
-    const grouped = inGroups(...matrices, ...(bias ? [bias] : []));
-    const weight = stacked(grouped.slice(0, matrices.length));
-    return { x: inGroups(x)[0], weight, bias: bias && grouped[matrices.length], share };
-  });
-  return cast(pad(joined(padded, length, outputs, groupStorage(outputs, dtype)), outputs), dtype);
-}
-
-interface Term {
-  x: Tensor;
-  weight: Stacked;
-  bias: Tensor | null;
-  share: Share;
-}
-
-/** Last axes are whole numbers of groups. */
-function joined(terms: readonly Term[], length: number, outputs: number, dtype: FloatType): Tensor {
-  const { device, shape } = terms[0].x;
-  const batch = shape[0];
-  const output = emptyTensor(device, [batch, length, roundUp(outputs, 4)], dtype, 'blockLinear');
-  for (const { x, weight, bias, share } of terms)
-    for (const segment of share.segments)
-      multiply(
-        {
-          a: ownRows(x, segment, share),
-          b: { tensor: weight.whole, rows: outputs, transposed: true },
-          output: jointRows(output, segment),
-          depth: weight.whole.shape[1],
-          epilogue: endingWith({ bias }),
-        },
-        'blockLinear',
-      );
-
-  const operands = terms.flatMap(({ x, weight, bias }) => [x, ...weight.parts, ...(bias ? [bias] : [])]);
-  record('blockLinear', operands, [output], ([dOutput], wants) => {
-    if (!dOutput) return operands.map(() => null);
-    const wanted = new Map(operands.map((operand, i) => [operand, wants[i]]));
-    return terms.flatMap((term) => {
-      const { x, weight, bias, share } = term;
-      const dx = wanted.get(x) ? inputGradient(dOutput, term) : null;
-      const wantsParts = weight.parts.map((part) => wanted.get(part)!);
-      const dParts = stackedGradients(weight, wantsParts, 'blockLinear backward', (sum) =>
-        addWeightGradient(dOutput, term, sum),
-      );
-      if (!bias) return [dx, ...dParts];
-      return [dx, ...dParts, wanted.get(bias) ? biasGradient(dOutput, bias, share) : null];
+  const lists = terms.flatMap(({ x, matrices, bias }) => [[x], [...matrices, bias]]);
+  const [output] = withWholeGroups(lists, [{ width: outputs, dtype }], (padded, [dtype]) => {
+    const output = emptyTensor(terms[0].x.device, [terms[0].x.shape[0], length, roundUp(outputs, 4)], dtype, op);
+    const whole = terms.map(({ matrices, share }, i) => {
+      const [[x], ofWeight] = padded.slice(2 * i) as [[Tensor], Tensor[]];
+      const bias = (ofWeight[matrices.length] as Tensor | undefined) ?? null;
+      return { x, weight: stacked(ofWeight.slice(0, matrices.length)), bias, share };
     });
+    for (const { x, weight, bias, share } of whole)
+      for (const segment of share.segments) {
+        const rows = { a: ownRows(x, segment, share), output: jointRows(output, segment), depth: x.shape[2] };
+        const b = { tensor: weight.whole, rows: outputs, transposed: true };
+        encodeProduct({ ...rows, b, epilogue: epilogueOf({ bias }) }, op);
+      }
+
+    const operands = whole.flatMap(({ x, weight, bias }) => [x, ...weight.parts, ...(bias ? [bias] : [])]);
+    record(op, operands, [output], ([dOutput], wants) => {
+      const op = 'blockLinear backward';
+      if (!dOutput) return operands.map(() => null);
+      const wanted = new Map(operands.map((operand, i) => [operand, wants[i]]));
+      return whole.flatMap(({ x, weight, bias, share }) => {
+        const dx = wanted.get(x) ? gradientSum(x, op) : null;
+        const joined = share.segments.reduce((rows, { length }) => rows + length, 0);
+        if (dx && !dx.accumulate && joined < share.length) x.device.clear(dx.gradient);
+        for (const segment of dx ? share.segments : []) {
+          const rows = { a: jointRows(dOutput, segment), output: ownRows(dx!.gradient, segment, share) };
+          const b = { tensor: weight.whole, rows: outputs };
+          encodeProduct({ ...rows, b, depth: outputs, accumulate: dx!.accumulate }, op);
+        }
+        const pairs = share.segments.map((own) => [jointRows(dOutput, own), ownRows(x, own, share)] as const);
+        const wantsParts = weight.parts.map((part) => wanted.get(part)!);
+        const dParts = stackedGradients(weight, wantsParts, op, (sum) => weightGradient(pairs, weight.whole, op, sum));
+        if (!bias) return [dx?.gradient ?? null, ...dParts];
+        return [dx?.gradient ?? null, ...dParts, wanted.get(bias) ? biasGradient(dOutput, bias, share) : null];
+      });
+    });
+    return [output];
   });
   return output;
 }
 
-function inputGradient(dOutput: Tensor, { x, weight, share }: Term): Tensor {
-  const op = 'blockLinear backward';
-  const { gradient, accumulate } = gradientSum(x, op);
-  const outputs = weight.whole.shape[0];
-  for (const segment of share.segments)
-    multiply(
-      {
-        a: jointRows(dOutput, segment),
-        b: { tensor: weight.whole, rows: outputs },
-        output: ownRows(gradient, segment, share),
-        depth: outputs,
-        accumulate,
-      },
-      op,
-    );
-  return gradient;
-}
-
-function addWeightGradient(dOutput: Tensor, { x, weight, share }: Term, { gradient, accumulate }: GradientSum): void {
-  share.segments.forEach((segment, i) => {
-    const a = jointRows(dOutput, segment);
-    multiply(
-      {
-        a: { ...a, transposed: true },
-        b: ownRows(x, segment, share),
-        output: { tensor: gradient, rows: weight.whole.shape[0] },
-        depth: a.rows,
-        accumulate: accumulate || i > 0,
-      },
-      'blockLinear backward',
-    );
-  });
-}
-
-function biasGradient(dOutput: Tensor, bias: Tensor, { segments, length }: Share): Tensor {
+function biasGradient(dOutput: Tensor, bias: Tensor, { segments }: Share): Tensor {
   const op = 'blockLinear backward';
   const own = concatenateTokens(segments.map((segment) => sliceTokens(dOutput, segment.offset, segment.length)));
-  return sumOfRows(op, own, dOutput.shape[0] * length, gradientSum(bias, op));
+  return sumOfRows(op, own, own.shape[0] * own.shape[1], gradientSum(bias, op));
 }
 
 /**
@@ -185,90 +143,68 @@ export function blockSplitLinear(
 ): (Tensor | null)[] {
   const op = 'blockSplitLinear';
   const { shares, length } = sharesOf(op, layout, weights.length);
+  const leftOut = layout.findIndex(({ joined }) => joined === false);
+  if (leftOut >= 0)
+    throw new Error(`${op}: layout[${leftOut}] is not joined; every row of an owner comes from the joint`);
   const storage = expectStorage(op, 'joint', joint);
   const { residuals = [], dtype = storage } = options;
   expectShape(op, 'joint', joint, [null, length, null]);
   const width = joint.shape[2];
   const owners = [...shares.keys()].filter((i) => shares[i].length > 0 && weights[i]);
   const present = owners.map((i) => required(op, `weights[${i}]`, weights[i]));
-  const branches = present.map((weight, k): Branch => {
+  const branches = present.map((weight, k) => {
     const i = owners[k];
     expectShape(op, `weights[${i}]`, weight, [null, width]);
-    const rows = weight.shape[0];
-    const residual = residuals[i];
+    const [rows] = weight.shape;
+    const residual = residuals[i] ?? null;
     if (residual) {
       expectDtype(op, `residuals[${i}]`, residual, dtype);
       expectShape(op, `residuals[${i}]`, residual, [joint.shape[0], shares[i].length, rows]);
     }
-    const padded = { weight: inGroups(weight)[0], residual: residual ? inGroups(residual)[0] : null };
-    return { ...padded, share: shares[i], dtype: groupStorage(rows, dtype) };
+    return { weight, residual, rows, share: shares[i] };
   });
   sharedDevice(op, joint, ...branches.flatMap(({ weight, residual }) => (residual ? [weight, residual] : [weight])));
-  const outputs = separated(inGroups(joint)[0], branches);
-  return shares.map((_, i) => {
-    const k = owners.indexOf(i);
-    return k < 0 ? null : cast(pad(outputs[k], present[k].shape[0]), dtype);
-  });
-}
-
-interface Branch {
-  weight: Tensor;
-  residual: Tensor | null;
-  share: Share;
-  dtype: FloatType;
-}
-
-/** Last axes are whole numbers of groups. */
-function separated(joint: Tensor, branches: readonly Branch[]): Tensor[] {
-  const { device, shape } = joint;
-  const [batch, length, width] = shape;
-  const outputs = branches.map(({ weight, residual, share, dtype }) => {
-    const rows = weight.shape[0];
-    const output = emptyTensor(device, [batch, share.length, roundUp(rows, 4)], dtype, 'blockSplitLinear');
-    for (const segment of share.segments)
-      multiply(
-        {
-          a: jointRows(joint, segment),
-          b: { tensor: weight, rows, transposed: true },
-          output: ownRows(output, segment, share),
-          depth: width,
-          epilogue: endingWith({ residual }),
-        },
-        'blockSplitLinear',
-      );
-    return output;
-  });
-  if (outputs.length === 0) return outputs;
-
-  const operands = [joint, ...branches.flatMap(({ weight, residual }) => (residual ? [weight, residual] : [weight]))];
-  record('blockSplitLinear', operands, outputs, (gradients, wants) => {
-    const op = 'blockSplitLinear backward';
-    const dJoint = wants[0] ? gradientSum(joint, op) : null;
-    const covered = branches.reduce((rows, { share }, i) => rows + (gradients[i] ? share.length : 0), 0);
-    if (dJoint && !dJoint.accumulate && covered < length) device.clear(dJoint.gradient);
-    const ofBranches = branches.flatMap(({ weight, residual, share }, i) => {
-      const dOutput = gradients[i];
-      const dResidual = residual ? [dOutput] : [];
-      if (!dOutput) return [null, ...dResidual];
-      const b = { tensor: weight, rows: weight.shape[0] };
-      for (const segment of dJoint ? share.segments : []) {
-        const { gradient, accumulate } = dJoint!;
-        const a = ownRows(dOutput, segment, share);
-        multiply({ a, b, output: jointRows(gradient, segment), depth: b.rows, accumulate }, op);
-      }
-      if (!wants[operands.indexOf(weight)]) return [null, ...dResidual];
-      const dWeight = gradientSum(weight, op);
-      share.segments.forEach((segment, s) => {
-        const a = { ...ownRows(dOutput, segment, share), transposed: true };
-        const output = { tensor: dWeight.gradient, rows: b.rows };
-        const accumulate = dWeight.accumulate || s > 0;
-        multiply({ a, b: jointRows(joint, segment), output, depth: a.rows, accumulate }, op);
-      });
-      return [dWeight.gradient, ...dResidual];
+  const lists = [[joint], ...branches.flatMap(({ weight, residual }) => [[weight], [residual]])];
+  const results = branches.map(({ rows }) => ({ width: rows, dtype }));
+  const outputs = withWholeGroups(lists, results, ([[whole], ...padded], dtypes) => {
+    const joint = whole as Tensor;
+    const parts = branches.map(({ rows, share }, i) => {
+      const [[weight], [residual]] = padded.slice(2 * i) as [[Tensor], [Tensor | null]];
+      return { weight, residual, share, ofWeight: { tensor: weight, rows } };
     });
-    return [dJoint?.gradient ?? null, ...ofBranches];
+    const outputs = parts.map(({ residual, share, ofWeight }, i) => {
+      const shape = [joint.shape[0], share.length, roundUp(ofWeight.rows, 4)];
+      const output = emptyTensor(joint.device, shape, dtypes[i], op);
+      for (const segment of share.segments) {
+        const rows = { a: jointRows(joint, segment), output: ownRows(output, segment, share), depth: joint.shape[2] };
+        encodeProduct({ ...rows, b: { ...ofWeight, transposed: true }, epilogue: epilogueOf({ residual }) }, op);
+      }
+      return output;
+    });
+    if (outputs.length === 0) return outputs;
+
+    const operands = [joint, ...parts.flatMap(({ weight, residual }) => (residual ? [weight, residual] : [weight]))];
+    record(op, operands, outputs, (gradients, wants) => {
+      const op = 'blockSplitLinear backward';
+      const dJoint = wants[0] ? gradientSum(joint, op) : null;
+      const covered = parts.reduce((rows, { share }, i) => rows + (gradients[i] ? share.length : 0), 0);
+      if (dJoint && !dJoint.accumulate && covered < length) joint.device.clear(dJoint.gradient);
+      const ofParts = parts.flatMap(({ weight, residual, share, ofWeight }, i) => {
+        const dOutput = gradients[i];
+        const dResidual = residual ? [dOutput] : [];
+        if (!dOutput) return [null, ...dResidual];
+        for (const segment of dJoint ? share.segments : []) {
+          const rows = { a: ownRows(dOutput, segment, share), output: jointRows(dJoint!.gradient, segment) };
+          encodeProduct({ ...rows, b: ofWeight, depth: ofWeight.rows, accumulate: dJoint!.accumulate }, op);
+        }
+        const pairs = share.segments.map((own) => [ownRows(dOutput, own, share), jointRows(joint, own)] as const);
+        return [wants[operands.indexOf(weight)] ? weightGradient(pairs, weight, op) : null, ...dResidual];
+      });
+      return [dJoint?.gradient ?? null, ...ofParts];
+    });
+    return outputs;
   });
-  return outputs;
+  return shares.map((_, i) => outputs[owners.indexOf(i)] ?? null);
 }
 
 /** The rows of a segment in the joint sequence [B, T, width]. */
@@ -284,7 +220,7 @@ function ownRows(tensor: Tensor, { length, ownOffset }: Segment, share: Share): 
 function sharesOf(op: string, layout: BlockLayout, owners: number): { shares: Share[]; length: number } {
   const shares = Array.from({ length: owners }, () => ({ segments: [] as Segment[], length: 0 }));
   let offset = 0;
-  layout.forEach(({ input, length }, i) => {
+  layout.forEach(({ input, length, joined = true }, i) => {
     if (!shares[input] || !Number.isInteger(length) || length < 0)
       throw new Error(
         `${op}: layout[${i}] is { input: ${input}, length: ${length} }; input is an index below ${owners}, length an integer from 0`,
@@ -292,11 +228,13 @@ function sharesOf(op: string, layout: BlockLayout, owners: number): { shares: Sh
     if (length === 0) return;
     const share = shares[input];
     const last = share.segments.at(-1);
-    if (last && last.offset + last.length === offset)
-      share.segments[share.segments.length - 1] = { ...last, length: last.length + length };
-    else share.segments.push({ length, offset, ownOffset: share.length });
+    if (joined) {
+      if (last && last.offset + last.length === offset && last.ownOffset + last.length === share.length)
+        share.segments[share.segments.length - 1] = { ...last, length: last.length + length };
+      else share.segments.push({ length, offset, ownOffset: share.length });
+      offset += length;
+    }
     share.length += length;
-    offset += length;
   });
   return { shares, length: offset };
 }

@@ -1,5 +1,5 @@
-import { type DataType, emptyTensor, loadKernel, type Parameters, record, type Tensor } from '../engine/index.ts';
-import { expectDtype, storage } from './operand.ts';
+import { type DataType, emptyTensor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { expectDtype } from './operand.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./cast.wgsl', import.meta.url));
@@ -18,26 +18,15 @@ export function cast(x: Tensor, dtype: FloatType): Tensor {
   x.device.dispatch({
     kernel,
     entry: 'forward',
-    parameters: { THREADS, ...reading(x.dtype), ...writing(dtype) },
+    parameters: {
+      THREADS,
+      ...(x.dtype !== 'f32' && { Source: x.dtype, unpack: x.dtype }),
+      ...(dtype !== 'f32' && { Target: dtype, pack: dtype }),
+    },
     bindings: { x, y },
     uniform: fields,
     workgroups,
   });
   record('cast', [x], [y], ([dy]) => [dy]);
   return y;
-}
-
-function reading(dtype: DataType): Parameters {
-  if (dtype === 'f32') return {};
-  const unpack = String(storage(dtype).unpack).replace('Word', 'Source');
-  return { Source: 'alias Source = vec2u;', unpack };
-}
-
-function writing(dtype: FloatType): Parameters {
-  if (dtype === 'f32') return {};
-  const nearest = dtype === 'f16' ? 'nearestFloat16' : 'nearestBfloat16';
-  return {
-    Target: 'alias Target = vec2u;',
-    pack: `fn pack(value: vec4f) -> Target { return pairs(${nearest}(value)); }`,
-  };
 }

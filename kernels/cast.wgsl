@@ -8,11 +8,18 @@
 
 const THREADS: u32 = 64u;                                                    // @param
 alias Source = vec4f;                                                        // @param  storage of four elements of x
+// @or f16, bf16  alias Source = vec2u;
 alias Target = vec4f;                                                        // @param  and of y
+// @or f16, bf16  alias Target = vec2u;
 fn unpack(word: Source) -> vec4f { return word; }                            // @param
+// @or f16   fn unpack(word: Source) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Source) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Target { return value; }                            // @param
+// @or f16   fn pack(value: vec4f) -> Target { return pairs(nearestFloat16(value)); }
+// @or bf16  fn pack(value: vec4f) -> Target { return pairs(nearestBfloat16(value)); }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Source>;
@@ -43,13 +50,12 @@ fn nearestFloat16(value: vec4f) -> vec4u {
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
-fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
-  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+fn walk(grid: Grid, thread: u32) -> Walk {
+  let first = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS * shape.run + thread * shape.far;
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(unpack(x[i])); }
 }

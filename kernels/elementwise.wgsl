@@ -11,11 +11,25 @@
 
 const THREADS: u32 = 64u;                                                    // @param
 alias Value = vec4f;                                                         // @param  a group of elements
+// @or single  alias Value = f32;
 alias Word = vec4f;                                                          // @param  its storage
+// @or f16, bf16  alias Word = vec2u;
+// @or single     alias Word = f32;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
+// @or single  fn unpack(word: Word) -> Value { return word; }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
+// @or single  fn pack(value: Value) -> Word { return value; }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32, columns: u32, columnStep: u32, factor: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<Word>;
@@ -27,8 +41,8 @@ struct Shape { groups: u32, run: u32, near: u32, far: u32, columns: u32, columnS
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
-fn walk(workgroup: vec3u, workgroups: vec3u, thread: u32) -> Walk {
-  let first = (workgroup.y * workgroups.x + workgroup.x) * THREADS * shape.run + thread * shape.far;
+fn walk(grid: Grid, thread: u32) -> Walk {
+  let first = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS * shape.run + thread * shape.far;
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
@@ -40,9 +54,8 @@ fn nextColumn(c: u32) -> u32 {
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn add(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     y[i] = pack(unpack(a[i]) + unpack(b[c]));
@@ -50,9 +63,8 @@ fn add(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgro
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn subtract(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn subtract(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     y[i] = pack(unpack(a[i]) - unpack(b[c]));
@@ -60,9 +72,8 @@ fn subtract(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn multiply(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn multiply(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     y[i] = pack(unpack(a[i]) * unpack(b[c]));
@@ -70,17 +81,15 @@ fn multiply(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wo
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn scale(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn scale(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(shape.factor * unpack(a[i])); }
 }
 
 // ---- backward of multiply; that of scale is scale itself, on f32 -------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn multiplyBackwardA(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn multiplyBackwardA(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   var c = own.first % shape.columns;
   for (var i = own.first; i < own.end; i += shape.near) {
     dA[i] = dy[i] * unpack(b[c]);
@@ -88,8 +97,7 @@ fn multiplyBackwardA(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workg
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn multiplyBackwardB(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn multiplyBackwardB(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) { dB[i] = dy[i] * unpack(a[i]); }
 }

@@ -16,10 +16,20 @@
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 alias Word = vec4f;                                                          // @param  storage of four elements
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 struct Shape { tokens: u32, vocabulary: u32, groups: u32, scale: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
@@ -31,15 +41,12 @@ struct Shape { tokens: u32, vocabulary: u32, groups: u32, scale: f32 }
 @group(0) @binding(7) var<storage, read_write> dTable: array<vec4f>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // ---- forward: one workgroup a token ------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let token = workgroup.y * workgroups.x + workgroup.x;
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let token = grid.workgroup.y * grid.count.x + grid.workgroup.x;
   if (token >= shape.tokens) { return; }
   let id = ids[token];
   for (var group = thread; group < shape.groups; group += THREADS) {
@@ -51,9 +58,8 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
 
 // ---- backward: link the tokens of one id, one thread a token -----------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn link(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let token = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn link(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let token = position(grid, thread);
   if (token >= shape.tokens) { return; }
   let id = ids[token];
   var later = token + 1u;
@@ -66,9 +72,8 @@ fn link(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
 
 // ---- backward: dTable, one thread a group of each chain ----------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let index = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let index = position(grid, thread);
   let first = index / shape.groups;
   if (first >= shape.tokens || leads[first] == 0u) { return; }
   let group = index % shape.groups;

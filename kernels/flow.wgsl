@@ -13,6 +13,7 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape { elements: u32, perSample: u32, dt: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> actions: array<f32>;
@@ -27,27 +28,22 @@ struct Shape { elements: u32, perSample: u32, dt: f32 }
 @group(0) @binding(10) var<storage, read_write> dVelocity: array<f32>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
-@compute @workgroup_size(THREADS)
-fn interpolate(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn interpolate(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i >= shape.elements) { return; }
   let t = time[i / shape.perSample];
   noisy[i] = t * noise[i] + (1.0 - t) * actions[i];
   target_[i] = noise[i] - actions[i];
 }
 
-@compute @workgroup_size(THREADS)
-fn euler(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn euler(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i < shape.elements) { next[i] = x[i] + shape.dt * velocity[i]; }
 }
 
-@compute @workgroup_size(THREADS)
-fn eulerBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn eulerBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i < shape.elements) { dVelocity[i] = shape.dt * dNext[i]; }
 }

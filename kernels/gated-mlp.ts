@@ -3,7 +3,7 @@
  *
  *   h = f(z) u          output = residual + h down^T
  *
- * Forward, one kernel makes both products and h of them (matmul.wgsl with two sides). z and u are kept for backward, h is not.
+ * Forward, one kernel makes both products and h of them (the dual product of matmul.wgsl). z and u are kept for backward, h is not.
  * Backward, the epilogue of dh = dOutput down makes
  *
  *   dz = dh u f'(z)     du = dh f(z)     and h again
@@ -11,12 +11,13 @@
  * and the rest are products:  dx = dz gate + du up,  dGate = dz^T x,  dUp = du^T x,  dDown = dOutput^T h.
  * Source: Shazeer 2020, arXiv 2002.05202 (GEGLU, SwiGLU).
  */
-import { emptyTensor, type GradientSum, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import { activationFlops } from './activation.ts';
 import { cast, type FloatType } from './cast.ts';
-import { type Activation, activationFlops, type Epilogue, endingWith } from './epilogue.ts';
+import { type Activation, type Epilogue, epilogueOf } from './epilogue.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { pad } from './pad.ts';
-import { expectStorage, groupStorage, inGroups, multiply } from './product.ts';
+import { encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
 
 export interface GatedMlpOptions {
@@ -45,19 +46,64 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
   expectShape(op, 'up', up, [hidden, width]);
   expectStorage(op, 'down', down);
   expectShape(op, 'down', down, [width, hidden]);
-  const { residual, dtype = storage } = options;
+  const { activation = 'gelu', residual, dtype = storage } = options;
   if (residual) {
     expectDtype(op, 'residual', residual, dtype);
     expectShape(op, 'residual', residual, x.shape);
   }
   sharedDevice(op, x, gate, up, down, ...(residual ? [residual] : []));
-  const [ofGate, ofUp] = inGroups(gate, up).map((weight) => withRows(weight, roundUp(hidden, 4)));
-  const output = joined(inGroups(x)[0], ofGate, ofUp, inGroups(down)[0], {
-    ...options,
-    residual: residual && inGroups(residual)[0],
-    dtype: groupStorage(width, dtype),
+  const hiddenRows = roundUp(hidden, 4);
+  const lists = [[x], [withRows(gate, hiddenRows), withRows(up, hiddenRows)], [down], [residual]] as const;
+  const [output] = withWholeGroups(lists, [{ width, dtype }], ([[x], [gate, up], [down], [residual]], [dtype]) => {
+    const { device } = x;
+    const { rows, width: stored } = rowsAndWidth(op, 'x', x);
+    const output = emptyTensor(device, withLastAxis(x.shape, roundUp(width, 4)), dtype, op);
+    const between = (op: string, like: FloatType) => emptyTensor(device, [rows, hiddenRows], like, op);
+    const of = (tensor: Tensor) => ({ tensor, rows });
+    const [ofGate, ofUp] = [gate, up].map((tensor) => ({ tensor, rows: hiddenRows }));
+    const ofDown = { tensor: down, rows: width };
+    const storage = expectStorage(op, 'x', x);
+    let kept: { preActivation: Tensor; upOutput: Tensor } | null = null;
+
+    const operands = [x, gate, up, down, ...(residual ? [residual] : [])];
+    record(op, operands, [output], ([dOutput], [wantsX, wantsGate, wantsUp, wantsDown]) => {
+      const op = 'gatedMlp backward';
+      if (!dOutput) return operands.map(() => null);
+      const [dPreActivation, dUpOutput, h] = [between(op, 'f32'), between(op, 'f32'), between(op, storage)];
+      const { preActivation: forwardPreActivation, upOutput: forwardUpOutput } = kept!;
+      const epilogue: Epilogue = {
+        parameters: { epilogue: 'gatedBackward', activated: activation, activationSlope: activation },
+        bindings: { forwardPreActivation, forwardUpOutput, dUpOutput, hidden: h },
+        flops: activationFlops[activation][0] + activationFlops[activation][1] + 2,
+      };
+      encodeProduct({ a: of(dOutput), b: ofDown, output: of(dPreActivation), depth: width, epilogue }, op);
+      const dx = wantsX ? gradientSum(x, op) : null;
+      if (dx) {
+        const target = { output: of(dx.gradient), depth: hiddenRows };
+        encodeProduct({ a: of(dPreActivation), b: ofGate, ...target, accumulate: dx.accumulate }, op);
+        encodeProduct({ a: of(dUpOutput), b: ofUp, ...target, accumulate: true }, op);
+      }
+      const dGate = wantsGate ? weightGradient([[of(dPreActivation), of(x)]], gate, op) : null;
+      const dUp = wantsUp ? weightGradient([[of(dUpOutput), of(x)]], up, op) : null;
+      const dDown = wantsDown ? weightGradient([[of(dOutput), of(h)]], down, op) : null;
+      return [dx?.gradient ?? null, dGate, dUp, dDown, ...(residual ? [dOutput] : [])];
+    });
+
+    if (output.recorded) kept = { preActivation: between(op, storage), upOutput: between(op, storage) };
+    const h = between(op, storage);
+    const epilogue: Epilogue = {
+      parameters: { epilogue: 'gated', activated: activation, ...(kept && { keep: 'both' }) },
+      bindings: { ...kept },
+      flops: activationFlops[activation][0] + 1,
+    };
+    const dual = { b: { ...ofGate, transposed: true }, up };
+    encodeProduct({ a: of(x), ...dual, output: of(h), depth: stored, epilogue }, op);
+    const b = { ...ofDown, transposed: true };
+    encodeProduct({ a: of(h), b, output: of(output), depth: hiddenRows, epilogue: epilogueOf({ residual }) }, op);
+    device.currentStep(op).release(h.buffer);
+    return [output];
   });
-  return cast(pad(output, width), dtype);
+  return output;
 }
 
 /** [rows, width] with zeros below. */
@@ -65,71 +111,4 @@ function withRows(weight: Tensor, rows: number): Tensor {
   const [own, width] = weight.shape;
   if (own === rows) return weight;
   return reshape(pad(reshape(cast(weight, 'f32'), [1, own * width]), rows * width), [rows, width]);
-}
-
-/** The last axes are whole numbers of groups; so is that of the result. */
-function joined(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, options: GatedMlpOptions): Tensor {
-  const { activation = 'gelu', residual, dtype = 'f32' } = options;
-  const { device } = x;
-  const { rows, width } = rowsAndWidth('gatedMlp', 'x', x);
-  const [hidden] = gate.shape;
-  const columns = down.shape[0];
-  const output = emptyTensor(device, withLastAxis(x.shape, roundUp(columns, 4)), dtype, 'gatedMlp');
-  const between = (op: string, like: FloatType) => emptyTensor(device, [rows, hidden], like, op);
-  const of = (tensor: Tensor) => ({ tensor, rows });
-  const storage = expectStorage('gatedMlp', 'x', x);
-  let kept: { keepInner: Tensor; keepFactor: Tensor } | null = null;
-
-  const operands = [x, gate, up, down, ...(residual ? [residual] : [])];
-  record('gatedMlp', operands, [output], ([dOutput], [wantsX, wantsGate, wantsUp, wantsDown]) => {
-    const op = 'gatedMlp backward';
-    if (!dOutput) return operands.map(() => null);
-    const [dInner, dFactor] = [between(op, 'f32'), between(op, 'f32')];
-    const h = between(op, storage);
-    const epilogue: Epilogue = {
-      finish: `let z = unpackKept(inner[at]); let u = unpackKept(factor[at]); let value = ${activation}(z); dFactor[at] = sum * value; hidden[at] = packKept(value * u); return sum * u * ${activation}Slope(z);`,
-      bindings: { inner: kept!.keepInner, factor: kept!.keepFactor, dFactor, hidden: h },
-      flops: activationFlops[activation][0] + activationFlops[activation][1] + 3,
-    };
-    multiply({ a: of(dOutput), b: { tensor: down, rows: columns }, output: of(dInner), depth: columns, epilogue }, op);
-    const gradient = (wants: boolean, like: Tensor) => (wants ? gradientSum(like, op) : null);
-    const [dx, dGate, dUp, dDown] = [
-      gradient(wantsX, x),
-      gradient(wantsGate, gate),
-      gradient(wantsUp, up),
-      gradient(wantsDown, down),
-    ];
-    const weightGradient = (dWeight: GradientSum | null, left: Tensor, right: Tensor) => {
-      if (!dWeight) return;
-      const { gradient, accumulate } = dWeight;
-      const output = { tensor: gradient, rows: gradient.shape[0] };
-      multiply({ a: { ...of(left), transposed: true }, b: of(right), output, depth: rows, accumulate }, op);
-    };
-    if (dx) {
-      const target = { output: of(dx.gradient), depth: hidden };
-      multiply({ a: of(dInner), b: { tensor: gate, rows: hidden }, ...target, accumulate: dx.accumulate }, op);
-      multiply({ a: of(dFactor), b: { tensor: up, rows: hidden }, ...target, accumulate: true }, op);
-    }
-    weightGradient(dGate, dInner, x);
-    weightGradient(dUp, dFactor, x);
-    weightGradient(dDown, dOutput, h);
-    const gradients = [dx, dGate, dUp, dDown].map((sum) => sum?.gradient ?? null);
-    return [...gradients, ...(residual ? [dOutput] : [])];
-  });
-
-  if (output.recorded) kept = { keepInner: between('gatedMlp', storage), keepFactor: between('gatedMlp', storage) };
-  const h = between('gatedMlp', storage);
-  const keep = kept ? 'keepInner[at] = packKept(sum); keepFactor[at] = packKept(other); ' : '';
-  const epilogue: Epilogue = {
-    finish: `${keep}return ${activation}(sum) * other;`,
-    bindings: { ...kept },
-    flops: activationFlops[activation][0] + 1,
-  };
-  const ofGate = { tensor: gate, rows: hidden, transposed: true };
-  multiply({ a: of(x), b: ofGate, up, output: of(h), depth: width, epilogue }, 'gatedMlp');
-  const ofDown = { tensor: down, rows: columns, transposed: true };
-  const ending = endingWith({ residual });
-  multiply({ a: of(h), b: ofDown, output: of(output), depth: hidden, epilogue: ending }, 'gatedMlp');
-  device.currentStep('gatedMlp').release(h.buffer);
-  return output;
 }

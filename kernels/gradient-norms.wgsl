@@ -33,8 +33,7 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-@compute @workgroup_size(THREADS)
-fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let each = (shape.groups + shape.slices - 1u) / shape.slices;
   let end = min((workgroup.x + 1u) * each, shape.groups);
   var sum = vec4f();
@@ -46,8 +45,7 @@ fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation
   if (thread == 0u) { partialSums[shape.first + workgroup.x] = total; }
 }
 
-@compute @workgroup_size(THREADS)
-fn norm(@builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn norm(@builtin(local_invocation_index) thread: u32) {
   var sum = 0.0;
   for (var i = thread; i < shape.count; i += THREADS) { sum += partialSums[shape.first + i]; }
   let length = sqrt(sumOverWorkgroup(sum, thread));

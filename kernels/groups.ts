@@ -27,15 +27,10 @@ export function fours(dtype: DataType): Groups {
 
 export const ones: Groups = {
   size: 1,
-  parameters: {
-    Value: 'alias Value = f32;',
-    Word: 'alias Word = f32;',
-    unpack: 'fn unpack(word: Word) -> Value { return word; }',
-    pack: 'fn pack(value: Value) -> Word { return value; }',
-  },
+  parameters: { Value: 'single', Word: 'single', unpack: 'single', pack: 'single' },
 };
 
 /** The parameters that a kernel file needs for `groups` if it only reads and writes f32. */
 export function valueAlias(groups: Groups): Parameters {
-  return groups.size === 1 ? { Value: groups.parameters.Value } : {};
+  return groups.size === 1 ? { Value: 'single' } : {};
 }

@@ -34,6 +34,7 @@ export * from './adaptive-rms-norm.ts';
 export * from './attention.ts';
 export * from './attention-cost.ts';
 export * from './attention-expression.ts';
+export * from './attention-fill.ts';
 export * from './attention-masks.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';

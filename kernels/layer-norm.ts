@@ -2,10 +2,10 @@ import { emptyTensor, gradientSum, gridFor, loadKernel, record, type Tensor } fr
 import { groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
-import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
+import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./layer-norm.wgsl', import.meta.url));
-const oneElement = { total: 'fn total(value: Value) -> f32 { return value; }' };
+const oneElement = { total: 'single', firstOf: 'single' };
 
 /**
  * y = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, over the last axis, with the biased variance (Ba, Kiros and
@@ -24,33 +24,34 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
   const { size, parameters } = groupsOf('layerNorm', 'x', x, width);
   const groups = width / size;
   const slices = slicesOfRows(device, rows);
-  const run = (
-    entry: string,
-    bindings: Record<string, Tensor>,
-    workgroups: [number, number],
-    flops: number,
-    accumulate = false,
-  ) =>
+  const run = (entry: string, bindings: Record<string, Tensor>, slices: number, flops: number, accumulate = false) =>
     device.dispatch({
       kernel,
       entry,
-      parameters: { ...rowParameters(device, groups, 'vec2f'), ...parameters, ...(size === 1 && oneElement) },
+      parameters: { ...rowParameters(device, groups), ...parameters, ...(size === 1 && oneElement) },
       bindings,
-      uniform: { rows, groups, slices, width, epsilon: options.epsilon ?? 1e-6, accumulate: accumulate ? 1 : 0 },
-      workgroups,
+      uniform: {
+        rows,
+        groups,
+        rowsOfSlice: Math.ceil(rows / slices),
+        width,
+        epsilon: options.epsilon ?? 1e-6,
+        accumulate: accumulate ? 1 : 0,
+      },
+      workgroups: gridFor(slices, 1),
       flops,
     });
 
   const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
   const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
-  run('forward', { x, weight, bias, y, statistics }, gridFor(rows, 1), 14 * x.size);
+  run('forward', { x, weight, bias, y, statistics }, forwardSlices(device, rows), 14 * x.size);
   record('layerNorm', [x, weight, bias], [y], ([dy], [wantsX, wantsWeight, wantsBias]) => {
     if (!dy) return [null, null, null];
     const op = 'layerNorm backward';
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', op);
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);
     const [dwPartial, dbPartial] = [empty([slices, width]), empty([slices, width])];
-    run('backward', { x, weight, statistics, dy, dx, dwPartial, dbPartial }, [slices, 1], 20 * x.size, accumulate);
+    run('backward', { x, weight, statistics, dy, dx, dwPartial, dbPartial }, slices, 18 * x.size, accumulate);
     const summed = (partial: Tensor, like: Tensor) => sumOfRows(op, partial, slices, gradientSum(like, op));
     return [dx, wantsWeight ? summed(dwPartial, weight) : null, wantsBias ? summed(dbPartial, bias) : null];
   });

@@ -11,26 +11,45 @@
 //   dw[i]   = sum_t dy[t,i] n[t,i]
 //   db[i]   = sum_t dy[t,i]
 //
-// A mean that is large against the deviation is only known to its own last bit, which would be an offset in every n. The mean of
-// x - m, taken in a second pass, is that offset: m is the pair (centre, rest), subtracted one after the other.
+// A mean that is large against the deviation is only known to its own last bit, which would be an offset in every n. So m is the
+// pair (centre, rest), subtracted one after the other: the row's first element, and the mean of x - centre. Rest and variance come
+// from one walk along the row (Welford 1962); the parts of the threads are joined as by Chan, Golub and LeVeque 1979.
 //
-// Both read a row once: a workgroup holds it in registers, KEEP groups to a thread, and reads again only what is longer. Backward
-// walks a slice of the rows and adds up dw and db on its way; the slices' sums are added in order by reduce.wgsl.
+// Both take a slice of the rows to a workgroup, twice: along each row for its statistics or the means of g and g n, then down each
+// column for y, or for dx and the slice's share of dw and db. Slices are added in order by reduce.wgsl.
 //
 // Shapes: x, y, dy, dx [rows, width]; weight, bias, dw, db [width]; statistics [rows], each (centre, rest, r, 0). Rows are read in
 // groups of four (Value; of one where width is no multiple of four). Gradients are f32, whatever the storage. All sums are f32
 // and run in a fixed order.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-const KEEP: u32 = 4u;                                                        // @param  groups of a row that a thread holds
+const ROWS: u32 = 64u;                                                       // of a slice, at most
 alias Value = vec4f;                                                         // @param  a group of elements
+// @or single  alias Value = f32;
 alias Word = vec4f;                                                          // @param  its storage
+// @or f16, bf16  alias Word = vec2u;
+// @or single     alias Word = f32;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
+// @or single  fn unpack(word: Word) -> Value { return word; }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
+// @or single  fn pack(value: Value) -> Word { return value; }
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
-fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
+// @or single  fn total(value: Value) -> f32 { return value; }
+fn firstOf(value: Value) -> f32 { return value.x; }                          // @param
+// @or single  fn firstOf(value: Value) -> f32 { return value; }
+fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return sumOverWorkgroup(value, thread); } // @param
+// @or subgroups  fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return subgroupAdd(value); } // of a workgroup that is one subgroup
 
-struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32, accumulate: u32 }
+struct Shape { rows: u32, groups: u32, rowsOfSlice: u32, width: f32, epsilon: f32, accumulate: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -44,6 +63,8 @@ struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32, ac
 @group(0) @binding(9) var<storage, read_write> dbPartial: array<Value>;     // [slices, groups]
 
 var<workgroup> partial: array<vec2f, THREADS>;
+var<workgroup> ofRows: array<vec4f, ROWS>;                                   // statistics of the rows of a slice, and
+var<workgroup> meansOfRows: array<vec2f, ROWS>;                              // the means of g and of g n
 
 // The sums of both components over the workgroup, the same in every thread.
 fn sumOverWorkgroup(value: vec2f, thread: u32) -> vec2f {
@@ -56,50 +77,47 @@ fn sumOverWorkgroup(value: vec2f, thread: u32) -> vec2f {
 }
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn rowOf(workgroup: vec3u, workgroups: vec3u) -> u32 { return workgroup.y * workgroups.x + workgroup.x; }
+fn sliceOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 
 fn normalised(value: Value, ofRow: vec4f) -> Value { return ((value - ofRow.x) - ofRow.y) * ofRow.z; }
 
-// ---- forward: one workgroup a row ------------------------------------------------------------------------------------
+// ---- forward: a slice of the rows; one workgroup a slice ---------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
-  if (row >= shape.rows) { return; }
-  let start = row * shape.groups;
-  var kept = array<Value, KEEP>();
-  var sum = 0.0;
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) { kept[k] = unpack(x[start + i]); }
-    sum += total(kept[k]);
-  }
-  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) { sum += total(unpack(x[start + i])); }
-  let centre = sumOfThreads(vec2f(sum, 0.0), thread).x / shape.width;
-
-  var moments = vec2f();                                                     // of x - centre: first and second
-  for (var k = 0u; k < KEEP; k++) {
-    if (thread + k * THREADS < shape.groups) {
-      let shifted = kept[k] - centre;
-      moments += vec2f(total(shifted), total(shifted * shifted));
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let first = sliceOf(grid) * shape.rowsOfSlice;
+  let end = min(first + shape.rowsOfSlice, shape.rows);
+  for (var row = first; row < end; row++) {
+    let start = row * shape.groups;
+    let centre = firstOf(unpack(x[start]));
+    var count = 0.0;                                                         // of the groups that this thread has met,
+    var mean = Value();                                                      // their mean,
+    var squares = Value();                                                   // and the sum of their squared distances to it
+    for (var i = thread; i < shape.groups; i += THREADS) {
+      let shifted = unpack(x[start + i]) - centre;
+      let distance = shifted - mean;
+      count += 1.0;
+      mean += distance * (1.0 / count);
+      squares += distance * (shifted - mean);
+    }
+    let rest = sumOfThreads(vec2f(count * total(mean), 0.0), thread).x / shape.width;
+    let apart = mean - rest;
+    let variance = sumOfThreads(vec2f(total(squares) + count * total(apart * apart), 0.0), thread).x / shape.width;
+    if (thread == 0u) {
+      let ofRow = vec4f(centre, rest, inverseSqrt(variance + shape.epsilon), 0.0);
+      statistics[row] = ofRow;
+      ofRows[row - first] = ofRow;
     }
   }
-  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
-    let shifted = unpack(x[start + i]) - centre;
-    moments += vec2f(total(shifted), total(shifted * shifted));
+  workgroupBarrier();
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    let gain = unpack(weight[i]);
+    let offset = unpack(bias[i]);
+    var at = first * shape.groups + i;
+    for (var row = first; row < end; row++) {
+      y[at] = pack(normalised(unpack(x[at]), ofRows[row - first]) * gain + offset);
+      at += shape.groups;
+    }
   }
-  moments = sumOfThreads(moments, thread) / shape.width;
-  let rest = moments.x;
-  let variance = max(moments.y - rest * rest, 0.0);
-  let ofRow = vec4f(centre, rest, inverseSqrt(variance + shape.epsilon), 0.0);
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) { y[start + i] = pack(normalised(kept[k], ofRow) * unpack(weight[i]) + unpack(bias[i])); }
-  }
-  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
-    y[start + i] = pack(normalised(unpack(x[start + i]), ofRow) * unpack(weight[i]) + unpack(bias[i]));
-  }
-  if (thread == 0u) { statistics[row] = ofRow; }
 }
 
 // The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs.
@@ -107,58 +125,45 @@ fn addToInput(at: u32, value: Value) {
   if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
 }
 
-// ---- backward: dx, and dw and db of every slices-th row; one workgroup a slice -----------------------------------------
+// ---- backward: dx, and dw and db of a slice of the rows; one workgroup a slice -----------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let slice = workgroup.x;
-  var gain = array<Value, KEEP>();
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) { gain[k] = unpack(weight[i]); }
-  }
-  var dw = array<Value, KEEP>();
-  var db = array<Value, KEEP>();
-  for (var row = slice; row < shape.rows; row += shape.slices) {
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let slice = sliceOf(grid);
+  let first = slice * shape.rowsOfSlice;
+  let end = min(first + shape.rowsOfSlice, shape.rows);
+  for (var row = first; row < end; row++) {
     let start = row * shape.groups;
     let ofRow = statistics[row];
-    var keptN = array<Value, KEEP>();
-    var keptDy = array<Value, KEEP>();
-    var means = vec2f();                                                     // of g and of g n
-    for (var k = 0u; k < KEEP; k++) {
-      let i = thread + k * THREADS;
-      if (i < shape.groups) {
-        keptN[k] = normalised(unpack(x[start + i]), ofRow);
-        keptDy[k] = dy[start + i];
-      }
-      let g = keptDy[k] * gain[k];
-      means += vec2f(total(g), total(g * keptN[k]));
-    }
-    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+    var sumOfG = Value();
+    var sumOfGN = Value();
+    for (var i = thread; i < shape.groups; i += THREADS) {
       let g = dy[start + i] * unpack(weight[i]);
-      means += vec2f(total(g), total(g * normalised(unpack(x[start + i]), ofRow)));
+      sumOfG += g;
+      sumOfGN += g * normalised(unpack(x[start + i]), ofRow);
     }
-    means = sumOfThreads(means, thread) / shape.width;
-    for (var k = 0u; k < KEEP; k++) {
-      let i = thread + k * THREADS;
-      if (i < shape.groups) { addToInput(start + i, ofRow.z * (keptDy[k] * gain[k] - means.x - keptN[k] * means.y)); }
-      dw[k] += keptDy[k] * keptN[k];
-      db[k] += keptDy[k];
-    }
-    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
-      let at = slice * shape.groups + i;
-      let gradient = dy[start + i];
-      let n = normalised(unpack(x[start + i]), ofRow);
-      addToInput(start + i, ofRow.z * (gradient * unpack(weight[i]) - means.x - n * means.y));
-      dwPartial[at] = select(dwPartial[at], Value(), row == slice) + gradient * n;
-      dbPartial[at] = select(dbPartial[at], Value(), row == slice) + gradient;
+    let means = sumOfThreads(vec2f(total(sumOfG), total(sumOfGN)), thread) / shape.width;
+    if (thread == 0u) {
+      ofRows[row - first] = ofRow;
+      meansOfRows[row - first] = means;
     }
   }
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) {
-      dwPartial[slice * shape.groups + i] = dw[k];
-      dbPartial[slice * shape.groups + i] = db[k];
+  workgroupBarrier();
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    let gain = unpack(weight[i]);
+    var dw = Value();
+    var db = Value();
+    var at = first * shape.groups + i;
+    for (var row = first; row < end; row++) {
+      let ofRow = ofRows[row - first];
+      let means = meansOfRows[row - first];
+      let n = normalised(unpack(x[at]), ofRow);
+      let gradient = dy[at];
+      addToInput(at, ofRow.z * (gradient * gain - means.x - n * means.y));
+      dw += gradient * n;
+      db += gradient;
+      at += shape.groups;
     }
+    dwPartial[slice * shape.groups + i] = dw;
+    dbPartial[slice * shape.groups + i] = db;
   }
 }

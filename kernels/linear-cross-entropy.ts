@@ -14,8 +14,7 @@ import {
 } from '../engine/index.ts';
 import { embedding as embed } from './embedding.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
-import { pad } from './pad.ts';
-import { multiply } from './product.ts';
+import { encodeProduct, wholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
 
 const kernel = await loadKernel(new URL('./linear-cross-entropy.wgsl', import.meta.url));
@@ -171,7 +170,7 @@ interface Tile {
 function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWeight: Tensor): LinearCrossEntropyRows {
   const op = OP;
   const { device } = ofHidden;
-  const [hidden, embedding] = [ofHidden, ofEmbedding].map((matrix) => pad(matrix, roundUp(matrix.shape.at(-1)!, 4)));
+  const [hidden, embedding] = wholeGroups([ofHidden, ofEmbedding]);
   const [vocabulary, width] = embedding.shape;
   const rows = targets.size;
   const tileWidth = tileColumns(device, rows, width);
@@ -197,7 +196,7 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   const computeLogits = (buffer: Tensor, tile: Tile) => {
     const logits = asTile(buffer, tile);
     const b = { tensor: ofTile(embedding, tile), rows: tile.columns, transposed: true };
-    multiply({ a: { tensor: hidden, rows }, b, output: { tensor: logits, rows }, depth: width }, op);
+    encodeProduct({ a: { tensor: hidden, rows }, b, output: { tensor: logits, rows }, depth: width }, op);
     return logits;
   };
   const perRow = (dtype: 'f32' | 'u32') => emptyTensor(device, targets.shape, dtype, op);
@@ -234,12 +233,15 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
       if (dHidden) {
         const b = { tensor: ofTile(embedding, tile), rows: columns };
         const output = { tensor: dHidden.gradient, rows };
-        multiply({ a, b, output, depth: columns, accumulate: dHidden.accumulate || first > 0 }, op);
+        encodeProduct({ a, b, output, depth: columns, accumulate: dHidden.accumulate || first > 0 }, op);
       }
       if (dEmbedding) {
         const { gradient, accumulate } = dEmbedding;
         const output = { tensor: ofTile(gradient, tile), rows: columns };
-        multiply({ a: { ...a, transposed: true }, b: { tensor: hidden, rows }, output, depth: rows, accumulate }, op);
+        encodeProduct(
+          { a: { ...a, transposed: true }, b: { tensor: hidden, rows }, output, depth: rows, accumulate },
+          op,
+        );
       }
     }
     return [dHidden?.gradient ?? null, dEmbedding?.gradient ?? null];

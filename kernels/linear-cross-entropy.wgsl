@@ -19,6 +19,7 @@ const THREADS: u32 = 64u;                                                    // 
 const LOW: f32 = -1e30;                                                      // below every logit; exp(LOW - any logit) is 0
 
 struct Shape { rows: u32, rowsPerSample: u32, groups: u32, columns: u32, firstColumn: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
@@ -41,7 +42,7 @@ var<workgroup> partial: array<f32, THREADS>;
 var<workgroup> partialSoftmax: array<Partial, THREADS>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn rowOf(workgroup: vec3u, workgroups: vec3u) -> u32 { return workgroup.y * workgroups.x + workgroup.x; }
+fn rowOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 
 // The sum of `value` over the workgroup, the same in every thread.
 fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
@@ -65,9 +66,8 @@ fn isColumn(group: u32) -> vec4<bool> { return vec4u(4u * group) + vec4u(0u, 1u,
 
 // ---- the rows' weights: one workgroup a sample -------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn weigh(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let start = rowOf(workgroup, workgroups) * shape.rowsPerSample;
+@compute @workgroup_size(THREADS) fn weigh(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let start = rowOf(grid) * shape.rowsPerSample;
   if (start >= shape.rows) { return; }
   let end = start + shape.rowsPerSample;
   var ones = 0.0;
@@ -79,9 +79,8 @@ fn weigh(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workg
 
 // ---- forward: a tile joins the running log-sum-exp, one workgroup a row ------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn addTile(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
+@compute @workgroup_size(THREADS) fn addTile(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(grid);
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
   var maximum = LOW;
@@ -119,17 +118,15 @@ fn addTile(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
 
 // ---- forward: the rows' losses, one thread a row; then their sum, one workgroup ----------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn finishRows(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups) * THREADS + thread;
+@compute @workgroup_size(THREADS) fn finishRows(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(grid) * THREADS + thread;
   if (row >= shape.rows) { return; }
   let total = running[row].x + log(running[row].y);
   logSumExp[row] = total;
   rowLoss[row] = select(0.0, total - targetLogit[row], rowWeight[row] != 0.0);
 }
 
-@compute @workgroup_size(THREADS)
-fn sumRows(@builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn sumRows(@builtin(local_invocation_index) thread: u32) {
   var sum = 0.0;
   for (var row = thread; row < shape.rows; row += THREADS) { sum += rowWeight[row] * rowLoss[row]; }
   let total = sumOverWorkgroup(sum, thread);
@@ -138,9 +135,8 @@ fn sumRows(@builtin(local_invocation_index) thread: u32) {
 
 // ---- backward: the gradient of a tile, one workgroup a row -------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn gradientOfTile(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
+@compute @workgroup_size(THREADS) fn gradientOfTile(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(grid);
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
   let weight = rowWeight[row] * dLoss[0];

@@ -4,7 +4,6 @@ import {
   formatShape,
   gridFor,
   loadKernel,
-  type Parameters,
   persistentTensor,
   record,
   type Tensor,
@@ -32,39 +31,30 @@ export interface LossMasks {
  * the same, whichever sample it is of. The gradient reaches `prediction` only.
  */
 export function meanSquaredError(prediction: Tensor, target: Tensor, masks: LossMasks = {}): Tensor {
-  return meanError('meanSquaredError', {}, prediction, target, masks);
+  return meanError('meanSquaredError', prediction, target, masks);
 }
 
 /** Mean of |prediction - target|; the gradient at 0 is 0. Operands as of meanSquaredError. */
 export function l1(prediction: Tensor, target: Tensor, masks: LossMasks = {}): Tensor {
-  const parameters = {
-    error: 'fn error(p: f32, t: f32) -> f32 { return abs(p - t); }',
-    derivative: 'fn derivative(p: f32, t: f32) -> f32 { return sign(p - t); }',
-  };
-  return meanError('l1', parameters, prediction, target, masks);
+  return meanError('l1', prediction, target, masks);
 }
 
 /** Mean of the loss of Huber (1964) with delta 1: quadratic up to an error of 1, linear beyond. Operands as of meanSquaredError. */
 export function huber(prediction: Tensor, target: Tensor, masks: LossMasks = {}): Tensor {
-  const parameters = {
-    error:
-      'fn error(p: f32, t: f32) -> f32 { let d = abs(p - t); return select(d - 0.5, 0.5 * min(d, 1.0) * min(d, 1.0), d <= 1.0); }',
-    derivative: 'fn derivative(p: f32, t: f32) -> f32 { return clamp(p - t, -1.0, 1.0); }',
-  };
-  return meanError('huber', parameters, prediction, target, masks);
+  return meanError('huber', prediction, target, masks);
 }
 
 /** Mean of -t log(sigmoid(p)) - (1 - t) log(1 - sigmoid(p)) for logits p and labels t in [0, 1]. Operands as of meanSquaredError. */
 export function binaryCrossEntropyWithLogits(logit: Tensor, label: Tensor, masks: LossMasks = {}): Tensor {
-  const parameters = {
-    error: 'fn error(p: f32, t: f32) -> f32 { return max(p, 0.0) - p * t + log(1.0 + exp(-abs(p))); }',
-    derivative:
-      'fn derivative(p: f32, t: f32) -> f32 { let e = exp(-abs(p)); return select(e, 1.0, p >= 0.0) / (1.0 + e) - t; }',
-  };
-  return meanError('binaryCrossEntropyWithLogits', parameters, logit, label, masks);
+  return meanError('binaryCrossEntropyWithLogits', logit, label, masks);
 }
 
-function meanError(op: string, kind: Parameters, prediction: Tensor, target: Tensor, masks: LossMasks): Tensor {
+function meanError(
+  op: 'meanSquaredError' | 'l1' | 'huber' | 'binaryCrossEntropyWithLogits',
+  prediction: Tensor,
+  target: Tensor,
+  masks: LossMasks,
+): Tensor {
   expectDtype(op, 'prediction', prediction, 'f32');
   expectDtype(op, 'target', target, 'f32');
   expectShape(op, 'target', target, prediction.shape);
@@ -81,7 +71,7 @@ function meanError(op: string, kind: Parameters, prediction: Tensor, target: Ten
     perDimensionRow: elements / (dimensions.size / width) || 1,
     dimensions: width,
   };
-  const parameters = { THREADS, SLICES, ...kind };
+  const parameters = { THREADS, SLICES, ...(op !== 'meanSquaredError' && { error: op, derivative: op }) };
   const run = (entry: string, bindings: Record<string, Tensor>, workgroups: [number, number], flops: number) =>
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, flops });
   const operands = { prediction, target_: target, valid, dimension: dimensions };

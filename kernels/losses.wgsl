@@ -19,9 +19,18 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const SLICES: u32 = 32u;                                                     // @param  workgroups of the first sum
 fn error(p: f32, t: f32) -> f32 { return (p - t) * (p - t); }                // @param
+// @or l1     fn error(p: f32, t: f32) -> f32 { return abs(p - t); }
+// @or huber  fn error(p: f32, t: f32) -> f32 {
+// @or huber    let d = abs(p - t); return select(d - 0.5, 0.5 * min(d, 1.0) * min(d, 1.0), d <= 1.0); }
+// @or binaryCrossEntropyWithLogits  fn error(p: f32, t: f32) -> f32 { return max(p, 0.0) - p * t + log(1.0 + exp(-abs(p))); }
 fn derivative(p: f32, t: f32) -> f32 { return 2.0 * (p - t); }               // @param
+// @or l1     fn derivative(p: f32, t: f32) -> f32 { return sign(p - t); }
+// @or huber  fn derivative(p: f32, t: f32) -> f32 { return clamp(p - t, -1.0, 1.0); }
+// @or binaryCrossEntropyWithLogits  fn derivative(p: f32, t: f32) -> f32 {
+// @or binaryCrossEntropyWithLogits    let e = exp(-abs(p)); return select(e, 1.0, p >= 0.0) / (1.0 + e) - t; }
 
 struct Shape { elements: u32, perValid: u32, perDimensionRow: u32, dimensions: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> prediction: array<f32>;
@@ -43,8 +52,7 @@ fn counts(e: u32) -> bool {
 
 // ---- forward -----------------------------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn forwardSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn forwardSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   var sum = vec2f();
   for (var e = workgroup.x * THREADS + thread; e < shape.elements; e += SLICES * THREADS) {
     if (counts(e)) { sum += vec2f(error(prediction[e], target_[e]), 1.0); }
@@ -57,8 +65,7 @@ fn forwardSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocat
   if (thread == 0u) { partialSums[workgroup.x] = partial[0]; }
 }
 
-@compute @workgroup_size(1)
-fn forward() {
+@compute @workgroup_size(1) fn forward() {
   var sum = vec2f();
   for (var slice = 0u; slice < SLICES; slice++) { sum += partialSums[slice]; }
   scale[0] = 1.0 / max(1.0, sum.y);
@@ -67,9 +74,8 @@ fn forward() {
 
 // ---- backward: one thread an element -----------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let e = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let e = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   if (e >= shape.elements) { return; }
   var gradient = 0.0;
   if (counts(e)) { gradient = dLoss[0] * scale[0] * derivative(prediction[e], target_[e]); }

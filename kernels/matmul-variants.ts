@@ -20,7 +20,7 @@ export interface MatmulKey {
   /** Stored as [depth, rows], as [columns, depth]. */
   readonly transposeA: boolean;
   readonly transposeB: boolean;
-  /** 2: a gated MLP's two products in one. */
+  /** 2: the dual product of a gated MLP, of its gate and its up. */
   readonly sides: 1 | 2;
   readonly size: MatmulSize;
 }
@@ -40,9 +40,9 @@ export interface MatmulVariant {
   readonly tileColumns: number;
   /** Terms at a time. */
   readonly step: number;
-  /** Workgroups worth having: a product with fewer tiles is cut into slices of at least `sliceDepth` terms. */
+  /** Workgroups worth having: a product with fewer tiles splits its depth into pieces of at least `splitDepth` terms. */
   readonly workgroups: number;
-  readonly sliceDepth: number;
+  readonly splitDepth: number;
 }
 
 function baseVariant(tileRows: number, tileColumns: number, threadRows: number, threadColumns: number): MatmulVariant {
@@ -56,7 +56,7 @@ function baseVariant(tileRows: number, tileColumns: number, threadRows: number, 
     tileColumns,
     step: 16,
     workgroups: 128,
-    sliceDepth: 128,
+    splitDepth: 128,
   };
 }
 
@@ -71,7 +71,7 @@ function softwareVariant(lanes: 4 | 8, name: string, blocks: number): MatmulVari
     tileColumns: 4 * lanes,
     step: 4,
     workgroups: 8,
-    sliceDepth: 1024,
+    splitDepth: 1024,
   };
 }
 
@@ -91,8 +91,8 @@ const variants: readonly MatmulVariant[] = [
   baseVariant(64, 16, 4, 8),
 ];
 
-/** Two sides need two groups of columns in a thread. */
-const shippedBase: Readonly<Record<MatmulSize, readonly [one: string, two: string]>> = {
+/** A dual product needs two groups of columns in a thread. */
+const shippedBase: Readonly<Record<MatmulSize, readonly [one: string, dual: string]>> = {
   large: ['base-64x64-8x4', 'base-64x64-8x8'],
   small: ['base-32x32-4x4', 'base-32x32-4x8'],
   short: ['base-16x64-4x4', 'base-16x64-4x8'],

@@ -1,18 +1,8 @@
-import {
-  elementCount,
-  emptyTensor,
-  formatShape,
-  gradientSum,
-  record,
-  roundUp,
-  type Shape,
-  type Tensor,
-} from '../engine/index.ts';
-import { cast, type FloatType } from './cast.ts';
-import { endingWith } from './epilogue.ts';
+import { elementCount, emptyTensor, formatShape, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import type { FloatType } from './cast.ts';
+import { epilogueOf } from './epilogue.ts';
 import { expectDtype, expectShape, sharedDevice } from './operand.ts';
-import { pad } from './pad.ts';
-import { expectStorage, groupStorage, inGroups, type Matrix, multiply } from './product.ts';
+import { encodeProduct, expectStorage, type Matrix, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 
 export interface MatmulOptions {
@@ -53,92 +43,59 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   if (bias) expectShape('matmul', 'bias', bias, [n]);
   sharedDevice('matmul', ...operands);
 
-  const batches = elementCount(leading);
-  // Matrices that meet one shared b, one below the other, are one tall matrix.
-  const sizes = shared && !transposeA ? { batches: 1, m: batches * m, n, k } : { batches, m, n, k };
   const dtype = options.dtype ?? storage;
-  const shape = [...leading, m, roundUp(n, 4)];
-  const padded = [...inGroups(a), ...(bias ? inGroups(b, bias) : inGroups(b))];
-  const output = multiplied(padded, { ...sizes, shared, transposeA, transposeB, shape, dtype: groupStorage(n, dtype) });
-  return cast(pad(output, n), dtype);
-}
+  const [output] = withWholeGroups([[a], [b, bias]], [{ width: n, dtype }], ([[a], [b, bias]], [dtype]) => {
+    const shape = [...leading, m, roundUp(n, 4)];
+    const output = emptyTensor(a.device, shape, dtype, 'matmul');
+    // Matrices that meet one shared b, one below the other, are one tall matrix.
+    const tall = shared && !transposeA;
+    const batches = tall ? 1 : elementCount(leading);
+    const rows = tall ? elementCount(leading) * m : m;
+    const matrix = (tensor: Tensor, rows: number, one = false): Matrix => ({ tensor, rows, batchRows: one ? 0 : rows });
+    const ofA = matrix(a, transposeA ? k : rows);
+    const ofB = matrix(b, transposeB ? n : k, shared);
+    const factors = { a: { ...ofA, transposed: transposeA }, b: { ...ofB, transposed: transposeB } };
+    const epilogue = epilogueOf({ bias });
+    encodeProduct({ ...factors, output: matrix(output, rows), depth: k, batches, epilogue }, 'matmul');
 
-interface Sizes {
-  batches: number;
-  m: number;
-  n: number;
-  k: number;
-  /** One b for all batches. */
-  shared: boolean;
-  transposeA: boolean;
-  transposeB: boolean;
-  /** The shape of the output, padded. */
-  shape: Shape;
-  dtype: FloatType;
-}
-
-/** The last axis of every operand is a whole number of groups; `sizes` are the true ones. */
-function multiplied([a, b, bias]: Tensor[], sizes: Sizes): Tensor {
-  const { batches, m, n, k, shared, transposeA, transposeB } = sizes;
-  const { device } = a;
-  const output = emptyTensor(device, sizes.shape, sizes.dtype, 'matmul');
-  const matrix = (tensor: Tensor, rows: number, one = false): Matrix => ({ tensor, rows, batchRows: one ? 0 : rows });
-  const ofA = matrix(a, transposeA ? k : m);
-  const ofB = matrix(b, transposeB ? n : k, shared);
-  multiply(
-    {
-      a: { ...ofA, transposed: transposeA },
-      b: { ...ofB, transposed: transposeB },
-      output: matrix(output, m),
-      depth: k,
-      batches,
-      epilogue: endingWith({ bias }),
-    },
-    'matmul',
-  );
-
-  record('matmul', bias ? [a, b, bias] : [a, b], [output], ([dOutput], [wantsA, wantsB, wantsBias]) => {
-    if (!dOutput) return [null, null, null];
-    const ofOutput = matrix(dOutput, m);
-    const gradients: (Tensor | null)[] = [null, null, null];
-    if (wantsA) {
-      const { gradient, accumulate } = gradientSum(a, 'matmul backward');
-      gradients[0] = gradient;
-      const left = { ...ofOutput, transposed: false };
-      const right = { ...ofB, transposed: !transposeB };
-      // dA = dOutput B^T; where A is stored transposed, dA^T = B dOutput^T.
-      const factors = transposeA
-        ? { a: { ...right, transposed: transposeB }, b: { ...left, transposed: true } }
-        : { a: left, b: right };
-      multiply({ ...factors, output: matrix(gradient, ofA.rows), depth: n, batches, accumulate }, 'matmul backward');
-    }
-    if (wantsB) {
-      const { gradient, accumulate } = gradientSum(b, 'matmul backward');
-      gradients[1] = gradient;
-      const left = { ...ofA, transposed: !transposeA };
-      const right = { ...ofOutput, transposed: false };
-      // dB = A^T dOutput; where B is stored transposed, dB^T = dOutput^T A.
-      const factors = transposeB
-        ? { a: { ...right, transposed: true }, b: { ...left, transposed: transposeA } }
-        : { a: left, b: right };
-      const target = matrix(gradient, ofB.rows, shared);
-      // A shared b gets the sum over the batches, one after the other.
-      if (!shared) multiply({ ...factors, output: target, depth: m, batches, accumulate }, 'matmul backward');
-      else
-        for (let batch = 0; batch < batches; batch++) {
-          const at = <M extends Matrix>(all: M): M => ({
-            ...all,
-            map: { length: Math.max(all.rows, 1), stride: 0, offset: batch * all.rows },
-          });
-          multiply(
-            { a: at(factors.a), b: at(factors.b), output: target, depth: m, accumulate: accumulate || batch > 0 },
-            'matmul backward',
-          );
-        }
-    }
-    if (wantsBias)
-      gradients[2] = sumOfRows('matmul backward', dOutput, batches * m, gradientSum(bias!, 'matmul backward'));
-    return gradients.slice(0, bias ? 3 : 2);
+    record('matmul', bias ? [a, b, bias] : [a, b], [output], ([dOutput], [wantsA, wantsB, wantsBias]) => {
+      const op = 'matmul backward';
+      if (!dOutput) return [null, null, null];
+      const ofOutput = matrix(dOutput, rows);
+      const gradients: (Tensor | null)[] = [null, null, null];
+      if (wantsA) {
+        const { gradient, accumulate } = gradientSum(a, op);
+        gradients[0] = gradient;
+        // dA = dOutput B^T; where A is stored transposed, dA^T = B dOutput^T.
+        const factors = transposeA
+          ? { a: { ...ofB, transposed: transposeB }, b: { ...ofOutput, transposed: true } }
+          : { a: ofOutput, b: { ...ofB, transposed: !transposeB } };
+        encodeProduct({ ...factors, output: matrix(gradient, ofA.rows), depth: n, batches, accumulate }, op);
+      }
+      if (wantsB) {
+        const { gradient, accumulate } = gradientSum(b, op);
+        gradients[1] = gradient;
+        // dB = A^T dOutput; where B is stored transposed, dB^T = dOutput^T A.
+        const factors = transposeB
+          ? { a: { ...ofOutput, transposed: true }, b: { ...ofA, transposed: transposeA } }
+          : { a: { ...ofA, transposed: !transposeA }, b: ofOutput };
+        const target = { output: matrix(gradient, ofB.rows, shared), depth: rows };
+        // A shared b gets the sum over the batches, one after the other.
+        if (!shared) encodeProduct({ ...factors, ...target, batches, accumulate }, op);
+        else
+          for (let batch = 0; batch < batches; batch++) {
+            const at = <M extends Matrix>(all: M): M => ({
+              ...all,
+              map: { length: Math.max(all.rows, 1), stride: 0, offset: batch * all.rows },
+            });
+            const own = { a: at(factors.a), b: at(factors.b), accumulate: accumulate || batch > 0 };
+            encodeProduct({ ...own, ...target }, op);
+          }
+      }
+      if (bias && wantsBias) gradients[2] = sumOfRows(op, dOutput, batches * rows, gradientSum(bias, op));
+      return gradients.slice(0, bias ? 3 : 2);
+    });
+    return [output];
   });
   return output;
 }

@@ -1,6 +1,6 @@
 // Matrix product.
 //
-//   output[m,n] = finish(sum_k A[m,k] B[k,n])                      finish: as it is, or with a bias, an activation, a residual ...
+//   output[m,n] = epilogue(sum_k A[m,k] B[k,n])                    epilogue: as it is, or with a bias, an activation, a residual ...
 //
 // Backward is the same kernel again:  dA = dOutput B^T,  dB = A^T dOutput  (the gradient of a bias: reduce.wgsl).
 //
@@ -9,8 +9,9 @@
 // rows of a joint sequence) have a row map: row r is stored row (r / length) * stride + offset + r % length.
 //
 // The depth is walked in runs of `runLength` terms: a run is a stretch of consecutive stored rows where the depth has a row map
-// (run s begins at stored row s * stride + offset), else a piece of a long depth, a multiple of STEP terms. A slice is a few runs
-// with a workgroup of its own, for products with few outputs and many terms; sumSlices adds the slices. Sums are f32, in a fixed order.
+// (run s begins at stored row s * stride + offset), else a piece of a long depth, a multiple of STEP terms. For products
+// with few outputs and many terms the depth is split (split K): a workgroup takes a few runs, and reduceSplits adds the partial sums.
+// Sums are f32, in a fixed order.
 //
 // A workgroup makes a tile of TILE_ROWS x TILE_COLUMNS outputs, STEP terms at a time: the threads bring the next TILE_ROWS x STEP of
 // A and STEP x TILE_COLUMNS of B into workgroup memory, in blocks of 4 x 4. Then every thread adds to its own THREAD_ROWS rows x
@@ -18,17 +19,17 @@
 // whatever lies there, or as WebGPU bounds the access: they reach only outputs that are not stored, or that pad the width to a
 // whole number of groups.
 //
-// With two SIDES the left half of a tile are columns of B, the right half the same columns of a second matrix `up`, stored like B.
-// A thread has both sums of an output, and `finish` makes one of the two: a gated MLP, activation(A B) * (A up), see gated-mlp.ts.
+// A dual product (two PRODUCTS) is that of a gated MLP, activation(A B) * (A up): B is its gate. The left half of a tile holds columns
+// of B, the right half the same columns of a second matrix `up`, stored like B. A thread has both sums of an output for its epilogue.
 
 const TILE_ROWS: u32 = 64u;                                                  // @param
 const TILE_COLUMNS: u32 = 64u;                                               // @param
 const STEP: u32 = 16u;                                                       // terms at a time
 const THREAD_ROWS: u32 = 8u;                                                 // @param
 const THREAD_GROUPS: u32 = 1u;                                               // @param
-const SIDES: u32 = 1u;                                                       // @param  divides THREAD_GROUPS
+const PRODUCTS: u32 = 1u;                                                    // @param  2: dual; divides THREAD_GROUPS
 const TILE_GROUPS: u32 = TILE_COLUMNS / 4u;
-const SIDE_GROUPS: u32 = TILE_GROUPS / SIDES;
+const PRODUCT_GROUPS: u32 = TILE_GROUPS / PRODUCTS;
 const STEP_GROUPS: u32 = STEP / 4u;
 const BLOCKS_OF_A: u32 = TILE_ROWS / 4u * STEP_GROUPS;                       // of 4 x 4, in a tile
 const BLOCKS_OF_B: u32 = TILE_GROUPS * STEP_GROUPS;
@@ -38,24 +39,72 @@ const LOADS_OF_A: u32 = (BLOCKS_OF_A + THREADS - 1u) / THREADS;              // 
 const LOADS_OF_B: u32 = (BLOCKS_OF_B + THREADS - 1u) / THREADS;
 
 alias WordA = vec4f;                                                         // @param  storage of four elements
+// @or f16, bf16  alias WordA = vec2u;
 fn unpackA(word: WordA) -> vec4f { return word; }                            // @param
+// @or f16   fn unpackA(word: WordA) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpackA(word: WordA) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 alias WordB = vec4f;                                                         // @param  also of the bias
+// @or f16, bf16  alias WordB = vec2u;
 fn unpackB(word: WordB) -> vec4f { return word; }                            // @param
+// @or f16   fn unpackB(word: WordB) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpackB(word: WordB) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 alias Word = vec4f;                                                          // @param  of the output and the residual
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 alias Kept = vec4f;                                                          // @param  of what is kept for backward
+// @or f16, bf16  alias Kept = vec2u;
 fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
+// @or f16   fn unpackKept(word: Kept) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpackKept(word: Kept) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn packKept(value: vec4f) -> Kept { return value; }                          // @param
+// @or f16   fn packKept(value: vec4f) -> Kept { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn packKept(value: vec4f) -> Kept { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
 // @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
 // @or transposed    return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }
-fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, side, eachInRun(at)); } // @param
-// @or transposed  fn blockOfB(rows: vec4u, n: u32, side: u32, at: Term) -> mat4x4f {
-// @or transposed    return transpose(loadB(rows + groupOf(at), side, inRun(at))); }
-fn readB(at: u32, side: u32) -> vec4f { return unpackB(b[at]); }             // @param  of two sides: or up[at]
-fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { return sum; } // @param  `other`: of the second side; see epilogue.ts
+fn blockOfB(rows: vec4u, n: u32, dual: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, dual, eachInRun(at)); } // @param
+// @or transposed  fn blockOfB(rows: vec4u, n: u32, dual: u32, at: Term) -> mat4x4f {
+// @or transposed    return transpose(loadB(rows + groupOf(at), dual, inRun(at))); }
+fn readB(at: u32, dual: u32) -> vec4f { return unpackB(b[at]); }             // @param
+// @or dual  fn readB(at: u32, dual: u32) -> vec4f { if (dual == 0u) { return unpackB(b[at]); } return unpackB(up[at]); }
+
+// The epilogue of a sum, by alternatives of these functions (epilogue.ts): withResidual(activated(withBias(sum))), or that of a
+// gated MLP (gated-mlp.ts), from the sums of both its products.
+fn withBias(group: u32, sum: vec4f) -> vec4f { return sum; }                 // @param
+// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return unpackB(bias[group]) + sum; }
+fn activated(z: vec4f) -> vec4f { return z; }                                // @param
+// @or gelu   fn activated(z: vec4f) -> vec4f { return gelu(z); }
+// @or swish  fn activated(z: vec4f) -> vec4f { return swish(z); }
+fn activationSlope(z: vec4f) -> vec4f { return vec4f(1.0); }                 // @param
+// @or gelu   fn activationSlope(z: vec4f) -> vec4f { return geluSlope(z); }
+// @or swish  fn activationSlope(z: vec4f) -> vec4f { return swishSlope(z); }
+fn withResidual(at: u32, value: vec4f) -> vec4f { return value; }            // @param
+// @or residual     fn withResidual(at: u32, value: vec4f) -> vec4f { return unpack(residual[at]) + value; }
+// @or accumulated  fn withResidual(at: u32, value: vec4f) -> vec4f { return output[at] + value; }
+fn keep(at: u32, z: vec4f, up: vec4f) {}                                     // @param  for backward
+// @or preActivation  fn keep(at: u32, z: vec4f, up: vec4f) { preActivation[at] = packKept(z); }
+// @or both           fn keep(at: u32, z: vec4f, up: vec4f) { preActivation[at] = packKept(z); upOutput[at] = packKept(up); }
+fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { return projected(at, withBias(group, sum)); } // @param
+// @or gated  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { keep(at, sum, up); return activated(sum) * up; }
+// @or activationBackward  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f {
+// @or activationBackward    return sum * activationSlope(unpackKept(forwardPreActivation[at])); }
+// @or gatedBackward  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f {
+// @or gatedBackward    let z = unpackKept(forwardPreActivation[at]); let u = unpackKept(forwardUpOutput[at]); let value = activated(z);
+// @or gatedBackward    dUpOutput[at] = sum * value; hidden[at] = packKept(value * u); return sum * u * activationSlope(z); }
 
 // Neighbouring threads bring blocks that are neighbours in memory: (group of rows, group of terms) of a block of A, and of columns of B.
 fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); } // @param
@@ -65,28 +114,29 @@ fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TIL
 
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
-  batches: u32, slices: u32, sliceRuns: u32, runs: u32, runLength: u32,      // slices and runs of a batch, runs of a slice, terms of a run
+  batches: u32, splits: u32, splitRuns: u32, runs: u32, runLength: u32,      // splits and runs of a batch, runs of a split, terms of a run
   aGroups: u32, aBatch: u32, aLength: u32, aStride: u32, aOffset: u32,       // as stored: groups to a row, groups from one
   bGroups: u32, bBatch: u32, bLength: u32, bStride: u32, bOffset: u32,       // batch to the next, row map
   outputBatch: u32, outputLength: u32, outputStride: u32, outputOffset: u32,
 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> a: array<WordA>;
 @group(0) @binding(2) var<storage, read> b: array<WordB>;
 @group(0) @binding(3) var<storage, read> up: array<WordB>;
 @group(0) @binding(4) var<storage, read_write> output: array<Word>;
-@group(0) @binding(5) var<storage, read> partial: array<vec4f>;              // [batches, slices, rows, groups]
-// The operands of `finish`, in the places of the output. An activation f(z) (epilogue.ts) keeps z; a gated MLP h = f(z) u
-// (gated-mlp.ts) keeps z and u, and its backward reads them to make du = dh f(z) and h again.
+@group(0) @binding(5) var<storage, read> partial: array<vec4f>;              // [batches, splits, rows, groups]
+// The operands of the epilogue, in the places of the output. An activation f(z) keeps z; a gated MLP h = f(z) u keeps z and u, and
+// its backward reads them to make du = dh f(z) and h again.
 @group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
 @group(0) @binding(7) var<storage, read> residual: array<Word>;
-@group(0) @binding(8) var<storage, read_write> keepInner: array<Kept>;           // z
-@group(0) @binding(9) var<storage, read_write> keepFactor: array<Kept>;          // u
-@group(0) @binding(10) var<storage, read> inner: array<Kept>;                    // z
-@group(0) @binding(11) var<storage, read> factor: array<Kept>;                  // u
-@group(0) @binding(12) var<storage, read_write> dFactor: array<vec4f>;           // du
-@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;             // h
+@group(0) @binding(8) var<storage, read_write> preActivation: array<Kept>;        // z
+@group(0) @binding(9) var<storage, read_write> upOutput: array<Kept>;             // u
+@group(0) @binding(10) var<storage, read> forwardPreActivation: array<Kept>;      // z
+@group(0) @binding(11) var<storage, read> forwardUpOutput: array<Kept>;           // u
+@group(0) @binding(12) var<storage, read_write> dUpOutput: array<vec4f>;          // du
+@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;              // h
 
 var<workgroup> tileA: array<vec4f, TILE_ROWS * STEP_GROUPS>;                 // row by row, groups along k
 var<workgroup> tileB: array<vec4f, STEP * TILE_GROUPS>;                      // term by term, groups along n
@@ -96,15 +146,23 @@ const ZERO_TO_THREE = vec4u(0u, 1u, 2u, 3u);
 fn mapRows(rows: vec4u, length: u32, stride: u32, offset: u32) -> vec4u { return rows / length * stride + offset + rows % length; }
 
 // Where rows m .. m+3 of A begin in memory, and columns n .. n+3 of a transposed B.
-fn rowsOfA(batch: u32, m: u32) -> vec4u { return batch * shape.aBatch + mapRows(m + ZERO_TO_THREE, shape.aLength, shape.aStride, shape.aOffset) * shape.aGroups; }
-fn rowsOfB(batch: u32, n: u32) -> vec4u { return batch * shape.bBatch + mapRows(n + ZERO_TO_THREE, shape.bLength, shape.bStride, shape.bOffset) * shape.bGroups; }
+fn rowsOfA(batch: u32, m: u32) -> vec4u {
+  return batch * shape.aBatch + mapRows(m + ZERO_TO_THREE, shape.aLength, shape.aStride, shape.aOffset) * shape.aGroups;
+}
+fn rowsOfB(batch: u32, n: u32) -> vec4u {
+  return batch * shape.bBatch + mapRows(n + ZERO_TO_THREE, shape.bLength, shape.bStride, shape.bOffset) * shape.bGroups;
+}
 
 // A place on the way along the depth: term k of a run that has `length` terms.
 struct Term { batch: u32, run: u32, k: u32, length: u32 }
 
 // Where terms k .. k+3 begin: as rows of a transposed A, as rows of B, and as a group within a row.
-fn termsOfA(at: Term) -> vec4u { return at.batch * shape.aBatch + (at.run * shape.aStride + shape.aOffset + at.k) * shape.aGroups + ZERO_TO_THREE * shape.aGroups; }
-fn termsOfB(at: Term) -> vec4u { return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k) * shape.bGroups + ZERO_TO_THREE * shape.bGroups; }
+fn termsOfA(at: Term) -> vec4u {
+  return at.batch * shape.aBatch + (at.run * shape.aStride + shape.aOffset + at.k) * shape.aGroups + ZERO_TO_THREE * shape.aGroups;
+}
+fn termsOfB(at: Term) -> vec4u {
+  return at.batch * shape.bBatch + (at.run * shape.bStride + shape.bOffset + at.k) * shape.bGroups + ZERO_TO_THREE * shape.bGroups;
+}
 fn groupOf(at: Term) -> u32 { return (at.run * shape.runLength + at.k) / 4u; }
 
 // Whether these terms are in the run: their group, and each of them.
@@ -117,14 +175,15 @@ fn loadA(at: vec4u, present: vec4<bool>) -> mat4x4f {
                  select(vec4f(), unpackA(a[at.z]), present.z), select(vec4f(), unpackA(a[at.w]), present.w));
 }
 
-fn loadB(at: vec4u, side: u32, present: vec4<bool>) -> mat4x4f {
-  return mat4x4f(select(vec4f(), readB(at.x, side), present.x), select(vec4f(), readB(at.y, side), present.y),
-                 select(vec4f(), readB(at.z, side), present.z), select(vec4f(), readB(at.w, side), present.w));
+fn loadB(at: vec4u, dual: u32, present: vec4<bool>) -> mat4x4f {
+  return mat4x4f(select(vec4f(), readB(at.x, dual), present.x), select(vec4f(), readB(at.y, dual), present.y),
+                 select(vec4f(), readB(at.z, dual), present.z), select(vec4f(), readB(at.w, dual), present.w));
 }
 
 // sum + A[m, k .. k+3] B[k .. k+3, n .. n+3], for one m.
 fn addProduct(sum: vec4f, rowOfA: vec4f, blockB: mat4x4f) -> vec4f {
-  return fma(blockB[3], vec4f(rowOfA.w), fma(blockB[2], vec4f(rowOfA.z), fma(blockB[1], vec4f(rowOfA.y), fma(blockB[0], vec4f(rowOfA.x), sum))));
+  let two = fma(blockB[1], vec4f(rowOfA.y), fma(blockB[0], vec4f(rowOfA.x), sum));
+  return fma(blockB[3], vec4f(rowOfA.w), fma(blockB[2], vec4f(rowOfA.z), two));
 }
 
 // Activations and their slopes, as in activation.wgsl. s(z) = 1 / (1 + exp(-z)), made from exp(-|z|), which never overflows.
@@ -141,32 +200,41 @@ fn logisticSlope(z: vec4f) -> vec4f {
 fn swish(x: vec4f) -> vec4f { return x * logistic(x); }
 fn swishSlope(x: vec4f) -> vec4f { return logistic(x) + x * logisticSlope(x); }
 
-// The tanh form of GELU is x s(z), z = 2 sqrt(2/pi) (x + 0.044715 x^3). Beyond +-10 s(z) is 0 or 1 to the last bit, and x^3 would overflow one day.
-fn near(x: vec4f) -> vec4f { return clamp(x, vec4f(-10.0), vec4f(10.0)); }
-fn geluArgument(x: vec4f) -> vec4f { return 1.5957691216057308 * (near(x) + 0.044715 * near(x) * near(x) * near(x)); }
+// The tanh form of GELU is x s(2u); this is 2u. Beyond +-10 s(2u) is 0 or 1 to the last bit, and x^3 would overflow one day.
+fn geluArgument(x: vec4f) -> vec4f {
+  let near = clamp(x, vec4f(-10.0), vec4f(10.0));
+  return 1.5957691216057308 * (near + 0.044715 * near * near * near);
+}
+
 fn gelu(x: vec4f) -> vec4f { return x * logistic(geluArgument(x)); }
 fn geluSlope(x: vec4f) -> vec4f {
+  let near = clamp(x, vec4f(-10.0), vec4f(10.0));
   let z = geluArgument(x);
-  return logistic(z) + near(x) * logisticSlope(z) * 1.5957691216057308 * (1.0 + 0.134145 * near(x) * near(x));
+  return logistic(z) + near * logisticSlope(z) * 1.5957691216057308 * (1.0 + 0.134145 * near * near);
 }
 
-fn store(batch: u32, row: u32, group: u32, sum: vec4f, other: vec4f) {
+// The epilogue of a linear map.
+fn projected(at: u32, z: vec4f) -> vec4f {
+  keep(at, z, vec4f());
+  return withResidual(at, activated(z));
+}
+
+fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
   let stored = row / shape.outputLength * shape.outputStride + shape.outputOffset + row % shape.outputLength;
   let at = batch * shape.outputBatch + stored * shape.groups + group;
-  output[at] = pack(finish(at, group, sum, other));
+  output[at] = pack(epilogue(at, group, sum, up));
 }
 
-// The product; or one slice of it, and `output` is then partial sums [batches * slices, rows, groups].
-@compute @workgroup_size(THREADS)
-fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+// The product; or one split of its depth, and `output` is then partial sums [batches * splits, rows, groups].
+@compute @workgroup_size(THREADS) fn product(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let rowTiles = (shape.rows + TILE_ROWS - 1u) / TILE_ROWS;
-  let columnTiles = (shape.groups + SIDE_GROUPS - 1u) / SIDE_GROUPS;
-  let tile = workgroup.y * workgroups.x + workgroup.x;
-  let part = tile / (rowTiles * columnTiles);                                // which slice of which batch
-  if (part >= shape.batches * shape.slices) { return; }
-  let batch = part / shape.slices;
+  let columnTiles = (shape.groups + PRODUCT_GROUPS - 1u) / PRODUCT_GROUPS;
+  let tile = grid.workgroup.y * grid.count.x + grid.workgroup.x;
+  let part = tile / (rowTiles * columnTiles);                                // which split of which batch
+  if (part >= shape.batches * shape.splits) { return; }
+  let batch = part / shape.splits;
   let firstRow = tile / columnTiles % rowTiles * TILE_ROWS;
-  let firstGroup = tile % columnTiles * SIDE_GROUPS;
+  let firstGroup = tile % columnTiles * PRODUCT_GROUPS;
   let row = thread / COLUMN_THREADS * THREAD_ROWS;                           // of this thread's outputs, within the tile
   let column = thread % COLUMN_THREADS;
 
@@ -174,11 +242,13 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   var rowsA: array<vec4u, LOADS_OF_A>;
   for (var i = 0u; i < LOADS_OF_A; i++) { rowsA[i] = rowsOfA(batch, firstRow + 4u * placeInA(thread + i * THREADS).x); }
   var rowsB: array<vec4u, LOADS_OF_B>;
-  for (var i = 0u; i < LOADS_OF_B; i++) { rowsB[i] = rowsOfB(batch, 4u * (firstGroup + placeInB(firstOfB + i * THREADS).x % SIDE_GROUPS)); }
+  for (var i = 0u; i < LOADS_OF_B; i++) {
+    rowsB[i] = rowsOfB(batch, 4u * (firstGroup + placeInB(firstOfB + i * THREADS).x % PRODUCT_GROUPS));
+  }
 
   var sums: array<vec4f, THREAD_ROWS * THREAD_GROUPS>;
-  let firstRun = part % shape.slices * shape.sliceRuns;
-  for (var run = firstRun; run < min(firstRun + shape.sliceRuns, shape.runs); run++) {
+  let firstRun = part % shape.splits * shape.splitRuns;
+  for (var run = firstRun; run < min(firstRun + shape.splitRuns, shape.runs); run++) {
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var step = 0u; step < length; step += STEP) {
       workgroupBarrier();
@@ -192,8 +262,8 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
       for (var i = 0u; i < LOADS_OF_B; i++) {
         let place = placeInB(firstOfB + i * THREADS);
         if (firstOfB + i * THREADS < BLOCKS_OF_B) {
-          let n = 4u * (firstGroup + place.x % SIDE_GROUPS);
-          let block = blockOfB(rowsB[i], n, place.x / SIDE_GROUPS, Term(batch, run, step + 4u * place.y, length));
+          let n = 4u * (firstGroup + place.x % PRODUCT_GROUPS);
+          let block = blockOfB(rowsB[i], n, place.x / PRODUCT_GROUPS, Term(batch, run, step + 4u * place.y, length));
           for (var j = 0u; j < 4u; j++) { tileB[(4u * place.y + j) * TILE_GROUPS + place.x] = block[j]; }
         }
       }
@@ -207,32 +277,34 @@ fn product(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
         }
         for (var i = 0u; i < THREAD_ROWS; i++) {
           let rowOfA = tileA[(row + i) * STEP_GROUPS + terms];
-          for (var j = 0u; j < THREAD_GROUPS; j++) { sums[i * THREAD_GROUPS + j] = addProduct(sums[i * THREAD_GROUPS + j], rowOfA, blocks[j]); }
+          for (var j = 0u; j < THREAD_GROUPS; j++) {
+            let at = i * THREAD_GROUPS + j;
+            sums[at] = addProduct(sums[at], rowOfA, blocks[j]);
+          }
         }
       }
     }
   }
 
-  for (var j = 0u; j < THREAD_GROUPS / SIDES; j++) {
+  for (var j = 0u; j < THREAD_GROUPS / PRODUCTS; j++) {
     let group = firstGroup + column + j * COLUMN_THREADS;
     let end = select(0u, min(firstRow + row + THREAD_ROWS, shape.rows), group < shape.groups);
     var ownRows = sums;
     for (var m = firstRow + row; m < end; m++) {
-      store(part, m, group, ownRows[j], ownRows[j + THREAD_GROUPS - THREAD_GROUPS / SIDES]);
+      store(part, m, group, ownRows[j], ownRows[j + THREAD_GROUPS - THREAD_GROUPS / PRODUCTS]);
       // A variable index would keep the sums in memory, not in registers.
       for (var i = THREAD_GROUPS; i < THREAD_ROWS * THREAD_GROUPS; i++) { ownRows[i - THREAD_GROUPS] = ownRows[i]; }
     }
   }
 }
 
-// The sum of the slices, in order: one thread a group of the output.
-@compute @workgroup_size(64)
-fn sumSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let index = (workgroup.y * workgroups.x + workgroup.x) * 64u + thread;
+// The sum of the splits, in order: one thread a group of the output.
+@compute @workgroup_size(64) fn reduceSplits(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * 64u + thread;
   let size = shape.rows * shape.groups;
   if (index >= shape.batches * size) { return; }
   let batch = index / size;
   var sum = vec4f();
-  for (var slice = 0u; slice < shape.slices; slice++) { sum += partial[(batch * shape.slices + slice) * size + index % size]; }
+  for (var split = 0u; split < shape.splits; split++) { sum += partial[(batch * shape.splits + split) * size + index % size]; }
   store(batch, index % size / shape.groups, index % shape.groups, sum, vec4f());
 }

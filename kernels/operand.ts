@@ -32,35 +32,17 @@ export function withLastAxis(shape: Shape, width: number): number[] {
   return [...shape.slice(0, -1), width];
 }
 
-// WGSL may assume that there are no NaNs in arithmetic and comparisons; in integers it may not.
-const isNan = '((bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u))';
-
-/** How a kernel file stores groups of four elements: its parameters Word, unpack and pack. */
+/**
+ * The alternatives of a kernel's Word, unpack and pack, which store groups of four elements. Packing rounds to nearest. It clamps
+ * what f16 cannot hold, because pack2x16float is indeterminate there, and NaN stays NaN, so that a run that diverges is noticed; its
+ * bits tell it, because WGSL may assume that no number is one.
+ */
 export function storage(dtype: DataType): Parameters {
-  switch (dtype) {
-    case 'f32':
-      return {};
-    case 'f16':
-      return {
-        Word: 'alias Word = vec2u;',
-        unpack: 'fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }',
-        // pack2x16float outside the range of f16 is indeterminate. What is no number stays none: a run that diverges is noticed.
-        pack: `fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0)); let nan = ${isNan}; return vec2u(pack2x16float(safe.xy) | select(0u, 0x7e00u, nan.x) | select(0u, 0x7e000000u, nan.y), pack2x16float(safe.zw) | select(0u, 0x7e00u, nan.z) | select(0u, 0x7e000000u, nan.w)); }`,
-      };
-    case 'bf16':
-      return {
-        Word: 'alias Word = vec2u;',
-        unpack:
-          'fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word.x << 16u, word.x & 0xffff0000u, word.y << 16u, word.y & 0xffff0000u)); }',
-        // Round to nearest even: add half of the last kept place, or a hair less when that place is even.
-        pack: `fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let rounded = (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u); let kept = select(rounded, vec4u(0x7fc0u), ${isNan}); return vec2u(kept.x | (kept.y << 16u), kept.z | (kept.w << 16u)); }`,
-      };
-    default:
-      throw new Error(`storage: ${dtype} holds no fractions`);
-  }
+  if (dtype === 'u32') throw new Error('storage: u32 holds no fractions');
+  return dtype === 'f32' ? {} : { Word: dtype, unpack: dtype, pack: dtype };
 }
 
-/** The parameter Word of `storage` alone, for kernels that move groups of four elements and compute nothing. */
+/** `storage` for kernels that move groups of four elements and compute nothing. */
 export function wordOf(dtype: DataType): Parameters {
   const { Word } = storage(dtype);
   return Word === undefined ? {} : { Word };

@@ -8,14 +8,14 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
 struct Shape { rows: u32, width: u32, newWidth: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let index = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   if (index >= shape.rows * shape.newWidth) { return; }
   let row = index / shape.newWidth;
   let column = index % shape.newWidth;

@@ -11,6 +11,7 @@ const THREADS: u32 = 64u;                                                    // 
 const CHANNELS: u32 = 3u;
 
 struct Shape { rows: u32, height: u32, width: u32, side: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> images: array<f32>;
@@ -19,9 +20,7 @@ struct Shape { rows: u32, height: u32, width: u32, side: u32 }
 @group(0) @binding(4) var<storage, read_write> dImages: array<f32>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // The first pixel, of its channel, in the images of a row of a patch: row = (token 3 + c) P + i, tokens counted over all images.
 fn startInImages(row: u32) -> u32 {
@@ -35,17 +34,15 @@ fn startInImages(row: u32) -> u32 {
 
 // ---- one thread a row of a patch, `side` elements ----------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = position(grid, thread);
   if (row >= shape.rows) { return; }
   let start = startInImages(row);
   for (var j = 0u; j < shape.side; j++) { patches[row * shape.side + j] = images[start + j * CHANNELS]; }
 }
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = position(grid, thread);
   if (row >= shape.rows) { return; }
   let start = startInImages(row);
   for (var j = 0u; j < shape.side; j++) { dImages[start + j * CHANNELS] = dPatches[row * shape.side + j]; }

@@ -1,9 +1,11 @@
-/** The matrix product that matmul, linear and blockLinear are made of: operands, row maps, slices, and the kernel for a device. */
+/** The matrix product that matmul, linear and blockLinear are made of: operands, row maps, splits, and the kernel for a device. */
 import {
   bytesPerElement,
   type DataType,
   type Dispatch,
   emptyTensor,
+  type GradientSum,
+  gradientSum,
   gridFor,
   type Parameters,
   roundUp,
@@ -40,7 +42,7 @@ export interface Product {
   /** Terms of each sum. */
   readonly depth: number;
   readonly batches?: number;
-  /** The twin of b, for an epilogue that makes one output of both products. */
+  /** The second matrix of a dual product, whose epilogue makes one output of both sums. */
   readonly up?: Tensor;
   readonly epilogue?: Epilogue | null;
   /** Add to what `output` holds, in f32. Not together with an epilogue. */
@@ -53,20 +55,49 @@ export function expectStorage(op: string, argument: string, tensor: Tensor): Flo
   return tensor.dtype as FloatType;
 }
 
-/** Tensors with their last axes widened with zeros to whole groups of four, in f32 where one of them was not: for rare widths. */
-export function inGroups(...tensors: readonly Tensor[]): Tensor[] {
+type Operands = readonly (Tensor | null | undefined)[];
+
+/** Tensors with their last axes widened with zeros to whole groups of four, in f32 if one of them was not: for rare widths. */
+export function wholeGroups<const T extends Operands>(tensors: T): T {
   const width = ({ shape }: Tensor) => shape.at(-1)!;
-  if (tensors.every((tensor) => width(tensor) % 4 === 0)) return [...tensors];
-  return tensors.map((tensor) => pad(cast(tensor, 'f32'), roundUp(width(tensor), 4)));
+  if (tensors.every((tensor) => !tensor || width(tensor) % 4 === 0)) return tensors;
+  return tensors.map((tensor) => tensor && pad(cast(tensor, 'f32'), roundUp(width(tensor), 4))) as unknown as T;
 }
 
-/** How a result of that width is stored before its last group is cut. */
-export function groupStorage(width: number, dtype: FloatType): FloatType {
-  return width % 4 === 0 ? dtype : 'f32';
+/**
+ * Runs an op on operands whose last axes are whole groups of four: `run` gets them widened with zeros, and its results are cut to
+ * their widths. A result that is cut is f32 until then. Operands that share a storage come in one list, and still share it.
+ */
+export function withWholeGroups<const Lists extends readonly Operands[]>(
+  lists: Lists,
+  results: readonly { readonly width: number; readonly dtype: FloatType }[],
+  run: (lists: Lists, dtypes: FloatType[]) => readonly Tensor[],
+): Tensor[] {
+  const stored = results.map(({ width, dtype }) => (width % 4 === 0 ? dtype : 'f32'));
+  const outputs = run(lists.map(wholeGroups) as unknown as Lists, stored);
+  return outputs.map((output, i) => cast(pad(output, results[i].width), results[i].dtype));
+}
+
+/**
+ * The gradient of a weight [out, in] whose rows met the rows of x: the sum of dOutput^T x over all pairs, in order. Each pair is some
+ * rows of the gradient of the output with the same rows of x. The sum goes to the gradient of the weight or to the target given.
+ */
+export function weightGradient(
+  pairs: readonly (readonly [dOutput: Matrix, x: Matrix])[],
+  weight: Tensor,
+  op: string,
+  { gradient, accumulate }: GradientSum = gradientSum(weight, op),
+): Tensor {
+  const output = { tensor: gradient, rows: weight.shape[0] };
+  pairs.forEach(([dOutput, x], i) => {
+    const a = { ...dOutput, transposed: true };
+    encodeProduct({ a, b: x, output, depth: dOutput.rows, accumulate: accumulate || i > 0 }, op);
+  });
+  return gradient;
 }
 
 /** Encodes `product`; the output is written whole, except for stored rows outside its row map. */
-export function multiply(product: Product, op: string): void {
+export function encodeProduct(product: Product, op: string): void {
   const { a, b, up, output, depth, batches = 1, accumulate = false } = product;
   const { device } = output.tensor;
   const { rows } = output;
@@ -78,7 +109,7 @@ export function multiply(product: Product, op: string): void {
   const variant = matmulLaunch(device, key);
   const sideColumns = variant.kernel === matmulKernel ? variant.tileColumns / sides : variant.tileColumns;
   const tiles = batches * Math.ceil(rows / variant.tileRows) * Math.ceil((groups * 4) / sideColumns);
-  // Partial sums are of one side.
+  // Partial sums are of one product.
   const wanted = up ? 1 : Math.ceil(variant.workgroups / Math.max(tiles, 1));
   const walk = walkOf(product, wanted, variant);
   const shape = {
@@ -88,18 +119,18 @@ export function multiply(product: Product, op: string): void {
   };
   const epilogue = accumulate ? accumulating : product.epilogue;
   const outputs = batches * rows * groups * 4;
-  const ending = epilogue ? endingOf(epilogue, outputs) : undefined;
-  if (ending && accumulate) ending.bytes += bytesOf(output, batches);
-  const whole = walk.slices === 1;
-  const partial = whole ? null : emptyTensor(device, [batches * walk.slices, rows, groups * 4], 'f32', op);
-  const target = partial ? { tensor: partial, rows: rows * walk.slices, batchRows: rows } : output;
-  const now = whole ? ending : undefined;
+  const addition = epilogue ? additionOf(epilogue, outputs) : undefined;
+  if (addition && accumulate) addition.bytes += bytesOf(output, batches);
+  const whole = walk.splits === 1;
+  const partial = whole ? null : emptyTensor(device, [batches * walk.splits, rows, groups * 4], 'f32', op);
+  const target = partial ? { tensor: partial, rows: rows * walk.splits, batchRows: rows } : output;
+  const now = whole ? addition : undefined;
   device.dispatch({
     kernel: variant.kernel,
     entry: 'product',
     parameters: {
       ...variant.parameters,
-      ...(up && { SIDES: 2, readB: readBothSides }),
+      ...(up && { PRODUCTS: 2, readB: 'dual' }),
       ...orientation(transposeA, transposeB, variant),
       ...storageOf('A', key.a),
       ...storageOf('B', key.b),
@@ -108,55 +139,56 @@ export function multiply(product: Product, op: string): void {
     },
     bindings: { a: a.tensor, b: b.tensor, ...(up && { up }), output: target.tensor, ...now?.bindings },
     uniform: { ...shape, ...outputFields(target) },
-    workgroups: gridFor(tiles * walk.slices, 1),
+    workgroups: gridFor(tiles * walk.splits, 1),
     flops: 2 * outputs * depth * sides + (now?.flops ?? 0),
     bytes: bytesOf(a, batches) + sides * bytesOf(b, batches) + bytesOf(target, batches) + (now?.bytes ?? 0),
   });
   if (!partial) return;
-  sumSlices(partial, shape, output, batches, ending);
+  reduceSplits(partial, shape, output, batches, addition);
   device.currentStep(op).release(partial.buffer);
 }
 
 /** The epilogue alone, for sums [..., width] in f32 that are there already. */
-export function finish(sums: Tensor, epilogue: Epilogue, op: string): Tensor {
+export function applyEpilogue(sums: Tensor, epilogue: Epilogue, op: string): Tensor {
   const [groups, rows] = [groupsOf({ tensor: sums, rows: 0 }), sums.size / sums.shape.at(-1)!];
   const output = emptyTensor(sums.device, sums.shape, 'f32', op);
   const unused = Object.fromEntries(matmulKernel.structs.get('Shape')!.map(({ name }) => [name, 0]));
-  const shape = { ...unused, rows, groups, batches: 1, slices: 1 };
-  sumSlices(sums, shape, { tensor: output, rows }, 1, endingOf(epilogue, sums.size));
+  const shape = { ...unused, rows, groups, batches: 1, splits: 1 };
+  reduceSplits(sums, shape, { tensor: output, rows }, 1, additionOf(epilogue, sums.size));
   return output;
 }
 
-function sumSlices(
+function reduceSplits(
   partial: Tensor,
   shape: Record<string, number>,
   output: Matrix,
   batches: number,
-  ending?: ReturnType<typeof endingOf>,
+  addition?: ReturnType<typeof additionOf>,
 ): void {
   const groups = batches * output.rows * groupsOf(output);
   partial.device.dispatch({
     kernel: matmulKernel,
-    entry: 'sumSlices',
-    parameters: { ...storage(output.tensor.dtype), ...ending?.parameters },
-    bindings: { partial, output: output.tensor, ...ending?.bindings },
+    entry: 'reduceSplits',
+    parameters: { ...storage(output.tensor.dtype), ...addition?.parameters },
+    bindings: { partial, output: output.tensor, ...addition?.bindings },
     uniform: { ...shape, ...outputFields(output) },
     workgroups: gridFor(groups, 64),
-    flops: partial.size + (ending?.flops ?? 0),
-    bytes: partial.byteLength + bytesOf(output, batches) + (ending?.bytes ?? 0),
+    flops: partial.size + (addition?.flops ?? 0),
+    bytes: partial.byteLength + bytesOf(output, batches) + (addition?.bytes ?? 0),
   });
 }
 
-/** The additions of an epilogue to a dispatch. */
-function endingOf(
-  { finish, bindings, flops }: Epilogue,
+/** What an epilogue adds to a dispatch. */
+function additionOf(
+  { parameters, bindings, flops }: Epilogue,
   outputs: number,
 ): Required<Pick<Dispatch, 'parameters' | 'flops' | 'bytes'>> & { bindings: Readonly<Record<string, Tensor>> } {
+  const kept = bindings.preActivation ?? bindings.forwardPreActivation;
   return {
     parameters: {
-      finish: `fn finish(at: u32, group: u32, sum: vec4f, other: vec4f) -> vec4f { ${finish} }`,
+      ...parameters,
       ...(bindings.bias && storageOf('B', bindings.bias.dtype)),
-      ...storageOf('Kept', (bindings.keepInner ?? bindings.inner)?.dtype ?? 'f32'),
+      ...(kept && storageOf('Kept', kept.dtype)),
     },
     bindings,
     flops: flops * outputs,
@@ -168,39 +200,29 @@ function endingOf(
   };
 }
 
-const readBothSides =
-  'fn readB(at: u32, side: u32) -> vec4f { if (side == 0u) { return unpackB(b[at]); } return unpackB(up[at]); }';
-
-/** The parameters `storage` under the names that belong to one operand: WordA and unpackA, Kept, unpackKept and packKept. */
+/** The alternatives `storage` of one operand: of WordA and unpackA, of Kept, unpackKept and packKept. */
 function storageOf(operand: 'A' | 'B' | 'Kept', dtype: DataType): Parameters {
-  const word = operand === 'Kept' ? operand : `Word${operand}`;
-  const declared = Object.entries(storage(dtype)).filter(([name]) => operand === 'Kept' || name !== 'pack');
-  return Object.fromEntries(
-    declared.map(([name, text]) => [
-      name === 'Word' ? word : `${name}${operand}`,
-      String(text)
-        .replace(/\bWord\b/g, word)
-        .replace(/\b(un)?pack\b/g, `$&${operand}`),
-    ]),
-  );
+  if (dtype === 'f32') return {};
+  if (operand === 'Kept') return { Kept: dtype, unpackKept: dtype, packKept: dtype };
+  return { [`Word${operand}`]: dtype, [`unpack${operand}`]: dtype };
 }
 
-/** The depth in runs, and the runs in at most `wanted` slices. */
+/** The depth in runs, and the runs in at most `wanted` splits. */
 function walkOf(
   { a, b, depth }: Product,
   wanted: number,
   variant: MatmulVariant,
-): { runLength: number; runs: number; sliceRuns: number; slices: number } {
-  const most = Math.max(1, Math.min(wanted, Math.floor(depth / variant.sliceDepth)));
+): { runLength: number; runs: number; splitRuns: number; splits: number } {
+  const most = Math.max(1, Math.min(wanted, Math.floor(depth / variant.splitDepth)));
   const mapped = [...(a.transposed ? [a] : []), ...(b.transposed ? [] : [b])].filter((matrix) => !isOneRun(matrix));
   const piece = Math.max(roundUp(Math.ceil(depth / most), variant.step), variant.step);
   const runLength = mapped.length > 0 ? mapped[0].map!.length : piece;
   const bothByRows = a.transposed && !b.transposed;
   if (mapped.some(({ map }) => map!.length !== runLength) || (mapped.length > 0 && !bothByRows))
-    throw new Error('multiply: a row map along the depth needs both operands stored by its rows, and one length');
+    throw new Error('product: a row map along the depth needs both operands stored by its rows, and one length');
   const runs = Math.ceil(depth / runLength);
-  const sliceRuns = Math.max(1, Math.ceil(runs / most));
-  return { runLength, runs, sliceRuns, slices: Math.max(1, Math.ceil(runs / sliceRuns)) };
+  const splitRuns = Math.max(1, Math.ceil(runs / most));
+  return { runLength, runs, splitRuns, splits: Math.max(1, Math.ceil(runs / splitRuns)) };
 }
 
 function isOneRun({ rows, map }: Matrix): boolean {

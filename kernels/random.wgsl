@@ -7,15 +7,14 @@
 //
 //   c = (high(M1 c2) ^ c1 ^ k0, low(M1 c2), high(M0 c0) ^ c3 ^ k1, low(M0 c0)),   k = k + WEYL
 //
+// The numbers M0, M1 and WEYL stand in philox below.
+//
 // Shapes: u [4 groups]; address [1], (seed mod 2^32, floor(seed / 2^32), step, stream). One thread a group.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-const MULTIPLIER_0: u32 = 0xd2511f53u;
-const MULTIPLIER_1: u32 = 0xcd9e8d57u;
-const WEYL: vec2u = vec2u(0x9e3779b9u, 0xbb67ae85u);
-const ROUNDS: u32 = 10u;
 
 struct Shape { groups: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> address: array<vec4u>;
@@ -32,19 +31,18 @@ fn multiplyHigh(a: u32, b: u32) -> u32 {
 fn philox(start: vec4u, seed: vec2u) -> vec4u {
   var c = start;
   var k = seed;
-  for (var round = 0u; round < ROUNDS; round++) {
-    let high0 = multiplyHigh(MULTIPLIER_0, c.x);
-    let high1 = multiplyHigh(MULTIPLIER_1, c.z);
-    c = vec4u(high1 ^ c.y ^ k.x, MULTIPLIER_1 * c.z, high0 ^ c.w ^ k.y, MULTIPLIER_0 * c.x);
-    k += WEYL;
+  for (var round = 0u; round < 10u; round++) {
+    let high0 = multiplyHigh(0xd2511f53u, c.x);
+    let high1 = multiplyHigh(0xcd9e8d57u, c.z);
+    c = vec4u(high1 ^ c.y ^ k.x, 0xcd9e8d57u * c.z, high0 ^ c.w ^ k.y, 0xd2511f53u * c.x);
+    k += vec2u(0x9e3779b9u, 0xbb67ae85u);
   }
   return c;
 }
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-@compute @workgroup_size(THREADS)
-fn draw(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let block = (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
+@compute @workgroup_size(THREADS) fn draw(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let block = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   if (block >= shape.groups) { return; }
   let words = philox(vec4u(block, 0u, address[0].zw), address[0].xy);
   u[block] = vec4f(words >> vec4u(8u)) * (1.0 / 16777216.0);

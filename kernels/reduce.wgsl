@@ -12,10 +12,15 @@
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 alias Value = vec4f;                                                         // @param  a group of columns
+// @or single  alias Value = f32;
 alias Word = vec4f;                                                          // @param  storage of four elements
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 
 struct Shape { count: u32, rows: u32, groups: u32, slices: u32, accumulate: u32, scale: f32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -40,37 +45,32 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
 }
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // ---- everything ------------------------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn sumAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn sumAll(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let groups = (shape.count + 3u) / 4u;
-  let each = (groups + workgroups.x - 1u) / workgroups.x;
-  let end = min((workgroup.x + 1u) * each, groups);
+  let each = (groups + grid.count.x - 1u) / grid.count.x;
+  let end = min((grid.workgroup.x + 1u) * each, groups);
   var sum = vec4f();
-  for (var i = workgroup.x * each + thread; i < end; i += THREADS) {
+  for (var i = grid.workgroup.x * each + thread; i < end; i += THREADS) {
     let inside = 4u * i + vec4u(0u, 1u, 2u, 3u) < vec4u(shape.count);
     sum += select(vec4f(), unpack(x[i]), inside);
   }
   let total = sumOverWorkgroup(dot(sum, vec4f(1.0)), thread);
-  if (thread == 0u) { y[workgroup.x] = shape.scale * total; }
+  if (thread == 0u) { y[grid.workgroup.x] = shape.scale * total; }
 }
 
-@compute @workgroup_size(THREADS)
-fn sumAllBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn sumAllBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (4u * i < shape.count) { dx[i] = vec4f(shape.scale * dy[0]); }
 }
 
 // ---- rows: every slices-th row into one of `slices` partial sums, then these in order ----------------------------------
 
-@compute @workgroup_size(THREADS)
-fn sumRowsSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn sumRowsSlices(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i >= shape.slices * shape.groups) { return; }
   let column = i % shape.groups;
   var sum = Value();
@@ -78,9 +78,8 @@ fn sumRowsSlices(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroup
   sums[i] = sum;
 }
 
-@compute @workgroup_size(THREADS)
-fn sumRows(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let column = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn sumRows(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let column = position(grid, thread);
   if (column >= shape.groups) { return; }
   var sum = Value();
   for (var row = 0u; row < shape.rows; row++) { sum += matrix[row * shape.groups + column]; }
@@ -88,8 +87,7 @@ fn sumRows(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
   sums[column] = sum;
 }
 
-@compute @workgroup_size(THREADS)
-fn sumRowsBackward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn sumRowsBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i < shape.rows * shape.groups) { dMatrix[i] = dSums[i % shape.groups]; }
 }

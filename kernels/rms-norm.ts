@@ -1,19 +1,12 @@
-import {
-  emptyTensor,
-  gradientSum,
-  gridFor,
-  loadKernel,
-  type Parameters,
-  record,
-  roundUp,
-  type Tensor,
-} from '../engine/index.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
-import { inputGradient, rowParameters, slicesOfRows } from './rows.ts';
+import { heldRowParameters, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
-const kernel = await loadKernel(new URL('./rms-norm.wgsl', import.meta.url));
+const [plain, registers] = await Promise.all(
+  ['./rms-norm.wgsl', './rms-norm.registers.wgsl'].map((file) => loadKernel(new URL(file, import.meta.url))),
+);
 
 export interface RmsNormOptions {
   /** Added to the mean square; default 1e-6. */
@@ -21,8 +14,6 @@ export interface RmsNormOptions {
   /** 'onePlus' multiplies by 1 + weight, as Gemma does (default), 'plain' by the weight itself, as Llama does. */
   gain?: 'onePlus' | 'plain';
 }
-
-const plainGain: Parameters = { gainOf: 'fn gainOf(weight: vec4f) -> vec4f { return weight; }' };
 
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * gain, over the last axis, with gain = 1 + weight or weight (Zhang and Sennrich 2019).
@@ -46,6 +37,8 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
   const { rows, width: stored } = rowsAndWidth('rmsNorm', 'x', x);
   const groups = stored / 4;
   const slices = slicesOfRows(device, rows);
+  // A row that is read again comes from the nearest cache; where a thread would read several groups, it holds them instead.
+  const held = heldRowParameters(device, groups);
   const run = (
     entry: string,
     bindings: Record<string, Tensor>,
@@ -54,11 +47,15 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
     accumulate = false,
   ) =>
     device.dispatch({
-      kernel,
+      kernel: held ? registers : plain,
       entry,
-      parameters: { ...rowParameters(device, groups), ...storage(x.dtype), ...(gain === 'plain' && plainGain) },
+      parameters: {
+        ...(held ?? rowParameters(device, groups)),
+        ...storage(x.dtype),
+        ...(gain === 'plain' && { gainOf: gain }),
+      },
       bindings,
-      uniform: { rows, groups, slices, width, epsilon, accumulate: accumulate ? 1 : 0 },
+      uniform: { rows, groups, rowsOfSlice: Math.ceil(rows / slices), width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups,
       flops,
     });
@@ -70,7 +67,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
     const op = 'rmsNorm backward';
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);
     const dwPartial = emptyTensor(device, [slices, stored], 'f32', op);
-    run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], 12 * x.size, accumulate);
+    run('backward', { x, weight, inverseRoot, dy, dx, dwPartial }, [slices, 1], (held ? 11 : 12) * x.size, accumulate);
     return [dx, wantsWeight ? sumOfRows(op, dwPartial, slices, gradientSum(weight, op)) : null];
   });
   return y;

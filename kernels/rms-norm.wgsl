@@ -5,11 +5,12 @@
 //
 // and with g = dy a, backward (da/dw = 1 for both gains):
 //
-//   dx[t,i] = r[t] (g[t,i] - x[t,i] r[t]^2 mean_j g[t,j] x[t,j])
+//   dx[t,i] = r[t] (g[t,i] - x[t,i] p[t])                                    p[t] = r[t]^2 mean_j g[t,j] x[t,j]
 //   dw[i]   = sum_t dy[t,i] x[t,i] r[t]
 //
-// Both read a row once: a workgroup holds it in registers, KEEP groups to a thread, and reads again only what is longer. Backward
-// walks a slice of the rows and adds up dw on its way; the slices' sums are added in order by reduce.wgsl.
+// Backward needs p of a whole row before the first dx of that row, and dw is a sum over rows. So a workgroup takes a slice of the
+// rows twice: along each row for p, then down each column for dx and for the slice's share of dw. Slices are added in order by
+// reduce.wgsl.
 //
 // Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. Rows are stored in groups of four (Word), `groups` to a row;
 // beyond `width` they hold zeros. Gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
@@ -18,14 +19,26 @@
 // by f16 and bf16 storage, or by the other gain. An entry point uses some of the bindings; only those are bound.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-const KEEP: u32 = 4u;                                                        // @param  groups of a row that a thread holds
+const ROWS: u32 = 64u;                                                       // of a slice, at most
 alias Word = vec4f;                                                          // @param  storage of four elements
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
-fn gainOf(weight: vec4f) -> vec4f { return 1.0 + weight; }                   // @param  or weight
-fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param  or subgroupAdd(value), in workgroups of one subgroup
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
+fn gainOf(weight: vec4f) -> vec4f { return 1.0 + weight; }                   // @param
+// @or plain  fn gainOf(weight: vec4f) -> vec4f { return weight; }
+fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param
+// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // of a workgroup that is one subgroup
 
-struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32, accumulate: u32 }
+struct Shape { rows: u32, groups: u32, rowsOfSlice: u32, width: f32, epsilon: f32, accumulate: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
@@ -37,6 +50,7 @@ struct Shape { rows: u32, groups: u32, slices: u32, width: f32, epsilon: f32, ac
 @group(0) @binding(7) var<storage, read_write> dwPartial: array<vec4f>;     // [slices, groups]
 
 var<workgroup> partial: array<f32, THREADS>;
+var<workgroup> factors: array<vec2f, ROWS>;                                  // r and p of the rows of a slice
 
 // The sum of `value` over the workgroup, the same in every thread.
 fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
@@ -50,28 +64,17 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
 
 // ---- forward: one workgroup a row; the grid is two-dimensional because one axis holds at most 65,535 ------------------
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = workgroup.y * workgroups.x + workgroup.x;
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = grid.workgroup.y * grid.count.x + grid.workgroup.x;
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
-  var kept = array<vec4f, KEEP>();
   var squares = 0.0;
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) { kept[k] = unpack(x[start + i]); }
-    squares += dot(kept[k], kept[k]);
-  }
-  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+  for (var i = thread; i < shape.groups; i += THREADS) {
     let value = unpack(x[start + i]);
     squares += dot(value, value);
   }
   let r = inverseSqrt(sumOfThreads(squares, thread) / shape.width + shape.epsilon);
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) { y[start + i] = pack(kept[k] * r * gainOf(unpack(weight[i]))); }
-  }
-  for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+  for (var i = thread; i < shape.groups; i += THREADS) {
     y[start + i] = pack(unpack(x[start + i]) * r * gainOf(unpack(weight[i])));
   }
   if (thread == 0u) { inverseRoot[row] = r; }
@@ -82,50 +85,36 @@ fn addToInput(at: u32, value: vec4f) {
   if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
 }
 
-// ---- backward: dx, and dw of every slices-th row; one workgroup a slice ------------------------------------------------
+// ---- backward: dx, and dw of a slice of the rows; one workgroup a slice -----------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let slice = workgroup.x;
-  var gain = array<vec4f, KEEP>();
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) { gain[k] = gainOf(unpack(weight[i])); }
-  }
-  var dw = array<vec4f, KEEP>();
-  for (var row = slice; row < shape.rows; row += shape.slices) {
+  let first = slice * shape.rowsOfSlice;
+  let end = min(first + shape.rowsOfSlice, shape.rows);
+  for (var row = first; row < end; row++) {
     let start = row * shape.groups;
-    let r = inverseRoot[row];
-    var keptX = array<vec4f, KEEP>();
-    var keptDy = array<vec4f, KEEP>();
     var alignment = 0.0;                                                     // sum_j g x
-    for (var k = 0u; k < KEEP; k++) {
-      let i = thread + k * THREADS;
-      if (i < shape.groups) {
-        keptX[k] = unpack(x[start + i]);
-        keptDy[k] = dy[start + i];
-      }
-      alignment += dot(keptDy[k] * gain[k], keptX[k]);
-    }
-    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
+    for (var i = thread; i < shape.groups; i += THREADS) {
       alignment += dot(dy[start + i] * gainOf(unpack(weight[i])), unpack(x[start + i]));
     }
-    let pull = r * r * sumOfThreads(alignment, thread) / shape.width;
-    for (var k = 0u; k < KEEP; k++) {
-      let i = thread + k * THREADS;
-      if (i < shape.groups) { addToInput(start + i, r * (keptDy[k] * gain[k] - pull * keptX[k])); }
-      dw[k] += keptDy[k] * keptX[k] * r;
-    }
-    for (var i = thread + KEEP * THREADS; i < shape.groups; i += THREADS) {
-      let at = slice * shape.groups + i;
-      let value = unpack(x[start + i]);
-      let gradient = dy[start + i];
-      addToInput(start + i, r * (gradient * gainOf(unpack(weight[i])) - pull * value));
-      dwPartial[at] = select(dwPartial[at], vec4f(), row == slice) + gradient * value * r;
-    }
+    let r = inverseRoot[row];
+    let p = r * r * sumOfThreads(alignment, thread) / shape.width;
+    if (thread == 0u) { factors[row - first] = vec2f(r, p); }
   }
-  for (var k = 0u; k < KEEP; k++) {
-    let i = thread + k * THREADS;
-    if (i < shape.groups) { dwPartial[slice * shape.groups + i] = dw[k]; }
+  workgroupBarrier();
+  for (var i = thread; i < shape.groups; i += THREADS) {
+    let gain = gainOf(unpack(weight[i]));
+    var dw = vec4f();
+    var at = first * shape.groups + i;
+    for (var row = first; row < end; row++) {
+      let r = factors[row - first].x;
+      let p = factors[row - first].y;
+      let value = unpack(x[at]);
+      let gradient = dy[at];
+      addToInput(at, r * (gradient * gain - p * value));
+      dw += gradient * value * r;
+      at += shape.groups;
+    }
+    dwPartial[slice * shape.groups + i] = dw;
   }
 }

@@ -4,22 +4,9 @@ import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url));
 const THREADS = 64;
-const oneAngle = {
-  Turn: 'alias Turn = vec2f;',
-  cosine: 'fn cosine(turn: Turn) -> Value { return turn.x; }',
-  sine: 'fn sine(turn: Turn) -> Value { return turn.y; }',
-};
-
-const neighbours = {
-  place: 'fn place(group: u32) -> u32 { return 2u * group; }',
-  apart: 'fn apart() -> u32 { return 1u; }',
-};
-const neighboursInFours = {
-  ...neighbours,
-  pairsOf: 'fn pairsOf(a: Value, b: Value) -> Pairs { return Pairs(vec4f(a.xz, b.xz), vec4f(a.yw, b.yw)); }',
-  groupsOf:
-    'fn groupsOf(pairs: Pairs) -> Pairs { let a = pairs.first; let b = pairs.second; return Pairs(vec4f(a.x, b.x, a.y, b.y), vec4f(a.z, b.z, a.w, b.w)); }',
-};
+const oneAngle = { CosSin: 'single', cosine: 'single', sine: 'single' };
+const pairs = { place: 'pairs', apart: 'pairs' };
+const pairsInFours = { ...pairs, pairsOf: 'pairs', groupsOf: 'pairs' };
 
 export interface RotaryOptions {
   /** 'halves' rotates the pairs (x[i], x[i + D/2]), as Gemma does (default), 'pairs' (x[2i], x[2i + 1]), as Llama does. */
@@ -95,13 +82,13 @@ function runner(
   const { size, parameters } = groupsOf(op, 'x', x, dimension / 2);
   const tokens = batch * length;
   const half = dimension / 2 / size;
-  const inPairs = size === 1 ? neighbours : neighboursInFours;
+  const inPairs = size === 1 ? pairs : pairsInFours;
   return (entry, bindings) =>
     device.dispatch({
       kernel,
       entry,
       parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
-      bindings: { turns: table, ...bindings },
+      bindings: { cosSin: table, ...bindings },
       uniform: { tokens, heads, half, ...joint },
       workgroups: gridFor(tokens * half, THREADS),
       flops: (3 * x.size * (joint.keys > 0 ? heads - joint.keys : heads)) / heads,

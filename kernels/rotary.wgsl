@@ -13,33 +13,55 @@
 //   dx[f] = dy[f] cos a[i] + dy[s] sin a[i]
 //   dx[s] = dy[s] cos a[i] - dy[f] sin a[i]
 //
-// A joint projection [tokens, queries + 2 keys, headDimension] holds the heads of queries, keys and values: `split` turns the first two
-// on their way into tensors of their own, and `join` turns their gradients back.
+// A joint projection [tokens, queries + 2 keys, headDimension] holds the heads of queries, keys and values: `split` rotates the first
+// two on their way into tensors of their own, and `join` rotates their gradients back.
 //
-// Shapes: x, y, dy, dx [tokens, heads, headDimension]; turns [tokens, h], each a (cos a, sin a) made on the host in float64, because
+// Shapes: x, y, dy, dx [tokens, heads, headDimension]; cosSin [tokens, h], each (cos a, sin a), made on the host in float64, because
 // WGSL only promises sin and cos to 2^-11. Half a head is read in groups of four (Value; of one where h is no multiple of four).
 
 const THREADS: u32 = 64u;                                                    // @param
 alias Value = vec4f;                                                         // @param  a group of elements
+// @or single  alias Value = f32;
 alias Word = vec4f;                                                          // @param  its storage
+// @or f16, bf16  alias Word = vec2u;
+// @or single     alias Word = f32;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
+// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
+// @or single  fn unpack(word: Word) -> Value { return word; }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
-alias Turn = mat4x2f;                                                        // @param  (cos, sin) of each element of a group
-fn cosine(turn: Turn) -> Value { return transpose(turn)[0]; }                // @param
-fn sine(turn: Turn) -> Value { return transpose(turn)[1]; }                  // @param
+// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
+// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
+// @or single  fn pack(value: Value) -> Word { return value; }
+alias CosSin = mat4x2f;                                                      // @param  (cos, sin) of each element of a group
+// @or single  alias CosSin = vec2f;
+fn cosine(angles: CosSin) -> Value { return transpose(angles)[0]; }          // @param
+// @or single  fn cosine(angles: CosSin) -> Value { return angles.x; }
+fn sine(angles: CosSin) -> Value { return transpose(angles)[1]; }            // @param
+// @or single  fn sine(angles: CosSin) -> Value { return angles.y; }
 
 struct Pairs { first: Value, second: Value }                                 // x[f] and x[s] of a group of pairs
 
 // The layout: a group of pairs lies in two groups of a head, `place` and `place + apart`. Here halves.
-fn place(group: u32) -> u32 { return group; }                                // @param  or 2u * group
-fn apart() -> u32 { return shape.half; }                                     // @param  or 1u
-fn pairsOf(a: Value, b: Value) -> Pairs { return Pairs(a, b); }              // @param  or the even elements of both, and the odd ones
-fn groupsOf(pairs: Pairs) -> Pairs { return pairs; }                         // @param  or the inverse of that
+fn place(group: u32) -> u32 { return group; }                                // @param
+// @or pairs  fn place(group: u32) -> u32 { return 2u * group; }
+fn apart() -> u32 { return shape.half; }                                     // @param
+// @or pairs  fn apart() -> u32 { return 1u; }
+fn pairsOf(a: Value, b: Value) -> Pairs { return Pairs(a, b); }              // @param
+// @or pairs  fn pairsOf(a: Value, b: Value) -> Pairs { return Pairs(vec4f(a.xz, b.xz), vec4f(a.yw, b.yw)); }
+fn groupsOf(pairs: Pairs) -> Pairs { return pairs; }                         // @param  the inverse of pairsOf
+// @or pairs  fn groupsOf(pairs: Pairs) -> Pairs {
+// @or pairs    let a = pairs.first; let b = pairs.second; return Pairs(vec4f(a.x, b.x, a.y, b.y), vec4f(a.z, b.z, a.w, b.w)); }
 
 struct Shape { tokens: u32, heads: u32, half: u32, queries: u32, keys: u32 } // heads of each; half: groups in half a head
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
-@group(0) @binding(1) var<storage, read> turns: array<Turn>;
+@group(0) @binding(1) var<storage, read> cosSin: array<CosSin>;
 @group(0) @binding(2) var<storage, read> x: array<Word>;
 @group(0) @binding(3) var<storage, read_write> y: array<Word>;
 @group(0) @binding(4) var<storage, read> dy: array<Value>;
@@ -52,70 +74,49 @@ struct Shape { tokens: u32, heads: u32, half: u32, queries: u32, keys: u32 } // 
 @group(0) @binding(11) var<storage, read> dValue: array<Value>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn position(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 {
-  return (workgroup.y * workgroups.x + workgroup.x) * THREADS + thread;
-}
+fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
-// The two groups of a group of pairs, turned by the angles of these cosines and sines.
-fn turned(a: Value, b: Value, c: Value, s: Value) -> Pairs {
+// Two groups of a head that hold a group of pairs, rotated by the angles with these cosines and sines.
+fn rotated(a: Value, b: Value, c: Value, s: Value) -> Pairs {
   let p = pairsOf(a, b);
   return groupsOf(Pairs(p.first * c - p.second * s, p.second * c + p.first * s));
 }
 
-// A thread turns one group of pairs in every head of its token: they share the angles.
+// A thread rotates one group of pairs in every head of its token: they share the angles.
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i >= shape.tokens * shape.half) { return; }
-  let turn = turns[i];
-  let c = cosine(turn);
-  let s = sine(turn);
+  let c = cosine(cosSin[i]);
+  let s = sine(cosSin[i]);
   var at = i / shape.half * shape.heads * 2u * shape.half + place(i % shape.half);
   for (var head = 0u; head < shape.heads; head++) {
-    let pair = turned(unpack(x[at]), unpack(x[at + apart()]), c, s);
-    y[at] = pack(pair.first);
-    y[at + apart()] = pack(pair.second);
+    let pairs = rotated(unpack(x[at]), unpack(x[at + apart()]), c, s);
+    y[at] = pack(pairs.first);
+    y[at + apart()] = pack(pairs.second);
     at += 2u * shape.half;
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
-  if (i >= shape.tokens * shape.half) { return; }
-  let turn = turns[i];
-  let c = cosine(turn);
-  let s = sine(turn);
-  var at = i / shape.half * shape.heads * 2u * shape.half + place(i % shape.half);
-  for (var head = 0u; head < shape.heads; head++) {
-    let pair = turned(dy[at], dy[at + apart()], c, -s);
-    dx[at] = pair.first;
-    dx[at + apart()] = pair.second;
-    at += 2u * shape.half;
-  }
-}
-
-@compute @workgroup_size(THREADS)
-fn split(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn split(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i >= shape.tokens * shape.half) { return; }
   let token = i / shape.half;
   let group = place(i % shape.half);
   let size = 2u * shape.half;
-  let c = cosine(turns[i]);
-  let s = sine(turns[i]);
+  let c = cosine(cosSin[i]);
+  let s = sine(cosSin[i]);
   var at = token * shape.heads * size + group;
   for (var to = token * shape.queries * size + group; to < (token + 1u) * shape.queries * size; to += size) {
-    let pair = turned(unpack(x[at]), unpack(x[at + apart()]), c, s);
-    query[to] = pack(pair.first);
-    query[to + apart()] = pack(pair.second);
+    let pairs = rotated(unpack(x[at]), unpack(x[at + apart()]), c, s);
+    query[to] = pack(pairs.first);
+    query[to + apart()] = pack(pairs.second);
     at += size;
   }
   for (var to = token * shape.keys * size + group; to < (token + 1u) * shape.keys * size; to += size) {
-    let pair = turned(unpack(x[at]), unpack(x[at + apart()]), c, s);
-    key[to] = pack(pair.first);
-    key[to + apart()] = pack(pair.second);
+    let pairs = rotated(unpack(x[at]), unpack(x[at + apart()]), c, s);
+    key[to] = pack(pairs.first);
+    key[to + apart()] = pack(pairs.second);
     at += size;
   }
   for (var to = token * shape.keys * size + group; to < (token + 1u) * shape.keys * size; to += size) {
@@ -125,26 +126,39 @@ fn split(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workg
   }
 }
 
-@compute @workgroup_size(THREADS)
-fn join(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let i = position(workgroup, workgroups, thread);
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
+  if (i >= shape.tokens * shape.half) { return; }
+  let c = cosine(cosSin[i]);
+  let s = sine(cosSin[i]);
+  var at = i / shape.half * shape.heads * 2u * shape.half + place(i % shape.half);
+  for (var head = 0u; head < shape.heads; head++) {
+    let pairs = rotated(dy[at], dy[at + apart()], c, -s);
+    dx[at] = pairs.first;
+    dx[at + apart()] = pairs.second;
+    at += 2u * shape.half;
+  }
+}
+
+@compute @workgroup_size(THREADS) fn join(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let i = position(grid, thread);
   if (i >= shape.tokens * shape.half) { return; }
   let token = i / shape.half;
   let group = place(i % shape.half);
   let size = 2u * shape.half;
-  let c = cosine(turns[i]);
-  let s = -sine(turns[i]);
+  let c = cosine(cosSin[i]);
+  let s = -sine(cosSin[i]);
   var at = token * shape.heads * size + group;
   for (var to = token * shape.queries * size + group; to < (token + 1u) * shape.queries * size; to += size) {
-    let pair = turned(dQuery[to], dQuery[to + apart()], c, s);
-    dx[at] = pair.first;
-    dx[at + apart()] = pair.second;
+    let pairs = rotated(dQuery[to], dQuery[to + apart()], c, s);
+    dx[at] = pairs.first;
+    dx[at + apart()] = pairs.second;
     at += size;
   }
   for (var to = token * shape.keys * size + group; to < (token + 1u) * shape.keys * size; to += size) {
-    let pair = turned(dKey[to], dKey[to + apart()], c, s);
-    dx[at] = pair.first;
-    dx[at + apart()] = pair.second;
+    let pairs = rotated(dKey[to], dKey[to + apart()], c, s);
+    dx[at] = pairs.first;
+    dx[at + apart()] = pairs.second;
     at += size;
   }
   for (var to = token * shape.keys * size + group; to < (token + 1u) * shape.keys * size; to += size) {

@@ -10,29 +10,28 @@ import {
 import { softwareLanes } from './variant.ts';
 
 /** Groups of a row that a thread of a graphics adapter holds in registers. */
-const KEEP = 4;
+const GROUPS_PER_THREAD = 4;
+/** Rows of a slice for which a kernel has room: ROWS in its file. */
+const ROWS_OF_SLICE = 64;
+
+const threadsFor = (groups: number) => Math.min(Math.max(2 ** Math.ceil(Math.log2(groups)), 32), 256);
 
 /**
- * A row of `groups` groups to a workgroup, held in registers where it has at most 256 threads of KEEP groups each.
+ * A workgroup to a row of `groups` groups, or to a slice of such rows, with a thread for each group as far as they go.
  *
- * A software adapter reads again as fast as it would hold a row, and a barrier costs it as much as either: there a workgroup is one
- * subgroup, and the kernel's `sumOfThreads`, of values of type `sum`, is an instruction.
+ * A barrier costs a software adapter as much as a load does: there a workgroup is one subgroup, and the kernel's reduction over the
+ * threads is an instruction.
  */
-export function rowParameters(
-  device: Device,
-  groups: number,
-  sum: 'f32' | 'vec2f' = 'f32',
-): Parameters & { THREADS: number } {
+export function rowParameters(device: Device, groups: number): Parameters & { THREADS: number } {
   const lanes = softwareLanes(device);
-  if (lanes)
-    return {
-      THREADS: lanes,
-      KEEP: 1,
-      enable: 'subgroups',
-      sumOfThreads: `fn sumOfThreads(value: ${sum}, thread: u32) -> ${sum} { return subgroupAdd(value); }`,
-    };
-  if (device.software) return { THREADS: 8, KEEP: 1 };
-  return { THREADS: Math.min(Math.max(2 ** Math.ceil(Math.log2(groups / KEEP)), 32), 256), KEEP };
+  if (lanes) return { THREADS: lanes, enable: 'subgroups', sumOfThreads: 'subgroups' };
+  return { THREADS: device.software ? 8 : threadsFor(groups) };
+}
+
+/** The same for kernels that hold a row in registers; null where rows are too short for it, or reading again costs no more. */
+export function heldRowParameters(device: Device, groups: number): Parameters | null {
+  const THREADS = threadsFor(groups / GROUPS_PER_THREAD);
+  return device.software || groups <= 256 ? null : { THREADS, GROUPS_PER_THREAD };
 }
 
 /**
@@ -41,7 +40,12 @@ export function rowParameters(
  */
 export function slicesOfRows(device: Device, rows: number, samples = 1): number {
   const most = Math.ceil((device.software ? 64 : 512) / samples);
-  return Math.max(1, Math.min(Math.ceil(rows / 8), most));
+  return Math.max(1, Math.min(Math.ceil(rows / 8), most), Math.ceil(rows / ROWS_OF_SLICE));
+}
+
+/** The same for a forward pass whose rows share factors of their columns: a graphics adapter wants workgroups more than fewer loads. */
+export function forwardSlices(device: Device, rows: number, samples = 1): number {
+  return device.software ? slicesOfRows(device, rows, samples) : rows;
 }
 
 /** Where a normalisation's backward writes the gradient of x, or adds to it; it makes one in any case. */

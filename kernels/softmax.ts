@@ -1,13 +1,10 @@
 import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
 import { groupsOf, valueAlias } from './groups.ts';
 import { expectDtype, rowsAndWidth } from './operand.ts';
+import { rowParameters } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./softmax.wgsl', import.meta.url));
-const THREADS = 64;
-const oneElement = {
-  total: 'fn total(value: Value) -> f32 { return value; }',
-  largest: 'fn largest(value: Value) -> f32 { return value; }',
-};
+const oneElement = { total: 'single', largest: 'single' };
 
 /** exp(x) / sum(exp(x)) over the last axis: x [..., width] f32 -> [..., width] f32. A row of equal numbers gives 1 / width each. */
 export function softmax(x: Tensor): Tensor {
@@ -15,13 +12,21 @@ export function softmax(x: Tensor): Tensor {
   expectDtype('softmax', 'x', x, 'f32');
   const { device } = x;
   const grouping = groupsOf('softmax', 'x', x, width);
+  const groups = width / grouping.size;
+  const reduction = rowParameters(device, groups);
+  const { THREADS } = reduction;
   const run = (entry: 'forward' | 'backward', bindings: Record<string, Tensor>) =>
     device.dispatch({
       kernel,
       entry,
-      parameters: { THREADS, ...valueAlias(grouping), ...(grouping.size === 1 && oneElement) },
+      parameters: {
+        ...reduction,
+        ...(reduction.sumOfThreads && { joinedOfThreads: reduction.sumOfThreads }),
+        ...valueAlias(grouping),
+        ...(grouping.size === 1 && oneElement),
+      },
       bindings,
-      uniform: { rows, groups: width / grouping.size },
+      uniform: { rows, groups },
       workgroups: gridFor(rows, 1),
       // The first term is of the elements, the second of the sums that the threads join.
       flops: entry === 'forward' ? 9 * x.size + 11 * THREADS * rows : 5 * x.size + 2 * THREADS * rows,

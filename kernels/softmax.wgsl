@@ -14,10 +14,19 @@
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 alias Value = vec4f;                                                         // @param  a group of elements
+// @or single  alias Value = f32;
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
-fn largest(value: Value) -> f32 { return max(max(value.x, value.y), max(value.z, value.w)); }  // @param  the maximum over a group
+// @or single  fn total(value: Value) -> f32 { return value; }
+fn largest(value: Value) -> f32 { return max(max(value.x, value.y), max(value.z, value.w)); }  // @param  over a group
+// @or single  fn largest(value: Value) -> f32 { return value; }
+fn joinedOfThreads(part: vec2f, thread: u32) -> vec2f { return joinedOverWorkgroup(part, thread); } // @param
+// @or subgroups  fn joinedOfThreads(part: vec2f, thread: u32) -> vec2f {
+// @or subgroups    let m = subgroupMax(part.x); return vec2f(m, subgroupAdd(part.y * exp(part.x - m))); }
+fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param
+// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // of a workgroup that is one subgroup
 
 struct Shape { rows: u32, groups: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Value>;
@@ -26,7 +35,8 @@ struct Shape { rows: u32, groups: u32 }
 @group(0) @binding(4) var<storage, read> dy: array<Value>;
 @group(0) @binding(5) var<storage, read_write> dx: array<Value>;
 
-var<workgroup> partial: array<vec2f, THREADS>;
+var<workgroup> parts: array<vec2f, THREADS>;
+var<workgroup> partial: array<f32, THREADS>;
 
 // A part of a row as (maximum, sum of exp(x - maximum)); two parts make one.
 fn joined(a: vec2f, b: vec2f) -> vec2f {
@@ -34,14 +44,33 @@ fn joined(a: vec2f, b: vec2f) -> vec2f {
   return vec2f(m, a.y * exp(a.x - m) + b.y * exp(b.x - m));
 }
 
+// The parts of the threads of the workgroup as one, the same in every thread.
+fn joinedOverWorkgroup(part: vec2f, thread: u32) -> vec2f {
+  parts[thread] = part;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { parts[thread] = joined(parts[thread], parts[thread + half]); }
+  }
+  return workgroupUniformLoad(&parts[0]);
+}
+
+// The sum of `value` over the workgroup, the same in every thread.
+fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
+  partial[thread] = value;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { partial[thread] += partial[thread + half]; }
+  }
+  return workgroupUniformLoad(&partial[0]);
+}
+
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn rowOf(workgroup: vec3u, workgroups: vec3u) -> u32 { return workgroup.y * workgroups.x + workgroup.x; }
+fn rowOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 
 // ---- forward: one workgroup a row ------------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(grid);
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
   var part = vec2f(largest(x[start]), 0.0);                                  // an element of the row, counted zero times
@@ -50,29 +79,18 @@ fn forward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) wor
     let m = max(part.x, largest(value));
     part = vec2f(m, part.y * exp(part.x - m) + total(exp(value - m)));
   }
-  partial[thread] = part;
-  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if (thread < half) { partial[thread] = joined(partial[thread], partial[thread + half]); }
-  }
-  let all = workgroupUniformLoad(&partial[0]);
+  let all = joinedOfThreads(part, thread);
   for (var i = thread; i < shape.groups; i += THREADS) { y[start + i] = exp(x[start + i] - all.x) / all.y; }
 }
 
 // ---- backward: one workgroup a row -----------------------------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = rowOf(workgroup, workgroups);
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  let row = rowOf(grid);
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
   var sum = 0.0;
   for (var i = thread; i < shape.groups; i += THREADS) { sum += total(dy[start + i] * forwardY[start + i]); }
-  partial[thread] = vec2f(sum, 0.0);
-  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if (thread < half) { partial[thread] += partial[thread + half]; }
-  }
-  let delta = workgroupUniformLoad(&partial[0]).x;
+  let delta = sumOfThreads(sum, thread);
   for (var i = thread; i < shape.groups; i += THREADS) { dx[start + i] = forwardY[start + i] * (dy[start + i] - delta); }
 }

@@ -95,7 +95,7 @@ function run(
   device.dispatch({
     kernel,
     entry,
-    parameters: { THREADS, ...(size === 1 && { Word: 'alias Word = u32;' }) },
+    parameters: { THREADS, ...(size === 1 && { Word: 'single' }) },
     bindings,
     uniform: { ...fields, outerGroups: outer[1] * groups, innerGroups: inner[1] * groups, start: start * groups },
     workgroups: [workgroups[0], samples],

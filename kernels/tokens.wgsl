@@ -8,7 +8,8 @@
 // The second axis of the grid counts samples.
 
 const THREADS: u32 = 64u;                                                    // @param
-alias Word = vec4u;                                                          // @param  four words, or one
+alias Word = vec4u;                                                          // @param  four words
+// @or single  alias Word = u32;
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32, outerGroups: u32, innerGroups: u32, start: u32 }
 
@@ -25,16 +26,14 @@ fn walk(workgroup: vec3u, thread: u32) -> Walk {
   return Walk(first, min(first + shape.run * shape.near, shape.groups));
 }
 
-@compute @workgroup_size(THREADS)
-fn put(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn put(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let own = walk(workgroup, thread);
   let source = workgroup.y * shape.innerGroups;
   let goal = workgroup.y * shape.outerGroups + shape.start;
   for (var i = own.first; i < own.end; i += shape.near) { outerOut[goal + i] = inner[source + i]; }
 }
 
-@compute @workgroup_size(THREADS)
-fn take(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn take(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let own = walk(workgroup, thread);
   let source = workgroup.y * shape.outerGroups + shape.start;
   let goal = workgroup.y * shape.innerGroups;
@@ -43,8 +42,7 @@ fn take(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
 
 // ---- backward of slice: every element of the long array --------------------------------------------------------------
 
-@compute @workgroup_size(THREADS)
-fn putAmongZeros(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn putAmongZeros(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let own = walk(workgroup, thread);
   let source = workgroup.y * shape.innerGroups;
   let goal = workgroup.y * shape.outerGroups;

@@ -153,7 +153,7 @@ function runEveryOp(device: Device): void {
     both(kernels.scale(leaf([3, 8], dtype), 2));
     both(kernels.sum(leaf([3, 8], dtype)), kernels.mean(leaf([40_000], dtype)));
     for (const gain of ['onePlus', 'plain'] as const)
-      both(kernels.rmsNorm(leaf([3, 8], dtype), leaf([8], dtype), { gain }));
+      for (const width of [8, 1032]) both(kernels.rmsNorm(leaf([3, width], dtype), leaf([width], dtype), { gain }));
     both(kernels.layerNorm(leaf([3, 8], dtype), leaf([8], dtype), leaf([8], dtype)));
     both(kernels.adaptiveRmsNorm(leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));
     both(kernels.gatedResidual(leaf([2, 3, 8], dtype), leaf([2, 3, 8], dtype), leaf([2, 24], dtype)));

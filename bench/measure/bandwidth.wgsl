@@ -7,40 +7,41 @@ const THREADS: u32 = 64u;
 const RUN: u32 = 1u;                                                         // @param
 
 struct Shape { turns: u32 }
+struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> source: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> target_: array<vec4f>;
 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
-fn first(workgroup: vec3u, workgroups: vec3u, thread: u32) -> u32 { return ((workgroup.y * workgroups.x + workgroup.x) * THREADS + thread) * RUN; }
-fn far(workgroups: vec3u) -> u32 { return workgroups.x * workgroups.y * THREADS * RUN; }
+fn first(grid: Grid, thread: u32) -> u32 { return ((grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread) * RUN; }
+fn far(count: vec3u) -> u32 { return count.x * count.y * THREADS * RUN; }
 
 @compute @workgroup_size(THREADS)
-fn copyAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  var at = first(workgroup, workgroups, thread);
+fn copyAll(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  var at = first(grid, thread);
   for (var turn = 0u; turn < shape.turns; turn++) {
     for (var i = 0u; i < RUN; i++) { target_[at + i] = source[at + i]; }
-    at += far(workgroups);
+    at += far(grid.count);
   }
 }
 
 @compute @workgroup_size(THREADS)
-fn readAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  var at = first(workgroup, workgroups, thread);
+fn readAll(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  var at = first(grid, thread);
   var sum = vec4f();
   for (var turn = 0u; turn < shape.turns; turn++) {
     for (var i = 0u; i < RUN; i++) { sum += source[at + i]; }
-    at += far(workgroups);
+    at += far(grid.count);
   }
   if (sum.x + sum.y + sum.z + sum.w > 1e30) { target_[at] = sum; }           // never true, but no compiler knows
 }
 
 @compute @workgroup_size(THREADS)
-fn writeAll(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) thread: u32) {
-  var at = first(workgroup, workgroups, thread);
+fn writeAll(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  var at = first(grid, thread);
   for (var turn = 0u; turn < shape.turns; turn++) {
     for (var i = 0u; i < RUN; i++) { target_[at + i] = vec4f(f32(i)); }
-    at += far(workgroups);
+    at += far(grid.count);
   }
 }

@@ -1,4 +1,4 @@
-/** The ops and sizes that are verified: those of a model's step at odd sizes, and what no step of that model runs. */
+/** The ops and sizes that are verified: those of a model's step at odd sizes, and what `insula bench kernels` does not time. */
 import { elementCount, type Shape, type Tensor } from '../../engine/index.ts';
 import * as kernels from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
@@ -89,7 +89,8 @@ function others({ batch: B, prefix, action, width: W, expertWidth: E, heads, hea
   const x = [B, prefix, W];
   const y = [B, action, E];
   const table = [B, prefix, heads, D];
-  const { vocabulary: V, fast } = model;
+  const { vocabulary: V, fast, kvHeads } = model;
+  const rotated = heads + kvHeads;
   const activation = (name: keyof typeof reference.activations, run: (x: Tensor) => Tensor) =>
     problemOf(
       `${name}, ${prefix} x ${W}`,
@@ -160,6 +161,20 @@ function others({ batch: B, prefix, action, width: W, expertWidth: E, heads, hea
       { x: table, angles: { shape: [B, prefix, D / 2, 2] } },
       ({ x, angles }) => kernels.rotary(x, angles, { layout: 'pairs' }),
       ({ x, angles }) => reference.rotary(x, angles, heads, D, 'pairs'),
+    ),
+    problemOf(
+      `rotaryHeads, ${prefix} x ${heads} and ${kvHeads} x ${D}`,
+      { x: [B, prefix, rotated + kvHeads, D], angles: { shape: [B, prefix, D / 2, 2] } },
+      ({ x, angles }) => {
+        const parts = Object.values(kernels.rotaryHeads(x, angles, { heads, kvHeads }));
+        return kernels.concatenateTokens(parts.map((part) => kernels.reshape(part, [B * prefix, part.shape[2], D])));
+      },
+      ({ x, angles }) => {
+        const part = (start: number, count: number) =>
+          reference.sliceTokens(x, [B * prefix, rotated + kvHeads], start, count);
+        const queriesAndKeys = reference.rotary(part(0, rotated), angles, rotated, D);
+        return reference.concatenateTokens([queriesAndKeys, part(rotated, kvHeads)], B * prefix);
+      },
     ),
     problemOf(
       `linear, ${prefix} x ${W} to ${E}, bias, gelu and residual`,

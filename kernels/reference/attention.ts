@@ -11,7 +11,10 @@ interface Cell extends Readonly<Record<'keyGradient' | 'valueGradient', number>>
 
 export interface AttentionProblem extends Operands, Sizes {
   readonly table: {
-    readonly layout: { readonly blocks: readonly { readonly name: string; readonly length: number }[] };
+    /** A block with `keys: false` has no rows in key and value. */
+    readonly layout: {
+      readonly blocks: readonly { readonly name: string; readonly length: number; readonly keys?: boolean }[];
+    };
     /** By query block, then by key block. */
     readonly cells: readonly (readonly Cell[])[];
   };
@@ -34,11 +37,13 @@ export interface AttentionProblem extends Operands, Sizes {
 export function attention(problem: AttentionProblem) {
   const { table, batch, heads, kvHeads, headDimension: D, validity, query, key, value, dOutput, lossBlocks } = problem;
   const { allowed = () => true, score = (s: number) => s, derivative = () => 1, scale = 1 / Math.sqrt(D) } = problem;
-  const owners = table.layout.blocks.flatMap(({ name, length }, block) =>
-    Array.from({ length }, () => ({ name, block })),
+  const owners = table.layout.blocks.flatMap(({ name, length, keys = true }, block) =>
+    Array.from({ length }, () => ({ name, block, keys })),
   );
   const all = owners.map((_, token) => token);
   const rowTokens = all.filter((token) => problem.queries?.includes(owners[token].name) ?? true);
+  const keyTokens = all.filter((token) => owners[token].keys);
+  const keyRows = new Map(keyTokens.map((token, row) => [token, row]));
   const [tokens, rows] = [all.length, rowTokens.length];
   const [output, dQuery] = [new Float64Array(query.length), new Float64Array(query.length)];
   const [dKey, dValue] = [new Float64Array(key.length), new Float64Array(value.length)];
@@ -59,8 +64,9 @@ export function attention(problem: AttentionProblem) {
     for (let head = 0; head < heads; head++)
       rowTokens.forEach((i, row) => {
         const q = ((sample * rows + row) * heads + head) * D;
-        const at = (j: number) => ((sample * tokens + j) * kvHeads + Math.floor((head * kvHeads) / heads)) * D;
-        const seen = all.filter((j) => sees(sample, i, j));
+        const kvHead = Math.floor((head * kvHeads) / heads);
+        const at = (j: number) => ((sample * keyTokens.length + keyRows.get(j)!) * kvHeads + kvHead) * D;
+        const seen = keyTokens.filter((j) => sees(sample, i, j));
         if (seen.length === 0) return;
         const products = seen.map((j) => scale * dot(query, q, key, at(j)));
         const scores = seen.map((j, n) => score(products[n], i, j, head, sample));

@@ -2,7 +2,9 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
 import {
   type BlockSettings,
+  blockNamed,
   blocksBefore,
+  hasKeys,
   type ModelConfiguration,
   sourceOf,
   tokensPerImage,
@@ -148,6 +150,10 @@ function expectEdges(configuration: ModelConfiguration): void {
     expect(
       edge.mask !== 'causal' || query === key,
       `${quote(query)} reads ${quote(key)} by a causal edge; causal is for a block and itself`,
+    );
+    expect(
+      edge.mask === 'none' || hasKeys(blockNamed(configuration, key)),
+      `${quote(query)} reads ${quote(key)}, which has queries only (keys: false)`,
     );
     const pair = JSON.stringify([query, key]);
     expect(!known.has(pair), `two edges lead from ${quote(query)} to ${quote(key)}`);

@@ -61,6 +61,8 @@ export interface BlockSettings {
    * and has the block's positions and padding. The token loss and acting know one copy.
    */
   readonly repeats?: number;
+  /** false: its rows have queries only, and no block attends to it. Default true. */
+  readonly keys?: boolean;
   /** Numbers in a row of a 'numbers' block. */
   readonly dimension?: number;
 }
@@ -122,6 +124,9 @@ export function blockNamed({ blocks }: Pick<ModelConfiguration, 'blocks'>, name:
     throw new Error(`the model has no block '${name}'; it has ${blocks.map((block) => block.name).join(', ')}`);
   return found;
 }
+
+/** Whether the rows of a block have keys and values, which others may attend to. */
+export const hasKeys = ({ keys = true }: Pick<BlockSettings, 'keys'>): boolean => keys;
 
 /** The name under which an example holds the contents of a block. */
 export const sourceOf = ({ name, source = name }: BlockSettings): string => source;

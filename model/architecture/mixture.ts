@@ -2,7 +2,7 @@
  * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in
  * attention.
  *
- *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear: three matrices, one product)
+ *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear: one product of three matrices)
  *   attention  runs over the joint sequence, by the system's table
  *   x          gets each expert's own output projection added, then its own gated MLP
  *
@@ -13,7 +13,7 @@
  * Any may be absent from a pass: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix
  * attends to the cache.
  */
-import { hostTensor, type ParameterSet, recompute, type Tensor } from '../../engine/index.ts';
+import { hostTensor, type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
@@ -31,7 +31,7 @@ import {
   sliceTokens,
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
-import type { BlockSettings, ExpertSettings, ModelConfiguration } from './configuration.ts';
+import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** One value for each expert that runs, by its name. */
@@ -55,9 +55,9 @@ export interface MixturePass extends MixtureOptions {
   readonly blocks: readonly BlockSettings[];
   /** The names of these blocks in the attention table, or rows of one block. */
   readonly queries: readonly (string | RowsOfBlock)[];
-  /** The attention table over all keys: the blocks in the cache, then the blocks that run. */
+  /** The attention table over the blocks in the cache, then the blocks that run. */
   readonly table: AttentionTable;
-  /** The padding mask [batch, keys] u32, 0 for padding. */
+  /** The padding mask [batch, tokens of the table] u32, 0 for padding. */
   readonly validity: Tensor;
   /** Cosines and sines of the rows that run: [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
@@ -163,10 +163,11 @@ export class Mixture {
     const byName = (tensors: readonly Tensor[], own: readonly string[]): PerExpert<Tensor> =>
       Object.fromEntries(own.map((name, i) => [name, tensors[i]]));
     const residuals = [byName(x, names)];
+    const keyRotary = rowsOfBlocks(pass.rotaryTable, pass.blocks, hasKeys);
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
       const after = layer === depth - 1 ? read : names;
-      const run = () => this.runLayer(values, pass, names, after, layer, before);
+      const run = () => this.runLayer(values, pass, names, after, layer, before, keyRotary);
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
       residuals.push(byName(x, after));
     }
@@ -182,6 +183,7 @@ export class Mixture {
     after: readonly string[],
     layer: number,
     x: readonly Tensor[],
+    keyRotary: Tensor | null,
   ): Tensor[] {
     if (after.length === 0) return [];
     const { heads, kvHeads, headDimension, depth } = this.configuration;
@@ -189,25 +191,30 @@ export class Mixture {
     const isLast = layer === depth - 1;
     const experts = names.map((name) => this.experts[name].layers[layer]);
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
-    const project = (parts: readonly ('query' | 'key' | 'value')[], running: readonly string[]) => {
-      const runs = names.map((own) => running.includes(own));
-      const inputs = normed.map(({ output }, i) => (runs[i] ? output : null));
-      const weights = experts.map((expert, i) => (runs[i] ? parts.map((part) => expert[part].weight(values)) : null));
-      const projected = blockLinear(inputs, weights, layoutOf(blocks, names, running));
+    const project = (parts: readonly ('query' | 'key' | 'value')[], runs: (block: BlockSettings) => boolean) => {
+      const weights = experts.map((expert) => parts.map((part) => expert[part].weight(values)));
+      const inputs = normed.map(({ output }) => output);
+      const projected = blockLinear(inputs, weights, layoutOf(blocks, names, runs));
       const [batch, rows, width] = projected.shape;
       return reshape(projected, [batch, rows, width / headDimension, headDimension]);
     };
-    const asks = (i: number) => after.includes(blocks[i].weights);
-    const allAsk = after.length === names.length;
-    const joined = rotaryHeads(project(allAsk ? ['query', 'key', 'value'] : ['key', 'value'], names), rotaryTable, {
-      ...{ heads: allAsk ? heads : 0, kvHeads, layout: pairs },
-    });
-    const query = allAsk
-      ? joined.query
-      : rotary(project(['query'], after), rowsOfBlocks(rotaryTable, blocks, asks), { layout: pairs });
-    const { key, value } = cache ? cache(layer, joined.key, joined.value) : joined;
+    const asks = ({ weights }: BlockSettings) => after.includes(weights);
+    const ownHeads = (): { query: Tensor; key: Tensor; value: Tensor } => {
+      if (blocks.every((block) => asks(block) && hasKeys(block)))
+        return rotaryHeads(project(['query', 'key', 'value'], hasKeys), rotaryTable, { heads, kvHeads, layout: pairs });
+      const query = rotary(project(['query'], asks), rowsOfBlocks(rotaryTable, blocks, asks)!, { layout: pairs });
+      if (keyRotary)
+        return {
+          ...rotaryHeads(project(['key', 'value'], hasKeys), keyRotary, { heads: 0, kvHeads, layout: pairs }),
+          query,
+        };
+      const none = () => zeroTensor(values.device, [query.shape[0], 0, kvHeads, headDimension], 'f32', 'no keys');
+      return { query, key: none(), value: none() };
+    };
+    const { query, key: ownKey, value: ownValue } = ownHeads();
+    const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
     const attended = attention(query, key, value, {
-      ...{ table, validity, queries: queries.filter((_, i) => asks(i)) },
+      ...{ table, validity, queries: queries.filter((_, i) => asks(blocks[i])) },
       lossBlocks: isLast ? lossBlocks : undefined,
     });
     const [batch, rows] = attended.shape;
@@ -216,7 +223,7 @@ export class Mixture {
       const own = isLast ? finalRows?.[name] : undefined;
       return own === 'all' ? undefined : own;
     };
-    const layout = layoutOf(blocks, names, after);
+    const layout = layoutOf(blocks.filter(asks), names);
     const branches = blockSplitLinear(
       joint,
       experts.map((expert, i) => (after.includes(names[i]) && !chosen(names[i]) ? expert.output.weight(values) : null)),
@@ -235,21 +242,28 @@ export class Mixture {
   }
 }
 
-/** The blocks of `running`; a block's input is the place of its expert in `names`. */
-function layoutOf(blocks: readonly BlockSettings[], names: readonly string[], running: readonly string[]): BlockLayout {
-  const own = blocks.filter(({ weights }) => running.includes(weights));
-  return own.map(({ weights, length }) => ({ input: names.indexOf(weights), length }));
+/** A block's input is the place of its expert in `names`; those that `runs` leaves out have no rows in the joint sequence. */
+function layoutOf(
+  blocks: readonly BlockSettings[],
+  names: readonly string[],
+  runs: (block: BlockSettings) => boolean = () => true,
+): BlockLayout {
+  return blocks.map((block) => ({ input: names.indexOf(block.weights), length: block.length, joined: runs(block) }));
 }
 
-/** The rows of some of the blocks of x [batch, rows, ...]. */
-function rowsOfBlocks(x: Tensor, blocks: readonly BlockSettings[], isWanted: (block: number) => boolean): Tensor {
-  if (blocks.every((_, i) => isWanted(i))) return x;
+/** The rows of some of the blocks of x [batch, rows, ...]; null if there are none. */
+function rowsOfBlocks(
+  x: Tensor,
+  blocks: readonly BlockSettings[],
+  isWanted: (block: BlockSettings) => boolean,
+): Tensor | null {
+  if (blocks.every(isWanted)) return x;
   let start = 0;
-  const parts = blocks.flatMap(({ length }, i) => {
-    start += length;
-    return isWanted(i) ? [sliceTokens(x, start - length, length)] : [];
+  const parts = blocks.flatMap((block) => {
+    start += block.length;
+    return isWanted(block) ? [sliceTokens(x, start - block.length, block.length)] : [];
   });
-  return parts.length === 1 ? parts[0] : concatenateTokens(parts);
+  return parts.length > 1 ? concatenateTokens(parts) : (parts[0] ?? null);
 }
 
 /** Rows `at` of x [batch, rows, width], numbered through the batch: [1, count, width]. */

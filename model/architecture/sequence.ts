@@ -5,6 +5,7 @@ import {
   type BlockSettings,
   blockNamed,
   blocksBefore,
+  hasKeys,
   type ModelConfiguration,
   sourceOf,
   tokensPerImage,
@@ -43,7 +44,9 @@ export function tableOf({ edges }: ModelConfiguration, blocks: readonly RunningB
       if (seen !== undefined) rows[row] = { ...rows[row], [seen]: edge };
     });
   }
-  return attentionTable(sequence(blocks.map(({ tableName, length }) => [tableName, length] as const)), rows);
+  const withoutKeys = blocks.filter((block) => !hasKeys(block)).map(({ tableName }) => tableName);
+  const lengths = blocks.map(({ tableName, length }) => [tableName, length] as const);
+  return attentionTable(sequence(lengths, { withoutKeys }), rows);
 }
 
 /** Rows of an expert that belong to a block, among the blocks of a pass. */

@@ -1,7 +1,7 @@
 /** Passes over one batch of observations, with the keys and values of what ran before in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { sliceTokens, writeTokens } from '../../kernels/index.ts';
-import { blockNamed, type ModelConfiguration } from './configuration.ts';
+import { blockNamed, hasKeys, type ModelConfiguration } from './configuration.ts';
 import {
   expectInputs,
   type Inputs,
@@ -29,8 +29,8 @@ export class KeyValueCache implements Disposable {
   at(start: number): Cache {
     return (layer, key, value) => {
       const cached = this.layers[layer];
-      writeTokens(cached.key, key, start);
-      writeTokens(cached.value, value, start);
+      if (key.size > 0) writeTokens(cached.key, key, start);
+      if (value.size > 0) writeTokens(cached.value, value, start);
       return cached;
     };
   }
@@ -62,6 +62,7 @@ interface SessionOptions {
 export class CachedSession implements Session {
   private readonly cache: KeyValueCache;
   private readonly blocks: { readonly prefix: readonly RunningBlock[]; readonly suffix: readonly RunningBlock[] };
+  /** Rows of the prefix in the cache. */
   private readonly prefixRows: number;
   /** Those that stay the same in every pass behind the prefix. */
   private suffixInputs: Inputs | null = null;
@@ -74,7 +75,8 @@ export class CachedSession implements Session {
     const { device, configuration } = model;
     const [prefix, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
     this.blocks = { prefix, suffix };
-    const rows = (blocks: readonly RunningBlock[]) => blocks.reduce((sum, { length }) => sum + length, 0);
+    const rows = (blocks: readonly RunningBlock[]) =>
+      blocks.reduce((sum, block) => sum + (hasKeys(block) ? block.length : 0), 0);
     this.prefixRows = rows(prefix);
     this.cache = new KeyValueCache(device, configuration, observation.batch, rows([...prefix, ...suffix]));
   }

@@ -57,6 +57,7 @@ const configurationSchema = v.object({
       source: v.optional(v.string()),
       after: texts,
       repeats: v.optional(count(1)),
+      keys: v.optional(v.boolean()),
       dimension: v.optional(count(1)),
     }),
   ),

@@ -192,6 +192,14 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
     ],
   ])('%s', async (_, shapes, run) => expectAsStated(await count(normal, shapes, run)));
 
+  test('rmsNorm of long rows, as on a graphics adapter', async () => {
+    const { software } = floor;
+    Object.assign(floor, { software: false });
+    const counted = await count(floor, [[48, 2048], [2048]], ([x, w]) => kernels.rmsNorm(x, w));
+    Object.assign(floor, { software });
+    expectAsStated(counted);
+  });
+
   test("a gradient that is added to a parameter's", async () => {
     const weight = parameter(normal, normals(2 ** 16, 1), [2 ** 16], { name: 'weight' });
     normal.step(() => {

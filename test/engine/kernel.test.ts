@@ -10,7 +10,7 @@ const source = `struct Shape {
 const THREADS: u32 = 64u;   // @param  a power of two
 const SLOPE: f32 = 0.5;     // @param
 alias Word = vec4f;         // @param  storage
-// @or f16   alias Word = vec2u;
+// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; } // @param
 // @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 // @or bf16  fn unpack(word: Word) -> vec4f {
@@ -35,7 +35,10 @@ describe('kernel files', () => {
     expect(kernel.parameters).toEqual(['THREADS', 'SLOPE', 'Word', 'unpack']);
     const bf16 =
       'fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(word.xxyy << vec4u(16u, 0u, 16u, 0u)); } // widened';
-    expect([...kernel.alternatives.get('Word')!]).toEqual([['f16', 'alias Word = vec2u;']]);
+    expect([...kernel.alternatives.get('Word')!]).toEqual([
+      ['f16', 'alias Word = vec2u;'],
+      ['bf16', 'alias Word = vec2u;'],
+    ]);
     expect([...kernel.alternatives.keys()]).toEqual(['Word', 'unpack']);
     expect([...kernel.alternatives.get('unpack')!.keys()]).toEqual(['f16', 'bf16']);
     expect(kernel.alternatives.get('unpack')!.get('bf16')).toBe(bf16);

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, type TestContext, test } from 'vitest';
-import { backward, captureStep, parameter, tensor } from '../../engine/index.ts';
+import { backward, captureStep, emptyTensor, openDevice, parameter, tensor } from '../../engine/index.ts';
 import {
   attention,
   attentionEntries,
@@ -152,6 +152,56 @@ describe('scores of any size', () => {
       expectClose(actual.logSumExp, reference.attention(given).logSumExp, 1e-6, 'logSumExp');
     }
   }
+});
+
+describeOnDevices('scores far below zero', (open) => {
+  test('a row of scores below -5e4 has the softmax of the same row around zero, beside keys that it does not see', async () => {
+    const [batch, heads, headDimension] = [2, 2, 16];
+    const table = attentionTable(sequence({ a: 37, b: 9 }), {
+      a: { a: full },
+      b: { a: edge({ mask: 'full' }), b: causal },
+    });
+    // Eighths, whose products f32 still holds at 1e5: every score is exact.
+    const eighths = (count: number, seed: number) => normals(count, seed).map((value) => Math.round(8 * value) / 8);
+    const at = (shift: number): AttentionCase => ({
+      ...{ table, batch, heads, kvHeads: 1, headDimension, scale: 1 },
+      validity: Uint8Array.from({ length: batch * 46 }, (_, i) => (i % 5 === 0 ? 0 : 1)),
+      query: eighths(batch * 46 * heads * headDimension, 1).map((value, i) => (i % headDimension === 0 ? 256 : value)),
+      key: eighths(batch * 46 * headDimension, 2).map((value, i) => (i % headDimension === 0 ? shift / 256 : value)),
+      value: normals(batch * 46 * headDimension, 3),
+      dOutput: normals(batch * 46 * heads * headDimension, 4),
+    });
+    const low = await runAttention(await open(), at(-102_400));
+    const expected = reference.attention(at(-102_400));
+    expectClose(low.output, expected.output, 2e-6, 'output');
+    expectClose(
+      low.output,
+      (await runAttention(await open(), at(0))).output,
+      2e-6,
+      'output of the same row around zero',
+    );
+    // Backward makes weights from L, which f32 rounds to a multiple of 1/128 here.
+    compareAttention(low, expected, 1 / 256);
+    expect(Math.max(...low.logSumExp.filter((value) => value < 1e30))).toBeLessThan(-1e5);
+  });
+});
+
+describe('calls that no device can run', () => {
+  const call = (device: Awaited<ReturnType<typeof openDevice>>, heads: number, scale?: number) => {
+    const [query, key] = [heads, 1].map((own) => emptyTensor(device, [1, 2, own, 256], 'f32', 'operand'));
+    return attention(query, key, key, { table: attentionTable(sequence({ a: 2 }), { a: { a: full } }), scale });
+  };
+
+  test('more heads than a binding holds, and a scale that is no number, are refused in one line', async () => {
+    const device = await openDevice({ adapter: 'null', floor: true });
+    expect(() => device.step(() => call(device, 70_000))).toThrow(
+      /^attention forward: 'query' takes 143360000 bytes, above this device's limit of 134217728 .*$/,
+    );
+    expect(() => device.step(() => call(device, 1, Number.NaN))).toThrow(
+      /^attention: scale is NaN; expected a finite number of f32$/,
+    );
+    device.close();
+  });
 });
 
 describeOnDevices('attention on more samples than a grid has rows', (open) => {

@@ -1,11 +1,12 @@
 import { describe, expect, type TestContext, test } from 'vitest';
-import { backward, loadKernel, parameter, parseKernel, type Tensor, tensor } from '../../engine/index.ts';
+import { backward, loadKernel, parameter, parseKernel, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
   attentionTable,
   attentionVariants,
   causal,
+  type Edge,
   edge,
   fillPlan,
   full,
@@ -86,6 +87,44 @@ describe('attention plan', () => {
     expect(starts(half.words)).toEqual(starts(real.words));
   });
 
+  test('its words grow with live tiles: 32,768 tokens with a window take half a megabyte a sample', () => {
+    const form = (tokens: number, window?: number, batch = 1) =>
+      planForm(attentionTable(sequence({ text: tokens }), { text: { text: edge({ mask: 'causal', window }) } }), batch);
+    // A query tile sees keys up to 511 tokens back, of 17 tiles; the first 16 query tiles see all before them.
+    const pairs = 17 * 1024 - (16 * 17) / 2;
+    const words = (samples: number) => samples * (3 * 2 * pairs + (2 * 4 + 3 * 2) * 1024) + 2;
+    for (const batch of [1, 3]) expect(form(32_768, 512, batch).words).toBe(words(batch));
+    expect(4 * words(1)).toBeLessThan(4e6 / 8);
+    expect(form(32_768).words).toBeGreaterThan(25 * words(1));
+    expect(form(65_536, 512).words).toBeLessThan(2.1 * words(1));
+  });
+
+  test('has no room for gradients that the table stops', () => {
+    const layout = sequence({ prefix: 320, action: 64 });
+    const words = (prefix: Edge) => planForm(attentionTable(layout, { action: { prefix, action: full } }), 1).words;
+    expect(words(full) - words(insulated)).toBe(2 * 2 * 10);
+    expect(words(edge({ mask: 'full', stopKey: true }))).toBe(words(full));
+  });
+
+  test('a table that it has no room for is refused in one line', async () => {
+    const dense = (tokens: number) => attentionTable(sequence({ text: tokens }), { text: { text: full } });
+    expect(() => planForm(dense(32 * 2 ** 16 + 1), 1)).toThrow(
+      'attention: the table has 65537 tiles of at most 32 tokens; a plan has room for 65536',
+    );
+    expect(() => planForm(dense(32 * 2 ** 16), 1)).toThrow(
+      'attention: a batch of 1 has 4294967296 pairs of tiles in this table; a plan has room for 536870912: use a smaller batch, or a window',
+    );
+    const device = await testDevice('floor');
+    const { maxStorageBufferBindingSize: most } = device.limits;
+    const batch = Math.ceil(most / (3 * 8 * 1024 ** 2));
+    device.step(() => {
+      const operand = zeroTensor(device, [batch, 32_768, 1, 4], 'f32', 'operand');
+      expect(() => attention(operand, operand, operand, { table: dense(32_768) })).toThrow(
+        `bytes for a batch of ${batch}; this device binds ${most}: use a smaller batch, or a window`,
+      );
+    });
+  });
+
   test('tiles with the most keys come first', () => {
     const long = sequence({ text: 200 });
     const { queryTiles, keyTiles } = planForm(attentionTable(long, { text: { text: causal } }), 1);
@@ -144,11 +183,13 @@ async function counting(name: 'attention' | 'attention.software') {
   const reached = (rows: string) =>
     `if (!pair.stopKey) { toKey += ${rows}; } if (!pair.stopValue) { toValue += ${rows}; }\n`;
   if (name === 'attention') {
-    replace('let keys = keyTile(sample, pair.tile);', `let keys = keyTile(sample, pair.tile);${visited}`, 2);
-    replace('packOutput(select(0.0, 1.0 / max(total[i], 1e-30), real) * sums[ROWS * c + i])', 'vec4f(keysVisited)', 1);
+    const keys = 'let keys = keyTile(work.sample, pair.tile);';
+    replace(keys, `${keys}${visited}`, 2);
+    const output = 'packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[ROWS * c + i])';
+    replace(output, 'vec4f(keysVisited)', 1);
     replace('= shape.scale * sums[ROWS * c + i];', '= vec4f(keysVisited);', 1);
-    const product = 'var product = array<vec4f, ROWS>();                                         // k . s q';
-    replace(product, `${reached('f32(min(flatRows - firstFlat, TILE))')}${product}`, 1);
+    const products = 'var weights = ThreadRows();                   // k . s q, then P';
+    replace(products, `${reached('f32(min(flatRows(queries) - firstFlat, TILE))')}${products}`, 1);
     replace('= keySums[ROWS * c + i];', '= vec4f(toKey);', 1);
     replace('= valueSums[ROWS * c + i];', '= vec4f(toValue);', 1);
   } else {
@@ -158,14 +199,15 @@ async function counting(name: 'attention' | 'attention.software') {
       2,
     );
     // The computed value stays, times zero: a binding that nothing reads would be gone from the layout.
-    const count = (of: string, result: string) =>
-      replace(`${result});`, `mat2x2f(vec2f(${of}), vec2f(${of})) + 0.0 * ${result});`, 1);
-    count('keysVisited', 'combine(old, &scores, fetchValue(keysAt + word))');
-    count('keysVisited', 'combine(mat2x2f(dQuery[at.x], dQuery[at.y]), &weights, fetchKey(keysAt + word))');
-    const queries = 'let queries = queryTile(sample, pair.tile, lane);';
-    replace(queries, `${queries}\n${reached('f32(queries.rows * headsPerKv)')}`, 1);
-    count('toValue', 'combine(mat2x2f(dValue[at.x], dValue[at.y]), &passing, fetchGradient(rows.at + word))');
-    count('toKey', 'combine(mat2x2f(dKey[at.x], dKey[at.y]), &weights, fetchQuery(rows.at + word))');
+    const filled = (count: string) => `mat4x4f(${Array(4).fill(`vec4f(${count})`).join(', ')})`;
+    const output = 'combine(scaled, &scores, fetchValue(keysAt + group))';
+    replace(`${output});`, `${filled('keysVisited')} + 0.0 * ${output});`, 1);
+    // A workgroup of backward takes several batches of query rows, and adds theirs to dk and dv.
+    replace('let at = rows.statisticsAt;', 'let at = rows.statisticsAt; keysVisited = 0.0;', 1);
+    const gradient = 'sums = combine(sums, &weights, passing);';
+    const batch = 'f32(min(queries.rows * headsPerKv - first, BATCH))';
+    const counted = `if (product == 2u) { sums = ${filled('keysVisited')}; } else { sums = before + ${filled(batch)}; }`;
+    replace(gradient, `let before = sums; ${gradient} let made = sums; ${counted} sums += 0.0 * made;`, 1);
   }
   return parseKernel(`${name}-counting`, text);
 }

@@ -98,6 +98,23 @@ describe('variants of attention', () => {
       "useAttentionVariants: forward of f32, head dimension 64: no variant 'f16-4' on this device; it has base-4, base-2, base-1",
     );
   });
+
+  test('software: one gradient alone has the bits that it has beside the others', async ({ skip }) => {
+    const device = await testDevice('normal');
+    const given = randomCase(35, 40, 3);
+    if (!use(device, 'software', given)) skip('not on this adapter');
+    const together = await runAttention(device, given);
+    const base = { dtype: 'f32', headDimension: 40, variant: 'base-4' } as const;
+    for (const [entry, others] of [
+      ['backwardQuery', ['dKey', 'dValue']],
+      ['backwardKeyValue', ['dQuery']],
+    ] as const) {
+      useAttentionVariants(device, [{ ...base, entry }]);
+      const apart = await runAttention(device, given);
+      for (const name of results) expectClose(apart[name], together[name], 1e-6, name);
+      for (const name of others) expect(apart[name]).toEqual(together[name]);
+    }
+  });
 });
 
 /** The head dimension of tests above, so that their pipelines serve again. */
@@ -163,6 +180,40 @@ describe('attention with lists that workgroups share', () => {
     }
   }
 
+  test('dk and dv of a kv head that eight heads share have a slice for each of these, until a GPU is full', async () => {
+    const device = await testDevice('floor');
+    const table = attentionTable(sequence({ prefix: 999, action: 50 }), {
+      prefix: { prefix: full },
+      action: { prefix: full, action: full },
+    });
+    const workgroups = (batch: number, heads: number, kvHeads: number) =>
+      attentionWorkgroups(device, { table, batch, heads, kvHeads, headDimension: D }).backwardKeyValue;
+    expect(workgroups(1, 8, 1)).toBe(34 * 8);
+    expect(workgroups(5, 8, 1)).toBe(5 * 34 * 4);
+    expect(workgroups(16, 8, 1)).toBe(16 * 34);
+    expect(workgroups(4, 2, 2)).toBe(4 * 34 * 2);
+    const tokens = 330;
+    const size = (heads: number) => 2 * tokens * heads * D;
+    const given: AttentionCase = {
+      ...{ batch: 2, heads: 8, kvHeads: 1, headDimension: D },
+      table: attentionTable(sequence({ prefix: 300, action: 30 }), {
+        prefix: { prefix: full },
+        action: { prefix: edge({ mask: 'full', keyGradient: 0.3, valueGradient: 0.7 }), action: causal },
+      }),
+      validity: Uint8Array.from({ length: 2 * tokens }, (_, i) => (i >= 40 && i < 170 ? 0 : 1)),
+      ...{
+        query: normals(size(8), 1),
+        key: normals(size(1), 2),
+        value: normals(size(1), 3),
+        dOutput: normals(size(8), 4),
+      },
+    };
+    expect(attentionWorkgroups(device, given).backwardKeyValue).toBe(2 * 11 * 8);
+    const first = await runAttention(device, given);
+    compareAttention(first, reference.attention(given), 2e-6);
+    expect(await runAttention(device, given)).toEqual(first);
+  });
+
   test('one sample on one kv head: forward, dq, dk and dv in slices', async () => {
     for (const kind of ['normal', 'floor'] as const) {
       const device = await testDevice(kind);
@@ -184,6 +235,22 @@ describe('attention with lists that workgroups share', () => {
       };
       compareAttention(await runAttention(device, given), reference.attention(given), 2e-6);
     }
+  });
+
+  test('software: slices of dk and dv that do not fit one binding are fewer, or left to the base file', async ({
+    skip,
+  }) => {
+    const device = await testDevice('normal');
+    const given = fewRows(full);
+    if (!use(device, 'software', given)) skip('not on this adapter');
+    const count = (bytes: number) => {
+      const limited = Object.create(device, { limits: { value: { maxStorageBufferBindingSize: bytes } } });
+      return attentionWorkgroups(limited, given).backwardKeyValue;
+    };
+    const slice = 2 * 4 * given.key.length;
+    expect([2 * slice, 2 * slice - 1, slice].map(count)).toEqual([4, 2, 2]);
+    use(device, 'base-4', given);
+    expect(count(slice - 1)).toBe(attentionWorkgroups(device, given).backwardKeyValue);
   });
 
   test('a stop on K alone leaves dv, and one on V alone dk, the same to the last bit', async () => {

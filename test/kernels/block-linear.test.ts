@@ -29,6 +29,17 @@ const interleaved: BlockLayout = [
   { input: 2, length: 6 },
 ];
 
+/** Three owners; rows of the first are left out at its end and between others, and the third is left out as a whole. */
+const leftOut: BlockLayout = [
+  { input: 0, length: 3 },
+  { input: 0, length: 2, joined: false },
+  { input: 0, length: 4 },
+  { input: 1, length: 7 },
+  { input: 2, length: 5, joined: false },
+  { input: 0, length: 1 },
+  { input: 0, length: 2, joined: false },
+];
+
 const { ownersOf, rowsOwned } = reference;
 
 describeOnDevices('blockLinear', (device) => {
@@ -122,6 +133,31 @@ describeOnDevices('blockLinear', (device) => {
     const one = (await run(together, ['key'])).read;
     expect(one[2]).toEqual(inPlace.read[2]);
     for (const other of [one[1], one[3]]) expect(other.every((value) => value === 0)).toBe(true);
+  });
+
+  test.each([
+    { widths: [8, 4], outputs: 12 },
+    { widths: [6, 19], outputs: 7 },
+  ])('rows that are not joined have no output and a gradient of zero: widths $widths', async ({ widths, outputs }) => {
+    const opened = await device();
+    const third = tensor(opened, normals(BATCH * 5 * 4, 1), [BATCH, 5, 4]);
+    await checkOperation(opened, {
+      inputs: [
+        ...widths.map((width, i) => ({ shape: [BATCH, rowsOwned(leftOut, i), width] })),
+        ...widths.map((width) => ({ shape: [outputs, width] })),
+      ],
+      run: (all) => blockLinear([...all.slice(0, 2), third], all.slice(2), leftOut),
+      // All rows joined, less those that are left out.
+      oracle: (data) => {
+        const all = leftOut.map(({ input, length }) => ({ input, length }));
+        const third = [new Float64Array(BATCH * 5 * 4), new Float64Array(outputs * 4)];
+        const joined = reference.blockLinear([...data.slice(0, 2), third[0]], [...data.slice(2), third[1]], all, BATCH);
+        const kept = leftOut.flatMap(({ length, joined: own = true }) => Array<boolean>(length).fill(own));
+        return joined.filter((_, i) => kept[Math.floor(i / outputs) % kept.length]);
+      },
+      tolerance: { forward: 5e-7, backward: 5e-7 },
+    });
+    third.dispose();
   });
 
   test('inputs in f16 through weights in bf16: the result in f16, or in f32 with gradients to the last digits', async () => {
@@ -304,6 +340,27 @@ describeOnDevices('blockSplitLinear', (device) => {
     );
     joint.dispose();
     weight.dispose();
+  });
+
+  test('a layout that leaves rows out is refused', async () => {
+    const opened = await device();
+    const [joint, weight] = [
+      [1, 15, 4],
+      [4, 4],
+    ].map((shape) =>
+      tensor(
+        opened,
+        normals(
+          shape.reduce((a, b) => a * b),
+          1,
+        ),
+        shape,
+      ),
+    );
+    expect(() => blockSplitLinear(joint, [weight, weight, weight], leftOut)).toThrow(
+      'blockSplitLinear: layout[1] is not joined',
+    );
+    for (const made of [joint, weight]) made.dispose();
   });
 
   test.each([

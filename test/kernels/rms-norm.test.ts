@@ -13,6 +13,7 @@ describeOnAllDevices('rmsNorm', (device) => {
     { rows: 7, width: 67 },
     { rows: 19, width: 300 },
     { rows: 4, width: 2 },
+    { rows: 150, width: 12 },
   ])('agrees with float64 at $rows x $width, forward and backward', async ({ rows, width }) => {
     await checkOperation(await device(), {
       inputs: [{ shape: [rows, width] }, { shape: [width] }],

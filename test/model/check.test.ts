@@ -99,6 +99,8 @@ test.each<[string, Change]>([
 
   ['an edge names block "nothing"; there are image, language, target, action, state', edge('action', 'nothing')],
   ['"action" reads "language" by a causal edge', edge('action', 'language', causal)],
+  ['"image" reads "language", which has queries only (keys: false)', block('language', { keys: false })],
+  ['"action" reads "action", which has queries only (keys: false)', block('action', { keys: false })],
   ['two edges lead from "image" to "language"', { edges: [...edges, edges[1]] }],
 
   ['it has no objective', { objectives: [] }],

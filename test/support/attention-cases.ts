@@ -52,11 +52,11 @@ export async function runAttention(device: Device, given: AttentionCase) {
     expression,
     dtype = 'f32',
   } = given;
-  const tokens = table.layout.length;
+  const { keyTokens } = table.layout;
   const rows = given.query.length / (batch * heads * headDimension);
   const query = parameter(device, given.query, [batch, rows, heads, headDimension], { name: 'query' });
-  const key = parameter(device, given.key, [batch, tokens, kvHeads, headDimension], { name: 'key' });
-  const value = parameter(device, given.value, [batch, tokens, kvHeads, headDimension], { name: 'value' });
+  const key = parameter(device, given.key, [batch, keyTokens, kvHeads, headDimension], { name: 'key' });
+  const value = parameter(device, given.value, [batch, keyTokens, kvHeads, headDimension], { name: 'value' });
   const { output, logSumExp } = device.step(() => {
     const operands = [query, key, value].map((operand) => (dtype === 'f32' ? operand : cast(operand, dtype)));
     const result = attentionWithLogSumExp(operands[0], operands[1], operands[2], {
@@ -81,8 +81,13 @@ export async function runAttention(device: Device, given: AttentionCase) {
   return result;
 }
 
-/** A table of random edges over random blocks, some of one token, with random padding. */
-export function randomCase(seed: number, headDimension: number, group: number): AttentionCase {
+/** A table of random edges over random blocks, some of one token, with random padding; `withoutKeys` indexes blocks. */
+export function randomCase(
+  seed: number,
+  headDimension: number,
+  group: number,
+  withoutKeys: readonly number[] = [],
+): AttentionCase {
   const draw = integers(200, 1 << 20, seed);
   let used = 0;
   const pick = (below: number) => draw[used++] % below;
@@ -90,7 +95,8 @@ export function randomCase(seed: number, headDimension: number, group: number): 
     { length: 2 + pick(3) },
     (_, i) => [`b${i}`, pick(4) === 0 ? 1 : 1 + pick(60)] as [string, number],
   );
-  const layout = sequence(blocks);
+  const names = withoutKeys.map((index) => `b${index % blocks.length}`);
+  const layout = sequence(blocks, { withoutKeys: names });
   const rows: Record<string, Record<string, Edge>> = {};
   for (const [q] of blocks) {
     rows[q] = {};
@@ -100,12 +106,14 @@ export function randomCase(seed: number, headDimension: number, group: number): 
       const factors = { keyGradient: pick(8) / 7, valueGradient: pick(8) / 7 };
       const scaled = [edge({ mask: 'full', ...factors }), edge({ mask: q === k ? 'causal' : 'full', ...factors })];
       const kinds = [...own, ...stops, ...scaled];
-      rows[q][k] = kinds[pick(kinds.length)];
+      const cell = kinds[pick(kinds.length)];
+      rows[q][k] = names.includes(k) ? none : cell;
     }
   }
   const [batch, kvHeads] = [2, 1 + pick(2)];
   const heads = kvHeads * group;
-  const size = (count: number) => batch * layout.length * count * headDimension;
+  const size = (count: number, tokens: number) => batch * tokens * count * headDimension;
+  const { length, keyTokens } = layout;
   return {
     table: attentionTable(layout, rows),
     batch,
@@ -113,10 +121,10 @@ export function randomCase(seed: number, headDimension: number, group: number): 
     kvHeads,
     headDimension,
     validity: Uint8Array.from({ length: batch * layout.length }, (_, i) => (draw[i % 200] % 5 === 0 ? 0 : 1)),
-    query: normals(size(heads), seed + 1),
-    key: normals(size(kvHeads), seed + 2),
-    value: normals(size(kvHeads), seed + 3),
-    dOutput: normals(size(heads), seed + 4),
+    query: normals(size(heads, length), seed + 1),
+    key: normals(size(kvHeads, keyTokens), seed + 2),
+    value: normals(size(kvHeads, keyTokens), seed + 3),
+    dOutput: normals(size(heads, length), seed + 4),
   };
 }
 

@@ -116,6 +116,17 @@ function objectivesOf(
 
 export function randomConfiguration(seed: number): ModelConfiguration {
   const choose = new Chooser(seed);
+  const configuration = drawn(choose);
+  const { blocks, edges } = configuration;
+  if (blocks.length === 0 || choose.chance(0.7)) return configuration;
+  // A block that nobody reads, or now and then one that is read, which is refused.
+  const { name: queriesOnly } = choose.of(blocks);
+  const unread = choose.chance(0.9) ? edges.filter(({ key }) => key !== queriesOnly) : edges;
+  const without = blocks.map((block) => (block.name === queriesOnly ? { ...block, keys: false } : block));
+  return { ...configuration, blocks: without, edges: unread };
+}
+
+function drawn(choose: Chooser): ModelConfiguration {
   const others = choose.of([[], ['expert'], ['expert', 'third']]);
   const adaptive = choose.chance(0.5);
   const vision = choose.chance(0.6)
