@@ -56,6 +56,8 @@ test.each([false, true])('trains and acts alike, recompute %s', async (recompute
   expect(Object.keys(actual.gradients)).toEqual(Object.keys(expected.gradients));
   for (const [name, gradient] of Object.entries(expected.gradients))
     if (/gemma_expert.*[kv]_proj/.test(name)) expectZero(actual.gradients[name], name);
+    // A bias of keys moves all scores of a row alike, so that its gradient is nothing but rounding.
+    else if (/k_proj\.bias/.test(name)) expect(actual.gradients[name].every((of) => Math.abs(of) < 1e-6)).toBe(true);
     else expectClose(actual.gradients[name], gradient, 1e-5, name);
   expect(Object.keys(actual.actions)).toEqual(['flow', 'l1']);
   for (const [name, own] of Object.entries(expected.actions)) expectClose(actual.actions[name], own, 1e-5, name);
