@@ -68,10 +68,10 @@ export function attentionCost(problem: AttentionProblem): AttentionCost {
     return { flops: heads * productFlops(launch, headDimension, plan.work), bytes };
   };
   const backward = of('backward');
-  const delta = batch * queryTokens * heads * ((bytesPerElement[dtype] + 4) * headDimension + 12);
+  const delta = attentionDeltaCost(sizes, dtype, plan);
   return {
     forward: of('forward'),
-    backward: { ...backward, bytes: delta + backward.bytes },
+    backward: { ...backward, bytes: delta.bytes + backward.bytes },
     work: plan.work,
   };
 }
@@ -147,6 +147,12 @@ export function attentionEntryCost(
     flops: heads * (productFlops(launch, headDimension, plan.work) + softmaxFlops(launch, plan.work)),
     bytes: planBytes + queries * queryBytes + keys * 2 * stored * kvRow + result,
   };
+}
+
+/** FLOPs and bytes of the statistics that backward kernels read: of the query rows that a gradient takes. */
+export function attentionDeltaCost({ heads, headDimension }: AttentionSizes, dtype: DataType, plan: Plan): Cost {
+  const rows = reachOf(plan).backwardQuery.queries * heads;
+  return { flops: 2 * rows * headDimension, bytes: rows * ((bytesPerElement[dtype] + 4) * headDimension + 12) };
 }
 
 /** The reach of a list of the plan: rows of queries and of keys over the batch, and the words of the plan that say so. */

@@ -19,11 +19,13 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 const THREADS: u32 = 64u;
+const TILE: u32 = 32u;
 const NO_SCORE: f32 = 1e30;
 
 struct Shape {
   splits: u32, batch: u32, queryTokens: u32, heads: u32,
   groups: u32,                                    // D / 4
+  queryTiles: u32, dQueryAt: u32,                 // of the plan, as in attention.wgsl
 }
 
 // A number stands twice where no entry point uses both.
@@ -32,6 +34,7 @@ struct Shape {
 @group(0) @binding(2) var<storage, read> forwardLogSumExp: array<f32>;       // L [batch, heads, queryTokens], as logSumExp
 @group(0) @binding(3) var<storage, read> dOutput: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> statistics: array<vec2f>;     // (L, delta) [batch, heads, queryTokens]
+@group(0) @binding(5) var<storage, read> plan: array<u32>;
 @group(0) @binding(1) var<storage, read> sliceOutput: array<vec4f>;          // [splits, batch, queryTokens, heads, D]
 @group(0) @binding(2) var<storage, read> sliceLogSumExp: array<f32>;         // [splits, batch, heads, queryTokens]
 @group(0) @binding(3) var<storage, read_write> output: array<Word>;
@@ -41,13 +44,18 @@ struct Shape {
 
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
-// One thread a row.
+// One thread a row of a query tile, for each of the heads. A tile without pairs in its dQuery list has no statistics: nothing reads them.
 @compute @workgroup_size(THREADS)
 fn delta(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let row = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;        // (sample * queryTokens + token) * heads + head
-  let token = row / shape.heads;
-  let sample = token / shape.queryTokens;
+  let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
+  let tile = index / (TILE * shape.heads);                                   // sample * queryTiles + the tile of the sample
+  let sample = tile / shape.queryTiles;
   if (sample >= shape.batch) { return; }
+  let rowOfTile = index / shape.heads % TILE;
+  if (rowOfTile >= plan[4u * tile + 1u] || plan[shape.dQueryAt + 2u * tile + 1u] == 0u) { return; }
+  let token = plan[4u * tile] + rowOfTile;
+  let head = index % shape.heads;
+  let row = (sample * shape.queryTokens + token) * shape.heads + head;
   var sum = 0.0;
   for (var group = 0u; group < shape.groups; group++) {
     // The order of terms of attention's dP: a row that sees one key then has dP = delta to the last bit, and dq = 0.
@@ -55,7 +63,7 @@ fn delta(grid: Grid, @builtin(local_invocation_index) thread: u32) {
     let b = unpack(forwardOutput[row * shape.groups + group]);
     sum = fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
   }
-  let at = (sample * shape.heads + row % shape.heads) * shape.queryTokens + token % shape.queryTokens;
+  let at = (sample * shape.heads + head) * shape.queryTokens + token;
   statistics[at] = vec2f(forwardLogSumExp[at], sum);
 }
 

@@ -40,7 +40,8 @@ export function attentionWithLogSumExp(
   record('attention', [query, key, value], [output], ([dOutput], [wantsQuery, wantsKey, wantsValue]) => {
     if (!dOutput) return [null, null, null];
     const statistics = emptyTensor(device, [batch, heads, queryTokens, 2], 'f32', 'attention backward');
-    attentionDelta(call, { forwardOutput: output, forwardLogSumExp: logSumExp, dOutput, statistics });
+    const saved = { forwardOutput: output, forwardLogSumExp: logSumExp };
+    attentionDelta(call, plan, { plan: words, ...saved, dOutput, statistics });
     return work.backward({ ...operands, dOutput, statistics }, wantsQuery, wantsKey || wantsValue);
   });
   return { output, logSumExp };

@@ -141,7 +141,7 @@ describe('insula', () => {
     for await (const piece of child.stdout.setEncoding('utf8')) output += piece;
     expect(await closed).toBe(0);
     expect(JSON.parse(output).operations.length).toBeGreaterThan(100);
-    expect(output.length).toBeGreaterThan(2 ** 18);
+    expect(output.length).toBeGreaterThan(2 ** 17);
   });
 
   test('help of all commands and of one, the adapters as JSON', async () => {
