@@ -2,7 +2,8 @@
 import { type Device, elementCount, ParameterSet, type Shape, type Tensor, tensor } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import { waves } from '../measure/operation-task.ts';
-import { type Problem, problemsOf } from './problems.ts';
+import type { Problem } from './problem.ts';
+import { problemsOf } from './problems.ts';
 import type { ModelShape } from './shapes.ts';
 
 export interface KernelCase {
@@ -29,34 +30,33 @@ export function kernelCases(model: ModelShape): KernelCase[] {
   return [...made, adamwCase(model, 'f32'), adamwCase(model, '8bit')];
 }
 
-function operandsOf(device: Device, { operands, run, backward }: Problem): Operands {
-  const made = Object.fromEntries(
-    Object.entries(operands).map(([name, own], i) => {
-      if (!('shape' in own)) return [name, operand(device, own, i)];
-      const { shape, ids } = own;
-      return [name, ids ? tensor(device, ids, shape, { dtype: 'u32' }) : constantTensor(device, shape)];
-    }),
-  );
+function operandsOf(device: Device, { operands, pair: [run], backward }: Problem): Operands {
+  const operand = (shape: Shape, seed: number) => {
+    const made = tensor(device, waves(elementCount(shape), seed, shape.at(-1)), shape);
+    made.wantsGradient = true; // it is no parameter, so its gradient is computed but not kept
+    return made;
+  };
+  const made = Object.values(operands).map((own, i) => {
+    if (!('shape' in own)) return operand(own, i);
+    const { shape, ids } = own;
+    return tensor(device, ids ?? waves(elementCount(shape)), shape, { dtype: ids ? 'u32' : 'f32' });
+  });
   // The shape of the gradient is known after one run.
-  const gradient = backward ? device.step(() => [...run(made).shape]) : null;
-  const dOutput = gradient && operand(device, gradient, Object.keys(made).length);
-  const held = dOutput ? [...Object.values(made), dOutput] : Object.values(made);
+  const gradient = backward
+    ? operand(
+        device.step(() => [...run(...made).shape]),
+        made.length,
+      )
+    : null;
+  const held = gradient ? [...made, gradient] : made;
   return {
-    forward: () => run(made),
-    gradient: dOutput,
+    forward: () => run(...made),
+    gradient,
     bytes: held.reduce((sum, { byteLength }) => sum + byteLength, 0),
     [Symbol.dispose]: () => {
       for (const each of held) each.dispose();
     },
   };
-}
-
-const constantTensor = (device: Device, shape: Shape) => tensor(device, waves(elementCount(shape)), shape);
-
-function operand(device: Device, shape: Shape, seed: number): Tensor {
-  const made = tensor(device, waves(elementCount(shape), seed, shape.at(-1)), shape);
-  made.wantsGradient = true; // it is no parameter, so its gradient is computed but not kept
-  return made;
 }
 
 /** AdamW on all parameters of one gated MLP, with clipping by group. */

@@ -8,7 +8,8 @@ import { taskOf } from '../measure/operation-task.ts';
 import { provenance } from '../measure/provenance.ts';
 import { type Roof, RoofProbes, roofSchema } from '../measure/roofline.ts';
 import { savedRunSchema } from '../measure/saved-run.ts';
-import { type KernelCase, kernelCases, type Operands } from './cases.ts';
+import { kernelCases, type Operands } from './cases.ts';
+import { opOf } from './problem.ts';
 import { modelShapes, modelShapesOf } from './shapes.ts';
 
 const KERNELS_FORMAT = 'insula bench kernels 1';
@@ -51,8 +52,6 @@ interface KernelsOptions extends RoundOptions {
   /** Names of ops; an empty list stands for all. */
   readonly names: readonly string[];
 }
-
-const opOf = ({ name }: KernelCase) => name.split(/[ ,]/)[0];
 
 /** @throws InputError if no op has a name that is given */
 export function expectOperations(names: readonly string[]): void {

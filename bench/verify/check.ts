@@ -5,12 +5,12 @@ import {
   elementCount,
   parameter,
   randomStream,
-  type Tensor,
+  type Shape,
   tensor,
 } from '../../engine/index.ts';
 import { type ChosenVariants, cast, type FloatType, useVariants } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
-import type { Problem } from '../kernels/problems.ts';
+import { opOf, type Problem } from '../kernels/problem.ts';
 import { type Comparison, compareTensors, roundingOf } from './compare.ts';
 
 /**
@@ -45,8 +45,6 @@ export interface Check {
 
 const shipped: ChosenVariants = { attention: [], matmul: [] };
 
-export const opOf = (name: string): string => name.split(/[ ,]/)[0];
-
 /** Normal numbers, the same on every run. */
 export function normals(count: number, seed: number, deviation = 1): Float32Array {
   return randomStream(seed, 0, 0)
@@ -58,45 +56,34 @@ export async function runCheck(
   device: Device,
   { problem, variant, storage, chosen = shipped }: Check,
 ): Promise<Comparison[]> {
-  const { name, operands, run, oracle, gradients } = problem;
-  const op = opOf(name);
-  const storageOf = (operand: string) => (typeof storage === 'string' ? storage : (storage[operand] ?? 'f32'));
+  const { name, operands, pair, gradients } = problem;
+  const [run, oracle] = pair;
+  const op = opOf(problem);
   const given = Object.entries(operands).map(([operand, own], i) => {
-    const shape = 'shape' in own ? own.shape : own;
-    const ids = 'shape' in own ? own.ids : undefined;
+    const wanted = !('shape' in own);
+    const { shape, ids }: { shape: Shape; ids?: Uint32Array } = 'shape' in own ? own : { shape: own };
+    const dtype = !wanted ? 'f32' : typeof storage === 'string' ? storage : (storage[operand] ?? 'f32');
     const row = shape.at(-1) ?? 1;
-    const drawn = normals(elementCount(shape), i + 1, row > LONG_ROW ? row ** -0.25 : 1);
-    const numbers = ids ?? reference.cast(drawn, 'shape' in own ? 'f32' : storageOf(operand));
-    return { operand, shape, ids, numbers, wanted: !('shape' in own) };
+    const drawn = () => normals(elementCount(shape), i + 1, row > LONG_ROW ? row ** -0.25 : 1);
+    const numbers = ids ?? reference.cast(drawn(), dtype);
+    const leaf = wanted
+      ? parameter(device, numbers, shape, { name: operand })
+      : tensor(device, numbers, shape, { dtype: ids ? 'u32' : 'f32' });
+    return { operand, wanted, dtype, numbers, leaf };
   });
-  const numbers = Object.fromEntries(given.map(({ operand, numbers }) => [operand, Float64Array.from(numbers)]));
-  const expected = oracle(numbers);
+  const inputs = given.map(({ numbers }) => Float64Array.from(numbers));
+  const expected = oracle(...inputs);
   const dOutput = normals(expected.length, 99);
-  const leaves = Object.fromEntries(
-    given.map(({ operand, shape, ids, numbers, wanted }) => [
-      operand,
-      ids
-        ? tensor(device, ids, shape, { dtype: 'u32' })
-        : wanted
-          ? parameter(device, numbers, shape, { name: operand })
-          : tensor(device, numbers, shape),
-    ]),
-  );
   const subject = (result: string) => ({
     ...{ op, name, variant, tensor: result },
     storage: typeof storage === 'string' ? storage : Object.entries(storage).flat().join(' '),
   });
   const [forward, back] = (roundings[op] ?? DEFAULT_ROUNDINGS).map((count) => count * roundingOf('f32'));
-  const most =
-    given.reduce((sum, { numbers }) => sum + numbers.length, 0) > MANY_OPERANDS ? FEW_DIFFERENCES : MOST_DIFFERENCES;
+  const many = inputs.reduce((sum, { length }) => sum + length, 0) > MANY_OPERANDS;
   try {
     useVariants(device, chosen);
     const output = device.step(() => {
-      const typed = given.map(({ operand, wanted }): [string, Tensor] => [
-        operand,
-        wanted ? cast(leaves[operand], storageOf(operand)) : leaves[operand],
-      ]);
-      const made = run(Object.fromEntries(typed));
+      const made = run(...given.map(({ leaf, wanted, dtype }) => (wanted ? cast(leaf, dtype) : leaf)));
       if (problem.backward) backward(made, { gradient: tensor(device, dOutput, made.shape) });
       return made;
     });
@@ -105,38 +92,24 @@ export async function runCheck(
     const allowed = forward + rounds * roundingOf(stored);
     const compared = [compareTensors(subject('output'), await output.read(), expected, allowed, stored)];
     output.dispose();
+    if (!problem.backward) return compared;
     // Gradients are f32, of what was kept in the storage of the output.
     const kept = keepsRounded.includes(op) ? stored : 'f32';
     const allowedBack = back + (kept === 'f32' ? 0 : 2 * roundingOf(kept));
-    if (!problem.backward) return compared;
-    const byHand = gradients?.(numbers, Float64Array.from(dOutput));
-    for (const { operand, wanted } of given) {
+    const byHand = gradients?.(inputs, Float64Array.from(dOutput));
+    for (const [which, { operand, wanted, leaf }] of given.entries()) {
       if (!wanted) continue;
-      const stride = byHand ? 1 : reference.strideOf(numbers[operand].length, most);
-      const which = given.findIndex((own) => own.operand === operand);
-      const derivative = () =>
-        reference.differentiate(
-          (inputs) => oracle(Object.fromEntries(given.map((own, i) => [own.operand, inputs[i]]))),
-          given.map((own) => numbers[own.operand]),
-          which,
-          dOutput,
-          stride,
-        );
-      const { grad, size } = leaves[operand];
-      const actual = grad ? await grad.read() : new Float32Array(size);
-      compared.push(
-        compareTensors(
-          subject(`gradient of ${operand}${stride > 1 ? `, 1 of ${stride} elements` : ''}`),
-          actual.filter((_, i) => i % stride === 0),
-          byHand?.[operand] ?? derivative(),
-          allowedBack,
-          kept,
-        ),
-      );
+      const most = many ? FEW_DIFFERENCES : MOST_DIFFERENCES;
+      const stride = byHand ? 1 : reference.strideOf(leaf.size, most);
+      const actual = leaf.grad ? await leaf.grad.read() : new Float32Array(leaf.size);
+      const exact = byHand?.[which] ?? reference.differentiate((own) => oracle(...own), inputs, which, dOutput, stride);
+      const result = subject(`gradient of ${operand}${stride > 1 ? `, 1 of ${stride} elements` : ''}`);
+      const some = actual.filter((_, i) => i % stride === 0);
+      compared.push(compareTensors(result, some, exact, allowedBack, kept));
     }
     return compared;
   } finally {
     useVariants(device, shipped);
-    for (const leaf of Object.values(leaves)) leaf.dispose();
+    for (const { leaf } of given) leaf.dispose();
   }
 }

@@ -2,8 +2,9 @@
 import { reasonOf } from '../../engine/files/errors.ts';
 import { nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
+import { opOf } from '../kernels/problem.ts';
 import { type Provenance, provenance } from '../measure/provenance.ts';
-import { opOf, runCheck } from './check.ts';
+import { runCheck } from './check.ts';
 import { type Comparison, ulpBins } from './compare.ts';
 import { verifyOptimizer } from './optimizer.ts';
 import { verifyTraining } from './training.ts';
@@ -48,7 +49,7 @@ export async function verify(device: Device, { only, every, onProgress }: Verify
   const { checks, omitted } = checksOf(device, every);
   const jobs: Job[] = [
     ...checks.map((check) => ({
-      ...{ op: opOf(check.problem.name), name: check.problem.name, variant: check.variant },
+      ...{ op: opOf(check.problem), name: check.problem.name, variant: check.variant },
       run: () => runCheck(device, check),
     })),
     { op: 'AdamW', name: 'AdamW', variant: 'shipped', run: () => verifyOptimizer(device) },

@@ -14,8 +14,8 @@ import {
   matmulVariants,
   sequence,
 } from '../../kernels/index.ts';
-import { attentionProblem, type Problem } from '../kernels/problems.ts';
-import { type Check, opOf } from './check.ts';
+import { attention, opOf, type Problem } from '../kernels/problem.ts';
+import type { Check } from './check.ts';
 import { everyProblem, inStorage, productProblems } from './ops.ts';
 
 const storages: readonly FloatType[] = ['f32', 'f16', 'bf16'];
@@ -38,7 +38,7 @@ export function checksOf(device: Device, every: boolean): Checks {
   const seen = new Set<string>();
   const checks = all.filter(({ problem, variant, storage, chosen }) => {
     if (!chosen || variant.startsWith('software')) return true;
-    const family = `${opOf(problem.name)} ${variant.split('-')[0]}`;
+    const family = `${opOf(problem)} ${variant.split('-')[0]}`;
     const wanted = variant.startsWith('f16') ? 'f16' : 'f32';
     if (seen.has(family) || storage !== wanted) return false;
     seen.add(family);
@@ -92,12 +92,7 @@ function attentionOf(headDimension: number): Problem {
     action: { prefix: insulated, text: full, action: edge({ mask: 'causal', window: 7 }) },
   });
   const validity = Uint8Array.from({ length: 2 * 66 }, (_, i) => (i % 11 === 3 ? 0 : 1));
-  return attentionProblem(
-    'padding, stops and a window',
-    table,
-    { batch: 2, heads: 4, kvHeads: 2, headDimension },
-    validity,
-  );
+  return attention('padding, stops and a window', table, { batch: 2, heads: 4, kvHeads: 2, headDimension }, validity);
 }
 
 function attentionChecks(device: Device): Check[] {
@@ -109,9 +104,9 @@ function attentionChecks(device: Device): Check[] {
         return { key, names: attentionVariants(device, key) };
       });
       return [...new Set(offered.flatMap(({ names }) => names))].map((variant): Check => {
-        const attention = offered.flatMap(({ key, names }) => (names.includes(variant) ? [{ ...key, variant }] : []));
-        const some = attention.length < offered.length ? ` (${attention.map(({ entry }) => entry).join(', ')})` : '';
-        return { problem, variant: `${variant}${some}`, storage: dtype, chosen: { attention, matmul: [] } };
+        const kernels = offered.flatMap(({ key, names }) => (names.includes(variant) ? [{ ...key, variant }] : []));
+        const some = kernels.length < offered.length ? ` (${kernels.map(({ entry }) => entry).join(', ')})` : '';
+        return { problem, variant: `${variant}${some}`, storage: dtype, chosen: { attention: kernels, matmul: [] } };
       });
     });
   });
