@@ -6,11 +6,11 @@ import { openDevice } from '../engine/index.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { verifyNotes } from './notes.ts';
-import { flag, list, outputFile } from './options.ts';
+import { flag, outputFile, texts } from './options.ts';
 
 export const verifyCommand = command({
   options: {
-    only: list("names of ops, with * for any letters: 'attention', 'adaptive*'; 'training' is the training step"),
+    only: texts("names of ops, with * for any letters: 'attention,adaptive*'; 'training' is the training step"),
     all: flag('every variant, also on a software adapter, which compiles those made for GPUs for minutes'),
     out: outputFile('file for the report as JSON'),
     adapter: deviceOptions.adapter,

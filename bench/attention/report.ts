@@ -25,7 +25,7 @@ export async function benchReport(result: BenchResult): Promise<string> {
   const notes = {
     id: 'notes',
     title: 'How to read it',
-    body: html`${legend.map((line) => html`<p>${line}</p>\n`)}<ul>${result.leftOut.map((line) => html`<li>Left out: ${line}</li>\n`)}</ul>`,
+    body: html`<p>${legend.join(' ')}</p>\n<ul>${result.leftOut.map((line) => html`<li>Left out: ${line}</li>\n`)}</ul>`,
   };
   const head = html`<h1>${title}</h1>
 ${headLines(result).map((line) => html`<p class="under">${line}</p>\n`)}`;

@@ -5,6 +5,7 @@ import {
   type Device,
   elementCount,
   InputError,
+  quote,
   roundUp,
   type Shape,
   type Tensor,
@@ -27,7 +28,7 @@ import {
 } from '../../kernels/index.ts';
 import type { Task } from '../measure/measure.ts';
 import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
-import type { Case } from './cases.ts';
+import { type Case, DENSE } from './cases.ts';
 import { type AttentionShape, tokensOf } from './shapes.ts';
 
 export const storages = ['f32', 'f16', 'bf16'] as const;
@@ -185,7 +186,11 @@ export class Rows {
   }
 
   private expression(of: Case): Promise<AttentionExpression> {
-    const known = this.expressions.get(of) ?? attentionExpression(this.device, of.table.layout, of.source!);
+    const made = () =>
+      attentionExpression(this.device, of.table.layout, of.source!).catch((error: Error) => {
+        throw new InputError(`${of.name === DENSE ? '--score' : `--mask ${quote(of.name)}`}: ${error.message}`);
+      });
+    const known = this.expressions.get(of) ?? made();
     this.expressions.set(of, known);
     return known;
   }

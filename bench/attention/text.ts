@@ -60,9 +60,11 @@ export function headLines(result: BenchResult): string[] {
 
 /** The meaning of the columns. */
 export const legend = [
-  'ms: time of one repeat. GFLOP/s: rate of live work, as the tile lists of the plan hold it. x dense, x live work: time and live work, divided by those of the same row with a dense mask.',
-  '% matmul: share of the rate of the matrix product above that has about the FLOPs of dense attention. % roof: share of the rate of fused multiply-adds in registers.',
-  'x unfused: time of matmul + mask + softmax + matmul, divided by the time of this row. MB: memory of operands, results and intermediates. workgroups: count in one repeat.',
+  'ms: time of one repeat. GFLOP/s: rate of live work, as the tile lists of the plan hold it. x dense, x live work: time and',
+  'live work, divided by those of the same row with a dense mask. % matmul: share of the rate of the matrix product above',
+  'that has about the FLOPs of dense attention. % roof: share of the rate of fused multiply-adds in registers. x unfused: time',
+  'of matmul + mask + softmax + matmul, divided by the time of this row. MB: memory of operands, results and intermediates.',
+  'workgroups: count in one repeat.',
 ];
 
 export function benchLines(result: BenchResult): string[] {

@@ -47,7 +47,8 @@ export function comparedWith({ adapter, date, ...tree }: Provenance): string {
   return `compared with ${date}, ${treeText(tree)}, on ${adapter.description}`;
 }
 
-function treeText({ commit, modified }: Pick<Provenance, 'commit' | 'modified'>): string {
+/** The commit that was measured. */
+export function treeText({ commit, modified }: Pick<Provenance, 'commit' | 'modified'>): string {
   return `commit ${commit.slice(0, 10)}${modified ? ', modified' : ''}`;
 }
 

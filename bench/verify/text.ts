@@ -1,70 +1,92 @@
 /** The report of `insula verify` as lines for people. */
-import { provenanceLine } from '../measure/provenance.ts';
-import { aligned } from '../measure/table.ts';
-import { type Comparison, roundingOf, ulpBins } from './compare.ts';
+import { treeText } from '../measure/provenance.ts';
+import { aligned, digits } from '../measure/table.ts';
+import type { Comparison } from './compare.ts';
 import type { VerifyResult } from './run.ts';
 
 /** Departing results that are written out. */
 const MOST_LINES = 20;
+/** Ends of bins that a table shows, in units in the last place. */
+const ends = [0.5, 16, 256];
 
-function errorText({ error, tolerance, stored }: Comparison): string {
-  const [found, allowed] = [error, tolerance].map((own) => (own / roundingOf(stored)).toPrecision(3));
-  return `${found} of ${allowed} ${stored}`;
+const small = (value: number) => (value === 0 ? '0' : value.toExponential(1));
+const counted = (names: readonly string[]) => [...new Set(names)].join(' ');
+
+/** The percentage of elements that are off by at most `end` units in the last place; 100 only for all of them. */
+function within(own: readonly Comparison[], end: number, bins: readonly number[]): string {
+  const sum = (histogram: readonly number[]) => histogram.reduce((total, count) => total + count, 0);
+  const inside = own.reduce((total, { histogram }) => total + sum(histogram.slice(0, bins.indexOf(end) + 1)), 0);
+  const all = own.reduce((total, { elements }) => total + elements, 0);
+  return inside === all ? '100' : (Math.floor((1000 * inside) / all) / 10).toFixed(1);
 }
 
-/** The bins of a histogram that hold anything: `0.5:812 1:90 more:1`. */
-function histogramText(histogram: readonly number[]): string {
-  const bins = histogram.map((count, i) => ({ count, end: ulpBins[i] ?? 'more' }));
-  return bins.flatMap(({ count, end }) => (count > 0 ? [`${end}:${count}`] : [])).join(' ');
-}
-
-/** One row for each op, variant and storage. */
-function rowOf(own: readonly Comparison[]): string[] {
-  const [{ op, variant, storage }] = own;
-  const sum = ulpBins.concat(0).map((_, bin) => own.reduce((total, { histogram }) => total + histogram[bin], 0));
+/** One row for all variants and storages of an op. */
+function rowOf(op: string, own: readonly Comparison[], bins: readonly number[]): string[] {
   const nearest = own.reduce((a, b) => (b.error * (a.tolerance || 1) > a.error * (b.tolerance || 1) ? b : a));
   const worst = own.reduce((most, { worstUlp }) => Math.max(most, worstUlp), 0);
   return [
-    ...[op, variant, storage, own.every(({ passed }) => passed) ? 'agrees' : 'DEPARTS', String(own.length)],
-    ...[errorText(nearest), worst.toPrecision(3), histogramText(sum)],
+    ...[op, counted(own.flatMap(({ storage }) => storage.split(' ').filter((word) => /\d/.test(word))))],
+    ...[own.every(({ passed }) => passed) ? 'agrees' : 'DEPARTS', String(own.length)],
+    ...[small(nearest.error), small(nearest.tolerance), digits(worst), ...ends.map((end) => within(own, end, bins))],
   ];
 }
 
-const departure = ({ op, variant, storage, name, tensor, departs, error, tolerance }: Comparison) =>
-  `  ${op}, ${variant}, ${storage}: ${name}: ${tensor}, element ${departs?.index}: expected ${departs?.expected}, got ${departs?.actual}; error ${error.toExponential(2)} of the norm, allowed ${tolerance.toExponential(2)}`;
+const departure = (
+  { op, variant, storage, name, tensor, departs, error, tolerance, histogram, elements }: Comparison,
+  bins: readonly number[],
+) => [
+  `  ${op}, ${variant}, ${storage}: ${name}: ${tensor}`,
+  `    element ${departs?.index} of ${elements}: expected ${departs?.expected}, got ${departs?.actual}`,
+  `    error ${small(error)}, allowed ${small(tolerance)}; elements by ULP: ${histogram.flatMap((count, i) => (count > 0 ? [`${bins[i] ?? 'more'}:${count}`] : [])).join(' ')}`,
+];
+
+/** Words behind a title, in lines that begin below it. */
+function listed(title: string, words: readonly string[]): string[] {
+  const lines = [`${title}:`];
+  for (const [i, word] of words.entries()) {
+    const text = i < words.length - 1 ? `${word},` : word;
+    if (lines[lines.length - 1].length + text.length < 120) lines[lines.length - 1] += ` ${text}`;
+    else lines.push(`  ${text}`);
+  }
+  return lines;
+}
 
 export function verifyLines(result: VerifyResult): string[] {
-  const { results, failures, limits, adapter, omitted, seconds, subgroupSizes, platform, floor } = result;
-  const groups = new Map<string, Comparison[]>();
-  for (const own of results) {
-    const key = [own.op, own.variant, own.storage].join('|');
-    groups.set(key, [...(groups.get(key) ?? []), own]);
-  }
+  const { results, failures, limits, adapter, omitted, seconds, subgroupSizes, platform, floor, versions } = result;
+  const bins = result.ulpBins;
   const departing = results.filter(({ passed }) => !passed);
-  const left = departing.length - MOST_LINES;
   const wrong = departing.length + failures.length;
-  const header = ['op', 'variant', 'storage', '', 'results', 'error', 'worst ULP', 'elements by ULP'];
+  const ops = [...new Set(results.map(({ op }) => op))];
+  const of = (op: string) => results.filter((own) => own.op === op);
+  const chosen = ops.flatMap((op) => {
+    const variants = [...new Set(of(op).map(({ variant }) => variant))].filter((name) => name !== 'shipped');
+    return variants.length > 0 ? listed(`variants of ${op} beside the shipped ones`, variants) : [];
+  });
+  const header = ['op', 'storage', '', 'results', 'error', 'allowed', 'worst ULP', ...ends.map((end) => `% in ${end}`)];
   return [
-    provenanceLine(result),
-    `${platform}${floor ? ', opened at the floor' : ''}; subgroups of ${subgroupSizes.join(' to ')}; features: ${adapter.features.join(', ') || 'none'}`,
-    `limits: ${Object.entries(limits)
-      .map(([name, value]) => `${name} ${value}`)
-      .join(', ')}`,
-    ...(results.length > 0 ? ['', ...aligned([header, ...[...groups.values()].map(rowOf)], 8)] : []),
-    '',
-    'error: |actual - expected| / |expected| in the L2 norm, float64 being expected, of the result nearest to its tolerance, and the tolerance, both in',
-    'roundings of a storage (f32: 2^-24, f16: 2^-11, bf16: 2^-8); 0 asks for equal numbers. ULP: units in the last place of an element, up to the given',
-    'number in each bin; 0.5 is correctly rounded. Sums that cancel have many, so that the error decides.',
-    ...(departing.length > 0 ? ['', 'departs:', ...departing.slice(0, MOST_LINES).map(departure)] : []),
-    ...(left > 0 ? [`  and ${left} more; --json has all`] : []),
-    ...(failures.length > 0
+    `adapter: ${adapter.description}${adapter.software ? ' (software adapter)' : ''}${floor ? ', opened at the floor' : ''}`,
+    `system: ${platform}, node ${versions.node}, webgpu ${versions.webgpu}`,
+    `insula ${versions.insula}, ${treeText(result)}; ${result.date}`,
+    ...listed('features', adapter.features),
+    ...(subgroupSizes ? [`lanes of a subgroup: ${[...new Set(subgroupSizes)].join(' to ')}`] : []),
+    ...listed(
+      'limits',
+      Object.entries(limits).map(([name, value]) => `${name} ${value}`),
+    ),
+    ...(results.length > 0 ? ['', ...aligned([header, ...ops.map((op) => rowOf(op, of(op), bins))], 3), ''] : ['']),
+    ...chosen,
+    'error: |actual - expected| / |expected| in the L2 norm, float64 being expected, of the result nearest to what is allowed',
+    '(0: equal numbers). ULP: the worst element in units in the last place of its storage; % in: elements within so many,',
+    '0.5 being correctly rounded. Sums that cancel are off by many, so that the error decides. --out has all histograms.',
+    ...(wrong > departing.length
       ? ['', 'could not run:', ...failures.map(({ name, variant, reason }) => `  ${name}, ${variant}: ${reason}`)]
       : []),
+    ...(departing.length > 0 ? ['', 'departs:'] : []),
+    ...departing.slice(0, MOST_LINES).flatMap((own) => departure(own, bins)),
+    ...(departing.length > MOST_LINES ? [`  and ${departing.length - MOST_LINES} more; --out has all`] : []),
     '',
     ...(omitted > 0
-      ? [
-          `${omitted} checks of further variants, which a software adapter compiles for minutes, are left out; --all runs them`,
-        ]
+      ? [`left out: ${omitted} checks of variants made for GPUs, compiled here for minutes; --all runs them`]
       : []),
     `${wrong === 0 ? `all ${results.length} results agree with float64` : `${wrong} of ${results.length + failures.length} results depart`}; ${seconds.toFixed(0)} seconds`,
   ];

@@ -90,15 +90,11 @@ async function capturedStep(device: Device, inputs: Inputs): Promise<After> {
   using model = begun(device);
   using optimizer = new AdamW(model.parameters, { ...settings, maximumNorm: MAXIMUM_NORM });
   using step = new TrainingStep(model, optimizer);
-  let losses: Read = new Map();
-  let reading: Promise<void> | null = null;
+  let losses: Promise<Read> | null = null;
   await step.run([inputs], RATE, (own) => {
-    reading = readAll(Object.entries(own)).then((read) => {
-      losses = read;
-    });
+    losses = readAll(Object.entries(own));
   });
-  await reading;
-  return { ...(await after(model, optimizer, {})), losses };
+  return { ...(await after(model, optimizer, {})), losses: (await losses)! };
 }
 
 /**
@@ -148,38 +144,27 @@ function normOfGroup({ parameters }: Architecture, gradients: Read, group: strin
 
 /** AdamW from the gradients that the device has, clipped by group. */
 function compareUpdate({ architecture }: Model, before: Read, { gradients, state }: After): Comparison[] {
-  const rows = architecture.parameters;
-  const groups = [...new Set(rows.map(({ group }) => group))];
+  const groups = [...new Set(architecture.parameters.map(({ group }) => group))];
   return groups.flatMap((group) => {
     const factor = Math.min(1, MAXIMUM_NORM / normOfGroup(architecture, gradients, group));
-    const own = rows.filter((row) => row.group === group);
-    const moved = own.map(({ name }) => {
+    const names = architecture.parameters.filter((row) => row.group === group).map(({ name }) => name);
+    const moved = names.map((name) => {
       const value = Float64Array.from(before.get(name)!);
-      const zeros = () => new Float64Array(value.length);
-      const made = { value, first: zeros(), second: zeros() };
-      const gradient = gradients.get(name)!;
-      reference.adamw(
-        made,
-        Float64Array.from(gradient, (g) => g * factor),
-        settings,
-        1,
-        RATE,
-      );
-      return { name, ...made };
+      const made = { value, first: new Float64Array(value.length), second: new Float64Array(value.length) };
+      const gradient = Float64Array.from(gradients.get(name)!, (g) => g * factor);
+      reference.adamw(made, gradient, settings, 1, RATE);
+      return made;
     });
-    const joined = (arrays: readonly reference.Numbers[]) => arrays.flatMap((array) => Array.from(array));
-    const compare = (what: string, key: (name: string) => string, exact: 'value' | 'first' | 'second') =>
-      compareTensors(
-        subject('AdamW', `${what} of ${group}`),
-        joined(own.map(({ name }) => state.get(key(name))!)),
-        joined(moved.map((each) => each[exact])),
+    return (['value', 'first', 'second'] as const).map((what) => {
+      const actual = names.flatMap((name) => [...state.get(what === 'value' ? name : `${what}Moment/${name}`)!]);
+      const title = subject('AdamW', `${what === 'value' ? 'parameters' : `${what} moments`} of ${group}`);
+      return compareTensors(
+        title,
+        actual,
+        moved.flatMap((made) => [...made[what]]),
         UPDATE,
       );
-    return [
-      compare('parameters', (name) => name, 'value'),
-      compare('first moments', (name) => `firstMoment/${name}`, 'first'),
-      compare('second moments', (name) => `secondMoment/${name}`, 'second'),
-    ];
+    });
   });
 }
 
@@ -195,19 +180,16 @@ function compareBits(eager: After, captured: After): Comparison[] {
 /** The flow loss leaves the backbone, and the token loss the expert, gradients of exactly zero. */
 async function compareInsulation({ device, architecture }: Model, inputs: Inputs): Promise<Comparison[]> {
   using model = begun(device);
+  const left = { flow: 'backbone', token: 'expert' };
   const compared: Comparison[] = [];
-  for (const [loss, group] of [
-    ['flow', 'backbone'],
-    ['token', 'expert'],
-  ]) {
+  for (const [loss, group] of Object.entries(left)) {
     device.step(() => {
       model.parameters.zeroGradients();
       backward(trainingPass(model, tensorsOf(device, inputs)).objectives[loss].loss);
     });
-    const names = architecture.parameters.filter((own) => own.group === group).map(({ name }) => name);
-    const grads = names.map((name) => model.parameters.get(name).grad);
-    const read = await Promise.all(grads.map((grad) => grad?.read() ?? new Float32Array()));
-    const numbers = read.flatMap((own) => [...own]);
+    const own = architecture.parameters.filter((row) => row.group === group);
+    const grads = own.flatMap(({ name }) => model.parameters.get(name).grad ?? []);
+    const numbers = (await Promise.all(grads.map((grad) => grad.read()))).flatMap((read) => [...read]);
     const title = subject('insulation', `gradients of ${group} by the ${loss} loss alone, exactly zero`);
     compared.push(compareTensors(title, numbers, new Float32Array(numbers.length), 0));
   }

@@ -22,10 +22,9 @@ const storages: readonly FloatType[] = ['f32', 'f16', 'bf16'];
 /** The smallest that models use, one that ends within a chunk of 32, and the largest. */
 const headDimensions = [16, 72, 256];
 
-export interface Checks {
+interface Checks {
   readonly checks: readonly Check[];
-  /** Checks that are left out. */
-  readonly omitted: number;
+  readonly omitted: readonly Check[];
 }
 
 /**
@@ -34,7 +33,7 @@ export interface Checks {
  */
 export function checksOf(device: Device, every: boolean): Checks {
   const all = allChecks(device);
-  if (every || !device.software) return { checks: all, omitted: 0 };
+  if (every || !device.software) return { checks: all, omitted: [] };
   const seen = new Set<string>();
   const checks = all.filter(({ problem, variant, storage, chosen }) => {
     if (!chosen || variant.startsWith('software')) return true;
@@ -44,7 +43,7 @@ export function checksOf(device: Device, every: boolean): Checks {
     seen.add(family);
     return true;
   });
-  return { checks, omitted: all.length - checks.length };
+  return { checks, omitted: all.filter((check) => !checks.includes(check)) };
 }
 
 function allChecks(device: Device): Check[] {
@@ -58,31 +57,32 @@ function allChecks(device: Device): Check[] {
   ];
 }
 
-/** Every key of a product; a choice for all of them reaches forward and backward. */
-const productKeys: readonly MatmulKey[] = storages.flatMap((a) =>
-  storages.flatMap((b) =>
-    [false, true].flatMap((transposeA) =>
-      [false, true].flatMap((transposeB) =>
-        ([1, 2] as const).flatMap((sides) =>
-          matmulSizes.map((size) => ({ a, b, transposeA, transposeB, sides, size })),
-        ),
-      ),
-    ),
-  ),
-);
-
-function productChecks(device: Device): Check[] {
-  const offered = productKeys.map((key) => ({ key, names: matmulVariants(device, key) }));
-  return [...new Set(offered.flatMap(({ names }) => names))].flatMap((variant) => {
-    const matmul = offered.flatMap(({ key, names }) => (names.includes(variant) ? [{ ...key, variant }] : []));
-    const sides = new Set(matmul.map((choice) => choice.sides));
-    return productProblems.flatMap(({ problem, sides: needed, storages }) =>
-      sides.has(needed)
-        ? storages.map((storage): Check => ({ problem, variant, storage, chosen: { attention: [], matmul } }))
-        : [],
-    );
-  });
+/** Each variant that any of the keys offers, as the choice for those that do. */
+function choices<Key extends object>(keys: readonly Key[], offered: (key: Key) => readonly string[]) {
+  const rows = keys.map((key) => ({ key, names: offered(key) }));
+  return [...new Set(rows.flatMap(({ names }) => names))].map((variant) => ({
+    variant,
+    chosen: rows.flatMap(({ key, names }) => (names.includes(variant) ? [{ ...key, variant }] : [])),
+  }));
 }
+
+/** Every key of a product; a choice for all of them reaches forward and backward. */
+function productKeys(): MatmulKey[] {
+  let keys: Partial<MatmulKey>[] = [{}];
+  const fields = { a: storages, b: storages, transposeA: [false, true], transposeB: [false, true], sides: [1, 2] };
+  for (const [field, values] of Object.entries({ ...fields, size: matmulSizes }))
+    keys = keys.flatMap((key) => values.map((value) => ({ ...key, [field]: value })));
+  return keys as MatmulKey[];
+}
+
+const productChecks = (device: Device): Check[] =>
+  choices(productKeys(), (key) => matmulVariants(device, key)).flatMap(({ variant, chosen }) =>
+    productProblems.flatMap(({ problem, sides, storages }) =>
+      chosen.some((choice) => choice.sides === sides)
+        ? storages.map((storage) => ({ problem, variant, storage, chosen: { attention: [], matmul: chosen } }))
+        : [],
+    ),
+  );
 
 /** Blocks that cross tiles, padding, a window, a stop and factors between. */
 function attentionOf(headDimension: number): Problem {
@@ -95,19 +95,14 @@ function attentionOf(headDimension: number): Problem {
   return attention('padding, stops and a window', table, { batch: 2, heads: 4, kvHeads: 2, headDimension }, validity);
 }
 
-function attentionChecks(device: Device): Check[] {
-  return headDimensions.flatMap((headDimension) => {
-    const problem = attentionOf(headDimension);
-    return storages.flatMap((dtype) => {
-      const offered = attentionEntries.map((entry) => {
-        const key = { entry, dtype, headDimension };
-        return { key, names: attentionVariants(device, key) };
+const attentionChecks = (device: Device): Check[] =>
+  headDimensions.flatMap((headDimension) =>
+    storages.flatMap((storage) => {
+      const keys = attentionEntries.map((entry) => ({ entry, dtype: storage, headDimension }));
+      return choices(keys, (key) => attentionVariants(device, key)).map(({ variant, chosen }) => {
+        const some = chosen.length < keys.length ? ` (${chosen.map(({ entry }) => entry).join(', ')})` : '';
+        const problem = attentionOf(headDimension);
+        return { problem, variant: `${variant}${some}`, storage, chosen: { attention: chosen, matmul: [] } };
       });
-      return [...new Set(offered.flatMap(({ names }) => names))].map((variant): Check => {
-        const kernels = offered.flatMap(({ key, names }) => (names.includes(variant) ? [{ ...key, variant }] : []));
-        const some = kernels.length < offered.length ? ` (${kernels.map(({ entry }) => entry).join(', ')})` : '';
-        return { problem, variant: `${variant}${some}`, storage: dtype, chosen: { attention: kernels, matmul: [] } };
-      });
-    });
-  });
-}
+    }),
+  );
