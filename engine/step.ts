@@ -155,7 +155,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
 
   private assertUsable(): void {
     if (this.disposed) throw new Error(`${this.name} was disposed of`);
-    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
+    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step: it is a step itself`);
   }
 
   /** Writes the numbers of every input, after a check that all of them fit. */

@@ -85,8 +85,8 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
       throw new Error(
         `backward: '${name}' is no parameter, or a frozen one: gradients are kept for trained parameters only`,
       );
-  const wanted = parameters ? reachedFrom(parameters, tape) : null;
-  const wants = (tensor: Tensor) => (wanted ? wanted.has(tensor) : tensor.wantsGradient);
+  const reached = parameters ? reachedFrom(parameters, tape) : null;
+  const wants = (tensor: Tensor) => (reached ? reached.has(tensor) : tensor.wantsGradient);
 
   withGradients(step, (gradients) => {
     gradients.add(loss, options.gradient ?? ones(loss), 'backward: gradient');
