@@ -91,16 +91,14 @@ export class Random {
   #blockIndex = -1;
 
   constructor(seed: number, step: number, stream: number) {
-    if (!Number.isSafeInteger(seed) || seed < 0) {
+    if (!Number.isSafeInteger(seed) || seed < 0)
       throw new InputError(`seed ${seed}: a seed is a whole number from 0 to 2^53 - 1`);
-    }
     for (const [what, value] of [
       ['step', step],
       ['stream', stream],
     ] as const) {
-      if (!Number.isInteger(value) || value < 0 || value >= TWO_32) {
+      if (!Number.isInteger(value) || value < 0 || value >= TWO_32)
         throw new RangeError(`random ${what} ${value} is not a whole number from 0 to 2^32 - 1`);
-      }
     }
     this.#key0 = seed >>> 0;
     this.#key1 = Math.floor(seed / TWO_32);
@@ -147,9 +145,8 @@ export class Random {
    * likely than another by more than one part in 2^32 / below.
    */
   integer(index: number, below: number): number {
-    if (!Number.isInteger(below) || below < 1 || below > TWO_32) {
+    if (!Number.isInteger(below) || below < 1 || below > TWO_32)
       throw new RangeError(`random integer below ${below}: the bound is a whole number from 1 to 2^32`);
-    }
     return below === TWO_32 ? this.uint32(index) : multiplyHigh(this.uint32(index), below);
   }
 

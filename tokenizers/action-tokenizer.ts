@@ -87,9 +87,8 @@ const LARGEST = 4096;
 export function checkShape(shape: ChunkShape, caller: string): void {
   for (const name of ['horizon', 'dimension'] as const) {
     const size = shape[name];
-    if (!Number.isInteger(size) || size < 1 || size > LARGEST) {
+    if (!Number.isInteger(size) || size < 1 || size > LARGEST)
       throw new Error(`${caller}: ${name} must be a positive integer up to ${LARGEST}, got ${quote(size)}`);
-    }
   }
 }
 
@@ -97,11 +96,10 @@ export function checkShape(shape: ChunkShape, caller: string): void {
 export function checkChunk(chunk: ActionChunk, caller: string): void {
   checkShape(chunk, caller);
   const { data, horizon, dimension } = chunk;
-  if (data.length !== horizon * dimension) {
+  if (data.length !== horizon * dimension)
     throw new Error(
       `${caller}: data holds ${data.length} values, but horizon ${horizon} x dimension ${dimension} needs ${horizon * dimension}`,
     );
-  }
   for (let index = 0; index < data.length; index++) {
     if (!Number.isFinite(data[index])) {
       const step = Math.floor(index / dimension);

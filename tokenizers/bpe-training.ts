@@ -29,9 +29,8 @@ type Pair = [left: number, right: number];
  */
 export function learnMerges(sequences: Iterable<ArrayLike<number>>, options: MergeLearning): Pair[] {
   const { symbols, vocabularySize, minimumCount = 2, ties = 'smaller-ids' } = options;
-  if (!Number.isInteger(vocabularySize) || !(vocabularySize >= symbols)) {
+  if (!Number.isInteger(vocabularySize) || !(vocabularySize >= symbols))
     throw new Error(`IntegerBpe.train: vocabularySize ${vocabularySize} is below the ${symbols} symbols`);
-  }
   const text = new LinkedText(sequences, symbols);
   const pairs = new Map<number, { count: number; places: number[] }>();
   const add = (left: number, right: number, place: number) => {
@@ -140,8 +139,7 @@ class LinkedText {
 export function checkSymbols(sequence: ArrayLike<number>, symbols: number, caller: string): void {
   for (let index = 0; index < sequence.length; index++) {
     const value = sequence[index];
-    if (!Number.isInteger(value) || value < 0 || value >= symbols) {
+    if (!Number.isInteger(value) || value < 0 || value >= symbols)
       throw new Error(`${caller}: symbol ${value} at position ${index} is not an integer from 0 to ${symbols - 1}`);
-    }
   }
 }

@@ -18,9 +18,8 @@ function basis(horizon: number): Float64Array {
   const matrix = new Float64Array(horizon * horizon);
   for (let frequency = 0; frequency < horizon; frequency++) {
     const norm = Math.sqrt((frequency === 0 ? 1 : 2) / horizon);
-    for (let step = 0; step < horizon; step++) {
+    for (let step = 0; step < horizon; step++)
       matrix[frequency * horizon + step] = norm * Math.cos((Math.PI * (2 * step + 1) * frequency) / (2 * horizon));
-    }
   }
   if (bases.size === KEPT) bases.delete(bases.keys().next().value!);
   bases.set(horizon, matrix);

@@ -11,11 +11,10 @@ export function trainPublished(
   sequences: readonly ArrayLike<number>[],
   { symbols, vocabularySize }: { readonly symbols: number; readonly vocabularySize: number },
 ): PublishedTokenizerJson {
-  if (symbols > CHARACTERS) {
+  if (symbols > CHARACTERS)
     throw new Error(
       `FastTokenizer.fit: the published format has characters for ${CHARACTERS} coefficients, not for ${symbols}`,
     );
-  }
   const pieces = sequences.flatMap((sequence) =>
     (
       Array.from(sequence, (symbol) => String.fromCharCode(symbol))
@@ -29,11 +28,10 @@ export function trainPublished(
   for (const piece of pieces) for (const character of piece) alphabet.add(character);
   const tokens = [...alphabet].sort((a, b) => a.charCodeAt(0) - b.charCodeAt(0));
   const ids = new Map(tokens.map((token, id) => [token, id]));
-  if (tokens.length > vocabularySize) {
+  if (tokens.length > vocabularySize)
     throw new Error(
       `FastTokenizer.fit: the published format needs ${tokens.length} ids for the characters of ${symbols} coefficients; vocabularySize is ${vocabularySize}`,
     );
-  }
   const pairs = learnMerges(
     pieces.map((piece) => piece.map((character) => ids.get(character)!)),
     { symbols: tokens.length, vocabularySize },

@@ -85,17 +85,15 @@ const MOST_PIECES = 2 ** 22;
  * @throws Error that names the wrong piece
  */
 export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
-  if (!Array.isArray(pieces) || pieces.length < 259 || pieces.length > MOST_PIECES) {
+  if (!Array.isArray(pieces) || pieces.length < 259 || pieces.length > MOST_PIECES)
     throw new Error(
       `not a vocabulary of scored pieces: expected a list of at least 259 (3 special ones and the bytes), got ${Array.isArray(pieces) ? pieces.length : typeof pieces}`,
     );
-  }
   const special = ['<unk>', '<s>', '</s>'];
   const tokens = pieces.map((entry: unknown, id) => {
     const [piece, score] = Array.isArray(entry) ? entry : [];
-    if (typeof piece !== 'string' || typeof score !== 'number') {
+    if (typeof piece !== 'string' || typeof score !== 'number')
       throw new Error(`pieces[${id}] is ${quote(entry)}, expected [piece, score]`);
-    }
     const bytes = Uint8Array.from(piece, (character) => character.charCodeAt(0));
     return special[id] ?? new TextDecoder().decode(bytes).replaceAll(' ', '▁');
   });

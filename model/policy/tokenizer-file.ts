@@ -42,9 +42,8 @@ export async function writePublished(folder: string, tokenizer: FastTokenizer): 
     'processor_config.json': files.processor,
     'tokenizer_config.json': files.tokenizerConfig,
   };
-  for (const [name, json] of Object.entries(named)) {
+  for (const [name, json] of Object.entries(named))
     await writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
-  }
 }
 
 /** Reads a file of `writeTokenizer`, or a folder of a published tokenizer. @throws InputError that names file and field */
