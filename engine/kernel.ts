@@ -1,7 +1,8 @@
 /**
  * Loading and specialising `.wgsl` files. A file is valid as it stands; only one-line declarations marked `// @param` are replaced.
  * The alternatives of a declaration stand below it, named: `// @or NAME  declaration`. A long one goes on in more lines of that name;
- * one that has several names lists them: `// @or f16, bf16  declaration`.
+ * one that has several names lists them: `// @or f16, bf16  declaration`. Those that stand in another file already are not repeated:
+ * `// @as rms-norm.wgsl  Word, unpack` gives these declarations the alternatives that they have there.
  */
 
 interface Binding {
@@ -32,13 +33,14 @@ export type Parameters = Readonly<Record<string, number | string>>;
 
 const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
 const alternativeLine = /^\/\/ @or (\w+(?:, \w+)*)\s+(.+)$/;
+const sharedLine = /^\/\/ @as ([\w.-]+)\.wgsl\s+(\w+(?:, \w+)*)$/gm;
 
-/** Reads a kernel file: from disk under node, over HTTP in a browser. */
-export async function loadKernel(url: URL): Promise<Kernel> {
+/** Reads a kernel file: from disk under node, over HTTP in a browser. `others` are the files that it refers to by `@as`. */
+export async function loadKernel(url: URL, ...others: readonly Kernel[]): Promise<Kernel> {
   const name = kernelName(url);
   if (url.protocol === 'file:') {
     const { readFile } = await nodeFileSystem();
-    return parseKernel(name, await readFile(url, 'utf8'));
+    return parseKernel(name, await readFile(url, 'utf8'), others);
   }
   const response = await fetch(url);
   if (!response.ok) throw new Error(`kernel ${name}: ${url} answered ${response.status}`);
@@ -46,7 +48,7 @@ export async function loadKernel(url: URL): Promise<Kernel> {
     throw new Error(
       `kernel ${name}: ${url} is a web page: the file is not served beside its module (Vite 7 and older need optimizeDeps: { exclude: ['insula'] })`,
     );
-  return parseKernel(name, await response.text());
+  return parseKernel(name, await response.text(), others);
 }
 
 /** The file's name, without its ending and without the hash that a bundler puts before it. */
@@ -61,7 +63,7 @@ function nodeFileSystem(): Promise<typeof import('node:fs/promises')> {
   return import(/* @vite-ignore */ module);
 }
 
-export function parseKernel(name: string, source: string): Kernel {
+export function parseKernel(name: string, source: string, others: readonly Kernel[] = []): Kernel {
   const bindings = new Map<string, Binding>();
   for (const match of source.matchAll(/@group\(0\)\s*@binding\((\d+)\)\s*var<([^>]+)>\s*(\w+)\s*:\s*([^;]+);/g)) {
     const space = match[2].includes('uniform') ? 'uniform' : match[2].includes('read_write') ? 'read_write' : 'read';
@@ -75,7 +77,13 @@ export function parseKernel(name: string, source: string): Kernel {
   }
   const entryPoints = [...source.matchAll(/@compute[^{]*?\bfn\s+(\w+)/g)].map((match) => match[1]);
   const parameters = source.split('\n').flatMap((line) => parameterLine.exec(line)?.[1] ?? []);
-  return { name, source, bindings, structs, entryPoints, parameters, alternatives: alternativesIn(name, source) };
+  const alternatives = alternativesIn(name, source);
+  for (const [, file, names] of source.matchAll(sharedLine)) {
+    const shared = others.find((other) => other.name === file)?.alternatives;
+    for (const parameter of shared ? names.split(', ') : [])
+      alternatives.set(parameter, new Map([...shared!.get(parameter)!, ...(alternatives.get(parameter) ?? [])]));
+  }
+  return { name, source, bindings, structs, entryPoints, parameters, alternatives };
 }
 
 function alternativesIn(kernel: string, source: string): Map<string, Map<string, string>> {

@@ -1,8 +1,8 @@
 import { emptyTensor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { expectDtype, storage } from './operand.ts';
+import { expectDtype, rmsNormKernel, storage } from './operand.ts';
 import { streaming } from './streaming.ts';
 
-const kernel = await loadKernel(new URL('./activation.wgsl', import.meta.url));
+const kernel = await loadKernel(new URL('./activation.wgsl', import.meta.url), rmsNormKernel);
 const THREADS = 64;
 /** For each element, forward and backward. */
 export const activationFlops = {

@@ -9,10 +9,10 @@ import {
   type Tensor,
 } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, rmsNormKernel, rowsAndWidth, sharedDevice } from './operand.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
-const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
+const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url), rmsNormKernel);
 
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * (1 + scale) + shift, over the last axis, with scale and shift from

@@ -3,9 +3,9 @@ import { attentionDeltaCost } from './attention-cost.ts';
 import type { Plan } from './attention-plan.ts';
 import { TILE } from './attention-tiles.ts';
 import type { AttentionSizes } from './attention-variants.ts';
-import { storage } from './operand.ts';
+import { rmsNormKernel, storage } from './operand.ts';
 
-const kernel = await loadKernel(new URL('./attention-rows.wgsl', import.meta.url));
+const kernel = await loadKernel(new URL('./attention-rows.wgsl', import.meta.url), rmsNormKernel);
 const THREADS = 64;
 
 /** statistics [batch, heads, queryTokens, 2] = (L, delta) of the rows that the backward kernels of attention read. */

@@ -12,20 +12,12 @@
 const THREADS: u32 = 64u;                                                    // @param
 alias Value = vec4f;                                                         // @param  a group of elements
 // @or single  alias Value = f32;
+// @as rms-norm.wgsl  Word, unpack, pack
 alias Word = vec4f;                                                          // @param  its storage
-// @or f16, bf16  alias Word = vec2u;
 // @or single     alias Word = f32;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
-// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 // @or single  fn unpack(word: Word) -> Value { return word; }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
-// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
-// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
-// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
-// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 // @or single  fn pack(value: Value) -> Word { return value; }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32, columns: u32, columnStep: u32, factor: f32 }

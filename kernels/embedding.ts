@@ -1,8 +1,8 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
+import { expectDtype, expectShape, rmsNormKernel, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
-const kernel = await loadKernel(new URL('./embedding.wgsl', import.meta.url));
+const kernel = await loadKernel(new URL('./embedding.wgsl', import.meta.url), rmsNormKernel);
 
 /**
  * y = scale * table[ids], one row of the table for each id.

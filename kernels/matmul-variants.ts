@@ -3,10 +3,11 @@
  * file. All variants but the software adapter's are one file, matmul.wgsl, with other tiles.
  */
 import { type DataType, type Device, type Kernel, loadKernel, type Parameters } from '../engine/index.ts';
+import { rmsNormKernel } from './operand.ts';
 import { softwareLanes } from './variant.ts';
 
-export const matmulKernel = await loadKernel(new URL('./matmul.wgsl', import.meta.url));
-const softwareKernel = await loadKernel(new URL('./matmul.software.wgsl', import.meta.url));
+export const matmulKernel = await loadKernel(new URL('./matmul.wgsl', import.meta.url), rmsNormKernel);
+const softwareKernel = await loadKernel(new URL('./matmul.software.wgsl', import.meta.url), matmulKernel);
 
 /** large: many tiles of 64 x 64. short: at most 16 rows. narrow: at most 16 columns. small: what is left. */
 export const matmulSizes = ['large', 'small', 'short', 'narrow'] as const;

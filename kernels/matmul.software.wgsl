@@ -12,66 +12,30 @@ const LANES: u32 = 8u;                                                       // 
 const ROWS: u32 = 32u;                                                       // @param  of a tile: a multiple of 4, at most 4 LANES
 const PRODUCTS: u32 = 1u;                                                    // @param  2: dual
 
+// @as matmul.wgsl  WordA, unpackA, WordB, unpackB, Word, unpack, pack, Kept, unpackKept, packKept, blockOfA, blockOfB, readB
+// @as matmul.wgsl  withBias, activated, activationSlope, withResidual, keep
 alias WordA = vec4f;                                                         // @param  storage of four elements
-// @or f16, bf16  alias WordA = vec2u;
 fn unpackA(word: WordA) -> vec4f { return word; }                            // @param
-// @or f16   fn unpackA(word: WordA) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpackA(word: WordA) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 alias WordB = vec4f;                                                         // @param  also of the bias
-// @or f16, bf16  alias WordB = vec2u;
 fn unpackB(word: WordB) -> vec4f { return word; }                            // @param
-// @or f16   fn unpackB(word: WordB) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpackB(word: WordB) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 alias Word = vec4f;                                                          // @param  of the output and the residual
-// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
-// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
-// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
-// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
-// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
-// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 alias Kept = vec4f;                                                          // @param  of what is kept for backward
-// @or f16, bf16  alias Kept = vec2u;
 fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
-// @or f16   fn unpackKept(word: Kept) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpackKept(word: Kept) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn packKept(value: vec4f) -> Kept { return value; }                          // @param
-// @or f16   fn packKept(value: vec4f) -> Kept { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
-// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
-// @or bf16  fn packKept(value: vec4f) -> Kept { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
-// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
-// @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
-// @or transposed    return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }
 fn blockOfB(rows: vec4u, n: u32, dual: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, dual, inRun(at)); } // @param
-// @or transposed  fn blockOfB(rows: vec4u, n: u32, dual: u32, at: Term) -> mat4x4f {
-// @or transposed    return transpose(loadB(rows + groupOf(at), dual, inRun(at))); }
 fn readB(at: u32, dual: u32) -> vec4f { return unpackB(b[at]); }             // @param
-// @or dual  fn readB(at: u32, dual: u32) -> vec4f { if (dual == 0u) { return unpackB(b[at]); } return unpackB(up[at]); }
 
 // The epilogue of a sum, by alternatives of these functions (epilogue.ts): withResidual(activated(withBias(sum))), or that of a
 // gated MLP (gated-mlp.ts), from the sums of both its products.
 fn withBias(group: u32, sum: vec4f) -> vec4f { return sum; }                 // @param
-// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return unpackB(bias[group]) + sum; }
 fn activated(z: vec4f) -> vec4f { return z; }                                // @param
-// @or gelu   fn activated(z: vec4f) -> vec4f { return gelu(z); }
-// @or swish  fn activated(z: vec4f) -> vec4f { return swish(z); }
 fn activationSlope(z: vec4f) -> vec4f { return vec4f(1.0); }                 // @param
-// @or gelu   fn activationSlope(z: vec4f) -> vec4f { return geluSlope(z); }
-// @or swish  fn activationSlope(z: vec4f) -> vec4f { return swishSlope(z); }
 fn withResidual(at: u32, value: vec4f) -> vec4f { return value; }            // @param
-// @or residual     fn withResidual(at: u32, value: vec4f) -> vec4f { return unpack(residual[at]) + value; }
-// @or accumulated  fn withResidual(at: u32, value: vec4f) -> vec4f { return output[at] + value; }
 fn keep(at: u32, z: vec4f, up: vec4f) {}                                     // @param  for backward
-// @or preActivation  fn keep(at: u32, z: vec4f, up: vec4f) { preActivation[at] = packKept(z); }
-// @or both           fn keep(at: u32, z: vec4f, up: vec4f) { preActivation[at] = packKept(z); upOutput[at] = packKept(up); }
 fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { return projected(at, withBias(group, sum)); } // @param
 // @or gated  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { keep(at, sum, up); return activated(sum) * up; }
 // @or gatedBackward  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f {

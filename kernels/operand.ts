@@ -1,5 +1,16 @@
 /** Checks and storage that every op shares: a wrong operand is named, with both shapes, before anything is encoded. */
-import { type DataType, type Device, formatShape, type Parameters, type Shape, type Tensor } from '../engine/index.ts';
+import {
+  type DataType,
+  type Device,
+  formatShape,
+  loadKernel,
+  type Parameters,
+  type Shape,
+  type Tensor,
+} from '../engine/index.ts';
+
+/** The file in which the alternatives of Word, unpack and pack stand, for all kernels. */
+export const rmsNormKernel = await loadKernel(new URL('./rms-norm.wgsl', import.meta.url));
 
 /** Throws unless `tensor` has `shape`; a null stands for any size. */
 export function expectShape(op: string, argument: string, tensor: Tensor, shape: readonly (number | null)[]): void {

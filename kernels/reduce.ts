@@ -9,9 +9,9 @@ import {
   type Tensor,
 } from '../engine/index.ts';
 import { fours, ones, valueAlias } from './groups.ts';
-import { expectDtype, rowsAndWidth, storage } from './operand.ts';
+import { expectDtype, rmsNormKernel, rowsAndWidth, storage } from './operand.ts';
 
-const kernel = await loadKernel(new URL('./reduce.wgsl', import.meta.url));
+const kernel = await loadKernel(new URL('./reduce.wgsl', import.meta.url), rmsNormKernel);
 const THREADS = 64;
 /** The sum of everything is first cut into at most this many parts of at least 8 groups to a thread. */
 const MOST_PARTS = 256;

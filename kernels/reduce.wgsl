@@ -13,11 +13,9 @@
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 alias Value = vec4f;                                                         // @param  a group of columns
 // @or single  alias Value = f32;
+// @as rms-norm.wgsl  Word, unpack
 alias Word = vec4f;                                                          // @param  storage of four elements
-// @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
-// @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 
 struct Shape { count: u32, rows: u32, groups: u32, slices: u32, accumulate: u32, scale: f32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }

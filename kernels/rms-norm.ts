@@ -1,12 +1,10 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
+import { expectDtype, expectShape, rmsNormKernel, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
 import { heldRowParameters, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
-const [plain, registers] = await Promise.all(
-  ['./rms-norm.wgsl', './rms-norm.registers.wgsl'].map((file) => loadKernel(new URL(file, import.meta.url))),
-);
+const registers = await loadKernel(new URL('./rms-norm.registers.wgsl', import.meta.url), rmsNormKernel);
 
 export interface RmsNormOptions {
   /** Added to the mean square; default 1e-6. */
@@ -47,7 +45,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
     accumulate = false,
   ) =>
     device.dispatch({
-      kernel: held ? registers : plain,
+      kernel: held ? registers : rmsNormKernel,
       entry,
       parameters: {
         ...(held ?? rowParameters(device, groups)),

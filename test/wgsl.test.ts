@@ -19,6 +19,13 @@ import {
 import * as kernels from '../kernels/index.ts';
 
 const root = new URL('..', import.meta.url);
+/** A kernel file, with the alternatives that it shares with these two. */
+const shared: Kernel[] = [];
+for (const name of ['rms-norm', 'matmul']) shared.push(await load(`kernels/${name}.wgsl`));
+async function load(path: string): Promise<Kernel> {
+  return loadKernel(new URL(path, root), ...shared);
+}
+
 const files = ['engine', 'kernels', 'bench/measure'].flatMap((folder) =>
   readdirSync(new URL(folder, root))
     .filter((name) => name.endsWith('.wgsl'))
@@ -89,15 +96,17 @@ describe('WGSL files as they stand', () => {
     if (!sibling) expect(extensions, 'a base file needs no feature').toEqual([]);
     const { gpu, features } = extensions.length > 0 ? full : floor;
     for (const extension of extensions) expect([...features]).toContain(extension);
-    const kernel = await loadKernel(new URL(path, root));
+    const kernel = await load(path);
     expect(kernel.entryPoints.length).toBe(source.match(/@compute/g)!.length);
     expect(kernel.parameters.length).toBe(source.match(/\/\/ @param/g)?.length ?? 0);
     await expectValid(gpu, kernel.entryPoints, source);
   });
 
-  const kernelsWithAlternatives = files.filter((path) => /^\/\/ @or /m.test(readFileSync(new URL(path, root), 'utf8')));
+  const kernelsWithAlternatives = files.filter((path) =>
+    /^\/\/ @(or|as) /m.test(readFileSync(new URL(path, root), 'utf8')),
+  );
   test.each(kernelsWithAlternatives)('%s is valid with each of its alternatives', async (path) => {
-    const kernel = await loadKernel(new URL(path, root));
+    const kernel = await load(path);
     const sets = alternativeSets(kernel);
     const chosen = new Set(sets.flatMap((set) => Object.entries(set).map(String)));
     for (const [parameter, known] of kernel.alternatives)
@@ -349,7 +358,7 @@ describe('WGSL files at the parameters in use', () => {
   test('no entry point, no parameter and no alternative is left out', async () => {
     const left: string[] = [];
     for (const path of files) {
-      const { name, entryPoints, parameters, alternatives } = await loadKernel(new URL(path, root));
+      const { name, entryPoints, parameters, alternatives } = await load(path);
       const sets = entryPoints.map((entry) => used.get(`${name} ${entry}`) ?? []);
       entryPoints.forEach((entry, i) => {
         if (sets[i].length === 0) left.push(`${name} ${entry}`);

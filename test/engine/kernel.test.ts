@@ -54,6 +54,14 @@ describe('kernel files', () => {
     ]);
   });
 
+  test('alternatives that stand in another file', () => {
+    const text =
+      '// @as example.wgsl  Word, unpack\nalias Word = vec4f; // @param\n// @or single  alias Word = f32;\nfn unpack() {} // @param';
+    const { alternatives } = parseKernel('other', text, [kernel]);
+    expect([...alternatives.get('Word')!.keys()]).toEqual(['f16', 'bf16', 'single']);
+    expect(alternatives.get('unpack')).toEqual(kernel.alternatives.get('unpack'));
+  });
+
   test.each([
     [
       'alias Word = f32;\n// @or f16  alias Word = vec2u;',
