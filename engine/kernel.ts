@@ -2,7 +2,7 @@
  * Loading and specialising `.wgsl` files. A file is valid as it stands; only one-line declarations marked `// @param` are replaced.
  * The alternatives of a declaration stand below it, named: `// @or NAME  declaration`. A long one goes on in more lines of that name;
  * one that has several names lists them: `// @or f16, bf16  declaration`. Those that stand in another file already are not repeated:
- * `// @as rms-norm.wgsl  Word, unpack` gives these declarations the alternatives that they have there.
+ * `// @as rms-norm.wgsl  WordA = Word, unpackA = unpack` gives WordA and unpackA the alternatives of Word and unpack there, renamed.
  */
 
 interface Binding {
@@ -33,7 +33,7 @@ export type Parameters = Readonly<Record<string, number | string>>;
 
 const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
 const alternativeLine = /^\/\/ @or (\w+(?:, \w+)*)\s+(.+)$/;
-const sharedLine = /^\/\/ @as ([\w.-]+)\.wgsl\s+(\w+(?:, \w+)*)$/gm;
+const sharedLine = /^\/\/ @as ([\w.-]+)\.wgsl\s+(\w+(?: = \w+)?(?:, \w+(?: = \w+)?)*)$/gm;
 
 /** Reads a kernel file: from disk under node, over HTTP in a browser. `others` are the files that it refers to by `@as`. */
 export async function loadKernel(url: URL, ...others: readonly Kernel[]): Promise<Kernel> {
@@ -78,10 +78,15 @@ export function parseKernel(name: string, source: string, others: readonly Kerne
   const entryPoints = [...source.matchAll(/@compute[^{]*?\bfn\s+(\w+)/g)].map((match) => match[1]);
   const parameters = source.split('\n').flatMap((line) => parameterLine.exec(line)?.[1] ?? []);
   const alternatives = alternativesIn(name, source);
-  for (const [, file, names] of source.matchAll(sharedLine)) {
+  for (const [, file, list] of source.matchAll(sharedLine)) {
     const shared = others.find((other) => other.name === file)?.alternatives;
-    for (const parameter of shared ? names.split(', ') : [])
-      alternatives.set(parameter, new Map([...shared!.get(parameter)!, ...(alternatives.get(parameter) ?? [])]));
+    const names = list.split(', ').map((item) => item.split(' = '));
+    const renamed = (text: string) =>
+      names.reduce((before, [own, other = own]) => before.replace(new RegExp(`\\b${other}\\b`, 'g'), own), text);
+    for (const [own, other = own] of shared ? names : []) {
+      const found = [...shared!.get(other)!].map(([key, text]) => [key, renamed(text)] as const);
+      alternatives.set(own, new Map([...found, ...(alternatives.get(own) ?? [])]));
+    }
   }
   return { name, source, bindings, structs, entryPoints, parameters, alternatives };
 }

@@ -8,11 +8,11 @@ import {
   record,
   type Tensor,
 } from '../engine/index.ts';
-import { groupsOf } from './groups.ts';
+import { elementwiseKernel, groupsOf } from './groups.ts';
 import { expectDtype, expectShape, rmsNormKernel, rowsAndWidth, sharedDevice } from './operand.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
-const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url), rmsNormKernel);
+const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url), rmsNormKernel, elementwiseKernel);
 
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * (1 + scale) + shift, over the last axis, with scale and shift from

@@ -21,15 +21,12 @@
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const ROWS: u32 = 64u;                                                       // of a slice, at most
+// @as elementwise.wgsl  Value, Word, unpack, pack
 alias Value = vec4f;                                                         // @param  a group of elements
-// @or single  alias Value = f32;
-// @as rms-norm.wgsl  Word, unpack, pack, sumOfThreads
+// @as rms-norm.wgsl  sumOfThreads
 alias Word = vec4f;                                                          // @param  its storage
-// @or single     alias Word = f32;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
-// @or single  fn unpack(word: Word) -> Value { return word; }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
-// @or single  fn pack(value: Value) -> Word { return value; }
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
 // @or single  fn total(value: Value) -> f32 { return value; }
 fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param

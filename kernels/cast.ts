@@ -1,8 +1,8 @@
 import { type DataType, emptyTensor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { expectDtype } from './operand.ts';
+import { expectDtype, rmsNormKernel } from './operand.ts';
 import { streaming } from './streaming.ts';
 
-const kernel = await loadKernel(new URL('./cast.wgsl', import.meta.url));
+const kernel = await loadKernel(new URL('./cast.wgsl', import.meta.url), rmsNormKernel);
 const THREADS = 64;
 export type FloatType = Exclude<DataType, 'u32'>;
 

@@ -7,13 +7,11 @@
 // x, y [groups] in groups of four.
 
 const THREADS: u32 = 64u;                                                    // @param
+// @as rms-norm.wgsl  Source = Word, unpack
 alias Source = vec4f;                                                        // @param  storage of four elements of x
-// @or f16, bf16  alias Source = vec2u;
 alias Target = vec4f;                                                        // @param  and of y
 // @or f16, bf16  alias Target = vec2u;
 fn unpack(word: Source) -> vec4f { return word; }                            // @param
-// @or f16   fn unpack(word: Source) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpack(word: Source) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn pack(value: vec4f) -> Target { return value; }                            // @param
 // @or f16   fn pack(value: vec4f) -> Target { return pairs(nearestFloat16(value)); }
 // @or bf16  fn pack(value: vec4f) -> Target { return pairs(nearestBfloat16(value)); }

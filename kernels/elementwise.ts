@@ -1,10 +1,9 @@
-import { emptyTensor, formatShape, gradientSum, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { fours, type Groups, groupsOf } from './groups.ts';
-import { expectDtype, rmsNormKernel, sharedDevice } from './operand.ts';
+import { emptyTensor, formatShape, gradientSum, record, type Tensor } from '../engine/index.ts';
+import { fours, type Groups, groupsOf, elementwiseKernel as kernel } from './groups.ts';
+import { expectDtype, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
 import { streaming } from './streaming.ts';
 
-const kernel = await loadKernel(new URL('./elementwise.wgsl', import.meta.url), rmsNormKernel);
 const THREADS = 64;
 
 /**

@@ -1,5 +1,8 @@
-import { type DataType, formatShape, type Parameters, type Tensor } from '../engine/index.ts';
-import { storage } from './operand.ts';
+import { type DataType, formatShape, loadKernel, type Parameters, type Tensor } from '../engine/index.ts';
+import { rmsNormKernel, storage } from './operand.ts';
+
+/** The file in which the alternatives of Value stand, and for single elements those of Word, unpack and pack. */
+export const elementwiseKernel = await loadKernel(new URL('./elementwise.wgsl', import.meta.url), rmsNormKernel);
 
 /** How a kernel walks along an axis: its parameters Value, Word, unpack and pack. */
 export interface Groups {

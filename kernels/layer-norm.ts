@@ -1,10 +1,10 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, rmsNormKernel, rowsAndWidth, sharedDevice } from './operand.ts';
+import { elementwiseKernel, groupsOf } from './groups.ts';
+import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
-const kernel = await loadKernel(new URL('./layer-norm.wgsl', import.meta.url), rmsNormKernel);
+const kernel = await loadKernel(new URL('./layer-norm.wgsl', import.meta.url), elementwiseKernel);
 const oneElement = { total: 'single', firstOf: 'single' };
 
 /**

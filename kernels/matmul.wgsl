@@ -38,32 +38,20 @@ const THREADS: u32 = TILE_ROWS / THREAD_ROWS * COLUMN_THREADS;
 const LOADS_OF_A: u32 = (BLOCKS_OF_A + THREADS - 1u) / THREADS;              // blocks that a thread brings at a time
 const LOADS_OF_B: u32 = (BLOCKS_OF_B + THREADS - 1u) / THREADS;
 
+// @as rms-norm.wgsl  WordA = Word, unpackA = unpack
 alias WordA = vec4f;                                                         // @param  storage of four elements
-// @or f16, bf16  alias WordA = vec2u;
 fn unpackA(word: WordA) -> vec4f { return word; }                            // @param
-// @or f16   fn unpackA(word: WordA) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpackA(word: WordA) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
+// @as rms-norm.wgsl  WordB = Word, unpackB = unpack
 alias WordB = vec4f;                                                         // @param  also of the bias
-// @or f16, bf16  alias WordB = vec2u;
 fn unpackB(word: WordB) -> vec4f { return word; }                            // @param
-// @or f16   fn unpackB(word: WordB) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpackB(word: WordB) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 // @as rms-norm.wgsl  Word, unpack, pack
 alias Word = vec4f;                                                          // @param  of the output and the residual
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 fn pack(value: vec4f) -> Word { return value; }                              // @param
+// @as rms-norm.wgsl  Kept = Word, unpackKept = unpack, packKept = pack
 alias Kept = vec4f;                                                          // @param  of what is kept for backward
-// @or f16, bf16  alias Kept = vec2u;
 fn unpackKept(word: Kept) -> vec4f { return word; }                          // @param
-// @or f16   fn unpackKept(word: Kept) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
-// @or bf16  fn unpackKept(word: Kept) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 fn packKept(value: vec4f) -> Kept { return value; }                          // @param
-// @or f16   fn packKept(value: vec4f) -> Kept { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
-// @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
-// @or bf16  fn packKept(value: vec4f) -> Kept { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
-// @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
-// @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
 // @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {

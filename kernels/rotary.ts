@@ -1,8 +1,8 @@
 import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
-import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, rmsNormKernel, sharedDevice } from './operand.ts';
+import { elementwiseKernel, groupsOf } from './groups.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 
-const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url), rmsNormKernel);
+const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url), elementwiseKernel);
 const THREADS = 64;
 const oneAngle = { CosSin: 'single', cosine: 'single', sine: 'single' };
 const pairs = { place: 'pairs', apart: 'pairs' };

@@ -20,15 +20,11 @@
 // WGSL only promises sin and cos to 2^-11. Half a head is read in groups of four (Value; of one where h is no multiple of four).
 
 const THREADS: u32 = 64u;                                                    // @param
+// @as elementwise.wgsl  Value, Word, unpack, pack
 alias Value = vec4f;                                                         // @param  a group of elements
-// @or single  alias Value = f32;
-// @as rms-norm.wgsl  Word, unpack, pack
 alias Word = vec4f;                                                          // @param  its storage
-// @or single     alias Word = f32;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
-// @or single  fn unpack(word: Word) -> Value { return word; }
 fn pack(value: vec4f) -> Word { return value; }                              // @param
-// @or single  fn pack(value: Value) -> Word { return value; }
 alias CosSin = mat4x2f;                                                      // @param  (cos, sin) of each element of a group
 // @or single  alias CosSin = vec2f;
 fn cosine(angles: CosSin) -> Value { return transpose(angles)[0]; }          // @param

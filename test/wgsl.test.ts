@@ -19,9 +19,9 @@ import {
 import * as kernels from '../kernels/index.ts';
 
 const root = new URL('..', import.meta.url);
-/** A kernel file, with the alternatives that it shares with these two. */
+/** A kernel file, with the alternatives that it shares with these. */
 const shared: Kernel[] = [];
-for (const name of ['rms-norm', 'matmul']) shared.push(await load(`kernels/${name}.wgsl`));
+for (const name of ['rms-norm', 'elementwise', 'matmul']) shared.push(await load(`kernels/${name}.wgsl`));
 async function load(path: string): Promise<Kernel> {
   return loadKernel(new URL(path, root), ...shared);
 }

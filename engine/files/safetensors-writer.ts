@@ -2,17 +2,7 @@ import { quote } from './errors.ts';
 import { byteLength, type TensorType, tensorArrays } from './safetensors.ts';
 
 /** Values to write, in the typed array of their element type. */
-export type TensorValues =
-  | Float64Array
-  | Float32Array
-  | Uint16Array
-  | Int16Array
-  | BigInt64Array
-  | BigUint64Array
-  | Int32Array
-  | Uint32Array
-  | Int8Array
-  | Uint8Array;
+export type TensorValues = (typeof tensorArrays)[TensorType]['prototype'];
 
 /** One tensor to write. */
 export interface TensorToWrite {

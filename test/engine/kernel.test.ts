@@ -56,10 +56,16 @@ describe('kernel files', () => {
 
   test('alternatives that stand in another file', () => {
     const text =
-      '// @as example.wgsl  Word, unpack\nalias Word = vec4f; // @param\n// @or single  alias Word = f32;\nfn unpack() {} // @param';
+      '// @as example.wgsl  Own = Word, unpack\nalias Own = vec4f; // @param\n// @or single  alias Own = f32;\nfn unpack() {} // @param';
     const { alternatives } = parseKernel('other', text, [kernel]);
-    expect([...alternatives.get('Word')!.keys()]).toEqual(['f16', 'bf16', 'single']);
-    expect(alternatives.get('unpack')).toEqual(kernel.alternatives.get('unpack'));
+    expect([...alternatives.get('Own')!]).toEqual([
+      ['f16', 'alias Own = vec2u;'],
+      ['bf16', 'alias Own = vec2u;'],
+      ['single', 'alias Own = f32;'],
+    ]);
+    expect(alternatives.get('unpack')!.get('f16')).toBe(
+      'fn unpack(word: Own) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }',
+    );
   });
 
   test.each([
