@@ -1,5 +1,5 @@
-import { emptyTensor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { expectDtype, rmsNormKernel, storage } from './operand.ts';
+import { emptyTensor, loadKernel, type Tensor } from '../engine/index.ts';
+import { expectDtype, recordOne, rmsNormKernel, storage } from './operand.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./activation.wgsl', import.meta.url), rmsNormKernel);
@@ -48,8 +48,7 @@ function activate(op: keyof typeof activationFlops, x: Tensor): Tensor {
   const [forward, backward] = activationFlops[op];
   const y = emptyTensor(device, shape, dtype, op);
   run('forward', { x, y }, forward);
-  record(op, [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne(op, [x], y, (dy) => {
     const dx = emptyTensor(device, shape, 'f32', `${op} backward`);
     run('backward', { x, dy, dx }, backward);
     return [dx];

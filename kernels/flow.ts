@@ -1,5 +1,5 @@
-import { emptyTensor, gridFor, loadKernel, type Random, record, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { emptyTensor, gridFor, loadKernel, type Random, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./flow.wgsl', import.meta.url));
 const THREADS = 64;
@@ -59,8 +59,8 @@ export function eulerStep(x: Tensor, velocity: Tensor, dt: number): Tensor {
     });
   const next = emptyTensor(device, x.shape, 'f32', op);
   run('euler', { x, velocity, next }, 2 * x.size);
-  record(op, [x, velocity], [next], ([dNext], [, wantsVelocity]) => {
-    if (!dNext || !wantsVelocity) return [dNext, null];
+  recordOne(op, [x, velocity], next, (dNext, [, wantsVelocity]) => {
+    if (!wantsVelocity) return [dNext, null];
     const dVelocity = emptyTensor(device, x.shape, 'f32', 'eulerStep backward');
     run('eulerBackward', { dNext, dVelocity }, x.size);
     return [dNext, dVelocity];

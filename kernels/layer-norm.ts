@@ -1,6 +1,6 @@
-import { emptyTensor, gradientSum, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { elementwiseKernel, groupsOf } from './groups.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
@@ -45,8 +45,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
   const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
   const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
   run('forward', { x, weight, bias, y, statistics }, forwardSlices(device, rows), 14 * x.size);
-  record('layerNorm', [x, weight, bias], [y], ([dy], [wantsX, wantsWeight, wantsBias]) => {
-    if (!dy) return [null, null, null];
+  recordOne('layerNorm', [x, weight, bias], y, (dy, [wantsX, wantsWeight, wantsBias]) => {
     const op = 'layerNorm backward';
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', op);
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);

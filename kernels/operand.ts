@@ -5,6 +5,7 @@ import {
   formatShape,
   loadKernel,
   type Parameters,
+  record,
   type Shape,
   type Tensor,
 } from '../engine/index.ts';
@@ -64,4 +65,14 @@ export function sharedDevice(op: string, ...tensors: readonly Tensor[]): Device 
   const { device } = tensors[0];
   if (tensors.some((tensor) => tensor.device !== device)) throw new Error(`${op}: operands are on different devices`);
   return device;
+}
+
+/** `record` for an op with one output. Its rule does not run without that output's gradient, which it therefore gets in any case. */
+export function recordOne(
+  op: string,
+  inputs: readonly Tensor[],
+  output: Tensor,
+  rule: (dOutput: Tensor, wants: boolean[]) => (Tensor | null)[],
+): void {
+  record(op, inputs, [output], ([dOutput], wants) => rule(dOutput!, wants));
 }

@@ -1,5 +1,5 @@
-import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { expectDtype, rowsAndWidth, withLastAxis } from './operand.ts';
+import { emptyTensor, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
+import { expectDtype, recordOne, rowsAndWidth, withLastAxis } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./pad.wgsl', import.meta.url));
 const THREADS = 64;
@@ -10,7 +10,7 @@ export function pad(x: Tensor, newWidth: number): Tensor {
   if (width === newWidth) return x;
   expectDtype('pad', 'x', x, 'f32');
   const y = resized(x, newWidth);
-  record('pad', [x], [y], ([dy]) => [dy && resized(dy, width)]);
+  recordOne('pad', [x], y, (dy) => [resized(dy, width)]);
   return y;
 }
 

@@ -1,7 +1,7 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { add } from './elementwise.ts';
 import { linear } from './linear.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { reshape } from './reshape.ts';
 
 const kernel = await loadKernel(new URL('./patch-embedding.wgsl', import.meta.url));
@@ -49,8 +49,7 @@ function cut(images: Tensor, patch: number, shape: [number, number, number]): Te
     });
   const patches = emptyTensor(device, shape, 'f32', 'patchEmbedding');
   run('forward', { images, patches });
-  record('patchEmbedding', [images], [patches], ([dPatches]) => {
-    if (!dPatches) return [null];
+  recordOne('patchEmbedding', [images], patches, (dPatches) => {
     const dImages = emptyTensor(device, images.shape, 'f32', 'patchEmbedding backward');
     run('backward', { dPatches, dImages });
     return [dImages];

@@ -4,12 +4,11 @@ import {
   type GradientSum,
   gridFor,
   loadKernel,
-  record,
   type Shape,
   type Tensor,
 } from '../engine/index.ts';
 import { fours, ones, valueAlias } from './groups.ts';
-import { expectDtype, rmsNormKernel, rowsAndWidth, storage } from './operand.ts';
+import { expectDtype, recordOne, rmsNormKernel, rowsAndWidth, storage } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./reduce.wgsl', import.meta.url), rmsNormKernel);
 const THREADS = 64;
@@ -52,8 +51,7 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   const partial = parts === 1 ? null : stage(x, parts, 1, [parts]);
   const y = stage(partial ?? x, 1, scale, []);
   if (partial) device.currentStep(op).release(partial.buffer);
-  record(op, [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne(op, [x], y, (dy) => {
     const dx = emptyTensor(device, x.shape, 'f32', `${op} backward`);
     device.dispatch({
       kernel,
@@ -81,8 +79,7 @@ export function sumRows(x: Tensor): Tensor {
   expectDtype('sumRows', 'x', x, 'f32');
   const y = emptyTensor(x.device, [width], 'f32', 'sumRows');
   sumOfRows('sumRows', x, rows, { gradient: y, accumulate: false });
-  record('sumRows', [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne('sumRows', [x], y, (dy) => {
     const dx = emptyTensor(x.device, x.shape, 'f32', 'sumRows backward');
     runOnRows('sumRowsBackward', { dSums: dy, dMatrix: dx }, { rows, width, slices: 1 }, rows, 0);
     return [dx];

@@ -1,6 +1,6 @@
 import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
 import { elementwiseKernel, groupsOf } from './groups.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url), elementwiseKernel);
 const THREADS = 64;
@@ -23,8 +23,7 @@ export function rotary(x: Tensor, table: Tensor, options: RotaryOptions = {}): T
   const { device } = x;
   const y = emptyTensor(device, x.shape, x.dtype, 'rotary');
   run('forward', { x, y });
-  record('rotary', [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne('rotary', [x], y, (dy) => {
     const dx = emptyTensor(device, x.shape, 'f32', 'rotary backward');
     run('backward', { dy, dx });
     return [dx];
