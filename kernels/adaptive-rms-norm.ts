@@ -86,6 +86,7 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6) {
   const length = perToken ? 1 : tokens;
   const slices = slicesOfRows(device, length, samples);
   const taking = rowParameters(device, groups);
+  const sizes = { samples, length, groups, width, epsilon };
   /** `thirds`: how many of the modulation's three are read; `slices` of a sample, by default those of backward. */
   const run = (
     entry: string,
@@ -99,16 +100,7 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6) {
       entry,
       parameters: { ...taking, ...parameters, ...(size === 1 && { total: 'single' }) },
       bindings,
-      uniform: {
-        samples,
-        length,
-        groups,
-        slices: own,
-        rowsOfSlice: Math.ceil(length / own),
-        width,
-        epsilon,
-        accumulate: accumulate ? 1 : 0,
-      },
+      uniform: { ...sizes, slices: own, rowsOfSlice: Math.ceil(length / own), accumulate: accumulate ? 1 : 0 },
       workgroups,
       flops,
       bytes: Object.entries(bindings).reduce(

@@ -14,6 +14,7 @@ const oneElement = { total: 'single', firstOf: 'single' };
  * x [..., width], weight and bias [width] -> y [..., width], in the storage of x (f32, f16 or bf16), which weight and bias share.
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { epsilon?: number } = {}): Tensor {
+  const { epsilon = 1e-6 } = options;
   const { rows, width } = rowsAndWidth('layerNorm', 'x', x);
   expectDtype('layerNorm', 'x', x, 'f32', 'f16', 'bf16');
   for (const [argument, operand] of Object.entries({ weight, bias })) {
@@ -30,14 +31,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
       entry,
       parameters: { ...rowParameters(device, groups), ...parameters, ...(size === 1 && oneElement) },
       bindings,
-      uniform: {
-        rows,
-        groups,
-        rowsOfSlice: Math.ceil(rows / slices),
-        width,
-        epsilon: options.epsilon ?? 1e-6,
-        accumulate: accumulate ? 1 : 0,
-      },
+      uniform: { rows, groups, rowsOfSlice: Math.ceil(rows / slices), width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups: gridFor(slices, 1),
       flops,
     });

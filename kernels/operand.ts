@@ -54,12 +54,6 @@ export function storage(dtype: DataType): Parameters {
   return dtype === 'f32' ? {} : { Word: dtype, unpack: dtype, pack: dtype };
 }
 
-/** `storage` for kernels that move groups of four elements and compute nothing. */
-export function wordOf(dtype: DataType): Parameters {
-  const { Word } = storage(dtype);
-  return Word === undefined ? {} : { Word };
-}
-
 /** The device of the operands; throws when they are on different ones. */
 export function sharedDevice(op: string, ...tensors: readonly Tensor[]): Device {
   const { device } = tensors[0];

@@ -1,5 +1,5 @@
 import { elementCount, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice, wordOf } from './operand.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./token-cache.wgsl', import.meta.url));
 const THREADS = 64;
@@ -23,7 +23,7 @@ export function writeTokens(cache: Tensor, rows: Tensor, start: number): void {
   sharedDevice('writeTokens', cache, rows).dispatch({
     kernel,
     entry: 'write',
-    parameters: wordOf(cache.dtype),
+    parameters: cache.dtype === 'f32' ? {} : { Word: cache.dtype },
     bindings: { rows, cache },
     uniform: { items, groups: width / 4, tokens, capacity, start },
     workgroups: gridFor(items, THREADS),
