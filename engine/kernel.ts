@@ -118,10 +118,9 @@ function declares(declaration: string, name: string): boolean {
 
 /** The kernel's text with `parameters` in place of the marked declarations. */
 export function specialise(kernel: Kernel, parameters: Parameters): string {
-  for (const name of Object.keys(parameters)) {
+  for (const name of Object.keys(parameters))
     if (name !== 'enable' && !kernel.parameters.includes(name))
       throw new Error(`kernel ${kernel.name}: '${name}' is not a parameter; it has ${kernel.parameters.join(', ')}`);
-  }
   const lines = kernel.source.split('\n').map((line) => {
     const name = parameterLine.exec(line)?.[1];
     if (name === undefined || parameters[name] === undefined) return line;

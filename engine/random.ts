@@ -84,10 +84,9 @@ export class Random {
   constructor(seed: number, step: number, stream: number) {
     if (!Number.isSafeInteger(seed) || seed < 0)
       throw new InputError(`seed ${seed}: a seed is a whole number from 0 to 2^53 - 1`);
-    for (const [what, value] of Object.entries({ step, stream })) {
+    for (const [what, value] of Object.entries({ step, stream }))
       if (!Number.isInteger(value) || value < 0 || value >= TWO_32)
         throw new RangeError(`random ${what} ${value} is not a whole number from 0 to 2^32 - 1`);
-    }
     this.#key = [seed >>> 0, Math.floor(seed / TWO_32)];
     this.#counter = [0, 0, step, stream];
   }

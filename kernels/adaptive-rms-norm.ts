@@ -65,7 +65,10 @@ export function gatedResidual(x: Tensor, branch: Tensor, modulation: Tensor): Te
   return y;
 }
 
-/** The checked sizes of a call, and its dispatches. `samples` are the rows of the modulation, `columns` a grid of a thread for each group of its thirds. */
+/**
+ * Checks the operands. `samples` are the rows of the modulation, `columns` is a grid with a thread for each group of its thirds, and
+ * `run` dispatches an entry point.
+ */
 function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6) {
   expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
   expectShape(op, 'x', x, [null, null, null]);

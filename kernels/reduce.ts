@@ -1,14 +1,7 @@
-import {
-  emptyTensor,
-  formatShape,
-  type GradientSum,
-  gridFor,
-  loadKernel,
-  type Shape,
-  type Tensor,
-} from '../engine/index.ts';
+import { emptyTensor, formatShape, type GradientSum, loadKernel, type Shape, type Tensor } from '../engine/index.ts';
 import { fours, ones, valueAlias } from './groups.ts';
 import { expectDtype, recordOne, rmsNormKernel, rowsAndWidth, storage } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./reduce.wgsl', import.meta.url), rmsNormKernel);
 const THREADS = 64;
@@ -53,15 +46,8 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   if (partial) device.currentStep(op).release(partial.buffer);
   recordOne(op, [x], y, (dy) => {
     const dx = emptyTensor(device, x.shape, 'f32', `${op} backward`);
-    device.dispatch({
-      kernel,
-      entry: 'sumAllBackward',
-      parameters: { THREADS },
-      bindings: { dy, dx },
-      uniform: { ...unused, count, scale },
-      workgroups: gridFor(Math.ceil(count / 4), THREADS),
-      flops: count / 4,
-    });
+    const work = { bindings: { dy, dx }, uniform: { ...unused, count, scale }, flops: count / 4 };
+    forEachItem(device, kernel, 'sumAllBackward', Math.ceil(count / 4), work);
     return [dx];
   });
   return y;
@@ -120,13 +106,10 @@ function runOnRows(
   const { device } = Object.values(bindings)[0];
   const grouping = width % 4 === 0 ? fours('f32') : ones;
   const groups = width / grouping.size;
-  device.dispatch({
-    kernel,
-    entry,
-    parameters: { THREADS, ...valueAlias(grouping) },
+  forEachItem(device, kernel, entry, rowsOfGrid * groups, {
+    parameters: valueAlias(grouping),
     bindings,
     uniform: { ...unused, rows, groups, slices, accumulate },
-    workgroups: gridFor(rowsOfGrid * groups, THREADS),
     flops,
     bytes: Object.values(bindings).reduce((sum, { byteLength }) => sum + byteLength, 4 * accumulate * width),
   });

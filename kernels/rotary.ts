@@ -1,9 +1,9 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
 import { elementwiseKernel, groupsOf } from './groups.ts';
 import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url), elementwiseKernel);
-const THREADS = 64;
 const oneAngle = { CosSin: 'single', cosine: 'single', sine: 'single' };
 const pairs = { place: 'pairs', apart: 'pairs' };
 const pairsInFours = { ...pairs, pairsOf: 'pairs', groupsOf: 'pairs' };
@@ -83,13 +83,10 @@ function runner(
   const half = dimension / 2 / size;
   const inPairs = size === 1 ? pairs : pairsInFours;
   return (entry, bindings) =>
-    device.dispatch({
-      kernel,
-      entry,
-      parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
+    forEachItem(device, kernel, entry, tokens * half, {
+      parameters: { ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
       bindings: { cosSin: table, ...bindings },
       uniform: { tokens, heads, half, ...joint },
-      workgroups: gridFor(tokens * half, THREADS),
       flops: (3 * x.size * (joint.keys > 0 ? heads - joint.keys : heads)) / heads,
     });
 }

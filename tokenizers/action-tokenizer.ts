@@ -47,12 +47,12 @@ export interface ChunkGrammar {
  * Makes a grammar.
  *
  * @param allowed ids that may come next in a state below `complete`
- * @param width the number of units that an id adds to the state
+ * @param width the number of units that an id adds to the state; one by default
  */
 export function chunkGrammar(
   complete: number,
   allowed: (state: number) => Int32Array,
-  width: (id: number) => number,
+  width: (id: number) => number = () => 1,
 ): ChunkGrammar {
   const none = new Int32Array(0);
   const open = (state: number) => (state < complete ? allowed(state) : none);
@@ -100,12 +100,9 @@ export function checkChunk(chunk: ActionChunk, caller: string): void {
     throw new Error(
       `${caller}: data holds ${data.length} values, but horizon ${horizon} x dimension ${dimension} needs ${horizon * dimension}`,
     );
-  for (let index = 0; index < data.length; index++) {
-    if (!Number.isFinite(data[index])) {
-      const step = Math.floor(index / dimension);
-      throw new Error(
-        `${caller}: the value at step ${step}, dimension ${index % dimension} is ${data[index]}; remove or repair such steps before tokenizing`,
-      );
-    }
-  }
+  const wrong = data.findIndex((value) => !Number.isFinite(value));
+  if (wrong >= 0)
+    throw new Error(
+      `${caller}: the value at step ${Math.floor(wrong / dimension)}, dimension ${wrong % dimension} is ${data[wrong]}; remove or repair such steps before tokenizing`,
+    );
 }

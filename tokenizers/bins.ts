@@ -92,11 +92,7 @@ export class BinActionTokenizer implements ActionTokenizer {
   grammar(shape: ChunkShape): ChunkGrammar {
     checkShape(shape, 'BinActionTokenizer.grammar');
     const all = Int32Array.from(this.edges, (_, id) => id);
-    return chunkGrammar(
-      shape.horizon * shape.dimension,
-      () => all,
-      () => 1,
-    );
+    return chunkGrammar(shape.horizon * shape.dimension, () => all);
   }
 
   toJSON(): BinTokenizerJson {

@@ -89,9 +89,8 @@ export function learnMerges(sequences: Iterable<ArrayLike<number>>, options: Mer
 
 /** Lexicographic order: by the first symbol that differs, then by length. */
 function compare(a: readonly number[], b: readonly number[]): number {
-  for (let index = 0; index < Math.min(a.length, b.length); index++) {
+  for (let index = 0; index < Math.min(a.length, b.length); index++)
     if (a[index] !== b[index]) return a[index] - b[index];
-  }
   return a.length - b.length;
 }
 

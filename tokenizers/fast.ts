@@ -111,9 +111,8 @@ export class FastTokenizer implements ActionTokenizer {
       throw new Error(
         `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or allow a larger vocabulary`,
       );
-    for (const quantised of coefficients) {
+    for (const quantised of coefficients)
       for (let index = 0; index < quantised.length; index++) quantised[index] -= minimum;
-    }
     const codec =
       format === 'published'
         ? new PublishedCodec(trainPublished(coefficients, { symbols, vocabularySize }))

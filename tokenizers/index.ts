@@ -41,6 +41,7 @@ export * from './state.ts';
 export { StrideTokenizer } from './stride.ts';
 export { type LenientParsing, StringActionTokenizer, type StringFormat } from './string.ts';
 export * from './text.ts';
-export * from './tokenizer-json.ts';
+export type { ByteLevelTokenizerJson, ScoredPieces } from './tokenizer-json.ts';
+export { byteLevelTokenizerJson, scoredPiecesTokenizerJson, trainByteLevelMerges } from './tokenizer-json.ts';
 export * from './vocabulary.ts';
 export { worldInstructions, worldLanguage } from './world-language.ts';

@@ -1,6 +1,7 @@
 import { learnMerges } from './bpe-training.ts';
 import { byteCharacters, gpt2Pieces } from './gpt2.ts';
 import { CHARACTERS, type PublishedTokenizerJson } from './published-fast.ts';
+import { common, plainBpe } from './tokenizer-json.ts';
 
 /**
  * Trains a byte-level BPE like the published code (pairs of count 2 at least, ties to the smaller ids), and returns its
@@ -44,23 +45,13 @@ export function trainPublished(
     return { type: 'ByteLevel', add_prefix_space, trim_offsets, use_regex: true };
   };
   return {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: [],
+    ...common([]),
     normalizer: null,
     pre_tokenizer: byteLevel(false, true),
     post_processor: byteLevel(true, false),
     decoder: byteLevel(true, true),
     model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
+      ...plainBpe,
       vocab: Object.fromEntries([...new Set(tokens)].map((token, id) => [token, id])),
       merges,
     },

@@ -168,11 +168,7 @@ export class StringActionTokenizer implements ActionTokenizer {
       ids(d + 1 < shape.dimension ? betweenDimensions : betweenSteps),
     ]).flat();
     // There is no delimiter after the last step.
-    return chunkGrammar(
-      shape.horizon * step.length - 1,
-      (state) => step[state % step.length],
-      () => 1,
-    );
+    return chunkGrammar(shape.horizon * step.length - 1, (state) => step[state % step.length]);
   }
 
   toJSON(): StringTokenizerJson {

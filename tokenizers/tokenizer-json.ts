@@ -4,7 +4,7 @@ import { IntegerBpe } from './bpe.ts';
 import { byteCharacters, byteOfCharacter } from './gpt2.ts';
 
 /** The common part of all tokenizer.json files made here; the libraries that read them need every key. */
-const common = (special: readonly string[]) => ({
+export const common = (special: readonly string[]) => ({
   version: '1.0',
   truncation: null,
   padding: null,
@@ -18,6 +18,18 @@ const common = (special: readonly string[]) => ({
     special: true,
   })),
 });
+
+/** The settings of a BPE model that does no more than merge. */
+export const plainBpe = {
+  type: 'BPE',
+  dropout: null,
+  unk_token: null,
+  continuing_subword_prefix: null,
+  end_of_word_suffix: null,
+  fuse_unk: false,
+  byte_fallback: false,
+  ignore_merges: false,
+};
 
 /** Ids 0 to 2 are padding, end and begin of sequence, as in Gemma; byte b is id 3 + b; then the merges follow. */
 const SPECIAL_TOKENS = ['<pad>', '<eos>', '<bos>'];
@@ -55,9 +67,8 @@ export function byteLevelTokenizerJson(merges: readonly string[]) {
 export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: number): string[] {
   const split = new Tokenizer(byteLevelTokenizerJson([]), {}).pre_tokenizer!;
   const pieces: number[][] = [];
-  for (const text of texts) {
+  for (const text of texts)
     for (const piece of split(text)) pieces.push(Array.from(piece, (character) => byteOfCharacter.get(character)!));
-  }
   const { merges } = IntegerBpe.train(pieces, {
     symbols: byteCharacters.length,
     vocabularySize: vocabularySize - SPECIAL_TOKENS.length,
@@ -124,14 +135,8 @@ export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
       ],
     },
     model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: '<unk>',
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: true,
-      byte_fallback: true,
-      ignore_merges: false,
+      ...plainBpe,
+      ...{ unk_token: '<unk>', fuse_unk: true, byte_fallback: true },
       vocab: Object.fromEntries(ids),
       merges: merges.map(({ pair }) => pair),
     },
