@@ -85,10 +85,7 @@ export class ParameterSet implements Disposable {
     this.buffers.length = 0;
     for (const parameter of this) parameter.expire();
   }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+  readonly [Symbol.dispose] = this.dispose;
 
   private makeArena(run: readonly ParameterSpecification[]): Arena {
     const { group } = run[0];

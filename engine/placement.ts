@@ -18,7 +18,7 @@ interface Access {
  * Most allocations lie in arenas. Those that the step returns keep the buffers of the first run, and what the host writes has
  * buffers of its own: constants, written here once, and what is computed for every run.
  */
-export class Placement implements Disposable {
+export class Placement {
   readonly operations: readonly ReplayedOperation[];
   readonly plan: ArenaPlan;
   readonly arenas: readonly GPUBuffer[];
@@ -77,10 +77,6 @@ export class Placement implements Disposable {
   dispose(): void {
     for (const buffer of this.owned) this.device.memory.free(buffer);
     this.owned.length = 0;
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   /** A constant that nothing else is written over lies ready in its buffer; any other is copied to its place at its turn. */

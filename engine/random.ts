@@ -43,16 +43,9 @@ function multiplyHigh(a: number, b: number): number {
   return aHigh * bHigh + (middle >>> 16) + (carry >>> 16);
 }
 
-function philoxInto(
-  out: Uint32Array,
-  key0: number,
-  key1: number,
-  counter0: number,
-  counter1: number,
-  counter2: number,
-  counter3: number,
-): void {
-  let [k0, k1, c0, c1, c2, c3] = [key0, key1, counter0, counter1, counter2, counter3];
+function philoxInto(out: Uint32Array, key: readonly number[], counter: readonly number[]): void {
+  let [k0, k1] = key;
+  let [c0, c1, c2, c3] = counter;
   for (let round = 0; round < ROUNDS; round++) {
     const high0 = multiplyHigh(MULTIPLIER_0, c0);
     const low0 = Math.imul(MULTIPLIER_0, c0);
@@ -77,50 +70,34 @@ export function philox(
   counter: readonly [number, number, number, number],
 ): [number, number, number, number] {
   const out = new Uint32Array(4);
-  philoxInto(out, key[0], key[1], counter[0], counter[1], counter[2], counter[3]);
+  philoxInto(out, key, counter);
   return [out[0], out[1], out[2], out[3]];
 }
 
 /** The numbers of one (seed, step, stream), each had by its index (a whole number from 0). */
 export class Random {
-  readonly #key0: number;
-  readonly #key1: number;
-  readonly #step: number;
-  readonly #stream: number;
+  readonly #key: readonly [number, number];
+  readonly #counter: [number, number, number, number];
   readonly #block = new Uint32Array(4);
   #blockIndex = -1;
 
   constructor(seed: number, step: number, stream: number) {
-    if (!Number.isSafeInteger(seed) || seed < 0) {
+    if (!Number.isSafeInteger(seed) || seed < 0)
       throw new InputError(`seed ${seed}: a seed is a whole number from 0 to 2^53 - 1`);
-    }
-    for (const [what, value] of [
-      ['step', step],
-      ['stream', stream],
-    ] as const) {
-      if (!Number.isInteger(value) || value < 0 || value >= TWO_32) {
+    for (const [what, value] of Object.entries({ step, stream }))
+      if (!Number.isInteger(value) || value < 0 || value >= TWO_32)
         throw new RangeError(`random ${what} ${value} is not a whole number from 0 to 2^32 - 1`);
-      }
-    }
-    this.#key0 = seed >>> 0;
-    this.#key1 = Math.floor(seed / TWO_32);
-    this.#step = step;
-    this.#stream = stream;
+    this.#key = [seed >>> 0, Math.floor(seed / TWO_32)];
+    this.#counter = [0, 0, step, stream];
   }
 
   /** A whole number from 0 to 2^32 - 1. */
   uint32(index: number): number {
     const block = Math.floor(index / 4);
     if (block !== this.#blockIndex) {
-      philoxInto(
-        this.#block,
-        this.#key0,
-        this.#key1,
-        block >>> 0,
-        Math.floor(block / TWO_32),
-        this.#step,
-        this.#stream,
-      );
+      this.#counter[0] = block >>> 0;
+      this.#counter[1] = Math.floor(block / TWO_32);
+      philoxInto(this.#block, this.#key, this.#counter);
       this.#blockIndex = block;
     }
     return this.#block[index - 4 * block];
@@ -147,9 +124,8 @@ export class Random {
    * likely than another by more than one part in 2^32 / below.
    */
   integer(index: number, below: number): number {
-    if (!Number.isInteger(below) || below < 1 || below > TWO_32) {
+    if (!Number.isInteger(below) || below < 1 || below > TWO_32)
       throw new RangeError(`random integer below ${below}: the bound is a whole number from 1 to 2^32`);
-    }
     return below === TWO_32 ? this.uint32(index) : multiplyHigh(this.uint32(index), below);
   }
 

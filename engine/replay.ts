@@ -57,7 +57,7 @@ interface Batch {
   readonly operations: readonly Operation<BufferRange>[];
 }
 
-export class Replay implements Disposable {
+export class Replay {
   private readonly placement: Placement;
   private readonly uniforms: GPUBuffer;
   private readonly batches: readonly Batch[];
@@ -146,10 +146,6 @@ export class Replay implements Disposable {
   dispose(): void {
     this.placement.dispose();
     this.device.memory.free(this.uniforms);
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   /** Makes the bind groups and puts the op parameters into `slots`, which is to be written to `uniforms`. */

@@ -26,6 +26,18 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 // @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
+// The activation, here gelu, and its gradient f'(x) dy.
+fn activation(z: vec4f) -> vec4f { return gelu(z); }                          // @param
+// @or swish    fn activation(z: vec4f) -> vec4f { return swish(z); }
+// @or tanh     fn activation(z: vec4f) -> vec4f { return tanhOf(z); }
+// @or sigmoid  fn activation(z: vec4f) -> vec4f { return logistic(z); }
+// @or relu     fn activation(z: vec4f) -> vec4f { return max(z, vec4f()); }
+fn gradient(z: vec4f, dy: vec4f) -> vec4f { return dy * geluDerivative(z); } // @param
+// @or swish    fn gradient(z: vec4f, dy: vec4f) -> vec4f { return dy * (logistic(z) + z * logisticSlope(z)); }
+// @or tanh     fn gradient(z: vec4f, dy: vec4f) -> vec4f { return dy * 4.0 * logisticSlope(2.0 * z); }
+// @or sigmoid  fn gradient(z: vec4f, dy: vec4f) -> vec4f { return dy * logisticSlope(z); }
+// @or relu     fn gradient(z: vec4f, dy: vec4f) -> vec4f { return select(vec4f(), dy, z > vec4f()); }
+
 struct Shape { groups: u32, run: u32, near: u32, far: u32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
@@ -59,6 +71,16 @@ fn geluArgument(x: vec4f) -> vec4f {
   return 1.5957691216057308 * (near + 0.044715 * near * near * near);
 }
 
+fn gelu(x: vec4f) -> vec4f { return x * logistic(geluArgument(x)); }
+fn geluDerivative(x: vec4f) -> vec4f {
+  let near = clamp(x, vec4f(-10.0), vec4f(10.0));
+  let z = geluArgument(x);
+  let slope = 1.5957691216057308 * (1.0 + 0.134145 * near * near);
+  return logistic(z) + near * logisticSlope(z) * slope;
+}
+
+fn swish(x: vec4f) -> vec4f { return x * logistic(x); }
+
 // For small |x| 2 s(2x) - 1 would keep few digits, so there it is the power series, to 1e-8.
 fn tanhOf(x: vec4f) -> vec4f {
   let e = exp(-2.0 * abs(x));
@@ -69,71 +91,12 @@ fn tanhOf(x: vec4f) -> vec4f {
   return select(far, series, abs(x) < vec4f(0.25));
 }
 
-// ---- forward ---------------------------------------------------------------------------------------------------------
-
-@compute @workgroup_size(THREADS) fn gelu(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) {
-    let value = unpack(x[i]);
-    y[i] = pack(value * logistic(geluArgument(value)));
-  }
+  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(activation(unpack(x[i]))); }
 }
 
-@compute @workgroup_size(THREADS) fn swish(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) {
-    let value = unpack(x[i]);
-    y[i] = pack(value * logistic(value));
-  }
-}
-
-@compute @workgroup_size(THREADS) fn hyperbolicTangent(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(tanhOf(unpack(x[i]))); }
-}
-
-@compute @workgroup_size(THREADS) fn sigmoid(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(logistic(unpack(x[i]))); }
-}
-
-@compute @workgroup_size(THREADS) fn relu(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) { y[i] = pack(max(unpack(x[i]), vec4f())); }
-}
-
-// ---- backward --------------------------------------------------------------------------------------------------------
-
-@compute @workgroup_size(THREADS) fn geluBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) {
-    let value = unpack(x[i]);
-    let near = clamp(value, vec4f(-10.0), vec4f(10.0));
-    let z = geluArgument(value);
-    let slope = 1.5957691216057308 * (1.0 + 0.134145 * near * near);
-    dx[i] = dy[i] * (logistic(z) + near * logisticSlope(z) * slope);
-  }
-}
-
-@compute @workgroup_size(THREADS) fn swishBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) {
-    let value = unpack(x[i]);
-    dx[i] = dy[i] * (logistic(value) + value * logisticSlope(value));
-  }
-}
-
-@compute @workgroup_size(THREADS) fn hyperbolicTangentBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) { dx[i] = dy[i] * 4.0 * logisticSlope(2.0 * unpack(x[i])); }
-}
-
-@compute @workgroup_size(THREADS) fn sigmoidBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) { dx[i] = dy[i] * logisticSlope(unpack(x[i])); }
-}
-
-@compute @workgroup_size(THREADS) fn reluBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let own = walk(grid, thread);
-  for (var i = own.first; i < own.end; i += shape.near) { dx[i] = select(vec4f(), dy[i], unpack(x[i]) > vec4f()); }
+  for (var i = own.first; i < own.end; i += shape.near) { dx[i] = gradient(unpack(x[i]), dy[i]); }
 }

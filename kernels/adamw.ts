@@ -182,8 +182,5 @@ export class AdamW implements Disposable {
     for (const { moments } of this.arenas) for (const made of Object.values(moments.bindings)) made.dispose();
     for (const moment of this.byName.values()) if (moment instanceof Tensor) moment.expire();
   }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+  readonly [Symbol.dispose] = this.dispose;
 }

@@ -1,15 +1,6 @@
-import {
-  type Device,
-  emptyTensor,
-  formatShape,
-  gradientSum,
-  gridFor,
-  loadKernel,
-  record,
-  type Tensor,
-} from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientSum, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
@@ -33,8 +24,7 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
   const shared = forwardSlices(device, rows / samples, samples);
   const cost = { flops: 7 * x.size, thirds: 2, slices: shared };
   run('forward', { x, modulation, y, inverseRoot }, gridFor(samples * shared, 1), cost);
-  record('adaptiveRmsNorm', [x, modulation], [y], ([dy], [wantsX, wantsModulation]) => {
-    if (!dy) return [null, null];
+  recordOne('adaptiveRmsNorm', [x, modulation], y, (dy, [wantsX, wantsModulation]) => {
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'adaptiveRmsNorm backward');
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, 'adaptiveRmsNorm backward');
     const partials = { dScalePartial: empty([samples, slices, width]), dShiftPartial: empty([samples, slices, width]) };
@@ -62,8 +52,7 @@ export function gatedResidual(x: Tensor, branch: Tensor, modulation: Tensor): Te
   sharedDevice('gatedResidual', x, branch);
   const y = emptyTensor(device, x.shape, x.dtype, 'gatedResidual');
   run('residual', { x, branch, modulation, y }, gridFor(rows, 1), { flops: 2 * x.size, thirds: 1 });
-  record('gatedResidual', [x, branch, modulation], [y], ([dy], [, , wantsModulation]) => {
-    if (!dy) return [null, null, null];
+  recordOne('gatedResidual', [x, branch, modulation], y, (dy, [, , wantsModulation]) => {
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', 'gatedResidual backward');
     const [dBranch, dGatePartial] = [empty(branch.shape), empty([samples, slices, width])];
     const bindings = { branch, modulation, dy, dBranch, dGatePartial };
@@ -76,25 +65,11 @@ export function gatedResidual(x: Tensor, branch: Tensor, modulation: Tensor): Te
   return y;
 }
 
-interface SetUp {
-  readonly device: Device;
-  readonly rows: number;
-  readonly width: number;
-  /** Rows of the modulation. */
-  readonly samples: number;
-  readonly slices: number;
-  /** `thirds`: how many of the modulation's three are read; `slices` of a sample, by default those of backward. */
-  readonly run: (
-    entry: string,
-    bindings: Record<string, Tensor>,
-    workgroups: [number, number],
-    cost: { flops: number; thirds?: number; accumulate?: boolean; slices?: number },
-  ) => void;
-  /** The grid of one thread for each group of the modulation's thirds. */
-  readonly columns: [number, number];
-}
-
-function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp {
+/**
+ * Checks the operands. `samples` are the rows of the modulation, `columns` is a grid with a thread for each group of its thirds, and
+ * `run` dispatches an entry point.
+ */
+function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6) {
   expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');
   expectShape(op, 'x', x, [null, null, null]);
   const { rows, width } = rowsAndWidth(op, 'x', x);
@@ -114,27 +89,21 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
   const length = perToken ? 1 : tokens;
   const slices = slicesOfRows(device, length, samples);
   const taking = rowParameters(device, groups);
-  const run: SetUp['run'] = (
-    entry,
-    bindings,
-    workgroups,
-    { flops, thirds = 0, accumulate = false, slices: own = slices },
-  ) =>
+  const sizes = { samples, length, groups, width, epsilon };
+  /** `thirds`: how many of the modulation's three are read; `slices` of a sample, by default those of backward. */
+  const run = (
+    entry: string,
+    bindings: Record<string, Tensor>,
+    workgroups: [number, number],
+    cost: { flops: number; thirds?: number; accumulate?: boolean; slices?: number },
+  ) => {
+    const { flops, thirds = 0, accumulate = false, slices: own = slices } = cost;
     device.dispatch({
       kernel,
       entry,
       parameters: { ...taking, ...parameters, ...(size === 1 && { total: 'single' }) },
       bindings,
-      uniform: {
-        samples,
-        length,
-        groups,
-        slices: own,
-        rowsOfSlice: Math.ceil(length / own),
-        width,
-        epsilon,
-        accumulate: accumulate ? 1 : 0,
-      },
+      uniform: { ...sizes, slices: own, rowsOfSlice: Math.ceil(length / own), accumulate: accumulate ? 1 : 0 },
       workgroups,
       flops,
       bytes: Object.entries(bindings).reduce(
@@ -142,5 +111,6 @@ function setUp(op: string, x: Tensor, modulation: Tensor, epsilon = 1e-6): SetUp
         0,
       ),
     });
+  };
   return { device, rows, width, samples, slices, run, columns: gridFor(samples * groups, taking.THREADS) };
 }

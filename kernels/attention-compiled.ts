@@ -4,7 +4,6 @@ import type { AttentionOptions, CheckedCall } from './attention-call.ts';
 import { fillPlan } from './attention-fill.ts';
 import { type Plan, type PlanForm, type PlanRequest, planForm } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
-import type { BlockRows } from './attention-tiles.ts';
 
 /** Plans that a compiled table remembers: so many, in so many words, but at least the last. */
 const REMEMBERED = 64;
@@ -28,7 +27,7 @@ interface Upload {
   readonly plan: Plan;
 }
 
-const compiledTables = new WeakMap<AttentionTable, Compiled[]>();
+const compiledTables = new WeakMap<AttentionTable, Map<string, Compiled>>();
 /** The plans that lie on the device in a step. */
 class Uploads extends Array<Upload> {}
 
@@ -38,19 +37,12 @@ function compiledFor({ batch, queryRows }: CheckedCall, { table, expression }: A
     dataSamples: expression?.source.tokenData ? expression.samples : 0,
     constants: expression?.source.constants?.length ?? 0,
   };
-  const compiled = compiledTables.get(table) ?? [];
+  const compiled = compiledTables.get(table) ?? new Map<string, Compiled>();
   compiledTables.set(table, compiled);
-  const known = compiled.find(
-    ({ form }) =>
-      form.batch === batch &&
-      form.room.dataSamples === room.dataSamples &&
-      form.room.constants === room.constants &&
-      sameRows(form.queryRows, queryRows),
-  );
-  if (known) return known;
-  const made = { form: planForm(table, batch, queryRows, room), plans: [] };
-  compiled.push(made);
-  return made;
+  const key = JSON.stringify([batch, queryRows, room]);
+  const known = compiled.get(key) ?? { form: planForm(table, batch, queryRows, room), plans: [] };
+  compiled.set(key, known);
+  return known;
 }
 
 /** The plan of a call and its words on the device, where each step has them once for all layers that share them. */
@@ -109,13 +101,6 @@ function planOf({ form, plans }: Compiled, request: PlanRequest): Plan {
     plans.shift();
   plans.push({ wants, expression, lossBlocks, real, plan });
   return plan;
-}
-
-function sameRows(a: readonly BlockRows[], b: readonly BlockRows[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every(({ block, first, rows }, i) => block === b[i].block && first === b[i].first && rows === b[i].rows)
-  );
 }
 
 /** A bit for each token, so that remembered plans are told apart without a walk through all tokens for each. */

@@ -1,4 +1,4 @@
-import { bytesPerElement, type DataType, type Device } from '../engine/index.ts';
+import { bytesPerElement, type DataType } from '../engine/index.ts';
 import { type AttentionOptions, rowsOf } from './attention-call.ts';
 import { fillPlan } from './attention-fill.ts';
 import {
@@ -11,13 +11,7 @@ import {
 } from './attention-plan.ts';
 import type { AttentionTable } from './attention-table.ts';
 import type { Tile } from './attention-tiles.ts';
-import {
-  type AttentionEntry,
-  type AttentionSizes,
-  attentionEntries,
-  attentionLaunch,
-  type Launch,
-} from './attention-variants.ts';
+import type { AttentionEntry, AttentionSizes, Launch } from './attention-variants.ts';
 
 /** A call of attention, as far as its cost goes. */
 export interface AttentionProblem {
@@ -197,16 +191,4 @@ function reachOfList(
     });
   }
   return reach;
-}
-
-/** Workgroups of each kernel, with the variants that the device has in use. */
-export function attentionWorkgroups(device: Device, problem: AttentionProblem): Record<AttentionEntry, number> {
-  const { table, batch, heads, kvHeads, headDimension, dtype = 'f32' } = problem;
-  const { queryRows } = rowsOf(problem);
-  const form = planForm(table, batch, queryRows);
-  const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
-  const sizes = { batch, queryTokens, keyTokens: table.layout.keyTokens, heads, kvHeads, headDimension };
-  const count = (entry: AttentionEntry) =>
-    attentionLaunch(device, { entry, dtype, headDimension }, sizes, form).workgroups.reduce((a, b) => a * b);
-  return Object.fromEntries(attentionEntries.map((entry) => [entry, count(entry)])) as Record<AttentionEntry, number>;
 }

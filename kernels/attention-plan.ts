@@ -40,7 +40,7 @@ const MOST_PAIRS = 2 ** 29;
 const NO_WINDOW = 0xffffffff;
 
 /** Room for the user's expressions: for the tokens' data of so many samples, and for so many constants. */
-export interface PlanRoom {
+interface PlanRoom {
   readonly dataSamples: number;
   readonly constants: number;
 }
@@ -49,8 +49,6 @@ export interface PlanRoom {
 export interface PlanForm {
   readonly table: AttentionTable;
   readonly batch: number;
-  readonly queryRows: readonly BlockRows[];
-  readonly room: PlanRoom;
   readonly queryTiles: readonly Tile[];
   readonly keyTiles: readonly Tile[];
   /** Where each part begins in the words of a plan, by its name in the kernels' uniform. */
@@ -150,8 +148,6 @@ export function planForm(
   return {
     table,
     batch,
-    queryRows,
-    room,
     queryTiles,
     keyTiles,
     places: { keyTilesAt, forwardAt, dQueryAt, dKeyValueAt, dataAt, constantsAt, scalesAt },

@@ -1,10 +1,11 @@
-import { type Device, emptyTensor, record, type Shape, type Tensor, viewTensor } from '../engine/index.ts';
+import { type Device, emptyTensor, type Shape, type Tensor, viewTensor } from '../engine/index.ts';
 import { type AttentionOptions, type CheckedCall, checkCall } from './attention-call.ts';
 import { planOnDevice } from './attention-compiled.ts';
 import { attentionEntryCost } from './attention-cost.ts';
 import type { Plan } from './attention-plan.ts';
 import { attentionDelta, joinForward, joinGradient } from './attention-rows.ts';
 import { type AttentionEntry, attentionLaunch, type Launch } from './attention-variants.ts';
+import { recordOne } from './operand.ts';
 
 export type { AttentionOptions, RowsOfBlock } from './attention-call.ts';
 
@@ -37,8 +38,7 @@ export function attentionWithLogSumExp(
   const output = emptyTensor(device, query.shape, query.dtype, 'attention');
   const logSumExp = emptyTensor(device, [batch, heads, queryTokens], 'f32', 'attention');
   work.forward(operands, output, logSumExp);
-  record('attention', [query, key, value], [output], ([dOutput], [wantsQuery, wantsKey, wantsValue]) => {
-    if (!dOutput) return [null, null, null];
+  recordOne('attention', [query, key, value], output, (dOutput, [wantsQuery, wantsKey, wantsValue]) => {
     const statistics = emptyTensor(device, [batch, heads, queryTokens, 2], 'f32', 'attention backward');
     const saved = { forwardOutput: output, forwardLogSumExp: logSumExp };
     attentionDelta(call, plan, { plan: words, ...saved, dOutput, statistics });

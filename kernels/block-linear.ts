@@ -2,7 +2,7 @@
 import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, expectStorage, type Matrix, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 import { stacked, stackedGradients } from './stacked.ts';
@@ -96,9 +96,8 @@ export function blockLinear(
       }
 
     const operands = whole.flatMap(({ x, weight, bias }) => [x, ...weight.parts, ...(bias ? [bias] : [])]);
-    record(op, operands, [output], ([dOutput], wants) => {
+    recordOne(op, operands, output, (dOutput, wants) => {
       const op = 'blockLinear backward';
-      if (!dOutput) return operands.map(() => null);
       const wanted = new Map(operands.map((operand, i) => [operand, wants[i]]));
       return whole.flatMap(({ x, weight, bias, share }) => {
         const dx = wanted.get(x) ? gradientSum(x, op) : null;

@@ -1,5 +1,5 @@
-import { type DataType, emptyTensor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { expectDtype } from './operand.ts';
+import { type DataType, emptyTensor, loadKernel, type Tensor } from '../engine/index.ts';
+import { expectDtype, recordOne } from './operand.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./cast.wgsl', import.meta.url));
@@ -27,6 +27,6 @@ export function cast(x: Tensor, dtype: FloatType): Tensor {
     uniform: fields,
     workgroups,
   });
-  record('cast', [x], [y], ([dy]) => [dy]);
+  recordOne('cast', [x], y, (dy) => [dy]);
   return y;
 }

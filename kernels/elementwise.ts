@@ -1,6 +1,6 @@
-import { emptyTensor, formatShape, gradientSum, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientSum, loadKernel, type Tensor } from '../engine/index.ts';
 import { fours, type Groups, groupsOf } from './groups.ts';
-import { expectDtype, sharedDevice } from './operand.ts';
+import { expectDtype, recordOne, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
 import { streaming } from './streaming.ts';
 
@@ -14,15 +14,15 @@ const THREADS = 64;
  */
 export function add(a: Tensor, b: Tensor): Tensor {
   const { y, rows } = combine('add', a, b);
-  record('add', [a, b], [y], ([dy], [, wantsB]) => [dy, dy && wantsB ? overRows('add backward', dy, rows, b) : null]);
+  recordOne('add', [a, b], y, (dy, [, wantsB]) => [dy, wantsB ? overRows('add backward', dy, rows, b) : null]);
   return y;
 }
 
 /** a - b, with b as in add. */
 export function subtract(a: Tensor, b: Tensor): Tensor {
   const { y, rows } = combine('subtract', a, b);
-  record('subtract', [a, b], [y], ([dy], [, wantsB]) => {
-    if (!dy || !wantsB) return [dy, null];
+  recordOne('subtract', [a, b], y, (dy, [, wantsB]) => {
+    if (!wantsB) return [dy, null];
     return [dy, overRows('subtract backward', scaled('subtract backward', dy, -1), rows, b)];
   });
   return y;
@@ -31,8 +31,7 @@ export function subtract(a: Tensor, b: Tensor): Tensor {
 /** a * b, element by element, with b as in add. */
 export function multiply(a: Tensor, b: Tensor): Tensor {
   const { y, rows, groups } = combine('multiply', a, b);
-  record('multiply', [a, b], [y], ([dy], [wantsA, wantsB]) => {
-    if (!dy) return [null, null];
+  recordOne('multiply', [a, b], y, (dy, [wantsA, wantsB]) => {
     const op = 'multiply backward';
     const dA = wantsA ? emptyTensor(a.device, a.shape, 'f32', op) : null;
     if (dA) run('multiplyBackwardA', a, { dy, b, dA }, groups, b.size);
@@ -48,7 +47,7 @@ export function multiply(a: Tensor, b: Tensor): Tensor {
 export function scale(x: Tensor, factor: number): Tensor {
   expectDtype('scale', 'x', x, 'f32', 'f16', 'bf16');
   const y = scaled('scale', x, factor);
-  record('scale', [x], [y], ([dy]) => [dy && scaled('scale backward', dy, factor)]);
+  recordOne('scale', [x], y, (dy) => [scaled('scale backward', dy, factor)]);
   return y;
 }
 

@@ -1,5 +1,5 @@
-import { emptyTensor, gradientSum, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice, storage } from './operand.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, roundUp, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
 const kernel = await loadKernel(new URL('./embedding.wgsl', import.meta.url));
@@ -39,8 +39,7 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
 
   // Only those rows of the table move that are asked for.
   run('forward', { ids, table, y }, gridFor(tokens, 1), { flops: y.size, bytes: ids.byteLength + 2 * y.byteLength });
-  record('embedding', [table], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne('embedding', [table], y, (dy) => {
     const next = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const leads = emptyTensor(device, [tokens], 'u32', 'embedding backward');
     const { gradient: dTable, accumulate } = gradientSum(table, 'embedding backward');

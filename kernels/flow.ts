@@ -1,8 +1,8 @@
-import { emptyTensor, gridFor, loadKernel, type Random, record, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { emptyTensor, loadKernel, type Random, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./flow.wgsl', import.meta.url));
-const THREADS = 64;
 
 /**
  * A point on the straight path from actions (t = 0) to noise (t = 1), and the path's velocity.
@@ -24,13 +24,9 @@ export function flowInterpolate(actions: Tensor, noise: Tensor, time: Tensor): {
   const noisy = emptyTensor(device, actions.shape, 'f32', op);
   const target = emptyTensor(device, actions.shape, 'f32', op);
   const elements = actions.size;
-  device.dispatch({
-    kernel,
-    entry: 'interpolate',
-    parameters: { THREADS },
+  forEachItem(device, kernel, 'interpolate', elements, {
     bindings: { actions, noise, time, noisy, target_: target },
     uniform: { elements, perSample: elements / actions.shape[0], dt: 0 },
-    workgroups: gridFor(elements, THREADS),
     flops: 5 * elements,
   });
   return { noisy, target };
@@ -47,20 +43,13 @@ export function eulerStep(x: Tensor, velocity: Tensor, dt: number): Tensor {
   expectDtype(op, 'velocity', velocity, 'f32');
   expectShape(op, 'velocity', velocity, x.shape);
   const device = sharedDevice(op, x, velocity);
+  const uniform = { elements: x.size, perSample: x.size, dt };
   const run = (entry: string, bindings: Record<string, Tensor>, flops: number) =>
-    device.dispatch({
-      kernel,
-      entry,
-      parameters: { THREADS },
-      bindings,
-      uniform: { elements: x.size, perSample: x.size, dt },
-      workgroups: gridFor(x.size, THREADS),
-      flops,
-    });
+    forEachItem(device, kernel, entry, x.size, { bindings, uniform, flops });
   const next = emptyTensor(device, x.shape, 'f32', op);
   run('euler', { x, velocity, next }, 2 * x.size);
-  record(op, [x, velocity], [next], ([dNext], [, wantsVelocity]) => {
-    if (!dNext || !wantsVelocity) return [dNext, null];
+  recordOne(op, [x, velocity], next, (dNext, [, wantsVelocity]) => {
+    if (!wantsVelocity) return [dNext, null];
     const dVelocity = emptyTensor(device, x.shape, 'f32', 'eulerStep backward');
     run('eulerBackward', { dNext, dVelocity }, x.size);
     return [dNext, dVelocity];

@@ -11,11 +11,11 @@
  * and the rest are products:  dx = dz gate + du up,  dGate = dz^T x,  dUp = du^T x,  dDown = dOutput^T h.
  * Source: Shazeer 2020, arXiv 2002.05202 (GEGLU, SwiGLU).
  */
-import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
 import { activationFlops } from './activation.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, type Epilogue, epilogueOf } from './epilogue.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
+import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { pad } from './pad.ts';
 import { encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
@@ -66,9 +66,8 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
     let kept: { preActivation: Tensor; upOutput: Tensor } | null = null;
 
     const operands = [x, gate, up, down, ...(residual ? [residual] : [])];
-    record(op, operands, [output], ([dOutput], [wantsX, wantsGate, wantsUp, wantsDown]) => {
+    recordOne(op, operands, output, (dOutput, [wantsX, wantsGate, wantsUp, wantsDown]) => {
       const op = 'gatedMlp backward';
-      if (!dOutput) return operands.map(() => null);
       const [dPreActivation, dUpOutput, h] = [between(op, 'f32'), between(op, 'f32'), between(op, storage)];
       const { preActivation: forwardPreActivation, upOutput: forwardUpOutput } = kept!;
       const epilogue: Epilogue = {

@@ -76,10 +76,7 @@ export class GradientNorms implements Disposable {
   dispose(): void {
     for (const tensor of [this.partialSums, this.values, this.clip]) tensor.dispose();
   }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+  readonly [Symbol.dispose] = this.dispose;
 
   private run(
     entry: string,

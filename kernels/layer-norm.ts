@@ -1,6 +1,6 @@
-import { emptyTensor, gradientSum, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
@@ -14,6 +14,7 @@ const oneElement = { total: 'single', firstOf: 'single' };
  * x [..., width], weight and bias [width] -> y [..., width], in the storage of x (f32, f16 or bf16), which weight and bias share.
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { epsilon?: number } = {}): Tensor {
+  const { epsilon = 1e-6 } = options;
   const { rows, width } = rowsAndWidth('layerNorm', 'x', x);
   expectDtype('layerNorm', 'x', x, 'f32', 'f16', 'bf16');
   for (const [argument, operand] of Object.entries({ weight, bias })) {
@@ -30,14 +31,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
       entry,
       parameters: { ...rowParameters(device, groups), ...parameters, ...(size === 1 && oneElement) },
       bindings,
-      uniform: {
-        rows,
-        groups,
-        rowsOfSlice: Math.ceil(rows / slices),
-        width,
-        epsilon: options.epsilon ?? 1e-6,
-        accumulate: accumulate ? 1 : 0,
-      },
+      uniform: { rows, groups, rowsOfSlice: Math.ceil(rows / slices), width, epsilon, accumulate: accumulate ? 1 : 0 },
       workgroups: gridFor(slices, 1),
       flops,
     });
@@ -45,8 +39,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
   const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
   const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
   run('forward', { x, weight, bias, y, statistics }, forwardSlices(device, rows), 14 * x.size);
-  record('layerNorm', [x, weight, bias], [y], ([dy], [wantsX, wantsWeight, wantsBias]) => {
-    if (!dy) return [null, null, null];
+  recordOne('layerNorm', [x, weight, bias], y, (dy, [wantsX, wantsWeight, wantsBias]) => {
     const op = 'layerNorm backward';
     const empty = (shape: readonly number[]) => emptyTensor(device, shape, 'f32', op);
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);

@@ -7,13 +7,12 @@ import {
   type HostData,
   hostTensor,
   loadKernel,
-  record,
   roundUp,
   type Tensor,
   viewTensor,
 } from '../engine/index.ts';
 import { embedding as embed } from './embedding.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, wholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
 
@@ -216,8 +215,7 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   run('finishRows', tiles[0], finished, gridFor(rows, parameters.THREADS), { flops: 3 * rows });
   run('sumRows', tiles[0], { rowWeight, rowLoss, loss }, [1, 1], { flops: 2 * rows });
 
-  record(op, [hidden, embedding], [loss], ([dLoss], [wantsHidden, wantsEmbedding]) => {
-    if (!dLoss) return [null, null];
+  recordOne(op, [hidden, embedding], loss, (dLoss, [wantsHidden, wantsEmbedding]) => {
     const gradientOf = (like: Tensor) => emptyTensor(device, like.shape, 'f32', `${op} backward`);
     const dHidden = wantsHidden ? gradientSum(hidden, `${op} backward`) : null;
     const dEmbedding = wantsEmbedding ? gradientSum(embedding, `${op} backward`) : null;

@@ -1,7 +1,7 @@
-import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { type Activation, epilogueOf, throughActivation } from './epilogue.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
+import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { applyEpilogue, encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 
@@ -43,9 +43,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
     const ofX = { tensor: x, rows };
     const operands = [x, weight, bias, residual].filter((tensor) => tensor != null);
     let preActivation: Tensor | null = null;
-    record('linear', operands, [output], ([dOutput], wants) => {
+    recordOne('linear', operands, output, (dOutput, wants) => {
       const op = 'linear backward';
-      if (!dOutput) return operands.map(() => null);
       const wanted = (operand: Tensor) => wants[operands.indexOf(operand)];
       const dSums = preActivation ? applyEpilogue(dOutput, throughActivation(activation!, preActivation), op) : dOutput;
       const ofSums = { tensor: dSums, rows };

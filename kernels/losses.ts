@@ -5,10 +5,9 @@ import {
   gridFor,
   loadKernel,
   persistentTensor,
-  record,
   type Tensor,
 } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./losses.wgsl', import.meta.url));
 const THREADS = 64;
@@ -82,8 +81,7 @@ function meanError(
   run('forwardSlices', { ...operands, partialSums }, [SLICES, 1], 5 * elements);
   device.dispatch({ kernel, entry: 'forward', parameters, bindings: { partialSums, loss, scale }, workgroups: [1] });
   device.currentStep(op).release(partialSums.buffer);
-  record(op, [prediction], [loss], ([dLoss]) => {
-    if (!dLoss) return [null];
+  recordOne(op, [prediction], loss, (dLoss) => {
     const dPrediction = emptyTensor(device, prediction.shape, 'f32', `${op} backward`);
     run('backward', { ...operands, scale, dLoss, dPrediction }, gridFor(elements, THREADS), 4 * elements);
     return [dPrediction];

@@ -1,7 +1,7 @@
-import { elementCount, emptyTensor, formatShape, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
+import { elementCount, emptyTensor, formatShape, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, expectStorage, type Matrix, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 
@@ -58,9 +58,8 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     const epilogue = epilogueOf({ bias });
     encodeProduct({ ...factors, output: matrix(output, rows), depth: k, batches, epilogue }, 'matmul');
 
-    record('matmul', bias ? [a, b, bias] : [a, b], [output], ([dOutput], [wantsA, wantsB, wantsBias]) => {
+    recordOne('matmul', bias ? [a, b, bias] : [a, b], output, (dOutput, [wantsA, wantsB, wantsBias]) => {
       const op = 'matmul backward';
-      if (!dOutput) return [null, null, null];
       const ofOutput = matrix(dOutput, rows);
       const gradients: (Tensor | null)[] = [null, null, null];
       if (wantsA) {

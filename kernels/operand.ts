@@ -1,5 +1,13 @@
 /** Checks and storage that every op shares: a wrong operand is named, with both shapes, before anything is encoded. */
-import { type DataType, type Device, formatShape, type Parameters, type Shape, type Tensor } from '../engine/index.ts';
+import {
+  type DataType,
+  type Device,
+  formatShape,
+  type Parameters,
+  record,
+  type Shape,
+  type Tensor,
+} from '../engine/index.ts';
 
 /** Throws unless `tensor` has `shape`; a null stands for any size. */
 export function expectShape(op: string, argument: string, tensor: Tensor, shape: readonly (number | null)[]): void {
@@ -42,15 +50,19 @@ export function storage(dtype: DataType): Parameters {
   return dtype === 'f32' ? {} : { Word: dtype, unpack: dtype, pack: dtype };
 }
 
-/** `storage` for kernels that move groups of four elements and compute nothing. */
-export function wordOf(dtype: DataType): Parameters {
-  const { Word } = storage(dtype);
-  return Word === undefined ? {} : { Word };
-}
-
 /** The device of the operands; throws when they are on different ones. */
 export function sharedDevice(op: string, ...tensors: readonly Tensor[]): Device {
   const { device } = tensors[0];
   if (tensors.some((tensor) => tensor.device !== device)) throw new Error(`${op}: operands are on different devices`);
   return device;
+}
+
+/** `record` for an op with one output. Its rule does not run without that output's gradient, which it therefore gets in any case. */
+export function recordOne(
+  op: string,
+  inputs: readonly Tensor[],
+  output: Tensor,
+  rule: (dOutput: Tensor, wants: boolean[]) => (Tensor | null)[],
+): void {
+  record(op, inputs, [output], ([dOutput], wants) => rule(dOutput!, wants));
 }

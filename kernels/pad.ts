@@ -1,8 +1,8 @@
-import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
-import { expectDtype, rowsAndWidth, withLastAxis } from './operand.ts';
+import { emptyTensor, loadKernel, type Tensor } from '../engine/index.ts';
+import { expectDtype, recordOne, rowsAndWidth, withLastAxis } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./pad.wgsl', import.meta.url));
-const THREADS = 64;
 
 /** x [..., width] f32 -> [..., newWidth]: widened with zeros or cut. The same tensor where the width is right already. */
 export function pad(x: Tensor, newWidth: number): Tensor {
@@ -10,20 +10,15 @@ export function pad(x: Tensor, newWidth: number): Tensor {
   if (width === newWidth) return x;
   expectDtype('pad', 'x', x, 'f32');
   const y = resized(x, newWidth);
-  record('pad', [x], [y], ([dy]) => [dy && resized(dy, width)]);
+  recordOne('pad', [x], y, (dy) => [resized(dy, width)]);
   return y;
 }
 
 function resized(x: Tensor, newWidth: number): Tensor {
   const { rows, width } = rowsAndWidth('pad', 'x', x);
   const y = emptyTensor(x.device, withLastAxis(x.shape, newWidth), 'f32', 'pad');
-  x.device.dispatch({
-    kernel,
-    entry: 'forward',
-    bindings: { x, y },
-    uniform: { rows, width, newWidth },
-    workgroups: gridFor(rows * newWidth, THREADS),
-    bytes: 4 * rows * (Math.min(width, newWidth) + newWidth),
-  });
+  const bytes = 4 * rows * (Math.min(width, newWidth) + newWidth);
+  const work = { bindings: { x, y }, uniform: { rows, width, newWidth }, bytes };
+  forEachItem(x.device, kernel, 'forward', rows * newWidth, work);
   return y;
 }

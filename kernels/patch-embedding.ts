@@ -1,11 +1,11 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, loadKernel, type Tensor } from '../engine/index.ts';
 import { add } from './elementwise.ts';
 import { linear } from './linear.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { reshape } from './reshape.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./patch-embedding.wgsl', import.meta.url));
-const THREADS = 64;
 const CHANNELS = 3;
 
 /**
@@ -38,19 +38,12 @@ function cut(images: Tensor, patch: number, shape: [number, number, number]): Te
   const { device } = images;
   const [, height, width] = images.shape;
   const rows = images.size / patch;
+  const uniform = { rows, height, width, side: patch };
   const run = (entry: string, bindings: Record<string, Tensor>) =>
-    device.dispatch({
-      kernel,
-      entry,
-      parameters: { THREADS },
-      bindings,
-      uniform: { rows, height, width, side: patch },
-      workgroups: gridFor(rows, THREADS),
-    });
+    forEachItem(device, kernel, entry, rows, { bindings, uniform });
   const patches = emptyTensor(device, shape, 'f32', 'patchEmbedding');
   run('forward', { images, patches });
-  record('patchEmbedding', [images], [patches], ([dPatches]) => {
-    if (!dPatches) return [null];
+  recordOne('patchEmbedding', [images], patches, (dPatches) => {
     const dImages = emptyTensor(device, images.shape, 'f32', 'patchEmbedding backward');
     run('backward', { dPatches, dImages });
     return [dImages];

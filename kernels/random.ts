@@ -1,8 +1,8 @@
-import { elementCount, emptyTensor, gridFor, loadKernel, type Shape, type Tensor } from '../engine/index.ts';
+import { elementCount, emptyTensor, loadKernel, type Shape, type Tensor } from '../engine/index.ts';
 import { expectDtype, expectShape } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./random.wgsl', import.meta.url));
-const THREADS = 64;
 /** Integer operations of four numbers, about 48 a round. */
 const OPERATIONS = 480;
 
@@ -36,14 +36,7 @@ export function randomUniform(shape: Shape, address: Tensor): Tensor {
   const { device } = address;
   const groups = Math.ceil(elementCount(shape) / 4);
   const u = emptyTensor(device, shape, 'f32', 'randomUniform');
-  device.dispatch({
-    kernel,
-    entry: 'draw',
-    parameters: { THREADS },
-    bindings: { address, u },
-    uniform: { groups },
-    workgroups: gridFor(groups, THREADS),
-    flops: OPERATIONS * groups,
-  });
+  const work = { bindings: { address, u }, uniform: { groups }, flops: OPERATIONS * groups };
+  forEachItem(device, kernel, 'draw', groups, work);
   return u;
 }

@@ -1,15 +1,7 @@
-import {
-  emptyTensor,
-  formatShape,
-  type GradientSum,
-  gridFor,
-  loadKernel,
-  record,
-  type Shape,
-  type Tensor,
-} from '../engine/index.ts';
+import { emptyTensor, formatShape, type GradientSum, loadKernel, type Shape, type Tensor } from '../engine/index.ts';
 import { fours, ones, valueAlias } from './groups.ts';
-import { expectDtype, rowsAndWidth, storage } from './operand.ts';
+import { expectDtype, recordOne, rowsAndWidth, storage } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./reduce.wgsl', import.meta.url));
 const THREADS = 64;
@@ -52,18 +44,10 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   const partial = parts === 1 ? null : stage(x, parts, 1, [parts]);
   const y = stage(partial ?? x, 1, scale, []);
   if (partial) device.currentStep(op).release(partial.buffer);
-  record(op, [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne(op, [x], y, (dy) => {
     const dx = emptyTensor(device, x.shape, 'f32', `${op} backward`);
-    device.dispatch({
-      kernel,
-      entry: 'sumAllBackward',
-      parameters: { THREADS },
-      bindings: { dy, dx },
-      uniform: { ...unused, count, scale },
-      workgroups: gridFor(Math.ceil(count / 4), THREADS),
-      flops: count / 4,
-    });
+    const work = { bindings: { dy, dx }, uniform: { ...unused, count, scale }, flops: count / 4 };
+    forEachItem(device, kernel, 'sumAllBackward', Math.ceil(count / 4), work);
     return [dx];
   });
   return y;
@@ -81,8 +65,7 @@ export function sumRows(x: Tensor): Tensor {
   expectDtype('sumRows', 'x', x, 'f32');
   const y = emptyTensor(x.device, [width], 'f32', 'sumRows');
   sumOfRows('sumRows', x, rows, { gradient: y, accumulate: false });
-  record('sumRows', [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne('sumRows', [x], y, (dy) => {
     const dx = emptyTensor(x.device, x.shape, 'f32', 'sumRows backward');
     runOnRows('sumRowsBackward', { dSums: dy, dMatrix: dx }, { rows, width, slices: 1 }, rows, 0);
     return [dx];
@@ -123,13 +106,10 @@ function runOnRows(
   const { device } = Object.values(bindings)[0];
   const grouping = width % 4 === 0 ? fours('f32') : ones;
   const groups = width / grouping.size;
-  device.dispatch({
-    kernel,
-    entry,
-    parameters: { THREADS, ...valueAlias(grouping) },
+  forEachItem(device, kernel, entry, rowsOfGrid * groups, {
+    parameters: valueAlias(grouping),
     bindings,
     uniform: { ...unused, rows, groups, slices, accumulate },
-    workgroups: gridFor(rowsOfGrid * groups, THREADS),
     flops,
     bytes: Object.values(bindings).reduce((sum, { byteLength }) => sum + byteLength, 4 * accumulate * width),
   });

@@ -1,4 +1,5 @@
-import { elementCount, formatShape, record, type Shape, type Tensor, viewTensor } from '../engine/index.ts';
+import { elementCount, formatShape, type Shape, type Tensor, viewTensor } from '../engine/index.ts';
+import { recordOne } from './operand.ts';
 
 /** The same numbers in another shape: a view, nothing is copied. `shape` holds as many elements. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
@@ -7,6 +8,6 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
       `reshape: ${formatShape(x.shape)} holds ${x.size} elements, ${formatShape(shape)} ${elementCount(shape)}`,
     );
   const y = viewTensor(x, shape, 0, 'reshape');
-  record('reshape', [x], [y], ([dy]) => [dy && viewTensor(dy, x.shape, 0, 'reshape backward')]);
+  recordOne('reshape', [x], y, (dy) => [viewTensor(dy, x.shape, 0, 'reshape backward')]);
   return y;
 }

@@ -1,12 +1,11 @@
-import { emptyTensor, gradientSum, gridFor, loadKernel, record, roundUp, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, rowsAndWidth, sharedDevice, storage } from './operand.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, roundUp, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
 import { heldRowParameters, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
-const [plain, registers] = await Promise.all(
-  ['./rms-norm.wgsl', './rms-norm.registers.wgsl'].map((file) => loadKernel(new URL(file, import.meta.url))),
-);
+const plain = await loadKernel(new URL('./rms-norm.wgsl', import.meta.url));
+const registers = await loadKernel(new URL('./rms-norm.registers.wgsl', import.meta.url));
 
 export interface RmsNormOptions {
   /** Added to the mean square; default 1e-6. */
@@ -62,8 +61,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
   const y = emptyTensor(device, x.shape, x.dtype, 'rmsNorm');
   const inverseRoot = emptyTensor(device, [rows], 'f32', 'rmsNorm');
   run('forward', { x, weight, y, inverseRoot }, gridFor(rows, 1), 5 * x.size);
-  record('rmsNorm', [x, weight], [y], ([dy], [wantsX, wantsWeight]) => {
-    if (!dy) return [null, null];
+  recordOne('rmsNorm', [x, weight], y, (dy, [wantsX, wantsWeight]) => {
     const op = 'rmsNorm backward';
     const { gradient: dx, accumulate } = inputGradient(x, wantsX, op);
     const dwPartial = emptyTensor(device, [slices, stored], 'f32', op);

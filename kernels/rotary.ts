@@ -1,9 +1,9 @@
-import { emptyTensor, formatShape, gridFor, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url));
-const THREADS = 64;
 const oneAngle = { CosSin: 'single', cosine: 'single', sine: 'single' };
 const pairs = { place: 'pairs', apart: 'pairs' };
 const pairsInFours = { ...pairs, pairsOf: 'pairs', groupsOf: 'pairs' };
@@ -23,8 +23,7 @@ export function rotary(x: Tensor, table: Tensor, options: RotaryOptions = {}): T
   const { device } = x;
   const y = emptyTensor(device, x.shape, x.dtype, 'rotary');
   run('forward', { x, y });
-  record('rotary', [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne('rotary', [x], y, (dy) => {
     const dx = emptyTensor(device, x.shape, 'f32', 'rotary backward');
     run('backward', { dy, dx });
     return [dx];
@@ -84,13 +83,10 @@ function runner(
   const half = dimension / 2 / size;
   const inPairs = size === 1 ? pairs : pairsInFours;
   return (entry, bindings) =>
-    device.dispatch({
-      kernel,
-      entry,
-      parameters: { THREADS, ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
+    forEachItem(device, kernel, entry, tokens * half, {
+      parameters: { ...parameters, ...(size === 1 && oneAngle), ...(layout === 'pairs' && inPairs) },
       bindings: { cosSin: table, ...bindings },
       uniform: { tokens, heads, half, ...joint },
-      workgroups: gridFor(tokens * half, THREADS),
       flops: (3 * x.size * (joint.keys > 0 ? heads - joint.keys : heads)) / heads,
     });
 }

@@ -1,6 +1,6 @@
-import { emptyTensor, gridFor, loadKernel, record, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { groupsOf, valueAlias } from './groups.ts';
-import { expectDtype, rowsAndWidth } from './operand.ts';
+import { expectDtype, recordOne, rowsAndWidth } from './operand.ts';
 import { rowParameters } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./softmax.wgsl', import.meta.url));
@@ -34,8 +34,7 @@ export function softmax(x: Tensor): Tensor {
 
   const y = emptyTensor(device, x.shape, 'f32', 'softmax');
   run('forward', { x, y });
-  record('softmax', [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne('softmax', [x], y, (dy) => {
     const dx = emptyTensor(device, x.shape, 'f32', 'softmax backward');
     run('backward', { forwardY: y, dy, dx });
     return [dx];

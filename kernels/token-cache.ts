@@ -1,8 +1,8 @@
-import { elementCount, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice, wordOf } from './operand.ts';
+import { elementCount, loadKernel, type Tensor } from '../engine/index.ts';
+import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./token-cache.wgsl', import.meta.url));
-const THREADS = 64;
 
 /**
  * cache[:, start : start + tokens] = rows, in place and without a tape: for keys and values at inference.
@@ -20,13 +20,10 @@ export function writeTokens(cache: Tensor, rows: Tensor, start: number): void {
   const width = elementCount(trailing);
   if (width % 4 !== 0) throw new Error(`writeTokens: ${width} elements to a token; expected a multiple of four`);
   const items = rows.size / 4;
-  sharedDevice('writeTokens', cache, rows).dispatch({
-    kernel,
-    entry: 'write',
-    parameters: wordOf(cache.dtype),
+  forEachItem(sharedDevice('writeTokens', cache, rows), kernel, 'write', items, {
+    parameters: cache.dtype === 'f32' ? {} : { Word: cache.dtype },
     bindings: { rows, cache },
     uniform: { items, groups: width / 4, tokens, capacity, start },
-    workgroups: gridFor(items, THREADS),
     bytes: 2 * rows.byteLength,
   });
 }

@@ -5,11 +5,10 @@ import {
   emptyTensor,
   formatShape,
   loadKernel,
-  record,
   type Shape,
   type Tensor,
 } from '../engine/index.ts';
-import { expectDtype, expectShape, sharedDevice } from './operand.ts';
+import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./tokens.wgsl', import.meta.url));
@@ -41,8 +40,8 @@ export function concatenateTokens(parts: readonly Tensor[]): Tensor {
     run('put', part.shape, y.shape, start, first.dtype, { inner: part, outerOut: y });
     start += part.shape[1];
   }
-  record(op, parts, [y], ([dy], wants) =>
-    parts.map((part, i) => (dy && wants[i] ? take(`${op} backward`, dy, part.shape, starts[i], 'f32') : null)),
+  recordOne(op, parts, y, (dy, wants) =>
+    parts.map((part, i) => (wants[i] ? take(`${op} backward`, dy, part.shape, starts[i], 'f32') : null)),
   );
   return y;
 }
@@ -61,8 +60,7 @@ export function sliceTokens(x: Tensor, start: number, length: number): Tensor {
       `${op}: start ${start} and length ${length} for x ${formatShape(x.shape)}; expected integers within its ${tokens} tokens`,
     );
   const y = take(op, x, [batch, length, ...token], start, x.dtype);
-  record(op, [x], [y], ([dy]) => {
-    if (!dy) return [null];
+  recordOne(op, [x], y, (dy) => {
     const dx = emptyTensor(x.device, x.shape, 'f32', `${op} backward`);
     run('putAmongZeros', y.shape, x.shape, start, 'f32', { inner: dy, outerOut: dx });
     return [dx];

@@ -64,13 +64,7 @@ export { act, type SamplingOptions } from './policy/acting.ts';
 export { Encoding, type EncodingSettings, type RawObservation } from './policy/encoding.ts';
 export { type ActOptions, Policy } from './policy/policy.ts';
 export * from './systems/index.ts';
-export {
-  type Checkpoint,
-  type CheckpointSettings,
-  exportCheckpoint,
-  openCheckpoint,
-  saveCheckpoint,
-} from './training/checkpoint.ts';
+export * from './training/checkpoint.ts';
 export type { Losses, RunHistory } from './training/history.ts';
 export { type PreparedRun, prepareRun, type RunListener, type RunOptions } from './training/prepare-run.ts';
 export { type Preset, presetNamed, presets } from './training/presets.ts';

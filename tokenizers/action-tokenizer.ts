@@ -47,12 +47,12 @@ export interface ChunkGrammar {
  * Makes a grammar.
  *
  * @param allowed ids that may come next in a state below `complete`
- * @param width the number of units that an id adds to the state
+ * @param width the number of units that an id adds to the state; one by default
  */
 export function chunkGrammar(
   complete: number,
   allowed: (state: number) => Int32Array,
-  width: (id: number) => number,
+  width: (id: number) => number = () => 1,
 ): ChunkGrammar {
   const none = new Int32Array(0);
   const open = (state: number) => (state < complete ? allowed(state) : none);
@@ -87,9 +87,8 @@ const LARGEST = 4096;
 export function checkShape(shape: ChunkShape, caller: string): void {
   for (const name of ['horizon', 'dimension'] as const) {
     const size = shape[name];
-    if (!Number.isInteger(size) || size < 1 || size > LARGEST) {
+    if (!Number.isInteger(size) || size < 1 || size > LARGEST)
       throw new Error(`${caller}: ${name} must be a positive integer up to ${LARGEST}, got ${quote(size)}`);
-    }
   }
 }
 
@@ -97,17 +96,13 @@ export function checkShape(shape: ChunkShape, caller: string): void {
 export function checkChunk(chunk: ActionChunk, caller: string): void {
   checkShape(chunk, caller);
   const { data, horizon, dimension } = chunk;
-  if (data.length !== horizon * dimension) {
+  if (data.length !== horizon * dimension)
     throw new Error(
       `${caller}: data holds ${data.length} values, but horizon ${horizon} x dimension ${dimension} needs ${horizon * dimension}`,
     );
-  }
-  for (let index = 0; index < data.length; index++) {
-    if (!Number.isFinite(data[index])) {
-      const step = Math.floor(index / dimension);
-      throw new Error(
-        `${caller}: the value at step ${step}, dimension ${index % dimension} is ${data[index]}; remove or repair such steps before tokenizing`,
-      );
-    }
-  }
+  const wrong = data.findIndex((value) => !Number.isFinite(value));
+  if (wrong >= 0)
+    throw new Error(
+      `${caller}: the value at step ${Math.floor(wrong / dimension)}, dimension ${wrong % dimension} is ${data[wrong]}; remove or repair such steps before tokenizing`,
+    );
 }

@@ -17,9 +17,8 @@ export function digitize(value: number, edges: Float64Array): number {
 
 /** The first `bins` edges of `intervals` equal intervals over [-1, 1]; throws in `caller`'s name below `least` bins. */
 export function linearEdges(bins: number, intervals: number, caller: string, least: number): Float64Array {
-  if (!Number.isInteger(bins) || bins < least || bins > MOST_BINS) {
+  if (!Number.isInteger(bins) || bins < least || bins > MOST_BINS)
     throw new Error(`${caller}: bins must be an integer of at least ${least}, up to ${MOST_BINS}, got ${quote(bins)}`);
-  }
   return Float64Array.from({ length: bins }, (_, index) => (index === intervals ? 1 : -1 + index * (2 / intervals)));
 }
 
@@ -53,9 +52,8 @@ export class BinActionTokenizer implements ActionTokenizer {
   private readonly values: Float64Array;
 
   constructor({ bins = 256, form = 'openvla' }: BinFormat = {}) {
-    if (form !== 'openvla' && form !== 'openpi') {
+    if (form !== 'openvla' && form !== 'openpi')
       throw new Error(`BinActionTokenizer: form is ${quote(form)}; there are openvla and openpi`);
-    }
     this.form = form;
     const centres = form === 'openvla';
     this.edges = linearEdges(bins, centres ? bins - 1 : bins, 'BinActionTokenizer', centres ? 2 : 1);
@@ -76,18 +74,16 @@ export class BinActionTokenizer implements ActionTokenizer {
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     checkShape(shape, 'BinActionTokenizer.decode');
     const expected = shape.horizon * shape.dimension;
-    if (ids.length !== expected) {
+    if (ids.length !== expected)
       throw new Error(
         `BinActionTokenizer.decode: ${ids.length} ids, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}`,
       );
-    }
     return Float32Array.from(ids, (id, index) => {
       const value = this.values[id];
-      if (value === undefined) {
+      if (value === undefined)
         throw new Error(
           `BinActionTokenizer.decode: id ${id} at position ${index} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
         );
-      }
       return value;
     });
   }
@@ -96,11 +92,7 @@ export class BinActionTokenizer implements ActionTokenizer {
   grammar(shape: ChunkShape): ChunkGrammar {
     checkShape(shape, 'BinActionTokenizer.grammar');
     const all = Int32Array.from(this.edges, (_, id) => id);
-    return chunkGrammar(
-      shape.horizon * shape.dimension,
-      () => all,
-      () => 1,
-    );
+    return chunkGrammar(shape.horizon * shape.dimension, () => all);
   }
 
   toJSON(): BinTokenizerJson {

@@ -77,9 +77,7 @@ export class MergeTable {
     const last = slots.length - 1;
     let slot = Math.imul(Math.imul(a, 0x9e3779b1) ^ b, 0x85ebca6b);
     slot = (slot ^ (slot >>> 15)) & last;
-    for (; slots[slot] >= 0; slot = (slot + 1) & last) {
-      if (left[slots[slot]] === a && right[slots[slot]] === b) break;
-    }
+    for (; slots[slot] >= 0; slot = (slot + 1) & last) if (left[slots[slot]] === a && right[slots[slot]] === b) break;
     return slot;
   }
 }

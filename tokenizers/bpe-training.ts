@@ -29,9 +29,8 @@ type Pair = [left: number, right: number];
  */
 export function learnMerges(sequences: Iterable<ArrayLike<number>>, options: MergeLearning): Pair[] {
   const { symbols, vocabularySize, minimumCount = 2, ties = 'smaller-ids' } = options;
-  if (!Number.isInteger(vocabularySize) || !(vocabularySize >= symbols)) {
+  if (!Number.isInteger(vocabularySize) || !(vocabularySize >= symbols))
     throw new Error(`IntegerBpe.train: vocabularySize ${vocabularySize} is below the ${symbols} symbols`);
-  }
   const text = new LinkedText(sequences, symbols);
   const pairs = new Map<number, { count: number; places: number[] }>();
   const add = (left: number, right: number, place: number) => {
@@ -90,9 +89,8 @@ export function learnMerges(sequences: Iterable<ArrayLike<number>>, options: Mer
 
 /** Lexicographic order: by the first symbol that differs, then by length. */
 function compare(a: readonly number[], b: readonly number[]): number {
-  for (let index = 0; index < Math.min(a.length, b.length); index++) {
+  for (let index = 0; index < Math.min(a.length, b.length); index++)
     if (a[index] !== b[index]) return a[index] - b[index];
-  }
   return a.length - b.length;
 }
 
@@ -140,8 +138,7 @@ class LinkedText {
 export function checkSymbols(sequence: ArrayLike<number>, symbols: number, caller: string): void {
   for (let index = 0; index < sequence.length; index++) {
     const value = sequence[index];
-    if (!Number.isInteger(value) || value < 0 || value >= symbols) {
+    if (!Number.isInteger(value) || value < 0 || value >= symbols)
       throw new Error(`${caller}: symbol ${value} at position ${index} is not an integer from 0 to ${symbols - 1}`);
-    }
   }
 }

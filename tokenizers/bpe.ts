@@ -52,9 +52,8 @@ export class IntegerBpe implements SymbolCodec {
 
   /** Takes the result of training or of toJSON. @throws Error that names the wrong merge */
   constructor({ symbols, merges }: IntegerBpeJson) {
-    if (!Number.isInteger(symbols) || symbols < 1 || symbols > MOST_SYMBOLS) {
+    if (!Number.isInteger(symbols) || symbols < 1 || symbols > MOST_SYMBOLS)
       throw new Error(`IntegerBpe: symbols must be an integer from 1 to ${MOST_SYMBOLS}, got ${quote(symbols)}`);
-    }
     if (!Array.isArray(merges)) throw new Error('IntegerBpe: merges must be a list of pairs of ids');
     this.symbols = symbols;
     this.merges = merges;
@@ -62,9 +61,8 @@ export class IntegerBpe implements SymbolCodec {
     this.lengths = new Float64Array(this.vocabularySize).fill(1);
     merges.forEach((pair: unknown, rank) => {
       const known = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < symbols + rank;
-      if (!Array.isArray(pair) || pair.length !== 2 || !pair.every(known)) {
+      if (!Array.isArray(pair) || pair.length !== 2 || !pair.every(known))
         throw new Error(`IntegerBpe: merge ${rank} is ${quote(pair)}; it must join two ids below ${symbols + rank}`);
-      }
       this.lengths[symbols + rank] = this.lengths[pair[0]] + this.lengths[pair[1]];
     });
     try {
@@ -122,11 +120,10 @@ export class IntegerBpe implements SymbolCodec {
   /** Ids -> symbols; throws on an id outside the vocabulary. */
   decode(ids: ArrayLike<number>): Int32Array {
     const { length, unreadableAt: at } = this.read(ids, 0);
-    if (at >= 0) {
+    if (at >= 0)
       throw new Error(
         `IntegerBpe.decode: id ${ids[at]} at position ${at} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
       );
-    }
     if (length > LONGEST) throw new Error(`IntegerBpe.decode: the ids spell ${length} symbols, more than ${LONGEST}`);
     return this.read(ids, length).symbols;
   }

@@ -18,9 +18,8 @@ function basis(horizon: number): Float64Array {
   const matrix = new Float64Array(horizon * horizon);
   for (let frequency = 0; frequency < horizon; frequency++) {
     const norm = Math.sqrt((frequency === 0 ? 1 : 2) / horizon);
-    for (let step = 0; step < horizon; step++) {
+    for (let step = 0; step < horizon; step++)
       matrix[frequency * horizon + step] = norm * Math.cos((Math.PI * (2 * step + 1) * frequency) / (2 * horizon));
-    }
   }
   if (bases.size === KEPT) bases.delete(bases.keys().next().value!);
   bases.set(horizon, matrix);
@@ -29,28 +28,27 @@ function basis(horizon: number): Float64Array {
 
 /** values [horizon, dimension] -> coefficients [horizon, dimension], frequency first, in float64. */
 export function dct(values: ArrayLike<number>, horizon: number, dimension: number): Float64Array {
-  const matrix = basis(horizon);
-  const coefficients = new Float64Array(horizon * dimension);
-  for (let frequency = 0; frequency < horizon; frequency++) {
-    const out = frequency * dimension;
-    for (let step = 0; step < horizon; step++) {
-      const weight = matrix[frequency * horizon + step];
-      for (let d = 0; d < dimension; d++) coefficients[out + d] += weight * values[step * dimension + d];
-    }
-  }
-  return coefficients;
+  return transformed(values, horizon, dimension, (frequency, step) => frequency * horizon + step);
 }
 
 /** coefficients [horizon, dimension] -> values [horizon, dimension], in float64. */
 export function inverseDct(coefficients: ArrayLike<number>, horizon: number, dimension: number): Float64Array {
+  return transformed(coefficients, horizon, dimension, (step, frequency) => frequency * horizon + step);
+}
+
+/** The product of the basis, or of its transpose, with a chunk; `place` is that of a factor in the basis. */
+function transformed(
+  chunk: ArrayLike<number>,
+  horizon: number,
+  dimension: number,
+  place: (row: number, term: number) => number,
+): Float64Array {
   const matrix = basis(horizon);
-  const values = new Float64Array(horizon * dimension);
-  for (let frequency = 0; frequency < horizon; frequency++) {
-    const row = frequency * dimension;
-    for (let step = 0; step < horizon; step++) {
-      const weight = matrix[frequency * horizon + step];
-      for (let d = 0; d < dimension; d++) values[step * dimension + d] += weight * coefficients[row + d];
+  const product = new Float64Array(horizon * dimension);
+  for (let row = 0; row < horizon; row++)
+    for (let term = 0; term < horizon; term++) {
+      const weight = matrix[place(row, term)];
+      for (let d = 0; d < dimension; d++) product[row * dimension + d] += weight * chunk[term * dimension + d];
     }
-  }
-  return values;
+  return product;
 }

@@ -107,14 +107,12 @@ export class FastTokenizer implements ActionTokenizer {
     }
     if (coefficients.length === 0) throw new Error('FastTokenizer.fit: no chunks to fit on');
     const symbols = maximum - minimum + 1;
-    if (!(symbols <= vocabularySize)) {
+    if (!(symbols <= vocabularySize))
       throw new Error(
         `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or allow a larger vocabulary`,
       );
-    }
-    for (const quantised of coefficients) {
+    for (const quantised of coefficients)
       for (let index = 0; index < quantised.length; index++) quantised[index] -= minimum;
-    }
     const codec =
       format === 'published'
         ? new PublishedCodec(trainPublished(coefficients, { symbols, vocabularySize }))
@@ -125,11 +123,10 @@ export class FastTokenizer implements ActionTokenizer {
   /** Reads the result of toJSON. @throws Error that names the fault */
   static fromJSON(json: FastTokenizerJson): FastTokenizer {
     if (json?.type === 'fast-published') return FastTokenizer.fromPublished(json);
-    if (json?.type !== 'fast') {
+    if (json?.type !== 'fast')
       throw new Error(
         `FastTokenizer.fromJSON: type is ${quote((json as { type?: unknown } | null)?.type)}, expected 'fast'`,
       );
-    }
     checkScale(json.scale, 'FastTokenizer.fromJSON');
     checkMinimum(json.minimum, 'FastTokenizer.fromJSON: minimum');
     return new FastTokenizer(json.scale, json.minimum, new IntegerBpe(json));
@@ -141,11 +138,10 @@ export class FastTokenizer implements ActionTokenizer {
     checkMinimum(processor.min_token, 'FastTokenizer.fromPublished, processor_config.json: min_token');
     const codec = new PublishedCodec(tokenizer);
     const { vocab_size: size } = processor;
-    if (typeof size === 'number' && codec.vocabularySize > size) {
+    if (typeof size === 'number' && codec.vocabularySize > size)
       throw new Error(
         `FastTokenizer.fromPublished: processor_config.json says vocab_size ${size}, tokenizer.json has ${codec.vocabularySize} ids: they belong to different tokenizers`,
       );
-    }
     return new FastTokenizer(processor.scale, processor.min_token, codec, processor);
   }
 
@@ -155,11 +151,10 @@ export class FastTokenizer implements ActionTokenizer {
    */
   toPublished(): PublishedFast {
     const { codec, scale, minimum, vocabularySize } = this;
-    if (!(codec instanceof PublishedCodec)) {
+    if (!(codec instanceof PublishedCodec))
       throw new Error(
         "FastTokenizer.toPublished: this one joins integers, which the published format cannot say; fit it with { format: 'published' }",
       );
-    }
     const processor = {
       action_dim: null,
       min_token: minimum,
@@ -183,9 +178,8 @@ export class FastTokenizer implements ActionTokenizer {
   encode(chunk: ActionChunk): Int32Array {
     const last = this.codec.symbols - 1;
     const symbols = quantise(chunk, this.scale, 'FastTokenizer.encode');
-    for (let index = 0; index < symbols.length; index++) {
+    for (let index = 0; index < symbols.length; index++)
       symbols[index] = Math.min(Math.max(symbols[index] - this.minimum, 0), last);
-    }
     return this.codec.encode(symbols);
   }
 
@@ -200,11 +194,10 @@ export class FastTokenizer implements ActionTokenizer {
       const what = known ? 'spells no whole coefficient there' : `is unknown; ids are 0 to ${this.vocabularySize - 1}`;
       throw new Error(`FastTokenizer.decode: id ${id} at position ${unreadableAt} ${what}`);
     }
-    if (length !== expected) {
+    if (length !== expected)
       throw new Error(
         `FastTokenizer.decode: ${ids.length} ids spell ${length} coefficients, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}; decode relaxed to cut or pad them`,
       );
-    }
     return this.reconstruct(symbols, shape);
   }
 
@@ -240,9 +233,8 @@ export class FastTokenizer implements ActionTokenizer {
 
   private reconstruct(symbols: Int32Array, { horizon, dimension }: ChunkShape): Float32Array {
     const coefficients = new Float64Array(horizon * dimension);
-    for (let index = 0; index < symbols.length; index++) {
+    for (let index = 0; index < symbols.length; index++)
       coefficients[index] = (symbols[index] + this.minimum) / this.scale;
-    }
     return Float32Array.from(inverseDct(coefficients, horizon, dimension));
   }
 }
@@ -254,9 +246,8 @@ export function roundHalfToEven(value: number): number {
 }
 
 function checkScale(scale: number, caller: string): void {
-  if (typeof scale !== 'number' || !(scale >= 1e-6 && scale <= 1e6)) {
+  if (typeof scale !== 'number' || !(scale >= 1e-6 && scale <= 1e6))
     throw new Error(`${caller}: scale must be a number from 1e-6 to 1e6, got ${quote(scale)}`);
-  }
 }
 
 function checkMinimum(minimum: number, caller: string): void {
@@ -266,8 +257,7 @@ function checkMinimum(minimum: number, caller: string): void {
 function quantise(chunk: ActionChunk, scale: number, caller: string): Float64Array {
   checkChunk(chunk, caller);
   const coefficients = dct(chunk.data, chunk.horizon, chunk.dimension);
-  for (let index = 0; index < coefficients.length; index++) {
+  for (let index = 0; index < coefficients.length; index++)
     coefficients[index] = roundHalfToEven(coefficients[index] * scale);
-  }
   return coefficients;
 }

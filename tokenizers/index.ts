@@ -27,50 +27,21 @@
 
 export type { ActionChunk, ActionTokenizer, ActionTokenKind, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
 export { actionTokenKinds } from './action-tokenizer.ts';
-export type { BinFormat } from './bins.ts';
-export { BinActionTokenizer } from './bins.ts';
-export type { IntegerBpeJson, Reading, SymbolCodec } from './bpe.ts';
-export { IntegerBpe } from './bpe.ts';
+export { BinActionTokenizer, type BinFormat } from './bins.ts';
+export * from './bpe.ts';
 export type { MergeLearning } from './bpe-training.ts';
 export { dct, inverseDct } from './dct.ts';
-export type {
-  FastFitting,
-  FastTokenizerJson,
-  PublishedFast,
-  PublishedProcessorJson,
-  RelaxedDecoding,
-} from './fast.ts';
-export { FastTokenizer, roundHalfToEven } from './fast.ts';
+export * from './fast.ts';
 export { actionTokenizerFromJson } from './from-json.ts';
 export { decodeBeginning } from './lenient.ts';
-export {
-  decodeWithLocations,
-  encodeWithLocations,
-  LOCATIONS,
-  locationNames,
-  type Place,
-  parsePlaces,
-  placesText,
-} from './location.ts';
-export type { Mark, Prompt, PromptName, PromptParts, PromptValues } from './prompts.ts';
-export { cleanInstruction, encodePieces, prompts, promptText } from './prompts.ts';
+export * from './location.ts';
+export * from './prompts.ts';
 export type { PublishedTokenizerJson } from './published-fast.ts';
-export type { StateDigitizing } from './state.ts';
-export { digitizeState, padState, stateText, stateTextTokens } from './state.ts';
+export * from './state.ts';
 export { StrideTokenizer } from './stride.ts';
-export type { LenientParsing, StringFormat } from './string.ts';
-export { StringActionTokenizer } from './string.ts';
-export type { SpecialIds, TextEncoding, TokenizerJson } from './text.ts';
-export { defaultTokenizerJson, TextTokenizer } from './text.ts';
+export { type LenientParsing, StringActionTokenizer, type StringFormat } from './string.ts';
+export * from './text.ts';
 export type { ByteLevelTokenizerJson, ScoredPieces } from './tokenizer-json.ts';
 export { byteLevelTokenizerJson, scoredPiecesTokenizerJson, trainByteLevelMerges } from './tokenizer-json.ts';
-export type { ActionIds, LastIds, OwnRange } from './vocabulary.ts';
-export {
-  actionIdsAfterText,
-  actionIdsFromEnd,
-  allowedNext,
-  idsOfPieces,
-  publicMappings,
-  rangesAfterText,
-} from './vocabulary.ts';
+export * from './vocabulary.ts';
 export { worldInstructions, worldLanguage } from './world-language.ts';

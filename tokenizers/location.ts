@@ -24,11 +24,10 @@ export function locationNames(): string[] {
 export function placesText(places: readonly Place[]): string {
   return places
     .map(({ coordinates, label }) => {
-      if (coordinates.length !== 2 && coordinates.length !== 4) {
+      if (coordinates.length !== 2 && coordinates.length !== 4)
         throw new Error(
           `placesText: ${JSON.stringify(label)} has ${coordinates.length} coordinates; a point has 2, a box 4`,
         );
-      }
       return `${coordinates.map(locationText).join('')} ${label}`.trim();
     })
     .join(' ; ');

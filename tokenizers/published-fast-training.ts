@@ -1,6 +1,7 @@
 import { learnMerges } from './bpe-training.ts';
 import { byteCharacters, gpt2Pieces } from './gpt2.ts';
 import { CHARACTERS, type PublishedTokenizerJson } from './published-fast.ts';
+import { common, plainBpe } from './tokenizer-json.ts';
 
 /**
  * Trains a byte-level BPE like the published code (pairs of count 2 at least, ties to the smaller ids), and returns its
@@ -11,11 +12,10 @@ export function trainPublished(
   sequences: readonly ArrayLike<number>[],
   { symbols, vocabularySize }: { readonly symbols: number; readonly vocabularySize: number },
 ): PublishedTokenizerJson {
-  if (symbols > CHARACTERS) {
+  if (symbols > CHARACTERS)
     throw new Error(
       `FastTokenizer.fit: the published format has characters for ${CHARACTERS} coefficients, not for ${symbols}`,
     );
-  }
   const pieces = sequences.flatMap((sequence) =>
     (
       Array.from(sequence, (symbol) => String.fromCharCode(symbol))
@@ -29,11 +29,10 @@ export function trainPublished(
   for (const piece of pieces) for (const character of piece) alphabet.add(character);
   const tokens = [...alphabet].sort((a, b) => a.charCodeAt(0) - b.charCodeAt(0));
   const ids = new Map(tokens.map((token, id) => [token, id]));
-  if (tokens.length > vocabularySize) {
+  if (tokens.length > vocabularySize)
     throw new Error(
       `FastTokenizer.fit: the published format needs ${tokens.length} ids for the characters of ${symbols} coefficients; vocabularySize is ${vocabularySize}`,
     );
-  }
   const pairs = learnMerges(
     pieces.map((piece) => piece.map((character) => ids.get(character)!)),
     { symbols: tokens.length, vocabularySize },
@@ -46,23 +45,13 @@ export function trainPublished(
     return { type: 'ByteLevel', add_prefix_space, trim_offsets, use_regex: true };
   };
   return {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: [],
+    ...common([]),
     normalizer: null,
     pre_tokenizer: byteLevel(false, true),
     post_processor: byteLevel(true, false),
     decoder: byteLevel(true, true),
     model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
+      ...plainBpe,
       vocab: Object.fromEntries([...new Set(tokens)].map((token, id) => [token, id])),
       merges,
     },

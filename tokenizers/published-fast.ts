@@ -52,9 +52,8 @@ export class PublishedCodec implements SymbolCodec {
     this.idOfByte = Int32Array.from(byteCharacters, (character) => own(vocab, character) ?? -1);
     this.merges = readMerges(vocab, merges, this.vocabularySize);
     const spellable: number[] = [];
-    for (let symbol = 0; symbol < CHARACTERS; symbol++) {
+    for (let symbol = 0; symbol < CHARACTERS; symbol++)
       if (utf8(symbol).every((byte) => this.idOfByte[byte] >= 0)) spellable.push(symbol);
-    }
     if (spellable.length === 0) throw wrong('the vocabulary has no token for any byte');
     this.symbols = spellable[spellable.length - 1] + 1;
     this.nearest = nearestOf(spellable);

@@ -18,9 +18,8 @@ export function digitizeState(state: ArrayLike<number>, options: StateDigitizing
   const { bins = 256, clamp = true } = options;
   const edges = linearEdges(bins, bins, 'digitizeState', 1);
   return Int32Array.from(state, (value, dimension) => {
-    if (!Number.isFinite(value)) {
+    if (!Number.isFinite(value))
       throw new Error(`digitizeState: the value at dimension ${dimension} is ${value}; the state must be finite`);
-    }
     return Math.max(digitize(value, edges) - 1, clamp ? 0 : -1);
   });
 }
@@ -37,9 +36,8 @@ export function stateTextTokens(dimension: number, bins = 256): number {
 
 /** Pads a continuous state with zeros to `width` (32 in openpi). */
 export function padState(state: ArrayLike<number>, width: number): Float32Array {
-  if (!Number.isInteger(width) || state.length > width) {
+  if (!Number.isInteger(width) || state.length > width)
     throw new Error(`padState: a state of ${state.length} dimensions does not fit a width of ${width}`);
-  }
   const padded = new Float32Array(width);
   padded.set(state);
   return padded;

@@ -17,9 +17,8 @@ export class StrideTokenizer implements ActionTokenizer {
     readonly inner: ActionTokenizer,
     readonly stride = 5,
   ) {
-    if (!Number.isInteger(stride) || stride < 1) {
+    if (!Number.isInteger(stride) || stride < 1)
       throw new Error(`StrideTokenizer: stride must be a positive integer, got ${quote(stride)}`);
-    }
   }
 
   get vocabularySize(): number {

@@ -45,9 +45,8 @@ export class StringActionTokenizer implements ActionTokenizer {
   private readonly number: RegExp;
 
   constructor({ decimals = 4, betweenDimensions = ' ', betweenSteps = ';', gripper }: StringFormat = {}) {
-    if (!Number.isInteger(decimals) || decimals < 1 || decimals > 8) {
+    if (!Number.isInteger(decimals) || decimals < 1 || decimals > 8)
       throw new Error(`StringActionTokenizer: decimals must be an integer from 1 to 8, got ${quote(decimals)}`);
-    }
     const texts = [betweenDimensions, betweenSteps].filter((text) => typeof text === 'string');
     this.characters = NUMBER_CHARACTERS + texts.join('');
     const all = [...this.characters];
@@ -55,15 +54,13 @@ export class StringActionTokenizer implements ActionTokenizer {
       texts.length !== 2 ||
       new Set(all).size !== NUMBER_CHARACTERS.length + 2 ||
       all.length !== NUMBER_CHARACTERS.length + 2
-    ) {
+    )
       throw new Error(
         `StringActionTokenizer: betweenDimensions ${quote(betweenDimensions)} and betweenSteps ${quote(betweenSteps)} must be two different characters that are in no number`,
       );
-    }
     const { dimensions = [], zero = 0, one = 1 } = gripper ?? {};
-    if (!Array.isArray(dimensions) || ![...dimensions, zero, one].every((value) => Number.isFinite(value))) {
+    if (!Array.isArray(dimensions) || ![...dimensions, zero, one].every((value) => Number.isFinite(value)))
       throw new Error('StringActionTokenizer: gripper needs a list of dimensions and the numbers zero and one');
-    }
     this.vocabularySize = all.length;
     this.settings = { decimals, betweenDimensions, betweenSteps, gripper };
     this.number = new RegExp(`^[+-]\\d\\.\\d{${decimals}}$`);
@@ -85,26 +82,23 @@ export class StringActionTokenizer implements ActionTokenizer {
     const { horizon, dimension } = shape;
     checkShape(shape, 'StringActionTokenizer');
     const steps = text.split(this.settings.betweenSteps);
-    if (steps.length !== horizon) {
+    if (steps.length !== horizon)
       throw new Error(`StringActionTokenizer: the text has ${steps.length} steps, the horizon is ${horizon}`);
-    }
     const values = new Float32Array(horizon * dimension);
     steps.forEach((words, step) => {
       const numbers = words.split(this.settings.betweenDimensions);
-      if (numbers.length !== dimension) {
+      if (numbers.length !== dimension)
         throw new Error(
           `StringActionTokenizer: step ${step} has ${numbers.length} numbers, the dimension is ${dimension}`,
         );
-      }
       numbers.forEach((number, d) => {
         const [pattern, form] = this.isGripper(d)
           ? [/^[01]$/, '0 or 1']
           : [this.number, `[+-]d.${'d'.repeat(this.settings.decimals)}`];
-        if (!pattern.test(number)) {
+        if (!pattern.test(number))
           throw new Error(
             `StringActionTokenizer: step ${step}, dimension ${d}: ${JSON.stringify(number.slice(0, 40))} is not of the form ${form}`,
           );
-        }
         values[step * dimension + d] = this.read(Number(number), d);
       });
     });
@@ -146,11 +140,10 @@ export class StringActionTokenizer implements ActionTokenizer {
   /** [horizon, dimension]. Throws on an unknown id and as `parse` does. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     const text = this.text(ids);
-    if (text.length < ids.length) {
+    if (text.length < ids.length)
       throw new Error(
         `StringActionTokenizer: id ${ids[text.length]} at position ${text.length} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
       );
-    }
     return this.parse(text, shape);
   }
 
@@ -175,11 +168,7 @@ export class StringActionTokenizer implements ActionTokenizer {
       ids(d + 1 < shape.dimension ? betweenDimensions : betweenSteps),
     ]).flat();
     // There is no delimiter after the last step.
-    return chunkGrammar(
-      shape.horizon * step.length - 1,
-      (state) => step[state % step.length],
-      () => 1,
-    );
+    return chunkGrammar(shape.horizon * step.length - 1, (state) => step[state % step.length]);
   }
 
   toJSON(): StringTokenizerJson {
@@ -194,9 +183,8 @@ export class StringActionTokenizer implements ActionTokenizer {
     d: number,
   ): { value: number; end: number } | string {
     const found = text.indexOf(delimiter, place);
-    if (found < 0 || text.slice(place, found).trim() !== '') {
+    if (found < 0 || text.slice(place, found).trim() !== '')
       return `expected ${JSON.stringify(delimiter)} at character ${place}`;
-    }
     const number = /\s*([+-]?\d+(?:\.(\d*))?)/y;
     number.lastIndex = found + delimiter.length;
     const [whole, digits, decimals = ''] = number.exec(text) ?? [];
@@ -204,18 +192,16 @@ export class StringActionTokenizer implements ActionTokenizer {
     if (whole === undefined || !Number.isFinite(value))
       return `expected a number at character ${found + delimiter.length}`;
     // With fewer digits than `format` writes, the text may have ended inside the number.
-    if (number.lastIndex === text.length && !this.isGripper(d) && decimals.length < this.settings.decimals) {
+    if (number.lastIndex === text.length && !this.isGripper(d) && decimals.length < this.settings.decimals)
       return `the number at character ${found + delimiter.length} is cut off`;
-    }
     return { value, end: number.lastIndex };
   }
 
   /** Characters of the ids before the first unknown one. */
   private text(ids: ArrayLike<number>): string {
     let text = '';
-    for (let index = 0; index < ids.length && this.characters[ids[index]] !== undefined; index++) {
+    for (let index = 0; index < ids.length && this.characters[ids[index]] !== undefined; index++)
       text += this.characters[ids[index]];
-    }
     return text;
   }
 

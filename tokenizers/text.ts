@@ -77,11 +77,10 @@ export class TextTokenizer {
   /** Text of the ids without special ids. Bytes that are not UTF-8 become U+FFFD. Throws on an unknown id. */
   decode(ids: ArrayLike<number>): string {
     const kept = Array.from(ids).filter((id, position) => {
-      if (!Number.isInteger(id) || id < 0 || id >= this.vocabularySize) {
+      if (!Number.isInteger(id) || id < 0 || id >= this.vocabularySize)
         throw new Error(
           `TextTokenizer.decode: id ${id} at position ${position} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
         );
-      }
       return !this.specialIds.has(id);
     });
     return kept.length === 0 ? '' : this.tokenizer.decode(kept, { clean_up_tokenization_spaces: false });
@@ -118,9 +117,8 @@ function addedTokens(json: TokenizerJson): readonly { id: number; content: strin
   const { added_tokens: added = [] } = (json ?? {}) as { added_tokens?: unknown };
   const isToken = (token: { id?: unknown; content?: unknown } | null) =>
     isId(token?.id) && typeof token?.content === 'string';
-  if (!Array.isArray(added) || !added.every(isToken)) {
+  if (!Array.isArray(added) || !added.every(isToken))
     throw new Error('TextTokenizer: "added_tokens" of the tokenizer.json is no list of tokens with id and content');
-  }
   return added;
 }
 

@@ -4,7 +4,7 @@ import { IntegerBpe } from './bpe.ts';
 import { byteCharacters, byteOfCharacter } from './gpt2.ts';
 
 /** The common part of all tokenizer.json files made here; the libraries that read them need every key. */
-const common = (special: readonly string[]) => ({
+export const common = (special: readonly string[]) => ({
   version: '1.0',
   truncation: null,
   padding: null,
@@ -18,6 +18,18 @@ const common = (special: readonly string[]) => ({
     special: true,
   })),
 });
+
+/** The settings of a BPE model that does no more than merge. */
+export const plainBpe = {
+  type: 'BPE',
+  dropout: null,
+  unk_token: null,
+  continuing_subword_prefix: null,
+  end_of_word_suffix: null,
+  fuse_unk: false,
+  byte_fallback: false,
+  ignore_merges: false,
+};
 
 /** Ids 0 to 2 are padding, end and begin of sequence, as in Gemma; byte b is id 3 + b; then the merges follow. */
 const SPECIAL_TOKENS = ['<pad>', '<eos>', '<bos>'];
@@ -55,9 +67,8 @@ export function byteLevelTokenizerJson(merges: readonly string[]) {
 export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: number): string[] {
   const split = new Tokenizer(byteLevelTokenizerJson([]), {}).pre_tokenizer!;
   const pieces: number[][] = [];
-  for (const text of texts) {
+  for (const text of texts)
     for (const piece of split(text)) pieces.push(Array.from(piece, (character) => byteOfCharacter.get(character)!));
-  }
   const { merges } = IntegerBpe.train(pieces, {
     symbols: byteCharacters.length,
     vocabularySize: vocabularySize - SPECIAL_TOKENS.length,
@@ -85,17 +96,15 @@ const MOST_PIECES = 2 ** 22;
  * @throws Error that names the wrong piece
  */
 export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
-  if (!Array.isArray(pieces) || pieces.length < 259 || pieces.length > MOST_PIECES) {
+  if (!Array.isArray(pieces) || pieces.length < 259 || pieces.length > MOST_PIECES)
     throw new Error(
       `not a vocabulary of scored pieces: expected a list of at least 259 (3 special ones and the bytes), got ${Array.isArray(pieces) ? pieces.length : typeof pieces}`,
     );
-  }
   const special = ['<unk>', '<s>', '</s>'];
   const tokens = pieces.map((entry: unknown, id) => {
     const [piece, score] = Array.isArray(entry) ? entry : [];
-    if (typeof piece !== 'string' || typeof score !== 'number') {
+    if (typeof piece !== 'string' || typeof score !== 'number')
       throw new Error(`pieces[${id}] is ${quote(entry)}, expected [piece, score]`);
-    }
     const bytes = Uint8Array.from(piece, (character) => character.charCodeAt(0));
     return special[id] ?? new TextDecoder().decode(bytes).replaceAll(' ', '▁');
   });
@@ -126,14 +135,8 @@ export function scoredPiecesTokenizerJson({ pieces }: ScoredPieces): object {
       ],
     },
     model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: '<unk>',
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: true,
-      byte_fallback: true,
-      ignore_merges: false,
+      ...plainBpe,
+      ...{ unk_token: '<unk>', fuse_unk: true, byte_fallback: true },
       vocab: Object.fromEntries(ids),
       merges: merges.map(({ pair }) => pair),
     },

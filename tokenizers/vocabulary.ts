@@ -28,11 +28,10 @@ export interface OwnRange {
 /** Action ids in a range of their own after the text: id = first + action id. */
 export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRange): ActionIds {
   for (const [name, value] of Object.entries({ textSize, size, first })) checkCount(name, value, 'actionIdsAfterText');
-  if (first < textSize) {
+  if (first < textSize)
     throw new Error(
       `actionIdsAfterText: action ids from ${first} would overlap the ${textSize} text ids; begin at ${textSize} or later`,
     );
-  }
   return range(size, first + size, first, 1);
 }
 
@@ -69,14 +68,12 @@ export interface LastIds {
  * replaced tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
  */
 export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): ActionIds {
-  for (const [name, value] of Object.entries({ vocabularySize, size, skip })) {
+  for (const [name, value] of Object.entries({ vocabularySize, size, skip }))
     checkCount(name, value, 'actionIdsFromEnd');
-  }
-  if (skip + size > vocabularySize) {
+  if (skip + size > vocabularySize)
     throw new Error(
       `actionIdsFromEnd: ${size} action ids before the last ${skip} do not fit a vocabulary of ${vocabularySize}`,
     );
-  }
   return range(size, vocabularySize, vocabularySize - 1 - skip, -1);
 }
 
@@ -135,9 +132,8 @@ function mapping(
     isAction,
     toVocabulary: (ids) =>
       Int32Array.from(ids, (id, index) => {
-        if (!Number.isInteger(id) || id < 0 || id >= size) {
+        if (!Number.isInteger(id) || id < 0 || id >= size)
           throw new Error(`action id ${id} at position ${index} is unknown; action ids are 0 to ${size - 1}`);
-        }
         return map(id);
       }),
     toActions: (ids) =>

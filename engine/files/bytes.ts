@@ -40,25 +40,22 @@ export async function readRange(
   end: number,
   what: string,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  if (end > source.size) {
+  if (end > source.size)
     throw new InputError(
       `${source.name}: cut off: ${what} needs bytes ${start} to ${end}, the file has ${source.size}`,
     );
-  }
   const bytes = await source.read(start, end);
-  if (bytes.length !== end - start) {
+  if (bytes.length !== end - start)
     throw new InputError(
       `${source.name}: cut off while it was being read: ${what} needs ${end - start} bytes, ${bytes.length} came`,
     );
-  }
   return bytes;
 }
 
 /** Parses a whole source as JSON. @throws InputError if it is not UTF-8 or not JSON, or has over `limit` bytes */
 export async function readJson(source: ByteSource, limit = 256 * 2 ** 20): Promise<unknown> {
-  if (source.size > limit) {
+  if (source.size > limit)
     throw new InputError(`${source.name}: ${source.size} bytes is too large for a JSON file here (at most ${limit})`);
-  }
   const bytes = await readRange(source, 0, source.size, 'the JSON text');
   return parseJson(bytes, source.name, 'not a JSON file, or cut off');
 }

@@ -2,17 +2,7 @@ import { quote } from './errors.ts';
 import { byteLength, type TensorType, tensorArrays } from './safetensors.ts';
 
 /** Values to write, in the typed array of their element type. */
-export type TensorValues =
-  | Float64Array
-  | Float32Array
-  | Uint16Array
-  | Int16Array
-  | BigInt64Array
-  | BigUint64Array
-  | Int32Array
-  | Uint32Array
-  | Int8Array
-  | Uint8Array;
+export type TensorValues = (typeof tensorArrays)[TensorType]['prototype'];
 
 /** One tensor to write. */
 export interface TensorToWrite {
@@ -61,9 +51,8 @@ export async function* safetensorsChunks(
     offset = end;
   }
   const names = new Set(header.map(([name]) => name));
-  if (names.size !== header.length || (names.has('__metadata__') && !options.metadata)) {
+  if (names.size !== header.length || (names.has('__metadata__') && !options.metadata))
     throw new Error('writeSafetensors: two tensors have the same name, or one is named __metadata__');
-  }
   const text = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
   const padded = new Uint8Array(8 + 8 * Math.ceil(text.length / 8)).fill(0x20);
   new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true);
@@ -77,11 +66,10 @@ async function* tensorChunks({ name, dtype, shape, data }: TensorToWrite): Async
   const pieces = Symbol.asyncIterator in made ? made : [await made];
   let left = byteLength(dtype, shape);
   for await (const piece of pieces) {
-    if (!(piece instanceof tensorArrays[dtype])) {
+    if (!(piece instanceof tensorArrays[dtype]))
       throw new Error(
         `writeSafetensors: tensor ${quote(name)} has dtype ${dtype}, but its data is a ${piece.constructor.name}`,
       );
-    }
     left -= piece.byteLength;
     if (left < 0) break;
     yield new Uint8Array(piece.buffer as ArrayBuffer, piece.byteOffset, piece.byteLength);

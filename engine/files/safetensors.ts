@@ -71,13 +71,11 @@ export class SafetensorsFile {
   entry(name: string, expected: { shape?: readonly number[]; dtype?: TensorType } = {}): TensorEntry {
     const entry = this.tensors.get(name);
     if (!entry) throw this.#error(name, `is not in the file (it has ${listNames([...this.tensors.keys()])})`);
-    if (expected.dtype && entry.dtype !== expected.dtype) {
+    if (expected.dtype && entry.dtype !== expected.dtype)
       throw this.#error(name, `has dtype ${entry.dtype}, ${expected.dtype} was expected`);
-    }
     const { shape } = expected;
-    if (shape && (shape.length !== entry.shape.length || shape.some((size, axis) => size !== entry.shape[axis]))) {
+    if (shape && (shape.length !== entry.shape.length || shape.some((size, axis) => size !== entry.shape[axis])))
       throw this.#error(name, `has shape [${entry.shape.join(', ')}], [${shape.join(', ')}] was expected`);
-    }
     return entry;
   }
 
@@ -116,9 +114,8 @@ export class SafetensorsFile {
     if (rows) {
       const [from, to] = rows;
       const height = entry.shape[0] ?? 0;
-      if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || to < from || to > height) {
+      if (!Number.isInteger(from) || !Number.isInteger(to) || from < 0 || to < from || to > height)
         throw this.#error(entry.name, `has ${height} rows; rows ${from} to ${to} do not exist`);
-      }
       const stride = height === 0 ? 0 : (end - start) / height;
       [start, end] = [start + from * stride, start + to * stride];
     }
@@ -162,17 +159,14 @@ export async function readSafetensors(
 
 async function readHeader(source: ByteSource): Promise<SafetensorsFile> {
   const fail = (complaint: string) => new InputError(`${source.name}: ${complaint}`);
-  if (source.size < 8) {
+  if (source.size < 8)
     throw fail(`cut off: ${source.size} bytes, a safetensors file starts with 8 bytes of header length`);
-  }
   const prefix = await readRange(source, 0, 8, 'the header length');
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
-  if (length > BigInt(HEADER_LIMIT)) {
+  if (length > BigInt(HEADER_LIMIT))
     throw fail(`not a safetensors file: header length ${length} is over the limit of ${HEADER_LIMIT} bytes`);
-  }
-  if (Number(length) > source.size - 8) {
+  if (Number(length) > source.size - 8)
     throw fail(`cut off, or not a safetensors file: a header of ${length} bytes, only ${source.size - 8} bytes follow`);
-  }
   const dataStart = 8 + Number(length);
   const text = await readRange(source, 8, dataStart, 'the header');
   const json = parseJson(text, source.name, 'not a safetensors file: the header is not JSON');
@@ -204,22 +198,18 @@ function checkEntry(source: ByteSource, name: string, value: unknown, dataStart:
   const fail = (complaint: string) => new InputError(`${source.name}: tensor ${quote(name)} ${complaint}`);
   if (!isRecord(value)) throw fail('has a header entry that is not an object');
   const { dtype, shape, data_offsets: offsets } = value;
-  if (typeof dtype !== 'string' || !Object.hasOwn(tensorArrays, dtype)) {
+  if (typeof dtype !== 'string' || !Object.hasOwn(tensorArrays, dtype))
     throw fail(`has the unknown dtype ${quote(dtype)} (known: ${Object.keys(tensorArrays).join(', ')})`);
-  }
   if (!isSizes(shape)) throw fail(`has a shape that is not a list of integers: ${quote(shape)}`);
-  if (!isSizes(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
+  if (!isSizes(offsets) || offsets.length !== 2 || offsets[0] > offsets[1])
     throw fail(`has data_offsets that are not [begin, end]: ${quote(offsets)}`);
-  }
   const [begin, end] = offsets;
   const type = dtype as TensorType;
   const needed = byteLength(type, shape);
-  if (needed !== end - begin) {
+  if (needed !== end - begin)
     throw fail(`of dtype ${dtype} and shape ${quote(shape)} needs ${needed} bytes, its range has ${end - begin}`);
-  }
-  if (dataStart + end > source.size) {
+  if (dataStart + end > source.size)
     throw fail(`is cut off or out of range: its data ends at byte ${dataStart + end}, the file at ${source.size}`);
-  }
   return { name, dtype: type, shape, start: dataStart + begin, end: dataStart + end };
 }
 

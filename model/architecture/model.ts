@@ -98,8 +98,5 @@ export class Model implements Disposable {
   dispose(): void {
     this.parameters.dispose();
   }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+  readonly [Symbol.dispose] = this.dispose;
 }

@@ -91,8 +91,5 @@ export class MeasuredStep implements Disposable {
     this.optimizer.dispose();
     this.model.dispose();
   }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+  readonly [Symbol.dispose] = this.dispose;
 }

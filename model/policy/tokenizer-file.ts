@@ -42,9 +42,8 @@ export async function writePublished(folder: string, tokenizer: FastTokenizer): 
     'processor_config.json': files.processor,
     'tokenizer_config.json': files.tokenizerConfig,
   };
-  for (const [name, json] of Object.entries(named)) {
+  for (const [name, json] of Object.entries(named))
     await writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
-  }
 }
 
 /** Reads a file of `writeTokenizer`, or a folder of a published tokenizer. @throws InputError that names file and field */
@@ -64,10 +63,9 @@ export async function readTokenizer(path: string): Promise<TokenizerFile> {
     throw new InputError(
       `${path}: not a tokenizer file of insula tokenize fit ("format" is not "${FORMAT}"); for a published tokenizer, name the folder with tokenizer.json and processor_config.json`,
     );
-  for (const [name, size] of Object.entries({ horizon, dimension })) {
+  for (const [name, size] of Object.entries({ horizon, dimension }))
     if (!Number.isInteger(size) || (size as number) < 1)
       throw new InputError(`${path}: "${name}" is not a positive integer`);
-  }
   const read = statistics === null ? null : statisticsFromJson(statistics, `${path}: "statistics"`);
   if (read && read.actions.mean.length !== dimension)
     throw new InputError(

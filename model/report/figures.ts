@@ -176,12 +176,11 @@ const series = [
  */
 function domains({ samples }: Chunks): Map<string, Range> {
   const ranges = new Map<string, Range>();
-  for (const sample of samples) {
+  for (const sample of samples)
     dimensionNames(sample.dimensions).forEach((dimension, d, { length }) => {
       const values = series.flatMap(({ name }) => Array.from(sample[name]).filter((_, i) => i % length === d));
       ranges.set(dimension, extremes(values, ranges.get(dimension) ?? [Infinity, -Infinity]));
     });
-  }
   const widest = [...ranges.values()].reduce((width, [low, high]) => Math.max(width, high - low), 0);
   for (const [name, [low, high]] of ranges) {
     const half = Math.max(0.53 * (high - low), widest / 10) || 1;
@@ -212,13 +211,12 @@ export function chunkPlots(chunks: Chunks, horizon: number, rate: number) {
             const mark = { type: 'line', color: colour(name), strokeWidth, point };
             return { data: { values }, mark, encoding: { x, y } };
           });
-          if (sample.validSteps < horizon) {
+          if (sample.validSteps < horizon)
             layers.unshift({
               data: { values: [{ x: sample.validSteps / rate, x2: seconds }] },
               mark: { type: 'rect', color: colour('band') },
               encoding: { x, x2: { field: 'x2' } },
             });
-          }
           const label = `Held-out sample ${place + 1}, ${dimension}: demonstrated and predicted chunk`;
           return { name: dimension, figure: await plot(label, size, layers) };
         }),

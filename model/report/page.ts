@@ -65,9 +65,6 @@ svg text{font-family:inherit}
 .plots figcaption{font-size:.8125rem;font-weight:400;color:var(--muted)}
 img{display:block;height:auto;image-rendering:pixelated;background:var(--band)}
 .sample img{width:6rem;flex:none}
-.film{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.5rem,1fr));gap:.75rem;margin:.75rem 0}
-.film img{width:100%}
-.film figcaption{font-size:.75rem;font-weight:400;color:var(--muted)}
 .attention{display:flex;flex-wrap:wrap;gap:1rem 2.5rem;align-items:center;margin-bottom:1.5rem}
 .attention>svg{flex:3 1 22rem}
 .attention>figcaption{flex:2 1 16rem;font-weight:400}
@@ -93,7 +90,6 @@ p,tr,table,.sample,.losses>div{break-inside:avoid}
 .columns{grid-template-columns:3fr 2fr}
 .panels{grid-template-columns:repeat(3,1fr)}
 .plots{grid-template-columns:repeat(4,1fr)}
-.film{grid-template-columns:repeat(8,1fr)}
 }`;
 
 export interface Section {

@@ -121,8 +121,6 @@ interface OpenLoop {
 export interface ClosedLoop {
   /** `rightObject` is left out if it is not known which object was taken, or has no meaning. */
   episodes: { instruction: string; success: boolean; rightObject?: boolean; steps: number }[];
-  /** Images of one episode in order. */
-  film?: { caption: string; frames: { label: string; image: Image }[] };
 }
 
 export function dimensionNames(dimensions: readonly string[] | number): string[] {

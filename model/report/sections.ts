@@ -221,7 +221,7 @@ ${barTable(['prediction', 'error', 'relative'], [row('best constant chunk', best
 }
 
 export async function closedLoopSection(closedLoop: ClosedLoop): Promise<Section | undefined> {
-  const { episodes, film } = closedLoop;
+  const { episodes } = closedLoop;
   if (episodes.length === 0) return undefined;
   const word = (value: boolean | undefined) => (value === undefined ? '' : value ? 'yes' : 'no');
   const rows = episodes.map(({ instruction, success, rightObject, steps }, i) => {
@@ -229,14 +229,10 @@ export async function closedLoopSection(closedLoop: ClosedLoop): Promise<Section
   });
   const numbers = (name: string) => ({ name, kind: 'number' as const });
   const words = ['instruction', 'right object', 'success'].map((name) => ({ name }));
-  const frames = film?.frames.map(
-    ({ label, image }) => html`<figure>${picture(image, label)}<figcaption>${label}</figcaption></figure>`,
-  );
   return {
     id: 'closed-loop',
     title: 'Closed loop',
     body: html`<figure>${await proportionFigure(rates(closedLoop))}</figure>
-${film ? html`<h3>${film.caption}</h3><div class="film">${frames}</div>` : undefined}
 <h3>Episodes</h3>
 ${table([numbers(''), ...words, numbers('steps')], rows)}`,
   };

@@ -9,9 +9,8 @@ const Z = 1.959963984540054;
  * @throws RangeError if `trials` is not positive or `successes` is not between 0 and `trials`
  */
 export function wilsonInterval(successes: number, trials: number): { low: number; high: number } {
-  if (!(trials > 0 && successes >= 0 && successes <= trials)) {
+  if (!(trials > 0 && successes >= 0 && successes <= trials))
     throw new RangeError(`wilsonInterval: ${successes} successes of ${trials} trials`);
-  }
   const share = successes / trials;
   const scale = 1 + (Z * Z) / trials;
   const centre = (share + (Z * Z) / (2 * trials)) / scale;

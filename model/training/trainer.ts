@@ -107,10 +107,7 @@ export class Trainer implements Disposable {
     this.trainingStep.dispose();
     this.optimizer.dispose();
   }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+  readonly [Symbol.dispose] = this.dispose;
 
   private async *measured(
     examples: readonly Example[],

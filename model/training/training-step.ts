@@ -95,10 +95,7 @@ export class TrainingStep implements Disposable {
     this.gradients?.dispose();
     this.update?.dispose();
   }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
+  readonly [Symbol.dispose] = this.dispose;
 
   private afterCapture(method: string): CapturedStep<string, LossTensors> {
     if (!this.gradients) throw new Error(`${method}: the training step has not run yet`);

@@ -1,11 +1,14 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Device } from '../../engine/index.ts';
+import { rowsOf } from '../../kernels/attention-call.ts';
+import { planForm } from '../../kernels/attention-plan.ts';
+import { type AttentionEntry, attentionLaunch } from '../../kernels/attention-variants.ts';
 import {
+  type AttentionProblem,
   attentionEntries,
   attentionExpression,
   attentionTable,
   attentionVariants,
-  attentionWorkgroups,
   causal,
   edge,
   full,
@@ -25,6 +28,18 @@ import {
 import { fewerSizes, testDevice } from '../support/devices.ts';
 import { longTest } from '../support/long.ts';
 import { expectClose, expectZero, normals } from '../support/numbers.ts';
+
+/** Workgroups of each kernel, with the variants that the device has in use. */
+function attentionWorkgroups(device: Device, problem: AttentionProblem): Record<AttentionEntry, number> {
+  const { table, batch, heads, kvHeads, headDimension, dtype = 'f32' } = problem;
+  const { queryRows } = rowsOf(problem);
+  const form = planForm(table, batch, queryRows);
+  const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
+  const sizes = { batch, queryTokens, keyTokens: table.layout.keyTokens, heads, kvHeads, headDimension };
+  const count = (entry: AttentionEntry) =>
+    attentionLaunch(device, { entry, dtype, headDimension }, sizes, form).workgroups.reduce((a, b) => a * b);
+  return Object.fromEntries(attentionEntries.map((entry) => [entry, count(entry)])) as Record<AttentionEntry, number>;
+}
 
 const results = ['output', 'logSumExp', 'dQuery', 'dKey', 'dValue'] as const;
 

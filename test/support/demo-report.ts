@@ -102,10 +102,6 @@ export function demoReport(seed = 1): ReportData {
       steps: success ? 22 + random.integer(index++, 14) : 40,
     };
   });
-  const frames = Array.from({ length: 8 }, (_, i) => ({
-    label: `step ${5 * i}`,
-    image: scene(64, 0.25 + 0.07 * Math.min(i, 7), 0.75 - 0.03 * i),
-  }));
 
   return {
     title: 'Knowledge insulation on the tabletop world',
@@ -161,7 +157,7 @@ export function demoReport(seed = 1): ReportData {
       meanOfEight: 0.161,
       bestConstant: 0.372,
     },
-    closedLoop: { episodes, film: { caption: 'One episode: put the red cube in the blue bin', frames } },
+    closedLoop: { episodes },
     latency: [
       { part: 'images', milliseconds: 3.1 },
       { part: 'prefix', milliseconds: 11.8 },
