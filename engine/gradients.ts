@@ -1,23 +1,23 @@
 /**
- * Where gradients lie: which memory a backward rule writes to, who holds it, and when it is free again.
+ * The memory of gradients: where a backward rule (tape.ts) writes them, and when their memory is free again.
  *
- *   parameters    +=   always: onto the zeros that zeroGradients left, and onto what earlier ops and earlier backwards added
- *   activations    =   by the first op that has a gradient for it
- *                 +=   by each later op, where gradientSum says `accumulate`
+ *   parameters    +=   always: onto the zeros that zeroGradients left, and the gradients of earlier ops and earlier backwards
+ *   activations    =   by the first op that has a gradient for the tensor
+ *                 +=   by each later op, if gradientSum says `accumulate`
  *
  * A rule gives the gradient of an operand in one of two ways:
  *
- *   it asks gradientSum for the place, writes there or adds as told, and returns that same tensor;
- *   or it returns any other tensor, one of its own or an incoming gradient as it is, which is then added here.
+ *   it asks gradientSum for a tensor, writes there, or adds if told so, and returns that same tensor;
+ *   or it returns any other tensor, one of its own or an incoming gradient, and the sum is made here.
  *
- * Memory that a rule takes and does not return is released behind it; a gradient's, when no tensor's gradient lies in it any more.
+ * Memory that a rule takes and does not return is released after it. The memory of a gradient is released when no gradient lies in it.
  */
 import { gridFor } from './grid.ts';
 import { type Kernel, loadKernel } from './kernel.ts';
 import type { Step } from './running-step.ts';
 import { elementCount, emptyTensor, formatShape, type Tensor } from './tensor.ts';
 
-/** The gradients of the backward whose rule is running. */
+/** The backward that runs a rule now, with its gradients. */
 class ActiveBackward {
   gradients: Gradients | null = null;
 }
@@ -26,19 +26,19 @@ const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.
 
 /** Forgets the gradients of `parameters`: the next backward starts from zero. */
 export function zeroGradients(parameters: Iterable<Tensor>): void {
-  // Before the first backward too: what a captured step's first run leaves out, no run does.
+  // Before the first backward too, because every run of a captured step does only what its first run did.
   for (const parameter of parameters) if (isLeaf(parameter)) parameter.device.clear(ownGradient(parameter));
 }
 
-/** Where the gradient of an operand lies: a rule writes it there, every element, or with `accumulate` adds to it. */
+/** The tensor for the gradient of an operand. A rule writes every element of it or, with `accumulate`, adds to every element. */
 export interface GradientSum {
   readonly gradient: Tensor;
   readonly accumulate: boolean;
 }
 
 /**
- * For the rule that is running, where the gradient of its operand `input` lies, to be returned as it is: a parameter's own, what later
- * ops have left for `input` in this backward if nobody else reads that any more, or new memory.
+ * Gives the rule that is running a tensor for the gradient of its operand `input`, which the rule returns: a parameter's own gradient,
+ * or the sum that later ops have left for `input` in this backward, if no other tensor's gradient shares its memory, or a new tensor.
  */
 export function gradientSum(input: Tensor, op: string): GradientSum {
   if (isLeaf(input)) return { gradient: ownGradient(input), accumulate: true };
@@ -56,21 +56,21 @@ function ownGradient(leaf: Tensor): Tensor {
   return leaf.grad;
 }
 
-/** Runs `work` with gradients of its own; the memory that it takes, less what it deletes from `taken`, is released at its end. */
+/** Runs `work` with a new table of gradients. At its end the memory that it took is released, except what it deleted from `taken`. */
 export function withGradients<T>(step: Step, work: (gradients: Gradients, taken: Set<GPUBuffer>) => T): T {
   return step.track((taken) => work(new Gradients(step, taken), taken));
 }
 
 /**
- * Gradients on their way back, up to those of parameters, which lie outside; a buffer taken on the way is released as soon as no
- * gradient lies in it any more.
+ * The table of one backward: the gradient so far of every tensor that still waits for its op's rule. Parameters are not in it, because
+ * their gradients stay. A buffer of the backward is released as soon as no gradient lies in it.
  */
 export class Gradients {
   private readonly table = new Map<Tensor, Tensor>();
   private readonly holders = new Map<GPUBuffer, number>();
-  /** The gradients that the rule that ran last has added to, and returned as they are. */
+  /** Gradients in the table that the last rule has added to by itself. */
   private readonly addedTo = new Set<Tensor>();
-  /** All that it returned, held until each has been added: one tensor may stand for several operands. */
+  /** The gradients that the last rule returned, held until each has been added: one tensor may be that of several operands. */
   private returned: Tensor[] = [];
 
   constructor(
@@ -82,7 +82,7 @@ export class Gradients {
     return this.table.get(tensor) ?? null;
   }
 
-  /** Adds to the gradient of `tensor`; `what` names it in the error where it has another shape. */
+  /** Adds `gradient` to that of `tensor`; an error about its shape names it by `what`. */
   add(tensor: Tensor, gradient: Tensor, what: string): void {
     requireShape(what, gradient, tensor);
     const present = this.table.get(tensor);
@@ -101,7 +101,7 @@ export class Gradients {
     } else this.table.set(tensor, gradient);
   }
 
-  /** The gradient so far, for the rule that is running to add to; null where another tensor's gradient shares its memory. */
+  /** The gradient so far, if the running rule may add to it: null if there is none, or another gradient shares its memory. */
   toAddTo(tensor: Tensor): Tensor | null {
     const present = this.get(tensor);
     if (!present || !this.taken.has(present.buffer) || this.holders.get(present.buffer) !== 1) return null;
@@ -109,7 +109,7 @@ export class Gradients {
     return present;
   }
 
-  /** Runs a rule, whose gradientSum looks here; what it took and did not return is released. */
+  /** Runs a rule, with these gradients behind gradientSum, and releases the memory that it took and does not return. */
   runRule(rule: () => (Tensor | null)[]): (Tensor | null)[] {
     const { step } = this;
     const active = step.part(ActiveBackward);
@@ -131,7 +131,7 @@ export class Gradients {
     }
   }
 
-  /** Forgets the gradients of what an op made: its rule has passed them on. */
+  /** Forgets the gradients of an op's outputs, after its rule has passed them on. */
   remove(outputs: readonly Tensor[]): void {
     for (const gradient of this.returned.splice(0)) this.drop(gradient);
     for (const output of outputs) {

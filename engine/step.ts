@@ -1,14 +1,14 @@
 /**
  * The captured step: a whole training step as one list of operations (dispatches of kernels, copies and clears of memory).
  *
- *   record    the step's function is called once; what it would encode is written down instead (recorder.ts): every dispatch with its
- *             pipeline, bindings and grid. An allocation stands for the memory of a tensor that the step makes
- *   place     what nothing reads is left out; the allocations of the rest are laid into a few large buffers, the arenas, so that no
- *             two overlap that are alive together, and no dispatch reads and writes one buffer (arena.ts, placement.ts)
+ *   record    the step's function is called once; its operations do not run but are written down (recorder.ts), every dispatch with its
+ *             pipeline, bindings and grid. A tensor that the step makes gets an `Allocation`, a number of bytes without a place
+ *   place     operations are dropped if nothing reads their results. The allocations of the others get places in a few large buffers,
+ *             the arenas: two that are alive together do not overlap, and no dispatch reads and writes one buffer (placement.ts)
  *   warm up   each pipeline runs once on nothing, so that the driver compiles it (warm-up.ts)
- *   replay    a run writes its inputs, then encodes the list from first to last and submits it (replay.ts)
+ *   replay    every run writes the inputs, encodes the list from first to last, and submits it (replay.ts)
  *
- * Only data change from run to run: inputs, and what the host computes from them in `hostTensor` (tensor.ts).
+ * From run to run only data change: the inputs, and numbers that the host computes from them (`hostTensor`, tensor.ts).
  */
 import type { Device } from './device.ts';
 import { Allocation } from './recorder.ts';
@@ -32,24 +32,24 @@ export interface StepInput {
 }
 
 export interface CaptureOptions {
-  /** In error messages and labels; default: 'step'. */
+  /** The step's name in error messages and labels; default: 'step'. */
   name?: string;
-  /** A submit takes at most this many, for drivers whose watchdog ends long ones; default: all in one. */
+  /** The most dispatches of one submit, because some drivers' watchdogs end long ones; default: all. */
   dispatchesPerSubmit?: number;
-  /** Told of each pipeline that is ready before the first run: drivers take up to seconds for one. */
+  /** Called for each pipeline that is compiled before the first run: drivers take up to seconds for one. */
   onPipeline?: OnPipeline;
 }
 
 type Tensors = Readonly<Record<string, Tensor>>;
 
-/** The numbers of each input, as they are or in a record with their shape. */
+/** The numbers of each input, bare or as the `data` of a record. */
 type Numbers<Name extends string> = Readonly<Record<Name, TensorData | { readonly data: TensorData }>>;
 
 /**
- * Captures `fn` at the first run.
+ * Makes a step that captures `fn` at its first run.
  *
- * `fn` gets a tensor for each of `inputs` and returns a record of tensors. It is synchronous, may hold whatever a device.step does
- * (forward, backward, an optimizer), and is called once: numbers that it takes from the host by itself (`tensor`, op parameters) stay
+ * `fn` gets a tensor for each of `inputs` and returns a record of tensors. It is synchronous, may do all that the function of a
+ * device.step does (forward, backward, an optimizer), and is called once: numbers of the host that do not come through `inputs` stay
  * those of the first run.
  */
 export function captureStep<Name extends string, Outputs extends Tensors>(
@@ -63,14 +63,14 @@ export function captureStep<Name extends string, Outputs extends Tensors>(
 
 export class CapturedStep<Name extends string, Outputs extends Tensors> implements Disposable {
   private readonly name: string;
-  private readonly perSubmit: number;
+  private readonly dispatchesPerSubmit: number;
   private readonly onPipeline: OnPipeline | undefined;
   private readonly inputs: Readonly<Record<Name, Tensor>>;
-  /** What the first run made; `homes` are the buffers of outputs, which later operations of a run must not overwrite. */
+  /** Made by the first run. `homes` has a buffer for each allocation of an output: in an arena, later operations would overwrite it. */
   private captured: { replay: Replay; outputs: Outputs; homes: ReadonlyMap<Allocation, GPUBuffer> } | null = null;
-  /** The compilation of the pipelines, which several callers may wait for. */
+  /** The compilation of the pipelines; several callers may wait for it. */
   private preparing: Promise<void> | null = null;
-  private ready = false;
+  private compiled = false;
   private hostMilliseconds = 0;
   private disposed = false;
 
@@ -82,12 +82,12 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   ) {
     if (!Number.isInteger(dispatchesPerSubmit) || dispatchesPerSubmit < 1)
       throw new RangeError(`captureStep: dispatchesPerSubmit is ${dispatchesPerSubmit}; expected an integer from 1`);
-    this.perSubmit = device.options.debug ? 1 : dispatchesPerSubmit;
+    this.dispatchesPerSubmit = device.options.debug ? 1 : dispatchesPerSubmit;
     this.name = `step '${name}'`;
     this.onPipeline = onPipeline;
     this.inputs = mapRecord(inputs, ({ shape, dtype = 'f32' }: StepInput, input) => {
       const made = persistentTensor(device, shape, dtype, input);
-      // WebGPU's buffers begin as zeros, and so does what the host knows of them.
+      // A buffer of WebGPU begins as zeros, and so does the host's copy of an input.
       made.lastWritten = hostCopy(new Float32Array(elementCount(shape)), dtype);
       return made;
     });
@@ -96,12 +96,12 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   /**
    * One step on `data`: the numbers of every input, as many as its shape holds.
    *
-   * Resolves as soon as the step is submitted, to the same tensors each time: they are those of `fn`, live until this step is
-   * disposed of, and the next run overwrites their numbers; a `read()` that was called before gives the earlier ones. Rejects with
-   * what WebGPU refused, which names this step and its dispatches.
+   * Resolves to the outputs of `fn` as soon as the step is submitted. They are the same tensors in every run and live until this step
+   * is disposed of; the next run overwrites their numbers, but a `read()` called before it gives the earlier ones. Rejects with an
+   * error of WebGPU's, which names this step and its dispatches.
    */
   async run(data: Numbers<Name>): Promise<Outputs> {
-    if (!this.ready) await this.prepare(data);
+    if (!this.compiled) await this.prepare(data);
     this.assertUsable();
     const start = performance.now();
     this.write(data);
@@ -113,8 +113,8 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   }
 
   /**
-   * Captures the step and has its pipelines compiled, so that the first run is as fast as the others. `data` is as for that run.
-   * Running does it too.
+   * Captures the step on `data`, as a run takes it, and compiles the pipelines, so that the first run is as fast as the others. The
+   * first run does this itself if nobody has.
    */
   async prepare(data: Numbers<Name>): Promise<void> {
     this.assertUsable();
@@ -124,15 +124,15 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
       this.preparing = warmUp(this.device, this.captured.replay.operations, this.onPipeline);
     }
     await this.preparing;
-    this.ready = true;
+    this.compiled = true;
   }
 
-  /** The operations of a run, in order. JSON can hold it. Throws before the first run. */
+  /** The operations of a run in order, as plain objects that JSON can hold. Throws before the first run. */
   list(): ListedOperation[] {
     return this.afterCapture('list').replay.list();
   }
 
-  /** The memory, time and dispatches of a run. Throws before the first. */
+  /** The memory, time and dispatches of a run. Throws before the first run. */
   stats(): StepStatistics {
     return { ...this.afterCapture('stats').replay.statistics(), hostMilliseconds: this.hostMilliseconds };
   }
@@ -155,12 +155,12 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
 
   private assertUsable(): void {
     if (this.disposed) throw new Error(`${this.name} was disposed of`);
-    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step, which it is itself`);
+    if (this.device.inStep) throw new Error(`${this.name}: runs outside of device.step: it is a step itself`);
   }
 
-  /** Writes the numbers of every input, once all are known to fit. */
+  /** Writes the numbers of every input, after a check that all of them fit. */
   private write(given: Numbers<Name>): void {
-    const data: Record<string, TensorData> = mapRecord(given, (own) => (own && 'data' in own ? own.data : own));
+    const data: Record<string, TensorData> = mapRecord(given, (it) => (it && 'data' in it ? it.data : it));
     const known = Object.keys(this.inputs);
     const unknown = Object.keys(data).find((name) => !known.includes(name));
     if (unknown !== undefined) throw new Error(`${this.name}: no input '${unknown}'; it has ${known.join(', ')}`);
@@ -175,14 +175,14 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     for (const [name, input] of entries) input.write(data[name], 'borrow');
   }
 
-  /** Records the function on the inputs as they are, and gives what it returns a home outside of the arenas. */
+  /** Records the function on the inputs as they are, and gives each output a buffer outside of the arenas. */
   private capture(): NonNullable<typeof this.captured> {
     const { device } = this;
     const { result, recorder } = device.record(this.name, () => this.checkedOutputs(this.fn(this.inputs)));
     const homes = new Map<Allocation, GPUBuffer>();
     const homeOf = (buffer: GPUBuffer, name: string) => {
       const memory = recorder.memory(buffer);
-      if (!(memory instanceof Allocation)) return buffer; // it outlives the step already
+      if (!(memory instanceof Allocation)) return buffer; // a parameter, or another tensor that outlives the step
       const home = homes.get(memory) ?? device.memory.persistent(memory.bytes, `${this.name}, ${name}`);
       homes.set(memory, home);
       return home;
@@ -192,11 +192,11 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     }) as unknown as Outputs;
     // The activations of eager steps make room for the arenas.
     device.memory.trim();
-    return { replay: new Replay(device, recorder, homes, this.perSubmit), outputs, homes };
+    return { replay: new Replay(device, recorder, homes, this.dispatchesPerSubmit), outputs, homes };
   }
 
   private checkedOutputs(result: unknown): Outputs {
-    if (result instanceof Promise) result.catch(() => {}); // what it throws comes from being in no step any more
+    if (result instanceof Promise) result.catch(() => {}); // the error below stands for what it throws outside of the step
     const isRecord =
       typeof result === 'object' && result !== null && Object.getPrototypeOf(result) === Object.prototype;
     if (!isRecord || !Object.values(result).every((value) => value instanceof Tensor))

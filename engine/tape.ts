@@ -1,37 +1,37 @@
 /**
  * The tape: what ran in a step, in order, so that backward can walk it in reverse.
  *
- * For a loss L and an op y = f(x), the entry of f turns dL/dy into dL/dx. Backward starts with dL/dL = 1 and visits the entries
+ * For a loss L and an op y = f(x), the tape entry of f turns dL/dy into dL/dx. Backward starts with dL/dL = 1 and visits the entries
  * from the last to the first. A tensor that several ops read gets a gradient from each of them; they are added in that order, so a
  * run gives the same bits every time. A leaf is a tensor that no op on the tape made; the leaves that want a gradient are parameters.
  *
- * `Gradients` is a table from tensors to their gradients so far, and a parameter's is its `grad`; in which memory they lie, and when
- * it is free again, is told in gradients.ts. A `Step` is the span in which ops run: it owns the tape, which ends with it.
+ * A `Step` is the span in which ops run; the tape belongs to it and ends with it. `Gradients` maps each tensor to its gradient so far:
+ * a parameter's is its `grad`, which stays until it is zeroed. gradients.ts says in which memory gradients lie, and for how long.
  */
 import type { Device } from './device.ts';
 import { type Gradients, withGradients } from './gradients.ts';
 import { emptyTensor, formatShape, type Tensor, viewTensor } from './tensor.ts';
 
 /**
- * Gets dL/dy of each output y, null where no loss reaches it, and returns dL/dx of each input x, null for those that want none;
- * `wants[i]` says whether input i does.
+ * The derivative of an op. It gets dL/dy of each output y, null where no loss reaches y, and returns dL/dx of each input x, null for
+ * an input that wants none; `wants[i]` says whether input i wants one. A gradient is f32, in the shape of its tensor.
  */
 export type BackwardRule = (gradients: (Tensor | null)[], wants: boolean[]) => (Tensor | null)[];
 
 export interface TapeEntry {
-  /** Its name, for errors. */
+  /** The name of the op, for errors. */
   readonly op: string;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   readonly backward: BackwardRule;
 }
 
-/** The tape of a step, `step.part(Tape)`: empty when the step begins. */
+/** The entries of a step in the order in which its ops ran. `step.part(Tape)` is empty when the step begins. */
 export class Tape {
   entries: TapeEntry[] = [];
 }
 
-/** Leaves a tape entry behind an op, if one of its inputs wants a gradient; then its outputs want one too, and are no leaves. */
+/** Puts an op that has run on the tape, if one of its inputs wants a gradient: its outputs then want one too, and are no leaves. */
 export function record(
   op: string,
   inputs: readonly Tensor[],
@@ -47,7 +47,7 @@ export function record(
   }
 }
 
-/** Runs `fn` without a tape: evaluation and inference. What an asynchronous `fn` does after its first await is on the tape again. */
+/** Runs `fn` without a tape, for evaluation and inference. After the first await of an asynchronous `fn` the tape is back. */
 export function withoutTape<T>(device: Device, fn: () => T): T {
   const outer = device.taping;
   device.taping = false;
@@ -58,7 +58,7 @@ export function withoutTape<T>(device: Device, fn: () => T): T {
   }
 }
 
-/** The same numbers in a tensor that leaves no tape entry, so that no gradient passes it. */
+/** A view of `source`, the same numbers in the same memory, that is not on the tape: no gradient passes through it. */
 export function stopGradient(source: Tensor): Tensor {
   return viewTensor(source, source.shape, 0, 'stopGradient');
 }
@@ -66,8 +66,8 @@ export function stopGradient(source: Tensor): Tensor {
 /**
  * Adds dL/dp into `p.grad` for every leaf p that wants a gradient, or only for `parameters`.
  *
- * `loss` has one element, or comes with `gradient`, a tensor of its shape that stands for dL/d(loss). May be called several
- * times in a step: the tape lives until the step ends.
+ * `loss` has one element, or comes with `gradient`, a tensor of its shape, in place of dL/dL = 1. Backward may be called several times
+ * in a step.
  */
 export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>; gradient?: Tensor } = {}): void {
   const { device } = loss;
@@ -85,8 +85,8 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
       throw new Error(
         `backward: '${name}' is no parameter, or a frozen one: gradients are kept for trained parameters only`,
       );
-  const wanted = parameters ? reachedFrom(parameters, tape) : null;
-  const wants = (tensor: Tensor) => (wanted ? wanted.has(tensor) : tensor.wantsGradient);
+  const reached = parameters ? reachedFrom(parameters, tape) : null;
+  const wants = (tensor: Tensor) => (reached ? reached.has(tensor) : tensor.wantsGradient);
 
   withGradients(step, (gradients) => {
     gradients.add(loss, options.gradient ?? ones(loss), 'backward: gradient');
@@ -95,24 +95,24 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
 }
 
 /**
- * The chain rule: takes the gradients of a tape's results to what the tape began with, from the last entry to the first. When the
- * walk comes to an entry, every op that read its outputs has been visited, so their gradients are complete; behind it they are not
- * needed any more.
+ * The chain rule: carries gradients from the results of a tape back to its leaves, from the last entry to the first. When the walk
+ * comes to an entry, every op that read its outputs has been visited. So the gradients of these outputs are complete, and nothing needs
+ * them once the entry's own rule has run. `runRule` runs it, and frees the memory that it took and does not return.
  */
 export function walk(tape: readonly TapeEntry[], gradients: Gradients, wants: (tensor: Tensor) => boolean): void {
   for (const { op, inputs, outputs, backward: rule } of tape.toReversed()) {
     const incoming = outputs.map((output) => gradients.get(output));
     if (incoming.every((gradient) => gradient === null)) continue;
     const wanted = inputs.map(wants);
-    const results = wanted.some(Boolean) ? gradients.runRule(() => rule(incoming, wanted)) : [];
-    results.forEach((gradient, i) => {
+    const outgoing = wanted.some(Boolean) ? gradients.runRule(() => rule(incoming, wanted)) : [];
+    outgoing.forEach((gradient, i) => {
       if (gradient && wanted[i]) gradients.add(inputs[i], gradient, `${op} backward: the gradient of input ${i}`);
     });
     gradients.remove(outputs);
   }
 }
 
-/** Everything that was made from one of `parameters`, and they themselves. */
+/** The `parameters`, and every tensor on the tape that was made from one of them. */
 export function reachedFrom(parameters: ReadonlySet<Tensor>, tape: readonly TapeEntry[]): Set<Tensor> {
   const reached = new Set(parameters);
   for (const { inputs, outputs } of tape)

@@ -41,7 +41,7 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // @param  the sum over a group
 // @or single  fn total(value: Value) -> f32 { return value; }
 fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param
-// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // of a workgroup that is one subgroup
+// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // where a workgroup is one subgroup
 
 struct Shape { samples: u32, length: u32, groups: u32, slices: u32, rowsOfSlice: u32, width: f32, epsilon: f32, accumulate: u32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }

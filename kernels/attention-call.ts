@@ -14,7 +14,7 @@ export interface AttentionOptions {
   scale?: number;
   /**
    * [batch, tokens], 1 = real token, 0 = padding, as numbers or as a u32 tensor made from numbers; default all real. Padding has no
-   * influence, but its keys and values must be finite.
+   * influence, but its keys and values must be finite. An array is read once a step: give another array instead of changing one.
    */
   validity?: ArrayLike<number> | Tensor;
   /** The layout blocks, or rows of them, that are the rows of `query`, in layout order; default all. */

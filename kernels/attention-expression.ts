@@ -230,7 +230,8 @@ function bitsOf(numbers: ArrayLike<number>): Uint32Array {
 
 /**
  * `values` are f(s - STEP), f(s), f(s + STEP) and f'(s) for each point. The central difference is as far from f' as the two
- * one-sided ones disagree, and as f is rounded; where they disagree by a tenth, s is at a kink.
+ * one-sided ones disagree, and as f is rounded, the sum of terms that may be as large as s; where they disagree by a tenth, s is at
+ * a kink.
  */
 function checkDerivative(values: Float32Array, points: readonly Point[]): void {
   let compared = 0;
@@ -239,7 +240,7 @@ function checkDerivative(values: Float32Array, points: readonly Point[]): void {
     const left = (here - below) / STEP;
     const right = (above - here) / STEP;
     const central = (left + right) / 2;
-    const rounding = (2 ** -21 * Math.max(Math.abs(below), Math.abs(here), Math.abs(above), 1e-6)) / STEP;
+    const rounding = (2 ** -21 * Math.max(Math.abs(below), Math.abs(here), Math.abs(above), Math.abs(score))) / STEP;
     const disagreement = Math.abs(right - left);
     if (!(disagreement <= 0.1 * (Math.abs(left) + Math.abs(right)) + rounding)) return;
     compared += 1;

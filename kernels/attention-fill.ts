@@ -1,4 +1,4 @@
-/** The words of a plan (attention-plan.ts) for one batch. */
+/** Fills the words of a plan (attention-plan.ts) for one batch: its tiles with their padding, and the lists of pairs that are live. */
 import {
   type Plan,
   type PlanExpression,
@@ -11,10 +11,10 @@ import {
 import { TILE, type Tile, tilesOf } from './attention-tiles.ts';
 
 const { masked: MASKED, expression: EXPRESSION, stopKey: STOP_KEY, stopValue: STOP_VALUE } = pairFlags;
-/** The bits of a tile of which every row is there, and a real token. */
+/** The bits of a full tile without padding. */
 const ALL_ROWS = 0xffffffff;
 
-/** The words of a batch. Integer work on the pairs that the table allows, and on tokens for their validity. */
+/** Makes a batch's plan. Takes time in proportion to the pairs that the table allows, and to the tokens. */
 export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
   const { pairs, places } = form;
   const words = new Uint32Array(form.words);
@@ -30,7 +30,7 @@ export function fillPlan(form: PlanForm, request: PlanRequest): Plan {
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** The tiles and lists of one sample, which add to the work of the batch. */
+/** Writes the tiles and lists of one sample, and adds their pairs to `work`. */
 function fillSample(
   words: Uint32Array,
   { table, queryTiles, keyTiles, places, pairs }: PlanForm,

@@ -1,28 +1,28 @@
 /**
  * The plan: an attention table compiled into lists of live tile pairs.
  *
- * A tile pair lies in exactly one edge of the table (attention-tiles.ts). It is in the forward list if the edge, the
- * padding of its tiles and the user's mask each allow some score (together they may still allow none). It is in the
- * dKeyValue list if moreover the query's block carries a loss and gradient passes to K or to V, and in the dQuery list if
- * it is in that one, or the query wants a gradient and its block carries a loss.
+ * A tile is at most TILE tokens of one block, so a pair of a query and a key tile lies in one edge of the table. Tiles have lists of pairs:
+ *
+ *   forward     of a query tile: pairs whose edge, padding and user's mask each allow some score (together they may still allow none)
+ *   dKeyValue   of a key tile: those of them whose query block carries a loss and whose edge passes gradient to K or to V
+ *   dQuery      of a query tile: pairs of dKeyValue, and pairs of forward whose query wants a gradient and whose block carries a loss
  *
  * The kernels read one array of words:
  *
- *   query tiles, key tiles       sample by sample, 4 words each: first row, rows, first token, bits of the real tokens
+ *   query tiles, key tiles       sample by sample, 4 words each: first row, rows, first token, a bit for each real token
  *   forward, dQuery, dKeyValue   sample by sample, 2 words for each tile: where its pairs begin, and how many
- *   data, constants              a word for each token, and numbers, for the user's expressions
- *   scales                       2 numbers each, factors of the gradient to K and to V; the first are 1 and 1
- *   pairs                        2 words each: the other tile, the index of its scales in bits 16 to 26, flags above; and the window
+ *   data, constants              for the user's expressions: a word for each token, and numbers
+ *   scales                       2 numbers each, factors of the gradient to K and to V; the first two are 1 and 1
+ *   pairs                        2 words each: the other tile, with the index of the scales in bits 16 to 26 and flags above; the window
  *
- * A layout fixes where everything lies (`planForm`), a batch only what stands there (`fillPlan`, attention-fill.ts):
- * every list has room for the pairs that its table allows, 8 bytes a pair and sample. A pair that a window or a missing
- * edge leaves out takes neither room nor time. The kernels take tiles in the order of this array, those with the most
- * pairs first, so that few long rows start late.
+ * The table fixes where everything lies (`planForm`), and a batch only the words (`fillPlan`, attention-fill.ts): every list has room
+ * for all pairs that the table allows, 8 bytes a pair and sample. A pair that a window or a missing edge leaves out takes neither room
+ * nor time. The kernels take tiles in the order of this array: those with the most pairs come first, so that no long list starts late.
  */
 import type { AttentionTable, Block, Edge } from './attention-table.ts';
 import { allRows, type BlockRows, keyRows, TILE, type Tile, tilesOf } from './attention-tiles.ts';
 
-/** Flags of a pair's word; with the sign, so that combining them stays integer work. They are stored unsigned. */
+/** Flags of the first word of a pair. They are signed 32-bit integers, which JavaScript combines fast, and are stored unsigned. */
 export const pairFlags = {
   masked: 1 << 31,
   causal: 1 << 30,
@@ -31,15 +31,15 @@ export const pairFlags = {
   expression: 1 << 27,
 } as const;
 const SCALES_SHIFT = 16;
-/** The bits of the other tile. */
+/** The bits of a pair's first word that hold the index of the other tile. */
 export const TILE_OF_PAIR = 0xffff;
 const MOST_TILES = 0x10000;
 const MOST_SCALES = 0x800;
-/** Each takes up to six words, which are found by an index of 32 bits. */
+/** A pair takes up to six words, in three lists, and an index of 32 bits has to reach all words. */
 const MOST_PAIRS = 2 ** 29;
 const NO_WINDOW = 0xffffffff;
 
-/** Room for expressions: the tokens' data of so many samples, and so many constants. */
+/** Room for the user's expressions: for the tokens' data of so many samples, and for so many constants. */
 export interface PlanRoom {
   readonly dataSamples: number;
   readonly constants: number;
@@ -53,7 +53,7 @@ export interface PlanForm {
   readonly room: PlanRoom;
   readonly queryTiles: readonly Tile[];
   readonly keyTiles: readonly Tile[];
-  /** Where the tables lie in the words of a plan, as the kernels' uniform names them. */
+  /** Where each part begins in the words of a plan, by its name in the kernels' uniform. */
   readonly places: Readonly<
     Record<'keyTilesAt' | 'forwardAt' | 'dQueryAt' | 'dKeyValueAt' | 'dataAt' | 'constantsAt' | 'scalesAt', number>
   >;
@@ -61,28 +61,28 @@ export interface PlanForm {
   readonly pairs: TablePairs;
 }
 
-/** The pairs of tiles of which a table allows at least one score. */
+/** The pairs of tiles in which a table allows at least one score. */
 export interface TablePairs {
-  /** By query tile, and for each by key tile in the order of tokens. */
+  /** In the order of query tiles, and for each query tile in the order of its keys' tokens. */
   readonly runs: readonly PairRun[];
   /** Indices of the key tiles in the order of tokens. */
   readonly keysByToken: Uint32Array;
-  /** Where the list of each tile begins, in pairs, and where the last ends: of forward and dQuery; of dKeyValue. */
+  /** Where the list of each tile begins, in pairs, and where the last ends: `byQuery` for forward and dQuery, `byKey` for dKeyValue. */
   readonly byQuery: Uint32Array;
   readonly byKey: Uint32Array;
-  /** The factors of the gradient to K and to V, for each index. */
+  /** For each index of scales, the factor of the gradient to K and that to V. */
   readonly scales: Float32Array;
 }
 
-/** Pairs of a query tile with key tiles that follow each other, and that their edges treat alike. */
+/** Pairs of one query tile with consecutive key tiles that the table treats alike. */
 export interface PairRun {
   readonly query: number;
-  /** In keysByToken. */
+  /** The places of these key tiles in keysByToken: from `first` to before `end`. */
   readonly first: number;
   end: number;
   readonly flags: number;
   readonly window: number;
-  /** The stop flags of the edge, and in their bits the index of its scales. */
+  /** The stop flags of the edge and the index of its scales, in their bits of a pair's first word. */
   readonly passing: number;
 }
 

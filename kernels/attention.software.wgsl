@@ -1,28 +1,28 @@
 // Attention for software adapters with subgroups: mathematics, plan and operands as in attention.wgsl, which explains them.
 //
-// Such an adapter runs a subgroup as one vector of the processor. Workgroup memory costs there as much as storage, a load as much as
-// 25 to 50 multiplications, a value of another lane only as much as two. So a workgroup is one subgroup, without workgroup memory or
-// barriers. Every lane keeps four rows of one tile, and the rows of the other tile pass: each lane loads four of them, and each of these
-// is handed to all lanes in turn (subgroupShuffle). Heads are walked by groups of four elements.
+// Such an adapter runs a subgroup as one vector of the processor. There, workgroup memory costs as much as storage, a load as much as
+// 25 to 50 multiplications, and a value of another lane only as much as two. So a workgroup is one subgroup, without workgroup memory or
+// barriers. Every lane keeps four rows of one tile, and the rows of the other tile pass: each lane loads four of them, and hands each of
+// these to all lanes in turn (subgroupShuffle). A row's elements are taken in groups of four.
 //
-// Sums over keys (forward, dq) or queries (dk, dv) are kept in their results in storage, in f32, which only the lane that keeps the row
-// reads and writes. So the head dimension D bounds only loops, and one pipeline serves every D. All sums run in a fixed order.
+// Sums over keys (forward, dq) or queries (dk, dv) stay in storage, in f32, in the place of the result; only the lane that keeps a row
+// reads and writes its sum. So the head dimension D bounds only loops, and one pipeline serves every D. All sums run in a fixed order.
 //
-// Backward makes S and dP of a tile pair once for all three gradients, in five products: lanes keep query rows for S, dP and dq, and
-// exchange P and dS so that they keep key rows for dv and dk. A workgroup therefore owns all key rows of its kv head: it walks every
-// `splits`-th batch of query rows, and where a kv head has several workgroups, each has a slice of dk and dv.
+// Backward makes S and dP of a tile pair once for all three gradients, in five products. For S, dP and dq a lane keeps query rows; then
+// lanes exchange P and dS, and for dv and dk a lane keeps key rows. A workgroup therefore owns all key rows of its kv head. A kv head
+// has `splits` workgroups: each walks every `splits`-th batch of query rows, and makes a slice of dk and dv.
 
-diagnostic(off, subgroup_uniformity);             // the bounds of the loops come from other lanes, and are the same in all lanes
+diagnostic(off, subgroup_uniformity);             // loops have bounds from other lanes, the same in every lane
 enable subgroups;
 
-const LANES: u32 = 8u;                                                       // @param  of a subgroup: 4, 8 or 16
-alias Word = vec4f;                                                          // @param  storage of four elements
+const LANES: u32 = 8u;                                                       // @param  lanes of a subgroup: 4, 8 or 16
+alias Word = vec4f;                                                          // @param  four elements as they are stored
 // @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 // @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 // @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
 
-// Expressions of the user's (attention-expression.ts), of tokens q and k and one word of data for each.
+// The user's expressions (attention-expression.ts) are functions of the tokens q and k, and of one word of data for each of them.
 fn allowed(q: i32, k: i32, queryData: u32, keyData: u32) -> bool { return true; }                                 // @param
 fn score(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyData: u32) -> f32 { return score; }            // @param
 fn scoreDerivative(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyData: u32) -> f32 { return 1.0; }    // @param
@@ -30,19 +30,19 @@ fn tokenData(at: u32) -> u32 { return 0u; }                                     
 fn constant(index: i32) -> f32 { return bitcast<f32>(plan[shape.constantsAt + u32(index)]); }
 
 const TILE: u32 = 32u;                            // most rows of a tile
-const BATCH: u32 = min(4u * LANES, TILE);         // rows of all lanes; beyond eight lanes, the others have none
-const NO_SCORE: f32 = 1e30;                       // L of a row without keys; -NO_SCORE: a score that is not allowed
+const BATCH: u32 = min(4u * LANES, TILE);         // the rows of all lanes; lanes beyond the eighth have none
+const NO_SCORE: f32 = 1e30;                       // L of a row without keys; a score that is not allowed is -NO_SCORE
 
 struct Shape {
   batch: u32, queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
   scale: f32,
   splits: u32,                                    // workgroups that share a list (forward) or a kv head (backward)
-  queryTiles: u32, keyTiles: u32,                 // to a sample
-  keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // in the plan; query tiles lie first
-  dataAt: u32, dataStride: u32,                   // words of data of the tokens, and from one sample's to the next
+  queryTiles: u32, keyTiles: u32,                 // of a sample
+  keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where these begin in the plan, after the query tiles
+  dataAt: u32, dataStride: u32,                   // where the tokens' words of data begin; words from one sample's to the next's
   scalesAt: u32, constantsAt: u32,
-  dValueAt: u32,                                  // groups from a slice's dk to its dv, and from there to the next slice
+  dValueAt: u32,                                  // groups from a slice's dk to its dv, and from its dv to the next slice
   wantsQuery: u32, wantsKeyValue: u32,            // gradients to make: 1 or 0
 }
 
@@ -56,7 +56,7 @@ struct Shape {
 @group(0) @binding(7) var<storage, read> dOutput: array<vec4f>;
 @group(0) @binding(8) var<storage, read> statistics: array<vec2f>;           // (L, delta) [batch, heads, queryTokens]
 @group(0) @binding(9) var<storage, read_write> dQuery: array<vec4f>;
-@group(0) @binding(10) var<storage, read_write> dKeyValue: array<vec4f>;     // dk and dv of each slice, for want of a ninth buffer
+@group(0) @binding(10) var<storage, read_write> dKeyValue: array<vec4f>;     // each slice's dk and dv: WebGPU promises 8 buffers
 
 // ---- the plan: neighbouring words are loaded by neighbouring lanes -------------------------------------------------------
 
@@ -64,16 +64,16 @@ struct List { start: u32, first: u32, end: u32 }
 
 struct Tile {
   firstRow: u32, rows: u32,
-  firstToken: u32,                                // of the sequence
-  valid: u32,                                     // bit r: row r is a real token
+  firstToken: u32,                                // the first row's place in the sequence
+  valid: u32,                                     // the padding mask: bit r says that row r is no padding
 }
 
 struct Pair {
   tile: u32,                                      // the other tile
-  causal: bool, window: u32,                      // seen only where 0 <= token(i) - token(j) < window
-  expression: bool,                               // seen only where `allowed` says so
+  causal: bool, window: u32,                      // if causal, query token q sees key token k only where 0 <= q - k < window
+  expression: bool,                               // q sees k only where `allowed` says so
   stopKey: bool, stopValue: bool,
-  keyScale: f32, valueScale: f32,                 // of the gradient that passes
+  keyScale: f32, valueScale: f32,                 // factors of the gradient that passes
 }
 
 // One of `slices` parts of a list.
@@ -96,8 +96,8 @@ fn tileAt(at: u32, lane: u32) -> Tile {
   return Tile(subgroupShuffle(word, 0u), subgroupShuffle(word, 1u), subgroupShuffle(word, 2u), subgroupShuffle(word, 3u));
 }
 
-// The work of a workgroup: one of `across` parts of a kv head of a sample, and a slice of its list; workgroups are numbered in a row, which
-// lies on two axes where it is too long for one (grid.ts).
+// Workgroups are numbered from 0 on; the grid has two axes because one holds at most 65,535 (engine/grid.ts). A slice has all samples,
+// a sample has its kv heads, and a kv head has `across` parts, a workgroup each.
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 struct Place { part: u32, kvHead: u32, sample: u32, slice: u32 }
 
@@ -107,14 +107,14 @@ fn placeOf(grid: Grid, across: u32) -> Place {
   return Place(index % across, index / across % shape.kvHeads, sample % shape.batch, sample / shape.batch);
 }
 
-// The threads of such an adapter take the workgroups of a dispatch in long runs, and the plan has the tiles with most pairs first: here
-// they come in turns, the first, the last, the second, the last but one, so that every run has some of both.
+// Each thread of such an adapter takes a long run of a dispatch's workgroups, and the plan has the tiles with most pairs first. So tiles
+// are dealt in turns, the first, the last, the second, the last but one, and every run has both long and short lists.
 fn dealt(index: u32, tiles: u32) -> u32 { return select(index / 2u, tiles - 1u - index / 2u, index % 2u == 1u); }
 
 fn queryTile(sample: u32, index: u32, lane: u32) -> Tile { return tileAt(4u * (sample * shape.queryTiles + index), lane); }
 fn keyTile(sample: u32, index: u32, lane: u32) -> Tile { return tileAt(shape.keyTilesAt + 4u * (sample * shape.keyTiles + index), lane); }
 
-// Bits 0 .. count - 1.
+// A word in which the bits 0 .. count - 1 are set.
 fn firstBits(count: vec4u) -> vec4u { return select((vec4u(1u) << (count % 32u)) - 1u, vec4u(0xffffffffu), count >= vec4u(32u)); }
 
 // ---- rows ------------------------------------------------------------------------------------------------------------
@@ -123,12 +123,12 @@ fn rowsOfLane(lane: u32) -> vec4u { return 4u * lane + vec4u(0u, 1u, 2u, 3u); }
 
 // Four flat query rows. The last row of the batch stands in for rows beyond it, which are not live.
 struct QueryRows {
-  row: vec4u,                                     // in the tile
-  token: vec4u,                                   // of the sequence
+  row: vec4u,                                     // its place in the tile
+  token: vec4u,                                   // its place in the sequence
   head: vec4u,
-  data: vec4u,                                    // the tokens' words
-  at: vec4u,                                      // of their first groups in query, output, dOutput and dQuery
-  statisticsAt: vec4u,                            // in logSumExp and statistics
+  data: vec4u,                                    // the token's word of data, for expressions
+  at: vec4u,                                      // the index of its first group in query, output, dOutput and dQuery
+  statisticsAt: vec4u,                            // its index in logSumExp and statistics
   live: vec4<bool>,
 }
 
@@ -150,7 +150,7 @@ fn dataOf(sample: u32, token: vec4u) -> vec4u {
   return vec4u(tokenData(data.x), tokenData(data.y), tokenData(data.z), tokenData(data.w));
 }
 
-// The first groups of four rows of a key tile in key, value and their gradients; beyond the tile, of its last row.
+// Where four rows of a key tile begin in key, value and their gradients. The tile's last row stands in for rows beyond it.
 fn keyRowsAt(keys: Tile, sample: u32, kvHead: u32, row: vec4u) -> vec4u {
   return ((sample * shape.keyTokens + keys.firstRow + min(row, vec4u(keys.rows - 1u))) * shape.kvHeads + kvHead) * shape.groups;
 }
@@ -188,10 +188,10 @@ fn storeDKeyValue(at: vec4u, live: vec4<bool>, rows: mat4x4f) {
 
 // ---- what a row sees, and its scores ---------------------------------------------------------------------------------
 
-// Bit k: a query row sees key row k. Causal: the keys up to itself, less those that the window leaves behind.
+// Bit k says that a query row sees key row k. If causal, it sees the keys up to itself that the window still holds.
 fn seenKeys(pair: Pair, queries: Tile, keys: Tile, rows: QueryRows, sample: u32) -> vec4u {
   let real = select(vec4u(), vec4u(keys.valid), rows.live & (((vec4u(queries.valid) >> rows.row) & vec4u(1u)) != vec4u()));
-  let end = rows.token + 1u;                      // behind itself
+  let end = rows.token + 1u;                      // the first token after the query
   let start = end - min(end, vec4u(pair.window));
   let first = vec4u(keys.firstToken);
   var seen = select(real, real & firstBits(max(end, first) - first) & ~firstBits(max(start, first) - first), pair.causal);
@@ -206,7 +206,7 @@ fn seenKeys(pair: Pair, queries: Tile, keys: Tile, rows: QueryRows, sample: u32)
   return seen;
 }
 
-// A key token and the query rows of the lane: the positions of four scores.
+// The positions of four scores: those of one key token and the query rows of the lane.
 struct ScorePositions { token: vec4i, head: vec4i, queryData: vec4u, k: i32, keyData: u32 }
 
 fn positionsOf(rows: QueryRows, sample: u32, k: u32) -> ScorePositions {
@@ -244,7 +244,7 @@ fn multiply(pairs: ptr<function, Pairs>, passing: mat4x4f, rows: mat4x4f) {
   }
 }
 
-// sums[r] + sum over j of weights[j][r] (passing row j), of one group.
+// Row r of the result, over one group: sums[r] + the sum over j of weights[j][r] * (passing row j).
 fn combine(sums: mat4x4f, weights: ptr<function, Pairs>, passing: mat4x4f) -> mat4x4f {
   var result = sums;
   for (var j = 0u; j < BATCH; j++) {
@@ -256,8 +256,8 @@ fn combine(sums: mat4x4f, weights: ptr<function, Pairs>, passing: mat4x4f) -> ma
   return result;
 }
 
-// Pairs with the rows of lanes and the passing rows exchanged, times a factor: a transposition of 4 x 4 blocks between lanes, one bit of
-// their numbers at a time, and then inside each block.
+// The pairs times a factor, with passing rows in the place of the lanes' rows and the reverse. 4 x 4 blocks are transposed between lanes,
+// by one bit of the lane's number after another, and then each block in itself.
 fn exchanged(pairs: ptr<function, Pairs>, lane: u32, factor: f32) -> Pairs {
   var blocks = *pairs;
   exchangeBit(&blocks, lane, 1u);
@@ -301,7 +301,7 @@ fn forward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
   if (first >= queries.rows * headsPerKv) { return; }
   let rows = queryRows(queries, sample, kvHead, first, lane);
   let list = listAt(shape.forwardAt + 2u * (sample * shape.queryTiles + tile), slice, shape.splits, lane);
-  var largest = vec4f(-NO_SCORE);                                            // m and l of the lane's rows
+  var largest = vec4f(-NO_SCORE);                                            // m of the lane's rows; `total` is their l
   var total = vec4f();
   let outputAt = rows.at + slice * shape.batch * shape.queryTokens * shape.heads * shape.groups;
   for (var group = 0u; group < shape.groups; group++) { storeOutput(outputAt + group, rows.live, mat4x4f()); }
@@ -312,7 +312,7 @@ fn forward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
     let seen = seenKeys(pair, queries, keys, rows, sample);
     for (var firstKey = 0u; firstKey < keys.rows; firstKey += BATCH) {
       let keysAt = keyRowsAt(keys, sample, kvHead, firstKey + rowsOfLane(lane));
-      var scores = Pairs();                       // zero each time, in writing: some drivers zero a loop's variable only once
+      var scores = Pairs();                       // set to zero, because some drivers zero a variable of a loop only once
       for (var group = 0u; group < shape.groups; group++) { multiply(&scores, fetchKey(keysAt + group), scaledQuery(rows.at + group)); }
 
       var newLargest = largest;
@@ -398,9 +398,9 @@ fn backward(grid: Grid, @builtin(subgroup_invocation_id) lane: u32) {
         let keyRow = firstKey + rowsOfLane(lane);
         let keyLive = keyRow < vec4u(keys.rows);
         let keysAt = keyRowsAt(keys, sample, kvHead, keyRow);
-        // Products that share a body take turns in it: each body is long, and compiles for a second.
+        // Products take turns in one loop body, because each body is long and takes a second to compile.
         var pairs = Pairs();                                                 // S, then dP, then s dS
-        var weights = Pairs();                                               // P; then what is combined
+        var weights = Pairs();                                               // P for dv, then s dS for dk and dq
         var derivatives = Pairs();                                           // f'
         for (var product = 0u; product < select(1u, 2u, toQuery || toKey); product++) {
           for (var group = 0u; group < shape.groups; group++) {

@@ -46,7 +46,7 @@ fn total(value: Value) -> f32 { return dot(value, vec4f(1.0)); }             // 
 fn firstOf(value: Value) -> f32 { return value.x; }                          // @param
 // @or single  fn firstOf(value: Value) -> f32 { return value; }
 fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return sumOverWorkgroup(value, thread); } // @param
-// @or subgroups  fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return subgroupAdd(value); } // of a workgroup that is one subgroup
+// @or subgroups  fn sumOfThreads(value: vec2f, thread: u32) -> vec2f { return subgroupAdd(value); } // where a workgroup is one subgroup
 
 struct Shape { rows: u32, groups: u32, rowsOfSlice: u32, width: f32, epsilon: f32, accumulate: u32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }

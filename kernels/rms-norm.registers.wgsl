@@ -1,12 +1,12 @@
-// RMSNorm as in rms-norm.wgsl, where the mathematics stands, for long rows on a graphics adapter: forward and backward read a row
-// once. A workgroup holds it in registers, GROUPS_PER_THREAD groups to a thread, and reads again only what is longer; backward
-// walks a slice of the rows and adds up dw on its way.
+// RMSNorm for long rows on a graphics adapter. The mathematics stands in rms-norm.wgsl, which reads every row twice; this file reads
+// it once. A workgroup holds a row in registers, GROUPS_PER_THREAD groups of four elements to a thread, and reads only the part beyond
+// these again. A workgroup of backward walks over the rows of one slice and adds up dw on its way.
 //
-// Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. Rows are stored in groups of four (Word), `groups` to a row.
+// Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. A row is stored as `groups` groups of four elements, each one Word.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 const GROUPS_PER_THREAD: u32 = 4u;                                           // @param  groups of a row that a thread holds
-alias Word = vec4f;                                                          // @param  storage of four elements
+alias Word = vec4f;                                                          // @param  four elements as they are stored
 // @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 // @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
@@ -31,7 +31,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(4) var<storage, read_write> inverseRoot: array<f32>;     // r, saved for backward
 @group(0) @binding(5) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> dwPartial: array<vec4f>;     // [slices, groups]
+@group(0) @binding(7) var<storage, read_write> dwPartial: array<vec4f>;     // each slice's share of dw [slices, groups]
 
 var<workgroup> partial: array<f32, THREADS>;
 
@@ -45,7 +45,7 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-// ---- forward: one workgroup a row; the grid is two-dimensional because one axis holds at most 65,535 ------------------
+// ---- forward: a workgroup takes one row. The grid has two axes because one holds at most 65,535 workgroups -------------
 
 @compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let row = grid.workgroup.y * grid.count.x + grid.workgroup.x;
@@ -73,12 +73,12 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   if (thread == 0u) { inverseRoot[row] = r; }
 }
 
-// The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs.
+// Writes dx or, with `accumulate`, adds to the dx that other operations have left.
 fn addToInput(at: u32, value: vec4f) {
   if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
 }
 
-// ---- backward: dx, and dw of a slice of the rows; one workgroup a slice -----------------------------------------------
+// ---- backward: a workgroup takes one slice ------------------------------------------------------------------------------
 
 @compute @workgroup_size(THREADS) fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let slice = workgroup.x;
@@ -94,7 +94,7 @@ fn addToInput(at: u32, value: vec4f) {
     let r = inverseRoot[row];
     var keptX = array<vec4f, GROUPS_PER_THREAD>();
     var keptDy = array<vec4f, GROUPS_PER_THREAD>();
-    var alignment = 0.0;                                                     // sum_j g x
+    var alignment = 0.0;                                                     // sum_i g[row,i] x[row,i]
     for (var k = 0u; k < GROUPS_PER_THREAD; k++) {
       let i = thread + k * THREADS;
       if (i < shape.groups) {
@@ -106,17 +106,17 @@ fn addToInput(at: u32, value: vec4f) {
     for (var i = thread + GROUPS_PER_THREAD * THREADS; i < shape.groups; i += THREADS) {
       alignment += dot(dy[start + i] * gainOf(unpack(weight[i])), unpack(x[start + i]));
     }
-    let pull = r * r * sumOverWorkgroup(alignment, thread) / shape.width;
+    let p = r * r * sumOverWorkgroup(alignment, thread) / shape.width;
     for (var k = 0u; k < GROUPS_PER_THREAD; k++) {
       let i = thread + k * THREADS;
-      if (i < shape.groups) { addToInput(start + i, r * (keptDy[k] * gain[k] - pull * keptX[k])); }
+      if (i < shape.groups) { addToInput(start + i, r * (keptDy[k] * gain[k] - p * keptX[k])); }
       dw[k] += keptDy[k] * keptX[k] * r;
     }
     for (var i = thread + GROUPS_PER_THREAD * THREADS; i < shape.groups; i += THREADS) {
       let at = slice * shape.groups + i;
       let value = unpack(x[start + i]);
       let gradient = dy[start + i];
-      addToInput(start + i, r * (gradient * gainOf(unpack(weight[i])) - pull * value));
+      addToInput(start + i, r * (gradient * gainOf(unpack(weight[i])) - p * value));
       dwPartial[at] = select(dwPartial[at], vec4f(), row == first) + gradient * value * r;
     }
   }

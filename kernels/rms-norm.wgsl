@@ -1,26 +1,25 @@
-// RMSNorm, with a gain a of 1 + weight (Gemma) or of the weight (Llama).     Zhang and Sennrich 2019, arXiv 1910.07467
-//
+// RMSNorm divides each row of x by the root of its mean square, then multiplies it by a gain a, made of a weight w.
+// For row t and element i:                                                    Zhang and Sennrich 2019, arXiv 1910.07467
 //   r[t]    = 1 / sqrt(mean_i x[t,i]^2 + epsilon)
-//   y[t,i]  = x[t,i] r[t] a[i]                                               a[i] = 1 + w[i], or a[i] = w[i]
+//   y[t,i]  = x[t,i] r[t] a[i]                          a[i] = 1 + w[i] (Gemma), or a[i] = w[i] (Llama)
 //
-// and with g = dy a, backward (da/dw = 1 for both gains):
+// Backward turns dy, the gradient of the loss with respect to y, into dx and dw. With g[t,i] = dy[t,i] a[i]:
+//   p[t]    = r[t]^2 mean_i g[t,i] x[t,i]               p x is the part of g along x, because a longer x gives the same y
+//   dx[t,i] = r[t] (g[t,i] - p[t] x[t,i])
+//   dw[i]   = sum_t dy[t,i] x[t,i] r[t]                 da/dw = 1 for both gains
 //
-//   dx[t,i] = r[t] (g[t,i] - x[t,i] p[t])                                    p[t] = r[t]^2 mean_j g[t,j] x[t,j]
-//   dw[i]   = sum_t dy[t,i] x[t,i] r[t]
+// p is a mean along a row, dw a sum over rows. So a workgroup of backward takes a slice, at most ROWS consecutive rows, and reads it
+// twice: along each row for p, then down each column for dx and for the slice's share of dw. reduce.wgsl adds the shares in order.
 //
-// Backward needs p of a whole row before the first dx of that row, and dw is a sum over rows. So a workgroup takes a slice of the
-// rows twice: along each row for p, then down each column for dx and for the slice's share of dw. Slices are added in order by
-// reduce.wgsl.
+// Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. A row is stored as `groups` groups of four elements, each one Word, with
+// zeros beyond `width`. Gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
 //
-// Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. Rows are stored in groups of four (Word), `groups` to a row;
-// beyond `width` they hold zeros. Gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
-//
-// A kernel file is valid as it stands; the host may replace the declarations marked @param (engine/kernel.ts), here by other sizes,
-// by f16 and bf16 storage, or by the other gain. An entry point uses some of the bindings; only those are bound.
+// A kernel file is valid as it stands. The host may replace a declaration marked @param: a number by another, the rest by the
+// alternatives below it, marked @or. Pass over these at a first reading. An entry point gets only the bindings that it uses.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-const ROWS: u32 = 64u;                                                       // of a slice, at most
-alias Word = vec4f;                                                          // @param  storage of four elements
+const ROWS: u32 = 64u;                                                       // a slice has at most so many rows
+alias Word = vec4f;                                                          // @param  four elements as they are stored
 // @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 // @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
@@ -35,9 +34,9 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 fn gainOf(weight: vec4f) -> vec4f { return 1.0 + weight; }                   // @param
 // @or plain  fn gainOf(weight: vec4f) -> vec4f { return weight; }
 fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param
-// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // of a workgroup that is one subgroup
+// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // where a workgroup is one subgroup
 
-struct Shape { rows: u32, groups: u32, rowsOfSlice: u32, width: f32, epsilon: f32, accumulate: u32 }
+struct Shape { rows: u32, groups: u32, rowsOfSlice: u32, width: f32, epsilon: f32, accumulate: u32 } // accumulate: 1 or 0
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -47,10 +46,9 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(4) var<storage, read_write> inverseRoot: array<f32>;     // r, saved for backward
 @group(0) @binding(5) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> dx: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> dwPartial: array<vec4f>;     // [slices, groups]
-
+@group(0) @binding(7) var<storage, read_write> dwPartial: array<vec4f>;     // each slice's share of dw [slices, groups]
 var<workgroup> partial: array<f32, THREADS>;
-var<workgroup> factors: array<vec2f, ROWS>;                                  // r and p of the rows of a slice
+var<workgroup> factors: array<vec2f, ROWS>;                                  // (r, p) of each row of a slice
 
 // The sum of `value` over the workgroup, the same in every thread.
 fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
@@ -62,30 +60,28 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-// ---- forward: one workgroup a row; the grid is two-dimensional because one axis holds at most 65,535 ------------------
-
+// ---- forward: a workgroup takes one row. The grid has two axes because one holds at most 65,535 workgroups -------------
 @compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let row = grid.workgroup.y * grid.count.x + grid.workgroup.x;
   if (row >= shape.rows) { return; }
   let start = row * shape.groups;
   var squares = 0.0;
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    let value = unpack(x[start + i]);
+  for (var group = thread; group < shape.groups; group += THREADS) {
+    let value = unpack(x[start + group]);
     squares += dot(value, value);
   }
   let r = inverseSqrt(sumOfThreads(squares, thread) / shape.width + shape.epsilon);
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    y[start + i] = pack(unpack(x[start + i]) * r * gainOf(unpack(weight[i])));
+  for (var group = thread; group < shape.groups; group += THREADS) {
+    y[start + group] = pack(unpack(x[start + group]) * r * gainOf(unpack(weight[group])));
   }
   if (thread == 0u) { inverseRoot[row] = r; }
 }
 
-// The gradient of x, or with `accumulate` one more share of it, to which other operations have given theirs.
+// ---- backward: a workgroup takes one slice ------------------------------------------------------------------------------
+// Writes dx or, with `accumulate`, adds to the dx that other operations have left.
 fn addToInput(at: u32, value: vec4f) {
   if (shape.accumulate == 1u) { dx[at] += value; } else { dx[at] = value; }
 }
-
-// ---- backward: dx, and dw of a slice of the rows; one workgroup a slice -----------------------------------------------
 
 @compute @workgroup_size(THREADS) fn backward(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let slice = workgroup.x;
@@ -93,28 +89,27 @@ fn addToInput(at: u32, value: vec4f) {
   let end = min(first + shape.rowsOfSlice, shape.rows);
   for (var row = first; row < end; row++) {
     let start = row * shape.groups;
-    var alignment = 0.0;                                                     // sum_j g x
-    for (var i = thread; i < shape.groups; i += THREADS) {
-      alignment += dot(dy[start + i] * gainOf(unpack(weight[i])), unpack(x[start + i]));
+    var alignment = 0.0;                                                     // sum_i g[row,i] x[row,i]
+    for (var group = thread; group < shape.groups; group += THREADS) {
+      alignment += dot(dy[start + group] * gainOf(unpack(weight[group])), unpack(x[start + group]));
     }
     let r = inverseRoot[row];
     let p = r * r * sumOfThreads(alignment, thread) / shape.width;
     if (thread == 0u) { factors[row - first] = vec2f(r, p); }
   }
   workgroupBarrier();
-  for (var i = thread; i < shape.groups; i += THREADS) {
-    let gain = gainOf(unpack(weight[i]));
+  for (var group = thread; group < shape.groups; group += THREADS) {
+    let gain = gainOf(unpack(weight[group]));
     var dw = vec4f();
-    var at = first * shape.groups + i;
+    var at = first * shape.groups + group;
     for (var row = first; row < end; row++) {
-      let r = factors[row - first].x;
-      let p = factors[row - first].y;
+      let r = factors[row - first].x; let p = factors[row - first].y;
       let value = unpack(x[at]);
       let gradient = dy[at];
       addToInput(at, r * (gradient * gain - p * value));
       dw += gradient * value * r;
       at += shape.groups;
     }
-    dwPartial[slice * shape.groups + i] = dw;
+    dwPartial[slice * shape.groups + group] = dw;
   }
 }

@@ -3,7 +3,7 @@
 //   y[f]  = x[f] cos a[i] - x[s] sin a[i]                                                   i < h = headDimension / 2
 //   y[s]  = x[s] cos a[i] + x[f] sin a[i]                          a[i] = position / base^(2i / headDimension)
 //
-// Pair i of elements (x[f], x[s]) is rotated by the angle a[i]. The layout says which elements are pair i:
+// The elements x[f] and x[s] of pair i are rotated by the angle a[i]. The layout says which elements are pair i:
 //
 //   halves  f = i,  s = i + h         Gemma, and Llama's weights as Hugging Face permutes them
 //   pairs   f = 2i, s = 2i + 1        Llama's own weights
@@ -13,16 +13,16 @@
 //   dx[f] = dy[f] cos a[i] + dy[s] sin a[i]
 //   dx[s] = dy[s] cos a[i] - dy[f] sin a[i]
 //
-// A joint projection [tokens, queries + 2 keys, headDimension] holds the heads of queries, keys and values: `split` rotates the first
-// two on their way into tensors of their own, and `join` rotates their gradients back.
+// A joint projection [tokens, queries + 2 keys, headDimension] holds the heads of queries, keys and values. `split` copies it into a
+// tensor each, and rotates queries and keys on the way; `join` takes their gradients back.
 //
-// Shapes: x, y, dy, dx [tokens, heads, headDimension]; cosSin [tokens, h], each (cos a, sin a), made on the host in float64, because
-// WGSL only promises sin and cos to 2^-11. Half a head is read in groups of four (Value; of one where h is no multiple of four).
+// Shapes: x, y, dy, dx [tokens, heads, headDimension]; cosSin [tokens, h], pairs (cos a, sin a) that the host makes in float64, because
+// WGSL promises sin and cos only to 2^-11. A group is four elements (Value), or one element where h is no multiple of four.
 
 const THREADS: u32 = 64u;                                                    // @param
 alias Value = vec4f;                                                         // @param  a group of elements
 // @or single  alias Value = f32;
-alias Word = vec4f;                                                          // @param  its storage
+alias Word = vec4f;                                                          // @param  a group as it is stored
 // @or f16, bf16  alias Word = vec2u;
 // @or single     alias Word = f32;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
@@ -46,7 +46,7 @@ fn sine(angles: CosSin) -> Value { return transpose(angles)[1]; }            // 
 
 struct Pairs { first: Value, second: Value }                                 // x[f] and x[s] of a group of pairs
 
-// The layout: a group of pairs lies in two groups of a head, `place` and `place + apart`. Here halves.
+// The layout, here halves: a group of pairs lies in the groups `place` and `place + apart` of a head.
 fn place(group: u32) -> u32 { return group; }                                // @param
 // @or pairs  fn place(group: u32) -> u32 { return 2u * group; }
 fn apart() -> u32 { return shape.half; }                                     // @param
@@ -57,7 +57,7 @@ fn groupsOf(pairs: Pairs) -> Pairs { return pairs; }                         // 
 // @or pairs  fn groupsOf(pairs: Pairs) -> Pairs {
 // @or pairs    let a = pairs.first; let b = pairs.second; return Pairs(vec4f(a.x, b.x, a.y, b.y), vec4f(a.z, b.z, a.w, b.w)); }
 
-struct Shape { tokens: u32, heads: u32, half: u32, queries: u32, keys: u32 } // heads of each; half: groups in half a head
+struct Shape { tokens: u32, heads: u32, half: u32, queries: u32, keys: u32 } // queries, keys: heads of each; half: groups in half a head
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -76,13 +76,13 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 // The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
-// Two groups of a head that hold a group of pairs, rotated by the angles with these cosines and sines.
+// Rotates the group of pairs that lies in the groups a and b of a head, by the angles with cosines c and sines s.
 fn rotated(a: Value, b: Value, c: Value, s: Value) -> Pairs {
   let p = pairsOf(a, b);
   return groupsOf(Pairs(p.first * c - p.second * s, p.second * c + p.first * s));
 }
 
-// A thread rotates one group of pairs in every head of its token: they share the angles.
+// A thread rotates one group of pairs in every head of its token, because the heads share the angles.
 
 @compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let i = position(grid, thread);

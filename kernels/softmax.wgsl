@@ -23,7 +23,7 @@ fn joinedOfThreads(part: vec2f, thread: u32) -> vec2f { return joinedOverWorkgro
 // @or subgroups  fn joinedOfThreads(part: vec2f, thread: u32) -> vec2f {
 // @or subgroups    let m = subgroupMax(part.x); return vec2f(m, subgroupAdd(part.y * exp(part.x - m))); }
 fn sumOfThreads(value: f32, thread: u32) -> f32 { return sumOverWorkgroup(value, thread); } // @param
-// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // of a workgroup that is one subgroup
+// @or subgroups  fn sumOfThreads(value: f32, thread: u32) -> f32 { return subgroupAdd(value); } // where a workgroup is one subgroup
 
 struct Shape { rows: u32, groups: u32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }

@@ -1,17 +1,16 @@
 /**
- * A mixture of transformers: every token runs through the weights of its own expert, and the experts meet only in
- * attention.
+ * A mixture of transformers. An expert is one set of transformer weights; every token runs through the weights of its own expert, and
+ * the experts meet only in attention. Each expert has a residual stream x, and each layer adds two branches to it:
  *
- *   q, k, v    each expert projects its rows by its own matrices, into one joint tensor (blockLinear: one product of three matrices)
- *   attention  runs over the joint sequence, by the system's table
- *   x          gets each expert's own output projection added, then its own gated MLP
+ *   attention  each expert projects its rows of x to q, k and v in one joint sequence (blockLinear: one product of three matrices),
+ *              attention runs over the joint sequence by the system's table, and each expert projects its rows of the result back
+ *   MLP        each expert has its own gated MLP
  *
- * Both branches begin with an RMSNorm. A plain norm leaves the residual sum to the last product of its branch. An adaptive norm, which
- * takes scale, shift and gate from a condition such as the flow time, multiplies the branch by the gate and adds it itself.
+ * A branch begins with an RMSNorm. After a plain norm, the last product of the branch adds x. An adaptive norm takes scale, shift and
+ * gate from a condition such as the flow time; then the branch is multiplied by the gate before x is added.
  *
- * The first expert is the backbone, which embeds tokens and predicts them; others are an action expert and whatever a system adds.
- * Any may be absent from a pass: at inference the prefix runs alone and leaves its keys and values in a cache, and the suffix
- * attends to the cache.
+ * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and what else a system adds. A pass
+ * may leave experts out: at inference the prefix runs alone and leaves keys and values in a cache, and the suffix attends to these.
  */
 import { hostTensor, type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
@@ -34,13 +33,13 @@ import { type Backbone, backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
-/** One value for each expert that runs, by its name. */
+/** A value for each expert, by the expert's name. */
 export type PerExpert<T> = Readonly<Record<string, T>>;
 
-/** All rows of an expert, or some [count] u32, numbered through the batch; a number that is no row stands for a row of zeros. */
+/** All rows of an expert, or those with these numbers [count] u32, counted through the batch; a number beyond the last means zeros. */
 export type ChosenRows = 'all' | Tensor;
 
-/** Stores the keys and values of the rows that run, and returns all keys and values to attend to. */
+/** Stores the keys and values [batch, rows, kvHeads, headDimension] of the rows that run, and returns all that are attended to. */
 export type Cache = (layer: number, key: Tensor, value: Tensor) => { key: Tensor; value: Tensor };
 
 export interface MixtureOptions {
@@ -49,32 +48,32 @@ export interface MixtureOptions {
 }
 
 export interface MixturePass extends MixtureOptions {
-  /** [batch, rows of the expert, its width] */
+  /** The experts that run, each with its residual stream before the first layer: [batch, rows of the expert, width of the expert]. */
   readonly inputs: PerExpert<Tensor>;
   /** The blocks that run, in order, one entry for each copy. */
   readonly blocks: readonly BlockSettings[];
-  /** The names of these blocks in the attention table, or rows of one block. */
+  /** For each of these blocks, its name in the attention table, or some rows of the block of that name. */
   readonly queries: readonly (string | RowsOfBlock)[];
-  /** The attention table over the blocks in the cache, then the blocks that run. */
+  /** The attention table over the blocks in the cache and, after them, the blocks that run. */
   readonly table: AttentionTable;
   /** The padding mask [batch, tokens of the table] u32, 0 for padding. */
   readonly validity: Tensor;
   /** Cosines and sines of the rows that run: [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
-  /** Conditions of the adaptive norms: [batch, width], or [batch * copies, width]. */
+  /** Each expert's condition of its adaptive norms: [batch, width], or [batch * copies, width] for an expert with copies of a block. */
   readonly conditions?: PerExpert<Tensor>;
-  /** Names in the table of blocks whose final hidden states have a loss; the last layer's attention runs backward for them only. */
+  /** Names in the table of the blocks with a loss on their final hidden states: only their rows of the last attention run backward. */
   readonly lossBlocks?: readonly string[];
   /**
-   * The rows of each expert that are read after the last layer; default: all of all. The last layer makes the keys and values of every
-   * row, and the rest for these alone; an expert without an entry has no output. Some of the rows become one sample [1, count, width].
+   * The rows of each expert that are read after the last layer; default: all rows of all experts. The last layer makes keys and values
+   * of every row, but all else for these rows alone. An expert without an entry has no output; chosen rows come as [1, count, width].
    */
   readonly finalRows?: PerExpert<ChosenRows>;
   readonly cache?: Cache;
 }
 
 export interface MixtureResult {
-  /** The output of each expert after its final norm; of its `finalRows` alone, like the last residual stream. */
+  /** The output of each expert after its final norm. It has the `finalRows` alone, as the last of `residuals` does. */
   readonly hidden: PerExpert<Tensor>;
   /** The residual stream of each expert before the first layer and after each layer. */
   readonly residuals: readonly PerExpert<Tensor>[];
@@ -156,26 +155,26 @@ export class Mixture {
 
   run(values: ParameterSet, pass: MixturePass): MixtureResult {
     const { depth } = this.configuration;
-    // Below, lists have an element for each expert that runs, in this order.
+    // Lists of tensors below have an element for each expert that runs, in this order.
     const names = Object.keys(this.experts).filter((name) => pass.inputs[name]);
-    const read = pass.finalRows ? names.filter((name) => pass.finalRows![name]) : names;
+    const last = pass.finalRows ? names.filter((name) => pass.finalRows![name]) : names;
     let x = names.map((name) => pass.inputs[name]);
-    const byName = (tensors: readonly Tensor[], own: readonly string[]): PerExpert<Tensor> =>
-      Object.fromEntries(own.map((name, i) => [name, tensors[i]]));
+    const byName = (tensors: readonly Tensor[], experts: readonly string[]): PerExpert<Tensor> =>
+      Object.fromEntries(experts.map((name, i) => [name, tensors[i]]));
     const residuals = [byName(x, names)];
     const keyRotary = rowsOfBlocks(pass.rotaryTable, pass.blocks, hasKeys);
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
-      const after = layer === depth - 1 ? read : names;
+      const after = layer === depth - 1 ? last : names;
       const run = () => this.runLayer(values, pass, names, after, layer, before, keyRotary);
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
       residuals.push(byName(x, after));
     }
-    const hidden = read.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
-    return { hidden: byName(hidden, read), residuals };
+    const hidden = last.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
+    return { hidden: byName(hidden, last), residuals };
   }
 
-  /** From the residual streams of the experts of `names` before the layer to those of `after`, which is a part of them, after it. */
+  /** Runs one layer: from the residual streams `x` of the experts `names` to those of the experts `after`, which are some of them. */
   private runLayer(
     values: ParameterSet,
     { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks, finalRows }: MixturePass,
@@ -187,7 +186,7 @@ export class Mixture {
   ): Tensor[] {
     if (after.length === 0) return [];
     const { heads, kvHeads, headDimension, depth } = this.configuration;
-    const { layout: pairs } = this.family.rotary;
+    const { layout } = this.family.rotary;
     const isLast = layer === depth - 1;
     const experts = names.map((name) => this.experts[name].layers[layer]);
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
@@ -198,51 +197,51 @@ export class Mixture {
       const [batch, rows, width] = projected.shape;
       return reshape(projected, [batch, rows, width / headDimension, headDimension]);
     };
-    const asks = ({ weights }: BlockSettings) => after.includes(weights);
-    const ownHeads = (): { query: Tensor; key: Tensor; value: Tensor } => {
-      if (blocks.every((block) => asks(block) && hasKeys(block)))
-        return rotaryHeads(project(['query', 'key', 'value'], hasKeys), rotaryTable, { heads, kvHeads, layout: pairs });
-      const query = rotary(project(['query'], asks), rowsOfBlocks(rotaryTable, blocks, asks)!, { layout: pairs });
+    // An expert that `after` leaves out gives keys and values to this layer, but asks nothing.
+    const hasQueries = ({ weights }: BlockSettings) => after.includes(weights);
+    const projectHeads = (): { query: Tensor; key: Tensor; value: Tensor } => {
+      if (blocks.every((block) => hasQueries(block) && hasKeys(block)))
+        return rotaryHeads(project(['query', 'key', 'value'], hasKeys), rotaryTable, { heads, kvHeads, layout });
+      const query = rotary(project(['query'], hasQueries), rowsOfBlocks(rotaryTable, blocks, hasQueries)!, { layout });
       if (keyRotary)
-        return {
-          ...rotaryHeads(project(['key', 'value'], hasKeys), keyRotary, { heads: 0, kvHeads, layout: pairs }),
-          query,
-        };
+        return { ...rotaryHeads(project(['key', 'value'], hasKeys), keyRotary, { heads: 0, kvHeads, layout }), query };
       const none = () => zeroTensor(values.device, [query.shape[0], 0, kvHeads, headDimension], 'f32', 'no keys');
       return { query, key: none(), value: none() };
     };
-    const { query, key: ownKey, value: ownValue } = ownHeads();
+    const { query, key: ownKey, value: ownValue } = projectHeads();
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
     const attended = attention(query, key, value, {
-      ...{ table, validity, queries: queries.filter((_, i) => asks(blocks[i])) },
+      table,
+      validity,
+      queries: queries.filter((_, i) => hasQueries(blocks[i])),
       lossBlocks: isLast ? lossBlocks : undefined,
     });
     const [batch, rows] = attended.shape;
     const joint = reshape(attended, [batch, rows, heads * headDimension]);
     const chosen = (name: string) => {
-      const own = isLast ? finalRows?.[name] : undefined;
-      return own === 'all' ? undefined : own;
+      const rows = isLast ? finalRows?.[name] : undefined;
+      return rows === 'all' ? undefined : rows;
     };
-    const layout = layoutOf(blocks.filter(asks), names);
+    const queryLayout = layoutOf(blocks.filter(hasQueries), names);
     const branches = blockSplitLinear(
       joint,
       experts.map((expert, i) => (after.includes(names[i]) && !chosen(names[i]) ? expert.output.weight(values) : null)),
-      layout,
+      queryLayout,
       { residuals: normed.map(({ residual }) => residual ?? null) },
     );
     return after.map((name) => {
       const i = names.indexOf(name);
-      const own = chosen(name);
-      if (!own) return experts[i].runMlp(values, normed[i].add(branches[i]!), conditions[name]);
-      const residual = rowsAt(own, x[i]);
-      const seen = rowsAt(inJointRows(own, layout, i, batch), joint);
-      const output = linear(seen, experts[i].output.weight(values), null, { residual });
+      const numbers = chosen(name);
+      if (!numbers) return experts[i].runMlp(values, normed[i].add(branches[i]!), conditions[name]);
+      const residual = rowsAt(numbers, x[i]);
+      const attendedRows = rowsAt(jointRowNumbers(numbers, queryLayout, i, batch), joint);
+      const output = linear(attendedRows, experts[i].output.weight(values), null, { residual });
       return experts[i].runMlp(values, output, undefined);
     });
   }
 }
 
-/** A block's input is the place of its expert in `names`; those that `runs` leaves out have no rows in the joint sequence. */
+/** The layout of the joint sequence. A block's `input` is the index of its expert in `names`; only blocks that `runs` are joined. */
 function layoutOf(
   blocks: readonly BlockSettings[],
   names: readonly string[],
@@ -251,7 +250,7 @@ function layoutOf(
   return blocks.map((block) => ({ input: names.indexOf(block.weights), length: block.length, joined: runs(block) }));
 }
 
-/** The rows of some of the blocks of x [batch, rows, ...]; null if there are none. */
+/** The rows of x [batch, rows, ...] that belong to the wanted blocks; null if there are none. */
 function rowsOfBlocks(
   x: Tensor,
   blocks: readonly BlockSettings[],
@@ -266,14 +265,14 @@ function rowsOfBlocks(
   return parts.length > 1 ? concatenateTokens(parts) : (parts[0] ?? null);
 }
 
-/** Rows `at` of x [batch, rows, width], numbered through the batch: [1, count, width]. */
-function rowsAt(at: Tensor, x: Tensor): Tensor {
+/** The rows of x [batch, rows, width] with these numbers [count], counted through the batch: [1, count, width]. */
+function rowsAt(numbers: Tensor, x: Tensor): Tensor {
   const [batch, rows, width] = x.shape;
-  return reshape(embedding(at, reshape(x, [batch * rows, width])), [1, at.size, width]);
+  return reshape(embedding(numbers, reshape(x, [batch * rows, width])), [1, numbers.size, width]);
 }
 
-/** From the numbers of rows of one input of a layout to those of the same rows in the joint sequence. */
-function inJointRows(own: Tensor, layout: BlockLayout, input: number, batch: number): Tensor {
+/** Takes numbers of rows of one input of a layout, and returns the numbers of the same rows in the joint sequence. */
+function jointRowNumbers(own: Tensor, layout: BlockLayout, input: number, batch: number): Tensor {
   const inputs = layout.flatMap((block) => Array<number>(block.length).fill(block.input));
   const places = [...inputs.keys()].filter((place) => inputs[place] === input);
   const joint = (row: number) => Math.floor(row / places.length) * inputs.length + places[row % places.length];

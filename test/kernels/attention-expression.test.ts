@@ -270,6 +270,8 @@ describe('attentionExpression on bad input', () => {
     const device = await testDevice('normal');
     await expect(attempt(device, { mask: 'nothing' })).rejects.toThrow('unresolved');
     await attempt(device, { score: 'max(score, 0.0)', derivative: 'select(0.0, 1.0, score > 0.0)' });
+    // At the lowest scores the terms cancel, and the derivative is near their rounding.
+    await attempt(device, { score: '3.0 * tanh(score / 3.0) + 3.0', derivative: '1.0 / pow(cosh(score / 3.0), 2.0)' });
     await device.finish();
   });
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { tensor } from '../../engine/index.ts';
 import {
+  attentionExpression,
   attentionTable,
   attentionWithLogSumExp,
   causal,
@@ -14,7 +15,8 @@ import * as reference from '../../kernels/reference/index.ts';
 import { compareAttention, randomCase, runAttention } from '../support/attention-cases.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
 import { describeFixture, fixtureTolerance, readFixture } from '../support/fixtures.ts';
-import { expectClose, expectZero, normals } from '../support/numbers.ts';
+import { longTest } from '../support/long.ts';
+import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
 /** The base file compiles for seconds on a software adapter, once for every 32 elements of the head: the floor device takes fewer sizes. */
 const headDimensions = [16, 32, 64, 72, 80, 128, 256];
@@ -27,6 +29,42 @@ describeOnDevices('attention', (device, kind) => {
       for (const [index, group] of [1, 3, 8].entries()) {
         const given = randomCase(headDimension * 10 + index, headDimension, group);
         compareAttention(await runAttention(await device(), given), reference.attention(given), 2e-6);
+      }
+    },
+  );
+
+  // Another expression is another set of pipelines, and the base file compiles for seconds on a software adapter.
+  const expressionTest = kind === 'normal' ? test : longTest;
+
+  expressionTest(
+    'random tables, some with blocks without keys, beside an expression with data and constants',
+    async () => {
+      for (let seed = 0; seed < 12; seed++) {
+        const given = randomCase(500 + seed, 16, 1 + (seed % 3), seed % 2 === 0 ? [] : [seed]);
+        const { layout } = given.table;
+        const data = integers(given.batch * layout.length, 4, seed);
+        const dataOf = (token: number, sample: number) => data[sample * layout.length + token];
+        const slopes = normals(given.heads, seed, 0.1);
+        const factor = (q: number, sample: number) => 0.5 + 0.25 * dataOf(q, sample);
+        const expression = await attentionExpression(await device(), layout, {
+          mask: 'queryData <= keyData + 1u && k % 7 != 3',
+          score: 'score * (0.5 + 0.25 * f32(queryData)) - constant(head) * f32(abs(q - k))',
+          derivative: '0.5 + 0.25 * f32(queryData)',
+          tokenData: data,
+          constants: slopes,
+        });
+        const expected = reference.attention({
+          ...given,
+          allowed: (q, k, sample) => dataOf(q, sample) <= dataOf(k, sample) + 1 && k % 7 !== 3,
+          score: (score, q, k, head, sample) => score * factor(q, sample) - slopes[head] * Math.abs(q - k),
+          derivative: (_score, q, _k, _head, sample) => factor(q, sample),
+        });
+        const actual = await runAttention(await device(), { ...given, expression });
+        compareAttention(actual, expected, 2e-6);
+        for (const name of ['output', 'dQuery', 'dKey', 'dValue'] as const) {
+          const zeros = Array.from(actual[name]).filter((_, i) => expected[name][i] === 0);
+          expectZero(zeros, `${name} of table ${seed}, where it is exactly zero`);
+        }
       }
     },
   );
