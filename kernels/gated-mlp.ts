@@ -3,15 +3,16 @@
  *
  *   h = f(z) u          output = residual + h down^T
  *
- * Forward, one kernel makes both products and h of them (the dual product of matmul.wgsl). z and u are kept for backward, h is not.
+ * Forward, one kernel makes both products and h of them (the dual product of matmul.wgsl). z and u are kept for backward; h is
+ * kept on a software adapter only, where a store costs more than the memory.
  * Backward, the epilogue of dh = dOutput down makes
  *
- *   dz = dh u f'(z)     du = dh f(z)     and h again
+ *   dz = dh u f'(z)     du = dh f(z)     and, unless it was kept, h again
  *
  * and the rest are products:  dx = dz gate + du up,  dGate = dz^T x,  dUp = du^T x,  dDown = dOutput^T h.
  * Source: Shazeer 2020, arXiv 2002.05202 (GEGLU, SwiGLU).
  */
-import { emptyTensor, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
+import { bytesPerElement, emptyTensor, gradientSum, roundUp, type Tensor, viewTensor } from '../engine/index.ts';
 import { activationFlops } from './activation.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, type Epilogue, epilogueOf } from './epilogue.ts';
@@ -19,6 +20,7 @@ import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, withLa
 import { pad } from './pad.ts';
 import { encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
+import { stackedGradients, stackedInPlace } from './stacked.ts';
 
 export interface GatedMlpOptions {
   /** The gate's activation: 'gelu' in its tanh form (default), or 'swish', which is SiLU: z / (1 + exp(-z)). */
@@ -64,15 +66,25 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
     const ofDown = { tensor: down, rows: width };
     const storage = expectStorage(op, 'x', x);
     let kept: { preActivation: Tensor; upOutput: Tensor } | null = null;
+    let keptHidden: Tensor | null = null;
 
     const operands = [x, gate, up, down, ...(residual ? [residual] : [])];
     recordOne(op, operands, output, (dOutput, [wantsX, wantsGate, wantsUp, wantsDown]) => {
       const op = 'gatedMlp backward';
-      const [dPreActivation, dUpOutput, h] = [between(op, 'f32'), between(op, 'f32'), between(op, storage)];
+      // Both in one tensor, the second at a multiple of 256 bytes: the gradients of gate and up are then one product.
+      const batchRows = roundUp(rows, 16);
+      const sides = emptyTensor(device, [2 * batchRows, hiddenRows], 'f32', op);
+      const [dPreActivation, dUpOutput] = [0, 1].map((side) =>
+        viewTensor(sides, [rows, hiddenRows], side * batchRows * hiddenRows * bytesPerElement.f32, op),
+      );
       const { preActivation: forwardPreActivation, upOutput: forwardUpOutput } = kept!;
+      const h = keptHidden ?? between(op, storage);
       const epilogue: Epilogue = {
-        parameters: { epilogue: 'gatedBackward', activated: activation, activationSlope: activation },
-        bindings: { forwardPreActivation, forwardUpOutput, dUpOutput, hidden: h },
+        parameters: {
+          ...{ epilogue: 'gatedBackward', activated: activation, activationSlope: activation },
+          ...(!keptHidden && { keep: 'hidden' }),
+        },
+        bindings: { forwardPreActivation, forwardUpOutput, dUpOutput, ...(!keptHidden && { hidden: h }) },
         flops: activationFlops[activation][0] + activationFlops[activation][1] + 2,
       };
       encodeProduct({ a: of(dOutput), b: ofDown, output: of(dPreActivation), depth: width, epilogue }, op);
@@ -82,8 +94,17 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
         encodeProduct({ a: of(dPreActivation), b: ofGate, ...target, accumulate: dx.accumulate }, op);
         encodeProduct({ a: of(dUpOutput), b: ofUp, ...target, accumulate: true }, op);
       }
-      const dGate = wantsGate ? weightGradient([[of(dPreActivation), of(x)]], gate, op) : null;
-      const dUp = wantsUp ? weightGradient([[of(dUpOutput), of(x)]], up, op) : null;
+      const ofBoth = wantsGate && wantsUp ? stackedInPlace([gate, up]) : null;
+      const [dGate, dUp] = ofBoth
+        ? stackedGradients(ofBoth, [true, true], op, ({ gradient, accumulate }) => {
+            const a = { tensor: sides, rows, batchRows, transposed: true };
+            const output = { tensor: gradient, rows: hiddenRows, batchRows: hiddenRows };
+            encodeProduct({ a, b: of(x), output, depth: rows, batches: 2, accumulate }, op);
+          })
+        : [
+            wantsGate ? weightGradient([[of(dPreActivation), of(x)]], gate, op) : null,
+            wantsUp ? weightGradient([[of(dUpOutput), of(x)]], up, op) : null,
+          ];
       const dDown = wantsDown ? weightGradient([[of(dOutput), of(h)]], down, op) : null;
       return [dx?.gradient ?? null, dGate, dUp, dDown, ...(residual ? [dOutput] : [])];
     });
@@ -99,7 +120,8 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
     encodeProduct({ a: of(x), ...dual, output: of(h), depth: stored, epilogue }, op);
     const b = { ...ofDown, transposed: true };
     encodeProduct({ a: of(h), b, output: of(output), depth: hiddenRows, epilogue: epilogueOf({ residual }) }, op);
-    device.currentStep(op).release(h.buffer);
+    if (kept && device.software) keptHidden = h;
+    else device.currentStep(op).release(h.buffer);
     return [output];
   });
   return output;

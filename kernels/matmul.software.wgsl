@@ -76,7 +76,7 @@ fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { return projec
 // @or gated  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { keep(at, sum, up); return activated(sum) * up; }
 // @or gatedBackward  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f {
 // @or gatedBackward    let z = unpackKept(forwardPreActivation[at]); let u = unpackKept(forwardUpOutput[at]); let value = activated(z);
-// @or gatedBackward    dUpOutput[at] = sum * value; hidden[at] = packKept(value * u); return sum * u * activationSlope(z); }
+// @or gatedBackward    dUpOutput[at] = sum * value; keep(at, value * u, vec4f()); return sum * u * activationSlope(z); }
 
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
@@ -93,7 +93,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(3) var<storage, read> up: array<WordB>;
 @group(0) @binding(4) var<storage, read_write> output: array<Word>;
 // The operands of the epilogue, in the places of the output. An activation f(z) keeps z; a gated MLP h = f(z) u keeps z and u, and
-// its backward reads them to make du = dh f(z) and h again.
+// its backward reads them to make du = dh f(z).
 @group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
 @group(0) @binding(7) var<storage, read> residual: array<Word>;
 @group(0) @binding(8) var<storage, read_write> preActivation: array<Kept>;        // z
@@ -101,7 +101,6 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(10) var<storage, read> forwardPreActivation: array<Kept>;      // z
 @group(0) @binding(11) var<storage, read> forwardUpOutput: array<Kept>;           // u
 @group(0) @binding(12) var<storage, read_write> dUpOutput: array<vec4f>;          // du
-@group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;              // h
 
 const ZERO_TO_THREE = vec4u(0u, 1u, 2u, 3u);
 

@@ -98,13 +98,14 @@ fn withResidual(at: u32, value: vec4f) -> vec4f { return value; }            // 
 fn keep(at: u32, z: vec4f, up: vec4f) {}                                     // @param  for backward
 // @or preActivation  fn keep(at: u32, z: vec4f, up: vec4f) { preActivation[at] = packKept(z); }
 // @or both           fn keep(at: u32, z: vec4f, up: vec4f) { preActivation[at] = packKept(z); upOutput[at] = packKept(up); }
+// @or hidden         fn keep(at: u32, z: vec4f, up: vec4f) { hidden[at] = packKept(z); }
 fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { return projected(at, withBias(group, sum)); } // @param
 // @or gated  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f { keep(at, sum, up); return activated(sum) * up; }
 // @or activationBackward  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f {
 // @or activationBackward    return sum * activationSlope(unpackKept(forwardPreActivation[at])); }
 // @or gatedBackward  fn epilogue(at: u32, group: u32, sum: vec4f, up: vec4f) -> vec4f {
 // @or gatedBackward    let z = unpackKept(forwardPreActivation[at]); let u = unpackKept(forwardUpOutput[at]); let value = activated(z);
-// @or gatedBackward    dUpOutput[at] = sum * value; hidden[at] = packKept(value * u); return sum * u * activationSlope(z); }
+// @or gatedBackward    dUpOutput[at] = sum * value; keep(at, value * u, vec4f()); return sum * u * activationSlope(z); }
 
 // Neighbouring threads bring blocks that are neighbours in memory: (group of rows, group of terms) of a block of A, and of columns of B.
 fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); } // @param

@@ -13,12 +13,18 @@ export interface Stacked {
 /** Each [rows, width]. Trained parameters that follow each other in their arena stay where they are; others are copied. */
 export function stacked(matrices: readonly Tensor[]): Stacked {
   if (matrices.length === 1) return { whole: matrices[0], parts: matrices };
-  const areTrained = matrices.every(({ recorded, gradientStorage }) => !recorded && gradientStorage);
-  const inPlace = areTrained ? together(matrices) : null;
-  if (inPlace) return { whole: inPlace, parts: matrices };
+  const inPlace = stackedInPlace(matrices);
+  if (inPlace) return inPlace;
   const rows = concatenateTokens(matrices.map((matrix) => reshape(matrix, [1, ...matrix.shape])));
   const whole = reshape(rows, rows.shape.slice(1));
   return { whole, parts: [whole] };
+}
+
+/** Trained parameters that follow each other in their arena; null for others. */
+export function stackedInPlace(matrices: readonly Tensor[]): Stacked | null {
+  const areTrained = matrices.every(({ recorded, gradientStorage }) => !recorded && gradientStorage);
+  const whole = areTrained ? together(matrices) : null;
+  return whole && { whole, parts: matrices };
 }
 
 /** The gradients of the parts, null for those that are not wanted; `write` puts that of the whole into a tensor, or adds it. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { backward, parameter, type Tensor, tensor, withoutTape, zeroTensor } from '../../engine/index.ts';
+import { backward, ParameterSet, parameter, type Tensor, tensor, withoutTape, zeroTensor } from '../../engine/index.ts';
 import { cast, gatedMlp } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce } from '../support/check-operation.ts';
@@ -132,6 +132,30 @@ describeOnDevices('gatedMlp', (device, kind) => {
     const all = await gradients([0, 1, 2, 3]);
     for (const wanting of [[0], [3], [1, 2]])
       expect(await gradients(wanting)).toEqual(all.map((gradient, i) => (wanting.includes(i) ? gradient : null)));
+  });
+
+  test('a gate and an up that follow each other have their gradients from one product, to the same numbers', async () => {
+    const opened = await device();
+    const x = normals(40, 3);
+    const run = async (names: readonly string[]) => {
+      using set = new ParameterSet(
+        opened,
+        names.map((name) => ({ name, shape: [16, 8], group: 'all' })),
+      );
+      const [gate, up] = [set.get('gate'), set.get('up')];
+      gate.write(normals(128, 1));
+      up.write(normals(128, 2));
+      const { dispatches } = opened;
+      opened.step(() => {
+        const y = gatedMlp(tensor(opened, x, [5, 8]), gate, up, tensor(opened, normals(128, 4), [8, 16]));
+        for (const seed of [5, 6]) backward(y, { gradient: tensor(opened, normals(40, seed), [5, 8]) });
+      });
+      const own = opened.dispatches - dispatches;
+      return { read: await Promise.all([gate, up].map(({ grad }) => grad!.read())), dispatches: own };
+    };
+    const [adjacent, apart] = [await run(['gate', 'up']), await run(['gate', 'between', 'up'])];
+    expect(adjacent.read).toEqual(apart.read);
+    expect(apart.dispatches - adjacent.dispatches).toBe(2);
   });
 });
 
