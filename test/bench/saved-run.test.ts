@@ -29,7 +29,7 @@ describe('saved runs', () => {
       expect(rows.length).toBeGreaterThan(0);
       expect(adapter.software).toBe(true);
     }
-    expect(steps[1].sizes).toEqual({ prompt: 560, fast: 40, horizon: 50, depth: 18, batch: 1 });
+    expect(steps[1].sizes).toEqual({ prompt: 560, target: 40, horizon: 50, depth: 18, batch: 1 });
   });
 
   test.each<[string, (run: { rows: Record<string, unknown>[]; [field: string]: unknown }) => void, string]>([
