@@ -216,6 +216,21 @@ export function variantsOf(device: Device, names: readonly string[], dtype: Stor
   });
 }
 
+/** The kernels that `default` stands for: those of the tuning file, or the shipped ones, all of the fused form. */
+export function defaultKernels(tuned: readonly VariantChoice[], { device, dtype, headDimension }: KernelSite): string {
+  const names = attentionEntries.map((entry) => {
+    const own = tuned.find((of) => of.entry === entry && of.dtype === dtype && of.headDimension === headDimension);
+    return `${entry} ${own?.variant ?? attentionVariants(device, { entry, dtype, headDimension })[0]}`;
+  });
+  return `default, ${dtype}, head dimension ${headDimension}: fused, ${names.join(', ')}`;
+}
+
+interface KernelSite {
+  readonly device: Device;
+  readonly dtype: Storage;
+  readonly headDimension: number;
+}
+
 function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries, lossBlocks }: Case): string | null {
   if (storage !== 'f32') return 'matmul and softmax are f32';
   if (source) return 'it adds its mask as numbers and takes no expression; its time does not depend on the mask';

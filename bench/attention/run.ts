@@ -8,7 +8,17 @@ import { provenance } from '../measure/provenance.ts';
 import { arithmeticProbe } from '../measure/roofline.ts';
 import { savedRunSchema } from '../measure/saved-run.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
-import { type Row, type RowKey, Rows, type Storage, storages, UNFUSED, variantsOf } from './rows.ts';
+import {
+  DEFAULT,
+  defaultKernels,
+  type Row,
+  type RowKey,
+  Rows,
+  type Storage,
+  storages,
+  UNFUSED,
+  variantsOf,
+} from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
 
 export interface AttentionRunOptions {
@@ -83,6 +93,8 @@ export interface BenchResult extends SavedAttentionRun {
   readonly rows: readonly ResultRow[];
   readonly matmuls: readonly Anchor[];
   readonly roof: Anchor;
+  /** The form and the kernels that `default` stands for at each storage and head dimension; one line each. */
+  readonly defaults: readonly string[];
   /** The rows that were not measured, and why; one line each. */
   readonly leftOut: readonly string[];
 }
@@ -113,6 +125,11 @@ export async function runAttention(
   const rows = await makeRows(device, options, shapes, leftOut);
   if (rows.length === 0) throw new InputError(`nothing to measure: ${leftOut.join('; ')}`);
 
+  const defaults = rows
+    .filter(({ key }) => key.variant === DEFAULT)
+    .map(({ key: { storage: dtype }, shape: { headDimension } }) =>
+      defaultKernels(options.tuned, { device, dtype, headDimension }),
+    );
   const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
   const roof = arithmeticProbe(device);
   const tasks = [...rows.map(({ task }) => task), ...sizes.map((size) => matmulTask(device, size)), roof.task];
@@ -158,6 +175,7 @@ export async function runAttention(
     }),
     matmuls,
     roof: roofAnchor,
+    defaults: [...new Set(defaults)],
     leftOut,
   };
 }

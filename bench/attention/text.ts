@@ -47,10 +47,11 @@ export function byShape({ rows }: BenchResult): { title: string; rows: ResultRow
 }
 
 export function headLines(result: BenchResult): string[] {
-  const { timer, rows, matmuls, roof } = result;
+  const { timer, rows, matmuls, roof, defaults } = result;
   return [
     provenanceLine(result),
     `times: ${timer === 'gpu' ? 'GPU timestamps, summed over the dispatches of a repeat' : 'wall time from submission to end'}; medians of ${rows[0].wall.rounds} rounds that interleave all rows`,
+    ...defaults,
     ...[...matmuls, roof].map((anchor) => {
       const time = timeOf(anchor, timer);
       return `${anchor.name}: ${digits(anchor.gigaflops)} GFLOP/s, ${digits(time.median)} ms (${quartiles(time)})`;

@@ -142,6 +142,10 @@ describe('insula bench attention', () => {
     expect(result.leftOut.join('\n')).toContain(
       'unfused: it cannot cut or scale the gradient of an edge (insulation, soft-insulation:0.1, frozen-prefix)',
     );
+    expect(result.defaults).toEqual([
+      expect.stringMatching(/^default, f32, head dimension 16: fused, forward \S+, backwardQuery/),
+    ]);
+    expect(lines.join('\n')).toContain(result.defaults[0]);
     const [product] = result.matmuls;
     for (const row of result.rows) {
       expect(row.gigaflops).toBeCloseTo(row.flops / row.wall.median / 1e6, 9);
