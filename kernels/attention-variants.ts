@@ -131,17 +131,15 @@ const software: Variant = {
     const parts = queryTiles.length * (heads / kvHeads) * Math.max(1, TILE / (4 * lanes));
     const forward = entry === 'forward';
     const workgroups = forward ? parts * kvHeads * batch : kvHeads * batch;
-    const dValueAt = dValueGroup(sizes);
-    const fitting = Math.floor(device.limits.maxStorageBufferBindingSize / (32 * dValueAt));
     const splits = forward
       ? splitsFor(workgroups, keyTiles.length, SOFTWARE_WORKGROUPS)
-      : Math.min(splitsFor(workgroups, parts, SOFTWARE_BACKWARD_WORKGROUPS), fitting);
+      : Math.min(splitsFor(workgroups, parts, SOFTWARE_BACKWARD_WORKGROUPS), slicesInBinding(device, sizes));
     const { Word, unpack } = storage(dtype);
     return {
       kernel: softwareKernel,
       entry: forward ? entry : 'backward',
       parameters: { LANES: lanes, ...(dtype !== 'f32' && { Word, unpack }) },
-      uniform: { groups: headDimension / 4, dValueAt, wantsQuery: 0, wantsKeyValue: 0 },
+      uniform: { groups: headDimension / 4, dValueAt: dValueGroup(sizes), wantsQuery: 0, wantsKeyValue: 0 },
       workgroups: gridFor(workgroups * splits, 1),
       splits,
       slices: splits > 1 || (forward && bytesPerElement[dtype] < 4),
@@ -152,6 +150,11 @@ const software: Variant = {
 /** Groups of four elements from dk to dv, which is a view: it begins at a multiple of 256 bytes. */
 function dValueGroup({ batch, keyTokens, kvHeads, headDimension }: AttentionSizes): number {
   return roundUp((batch * keyTokens * kvHeads * headDimension) / 4, 16);
+}
+
+/** How many slices of dk and dv together, as the software variant binds them, fit into one binding. */
+function slicesInBinding(device: Device, sizes: AttentionSizes): number {
+  return Math.floor(device.limits.maxStorageBufferBindingSize / (32 * dValueGroup(sizes)));
 }
 
 /** How many slices there are depends on shapes only, never on what a plan holds. */
@@ -205,18 +208,19 @@ export function attentionChoices(device: Device): readonly VariantChoice[] {
   return chosen.get(device) ?? [];
 }
 
-/** The variant in use. */
-export function attentionVariant(device: Device, { entry, dtype, headDimension }: VariantKey): string {
-  const choice = chosen
-    .get(device)
-    ?.find((own) => own.entry === entry && own.dtype === dtype && own.headDimension === headDimension);
-  return choice?.variant ?? shippedVariant(device, { entry, dtype, headDimension });
+/** The variant of these choices, by default of those in use: the shipped one where they name none. */
+export function attentionVariant(device: Device, key: VariantKey, choices = attentionChoices(device)): string {
+  const { entry, dtype, headDimension } = key;
+  const choice = choices.find(
+    (own) => own.entry === entry && own.dtype === dtype && own.headDimension === headDimension,
+  );
+  return choice?.variant ?? shippedVariant(device, key);
 }
 
 export function attentionLaunch(device: Device, key: VariantKey, sizes: AttentionSizes, form: PlanForm): Launch {
   const wanted = attentionVariant(device, key);
-  // The software variant binds dk and dv as one tensor. Where a binding has no room for both, the base file makes them one by one.
-  const tooLarge = key.entry !== 'forward' && 32 * dValueGroup(sizes) > device.limits.maxStorageBufferBindingSize;
+  // Where a binding has no room for dk and dv together, the base file makes them one by one.
+  const tooLarge = key.entry !== 'forward' && slicesInBinding(device, sizes) < 1;
   const name = wanted === software.name && tooLarge ? shippedBase(key) : wanted;
   return variants.find((variant) => variant.name === name)!.launch(device, key, sizes, form);
 }

@@ -18,6 +18,7 @@ import {
   attentionCost,
   attentionEntries,
   attentionExpression,
+  attentionVariant,
   attentionVariants,
   matmul,
   reshape,
@@ -216,19 +217,17 @@ export function variantsOf(device: Device, names: readonly string[], dtype: Stor
   });
 }
 
-/** The kernels that `default` stands for: those of the tuning file, or the shipped ones, all of the fused form. */
-export function defaultKernels(tuned: readonly VariantChoice[], { device, dtype, headDimension }: KernelSite): string {
-  const names = attentionEntries.map((entry) => {
-    const own = tuned.find((of) => of.entry === entry && of.dtype === dtype && of.headDimension === headDimension);
-    return `${entry} ${own?.variant ?? attentionVariants(device, { entry, dtype, headDimension })[0]}`;
-  });
+/** The form and the kernels that `default` stands for: those of the tuning file, or the shipped ones. */
+export function defaultKernels(
+  device: Device,
+  tuned: readonly VariantChoice[],
+  dtype: Storage,
+  headDimension: number,
+): string {
+  const names = attentionEntries.map(
+    (entry) => `${entry} ${attentionVariant(device, { entry, dtype, headDimension }, tuned)}`,
+  );
   return `default, ${dtype}, head dimension ${headDimension}: fused, ${names.join(', ')}`;
-}
-
-interface KernelSite {
-  readonly device: Device;
-  readonly dtype: Storage;
-  readonly headDimension: number;
 }
 
 function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries, lossBlocks }: Case): string | null {

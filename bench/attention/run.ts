@@ -128,7 +128,7 @@ export async function runAttention(
   const defaults = rows
     .filter(({ key }) => key.variant === DEFAULT)
     .map(({ key: { storage: dtype }, shape: { headDimension } }) =>
-      defaultKernels(options.tuned, { device, dtype, headDimension }),
+      defaultKernels(device, options.tuned, dtype, headDimension),
     );
   const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
   const roof = arithmeticProbe(device);
