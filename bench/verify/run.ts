@@ -1,7 +1,7 @@
 /** A run of `insula verify`: every op in every variant, and a training step, beside float64. */
 import { release } from 'node:os';
 import { reasonOf } from '../../engine/files/errors.ts';
-import { nearest } from '../../engine/files/nearest.ts';
+import { namesLike, nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
 import { opOf } from '../kernels/problem.ts';
 import { provenance } from '../measure/provenance.ts';
@@ -67,8 +67,7 @@ export async function verify(device: Device, { only, every, onProgress }: Verify
 
 function chosenBy(only: readonly string[], ops: readonly string[]): (op: string) => boolean {
   const patterns = only.map((name) => {
-    const parts = name.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
-    const pattern = new RegExp(`^${parts.join('.*')}$`);
+    const pattern = namesLike(name);
     if (ops.some((op) => pattern.test(op))) return pattern;
     throw new InputError(`--only ${quote(name)}: no op of that name; ${nearest(name, ops)}`);
   });
