@@ -106,7 +106,7 @@ export class Encoding {
 
   /** Rows of the embedding: text tokens, then location tokens and action tokens if the model has them. */
   get vocabularySize(): number {
-    return (this.ranges.action ?? this.text).vocabularySize;
+    return (this.ranges.action ?? this.ranges.location ?? this.text).vocabularySize;
   }
 
   get endOfSequence(): number {
@@ -246,8 +246,10 @@ export class Encoding {
     };
   }
 
-  private prompts(observations: readonly RawObservation[], length: number): Ids {
+  /** Prompts of observations, of which some may be missing. @throws InputError if one has more than `length` tokens */
+  prompts(observations: readonly (Omit<RawObservation, 'images'> | null)[], length: number): Ids {
     const prompts = observations.map((observation) => {
+      if (!observation) return [];
       const ids = this.promptIds(observation);
       if (ids.length > length)
         throw new InputError(
@@ -258,7 +260,7 @@ export class Encoding {
     return padIds(prompts, length);
   }
 
-  private images(observations: readonly RawObservation[], { vision }: ModelConfiguration) {
+  images(observations: readonly Pick<RawObservation, 'images'>[], { vision }: Pick<ModelConfiguration, 'vision'>) {
     if (!vision) return { images: null, cameraValid: null };
     const { imageHeight, imageWidth, cameras } = vision;
     const size = imageHeight * imageWidth * 3;

@@ -2,6 +2,16 @@ import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 
+const trainingSchema = v.object({
+  steps: count(),
+  batch: count(1),
+  learningRate: v.pipe(v.number(), v.gtValue(0)),
+  warmUpSteps: count(),
+  /** Training steps between held-out measurements, and between checkpoints. */
+  evaluateEvery: count(1),
+  saveEvery: count(1),
+});
+
 const sizesSchema = v.object({ width: count(1), hidden: count(1) });
 
 /** Sizes of a model and defaults of its training. Checkpoints store the whole preset. */
@@ -21,15 +31,11 @@ export const presetSchema = v.object({
   stateBins: count(1),
   /** Demonstrations of the built-in world. */
   demonstrations: count(1),
-  steps: count(),
-  batch: count(1),
-  learningRate: v.pipe(v.number(), v.gtValue(0)),
-  warmUpSteps: count(),
+  ...trainingSchema.entries,
+  /** What differs in `insula pretrain`. */
+  pretraining: trainingSchema,
   weightDecay: v.pipe(v.number(), v.minValue(0)),
   maximumNorm: v.pipe(v.number(), v.gtValue(0)),
-  /** Training steps between held-out measurements, and between checkpoints. */
-  evaluateEvery: count(1),
-  saveEvery: count(1),
   /** Held-out control steps of a measurement during training, and of the last one. */
   heldOutSteps: count(1),
   finalHeldOutSteps: count(1),
@@ -57,6 +63,10 @@ const tiny: Preset = {
   maximumNorm: 1,
   evaluateEvery: 100,
   saveEvery: 100,
+  pretraining: {
+    ...{ steps: 6000, batch: 16, learningRate: 2e-3, warmUpSteps: 50 },
+    ...{ evaluateEvery: 250, saveEvery: 500 },
+  },
   heldOutSteps: 64,
   finalHeldOutSteps: 128,
 };
@@ -73,6 +83,7 @@ const small: Preset = {
   warmUpSteps: 50,
   evaluateEvery: 250,
   saveEvery: 250,
+  pretraining: { ...tiny.pretraining, steps: 8000, learningRate: 1.5e-3 },
   heldOutSteps: 128,
   finalHeldOutSteps: 256,
 };

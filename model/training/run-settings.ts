@@ -7,6 +7,7 @@ import { type System, systemNamed, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
 export const runSettingsSchema = v.object({
+  /** The name of a system, or of `packedQuestions` for pretraining. */
   system: v.string(),
   preset: presetSchema,
   /** Training steps. */

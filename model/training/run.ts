@@ -65,7 +65,7 @@ export async function runTraining(
   const start = performance.now();
   await record.begin();
   const trainStart = performance.now();
-  const step = await trainSteps(prepared, trainer, record, signal);
+  const step = await record.trainSteps();
   const trainEnd = performance.now();
   const trained = step >= settings.steps;
   const policy = new Policy(model, encoding);
@@ -98,45 +98,26 @@ export async function runTraining(
   };
 }
 
-/** Runs the remaining training steps, each encoded while the adapter computes the one before. Returns the steps done. */
-async function trainSteps(
-  { settings, objectives, resume, listener }: PreparedRun,
-  trainer: Trainer,
-  record: RunRecord,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  const { steps, preset } = settings;
-  let step = resume?.progress.step ?? 0;
-  let pending: Promise<void> = Promise.resolve();
-  while (step < steps && !signal?.aborted) {
-    const { losses } = await trainer.step(step);
-    await pending;
-    step += 1;
-    const done = step;
-    pending = losses.then((values) => {
-      record.add(done, values);
-      listener.step(done, steps, values, objectives);
-    });
-    pending.catch(() => {}); // awaited before the next step is counted
-    const saving = step < steps && step % preset.saveEvery === 0;
-    if (saving || step % preset.evaluateEvery === 0) await pending;
-    await record.measureIfDue(step);
-    if (saving) await record.save(step);
-  }
-  await pending;
-  return step;
-}
-
-function expectToFit(device: Device, { settings: { batch }, configuration }: PreparedRun): void {
+export function expectToFit(
+  device: Device,
+  { settings: { batch }, configuration }: Pick<PreparedRun, 'settings' | 'configuration'>,
+): void {
   const most = largestBatch(configuration, device.limits.maxStorageBufferBindingSize);
   if (batch > most)
     throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
 }
 
 /** A resumed run keeps its kernel variants if the device supports them, because other variants round differently. */
-function checkpointSettings(
+export function checkpointSettings(
   device: Device,
-  { settings: run, data, configuration, encoding, resume, listener }: PreparedRun,
+  {
+    settings: run,
+    data,
+    configuration,
+    encoding,
+    resume,
+    listener,
+  }: Pick<PreparedRun, 'settings' | 'data' | 'configuration' | 'encoding' | 'resume' | 'listener'>,
 ): CheckpointSettings {
   if (resume) {
     const { adapter, variants } = resume.settings;
