@@ -11,7 +11,6 @@ import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, runSettings, systemOf } from '../model/training/run-settings.ts';
-import { expectSameRun } from '../model/training/same-run.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { chooseData, coTrainingOf, readParaphrasing, TABLETOP } from './data.ts';
@@ -20,7 +19,7 @@ import { givenEncoding } from './given-encoding.ts';
 import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
 import type { Progress } from './progress.ts';
-import { type RunFolder, runFolder } from './run-folder.ts';
+import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions } from './run-options.ts';
 import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
@@ -62,16 +61,8 @@ function usualFolder({ data, dataset, system, preset }: RunSettings): string {
 }
 
 /** The settings of a new run, or of a resumed one with more steps or moved data. */
-function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): RunSettings {
-  const begun = resume?.settings.run;
-  const settings = { ...runSettings(given), ...begun };
-  if (resume && begun) {
-    expectSameRun({ settings: begun }, { settings: given });
-    const { steps = begun.steps, data = begun.data, dataset = begun.dataset } = given;
-    if (steps < resume.progress.step)
-      throw new InputError(`--steps ${steps}: the run in ${path} is already at step ${resume.progress.step}`);
-    Object.assign(settings, { steps, data, dataset });
-  }
+function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings {
+  const settings = folder.resume ? resumedSettings('train', given, folder) : runSettings(given);
   expectTokens(settings);
   systemOf(settings);
   // The data may have less: they are checked once they are open.
