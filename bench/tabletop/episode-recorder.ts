@@ -1,5 +1,6 @@
 import { Demonstrator } from './demonstrator.ts';
 import { Disturbance } from './disturbance.ts';
+import { type SceneSettings, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
 
 /** The number of control steps after which an episode has failed. */
@@ -73,8 +74,13 @@ export class EpisodeRecorder {
  * holds the action alone: such demonstrations show how to recover from a policy's own errors (Laskey et al. 2017, "DART:
  * noise injection for robust imitation learning").
  */
-export function recordEpisode(world: TabletopWorld, seed: number, disturbance: number): Recording | null {
-  world.reset(seed);
+export function recordEpisode(
+  world: TabletopWorld,
+  seed: number,
+  disturbance: number,
+  settings: SceneSettings = simplePlacing,
+): Recording | null {
+  world.reset(seed, settings);
   const demonstrator = new Demonstrator(world);
   const pushes = new Disturbance(seed, disturbance);
   const recorder = new EpisodeRecorder();
