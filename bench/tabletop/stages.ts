@@ -9,6 +9,7 @@ interface Situation {
   fixturePosition(index: number): readonly number[];
   fixtureTravel(index: number): number;
   holds(index: number): boolean;
+  holdsHandle(index: number): boolean;
   success(): boolean;
 }
 
