@@ -3,7 +3,8 @@ import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
 import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
-import { actionRange, dimensions, makeScene, type Scene } from './scene.ts';
+import { actionRange, dimensions, makeScene, type Scene, type SceneSettings, workplace } from './scene.ts';
+import { movedThing, stages, stagesReached } from './stages.ts';
 
 /** Control steps a second. */
 export const RATE = 10;
@@ -11,6 +12,8 @@ export const RATE = 10;
 export const ACTION_DIMENSION = 4;
 /** Width of a state: measured x, y, z of the gripper and its opening, in metres. */
 export const STATE_DIMENSION = 4;
+/** The way by which an open drawer is out at least, in metres. */
+const OPENED = 0.05;
 /** The world's only camera. */
 export const CAMERA = 'front';
 
@@ -32,7 +35,7 @@ function loadMujoco(): Promise<MainModule> {
 }
 
 /**
- * A table with coloured objects and two coloured bins under a gantry with a gripper. Everything that happens is a
+ * A table with coloured objects and two coloured fixtures under a gantry with a gripper. Everything that happens is a
  * function of the seed and the actions, to the last bit, in node and in a browser.
  */
 export class TabletopWorld {
@@ -43,7 +46,8 @@ export class TabletopWorld {
   #scene: Scene | undefined;
   #command: number[] = [];
   #prepared = false;
-  #firstLifted = -1;
+  #firstMoved = -1;
+  #stagesReached = 0;
 
   private constructor(mujoco: MainModule) {
     this.#mujoco = mujoco;
@@ -56,8 +60,8 @@ export class TabletopWorld {
   }
 
   /** Begins the episode of a seed: a whole number from 0 to 2^53 - 1. */
-  reset(seed: number): void {
-    const scene = makeScene(seed);
+  reset(seed: number, settings?: SceneSettings): void {
+    const scene = makeScene(seed, settings);
     this.#release();
     this.#scene = scene;
     this.#model = this.#mujoco.MjModel.from_xml_string(sceneToMjcf(scene));
@@ -66,7 +70,8 @@ export class TabletopWorld {
     (this.#data.qpos as Float64Array).set([x, y, z, opening / 2, opening / 2]);
     this.#command = [...scene.start];
     this.#prepared = false;
-    this.#firstLifted = -1;
+    this.#firstMoved = -1;
+    this.#stagesReached = 0;
     this.#mujoco.mj_forward(this.#model, this.#data);
   }
 
@@ -92,16 +97,14 @@ export class TabletopWorld {
     for (let i = 0; i < PHYSICS_STEPS; i++) this.#mujoco.mj_step(model, data);
     // Until it is called, the positions of bodies belong to the state before the last integration.
     this.#mujoco.mj_kinematics(model, data);
-    if (this.#firstLifted < 0) {
-      const lifted = (_: unknown, i: number) => this.objectPosition(i)[2] > dimensions.object + 0.02 && this.holds(i);
-      this.#firstLifted = this.scene.objects.findIndex(lifted);
-    }
+    if (this.#firstMoved < 0) this.#firstMoved = movedThing(this);
+    this.#stagesReached = Math.max(this.#stagesReached, stagesReached(this));
   }
 
   /** The present observation. */
   observe(): WorldObservation {
     const { model, data } = this.#running();
-    if (!this.#prepared) this.#camera.prepare(model, data);
+    if (!this.#prepared) this.#camera.prepare(model, data, this.scene.look);
     this.#prepared = true;
     const image = { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: this.#camera.picture(model, data) };
     return {
@@ -139,31 +142,63 @@ export class TabletopWorld {
     return [position[at], position[at + 1], position[at + 2]];
   }
 
+  /** The way that a button has been pressed down or a drawer pulled out, in metres; 0 for a bin. */
+  fixtureTravel(index: number): number {
+    if (this.scene.fixtures[index].kind === 'bin') return 0;
+    const position = this.#running().data.qpos as Float64Array;
+    return position[GRIPPER_JOINTS + 7 * this.scene.objects.length + index];
+  }
+
+  /** The `workplace` of a fixture now, in metres. */
+  fixturePosition(index: number): [number, number, number] {
+    return workplace(this.scene.fixtures[index], this.fixtureTravel(index));
+  }
+
   /** Whether the gripper has closed on an object. */
   holds(index: number): boolean {
+    return this.#holdsAt(this.objectPosition(index), dimensions.object);
+  }
+
+  /** Whether the gripper has closed on the handle of a drawer. */
+  holdsHandle(index: number): boolean {
+    return this.#holdsAt(this.fixturePosition(index), dimensions.handle.half);
+  }
+
+  #holdsAt(place: readonly number[], halfWidth: number): boolean {
     const [x, y, z, opening] = this.state();
-    const object = this.objectPosition(index);
     const near = (a: number, b: number, reach: number) => Math.abs(a - b) < reach;
-    const between = near(x, object[0], 0.02) && near(y, object[1], 0.04) && near(z, object[2], 0.035);
-    return between && opening < 2 * dimensions.object + 0.003;
+    const between = near(x, place[0], 0.02) && near(y, place[1], 0.04) && near(z, place[2], 0.035);
+    return between && opening < 2 * halfWidth + 0.003;
   }
 
   /** Whether an object lies in a bin, let go. */
   liesIn(object: number, bin: number): boolean {
     const [x, y, z] = this.objectPosition(object);
     const inside = (a: number, b: number) => Math.abs(a - b) < dimensions.bin;
-    const { x: binX, y: binY } = this.scene.bins[bin];
+    const { x: binX, y: binY } = this.scene.fixtures[bin];
     return inside(x, binX) && inside(y, binY) && z < dimensions.object + 0.015 && !this.holds(object);
   }
 
-  /** Whether the named object lies in the named bin. */
+  /**
+   * Whether the task is done: the named object lies in the named bin, let go; the named button is the first that was
+   * pressed; or the named drawer is out by OPENED.
+   */
   success(): boolean {
-    return this.liesIn(this.scene.object, this.scene.bin);
+    const { settings, object, fixture } = this.scene;
+    if (settings.task === 'place') return this.liesIn(object, fixture);
+    if (settings.task === 'press') return this.rightObject();
+    return this.fixtureTravel(fixture) >= OPENED;
   }
 
-  /** Whether the first object that the gripper lifted is the named one. */
+  /** Whether the first thing that the gripper lifted, pressed, or pulled by 1 cm is the named one. */
   rightObject(): boolean {
-    return this.#firstLifted === this.scene.object;
+    const { settings, object, fixture } = this.scene;
+    return this.#firstMoved === (settings.task === 'place' ? object : fixture);
+  }
+
+  /** The share of the task's stages that were reached so far. */
+  stageScore(): number {
+    return this.#stagesReached / stages[this.scene.settings.task].length;
   }
 
   #running(): { model: MjModel; data: MjData } {
