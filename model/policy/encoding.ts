@@ -106,7 +106,7 @@ export class Encoding {
 
   /** Rows of the embedding: text tokens, then location tokens and action tokens if the model has them. */
   get vocabularySize(): number {
-    return (this.ranges.action ?? this.text).vocabularySize;
+    return (this.ranges.action ?? this.ranges.location ?? this.text).vocabularySize;
   }
 
   get endOfSequence(): number {

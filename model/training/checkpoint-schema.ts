@@ -27,7 +27,7 @@ const ruleSchema = v.object({
   gateBias: v.optional(v.number()),
 }) satisfies v.GenericSchema<unknown, ParameterRule>;
 
-const configurationSchema = v.object({
+export const configurationSchema = v.object({
   backbone: v.picklist(backboneNames),
   backboneVariant: v.optional(backboneVariantSchema),
   vocabulary: count(1),
@@ -92,7 +92,7 @@ const slotMapSchema = v.object({
   state: v.array(slotSchema),
 }) satisfies v.GenericSchema<unknown, SlotMap>;
 
-const encodingSchema = v.object({
+export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
   stateBins: count(1),
