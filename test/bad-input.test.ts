@@ -189,9 +189,9 @@ describe('a checkpoint', () => {
     ['text', /text\.safetensors: not a safetensors file/],
     ['other', /other\.safetensors: a safetensors file, but not a checkpoint of Insula/],
     ['json', /json\.safetensors: damaged: the checkpoint's metadata is not JSON/],
-    ['null', /null\.safetensors: the checkpoint does not say its format; this version reads format 3: train it anew/],
-    ['earlier', /earlier\.safetensors: checkpoint format 2; this version reads format 3: train it anew/],
-    ['later', /later\.safetensors: checkpoint format 4; this version reads format 3: train it anew/],
+    ['null', /null\.safetensors: the checkpoint does not say its format; this version reads format 4: train it anew/],
+    ['earlier', /earlier\.safetensors: checkpoint format 3; this version reads format 4: train it anew/],
+    ['later', /later\.safetensors: checkpoint format 5; this version reads format 4: train it anew/],
     ['lacking', /lacking\.safetensors: damaged: the checkpoint's metadata: "settings": missing$/],
     [
       'statistics',

@@ -12,7 +12,7 @@ import { type RunSettings, runSettingsSchema } from './run-settings.ts';
 import { type RunData, runDataSchema } from './same-run.ts';
 
 /** The version of the format; it increases when the meaning of a checkpoint changes. */
-export const CHECKPOINT_FORMAT = 3;
+export const CHECKPOINT_FORMAT = 4;
 
 /** More layers or tokens than any model has, and few enough that a damaged number exhausts neither time nor memory. */
 const [DEPTH_LIMIT, LENGTH_LIMIT] = [1000, 2 ** 17];
