@@ -44,4 +44,4 @@ export * from './text.ts';
 export type { ByteLevelTokenizerJson, ScoredPieces } from './tokenizer-json.ts';
 export { byteLevelTokenizerJson, scoredPiecesTokenizerJson, trainByteLevelMerges } from './tokenizer-json.ts';
 export * from './vocabulary.ts';
-export { worldInstructions, worldLanguage } from './world-language.ts';
+export { fillTemplate, type WorldTask, worldInstructions, worldLanguage } from './world-language.ts';

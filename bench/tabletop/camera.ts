@@ -1,5 +1,6 @@
 import type { MainModule, MjData, MjModel } from '@mujoco/mujoco';
-import { groups } from './mjcf.ts';
+import { type Look, plainLook, type Surface, tableEdge, type Vector } from './look.ts';
+import { GROUND, groups } from './mjcf.ts';
 
 /** Width and height of the picture in pixels. */
 export const IMAGE_SIZE = 64;
@@ -11,14 +12,8 @@ const TILES = IMAGE_SIZE / TILE;
 const SIDE = TILE * SAMPLES;
 const RAYS = SIDE * SIDE;
 
-type Vector = readonly [number, number, number];
-
-const EYE: Vector = [0, -0.85, 1.08];
-const TARGET: Vector = [0, 0.025, 0.035];
 /** Half the picture's width at distance 1 from the eye. */
 const HALF_WIDTH = 0.16;
-const TO_LIGHT = normalise([-0.3, -0.45, 1]);
-const AMBIENT = 0.45;
 
 function subtract(a: Vector, b: Vector): Vector {
   return [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
@@ -37,33 +32,51 @@ function normalise(v: Vector): Vector {
   return [v[0] / length, v[1] / length, v[2] / length];
 }
 
-const FORWARD = normalise(subtract(TARGET, EYE));
-const RIGHT = normalise(cross(FORWARD, [0, 0, 1]));
-const UP = cross(RIGHT, FORWARD);
+/** The camera's axes. */
+function axesOf({ eye, target }: Look['camera']): Record<'forward' | 'right' | 'up', Vector> {
+  const forward = normalise(subtract(target, eye));
+  const right = normalise(cross(forward, [0, 0, 1]));
+  return { forward, right, up: cross(right, forward) };
+}
 
 /** The place of a point of the world in the picture: [down, across] as shares of height and width from the top left corner. */
-export function project(point: Vector): [number, number] {
-  const fromEye = subtract(point, EYE);
-  const scale = 0.5 / (HALF_WIDTH * dot(fromEye, FORWARD));
-  return [0.5 - dot(fromEye, UP) * scale, 0.5 + dot(fromEye, RIGHT) * scale];
+export function project(point: Vector, camera: Look['camera']): [number, number] {
+  const { forward, right, up } = axesOf(camera);
+  const fromEye = subtract(point, camera.eye);
+  const scale = 0.5 / (HALF_WIDTH * dot(fromEye, forward));
+  return [0.5 - dot(fromEye, up) * scale, 0.5 + dot(fromEye, right) * scale];
 }
 
 /** The direction of every ray, tile by tile, [TILES * TILES, RAYS, 3]. */
-const directions = new Float64Array(TILES * TILES * RAYS * 3);
-for (let tile = 0; tile < TILES * TILES; tile++) {
-  for (let ray = 0; ray < RAYS; ray++) {
-    const column = (tile % TILES) * SIDE + (ray % SIDE);
-    const row = Math.floor(tile / TILES) * SIDE + Math.floor(ray / SIDE);
-    const across = HALF_WIDTH * ((2 * column + 1) / (IMAGE_SIZE * SAMPLES) - 1);
-    const upwards = HALF_WIDTH * (1 - (2 * row + 1) / (IMAGE_SIZE * SAMPLES));
-    const along = (i: number) => FORWARD[i] + across * RIGHT[i] + upwards * UP[i];
-    directions.set(normalise([along(0), along(1), along(2)]), (tile * RAYS + ray) * 3);
+function directionsOf(camera: Look['camera']): Float64Array {
+  const { forward, right, up } = axesOf(camera);
+  const directions = new Float64Array(TILES * TILES * RAYS * 3);
+  for (let tile = 0; tile < TILES * TILES; tile++) {
+    for (let ray = 0; ray < RAYS; ray++) {
+      const column = (tile % TILES) * SIDE + (ray % SIDE);
+      const row = Math.floor(tile / TILES) * SIDE + Math.floor(ray / SIDE);
+      const across = HALF_WIDTH * ((2 * column + 1) / (IMAGE_SIZE * SAMPLES) - 1);
+      const upwards = HALF_WIDTH * (1 - (2 * row + 1) / (IMAGE_SIZE * SAMPLES));
+      const along = (i: number) => forward[i] + across * right[i] + upwards * up[i];
+      directions.set(normalise([along(0), along(1), along(2)]), (tile * RAYS + ray) * 3);
+    }
   }
+  return directions;
 }
+
+/** A surface's colour at a place, in metres. */
+function colourAt({ pattern, colours, size }: Surface, x: number, y: number): Vector {
+  const odd = (metres: number) => Math.floor(metres / size) & 1;
+  if (pattern === 'stripes') return colours[odd(x)];
+  return colours[pattern === 'checker' ? odd(x) ^ odd(y) : 0];
+}
+
+/** The grey of table and floor where they are masked. */
+const MASKED: Vector = [0.5, 0.5, 0.5];
 const everyTile = Array.from({ length: TILES * TILES }, (_, tile) => tile);
 
 /**
- * The fixed camera in front of the table, looking down: MuJoCo's ray caster with Lambert's shading. Still geoms are cast
+ * The camera in front of the table, looking down: MuJoCo's ray caster with Lambert's shading. Still geoms are cast
  * once per episode; a picture then casts only the tiles that a moving geom may touch. The arithmetic of this file is
  * + - * / and square root, so that every JavaScript engine makes the same bytes.
  */
@@ -75,13 +88,19 @@ export class Camera {
   readonly #colour = new Float32Array(TILES * TILES * RAYS * 3);
   readonly #rays = new Float64Array(TILES * TILES * RAYS * 3);
   readonly #stillPixels = new Uint8Array(IMAGE_SIZE * IMAGE_SIZE * 3);
+  #look: Look = plainLook;
+  #toLight: Vector = normalise(plainLook.light.direction);
+  #directions = directionsOf(plainLook.camera);
 
   constructor(mujoco: MainModule) {
     this.#mujoco = mujoco;
   }
 
   /** Casts the still geoms: once, before the first picture of a model. */
-  prepare(model: MjModel, data: MjData): void {
+  prepare(model: MjModel, data: MjData, look: Look = plainLook): void {
+    if (look.camera !== this.#look.camera) this.#directions = directionsOf(look.camera);
+    this.#look = look;
+    this.#toLight = normalise(look.light.direction);
     this.#stillDistance.fill(Number.MAX_VALUE);
     this.#colour.fill(0);
     this.#stillDistance.set(this.#cast(model, data, everyTile, groups.still));
@@ -92,7 +111,7 @@ export class Camera {
   /** The picture now: RGB bytes, [IMAGE_SIZE, IMAGE_SIZE, 3]. */
   picture(model: MjModel, data: MjData): Uint8Array {
     const pixels = this.#stillPixels.slice();
-    const tiles = movingTiles(model, data);
+    const tiles = movingTiles(model, data, this.#look.camera);
     for (const tile of tiles) {
       const start = tile * RAYS * 3;
       this.#colour.set(this.#stillColour.subarray(start, start + RAYS * 3), start);
@@ -109,7 +128,7 @@ export class Camera {
   #cast(model: MjModel, data: MjData, tiles: readonly number[], group: number): Float64Array {
     const count = tiles.length * RAYS;
     tiles.forEach((tile, at) => {
-      this.#rays.set(directions.subarray(tile * RAYS * 3, (tile + 1) * RAYS * 3), at * RAYS * 3);
+      this.#rays.set(this.#directions.subarray(tile * RAYS * 3, (tile + 1) * RAYS * 3), at * RAYS * 3);
     });
     const rays = this.#rays.subarray(0, count * 3) as unknown as number[];
     const groupMask = [0, 1, 2, 3, 4, 5].map((other) => (other === group ? 1 : 0));
@@ -118,7 +137,20 @@ export class Camera {
     const normals = new this.#mujoco.DoubleBuffer(count * 3);
     try {
       const { mj_multiRay } = this.#mujoco;
-      mj_multiRay(model, data, [...EYE], rays, groupMask, true, -1, hits, distances, normals, count, 10);
+      mj_multiRay(
+        model,
+        data,
+        [...this.#look.camera.eye],
+        rays,
+        groupMask,
+        true,
+        -1,
+        hits,
+        distances,
+        normals,
+        count,
+        10,
+      );
       const hit = hits.GetView() as Int32Array;
       const distance = distances.GetView() as Float64Array;
       const normal = normals.GetView() as Float64Array;
@@ -127,9 +159,11 @@ export class Camera {
         const ray = tiles[Math.floor(i / RAYS)] * RAYS + (i % RAYS);
         if (hit[i] < 0) distance[i] = Number.MAX_VALUE;
         if (hit[i] < 0 || distance[i] > this.#stillDistance[ray]) continue;
-        const facing = normal[i * 3] * TO_LIGHT[0] + normal[i * 3 + 1] * TO_LIGHT[1] + normal[i * 3 + 2] * TO_LIGHT[2];
-        const light = 255 * (AMBIENT + (1 - AMBIENT) * Math.max(0, facing));
-        for (let c = 0; c < 3; c++) this.#colour[ray * 3 + c] = light * rgba[hit[i] * 4 + c];
+        const geom = hit[i];
+        const own: Vector = [rgba[geom * 4], rgba[geom * 4 + 1], rgba[geom * 4 + 2]];
+        const ground = geom === GROUND ? this.#groundAt(this.#rays.subarray(i * 3, i * 3 + 3), distance[i]) : own;
+        const light = ground ? this.#lightOn(normal.subarray(i * 3, i * 3 + 3)) : 1;
+        for (let c = 0; c < 3; c++) this.#colour[ray * 3 + c] = Math.min(255, light * (ground ?? MASKED)[c] * 255);
       }
       return distance.slice();
     } finally {
@@ -138,10 +172,26 @@ export class Camera {
       normals.delete();
     }
   }
+
+  /** The colour of table or floor where a ray ends; null if they are masked. */
+  #groundAt(direction: ArrayLike<number>, distance: number): Vector | null {
+    const { table, floor, masked, camera } = this.#look;
+    if (masked) return null;
+    const [x, y] = [0, 1].map((i) => camera.eye[i] + direction[i] * distance);
+    return colourAt(Math.abs(x) > tableEdge.side || y > tableEdge.far ? floor : table, x, y);
+  }
+
+  /** Lambert's shading, by a surface's normal. */
+  #lightOn(normal: ArrayLike<number>): number {
+    const { ambient, strength } = this.#look.light;
+    const [x, y, z] = this.#toLight;
+    const facing = normal[0] * x + normal[1] * y + normal[2] * z;
+    return strength * (ambient + (1 - ambient) * Math.max(0, facing));
+  }
 }
 
 /** The tiles that the bounding box of a moving geom may touch, in rising order. */
-function movingTiles(model: MjModel, data: MjData): number[] {
+function movingTiles(model: MjModel, data: MjData, camera: Look['camera']): number[] {
   const touched = new Uint8Array(TILES * TILES);
   const group = model.geom_group as Int32Array;
   const boxes = model.geom_aabb as Float64Array;
@@ -157,7 +207,7 @@ function movingTiles(model: MjModel, data: MjData): number[] {
         const turned = rotations[row] * local[0] + rotations[row + 1] * local[1] + rotations[row + 2] * local[2];
         return positions[geom * 3 + i] + turned;
       };
-      const [row, column] = project([place(0), place(1), place(2)]).map((part) => Math.floor(TILES * part));
+      const [row, column] = project([place(0), place(1), place(2)], camera).map((part) => Math.floor(TILES * part));
       [left, right] = [Math.min(left, column), Math.max(right, column)];
       [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
     }

@@ -3,7 +3,7 @@ import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type DemonstrationSettings, type Recording, recordEpisode } from './episode-recorder.ts';
 import { hexadecimal, WORLD_HASH } from './hash.ts';
-import { dimensions, episodeSeed, makeScene } from './scene.ts';
+import { dimensions, episodeSeed, makeScene, nameOf } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** The widest opening of the gripper, in metres, at which it holds an object. */
@@ -121,12 +121,12 @@ function toEpisode({ seed, length, actions, states, images, instructions }: Reco
     const at = Math.min(Math.floor(step), length - 1);
     return { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: images.subarray(at * size, (at + 1) * size) };
   };
-  const { objects, object, bins, bin } = makeScene(seed);
+  const { objects, object, fixtures, fixture } = makeScene(seed);
   const isClosed = (step: number) => states[step * STATE_DIMENSION + 3] < GRASPED;
   const subtask = (step: number): string => {
-    if (isClosed(step)) return `bring it to the ${bins[bin].colour} bin`;
+    if (isClosed(step)) return `bring it to the ${nameOf(fixtures[fixture])}`;
     const grasped = Array.from({ length: step }, (_, before) => before).some(isClosed);
-    return grasped ? 'let go' : `reach for the ${objects[object].colour} ${objects[object].shape}`;
+    return grasped ? 'let go' : `reach for the ${nameOf(objects[object])}`;
   };
   return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image, subtask };
 }

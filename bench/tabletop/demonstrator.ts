@@ -57,10 +57,10 @@ function pace(distance: number): number {
 }
 
 function nextGoal(world: TabletopWorld): Goal {
-  const { object, bin, bins } = world.scene;
+  const { object, fixture, fixtures } = world.scene;
   const [x, y, z] = world.state();
   const [objectX, objectY] = world.objectPosition(object);
-  const { x: binX, y: binY } = bins[bin];
+  const { x: binX, y: binY } = fixtures[fixture];
   const away = (toX: number, toY: number) => Math.sqrt((x - toX) * (x - toX) + (y - toY) * (y - toY));
   const open = dimensions.opening;
 

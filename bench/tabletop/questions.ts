@@ -4,6 +4,7 @@ import { type ExampleSource, ImageCache, type VisionLanguage } from '../../model
 import type { CoTraining } from '../../model/training/co-training.ts';
 import { placesText } from '../../tokenizers/index.ts';
 import { project } from './camera.ts';
+import { plainLook } from './look.ts';
 import { colours, dimensions, episodeSeed, makeScene, type Scene, shapes } from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
@@ -22,14 +23,14 @@ function listed(names: readonly string[]): string {
 
 function pointTo(thing: { colour: string; shape?: string; x: number; y: number }, height: number): Question {
   const name = nameOf(thing);
-  const answer = placesText([{ coordinates: project([thing.x, thing.y, height]), label: name }]);
+  const answer = placesText([{ coordinates: project([thing.x, thing.y, height], plainLook.camera), label: name }]);
   return { prompt: `point to the ${name}`, answer };
 }
 
 /** The kinds of questions, with PaliGemma's prompts; every scene has one of each. */
 const kinds: readonly ((scene: Scene, draw: Draw) => Question)[] = [
-  ({ objects, bins }) => {
-    const [near, far] = [objects, bins].map((things) => listed(fromLeft(things).map(nameOf)));
+  ({ objects, fixtures: bins }) => {
+    const [near, far] = [objects.map(nameOf), bins.map(nameOf)].map(listed);
     return { prompt: 'caption en', answer: `${near} in front of ${far}` };
   },
   ({ objects }) => ({ prompt: 'answer en how many objects are on the table?', answer: String(objects.length) }),
@@ -43,14 +44,14 @@ const kinds: readonly ((scene: Scene, draw: Draw) => Question)[] = [
     const { colour, shape } = objects[draw(objects.length)];
     return { prompt: `answer en what is the ${colour} object?`, answer: shape };
   },
-  ({ bins }, draw) => {
+  ({ fixtures: bins }, draw) => {
     const [left, right] = fromLeft(bins);
     return draw(2) === 0
       ? { prompt: 'answer en which bin is on the left?', answer: left.colour }
       : { prompt: 'answer en which bin is on the right?', answer: right.colour };
   },
   ({ objects }, draw) => pointTo(objects[draw(objects.length)], dimensions.object),
-  ({ bins }, draw) => pointTo(bins[draw(bins.length)], 0),
+  ({ fixtures: bins }, draw) => pointTo(bins[draw(bins.length)], 0),
 ];
 /** The most random numbers that one question draws. */
 const WORDS = 4;

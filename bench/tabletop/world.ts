@@ -3,7 +3,7 @@ import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
 import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
-import { actionRange, dimensions, makeScene, type Scene } from './scene.ts';
+import { actionRange, dimensions, makeScene, type Scene, type SceneSettings } from './scene.ts';
 
 /** Control steps a second. */
 export const RATE = 10;
@@ -32,7 +32,7 @@ function loadMujoco(): Promise<MainModule> {
 }
 
 /**
- * A table with coloured objects and two coloured bins under a gantry with a gripper. Everything that happens is a
+ * A table with coloured objects and two coloured fixtures under a gantry with a gripper. Everything that happens is a
  * function of the seed and the actions, to the last bit, in node and in a browser.
  */
 export class TabletopWorld {
@@ -56,8 +56,8 @@ export class TabletopWorld {
   }
 
   /** Begins the episode of a seed: a whole number from 0 to 2^53 - 1. */
-  reset(seed: number): void {
-    const scene = makeScene(seed);
+  reset(seed: number, settings?: SceneSettings): void {
+    const scene = makeScene(seed, settings);
     this.#release();
     this.#scene = scene;
     this.#model = this.#mujoco.MjModel.from_xml_string(sceneToMjcf(scene));
@@ -101,7 +101,7 @@ export class TabletopWorld {
   /** The present observation. */
   observe(): WorldObservation {
     const { model, data } = this.#running();
-    if (!this.#prepared) this.#camera.prepare(model, data);
+    if (!this.#prepared) this.#camera.prepare(model, data, this.scene.look);
     this.#prepared = true;
     const image = { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: this.#camera.picture(model, data) };
     return {
@@ -139,6 +139,22 @@ export class TabletopWorld {
     return [position[at], position[at + 1], position[at + 2]];
   }
 
+  /** The way that a button has been pressed down or a drawer pulled out, in metres; 0 for a bin. */
+  fixtureTravel(index: number): number {
+    if (this.scene.fixtures[index].kind === 'bin') return 0;
+    const position = this.#running().data.qpos as Float64Array;
+    return position[GRIPPER_JOINTS + 7 * this.scene.objects.length + index];
+  }
+
+  /** The place of a fixture where the gripper does its work, in metres: a bin's floor, a button's top, a drawer's handle. */
+  fixturePosition(index: number): [number, number, number] {
+    const { kind, x, y } = this.scene.fixtures[index];
+    const travel = this.fixtureTravel(index);
+    if (kind === 'bin') return [x, y, 0];
+    if (kind === 'button') return [x, y, dimensions.buttonTop - travel];
+    return [x, y - dimensions.handle.before - travel, dimensions.object];
+  }
+
   /** Whether the gripper has closed on an object. */
   holds(index: number): boolean {
     const [x, y, z, opening] = this.state();
@@ -152,13 +168,13 @@ export class TabletopWorld {
   liesIn(object: number, bin: number): boolean {
     const [x, y, z] = this.objectPosition(object);
     const inside = (a: number, b: number) => Math.abs(a - b) < dimensions.bin;
-    const { x: binX, y: binY } = this.scene.bins[bin];
+    const { x: binX, y: binY } = this.scene.fixtures[bin];
     return inside(x, binX) && inside(y, binY) && z < dimensions.object + 0.015 && !this.holds(object);
   }
 
   /** Whether the named object lies in the named bin. */
   success(): boolean {
-    return this.liesIn(this.scene.object, this.scene.bin);
+    return this.liesIn(this.scene.object, this.scene.fixture);
   }
 
   /** Whether the first object that the gripper lifted is the named one. */

@@ -69,7 +69,7 @@ describe('the camera', () => {
     const poses = [
       [0, 0, 0.1, 0.055, 0.055],
       [scene.objects[0].x, scene.objects[0].y, 0.025, 0.03, 0.03],
-      [scene.bins[1].x, scene.bins[1].y, 0.07, 0.01, 0.05],
+      [scene.fixtures[1].x, scene.fixtures[1].y, 0.07, 0.01, 0.05],
       [-0.2, 0.2, 0.25, 0.055, 0.055], // partly outside of the picture
     ];
     for (const pose of poses) {
@@ -91,10 +91,10 @@ describe('the camera', () => {
     mujoco.mj_kinematics(model, data);
     camera.prepare(model, data);
     const picture = camera.picture(model, data);
-    const strongest = { red: [0], green: [1], blue: [2], yellow: [0, 1] };
+    const strongest: Record<string, number[]> = { red: [0], green: [1], blue: [2], yellow: [0, 1] };
     const distance = Math.hypot(target[1] - eye[1], target[2] - eye[2]);
     const [forwardY, forwardZ] = [(target[1] - eye[1]) / distance, (target[2] - eye[2]) / distance];
-    for (const { colour, x, y } of [...scene.objects, ...scene.bins]) {
+    for (const { colour, x, y } of [...scene.objects, ...scene.fixtures]) {
       const [dy, dz] = [y - eye[1], 0.02 - eye[2]];
       const depth = dy * forwardY + dz * forwardZ;
       const column = Math.floor(32 + (32 * x) / (halfWidth * depth));

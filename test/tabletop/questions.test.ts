@@ -36,7 +36,8 @@ describe('questions about the world', () => {
     const names = scene.objects.map(({ colour, shape }) => `${colour} ${shape}`);
     expect(asked.get('answer en how many objects are on the table?')).toBe(String(names.length));
     const caption = asked.get('caption en')!;
-    for (const name of [...names, ...scene.bins.map(({ colour }) => `${colour} bin`)]) expect(caption).toContain(name);
+    for (const name of [...names, ...scene.fixtures.map(({ colour }) => `${colour} bin`)])
+      expect(caption).toContain(name);
     let others = 0;
     for (const [prompt, answer] of asked) {
       const [, thing] = /is there a (.*)\?/.exec(prompt) ?? [];
@@ -44,7 +45,7 @@ describe('questions about the world', () => {
       const [, colour] = /what is the (.*) object/.exec(prompt) ?? [];
       if (colour) expect(names).toContain(`${colour} ${answer}`);
       const [, side] = /bin is on the (.*)\?/.exec(prompt) ?? [];
-      const bins = [...scene.bins].sort((a, b) => a.x - b.x).map((bin) => bin.colour);
+      const bins = [...scene.fixtures].sort((a, b) => a.x - b.x).map((bin) => bin.colour);
       if (side) expect(answer).toBe(side === 'left' ? bins[0] : bins[1]);
       if (thing || colour || side) others += 1;
     }

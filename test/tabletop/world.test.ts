@@ -12,16 +12,16 @@ async function makeWorld(): Promise<TabletopWorld> {
 
 describe('scenes', () => {
   const seeds = Array.from({ length: 300 }, (_, index) => episodeSeed('training', 7, index));
-  const scenes = seeds.map(makeScene);
+  const scenes = seeds.map((seed) => makeScene(seed));
 
   it('name one object and one bin that nothing else in the scene fits', () => {
     for (const scene of scenes) {
       expect(new Set(scene.objects.map((object) => object.colour)).size).toBe(scene.objects.length);
-      expect(new Set(scene.bins.map((bin) => bin.colour)).size).toBe(2);
+      expect(new Set(scene.fixtures.map((bin) => bin.colour)).size).toBe(2);
       const { colour, shape } = scene.objects[scene.object];
       for (const instruction of scene.instructions) {
         expect(instruction).toContain(`the ${colour} ${shape} `);
-        expect(instruction.endsWith(`the ${scene.bins[scene.bin].colour} bin`)).toBe(true);
+        expect(instruction.endsWith(`the ${scene.fixtures[scene.fixture].colour} bin`)).toBe(true);
       }
     }
   });
@@ -30,10 +30,12 @@ describe('scenes', () => {
     const different = (of: (scene: (typeof scenes)[number]) => unknown) => new Set(scenes.map(of)).size;
     expect(different((scene) => scene.objects.length)).toBe(2);
     expect(different((scene) => scene.object)).toBe(3);
-    expect(different((scene) => scene.bin)).toBe(2);
+    expect(different((scene) => scene.fixture)).toBe(2);
     expect(different((scene) => scene.paraphrase)).toBe(3);
     expect(different((scene) => scene.objects[scene.object].shape)).toBe(3);
-    expect(different((scene) => `${scene.objects[scene.object].colour} ${scene.bins[scene.bin].colour}`)).toBe(16);
+    expect(different((scene) => `${scene.objects[scene.object].colour} ${scene.fixtures[scene.fixture].colour}`)).toBe(
+      16,
+    );
   });
 
   it('leave room for the gripper between the objects, and between the bins', () => {
@@ -41,7 +43,7 @@ describe('scenes', () => {
       Math.min(...places.flatMap((a, i) => places.slice(i + 1).map((b) => Math.abs(a.x - b.x))));
     for (const scene of scenes) {
       expect(gap(scene.objects)).toBeGreaterThan(0.09);
-      expect(gap(scene.bins)).toBeGreaterThan(0.13);
+      expect(gap(scene.fixtures)).toBeGreaterThan(0.13);
     }
   });
 
