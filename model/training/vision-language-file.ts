@@ -111,6 +111,16 @@ export async function openVisionLanguageModel(
   }
 }
 
+/** Whether a file says that it holds a vision-language model. @throws InputError if it is missing, cut off or of another program */
+export async function isVisionLanguageModel(path: string): Promise<boolean> {
+  const file = await readSafetensors(path);
+  try {
+    return String(contentsOf(file, 'checkpoint').format).startsWith(FORMAT);
+  } finally {
+    await file.close();
+  }
+}
+
 function modelIn(file: SafetensorsFile): VisionLanguageFile {
   const { name } = file;
   const { contents, format } = contentsOf(file, 'vision-language model');
