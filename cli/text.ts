@@ -114,7 +114,7 @@ function answerLines({ question, answer, places, size, picture }: Answered): str
     return pixels.length === 2 ? `x ${left}, y ${top}` : `x ${left} to ${right}, y ${top} to ${bottom}`;
   };
   return [
-    `${question}: ${answer}`,
+    `${question}: ${answer.trim()}`,
     ...places.map(
       ({ label, pixels }) => `  ${label || 'place'}: ${place(pixels)} of ${size?.[1]} x ${size?.[0]} pixels`,
     ),

@@ -12,7 +12,7 @@ import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, runSettings, systemOf } from '../model/training/run-settings.ts';
 import { expectSameRun } from '../model/training/same-run.ts';
-import { openStart } from '../model/training/start.ts';
+import { expectPresetSizes, openStart } from '../model/training/start.ts';
 import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
@@ -102,6 +102,7 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
   const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
   const world = settings.cotrain > 0 && settings.questions === null ? await TabletopWorld.create() : null;
   try {
+    if (from) expectPresetSizes(from, settings.preset);
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);

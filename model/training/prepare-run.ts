@@ -29,7 +29,7 @@ import type { Losses } from './history.ts';
 import { expectRules, rulesOf } from './parameter-rules.ts';
 import { expectTokens, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
-import { startLines } from './start.ts';
+import { expectPresetSizes, startLines } from './start.ts';
 import type { VisionLanguageFile } from './vision-language-file.ts';
 
 export interface RunOptions {
@@ -95,6 +95,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     );
   if (settings.augment && dataset.cameras.length === 0)
     throw new InputError(`--augment: data set "${dataset.name}" has no images to change; leave it out`);
+  if (from && !resume) expectPresetSizes(from, preset);
   checkGiven(fitting);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);

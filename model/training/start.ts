@@ -4,6 +4,7 @@ import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture, type Model } from '../architecture/model.ts';
 import { pretrainedUrl } from '../pretrained/index.ts';
+import type { Preset } from './presets.ts';
 import { openVisionLanguageModel, type VisionLanguageFile } from './vision-language-file.ts';
 
 /** Opens a shipped vision-language model by its name, or any by its path (node only). */
@@ -29,52 +30,61 @@ interface Started {
 /**
  * The parameters that begin with the file's values: those of the same name, group and meaning. Those of the backbone have the same
  * meaning in the same family alone; those of vision have it in every family, below a root of its own.
- *
- * @throws InputError that names the first size or tensor in which the models differ
  */
 function startedBy(file: VisionLanguageFile, { configuration, parameters }: Architecture): Started[] {
   const { configuration: own, shapes } = file;
   const isSameFamily = familyOf(own) === familyOf(configuration);
-  expectSizes(file, configuration, isSameFamily);
   const theirs = new Map(new Architecture(own).parameters.map((parameter) => [withoutRoot(parameter.name), parameter]));
   return parameters.flatMap((parameter) => {
     const { name, shape, group, initialisation } = parameter;
     const their = theirs.get(withoutRoot(name));
     if (their?.group !== group || their.initialisation !== initialisation) return [];
     if (group === 'backbone' && !isSameFamily) return [];
-    const [rows, ...rest] = shapes.get(their.name)!;
+    const [rows] = shapes.get(their.name)!;
     const firstRows = rows === own.vocabulary && shape[0] === configuration.vocabulary && rows < shape[0];
-    if (`${firstRows ? shape[0] : rows},${rest}` !== `${shape[0]},${shape.slice(1)}`)
-      throw new InputError(
-        `${file.name}: tensor "${their.name}" has shape [${[rows, ...rest].join(', ')}], and this model's has [${shape.join(', ')}]: ${ADVICE}`,
-      );
     return [{ parameter, source: their.name, firstRows }];
   });
 }
-
-const ADVICE = 'begin from a model of the sizes of --preset';
 
 const withoutRoot = (name: string): string => name.replace(/^.*(?=\b(vision_tower|multi_modal_projector))/, '');
 
 const familyOf = ({ backbone, backboneVariant = {} }: ModelConfiguration): string =>
   JSON.stringify([backbone, Object.entries(backboneVariant).sort()]);
 
-/** Sizes that no shape tells. */
-function expectSizes(file: VisionLanguageFile, model: ModelConfiguration, isSameFamily: boolean): void {
-  const sizes = ({ depth, heads, kvHeads, headDimension, vision }: ModelConfiguration): [string, number][] => [
-    ...(isSameFamily ? Object.entries({ depth, heads, kvHeads, headDimension }) : []),
-    ...Object.entries(vision?.towers ?? {}).flatMap(([name, { depth, heads }]): [string, number][] => [
-      [`depth of tower ${name}`, depth],
-      [`heads of tower ${name}`, heads],
-    ]),
-  ];
-  const theirs = new Map(sizes(file.configuration));
-  for (const [name, size] of sizes(model))
-    if (theirs.has(name) && theirs.get(name) !== size)
-      throw new InputError(`${file.name}: ${name} is ${theirs.get(name)}, and this model's is ${size}: ${ADVICE}`);
+/** @throws InputError that names the first size in which the file's model and the preset differ */
+export function expectPresetSizes({ name: file, configuration }: VisionLanguageFile, preset: Preset): void {
+  const { experts, vision, ...sizes } = configuration;
+  const { towers, patch, imageHeight: image } = vision!;
+  const theirs = sizesOf({
+    ...sizes,
+    backbone: experts.backbone,
+    vision: { ...Object.values(towers)[0], patch, image },
+  });
+  for (const [name, size] of Object.entries(sizesOf(preset)))
+    if (theirs[name] !== size)
+      throw new InputError(
+        `${file}: ${name} is ${theirs[name]}, and that of preset ${preset.name} is ${size}: begin from a model of the preset's sizes`,
+      );
 }
 
-/** Lines that say what a model begins from and what begins anew. @throws InputError if nothing fits, or the sizes differ */
+function sizesOf({
+  backbone,
+  vision,
+  ...own
+}: Pick<Preset, 'depth' | 'heads' | 'kvHeads' | 'headDimension' | 'backbone' | 'vision'>): Record<string, number> {
+  return {
+    ...{ depth: own.depth, heads: own.heads, kvHeads: own.kvHeads, headDimension: own.headDimension },
+    ...{ 'width of the backbone': backbone.width, 'hidden of the backbone': backbone.hidden },
+    ...Object.fromEntries(
+      (['width', 'depth', 'heads', 'hidden', 'patch', 'image'] as const).map((name) => [
+        `${name} of the tower`,
+        vision[name],
+      ]),
+    ),
+  };
+}
+
+/** Lines that say what a model begins from and what begins anew. @throws InputError if nothing fits */
 export function startLines(file: VisionLanguageFile, architecture: Architecture): string[] {
   const started = startedBy(file, architecture);
   const names = new Set(started.map(({ parameter }) => parameter.name));

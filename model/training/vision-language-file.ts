@@ -134,6 +134,8 @@ function modelIn(file: SafetensorsFile): VisionLanguageFile {
   const { configuration, encoding, made } = checked(contentsSchema, contents, `${name}: damaged: ${where}`);
   expectFitting(file, configuration, `${where}: "`, () => {
     checkTokens(encoding, configuration);
+    if (!configuration.vision) throw new Error('a model without images');
+    if (encoding.actions) throw new Error('action tokens, which a vision-language model has none of');
     if (!encoding.locations) throw new Error('no location tokens, which answers contain');
   });
   return {

@@ -130,6 +130,7 @@ test.each<[string, (contents: Contents) => unknown, RegExp]>([
   ['a missing block', (own) => own.configuration.blocks.pop(), /damaged: the .*metadata: "configuration": /],
   ['other sizes', (own) => (own.configuration.depth = 3), /tensor ".*" is not in the file/],
   ['another encoding', (own) => Object.assign(own.encoding, { locations: false }), /"encoding": a vocabulary of/],
+  ['action tokens', (own) => Object.assign(own.encoding, { actions: {} }), /"encoding": /],
   ['two cameras', (own) => Object.assign(own.encoding, { cameras: ['a', 'b'] }), /"encoding": cameras has 2 names/],
 ])('%s is refused in one line', async (_, change, message) => {
   const error = await openVisionLanguageModel(await changed(change)).catch((error: Error) => error);
