@@ -54,25 +54,25 @@ function bin({ x, y, colour }: SceneFixture): string {
 }
 
 /** A cap on a spring; it travels by `dimensions.buttonTravel` down into its base. */
-function button({ x, y, colour }: SceneFixture): string {
+function button({ x, y, colour }: SceneFixture, name: string): string {
   const { buttonTop, buttonTravel: travel } = dimensions;
   return `<geom type="box" size="0.034 0.034 0.006" pos="${x} ${y} 0.006" rgba="0.3 0.3 0.33 1"/>
-  <body pos="${x} ${y} ${buttonTop - 0.008}">
+  <body name="${name}" pos="${x} ${y} ${buttonTop - 0.008}">
     <joint type="slide" axis="0 0 -1" range="0 ${travel}" limited="true" stiffness="60" springref="-0.004" damping="2"/>
     <geom class="moving" type="cylinder" size="0.026 0.008" mass="0.02" ${rgba(palette[colour])}/>
   </body>`;
 }
 
 /** A cabinet with a drawer, which slides towards the camera, and an upright handle in front of it. */
-function drawer({ x, y, colour }: SceneFixture): string {
+function drawer({ x, y, colour }: SceneFixture, name: string): string {
   const { drawerTravel: travel, handle } = dimensions;
   const own = palette[colour];
-  const box = (name: string, size: string, pos: string, shade: number) =>
-    `<geom ${name} type="box" size="${size}" pos="${pos}" ${rgba(own, shade)}/>`;
+  const box = (words: string, size: string, pos: string, shade: number) =>
+    `<geom ${words} type="box" size="${size}" pos="${pos}" ${rgba(own, shade)}/>`;
   return `${box('', '0.056 0.05 0.004', `${x} ${y} 0.05`, 0.7)}
   ${box('', '0.004 0.05 0.023', `${x - 0.052} ${y} 0.023`, 0.7)}
   ${box('', '0.004 0.05 0.023', `${x + 0.052} ${y} 0.023`, 0.7)}
-  <body pos="${x} ${y} 0.024">
+  <body name="${name}" pos="${x} ${y} 0.024">
     <joint type="slide" axis="0 -1 0" range="0 ${travel}" limited="true" damping="8" frictionloss="0.3"/>
     ${box('class="moving" mass="0.1"', '0.046 0.048 0.018', '0 0 0', 0.85)}
     ${box('class="moving" mass="0.02"', '0.006 0.016 0.006', '0 -0.064 0', 0.85)}
@@ -116,7 +116,7 @@ export function sceneToMjcf(scene: Scene): string {
   </default>
   <worldbody>
     <geom type="plane" size="1 1 1" rgba="0.72 0.7 0.66 1"/>
-    ${bins.map((own) => fixtureOf[own.kind](own)).join('\n')}
+    ${bins.map(bin).join('\n')}
     <body gravcomp="1">
       ${slides.map((slide) => slide.joint).join('\n')}
       <geom class="moving" type="box" size="0.06 0.013 0.01" pos="0 0 0.062" mass="0.5" rgba="0.95 0.95 0.97 1"/>
@@ -124,8 +124,9 @@ export function sceneToMjcf(scene: Scene): string {
       ${finger('right')}
     </body>
     ${scene.objects.map((_, i) => objectBody(scene, i)).join('\n')}
-    ${movable.map((own) => fixtureOf[own.kind](own)).join('\n')}
+    ${movable.map((own, i) => fixtureOf[own.kind](own, `fixture${i}`)).join('\n')}
   </worldbody>
+  <contact>${movable.map((_, i) => `<exclude body1="world" body2="fixture${i}"/>`).join('')}</contact>
   <actuator>
     ${slides.map((slide) => slide.actuator).join('\n')}
     <position joint="left" kp="400" dampratio="1" ctrlrange="0 ${dimensions.opening / 2}"/>

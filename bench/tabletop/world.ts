@@ -3,7 +3,8 @@ import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
 import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
-import { actionRange, dimensions, makeScene, type Scene, type SceneSettings } from './scene.ts';
+import { actionRange, dimensions, makeScene, type Scene, type SceneSettings, workplace } from './scene.ts';
+import { movedThing, stages, stagesReached } from './stages.ts';
 
 /** Control steps a second. */
 export const RATE = 10;
@@ -11,6 +12,8 @@ export const RATE = 10;
 export const ACTION_DIMENSION = 4;
 /** Width of a state: measured x, y, z of the gripper and its opening, in metres. */
 export const STATE_DIMENSION = 4;
+/** The way by which an open drawer is out at least, in metres. */
+const OPENED = 0.05;
 /** The world's only camera. */
 export const CAMERA = 'front';
 
@@ -43,7 +46,8 @@ export class TabletopWorld {
   #scene: Scene | undefined;
   #command: number[] = [];
   #prepared = false;
-  #firstLifted = -1;
+  #firstMoved = -1;
+  #stagesReached = 0;
 
   private constructor(mujoco: MainModule) {
     this.#mujoco = mujoco;
@@ -66,7 +70,8 @@ export class TabletopWorld {
     (this.#data.qpos as Float64Array).set([x, y, z, opening / 2, opening / 2]);
     this.#command = [...scene.start];
     this.#prepared = false;
-    this.#firstLifted = -1;
+    this.#firstMoved = -1;
+    this.#stagesReached = 0;
     this.#mujoco.mj_forward(this.#model, this.#data);
   }
 
@@ -92,10 +97,8 @@ export class TabletopWorld {
     for (let i = 0; i < PHYSICS_STEPS; i++) this.#mujoco.mj_step(model, data);
     // Until it is called, the positions of bodies belong to the state before the last integration.
     this.#mujoco.mj_kinematics(model, data);
-    if (this.#firstLifted < 0) {
-      const lifted = (_: unknown, i: number) => this.objectPosition(i)[2] > dimensions.object + 0.02 && this.holds(i);
-      this.#firstLifted = this.scene.objects.findIndex(lifted);
-    }
+    if (this.#firstMoved < 0) this.#firstMoved = movedThing(this);
+    this.#stagesReached = Math.max(this.#stagesReached, stagesReached(this));
   }
 
   /** The present observation. */
@@ -146,22 +149,26 @@ export class TabletopWorld {
     return position[GRIPPER_JOINTS + 7 * this.scene.objects.length + index];
   }
 
-  /** The place of a fixture where the gripper does its work, in metres: a bin's floor, a button's top, a drawer's handle. */
+  /** The `workplace` of a fixture now, in metres. */
   fixturePosition(index: number): [number, number, number] {
-    const { kind, x, y } = this.scene.fixtures[index];
-    const travel = this.fixtureTravel(index);
-    if (kind === 'bin') return [x, y, 0];
-    if (kind === 'button') return [x, y, dimensions.buttonTop - travel];
-    return [x, y - dimensions.handle.before - travel, dimensions.object];
+    return workplace(this.scene.fixtures[index], this.fixtureTravel(index));
   }
 
   /** Whether the gripper has closed on an object. */
   holds(index: number): boolean {
+    return this.#holdsAt(this.objectPosition(index), dimensions.object);
+  }
+
+  /** Whether the gripper has closed on the handle of a drawer. */
+  holdsHandle(index: number): boolean {
+    return this.#holdsAt(this.fixturePosition(index), dimensions.handle.half);
+  }
+
+  #holdsAt(place: readonly number[], halfWidth: number): boolean {
     const [x, y, z, opening] = this.state();
-    const object = this.objectPosition(index);
     const near = (a: number, b: number, reach: number) => Math.abs(a - b) < reach;
-    const between = near(x, object[0], 0.02) && near(y, object[1], 0.04) && near(z, object[2], 0.035);
-    return between && opening < 2 * dimensions.object + 0.003;
+    const between = near(x, place[0], 0.02) && near(y, place[1], 0.04) && near(z, place[2], 0.035);
+    return between && opening < 2 * halfWidth + 0.003;
   }
 
   /** Whether an object lies in a bin, let go. */
@@ -172,14 +179,26 @@ export class TabletopWorld {
     return inside(x, binX) && inside(y, binY) && z < dimensions.object + 0.015 && !this.holds(object);
   }
 
-  /** Whether the named object lies in the named bin. */
+  /**
+   * Whether the task is done: the named object lies in the named bin, let go; the named button is the first that was
+   * pressed; or the named drawer is out by OPENED.
+   */
   success(): boolean {
-    return this.liesIn(this.scene.object, this.scene.fixture);
+    const { settings, object, fixture } = this.scene;
+    if (settings.task === 'place') return this.liesIn(object, fixture);
+    if (settings.task === 'press') return this.rightObject();
+    return this.fixtureTravel(fixture) >= OPENED;
   }
 
-  /** Whether the first object that the gripper lifted is the named one. */
+  /** Whether the first thing that the gripper lifted, pressed, or pulled by 1 cm is the named one. */
   rightObject(): boolean {
-    return this.#firstLifted === this.scene.object;
+    const { settings, object, fixture } = this.scene;
+    return this.#firstMoved === (settings.task === 'place' ? object : fixture);
+  }
+
+  /** The share of the task's stages that were reached so far. */
+  stageScore(): number {
+    return this.#stagesReached / stages[this.scene.settings.task].length;
   }
 
   #running(): { model: MjModel; data: MjData } {
