@@ -1,7 +1,7 @@
 /** The data of a command: one data set or several, paraphrases, and questions for co-training. */
 import { basename, dirname, join } from 'node:path';
+import { worldCoTraining } from '../bench/tabletop/co-training.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
-import { worldCoTraining } from '../bench/tabletop/questions.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';

@@ -155,15 +155,20 @@ export class Camera {
       const distance = distances.GetView() as Float64Array;
       const normal = normals.GetView() as Float64Array;
       const rgba = model.geom_rgba as Float32Array;
+      const { masked } = this.#look;
+      const { ambient, strength } = this.#look.light;
+      const toLight = this.#toLight;
       for (let i = 0; i < count; i++) {
         const ray = tiles[Math.floor(i / RAYS)] * RAYS + (i % RAYS);
         if (hit[i] < 0) distance[i] = Number.MAX_VALUE;
         if (hit[i] < 0 || distance[i] > this.#stillDistance[ray]) continue;
-        const geom = hit[i];
-        const own: Vector = [rgba[geom * 4], rgba[geom * 4 + 1], rgba[geom * 4 + 2]];
-        const ground = geom === GROUND ? this.#groundAt(this.#rays.subarray(i * 3, i * 3 + 3), distance[i]) : own;
-        const light = ground ? this.#lightOn(normal.subarray(i * 3, i * 3 + 3)) : 1;
-        for (let c = 0; c < 3; c++) this.#colour[ray * 3 + c] = Math.min(255, light * (ground ?? MASKED)[c] * 255);
+        const ground = hit[i] === GROUND;
+        const colour: ArrayLike<number> = ground ? this.#groundAt(rays[i * 3], rays[i * 3 + 1], distance[i]) : rgba;
+        const first = ground ? 0 : hit[i] * 4;
+        const facing = normal[i * 3] * toLight[0] + normal[i * 3 + 1] * toLight[1] + normal[i * 3 + 2] * toLight[2];
+        const shaded = strength * (ambient + (1 - ambient) * Math.max(0, facing));
+        const light = 255 * (ground && masked ? 1 : shaded);
+        for (let c = 0; c < 3; c++) this.#colour[ray * 3 + c] = Math.min(255, light * colour[first + c]);
       }
       return distance.slice();
     } finally {
@@ -173,20 +178,13 @@ export class Camera {
     }
   }
 
-  /** The colour of table or floor where a ray ends; null if they are masked. */
-  #groundAt(direction: ArrayLike<number>, distance: number): Vector | null {
+  /** The colour of table or floor where a ray in direction (x, y, ...) ends. */
+  #groundAt(directionX: number, directionY: number, distance: number): Vector {
     const { table, floor, masked, camera } = this.#look;
-    if (masked) return null;
-    const [x, y] = [0, 1].map((i) => camera.eye[i] + direction[i] * distance);
+    if (masked) return MASKED;
+    const x = camera.eye[0] + directionX * distance;
+    const y = camera.eye[1] + directionY * distance;
     return colourAt(Math.abs(x) > tableEdge.side || y > tableEdge.far ? floor : table, x, y);
-  }
-
-  /** Lambert's shading, by a surface's normal. */
-  #lightOn(normal: ArrayLike<number>): number {
-    const { ambient, strength } = this.#look.light;
-    const [x, y, z] = this.#toLight;
-    const facing = normal[0] * x + normal[1] * y + normal[2] * z;
-    return strength * (ambient + (1 - ambient) * Math.max(0, facing));
   }
 }
 

@@ -1,14 +1,12 @@
-import { randomStream, streams } from '../../engine/random.ts';
 import { Demonstrator } from './demonstrator.ts';
-import { draws, type SceneSettings, simplePlacing } from './scene.ts';
+import { Disturbance } from './disturbance.ts';
+import { type SceneSettings, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
 
 /** The number of control steps after which an episode has failed. */
 export const MAXIMUM_STEPS = 40;
 /** Control steps of a demonstration after success: the gripper rises, which shows that the task is done. */
 const AFTER_SUCCESS = 3;
-/** The share of a step's disturbance that persists in the next step: a push lasts about half a second and is no shaking. */
-const PERSISTENCE = 0.8;
 
 /** The choice of demonstrations: the same settings give the same bytes. */
 export interface DemonstrationSettings {
@@ -84,8 +82,7 @@ export function recordEpisode(
 ): Recording | null {
   world.reset(seed, settings);
   const demonstrator = new Demonstrator(world);
-  const random = randomStream(seed, draws.disturbance, streams.world);
-  const push = [0, 0, 0];
+  const pushes = new Disturbance(seed, disturbance);
   const recorder = new EpisodeRecorder();
   let rest = AFTER_SUCCESS;
   while (rest > 0) {
@@ -93,12 +90,7 @@ export function recordEpisode(
     if (step === MAXIMUM_STEPS) return null;
     const action = demonstrator.action();
     recorder.add(world.observe(), action);
-    for (let i = 0; i < push.length; i++) {
-      // A uniform number of variance 1, scaled so that the push keeps the variance that was asked for.
-      const fresh = Math.sqrt(12) * (random.uniform(step * push.length + i) - 0.5);
-      push[i] = PERSISTENCE * push[i] + Math.sqrt(1 - PERSISTENCE * PERSISTENCE) * disturbance * fresh;
-    }
-    world.step(action.map((value, i) => value + (push[i] ?? 0)));
+    world.step(pushes.push(action, step));
     rest = world.success() ? rest - 1 : AFTER_SUCCESS;
   }
   return recorder.recording(seed, world.scene.instructions);

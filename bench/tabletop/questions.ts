@@ -1,113 +1,139 @@
-/** Questions about pictures of the built-in world, for co-training: captions, answers and pointing with location tokens. */
-import { randomStream, streams } from '../../engine/random.ts';
-import { type ExampleSource, ImageCache, type VisionLanguage } from '../../model/data/index.ts';
-import type { CoTraining } from '../../model/training/co-training.ts';
-import { placesText } from '../../tokenizers/index.ts';
-import { project } from './camera.ts';
-import { plainLook } from './look.ts';
-import { colours, dimensions, episodeSeed, makeScene, type Scene, shapes } from './scene.ts';
-import type { TabletopWorld } from './world.ts';
+/** Questions about pictures of the built-in world, with PaliGemma's prompts; places are location tokens. */
+import { fillTemplate, LOCATIONS, placesText, worldLanguage } from '../../tokenizers/index.ts';
+import { IMAGE_SIZE } from './camera.ts';
+import { type SeenThing, type Truth, thingsOf } from './frames.ts';
+import { colours, heldOutPairs, type SceneSettings, shapes } from './scene.ts';
 
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
-
-type Question = Omit<VisionLanguage, 'image'>;
-type Draw = (below: number) => number;
-
-const fromLeft = <T extends { x: number }>(things: readonly T[]) => [...things].sort((a, b) => a.x - b.x);
-const nameOf = ({ colour, shape = 'bin' }: { colour: string; shape?: string }) => `${colour} ${shape}`;
-
-function listed(names: readonly string[]): string {
-  const all = names.map((name) => `a ${name}`.replace(/^a (?=[aeiou])/, 'an '));
-  return [all.slice(0, -1).join(', '), ...all.slice(-1)].filter((part) => part !== '').join(' and ');
+/** A question about a frame. */
+export interface WorldQuestion {
+  readonly kind: QuestionKind;
+  /** An instruction for the kind 'task', which is asked for the places that it names. */
+  readonly prompt: string;
+  readonly answer: string;
+  /** The things that it names, those that are acted on first. */
+  readonly named: readonly SeenThing[];
 }
 
-function pointTo(thing: { colour: string; shape?: string; x: number; y: number }, height: number): Question {
-  const name = nameOf(thing);
-  const answer = placesText([{ coordinates: project([thing.x, thing.y, height], plainLook.camera), label: name }]);
-  return { prompt: `point to the ${name}`, answer };
+/** What a question is made from. */
+interface Asked {
+  readonly settings: SceneSettings;
+  readonly objects: readonly SeenThing[];
+  readonly fixtures: readonly SeenThing[];
+  /** A whole number from 0 to below. */
+  draw(below: number): number;
 }
 
-/** The kinds of questions, with PaliGemma's prompts; every scene has one of each. */
-const kinds: readonly ((scene: Scene, draw: Draw) => Question)[] = [
-  ({ objects, fixtures: bins }) => {
-    const [near, far] = [objects.map(nameOf), bins.map(nameOf)].map(listed);
-    return { prompt: 'caption en', answer: `${near} in front of ${far}` };
-  },
-  ({ objects }) => ({ prompt: 'answer en how many objects are on the table?', answer: String(objects.length) }),
-  ({ objects }, draw) => {
-    const anything = { colour: colours[draw(colours.length)], shape: shapes[draw(shapes.length)] };
-    const asked = nameOf(draw(2) === 0 ? objects[draw(objects.length)] : anything);
-    const answer = objects.some((object) => nameOf(object) === asked) ? 'yes' : 'no';
-    return { prompt: `answer en is there a ${asked}?`, answer };
-  },
-  ({ objects }, draw) => {
-    const { colour, shape } = objects[draw(objects.length)];
-    return { prompt: `answer en what is the ${colour} object?`, answer: shape };
-  },
-  ({ fixtures: bins }, draw) => {
-    const [left, right] = fromLeft(bins);
-    return draw(2) === 0
-      ? { prompt: 'answer en which bin is on the left?', answer: left.colour }
-      : { prompt: 'answer en which bin is on the right?', answer: right.colour };
-  },
-  ({ objects }, draw) => pointTo(objects[draw(objects.length)], dimensions.object),
-  ({ fixtures: bins }, draw) => pointTo(bins[draw(bins.length)], 0),
-];
-/** The most random numbers that one question draws. */
-const WORDS = 4;
+/** Locations are multiples of this many of the 1,024, which is half a pixel: so few are seen often. */
+const LOCATION_STEP = 8;
+/** The farthest from a thing that is asked about by its place, on each axis, in pixels. */
+const OFF_CENTRE = 2.5;
+/** Two things whose places differ by less across the picture, in pixels, are not compared. */
+const APART = 2;
 
-interface QuestionOptions {
-  readonly seed: number;
-  /** The first of the seed's training scenes; the questions are about `scenes` of them from there on. */
-  readonly from: number;
-  readonly scenes: number;
+function placeText(place: SeenThing['place'], ...offset: number[]): string {
+  const rounded = place.map((share, i) => {
+    const location = ((share + (offset[i] ?? 0)) * (LOCATIONS - 1)) / LOCATION_STEP;
+    return (Math.max(0, Math.min(127, Math.round(location))) * LOCATION_STEP) / (LOCATIONS - 1);
+  });
+  return placesText([{ coordinates: rounded, label: '' }]);
 }
 
-/**
- * A question of every kind about every scene, once an epoch, in an order that depends on the options and the epoch alone. `world`
- * draws a scene when its image is needed.
- */
-export function worldQuestions(
-  world: TabletopWorld,
-  { seed, from, scenes }: QuestionOptions,
-): ExampleSource<VisionLanguage> {
-  const size = scenes * kinds.length;
-  const images = new ImageCache(IMAGE_CACHE_BYTES);
-  const image = (scene: number) => () =>
-    images.get(String(scene), async () => {
-      world.reset(scene);
-      return world.observe().image;
-    });
-  let epoch = -1;
-  let order: Uint32Array = new Uint32Array(0);
-  const random = randomStream(seed, 2 ** 32 - 1, streams.paraphrase);
-  return {
-    size,
-    at(place) {
-      const own = Math.floor(place / size);
-      if (own !== epoch) {
-        // These steps keep the streams apart from those of the robots' examples, as in imageQuestions.
-        [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
-      }
-      const number = order[place - own * size];
-      const scene = episodeSeed('training', seed, from + Math.floor(number / kinds.length));
-      let drawn = number * WORDS;
-      const question = kinds[number % kinds.length](makeScene(scene), (below) => random.integer(drawn++, below));
-      return { ...question, image: image(scene) };
-    },
-  };
+const from = <T>(all: readonly T[], { draw }: Asked): T => all[draw(all.length)];
+const withArticle = (name: string) => `${/^[aeiou]/.test(name) ? 'an' : 'a'} ${name}`;
+/** The things that share this word with no other of them. */
+const alone = (things: readonly SeenThing[], word: 'colour' | 'noun') =>
+  things.filter((thing) => things.every((other) => other === thing || other[word] !== thing[word]));
+
+/** A thing's name; in scenes with synonyms, in every fourth question another word for it. */
+function called({ colour, noun, name }: SeenThing, { settings, draw }: Asked): string {
+  return settings.variation === 'rich' && draw(4) === 0 ? `${colour} ${worldLanguage.synonyms[noun]}` : name;
 }
 
-/** The numbers of these scenes lie far above those of demonstrations, which questions must not show. */
-const TRAINING = { from: 2 ** 20, scenes: 400 };
-const HELD_OUT = { from: 2 ** 21, scenes: 16 };
-const HELD_OUT_QUESTIONS = 48;
+/** Any pair of colour and shape that training may have. */
+function anyPair({ settings, draw }: Asked): string {
+  const [of, shaped] = settings.variation === 'rich' ? [8, 5] : [4, 3];
+  const pairs = colours.slice(0, of).flatMap((colour) => shapes.slice(0, shaped).map((shape) => `${colour} ${shape}`));
+  const trained = pairs.filter((pair) => !heldOutPairs.some((heldOut) => heldOut === pair));
+  return trained[draw(trained.length)];
+}
 
-/** Questions about scenes that no demonstration shows; some of them are held out. */
-export function worldCoTraining(world: TabletopWorld, seed: number): CoTraining {
-  const heldOut = worldQuestions(world, { seed, ...HELD_OUT });
-  return {
-    questions: worldQuestions(world, { seed, ...TRAINING }),
-    heldOut: Array.from({ length: HELD_OUT_QUESTIONS }, (_, place) => heldOut.at(place)),
-  };
+/** Every kind of question. A kind that a frame gives no cause for asks how many objects there are. */
+const kinds = {
+  caption: ({ objects, fixtures }) => {
+    const names = [objects, fixtures].map((things) => things.map(({ name }) => withArticle(name)));
+    const [near, far] = names.map((own) =>
+      [own.slice(0, -1).join(', '), ...own.slice(-1)].filter(Boolean).join(' and '),
+    );
+    return { prompt: 'caption en', answer: near === '' ? far : `${near} in front of ${far}`, named: [] };
+  },
+  count: ({ objects }) => ({
+    prompt: 'answer en how many objects are on the table?',
+    answer: String(objects.length),
+    named: [],
+  }),
+  existence: (asked) => {
+    const { objects, draw } = asked;
+    const name = objects.length > 0 && draw(2) === 0 ? from(objects, asked).name : anyPair(asked);
+    const found = objects.filter((object) => object.name === name);
+    return { prompt: `answer en is there a ${name}?`, answer: found.length > 0 ? 'yes' : 'no', named: found };
+  },
+  shape: (asked) => {
+    const candidates = alone(asked.objects, 'colour');
+    if (candidates.length === 0) return null;
+    const object = from(candidates, asked);
+    return { prompt: `answer en what is the ${object.colour} object?`, answer: object.noun, named: [object] };
+  },
+  colour: (asked) => {
+    const candidates = alone(asked.objects, 'noun');
+    if (candidates.length === 0) return null;
+    const object = from(candidates, asked);
+    return { prompt: `answer en what colour is the ${object.noun}?`, answer: object.colour, named: [object] };
+  },
+  side: ({ fixtures, draw }) => {
+    if (fixtures.length < 2) return null;
+    const side = draw(2);
+    const { noun, colour } = fixtures[side];
+    const prompt = `answer en which ${noun} is on the ${['left', 'right'][side]}?`;
+    return { prompt, answer: colour, named: [fixtures[side]] };
+  },
+  relation: (asked) => {
+    const { objects, draw } = asked;
+    if (objects.length < 2) return null;
+    const [one, other] = [draw(objects.length), 1 + draw(objects.length - 1)];
+    const named = [objects[one], objects[(one + other) % objects.length]];
+    const [left, right] = named.map(({ place }) => place[1] * IMAGE_SIZE);
+    if (Math.abs(left - right) < APART) return null;
+    const side = draw(2);
+    const prompt = `answer en is the ${called(named[0], asked)} to the ${['left', 'right'][side]} of the ${called(named[1], asked)}?`;
+    return { prompt, answer: left < right === (side === 0) ? 'yes' : 'no', named };
+  },
+  point: (asked) => {
+    const thing = from([...asked.objects, ...asked.objects, ...asked.fixtures], asked);
+    return { prompt: `point to the ${called(thing, asked)}`, answer: placeText(thing.place), named: [thing] };
+  },
+  at: (asked) => {
+    const thing = from([...asked.objects, ...asked.fixtures], asked);
+    const offset = () => ((asked.draw(1001) / 500 - 1) * OFF_CENTRE) / IMAGE_SIZE;
+    return { prompt: `what is at${placeText(thing.place, offset(), offset())}`, answer: thing.name, named: [thing] };
+  },
+  task: (asked) => {
+    const { settings, objects, fixtures } = asked;
+    const { trained } = worldLanguage.templates[settings.task];
+    const templates = settings.variation === 'rich' ? trained : trained.slice(0, 3);
+    if (settings.task === 'place' && objects.length === 0) return null;
+    const named = [...(settings.task === 'place' ? [from(objects, asked)] : []), from(fixtures, asked)];
+    const [fixture, object] = named.map((thing) => called(thing, asked)).reverse();
+    const prompt = fillTemplate(from(templates, asked), { object, fixture });
+    return { prompt, answer: named.map(({ place }) => placeText(place)).join(''), named };
+  },
+} as const satisfies Record<string, (asked: Asked) => Omit<WorldQuestion, 'kind'> | null>;
+
+export type QuestionKind = keyof typeof kinds;
+export const questionKinds = Object.keys(kinds) as QuestionKind[];
+
+/** A question of this kind about a frame, chosen by `draw`. */
+export function questionAbout(frame: Truth, kind: QuestionKind, draw: Asked['draw']): WorldQuestion {
+  const asked = { settings: frame.settings, ...thingsOf(frame), draw };
+  const question = kinds[kind](asked);
+  return question ? { ...question, kind } : { ...kinds.count(asked), kind: 'count' };
 }

@@ -120,7 +120,15 @@ export interface Scene {
 type Purpose = 'training' | 'evaluation';
 
 /** Purposes of random numbers within the world's stream: the `step` of the counter. */
-export const draws = { scene: 0, disturbance: 1, training: 2, evaluation: 3, look: 4, question: 5 } as const;
+export const draws = {
+  scene: 0,
+  disturbance: 1,
+  training: 2,
+  evaluation: 3,
+  look: 4,
+  frames: 5,
+  questions: 6,
+} as const;
 
 /** Seed of episode `index` of a run's `seed`: below 2^31 for training, from 2^31 on for evaluation. */
 export function episodeSeed(purpose: Purpose, seed: number, index: number): number {
@@ -131,6 +139,16 @@ export function episodeSeed(purpose: Purpose, seed: number, index: number): numb
 /** "red cube", "blue bin" */
 export const nameOf = (thing: SceneObject | SceneFixture): string =>
   `${thing.colour} ${'shape' in thing ? thing.shape : thing.kind}`;
+
+/**
+ * Where the gripper does its work at a fixture, in metres: a bin's floor, a button's top, a drawer's handle; `travel` is the way that
+ * the button has been pressed down or the drawer pulled out.
+ */
+export function workplace({ kind, x, y }: SceneFixture, travel: number): [number, number, number] {
+  if (kind === 'bin') return [x, y, 0];
+  if (kind === 'button') return [x, y, dimensions.buttonTop - travel];
+  return [x, y - dimensions.handle.before - travel, dimensions.object];
+}
 
 /** The scene of an episode; every choice is uniform. Variations of one seed differ in what they vary alone. */
 export function makeScene(seed: number, settings: SceneSettings = simplePlacing): Scene {

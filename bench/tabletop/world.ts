@@ -3,7 +3,7 @@ import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
 import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
-import { actionRange, dimensions, makeScene, type Scene, type SceneSettings } from './scene.ts';
+import { actionRange, dimensions, makeScene, type Scene, type SceneSettings, workplace } from './scene.ts';
 import { movedThing, stages, stagesReached } from './stages.ts';
 
 /** Control steps a second. */
@@ -149,13 +149,9 @@ export class TabletopWorld {
     return position[GRIPPER_JOINTS + 7 * this.scene.objects.length + index];
   }
 
-  /** The place of a fixture where the gripper does its work, in metres: a bin's floor, a button's top, a drawer's handle. */
+  /** The `workplace` of a fixture now, in metres. */
   fixturePosition(index: number): [number, number, number] {
-    const { kind, x, y } = this.scene.fixtures[index];
-    const travel = this.fixtureTravel(index);
-    if (kind === 'bin') return [x, y, 0];
-    if (kind === 'button') return [x, y, dimensions.buttonTop - travel];
-    return [x, y - dimensions.handle.before - travel, dimensions.object];
+    return workplace(this.scene.fixtures[index], this.fixtureTravel(index));
   }
 
   /** Whether the gripper has closed on an object. */

@@ -1,0 +1,71 @@
+/** Questions about the built-in world, for co-training. */
+import { randomStream, streams } from '../../engine/random.ts';
+import { type ExampleSource, ImageCache, type VisionLanguage } from '../../model/data/index.ts';
+import type { CoTraining } from '../../model/training/co-training.ts';
+import { beginningOf } from './frames.ts';
+import { type QuestionKind, questionAbout, questionKinds } from './questions.ts';
+import { episodeSeed, simplePlacing } from './scene.ts';
+import type { TabletopWorld } from './world.ts';
+
+const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
+/** Every scene has one question of each. An instruction is no question: demonstrations have those. */
+const kinds = questionKinds.filter((kind): kind is Exclude<QuestionKind, 'task'> => kind !== 'task');
+/** The most random numbers that one question draws. */
+const WORDS = 8;
+
+interface QuestionOptions {
+  readonly seed: number;
+  /** The first of the seed's training scenes; the questions are about `scenes` of them from there on. */
+  readonly from: number;
+  readonly scenes: number;
+}
+
+/**
+ * A question of every kind about the beginning of every scene of simple placing, once an epoch, in an order that depends on the options
+ * and the epoch alone. `world` draws a scene when its image is needed.
+ */
+export function worldQuestions(
+  world: TabletopWorld,
+  { seed, from, scenes }: QuestionOptions,
+): ExampleSource<VisionLanguage> {
+  const size = scenes * kinds.length;
+  const images = new ImageCache(IMAGE_CACHE_BYTES);
+  const image = (scene: number) => () =>
+    images.get(String(scene), async () => {
+      world.reset(scene);
+      return world.observe().image;
+    });
+  let epoch = -1;
+  let order: Uint32Array = new Uint32Array(0);
+  const random = randomStream(seed, 2 ** 32 - 1, streams.paraphrase);
+  return {
+    size,
+    at(place) {
+      const own = Math.floor(place / size);
+      if (own !== epoch) {
+        // These steps keep the streams apart from those of the robots' examples, as in imageQuestions.
+        [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
+      }
+      const number = order[place - own * size];
+      const scene = episodeSeed('training', seed, from + Math.floor(number / kinds.length));
+      let drawn = number * WORDS;
+      const draw = (below: number) => random.integer(drawn++, below);
+      const { prompt, answer } = questionAbout(beginningOf(scene, simplePlacing), kinds[number % kinds.length], draw);
+      return { prompt, answer, image: image(scene) };
+    },
+  };
+}
+
+/** The numbers of these scenes lie far above those of demonstrations, which questions must not show. */
+const TRAINING = { from: 2 ** 20, scenes: 400 };
+const HELD_OUT = { from: 2 ** 21, scenes: 16 };
+const HELD_OUT_QUESTIONS = 48;
+
+/** Questions about scenes that no demonstration shows; some of them are held out. */
+export function worldCoTraining(world: TabletopWorld, seed: number): CoTraining {
+  const heldOut = worldQuestions(world, { seed, ...HELD_OUT });
+  return {
+    questions: worldQuestions(world, { seed, ...TRAINING }),
+    heldOut: Array.from({ length: HELD_OUT_QUESTIONS }, (_, place) => heldOut.at(place)),
+  };
+}
