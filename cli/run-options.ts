@@ -63,6 +63,12 @@ export const runOptions = {
     to: 1,
   }),
   horizon: number('control steps in a chunk; one second by default', 1),
+  from: {
+    ...text(
+      'vision-language model that the weights begin from: tiny, small or FILE; scratch (default) for random weights',
+    ),
+    read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
+  },
   seed: number('determines data, initial weights, noise and order; 0 by default'),
 };
 

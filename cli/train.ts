@@ -11,6 +11,8 @@ import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, runSettings, systemOf } from '../model/training/run-settings.ts';
+import { expectPresetSizes, openStart } from '../model/training/start.ts';
+import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { chooseData, coTrainingOf, readParaphrasing, TABLETOP } from './data.ts';
@@ -88,12 +90,14 @@ interface Trained extends Pick<PreparedRun, 'objectives'> {
 
 async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promise<Trained> {
   const { settings } = run;
+  const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
   const world = settings.cotrain > 0 && settings.questions === null ? await TabletopWorld.create() : null;
   try {
+    if (from) expectPresetSizes(from, settings.preset);
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);
-    const prepared = await prepare(run, world, progress, signal);
+    const prepared = await prepare(run, from, world, progress, signal);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
     await (await import('../model/report/plot.ts')).loadVega();
@@ -111,12 +115,14 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
     }
   } finally {
     world?.delete();
+    await from?.close();
   }
 }
 
 /** Reads and checks settings and data, before an adapter is opened. */
 async function prepare(
   { folder: { resume }, settings }: Run,
+  from: VisionLanguageFile | undefined,
   world: TabletopWorld | null,
   progress: Progress,
   signal: AbortSignal,
@@ -133,6 +139,7 @@ async function prepare(
     coTraining,
     given: given?.(dataset),
     resume,
+    from,
     listener: progress,
   });
 }

@@ -14,7 +14,7 @@ const PULL = 0.06;
 
 /** The longest way in one control step, and the largest change of it from one step to the next, in metres. */
 const SPEED = 0.04;
-const ACCELERATION = 0.014;
+const ACCELERATION = 0.02;
 /** The largest change of the opening in one control step, in metres. */
 const OPENING_SPEED = 0.03;
 /** Target opening of a closed gripper: less than an object's width, so that the fingers press. */
@@ -75,12 +75,15 @@ function distanceTo(world: TabletopWorld, toX: number, toY: number): number {
 }
 
 /** The height of a funnel above a place: the nearer the gripper is to its axis, the lower it may go. */
-const funnel = (bottom: number, distance: number) => Math.min(HOVER, bottom + 2.5 * Math.max(0, distance - 0.01));
+const funnel = (bottom: number, distance: number) => Math.min(HOVER, bottom + 2.5 * Math.max(0, distance - 0.02));
 
 /** Goes down into the funnel above a place with open fingers, and closes them at its bottom. */
 function grasping(world: TabletopWorld, [toX, toY]: readonly number[], closed: number): Goal {
   const distance = distanceTo(world, toX, toY);
-  if (distance < 0.012 && world.state()[2] < GRASP + 0.012) return { place: [toX, toY, GRASP], opening: closed };
+  const [, , z, width] = world.state();
+  // Fingers that have begun to close go on as long as the thing is between them.
+  const near = width < dimensions.opening - 0.01 ? 0.024 : 0.018;
+  if (distance < near && z < GRASP + near) return { place: [toX, toY, GRASP], opening: closed };
   return { place: [toX, toY, funnel(GRASP, distance)], opening: dimensions.opening };
 }
 
@@ -93,7 +96,7 @@ function placing(world: TabletopWorld): Goal {
 
   if (world.holds(object)) {
     const distance = distanceTo(world, binX, binY);
-    if (distance < 0.015 && z < RELEASE + 0.012) return { place: [binX, binY, RELEASE], opening: dimensions.opening };
+    if (distance < 0.025 && z < RELEASE + 0.012) return { place: [binX, binY, RELEASE], opening: dimensions.opening };
     if (distance < 0.05) return { place: [binX, binY, RELEASE], opening: CLOSED };
     // The object moves sideways only as far as it is off the table and above the walls of the bins.
     const lifted = Math.max(0, Math.min(1, (z - 0.04) / 0.04));

@@ -23,8 +23,8 @@ export {
   type ExampleSource,
   MIXTURE_EXPONENT,
 } from './dataset-mixture.ts';
-export { decodeImage, ImageCache } from './image-files.ts';
-export { normaliseImage, resizeWithPadding } from './images.ts';
+export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
+export { normaliseImage, resizeWithPadding, shareBeforePadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
 export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
 export { imageQuestions, type NamedImage, openNamedImages, questionsAbout } from './named-images.ts';

@@ -13,6 +13,7 @@ import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
 import { RunRecord, unlessAborted } from './run-record.ts';
+import { beginFrom } from './start.ts';
 import { Trainer } from './trainer.ts';
 
 export interface TrainOptions {
@@ -48,11 +49,14 @@ export async function runTraining(
   prepared: PreparedRun,
   { checkpointPath, signal }: TrainOptions,
 ): Promise<RunResult> {
-  const { settings, resume, split, missing, encoding, configuration, coTraining, dataset } = prepared;
+  const { settings, resume, from, split, missing, encoding, configuration, coTraining, dataset } = prepared;
   expectToFit(device, prepared);
   const kept = checkpointSettings(device, prepared);
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
-  if (!resume) model.initialise(settings.seed);
+  if (!resume) {
+    model.initialise(settings.seed);
+    if (from) await beginFrom(from, model);
+  }
   const maker = new BatchMaker(encoding, configuration, settings);
   const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
   using trainer = new Trainer(model, maker, sampler, settings, ({ label }, done, total) =>
