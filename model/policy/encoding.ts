@@ -7,7 +7,6 @@ import {
   decodeBeginning,
   decodeWithLocations,
   digitizeState,
-  encodePieces,
   encodeWithLocations,
   LOCATIONS,
   prompts,
@@ -119,7 +118,13 @@ export class Encoding {
 
   /** Ids of the prompt, beginning of sequence included. `state` is in the robot's units. */
   promptIds({ instruction, state, robot, request }: Omit<RawObservation, 'images'>): Int32Array {
-    if (request === 'answer') return encodePieces(this.text, prompts.paligemma({ instruction }).before);
+    if (request === 'answer') {
+      const { before } = prompts.paligemma({ instruction });
+      // A question may name places.
+      const idsOf = (piece: (typeof before)[number]) =>
+        typeof piece === 'string' ? Array.from(this.answerTokens(piece)) : [this.text.special[piece.special]];
+      return Int32Array.from(before.flatMap(idsOf));
+    }
     const { stateAsText, stateBins } = this.settings;
     const { normalise } = this.robot(robot);
     const bins =
