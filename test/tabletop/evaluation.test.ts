@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
 import { EpisodeRecorder } from '../../bench/tabletop/episode-recorder.ts';
 import { demonstratorPolicy, evaluateClosedLoop, type WorldPolicy } from '../../bench/tabletop/evaluation.ts';
+import { simplePlacing } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 
 const still: WorldPolicy = async (observations) =>
@@ -55,7 +56,7 @@ describe('closed-loop evaluation', () => {
     });
     const world = await TabletopWorld.create();
     for (const [index, { seed, steps }] of episodes.entries()) {
-      const { length, actions, states, images } = seen.get(index)!.recording(seed, []);
+      const { length, actions, states, images } = seen.get(index)!.recording(seed, simplePlacing, []);
       expect(length).toBe(steps);
       world.reset(seed);
       for (let step = 0; step < length; step++) {
