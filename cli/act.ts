@@ -1,55 +1,89 @@
-/** `insula act`: a trained policy on one observation of an episode. */
-import { InputError, quote } from '../engine/index.ts';
+/** `insula act`: a trained policy on one observation of an episode, or a question about a picture. */
+import { InputError } from '../engine/index.ts';
 import { chunk, episodeNamed, instructionsAt, loadExamples, wholeEpisodes } from '../model/data/index.ts';
 import type { RawObservation } from '../model/policy/encoding.ts';
 import type { Policy } from '../model/policy/policy.ts';
-import { observationAt, questionObservation } from '../model/training/batches.ts';
+import { pretrainedUrl } from '../model/pretrained/index.ts';
+import { observationAt } from '../model/training/batches.ts';
+import { isVisionLanguageModel } from '../model/training/vision-language-file.ts';
+import { type Answered, type AskResult, askAbout, askAlone, expectAnswers } from './asking.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
-import { number, text } from './options.ts';
-import { expectNoise, type Loaded, type PolicyValues, policyOptions, withPolicy } from './policy.ts';
+import { number, outputFile, text } from './options.ts';
+import {
+  expectNamed,
+  expectNoise,
+  expectStep,
+  type Loaded,
+  type PolicyValues,
+  policyOptions,
+  withPolicy,
+} from './policy.ts';
 import type { Progress } from './progress.ts';
-import { type ActResult, actLines } from './text.ts';
+import { type ActResult, actLines, askLines } from './text.ts';
 
 export const act = command({
   options: {
     ...policyOptions,
+    checkpoint: text('file that insula train wrote, or a vision-language model to ask: tiny, small or FILE; required'),
     episode: text('id or number of an episode; the first by default'),
     step: number('control step of the episode; 0 by default'),
-    ask: text("a question about the image, such as 'caption en', for policies trained with --cotrain"),
+    ask: text(
+      "a question about the image, such as 'caption en', for policies trained with --cotrain or --from, and vision-language models",
+    ),
+    image: text('PNG or JPEG file to ask about, instead of the image of an episode', {
+      needs: 'ask',
+      excludes: ['episode', 'step', 'seed', 'data'],
+    }),
+    picture: outputFile('PNG file for the image with the places of the answer drawn in', { needs: 'ask' }),
     seed: number('chooses the noise; 0 by default'),
     ...deviceOptions,
   },
-  async run({ episode, step, ask, seed, ...values }, { progress }) {
-    const result = await actOn(values, { episode, step, ask, seed }, progress);
-    return { json: result, lines: actLines(result) };
+  async run({ episode, step, ask, image, picture, seed, ...values }, { progress }): Promise<ActOrAsk> {
+    const checkpoint = expectNamed(values.checkpoint);
+    const seeing = pretrainedUrl(checkpoint) !== null || (await isVisionLanguageModel(checkpoint));
+    if (seeing && (ask === undefined || seed !== undefined))
+      throw new InputError(
+        `${ask === undefined ? `--checkpoint ${checkpoint}` : '--seed'}: a vision-language model answers questions and does not act: ${ask === undefined ? 'ask one with --ask' : 'leave it out'}`,
+      );
+    if (ask !== undefined && (seeing || image !== undefined)) {
+      const asked = { ask, image, picture, episode, step };
+      const json = await askAlone({ ...values, checkpoint }, seeing, asked, progress);
+      return { json, lines: askLines(json) };
+    }
+    const json = await actOn(values, { episode, step, ask, picture, seed }, progress);
+    return { json, lines: actLines(json) };
   },
 });
+
+interface ActOrAsk {
+  readonly json: ActResult | AskResult;
+  readonly lines: string[];
+}
 
 interface Moment {
   readonly episode?: string;
   readonly step?: number;
   readonly ask?: string;
+  readonly picture?: string;
   readonly seed?: number;
 }
 
 /** The predicted chunk with the demonstrated one, and the latency by part of a second, warm call. */
-async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, progress: Progress): Promise<ActResult> {
-  const { step = 0 } = moment;
+async function actOn(values: PolicyValues, moment: Moment, progress: Progress): Promise<ActResult> {
+  const { step = 0, ask, seed } = moment;
   const check = ({ dataset, settings }: Pick<Loaded, 'dataset' | 'settings'>) => {
-    const episode = episodeNamed(dataset, moment.episode);
-    if (step >= episode.length)
-      throw new InputError(`--step ${step}: episode ${quote(episode.id)} has steps 0 to ${episode.length - 1}`);
-    if (ask !== undefined && !settings.encoding.locations)
-      throw new InputError('--ask: this policy was trained without questions, so it cannot answer any');
+    expectStep(episodeNamed(dataset, moment.episode), step);
+    if (ask !== undefined) expectAnswers(settings.encoding);
     if (seed !== undefined) expectNoise(settings);
   };
-  return withPolicy(values, progress, check, async ({ policy, dataset, device }) => {
+  return withPolicy(values, progress, check, async ({ policy, dataset, device, settings }) => {
     const episode = episodeNamed(dataset, moment.episode);
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadExamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
-    const answer = await answerOf(policy, observation, ask, episode.subtask?.(step) ?? null);
+    const subtask = settings.run.cotrain > 0 ? (episode.subtask?.(step) ?? null) : null;
+    const answer = await answerOf(policy, observation, moment, subtask);
     const { horizon } = policy.model.configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
     const [predicted] = await policy.act([observation], { seed });
@@ -76,18 +110,17 @@ async function actOn(values: PolicyValues, { ask, seed, ...moment }: Moment, pro
 async function answerOf(
   policy: Policy,
   observation: RawObservation,
-  question: string | undefined,
+  { ask, picture }: Moment,
   demonstrated: string | null,
-): Promise<ActResult['answer']> {
-  const { cameras, locations } = policy.encoding.settings;
-  if (question === undefined) {
-    if (!locations || demonstrated === null) return null;
+): Promise<Answered | null> {
+  if (ask === undefined) {
+    if (demonstrated === null) return null;
     const [answer] = await policy.generateText([{ ...observation, request: 'subtask' }]);
-    return { question: `next subtask (demonstrated: ${demonstrated})`, answer };
+    const question = `next subtask (demonstrated: ${demonstrated})`;
+    return { question, answer, places: [], size: null, picture: null };
   }
-  const image = observation.images[cameras[0]];
-  if (!image) throw new InputError(`--ask: camera ${cameras[0]} has no image at this control step`);
-  const prompted = await questionObservation({ prompt: question, image: async () => image }, cameras);
-  const [answer] = await policy.generateText([prompted]);
-  return { question, answer };
+  const [camera] = policy.encoding.settings.cameras;
+  const image = observation.images[camera];
+  if (!image) throw new InputError(`--ask: camera ${camera} has no image at this control step`);
+  return askAbout(policy, image, { ask, picture });
 }

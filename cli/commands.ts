@@ -18,6 +18,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'trains a system on the built-in world or on a data set, measures it and writes a report',
     load: () => import('./train.ts').then(({ train }) => train),
   },
+  pretrain: {
+    summary: 'trains a vision-language model on questions about pictures',
+    load: () => import('./pretrain.ts').then(({ pretrain }) => pretrain),
+  },
   act: {
     summary: 'one predicted chunk of a trained policy, the demonstrated one, and the latency by part',
     load: () => import('./act.ts').then(({ act }) => act),

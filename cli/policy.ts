@@ -1,8 +1,8 @@
 /** A trained policy and the data that it acts on. */
 import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
-import { type Device, InputError } from '../engine/index.ts';
+import { type Device, InputError, quote } from '../engine/index.ts';
 import { actingObjective, objectivesOf } from '../model/architecture/objectives/index.ts';
-import type { Dataset } from '../model/data/dataset.ts';
+import type { Dataset, Episode } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
@@ -33,13 +33,12 @@ export interface Loaded {
  * before an adapter is opened.
  */
 export async function withPolicy<T>(
-  { checkpoint: path, ...values }: PolicyValues,
+  { checkpoint: named, ...values }: PolicyValues,
   progress: Progress,
   check: (opened: Pick<Loaded, 'dataset' | 'settings'>) => void,
   work: (loaded: Loaded) => Promise<T>,
 ): Promise<T> {
-  if (path === undefined)
-    throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
+  const path = expectNamed(named);
   const checkpoint = await openCheckpoint(path);
   try {
     const { settings } = checkpoint;
@@ -56,6 +55,16 @@ export async function withPolicy<T>(
   } finally {
     await checkpoint.close();
   }
+}
+
+export function expectNamed(path: string | undefined): string {
+  if (path !== undefined) return path;
+  throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
+}
+
+/** @throws InputError if the episode has no such control step */
+export function expectStep({ id, length }: Episode, step: number): void {
+  if (step >= length) throw new InputError(`--step ${step}: episode ${quote(id)} has steps 0 to ${length - 1}`);
 }
 
 /** @throws InputError if the policy draws no noise, which --seed chooses */

@@ -3,7 +3,10 @@ import { access, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileError } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
+import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
+import type { RunSettings } from '../model/training/run-settings.ts';
+import { expectSameRun } from '../model/training/same-run.ts';
 import { expectNoFiles } from './outputs.ts';
 
 export interface RunFolder {
@@ -56,6 +59,29 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
     await removeEmpty();
   };
   return { path, checkpoint, leave };
+}
+
+/**
+ * The settings of a resumed run, with more steps or moved data where they are given.
+ *
+ * @throws InputError if another command began the run, or if other settings are given than it was begun with
+ */
+export function resumedSettings(
+  name: 'train' | 'pretrain',
+  given: Partial<RunSettings>,
+  { resume, path }: RunFolder,
+): RunSettings {
+  const begun = resume!.settings.run;
+  const beganIt = begun.system === PACKED_QUESTIONS ? 'pretrain' : 'train';
+  if (name !== beganIt)
+    throw new InputError(
+      `--resume: insula ${beganIt} began the run in ${path}; resume it with insula ${beganIt}, or name another folder with --out`,
+    );
+  expectSameRun({ settings: begun }, { settings: given });
+  const { steps = begun.steps, data = begun.data, dataset = begun.dataset } = given;
+  if (steps < resume!.progress.step)
+    throw new InputError(`--steps ${steps}: the run in ${path} is already at step ${resume!.progress.step}`);
+  return { ...begun, steps, data, dataset };
 }
 
 const checkpointIn = (folder: string) => join(folder, 'checkpoint.safetensors');

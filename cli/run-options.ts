@@ -29,8 +29,8 @@ export const runOptions = {
   weights: decimals('relative sampling weight of each data set; by default n^0.43 for n control steps', {
     needs: 'data',
   }),
-  steps: number(`training steps; ${presetValues('steps')} by default`),
-  batch: number(`examples in a batch; ${presetValues('batch')} by default`, 1),
+  steps: number(`training steps; ${presetValues(({ steps }) => steps)} by default`),
+  batch: number(`examples in a batch; ${presetValues(({ batch }) => batch)} by default`, 1),
   ...memoryOptions,
   moments: choice("format of AdamW's moments: f32 (default), or with stochastic rounding bf16 or 8bit", [
     'f32',
@@ -65,6 +65,12 @@ export const runOptions = {
     to: 1,
   }),
   horizon: number('control steps in a chunk; one second by default', 1),
+  from: {
+    ...text(
+      'vision-language model that the weights begin from: tiny, small or FILE; scratch (default) for random weights',
+    ),
+    read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
+  },
   seed: number('determines data, initial weights, noise and order; 0 by default'),
 };
 
@@ -81,9 +87,9 @@ export function givenSettings({
   };
 }
 
-/** The presets' values of a field, for help. */
-function presetValues(field: keyof Preset & ('steps' | 'batch')): string {
-  const numbers = presets.map((preset) => preset[field]);
+/** A number of each preset, for help. */
+export function presetValues(of: (preset: Preset) => number): string {
+  const numbers = presets.map(of);
   const same = new Set(numbers).size === 1;
   return same ? String(numbers[0]) : presets.map(({ name }, i) => `${numbers[i]} (${name})`).join(', ');
 }

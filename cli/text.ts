@@ -2,6 +2,7 @@
 
 import { aligned } from '../bench/measure/table.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
+import type { Answered, AskResult } from './asking.ts';
 import { describe, formatSeconds } from './progress.ts';
 import type { ClosedLoopSummary, TrainSummary } from './training-summary.ts';
 
@@ -15,7 +16,7 @@ export interface ActResult {
   demonstrated: (number[] | null)[];
   predicted: number[][];
   /** The answer to --ask, or else the predicted subtask; null if the policy was trained without questions. */
-  answer: { question: string; answer: string } | null;
+  answer: Answered | null;
   latency: { part: string; milliseconds: number }[];
   adapter: string;
 }
@@ -95,11 +96,31 @@ export function actLines({
 }: ActResult): string[] {
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
-    ...(answer ? [`${answer.question}: ${answer.answer}`] : []),
+    ...(answer ? answerLines(answer) : []),
     ...(predicted[0].length > WIDE
       ? dimensionLines(predicted, demonstrated, names)
       : stepLines(predicted, demonstrated)),
     `latency on ${adapter}: ${latencyOf(latency)}`,
+  ];
+}
+
+export const askLines = (result: AskResult): string[] => [
+  result.about,
+  ...answerLines(result),
+  `answered on ${result.adapter}`,
+];
+
+function answerLines({ question, answer, places, size, picture }: Answered): string[] {
+  const place = (pixels: number[]) => {
+    const [top, left, bottom, right] = pixels.map((value) => value.toFixed(1));
+    return pixels.length === 2 ? `x ${left}, y ${top}` : `x ${left} to ${right}, y ${top} to ${bottom}`;
+  };
+  return [
+    `${question}: ${answer.trim()}`,
+    ...places.map(
+      ({ label, pixels }) => `  ${label || 'place'}: ${place(pixels)} of ${size?.[1]} x ${size?.[0]} pixels`,
+    ),
+    ...(picture === null ? [] : [`drawn into ${picture}`]),
   ];
 }
 

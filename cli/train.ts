@@ -11,7 +11,8 @@ import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, runSettings, systemOf } from '../model/training/run-settings.ts';
-import { expectSameRun } from '../model/training/same-run.ts';
+import { expectPresetSizes, openStart } from '../model/training/start.ts';
+import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { chooseData, coTrainingOf, readParaphrasing, TABLETOP } from './data.ts';
@@ -20,7 +21,7 @@ import { givenEncoding } from './given-encoding.ts';
 import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
 import type { Progress } from './progress.ts';
-import { type RunFolder, runFolder } from './run-folder.ts';
+import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions } from './run-options.ts';
 import { scenesOf } from './scenes.ts';
 import { trainLines } from './text.ts';
@@ -64,16 +65,8 @@ function usualFolder({ data, dataset, system, preset, task, variation }: RunSett
 }
 
 /** The settings of a new run, or of a resumed one with more steps or moved data. */
-function settingsOf(given: Partial<RunSettings>, { resume, path }: RunFolder): RunSettings {
-  const begun = resume?.settings.run;
-  const settings = { ...runSettings(given), ...begun };
-  if (resume && begun) {
-    expectSameRun({ settings: begun }, { settings: given });
-    const { steps = begun.steps, data = begun.data, dataset = begun.dataset } = given;
-    if (steps < resume.progress.step)
-      throw new InputError(`--steps ${steps}: the run in ${path} is already at step ${resume.progress.step}`);
-    Object.assign(settings, { steps, data, dataset });
-  }
+function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings {
+  const settings = folder.resume ? resumedSettings('train', given, folder) : runSettings(given);
   expectTokens(settings);
   systemOf(settings);
   // The data may have less: they are checked once they are open.
@@ -99,12 +92,14 @@ interface Trained extends Pick<PreparedRun, 'objectives'> {
 
 async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promise<Trained> {
   const { settings } = run;
+  const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
   const world = settings.cotrain > 0 && settings.questions === null ? await TabletopWorld.create() : null;
   try {
+    if (from) expectPresetSizes(from, settings.preset);
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);
-    const prepared = await prepare(run, world, progress, signal);
+    const prepared = await prepare(run, from, world, progress, signal);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
     await (await import('../model/report/plot.ts')).loadVega();
@@ -122,12 +117,14 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
     }
   } finally {
     world?.delete();
+    await from?.close();
   }
 }
 
 /** Reads and checks settings and data, before an adapter is opened. */
 async function prepare(
   { folder: { resume }, settings }: Run,
+  from: VisionLanguageFile | undefined,
   world: TabletopWorld | null,
   progress: Progress,
   signal: AbortSignal,
@@ -144,6 +141,7 @@ async function prepare(
     coTraining,
     given: given?.(dataset),
     resume,
+    from,
     listener: progress,
   });
 }

@@ -47,8 +47,8 @@ export interface LinearCrossEntropyRows {
 /**
  * Cross-entropy of the logits hidden embedding^T with `targets`, for the rows whose mask is 1; nll = logSumExp - target logit.
  *
- * hidden [B, T, width] and embedding [V, width] f32; targets and mask [B, T] u32 -> []. The logits exist one tile of the vocabulary
- * at a time. dHidden is bitwise 0 where mask is 0. A target that is not below V, in a row with a loss, makes the loss 1e30 or so.
+ * hidden [B, T, width] and embedding [V, width] f32; targets and mask [B, T] u32 -> []. A mask f32 is the factor of each row's nll in
+ * the sum that is the loss. The logits exist one tile of the vocabulary at a time. dHidden is bitwise 0 where mask is 0. A target that is not below V, in a row with a loss, makes the loss 1e30 or so.
  *
  * `capacity`: at most so many rows have a loss, and the others cost next to nothing; targets and mask are then numbers of the host,
  * and hidden may be the rows of `rowsWithLoss` alone, [1, capacity, width]. Throws where more rows have one, in a captured step at its run.
@@ -120,6 +120,7 @@ export function linearCrossEntropyRows(
   options: LinearCrossEntropyOptions = {},
 ): LinearCrossEntropyRows {
   expectOperands(hidden, embedding, targets, mask);
+  if (mask.dtype === 'f32') return overTiles(hidden, embedding, targets, mask);
   const { device } = hidden;
   const [samples, tokens] = hidden.shape;
   const rows = samples * tokens;
@@ -145,7 +146,8 @@ function expectOperands(
   rows: readonly number[] = hidden.shape.slice(0, 2),
 ): void {
   for (const [name, operand] of Object.entries({ hidden, embedding })) expectDtype(OP, name, operand, 'f32');
-  for (const [name, operand] of Object.entries({ targets, mask })) expectDtype(OP, name, operand, 'u32');
+  expectDtype(OP, 'targets', targets, 'u32');
+  if (mask.dtype !== 'f32') expectDtype(OP, 'mask', mask, 'u32');
   if (hidden.size === 0 || hidden.shape.length !== 3)
     throw new Error(`${OP}: hidden has shape ${formatShape(hidden.shape)}; expected [batch, tokens, width], not empty`);
   expectShape(OP, 'embedding', embedding, [null, hidden.shape[2]]);

@@ -132,8 +132,8 @@ beforeAll(async () => {
   await writeFile(at('other.safetensors'), await actionsFile({ x: [[1]] }));
   await changed('json.safetensors', { metadata: () => '{"format": 2' });
   await changed('null.safetensors', { metadata: () => 'null' });
-  await changed('earlier.safetensors', { metadata: (json) => ({ ...json, format: 2 }) });
-  await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 4 }) });
+  await changed('earlier.safetensors', { metadata: (json) => ({ ...json, format: 3 }) });
+  await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 5 }) });
   await changed('moved.safetensors', {
     metadata: (json) => {
       json.settings.run.data = [at('gone')];
@@ -189,9 +189,9 @@ describe('a checkpoint', () => {
     ['text', /text\.safetensors: not a safetensors file/],
     ['other', /other\.safetensors: a safetensors file, but not a checkpoint of Insula/],
     ['json', /json\.safetensors: damaged: the checkpoint's metadata is not JSON/],
-    ['null', /null\.safetensors: the checkpoint does not say its format; this version reads format 3: train it anew/],
-    ['earlier', /earlier\.safetensors: checkpoint format 2; this version reads format 3: train it anew/],
-    ['later', /later\.safetensors: checkpoint format 4; this version reads format 3: train it anew/],
+    ['null', /null\.safetensors: the checkpoint does not say its format; this version reads format 4: train it anew/],
+    ['earlier', /earlier\.safetensors: checkpoint format 3; this version reads format 4: train it anew/],
+    ['later', /later\.safetensors: checkpoint format 5; this version reads format 4: train it anew/],
     ['lacking', /lacking\.safetensors: damaged: the checkpoint's metadata: "settings": missing$/],
     [
       'statistics',
@@ -298,6 +298,7 @@ describe('a training run', () => {
     ['data set', { dataset: ['other'] }, /index\.json: no data set "other"; there are made$/],
     ['horizon', { horizon: 7 }, /^horizon 7 is longer than the longest episode of data set "made", which has 6 steps/],
     ['adapter', { adapter: 'no such thing' }, /^no WebGPU adapter with 'no such thing' in its name opens/],
+    ['start', { from: 'gone.safetensors' }, /^gone\.safetensors: cannot open it: no such file or folder$/],
     [
       'run to resume',
       { resume: true },
@@ -424,6 +425,7 @@ describe('a training run', () => {
       { freeze: ['expert'] },
       /^--freeze expert: the run was begun without it; leave it out/,
     ],
+    ['start', { from: 'tiny' }, /^--from tiny: the run was begun without it; leave it out/],
     ['rate', { rates: { expert: 2 } }, /^--rates expert=2: the run was begun without it; leave it out/],
     ['initial gate', { gates: 1 }, /^--gates 1: the run was begun without it; leave it out/],
     [

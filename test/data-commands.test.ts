@@ -7,6 +7,7 @@ import { convert } from '../cli/convert.ts';
 import { chooseData, type DataChoice, readParaphrasing } from '../cli/data.ts';
 import { evaluate } from '../cli/evaluate.ts';
 import { Progress } from '../cli/progress.ts';
+import type { ActResult } from '../cli/text.ts';
 import { openDataset } from '../model/data/index.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
 import { runCommand } from './support/run-command.ts';
@@ -142,7 +143,7 @@ test('a policy of a mixture acts on one of its data sets by itself', async () =>
   const [mixed, alone] = [
     await runCommand(act, { ...options, dataset: ['seven', 'three'], episode: '1' }),
     await runCommand(act, options, { progress }),
-  ].map(({ json }) => json);
+  ].map(({ json }) => json as ActResult);
   expect(alone.predicted).toEqual(mixed.predicted);
   expect(alone.demonstrated).toEqual(mixed.demonstrated);
   expect(notes.filter((line) => line.includes('not what'))).toEqual([]);

@@ -37,7 +37,7 @@ const rooms: Record<string, readonly (readonly string[])[]> = {
   engine: [['files', 'adapters']],
   kernels: [['reference']],
   tokenizers: [],
-  model: [['architecture'], ['systems'], ['data'], ['policy'], ['training'], ['inspect'], ['report']],
+  model: [['architecture', 'pretrained'], ['systems'], ['data'], ['policy'], ['training'], ['inspect'], ['report']],
   bench: [
     ['measure'],
     ['tabletop'],

@@ -81,6 +81,7 @@ export interface SeenThing {
   readonly noun: Shape | FixtureKind;
   /** Its number among the scene's objects, and behind them its fixtures. */
   readonly index: number;
+  readonly isObject: boolean;
   readonly place: readonly [number, number];
 }
 
@@ -90,10 +91,10 @@ export function thingsOf({ seed, settings, places }: Truth): { objects: SeenThin
   const seen = [...scene.objects, ...scene.fixtures]
     .map((thing, index): SeenThing => {
       const noun = 'shape' in thing ? thing.shape : thing.kind;
-      return { name: nameOf(thing), colour: thing.colour, noun, index, place: places[index] };
+      const isObject = index < scene.objects.length;
+      return { name: nameOf(thing), colour: thing.colour, noun, index, isObject, place: places[index] };
     })
     .filter(({ place }) => place.every((share) => share >= 0 && share <= 1))
     .sort((a, b) => a.place[1] - b.place[1]);
-  const isObject = ({ index }: SeenThing) => index < scene.objects.length;
-  return { objects: seen.filter(isObject), fixtures: seen.filter((thing) => !isObject(thing)) };
+  return { objects: seen.filter(({ isObject }) => isObject), fixtures: seen.filter(({ isObject }) => !isObject) };
 }

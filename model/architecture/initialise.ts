@@ -1,4 +1,4 @@
-import { elementCount, type ParameterSet, randomStream, streams } from '../../engine/index.ts';
+import { elementCount, type ParameterSet, type Random, randomStream, streams } from '../../engine/index.ts';
 import type { ModelParameter } from './layers.ts';
 
 /**
@@ -22,4 +22,33 @@ export function initialise(parameters: ParameterSet, specifications: readonly Mo
     if (gateBias !== undefined) values.fill(gateBias, (2 * size) / 3);
     parameters.get(name).write(values);
   });
+}
+
+/** Half waves over the whole order, for sines and cosines. */
+const HALF_WAVES = [0.5, 1, 2, 4, 8, 16];
+
+/** Rows [count, width] of norm 1 for things in an order, such as places: a random projection of waves, so that neighbours are alike. */
+export function orderedRows(count: number, width: number, random: Random): Float32Array {
+  const waves = Array.from({ length: count }, (_, row) => {
+    const place = row / (count - 1);
+    return [
+      2 * place - 1,
+      ...HALF_WAVES.flatMap((own) => [Math.sin(Math.PI * own * place), Math.cos(Math.PI * own * place)]),
+    ];
+  });
+  const means = waves[0].map((_, wave) => waves.reduce((sum, own) => sum + own[wave], 0) / count);
+  const projection = new Float32Array(means.length * width);
+  random.fillNormal(projection);
+  const rows = new Float32Array(count * width);
+  waves.forEach((own, row) => {
+    const projected = Array.from({ length: width }, (_, column) =>
+      own.reduce((sum, value, wave) => sum + (value - means[wave]) * projection[wave * width + column], 0),
+    );
+    const norm = Math.hypot(...projected);
+    rows.set(
+      projected.map((value) => value / norm),
+      row * width,
+    );
+  });
+  return rows;
 }

@@ -1,5 +1,5 @@
 import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
-import { convertIndexedToRgb, decode as decodePngFile } from 'fast-png';
+import { convertIndexedToRgb, decode as decodePngFile, encode } from 'fast-png';
 import { unzlibSync } from 'fflate';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import type { Episode, Image } from './dataset.ts';
@@ -143,6 +143,10 @@ async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   const eight = depth === 16 ? Uint8Array.from(decoded.data, (value) => value >>> 8) : decoded.data;
   return { width, height, pixels: toRgb(eight, decoded.channels) };
 }
+
+/** An image as a PNG file. */
+export const encodePng = ({ width, height, pixels }: Image): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(encode({ width, height, data: pixels, channels: 3, depth: 8 }));
 
 /** Converts pixels of 1 (grey), 2 (grey, alpha), 3 or 4 (colour, alpha) channels to RGB. */
 export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {

@@ -11,9 +11,7 @@ import type { Image } from './dataset.ts';
  */
 export function resizeWithPadding(image: Image, width: number, height: number): Image {
   if (image.width === width && image.height === height) return image;
-  const ratio = Math.max(image.width / width, image.height / height);
-  const newWidth = Math.max(1, Math.trunc(image.width / ratio));
-  const newHeight = Math.max(1, Math.trunc(image.height / ratio));
+  const { width: newWidth, height: newHeight } = scaledSize(image, { width, height });
   const columns = filter(image.width, newWidth);
   const rows = filter(image.height, newHeight);
 
@@ -42,6 +40,24 @@ export function resizeWithPadding(image: Image, width: number, height: number): 
     }
   }
   return { width, height, pixels };
+}
+
+interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** The size of an image before it is padded. */
+function scaledSize(image: Size, { width, height }: Size): Size {
+  const ratio = Math.max(image.width / width, image.height / height);
+  const scaled = (size: number) => Math.max(1, Math.trunc(size / ratio));
+  return { width: scaled(image.width), height: scaled(image.height) };
+}
+
+/** A coordinate in a padded image, as a share of its side, -> the same place in the original image. Outside [0, 1] it lies in the padding. */
+export function shareBeforePadding(share: number, side: keyof Size, image: Size, padded: Size): number {
+  const scaled = scaledSize(image, padded)[side];
+  return (share * padded[side] - Math.floor((padded[side] - scaled) / 2)) / scaled;
 }
 
 /** Lists for each output pixel its input pixels: a triangle around its centre, with weights that sum to one. */

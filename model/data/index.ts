@@ -23,11 +23,11 @@ export {
   type ExampleSource,
   MIXTURE_EXPONENT,
 } from './dataset-mixture.ts';
-export { decodeImage, ImageCache } from './image-files.ts';
-export { normaliseImage, resizeWithPadding } from './images.ts';
+export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
+export { normaliseImage, resizeWithPadding, shareBeforePadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
 export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
-export { imageQuestions, type NamedImage, openNamedImages } from './named-images.ts';
+export { imageQuestions, type NamedImage, openNamedImages, questionsAbout } from './named-images.ts';
 export { checkStatistics, fromNormStats, toNormStats, withoutPadding } from './norm-stats.ts';
 export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
 export { readParaphrases, withParaphrases } from './paraphrases.ts';
@@ -69,8 +69,10 @@ export {
   type DatasetStatistics,
   datasetStatistics,
   measureStatistics,
+  NORMALISED_BOUND,
   Normaliser,
   normalisers,
+  RANGE_FLOOR,
   statisticsFromJson,
   statisticsSchema,
 } from './statistics.ts';

@@ -1,7 +1,7 @@
 import { type Folder, readRange } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
-import { randomStream, streams } from '../../engine/random.ts';
+import { type Random, randomStream, streams } from '../../engine/random.ts';
 import type { ExampleSource } from './dataset-mixture.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
 import { asText, readJsonObject, unexpected } from './json.ts';
@@ -58,9 +58,23 @@ export async function openNamedImages(folder: string | Folder, path: string): Pr
   });
 }
 
+/** The three questions about image `index`, with PaliGemma's prompts; half of the guesses at its name are right. */
+export function questionsAbout(images: readonly NamedImage[], index: number, random: Random): VisionLanguage[] {
+  const { name, category, image } = images[index];
+  const number = 3 * index + 2;
+  const right = random.integer(2 * number, 2) === 0;
+  const other = (index + 1 + random.integer(2 * number + 1, images.length - 1)) % images.length;
+  const guess = right ? name : images[other].name;
+  return [
+    { image, prompt: 'caption en', answer: name },
+    { image, prompt: 'answer en what kind of thing is this?', answer: category },
+    { image, prompt: `answer en is this ${guess}?`, answer: guess === name ? 'yes' : 'no' },
+  ];
+}
+
 /**
- * Makes questions about named images with PaliGemma's prompts: its name, its category, and whether it is a given thing
- * (in half of the cases it is not). Each epoch asks all three about every image, in an order that the seed decides.
+ * Makes questions about named images: its name, its category, and whether it is a given thing. Each epoch asks all three about every
+ * image, in an order that the seed decides.
  *
  * @throws RangeError if there are fewer than two images
  */
@@ -78,13 +92,7 @@ export function imageQuestions(images: readonly NamedImage[], seed: number): Exa
       if (own !== epoch)
         [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
       const number = order[place - own * size];
-      const { name, category, image } = images[Math.floor(number / 3)];
-      if (number % 3 === 0) return { image, prompt: 'caption en', answer: name };
-      if (number % 3 === 1) return { image, prompt: 'answer en what kind of thing is this?', answer: category };
-      const right = random.integer(2 * number, 2) === 0;
-      const other = (Math.floor(number / 3) + 1 + random.integer(2 * number + 1, images.length - 1)) % images.length;
-      const guess = right ? name : images[other].name;
-      return { image, prompt: `answer en is this ${guess}?`, answer: guess === name ? 'yes' : 'no' };
+      return questionsAbout(images, Math.floor(number / 3), random)[number % 3];
     },
   };
 }

@@ -7,7 +7,6 @@ import {
   decodeBeginning,
   decodeWithLocations,
   digitizeState,
-  encodePieces,
   encodeWithLocations,
   LOCATIONS,
   prompts,
@@ -106,7 +105,7 @@ export class Encoding {
 
   /** Rows of the embedding: text tokens, then location tokens and action tokens if the model has them. */
   get vocabularySize(): number {
-    return (this.ranges.action ?? this.text).vocabularySize;
+    return (this.ranges.action ?? this.ranges.location ?? this.text).vocabularySize;
   }
 
   get endOfSequence(): number {
@@ -119,7 +118,13 @@ export class Encoding {
 
   /** Ids of the prompt, beginning of sequence included. `state` is in the robot's units. */
   promptIds({ instruction, state, robot, request }: Omit<RawObservation, 'images'>): Int32Array {
-    if (request === 'answer') return encodePieces(this.text, prompts.paligemma({ instruction }).before);
+    if (request === 'answer') {
+      const { before } = prompts.paligemma({ instruction });
+      // A question may name places.
+      const idsOf = (piece: (typeof before)[number]) =>
+        typeof piece === 'string' ? Array.from(this.answerTokens(piece)) : [this.text.special[piece.special]];
+      return Int32Array.from(before.flatMap(idsOf));
+    }
     const { stateAsText, stateBins } = this.settings;
     const { normalise } = this.robot(robot);
     const bins =
@@ -246,8 +251,10 @@ export class Encoding {
     };
   }
 
-  private prompts(observations: readonly RawObservation[], length: number): Ids {
+  /** Prompts of observations, of which some may be missing. @throws InputError if one has more than `length` tokens */
+  prompts(observations: readonly (Omit<RawObservation, 'images'> | null)[], length: number): Ids {
     const prompts = observations.map((observation) => {
+      if (!observation) return [];
       const ids = this.promptIds(observation);
       if (ids.length > length)
         throw new InputError(
@@ -258,7 +265,7 @@ export class Encoding {
     return padIds(prompts, length);
   }
 
-  private images(observations: readonly RawObservation[], { vision }: ModelConfiguration) {
+  images(observations: readonly Pick<RawObservation, 'images'>[], { vision }: Pick<ModelConfiguration, 'vision'>) {
     if (!vision) return { images: null, cameraValid: null };
     const { imageHeight, imageWidth, cameras } = vision;
     const size = imageHeight * imageWidth * 3;

@@ -48,17 +48,19 @@ export class Policy {
    * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
    * end is truncated to the model's target block.
    *
-   * @throws InputError if the model was trained without questions
+   * @throws InputError if the model was trained without questions, or predicts no tokens
    */
   async generateText(observations: readonly RawObservation[]): Promise<string[]> {
     const { encoding, model } = this;
     if (!encoding.settings.locations)
       throw new InputError('this policy was trained without questions, so it cannot answer any');
+    const objective = model.objectives.find(({ decode }) => decode);
+    if (!objective) throw new InputError('this policy predicts no tokens, so it cannot answer questions');
     const { textIds } = encoding;
     const written = observations.map((): number[] => []);
     const subtask = (text: string) => text.split(';')[0];
     await act(model, encoding.observe(observations, model.configuration), {
-      objective: model.objectives.find(({ decode }) => decode),
+      objective,
       choose: (sample, logits) => {
         const own = written[sample];
         const id = argmax(logits, textIds);

@@ -1,7 +1,7 @@
 /** The sections of a training run's report. */
-import { encode } from 'fast-png';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
+import { encodePng } from '../data/index.ts';
 import { attentionFigure, attentionInWords } from './attention-figure.ts';
 import {
   chunkPlots,
@@ -172,10 +172,10 @@ export function attentionSection(attention: NonNullable<ReportData['attention']>
 }
 
 /** The image as a PNG inside a data URL. */
-function picture({ width, height, pixels }: Image, description: string): Markup {
-  const png = encode({ width, height, data: pixels, channels: 3 });
+function picture(image: Image, description: string): Markup {
+  const { width, height } = image;
   let binary = '';
-  for (const byte of png) binary += String.fromCharCode(byte);
+  for (const byte of encodePng(image)) binary += String.fromCharCode(byte);
   return html`<img src="data:image/png;base64,${btoa(binary)}" width="${width}" height="${height}" alt="${description}">`;
 }
 

@@ -22,7 +22,7 @@ export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
   readonly after?: readonly string[];
   /**
    * The number of its rows, which learned rows and zeros may choose: 'actions' means one for each action of a chunk (the default),
-   * 'elements' one for each number of a chunk. The data determine the others.
+   * 'elements' one for each number of a chunk. The data determine the others, where a system does not state it.
    */
   readonly length?: number | 'actions' | 'elements';
 }

@@ -1,8 +1,7 @@
 import { type Random, randomStream, streams } from '../../engine/index.ts';
-import { type BlockSettings, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
-import type { ObservationBatch, TrainingBatch } from '../architecture/inputs.ts';
+import type { BlockSettings, ModelConfiguration } from '../architecture/configuration.ts';
+import type { TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
-import { lastRowsBefore, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   augment,
@@ -15,8 +14,10 @@ import {
   stateAt,
   type VisionLanguage,
 } from '../data/index.ts';
-import { type Encoding, padIds, type RawObservation } from '../policy/encoding.ts';
+import type { Encoding, RawObservation } from '../policy/encoding.ts';
 import type { RunSettings } from './run-settings.ts';
+import { targetTokens } from './targets.ts';
+import type { Maker, Making } from './trainer.ts';
 
 /** A training batch together with the observations that it was made from. */
 export interface MadeBatch extends TrainingBatch {
@@ -69,7 +70,7 @@ function augmented(
 }
 
 /** Makes batches from examples of any kind. Noise and times depend on seed and step alone, so a batch can be made again. */
-export class BatchMaker {
+export class BatchMaker implements Maker<Example> {
   /** Examples with target tokens that were made so far, and those among them that were truncated to the model's target block. */
   readonly counts = { examples: 0, truncated: 0 };
 
@@ -86,14 +87,11 @@ export class BatchMaker {
     this.target = configuration.blocks.find(({ input }) => input === 'target') ?? null;
   }
 
-  /**
-   * The batch of training step `step`, or the part of it that begins with example number `first`: a part has the noise, times and
-   * augmentation that it has in the whole batch. Images are augmented only for training, and if the settings say so.
-   */
+  /** A part of a batch has the noise, times and augmentation that it has in the whole. */
   async make(
     listed: readonly Example[],
     step: number,
-    { use = 'measuring', first = 0 }: { use?: 'training' | 'measuring'; first?: number } = {},
+    { use = 'measuring', first = 0 }: Making = {},
   ): Promise<MadeBatch> {
     const { encoding, configuration, settings } = this;
     const { horizon, actionDimension } = configuration;
@@ -122,7 +120,13 @@ export class BatchMaker {
       return { data, valid, real: encoding.realDimensions(robot), ids: [...before, ...actionIds] };
     });
     const observation = encoding.observe(observations, configuration);
-    const tokens = this.target && this.tokens(this.target, parts, observation);
+    const { target, counts } = this;
+    const ids = parts.map((part) => part.ids);
+    const tokens = target && targetTokens(configuration, encoding.endOfSequence, observation, [{ block: target, ids }]);
+    if (target) {
+      counts.examples += ids.length;
+      counts.truncated += ids.filter(({ length }) => length > target.length).length;
+    }
     const actions = new Float32Array(examples.length * size);
     parts.forEach(({ data }, i) => {
       actions.set(data, i * size);
@@ -130,9 +134,7 @@ export class BatchMaker {
     const drawn = this.objectives.map((objective) => objective.draw?.(random, examples.length, first));
     return {
       ...observation,
-      ids: tokens ? { ...observation.ids, ...tokens.ids } : observation.ids,
-      lossTarget: tokens?.lossTarget ?? null,
-      lossMask: tokens?.lossMask ?? null,
+      ...(tokens ?? { lossTarget: null, lossMask: null }),
       actions,
       noise: null,
       time: null,
@@ -141,35 +143,5 @@ export class BatchMaker {
       ...Object.assign({}, ...drawn),
       observations,
     };
-  }
-
-  /**
-   * The last real row before the target predicts its first token, each token the next, and the last the end of sequence. The rows are
-   * those of the backbone.
-   */
-  private tokens(
-    target: BlockSettings,
-    parts: readonly { readonly ids: Int32Array | readonly number[] }[],
-    observation: ObservationBatch,
-  ) {
-    const { configuration, counts } = this;
-    const blocks = trainingBlocks(configuration);
-    const own = rowsOf(blocks, target.name);
-    const last = lastRowsBefore(configuration, observation, blocks, target);
-    const lossTarget = new Int32Array(parts.length * own.of);
-    const lossMask = new Uint8Array(parts.length * own.of);
-    counts.examples += parts.length;
-    counts.truncated += parts.filter(({ ids }) => ids.length > target.length).length;
-    parts.forEach(({ ids }, sample) => {
-      // A truncated target has no end-of-sequence token: its last row predicts the first token that was cut off.
-      const predicted = [...ids, this.encoding.endOfSequence].slice(0, target.length + 1);
-      predicted.forEach((id, i) => {
-        const row = sample * own.of + (i === 0 ? last[sample] : own.start + i - 1);
-        lossTarget[row] = id;
-        lossMask[row] = 1;
-      });
-    });
-    const sequences = parts.map(({ ids }) => ids.slice(0, target.length));
-    return { ids: { [sourceOf(target)]: padIds(sequences, target.length) }, lossTarget, lossMask };
   }
 }

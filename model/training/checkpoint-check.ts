@@ -1,39 +1,27 @@
-/** Checks that the parts of a checkpoint's settings, which fit the schema, also fit each other and the file's tensors. */
-import { InputError, reasonOf } from '../../engine/files/errors.ts';
-import type { SafetensorsFile } from '../../engine/index.ts';
+/** Checks that an encoding, which fits the schema, also fits the model of its file. */
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import { Architecture } from '../architecture/model.ts';
 import { checkSlotMap } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
-import type { CheckpointSettings } from './checkpoint-schema.ts';
-
-/** @throws InputError with one line that names the file and the part that does not fit */
-export function expectFitting(file: SafetensorsFile, { configuration, encoding }: CheckpointSettings): void {
-  const checked = <T>(part: string, check: () => T): T => {
-    try {
-      return check();
-    } catch (error) {
-      throw new InputError(`${file.name}: damaged: the checkpoint's metadata: "settings.${part}": ${reasonOf(error)}`);
-    }
-  };
-  const { parameters } = checked('configuration', () => new Architecture(configuration));
-  checked('encoding', () => checkEncoding(encoding, configuration));
-  for (const { name, shape } of parameters) file.entry(name, { shape });
-}
 
 function expect(fits: boolean, complaint: string): void {
   if (!fits) throw new Error(complaint);
 }
 
-function checkEncoding(settings: EncodingSettings, configuration: ModelConfiguration): void {
-  const { vocabulary, vision, blocks, actionDimension, stateDimension } = configuration;
-  const { statistics, robots = {}, cameras } = settings;
+/** @throws Error if the encoding has other token ids or cameras than the model */
+export function checkTokens(settings: EncodingSettings, { vocabulary, vision, blocks }: ModelConfiguration): void {
   const { vocabularySize } = new Encoding(settings);
   expect(vocabularySize === vocabulary, `a vocabulary of ${vocabularySize} ids; the model has ${vocabulary}`);
-  const slots = vision?.cameras ?? 0;
-  expect(cameras.length === slots, `cameras has ${cameras.length} names; the model has ${slots} cameras`);
+  const [names, slots] = [settings.cameras.length, vision?.cameras ?? 0];
+  expect(names === slots, `cameras has ${names} names; the model has ${slots} cameras`);
   const hasTarget = blocks.some(({ input }) => input === 'target');
   expect(settings.actions === null || hasTarget, 'an action tokenizer, and no block of tokens to be predicted');
+}
+
+/** @throws Error if the encoding of a policy does not fit its model */
+export function checkEncoding(settings: EncodingSettings, configuration: ModelConfiguration): void {
+  checkTokens(settings, configuration);
+  const { actionDimension, stateDimension } = configuration;
+  const { statistics, robots = {} } = settings;
   expect(statistics !== null || Object.keys(robots).length > 0, 'no statistics of any robot');
   const expectDimensions = (own: number) =>
     expect(own === actionDimension, `${own} action dimensions; the model has ${actionDimension}`);

@@ -12,7 +12,7 @@ import { type RunSettings, runSettingsSchema } from './run-settings.ts';
 import { type RunData, runDataSchema } from './same-run.ts';
 
 /** The version of the format; it increases when the meaning of a checkpoint changes. */
-export const CHECKPOINT_FORMAT = 3;
+export const CHECKPOINT_FORMAT = 4;
 
 /** More layers or tokens than any model has, and few enough that a damaged number exhausts neither time nor memory. */
 const [DEPTH_LIMIT, LENGTH_LIMIT] = [1000, 2 ** 17];
@@ -27,7 +27,7 @@ const ruleSchema = v.object({
   gateBias: v.optional(v.number()),
 }) satisfies v.GenericSchema<unknown, ParameterRule>;
 
-const configurationSchema = v.object({
+export const configurationSchema = v.object({
   backbone: v.picklist(backboneNames),
   backboneVariant: v.optional(backboneVariantSchema),
   vocabulary: count(1),
@@ -92,7 +92,7 @@ const slotMapSchema = v.object({
   state: v.array(slotSchema),
 }) satisfies v.GenericSchema<unknown, SlotMap>;
 
-const encodingSchema = v.object({
+export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
   stateBins: count(1),

@@ -4,7 +4,6 @@
  * is never incomplete.
  */
 import type * as v from 'valibot';
-import { parseJson } from '../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
@@ -12,18 +11,18 @@ import { type Device, readSafetensors, type SafetensorsFile, type Tensor } from 
 import type { AdamW, Moment } from '../../kernels/index.ts';
 import { actingConfiguration } from '../architecture/acting-configuration.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
-import { Architecture, Model } from '../architecture/model.ts';
-import { expectFitting } from './checkpoint-check.ts';
+import { Architecture, type Model } from '../architecture/model.ts';
+import { checkEncoding } from './checkpoint-check.ts';
 import {
   CHECKPOINT_FORMAT,
   type CheckpointSettings,
   checkpointSchema,
   type TrainingProgress,
 } from './checkpoint-schema.ts';
+import { contentsOf, expectFitting, loadModel, metadataOf } from './saved-model.ts';
+import { VISION_LANGUAGE_FORMAT } from './vision-language-file.ts';
 
 export type { CheckpointSettings, TrainingProgress } from './checkpoint-schema.ts';
-
-const METADATA = 'insula';
 
 export async function saveCheckpoint(
   path: string,
@@ -77,7 +76,7 @@ async function writeCheckpoint(
       shape: [...tensor.shape],
       data: () => tensor.read(),
     })),
-    { metadata: { format: 'pt', [METADATA]: JSON.stringify({ format: CHECKPOINT_FORMAT, ...contents }) } },
+    { metadata: metadataOf({ format: CHECKPOINT_FORMAT, ...contents }) },
   );
 }
 
@@ -104,21 +103,14 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 function checkpointIn(file: SafetensorsFile): Checkpoint {
-  const { settings, progress, optimizerStep } = contentsOf(file);
-  expectFitting(file, settings);
+  const { settings, progress, optimizerStep } = checkpointContents(file);
+  expectFitting(file, settings.configuration, `the checkpoint's metadata: "settings.`, () =>
+    checkEncoding(settings.encoding, settings.configuration),
+  );
   return {
     settings,
     progress,
-    async loadModel(device) {
-      const model = new Model(device, settings.configuration);
-      try {
-        for (const parameter of model.parameters) parameter.write(await file.readFinite(parameter.name, parameter));
-      } catch (error) {
-        model.dispose();
-        throw error;
-      }
-      return model;
-    },
+    loadModel: (device) => loadModel(file, device, settings.configuration),
     async loadOptimizer(optimizer) {
       if (optimizerStep === 0 && progress.step > 0)
         throw new InputError(
@@ -133,14 +125,13 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
   };
 }
 
-function contentsOf({ name, metadata }: SafetensorsFile): v.InferOutput<typeof checkpointSchema> {
-  const text = metadata.get(METADATA);
-  if (text === undefined)
+function checkpointContents(file: SafetensorsFile): v.InferOutput<typeof checkpointSchema> {
+  const { name } = file;
+  const { contents, format } = contentsOf(file, 'checkpoint');
+  if (format === VISION_LANGUAGE_FORMAT)
     throw new InputError(
-      `${name}: a safetensors file, but not a checkpoint of Insula: its metadata has no "${METADATA}"`,
+      `${name}: a vision-language model, which answers questions and does not act: ask it with insula act --ask, or train from it with --from`,
     );
-  const contents = parseJson(new TextEncoder().encode(text), name, "damaged: the checkpoint's metadata is not JSON");
-  const format = typeof contents === 'object' && contents && 'format' in contents ? contents.format : undefined;
   if (format !== CHECKPOINT_FORMAT) {
     const found =
       format === undefined ? 'the checkpoint does not say its format' : `checkpoint format ${quote(format)}`;

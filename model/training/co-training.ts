@@ -17,6 +17,7 @@ import {
 import type { Policy } from '../policy/policy.ts';
 import { questionObservation } from './batches.ts';
 import type { RunSettings } from './run-settings.ts';
+import type { ExampleSampler } from './trainer.ts';
 
 /** The vision-language examples of a run. */
 export interface CoTraining {
@@ -33,11 +34,6 @@ export const answersDescription: ObjectiveDescription = {
   meaning: 'mean cross-entropy of the next token of an answer, in nats',
   baseline: null,
 };
-
-export interface ExampleSampler {
-  /** The examples of training step `step` (from 0). */
-  batch(step: number, batchSize: number): readonly Example[];
-}
 
 /** Size of the window in which control steps are shuffled: the episodes of a window are read together. */
 const SHUFFLED_STEPS = 8192;
@@ -67,7 +63,7 @@ export function exampleSampler(
   { train }: Split,
   { seed, cotrain }: Pick<RunSettings, 'seed' | 'cotrain'>,
   { coTraining, weights }: { coTraining?: CoTraining; weights?: Dataset['weights'] } = {},
-): ExampleSampler {
+): ExampleSampler<Example> {
   const robots = [...new Set(train.map(({ episode }) => episode.robot))];
   const members = robots.map((robot = 'robot') => {
     const parts = train.filter(({ episode }) => (episode.robot ?? 'robot') === robot);
@@ -98,15 +94,21 @@ const HELD_OUT_IMAGES = 16;
  * @throws InputError if there are too few images
  */
 export function namedImageCoTraining(images: readonly NamedImage[], seed: number): CoTraining {
+  const split = splitNamedImages(images, seed);
+  const heldOut = imageQuestions(split.heldOut, seed);
+  return {
+    questions: imageQuestions(split.training, seed),
+    heldOut: Array.from({ length: heldOut.size }, (_, index) => heldOut.at(index)),
+  };
+}
+
+/** @throws InputError if there are too few images */
+export function splitNamedImages(images: readonly NamedImage[], seed: number) {
   const count = Math.min(HELD_OUT_IMAGES, Math.max(2, Math.floor(images.length / HELD_OUT_EVERY)));
   if (images.length < count + 2) throw new InputError(`${images.length} named images: questions need at least four`);
   const order = randomStream(seed, 2 ** 32 - 1, streams.split).permutation(images.length);
   const shuffled = Array.from(order, (index) => images[index]);
-  const heldOut = imageQuestions(shuffled.slice(0, count), seed);
-  return {
-    questions: imageQuestions(shuffled.slice(count), seed),
-    heldOut: Array.from({ length: heldOut.size }, (_, index) => heldOut.at(index)),
-  };
+  return { training: shuffled.slice(count), heldOut: shuffled.slice(0, count) };
 }
 
 /** A held-out question, its answer, and the policy's answer. */

@@ -61,6 +61,8 @@ export interface FittingOptions {
   readonly rules?: readonly ParameterRule[];
   /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
+  /** The encoding of the vision-language model that the run begins from: its tokens keep their meaning. */
+  readonly start?: EncodingSettings;
   readonly listener: { note(line: string): void };
 }
 
@@ -159,20 +161,20 @@ const fixedTokenizers = {
 } as const;
 
 export async function fitEncoding(
-  { dataset, system, preset, coTraining, tokenizer, tokens, listener }: FittingOptions,
+  { dataset, system, preset, coTraining, tokenizer, tokens, start, listener }: FittingOptions,
   split: Split,
   horizon: number,
   measured: MeasuredStatistics,
 ): Promise<EncodingSettings> {
   const { statistics, robots } = measured;
   const settings: EncodingSettings = {
-    text: defaultTokenizerJson(),
+    text: start?.text ?? defaultTokenizerJson(),
     stateAsText: system.stateAsText,
-    stateBins: preset.stateBins,
+    stateBins: start?.stateBins ?? preset.stateBins,
     cameras: dataset.cameras,
     ...measured,
     actions: null,
-    ...(coTraining && { locations: true }),
+    ...((coTraining || start) && { locations: true }),
   };
   for (const [name, own] of Object.entries(robots ?? { [dataset.name]: { statistics: statistics! } })) {
     const { widened } = normalisers(own.statistics).actions;

@@ -29,6 +29,8 @@ import type { Losses } from './history.ts';
 import { expectRules, rulesOf } from './parameter-rules.ts';
 import { expectTokens, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
+import { expectPresetSizes, startLines } from './start.ts';
+import type { VisionLanguageFile } from './vision-language-file.ts';
 
 export interface RunOptions {
   readonly settings: RunSettings;
@@ -39,6 +41,8 @@ export interface RunOptions {
   readonly given?: Pick<FittingOptions, 'tokenizer' | 'statistics'>;
   /** The checkpoint to resume from; it is closed once it is read. */
   readonly resume?: Checkpoint;
+  /** The file of `settings.from`; a resumed run does not read it again. */
+  readonly from?: VisionLanguageFile;
   readonly listener: RunListener;
 }
 
@@ -68,7 +72,7 @@ export interface PreparedRun extends RunOptions {
 
 /** @throws InputError if settings and data do not fit each other, or differ from those of the run to resume */
 export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
-  const { dataset, settings, coTraining, given = {}, resume, listener } = options;
+  const { dataset, settings, coTraining, given = {}, resume, from, listener } = options;
   const { preset, seed } = settings;
   const system = systemOf(settings);
   expectTokens(settings);
@@ -80,12 +84,18 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     coTraining,
     tokens: settings.tokens,
     rules: rulesOf(settings),
+    start: from?.encoding,
     ...given,
     listener,
   };
   checkCoTraining(settings, coTraining, dataset);
+  if (!resume && (settings.from !== null) !== (from !== undefined))
+    throw new InputError(
+      `from ${settings.from ?? 'scratch'}: ${from ? 'it leaves out the file given' : 'no file is given for it'}`,
+    );
   if (settings.augment && dataset.cameras.length === 0)
     throw new InputError(`--augment: data set "${dataset.name}" has no images to change; leave it out`);
+  if (from && !resume) expectPresetSizes(from, preset);
   checkGiven(fitting);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
@@ -98,13 +108,19 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   if (begun) expectSameRun({ settings: begun.run, data: begun.data }, { settings, data });
   const encoding = new Encoding(
     begun?.encoding ??
-      (await fitEncoding(fitting, split, horizon, measured ?? { statistics: given.statistics ?? null })),
+      (await fitEncoding(
+        fitting,
+        split,
+        horizon,
+        startStatistics(options, measured ?? { statistics: given.statistics ?? null }),
+      )),
   );
   // A model that cannot run is refused before an adapter is opened.
   const architecture = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
   );
   const { configuration } = architecture;
+  for (const line of from && !resume ? startLines(from, architecture) : []) listener.note(line);
   // Held-out questions are answered in text.
   const targets = configuration.blocks.filter(({ input }) => input === 'target');
   const obstacle = coTraining ? notDecodable(configuration, targets) : null;
@@ -128,6 +144,18 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   };
 }
 
+/** The built-in world keeps the state's statistics of the model that it begins from, so that number tokens keep their meaning. */
+function startStatistics({ settings, dataset, from }: RunOptions, own: MeasuredStatistics): MeasuredStatistics {
+  const states = settings.data === null ? from?.encoding.statistics?.states : null;
+  if (!states || !own.statistics) return own;
+  const { length } = states.mean;
+  if (length !== dataset.stateDimension)
+    throw new InputError(
+      `${from!.name}: its state has ${length} numbers; that of "${dataset.name}" has ${dataset.stateDimension}`,
+    );
+  return { ...own, statistics: { ...own.statistics, states } };
+}
+
 async function runData(dataset: Dataset, measured: MeasuredStatistics | null): Promise<RunData> {
   const { name, rate, actionDimension, stateDimension, cameras, weights = null, episodes } = dataset;
   return {
@@ -137,7 +165,7 @@ async function runData(dataset: Dataset, measured: MeasuredStatistics | null): P
   };
 }
 
-async function sha256(text: string): Promise<string> {
+export async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

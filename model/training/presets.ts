@@ -2,6 +2,16 @@ import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 
+const trainingSchema = v.object({
+  steps: count(),
+  batch: count(1),
+  learningRate: v.pipe(v.number(), v.gtValue(0)),
+  warmUpSteps: count(),
+  /** Training steps between held-out measurements, and between checkpoints. */
+  evaluateEvery: count(1),
+  saveEvery: count(1),
+});
+
 const sizesSchema = v.object({ width: count(1), hidden: count(1) });
 
 /** Sizes of a model and defaults of its training. Checkpoints store the whole preset. */
@@ -21,15 +31,11 @@ export const presetSchema = v.object({
   stateBins: count(1),
   /** Demonstrations of the built-in world. */
   demonstrations: count(1),
-  steps: count(),
-  batch: count(1),
-  learningRate: v.pipe(v.number(), v.gtValue(0)),
-  warmUpSteps: count(),
+  ...trainingSchema.entries,
+  /** What differs in `insula pretrain`. */
+  pretraining: trainingSchema,
   weightDecay: v.pipe(v.number(), v.minValue(0)),
   maximumNorm: v.pipe(v.number(), v.gtValue(0)),
-  /** Training steps between held-out measurements, and between checkpoints. */
-  evaluateEvery: count(1),
-  saveEvery: count(1),
   /** Held-out control steps of a measurement during training, and of the last one. */
   heldOutSteps: count(1),
   finalHeldOutSteps: count(1),
@@ -38,14 +44,14 @@ export type Preset = Readonly<v.InferOutput<typeof presetSchema>>;
 
 const tiny: Preset = {
   name: 'tiny',
-  description: 'a first look: a few minutes on two processor cores, one camera of 16 tokens',
+  description: 'a first look: a few minutes on two processor cores, one camera of 64 tokens',
   backbone: { width: 96, hidden: 256 },
   expert: { width: 64, hidden: 192 },
   depth: 3,
   heads: 4,
   kvHeads: 1,
   headDimension: 32,
-  vision: { width: 64, depth: 2, heads: 2, hidden: 128, patch: 16, image: 64 },
+  vision: { width: 64, depth: 3, heads: 2, hidden: 192, patch: 8, image: 64 },
   fastVocabulary: 256,
   stateBins: 256,
   demonstrations: 200,
@@ -57,6 +63,10 @@ const tiny: Preset = {
   maximumNorm: 1,
   evaluateEvery: 100,
   saveEvery: 100,
+  pretraining: {
+    ...{ steps: 6000, batch: 16, learningRate: 2e-3, warmUpSteps: 50 },
+    ...{ evaluateEvery: 250, saveEvery: 500 },
+  },
   heldOutSteps: 64,
   finalHeldOutSteps: 128,
 };
@@ -67,12 +77,14 @@ const small: Preset = {
   description: 'more demonstrations, a wider model and more steps: about a quarter of an hour on two processor cores',
   backbone: { width: 128, hidden: 320 },
   expert: { width: 96, hidden: 256 },
-  vision: { width: 96, depth: 3, heads: 3, hidden: 256, patch: 16, image: 64 },
+  depth: 4,
+  vision: { width: 96, depth: 3, heads: 3, hidden: 256, patch: 8, image: 64 },
   demonstrations: 600,
   steps: 4000,
   warmUpSteps: 50,
   evaluateEvery: 250,
   saveEvery: 250,
+  pretraining: { ...tiny.pretraining, steps: 8000, learningRate: 1.5e-3 },
   heldOutSteps: 128,
   finalHeldOutSteps: 256,
 };

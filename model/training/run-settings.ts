@@ -7,6 +7,7 @@ import { type System, systemNamed, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
 export const runSettingsSchema = v.object({
+  /** The name of a system, or of `packedQuestions` for pretraining. */
   system: v.string(),
   preset: presetSchema,
   /** Training steps. */
@@ -21,6 +22,8 @@ export const runSettingsSchema = v.object({
   moments: v.picklist(['f32', 'bf16', '8bit']),
   /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
+  /** A vision-language model that the weights begin from: the name of a shipped one, or a path; null for random weights. */
+  from: v.nullable(v.string()),
   /** Kind of the discrete action tokens, in systems that have them; null for the system's own. */
   tokens: v.nullable(v.picklist(actionTokenKinds)),
   /** Groups of parameters, or patterns of their names, that keep their values. */
@@ -75,6 +78,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     recompute: false,
     moments: 'f32',
     seed: 0,
+    from: null,
     tokens: null,
     freeze: null,
     rates: null,

@@ -13,6 +13,7 @@ import { largestBatch } from './largest-batch.ts';
 import { type OpenLoopError, openLoopError } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
 import { RunRecord, unlessAborted } from './run-record.ts';
+import { beginFrom } from './start.ts';
 import { Trainer } from './trainer.ts';
 
 export interface TrainOptions {
@@ -48,11 +49,14 @@ export async function runTraining(
   prepared: PreparedRun,
   { checkpointPath, signal }: TrainOptions,
 ): Promise<RunResult> {
-  const { settings, resume, split, missing, encoding, configuration, coTraining, dataset } = prepared;
+  const { settings, resume, from, split, missing, encoding, configuration, coTraining, dataset } = prepared;
   expectToFit(device, prepared);
   const kept = checkpointSettings(device, prepared);
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
-  if (!resume) model.initialise(settings.seed);
+  if (!resume) {
+    model.initialise(settings.seed);
+    if (from) await beginFrom(from, model);
+  }
   const maker = new BatchMaker(encoding, configuration, settings);
   const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
   using trainer = new Trainer(model, maker, sampler, settings, ({ label }, done, total) =>
@@ -65,7 +69,7 @@ export async function runTraining(
   const start = performance.now();
   await record.begin();
   const trainStart = performance.now();
-  const step = await trainSteps(prepared, trainer, record, signal);
+  const step = await record.trainSteps();
   const trainEnd = performance.now();
   const trained = step >= settings.steps;
   const policy = new Policy(model, encoding);
@@ -98,45 +102,26 @@ export async function runTraining(
   };
 }
 
-/** Runs the remaining training steps, each encoded while the adapter computes the one before. Returns the steps done. */
-async function trainSteps(
-  { settings, objectives, resume, listener }: PreparedRun,
-  trainer: Trainer,
-  record: RunRecord,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  const { steps, preset } = settings;
-  let step = resume?.progress.step ?? 0;
-  let pending: Promise<void> = Promise.resolve();
-  while (step < steps && !signal?.aborted) {
-    const { losses } = await trainer.step(step);
-    await pending;
-    step += 1;
-    const done = step;
-    pending = losses.then((values) => {
-      record.add(done, values);
-      listener.step(done, steps, values, objectives);
-    });
-    pending.catch(() => {}); // awaited before the next step is counted
-    const saving = step < steps && step % preset.saveEvery === 0;
-    if (saving || step % preset.evaluateEvery === 0) await pending;
-    await record.measureIfDue(step);
-    if (saving) await record.save(step);
-  }
-  await pending;
-  return step;
-}
-
-function expectToFit(device: Device, { settings: { batch }, configuration }: PreparedRun): void {
+export function expectToFit(
+  device: Device,
+  { settings: { batch }, configuration }: Pick<PreparedRun, 'settings' | 'configuration'>,
+): void {
   const most = largestBatch(configuration, device.limits.maxStorageBufferBindingSize);
   if (batch > most)
     throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
 }
 
 /** A resumed run keeps its kernel variants if the device supports them, because other variants round differently. */
-function checkpointSettings(
+export function checkpointSettings(
   device: Device,
-  { settings: run, data, configuration, encoding, resume, listener }: PreparedRun,
+  {
+    settings: run,
+    data,
+    configuration,
+    encoding,
+    resume,
+    listener,
+  }: Pick<PreparedRun, 'settings' | 'data' | 'configuration' | 'encoding' | 'resume' | 'listener'>,
 ): CheckpointSettings {
   if (resume) {
     const { adapter, variants } = resume.settings;

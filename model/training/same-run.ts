@@ -50,7 +50,7 @@ export function differences(begun: RunIdentity, now: RunIdentity): string[] {
       const before =
         other === true ? 'with it' : other === null || other === false ? 'without it' : `with ${settingText(other)}`;
       const option =
-        `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${typeof own === 'boolean' ? '' : settingText(own)}`.trim();
+        `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${typeof own === 'boolean' ? '' : name === 'from' && own === null ? 'scratch' : settingText(own)}`.trim();
       return `${option}: the run was begun ${before}; leave it out, or begin anew with --out`;
     });
   const data = differing(begun.data, now.data).map((name) => {

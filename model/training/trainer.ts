@@ -1,28 +1,45 @@
 import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
-import { type Inputs, tensorsOf } from '../architecture/inputs.ts';
+import { type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Counted, Reference } from '../architecture/objectives/index.ts';
 import { type LossShares, type TrainingPass, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
-import type { Example, Sample } from '../data/index.ts';
-import type { BatchMaker, MadeBatch } from './batches.ts';
-import type { ExampleSampler } from './co-training.ts';
 import type { Losses, RunHistory } from './history.ts';
 import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
 import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
 
+export interface Making {
+  /** Images are augmented only for training, and if the settings say so. */
+  readonly use?: 'training' | 'measuring';
+  /** The number of the first example in the whole batch; 0 by default. */
+  readonly first?: number;
+}
+
+/** Makes batches of examples, which depend on the examples, the seed and the step alone. */
+export interface Maker<Example> {
+  /** The batch of training step `step`, or a part of it. */
+  make(examples: readonly Example[], step: number, how?: Making): Promise<TrainingBatch>;
+  /** Examples with target tokens that were made so far, and those among them that were truncated. */
+  readonly counts?: { readonly examples: number; readonly truncated: number };
+}
+
+export interface ExampleSampler<Example> {
+  /** The examples of training step `step` (from 0). */
+  batch(step: number, batchSize: number): readonly Example[];
+}
+
 /** Trains a model. A training step depends on the weights, the optimizer state, the seed and the step's number alone. */
-export class Trainer implements Disposable {
+export class Trainer<Example> implements Disposable {
   readonly optimizer: AdamW;
   private readonly device: Device;
   private readonly trainingStep: TrainingStep;
-  private prepared: { step: number; part: number; batch: Promise<MadeBatch> } | null = null;
+  private prepared: { step: number; part: number; batch: Promise<TrainingBatch> } | null = null;
 
   constructor(
     readonly model: Model,
-    private readonly maker: BatchMaker,
-    private readonly sampler: ExampleSampler,
+    private readonly maker: Maker<Example>,
+    private readonly sampler: ExampleSampler<Example>,
     private readonly settings: RunSettings,
     onPipeline?: OnPipeline,
   ) {
@@ -57,20 +74,20 @@ export class Trainer implements Disposable {
     return { losses: Promise.all(reading).then((losses) => wholeLosses(losses, shares)) };
   }
 
-  /** Mean losses of model and baselines over held-out samples, with the same noise. Throws the reason of an aborted `signal`. */
+  /** Mean losses over held-out examples of the model and, with a reference, of baselines, with the same noise. Throws the reason of an aborted `signal`. */
   async measure(
-    samples: readonly Sample[],
-    reference: Reference,
+    examples: readonly Example[],
+    reference: Reference | null,
     signal?: AbortSignal,
   ): Promise<{ losses: Losses; baselines: Losses }> {
     const { objectives } = this.model;
     const own = new Means();
     const baselines = new Means();
-    for await (const { batch, inputs, losses } of this.measured(samples, signal))
+    for await (const { batch, inputs, losses } of this.measured(examples, signal))
       for (const objective of objectives) {
         const { name, baseline } = objective;
         own.add(name, { loss: losses[name], count: objective.count(inputs) });
-        if (baseline) baselines.add(name, baseline.measure(reference, batch));
+        if (baseline && reference) baselines.add(name, baseline.measure(reference, batch));
       }
     return { losses: own.all(), baselines: baselines.all() };
   }
@@ -112,7 +129,7 @@ export class Trainer implements Disposable {
   private async *measured(
     examples: readonly Example[],
     signal?: AbortSignal,
-  ): AsyncGenerator<{ losses: Losses; batch: MadeBatch; inputs: Inputs }> {
+  ): AsyncGenerator<{ losses: Losses; batch: TrainingBatch; inputs: Inputs }> {
     const { batch: size } = this.settings;
     for (let start = 0; start < examples.length; start += size) {
       signal?.throwIfAborted();
@@ -136,7 +153,7 @@ export class Trainer implements Disposable {
     return trainingInputs(this.model.architecture, await this.batch(step, part));
   }
 
-  private batch(step: number, part: number): Promise<MadeBatch> {
+  private batch(step: number, part: number): Promise<TrainingBatch> {
     this.prepare(step, part);
     return this.prepared!.batch;
   }

@@ -194,7 +194,8 @@ describe('linearCrossEntropy operands', () => {
       'linearCrossEntropy: embedding has shape [8, 5]; expected [*, 8]',
     );
     run(hidden, table, u32(3, 2), u32(2, 3)).toThrow('linearCrossEntropy: targets has shape [3, 2]; expected [2, 3]');
-    run(hidden, table, u32(2, 3), f32(2, 3)).toThrow('linearCrossEntropy: mask is f32 [2, 3]; expected u32');
+    run(hidden, table, f32(2, 3), u32(2, 3)).toThrow('linearCrossEntropy: targets is f32 [2, 3]; expected u32');
+    run(hidden, table, u32(2, 3), f32(3, 2)).toThrow('linearCrossEntropy: mask has shape [3, 2]; expected [2, 3]');
     for (const made of [hidden, table]) made.dispose();
   });
 });

@@ -62,8 +62,9 @@ describe('parts of a batch by their shares', () => {
     const parts = [inputs(0, 1), inputs(1, 3), inputs(4, 4)];
     const shares = lossShares(model, parts).map((own) => own[name]);
     expect(shares[0] + shares[1] + shares[2]).toBeCloseTo(1, 12);
-    // The mean over tokens is one over examples; every other mean is one over elements, and the parts have unlike ones.
+    // These means are over examples, of which the last has no marked row; every other is over elements, and the parts have unlike ones.
     if (name === 'token') expect(shares).toEqual([1 / 8, 3 / 8, 4 / 8]);
+    else if (name === 'mark') expect(shares).toEqual([1 / 7, 3 / 7, 3 / 7]);
     else expect(shares[0]).toBeGreaterThan(1 / 7);
     const whole = await sumOf(model, [inputs(0, BATCH)]);
     const added = await sumOf(model, parts);
@@ -89,14 +90,26 @@ function reference(
       row.reduce((sum, value, i) => sum + value * weight[output * row.length + i], bias?.[output] ?? 0),
     ),
   );
+  const mean = (values: readonly number[]) => values.reduce((total, value) => total + value, 0) / values.length;
   let [sum, count] = [0, 0];
+  if (objective.kind === 'classification') {
+    const losses = numbers.map((own, row) => ({
+      row,
+      example: Math.floor((row * BATCH) / rows.length),
+      loss: Math.log(own.reduce((total, value) => total + Math.exp(value), 0)) - own[data[row]],
+    }));
+    const counted = losses.filter(({ row }) => valid[row]);
+    if (!objective.balanced) return { loss: mean(counted.map(({ loss }) => loss)), numbers };
+    const examples = Array.from({ length: BATCH }, (_, i) => counted.filter(({ example }) => example === i));
+    const present = examples.filter(({ length }) => length > 0);
+    const lossOf = (own: typeof counted) => {
+      const classes = [...new Set(own.map(({ row }) => data[row]))];
+      return mean(classes.map((of) => mean(own.filter(({ row }) => data[row] === of).map(({ loss }) => loss))));
+    };
+    return { loss: mean(present.map(lossOf)), numbers };
+  }
   numbers.forEach((own, row) => {
     if (!valid[row]) return;
-    if (objective.kind === 'classification') {
-      sum += Math.log(own.reduce((total, value) => total + Math.exp(value), 0)) - own[data[row]];
-      count += 1;
-      return;
-    }
     own.forEach((value, i) => {
       const difference = value - data[row * outputs + i];
       sum += 'error' in objective && objective.error === 'huber' ? huber(difference) : difference ** 2;
@@ -121,6 +134,7 @@ describe('heads', () => {
     { name: 'kind', of: 'hidden', start: 17, length: 2 },
     { name: 'entering', of: 'residual 1', start: 8, length: 5 },
     { name: 'behind', of: 'residual 2', start: 8, length: 5 },
+    { name: 'mark', of: 'residual 1', start: 0, length: 8 },
     { name: 'depth', of: 'tower', start: 0, length: 8 },
     { name: 'patch', of: 'tower', start: 0, length: 8 },
   ] as const;

@@ -33,6 +33,10 @@ const everyObjective: readonly ObjectiveSettings[] = [
   },
   { kind: 'classification', name: 'entering', weight: 1, rows: { block: 'language', layer: 1 }, classes: 5 },
   { kind: 'classification', name: 'kind', weight: 1, rows: { block: 'readout' }, classes: 4 },
+  {
+    ...{ kind: 'classification', name: 'mark', weight: 1, rows: { block: 'image', layer: 1 }, classes: 3 },
+    balanced: true,
+  },
   { kind: 'classification', name: 'patch', weight: 1, rows: { tower: 'vision' }, classes: 6 },
 ];
 
@@ -73,6 +77,7 @@ const rowTargets: Readonly<
   behind: { rows: 5, dimension: 2 },
   entering: { rows: 5, classes: 5 },
   kind: { rows: 2, classes: 4 },
+  mark: { rows: 8, classes: 3 },
   patch: { rows: 8, classes: 6 },
 };
 
@@ -86,7 +91,8 @@ export function unevenBatch(batch: number): TrainingBatch {
   const targets = Object.entries(rowTargets).map(([name, { rows, dimension = 1, classes }], seed) => {
     const count = batch * rows * dimension;
     const data = classes === undefined ? normals(count, seed) : integers(count, classes, seed);
-    return [name, { data, valid: real(rows, rows) }];
+    // The last of eight examples has no marked row.
+    return [name, { data, valid: real(name === 'mark' ? rows + 2 : rows, rows) }];
   });
   return {
     ...randomBatch(manyObjectives, batch, 1),

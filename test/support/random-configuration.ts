@@ -97,7 +97,15 @@ function objectivesOf(
   if (blocks.some(({ input }) => input === 'target') && choose.chance(0.95))
     add({ kind: 'nextToken', name: 'token', weight: 1 });
   if (flow && choose.chance(0.95)) add({ kind: 'flow', name: 'flow', weight: choose.of([1, 10]), block: flow.name });
-  if (choose.chance(0.3)) add({ kind: 'classification', name: 'class', weight: 1, rows: rows(), classes: CLASSES });
+  if (choose.chance(0.3))
+    add({
+      kind: 'classification',
+      name: 'class',
+      weight: 1,
+      rows: rows(),
+      classes: CLASSES,
+      ...(choose.chance(0.4) && { balanced: true }),
+    });
   const error = choose.of(['l1', 'squared', 'huber'] as const);
   if (choose.chance(0.3)) add({ kind: 'regression', name: 'row', weight: 1, rows: rows(), error, dimension: 2 });
   if (choose.chance(0.3)) {

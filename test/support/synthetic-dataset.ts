@@ -87,6 +87,7 @@ export const minutePreset: Preset = {
   maximumNorm: 1,
   evaluateEvery: 100,
   saveEvery: 100,
+  pretraining: { steps: 6, batch: 2, learningRate: 1e-3, warmUpSteps: 2, evaluateEvery: 3, saveEvery: 100 },
   heldOutSteps: 2,
   finalHeldOutSteps: 2,
 };

@@ -7,17 +7,26 @@ import { minutePreset, quietListener, syntheticDataset } from './synthetic-datas
 
 /** Settings of a run, and what it takes beside them. */
 export interface TestRun
-  extends Partial<Omit<RunSettings, 'dataset'>>,
-    Partial<Pick<RunOptions, 'dataset' | 'coTraining' | 'given' | 'resume' | 'listener'>> {
+  extends Partial<Omit<RunSettings, 'dataset' | 'from'>>,
+    Partial<Pick<RunOptions, 'dataset' | 'coTraining' | 'given' | 'from' | 'resume' | 'listener'>> {
   readonly signal?: AbortSignal;
 }
 
 /** Trains pi0 of `minutePreset` on the synthetic data set, unless `run` says otherwise; a resumed run keeps its own settings. */
 export async function trainRun(checkpointPath: string, run: TestRun = {}): Promise<RunResult> {
-  const { dataset = syntheticDataset(), coTraining, given, resume, listener = quietListener(), signal, ...asked } = run;
+  const {
+    dataset = syntheticDataset(),
+    coTraining,
+    given,
+    from,
+    resume,
+    listener = quietListener(),
+    signal,
+    ...asked
+  } = run;
   const settings = resume
     ? { ...resume.settings.run, ...asked }
-    : runSettings({ system: 'pi0', preset: minutePreset, seed: 3, ...asked });
-  const prepared = await prepareRun({ settings, dataset, coTraining, given, resume, listener });
+    : runSettings({ system: 'pi0', preset: minutePreset, seed: 3, from: from?.name ?? null, ...asked });
+  const prepared = await prepareRun({ settings, dataset, coTraining, given, from, resume, listener });
   return runTraining(await testDevice('normal'), prepared, { checkpointPath, signal });
 }

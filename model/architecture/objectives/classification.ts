@@ -2,7 +2,7 @@
 import { InputError } from '../../../engine/files/errors.ts';
 import { linearCrossEntropy } from '../../../kernels/index.ts';
 import type { ModelConfiguration } from '../configuration.ts';
-import { expectBelow, type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
+import { expectBelow, floats, type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
 import { Table } from '../layers.ts';
 import { countOf, type LossResult, type Objective, type Pass } from './objective.ts';
 import { readBlocks, regrouped, rowCount, rowsOfPass, rowWidth } from './rows.ts';
@@ -11,7 +11,7 @@ import type { ClassificationSettings } from './settings.ts';
 export class Classification implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly meaning = 'mean cross-entropy of the class of a row, in nats';
+  readonly meaning: string;
   readonly layers: readonly [Table];
   readonly reads: readonly string[];
   readonly blocks: readonly string[];
@@ -21,9 +21,10 @@ export class Classification implements Objective {
     private readonly settings: ClassificationSettings,
     configuration: ModelConfiguration,
   ) {
-    const { name, weight, rows, classes } = settings;
+    const { name, weight, rows, classes, balanced } = settings;
     this.name = name;
     this.weight = weight;
+    this.meaning = `mean cross-entropy of the class of a row, ${balanced ? 'each class alike, ' : ''}in nats`;
     const { width, group } = rowWidth(configuration, rows);
     this.layers = [new Table(group, `${name}_head`, [classes, width], 'matrix')];
     this.rows = rowCount(configuration, rows);
@@ -39,14 +40,18 @@ export class Classification implements Objective {
     expectBelow(`rowTargets/${this.name}`, own.data, own.valid, this.settings.classes);
     return {
       [`${this.name}/target`]: integers(own.data, shape),
-      [`${this.name}/valid`]: integers(own.valid, shape),
+      [`${this.name}/valid`]: this.settings.balanced
+        ? floats(balancedWeights(own, this.rows), shape)
+        : integers(own.valid, shape),
     };
   }
 
-  /** The loss is a mean over the rows that count. */
+  /** The loss is a mean over the rows that count; where classes are balanced, over the examples that have such rows. */
   count(inputs: Inputs): number {
     const { data } = inputs[`${this.name}/valid`];
-    return countOf(data, 0, data.length);
+    if (!this.settings.balanced) return countOf(data, 0, data.length);
+    const starts = Array.from({ length: data.length / this.rows }, (_, example) => example * this.rows);
+    return starts.filter((start) => countOf(data, start, this.rows) > 0).length;
   }
 
   loss({ inputs, values, ...pass }: Pass): LossResult {
@@ -56,4 +61,21 @@ export class Classification implements Objective {
     const valid = inputNamed(inputs, `${this.name}/valid`);
     return { loss: linearCrossEntropy(hidden, head.rows(values), target, valid, { reduction: 'perToken' }) };
   }
+}
+
+type Targets = NonNullable<TrainingBatch['rowTargets']>[string];
+
+/** Factors of the rows in a mean over examples of means over the classes that an example has; examples without rows do not count. */
+function balancedWeights({ data, valid }: Targets, rows: number): Float32Array {
+  const examples = Array.from({ length: data.length / rows }, (_, example) => {
+    const counts = new Map<number, number>();
+    for (let row = example * rows; row < (example + 1) * rows; row++)
+      if (valid[row]) counts.set(data[row], (counts.get(data[row]) ?? 0) + 1);
+    return counts;
+  });
+  const counted = examples.filter(({ size }) => size > 0).length;
+  return Float32Array.from(data, (own, row) => {
+    const counts = examples[Math.floor(row / rows)];
+    return valid[row] ? 1 / (counted * counts.size * counts.get(own)!) : 0;
+  });
 }

@@ -40,7 +40,14 @@ const regression = v.object({
 });
 
 /** A class for each row, by a linear map. */
-const classification = v.object({ kind: v.literal('classification'), ...common, rows, classes: count(2) });
+const classification = v.object({
+  kind: v.literal('classification'),
+  ...common,
+  rows,
+  classes: count(2),
+  /** A mean over examples of means over the classes that each has, so that a class of few rows weighs as much as one of many. */
+  balanced: v.optional(v.boolean()),
+});
 
 export const objectiveSchema = v.variant('kind', [nextToken, flow, regression, classification]);
 

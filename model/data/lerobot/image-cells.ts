@@ -1,7 +1,6 @@
-import { encode as encodePng } from 'fast-png';
 import { InputError } from '../../../engine/files/errors.ts';
 import type { Episode, Image } from '../dataset.ts';
-import { imageTypeOf, isPlainRgb } from '../image-files.ts';
+import { encodePng, imageTypeOf, isPlainRgb } from '../image-files.ts';
 import { resizeWithPadding } from '../images.ts';
 import type { ImageCell } from '../parquet/writer.ts';
 import type { PixelCounter } from './statistics.ts';
@@ -39,7 +38,7 @@ export async function imageCells(
     else {
       shown = resizeWithPadding(own, width, height);
       const kept = shown === own ? await episode.imageFile?.(camera, Math.max(step, first)) : null;
-      const bytes = kept && isPlainRgb(kept) ? kept : pngOf(shown);
+      const bytes = kept && isPlainRgb(kept) ? kept : encodePng(shown);
       const ending = imageTypeOf(bytes) === 'image/jpeg' ? 'jpg' : 'png';
       cells.push({ bytes, path: `frame_${String(step).padStart(6, '0')}.${ending}` });
     }
@@ -48,8 +47,6 @@ export async function imageCells(
   }
   return { cells, width, height };
 }
-
-const pngOf = ({ width, height, pixels }: Image) => encodePng({ width, height, data: pixels, channels: 3, depth: 8 });
 
 const samePixels = (a: Image, b: Image) =>
   a === b || (a.width === b.width && a.height === b.height && a.pixels.every((value, i) => value === b.pixels[i]));

@@ -1,0 +1,86 @@
+/** Packs of questions about frames of the built-in world, on which its vision-language model is pretrained. */
+import { randomStream, streams } from '../../engine/random.ts';
+import type { ColumnStatistics } from '../../model/data/index.ts';
+import type { Pack, PackSource } from '../../model/training/packs.ts';
+import { worldLanguage } from '../../tokenizers/index.ts';
+import { IMAGE_SIZE } from './camera.ts';
+import { type Frame, type SeenThing, thingsOf } from './frames.ts';
+import { type QuestionKind, questionAbout } from './questions.ts';
+import { draws, episodeSeed, type SceneSettings, tasks } from './scene.ts';
+
+const { objects, fixtures } = worldLanguage;
+const colours: readonly string[] = worldLanguage.colours;
+const nouns: readonly string[] = [...objects, ...fixtures];
+
+/** Half the side of the square in which patches belong to a thing, in pixels. */
+const reaches: Readonly<Record<string, number>> = { bin: 9.5, button: 6.5 };
+const REACH = 5.5;
+
+/** The kinds of questions of each slot. The image reads the question of the first, and marks what it names. */
+const slots: readonly (readonly QuestionKind[])[] = [
+  [...Array<QuestionKind>(8).fill('task'), 'count', 'existence', 'shape', 'colour', 'side', 'relation', 'point', 'at'],
+  ['point'],
+  ['point'],
+  ['task'],
+  ['at'],
+  ['caption', 'caption', 'count', 'existence', 'existence', 'shape', 'colour', 'side', 'relation', 'relation'],
+];
+/** More random numbers than one pack draws. */
+const WORDS = 128;
+
+/** The training scenes of a seed from number `first` on: of three tasks, one in three of them simple, the others rich. */
+export function pretrainingScene(seed: number, number: number): { seed: number; settings: SceneSettings } {
+  const [place, ...others] = tasks;
+  const turn = Math.floor(number / 3) % 5;
+  return {
+    seed: episodeSeed('training', seed, number),
+    settings: { task: others[turn] ?? place, variation: number % 3 === 0 ? 'simple' : 'rich' },
+  };
+}
+
+/** Every frame once an epoch, in an order that the seed decides, with other questions each time. */
+export function worldPacks(
+  frames: readonly Frame[],
+  heldOut: readonly Frame[],
+  { seed, states }: { seed: number; states: ColumnStatistics },
+): PackSource {
+  const [training, measuring] = [0, 1].map((use) => randomStream(seed, 2 * draws.questions + use, streams.world));
+  const pack = (frame: Frame, random: typeof training, place: number): Pack => {
+    let drawn = place * WORDS;
+    return packOf(frame, (below) => random.integer(drawn++, below));
+  };
+  let epoch = -1;
+  let order: Uint32Array = new Uint32Array(0);
+  return {
+    slots: slots.length,
+    classes: { kinds: ['nothing', ...nouns], colours: ['nothing', ...colours] },
+    states,
+    at(place) {
+      const own = Math.floor(place / frames.length);
+      if (own !== epoch) [epoch, order] = [own, randomStream(seed, own, streams.shuffle).permutation(frames.length)];
+      return pack(frames[order[place - own * frames.length]], training, place);
+    },
+    heldOut: heldOut.map((frame, place) => pack(frame, measuring, place)),
+  };
+}
+
+function packOf(frame: Frame, draw: (below: number) => number): Pack {
+  const seen = thingsOf(frame);
+  const all = [...seen.objects, ...seen.fixtures];
+  const questions = slots.map((kinds) => questionAbout(frame, kinds[draw(kinds.length)], draw));
+  const markOf = ({ index }: SeenThing) => all.findIndex((thing) => thing.index === index);
+  return {
+    image: async () => ({ width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: frame.pixels }),
+    questions: questions.map(({ kind, prompt, answer }) => {
+      if (kind !== 'task') return { kind, prompt, answer, request: 'answer' };
+      return { kind, prompt, answer, state: frame.state, request: 'subtask' };
+    }),
+    things: all.map(({ noun, colour, place }) => ({
+      kind: 1 + nouns.indexOf(noun),
+      colour: 1 + colours.indexOf(colour),
+      centre: place,
+      reach: (reaches[noun] ?? REACH) / IMAGE_SIZE,
+    })),
+    marked: questions[0].named.map(markOf),
+  };
+}

@@ -1,0 +1,58 @@
+/** The common parts of the files that hold a model: JSON in the metadata, and tensors under the names of parameters. */
+import { parseJson } from '../../engine/files/bytes.ts';
+import { InputError, reasonOf } from '../../engine/files/errors.ts';
+import type { Device, SafetensorsFile } from '../../engine/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { Architecture, Model } from '../architecture/model.ts';
+
+const METADATA = 'insula';
+
+/** The metadata of a file with these contents. */
+export const metadataOf = (contents: { readonly format: number | string }): Record<string, string> => ({
+  format: 'pt',
+  [METADATA]: JSON.stringify(contents),
+});
+
+/** The contents of a file's metadata and the format that they name, before any check. `what` is the kind of file that is wanted. */
+export function contentsOf({ name, metadata }: SafetensorsFile, what: string): { contents: unknown; format: unknown } {
+  const text = metadata.get(METADATA);
+  if (text === undefined)
+    throw new InputError(`${name}: a safetensors file, but not a ${what} of Insula: its metadata has no "${METADATA}"`);
+  const contents = parseJson(new TextEncoder().encode(text), name, `damaged: the ${what}'s metadata is not JSON`);
+  return {
+    contents,
+    format: typeof contents === 'object' && contents && 'format' in contents ? contents.format : undefined,
+  };
+}
+
+/** @throws InputError if a model of this configuration cannot run, `check` fails, or a tensor is missing or has another shape */
+export function expectFitting(
+  file: SafetensorsFile,
+  configuration: ModelConfiguration,
+  /** The place of configuration and encoding in the metadata, for errors. */
+  where: string,
+  check: () => void,
+): void {
+  const checked = <T>(part: string, run: () => T): T => {
+    try {
+      return run();
+    } catch (error) {
+      throw new InputError(`${file.name}: damaged: ${where}${part}": ${reasonOf(error)}`);
+    }
+  };
+  const { parameters } = checked('configuration', () => new Architecture(configuration));
+  checked('encoding', check);
+  for (const { name, shape } of parameters) file.entry(name, { shape });
+}
+
+/** A model with the values of the file's tensors. */
+export async function loadModel(file: SafetensorsFile, device: Device, configuration: ModelConfiguration) {
+  const model = new Model(device, configuration);
+  try {
+    for (const parameter of model.parameters) parameter.write(await file.readFinite(parameter.name, parameter));
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+  return model;
+}

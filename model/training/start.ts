@@ -1,0 +1,122 @@
+/** The start of a run from a vision-language model: which parameters it takes from the file, and which begin anew. */
+import { InputError } from '../../engine/files/errors.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { ModelParameter } from '../architecture/layers.ts';
+import { Architecture, type Model } from '../architecture/model.ts';
+import { pretrainedUrl } from '../pretrained/index.ts';
+import type { Preset } from './presets.ts';
+import { openVisionLanguageModel, type VisionLanguageFile } from './vision-language-file.ts';
+
+/** Opens a shipped vision-language model by its name, or any by its path (node only). */
+export async function openStart(from: string): Promise<VisionLanguageFile> {
+  const url = pretrainedUrl(from);
+  if (!url) return openVisionLanguageModel(from);
+  const [{ fileURLToPath }, { existsSync }] = await Promise.all([import('node:url'), import('node:fs')]);
+  if (!existsSync(url))
+    throw new InputError(
+      `there is no vision-language model "${from}": model/pretrained/${from}.safetensors is missing; name a file that insula pretrain wrote`,
+    );
+  return openVisionLanguageModel(fileURLToPath(url));
+}
+
+interface Started {
+  readonly parameter: ModelParameter;
+  /** The name of its values in the file. */
+  readonly source: string;
+  /** The file has the first of its rows, those of text and locations; the others are of action tokens. */
+  readonly firstRows: boolean;
+}
+
+/**
+ * The parameters that begin with the file's values: those of the same name, group and meaning. Those of the backbone have the same
+ * meaning in the same family alone; those of vision have it in every family, below a root of its own.
+ */
+function startedBy(file: VisionLanguageFile, { configuration, parameters }: Architecture): Started[] {
+  const { configuration: own, shapes } = file;
+  const isSameFamily = familyOf(own) === familyOf(configuration);
+  const theirs = new Map(new Architecture(own).parameters.map((parameter) => [withoutRoot(parameter.name), parameter]));
+  return parameters.flatMap((parameter) => {
+    const { name, shape, group, initialisation } = parameter;
+    const their = theirs.get(withoutRoot(name));
+    if (their?.group !== group || their.initialisation !== initialisation) return [];
+    if (group === 'backbone' && !isSameFamily) return [];
+    const [rows] = shapes.get(their.name)!;
+    const firstRows = rows === own.vocabulary && shape[0] === configuration.vocabulary && rows < shape[0];
+    return [{ parameter, source: their.name, firstRows }];
+  });
+}
+
+const withoutRoot = (name: string): string => name.replace(/^.*(?=\b(vision_tower|multi_modal_projector))/, '');
+
+const familyOf = ({ backbone, backboneVariant = {} }: ModelConfiguration): string =>
+  JSON.stringify([backbone, Object.entries(backboneVariant).sort()]);
+
+/** @throws InputError that names the first size in which the file's model and the preset differ */
+export function expectPresetSizes({ name: file, configuration }: VisionLanguageFile, preset: Preset): void {
+  const { experts, vision, ...sizes } = configuration;
+  const { towers, patch, imageHeight: image } = vision!;
+  const theirs = sizesOf({
+    ...sizes,
+    backbone: experts.backbone,
+    vision: { ...Object.values(towers)[0], patch, image },
+  });
+  for (const [name, size] of Object.entries(sizesOf(preset)))
+    if (theirs[name] !== size)
+      throw new InputError(
+        `${file}: ${name} is ${theirs[name]}, and that of preset ${preset.name} is ${size}: begin from a model of the preset's sizes`,
+      );
+}
+
+function sizesOf({
+  backbone,
+  vision,
+  ...own
+}: Pick<Preset, 'depth' | 'heads' | 'kvHeads' | 'headDimension' | 'backbone' | 'vision'>): Record<string, number> {
+  return {
+    ...{ depth: own.depth, heads: own.heads, kvHeads: own.kvHeads, headDimension: own.headDimension },
+    ...{ 'width of the backbone': backbone.width, 'hidden of the backbone': backbone.hidden },
+    ...Object.fromEntries(
+      (['width', 'depth', 'heads', 'hidden', 'patch', 'image'] as const).map((name) => [
+        `${name} of the tower`,
+        vision[name],
+      ]),
+    ),
+  };
+}
+
+/** Lines that say what a model begins from and what begins anew. @throws InputError if nothing fits */
+export function startLines(file: VisionLanguageFile, architecture: Architecture): string[] {
+  const started = startedBy(file, architecture);
+  const names = new Set(started.map(({ parameter }) => parameter.name));
+  const { parameters, configuration } = architecture;
+  if (names.size === 0) throw new InputError(`${file.name}: none of its tensors is one of this model`);
+  const anew = byGroup(parameters.filter(({ name }) => !names.has(name)));
+  const rows = configuration.vocabulary - file.configuration.vocabulary;
+  if (rows > 0 && started.some(({ firstRows }) => firstRows)) anew.push(`${rows} rows of action tokens`);
+  const sources = new Set(started.map(({ source }) => source));
+  const unexpected = [...file.shapes.keys()].filter((name) => !sources.has(name));
+  const shown = `${unexpected.slice(0, 3).join(', ')}${unexpected.length > 3 ? ` and ${unexpected.length - 3} more` : ''}`;
+  return [
+    `${file.name}: ${names.size} of ${parameters.length} tensors begin from it; anew begin ${anew.join(', ') || 'none'}`,
+    ...(unexpected.length > 0 ? [`${file.name}: this model has no place for ${shown}`] : []),
+  ];
+}
+
+function byGroup(parameters: readonly ModelParameter[]): string[] {
+  const groups = [...new Set(parameters.map(({ group }) => group))];
+  return groups.map((group) => `${group} (${parameters.filter((own) => own.group === group).length})`);
+}
+
+/** Writes the file's values into an initialised model. */
+export async function beginFrom(file: VisionLanguageFile, { architecture, parameters }: Model): Promise<void> {
+  for (const { parameter, source, firstRows } of startedBy(file, architecture)) {
+    const target = parameters.get(parameter.name);
+    const values = await file.read(source);
+    if (!firstRows) target.write(values);
+    else {
+      const all = await target.read();
+      all.set(values);
+      target.write(all);
+    }
+  }
+}
