@@ -21,13 +21,16 @@ export type WorkerMessage =
   | { readonly index: number; readonly recording: Recording | null }
   | { readonly error: string; readonly input: boolean };
 
+/** The number of episodes that take as long as it takes to start a thread. */
+const WORTHWHILE = 8;
+
 /**
- * As many attempts as are needed for the settings' episodes, in order, made in as many worker threads as there are cores.
+ * As many attempts as are needed for the settings' episodes, in order, made in as many worker threads as cores allow.
  * The bytes do not depend on the number of threads and their timing.
  */
 export async function* attemptsInWorkers(
   settings: Required<DemonstrationSettings>,
-  threads = availableParallelism(),
+  threads = Math.min(availableParallelism(), Math.ceil(settings.episodes / WORTHWHILE)),
 ): AsyncGenerator<Recording | null> {
   const file = import.meta.url.endsWith('.ts') ? './demonstrations-worker.mjs' : './demonstrations-worker.js';
   const attempted = new Map<number, Recording | null>();
@@ -42,7 +45,7 @@ export async function* attemptsInWorkers(
   const beginMore = () => {
     while (idle.length > 0 && begun - failed < settings.episodes) idle.pop()?.postMessage(begun++);
   };
-  const workers = Array.from({ length: Math.min(threads, settings.episodes) }, () => {
+  const workers = Array.from({ length: threads }, () => {
     const worker = new Worker(new URL(file, import.meta.url), { workerData: settings });
     worker.on('message', (message: WorkerMessage) => {
       if ('error' in message) return fail(message.error, message.input);
