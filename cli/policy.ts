@@ -87,7 +87,9 @@ async function dataOf(
   // A policy without cameras needs no images and no decoded videos.
   const { data, dataset: named, rate, robot } = values.data ? values : run;
   const cameras = encoding.cameras.length === 0 && data ? [] : null;
-  const chosen = await chooseData({ data, dataset: named, rate, robot, cameras }, source, progress).catch((error) => {
+  const { task, variation } = run;
+  const choice = { data, dataset: named, rate, robot, cameras, task, variation };
+  const chosen = await chooseData(choice, source, progress).catch((error) => {
     const moved = error instanceof InputError && !values.data && data;
     throw moved ? new InputError(`${error.message}; ${path} was trained on it: say where it lies with --data`) : error;
   });
