@@ -14,9 +14,9 @@ import type { Maker, Making } from './trainer.ts';
 /** The name of the one camera of a model that is asked about pictures. */
 export const CAMERA = 'image';
 
-/** At least so many packs decide the lengths of slots, with a few tokens added for longer ones to come. */
+/** At least so many packs decide the lengths of slots, with a token added for longer ones to come. */
 const FITTED_PACKS = 4096;
-const MARGIN: SlotLengths = { prompt: 4, answer: 2 };
+const MARGIN: SlotLengths = { prompt: 1, answer: 1 };
 
 const observationOf = ({ prompt, state = null, request }: PackedQuestion) => ({ instruction: prompt, state, request });
 
