@@ -1,8 +1,8 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
-import { type DemonstrationSettings, type Recording, recordEpisode } from './episode-recorder.ts';
-import { dimensions, episodeSeed, makeScene, nameOf, type Scene, simplePlacing } from './scene.ts';
+import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
+import { dimensions, makeScene, nameOf, type Scene, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 interface DemonstrationOptions extends DemonstrationSettings {
@@ -43,15 +43,6 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   });
   if (!isMade) options.onProgress?.(episodes, episodes);
   return recordedDataset(recordings);
-}
-
-/** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */
-export function attempt(
-  world: TabletopWorld,
-  { seed, disturbance, scenes }: Required<DemonstrationSettings>,
-  index: number,
-): Recording | null {
-  return recordEpisode(world, episodeSeed('training', seed, index), disturbance, scenes[index % scenes.length]);
 }
 
 /** Attempts made on this thread, in order and without end; a page may draw and respond between them. */

@@ -1,14 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { InputError } from '../../engine/files/errors.ts';
-import type { Job, Results } from './worker.ts';
+import type { Job, Results, WorkerMessage } from './jobs.ts';
 
 // Node only; what also runs in a browser loads this file by a dynamic import.
-
-/** A worker's answer to an index, or an error, after which the worker is of no more use. */
-export type WorkerMessage =
-  | { readonly index: number; readonly result: unknown }
-  | { readonly error: string; readonly input: boolean };
 
 /**
  * The results of a job for the indices from 0 on, in order, until `count` of them are not null, made in as many worker threads as
