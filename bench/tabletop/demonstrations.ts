@@ -2,7 +2,6 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type DemonstrationSettings, type Recording, recordEpisode } from './episode-recorder.ts';
-import { hexadecimal, WORLD_HASH } from './hash.ts';
 import { dimensions, episodeSeed, makeScene, nameOf, type Scene, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
@@ -36,17 +35,13 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
   if (!inNode) return recordedDataset(await collect(attempts(settings), options));
 
-  const { attemptsInWorkers, readCache, writeCache } = await import('./demonstrations-node.ts');
-  const make = () => collect(attemptsInWorkers(settings), options);
-  if (cacheFolder === undefined) return recordedDataset(await make());
-  const name = `tabletop-${await cacheKey(settings)}.gz`;
-  const cached = await readCache(cacheFolder, name);
-  if (cached !== null) {
-    options.onProgress?.(episodes, episodes);
-    return recordedDataset(cached);
-  }
-  const recordings = await make();
-  await writeCache(cacheFolder, name, recordings);
+  const { cachedRecordings } = await import('./demonstrations-node.ts');
+  let isMade = false;
+  const recordings = await cachedRecordings(settings, cacheFolder, (attempted) => {
+    isMade = true;
+    return collect(attempted, options);
+  });
+  if (!isMade) options.onProgress?.(episodes, episodes);
   return recordedDataset(recordings);
 }
 
@@ -94,13 +89,6 @@ async function collect(
     }
   }
   return all;
-}
-
-async function cacheKey(settings: Required<DemonstrationSettings>): Promise<string> {
-  const { episodes, seed, disturbance, scenes } = settings;
-  const kinds = scenes.map(({ task, variation }) => [task, variation]);
-  const text = JSON.stringify([WORLD_HASH, episodes, seed, disturbance, kinds]);
-  return hexadecimal(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).slice(0, 16);
 }
 
 /** Recorded episodes as a data set. */
