@@ -1,4 +1,5 @@
 /** Questions about pictures of the built-in world, with PaliGemma's prompts; places are location tokens. */
+import type { PackedQuestion } from '../../model/training/packs.ts';
 import { fillTemplate, LOCATIONS, placesText, worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type SeenThing, type Truth, thingsOf } from './frames.ts';
@@ -136,4 +137,11 @@ export function questionAbout(frame: Truth, kind: QuestionKind, draw: Asked['dra
   const asked = { settings: frame.settings, ...thingsOf(frame), draw };
   const question = kinds[kind](asked);
   return question ? { ...question, kind } : { ...kinds.count(asked), kind: 'count' };
+}
+
+/** The question as a model is asked it. */
+export function askedOf({ kind, prompt, answer }: WorldQuestion, { state }: Truth): PackedQuestion {
+  return kind === 'task'
+    ? { kind, prompt, answer, state, request: 'subtask' }
+    : { kind, prompt, answer, request: 'answer' };
 }
