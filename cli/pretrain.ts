@@ -1,5 +1,6 @@
 /** `insula pretrain`: a vision-language model learns from questions about pictures. */
 import { basename, dirname, join } from 'node:path';
+import { provenance } from '../bench/measure/provenance.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
@@ -8,6 +9,7 @@ import { namedImagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { preparePretraining, pretrainingSettings, runPretraining } from '../model/training/pretrain.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
+import { saveVisionLanguageModel } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { deviceOptions, WORK_FOLDER } from './device.ts';
@@ -26,7 +28,7 @@ export const pretrain = command({
     questions: text('named images for the questions, PATH.json and PATH.pack'),
     augment: flag('recolours the training images at random'),
     seed: runOptions.seed,
-    out: outputFolder('folder for the checkpoint; a new one in .insula by default'),
+    out: outputFolder('folder for the model and the checkpoint; a new one in .insula by default'),
     resume: flag('resumes the run in --out, or the last run without --out'),
     overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
     ...deviceOptions,
@@ -49,17 +51,25 @@ export const pretrain = command({
           progress.note(`${checkpoint}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`);
         const result = await runPretraining(device, prepared, { checkpointPath: checkpoint, signal });
         const { finished, step, resumedAt, history, objectives, seconds } = result;
-        result.model.dispose();
         const heldOut = history.heldOut.at(-1)?.losses ?? null;
-        const summary = { finished, step, resumedAt, checkpoint, adapter: device.description, heldOut, seconds };
+        const model = finished ? join(folder.path, 'model.safetensors') : null;
+        if (model)
+          await saveVisionLanguageModel(model, result.model, result.encoding.settings, {
+            command: commandLine(words),
+            commit: provenance(device).commit,
+            adapter: device.description,
+            steps: step,
+            seconds: history.training.at(-1)?.seconds ?? 0,
+            scores: Object.fromEntries(objectives.map(({ name, title }) => [title, heldOut![name]])),
+          });
+        result.model.dispose();
+        const summary = { finished, step, resumedAt, checkpoint, model, adapter: device.description, heldOut, seconds };
         await writeFileSafely(join(folder.path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
         const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
-        const lines = [
-          finished
-            ? `${step} steps; held out: ${describe(heldOut!, objectives)}`
-            : `interrupted at step ${step} of ${settings.steps}; go on with ${commandLine([...again, '--resume'])}`,
-          `checkpoint ${checkpoint}`,
-        ];
+        const lines = model
+          ? [`${step} steps; held out: ${describe(heldOut!, objectives)}`, `model ${model}`]
+          : [`interrupted at step ${step} of ${settings.steps}; go on with ${commandLine([...again, '--resume'])}`];
+        lines.push(`checkpoint ${checkpoint}`);
         return { json: summary, lines, status: finished ? 0 : 130 };
       } finally {
         device.close();

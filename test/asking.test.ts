@@ -7,13 +7,14 @@ import type { AskResult } from '../cli/asking.ts';
 import { readOptions } from '../cli/options.ts';
 import { type ActResult, askLines } from '../cli/text.ts';
 import { InputError } from '../engine/index.ts';
-import type { Image } from '../model/data/dataset.ts';
-import { decodeImage, encodePng, shareBeforePadding } from '../model/data/index.ts';
+import type { Episode, Image } from '../model/data/dataset.ts';
+import { decodeImage, encodePng, shareBeforePadding, writeLeRobot } from '../model/data/index.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { drawPlaces } from '../model/report/drawn-picture.ts';
 import { openVisionLanguageModel } from '../model/training/vision-language-file.ts';
 import { testDevice } from './support/devices.ts';
 import { runCommand } from './support/run-command.ts';
+import { syntheticDataset } from './support/synthetic-dataset.ts';
 import { trainRun } from './support/train-run.ts';
 import { writeSeeing } from './support/vision-language.ts';
 
@@ -40,6 +41,12 @@ beforeAll(async () => {
   await from.close();
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const renamed = (episode: Episode): Episode => ({
+  ...episode,
+  cameras: ['top'],
+  image: (_, step) => episode.image('front', step),
+});
 
 /** Runs `insula act` with an answer that is not left to random weights. */
 async function asked(
@@ -94,6 +101,27 @@ describe('insula act --ask', () => {
     expect(typeof answer).toBe('string');
     expect(again.json).toMatchObject({ question: 'what is it?', about: at('wide.png') });
     expect(again.json).not.toHaveProperty('predicted');
+  });
+
+  test('asks about a frame of data, from another camera if it must', async () => {
+    const dataset = syntheticDataset();
+    const named = { ...dataset, cameras: ['top'], episodes: dataset.episodes.map(renamed) };
+    await writeLeRobot(at('data'), named);
+    const { json, calls } = await asked({ ask: 'what is it?', data: [at('data')], episode: '1', step: 3 }, 'yes');
+    expect(json).toMatchObject({
+      about: 'episode episode_000001, step 3, camera top',
+      answer: 'yes',
+      places: [],
+      size: [16, 16],
+    });
+    const image = await dataset.episodes[1].image('front', 3);
+    expect(calls[0][0][0].images.front?.pixels).toEqual(image!.pixels);
+    await refused(
+      { ask: 'x', data: [at('data')], step: 12 },
+      /^--step 12: episode "episode_000000" has steps 0 to 11$/,
+    );
+    await writeLeRobot(at('blind'), syntheticDataset({ images: false }));
+    await refused({ ask: 'x', data: [at('blind')] }, /^--ask: "blind" has no image at .*; name one with --image$/);
   });
 
   const refused = async (values: object, message: RegExp) => {

@@ -75,7 +75,7 @@ describe('insula', () => {
     const data = ['--data', 'data', '--dataset', 'made'];
     const noAdapter = "insula: no WebGPU adapter with 'none' in its name";
     const cases: [string[], string, Settings?][] = [
-      [['fly'], "insula: no command 'fly'; there are devices, train, act, evaluate"],
+      [['fly'], "insula: no command 'fly'; there are devices, train, pretrain, act, evaluate"],
       [['trian'], "insula: no command 'trian'; did you mean train?"],
       [['help', 'trian'], "insula: no command 'trian'; did you mean train?"],
       [['help', 'tokenize', 'fti'], "insula: no command 'tokenize fti'; did you mean tokenize fit?"],

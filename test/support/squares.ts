@@ -5,7 +5,7 @@ import type { Preset } from '../../model/training/presets.ts';
 import { placesText } from '../../tokenizers/index.ts';
 import { minutePreset } from './synthetic-dataset.ts';
 
-const [SIDE, SQUARE, STEP] = [16, 4, 6];
+const [SIDE, SQUARE] = [12, 4];
 const colours = ['nothing', 'red', 'green', 'blue'];
 const HELD_OUT = 10_000_000;
 
@@ -13,9 +13,9 @@ const HELD_OUT = 10_000_000;
 export const squaresPreset: Preset = {
   ...minutePreset,
   backbone: { width: 32, hidden: 64 },
-  vision: { width: 32, depth: 2, heads: 2, hidden: 64, patch: 4, image: SIDE },
+  vision: { width: 32, depth: 2, heads: 2, hidden: 64, patch: SQUARE, image: SIDE },
   pretraining: {
-    ...{ steps: 400, batch: 16, learningRate: 6e-3, warmUpSteps: 10 },
+    ...{ steps: 400, batch: 16, learningRate: 4e-3, warmUpSteps: 10 },
     ...{ evaluateEvery: 1000, saveEvery: 1000 },
   },
   heldOutSteps: 4,
@@ -24,7 +24,7 @@ export const squaresPreset: Preset = {
 function packOf(index: number): Pack {
   const random = randomStream(5, index, 0);
   const [first, second] = random.permutation(3).map((colour) => colour + 1);
-  const corner = (i: number) => STEP * random.integer(10 + i, (SIDE - SQUARE) / STEP + 1);
+  const corner = (i: number) => SQUARE * random.integer(10 + i, SIDE / SQUARE);
   const squares = [first, second].map((colour, i) => ({ colour, corner: [corner(2 * i), corner(2 * i + 1)] as const }));
   const pixels = new Uint8Array(SIDE * SIDE * 3).fill(40);
   for (const { colour, corner } of squares)

@@ -6,6 +6,7 @@ import { readSafetensors, type TensorToWrite, writeSafetensors } from '../../eng
 import { Model } from '../../model/architecture/model.ts';
 import { Encoding, type EncodingSettings } from '../../model/policy/encoding.ts';
 import { Policy } from '../../model/policy/policy.ts';
+import { configurationOf, packedQuestions } from '../../model/systems/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { openVisionLanguageModel, saveVisionLanguageModel } from '../../model/training/vision-language-file.ts';
 import { testDevice } from '../support/devices.ts';
@@ -66,6 +67,29 @@ test('a model comes back as it was written, in 16 bits and without auxiliary hea
   const answers = await new Policy(opened, new Encoding(file.encoding)).generateText(questions);
   expect(await new Policy(model, new Encoding(seeingEncoding)).generateText(questions)).toEqual(answers);
   expect(answers.some((answer) => answer.length > 0)).toBe(true);
+});
+
+test('a model that learned from packed questions is asked one at a time', async () => {
+  const lengths = [
+    { prompt: 9, answer: 5 },
+    { prompt: 7, answer: 11 },
+  ];
+  const { vocabulary, vision, experts, depth, heads, kvHeads, headDimension } = model.configuration;
+  const configuration = configurationOf(packedQuestions(lengths, { kinds: 4, colours: 3 }, depth), {
+    ...{ vocabulary, depth, heads, kvHeads, headDimension, backbone: experts.backbone, expert: experts.backbone },
+    vision: { ...vision!, ...vision!.towers.vision },
+    ...{ promptTokens: 0, targetTokens: 0, horizon: 1, actionDimension: 1, stateDimension: 0 },
+  });
+  using packed = new Model(model.device, configuration);
+  packed.initialise(1);
+  const target = join(folder, 'packed.safetensors');
+  await saveVisionLanguageModel(target, packed, seeingEncoding, made);
+  const file = await openVisionLanguageModel(target);
+  expect(file.configuration.blocks.map(({ length }) => length)).toEqual([4, 9, 11]);
+  expect(file.configuration.objectives).toHaveLength(1);
+  using opened = await file.loadModel(model.device);
+  await file.close();
+  expect(await new Policy(opened, new Encoding(file.encoding)).generateText(questions)).toHaveLength(3);
 });
 
 test('bytes in memory are opened like a file', async () => {
