@@ -119,8 +119,9 @@ const kinds = {
   },
   task: (asked) => {
     const { settings, objects, fixtures } = asked;
-    const { trained } = worldLanguage.templates[settings.task];
-    const templates = settings.variation === 'rich' ? trained : trained.slice(0, 3);
+    const { trained, heldOut } = worldLanguage.templates[settings.task];
+    const plain = settings.variation === 'words' ? heldOut : trained.slice(0, 3);
+    const templates = settings.variation === 'rich' ? trained : plain;
     if (settings.task === 'place' && objects.length === 0) return null;
     const named = [...(settings.task === 'place' ? [from(objects, asked)] : []), from(fixtures, asked)];
     const [fixture, object] = named.map((thing) => called(thing, asked)).reverse();
