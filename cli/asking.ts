@@ -10,11 +10,10 @@ import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { drawPlaces } from '../model/report/drawn-picture.ts';
 import { questionObservation } from '../model/training/batches.ts';
-import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { openStart } from '../model/training/start.ts';
 import { type Place, parsePlaces } from '../tokenizers/index.ts';
 import { chooseData } from './data.ts';
-import { expectStep, type PolicyValues } from './policy.ts';
+import { expectStep, openPolicy, type PolicyValues } from './policy.ts';
 import type { Progress } from './progress.ts';
 
 /** An answer, with the places in it in pixels of the picture. */
@@ -73,7 +72,7 @@ export async function askAlone(
   { image: file, episode, step = 0, ...asked }: Alone,
   progress: Progress,
 ): Promise<AskResult> {
-  const opened = seeing ? await openStart(path) : await openCheckpoint(path);
+  const opened = seeing ? await openStart(path) : await openPolicy(path);
   try {
     const encoding = new Encoding('settings' in opened ? opened.settings.encoding : opened.encoding);
     if ('settings' in opened) expectAnswers(opened.settings.encoding);

@@ -20,11 +20,14 @@ import type { RunSettings } from '../model/training/run-settings.ts';
 import { WORK_FOLDER } from './device.ts';
 import { decimal, type Option, texts } from './options.ts';
 import type { Progress } from './progress.ts';
+import { scenesOf } from './scenes.ts';
 
 export const TABLETOP = 'tabletop';
 
 /** The settings that name data sets. */
-export type DataChoice = Partial<Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'robot' | 'weights'>>;
+export type DataChoice = Partial<
+  Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'robot' | 'weights' | 'task' | 'variation'>
+>;
 
 const noneOrTexts = (help: string): Option<string[]> => {
   const option = texts(help, { needs: 'data' });
@@ -57,7 +60,7 @@ interface Source {
 
 /** The built-in world's demonstrations, or one data set read from a folder or file. */
 export async function chooseDataset(
-  { data, dataset: names, cameras, rate }: DataChoice,
+  { data, dataset: names, cameras, rate, ...scenes }: DataChoice,
   { episodes, seed, signal, usual, frameSize }: Source,
   progress: Progress,
 ): Promise<Dataset> {
@@ -70,6 +73,7 @@ export async function chooseDataset(
     return demonstrations({
       episodes,
       seed,
+      scenes: scenesOf(scenes),
       cacheFolder: join(WORK_FOLDER, 'cache'),
       onProgress: (done, total) => progress.count('demonstrations: episode', done, total),
       signal,

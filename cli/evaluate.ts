@@ -1,8 +1,9 @@
 /** `insula evaluate`: a trained policy measured over many observations. */
 import { recordedDataset } from '../bench/tabletop/demonstrations.ts';
-import { EpisodeRecorder } from '../bench/tabletop/episode-recorder.ts';
+import { EpisodeRecorder, type Recording } from '../bench/tabletop/episode-recorder.ts';
 import { evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
+import type { SceneSettings } from '../bench/tabletop/scene.ts';
 import type { WorldObservation } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
@@ -20,12 +21,14 @@ import { number, outputFolder, type ValuesOf } from './options.ts';
 import { expectNoFiles } from './outputs.ts';
 import { expectNoise, type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
+import { evaluatedSceneOptions, scenesToEvaluate } from './scenes.ts';
 import { type EvaluateResult, evaluateLines } from './text.ts';
-import { closedLoopSummary } from './training-summary.ts';
+import { type ClosedLoopSummary, closedLoopSummary } from './training-summary.ts';
 
 const evaluateOptions = {
   ...policyOptions,
   episodes: number('closed-loop episodes in the built-in world; 20 by default', 1, { excludes: 'data' }),
+  ...evaluatedSceneOptions,
   seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
   record: outputFolder('folder for the recorded episodes, or for predictions of held-out episodes, as LeRobot 3.0'),
   ...deviceOptions,
@@ -42,7 +45,7 @@ export const evaluate = command({
 
 /** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
 async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promise<EvaluateResult> {
-  const { record, seed, episodes } = values;
+  const { record, seed, episodes, task, variation } = values;
   if (record !== undefined) {
     await expectNoLeRobot(record);
     await expectNoFiles('record', record);
@@ -50,9 +53,10 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   const isInWorld = ({ run }: CheckpointSettings) => values.data === undefined && run.data === null;
   const check = ({ settings }: Pick<Loaded, 'settings'>) => {
     if (isInWorld(settings)) return;
-    if (episodes !== undefined)
+    const [unused] = Object.entries({ episodes, task, variation }).find(([, value]) => value !== undefined) ?? [];
+    if (unused !== undefined)
       throw new InputError(
-        '--episodes: the policy was trained on data and is measured on its held-out steps; leave it out',
+        `--${unused}: the policy was trained on data and is measured on its held-out steps; leave it out`,
       );
     if (seed !== undefined && record === undefined)
       throw new InputError('--seed: the open-loop measurement has noise of its own; give --seed only with --record');
@@ -76,11 +80,23 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
 /** The result, and the data set to record. */
 type Evaluated = [Partial<EvaluateResult>, Dataset | null];
 
-async function inClosedLoop(
+async function inClosedLoop(loaded: Loaded, values: EvaluateValues, progress: Progress): Promise<Evaluated> {
+  const closedLoop: ClosedLoopSummary[] = [];
+  const recordings: Recording[] = [];
+  for (const scenes of scenesToEvaluate(values, loaded.settings.run)) {
+    const { evaluation, recorded } = await inScenes(scenes, loaded, values, progress);
+    closedLoop.push(closedLoopSummary(evaluation));
+    recordings.push(...recorded);
+  }
+  return [{ closedLoop }, recordedDataset(recordings)];
+}
+
+async function inScenes(
+  scenes: SceneSettings,
   { policy, settings }: Loaded,
   { seed, episodes, record }: EvaluateValues,
   progress: Progress,
-): Promise<Evaluated> {
+) {
   const recorders: EpisodeRecorder[] = [];
   const keep = (index: number, observation: WorldObservation, action: Float32Array) => {
     recorders[index] ??= new EpisodeRecorder();
@@ -89,14 +105,15 @@ async function inClosedLoop(
   const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, seed), {
     episodes,
     seed: seed ?? settings.run.seed,
+    scenes: [scenes],
     onProgress: (done, total) => progress.closedLoop(done, total),
     onAction: record === undefined ? undefined : keep,
   });
-  const recordings = recorders.flatMap((recorder, index) => {
+  const recorded = recorders.map((recorder, index) => {
     const { seed, instruction } = evaluation.episodes[index];
-    return [recorder.recording(seed, [instruction])];
+    return recorder.recording(seed, scenes, [instruction]);
   });
-  return [{ closedLoop: closedLoopSummary(evaluation) }, recordedDataset(recordings)];
+  return { evaluation, recorded };
 }
 
 async function inOpenLoop(

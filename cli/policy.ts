@@ -6,7 +6,8 @@ import type { Dataset, Episode } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
-import { type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
+import { PACKED_QUESTIONS } from '../model/systems/index.ts';
+import { type Checkpoint, type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
 import { chooseData, dataOptions, robotOptions } from './data.ts';
 import type { deviceOptions } from './device.ts';
 import { text, type ValuesOf } from './options.ts';
@@ -28,6 +29,16 @@ export interface Loaded {
   readonly settings: CheckpointSettings;
 }
 
+/** @throws InputError if the file is no checkpoint, or one of a model that does not act */
+export async function openPolicy(path: string): Promise<Checkpoint> {
+  const checkpoint = await openCheckpoint(path);
+  if (checkpoint.settings.run.system !== PACKED_QUESTIONS) return checkpoint;
+  await checkpoint.close();
+  throw new InputError(
+    `${path}: insula pretrain resumes from it, and it does not act; when finished, a model to ask is beside it`,
+  );
+}
+
 /**
  * Opens a policy's checkpoint, its data and an adapter, in this order, and closes them after `work`. `check` may throw
  * before an adapter is opened.
@@ -39,7 +50,7 @@ export async function withPolicy<T>(
   work: (loaded: Loaded) => Promise<T>,
 ): Promise<T> {
   const path = expectNamed(named);
-  const checkpoint = await openCheckpoint(path);
+  const checkpoint = await openPolicy(path);
   try {
     const { settings } = checkpoint;
     if (!values.data && !settings.run.data) await expectDevice(values);
@@ -87,7 +98,9 @@ async function dataOf(
   // A policy without cameras needs no images and no decoded videos.
   const { data, dataset: named, rate, robot } = values.data ? values : run;
   const cameras = encoding.cameras.length === 0 && data ? [] : null;
-  const chosen = await chooseData({ data, dataset: named, rate, robot, cameras }, source, progress).catch((error) => {
+  const { task, variation } = run;
+  const choice = { data, dataset: named, rate, robot, cameras, task, variation };
+  const chosen = await chooseData(choice, source, progress).catch((error) => {
     const moved = error instanceof InputError && !values.data && data;
     throw moved ? new InputError(`${error.message}; ${path} was trained on it: say where it lies with --data`) : error;
   });

@@ -5,6 +5,7 @@ import type { RunSettings } from '../model/training/run-settings.ts';
 import { actionTokenKinds } from '../tokenizers/index.ts';
 import { cameraOptions, dataOptions, robotOptions } from './data.ts';
 import { choice, decimal, decimals, factors, flag, number, text, texts, type ValuesOf } from './options.ts';
+import { sceneOptions } from './scenes.ts';
 
 /** Memory options of a training step, shared with its benchmark. */
 export const memoryOptions = {
@@ -24,6 +25,7 @@ export const runOptions = {
   ...dataOptions,
   ...cameraOptions,
   ...robotOptions,
+  ...sceneOptions,
   weights: decimals('relative sampling weight of each data set; by default n^0.43 for n control steps', {
     needs: 'data',
   }),

@@ -22,7 +22,8 @@ export interface ActResult {
 }
 
 export interface EvaluateResult {
-  closedLoop: ClosedLoopSummary | null;
+  /** One for each task and variation that was evaluated. */
+  closedLoop: ClosedLoopSummary[] | null;
   openLoop: {
     measure: string;
     observations: number;
@@ -66,7 +67,7 @@ export function trainLines(
 
 export function evaluateLines({ closedLoop, openLoop, record }: EvaluateResult): string[] {
   const lines = record === null ? [] : [`recorded as LeRobot 3.0: ${record}`];
-  if (closedLoop) lines.unshift(closedLoopLine(closedLoop));
+  if (closedLoop) lines.unshift(...closedLoop.map(closedLoopLine));
   if (openLoop) {
     const { observations, oneSampleToConstant, meanOfEightToConstant, measure } = openLoop;
     lines.unshift(
@@ -76,9 +77,10 @@ export function evaluateLines({ closedLoop, openLoop, record }: EvaluateResult):
   return lines;
 }
 
-function closedLoopLine({ measure, success, rightObject, episodes }: ClosedLoopSummary): string {
+function closedLoopLine({ scenes, measure, success, rightObject, stageScore, episodes }: ClosedLoopSummary): string {
   const percent = (share: number) => `${Math.round(100 * share)} %`;
-  return `closed loop over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)} (${measure})`;
+  const named = scenes === 'place, simple' ? '' : ` (${scenes})`;
+  return `closed loop${named} over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)}, stages ${percent(stageScore)} (${measure})`;
 }
 
 export function actLines({

@@ -1,7 +1,7 @@
 /** `insula train`: trains a system on the built-in world or on a data set, measures it, and writes checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
 import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
-import { CLOSED_LOOP_MEASURE, type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
+import { type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
@@ -23,6 +23,7 @@ import { flag, outputFolder } from './options.ts';
 import type { Progress } from './progress.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions } from './run-options.ts';
+import { scenesOf } from './scenes.ts';
 import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
 
@@ -57,8 +58,9 @@ export const train = command({
   },
 });
 
-function usualFolder({ data, dataset, system, preset }: RunSettings): string {
-  const named = dataset ?? data?.map((own) => basename(resolve(own))) ?? [TABLETOP];
+function usualFolder({ data, dataset, system, preset, task, variation }: RunSettings): string {
+  const world = [TABLETOP, ...[task, variation].filter((word) => word !== null)].join('-');
+  const named = dataset ?? data?.map((own) => basename(resolve(own))) ?? [world];
   return join(WORK_FOLDER, `${named.join(',')}-${system}-${preset.name}`);
 }
 
@@ -157,7 +159,7 @@ async function concluded(
   const start = performance.now();
   const acting = result.finished && settings.data === null;
   const closedLoop = acting
-    ? await unlessAborted(signal, () => closedLoopOf(result, settings.seed, progress, signal))
+    ? await unlessAborted(signal, () => closedLoopOf(result, settings, progress, signal))
     : null;
   const finished = result.finished && (!acting || closedLoop !== null);
   const { compile, train, evaluate } = result.seconds;
@@ -171,7 +173,8 @@ async function concluded(
       import('../model/report/report.ts'),
       import('../model/report/run-report.ts'),
     ]);
-    const acted = closedLoop && { ...closedLoop, measure: CLOSED_LOOP_MEASURE };
+    const { scenes, measure } = summary.closedLoop ?? {};
+    const acted = closedLoop && { ...closedLoop, measure: `${scenes}: ${measure}` };
     await writeReport(summary.report, await reportOf(typed, result, acted, dataset, adapter, seconds));
   }
   await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
@@ -180,13 +183,14 @@ async function concluded(
 
 function closedLoopOf(
   { policy }: RunResult,
-  seed: number,
+  settings: RunSettings,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Evaluation> {
   return evaluateClosedLoop(tabletopPolicy(policy), {
     episodes: CLOSED_LOOP_EPISODES,
-    seed,
+    seed: settings.seed,
+    scenes: scenesOf(settings),
     onProgress: (done, total) => progress.closedLoop(done, total),
     signal,
   });

@@ -1,8 +1,9 @@
 /** The summary of a training run, for `insula train --json` and `summary.json`. */
-import { CLOSED_LOOP_MEASURE, type Evaluation } from '../bench/tabletop/evaluation.ts';
+import type { Evaluation } from '../bench/tabletop/evaluation.ts';
 import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import type { RunResult } from '../model/training/run.ts';
+import { describeScenes } from './scenes.ts';
 
 export interface TrainSummary {
   finished: boolean;
@@ -24,17 +25,22 @@ export interface TrainSummary {
 }
 
 export interface ClosedLoopSummary {
+  /** Tasks and variation. */
+  scenes: string;
   measure: string;
   /** Fraction of the episodes. */
   success: number;
   rightObject: number;
+  /** Mean fraction of the task's stages that were reached. */
+  stageScore: number;
   episodes: number;
 }
 
-export const closedLoopSummary = ({ success, rightObject, episodes }: Evaluation): ClosedLoopSummary => ({
-  measure: CLOSED_LOOP_MEASURE,
+export const closedLoopSummary = ({ success, rightObject, stageScore, episodes }: Evaluation): ClosedLoopSummary => ({
+  ...describeScenes(episodes.map(({ settings }) => settings)),
   success,
   rightObject,
+  stageScore,
   episodes: episodes.length,
 });
 

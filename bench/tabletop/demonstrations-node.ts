@@ -1,4 +1,5 @@
 import { mkdir, readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
@@ -10,54 +11,84 @@ import { writeFileSafely } from '../../engine/files/files.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import type { DemonstrationSettings, Recording } from './episode-recorder.ts';
+import { tasks, type Variation, variations } from './scene.ts';
 import { ACTION_DIMENSION, STATE_DIMENSION } from './world.ts';
 
 // Node only; demonstrations.ts, which also runs in a browser, loads this file by a dynamic import.
 
-/** A message of the worker: a recording, or, before it ends, an error. */
-export type WorkerMessage = { readonly recording: Recording } | { readonly error: string; readonly input: boolean };
+/** A worker's answer to the index of an attempt, or an error, after which the worker is of no more use. */
+export type WorkerMessage =
+  | { readonly index: number; readonly recording: Recording | null }
+  | { readonly error: string; readonly input: boolean };
 
-/** Recordings made in a worker thread, in order, each as soon as it is ready. */
-export async function* recordInWorker(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording> {
+/** The number of episodes that take as long as it takes to start a thread. */
+const WORTHWHILE = 8;
+
+/**
+ * As many attempts as are needed for the settings' episodes, in order, made in as many worker threads as cores allow.
+ * The bytes do not depend on the number of threads and their timing.
+ */
+export async function* attemptsInWorkers(
+  settings: Required<DemonstrationSettings>,
+  threads = Math.min(availableParallelism(), Math.ceil(settings.episodes / WORTHWHILE)),
+): AsyncGenerator<Recording | null> {
   const file = import.meta.url.endsWith('.ts') ? './demonstrations-worker.mjs' : './demonstrations-worker.js';
-  const worker = new Worker(new URL(file, import.meta.url), { workerData: settings });
-  const messages: WorkerMessage[] = [];
-  let ended = false;
+  const attempted = new Map<number, Recording | null>();
+  const idle: Worker[] = [];
+  let [begun, failed, yielded] = [0, 0, 0];
+  let failure: Error | undefined;
   let wake = () => {};
-  worker.on('message', (message: WorkerMessage) => {
-    messages.push(message);
+  const fail = (message: string, input = false) => {
+    failure ??= input ? new InputError(message) : new Error(`a demonstration worker: ${message}`);
     wake();
+  };
+  const beginMore = () => {
+    while (idle.length > 0 && begun - failed < settings.episodes) idle.pop()?.postMessage(begun++);
+  };
+  const workers = Array.from({ length: threads }, () => {
+    const worker = new Worker(new URL(file, import.meta.url), { workerData: settings });
+    worker.on('message', (message: WorkerMessage) => {
+      if ('error' in message) return fail(message.error, message.input);
+      attempted.set(message.index, message.recording);
+      if (message.recording === null) failed++;
+      idle.push(worker);
+      beginMore();
+      wake();
+    });
+    worker.on('error', (error) => fail(error instanceof Error ? error.message : String(error)));
+    worker.on('exit', () => fail('it ended early'));
+    return worker;
   });
-  worker.on('error', (error) => {
-    messages.push({ error: error instanceof Error ? error.message : String(error), input: false });
-  });
-  worker.on('exit', () => {
-    ended = true;
-    wake();
-  });
+  idle.push(...workers);
+  beginMore();
   try {
-    for (;;) {
-      const message = messages.shift();
-      if (message === undefined && ended) return;
-      if (message === undefined) {
+    while (yielded < begun) {
+      const recording = attempted.get(yielded);
+      if (failure) throw failure;
+      if (recording === undefined) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
         continue;
       }
-      if ('error' in message) {
-        throw message.input ? new InputError(message.error) : new Error(`the demonstration worker: ${message.error}`);
-      }
-      yield message.recording;
+      attempted.delete(yielded++);
+      yield recording;
     }
   } finally {
-    await worker.terminate();
+    await Promise.all(workers.map((worker) => worker.terminate()));
   }
 }
 
 /** The first line of a cache file, which describes the numbers after it. */
 const cacheHeader = v.object({
-  episodes: v.array(v.object({ seed: v.number(), length: v.number(), instructions: v.array(v.string()) })),
+  episodes: v.array(
+    v.object({
+      seed: v.number(),
+      settings: v.object({ task: v.picklist(tasks), variation: v.picklist(Object.keys(variations) as Variation[]) }),
+      length: v.number(),
+      instructions: v.array(v.string()),
+    }),
+  ),
 });
 
 /**
@@ -65,7 +96,9 @@ const cacheHeader = v.object({
  * pictures. The checksum and length of gzip reveal a damaged file. A cache that cannot be written is a warning, not an error.
  */
 export async function writeCache(folder: string, name: string, recordings: readonly Recording[]): Promise<void> {
-  const header = { episodes: recordings.map(({ seed, length, instructions }) => ({ seed, length, instructions })) };
+  const header = {
+    episodes: recordings.map(({ seed, settings, length, instructions }) => ({ seed, settings, length, instructions })),
+  };
   const json = new TextEncoder().encode(JSON.stringify(header)).length;
   const line = `${JSON.stringify(header)}${' '.repeat(3 - (json % 4))}\n`;
   const parts = [new TextEncoder().encode(line)];

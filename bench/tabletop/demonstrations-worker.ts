@@ -1,20 +1,29 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { InputError } from '../../engine/files/errors.ts';
-import { record } from './demonstrations.ts';
+import { attempt } from './demonstrations.ts';
 import type { WorkerMessage } from './demonstrations-node.ts';
+import { TabletopWorld } from './world.ts';
 
-// Node only: the thread that makes demonstrations. A message carries an error home, so that its kind is kept.
+// Node only: a thread that makes demonstrations. A message carries an error home, so that its kind is kept.
 
 const send = (message: WorkerMessage, transfer: ArrayBuffer[] = []) => parentPort?.postMessage(message, transfer);
+const fail = (error: unknown) =>
+  send({ error: error instanceof Error ? error.message : String(error), input: error instanceof InputError });
 
 try {
-  for await (const recording of record(workerData)) {
-    const { states, actions, images } = recording;
-    send(
-      { recording },
-      [states, actions, images].map((array) => array.buffer as ArrayBuffer),
-    );
-  }
+  const world = await TabletopWorld.create();
+  parentPort?.on('message', (index: number) => {
+    try {
+      const recording = attempt(world, workerData, index);
+      const arrays = recording === null ? [] : [recording.states, recording.actions, recording.images];
+      send(
+        { index, recording },
+        arrays.map((array) => array.buffer as ArrayBuffer),
+      );
+    } catch (error) {
+      fail(error);
+    }
+  });
 } catch (error) {
-  send({ error: error instanceof Error ? error.message : String(error), input: error instanceof InputError });
+  fail(error);
 }

@@ -3,11 +3,8 @@ import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type DemonstrationSettings, type Recording, recordEpisode } from './episode-recorder.ts';
 import { hexadecimal, WORLD_HASH } from './hash.ts';
-import { dimensions, episodeSeed, makeScene, nameOf } from './scene.ts';
+import { dimensions, episodeSeed, makeScene, nameOf, type Scene, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
-
-/** The widest opening of the gripper, in metres, at which it holds an object. */
-const GRASPED = 2 * dimensions.object + 0.006;
 
 interface DemonstrationOptions extends DemonstrationSettings {
   /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
@@ -20,12 +17,12 @@ interface DemonstrationOptions extends DemonstrationSettings {
 
 /**
  * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an
- * episode). Node makes them in a worker thread, a browser on the calling thread with a pause after each episode.
+ * episode). Node makes them in as many worker threads as there are cores, a browser on the calling thread with a pause after each episode.
  *
  * @throws InputError if a setting is out of range or the demonstrator fails too often
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
-  const { episodes, seed = 0, disturbance = 0, cacheFolder } = options;
+  const { episodes, seed = 0, disturbance = 0, scenes = [simplePlacing], cacheFolder } = options;
   if (!Number.isInteger(episodes) || episodes < 1) {
     throw new InputError(`demonstrations: ${episodes} episodes is not a whole number from 1`);
   }
@@ -35,12 +32,12 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   if (!(disturbance >= 0 && disturbance <= 0.05)) {
     throw new InputError(`demonstrations: a disturbance of ${disturbance} m is not between 0 and 0.05 m`);
   }
-  const settings = { episodes, seed, disturbance };
+  const settings = { episodes, seed, disturbance, scenes };
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
-  if (!inNode) return recordedDataset(await collect(pausing(record(settings)), options));
+  if (!inNode) return recordedDataset(await collect(attempts(settings), options));
 
-  const { readCache, recordInWorker, writeCache } = await import('./demonstrations-node.ts');
-  const make = () => collect(recordInWorker(settings), options);
+  const { attemptsInWorkers, readCache, writeCache } = await import('./demonstrations-node.ts');
+  const make = () => collect(attemptsInWorkers(settings), options);
   if (cacheFolder === undefined) return recordedDataset(await make());
   const name = `tabletop-${await cacheKey(settings)}.gz`;
   const cached = await readCache(cacheFolder, name);
@@ -53,52 +50,56 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   return recordedDataset(recordings);
 }
 
-/** The recordings of the settings' episodes, in order; scenes in which the demonstrator fails are skipped. */
-export async function* record(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording> {
-  const { episodes, seed, disturbance } = settings;
+/** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */
+export function attempt(
+  world: TabletopWorld,
+  { seed, disturbance, scenes }: Required<DemonstrationSettings>,
+  index: number,
+): Recording | null {
+  return recordEpisode(world, episodeSeed('training', seed, index), disturbance, scenes[index % scenes.length]);
+}
+
+/** Attempts made on this thread, in order and without end; a page may draw and respond between them. */
+async function* attempts(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording | null> {
   const world = await TabletopWorld.create();
   try {
-    let done = 0;
-    for (let index = 0; done < episodes; index++) {
-      if (index > 4 * (done + 10)) {
-        throw new InputError(
-          `demonstrations: the demonstrator succeeded in only ${done} of ${index} scenes; use a smaller disturbance`,
-        );
-      }
-      const recording = recordEpisode(world, episodeSeed('training', seed, index), disturbance);
-      if (recording === null) continue;
-      done++;
-      yield recording;
+    for (let index = 0; ; index++) {
+      yield attempt(world, settings, index);
+      await new Promise((resolve) => setTimeout(resolve));
     }
   } finally {
     world.delete();
   }
 }
 
+/** The first successful attempts: scenes in which the demonstrator fails are skipped. */
 async function collect(
-  recordings: AsyncIterable<Recording>,
+  attempted: AsyncIterable<Recording | null>,
   { episodes, onProgress, signal }: DemonstrationOptions,
 ): Promise<Recording[]> {
   const all: Recording[] = [];
-  for await (const recording of recordings) {
+  let index = 0;
+  for await (const recording of attempted) {
     signal?.throwIfAborted();
-    all.push(recording);
-    onProgress?.(all.length, episodes);
+    index++;
+    if (recording !== null) {
+      all.push(recording);
+      onProgress?.(all.length, episodes);
+    }
+    if (all.length === episodes) break;
+    if (index > 4 * (all.length + 10)) {
+      throw new InputError(
+        `demonstrations: the demonstrator succeeded in only ${all.length} of ${index} scenes; use a smaller disturbance`,
+      );
+    }
   }
   return all;
 }
 
-/** Lets a page draw and respond between episodes. */
-async function* pausing<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-  for await (const item of items) {
-    yield item;
-    await new Promise((resolve) => setTimeout(resolve));
-  }
-}
-
 async function cacheKey(settings: Required<DemonstrationSettings>): Promise<string> {
-  const { episodes, seed, disturbance } = settings;
-  const text = JSON.stringify([WORLD_HASH, episodes, seed, disturbance]);
+  const { episodes, seed, disturbance, scenes } = settings;
+  const kinds = scenes.map(({ task, variation }) => [task, variation]);
+  const text = JSON.stringify([WORLD_HASH, episodes, seed, disturbance, kinds]);
   return hexadecimal(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).slice(0, 16);
 }
 
@@ -114,19 +115,33 @@ export function recordedDataset(recordings: readonly Recording[]): Dataset {
   };
 }
 
-function toEpisode({ seed, length, actions, states, images, instructions }: Recording): Episode {
+function toEpisode({ seed, settings, length, actions, states, images, instructions }: Recording): Episode {
   const size = IMAGE_SIZE * IMAGE_SIZE * 3;
   const image = async (camera: string, step: number): Promise<Image | null> => {
     if (camera !== CAMERA || step < 0) return null;
     const at = Math.min(Math.floor(step), length - 1);
     return { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: images.subarray(at * size, (at + 1) * size) };
   };
-  const { objects, object, fixtures, fixture } = makeScene(seed);
-  const isClosed = (step: number) => states[step * STATE_DIMENSION + 3] < GRASPED;
-  const subtask = (step: number): string => {
-    if (isClosed(step)) return `bring it to the ${nameOf(fixtures[fixture])}`;
-    const grasped = Array.from({ length: step }, (_, before) => before).some(isClosed);
-    return grasped ? 'let go' : `reach for the ${nameOf(objects[object])}`;
-  };
+  const scene = makeScene(seed, settings);
+  const subtask = (step: number) => subtaskOf(scene, states, step);
   return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image, subtask };
+}
+
+/** The part of the task that is done at a control step, by the states up to it. */
+function subtaskOf(
+  { settings: { task }, objects, object, fixtures, fixture }: Scene,
+  states: Float32Array,
+  step: number,
+) {
+  const target = fixtures[fixture];
+  const reach = `reach for the ${nameOf(task === 'place' ? objects[object] : target)}`;
+  const soFar = Array.from({ length: step + 1 }, (_, before) => states.subarray(before * STATE_DIMENSION));
+  if (task === 'press') {
+    const above = ([x, y]: Float32Array) => Math.abs(x - target.x) < 0.02 && Math.abs(y - target.y) < 0.02;
+    return soFar.some(above) ? 'press it' : reach;
+  }
+  const width = 2 * (task === 'place' ? dimensions.object : dimensions.handle.half);
+  const isClosed = (state: Float32Array) => state[3] < width + 0.006;
+  if (isClosed(soFar[step])) return task === 'place' ? `bring it to the ${nameOf(target)}` : 'pull it open';
+  return soFar.some(isClosed) ? 'let go' : reach;
 }

@@ -18,11 +18,14 @@ export interface DemonstrationSettings {
    * policies that act in chunks: pushes cannot be predicted, so they blur the target of a chunk.
    */
   readonly disturbance?: number;
+  /** Kinds of scenes, which take turns; simple placing by default. */
+  readonly scenes?: readonly SceneSettings[];
 }
 
 /** One episode: a demonstration, or the actions of a policy. */
 export interface Recording {
   readonly seed: number;
+  readonly settings: SceneSettings;
   readonly length: number;
   /** [length, 4] */
   readonly actions: Float32Array;
@@ -51,7 +54,7 @@ export class EpisodeRecorder {
     this.#actions.push(...Array.from(action));
   }
 
-  recording(seed: number, instructions: readonly string[]): Recording {
+  recording(seed: number, settings: SceneSettings, instructions: readonly string[]): Recording {
     const size = this.#pictures[0].length;
     const images = new Uint8Array(this.length * size);
     this.#pictures.forEach((picture, step) => {
@@ -59,6 +62,7 @@ export class EpisodeRecorder {
     });
     return {
       seed,
+      settings,
       length: this.#actions.length / ACTION_DIMENSION,
       actions: Float32Array.from(this.#actions),
       states: Float32Array.from(this.#states),
@@ -93,5 +97,5 @@ export function recordEpisode(
     world.step(pushes.push(action, step));
     rest = world.success() ? rest - 1 : AFTER_SUCCESS;
   }
-  return recorder.recording(seed, world.scene.instructions);
+  return recorder.recording(seed, settings, world.scene.instructions);
 }

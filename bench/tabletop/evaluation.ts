@@ -1,7 +1,9 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { WorldTask } from '../../tokenizers/index.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
-import { episodeSeed } from './scene.ts';
+import { episodeSeed, type SceneSettings, simplePlacing } from './scene.ts';
+import { stages } from './stages.ts';
 import { ACTION_DIMENSION, TabletopWorld, type WorldObservation } from './world.ts';
 
 /**
@@ -20,6 +22,8 @@ interface EvaluationOptions {
   readonly episodes?: number;
   /** The seed that chooses the scenes, all different from training scenes; 0 by default. */
   readonly seed?: number;
+  /** Kinds of scenes, which take turns; simple placing by default. */
+  readonly scenes?: readonly SceneSettings[];
   /** The number of control steps after which an episode has failed. */
   readonly maximumSteps?: number;
   /** The number of actions of each chunk that are carried out before the policy's next call. */
@@ -32,16 +36,27 @@ interface EvaluationOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The meaning of the two rates. */
-export const CLOSED_LOOP_MEASURE = `success: within ${MAXIMUM_STEPS} control steps the named object lies in the named bin, let go; right object: success, or the first object that was lifted is the named one`;
+const within = `within ${MAXIMUM_STEPS} control steps`;
+
+const stagesOf = (task: WorldTask) =>
+  `stages: mean share reached of ${stages[task].map(({ name }) => name).join(', ')}`;
+
+/** The meaning of each task's rates. */
+export const CLOSED_LOOP_MEASURE: Readonly<Record<WorldTask, string>> = {
+  place: `success: ${within} the named object lies in the named bin, let go; right object: success, or the first object that was lifted is the named one; ${stagesOf('place')}`,
+  press: `success: ${within} the named button is the first that is pressed down; right object: the same; ${stagesOf('press')}`,
+  open: `success: ${within} the named drawer is out by 5 cm; right object: success, or the first drawer that was pulled is the named one; ${stagesOf('open')}`,
+};
 
 interface EpisodeResult {
   readonly seed: number;
+  readonly settings: SceneSettings;
   readonly instruction: string;
-  /** The named object lay in the named bin, let go. */
   readonly success: boolean;
-  /** Success, or the first object that the gripper lifted was the named one. */
+  /** Success, or the first thing that the gripper lifted, pressed or pulled was the named one. */
   readonly rightObject: boolean;
+  /** The share of the task's stages that were reached. */
+  readonly stageScore: number;
   /** Control steps until success, or until the episode was given up. */
   readonly steps: number;
 }
@@ -51,6 +66,8 @@ export interface Evaluation {
   readonly success: number;
   /** Share of episodes with the right object. */
   readonly rightObject: number;
+  /** Mean stage score of the episodes. */
+  readonly stageScore: number;
   readonly episodes: readonly EpisodeResult[];
 }
 
@@ -59,6 +76,7 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
   const {
     episodes = 20,
     seed = 0,
+    scenes = [simplePlacing],
     maximumSteps = MAXIMUM_STEPS,
     executeSteps = 5,
     onProgress,
@@ -72,10 +90,10 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
   const worlds: TabletopWorld[] = [];
   try {
     const seeds = Array.from({ length: episodes }, (_, index) => episodeSeed('evaluation', seed, index));
-    for (const episode of seeds) {
+    for (const [index, episode] of seeds.entries()) {
       const world = await TabletopWorld.create();
       worlds.push(world);
-      world.reset(episode);
+      world.reset(episode, scenes[index % scenes.length]);
     }
     const observations = worlds.map((world) => world.observe());
     const steps = worlds.map(() => 0);
@@ -100,13 +118,20 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
     }
     const results = worlds.map((world, index) => ({
       seed: seeds[index],
+      settings: world.scene.settings,
       instruction: observations[index].instruction,
       success: world.success(),
       rightObject: world.success() || world.rightObject(),
+      stageScore: world.stageScore(),
       steps: steps[index],
     }));
     const share = (of: (result: EpisodeResult) => boolean) => results.filter(of).length / episodes;
-    return { success: share((r) => r.success), rightObject: share((r) => r.rightObject), episodes: results };
+    return {
+      success: share((r) => r.success),
+      rightObject: share((r) => r.rightObject),
+      stageScore: results.reduce((sum, r) => sum + r.stageScore, 0) / episodes,
+      episodes: results,
+    };
   } finally {
     for (const world of worlds) world.delete();
   }

@@ -50,6 +50,9 @@ export const runSettingsSchema = v.object({
   statistics: v.nullable(v.string()),
   /** Folders or files of the data sets; null for the built-in world. */
   data: v.nullable(v.array(v.string())),
+  /** Tasks of the built-in world, separated by commas, and the variation of its scenes; null for its own defaults. */
+  task: v.nullable(v.string()),
+  variation: v.nullable(v.string()),
   /** Names of the data sets to use, of a folder with several. */
   dataset: v.nullable(v.array(v.string())),
   /** Names of the cameras to use; null for all. */
@@ -89,6 +92,8 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     tokenizer: null,
     statistics: null,
     data: null,
+    task: null,
+    variation: null,
     dataset: null,
     cameras: null,
     rate: null,

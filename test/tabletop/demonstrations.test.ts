@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
+import { attemptsInWorkers } from '../../bench/tabletop/demonstrations-node.ts';
 import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
-import { episodeSeed } from '../../bench/tabletop/scene.ts';
+import { episodeSeed, makeScene, nameOf, type SceneSettings, tasks } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
@@ -13,6 +14,12 @@ async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'insula-tabletop-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   return folder;
+}
+
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
 }
 
 function warnings(): string[] {
@@ -76,6 +83,44 @@ describe('demonstrations', () => {
     expect(inOrder).toEqual([`reach for the ${object}`, `bring it to the ${bin}`, 'let go']);
     expect(await episode.image('front', -1)).toBeNull();
     expect(await episode.image('wrist', 0)).toBeNull();
+  });
+
+  it('are the same, in the same order, by one thread and by several', async () => {
+    const scenes = tasks.map((task) => ({ task, variation: 'rich' as const }));
+    // So strong pushes make some attempts fail.
+    const settings = { episodes: 4, seed: 2, disturbance: 0.025, scenes };
+    const [alone, together] = await Promise.all([1, 3].map((threads) => all(attemptsInWorkers(settings, threads))));
+    expect(alone).toContain(null);
+    expect(alone.filter((recording) => recording !== null).length).toBe(4);
+    expect(together).toEqual(alone);
+  });
+
+  it('of a worker that fails are an error in one line', async () => {
+    const scenes = [{ task: 'juggle', variation: 'simple' }] as unknown as SceneSettings[];
+    const made = all(attemptsInWorkers({ episodes: 2, seed: 0, disturbance: 0, scenes }, 2));
+    await expect(made).rejects.toThrow(/^a demonstration worker: .+$/);
+  });
+
+  it('take turns in kinds of scenes, with subtasks of their own, and are kept so', async () => {
+    const cacheFolder = await temporaryFolder();
+    const scenes = (['press', 'open'] as const).map((task) => ({ task, variation: 'simple' as const }));
+    const inOrder = async () => {
+      const { episodes } = await demonstrations({ episodes: 2, scenes, cacheFolder });
+      return episodes.map(({ length, subtask }) => {
+        const all = Array.from({ length }, (_, step) => subtask!(step)!);
+        return all.filter((words, step) => words !== all[step - 1]);
+      });
+    };
+    const made = await inOrder();
+    const [button, drawer] = scenes.map((settings, index) => {
+      const { fixtures, fixture } = makeScene(episodeSeed('training', 0, index), settings);
+      return nameOf(fixtures[fixture]);
+    });
+    expect(made).toEqual([
+      [`reach for the ${button}`, 'press it'],
+      [`reach for the ${drawer}`, 'pull it open', 'let go'],
+    ]);
+    expect(await inOrder()).toEqual(made);
   });
 
   it('are found again in the cache, and made again if the cache is damaged or of other settings', async () => {

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
-import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
-import { episodeSeed } from '../../bench/tabletop/scene.ts';
+import { Disturbance } from '../../bench/tabletop/disturbance.ts';
+import { MAXIMUM_STEPS, recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
+import { episodeSeed, tasks } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
+import type { WorldTask } from '../../tokenizers/index.ts';
 
 let world: TabletopWorld;
 beforeAll(async () => {
@@ -21,6 +23,31 @@ describe('the demonstrator', () => {
       if (world.success() && world.rightObject()) successes++;
     }
     expect(successes / scenes).toBeGreaterThanOrEqual(0.95);
+  });
+
+  it.each(
+    tasks.flatMap((task) => [
+      [task, 0, 0.97],
+      [task, 0.012, 0.85],
+    ]) as [WorldTask, number, number][],
+  )('does "%s" in scenes of every kind, pushed by %d m, in at least %d of them', (task, disturbance, least) => {
+    // Variations of the look alone do not change what happens.
+    const variations = ['simple', 'rich', 'pairs', 'distractors'] as const;
+    const scenes = 48;
+    let successes = 0;
+    for (let index = 0; index < scenes; index++) {
+      const seed = episodeSeed('training', 6, index);
+      world.reset(seed, { task, variation: variations[index % variations.length] });
+      const demonstrator = new Demonstrator(world);
+      const pushes = new Disturbance(seed, disturbance);
+      for (let step = 0; step < MAXIMUM_STEPS && !world.success(); step++)
+        world.step(pushes.push(demonstrator.action(), step));
+      if (world.success()) {
+        successes++;
+        expect(world.stageScore()).toBe(1);
+      }
+    }
+    expect(successes / scenes).toBeGreaterThanOrEqual(least);
   });
 
   it('leaves the other objects where they are', () => {
@@ -49,7 +76,7 @@ describe('a demonstration', () => {
       for (let dimension = 0; dimension < 3; dimension++) {
         const steps = differences(recording!.actions, dimension);
         expect(Math.max(...steps.map(Math.abs))).toBeLessThan(0.0401);
-        expect(Math.max(...steps.slice(1).map((step, i) => Math.abs(step - steps[i])))).toBeLessThan(0.0141);
+        expect(Math.max(...steps.slice(1).map((step, i) => Math.abs(step - steps[i])))).toBeLessThan(0.0201);
       }
     }
   });

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
 import { EpisodeRecorder } from '../../bench/tabletop/episode-recorder.ts';
 import { demonstratorPolicy, evaluateClosedLoop, type WorldPolicy } from '../../bench/tabletop/evaluation.ts';
+import { simplePlacing, tasks } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 
 const still: WorldPolicy = async (observations) =>
@@ -17,6 +18,16 @@ describe('closed-loop evaluation', () => {
       expect(episode.seed).toBeGreaterThanOrEqual(2 ** 31);
       expect(episode.steps).toBeLessThan(40);
     }
+  });
+
+  it('takes turns in kinds of scenes, and scores stages', async () => {
+    const scenes = tasks.map((task) => ({ task, variation: 'rich' as const }));
+    const result = await evaluateClosedLoop(demonstratorPolicy(), { episodes: 9, executeSteps: 1, scenes });
+    expect(result.episodes.map(({ settings }) => settings)).toEqual([...scenes, ...scenes, ...scenes]);
+    expect(result).toMatchObject({ success: 1, rightObject: 1, stageScore: 1 });
+    const idle = await evaluateClosedLoop(still, { episodes: 3, maximumSteps: 5, scenes });
+    expect(idle).toMatchObject({ success: 0, rightObject: 0 });
+    expect(idle.stageScore).toBeLessThan(0.5);
   });
 
   it('calls the policy for all episodes at once, every executeSteps control steps', async () => {
@@ -55,7 +66,7 @@ describe('closed-loop evaluation', () => {
     });
     const world = await TabletopWorld.create();
     for (const [index, { seed, steps }] of episodes.entries()) {
-      const { length, actions, states, images } = seen.get(index)!.recording(seed, []);
+      const { length, actions, states, images } = seen.get(index)!.recording(seed, simplePlacing, []);
       expect(length).toBe(steps);
       world.reset(seed);
       for (let step = 0; step < length; step++) {

@@ -1,0 +1,52 @@
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { act } from '../cli/act.ts';
+import { pretrain } from '../cli/pretrain.ts';
+import { train } from '../cli/train.ts';
+import { blockNamed } from '../model/architecture/configuration.ts';
+import { encodePng } from '../model/data/index.ts';
+import { openVisionLanguageModel } from '../model/training/vision-language-file.ts';
+import { runCommand } from './support/run-command.ts';
+
+let folder = '';
+const at = (name: string) => join(folder, name);
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-pretrain-'));
+  const names = ['cat', 'dog', 'cup', 'pen', 'hat'];
+  const pictures = names.map((_, i) => encodePng({ width: 8, height: 8, pixels: new Uint8Array(192).fill(50 * i) }));
+  const starts = pictures.map((_, i) => pictures.slice(0, i).reduce((sum, { length }) => sum + length, 0));
+  const items = names.map((name, i) => [starts[i], pictures[i].length, name, 'things']);
+  const list = { mime: 'image/png', columns: ['offset', 'length', 'name', 'category'], items };
+  await writeFile(at('named.json'), JSON.stringify(list));
+  await writeFile(at('named.pack'), Buffer.concat(pictures));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+test('insula pretrain makes a model to ask; interrupted it saves, resumed it finishes', async () => {
+  const own = { questions: at('named'), out: at('run'), batch: 2, steps: 3 };
+  const interrupted = new AbortController();
+  interrupted.abort();
+  const begun = await runCommand(pretrain, own, { signal: interrupted.signal });
+  expect(begun.status).toBe(130);
+  expect(begun.json).toMatchObject({ finished: false, step: 0, model: null });
+  await expect(stat(at('run/model.safetensors'))).rejects.toThrow();
+
+  const { json, status } = await runCommand(pretrain, { out: at('run'), resume: true });
+  expect(status).toBe(0);
+  expect(json).toMatchObject({ finished: true, step: 3, resumedAt: 0, model: at('run/model.safetensors') });
+  const model = await openVisionLanguageModel(json.model!);
+  expect(model.made).toMatchObject({ steps: 3, scores: { 'token loss': json.heldOut!.token } });
+  expect(blockNamed(model.configuration, 'image').length).toBe(64);
+  await model.close();
+
+  const refused = (work: Promise<unknown>, reason: string) => expect(work).rejects.toThrow(reason);
+  const checkpoint = at('run/checkpoint.safetensors');
+  await refused(runCommand(pretrain, own), 'holds a run of 3 of 3 steps: resume it with --resume');
+  await refused(runCommand(pretrain, { out: at('run'), resume: true, steps: 2 }), 'is already at step 3');
+  await refused(runCommand(pretrain, { out: at('run'), resume: true, seed: 1 }), '--seed 1: the run was begun with 0');
+  await refused(runCommand(train, { out: at('run'), resume: true }), '--resume: insula pretrain began the run in');
+  for (const ask of [undefined, 'caption en'])
+    await refused(runCommand(act, { checkpoint, ask }), `${checkpoint}: insula pretrain resumes from it`);
+});
