@@ -3,7 +3,7 @@ import { aligned } from '../bench/measure/table.ts';
 import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import type { ProbeScores } from '../bench/tabletop/probe.ts';
 import type { Variation } from '../bench/tabletop/scene.ts';
-import { GROSS, type PointingScore, type SeeingScores } from '../bench/tabletop/seeing.ts';
+import { answeredByPlaces, GROSS, type PointingScore, type SeeingScores } from '../bench/tabletop/seeing.ts';
 import { type MarkScore, type MeasuredSets, measureSets } from '../bench/tabletop/seeing-sets.ts';
 import { STATE_DIMENSION } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
@@ -95,7 +95,9 @@ export function scoreTables({ sets, marks, probe, answers }: Seeing): ScoreTable
         return [name, ...cells, percent(others.tokens)];
       }),
     });
-    const kinds = Object.keys(Object.values(sets)[0].kinds);
+    const kinds = Object.keys(Object.values(sets)[0].kinds).filter(
+      (kind) => !answeredByPlaces.some((own) => own === kind),
+    );
     tables.push({
       title: 'Answers that are right to the letter, by kind of question, in percent',
       head: ['scenes', ...kinds],

@@ -44,7 +44,7 @@ export type PointedAt = 'free' | 'held' | 'fixtures';
 export const GROSS = 4;
 /** The most random numbers that one question draws. */
 const WORDS = 32;
-const answeredByPlaces: readonly QuestionKind[] = ['point', 'task'];
+export const answeredByPlaces: readonly QuestionKind[] = ['point', 'task'];
 
 /** Asks a question of every kind about every frame, the same ones for the same seed. */
 export async function askAbout(
