@@ -3,9 +3,7 @@ import { InputError } from '../engine/index.ts';
 import { chunk, episodeNamed, instructionsAt, loadExamples, wholeEpisodes } from '../model/data/index.ts';
 import type { RawObservation } from '../model/policy/encoding.ts';
 import type { Policy } from '../model/policy/policy.ts';
-import { pretrainedUrl } from '../model/pretrained/index.ts';
 import { observationAt } from '../model/training/batches.ts';
-import { isVisionLanguageModel } from '../model/training/vision-language-file.ts';
 import { type Answered, type AskResult, askAbout, askAlone, expectAnswers } from './asking.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
@@ -14,6 +12,7 @@ import {
   expectNamed,
   expectNoise,
   expectStep,
+  isSeeing,
   type Loaded,
   type PolicyValues,
   policyOptions,
@@ -41,7 +40,7 @@ export const act = command({
   },
   async run({ episode, step, ask, image, picture, seed, ...values }, { progress }): Promise<ActOrAsk> {
     const checkpoint = expectNamed(values.checkpoint);
-    const seeing = pretrainedUrl(checkpoint) !== null || (await isVisionLanguageModel(checkpoint));
+    const seeing = await isSeeing(checkpoint);
     if (seeing && (ask === undefined || seed !== undefined))
       throw new InputError(
         `${ask === undefined ? `--checkpoint ${checkpoint}` : '--seed'}: a vision-language model answers questions and does not act: ${ask === undefined ? 'ask one with --ask' : 'leave it out'}`,

@@ -27,7 +27,7 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./act.ts').then(({ act }) => act),
   },
   evaluate: {
-    summary: 'closed loop in the built-in world, or open loop on held-out episodes of a data set',
+    summary: 'a policy in closed loop or on held-out episodes, or what a vision-language model sees',
     load: () => import('./evaluate.ts').then(({ evaluate }) => evaluate),
   },
   convert: {

@@ -17,11 +17,12 @@ import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { command } from './command.ts';
 import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
-import { number, outputFolder, type ValuesOf } from './options.ts';
+import { number, outputFolder, text, type ValuesOf } from './options.ts';
 import { expectNoFiles } from './outputs.ts';
-import { expectNoise, type Loaded, policyOptions, withPolicy } from './policy.ts';
+import { expectNamed, expectNoise, isSeeing, type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
-import { evaluatedSceneOptions, scenesToEvaluate } from './scenes.ts';
+import { ALL, evaluatedSceneOptions, kinds, scenesToEvaluate } from './scenes.ts';
+import { evaluateSeeing, SCENES, type SeeingResult, seeingLines } from './seeing.ts';
 import { type EvaluateResult, evaluateLines } from './text.ts';
 import { type ClosedLoopSummary, closedLoopSummary } from './training-summary.ts';
 
@@ -29,6 +30,7 @@ const evaluateOptions = {
   ...policyOptions,
   episodes: number('closed-loop episodes in the built-in world; 20 by default', 1, { excludes: 'data' }),
   ...evaluatedSceneOptions,
+  scenes: number(`scenes of each set for a vision-language model; ${SCENES} by default`, 1, { excludes: 'data' }),
   seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
   record: outputFolder('folder for the recorded episodes, or for predictions of held-out episodes, as LeRobot 3.0'),
   ...deviceOptions,
@@ -36,16 +38,44 @@ const evaluateOptions = {
 type EvaluateValues = ValuesOf<typeof evaluateOptions>;
 
 export const evaluate = command({
-  options: evaluateOptions,
-  async run(values, { progress }) {
-    const result = await evaluatePolicy(values, progress);
-    return { json: result, lines: evaluateLines(result) };
+  options: {
+    ...evaluateOptions,
+    checkpoint: text('file that insula train wrote, or a vision-language model: tiny, small or FILE; required'),
+  },
+  async run(values, { progress }): Promise<Evaluation> {
+    const checkpoint = expectNamed(values.checkpoint);
+    if (await isSeeing(checkpoint)) {
+      const json = await evaluateQuestions({ ...values, checkpoint }, progress);
+      return { json, lines: [...seeingLines(json), `measured on ${json.adapter}`] };
+    }
+    const json = await evaluatePolicy(values, progress);
+    return { json, lines: evaluateLines(json) };
   },
 });
 
+interface Evaluation {
+  readonly json: EvaluateResult | SeeingResult;
+  readonly lines: string[];
+}
+
+/** A vision-language model is asked about sets of scenes of the built-in world, all of them by default. */
+function evaluateQuestions(
+  { checkpoint, variation, scenes, seed, adapter, floor, tuning, ...others }: EvaluateValues & { checkpoint: string },
+  progress: Progress,
+): Promise<SeeingResult> {
+  const [unused] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
+  if (unused !== undefined)
+    throw new InputError(
+      `--${unused}: a vision-language model is asked about scenes of the built-in world and does not act; leave it out`,
+    );
+  const variations = kinds.filter((kind) => variation === undefined || variation === ALL || variation === kind);
+  return evaluateSeeing({ checkpoint, adapter, floor, tuning }, { variations, scenes, seed }, progress);
+}
+
 /** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
 async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promise<EvaluateResult> {
-  const { record, seed, episodes, task, variation } = values;
+  const { record, seed, episodes, task, variation, scenes } = values;
+  if (scenes !== undefined) throw new InputError('--scenes: a policy acts in --episodes of each set; leave it out');
   if (record !== undefined) {
     await expectNoLeRobot(record);
     await expectNoFiles('record', record);

@@ -6,8 +6,10 @@ import type { Dataset, Episode } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
+import { pretrainedUrl } from '../model/pretrained/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { type Checkpoint, type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
+import { isVisionLanguageModel } from '../model/training/vision-language-file.ts';
 import { chooseData, dataOptions, robotOptions } from './data.ts';
 import type { deviceOptions } from './device.ts';
 import { text, type ValuesOf } from './options.ts';
@@ -72,6 +74,10 @@ export function expectNamed(path: string | undefined): string {
   if (path !== undefined) return path;
   throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
 }
+
+/** Whether a file, or a name in its place, is a vision-language model, which answers questions and does not act. */
+export const isSeeing = async (path: string): Promise<boolean> =>
+  pretrainedUrl(path) !== null || (await isVisionLanguageModel(path));
 
 /** @throws InputError if the episode has no such control step */
 export function expectStep({ id, length }: Episode, step: number): void {

@@ -1,6 +1,5 @@
 /** `insula pretrain`: a vision-language model learns from questions about pictures. */
 import { basename, dirname, join } from 'node:path';
-import { provenance } from '../bench/measure/provenance.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { pretrainingPacks } from '../bench/tabletop/packs.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
@@ -9,14 +8,15 @@ import { namedImagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { preparePretraining, pretrainingSettings, runPretraining } from '../model/training/pretrain.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
-import { saveVisionLanguageModel } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { CACHE_FOLDER, deviceOptions, WORK_FOLDER } from './device.ts';
 import { flag, number, outputFolder, text } from './options.ts';
+import { concluded } from './pretraining-scores.ts';
 import { describe, type Progress } from './progress.ts';
 import { resumedSettings, runFolder } from './run-folder.ts';
 import { presetValues, runOptions } from './run-options.ts';
+import { SCENES, seeingLines } from './seeing.ts';
 
 const values = (field: 'steps' | 'batch') => presetValues(({ pretraining }) => pretraining[field]);
 
@@ -26,6 +26,9 @@ export const pretrain = command({
     steps: number(`training steps; ${values('steps')} by default`),
     batch: number(`pictures in a batch; ${values('batch')} by default`, 1),
     questions: text('named images for the questions, PATH.json and PATH.pack; the built-in world by default'),
+    scenes: number(`held-out scenes of each set that the model is measured on; ${SCENES} by default`, 1, {
+      excludes: 'questions',
+    }),
     augment: flag('recolours the training images at random'),
     seed: runOptions.seed,
     out: outputFolder('folder for the model and the checkpoint; a new one in .insula by default'),
@@ -34,7 +37,7 @@ export const pretrain = command({
     ...deviceOptions,
   },
   interruptible: true,
-  async run({ out, resume, overwrite, adapter, floor, tuning, preset, ...own }, { progress, signal, words }) {
+  async run({ out, resume, overwrite, adapter, floor, tuning, preset, scenes, ...own }, { progress, signal, words }) {
     const given = { ...own, ...(preset !== undefined && { preset: presetNamed(preset) }) };
     const usual = join(WORK_FOLDER, `pretrained-${pretrainingSettings(given).preset.name}`);
     const folder = await runFolder({ out, usual, resume, overwrite }, (line) => progress.note(line));
@@ -43,6 +46,8 @@ export const pretrain = command({
       const settings = begun ?? pretrainingSettings(given);
       const source = await packsOf(settings, progress, signal);
       const prepared = await preparePretraining({ settings, source, resume: folder.resume, listener: progress });
+      // A missing library for the report's figures is refused before the training, not after it.
+      await (await import('../model/report/plot.ts')).loadVega();
       const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
       try {
         progress.note(`preset ${settings.preset.name}, on ${device.description}`);
@@ -52,25 +57,23 @@ export const pretrain = command({
         const result = await runPretraining(device, prepared, { checkpointPath: checkpoint, signal });
         const { finished, step, resumedAt, history, objectives, seconds } = result;
         const heldOut = history.heldOut.at(-1)?.losses ?? null;
-        const model = finished ? join(folder.path, 'model.safetensors') : null;
-        if (model)
-          await saveVisionLanguageModel(model, result.model, result.encoding.settings, {
-            command: commandLine(words),
-            commit: provenance(device).commit,
-            adapter: device.description,
-            steps: step,
-            seconds: history.training.at(-1)?.seconds ?? 0,
-            scores: Object.fromEntries(objectives.map(({ name, title }) => [title, heldOut![name]])),
-          });
+        const end = finished
+          ? await concluded(result, { path: folder.path, command: commandLine(words), scenes, progress, signal })
+          : null;
         result.model.dispose();
-        const summary = { finished, step, resumedAt, checkpoint, model, adapter: device.description, heldOut, seconds };
+        const { model = null, scores = null, report = null } = end ?? {};
+        const progressed = { finished: scores !== null, step, resumedAt };
+        const files = { checkpoint, model, report, adapter: device.description };
+        const summary = { ...progressed, ...files, heldOut, scores, seconds };
         await writeFileSafely(join(folder.path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
         const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
-        const lines = model
-          ? [`${step} steps; held out: ${describe(heldOut!, objectives)}`, `model ${model}`]
+        const lines = scores
+          ? [`${step} steps; held out: ${describe(heldOut!, objectives)}`, ...seeingLines(scores)]
           : [`interrupted at step ${step} of ${settings.steps}; go on with ${commandLine([...again, '--resume'])}`];
+        if (model) lines.push(`model ${model}`);
+        if (report) lines.push(`report ${report}`);
         lines.push(`checkpoint ${checkpoint}`);
-        return { json: summary, lines, status: finished ? 0 : 130 };
+        return { json: summary, lines, status: scores ? 0 : 130 };
       } finally {
         device.close();
       }

@@ -5,7 +5,7 @@ import type { RunSettings } from '../model/training/run-settings.ts';
 import { choice, choices, type Option } from './options.ts';
 
 export const kinds = Object.keys(variations) as Variation[];
-const ALL = 'all';
+export const ALL = 'all';
 
 const taskNames = choices(`tasks of the built-in world: ${tasks.join(', ')}; place by default`, tasks, {
   excludes: 'data',
@@ -23,7 +23,7 @@ export const sceneOptions = {
 export const evaluatedSceneOptions = {
   task: { ...sceneOptions.task, help: `${tasks.join(', ')}: tasks to evaluate; those of the training by default` },
   variation: choice<string>(
-    `scenes: ${kinds.join(', ')}, or ${ALL}; those of the training by default`,
+    `scenes: ${kinds.join(', ')}, or ${ALL}; those of the training by default, ${ALL} for a vision-language model`,
     [...kinds, ALL],
     {
       excludes: 'data',

@@ -1,6 +1,7 @@
 /** Single pictures of disturbed demonstrations with what is true of them, which questions are made from. */
 import { randomStream, streams } from '../../engine/random.ts';
-import { project } from './camera.ts';
+import type { Image } from '../../model/data/dataset.ts';
+import { IMAGE_SIZE, project } from './camera.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { Disturbance } from './disturbance.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
@@ -34,6 +35,10 @@ export interface Frame extends Truth {
   /** [64, 64, 3] */
   readonly pixels: Uint8Array;
 }
+
+export const pictureOf =
+  ({ pixels }: Frame) =>
+  async (): Promise<Image> => ({ width: IMAGE_SIZE, height: IMAGE_SIZE, pixels });
 
 /** Root mean square of the pushes against the gripper, in metres: frames show more than the demonstrator's own ways. */
 const DISTURBANCE = 0.012;

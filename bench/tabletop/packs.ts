@@ -4,8 +4,8 @@ import { type ColumnStatistics, columnStatistics } from '../../model/data/index.
 import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
-import { type Frame, type SeenThing, thingsOf } from './frames.ts';
-import { type QuestionKind, questionAbout } from './questions.ts';
+import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
+import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
 import { draws, type SceneSettings } from './scene.ts';
 import { STATE_DIMENSION } from './world.ts';
 
@@ -81,11 +81,8 @@ function packOf(frame: Frame, draw: (below: number) => number): Pack {
   const questions = slots.map((kinds) => questionAbout(frame, kinds[draw(kinds.length)], draw));
   const markOf = ({ index }: SeenThing) => all.findIndex((thing) => thing.index === index);
   return {
-    image: async () => ({ width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: frame.pixels }),
-    questions: questions.map(({ kind, prompt, answer }) => {
-      if (kind !== 'task') return { kind, prompt, answer, request: 'answer' };
-      return { kind, prompt, answer, state: frame.state, request: 'subtask' };
-    }),
+    image: pictureOf(frame),
+    questions: questions.map((question) => askedOf(question, frame)),
     things: all.map(({ noun, colour, place }) => ({
       kind: 1 + nouns.indexOf(noun),
       colour: 1 + colours.indexOf(colour),

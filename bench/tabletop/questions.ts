@@ -1,4 +1,5 @@
 /** Questions about pictures of the built-in world, with PaliGemma's prompts; places are location tokens. */
+import type { PackedQuestion } from '../../model/training/packs.ts';
 import { fillTemplate, LOCATIONS, placesText, worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type SeenThing, type Truth, thingsOf } from './frames.ts';
@@ -118,8 +119,9 @@ const kinds = {
   },
   task: (asked) => {
     const { settings, objects, fixtures } = asked;
-    const { trained } = worldLanguage.templates[settings.task];
-    const templates = settings.variation === 'rich' ? trained : trained.slice(0, 3);
+    const { trained, heldOut } = worldLanguage.templates[settings.task];
+    const plain = settings.variation === 'words' ? heldOut : trained.slice(0, 3);
+    const templates = settings.variation === 'rich' ? trained : plain;
     if (settings.task === 'place' && objects.length === 0) return null;
     const named = [...(settings.task === 'place' ? [from(objects, asked)] : []), from(fixtures, asked)];
     const [fixture, object] = named.map((thing) => called(thing, asked)).reverse();
@@ -136,4 +138,11 @@ export function questionAbout(frame: Truth, kind: QuestionKind, draw: Asked['dra
   const asked = { settings: frame.settings, ...thingsOf(frame), draw };
   const question = kinds[kind](asked);
   return question ? { ...question, kind } : { ...kinds.count(asked), kind: 'count' };
+}
+
+/** The question as a model is asked it. */
+export function askedOf({ kind, prompt, answer }: WorldQuestion, { state }: Truth): PackedQuestion {
+  return kind === 'task'
+    ? { kind, prompt, answer, state, request: 'subtask' }
+    : { kind, prompt, answer, request: 'answer' };
 }

@@ -63,7 +63,7 @@ svg text{font-family:inherit}
 .sample header p{margin:0}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(max(9rem,22%),1fr));gap:.75rem 1rem}
 .plots figcaption{font-size:.8125rem;font-weight:400;color:var(--muted)}
-img{display:block;height:auto;image-rendering:pixelated;background:var(--band)}
+img{display:block;height:auto;max-width:100%;image-rendering:pixelated;background:var(--band)}
 .sample img{width:6rem;flex:none}
 .attention{display:flex;flex-wrap:wrap;gap:1rem 2.5rem;align-items:center;margin-bottom:1.5rem}
 .attention>svg{flex:3 1 22rem}

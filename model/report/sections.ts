@@ -27,8 +27,10 @@ interface Loss extends LossFigure {
   than: ObjectiveDescription['baseline'];
 }
 
+type Measured = Pick<ReportData, 'objectives' | 'curves'>;
+
 /** The losses that were measured, in the order of the objectives. */
-function losses({ objectives, curves: { training, heldOut, baselines } }: ReportData): Loss[] {
+function losses({ objectives, curves: { training, heldOut, baselines } }: Measured): Loss[] {
   const all = objectives.map(({ name, title, meaning, baseline }, index): Loss => {
     const known = (points: LossPoint[]) =>
       points.flatMap(({ step, losses }) => (losses[name] === undefined ? [] : [{ x: step, y: losses[name] }]));
@@ -85,7 +87,7 @@ export function glance(data: ReportData): Markup {
   return html`<dl class="glance">${entries.map(([value, words]) => html`<div><dt>${words}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
-export async function lossSection(data: ReportData): Promise<Section | undefined> {
+export async function lossSection(data: Measured): Promise<Section | undefined> {
   const shown = losses(data);
   if (shown.length === 0) return undefined;
   const figures = await Promise.all(
@@ -172,7 +174,7 @@ export function attentionSection(attention: NonNullable<ReportData['attention']>
 }
 
 /** The image as a PNG inside a data URL. */
-function picture(image: Image, description: string): Markup {
+export function picture(image: Image, description: string): Markup {
   const { width, height } = image;
   let binary = '';
   for (const byte of encodePng(image)) binary += String.fromCharCode(byte);

@@ -1,0 +1,84 @@
+/** How well shapes and colours of objects can be read from the features of a vision tower by a linear map. */
+import { fitLinearProbe, type Labelled, probeAccuracy } from '../../model/inspect/linear-probe.ts';
+import { towerFeatures } from '../../model/inspect/tower-features.ts';
+import type { Policy } from '../../model/policy/policy.ts';
+import { worldLanguage } from '../../tokenizers/index.ts';
+import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
+import { heldOutPairs } from './scene.ts';
+
+export interface ProbeScore {
+  /** The share of objects of the right class; null without objects. */
+  readonly rich: number | null;
+  /** Of objects whose colour and shape no training scene has together. */
+  readonly pairs: number | null;
+}
+
+export interface ProbeScores {
+  readonly shape: ProbeScore;
+  readonly colour: ProbeScore;
+  /** Objects that the probe is fitted to and measured on. */
+  readonly objects: Readonly<Record<keyof ProbeFrames, number>>;
+}
+
+/** Frames of rich scenes for the fit, others of rich scenes, and frames of the variation `pairs`. */
+export interface ProbeFrames {
+  readonly fit: readonly Frame[];
+  readonly rich: readonly Frame[];
+  readonly pairs: readonly Frame[];
+}
+
+/** A visible object, with the features of the patch that holds its centre. */
+interface Seen {
+  readonly thing: SeenThing;
+  readonly features: Float32Array;
+}
+
+const names: Readonly<Record<'shape' | 'colour', readonly string[]>> = {
+  shape: worldLanguage.objects,
+  colour: worldLanguage.colours,
+};
+const nameOf = ({ noun, colour }: SeenThing, what: 'shape' | 'colour') => (what === 'shape' ? noun : colour);
+
+/** Frames count while the gripper is free: an object in the gripper is hidden by it. */
+export async function probeTower(policy: Policy, frames: ProbeFrames): Promise<ProbeScores> {
+  const [fit, rich, pairs] = [
+    await seenIn(policy, frames.fit),
+    await seenIn(policy, frames.rich),
+    (await seenIn(policy, frames.pairs)).filter(({ thing }) => heldOutPairs.some((pair) => pair === thing.name)),
+  ];
+  const scoreOf = (what: 'shape' | 'colour'): ProbeScore => {
+    if (fit.length === 0) return { rich: null, pairs: null };
+    const probe = fitLinearProbe(labelled(fit, what), names[what].length);
+    const accuracy = (seen: readonly Seen[]) => (seen.length > 0 ? probeAccuracy(probe, labelled(seen, what)) : null);
+    return { rich: accuracy(rich), pairs: accuracy(pairs) };
+  };
+  const objects = { fit: fit.length, rich: rich.length, pairs: pairs.length };
+  return { shape: scoreOf('shape'), colour: scoreOf('colour'), objects };
+}
+
+async function seenIn({ model, encoding }: Policy, frames: readonly Frame[]): Promise<Seen[]> {
+  const free = frames.filter(({ held }) => held < 0);
+  const { imageHeight, imageWidth, patch } = model.configuration.vision!;
+  const [down, across] = [imageHeight / patch, imageWidth / patch];
+  const pictures = await Promise.all(free.map((frame) => pictureOf(frame)()));
+  const features = await towerFeatures(model, encoding, pictures);
+  return free.flatMap((frame, i) =>
+    thingsOf(frame).objects.map((thing) => {
+      const [row, column] = [down, across].map((count, axis) =>
+        Math.min(count - 1, Math.floor(thing.place[axis] * count)),
+      );
+      const width = features[i].length / (down * across);
+      const patchNumber = row * across + column;
+      return { thing, features: features[i].subarray(patchNumber * width, (patchNumber + 1) * width) };
+    }),
+  );
+}
+
+function labelled(seen: readonly Seen[], what: 'shape' | 'colour'): Labelled {
+  const width = seen[0].features.length;
+  const features = new Float32Array(seen.length * width);
+  seen.forEach((own, i) => {
+    features.set(own.features, i * width);
+  });
+  return { features, classes: seen.map(({ thing }) => names[what].indexOf(nameOf(thing, what))) };
+}

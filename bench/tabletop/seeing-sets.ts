@@ -1,0 +1,97 @@
+/** A vision-language model measured on sets of held-out scenes of the built-in world, one set for each variation. */
+import type { AskOptions } from '../../model/inspect/answers.ts';
+import { marksOf } from '../../model/inspect/marks.ts';
+import type { Policy } from '../../model/policy/policy.ts';
+import { PackMaker } from '../../model/training/pack-maker.ts';
+import type { RunSettings } from '../../model/training/run-settings.ts';
+import { type Frame, recordFrames } from './frames.ts';
+import { worldPacks } from './packs.ts';
+import { type ProbeScores, probeTower } from './probe.ts';
+import { episodeSeed, type SceneSettings, tasks, type Variation } from './scene.ts';
+import { type AnsweredAbout, askAbout, type SeeingScores, scoresOf } from './seeing.ts';
+import { TabletopWorld } from './world.ts';
+
+/** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
+const MEASURED_SCENES = 2 ** 21;
+/** Scenes that a probe is fitted to. */
+const FITTED_SCENES = 2 ** 22;
+const FRAMES_PER_SCENE = 3;
+
+export interface SetsOptions extends AskOptions {
+  readonly variations: readonly Variation[];
+  /** Scenes of each set. */
+  readonly scenes: number;
+  readonly seed: number;
+}
+
+/** Where marks fall: the share of pictures whose most marked row lies on the named thing; null without pictures. */
+export interface MarkScore {
+  readonly pictures: number;
+  readonly share: number | null;
+}
+
+/** A set with its scores. */
+export interface MeasuredSet {
+  readonly variation: Variation;
+  readonly frames: readonly Frame[];
+  readonly answered: readonly AnsweredAbout[];
+  readonly scores: SeeingScores;
+}
+
+export interface MeasuredSets {
+  readonly sets: readonly MeasuredSet[];
+  /** null unless the scenes of pretraining and those of held-out pairs are measured. */
+  readonly probe: ProbeScores | null;
+}
+
+/** Frames of scenes from number `first` on. Rich scenes have all tasks, the others objects to be placed. */
+function framesOf(world: TabletopWorld, variation: Variation, first: number, { seed, scenes }: SetsOptions): Frame[] {
+  return Array.from({ length: scenes }, (_, i) => {
+    const settings: SceneSettings = { task: variation === 'rich' ? tasks[i % tasks.length] : 'place', variation };
+    return recordFrames(world, episodeSeed('training', seed, first + i), settings, FRAMES_PER_SCENE);
+  }).flat();
+}
+
+/** Asks a question of every kind about every frame of every set, and probes the tower. Throws the reason of an aborted `signal`. */
+export async function measureSets(policy: Policy, options: SetsOptions): Promise<MeasuredSets> {
+  const { variations, seed, signal, onProgress } = options;
+  const world = await TabletopWorld.create();
+  try {
+    const sets: MeasuredSet[] = [];
+    for (const variation of variations) {
+      const frames = framesOf(world, variation, MEASURED_SCENES, options);
+      const answered = await askAbout(policy, frames, seed, {
+        signal,
+        onProgress: (done, total) => onProgress?.(sets.length * total + done, variations.length * total),
+      });
+      sets.push({ variation, frames, answered, scores: scoresOf(answered, policy.encoding) });
+    }
+    const [rich, pairs] = (['rich', 'pairs'] as const).map((own) => sets.find(({ variation }) => variation === own));
+    if (!rich || !pairs) return { sets, probe: null };
+    const fit = framesOf(world, 'rich', FITTED_SCENES, options);
+    return { sets, probe: await probeTower(policy, { fit, rich: rich.frames, pairs: pairs.frames }) };
+  } finally {
+    world.delete();
+  }
+}
+
+/** Where the marks of a model in pretraining fall in a set, and in its frames with a free gripper. */
+export async function measureMarks(
+  { model, encoding }: Pick<Policy, 'model' | 'encoding'>,
+  settings: RunSettings,
+  { frames }: MeasuredSet,
+  signal?: AbortSignal,
+): Promise<{ readonly all: MarkScore; readonly free: MarkScore }> {
+  const { slots, heldOut } = worldPacks([], frames, {
+    seed: settings.seed,
+    states: encoding.settings.statistics!.states!,
+  });
+  const maker = new PackMaker(encoding, model.configuration, settings, slots);
+  const marks = await marksOf(model, maker, heldOut, { signal });
+  const scoreOf = (own: readonly (boolean | null)[]): MarkScore => {
+    const pictures = own.filter((mark) => mark !== null);
+    const share = pictures.length > 0 ? pictures.filter(Boolean).length / pictures.length : null;
+    return { pictures: pictures.length, share };
+  };
+  return { all: scoreOf(marks), free: scoreOf(marks.filter((_, i) => frames[i].held < 0)) };
+}
