@@ -7,12 +7,13 @@ import type { Job, Results, WorkerMessage } from './jobs.ts';
 
 /**
  * The results of a job for the indices from 0 on, in order, until `count` of them are not null, made in as many worker threads as
- * there are cores. They do not depend on the number of threads and their timing.
+ * there are cores, or fewer for few results. They do not depend on the number of threads and their timing.
  */
 export async function* inWorkers<J extends Job>(
   job: J,
   count: number,
-  threads = availableParallelism(),
+  // A thread takes as long to start as several results.
+  threads = Math.min(availableParallelism(), Math.ceil(count / 8)),
 ): AsyncGenerator<Results[J['name']]> {
   const file = import.meta.url.endsWith('.ts') ? './worker.mjs' : './worker.js';
   const results = new Map<number, Results[J['name']]>();
