@@ -11,14 +11,13 @@ import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { stepNotes } from './notes.ts';
 import { choices, number, outputFile, text } from './options.ts';
-import { systemNames } from './run-options.ts';
-import { expectUsedSizes, stepSizeOptions } from './step-options.ts';
+import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
 
 const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
 export const benchStep = command({
   options: {
-    system: choices(`systems, separated by commas; ${DEFAULT_SYSTEMS.join(',')} by default`, systemNames),
+    system: choices(`systems, separated by commas; ${DEFAULT_SYSTEMS.join(',')} by default`, measuredSystems),
     ...stepSizeOptions,
     rounds: number('rounds that interleave the systems; 10 by default, at least 3', LEAST_ROUNDS),
     seconds: number('time limit: no round starts that would exceed it; 60 by default'),

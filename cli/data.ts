@@ -1,5 +1,5 @@
 /** The data of a command: one data set or several, paraphrases, and questions for co-training. */
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { worldCoTraining } from '../bench/tabletop/co-training.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
@@ -17,7 +17,7 @@ import {
 } from '../model/data/index.ts';
 import { type CoTraining, namedImageCoTraining } from '../model/training/co-training.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
-import { WORK_FOLDER } from './device.ts';
+import { CACHE_FOLDER } from './device.ts';
 import { decimal, type Option, texts } from './options.ts';
 import type { Progress } from './progress.ts';
 import { scenesOf } from './scenes.ts';
@@ -74,7 +74,7 @@ export async function chooseDataset(
       episodes,
       seed,
       scenes: scenesOf(scenes),
-      cacheFolder: join(WORK_FOLDER, 'cache'),
+      cacheFolder: CACHE_FOLDER,
       onProgress: (done, total) => progress.count('demonstrations: episode', done, total),
       signal,
     });

@@ -3,6 +3,7 @@ import { flag, text } from './options.ts';
 
 /** Folder of runs and caches, in the working directory. */
 export const WORK_FOLDER = '.insula';
+export const CACHE_FOLDER = `${WORK_FOLDER}/cache`;
 
 export const deviceOptions = {
   adapter: text("part of an adapter's name, as 'insula devices' lists it; the system's first by default"),

@@ -10,8 +10,7 @@ import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { choice, flag, outputFile } from './options.ts';
-import { systemNames } from './run-options.ts';
-import { expectUsedSizes, stepSizeOptions } from './step-options.ts';
+import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
 
 interface InspectedStep extends Provenance {
   readonly system: string;
@@ -23,7 +22,7 @@ interface InspectedStep extends Provenance {
 export const inspect = command({
   options: {
     step: flag('the operations of a captured training step: kernel, grid, FLOPs, bytes, arenas; required'),
-    system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),
+    system: choice(`${measuredSystems.join(', ')}; knowledge-insulation by default`, measuredSystems),
     ...stepSizeOptions,
     out: outputFile('file for the list as JSON'),
     trace: outputFile('file for the GPU times of every dispatch, for chrome://tracing and Perfetto'),

@@ -1,8 +1,8 @@
 /** `insula pretrain`: a vision-language model learns from questions about pictures. */
 import { basename, dirname, join } from 'node:path';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { pretrainingPacks } from '../bench/tabletop/packs.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { InputError } from '../engine/index.ts';
 import { openNamedImages } from '../model/data/index.ts';
 import { namedImagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';
@@ -10,10 +10,10 @@ import { preparePretraining, pretrainingSettings, runPretraining } from '../mode
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
-import { deviceOptions, WORK_FOLDER } from './device.ts';
+import { CACHE_FOLDER, deviceOptions, WORK_FOLDER } from './device.ts';
 import { flag, number, outputFolder, text } from './options.ts';
 import { concluded } from './pretraining-scores.ts';
-import { describe } from './progress.ts';
+import { describe, type Progress } from './progress.ts';
 import { resumedSettings, runFolder } from './run-folder.ts';
 import { presetValues, runOptions } from './run-options.ts';
 import { SCENES, seeingLines } from './seeing.ts';
@@ -25,7 +25,7 @@ export const pretrain = command({
     preset: runOptions.preset,
     steps: number(`training steps; ${values('steps')} by default`),
     batch: number(`pictures in a batch; ${values('batch')} by default`, 1),
-    questions: text('named images for the questions, PATH.json and PATH.pack'),
+    questions: text('named images for the questions, PATH.json and PATH.pack; the built-in world by default'),
     scenes: number(`held-out scenes of each set that the model is measured on; ${SCENES} by default`, 1, {
       excludes: 'questions',
     }),
@@ -44,7 +44,7 @@ export const pretrain = command({
     try {
       const begun = folder.resume && resumedSettings('pretrain', given, folder);
       const settings = begun ?? pretrainingSettings(given);
-      const source = await packsOf(settings);
+      const source = await packsOf(settings, progress, signal);
       const prepared = await preparePretraining({ settings, source, resume: folder.resume, listener: progress });
       // A missing library for the report's figures is refused before the training, not after it.
       await (await import('../model/report/plot.ts')).loadVega();
@@ -84,7 +84,12 @@ export const pretrain = command({
   },
 });
 
-async function packsOf({ questions, seed }: RunSettings): Promise<PackSource> {
-  if (questions === null) throw new InputError('--questions: name images for the questions, PATH.json and PATH.pack');
-  return namedImagePacks(await openNamedImages(dirname(questions), basename(questions)), seed);
+/** The questions about the images of a file, or about the built-in world. */
+async function packsOf({ questions, seed }: RunSettings, progress: Progress, signal: AbortSignal): Promise<PackSource> {
+  if (questions !== null) return namedImagePacks(await openNamedImages(dirname(questions), basename(questions)), seed);
+  return pretrainingPacks(seed, {
+    folder: CACHE_FOLDER,
+    onProgress: (done, total) => progress.count('frames: scene', done, total),
+    signal,
+  });
 }

@@ -1,8 +1,13 @@
 /** Options of a training step that is measured by itself. */
 import { InputError } from '../engine/index.ts';
-import { systemNamed } from '../model/systems/index.ts';
+import { measuredSystem } from '../model/inspect/measured-step.ts';
+import { PACKED_QUESTIONS } from '../model/systems/index.ts';
+import { presetNamed } from '../model/training/presets.ts';
 import { choice, number } from './options.ts';
-import { memoryOptions, presetNames } from './run-options.ts';
+import { memoryOptions, presetNames, systemNames } from './run-options.ts';
+
+/** The systems of training, and the packed questions of pretraining. */
+export const measuredSystems = [...systemNames, PACKED_QUESTIONS];
 
 export const stepSizeOptions = {
   preset: choice('tiny (default) or small: widths, depth and heads', presetNames),
@@ -18,14 +23,19 @@ export const stepSizeOptions = {
 export function expectUsedSizes(
   command: string,
   systems: readonly string[],
-  { target, horizon }: { readonly target?: number; readonly horizon?: number },
+  {
+    preset = 'tiny',
+    target,
+    horizon,
+  }: { readonly preset?: string; readonly target?: number; readonly horizon?: number },
 ): void {
-  const own = systems.map(systemNamed);
+  const own = systems.map((system) => measuredSystem(system, presetNamed(preset).depth));
   const refuse = (option: string, missing: string) => {
     const have = systems.length > 1 ? 'have' : 'has';
     return new InputError(`${command}: ${option}: ${systems.join(' and ')} ${have} no ${missing}; leave it out`);
   };
-  const has = (...inputs: string[]) => own.some(({ blocks }) => blocks.some(({ input }) => inputs.includes(input)));
+  const has = (...inputs: string[]) =>
+    own.some(({ blocks }) => blocks.some(({ input, length }) => inputs.includes(input) && typeof length !== 'number'));
   if (target !== undefined && !has('target')) throw refuse(`--target ${target}`, 'tokens to predict');
   if (horizon !== undefined && !has('noisyActions', 'learned', 'zeros'))
     throw refuse(`--horizon ${horizon}`, 'block of actions');

@@ -59,7 +59,7 @@ export function trainLines(
       `open loop: error ${openLoop.oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${openLoop.meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${openLoop.measure})`,
     );
   if (answers) lines.push(`questions: ${answers.correct} of ${answers.questions} held-out ones answered exactly`);
-  if (closedLoop) lines.push(closedLoopLine(closedLoop));
+  if (closedLoop) lines.push(...closedLoopLines([closedLoop]));
   lines.push(`checkpoint: ${checkpoint}`);
   if (report) lines.push(`report: ${report}`);
   return lines;
@@ -67,7 +67,7 @@ export function trainLines(
 
 export function evaluateLines({ closedLoop, openLoop, record }: EvaluateResult): string[] {
   const lines = record === null ? [] : [`recorded as LeRobot 3.0: ${record}`];
-  if (closedLoop) lines.unshift(...closedLoop.map(closedLoopLine));
+  if (closedLoop) lines.unshift(...closedLoopLines(closedLoop));
   if (openLoop) {
     const { observations, oneSampleToConstant, meanOfEightToConstant, measure } = openLoop;
     lines.unshift(
@@ -77,10 +77,15 @@ export function evaluateLines({ closedLoop, openLoop, record }: EvaluateResult):
   return lines;
 }
 
-function closedLoopLine({ scenes, measure, success, rightObject, stageScore, episodes }: ClosedLoopSummary): string {
+/** A line for each result; the meaning of their rates stands in the line of a single result, else below. */
+function closedLoopLines(results: readonly ClosedLoopSummary[]): string[] {
   const percent = (share: number) => `${Math.round(100 * share)} %`;
-  const named = scenes === 'place, simple' ? '' : ` (${scenes})`;
-  return `closed loop${named} over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)}, stages ${percent(stageScore)} (${measure})`;
+  const lines = results.map(({ scenes, success, rightObject, stageScore, episodes }) => {
+    const named = scenes === 'place, simple' && results.length === 1 ? '' : ` (${scenes})`;
+    return `closed loop${named} over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)}, stages ${percent(stageScore)}`;
+  });
+  const measures = [...new Set(results.map(({ measure }) => measure))];
+  return results.length === 1 ? [`${lines[0]} (${measures[0]})`] : [...lines, ...measures];
 }
 
 export function actLines({

@@ -97,6 +97,12 @@ describe('insula', () => {
         'insula: --cotrain takes its questions from the built-in world: leave out --data',
       ],
       [['train', '--out', '--json'], 'insula: train: --out needs a value; see insula train --help'],
+      [
+        ['train', '--task', 'place,juggle'],
+        'insula: train: --task place,juggle: there is no "juggle"; there are place',
+      ],
+      [['train', '--variation', 'all'], 'insula: train: --variation all: there is no "all"; there are simple, rich'],
+      [['train', '--task', 'press', ...data], 'insula: train: --task changes nothing together with --data'],
       [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected an integer from 1 to 2^53 - 1'],
       [
         ['train', '10'],

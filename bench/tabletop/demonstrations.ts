@@ -1,9 +1,8 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
-import { type DemonstrationSettings, type Recording, recordEpisode } from './episode-recorder.ts';
-import { hexadecimal, WORLD_HASH } from './hash.ts';
-import { dimensions, episodeSeed, makeScene, nameOf, type Scene, simplePlacing } from './scene.ts';
+import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
+import { dimensions, makeScene, nameOf, type Scene, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 interface DemonstrationOptions extends DemonstrationSettings {
@@ -36,27 +35,14 @@ export async function demonstrations(options: DemonstrationOptions): Promise<Dat
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
   if (!inNode) return recordedDataset(await collect(attempts(settings), options));
 
-  const { attemptsInWorkers, readCache, writeCache } = await import('./demonstrations-node.ts');
-  const make = () => collect(attemptsInWorkers(settings), options);
-  if (cacheFolder === undefined) return recordedDataset(await make());
-  const name = `tabletop-${await cacheKey(settings)}.gz`;
-  const cached = await readCache(cacheFolder, name);
-  if (cached !== null) {
-    options.onProgress?.(episodes, episodes);
-    return recordedDataset(cached);
-  }
-  const recordings = await make();
-  await writeCache(cacheFolder, name, recordings);
+  const { cachedRecordings } = await import('./demonstrations-node.ts');
+  let isMade = false;
+  const recordings = await cachedRecordings(settings, cacheFolder, (attempted) => {
+    isMade = true;
+    return collect(attempted, options);
+  });
+  if (!isMade) options.onProgress?.(episodes, episodes);
   return recordedDataset(recordings);
-}
-
-/** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */
-export function attempt(
-  world: TabletopWorld,
-  { seed, disturbance, scenes }: Required<DemonstrationSettings>,
-  index: number,
-): Recording | null {
-  return recordEpisode(world, episodeSeed('training', seed, index), disturbance, scenes[index % scenes.length]);
 }
 
 /** Attempts made on this thread, in order and without end; a page may draw and respond between them. */
@@ -94,13 +80,6 @@ async function collect(
     }
   }
   return all;
-}
-
-async function cacheKey(settings: Required<DemonstrationSettings>): Promise<string> {
-  const { episodes, seed, disturbance, scenes } = settings;
-  const kinds = scenes.map(({ task, variation }) => [task, variation]);
-  const text = JSON.stringify([WORLD_HASH, episodes, seed, disturbance, kinds]);
-  return hexadecimal(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))).slice(0, 16);
 }
 
 /** Recorded episodes as a data set. */

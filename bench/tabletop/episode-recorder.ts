@@ -1,6 +1,6 @@
 import { Demonstrator } from './demonstrator.ts';
 import { Disturbance } from './disturbance.ts';
-import { type SceneSettings, simplePlacing } from './scene.ts';
+import { episodeSeed, type SceneSettings, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
 
 /** The number of control steps after which an episode has failed. */
@@ -98,4 +98,13 @@ export function recordEpisode(
     rest = world.success() ? rest - 1 : AFTER_SUCCESS;
   }
   return recorder.recording(seed, settings, world.scene.instructions);
+}
+
+/** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */
+export function attempt(
+  world: TabletopWorld,
+  { seed, disturbance, scenes }: Required<DemonstrationSettings>,
+  index: number,
+): Recording | null {
+  return recordEpisode(world, episodeSeed('training', seed, index), disturbance, scenes[index % scenes.length]);
 }

@@ -6,7 +6,16 @@ import { Demonstrator } from './demonstrator.ts';
 import { Disturbance } from './disturbance.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
 import { restingHeight } from './mjcf.ts';
-import { draws, type FixtureKind, makeScene, nameOf, type SceneSettings, type Shape, workplace } from './scene.ts';
+import {
+  draws,
+  episodeSeed,
+  type FixtureKind,
+  makeScene,
+  nameOf,
+  type SceneSettings,
+  type Shape,
+  workplace,
+} from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
 /** What is true of a scene at one moment. */
@@ -35,6 +44,23 @@ export const pictureOf =
 const DISTURBANCE = 0.012;
 /** Frames are taken from the first control steps of an episode, in which most demonstrations end. */
 const LATEST = 28;
+
+/** The scenes that frames are taken from. */
+export interface FrameSettings {
+  readonly seed: number;
+  /** Numbers of the first scene among the seed's training scenes, and of scenes. */
+  readonly from: number;
+  readonly scenes: number;
+  /** The most frames of an episode. */
+  readonly each: number;
+  /** Kinds of scenes, which take turns. */
+  readonly kinds: readonly SceneSettings[];
+}
+
+/** The frames of scene number `index` of these settings. */
+export function framesOf(world: TabletopWorld, { seed, from, each, kinds }: FrameSettings, index: number): Frame[] {
+  return recordFrames(world, episodeSeed('training', seed, from + index), kinds[index % kinds.length], each);
+}
 
 /** At most `count` frames of an episode: its beginning, and steps drawn from the rest. */
 export function recordFrames(world: TabletopWorld, seed: number, settings: SceneSettings, count: number): Frame[] {

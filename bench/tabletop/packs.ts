@@ -1,12 +1,13 @@
 /** Packs of questions about frames of the built-in world, on which its vision-language model is pretrained. */
 import { randomStream, streams } from '../../engine/random.ts';
-import type { ColumnStatistics } from '../../model/data/index.ts';
+import { type ColumnStatistics, columnStatistics } from '../../model/data/index.ts';
 import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
 import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
-import { draws, episodeSeed, type SceneSettings, tasks } from './scene.ts';
+import { draws, type SceneSettings } from './scene.ts';
+import { STATE_DIMENSION } from './world.ts';
 
 const { objects, fixtures } = worldLanguage;
 const colours: readonly string[] = worldLanguage.colours;
@@ -18,24 +19,34 @@ const REACH = 5.5;
 
 /** The kinds of questions of each slot. The image reads the question of the first, and marks what it names. */
 const slots: readonly (readonly QuestionKind[])[] = [
-  [...Array<QuestionKind>(8).fill('task'), 'count', 'existence', 'shape', 'colour', 'side', 'relation', 'point', 'at'],
+  ['task', 'task', 'task', 'point', 'point', 'at', 'existence', 'shape', 'colour', 'side', 'relation'],
   ['point'],
   ['point'],
   ['task'],
   ['at'],
-  ['caption', 'caption', 'count', 'existence', 'existence', 'shape', 'colour', 'side', 'relation', 'relation'],
+  ['caption', 'count', 'existence', 'existence', 'shape', 'colour', 'side', 'relation', 'relation'],
 ];
 /** More random numbers than one pack draws. */
 const WORDS = 128;
 
-/** The training scenes of a seed from number `first` on: of three tasks, one in three of them simple, the others rich. */
-export function pretrainingScene(seed: number, number: number): { seed: number; settings: SceneSettings } {
-  const [place, ...others] = tasks;
-  const turn = Math.floor(number / 3) % 5;
-  return {
-    seed: episodeSeed('training', seed, number),
-    settings: { task: others[turn] ?? place, variation: number % 3 === 0 ? 'simple' : 'rich' },
-  };
+/** Scenes of pretraining: of three tasks, one in three of them simple, the others rich. */
+const kinds: readonly SceneSettings[] = (['place', 'place', 'place', 'press', 'open'] as const).flatMap((task) =>
+  (['simple', 'rich', 'rich'] as const).map((variation) => ({ task, variation })),
+);
+/** The numbers of these scenes lie far above those of demonstrations, and those of evaluation above these. */
+const TRAINING = { from: 2 ** 20, scenes: 4000, each: 5, kinds };
+const HELD_OUT = { from: 2 ** 20 + 2 ** 19, scenes: 60, each: 5, kinds };
+
+/** The packs that a seed's model is pretrained on. Node only: frames are made by worker threads, and kept in a folder. */
+export async function pretrainingPacks(
+  seed: number,
+  options: Parameters<typeof import('./frames-node.ts')['cachedFrames']>[1],
+): Promise<PackSource> {
+  const { cachedFrames } = await import('./frames-node.ts');
+  const frames = await cachedFrames({ seed, ...TRAINING }, options);
+  const heldOut = await cachedFrames({ seed, ...HELD_OUT }, { ...options, onProgress: undefined });
+  const states = columnStatistics([Float32Array.from(frames.flatMap(({ state }) => state))], STATE_DIMENSION);
+  return worldPacks(frames, heldOut, { seed, states });
 }
 
 /** Every frame once an epoch, in an order that the seed decides, with other questions each time. */

@@ -5,7 +5,7 @@ import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Inputs } from '../architecture/inputs.ts';
 import { Model } from '../architecture/model.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
-import { configurationOf, systemNamed } from '../systems/index.ts';
+import { configurationOf, PACKED_QUESTIONS, packedQuestions, type System, systemNamed } from '../systems/index.ts';
 import { presetNamed } from '../training/presets.ts';
 import { randomBatch } from '../training/random-batch.ts';
 import { type StepSettings, TrainingStep } from '../training/training-step.ts';
@@ -28,6 +28,24 @@ const LEARNING_RATE = 1e-3;
 /** Number of batches that alternate, so that padding and attention plans differ from step to step. */
 const BATCHES = 4;
 
+/** Questions as long as those about the built-in world, and its classes. */
+const PACKED = {
+  slots: [
+    { prompt: 26, answer: 5 },
+    { prompt: 9, answer: 3 },
+    { prompt: 9, answer: 3 },
+    { prompt: 26, answer: 5 },
+    { prompt: 9, answer: 4 },
+    { prompt: 17, answer: 32 },
+  ],
+  classes: { kinds: 9, colours: 9 },
+};
+
+/** The system of a measured step: of training, or the packed questions of pretraining. @throws InputError if there is none of this name */
+export function measuredSystem(name: string, depth: number): System {
+  return name === PACKED_QUESTIONS ? packedQuestions(PACKED.slots, PACKED.classes, depth) : systemNamed(name);
+}
+
 /** @throws InputError if no system or preset has the name */
 export function measuredConfiguration(
   system: string,
@@ -35,9 +53,10 @@ export function measuredConfiguration(
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
-  return configurationOf(systemNamed(system), {
+  const own = depth ?? preset.depth;
+  return configurationOf(measuredSystem(system, own), {
     ...preset,
-    depth: depth ?? preset.depth,
+    depth: own,
     vocabulary: 512,
     vision: prompt === undefined ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
     promptTokens: prompt ?? 32,

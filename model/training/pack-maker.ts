@@ -14,9 +14,9 @@ import type { Maker, Making } from './trainer.ts';
 /** The name of the one camera of a model that is asked about pictures. */
 export const CAMERA = 'image';
 
-/** At least so many packs decide the lengths of slots, with a few tokens added for longer ones to come. */
-const FITTED_PACKS = 4096;
-const MARGIN: SlotLengths = { prompt: 4, answer: 2 };
+/** At least so many packs, and so many epochs, decide the lengths of slots, with a sixteenth added for longer ones to come. */
+const [FITTED_PACKS, FITTED_EPOCHS] = [4096, 4];
+const withMargin = (length: number) => length + Math.ceil(length / 16);
 
 const observationOf = ({ prompt, state = null, request }: PackedQuestion) => ({ instruction: prompt, state, request });
 
@@ -37,11 +37,11 @@ export function fitSlots(source: PackSource, encoding: Encoding): SlotLengths[] 
       const { prompt, answer, request } = question;
       // The length of a prompt does not depend on the state, because every bin is one token.
       const promptLength = lengthOf(`${request} ${prompt}`, () => encoding.promptIds(observationOf(question)));
-      slot.prompt = Math.max(slot.prompt, promptLength + MARGIN.prompt);
-      slot.answer = Math.max(slot.answer, lengthOf(answer, () => encoding.answerTokens(answer)) + MARGIN.answer);
+      slot.prompt = Math.max(slot.prompt, withMargin(promptLength));
+      slot.answer = Math.max(slot.answer, withMargin(lengthOf(answer, () => encoding.answerTokens(answer))));
     });
   heldOut.forEach(lengthen);
-  for (let index = 0; index < Math.max(epoch, FITTED_PACKS); index++) lengthen(source.at(index));
+  for (let index = 0; index < Math.max(FITTED_EPOCHS * epoch, FITTED_PACKS); index++) lengthen(source.at(index));
   return longest;
 }
 

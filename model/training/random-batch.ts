@@ -1,7 +1,7 @@
 import { type Random, randomStream } from '../../engine/index.ts';
 import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
-import { objectivesOf } from '../architecture/objectives/index.ts';
+import { objectivesOf, rowCount } from '../architecture/objectives/index.ts';
 import { rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 
 /** Objectives draw from streams of their own, far from those of the batch. */
@@ -52,6 +52,15 @@ export function randomBatch(configuration: ModelConfiguration, batch: number, se
       block.input === 'state' ? stateDimension : block.input === 'numbers' ? block.dimension : undefined;
     return dimension === undefined ? [] : [[sourceOf(block), normals(batch * block.length * dimension)]];
   });
+  const rowTargets = configuration.objectives.flatMap((objective) => {
+    if (!('rows' in objective)) return [];
+    const dimension = objective.kind === 'classification' ? 1 : objective.dimension;
+    if (dimension === undefined) return [];
+    const rows =
+      (batch * rowCount(configuration, objective.rows)) / (('rowsPerStep' in objective && objective.rowsPerStep) || 1);
+    const data = objective.kind === 'classification' ? integers(rows, objective.classes) : normals(rows * dimension);
+    return [[objective.name, { data, valid: integers(rows, 2) }]];
+  });
   const drawn = objectives.map((objective, i) =>
     objective.draw?.((stream) => randomStream(seed, step, OBJECTIVE_STREAMS * (i + 1) + stream), batch, 0),
   );
@@ -68,6 +77,7 @@ export function randomBatch(configuration: ModelConfiguration, batch: number, se
     time: null,
     actionValid: null,
     realDimensions: null,
+    rowTargets: Object.fromEntries(rowTargets),
     ...Object.assign({}, ...drawn),
   };
 }

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
-import { attemptsInWorkers } from '../../bench/tabletop/demonstrations-node.ts';
 import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
 import { episodeSeed, makeScene, nameOf, type SceneSettings, tasks } from '../../bench/tabletop/scene.ts';
+import { inWorkers } from '../../bench/tabletop/workers-node.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
@@ -89,7 +89,8 @@ describe('demonstrations', () => {
     const scenes = tasks.map((task) => ({ task, variation: 'rich' as const }));
     // So strong pushes make some attempts fail.
     const settings = { episodes: 4, seed: 2, disturbance: 0.025, scenes };
-    const [alone, together] = await Promise.all([1, 3].map((threads) => all(attemptsInWorkers(settings, threads))));
+    const made = (threads: number) => all(inWorkers({ name: 'demonstration', settings }, settings.episodes, threads));
+    const [alone, together] = await Promise.all([1, 3].map(made));
     expect(alone).toContain(null);
     expect(alone.filter((recording) => recording !== null).length).toBe(4);
     expect(together).toEqual(alone);
@@ -97,8 +98,9 @@ describe('demonstrations', () => {
 
   it('of a worker that fails are an error in one line', async () => {
     const scenes = [{ task: 'juggle', variation: 'simple' }] as unknown as SceneSettings[];
-    const made = all(attemptsInWorkers({ episodes: 2, seed: 0, disturbance: 0, scenes }, 2));
-    await expect(made).rejects.toThrow(/^a demonstration worker: .+$/);
+    const settings = { episodes: 2, seed: 0, disturbance: 0, scenes };
+    const made = all(inWorkers({ name: 'demonstration', settings }, 2, 2));
+    await expect(made).rejects.toThrow(/^a worker of the tabletop world: .+$/);
   });
 
   it('take turns in kinds of scenes, with subtasks of their own, and are kept so', async () => {
