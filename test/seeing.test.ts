@@ -2,8 +2,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { recordFrames } from '../bench/tabletop/frames.ts';
-import { pretrainingScene, worldPacks } from '../bench/tabletop/packs.ts';
+import { framesOf } from '../bench/tabletop/frames.ts';
+import { worldPacks } from '../bench/tabletop/packs.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { evaluate } from '../cli/evaluate.ts';
 import { concluded } from '../cli/pretraining-scores.ts';
@@ -32,15 +32,14 @@ let result: PretrainingResult;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'insula-seeing-'));
   const world = await TabletopWorld.create();
-  const frames = Array.from({ length: 4 }, (_, i) => {
-    const { seed, settings } = pretrainingScene(0, 2 ** 20 + i);
-    return recordFrames(world, seed, settings, 3);
-  }).flat();
+  const kinds = [{ task: 'place', variation: 'rich' }] as const;
+  const settings = { seed: 0, from: 2 ** 20, scenes: 4, each: 3, kinds };
+  const frames = Array.from({ length: 4 }, (_, i) => framesOf(world, settings, i)).flat();
   world.delete();
   const states = columnStatistics([Float32Array.from(frames.flatMap(({ state }) => state))], 4);
   const source = worldPacks(frames.slice(2), frames.slice(0, 2), { seed: 0, states });
-  const settings = pretrainingSettings({ preset, steps: 2 });
-  const prepared = await preparePretraining({ settings, source, listener: quietListener() });
+  const run = pretrainingSettings({ preset, steps: 2 });
+  const prepared = await preparePretraining({ settings: run, source, listener: quietListener() });
   result = await runPretraining(await testDevice('normal'), prepared, { checkpointPath: at('checkpoint.safetensors') });
 });
 afterAll(async () => {
