@@ -80,6 +80,7 @@ test('a finished run is measured on every set; file, scores and page say the sam
   expect(page.match(/<img /g)).toHaveLength(12);
   expect(page.match(/<figcaption>\w+: the worst of/g)).toHaveLength(6);
   expect(page).toContain('insula pretrain --steps 2');
+  expect(page).toContain('<dd>table and floor in one grey</dd>');
   for (const title of ['Token loss', 'Mark loss', 'Linear probe']) expect(page).toContain(title);
 
   // Anyone can measure the file again.
