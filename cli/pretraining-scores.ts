@@ -161,6 +161,7 @@ function reportOf(
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
     ...{ objectives: [...objectives], curves: history, glance, answers },
     tables: scoreTables(scores),
+    sets: Object.entries(variations).filter(([name]) => name in scores.sets),
     rule: rich ? WORLD_RULE : OWN_RULE,
     phases: Object.entries(seconds).map(([name, own]) => ({ name, seconds: own })),
     facts: [

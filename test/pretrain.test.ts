@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -37,9 +37,11 @@ test('insula pretrain makes a model to ask; interrupted it saves, resumed it fin
   expect(status).toBe(0);
   expect(json).toMatchObject({ finished: true, step: 3, resumedAt: 0, model: at('run/model.safetensors') });
   const model = await openVisionLanguageModel(json.model!);
-  expect(model.made).toMatchObject({ steps: 3, scores: { 'token loss': json.heldOut!.token } });
+  expect(model.made).toMatchObject({ steps: 3, scores: { 'caption answers': json.scores!.answers!.caption.answers } });
   expect(blockNamed(model.configuration, 'image').length).toBe(64);
   await model.close();
+  expect(Object.keys(json.scores!.answers!).sort()).toEqual(['caption', 'category', 'guess']);
+  expect(await readFile(json.report!, 'utf8')).toContain('Held-out questions');
 
   const refused = (work: Promise<unknown>, reason: string) => expect(work).rejects.toThrow(reason);
   const checkpoint = at('run/checkpoint.safetensors');

@@ -4,10 +4,10 @@ import { marksOf } from '../../model/inspect/marks.ts';
 import type { Policy } from '../../model/policy/policy.ts';
 import { PackMaker } from '../../model/training/pack-maker.ts';
 import type { RunSettings } from '../../model/training/run-settings.ts';
-import { type Frame, recordFrames } from './frames.ts';
+import { type Frame, framesOf } from './frames.ts';
 import { worldPacks } from './packs.ts';
 import { type ProbeScores, probeTower } from './probe.ts';
-import { episodeSeed, type SceneSettings, tasks, type Variation } from './scene.ts';
+import { tasks, type Variation } from './scene.ts';
 import { type AnsweredAbout, askAbout, type SeeingScores, scoresOf } from './seeing.ts';
 import { TabletopWorld } from './world.ts';
 
@@ -44,12 +44,11 @@ export interface MeasuredSets {
   readonly probe: ProbeScores | null;
 }
 
-/** Frames of scenes from number `first` on. Rich scenes have all tasks, the others objects to be placed. */
-function framesOf(world: TabletopWorld, variation: Variation, first: number, { seed, scenes }: SetsOptions): Frame[] {
-  return Array.from({ length: scenes }, (_, i) => {
-    const settings: SceneSettings = { task: variation === 'rich' ? tasks[i % tasks.length] : 'place', variation };
-    return recordFrames(world, episodeSeed('training', seed, first + i), settings, FRAMES_PER_SCENE);
-  }).flat();
+/** Frames of scenes from number `from` on. Rich scenes have all tasks, the others objects to be placed. */
+function framesFrom(world: TabletopWorld, variation: Variation, from: number, { seed, scenes }: SetsOptions): Frame[] {
+  const kinds = (variation === 'rich' ? tasks : (['place'] as const)).map((task) => ({ task, variation }));
+  const settings = { seed, from, scenes, each: FRAMES_PER_SCENE, kinds };
+  return Array.from({ length: scenes }, (_, i) => framesOf(world, settings, i)).flat();
 }
 
 /** Asks a question of every kind about every frame of every set, and probes the tower. Throws the reason of an aborted `signal`. */
@@ -59,7 +58,7 @@ export async function measureSets(policy: Policy, options: SetsOptions): Promise
   try {
     const sets: MeasuredSet[] = [];
     for (const variation of variations) {
-      const frames = framesOf(world, variation, MEASURED_SCENES, options);
+      const frames = framesFrom(world, variation, MEASURED_SCENES, options);
       const answered = await askAbout(policy, frames, seed, {
         signal,
         onProgress: (done, total) => onProgress?.(sets.length * total + done, variations.length * total),
@@ -68,7 +67,7 @@ export async function measureSets(policy: Policy, options: SetsOptions): Promise
     }
     const [rich, pairs] = (['rich', 'pairs'] as const).map((own) => sets.find(({ variation }) => variation === own));
     if (!rich || !pairs) return { sets, probe: null };
-    const fit = framesOf(world, 'rich', FITTED_SCENES, options);
+    const fit = framesFrom(world, 'rich', FITTED_SCENES, options);
     return { sets, probe: await probeTower(policy, { fit, rich: rich.frames, pairs: pairs.frames }) };
   } finally {
     world.delete();

@@ -31,6 +31,8 @@ export interface SeeingReport extends Pick<ReportData, 'title' | 'objectives' | 
   /** Facts about the run by name. */
   readonly facts: readonly (readonly [name: string, text: string])[];
   readonly tables: readonly ScoreTable[];
+  /** The sets of scenes in the tables, each in words. */
+  readonly sets: readonly (readonly [name: string, words: string])[];
   /** The rule by which the answers were chosen. */
   readonly rule: string;
   readonly answers: readonly ShownAnswer[];
@@ -39,18 +41,25 @@ export interface SeeingReport extends Pick<ReportData, 'title' | 'objectives' | 
 /** The same data give the same bytes. @throws InputError if a number is not finite */
 export async function renderSeeingReport(data: SeeingReport): Promise<string> {
   refuseNonFinite({ curves: data.curves, phases: data.phases });
-  const { title, date, glance, tables, answers } = data;
+  const { title, date, glance, tables, sets, answers } = data;
   const head = html`<h1>${title}</h1>
 <p class="under">${date}</p>
 <dl class="glance">${glance.map(([value, words]) => html`<div><dt>${words}</dt><dd>${value}</dd></div>`)}</dl>`;
   const sections = [
-    { id: 'scores', title: 'Scores', body: html`${tables.map(scoreTable)}` },
+    {
+      id: 'scores',
+      title: 'Scores',
+      body: html`${tables.map(scoreTable)}${sets.length > 0 ? html`<h3>Sets of scenes</h3>\n${terms(sets)}` : undefined}`,
+    },
     answers.length > 0 ? answerSection(data) : undefined,
     await lossSection(data),
     runSection(data),
   ].filter((section): section is Section => section !== undefined);
   return page(title, head, sections);
 }
+
+const terms = (all: readonly (readonly [string, string])[]) =>
+  html`<dl class="facts">${all.map(([name, words]) => html`<dt>${name}</dt><dd>${words}</dd>`)}</dl>`;
 
 function scoreTable({ title, head, rows }: ScoreTable): Markup {
   const columns = head.map((name, i) => (i === 0 ? { name } : { name, kind: 'number' as const }));
@@ -79,7 +88,7 @@ function runSection({ facts, phases }: SeeingReport): Section {
   return {
     id: 'run',
     title: 'The run',
-    body: html`<dl class="facts">${facts.map(([name, text]) => html`<dt>${name}</dt><dd>${name === 'Command' ? html`<code>${text}</code>` : text}</dd>`)}</dl>
+    body: html`${terms(facts)}
 ${barTable(['phase', 'time'], rows, `${total} in all`)}`,
   };
 }
