@@ -64,7 +64,7 @@ const tiny: Preset = {
   evaluateEvery: 100,
   saveEvery: 100,
   pretraining: {
-    ...{ steps: 6000, batch: 16, learningRate: 2e-3, warmUpSteps: 50 },
+    ...{ steps: 8000, batch: 16, learningRate: 2e-3, warmUpSteps: 50 },
     ...{ evaluateEvery: 250, saveEvery: 500 },
   },
   heldOutSteps: 64,
@@ -84,7 +84,7 @@ const small: Preset = {
   warmUpSteps: 50,
   evaluateEvery: 250,
   saveEvery: 250,
-  pretraining: { ...tiny.pretraining, steps: 8000, learningRate: 1.5e-3 },
+  pretraining: { ...tiny.pretraining, steps: 6500, learningRate: 1.5e-3 },
   heldOutSteps: 128,
   finalHeldOutSteps: 256,
 };
