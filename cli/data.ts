@@ -7,15 +7,19 @@ import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import {
+  type ImageSplit,
   mixDatasets,
+  namedQuestions,
   openDataset,
   openNamedImages,
+  openQuestionFile,
   ownSlotMap,
   readParaphrases,
   slotMapNamed,
+  splitImages,
   withParaphrases,
 } from '../model/data/index.ts';
-import { type CoTraining, namedImageCoTraining } from '../model/training/co-training.ts';
+import { type CoTraining, imageCoTraining } from '../model/training/co-training.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { CACHE_FOLDER } from './device.ts';
 import { decimal, type Option, texts } from './options.ts';
@@ -142,13 +146,20 @@ export async function readParaphrasing(path: string | null, progress: Progress):
   };
 }
 
-/** Questions for co-training, about the images of a file or about the built-in world. */
+/** Questions for co-training, about one's own images or about the built-in world. */
 export async function coTrainingOf(
   { questions, seed }: Pick<RunSettings, 'questions' | 'seed'>,
   world: TabletopWorld | null,
 ): Promise<CoTraining | undefined> {
   if (world) return worldCoTraining(world, seed);
   if (questions === null) return undefined;
-  const images = await openNamedImages(dirname(questions), basename(questions));
-  return namedImageCoTraining(images, seed);
+  return imageCoTraining(await openQuestions(questions, seed), seed);
+}
+
+/** The images of --questions with their questions: those of a JSON Lines file, or those made about named images. */
+export async function openQuestions(path: string, seed: number): Promise<ImageSplit> {
+  const [folder, name] = [dirname(path), basename(path)];
+  if (name.endsWith('.jsonl')) return splitImages(path, await openQuestionFile(folder, name), seed);
+  const { training, heldOut } = splitImages(path, await openNamedImages(folder, name), seed);
+  return { training: namedQuestions(training), heldOut: namedQuestions(heldOut) };
 }

@@ -16,7 +16,7 @@ export const trainingNotes = [
   `Groups of parameters (--freeze, --rates) are the vision tower and the experts, heads included; a pattern such as '*.bias' selects parameters by their names in the checkpoint. If several match a parameter, the last one decides, and what is frozen stays frozen.`,
   `Several data sets of one control rate train one model: --data A,B or --dataset droid,ur5. Each robot keeps its own statistics, its own held-out episodes and a slot map, which gives the position of its dimensions in the padded vector and marks those that are relative to the state: --robot ur5e,franka names openpi's slot maps; without it dimension i has slot i.`,
   `A start (--from) gives the tower and the backbone of a vision-language model, with its text vocabulary and location tokens; notes list the groups of parameters that begin anew. Sizes and names must be those of --preset and --system.`,
-  `Co-training (--cotrain) adds captions, questions and pointing with location tokens, about rendered scenes of the built-in world or about your own named images (--questions). 'insula act --ask' then answers questions. Every other example of robot data predicts its subtask before its action tokens, if the data have subtasks.`,
+  `Co-training (--cotrain) adds captions, questions and pointing with location tokens, about rendered scenes of the built-in world or about your own images (--questions). 'insula act --ask' then answers questions. Every other example of robot data predicts its subtask before its action tokens, if the data have subtasks.`,
 ];
 
 export const tokenizerNotes = [

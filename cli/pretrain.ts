@@ -1,21 +1,21 @@
 /** `insula pretrain`: a vision-language model learns from questions about pictures. */
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { pretrainingPacks } from '../bench/tabletop/packs.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { openNamedImages } from '../model/data/index.ts';
-import { namedImagePacks, type PackSource } from '../model/training/packs.ts';
+import { imagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { preparePretraining, pretrainingSettings, runPretraining } from '../model/training/pretrain.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
+import { openQuestions } from './data.ts';
 import { CACHE_FOLDER, deviceOptions, WORK_FOLDER } from './device.ts';
 import { flag, number, outputFolder, text } from './options.ts';
 import { concluded } from './pretraining-scores.ts';
 import { describe, type Progress } from './progress.ts';
 import { resumedSettings, runFolder } from './run-folder.ts';
-import { presetValues, runOptions } from './run-options.ts';
+import { presetValues, questionsHelp, runOptions } from './run-options.ts';
 import { SCENES, seeingLines } from './seeing.ts';
 
 const values = (field: 'steps' | 'batch') => presetValues(({ pretraining }) => pretraining[field]);
@@ -25,7 +25,7 @@ export const pretrain = command({
     preset: runOptions.preset,
     steps: number(`training steps; ${values('steps')} by default`),
     batch: number(`pictures in a batch; ${values('batch')} by default`, 1),
-    questions: text('named images for the questions, PATH.json and PATH.pack; the built-in world by default'),
+    questions: text(questionsHelp),
     scenes: number(`held-out scenes of each set that the model is measured on; ${SCENES} by default`, 1, {
       excludes: 'questions',
     }),
@@ -84,9 +84,9 @@ export const pretrain = command({
   },
 });
 
-/** The questions about the images of a file, or about the built-in world. */
+/** The questions about one's own images, or about the built-in world. */
 async function packsOf({ questions, seed }: RunSettings, progress: Progress, signal: AbortSignal): Promise<PackSource> {
-  if (questions !== null) return namedImagePacks(await openNamedImages(dirname(questions), basename(questions)), seed);
+  if (questions !== null) return imagePacks(await openQuestions(questions, seed), seed);
   return pretrainingPacks(seed, {
     folder: CACHE_FOLDER,
     onProgress: (done, total) => progress.count('frames: scene', done, total),

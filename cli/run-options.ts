@@ -19,6 +19,9 @@ export const memoryOptions = {
 export const systemNames = systems.map(({ name }) => name);
 export const presetNames = presets.map(({ name }) => name);
 
+export const questionsHelp =
+  'JSON Lines file of questions about your own images, PATH.jsonl, or named images, PATH.json and PATH.pack; the built-in world by default';
+
 export const runOptions = {
   system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),
   preset: choice(presets.map(({ name, description }) => `${name}: ${description}`).join('; '), presetNames),
@@ -41,9 +44,7 @@ export const runOptions = {
     from: 0,
     below: 1,
   }),
-  questions: text('named images for the questions, PATH.json and PATH.pack; the built-in world by default', {
-    needs: 'cotrain',
-  }),
+  questions: text(questionsHelp, { needs: 'cotrain' }),
   paraphrases: text('JSON file of paraphrases: { "an instruction of the data": ["a paraphrase", ...] }'),
   augment: flag('crops, rotates and recolours the training images at random'),
   tokenizer: text(

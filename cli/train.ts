@@ -73,7 +73,7 @@ function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings
   expectRules(settings, { images: true, state: true });
   if (settings.cotrain > 0 && settings.data && settings.questions === null)
     throw new InputError(
-      '--cotrain takes its questions from the built-in world: leave out --data, or give named images with --questions',
+      '--cotrain takes its questions from the built-in world: leave out --data, or give your own with --questions',
     );
   return settings;
 }

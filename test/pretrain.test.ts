@@ -3,12 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { act } from '../cli/act.ts';
+import { coTrainingOf } from '../cli/data.ts';
 import { pretrain } from '../cli/pretrain.ts';
 import { train } from '../cli/train.ts';
 import { blockNamed } from '../model/architecture/configuration.ts';
 import { encodePng } from '../model/data/index.ts';
 import { openVisionLanguageModel } from '../model/training/vision-language-file.ts';
 import { runCommand } from './support/run-command.ts';
+import { trainRun } from './support/train-run.ts';
 
 let folder = '';
 const at = (name: string) => join(folder, name);
@@ -21,6 +23,13 @@ beforeAll(async () => {
   const list = { mime: 'image/png', columns: ['offset', 'length', 'name', 'category'], items };
   await writeFile(at('named.json'), JSON.stringify(list));
   await writeFile(at('named.pack'), Buffer.concat(pictures));
+  await Promise.all(pictures.map((picture, i) => writeFile(at(`${i}.png`), picture)));
+  const lines = pictures.flatMap((_, i) => [
+    { image: `${i}.png`, prompt: 'point to it', answer: `<loc0512><loc0${100 * i + 100}>`, kind: 'point' },
+    { image: `${i}.png`, prompt: 'what is it?', answer: names[i] },
+  ]);
+  await writeFile(at('own.jsonl'), lines.map((line) => JSON.stringify(line)).join('\n'));
+  await writeFile(at('empty.jsonl'), '');
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -51,4 +60,26 @@ test('insula pretrain makes a model to ask; interrupted it saves, resumed it fin
   await refused(runCommand(train, { out: at('run'), resume: true }), '--resume: insula pretrain began the run in');
   for (const ask of [undefined, 'caption en'])
     await refused(runCommand(act, { checkpoint, ask }), `${checkpoint}: insula pretrain resumes from it`);
+});
+
+test('a file of questions: insula pretrain learns from it, and insula train --cotrain beside actions', async () => {
+  const questions = at('own.jsonl');
+  const { json, status } = await runCommand(pretrain, { questions, out: at('own'), batch: 2, steps: 2 });
+  expect(status).toBe(0);
+  expect(json).toMatchObject({ finished: true, step: 2 });
+  expect(Object.values(json.scores!.answers!).map((own) => own.questions)).toEqual([2, 2]);
+  expect(Object.keys(json.scores!.answers!).sort()).toEqual(['point', 'question']);
+  await expect(runCommand(pretrain, { questions: at('empty.jsonl'), out: at('none') })).rejects.toThrow(
+    'empty.jsonl: number of images: 0; questions need at least four',
+  );
+
+  const { questions: asked, heldOut } = (await coTrainingOf({ questions, seed: 1 }, null))!;
+  expect([asked.size, heldOut.length]).toEqual([6, 4]);
+  const trained = await trainRun(at('robot.safetensors'), {
+    ...{ system: 'knowledge-insulation', batch: 4, cotrain: 0.5, steps: 1 },
+    coTraining: { questions: asked, heldOut },
+  });
+  expect(trained.answers!.map(({ answer }) => answer).sort()).toEqual(heldOut.map(({ answer }) => answer).sort());
+  expect(trained.history.heldOut.at(-1)!.losses.answer).toBeGreaterThan(0);
+  trained.policy.model.dispose();
 });

@@ -7,7 +7,6 @@ import { type QuestionKind, questionAbout, questionKinds } from './questions.ts'
 import { episodeSeed, simplePlacing } from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 /** Every scene has one question of each. An instruction is no question: demonstrations have those. */
 const kinds = questionKinds.filter((kind): kind is Exclude<QuestionKind, 'task'> => kind !== 'task');
 /** The most random numbers that one question draws. */
@@ -29,7 +28,7 @@ export function worldQuestions(
   { seed, from, scenes }: QuestionOptions,
 ): ExampleSource<VisionLanguage> {
   const size = scenes * kinds.length;
-  const images = new ImageCache(IMAGE_CACHE_BYTES);
+  const images = new ImageCache();
   const image = (scene: number) => () =>
     images.get(String(scene), async () => {
       world.reset(scene);

@@ -200,7 +200,7 @@ export function imagesAt(
 
 /** A cache of decoded images that drops the least recently used when the pixels take more than `limit` bytes. */
 export class ImageCache extends MemoryCache<Image> {
-  constructor(limit: number) {
+  constructor(limit = 64 * 2 ** 20) {
     super(limit, ({ pixels }) => pixels.length);
   }
 }

@@ -24,10 +24,17 @@ export {
   MIXTURE_EXPONENT,
 } from './dataset-mixture.ts';
 export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
+export {
+  type ImageQuestion,
+  type ImageSplit,
+  imageQuestions,
+  type QuestionedImage,
+  splitImages,
+} from './image-questions.ts';
 export { normaliseImage, resizeWithPadding, shareBeforePadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
 export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
-export { imageQuestions, type NamedImage, openNamedImages, questionsAbout } from './named-images.ts';
+export { type NamedImage, namedQuestions, openNamedImages } from './named-images.ts';
 export { checkStatistics, fromNormStats, toNormStats, withoutPadding } from './norm-stats.ts';
 export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
 export { readParaphrases, withParaphrases } from './paraphrases.ts';
@@ -40,6 +47,7 @@ export {
   stateAt,
   wholeEpisodes,
 } from './parts.ts';
+export { openQuestionFile } from './question-file.ts';
 export { relativeChunks } from './relative-statistics.ts';
 export { mixDatasets, type RobotData } from './robots.ts';
 export {

@@ -20,9 +20,6 @@ import { instructionsAmong } from './parts.ts';
  *   length], items }`.
  */
 
-/** The bytes of decoded images kept in memory. */
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
-
 /** The position of one image in the pack, and its control step. */
 interface PackedImage {
   readonly step: number;
@@ -245,7 +242,7 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>):
   for (const ofEpisode of episodes.values())
     for (const images of ofEpisode.values()) images.sort((a, b) => a.step - b.step);
 
-  const cache = new ImageCache(IMAGE_CACHE_BYTES);
+  const cache = new ImageCache();
   const place = (episode: string, camera: string, { step, offset, length }: PackedImage): ImagePlace => {
     const what = `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
     const read = async () => {

@@ -1,13 +1,11 @@
 import { type Folder, readRange } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
-import { type Random, randomStream, streams } from '../../engine/random.ts';
-import type { ExampleSource } from './dataset-mixture.ts';
+import type { Random } from '../../engine/random.ts';
 import { decodeImage, ImageCache, imageTypes } from './image-files.ts';
+import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
 import { asText, readJsonObject, unexpected } from './json.ts';
 import type { VisionLanguage } from './sampler.ts';
-
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 
 /** An image with the name and the category of the thing it shows. */
 export interface NamedImage {
@@ -37,7 +35,7 @@ export async function openNamedImages(folder: string | Folder, path: string): Pr
   if (!Array.isArray(list.items)) throw unexpected(list.items, source.name, '"items"', 'a list');
   const pack = await place.open(`${path}.pack`);
   await pack.close();
-  const cache = new ImageCache(IMAGE_CACHE_BYTES);
+  const cache = new ImageCache();
   return list.items.map((item, number) => {
     const [name, category, offset, length] = columns.map((column) => (Array.isArray(item) ? item[column] : undefined));
     const sizes = [offset, length].every((size) => Number.isSafeInteger(size) && size >= 0);
@@ -58,41 +56,19 @@ export async function openNamedImages(folder: string | Folder, path: string): Pr
   });
 }
 
-/** The three questions about image `index`, with PaliGemma's prompts; half of the guesses at its name are right. */
-export function questionsAbout(images: readonly NamedImage[], index: number, random: Random): VisionLanguage[] {
-  const { name, category, image } = images[index];
-  const number = 3 * index + 2;
-  const right = random.integer(2 * number, 2) === 0;
-  const other = (index + 1 + random.integer(2 * number + 1, images.length - 1)) % images.length;
-  const guess = right ? name : images[other].name;
-  return [
-    { image, prompt: 'caption en', answer: name },
-    { image, prompt: 'answer en what kind of thing is this?', answer: category },
-    { image, prompt: `answer en is this ${guess}?`, answer: guess === name ? 'yes' : 'no' },
-  ];
-}
-
-/**
- * Makes questions about named images: its name, its category, and whether it is a given thing. Each epoch asks all three about every
- * image, in an order that the seed decides.
- *
- * @throws RangeError if there are fewer than two images
- */
-export function imageQuestions(images: readonly NamedImage[], seed: number): ExampleSource<VisionLanguage> {
-  if (images.length < 2) throw new RangeError('questions need at least two images');
-  const size = images.length * 3;
-  let epoch = -1;
-  let order: Uint32Array = new Uint32Array(0);
-  return {
-    size,
-    at(place) {
-      const own = Math.floor(place / size);
-      // Robot data count the steps of their random streams from 0; questions count from the other end.
-      const random = randomStream(seed, 2 ** 32 - 1 - own, streams.paraphrase);
-      if (own !== epoch)
-        [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
-      const number = order[place - own * size];
-      return questionsAbout(images, Math.floor(number / 3), random)[number % 3];
-    },
-  };
+/** Three questions about each image, with PaliGemma's prompts; half of the guesses at its name are right. */
+export function namedQuestions(images: readonly NamedImage[]): QuestionedImage[] {
+  return images.map(({ name, category, image }, index) => {
+    const questions = (random: Random): ImageQuestion[] => {
+      const right = random.integer(2 * index, 2) === 0;
+      const other = (index + 1 + random.integer(2 * index + 1, images.length - 1)) % images.length;
+      const guess = right ? name : images[other].name;
+      return [
+        { kind: 'caption', prompt: 'caption en', answer: name },
+        { kind: 'category', prompt: 'answer en what kind of thing is this?', answer: category },
+        { kind: 'guess', prompt: `answer en is this ${guess}?`, answer: guess === name ? 'yes' : 'no' },
+      ];
+    };
+    return { image, count: 3, questions };
+  });
 }

@@ -1,6 +1,5 @@
 /** Co-training: which examples a training step takes, robot data alone or vision-language examples as well. */
 import { InputError } from '../../engine/index.ts';
-import { randomStream, streams } from '../../engine/random.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import {
   type Dataset,
@@ -8,8 +7,8 @@ import {
   DatasetMixture,
   type Example,
   type ExampleSource,
+  type ImageSplit,
   imageQuestions,
-  type NamedImage,
   type Split,
   TrainingSampler,
   type VisionLanguage,
@@ -84,31 +83,13 @@ export function exampleSampler(
   return { batch: (step, size) => mixture.batch(step, size).map(({ example }) => example) };
 }
 
-/** One image in HELD_OUT_EVERY is held out, but at most HELD_OUT_IMAGES. */
-const HELD_OUT_EVERY = 20;
-const HELD_OUT_IMAGES = 16;
-
-/**
- * Questions about named images; the seed chooses the images that are held out.
- *
- * @throws InputError if there are too few images
- */
-export function namedImageCoTraining(images: readonly NamedImage[], seed: number): CoTraining {
-  const split = splitNamedImages(images, seed);
-  const heldOut = imageQuestions(split.heldOut, seed);
+/** Questions about images, some of which are held out. */
+export function imageCoTraining({ training, heldOut }: ImageSplit, seed: number): CoTraining {
+  const apart = imageQuestions(heldOut, seed);
   return {
-    questions: imageQuestions(split.training, seed),
-    heldOut: Array.from({ length: heldOut.size }, (_, index) => heldOut.at(index)),
+    questions: imageQuestions(training, seed),
+    heldOut: Array.from({ length: apart.size }, (_, index) => apart.at(index)),
   };
-}
-
-/** @throws InputError if there are too few images */
-export function splitNamedImages(images: readonly NamedImage[], seed: number) {
-  const count = Math.min(HELD_OUT_IMAGES, Math.max(2, Math.floor(images.length / HELD_OUT_EVERY)));
-  if (images.length < count + 2) throw new InputError(`${images.length} named images: questions need at least four`);
-  const order = randomStream(seed, 2 ** 32 - 1, streams.split).permutation(images.length);
-  const shuffled = Array.from(order, (index) => images[index]);
-  return { training: shuffled.slice(count), heldOut: shuffled.slice(0, count) };
 }
 
 /** A held-out question, its answer, and the policy's answer. */

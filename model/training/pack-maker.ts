@@ -14,15 +14,15 @@ import type { Maker, Making } from './trainer.ts';
 /** The name of the one camera of a model that is asked about pictures. */
 export const CAMERA = 'image';
 
-/** At least so many packs, and so many epochs, decide the lengths of slots, with a sixteenth added for longer ones to come. */
-const [FITTED_PACKS, FITTED_EPOCHS] = [4096, 4];
+/** So many packs decide the lengths of slots, with a sixteenth added for longer questions to come. */
+const FITTED_PACKS = 4096;
 const withMargin = (length: number) => length + Math.ceil(length / 16);
 
 const observationOf = ({ prompt, state = null, request }: PackedQuestion) => ({ instruction: prompt, state, request });
 
 /** The lengths of the slots of a source. */
 export function fitSlots(source: PackSource, encoding: Encoding): SlotLengths[] {
-  const { slots, epoch = 0, heldOut } = source;
+  const { slots, heldOut } = source;
   const lengths = new Map<string, number>();
   const lengthOf = (text: string, encode: () => ArrayLike<number>) => {
     const length = lengths.get(text) ?? encode().length;
@@ -30,7 +30,7 @@ export function fitSlots(source: PackSource, encoding: Encoding): SlotLengths[] 
     return length;
   };
   const longest = Array.from({ length: slots }, () => ({ prompt: 1, answer: 1 }));
-  const lengthen = ({ questions }: Pack) =>
+  const lengthen = ({ questions }: Pick<Pack, 'questions'>) =>
     longest.forEach((slot, i) => {
       const question = questions[i];
       if (!question) return;
@@ -41,7 +41,9 @@ export function fitSlots(source: PackSource, encoding: Encoding): SlotLengths[] 
       slot.answer = Math.max(slot.answer, withMargin(lengthOf(answer, () => encoding.answerTokens(answer))));
     });
   heldOut.forEach(lengthen);
-  for (let index = 0; index < Math.max(FITTED_EPOCHS * epoch, FITTED_PACKS); index++) lengthen(source.at(index));
+  if (source.questions)
+    for (const own of source.questions()) lengthen({ questions: Array<PackedQuestion>(slots).fill(own) });
+  else for (let index = 0; index < FITTED_PACKS; index++) lengthen(source.at(index));
   return longest;
 }
 

@@ -1,7 +1,6 @@
 /** Packs: one picture with several questions, and with the places of the things in it where they are known. */
 import { randomStream, streams } from '../../engine/random.ts';
-import { type ColumnStatistics, type Image, type NamedImage, questionsAbout } from '../data/index.ts';
-import { splitNamedImages } from './co-training.ts';
+import type { ColumnStatistics, Image, ImageQuestion, ImageSplit, QuestionedImage } from '../data/index.ts';
 
 /** A thing in a picture. */
 export interface Thing {
@@ -14,12 +13,7 @@ export interface Thing {
   readonly reach: number;
 }
 
-export interface PackedQuestion {
-  /** 'caption', 'point' ...: for scores by kind. */
-  readonly kind: string;
-  readonly prompt: string;
-  /** Locations are written as text, `<loc0512>`. */
-  readonly answer: string;
+export interface PackedQuestion extends ImageQuestion {
   readonly state?: ArrayLike<number> | null;
   /** 'subtask': the prompt is an instruction, with the state behind it. */
   readonly request: 'answer' | 'subtask';
@@ -41,37 +35,58 @@ export interface PackSource {
   readonly classes: { readonly kinds: readonly string[]; readonly colours: readonly string[] } | null;
   /** Statistics of the states of its questions. */
   readonly states?: ColumnStatistics;
-  /** Packs in which every picture is shown; absent where there is no such number. */
-  readonly epoch?: number;
+  /** Questions that can come in any slot, and decide the lengths of all; without it packs decide those of each. */
+  questions?(): Iterable<PackedQuestion>;
   /** The pack of any number from 0, always the same. */
   at(index: number): Pack;
   readonly heldOut: readonly Pack[];
 }
 
-/** Packs of the three questions about each named image; the seed chooses the order and the images that are held out. */
-export function namedImagePacks(images: readonly NamedImage[], seed: number): PackSource {
-  const kinds = ['caption', 'category', 'guess'];
-  const { training, heldOut } = splitNamedImages(images, seed);
-  const pack = (own: readonly NamedImage[], index: number, epoch: number): Pack => {
-    const questions = questionsAbout(own, index, randomStream(seed, epoch, streams.paraphrase));
-    return {
-      image: own[index].image,
-      questions: questions.map(({ prompt, answer }, i) => ({ kind: kinds[i], prompt, answer, request: 'answer' })),
-      things: [],
-      marked: [],
-    };
+/** The most questions in a pack about an image. */
+const SLOTS = 6;
+/** At least so many epochs, and so many questions, decide the lengths of slots. */
+const [FITTED_EPOCHS, FITTED_QUESTIONS] = [4, 8192];
+
+/**
+ * Every image once an epoch, in an order that the seed decides. The questions of an image come in a new order each time, so that
+ * the image, which reads the first slot, reads all of them; if they need several packs, those come in successive epochs.
+ */
+export function imagePacks({ training, heldOut }: ImageSplit, seed: number): PackSource {
+  const slots = Math.min(
+    SLOTS,
+    [...training, ...heldOut].reduce((most, { count }) => Math.max(most, count), 0),
+  );
+  const parts = ({ count }: QuestionedImage) => Math.ceil(count / slots);
+  const asked = ({ questions }: QuestionedImage, epoch: number): PackedQuestion[] =>
+    questions(randomStream(seed, epoch, streams.paraphrase)).map((own) => ({ ...own, request: 'answer' }));
+  const pack = (images: readonly QuestionedImage[], index: number, epoch: number): Pack => {
+    const own = images[index];
+    const packs = parts(own);
+    const round = Math.floor(epoch / packs);
+    // The steps of these streams count from the other end than those of the order of images.
+    const random = randomStream(seed, 2 ** 32 - 1 - round * images.length - index, streams.shuffle);
+    const chosen = random.permutation(own.count).filter((_, i) => i % packs === epoch % packs);
+    const all = asked(own, epoch);
+    const questions = Array.from({ length: slots }, (_, slot) => all[chosen[slot]] ?? null);
+    return { image: own.image, questions, things: [], marked: [] };
   };
   let epoch = -1;
   let order: Uint32Array = new Uint32Array(0);
   return {
-    slots: kinds.length,
+    slots,
     classes: null,
-    epoch: training.length,
+    *questions() {
+      const total = training.reduce((sum, { count }) => sum + count, 0);
+      const epochs = Math.max(FITTED_EPOCHS, FITTED_QUESTIONS / total);
+      for (let own = 0; own < epochs; own++) for (const image of training) yield* asked(image, own);
+    },
     at(place) {
       const own = Math.floor(place / training.length);
       if (own !== epoch) [epoch, order] = [own, randomStream(seed, own, streams.shuffle).permutation(training.length)];
       return pack(training, order[place - own * training.length], own);
     },
-    heldOut: heldOut.map((_, index) => pack(heldOut, index, 0)),
+    heldOut: heldOut.flatMap((own, index) =>
+      Array.from({ length: parts(own) }, (_, part) => pack(heldOut, index, part)),
+    ),
   };
 }

@@ -40,7 +40,7 @@ export const runSettingsSchema = v.object({
   augment: v.boolean(),
   /** Fraction of every batch that is vision-language questions, from 0 to below 1. */
   cotrain: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
-  /** Path of the images that the questions are about; null for the built-in world. */
+  /** Path of the questions, or of the images that they are about; null for the built-in world. */
   questions: v.nullable(v.string()),
   /** File of paraphrases of the instructions. */
   paraphrases: v.nullable(v.string()),

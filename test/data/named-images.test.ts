@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import {
   DatasetMixture,
   imageQuestions,
+  namedQuestions,
   openNamedImages,
   TrainingSampler,
   wholeEpisodes,
@@ -29,7 +30,7 @@ function files(change: Record<string, unknown> = {}): Files {
 test('questions about named images: all in every epoch, by seed, answers that fit', async () => {
   const images = await openNamedImages(folderOf(files()), 'e');
   expect(await images[2].image()).toEqual(gradientImage(4, 4));
-  const source = imageQuestions(images, 4);
+  const source = imageQuestions(namedQuestions(images), 4);
   expect(source.size).toBe(9);
   const all = Array.from({ length: 270 }, (_, place) => source.at(place));
   for (let epoch = 0; epoch < 30; epoch++) {
@@ -48,8 +49,10 @@ test('questions about named images: all in every epoch, by seed, answers that fi
   }
   const yes = all.filter(({ answer }) => answer === 'yes').length;
   expect(Math.abs(yes - 45)).toBeLessThan(15);
-  expect(imageQuestions(images, 4).at(137)).toEqual(all[137]);
-  expect(Array.from({ length: 9 }, (_, i) => imageQuestions(images, 5).at(i))).not.toEqual(all.slice(0, 9));
+  expect(imageQuestions(namedQuestions(images), 4).at(137)).toEqual(all[137]);
+  expect(Array.from({ length: 9 }, (_, i) => imageQuestions(namedQuestions(images), 5).at(i))).not.toEqual(
+    all.slice(0, 9),
+  );
 });
 
 test('half of a batch robots, half questions', async () => {
@@ -58,7 +61,7 @@ test('half of a batch robots, half questions', async () => {
   const mixture = new DatasetMixture<object>(
     [
       { share: 1, members: [{ name: 'robots', source: robots }] },
-      { share: 1, members: [{ name: 'images', source: imageQuestions(images, 1) }] },
+      { share: 1, members: [{ name: 'images', source: imageQuestions(namedQuestions(images), 1) }] },
     ],
     1,
   );

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Model } from '../../model/architecture/model.ts';
-import type { Dataset, VisionLanguage } from '../../model/data/index.ts';
+import { type Dataset, namedQuestions, splitImages, type VisionLanguage } from '../../model/data/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
-import { type CoTraining, exampleSampler, namedImageCoTraining } from '../../model/training/co-training.ts';
+import { type CoTraining, exampleSampler, imageCoTraining } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
 import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
 import { type TestRun, trainRun } from '../support/train-run.ts';
@@ -125,7 +125,9 @@ describe('co-training', () => {
       image: async () => ({ width: 1, height: 1, pixels: Uint8Array.of(i, i, i) }),
     }));
     const namesOf = (seed: number) => {
-      const { questions, heldOut } = namedImageCoTraining(images, seed);
+      const split = splitImages('named', images, seed);
+      const asked = { training: namedQuestions(split.training), heldOut: namedQuestions(split.heldOut) };
+      const { questions, heldOut } = imageCoTraining(asked, seed);
       const every = Array.from({ length: questions.size }, (_, place) => questions.at(place));
       const names = (all: typeof every) =>
         all.flatMap(({ prompt, answer }) => (prompt === 'caption en' ? [answer] : []));
@@ -136,7 +138,9 @@ describe('co-training', () => {
     expect([...trained, ...apart].sort()).toEqual(images.map(({ name }) => name).sort());
     expect(namesOf(1)).toEqual({ trained, apart });
     expect(namesOf(2).apart).not.toEqual(apart);
-    expect(() => namedImageCoTraining(images.slice(0, 3), 1)).toThrow('3 named images: questions need at least four');
+    expect(() => splitImages('named', images.slice(0, 3), 1)).toThrow(
+      'named: number of images: 3; questions need at least four',
+    );
   });
 
   test.each<[TestRun, string]>([

@@ -3,13 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { randomStream, withoutTape } from '../../engine/index.ts';
+import { blockNamed } from '../../model/architecture/configuration.ts';
 import { orderedRows } from '../../model/architecture/initialise.ts';
 import { tensorsOf } from '../../model/architecture/inputs.ts';
 import { rowsOf, trainingBlocks } from '../../model/architecture/sequence.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
+import { namedQuestions } from '../../model/data/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { PackMaker } from '../../model/training/pack-maker.ts';
-import { namedImagePacks, type Pack } from '../../model/training/packs.ts';
+import { imagePacks, type Pack } from '../../model/training/packs.ts';
 import type { RunListener } from '../../model/training/prepare-run.ts';
 import {
   type PretrainingOptions,
@@ -205,24 +207,70 @@ test('rows in an order: neighbours are alike, and those far apart are not', () =
   expect(product(100, 400)).toBeLessThan(0.7);
 });
 
-test('packs of named images: every image in an epoch, held-out ones apart', () => {
-  const named = ['cat', 'dog', 'cup', 'pen', 'hat'].map((name, i) => ({
-    name,
-    category: i < 2 ? 'animals' : 'things',
-    image: async () => ({ width: 1, height: 1, pixels: Uint8Array.of(i, i, i) }),
-  }));
-  const source = namedImagePacks(named, 2);
-  const nameOf = ({ questions }: Pack) => questions[0]!.answer;
-  const epoch = (number: number) => [0, 1, 2].map((i) => nameOf(source.at(3 * number + i)));
-  expect([source.slots, source.epoch, source.classes]).toEqual([3, 3, null]);
-  const shown = [...epoch(0), ...source.heldOut.map(nameOf)];
-  expect(shown.sort()).toEqual(['cat', 'cup', 'dog', 'hat', 'pen']);
-  for (const number of [1, 2, 3]) expect(epoch(number).sort()).toEqual(epoch(0).sort());
-  expect([1, 2, 3, 4].some((number) => epoch(number).join() !== epoch(0).join())).toBe(true);
-  for (let index = 0; index < 12; index++) {
-    const [caption, category, guess] = source.at(index).questions;
-    const own = named.find(({ name }) => name === caption!.answer)!;
-    expect(category!.answer).toBe(own.category);
-    expect(guess!.answer).toBe(guess!.prompt === `answer en is this ${own.name}?` ? 'yes' : 'no');
-  }
+describe('packs of images', () => {
+  const image = async () => ({ width: 1, height: 1, pixels: Uint8Array.of(0, 0, 0) });
+
+  test('every named image in an epoch, its questions in any slot, held-out ones apart', () => {
+    const named = ['cat', 'dog', 'cup', 'pen', 'hat'].map((name, i) => ({
+      name,
+      category: i < 2 ? 'animals' : 'things',
+      image,
+    }));
+    const split = { training: namedQuestions(named.slice(2)), heldOut: namedQuestions(named.slice(0, 2)) };
+    const source = imagePacks(split, 2);
+    const byKind = (pack: Pack, kind: string) => pack.questions.find((own) => own?.kind === kind)!;
+    const epoch = (number: number) => [0, 1, 2].map((i) => byKind(source.at(3 * number + i), 'caption').answer);
+    expect([source.slots, source.classes]).toEqual([3, null]);
+    expect(source.heldOut.map((pack) => byKind(pack, 'caption').answer)).toEqual(['cat', 'dog']);
+    for (const number of [0, 1, 2, 3]) expect(epoch(number).sort()).toEqual(['cup', 'hat', 'pen']);
+    expect([1, 2, 3, 4].some((number) => epoch(number).join() !== epoch(0).join())).toBe(true);
+    const packs = Array.from({ length: 30 }, (_, index) => source.at(index));
+    for (const pack of packs) {
+      const { answer, prompt } = byKind(pack, 'guess');
+      const own = named.find(({ name }) => name === byKind(pack, 'caption').answer)!;
+      expect(byKind(pack, 'category').answer).toBe(own.category);
+      expect(answer).toBe(prompt === `answer en is this ${own.name}?` ? 'yes' : 'no');
+    }
+    expect(new Set(packs.map(({ questions }) => questions[0]!.kind)).size).toBe(3);
+  });
+
+  const asked = (name: string, count: number) => {
+    const own = Array.from({ length: count }, (_, i) => ({ kind: 'question', prompt: `${name} ${i}`, answer: 'yes' }));
+    return { image, count, questions: () => own };
+  };
+  const split = { training: [asked('many', 15), asked('few', 2)], heldOut: [asked('apart', 7), asked('one', 1)] };
+  const promptsOf = ({ questions }: Pack) => questions.flatMap((own) => own?.prompt ?? []);
+  const epochOf = (seed: number, number: number, source = imagePacks(split, seed)) =>
+    [0, 1].map((i) => promptsOf(source.at(2 * number + i))).sort((a, b) => b.length - a.length);
+
+  test('an image with more questions than slots shows all of them in successive epochs, in an order by seed', () => {
+    const source = imagePacks(split, 5);
+    expect(source.slots).toBe(6);
+    expect([source.at(0), source.at(1)].map(({ questions }) => questions.indexOf(null)).sort()).toEqual([2, 5]);
+    const all = Array.from({ length: 15 }, (_, i) => `many ${i}`).sort();
+    for (const round of [0, 1]) {
+      const epochs = [0, 1, 2].map((i) => epochOf(5, 3 * round + i, source));
+      expect(epochs.flatMap(([many]) => many).sort()).toEqual(all);
+      for (const [, few] of epochs) expect(few.sort()).toEqual(['few 0', 'few 1']);
+    }
+    expect(epochOf(5, 0)).toEqual(epochOf(5, 0, source));
+    expect(epochOf(5, 3)).not.toEqual(epochOf(5, 0));
+    expect(epochOf(6, 0)).not.toEqual(epochOf(5, 0));
+    const apart = source.heldOut.map(promptsOf);
+    expect(apart.map(({ length }) => length)).toEqual([4, 3, 1]);
+    expect(new Set(apart.flat()).size).toBe(8);
+  });
+
+  test('every slot takes the longest question, wherever it comes', async () => {
+    const long = { kind: 'caption', prompt: 'what is this, as far as you can see?', answer: 'a cup '.repeat(9) };
+    const many = Array.from({ length: 4199 }, () => asked('many', 1).questions()[0]);
+    const training = [{ image, count: 4200, questions: () => [...many, long] }];
+    const source = imagePacks({ ...split, training }, 1);
+    const settings = pretrainingSettings({ preset: squaresPreset });
+    const { encoding, configuration } = await preparePretraining({ settings, source, listener: quietListener() });
+    for (let slot = 1; slot <= 6; slot++) {
+      const least = encoding.answerTokens(long.answer).length;
+      expect(blockNamed(configuration, `answer ${slot}`).length).toBeGreaterThanOrEqual(least);
+    }
+  });
 });

@@ -7,7 +7,6 @@ import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
 import { instructionsAmong } from '../parts.ts';
 import { checkColumn, checkedStream } from './arrow-check.ts';
 
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 /** The largest Arrow file that is read; it is held in memory whole. */
 const FILE_LIMIT = 2 ** 31;
 
@@ -39,7 +38,7 @@ export async function readArrow(source: ByteSource, name: string): Promise<Datas
 }
 
 class ArrowReader {
-  readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+  readonly #images = new ImageCache();
   readonly #checked = new Set<string>();
 
   constructor(

@@ -8,7 +8,6 @@ import { instructionsAmong, onDisk } from '../parts.ts';
 
 // This file runs under node only; the library is loaded when a file is opened.
 
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 /** The bytes of numbers that are held in memory; further episodes are read when they are loaded. */
 const NUMBER_BYTES = 256 * 2 ** 20;
 /** The most numbers of one table that are read. */
@@ -58,7 +57,7 @@ export async function openHdf5(
 ): Promise<Dataset> {
   const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
   (await ready).activate_throwing_error_handler(); // otherwise errors are printed and ignored
-  const images = new ImageCache(IMAGE_CACHE_BYTES);
+  const images = new ImageCache();
   const opened = <T>(path: string, use: (root: Group) => T): T => {
     let file: InstanceType<typeof File> | undefined;
     try {

@@ -10,8 +10,6 @@ import { loadedInOrder, onDisk, wholeEpisodes } from '../parts.ts';
 import { type EpisodeInstructions, type EpisodePlace, readEpisodes, readInstructions } from './episodes.ts';
 import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from './info.ts';
 
-/** The bytes of decoded images kept in memory. */
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 /** The bytes of recently loaded numbers kept in memory. */
 const EPISODE_CACHE_BYTES = 64 * 2 ** 20;
 /** The numbers of a whole data set are held in memory up to this many bytes; larger data sets stay on disk. */
@@ -119,7 +117,7 @@ async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotO
 class Reader {
   readonly action: Feature;
   readonly state: Feature | null;
-  readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+  readonly #images = new ImageCache();
   readonly #loaded = new MemoryCache<Episode>(
     EPISODE_CACHE_BYTES,
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),

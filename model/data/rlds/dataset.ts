@@ -20,7 +20,6 @@ import {
 // This file reads RLDS in TFRecord files, as in Open X-Embodiment: a record is an episode, a feature holds the values
 // of all steps.
 
-const IMAGE_CACHE_BYTES = 64 * 2 ** 20;
 /** Checksums of larger sets are not compared when the set is opened. */
 const CHECKED_BYTES = 4 * 2 ** 30;
 const LIST_CACHE_BYTES = 256 * 2 ** 20;
@@ -137,7 +136,7 @@ function shards(info: Record<string, unknown>, name: string, file: string, chose
 }
 
 class Reader {
-  readonly #images = new ImageCache(IMAGE_CACHE_BYTES);
+  readonly #images = new ImageCache();
   /** The image files of one camera in one episode. */
   readonly #lists = new MemoryCache<Uint8Array[]>(LIST_CACHE_BYTES, (list) => list[0]?.buffer.byteLength ?? 0);
   readonly #seen = new Set<string>();

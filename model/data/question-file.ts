@@ -1,0 +1,62 @@
+import { type Folder, readRange } from '../../engine/files/bytes.ts';
+import { InputError, reasonOf } from '../../engine/files/errors.ts';
+import { openFolder } from '../../engine/files/paths.ts';
+import { LOCATIONS } from '../../tokenizers/index.ts';
+import { decodeImage, ImageCache, imageTypeOf } from './image-files.ts';
+import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
+import { asOptionalText, asText, readJsonLines, unexpected } from './json.ts';
+
+/**
+ * Reads questions about image files from a JSON Lines file; a line is
+ *
+ *     {"image": "pictures/1.png", "prompt": "point to the cup", "answer": "<loc0512><loc0300>", "kind": "point"}
+ *
+ * Paths of images are relative to the file's folder; "kind" can be left out. An image is read when it is requested.
+ *
+ * @param folder a path (node), or any folder
+ * @throws InputError if a line is no question, or if an image file is missing
+ */
+export async function openQuestionFile(folder: string | Folder, name: string): Promise<QuestionedImage[]> {
+  const place = typeof folder === 'string' ? await openFolder(folder) : folder;
+  const source = await place.open(name);
+  const images = new Map<string, { where: string; questions: ImageQuestion[] }>();
+  await readJsonLines(source, (line, where) => {
+    const field = (key: string) => {
+      const value = line[key];
+      return asText(typeof value === 'string' ? value.trim() : value, source.name, `${where}: "${key}"`);
+    };
+    // The same file by another path, such as ./1.png, must not be held out and trained on.
+    const path = field('image').replace(/(?<=^|\/)(\.?\/)+/g, '');
+    const kind = asOptionalText(line.kind, source.name, `${where}: "kind"`) || 'question';
+    const question = { kind, prompt: field('prompt'), answer: field('answer') };
+    for (const key of ['prompt', 'answer'] as const)
+      for (const [token, bin] of question[key].matchAll(/<loc(-?[\d.]*)>/g))
+        if (!/^\d{4}$/.test(bin) || Number(bin) >= LOCATIONS)
+          throw unexpected(token, source.name, `${where}: "${key}"`, `places from <loc0000> to <loc${LOCATIONS - 1}>`);
+    const own = images.get(path) ?? { where, questions: [] };
+    images.set(path, own);
+    own.questions.push(question);
+  });
+  const cache = new ImageCache();
+  const asked: QuestionedImage[] = [];
+  for (const [path, { where, questions }] of images) {
+    const what = `${source.name}: ${where}: the image "${path}"`;
+    const open = () =>
+      place.open(path).catch((error) => {
+        throw new InputError(`${what}: ${reasonOf(error)}`);
+      });
+    await (await open()).close();
+    const image = () =>
+      cache.get(path, async () => {
+        const file = await open();
+        try {
+          const bytes = await readRange(file, 0, file.size, what);
+          return await decodeImage(bytes, imageTypeOf(bytes), what);
+        } finally {
+          await file.close();
+        }
+      });
+    asked.push({ image, count: questions.length, questions: () => questions });
+  }
+  return asked;
+}
