@@ -2,7 +2,8 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
-import { dimensions, makeScene, nameOf, type Scene, simplePlacing } from './scene.ts';
+import { makeScene } from './make-scene.ts';
+import { dimensions, nameOf, type Scene, simplePlacing } from './scene.ts';
 import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 interface DemonstrationOptions extends DemonstrationSettings {

@@ -5,17 +5,9 @@ import { IMAGE_SIZE, project } from './camera.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { Disturbance } from './disturbance.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
+import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
-import {
-  draws,
-  episodeSeed,
-  type FixtureKind,
-  makeScene,
-  nameOf,
-  type SceneSettings,
-  type Shape,
-  workplace,
-} from './scene.ts';
+import { draws, episodeSeed, type FixtureKind, nameOf, type SceneSettings, type Shape, workplace } from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
 /** What is true of a scene at one moment. */

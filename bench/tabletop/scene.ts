@@ -1,6 +1,6 @@
 import { randomStream, streams } from '../../engine/random.ts';
-import { fillTemplate, type WorldTask, worldLanguage } from '../../tokenizers/index.ts';
-import { type Draws, drawsOf, heldOutLooks, type Look, plainLook, trainingLook } from './look.ts';
+import { type WorldTask, worldLanguage } from '../../tokenizers/index.ts';
+import type { Look } from './look.ts';
 
 /** Colours of objects and fixtures, as red, green and blue from 0 to 1. */
 export const palette = {
@@ -21,12 +21,8 @@ export type FixtureKind = (typeof worldLanguage.fixtures)[number];
 export const colours = Object.keys(palette) as Colour[];
 export const shapes: readonly Shape[] = worldLanguage.objects;
 
-/** The simple world has the first of the colours and shapes. */
-const simple = { colours: colours.slice(0, 4), shapes: shapes.slice(0, 3) } as const;
-
 /** Colour-shape pairs that no training scene has; the simple world could have the first three. */
 export const heldOutPairs = ['green ball', 'yellow cube', 'blue cylinder', 'purple block', 'orange cross'] as const;
-const isHeldOut = (colour: Colour, shape: Shape) => heldOutPairs.some((pair) => pair === `${colour} ${shape}`);
 
 /** The fixtures that a task is about. */
 export const fixtureOf: Readonly<Record<WorldTask, FixtureKind>> = { place: 'bin', press: 'button', open: 'drawer' };
@@ -148,178 +144,4 @@ export function workplace({ kind, x, y }: SceneFixture, travel: number): [number
   if (kind === 'bin') return [x, y, 0];
   if (kind === 'button') return [x, y, dimensions.buttonTop - travel];
   return [x, y - dimensions.handle.before - travel, dimensions.object];
-}
-
-/** The scene of an episode; every choice is uniform. Variations of one seed differ in what they vary alone. */
-export function makeScene(seed: number, settings: SceneSettings = simplePlacing): Scene {
-  const { variation } = settings;
-  const own = drawsOf(randomStream(seed, draws.scene, streams.world));
-  const scene = variation === 'rich' ? richScene(own, settings) : simpleScene(own, settings);
-  const varied = drawsOf(randomStream(seed, draws.look, streams.world));
-  if (variation === 'rich') return { ...scene, look: trainingLook(varied) };
-  if (variation === 'pairs') return withPair(scene, varied);
-  if (variation === 'distractors') return withDistractors(scene, varied);
-  return variation in heldOutLooks
-    ? { ...scene, look: heldOutLooks[variation as keyof typeof heldOutLooks](varied) }
-    : scene;
-}
-
-function some<T>({ integer }: Draws, from: readonly T[], count: number): T[] {
-  const rest = [...from];
-  return Array.from({ length: count }, () => rest.splice(integer(rest.length), 1)[0]);
-}
-
-/** The shape, or, of a pair that is held out, the next. */
-function trainedShape(colour: Colour, shape: Shape, from: readonly Shape[]): Shape {
-  return isHeldOut(colour, shape) ? from[(from.indexOf(shape) + 1) % from.length] : shape;
-}
-
-/** Two or three objects of different colours in the front half of the table, two fixtures of different colours in the back half. */
-function simpleScene(own: Draws, settings: SceneSettings): Scene {
-  const { between, integer } = own;
-  const count = 2 + integer(2);
-  const slots = some(own, [-0.13, 0, 0.13], count);
-  const objects = some(own, simple.colours, count).map((colour, i) => ({
-    shape: trainedShape(colour, simple.shapes[integer(simple.shapes.length)], simple.shapes),
-    colour,
-    x: slots[i] + between(-0.018, 0.018),
-    y: between(-0.16, -0.06),
-  }));
-  const fixtures = fixturesOf(own, settings, simple.colours);
-  const [object, fixture] = [integer(count), integer(2)];
-  const { trained, heldOut } = worldLanguage.templates[settings.task];
-  const templates = settings.variation === 'words' ? heldOut : trained.slice(0, 3);
-  return begun(
-    own,
-    settings,
-    { objects, fixtures, object, fixture },
-    templates,
-    templates.map(() => false),
-  );
-}
-
-function fixturesOf(own: Draws, { task }: SceneSettings, from: readonly Colour[]): SceneFixture[] {
-  return some(own, from, 2).map((colour, i) => ({
-    kind: fixtureOf[task],
-    colour,
-    x: (i === 0 ? -1 : 1) * own.between(0.07, 0.14),
-    // A drawer stands further back, because its handle stands out and comes forward.
-    y: task === 'open' ? own.between(0.12, 0.15) : own.between(0.07, 0.14),
-  }));
-}
-
-/** Six places of objects in two rows, far enough apart for the gripper; y of the rows' middles. */
-const rows = [-0.156, -0.058];
-const places = rows.flatMap((y) => [-0.13, 0, 0.13].map((x) => ({ x, y })));
-
-/** Two to five objects, no two alike; in every third scene the second has the colour of the first. */
-function richScene(own: Draws, settings: SceneSettings): Scene {
-  const { between, integer } = own;
-  const count = 2 + integer(4);
-  const chosen = some(own, places, count);
-  const different = some(own, colours, count);
-  const shared = integer(3) === 0;
-  const objects: SceneObject[] = [];
-  for (const [i, { x, y }] of chosen.entries()) {
-    const colour = shared && i === 1 ? different[0] : different[i];
-    let shape = trainedShape(colour, shapes[integer(shapes.length)], shapes);
-    while (objects.some((other) => other.colour === colour && other.shape === shape))
-      shape = trainedShape(colour, shapes[(shapes.indexOf(shape) + 1) % shapes.length], shapes);
-    objects.push({ shape, colour, x: x + between(-0.018, 0.018), y: y + between(-0.006, 0.006) });
-  }
-  const fixtures = fixturesOf(own, settings, colours);
-  const { trained } = worldLanguage.templates[settings.task];
-  const [object, fixture] = [integer(shared ? 2 : count), integer(2)];
-  return begun(
-    own,
-    settings,
-    { objects, fixtures, object, fixture },
-    trained,
-    trained.map(() => integer(4) === 0),
-  );
-}
-
-/** A scene with its instructions, in which templates have synonyms where `synonyms` says so, and the gripper's place. */
-function begun(
-  { between, integer }: Draws,
-  settings: SceneSettings,
-  { objects, fixtures, object, fixture }: Pick<Scene, 'objects' | 'fixtures' | 'object' | 'fixture'>,
-  templates: readonly string[],
-  synonyms: readonly boolean[],
-): Scene {
-  const paraphrase = integer(templates.length);
-  const start = [between(-0.12, 0.12), between(-0.1, 0.07), between(0.12, 0.18), dimensions.opening] as const;
-  const scene = { settings, objects, fixtures, object: settings.task === 'place' ? object : -1, fixture };
-  return { ...scene, instructions: instructionsOf(scene, templates, synonyms), paraphrase, start, look: plainLook };
-}
-
-function instructionsOf(
-  { objects, fixtures, object, fixture }: Pick<Scene, 'objects' | 'fixtures' | 'object' | 'fixture'>,
-  templates: readonly string[],
-  synonyms: readonly boolean[],
-): string[] {
-  return templates.map((template, i) => {
-    const word = (noun: Shape | FixtureKind) => (synonyms[i] ? worldLanguage.synonyms[noun] : noun);
-    const named = objects[object];
-    const { colour, kind } = fixtures[fixture];
-    return fillTemplate(template, {
-      object: named && `${named.colour} ${word(named.shape)}`,
-      fixture: `${colour} ${word(kind)}`,
-    });
-  });
-}
-
-/** The scene with another named object, and the instructions for it. */
-function renamed(scene: Scene, objects: readonly SceneObject[]): Scene {
-  const templates = worldLanguage.templates[scene.settings.task].trained.slice(0, 3);
-  const own = { ...scene, objects };
-  return {
-    ...own,
-    instructions: instructionsOf(
-      own,
-      templates,
-      templates.map(() => false),
-    ),
-  };
-}
-
-/** The named object, or without one the first, gets a pair of colour and shape that is held out; others give way. */
-function withPair(scene: Scene, { integer }: Draws): Scene {
-  const [colour, shape] = heldOutPairs[integer(3)].split(' ') as [Colour, Shape];
-  const at = Math.max(0, scene.object);
-  const before = scene.objects[at].colour;
-  const objects = scene.objects.map((object, i) => {
-    if (i === at) return { ...object, colour, shape };
-    if (object.colour !== colour) return object;
-    return { ...object, colour: before, shape: trainedShape(before, object.shape, simple.shapes) };
-  });
-  return renamed(scene, objects);
-}
-
-/** Five objects in two rows: the named one, one of its colour, one of its shape, and two more. */
-function withDistractors(scene: Scene, own: Draws): Scene {
-  const named = scene.objects[Math.max(0, scene.object)];
-  const chosen = some(own, places, 5);
-  const otherShapes = simple.shapes.filter((shape) => shape !== named.shape && !isHeldOut(named.colour, shape));
-  const others = some(
-    own,
-    simple.colours.filter((colour) => colour !== named.colour && !isHeldOut(colour, named.shape)),
-    1,
-  );
-  const rest = simple.colours.filter((colour) => colour !== named.colour && !others.includes(colour));
-  const looks: Pick<SceneObject, 'colour' | 'shape'>[] = [
-    named,
-    { colour: named.colour, shape: otherShapes[own.integer(otherShapes.length)] },
-    { colour: others[0], shape: named.shape },
-    ...rest.map((colour) => {
-      return { colour, shape: trainedShape(colour, simple.shapes[own.integer(3)], simple.shapes) };
-    }),
-  ];
-  const objects = looks.map(({ colour, shape }, i) => ({
-    colour,
-    shape,
-    x: chosen[i].x + own.between(-0.018, 0.018),
-    y: chosen[i].y + own.between(-0.006, 0.006),
-  }));
-  return renamed({ ...scene, object: Math.min(scene.object, 0) }, objects);
 }

@@ -2,8 +2,9 @@ import type { MainModule, MjData, MjModel } from '@mujoco/mujoco';
 import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
+import { makeScene } from './make-scene.ts';
 import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
-import { actionRange, dimensions, makeScene, type Scene, type SceneSettings, workplace } from './scene.ts';
+import { actionRange, dimensions, type Scene, type SceneSettings, workplace } from './scene.ts';
 import { movedThing, stages, stagesReached } from './stages.ts';
 
 /** Control steps a second. */

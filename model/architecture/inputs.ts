@@ -44,6 +44,20 @@ export interface TrainingBatch extends ObservationBatch {
   >;
 }
 
+/** Pads sequences on the right with id 0 to [sequences, length]. */
+export function padIds(
+  sequences: readonly ArrayLike<number>[],
+  length: number,
+): Ids & { ids: Int32Array; valid: Uint8Array } {
+  const ids = new Int32Array(sequences.length * length);
+  const valid = new Uint8Array(sequences.length * length);
+  sequences.forEach((sequence, row) => {
+    ids.set(sequence, row * length);
+    valid.fill(1, row * length, row * length + sequence.length);
+  });
+  return { ids, valid };
+}
+
 /** The contents of a tensor, on the host. */
 export interface Input {
   readonly data: TensorData;

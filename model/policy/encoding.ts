@@ -15,7 +15,7 @@ import {
   TextTokenizer,
 } from '../../tokenizers/index.ts';
 import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
-import type { Ids, ObservationBatch } from '../architecture/inputs.ts';
+import { type Ids, type ObservationBatch, padIds } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import {
   absoluteActions,
@@ -295,18 +295,4 @@ export class Encoding {
     });
     return state;
   }
-}
-
-/** Pads sequences on the right with id 0 to [sequences, length]. */
-export function padIds(
-  sequences: readonly ArrayLike<number>[],
-  length: number,
-): Ids & { ids: Int32Array; valid: Uint8Array } {
-  const ids = new Int32Array(sequences.length * length);
-  const valid = new Uint8Array(sequences.length * length);
-  sequences.forEach((sequence, row) => {
-    ids.set(sequence, row * length);
-    valid.fill(1, row * length, row * length + sequence.length);
-  });
-  return { ids, valid };
 }

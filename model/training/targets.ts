@@ -1,8 +1,8 @@
 /** Tokens to be predicted: the ids of target blocks, and what each row of the backbone is to predict. */
 import { type BlockSettings, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import type { ObservationBatch, TrainingBatch } from '../architecture/inputs.ts';
+import { padIds } from '../architecture/inputs.ts';
 import { lastRowsBefore, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
-import { padIds } from '../policy/encoding.ts';
 
 export interface Target {
   readonly block: BlockSettings;

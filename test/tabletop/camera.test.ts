@@ -1,8 +1,8 @@
 import loadMujoco from '@mujoco/mujoco';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Camera } from '../../bench/tabletop/camera.ts';
+import { makeScene } from '../../bench/tabletop/make-scene.ts';
 import { sceneToMjcf } from '../../bench/tabletop/mjcf.ts';
-import { makeScene } from '../../bench/tabletop/scene.ts';
 
 type Mujoco = Awaited<ReturnType<typeof loadMujoco>>;
 

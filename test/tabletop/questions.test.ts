@@ -1,15 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { worldCoTraining, worldQuestions } from '../../bench/tabletop/co-training.ts';
 import { beginningOf, recordFrames, thingsOf } from '../../bench/tabletop/frames.ts';
+import { makeScene } from '../../bench/tabletop/make-scene.ts';
 import { type QuestionKind, questionAbout, questionKinds } from '../../bench/tabletop/questions.ts';
-import {
-  episodeSeed,
-  heldOutPairs,
-  makeScene,
-  nameOf,
-  palette,
-  type SceneSettings,
-} from '../../bench/tabletop/scene.ts';
+import { episodeSeed, heldOutPairs, nameOf, palette, type SceneSettings } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import type { VisionLanguage } from '../../model/data/index.ts';

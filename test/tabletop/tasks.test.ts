@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
+import { makeScene } from '../../bench/tabletop/make-scene.ts';
 import {
   dimensions,
   episodeSeed,
   heldOutPairs,
-  makeScene,
   nameOf,
   type Scene,
   tasks,

@@ -1,6 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { WORLD_HASH, worldHash } from '../../bench/tabletop/hash.ts';
-import { actionRange, episodeSeed, makeScene } from '../../bench/tabletop/scene.ts';
+import { makeScene } from '../../bench/tabletop/make-scene.ts';
+import { actionRange, episodeSeed } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 import { worldInstructions } from '../../tokenizers/world-language.ts';
 
