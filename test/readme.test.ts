@@ -16,6 +16,9 @@ const readme = text('README.md');
 /** The commands as printed, without their comments. */
 const printed = [...readme.matchAll(/^npx insula (.*?) +#/gm)].map((match) => match[1]);
 
+/** The words of a command; quotes hold some together. */
+const wordsOf = (line: string): string[] => (line.match(/"[^"]*"|\S+/g) ?? []).map((word) => word.replaceAll('"', ''));
+
 let folder = '';
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'insula-readme-'));
@@ -39,7 +42,7 @@ function run(...words: string[]): Promise<{ status: number | null; output: strin
 }
 
 async function expectToRun(command: string, output: RegExp) {
-  const result = await run('cli/main.ts', ...command.split(' '));
+  const result = await run('cli/main.ts', ...wordsOf(command));
   expect(result.status, result.errors).toBe(0);
   expect(result.output).toMatch(output);
 }
@@ -48,7 +51,7 @@ test('the README is one page, and its commands are commands with their own optio
   expect(readme.split('\n').length).toBeLessThanOrEqual(150);
   expect(printed.length).toBeGreaterThan(8);
   for (const line of printed) {
-    const words = line.split(' ');
+    const words = wordsOf(line);
     const name = commands[words.slice(0, 2).join(' ')] ? words.slice(0, 2).join(' ') : words[0];
     expect(Object.keys(commands), line).toContain(name);
     const command = await commands[name].load();
