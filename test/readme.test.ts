@@ -74,7 +74,14 @@ const skipped = existsSync(data) ? '' : ' (skipped: ../shared/data is not there)
 describe.skipIf(skipped !== '')(`commands of the README on data of one's own${skipped}`, () => {
   test('train, act, evaluate, convert, tokenize', async () => {
     await symlink(data, join(folder, 'FOLDER'));
-    const [train, act, evaluate, convert, tokenize] = ['train --data', 'act', 'evaluate', 'convert', 'tokenize'].map(
+    const begins = [
+      'train --data',
+      'act --checkpoint FILE',
+      'evaluate --checkpoint FILE --data',
+      'convert',
+      'tokenize',
+    ];
+    const [train, act, evaluate, convert, tokenize] = begins.map(
       (begin) => printed.find((line) => line.startsWith(begin))!,
     );
     await expectToRun(train.replace('20', '2'), /^trained 2 steps .*\n(.*\n)*checkpoint: /);
