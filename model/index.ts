@@ -48,7 +48,7 @@
  * ```
  *
  * `trainingPass` is the forward pass alone, `configurationOf` makes the configuration of a named system, and `prepareRun` and `runTraining`
- * are `insula train`.
+ * are `insula train`. `preparePretraining` and `runPretraining` are `insula pretrain`, and `openStart('tiny')` opens a shipped model.
  */
 
 export type { Backbone, BackboneName, BackboneVariant } from './architecture/backbones/index.ts';
@@ -66,10 +66,19 @@ export { type ActOptions, Policy } from './policy/policy.ts';
 export * from './systems/index.ts';
 export * from './training/checkpoint.ts';
 export type { Losses, RunHistory } from './training/history.ts';
+export type { Pack, PackedQuestion, PackSource, Thing } from './training/packs.ts';
 export { type PreparedRun, prepareRun, type RunListener, type RunOptions } from './training/prepare-run.ts';
 export { type Preset, presetNamed, presets } from './training/presets.ts';
+export {
+  type PretrainingResult,
+  preparePretraining,
+  pretrainingSettings,
+  runPretraining,
+} from './training/pretrain.ts';
 export { randomBatch } from './training/random-batch.ts';
 export { type RunResult, runTraining, type TrainOptions } from './training/run.ts';
 export { type RunSettings, runSettings } from './training/run-settings.ts';
+export { beginFrom, openStart } from './training/start.ts';
 export { Trainer } from './training/trainer.ts';
 export { type LossTensors, type StepSettings, TrainingStep } from './training/training-step.ts';
+export * from './training/vision-language-file.ts';
