@@ -63,6 +63,8 @@ test('the README is one page, and its commands are commands with their own optio
 const short: Readonly<Record<string, RegExp>> = {
   devices: /features: /,
   'inspect --step --system pi0': /dispatches/,
+  'act --checkpoint tiny --ask "point to the red cube"': /<loc\d{4}><loc\d{4}>/,
+  'evaluate --checkpoint tiny --variation pairs --scenes 5': /pairs/,
 };
 
 test.each(Object.entries(short))('insula %s', async (command, output) => {
