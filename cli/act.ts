@@ -1,4 +1,5 @@
 /** `insula act`: a trained policy on one observation of an episode, or a question about a picture. */
+import { resolve } from 'node:path';
 import { InputError } from '../engine/index.ts';
 import { chunk, episodeNamed, instructionsAt, loadExamples, wholeEpisodes } from '../model/data/index.ts';
 import type { RawObservation } from '../model/policy/encoding.ts';
@@ -21,6 +22,17 @@ import {
 import type { Progress } from './progress.ts';
 import { type ActResult, actLines, askLines } from './text.ts';
 
+const questionExamples = [
+  'caption en',
+  'point to the red cube',
+  'what is at<loc0512><loc0256>',
+  'answer en how many objects are on the table?',
+  'answer en is there a red cube?',
+  'answer en what is the red object?',
+  'answer en what colour is the cube?',
+  'answer en which bin is on the left?',
+];
+
 export const act = command({
   options: {
     ...policyOptions,
@@ -28,7 +40,7 @@ export const act = command({
     episode: text('id or number of an episode; the first by default'),
     step: number('control step of the episode; 0 by default'),
     ask: text(
-      "a question about the image, such as 'caption en', for policies trained with --cotrain or --from, and vision-language models",
+      `a question about the image, in the words of training: ${questionExamples.map((own) => `'${own}'`).join(', ')}; for policies trained with --cotrain, or on tokens with --from, and vision-language models`,
     ),
     image: text('PNG or JPEG file to ask about, instead of the image of an episode', {
       needs: 'ask',
@@ -40,6 +52,10 @@ export const act = command({
   },
   async run({ episode, step, ask, image, picture, seed, ...values }, { progress }): Promise<ActOrAsk> {
     const checkpoint = expectNamed(values.checkpoint);
+    if (picture !== undefined && !picture.endsWith('.png'))
+      throw new InputError(`--picture ${picture}: it is written as PNG; give it a name that ends in .png`);
+    if (picture !== undefined && image !== undefined && resolve(picture) === resolve(image))
+      throw new InputError(`--picture ${picture}: it would replace --image; give it another name`);
     const seeing = await isSeeing(checkpoint);
     if (seeing && (ask === undefined || seed !== undefined))
       throw new InputError(

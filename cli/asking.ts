@@ -11,7 +11,7 @@ import { Policy } from '../model/policy/policy.ts';
 import { drawPlaces } from '../model/report/drawn-picture.ts';
 import { questionObservation } from '../model/training/batches.ts';
 import { openStart } from '../model/training/start.ts';
-import { type Place, parsePlaces } from '../tokenizers/index.ts';
+import { LOCATIONS, type Place, parsePlaces, wrongLocation } from '../tokenizers/index.ts';
 import { chooseData } from './data.ts';
 import { expectStep, openPolicy, type PolicyValues } from './policy.ts';
 import type { Progress } from './progress.ts';
@@ -44,6 +44,9 @@ export interface Asked {
 export async function askAbout(policy: Policy, image: Image, { ask, picture }: Asked): Promise<Answered> {
   const { encoding, model } = policy;
   const { imageWidth, imageHeight } = model.configuration.vision!;
+  const wrong = wrongLocation(ask);
+  if (wrong !== undefined)
+    throw new InputError(`--ask: ${wrong} is no place in a picture; places are <loc0000> to <loc${LOCATIONS - 1}>`);
   const observation = await questionObservation({ prompt: ask, image: async () => image }, encoding.settings.cameras);
   const [answer] = await policy.generateText([observation]);
   const size = [image.height, image.width] as const;

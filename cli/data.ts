@@ -158,7 +158,7 @@ export async function coTrainingOf(
 
 /** The images of --questions with their questions: those of a JSON Lines file, or those made about named images. */
 export async function openQuestions(path: string, seed: number): Promise<ImageSplit> {
-  const [folder, name] = [dirname(path), basename(path)];
+  const [folder, name] = [dirname(path), basename(path).replace(/\.(json|pack)$/, '')];
   if (name.endsWith('.jsonl')) return splitImages(path, await openQuestionFile(folder, name), seed);
   const { training, heldOut } = splitImages(path, await openNamedImages(folder, name), seed);
   return { training: namedQuestions(training), heldOut: namedQuestions(heldOut) };

@@ -69,7 +69,9 @@ export const pretrain = command({
         const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
         const lines = scores
           ? [`${step} steps; held out: ${describe(heldOut!, objectives)}`, ...seeingLines(scores)]
-          : [`interrupted at step ${step} of ${settings.steps}; go on with ${commandLine([...again, '--resume'])}`];
+          : [
+              `interrupted ${finished ? 'while the model was measured' : `at step ${step} of ${settings.steps}`}; go on with ${commandLine([...again, '--resume'])}`,
+            ];
         if (model) lines.push(`model ${model}`);
         if (report) lines.push(`report ${report}`);
         lines.push(`checkpoint ${checkpoint}`);
@@ -86,7 +88,11 @@ export const pretrain = command({
 
 /** The questions about one's own images, or about the built-in world. */
 async function packsOf({ questions, seed }: RunSettings, progress: Progress, signal: AbortSignal): Promise<PackSource> {
-  if (questions !== null) return imagePacks(await openQuestions(questions, seed), seed);
+  if (questions !== null) {
+    const split = await openQuestions(questions, seed);
+    progress.note(`${questions}: ${split.training.length} images to learn from, ${split.heldOut.length} held out`);
+    return imagePacks(split, seed);
+  }
   return pretrainingPacks(seed, {
     folder: CACHE_FOLDER,
     onProgress: (done, total) => progress.count('frames: scene', done, total),

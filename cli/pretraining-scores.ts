@@ -94,6 +94,7 @@ async function measure(
       return { scores, answers: await Promise.all(answers) };
     }
     const names = Object.keys(variations) as Variation[];
+    progress.note(`measuring ${scenes} held-out scenes of each of ${names.length} sets; fewer --scenes take less time`);
     const measured = await measureSets(policy, { variations: names, scenes, seed: run.seed, ...options });
     const marks: Record<string, Awaited<ReturnType<typeof measureMarks>>> = {};
     for (const set of measured.sets.filter(({ variation }) => marked.includes(variation)))

@@ -20,7 +20,7 @@ export const systemNames = systems.map(({ name }) => name);
 export const presetNames = presets.map(({ name }) => name);
 
 export const questionsHelp =
-  'JSON Lines file of questions about your own images, PATH.jsonl, or named images, PATH.json and PATH.pack; the built-in world by default';
+  'questions about your own images: PATH.jsonl with lines {"image": file beside it, "prompt", "answer"}, places as <locNNNN> down, then across, from 0 to 1023; or named images, PATH.json and PATH.pack; the built-in world by default';
 
 export const runOptions = {
   system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),

@@ -121,13 +121,17 @@ function answerLines({ question, answer, places, size, picture }: Answered): str
     return pixels.length === 2 ? `x ${left}, y ${top}` : `x ${left} to ${right}, y ${top} to ${bottom}`;
   };
   return [
-    `${question}: ${answer.trim()}`,
+    `${question}: ${answer.trim() || '(no answer)'}`,
     ...places.map(
-      ({ label, pixels }) => `  ${label || 'place'}: ${place(pixels)} of ${size?.[1]} x ${size?.[0]} pixels`,
+      ({ label, pixels }) =>
+        `  ${label || 'place'}: ${place(pixels)} of ${size?.[1]} x ${size?.[0]} pixels${isInside(pixels, size!) ? '' : ', outside of the picture'}`,
     ),
-    ...(picture === null ? [] : [`drawn into ${picture}`]),
+    ...(picture === null ? [] : [`${places.length > 0 ? 'drawn into' : 'no place to draw:'} ${picture}`]),
   ];
 }
+
+const isInside = (pixels: number[], size: readonly number[]) =>
+  pixels.every((value, i) => value >= 0 && value <= size[i % 2]);
 
 /** Actions with more dimensions are listed by dimension, not by control step. */
 const WIDE = 14;

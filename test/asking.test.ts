@@ -138,10 +138,7 @@ describe('insula act --ask', () => {
       /^--checkpoint \/seeing\.safetensors: a vision-language model .* does not act: ask one with --ask$/,
     );
     await refused({ ask: 'x', seed: 1 }, /^--seed: a vision-language model .* does not act: leave it out$/);
-    await refused(
-      { ask: 'x', image: at('text.png') },
-      /^--image \/text\.png: image type "unknown" is not one of image\/j/,
-    );
+    await refused({ ask: 'x', image: at('text.png') }, /^--image \/text\.png: neither a JPEG nor a PNG file/);
     await refused({ ask: 'x', image: at('gone.png') }, /gone\.png: cannot open it: no such file or folder$/);
     await refused(
       { ask: 'x'.repeat(200), image },

@@ -39,6 +39,12 @@ function locationText(coordinate: number): string {
   return `<loc${String(bin).padStart(4, '0')}>`;
 }
 
+/** The first token in a text that looks like a location and is none, such as `<loc1024>`, which lies outside of the image. */
+export function wrongLocation(text: string): string | undefined {
+  const all = text.matchAll(/<loc(-?[\d.]*)>/g);
+  return Array.from(all).find(([, bin]) => !/^\d{4}$/.test(bin) || Number(bin) >= LOCATIONS)?.[0];
+}
+
 /** Points and boxes of a generated text; `rejected` are the parts between `;` that are neither. */
 export function parsePlaces(text: string): { places: Place[]; rejected: string[] } {
   const places: Place[] = [];

@@ -39,7 +39,7 @@ interface EvaluationOptions {
 const within = `within ${MAXIMUM_STEPS} control steps`;
 
 const stagesOf = (task: WorldTask) =>
-  `stages: mean share reached of ${stages[task].map(({ name }) => name).join(', ')}`;
+  `stages: how many of these were reached: ${stages[task].map(({ name }) => name).join(', ')}`;
 
 /** The meaning of each task's rates. */
 export const CLOSED_LOOP_MEASURE: Readonly<Record<WorldTask, string>> = {

@@ -32,6 +32,7 @@ export function imageTypeOf(bytes: Uint8Array): string {
  */
 export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, what: string): Promise<Image> {
   const decode = Object.hasOwn(decoders, type) ? decoders[type] : undefined;
+  if (!decode && type === 'unknown') throw new InputError(`${what}: neither a JPEG nor a PNG file`);
   if (!decode) throw new InputError(`${what}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
   try {
     checkSize(bytes, type);

@@ -1,7 +1,7 @@
 import { type Folder, readRange } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
-import { LOCATIONS } from '../../tokenizers/index.ts';
+import { LOCATIONS, wrongLocation } from '../../tokenizers/index.ts';
 import { decodeImage, ImageCache, imageTypeOf } from './image-files.ts';
 import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
 import { asOptionalText, asText, readJsonLines, unexpected } from './json.ts';
@@ -29,10 +29,11 @@ export async function openQuestionFile(folder: string | Folder, name: string): P
     const path = field('image').replace(/(?<=^|\/)(\.?\/)+/g, '');
     const kind = asOptionalText(line.kind, source.name, `${where}: "kind"`) || 'question';
     const question = { kind, prompt: field('prompt'), answer: field('answer') };
-    for (const key of ['prompt', 'answer'] as const)
-      for (const [token, bin] of question[key].matchAll(/<loc(-?[\d.]*)>/g))
-        if (!/^\d{4}$/.test(bin) || Number(bin) >= LOCATIONS)
-          throw unexpected(token, source.name, `${where}: "${key}"`, `places from <loc0000> to <loc${LOCATIONS - 1}>`);
+    for (const key of ['prompt', 'answer'] as const) {
+      const wrong = wrongLocation(question[key]);
+      if (wrong !== undefined)
+        throw unexpected(wrong, source.name, `${where}: "${key}"`, `places from <loc0000> to <loc${LOCATIONS - 1}>`);
+    }
     const own = images.get(path) ?? { where, questions: [] };
     images.set(path, own);
     own.questions.push(question);

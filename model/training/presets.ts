@@ -44,7 +44,7 @@ export type Preset = Readonly<v.InferOutput<typeof presetSchema>>;
 
 const tiny: Preset = {
   name: 'tiny',
-  description: 'a first look: a few minutes on two processor cores, one camera of 64 tokens',
+  description: 'the smallest: on two processor cores it trains in minutes and is pretrained in half an hour',
   backbone: { width: 96, hidden: 256 },
   expert: { width: 64, hidden: 192 },
   depth: 3,
@@ -74,7 +74,7 @@ const tiny: Preset = {
 const small: Preset = {
   ...tiny,
   name: 'small',
-  description: 'more demonstrations, a wider model and more steps: about a quarter of an hour on two processor cores',
+  description: 'wider and a layer deeper, with more demonstrations: it trains in half an hour and is pretrained in one',
   backbone: { width: 128, hidden: 320 },
   expert: { width: 96, hidden: 256 },
   depth: 4,

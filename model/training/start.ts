@@ -3,20 +3,20 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture, type Model } from '../architecture/model.ts';
-import { pretrainedUrl } from '../pretrained/index.ts';
-import type { Preset } from './presets.ts';
+import { pretrainedNames, pretrainedUrl } from '../pretrained/index.ts';
+import { type Preset, presets } from './presets.ts';
 import { openVisionLanguageModel, type VisionLanguageFile } from './vision-language-file.ts';
 
 /** Opens a shipped vision-language model by its name, or any by its path (node only). */
 export async function openStart(from: string): Promise<VisionLanguageFile> {
   const url = pretrainedUrl(from);
-  if (!url) return openVisionLanguageModel(from);
   const [{ fileURLToPath }, { existsSync }] = await Promise.all([import('node:url'), import('node:fs')]);
-  if (!existsSync(url))
+  const path = url ? fileURLToPath(url) : from;
+  if (!existsSync(path))
     throw new InputError(
-      `there is no vision-language model "${from}": model/pretrained/${from}.safetensors is missing; name a file that insula pretrain wrote`,
+      `${from}: there is no such file${url ? ': model/pretrained is incomplete' : ''}; the vision-language models that come with Insula are ${pretrainedNames.join(' and ')}`,
     );
-  return openVisionLanguageModel(fileURLToPath(url));
+  return openVisionLanguageModel(path);
 }
 
 interface Started {
@@ -60,11 +60,13 @@ export function expectPresetSizes({ name: file, configuration }: VisionLanguageF
     backbone: experts.backbone,
     vision: { ...Object.values(towers)[0], patch, image },
   });
-  for (const [name, size] of Object.entries(sizesOf(preset)))
-    if (theirs[name] !== size)
-      throw new InputError(
-        `${file}: ${name} is ${theirs[name]}, and that of preset ${preset.name} is ${size}: begin from a model of the preset's sizes`,
-      );
+  const differing = (other: Preset) => Object.entries(sizesOf(other)).find(([name, size]) => theirs[name] !== size);
+  const difference = differing(preset);
+  if (!difference) return;
+  const [name, size] = difference;
+  const fitting = presets.find((other) => !differing(other));
+  const advice = fitting ? `give --preset ${fitting.name}` : "begin from a model of the preset's sizes";
+  throw new InputError(`${file}: ${name} is ${theirs[name]}, and that of preset ${preset.name} is ${size}: ${advice}`);
 }
 
 function sizesOf({

@@ -128,7 +128,9 @@ function modelIn(file: SafetensorsFile): VisionLanguageFile {
     throw new InputError(
       typeof format === 'string' && format.startsWith(FORMAT)
         ? `${name}: format ${quote(format)}; this version reads ${quote(VISION_LANGUAGE_FORMAT)}: use the version that wrote it`
-        : `${name}: not a vision-language model, which insula pretrain writes; its format is ${quote(format ?? null)}`,
+        : typeof format === 'number'
+          ? `${name}: a checkpoint of insula train or pretrain, not a vision-language model: name one that comes with Insula, or a model.safetensors of insula pretrain`
+          : `${name}: not a vision-language model, which insula pretrain writes; its format is ${quote(format ?? null)}`,
     );
   const where = "the vision-language model's metadata";
   const { configuration, encoding, made } = checked(contentsSchema, contents, `${name}: damaged: ${where}`);

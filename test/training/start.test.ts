@@ -181,6 +181,6 @@ test('a start that is not there is refused', async () => {
   await expect(prepareRun({ ...options, settings: named })).rejects.toThrow(/^from tiny: no file is given for it$/);
   const scratch = { ...options, settings: runSettings({ preset: minutePreset }), from };
   await expect(prepareRun(scratch)).rejects.toThrow(/^from scratch: it leaves out the file given$/);
-  await expect(openStart('missing.safetensors')).rejects.toThrow(/missing\.safetensors: cannot open it/);
+  await expect(openStart('missing.safetensors')).rejects.toThrow(/missing\.safetensors: there is no such file/);
   await expect(openVisionLanguageModel(folder)).rejects.toThrow(/is a folder/);
 });

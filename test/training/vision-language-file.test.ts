@@ -143,7 +143,7 @@ test.each<[string, (contents: Contents) => unknown, RegExp]>([
   [
     'another format',
     (own) => (own.format = 4),
-    /not a vision-language model, which insula pretrain writes; its format is 4$/,
+    /: a checkpoint of insula train or pretrain, not a vision-language model: name one .*$/,
   ],
   ['no format', (own) => delete own.format, /its format is null$/],
   [
@@ -170,5 +170,7 @@ test('other files are refused in one line', async () => {
   const policy = join(folder, 'policy.safetensors');
   const run = await trainRun(policy, { steps: 1 });
   run.policy.model.dispose();
-  await expect(openVisionLanguageModel(policy)).rejects.toThrow(/not a vision-language model, .*; its format is \d$/);
+  await expect(openVisionLanguageModel(policy)).rejects.toThrow(
+    /: a checkpoint of insula train or pretrain, not a vision-language model: /,
+  );
 });
