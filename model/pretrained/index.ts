@@ -1,5 +1,5 @@
 /** The vision-language models that come with Insula, by the name of the preset that they belong to. */
-export const pretrainedNames = ['tiny'] as const;
+export const pretrainedNames = ['tiny', 'small'] as const;
 
 /** The file of a shipped model; null for any other name. */
 export function pretrainedUrl(name: string): URL | null {
