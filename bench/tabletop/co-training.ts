@@ -1,6 +1,6 @@
 /** Questions about the built-in world, for co-training. */
 import { randomStream, streams } from '../../engine/random.ts';
-import { type ExampleSource, ImageCache, type VisionLanguage } from '../../model/data/index.ts';
+import { type ExampleSource, ImageCache, shuffledEpochs, type VisionLanguage } from '../../model/data/index.ts';
 import type { CoTraining } from '../../model/training/co-training.ts';
 import { beginningOf } from './frames.ts';
 import { type QuestionKind, questionAbout, questionKinds } from './questions.ts';
@@ -34,18 +34,13 @@ export function worldQuestions(
       world.reset(scene);
       return world.observe().image;
     });
-  let epoch = -1;
-  let order: Uint32Array = new Uint32Array(0);
+  // These steps keep the streams apart from those of the robots' examples, as in imageQuestions.
+  const shuffled = shuffledEpochs(size, (epoch) => randomStream(seed, 2 ** 32 - 1 - epoch, streams.shuffle));
   const random = randomStream(seed, 2 ** 32 - 1, streams.paraphrase);
   return {
     size,
     at(place) {
-      const own = Math.floor(place / size);
-      if (own !== epoch) {
-        // These steps keep the streams apart from those of the robots' examples, as in imageQuestions.
-        [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
-      }
-      const number = order[place - own * size];
+      const { number } = shuffled(place);
       const scene = episodeSeed('training', seed, from + Math.floor(number / kinds.length));
       let drawn = number * WORDS;
       const draw = (below: number) => random.integer(drawn++, below);

@@ -16,7 +16,7 @@ const header = v.object({
   ),
 });
 
-interface CachedFramesOptions {
+export interface CachedFramesOptions {
   /** The folder that keeps frames. */
   readonly folder: string;
   /** Called after every scene with the number of scenes done and of all. */

@@ -1,10 +1,11 @@
 /** Packs of questions about frames of the built-in world, on which its vision-language model is pretrained. */
 import { randomStream, streams } from '../../engine/random.ts';
-import { type ColumnStatistics, columnStatistics } from '../../model/data/index.ts';
+import { type ColumnStatistics, columnStatistics, shuffledEpochs } from '../../model/data/index.ts';
 import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
+import type { CachedFramesOptions } from './frames-node.ts';
 import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
 import { draws, type SceneSettings } from './scene.ts';
 import { STATE_DIMENSION } from './world.ts';
@@ -38,10 +39,7 @@ const TRAINING = { from: 2 ** 20, scenes: 4000, each: 5, kinds };
 const HELD_OUT = { from: 2 ** 20 + 2 ** 19, scenes: 60, each: 5, kinds };
 
 /** The packs that a seed's model is pretrained on. Node only: frames are made by worker threads, and kept in a folder. */
-export async function pretrainingPacks(
-  seed: number,
-  options: Parameters<typeof import('./frames-node.ts')['cachedFrames']>[1],
-): Promise<PackSource> {
+export async function pretrainingPacks(seed: number, options: CachedFramesOptions): Promise<PackSource> {
   const { cachedFrames } = await import('./frames-node.ts');
   const frames = await cachedFrames({ seed, ...TRAINING }, options);
   const heldOut = await cachedFrames({ seed, ...HELD_OUT }, { ...options, onProgress: undefined });
@@ -60,17 +58,12 @@ export function worldPacks(
     let drawn = place * WORDS;
     return packOf(frame, (below) => random.integer(drawn++, below));
   };
-  let epoch = -1;
-  let order: Uint32Array = new Uint32Array(0);
+  const shuffled = shuffledEpochs(frames.length, (epoch) => randomStream(seed, epoch, streams.shuffle));
   return {
     slots: slots.length,
     classes: { kinds: ['nothing', ...nouns], colours: ['nothing', ...colours] },
     states,
-    at(place) {
-      const own = Math.floor(place / frames.length);
-      if (own !== epoch) [epoch, order] = [own, randomStream(seed, own, streams.shuffle).permutation(frames.length)];
-      return pack(frames[order[place - own * frames.length]], training, place);
-    },
+    at: (place) => pack(frames[shuffled(place).number], training, place),
     heldOut: heldOut.map((frame, place) => pack(frame, measuring, place)),
   };
 }
@@ -78,7 +71,7 @@ export function worldPacks(
 function packOf(frame: Frame, draw: (below: number) => number): Pack {
   const seen = thingsOf(frame);
   const all = [...seen.objects, ...seen.fixtures];
-  const questions = slots.map((kinds) => questionAbout(frame, kinds[draw(kinds.length)], draw));
+  const questions = slots.map((kinds) => questionAbout(frame, kinds[draw(kinds.length)], draw, seen));
   const markOf = ({ index }: SeenThing) => all.findIndex((thing) => thing.index === index);
   return {
     image: pictureOf(frame),

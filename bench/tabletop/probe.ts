@@ -9,7 +9,7 @@ import { heldOutPairs } from './scene.ts';
 export interface ProbeScore {
   /** The share of objects of the right class; null without objects. */
   readonly rich: number | null;
-  /** Of objects whose colour and shape no training scene has together. */
+  /** The same share of objects of colour-shape pairs that no training scene has. */
   readonly pairs: number | null;
 }
 
@@ -37,7 +37,7 @@ const names: Readonly<Record<'shape' | 'colour', readonly string[]>> = {
   shape: worldLanguage.objects,
   colour: worldLanguage.colours,
 };
-const nameOf = ({ noun, colour }: SeenThing, what: 'shape' | 'colour') => (what === 'shape' ? noun : colour);
+const classOf = ({ noun, colour }: SeenThing, what: 'shape' | 'colour') => (what === 'shape' ? noun : colour);
 
 /** Frames count while the gripper is free: an object in the gripper is hidden by it. */
 export async function probeTower(policy: Policy, frames: ProbeFrames): Promise<ProbeScores> {
@@ -80,5 +80,5 @@ function labelled(seen: readonly Seen[], what: 'shape' | 'colour'): Labelled {
   seen.forEach((own, i) => {
     features.set(own.features, i * width);
   });
-  return { features, classes: seen.map(({ thing }) => names[what].indexOf(nameOf(thing, what))) };
+  return { features, classes: seen.map(({ thing }) => names[what].indexOf(classOf(thing, what))) };
 }

@@ -133,9 +133,14 @@ const kinds = {
 export type QuestionKind = keyof typeof kinds;
 export const questionKinds = Object.keys(kinds) as QuestionKind[];
 
-/** A question of this kind about a frame, chosen by `draw`. */
-export function questionAbout(frame: Truth, kind: QuestionKind, draw: Asked['draw']): WorldQuestion {
-  const asked = { settings: frame.settings, ...thingsOf(frame), draw };
+/** A question of this kind about a frame, chosen by `draw`. `things` are the frame's, where they are known already. */
+export function questionAbout(
+  frame: Truth,
+  kind: QuestionKind,
+  draw: Asked['draw'],
+  things = thingsOf(frame),
+): WorldQuestion {
+  const asked = { settings: frame.settings, ...things, draw };
   const question = kinds[kind](asked);
   return question ? { ...question, kind } : { ...kinds.count(asked), kind: 'count' };
 }

@@ -2,6 +2,7 @@
 import { InputError } from '../../engine/files/errors.ts';
 import { type Random, randomStream, streams } from '../../engine/random.ts';
 import type { ExampleSource } from './dataset-mixture.ts';
+import { shuffledEpochs } from './epochs.ts';
 import type { VisionLanguage } from './sampler.ts';
 
 export interface ImageQuestion {
@@ -49,19 +50,17 @@ export function splitImages<T>(name: string, images: readonly T[], seed: number)
 export function imageQuestions(images: readonly QuestionedImage[], seed: number): ExampleSource<VisionLanguage> {
   const places = images.flatMap(({ count }, index) => Array.from({ length: count }, (_, own) => [index, own]));
   const size = places.length;
-  let epoch = -1;
-  let order: Uint32Array = new Uint32Array(0);
+  // Robot data count the steps of their random streams from 0; questions count from the other end.
+  const stepOf = (epoch: number) => 2 ** 32 - 1 - epoch;
+  const shuffled = shuffledEpochs(size, (epoch) => randomStream(seed, stepOf(epoch), streams.shuffle));
   return {
     size,
     at(place) {
-      const own = Math.floor(place / size);
-      // Robot data count the steps of their random streams from 0; questions count from the other end.
-      const random = randomStream(seed, 2 ** 32 - 1 - own, streams.paraphrase);
-      if (own !== epoch)
-        [epoch, order] = [own, randomStream(seed, 2 ** 32 - 1 - own, streams.shuffle).permutation(size)];
-      const [index, number] = places[order[place - own * size]];
+      const { epoch, number } = shuffled(place);
+      const random = randomStream(seed, stepOf(epoch), streams.paraphrase);
+      const [index, own] = places[number];
       const { image, questions } = images[index];
-      return { ...questions(random)[number], image };
+      return { ...questions(random)[own], image };
     },
   };
 }

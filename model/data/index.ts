@@ -23,6 +23,7 @@ export {
   type ExampleSource,
   MIXTURE_EXPONENT,
 } from './dataset-mixture.ts';
+export { shuffledEpochs } from './epochs.ts';
 export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
 export {
   type ImageQuestion,

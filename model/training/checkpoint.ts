@@ -7,7 +7,7 @@ import type * as v from 'valibot';
 import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
-import { type Device, readSafetensors, type SafetensorsFile, type Tensor } from '../../engine/index.ts';
+import type { Device, SafetensorsFile, Tensor } from '../../engine/index.ts';
 import type { AdamW, Moment } from '../../kernels/index.ts';
 import { actingConfiguration } from '../architecture/acting-configuration.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -19,7 +19,7 @@ import {
   checkpointSchema,
   type TrainingProgress,
 } from './checkpoint-schema.ts';
-import { contentsOf, expectFitting, loadModel, metadataOf } from './saved-model.ts';
+import { contentsOf, expectFitting, loadModel, metadataOf, openSaved } from './saved-model.ts';
 import { VISION_LANGUAGE_FORMAT } from './vision-language-file.ts';
 
 export type { CheckpointSettings, TrainingProgress } from './checkpoint-schema.ts';
@@ -92,14 +92,8 @@ export interface Checkpoint {
 }
 
 /** @throws InputError if the file is missing, truncated, damaged, or not a checkpoint of this project */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  const file = await readSafetensors(path);
-  try {
-    return checkpointIn(file);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+export function openCheckpoint(path: string): Promise<Checkpoint> {
+  return openSaved(path, checkpointIn);
 }
 
 function checkpointIn(file: SafetensorsFile): Checkpoint {

@@ -1,6 +1,13 @@
 /** Packs: one picture with several questions, and with the places of the things in it where they are known. */
 import { randomStream, streams } from '../../engine/random.ts';
-import type { ColumnStatistics, Image, ImageQuestion, ImageSplit, QuestionedImage } from '../data/index.ts';
+import {
+  type ColumnStatistics,
+  type Image,
+  type ImageQuestion,
+  type ImageSplit,
+  type QuestionedImage,
+  shuffledEpochs,
+} from '../data/index.ts';
 
 /** A thing in a picture. */
 export interface Thing {
@@ -70,8 +77,7 @@ export function imagePacks({ training, heldOut }: ImageSplit, seed: number): Pac
     const questions = Array.from({ length: slots }, (_, slot) => all[chosen[slot]] ?? null);
     return { image: own.image, questions, things: [], marked: [] };
   };
-  let epoch = -1;
-  let order: Uint32Array = new Uint32Array(0);
+  const shuffled = shuffledEpochs(training.length, (epoch) => randomStream(seed, epoch, streams.shuffle));
   return {
     slots,
     classes: null,
@@ -81,9 +87,8 @@ export function imagePacks({ training, heldOut }: ImageSplit, seed: number): Pac
       for (let own = 0; own < epochs; own++) for (const image of training) yield* asked(image, own);
     },
     at(place) {
-      const own = Math.floor(place / training.length);
-      if (own !== epoch) [epoch, order] = [own, randomStream(seed, own, streams.shuffle).permutation(training.length)];
-      return pack(training, order[place - own * training.length], own);
+      const { epoch, number } = shuffled(place);
+      return pack(training, number, epoch);
     },
     heldOut: heldOut.flatMap((own, index) =>
       Array.from({ length: parts(own) }, (_, part) => pack(heldOut, index, part)),

@@ -1,11 +1,25 @@
 /** The common parts of the files that hold a model: JSON in the metadata, and tensors under the names of parameters. */
 import { parseJson } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
-import type { Device, SafetensorsFile } from '../../engine/index.ts';
+import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture, Model } from '../architecture/model.ts';
 
 const METADATA = 'insula';
+
+/** What `read` makes of a file, which stays open; it is closed if `read` fails. */
+export async function openSaved<T>(
+  source: Parameters<typeof readSafetensors>[0],
+  read: (file: SafetensorsFile) => T,
+): Promise<T> {
+  const file = await readSafetensors(source);
+  try {
+    return read(file);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
 
 /** The metadata of a file with these contents. */
 export const metadataOf = (contents: { readonly format: number | string }): Record<string, string> => ({

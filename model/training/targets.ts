@@ -1,7 +1,6 @@
 /** Tokens to be predicted: the ids of target blocks, and what each row of the backbone is to predict. */
 import { type BlockSettings, type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
-import type { ObservationBatch, TrainingBatch } from '../architecture/inputs.ts';
-import { padIds } from '../architecture/inputs.ts';
+import { type ObservationBatch, padIds, type TrainingBatch } from '../architecture/inputs.ts';
 import { lastRowsBefore, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 
 export interface Target {

@@ -14,7 +14,7 @@ import type { EncodingSettings } from '../policy/encoding.ts';
 import { configurationOf, systemNamed } from '../systems/index.ts';
 import { checkTokens } from './checkpoint-check.ts';
 import { configurationSchema, encodingSchema } from './checkpoint-schema.ts';
-import { contentsOf, expectFitting, loadModel, metadataOf } from './saved-model.ts';
+import { contentsOf, expectFitting, loadModel, metadataOf, openSaved } from './saved-model.ts';
 
 const FORMAT = 'insula vision-language model';
 export const VISION_LANGUAGE_FORMAT = `${FORMAT} 1`;
@@ -99,16 +99,8 @@ export async function saveVisionLanguageModel(
 }
 
 /** @throws InputError if the file is missing, cut off, damaged, or no vision-language model that this version reads */
-export async function openVisionLanguageModel(
-  source: Parameters<typeof readSafetensors>[0],
-): Promise<VisionLanguageFile> {
-  const file = await readSafetensors(source);
-  try {
-    return modelIn(file);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+export function openVisionLanguageModel(source: Parameters<typeof readSafetensors>[0]): Promise<VisionLanguageFile> {
+  return openSaved(source, modelIn);
 }
 
 /** Whether a file says that it holds a vision-language model. @throws InputError if it is missing, cut off or of another program */
