@@ -12,7 +12,6 @@ import type { TrainingBatch } from '../../model/architecture/inputs.ts';
 import type { ObjectiveSettings, RowsOf } from '../../model/architecture/objectives/index.ts';
 import { rowsBefore, trainingBlocks } from '../../model/architecture/sequence.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
-import { integers, normals } from './numbers.ts';
 
 const [HORIZON, ACTIONS, STATE, CLASSES] = [2, 3, 3, 4];
 const inputs: readonly BlockInput[] = [
@@ -163,24 +162,16 @@ function drawn(choose: Chooser): ModelConfiguration {
 
 /** Random examples; the first has neither actions nor rows with targets. */
 export function batchFor(configuration: ModelConfiguration, batch: number, seed: number): TrainingBatch {
-  const { blocks, objectives, vision, horizon } = configuration;
-  const patches = vision ? 4 * vision.cameras : 0;
-  const targets = objectives.flatMap((objective, i) => {
-    if (!('rows' in objective) || (objective.kind === 'regression' && objective.dimension === undefined)) return [];
-    const { rows } = objective;
-    const count = 'tower' in rows ? patches : (blocks.find(({ name }) => name === rows.block)?.length ?? 0);
-    const valid = Uint8Array.from({ length: batch * count }, (_, row) => (row < count ? 0 : 1));
-    const data =
-      objective.kind === 'classification'
-        ? integers(batch * count, objective.classes, seed + i)
-        : normals(batch * count * objective.dimension!, seed + i);
-    return [[objective.name, { data, valid }]];
-  });
+  const { blocks, horizon } = configuration;
   const other = blocks.filter(({ input }) => !['images', 'prompt', 'target'].includes(input));
   const rowValid = other
     .filter((_, i) => (seed + i) % 3 === 0)
     .map(({ name, length }) => [name, Uint8Array.from({ length: batch * length }, (_, i) => (i % length > 1 ? 0 : 1))]);
   const random = randomBatch(configuration, batch, seed);
+  const targets = Object.entries(random.rowTargets!).map(([name, { data, valid }]) => {
+    const first = valid.length / batch;
+    return [name, { data, valid: Uint8Array.from(valid, (_, row) => (row < first ? 0 : 1)) }];
+  });
   return {
     ...random,
     lossMask: random.lossMask && predictingRows(configuration, random),
