@@ -17,7 +17,8 @@ interface DemonstrationOptions extends DemonstrationSettings {
 
 /**
  * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an
- * episode). Node makes them in as many worker threads as there are cores, a browser on the calling thread with a pause after each episode.
+ * episode). Node makes them in as many worker threads as there are cores, a browser on the calling thread with a pause
+ * after each episode.
  *
  * @throws InputError if a setting is out of range or the demonstrator fails too often
  */

@@ -29,8 +29,9 @@ interface Goal {
 /**
  * The scripted demonstrator. Placing: it reaches above the named object, descends, closes, lifts, carries it to the named
  * bin and lets go. Pressing: it reaches above the named button with closed fingers, pushes down and rises. Opening: it
- * descends around the handle of the named drawer, closes, pulls it towards the camera, lets go and rises. Its next goal is a function of the world's state alone, so it recovers from any disturbance; on the way it
- * accelerates and brakes evenly. It reads the state of the simulation, not the picture.
+ * descends around the handle of the named drawer, closes, pulls it towards the camera, lets go and rises. Its next goal
+ * is a function of the world's state alone, so it recovers from any disturbance; on the way it accelerates and brakes
+ * evenly. It reads the state of the simulation, not the picture.
  */
 export class Demonstrator {
   readonly #world: TabletopWorld;

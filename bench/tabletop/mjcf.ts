@@ -7,7 +7,10 @@ const TIME_STEP = 0.1 / PHYSICS_STEPS;
 /** The groups of geoms that the camera casts apart: those that never move and those that may. */
 export const groups = { still: 0, moving: 1 } as const;
 
-/** The number of joints of the gripper (x, y, z, left, right), which come first; the free joint of every object follows, then the joint of every button or drawer. */
+/**
+ * The number of joints of the gripper (x, y, z, left, right), which come first; the free joint of every object follows,
+ * then the joint of every button or drawer.
+ */
 export const GRIPPER_JOINTS = 5;
 
 /** The geom of the ground, on which the camera paints table and floor. */
