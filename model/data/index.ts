@@ -13,31 +13,19 @@
  * ```
  */
 
-export { type Augmentation, augment, augmentation, colourAugmentation } from './augmentation.ts';
-export { type ActionChunk, chooseHorizon, chunk } from './chunks.ts';
-export type { Dataset, Episode, Image, Slot, SlotMap } from './dataset.ts';
-export {
-  checkMixable,
-  type DatasetGroup,
-  DatasetMixture,
-  type ExampleSource,
-  MIXTURE_EXPONENT,
-} from './dataset-mixture.ts';
-export { shuffledEpochs } from './epochs.ts';
+export * from './augmentation.ts';
+export * from './chunks.ts';
+export type * from './dataset.ts';
+export * from './dataset-mixture.ts';
+export * from './epochs.ts';
 export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
-export {
-  type ImageQuestion,
-  type ImageSplit,
-  imageQuestions,
-  type QuestionedImage,
-  splitImages,
-} from './image-questions.ts';
-export { normaliseImage, resizeWithPadding, shareBeforePadding } from './images.ts';
-export { openIndexedDataset } from './indexed-dataset.ts';
-export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
-export { type NamedImage, namedQuestions, openNamedImages } from './named-images.ts';
-export { checkStatistics, fromNormStats, toNormStats, withoutPadding } from './norm-stats.ts';
-export { type DatasetOptions, openDataFile, openDataset } from './open-dataset.ts';
+export * from './image-questions.ts';
+export * from './images.ts';
+export * from './indexed-dataset.ts';
+export * from './lerobot/writer.ts';
+export * from './named-images.ts';
+export * from './norm-stats.ts';
+export * from './open-dataset.ts';
 export { readParaphrases, withParaphrases } from './paraphrases.ts';
 export {
   countSteps,
@@ -48,40 +36,10 @@ export {
   stateAt,
   wholeEpisodes,
 } from './parts.ts';
-export { openQuestionFile } from './question-file.ts';
-export { relativeChunks } from './relative-statistics.ts';
-export { mixDatasets, type RobotData } from './robots.ts';
-export {
-  type Example,
-  eachLoaded,
-  evaluationSamples,
-  loadExamples,
-  type Sample,
-  TrainingSampler,
-  type VisionLanguage,
-} from './sampler.ts';
-export {
-  absoluteActions,
-  checkSlotMap,
-  fromSlots,
-  ownSlotMap,
-  relativeActions,
-  slotMapNamed,
-  slotMaps,
-  slotMask,
-  toSlots,
-} from './slots.ts';
-export { type Split, splitDataset } from './split.ts';
-export {
-  type ColumnStatistics,
-  columnStatistics,
-  type DatasetStatistics,
-  datasetStatistics,
-  measureStatistics,
-  NORMALISED_BOUND,
-  Normaliser,
-  normalisers,
-  RANGE_FLOOR,
-  statisticsFromJson,
-  statisticsSchema,
-} from './statistics.ts';
+export * from './question-file.ts';
+export * from './relative-statistics.ts';
+export * from './robots.ts';
+export * from './sampler.ts';
+export * from './slots.ts';
+export * from './split.ts';
+export * from './statistics.ts';

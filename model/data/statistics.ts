@@ -36,34 +36,9 @@ export const RANGE_FLOOR = 0.01;
 /** The default bound, five times the usual range, clips no real motion and makes a broken sensor harmless. */
 export const NORMALISED_BOUND = 5;
 
-/** Computes exact statistics of the actions and states of parts whose episodes are in memory. */
-export function datasetStatistics(parts: readonly EpisodePart[]): DatasetStatistics {
-  if (parts.length === 0) throw new RangeError('statistics need at least one part of an episode');
-  const tables = (table: (episode: Episode) => Float32Array) =>
-    parts.map(({ episode, from, to }) => rowsOf(table(episode), episode, from, to));
-  const summarise = (list: Float32Array[], { length }: { length: number }) =>
-    columnStatistics(list, length / parts[0].episode.length);
-  const { actions, states } = parts[0].episode;
-  return {
-    rangeFloor: RANGE_FLOOR,
-    bound: NORMALISED_BOUND,
-    actions: summarise(
-      tables((episode) => episode.actions),
-      actions,
-    ),
-    states:
-      states && parts.every(({ episode }) => episode.states)
-        ? summarise(
-            tables((episode) => episode.states!),
-            states,
-          )
-        : null,
-  };
-}
-
 /**
- * Computes the same statistics for episodes that may lie on disk, in memory that does not grow with them: each is
- * loaded twice, and no image is decoded. `actionsOf` replaces the actions of a part, for example by its relative
+ * Computes exact statistics of the actions and states of parts, in memory that does not grow with them: an episode on
+ * disk is loaded twice, and no image is decoded. `actionsOf` replaces the actions of a part, for example by its relative
  * chunks.
  */
 export async function measureStatistics(

@@ -6,8 +6,8 @@ import type { Dataset } from '../../model/data/dataset.ts';
 import {
   chooseHorizon,
   chunk,
-  datasetStatistics,
   evaluationSamples,
+  measureStatistics,
   normalisers,
   openDataset,
   openIndexedDataset,
@@ -368,7 +368,7 @@ describe.skipIf(!there)(`real data sets${there ? '' : ' (skipped: ../shared is n
     }
 
     const { train, heldOut } = splitDataset(dataset);
-    const normaliser = normalisers(datasetStatistics(train)).actions;
+    const normaliser = normalisers(await measureStatistics(train)).actions;
     const horizon = chooseHorizon(dataset);
     expect(horizon).toBe(rate);
     for (const { part, step } of evaluationSamples(heldOut, 20)) {

@@ -6,7 +6,6 @@ import {
   checkSlotMap,
   checkStatistics,
   columnStatistics,
-  datasetStatistics,
   fromNormStats,
   fromSlots,
   measureStatistics,
@@ -123,8 +122,8 @@ describe('slot maps', () => {
   });
 });
 
-describe("openpi's norm_stats.json", () => {
-  const statistics = datasetStatistics(wholeEpisodes(datasetOf([6, 9]).episodes));
+describe("openpi's norm_stats.json", async () => {
+  const statistics = await measureStatistics(wholeEpisodes(datasetOf([6, 9]).episodes));
   const json = () => JSON.parse(JSON.stringify(toNormStats(statistics)));
 
   test('written and read', () => {

@@ -5,7 +5,7 @@ import { quantile } from '../../model/data/columns.ts';
 import { wholeEpisodes } from '../../model/data/parts.ts';
 import {
   columnStatistics,
-  datasetStatistics,
+  measureStatistics,
   Normaliser,
   normalisers,
   statisticsFromJson,
@@ -53,16 +53,16 @@ describe('statistics', () => {
     );
   });
 
-  test('look at nothing outside the parts', () => {
+  test('look at nothing outside the parts', async () => {
     const episode = episodeOf('a', [[1], [2], [3], [1000]]);
-    const { actions, states } = datasetStatistics([{ episode, from: 1, to: 3 }]);
+    const { actions, states } = await measureStatistics([{ episode, from: 1, to: 3 }]);
     expect([actions.count, actions.min[0], actions.max[0], actions.mean[0]]).toEqual([2, 2, 3, 2.5]);
     expect(states!.max[0]).toBe(30);
   });
 
-  test('no state statistics where an episode has no states', () => {
+  test('no state statistics where an episode has no states', async () => {
     const [first, second] = datasetOf([4, 4]).episodes;
-    expect(datasetStatistics(wholeEpisodes([first, { ...second, states: null }])).states).toBeNull();
+    expect((await measureStatistics(wholeEpisodes([first, { ...second, states: null }]))).states).toBeNull();
   });
 });
 
@@ -137,8 +137,8 @@ describe('Normaliser', () => {
   });
 });
 
-describe('statistics as JSON', () => {
-  const statistics = datasetStatistics(wholeEpisodes(datasetOf([6, 9]).episodes));
+describe('statistics as JSON', async () => {
+  const statistics = await measureStatistics(wholeEpisodes(datasetOf([6, 9]).episodes));
   const json = () => JSON.parse(JSON.stringify(statistics));
 
   test('come back the same and normalise the same', () => {
