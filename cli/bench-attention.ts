@@ -59,40 +59,33 @@ async function measured(values: Values, { progress }: Context): Promise<Result> 
     compare === undefined ? null : await readSavedRun(compare, attentionRunSchema, 'insula bench attention');
   const chosen = attentionRunOptions(values);
   expectCases(chosen);
-  const { device, tuning } = await openTunedDevice({ adapter, floor, tuning: named }, (line) => progress.note(line));
-  try {
-    const options = { ...chosen, tuned: tuning?.attention ?? [] };
-    const result = await runAttention(device, options, (what, done, total) => progress.count(what, done, total));
-    const lines = benchLines(result);
-    if (before) lines.push('', ...comparisonLines(before, result));
-    if (csv !== undefined) await writeFileSafely(csv, [csvLines(result)]);
-    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-    if (report !== undefined) {
-      // The figures' library takes half a second to load.
-      const { benchReport } = await import('../bench/attention/report.ts');
-      await writeFileSafely(report, [await benchReport(result)]);
-    }
-    return { json: result, lines };
-  } finally {
-    device.close();
+  const opened = await openTunedDevice({ adapter, floor, tuning: named }, (line) => progress.note(line));
+  using device = opened.device;
+  const options = { ...chosen, tuned: opened.tuning?.attention ?? [] };
+  const result = await runAttention(device, options, (what, done, total) => progress.count(what, done, total));
+  const lines = benchLines(result);
+  if (before) lines.push('', ...comparisonLines(before, result));
+  if (csv !== undefined) await writeFileSafely(csv, [csvLines(result)]);
+  if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+  if (report !== undefined) {
+    // The figures' library takes half a second to load.
+    const { benchReport } = await import('../bench/attention/report.ts');
+    await writeFileSafely(report, [await benchReport(result)]);
   }
+  return { json: result, lines };
 }
 
 async function tuned(values: Values, { progress }: Context): Promise<Result> {
   const { shapes, directions, storages, rounds, seconds } = attentionRunOptions(values);
   if (shapes) shapesOf(shapes);
-  const device = await openDevice({ adapter: values.adapter, floor: values.floor });
-  try {
-    const { tuning, path } = await tuneAttention(device, {
-      ...{ shapes, directions, storages, rounds, seconds },
-      path: values.tuning,
-      onProgress: (what, done, total) => progress.count(what, done, total),
-    });
-    const end = `written to ${path}; commands on this adapter use it from now on`;
-    return { json: tuning, lines: tuningLines(tuning, end) };
-  } finally {
-    device.close();
-  }
+  using device = await openDevice({ adapter: values.adapter, floor: values.floor });
+  const { tuning, path } = await tuneAttention(device, {
+    ...{ shapes, directions, storages, rounds, seconds },
+    path: values.tuning,
+    onProgress: (what, done, total) => progress.count(what, done, total),
+  });
+  const end = `written to ${path}; commands on this adapter use it from now on`;
+  return { json: tuning, lines: tuningLines(tuning, end) };
 }
 
 function attentionRunOptions(values: Values): AttentionRunOptions {

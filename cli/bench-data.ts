@@ -47,14 +47,10 @@ export const benchData = command({
           await measureLoading(`and ${cameras} images of ${size} x ${size}`, dataset, { batch, seconds, size }),
         );
       if (training) {
-        const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
-        try {
-          const shown = [{ ...dataset, cameras: [] }, dataset];
-          for (const [i, row] of rows.entries())
-            row.beside = await besideTraining(device, shown[i], { batch, seconds }, progress);
-        } finally {
-          device.close();
-        }
+        using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+        const shown = [{ ...dataset, cameras: [] }, dataset];
+        for (const [i, row] of rows.entries())
+          row.beside = await besideTraining(device, shown[i], { batch, seconds }, progress);
       }
       const description = dataset.description ?? dataset.name;
       return { json: { dataset: description, rows }, lines: [description, ...tableOf(rows, batch)] };

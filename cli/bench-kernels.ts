@@ -40,19 +40,15 @@ export const benchKernels = command({
   async run({ shapes, rounds = 12, seconds = 60, csv, out, compare, adapter, floor, tuning }, { progress, names }) {
     expectOperations(names);
     const before = compare === undefined ? null : await readSavedRun(compare, kernelsRunSchema, 'insula bench kernels');
-    const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
-    try {
-      const result = await runKernels(device, {
-        ...{ names, rounds, seconds },
-        shapes: shapes === undefined ? undefined : [shapes],
-        onProgress: (what, done, total) => progress.count(what, done, total),
-      });
-      if (csv !== undefined) await writeFileSafely(csv, [csvOf(result.rows)]);
-      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-      return { json: result, lines: kernelLines(result, before) };
-    } finally {
-      device.close();
-    }
+    using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+    const result = await runKernels(device, {
+      ...{ names, rounds, seconds },
+      shapes: shapes === undefined ? undefined : [shapes],
+      onProgress: (what, done, total) => progress.count(what, done, total),
+    });
+    if (csv !== undefined) await writeFileSafely(csv, [csvOf(result.rows)]);
+    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+    return { json: result, lines: kernelLines(result, before) };
   },
 });
 

@@ -15,20 +15,16 @@ export const benchRoofline = command({
     floor: deviceOptions.floor,
   },
   async run({ fresh, rounds, adapter, floor }, { progress }) {
-    const device = await openDevice({ adapter, floor });
-    try {
-      const found = await roofline(device, {
-        ...{ fresh, floor },
-        rounds: rounds ?? 12,
-        seconds: 30,
-        onProgress: (what, done, total) => progress.count(what, done, total),
-      });
-      if (found.kept && rounds !== undefined)
-        progress.note('--rounds changed nothing: these are the numbers of an earlier run; --fresh measures again');
-      return { json: found.roofline, lines: rooflineLines(found) };
-    } finally {
-      device.close();
-    }
+    using device = await openDevice({ adapter, floor });
+    const found = await roofline(device, {
+      ...{ fresh, floor },
+      rounds: rounds ?? 12,
+      seconds: 30,
+      onProgress: (what, done, total) => progress.count(what, done, total),
+    });
+    if (found.kept && rounds !== undefined)
+      progress.note('--rounds changed nothing: these are the numbers of an earlier run; --fresh measures again');
+    return { json: found.roofline, lines: rooflineLines(found) };
   },
 });
 

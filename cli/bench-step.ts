@@ -37,17 +37,13 @@ export const benchStep = command({
       throw new InputError(
         `${compare}: this run measured other sizes: ${JSON.stringify(before.sizes)}; give the same options`,
       );
-    const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
-    try {
-      const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>
-        progress.count(what, done, total),
-      );
-      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-      const lines = [...stepLines(result), ...(before ? ['', ...comparisonLines(before, result)] : [])];
-      return { json: result, lines };
-    } finally {
-      device.close();
-    }
+    using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+    const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>
+      progress.count(what, done, total),
+    );
+    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+    const lines = [...stepLines(result), ...(before ? ['', ...comparisonLines(before, result)] : [])];
+    return { json: result, lines };
   },
 });
 

@@ -33,33 +33,29 @@ export const benchTune = command({
       throw new InputError(
         "--floor: name a file with --tuning for these choices, because the adapter's own is of its features and limits",
       );
-    const device = await openDevice({ adapter, floor });
-    try {
-      const path = named ?? tuningPath(device.description);
-      const kept = await readTuningFile(device, path, named !== undefined && print === true);
-      if (print) {
-        if (!kept)
-          throw new InputError(`there is no tuning file for ${device.description} yet: insula bench --tune writes one`);
-        return { json: kept, lines: tuningLines(kept, `file: ${path}`) };
-      }
-      const models = modelShapesOf([shapes ?? (device.software ? 'pi-eighth' : 'pi')]);
-      const measuring = (kind: string) => ({
-        ...{ rounds, seconds },
-        onProgress: (what: string, done: number, total: number) => progress.count(`${kind}: ${what}`, done, total),
-      });
-      const sizes = models.map(({ batch, prefix, fast, action, heads, kvHeads, headDimension }) => {
-        return `B=${batch},T=${prefix + fast + action},H=${heads}/${kvHeads},D=${headDimension}`;
-      });
-      const places = attentionCandidates(device, { shapes: sizes, directions: ['both'], storages: ['f32'] });
-      const attention = await choose(device, places, measuring('attention'));
-      using products = new ProductCandidates(device, models, ['f32']);
-      const matmul = await choose(device, products.all, measuring('products'));
-      const tuning = await keepTuning(device, path, { attention, matmul });
-      const end = `written to ${path}; commands on this adapter use it from now on, unless --tuning names another file`;
-      return { json: tuning, lines: tuningLines(tuning, end) };
-    } finally {
-      device.close();
+    using device = await openDevice({ adapter, floor });
+    const path = named ?? tuningPath(device.description);
+    const kept = await readTuningFile(device, path, named !== undefined && print === true);
+    if (print) {
+      if (!kept)
+        throw new InputError(`there is no tuning file for ${device.description} yet: insula bench --tune writes one`);
+      return { json: kept, lines: tuningLines(kept, `file: ${path}`) };
     }
+    const models = modelShapesOf([shapes ?? (device.software ? 'pi-eighth' : 'pi')]);
+    const measuring = (kind: string) => ({
+      ...{ rounds, seconds },
+      onProgress: (what: string, done: number, total: number) => progress.count(`${kind}: ${what}`, done, total),
+    });
+    const sizes = models.map(({ batch, prefix, fast, action, heads, kvHeads, headDimension }) => {
+      return `B=${batch},T=${prefix + fast + action},H=${heads}/${kvHeads},D=${headDimension}`;
+    });
+    const places = attentionCandidates(device, { shapes: sizes, directions: ['both'], storages: ['f32'] });
+    const attention = await choose(device, places, measuring('attention'));
+    using products = new ProductCandidates(device, models, ['f32']);
+    const matmul = await choose(device, products.all, measuring('products'));
+    const tuning = await keepTuning(device, path, { attention, matmul });
+    const end = `written to ${path}; commands on this adapter use it from now on, unless --tuning names another file`;
+    return { json: tuning, lines: tuningLines(tuning, end) };
   },
 });
 

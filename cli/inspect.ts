@@ -33,25 +33,21 @@ export const inspect = command({
     expectUsedSizes('inspect', [system], sizes);
     const configuration = measuredConfiguration(system, sizes);
     const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
-    const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
-    try {
-      if (trace !== undefined && !device.features.has('timestamp-query'))
-        throw new InputError('--trace: this adapter has no timestamps; leave it out, or take another --adapter');
-      using measured = new MeasuredStep(device, system, configuration, batch, sizes);
+    using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+    if (trace !== undefined && !device.features.has('timestamp-query'))
+      throw new InputError('--trace: this adapter has no timestamps; leave it out, or take another --adapter');
+    using measured = new MeasuredStep(device, system, configuration, batch, sizes);
+    await measured.run();
+    await device.finish();
+    const [operations, statistics] = [measured.step.list(), measured.step.stats()];
+    if (trace !== undefined) {
       await measured.run();
-      await device.finish();
-      const [operations, statistics] = [measured.step.list(), measured.step.stats()];
-      if (trace !== undefined) {
-        await measured.run();
-        const times = await device.profile(() => measured.run());
-        await writeFileSafely(trace, [JSON.stringify(chromeTrace(times, device.description))]);
-      }
-      const result: InspectedStep = { ...provenance(device), system, batch, statistics, operations };
-      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-      return { json: result, lines: inspectLines(result) };
-    } finally {
-      device.close();
+      const times = await device.profile(() => measured.run());
+      await writeFileSafely(trace, [JSON.stringify(chromeTrace(times, device.description))]);
     }
+    const result: InspectedStep = { ...provenance(device), system, batch, statistics, operations };
+    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+    return { json: result, lines: inspectLines(result) };
   },
 });
 

@@ -18,16 +18,12 @@ export const verifyCommand = command({
   },
   notes: verifyNotes,
   async run({ only = [], all = false, out, adapter, floor }, { progress }) {
-    const device = await openDevice({ adapter, floor });
-    try {
-      const result = await verify(device, {
-        ...{ only, every: all },
-        onProgress: (what, done, total) => progress.count(what, done, total),
-      });
-      if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-      return { json: result, lines: verifyLines(result), status: result.passed ? 0 : 1 };
-    } finally {
-      device.close();
-    }
+    using device = await openDevice({ adapter, floor });
+    const result = await verify(device, {
+      ...{ only, every: all },
+      onProgress: (what, done, total) => progress.count(what, done, total),
+    });
+    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
+    return { json: result, lines: verifyLines(result), status: result.passed ? 0 : 1 };
   },
 });

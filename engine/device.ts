@@ -236,4 +236,8 @@ export class Device {
     this.gpu.destroy();
     void this.errors.close().then(this.release);
   }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }

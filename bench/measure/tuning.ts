@@ -13,8 +13,7 @@ import {
   type MatmulChoice,
   matmulSizes,
   matmulVariants,
-  useAttentionVariants,
-  useMatmulVariants,
+  useVariants,
   type VariantChoice,
 } from '../../kernels/index.ts';
 
@@ -91,11 +90,7 @@ export async function writeAdapterFile(path: string, contents: unknown): Promise
  *
  * @throws InputError if the file cannot be read, is not a tuning, belongs to another adapter, or names variants that do not run here
  */
-export async function readTuning(device: Device, named?: string): Promise<Tuning | null> {
-  return (await findTuning(device, named)).tuning;
-}
-
-async function findTuning(device: Device, named?: string): Promise<{ path: string; tuning: Tuning | null }> {
+export async function findTuning(device: Device, named?: string): Promise<{ path: string; tuning: Tuning | null }> {
   const found = await firstTuning(device, named);
   const { path, tuning } = found;
   const unknown = [
@@ -126,7 +121,7 @@ export function placeText(choice: VariantChoice | MatmulChoice): string {
   return `${size} products ${form}, ${a === b ? a : `${a} and ${b}`}`;
 }
 
-/** Reads a tuning file as `readTuning` does, but does not check that this device has the variants. */
+/** Reads a tuning file as `findTuning` does, but does not check that this device has the variants. */
 export async function readTuningFile(device: Device, path: string, mustExist: boolean): Promise<Tuning | null> {
   const tuning = await readJsonFile(path, tuningSchema, "a tuning file of 'insula bench --tune'").catch((error) => {
     if (error.cause?.code === 'ENOENT' && !mustExist) return null;
@@ -137,12 +132,6 @@ export async function readTuningFile(device: Device, path: string, mustExist: bo
       `${path}: this is the tuning of ${quote(tuning.adapter)}, but this adapter is ${quote(device.description)}`,
     );
   return tuning;
-}
-
-/** Makes the device use the variants of a tuning; called before anything is dispatched. */
-export function applyTuning(device: Device, { attention, matmul }: Choices): void {
-  useAttentionVariants(device, attention);
-  useMatmulVariants(device, matmul);
 }
 
 const keyFields = {
@@ -191,7 +180,7 @@ export async function openTunedDevice(
     const onDefaults = floor && named === undefined;
     const { path, tuning } = onDefaults ? { path: '', tuning: null } : await findTuning(device, named);
     if (tuning) {
-      applyTuning(device, tuning);
+      useVariants(device, tuning);
       note(`tuned by ${path}`);
     }
     return { device, tuning };

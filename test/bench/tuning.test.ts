@@ -6,14 +6,7 @@ import { tune } from '../../bench/attention/tune.ts';
 import { ProductCandidates } from '../../bench/kernels/product-candidates.ts';
 import { modelShapes } from '../../bench/kernels/shapes.ts';
 import { best, choose } from '../../bench/measure/choose.ts';
-import {
-  applyTuning,
-  keepTuning,
-  openTunedDevice,
-  readTuning,
-  shippedTuningPath,
-  tuningPath,
-} from '../../bench/measure/tuning.ts';
+import { findTuning, keepTuning, openTunedDevice, shippedTuningPath, tuningPath } from '../../bench/measure/tuning.ts';
 import { benchTune } from '../../cli/bench-tune.ts';
 import {
   attentionVariant,
@@ -21,6 +14,7 @@ import {
   matmulVariant,
   matmulVariants,
   useAttentionVariants,
+  useVariants,
 } from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
@@ -57,10 +51,10 @@ describe('tuning', () => {
     ]);
     for (const choice of tuning.attention)
       expect(Object.keys(choice.milliseconds)).toEqual(attentionVariants(floor, choice));
-    expect(await readTuning(floor, path)).toEqual(tuning);
+    expect((await findTuning(floor, path)).tuning).toEqual(tuning);
     const [first] = tuning.attention;
     const other = attentionVariants(floor, first).at(-1)!;
-    applyTuning(floor, { ...tuning, attention: [{ ...first, variant: other }] });
+    useVariants(floor, { ...tuning, attention: [{ ...first, variant: other }] });
     expect(attentionVariant(floor, first)).toBe(other);
     useAttentionVariants(floor, []);
     expect(attentionVariant(floor, first)).not.toBe(other);
@@ -91,12 +85,12 @@ describe('tuning', () => {
     const kept = await keepTuning(device, path, { attention: [], matmul: [{ ...matmul[0], sizes: 'again' }] });
     expect(kept.attention).toHaveLength(1);
     expect(kept.matmul.map(({ sizes }) => sizes)).toEqual([...matmul.slice(1).map(({ sizes }) => sizes), 'again']);
-    expect(await readTuning(device, path)).toEqual(kept);
+    expect((await findTuning(device, path)).tuning).toEqual(kept);
 
     const other = matmulVariants(device, matmul[0]).at(-1)!;
-    applyTuning(device, { attention: [], matmul: [{ ...matmul[0], variant: other }] });
+    useVariants(device, { attention: [], matmul: [{ ...matmul[0], variant: other }] });
     expect(matmulVariant(device, matmul[0])).toBe(other);
-    applyTuning(device, { attention: [], matmul: [] });
+    useVariants(device, { attention: [], matmul: [] });
     expect(matmulVariant(device, matmul[0])).not.toBe(other);
 
     const { json, lines } = await runCommand(benchTune, { print: true, tuning: path });
@@ -113,7 +107,7 @@ describe('tuning', () => {
     const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1', ...by };
     const first = { format: 'insula tuning 1', adapter: floor.description, attention: [choice] };
     await writeFile(path, JSON.stringify(first));
-    expect(await readTuning(floor, path)).toEqual({ ...first, format: 'insula tuning 2', matmul: [] });
+    expect((await findTuning(floor, path)).tuning).toEqual({ ...first, format: 'insula tuning 2', matmul: [] });
   });
 
   test('files of another adapter, with unknown variants, broken or missing are refused', async () => {
@@ -122,7 +116,7 @@ describe('tuning', () => {
     const tuning = { format: 'insula tuning 1', adapter: device.description, attention: [choice] };
     const refusal = async (contents: unknown) => {
       await writeFile(path, JSON.stringify(contents));
-      return readTuning(device, path).then(
+      return findTuning(device, path).then(
         () => expect.fail('accepted'),
         (error: Error) => `${error.name}: ${error.message}`,
       );
@@ -140,7 +134,7 @@ describe('tuning', () => {
     );
     expect(await refusal({ ...tuning, format: 'other 3' })).toContain('"format": expected "insula tuning 2" or');
     expect(await refusal(null)).toBe(`${refused}expected object, got null`);
-    await expect(readTuning(device, join(folder, 'none.json'))).rejects.toThrow('no such file');
+    await expect(findTuning(device, join(folder, 'none.json'))).rejects.toThrow('no such file');
   });
 
   test('commands apply the file that is kept for the adapter, and report it', async () => {
@@ -148,7 +142,7 @@ describe('tuning', () => {
     process.env.XDG_CACHE_HOME = folder;
     try {
       const shipped = await readFile(shippedTuningPath(device.description), 'utf8').catch(() => 'null');
-      expect(await readTuning(device)).toEqual(JSON.parse(shipped));
+      expect((await findTuning(device)).tuning).toEqual(JSON.parse(shipped));
       const path = tuningPath(device.description);
       expect(path).toMatch(/\/insula\/tuning\/[a-z0-9-]+\.json$/);
       const options = { directions: ['forward'] as const, storages: ['f32'] as const, rounds: 3, seconds: 1 };
