@@ -42,7 +42,7 @@ const timers = ['gpu', 'wall'] as const;
 /** The times that rates and ratios are computed from: GPU timestamps, or the time from submission to end. */
 export type Timer = (typeof timers)[number];
 
-const FORMAT = 'insula bench attention 1';
+const FORMAT = 'insula bench attention 1' as const;
 
 const times = { wall: spreadSchema, gpu: v.nullable(spreadSchema) };
 const rowSchema = v.object({
@@ -63,41 +63,8 @@ export const attentionRunSchema = v.pipe(
 /** The part of an earlier run that a later one is compared with. */
 export type SavedAttentionRun = v.InferOutput<typeof attentionRunSchema>;
 
-export interface ResultRow extends v.InferOutput<typeof rowSchema> {
-  /** Sizes B, T, H, D as --shape takes them. */
-  readonly sizes: string;
-  readonly repeats: number;
-  readonly flops: number;
-  readonly gigaflops: number;
-  /** Time and live work, divided by those of the row that differs by a dense mask only. */
-  readonly toDense: { readonly time: number; readonly work: number };
-  /** Time of the same engine's unfused operations, if they were measured, divided by this row's. */
-  readonly unfusedToThis: number | null;
-  readonly percentOfMatmul: number;
-  readonly percentOfRoof: number;
-  /** Memory allocated while it runs, for operands, results and intermediates. */
-  readonly memoryBytes: number;
-  readonly bytesMoved: number | null;
-  readonly workgroups: number;
-  readonly dispatches: Measured['dispatchTimes'];
-}
-
-/** A known amount of arithmetic, measured in the same rounds. */
-interface Anchor extends v.InferOutput<typeof anchorSchema> {
-  readonly gigaflops: number;
-}
-
-export interface BenchResult extends SavedAttentionRun {
-  readonly options: Readonly<Record<string, unknown>>;
-  readonly seconds: number;
-  readonly rows: readonly ResultRow[];
-  readonly matmuls: readonly Anchor[];
-  readonly roof: Anchor;
-  /** The form and the kernels that `default` stands for at each storage and head dimension; one line each. */
-  readonly defaults: readonly string[];
-  /** The rows that were not measured, and why; one line each. */
-  readonly leftOut: readonly string[];
-}
+export type BenchResult = Awaited<ReturnType<typeof runAttention>>;
+export type ResultRow = BenchResult['rows'][number];
 
 /** @throws InputError if a shape, a mask or a score cannot be understood, on whatever adapter */
 export function expectCases({ shapes, masks, score }: Pick<AttentionRunOptions, 'shapes' | 'masks' | 'score'>): void {
@@ -112,7 +79,7 @@ export async function runAttention(
   device: Device,
   options: AttentionRunOptions,
   onProgress?: MeasureOptions['onProgress'],
-): Promise<BenchResult> {
+) {
   const begin = performance.now();
   const timestamps = device.features.has('timestamp-query');
   const timer = options.timer ?? (timestamps && !device.software ? 'gpu' : 'wall');
@@ -137,7 +104,8 @@ export async function runAttention(
   const wanted = { rounds, seconds, timestamps: timer === 'gpu' || options.profile, onProgress };
   const measured = await measure(device, tasks, wanted);
   const milliseconds = ({ wall, gpu }: Measured) => (timer === 'gpu' ? gpu! : wall).median;
-  const anchor = (name: string, flops: number, own: Measured): Anchor => {
+  /** A known amount of arithmetic, measured in the same rounds. */
+  const anchor = (name: string, flops: number, own: Measured) => {
     const { wall, gpu } = own;
     return { name, wall, gpu, gigaflops: flops / milliseconds(own) / 1e6 };
   };
@@ -150,7 +118,7 @@ export async function runAttention(
   return {
     format: FORMAT,
     ...provenance(device),
-    options: { ...options },
+    options,
     timer,
     seconds: (performance.now() - begin) / 1000,
     rows: rows.map(({ key, shape, flops, bytesMoved, operandBytes }, i) => {
@@ -164,19 +132,22 @@ export async function runAttention(
         ...key,
         sizes: shapeText(shape),
         ...{ wall, gpu, repeats, flops, gigaflops },
+        // Divided by those of the row that differs by a dense mask only.
         toDense: { time: own / dense.milliseconds, work: flops / dense.flops },
+        // The time of the same engine's unfused operations, if they were measured, divided by this row's.
         unfusedToThis: unfused && unfused.milliseconds / own,
         matmul: product.name,
         percentOfMatmul: (100 * gigaflops) / product.gigaflops,
         percentOfRoof: (100 * gigaflops) / roofAnchor.gigaflops,
+        // Operands, results and intermediates.
         memoryBytes: operandBytes + stepBytes,
         ...{ bytesMoved, workgroups, dispatches },
       };
     }),
     matmuls,
     roof: roofAnchor,
-    defaults: [...new Set(defaults)],
-    leftOut,
+    // The form and the kernels that `default` stands for at each storage and head dimension, and the rows that were not measured.
+    ...{ defaults: [...new Set(defaults)], leftOut },
   };
 }
 

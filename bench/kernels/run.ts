@@ -3,7 +3,7 @@
 import * as v from 'valibot';
 import { nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { measure, type RoundOptions, spreadSchema } from '../measure/measure.ts';
+import { type Measured, measure, type RoundOptions, spreadSchema } from '../measure/measure.ts';
 import { taskOf } from '../measure/operation-task.ts';
 import { provenance } from '../measure/provenance.ts';
 import { type Roof, RoofProbes, roofSchema } from '../measure/roofline.ts';
@@ -12,7 +12,7 @@ import { kernelCases, type Operands } from './cases.ts';
 import { opOf } from './problem.ts';
 import { modelShapes, modelShapesOf } from './shapes.ts';
 
-const KERNELS_FORMAT = 'insula bench kernels 1';
+const KERNELS_FORMAT = 'insula bench kernels 1' as const;
 
 type Bound = 'memory' | 'arithmetic' | 'launch';
 
@@ -28,23 +28,8 @@ export const kernelsRunSchema = savedRunSchema(KERNELS_FORMAT, savedRow, { roof:
 /** The part of an earlier run that a later one is compared with. */
 export type SavedKernelsRun = v.InferOutput<typeof kernelsRunSchema>;
 
-export interface KernelRow extends v.InferOutput<typeof savedRow> {
-  /** FLOPs and bytes by the cost models of its dispatches. */
-  readonly flops: number;
-  readonly bytes: number;
-  readonly dispatches: number;
-  readonly gigaflops: number;
-  readonly gigabytesPerSecond: number;
-  /** The least time that the roof allows, divided by the time it took. */
-  readonly percentOfRoof: number;
-  /** The limiting resource. */
-  readonly bound: Bound;
-}
-
-export interface KernelsResult extends SavedKernelsRun {
-  readonly rows: readonly KernelRow[];
-  readonly seconds: number;
-}
+export type KernelsResult = Awaited<ReturnType<typeof runKernels>>;
+export type KernelRow = KernelsResult['rows'][number];
 
 interface KernelsOptions extends RoundOptions {
   /** Names of model shapes; by default pi-eighth on a software adapter, else pi. */
@@ -62,7 +47,7 @@ export function expectOperations(names: readonly string[]): void {
 }
 
 /** @throws InputError if no op or shape has a name that is given */
-export async function runKernels(device: Device, options: KernelsOptions): Promise<KernelsResult> {
+export async function runKernels(device: Device, options: KernelsOptions) {
   const begin = performance.now();
   expectOperations(options.names);
   const models = modelShapesOf(options.shapes ?? [device.software ? 'pi-eighth' : 'pi']);
@@ -110,12 +95,15 @@ export async function runKernels(device: Device, options: KernelsOptions): Promi
   }
 }
 
-/** The rates of work that took `milliseconds`, its share of the roof, and the resource that limits it. */
+/**
+ * The rates of work that took `milliseconds`; the least time that the roof allows, divided by the time it took; and the resource that
+ * limits it.
+ */
 export function compared(
-  { flops, bytes, dispatches }: Pick<KernelRow, 'flops' | 'bytes' | 'dispatches'>,
+  { flops, bytes, dispatches }: Pick<Measured, 'flops' | 'bytes' | 'dispatches'>,
   milliseconds: number,
   { gigaflops, gigabytesPerSecond, dispatchMicroseconds }: Roof,
-): Pick<KernelRow, 'gigaflops' | 'gigabytesPerSecond' | 'percentOfRoof' | 'bound'> {
+) {
   const least: Record<Bound, number> = {
     memory: bytes / gigabytesPerSecond / 1e6,
     arithmetic: flops / gigaflops / 1e6,

@@ -1,6 +1,6 @@
 /** Measures the training steps of several systems beside each other. */
 import * as v from 'valibot';
-import type { Device, DispatchTime, ReadyPipeline } from '../../engine/index.ts';
+import type { Device, DispatchTime } from '../../engine/index.ts';
 import { MeasuredStep, measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { inRounds, spread, spreadSchema } from '../measure/measure.ts';
 import { provenance } from '../measure/provenance.ts';
@@ -26,44 +26,6 @@ const savedRow = v.object({
 export const stepRunSchema = savedRunSchema(FORMAT, savedRow, { sizes: v.record(v.string(), v.unknown()) });
 /** The part of an earlier run that a later one is compared with. */
 export type SavedStepRun = v.InferOutput<typeof stepRunSchema>;
-
-interface KernelShare extends v.InferOutput<typeof savedKernel> {
-  readonly dispatches: number;
-  /** Share of the sum over all dispatches of a step. */
-  readonly share: number;
-  readonly gigaflops: number;
-  readonly gigabytesPerSecond: number;
-}
-
-export interface StepRow extends v.InferOutput<typeof savedRow> {
-  /** Tokens of the batch, padding included. */
-  readonly tokens: number;
-  readonly parameters: number;
-  readonly samplesPerSecond: number;
-  readonly tokensPerSecond: number;
-  /** Host time of encoding and submitting one dispatch. */
-  readonly encodingMicrosecondsPerDispatch: number;
-  /** GFLOP of a step by the kernels' cost models, and their rate. */
-  readonly gigaflop: number;
-  readonly gigaflops: number;
-  /** Sum of the dispatches' GPU times as a share of the step's; null without timestamps. */
-  readonly busy: number | null;
-  /** Share of attention's kernels in the GPU time; null without timestamps. */
-  readonly attention: number | null;
-  /** The kernels in the order of their GPU time; empty without timestamps. */
-  readonly kernels: readonly KernelShare[];
-  readonly dispatches: number;
-  readonly submits: number;
-  readonly pipelines: number;
-  /** The least memory that any plan takes for the activations. */
-  readonly lowerBoundBytes: number;
-  /** All that the model, its optimizer and its step hold on the device. */
-  readonly memoryBytes: number;
-  /** Seconds of the first step: compilation, capture, and one run. */
-  readonly firstSeconds: number;
-  /** The pipelines that no system before it used. */
-  readonly compiled: readonly ReadyPipeline[];
-}
 
 export interface StepResult extends SavedStepRun {
   // Pick, because an interface has no index signature.
@@ -151,7 +113,9 @@ async function sample(device: Device, { measured, repeats, wall, host, encoding 
   wall.push((performance.now() - start) / repeats);
 }
 
-async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
+export type StepRow = Awaited<ReturnType<typeof rowOf>>;
+
+async function rowOf(device: Device, prepared: Prepared) {
   const { measured, firstSeconds, pipelines } = prepared;
   const { system, tokens, parameters, batch, step, compiled } = measured;
   const [list, statistics] = [step.list(), step.stats()];
@@ -163,23 +127,28 @@ async function rowOf(device: Device, prepared: Prepared): Promise<StepRow> {
   const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
   const { dispatches, submits, arenaBytes, lowerBoundBytes } = statistics;
   return {
+    // The tokens of the batch with its padding, and the least memory that any plan takes for the activations.
     ...{ system, tokens, parameters, wall, host, dispatches, submits, pipelines, lowerBoundBytes },
+    // The first step with its compilation and capture, and the pipelines that no system before it used.
     ...{ firstSeconds, compiled },
     samplesPerSecond: (1000 * batch) / wall.median,
     tokensPerSecond: (1000 * tokens) / wall.median,
     encodingMicrosecondsPerDispatch: (1000 * spread(prepared.encoding).median) / dispatches,
+    // By the kernels' cost models.
     gigaflop,
     gigaflops: (1000 * gigaflop) / wall.median,
+    // The GPU times of the dispatches as a share of the step's, and those of attention as a share of them all.
     busy: times.length > 0 ? total / wall.median : null,
     attention: times.length > 0 ? attention.reduce((sum, { share }) => sum + share, 0) : null,
     kernels,
     arenaBytes: arenaBytes.reduce((sum, bytes) => sum + bytes, 0),
+    // All that the model, its optimizer and its step hold on the device.
     memoryBytes: prepared.memoryBytes,
   };
 }
 
-/** The times by kernel and entry point, the longest first. */
-export function sharesOf(times: readonly DispatchTime[]): KernelShare[] {
+/** The times by kernel and entry point, the longest first, with their shares of the sum. */
+function sharesOf(times: readonly DispatchTime[]) {
   const total = times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0);
   const byKernel = new Map<string, DispatchTime[]>();
   for (const time of times) byKernel.set(time.label, [...(byKernel.get(time.label) ?? []), time]);

@@ -8,39 +8,6 @@ import {
 } from '../../tokenizers/index.ts';
 import type { SplitChunks } from './chunks.ts';
 
-/** One way to write the held-out chunks as tokens: its length and its error. */
-export interface ReportRow {
-  readonly name: string;
-  readonly vocabularySize: number;
-  readonly tokensPerChunk: { readonly mean: number; readonly least: number; readonly most: number };
-  /** Tokens for one second of control. */
-  readonly tokensPerSecond: number;
-  /** Tokens of the first row, divided by those of this row. */
-  readonly compression: number;
-  /** Share of quantised coefficients that are zero; null if the tokenizer has none. */
-  readonly zeroShare: number | null;
-  /** Share of quantised coefficients that lay beyond the alphabet and were clamped; null if the tokenizer has none. */
-  readonly clampedShare: number | null;
-  /** Errors in normalised units: [-1, 1] is the usual range of a dimension. */
-  readonly error: {
-    readonly rootMeanSquare: number;
-    readonly largest: number;
-    /** Root mean square and largest error of each dimension. */
-    readonly perDimension: readonly { readonly rootMeanSquare: number; readonly largest: number }[];
-  };
-  readonly use: TokenUse;
-}
-
-interface TokenUse {
-  /** The number of times that each id was written. */
-  readonly counts: readonly number[];
-  readonly distinct: number;
-  /** Entropy of the distribution of ids, in bits: the cost of a token for a predictor that sees no context. */
-  readonly entropy: number;
-  /** The most frequent ids and their meanings. */
-  readonly frequent: readonly { readonly id: number; readonly share: number; readonly spells: string }[];
-}
-
 interface ReportSettings {
   readonly rate: number;
   readonly scales: readonly number[];
@@ -75,13 +42,16 @@ export function reportRows(
   { heldOut }: Pick<SplitChunks, 'heldOut'>,
   tokenizers: readonly (readonly [string, ActionTokenizer])[],
   rate: number,
-): ReportRow[] {
+) {
   const rows = tokenizers.map(([name, tokenizer]) => measure(name, tokenizer, heldOut, rate));
   const [first] = rows;
   return rows.map((row) => ({ ...row, compression: first.tokensPerChunk.mean / row.tokensPerChunk.mean }));
 }
 
-function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly ActionChunk[], rate: number): ReportRow {
+export type ReportRow = ReturnType<typeof measure>;
+
+/** One way to write the held-out chunks as tokens: its length and its error. */
+function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly ActionChunk[], rate: number) {
   const { horizon, dimension } = chunks[0];
   const counts = new Array<number>(tokenizer.vocabularySize).fill(0);
   const squares = new Float64Array(dimension);
@@ -116,10 +86,14 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
       least: lengths.reduce((a, b) => Math.min(a, b)),
       most: lengths.reduce((a, b) => Math.max(a, b)),
     },
+    // Tokens for one second of control.
     tokensPerSecond: (tokens / steps) * rate,
+    // The tokens of the first row, divided by those of this row.
     compression: 1,
+    // The quantised coefficients that are zero, and those beyond the alphabet.
     zeroShare: tokenizer instanceof FastTokenizer ? zeros / (steps * dimension) : null,
     clampedShare: tokenizer instanceof FastTokenizer ? clamped / (steps * dimension) : null,
+    // In normalised units: [-1, 1] is the usual range of a dimension.
     error: {
       rootMeanSquare: Math.sqrt(squares.reduce((sum, square) => sum + square, 0) / (steps * dimension)),
       largest: Math.max(...largest),
@@ -132,12 +106,14 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
   };
 }
 
-function tokenUse(tokenizer: ActionTokenizer, counts: readonly number[], tokens: number): TokenUse {
+/** The number of times that each id was written, and the most frequent ids with their meanings. */
+function tokenUse(tokenizer: ActionTokenizer, counts: readonly number[], tokens: number) {
   const used = counts.map((count, id) => ({ id, share: count / tokens })).filter(({ share }) => share > 0);
   const frequent = used
     .toSorted((a, b) => b.share - a.share || a.id - b.id)
     .slice(0, FREQUENT)
     .map((one) => ({ ...one, spells: spelling(tokenizer, one.id) }));
+  // In bits: the cost of a token for a predictor that sees no context.
   const entropy = used.reduce((sum, { share }) => sum - share * Math.log2(share), 0);
   return { counts, distinct: used.length, entropy, frequent };
 }
