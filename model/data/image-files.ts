@@ -1,6 +1,7 @@
 import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
 import { convertIndexedToRgb, decode as decodePngFile, encode } from 'fast-png';
 import { unzlibSync } from 'fflate';
+import { type ByteSource, readRange } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import type { Episode, Image } from './dataset.ts';
 import { MemoryCache } from './memory-cache.ts';
@@ -167,34 +168,50 @@ function exactBuffer(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
   return bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
 }
 
-/** The location of an image file in its source. */
-export interface ImagePlace {
+/** The location of an image in its source, which keeps it as a file or makes it, such as a frame of a video. */
+export type ImagePlace = {
   /** The key in a cache of decoded images. */
   readonly key: string;
-  /** The image's name in errors, after the name of the file that holds it. */
-  readonly what: string;
-  /** The image's type; without it the first bytes decide. */
-  readonly type?: string;
-  read(): Promise<{ readonly bytes: Uint8Array<ArrayBuffer>; readonly file: string }>;
+} & (
+  | {
+      /** The image's name in errors, after the name of the file that holds it. */
+      readonly what: string;
+      /** The image's type; without it the first bytes decide. */
+      readonly type?: string;
+      read(): ReturnType<typeof readImage>;
+    }
+  | { frame(): Promise<Image> }
+);
+
+/** Reads an image file, or a part of a file, which is open only meanwhile: a data set holds no file open and needs no closing. */
+export async function readImage(opening: Promise<ByteSource>, what: string, start = 0, end?: number) {
+  const source = await opening;
+  try {
+    return { bytes: await readRange(source, start, end ?? source.size, what), file: source.name };
+  } finally {
+    await source.close();
+  }
 }
 
-/** Makes the image methods of an episode from a source of image files; `find` returns null if a camera has no image. */
+/**
+ * Makes the image methods of an episode of `length` steps; `find` returns null if a camera has no image. Steps after the last one show
+ * its image.
+ */
 export function imagesAt(
   cache: ImageCache,
+  length: number,
   find: (camera: string, step: number) => ImagePlace | null,
 ): Pick<Required<Episode>, 'image' | 'imageFile'> {
+  const placeOf = (camera: string, step: number) =>
+    step < 0 ? null : find(camera, Math.min(Math.floor(step), length - 1));
   return {
     async image(camera, step) {
-      const place = find(camera, step);
-      if (!place) return null;
-      return cache.get(place.key, async () => {
-        const { bytes, file } = await place.read();
-        return decodeImage(bytes, place.type ?? imageTypeOf(bytes), `${file}: ${place.what}`);
-      });
+      const place = placeOf(camera, step);
+      return place && cache.at(place);
     },
     async imageFile(camera, step) {
-      const place = find(camera, step);
-      return place && (await place.read()).bytes;
+      const place = placeOf(camera, step);
+      return place && 'read' in place ? (await place.read()).bytes : null;
     },
   };
 }
@@ -203,5 +220,13 @@ export function imagesAt(
 export class ImageCache extends MemoryCache<Image> {
   constructor(limit = 64 * 2 ** 20) {
     super(limit, ({ pixels }) => pixels.length);
+  }
+
+  at(place: ImagePlace): Promise<Image> {
+    return this.get(place.key, async () => {
+      if ('frame' in place) return place.frame();
+      const { bytes, file } = await place.read();
+      return decodeImage(bytes, place.type ?? imageTypeOf(bytes), `${file}: ${place.what}`);
+    });
   }
 }

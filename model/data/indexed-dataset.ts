@@ -1,11 +1,12 @@
-import { type Folder, readRange } from '../../engine/files/bytes.ts';
+import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { nearest } from '../../engine/files/nearest.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/files/safetensors.ts';
 import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode } from './dataset.ts';
-import { ImageCache, type ImagePlace, imagesAt, imageTypes } from './image-files.ts';
+import { ImageCache, type ImagePlace, imagesAt } from './image-files.ts';
+import { openImagePack } from './image-pack.ts';
 import { asObject, asOptionalText, asText, readJsonObject, unexpected } from './json.ts';
 import { instructionsAmong } from './parts.ts';
 
@@ -15,9 +16,7 @@ import { instructionsAmong } from './parts.ts';
  *   language?, language_alternatives? }] } } }`, where `actions` is a safetensors file and `images` a path without its ending;
  * - the actions file: float tensors `EPISODE/action` [steps, actionDimension] and `EPISODE/state` [steps,
  *   stateDimension]. If actions were derived from the next state, there is one action less than there are states;
- * - `IMAGES.pack`, image files one after the other, and `IMAGES.json`: `{ mime, columns: [episode, step, camera,
- *   offset,
- *   length], items }`.
+ * - an image pack (image-pack.ts) with the columns episode, step and camera.
  */
 
 /** The position of one image in the pack, and its control step. */
@@ -34,7 +33,7 @@ interface ImagePack {
   readonly cameras: readonly string[];
   readonly episodes: ReadonlyMap<string, EpisodeImages>;
   readonly cache: ImageCache;
-  place(episode: string, camera: string, image: PackedImage): ImagePlace;
+  readonly place: (offset: number, length: number, what: string) => ImagePlace;
 }
 
 /**
@@ -154,9 +153,9 @@ class EpisodeReader {
       cameras: pack?.cameras.filter((camera) => images.has(camera)) ?? [],
       image: async () => null,
       ...(pack &&
-        imagesAt(pack.cache, (camera, step) => {
+        imagesAt(pack.cache, Number.POSITIVE_INFINITY, (camera, step) => {
           const newest = newestAt(images.get(camera) ?? [], step);
-          return newest && pack.place(id, camera, newest);
+          return newest && pack.place(newest.offset, newest.length, imageName(id, newest.step, camera));
         })),
     };
   }
@@ -201,38 +200,23 @@ function newestAt(images: readonly PackedImage[], step: number): PackedImage | n
 }
 
 async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>): Promise<ImagePack> {
-  const listFile = await folder.open(`${path}.json`);
-  const list = await readJsonObject(listFile);
-  const type = asText(list.mime, listFile.name, '"mime"');
-  if (!imageTypes.includes(type)) {
-    throw new InputError(`${listFile.name}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
-  }
   const columns = ['episode', 'step', 'camera', 'offset', 'length'];
-  const places = columns.map((column) => (Array.isArray(list.columns) ? list.columns.indexOf(column) : -1));
-  if (places.includes(-1))
-    throw unexpected(list.columns, listFile.name, '"columns"', `a list with ${columns.join(', ')}`);
-  if (!Array.isArray(list.items)) throw unexpected(list.items, listFile.name, '"items"', 'a list');
-
-  const packPath = `${path}.pack`;
-  const pack = await folder.open(packPath);
-  await pack.close();
+  const { list, pack, items, place } = await openImagePack(folder, path, columns);
   const cameras = new Set<string>();
   const episodes = new Map<string, Map<string, PackedImage[]>>();
-  for (const [number, item] of list.items.entries()) {
-    const [episode, step, camera, offset, length] = Array.isArray(item) ? places.map((place) => item[place]) : [];
+  for (const [number, { item, values }] of items.entries()) {
+    const [episode, step, camera, offset, length] = values;
     const sizes = [step, offset, length];
     if (
       typeof camera !== 'string' ||
       !ids.has(episode) ||
       !sizes.every((size) => Number.isSafeInteger(size) && size >= 0)
     ) {
-      throw new InputError(
-        `${listFile.name}: item ${number} is not an image of an episode of the index: ${quote(item)}`,
-      );
+      throw new InputError(`${list}: item ${number} is not an image of an episode of the index: ${quote(item)}`);
     }
     if (offset + length > pack.size) {
       throw new InputError(
-        `${pack.name}: cut off: the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)} ends at byte ${offset + length}, the file at ${pack.size}`,
+        `${pack.name}: cut off: ${imageName(episode, step, camera)} ends at byte ${offset + length}, the file at ${pack.size}`,
       );
     }
     cameras.add(camera);
@@ -241,23 +225,11 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>):
   }
   for (const ofEpisode of episodes.values())
     for (const images of ofEpisode.values()) images.sort((a, b) => a.step - b.step);
-
-  const cache = new ImageCache();
-  const place = (episode: string, camera: string, { step, offset, length }: PackedImage): ImagePlace => {
-    const what = `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
-    const read = async () => {
-      // The file is opened for each image, so that a data set holds no file open and needs no closing.
-      const source = await folder.open(packPath);
-      try {
-        return { bytes: await readRange(source, offset, offset + length, what), file: source.name };
-      } finally {
-        await source.close();
-      }
-    };
-    return { key: String(offset), what, type, read };
-  };
-  return { cameras: [...cameras], episodes, cache, place };
+  return { cameras: [...cameras], episodes, cache: new ImageCache(), place };
 }
+
+const imageName = (episode: string, step: number, camera: string) =>
+  `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
 
 function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   const held = map.get(key);

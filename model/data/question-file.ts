@@ -1,8 +1,8 @@
-import { type Folder, readRange } from '../../engine/files/bytes.ts';
+import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { LOCATIONS, wrongLocation } from '../../tokenizers/index.ts';
-import { decodeImage, ImageCache, imageTypeOf } from './image-files.ts';
+import { ImageCache, readImage } from './image-files.ts';
 import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
 import { asOptionalText, asText, readJsonLines, unexpected } from './json.ts';
 
@@ -47,16 +47,8 @@ export async function openQuestionFile(folder: string | Folder, name: string): P
         throw new InputError(`${what}: ${reasonOf(error)}`);
       });
     await (await open()).close();
-    const image = () =>
-      cache.get(path, async () => {
-        const file = await open();
-        try {
-          const bytes = await readRange(file, 0, file.size, what);
-          return await decodeImage(bytes, imageTypeOf(bytes), what);
-        } finally {
-          await file.close();
-        }
-      });
+    const read = async () => ({ ...(await readImage(open(), what)), file: `${source.name}: ${where}` });
+    const image = () => cache.at({ key: path, what: `the image "${path}"`, read });
     asked.push({ image, count: questions.length, questions: () => questions });
   }
   return asked;

@@ -32,7 +32,7 @@ function slowCamera(images: (cache: ImageCache, frame: (step: number) => number)
 
 const asFiles = (make: (frame: number) => Promise<Uint8Array<ArrayBuffer>>) =>
   slowCamera((cache, frame) =>
-    imagesAt(cache, (_, step) => ({
+    imagesAt(cache, Number.POSITIVE_INFINITY, (_, step) => ({
       key: String(frame(step)),
       what: 'an image',
       read: async () => ({ bytes: await make(frame(step)), file: 'made' }),

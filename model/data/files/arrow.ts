@@ -84,10 +84,9 @@ class ArrowReader {
           states: state && slice(state.values, state.width),
           instructions: this.#instructions(from),
           cameras: [...pictures.keys()],
-          ...imagesAt(this.#images, (camera, step) => {
+          ...imagesAt(this.#images, length, (camera, step) => {
             const column = pictures.get(camera);
-            if (!column || step < 0) return null;
-            return this.#image(column, camera, start + Math.min(Math.floor(step), length - 1));
+            return column ? this.#image(column, camera, start + step) : null;
           }),
         },
       });

@@ -2,8 +2,8 @@ import type { Group, Dataset as Hdf5Table } from 'h5wasm/node';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
-import type { Dataset, Image } from '../dataset.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import type { Dataset } from '../dataset.ts';
+import { ImageCache, imagesAt } from '../image-files.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
 
 // This file runs under node only; the library is loaded when a file is opened.
@@ -73,46 +73,33 @@ export async function openHdf5(
   const found: FoundEpisode[] = [];
   let layout = aloha;
   let bytes = 0;
-  const imagesIn = (path: string, place: string, cameras: readonly string[], length: number) => {
-    const find = (camera: string, wanted: number) => {
-      if (!cameras.includes(camera) || wanted < 0) return null;
+  const imagesIn = (path: string, place: string, shapes: ReadonlyMap<string, number[]>, length: number) =>
+    imagesAt(images, length, (camera, step) => {
+      const shape = shapes.get(camera);
+      if (!shape) return null;
       const table = [place, layout.images, camera].filter((part) => part !== '').join('/');
-      const step = Math.min(Math.floor(wanted), length - 1);
-      const read = () =>
-        opened(path, (root) => {
-          const own = root.get(table) as Hdf5Table;
-          const rest = own.shape!.slice(1).map(() => [] as []);
-          return { shape: own.shape!, bytes: Uint8Array.from(own.slice([[step, step + 1], ...rest]) as Uint8Array) };
-        });
-      return { table, step, read };
-    };
-    return {
-      async image(camera: string, wanted: number): Promise<Image | null> {
-        const found = find(camera, wanted);
-        if (!found) return null;
-        const { table, step, read } = found;
-        return images.get(`${path}:${table}:${step}`, async () => {
-          const { shape, bytes } = read();
-          if (shape.length === 4) return { height: shape[1], width: shape[2], pixels: bytes };
-          return decodeImage(bytes, imageTypeOf(bytes), `${path}: ${table}, step ${step}`);
-        });
-      },
-      async imageFile(camera: string, wanted: number) {
-        const found = find(camera, wanted)?.read();
-        if (!found || found.shape.length === 4) return null;
+      const key = `${path}:${table}:${step}`;
+      const bytesOf = (root: Group) => {
+        const rest = shape.slice(1).map(() => [] as []);
+        return Uint8Array.from((root.get(table) as Hdf5Table).slice([[step, step + 1], ...rest]) as Uint8Array);
+      };
+      if (shape.length === 4)
+        return { key, frame: async () => ({ height: shape[1], width: shape[2], pixels: opened(path, bytesOf) }) };
+      const read = async () => {
+        const padded = opened(path, bytesOf);
         // Zeros pad every file to the length of the longest; the last byte of a JPEG or PNG file is not zero.
-        return found.bytes.slice(0, found.bytes.findLastIndex((byte) => byte !== 0) + 1);
-      },
-    };
-  };
+        return { bytes: padded.slice(0, padded.findLastIndex((byte) => byte !== 0) + 1), file: path };
+      };
+      return { key, what: `${table}, step ${step}`, read };
+    });
   const episodeOf = (path: string, place: string, group: Group, words: readonly string[]): FoundEpisode => {
     const own = readEpisode(path, place, group, layout, words);
-    const { length, instructions, cameras, actions, states } = own.episode;
+    const { length, instructions, actions, states } = own.episode;
     const id = [place === '' || paths.length > 1 ? stem(path) : '', place.replace('data/', '')]
       .filter(Boolean)
       .join('/');
-    const shown = imagesIn(path, place, cameras, length);
-    const known = { id, length, instructions, cameras, ...shown };
+    const cameras = [...own.shapes.keys()];
+    const known = { id, length, instructions, cameras, ...imagesIn(path, place, own.shapes, length) };
     bytes += actions.byteLength + (states?.byteLength ?? 0);
     if (bytes <= memory) return { ...own, episode: { ...known, actions, states } };
     const load = async () => {
@@ -181,24 +168,27 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
   const states = joined(layout.states, 'states');
   if (states && states.length !== length) throw new InputError(`${where}: ${length} actions, ${states.length} states`);
   const pictures = group.get(layout.images);
-  const cameras =
-    pictures && 'keys' in pictures
-      ? (pictures as Group).keys().filter((key) => isCamera(pictures as Group, key, length))
-      : [];
-  const episode = { length, actions: actions.values, states: states?.values ?? null, instructions, cameras };
-  return { file, actionDimension: actions.width, stateDimension: states?.width ?? 0, episode };
+  const keys = pictures && 'keys' in pictures ? (pictures as Group).keys() : [];
+  const shapes = new Map(
+    keys.flatMap((key) => {
+      const shape = imageShape((pictures as Group).get(key), length);
+      return shape ? [[key, shape]] : [];
+    }),
+  );
+  const episode = { length, actions: actions.values, states: states?.values ?? null, instructions };
+  return { file, actionDimension: actions.width, stateDimension: states?.width ?? 0, shapes, episode };
 }
 
 /** Returns the name of a file without its folder and its ending. */
 const stem = (file: string) => file.replace(/^.*[\\/]|\.\w+$/g, '');
 
-/** Whether a table holds images: bytes as [steps, height, width, 3], or a padded image file for each step. */
-function isCamera(group: Group, key: string, length: number): boolean {
-  const own = group.get(key);
-  if (!own || !('shape' in own) || !own.shape || own.shape[0] !== length || !/[Bb]$/.test(String(own.dtype)))
-    return false;
-  const bytes = own.shape.slice(1).reduce((product, size) => product * size, 1);
-  return bytes <= VALUES_LIMIT && (own.shape.length === 2 || (own.shape.length === 4 && own.shape[3] === 3));
+/** The shape of a table of images, bytes as [steps, height, width, 3] or a padded image file for each step; null for another table. */
+function imageShape(table: ReturnType<Group['get']>, length: number): number[] | null {
+  if (!table || !('shape' in table) || !table.shape || table.shape[0] !== length) return null;
+  const { shape, dtype } = table;
+  const bytes = shape.slice(1).reduce((product, size) => product * size, 1);
+  const isImage = shape.length === 2 || (shape.length === 4 && shape[3] === 3);
+  return isImage && /[Bb]$/.test(String(dtype)) && bytes <= VALUES_LIMIT ? shape : null;
 }
 
 /** Extracts the innermost of the reasons that the library lists on many lines. */

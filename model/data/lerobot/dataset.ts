@@ -1,9 +1,8 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
-import { readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { checkFinite } from '../assemble.ts';
 import type { Dataset, Episode, Image } from '../dataset.ts';
-import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
+import { ImageCache, type ImagePlace, imagesAt, readImage } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type ParquetFile, ParquetFolder } from '../parquet/file.ts';
 import { loadedInOrder, onDisk, wholeEpisodes } from '../parts.ts';
@@ -173,16 +172,13 @@ class Reader {
 
   #common(place: EpisodePlace) {
     const { all, at } = this.instructions.get(place.index)!;
-    const files = imagesAt(this.#images, (camera, step) => this.#file(place, camera, step));
     return {
       id: idOf(place),
       length: place.length,
       instructions: all,
       ...(at && { instructionsAt: (step: number) => at[step] }),
       cameras: this.cameras.map(({ name }) => name),
-      image: async (camera: string, step: number) =>
-        (await this.#frame(place, camera, step)) ?? files.image(camera, step),
-      imageFile: files.imageFile,
+      ...imagesAt(this.#images, place.length, (camera, step) => this.#imagePlace(place, camera, step)),
     };
   }
 
@@ -212,27 +208,18 @@ class Reader {
     }
   }
 
-  /** Decodes a frame of a camera's video; null if the camera has image files. */
-  async #frame(place: EpisodePlace, name: string, step: number): Promise<Image | null> {
+  #imagePlace(place: EpisodePlace, name: string, step: number): ImagePlace | null {
     const camera = this.cameras.find((own) => own.name === name);
-    if (!camera?.video || step < 0) return null;
-    const { video, feature } = camera;
-    const at = Math.min(Math.floor(step), place.length - 1);
-    return this.#images.get(imageKey(feature, place, at), async () => {
-      const { path, start } = place.videos.get(feature.key)!;
-      const clip = { path, start, length: place.length, rate: this.info.rate, what: `episode ${place.index}` };
-      return video.frame(clip, at);
-    });
-  }
-
-  /** Finds a camera's image file; null if the camera is a video. */
-  #file(place: EpisodePlace, name: string, step: number): ImagePlace | null {
-    const camera = this.cameras.find((own) => own.name === name);
-    if (!camera || camera.video || step < 0) return null;
-    const at = Math.min(Math.floor(step), place.length - 1);
-    const what = `the image of episode ${place.index}, step ${at}, camera "${name}"`;
-    const read = () => this.#imageBytes(place, camera.feature.key, at, what);
-    return { key: imageKey(camera.feature, place, at), what, read };
+    if (!camera) return null;
+    const { feature, video } = camera;
+    const { index, length } = place;
+    const key = `${feature.key}:${index}:${step}`;
+    if (video) {
+      const clip = { ...place.videos.get(feature.key)!, length, rate: this.info.rate, what: `episode ${index}` };
+      return { key, frame: () => video.frame(clip, step) };
+    }
+    const what = `the image of episode ${index}, step ${step}, camera "${name}"`;
+    return { key, what, read: () => this.#imageBytes(place, feature.key, step, what) };
   }
 
   /** Reads an image from the parquet file, or from a file of a fixed name beside it. */
@@ -242,15 +229,8 @@ class Reader {
     if (held) return { bytes: new Uint8Array(held), file: file.name };
     const values = { image_key: key, episode_index: place.index, frame_index: step };
     const pattern = 'images/{image_key}/episode_{episode_index:06d}/frame_{frame_index:06d}.png';
-    const source = await this.folder.open(formatPath(pattern, values, this.info.file));
-    try {
-      return { bytes: await readRange(source, 0, source.size, what), file: source.name };
-    } finally {
-      await source.close();
-    }
+    return readImage(this.folder.open(formatPath(pattern, values, this.info.file)), what);
   }
 }
-
-const imageKey = ({ key }: Feature, { index }: EpisodePlace, step: number) => `${key}:${index}:${step}`;
 
 const idOf = ({ index }: EpisodePlace) => `episode_${String(index).padStart(6, '0')}`;

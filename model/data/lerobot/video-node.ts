@@ -1,8 +1,7 @@
-import { readRange } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
 import { openPath } from '../../../engine/files/paths.ts';
 import type { Image } from '../dataset.ts';
-import { decodeImage } from '../image-files.ts';
+import { decodeImage, readImage } from '../image-files.ts';
 import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
 
 // This file runs under node only; node's modules are loaded when videos are opened.
@@ -112,13 +111,9 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
         queue = decoded.catch(() => clips.delete(key));
       }
       const { folder, frames } = await decoded;
-      const source = await openPath(join(folder, `${String(Math.min(step, frames - 1)).padStart(6, '0')}.jpg`));
-      try {
-        const bytes = await readRange(source, 0, source.size, 'the frame');
-        return await decodeImage(bytes, 'image/jpeg', `${source.name} (${clip.path}, ${clip.what}, step ${step})`);
-      } finally {
-        await source.close();
-      }
+      const path = join(folder, `${String(Math.min(step, frames - 1)).padStart(6, '0')}.jpg`);
+      const { bytes } = await readImage(openPath(path), 'the frame');
+      return decodeImage(bytes, 'image/jpeg', `${path} (${clip.path}, ${clip.what}, step ${step})`);
     },
   };
 }

@@ -238,18 +238,17 @@ class Reader {
     for (const name of places.keys()) this.#seen.add(name);
     const find = (camera: string, step: number): ImagePlace | null => {
       const place = places.get(camera);
-      if (!place || step < 0) return null;
-      const at = Math.min(Math.floor(step), length - 1);
-      const what = `the image of episode ${id}, step ${at}, camera "${camera}"`;
+      if (!place) return null;
+      const what = `the image of episode ${id}, step ${step}, camera "${camera}"`;
       const read = async () => {
         const list = await this.#lists.get(`${path}:${place.start}`, () =>
           this.#imageFiles(path, record, place, what, length),
         );
-        return { bytes: new Uint8Array(list[at]), file: file.name };
+        return { bytes: new Uint8Array(list[step]), file: file.name };
       };
-      return { key: `${path}:${place.start}:${at}`, what, read };
+      return { key: `${path}:${place.start}:${step}`, what, read };
     };
-    return { cameras: [...places.keys()], ...imagesAt(this.#images, find) };
+    return { cameras: [...places.keys()], ...imagesAt(this.#images, length, find) };
   }
 
   async #imageFiles(
