@@ -1,9 +1,8 @@
 /** `insula bench attention`: attention variants, masks and directions in the same rounds. */
-import { comparisonLines } from '../bench/attention/compare.ts';
 import { DEFAULT, UNFUSED } from '../bench/attention/rows.ts';
 import { type AttentionRunOptions, attentionRunSchema, expectCases, runAttention } from '../bench/attention/run.ts';
 import { shapesOf } from '../bench/attention/shapes.ts';
-import { benchLines, csv as csvLines } from '../bench/attention/text.ts';
+import { benchLines, comparisonLines, csv as csvLines } from '../bench/attention/text.ts';
 import { tune as tuneAttention } from '../bench/attention/tune.ts';
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
 import { directions } from '../bench/measure/operation-task.ts';

@@ -1,6 +1,5 @@
 import { InputError } from '../../engine/files/errors.ts';
 import { randomStream, streams } from '../../engine/random.ts';
-import type { Dataset } from './dataset.ts';
 
 /** A source of examples, such as a `TrainingSampler` or a vision-language set. */
 export interface ExampleSource<T> {
@@ -75,14 +74,6 @@ export class DatasetMixture<T> {
     });
   }
 
-  /** Returns the fraction of all examples that each member supplies. */
-  weights(): { name: string; weight: number }[] {
-    const total = this.#shares.reduce((sum, share) => sum + share, 0);
-    return this.#groups.flatMap(({ members, ends }, g) =>
-      members.map(({ name }, m) => ({ name, weight: ((ends[m] - (ends[m - 1] ?? 0)) * this.#shares[g]) / total })),
-    );
-  }
-
   /** Returns the examples of training step `step` (from 0), group by group; a group's share decides their number. */
   batch(step: number, batchSize: number): { name: string; example: T }[] {
     return this.#sizes(batchSize).flatMap((size, g) =>
@@ -112,30 +103,5 @@ export class DatasetMixture<T> {
     const member = memberAt(place);
     const { name, source } = group.members[member];
     return { name, example: source.at(group.counts[member]) };
-  }
-}
-
-/**
- * Checks that one model can learn the actions of several data sets: they need the same control rate, and without slot
- * maps the same dimensions.
- *
- * @throws InputError if they differ; the message says in what
- */
-export function checkMixable(datasets: readonly Dataset[], { slots = false } = {}): void {
-  const [first, ...others] = datasets;
-  for (const dataset of others) {
-    const differs = (what: string, own: number, unlike: number, advice: string) => {
-      if (own !== unlike)
-        throw new InputError(`"${first.name}" has ${own} ${what}, "${dataset.name}" ${unlike}: ${advice}`);
-    };
-    differs(
-      'Hz',
-      first.rate,
-      dataset.rate,
-      'a chunk would last another time in each; train on them apart, or resample one',
-    );
-    if (slots) continue;
-    differs('action dimensions', first.actionDimension, dataset.actionDimension, 'give each a slot map');
-    differs('state dimensions', first.stateDimension, dataset.stateDimension, 'give each a slot map');
   }
 }

@@ -2,7 +2,6 @@
 import { InputError } from '../../engine/files/errors.ts';
 import { type Random, randomStream, streams } from '../../engine/random.ts';
 import type { ExampleSource } from './dataset-mixture.ts';
-import { shuffledEpochs } from './epochs.ts';
 import type { VisionLanguage } from './sampler.ts';
 
 export interface ImageQuestion {
@@ -44,6 +43,23 @@ export function splitImages<T>(name: string, images: readonly T[], seed: number)
   const order = randomStream(seed, 2 ** 32 - 1, streams.split).permutation(images.length);
   const shuffled = Array.from(order, (index) => images[index]);
   return { training: shuffled.slice(count), heldOut: shuffled.slice(0, count) };
+}
+
+/**
+ * Every number below `size` once an epoch, in an order that the epoch's random numbers decide. The returned function gives the epoch
+ * and the number of a place from 0; it keeps the order of one epoch.
+ */
+export function shuffledEpochs(
+  size: number,
+  randomOf: (epoch: number) => Random,
+): (place: number) => { epoch: number; number: number } {
+  let current = -1;
+  let order: Uint32Array = new Uint32Array(0);
+  return (place) => {
+    const epoch = Math.floor(place / size);
+    if (epoch !== current) [current, order] = [epoch, randomOf(epoch).permutation(size)];
+    return { epoch, number: order[place - epoch * size] };
+  };
 }
 
 /** Questions one by one. Each epoch asks all questions about every image, in an order that the seed decides. */

@@ -17,7 +17,6 @@ export * from './augmentation.ts';
 export * from './chunks.ts';
 export type * from './dataset.ts';
 export * from './dataset-mixture.ts';
-export * from './epochs.ts';
 export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
 export * from './image-questions.ts';
 export * from './images.ts';
@@ -37,7 +36,6 @@ export {
   wholeEpisodes,
 } from './parts.ts';
 export * from './question-file.ts';
-export * from './relative-statistics.ts';
 export * from './robots.ts';
 export * from './sampler.ts';
 export * from './slots.ts';

@@ -1,7 +1,6 @@
 import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { nearest } from '../../engine/files/nearest.ts';
-import { openFolder } from '../../engine/files/paths.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/files/safetensors.ts';
 import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode } from './dataset.ts';
@@ -39,19 +38,17 @@ interface ImagePack {
 /**
  * Opens one data set of a folder: the numbers are read and checked now, an image when it is requested.
  *
- * @param folder a path (node), or any folder
  * @param chosen the data set's name; it may be left out if there is only one
  * @param images false ignores the images, so that their files need not exist
  * @throws InputError if the folder has no index or no such data set (the message lists those that exist), a file is
  *   missing, cut off or damaged, or a number is not finite (file, episode, tensor and step are named)
  */
 export async function openIndexedDataset(
-  folder: string | Folder,
+  folder: Folder,
   chosen?: string,
   { images = true }: { readonly images?: boolean } = {},
 ): Promise<Dataset> {
-  const place = typeof folder === 'string' ? await openFolder(folder) : folder;
-  const indexFile = await place.open('index.json').catch((error) => {
+  const indexFile = await folder.open('index.json').catch((error) => {
     throw error instanceof InputError ? new InputError(`${error.message}; a data folder has this file`) : error;
   });
   const index = await readJsonObject(indexFile);
@@ -81,8 +78,8 @@ export async function openIndexedDataset(
   const pack =
     entry.images === undefined || !images
       ? null
-      : await openPack(place, asText(entry.images, indexFile.name, `${where}: "images"`), ids);
-  const file = await readSafetensors(await place.open(asText(entry.actions, indexFile.name, `${where}: "actions"`)));
+      : await openPack(folder, asText(entry.images, indexFile.name, `${where}: "images"`), ids);
+  const file = await readSafetensors(await folder.open(asText(entry.actions, indexFile.name, `${where}: "actions"`)));
   try {
     const reader = new EpisodeReader(file, pack);
     const episodes: Episode[] = [];

@@ -1,6 +1,5 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, SlotMap } from './dataset.ts';
-import { checkMixable } from './dataset-mixture.ts';
 import { changedEpisode } from './parts.ts';
 import { checkSlotMap } from './slots.ts';
 
@@ -21,7 +20,12 @@ export interface RobotData {
  */
 export function mixDatasets(members: readonly RobotData[]): Dataset {
   const datasets = members.map(({ dataset }) => dataset);
-  checkMixable(datasets, { slots: true });
+  const [first] = datasets;
+  const unlike = datasets.find(({ rate }) => rate !== first.rate);
+  if (unlike)
+    throw new InputError(
+      `"${first.name}" has ${first.rate} Hz, "${unlike.name}" ${unlike.rate}: a chunk would last another time in each; train on them apart, or resample one`,
+    );
   const [{ width }] = members.map(({ slots }) => slots);
   const robots: Record<string, SlotMap> = {};
   const weighted = members.some(({ weight }) => weight !== undefined);
@@ -42,7 +46,7 @@ export function mixDatasets(members: readonly RobotData[]): Dataset {
   }
   return {
     name: datasets.map(({ name }) => name).join(','),
-    rate: datasets[0].rate,
+    rate: first.rate,
     actionDimension: width,
     stateDimension: datasets.some(({ stateDimension }) => stateDimension > 0) ? width : 0,
     cameras: [...new Set(datasets.flatMap(({ cameras }) => cameras))].sort(),
