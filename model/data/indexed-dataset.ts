@@ -4,6 +4,7 @@ import { nearest } from '../../engine/files/nearest.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/files/safetensors.ts';
 import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode } from './dataset.ts';
+import { firstWhere } from './first-where.ts';
 import { ImageCache, type ImagePlace, imagesAt } from './image-files.ts';
 import { openImagePack } from './image-pack.ts';
 import { asObject, asOptionalText, asText, readJsonObject, unexpected } from './json.ts';
@@ -151,8 +152,9 @@ class EpisodeReader {
       image: async () => null,
       ...(pack &&
         imagesAt(pack.cache, Number.POSITIVE_INFINITY, (camera, step) => {
-          const newest = newestAt(images.get(camera) ?? [], step);
-          return newest && pack.place(newest.offset, newest.length, imageName(id, newest.step, camera));
+          const own = images.get(camera) ?? [];
+          const newest: PackedImage | undefined = own[firstWhere(own.length, (i) => own[i].step > step) - 1];
+          return newest ? pack.place(newest.offset, newest.length, imageName(id, newest.step, camera)) : null;
         })),
     };
   }
@@ -184,16 +186,6 @@ class EpisodeReader {
   #error(id: string, complaint: string): InputError {
     return new InputError(`${this.file.name}: episode ${quote(id)}: ${complaint}`);
   }
-}
-
-function newestAt(images: readonly PackedImage[], step: number): PackedImage | null {
-  let [low, high] = [0, images.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (images[middle].step <= step) low = middle + 1;
-    else high = middle;
-  }
-  return low > 0 ? images[low - 1] : null;
 }
 
 async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>): Promise<ImagePack> {

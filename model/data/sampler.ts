@@ -1,5 +1,6 @@
 import { type Random, randomStream, streams } from '../../engine/random.ts';
 import type { Episode, Image } from './dataset.ts';
+import { firstWhere } from './first-where.ts';
 import { countSteps, type EpisodePart, instructionsAt, loadEpisode } from './parts.ts';
 
 /** A control step of an episode, and one paraphrase of its instruction. */
@@ -37,14 +38,9 @@ class Steps {
   }
 
   at(index: number): { part: EpisodePart; step: number } {
-    let [low, high] = [0, this.#ends.length - 1];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#ends[middle] > index) high = middle;
-      else low = middle + 1;
-    }
-    const part = this.parts[low];
-    return { part, step: part.to - (this.#ends[low] - index) };
+    const number = firstWhere(this.#ends.length - 1, (i) => this.#ends[i] > index);
+    const part = this.parts[number];
+    return { part, step: part.to - (this.#ends[number] - index) };
   }
 }
 
@@ -98,7 +94,7 @@ export class TrainingSampler {
     const epoch = Math.floor(place / this.size);
     if (epoch !== this.#epoch) this.#begin(epoch);
     const inEpoch = place - epoch * this.size;
-    const number = lastAtMost(this.#windows, inEpoch);
+    const number = firstWhere(this.#windows.length, (i) => this.#windows[i].start > inEpoch) - 1;
     const { start, steps } = this.#windows[number];
     if (number !== this.#current) {
       const random = randomStream(this.seed, epoch + number * WINDOW_STRIDE, streams.shuffle);
@@ -139,17 +135,6 @@ export class TrainingSampler {
   batch(step: number, batchSize: number): Sample[] {
     return Array.from({ length: batchSize }, (_, i) => this.at(step * batchSize + i));
   }
-}
-
-/** Finds the last window that starts at or before `place`. */
-function lastAtMost(windows: readonly Window[], place: number): number {
-  let [low, high] = [0, windows.length - 1];
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (windows[middle].start <= place) low = middle;
-    else high = middle - 1;
-  }
-  return low;
 }
 
 /** Loads the episodes of examples, each once, if the data set leaves their numbers on disk. */

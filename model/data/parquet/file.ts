@@ -2,6 +2,7 @@ import type { SchemaTree } from 'hyparquet';
 import { getMaxDefinitionLevel } from 'hyparquet/src/schema.js';
 import type { ByteSource, Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
+import { firstWhere } from '../first-where.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type RowGroup, readFooter, rowGroups } from './footer.ts';
 import { inTurn, type LargePage, largePage, readLargeValue } from './large-pages.ts';
@@ -236,13 +237,7 @@ export class ParquetFile {
 
   /** Finds the row group of a row; the number of groups if the row lies behind all of them. */
   #groupOf(row: number): number {
-    let [low, high] = [0, this.groups.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.groups[middle].end <= row) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstWhere(this.groups.length, (i) => this.groups[i].end > row);
   }
 
   async #reading<T>(use: (open: () => Promise<ByteSource>) => Promise<T>): Promise<T> {
