@@ -9,6 +9,9 @@ import { openLeRobot } from './lerobot/dataset.ts';
 import { changedEpisode } from './parts.ts';
 import { openRlds } from './rlds/dataset.ts';
 
+/** The bytes of actions and states that are held in memory by default. */
+const NUMBER_BYTES = 256 * 2 ** 20;
+
 export interface DatasetOptions {
   /** The data set of a folder with several to open if none is named. */
   readonly usual?: string;
@@ -20,10 +23,7 @@ export interface DatasetOptions {
   readonly frameFolder?: string;
   /** Control steps per second, for files that do not state it (RLDS, npz, HDF5); refused for files that do. */
   readonly rate?: number;
-  /**
-   * The bytes of actions and states held in memory, 256 MiB by default; episodes of larger data sets are loaded one by
-   * one.
-   */
+  /** The bytes of actions and states held in memory; episodes of larger data sets are loaded one by one. */
   readonly memory?: number;
 }
 
@@ -45,7 +45,7 @@ export async function openDataset(
   name?: string,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
-  const { cameras = [] } = options;
+  const { cameras = [], memory = NUMBER_BYTES } = options;
   const twice = cameras.find((camera, i) => cameras.indexOf(camera) < i);
   if (twice !== undefined) throw new InputError(`camera ${quote(twice)} is named twice`);
   const files = typeof place === 'string' ? await filesAt(place) : [];
@@ -53,7 +53,7 @@ export async function openDataset(
   if (hdf5.length > 0) {
     const { openHdf5 } = await import('./files/hdf5-node.ts');
     const own = onlyName(place as string, lastPart(place as string), name);
-    return withCameras(await openHdf5(hdf5, own, options), options.cameras);
+    return withCameras(await openHdf5(hdf5, own, memory, options.rate), options.cameras);
   }
   const single = files.filter((file) => /\.(arrow|npz)$/.test(file));
   // A dataset_info.json beside Arrow files comes from Hugging Face's save_to_disk, not from RLDS.
@@ -72,7 +72,7 @@ export async function openDataset(
     return file !== null;
   };
   if (await has('meta/info.json')) {
-    const { cameras, memory, frameSize, frameFolder } = options;
+    const { cameras, frameSize, frameFolder } = options;
     const video = async (names: readonly string[]) =>
       typeof place === 'string'
         ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: place })
@@ -82,7 +82,7 @@ export async function openDataset(
     return withItsOwnRate(dataset, options.rate);
   }
   if (!arrow && !(await has('index.json')) && (await has('dataset_info.json'))) {
-    return openRlds(folder, { ...options, name });
+    return openRlds(folder, { ...options, memory, name });
   }
   if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
   const images = options.cameras?.length !== 0;

@@ -8,8 +8,6 @@ import { instructionsAmong, onDisk } from '../parts.ts';
 
 // This file runs under node only; the library is loaded when a file is opened.
 
-/** The bytes of numbers that are held in memory; further episodes are read when they are loaded. */
-const NUMBER_BYTES = 256 * 2 ** 20;
 /** The most numbers of one table that are read. */
 const VALUES_LIMIT = 2 ** 28;
 
@@ -53,7 +51,8 @@ const robomimic: Layout = {
 export async function openHdf5(
   paths: readonly string[],
   name: string,
-  { rate, memory = NUMBER_BYTES }: { rate?: number; memory?: number } = {},
+  memory: number,
+  rate?: number,
 ): Promise<Dataset> {
   const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
   (await ready).activate_throwing_error_handler(); // otherwise errors are printed and ignored

@@ -11,8 +11,6 @@ import { type Feature, formatPath, type LeRobotInfo, readInfo, widthOf } from '.
 
 /** The bytes of recently loaded numbers kept in memory. */
 const EPISODE_CACHE_BYTES = 64 * 2 ** 20;
-/** The numbers of a whole data set are held in memory up to this many bytes; larger data sets stay on disk. */
-const NUMBER_BYTES = 256 * 2 ** 20;
 /** The default limit of a decoded video frame's width and height: the image size of the public models, in pixels. */
 export const FRAME_SIZE = 224;
 /** The average step of an episode may differ from 1 / fps by this fraction. */
@@ -42,7 +40,7 @@ interface LeRobotOptions {
   /** Makes the decoder when a camera exists only as video. @throws InputError if no decoder is available */
   readonly video: (cameras: readonly string[]) => Promise<VideoFrames>;
   /** The bytes of numbers to hold in memory; if the data set has more, they are read when an episode is loaded. */
-  readonly memory?: number;
+  readonly memory: number;
 }
 
 /**
@@ -60,7 +58,7 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
   reader.instructions = new Map(places.map(({ index }, i) => [index, instructions[i]]));
   const { action, state, cameras } = reader;
   const bytes = info.frames * (widthOf(action) + (state ? widthOf(state) : 0)) * 4;
-  const streamed = bytes > (options.memory ?? NUMBER_BYTES);
+  const streamed = bytes > options.memory;
   const listed = places.map((place) => reader.listed(place));
   const episodes: Episode[] = streamed ? listed : [];
   if (!streamed) {

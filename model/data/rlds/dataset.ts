@@ -23,7 +23,6 @@ import {
 /** Checksums of larger sets are not compared when the set is opened. */
 const CHECKED_BYTES = 4 * 2 ** 30;
 const LIST_CACHE_BYTES = 256 * 2 ** 20;
-const NUMBER_BYTES = 256 * 2 ** 20;
 /** The bytes of the longest list of numbers or texts that is read. */
 const LIST_LIMIT = 2 ** 28;
 
@@ -49,7 +48,7 @@ interface RldsOptions {
   /** Control steps per second; needed if the set is not a well-known one. */
   readonly rate?: number;
   readonly cameras?: readonly string[];
-  readonly memory?: number;
+  readonly memory: number;
 }
 
 /**
@@ -59,7 +58,7 @@ interface RldsOptions {
  *
  * @throws InputError with one line that names file and field if something is missing, damaged or does not agree
  */
-export async function openRlds(folder: Folder, options: RldsOptions = {}): Promise<Dataset> {
+export async function openRlds(folder: Folder, options: RldsOptions): Promise<Dataset> {
   const source = await folder.open('dataset_info.json');
   const info = await readJsonObject(source);
   const name = asText(info.name, source.name, '"name"');
@@ -192,7 +191,7 @@ class Reader {
     };
     const dimensions = { actionDimension: actions.length / length, stateDimension: (states?.length ?? 0) / length };
     this.#bytes += actions.byteLength + (states?.byteLength ?? 0);
-    if (this.#bytes <= (this.options.memory ?? NUMBER_BYTES))
+    if (this.#bytes <= this.options.memory)
       return { file: file.name, ...dimensions, episode: { ...common, actions, states } };
     return { file: file.name, ...dimensions, episode: this.#onDisk(common, path, record) };
   }
