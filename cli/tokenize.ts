@@ -5,8 +5,7 @@ import { measureSpeed } from '../bench/tokenize/speed.ts';
 import { reportLines } from '../bench/tokenize/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
-import type { Dataset } from '../model/data/dataset.ts';
-import { chooseHorizon } from '../model/data/index.ts';
+import { chooseHorizon, type Dataset } from '../model/data/index.ts';
 import { about, readTokenizer, writePublished, writeTokenizer } from '../model/policy/tokenizer-file.ts';
 import {
   type ActionChunk,
@@ -141,7 +140,7 @@ export const report = command({
     };
     const tokenizers = about('tokenize report', () => reportedTokenizers(split.train, settings));
     if (tokenizer !== undefined) tokenizers.push([tokenizer, (await readTokenizer(tokenizer)).tokenizer]);
-    const rows = about('tokenize report', () => reportRows(split, tokenizers, rate));
+    const rows = about('tokenize report', () => reportRows(split.heldOut, tokenizers, rate));
     const names = dataset.actionNames ?? Array.from({ length: dimension }, (_, d) => `dimension ${d}`);
     const { low, high } = split.normaliser;
     const dimensions = names.map((own, d) => ({ name: own, halfRange: (high[d] - low[d]) / 2 }));

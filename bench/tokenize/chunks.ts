@@ -1,6 +1,6 @@
 import { InputError, quote } from '../../engine/index.ts';
-import type { Dataset } from '../../model/data/dataset.ts';
 import {
+  type Dataset,
   type DatasetStatistics,
   type EpisodePart,
   episodeNamed,
@@ -18,50 +18,39 @@ const FEW_EPISODES = 10;
 const HELD_OUT_EVERY = 5;
 const OVERLAP = 10;
 
-export interface SplitChunks {
-  readonly train: ActionChunk[];
-  readonly heldOut: ActionChunk[];
-  readonly normaliser: Normaliser;
-  /** All chunks that could be fitted on; `train` is an even choice of them. */
-  readonly total: number;
-  /** The held-out part, in one line. */
-  readonly description: string;
-}
-
 /**
  * Normalised chunks for fitting and for measuring, with no control step in both. At most `most` chunks, evenly chosen, are for
- * fitting, so that memory does not grow with the data set.
+ * fitting, so that memory does not grow with the data set; `total` counts all that could be. `description` says in one line what is
+ * held out.
  */
 export async function splitChunks(
   dataset: Dataset,
   { horizon, seed = 0, most = 20_000 }: { horizon: number; seed?: number; most?: number },
-): Promise<SplitChunks> {
-  const few = dataset.episodes.length < FEW_EPISODES;
-  if (few) {
-    const parts = wholeEpisodes(dataset.episodes);
-    const normaliser = await normaliserOf(parts);
-    const isHeldOut = (start: number) => Math.floor(start / horizon) % HELD_OUT_EVERY === HELD_OUT_EVERY - 1;
-    const starts = (step: number, chosen: (start: number) => boolean) => (length: number) =>
-      range(0, length - horizon, step).filter(chosen);
-    const overlapping = Math.max(1, Math.floor(horizon / OVERLAP));
-    const apart = (start: number) => !isHeldOut(start) && !isHeldOut(start + horizon - 1);
-    const { chunks: train, total } = await cut(parts, horizon, normaliser, starts(overlapping, apart), most);
-    const { chunks: heldOut } = await cut(parts, horizon, normaliser, starts(horizon, isHeldOut), most);
-    return {
-      train,
-      heldOut,
-      normaliser,
-      total,
-      description: `few episodes (${dataset.episodes.length}): every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin ${overlapping} steps apart`,
-    };
-  }
-  const split = splitDataset(dataset, { seed });
-  const normaliser = await normaliserOf(split.train);
-  const starts = (length: number) => range(0, length - horizon, horizon);
-  const { chunks: train, total } = await cut(split.train, horizon, normaliser, starts, most);
-  const { chunks: heldOut } = await cut(split.heldOut, horizon, normaliser, starts, most);
+) {
+  const { episodes } = dataset;
+  const few = episodes.length < FEW_EPISODES;
+  const isHeldOut = (start: number) => Math.floor(start / horizon) % HELD_OUT_EVERY === HELD_OUT_EVERY - 1;
+  const apart = (start: number) => !isHeldOut(start) && !isHeldOut(start + horizon - 1);
+  const step = stepBetween(dataset, horizon);
+  const split = few
+    ? {
+        train: wholeEpisodes(episodes),
+        heldOut: wholeEpisodes(episodes),
+        description: `few episodes (${episodes.length}): every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin ${step} steps apart`,
+      }
+    : splitDataset(dataset, { seed });
+  const starts = (step: number, chosen: (start: number) => boolean) => (length: number) =>
+    range(0, length - horizon, step).filter((start) => !few || chosen(start));
+  const statistics = await measureStatistics(split.train);
+  const normaliser = new Normaliser(statistics.actions, statistics);
+  const { chunks: train, total } = await cut(split.train, horizon, normaliser, starts(step, apart), most);
+  const { chunks: heldOut } = await cut(split.heldOut, horizon, normaliser, starts(horizon, isHeldOut), most);
   return { train, heldOut, normaliser, total, description: split.description };
 }
+
+/** The steps from the beginning of a chunk to fit on to that of the next. */
+const stepBetween = ({ episodes }: Dataset, horizon: number) =>
+  episodes.length < FEW_EPISODES ? Math.max(1, Math.floor(horizon / OVERLAP)) : horizon;
 
 /** The normalised chunks of a data set, at most `most` of all `total`, evenly chosen, and the statistics of the normalisation. */
 export async function wholeDataset(
@@ -73,12 +62,9 @@ export async function wholeDataset(
   const { actions, ...others } = await measureStatistics(parts);
   const statistics = { ...others, actions, states: null };
   const normaliser = new Normaliser(actions, statistics);
-  const few = dataset.episodes.length < FEW_EPISODES;
-  const step = few ? Math.max(1, Math.floor(horizon / OVERLAP)) : horizon;
-  return {
-    ...(await cut(parts, horizon, normaliser, (length) => range(0, length - horizon, step), most)),
-    statistics,
-  };
+  const step = stepBetween(dataset, horizon);
+  const starts = (length: number) => range(0, length - horizon, step);
+  return { ...(await cut(parts, horizon, normaliser, starts, most)), statistics };
 }
 
 /** The chunk at `step` of an episode, named by id or number, in raw units; without a step all its chunks, one after the other. */
@@ -99,11 +85,6 @@ export async function chunksOfEpisode(
     step: start,
     chunk: { horizon, dimension, data: actions.slice(start * dimension, (start + horizon) * dimension) },
   }));
-}
-
-async function normaliserOf(parts: readonly EpisodePart[]): Promise<Normaliser> {
-  const statistics = await measureStatistics(parts);
-  return new Normaliser(statistics.actions, statistics);
 }
 
 /** The numbers from, from + step, ... up to `last`. */

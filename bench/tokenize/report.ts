@@ -6,7 +6,6 @@ import {
   StrideTokenizer,
   StringActionTokenizer,
 } from '../../tokenizers/index.ts';
-import type { SplitChunks } from './chunks.ts';
 
 interface ReportSettings {
   readonly rate: number;
@@ -39,7 +38,7 @@ export function reportedTokenizers(
 
 /** Rows of held-out chunks in the order of the tokenizers; the others are compared with the first. */
 export function reportRows(
-  { heldOut }: Pick<SplitChunks, 'heldOut'>,
+  heldOut: readonly ActionChunk[],
   tokenizers: readonly (readonly [string, ActionTokenizer])[],
   rate: number,
 ) {
