@@ -7,8 +7,7 @@ import { type LoadingRate, madeDataset, measureLoading } from '../bench/data/loa
 import { aligned } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { InputError } from '../engine/index.ts';
-import type { Dataset } from '../model/data/dataset.ts';
-import { openDataset, writeLeRobot } from '../model/data/index.ts';
+import { type Dataset, openDataset, writeLeRobot } from '../model/data/index.ts';
 import { command } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions } from './data.ts';
 import { deviceOptions } from './device.ts';

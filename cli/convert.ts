@@ -11,13 +11,6 @@ const EPISODES = 200;
 /** Larger than any video frame, so that frames are written at their own size. */
 const FRAME_SIZE = 2 ** 16;
 
-interface Converted {
-  folder: string;
-  source: string;
-  episodes: number;
-  steps: number;
-}
-
 export const convert = command({
   options: {
     ...dataOptions,
@@ -46,7 +39,7 @@ export const convert = command({
       note: (line) => progress.note(line),
       onProgress: (done, total) => progress.count('write: episode', done, total),
     });
-    const json: Converted = { folder: out, source: dataset.name, ...written };
+    const json = { folder: out, source: dataset.name, ...written };
     const line = `${out}: LeRobot 3.0, ${json.episodes} episodes, ${json.steps} steps at ${dataset.rate} Hz of "${dataset.name}"`;
     return { json, lines: [line] };
   },

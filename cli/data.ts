@@ -5,8 +5,8 @@ import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
-import type { Dataset } from '../model/data/dataset.ts';
 import {
+  type Dataset,
   type ImageSplit,
   mixDatasets,
   namedQuestions,

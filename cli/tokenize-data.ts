@@ -1,5 +1,5 @@
 /** The actions for `insula tokenize`, and the options that choose them. */
-import type { Dataset } from '../model/data/dataset.ts';
+import type { Dataset } from '../model/data/index.ts';
 import { chooseDataset, type DataChoice, dataOptions } from './data.ts';
 import { number, text } from './options.ts';
 import type { Progress } from './progress.ts';

@@ -1,8 +1,7 @@
 /** Measures how much the making of batches from a data set slows the training steps beside it. */
 import type { Device } from '../../engine/index.ts';
 import { Model } from '../../model/architecture/model.ts';
-import type { Dataset } from '../../model/data/dataset.ts';
-import { chooseHorizon } from '../../model/data/index.ts';
+import { chooseHorizon, type Dataset } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker, type MadeBatch } from '../../model/training/batches.ts';

@@ -1,6 +1,13 @@
 /** How many training examples a second a data set gives. */
-import type { Dataset, Episode } from '../../model/data/dataset.ts';
-import { chunk, loadExamples, resizeWithPadding, TrainingSampler, wholeEpisodes } from '../../model/data/index.ts';
+import {
+  chunk,
+  type Dataset,
+  type Episode,
+  loadExamples,
+  resizeWithPadding,
+  TrainingSampler,
+  wholeEpisodes,
+} from '../../model/data/index.ts';
 import type { BesideTraining } from './beside-training.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
