@@ -27,10 +27,7 @@ interface Checks {
   readonly omitted: readonly Check[];
 }
 
-/**
- * `every` takes all; otherwise a software adapter, which compiles each kernel made for GPUs for seconds, takes one of each family of
- * these.
- */
+/** Without `every`, a software adapter takes one of each family of kernels made for GPUs: each compiles for seconds. */
 export function checksOf(device: Device, every: boolean): Checks {
   const all = allChecks(device);
   if (every || !device.software) return { checks: all, omitted: [] };

@@ -1,9 +1,7 @@
 import type { Random } from '../../engine/random.ts';
 import type { Image } from './dataset.ts';
 
-/**
- * The largest changes of an image; each change is drawn uniformly between minus and plus its limit (openpi, model.py).
- */
+/** The largest changes of an image; each is drawn uniformly between minus and plus its limit (openpi, model.py). */
 export interface Augmentation {
   /** The side of the crop as a fraction of the image's side; the position of the crop is drawn too. */
   readonly crop: number;

@@ -17,9 +17,7 @@ interface DatasetMember<T> {
 }
 
 export interface DatasetGroup<T> {
-  /**
-   * The share of every batch that this group fills; GenVLA fills half with robot data, half with vision-language data.
-   */
+  /** The share of every batch that this group fills; GenVLA fills half with robot data, half with questions. */
   readonly share: number;
   readonly members: readonly DatasetMember<T>[];
 }

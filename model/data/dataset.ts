@@ -18,10 +18,7 @@ export interface Episode {
   readonly states: Float32Array | null;
   /** Paraphrases of the instruction, all true of this episode; empty if the source has none. */
   readonly instructions: readonly string[];
-  /**
-   * Present only if the instruction changes during the episode: the paraphrases at control step `step`, known before
-   * loading.
-   */
+  /** Present only if the instruction changes: the paraphrases at control step `step`, known before loading. */
   instructionsAt?(step: number): readonly string[];
   /** The cameras with at least one image in this episode. */
   readonly cameras: readonly string[];
@@ -44,10 +41,7 @@ export interface Slot {
   /** The position in the padded vector that robots share. */
   readonly slot: number;
   readonly kind: 'joint' | 'joint velocity' | 'position' | 'rotation' | 'gripper' | 'base' | 'other';
-  /**
-   * Whether the action is trained as the difference to the state of the same number at the chunk's start; never for
-   * grippers.
-   */
+  /** Whether the action is trained as the difference to the same state at the chunk's start; never for grippers. */
   readonly relative: boolean;
   readonly gripper: boolean;
 }
@@ -76,9 +70,7 @@ export interface Dataset {
   /** Every camera of any episode, in a fixed order. */
   readonly cameras: readonly string[];
   readonly episodes: readonly Episode[];
-  /**
-   * The robots of a mixture by name. The dimensions above are then those of the slots; an episode has its robot's own.
-   */
+  /** The robots of a mixture by name: the dimensions above are those of the slots; an episode has its robot's own. */
   readonly robots?: Readonly<Record<string, SlotMap>>;
   /** The sampling weights of a mixture's robots; n^0.43 for n examples by default. */
   readonly weights?: Readonly<Record<string, number>>;

@@ -17,9 +17,7 @@ const decoders: Record<string, (bytes: Uint8Array<ArrayBuffer>) => Promise<Image
 /** The image file types that `decodeImage` reads. */
 export const imageTypes: readonly string[] = Object.keys(decoders);
 
-/**
- * Recognises the type of an image file, for `decodeImage`, by its first bytes; "unknown" if it is neither JPEG nor PNG.
- */
+/** Recognises the type of an image file by its first bytes; "unknown" if it is neither JPEG nor PNG. */
 export function imageTypeOf(bytes: Uint8Array): string {
   if (bytes[0] === 0xff && bytes[1] === 0xd8) return 'image/jpeg';
   return bytes[0] === 0x89 && bytes[1] === 0x50 ? 'image/png' : 'unknown';
@@ -45,10 +43,7 @@ export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, 
 
 /** The pixels of the largest image that is decoded. */
 const PIXELS_LIMIT = 2 ** 26;
-/**
- * No file holds more pixels per byte: a PNG has at most 8 per unpacked byte, and deflate unpacks a byte to at most
- * 1032.
- */
+/** No file holds more pixels per byte: a PNG has 8 per unpacked byte, and deflate unpacks a byte to at most 1032. */
 const PIXELS_PER_BYTE = 8 * 1032;
 
 /** Checks the size in the file's header, by which the decoders allocate. @throws Error if it is implausible */
@@ -61,11 +56,7 @@ function checkSize(bytes: Uint8Array, type: string): void {
     throw new Error(`${bytes.length} bytes say they hold ${first} x ${second} pixels`);
 }
 
-/**
- * Finds the height in a JPEG file, which its width follows, in the first SOF segment.
- *
- * @throws RangeError if there is none
- */
+/** Finds the height in a JPEG file, which its width follows, in the first SOF segment. @throws RangeError */
 function frameHeader(view: DataView): number {
   for (let at = 2; ; ) {
     const marker = view.getUint8(at + 1);
@@ -75,9 +66,7 @@ function frameHeader(view: DataView): number {
   }
 }
 
-/**
- * Whether every decoder reads an image file as the same 8-bit RGB: it is in colour, without alpha and without rotation.
- */
+/** Whether every decoder reads the same 8-bit RGB of an image file: in colour, without alpha and rotation. */
 export function isPlainRgb(bytes: Uint8Array): boolean {
   const head = new TextDecoder('latin1').decode(bytes.subarray(0, 2 ** 16));
   if (/Exif|eXIf/.test(head)) return false; // some decoders rotate the image by its Exif orientation

@@ -30,12 +30,7 @@ export interface ImageSplit<T = QuestionedImage> {
 const HELD_OUT_EVERY = 20;
 const HELD_OUT_IMAGES = 16;
 
-/**
- * Holds out some of the images, which the seed chooses.
- *
- * @param name the source of the images, for errors
- * @throws InputError if there are too few images
- */
+/** Holds out some of the images of `name`, which the seed chooses. @throws InputError if there are too few */
 export function splitImages<T>(name: string, images: readonly T[], seed: number): ImageSplit<T> {
   const count = Math.min(HELD_OUT_IMAGES, Math.max(2, Math.floor(images.length / HELD_OUT_EVERY)));
   if (images.length < count + 2)

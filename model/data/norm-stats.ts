@@ -50,10 +50,7 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
   return { rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, actions: read('actions'), states };
 }
 
-/**
- * Drops the dimensions beyond the data set's if they are constant: openpi may pad statistics with zeros, as it pads
- * actions.
- */
+/** Drops constant dimensions beyond the data set's: openpi may pad statistics with zeros, as it pads actions. */
 export function withoutPadding(statistics: DatasetStatistics, dataset: Dataset): DatasetStatistics {
   const cut = (columns: ColumnStatistics, dimension: number): ColumnStatistics => {
     const { mean, std } = columns;
@@ -67,10 +64,7 @@ export function withoutPadding(statistics: DatasetStatistics, dataset: Dataset):
   return { ...statistics, actions: cut(actions, actionDimension), states: states && cut(states, stateDimension) };
 }
 
-/**
- * @param file the source of the statistics, for errors
- * @throws InputError if they have other dimensions than the data set
- */
+/** @throws InputError if the statistics of `file` have other dimensions than the data set */
 export function checkStatistics({ actions, states }: DatasetStatistics, dataset: Dataset, file: string): void {
   for (const [what, columns, dimension] of [
     ['actions', actions, dataset.actionDimension],

@@ -22,10 +22,7 @@ export async function readParaphrases(file: ByteSource): Promise<Paraphrases> {
   );
 }
 
-/**
- * Adds paraphrases to a data set. Training draws one of an episode's instructions each time, the original ones among
- * them.
- */
+/** Adds paraphrases to a data set: training draws one of an episode's instructions each time, or one of these. */
 export function withParaphrases(dataset: Dataset, paraphrases: Paraphrases): Dataset {
   const all = (texts: readonly string[]) => [
     ...new Set([...texts, ...texts.flatMap((text) => paraphrases.get(text) ?? [])]),

@@ -97,10 +97,7 @@ export function checkedStream(bytes: Uint8Array): Uint8Array {
   }
 }
 
-/**
- * The types of Arrow that are read: numbers, booleans, times, texts, bytes, and lists and structs of them (Type in
- * Schema.fbs).
- */
+/** The types that are read (Type in Schema.fbs): numbers, booleans, times, texts, bytes, lists and structs of them. */
 const readTypes = [2, 3, 4, 5, 6, 10, 12, 13, 15, 16, 19, 20, 21];
 const BOOL = 6;
 
@@ -115,9 +112,7 @@ interface Batch {
   readonly children?: readonly Batch[];
 }
 
-/**
- * @throws Error if a column has fewer values than it states, a list in it reaches beyond them, or its type is not read
- */
+/** @throws Error if a column has fewer values than it states, a list in it leaves them, or its type is not read */
 export function checkColumn(column: Column<unknown>): void {
   for (const batch of column.data) checkBatch(batch as unknown as Batch);
 }

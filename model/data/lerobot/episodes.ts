@@ -17,11 +17,7 @@ export interface EpisodePlace {
   readonly videos: ReadonlyMap<string, { readonly path: string; readonly start: number }>;
 }
 
-/**
- * Lists the episodes of a data set in the order of their index.
- *
- * @throws InputError if a file is missing, damaged or wrong
- */
+/** Lists the episodes in the order of their index. @throws InputError if a file is missing, damaged or wrong */
 export async function readEpisodes(folder: Folder, parquet: ParquetFolder, info: LeRobotInfo): Promise<EpisodePlace[]> {
   const cameras = [...info.features.values()].filter(({ dtype }) => dtype === 'video').map(({ key }) => key);
   const places = info.version.startsWith('2')

@@ -9,10 +9,7 @@ import { FRAME_SIZE, type VideoClip, type VideoFrames } from './dataset.ts';
 /** The number of videos held open, and the bytes cached for each. */
 const OPEN_VIDEOS = 16;
 const VIDEO_CACHE_BYTES = 2 ** 20;
-/**
- * If keyframes are more frames apart than this, an episode is decoded once; its JPEG images are kept up to KEPT_BYTES
- * in all.
- */
+/** If keyframes are more frames apart, an episode is decoded once, to JPEG images kept up to KEPT_BYTES in all. */
 const FAR_APART = 16;
 const KEPT_BYTES = 256 * 2 ** 20;
 

@@ -26,9 +26,7 @@ const DATA_FILE_MEGABYTES = 100;
 export interface LeRobotWriteOptions {
   /** LeRobot's name of the robot. */
   readonly robot?: string;
-  /**
-   * Leaves out episodes without an image of some camera; by default the cameras that some episodes lack are left out.
-   */
+  /** Leaves out episodes without an image of some camera; by default the cameras that some episodes lack. */
   readonly requireImages?: boolean;
   /** Receives a line about anything that is left out or has no place in the format. */
   readonly note?: (line: string) => void;

@@ -214,9 +214,7 @@ export class ParquetFile {
     return node.path.join('\n');
   }
 
-  /**
-   * Calls `use` with each page that holds leaf values between `from` and `to`, and with the number of its first value.
-   */
+  /** Calls `use` with each page that holds leaf values between `from` and `to`, and the number of its first value. */
   async #eachPage(
     chunk: ColumnChunk,
     column: string,

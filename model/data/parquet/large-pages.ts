@@ -20,9 +20,7 @@ export interface LargePage {
   readonly definition: Uint8Array | null;
   /** The bytes of the unpacked page. */
   readonly size: number;
-  /**
-   * The place in the file of each piece of the unpacked page, and the end of the last; one piece if it is not packed.
-   */
+  /** The place in the file of each piece of the page, and the end of the last; one piece if it is not packed. */
   readonly pieces: Float64Array;
   readonly packed: boolean;
 }

@@ -18,10 +18,7 @@ export interface PageValues {
   readonly values: Values;
   readonly definition: Uint8Array | null;
   readonly repetition: Uint8Array | null;
-  /**
-   * For byte arrays, the unpacked bytes that hold them and the page that these come from: the data page or the
-   * dictionary.
-   */
+  /** For byte arrays: the unpacked bytes that hold them, and their page, the data page or the dictionary. */
   readonly store: { readonly bytes: Uint8Array; readonly page: Page } | null;
 }
 

@@ -56,10 +56,7 @@ function feature({ dtype, depth = 0, length = -1 }: TableColumn): unknown {
   return { feature: feature({ name: '', dtype, depth: depth - 1 }), length, _type: 'Sequence' };
 }
 
-/**
- * Makes a parquet file in memory, one row group for each `append`; numbers and texts are packed by snappy, images are
- * not.
- */
+/** Makes a parquet file in memory, a row group for each `append`; snappy packs numbers and texts, not images. */
 export class TableWriter {
   readonly #bytes = new ByteWriter();
   readonly #writer: ParquetWriter;
@@ -110,9 +107,7 @@ export class TableWriter {
   }
 }
 
-/**
- * Makes a column of images without compression, which would not shrink them; one can then be read without the others.
- */
+/** Makes a column of images without compression, which would not shrink them; each can be read without the others. */
 function imageColumn(name: string, data: readonly (ImageCell | null)[]): ColumnSource {
   const different = [...new Set(data)];
   const bytes = different.reduce((sum, cell) => sum + (cell?.bytes.length ?? 0), 0);

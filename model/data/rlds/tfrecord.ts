@@ -137,10 +137,7 @@ class Reader {
   }
 }
 
-/**
- * Reads a variable-length integer; length 0 if it does not end. Above 2^53 it loses low bits, which no length here
- * needs.
- */
+/** Reads a variable-length integer; length 0 if it does not end. Above 2^53 it loses low bits, which none needs. */
 function varint(bytes: Uint8Array, start: number): { value: number; length: number } {
   let value = 0;
   for (let i = 0; i < 10 && start + i < bytes.length; i++) {
