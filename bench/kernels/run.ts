@@ -95,7 +95,7 @@ export async function runKernels(device: Device, options: KernelsOptions) {
   }
 }
 
-/** The rates of work that took `milliseconds`, the least time that the roof allows as a share of it, and what limits it. */
+/** The rates of work that took `milliseconds`, its least time by the roof as a share of it, and what limits it. */
 export function compared(
   { flops, bytes, dispatches }: Pick<Measured, 'flops' | 'bytes' | 'dispatches'>,
   milliseconds: number,

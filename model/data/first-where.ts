@@ -1,4 +1,4 @@
-/** Finds the first number below `count` that a test holds for, which then holds for all after it; `count` if there is none. */
+/** Finds the first number below `count` from which on a test holds; `count` if there is none. */
 export function firstWhere(count: number, holds: (index: number) => boolean): number {
   let [low, high] = [0, count];
   while (low < high) {

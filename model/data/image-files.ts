@@ -172,7 +172,7 @@ export type ImagePlace = {
   | { frame(): Promise<Image> }
 );
 
-/** Reads an image file, or a part of a file, which is open only meanwhile: a data set holds no file open and needs no closing. */
+/** Reads an image file, or a part of a file, and closes it, so that a data set holds no file open. */
 export async function readImage(opening: Promise<ByteSource>, what: string, start = 0, end?: number) {
   const source = await opening;
   try {
@@ -182,10 +182,7 @@ export async function readImage(opening: Promise<ByteSource>, what: string, star
   }
 }
 
-/**
- * Makes the image methods of an episode of `length` steps; `find` returns null if a camera has no image. Steps after the last one show
- * its image.
- */
+/** Makes an episode's image methods; `find` returns null if a camera has no image. Later steps show the last. */
 export function imagesAt(
   cache: ImageCache,
   length: number,

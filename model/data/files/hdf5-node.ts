@@ -181,7 +181,7 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
 /** Returns the name of a file without its folder and its ending. */
 const stem = (file: string) => file.replace(/^.*[\\/]|\.\w+$/g, '');
 
-/** The shape of a table of images, bytes as [steps, height, width, 3] or a padded image file for each step; null for another table. */
+/** The shape of a table of images: [steps, height, width, 3], or a padded file for each step; null for another table. */
 function imageShape(table: ReturnType<Group['get']>, length: number): number[] | null {
   if (!table || !('shape' in table) || !table.shape || table.shape[0] !== length) return null;
   const { shape, dtype } = table;
