@@ -6,30 +6,44 @@ import { type EpisodePart, loadedInOrder } from './parts.ts';
 
 const QUANTILES = [0.01, 0.99];
 
-/** The statistics of each column of a table of numbers. */
-export interface ColumnStatistics {
-  /** The number of rows. */
-  readonly count: number;
-  readonly mean: readonly number[];
-  /** The standard deviation of the whole population (divided by `count`). */
-  readonly std: readonly number[];
-  readonly min: readonly number[];
-  readonly max: readonly number[];
-  /** The 1 % and 99 % quantiles. */
-  readonly q01: readonly number[];
-  readonly q99: readonly number[];
-}
+/** Whether a JSON value is a number that stays finite in float32. */
+export const isFloat32 = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isFinite(Math.fround(value));
 
-/** The statistics of a data set and the settings of normalisation: plain JSON, kept beside the weights. */
-export interface DatasetStatistics {
+const numbers = v.pipe(v.array(v.custom<number>(isFloat32, 'a number that f32 holds')), v.readonly());
+const positive = v.pipe(v.number(), v.gtValue(0));
+const columnsSchema = v.pipe(
+  v.object({
+    /** The number of rows. */
+    count: count(),
+    mean: numbers,
+    /** The standard deviation of the whole population (divided by `count`). */
+    std: numbers,
+    min: numbers,
+    max: numbers,
+    /** The 1 % and 99 % quantiles. */
+    q01: numbers,
+    q99: numbers,
+  }),
+  v.check(
+    ({ count: _, ...lists }) => new Set(Object.values(lists).map(({ length }) => length)).size === 1,
+    'lists of the same length',
+  ),
+);
+/** The statistics of each column of a table of numbers. */
+export type ColumnStatistics = Readonly<v.InferOutput<typeof columnsSchema>>;
+
+export const statisticsSchema = v.object({
   /** The smallest range to divide by, as a fraction of the widest range in the same table. */
-  readonly rangeFloor: number;
+  rangeFloor: positive,
   /** Normalised values are clipped to [-bound, bound]. */
-  readonly bound: number;
-  readonly actions: ColumnStatistics;
+  bound: positive,
+  actions: columnsSchema,
   /** null if an episode has no state. */
-  readonly states: ColumnStatistics | null;
-}
+  states: v.nullable(columnsSchema),
+});
+/** The statistics of a data set and the settings of normalisation: plain JSON, kept beside the weights. */
+export type DatasetStatistics = Readonly<v.InferOutput<typeof statisticsSchema>>;
 
 /** By default a dimension that moves less than 1 % of the widest one counts as constant. */
 export const RANGE_FLOOR = 0.01;
@@ -163,36 +177,6 @@ export function normalisers(statistics: DatasetStatistics): { actions: Normalise
   const { actions, states } = statistics;
   return { actions: new Normaliser(actions, statistics), states: states && new Normaliser(states, statistics) };
 }
-
-/** Whether a JSON value is a number that stays finite in float32. */
-export const isFloat32 = (value: unknown): value is number =>
-  typeof value === 'number' && Number.isFinite(Math.fround(value));
-
-const numbers = v.array(v.custom<number>(isFloat32, 'a number that f32 holds'));
-const positive = v.pipe(v.number(), v.gtValue(0));
-const columnsSchema = v.pipe(
-  v.object({
-    count: count(),
-    mean: numbers,
-    std: numbers,
-    min: numbers,
-    max: numbers,
-    q01: numbers,
-    q99: numbers,
-  }),
-  v.check(
-    ({ count: _, ...lists }) => new Set(Object.values(lists).map(({ length }) => length)).size === 1,
-    'lists of the same length',
-  ),
-);
-
-/** Normalisation statistics as JSON keeps them. */
-export const statisticsSchema = v.object({
-  rangeFloor: positive,
-  bound: positive,
-  actions: columnsSchema,
-  states: v.nullable(columnsSchema),
-}) satisfies v.GenericSchema<unknown, DatasetStatistics>;
 
 /**
  * Reads statistics from JSON.
