@@ -6,35 +6,22 @@ import { comparisonOf } from '../measure/saved-run.ts';
 import { aligned, changeCells, csvOf, digits, quartiles } from '../measure/table.ts';
 import { type BenchResult, keyText, type ResultRow, type SavedAttentionRun, type Timer } from './run.ts';
 
-export const numberColumns = [
-  'ms',
-  'quartiles',
-  'GFLOP/s',
-  'x dense',
-  'x live work',
-  '% matmul',
-  '% roof',
-  'x unfused',
-  'MB',
-  'workgroups',
-] as const;
-
-/** The numbers of a row in the order of `numberColumns`. */
-export function numberCells(row: ResultRow, timer: Timer): string[] {
-  const time = timeOf(row, timer);
-  return [
-    digits(time.median),
-    quartiles(time),
-    digits(row.gigaflops),
-    digits(row.toDense.time),
-    digits(row.toDense.work),
-    digits(row.percentOfMatmul),
-    digits(row.percentOfRoof),
-    row.unfusedToThis === null ? '-' : digits(row.unfusedToThis),
-    digits(row.memoryBytes / 1e6),
-    String(row.workgroups),
-  ];
-}
+/** The numbers of a row, measured in `time`, by the names of their columns. */
+const numbers: Readonly<Record<string, (row: ResultRow, time: Spread) => string>> = {
+  ms: (_, { median }) => digits(median),
+  quartiles: (_, time) => quartiles(time),
+  'GFLOP/s': ({ gigaflops }) => digits(gigaflops),
+  'x dense': ({ toDense }) => digits(toDense.time),
+  'x live work': ({ toDense }) => digits(toDense.work),
+  '% matmul': ({ percentOfMatmul }) => digits(percentOfMatmul),
+  '% roof': ({ percentOfRoof }) => digits(percentOfRoof),
+  'x unfused': ({ unfusedToThis }) => (unfusedToThis === null ? '-' : digits(unfusedToThis)),
+  MB: ({ memoryBytes }) => digits(memoryBytes / 1e6),
+  workgroups: ({ workgroups }) => String(workgroups),
+};
+export const numberColumns = Object.keys(numbers);
+export const numberCells = (row: ResultRow, timer: Timer) =>
+  Object.values(numbers).map((cell) => cell(row, timeOf(row, timer)));
 
 export function timeOf({ wall, gpu }: Pick<ResultRow, 'wall' | 'gpu'>, timer: Timer): Spread {
   return timer === 'gpu' ? gpu! : wall;

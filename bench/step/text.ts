@@ -5,47 +5,33 @@ import { comparisonOf } from '../measure/saved-run.ts';
 import { aligned, changeCells, digits, quartiles } from '../measure/table.ts';
 import type { SavedStepRun, StepResult, StepRow } from './run.ts';
 
+/** The cells of a row by the names of their columns. */
+const columns: Readonly<Record<string, (row: StepRow) => string>> = {
+  system: ({ system }) => system,
+  'ms a step': ({ wall }) => digits(wall.median),
+  quartiles: ({ wall }) => quartiles(wall),
+  'samples/s': ({ samplesPerSecond }) => digits(samplesPerSecond),
+  'tokens/s': ({ tokensPerSecond }) => digits(tokensPerSecond),
+  'GFLOP/s': ({ gigaflops }) => digits(gigaflops),
+  'host ms': ({ host }) => digits(host.median),
+  'us a dispatch': ({ encodingMicrosecondsPerDispatch }) => digits(encodingMicrosecondsPerDispatch),
+  dispatches: ({ dispatches }) => String(dispatches),
+  pipelines: ({ pipelines }) => String(pipelines),
+  attention: ({ attention }) => percent(attention),
+  'arenas MB': ({ arenaBytes }) => digits(arenaBytes / 1e6),
+  'x least': ({ arenaBytes, lowerBoundBytes }) => digits(arenaBytes / lowerBoundBytes),
+  'memory MB': ({ memoryBytes }) => digits(memoryBytes / 1e6),
+  'first step s': ({ firstSeconds }) => digits(firstSeconds),
+};
+
 export function stepLines(result: StepResult): string[] {
   const { rows, sizes } = result;
   const { preset = 'tiny', batch } = sizes;
-  const header = [
-    'system',
-    'ms a step',
-    'quartiles',
-    'samples/s',
-    'tokens/s',
-    'GFLOP/s',
-    'host ms',
-    'us a dispatch',
-    'dispatches',
-    'pipelines',
-    'attention',
-    'arenas MB',
-    'x least',
-    'memory MB',
-    'first step s',
-  ];
-  const cells = (row: StepRow) => [
-    row.system,
-    digits(row.wall.median),
-    quartiles(row.wall),
-    digits(row.samplesPerSecond),
-    digits(row.tokensPerSecond),
-    digits(row.gigaflops),
-    digits(row.host.median),
-    digits(row.encodingMicrosecondsPerDispatch),
-    String(row.dispatches),
-    String(row.pipelines),
-    percent(row.attention),
-    digits(row.arenaBytes / 1e6),
-    digits(row.arenaBytes / row.lowerBoundBytes),
-    digits(row.memoryBytes / 1e6),
-    digits(row.firstSeconds),
-  ];
+  const cells = rows.map((row) => Object.values(columns).map((cell) => cell(row)));
   return [
     provenanceLine(result),
     `preset ${preset}, batch ${batch}; medians of ${rows[0].wall.rounds} rounds that interleave the systems`,
-    ...aligned([header, ...rows.map(cells)], 1),
+    ...aligned([Object.keys(columns), ...cells], 1),
     'host ms: time to write numbers, encode and submit. us a dispatch: time to encode and submit one. arenas MB: memory of activations; x least: the same, divided by the least that any plan takes.',
     ...rows.flatMap(compilationLine),
     ...rows.flatMap(kernelLines),
