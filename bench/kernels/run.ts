@@ -75,7 +75,7 @@ export async function runKernels(device: Device, options: KernelsOptions) {
       }));
     });
     const { rounds, seconds, onProgress } = options;
-    const tasks = [...probes.tasks, ...rows.map(({ task }) => task)];
+    const tasks = [...probes.all, ...rows].map(({ task }) => task);
     const measured = await measure(device, tasks, { rounds, seconds, timestamps: false, onProgress });
     const roof = probes.roofOf(measured);
     return {
@@ -83,7 +83,7 @@ export async function runKernels(device: Device, options: KernelsOptions) {
       ...provenance(device),
       roof,
       rows: rows.flatMap(({ task: _, ...key }, i) => {
-        const { wall, flops, bytes, dispatches } = measured[probes.tasks.length + i];
+        const { wall, flops, bytes, dispatches } = measured[probes.all.length + i];
         const work = { flops, bytes, dispatches };
         // The gradient of an addition is the gradient itself: nothing runs.
         return dispatches === 0 ? [] : [{ ...key, wall, ...work, ...compared(work, wall.median, roof) }];

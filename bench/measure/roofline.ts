@@ -67,14 +67,19 @@ export function arithmeticProbe(device: Device): { name: string; task: Task; flo
   };
 }
 
-/** The probes that make the roof, as tasks to measure beside others: arithmetic, copies in every form, dispatches. */
+/** A probe as a task to measure beside others, and its result. */
+interface Probing {
+  readonly task: Task;
+  result(measured: Measured): Probe;
+}
+
+/** The probes that make the roof, to measure beside others: arithmetic, copies in every form, dispatches. */
 export class RoofProbes implements Disposable {
-  readonly tasks: readonly Task[];
+  readonly all: readonly Probing[];
   readonly source: Tensor;
   readonly target: Tensor;
   readonly count: Tensor;
   readonly groups: readonly GPUBindGroup[];
-  private readonly arithmetic;
 
   constructor(private readonly device: Device) {
     const floats = (MEGABYTES[device.software ? 'software' : 'hardware'] * 2 ** 20) / 4;
@@ -82,37 +87,26 @@ export class RoofProbes implements Disposable {
     this.target = tensor(device, new Float32Array(floats), [floats]);
     this.count = tensor(device, [0], [1]);
     this.groups = bindGroups(device, this.count, DISPATCHES);
-    this.arithmetic = arithmeticProbe(device);
-    this.tasks = [
-      this.arithmetic.task,
+    const { name, task, flops } = arithmeticProbe(device);
+    this.all = [
+      { task, result: (measured) => rate(name, 'GFLOP/s', flops, measured) },
       ...this.moves('copy'),
-      repeated(() => dispatchAll(device, DISPATCHES, this.groups)),
+      launches(names.bindGroup, DISPATCHES, () => dispatchAll(device, DISPATCHES, this.groups)),
     ];
   }
 
-  moves(movement: Movement): Task[] {
+  moves(movement: Movement): Probing[] {
     const { device, source, target } = this;
     const operands = { source, target, bytes: source.byteLength };
-    return dealings.map((dealing) => repeated(() => move(device, movement, dealing, operands)));
+    return dealings.map((dealing) => ({
+      task: repeated(() => move(device, movement, dealing, operands)),
+      result: (measured) => rate(`${movement}, ${dealing.name}`, 'GB/s', measured.bytes, measured),
+    }));
   }
 
-  movesMeasured(movement: Movement, measured: readonly Measured[]): Probe[] {
-    return dealings.map(({ name }, i) => rate(`${movement}, ${name}`, 'GB/s', measured[i].bytes, measured[i]));
-  }
-
-  /** The probes of the measured tasks: arithmetic, the copies, dispatches. */
-  measured(measured: readonly Measured[]): Probe[] {
-    const [arithmetic, ...others] = measured;
-    return [
-      rate(names.arithmetic, 'GFLOP/s', this.arithmetic.flops, arithmetic),
-      ...this.movesMeasured('copy', others),
-      microseconds(names.bindGroup, others[dealings.length].wall, 1000 / DISPATCHES),
-    ];
-  }
-
-  /** The roof of the measured tasks. */
+  /** The roof by the measurements of all probes. */
   roofOf(measured: readonly Measured[]): Roof {
-    const probes = this.measured(measured);
+    const probes = this.all.map(({ result }, i) => result(measured[i]));
     const copies = probes.slice(1, 1 + dealings.length);
     return {
       gigaflops: probes[0].median,
@@ -131,26 +125,21 @@ async function measureRoofline(device: Device, options: RoundOptions): Promise<R
   const begin = performance.now();
   using probes = new RoofProbes(device);
   const group = probes.groups.slice(0, 1);
-  const launches = [
-    repeated(() => dispatchAll(device, DISPATCHES, group)),
-    repeated(() => {
+  const all = [
+    ...[...probes.all, ...probes.moves('read'), ...probes.moves('write')],
+    launches(names.dispatch, DISPATCHES, () => dispatchAll(device, DISPATCHES, group)),
+    launches(names.submit, SUBMITS, () => {
       for (let i = 0; i < SUBMITS; i++) dispatchAll(device, 1, group);
     }),
   ];
-  const tasks = [...probes.tasks, ...probes.moves('read'), ...probes.moves('write'), ...launches];
+  const tasks = all.map(({ task }) => task);
   const measured = await measure(device, tasks, { ...options, timestamps: false });
-  const others = measured.slice(probes.tasks.length);
-  const [ofSame, ofSubmits] = others.slice(2 * dealings.length);
   return {
     format: ROOFLINE_FORMAT,
     ...provenance(device),
     roof: probes.roofOf(measured),
     probes: [
-      ...probes.measured(measured),
-      ...probes.movesMeasured('read', others),
-      ...probes.movesMeasured('write', others.slice(dealings.length)),
-      microseconds(names.dispatch, ofSame.wall, 1000 / DISPATCHES),
-      microseconds(names.submit, ofSubmits.wall, 1000 / SUBMITS),
+      ...all.map(({ result }, i) => result(measured[i])),
       ...(await hostProbes(device, probes.count, probes.groups)),
     ],
     seconds: (performance.now() - begin) / 1000,
@@ -191,6 +180,12 @@ async function hostProbes(device: Device, count: Tensor, groups: readonly GPUBin
 function repeated(work: () => void): Task {
   return { prepare: () => work };
 }
+
+/** The microseconds of one of `count` dispatches or submits. */
+const launches = (name: string, count: number, work: () => void): Probing => ({
+  task: repeated(work),
+  result: ({ wall }) => microseconds(name, wall, 1000 / count),
+});
 
 function rate(name: string, unit: Probe['unit'], amount: number, { wall }: Measured): Probe {
   const of = (milliseconds: number) => amount / milliseconds / 1e6;
