@@ -75,3 +75,18 @@ export interface Dataset {
   /** The sampling weights of a mixture's robots; n^0.43 for n examples by default. */
   readonly weights?: Readonly<Record<string, number>>;
 }
+
+export interface DatasetOptions {
+  /** The data set of a folder with several to open if none is named. */
+  readonly usual?: string;
+  /** The cameras to read; all by default, none for an empty list. */
+  readonly cameras?: readonly string[];
+  /** The largest width and height, in pixels, of decoded frames of cameras that exist only as video; 224 by default. */
+  readonly frameSize?: number;
+  /** The folder for decoded frames (node); by default one in the user's cache folder. */
+  readonly frameFolder?: string;
+  /** Control steps per second, for files that do not state it (RLDS, npz, HDF5); refused for files that do. */
+  readonly rate?: number;
+  /** The bytes of actions and states held in memory; episodes of larger data sets are loaded one by one. */
+  readonly memory?: number;
+}

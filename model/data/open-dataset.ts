@@ -1,7 +1,7 @@
 import type { ByteSource, Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder, openPath } from '../../engine/files/paths.ts';
-import type { Dataset } from './dataset.ts';
+import type { Dataset, DatasetOptions } from './dataset.ts';
 import { readArrow } from './files/arrow.ts';
 import { readNpz } from './files/npz.ts';
 import { openIndexedDataset } from './indexed-dataset.ts';
@@ -11,21 +11,6 @@ import { openRlds } from './rlds/dataset.ts';
 
 /** The bytes of actions and states that are held in memory by default. */
 const NUMBER_BYTES = 256 * 2 ** 20;
-
-export interface DatasetOptions {
-  /** The data set of a folder with several to open if none is named. */
-  readonly usual?: string;
-  /** The cameras to read; all by default, none for an empty list. */
-  readonly cameras?: readonly string[];
-  /** The largest width and height, in pixels, of decoded frames of cameras that exist only as video; 224 by default. */
-  readonly frameSize?: number;
-  /** The folder for decoded frames (node); by default one in the user's cache folder. */
-  readonly frameFolder?: string;
-  /** Control steps per second, for files that do not state it (RLDS, npz, HDF5); refused for files that do. */
-  readonly rate?: number;
-  /** The bytes of actions and states held in memory; episodes of larger data sets are loaded one by one. */
-  readonly memory?: number;
-}
 
 /**
  * Opens a data set in the format that it finds at `place`:

@@ -1,7 +1,7 @@
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { checkFinite } from '../assemble.ts';
-import type { Dataset, Episode, Image } from '../dataset.ts';
+import type { Dataset, DatasetOptions, Episode, Image } from '../dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt, readImage } from '../image-files.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { type ParquetFile, ParquetFolder } from '../parquet/file.ts';
@@ -33,13 +33,11 @@ export interface VideoFrames {
   frame(clip: VideoClip, step: number): Promise<Image>;
 }
 
-interface LeRobotOptions {
+/** Here a camera may also be named by its feature key. */
+interface LeRobotOptions extends DatasetOptions {
   readonly name: string;
-  /** The cameras to read, by name or feature key; all by default, none for an empty list. */
-  readonly cameras?: readonly string[];
   /** Makes the decoder when a camera exists only as video. @throws InputError if no decoder is available */
   readonly video: (cameras: readonly string[]) => Promise<VideoFrames>;
-  /** The bytes of numbers to hold in memory; if the data set has more, they are read when an episode is loaded. */
   readonly memory: number;
 }
 

@@ -1,7 +1,7 @@
 import { type ByteSource, type Folder, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
-import type { Dataset, Episode } from '../dataset.ts';
+import type { Dataset, DatasetOptions, Episode } from '../dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt, imageTypeOf } from '../image-files.ts';
 import { asCount, asObject, asText, readJsonObject, unexpected } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
@@ -42,12 +42,9 @@ const keys = {
   length: ['steps/is_first', 'steps/is_last', 'steps/is_terminal'],
 };
 
-interface RldsOptions {
+interface RldsOptions extends DatasetOptions {
   /** The split to read, or the set's own name for its split "train", which is the default. */
   readonly name?: string;
-  /** Control steps per second; needed if the set is not a well-known one. */
-  readonly rate?: number;
-  readonly cameras?: readonly string[];
   readonly memory: number;
 }
 
@@ -149,6 +146,17 @@ class Reader {
     private readonly options: RldsOptions,
   ) {}
 
+  /** Opens the file of a record to use it, with the checksum of the record compared, and closes the file. */
+  async #reading<T>(path: string, record: RecordPlace, use: (file: ByteSource) => Promise<T>): Promise<T> {
+    const file = await this.folder.open(path);
+    try {
+      await this.check(file, record);
+      return await use(file);
+    } finally {
+      await file.close();
+    }
+  }
+
   /** Compares the checksum of a record once. */
   async check(file: ByteSource, record: RecordPlace): Promise<void> {
     const key = `${file.name}:${record.start}`;
@@ -202,16 +210,12 @@ class Reader {
     record: RecordPlace,
   ) {
     const reader = new Reader(this.folder, { ...this.options, memory: Number.POSITIVE_INFINITY });
-    return onDisk(common, async () => {
-      const file = await this.folder.open(path);
-      try {
-        await this.check(file, record);
+    return onDisk(common, () =>
+      this.#reading(path, record, async (file) => {
         const { episode } = await reader.read(file, path, record, common.id);
         return { ...common, actions: episode.actions, states: episode.states };
-      } finally {
-        await file.close();
-      }
-    });
+      }),
+    );
   }
 
   /** Finds the features that hold an image file for each step. */
@@ -241,32 +245,17 @@ class Reader {
       const what = `the image of episode ${id}, step ${step}, camera "${camera}"`;
       const read = async () => {
         const list = await this.#lists.get(`${path}:${place.start}`, () =>
-          this.#imageFiles(path, record, place, what, length),
+          this.#reading(path, record, async (source) => {
+            const found = bytesOf(await readRange(source, place.start, place.end, what), source.name, what);
+            if (found.length === length) return found;
+            throw new InputError(`${source.name}: ${what}: ${found.length} images, ${length} steps`);
+          }),
         );
         return { bytes: new Uint8Array(list[step]), file: file.name };
       };
       return { key: `${path}:${place.start}:${step}`, what, read };
     };
     return { cameras: [...places.keys()], ...imagesAt(this.#images, length, find) };
-  }
-
-  async #imageFiles(
-    path: string,
-    record: RecordPlace,
-    place: FeaturePlace,
-    what: string,
-    length: number,
-  ): Promise<Uint8Array[]> {
-    const source = await this.folder.open(path);
-    try {
-      await this.check(source, record);
-      const list = bytesOf(await readRange(source, place.start, place.end, what), source.name, what);
-      if (list.length !== length)
-        throw new InputError(`${source.name}: ${what}: ${list.length} images, ${length} steps`);
-      return list;
-    } finally {
-      await source.close();
-    }
   }
 
   /** @throws InputError if no episode has one of the chosen cameras */
