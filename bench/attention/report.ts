@@ -15,7 +15,6 @@ export async function benchReport(result: BenchResult): Promise<string> {
       const parts = directions.map((direction) =>
         part(
           result,
-          direction,
           rows.filter((row) => row.direction === direction),
         ),
       );
@@ -33,7 +32,8 @@ ${headLines(result).map((line) => html`<p class="under">${line}</p>\n`)}`;
 }
 
 /** One direction of a shape: the rates of live work as bars, the rate of the matrix product as a rule, and the table. */
-async function part({ timer, matmuls }: BenchResult, direction: string, rows: readonly ResultRow[]): Promise<Markup> {
+async function part({ timer, matmuls }: BenchResult, rows: readonly ResultRow[]): Promise<Markup> {
+  const [{ direction }] = rows;
   const product = matmuls.find(({ name }) => name === rows[0].matmul)!;
   const several = (field: 'variant' | 'storage') => new Set(rows.map((row) => row[field])).size > 1;
   const [variants, storages] = [several('variant'), several('storage')];

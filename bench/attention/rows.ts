@@ -142,7 +142,7 @@ export class Rows {
       return matmul(reshape(probabilities, [...grouped.slice(0, 2), tokens]), value);
     };
     return {
-      task: taskOf(this.device, direction, forward, gradient, () => {}),
+      task: taskOf(this.device, direction, forward, gradient),
       operandBytes: bytesOf(direction, [query, key, value, mask], gradient),
     };
   }

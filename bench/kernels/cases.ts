@@ -42,12 +42,8 @@ function operandsOf(device: Device, { operands, pair: [run], backward }: Problem
     return tensor(device, ids ?? waves(elementCount(shape)), shape, { dtype: ids ? 'u32' : 'f32' });
   });
   // The shape of the gradient is known after one run.
-  const gradient = backward
-    ? operand(
-        device.step(() => [...run(...made).shape]),
-        made.length,
-      )
-    : null;
+  const shape = backward && device.step(() => [...run(...made).shape]);
+  const gradient = shape ? operand(shape, made.length) : null;
   const held = gradient ? [...made, gradient] : made;
   return {
     forward: () => run(...made),
@@ -65,12 +61,8 @@ function adamwCase({ width, hidden }: ModelShape, moments: 'f32' | '8bit'): Kern
   return {
     name: `AdamW, moments in ${moments}, ${size} parameters`,
     make(device) {
-      const shape = [hidden, width];
-      const names = ['gate', 'up', 'down'];
-      const set = new ParameterSet(
-        device,
-        names.map((name) => ({ name, shape, group: 'backbone' })),
-      );
+      const weights = ['gate', 'up', 'down'].map((name) => ({ name, shape: [hidden, width], group: 'backbone' }));
+      const set = new ParameterSet(device, weights);
       const optimizer = new AdamW(set, { maximumNorm: 1, moments });
       const numbers = optimizer.nextSchedule(1e-4);
       const schedule = tensor(device, numbers, [numbers.length]);

@@ -64,13 +64,7 @@ export async function runKernels(device: Device, options: KernelsOptions) {
       return directions.map((direction) => ({
         ...{ shape: model.name, name: one.name, direction },
         task: made.gradient
-          ? taskOf(
-              device,
-              direction,
-              () => made.forward()!,
-              made.gradient,
-              () => {},
-            )
+          ? taskOf(device, direction, () => made.forward()!, made.gradient)
           : { prepare: () => () => void made.forward() },
       }));
     });

@@ -11,11 +11,11 @@ export function taskOf(
   direction: Direction,
   forward: () => Tensor,
   gradient: Tensor,
-  choose: () => void,
+  choose?: () => void,
 ): Task {
   return {
     prepare() {
-      choose();
+      choose?.();
       if (direction === 'forward') {
         const silent = () => void withoutTape(device, forward);
         silent();

@@ -11,11 +11,10 @@ export async function reportPage(
   rows: readonly ReportRow[],
   dimensions: readonly ReportedDimension[],
 ): Promise<string> {
-  const numbers = ([head, ...body]: string[][]): Markup =>
-    table(
-      head.map((name, i) => ({ name, kind: i === 0 ? undefined : ('number' as const) })),
-      body,
-    );
+  const numbers = ([head, ...body]: string[][]): Markup => {
+    const columns = head.map((name, i) => ({ name, kind: i === 0 ? undefined : ('number' as const) }));
+    return table(columns, body);
+  };
   const uses = await Promise.all(rows.map(use));
   return page(title, html`<h1>${title}</h1>\n<p class="under">${description}</p>`, [
     {

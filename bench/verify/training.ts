@@ -157,13 +157,9 @@ function compareUpdate({ architecture }: Model, before: Read, { gradients, state
     });
     return (['value', 'first', 'second'] as const).map((what) => {
       const actual = names.flatMap((name) => [...state.get(what === 'value' ? name : `${what}Moment/${name}`)!]);
+      const expected = moved.flatMap((made) => [...made[what]]);
       const title = subject('AdamW', `${what === 'value' ? 'parameters' : `${what} moments`} of ${group}`);
-      return compareTensors(
-        title,
-        actual,
-        moved.flatMap((made) => [...made[what]]),
-        UPDATE,
-      );
+      return compareTensors(title, actual, expected, UPDATE);
     });
   });
 }

@@ -22,19 +22,15 @@ export interface NamedImage {
  */
 export async function openNamedImages(folder: string | Folder, path: string): Promise<NamedImage[]> {
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
-  const {
-    list,
-    pack,
-    items,
-    place: imagePlace,
-  } = await openImagePack(place, path, ['name', 'category', 'offset', 'length']);
+  const columns = ['name', 'category', 'offset', 'length'];
+  const { list, pack, items, place: placeOf } = await openImagePack(place, path, columns);
   const cache = new ImageCache();
   return items.map(({ item, values: [name, category, offset, length] }, number) => {
     const sizes = [offset, length].every((size) => Number.isSafeInteger(size) && size >= 0);
     if (typeof name !== 'string' || typeof category !== 'string' || !sizes || offset + length > pack.size) {
       throw new InputError(`${list}: item ${number} is no named image of ${pack.name}: ${quote(item)}`);
     }
-    return { name, category, image: () => cache.at(imagePlace(offset, length, `the image "${name}"`)) };
+    return { name, category, image: () => cache.at(placeOf(offset, length, `the image "${name}"`)) };
   });
 }
 

@@ -65,13 +65,8 @@ export const slotMaps: readonly SlotMap[] = [
 /** Finds a slot map by its robot's name. @throws InputError if there is none; the message lists those that exist */
 export function slotMapNamed(name: string): SlotMap {
   const found = slotMaps.find((map) => map.robot === name);
-  if (!found)
-    throw new InputError(
-      `no slot map of robot ${quote(name)}; ${nearest(
-        name,
-        slotMaps.map((map) => map.robot),
-      )}`,
-    );
+  const robots = slotMaps.map((map) => map.robot);
+  if (!found) throw new InputError(`no slot map of robot ${quote(name)}; ${nearest(name, robots)}`);
   return found;
 }
 

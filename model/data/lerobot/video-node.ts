@@ -47,13 +47,8 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
   }
 
   /** Decodes a clip and returns the folder and the number of its frames; one ffmpeg runs at a time. */
-  const decode = async ({
-    path,
-    start,
-    length,
-    rate,
-    what,
-  }: VideoClip): Promise<{ folder: string; frames: number }> => {
+  const decode = async (clip: VideoClip): Promise<{ folder: string; frames: number }> => {
+    const { path, start, length, rate, what } = clip;
     const file = resolve(root, path); // ffmpeg runs in another folder
     const { size: bytes, mtimeMs } = await stat(file).catch(() => {
       throw new InputError(`${file}: no such file: it should hold the frames of ${what}`);
@@ -72,18 +67,9 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
       const scale = `scale=${sides}:force_original_aspect_ratio=decrease:flags=bilinear`;
       // If the video has more frames per second than the data have steps, only the frames at steps are selected.
       const select = `select='isnan(prev_selected_t)+gte(t-prev_selected_t,${0.75 / rate})'`;
-      const output = [
-        '-fps_mode',
-        'passthrough',
-        '-vf',
-        `${select},${scale}`,
-        '-q:v',
-        '2',
-        '-start_number',
-        '0',
-        '%06d.jpg',
-      ];
-      await runFfmpeg(['-nostdin', '-v', 'error', ...seek, ...output], temporary).catch((error) => {
+      const chosen = ['-fps_mode', 'passthrough', '-vf', `${select},${scale}`];
+      const output = ['-q:v', '2', '-start_number', '0', '%06d.jpg'];
+      await runFfmpeg(['-nostdin', '-v', 'error', ...seek, ...chosen, ...output], temporary).catch((error) => {
         throw new InputError(`${file}: ffmpeg cannot decode ${what}: ${error.message}`);
       });
       const decoded = (await readdir(temporary)).length;
