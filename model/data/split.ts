@@ -12,19 +12,16 @@ export interface Split {
 }
 
 /**
- * Holds out whole episodes, drawn by the seed: `fraction` of them, rounded, at least one and never all. If the data set
+ * Holds out whole episodes, drawn by the seed: a tenth of them, rounded, at least one and never all. If the data set
  * has a single episode, the last fifth of its steps is held out.
  *
- * @throws InputError if the data set is too small to divide, or the fraction is not between 0 and 1
+ * @throws InputError if the data set is too small to divide
  */
-export function splitDataset(dataset: Dataset, { seed = 0, fraction = 0.1 } = {}): Split {
-  if (!(fraction > 0 && fraction < 1)) {
-    throw new InputError(`held-out fraction ${fraction}: it must lie between 0 and 1, both excluded`);
-  }
+export function splitDataset(dataset: Dataset, { seed = 0 } = {}): Split {
   const { episodes, name } = dataset;
   if (episodes.length === 0) throw new InputError(`data set "${name}" has no episodes`);
   if (episodes.length === 1) return splitEpisode(dataset);
-  const count = Math.min(episodes.length - 1, Math.max(1, Math.round(episodes.length * fraction)));
+  const count = Math.max(1, Math.round(episodes.length * 0.1));
   const order = randomStream(seed, 0, streams.split).permutation(episodes.length);
   const chosen = new Set(order.subarray(0, count));
   const parts = wholeEpisodes(episodes);
