@@ -24,12 +24,7 @@ class HeldMaker extends BatchMaker {
   }
 }
 
-export interface BesideTraining {
-  readonly samplesPerSecond: number;
-  /** Median milliseconds of a step on batches from the data set, and on one batch that was made before. */
-  readonly streamed: number;
-  readonly held: number;
-}
+export type BesideTraining = Awaited<ReturnType<typeof besideTraining>>;
 
 /** Trains the tiny knowledge-insulation model in turns: on batches made while the previous step runs, and on one held batch. */
 export async function besideTraining(
@@ -37,7 +32,7 @@ export async function besideTraining(
   dataset: Dataset,
   { batch, seconds }: { batch: number; seconds: number },
   listener: { note(line: string): void },
-): Promise<BesideTraining> {
+) {
   const settings = runSettings({ batch });
   const [system, preset] = [systemNamed(settings.system), settings.preset];
   const { split } = prepareData(dataset, 0);
@@ -77,6 +72,7 @@ export async function besideTraining(
       held.push(await turn(true));
     }
     const [own, other] = [spread(streamed).median, spread(held).median];
+    // Median milliseconds of a step on batches from the data set, and on one batch that was made before.
     return { samplesPerSecond: (1000 * batch) / own, streamed: own, held: other };
   } finally {
     model.dispose();

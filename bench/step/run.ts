@@ -67,18 +67,9 @@ export async function runStepBench(
   }
 }
 
-interface Prepared {
-  readonly measured: MeasuredStep;
-  readonly repeats: number;
-  readonly firstSeconds: number;
-  readonly pipelines: number;
-  readonly memoryBytes: number;
-  readonly wall: number[];
-  readonly host: number[];
-  readonly encoding: number[];
-}
+type Prepared = Awaited<ReturnType<typeof prepare>>;
 
-async function prepare(device: Device, make: () => MeasuredStep): Promise<Prepared> {
+async function prepare(device: Device, make: () => MeasuredStep) {
   const others = device.memory.bytes;
   const measured = make();
   const start = performance.now();
@@ -97,7 +88,8 @@ async function prepare(device: Device, make: () => MeasuredStep): Promise<Prepar
       .list()
       .flatMap(({ operation, parameters }) => (parameters ? [`${operation} ${JSON.stringify(parameters)}`] : [])),
   ).size;
-  return { measured, repeats, firstSeconds, pipelines, memoryBytes, wall: [], host: [], encoding: [] };
+  const [wall, host, encoding]: number[][] = [[], [], []];
+  return { measured, repeats, firstSeconds, pipelines, memoryBytes, wall, host, encoding };
 }
 
 async function sample(device: Device, { measured, repeats, wall, host, encoding }: Prepared): Promise<void> {

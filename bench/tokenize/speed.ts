@@ -4,20 +4,11 @@ import { type ActionChunk, FastTokenizer } from '../../tokenizers/index.ts';
 
 const ROUNDS = 7;
 
-export interface SpeedRow {
-  readonly what: string;
-  /** Median coefficients a second over rounds that interleave all rows. */
-  readonly coefficientsPerSecond: number;
-}
-
 /**
  * Measures encoding and decoding of the same chunks in interleaved rounds: FAST on integers, and a published file by this project
  * (between coefficients and ids) and by @huggingface/tokenizers (between text and ids).
  */
-export function measureSpeed(
-  chunks: readonly ActionChunk[],
-  vocabularySize: number,
-): { fit: SpeedRow[]; rows: SpeedRow[] } {
+export function measureSpeed(chunks: readonly ActionChunk[], vocabularySize: number) {
   const coefficients = chunks.reduce((sum, { data }) => sum + data.length, 0);
   const rate = (milliseconds: number) => (1000 * coefficients) / milliseconds;
   const fitted = (['integers', 'published'] as const).map((format) => {

@@ -19,20 +19,13 @@ interface VerifyOptions {
   onProgress?(what: string, done: number, total: number): void;
 }
 
-interface Job {
-  readonly op: string;
-  readonly name: string;
-  readonly variant: string;
-  run(): Promise<Comparison[]>;
-}
-
 export type VerifyResult = Awaited<ReturnType<typeof verify>>;
 
 /** @throws InputError if a name of `only` fits no op */
 export async function verify(device: Device, { only, every, onProgress }: VerifyOptions) {
   const begin = performance.now();
   const { checks, omitted } = checksOf(device, every);
-  const jobs: Job[] = [
+  const jobs = [
     ...checks.map((check) => ({
       ...{ op: opOf(check.problem), name: check.problem.name, variant: check.variant },
       run: () => runCheck(device, check),

@@ -22,13 +22,8 @@ const storages: readonly FloatType[] = ['f32', 'f16', 'bf16'];
 /** The smallest that models use, one that ends within a chunk of 32, and the largest. */
 const headDimensions = [16, 72, 256];
 
-interface Checks {
-  readonly checks: readonly Check[];
-  readonly omitted: readonly Check[];
-}
-
 /** Without `every`, a software adapter takes one of each family of kernels made for GPUs: each compiles for seconds. */
-export function checksOf(device: Device, every: boolean): Checks {
+export function checksOf(device: Device, every: boolean): { checks: Check[]; omitted: Check[] } {
   const all = allChecks(device);
   if (every || !device.software) return { checks: all, omitted: [] };
   const seen = new Set<string>();

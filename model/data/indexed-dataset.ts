@@ -5,7 +5,7 @@ import { readSafetensors, type SafetensorsFile } from '../../engine/files/safete
 import { checkFinite } from './assemble.ts';
 import type { Dataset, Episode } from './dataset.ts';
 import { firstWhere } from './first-where.ts';
-import { ImageCache, type ImagePlace, imagesAt } from './image-files.ts';
+import { ImageCache, imagesAt } from './image-files.ts';
 import { openImagePack } from './image-pack.ts';
 import { asObject, asOptionalText, asText, readJsonObject, unexpected } from './json.ts';
 import { instructionsAmong } from './parts.ts';
@@ -28,13 +28,6 @@ interface PackedImage {
 
 /** The images of one episode by camera, in the order of their steps. */
 type EpisodeImages = ReadonlyMap<string, readonly PackedImage[]>;
-
-interface ImagePack {
-  readonly cameras: readonly string[];
-  readonly episodes: ReadonlyMap<string, EpisodeImages>;
-  readonly cache: ImageCache;
-  readonly place: (offset: number, length: number, what: string) => ImagePlace;
-}
 
 /**
  * Opens one data set of a folder: the numbers are read and checked now, an image when it is requested.
@@ -105,13 +98,7 @@ function actionNamesOf(names: unknown, dimension: number, file: string, where: s
   return names;
 }
 
-interface Listing {
-  readonly id: string;
-  readonly steps: number;
-  readonly instructions: readonly string[];
-}
-
-function readListing(item: unknown, file: string, where: string): Listing {
+function readListing(item: unknown, file: string, where: string) {
   const { id, steps, language, language_alternatives: others } = asObject(item, file, where);
   if (typeof steps !== 'number' || !Number.isInteger(steps) || steps < 1)
     throw unexpected(steps, file, `${where}: "steps"`, 'a whole number from 1');
@@ -127,10 +114,10 @@ class EpisodeReader {
 
   constructor(
     private readonly file: SafetensorsFile,
-    private readonly pack: ImagePack | null,
+    private readonly pack: Awaited<ReturnType<typeof openPack>> | null,
   ) {}
 
-  async read({ id, steps, instructions }: Listing): Promise<Episode> {
+  async read({ id, steps, instructions }: ReturnType<typeof readListing>): Promise<Episode> {
     const actions = await this.#table(id, 'action');
     const states = this.file.has(`${id}/state`) ? await this.#table(id, 'state') : null;
     const length = actions.rows;
@@ -188,7 +175,7 @@ class EpisodeReader {
   }
 }
 
-async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>): Promise<ImagePack> {
+async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>) {
   const columns = ['episode', 'step', 'camera', 'offset', 'length'];
   const { list, pack, items, place } = await openImagePack(folder, path, columns);
   const cameras = new Set<string>();

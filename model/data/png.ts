@@ -8,19 +8,15 @@ import { crc32 } from './checksum.ts';
 /** Samples per pixel by colour type: grey, colour, grey with alpha, colour with alpha. */
 const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 4: 2, 6: 4 };
 
-interface PlainPng {
-  readonly width: number;
-  readonly height: number;
-  readonly channels: number;
-  /** [height, width, channels] */
-  readonly data: Uint8Array;
-}
-
 /** Unpacks a zlib stream to at most `size` bytes. */
 export type Inflate = (packed: Uint8Array, size: number) => Uint8Array;
 
-/** Decodes a file of this kind; null for other kinds. @throws Error or RangeError if it is damaged or cut off */
-export function decodePlainPng(bytes: Uint8Array, inflate: Inflate): PlainPng | null {
+/**
+ * Decodes a file of this kind to [height, width, channels]; null for other kinds.
+ *
+ * @throws Error or RangeError if it is damaged or cut off
+ */
+export function decodePlainPng(bytes: Uint8Array, inflate: Inflate) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   const channels = CHANNELS[view.getUint8(25)];

@@ -3,26 +3,13 @@ import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { crc32 } from '../checksum.ts';
 
-/** A file in a zip archive, as the archive's directory lists it. */
-interface ZipEntry {
-  readonly name: string;
-  /** 0 for stored, 8 for deflated. */
-  readonly method: number;
-  readonly crc: number;
-  /** The bytes in the archive, and the bytes unpacked. */
-  readonly packed: number;
-  readonly size: number;
-  /** The offset of the file's own header. */
-  readonly offset: number;
-}
-
 /** The end of the directory lies in these last bytes, before a comment of at most 64 KiB. */
 const END_BYTES = 22 + 65535;
 /** Deflate unpacks a byte to at most this many. */
 const MOST_UNPACKED = 1032;
 
 /** Lists the files of a zip archive below 4 GiB. @throws InputError if it is damaged, cut off, or no such archive */
-export async function readZip(source: ByteSource): Promise<ZipEntry[]> {
+export async function readZip(source: ByteSource) {
   const tail = await readRange(source, Math.max(0, source.size - END_BYTES), source.size, 'the archive');
   const end = new DataView(tail.buffer);
   let at = tail.length - 22;
@@ -33,7 +20,7 @@ export async function readZip(source: ByteSource): Promise<ZipEntry[]> {
   if (first + length !== source.size - tail.length + at) throw unlike;
   const bytes = await readRange(source, first, first + length, "the archive's directory");
   const view = new DataView(bytes.buffer);
-  const entries: ZipEntry[] = [];
+  const entries = [];
   for (let place = 0; place < length; ) {
     const own = Math.min(length, place + 46);
     if (own < place + 46 || view.getUint32(place, true) !== 0x02014b50)
@@ -64,6 +51,9 @@ export async function readZip(source: ByteSource): Promise<ZipEntry[]> {
   if (entries.length !== end.getUint16(at + 10, true)) throw unlike;
   return entries;
 }
+
+/** A file as the archive's directory lists it: the bytes in the archive, the bytes unpacked, and the offset of its header. */
+type ZipEntry = Awaited<ReturnType<typeof readZip>>[number];
 
 /** Unpacks a file. @throws InputError if it is damaged: its size or checksum is wrong, or it cannot be unpacked */
 export async function readZipEntry(source: ByteSource, entry: ZipEntry): Promise<Uint8Array> {

@@ -79,20 +79,14 @@ export async function openLeRobot(folder: Folder, options: LeRobotOptions): Prom
   };
 }
 
-interface Camera {
-  /** The feature's key without the prefix that all cameras share. */
-  readonly name: string;
-  readonly feature: Feature;
-  readonly video: VideoFrames | null;
-}
-
 function camerasIn({ features }: LeRobotInfo): Feature[] {
   return [...features.values()].filter(({ dtype, depth }) => !depth && /^(image|video)$/.test(dtype));
 }
 
-async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotOptions): Promise<Camera[]> {
+async function camerasOf(info: LeRobotInfo, { cameras: wanted, video }: LeRobotOptions) {
   const named = camerasIn(info).map((feature) => ({
     feature,
+    // Without the prefix that all cameras share.
     name: feature.key.replace(/^observation\.(images?\.)?/, ''),
   }));
   const called = (wanted: string) => named.find(({ name, feature }) => name === wanted || feature.key === wanted);
@@ -127,7 +121,7 @@ class Reader {
     private readonly folder: Folder,
     private readonly parquet: ParquetFolder,
     private readonly info: LeRobotInfo,
-    readonly cameras: readonly Camera[],
+    readonly cameras: Awaited<ReturnType<typeof camerasOf>>,
   ) {
     const action = this.#numbers('action', 'actions');
     if (!action) throw new InputError(`${info.file}: no feature "action" or "actions" with numbers`);

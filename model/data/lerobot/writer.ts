@@ -40,12 +40,6 @@ interface Piece {
   readonly bytes: Uint8Array;
 }
 
-/** The amount that was written. */
-interface LeRobotWritten {
-  readonly episodes: number;
-  readonly steps: number;
-}
-
 const json = (path: string, value: unknown): Piece => ({
   path,
   bytes: new TextEncoder().encode(`${JSON.stringify(value, null, 4)}\n`),
@@ -66,7 +60,7 @@ export async function writeLeRobot(
   folder: string,
   dataset: Dataset,
   options: LeRobotWriteOptions = {},
-): Promise<LeRobotWritten> {
+): Promise<{ episodes: number; steps: number }> {
   const [{ writeFileSafely }, { mkdir }, { dirname, join }] = await Promise.all([
     import('../../../engine/files/files.ts'),
     import('node:fs/promises'),
@@ -137,7 +131,7 @@ function writtenPart(
 export async function* leRobotFiles(
   dataset: Dataset,
   options: LeRobotWriteOptions = {},
-): AsyncGenerator<Piece, LeRobotWritten> {
+): AsyncGenerator<Piece, { episodes: number; steps: number }> {
   const { actionDimension, stateDimension, rate } = dataset;
   const { cameras, episodes } = writtenPart(dataset, options);
   const tables = [

@@ -4,7 +4,7 @@ import type { ByteSource, Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { firstWhere } from '../first-where.ts';
 import { MemoryCache } from '../memory-cache.ts';
-import { type RowGroup, readFooter, rowGroups } from './footer.ts';
+import { readFooter, rowGroups } from './footer.ts';
 import { inTurn, type LargePage, largePage, readLargeValue } from './large-pages.ts';
 import { type ColumnChunk, type PageTable, readPageTable } from './pages.ts';
 import { type PageValues, readPageValues } from './values.ts';
@@ -65,7 +65,7 @@ export class ParquetFile {
     private readonly path: string,
     private readonly folder: Folder,
     private readonly schema: SchemaTree,
-    private readonly groups: readonly RowGroup[],
+    private readonly groups: ReturnType<typeof rowGroups>,
     private readonly pages: MemoryCache<HeldPage>,
   ) {}
 

@@ -7,12 +7,6 @@ import type { ColumnChunk } from './pages.ts';
 /** The limit of rows in one file: more than any writer puts in one, and few enough for a list of them. */
 const ROWS_LIMIT = 2 ** 31;
 
-export interface RowGroup {
-  readonly start: number;
-  readonly end: number;
-  readonly columns: ReadonlyMap<string, ColumnChunk>;
-}
-
 /** Reads the footer of a parquet file. @throws InputError if it is damaged or cut off */
 export async function readFooter(source: ByteSource): Promise<{ metadata: FileMetaData; schema: SchemaTree }> {
   const slice = async (start: number, end = source.size) => (await source.read(start, end)).buffer;
@@ -27,7 +21,7 @@ export async function readFooter(source: ByteSource): Promise<{ metadata: FileMe
 /** Lists the row groups, with their columns by the path to the values. */
 export function rowGroups({ row_groups: groups, num_rows: total }: FileMetaData, schema: SchemaTree, name: string) {
   let start = 0;
-  const read = groups.map(({ columns: chunks, num_rows: own }, number): RowGroup => {
+  const read = groups.map(({ columns: chunks, num_rows: own }, number) => {
     const rows = Number(own);
     const end = start + rows;
     if (!(rows >= 0 && end <= ROWS_LIMIT))
