@@ -3,11 +3,12 @@ import { DEFAULT, UNFUSED } from '../bench/attention/rows.ts';
 import { type AttentionRunOptions, attentionRunSchema, expectCases, runAttention } from '../bench/attention/run.ts';
 import { shapesOf } from '../bench/attention/shapes.ts';
 import { benchLines, comparisonLines, csv as csvLines } from '../bench/attention/text.ts';
-import { tune as tuneAttention } from '../bench/attention/tune.ts';
+import { attentionCandidates } from '../bench/attention/tune.ts';
+import { choose } from '../bench/measure/choose.ts';
 import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
 import { directions } from '../bench/measure/operation-task.ts';
 import { readSavedRun } from '../bench/measure/saved-run.ts';
-import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { keepTuning, openTunedDevice, readTuningFile, tuningPath } from '../bench/measure/tuning.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { openDevice } from '../engine/index.ts';
 import { tuningLines } from './bench-tune.ts';
@@ -78,11 +79,12 @@ async function tuned(values: Values, { progress }: Context): Promise<Result> {
   const { shapes, directions, storages, rounds, seconds } = attentionRunOptions(values);
   if (shapes) shapesOf(shapes);
   using device = await openDevice({ adapter: values.adapter, floor: values.floor });
-  const { tuning, path } = await tuneAttention(device, {
-    ...{ shapes, directions, storages, rounds, seconds },
-    path: values.tuning,
-    onProgress: (what, done, total) => progress.count(what, done, total),
-  });
+  const path = values.tuning ?? tuningPath(device.description);
+  await readTuningFile(device, path, false);
+  const places = attentionCandidates(device, { shapes, directions, storages });
+  const onProgress = (what: string, done: number, total: number) => progress.count(what, done, total);
+  const attention = await choose(device, places, { rounds, seconds, onProgress });
+  const tuning = await keepTuning(device, path, { attention, matmul: [] });
   const end = `written to ${path}; commands on this adapter use it from now on`;
   return { json: tuning, lines: tuningLines(tuning, end) };
 }

@@ -1,4 +1,4 @@
-/** `insula bench attention --tune`: chooses among the variants of attention's kernels. */
+/** The choices among the variants of attention's kernels, for `insula bench --tune` and `insula bench attention --tune`. */
 import { type Device, tensor } from '../../engine/index.ts';
 import {
   type AttentionEntry,
@@ -8,10 +8,9 @@ import {
   useAttentionVariants,
   type VariantKey,
 } from '../../kernels/index.ts';
-import { type Candidates, choose } from '../measure/choose.ts';
-import type { RoundOptions, Task } from '../measure/measure.ts';
+import type { Candidates } from '../measure/choose.ts';
+import type { Task } from '../measure/measure.ts';
 import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
-import { keepTuning, readTuningFile, type Tuning, tuningPath } from '../measure/tuning.ts';
 import { denseCase } from './cases.ts';
 import type { Storage } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
@@ -46,20 +45,6 @@ export function attentionCandidates(
       }),
     ),
   );
-}
-
-/**
- * Measures and writes the tuning file. Choices for other places that the file already holds stay.
- *
- * @throws InputError if the file belongs to another adapter or cannot be written
- */
-export async function tune(
-  device: Device,
-  { path = tuningPath(device.description), ...options }: AttentionPlaces & RoundOptions & { readonly path?: string },
-): Promise<{ tuning: Tuning; path: string }> {
-  await readTuningFile(device, path, false);
-  const attention = await choose(device, attentionCandidates(device, options), options);
-  return { tuning: await keepTuning(device, path, { attention, matmul: [] }), path };
 }
 
 /** The task of one kernel; the gradients that operands want select it, and both backward kernels need delta too. */

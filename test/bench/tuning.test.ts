@@ -2,12 +2,20 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { tune } from '../../bench/attention/tune.ts';
+import { attentionCandidates } from '../../bench/attention/tune.ts';
 import { ProductCandidates } from '../../bench/kernels/product-candidates.ts';
 import { modelShapes } from '../../bench/kernels/shapes.ts';
 import { best, choose } from '../../bench/measure/choose.ts';
-import { findTuning, keepTuning, openTunedDevice, shippedTuningPath, tuningPath } from '../../bench/measure/tuning.ts';
+import {
+  findTuning,
+  keepTuning,
+  openTunedDevice,
+  shippedTuningPath,
+  type Tuning,
+  tuningPath,
+} from '../../bench/measure/tuning.ts';
 import { benchTune } from '../../cli/bench-tune.ts';
+import type { Device } from '../../engine/index.ts';
 import {
   attentionVariant,
   attentionVariants,
@@ -28,6 +36,12 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
+/** What `insula bench attention --tune` does with a device. */
+async function tune(own: Device, path: string, places: Parameters<typeof attentionCandidates>[1]): Promise<Tuning> {
+  const attention = await choose(own, attentionCandidates(own, places), { rounds: 3, seconds: 1 });
+  return keepTuning(own, path, { attention, matmul: [] });
+}
+
 describe('tuning', () => {
   const by = { milliseconds: { 'base-1': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
   const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
@@ -40,9 +54,9 @@ describe('tuning', () => {
 
   test('measured, kept, read and taken; choices for other head dimensions stay', async () => {
     const path = join(folder, 'tuned', 'here.json');
-    const options = { storages: ['f32'] as const, rounds: 3, seconds: 1, path };
-    await tune(floor, { ...options, directions: ['forward', 'backward'], shapes: ['T=8,H=1,D=8'] });
-    const { tuning } = await tune(floor, { ...options, directions: ['forward'], shapes: ['T=8,H=1,D=16'] });
+    const storages = ['f32'] as const;
+    await tune(floor, path, { storages, directions: ['forward', 'backward'], shapes: ['T=8,H=1,D=8'] });
+    const tuning = await tune(floor, path, { storages, directions: ['forward'], shapes: ['T=8,H=1,D=16'] });
     expect(tuning.attention.map(({ entry, headDimension }) => `${entry} ${headDimension}`)).toEqual([
       'forward 8',
       'backwardQuery 8',
@@ -145,8 +159,8 @@ describe('tuning', () => {
       expect((await findTuning(device)).tuning).toEqual(JSON.parse(shipped));
       const path = tuningPath(device.description);
       expect(path).toMatch(/\/insula\/tuning\/[a-z0-9-]+\.json$/);
-      const options = { directions: ['forward'] as const, storages: ['f32'] as const, rounds: 3, seconds: 1 };
-      const { tuning } = await tune(device, { ...options, shapes: ['T=8,H=1,D=8'] });
+      const shapes = ['T=8,H=1,D=8'];
+      const tuning = await tune(device, path, { directions: ['forward'], storages: ['f32'], shapes });
       const notes: string[] = [];
       const opened = await openTunedDevice({}, (line) => notes.push(line));
       opened.device.close();
