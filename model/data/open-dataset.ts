@@ -60,7 +60,7 @@ export async function openDataset(
     const { cameras, frameSize, frameFolder } = options;
     const video = async (names: readonly string[]) =>
       typeof place === 'string'
-        ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, { frameSize, frameFolder, root: place })
+        ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, place, frameSize, frameFolder)
         : (await import('./lerobot/video-browser.ts')).openVideoFrames(names, place, frameSize);
     const own = onlyName(folder.name, lastPart(folder.name), name);
     const dataset = await openLeRobot(folder, { name: own, cameras, memory, video });

@@ -44,15 +44,6 @@ class Steps {
   }
 }
 
-interface SamplerOptions {
-  /**
-   * The number of control steps that are shuffled together; all by default. With fewer, an epoch goes through its parts
-   * in a random order, as many at a time as hold this many steps, so that data on disk are read in few places at a
-   * time.
-   */
-  readonly window?: number;
-}
-
 /** Parts that are shuffled together, and the position of their first example in the epoch. */
 interface Window {
   readonly start: number;
@@ -66,6 +57,9 @@ const WINDOW_STRIDE = 65536;
  * Draws training examples without state: an example is a function of the seed and its position alone, so a resumed run
  * continues as if it had never stopped. Each epoch visits every control step of every part once, in an order of its
  * own, and draws a paraphrase of the instruction anew each time.
+ *
+ * `window` control steps are shuffled together, all by default. With fewer, an epoch goes through its parts in a random
+ * order, as many at a time as hold this many steps, so that data on disk are read in few places at a time.
  */
 export class TrainingSampler {
   /** The number of examples in one epoch. */
@@ -80,7 +74,7 @@ export class TrainingSampler {
   constructor(
     private readonly parts: readonly EpisodePart[],
     private readonly seed: number,
-    { window = Number.POSITIVE_INFINITY }: SamplerOptions = {},
+    { window = Number.POSITIVE_INFINITY } = {},
   ) {
     this.size = countSteps(parts);
     if (this.size === 0) throw new RangeError('a sampler needs at least one control step');

@@ -11,22 +11,18 @@ const INSTALL = 'install ffmpeg 5.1 or newer (apt install ffmpeg, brew install f
 /** A temporary folder of frames that is older than this, in milliseconds, is abandoned. */
 const ABANDONED = 24 * 3600 * 1000;
 
-interface VideoOptions {
-  /** The data set's folder. */
-  readonly root: string;
-  /** The largest width and height of a frame in pixels; its aspect ratio is kept. */
-  readonly frameSize?: number;
-  /** The folder for decoded frames; by default one in the user's cache. */
-  readonly frameFolder?: string;
-}
-
 /**
  * Decodes videos by an installed ffmpeg. The first request for a frame of an episode decodes all of its frames to JPEG
  * files in `frameFolder`, where later runs find them again.
  *
  * @throws InputError if no ffmpeg can be started; the message says what to install
  */
-export async function openVideoFrames(cameras: readonly string[], options: VideoOptions): Promise<VideoFrames> {
+export async function openVideoFrames(
+  cameras: readonly string[],
+  root: string,
+  frameSize = FRAME_SIZE,
+  frameFolder?: string,
+): Promise<VideoFrames> {
   const [{ createHash }, { mkdir, mkdtemp, readdir, rename, rm, stat }, { join, resolve }] = await Promise.all([
     import('node:crypto'),
     import('node:fs/promises'),
@@ -34,11 +30,10 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
   ]);
   await runFfmpeg(['-version']).catch((error) => {
     const what = `cameras ${cameras.join(', ')} exist only as video, and ffmpeg cannot be started (${error.message})`;
-    throw new InputError(`${options.root}: ${what}: ${INSTALL}, or train without them (--cameras none)`);
+    throw new InputError(`${root}: ${what}: ${INSTALL}, or train without them (--cameras none)`);
   });
-  const { root, frameSize: size = FRAME_SIZE } = options;
-  const cache =
-    options.frameFolder ?? join((await import('../../../engine/adapters/cache-folder.mjs')).cacheFolder(), 'frames');
+  const { cacheFolder } = await import('../../../engine/adapters/cache-folder.mjs');
+  const cache = frameFolder ?? join(cacheFolder(), 'frames');
   // Runs that were killed may have left temporary folders behind.
   for (const name of await readdir(cache).catch(() => [])) {
     if (!name.includes('-')) continue;
@@ -53,7 +48,7 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
     const { size: bytes, mtimeMs } = await stat(file).catch(() => {
       throw new InputError(`${file}: no such file: it should hold the frames of ${what}`);
     });
-    const key = JSON.stringify([file, bytes, mtimeMs, start, length, rate, size]);
+    const key = JSON.stringify([file, bytes, mtimeMs, start, length, rate, frameSize]);
     const folder = join(cache, createHash('sha256').update(key).digest('hex').slice(0, 24));
     const count = async () => (await readdir(folder)).length;
     const kept = await count().catch(() => 0);
@@ -63,7 +58,7 @@ export async function openVideoFrames(cameras: readonly string[], options: Video
     try {
       // Seeking a little early keeps rounding from losing the first frame.
       const seek = ['-ss', String(Math.max(0, start - 0.1 / rate)), '-i', file, '-frames:v', String(length), '-an'];
-      const sides = `w='min(iw,${size})':h='min(ih,${size})'`; // no frame is made larger
+      const sides = `w='min(iw,${frameSize})':h='min(ih,${frameSize})'`; // no frame is made larger
       const scale = `scale=${sides}:force_original_aspect_ratio=decrease:flags=bilinear`;
       // If the video has more frames per second than the data have steps, only the frames at steps are selected.
       const select = `select='isnan(prev_selected_t)+gte(t-prev_selected_t,${0.75 / rate})'`;
