@@ -26,17 +26,13 @@ function productsOf({ batch, prefix, fast, action, ...model }: ModelShape): Prod
   const inner = heads * headDimension;
   const [rows, ownRows] = [batch * (prefix + fast), batch * action];
   const maps = [
-    ...[
-      [rows, width, inner],
-      [rows, inner, width],
-      [rows, hidden, width],
-      [ownRows, expertWidth, inner],
-    ],
-    ...[
-      [ownRows, inner, expertWidth],
-      [ownRows, expertHidden, expertWidth],
-      [batch, expertWidth, 3 * expertWidth],
-    ],
+    [rows, width, inner],
+    [rows, inner, width],
+    [rows, hidden, width],
+    [ownRows, expertWidth, inner],
+    [ownRows, inner, expertWidth],
+    [ownRows, expertHidden, expertWidth],
+    [batch, expertWidth, 3 * expertWidth],
   ];
   const one = { sides: 1 } as const;
   const linear = maps.flatMap(([rows, inputs, outputs]): Product[] => [

@@ -196,8 +196,11 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>) 
       );
     }
     cameras.add(camera);
-    const ofEpisode = getOrMake(episodes, episode, () => new Map<string, PackedImage[]>());
-    getOrMake(ofEpisode, camera, () => [] as PackedImage[]).push({ step, offset, length });
+    const ofEpisode = episodes.get(episode) ?? new Map<string, PackedImage[]>();
+    episodes.set(episode, ofEpisode);
+    const images = ofEpisode.get(camera) ?? [];
+    ofEpisode.set(camera, images);
+    images.push({ step, offset, length });
   }
   for (const ofEpisode of episodes.values())
     for (const images of ofEpisode.values()) images.sort((a, b) => a.step - b.step);
@@ -206,11 +209,3 @@ async function openPack(folder: Folder, path: string, ids: ReadonlySet<string>) 
 
 const imageName = (episode: string, step: number, camera: string) =>
   `the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)}`;
-
-function getOrMake<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  const held = map.get(key);
-  if (held !== undefined) return held;
-  const made = make();
-  map.set(key, made);
-  return made;
-}
