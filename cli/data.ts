@@ -125,12 +125,7 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
   );
 }
 
-/**
- * Reads a file of paraphrases; the returned function adds them to a data set.
- *
- * @throws InputError if the file is malformed; the returned function throws if it has paraphrases of none of the data
- *   set's instructions
- */
+/** Reads paraphrases; the returned function adds them, and refuses a data set with none of their instructions. */
 export async function readParaphrasing(path: string | null, progress: Progress): Promise<(to: Dataset) => Dataset> {
   if (path === null) return (dataset) => dataset;
   const paraphrases = await readParaphrases(await openPath(path));

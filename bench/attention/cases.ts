@@ -72,11 +72,7 @@ export function denseCase(shape: AttentionShape, score: ExpressionSource): Case 
   return { name: DENSE, table: tokenTable(shape), ...(score.score !== undefined && { source: score }) };
 }
 
-/**
- * A mask of a shape, with the score that the options give.
- *
- * @throws InputError if the name is unknown, or is a table over blocks that the shape does not have
- */
+/** A mask of a shape, with the score of the options. @throws InputError if the shape has no such mask */
 export function caseOf(name: string, shape: AttentionShape, score: ExpressionSource): Case {
   if (name === DENSE) return denseCase(shape, score);
   const [word, ...numbers] = name.split(':');

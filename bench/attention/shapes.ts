@@ -48,11 +48,7 @@ export function shapeText(shape: AttentionShape): string {
   return `B=${batch},T=${blocks.map(([, length]) => length).join('+')},H=${heads}/${kvHeads},D=${headDimension}`;
 }
 
-/**
- * The shapes in the values of --shape: names of the suite separated by commas, or one written out, B=1,T=816+128+50,H=8/1,D=256.
- *
- * @throws InputError if a name is unknown or a size is impossible
- */
+/** The shapes in the values of --shape: names separated by commas, or one written out. @throws InputError */
 export function shapesOf(values: readonly string[]): AttentionShape[] {
   return values.flatMap((value) => (value.includes('=') ? [writtenShape(value)] : value.split(',').flatMap(named)));
 }

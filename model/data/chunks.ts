@@ -30,11 +30,7 @@ export function chunk({ episode, from, to }: EpisodePart, step: number, horizon:
   return { data, valid };
 }
 
-/**
- * Chooses the horizon to train with, in control steps: `horizon` if it is given, otherwise one second.
- *
- * @throws InputError if it is not a whole number, or longer than the longest episode
- */
+/** Chooses the horizon in control steps, by default one second. @throws InputError if every episode is shorter */
 export function chooseHorizon(dataset: Dataset, horizon = Math.max(1, Math.round(dataset.rate))): number {
   if (!Number.isInteger(horizon) || horizon < 1) {
     throw new InputError(`horizon ${horizon}: it is a whole number of control steps, at least 1`);

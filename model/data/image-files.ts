@@ -23,12 +23,7 @@ export function imageTypeOf(bytes: Uint8Array): string {
   return bytes[0] === 0x89 && bytes[1] === 0x50 ? 'image/png' : 'unknown';
 }
 
-/**
- * Decodes a JPEG or PNG file to 8-bit RGB: grey is repeated, 16 bits are truncated to 8, alpha is dropped.
- *
- * @param what names the image in errors
- * @throws InputError if the type is not known or the file is damaged or cut off
- */
+/** Decodes a JPEG or PNG file, `what` in errors, to RGB: grey is repeated, 16 bits are cut to 8, alpha is dropped. */
 export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, what: string): Promise<Image> {
   const decode = Object.hasOwn(decoders, type) ? decoders[type] : undefined;
   if (!decode && type === 'unknown') throw new InputError(`${what}: neither a JPEG nor a PNG file`);

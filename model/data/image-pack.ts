@@ -6,9 +6,6 @@ import { asText, readJsonObject, unexpected } from './json.ts';
 /**
  * Opens `PATH.pack`, image files one after the other, and their list `PATH.json`: `{ mime, columns, items }`, where an item has a value
  * for each of the columns, among them `offset` and `length`. An image is read when it is requested.
- *
- * @param wanted the columns to read
- * @throws InputError if a file is missing, or the list is damaged or lacks a column
  */
 export async function openImagePack(folder: Folder, path: string, wanted: readonly string[]) {
   const listFile = await folder.open(`${path}.json`);

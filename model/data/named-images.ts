@@ -14,12 +14,7 @@ export interface NamedImage {
   readonly image: VisionLanguage['image'];
 }
 
-/**
- * Reads images with names, such as emoji, from a pack (image-pack.ts) with the columns name and category.
- *
- * @param folder a path (node), or any folder
- * @throws InputError if a file is missing, cut off or lacks a column
- */
+/** Reads images with names, such as emoji, from a pack (image-pack.ts) with the columns name and category. */
 export async function openNamedImages(folder: string | Folder, path: string): Promise<NamedImage[]> {
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
   const columns = ['name', 'category', 'offset', 'length'];

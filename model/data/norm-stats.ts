@@ -23,7 +23,6 @@ export function toNormStats({ actions, states }: DatasetStatistics): unknown {
  * Reads statistics from the JSON of openpi's `norm_stats.json`. It has no extremes and no count: the quantiles replace
  * the extremes, and the count is 0.
  *
- * @param file the file's name in errors
  * @throws InputError if a list is missing, holds something else than numbers, or is of another length than the rest
  */
 export function fromNormStats(json: unknown, file: string): DatasetStatistics {

@@ -7,11 +7,7 @@ import { changedEpisode } from './parts.ts';
 /** Paraphrases by instruction. */
 export type Paraphrases = ReadonlyMap<string, readonly string[]>;
 
-/**
- * Reads paraphrases from a JSON file `{ "put the cup down": ["set down the cup", ...], ... }`, and closes it.
- *
- * @throws InputError if it is something else
- */
+/** Reads paraphrases from a JSON file `{ "put the cup down": ["set down the cup", ...], ... }`, and closes it. */
 export async function readParaphrases(file: ByteSource): Promise<Paraphrases> {
   return new Map(
     Object.entries(await readJsonObject(file)).map(([instruction, list]) => {

@@ -11,11 +11,7 @@ const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 4: 2, 6: 4 };
 /** Unpacks a zlib stream to at most `size` bytes. */
 export type Inflate = (packed: Uint8Array, size: number) => Uint8Array;
 
-/**
- * Decodes a file of this kind to [height, width, channels]; null for other kinds.
- *
- * @throws Error or RangeError if it is damaged or cut off
- */
+/** Decodes a file of this kind to [height, width, channels]; null for another. @throws Error if it is damaged */
 export function decodePlainPng(bytes: Uint8Array, inflate: Inflate) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const [width, height] = [view.getUint32(16), view.getUint32(20)];

@@ -155,10 +155,7 @@ export async function* eachLoaded(samples: readonly Sample[]): AsyncGenerator<Sa
   }
 }
 
-/**
- * Lists the examples to measure with: at most `count` control steps, evenly spread over the parts, in order, each with
- * the first paraphrase. The list is the same every time.
- */
+/** Lists at most `count` steps to measure with, evenly spread and in order, each with its first paraphrase. */
 export function evaluationSamples(parts: readonly EpisodePart[], count = Number.POSITIVE_INFINITY): Sample[] {
   const steps = new Steps(parts);
   const taken = Math.min(count, steps.count);

@@ -178,12 +178,7 @@ export function normalisers(statistics: DatasetStatistics): { actions: Normalise
   return { actions: new Normaliser(actions, statistics), states: states && new Normaliser(states, statistics) };
 }
 
-/**
- * Reads statistics from JSON.
- *
- * @param source the file's name in errors
- * @throws InputError if a list is missing, of another length than the rest, or holds something else than numbers
- */
+/** Reads statistics from the JSON of the file `source`. @throws InputError if they are none */
 export function statisticsFromJson(json: unknown, source: string): DatasetStatistics {
   return checked(statisticsSchema, json, `${source}: not normalisation statistics`);
 }

@@ -14,8 +14,6 @@ const FILE_LIMIT = 2 ** 31;
  * Reads a data set of LeRobot's version 1, one Arrow file with all steps: columns action, observation.state,
  * episode_index, timestamp and images. Cameras that exist only as video are left out, and the description says so. The
  * control rate comes from the timestamps.
- *
- * @throws InputError with one line that names file and column if something is missing, damaged or does not agree
  */
 export async function readArrow(source: ByteSource, name: string): Promise<Dataset> {
   if (source.size > FILE_LIMIT) {

@@ -45,8 +45,6 @@ const robomimic: Layout = {
  * Opens HDF5 files. ACT writes one file an episode (/action, /observations/qpos, /observations/images), robomimic and
  * LIBERO write one file with many (/data/demo_0/actions, obs). Numbers are read now and held if they fit in `memory`.
  * Images, which are arrays or padded JPEG files, are read one by one.
- *
- * @throws InputError if a file is damaged, has another layout, or its tables do not agree
  */
 export async function openHdf5(
   paths: readonly string[],

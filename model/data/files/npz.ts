@@ -25,8 +25,6 @@ interface NumpyArray {
  * Reads a data set without images from numpy's npz: arrays `action` [steps, dimension], `state` if any, and, for
  * several episodes one after the other, `episode_ends` (as in Diffusion Policy's replay buffers). Plural names are read
  * too.
- *
- * @throws InputError if the file is damaged, too large, or lacks an array
  */
 export async function readNpz(source: ByteSource, name: string, rate: number | undefined): Promise<Dataset> {
   if (rate === undefined) {

@@ -44,8 +44,6 @@ interface LeRobotOptions extends DatasetOptions {
 /**
  * Opens a LeRobot data set of version 2.0, 2.1 or 3.0. meta/info.json and the list of episodes are read and checked
  * now, the numbers too if they fit in `memory`; images are read when they are requested.
- *
- * @throws InputError with one line that names file and field if something is missing, damaged or does not agree
  */
 export async function openLeRobot(folder: Folder, options: LeRobotOptions): Promise<Dataset> {
   const info = await readInfo(folder);

@@ -49,8 +49,6 @@ export interface EpisodeInstructions {
  * Reads the instructions of every episode of `places`. An episode that lists one task has that instruction. If it lists
  * several tasks, or none, the "task_index" of each step decides. If all steps name the same one of several tasks, as in
  * files of the writer here, the tasks are paraphrases.
- *
- * @throws InputError if a step's task is not in the list of tasks
  */
 export async function readInstructions(
   folder: Folder,

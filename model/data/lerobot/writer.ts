@@ -124,10 +124,7 @@ function writtenPart(
   return { cameras, episodes: kept };
 }
 
-/**
- * Makes the files of `writeLeRobot` one after the other, for places without a disk. The pieces of a file follow each
- * other; `meta/info.json` is the last file.
- */
+/** Makes the files of `writeLeRobot` in pieces, for places without a disk; `meta/info.json` is the last. */
 export async function* leRobotFiles(
   dataset: Dataset,
   options: LeRobotWriteOptions = {},

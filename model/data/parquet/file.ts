@@ -84,11 +84,7 @@ export class ParquetFile {
     }
   }
 
-  /**
-   * Reads rows `from` to `to` - 1 of a column of numbers as [rows, width]; nested lists are flattened row by row.
-   *
-   * @throws InputError if the column is missing, or a row of it does not hold `width` numbers
-   */
+  /** Reads rows `from` to `to` - 1 as [rows, width], nested lists flattened. @throws InputError for other widths */
   async numbers<T extends Float32Array | Float64Array>(
     column: string,
     from: number,

@@ -158,10 +158,7 @@ function readByteArrays(bytes: Uint8Array, count: number): Uint8Array[] {
   });
 }
 
-/**
- * Reads parquet's hybrid of run lengths and bit-packed runs (Encodings.md, "RLE") from byte `start` on until `out` is
- * full. @throws Error if the bytes end before
- */
+/** Reads parquet's hybrid of runs and packed bits (Encodings.md, "RLE") from byte `start` until `out` is full. */
 export function readHybrid<T extends Uint8Array | Uint32Array>(
   bytes: Uint8Array,
   start: number,

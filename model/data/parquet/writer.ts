@@ -13,10 +13,7 @@ export interface TableColumn {
   readonly length?: number;
 }
 
-/**
- * Repeated image files are stored once, in a dictionary of at most this many bytes a row group; beyond, every row has
- * its own.
- */
+/** A row group stores repeated image files once in a dictionary of so many bytes; beyond, each row has its own. */
 const DICTIONARY_BYTES = 2 ** 27;
 
 /** An image file in a row. Rows that show the same image share one cell. */

@@ -52,8 +52,6 @@ interface RldsOptions extends DatasetOptions {
  * Opens an RLDS data set: `dataset_info.json` and its TFRecord shards. Numbers and texts are read now, images on
  * request. Numbers that exceed `memory` are left on disk and loaded episode by episode. Checksums of records are
  * compared now, or for sets above 4 GiB when an episode is first loaded or shown.
- *
- * @throws InputError with one line that names file and field if something is missing, damaged or does not agree
  */
 export async function openRlds(folder: Folder, options: RldsOptions): Promise<Dataset> {
   const source = await folder.open('dataset_info.json');
