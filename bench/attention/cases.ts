@@ -110,7 +110,6 @@ function single(text: string, shape: AttentionShape): ExpressionSource {
   return orRefuse(text, () => make(shape, numbers.map(Number)));
 }
 
-/** What is made of the numbers in a name. */
 function orRefuse<T>(name: string, make: () => T): T {
   try {
     return make();

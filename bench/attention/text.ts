@@ -27,7 +27,6 @@ export function timeOf({ wall, gpu }: Pick<ResultRow, 'wall' | 'gpu'>, timer: Ti
   return timer === 'gpu' ? gpu! : wall;
 }
 
-/** The rows of each shape. */
 export function byShape({ rows }: BenchResult): { title: string; rows: ResultRow[] }[] {
   return [...new Set(rows.map(({ shape }) => shape))].map((shape) => {
     const own = rows.filter((row) => row.shape === shape);
@@ -48,7 +47,6 @@ export function headLines(result: BenchResult): string[] {
   ];
 }
 
-/** The meaning of the columns. */
 export const legend = [
   'ms: time of one repeat. GFLOP/s: rate of live work, as the tile lists of the plan hold it. x dense, x live work: time and',
   'live work, divided by those of the same row with a dense mask. % matmul: share of the rate of the matrix product above',

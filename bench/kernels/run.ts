@@ -38,7 +38,6 @@ interface KernelsOptions extends RoundOptions {
   readonly names: readonly string[];
 }
 
-/** @throws InputError if no op has a name that is given */
 export function expectOperations(names: readonly string[]): void {
   const ops = [...new Set(kernelCases(modelShapes[0]).map(opOf))];
   const unknown = names.find((name) => !ops.includes(name));

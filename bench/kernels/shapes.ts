@@ -39,7 +39,6 @@ export const modelShapes: readonly ModelShape[] = [
   },
 ];
 
-/** @throws InputError if a name is unknown */
 export function modelShapesOf(names: readonly string[]): ModelShape[] {
   return names
     .flatMap((value) => value.split(','))

@@ -36,7 +36,6 @@ export function provenance(device: Device): Provenance {
   };
 }
 
-/** The provenance in one line, for people. */
 export function provenanceLine({ adapter, versions, date, ...tree }: Provenance): string {
   const kind = adapter.software ? ' (software adapter)' : '';
   return `${adapter.description}${kind}; insula ${versions.insula}, ${treeText(tree)}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`;
@@ -47,7 +46,6 @@ export function comparedWith({ adapter, date, ...tree }: Provenance): string {
   return `compared with ${date}, ${treeText(tree)}, on ${adapter.description}`;
 }
 
-/** The commit that was measured. */
 export function treeText({ commit, modified }: Pick<Provenance, 'commit' | 'modified'>): string {
   return `commit ${commit.slice(0, 10)}${modified ? ', modified' : ''}`;
 }

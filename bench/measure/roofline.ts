@@ -36,7 +36,6 @@ const rooflineSchema = v.object({
   ...provenanceFields,
   roof: roofSchema,
   probes: v.array(probeSchema),
-  /** Duration of the measurement. */
   seconds: v.number(),
 });
 type Roofline = v.InferOutput<typeof rooflineSchema>;
@@ -104,7 +103,6 @@ export class RoofProbes implements Disposable {
     }));
   }
 
-  /** The roof by the measurements of all probes. */
   roofOf(measured: readonly Measured[]): Roof {
     const probes = this.all.map(({ result }, i) => result(measured[i]));
     const copies = probes.slice(1, 1 + dealings.length);

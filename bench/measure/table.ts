@@ -6,7 +6,6 @@ export function digits(value: number): string {
   return value >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 }
 
-/** The quartiles of a measurement in one cell. */
 export function quartiles({ lowerQuartile, upperQuartile }: Spread): string {
   return `${digits(lowerQuartile)} - ${digits(upperQuartile)}`;
 }

@@ -36,7 +36,6 @@ export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, 
   }
 }
 
-/** The pixels of the largest image that is decoded. */
 const PIXELS_LIMIT = 2 ** 26;
 /** No file holds more pixels per byte: a PNG has 8 per unpacked byte, and deflate unpacks a byte to at most 1032. */
 const PIXELS_PER_BYTE = 8 * 1032;
@@ -130,7 +129,6 @@ async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   return { width, height, pixels: toRgb(eight, decoded.channels) };
 }
 
-/** An image as a PNG file. */
 export const encodePng = ({ width, height, pixels }: Image): Uint8Array<ArrayBuffer> =>
   new Uint8Array(encode({ width, height, data: pixels, channels: 3, depth: 8 }));
 

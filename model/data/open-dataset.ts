@@ -146,12 +146,10 @@ async function filesAt(path: string): Promise<string[]> {
   return files.sort((a, b) => number(a) - number(b) || (a < b ? -1 : 1)).map((file) => join(path, file));
 }
 
-/** Returns the last part of a path. */
 const lastPart = (path: string) =>
   path
     .split(/[\\/]/)
     .filter((part) => part !== '' && part !== '.')
     .at(-1) ?? path;
 
-/** Returns the name of a file without its folder and its ending. */
 const nameOfFile = (path: string) => lastPart(path).replace(/\.\w+$/, '');

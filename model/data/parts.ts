@@ -11,7 +11,6 @@ export interface EpisodePart {
 /** The number of episodes read from disk at a time. */
 const LOADED_AHEAD = 8;
 
-/** Makes one part of each whole episode. */
 export function wholeEpisodes(episodes: readonly Episode[]): EpisodePart[] {
   return episodes.map((episode) => ({ episode, from: 0, to: episode.length }));
 }
@@ -28,7 +27,6 @@ export function episodeNamed({ name, episodes }: Dataset, wanted: string | undef
   return found;
 }
 
-/** Counts the control steps of all parts. */
 export function countSteps(parts: readonly EpisodePart[]): number {
   return parts.reduce((sum, { from, to }) => sum + to - from, 0);
 }

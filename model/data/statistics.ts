@@ -14,7 +14,6 @@ const numbers = v.pipe(v.array(v.custom<number>(isFloat32, 'a number that f32 ho
 const positive = v.pipe(v.number(), v.gtValue(0));
 const columnsSchema = v.pipe(
   v.object({
-    /** The number of rows. */
     count: count(),
     mean: numbers,
     /** The standard deviation of the whole population (divided by `count`). */
@@ -99,7 +98,6 @@ export function columnStatistics(tables: readonly Float32Array[], dimension: num
   return statisticsOf(counter);
 }
 
-/** Reads the statistics out of a counter of the quantiles 1 % and 99 %. */
 function statisticsOf(counter: ColumnCounter): ColumnStatistics {
   const { quantiles, ...rest } = counter.finish();
   return { ...rest, q01: quantiles[0], q99: quantiles[1] };
@@ -172,7 +170,6 @@ export class Normaliser {
   }
 }
 
-/** Makes the normalisers of a data set's actions and states. */
 export function normalisers(statistics: DatasetStatistics): { actions: Normaliser; states: Normaliser | null } {
   const { actions, states } = statistics;
   return { actions: new Normaliser(actions, statistics), states: states && new Normaliser(states, statistics) };

@@ -95,7 +95,6 @@ class ArrowReader {
     return assembleDataset(found, { name, rate, kind: `Arrow file of LeRobot 1${left}`, place: this.file });
   }
 
-  /** Finds a column and checks that its values are complete. */
   #column(name: string): Column<unknown> | undefined {
     const column = this.columns.get(name);
     try {
@@ -107,7 +106,6 @@ class ArrowReader {
     return column;
   }
 
-  /** Reads a column of lists of equal length. */
   #table(...names: string[]): { values: Float32Array; width: number } | null {
     const name = names.find((own) => this.columns.has(own));
     if (name === undefined) return null;

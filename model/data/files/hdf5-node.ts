@@ -176,7 +176,6 @@ function readEpisode(file: string, place: string, group: Group, layout: Layout, 
   return { file, actionDimension: actions.width, stateDimension: states?.width ?? 0, shapes, episode };
 }
 
-/** Returns the name of a file without its folder and its ending. */
 const stem = (file: string) => file.replace(/^.*[\\/]|\.\w+$/g, '');
 
 /** The shape of a table of images: [steps, height, width, 3], or a padded file for each step; null for another table. */

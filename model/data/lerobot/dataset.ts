@@ -140,7 +140,6 @@ class Reader {
     return found;
   }
 
-  /** Makes an episode that leaves its numbers on disk. */
   listed(place: EpisodePlace): Episode {
     return onDisk(this.#common(place), () => this.#loaded.get(idOf(place), () => this.load(place)));
   }

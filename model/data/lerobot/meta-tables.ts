@@ -3,7 +3,6 @@ import type { FeatureStatistics } from './statistics.ts';
 
 // This file makes the tables of meta/: the list of episodes and the list of tasks.
 
-/** Makes a row of the list of episodes. */
 export function episodeLine(
   number: number,
   tasks: readonly string[],

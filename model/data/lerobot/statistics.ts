@@ -10,7 +10,6 @@ export type FeatureStatistics = Record<'min' | 'max' | 'mean' | 'std' | keyof ty
   count: number[];
 };
 
-/** Makes a counter of the quantiles that LeRobot keeps. */
 export const featureCounter = (width: number) => new ColumnCounter(width, Object.values(QUANTILES));
 
 export function featureStatistics(counter: ColumnCounter): FeatureStatistics {

@@ -44,7 +44,6 @@ const json = (path: string, value: unknown): Piece => ({
   path,
   bytes: new TextEncoder().encode(`${JSON.stringify(value, null, 4)}\n`),
 });
-/** Returns the indices of a file's chunk folder and of the file in it. */
 const place = (file: number) => ({ chunk_index: Math.floor(file / CHUNK_SIZE), file_index: file % CHUNK_SIZE });
 const dataPath = (file: number) => formatPath(DATA_PATH, place(file), DATA_PATH);
 
@@ -84,7 +83,6 @@ export async function writeLeRobot(
   return next.value;
 }
 
-/** @throws InputError if a LeRobot data set lies in the folder (node) */
 export async function expectNoLeRobot(folder: string): Promise<void> {
   const there = await openPath(`${folder}/meta/info.json`).catch(() => null);
   await there?.close();

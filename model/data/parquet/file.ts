@@ -44,7 +44,6 @@ export class ParquetFolder {
     return this.#files.get(path, () => ParquetFile.open(this.folder, path, this.#pages));
   }
 
-  /** Drops everything that is kept in memory. */
   forget(): void {
     [this.#files, this.#pages] = [fileCache(), pageCache()];
   }
@@ -190,7 +189,6 @@ export class ParquetFile {
     return this.columns.includes(column);
   }
 
-  /** Finds the path to the numbers, texts or bytes of a column. */
   #leaf(column: string, field?: string): string {
     let node = this.schema.children.find(({ element }) => element.name === column);
     if (!node) {

@@ -64,7 +64,6 @@ function unpack(bytes: Uint8Array, size: number, codec: CompressionCodec): Uint8
   return decompressPage(bytes, size, codec, compressors);
 }
 
-/** Reads the levels of a page, and finds the bytes of its values. */
 function readLevels(bytes: Uint8Array, { header, values }: Page, { schemaPath, codec }: ColumnChunk) {
   const maxRepetition = getMaxRepetitionLevel(schemaPath);
   const maxDefinition = getMaxDefinitionLevel(schemaPath);

@@ -76,7 +76,6 @@ export class TableWriter {
     });
   }
 
-  /** The bytes written so far. */
   get size(): number {
     return this.#bytes.offset;
   }

@@ -216,7 +216,6 @@ class Reader {
     );
   }
 
-  /** Finds the features that hold an image file for each step. */
   async #cameras(
     file: ByteSource,
     path: string,
@@ -256,7 +255,6 @@ class Reader {
     return { cameras: [...places.keys()], ...imagesAt(this.#images, length, find) };
   }
 
-  /** @throws InputError if no episode has one of the chosen cameras */
   checkCameras(file: string): void {
     const unknown = this.options.cameras?.find((name) => !this.#seen.has(name));
     if (unknown === undefined) return;

@@ -89,7 +89,6 @@ export async function readFeatures(
   return features;
 }
 
-/** Reads a message of protocol buffers in small windows. */
 class Reader {
   #window: Uint8Array = new Uint8Array(0);
   #at = 0;
