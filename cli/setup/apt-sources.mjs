@@ -87,7 +87,6 @@ const parts = /(-updates|-security|\/updates)?$/;
  * and without other releases than the machine's.
  * @param {Source[]} sources
  * @param {string} codename of the release, such as 'bookworm'
- * @returns {Source[]}
  */
 export function ownSources(sources, codename) {
   /** @type {Source[]} */
@@ -124,7 +123,6 @@ export function backportsOf(own) {
 /**
  * A deb822 file of package sources that asks for nothing but package lists.
  * @param {Source[]} sources
- * @returns {string}
  */
 export function renderSources(sources) {
   const stanzas = sources.map(({ uris, suites, components, fields }) => {

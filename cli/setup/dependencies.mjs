@@ -9,7 +9,6 @@ import { join } from 'node:path';
  * (node_modules/.package-lock.json) as its last act, so an interrupted installation never matches.
  * @param {string} lockText package-lock.json
  * @param {string} installedText node_modules/.package-lock.json
- * @returns {boolean}
  */
 export function dependenciesMatch(lockText, installedText) {
   const wanted = JSON.parse(lockText).packages;
@@ -31,10 +30,7 @@ export function dependenciesMatch(lockText, installedText) {
   return Object.keys(installed).every((path) => path in wanted);
 }
 
-/**
- * @param {string} root the repository; or dist/ of the package, where npm has seen to the dependencies
- * @returns {boolean}
- */
+/** @param {string} root the repository; or dist/ of the package, where npm has seen to the dependencies */
 export function dependenciesInstalled(root) {
   const lock = join(root, 'package-lock.json');
   if (!existsSync(lock)) return true;

@@ -5,10 +5,7 @@ import { dirname } from 'node:path';
 
 const WAIT_MILLISECONDS = 200;
 
-/**
- * @param {number} id of a process of this machine
- * @returns {boolean}
- */
+/** @param {number} id of a process of this machine */
 function alive(id) {
   try {
     process.kill(id, 0);

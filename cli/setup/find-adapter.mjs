@@ -60,7 +60,6 @@ export function checkAdapter(environment) {
 /**
  * The things that an answer depends on: while this stays the same, the adapter that opened opens again.
  * @param {Environment} environment
- * @returns {string}
  */
 function machineKey(environment) {
   const hash = createHash('sha256');
@@ -78,18 +77,16 @@ function machineKey(environment) {
 }
 
 /**
- * The answer that was remembered. The schema library is loaded here, because the set-up loads this file before it has installed it.
+ * The answer that was remembered, checked by hand, because no library is installed yet where the set-up loads this file.
  * @param {string} path
  * @returns {{ key: string, found: Remembered } | null} null where there is none that can be read
  */
 export function readAnswer(path) {
-  /** @type {typeof import('valibot')} */
-  const { object, parseJson, picklist, pipe, safeParse, string } = require('valibot');
-  const found = object({ adapter: picklist(['system', 'software']), description: string() });
-  const schema = pipe(string(), parseJson(), object({ key: string(), found }));
   try {
-    const read = safeParse(schema, readFileSync(path, 'utf8'));
-    return read.success ? read.output : null;
+    const { key, found } = JSON.parse(readFileSync(path, 'utf8'));
+    const { adapter, description } = found;
+    const whole = [key, description].every((text) => typeof text === 'string');
+    return whole && ['system', 'software'].includes(adapter) ? { key, found: { adapter, description } } : null;
   } catch {
     return null;
   }
