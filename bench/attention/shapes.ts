@@ -1,16 +1,9 @@
 /** The sizes that attention is measured at, by name or written out on the command line. */
 import { InputError, quote } from '../../engine/index.ts';
 
-export interface AttentionShape {
-  readonly name: string;
-  readonly batch: number;
-  /** Names and tokens of the blocks, in order: all; or prefix and action; or prefix, fast and action. */
-  readonly blocks: readonly (readonly [string, number])[];
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
-}
+export type AttentionShape = Readonly<ReturnType<typeof shape>>;
 
+/** The blocks by their number, in order. */
 const blockNames: Readonly<Record<number, readonly string[]>> = {
   1: ['all'],
   2: ['prefix', 'action'],

@@ -1,30 +1,10 @@
 /** The sizes of models at which kernels are measured, by name. */
 import { InputError, quote } from '../../engine/index.ts';
 
-/** One step of a model with an action expert: `prefix` is image and language, `fast` the discrete action tokens. */
-export interface ModelShape {
-  readonly name: string;
-  readonly batch: number;
-  readonly prefix: number;
-  readonly fast: number;
-  readonly action: number;
-  readonly width: number;
-  readonly hidden: number;
-  readonly expertWidth: number;
-  readonly expertHidden: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
-  readonly vocabulary: number;
-  /** Pixels along the side of an image, and of a patch. */
-  readonly image: number;
-  readonly patch: number;
-}
-
 const attention = { heads: 8, kvHeads: 1, headDimension: 256, patch: 14 };
 
 /** PaliGemma's backbone with pi0's expert at 560 + 40 + 50 tokens, SmolVLA's sizes, and an eighth of the first for a CPU. */
-export const modelShapes: readonly ModelShape[] = [
+export const modelShapes = [
   {
     ...{ name: 'pi', batch: 1, prefix: 560, fast: 40, action: 50, width: 2048, hidden: 16384, expertWidth: 1024 },
     ...{ expertHidden: 4096, ...attention, vocabulary: 16384, image: 224 },
@@ -38,6 +18,11 @@ export const modelShapes: readonly ModelShape[] = [
     ...{ expertHidden: 512, heads: 4, kvHeads: 1, headDimension: 64, vocabulary: 2048, image: 112, patch: 14 },
   },
 ];
+/**
+ * One step of a model with an action expert: `prefix` is image and language, `fast` the discrete action tokens; `image` and `patch` are
+ * pixels along a side.
+ */
+export type ModelShape = Readonly<(typeof modelShapes)[number]>;
 
 export function modelShapesOf(names: readonly string[]): ModelShape[] {
   return names

@@ -9,13 +9,7 @@ export type Movement = 'copy' | 'read' | 'write';
 export const movements: readonly Movement[] = ['copy', 'read', 'write'];
 
 /** How vectors of four are distributed over threads: `run` neighbours each, in a grid for all of them or one that takes turns. */
-interface Dealing {
-  readonly name: string;
-  readonly run: number;
-  readonly turns: boolean;
-}
-
-export const dealings: readonly Dealing[] = [
+export const dealings = [
   { name: 'one vector a thread', run: 1, turns: false },
   { name: 'four neighbours a thread', run: 4, turns: false },
   { name: 'one vector a thread, in turns', run: 1, turns: true },
@@ -30,7 +24,7 @@ export const dealings: readonly Dealing[] = [
 export function move(
   device: Device,
   movement: Movement,
-  { run, turns }: Dealing,
+  { run, turns }: (typeof dealings)[number],
   { source, target, bytes }: { source: BufferRange; target: BufferRange; bytes: number },
 ): void {
   const vectors = bytes / 16;

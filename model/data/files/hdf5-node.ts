@@ -12,20 +12,13 @@ import { instructionsAmong, onDisk } from '../parts.ts';
 const VALUES_LIMIT = 2 ** 28;
 
 /** The places of tables in an episode's group, as a program writes them. */
-interface Layout {
-  readonly kind: string;
-  /** The usual rate of the program's robots in Hz, for when none is given. */
-  readonly rate: number;
-  /** Alternative lists of tables: the columns of the first complete list are concatenated. */
-  readonly actions: readonly (readonly string[])[];
-  readonly states: readonly (readonly string[])[];
-  /** The group of image tables. */
-  readonly images: string;
-}
+type Layout = typeof aloha;
 
-const aloha: Layout = {
+const aloha = {
   kind: 'HDF5 files of ACT (ALOHA)',
+  /** The usual rate of the program's robots in Hz, for when none is given. */
   rate: 50,
+  /** Alternative lists of tables: the columns of the first complete list are concatenated. */
   actions: [['action', 'base_action'], ['action']], // a mobile ALOHA drives, too
   states: [['observations/qpos']],
   images: 'observations/images',

@@ -92,7 +92,7 @@ export class ParquetFile {
     make: new (length: number) => T,
   ): Promise<T> {
     const path = this.#leaf(column);
-    const fail = (complaint: string) => new InputError(`${this.name}: column ${quote(column)} ${complaint}`);
+    const fail = (complaint: string) => this.#error(column, complaint);
     if (!(from >= 0 && from <= to && to <= this.rows)) {
       throw new InputError(`${this.name}: has ${this.rows} rows, rows ${from} to ${to - 1} were expected`);
     }
@@ -127,17 +127,14 @@ export class ParquetFile {
   /** Reads all rows of a column of texts, or of lists of texts, as a list for each row. */
   async texts(column: string): Promise<string[][]> {
     const path = this.#leaf(column);
-    if (this.rows > TEXTS_LIMIT)
-      throw new InputError(
-        `${this.name}: column ${quote(column)} has ${this.rows} rows of texts, more than are read here`,
-      );
+    if (this.rows > TEXTS_LIMIT) throw this.#error(column, `has ${this.rows} rows of texts, more than are read here`);
     const rows: string[][] = [];
     const decoder = new TextDecoder();
     for (const { columns } of this.groups) {
       const chunk = columns.get(path)!;
       const full = getMaxDefinitionLevel(chunk.schemaPath);
       await this.#eachPage(chunk, column, 0, chunk.values, ({ values, definition, repetition }) => {
-        if (!Array.isArray(values)) throw new InputError(`${this.name}: column ${quote(column)} holds no texts`);
+        if (!Array.isArray(values)) throw this.#error(column, 'holds no texts');
         let next = 0;
         const count = definition?.length ?? values.length;
         for (let i = 0; i < count; i++) {
@@ -146,9 +143,7 @@ export class ParquetFile {
         }
       });
     }
-    if (rows.length !== this.rows) {
-      throw new InputError(`${this.name}: column ${quote(column)} has ${rows.length} rows of ${this.rows}`);
-    }
+    if (rows.length !== this.rows) throw this.#error(column, `has ${rows.length} rows of ${this.rows}`);
     return rows;
   }
 
@@ -180,9 +175,13 @@ export class ParquetFile {
       }
       if ('pieces' in held) return readLargeValue(await open(), held, number, what);
       if (!Array.isArray(held.values) || held.repetition)
-        throw new InputError(`${this.name}: ${what} holds no bytes, one image a row was expected`);
+        throw this.#error(column, 'holds no bytes, one image a row was expected');
       return held.values[number];
     });
+  }
+
+  #error(column: string, complaint: string): InputError {
+    return new InputError(`${this.name}: column ${quote(column)} ${complaint}`);
   }
 
   has(column: string): boolean {
@@ -199,10 +198,8 @@ export class ParquetFile {
       const inner: SchemaTree | undefined = field
         ? node.children.find(({ element }) => element.name === field)
         : node.children[0];
-      if (!inner || (!field && node.children.length > 1)) {
-        const wanted = field ? `no field ${quote(field)}` : 'several fields';
-        throw new InputError(`${this.name}: column ${quote(column)} has ${wanted}`);
-      }
+      if (!inner || (!field && node.children.length > 1))
+        throw this.#error(column, field ? `has no field ${quote(field)}` : 'has several fields');
       node = inner;
     }
     return node.path.join('\n');
