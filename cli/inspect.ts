@@ -1,5 +1,5 @@
 /** `insula inspect --step`: the operations of a training step, and their GPU times. */
-import { type Provenance, provenance } from '../bench/measure/provenance.ts';
+import { provenance } from '../bench/measure/provenance.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
@@ -11,13 +11,6 @@ import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { choice, flag, outputFile } from './options.ts';
 import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
-
-interface InspectedStep extends Provenance {
-  readonly system: string;
-  readonly batch: number;
-  readonly statistics: StepStatistics;
-  readonly operations: readonly ListedOperation[];
-}
 
 export const inspect = command({
   options: {
@@ -45,13 +38,18 @@ export const inspect = command({
       const times = await device.profile(() => measured.run());
       await writeFileSafely(trace, [JSON.stringify(chromeTrace(times, device.description))]);
     }
-    const result: InspectedStep = { ...provenance(device), system, batch, statistics, operations };
+    const result = { ...provenance(device), system, batch, statistics, operations };
     if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-    return { json: result, lines: inspectLines(result) };
+    return { json: result, lines: inspectLines(system, batch, statistics, operations) };
   },
 });
 
-function inspectLines({ system, batch, statistics, operations }: InspectedStep): string[] {
+function inspectLines(
+  system: string,
+  batch: number,
+  statistics: StepStatistics,
+  operations: readonly ListedOperation[],
+): string[] {
   const { dispatches, submits, arenaBytes, lowerBoundBytes, constantBytes } = statistics;
   const arenas = arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
   const numbers = operations.map(({ operation, grid, flops = 0, bytes }, i) => [

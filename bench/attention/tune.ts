@@ -10,26 +10,20 @@ import {
 } from '../../kernels/index.ts';
 import type { Candidates } from '../measure/choose.ts';
 import type { Task } from '../measure/measure.ts';
-import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
+import { taskOf, waves } from '../measure/operation-task.ts';
 import { denseCase } from './cases.ts';
 import type { Storage } from './rows.ts';
+import type { AttentionRunOptions } from './run.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
 
 /** The shapes that are measured without --shape; they take less than a minute. */
 const HARDWARE_SHAPES = ['B=4,T=1024,H=8,D=64', 'B=4,T=1024,H=8,D=128', 'B=4,T=1024,H=8/1,D=256'];
 const SOFTWARE_SHAPES = ['B=1,T=128,H=2/1,D=64', 'B=1,T=128,H=2/1,D=128', 'B=1,T=128,H=2/1,D=256'];
 
-interface AttentionPlaces {
-  /** Values of --shape. */
-  readonly shapes?: readonly string[];
-  readonly directions: readonly Direction[];
-  readonly storages: readonly Storage[];
-}
-
 /** The choices to make for attention, at the first shape of each head dimension. */
 export function attentionCandidates(
   device: Device,
-  { shapes: written, directions, storages }: AttentionPlaces,
+  { shapes: written, directions, storages }: Pick<AttentionRunOptions, 'shapes' | 'directions' | 'storages'>,
 ): Candidates<VariantKey>[] {
   const shapes = shapesOf(written ?? (device.software ? SOFTWARE_SHAPES : HARDWARE_SHAPES));
   const entries = attentionEntries.filter((entry) =>

@@ -8,7 +8,6 @@ import {
 } from '../../tokenizers/index.ts';
 
 interface ReportSettings {
-  readonly rate: number;
   readonly scales: readonly number[];
   readonly vocabularySize: number;
   readonly stride: number;

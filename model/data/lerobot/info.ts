@@ -15,35 +15,12 @@ export function instructionsOf(tasks: Iterable<string>): string[] {
 }
 
 /** One column, or one camera, of a LeRobot data set. */
-export interface Feature {
-  readonly key: string;
-  /** A number type, "image" (files or bytes in the parquet files) or "video" (frames of MP4 files). */
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  /** The names of the dimensions; null if the source has none. */
-  readonly names: readonly string[] | null;
-  readonly depth: boolean;
-}
-
+export type Feature = Readonly<ReturnType<typeof readFeature>>;
 /** The contents of `meta/info.json` of a LeRobot data set, version 2.0, 2.1 or 3.0. */
-export interface LeRobotInfo {
-  /** The file's name in errors. */
-  readonly file: string;
-  readonly version: string;
-  readonly robot: string | null;
-  /** Frames per second. */
-  readonly rate: number;
-  readonly episodes: number;
-  readonly frames: number;
-  /** The number of episodes (version 2) or files (version 3) in a chunk folder. */
-  readonly chunkSize: number;
-  readonly dataPath: string;
-  readonly videoPath: string | null;
-  readonly features: ReadonlyMap<string, Feature>;
-}
+export type LeRobotInfo = Readonly<Awaited<ReturnType<typeof readInfo>>>;
 
 /** @throws InputError if the file is missing, of another version, or has an impossible value */
-export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
+export async function readInfo(folder: Folder) {
   const source = await folder.open('meta/info.json');
   const file = source.name;
   const json = await readJsonObject(source);
@@ -64,9 +41,11 @@ export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
     file,
     version,
     robot,
+    /** Frames per second. */
     rate: fps,
     episodes: asCount(json.total_episodes, file, '"total_episodes"', 1),
     frames: asCount(json.total_frames, file, '"total_frames"', 1),
+    /** The number of episodes (version 2) or files (version 3) in a chunk folder. */
     chunkSize: asCount(json.chunks_size ?? 1000, file, '"chunks_size"', 1),
     dataPath: asText(json.data_path, file, '"data_path"'),
     videoPath,
@@ -74,7 +53,7 @@ export async function readInfo(folder: Folder): Promise<LeRobotInfo> {
   };
 }
 
-function readFeature(key: string, value: unknown, file: string): Feature {
+function readFeature(key: string, value: unknown, file: string) {
   const what = `feature ${quote(key)}`;
   const json = asObject(value, file, what);
   const { shape } = json;
@@ -88,8 +67,10 @@ function readFeature(key: string, value: unknown, file: string): Feature {
   const depth = ['is_depth_map', 'video.is_depth_map'].some(
     (name) => (notes as Record<string, unknown>)[name] === true,
   );
+  // A number type, "image" (files or bytes in the parquet files) or "video" (frames of MP4 files).
   const dtype = asText(json.dtype, file, `${what}: "dtype"`);
-  return { key, dtype, shape, names: names.length === shape[0] ? names : null, depth };
+  const sizes: readonly number[] = shape;
+  return { key, dtype, shape: sizes, names: names.length === sizes[0] ? names : null, depth };
 }
 
 /** Returns the numbers in one row of a feature. */
