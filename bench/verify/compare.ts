@@ -18,7 +18,7 @@ export const ulpBins: readonly number[] = [0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256
 /** Elements that are much smaller than their tensor come from sums that cancel: below this part of its root mean square they count at that size. */
 const SMALL = 2 ** -10;
 
-export interface Comparison {
+export interface Subject {
   readonly op: string;
   /** The op and its sizes. */
   readonly name: string;
@@ -28,30 +28,18 @@ export interface Comparison {
   readonly storage: string;
   /** The result that is compared: output, gradient of an operand ... */
   readonly tensor: string;
-  /** The storage that its units in the last place are those of. */
-  readonly stored: FloatType;
-  readonly elements: number;
-  readonly worstUlp: number;
-  /** Elements in each bin of `ulpBins`, and above. */
-  readonly histogram: readonly number[];
-  /** |actual - expected| / |expected| in the L2 norm; absolute where the expected is zero. */
-  readonly error: number;
-  readonly tolerance: number;
-  readonly passed: boolean;
-  /** The first element that is off by more than the tolerance times the root mean square, if the tensor departs. */
-  readonly departs: { readonly index: number; readonly expected: number; readonly actual: number } | null;
 }
 
-export type Subject = Pick<Comparison, 'op' | 'name' | 'variant' | 'storage' | 'tensor'>;
+export type Comparison = Readonly<ReturnType<typeof compareTensors>>;
 
-/** A tolerance of 0 asks for equal numbers. */
+/** A tolerance of 0 asks for equal numbers; `stored` is the storage that units in the last place are those of. */
 export function compareTensors(
   subject: Subject,
   actual: Numbers,
   expected: Numbers,
   tolerance: number,
   stored: FloatType = 'f32',
-): Comparison {
+) {
   if (actual.length !== expected.length)
     throw new Error(`${subject.name}: ${subject.tensor} has ${actual.length} elements; float64 has ${expected.length}`);
   const { bits, least } = formats[stored];
@@ -70,9 +58,11 @@ export function compareTensors(
     histogram[bin < 0 ? ulpBins.length : bin] += 1;
     worstUlp = Math.max(worstUlp, Number.isNaN(off) ? Number.POSITIVE_INFINITY : off);
   }
+  // Relative in the L2 norm; absolute where zeros are expected.
   const error = Math.sqrt(norm === 0 ? squares : squares / norm);
   const passed = error <= tolerance; // false for what is no number
   const allowed = tolerance * (norm === 0 ? 1 : size);
+  // The first element that is off by more than the tolerance times the root mean square.
   const index = passed ? -1 : Array.from(expected).findIndex((value, i) => !(Math.abs(actual[i] - value) <= allowed));
   const departs = index < 0 ? null : { index, expected: expected[index], actual: actual[index] };
   return { ...subject, stored, elements: expected.length, worstUlp, histogram, error, tolerance, passed, departs };
