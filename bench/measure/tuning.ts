@@ -91,8 +91,12 @@ export async function writeAdapterFile(path: string, contents: unknown): Promise
  * @throws InputError if the file cannot be read, is not a tuning, belongs to another adapter, or names variants that do not run here
  */
 export async function findTuning(device: Device, named?: string): Promise<{ path: string; tuning: Tuning | null }> {
-  const found = await firstTuning(device, named);
-  const { path, tuning } = found;
+  let path = named ?? tuningPath(device.description);
+  let tuning = await readTuningFile(device, path, named !== undefined);
+  if (!tuning) {
+    path = shippedTuningPath(device.description);
+    tuning = await readTuningFile(device, path, false);
+  }
   const unknown = [
     ...(tuning?.attention ?? []).filter((choice) => !attentionVariants(device, choice).includes(choice.variant)),
     ...(tuning?.matmul ?? []).filter((choice) => !matmulVariants(device, choice).includes(choice.variant)),
@@ -101,16 +105,7 @@ export async function findTuning(device: Device, named?: string): Promise<{ path
     throw new InputError(
       `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; run 'insula bench --tune' to write the file again, or delete it`,
     );
-  return found;
-}
-
-async function firstTuning(device: Device, named?: string): Promise<{ path: string; tuning: Tuning | null }> {
-  if (named !== undefined) return { path: named, tuning: await readTuningFile(device, named, true) };
-  const kept = tuningPath(device.description);
-  const tuning = await readTuningFile(device, kept, false);
-  if (tuning) return { path: kept, tuning };
-  const path = shippedTuningPath(device.description);
-  return { path, tuning: await readTuningFile(device, path, false) };
+  return { path, tuning };
 }
 
 /** The place that a choice is for, in words. */
