@@ -42,39 +42,35 @@ export async function besideTraining(
   const measured = await statisticsOf(dataset, split, horizon);
   const encoding = new Encoding(await fitEncoding(fitting, split, horizon, measured));
   const configuration = await fittedConfiguration(fitting, split, encoding, horizon);
-  const model = new Model(device, configuration);
+  using model = new Model(device, configuration);
   model.initialise(0);
-  try {
-    const maker = new HeldMaker(encoding, configuration, settings);
-    using trainer = new Trainer(model, maker, exampleSampler(split, settings), settings);
-    const sampler = exampleSampler(split, settings);
-    await trainer.prepareStep(0);
-    let step = 0;
-    const turn = async (held: boolean): Promise<number> => {
-      maker.held = null;
-      if (held) maker.held = maker.make(sampler.batch(0, batch), 0);
-      // This step uses a batch of the turn before, and the next step's batch is made beside it.
-      await (await trainer.step(step++)).losses;
-      const start = performance.now();
-      let pending: Promise<unknown> = Promise.resolve();
-      for (let i = 0; i < TURN; i++) {
-        const { losses } = await trainer.step(step++);
-        await pending;
-        pending = losses;
-      }
-      await pending;
-      return (performance.now() - start) / TURN;
-    };
-    const [streamed, held]: number[][] = [[], []];
+  const maker = new HeldMaker(encoding, configuration, settings);
+  using trainer = new Trainer(model, maker, exampleSampler(split, settings), settings);
+  const sampler = exampleSampler(split, settings);
+  await trainer.prepareStep(0);
+  let step = 0;
+  const turn = async (held: boolean): Promise<number> => {
+    maker.held = null;
+    if (held) maker.held = maker.make(sampler.batch(0, batch), 0);
+    // This step uses a batch of the turn before, and the next step's batch is made beside it.
+    await (await trainer.step(step++)).losses;
     const start = performance.now();
-    while (held.length < LEAST_TURNS || performance.now() - start < 2000 * seconds) {
-      streamed.push(await turn(false));
-      held.push(await turn(true));
+    let pending: Promise<unknown> = Promise.resolve();
+    for (let i = 0; i < TURN; i++) {
+      const { losses } = await trainer.step(step++);
+      await pending;
+      pending = losses;
     }
-    const [own, other] = [spread(streamed).median, spread(held).median];
-    // Median milliseconds of a step on batches from the data set, and on one batch that was made before.
-    return { samplesPerSecond: (1000 * batch) / own, streamed: own, held: other };
-  } finally {
-    model.dispose();
+    await pending;
+    return (performance.now() - start) / TURN;
+  };
+  const [streamed, held]: number[][] = [[], []];
+  const start = performance.now();
+  while (held.length < LEAST_TURNS || performance.now() - start < 2000 * seconds) {
+    streamed.push(await turn(false));
+    held.push(await turn(true));
   }
+  const [own, other] = [spread(streamed).median, spread(held).median];
+  // Median milliseconds of a step on batches from the data set, and on one batch that was made before.
+  return { samplesPerSecond: (1000 * batch) / own, streamed: own, held: other };
 }
