@@ -8,10 +8,10 @@ import {
   type SavedKernelsRun,
 } from '../bench/kernels/run.ts';
 import { modelShapes } from '../bench/kernels/shapes.ts';
-import { LEAST_ROUNDS, quartilesApart } from '../bench/measure/measure.ts';
+import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
 import { comparedWith, provenanceLine } from '../bench/measure/provenance.ts';
 import { readSavedRun } from '../bench/measure/saved-run.ts';
-import { aligned, csvOf, digits } from '../bench/measure/table.ts';
+import { aligned, changeCells, csvOf, digits, quartiles } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { command } from './command.ts';
@@ -59,17 +59,12 @@ export function kernelLines(result: KernelsResult, before: SavedKernelsRun | nul
   const earlier = new Map((before?.rows ?? []).map((row) => [keyOf(row), row]));
   const columns = ['op', 'direction', 'limited by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
   const cells = (row: KernelRow) => {
-    const { median, lowerQuartile, upperQuartile } = row.wall;
     const was = earlier.get(keyOf(row));
+    const change = was ? changeCells(was.wall, row.wall).slice(2) : ['-', '-'];
     return [
-      ...[row.name, row.direction, row.bound, digits(median), `${digits(lowerQuartile)} - ${digits(upperQuartile)}`],
+      ...[row.name, row.direction, row.bound, digits(row.wall.median), quartiles(row.wall)],
       ...[digits(row.gigaflops), digits(row.gigabytesPerSecond), digits(row.percentOfRoof), String(row.dispatches)],
-      ...(before
-        ? [
-            was ? digits(median / was.wall.median) : '-',
-            was ? (quartilesApart(was.wall, row.wall) ? 'yes' : 'no') : '-',
-          ]
-        : []),
+      ...(before ? change : []),
     ];
   };
   const shapes = [...new Set(rows.map(({ shape }) => shape))];

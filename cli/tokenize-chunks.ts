@@ -93,20 +93,17 @@ export const decode = command({
     const source = values.ids === undefined ? values.input! : '--ids';
     const normaliser = statistics && !values.normalised ? new Normaliser(statistics.actions, statistics) : null;
     const chunks = readIds(given, source).map(({ ids, horizon, dimension }, number) => {
-      const shape = {
-        horizon: values.horizon ?? horizon ?? file.horizon,
-        dimension: values.dimension ?? dimension ?? file.dimension,
-      };
-      if (shape.horizon === null || shape.dimension === null)
+      const steps = values.horizon ?? horizon ?? file.horizon;
+      const width = values.dimension ?? dimension ?? file.dimension;
+      if (steps === null || width === null)
         throw new InputError(`${path} does not record the shape of its chunks: give --horizon and --dimension`);
-      const { horizon: steps, dimension: width } = shape;
       const { data, ...flags } = about(`${source}: chunk ${number}`, () =>
-        decodeOne(tokenizer, ids, { horizon: steps!, dimension: width! }, values.relaxed ?? false),
+        decodeOne(tokenizer, ids, { horizon: steps, dimension: width }, values.relaxed ?? false),
       );
       if (normaliser && normaliser.dimension !== width)
         throw new InputError(`${path}: fitted to actions of dimension ${normaliser.dimension}, not ${width}`);
       const actions = normaliser ? normaliser.denormalise(data) : data;
-      const rows = Array.from({ length: steps! }, (_, i) => Array.from(actions.subarray(i * width!, (i + 1) * width!)));
+      const rows = Array.from({ length: steps }, (_, i) => Array.from(actions.subarray(i * width, (i + 1) * width)));
       return { actions: rows, ...flags };
     });
     const lines = chunks.flatMap(({ actions, ...flags }) => [

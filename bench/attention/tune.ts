@@ -1,7 +1,6 @@
 /** The choices among the variants of attention's kernels, for `insula bench --tune` and `insula bench attention --tune`. */
 import { type Device, tensor } from '../../engine/index.ts';
 import {
-  type AttentionEntry,
   attention,
   attentionEntries,
   attentionVariants,
@@ -50,9 +49,8 @@ function taskFor(device: Device, shape: AttentionShape, key: VariantKey & { dtyp
     return tensor(device, waves(batch * tokensOf(shape) * rows * headDimension, seed), size, { dtype: storage });
   };
   const [query, keyTensor, value] = [operand(heads, 1, dtype), operand(kvHeads, 2, dtype), operand(kvHeads, 3, dtype)];
-  const wants = (own: AttentionEntry) => entry === own;
-  query.wantsGradient = wants('backwardQuery');
-  keyTensor.wantsGradient = value.wantsGradient = wants('backwardKeyValue');
+  query.wantsGradient = entry === 'backwardQuery';
+  keyTensor.wantsGradient = value.wantsGradient = entry === 'backwardKeyValue';
   const { table } = denseCase(shape, {});
   return taskOf(
     device,

@@ -42,10 +42,7 @@ export function resizeWithPadding(image: Image, width: number, height: number): 
   return { width, height, pixels };
 }
 
-interface Size {
-  readonly width: number;
-  readonly height: number;
-}
+type Size = Pick<Image, 'width' | 'height'>;
 
 /** The size of an image before it is padded. */
 function scaledSize(image: Size, { width, height }: Size): Size {

@@ -16,10 +16,7 @@ const types = {
   '|i1': Int8Array,
 } as const;
 
-interface NumpyArray {
-  readonly values: Float32Array;
-  readonly shape: readonly number[];
-}
+type NumpyArray = ReturnType<typeof parseNpy>;
 
 /**
  * Reads a data set without images from numpy's npz: arrays `action` [steps, dimension], `state` if any, and, for
@@ -82,7 +79,7 @@ export async function readNpz(source: ByteSource, name: string, rate: number | u
 }
 
 /** Reads numpy's npy format, versions 1 to 3, in C order. @throws InputError if it is damaged or of another type */
-function parseNpy(bytes: Uint8Array, what: string): NumpyArray {
+function parseNpy(bytes: Uint8Array, what: string) {
   const fail = (complaint: string) => new InputError(`${what}: ${complaint}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 12 || view.getUint32(0) !== 0x934e554d) throw fail('no npy file');
