@@ -29,6 +29,17 @@ export function memorySource(data: Blob | Uint8Array | ArrayBuffer, name: string
   return { name, size: bytes.length, read: async (start, end) => new Uint8Array(bytes.subarray(start, end)), close };
 }
 
+/** A copy of all parts, one after the other. */
+export function joinBytes(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
 /**
  * Reads bytes start ... end - 1 of a source.
  *

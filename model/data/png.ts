@@ -1,3 +1,4 @@
+import { joinBytes } from '../../engine/files/bytes.ts';
 import { crc32 } from './checksum.ts';
 
 // This file decodes the usual PNG files of cameras and data sets: 8 bits a channel, not interlaced, no palette. Their
@@ -29,20 +30,9 @@ export function decodePlainPng(bytes: Uint8Array, inflate: Inflate) {
   }
   const stride = width * channels;
   const size = height * (stride + 1);
-  const unpacked = inflate(joined(parts), size);
+  const unpacked = inflate(parts.length === 1 ? parts[0] : joinBytes(parts), size);
   if (unpacked.length !== size) throw new Error(`${unpacked.length} bytes of pixels, ${size} were expected`);
   return { width, height, channels, data: unfiltered(unpacked, height, stride, channels) };
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0];
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** Undoes the filters of rows, each a filter's number and bytes (PNG specification, section 9). */

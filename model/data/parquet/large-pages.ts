@@ -1,5 +1,5 @@
 import { compressors } from 'hyparquet-compressors';
-import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../../engine/files/errors.ts';
 import type { ColumnChunk, Page } from './pages.ts';
 import type { PageValues } from './values.ts';
@@ -77,11 +77,9 @@ export async function readLargeValue(
     head.push(rest > 127 ? (rest & 127) | 128 : rest);
     if (rest <= 127) break;
   }
-  const text = new Uint8Array(head.length + packed.length);
-  text.set(head);
-  text.set(packed, head.length);
+  const stream = joinBytes([Uint8Array.from(head), packed]);
   try {
-    return compressors.SNAPPY!(text, length).slice(start - first * PIECE, end - first * PIECE);
+    return compressors.SNAPPY!(stream, length).slice(start - first * PIECE, end - first * PIECE);
   } catch (error) {
     throw new InputError(`${source.name}: ${what}: damaged page (${reasonOf(error)})`);
   }

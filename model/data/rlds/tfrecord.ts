@@ -1,4 +1,4 @@
-import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
 import { crc32c } from '../checksum.ts';
 
@@ -148,15 +148,8 @@ function varint(bytes: Uint8Array, start: number): { value: number; length: numb
 
 /** Reads a list of floats, packed or not. @throws InputError if it is damaged */
 export function floatsOf(list: Uint8Array, file: string, what: string): Float32Array {
-  const parts = listParts(list, 5, file, what);
-  const size = parts.reduce((sum, { length }) => sum + length, 0);
-  if (size % 4 !== 0) throw new InputError(`${file}: ${what}: damaged list of floats`);
-  const bytes = new Uint8Array(size);
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.length;
-  }
+  const bytes = joinBytes(listParts(list, 5, file, what));
+  if (bytes.length % 4 !== 0) throw new InputError(`${file}: ${what}: damaged list of floats`);
   return new Float32Array(bytes.buffer);
 }
 
