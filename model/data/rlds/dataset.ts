@@ -1,7 +1,7 @@
 import { type ByteSource, type Folder, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
-import type { Dataset, DatasetOptions, Episode } from '../dataset.ts';
+import type { Dataset, DatasetOptions } from '../dataset.ts';
 import { ImageCache, type ImagePlace, imagesAt, imageTypeOf } from '../image-files.ts';
 import { asCount, asObject, asText, readJsonObject, unexpected } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
@@ -196,24 +196,16 @@ class Reader {
       ...(await this.#cameras(file, path, record, features, id, length)),
     };
     const dimensions = { actionDimension: actions.length / length, stateDimension: (states?.length ?? 0) / length };
+    const found = { file: file.name, ...dimensions };
     this.#bytes += actions.byteLength + (states?.byteLength ?? 0);
-    if (this.#bytes <= this.options.memory)
-      return { file: file.name, ...dimensions, episode: { ...common, actions, states } };
-    return { file: file.name, ...dimensions, episode: this.#onDisk(common, path, record) };
-  }
-
-  #onDisk(
-    common: Pick<Episode, 'id' | 'length' | 'instructions' | 'cameras' | 'image' | 'imageFile'>,
-    path: string,
-    record: RecordPlace,
-  ) {
+    if (this.#bytes <= this.options.memory) return { ...found, episode: { ...common, actions, states } };
     const reader = new Reader(this.folder, { ...this.options, memory: Number.POSITIVE_INFINITY });
-    return onDisk(common, () =>
-      this.#reading(path, record, async (file) => {
-        const { episode } = await reader.read(file, path, record, common.id);
+    const load = () =>
+      this.#reading(path, record, async (again) => {
+        const { episode } = await reader.read(again, path, record, id);
         return { ...common, actions: episode.actions, states: episode.states };
-      }),
-    );
+      });
+    return { ...found, episode: onDisk(common, load) };
   }
 
   async #cameras(
