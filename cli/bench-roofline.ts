@@ -28,17 +28,14 @@ export const benchRoofline = command({
   },
 });
 
-export function rooflineLines({
-  roofline: { roof, probes, ...source },
-  path,
-  kept,
-}: Awaited<ReturnType<typeof roofline>>): string[] {
+export function rooflineLines({ roofline: found, path, kept }: Awaited<ReturnType<typeof roofline>>): string[] {
+  const { roof, probes } = found;
   const rows = probes.map(({ name, median, lowerQuartile, upperQuartile, unit }) => [
     ...[name, digits(median), `${digits(lowerQuartile)} - ${digits(upperQuartile)}`, unit],
   ]);
   const balance = roof.gigaflops / roof.gigabytesPerSecond;
   return [
-    provenanceLine(source),
+    provenanceLine(found),
     ...aligned([['probe', 'median', 'quartiles', 'unit'], ...rows], 1),
     `roof: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s (best copy), ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; a kernel needs ${digits(balance)} FLOPs per byte to be limited by arithmetic`,
     kept ? `read from ${path}; --fresh measures again` : `written to ${path}`,

@@ -164,11 +164,6 @@ function summary(profiles: readonly DispatchSample[][]): Pick<Measured, 'gpu' | 
   return { gpu: spread(totals), dispatchTimes };
 }
 
-/** Whether the middle half of one lies above that of the other. */
-export function quartilesApart(a: Spread, b: Spread): boolean {
-  return a.lowerQuartile > b.upperQuartile || a.upperQuartile < b.lowerQuartile;
-}
-
 /** Median and quartiles, interpolated linearly between two values. */
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);

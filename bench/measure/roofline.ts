@@ -209,17 +209,14 @@ export async function roofline(
   { fresh = false, floor = false, ...options }: RoundOptions & { fresh?: boolean; floor?: boolean },
 ): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
   const path = adapterPath(device.description, floor ? '.floor.roofline.json' : '.roofline.json');
-  const known = fresh ? null : await read(path);
+  const read = () =>
+    readJsonFile(path, rooflineSchema, 'a roofline').catch((error) => {
+      if (error instanceof InputError) return null; // it is measured and written again
+      throw error;
+    });
+  const known = fresh ? null : await read();
   if (known) return { roofline: known, path, kept: true };
   const measured = await measureRoofline(device, options);
   await writeAdapterFile(path, measured);
   return { roofline: measured, path, kept: false };
-}
-
-/** The roofline kept in a file; null if there is none that can be read: it is then measured and written again. */
-async function read(path: string): Promise<Roofline | null> {
-  return readJsonFile(path, rooflineSchema, 'a roofline').catch((error) => {
-    if (error instanceof InputError) return null;
-    throw error;
-  });
 }

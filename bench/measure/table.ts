@@ -1,5 +1,5 @@
 /** Rows as lines for people, and as CSV. */
-import { quartilesApart, type Spread } from './measure.ts';
+import type { Spread } from './measure.ts';
 
 /** Three significant digits. */
 export function digits(value: number): string {
@@ -12,8 +12,9 @@ export function quartiles({ lowerQuartile, upperQuartile }: Spread): string {
 
 /** The cells of a comparison: the median before and now, their ratio, and whether the quartiles lie apart. */
 export function changeCells(before: Spread, now: Spread): [before: string, now: string, ratio: string, apart: string] {
-  const apart = quartilesApart(before, now) ? 'yes' : 'no';
-  return [digits(before.median), digits(now.median), digits(now.median / before.median), apart];
+  const apart = before.lowerQuartile > now.upperQuartile || before.upperQuartile < now.lowerQuartile;
+  const ratio = digits(now.median / before.median);
+  return [digits(before.median), digits(now.median), ratio, apart ? 'yes' : 'no'];
 }
 
 /** Rows as lines. The first `left` columns are aligned to the left, the others to the right. */
