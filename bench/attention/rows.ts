@@ -76,11 +76,8 @@ export class Rows {
   /** A row, or the reason why it cannot be measured. */
   async make(key: RowKey, shape: AttentionShape, of: Case): Promise<Row | string> {
     const layoutTokens = tokensOf(shape);
-    const rowsOfQueries = of.queries
-      ? of.table.layout.blocks
-          .filter(({ name }) => of.queries!.includes(name))
-          .reduce((sum, own) => sum + own.length, 0)
-      : layoutTokens;
+    const blocks = of.table.layout.blocks.filter(({ name }) => of.queries?.includes(name) ?? true);
+    const rowsOfQueries = blocks.reduce((sum, own) => sum + own.length, 0);
     const unfused = key.variant === UNFUSED;
     const why = unfused ? whyNotUnfused(key, of) : this.whyNotIn(key, shape);
     if (why) return why;

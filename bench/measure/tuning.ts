@@ -53,8 +53,6 @@ const tuningSchema = v.object({
 /** A variant with how it was chosen. */
 export type Tuned = v.InferOutput<v.ObjectSchema<typeof tunedBy, undefined>>;
 export type Tuning = v.InferOutput<typeof tuningSchema>;
-/** The chosen variants, by kind of kernel. */
-export type Choices = Pick<Tuning, 'attention' | 'matmul'>;
 
 /** The path of an adapter's tuning, in the user's cache folder, unless another file is named. */
 export function tuningPath(adapter: string): string {
@@ -135,7 +133,11 @@ const keyFields = {
 } as const;
 
 /** Writes choices into a tuning file. Choices for other places that it already holds stay, if they still run here. */
-export async function keepTuning(device: Device, path: string, chosen: Choices): Promise<Tuning> {
+export async function keepTuning(
+  device: Device,
+  path: string,
+  chosen: Omit<Tuning, 'format' | 'adapter'>,
+): Promise<Tuning> {
   const before = await readTuningFile(device, path, false);
   const kept = <T extends object>(all: readonly T[], now: readonly T[], fields: readonly (keyof T)[]) => [
     ...all.filter((old) => !now.some((own) => fields.every((field) => own[field] === old[field]))),

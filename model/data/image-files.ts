@@ -96,7 +96,8 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
     jpegDecoder ??= startJpegDecoder();
     await jpegDecoder;
     complaints = [];
-    const decoded = await decodeJpegFile(exactBuffer(bytes)).catch((error) => {
+    const whole = bytes.length === bytes.buffer.byteLength ? bytes : bytes.slice();
+    const decoded = await decodeJpegFile(whole.buffer).catch((error) => {
       jpegDecoder = undefined; // after a failure its memory is in a state that fails on good images too
       throw complaints.length > 0 ? new Error(complaints.join('; ')) : error;
     });
@@ -144,10 +145,6 @@ export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
     pixels[3 * i + 2] = data[channels * i + blue];
   }
   return pixels;
-}
-
-function exactBuffer(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
-  return bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
 }
 
 /** The location of an image in its source, which keeps it as a file or makes it, such as a frame of a video. */

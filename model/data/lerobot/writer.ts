@@ -6,8 +6,6 @@ import { type TableColumn, TableWriter } from '../parquet/writer.ts';
 import { loadEpisode } from '../parts.ts';
 import { imageCells } from './image-cells.ts';
 import { formatPath, NO_INSTRUCTION } from './info.ts';
-import { episodeLine, episodesTable, tasksTable } from './meta-tables.ts';
-import { listOf, plainRows, plainTypes, rowsOf, tasksOf } from './rows.ts';
 import {
   episodeStatistics,
   type FeatureStatistics,
@@ -15,6 +13,7 @@ import {
   featureStatistics,
   PixelCounter,
 } from './statistics.ts';
+import { episodeLine, episodesTable, listOf, plainRows, plainTypes, rowsOf, tasksOf, tasksTable } from './tables.ts';
 
 const VERSION = 'v3.0';
 const DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';

@@ -171,7 +171,7 @@ export class ParquetFile {
       let number = at - page.first;
       if (definition) {
         if (definition[number] !== full) return null;
-        number = definition.subarray(0, number).reduce((count, level) => count + (level === full ? 1 : 0), 0);
+        number = definition.subarray(0, number).filter((level) => level === full).length;
       }
       if ('pieces' in held) return readLargeValue(await open(), held, number, what);
       if (!Array.isArray(held.values) || held.repetition)

@@ -1,4 +1,4 @@
-import type { CompressionCodec, Encoding, ParquetType } from 'hyparquet';
+import type { Encoding, ParquetType } from 'hyparquet';
 import { decompressPage } from 'hyparquet/src/datapage.js';
 import { deltaBinaryUnpack, deltaByteArray, deltaLengthByteArray } from 'hyparquet/src/delta.js';
 import { byteStreamSplit } from 'hyparquet/src/encoding.js';
@@ -46,22 +46,19 @@ export async function readPageValues(
     let lookup: Values | null = null;
     let store: PageValues['store'] | null = null;
     if (dictionary && dictionaryBytes) {
-      const plain = unpack(dictionaryBytes, dictionary.header.uncompressed_page_size, codec);
+      const plain = decompressPage(dictionaryBytes, dictionary.header.uncompressed_page_size, codec, compressors);
       lookup = readValues(plain, 'PLAIN', type, dictionary.values, fixedLength, null);
       store = { bytes: plain, page: dictionary };
     }
     const { definition, repetition, body, encoding, whole } = readLevels(bytes, page, chunk);
     if (!store || !encoding.endsWith('_DICTIONARY')) store = { bytes: whole, page };
-    const present = definition ? countEqual(definition, getMaxDefinitionLevel(chunk.schemaPath)) : page.values;
+    const full = getMaxDefinitionLevel(chunk.schemaPath);
+    const present = definition?.filter((level) => level === full).length ?? page.values;
     const values = readValues(body, encoding, type, present, fixedLength, lookup);
     return { values, definition, repetition, store: Array.isArray(values) ? store : null };
   } catch (error) {
     throw new InputError(`${source.name}: ${what}: damaged page at byte ${page.start} (${reasonOf(error)})`);
   }
-}
-
-function unpack(bytes: Uint8Array, size: number, codec: CompressionCodec): Uint8Array {
-  return decompressPage(bytes, size, codec, compressors);
 }
 
 function readLevels(bytes: Uint8Array, { header, values }: Page, { schemaPath, codec }: ColumnChunk) {
@@ -73,7 +70,8 @@ function readLevels(bytes: Uint8Array, { header, values }: Page, { schemaPath, c
     const { repetition_levels_byte_length: first, definition_levels_byte_length: next, is_compressed: packed } = second;
     if (!(first >= 0 && next >= 0 && first + next <= bytes.length)) throw new Error('its levels leave the page');
     const rest = bytes.subarray(first + next);
-    const body = packed === false ? rest : unpack(rest, header.uncompressed_page_size - first - next, codec);
+    const body =
+      packed === false ? rest : decompressPage(rest, header.uncompressed_page_size - first - next, codec, compressors);
     return {
       repetition: maxRepetition ? levels(bytes.subarray(0, first), maxRepetition) : null,
       definition: maxDefinition ? levels(bytes.subarray(first, first + next), maxDefinition) : null,
@@ -82,7 +80,7 @@ function readLevels(bytes: Uint8Array, { header, values }: Page, { schemaPath, c
       encoding: second.encoding,
     };
   }
-  const whole = unpack(bytes, header.uncompressed_page_size, codec);
+  const whole = decompressPage(bytes, header.uncompressed_page_size, codec, compressors);
   let body = whole;
   const withLength = (max: number) => {
     if (max === 0) return null;
@@ -211,9 +209,3 @@ export function readHybrid<T extends Uint8Array | Uint32Array>(
 
 const widthOf = (max: number) => 32 - Math.clz32(max);
 const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-
-function countEqual(levels: Uint8Array, level: number): number {
-  let count = 0;
-  for (const value of levels) if (value === level) count += 1;
-  return count;
-}
