@@ -126,7 +126,7 @@ async function concluded(
     const { studyPage } = await import('../bench/study/page.ts');
     await writeFileSafely(page, [await studyPage({ study: own, command: typed, runs, results, missing })]);
   }
-  const lines = [own.question, '', ...markdownOf(results), '', ...legend];
+  const lines = [own.question, '', ...markdownOf(results), '', own.remark, ...legend];
   if (missing.length > 0) lines.push(`missing: ${missing.length} of ${all.length} runs: ${missing.join(', ')}`);
   if (page !== null) lines.push(`page: ${page}`);
   return { json: { study: own.name, ...results, missing, page }, lines };

@@ -174,10 +174,10 @@ describe('the table', () => {
 
   test('never makes a loss above its baseline equal to it', () => {
     const { head, lines } = cellsOf(results);
-    expect(lines[0].slice(0, 5)).toEqual(['first', '2', '50.0 (29.9 to 70.1)', '40.0 to 60.0', '60.0 (38.7 to 78.1)']);
-    expect(lines[0].slice(8, 10)).toEqual(['0.250; 0.9996 ×', '3.30; 1.1 ×']);
-    expect(head[7]).toBe('other tokens, %, start 99.9');
-    expect(lines[2].slice(6, 10)).toEqual(['–', '–', '0.250; 0.9996 ×', '–']);
+    expect(lines[0].slice(0, 4)).toEqual(['first', '2', '50.0 (29.9 to 70.1); 40.0 to 60.0', '60.0 (38.7 to 78.1)']);
+    expect(lines[0].slice(7, 9)).toEqual(['0.250; 0.9996 ×', '3.30; 1.10 ×']);
+    expect(head[6]).toBe('other tokens, %, start 99.9');
+    expect(lines[2].slice(5, 9)).toEqual(['–', '–', '0.250; 0.9996 ×', '–']);
     expect(markdownOf(results)).toHaveLength(5);
     expect(cellsOf(tableOf(small, [])).lines[0].slice(1, 4)).toEqual(['0', '–', '–']);
   });

@@ -34,6 +34,7 @@ export const insulation: Study = {
   title: 'Knowledge insulation, small',
   question:
     'What does a stop-gradient between a pretrained vision-language model and the action expert preserve, and what does it cost?',
+  remark: 'Questions are asked after robot data alone; no variant is trained on questions.',
   settings: { gates: 1 },
   variants,
   steps: 500,

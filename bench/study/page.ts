@@ -22,9 +22,14 @@ const CEILING = 1.5;
 const DASH = [5, 4];
 
 export async function studyPage({ study, command, runs, results, missing }: StudyPage): Promise<string> {
-  const { title, question, variants } = study;
+  const { title, question, remark, variants } = study;
   const { head, lines } = cellsOf(results);
-  const columns = head.map((name, i) => (i === 0 ? { name } : { name, kind: 'number' as const }));
+  // A row in one line is wider than the page.
+  const stacked = (text: string) =>
+    html`${text.split(/ (?=\()|[,;] /).map((part, i) => (i === 0 ? part : html`<br>${part}`))}`;
+  const columns = head.map((name, i) => (i === 0 ? { name } : { name: stacked(name), kind: 'number' as const }));
+  const named = (name: string) => html`<span style="display:block;min-width:8rem">${name}</span>`;
+  const rows = lines.map(([name, ...cells]) => [named(name), ...cells.map(stacked)]);
   const drawn = results.objectives.flatMap(({ name, title }) =>
     (['step', 'seconds'] as const).map(async (axis) => {
       const figure = await curves(variants, runs, name, axis);
@@ -52,7 +57,7 @@ export async function studyPage({ study, command, runs, results, missing }: Stud
   const small = (text: string) => html`<p class="small">${text}</p>\n`;
   const read = `A line is a run. Dotted: the predictor that does not look; what is above the frame is worse than ${CEILING} times that. Seconds are those of training with its measurements.`;
   return page(title, html`<h1>${title}</h1>\n<p>${question}</p>`, [
-    { id: 'table', title: 'Table', body: html`${table(columns, lines)}\n${legend.map(small)}` },
+    { id: 'table', title: 'Table', body: html`${table(columns, rows)}\n${[remark, ...legend].map(small)}` },
     { id: 'variants', title: 'Variants', body: terms(variants.map(({ name, meaning }) => [name, meaning])) },
     {
       id: 'curves',

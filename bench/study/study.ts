@@ -21,6 +21,8 @@ export interface Study {
   readonly title: string;
   /** One sentence, which the table answers. */
   readonly question: string;
+  /** What a reader of the table must know about this study. */
+  readonly remark: string;
   /** Settings that all variants have. */
   readonly settings: Partial<RunSettings>;
   readonly variants: readonly Variant[];

@@ -55,7 +55,7 @@ function rateOf(runs: readonly SavedRun[], what: 'success' | 'rightObject') {
 const percent = (share: number) => Math.min(100 * share, share < 1 ? 99.9 : 100).toFixed(1);
 
 /** A ratio to a baseline; near 1 it has more digits, so that what is worse than the baseline does not look equal to it. */
-const times = (ratio: number) => `${Number(ratio.toPrecision(Math.abs(ratio - 1) < 0.01 ? 6 : 3))} ×`;
+const times = (ratio: number) => `${Math.abs(ratio - 1) < 0.01 ? Number(ratio.toPrecision(6)) : formatNumber(ratio)} ×`;
 
 const MISSING = '–';
 
@@ -71,20 +71,20 @@ export function cellsOf({ rows, start, objectives }: StudyTable): { head: string
     own ? `${percent(own.count / own.of)} (${percent(own.low)} to ${percent(own.high)})` : MISSING;
   return {
     head: [
-      ...['variant', 'runs', 'success, % (95 % interval)', 'by seed, %', 'right object, % (95 % interval)', 'stages'],
+      ...['variant', 'runs', 'success, % (95 % interval); seeds', 'right object, % (95 % interval)', 'stages'],
       `places within ${GROSS} pixels, %${ofStart(start?.near)}`,
       `other tokens, %${ofStart(start?.tokens)}`,
       ...objectives.map(({ title, baseline }) => `held-out ${title}${baseline === null ? '' : `; × ${baseline}`}`),
       'training, s',
     ],
     lines: rows.map(({ variant, runs, success, rightObject, stageScore, near, tokens, losses, seconds }) => [
-      ...[variant, String(runs), rate(success)],
-      success ? `${percent(success.seeds.low)} to ${percent(success.seeds.high)}` : MISSING,
+      ...[variant, String(runs)],
+      `${rate(success)}${success ? `; ${percent(success.seeds.low)} to ${percent(success.seeds.high)}` : ''}`,
       ...[rate(rightObject), range(stageScore, (value) => value.toFixed(2))],
       ...[range(near, percent), range(tokens, percent)],
       ...objectives.map(({ name }) => {
         const { loss, ratio } = losses[name];
-        return `${range(loss, formatNumber)}${ratio ? `; ${range(ratio, times)}` : ''}`;
+        return `${range(loss, formatNumber)}${ratio ? `; ${times(ratio.mean)}` : ''}`;
       }),
       range(seconds, (value) => value.toFixed(0)),
     ]),
@@ -93,7 +93,7 @@ export function cellsOf({ rows, start, objectives }: StudyTable): { head: string
 
 /** The meaning of the columns. */
 export const legend: readonly string[] = [
-  'Success and right object: the scenes of all seeds together, with the 95 % interval of Wilson, which takes them for independent; stages: the mean share of the stages reached. Other figures are means over seeds. Brackets without a name: the lowest and the highest seed.',
+  "Success and right object: the scenes of all seeds together, with Wilson's interval, which takes scenes for independent; after it the lowest and the highest seed. Stages: the mean share of the stages reached. Other figures are means over seeds, with the lowest and the highest.",
   `Places and other tokens: questions about held-out frames of rich scenes, asked of the start's own model with the weights after training, so that a system without a token head is asked too. Places are those of objects while the gripper is free.`,
   `Losses: on held-out data after the last step, and their ratio to a predictor that does not look. ${MISSING}: the variant has no such loss, the data have no simulated world, or no run is finished.`,
 ];

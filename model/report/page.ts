@@ -121,13 +121,13 @@ ${sections.map(({ id, title, body }) => html`<section id="${id}">\n<h2>${title}<
 `.text;
 }
 
+type Cell = string | Markup;
+
 export interface Column {
-  name: string;
+  name: Cell;
   /** Numbers are aligned to the right; a bar takes the remaining width. */
   kind?: 'number' | 'bar';
 }
-
-type Cell = string | Markup;
 
 export function table(columns: Column[], rows: Cell[][], caption?: string): Markup {
   const kind = (i: number) => (columns[i].kind ? html` class="${columns[i].kind}"` : undefined);
