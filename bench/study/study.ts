@@ -47,7 +47,7 @@ export function runsOf(study: Study, preset: Preset, data: Partial<RunSettings> 
   const { name, settings, variants, steps, seeds, scenes } = study;
   return Array.from({ length: seeds }, (_, seed) =>
     variants.map((variant) => ({
-      ...{ study: name, variant: variant.name, scenes, questionScenes: 20 },
+      ...{ study: name, variant: variant.name, scenes, questionScenes: 50 },
       settings: runSettings({ preset, from: preset.name, ...settings, ...variant.settings, ...data, steps, seed }),
     })),
   ).flat();
