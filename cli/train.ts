@@ -10,7 +10,7 @@ import { expectRules } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
-import { expectTokens, type RunSettings, runSettings, systemOf } from '../model/training/run-settings.ts';
+import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
 import { expectPresetSizes, openStart } from '../model/training/start.ts';
 import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
@@ -22,7 +22,7 @@ import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
 import type { Progress } from './progress.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
-import { givenSettings, runOptions } from './run-options.ts';
+import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
 import { scenesOf } from './scenes.ts';
 import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
@@ -41,7 +41,7 @@ export const train = command({
   notes: trainingNotes,
   async run({ out, resume, overwrite, adapter, floor, tuning, ...values }, { progress, signal, words }) {
     const given = givenSettings(values);
-    const folder = await runFolder({ out, usual: usualFolder(runSettings(given)), resume, overwrite }, (line) =>
+    const folder = await runFolder({ out, usual: usualFolder(settingsOfRun(given)), resume, overwrite }, (line) =>
       progress.note(line),
     );
     try {
@@ -66,7 +66,7 @@ function usualFolder({ data, dataset, system, preset, task, variation }: RunSett
 
 /** The settings of a new run, or of a resumed one with more steps or moved data. */
 function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings {
-  const settings = folder.resume ? resumedSettings('train', given, folder) : runSettings(given);
+  const settings = folder.resume ? resumedSettings('train', given, folder) : settingsOfRun(given);
   expectTokens(settings);
   systemOf(settings);
   // The data may have less: they are checked once they are open.
