@@ -4,7 +4,7 @@ import { IMAGE_SIZE } from './camera.ts';
 import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
 import { dimensions, nameOf, type Scene, simplePlacing } from './scene.ts';
-import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
+import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 interface DemonstrationOptions extends DemonstrationSettings {
   /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
@@ -90,6 +90,7 @@ export function recordedDataset(recordings: readonly Recording[]): Dataset {
     name: 'tabletop',
     rate: RATE,
     actionDimension: ACTION_DIMENSION,
+    actionNames: ACTION_NAMES,
     stateDimension: STATE_DIMENSION,
     cameras: [CAMERA],
     episodes: recordings.map(toEpisode),

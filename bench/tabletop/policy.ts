@@ -1,9 +1,10 @@
 import type { Policy } from '../../model/policy/policy.ts';
 import type { WorldPolicy } from './evaluation.ts';
+import type { Film } from './film.ts';
 import { CAMERA } from './world.ts';
 
 /** A trained policy as a policy of the tabletop world. Every call draws noise of its own; a second run draws the same. */
-export function tabletopPolicy(policy: Policy, seed = 0): WorldPolicy {
+export function tabletopPolicy(policy: Policy, seed = 0, onSaid?: Film['onSaid']): WorldPolicy {
   let calls = 0;
   return (observations) => {
     const seen = observations.map(({ image, state, instruction }) => ({
@@ -11,8 +12,7 @@ export function tabletopPolicy(policy: Policy, seed = 0): WorldPolicy {
       state,
       instruction,
     }));
-    const sample = calls;
-    calls += 1;
-    return policy.act(seen, { seed, sample });
+    const options = { seed, sample: calls++, onSaid };
+    return policy.act(seen, options);
   };
 }
