@@ -5,7 +5,7 @@ import { attempt, type DemonstrationSettings, type Recording } from './episode-r
 import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
 import { dimensions, nameOf, type Scene, simplePlacing, workplace } from './scene.ts';
-import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
+import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 interface DemonstrationOptions extends DemonstrationSettings {
   /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
@@ -91,6 +91,7 @@ export function recordedDataset(recordings: readonly Recording[]): Dataset {
     name: 'tabletop',
     rate: RATE,
     actionDimension: ACTION_DIMENSION,
+    actionNames: ACTION_NAMES,
     stateDimension: STATE_DIMENSION,
     cameras: [CAMERA],
     episodes: recordings.map(toEpisode),
