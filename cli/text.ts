@@ -3,6 +3,7 @@
 import { aligned } from '../bench/measure/table.ts';
 import type { LanguageRow } from '../bench/tabletop/language.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
+import { openLoopDescription } from '../model/inspect/swapped.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
 import type { Answered, AskResult } from './asking.ts';
@@ -18,6 +19,8 @@ export interface ActResult {
   /** [horizon][dimension] in the units of the data; null for control steps after the end of the episode. */
   demonstrated: (number[] | null)[];
   predicted: number[][];
+  /** What the policy says before it acts, with places in pixels down and across the first camera's picture; null if it says nothing. */
+  said: { words: string; places: readonly (readonly [number, number])[] } | null;
   /** The answer to --ask, or else the predicted subtask; null if the policy was trained without questions. */
   answer: Answered | null;
   latency: { part: string; milliseconds: number }[];
@@ -85,7 +88,7 @@ function swappedLines(
   return swappedParts.flatMap(([part, words]) => {
     const ratios = swapped[part];
     if (!ratios) return [];
-    const known = objectives.filter(({ name }) => ratios[name] !== undefined);
+    const known = [...objectives, openLoopDescription].filter(({ name }) => ratios[name] !== undefined);
     return [`with ${words}: ${known.map(({ name, title }) => `${title} ${swappedText(ratios[name])}`).join(', ')}`];
   });
 }
@@ -132,6 +135,7 @@ export function actLines({
   step,
   instruction,
   names,
+  said,
   answer,
   demonstrated,
   predicted,
@@ -140,12 +144,19 @@ export function actLines({
 }: ActResult): string[] {
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
+    ...(said ? [`says ${saidText(said)}`] : []),
     ...(answer ? answerLines(answer) : []),
     ...(predicted[0].length > WIDE
       ? dimensionLines(predicted, demonstrated, names)
       : stepLines(predicted, demonstrated)),
     `latency on ${adapter}: ${latencyOf(latency)}`,
   ];
+}
+
+function saidText({ words, places }: NonNullable<ActResult['said']>): string {
+  const points = places.map(([down, across]) => `x ${across.toFixed(1)}, y ${down.toFixed(1)}`);
+  const pointing = points.length > 0 ? [`that it acts at ${points.join(', then ')} (pixels)`] : [];
+  return [...pointing, ...(words === '' ? [] : [`“${words}”`])].join(' and ') || 'nothing';
 }
 
 export const askLines = (result: AskResult): string[] => [

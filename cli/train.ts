@@ -30,7 +30,7 @@ import { scenesOf } from './scenes.ts';
 import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
 
-const CLOSED_LOOP_EPISODES = 20;
+const CLOSED_LOOP_EPISODES = 50;
 
 export const train = command({
   options: {

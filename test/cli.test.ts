@@ -315,6 +315,7 @@ test('actions of many dimensions are shown dimension by dimension', () => {
     episode: 'e',
     step: 0,
     instruction: null,
+    said: null,
     answer: null,
     demonstrated,
     predicted,

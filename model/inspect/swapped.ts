@@ -1,16 +1,26 @@
 /** How much a model depends on its picture and on its words: its losses when every example gets those of another. */
 import { withoutTape } from '../../engine/index.ts';
 import { tensorsOf } from '../architecture/inputs.ts';
+import { actingObjective, isReal, type ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import type { Sample } from '../data/index.ts';
 import { changedEpisode } from '../data/parts.ts';
 import type { Policy } from '../policy/policy.ts';
-import { BatchMaker } from '../training/batches.ts';
+import { BatchMaker, chunkOf, type MadeBatch } from '../training/batches.ts';
 import type { Losses } from '../training/history.ts';
+import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunSettings } from '../training/run-settings.ts';
 import { lossesOf } from '../training/training-step.ts';
 
 type MakerSettings = Pick<RunSettings, 'seed' | 'augment' | 'batch'>;
+
+/** The error of predicted chunks, beside the losses: places that were said before a loss are given, those before a chunk the policy's own. */
+export const openLoopDescription: ObjectiveDescription = {
+  name: 'open loop',
+  title: 'open-loop error',
+  meaning: OPEN_LOOP_MEASURE,
+  baseline: null,
+};
 
 /** Losses by the name of the objective, each divided by that of the unchanged examples; null if no other is to be had. */
 export interface SwappedLosses {
@@ -69,18 +79,25 @@ function withPictures(own: Sample, { part: { episode }, step }: Sample): Sample 
 
 /** Means over the examples, with the noise of their places in the list. The first ones fill up the last batch, and then count twice. */
 async function meanLosses(
-  { model, encoding }: Policy,
+  policy: Policy,
   settings: MakerSettings,
   samples: readonly Sample[],
   signal?: AbortSignal,
 ): Promise<Losses> {
+  const { model, encoding } = policy;
   const { device, objectives, architecture, configuration } = model;
   const maker = new BatchMaker(encoding, configuration, settings);
   const sums = objectives.map(() => ({ loss: 0, count: 0 }));
+  const squares: number[] = [];
   for (let start = 0; start < samples.length; start += settings.batch) {
     signal?.throwIfAborted();
     const own = Array.from({ length: settings.batch }, (_, i) => samples[(start + i) % samples.length]);
-    const inputs = trainingInputs(architecture, await maker.make(own, start));
+    const batch = await maker.make(own, start);
+    const inputs = trainingInputs(architecture, batch);
+    if (actingObjective(objectives)) {
+      const predicted = await policy.actNormalised(batch.observations, { sample: start });
+      squares.push(...predicted.flatMap((chunk, example) => squaredErrors(batch, chunk, example)));
+    }
     const losses = withoutTape(device, () =>
       device.step(() => lossesOf(trainingPass(model, tensorsOf(device, inputs)))),
     );
@@ -95,5 +112,13 @@ async function meanLosses(
   const measured = objectives.flatMap(({ name }, i) =>
     sums[i].count === 0 ? [] : [[name, sums[i].loss / sums[i].count] as const],
   );
-  return Object.fromEntries(measured);
+  const openLoop = Math.sqrt(squares.reduce((sum, own) => sum + own, 0) / squares.length);
+  return { ...Object.fromEntries(measured), ...(squares.length > 0 && { [openLoopDescription.name]: openLoop }) };
+}
+
+function squaredErrors(batch: MadeBatch, chunk: Float32Array, example: number): number[] {
+  const demonstrated = chunkOf(batch, example);
+  return Array.from(chunk, (own, k) => (own - demonstrated[k]) ** 2).filter((_, k) =>
+    isReal(batch, example * chunk.length + k),
+  );
 }

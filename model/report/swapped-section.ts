@@ -1,5 +1,5 @@
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
-import type { SwappedLosses } from '../inspect/swapped.ts';
+import { openLoopDescription, type SwappedLosses } from '../inspect/swapped.ts';
 import { formatNumber, html } from './markup.ts';
 import { type Section, table } from './page.ts';
 
@@ -21,11 +21,13 @@ export function swappedSection(
     return ratios ? [{ words, ratios }] : [];
   });
   if (rows.length === 0) return undefined;
-  const columns = objectives.filter(({ name }) => rows.some(({ ratios }) => ratios[name] !== undefined));
+  const columns = [...objectives, openLoopDescription].filter(({ name }) =>
+    rows.some(({ ratios }) => ratios[name] !== undefined),
+  );
   return {
     id: 'swapped',
     title: 'Swapped pictures and words',
-    body: html`<p>Losses over ${formatNumber(swapped.examples)} held-out steps when every example gets something of another, as multiples of the loss with its own. A loss that stays at 1 does not depend on it.</p>
+    body: html`<p>Losses and the error of predicted chunks over ${formatNumber(swapped.examples)} held-out steps when every example gets something of another, as multiples of those with its own. What stays at 1 does not depend on it.</p>
 ${table(
   [{ name: 'with' }, ...columns.map(({ title }) => ({ name: title, kind: 'number' as const }))],
   rows.map(({ words, ratios }) => [
