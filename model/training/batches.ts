@@ -1,4 +1,4 @@
-import { type Random, randomStream, streams } from '../../engine/index.ts';
+import { InputError, quote, type Random, randomStream, streams } from '../../engine/index.ts';
 import type { BlockSettings, ModelConfiguration } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
@@ -185,6 +185,11 @@ export class BatchMaker implements Maker<Example> {
     const { words, places } = saidAt(episode, step);
     const tokens = (own: Said['places']) => encoding.saidTokens({ words, places: own }, observation, configuration);
     const predicted = tokens(places);
+    const { length } = this.subtask!;
+    if (predicted.length > length)
+      throw new InputError(
+        `episode ${quote(episode.id)}: its subtask ${quote(words)} at step ${step} has ${predicted.length} tokens; this model takes at most ${length}: shorten it`,
+      );
     if (!noise) return { ids: predicted };
     const beside = places.map(([down, across], i): PicturePlace => [down + noise(2 * i), across + noise(2 * i + 1)]);
     return { ids: tokens(beside), predicted };

@@ -234,7 +234,8 @@ function longestSubtask({ subtask }: Encoding, parts: readonly EpisodePart[]): n
   const { words, places } = subtask!.settings;
   const texts = new Set(words ? fittingSamples(parts).map(({ part, step }) => part.episode.subtask?.(step) ?? '') : []);
   const lengths = Array.from(texts, (own) => subtask!.encode({ words: own, places: [] }).length);
-  return Math.max(1, 2 * places + lengths.reduce((most, own) => Math.max(most, own), 0));
+  const longest = lengths.reduce((most, own) => Math.max(most, own), 0);
+  return Math.max(1, 2 * places + longest);
 }
 
 /** The model's configuration: sizes from the preset, block lengths from the longest prompt and the longest target. */

@@ -152,6 +152,15 @@ describe('refused in one line', () => {
     );
   });
 
+  test('a subtask that is longer than its block', async () => {
+    const { maker, samples } = await made('words');
+    const [{ part, ...sample }] = samples;
+    const episode = { ...part.episode, subtask: () => 'reach for the cube and for much more' };
+    await expect(maker.make([{ ...sample, part: { ...part, episode } }], 0)).rejects.toThrow(
+      /^episode "synthetic-0": its subtask "reach for the cube and for much more" at step \d+ has \d+ tokens; this model takes at most \d+: shorten it$/,
+    );
+  });
+
   test('a system in which the prompt sees the actions', async () => {
     expect(withSubtask(systemNamed('openvla-oft'), { tokens: 1, dimension: 0 })).toBeNull();
     await expect(made('places', 'openvla-oft')).rejects.toThrow(

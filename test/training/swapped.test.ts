@@ -30,7 +30,7 @@ test('of examples whose pictures and words are the same in all are those of the 
   const alike = evaluationSamples(wholeEpisodes(episodes), 6);
   const { examples, pictures, words } = await measure(alike);
   expect(examples).toBe(6);
-  expect(pictures).toEqual({ token: 1, flow: 1 });
+  expect(pictures).toEqual({ token: 1, flow: 1, 'open loop': 1 });
   // All have the same instruction, so that there is no other to be had.
   expect(words).toBeNull();
 });
@@ -39,7 +39,7 @@ test('change with other pictures, and with other words', async () => {
   const varied = samples().map((sample, i) => (i % 2 ? sample : { ...sample, instruction: 'push the green ball' }));
   const { pictures, words } = await measure(varied);
   for (const ratios of [pictures!, words!]) {
-    expect(Object.keys(ratios).sort()).toEqual(['flow', 'token']);
+    expect(Object.keys(ratios).sort()).toEqual(['flow', 'open loop', 'token']);
     expect(ratios.token).not.toBe(1);
     expect(ratios.token).toBeCloseTo(1, 0);
   }
