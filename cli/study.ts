@@ -68,7 +68,7 @@ async function runStudy(own: Study, values: Values, { progress, signal, words }:
   const unknown = only?.find((name) => !variants.includes(name));
   if (unknown !== undefined)
     throw new InputError(`study: --only: ${own.name} has no variant ${quote(unknown)}; ${nearest(unknown, variants)}`);
-  const given = { ...(data && { data }), ...(dataset && { dataset }), ...(rate && { rate }) };
+  const given = data && { data, ...(dataset && { dataset }), ...(rate && { rate }) };
   const all = runsOf({ ...own, steps, seeds, scenes }, presetNamed(presetName), given);
   const wanted = all.filter(({ variant }) => only?.includes(variant) ?? true);
   const isInstalled = import.meta.url.endsWith('.js');

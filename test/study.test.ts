@@ -12,6 +12,7 @@ import { cellsOf, markdownOf, tableOf } from '../bench/study/table.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import { simplePlacing } from '../bench/tabletop/scene.ts';
 import { study } from '../cli/study.ts';
+import { Model } from '../model/architecture/model.ts';
 import { expectRules } from '../model/training/parameter-rules.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { expectTokens, systemOf } from '../model/training/run-settings.ts';
@@ -19,6 +20,7 @@ import { openStart } from '../model/training/start.ts';
 import { testDevice } from './support/devices.ts';
 import { runCommand } from './support/run-command.ts';
 import { quietListener } from './support/synthetic-dataset.ts';
+import { seeingModel } from './support/vision-language.ts';
 
 const small: Study = {
   ...insulation,
@@ -175,7 +177,7 @@ describe('the table', () => {
   test('never makes a loss above its baseline equal to it', () => {
     const { head, lines } = cellsOf(results);
     expect(lines[0].slice(0, 4)).toEqual(['first', '2', '50.0 (29.9 to 70.1); 40.0 to 60.0', '60.0 (38.7 to 78.1)']);
-    expect(lines[0].slice(7, 9)).toEqual(['0.250; 0.9996 ×', '3.30; 1.10 ×']);
+    expect(lines[0].slice(7, 9)).toEqual(['0.250; 0.9996 ×', '3.30; 1.10 × (worse)']);
     expect(head[6]).toBe('other tokens, %, start 99.9');
     expect(lines[2].slice(5, 9)).toEqual(['–', '–', '0.250; 0.9996 ×', '–']);
     expect(markdownOf(results)).toHaveLength(5);
@@ -222,11 +224,17 @@ test('bad input is refused in one line', async () => {
 test('a run measures a policy, and the start with its weights', async () => {
   const device = await testDevice('normal');
   const preset = { ...presetNamed('tiny'), batch: 2, heldOutSteps: 2, finalHeldOutSteps: 2 };
-  const own = { ...runsOf({ ...insulation, steps: 2, seeds: 1, scenes: 2 }, preset)[0], questionScenes: 1 };
+  const all = runsOf({ ...insulation, steps: 2, seeds: 1, scenes: 2 }, preset);
+  const own = { ...all.find(({ variant }) => variant === 'knowledge-insulation-places')!, questionScenes: 1 };
   const start = await openStart('tiny');
   try {
     const answers = (await askStart(device, start, 1))!;
     expect(answers.near).toBeGreaterThan(0.5);
+    using untrained = new Model(device, start.configuration);
+    untrained.initialise(0);
+    expect((await askStart(device, start, 1, undefined, untrained))!.near).toBe(0);
+    using smaller = seeingModel(device);
+    expect(await askStart(device, start, 1, undefined, smaller)).toBeNull();
     const saved = await performRun(device, own, {
       ...{ start, hash: 'abc', answers, signal: new AbortController().signal },
       dataset: () => demonstrations({ episodes: 4, seed: 0 }),

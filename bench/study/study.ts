@@ -4,6 +4,7 @@
  * like insulation.ts and a line in index.ts.
  */
 import type { Preset } from '../../model/training/presets.ts';
+import { recommendedSettings } from '../../model/training/recommended.ts';
 import { type RunSettings, runSettings } from '../../model/training/run-settings.ts';
 
 export interface Variant {
@@ -23,8 +24,6 @@ export interface Study {
   readonly question: string;
   /** What a reader of the table must know about this study. */
   readonly remark: string;
-  /** Settings that all variants have. */
-  readonly settings: Partial<RunSettings>;
   readonly variants: readonly Variant[];
   /** Training steps of a run, seeds of a variant, and unseen scenes in which the policy of a run acts. */
   readonly steps: number;
@@ -42,13 +41,17 @@ export interface StudyRun {
   readonly questionScenes: number;
 }
 
-/** All runs of a study, seed by seed, so that a part of them already compares all variants. `data` are settings that name data sets. */
-export function runsOf(study: Study, preset: Preset, data: Partial<RunSettings> = {}): StudyRun[] {
-  const { name, settings, variants, steps, seeds, scenes } = study;
+/**
+ * All runs of a study, seed by seed, so that a part of them already compares all variants. Settings that a variant leaves open are
+ * those of `insula train`; `data` are settings that name data sets.
+ */
+export function runsOf(study: Study, preset: Preset, data?: Partial<RunSettings>): StudyRun[] {
+  const { name, variants, steps, seeds, scenes } = study;
+  const complete = data ? runSettings : recommendedSettings;
   return Array.from({ length: seeds }, (_, seed) =>
     variants.map((variant) => ({
       ...{ study: name, variant: variant.name, scenes, questionScenes: 50 },
-      settings: runSettings({ preset, from: preset.name, ...settings, ...variant.settings, ...data, steps, seed }),
+      settings: complete({ preset, from: preset.name, ...variant.settings, ...data, steps, seed }),
     })),
   ).flat();
 }

@@ -1,5 +1,5 @@
 /** The finished runs of a study as one table: a row a variant, with intervals over seeds and scenes. */
-import { formatNumber } from '../../model/report/markup.ts';
+import { formatNumber, formatTimes } from '../../model/report/markup.ts';
 import { wilsonInterval } from '../../model/report/wilson.ts';
 import { GROSS } from '../tabletop/seeing.ts';
 import type { SavedRun } from './saved.ts';
@@ -54,9 +54,6 @@ function rateOf(runs: readonly SavedRun[], what: 'success' | 'rightObject') {
 /** Percent with a decimal; what is below 100 is not rounded to it. */
 const percent = (share: number) => Math.min(100 * share, share < 1 ? 99.9 : 100).toFixed(1);
 
-/** A ratio to a baseline; near 1 it has more digits, so that what is worse than the baseline does not look equal to it. */
-const times = (ratio: number) => `${Math.abs(ratio - 1) < 0.01 ? Number(ratio.toPrecision(6)) : formatNumber(ratio)} ×`;
-
 const MISSING = '–';
 
 function range(own: ReturnType<typeof spread>, format: (value: number) => string): string {
@@ -84,7 +81,7 @@ export function cellsOf({ rows, start, objectives }: StudyTable): { head: string
       ...[range(near, percent), range(tokens, percent)],
       ...objectives.map(({ name }) => {
         const { loss, ratio } = losses[name];
-        return `${range(loss, formatNumber)}${ratio ? `; ${times(ratio.mean)}` : ''}`;
+        return `${range(loss, formatNumber)}${ratio ? `; ${formatTimes(ratio.mean)}` : ''}`;
       }),
       range(seconds, (value) => value.toFixed(0)),
     ]),
