@@ -92,7 +92,7 @@ export function cellsOf({ rows, start, objectives }: StudyTable): { head: string
 export const legend: readonly string[] = [
   "Success and right object: the scenes of all seeds together, with Wilson's interval, which takes scenes for independent; after it the lowest and the highest seed. Stages: the mean share of the stages reached. Other figures are means over seeds, with the lowest and the highest.",
   `Places and other tokens: questions about held-out frames of rich scenes, asked of the start's own model with the weights after training, so that a system without a token head is asked too. Places are those of objects while the gripper is free.`,
-  `Losses: on held-out data after the last step, and their ratio to a predictor that does not look. ${MISSING}: the variant has no such loss, the data have no simulated world, or no run is finished.`,
+  `Losses: on held-out data after the last step, and their ratio to a predictor that does not look. A token loss is that of all tokens that a variant predicts: places, actions or both. ${MISSING}: the variant has no such loss, the data have no simulated world, or no run is finished.`,
 ];
 
 export function markdownOf(table: StudyTable): string[] {
