@@ -63,7 +63,6 @@ export class Replay {
   private readonly batches: readonly Batch[];
   /** One for each dispatch. */
   private readonly groups: readonly GPUBindGroup[];
-  private readonly dispatches: number;
   private readonly workgroups: number;
   private readonly flops: number;
   private readonly bytes: number;
@@ -78,7 +77,6 @@ export class Replay {
   ) {
     this.placement = new Placement(device, recorder, kept);
     const dispatches = this.placement.operations.filter((operation) => operation.kind === 'dispatch');
-    this.dispatches = dispatches.length;
     this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
     this.flops = dispatches.reduce((sum, { cost }) => sum + cost.flops, 0);
     this.bytes = dispatches.reduce((sum, { cost }) => sum + cost.bytes, 0);
@@ -104,7 +102,7 @@ export class Replay {
     for (const { what, operations } of this.batches)
       device.submit(what, (encoder) => encode(encoder, operations, groupOf, device.encoder.profiler));
     this.encodingMilliseconds = performance.now() - start;
-    device.dispatches += this.dispatches;
+    device.dispatches += this.groups.length;
     device.workgroups += this.workgroups;
     device.flops += this.flops;
     device.bytes += this.bytes;
@@ -134,7 +132,7 @@ export class Replay {
   statistics(): Omit<StepStatistics, 'hostMilliseconds'> {
     const { plan, constantBytes } = this.placement;
     return {
-      dispatches: this.dispatches,
+      dispatches: this.groups.length,
       submits: this.batches.length,
       arenaBytes: plan.arenaBytes,
       lowerBoundBytes: plan.lowerBoundBytes,
