@@ -1,4 +1,3 @@
-import { stateText } from './state.ts';
 import type { TextTokenizer } from './text.ts';
 
 export interface PromptParts {
@@ -25,7 +24,7 @@ export function promptText({ instruction, state, lowerCase }: PromptParts): stri
   const parts: string[] = [];
   const task = cleanInstruction(instruction ?? '', { lowerCase });
   if (task !== '') parts.push(`Task: ${task}`);
-  if (state && state.length > 0) parts.push(`State: ${stateText(state)}`);
+  if (state && state.length > 0) parts.push(`State: ${Array.from(state).join(' ')}`);
   return `${parts.length > 0 ? `${parts.join(', ')};\n` : ''}Action: `;
 }
 

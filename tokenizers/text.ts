@@ -20,13 +20,6 @@ const SPECIAL_NAMES: Record<keyof SpecialIds, readonly string[]> = {
   bos: ['<bos>', '<s>', '<|endoftext|>', '<|begin_of_text|>'],
 };
 
-export interface TextEncoding {
-  /** Prepends the begin-of-sequence id. Default false. */
-  readonly bos?: boolean;
-  /** Appends the end-of-sequence id. Default false. */
-  readonly eos?: boolean;
-}
-
 /**
  * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers: byte-level files (GPT-2, Llama 3) and
  * SentencePiece files (Gemma, Llama 2; the scored pieces of stories260K by `scoredPiecesTokenizerJson`). The file's
@@ -68,10 +61,13 @@ export class TextTokenizer {
     return new TextTokenizer(defaultTokenizerJson());
   }
 
-  /** Ids of a text. A file with neither bytes nor an unknown token drops unknown characters; the default has all bytes. */
-  encode(text: string, { bos = false, eos = false }: TextEncoding = {}): Int32Array {
+  /**
+   * Ids of a text, with `bos` behind the begin-of-sequence id. A file with neither bytes nor an unknown token drops unknown
+   * characters; the default has all bytes.
+   */
+  encode(text: string, { bos = false }: { readonly bos?: boolean } = {}): Int32Array {
     const ids = text === '' ? [] : this.tokenizer.encode(text, { add_special_tokens: false }).ids;
-    return Int32Array.from([...(bos ? [this.special.bos] : []), ...ids, ...(eos ? [this.special.eos] : [])]);
+    return Int32Array.from(bos ? [this.special.bos, ...ids] : ids);
   }
 
   /** Text of the ids without special ids. Bytes that are not UTF-8 become U+FFFD. Throws on an unknown id. */

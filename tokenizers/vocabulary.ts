@@ -1,4 +1,3 @@
-import type { ChunkGrammar } from './action-tokenizer.ts';
 import { byteCharacters } from './gpt2.ts';
 import type { TextTokenizer } from './text.ts';
 
@@ -16,25 +15,6 @@ export interface ActionIds {
   toActions(ids: ArrayLike<number>): Int32Array;
 }
 
-export interface OwnRange {
-  /** The text tokenizer has ids 0 .. textSize - 1. */
-  readonly textSize: number;
-  /** Action ids. */
-  readonly size: number;
-  /** The vocabulary's id of action id 0. Default: the first id after the text. */
-  readonly first?: number;
-}
-
-/** Action ids in a range of their own after the text: id = first + action id. */
-export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRange): ActionIds {
-  for (const [name, value] of Object.entries({ textSize, size, first })) checkCount(name, value, 'actionIdsAfterText');
-  if (first < textSize)
-    throw new Error(
-      `actionIdsAfterText: action ids from ${first} would overlap the ${textSize} text ids; begin at ${textSize} or later`,
-    );
-  return range(size, first + size, first, 1);
-}
-
 /**
  * Consecutive ranges of ids after the text, for locations, state bins and actions. All have the size of the whole
  * vocabulary as their vocabulary size: `rangesAfterText(640, { location: 1024, state: 256, action: 2048 })`.
@@ -44,12 +24,14 @@ export function rangesAfterText<Name extends string>(
   sizes: Readonly<Record<Name, number>>,
 ): Record<Name, ActionIds> {
   const entries = Object.entries<number>(sizes);
+  checkCount('textSize', textSize, 'rangesAfterText');
+  for (const [, size] of entries) checkCount('size', size, 'rangesAfterText');
   const vocabularySize = entries.reduce((sum, [, size]) => sum + size, textSize);
   let first = textSize;
   const ranges = entries.map(([name, size]) => {
-    const own = actionIdsAfterText({ textSize, size, first });
+    const own = range(size, vocabularySize, first, 1);
     first += size;
-    return [name, { ...own, vocabularySize }];
+    return [name, own];
   });
   return Object.fromEntries(ranges);
 }
@@ -99,11 +81,6 @@ export function idsOfPieces(text: TextTokenizer, pieces: Iterable<string>): Acti
   });
   const inverse = (id: number) => ids.indexOf(id);
   return mapping(ids.length, text.vocabularySize, (id) => ids[id], inverse, 'those of the given pieces');
-}
-
-/** Ids of the whole vocabulary that may come next: action ids, or after a complete chunk the end of sequence alone. */
-export function allowedNext(grammar: ChunkGrammar, state: number, ids: ActionIds, endOfSequence: number): Int32Array {
-  return state === grammar.complete ? Int32Array.of(endOfSequence) : ids.toVocabulary(grammar.allowed(state));
 }
 
 function checkCount(name: string, value: number, caller: string): void {
