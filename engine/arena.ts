@@ -20,7 +20,6 @@ export interface Uses {
 export interface ArenaPlan {
   /** For each allocation; null where no operation uses it. */
   readonly places: readonly (Place | null)[];
-  /** Bytes of each arena. */
   readonly arenaBytes: readonly number[];
   /** The largest sum of bytes that are in use at one operation: no plan has less. */
   readonly lowerBoundBytes: number;
@@ -133,7 +132,6 @@ interface Packing {
   readonly blamed: ReadonlySet<Allocation>;
 }
 
-/** Places the allocations one after another. */
 function pack(allocations: readonly Allocation[], limit: number, lowerBoundBytes: number): Packing {
   const arenas: Arena[] = [];
   const arenaOf = new Map<number, Arena>();

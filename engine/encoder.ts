@@ -67,7 +67,6 @@ export class Encoder implements CommandSink {
     });
   }
 
-  /** Submits what waits. */
   flush(): void {
     const { pending, used, gpu } = this;
     const last = pending.at(-1);

@@ -10,7 +10,6 @@ interface Binding {
   readonly type: string;
 }
 
-/** A parsed `.wgsl` file. */
 export interface Kernel {
   readonly name: string;
   readonly source: string;
@@ -144,7 +143,6 @@ function holds(type: string, value: number): boolean {
 
 /** The values of a uniform struct, and where it is bound. */
 export interface UniformData {
-  /** In the kernel. */
   readonly name: string;
   readonly index: number;
   readonly bytes: ArrayBuffer;

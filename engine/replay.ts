@@ -14,7 +14,6 @@ export interface ListedOperation {
   readonly operation: string;
   /** The values that the kernel was specialised with. */
   readonly parameters?: RecordedDispatch['parameters'];
-  /** Workgroups on three axes. */
   readonly grid?: readonly number[];
   /** By the kernel's cost model. */
   readonly flops?: number;
@@ -38,7 +37,6 @@ export interface ListedBinding {
 export interface StepStatistics {
   readonly dispatches: number;
   readonly submits: number;
-  /** The size of each arena. */
   readonly arenaBytes: readonly number[];
   /** The largest sum of bytes in arenas that are in use at one operation: no plan takes less. */
   readonly lowerBoundBytes: number;
@@ -52,7 +50,6 @@ export interface StepStatistics {
 
 /** The operations of one submit. */
 interface Batch {
-  /** In error messages. */
   readonly what: string;
   readonly operations: readonly Operation<BufferRange>[];
 }
@@ -91,7 +88,6 @@ export class Replay {
     this.batches = inBatches(recorder.name, placed, most);
   }
 
-  /** Encodes and submits one run. */
   run(): void {
     const { device } = this;
     for (const { allocation, write } of this.recorder.hostComputed)

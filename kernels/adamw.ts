@@ -83,12 +83,10 @@ export class AdamW implements Disposable {
     });
   }
 
-  /** Steps taken. */
   get steps(): number {
     return this.stepCount;
   }
 
-  /** How many numbers `nextSchedule` returns. */
   get scheduleSize(): number {
     return this.options.moments === 'f32' ? 3 : 4;
   }

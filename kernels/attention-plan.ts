@@ -120,7 +120,6 @@ export interface PlanWork {
   readonly dValue: number;
 }
 
-/** The form of a plan. */
 export function planForm(
   table: AttentionTable,
   batch: number,

@@ -14,9 +14,7 @@ export interface Tile {
   readonly rows: number;
 }
 
-/** Rows of a block of a layout. */
 export interface BlockRows {
-  /** Index of the block. */
   readonly block: number;
   readonly first: number;
   readonly rows: number;

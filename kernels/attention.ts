@@ -50,7 +50,6 @@ export function attentionWithLogSumExp(
 type Bindings = Readonly<Record<string, Tensor>>;
 type Given = Readonly<Record<'plan' | 'query' | 'key' | 'value' | 'dOutput' | 'statistics', Tensor>>;
 
-/** The dispatches of one call. */
 class Work {
   constructor(
     private readonly call: CheckedCall,

@@ -26,7 +26,6 @@ interface Segment {
 /** The rows of one owner. */
 interface Share {
   readonly segments: readonly Segment[];
-  /** Rows of a sample. */
   readonly length: number;
 }
 

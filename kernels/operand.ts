@@ -50,7 +50,6 @@ export function storage(dtype: DataType): Parameters {
   return dtype === 'f32' ? {} : { Word: dtype, unpack: dtype, pack: dtype };
 }
 
-/** The device of the operands; throws when they are on different ones. */
 export function sharedDevice(op: string, ...tensors: readonly Tensor[]): Device {
   const { device } = tensors[0];
   if (tensors.some((tensor) => tensor.device !== device)) throw new Error(`${op}: operands are on different devices`);

@@ -39,7 +39,6 @@ export interface Product {
   readonly a: Matrix & { transposed?: boolean };
   readonly b: Matrix & { transposed?: boolean };
   readonly output: Matrix;
-  /** Terms of each sum. */
   readonly depth: number;
   readonly batches?: number;
   /** The second matrix of a dual product, whose epilogue makes one output of both sums. */
@@ -178,7 +177,6 @@ function reduceSplits(
   });
 }
 
-/** What an epilogue adds to a dispatch. */
 function additionOf(
   { parameters, bindings, flops }: Epilogue,
   outputs: number,

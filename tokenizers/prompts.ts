@@ -99,7 +99,6 @@ export const prompts = {
 
 export type PromptName = keyof typeof prompts;
 
-/** Ids of the pieces, each encoded by itself. */
 export function encodePieces(text: TextTokenizer, pieces: Prompt['before']): Int32Array {
   return Int32Array.from(
     pieces.flatMap((piece) =>

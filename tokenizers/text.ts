@@ -8,9 +8,7 @@ export type TokenizerJson = object;
 
 export interface SpecialIds {
   readonly pad: number;
-  /** End of sequence. */
   readonly eos: number;
-  /** Begin of sequence. */
   readonly bos: number;
 }
 
@@ -87,7 +85,6 @@ export class TextTokenizer {
     return this.added.get(token) ?? this.tokenizer.token_to_id(token);
   }
 
-  /** The tokenizer.json it was made from. */
   toJSON(): TokenizerJson {
     return this.json;
   }
@@ -104,7 +101,6 @@ export class TextTokenizer {
   }
 }
 
-/** The built-in vocabulary as a tokenizer.json. */
 export function defaultTokenizerJson(): ByteLevelTokenizerJson {
   return byteLevelTokenizerJson(defaultMerges);
 }

@@ -3,11 +3,9 @@ import type { TextTokenizer } from './text.ts';
 
 /** A mapping of the ids 0 .. size - 1 of an action tokenizer (or of locations, or of state bins) into a model's vocabulary. */
 export interface ActionIds {
-  /** Number of action ids. */
   readonly size: number;
   /** Number of ids of the whole vocabulary, text and actions: the rows of the embedding. */
   readonly vocabularySize: number;
-  /** Whether an id of the vocabulary is an action id. */
   isAction(id: number): boolean;
   /** Action ids -> ids of the vocabulary. Throws on an unknown action id. */
   toVocabulary(actionIds: ArrayLike<number>): Int32Array;
@@ -39,7 +37,6 @@ export function rangesAfterText<Name extends string>(
 export interface LastIds {
   /** Number of ids of the vocabulary; the action ids replace its last ones. */
   readonly vocabularySize: number;
-  /** Action ids. */
   readonly size: number;
   /** Number of ids at the very end that are not replaced. Default 0. */
   readonly skip?: number;

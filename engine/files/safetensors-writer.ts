@@ -4,7 +4,6 @@ import { byteLength, type TensorType, tensorArrays } from './safetensors.ts';
 /** Values to write, in the typed array of their element type. */
 export type TensorValues = (typeof tensorArrays)[TensorType]['prototype'];
 
-/** One tensor to write. */
 export interface TensorToWrite {
   readonly name: string;
   readonly dtype: TensorType;
