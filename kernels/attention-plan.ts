@@ -172,10 +172,7 @@ function longestFirst({ layout: { blocks }, cells }: AttentionTable, tiles: read
     const causal = side === 'query' ? before : blocks[block].length - before;
     return inFull[block] + (mask === 'causal' ? Math.min(causal, window) : 0);
   };
-  return tiles
-    .map((tile) => ({ tile, load: load(tile) }))
-    .sort((a, b) => b.load - a.load)
-    .map(({ tile }) => tile);
+  return tiles.toSorted((a, b) => load(b) - load(a));
 }
 
 /** Walks the key tiles that each query tile can see, and no others. */

@@ -129,7 +129,7 @@ export interface Column {
 
 type Cell = string | Markup;
 
-export function table(columns: Column[], rows: Cell[][], caption?: string): Markup {
+export function table(columns: readonly Column[], rows: readonly (readonly Cell[])[], caption?: string): Markup {
   const kind = (i: number) => (columns[i].kind ? html` class="${columns[i].kind}"` : undefined);
   return html`<div class="wide"><table>${caption === undefined ? undefined : html`<caption>${caption}</caption>`}
 <thead><tr>${columns.map(({ name }, i) => html`<th scope="col"${kind(i)}>${name}</th>`)}</tr></thead>

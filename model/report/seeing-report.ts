@@ -63,10 +63,7 @@ const terms = (all: readonly (readonly [string, string])[]) =>
 
 function scoreTable({ title, head, rows }: ScoreTable): Markup {
   const columns = head.map((name, i) => (i === 0 ? { name } : { name, kind: 'number' as const }));
-  return html`<h3>${title}</h3>\n${table(
-    columns,
-    rows.map((row) => [...row]),
-  )}`;
+  return html`<h3>${title}</h3>\n${table(columns, rows)}`;
 }
 
 function answerSection({ rule, answers }: SeeingReport): Section {
