@@ -1,6 +1,6 @@
 import { emptyTensor, loadKernel, type Random, type Tensor } from '../engine/index.ts';
 import { scale } from './elementwise.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { expectDtype, expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./flow.wgsl', import.meta.url));
@@ -41,8 +41,7 @@ export function flowInterpolate(actions: Tensor, noise: Tensor, time: Tensor): {
 export function eulerStep(x: Tensor, velocity: Tensor, dt: number): Tensor {
   const op = 'eulerStep';
   expectDtype(op, 'x', x, 'f32');
-  expectDtype(op, 'velocity', velocity, 'f32');
-  expectShape(op, 'velocity', velocity, x.shape);
+  expectLike(op, 'velocity', velocity, 'f32', x.shape);
   const device = sharedDevice(op, x, velocity);
   const next = emptyTensor(device, x.shape, 'f32', op);
   forEachItem(device, kernel, 'euler', x.size, {

@@ -16,7 +16,7 @@ import { bytesPerElement, emptyTensor, gradientSum, roundUp, type Tensor, viewTe
 import { activationFlops } from './activation.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, type Epilogue, epilogueOf } from './epilogue.ts';
-import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
+import { expectLike, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { pad } from './pad.ts';
 import { encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
@@ -44,15 +44,11 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
   expectStorage(op, 'gate', gate);
   expectShape(op, 'gate', gate, [null, width]);
   const [hidden] = gate.shape;
-  expectDtype(op, 'up', up, gate.dtype);
-  expectShape(op, 'up', up, [hidden, width]);
+  expectLike(op, 'up', up, gate.dtype, [hidden, width]);
   expectStorage(op, 'down', down);
   expectShape(op, 'down', down, [width, hidden]);
   const { activation = 'gelu', residual, dtype = storage } = options;
-  if (residual) {
-    expectDtype(op, 'residual', residual, dtype);
-    expectShape(op, 'residual', residual, x.shape);
-  }
+  expectLike(op, 'residual', residual, dtype, x.shape);
   sharedDevice(op, x, gate, up, down, ...(residual ? [residual] : []));
   const hiddenRows = roundUp(hidden, 4);
   const lists = [[x], [withRows(gate, hiddenRows), withRows(up, hiddenRows)], [down], [residual]] as const;

@@ -27,6 +27,19 @@ export function expectDtype(op: string, argument: string, tensor: Tensor, ...dty
     );
 }
 
+/** Throws unless `tensor`, where it is there, has this element type and this shape. */
+export function expectLike(
+  op: string,
+  argument: string,
+  tensor: Tensor | null | undefined,
+  dtype: DataType,
+  shape: readonly (number | null)[],
+): void {
+  if (!tensor) return;
+  expectDtype(op, argument, tensor, dtype);
+  expectShape(op, argument, tensor, shape);
+}
+
 /** Throws unless `tensor` has at least one axis; returns the sizes of all axes but the last, multiplied, and of the last. */
 export function rowsAndWidth(op: string, argument: string, tensor: Tensor): { rows: number; width: number } {
   tensor.assertAlive(op);

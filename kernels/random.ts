@@ -1,5 +1,5 @@
 import { elementCount, emptyTensor, loadKernel, type Shape, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape } from './operand.ts';
+import { expectLike } from './operand.ts';
 import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./random.wgsl', import.meta.url));
@@ -31,8 +31,7 @@ export function randomAddress({ seed, step, stream }: RandomAddress): Uint32Arra
  * address [4] u32, from `randomAddress`.
  */
 export function randomUniform(shape: Shape, address: Tensor): Tensor {
-  expectDtype('randomUniform', 'address', address, 'u32');
-  expectShape('randomUniform', 'address', address, [4]);
+  expectLike('randomUniform', 'address', address, 'u32', [4]);
   const { device } = address;
   const groups = Math.ceil(elementCount(shape) / 4);
   const u = emptyTensor(device, shape, 'f32', 'randomUniform');
