@@ -129,12 +129,6 @@ export class Random {
     return below === TWO_32 ? this.uint32(index) : multiplyHigh(this.uint32(index), below);
   }
 
-  /** Fills `out` with uniforms of the indices `start`, `start` + 1, ... and returns it. */
-  fillUniform(out: Float32Array, start = 0): Float32Array {
-    for (let i = 0; i < out.length; i++) out[i] = this.uniform(start + i);
-    return out;
-  }
-
   /** Fills `out` with standard normals of the indices `start`, `start` + 1, ... and returns it. */
   fillNormal(out: Float32Array, start = 0): Float32Array {
     for (let i = 0; i < out.length; i++) out[i] = this.normal(start + i);

@@ -27,11 +27,12 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   const count = x.size;
   const threads = device.software ? 8 : THREADS;
   const stage = (source: Tensor, parts: number, factor: number, shape: Shape) => {
+    const { pack: _, ...reading } = storage(source.dtype);
     const y = emptyTensor(device, shape, 'f32', op);
     device.dispatch({
       kernel,
       entry: 'sumAll',
-      parameters: { THREADS: threads, ...readOnly(source) },
+      parameters: { THREADS: threads, ...reading },
       bindings: { x: source, y },
       uniform: { ...unused, count: source.size, scale: factor },
       workgroups: [parts],
@@ -51,12 +52,6 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
     return [dx];
   });
   return y;
-}
-
-/** The parameters for the storage of `source` in a kernel that reads it and does not write. */
-function readOnly(source: Tensor) {
-  const { pack: _, ...reading } = storage(source.dtype);
-  return reading;
 }
 
 /** x [..., width] f32 -> [width]: the sum over all axes but the last. */
