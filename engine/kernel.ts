@@ -36,7 +36,8 @@ const alternativeLine = /^\/\/ @or (\w+(?:, \w+)*)\s+(.+)$/;
 export async function loadKernel(url: URL): Promise<Kernel> {
   const name = kernelName(url);
   if (url.protocol === 'file:') {
-    const { readFile } = await nodeFileSystem();
+    const module = 'node:fs/promises'; // a variable, so that a bundler for browsers leaves it alone
+    const { readFile } = (await import(/* @vite-ignore */ module)) as typeof import('node:fs/promises');
     return parseKernel(name, await readFile(url, 'utf8'));
   }
   const response = await fetch(url);
@@ -52,12 +53,6 @@ export async function loadKernel(url: URL): Promise<Kernel> {
 export function kernelName({ pathname }: URL): string {
   const file = pathname.slice(pathname.lastIndexOf('/') + 1);
   return file.replace(/(-(?=.*[A-Z\d_])[\w-]{8})?\.wgsl$/, ''); // kernels are named in small letters, hashes hardly ever are
-}
-
-/** Named by a variable, so that a bundler for browsers leaves it alone. */
-function nodeFileSystem(): Promise<typeof import('node:fs/promises')> {
-  const module = 'node:fs/promises';
-  return import(/* @vite-ignore */ module);
 }
 
 export function parseKernel(name: string, source: string): Kernel {

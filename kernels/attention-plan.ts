@@ -19,6 +19,7 @@
  * for all pairs that the table allows, 8 bytes a pair and sample. A pair that a window or a missing edge leaves out takes neither room
  * nor time. The kernels take tiles in the order of this array: those with the most pairs come first, so that no long list starts late.
  */
+import type { AttentionExpression } from './attention-expression.ts';
 import type { AttentionTable, Block, Edge } from './attention-table.ts';
 import { allRows, type BlockRows, keyRows, TILE, type Tile, tilesOf } from './attention-tiles.ts';
 
@@ -94,13 +95,8 @@ export interface PlanRequest {
   readonly expression?: PlanExpression;
 }
 
-/** The part of a user's expression that a plan takes (attention-expression.ts). */
-export interface PlanExpression {
-  readonly source: { readonly tokenData?: ArrayLike<number>; readonly constants?: ArrayLike<number> };
-  readonly samples: number;
-  /** [samples, query tile, key tile] in the order of tilesOf: how many token pairs a mask allows; null without a mask. */
-  readonly allowedPairs: Uint32Array | null;
-}
+/** The part of a user's expression that a plan takes. */
+export type PlanExpression = Pick<AttentionExpression, 'source' | 'samples' | 'allowedPairs'>;
 
 export interface Plan {
   readonly form: PlanForm;

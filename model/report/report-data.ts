@@ -1,4 +1,5 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { Edge } from '../../kernels/index.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
 import type { Losses } from '../training/history.ts';
@@ -78,13 +79,9 @@ export interface AttentionDrawing {
   edges: AttentionEdge[];
 }
 
-export interface AttentionEdge {
+export interface AttentionEdge extends Omit<Edge, 'window'> {
   query: string;
   key: string;
-  mask: 'full' | 'causal' | 'none';
-  /** Factors of the gradients into the keys, and into the values, that pass this edge: 0 stops them, 1 lets all pass. */
-  keyGradient: number;
-  valueGradient: number;
 }
 
 export interface Chunks {
