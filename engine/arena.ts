@@ -166,10 +166,7 @@ function pack(allocations: readonly Allocation[], limit: number, lowerBoundBytes
   return { arenas, bytes: total, blamed };
 }
 
-interface Gap {
-  readonly offset: number;
-  readonly bytes: number;
-}
+type Gap = Readonly<Record<'offset' | 'bytes', number>>;
 
 /** The smallest gap between what is in use at the same time that holds the allocation; else the one behind them all, without end. */
 function tightestGap({ placed, bytes: end }: Arena, { bytes, first, last }: Allocation): Gap {

@@ -23,10 +23,7 @@ export interface AttentionProblem
   readonly wants?: PlanRequest['wants'];
 }
 
-export interface Cost {
-  readonly flops: number;
-  readonly bytes: number;
-}
+export type Cost = Readonly<Record<'flops' | 'bytes', number>>;
 
 export interface AttentionCost {
   readonly forward: Cost;

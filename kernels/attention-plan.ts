@@ -108,13 +108,7 @@ export interface Plan {
  * Pairs of tokens in live tile pairs, one head, whole batch: what the kernels compute, masked scores included. dKey and dValue count
  * the pairs of the dKeyValue list that reach K and V.
  */
-export interface PlanWork {
-  readonly forward: number;
-  readonly dQuery: number;
-  readonly dKeyValue: number;
-  readonly dKey: number;
-  readonly dValue: number;
-}
+export type PlanWork = Readonly<Record<'forward' | 'dQuery' | 'dKeyValue' | 'dKey' | 'dValue', number>>;
 
 export function planForm(
   table: AttentionTable,

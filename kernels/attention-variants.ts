@@ -34,14 +34,9 @@ export interface VariantChoice extends VariantKey {
   readonly variant: string;
 }
 
-export interface AttentionSizes {
-  readonly batch: number;
-  readonly queryTokens: number;
-  readonly keyTokens: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
-}
+export type AttentionSizes = Readonly<
+  Record<'batch' | 'queryTokens' | 'keyTokens' | 'heads' | 'kvHeads' | 'headDimension', number>
+>;
 
 export interface Launch {
   readonly kernel: Kernel;

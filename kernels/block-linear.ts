@@ -17,11 +17,7 @@ export type BlockLayout = readonly { readonly input: number; readonly length: nu
 type Absent = null | undefined;
 
 /** Adjacent blocks of one owner: so many rows of each sample, from `offset` of the joint sequence and `ownOffset` of the owner's. */
-interface Segment {
-  readonly length: number;
-  readonly offset: number;
-  readonly ownOffset: number;
-}
+type Segment = Readonly<Record<'length' | 'offset' | 'ownOffset', number>>;
 
 /** The rows of one owner. */
 interface Share {

@@ -18,11 +18,7 @@ import { expectDtype, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
 /** Row r of a matrix is stored row floor(r / length) * stride + offset + r % length. */
-interface RowMap {
-  readonly length: number;
-  readonly stride: number;
-  readonly offset: number;
-}
+type RowMap = Readonly<Record<'length' | 'stride' | 'offset', number>>;
 
 /** Matrices as they are stored: `tensor` [..., width], whose width is a multiple of four, holds their rows. */
 export interface Matrix {

@@ -6,11 +6,8 @@ import { type ByteLevelTokenizerJson, byteLevelTokenizerJson } from './tokenizer
 /** A parsed tokenizer.json. */
 export type TokenizerJson = object;
 
-export interface SpecialIds {
-  readonly pad: number;
-  readonly eos: number;
-  readonly bos: number;
-}
+/** Padding, end and begin of sequence. */
+export type SpecialIds = Readonly<Record<'pad' | 'eos' | 'bos', number>>;
 
 const SPECIAL_NAMES: Record<keyof SpecialIds, readonly string[]> = {
   pad: ['<pad>', '[PAD]', '<|pad|>'],
