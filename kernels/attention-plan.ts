@@ -41,10 +41,7 @@ const MOST_PAIRS = 2 ** 29;
 const NO_WINDOW = 0xffffffff;
 
 /** Room for the user's expressions: for the tokens' data of so many samples, and for so many constants. */
-interface PlanRoom {
-  readonly dataSamples: number;
-  readonly constants: number;
-}
+type PlanRoom = Readonly<Record<'dataSamples' | 'constants', number>>;
 
 /** The part of a plan that a table, a batch size and the blocks of the queries fix. */
 export interface PlanForm {

@@ -162,10 +162,7 @@ function parametersOf({ software }: Device) {
 }
 
 /** Columns [first, first + columns) of the logits, and their embeddings. */
-interface Tile {
-  readonly first: number;
-  readonly columns: number;
-}
+type Tile = Readonly<Record<'first' | 'columns', number>>;
 
 /** hidden [..., width], targets and rowWeight one for each of its rows. */
 function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWeight: Tensor): LinearCrossEntropyRows {

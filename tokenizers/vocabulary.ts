@@ -34,19 +34,15 @@ export function rangesAfterText<Name extends string>(
   return Object.fromEntries(ranges);
 }
 
-export interface LastIds {
-  /** Number of ids of the vocabulary; the action ids replace its last ones. */
-  readonly vocabularySize: number;
-  readonly size: number;
-  /** Number of ids at the very end that are not replaced. Default 0. */
-  readonly skip?: number;
-}
-
 /**
- * Action ids in place of the last ids of a text vocabulary, backwards: id = vocabularySize - 1 - skip - action id. The
- * replaced tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
+ * `size` action ids in place of the last ids of a text vocabulary but for `skip`, backwards: id = vocabularySize - 1 - skip -
+ * action id. The replaced tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
  */
-export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): ActionIds {
+export function actionIdsFromEnd({
+  vocabularySize,
+  size,
+  skip = 0,
+}: Readonly<Record<'vocabularySize' | 'size', number>> & { readonly skip?: number }): ActionIds {
   for (const [name, value] of Object.entries({ vocabularySize, size, skip }))
     checkCount(name, value, 'actionIdsFromEnd');
   if (skip + size > vocabularySize)
