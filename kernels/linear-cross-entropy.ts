@@ -67,12 +67,10 @@ export function linearCrossEntropy(
   const isChosen = samples === 1 && tokens === capacity;
   expectOperands(hidden, embedding, targets, mask, isChosen ? mask.shape : undefined);
   const rowsPerSample = options.reduction === 'perToken' ? mask.size : mask.shape[1];
-  const ofRows = (of: HostData, numbers: HostData) =>
-    filled(
-      chosen(of, capacity).map((row) => numbers[row]),
-      capacity,
-      0,
-    );
+  const ofRows = (of: HostData, numbers: HostData) => {
+    const own = chosen(of, capacity).map((row) => numbers[row]);
+    return filled(own, capacity, 0);
+  };
   const chosenTargets = hostTensor(device, [mask, targets], ofRows, [capacity], { dtype: 'u32' });
   const rowWeight = hostTensor(device, [mask], (of) => ofRows(of, weightsOf(of, rowsPerSample)), [capacity]);
   const flat = reshape(hidden, [samples * tokens, width]);

@@ -43,13 +43,11 @@ function roundHalfEven(value: number): number {
 }
 
 export function decodeFloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
-  return Float32Array.from(halves, float16ToFloat32);
+  return new Float32Array(halves.length).map((_, i) => float16ToFloat32(halves[i]));
 }
 
 export function encodeFloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
-  const out = new Uint16Array(values.length);
-  for (let i = 0; i < values.length; i++) out[i] = float32ToFloat16(values[i]);
-  return out;
+  return new Uint16Array(values.length).map((_, i) => float32ToFloat16(values[i]));
 }
 
 export function decodeBfloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
@@ -60,7 +58,5 @@ export function decodeBfloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
 }
 
 export function encodeBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
-  const out = new Uint16Array(values.length);
-  for (let i = 0; i < values.length; i++) out[i] = float32ToBfloat16(values[i]);
-  return out;
+  return new Uint16Array(values.length).map((_, i) => float32ToBfloat16(values[i]));
 }
