@@ -119,7 +119,6 @@ function needed(operations: readonly ReplayedOperation[], kept: ReadonlySet<Allo
   return backwards.toReversed();
 }
 
-/** The memory that an operation reads and writes. */
 export function accessesOf(operation: RecordedOperation): Access[] {
   if (operation.kind === 'dispatch') return [...operation.bindings];
   const target: Access = { name: 'target', access: 'read_write', range: operation.target };

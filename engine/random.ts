@@ -91,7 +91,6 @@ export class Random {
     this.#counter = [0, 0, step, stream];
   }
 
-  /** A whole number from 0 to 2^32 - 1. */
   uint32(index: number): number {
     const block = Math.floor(index / 4);
     if (block !== this.#blockIndex) {

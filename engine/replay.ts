@@ -15,7 +15,6 @@ export interface ListedOperation {
   /** The values that the kernel was specialised with. */
   readonly parameters?: RecordedDispatch['parameters'];
   readonly grid?: readonly number[];
-  /** By the kernel's cost model. */
   readonly flops?: number;
   /** By the kernel's cost model; of copies and clears, what they move. */
   readonly bytes: number;

@@ -71,7 +71,6 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     return this.lastWritten;
   }
 
-  /** Whether its memory still holds its numbers. */
   get alive(): boolean {
     return this.state !== 'gone';
   }

@@ -23,7 +23,6 @@ const SPECIAL_NAMES: Record<keyof SpecialIds, readonly string[]> = {
  */
 export class TextTokenizer {
   readonly special: SpecialIds;
-  /** Ids are 0 .. vocabularySize - 1. */
   readonly vocabularySize: number;
   private readonly json: TokenizerJson;
   private readonly tokenizer: Tokenizer;

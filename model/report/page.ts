@@ -93,7 +93,6 @@ p,tr,table,.sample,.losses>div{break-inside:avoid}
 }`;
 
 export interface Section {
-  /** The target of links to the section. */
   id: string;
   title: string;
   body: Markup;

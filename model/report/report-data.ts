@@ -10,11 +10,8 @@ import type { Losses } from '../training/history.ts';
  */
 export interface ReportData {
   title: string;
-  /** The command line that made the run. */
   command: string;
-  /** The adapter's own description. */
   adapter: string;
-  /** The date as the page shows it. */
   date: string;
   seed: number;
   system: string;

@@ -28,7 +28,6 @@ export interface ShownAnswer {
 export interface SeeingReport extends Pick<ReportData, 'title' | 'objectives' | 'curves' | 'phases' | 'date'> {
   /** The result in a few large figures, each with its words. */
   readonly glance: readonly (readonly [value: string, words: string])[];
-  /** Facts about the run by name. */
   readonly facts: readonly (readonly [name: string, text: string])[];
   readonly tables: readonly ScoreTable[];
   /** The sets of scenes in the tables, each in words. */
