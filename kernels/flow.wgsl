@@ -25,7 +25,6 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(7) var<storage, read> velocity: array<f32>;
 @group(0) @binding(8) var<storage, read_write> next: array<f32>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 @compute @workgroup_size(THREADS) fn interpolate(grid: Grid, @builtin(local_invocation_index) thread: u32) {
