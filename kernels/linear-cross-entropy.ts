@@ -12,7 +12,7 @@ import {
   viewTensor,
 } from '../engine/index.ts';
 import { embedding as embed } from './embedding.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { type Bindings, type Costs, expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, wholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
 
@@ -176,13 +176,8 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   });
   const stored = roundUp(tiles[0].columns, 4);
   const parameters = parametersOf(device);
-  const run = (
-    entry: string,
-    { first, columns }: Tile,
-    bindings: Record<string, Tensor>,
-    workgroups: [number, number],
-    cost: { flops: number; bytes?: number },
-  ) => {
+  const run = (entry: string, tile: Tile, bindings: Bindings, workgroups: [number, number], cost: Costs) => {
+    const { first, columns } = tile;
     const uniform = { rows, rowsPerSample: 1, groups: Math.ceil(columns / 4), columns, firstColumn: first };
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
   };

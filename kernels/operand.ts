@@ -2,12 +2,18 @@
 import {
   type DataType,
   type Device,
+  type Dispatch,
   formatShape,
   type Parameters,
   record,
   type Shape,
   type Tensor,
 } from '../engine/index.ts';
+
+/** Tensors by the names of their bindings in a kernel file. */
+export type Bindings = Readonly<Record<string, Tensor>>;
+/** What a dispatch costs by the cost model. */
+export type Costs = Pick<Dispatch, 'flops' | 'bytes'>;
 
 /** Throws unless `tensor` has `shape`; a null stands for any size. */
 export function expectShape(op: string, argument: string, tensor: Tensor, shape: readonly (number | null)[]): void {
