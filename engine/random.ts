@@ -23,6 +23,7 @@ export const streams = {
   sampling: 7,
   world: 8,
   augmentation: 9,
+  places: 10,
 } as const;
 
 const MULTIPLIER_0 = 0xd2511f53;

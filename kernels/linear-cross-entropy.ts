@@ -72,7 +72,8 @@ export function linearCrossEntropy(
     return filled(own, capacity, 0);
   };
   const chosenTargets = hostTensor(device, [mask, targets], ofRows, [capacity], { dtype: 'u32' });
-  const rowWeight = hostTensor(device, [mask], (of) => ofRows(of, weightsOf(of, rowsPerSample)), [capacity]);
+  const weights = (of: HostData) => (mask.dtype === 'f32' ? of : weightsOf(of, rowsPerSample));
+  const rowWeight = hostTensor(device, [mask], (of) => ofRows(of, weights(of)), [capacity]);
   const flat = reshape(hidden, [samples * tokens, width]);
   const compact = isChosen ? flat : embed(rowsWithLoss(mask, capacity), flat);
   return overTiles(compact, embedding, chosenTargets, rowWeight).loss;

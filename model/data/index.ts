@@ -32,7 +32,7 @@ export {
   type QuestionedImage,
   splitImages,
 } from './image-questions.ts';
-export { normaliseImage, resizeWithPadding, shareBeforePadding } from './images.ts';
+export { normaliseImage, resizeWithPadding, shareBeforePadding, shareWithPadding } from './images.ts';
 export { openIndexedDataset } from './indexed-dataset.ts';
 export { expectNoLeRobot, type LeRobotWriteOptions, leRobotFiles, writeLeRobot } from './lerobot/writer.ts';
 export { type NamedImage, namedQuestions, openNamedImages } from './named-images.ts';

@@ -2,7 +2,9 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
+import type { SwappedLosses } from '../inspect/swapped.ts';
 import type { Losses } from '../training/history.ts';
+import type { FilmedEpisode } from './film-strip.ts';
 
 /**
  * The contents of the report of a training run. Lists of points are in the order of their steps. The page leaves out optional
@@ -29,6 +31,10 @@ export interface ReportData {
   chunks?: Chunks;
   openLoop?: OpenLoop;
   closedLoop?: ClosedLoop;
+  /** Episodes that are shown. */
+  films?: readonly FilmedEpisode[];
+  /** Held-out losses with pictures or words of other examples. */
+  swapped?: SwappedLosses;
   /** Time of each part of one call of the policy, in the order they run. */
   latency?: { part: string; milliseconds: number }[];
   /** Sentences the reader should know, for instance what the data lacked. */
@@ -91,7 +97,7 @@ export interface Chunks {
 export interface ChunkSample {
   instruction?: string;
   image?: Image;
-  /** Names of the action's dimensions, or their number. */
+  /** Names of the action's dimensions, or their number: then they are counted from 0. */
   dimensions: readonly string[] | number;
   demonstrated: ArrayLike<number>;
   /** One sample of the policy. */
@@ -113,13 +119,13 @@ interface OpenLoop {
 }
 
 export interface ClosedLoop {
-  /** `rightObject` is left out if it is not known which object was taken, or has no meaning. */
-  episodes: { instruction: string; success: boolean; rightObject?: boolean; steps: number }[];
+  /** `outcome` is in words. `rightObject` is left out if it is not known which object was taken, or has no meaning. */
+  episodes: { instruction: string; outcome?: string; success: boolean; rightObject?: boolean; steps: number }[];
 }
 
 export function dimensionNames(dimensions: readonly string[] | number): string[] {
   return typeof dimensions === 'number'
-    ? Array.from({ length: dimensions }, (_, i) => `dimension ${i + 1}`)
+    ? Array.from({ length: dimensions }, (_, i) => `dimension ${i}`)
     : [...dimensions];
 }
 

@@ -1,3 +1,4 @@
+import { episodesSection } from './episodes.ts';
 import { html } from './markup.ts';
 import { page, type Section } from './page.ts';
 import { type ReportData, refuseNonFinite } from './report-data.ts';
@@ -12,6 +13,7 @@ import {
   openLoopSection,
   runSection,
 } from './sections.ts';
+import { swappedSection } from './swapped-section.ts';
 
 export type * from './report-data.ts';
 
@@ -23,7 +25,7 @@ export type * from './report-data.ts';
  */
 export async function renderReport(data: ReportData): Promise<string> {
   refuseNonFinite(data);
-  const { gradients, attention, openLoop, closedLoop, latency, notes } = data;
+  const { gradients, attention, openLoop, closedLoop, films = [], swapped, latency, notes } = data;
   const sections = [
     notes.length > 0
       ? { id: 'notes', title: 'Notes', body: html`<ul>${notes.map((note) => html`<li>${note}</li>`)}</ul>` }
@@ -34,6 +36,8 @@ export async function renderReport(data: ReportData): Promise<string> {
     await chunkSection(data),
     openLoop ? openLoopSection(openLoop) : undefined,
     closedLoop ? await closedLoopSection(closedLoop) : undefined,
+    episodesSection(films),
+    swapped && swappedSection(swapped, data.objectives),
     latency && latency.length > 0 ? latencySection(latency) : undefined,
     runSection(data),
   ].filter((section): section is Section => section !== undefined);
