@@ -232,7 +232,8 @@ describe('gradients', () => {
 describe('the attention table', () => {
   test('is hatched at stopped edges only, and repeated in words', async () => {
     const data = demoReport();
-    data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!.valueGradient = 1;
+    const opened = data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!;
+    Object.assign(opened, { valueGradient: 1 });
     const page = await renderReport(data);
     const drawing = /<figure class="attention"><svg.*?<\/svg>/s.exec(page)![0];
     expect(drawing.match(/fill="url\(#stop-key\)"/g)).toHaveLength(3);

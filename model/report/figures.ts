@@ -5,10 +5,7 @@ import { colour, type EndLabel, endLabels, type Layer, plot, quantitative, textL
 import { type Chunks, dimensionNames, type Gradients } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
 
-interface Point {
-  x: number;
-  y: number;
-}
+type Point = Readonly<Record<'x' | 'y', number>>;
 
 type Range = [low: number, high: number];
 

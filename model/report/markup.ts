@@ -9,15 +9,11 @@ type Piece = Markup | string | number | undefined | readonly Piece[];
 
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => entities[character]);
-}
-
 function toText(piece: Piece): string {
   if (piece === undefined) return '';
   if (piece instanceof Markup) return piece.text;
-  if (typeof piece === 'string' || typeof piece === 'number') return escapeHtml(String(piece));
-  return piece.map(toText).join('');
+  if (typeof piece === 'object') return piece.map(toText).join('');
+  return String(piece).replace(/[&<>"']/g, (character) => entities[character]);
 }
 
 /** An HTML template: every value that is not `Markup` is escaped, for text and quoted attributes alike. */

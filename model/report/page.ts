@@ -97,7 +97,6 @@ p,tr,table,.sample,.losses>div{break-inside:avoid}
 }`;
 
 export interface Section {
-  /** The target of links to the section. */
   id: string;
   title: string;
   body: Markup;
@@ -133,7 +132,7 @@ export interface Column {
   kind?: 'number' | 'bar';
 }
 
-export function table(columns: Column[], rows: Cell[][], caption?: string): Markup {
+export function table(columns: readonly Column[], rows: readonly (readonly Cell[])[], caption?: string): Markup {
   const kind = (i: number) => (columns[i].kind ? html` class="${columns[i].kind}"` : undefined);
   return html`<div class="wide"><table>${caption === undefined ? undefined : html`<caption>${caption}</caption>`}
 <thead><tr>${columns.map(({ name }, i) => html`<th scope="col"${kind(i)}>${name}</th>`)}</tr></thead>

@@ -1,4 +1,5 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { Edge } from '../../kernels/index.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
 import type { SwappedLosses } from '../inspect/swapped.ts';
@@ -11,11 +12,8 @@ import type { FilmedEpisode } from './film-strip.ts';
  */
 export interface ReportData {
   title: string;
-  /** The command line that made the run. */
   command: string;
-  /** The adapter's own description. */
   adapter: string;
-  /** The date as the page shows it. */
   date: string;
   seed: number;
   system: string;
@@ -84,13 +82,9 @@ export interface AttentionDrawing {
   edges: AttentionEdge[];
 }
 
-export interface AttentionEdge {
+export interface AttentionEdge extends Omit<Edge, 'window'> {
   query: string;
   key: string;
-  mask: 'full' | 'causal' | 'none';
-  /** Factors of the gradients into the keys, and into the values, that pass this edge: 0 stops them, 1 lets all pass. */
-  keyGradient: number;
-  valueGradient: number;
 }
 
 export interface Chunks {

@@ -47,12 +47,7 @@ ${glance(data)}`;
   return page(data.title, head, sections);
 }
 
-/**
- * Renders the report and writes it in one go: an older report stays until the new one is whole, and nothing half-written
- * stays behind. Node only.
- *
- * @throws InputError if a number is not finite or the file cannot be written
- */
+/** Writes the report (node only). @throws InputError if a number is not finite or the file cannot be written */
 export async function writeReport(path: string, data: ReportData): Promise<void> {
   const text = await renderReport(data);
   const { writeFileSafely } = await import('../../engine/files/files.ts');
