@@ -4,6 +4,7 @@ import { aligned } from '../bench/measure/table.ts';
 import type { LanguageRow } from '../bench/tabletop/language.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
 import { openLoopDescription } from '../model/inspect/swapped.ts';
+import { keptShares } from '../model/report/kept-section.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
 import type { Answered, AskResult } from './asking.ts';
@@ -49,7 +50,7 @@ export function trainLines(
   objectives: readonly ObjectiveDescription[],
   resume: string,
 ): string[] {
-  const { finished, step, heldOut, ratios, openLoop, swapped, answers, closedLoop, seconds, checkpoint, report } =
+  const { finished, step, heldOut, ratios, openLoop, swapped, kept, answers, closedLoop, seconds, checkpoint, report } =
     summary;
   if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; resume it with: ${resume}`];
   const steps = summary.resumedAt > 0 ? `steps ${summary.resumedAt + 1} to ${step}` : `${step} steps`;
@@ -65,6 +66,7 @@ export function trainLines(
   }
   if (openLoop) lines.push(`open loop: ${openLoopText(openLoop)}`);
   if (swapped) lines.push(...swappedLines(swapped, objectives));
+  if (kept) lines.push(keptLine(kept));
   if (answers) lines.push(`questions: ${answers.correct} of ${answers.questions} held-out ones answered exactly`);
   if (closedLoop) lines.push(...closedLoopLines([closedLoop]));
   lines.push(`checkpoint: ${checkpoint}`);
@@ -91,6 +93,11 @@ function swappedLines(
     const known = [...objectives, openLoopDescription].filter(({ name }) => ratios[name] !== undefined);
     return [`with ${words}: ${known.map(({ name, title }) => `${title} ${swappedText(ratios[name])}`).join(', ')}`];
   });
+}
+
+function keptLine(kept: NonNullable<TrainSummary['kept']>): string {
+  const parts = keptShares(kept).map(([question, before, after]) => `${question} ${before} and ${after}`);
+  return `questions about ${kept.scenes} scenes, right before and after training: ${parts.join(', ')}`;
 }
 
 /** A table of kinds of instructions. */

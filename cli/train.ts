@@ -4,10 +4,12 @@ import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { Film } from '../bench/tabletop/film.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
+import { askStart } from '../bench/tabletop/start-answers.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { evaluationSamples } from '../model/data/index.ts';
+import type { KeptAnswers } from '../model/inspect/answers.ts';
 import { swappedLosses } from '../model/inspect/swapped.ts';
 import { expectRules } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
@@ -31,6 +33,8 @@ import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
 
 const CLOSED_LOOP_EPISODES = 50;
+/** Scenes of the questions about what a policy still knows of its start. */
+const KEPT_SCENES = 12;
 
 export const train = command({
   options: {
@@ -166,6 +170,7 @@ async function concluded(
   const swapped = result.finished
     ? await unlessAborted(signal, () => swappedLosses(result.policy, settings, samples, signal))
     : null;
+  const kept = acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, settings, signal)) : null;
   const closedLoop = acting
     ? await unlessAborted(signal, () => closedLoopOf(result, settings, film, progress, signal))
     : null;
@@ -173,7 +178,7 @@ async function concluded(
   const { compile, train, evaluate } = result.seconds;
   const evaluating = evaluate + (performance.now() - start) / 1000;
   const seconds = { data: dataSeconds, compile, train, evaluate: evaluating };
-  const summary = summarise({ ...result, finished }, closedLoop, checkpoint, adapter, seconds, swapped);
+  const summary = summarise({ ...result, finished }, closedLoop, checkpoint, adapter, seconds, { swapped, kept });
   if (finished) {
     summary.report = join(path, 'report.html');
     // The figures' library takes half a second to load.
@@ -185,12 +190,29 @@ async function concluded(
     const { scenes, measure } = summary.closedLoop ?? {};
     const films = film.episodes(closedLoop?.episodes ?? []);
     const acted = closedLoop && { ...closedLoop, films, measure: `${scenes}: ${measure}` };
-    const report = await reportOf(typed, result, acted, dataset, adapter, seconds, swapped);
+    const report = await reportOf(typed, result, acted, dataset, adapter, seconds, { swapped, kept });
     await writeReport(summary.report, report);
     await writeEpisodes(join(path, 'episodes'), films);
   }
   await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
   return summary;
+}
+
+/** The questions that a policy's start can answer, asked of the start and of its model with the policy's weights. */
+async function keptAnswers(
+  { policy: { model } }: RunResult,
+  { from }: RunSettings,
+  signal: AbortSignal,
+): Promise<KeptAnswers | null> {
+  if (from === null) return null;
+  const start = await openStart(from);
+  try {
+    const before = await askStart(model.device, start, KEPT_SCENES, signal);
+    const after = await askStart(model.device, start, KEPT_SCENES, signal, model);
+    return before && after && { scenes: KEPT_SCENES, before, after };
+  } finally {
+    await start.close();
+  }
 }
 
 function closedLoopOf(

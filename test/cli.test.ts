@@ -256,7 +256,7 @@ test('losses beside those of their baselines, for the objectives that have one',
   const summary = {
     ...{ finished: true, step: 7, resumedAt: 0, checkpoint: 'c', report: null, adapter: 'a', seconds: { train: 1 } },
     ...{ heldOut: losses, ratios: ratiosToBaselines(losses, { token: 4, flow: 0.4 }) },
-    ...{ openLoop: null, swapped: null, answers: null, closedLoop: null },
+    ...{ openLoop: null, swapped: null, kept: null, answers: null, closedLoop: null },
   };
   const heldOutLine = (own: TrainSummary) => trainLines(own, objectives, '')[1];
   expect(heldOutLine(summary)).toBe(

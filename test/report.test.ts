@@ -68,6 +68,7 @@ describe('the page', () => {
     'closed-loop',
     'episodes',
     'swapped',
+    'kept',
     'latency',
     'run',
   ];
@@ -110,6 +111,7 @@ describe('the page', () => {
       'closedLoop',
       'films',
       'swapped',
+      'kept',
       'latency',
     ] as const)
       delete data[part];

@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Device } from '../../engine/index.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
-import { Encoding } from '../../model/policy/encoding.ts';
-import { Policy } from '../../model/policy/policy.ts';
+import type { StartAnswers } from '../../model/inspect/answers.ts';
 import { prepareRun, type RunListener } from '../../model/training/prepare-run.ts';
 import { runTraining } from '../../model/training/run.ts';
 import type { RunSettings } from '../../model/training/run-settings.ts';
@@ -14,8 +13,8 @@ import { provenance } from '../measure/provenance.ts';
 import { evaluateClosedLoop } from '../tabletop/evaluation.ts';
 import { tabletopPolicy } from '../tabletop/policy.ts';
 import type { SceneSettings } from '../tabletop/scene.ts';
-import { measureSets } from '../tabletop/seeing-sets.ts';
-import type { Questions, SavedRun } from './saved.ts';
+import { askStart } from '../tabletop/start-answers.ts';
+import type { SavedRun } from './saved.ts';
 import type { StudyRun } from './study.ts';
 
 /** What the runs of a study have in common. */
@@ -24,7 +23,7 @@ interface StudySources {
   /** SHA-256 of the start's file. */
   readonly hash: string;
   /** The start's own answers. */
-  readonly answers: Questions;
+  readonly answers: StartAnswers;
   dataset(settings: RunSettings): Promise<Dataset>;
   scenes(settings: RunSettings): readonly SceneSettings[];
   readonly listener: RunListener & { closedLoop(done: number, total: number): void };
@@ -75,28 +74,4 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/**
- * Asks the start about held-out frames of rich scenes, those of pretraining. With `trained`, its weights are those of a trained
- * policy's model, so that a system without a token head is asked too; null if that model lacks some of them.
- */
-export async function askStart(
-  device: Device,
-  start: VisionLanguageFile,
-  scenes: number,
-  signal?: AbortSignal,
-  trained?: Policy['model'],
-): Promise<Questions | null> {
-  using model = await start.loadModel(device);
-  for (const parameter of trained ? model.parameters : []) {
-    const own = trained!.parameters.has(parameter.name) ? trained!.parameters.get(parameter.name) : null;
-    // Rows of action tokens come after those of the start.
-    if (!own || own.size < parameter.size) return null;
-    parameter.write((await own.read()).subarray(0, parameter.size));
-  }
-  const policy = new Policy(model, new Encoding(start.encoding));
-  const { sets } = await measureSets(policy, { variations: ['rich'], scenes, seed: 0, signal });
-  const { pointing, others } = sets[0].scores;
-  return { objects: pointing.free.count, near: pointing.free.near, others: others.questions, tokens: others.tokens };
 }

@@ -41,7 +41,6 @@ const savedSchema = v.object({
   seconds: v.record(v.string(), v.number()),
 });
 export type SavedRun = v.InferOutput<typeof savedSchema>;
-export type Questions = v.InferOutput<typeof questions>;
 
 export const fileOf = ({ variant, settings }: StudyRun | SavedRun): string => `${variant}-${settings.seed}.json`;
 

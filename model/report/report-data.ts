@@ -2,6 +2,7 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
+import type { KeptAnswers } from '../inspect/answers.ts';
 import type { SwappedLosses } from '../inspect/swapped.ts';
 import type { Losses } from '../training/history.ts';
 import type { FilmedEpisode } from './film-strip.ts';
@@ -35,6 +36,8 @@ export interface ReportData {
   films?: readonly FilmedEpisode[];
   /** Held-out losses with pictures or words of other examples. */
   swapped?: SwappedLosses;
+  /** Questions that the start answers, before and after training. */
+  kept?: KeptAnswers;
   /** Time of each part of one call of the policy, in the order they run. */
   latency?: { part: string; milliseconds: number }[];
   /** Sentences the reader should know, for instance what the data lacked. */

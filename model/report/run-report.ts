@@ -1,6 +1,7 @@
 /** Gathers the contents of a run's report from its result. */
 import { groupsNotReached } from '../architecture/reach.ts';
 import type { Dataset } from '../data/dataset.ts';
+import type { KeptAnswers } from '../inspect/answers.ts';
 import type { SwappedLosses } from '../inspect/swapped.ts';
 import { chunkOf } from '../training/batches.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
@@ -25,7 +26,7 @@ export async function reportOf(
   dataset: Dataset,
   adapter: string,
   seconds: Record<string, number>,
-  swapped: SwappedLosses | null = null,
+  { swapped, kept }: { swapped?: SwappedLosses | null; kept?: KeptAnswers | null } = {},
 ): Promise<ReportData> {
   const { settings, history, objectives, split, missing, policy, openLoop } = result;
   const { configuration } = settings;
@@ -95,6 +96,7 @@ export async function reportOf(
       : undefined,
     films: closedLoop?.films,
     swapped: swapped ?? undefined,
+    kept: kept ?? undefined,
     latency: latency.length > 0 ? latency : undefined,
     notes: [
       ...missing.map((line) => `${dataset.name}: ${line}.`),

@@ -187,6 +187,11 @@ export function demoReport(seed = 1): ReportData {
     closedLoop: { episodes },
     films: [film(true), film(false)],
     swapped: { examples: 48, pictures: { token: 1.02, flow: 1.61 }, words: { token: 1.3, flow: 0.9994 } },
+    kept: {
+      scenes: 12,
+      before: { objects: 60, near: 0.9, others: 300, tokens: 0.78 },
+      after: { objects: 60, near: 0.85, others: 300, tokens: 0.5 },
+    },
     latency: [
       { part: 'images', milliseconds: 3.1 },
       { part: 'prefix', milliseconds: 11.8 },
