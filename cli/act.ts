@@ -4,6 +4,7 @@ import { InputError } from '../engine/index.ts';
 import { chunk, episodeNamed, instructionsAt, loadExamples, wholeEpisodes } from '../model/data/index.ts';
 import type { RawObservation } from '../model/policy/encoding.ts';
 import type { Policy } from '../model/policy/policy.ts';
+import type { Said } from '../model/policy/subtask.ts';
 import { observationAt } from '../model/training/batches.ts';
 import { type Answered, type AskResult, askAbout, askAlone, expectAnswers } from './asking.ts';
 import { command } from './command.ts';
@@ -101,7 +102,13 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
     const answer = await answerOf(policy, observation, moment, subtask);
     const { horizon } = policy.model.configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
-    const [predicted] = await policy.act([observation], { seed });
+    let said: ActResult['said'] = null;
+    const image = observation.images[policy.encoding.settings.cameras[0]];
+    const onSaid = ([{ words, places }]: readonly Said[]) => {
+      const pixels = places.map(([down, across]) => [down * image!.height, across * image!.width] as const);
+      said = { words, places: pixels };
+    };
+    const [predicted] = await policy.act([observation], { seed, onSaid });
     const latency: ActResult['latency'] = [];
     const onLatency = (name: string, milliseconds: number) => latency.push({ part: name, milliseconds });
     await policy.act([observation], { seed, onLatency });
@@ -114,6 +121,7 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
       names: dataset.actionNames?.length === dimension ? dataset.actionNames : null,
       demonstrated: Array.from(valid, (real, i) => (real ? row(data, i) : null)),
       predicted: Array.from({ length: horizon }, (_, i) => row(predicted, i)),
+      said,
       answer,
       latency,
       adapter: device.description,

@@ -2,12 +2,16 @@
 import { recordedDataset } from '../bench/tabletop/demonstrations.ts';
 import { EpisodeRecorder, type Recording } from '../bench/tabletop/episode-recorder.ts';
 import { evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
+import { Film } from '../bench/tabletop/film.ts';
+import { type LanguageRow, languageTable } from '../bench/tabletop/language.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import type { SceneSettings } from '../bench/tabletop/scene.ts';
 import type { WorldObservation } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
+import { writeEpisodes } from '../model/report/episodes.ts';
+import type { FilmedEpisode } from '../model/report/film-strip.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
 import { BatchMaker } from '../model/training/batches.ts';
 import type { CheckpointSettings } from '../model/training/checkpoint.ts';
@@ -17,7 +21,7 @@ import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { command } from './command.ts';
 import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
-import { number, outputFolder, text, type ValuesOf } from './options.ts';
+import { flag, number, outputFolder, text, type ValuesOf } from './options.ts';
 import { expectNoFiles } from './outputs.ts';
 import { expectNamed, expectNoise, isSeeing, type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
@@ -32,6 +36,12 @@ const evaluateOptions = {
   ...evaluatedSceneOptions,
   scenes: number(`scenes of each set for a vision-language model; ${SCENES} by default`, 1, { excludes: 'data' }),
   seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
+  language: flag('also with other instructions: another object, another bin, forms and pairs that no training has', {
+    excludes: ['data', 'record'],
+  }),
+  film: outputFolder('folder for pictures of a few episodes that succeeded and of a few that failed', {
+    excludes: 'data',
+  }),
   record: outputFolder('folder for the recorded episodes, or for predictions of held-out episodes, as LeRobot 3.0'),
   ...deviceOptions,
 };
@@ -74,16 +84,18 @@ function evaluateQuestions(
 
 /** Closed loop in the built-in world for policies trained there; open loop on held-out episodes for others. */
 async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promise<EvaluateResult> {
-  const { record, seed, episodes, task, variation, scenes } = values;
+  const { record, film, language, seed, episodes, task, variation, scenes } = values;
   if (scenes !== undefined) throw new InputError('--scenes: a policy acts in --episodes of each set; leave it out');
   if (record !== undefined) {
     await expectNoLeRobot(record);
     await expectNoFiles('record', record);
   }
+  if (film !== undefined) await expectNoFiles('film', film);
   const isInWorld = ({ run }: CheckpointSettings) => values.data === undefined && run.data === null;
   const check = ({ settings }: Pick<Loaded, 'settings'>) => {
     if (isInWorld(settings)) return;
-    const [unused] = Object.entries({ episodes, task, variation }).find(([, value]) => value !== undefined) ?? [];
+    const [unused] =
+      Object.entries({ episodes, task, variation, film, language }).find(([, value]) => value !== undefined) ?? [];
     if (unused !== undefined)
       throw new InputError(
         `--${unused}: the policy was trained on data and is measured on its held-out steps; leave it out`,
@@ -103,7 +115,14 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
         onProgress,
       });
     }
-    return { closedLoop: null, openLoop: null, ...result, record: record ?? null, adapter: loaded.device.description };
+    return {
+      closedLoop: null,
+      language: null,
+      openLoop: null,
+      ...result,
+      record: record ?? null,
+      adapter: loaded.device.description,
+    };
   });
 }
 
@@ -113,12 +132,32 @@ type Evaluated = [Partial<EvaluateResult>, Dataset | null];
 async function inClosedLoop(loaded: Loaded, values: EvaluateValues, progress: Progress): Promise<Evaluated> {
   const closedLoop: ClosedLoopSummary[] = [];
   const recordings: Recording[] = [];
-  for (const scenes of scenesToEvaluate(values, loaded.settings.run)) {
-    const { evaluation, recorded } = await inScenes(scenes, loaded, values, progress);
+  const films: FilmedEpisode[] = [];
+  const all = scenesToEvaluate(values, loaded.settings.run);
+  const language = values.language ? await inLanguage(all, loaded, values, progress, films) : null;
+  for (const scenes of language ? [] : all) {
+    const { evaluation, recorded, film } = await inScenes(scenes, loaded, values, progress);
     closedLoop.push(closedLoopSummary(evaluation));
     recordings.push(...recorded);
+    films.push(...film.episodes(evaluation.episodes, `${scenes.task}, ${scenes.variation}`));
   }
-  return [{ closedLoop }, recordedDataset(recordings)];
+  if (values.film !== undefined) await writeEpisodes(values.film, films, `Episodes of ${values.checkpoint}`);
+  return [{ closedLoop: language ? null : closedLoop, language }, recordedDataset(recordings)];
+}
+
+/** The table of instructions; their episodes are added to `films`. */
+function inLanguage(
+  scenes: readonly SceneSettings[],
+  { policy, settings }: Loaded,
+  { seed, episodes }: EvaluateValues,
+  progress: Progress,
+  films: FilmedEpisode[],
+): Promise<LanguageRow[]> {
+  return languageTable(({ onSaid }) => tabletopPolicy(policy, seed, onSaid), {
+    ...{ scenes, episodes, seed: seed ?? settings.run.seed },
+    onProgress: (done, total) => progress.closedLoop(done, total),
+    onRow: ({ instruction }, evaluation, film) => films.push(...film.episodes(evaluation.episodes, instruction)),
+  });
 }
 
 async function inScenes(
@@ -132,7 +171,9 @@ async function inScenes(
     recorders[index] ??= new EpisodeRecorder();
     recorders[index].add(observation, action);
   };
-  const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, seed), {
+  const film = new Film();
+  const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, seed, film.onSaid), {
+    film,
     episodes,
     seed: seed ?? settings.run.seed,
     scenes: [scenes],
@@ -143,7 +184,7 @@ async function inScenes(
     const { seed, instruction } = evaluation.episodes[index];
     return recorder.recording(seed, scenes, [instruction]);
   });
-  return { evaluation, recorded };
+  return { evaluation, recorded, film };
 }
 
 async function inOpenLoop(

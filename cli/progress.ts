@@ -1,5 +1,6 @@
 import { type Options, SingleBar } from 'cli-progress';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
+import { formatTimes } from '../model/report/markup.ts';
 import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
 import type { RunListener } from '../model/training/prepare-run.ts';
 
@@ -72,7 +73,7 @@ export class Progress implements RunListener {
   heldOut(step: number, losses: Losses, baselines: Losses, objectives: readonly ObjectiveDescription[]): void {
     const ratios = ratiosToBaselines(losses, baselines);
     const compared = objectives.flatMap(({ name, baseline }) =>
-      baseline === null || ratios[name] === undefined ? [] : [`${ratios[name].toFixed(2)} x ${baseline}`],
+      baseline === null || ratios[name] === undefined ? [] : [formatTimes(ratios[name], baseline)],
     );
     const beside = compared.length > 0 ? ` (${compared.join(', ')})` : '';
     this.note(`held out after step ${step}: ${describe(losses, objectives)}${beside}`);

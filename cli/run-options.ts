@@ -1,10 +1,22 @@
 /** The settings of a training run as options of the same names. */
 import { systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
-import type { RunSettings } from '../model/training/run-settings.ts';
+import { recommendedSettings } from '../model/training/recommended.ts';
+import { type RunSettings, runSettings, subtaskKinds } from '../model/training/run-settings.ts';
 import { actionTokenKinds } from '../tokenizers/index.ts';
 import { cameraOptions, dataOptions, robotOptions } from './data.ts';
-import { choice, decimal, decimals, factors, flag, number, text, texts, type ValuesOf } from './options.ts';
+import {
+  choice,
+  decimal,
+  decimals,
+  factors,
+  flag,
+  number,
+  type Option,
+  text,
+  texts,
+  type ValuesOf,
+} from './options.ts';
 import { sceneOptions } from './scenes.ts';
 
 /** Memory options of a training step, shared with its benchmark. */
@@ -21,6 +33,11 @@ export const presetNames = presets.map(({ name }) => name);
 
 export const questionsHelp =
   'questions about your own images: PATH.jsonl with lines {"image": file beside it, "prompt", "answer"}, places as <locNNNN> down, then across, from 0 to 1023; or named images, PATH.json and PATH.pack; the built-in world by default';
+
+const subtaskName = choice(
+  'what the policy says before it acts: places (of what it acts on, which an action expert gets as numbers too), words, both, or none; places by default in the built-in world, none with --data',
+  subtaskKinds,
+);
 
 export const runOptions = {
   system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),
@@ -59,16 +76,28 @@ export const runOptions = {
     { excludes: 'tokenizer' },
   ),
   freeze: texts('parameters that keep their values: groups (vision, backbone, expert), or patterns of names with *'),
-  rates: factors('factors above 0 on the learning rate of groups, or of patterns of names; for 0 give --freeze'),
-  gates: decimal('initial bias of the gates of adaptive norms; 0 by default, at which their branches are closed'),
+  rates: factors(
+    'factors above 0 on the learning rate of groups, or of patterns of names; vision=0.5 by default in the built-in world; for 0 give --freeze',
+  ),
+  gates: decimal(
+    'initial bias of the gates of adaptive norms: at 0, the default with --data, their branches are closed; 1 by default in the built-in world',
+  ),
   'gradient-scale': decimal('factor of the gradient where the system stops it (soft insulation); 0 by default', {
     from: 0,
     to: 1,
   }),
+  subtask: {
+    ...subtaskName,
+    read: (given) => (given[0] === 'none' ? null : subtaskName.read(given)),
+  } as Option<RunSettings['subtask']>,
+  draws: number(
+    'noise and time draws of each chunk in a training step, of systems with a flow; 8 by default in the built-in world, 1 with --data',
+    1,
+  ),
   horizon: number('control steps in a chunk; one second by default', 1),
   from: {
     ...text(
-      'vision-language model that the weights begin from: tiny, small or FILE; scratch (default) for random weights',
+      "vision-language model that the weights begin from: tiny, small or FILE, or scratch for random weights; the preset's own by default in the built-in world, scratch with --data",
     ),
     read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
   },
@@ -87,6 +116,10 @@ export function givenSettings({
     ...(gradientScale !== undefined && { gradientScale }),
   };
 }
+
+/** The given settings, and defaults for the others: in the built-in world the recommended ones. */
+export const settingsOfRun = (given: Partial<RunSettings>): RunSettings =>
+  given.data ? runSettings(given) : recommendedSettings(given);
 
 /** A number of each preset, for help. */
 export function presetValues(of: (preset: Preset) => number): string {

@@ -1,7 +1,12 @@
 /** Results of commands as lines of text. */
 
 import { aligned } from '../bench/measure/table.ts';
+import type { LanguageRow } from '../bench/tabletop/language.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
+import { openLoopDescription } from '../model/inspect/swapped.ts';
+import { keptShares } from '../model/report/kept-section.ts';
+import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
+import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
 import type { Answered, AskResult } from './asking.ts';
 import { describe, formatSeconds } from './progress.ts';
 import type { ClosedLoopSummary, TrainSummary } from './training-summary.ts';
@@ -15,6 +20,8 @@ export interface ActResult {
   /** [horizon][dimension] in the units of the data; null for control steps after the end of the episode. */
   demonstrated: (number[] | null)[];
   predicted: number[][];
+  /** What the policy says before it acts, with places in pixels down and across the first camera's picture; null if it says nothing. */
+  said: { words: string; places: readonly (readonly [number, number])[] } | null;
   /** The answer to --ask, or else the predicted subtask; null if the policy was trained without questions. */
   answer: Answered | null;
   latency: { part: string; milliseconds: number }[];
@@ -24,6 +31,8 @@ export interface ActResult {
 export interface EvaluateResult {
   /** One for each task and variation that was evaluated. */
   closedLoop: ClosedLoopSummary[] | null;
+  /** How the policy follows other instructions, with --language. */
+  language: LanguageRow[] | null;
   openLoop: {
     measure: string;
     observations: number;
@@ -41,7 +50,8 @@ export function trainLines(
   objectives: readonly ObjectiveDescription[],
   resume: string,
 ): string[] {
-  const { finished, step, heldOut, ratios, openLoop, answers, closedLoop, seconds, checkpoint, report } = summary;
+  const { finished, step, heldOut, ratios, openLoop, swapped, kept, answers, closedLoop, seconds, checkpoint, report } =
+    summary;
   if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; resume it with: ${resume}`];
   const steps = summary.resumedAt > 0 ? `steps ${summary.resumedAt + 1} to ${step}` : `${step} steps`;
   const lines = [`trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
@@ -49,15 +59,14 @@ export function trainLines(
     const compared = objectives.flatMap(({ name, title, baseline }) =>
       baseline === null || ratios[name] === undefined
         ? []
-        : [`${title} ${ratios[name].toFixed(2)} x that of the ${baseline}`],
+        : [`${title} ${formatTimes(ratios[name], `that of the ${baseline}`)}`],
     );
     const beside = compared.length > 0 ? `: ${compared.join(', ')}` : '';
     lines.push(`held out: ${describe(heldOut, objectives)}${beside}`);
   }
-  if (openLoop)
-    lines.push(
-      `open loop: error ${openLoop.oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${openLoop.meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${openLoop.measure})`,
-    );
+  if (openLoop) lines.push(`open loop: ${openLoopText(openLoop)}`);
+  if (swapped) lines.push(...swappedLines(swapped, objectives));
+  if (kept) lines.push(keptLine(kept));
   if (answers) lines.push(`questions: ${answers.correct} of ${answers.questions} held-out ones answered exactly`);
   if (closedLoop) lines.push(...closedLoopLines([closedLoop]));
   lines.push(`checkpoint: ${checkpoint}`);
@@ -65,24 +74,64 @@ export function trainLines(
   return lines;
 }
 
-export function evaluateLines({ closedLoop, openLoop, record }: EvaluateResult): string[] {
+function openLoopText({
+  oneSampleToConstant: one,
+  meanOfEightToConstant: mean,
+  measure,
+}: NonNullable<TrainSummary['openLoop']>): string {
+  const constant = 'that of the best constant chunk with one sample';
+  return `error ${formatTimes(one, constant)}, ${formatTimes(mean, 'with the mean of 8')} (${measure})`;
+}
+
+function swappedLines(
+  swapped: NonNullable<TrainSummary['swapped']>,
+  objectives: readonly ObjectiveDescription[],
+): string[] {
+  return swappedParts.flatMap(([part, words]) => {
+    const ratios = swapped[part];
+    if (!ratios) return [];
+    const known = [...objectives, openLoopDescription].filter(({ name }) => ratios[name] !== undefined);
+    return [`with ${words}: ${known.map(({ name, title }) => `${title} ${swappedText(ratios[name])}`).join(', ')}`];
+  });
+}
+
+function keptLine(kept: NonNullable<TrainSummary['kept']>): string {
+  const parts = keptShares(kept).map(([question, before, after]) => `${question} ${before} and ${after}`);
+  return `questions about ${kept.scenes} scenes, right before and after training: ${parts.join(', ')}`;
+}
+
+/** A table of kinds of instructions. */
+function languageLines(rows: readonly LanguageRow[]): string[] {
+  const [{ episodes }] = rows;
+  const table = rows.map(({ instruction, success, rightObject, original }) => [
+    instruction,
+    formatShare(success, episodes),
+    formatShare(rightObject, episodes),
+    original === null ? '' : formatShare(original, episodes),
+  ]);
+  const head = ['instruction', 'success', 'right object', 'went for the thing that was named before'];
+  return [
+    `${episodes} scenes for each kind of instruction, shares with 95 % intervals:`,
+    ...aligned([head, ...table], 4),
+  ];
+}
+
+export function evaluateLines({ closedLoop, language, openLoop, record }: EvaluateResult): string[] {
   const lines = record === null ? [] : [`recorded as LeRobot 3.0: ${record}`];
   if (closedLoop) lines.unshift(...closedLoopLines(closedLoop));
+  if (language) lines.unshift(...languageLines(language));
   if (openLoop) {
-    const { observations, oneSampleToConstant, meanOfEightToConstant, measure } = openLoop;
-    lines.unshift(
-      `open loop over ${observations} held-out observations: error ${oneSampleToConstant.toFixed(2)} x that of the best constant chunk with one sample, ${meanOfEightToConstant.toFixed(2)} x with the mean of 8 (${measure})`,
-    );
+    lines.unshift(`open loop over ${openLoop.observations} held-out observations: ${openLoopText(openLoop)}`);
   }
   return lines;
 }
 
 /** A line for each result; the meaning of their rates stands in the line of a single result, else below. */
 function closedLoopLines(results: readonly ClosedLoopSummary[]): string[] {
-  const percent = (share: number) => `${Math.round(100 * share)} %`;
+  const counted = (share: number, of: number) => formatShare(Math.round(share * of), of);
   const lines = results.map(({ scenes, success, rightObject, stageScore, episodes }) => {
     const named = scenes === 'place, simple' && results.length === 1 ? '' : ` (${scenes})`;
-    return `closed loop${named} over ${episodes} episodes: success ${percent(success)}, right object ${percent(rightObject)}, stages ${percent(stageScore)}`;
+    return `closed loop${named} over ${episodes} episodes: success ${counted(success, episodes)}; right object ${counted(rightObject, episodes)}; stages ${formatPercent(stageScore)}`;
   });
   const measures = [...new Set(results.map(({ measure }) => measure))];
   return results.length === 1 ? [`${lines[0]} (${measures[0]})`] : [...lines, ...measures];
@@ -93,6 +142,7 @@ export function actLines({
   step,
   instruction,
   names,
+  said,
   answer,
   demonstrated,
   predicted,
@@ -101,12 +151,19 @@ export function actLines({
 }: ActResult): string[] {
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
+    ...(said ? [`says ${saidText(said)}`] : []),
     ...(answer ? answerLines(answer) : []),
     ...(predicted[0].length > WIDE
       ? dimensionLines(predicted, demonstrated, names)
       : stepLines(predicted, demonstrated)),
     `latency on ${adapter}: ${latencyOf(latency)}`,
   ];
+}
+
+function saidText({ words, places }: NonNullable<ActResult['said']>): string {
+  const points = places.map(([down, across]) => `x ${across.toFixed(1)}, y ${down.toFixed(1)}`);
+  const pointing = points.length > 0 ? [`that it acts at ${points.join(', then ')} (pixels)`] : [];
+  return [...pointing, ...(words === '' ? [] : [`“${words}”`])].join(' and ') || 'nothing';
 }
 
 export const askLines = (result: AskResult): string[] => [

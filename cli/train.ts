@@ -2,15 +2,20 @@
 import { basename, join, resolve } from 'node:path';
 import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
+import { Film } from '../bench/tabletop/film.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
+import { askStart } from '../bench/tabletop/start-answers.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
+import { evaluationSamples } from '../model/data/index.ts';
+import type { KeptAnswers } from '../model/inspect/answers.ts';
+import { swappedLosses } from '../model/inspect/swapped.ts';
 import { expectRules } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
-import { expectTokens, type RunSettings, runSettings, systemOf } from '../model/training/run-settings.ts';
+import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
 import { expectPresetSizes, openStart } from '../model/training/start.ts';
 import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
@@ -22,12 +27,14 @@ import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
 import type { Progress } from './progress.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
-import { givenSettings, runOptions } from './run-options.ts';
+import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
 import { scenesOf } from './scenes.ts';
 import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
 
-const CLOSED_LOOP_EPISODES = 20;
+const CLOSED_LOOP_EPISODES = 50;
+/** Scenes of the questions about what a policy still knows of its start. */
+const KEPT_SCENES = 12;
 
 export const train = command({
   options: {
@@ -41,7 +48,7 @@ export const train = command({
   notes: trainingNotes,
   async run({ out, resume, overwrite, adapter, floor, tuning, ...values }, { progress, signal, words }) {
     const given = givenSettings(values);
-    const folder = await runFolder({ out, usual: usualFolder(runSettings(given)), resume, overwrite }, (line) =>
+    const folder = await runFolder({ out, usual: usualFolder(settingsOfRun(given)), resume, overwrite }, (line) =>
       progress.note(line),
     );
     try {
@@ -66,7 +73,7 @@ function usualFolder({ data, dataset, system, preset, task, variation }: RunSett
 
 /** The settings of a new run, or of a resumed one with more steps or moved data. */
 function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings {
-  const settings = folder.resume ? resumedSettings('train', given, folder) : runSettings(given);
+  const settings = folder.resume ? resumedSettings('train', given, folder) : settingsOfRun(given);
   expectTokens(settings);
   systemOf(settings);
   // The data may have less: they are checked once they are open.
@@ -158,36 +165,65 @@ async function concluded(
 ): Promise<TrainSummary> {
   const start = performance.now();
   const acting = result.finished && settings.data === null;
-  const closedLoop = acting
-    ? await unlessAborted(signal, () => closedLoopOf(result, settings, progress, signal))
+  const film = new Film();
+  const samples = evaluationSamples(result.split.heldOut, settings.preset.heldOutSteps);
+  const swapped = result.finished
+    ? await unlessAborted(signal, () => swappedLosses(result.policy, settings, samples, signal))
     : null;
-  const finished = result.finished && (!acting || closedLoop !== null);
+  const kept = acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, settings, signal)) : null;
+  const closedLoop = acting
+    ? await unlessAborted(signal, () => closedLoopOf(result, settings, film, progress, signal))
+    : null;
+  const finished = swapped !== null && (!acting || closedLoop !== null);
   const { compile, train, evaluate } = result.seconds;
   const evaluating = evaluate + (performance.now() - start) / 1000;
   const seconds = { data: dataSeconds, compile, train, evaluate: evaluating };
-  const summary = summarise({ ...result, finished }, closedLoop, checkpoint, adapter, seconds);
+  const summary = summarise({ ...result, finished }, closedLoop, checkpoint, adapter, seconds, { swapped, kept });
   if (finished) {
     summary.report = join(path, 'report.html');
     // The figures' library takes half a second to load.
-    const [{ writeReport }, { reportOf }] = await Promise.all([
+    const [{ writeReport }, { writeEpisodes }, { reportOf }] = await Promise.all([
       import('../model/report/report.ts'),
+      import('../model/report/episodes.ts'),
       import('../model/report/run-report.ts'),
     ]);
     const { scenes, measure } = summary.closedLoop ?? {};
-    const acted = closedLoop && { ...closedLoop, measure: `${scenes}: ${measure}` };
-    await writeReport(summary.report, await reportOf(typed, result, acted, dataset, adapter, seconds));
+    const films = film.episodes(closedLoop?.episodes ?? []);
+    const acted = closedLoop && { ...closedLoop, films, measure: `${scenes}: ${measure}` };
+    const report = await reportOf(typed, result, acted, dataset, adapter, seconds, { swapped, kept });
+    await writeReport(summary.report, report);
+    await writeEpisodes(join(path, 'episodes'), films);
   }
   await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
   return summary;
 }
 
+/** The questions that a policy's start can answer, asked of the start and of its model with the policy's weights. */
+async function keptAnswers(
+  { policy: { model } }: RunResult,
+  { from }: RunSettings,
+  signal: AbortSignal,
+): Promise<KeptAnswers | null> {
+  if (from === null) return null;
+  const start = await openStart(from);
+  try {
+    const before = await askStart(model.device, start, KEPT_SCENES, signal);
+    const after = await askStart(model.device, start, KEPT_SCENES, signal, model);
+    return before && after && { scenes: KEPT_SCENES, before, after };
+  } finally {
+    await start.close();
+  }
+}
+
 function closedLoopOf(
   { policy }: RunResult,
   settings: RunSettings,
+  film: Film,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Evaluation> {
-  return evaluateClosedLoop(tabletopPolicy(policy), {
+  return evaluateClosedLoop(tabletopPolicy(policy, 0, film.onSaid), {
+    film,
     episodes: CLOSED_LOOP_EPISODES,
     seed: settings.seed,
     scenes: scenesOf(settings),

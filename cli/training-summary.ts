@@ -1,5 +1,7 @@
 /** The summary of a training run, for `insula train --json` and `summary.json`. */
 import type { Evaluation } from '../bench/tabletop/evaluation.ts';
+import type { KeptAnswers } from '../model/inspect/answers.ts';
+import type { SwappedLosses } from '../model/inspect/swapped.ts';
 import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
 import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
 import type { RunResult } from '../model/training/run.ts';
@@ -18,6 +20,10 @@ export interface TrainSummary {
   /** Held-out loss divided by that of the baseline, which ignores the observation. */
   ratios: Losses;
   openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
+  /** Held-out losses with pictures or words of other examples, relative to those with their own. */
+  swapped: SwappedLosses | null;
+  /** Questions that the vision-language model answers from which the policy began; null if it began from none. */
+  kept: KeptAnswers | null;
   /** Held-out questions of co-training, and how many of them were answered exactly. */
   answers: { questions: number; correct: number } | null;
   closedLoop: ClosedLoopSummary | null;
@@ -50,6 +56,7 @@ export function summarise(
   checkpoint: string,
   adapter: string,
   seconds: Record<string, number>,
+  { swapped, kept }: Pick<TrainSummary, 'swapped' | 'kept'>,
 ): TrainSummary {
   const heldOut = history.heldOut.at(-1)?.losses ?? null;
   const error = openLoop?.error;
@@ -69,6 +76,7 @@ export function summarise(
           meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
         }
       : null,
+    ...{ swapped, kept },
     answers: answers && {
       questions: answers.length,
       correct: answers.filter(({ answer, predicted }) => answer === predicted).length,

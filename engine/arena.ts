@@ -20,7 +20,6 @@ export interface Uses {
 export interface ArenaPlan {
   /** For each allocation; null where no operation uses it. */
   readonly places: readonly (Place | null)[];
-  /** Bytes of each arena. */
   readonly arenaBytes: readonly number[];
   /** The largest sum of bytes that are in use at one operation: no plan has less. */
   readonly lowerBoundBytes: number;
@@ -133,7 +132,6 @@ interface Packing {
   readonly blamed: ReadonlySet<Allocation>;
 }
 
-/** Places the allocations one after another. */
 function pack(allocations: readonly Allocation[], limit: number, lowerBoundBytes: number): Packing {
   const arenas: Arena[] = [];
   const arenaOf = new Map<number, Arena>();
@@ -168,10 +166,7 @@ function pack(allocations: readonly Allocation[], limit: number, lowerBoundBytes
   return { arenas, bytes: total, blamed };
 }
 
-interface Gap {
-  readonly offset: number;
-  readonly bytes: number;
-}
+type Gap = Readonly<Record<'offset' | 'bytes', number>>;
 
 /** The smallest gap between what is in use at the same time that holds the allocation; else the one behind them all, without end. */
 function tightestGap({ placed, bytes: end }: Arena, { bytes, first, last }: Allocation): Gap {

@@ -18,7 +18,6 @@ export class AsyncErrors {
     });
   }
 
-  /** Throws where the device is closed or lost. */
   assertOpen(): void {
     if (this.lostReason) throw new Error(this.lostReason);
     if (this.closed) throw new Error('the device is closed');

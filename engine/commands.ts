@@ -35,7 +35,6 @@ export interface CommandSink {
   write(target: BufferRange, data: Uint8Array<ArrayBuffer>): void;
 }
 
-/** The same operation over other ranges. */
 export function withRanges<From, To>(operation: Operation<From>, change: (range: From) => To): Operation<To> {
   if (operation.kind === 'clear') return { kind: 'clear', target: change(operation.target) };
   if (operation.kind === 'copy')

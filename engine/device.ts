@@ -24,7 +24,6 @@ export interface Dispatch {
   parameters?: Parameters;
   /** By their names in the `.wgsl` file; every storage binding that the entry point uses. */
   bindings: Readonly<Record<string, BufferRange>>;
-  /** Values of the kernel's uniform struct. */
   uniform?: Readonly<Record<string, number>>;
   workgroups: readonly [number, number?, number?];
   /** Cost model: arithmetic operations, an exponential or a division counted as one; default 0, for work that only moves bytes. */
@@ -223,7 +222,6 @@ export class Device {
     });
   }
 
-  /** Submits what is encoded. */
   flush(): void {
     this.encoder.flush();
   }

@@ -8,12 +8,7 @@ const COMMANDS_PER_SUBMIT = 64;
 const UNIFORM_BYTES = 64 * 1024;
 
 /** Sums over all dispatches, the last two by the kernels' cost models. */
-export interface Counts {
-  dispatches: number;
-  workgroups: number;
-  flops: number;
-  bytes: number;
-}
+type Counts = Record<'dispatches' | 'workgroups' | 'flops' | 'bytes', number>;
 
 export class Encoder implements CommandSink {
   /** Times every dispatch, in a pass of its own. */
@@ -67,7 +62,6 @@ export class Encoder implements CommandSink {
     });
   }
 
-  /** Submits what waits. */
   flush(): void {
     const { pending, used, gpu } = this;
     const last = pending.at(-1);

@@ -16,20 +16,5 @@ export { recompute } from './recompute.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './step.ts';
 export { type BackwardRule, backward, record, stopGradient, withoutTape } from './tape.ts';
-export {
-  bytesPerElement,
-  type DataType,
-  elementCount,
-  emptyTensor,
-  formatShape,
-  type HostData,
-  hostTensor,
-  persistentTensor,
-  type Shape,
-  Tensor,
-  type TensorData,
-  tensor,
-  viewTensor,
-  zeroTensor,
-} from './tensor.ts';
+export * from './tensor.ts';
 export type { OnPipeline, ReadyPipeline } from './warm-up.ts';

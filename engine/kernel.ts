@@ -10,7 +10,6 @@ interface Binding {
   readonly type: string;
 }
 
-/** A parsed `.wgsl` file. */
 export interface Kernel {
   readonly name: string;
   readonly source: string;
@@ -37,7 +36,8 @@ const alternativeLine = /^\/\/ @or (\w+(?:, \w+)*)\s+(.+)$/;
 export async function loadKernel(url: URL): Promise<Kernel> {
   const name = kernelName(url);
   if (url.protocol === 'file:') {
-    const { readFile } = await nodeFileSystem();
+    const module = 'node:fs/promises'; // a variable, so that a bundler for browsers leaves it alone
+    const { readFile } = (await import(/* @vite-ignore */ module)) as typeof import('node:fs/promises');
     return parseKernel(name, await readFile(url, 'utf8'));
   }
   const response = await fetch(url);
@@ -53,12 +53,6 @@ export async function loadKernel(url: URL): Promise<Kernel> {
 export function kernelName({ pathname }: URL): string {
   const file = pathname.slice(pathname.lastIndexOf('/') + 1);
   return file.replace(/(-(?=.*[A-Z\d_])[\w-]{8})?\.wgsl$/, ''); // kernels are named in small letters, hashes hardly ever are
-}
-
-/** Named by a variable, so that a bundler for browsers leaves it alone. */
-function nodeFileSystem(): Promise<typeof import('node:fs/promises')> {
-  const module = 'node:fs/promises';
-  return import(/* @vite-ignore */ module);
 }
 
 export function parseKernel(name: string, source: string): Kernel {
@@ -144,35 +138,28 @@ function holds(type: string, value: number): boolean {
 
 /** The values of a uniform struct, and where it is bound. */
 export interface UniformData {
-  /** In the kernel. */
   readonly name: string;
   readonly index: number;
   readonly bytes: ArrayBuffer;
 }
 
-/** Packs the values of the kernel's uniform struct. */
+/** Packs the values of the kernel's uniform struct of 4-byte scalars; throws when a field is missing, unknown or out of range. */
 export function uniformData(kernel: Kernel, values: Readonly<Record<string, number>>): UniformData {
   const declared = [...kernel.bindings].find(([, binding]) => binding.space === 'uniform');
   if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
-  const [name, { index, type }] = declared;
-  return { name, index, bytes: packUniform(kernel, type, values) };
-}
-
-/** Packs the values of a uniform struct of 4-byte scalars; throws when a field is missing, unknown or out of range. */
-export function packUniform(kernel: Kernel, structName: string, values: Readonly<Record<string, number>>): ArrayBuffer {
-  const fields = kernel.structs.get(structName);
-  if (!fields) throw new Error(`kernel ${kernel.name}: no struct ${structName}`);
-  const unknown = Object.keys(values).filter((name) => !fields.some((field) => field.name === name));
-  if (unknown.length > 0) throw new Error(`kernel ${kernel.name}: ${structName} has no field ${unknown.join(', ')}`);
+  const [name, { index, type: struct }] = declared;
+  const fields = kernel.structs.get(struct);
+  if (!fields) throw new Error(`kernel ${kernel.name}: no struct ${struct}`);
+  const unknown = Object.keys(values).filter((given) => !fields.some((field) => field.name === given));
+  if (unknown.length > 0) throw new Error(`kernel ${kernel.name}: ${struct} has no field ${unknown.join(', ')}`);
   const view = new DataView(new ArrayBuffer(Math.ceil((fields.length * 4) / 16) * 16));
-  fields.forEach(({ name, type }, index) => {
-    const value = values[name];
-    if (value === undefined) throw new Error(`kernel ${kernel.name}: ${structName}.${name} is missing`);
-    if (!holds(type, value))
-      throw new Error(`kernel ${kernel.name}: ${structName}.${name}: ${type} cannot hold ${value}`);
-    if (type === 'f32') view.setFloat32(index * 4, value, true);
-    else if (type === 'i32') view.setInt32(index * 4, value, true);
-    else view.setUint32(index * 4, value, true);
+  fields.forEach(({ name: field, type }, place) => {
+    const value = values[field];
+    if (value === undefined) throw new Error(`kernel ${kernel.name}: ${struct}.${field} is missing`);
+    if (!holds(type, value)) throw new Error(`kernel ${kernel.name}: ${struct}.${field}: ${type} cannot hold ${value}`);
+    if (type === 'f32') view.setFloat32(place * 4, value, true);
+    else if (type === 'i32') view.setInt32(place * 4, value, true);
+    else view.setUint32(place * 4, value, true);
   });
-  return view.buffer;
+  return { name, index, bytes: view.buffer };
 }

@@ -1,7 +1,4 @@
-/**
- * Parameters in flat arenas: values, gradients and optimizer moments of many tensors lie in a few buffers, so that norms,
- * clipping, AdamW, zeroing and saving are a few dispatches over ranges instead of one for each tensor.
- */
+/** Parameters in flat arenas: norms, clipping, AdamW and zeroing are a few dispatches, not one for each tensor. */
 import type { Device } from './device.ts';
 import { InputError } from './files/errors.ts';
 import { ALIGNMENT, ARENA_BYTES, type BufferRange, roundUp } from './memory.ts';

@@ -1,6 +1,6 @@
 /** Which operations of a recorded step run, and where their memory lies. */
 import { type ArenaPlan, planArenas } from './arena.ts';
-import type { Operation } from './commands.ts';
+import type { Binding, Operation } from './commands.ts';
 import type { Device } from './device.ts';
 import { ARENA_BYTES, type BufferRange } from './memory.ts';
 import { Allocation, type RecordedOperation, type RecordedRange, type Recorder } from './recorder.ts';
@@ -8,11 +8,7 @@ import { Allocation, type RecordedOperation, type RecordedRange, type Recorder }
 /** An operation that every run does again, which a write of the host is not. */
 export type ReplayedOperation = Operation<RecordedRange>;
 
-interface Access {
-  readonly name: string;
-  readonly access: 'read' | 'read_write';
-  readonly range: RecordedRange;
-}
+type Access = Omit<Binding<RecordedRange>, 'index'>;
 
 /**
  * Most allocations lie in arenas. Those that the step returns keep the buffers of the first run, and what the host writes has
@@ -123,7 +119,6 @@ function needed(operations: readonly ReplayedOperation[], kept: ReadonlySet<Allo
   return backwards.toReversed();
 }
 
-/** The memory that an operation reads and writes. */
 export function accessesOf(operation: RecordedOperation): Access[] {
   if (operation.kind === 'dispatch') return [...operation.bindings];
   const target: Access = { name: 'target', access: 'read_write', range: operation.target };

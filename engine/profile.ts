@@ -6,7 +6,6 @@ const QUERIES = 4096;
 
 /** The work of a dispatch, by its cost model. */
 export interface DispatchWork {
-  /** Kernel and entry point. */
   readonly label: string;
   readonly workgroups: number;
   readonly flops: number;

@@ -23,6 +23,7 @@ export const streams = {
   sampling: 7,
   world: 8,
   augmentation: 9,
+  places: 10,
 } as const;
 
 const MULTIPLIER_0 = 0xd2511f53;
@@ -91,7 +92,6 @@ export class Random {
     this.#counter = [0, 0, step, stream];
   }
 
-  /** A whole number from 0 to 2^32 - 1. */
   uint32(index: number): number {
     const block = Math.floor(index / 4);
     if (block !== this.#blockIndex) {
@@ -127,12 +127,6 @@ export class Random {
     if (!Number.isInteger(below) || below < 1 || below > TWO_32)
       throw new RangeError(`random integer below ${below}: the bound is a whole number from 1 to 2^32`);
     return below === TWO_32 ? this.uint32(index) : multiplyHigh(this.uint32(index), below);
-  }
-
-  /** Fills `out` with uniforms of the indices `start`, `start` + 1, ... and returns it. */
-  fillUniform(out: Float32Array, start = 0): Float32Array {
-    for (let i = 0; i < out.length; i++) out[i] = this.uniform(start + i);
-    return out;
   }
 
   /** Fills `out` with standard normals of the indices `start`, `start` + 1, ... and returns it. */

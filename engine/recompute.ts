@@ -42,7 +42,6 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
   return outputs;
 }
 
-/** Runs `fn` with a tape of its own, which no other backward walks. */
 function withOwnTape<T>(step: Step, fn: () => T): { result: T; tape: readonly TapeEntry[] } {
   const current = step.part(Tape);
   const outer = current.entries;

@@ -9,7 +9,6 @@ import type { BufferSource } from './running-step.ts';
 /** Step memory from one `take` on. */
 export class Allocation {
   constructor(
-    /** The op that took it. */
     readonly label: string,
     readonly bytes: number,
   ) {}

@@ -14,9 +14,7 @@ export interface ListedOperation {
   readonly operation: string;
   /** The values that the kernel was specialised with. */
   readonly parameters?: RecordedDispatch['parameters'];
-  /** Workgroups on three axes. */
   readonly grid?: readonly number[];
-  /** By the kernel's cost model. */
   readonly flops?: number;
   /** By the kernel's cost model; of copies and clears, what they move. */
   readonly bytes: number;
@@ -38,7 +36,6 @@ export interface ListedBinding {
 export interface StepStatistics {
   readonly dispatches: number;
   readonly submits: number;
-  /** The size of each arena. */
   readonly arenaBytes: readonly number[];
   /** The largest sum of bytes in arenas that are in use at one operation: no plan takes less. */
   readonly lowerBoundBytes: number;
@@ -52,7 +49,6 @@ export interface StepStatistics {
 
 /** The operations of one submit. */
 interface Batch {
-  /** In error messages. */
   readonly what: string;
   readonly operations: readonly Operation<BufferRange>[];
 }
@@ -63,7 +59,6 @@ export class Replay {
   private readonly batches: readonly Batch[];
   /** One for each dispatch. */
   private readonly groups: readonly GPUBindGroup[];
-  private readonly dispatches: number;
   private readonly workgroups: number;
   private readonly flops: number;
   private readonly bytes: number;
@@ -78,7 +73,6 @@ export class Replay {
   ) {
     this.placement = new Placement(device, recorder, kept);
     const dispatches = this.placement.operations.filter((operation) => operation.kind === 'dispatch');
-    this.dispatches = dispatches.length;
     this.workgroups = dispatches.reduce((sum, { grid: [x, y, z] }) => sum + x * y * z, 0);
     this.flops = dispatches.reduce((sum, { cost }) => sum + cost.flops, 0);
     this.bytes = dispatches.reduce((sum, { cost }) => sum + cost.bytes, 0);
@@ -93,7 +87,6 @@ export class Replay {
     this.batches = inBatches(recorder.name, placed, most);
   }
 
-  /** Encodes and submits one run. */
   run(): void {
     const { device } = this;
     for (const { allocation, write } of this.recorder.hostComputed)
@@ -104,7 +97,7 @@ export class Replay {
     for (const { what, operations } of this.batches)
       device.submit(what, (encoder) => encode(encoder, operations, groupOf, device.encoder.profiler));
     this.encodingMilliseconds = performance.now() - start;
-    device.dispatches += this.dispatches;
+    device.dispatches += this.groups.length;
     device.workgroups += this.workgroups;
     device.flops += this.flops;
     device.bytes += this.bytes;
@@ -134,7 +127,7 @@ export class Replay {
   statistics(): Omit<StepStatistics, 'hostMilliseconds'> {
     const { plan, constantBytes } = this.placement;
     return {
-      dispatches: this.dispatches,
+      dispatches: this.groups.length,
       submits: this.batches.length,
       arenaBytes: plan.arenaBytes,
       lowerBoundBytes: plan.lowerBoundBytes,

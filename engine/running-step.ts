@@ -46,7 +46,6 @@ export class Step {
     return buffer;
   }
 
-  /** Whether the buffer is of this step's memory. */
   holds(buffer: GPUBuffer): boolean {
     return this.buffers.has(buffer);
   }

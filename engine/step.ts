@@ -137,7 +137,6 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     return { ...this.afterCapture('stats').replay.statistics(), hostMilliseconds: this.hostMilliseconds };
   }
 
-  /** Frees inputs, outputs and arenas. */
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;

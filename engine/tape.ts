@@ -19,7 +19,6 @@ import { emptyTensor, formatShape, type Tensor, viewTensor } from './tensor.ts';
 export type BackwardRule = (gradients: (Tensor | null)[], wants: boolean[]) => (Tensor | null)[];
 
 export interface TapeEntry {
-  /** The name of the op, for errors. */
   readonly op: string;
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];

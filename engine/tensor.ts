@@ -71,12 +71,10 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     return this.lastWritten;
   }
 
-  /** Whether its memory still holds its numbers. */
   get alive(): boolean {
     return this.state !== 'gone';
   }
 
-  /** Throws when the memory of this tensor is gone. */
   assertAlive(op: string): void {
     if (this.state === 'gone')
       throw new Error(
@@ -204,7 +202,6 @@ export function emptyTensor(device: Device, shape: Shape, dtype: DataType, op: s
   return adopt(new Tensor(device, shape, dtype, buffer, 0, op, 'step'));
 }
 
-/** A tensor of zeros of the current step. */
 export function zeroTensor(device: Device, shape: Shape, dtype: DataType, op: string): Tensor {
   const zeros = emptyTensor(device, shape, dtype, op);
   device.clear(zeros);

@@ -9,7 +9,6 @@ import type { ReplayedOperation } from './placement.ts';
 import type { RecordedDispatch } from './recorder.ts';
 
 export interface ReadyPipeline {
-  /** Kernel and entry point. */
   readonly label: string;
   readonly parameters: RecordedDispatch['parameters'];
   /** Making it, and its first dispatch. */

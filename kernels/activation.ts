@@ -14,29 +14,15 @@ export const activationFlops = {
 } as const;
 
 /** x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the tanh form of GELU. x [...] f32, f16 or bf16; the same out. */
-export function gelu(x: Tensor): Tensor {
-  return activate('gelu', x);
-}
-
+export const gelu = (x: Tensor): Tensor => activate('gelu', x);
 /** x sigmoid(x), also named SiLU. x [...] f32, f16 or bf16; the same out. */
-export function swish(x: Tensor): Tensor {
-  return activate('swish', x);
-}
-
+export const swish = (x: Tensor): Tensor => activate('swish', x);
 /** x [...] f32, f16 or bf16; the same out. */
-export function tanh(x: Tensor): Tensor {
-  return activate('tanh', x);
-}
-
+export const tanh = (x: Tensor): Tensor => activate('tanh', x);
 /** 1 / (1 + exp(-x)). x [...] f32, f16 or bf16; the same out. */
-export function sigmoid(x: Tensor): Tensor {
-  return activate('sigmoid', x);
-}
-
+export const sigmoid = (x: Tensor): Tensor => activate('sigmoid', x);
 /** max(x, 0), whose gradient at 0 is 0. x [...] f32, f16 or bf16; the same out. */
-export function relu(x: Tensor): Tensor {
-  return activate('relu', x);
-}
+export const relu = (x: Tensor): Tensor => activate('relu', x);
 
 function activate(op: keyof typeof activationFlops, x: Tensor): Tensor {
   expectDtype(op, 'x', x, 'f32', 'f16', 'bf16');

@@ -27,8 +27,8 @@ fn pack(value: vec4f) -> Word { return value; }                              // 
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
 // The activation, here gelu, and its gradient f'(x) dy.
-fn activation(z: vec4f) -> vec4f { return gelu(z); }                          // @param
-// @or swish    fn activation(z: vec4f) -> vec4f { return swish(z); }
+fn activation(z: vec4f) -> vec4f { return z * logistic(geluArgument(z)); }    // @param
+// @or swish    fn activation(z: vec4f) -> vec4f { return z * logistic(z); }
 // @or tanh     fn activation(z: vec4f) -> vec4f { return tanhOf(z); }
 // @or sigmoid  fn activation(z: vec4f) -> vec4f { return logistic(z); }
 // @or relu     fn activation(z: vec4f) -> vec4f { return max(z, vec4f()); }
@@ -71,15 +71,12 @@ fn geluArgument(x: vec4f) -> vec4f {
   return 1.5957691216057308 * (near + 0.044715 * near * near * near);
 }
 
-fn gelu(x: vec4f) -> vec4f { return x * logistic(geluArgument(x)); }
 fn geluDerivative(x: vec4f) -> vec4f {
   let near = clamp(x, vec4f(-10.0), vec4f(10.0));
   let z = geluArgument(x);
   let slope = 1.5957691216057308 * (1.0 + 0.134145 * near * near);
   return logistic(z) + near * logisticSlope(z) * slope;
 }
-
-fn swish(x: vec4f) -> vec4f { return x * logistic(x); }
 
 // For small |x| 2 s(2x) - 1 would keep few digits, so there it is the power series, to 1e-8.
 fn tanhOf(x: vec4f) -> vec4f {

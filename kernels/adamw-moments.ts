@@ -19,7 +19,6 @@ export interface Moment {
   write(values: Float32Array): void;
 }
 
-/** Both moments of an arena. */
 export interface ArenaMoments {
   readonly entry: 'update' | 'updateBlocks';
   readonly parameters: Parameters;

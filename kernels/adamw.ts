@@ -53,7 +53,8 @@ export interface AdamWState<T> {
  * in no norm. A parameter that no loss has reached counts as having gradient 0: its moments and its weight still decay.
  */
 export class AdamW implements Disposable {
-  private stepCount = 0;
+  /** Taken so far. */
+  steps = 0;
   private readonly options: Required<Omit<AdamWOptions, 'clip' | 'maximumNorm'>>;
   private readonly maximumNorm: number | undefined;
   private readonly gradientNorms: GradientNorms;
@@ -83,12 +84,6 @@ export class AdamW implements Disposable {
     });
   }
 
-  /** Steps taken. */
-  get steps(): number {
-    return this.stepCount;
-  }
-
-  /** How many numbers `nextSchedule` returns. */
   get scheduleSize(): number {
     return this.options.moments === 'f32' ? 3 : 4;
   }
@@ -101,13 +96,13 @@ export class AdamW implements Disposable {
     if (!Number.isFinite(learningRate) || learningRate < 0)
       throw new RangeError(`AdamW: learning rate ${learningRate}; expected a number from 0`);
     const packed = this.options.moments !== 'f32';
-    if (packed && this.stepCount + 1 >= MOST_STEPS)
+    if (packed && this.steps + 1 >= MOST_STEPS)
       throw new RangeError(`AdamW: packed moments take fewer than ${MOST_STEPS} steps`);
-    this.stepCount += 1;
+    this.steps += 1;
     // The kernel's f32 betas, so that the corrections are those of the averages that it keeps.
-    const correction = (beta: number) => 1 / (1 - Math.fround(beta) ** this.stepCount);
+    const correction = (beta: number) => 1 / (1 - Math.fround(beta) ** this.steps);
     const { beta1, beta2 } = this.options;
-    const step = packed ? [this.stepCount] : [];
+    const step = packed ? [this.steps] : [];
     return Float32Array.of(learningRate, correction(beta1), correction(beta2), ...step);
   }
 
@@ -158,7 +153,7 @@ export class AdamW implements Disposable {
 
   /** For a checkpoint: read the moments with `read()`; they live as long as this optimizer. */
   state(): AdamWState<Moment> {
-    return { step: this.stepCount, tensors: new Map(this.byName) };
+    return { step: this.steps, tensors: new Map(this.byName) };
   }
 
   /** Takes up a saved state. Throws, changing nothing, where a moment is missing or has another size. */
@@ -173,7 +168,7 @@ export class AdamW implements Disposable {
           `optimizer state: '${name}' has ${found.length} numbers; this model's has ${elementCount(shape)}`,
         );
     }
-    this.stepCount = step;
+    this.steps = step;
     for (const [name, moment] of this.byName) moment.write(tensors.get(name)!);
   }
 

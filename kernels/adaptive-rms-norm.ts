@@ -1,6 +1,6 @@
 import { emptyTensor, formatShape, gradientSum, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
+import { expectDtype, expectLike, expectShape, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
 const kernel = await loadKernel(new URL('./adaptive-rms-norm.wgsl', import.meta.url));
@@ -47,8 +47,7 @@ export function adaptiveRmsNorm(x: Tensor, modulation: Tensor, options: { epsilo
  */
 export function gatedResidual(x: Tensor, branch: Tensor, modulation: Tensor): Tensor {
   const { device, run, columns, rows, width, slices, samples } = setUp('gatedResidual', x, modulation);
-  expectDtype('gatedResidual', 'branch', branch, x.dtype);
-  expectShape('gatedResidual', 'branch', branch, x.shape);
+  expectLike('gatedResidual', 'branch', branch, x.dtype, x.shape);
   sharedDevice('gatedResidual', x, branch);
   const y = emptyTensor(device, x.shape, x.dtype, 'gatedResidual');
   run('residual', { x, branch, modulation, y }, gridFor(rows, 1), { flops: 2 * x.size, thirds: 1 });

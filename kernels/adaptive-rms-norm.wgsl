@@ -73,7 +73,6 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn rowOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 

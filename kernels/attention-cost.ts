@@ -9,30 +9,21 @@ import {
   planForm,
   TILE_OF_PAIR,
 } from './attention-plan.ts';
-import type { AttentionTable } from './attention-table.ts';
 import type { Tile } from './attention-tiles.ts';
 import type { AttentionEntry, AttentionSizes, Launch } from './attention-variants.ts';
 
 /** A call of attention, as far as its cost goes. */
-export interface AttentionProblem {
-  readonly table: AttentionTable;
-  readonly batch: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
+export interface AttentionProblem
+  extends Pick<AttentionSizes, 'batch' | 'heads' | 'kvHeads' | 'headDimension'>,
+    Pick<AttentionOptions, 'table' | 'queries' | 'lossBlocks'> {
   readonly dtype?: DataType;
   readonly validity?: ArrayLike<number>;
-  readonly queries?: AttentionOptions['queries'];
-  readonly lossBlocks?: readonly string[];
   readonly expression?: PlanExpression;
   /** Which operands want a gradient; default all. */
   readonly wants?: PlanRequest['wants'];
 }
 
-export interface Cost {
-  readonly flops: number;
-  readonly bytes: number;
-}
+export type Cost = Readonly<Record<'flops' | 'bytes', number>>;
 
 export interface AttentionCost {
   readonly forward: Cost;

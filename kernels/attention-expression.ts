@@ -177,12 +177,7 @@ async function compile(device: Device, source: ExpressionSource, parameters: Par
   fail(message);
 }
 
-interface Point {
-  readonly score: number;
-  readonly q: number;
-  readonly k: number;
-  readonly head: number;
-}
+type Point = Readonly<Record<'score' | 'q' | 'k' | 'head', number>>;
 
 function drawPoints(count: number, tokens: number, heads: number): Point[] {
   const random = randomStream(0, 0, streams.sampling);

@@ -5,7 +5,6 @@
 import type { ExpressionSource } from './attention-expression.ts';
 
 export const masks = {
-  /** k <= q. */
   causal(): ExpressionSource {
     return { mask: 'k <= q' };
   },

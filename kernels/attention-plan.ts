@@ -19,6 +19,7 @@
  * for all pairs that the table allows, 8 bytes a pair and sample. A pair that a window or a missing edge leaves out takes neither room
  * nor time. The kernels take tiles in the order of this array: those with the most pairs come first, so that no long list starts late.
  */
+import type { AttentionExpression } from './attention-expression.ts';
 import type { AttentionTable, Block, Edge } from './attention-table.ts';
 import { allRows, type BlockRows, keyRows, TILE, type Tile, tilesOf } from './attention-tiles.ts';
 
@@ -40,10 +41,7 @@ const MOST_PAIRS = 2 ** 29;
 const NO_WINDOW = 0xffffffff;
 
 /** Room for the user's expressions: for the tokens' data of so many samples, and for so many constants. */
-interface PlanRoom {
-  readonly dataSamples: number;
-  readonly constants: number;
-}
+type PlanRoom = Readonly<Record<'dataSamples' | 'constants', number>>;
 
 /** The part of a plan that a table, a batch size and the blocks of the queries fix. */
 export interface PlanForm {
@@ -94,13 +92,8 @@ export interface PlanRequest {
   readonly expression?: PlanExpression;
 }
 
-/** The part of a user's expression that a plan takes (attention-expression.ts). */
-export interface PlanExpression {
-  readonly source: { readonly tokenData?: ArrayLike<number>; readonly constants?: ArrayLike<number> };
-  readonly samples: number;
-  /** [samples, query tile, key tile] in the order of tilesOf: how many token pairs a mask allows; null without a mask. */
-  readonly allowedPairs: Uint32Array | null;
-}
+/** The part of a user's expression that a plan takes. */
+export type PlanExpression = Pick<AttentionExpression, 'source' | 'samples' | 'allowedPairs'>;
 
 export interface Plan {
   readonly form: PlanForm;
@@ -112,15 +105,8 @@ export interface Plan {
  * Pairs of tokens in live tile pairs, one head, whole batch: what the kernels compute, masked scores included. dKey and dValue count
  * the pairs of the dKeyValue list that reach K and V.
  */
-export interface PlanWork {
-  readonly forward: number;
-  readonly dQuery: number;
-  readonly dKeyValue: number;
-  readonly dKey: number;
-  readonly dValue: number;
-}
+export type PlanWork = Readonly<Record<'forward' | 'dQuery' | 'dKeyValue' | 'dKey' | 'dValue', number>>;
 
-/** The form of a plan. */
 export function planForm(
   table: AttentionTable,
   batch: number,
@@ -173,10 +159,7 @@ function longestFirst({ layout: { blocks }, cells }: AttentionTable, tiles: read
     const causal = side === 'query' ? before : blocks[block].length - before;
     return inFull[block] + (mask === 'causal' ? Math.min(causal, window) : 0);
   };
-  return tiles
-    .map((tile) => ({ tile, load: load(tile) }))
-    .sort((a, b) => b.load - a.load)
-    .map(({ tile }) => tile);
+  return tiles.toSorted((a, b) => load(b) - load(a));
 }
 
 /** Walks the key tiles that each query tile can see, and no others. */

@@ -3,7 +3,7 @@ import { attentionDeltaCost } from './attention-cost.ts';
 import type { Plan } from './attention-plan.ts';
 import { TILE } from './attention-tiles.ts';
 import type { AttentionSizes } from './attention-variants.ts';
-import { storage } from './operand.ts';
+import { type Bindings, storage } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./attention-rows.wgsl', import.meta.url));
 const THREADS = 64;
@@ -50,7 +50,7 @@ function dispatch(
   entry: string,
   { batch, queryTokens, heads, headDimension }: AttentionSizes,
   items: number,
-  work: Pick<Dispatch, 'parameters' | 'flops' | 'bytes'> & { bindings: Readonly<Record<string, Tensor>> },
+  work: Pick<Dispatch, 'parameters' | 'flops' | 'bytes'> & { bindings: Bindings },
   splits: number,
   tiles = { queryTiles: 0, dQueryAt: 0 },
 ): void {

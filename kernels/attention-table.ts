@@ -3,7 +3,6 @@
  * gradient passes through that edge. What is missing in a row is `none`.
  */
 
-/** One block of a token sequence. */
 export interface Block {
   readonly name: string;
   readonly start: number;

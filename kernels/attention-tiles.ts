@@ -14,13 +14,8 @@ export interface Tile {
   readonly rows: number;
 }
 
-/** Rows of a block of a layout. */
-export interface BlockRows {
-  /** Index of the block. */
-  readonly block: number;
-  readonly first: number;
-  readonly rows: number;
-}
+/** Rows of the block of this index. */
+export type BlockRows = Readonly<Record<'block' | 'first' | 'rows', number>>;
 
 export function allRows(blocks: readonly Block[]): BlockRows[] {
   return blocks.map(({ length }, block) => ({ block, first: 0, rows: length }));

@@ -34,17 +34,10 @@ export interface VariantChoice extends VariantKey {
   readonly variant: string;
 }
 
-/** Heads and sizes of one call. */
-export interface AttentionSizes {
-  readonly batch: number;
-  readonly queryTokens: number;
-  readonly keyTokens: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDimension: number;
-}
+export type AttentionSizes = Readonly<
+  Record<'batch' | 'queryTokens' | 'keyTokens' | 'heads' | 'kvHeads' | 'headDimension', number>
+>;
 
-/** How one entry point is dispatched. */
 export interface Launch {
   readonly kernel: Kernel;
   /** `backward` makes all gradients at once, where a kernel file has that in place of both backward entry points. */
@@ -73,7 +66,6 @@ const SOFTWARE_WORKGROUPS = 8;
 const SOFTWARE_BACKWARD_WORKGROUPS = 4;
 const MOST_SPLITS = 16;
 
-/** The alternatives of attention.wgsl that a family takes. */
 const alternatives: Readonly<Record<'base' | 'subgroups' | 'f16', Parameters>> = {
   base: {},
   subgroups: { enable: 'subgroups', largestOfRows: 'subgroups' },

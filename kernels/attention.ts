@@ -5,7 +5,7 @@ import { attentionEntryCost } from './attention-cost.ts';
 import type { Plan } from './attention-plan.ts';
 import { attentionDelta, joinForward, joinGradient } from './attention-rows.ts';
 import { type AttentionEntry, attentionLaunch, type Launch } from './attention-variants.ts';
-import { recordOne } from './operand.ts';
+import { type Bindings, recordOne } from './operand.ts';
 
 export type { AttentionOptions, RowsOfBlock } from './attention-call.ts';
 
@@ -47,10 +47,8 @@ export function attentionWithLogSumExp(
   return { output, logSumExp };
 }
 
-type Bindings = Readonly<Record<string, Tensor>>;
 type Given = Readonly<Record<'plan' | 'query' | 'key' | 'value' | 'dOutput' | 'statistics', Tensor>>;
 
-/** The dispatches of one call. */
 class Work {
   constructor(
     private readonly call: CheckedCall,

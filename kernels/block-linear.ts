@@ -2,7 +2,7 @@
 import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, expectStorage, type Matrix, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 import { stacked, stackedGradients } from './stacked.ts';
@@ -17,16 +17,11 @@ export type BlockLayout = readonly { readonly input: number; readonly length: nu
 type Absent = null | undefined;
 
 /** Adjacent blocks of one owner: so many rows of each sample, from `offset` of the joint sequence and `ownOffset` of the owner's. */
-interface Segment {
-  readonly length: number;
-  readonly offset: number;
-  readonly ownOffset: number;
-}
+type Segment = Readonly<Record<'length' | 'offset' | 'ownOffset', number>>;
 
 /** The rows of one owner. */
 interface Share {
   readonly segments: readonly Segment[];
-  /** Rows of a sample. */
   readonly length: number;
 }
 
@@ -71,11 +66,9 @@ export function blockLinear(
       );
     matrices.forEach((matrix, part) => {
       const name = matrices.length === 1 ? `weights[${i}]` : `weights[${i}][${part}]`;
-      expectDtype(op, name, matrix, matrices[0].dtype);
-      expectShape(op, name, matrix, [rowsOf[part], x.shape[2]]);
+      expectLike(op, name, matrix, matrices[0].dtype, [rowsOf[part], x.shape[2]]);
     });
-    if (bias) expectDtype(op, `biases[${i}]`, bias, matrices[0].dtype);
-    if (bias) expectShape(op, `biases[${i}]`, bias, [outputs]);
+    expectLike(op, `biases[${i}]`, bias, matrices[0].dtype, [outputs]);
     return { x, matrices, bias, share: shares[i] };
   });
   sharedDevice(op, ...terms.flatMap(({ x, matrices, bias }) => [x, ...matrices, ...(bias ? [bias] : [])]));
@@ -156,10 +149,7 @@ export function blockSplitLinear(
     expectShape(op, `weights[${i}]`, weight, [null, width]);
     const [rows] = weight.shape;
     const residual = residuals[i] ?? null;
-    if (residual) {
-      expectDtype(op, `residuals[${i}]`, residual, dtype);
-      expectShape(op, `residuals[${i}]`, residual, [joint.shape[0], shares[i].length, rows]);
-    }
+    expectLike(op, `residuals[${i}]`, residual, dtype, [joint.shape[0], shares[i].length, rows]);
     return { weight, residual, rows, share: shares[i] };
   });
   sharedDevice(op, joint, ...branches.flatMap(({ weight, residual }) => (residual ? [weight, residual] : [weight])));

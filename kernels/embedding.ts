@@ -1,5 +1,5 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, roundUp, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice, storage } from './operand.ts';
+import { type Bindings, type Costs, expectDtype, expectShape, recordOne, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
 const kernel = await loadKernel(new URL('./embedding.wgsl', import.meta.url));
@@ -30,12 +30,8 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
   const THREADS = device.software ? 8 : 64;
   const parameters = { THREADS, ...storage(table.dtype) };
   const y = emptyTensor(device, [...ids.shape, width], table.dtype, 'embedding');
-  const run = (
-    entry: string,
-    bindings: Record<string, Tensor>,
-    workgroups: [number, number],
-    cost: { flops?: number; bytes?: number },
-  ) => device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
+  const run = (entry: string, bindings: Bindings, workgroups: [number, number], cost: Costs) =>
+    device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
 
   // Only those rows of the table move that are asked for.
   run('forward', { ids, table, y }, gridFor(tokens, 1), { flops: y.size, bytes: ids.byteLength + 2 * y.byteLength });

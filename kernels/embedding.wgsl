@@ -40,7 +40,6 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(6) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> dTable: array<vec4f>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // ---- forward: one workgroup a token ------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import { emptyTensor, loadKernel, type Random, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { scale } from './elementwise.ts';
+import { expectDtype, expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./flow.wgsl', import.meta.url));
@@ -40,20 +41,15 @@ export function flowInterpolate(actions: Tensor, noise: Tensor, time: Tensor): {
 export function eulerStep(x: Tensor, velocity: Tensor, dt: number): Tensor {
   const op = 'eulerStep';
   expectDtype(op, 'x', x, 'f32');
-  expectDtype(op, 'velocity', velocity, 'f32');
-  expectShape(op, 'velocity', velocity, x.shape);
+  expectLike(op, 'velocity', velocity, 'f32', x.shape);
   const device = sharedDevice(op, x, velocity);
-  const uniform = { elements: x.size, perSample: x.size, dt };
-  const run = (entry: string, bindings: Record<string, Tensor>, flops: number) =>
-    forEachItem(device, kernel, entry, x.size, { bindings, uniform, flops });
   const next = emptyTensor(device, x.shape, 'f32', op);
-  run('euler', { x, velocity, next }, 2 * x.size);
-  recordOne(op, [x, velocity], next, (dNext, [, wantsVelocity]) => {
-    if (!wantsVelocity) return [dNext, null];
-    const dVelocity = emptyTensor(device, x.shape, 'f32', 'eulerStep backward');
-    run('eulerBackward', { dNext, dVelocity }, x.size);
-    return [dNext, dVelocity];
+  forEachItem(device, kernel, 'euler', x.size, {
+    bindings: { x, velocity, next },
+    uniform: { elements: x.size, perSample: x.size, dt },
+    flops: 2 * x.size,
   });
+  recordOne(op, [x, velocity], next, (dNext, [, wantsVelocity]) => [dNext, wantsVelocity ? scale(dNext, dt) : null]);
   return next;
 }
 

@@ -7,8 +7,8 @@
 //
 //   next[i]     = x[i] + dt velocity[i]
 //
-// backward dx = dNext and dVelocity[i] = dt dNext[i]. Shapes: actions, noise, noisy, target [samples, perSample]; t [samples];
-// x, velocity, next [elements]. f32.
+// backward dx = dNext and dVelocity = dt dNext, which elementwise.wgsl makes. Shapes: actions, noise, noisy, target [samples, perSample];
+// t [samples]; x, velocity, next [elements]. f32.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
@@ -24,10 +24,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(6) var<storage, read> x: array<f32>;
 @group(0) @binding(7) var<storage, read> velocity: array<f32>;
 @group(0) @binding(8) var<storage, read_write> next: array<f32>;
-@group(0) @binding(9) var<storage, read> dNext: array<f32>;
-@group(0) @binding(10) var<storage, read_write> dVelocity: array<f32>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 @compute @workgroup_size(THREADS) fn interpolate(grid: Grid, @builtin(local_invocation_index) thread: u32) {
@@ -41,9 +38,4 @@ fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.co
 @compute @workgroup_size(THREADS) fn euler(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let i = position(grid, thread);
   if (i < shape.elements) { next[i] = x[i] + shape.dt * velocity[i]; }
-}
-
-@compute @workgroup_size(THREADS) fn eulerBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let i = position(grid, thread);
-  if (i < shape.elements) { dVelocity[i] = shape.dt * dNext[i]; }
 }

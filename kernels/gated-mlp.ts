@@ -15,44 +15,32 @@
 import { bytesPerElement, emptyTensor, gradientSum, roundUp, type Tensor, viewTensor } from '../engine/index.ts';
 import { activationFlops } from './activation.ts';
 import { cast, type FloatType } from './cast.ts';
-import { type Activation, type Epilogue, epilogueOf } from './epilogue.ts';
-import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
+import { type Epilogue, epilogueOf } from './epilogue.ts';
+import type { LinearOptions } from './linear.ts';
+import { expectLike, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { pad } from './pad.ts';
 import { encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
 import { stackedGradients, stackedInPlace } from './stacked.ts';
 
-export interface GatedMlpOptions {
-  /** The gate's activation: 'gelu' in its tanh form (default), or 'swish', which is SiLU: z / (1 + exp(-z)). */
-  activation?: Activation;
-  /** [..., width] in the storage of the result, added last. */
-  residual?: Tensor;
-  /** Storage of the result; default: that of x. */
-  dtype?: FloatType;
-}
-
 /**
- * residual + (activation(x gate^T) * (x up^T)) down^T.
+ * residual + (activation(x gate^T) * (x up^T)) down^T, with the activation 'gelu' in its tanh form (default) or 'swish'.
  *
  * x [..., width], gate and up [hidden, width] of one storage, down [width, hidden] -> [..., width]. f32, f16 or bf16; sums and
  * gradients are f32, what lies between is stored like x. Throws when the shapes do not fit.
  */
-export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, options: GatedMlpOptions = {}): Tensor {
+export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, options: LinearOptions = {}): Tensor {
   const op = 'gatedMlp';
   const { width } = rowsAndWidth(op, 'x', x);
   const storage = expectStorage(op, 'x', x);
   expectStorage(op, 'gate', gate);
   expectShape(op, 'gate', gate, [null, width]);
   const [hidden] = gate.shape;
-  expectDtype(op, 'up', up, gate.dtype);
-  expectShape(op, 'up', up, [hidden, width]);
+  expectLike(op, 'up', up, gate.dtype, [hidden, width]);
   expectStorage(op, 'down', down);
   expectShape(op, 'down', down, [width, hidden]);
   const { activation = 'gelu', residual, dtype = storage } = options;
-  if (residual) {
-    expectDtype(op, 'residual', residual, dtype);
-    expectShape(op, 'residual', residual, x.shape);
-  }
+  expectLike(op, 'residual', residual, dtype, x.shape);
   sharedDevice(op, x, gate, up, down, ...(residual ? [residual] : []));
   const hiddenRows = roundUp(hidden, 4);
   const lists = [[x], [withRows(gate, hiddenRows), withRows(up, hiddenRows)], [down], [residual]] as const;

@@ -61,7 +61,6 @@ export class GradientNorms implements Disposable {
     });
   }
 
-  /** The norms that were last measured. */
   async read(): Promise<NormsOfGroups> {
     const values = await this.values.read();
     const groups = Object.fromEntries(this.groups.map((group, i) => [group, values[i]]));

@@ -3,7 +3,6 @@ import { storage } from './operand.ts';
 
 /** How a kernel walks along an axis: its parameters Value, Word, unpack and pack. */
 export interface Groups {
-  /** Elements in a Value. */
   readonly size: 1 | 4;
   readonly parameters: Parameters;
 }

@@ -39,16 +39,7 @@ export * from './attention-masks.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';
 export * from './attention-tiles.ts';
-export {
-  type AttentionEntry,
-  type AttentionSizes,
-  attentionEntries,
-  attentionVariant,
-  attentionVariants,
-  useAttentionVariants,
-  type VariantChoice,
-  type VariantKey,
-} from './attention-variants.ts';
+export * from './attention-variants.ts';
 export * from './block-linear.ts';
 export * from './cast.ts';
 export * from './chosen-variants.ts';
@@ -63,15 +54,7 @@ export * from './linear.ts';
 export * from './linear-cross-entropy.ts';
 export * from './losses.ts';
 export * from './matmul.ts';
-export {
-  type MatmulChoice,
-  type MatmulKey,
-  type MatmulSize,
-  matmulSizes,
-  matmulVariant,
-  matmulVariants,
-  useMatmulVariants,
-} from './matmul-variants.ts';
+export * from './matmul-variants.ts';
 export * from './pad.ts';
 export * from './patch-embedding.ts';
 export * from './random.ts';

@@ -1,6 +1,6 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
+import { expectDtype, expectLike, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
@@ -17,10 +17,8 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
   const { epsilon = 1e-6 } = options;
   const { rows, width } = rowsAndWidth('layerNorm', 'x', x);
   expectDtype('layerNorm', 'x', x, 'f32', 'f16', 'bf16');
-  for (const [argument, operand] of Object.entries({ weight, bias })) {
-    expectDtype('layerNorm', argument, operand, x.dtype);
-    expectShape('layerNorm', argument, operand, [width]);
-  }
+  for (const [argument, operand] of Object.entries({ weight, bias }))
+    expectLike('layerNorm', argument, operand, x.dtype, [width]);
   const device = sharedDevice('layerNorm', x, weight, bias);
   const { size, parameters } = groupsOf('layerNorm', 'x', x, width);
   const groups = width / size;

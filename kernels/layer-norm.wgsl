@@ -76,7 +76,6 @@ fn sumOverWorkgroup(value: vec2f, thread: u32) -> vec2f {
   return workgroupUniformLoad(&partial[0]);
 }
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn sliceOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 
 fn normalised(value: Value, ofRow: vec4f) -> Value { return ((value - ofRow.x) - ofRow.y) * ofRow.z; }

@@ -12,7 +12,7 @@ import {
   viewTensor,
 } from '../engine/index.ts';
 import { embedding as embed } from './embedding.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { type Bindings, type Costs, expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, wholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
 
@@ -67,14 +67,13 @@ export function linearCrossEntropy(
   const isChosen = samples === 1 && tokens === capacity;
   expectOperands(hidden, embedding, targets, mask, isChosen ? mask.shape : undefined);
   const rowsPerSample = options.reduction === 'perToken' ? mask.size : mask.shape[1];
-  const ofRows = (of: HostData, numbers: HostData) =>
-    filled(
-      chosen(of, capacity).map((row) => numbers[row]),
-      capacity,
-      0,
-    );
+  const ofRows = (of: HostData, numbers: HostData) => {
+    const own = chosen(of, capacity).map((row) => numbers[row]);
+    return filled(own, capacity, 0);
+  };
   const chosenTargets = hostTensor(device, [mask, targets], ofRows, [capacity], { dtype: 'u32' });
-  const rowWeight = hostTensor(device, [mask], (of) => ofRows(of, weightsOf(of, rowsPerSample)), [capacity]);
+  const weights = (of: HostData) => (mask.dtype === 'f32' ? of : weightsOf(of, rowsPerSample));
+  const rowWeight = hostTensor(device, [mask], (of) => ofRows(of, weights(of)), [capacity]);
   const flat = reshape(hidden, [samples * tokens, width]);
   const compact = isChosen ? flat : embed(rowsWithLoss(mask, capacity), flat);
   return overTiles(compact, embedding, chosenTargets, rowWeight).loss;
@@ -162,10 +161,7 @@ function parametersOf({ software }: Device) {
 }
 
 /** Columns [first, first + columns) of the logits, and their embeddings. */
-interface Tile {
-  readonly first: number;
-  readonly columns: number;
-}
+type Tile = Readonly<Record<'first' | 'columns', number>>;
 
 /** hidden [..., width], targets and rowWeight one for each of its rows. */
 function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWeight: Tensor): LinearCrossEntropyRows {
@@ -181,13 +177,8 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   });
   const stored = roundUp(tiles[0].columns, 4);
   const parameters = parametersOf(device);
-  const run = (
-    entry: string,
-    { first, columns }: Tile,
-    bindings: Record<string, Tensor>,
-    workgroups: [number, number],
-    cost: { flops: number; bytes?: number },
-  ) => {
+  const run = (entry: string, tile: Tile, bindings: Bindings, workgroups: [number, number], cost: Costs) => {
+    const { first, columns } = tile;
     const uniform = { rows, rowsPerSample: 1, groups: Math.ceil(columns / 4), columns, firstColumn: first };
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
   };

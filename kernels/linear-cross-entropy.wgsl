@@ -41,7 +41,6 @@ struct Partial { maximum: f32, sum: f32, at: u32 }
 var<workgroup> partial: array<f32, THREADS>;
 var<workgroup> partialSoftmax: array<Partial, THREADS>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn rowOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 
 // The sum of `value` over the workgroup, the same in every thread.

@@ -1,7 +1,7 @@
 import { emptyTensor, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
 import type { FloatType } from './cast.ts';
 import { type Activation, epilogueOf, throughActivation } from './epilogue.ts';
-import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
+import { expectLike, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
 import { applyEpilogue, encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 
@@ -26,14 +26,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   expectShape('linear', 'weight', weight, [null, width]);
   const [outputs] = weight.shape;
   const { activation, residual, dtype = storage } = options;
-  if (bias) {
-    expectDtype('linear', 'bias', bias, weight.dtype);
-    expectShape('linear', 'bias', bias, [outputs]);
-  }
-  if (residual) {
-    expectDtype('linear', 'residual', residual, dtype);
-    expectShape('linear', 'residual', residual, withLastAxis(x.shape, outputs));
-  }
+  expectLike('linear', 'bias', bias, weight.dtype, [outputs]);
+  expectLike('linear', 'residual', residual, dtype, withLastAxis(x.shape, outputs));
   sharedDevice('linear', x, weight, ...[bias, residual].filter((tensor) => tensor != null));
   const lists = [[x], [weight, bias], [residual]] as const;
   const [output] = withWholeGroups(lists, [{ width: outputs, dtype }], ([[x], [weight, bias], [residual]], [dtype]) => {

@@ -7,7 +7,7 @@ import {
   persistentTensor,
   type Tensor,
 } from '../engine/index.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { expectDtype, expectLike, recordOne, sharedDevice } from './operand.ts';
 
 const kernel = await loadKernel(new URL('./losses.wgsl', import.meta.url));
 const THREADS = 64;
@@ -55,8 +55,7 @@ function meanError(
   masks: LossMasks,
 ): Tensor {
   expectDtype(op, 'prediction', prediction, 'f32');
-  expectDtype(op, 'target', target, 'f32');
-  expectShape(op, 'target', target, prediction.shape);
+  expectLike(op, 'target', target, 'f32', prediction.shape);
   const device = sharedDevice(op, prediction, target, ...Object.values(masks).filter((mask) => mask !== undefined));
   const { valid = always(device), dimensions = always(device) } = masks;
   if (masks.valid) checkValid(op, masks.valid, prediction);

@@ -14,7 +14,6 @@ export type MatmulSize = (typeof matmulSizes)[number];
 
 /** The facts that decide the variant of a product, the same at every call of one place in a model. */
 export interface MatmulKey {
-  /** Storage of the operands. */
   readonly a: DataType;
   readonly b: DataType;
   /** Stored as [depth, rows], as [columns, depth]. */
@@ -142,7 +141,6 @@ export function matmulChoices(device: Device): readonly MatmulChoice[] {
   return chosen.get(device) ?? [];
 }
 
-/** The variant in use. */
 export function matmulVariant(device: Device, key: MatmulKey): string {
   const fields = ['a', 'b', 'transposeA', 'transposeB', 'sides', 'size'] as const;
   const choice = chosen.get(device)?.find((own) => fields.every((field) => own[field] === key[field]));

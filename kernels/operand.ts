@@ -2,12 +2,18 @@
 import {
   type DataType,
   type Device,
+  type Dispatch,
   formatShape,
   type Parameters,
   record,
   type Shape,
   type Tensor,
 } from '../engine/index.ts';
+
+/** Tensors by the names of their bindings in a kernel file. */
+export type Bindings = Readonly<Record<string, Tensor>>;
+/** What a dispatch costs by the cost model. */
+export type Costs = Pick<Dispatch, 'flops' | 'bytes'>;
 
 /** Throws unless `tensor` has `shape`; a null stands for any size. */
 export function expectShape(op: string, argument: string, tensor: Tensor, shape: readonly (number | null)[]): void {
@@ -25,6 +31,19 @@ export function expectDtype(op: string, argument: string, tensor: Tensor, ...dty
     throw new Error(
       `${op}: ${argument} is ${tensor.dtype} ${formatShape(tensor.shape)}; expected ${dtypes.join(' or ')}`,
     );
+}
+
+/** Throws unless `tensor`, where it is there, has this element type and this shape. */
+export function expectLike(
+  op: string,
+  argument: string,
+  tensor: Tensor | null | undefined,
+  dtype: DataType,
+  shape: readonly (number | null)[],
+): void {
+  if (!tensor) return;
+  expectDtype(op, argument, tensor, dtype);
+  expectShape(op, argument, tensor, shape);
 }
 
 /** Throws unless `tensor` has at least one axis; returns the sizes of all axes but the last, multiplied, and of the last. */
@@ -50,7 +69,6 @@ export function storage(dtype: DataType): Parameters {
   return dtype === 'f32' ? {} : { Word: dtype, unpack: dtype, pack: dtype };
 }
 
-/** The device of the operands; throws when they are on different ones. */
 export function sharedDevice(op: string, ...tensors: readonly Tensor[]): Device {
   const { device } = tensors[0];
   if (tensors.some((tensor) => tensor.device !== device)) throw new Error(`${op}: operands are on different devices`);

@@ -19,7 +19,6 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(3) var<storage, read> dPatches: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dImages: array<f32>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // The first pixel, of its channel, in the images of a row of a patch: row = (token 3 + c) P + i, tokens counted over all images.

@@ -18,11 +18,7 @@ import { expectDtype, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
 /** Row r of a matrix is stored row floor(r / length) * stride + offset + r % length. */
-interface RowMap {
-  readonly length: number;
-  readonly stride: number;
-  readonly offset: number;
-}
+type RowMap = Readonly<Record<'length' | 'stride' | 'offset', number>>;
 
 /** Matrices as they are stored: `tensor` [..., width], whose width is a multiple of four, holds their rows. */
 export interface Matrix {
@@ -39,7 +35,6 @@ export interface Product {
   readonly a: Matrix & { transposed?: boolean };
   readonly b: Matrix & { transposed?: boolean };
   readonly output: Matrix;
-  /** Terms of each sum. */
   readonly depth: number;
   readonly batches?: number;
   /** The second matrix of a dual product, whose epilogue makes one output of both sums. */
@@ -178,7 +173,6 @@ function reduceSplits(
   });
 }
 
-/** What an epilogue adds to a dispatch. */
 function additionOf(
   { parameters, bindings, flops }: Epilogue,
   outputs: number,

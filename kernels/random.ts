@@ -1,23 +1,18 @@
 import { elementCount, emptyTensor, loadKernel, type Shape, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape } from './operand.ts';
+import { expectLike } from './operand.ts';
 import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./random.wgsl', import.meta.url));
 /** Integer operations of four numbers, about 48 a round. */
 const OPERATIONS = 480;
 
-/** Which numbers of the counter-based generator: see randomStream of the engine. */
-export interface RandomAddress {
-  /** A whole number from 0 to 2^53 - 1. */
-  seed: number;
-  /** A whole number from 0 to 2^32 - 1. */
-  step: number;
-  /** One of the engine's `streams`. */
-  stream: number;
-}
+type Address = Readonly<Record<'seed' | 'step' | 'stream', number>>;
 
-/** The numbers [4], u32, by which `randomUniform` is told an address: data, so that a captured step draws others at every run. */
-export function randomAddress({ seed, step, stream }: RandomAddress): Uint32Array<ArrayBuffer> {
+/**
+ * The numbers [4], u32, by which `randomUniform` is told which of the engine's `randomStream(seed, step, stream)` to draw: data, so
+ * that a captured step draws others at every run.
+ */
+export function randomAddress({ seed, step, stream }: Address): Uint32Array<ArrayBuffer> {
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw new RangeError(`randomAddress: seed ${seed}; expected a whole number from 0 to 2^53 - 1`);
   if (!Number.isInteger(step) || step < 0 || step >= 2 ** 32)
@@ -31,8 +26,7 @@ export function randomAddress({ seed, step, stream }: RandomAddress): Uint32Arra
  * address [4] u32, from `randomAddress`.
  */
 export function randomUniform(shape: Shape, address: Tensor): Tensor {
-  expectDtype('randomUniform', 'address', address, 'u32');
-  expectShape('randomUniform', 'address', address, [4]);
+  expectLike('randomUniform', 'address', address, 'u32', [4]);
   const { device } = address;
   const groups = Math.ceil(elementCount(shape) / 4);
   const u = emptyTensor(device, shape, 'f32', 'randomUniform');

@@ -40,7 +40,6 @@ fn philox(start: vec4u, seed: vec2u) -> vec4u {
   return c;
 }
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 @compute @workgroup_size(THREADS) fn draw(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let block = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   if (block >= shape.groups) { return; }

@@ -27,11 +27,12 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   const count = x.size;
   const threads = device.software ? 8 : THREADS;
   const stage = (source: Tensor, parts: number, factor: number, shape: Shape) => {
+    const { pack: _, ...reading } = storage(source.dtype);
     const y = emptyTensor(device, shape, 'f32', op);
     device.dispatch({
       kernel,
       entry: 'sumAll',
-      parameters: { THREADS: threads, ...readOnly(source) },
+      parameters: { THREADS: threads, ...reading },
       bindings: { x: source, y },
       uniform: { ...unused, count: source.size, scale: factor },
       workgroups: [parts],
@@ -53,12 +54,6 @@ function sumAll(op: string, x: Tensor, scale: number): Tensor {
   return y;
 }
 
-/** The parameters for the storage of `source` in a kernel that reads it and does not write. */
-function readOnly(source: Tensor) {
-  const { pack: _, ...reading } = storage(source.dtype);
-  return reading;
-}
-
 /** x [..., width] f32 -> [width]: the sum over all axes but the last. */
 export function sumRows(x: Tensor): Tensor {
   const { rows, width } = rowsAndWidth('sumRows', 'x', x);
@@ -67,7 +62,7 @@ export function sumRows(x: Tensor): Tensor {
   sumOfRows('sumRows', x, rows, { gradient: y, accumulate: false });
   recordOne('sumRows', [x], y, (dy) => {
     const dx = emptyTensor(x.device, x.shape, 'f32', 'sumRows backward');
-    runOnRows('sumRowsBackward', { dSums: dy, dMatrix: dx }, { rows, width, slices: 1 }, rows, 0);
+    runOnRows('sumRowsBackward', { dSums: dy, dMatrix: dx }, { rows, width, slices: rows }, 0);
     return [dx];
   });
   return y;
@@ -85,28 +80,27 @@ export function sumOfRows(op: string, matrix: Tensor, rows: number, target: Grad
   // About 32 rows to a partial sum, so that tall matrices keep a large adapter busy. A function of the shape alone.
   const slices = rows <= (device.software ? 512 : 64) ? 1 : Math.min(Math.ceil(rows / 32), 128);
   if (slices === 1) {
-    runOnRows('sumRows', { matrix, sums }, { rows, width, slices, accumulate }, 1);
+    runOnRows('sumRows', { matrix, sums }, { rows, width, accumulate });
     return sums;
   }
   const partial = emptyTensor(device, [slices, width], 'f32', op);
-  runOnRows('sumRowsSlices', { matrix, sums: partial }, { rows, width, slices }, slices);
-  runOnRows('sumRows', { matrix: partial, sums }, { rows: slices, width, slices, accumulate }, 1);
+  runOnRows('sumRows', { matrix, sums: partial }, { rows, width, slices });
+  runOnRows('sumRows', { matrix: partial, sums }, { rows: slices, width, accumulate });
   device.currentStep(op).release(partial.buffer);
   return sums;
 }
 
-/** One thread for each group of columns of each of `rowsOfGrid` rows. */
+/** One thread for each group of columns of each slice. */
 function runOnRows(
   entry: string,
   bindings: Record<string, Tensor>,
-  { rows, width, slices, accumulate = 0 }: { rows: number; width: number; slices: number; accumulate?: number },
-  rowsOfGrid: number,
+  { rows, width, slices = 1, accumulate = 0 }: { rows: number; width: number; slices?: number; accumulate?: number },
   flops = (rows + accumulate) * width,
 ): void {
   const { device } = Object.values(bindings)[0];
   const grouping = width % 4 === 0 ? fours('f32') : ones;
   const groups = width / grouping.size;
-  forEachItem(device, kernel, entry, rowsOfGrid * groups, {
+  forEachItem(device, kernel, entry, slices * groups, {
     parameters: valueAlias(grouping),
     bindings,
     uniform: { ...unused, rows, groups, slices, accumulate },

@@ -44,7 +44,6 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // ---- everything ------------------------------------------------------------------------------------------------------
@@ -67,24 +66,16 @@ fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.co
   if (4u * i < shape.count) { dx[i] = vec4f(shape.scale * dy[0]); }
 }
 
-// ---- rows: every slices-th row into one of `slices` partial sums, then these in order ----------------------------------
+// ---- rows: every slices-th row into one of `slices` sums. With a single slice these are the sums of all rows. -----------
 
-@compute @workgroup_size(THREADS) fn sumRowsSlices(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+@compute @workgroup_size(THREADS) fn sumRows(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let i = position(grid, thread);
   if (i >= shape.slices * shape.groups) { return; }
   let column = i % shape.groups;
   var sum = Value();
   for (var row = i / shape.groups; row < shape.rows; row += shape.slices) { sum += matrix[row * shape.groups + column]; }
+  if (shape.accumulate == 1u) { sum += sums[i]; }
   sums[i] = sum;
-}
-
-@compute @workgroup_size(THREADS) fn sumRows(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  let column = position(grid, thread);
-  if (column >= shape.groups) { return; }
-  var sum = Value();
-  for (var row = 0u; row < shape.rows; row++) { sum += matrix[row * shape.groups + column]; }
-  if (shape.accumulate == 1u) { sum += sums[column]; }
-  sums[column] = sum;
 }
 
 @compute @workgroup_size(THREADS) fn sumRowsBackward(grid: Grid, @builtin(local_invocation_index) thread: u32) {

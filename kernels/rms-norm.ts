@@ -1,5 +1,5 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, roundUp, type Tensor } from '../engine/index.ts';
-import { expectDtype, expectShape, recordOne, rowsAndWidth, sharedDevice, storage } from './operand.ts';
+import { type Bindings, expectDtype, expectLike, recordOne, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
 import { heldRowParameters, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
@@ -22,8 +22,7 @@ export interface RmsNormOptions {
 export function rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions = {}): Tensor {
   const { width } = rowsAndWidth('rmsNorm', 'x', x);
   expectDtype('rmsNorm', 'x', x, 'f32', 'f16', 'bf16');
-  expectDtype('rmsNorm', 'weight', weight, x.dtype);
-  expectShape('rmsNorm', 'weight', weight, [width]);
+  expectLike('rmsNorm', 'weight', weight, x.dtype, [width]);
   sharedDevice('rmsNorm', x, weight);
   const padded = roundUp(width, 4);
   return pad(normalise(pad(x, padded), pad(weight, padded), width, options), width);
@@ -38,13 +37,7 @@ function normalise(x: Tensor, weight: Tensor, width: number, options: RmsNormOpt
   const slices = slicesOfRows(device, rows);
   // A row that is read again comes from the nearest cache; where a thread would read several groups, it holds them instead.
   const held = heldRowParameters(device, groups);
-  const run = (
-    entry: string,
-    bindings: Record<string, Tensor>,
-    workgroups: [number, number],
-    flops: number,
-    accumulate = false,
-  ) =>
+  const run = (entry: string, bindings: Bindings, workgroups: [number, number], flops: number, accumulate = false) =>
     device.dispatch({
       kernel: held ? registers : plain,
       entry,

@@ -1,6 +1,6 @@
 import { emptyTensor, formatShape, loadKernel, record, type Tensor, zeroTensor } from '../engine/index.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { expectDtype, expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { forEachItem } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./rotary.wgsl', import.meta.url));
@@ -74,8 +74,7 @@ function runner(
   const [batch, length, heads, dimension] = x.shape;
   if (dimension % 2 !== 0)
     throw new Error(`${op}: x has shape ${formatShape(x.shape)}; its last axis, the head dimension, must be even`);
-  expectDtype(op, 'table', table, 'f32');
-  expectShape(op, 'table', table, [batch, length, dimension / 2, 2]);
+  expectLike(op, 'table', table, 'f32', [batch, length, dimension / 2, 2]);
   if (table.wantsGradient) throw new Error(`${op}: table wants a gradient, which does not pass here; give data`);
   const device = sharedDevice(op, x, table);
   const { size, parameters } = groupsOf(op, 'x', x, dimension / 2);

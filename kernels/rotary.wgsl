@@ -73,7 +73,6 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(10) var<storage, read> dKey: array<Value>;
 @group(0) @binding(11) var<storage, read> dValue: array<Value>;
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
 // Rotates the group of pairs that lies in the groups a and b of a head, by the angles with cosines c and sines s.

@@ -64,7 +64,6 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-// The grid is two-dimensional because one axis holds at most 65,535 workgroups.
 fn rowOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 
 // ---- forward: one workgroup a row ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import {
   type Shape,
   type Tensor,
 } from '../engine/index.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { expectLike, recordOne, sharedDevice } from './operand.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./tokens.wgsl', import.meta.url));
@@ -27,8 +27,7 @@ export function concatenateTokens(parts: readonly Tensor[]): Tensor {
   expectTokens(op, 'parts[0]', first);
   const [batch, , ...token] = first.shape;
   parts.forEach((part, i) => {
-    expectDtype(op, `parts[${i}]`, part, first.dtype);
-    expectShape(op, `parts[${i}]`, part, [batch, null, ...token]);
+    expectLike(op, `parts[${i}]`, part, first.dtype, [batch, null, ...token]);
   });
   const device = sharedDevice(op, ...parts);
   const total = parts.reduce((sum, part) => sum + part.shape[1], 0);

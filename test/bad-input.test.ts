@@ -132,8 +132,8 @@ beforeAll(async () => {
   await writeFile(at('other.safetensors'), await actionsFile({ x: [[1]] }));
   await changed('json.safetensors', { metadata: () => '{"format": 2' });
   await changed('null.safetensors', { metadata: () => 'null' });
-  await changed('earlier.safetensors', { metadata: (json) => ({ ...json, format: 3 }) });
-  await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 5 }) });
+  await changed('earlier.safetensors', { metadata: (json) => ({ ...json, format: 4 }) });
+  await changed('later.safetensors', { metadata: (json) => ({ ...json, format: 6 }) });
   await changed('moved.safetensors', {
     metadata: (json) => {
       json.settings.run.data = [at('gone')];
@@ -189,9 +189,9 @@ describe('a checkpoint', () => {
     ['text', /text\.safetensors: not a safetensors file/],
     ['other', /other\.safetensors: a safetensors file, but not a checkpoint of Insula/],
     ['json', /json\.safetensors: damaged: the checkpoint's metadata is not JSON/],
-    ['null', /null\.safetensors: the checkpoint does not say its format; this version reads format 4: train it anew/],
-    ['earlier', /earlier\.safetensors: checkpoint format 3; this version reads format 4: train it anew/],
-    ['later', /later\.safetensors: checkpoint format 5; this version reads format 4: train it anew/],
+    ['null', /null\.safetensors: the checkpoint does not say its format; this version reads format 5: train it anew/],
+    ['earlier', /earlier\.safetensors: checkpoint format 4; this version reads format 5: train it anew/],
+    ['later', /later\.safetensors: checkpoint format 6; this version reads format 5: train it anew/],
     ['lacking', /lacking\.safetensors: damaged: the checkpoint's metadata: "settings": missing$/],
     [
       'statistics',

@@ -250,17 +250,17 @@ test('losses beside those of their baselines, for the objectives that have one',
   new Recorded().heldOut(7, losses, { token: 4, flow: 0.4 }, objectives);
   new Recorded().heldOut(8, { contrast: 0.25 }, {}, objectives);
   expect(lines).toEqual([
-    'held out after step 7: token loss 2.000, flow loss 0.500, contrastive loss 0.250 (0.50 x unigram predictor, 1.25 x best constant velocity)',
+    'held out after step 7: token loss 2.000, flow loss 0.500, contrastive loss 0.250 (0.50 × unigram predictor, 1.25 × best constant velocity (worse))',
     'held out after step 8: contrastive loss 0.250',
   ]);
   const summary = {
     ...{ finished: true, step: 7, resumedAt: 0, checkpoint: 'c', report: null, adapter: 'a', seconds: { train: 1 } },
     ...{ heldOut: losses, ratios: ratiosToBaselines(losses, { token: 4, flow: 0.4 }) },
-    ...{ openLoop: null, answers: null, closedLoop: null },
+    ...{ openLoop: null, swapped: null, kept: null, answers: null, closedLoop: null },
   };
   const heldOutLine = (own: TrainSummary) => trainLines(own, objectives, '')[1];
   expect(heldOutLine(summary)).toBe(
-    'held out: token loss 2.000, flow loss 0.500, contrastive loss 0.250: token loss 0.50 x that of the unigram predictor, flow loss 1.25 x that of the best constant velocity',
+    'held out: token loss 2.000, flow loss 0.500, contrastive loss 0.250: token loss 0.50 × that of the unigram predictor, flow loss 1.25 × that of the best constant velocity (worse)',
   );
   expect(heldOutLine({ ...summary, heldOut: { contrast: 0.25 }, ratios: {} })).toBe('held out: contrastive loss 0.250');
 });
@@ -315,6 +315,7 @@ test('actions of many dimensions are shown dimension by dimension', () => {
     episode: 'e',
     step: 0,
     instruction: null,
+    said: null,
     answer: null,
     demonstrated,
     predicted,

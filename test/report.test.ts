@@ -6,11 +6,12 @@ import { decode } from 'fast-png';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { InputError } from '../engine/files/errors.ts';
 import { attentionInWords, blockSizes } from '../model/report/attention-figure.ts';
+import { writeEpisodes } from '../model/report/episodes.ts';
 import { binned } from '../model/report/figures.ts';
-import { formatNumber, formatRatio, formatSeconds, shorten } from '../model/report/markup.ts';
+import { formatNumber, formatRatio, formatSeconds, formatShare, formatTimes, shorten } from '../model/report/markup.ts';
 import { type LossPoint, type ReportData, renderReport, writeReport } from '../model/report/report.ts';
 import { wilsonInterval } from '../model/report/wilson.ts';
-import { demoReport } from './support/demo-report.ts';
+import { demoReport, film } from './support/demo-report.ts';
 
 /** Every tag of a page with its attributes' names, in order; a stray `<` or quote in the data would change it. */
 function tags(page: string): string[] {
@@ -36,7 +37,7 @@ function expectBalanced(page: string): void {
 
 /** A copy with every string changed, names of objectives among them, except the keywords of the format. */
 function withStrings<T>(value: T, change: (text: string) => string): T {
-  const byObjective = new Set(['losses', 'baselines']);
+  const byObjective = new Set(['losses', 'baselines', 'pictures', 'words']);
   const copy = (part: unknown, name: string): unknown => {
     if (typeof part === 'string') return name === 'mask' ? part : change(part);
     if (Array.isArray(part)) return part.map((item) => copy(item, name));
@@ -57,7 +58,20 @@ const text = (page: string) =>
     .replace(/\s+/g, ' ');
 
 describe('the page', () => {
-  const all = ['notes', 'losses', 'gradients', 'attention', 'chunks', 'open-loop', 'closed-loop', 'latency', 'run'];
+  const all = [
+    'notes',
+    'losses',
+    'gradients',
+    'attention',
+    'chunks',
+    'open-loop',
+    'closed-loop',
+    'episodes',
+    'swapped',
+    'kept',
+    'latency',
+    'run',
+  ];
   const sections = (page: string) => [...page.matchAll(/<section id="([\w-]+)"/g)].map(([, id]) => id);
   let page: string;
   beforeAll(async () => {
@@ -89,7 +103,17 @@ describe('the page', () => {
 
   test('leaves out parts that are missing', async () => {
     const data = demoReport();
-    for (const part of ['gradients', 'attention', 'chunks', 'openLoop', 'closedLoop', 'latency'] as const)
+    for (const part of [
+      'gradients',
+      'attention',
+      'chunks',
+      'openLoop',
+      'closedLoop',
+      'films',
+      'swapped',
+      'kept',
+      'latency',
+    ] as const)
       delete data[part];
     data.notes = [];
     const flowAlone = <T extends LossPoint>(point: T) => ({ ...point, losses: { flow: point.losses.flow } });
@@ -114,14 +138,11 @@ describe('the page', () => {
     const data = demoReport();
     data.curves.heldOut.at(-1)!.losses = { token: 2.405, flow: 2.64 };
     const words = text(await renderReport(data));
-    expect(words).toContain('2.41, 0.50 times that of the unigram predictor (4.81).');
-    expect(words).toContain(
-      '2.0 times that of the best constant velocity (1.32): no better than knowing nothing of the input.',
-    );
+    expect(words).toContain('2.41, 0.50 × the 4.81 of the unigram predictor.');
+    expect(words).toContain('2.64, 2.00 × the 1.32 of the best constant velocity (worse).');
+    expect(words).toContain('2.00 × (worse)');
     expect(words).toContain('the highest was 9.50');
-    expect(words).toMatch(
-      /best constant chunk 0\.372 1\.0 × one sample 0\.214 0\.58 × mean of 8 samples 0\.161 0\.43 ×/,
-    );
+    expect(words).toMatch(/best constant chunk 0\.372 1 × one sample 0\.214 0\.58 × mean of 8 samples 0\.161 0\.43 ×/);
   });
 
   test('shows whatever objectives a run has, each in its colour', async () => {
@@ -151,9 +172,10 @@ describe('the page', () => {
       expect(shown).toMatch(new RegExp(`--line6:#\\w{6};[^}]*color-scheme:${theme}`));
   });
 
-  test('holds the images exactly', () => {
-    const { chunks } = demoReport();
-    const images = chunks!.samples.flatMap(({ image }) => image ?? []);
+  test('holds the images exactly', async () => {
+    const { films, ...data } = demoReport();
+    const page = await renderReport(data);
+    const images = data.chunks!.samples.flatMap(({ image }) => image ?? []);
     const sources = [...page.matchAll(/base64,([^"]*)"/g)].map(([, source]) => decode(Buffer.from(source, 'base64')));
     expect(sources.length).toBe(images.length);
     for (const [i, { width, height, data }] of sources.entries()) {
@@ -175,9 +197,21 @@ describe('the page', () => {
     const small = await renderReport(data);
     expect(sections(small)).toEqual(all);
     expect(small).not.toMatch(/NaN|Infinity|undefined/);
-    expect(text(small)).toContain('dimension 2');
+    expect(text(small)).toContain('dimension 1 (m)');
     expect(text(small)).toContain('success: 0 of 1, 0 % (95 % interval 0 % to 79 %)');
     expect(text(small)).not.toContain('right object:');
+  });
+
+  test('shows episodes call by call, failures as plainly as successes, and swapped pictures and words', () => {
+    const words = text(page);
+    expect(words).toMatch(
+      /“push the red cube to the right” Pushed the red cube to the right\. “red cube” Call 1, step 0: gripper/,
+    );
+    expect(words).toContain('“push the red cube to the right” Never reached the red cube.');
+    expect(words).toContain('“red cube” Call 3, step 10: gripper at x 3, y -5, z 12 cm After step 13');
+    expect(words).toMatch(/with token loss flow loss .*pictures 1\.020 × 1\.610 × .*instruction 1\.300 × 0\.999 ×/i);
+    const strip = page.slice(page.indexOf('<div class="strip">'), page.indexOf('Never reached'));
+    expect(strip.match(/<img /g)).toHaveLength(4);
   });
 });
 
@@ -200,7 +234,8 @@ describe('gradients', () => {
 describe('the attention table', () => {
   test('is hatched at stopped edges only, and repeated in words', async () => {
     const data = demoReport();
-    data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!.valueGradient = 1;
+    const opened = data.attention!.edges.find(({ query, key }) => query === 'action' && key === 'state')!;
+    Object.assign(opened, { valueGradient: 1 });
     const page = await renderReport(data);
     const drawing = /<figure class="attention"><svg.*?<\/svg>/s.exec(page)![0];
     expect(drawing.match(/fill="url\(#stop-key\)"/g)).toHaveLength(3);
@@ -285,6 +320,27 @@ describe('writing', () => {
     expect(await readdir(folder)).toEqual(['report.html']);
   });
 
+  test('writes a strip for each episode with a picture for each call and the end, and a page', async () => {
+    const path = join(folder, 'episodes');
+    await writeEpisodes(path, [film(true), film(true), film(false)]);
+    await writeEpisodes(path, [film(true), film(false)], 'Episodes');
+    expect((await readdir(path)).sort()).toEqual([
+      '01-success-pushed-the-red-cube-to-the-right.png',
+      '02-failure-never-reached-the-red-cube.png',
+      'index.html',
+    ]);
+    const strip = decode(await readFile(join(path, '02-failure-never-reached-the-red-cube.png')));
+    expect([strip.width, strip.height]).toEqual([4 * 256, 256]);
+    const pixel = (picture: number, across: number, down: number) =>
+      Array.from(strip.data.slice((down * strip.width + picture * 256 + across) * 3).slice(0, 3));
+    // A cross of the place that was said in each call's picture and none at the end, and the path of the gripper in all.
+    const { frames } = film(false);
+    for (const [i, { said }] of frames.entries())
+      expect(pixel(i, Math.floor(said!.places[0][1] * 256), Math.floor(0.6 * 256))).toEqual([255, 0, 200]);
+    expect(pixel(3, Math.floor(0.45 * 256), Math.floor(0.6 * 256))).toEqual([255, 255, 255]);
+    expect(await readFile(join(path, 'index.html'), 'utf8')).toContain('Never reached the red cube.');
+  });
+
   test('a folder that is not there is one line', async () => {
     const path = join(folder, 'missing', 'report.html');
     const error = await writeReport(path, demoReport()).catch((error) => error);
@@ -320,7 +376,15 @@ describe('numbers', () => {
       '3.10 × 10⁻⁹',
       '−0.500',
     ]);
-    expect([0.4649, 1, 14.2, 250.4].map(formatRatio)).toEqual(['0.46', '1.0', '14', '250']);
+    expect([0.4649, 1, 1.294, 14.2, 250.4].map(formatRatio)).toEqual(['0.46', '1.00', '1.29', '14', '250']);
+    expect([1.004, 0.998, 0.96, 1.0000004, 9.996].map(formatRatio)).toEqual([
+      ...['1.004', '0.998', '0.96', '1.0000004', '10'],
+    ]);
+    expect([0.46, 1, 1.0004].map((ratio) => formatTimes(ratio))).toEqual([
+      ...['0.46 ×', '1.00 × (no better)', '1.0004 × (worse)'],
+    ]);
+    expect(formatTimes(1.29, 'that of the constant')).toBe('1.29 × that of the constant (worse)');
+    expect(formatShare(17, 20)).toBe('17 of 20, 85 % (64 to 95 %)');
     expect([3.14, 59.6, 252, 7500].map(formatSeconds)).toEqual(['3.1 s', '1 min 0 s', '4 min 12 s', '2 h 5 min']);
     expect([shorten('abcd', 4), shorten('abcde', 4)]).toEqual(['abcd', 'abc…']);
   });

@@ -30,11 +30,15 @@ describe('--task and --variation', () => {
       ...{ success: 0.5, rightObject: 0.75, stageScore: 0.625, episodes: 20 },
     });
     const lines = (...closedLoop: ReturnType<typeof result>[]) =>
-      evaluateLines({ closedLoop, openLoop: null, record: null, adapter: '' });
-    const rates = 'over 20 episodes: success 50 %, right object 75 %, stages 63 %';
-    expect(lines(result({}))).toEqual([expect.stringMatching(`^closed loop ${rates} \\(success: .* bin, let go; `)]);
+      evaluateLines({ closedLoop, language: null, openLoop: null, record: null, adapter: '' });
+    const rates =
+      'over 20 episodes: success 10 of 20, 50 % (30 to 70 %); right object 15 of 20, 75 % (53 to 89 %); stages 63 %';
+    const escaped = rates.replace(/[()]/g, '\\$&');
+    expect(lines(result({}))).toEqual([expect.stringMatching(`^closed loop ${escaped} \\(success: .* bin, let go; `)]);
     expect(lines(result({ task: 'press,open', variation: 'rich' }))).toEqual([
-      expect.stringMatching(`^closed loop \\(press and open, rich\\) ${rates} \\(press: success: .*; open: success: `),
+      expect.stringMatching(
+        `^closed loop \\(press and open, rich\\) ${escaped} \\(press: success: .*; open: success: `,
+      ),
     ]);
     expect(lines(result({ task: 'press' }), result({ task: 'press', variation: 'camera' }))).toEqual([
       `closed loop (press, simple) ${rates}`,

@@ -145,7 +145,6 @@ describe('advice', () => {
       adviceFor('darwin'),
       adviceFor('win32'),
       adviceFor('freebsd'),
-      adviceFor('browser'),
       adviceFor('linux', debian),
       adviceFor('linux', mint),
       adviceFor('linux', fedora),

@@ -4,7 +4,7 @@ import { checkChunk, checkShape, chunkGrammar, quote } from './action-tokenizer.
 const MOST_BINS = 2 ** 20;
 
 /** The number of ascending `edges` that are at most `value`, as in NumPy's `digitize`. */
-export function digitize(value: number, edges: Float64Array): number {
+function digitize(value: number, edges: Float64Array): number {
   let low = 0;
   let high = edges.length;
   while (low < high) {
@@ -16,10 +16,27 @@ export function digitize(value: number, edges: Float64Array): number {
 }
 
 /** The first `bins` edges of `intervals` equal intervals over [-1, 1]; throws in `caller`'s name below `least` bins. */
-export function linearEdges(bins: number, intervals: number, caller: string, least: number): Float64Array {
+function linearEdges(bins: number, intervals: number, caller: string, least: number): Float64Array {
   if (!Number.isInteger(bins) || bins < least || bins > MOST_BINS)
     throw new Error(`${caller}: bins must be an integer of at least ${least}, up to ${MOST_BINS}, got ${quote(bins)}`);
   return Float64Array.from({ length: bins }, (_, index) => (index === intervals ? 1 : -1 + index * (2 / intervals)));
+}
+
+/**
+ * Normalised state -> bins 0 .. bins - 1, for a prompt (knowledge insulation, arXiv 2505.23705, appendix C), with the edges of
+ * openpi (tokenizer.py): linspace(-1, 1, bins + 1)[:-1]. A value above 1 gets the last bin; one below -1 gets bin 0 or, without
+ * `clamp`, bin -1 as in openpi.
+ */
+export function digitizeState(
+  state: ArrayLike<number>,
+  { bins = 256, clamp = true }: { readonly bins?: number; readonly clamp?: boolean } = {},
+): Int32Array {
+  const edges = linearEdges(bins, bins, 'digitizeState', 1);
+  return Int32Array.from(state, (value, dimension) => {
+    if (!Number.isFinite(value))
+      throw new Error(`digitizeState: the value at dimension ${dimension} is ${value}; the state must be finite`);
+    return Math.max(digitize(value, edges) - 1, clamp ? 0 : -1);
+  });
 }
 
 export interface BinFormat {

@@ -6,9 +6,8 @@ export interface MergeLearning {
   /** Training stops when no pair occurs this often. Default 2. */
   readonly minimumCount?: number;
   /**
-   * The choice among equally frequent pairs: the pair of smaller ids, left id first (the default, as in the
-   * `tokenizers` library), or the pair that stands for the greater symbols, left part first (as in Stanford's CS336
-   * reference).
+   * The choice among equally frequent pairs: the pair of smaller ids, as in the `tokenizers` library (the default), or
+   * of the greater symbols, as in Stanford's CS336 reference; left part first.
    */
   readonly ties?: 'smaller-ids' | 'greater-symbols';
 }

@@ -16,9 +16,7 @@ export interface SymbolCodec {
 
 /** The symbols of ids, up to the first invalid id. */
 export interface Reading {
-  /** The first `atMost` symbols. */
   readonly symbols: Int32Array;
-  /** The total number of symbols. */
   readonly length: number;
   /** Position of the first id that is outside the vocabulary or breaks a symbol; decoding ends there. -1 if there is none. */
   readonly unreadableAt: number;
@@ -44,7 +42,6 @@ const LONGEST = 2 ** 24;
 export class IntegerBpe implements SymbolCodec {
   readonly symbols: number;
   readonly merges: readonly (readonly [number, number])[];
-  /** Ids are 0 .. vocabularySize - 1. */
   readonly vocabularySize: number;
   private readonly table: MergeTable;
   /** Number of base symbols of each id, in float64, because each merge of a chain may double it. */

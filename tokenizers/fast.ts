@@ -30,15 +30,9 @@ export interface PublishedFast {
   /** tokenizer.json */
   readonly tokenizer: PublishedTokenizerJson;
   /** processor_config.json */
-  readonly processor: PublishedProcessorJson;
+  readonly processor: { readonly scale: number; readonly min_token: number; readonly [setting: string]: unknown };
   /** tokenizer_config.json is only written. `transformers` 4 needs it to know the class, and not to clean up decoded text. */
   readonly tokenizerConfig?: object;
-}
-
-export interface PublishedProcessorJson {
-  readonly scale: number;
-  readonly min_token: number;
-  readonly [setting: string]: unknown;
 }
 
 /** A chunk from ids that may be damaged, with the repairs. */

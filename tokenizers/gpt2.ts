@@ -10,7 +10,6 @@ export const byteCharacters: readonly string[] = (() => {
   });
 })();
 
-/** The byte of each of those characters. */
 export const byteOfCharacter: ReadonlyMap<string, number> = new Map(
   byteCharacters.map((character, byte) => [character, byte]),
 );

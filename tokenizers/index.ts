@@ -4,7 +4,7 @@
  * 1. Chunks to ids: action-tokenizer.ts (the common interface), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (merges are applied)
  *    and bpe-training.ts (merges are learned); bins.ts, stride.ts, string.ts; from-json.ts restores a saved tokenizer.
  * 2. FAST in the files of openpi and LeRobot: gpt2.ts, published-fast.ts, published-fast-training.ts.
- * 3. Ids in a model's vocabulary, and prompts: vocabulary.ts, state.ts, location.ts, prompts.ts.
+ * 3. Ids in a model's vocabulary, and prompts: vocabulary.ts, location.ts, prompts.ts.
  * 4. Text: text.ts, tokenizer-json.ts; the default vocabulary (default-merges.ts) is trained on world-language.ts.
  *
  * ```ts
@@ -27,7 +27,7 @@
 
 export type { ActionChunk, ActionTokenizer, ActionTokenKind, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
 export { actionTokenKinds } from './action-tokenizer.ts';
-export { BinActionTokenizer, type BinFormat } from './bins.ts';
+export { BinActionTokenizer, type BinFormat, digitizeState } from './bins.ts';
 export * from './bpe.ts';
 export type { MergeLearning } from './bpe-training.ts';
 export { dct, inverseDct } from './dct.ts';
@@ -37,7 +37,6 @@ export { decodeBeginning } from './lenient.ts';
 export * from './location.ts';
 export * from './prompts.ts';
 export type { PublishedTokenizerJson } from './published-fast.ts';
-export * from './state.ts';
 export { StrideTokenizer } from './stride.ts';
 export { type LenientParsing, StringActionTokenizer, type StringFormat } from './string.ts';
 export * from './text.ts';

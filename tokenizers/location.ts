@@ -20,7 +20,6 @@ export function locationNames(): string[] {
   return Array.from({ length: LOCATIONS }, (_, bin) => `<loc${String(bin).padStart(4, '0')}>`);
 }
 
-/** Points and boxes as text. */
 export function placesText(places: readonly Place[]): string {
   return places
     .map(({ coordinates, label }) => {
@@ -70,7 +69,6 @@ export function encodeWithLocations(text: string, tokenizer: TextTokenizer, loca
   return Int32Array.from([...ids, ...tokenizer.encode(text.slice(end))]);
 }
 
-/** The inverse of `encodeWithLocations`. */
 export function decodeWithLocations(ids: ArrayLike<number>, tokenizer: TextTokenizer, locations: ActionIds): string {
   let text = '';
   let plain: number[] = [];

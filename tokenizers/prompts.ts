@@ -1,4 +1,3 @@
-import { stateText } from './state.ts';
 import type { TextTokenizer } from './text.ts';
 
 export interface PromptParts {
@@ -25,7 +24,7 @@ export function promptText({ instruction, state, lowerCase }: PromptParts): stri
   const parts: string[] = [];
   const task = cleanInstruction(instruction ?? '', { lowerCase });
   if (task !== '') parts.push(`Task: ${task}`);
-  if (state && state.length > 0) parts.push(`State: ${stateText(state)}`);
+  if (state && state.length > 0) parts.push(`State: ${Array.from(state).join(' ')}`);
   return `${parts.length > 0 ? `${parts.join(', ')};\n` : ''}Action: `;
 }
 
@@ -47,13 +46,11 @@ const bos: Mark = { special: 'bos' };
 const eos: Mark = { special: 'eos' };
 const lower = (instruction?: string | null) => (instruction ?? '').toLowerCase();
 const trimmed = (instruction?: string | null) => (instruction ?? '').trim();
-const pi0 = ({ instruction }: PromptValues): Prompt => ({
-  before: [bos, cleanInstruction(instruction ?? ''), '\n'],
-  behind: [],
-});
+const prompt = (before: Prompt['before'], behind: Prompt['behind'] = []): Prompt => ({ before, behind });
+const pi0 = ({ instruction }: PromptValues) => prompt([bos, cleanInstruction(instruction ?? ''), '\n']);
 const openVla = ({ instruction, steps = 1 }: PromptValues): Prompt => {
   const action = steps > 1 ? `${steps} step actions` : 'action';
-  return { before: [bos, `In: What ${action} should the robot take to ${lower(instruction)}?\nOut: `], behind: [eos] };
+  return prompt([bos, `In: What ${action} should the robot take to ${lower(instruction)}?\nOut: `], [eos]);
 };
 
 /**
@@ -69,38 +66,29 @@ export const prompts = {
   /** [openpi tokenizer.py] Lower case; the ids are between `Action: ` and `|`. */
   'pi0-fast': (values) => {
     const text = promptText({ ...values, lowerCase: true });
-    return { before: [bos, text.slice(0, -'Action: '.length), 'Action: '], behind: ['|', eos] };
+    return prompt([bos, text.slice(0, -'Action: '.length), 'Action: '], ['|', eos]);
   },
   /** [openpi tokenizer.py] */
-  pi05: (values) => ({ before: [bos, promptText(values)], behind: [] }),
+  pi05: (values) => prompt([bos, promptText(values)]),
   /** [arXiv 2505.23705, appendix C] */
-  'knowledge-insulation': (values) => ({ before: [bos, promptText(values)], behind: [eos] }),
+  'knowledge-insulation': (values) => prompt([bos, promptText(values)], [eos]),
   /** [arXiv 2307.15818, section 3.2] */
-  'rt-2': ({ instruction }) => ({
-    before: [bos, `Q: what action should the robot take to ${trimmed(instruction)}? A:`],
-    behind: [eos],
-  }),
+  'rt-2': ({ instruction }) =>
+    prompt([bos, `Q: what action should the robot take to ${trimmed(instruction)}? A:`], [eos]),
   /** [openvla] Lower case; Llama encodes the space after `Out:` as its empty piece, 29871. GenVLA's OpenVLA rows use it too. */
   openvla: (values) => openVla({ ...values, steps: 1 }),
   /** [robovlms] Discrete actions; a chunk of one step has OpenVLA's prompt. */
   'robovlms-discrete': openVla,
   /** [robovlms] Continuous heads, by backbone. */
-  'robovlms-kosmos': ({ instruction }) => ({
-    before: [`<grounding>An image of a robot ${trimmed(instruction)}`],
-    behind: [],
-  }),
-  'robovlms-paligemma': ({ instruction }) => ({ before: [eos, trimmed(instruction), '\n'], behind: [] }),
-  'robovlms-flamingo': ({ instruction }) => ({
-    before: [`<image>${trimmed(instruction)}<|endofchunk|>`, eos],
-    behind: [],
-  }),
+  'robovlms-kosmos': ({ instruction }) => prompt([`<grounding>An image of a robot ${trimmed(instruction)}`]),
+  'robovlms-paligemma': ({ instruction }) => prompt([eos, trimmed(instruction), '\n']),
+  'robovlms-flamingo': ({ instruction }) => prompt([`<image>${trimmed(instruction)}<|endofchunk|>`, eos]),
   /** PaliGemma and GenVLA's pi0+: prefix and line feed, then the answer (a caption, string actions) and EOS. */
-  paligemma: (values) => ({ ...pi0(values), behind: [eos] }),
+  paligemma: (values) => prompt(pi0(values).before, [eos]),
 } as const satisfies Record<string, (values: PromptValues) => Prompt>;
 
 export type PromptName = keyof typeof prompts;
 
-/** Ids of the pieces, each encoded by itself. */
 export function encodePieces(text: TextTokenizer, pieces: Prompt['before']): Int32Array {
   return Int32Array.from(
     pieces.flatMap((piece) =>

@@ -3,11 +3,7 @@ import { byteCharacters, gpt2Pieces } from './gpt2.ts';
 import { CHARACTERS, type PublishedTokenizerJson } from './published-fast.ts';
 import { common, plainBpe } from './tokenizer-json.ts';
 
-/**
- * Trains a byte-level BPE like the published code (pairs of count 2 at least, ties to the smaller ids), and returns its
- * file.
- * @throws Error if the characters do not fit
- */
+/** The file of a byte-level BPE, trained like the published code. @throws Error if the characters do not fit */
 export function trainPublished(
   sequences: readonly ArrayLike<number>[],
   { symbols, vocabularySize }: { readonly symbols: number; readonly vocabularySize: number },
@@ -23,8 +19,7 @@ export function trainPublished(
         .match(gpt2Pieces) ?? []
     ).map((piece) => Array.from(new TextEncoder().encode(piece), (byte) => byteCharacters[byte])),
   );
-  // The characters of all symbols, though only those that are their own byte's character are ever used, and those of
-  // the text.
+  // The characters of the text, and those of all symbols, of which only those that are their own byte's are ever used.
   const alphabet = new Set(Array.from({ length: symbols }, (_, symbol) => String.fromCharCode(symbol)));
   for (const piece of pieces) for (const character of piece) alphabet.add(character);
   const tokens = [...alphabet].sort((a, b) => a.charCodeAt(0) - b.charCodeAt(0));

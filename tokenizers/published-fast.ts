@@ -180,15 +180,11 @@ function spelledBytes(token: string): Uint8Array {
   return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);
 }
 
-/** A token's bytes as characters of one or two bytes: the end of one, complete ones, the beginning of one. */
-interface TokenShape {
-  readonly ends: boolean;
-  readonly whole: number;
-  readonly begins: boolean;
-}
-
-/** null if the bytes do not fit characters of one or two bytes. */
-function shapeOf(bytes: Uint8Array | undefined): TokenShape | null {
+/**
+ * A token's bytes as characters of one or two bytes: whether they end one, how many they are whole, and whether they begin one;
+ * null if they do not fit such characters.
+ */
+function shapeOf(bytes: Uint8Array | undefined) {
   if (!bytes || bytes.length === 0) return null;
   let whole = 0;
   let begins = false;

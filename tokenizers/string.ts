@@ -66,7 +66,6 @@ export class StringActionTokenizer implements ActionTokenizer {
     this.number = new RegExp(`^[+-]\\d\\.\\d{${decimals}}$`);
   }
 
-  /** The chunk as text. */
   format({ data, horizon, dimension }: ActionChunk): string {
     checkChunk({ data, horizon, dimension }, 'StringActionTokenizer');
     const { betweenDimensions, betweenSteps } = this.settings;
@@ -132,7 +131,6 @@ export class StringActionTokenizer implements ActionTokenizer {
     return { data, parsed, exact, problem };
   }
 
-  /** One id for each character of `format`. */
   encode(chunk: ActionChunk): Int32Array {
     return Int32Array.from(this.format(chunk), (character) => this.characters.indexOf(character));
   }

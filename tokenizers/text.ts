@@ -6,26 +6,14 @@ import { type ByteLevelTokenizerJson, byteLevelTokenizerJson } from './tokenizer
 /** A parsed tokenizer.json. */
 export type TokenizerJson = object;
 
-export interface SpecialIds {
-  readonly pad: number;
-  /** End of sequence. */
-  readonly eos: number;
-  /** Begin of sequence. */
-  readonly bos: number;
-}
+/** Padding, end and begin of sequence. */
+export type SpecialIds = Readonly<Record<'pad' | 'eos' | 'bos', number>>;
 
 const SPECIAL_NAMES: Record<keyof SpecialIds, readonly string[]> = {
   pad: ['<pad>', '[PAD]', '<|pad|>'],
   eos: ['<eos>', '</s>', '<|endoftext|>', '<|end_of_text|>'],
   bos: ['<bos>', '<s>', '<|endoftext|>', '<|begin_of_text|>'],
 };
-
-export interface TextEncoding {
-  /** Prepends the begin-of-sequence id. Default false. */
-  readonly bos?: boolean;
-  /** Appends the end-of-sequence id. Default false. */
-  readonly eos?: boolean;
-}
 
 /**
  * A text tokenizer from a tokenizer.json, read by @huggingface/tokenizers: byte-level files (GPT-2, Llama 3) and
@@ -35,7 +23,6 @@ export interface TextEncoding {
  */
 export class TextTokenizer {
   readonly special: SpecialIds;
-  /** Ids are 0 .. vocabularySize - 1. */
   readonly vocabularySize: number;
   private readonly json: TokenizerJson;
   private readonly tokenizer: Tokenizer;
@@ -68,10 +55,13 @@ export class TextTokenizer {
     return new TextTokenizer(defaultTokenizerJson());
   }
 
-  /** Ids of a text. A file with neither bytes nor an unknown token drops unknown characters; the default has all bytes. */
-  encode(text: string, { bos = false, eos = false }: TextEncoding = {}): Int32Array {
+  /**
+   * Ids of a text, with `bos` behind the begin-of-sequence id. A file with neither bytes nor an unknown token drops unknown
+   * characters; the default has all bytes.
+   */
+  encode(text: string, { bos = false }: { readonly bos?: boolean } = {}): Int32Array {
     const ids = text === '' ? [] : this.tokenizer.encode(text, { add_special_tokens: false }).ids;
-    return Int32Array.from([...(bos ? [this.special.bos] : []), ...ids, ...(eos ? [this.special.eos] : [])]);
+    return Int32Array.from(bos ? [this.special.bos, ...ids] : ids);
   }
 
   /** Text of the ids without special ids. Bytes that are not UTF-8 become U+FFFD. Throws on an unknown id. */
@@ -91,7 +81,6 @@ export class TextTokenizer {
     return this.added.get(token) ?? this.tokenizer.token_to_id(token);
   }
 
-  /** The tokenizer.json it was made from. */
   toJSON(): TokenizerJson {
     return this.json;
   }
@@ -108,7 +97,6 @@ export class TextTokenizer {
   }
 }
 
-/** The built-in vocabulary as a tokenizer.json. */
 export function defaultTokenizerJson(): ByteLevelTokenizerJson {
   return byteLevelTokenizerJson(defaultMerges);
 }

@@ -60,10 +60,7 @@ export function byteLevelTokenizerJson(merges: readonly string[]) {
   };
 }
 
-/**
- * Learns the merges of a byte-level BPE from texts, `left right` in GPT-2's characters, until the vocabulary (special
- * tokens and bytes included) is full or no pair occurs twice.
- */
+/** Learns merges, `left right` in GPT-2's characters; `vocabularySize` counts the special tokens and the bytes too. */
 export function trainByteLevelMerges(texts: Iterable<string>, vocabularySize: number): string[] {
   const split = new Tokenizer(byteLevelTokenizerJson([]), {}).pre_tokenizer!;
   const pieces: number[][] = [];

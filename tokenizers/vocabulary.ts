@@ -1,38 +1,16 @@
-import type { ChunkGrammar } from './action-tokenizer.ts';
 import { byteCharacters } from './gpt2.ts';
 import type { TextTokenizer } from './text.ts';
 
 /** A mapping of the ids 0 .. size - 1 of an action tokenizer (or of locations, or of state bins) into a model's vocabulary. */
 export interface ActionIds {
-  /** Number of action ids. */
   readonly size: number;
   /** Number of ids of the whole vocabulary, text and actions: the rows of the embedding. */
   readonly vocabularySize: number;
-  /** Whether an id of the vocabulary is an action id. */
   isAction(id: number): boolean;
   /** Action ids -> ids of the vocabulary. Throws on an unknown action id. */
   toVocabulary(actionIds: ArrayLike<number>): Int32Array;
   /** Ids of the vocabulary -> action ids. Throws on an id that is not an action id. */
   toActions(ids: ArrayLike<number>): Int32Array;
-}
-
-export interface OwnRange {
-  /** The text tokenizer has ids 0 .. textSize - 1. */
-  readonly textSize: number;
-  /** Action ids. */
-  readonly size: number;
-  /** The vocabulary's id of action id 0. Default: the first id after the text. */
-  readonly first?: number;
-}
-
-/** Action ids in a range of their own after the text: id = first + action id. */
-export function actionIdsAfterText({ textSize, size, first = textSize }: OwnRange): ActionIds {
-  for (const [name, value] of Object.entries({ textSize, size, first })) checkCount(name, value, 'actionIdsAfterText');
-  if (first < textSize)
-    throw new Error(
-      `actionIdsAfterText: action ids from ${first} would overlap the ${textSize} text ids; begin at ${textSize} or later`,
-    );
-  return range(size, first + size, first, 1);
 }
 
 /**
@@ -44,30 +22,27 @@ export function rangesAfterText<Name extends string>(
   sizes: Readonly<Record<Name, number>>,
 ): Record<Name, ActionIds> {
   const entries = Object.entries<number>(sizes);
+  checkCount('textSize', textSize, 'rangesAfterText');
+  for (const [, size] of entries) checkCount('size', size, 'rangesAfterText');
   const vocabularySize = entries.reduce((sum, [, size]) => sum + size, textSize);
   let first = textSize;
   const ranges = entries.map(([name, size]) => {
-    const own = actionIdsAfterText({ textSize, size, first });
+    const own = range(size, vocabularySize, first, 1);
     first += size;
-    return [name, { ...own, vocabularySize }];
+    return [name, own];
   });
   return Object.fromEntries(ranges);
 }
 
-export interface LastIds {
-  /** Number of ids of the vocabulary; the action ids replace its last ones. */
-  readonly vocabularySize: number;
-  /** Action ids. */
-  readonly size: number;
-  /** Number of ids at the very end that are not replaced. Default 0. */
-  readonly skip?: number;
-}
-
 /**
- * Action ids in place of the last ids of a text vocabulary, backwards: id = vocabularySize - 1 - skip - action id. The
- * replaced tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
+ * `size` action ids in place of the last ids of a text vocabulary but for `skip`, backwards: id = vocabularySize - 1 - skip -
+ * action id. The replaced tokens are lost: openpi's mapping replaces PaliGemma's `<loc>` tokens.
  */
-export function actionIdsFromEnd({ vocabularySize, size, skip = 0 }: LastIds): ActionIds {
+export function actionIdsFromEnd({
+  vocabularySize,
+  size,
+  skip = 0,
+}: Readonly<Record<'vocabularySize' | 'size', number>> & { readonly skip?: number }): ActionIds {
   for (const [name, value] of Object.entries({ vocabularySize, size, skip }))
     checkCount(name, value, 'actionIdsFromEnd');
   if (skip + size > vocabularySize)
@@ -99,11 +74,6 @@ export function idsOfPieces(text: TextTokenizer, pieces: Iterable<string>): Acti
   });
   const inverse = (id: number) => ids.indexOf(id);
   return mapping(ids.length, text.vocabularySize, (id) => ids[id], inverse, 'those of the given pieces');
-}
-
-/** Ids of the whole vocabulary that may come next: action ids, or after a complete chunk the end of sequence alone. */
-export function allowedNext(grammar: ChunkGrammar, state: number, ids: ActionIds, endOfSequence: number): Int32Array {
-  return state === grammar.complete ? Int32Array.of(endOfSequence) : ids.toVocabulary(grammar.allowed(state));
 }
 
 function checkCount(name: string, value: number, caller: string): void {

@@ -108,9 +108,8 @@ const WORDS_REPEATED = 8;
 const VOCABULARY = 768;
 
 /**
- * Learns the merges of the default vocabulary of at most 768 ids from the world's prompts. default-merges.ts stores
- * them, because learning takes about half a second; after a change of the language, `npx tsx
- * tokenizers/default-merges-node.ts` writes them again (checkpoints keep the vocabulary that they were trained with).
+ * Learns the merges of the default vocabulary from the world's prompts. default-merges.ts stores them; after a change of
+ * the language, `npx tsx tokenizers/default-merges-node.ts` writes them again (checkpoints keep their own vocabulary).
  */
 export function trainDefaultMerges(): string[] {
   return trainByteLevelMerges(worldPrompts(), VOCABULARY);

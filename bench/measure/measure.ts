@@ -50,7 +50,7 @@ export interface Measured {
   readonly bytes: number;
 }
 
-interface DispatchSample {
+export interface DispatchSample {
   readonly label: string;
   readonly workgroups: number;
   readonly milliseconds: number;

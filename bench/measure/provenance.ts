@@ -22,7 +22,8 @@ export type Provenance = v.InferOutput<v.ObjectSchema<typeof provenanceFields, u
 export function provenance(device: Device): Provenance {
   const { description, software, features } = device;
   const commit = git('rev-parse', 'HEAD');
-  const status = git('status', '--porcelain');
+  // Results are no part of what is measured.
+  const status = git('status', '--porcelain', '--', ':/', ':(top,exclude)bench/results');
   return {
     adapter: { description, software, features: [...features] },
     versions: {

@@ -1,10 +1,11 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
-import { IMAGE_SIZE } from './camera.ts';
+import { IMAGE_SIZE, project } from './camera.ts';
 import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
-import { dimensions, nameOf, type Scene, simplePlacing } from './scene.ts';
-import { ACTION_DIMENSION, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
+import { restingHeight } from './mjcf.ts';
+import { dimensions, nameOf, type Scene, simplePlacing, workplace } from './scene.ts';
+import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 interface DemonstrationOptions extends DemonstrationSettings {
   /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
@@ -90,6 +91,7 @@ export function recordedDataset(recordings: readonly Recording[]): Dataset {
     name: 'tabletop',
     rate: RATE,
     actionDimension: ACTION_DIMENSION,
+    actionNames: ACTION_NAMES,
     stateDimension: STATE_DIMENSION,
     cameras: [CAMERA],
     episodes: recordings.map(toEpisode),
@@ -105,8 +107,16 @@ function toEpisode({ seed, settings, length, actions, states, images, instructio
   };
   const scene = makeScene(seed, settings);
   const subtask = (step: number) => subtaskOf(scene, states, step);
-  return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image, subtask };
+  const places = (step: number) => placesOf(scene, states, step);
+  return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image, subtask, places };
 }
+
+/** Whether the gripper has closed on something of this width, in metres. */
+const isClosedOn = (width: number) => (state: Float32Array) => state[3] < width + 0.006;
+const statesUntil = (states: Float32Array, step: number) =>
+  Array.from({ length: step + 1 }, (_, before) =>
+    states.subarray(before * STATE_DIMENSION, (before + 1) * STATE_DIMENSION),
+  );
 
 /** The part of the task that is done at a control step, by the states up to it. */
 function subtaskOf(
@@ -116,13 +126,30 @@ function subtaskOf(
 ) {
   const target = fixtures[fixture];
   const reach = `reach for the ${nameOf(task === 'place' ? objects[object] : target)}`;
-  const soFar = Array.from({ length: step + 1 }, (_, before) => states.subarray(before * STATE_DIMENSION));
+  const soFar = statesUntil(states, step);
   if (task === 'press') {
     const above = ([x, y]: Float32Array) => Math.abs(x - target.x) < 0.02 && Math.abs(y - target.y) < 0.02;
     return soFar.some(above) ? 'press it' : reach;
   }
-  const width = 2 * (task === 'place' ? dimensions.object : dimensions.handle.half);
-  const isClosed = (state: Float32Array) => state[3] < width + 0.006;
+  const isClosed = isClosedOn(graspedWidth(task));
   if (isClosed(soFar[step])) return task === 'place' ? `bring it to the ${nameOf(target)}` : 'pull it open';
   return soFar.some(isClosed) ? 'let go' : reach;
+}
+
+const graspedWidth = (task: 'place' | 'open') => 2 * (task === 'place' ? dimensions.object : dimensions.handle.half);
+
+/** Where the named things are in the picture of a control step, those that are acted on first: what is grasped is at the gripper. */
+function placesOf(scene: Scene, states: Float32Array, step: number): [number, number][] {
+  const { settings, objects, object, fixtures, fixture, look } = scene;
+  const target = workplace(fixtures[fixture], 0);
+  const placesAt = (...positions: ArrayLike<number>[]) =>
+    positions.map(({ 0: x, 1: y, 2: z }) => project([x, y, z], look.camera));
+  if (settings.task === 'press') return placesAt(target);
+  const soFar = statesUntil(states, step);
+  const grasped = soFar.findLast(isClosedOn(graspedWidth(settings.task)));
+  if (settings.task === 'open') return placesAt(grasped ? [target[0], grasped[1], target[2]] : target);
+  const { x, y, shape } = objects[object];
+  if (!grasped) return placesAt([x, y, restingHeight(shape)], target);
+  const isLetGo = grasped !== soFar[step];
+  return placesAt(isLetGo ? [target[0], target[1], dimensions.object] : grasped, target);
 }

@@ -1,9 +1,12 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { Image } from '../../model/data/dataset.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
-import { episodeSeed, type SceneSettings, simplePlacing } from './scene.ts';
-import { stages } from './stages.ts';
+import type { Film } from './film.ts';
+import { makeScene } from './make-scene.ts';
+import { episodeSeed, type Scene, type SceneSettings, simplePlacing } from './scene.ts';
+import { outcomeOf, stages } from './stages.ts';
 import { ACTION_DIMENSION, TabletopWorld, type WorldObservation } from './world.ts';
 
 /**
@@ -17,13 +20,15 @@ export type WorldPolicy = (
   worlds: readonly TabletopWorld[],
 ) => Promise<readonly Float32Array[]>;
 
-interface EvaluationOptions {
+export interface EvaluationOptions {
   /** The number of episodes, which advance together; 20 by default. */
   readonly episodes?: number;
   /** The seed that chooses the scenes, all different from training scenes; 0 by default. */
   readonly seed?: number;
   /** Kinds of scenes, which take turns; simple placing by default. */
   readonly scenes?: readonly SceneSettings[];
+  /** Changes the scene of each seed, for instance to another goal. */
+  readonly change?: (scene: Scene) => Scene;
   /** The number of control steps after which an episode has failed. */
   readonly maximumSteps?: number;
   /** The number of actions of each chunk that are carried out before the policy's next call. */
@@ -32,6 +37,8 @@ interface EvaluationOptions {
   readonly onProgress?: (done: number, total: number) => void;
   /** Called before every action that is carried out, with the observation of episode number `index` at that moment. */
   readonly onAction?: (index: number, observation: WorldObservation, action: Float32Array) => void;
+  /** Records the episodes. */
+  readonly film?: Film;
   /** Stops the evaluation: its reason is thrown. */
   readonly signal?: AbortSignal;
 }
@@ -48,17 +55,25 @@ export const CLOSED_LOOP_MEASURE: Readonly<Record<WorldTask, string>> = {
   open: `success: ${within} the named drawer is out by 5 cm; right object: success, or the first drawer that was pulled is the named one; ${stagesOf('open')}`,
 };
 
-interface EpisodeResult {
+export interface EpisodeResult {
   readonly seed: number;
   readonly settings: SceneSettings;
   readonly instruction: string;
   readonly success: boolean;
+  /** The outcome in words. */
+  readonly outcome: string;
   /** Success, or the first thing that the gripper lifted, pressed or pulled was the named one. */
   readonly rightObject: boolean;
   /** The share of the task's stages that were reached. */
   readonly stageScore: number;
   /** Control steps until success, or until the episode was given up. */
   readonly steps: number;
+  /** The first thing that the gripper lifted, pressed or pulled: the index of an object or a fixture; -1 if there is none. */
+  readonly firstMoved: number;
+  /** The bin in which the named object lies at the end: the index of a fixture; -1 if there is none. */
+  readonly bin: number;
+  /** The picture at the end. */
+  readonly end: Image;
 }
 
 export interface Evaluation {
@@ -79,8 +94,10 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
     scenes = [simplePlacing],
     maximumSteps = MAXIMUM_STEPS,
     executeSteps = 5,
+    change = (scene) => scene,
     onProgress,
     onAction,
+    film,
     signal,
   } = options;
   for (const [name, value] of Object.entries({ episodes, maximumSteps, executeSteps })) {
@@ -93,7 +110,7 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
     for (const [index, episode] of seeds.entries()) {
       const world = await TabletopWorld.create();
       worlds.push(world);
-      world.reset(episode, scenes[index % scenes.length]);
+      world.begin(change(makeScene(episode, scenes[index % scenes.length])));
     }
     const observations = worlds.map((world) => world.observe());
     const steps = worlds.map(() => 0);
@@ -106,10 +123,12 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       for (const index of running) {
         const chunk = chunks[index];
         checkChunk(chunk, index, executeSteps);
+        film?.call(index, steps[index], worlds[index], observations[index], chunk);
         for (let step = 0; step < executeSteps && !over(index); step++) {
           const action = chunk.subarray(step * ACTION_DIMENSION, (step + 1) * ACTION_DIMENSION);
           if (onAction) onAction(index, step === 0 ? observations[index] : worlds[index].observe(), action);
           worlds[index].step(action);
+          film?.moved(index, worlds[index]);
           steps[index]++;
         }
         observations[index] = worlds[index].observe();
@@ -121,9 +140,13 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       settings: world.scene.settings,
       instruction: observations[index].instruction,
       success: world.success(),
+      outcome: outcomeOf(world),
       rightObject: world.success() || world.rightObject(),
       stageScore: world.stageScore(),
       steps: steps[index],
+      firstMoved: world.firstMoved,
+      bin: world.scene.fixtures.findIndex((_, bin) => world.scene.object >= 0 && world.liesIn(world.scene.object, bin)),
+      end: observations[index].image,
     }));
     const share = (of: (result: EpisodeResult) => boolean) => results.filter(of).length / episodes;
     return {

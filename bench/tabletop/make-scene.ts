@@ -62,13 +62,8 @@ function simpleScene(own: Draws, settings: SceneSettings): Scene {
   const [object, fixture] = [integer(count), integer(2)];
   const { trained, heldOut } = worldLanguage.templates[settings.task];
   const templates = settings.variation === 'words' ? heldOut : trained.slice(0, 3);
-  return begun(
-    own,
-    settings,
-    { objects, fixtures, object, fixture },
-    templates,
-    templates.map(() => false),
-  );
+  const forms = templates.map((template) => ({ template, synonyms: false }));
+  return begun(own, settings, { objects, fixtures, object, fixture, forms });
 }
 
 function fixturesOf(own: Draws, { task }: SceneSettings, from: readonly Colour[]): SceneFixture[] {
@@ -103,36 +98,23 @@ function richScene(own: Draws, settings: SceneSettings): Scene {
   const fixtures = fixturesOf(own, settings, colours);
   const { trained } = worldLanguage.templates[settings.task];
   const [object, fixture] = [integer(shared ? 2 : count), integer(2)];
-  return begun(
-    own,
-    settings,
-    { objects, fixtures, object, fixture },
-    trained,
-    trained.map(() => integer(4) === 0),
-  );
+  const forms = trained.map((template) => ({ template, synonyms: integer(4) === 0 }));
+  return begun(own, settings, { objects, fixtures, object, fixture, forms });
 }
 
-/** A scene with its instructions, in which templates have synonyms where `synonyms` says so, and the gripper's place. */
-function begun(
-  { between, integer }: Draws,
-  settings: SceneSettings,
-  { objects, fixtures, object, fixture }: Pick<Scene, 'objects' | 'fixtures' | 'object' | 'fixture'>,
-  templates: readonly string[],
-  synonyms: readonly boolean[],
-): Scene {
-  const paraphrase = integer(templates.length);
+type Named = Pick<Scene, 'objects' | 'fixtures' | 'object' | 'fixture' | 'forms'>;
+
+/** A scene with its instructions and the gripper's place. */
+function begun({ between, integer }: Draws, settings: SceneSettings, named: Named): Scene {
+  const paraphrase = integer(named.forms.length);
   const start = [between(-0.12, 0.12), between(-0.1, 0.07), between(0.12, 0.18), dimensions.opening] as const;
-  const scene = { settings, objects, fixtures, object: settings.task === 'place' ? object : -1, fixture };
-  return { ...scene, instructions: instructionsOf(scene, templates, synonyms), paraphrase, start, look: plainLook };
+  const scene = { ...named, settings, object: settings.task === 'place' ? named.object : -1 };
+  return { ...scene, instructions: instructionsOf(scene), paraphrase, start, look: plainLook };
 }
 
-function instructionsOf(
-  { objects, fixtures, object, fixture }: Pick<Scene, 'objects' | 'fixtures' | 'object' | 'fixture'>,
-  templates: readonly string[],
-  synonyms: readonly boolean[],
-): string[] {
-  return templates.map((template, i) => {
-    const word = (noun: Shape | FixtureKind) => (synonyms[i] ? worldLanguage.synonyms[noun] : noun);
+function instructionsOf({ objects, fixtures, object, fixture, forms }: Named): string[] {
+  return forms.map(({ template, synonyms }) => {
+    const word = (noun: Shape | FixtureKind) => (synonyms ? worldLanguage.synonyms[noun] : noun);
     const named = objects[object];
     const { colour, kind } = fixtures[fixture];
     return fillTemplate(template, {
@@ -142,18 +124,24 @@ function instructionsOf(
   });
 }
 
-/** The scene with another named object, and the instructions for it. */
-function renamed(scene: Scene, objects: readonly SceneObject[]): Scene {
-  const templates = worldLanguage.templates[scene.settings.task].trained.slice(0, 3);
-  const own = { ...scene, objects };
-  return {
-    ...own,
-    instructions: instructionsOf(
-      own,
-      templates,
-      templates.map(() => false),
-    ),
-  };
+/** The scene with other objects, or another thing that is named, and the instructions for it. */
+function renamed(scene: Scene, change: Partial<Pick<Scene, 'objects' | 'object' | 'fixture'>>): Scene {
+  const changed = { ...scene, ...change };
+  return { ...changed, instructions: instructionsOf(changed) };
+}
+
+/** The thing that an instruction names: the object to be placed, or the bin, the button or the drawer. */
+export type NamedThing = 'object' | 'fixture';
+
+/**
+ * The same scene to look at, with another goal: the same form of instruction names another object, or the other fixture.
+ *
+ * @throws RangeError if the task is about no object
+ */
+export function exchanged(scene: Scene, thing: NamedThing): Scene {
+  if (thing === 'fixture') return renamed(scene, { fixture: 1 - scene.fixture });
+  if (scene.object < 0) throw new RangeError(`exchanged: the task "${scene.settings.task}" names no object`);
+  return renamed(scene, { object: (scene.object + 1) % scene.objects.length });
 }
 
 /** The named object, or without one the first, gets a pair of colour and shape that is held out; others give way. */
@@ -166,7 +154,7 @@ function withPair(scene: Scene, { integer }: Draws): Scene {
     if (object.colour !== colour) return object;
     return { ...object, colour: before, shape: trainedShape(before, object.shape, simple.shapes) };
   });
-  return renamed(scene, objects);
+  return renamed(scene, { objects });
 }
 
 /** Five objects in two rows: the named one, one of its colour, one of its shape, and two more. */
@@ -194,5 +182,5 @@ function withDistractors(scene: Scene, own: Draws): Scene {
     x: chosen[i].x + own.between(-0.018, 0.018),
     y: chosen[i].y + own.between(-0.006, 0.006),
   }));
-  return renamed({ ...scene, object: Math.min(scene.object, 0) }, objects);
+  return renamed(scene, { objects, object: Math.min(scene.object, 0) });
 }

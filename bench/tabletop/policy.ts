@@ -1,9 +1,12 @@
-import type { Policy } from '../../model/policy/policy.ts';
+import type { ActOptions, Policy } from '../../model/policy/policy.ts';
 import type { WorldPolicy } from './evaluation.ts';
 import { CAMERA } from './world.ts';
 
+/** Euler steps of a flow: ten succeed no more often. */
+const EULER_STEPS = 5;
+
 /** A trained policy as a policy of the tabletop world. Every call draws noise of its own; a second run draws the same. */
-export function tabletopPolicy(policy: Policy, seed = 0): WorldPolicy {
+export function tabletopPolicy(policy: Policy, seed = 0, onSaid?: ActOptions['onSaid']): WorldPolicy {
   let calls = 0;
   return (observations) => {
     const seen = observations.map(({ image, state, instruction }) => ({
@@ -13,6 +16,6 @@ export function tabletopPolicy(policy: Policy, seed = 0): WorldPolicy {
     }));
     const sample = calls;
     calls += 1;
-    return policy.act(seen, { seed, sample });
+    return policy.act(seen, { seed, sample, steps: EULER_STEPS, onSaid });
   };
 }

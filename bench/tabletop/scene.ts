@@ -93,6 +93,12 @@ export interface SceneFixture {
   readonly y: number;
 }
 
+/** A template of instructions, filled with the usual words or with synonyms. */
+interface InstructionForm {
+  readonly template: string;
+  readonly synonyms: boolean;
+}
+
 /** Everything that a seed and its settings decide about an episode. */
 export interface Scene {
   readonly settings: SceneSettings;
@@ -103,7 +109,9 @@ export interface Scene {
   readonly object: number;
   /** Index of the fixture that the instruction names. */
   readonly fixture: number;
-  /** Paraphrases of the instruction, one for each template. */
+  /** The forms of the instruction. */
+  readonly forms: readonly InstructionForm[];
+  /** Paraphrases of the instruction, one for each form. */
   readonly instructions: readonly string[];
   /** Index of the paraphrase that the robot gets. */
   readonly paraphrase: number;

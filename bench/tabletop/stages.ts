@@ -1,5 +1,5 @@
-import type { WorldTask } from '../../tokenizers/index.ts';
-import { dimensions, type Scene } from './scene.ts';
+import { fillTemplate, type WorldTask } from '../../tokenizers/index.ts';
+import { dimensions, nameOf, type Scene } from './scene.ts';
 
 /** The part of a world's state that stages depend on. */
 interface Situation {
@@ -74,4 +74,55 @@ export function movedThing(world: Situation): number {
   if (settings.task === 'place') return objects.findIndex((_, i) => isLifted(world, i));
   if (settings.task === 'press') return fixtures.findIndex((_, i) => isPressed(world, i));
   return fixtures.findIndex((_, i) => world.fixtureTravel(i) > 0.01);
+}
+
+/** An episode that has ended. */
+interface Course extends Situation {
+  readonly firstMoved: number;
+  readonly stagesReached: number;
+  liesIn(object: number, bin: number): boolean;
+}
+
+/** The words for an episode's end, by the number of stages that were reached; `moved` is for the wrong thing. */
+const ends: Readonly<Record<WorldTask, { readonly moved: string; readonly reached: readonly string[] }>> = {
+  place: {
+    moved: 'lifted',
+    reached: [
+      'never reached {object}',
+      'reached {object}, never lifted it',
+      'lifted {object}, never brought it over {fixture}',
+      'brought {object} over {fixture}, did not leave it there',
+      'placed {object} in {fixture}',
+    ],
+  },
+  press: {
+    moved: 'pressed',
+    reached: ['never came above {fixture}', 'came above {fixture}, never pressed it', 'pressed {fixture}'],
+  },
+  open: {
+    moved: 'pulled',
+    reached: [
+      'never came to the handle of {fixture}',
+      'came to the handle of {fixture}, never grasped it',
+      'grasped the handle of {fixture}, did not pull it open',
+      'opened {fixture}',
+    ],
+  },
+};
+
+/** The outcome of an episode in words: "placed the red cube in the blue bin", "lifted the green ball instead". */
+export function outcomeOf(world: Course): string {
+  const { objects, fixtures, object, fixture, settings } = world.scene;
+  const { moved, reached } = ends[settings.task];
+  const placing = settings.task === 'place';
+  const named = { object: placing ? nameOf(objects[object]) : undefined, fixture: nameOf(fixtures[fixture]) };
+  if (world.success()) return fillTemplate(reached[reached.length - 1], named);
+  const bin = placing ? fixtures.findIndex((_, i) => world.liesIn(object, i)) : -1;
+  if (bin >= 0) return `placed the ${named.object} in the ${nameOf(fixtures[bin])} instead`;
+  const { firstMoved, stagesReached } = world;
+  const other = firstMoved >= 0 && firstMoved !== (placing ? object : fixture);
+  // The gripper may have gone on to the named object.
+  if (other && !(placing && stagesReached > 1))
+    return `${moved} the ${nameOf((placing ? objects : fixtures)[firstMoved])} instead`;
+  return fillTemplate(reached[Math.min(stagesReached, reached.length - 2)], named);
 }

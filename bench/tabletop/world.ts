@@ -11,6 +11,7 @@ import { movedThing, stages, stagesReached } from './stages.ts';
 export const RATE = 10;
 /** Width of an action: target x, y, z of the gripper and of its opening, in metres. */
 export const ACTION_DIMENSION = 4;
+export const ACTION_NAMES = ['x', 'y', 'z', 'opening'];
 /** Width of a state: measured x, y, z of the gripper and its opening, in metres. */
 export const STATE_DIMENSION = 4;
 /** The way by which an open drawer is out at least, in metres. */
@@ -62,7 +63,11 @@ export class TabletopWorld {
 
   /** Begins the episode of a seed: a whole number from 0 to 2^53 - 1. */
   reset(seed: number, settings?: SceneSettings): void {
-    const scene = makeScene(seed, settings);
+    this.begin(makeScene(seed, settings));
+  }
+
+  /** Begins the episode of a scene. */
+  begin(scene: Scene): void {
     this.#release();
     this.#scene = scene;
     this.#model = this.#mujoco.MjModel.from_xml_string(sceneToMjcf(scene));
@@ -191,7 +196,17 @@ export class TabletopWorld {
     return this.fixtureTravel(fixture) >= OPENED;
   }
 
-  /** Whether the first thing that the gripper lifted, pressed, or pulled by 1 cm is the named one. */
+  /** The index of the first thing that the gripper lifted, pressed, or pulled by 1 cm; -1 if there is none so far. */
+  get firstMoved(): number {
+    return this.#firstMoved;
+  }
+
+  /** The number of the task's stages that were reached so far. */
+  get stagesReached(): number {
+    return this.#stagesReached;
+  }
+
+  /** Whether the first thing that the gripper moved is the named one. */
   rightObject(): boolean {
     const { settings, object, fixture } = this.scene;
     return this.#firstMoved === (settings.task === 'place' ? object : fixture);

@@ -44,13 +44,11 @@ const softwareAdapterCommands = [
 
 /**
  * Returns a paragraph of advice on what to install if no WebGPU adapter opens.
- * @param {string} platform `process.platform`, or 'browser'
+ * @param {string} platform `process.platform`
  * @param {OsRelease | null} [release] of a Linux machine, if it is known
  * @returns {string}
  */
 export function adviceFor(platform, release = null) {
-  if (platform === 'browser')
-    return 'Use a browser with WebGPU switched on (Chrome or Edge 113, Safari 26, Firefox 141 on Windows or 145 on a Mac, or later), with hardware acceleration on, over https or from localhost.';
   if (platform === 'darwin')
     return 'macOS: WebGPU uses Metal, which is part of macOS. Update to macOS 12 or later; in a virtual machine, give it a graphics device.';
   if (platform === 'win32')

@@ -1,12 +1,12 @@
-// The description of an adapter. No imports: node and browsers share this file.
+// The description of an adapter. No imports: engine/device.ts uses it in browsers too.
 
 /**
  * A report on an adapter that opens, or on a backend or adapter that does not, with the reason.
  * @typedef {object} OpenAdapter
  * @property {true} opens
  * @property {boolean} isDefault whether it is the one that opens if none is named
- * @property {string} backend 'vulkan', 'metal', 'd3d12' ...; 'browser' in a browser
- * @property {string} name what `openDevice({ adapter })` accepts; '' in a browser
+ * @property {string} backend 'vulkan', 'metal', 'd3d12' ...
+ * @property {string} name what `openDevice({ adapter })` accepts
  * @property {string} vendor
  * @property {string} device
  * @property {string} description with the driver's version

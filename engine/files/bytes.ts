@@ -4,7 +4,6 @@ import { InputError } from './errors.ts';
 export interface ByteSource {
   /** Name in error messages: a path or a description. */
   readonly name: string;
-  /** Total number of bytes. */
   readonly size: number;
   /** A copy of bytes start ... end - 1; fewer if the source has become shorter than `size`. */
   read(start: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
@@ -18,7 +17,6 @@ export interface Folder {
   open(path: string): Promise<ByteSource>;
 }
 
-/** A Blob, a byte array or a buffer as a source. */
 export function memorySource(data: Blob | Uint8Array | ArrayBuffer, name: string): ByteSource {
   const close = async () => {};
   if (data instanceof Blob) {

@@ -42,19 +42,14 @@ function roundHalfEven(value: number): number {
   return rest > 0.5 || (rest === 0.5 && below % 2 === 1) ? below + 1 : below;
 }
 
-/** The values of f16 bit patterns. */
 export function decodeFloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
-  return Float32Array.from(halves, float16ToFloat32);
+  return new Float32Array(halves.length).map((_, i) => float16ToFloat32(halves[i]));
 }
 
-/** The nearest f16 bit patterns. */
 export function encodeFloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
-  const out = new Uint16Array(values.length);
-  for (let i = 0; i < values.length; i++) out[i] = float32ToFloat16(values[i]);
-  return out;
+  return new Uint16Array(values.length).map((_, i) => float32ToFloat16(values[i]));
 }
 
-/** The values of bfloat16 bit patterns. */
 export function decodeBfloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
   const out = new Float32Array(halves.length);
   const patterns = new Uint32Array(out.buffer);
@@ -62,9 +57,6 @@ export function decodeBfloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
   return out;
 }
 
-/** The nearest bfloat16 bit patterns. */
 export function encodeBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
-  const out = new Uint16Array(values.length);
-  for (let i = 0; i < values.length; i++) out[i] = float32ToBfloat16(values[i]);
-  return out;
+  return new Uint16Array(values.length).map((_, i) => float32ToBfloat16(values[i]));
 }

@@ -1,14 +1,10 @@
 import { quote } from './errors.ts';
-import { byteLength, type TensorType, tensorArrays } from './safetensors.ts';
+import { byteLength, type TensorEntry, type TensorType, tensorArrays } from './safetensors.ts';
 
 /** Values to write, in the typed array of their element type. */
 export type TensorValues = (typeof tensorArrays)[TensorType]['prototype'];
 
-/** One tensor to write. */
-export interface TensorToWrite {
-  readonly name: string;
-  readonly dtype: TensorType;
-  readonly shape: readonly number[];
+export interface TensorToWrite extends Pick<TensorEntry, 'name' | 'dtype' | 'shape'> {
   /**
    * Its values (F16 and BF16 as bit patterns), or a function that is called when the tensor is written and returns them
    * whole or in pieces, so that only one piece at a time is in memory.
@@ -16,9 +12,7 @@ export interface TensorToWrite {
   readonly data: TensorValues | (() => TensorValues | Promise<TensorValues> | AsyncIterable<TensorValues>);
 }
 
-export interface WriteOptions {
-  readonly metadata?: Readonly<Record<string, string>>;
-}
+type WriteOptions = { readonly metadata?: Readonly<Record<string, string>> };
 
 /**
  * Writes a safetensors file, tensor by tensor, into a temporary file that is then renamed, so that the target is

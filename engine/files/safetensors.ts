@@ -126,7 +126,6 @@ export class SafetensorsFile {
     return new InputError(`${this.name}: tensor ${quote(tensor)} ${complaint}`);
   }
 
-  /** Closes the file; reading after that fails. */
   close(): Promise<void> {
     return this.source.close();
   }
@@ -213,7 +212,6 @@ function checkEntry(source: ByteSource, name: string, value: unknown, dataStart:
   return { name, dtype: type, shape, start: dataStart + begin, end: dataStart + end };
 }
 
-/** Size of a tensor in bytes. */
 export function byteLength(dtype: TensorType, shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, tensorArrays[dtype].BYTES_PER_ELEMENT);
 }

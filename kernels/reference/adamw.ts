@@ -17,7 +17,6 @@ export function adamw(state: AdamWState, gradient: Numbers, settings: AdamWSetti
   }
 }
 
-/** The L2 norm of several gradients together. */
 export const gradientNorm = (gradients: readonly Numbers[]): number =>
   Math.sqrt(sum(gradients.length, (g) => sum(gradients[g].length, (i) => gradients[g][i] ** 2)));
 

@@ -37,5 +37,7 @@ export function cast(x: Numbers, dtype: 'f32' | 'f16' | 'bf16'): Float32Array {
 }
 
 /** The uniform numbers of the counter-based generator, bit for bit. */
-export const randomUniform = (count: number, address: { seed: number; step: number; stream: number }): Float32Array =>
-  randomStream(address.seed, address.step, address.stream).fillUniform(new Float32Array(count));
+export function randomUniform(count: number, address: { seed: number; step: number; stream: number }): Float32Array {
+  const random = randomStream(address.seed, address.step, address.stream);
+  return Float32Array.from({ length: count }, (_, i) => random.uniform(i));
+}

@@ -1,6 +1,6 @@
 /** The first rows of blocks. Each kind of input has its numbers from the host, its parameters, and the rows that it makes of them. */
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
-import { add, concatenateTokens, embedding } from '../../kernels/index.ts';
+import { add, concatenateTokens, embedding, reshape } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ModelConfiguration, sourceOf } from './configuration.ts';
 import {
@@ -11,6 +11,7 @@ import {
   inputNamed,
   integers,
   type ObservationBatch,
+  repeated,
 } from './inputs.ts';
 import { type Layer, Linear, Table } from './layers.ts';
 import type { PerExpert } from './mixture.ts';
@@ -54,12 +55,16 @@ export class BlockInputs {
     return Object.values(this.own);
   }
 
-  /** The inputs of the blocks of a pass. Those of noisy actions come from their objective. */
-  inputs({ batch, images, ids, numbers = {} }: ObservationBatch, blocks: readonly BlockSettings[]): Inputs {
+  /** The inputs of the blocks of a pass, in which blocks that are repeated have copies. Those of noisy actions come from their objective. */
+  inputs(
+    { batch, images, ids, numbers = {} }: ObservationBatch,
+    blocks: readonly BlockSettings[],
+    { copies }: { copies: boolean } = { copies: false },
+  ): Inputs {
     const { vision } = this.configuration;
     const inputs: Record<string, Inputs[string]> = {};
     for (const block of blocks) {
-      const { name, input, length } = block;
+      const { name, input, length, repeats = 1 } = block;
       const source = sourceOf(block);
       if (input === 'images' && images && vision)
         inputs.images = floats(images, [batch, vision.cameras, vision.imageHeight, vision.imageWidth, 3]);
@@ -68,8 +73,9 @@ export class BlockInputs {
         inputs[`ids/${name}`] = integers(ids[source].ids, [batch, length]);
       }
       const dimension = dimensionOf(this.configuration, block);
-      if (dimension !== null && numbers[source])
-        inputs[`numbers/${name}`] = floats(numbers[source], [batch, length, dimension]);
+      if (dimension === null || !numbers[source]) continue;
+      const own = copies ? repeated(numbers[source], batch, repeats) : numbers[source];
+      inputs[`numbers/${name}`] = floats(own, [copies ? batch * repeats : batch, length, dimension]);
     }
     return inputs;
   }
@@ -92,7 +98,7 @@ export class BlockInputs {
       } else rows = given[block.name] ?? this.rowsOf(values, inputs, block);
       parts[block.weights] = [...(parts[block.weights] ?? []), rows];
     }
-    const joined = ([expert, own]: [string, Tensor[]]) => [expert, own.length === 1 ? own[0] : concatenateTokens(own)];
+    const joined = ([expert, own]: [string, Tensor[]]) => [expert, own.length === 1 ? own[0] : together(own)];
     return { rows: Object.fromEntries(Object.entries(parts).map(joined)), features };
   }
 
@@ -113,6 +119,19 @@ export class BlockInputs {
     const zeros = zeroTensor(values.device, [batch, length, width], 'f32', 'rows of zeros');
     return own ? add(zeros, own.rows(values)) : zeros;
   }
+}
+
+/**
+ * Rows [batch, rows, width] of blocks one after another. Where the blocks are copied together, the numbers of one are
+ * [batch * copies, rows, width], and each copy has rows of every block.
+ */
+function together(parts: readonly Tensor[]): Tensor {
+  const [batch, chunks] = [Math.min, Math.max].map((most) => most(...parts.map(({ shape }) => shape[0])));
+  if (batch === chunks) return concatenateTokens(parts);
+  const width = parts[0].shape[2];
+  const ofCopies = parts.map((part) => reshape(part, [chunks, part.size / (chunks * width), width]));
+  const joined = concatenateTokens(ofCopies);
+  return reshape(joined, [batch, joined.size / (batch * width), width]);
 }
 
 /** Numbers in a row of a block; null if it is not made of numbers. */

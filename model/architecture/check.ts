@@ -132,12 +132,18 @@ function expectBlock(configuration: ModelConfiguration, block: BlockSettings): v
   }
   expect(input !== 'state' || stateDimension > 0, `${what} holds the state, and stateDimension is 0`);
   expect(input !== 'numbers' || (dimension ?? 0) > 0, `${what} holds numbers, and has no dimension`);
-  expect(repeats === 1 || input === 'noisyActions', `${what} is repeated; only noisy actions differ between copies`);
   expect(Number.isInteger(repeats) && repeats > 0, `${what} has ${repeats} repeats; expected a positive integer`);
-  const others = configuration.blocks.filter((other) => other.name !== name && other.weights === weights);
+  if (repeats === 1) return;
+  const own = configuration.blocks.filter((other) => other.weights === weights);
+  const first = configuration.blocks.indexOf(own[0]);
+  const alone = own.find((other, i) => other.repeats !== repeats || configuration.blocks[first + i] !== other);
   expect(
-    repeats === 1 || !adaptive || others.length === 0,
-    `${what} is repeated through adaptive norms, which condition each copy by its own time, but ${quote(others[0]?.name ?? '')} shares its expert`,
+    alone === undefined || (input === 'noisyActions' && !adaptive),
+    `${what} is repeated ${input === 'noisyActions' ? 'through adaptive norms, which condition each copy by its own time' : 'with the noisy actions'}, but ${quote(alone?.name ?? '')} of the same expert is not repeated with it, as its neighbour`,
+  );
+  expect(
+    own.some((other) => other.input === 'noisyActions'),
+    `${what} is repeated; only noisy actions differ between copies`,
   );
 }
 

@@ -25,7 +25,7 @@ export interface ObservationBatch {
 
 /** A batch of observations with the targets of the losses. */
 export interface TrainingBatch extends ObservationBatch {
-  /** [batch, rows of the backbone]: the id that each row is to predict, and 1 if the row has a loss. */
+  /** [batch, rows of the backbone]: the id that each row is to predict, and the number of its target, from 1 on, if the row has a loss. */
   readonly lossTarget: ArrayLike<number> | null;
   readonly lossMask: ArrayLike<number> | null;
   /** [batch, horizon, actionDimension], normalised. */
@@ -112,6 +112,14 @@ export function inputNamed(inputs: InputTensors, name: string): Tensor {
   if (!found)
     throw new InputError(`the model needs '${name}', and the batch has none; it has ${Object.keys(inputs).join(', ')}`);
   return found;
+}
+
+/** Repeats each of `batch` equal parts `copies` times in a row. */
+export function repeated(data: ArrayLike<number>, batch: number, copies: number): Float32Array {
+  if (copies === 1 && data instanceof Float32Array) return data;
+  const size = data.length / batch;
+  const source = (i: number) => Math.floor(i / (size * copies)) * size + (i % size);
+  return Float32Array.from({ length: data.length * copies }, (_, i) => data[source(i)]);
 }
 
 export function floats(data: Float32Array, shape: Shape): Input {

@@ -22,25 +22,34 @@ export function blocksNamed(configuration: ModelConfiguration, names: readonly s
   return names.map((name) => ({ ...blockNamed(configuration, name), tableName: name }));
 }
 
-/** The blocks of a training pass: all, with one entry for each copy. */
+/** The blocks of a training pass: all, with one entry for each copy. Neighbours that are copied alike are copied together. */
 export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
-  return blocks.flatMap((block) =>
-    Array.from({ length: block.repeats ?? 1 }, (_, copy) => {
-      const tableName = copy === 0 ? block.name : `${block.name} copy ${copy + 1}`;
-      return { ...block, tableName };
-    }),
+  const groups: BlockSettings[][] = [];
+  for (const block of blocks) {
+    const last = groups.at(-1);
+    if (last && isCopiedWith(block, last[0])) last.push(block);
+    else groups.push([block]);
+  }
+  return groups.flatMap((group) =>
+    Array.from({ length: group[0].repeats ?? 1 }, (_, copy) =>
+      group.map((block) => ({ ...block, tableName: copy === 0 ? block.name : `${block.name} copy ${copy + 1}` })),
+    ).flat(),
   );
 }
 
+/** Whether each copy of a block belongs to the same copy of another. */
+const isCopiedWith = ({ weights, repeats = 1 }: BlockSettings, other: BlockSettings): boolean =>
+  repeats > 1 && repeats === other.repeats && weights === other.weights;
+
 /** The attention table over the blocks of a pass; edges to other blocks are left out. */
-export function tableOf({ edges }: ModelConfiguration, blocks: readonly RunningBlock[]): AttentionTable {
+export function tableOf(configuration: ModelConfiguration, blocks: readonly RunningBlock[]): AttentionTable {
   const copies = (name: string) => blocks.filter((block) => block.name === name).map(({ tableName }) => tableName);
   const rows: Record<string, Record<string, Edge>> = {};
-  for (const { query, key, edge } of edges) {
+  for (const { query, key, edge } of configuration.edges) {
     const keys = copies(key);
+    const together = query === key || isCopiedWith(blockNamed(configuration, query), blockNamed(configuration, key));
     copies(query).forEach((row, copy) => {
-      // Copies see themselves, and of other blocks that are repeated the first copy.
-      const seen = query === key ? keys[copy] : keys[0];
+      const seen = together ? keys[copy] : keys[0];
       if (seen !== undefined) rows[row] = { ...rows[row], [seen]: edge };
     });
   }
@@ -55,19 +64,22 @@ export interface RowRange {
   readonly length: number;
   /** Rows of the expert in all. */
   readonly of: number;
+  /** The rows of the expert are so many equal parts, and the range is one of each part. */
+  readonly parts: number;
 }
 
 /** The rows of a block, copies included, among the rows of its expert in a pass. */
 export function rowsOf(blocks: readonly BlockSettings[], name: string): RowRange {
-  const { weights } = blockNamed({ blocks }, name);
+  const own = blocks.filter(({ weights }) => weights === blockNamed({ blocks }, name).weights);
+  const copies = own.filter((block) => block.name === name).length;
+  const parts = own.every((block) => isCopiedWith(block, own[0])) ? copies : 1;
   let [start, length, of] = [0, 0, 0];
-  for (const block of blocks) {
-    if (block.weights !== weights) continue;
+  for (const block of own.slice(0, own.length / parts)) {
     if (block.name === name) length += block.length;
     else if (length === 0) start += block.length;
     of += block.length;
   }
-  return { start, length, of };
+  return { start, length, of: of * parts, parts };
 }
 
 /** The padding mask of each block: [batch, length], 1 for real tokens. A block that is missing has no padding. */

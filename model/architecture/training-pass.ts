@@ -31,7 +31,7 @@ interface PassOptions extends MixtureOptions {
 export function trainingInputs({ configuration, blockInputs, objectives }: Architecture, batch: TrainingBatch): Inputs {
   const inputs: Inputs = Object.assign(
     {},
-    blockInputs.inputs(batch, configuration.blocks),
+    blockInputs.inputs(batch, configuration.blocks, { copies: true }),
     sequenceInputs(configuration, batch, trainingBlocks(configuration)),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
@@ -102,9 +102,11 @@ export function rowsReader(blocks: readonly RunningBlock[], { hidden, residuals 
   return (name, { layer, at } = {}) => {
     const { weights } = blockNamed({ blocks }, name);
     const stream = layer === undefined ? hidden[weights] : residuals[layer][weights];
-    const { start, length, of } = rowsOf(blocks, name);
-    if (at) return embedding(at, reshape(stream, [stream.shape[0] * of, stream.shape[2]]));
-    return length === of ? stream : sliceTokens(stream, start, length);
+    const { start, length, of, parts } = rowsOf(blocks, name);
+    const [batch, , width] = stream.shape;
+    if (at) return embedding(at, reshape(stream, [batch * of, width]));
+    if (length * parts === of) return stream;
+    return sliceTokens(reshape(stream, [batch * parts, of / parts, width]), start, length);
   };
 }
 

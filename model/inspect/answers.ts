@@ -22,6 +22,23 @@ export interface AnswerScore {
   readonly tokens: number | null;
 }
 
+/** What a vision-language model knows of pictures. */
+export interface StartAnswers {
+  /** Things to point at, and the share that is placed nearly right. */
+  readonly objects: number;
+  readonly near: number | null;
+  /** Other questions, and the share of right tokens. */
+  readonly others: number;
+  readonly tokens: number | null;
+}
+
+/** Answers before and after a policy was trained from it, about the same scenes. */
+export interface KeptAnswers {
+  readonly scenes: number;
+  readonly before: StartAnswers;
+  readonly after: StartAnswers;
+}
+
 export interface AskOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;

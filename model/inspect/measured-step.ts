@@ -19,7 +19,6 @@ export interface StepSizes extends StepSettings {
   /** Number of tokens to be predicted. */
   readonly target?: number;
   readonly horizon?: number;
-  /** Number of layers. */
   readonly depth?: number;
 }
 
@@ -99,7 +98,6 @@ export class MeasuredStep implements Disposable {
     );
   }
 
-  /** Submits one step. */
   async run(): Promise<void> {
     const batches = Array.from({ length: this.accumulate }, () => this.batches[this.runs++ % BATCHES]);
     await this.step.run(batches, LEARNING_RATE, () => {});

@@ -1,7 +1,7 @@
 /** One call of a model that acts: by the objective that acts, over a cache of keys and values. */
 import { InputError } from '../../engine/files/errors.ts';
 import { sourceOf } from '../architecture/configuration.ts';
-import { expectInputs, floats, type ObservationBatch } from '../architecture/inputs.ts';
+import { expectInputs, floats, type Ids, type ObservationBatch } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import {
   type Acting,
@@ -27,6 +27,8 @@ interface ActingOptions extends SamplingOptions {
   readonly noise?: Float32Array;
   /** The next id of a sample's target from its logits [vocabulary], or null if it has ended. Default: argmax, without an end. */
   readonly choose?: (sample: number, logits: Float32Array, target: string) => number | null;
+  /** The numbers, by their source, that a decoded target gives to other blocks. */
+  readonly numbersOf?: (target: string, ids: Ids) => ObservationBatch['numbers'];
 }
 
 /** The id of the largest logit, among the allowed ids or all. */
@@ -45,7 +47,15 @@ export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.
 export async function act(
   model: Model,
   given: ObservationBatch,
-  { objective = actingObjective(model.objectives), noise, choose, steps = 10, onLatency, onState }: ActingOptions = {},
+  {
+    objective = actingObjective(model.objectives),
+    noise,
+    choose,
+    numbersOf,
+    steps = 10,
+    onLatency,
+    onState,
+  }: ActingOptions = {},
 ): Promise<Float32Array | null> {
   const { device, architecture, parameters, configuration } = model;
   if (!objective?.acts) throw new InputError(refusal(objective ? [objective] : model.objectives));
@@ -68,7 +78,8 @@ export async function act(
     if (observation.ids[source]) continue;
     const decoder = model.objectives.find(({ decode }) => decode)!;
     const ids = await decoder.decode!(acting(observation), target);
-    observation = { ...observation, ids: { ...observation.ids, [source]: ids } };
+    const numbers = { ...observation.numbers, ...numbersOf?.(source, ids) };
+    observation = { ...observation, ids: { ...observation.ids, [source]: ids }, numbers };
   }
   return objective.act?.(acting(observation)) ?? null;
 }

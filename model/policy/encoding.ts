@@ -14,7 +14,7 @@ import {
   rangesAfterText,
   TextTokenizer,
 } from '../../tokenizers/index.ts';
-import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
+import { type ModelConfiguration, sourceOf, type VisionSettings } from '../architecture/configuration.ts';
 import { type Ids, type ObservationBatch, padIds } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import {
@@ -26,9 +26,13 @@ import {
   relativeActions,
   resizeWithPadding,
   type SlotMap,
+  shareBeforePadding,
+  shareWithPadding,
   slotMask,
   toSlots,
 } from '../data/index.ts';
+import { PLACES } from '../systems/index.ts';
+import { type PicturePlace, placesDimension, type Said, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
 
 /** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
 export interface EncodingSettings {
@@ -46,6 +50,8 @@ export interface EncodingSettings {
   readonly actions: object | null;
   /** The vocabulary has location tokens between text and action tokens, for answers that contain image locations. */
   readonly locations?: boolean;
+  /** What the policy says before it acts; nothing if absent. */
+  readonly subtask?: SubtaskSettings;
   /** The robots of a model that was trained on several, by name. */
   readonly robots?: Readonly<Record<string, { readonly slots: SlotMap; readonly statistics: DatasetStatistics }>>;
 }
@@ -79,10 +85,14 @@ interface ChunkWriter {
   decode(): Float32Array;
 }
 
+const sizeOf = ({ imageWidth, imageHeight }: VisionSettings) => ({ width: imageWidth, height: imageHeight });
+
 export class Encoding {
   readonly text: TextTokenizer;
   /** The action tokenizer; null for systems without discrete action tokens. */
   readonly actions: ActionTokenizer | null;
+  /** The tokens that come before action tokens; null for policies that say nothing. */
+  readonly subtask: SubtaskTokens | null;
   private readonly ranges: Partial<Record<'location' | 'action', ActionIds>>;
   /** Robots by name; the robot of a model that was trained on one robot has no name. */
   private readonly robots: ReadonlyMap<string | undefined, Robot>;
@@ -95,6 +105,7 @@ export class Encoding {
     if (locations) sizes.location = LOCATIONS;
     if (this.actions) sizes.action = this.actions.vocabularySize;
     this.ranges = rangesAfterText(this.text.vocabularySize, sizes);
+    this.subtask = settings.subtask ? new SubtaskTokens(settings.subtask, this.text, this.ranges.location) : null;
     const own: [string | undefined, Robot][] = Object.entries(robots).map(([name, { slots, statistics }]) => [
       name,
       { normalise: normalisers(statistics), slots },
@@ -132,7 +143,8 @@ export class Encoding {
         ? digitizeState(normalise.states.normalise(Float32Array.from(state)), { bins: stateBins })
         : undefined;
     const text = promptText({ instruction: instruction ?? undefined, state: bins });
-    return this.text.encode(request === 'subtask' ? text.replace(/Action: $/, 'Subtask: ') : text, { bos: true });
+    const saysFirst = request === 'subtask' || this.subtask !== null;
+    return this.text.encode(saysFirst ? text.replace(/Action: $/, 'Subtask: ') : text, { bos: true });
   }
 
   /** Ids in the joint vocabulary of an answer, without the end of sequence. Locations in it become location tokens. */
@@ -151,6 +163,38 @@ export class Encoding {
   /** The ids of text and location tokens, which answers consist of. */
   get textIds(): number[] {
     return Array.from({ length: this.vocabularySize }, (_, id) => id).filter((id) => !this.isAction(id));
+  }
+
+  /** Tokens of what is said about an observation; places are those of its original picture. */
+  saidTokens(said: Said, { images }: Pick<RawObservation, 'images'>, { vision }: Pick<ModelConfiguration, 'vision'>) {
+    const image = images[this.settings.cameras[0]];
+    const places = image && vision ? said.places.map((place) => shareWithPadding(place, image, sizeOf(vision))) : [];
+    return this.subtask!.encode({ ...said, places });
+  }
+
+  /** The inverse of `saidTokens`. */
+  said(
+    ids: readonly number[],
+    { images }: Pick<RawObservation, 'images'>,
+    { vision }: Pick<ModelConfiguration, 'vision'>,
+  ): Said {
+    const said = this.subtask!.decode(ids);
+    const image = images[this.settings.cameras[0]];
+    const original = ([down, across]: PicturePlace): PicturePlace => [
+      shareBeforePadding(down, 'height', image!, sizeOf(vision!)),
+      shareBeforePadding(across, 'width', image!, sizeOf(vision!)),
+    ];
+    return { ...said, places: image && vision ? said.places.map(original) : [] };
+  }
+
+  /** The numbers that expert tokens get of what is said about each observation; none for a policy that says no places. */
+  placeNumbers(said: readonly (readonly number[])[]): NonNullable<ObservationBatch['numbers']> {
+    const { subtask } = this;
+    if (!subtask || subtask.settings.places === 0) return {};
+    const dimension = placesDimension(subtask.settings);
+    const all = new Float32Array(said.length * dimension);
+    for (const [i, ids] of said.entries()) all.set(subtask.numbers(subtask.decode(ids)), i * dimension);
+    return { [PLACES]: all };
   }
 
   /** Ids of a subtask and of the text that introduces the action tokens after it. */
@@ -175,9 +219,12 @@ export class Encoding {
     if (!tokenizer || !actionIds) throw new Error('this system has no discrete action tokens');
     const grammar = tokenizer.grammar(shape);
     const written: number[] = [];
+    const introduction = [...(this.subtask?.introduction ?? [])];
     let state = 0;
     return {
       write(choose) {
+        const given = introduction.shift();
+        if (given !== undefined) return given;
         if (state === grammar.complete) return null;
         const id = choose(actionIds.toVocabulary(grammar.allowed(state)));
         const [action] = actionIds.toActions([id]);

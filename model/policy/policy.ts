@@ -1,13 +1,17 @@
 import { InputError, randomStream, streams } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
+import { SUBTASK } from '../systems/index.ts';
 import { act, argmax, type SamplingOptions } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
+import type { Said, SubtaskTokens } from './subtask.ts';
 
 export interface ActOptions extends SamplingOptions {
   /** Chooses the noise; the same seed and observation give the same chunk. */
   seed?: number;
   /** Index of the sample: the same seed gives different noise for different indices. */
   sample?: number;
+  /** Called with what the policy says about each observation before it acts; places are those of its original picture. */
+  onSaid?: (said: readonly Said[]) => void;
 }
 
 /** A trained system that acts: it maps observations to chunks of actions, both in the robot's units. */
@@ -25,21 +29,29 @@ export class Policy {
 
   /**
    * Normalised chunks [horizon * actionDimension], one for each observation. Action tokens are decoded greedily under the tokenizer's
-   * grammar; the rest of an incomplete chunk is zero.
+   * grammar, behind what the policy says before; the rest of an incomplete chunk is zero.
    */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { model, encoding } = this;
     const { horizon, actionDimension } = model.configuration;
-    const observation = encoding.observe(observations, model.configuration);
     const size = horizon * actionDimension;
-    const { seed = 0, sample = 0, ...sampling } = options;
+    const { seed = 0, sample = 0, onSaid, ...sampling } = options;
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
     const shape = { horizon, dimension: actionDimension };
     const writers: ReturnType<Encoding['chunkWriter']>[] = [];
     const writer = (own: number) => (writers[own] ??= encoding.chunkWriter(shape, observations[own].robot));
-    const choose = (own: number, logits: Float32Array) => writer(own).write((allowed) => argmax(logits, allowed));
-    const actions = await act(model, observation, { ...sampling, noise, choose });
+    const said = observations.map((): number[] => []);
+    const actions = await act(model, encoding.observe(observations, model.configuration), {
+      ...sampling,
+      noise,
+      choose: (own, logits, target) =>
+        target === SUBTASK
+          ? sayNext(encoding.subtask!, said[own], logits)
+          : writer(own).write((allowed) => argmax(logits, allowed)),
+      numbersOf: () => encoding.placeNumbers(said),
+    });
+    if (encoding.subtask) onSaid?.(said.map((ids, own) => encoding.said(ids, observations[own], model.configuration)));
     if (!actions) return observations.map((_, own) => writer(own).decode());
     return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
   }
@@ -56,22 +68,35 @@ export class Policy {
       throw new InputError('this policy was trained without questions, so it cannot answer any');
     const objective = model.objectives.find(({ decode }) => decode);
     if (!objective) throw new InputError('this policy predicts no tokens, so it cannot answer questions');
-    const { textIds } = encoding;
+    const { textIds, subtask } = encoding;
+    const targets = model.configuration.blocks.filter(({ input }) => input === 'target').map(({ name }) => name);
     const written = observations.map((): number[] => []);
-    const subtask = (text: string) => text.split(';')[0];
+    const isSubtask = (sample: number) => observations[sample].request === 'subtask';
     await act(model, encoding.observe(observations, model.configuration), {
       objective,
-      choose: (sample, logits) => {
+      choose: (sample, logits, target) => {
         const own = written[sample];
+        if (subtask && isSubtask(sample)) return target === SUBTASK ? sayNext(subtask, own, logits) : null;
+        if (target !== targets.at(-1)) return null;
         const id = argmax(logits, textIds);
         if (id === encoding.endOfSequence) return null;
         own.push(id);
-        const ended = observations[sample].request === 'subtask' && encoding.decodeText(own).includes(';');
-        return ended ? null : id;
+        return isSubtask(sample) && encoding.decodeText(own).includes(';') ? null : id;
       },
+      numbersOf: () => encoding.placeNumbers(written),
     });
-    return written.map((ids, i) =>
-      observations[i].request === 'subtask' ? subtask(encoding.decodeText(ids)) : encoding.decodeText(ids),
-    );
+    return written.map((ids, sample) => {
+      const text = encoding.decodeText(ids);
+      return isSubtask(sample) ? text.split(';')[0] : text;
+    });
   }
+}
+
+/** The most likely next token of what is said, which is added to the others; null at its end. */
+function sayNext(subtask: SubtaskTokens, said: number[], logits: Float32Array): number | null {
+  const allowed = subtask.allowed(said);
+  const id = allowed.length > 0 ? argmax(logits, allowed) : null;
+  if (id === null || subtask.isEnd(id)) return null;
+  said.push(id);
+  return id;
 }

@@ -21,12 +21,7 @@ export function blockSizes(lengths: number[], side: number, smallest: number): n
   }
 }
 
-interface Box {
-  x: number;
-  y: number;
-  width: number;
-  height: number;
-}
+type Box = Readonly<Record<'x' | 'y' | 'width' | 'height', number>>;
 
 /** Draws the pairs of a mask inside a cell: all of them, or those at and below the diagonal. */
 function shape(mask: 'full' | 'causal', { x, y, width, height }: Box, fill: string): Markup {

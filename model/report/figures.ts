@@ -5,10 +5,7 @@ import { colour, type EndLabel, endLabels, type Layer, plot, quantitative, textL
 import { type Chunks, dimensionNames, type Gradients } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
 
-interface Point {
-  x: number;
-  y: number;
-}
+type Point = Readonly<Record<'x' | 'y', number>>;
 
 type Range = [low: number, high: number];
 
@@ -192,9 +189,9 @@ function domains({ samples }: Chunks): Map<string, Range> {
 /** For each sample one small plot per action dimension; `rate` is in control steps a second. */
 export function chunkPlots(chunks: Chunks, horizon: number, rate: number) {
   const ranges = domains(chunks);
-  const size = { width: 150, height: 84, margins: { left: 38, right: 10, top: 6, bottom: 20 } };
+  const size = { width: 150, height: 84, margins: { left: 38, right: 10, top: 6, bottom: 34 } };
   const seconds = (horizon - 1) / rate;
-  const horizontal = { tickCount: 2, grid: false, title: null, labelExpr: "datum.label + ' s'", labelFlush: true };
+  const horizontal = { tickCount: 2, grid: false, title: 'time (s)', labelFlush: true };
   const x = quantitative('x', { domain: [0, seconds || 1], nice: false }, horizontal);
   const vertical = { tickCount: 3, title: null, domain: false, ticks: false };
   return Promise.all(

@@ -1,3 +1,5 @@
+import { wilsonInterval } from './wilson.ts';
+
 /** Text that is HTML already. Plain strings are not, and are escaped when they enter a page. */
 export class Markup {
   constructor(readonly text: string) {}
@@ -7,15 +9,11 @@ type Piece = Markup | string | number | undefined | readonly Piece[];
 
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => entities[character]);
-}
-
 function toText(piece: Piece): string {
   if (piece === undefined) return '';
   if (piece instanceof Markup) return piece.text;
-  if (typeof piece === 'string' || typeof piece === 'number') return escapeHtml(String(piece));
-  return piece.map(toText).join('');
+  if (typeof piece === 'object') return piece.map(toText).join('');
+  return String(piece).replace(/[&<>"']/g, (character) => entities[character]);
 }
 
 /** An HTML template: every value that is not `Markup` is escaped, for text and quoted attributes alike. */
@@ -45,11 +43,25 @@ export function formatNumber(value: number): string {
 
 const significant = { minimumSignificantDigits: 3, maximumSignificantDigits: 3 };
 
-/** A ratio with two significant digits: "0.46", "1.2", "14". */
+/** A ratio with two significant digits, from 1 to 10 with three, or as many as it takes not to read as 1: "0.46", "1.29", "0.998". */
 export function formatRatio(value: number): string {
-  return value >= 0.001 && value < 100
-    ? value.toLocaleString('en-US', { minimumSignificantDigits: 2, maximumSignificantDigits: 2 })
-    : formatNumber(value);
+  if (!(value >= 0.001 && value < 100)) return formatNumber(value);
+  const rounded = (digits: number): string => {
+    const text = value.toLocaleString('en-US', { minimumSignificantDigits: digits, maximumSignificantDigits: digits });
+    return Number(text) === 1 && value !== 1 ? rounded(digits + 1) : text;
+  };
+  return rounded(value >= 1 && value < 9.995 ? 3 : 2);
+}
+
+/** A figure as a multiple of that of a predictor that ignores its input: "0.46 ×", "1.29 × that of the constant (worse)". */
+export function formatTimes(ratio: number, of = ''): string {
+  return `${formatRatio(ratio)} ×${of && ` ${of}`}${ratio > 1 ? ' (worse)' : ratio === 1 ? ' (no better)' : ''}`;
+}
+
+/** A share of counted trials with its 95 % Wilson interval: "17 of 20, 85 % (64 to 95 %)". */
+export function formatShare(count: number, of: number): string {
+  const { low, high } = wilsonInterval(count, of);
+  return `${count} of ${of}, ${formatPercent(count / of)} (${formatPercent(low).replace(' %', '')} to ${formatPercent(high)})`;
 }
 
 /** "48 s", "4 min 12 s", "2 h 5 min"; under ten seconds with a decimal. */

@@ -65,6 +65,10 @@ svg text{font-family:inherit}
 .plots figcaption{font-size:.8125rem;font-weight:400;color:var(--muted)}
 img{display:block;height:auto;max-width:100%;image-rendering:pixelated;background:var(--band)}
 .sample img{width:6rem;flex:none}
+.strip{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:.5rem .6rem}
+.sample .strip img{width:100%}
+.strip p{font-size:.75rem;line-height:1.35;margin:.25rem 0}
+.strip .said{color:var(--ink)}
 .attention{display:flex;flex-wrap:wrap;gap:1rem 2.5rem;align-items:center;margin-bottom:1.5rem}
 .attention>svg{flex:3 1 22rem}
 .attention>figcaption{flex:2 1 16rem;font-weight:400}
@@ -93,7 +97,6 @@ p,tr,table,.sample,.losses>div{break-inside:avoid}
 }`;
 
 export interface Section {
-  /** The target of links to the section. */
   id: string;
   title: string;
   body: Markup;
@@ -121,15 +124,15 @@ ${sections.map(({ id, title, body }) => html`<section id="${id}">\n<h2>${title}<
 `.text;
 }
 
+type Cell = string | Markup;
+
 export interface Column {
-  name: string;
+  name: Cell;
   /** Numbers are aligned to the right; a bar takes the remaining width. */
   kind?: 'number' | 'bar';
 }
 
-type Cell = string | Markup;
-
-export function table(columns: Column[], rows: Cell[][], caption?: string): Markup {
+export function table(columns: readonly Column[], rows: readonly (readonly Cell[])[], caption?: string): Markup {
   const kind = (i: number) => (columns[i].kind ? html` class="${columns[i].kind}"` : undefined);
   return html`<div class="wide"><table>${caption === undefined ? undefined : html`<caption>${caption}</caption>`}
 <thead><tr>${columns.map(({ name }, i) => html`<th scope="col"${kind(i)}>${name}</th>`)}</tr></thead>

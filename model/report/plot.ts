@@ -1,20 +1,12 @@
 import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import { html, Markup } from './markup.ts';
 
-/** Pixels around a plot. */
-interface Margins {
-  left: number;
-  right: number;
-  top: number;
-  bottom: number;
-}
-
 export type Layer = Record<string, unknown>;
 
 interface PlotSize {
   width: number;
   height: number;
-  margins: Margins;
+  margins: Record<'left' | 'right' | 'top' | 'bottom', number>;
 }
 
 /** A colour of the page's style sheet by its name, so that a figure follows light, dark and print. */

@@ -1,7 +1,11 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { Edge } from '../../kernels/index.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
+import type { KeptAnswers } from '../inspect/answers.ts';
+import type { SwappedLosses } from '../inspect/swapped.ts';
 import type { Losses } from '../training/history.ts';
+import type { FilmedEpisode } from './film-strip.ts';
 
 /**
  * The contents of the report of a training run. Lists of points are in the order of their steps. The page leaves out optional
@@ -9,11 +13,8 @@ import type { Losses } from '../training/history.ts';
  */
 export interface ReportData {
   title: string;
-  /** The command line that made the run. */
   command: string;
-  /** The adapter's own description. */
   adapter: string;
-  /** The date as the page shows it. */
   date: string;
   seed: number;
   system: string;
@@ -31,6 +32,12 @@ export interface ReportData {
   chunks?: Chunks;
   openLoop?: OpenLoop;
   closedLoop?: ClosedLoop;
+  /** Episodes that are shown. */
+  films?: readonly FilmedEpisode[];
+  /** Held-out losses with pictures or words of other examples. */
+  swapped?: SwappedLosses;
+  /** Questions that the start answers, before and after training. */
+  kept?: KeptAnswers;
   /** Time of each part of one call of the policy, in the order they run. */
   latency?: { part: string; milliseconds: number }[];
   /** Sentences the reader should know, for instance what the data lacked. */
@@ -78,13 +85,9 @@ export interface AttentionDrawing {
   edges: AttentionEdge[];
 }
 
-export interface AttentionEdge {
+export interface AttentionEdge extends Omit<Edge, 'window'> {
   query: string;
   key: string;
-  mask: 'full' | 'causal' | 'none';
-  /** Factors of the gradients into the keys, and into the values, that pass this edge: 0 stops them, 1 lets all pass. */
-  keyGradient: number;
-  valueGradient: number;
 }
 
 export interface Chunks {
@@ -97,7 +100,7 @@ export interface Chunks {
 export interface ChunkSample {
   instruction?: string;
   image?: Image;
-  /** Names of the action's dimensions, or their number. */
+  /** Names of the action's dimensions, or their number: then they are counted from 0. */
   dimensions: readonly string[] | number;
   demonstrated: ArrayLike<number>;
   /** One sample of the policy. */
@@ -119,13 +122,13 @@ interface OpenLoop {
 }
 
 export interface ClosedLoop {
-  /** `rightObject` is left out if it is not known which object was taken, or has no meaning. */
-  episodes: { instruction: string; success: boolean; rightObject?: boolean; steps: number }[];
+  /** `outcome` is in words. `rightObject` is left out if it is not known which object was taken, or has no meaning. */
+  episodes: { instruction: string; outcome?: string; success: boolean; rightObject?: boolean; steps: number }[];
 }
 
 export function dimensionNames(dimensions: readonly string[] | number): string[] {
   return typeof dimensions === 'number'
-    ? Array.from({ length: dimensions }, (_, i) => `dimension ${i + 1}`)
+    ? Array.from({ length: dimensions }, (_, i) => `dimension ${i}`)
     : [...dimensions];
 }
 

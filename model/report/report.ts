@@ -1,3 +1,5 @@
+import { episodesSection } from './episodes.ts';
+import { keptSection } from './kept-section.ts';
 import { html } from './markup.ts';
 import { page, type Section } from './page.ts';
 import { type ReportData, refuseNonFinite } from './report-data.ts';
@@ -12,6 +14,7 @@ import {
   openLoopSection,
   runSection,
 } from './sections.ts';
+import { swappedSection } from './swapped-section.ts';
 
 export type * from './report-data.ts';
 
@@ -23,7 +26,7 @@ export type * from './report-data.ts';
  */
 export async function renderReport(data: ReportData): Promise<string> {
   refuseNonFinite(data);
-  const { gradients, attention, openLoop, closedLoop, latency, notes } = data;
+  const { gradients, attention, openLoop, closedLoop, films = [], swapped, kept, latency, notes } = data;
   const sections = [
     notes.length > 0
       ? { id: 'notes', title: 'Notes', body: html`<ul>${notes.map((note) => html`<li>${note}</li>`)}</ul>` }
@@ -34,6 +37,9 @@ export async function renderReport(data: ReportData): Promise<string> {
     await chunkSection(data),
     openLoop ? openLoopSection(openLoop) : undefined,
     closedLoop ? await closedLoopSection(closedLoop) : undefined,
+    episodesSection(films),
+    swapped && swappedSection(swapped, data.objectives),
+    kept && keptSection(kept),
     latency && latency.length > 0 ? latencySection(latency) : undefined,
     runSection(data),
   ].filter((section): section is Section => section !== undefined);
@@ -43,12 +49,7 @@ ${glance(data)}`;
   return page(data.title, head, sections);
 }
 
-/**
- * Renders the report and writes it in one go: an older report stays until the new one is whole, and nothing half-written
- * stays behind. Node only.
- *
- * @throws InputError if a number is not finite or the file cannot be written
- */
+/** Writes the report (node only). @throws InputError if a number is not finite or the file cannot be written */
 export async function writeReport(path: string, data: ReportData): Promise<void> {
   const text = await renderReport(data);
   const { writeFileSafely } = await import('../../engine/files/files.ts');

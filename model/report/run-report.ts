@@ -1,15 +1,19 @@
 /** Gathers the contents of a run's report from its result. */
 import { groupsNotReached } from '../architecture/reach.ts';
 import type { Dataset } from '../data/dataset.ts';
+import type { KeptAnswers } from '../inspect/answers.ts';
+import type { SwappedLosses } from '../inspect/swapped.ts';
 import { chunkOf } from '../training/batches.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunResult } from '../training/run.ts';
+import type { FilmedEpisode } from './film-strip.ts';
 import type { ReportData } from './report.ts';
 
 const SHOWN_CHUNKS = 4;
 
 /** Success of a policy that acted, in a simulated world or on a robot. */
 interface ClosedLoopResult {
+  readonly films?: readonly FilmedEpisode[];
   /** The meaning of success. */
   readonly measure: string;
   readonly episodes: Readonly<NonNullable<ReportData['closedLoop']>['episodes']>;
@@ -22,6 +26,7 @@ export async function reportOf(
   dataset: Dataset,
   adapter: string,
   seconds: Record<string, number>,
+  { swapped, kept }: { swapped?: SwappedLosses | null; kept?: KeptAnswers | null } = {},
 ): Promise<ReportData> {
   const { settings, history, objectives, split, missing, policy, openLoop } = result;
   const { configuration } = settings;
@@ -67,7 +72,7 @@ export async function reportOf(
       edges: configuration.edges.map(({ query, key, edge }) => ({ query, key, ...edge })),
     },
     chunks: openLoop
-      ? { unit: 'normalised', samples: shownChunks(openLoop, configuration.actionDimension) }
+      ? { unit: 'normalised', samples: shownChunks(openLoop, dimensionsOf(dataset, configuration.actionDimension)) }
       : undefined,
     openLoop: openLoop
       ? {
@@ -80,14 +85,18 @@ export async function reportOf(
       : undefined,
     closedLoop: closedLoop
       ? {
-          episodes: closedLoop.episodes.map(({ instruction, success, rightObject, steps }) => ({
+          episodes: closedLoop.episodes.map(({ instruction, outcome, success, rightObject, steps }) => ({
             instruction,
+            outcome,
             success,
             rightObject,
             steps,
           })),
         }
       : undefined,
+    films: closedLoop?.films,
+    swapped: swapped ?? undefined,
+    kept: kept ?? undefined,
     latency: latency.length > 0 ? latency : undefined,
     notes: [
       ...missing.map((line) => `${dataset.name}: ${line}.`),
@@ -96,7 +105,12 @@ export async function reportOf(
   };
 }
 
-function shownChunks({ error, batches }: NonNullable<RunResult['openLoop']>, dimensions: number) {
+const dimensionsOf = ({ actionNames }: Dataset, width: number) => (actionNames?.length === width ? actionNames : width);
+
+function shownChunks(
+  { error, batches }: NonNullable<RunResult['openLoop']>,
+  dimensions: ReturnType<typeof dimensionsOf>,
+) {
   const all = batches.flatMap((batch) => batch.observations.map((_, i) => ({ batch, i })));
   const every = Math.max(1, Math.floor(all.length / SHOWN_CHUNKS));
   return all.flatMap(({ batch, i }, index) => {

@@ -12,13 +12,10 @@ import {
   proportionFigure,
   TRAINING_BINS,
 } from './figures.ts';
-import { formatNumber, formatPercent, formatRatio, formatSeconds, html, type Markup } from './markup.ts';
+import { formatNumber, formatPercent, formatRatio, formatSeconds, formatTimes, html, type Markup } from './markup.ts';
 import { barTable, lineColour, type Section, table } from './page.ts';
 import type { ClosedLoop, Gradients, LossPoint, ReportData } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
-
-/** A value beside a baseline: "0.46 ×". */
-const times = (value: number, baseline: number) => `${formatRatio(value / baseline)} ×`;
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 
@@ -48,7 +45,7 @@ function losses({ objectives, curves: { training, heldOut, baselines } }: Measur
   return all.filter((loss) => loss.training.length + loss.heldOut.length > 0);
 }
 
-const capitalised = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
+export const capitalised = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Success, and the right object if it is known, as counts. */
 function rates({ episodes }: ClosedLoop): { name: string; count: number; of: number }[] {
@@ -68,12 +65,12 @@ export function glance(data: ReportData): Markup {
     entries.push(
       baseline === undefined
         ? [formatNumber(last.y), `held-out ${title}`]
-        : [times(last.y, baseline), `held-out ${title}, relative to the ${than}`],
+        : [formatTimes(last.y / baseline), `held-out ${title}, relative to the ${than}`],
     );
   }
   const { openLoop, closedLoop } = data;
   if (openLoop) {
-    const ratio = times(openLoop.meanOfEight, openLoop.bestConstant);
+    const ratio = formatTimes(openLoop.meanOfEight / openLoop.bestConstant);
     entries.push([ratio, 'open-loop error of the mean of 8 samples, relative to the best constant chunk']);
   }
   if (closedLoop && closedLoop.episodes.length > 0) {
@@ -95,10 +92,8 @@ export async function lossSection(data: Measured): Promise<Section | undefined> 
       const { title, heldOut, baseline, than } = loss;
       const last = heldOut.at(-1);
       let compared = '';
-      if (last && baseline !== undefined) {
-        const remark = last.y < baseline ? '' : ': no better than knowing nothing of the input';
-        compared = `, ${formatRatio(last.y / baseline)} times that of the ${than} (${formatNumber(baseline)})${remark}`;
-      }
+      if (last && baseline !== undefined)
+        compared = `, ${formatTimes(last.y / baseline, `the ${formatNumber(baseline)} of the ${than}`)}`;
       const words =
         last &&
         html`<p class="small">Held out, at step ${formatNumber(last.x)}: ${formatNumber(last.y)}${compared}.</p>`;
@@ -194,7 +189,7 @@ export async function chunkSection(data: ReportData): Promise<Section | undefine
       validSteps < horizon ? `The episode ends after ${validSteps} of ${horizon} steps (shaded from there).` : '';
     return html`<div class="sample">
 <header>${image ? picture(image, `Camera image of held-out sample ${i + 1}`) : undefined}<div><p>${words}</p><p class="small">${end}</p></div></header>
-<div class="plots">${plots[i].map(({ name, figure }) => html`<figure><figcaption>${name}</figcaption>${figure}</figure>`)}</div>
+<div class="plots">${plots[i].map(({ name, figure }) => html`<figure><figcaption>${name} (${chunks.unit})</figcaption>${figure}</figure>`)}</div>
 </div>\n`;
   });
   return {
@@ -208,17 +203,17 @@ ${samples}`,
 
 export function openLoopSection(openLoop: NonNullable<ReportData['openLoop']>): Section {
   const { measure, observations, oneSample, meanOfEight, bestConstant } = openLoop;
-  const row = (label: string, value: number) => ({
+  const row = (label: string, value: number, relative = formatTimes(value / bestConstant)) => ({
     label,
     value,
-    texts: [formatNumber(value), bestConstant > 0 ? times(value, bestConstant) : ''],
+    texts: [formatNumber(value), bestConstant > 0 ? relative : ''],
   });
   const predictions = [row('one sample', oneSample), row('mean of 8 samples', meanOfEight)];
   return {
     id: 'open-loop',
     title: 'Open loop',
     body: html`<p>Error of predicted chunks on ${formatNumber(observations)} held-out observations: ${measure}.</p>
-${barTable(['prediction', 'error', 'relative'], [row('best constant chunk', bestConstant), ...predictions])}`,
+${barTable(['prediction', 'error', 'relative'], [row('best constant chunk', bestConstant, '1 ×'), ...predictions])}`,
   };
 }
 
@@ -226,17 +221,17 @@ export async function closedLoopSection(closedLoop: ClosedLoop): Promise<Section
   const { episodes } = closedLoop;
   if (episodes.length === 0) return undefined;
   const word = (value: boolean | undefined) => (value === undefined ? '' : value ? 'yes' : 'no');
-  const rows = episodes.map(({ instruction, success, rightObject, steps }, i) => {
-    return [String(i + 1), instruction, word(rightObject), word(success), formatNumber(steps)];
+  const rows = episodes.map(({ instruction, outcome = '', success, rightObject, steps }, i) => {
+    return [String(i + 1), instruction, outcome, word(rightObject), word(success), formatNumber(steps)];
   });
   const numbers = (name: string) => ({ name, kind: 'number' as const });
-  const words = ['instruction', 'right object', 'success'].map((name) => ({ name }));
+  const words = ['instruction', 'outcome', 'right object', 'success'].map((name) => ({ name }));
   return {
     id: 'closed-loop',
     title: 'Closed loop',
     body: html`<figure>${await proportionFigure(rates(closedLoop))}</figure>
-<h3>Episodes</h3>
-${table([numbers(''), ...words, numbers('steps')], rows)}`,
+<h3>All episodes</h3>
+${table([numbers(''), ...words, numbers('control steps')], rows)}`,
   };
 }
 

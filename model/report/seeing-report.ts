@@ -28,7 +28,6 @@ export interface ShownAnswer {
 export interface SeeingReport extends Pick<ReportData, 'title' | 'objectives' | 'curves' | 'phases' | 'date'> {
   /** The result in a few large figures, each with its words. */
   readonly glance: readonly (readonly [value: string, words: string])[];
-  /** Facts about the run by name. */
   readonly facts: readonly (readonly [name: string, text: string])[];
   readonly tables: readonly ScoreTable[];
   /** The sets of scenes in the tables, each in words. */
@@ -63,10 +62,7 @@ const terms = (all: readonly (readonly [string, string])[]) =>
 
 function scoreTable({ title, head, rows }: ScoreTable): Markup {
   const columns = head.map((name, i) => (i === 0 ? { name } : { name, kind: 'number' as const }));
-  return html`<h3>${title}</h3>\n${table(
-    columns,
-    rows.map((row) => [...row]),
-  )}`;
+  return html`<h3>${title}</h3>\n${table(columns, rows)}`;
 }
 
 function answerSection({ rule, answers }: SeeingReport): Section {

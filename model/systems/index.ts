@@ -7,7 +7,17 @@ import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
 export { MARKS, PACKED_QUESTIONS, packedQuestions, type SlotLengths, slotBlocks } from './packed-questions.ts';
-export { configurationOf, type ModelSizes, type System, type SystemBlock, withStopsAt } from './system.ts';
+export { type SubtaskSizes, withSubtask } from './subtask.ts';
+export {
+  configurationOf,
+  type ModelSizes,
+  PLACES,
+  SUBTASK,
+  type System,
+  type SystemBlock,
+  withDraws,
+  withStopsAt,
+} from './system.ts';
 
 export const systems: readonly System[] = [
   ...[knowledgeInsulation, jointTraining],

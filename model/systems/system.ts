@@ -16,9 +16,12 @@ import {
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
+/** The block of what a policy says before it acts, and the block by which an action expert gets the places of it; see subtask.ts. */
+export const [SUBTASK, PLACES] = ['subtask', 'places'];
+
 /** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
 export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
-  /** Its positions start after these blocks; by default after the images, prompts, state and numbers before it. */
+  /** Its positions start after these blocks; by default after the images, prompts, subtask, state and numbers before it. */
   readonly after?: readonly string[];
   /**
    * The number of its rows, which learned rows and zeros may choose: 'actions' means one for each action of a chunk (the default),
@@ -77,6 +80,17 @@ export function withStopsAt(system: System, factor: number): System | null {
   return stops === 0 ? null : { ...system, attention: Object.fromEntries(attention) };
 }
 
+/** The system with so many noise and time draws of each chunk in a training step; null if it has no flow. */
+export function withDraws(system: System, draws: number): System | null {
+  const noisy = system.blocks.find(({ input }) => input === 'noisyActions');
+  if (!noisy) return null;
+  // Adaptive norms condition each copy by its own time, and with it all that shares the expert.
+  const isRepeated = (block: SystemBlock) =>
+    block === noisy || (system.time === 'adaptive' && block.weights === noisy.weights);
+  const blocks = system.blocks.map((block) => (isRepeated(block) ? { ...block, repeats: draws } : block));
+  return draws === 1 ? system : { ...system, blocks };
+}
+
 /** Sizes that the data and the preset determine. */
 export interface ModelSizes {
   readonly backbone: TransformerSizes;
@@ -118,7 +132,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
   );
   const names = present.map(({ name }) => name);
   const blocks = present.map(({ length, after, ...block }, i): BlockSettings => {
-    const before = present.slice(0, i).filter(({ input }) => given.includes(input));
+    const before = present.slice(0, i).filter(({ name, input }) => given.includes(input) || name === SUBTASK);
     const own = after?.filter((name) => names.includes(name)) ?? before.map(({ name }) => name);
     return { ...block, length: lengthOf({ ...block, length }, sizes), after: own };
   });

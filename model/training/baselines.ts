@@ -3,6 +3,7 @@ import type { Reference } from '../architecture/objectives/index.ts';
 import type { Sample } from '../data/index.ts';
 import { chunk, eachLoaded, stateAt } from '../data/index.ts';
 import type { Encoding } from '../policy/encoding.ts';
+import { saidAt } from './batches.ts';
 
 /** Fitted to the training samples; the log-probabilities of ids have add-one smoothing. */
 export async function fitBaselines(
@@ -12,7 +13,7 @@ export async function fitBaselines(
 ): Promise<Reference> {
   let meanChunk: Float64Array | null = null;
   let counted: Float64Array | null = null;
-  const counts = encoding.actions ? new Float64Array(encoding.vocabularySize) : null;
+  const counts = encoding.actions || encoding.subtask ? new Float64Array(encoding.vocabularySize) : null;
   for await (const { part, step } of eachLoaded(samples)) {
     const { data, valid } = chunk(part, step, horizon);
     const { robot } = part.episode;
@@ -27,7 +28,11 @@ export async function fitBaselines(
       counted[i] += weight;
     }
     if (!counts) continue;
-    for (const id of encoding.actionTokens(values, horizon, robot)) counts[id] += 1;
+    const { words, places } = saidAt(part.episode, step);
+    const said = encoding.subtask ? encoding.subtask.encode({ words, places }) : [];
+    const actions = encoding.actions ? encoding.actionTokens(values, horizon, robot) : [];
+    for (const id of [...said, ...actions]) counts[id] += 1;
+    if (encoding.subtask && encoding.actions) counts[encoding.subtask.introduction[0]] += 1;
     counts[encoding.endOfSequence] += 1;
   }
   if (!meanChunk || !counted) throw new RangeError('baselines need at least one training sample');
@@ -38,9 +43,10 @@ export async function fitBaselines(
   };
 }
 
-/** Add-one smoothing over the ids that robot data can have: action tokens and the end of sequence. */
+/** Add-one smoothing over the ids that robot data can have: action tokens, what is said before them, and the end of sequence. */
 function logProbabilities(counts: Float64Array, encoding: Encoding): Float64Array {
-  const possible = (id: number) => encoding.isAction(id) || id === encoding.endOfSequence;
+  const said = new Set(encoding.subtask?.possible);
+  const possible = (id: number) => encoding.isAction(id) || id === encoding.endOfSequence || said.has(id);
   const total = counts.reduce((sum, count, id) => sum + (possible(id) ? count + 1 : 0), 0);
   return counts.map((count, id) => (possible(id) ? Math.log((count + 1) / total) : Number.NEGATIVE_INFINITY));
 }

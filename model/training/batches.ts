@@ -1,8 +1,8 @@
-import { type Random, randomStream, streams } from '../../engine/index.ts';
+import { InputError, quote, type Random, randomStream, streams } from '../../engine/index.ts';
 import type { BlockSettings, ModelConfiguration } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
-import type { Image } from '../data/dataset.ts';
+import type { Episode, Image } from '../data/dataset.ts';
 import {
   augment,
   chunk,
@@ -15,8 +15,10 @@ import {
   type VisionLanguage,
 } from '../data/index.ts';
 import type { Encoding, RawObservation } from '../policy/encoding.ts';
+import type { PicturePlace, Said } from '../policy/subtask.ts';
+import { SUBTASK } from '../systems/index.ts';
 import type { RunSettings } from './run-settings.ts';
-import { targetTokens } from './targets.ts';
+import { type TargetIds, targetTokens } from './targets.ts';
 import type { Maker, Making } from './trainer.ts';
 
 /** A training batch together with the observations that it was made from. */
@@ -29,6 +31,12 @@ export function chunkOf({ batch, actions }: TrainingBatch, sample: number): Floa
   const size = actions!.length / batch;
   return actions!.subarray(sample * size, (sample + 1) * size);
 }
+
+/** What a policy may say at a control step of an episode. */
+export const saidAt = (episode: Episode, step: number): Said => ({
+  words: episode.subtask?.(step) ?? '',
+  places: episode.places?.(step) ?? [],
+});
 
 /** The observation at a control step of an episode. */
 export async function observationAt(sample: Sample, cameras: readonly string[]): Promise<RawObservation> {
@@ -48,26 +56,30 @@ export async function questionObservation(
   return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, request: 'answer' };
 }
 
-/** Augmentation as in openpi (model.py), at the model's image size. Images of wrist cameras only change their colours. */
+/** Augmentation as in openpi (model.py), at the model's image size. Images of wrist cameras, and those in which places are said, only change their colours. */
 function augmented(
   observations: readonly RawObservation[],
   cameras: readonly string[],
   { vision }: ModelConfiguration,
   random: Random,
   first: number,
+  keepPlaces: boolean,
 ): RawObservation[] {
   if (!vision) return [...observations];
   return observations.map((observation, sample) => {
     const images = cameras.map((camera, i) => {
       const image = observation.images[camera];
       if (!image) return [camera, null];
-      const how = /wrist/i.test(camera) ? colourAugmentation : undefined;
+      const how = keepPlaces || /wrist/i.test(camera) ? colourAugmentation : undefined;
       const resized = resizeWithPadding(image, vision.imageWidth, vision.imageHeight);
       return [camera, augment(resized, random, (first + sample) * cameras.length + i, how)];
     });
     return { ...observation, images: Object.fromEntries(images) };
   });
 }
+
+/** Root mean square of the noise on places that are read in training, in pixels, and the most numbers of places with noise. */
+const [PLACE_NOISE, PLACE_NUMBERS] = [0.7, 16];
 
 /** Makes batches from examples of any kind. Noise and times depend on seed and step alone, so a batch can be made again. */
 export class BatchMaker implements Maker<Example> {
@@ -77,6 +89,8 @@ export class BatchMaker implements Maker<Example> {
   private readonly objectives: readonly Objective[];
   /** The block of the tokens to be predicted; null for systems without. */
   private readonly target: BlockSettings | null;
+  /** The block of what is said before the actions; null for policies that say nothing. */
+  private readonly subtask: BlockSettings | null;
 
   constructor(
     private readonly encoding: Encoding,
@@ -84,7 +98,9 @@ export class BatchMaker implements Maker<Example> {
     private readonly settings: Pick<RunSettings, 'seed' | 'augment'>,
   ) {
     this.objectives = objectivesOf(configuration);
-    this.target = configuration.blocks.find(({ input }) => input === 'target') ?? null;
+    const targets = configuration.blocks.filter(({ input }) => input === 'target');
+    this.target = targets.find(({ name }) => name !== SUBTASK) ?? null;
+    this.subtask = targets.find(({ name }) => name === SUBTASK) ?? null;
   }
 
   /** A part of a batch has the noise, times and augmentation that it has in the whole. */
@@ -103,29 +119,40 @@ export class BatchMaker implements Maker<Example> {
     );
     const observations =
       use === 'training' && settings.augment
-        ? augmented(original, cameras, configuration, random(streams.augmentation), first)
+        ? augmented(original, cameras, configuration, random(streams.augmentation), first, this.subtask !== null)
         : original;
     const size = horizon * actionDimension;
+    const noise = (example: number) => {
+      const numbers = new Float32Array(PLACE_NUMBERS);
+      random(streams.places).fillNormal(numbers, example * PLACE_NUMBERS);
+      return (number: number) => (numbers[number] ?? 0) * (PLACE_NOISE / configuration.vision!.imageWidth);
+    };
     const parts = examples.map((example, i) => {
       if (!('part' in example)) {
         const [data, valid, real] = [new Float32Array(size), new Uint8Array(horizon), new Uint8Array(actionDimension)];
-        return { data, valid, real, ids: encoding.answerTokens(example.answer) };
+        return { data, valid, real, said: null, target: { ids: [...encoding.answerTokens(example.answer)] } };
       }
       const { part, step, subtask } = example;
       const { robot } = part.episode;
       const { data: raw, valid } = chunk(part, step, horizon);
       const data = encoding.normaliseActions(raw, observations[i]);
       const actionIds = this.target ? encoding.actionTokens(data, horizon, robot) : [];
-      const before = subtask === undefined ? [] : encoding.subtaskTokens(subtask);
-      return { data, valid, real: encoding.realDimensions(robot), ids: [...before, ...actionIds] };
+      const said = this.subtask && this.said(example, observations[i], use === 'training' ? noise(first + i) : null);
+      const introduction = encoding.subtask?.introduction ?? [];
+      const before = subtask === undefined ? introduction : encoding.subtaskTokens(subtask);
+      const target = { ids: [...before, ...actionIds], fixed: introduction.length };
+      return { data, valid, real: encoding.realDimensions(robot), said, target };
     });
-    const observation = encoding.observe(observations, configuration);
     const { target, counts } = this;
-    const ids = parts.map((part) => part.ids);
-    const tokens = target && targetTokens(configuration, encoding.endOfSequence, observation, [{ block: target, ids }]);
+    const observation = encoding.observe(observations, configuration);
+    const numbers = this.subtask && encoding.placeNumbers(parts.map(({ said }) => said?.ids ?? []));
+    const targets = [
+      ...(this.subtask ? [{ block: this.subtask, examples: parts.map(({ said }) => said) }] : []),
+      ...(target ? [{ block: target, examples: parts.map((part) => part.target) }] : []),
+    ];
     if (target) {
-      counts.examples += ids.length;
-      counts.truncated += ids.filter(({ length }) => length > target.length).length;
+      counts.examples += parts.length;
+      counts.truncated += parts.filter((part) => part.target.ids.length > target.length).length;
     }
     const actions = new Float32Array(examples.length * size);
     parts.forEach(({ data }, i) => {
@@ -134,7 +161,10 @@ export class BatchMaker implements Maker<Example> {
     const drawn = this.objectives.map((objective) => objective.draw?.(random, examples.length, first));
     return {
       ...observation,
-      ...(tokens ?? { lossTarget: null, lossMask: null }),
+      numbers: { ...observation.numbers, ...numbers },
+      ...(targets.length > 0
+        ? targetTokens(configuration, encoding.endOfSequence, observation, targets)
+        : { lossTarget: null, lossMask: null }),
       actions,
       noise: null,
       time: null,
@@ -143,5 +173,25 @@ export class BatchMaker implements Maker<Example> {
       ...Object.assign({}, ...drawn),
       observations,
     };
+  }
+
+  /** What is said at a control step. With `noise`, the tokens that are read are a little beside those that are predicted. */
+  private said(
+    { part: { episode }, step }: Sample,
+    observation: RawObservation,
+    noise: ((number: number) => number) | null,
+  ): TargetIds {
+    const { encoding, configuration } = this;
+    const { words, places } = saidAt(episode, step);
+    const tokens = (own: Said['places']) => encoding.saidTokens({ words, places: own }, observation, configuration);
+    const predicted = tokens(places);
+    const { length } = this.subtask!;
+    if (predicted.length > length)
+      throw new InputError(
+        `episode ${quote(episode.id)}: its subtask ${quote(words)} at step ${step} has ${predicted.length} tokens; this model takes at most ${length}: shorten it`,
+      );
+    if (!noise) return { ids: predicted };
+    const beside = places.map(([down, across], i): PicturePlace => [down + noise(2 * i), across + noise(2 * i + 1)]);
+    return { ids: tokens(beside), predicted };
   }
 }

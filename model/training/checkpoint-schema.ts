@@ -12,7 +12,7 @@ import { type RunSettings, runSettingsSchema } from './run-settings.ts';
 import { type RunData, runDataSchema } from './same-run.ts';
 
 /** The version of the format; it increases when the meaning of a checkpoint changes. */
-export const CHECKPOINT_FORMAT = 4;
+export const CHECKPOINT_FORMAT = 5;
 
 /** More layers or tokens than any model has, and few enough that a damaged number exhausts neither time nor memory. */
 const [DEPTH_LIMIT, LENGTH_LIMIT] = [1000, 2 ** 17];
@@ -100,6 +100,9 @@ export const encodingSchema = v.object({
   statistics: v.nullable(statisticsSchema),
   actions: v.nullable(v.looseObject({})),
   locations: v.optional(v.boolean()),
+  subtask: v.optional(
+    v.object({ words: v.boolean(), places: count(0, LENGTH_LIMIT), locationStep: count(1, LENGTH_LIMIT) }),
+  ),
   robots: v.optional(v.record(v.string(), v.object({ slots: slotMapSchema, statistics: statisticsSchema }))),
 }) satisfies v.GenericSchema<unknown, EncodingSettings>;
 

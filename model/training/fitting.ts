@@ -28,7 +28,8 @@ import {
   stateAt,
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
-import { configurationOf, type System } from '../systems/index.ts';
+import { locationStepFor, placesDimension, type SubtaskSettings } from '../policy/subtask.ts';
+import { configurationOf, type SubtaskSizes, type System, withSubtask } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 import type { RunSettings } from './run-settings.ts';
@@ -59,6 +60,8 @@ export interface FittingOptions {
   /** The kind of tokenizer that is made if none is given; null for the system's own. */
   readonly tokens?: RunSettings['tokens'];
   readonly rules?: readonly ParameterRule[];
+  /** What the policy says before it acts. */
+  readonly subtask?: RunSettings['subtask'];
   /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   /** The encoding of the vision-language model that the run begins from: its tokens keep their meaning. */
@@ -138,6 +141,7 @@ async function longestTokens(
   encoding: Encoding,
   horizon: number,
 ): Promise<number> {
+  const introduction = encoding.subtask?.introduction.length ?? 0;
   const [samples, steps] = [fittingSamples(parts), countSteps(parts)];
   if (samples.length < steps)
     listener.note(`${dataset.name}: targets are fitted to ${samples.length} of ${steps} control steps`);
@@ -146,8 +150,8 @@ async function longestTokens(
     const { episode } = part;
     const { robot } = episode;
     const data = encoding.normaliseActions(chunk(part, step, horizon).data, { robot, state: stateAt(episode, step) });
-    const subtask = coTraining && episode.subtask?.(step);
-    const subtaskLength = subtask ? encoding.subtaskTokens(subtask).length : 0;
+    const subtask = !encoding.subtask && coTraining && episode.subtask?.(step);
+    const subtaskLength = subtask ? encoding.subtaskTokens(subtask).length : introduction;
     longest = Math.max(longest, subtaskLength + encoding.actionTokens(data, horizon, robot).length);
   }
   return longest;
@@ -161,7 +165,7 @@ const fixedTokenizers = {
 } as const;
 
 export async function fitEncoding(
-  { dataset, system, preset, coTraining, tokenizer, tokens, start, listener }: FittingOptions,
+  { dataset, system, preset, coTraining, tokenizer, tokens, start, subtask, listener }: FittingOptions,
   split: Split,
   horizon: number,
   measured: MeasuredStatistics,
@@ -174,7 +178,8 @@ export async function fitEncoding(
     cameras: dataset.cameras,
     ...measured,
     actions: null,
-    ...((coTraining || start) && { locations: true }),
+    ...((coTraining || start || (subtask && subtask !== 'words')) && { locations: true }),
+    ...(subtask && { subtask: subtaskSettings(dataset, subtask, preset) }),
   };
   for (const [name, own] of Object.entries(robots ?? { [dataset.name]: { statistics: statistics! } })) {
     const { widened } = normalisers(own.statistics).actions;
@@ -199,6 +204,40 @@ export async function fitEncoding(
   return { ...settings, actions: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
 }
 
+/** @throws InputError if the data have nothing of what is to be said */
+function subtaskSettings(
+  { name, episodes }: Dataset,
+  kind: NonNullable<RunSettings['subtask']>,
+  { vision }: Preset,
+): SubtaskSettings {
+  const beginnings = episodes.map((episode) => episode.places?.(0).length ?? 0);
+  const places = kind === 'words' ? 0 : beginnings.reduce((most, own) => Math.max(most, own), 0);
+  const lacking = kind !== 'words' && places === 0 ? 'places to point at' : 'subtasks in words';
+  if (lacking === 'places to point at' || (kind !== 'places' && !episodes.some((episode) => episode.subtask)))
+    throw new InputError(
+      `--subtask ${kind}: data set "${name}" has no ${lacking}; leave it out, or give --subtask none`,
+    );
+  return { words: kind !== 'places', places, locationStep: locationStepFor(vision.image) };
+}
+
+/** @throws InputError if the system cannot say anything before it acts */
+export function sayingSystem(system: System, sizes: SubtaskSizes): System {
+  const saying = withSubtask(system, sizes);
+  if (saying) return saying;
+  throw new InputError(
+    `--subtask: ${system.name} lets its prompt see the actions, so that it cannot say anything first; give --subtask none, or choose another --system`,
+  );
+}
+
+/** Tokens of the longest subtask. */
+function longestSubtask({ subtask }: Encoding, parts: readonly EpisodePart[]): number {
+  const { words, places } = subtask!.settings;
+  const texts = new Set(words ? fittingSamples(parts).map(({ part, step }) => part.episode.subtask?.(step) ?? '') : []);
+  const lengths = Array.from(texts, (own) => subtask!.encode({ words: own, places: [] }).length);
+  const longest = lengths.reduce((most, own) => Math.max(most, own), 0);
+  return Math.max(1, 2 * places + longest);
+}
+
 /** The model's configuration: sizes from the preset, block lengths from the longest prompt and the longest target. */
 export async function fittedConfiguration(
   options: FittingOptions,
@@ -206,7 +245,7 @@ export async function fittedConfiguration(
   encoding: Encoding,
   horizon: number,
 ): Promise<ModelConfiguration> {
-  const { dataset, system, preset, coTraining, rules } = options;
+  const { dataset, preset, coTraining, rules } = options;
   const { actionDimension, stateDimension } = dataset;
   const parts = [...split.train, ...split.heldOut];
   let targetTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
@@ -230,6 +269,12 @@ export async function fittedConfiguration(
     promptTokens = Math.max(promptTokens, promptIds.length);
     targetTokens = Math.max(targetTokens, encoding.answerTokens(answer).length);
   }
+  const system = encoding.subtask
+    ? sayingSystem(options.system, {
+        tokens: longestSubtask(encoding, parts),
+        dimension: placesDimension(encoding.subtask.settings),
+      })
+    : options.system;
   const { image, ...vision } = preset.vision;
   const cameras = dataset.cameras.length;
   return configurationOf(system, {

@@ -94,7 +94,7 @@ export class PackMaker implements Maker<Pack> {
 
   private target(block: string, questions: readonly (PackedQuestion | null)[]): Target {
     const own = blockNamed(this.configuration, block);
-    const ids = questions.map((question) => {
+    const examples = questions.map((question) => {
       if (!question) return null;
       const { prompt, answer } = question;
       const tokens = this.encoding.answerTokens(answer);
@@ -102,9 +102,9 @@ export class PackMaker implements Maker<Pack> {
         throw new InputError(
           `the answer ${quote(answer)} to ${quote(prompt)} has ${tokens.length} tokens; block ${quote(block)} takes at most ${own.length}`,
         );
-      return tokens;
+      return { ids: [...tokens] };
     });
-    return { block: own, ids };
+    return { block: own, examples };
   }
 }
 

@@ -6,6 +6,7 @@ import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture } from '../architecture/model.ts';
 import { groupsOf, matcherOf, withRules } from '../architecture/rules.ts';
 import { configurationOf, systemNamed } from '../systems/index.ts';
+import { sayingSystem } from './fitting.ts';
 import type { RunSettings } from './run-settings.ts';
 
 interface OptionRule {
@@ -60,10 +61,15 @@ export function expectRules(settings: RunSettings, data: { images: boolean; stat
 }
 
 /** The parameters of the system at the least sizes, which their names do not depend on. */
-function parametersOf({ system, preset }: RunSettings, { images, state }: { images: boolean; state: boolean }) {
+function parametersOf(
+  { system, preset, subtask }: RunSettings,
+  { images, state }: { images: boolean; state: boolean },
+) {
   const { image, ...vision } = preset.vision;
   const sizes = { vocabulary: 1, promptTokens: 1, targetTokens: 1, horizon: 1, actionDimension: 1 };
-  const configuration = configurationOf(systemNamed(system), {
+  const named = systemNamed(system);
+  const saying = subtask ? sayingSystem(named, { tokens: 1, dimension: subtask === 'words' ? 0 : 4 }) : named;
+  const configuration = configurationOf(saying, {
     ...preset,
     ...sizes,
     vision: images ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,

@@ -84,6 +84,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     coTraining,
     tokens: settings.tokens,
     rules: rulesOf(settings),
+    subtask: settings.subtask,
     start: from?.encoding,
     ...given,
     listener,

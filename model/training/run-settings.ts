@@ -3,8 +3,11 @@ import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
-import { type System, systemNamed, withStopsAt } from '../systems/index.ts';
+import { type System, systemNamed, withDraws, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
+
+/** What is said before the actions: places in the picture, words, or places and then words. */
+export const subtaskKinds = ['places', 'words', 'both'] as const;
 
 export const runSettingsSchema = v.object({
   /** The name of a system, or of `packedQuestions` for pretraining. */
@@ -34,6 +37,10 @@ export const runSettingsSchema = v.object({
   gates: v.nullable(v.number()),
   /** Factor of the gradient on the edges where the system stops it; null for 0, the system's own. */
   gradientScale: v.nullable(v.pipe(v.number(), v.minValue(0), v.maxValue(1))),
+  /** What the policy says before it acts; null for nothing. */
+  subtask: v.nullable(v.picklist(subtaskKinds)),
+  /** Noise and time draws of each chunk in a training step, of systems with a flow. */
+  draws: count(1),
   /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
   /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
@@ -84,6 +91,8 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     rates: null,
     gates: null,
     gradientScale: null,
+    subtask: null,
+    draws: 1,
     horizon: null,
     augment: false,
     cotrain: 0,
@@ -103,14 +112,20 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
   };
 }
 
-/** @throws InputError if `gradientScale` is for a system that stops no gradient */
-export function systemOf({ system: name, gradientScale }: RunSettings): System {
-  const system = systemNamed(name);
+/** @throws InputError if `gradientScale` is for a system that stops no gradient, or `draws` for one without a flow */
+export function systemOf({ system: name, gradientScale, draws }: RunSettings): System {
+  const system = withDraws(systemNamed(name), draws);
+  if (!system && draws > 1)
+    throw new InputError(`--draws: ${name} has no flow, which draws noise; leave it out, or choose another --system`);
+  return softenedSystem(system ?? systemNamed(name), gradientScale);
+}
+
+function softenedSystem(system: System, gradientScale: RunSettings['gradientScale']): System {
   if (gradientScale === null) return system;
   const softened = withStopsAt(system, gradientScale);
   if (!softened)
     throw new InputError(
-      `--gradient-scale: ${name} stops the gradient of no edge; leave it out, or choose another --system`,
+      `--gradient-scale: ${system.name} stops the gradient of no edge; leave it out, or choose another --system`,
     );
   return softened;
 }

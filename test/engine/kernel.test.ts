@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { kernelName, packUniform, parseKernel, specialise } from '../../engine/kernel.ts';
+import { kernelName, parseKernel, specialise, uniformData } from '../../engine/kernel.ts';
 
 const source = `struct Shape {
   rows: u32, // of x
@@ -130,7 +130,8 @@ describe('specialise', () => {
 
 describe('uniforms', () => {
   test('fields lie one after another, in the order of the struct, in a whole number of 16 bytes', () => {
-    const packed = packUniform(kernel, 'Shape', { shift: -5, scale: 0.25, rows: 2 ** 32 - 1 });
+    const { bytes: packed, ...place } = uniformData(kernel, { shift: -5, scale: 0.25, rows: 2 ** 32 - 1 });
+    expect(place).toEqual({ name: 'shape', index: 0 });
     expect(packed.byteLength).toBe(16);
     const view = new DataView(packed);
     expect([view.getUint32(0, true), view.getFloat32(4, true), view.getInt32(8, true)]).toEqual([
@@ -155,12 +156,13 @@ describe('uniforms', () => {
     ['not a number', { rows: 1, scale: Number.NaN, shift: 0 }, 'kernel example: Shape.scale: f32 cannot hold NaN'],
     ['too large for f32', { rows: 1, scale: 1e39, shift: 0 }, 'kernel example: Shape.scale: f32 cannot hold 1e+39'],
   ])('%s', (_, values, message) => {
-    expect(() => packUniform(kernel, 'Shape', values)).toThrow(new Error(message));
+    expect(() => uniformData(kernel, values)).toThrow(new Error(message));
   });
 
   test('a struct that is not there, or has fields that are no scalars', () => {
-    expect(() => packUniform(kernel, 'Sizes', {})).toThrow('kernel example: no struct Sizes');
-    const other = parseKernel('example', 'struct Shape {\n  size: vec2u,\n}\n');
-    expect(() => packUniform(other, 'Shape', { size: 1 })).toThrow('kernel example: Shape.size: vec2u cannot hold 1');
+    const binding = '@group(0) @binding(0) var<uniform> shape: Shape;\n';
+    expect(() => uniformData(parseKernel('example', binding), {})).toThrow('kernel example: no struct Shape');
+    const other = parseKernel('example', `${binding}struct Shape {\n  size: vec2u,\n}\n`);
+    expect(() => uniformData(other, { size: 1 })).toThrow('kernel example: Shape.size: vec2u cannot hold 1');
   });
 });

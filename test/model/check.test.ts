@@ -91,9 +91,10 @@ test.each<[string, Change]>([
   ['block "state" holds the state, and stateDimension is 0', { stateDimension: 0 }],
   ['block "state" holds numbers, and has no dimension', block('state', { input: 'numbers' })],
   ['block "action" has 0 repeats; expected a positive integer', block('action', { repeats: 0 })],
-  ['block "state" is repeated; only noisy actions differ between copies', block('state', { repeats: 2 })],
+  ['block "language" is repeated with the noisy actions, but "image" of the same', block('language', { repeats: 2 })],
+  ['block "state" is repeated with the noisy actions, but "action" of the same', block('state', { repeats: 2 })],
   [
-    'block "action" is repeated through adaptive norms, which condition each copy by its own time, but "state" shares',
+    'block "action" is repeated through adaptive norms, which condition each copy by its own time, but "state" of the',
     block('action', { repeats: 2 }),
   ],
 

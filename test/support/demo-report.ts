@@ -1,5 +1,6 @@
 import { randomStream } from '../../engine/random.ts';
 import type { Image } from '../../model/data/dataset.ts';
+import type { FilmedEpisode } from '../../model/report/film-strip.ts';
 import type { AttentionEdge, ReportData } from '../../model/report/report-data.ts';
 
 const DIMENSIONS = ['x', 'y', 'z', 'roll', 'pitch', 'yaw', 'gripper'];
@@ -20,6 +21,32 @@ function scene(size: number, cubeX: number, cubeY: number): Image {
     }
   }
   return { width: size, height: size, pixels };
+}
+
+/** A cube that is pushed to the right over three calls, and a policy that points to it. */
+export function film(success: boolean): FilmedEpisode {
+  const cubeAt = (call: number) => 0.25 + 0.1 * call;
+  return {
+    instruction: 'push the red cube to the right',
+    success,
+    outcome: success ? 'pushed the red cube to the right' : 'never reached the red cube',
+    steps: 13,
+    frames: [0, 1, 2].map((call) => ({
+      step: 5 * call,
+      image: scene(64, cubeAt(call), 0.6),
+      said: { words: 'red cube', places: [[0.6, cubeAt(call)]] },
+      gripper: 'gripper at x 3, y -5, z 12 cm',
+      predicted: [
+        [0.3, cubeAt(call) - 0.1],
+        [0.5, cubeAt(call)],
+      ],
+      went: [
+        [0.3, cubeAt(call) - 0.1],
+        [0.6, cubeAt(call)],
+      ],
+    })),
+    end: scene(64, cubeAt(3), 0.6),
+  };
 }
 
 /** A made-up run of a knowledge-insulated policy with every part of a report; the same for the same seed. */
@@ -158,6 +185,13 @@ export function demoReport(seed = 1): ReportData {
       bestConstant: 0.372,
     },
     closedLoop: { episodes },
+    films: [film(true), film(false)],
+    swapped: { examples: 48, pictures: { token: 1.02, flow: 1.61 }, words: { token: 1.3, flow: 0.9994 } },
+    kept: {
+      scenes: 12,
+      before: { objects: 60, near: 0.9, others: 300, tokens: 0.78 },
+      after: { objects: 60, near: 0.85, others: 300, tokens: 0.5 },
+    },
     latency: [
       { part: 'images', milliseconds: 3.1 },
       { part: 'prefix', milliseconds: 11.8 },

@@ -139,8 +139,12 @@ function drawn(choose: Chooser): ModelConfiguration {
   const vision = choose.chance(0.6)
     ? { towers: towersOf(choose), patch: 4, imageHeight: 8, imageWidth: 8, cameras: choose.of([1, 2]) }
     : null;
-  const blocks = blocksOf(choose, ['backbone', ...others], vision);
-  const noisy = blocks.find(({ input }) => input === 'noisyActions');
+  const alone = blocksOf(choose, ['backbone', ...others], vision);
+  const noisy = alone.find(({ input }) => input === 'noisyActions');
+  // Numbers that are copied with the noisy actions.
+  const beside: BlockSettings = { ...noisy!, name: 'beside', input: 'numbers', dimension: 2, length: 1 };
+  const blocks =
+    (noisy?.repeats ?? 1) > 1 ? alone.flatMap((block) => (block === noisy ? [beside, block] : [block])) : alone;
   const expert = (name: string) => ({ width: 12, hidden: 8, adaptive: adaptive && name === noisy?.weights });
   return {
     backbone: choose.of(['gemma', 'gemma', 'llama'] as const),

@@ -121,7 +121,7 @@ describe('scenes of a variation', () => {
           expect(scene.settings).toEqual({ ...settings, variation });
         });
       scenesOf('words', task).forEach((scene, i) => {
-        const { instructions, paraphrase, settings, ...same } = simple[i];
+        const { forms, instructions, paraphrase, settings, ...same } = simple[i];
         expect(scene).toMatchObject(same);
       });
       for (const variation of ['pairs', 'distractors'] as const)

@@ -1,14 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ActionChunk, ActionTokenizer } from '../../tokenizers/index.ts';
-import {
-  actionIdsAfterText,
-  allowedNext,
-  BinActionTokenizer,
-  FastTokenizer,
-  StrideTokenizer,
-  StringActionTokenizer,
-} from '../../tokenizers/index.ts';
+import { BinActionTokenizer, FastTokenizer, StrideTokenizer, StringActionTokenizer } from '../../tokenizers/index.ts';
 
 const waves: ActionChunk[] = Array.from({ length: 30 }, (_, index) => ({
   horizon: 8,
@@ -60,16 +53,5 @@ describe.each(Object.entries(tokenizers))('the grammar of %s', (_, tokenizer) =>
       expect(() => grammar.next(0, id)).toThrow(`action id ${id} may not follow in state 0`);
     }
     expect(() => grammar.next(grammar.complete, 0)).toThrow('may not follow');
-  });
-});
-
-describe('allowedNext', () => {
-  it('gives ids of the vocabulary, and the end of sequence behind a whole chunk', () => {
-    const tokenizer = tokenizers.string;
-    const grammar = tokenizer.grammar({ horizon: 1, dimension: 1 });
-    const ids = actionIdsAfterText({ textSize: 100, size: tokenizer.vocabularySize });
-    expect(Array.from(allowedNext(grammar, 0, ids, 1))).toEqual([110, 111]);
-    expect(Array.from(allowedNext(grammar, 2, ids, 1))).toEqual([112]);
-    expect(Array.from(allowedNext(grammar, grammar.complete, ids, 1))).toEqual([1]);
   });
 });

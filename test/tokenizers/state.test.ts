@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { digitizeState, padState, rangesAfterText, stateText, stateTextTokens } from '../../tokenizers/index.ts';
+import { digitizeState, rangesAfterText } from '../../tokenizers/index.ts';
 
 const values = [-1.2, -1, -0.999, -0.5, 0, 0.25, 0.999, 1, 1.2];
 
@@ -14,21 +14,10 @@ describe('the state', () => {
     expect(Array.from(digitizeState([-7, 7], { bins: 1 }))).toEqual([0, 0]);
   });
 
-  it("as text counts from 0 or from 1, within the paper's bound of tokens", () => {
-    expect(stateText(digitizeState([-1, 0, 1]))).toBe('0 128 255');
-    expect(stateText(digitizeState([-1, 0, 1]), { first: 1 })).toBe('1 129 256');
-    expect([stateTextTokens(8), stateTextTokens(14), stateTextTokens(7, 100)]).toEqual([32, 56, 28]);
-  });
-
   it('as special tokens takes a range of its own, one id for each bin', () => {
     const { state, action } = rangesAfterText(640, { state: 256, action: 1024 });
     expect(Array.from(state.toVocabulary(digitizeState([-1, 0, 1])))).toEqual([640, 768, 895]);
     expect([state.vocabularySize, action.vocabularySize, ...action.toVocabulary([0])]).toEqual([1920, 1920, 896]);
-  });
-
-  it('as numbers is padded with zeros', () => {
-    expect(Array.from(padState([0.5, -1], 4))).toEqual([0.5, -1, 0, 0]);
-    expect(() => padState([1, 2, 3], 2)).toThrow('a state of 3 dimensions does not fit a width of 2');
   });
 
   it('names bad input', () => {

@@ -1,7 +1,5 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  actionIdsAfterText,
   actionIdsFromEnd,
   BinActionTokenizer,
   idsOfPieces,
@@ -42,42 +40,6 @@ describe('actionIdsFromEnd', () => {
   });
 });
 
-describe('actionIdsAfterText', () => {
-  it('keeps text and actions apart and is undone by its inverse', () => {
-    const setting = fc.record({
-      textSize: fc.integer({ min: 0, max: 1000 }),
-      size: fc.integer({ min: 1, max: 1000 }),
-      gap: fc.integer({ min: 0, max: 10 }),
-    });
-    fc.assert(
-      fc.property(setting, ({ textSize, size, gap }) => {
-        const ids = actionIdsAfterText({ textSize, size, first: textSize + gap });
-        const all = Array.from({ length: size }, (_, id) => id);
-        const mapped = ids.toVocabulary(all);
-        expect(Math.min(...mapped)).toBe(textSize + gap);
-        expect(Math.max(...mapped)).toBe(ids.vocabularySize - 1);
-        expect(new Set(mapped).size).toBe(size);
-        expect(Array.from(ids.toActions(mapped))).toEqual(all);
-        expect(ids.isAction(textSize - 1)).toBe(false);
-      }),
-      { seed: 6, numRuns: 100 },
-    );
-  });
-
-  it('begins right behind the text by default', () => {
-    const ids = actionIdsAfterText({ textSize: 640, size: 1024 });
-    expect(Array.from(ids.toVocabulary([0, 1023]))).toEqual([640, 1663]);
-    expect(ids.vocabularySize).toBe(1664);
-  });
-
-  it('names bad input', () => {
-    expect(() => actionIdsAfterText({ textSize: 640, size: 10, first: 639 })).toThrow('would overlap the 640 text ids');
-    expect(() => actionIdsAfterText({ textSize: -1, size: 10 })).toThrow('textSize must be a count, got -1');
-    const ids = actionIdsAfterText({ textSize: 5, size: 10 });
-    expect(() => ids.toActions([4])).toThrow('id 4 at position 0 is no action id; those are 5 to 14');
-  });
-});
-
 describe('rangesAfterText', () => {
   it('lays ranges one after the other, none of them in another', () => {
     const ranges = rangesAfterText(640, { location: 1024, state: 256, action: 2048 });
@@ -86,7 +48,11 @@ describe('rangesAfterText', () => {
     for (let id = 0; id < 3968; id++) {
       expect(all.filter((one) => one.isAction(id)).length).toBe(id < 640 ? 0 : 1);
     }
+    expect(Array.from(ranges.state.toVocabulary([0, 255]))).toEqual([1664, 1919]);
+    expect(Array.from(ranges.action.toActions([1920, 3967]))).toEqual([0, 2047]);
+    expect(() => ranges.state.toActions([640])).toThrow('id 640 at position 0 is no action id; those are 1664 to 1919');
     expect(() => rangesAfterText(640, { location: -1 })).toThrow('size must be a count, got -1');
+    expect(() => rangesAfterText(-1, { location: 1 })).toThrow('textSize must be a count, got -1');
   });
 });
 

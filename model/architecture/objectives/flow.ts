@@ -3,7 +3,7 @@ import { InputError } from '../../../engine/files/errors.ts';
 import { type ParameterSet, type Random, streams, type Tensor, tensor } from '../../../engine/index.ts';
 import { eulerStep, flowInterpolate, meanSquaredError, reshape, sampleTimes } from '../../../kernels/index.ts';
 import { type BlockSettings, blockNamed, type ModelConfiguration } from '../configuration.ts';
-import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from '../inputs.ts';
+import { floats, type Inputs, type InputTensors, inputNamed, repeated, type TrainingBatch } from '../inputs.ts';
 import { Linear } from '../layers.ts';
 import { FlowTime } from '../time.ts';
 import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
@@ -153,14 +153,6 @@ export class Flow implements Objective {
     const { horizon, actionDimension } = this.configuration;
     return hidden.shape[0] === chunks ? velocity : reshape(velocity, [chunks, horizon, actionDimension]);
   }
-}
-
-/** Repeats each of `batch` equal parts `copies` times in a row. */
-function repeated(data: ArrayLike<number>, batch: number, copies: number): Float32Array {
-  if (copies === 1 && data instanceof Float32Array) return data;
-  const size = data.length / batch;
-  const source = (i: number) => Math.floor(i / (size * copies)) * size + (i % size);
-  return Float32Array.from({ length: data.length * copies }, (_, i) => data[source(i)]);
 }
 
 /** The best constant velocity is the mean of noise - action, and the mean of the noise is 0. */

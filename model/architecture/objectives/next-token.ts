@@ -6,6 +6,7 @@ import { type BlockSettings, blocksBefore, type ModelConfiguration } from '../co
 import {
   expectBelow,
   expectLength,
+  floats,
   type Ids,
   type Inputs,
   type InputTensors,
@@ -21,7 +22,7 @@ import type { NextTokenSettings } from './settings.ts';
 export class NextToken implements Objective {
   readonly name: string;
   readonly weight: number;
-  readonly meaning = 'mean cross-entropy of the next token, in nats';
+  readonly meaning: string;
   readonly layers = [];
   readonly blocks: readonly string[];
   readonly acts: 'tokens' | undefined;
@@ -29,14 +30,19 @@ export class NextToken implements Objective {
   readonly makes: readonly string[];
   /** For each row of the backbone, copies included: it may have a loss. */
   private readonly readable: readonly boolean[];
-  readonly baseline = { name: 'unigram predictor', measure: unigramLoss };
+  private readonly perTarget: boolean;
+  readonly baseline = {
+    name: 'unigram predictor',
+    measure: (reference: Reference, batch: TrainingBatch) => unigramLoss(reference, batch, this.perTarget),
+  };
 
   constructor(
-    { name, weight }: NextTokenSettings,
+    { name, weight, perTarget = false }: NextTokenSettings,
     private readonly configuration: ModelConfiguration,
   ) {
     this.name = name;
     this.weight = weight;
+    this.perTarget = perTarget;
     const { blocks } = configuration;
     const targets = blocks.filter(({ input }) => input === 'target');
     const first = targets.flatMap((block) => blocksBefore(configuration, block));
@@ -47,6 +53,7 @@ export class NextToken implements Objective {
     this.readable = own.flatMap(({ name, length, repeats = 1 }) =>
       Array<boolean>(length * repeats).fill(this.blocks.includes(name)),
     );
+    this.meaning = `mean cross-entropy of the next token, ${perTarget ? `for ${targets.map((own) => own.name).join(' and ')} each, ` : ''}in nats`;
     this.makes = targets.map(({ name }) => name);
     this.obstacle = notDecodable(configuration, targets);
     this.acts = this.obstacle ? undefined : 'tokens';
@@ -69,7 +76,17 @@ export class NextToken implements Objective {
           `lossMask marks ${marked.length} rows of example ${sample}; its targets have ${this.mostRows()} at most`,
         );
     }
-    return { lossTarget: integers(lossTarget, [batch, rows]), lossMask: integers(lossMask, [batch, rows]) };
+    const shape = [batch, rows];
+    const weights = this.perTarget
+      ? floats(
+          weightsByTarget(lossMask, rows).map((own) => own / batch),
+          shape,
+        )
+      : integers(
+          Array.from(lossMask, (own) => (own ? 1 : 0)),
+          shape,
+        );
+    return { lossTarget: integers(lossTarget, shape), lossMask: weights };
   }
 
   /** The loss is a mean over examples of means over their tokens. */
@@ -151,18 +168,21 @@ export class NextToken implements Objective {
   }
 }
 
+/** Factors of the rows in sums over examples of means over the tokens of each target. */
+function weightsByTarget(lossMask: ArrayLike<number>, rows: number): Float32Array {
+  const counts = new Map<string, number>();
+  const key = (row: number) => `${Math.floor(row / rows)} ${lossMask[row]}`;
+  for (let row = 0; row < lossMask.length; row++) counts.set(key(row), (counts.get(key(row)) ?? 0) + 1);
+  return Float32Array.from(lossMask, (own, row) => (own ? 1 / counts.get(key(row))! : 0));
+}
+
 /** The loss of a predictor that knows only how often each id occurs. */
-function unigramLoss({ unigram }: Reference, { batch, lossTarget, lossMask }: TrainingBatch) {
-  const rows = lossMask!.length / batch;
+function unigramLoss({ unigram }: Reference, { batch, lossTarget, lossMask }: TrainingBatch, perTarget: boolean) {
+  const ofTargets = perTarget ? lossMask! : Uint8Array.from(lossMask!, (own) => (own ? 1 : 0));
+  const weights = weightsByTarget(ofTargets, lossMask!.length / batch);
   let sum = 0;
-  for (let sample = 0; sample < batch; sample++) {
-    let [own, count] = [0, 0];
-    for (let row = sample * rows; row < (sample + 1) * rows; row++) {
-      if (!lossMask![row]) continue;
-      own -= unigram![lossTarget![row]];
-      count += 1;
-    }
-    if (count > 0) sum += own / count;
-  }
+  weights.forEach((weight, row) => {
+    if (weight > 0) sum -= weight * unigram![lossTarget![row]];
+  });
   return { loss: sum / batch, count: batch };
 }

@@ -16,8 +16,9 @@ export interface Begun {
 }
 
 /**
- * The rows of a block, copies included [batch, rows, width]: final hidden states, or the residual stream that enters `layer`; with `at`
- * [batch, rows], those rows among all of its expert, numbered through the batch.
+ * The rows of a block, copies included [batch, rows, width], or [batch * copies, rows, width] where other blocks are copied with it:
+ * final hidden states, or the residual stream that enters `layer`; with `at` [batch, rows], those rows among all of its expert, numbered
+ * through the batch.
  */
 export type RowsReader = (block: string, options?: { layer?: number; at?: Tensor }) => Tensor;
 

@@ -12,7 +12,12 @@ const common = {
 };
 
 /** Next-token loss of the backbone, on the rows that the batch marks. */
-const nextToken = v.object({ kind: v.literal('nextToken'), ...common });
+const nextToken = v.object({
+  kind: v.literal('nextToken'),
+  ...common,
+  /** The loss of an example is the sum of a mean for each of its targets, so that a short one weighs as much as a long one. */
+  perTarget: v.optional(v.boolean()),
+});
 
 /** Flow matching: the velocity of a block of noisy actions. */
 const flow = v.object({ kind: v.literal('flow'), ...common, block: v.string() });

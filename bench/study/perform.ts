@@ -1,0 +1,77 @@
+/** One run of a study on an adapter: training, closed loop, and the questions that the start could answer. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Device } from '../../engine/index.ts';
+import type { Dataset } from '../../model/data/dataset.ts';
+import type { StartAnswers } from '../../model/inspect/answers.ts';
+import { prepareRun, type RunListener } from '../../model/training/prepare-run.ts';
+import { runTraining } from '../../model/training/run.ts';
+import type { RunSettings } from '../../model/training/run-settings.ts';
+import type { VisionLanguageFile } from '../../model/training/vision-language-file.ts';
+import { provenance } from '../measure/provenance.ts';
+import { evaluateClosedLoop } from '../tabletop/evaluation.ts';
+import { tabletopPolicy } from '../tabletop/policy.ts';
+import type { SceneSettings } from '../tabletop/scene.ts';
+import { askStart } from '../tabletop/start-answers.ts';
+import type { SavedRun } from './saved.ts';
+import type { StudyRun } from './study.ts';
+
+/** What the runs of a study have in common. */
+interface StudySources {
+  readonly start: VisionLanguageFile;
+  /** SHA-256 of the start's file. */
+  readonly hash: string;
+  /** The start's own answers. */
+  readonly answers: StartAnswers;
+  dataset(settings: RunSettings): Promise<Dataset>;
+  scenes(settings: RunSettings): readonly SceneSettings[];
+  readonly listener: RunListener & { closedLoop(done: number, total: number): void };
+  readonly signal: AbortSignal;
+}
+
+/** Measures one run, and keeps no checkpoint. Throws the reason of an aborted signal. */
+export async function performRun(device: Device, run: StudyRun, sources: StudySources): Promise<SavedRun> {
+  const { settings, scenes, questionScenes } = run;
+  const { start, hash, answers, listener, signal } = sources;
+  const seconds: Record<string, number> = {};
+  const timed = async <T>(part: string, work: () => Promise<T>): Promise<T> => {
+    const begin = performance.now();
+    const result = await work();
+    seconds[part] = (performance.now() - begin) / 1000;
+    return result;
+  };
+  const dataset = await timed('data', () => sources.dataset(settings));
+  const prepared = await timed('prepare', () => prepareRun({ settings, dataset, from: start, listener }));
+  const folder = await mkdtemp(join(tmpdir(), 'insula-study-'));
+  try {
+    const checkpointPath = join(folder, 'checkpoint.safetensors');
+    const { policy, history, objectives, ...result } = await runTraining(device, prepared, { checkpointPath, signal });
+    using model = policy.model;
+    if (!result.finished) throw signal.reason;
+    Object.assign(seconds, result.seconds);
+    const closedLoop = () =>
+      evaluateClosedLoop(tabletopPolicy(policy), {
+        ...{ episodes: scenes, seed: settings.seed, scenes: sources.scenes(settings), signal },
+        onProgress: (done, total) => listener.closedLoop(done, total),
+      });
+    const acted = settings.data === null ? await timed('closedLoop', closedLoop) : null;
+    const trained = await timed('questions', () => askStart(device, start, questionScenes, signal, model));
+    const secondsAt = new Map(history.training.map((row) => [row.step, row.seconds]));
+    return {
+      format: 'insula study run 1',
+      ...{ ...run, start: hash, ...provenance(device) },
+      objectives: objectives.map(({ name, title, baseline }) => ({ name, title, baseline })),
+      heldOut: history.heldOut.map((row) => ({ ...row, seconds: secondsAt.get(row.step) ?? 0 })),
+      baselines: history.baselines,
+      episodes:
+        acted?.episodes.map(({ seed, success, rightObject, stageScore, steps }) => {
+          return { seed, success, rightObject, stageScore, steps };
+        }) ?? null,
+      questions: { start: answers, trained },
+      seconds,
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,124 @@
+/** How much a model depends on its picture and on its words: its losses when every example gets those of another. */
+import { withoutTape } from '../../engine/index.ts';
+import { tensorsOf } from '../architecture/inputs.ts';
+import { actingObjective, isReal, type ObjectiveDescription } from '../architecture/objectives/index.ts';
+import { trainingInputs, trainingPass } from '../architecture/training-pass.ts';
+import type { Sample } from '../data/index.ts';
+import { changedEpisode } from '../data/parts.ts';
+import type { Policy } from '../policy/policy.ts';
+import { BatchMaker, chunkOf, type MadeBatch } from '../training/batches.ts';
+import type { Losses } from '../training/history.ts';
+import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
+import type { RunSettings } from '../training/run-settings.ts';
+import { lossesOf } from '../training/training-step.ts';
+
+type MakerSettings = Pick<RunSettings, 'seed' | 'augment' | 'batch'>;
+
+/** The error of predicted chunks, beside the losses: places that were said before a loss are given, those before a chunk the policy's own. */
+export const openLoopDescription: ObjectiveDescription = {
+  name: 'open loop',
+  title: 'open-loop error',
+  meaning: OPEN_LOOP_MEASURE,
+  baseline: null,
+};
+
+/** Losses by the name of the objective, each divided by that of the unchanged examples; null if no other is to be had. */
+export interface SwappedLosses {
+  readonly examples: number;
+  readonly pictures: Losses | null;
+  readonly words: Losses | null;
+}
+
+/**
+ * Losses over held-out control steps when every example gets the pictures, or the instruction, of another: another
+ * episode's pictures, an instruction with other words, both of the same robot. Targets, states and noise stay. Throws
+ * the reason of an aborted `signal`.
+ */
+export async function swappedLosses(
+  policy: Policy,
+  settings: MakerSettings,
+  samples: readonly Sample[],
+  signal?: AbortSignal,
+): Promise<SwappedLosses> {
+  const swapped = (differ: (a: Sample, b: Sample) => boolean, change: (own: Sample, other: Sample) => Sample) => {
+    const others = samples.map((own, i) => otherOf(samples, i, (other) => differ(own, other)));
+    return others.some((other) => other !== null)
+      ? samples.map((own, i) => (others[i] === null ? own : change(own, others[i])))
+      : null;
+  };
+  const pictures = swapped(({ part: a }, { part: b }) => a.episode !== b.episode, withPictures);
+  const words = swapped(
+    (a, b) => a.instruction !== b.instruction,
+    (own, { instruction }) => ({ ...own, instruction }),
+  );
+  const lossesOver = (own: readonly Sample[]) => meanLosses(policy, settings, own, signal);
+  const own = await lossesOver(samples);
+  const ratios = (losses: Losses) =>
+    Object.fromEntries(Object.entries(losses).map(([name, loss]) => [name, loss / own[name]]));
+  return {
+    examples: samples.length,
+    pictures: policy.encoding.settings.cameras.length > 0 && pictures ? ratios(await lossesOver(pictures)) : null,
+    words: words && ratios(await lossesOver(words)),
+  };
+}
+
+/** The example half way round, or the next after it, that differs and is of the same robot. */
+function otherOf(samples: readonly Sample[], i: number, differs: (other: Sample) => boolean): Sample | null {
+  const { robot } = samples[i].part.episode;
+  for (let step = 0; step < samples.length; step++) {
+    const other = samples[(i + (samples.length >> 1) + step) % samples.length];
+    if (other.part.episode.robot === robot && differs(other)) return other;
+  }
+  return null;
+}
+
+function withPictures(own: Sample, { part: { episode }, step }: Sample): Sample {
+  const image = (camera: string) => episode.image(camera, step);
+  return { ...own, part: { ...own.part, episode: changedEpisode(own.part.episode, () => ({ image })) } };
+}
+
+/** Means over the examples, with the noise of their places in the list. The first ones fill up the last batch, and then count twice. */
+async function meanLosses(
+  policy: Policy,
+  settings: MakerSettings,
+  samples: readonly Sample[],
+  signal?: AbortSignal,
+): Promise<Losses> {
+  const { model, encoding } = policy;
+  const { device, objectives, architecture, configuration } = model;
+  const maker = new BatchMaker(encoding, configuration, settings);
+  const sums = objectives.map(() => ({ loss: 0, count: 0 }));
+  const squares: number[] = [];
+  for (let start = 0; start < samples.length; start += settings.batch) {
+    signal?.throwIfAborted();
+    const own = Array.from({ length: settings.batch }, (_, i) => samples[(start + i) % samples.length]);
+    const batch = await maker.make(own, start);
+    const inputs = trainingInputs(architecture, batch);
+    if (actingObjective(objectives)) {
+      const predicted = await policy.actNormalised(batch.observations, { sample: start });
+      squares.push(...predicted.flatMap((chunk, example) => squaredErrors(batch, chunk, example)));
+    }
+    const losses = withoutTape(device, () =>
+      device.step(() => lossesOf(trainingPass(model, tensorsOf(device, inputs)))),
+    );
+    for (const [i, objective] of objectives.entries()) {
+      using loss = losses[objective.name];
+      const [value] = await loss.read();
+      const count = objective.count(inputs);
+      sums[i].loss += count === 0 ? 0 : value * count;
+      sums[i].count += count;
+    }
+  }
+  const measured = objectives.flatMap(({ name }, i) =>
+    sums[i].count === 0 ? [] : [[name, sums[i].loss / sums[i].count] as const],
+  );
+  const openLoop = Math.sqrt(squares.reduce((sum, own) => sum + own, 0) / squares.length);
+  return { ...Object.fromEntries(measured), ...(squares.length > 0 && { [openLoopDescription.name]: openLoop }) };
+}
+
+function squaredErrors(batch: MadeBatch, chunk: Float32Array, example: number): number[] {
+  const demonstrated = chunkOf(batch, example);
+  return Array.from(chunk, (own, k) => (own - demonstrated[k]) ** 2).filter((_, k) =>
+    isReal(batch, example * chunk.length + k),
+  );
+}

@@ -1,0 +1,111 @@
+/** What a policy says before it acts: places in its picture, a subtask in words, or both (point, then act; pi0.5, arXiv 2504.16054). */
+import { type ActionIds, LOCATIONS, type TextTokenizer } from '../../tokenizers/index.ts';
+
+/** [down, across] as shares of a picture's sides. */
+export type PicturePlace = readonly [number, number];
+
+export interface Said {
+  readonly words: string;
+  /** In the picture of the first camera. */
+  readonly places: readonly PicturePlace[];
+}
+
+export interface SubtaskSettings {
+  readonly words: boolean;
+  /** The most places that are said; 0 for words alone. */
+  readonly places: number;
+  /** Places are said as location tokens of which the number is a multiple of this. */
+  readonly locationStep: number;
+}
+
+/** Half a pixel of the model's picture: so few location tokens are seen often in training. */
+export const locationStepFor = (pixels: number): number => Math.max(1, Math.floor(LOCATIONS / (2 * pixels)));
+
+/** Frequencies of the features of a number, in quarters of a turn from -1 to 1. */
+const FREQUENCIES = [1, 2, 4];
+const FEATURES = 1 + 2 * FREQUENCIES.length;
+
+/** The numbers of the token by which an action expert gets places. */
+export const placesDimension = ({ places }: Pick<SubtaskSettings, 'places'>): number => 2 * places * FEATURES;
+
+/** The tokens of subtasks in the joint vocabulary: location tokens in pairs, then text. */
+export class SubtaskTokens {
+  /** They come before action tokens, and end the subtask. */
+  readonly introduction: readonly number[];
+
+  constructor(
+    readonly settings: SubtaskSettings,
+    private readonly text: TextTokenizer,
+    private readonly locations: ActionIds | undefined,
+  ) {
+    this.introduction = Array.from(text.encode(';\nAction: '));
+  }
+
+  encode({ words, places }: Said): number[] {
+    const { settings, text } = this;
+    const said = places.slice(0, settings.places).flatMap((place) => place.map((share) => this.locationOf(share)));
+    return [...said, ...(settings.words ? text.encode(words) : [])];
+  }
+
+  decode(ids: readonly number[]): Said {
+    const count = ids.findIndex((id) => !this.isLocation(id));
+    const shares = ids
+      .slice(0, count < 0 ? ids.length : count)
+      .map((id) => this.locations!.toActions([id])[0] / (LOCATIONS - 1));
+    const places = Array.from(
+      { length: Math.floor(shares.length / 2) },
+      (_, i): PicturePlace => [shares[2 * i], shares[2 * i + 1]],
+    );
+    return { words: this.text.decode(ids.filter((id) => !this.isLocation(id))), places };
+  }
+
+  /** The ids that may follow, an end among them; none after the last place where nothing else is said. */
+  allowed(written: readonly number[]): readonly number[] {
+    const { settings, introduction, text } = this;
+    const said = written.filter((id) => this.isLocation(id)).length;
+    const onlyPlaces = said === written.length && said < 2 * settings.places;
+    const location = onlyPlaces ? this.allLocations() : [];
+    if (said % 2 === 1) return location;
+    const words = settings.words ? Array.from({ length: text.vocabularySize }, (_, id) => id) : [];
+    const isComplete = said === 2 * settings.places && !settings.words;
+    return isComplete ? [] : [...location, ...words, introduction[0], text.special.eos];
+  }
+
+  /** All ids that may be said, ends among them. */
+  get possible(): readonly number[] {
+    const { settings, introduction, text } = this;
+    const words = settings.words ? Array.from({ length: text.vocabularySize }, (_, id) => id) : [];
+    return [...(settings.places > 0 ? this.allLocations() : []), ...words, introduction[0], text.special.eos];
+  }
+
+  isEnd(id: number): boolean {
+    return id === this.introduction[0] || id === this.text.special.eos;
+  }
+
+  /** The numbers of the token by which an action expert gets places: each share v from -1 to 1 with sines and cosines; zeros for none. */
+  numbers({ places }: Said): Float32Array {
+    const features = places.flat().flatMap((share) => {
+      const v = 2 * share - 1;
+      const waves = FREQUENCIES.map((own) => (Math.PI * own * v) / 2);
+      return [v, ...waves.map(Math.sin), ...waves.map(Math.cos)];
+    });
+    const all = new Float32Array(placesDimension(this.settings));
+    all.set(features.slice(0, all.length));
+    return all;
+  }
+
+  private locationOf(share: number): number {
+    const { locationStep } = this.settings;
+    const last = Math.floor((LOCATIONS - 1) / locationStep);
+    const bin = Math.max(0, Math.min(last, Math.round((share * (LOCATIONS - 1)) / locationStep)));
+    return this.locations!.toVocabulary([bin * locationStep])[0];
+  }
+
+  private isLocation(id: number): boolean {
+    return this.locations?.isAction(id) ?? false;
+  }
+
+  private allLocations(): number[] {
+    return Array.from(this.locations!.toVocabulary(Int32Array.from({ length: LOCATIONS }, (_, bin) => bin)));
+  }
+}

@@ -1,0 +1,66 @@
+/** Point, then act: any system, with what its model says before it acts (pi0.5, arXiv 2504.16054: a subtask before the actions). */
+import { causal, full } from '../../kernels/index.ts';
+import { PLACES, SUBTASK, type System, type SystemBlock } from './system.ts';
+
+export interface SubtaskSizes {
+  /** The most tokens that are said. */
+  readonly tokens: number;
+  /** Numbers of the token of places; 0 for none. */
+  readonly dimension: number;
+}
+
+/**
+ * The tokens are a target behind the prompt. What reads the prompt behind them reads them by the same edge, and its positions count
+ * them. An expert of noisy actions gets the places as a token of its own, as pi0's expert gets the state: it is slow to learn numbers
+ * from keys and values that it may not train. null for a system in which the prompt would see what it is to predict.
+ */
+export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes): System | null {
+  const { blocks, attention, objectives, time } = system;
+  const isGiven = ({ input, weights }: SystemBlock) =>
+    input === 'prompt' || (input === 'state' && weights === 'backbone');
+  const given = blocks.findLastIndex(isGiven);
+  const prompt = blocks.find(({ input }) => input === 'prompt')!.name;
+  if (blocks.slice(given + 1).some(({ name }) => attention[prompt][name])) return null;
+  const noisy =
+    dimension > 0 ? blocks.find(({ input, weights }) => input === 'noisyActions' && weights !== 'backbone') : undefined;
+  const subtask: SystemBlock = { name: SUBTASK, input: 'target', weights: 'backbone', length: tokens };
+  const places = (repeats?: number): SystemBlock => ({
+    ...{ name: PLACES, input: 'numbers', weights: noisy!.weights, dimension },
+    // Adaptive norms condition each copy by its own time.
+    ...(repeats !== undefined && time === 'adaptive' && { repeats }),
+  });
+  const later = blocks.slice(given + 1);
+  const rows = later.map(({ name }): [string, System['attention'][string]] => {
+    const row = attention[name];
+    const own = {
+      ...row,
+      ...(row[prompt] && { [SUBTASK]: row[prompt] }),
+      ...(name === noisy?.name && { [PLACES]: full }),
+    };
+    return [name, own];
+  });
+  const ofPlaces = () => {
+    const { [noisy!.name]: _, ...row } = Object.fromEntries(rows)[noisy!.name];
+    return { [PLACES]: row };
+  };
+  const token = objectives.find((own) => own.kind === 'nextToken') ?? {
+    kind: 'nextToken' as const,
+    name: 'token',
+    weight: 1,
+  };
+  return {
+    ...system,
+    blocks: [
+      ...blocks.slice(0, given + 1),
+      subtask,
+      ...later.flatMap((block) => (block.name === noisy?.name ? [places(block.repeats), block] : [block])),
+    ],
+    attention: {
+      ...attention,
+      ...Object.fromEntries(rows),
+      [SUBTASK]: { ...attention[prompt], [SUBTASK]: causal },
+      ...(noisy && ofPlaces()),
+    },
+    objectives: [{ ...token, perTarget: true }, ...objectives.filter((own) => own.kind !== 'nextToken')],
+  };
+}

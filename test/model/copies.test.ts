@@ -1,0 +1,80 @@
+/** Copies of a chunk with noise and time of their own, beside a token of places that is copied with them. */
+import { describe, expect, test } from 'vitest';
+import { backward } from '../../engine/index.ts';
+import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
+import { Model } from '../../model/architecture/model.ts';
+import { trainingBlocks } from '../../model/architecture/sequence.ts';
+import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
+import { configurationOf, type System, systemNamed, withDraws, withSubtask } from '../../model/systems/index.ts';
+import { randomBatch } from '../../model/training/random-batch.ts';
+import { testDevice } from '../support/devices.ts';
+import { expectClose, normals } from '../support/numbers.ts';
+import { tinySizes } from '../support/tiny-sizes.ts';
+
+const [DRAWS, BATCH] = [3, 2];
+
+const modelOf = (system: System) => {
+  const saying = withSubtask(system, { tokens: 4, dimension: 28 })!;
+  return configurationOf(saying, { ...tinySizes, stateDimension: 0 });
+};
+
+async function flowOf(model: Model, batch: TrainingBatch) {
+  const { device } = model;
+  const loss = device.step(() => {
+    model.parameters.zeroGradients();
+    const pass = trainingPass(model, tensorsOf(device, trainingInputs(model.architecture, batch)));
+    backward(pass.objectives.flow.loss);
+    return pass.objectives.flow.loss;
+  });
+  const gradients = [];
+  for (const { name, grad } of model.parameters)
+    if (grad && /places_proj|action_in|expert\.layers\.0/.test(name)) gradients.push(...(await grad.read()));
+  return { loss: (await loss.read())[0], gradients };
+}
+
+describe.each(['knowledge-insulation', 'pi0'])('%s that points', (name) => {
+  const system = systemNamed(name);
+
+  test('the loss of several draws is the mean of those of each draw, and so are its gradients', async () => {
+    const device = await testDevice('normal');
+    const several = modelOf(withDraws(system, DRAWS)!);
+    using together = new Model(device, several);
+    using alone = new Model(device, modelOf(system));
+    expect([...together.parameters].map((own) => own.name)).toEqual([...alone.parameters].map((own) => own.name));
+    for (const model of [together, alone])
+      for (const [i, parameter] of [...model.parameters].entries()) parameter.write(normals(parameter.size, i, 0.3));
+    const batch = randomBatch(several, BATCH, 5);
+    const { loss, gradients } = await flowOf(together, batch);
+    const size = batch.noise!.length / (BATCH * DRAWS);
+    let [mean, sums] = [0, new Float64Array(gradients.length)];
+    for (let draw = 0; draw < DRAWS; draw++) {
+      const chunks = Array.from({ length: BATCH }, (_, example) => example * DRAWS + draw);
+      const noise = chunks.flatMap((own) => [...batch.noise!.subarray(own * size, (own + 1) * size)]);
+      const own = await flowOf(alone, {
+        ...batch,
+        noise: Float32Array.from(noise),
+        time: chunks.map((chunk) => batch.time![chunk]),
+      });
+      mean += own.loss / DRAWS;
+      sums = sums.map((sum, i) => sum + own.gradients[i] / DRAWS);
+    }
+    expect(gradients.some((own) => own !== 0)).toBe(true);
+    expectClose([loss], [mean], 1e-5, 'loss');
+    expectClose(gradients, [...sums], 1e-5, 'gradients');
+  });
+});
+
+test('neighbours through adaptive norms are copied together', () => {
+  const { blocks } = modelOf(withDraws(systemNamed('knowledge-insulation'), 2)!);
+  const names = trainingBlocks({ blocks }).map(({ tableName }) => tableName);
+  expect(names).toEqual([
+    'image',
+    'language',
+    'subtask',
+    'target',
+    'places',
+    'action',
+    'places copy 2',
+    'action copy 2',
+  ]);
+});
