@@ -166,18 +166,6 @@ function assemble(unpacked, folder) {
 }
 
 /**
- * Puts a finished folder in the place of whatever is there.
- * @param {string} folder
- * @param {string} place
- */
-function publish(folder, place) {
-  const old = `${folder}.old`;
-  if (fs.existsSync(place)) fs.renameSync(place, old);
-  fs.renameSync(folder, place);
-  fs.rmSync(old, { recursive: true, force: true });
-}
-
-/**
  * Fetches, checks and publishes the software adapter; one process at a time (see exclusive.mjs).
  * Throws, with nothing left behind, where that fails.
  * @param {import('../../engine/adapters/advice.mjs').OsRelease} release
@@ -223,7 +211,9 @@ export function fetchLavapipe(release, print) {
     assemble(unpacked, folder);
     const answer = checkAdapter(softwareEnvironment(process.env, folder));
     if ('reason' in answer) throw new Error(`the software adapter was fetched, but it does not open: ${answer.reason}`);
-    publish(folder, softwareFolder());
+    // What was there before goes into the staging folder, and away with it.
+    if (fs.existsSync(softwareFolder())) fs.renameSync(softwareFolder(), join(staging, 'old'));
+    fs.renameSync(folder, softwareFolder());
     return answer.description;
   } finally {
     fs.rmSync(staging, { recursive: true, force: true });
