@@ -6,7 +6,7 @@ import { inRounds, spread, spreadSchema } from '../measure/measure.ts';
 import { provenance } from '../measure/provenance.ts';
 import { savedRunSchema } from '../measure/saved-run.ts';
 
-const FORMAT = 'insula bench step 1';
+const FORMAT = 'insula bench step 1' as const;
 
 const savedKernel = v.object({
   /** Kernel and entry point. */
@@ -27,11 +27,7 @@ export const stepRunSchema = savedRunSchema(FORMAT, savedRow, { sizes: v.record(
 /** The part of an earlier run that a later one is compared with. */
 export type SavedStepRun = v.InferOutput<typeof stepRunSchema>;
 
-export interface StepResult extends SavedStepRun {
-  // Pick, because an interface has no index signature.
-  readonly sizes: Pick<StepSizes, keyof StepSizes> & { readonly batch: number };
-  readonly rows: readonly StepRow[];
-}
+export type StepResult = Awaited<ReturnType<typeof runStepBench>>;
 
 interface StepBenchOptions extends StepSizes {
   readonly systems: readonly string[];
@@ -48,7 +44,7 @@ export async function runStepBench(
   device: Device,
   { systems, rounds, seconds, batch, ...sizes }: StepBenchOptions,
   onProgress: (what: string, done: number, total: number) => void,
-): Promise<StepResult> {
+) {
   const configurations = systems.map((system) => measuredConfiguration(system, sizes));
   const prepared: Prepared[] = [];
   try {
