@@ -31,8 +31,8 @@ import {
   slotMask,
   toSlots,
 } from '../data/index.ts';
-import { PLACES } from '../systems/index.ts';
-import { type PicturePlace, placesDimension, type Said, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
+import { NUMBERS } from '../systems/index.ts';
+import { featuresOf, type PicturePlace, type Said, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
 
 /** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
 export interface EncodingSettings {
@@ -187,14 +187,21 @@ export class Encoding {
     return { ...said, places: image && vision ? said.places.map(original) : [] };
   }
 
-  /** The numbers that expert tokens get of what is said about each observation; none for a policy that says no places. */
-  placeNumbers(said: readonly (readonly number[])[]): NonNullable<ObservationBatch['numbers']> {
+  /** The numbers that an expert gets of what is said about each observation, and of its state; none for a policy that says no places. */
+  numbers(
+    said: readonly (readonly number[])[],
+    observations: readonly RawObservation[],
+    configuration: ModelConfiguration,
+  ): NonNullable<ObservationBatch['numbers']> {
     const { subtask } = this;
     if (!subtask || subtask.settings.places === 0) return {};
-    const dimension = placesDimension(subtask.settings);
-    const all = new Float32Array(said.length * dimension);
-    for (const [i, ids] of said.entries()) all.set(subtask.numbers(subtask.decode(ids)), i * dimension);
-    return { [PLACES]: all };
+    const { stateDimension: width } = configuration;
+    const state = width > 0 ? this.state(observations, configuration) : new Float32Array();
+    const rows = said.map((ids, i) => [
+      ...subtask.numbers(subtask.decode(ids)),
+      ...Array.from(state.subarray(i * width, (i + 1) * width)).flatMap(featuresOf),
+    ]);
+    return { [NUMBERS]: Float32Array.from(rows.flat()) };
   }
 
   /** Ids of a subtask and of the text that introduces the action tokens after it. */

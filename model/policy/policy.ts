@@ -49,7 +49,7 @@ export class Policy {
         target === SUBTASK
           ? sayNext(encoding.subtask!, said[own], logits)
           : writer(own).write((allowed) => argmax(logits, allowed)),
-      numbersOf: () => encoding.placeNumbers(said),
+      numbersOf: () => encoding.numbers(said, observations, model.configuration),
     });
     if (encoding.subtask) onSaid?.(said.map((ids, own) => encoding.said(ids, observations[own], model.configuration)));
     if (!actions) return observations.map((_, own) => writer(own).decode());
@@ -83,7 +83,7 @@ export class Policy {
         own.push(id);
         return isSubtask(sample) && encoding.decodeText(own).includes(';') ? null : id;
       },
-      numbersOf: () => encoding.placeNumbers(written),
+      numbersOf: () => encoding.numbers(written, observations, model.configuration),
     });
     return written.map((ids, sample) => {
       const text = encoding.decodeText(ids);

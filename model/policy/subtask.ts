@@ -25,8 +25,15 @@ export const locationStepFor = (pixels: number): number => Math.max(1, Math.floo
 const FREQUENCIES = [1, 2, 4];
 const FEATURES = 1 + 2 * FREQUENCIES.length;
 
-/** The numbers of the token by which an action expert gets places. */
-export const placesDimension = ({ places }: Pick<SubtaskSettings, 'places'>): number => 2 * places * FEATURES;
+/** v from -1 to 1, with sines and cosines of it. */
+export function featuresOf(v: number): number[] {
+  const waves = FREQUENCIES.map((own) => (Math.PI * own * v) / 2);
+  return [v, ...waves.map(Math.sin), ...waves.map(Math.cos)];
+}
+
+/** The numbers of the token by which an action expert gets places and the state; 0 for a policy that says no places. */
+export const numbersDimension = ({ places }: Pick<SubtaskSettings, 'places'>, stateDimension: number): number =>
+  places === 0 ? 0 : (2 * places + stateDimension) * FEATURES;
 
 /** The tokens of subtasks in the joint vocabulary: location tokens in pairs, then text. */
 export class SubtaskTokens {
@@ -82,16 +89,10 @@ export class SubtaskTokens {
     return id === this.introduction[0] || id === this.text.special.eos;
   }
 
-  /** The numbers of the token by which an action expert gets places: each share v from -1 to 1 with sines and cosines; zeros for none. */
-  numbers({ places }: Said): Float32Array {
-    const features = places.flat().flatMap((share) => {
-      const v = 2 * share - 1;
-      const waves = FREQUENCIES.map((own) => (Math.PI * own * v) / 2);
-      return [v, ...waves.map(Math.sin), ...waves.map(Math.cos)];
-    });
-    const all = new Float32Array(placesDimension(this.settings));
-    all.set(features.slice(0, all.length));
-    return all;
+  /** The features of the places; zeros for those that are not said. */
+  numbers({ places }: Said): number[] {
+    const features = places.flat().flatMap((share) => featuresOf(2 * share - 1));
+    return Array.from({ length: 2 * this.settings.places * FEATURES }, (_, i) => features[i] ?? 0);
   }
 
   private locationOf(share: number): number {

@@ -11,7 +11,7 @@ export { type SubtaskSizes, withSubtask } from './subtask.ts';
 export {
   configurationOf,
   type ModelSizes,
-  PLACES,
+  NUMBERS,
   SUBTASK,
   type System,
   type SystemBlock,

@@ -1,18 +1,18 @@
 /** Point, then act: any system, with what its model says before it acts (pi0.5, arXiv 2504.16054: a subtask before the actions). */
 import { causal, full } from '../../kernels/index.ts';
-import { PLACES, SUBTASK, type System, type SystemBlock } from './system.ts';
+import { NUMBERS, SUBTASK, type System, type SystemBlock } from './system.ts';
 
 export interface SubtaskSizes {
   /** The most tokens that are said. */
   readonly tokens: number;
-  /** Numbers of the token of places; 0 for none. */
+  /** Numbers of the expert's token; 0 for none. */
   readonly dimension: number;
 }
 
 /**
  * The tokens are a target behind the prompt. What reads the prompt behind them reads them by the same edge, and its positions count
- * them. An expert of noisy actions gets the places as a token of its own, as pi0's expert gets the state: it is slow to learn numbers
- * from keys and values that it may not train. null for a system in which the prompt would see what it is to predict.
+ * them. An expert of noisy actions gets the places with the state as a token of its own, as pi0's expert gets the state: it is slow to
+ * learn numbers from keys and values that it may not train. null for a system in which the prompt would see what it is to predict.
  */
 export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes): System | null {
   const { blocks, attention, objectives, time } = system;
@@ -24,8 +24,8 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
   const noisy =
     dimension > 0 ? blocks.find(({ input, weights }) => input === 'noisyActions' && weights !== 'backbone') : undefined;
   const subtask: SystemBlock = { name: SUBTASK, input: 'target', weights: 'backbone', length: tokens };
-  const places = (repeats?: number): SystemBlock => ({
-    ...{ name: PLACES, input: 'numbers', weights: noisy!.weights, dimension },
+  const numbers = (repeats?: number): SystemBlock => ({
+    ...{ name: NUMBERS, input: 'numbers', weights: noisy!.weights, dimension },
     // Adaptive norms condition each copy by its own time.
     ...(repeats !== undefined && time === 'adaptive' && { repeats }),
   });
@@ -35,13 +35,13 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
     const own = {
       ...row,
       ...(row[prompt] && { [SUBTASK]: row[prompt] }),
-      ...(name === noisy?.name && { [PLACES]: full }),
+      ...(name === noisy?.name && { [NUMBERS]: full }),
     };
     return [name, own];
   });
-  const ofPlaces = () => {
+  const ofNumbers = () => {
     const { [noisy!.name]: _, ...row } = Object.fromEntries(rows)[noisy!.name];
-    return { [PLACES]: row };
+    return { [NUMBERS]: row };
   };
   const token = objectives.find((own) => own.kind === 'nextToken') ?? {
     kind: 'nextToken' as const,
@@ -53,13 +53,13 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
     blocks: [
       ...blocks.slice(0, given + 1),
       subtask,
-      ...later.flatMap((block) => (block.name === noisy?.name ? [places(block.repeats), block] : [block])),
+      ...later.flatMap((block) => (block.name === noisy?.name ? [numbers(block.repeats), block] : [block])),
     ],
     attention: {
       ...attention,
       ...Object.fromEntries(rows),
       [SUBTASK]: { ...attention[prompt], [SUBTASK]: causal },
-      ...(noisy && ofPlaces()),
+      ...(noisy && ofNumbers()),
     },
     objectives: [{ ...token, perTarget: true }, ...objectives.filter((own) => own.kind !== 'nextToken')],
   };

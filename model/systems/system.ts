@@ -16,8 +16,8 @@ import {
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
-/** The block of what a policy says before it acts, and the block by which an action expert gets the places of it; see subtask.ts. */
-export const [SUBTASK, PLACES] = ['subtask', 'places'];
+/** The block of what a policy says before it acts, and the block by which an action expert gets its places with the state; see subtask.ts. */
+export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
 
 /** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
 export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {

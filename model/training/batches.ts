@@ -145,7 +145,8 @@ export class BatchMaker implements Maker<Example> {
     });
     const { target, counts } = this;
     const observation = encoding.observe(observations, configuration);
-    const numbers = this.subtask && encoding.placeNumbers(parts.map(({ said }) => said?.ids ?? []));
+    const saidIds = parts.map(({ said }) => said?.ids ?? []);
+    const numbers = this.subtask && encoding.numbers(saidIds, observations, configuration);
     const targets = [
       ...(this.subtask ? [{ block: this.subtask, examples: parts.map(({ said }) => said) }] : []),
       ...(target ? [{ block: target, examples: parts.map((part) => part.target) }] : []),

@@ -28,7 +28,7 @@ import {
   stateAt,
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
-import { locationStepFor, placesDimension, type SubtaskSettings } from '../policy/subtask.ts';
+import { locationStepFor, numbersDimension, type SubtaskSettings } from '../policy/subtask.ts';
 import { configurationOf, type SubtaskSizes, type System, withSubtask } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
@@ -272,7 +272,7 @@ export async function fittedConfiguration(
   const system = encoding.subtask
     ? sayingSystem(options.system, {
         tokens: longestSubtask(encoding, parts),
-        dimension: placesDimension(encoding.subtask.settings),
+        dimension: numbersDimension(encoding.subtask.settings, stateDimension),
       })
     : options.system;
   const { image, ...vision } = preset.vision;

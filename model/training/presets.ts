@@ -84,7 +84,7 @@ const small: Preset = {
   warmUpSteps: 50,
   evaluateEvery: 250,
   saveEvery: 250,
-  pretraining: { ...tiny.pretraining, steps: 10000 },
+  pretraining: { ...tiny.pretraining, steps: 6000, learningRate: 1.5e-3 },
   heldOutSteps: 128,
   finalHeldOutSteps: 256,
 };

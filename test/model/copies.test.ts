@@ -28,7 +28,7 @@ async function flowOf(model: Model, batch: TrainingBatch) {
   });
   const gradients = [];
   for (const { name, grad } of model.parameters)
-    if (grad && /places_proj|action_in|expert\.layers\.0/.test(name)) gradients.push(...(await grad.read()));
+    if (grad && /numbers_proj|action_in|expert\.layers\.0/.test(name)) gradients.push(...(await grad.read()));
   return { loss: (await loss.read())[0], gradients };
 }
 
@@ -72,9 +72,9 @@ test('neighbours through adaptive norms are copied together', () => {
     'language',
     'subtask',
     'target',
-    'places',
+    'numbers',
     'action',
-    'places copy 2',
+    'numbers copy 2',
     'action copy 2',
   ]);
 });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { Model } from '../../model/architecture/model.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
-import { evaluationSamples, wholeEpisodes } from '../../model/data/index.ts';
+import { evaluationSamples, normalisers, wholeEpisodes } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { Policy } from '../../model/policy/policy.ts';
 import type { Said } from '../../model/policy/subtask.ts';
@@ -80,8 +80,8 @@ describe('tokens', () => {
       i === 1 ? Math.sin(Math.PI / 4) : own,
     );
     for (const [i, own] of expected.entries()) expect(numbers[i]).toBeCloseTo(own, 6);
-    expect([...numbers.slice(7, 14)]).toEqual([0, 0, 0, 0, 1, 1, 1]);
-    expect([...numbers.slice(14)]).toEqual(Array(14).fill(0));
+    expect(numbers.slice(7, 14)).toEqual([0, 0, 0, 0, 1, 1, 1]);
+    expect(numbers.slice(14)).toEqual(Array(14).fill(0));
   });
 });
 
@@ -104,8 +104,16 @@ describe('training targets', () => {
     expect([...Array.from(subtask.ids).slice(0, 4)]).toEqual(places);
     expect([...Array.from(subtask.valid)]).toEqual([1, 1, 1, 1, 0, 0, 0, 0]);
     expect(Array.from(trained.ids.subtask.ids)).not.toEqual(Array.from(subtask.ids));
-    expect([...trained.numbers!.places]).not.toEqual([...measured.numbers!.places]);
-    expect([...measured.numbers!.places.subarray(28)]).toEqual(Array(28).fill(0));
+    // Two places and a state of two numbers, of seven features each.
+    const numbers = measured.numbers!.numbers;
+    expect(numbers).toHaveLength(2 * 42);
+    expect([...trained.numbers!.numbers]).not.toEqual([...numbers]);
+    expect([...numbers.subarray(42, 42 + 28)]).toEqual(Array(28).fill(0));
+    const states = normalisers(encoding.settings.statistics!).states!;
+    const [episode] = pointing().episodes;
+    const state = states.normalise(episode.states!.subarray(2 * samples[0].step, 2 * samples[0].step + 2));
+    expect(numbers[28]).toBeCloseTo(state[0], 6);
+    expect(numbers[35]).toBeCloseTo(state[1], 6);
     // The subtask is a target of its own: its mean counts beside that of the action tokens.
     expect(new Set(Array.from(measured.lossMask!))).toEqual(new Set([0, 1, 2]));
     expect(configuration.objectives[0]).toMatchObject({ kind: 'nextToken', perTarget: true });
