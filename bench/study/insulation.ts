@@ -31,7 +31,7 @@ const variants: readonly Variant[] = [
 
 const places = ({ name, meaning, settings }: Variant): Variant => ({
   name: `${name}-places`,
-  meaning: `${meaning}; it says places before it acts, by a token loss of their own, and the expert gets them as a token`,
+  meaning: `${meaning}; it says places before it acts, by a token loss of their own, and the expert gets them with the state as a token`,
   settings: { ...settings, subtask: 'places' },
   beside: name,
 });
@@ -42,9 +42,9 @@ export const insulation: Study = {
   question:
     'What does a stop-gradient between a pretrained vision-language model and the action expert preserve, and what does it cost?',
   remark:
-    'With places the expert gets them as a token of its own and hardly needs the keys behind the stop-gradient: what those carry is told by the variants without. No variant is trained on questions.',
+    'With places the expert gets them, and the state, as a token of its own and hardly needs the keys behind the stop-gradient: what those carry is told by the variants without. No variant is trained on questions.',
   variants: variants.flatMap((own) => [{ ...own, settings: { ...own.settings, subtask: null } }, places(own)]),
-  steps: 500,
+  steps: 300,
   seeds: 3,
   scenes: 100,
 };

@@ -4,15 +4,19 @@ import { type RunSettings, runSettings } from './run-settings.ts';
 
 /**
  * The given settings, and for the others those by which a policy that begins from a shipped vision-language model learns to act in
- * minutes: it says the places of what it acts on, learns from several noise and time draws of each chunk with open gates, and changes
- * its vision tower slowly. They suit data with places, such as the built-in world's.
+ * minutes: it says the places of what it acts on, and learns from several noise and time draws of each chunk with open gates. Where an
+ * expert acts, the pretrained parameters learn so slowly that they still answer most questions. Meant for data with places, such as the
+ * built-in world's.
  */
 export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettings {
-  const { preset = presetNamed('tiny'), system: name = 'knowledge-insulation', freeze } = given;
+  const { preset = presetNamed('tiny'), system: name = 'knowledge-insulation', freeze, from = preset.name } = given;
   const system = systemNamed(name);
-  const isFrozen = freeze?.includes('vision') ?? false;
+  const hasExpert = system.blocks.some(({ weights }) => weights !== 'backbone');
+  const slow = Object.entries({ vision: 0.1, ...(hasExpert && { backbone: 0.2 }) });
+  const rates = Object.fromEntries(slow.filter(([group]) => !freeze?.includes(group)));
   return runSettings({
-    ...{ preset, from: preset.name, rates: isFrozen ? null : { vision: 0.5 } },
+    ...{ preset, from },
+    ...(from !== null && Object.keys(rates).length > 0 && { rates }),
     ...(withSubtask(system, { tokens: 1, dimension: 0 }) && { subtask: 'places' }),
     ...(withDraws(system, 2) && { draws: 8 }),
     ...(system.time === 'adaptive' && { gates: 1 }),

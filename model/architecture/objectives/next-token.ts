@@ -53,7 +53,8 @@ export class NextToken implements Objective {
     this.readable = own.flatMap(({ name, length, repeats = 1 }) =>
       Array<boolean>(length * repeats).fill(this.blocks.includes(name)),
     );
-    this.meaning = `mean cross-entropy of the next token, ${perTarget ? `for ${targets.map((own) => own.name).join(' and ')} each, ` : ''}in nats`;
+    const alike = perTarget && targets.length > 1;
+    this.meaning = `mean cross-entropy${alike ? `, ${targets.map((own) => own.name).join(' and ')} alike,` : ' of the next token,'} in nats`;
     this.makes = targets.map(({ name }) => name);
     this.obstacle = notDecodable(configuration, targets);
     this.acts = this.obstacle ? undefined : 'tokens';
