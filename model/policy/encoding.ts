@@ -14,7 +14,7 @@ import {
   rangesAfterText,
   TextTokenizer,
 } from '../../tokenizers/index.ts';
-import { type ModelConfiguration, sourceOf, type VisionSettings } from '../architecture/configuration.ts';
+import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import { type Ids, type ObservationBatch, padIds } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
 import {
@@ -26,13 +26,11 @@ import {
   relativeActions,
   resizeWithPadding,
   type SlotMap,
-  shareBeforePadding,
-  shareWithPadding,
   slotMask,
   toSlots,
 } from '../data/index.ts';
 import { NUMBERS } from '../systems/index.ts';
-import { featuresOf, type PicturePlace, type Said, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
+import { featuresOf, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
 
 /** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
 export interface EncodingSettings {
@@ -84,8 +82,6 @@ interface ChunkWriter {
   /** The normalised chunk; the rest of an incomplete chunk is zero. */
   decode(): Float32Array;
 }
-
-const sizeOf = ({ imageWidth, imageHeight }: VisionSettings) => ({ width: imageWidth, height: imageHeight });
 
 export class Encoding {
   readonly text: TextTokenizer;
@@ -163,28 +159,6 @@ export class Encoding {
   /** The ids of text and location tokens, which answers consist of. */
   get textIds(): number[] {
     return Array.from({ length: this.vocabularySize }, (_, id) => id).filter((id) => !this.isAction(id));
-  }
-
-  /** Tokens of what is said about an observation; places are those of its original picture. */
-  saidTokens(said: Said, { images }: Pick<RawObservation, 'images'>, { vision }: Pick<ModelConfiguration, 'vision'>) {
-    const image = images[this.settings.cameras[0]];
-    const places = image && vision ? said.places.map((place) => shareWithPadding(place, image, sizeOf(vision))) : [];
-    return this.subtask!.encode({ ...said, places });
-  }
-
-  /** The inverse of `saidTokens`. */
-  said(
-    ids: readonly number[],
-    { images }: Pick<RawObservation, 'images'>,
-    { vision }: Pick<ModelConfiguration, 'vision'>,
-  ): Said {
-    const said = this.subtask!.decode(ids);
-    const image = images[this.settings.cameras[0]];
-    const original = ([down, across]: PicturePlace): PicturePlace => [
-      shareBeforePadding(down, 'height', image!, sizeOf(vision!)),
-      shareBeforePadding(across, 'width', image!, sizeOf(vision!)),
-    ];
-    return { ...said, places: image && vision ? said.places.map(original) : [] };
   }
 
   /** The numbers that an expert gets of what is said about each observation, and of its state; none for a policy that says no places. */

@@ -3,7 +3,7 @@ import type { Model } from '../architecture/model.ts';
 import { SUBTASK } from '../systems/index.ts';
 import { act, argmax, type SamplingOptions } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
-import type { Said, SubtaskTokens } from './subtask.ts';
+import { inOriginalPicture, type Said, type SubtaskTokens } from './subtask.ts';
 
 export interface ActOptions extends SamplingOptions {
   /** Chooses the noise; the same seed and observation give the same chunk. */
@@ -51,9 +51,16 @@ export class Policy {
           : writer(own).write((allowed) => argmax(logits, allowed)),
       numbersOf: () => encoding.numbers(said, observations, model.configuration),
     });
-    if (encoding.subtask) onSaid?.(said.map((ids, own) => encoding.said(ids, observations[own], model.configuration)));
+    if (encoding.subtask) onSaid?.(said.map((ids, own) => this.said(ids, observations[own])));
     if (!actions) return observations.map((_, own) => writer(own).decode());
     return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
+  }
+
+  private said(ids: readonly number[], { images }: RawObservation): Said {
+    const { encoding, model } = this;
+    const said = encoding.subtask!.decode(ids);
+    const image = images[encoding.settings.cameras[0]];
+    return image ? inOriginalPicture(said, image, model.configuration.vision!) : { ...said, places: [] };
   }
 
   /**

@@ -1,5 +1,8 @@
 /** What a policy says before it acts: places in its picture, a subtask in words, or both (point, then act; pi0.5, arXiv 2504.16054). */
 import { type ActionIds, LOCATIONS, type TextTokenizer } from '../../tokenizers/index.ts';
+import type { VisionSettings } from '../architecture/configuration.ts';
+import type { Image } from '../data/dataset.ts';
+import { shareBeforePadding, shareWithPadding } from '../data/index.ts';
 
 /** [down, across] as shares of a picture's sides. */
 export type PicturePlace = readonly [number, number];
@@ -9,6 +12,24 @@ export interface Said {
   /** In the picture of the first camera. */
   readonly places: readonly PicturePlace[];
 }
+
+type Vision = Pick<VisionSettings, 'imageHeight' | 'imageWidth'>;
+const sizeOf = ({ imageWidth, imageHeight }: Vision) => ({ width: imageWidth, height: imageHeight });
+
+/** What is said about a picture, in the picture that the model sees of it: places move where it is padded. */
+export const inModelPicture = ({ words, places }: Said, image: Image, vision: Vision): Said => ({
+  words,
+  places: places.map((place) => shareWithPadding(place, image, sizeOf(vision))),
+});
+
+/** The inverse of `inModelPicture`. */
+export const inOriginalPicture = ({ words, places }: Said, image: Image, vision: Vision): Said => ({
+  words,
+  places: places.map(([down, across]) => [
+    shareBeforePadding(down, 'height', image, sizeOf(vision)),
+    shareBeforePadding(across, 'width', image, sizeOf(vision)),
+  ]),
+});
 
 export interface SubtaskSettings {
   readonly words: boolean;

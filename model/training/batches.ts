@@ -15,7 +15,7 @@ import {
   type VisionLanguage,
 } from '../data/index.ts';
 import type { Encoding, RawObservation } from '../policy/encoding.ts';
-import type { PicturePlace, Said } from '../policy/subtask.ts';
+import { inModelPicture, type PicturePlace, type Said } from '../policy/subtask.ts';
 import { SUBTASK } from '../systems/index.ts';
 import type { RunSettings } from './run-settings.ts';
 import { type TargetIds, targetTokens } from './targets.ts';
@@ -184,7 +184,11 @@ export class BatchMaker implements Maker<Example> {
   ): TargetIds {
     const { encoding, configuration } = this;
     const { words, places } = saidAt(episode, step);
-    const tokens = (own: Said['places']) => encoding.saidTokens({ words, places: own }, observation, configuration);
+    const image = observation.images[encoding.settings.cameras[0]];
+    const tokens = (own: Said['places']) =>
+      encoding.subtask!.encode(
+        image ? inModelPicture({ words, places: own }, image, configuration.vision!) : { words, places: [] },
+      );
     const predicted = tokens(places);
     const { length } = this.subtask!;
     if (predicted.length > length)
