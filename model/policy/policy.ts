@@ -90,7 +90,6 @@ export class Policy {
         own.push(id);
         return isSubtask(sample) && encoding.decodeText(own).includes(';') ? null : id;
       },
-      numbersOf: () => encoding.numbers(written, observations, model.configuration),
     });
     return written.map((ids, sample) => {
       const text = encoding.decodeText(ids);
