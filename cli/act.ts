@@ -98,7 +98,8 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadExamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
-    const subtask = settings.run.cotrain > 0 ? (episode.subtask?.(step) ?? null) : null;
+    const { cotrain, subtask: kind } = settings.run;
+    const subtask = cotrain > 0 && kind === null ? (episode.subtask?.(step) ?? null) : null;
     const answer = await answerOf(policy, observation, moment, subtask);
     const { horizon } = policy.model.configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
