@@ -206,14 +206,19 @@ export async function fitEncoding(
 
 /** @throws InputError if the data have nothing of what is to be said */
 function subtaskSettings(
-  { name, episodes }: Dataset,
+  { name, cameras, episodes }: Dataset,
   kind: NonNullable<RunSettings['subtask']>,
   { vision }: Preset,
 ): SubtaskSettings {
   const beginnings = episodes.map((episode) => episode.places?.(0).length ?? 0);
   const places = kind === 'words' ? 0 : beginnings.reduce((most, own) => Math.max(most, own), 0);
-  const lacking = kind !== 'words' && places === 0 ? 'places to point at' : 'subtasks in words';
-  if (lacking === 'places to point at' || (kind !== 'places' && !episodes.some((episode) => episode.subtask)))
+  const lacks: Record<string, boolean> = {
+    'pictures to point in': kind !== 'words' && cameras.length === 0,
+    'places to point at': kind !== 'words' && places === 0,
+    'subtasks in words': kind !== 'places' && !episodes.some((episode) => episode.subtask),
+  };
+  const lacking = Object.keys(lacks).find((what) => lacks[what]);
+  if (lacking !== undefined)
     throw new InputError(
       `--subtask ${kind}: data set "${name}" has no ${lacking}; leave it out, or give --subtask none`,
     );
@@ -229,10 +234,12 @@ export function sayingSystem(system: System, sizes: SubtaskSizes): System {
   );
 }
 
-/** Tokens of the longest subtask. */
+/** Tokens of the longest subtask, at any control step. */
 function longestSubtask({ subtask }: Encoding, parts: readonly EpisodePart[]): number {
   const { words, places } = subtask!.settings;
-  const texts = new Set(words ? fittingSamples(parts).map(({ part, step }) => part.episode.subtask?.(step) ?? '') : []);
+  const texts = new Set<string>();
+  for (const { episode, from, to } of words ? parts : [])
+    for (let step = from; step < to; step++) texts.add(episode.subtask?.(step) ?? '');
   const lengths = Array.from(texts, (own) => subtask!.encode({ words: own, places: [] }).length);
   const longest = lengths.reduce((most, own) => Math.max(most, own), 0);
   return Math.max(1, 2 * places + longest);
