@@ -234,6 +234,9 @@ test('a run measures a policy, and the start with its weights', async () => {
     using untrained = new Model(device, start.configuration);
     untrained.initialise(0);
     expect((await askStart(device, start, 1, undefined, untrained))!.near).toBe(0);
+    const statistics = { ...start.encoding.statistics, states: null };
+    const abroad = Object.create(start, { encoding: { value: { ...start.encoding, statistics } } });
+    expect(await askStart(device, abroad, 1)).toBeNull();
     using smaller = seeingModel(device);
     expect(await askStart(device, start, 1, undefined, smaller)).toBeNull();
     const saved = await performRun(device, own, {
