@@ -9,6 +9,7 @@ import { InputError } from '../engine/index.ts';
 import type { AnswerScore } from '../model/inspect/answers.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
+import { formatPercent } from '../model/report/markup.ts';
 import type { ScoreTable } from '../model/report/seeing-report.ts';
 import { openStart } from '../model/training/start.ts';
 import type { PolicyValues } from './policy.ts';
@@ -69,7 +70,7 @@ export async function evaluateSeeing(
   }
 }
 
-export const percent = (share: number | null) => (share === null ? '' : `${(100 * share).toFixed(1)} %`);
+export const percent = (share: number | null) => (share === null ? '' : formatPercent(share, 1));
 const counted = (share: number | null, count: number) => (share === null ? '' : `${percent(share)} of ${count}`);
 
 /** The scores as tables, which are lines of the command line and a page's tables alike. */
