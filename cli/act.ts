@@ -130,7 +130,7 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
   });
 }
 
-/** The answer to a question about the image, or else the predicted subtask if policy and data have subtasks. */
+/** The answer to a question about the image, or else the subtask that co-training put before action tokens, if the data have one. */
 async function answerOf(
   policy: Policy,
   observation: RawObservation,

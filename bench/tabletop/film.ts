@@ -12,7 +12,7 @@ export class Film {
   readonly #frames: (Frame & { went: PicturePlace[] })[][] = [];
   #said: readonly Said[] = [];
 
-  /** For the policy: called with what it said for each observation before it acts. */
+  /** For the policy: called with the subtask that it says about each observation before it acts. */
   readonly onSaid = (said: readonly Said[]): void => {
     this.#said = said;
   };

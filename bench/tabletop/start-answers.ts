@@ -1,4 +1,4 @@
-/** What a policy still knows of the vision-language model that it began from. */
+/** Answers that a policy still has from the vision-language model that it began from. */
 import type { Device } from '../../engine/index.ts';
 import type { StartAnswers } from '../../model/inspect/answers.ts';
 import { Encoding } from '../../model/policy/encoding.ts';

@@ -262,7 +262,7 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
   }
 }
 
-/** What can run, but hardly is what was meant: a line each. */
+/** Warnings about a configuration that can run, but is hardly the one that was meant: a line each. */
 export function warningsOf(configuration: ModelConfiguration): string[] {
   const { blocks, edges, objectives } = configuration;
   const warnings: string[] = [];

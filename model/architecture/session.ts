@@ -1,4 +1,4 @@
-/** Passes over one batch of observations, with the keys and values of what ran before in a cache. */
+/** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { sliceTokens, writeTokens } from '../../kernels/index.ts';
 import { blockNamed, hasKeys, type ModelConfiguration } from './configuration.ts';

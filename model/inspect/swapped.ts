@@ -14,7 +14,7 @@ import { lossesOf } from '../training/training-step.ts';
 
 type MakerSettings = Pick<RunSettings, 'seed' | 'augment' | 'batch'>;
 
-/** The error of predicted chunks, beside the losses: places that were said before a loss are given, those before a chunk the policy's own. */
+/** The error of predicted chunks, beside the losses. The losses are given the subtask; before a predicted chunk the policy says its own. */
 export const openLoopDescription: ObjectiveDescription = {
   name: 'open loop',
   title: 'open-loop error',

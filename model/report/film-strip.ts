@@ -1,4 +1,4 @@
-/** Film strips of a policy that acted: the picture at each of its calls, with all that it said, predicted and did. */
+/** Film strips of a policy that acted: the picture at each of its calls, with the subtask that it said, the path that it predicted and the one that it took. */
 import type { Image } from '../data/dataset.ts';
 import type { PicturePlace, Said } from '../policy/subtask.ts';
 import { drawLines, type Line, ringAround } from './drawn-picture.ts';
@@ -8,7 +8,7 @@ export interface Frame {
   /** Control steps before the call. */
   readonly step: number;
   readonly image: Image;
-  /** What the policy said before it acted; left out if it says nothing. */
+  /** The subtask that the policy said before it acted; left out if it says none. */
   readonly said?: Said;
   /** The gripper at the call, in words. */
   readonly gripper: string;

@@ -32,7 +32,7 @@ export function chunkOf({ batch, actions }: TrainingBatch, sample: number): Floa
   return actions!.subarray(sample * size, (sample + 1) * size);
 }
 
-/** What a policy may say at a control step of an episode, with places in the model's picture; none without a picture. */
+/** The subtask at a control step of an episode, with places in the model's picture; it has none without a picture. */
 export function saidAt(
   episode: Episode,
   step: number,
@@ -99,7 +99,7 @@ export class BatchMaker implements Maker<Example> {
   private readonly objectives: readonly Objective[];
   /** The block of the tokens to be predicted; null for systems without. */
   private readonly target: BlockSettings | null;
-  /** The block of what is said before the actions; null for policies that say nothing. */
+  /** The block of the subtask; null for policies that say none. */
   private readonly subtask: BlockSettings | null;
 
   constructor(
@@ -187,7 +187,7 @@ export class BatchMaker implements Maker<Example> {
     };
   }
 
-  /** What is said at a control step. With `noise`, the tokens that are read are a little beside those that are predicted. */
+  /** The tokens of the subtask at a control step. With `noise`, those that are read lie a little beside those that are predicted. */
   private said(
     { part: { episode }, step }: Sample,
     observation: RawObservation,

@@ -60,7 +60,7 @@ export interface FittingOptions {
   /** The kind of tokenizer that is made if none is given; null for the system's own. */
   readonly tokens?: RunSettings['tokens'];
   readonly rules?: readonly ParameterRule[];
-  /** What the policy says before it acts. */
+  /** The kind of subtask that the policy says before it acts. */
   readonly subtask?: RunSettings['subtask'];
   /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
@@ -204,7 +204,7 @@ export async function fitEncoding(
   return { ...settings, actions: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
 }
 
-/** @throws InputError if the data have nothing of what is to be said */
+/** @throws InputError if the data have no subtask of this kind */
 function subtaskSettings(
   { name, cameras, episodes }: Dataset,
   kind: NonNullable<RunSettings['subtask']>,
@@ -225,7 +225,7 @@ function subtaskSettings(
   return { words: kind !== 'places', places, locationStep: locationStepFor(vision.image) };
 }
 
-/** @throws InputError if the system cannot say anything before it acts */
+/** @throws InputError if the system cannot say a subtask before it acts */
 export function sayingSystem(system: System, sizes: SubtaskSizes): System {
   const saying = withSubtask(system, sizes);
   if (saying) return saying;
