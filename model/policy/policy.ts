@@ -77,14 +77,17 @@ export class Policy {
     if (!objective) throw new InputError('this policy predicts no tokens, so it cannot answer questions');
     const { textIds, subtask } = encoding;
     const targets = model.configuration.blocks.filter(({ input }) => input === 'target').map(({ name }) => name);
+    const answering = targets.findLast((name) => name !== SUBTASK);
     const written = observations.map((): number[] => []);
     const isSubtask = (sample: number) => observations[sample].request === 'subtask';
+    if (answering === undefined && !observations.every((_, sample) => isSubtask(sample)))
+      throw new InputError('this policy predicts no tokens but those of its subtask, so it cannot answer questions');
     await act(model, encoding.observe(observations, model.configuration), {
       objective,
       choose: (sample, logits, target) => {
         const own = written[sample];
         if (subtask && isSubtask(sample)) return target === SUBTASK ? sayNext(subtask, own, logits) : null;
-        if (target !== targets.at(-1)) return null;
+        if (target !== answering) return null;
         const id = argmax(logits, textIds);
         if (id === encoding.endOfSequence) return null;
         own.push(id);

@@ -1,4 +1,4 @@
-/** Film strips of a policy that acted: the picture at each of its calls, with the subtask that it said, the path that it predicted and the one that it took. */
+/** Film strips of a policy that acted: a picture for each of its calls, with its subtask, the path that it predicted and the path that it took. */
 import type { Image } from '../data/dataset.ts';
 import type { PicturePlace, Said } from '../policy/subtask.ts';
 import { drawLines, type Line, ringAround } from './drawn-picture.ts';

@@ -16,7 +16,7 @@ import {
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
-/** The block of the subtask, which a policy says before it acts, and the block by which an action expert gets its places and the state as numbers; see subtask.ts. */
+/** The blocks of the subtask, which a policy says before it acts, and of its places and the state as an action expert gets them; see subtask.ts. */
 export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
 
 /** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */

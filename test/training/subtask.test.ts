@@ -230,6 +230,19 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast', 'hybrid-vla'])(
 );
 
 describe('refused in one line', () => {
+  test('a question to a policy that has no tokens but those of its subtask', async () => {
+    const { encoding, configuration, maker, samples } = await made('places', 'pi0');
+    using model = new Model(await testDevice('normal'), configuration);
+    model.initialise(3);
+    const policy = new Policy(model, encoding);
+    const [observation] = (await maker.make(samples, 0)).observations;
+    await expect(policy.generateText([{ ...observation, request: 'answer' }])).rejects.toThrow(
+      'this policy predicts no tokens but those of its subtask, so it cannot answer questions',
+    );
+    const [subtask] = await policy.generateText([{ ...observation, request: 'subtask' }]);
+    expect(subtask).toMatch(/^(<loc\d{4}>){0,4}$/);
+  });
+
   test('data without places, or without subtasks in words', async () => {
     await expect(made('places', 'pi0', syntheticDataset())).rejects.toThrow(
       /^--subtask places: data set "synthetic" has no places to point at; leave it out, or give --subtask none$/,
