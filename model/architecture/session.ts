@@ -17,7 +17,7 @@ import { blocksNamed, type RunningBlock, sequenceInputs } from './sequence.ts';
 import { rowsReader } from './training-pass.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
-export class KeyValueCache implements Disposable {
+class KeyValueCache implements Disposable {
   private readonly layers: { key: Tensor; value: Tensor }[];
 
   constructor(device: Device, { depth, kvHeads, headDimension }: ModelConfiguration, batch: number, capacity: number) {
