@@ -210,8 +210,10 @@ function subtaskSettings(
   kind: NonNullable<RunSettings['subtask']>,
   { vision }: Preset,
 ): SubtaskSettings {
-  const beginnings = episodes.map((episode) => episode.places?.(0).length ?? 0);
-  const places = kind === 'words' ? 0 : beginnings.reduce((most, own) => Math.max(most, own), 0);
+  const counts = episodes.flatMap((episode) =>
+    episode.places ? Array.from({ length: episode.length }, (_, step) => episode.places!(step).length) : [],
+  );
+  const places = kind === 'words' ? 0 : counts.reduce((most, own) => Math.max(most, own), 0);
   const lacks: Record<string, boolean> = {
     'pictures to point in': kind !== 'words' && cameras.length === 0,
     'places to point at': kind !== 'words' && places === 0,

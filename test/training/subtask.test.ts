@@ -184,6 +184,16 @@ describe('training targets', () => {
     expect(examples.every((example) => !('subtask' in example))).toBe(true);
   });
 
+  test('the policy says as many places as any control step has', async () => {
+    const places = (step: number) => PLACES.slice(0, Math.max(0, step - 8));
+    const { encoding } = await made(
+      'places',
+      'pi0',
+      changed(() => ({ places })),
+    );
+    expect(encoding.subtask!.settings.places).toBe(2);
+  });
+
   test('the block holds the longest subtask of data of which only a part is encoded', async () => {
     const length = 40_000;
     const actions = Float32Array.from({ length: 3 * length }, (_, i) => Math.sin(i));
@@ -206,7 +216,7 @@ describe('training targets', () => {
   });
 });
 
-test.each(['knowledge-insulation', 'pi0', 'pi0-fast', 'hybrid-vla'])(
+test.each(['knowledge-insulation', 'ki-continuous-state', 'pi0', 'pi0-fast', 'hybrid-vla', 'transfusion'])(
   '%s says places before it acts',
   async (system) => {
     const { encoding, configuration, maker, samples } = await made('places', system);
