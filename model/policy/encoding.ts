@@ -173,7 +173,7 @@ export class Encoding {
     const { subtask } = this;
     if (!subtask || subtask.settings.places === 0) return {};
     const { stateDimension: width } = configuration;
-    const state = width > 0 ? this.state(observations, configuration) : new Float32Array();
+    const state = width > 0 ? this.state(observations, configuration, true) : new Float32Array();
     const rows = said.map((ids, i) => [
       ...subtask.numbers(subtask.decode(ids)),
       ...Array.from(state.subarray(i * width, (i + 1) * width)).flatMap(featuresOf),
@@ -314,11 +314,17 @@ export class Encoding {
     return { images, cameraValid };
   }
 
-  private state(observations: readonly RawObservation[], { stateDimension }: ModelConfiguration): Float32Array {
+  /** The states of observations; zeros for questions and, if they are `optional`, for robots without. */
+  private state(
+    observations: readonly RawObservation[],
+    { stateDimension }: ModelConfiguration,
+    optional = false,
+  ): Float32Array {
     const state = new Float32Array(observations.length * stateDimension);
     observations.forEach((observation, sample) => {
       if (observation.request === 'answer') return;
       const { normalise, slots } = this.robot(observation.robot);
+      if (optional && !normalise.states) return;
       if (!observation.state || !normalise.states)
         throw new InputError('this model needs a state, and the observation has none');
       const own = normalise.states.normalise(Float32Array.from(observation.state));

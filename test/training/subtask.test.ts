@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { Model } from '../../model/architecture/model.ts';
 import type { Dataset, Episode } from '../../model/data/dataset.ts';
-import { evaluationSamples, normalisers, wholeEpisodes } from '../../model/data/index.ts';
+import { evaluationSamples, mixDatasets, normalisers, ownSlotMap, wholeEpisodes } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { Policy } from '../../model/policy/policy.ts';
 import type { Said } from '../../model/policy/subtask.ts';
@@ -182,6 +182,25 @@ describe('training targets', () => {
     const examples = exampleSampler(split, settings, { coTraining }).batch(0, 16);
     expect(examples.filter((example) => 'part' in example)).toHaveLength(8);
     expect(examples.every((example) => !('subtask' in example))).toBe(true);
+  });
+
+  test('robots: places in a picture that is not the first of the mixture are left out, and states may be missing', async () => {
+    const cameras = ['back', 'front'];
+    const stateless = { ...pointing(), name: 'stateless', stateDimension: 0, cameras };
+    const both = changed(
+      ({ image }) => ({ cameras, states: null, image: (_, step) => image('front', step) }),
+      stateless,
+    );
+    const members = [pointing(), both].map((dataset) => ({ dataset, slots: { ...ownSlotMap(dataset), width: 4 } }));
+    const mixed = mixDatasets(members);
+    expect([0, 4].map((i) => mixed.episodes[i].places === undefined)).toEqual([true, false]);
+    const { maker, encoding } = await made('places', 'pi05', mixed);
+    const samples = [0, 4].map((i) => evaluationSamples(wholeEpisodes([mixed.episodes[i]]), 1)[0]);
+    const { numbers, ids } = await maker.make(samples, 0);
+    expect([...Array.from(ids.subtask.valid)]).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
+    const size = 7 * (4 + 4);
+    expect(encoding.settings.robots!.stateless.statistics.states).toBeNull();
+    expect([...numbers!.numbers.subarray(size + 28)]).toEqual(Array(4).fill([0, 0, 0, 0, 1, 1, 1]).flat());
   });
 
   test('the policy says as many places as any control step has', async () => {
