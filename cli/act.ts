@@ -98,7 +98,8 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadExamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
     const observation = await observationAt(sample, policy.encoding.settings.cameras);
-    const subtask = settings.run.cotrain > 0 ? (episode.subtask?.(step) ?? null) : null;
+    const { cotrain, subtask: kind } = settings.run;
+    const subtask = cotrain > 0 && kind === null ? (episode.subtask?.(step) ?? null) : null;
     const answer = await answerOf(policy, observation, moment, subtask);
     const { horizon } = policy.model.configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
@@ -129,7 +130,7 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
   });
 }
 
-/** The answer to a question about the image, or else the predicted subtask if policy and data have subtasks. */
+/** The answer to a question about the image, or else the subtask that co-training put before action tokens, if the data have one. */
 async function answerOf(
   policy: Policy,
   observation: RawObservation,

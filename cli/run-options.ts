@@ -35,7 +35,7 @@ export const questionsHelp =
   'questions about your own images: PATH.jsonl with lines {"image": file beside it, "prompt", "answer"}, places as <locNNNN> down, then across, from 0 to 1023; or named images, PATH.json and PATH.pack; the built-in world by default';
 
 const subtaskName = choice(
-  'what the policy says before it acts: places (of what it acts on, which an action expert gets as numbers too), words, both, or none; places by default in the built-in world, none with --data',
+  'subtask that the policy says before it acts: places (of the things that it acts on, which an action expert gets as numbers too), words, both, or none; by default places in the built-in world, if the system can say any, and none with --data',
   subtaskKinds,
 );
 
@@ -77,10 +77,10 @@ export const runOptions = {
   ),
   freeze: texts('parameters that keep their values: groups (vision, backbone, expert), or patterns of names with *'),
   rates: factors(
-    'factors above 0 on the learning rate of groups, or of patterns of names; vision=0.1,backbone=0.2 by default in the built-in world, where an expert acts; for 0 give --freeze',
+    'factors above 0 on the learning rate of groups, or of patterns of names; with a start in the built-in world vision=0.1 by default, and backbone=0.2 if an expert acts; for 0 give --freeze',
   ),
   gates: decimal(
-    'initial bias of the gates of adaptive norms: at 0, the default with --data, their branches are closed; 1 by default in the built-in world',
+    'initial bias of the gates of adaptive norms: at 0, the default with --data, their branches are closed; 1 by default in the built-in world, in systems that have them',
   ),
   'gradient-scale': decimal('factor of the gradient where the system stops it (soft insulation); 0 by default', {
     from: 0,

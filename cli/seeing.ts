@@ -4,12 +4,12 @@ import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import type { ProbeScores } from '../bench/tabletop/probe.ts';
 import type { Variation } from '../bench/tabletop/scene.ts';
 import { answeredByPlaces, GROSS, type PointingScore, type SeeingScores } from '../bench/tabletop/seeing.ts';
-import { type MarkScore, type MeasuredSets, measureSets } from '../bench/tabletop/seeing-sets.ts';
-import { STATE_DIMENSION } from '../bench/tabletop/world.ts';
+import { knowsWorld, type MarkScore, type MeasuredSets, measureSets } from '../bench/tabletop/seeing-sets.ts';
 import { InputError } from '../engine/index.ts';
 import type { AnswerScore } from '../model/inspect/answers.ts';
-import { Encoding, type EncodingSettings } from '../model/policy/encoding.ts';
+import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
+import { formatPercent } from '../model/report/markup.ts';
 import type { ScoreTable } from '../model/report/seeing-report.ts';
 import { openStart } from '../model/training/start.ts';
 import type { PolicyValues } from './policy.ts';
@@ -50,7 +50,10 @@ export async function evaluateSeeing(
 ): Promise<SeeingResult> {
   const file = await openStart(checkpoint);
   try {
-    expectStates(file.name, file.encoding);
+    if (!knowsWorld(file.encoding))
+      throw new InputError(
+        `${file.name}: this model was not pretrained on the built-in world, whose states some questions have: ask it with insula act --ask`,
+      );
     await expectDevice(device);
     const { device: opened } = await openTunedDevice(device, (line) => progress.note(line));
     try {
@@ -67,15 +70,7 @@ export async function evaluateSeeing(
   }
 }
 
-/** @throws InputError if a model cannot be asked about the built-in world */
-function expectStates(name: string, { statistics }: EncodingSettings): void {
-  if (statistics?.states?.mean.length === STATE_DIMENSION) return;
-  throw new InputError(
-    `${name}: this model was not pretrained on the built-in world, whose states some questions have: ask it with insula act --ask`,
-  );
-}
-
-export const percent = (share: number | null) => (share === null ? '' : `${(100 * share).toFixed(1)} %`);
+export const percent = (share: number | null) => (share === null ? '' : formatPercent(share, 1));
 const counted = (share: number | null, count: number) => (share === null ? '' : `${percent(share)} of ${count}`);
 
 /** The scores as tables, which are lines of the command line and a page's tables alike. */

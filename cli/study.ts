@@ -62,8 +62,12 @@ export const study = command({
   },
 });
 
-async function runStudy(own: Study, values: Values, { progress, signal, words }: Context): Promise<Result> {
+async function runStudy(whole: Study, values: Values, { progress, signal, words }: Context): Promise<Result> {
   const { only, runs: most = Infinity, preset: presetName = 'tiny', out, overwrite, adapter, floor, tuning } = values;
+  const saying = whole.variants.filter(({ settings }) => values.data && settings.subtask);
+  if (saying.length > 0)
+    progress.note(`${whole.name}: --data has no subtasks, so ${saying.length} variants are left out`);
+  const own = { ...whole, variants: whole.variants.filter((variant) => !saying.includes(variant)) };
   const { steps = own.steps, seeds = own.seeds, scenes = own.scenes, data, dataset, rate } = values;
   const variants = own.variants.map(({ name }) => name);
   const unknown = only?.find((name) => !variants.includes(name));

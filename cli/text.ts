@@ -20,9 +20,9 @@ export interface ActResult {
   /** [horizon][dimension] in the units of the data; null for control steps after the end of the episode. */
   demonstrated: (number[] | null)[];
   predicted: number[][];
-  /** What the policy says before it acts, with places in pixels down and across the first camera's picture; null if it says nothing. */
+  /** The subtask that the policy says before it acts, with places in pixels down and across the first camera's picture; null for none. */
   said: { words: string; places: readonly (readonly [number, number])[] } | null;
-  /** The answer to --ask, or else the predicted subtask; null if the policy was trained without questions. */
+  /** The answer to --ask, or else the subtask that co-training put before action tokens; null for a policy without either. */
   answer: Answered | null;
   latency: { part: string; milliseconds: number }[];
   adapter: string;

@@ -170,7 +170,8 @@ async function concluded(
   const swapped = result.finished
     ? await unlessAborted(signal, () => swappedLosses(result.policy, settings, samples, signal))
     : null;
-  const kept = acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, settings, signal)) : null;
+  const kept =
+    acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, settings, progress, signal)) : null;
   const closedLoop = acting
     ? await unlessAborted(signal, () => closedLoopOf(result, settings, film, progress, signal))
     : null;
@@ -198,14 +199,20 @@ async function concluded(
   return summary;
 }
 
-/** The questions that a policy's start can answer, asked of the start and of its model with the policy's weights. */
+/** The questions that a policy's start can answer, asked of the start and of its model with the policy's weights; null without a start. */
 async function keptAnswers(
   { policy: { model } }: RunResult,
   { from }: RunSettings,
+  progress: Progress,
   signal: AbortSignal,
 ): Promise<KeptAnswers | null> {
   if (from === null) return null;
-  const start = await openStart(from);
+  // A resumed run has its weights from the checkpoint, and the file may be gone.
+  const start = await openStart(from).catch((error) => {
+    if (!(error instanceof InputError)) throw error;
+    progress.note(`questions of the start are not asked: ${error.message}`);
+  });
+  if (!start) return null;
   try {
     const before = await askStart(model.device, start, KEPT_SCENES, signal);
     const after = await askStart(model.device, start, KEPT_SCENES, signal, model);

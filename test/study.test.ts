@@ -135,7 +135,11 @@ describe('the runs of a study', () => {
     };
     const longer = runsOf({ ...small, steps: 7 }, presetNamed('tiny'));
     const advice = '; choose another folder with --out, or run it again with --overwrite$';
-    await refused(longer, 'abc', new RegExp(`first-0.json: settings.steps is 500 there, and now 7${advice}`));
+    await refused(
+      longer,
+      'abc',
+      new RegExp(`first-0.json: settings.steps is ${small.steps} there, and now 7${advice}`),
+    );
     await refused(runs, 'abd', /first-0.json: start is "abc" there, and now "abd"; /);
     const fewer = runsOf(small, { ...presetNamed('tiny'), heldOutSteps: 3 });
     await refused(fewer, 'abc', /settings.preset.heldOutSteps is 64 there, and now 3; /);
@@ -220,6 +224,9 @@ test('bad input is refused in one line', async () => {
   expect(lines[0]).toContain(insulation.question);
   const empty = await runCommand(study, { runs: 0, seeds: 1, out: join(folder, 'new') }, { names: ['insulation'] });
   expect(empty.json).toMatchObject({ missing: { length: insulation.variants.length }, page: null });
+  const own = { runs: 0, seeds: 1, out: join(folder, 'own'), data: ['DATA'] };
+  const plain = insulation.variants.flatMap(({ name }) => (name.endsWith('places') ? [] : [`${name}-0.json`]));
+  expect((await runCommand(study, own, { names: ['insulation'] })).json).toMatchObject({ missing: plain });
 });
 
 test('a run measures a policy, and the start with its weights', async () => {
@@ -234,6 +241,9 @@ test('a run measures a policy, and the start with its weights', async () => {
     using untrained = new Model(device, start.configuration);
     untrained.initialise(0);
     expect((await askStart(device, start, 1, undefined, untrained))!.near).toBe(0);
+    const statistics = { ...start.encoding.statistics, states: null };
+    const abroad = Object.create(start, { encoding: { value: { ...start.encoding, statistics } } });
+    expect(await askStart(device, abroad, 1)).toBeNull();
     using smaller = seeingModel(device);
     expect(await askStart(device, start, 1, undefined, smaller)).toBeNull();
     const saved = await performRun(device, own, {

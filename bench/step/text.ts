@@ -1,4 +1,5 @@
 /** Results of `insula bench step` as lines for people. */
+import { formatPercent } from '../../model/report/markup.ts';
 import type { Spread } from '../measure/measure.ts';
 import { provenanceLine } from '../measure/provenance.ts';
 import { comparisonOf } from '../measure/saved-run.ts';
@@ -69,7 +70,7 @@ function kernelLines({ system, kernels, busy }: StepRow): string[] {
   ];
 }
 
-const percent = (share: number | null) => (share === null ? '-' : `${(100 * share).toFixed(1)} %`);
+const percent = (share: number | null) => (share === null ? '-' : formatPercent(share, 1));
 
 /** The changes since an earlier run, system by system and kernel by kernel. */
 export function comparisonLines(before: SavedStepRun, after: StepResult): string[] {

@@ -1,5 +1,5 @@
-import type { Said } from '../../model/policy/subtask.ts';
-import type { FilmedEpisode, Frame, Spot } from '../../model/report/film-strip.ts';
+import type { PicturePlace, Said } from '../../model/policy/subtask.ts';
+import type { FilmedEpisode, Frame } from '../../model/report/film-strip.ts';
 import { project } from './camera.ts';
 import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
 
@@ -9,10 +9,10 @@ type Ended = Omit<FilmedEpisode, 'about' | 'frames'>;
 
 /** Records the episodes of an evaluation, with the picture at each call of the policy. */
 export class Film {
-  readonly #frames: (Frame & { went: Spot[] })[][] = [];
+  readonly #frames: (Frame & { went: PicturePlace[] })[][] = [];
   #said: readonly Said[] = [];
 
-  /** For the policy: called with what it said for each observation before it acts. */
+  /** For the policy: called with the subtask that it says about each observation before it acts. */
   readonly onSaid = (said: readonly Said[]): void => {
     this.#said = said;
   };

@@ -27,8 +27,8 @@ interface LanguageOptions extends Omit<EvaluationOptions, 'change' | 'film'> {
 
 /**
  * Lets a policy act in the same scenes with their own instruction and with others, and in scenes of pairs of colour and
- * shape that no training has. The goal of an episode is what its instruction names. `policy` makes the policy of a
- * row, which the film listens to: a new one, so that all rows have the same noise.
+ * shape that no training has. The goal of an episode is that of its instruction. `policy` makes a policy for each row, so that
+ * all rows have the same noise; it tells the film its subtasks.
  */
 export async function languageTable(
   policy: (film: Film) => WorldPolicy,

@@ -1,6 +1,7 @@
 /** A vision-language model measured on sets of held-out scenes of the built-in world, one set for each variation. */
 import type { AskOptions } from '../../model/inspect/answers.ts';
 import { marksOf } from '../../model/inspect/marks.ts';
+import type { EncodingSettings } from '../../model/policy/encoding.ts';
 import type { Policy } from '../../model/policy/policy.ts';
 import { PackMaker } from '../../model/training/pack-maker.ts';
 import type { RunSettings } from '../../model/training/run-settings.ts';
@@ -9,13 +10,17 @@ import { worldPacks } from './packs.ts';
 import { type ProbeScores, probeTower } from './probe.ts';
 import { tasks, type Variation } from './scene.ts';
 import { type AnsweredAbout, askAbout, type SeeingScores, scoresOf } from './seeing.ts';
-import { TabletopWorld } from './world.ts';
+import { STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
 const MEASURED_SCENES = 2 ** 21;
 /** Scenes that a probe is fitted to. */
 const FITTED_SCENES = 2 ** 22;
 const FRAMES_PER_SCENE = 3;
+
+/** Whether a vision-language model was pretrained on the built-in world, whose states some questions have. */
+export const knowsWorld = ({ statistics }: EncodingSettings): boolean =>
+  statistics?.states?.mean.length === STATE_DIMENSION;
 
 export interface SetsOptions extends AskOptions {
   readonly variations: readonly Variation[];

@@ -1,5 +1,5 @@
 /** The result of `insula tokenize report` as one HTML page: tokens against error, errors by dimension, use of the ids. */
-import { html, type Markup } from '../../model/report/markup.ts';
+import { formatPercent, html, type Markup } from '../../model/report/markup.ts';
 import { barTable, page, table } from '../../model/report/page.ts';
 import { colour, plot, quantitative, verticalTitle } from '../../model/report/plot.ts';
 import type { ReportRow } from './report.ts';
@@ -93,7 +93,7 @@ async function use({ name, use: { counts, distinct, entropy, frequent } }: Repor
   const bars = frequent.map(({ id, share, spells }) => ({
     label: String(id),
     value: share,
-    texts: [spells, `${(100 * share).toFixed(1)} %`],
+    texts: [spells, formatPercent(share, 1)],
   }));
   return html`<h3>${name}</h3>
 <p class="small">${distinct} of ${counts.length} ids used, ${entropy.toFixed(2)} bits a token</p>

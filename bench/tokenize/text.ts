@@ -1,10 +1,10 @@
 /** Results of `insula tokenize` as lines for people. */
+import { formatPercent } from '../../model/report/markup.ts';
 import { aligned } from '../measure/table.ts';
 import type { ReportRow } from './report.ts';
 
 /** Width of the longest bar in characters. */
 const BAR = 24;
-const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
 /** The most dimensions that are shown; --json has all. */
 const DIMENSIONS = 50;
 
@@ -27,8 +27,8 @@ export function summaryTable(rows: readonly ReportRow[]): string[][] {
     `${tokensPerChunk.most}`,
     tokensPerSecond.toFixed(1),
     compression.toFixed(2),
-    zeroShare === null ? '' : percent(zeroShare),
-    clampedShare === null ? '' : `${(100 * clampedShare).toFixed(2)} %`,
+    zeroShare === null ? '' : formatPercent(zeroShare),
+    clampedShare === null ? '' : formatPercent(clampedShare, 2),
     row.error.rootMeanSquare.toFixed(5),
     row.error.largest.toFixed(5),
     `${row.use.distinct}/${row.vocabularySize}`,
@@ -69,7 +69,7 @@ function histogramLines({ name, use }: ReportRow): string[] {
   });
   const rest = use.distinct - use.frequent.length;
   const others = 1 - use.frequent.reduce((sum, { share }) => sum + share, 0);
-  const more = rest > 0 ? `; ${rest} others make ${percent(others)}` : '';
+  const more = rest > 0 ? `; ${rest} others make ${formatPercent(others)}` : '';
   return [`${name}: the most frequent ids${more}`, ...rows];
 }
 

@@ -134,6 +134,10 @@ function expectBlock(configuration: ModelConfiguration, block: BlockSettings): v
   expect(input !== 'numbers' || (dimension ?? 0) > 0, `${what} holds numbers, and has no dimension`);
   expect(Number.isInteger(repeats) && repeats > 0, `${what} has ${repeats} repeats; expected a positive integer`);
   if (repeats === 1) return;
+  expect(
+    input !== 'learned' && input !== 'zeros',
+    `${what} is repeated; only noisy actions, the state and numbers have copies`,
+  );
   const own = configuration.blocks.filter((other) => other.weights === weights);
   const first = configuration.blocks.indexOf(own[0]);
   const alone = own.find((other, i) => other.repeats !== repeats || configuration.blocks[first + i] !== other);
@@ -258,7 +262,7 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
   }
 }
 
-/** What can run, but hardly is what was meant: a line each. */
+/** Warnings about a configuration that can run, but is hardly the one that was meant: a line each. */
 export function warningsOf(configuration: ModelConfiguration): string[] {
   const { blocks, edges, objectives } = configuration;
   const warnings: string[] = [];

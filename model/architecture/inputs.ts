@@ -17,7 +17,7 @@ export interface ObservationBatch {
   readonly cameraValid: ArrayLike<number> | null;
   /** Prompts and targets by the source of their block. */
   readonly ids: Readonly<Record<string, Ids>>;
-  /** [batch, length, dimension] by the source of their block: `state` [batch, 1, stateDimension], normalised, and others. */
+  /** [batch, length, dimension] by the source of their block: `state`, normalised, or `numbers`, features of places and state. */
   readonly numbers?: Readonly<Record<string, Float32Array>>;
   /** By block name, [batch, length]: 0 for rows that are padding, of blocks that hold neither images nor ids. */
   readonly rowValid?: Readonly<Record<string, ArrayLike<number>>>;

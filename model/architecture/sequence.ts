@@ -151,7 +151,7 @@ export function rowsBefore(
 }
 
 /** The padding mask of blocks in order: [batch, tokens]. */
-export function jointValidity(blocks: readonly BlockSettings[], batch: number, validity: ValidityByBlock): Uint8Array {
+function jointValidity(blocks: readonly BlockSettings[], batch: number, validity: ValidityByBlock): Uint8Array {
   const tokens = blocks.reduce((sum, block) => sum + block.length, 0);
   const joint = new Uint8Array(batch * tokens).fill(1);
   let start = 0;
@@ -165,7 +165,7 @@ export function jointValidity(blocks: readonly BlockSettings[], batch: number, v
 }
 
 /** Positions [batch, tokens] of blocks: each starts after the real tokens of the blocks it comes `after`; padding does not advance. */
-export function jointPositions(
+function jointPositions(
   all: readonly BlockSettings[],
   blocks: readonly BlockSettings[],
   batch: number,

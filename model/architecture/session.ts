@@ -1,4 +1,4 @@
-/** Passes over one batch of observations, with the keys and values of what ran before in a cache. */
+/** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { sliceTokens, writeTokens } from '../../kernels/index.ts';
 import { blockNamed, hasKeys, type ModelConfiguration } from './configuration.ts';
@@ -17,7 +17,7 @@ import { blocksNamed, type RunningBlock, sequenceInputs } from './sequence.ts';
 import { rowsReader } from './training-pass.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
-export class KeyValueCache implements Disposable {
+class KeyValueCache implements Disposable {
   private readonly layers: { key: Tensor; value: Tensor }[];
 
   constructor(device: Device, { depth, kvHeads, headDimension }: ModelConfiguration, batch: number, capacity: number) {

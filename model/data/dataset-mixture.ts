@@ -23,7 +23,7 @@ export interface DatasetGroup<T> {
 }
 
 /** The exponent of pi0 (arXiv 2410.24164, section V-A) weights large sets less than their size does. */
-export const MIXTURE_EXPONENT = 0.43;
+const MIXTURE_EXPONENT = 0.43;
 const GOLDEN_RATIO = (Math.sqrt(5) - 1) / 2;
 
 interface GroupState<T> {

@@ -28,7 +28,10 @@ export interface Episode {
   imageFile?(camera: string, step: number): Promise<Uint8Array<ArrayBuffer> | null>;
   /** Returns the subtask at control step `step`, if the source describes it; known before the episode is loaded. */
   subtask?(step: number): string | null;
-  /** Returns the places of what is acted on at control step `step`, as shares [down, across] of the first camera's picture. */
+  /**
+   * Returns the places of the things that are acted on at control step `step`, if the source has them, as shares [down, across] of the
+   * first camera's picture; known before the episode is loaded.
+   */
   places?(step: number): readonly (readonly [number, number])[];
   /**
    * Present only if the numbers are left on disk, because those of the data set do not fit in memory: returns the same

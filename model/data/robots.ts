@@ -44,14 +44,19 @@ export function mixDatasets(members: readonly RobotData[]): Dataset {
       throw new InputError(`mixture: the weight of "${dataset.name}" is not a number above 0`);
     weights[slots.robot] = (weights[slots.robot] ?? 0) + weight;
   }
+  const cameras = [...new Set(datasets.flatMap((dataset) => dataset.cameras))].sort();
+  // Places are those in the picture of the first camera.
+  const withoutPlaces = (dataset: Dataset) => dataset.cameras[0] !== cameras[0] && { places: undefined };
   return {
     name: datasets.map(({ name }) => name).join(','),
     rate: first.rate,
     actionDimension: width,
     stateDimension: datasets.some(({ stateDimension }) => stateDimension > 0) ? width : 0,
-    cameras: [...new Set(datasets.flatMap(({ cameras }) => cameras))].sort(),
+    cameras,
     episodes: members.flatMap(({ dataset, slots }) =>
-      dataset.episodes.map((episode) => changedEpisode(episode, () => ({ robot: slots.robot }))),
+      dataset.episodes.map((episode) =>
+        changedEpisode(episode, () => ({ robot: slots.robot, ...withoutPlaces(dataset) })),
+      ),
     ),
     robots,
     weights: weighted ? weights : undefined,

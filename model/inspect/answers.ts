@@ -22,7 +22,7 @@ export interface AnswerScore {
   readonly tokens: number | null;
 }
 
-/** What a vision-language model knows of pictures. */
+/** Scores of a vision-language model's answers about pictures. */
 export interface StartAnswers {
   /** Things to point at, and the share that is placed nearly right. */
   readonly objects: number;

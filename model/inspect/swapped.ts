@@ -14,7 +14,7 @@ import { lossesOf } from '../training/training-step.ts';
 
 type MakerSettings = Pick<RunSettings, 'seed' | 'augment' | 'batch'>;
 
-/** The error of predicted chunks, beside the losses: places that were said before a loss are given, those before a chunk the policy's own. */
+/** The error of predicted chunks, beside the losses. The losses are given the subtask; before a predicted chunk the policy says its own. */
 export const openLoopDescription: ObjectiveDescription = {
   name: 'open loop',
   title: 'open-loop error',
@@ -88,7 +88,7 @@ async function meanLosses(
   const { device, objectives, architecture, configuration } = model;
   const maker = new BatchMaker(encoding, configuration, settings);
   const sums = objectives.map(() => ({ loss: 0, count: 0 }));
-  const squares: number[] = [];
+  const errors = { sum: 0, count: 0 };
   for (let start = 0; start < samples.length; start += settings.batch) {
     signal?.throwIfAborted();
     const own = Array.from({ length: settings.batch }, (_, i) => samples[(start + i) % samples.length]);
@@ -96,7 +96,12 @@ async function meanLosses(
     const inputs = trainingInputs(architecture, batch);
     if (actingObjective(objectives)) {
       const predicted = await policy.actNormalised(batch.observations, { sample: start });
-      squares.push(...predicted.flatMap((chunk, example) => squaredErrors(batch, chunk, example)));
+      predicted.forEach((chunk, example) => {
+        for (const own of squaredErrors(batch, chunk, example)) {
+          errors.sum += own;
+          errors.count += 1;
+        }
+      });
     }
     const losses = withoutTape(device, () =>
       device.step(() => lossesOf(trainingPass(model, tensorsOf(device, inputs)))),
@@ -112,8 +117,8 @@ async function meanLosses(
   const measured = objectives.flatMap(({ name }, i) =>
     sums[i].count === 0 ? [] : [[name, sums[i].loss / sums[i].count] as const],
   );
-  const openLoop = Math.sqrt(squares.reduce((sum, own) => sum + own, 0) / squares.length);
-  return { ...Object.fromEntries(measured), ...(squares.length > 0 && { [openLoopDescription.name]: openLoop }) };
+  const openLoop = Math.sqrt(errors.sum / errors.count);
+  return { ...Object.fromEntries(measured), ...(errors.count > 0 && { [openLoopDescription.name]: openLoop }) };
 }
 
 function squaredErrors(batch: MadeBatch, chunk: Float32Array, example: number): number[] {

@@ -1,7 +1,7 @@
 /** One call of a model that acts: by the objective that acts, over a cache of keys and values. */
 import { InputError } from '../../engine/files/errors.ts';
 import { sourceOf } from '../architecture/configuration.ts';
-import { expectInputs, floats, type Ids, type ObservationBatch } from '../architecture/inputs.ts';
+import { expectInputs, floats, type ObservationBatch } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import {
   type Acting,
@@ -27,8 +27,8 @@ interface ActingOptions extends SamplingOptions {
   readonly noise?: Float32Array;
   /** The next id of a sample's target from its logits [vocabulary], or null if it has ended. Default: argmax, without an end. */
   readonly choose?: (sample: number, logits: Float32Array, target: string) => number | null;
-  /** The numbers, by their source, that a decoded target gives to other blocks. */
-  readonly numbersOf?: (target: string, ids: Ids) => ObservationBatch['numbers'];
+  /** The numbers, by their source, that the decoded targets give to other blocks. */
+  readonly numbersOf?: () => ObservationBatch['numbers'];
 }
 
 /** The id of the largest logit, among the allowed ids or all. */
@@ -78,7 +78,7 @@ export async function act(
     if (observation.ids[source]) continue;
     const decoder = model.objectives.find(({ decode }) => decode)!;
     const ids = await decoder.decode!(acting(observation), target);
-    const numbers = { ...observation.numbers, ...numbersOf?.(source, ids) };
+    const numbers = { ...observation.numbers, ...numbersOf?.() };
     observation = { ...observation, ids: { ...observation.ids, [source]: ids }, numbers };
   }
   return objective.act?.(acting(observation)) ?? null;

@@ -48,7 +48,7 @@ export interface EncodingSettings {
   readonly actions: object | null;
   /** The vocabulary has location tokens between text and action tokens, for answers that contain image locations. */
   readonly locations?: boolean;
-  /** What the policy says before it acts; nothing if absent. */
+  /** The subtasks that the policy says before it acts; absent for a policy that says none. */
   readonly subtask?: SubtaskSettings;
   /** The robots of a model that was trained on several, by name. */
   readonly robots?: Readonly<Record<string, { readonly slots: SlotMap; readonly statistics: DatasetStatistics }>>;
@@ -87,7 +87,7 @@ export class Encoding {
   readonly text: TextTokenizer;
   /** The action tokenizer; null for systems without discrete action tokens. */
   readonly actions: ActionTokenizer | null;
-  /** The tokens that come before action tokens; null for policies that say nothing. */
+  /** The tokens of subtasks; null for policies that say none. */
   readonly subtask: SubtaskTokens | null;
   private readonly ranges: Partial<Record<'location' | 'action', ActionIds>>;
   /** Robots by name; the robot of a model that was trained on one robot has no name. */
@@ -161,7 +161,10 @@ export class Encoding {
     return Array.from({ length: this.vocabularySize }, (_, id) => id).filter((id) => !this.isAction(id));
   }
 
-  /** The numbers that an expert gets of what is said about each observation, and of its state; none for a policy that says no places. */
+  /**
+   * The block by which an action expert gets places and the state as numbers: `said` holds the ids of each observation's subtask. Empty
+   * for a policy that says no places.
+   */
   numbers(
     said: readonly (readonly number[])[],
     observations: readonly RawObservation[],
@@ -170,7 +173,7 @@ export class Encoding {
     const { subtask } = this;
     if (!subtask || subtask.settings.places === 0) return {};
     const { stateDimension: width } = configuration;
-    const state = width > 0 ? this.state(observations, configuration) : new Float32Array();
+    const state = width > 0 ? this.state(observations, configuration, true) : new Float32Array();
     const rows = said.map((ids, i) => [
       ...subtask.numbers(subtask.decode(ids)),
       ...Array.from(state.subarray(i * width, (i + 1) * width)).flatMap(featuresOf),
@@ -178,7 +181,7 @@ export class Encoding {
     return { [NUMBERS]: Float32Array.from(rows.flat()) };
   }
 
-  /** Ids of a subtask and of the text that introduces the action tokens after it. */
+  /** Ids of a subtask in the block of the action tokens, and of the text that introduces these; for co-training. */
   subtaskTokens(subtask: string): Int32Array {
     return this.text.encode(`${subtask};\nAction: `);
   }
@@ -311,11 +314,17 @@ export class Encoding {
     return { images, cameraValid };
   }
 
-  private state(observations: readonly RawObservation[], { stateDimension }: ModelConfiguration): Float32Array {
+  /** The states of observations; zeros for questions and, if they are `optional`, for robots without. */
+  private state(
+    observations: readonly RawObservation[],
+    { stateDimension }: ModelConfiguration,
+    optional = false,
+  ): Float32Array {
     const state = new Float32Array(observations.length * stateDimension);
     observations.forEach((observation, sample) => {
       if (observation.request === 'answer') return;
       const { normalise, slots } = this.robot(observation.robot);
+      if (optional && !normalise.states) return;
       if (!observation.state || !normalise.states)
         throw new InputError('this model needs a state, and the observation has none');
       const own = normalise.states.normalise(Float32Array.from(observation.state));

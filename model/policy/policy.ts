@@ -10,7 +10,7 @@ export interface ActOptions extends SamplingOptions {
   seed?: number;
   /** Index of the sample: the same seed gives different noise for different indices. */
   sample?: number;
-  /** Called with what the policy says about each observation before it acts; places are those of its original picture. */
+  /** Called with the subtask that the policy says about each observation before it acts; its places are in the original picture. */
   onSaid?: (said: readonly Said[]) => void;
 }
 
@@ -29,7 +29,7 @@ export class Policy {
 
   /**
    * Normalised chunks [horizon * actionDimension], one for each observation. Action tokens are decoded greedily under the tokenizer's
-   * grammar, behind what the policy says before; the rest of an incomplete chunk is zero.
+   * grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
    */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { model, encoding } = this;
@@ -77,20 +77,22 @@ export class Policy {
     if (!objective) throw new InputError('this policy predicts no tokens, so it cannot answer questions');
     const { textIds, subtask } = encoding;
     const targets = model.configuration.blocks.filter(({ input }) => input === 'target').map(({ name }) => name);
+    const answering = targets.findLast((name) => name !== SUBTASK);
     const written = observations.map((): number[] => []);
     const isSubtask = (sample: number) => observations[sample].request === 'subtask';
+    if (answering === undefined && !observations.every((_, sample) => isSubtask(sample)))
+      throw new InputError('this policy predicts no tokens but those of its subtask, so it cannot answer questions');
     await act(model, encoding.observe(observations, model.configuration), {
       objective,
       choose: (sample, logits, target) => {
         const own = written[sample];
         if (subtask && isSubtask(sample)) return target === SUBTASK ? sayNext(subtask, own, logits) : null;
-        if (target !== targets.at(-1)) return null;
+        if (target !== answering) return null;
         const id = argmax(logits, textIds);
         if (id === encoding.endOfSequence) return null;
         own.push(id);
         return isSubtask(sample) && encoding.decodeText(own).includes(';') ? null : id;
       },
-      numbersOf: () => encoding.numbers(written, observations, model.configuration),
     });
     return written.map((ids, sample) => {
       const text = encoding.decodeText(ids);
@@ -99,7 +101,7 @@ export class Policy {
   }
 }
 
-/** The most likely next token of what is said, which is added to the others; null at its end. */
+/** The most likely next token of a subtask, which is added to those that were said; null at its end. */
 function sayNext(subtask: SubtaskTokens, said: number[], logits: Float32Array): number | null {
   const allowed = subtask.allowed(said);
   const id = allowed.length > 0 ? argmax(logits, allowed) : null;

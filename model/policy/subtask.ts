@@ -1,4 +1,4 @@
-/** What a policy says before it acts: places in its picture, a subtask in words, or both (point, then act; pi0.5, arXiv 2504.16054). */
+/** Subtasks: a policy says places in its picture, words, or both before it acts (point, then act; pi0.5, arXiv 2504.16054). */
 import { type ActionIds, LOCATIONS, type TextTokenizer } from '../../tokenizers/index.ts';
 import type { VisionSettings } from '../architecture/configuration.ts';
 import type { Image } from '../data/dataset.ts';
@@ -7,6 +7,7 @@ import { shareBeforePadding, shareWithPadding } from '../data/index.ts';
 /** [down, across] as shares of a picture's sides. */
 export type PicturePlace = readonly [number, number];
 
+/** A subtask as it is said. */
 export interface Said {
   readonly words: string;
   /** In the picture of the first camera. */
@@ -16,7 +17,7 @@ export interface Said {
 type Vision = Pick<VisionSettings, 'imageHeight' | 'imageWidth'>;
 const sizeOf = ({ imageWidth, imageHeight }: Vision) => ({ width: imageWidth, height: imageHeight });
 
-/** What is said about a picture, in the picture that the model sees of it: places move where it is padded. */
+/** A subtask about a picture, with its places in the picture that the model sees of it: they move where it is padded. */
 export const inModelPicture = ({ words, places }: Said, image: Image, vision: Vision): Said => ({
   words,
   places: places.map((place) => shareWithPadding(place, image, sizeOf(vision))),
@@ -52,13 +53,13 @@ export function featuresOf(v: number): number[] {
   return [v, ...waves.map(Math.sin), ...waves.map(Math.cos)];
 }
 
-/** The numbers of the token by which an action expert gets places and the state; 0 for a policy that says no places. */
+/** The number of features in the block by which an action expert gets places and the state; 0 for a policy that says no places. */
 export const numbersDimension = ({ places }: Pick<SubtaskSettings, 'places'>, stateDimension: number): number =>
   places === 0 ? 0 : (2 * places + stateDimension) * FEATURES;
 
 /** The tokens of subtasks in the joint vocabulary: location tokens in pairs, then text. */
 export class SubtaskTokens {
-  /** They come before action tokens, and end the subtask. */
+  /** Text that comes before action tokens; its first token ends the subtask. */
   readonly introduction: readonly number[];
 
   constructor(

@@ -2,7 +2,7 @@ import type { KeptAnswers } from '../inspect/answers.ts';
 import { formatNumber, formatPercent, html } from './markup.ts';
 import { type Section, table } from './page.ts';
 
-/** Shares of questions before and after training: "places 92 % and 88 %". */
+/** A row for each kind of question, with the share of right answers before and after training. */
 export const keptShares = ({ before, after }: KeptAnswers): [question: string, before: string, after: string][] => {
   const share = (own: number | null) => (own === null ? 'none asked' : formatPercent(own));
   return [

@@ -80,6 +80,6 @@ export function shorten(text: string, limit: number): string {
   return characters.length > limit ? `${characters.slice(0, limit - 1).join('')}…` : text;
 }
 
-export function formatPercent(share: number): string {
-  return `${Math.round(share * 100)} %`;
+export function formatPercent(share: number, decimals = 0): string {
+  return `${(100 * share).toFixed(decimals)} %`;
 }

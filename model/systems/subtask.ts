@@ -1,18 +1,19 @@
-/** Point, then act: any system, with what its model says before it acts (pi0.5, arXiv 2504.16054: a subtask before the actions). */
+/** Point, then act: a system whose policy says a subtask before it acts, made from any other (pi0.5, arXiv 2504.16054). */
 import { causal, full } from '../../kernels/index.ts';
 import { NUMBERS, SUBTASK, type System, type SystemBlock } from './system.ts';
 
 export interface SubtaskSizes {
-  /** The most tokens that are said. */
+  /** The most tokens of a subtask. */
   readonly tokens: number;
-  /** Numbers of the expert's token; 0 for none. */
+  /** Features of places and state, which the action expert gets as a token; 0 for none. */
   readonly dimension: number;
 }
 
 /**
- * The tokens are a target behind the prompt. What reads the prompt behind them reads them by the same edge, and its positions count
- * them. An expert of noisy actions gets the places with the state as a token of its own, as pi0's expert gets the state: it is slow to
- * learn numbers from keys and values that it may not train. null for a system in which the prompt would see what it is to predict.
+ * The subtask's tokens are a target behind the prompt. Blocks behind them that read the prompt read them by the same edge, and count
+ * them in their positions. An expert of noisy actions gets the places with the state as a token of its own, as pi0's expert gets the
+ * state: it is slow to learn numbers from keys and values that it may not train. null for a system whose prompt sees a block behind it,
+ * because the prompt would see the subtask that it is to predict.
  */
 export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes): System | null {
   const { blocks, attention, objectives, time } = system;

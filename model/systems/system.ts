@@ -16,7 +16,7 @@ import {
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
-/** The block of what a policy says before it acts, and the block by which an action expert gets its places with the state; see subtask.ts. */
+/** The blocks of the subtask, which a policy says before it acts, and of its places and the state as an action expert gets them; see subtask.ts. */
 export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
 
 /** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
@@ -91,7 +91,7 @@ export function withDraws(system: System, draws: number): System | null {
   return draws === 1 ? system : { ...system, blocks };
 }
 
-/** Sizes that the data and the preset determine. */
+/** Sizes that the data and the preset determine, and rules that the user gives. */
 export interface ModelSizes {
   readonly backbone: TransformerSizes;
   readonly vocabulary: number;
@@ -110,7 +110,7 @@ export interface ModelSizes {
         readonly cameras: number;
       })
     | null;
-  /** Length of a prompt, and of a target. */
+  /** Length of a prompt, and of a target that does not state its own, as a subtask does. */
   readonly promptTokens: number;
   readonly targetTokens: number;
   readonly horizon: number;

@@ -1,5 +1,7 @@
 /** Predictors that ignore the observation, fitted to the training data: the baselines that a model must beat. */
+import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Reference } from '../architecture/objectives/index.ts';
+import type { Episode, Image } from '../data/dataset.ts';
 import type { Sample } from '../data/index.ts';
 import { chunk, eachLoaded, stateAt } from '../data/index.ts';
 import type { Encoding } from '../policy/encoding.ts';
@@ -9,10 +11,17 @@ import { saidAt } from './batches.ts';
 export async function fitBaselines(
   samples: readonly Sample[],
   encoding: Encoding,
-  horizon: number,
+  { horizon, vision }: Pick<ModelConfiguration, 'horizon' | 'vision'>,
 ): Promise<Reference> {
   let meanChunk: Float64Array | null = null;
   let counted: Float64Array | null = null;
+  const camera = encoding.subtask?.settings.places ? encoding.settings.cameras[0] : undefined;
+  const pictures = new WeakMap<Episode, Promise<Image | null>>();
+  /** The first picture of an episode, of the size of all. */
+  const pictureOf = (episode: Episode) => {
+    if (camera !== undefined && !pictures.has(episode)) pictures.set(episode, episode.image(camera, 0));
+    return pictures.get(episode);
+  };
   const counts = encoding.actions || encoding.subtask ? new Float64Array(encoding.vocabularySize) : null;
   for await (const { part, step } of eachLoaded(samples)) {
     const { data, valid } = chunk(part, step, horizon);
@@ -28,11 +37,11 @@ export async function fitBaselines(
       counted[i] += weight;
     }
     if (!counts) continue;
-    const { words, places } = saidAt(part.episode, step);
-    const said = encoding.subtask ? encoding.subtask.encode({ words, places }) : [];
+    const { subtask } = encoding;
+    const said = subtask ? subtask.encode(saidAt(part.episode, step, await pictureOf(part.episode), { vision })) : [];
     const actions = encoding.actions ? encoding.actionTokens(values, horizon, robot) : [];
     for (const id of [...said, ...actions]) counts[id] += 1;
-    if (encoding.subtask && encoding.actions) counts[encoding.subtask.introduction[0]] += 1;
+    if (subtask && encoding.actions) counts[subtask.introduction[0]] += 1;
     counts[encoding.endOfSequence] += 1;
   }
   if (!meanChunk || !counted) throw new RangeError('baselines need at least one training sample');

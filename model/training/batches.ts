@@ -32,11 +32,17 @@ export function chunkOf({ batch, actions }: TrainingBatch, sample: number): Floa
   return actions!.subarray(sample * size, (sample + 1) * size);
 }
 
-/** What a policy may say at a control step of an episode. */
-export const saidAt = (episode: Episode, step: number): Said => ({
-  words: episode.subtask?.(step) ?? '',
-  places: episode.places?.(step) ?? [],
-});
+/** The subtask at a control step of an episode, with places in the model's picture; it has none without a picture. */
+export function saidAt(
+  episode: Episode,
+  step: number,
+  image: Image | null | undefined,
+  { vision }: Pick<ModelConfiguration, 'vision'>,
+): Said {
+  const words = episode.subtask?.(step) ?? '';
+  const places = episode.places?.(step) ?? [];
+  return image && vision ? inModelPicture({ words, places }, image, vision) : { words, places: [] };
+}
 
 /** The observation at a control step of an episode. */
 export async function observationAt(sample: Sample, cameras: readonly string[]): Promise<RawObservation> {
@@ -56,21 +62,25 @@ export async function questionObservation(
   return { images: { [cameras[0]]: await image() }, state: null, instruction: prompt, request: 'answer' };
 }
 
-/** Augmentation as in openpi (model.py), at the model's image size. Images of wrist cameras, and those in which places are said, only change their colours. */
+/**
+ * Augmentation as in openpi (model.py), at the model's image size. Images of wrist cameras, and those of the first camera if places are
+ * said in them (`pointing`, and answers), only change their colours.
+ */
 function augmented(
   observations: readonly RawObservation[],
   cameras: readonly string[],
   { vision }: ModelConfiguration,
   random: Random,
   first: number,
-  keepPlaces: boolean,
+  pointing: boolean,
 ): RawObservation[] {
   if (!vision) return [...observations];
   return observations.map((observation, sample) => {
     const images = cameras.map((camera, i) => {
       const image = observation.images[camera];
       if (!image) return [camera, null];
-      const how = keepPlaces || /wrist/i.test(camera) ? colourAugmentation : undefined;
+      const hasPlaces = i === 0 && (pointing || observation.request === 'answer');
+      const how = hasPlaces || /wrist/i.test(camera) ? colourAugmentation : undefined;
       const resized = resizeWithPadding(image, vision.imageWidth, vision.imageHeight);
       return [camera, augment(resized, random, (first + sample) * cameras.length + i, how)];
     });
@@ -89,7 +99,7 @@ export class BatchMaker implements Maker<Example> {
   private readonly objectives: readonly Objective[];
   /** The block of the tokens to be predicted; null for systems without. */
   private readonly target: BlockSettings | null;
-  /** The block of what is said before the actions; null for policies that say nothing. */
+  /** The block of the subtask; null for policies that say none. */
   private readonly subtask: BlockSettings | null;
 
   constructor(
@@ -117,9 +127,10 @@ export class BatchMaker implements Maker<Example> {
     const original = await Promise.all(
       examples.map((own) => ('part' in own ? observationAt(own, cameras) : questionObservation(own, cameras))),
     );
+    const pointing = (encoding.settings.subtask?.places ?? 0) > 0;
     const observations =
       use === 'training' && settings.augment
-        ? augmented(original, cameras, configuration, random(streams.augmentation), first, this.subtask !== null)
+        ? augmented(original, cameras, configuration, random(streams.augmentation), first, pointing)
         : original;
     const size = horizon * actionDimension;
     const noise = (example: number) => {
@@ -137,7 +148,7 @@ export class BatchMaker implements Maker<Example> {
       const { data: raw, valid } = chunk(part, step, horizon);
       const data = encoding.normaliseActions(raw, observations[i]);
       const actionIds = this.target ? encoding.actionTokens(data, horizon, robot) : [];
-      const said = this.subtask && this.said(example, observations[i], use === 'training' ? noise(first + i) : null);
+      const said = this.subtask && this.said(example, original[i], use === 'training' ? noise(first + i) : null);
       const introduction = encoding.subtask?.introduction ?? [];
       const before = subtask === undefined ? introduction : encoding.subtaskTokens(subtask);
       const target = { ids: [...before, ...actionIds], fixed: introduction.length };
@@ -176,20 +187,16 @@ export class BatchMaker implements Maker<Example> {
     };
   }
 
-  /** What is said at a control step. With `noise`, the tokens that are read are a little beside those that are predicted. */
+  /** The tokens of the subtask at a control step. With `noise`, those that are read lie a little beside those that are predicted. */
   private said(
     { part: { episode }, step }: Sample,
     observation: RawObservation,
     noise: ((number: number) => number) | null,
   ): TargetIds {
     const { encoding, configuration } = this;
-    const { words, places } = saidAt(episode, step);
     const image = observation.images[encoding.settings.cameras[0]];
-    const tokens = (own: Said['places']) =>
-      encoding.subtask!.encode(
-        image ? inModelPicture({ words, places: own }, image, configuration.vision!) : { words, places: [] },
-      );
-    const predicted = tokens(places);
+    const { words, places } = saidAt(episode, step, image, configuration);
+    const predicted = encoding.subtask!.encode({ words, places });
     const { length } = this.subtask!;
     if (predicted.length > length)
       throw new InputError(
@@ -197,6 +204,6 @@ export class BatchMaker implements Maker<Example> {
       );
     if (!noise) return { ids: predicted };
     const beside = places.map(([down, across], i): PicturePlace => [down + noise(2 * i), across + noise(2 * i + 1)]);
-    return { ids: tokens(beside), predicted };
+    return { ids: encoding.subtask!.encode({ words, places: beside }), predicted };
   }
 }

@@ -56,11 +56,15 @@ export function checkCoTraining(
 /**
  * Robots are sampled by their weights, by default in proportion to n^0.43 for n control steps. In co-training the
  * fraction `cotrain` of each batch is questions (GenVLA: one half), and every other example of robot data has its
- * subtask as a target before the actions, if the data have subtasks.
+ * subtask as a target before the actions, if the data have subtasks and every example does not say one anyway (`subtask`).
  */
 export function exampleSampler(
   { train }: Split,
-  { seed, cotrain }: Pick<RunSettings, 'seed' | 'cotrain'>,
+  {
+    seed,
+    cotrain,
+    subtask: kind = null,
+  }: Pick<RunSettings, 'seed' | 'cotrain'> & Partial<Pick<RunSettings, 'subtask'>>,
   { coTraining, weights }: { coTraining?: CoTraining; weights?: Dataset['weights'] } = {},
 ): ExampleSampler<Example> {
   const robots = [...new Set(train.map(({ episode }) => episode.robot))];
@@ -69,7 +73,8 @@ export function exampleSampler(
     const sampler = new TrainingSampler(parts, seed, { window: SHUFFLED_STEPS });
     const at = (index: number): Example => {
       const sample = sampler.at(index);
-      const subtask = coTraining && index % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
+      const subtask =
+        coTraining && kind === null && index % 2 === 1 ? sample.part.episode.subtask?.(sample.step) : null;
       return subtask ? { ...sample, subtask } : sample;
     };
     return { name: robot, source: { size: sampler.size, at }, weight: weights?.[robot] };

@@ -60,7 +60,7 @@ export interface FittingOptions {
   /** The kind of tokenizer that is made if none is given; null for the system's own. */
   readonly tokens?: RunSettings['tokens'];
   readonly rules?: readonly ParameterRule[];
-  /** What the policy says before it acts. */
+  /** The kind of subtask that the policy says before it acts. */
   readonly subtask?: RunSettings['subtask'];
   /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
@@ -204,23 +204,30 @@ export async function fitEncoding(
   return { ...settings, actions: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
 }
 
-/** @throws InputError if the data have nothing of what is to be said */
+/** @throws InputError if the data have no subtask of this kind */
 function subtaskSettings(
-  { name, episodes }: Dataset,
+  { name, cameras, episodes }: Dataset,
   kind: NonNullable<RunSettings['subtask']>,
   { vision }: Preset,
 ): SubtaskSettings {
-  const beginnings = episodes.map((episode) => episode.places?.(0).length ?? 0);
-  const places = kind === 'words' ? 0 : beginnings.reduce((most, own) => Math.max(most, own), 0);
-  const lacking = kind !== 'words' && places === 0 ? 'places to point at' : 'subtasks in words';
-  if (lacking === 'places to point at' || (kind !== 'places' && !episodes.some((episode) => episode.subtask)))
+  const counts = episodes.flatMap((episode) =>
+    episode.places ? Array.from({ length: episode.length }, (_, step) => episode.places!(step).length) : [],
+  );
+  const places = kind === 'words' ? 0 : counts.reduce((most, own) => Math.max(most, own), 0);
+  const lacks: Record<string, boolean> = {
+    'pictures to point in': kind !== 'words' && cameras.length === 0,
+    'places to point at': kind !== 'words' && places === 0,
+    'subtasks in words': kind !== 'places' && !episodes.some((episode) => episode.subtask),
+  };
+  const lacking = Object.keys(lacks).find((what) => lacks[what]);
+  if (lacking !== undefined)
     throw new InputError(
       `--subtask ${kind}: data set "${name}" has no ${lacking}; leave it out, or give --subtask none`,
     );
   return { words: kind !== 'places', places, locationStep: locationStepFor(vision.image) };
 }
 
-/** @throws InputError if the system cannot say anything before it acts */
+/** @throws InputError if the system cannot say a subtask before it acts */
 export function sayingSystem(system: System, sizes: SubtaskSizes): System {
   const saying = withSubtask(system, sizes);
   if (saying) return saying;
@@ -229,10 +236,12 @@ export function sayingSystem(system: System, sizes: SubtaskSizes): System {
   );
 }
 
-/** Tokens of the longest subtask. */
+/** Tokens of the longest subtask, at any control step. */
 function longestSubtask({ subtask }: Encoding, parts: readonly EpisodePart[]): number {
   const { words, places } = subtask!.settings;
-  const texts = new Set(words ? fittingSamples(parts).map(({ part, step }) => part.episode.subtask?.(step) ?? '') : []);
+  const texts = new Set<string>();
+  for (const { episode, from, to } of words ? parts : [])
+    for (let step = from; step < to; step++) texts.add(episode.subtask?.(step) ?? '');
   const lengths = Array.from(texts, (own) => subtask!.encode({ words: own, places: [] }).length);
   const longest = lengths.reduce((most, own) => Math.max(most, own), 0);
   return Math.max(1, 2 * places + longest);

@@ -141,7 +141,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     configuration,
     objectives: [...describedObjectives(configuration), ...(coTraining ? [answersDescription] : [])],
     heldOut: evaluationSamples(split.heldOut, preset.heldOutSteps),
-    baselines: await fitBaselines(fittingSamples(split.train), encoding, horizon),
+    baselines: await fitBaselines(fittingSamples(split.train), encoding, configuration),
   };
 }
 

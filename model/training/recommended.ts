@@ -4,9 +4,9 @@ import { type RunSettings, runSettings } from './run-settings.ts';
 
 /**
  * The given settings, and for the others those by which a policy that begins from a shipped vision-language model learns to act in
- * minutes: it says the places of what it acts on, and learns from several noise and time draws of each chunk with open gates. Where an
- * expert acts, the pretrained parameters learn so slowly that they still answer most questions. Meant for data with places, such as the
- * built-in world's.
+ * minutes: it says the places of the things that it acts on, and learns from several noise and time draws of each chunk with open gates.
+ * The tower, and the backbone if an expert acts, learn so slowly that they still answer most questions. Meant for data with places, such
+ * as the built-in world's.
  */
 export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettings {
   const { preset = presetNamed('tiny'), system: name = 'knowledge-insulation', freeze, from = preset.name } = given;

@@ -6,7 +6,7 @@ import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { type System, systemNamed, withDraws, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
-/** What is said before the actions: places in the picture, words, or places and then words. */
+/** Kinds of subtasks, which a policy says before it acts: places in the picture, words, or places and then words. */
 export const subtaskKinds = ['places', 'words', 'both'] as const;
 
 export const runSettingsSchema = v.object({
@@ -37,7 +37,7 @@ export const runSettingsSchema = v.object({
   gates: v.nullable(v.number()),
   /** Factor of the gradient on the edges where the system stops it; null for 0, the system's own. */
   gradientScale: v.nullable(v.pipe(v.number(), v.minValue(0), v.maxValue(1))),
-  /** What the policy says before it acts; null for nothing. */
+  /** The kind of subtask that the policy says before it acts; null for none. */
   subtask: v.nullable(v.picklist(subtaskKinds)),
   /** Noise and time draws of each chunk in a training step, of systems with a flow. */
   draws: count(1),

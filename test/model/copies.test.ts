@@ -1,6 +1,8 @@
 /** Copies of a chunk with noise and time of their own, beside a token of places that is copied with them. */
 import { describe, expect, test } from 'vitest';
 import { backward } from '../../engine/index.ts';
+import { full } from '../../kernels/index.ts';
+import { expectRunnable } from '../../model/architecture/check.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { trainingBlocks } from '../../model/architecture/sequence.ts';
@@ -77,4 +79,19 @@ test('neighbours through adaptive norms are copied together', () => {
     'numbers copy 2',
     'action copy 2',
   ]);
+});
+
+test('learned rows through adaptive norms cannot be copied', () => {
+  const { blocks, attention, ...system } = systemNamed('knowledge-insulation');
+  const registers = { name: 'registers', input: 'learned', weights: 'expert', length: 2 } as const;
+  const own = {
+    ...system,
+    blocks: [...blocks.slice(0, 3), registers, blocks[3]],
+    attention: { ...attention, registers: { registers: full }, action: { ...attention.action, registers: full } },
+  };
+  const sizes = { ...tinySizes, stateDimension: 0 };
+  expect(() => expectRunnable(configurationOf(own, sizes))).not.toThrow();
+  expect(() => expectRunnable(configurationOf(withDraws(own, 2)!, sizes))).toThrow(
+    'block "registers" is repeated; only noisy actions, the state and numbers have copies',
+  );
 });

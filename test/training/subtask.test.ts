@@ -1,13 +1,15 @@
 /** What a policy says before it acts: its tokens, its grammar, its training targets, and its numbers for the expert. */
 import { describe, expect, test } from 'vitest';
 import { Model } from '../../model/architecture/model.ts';
-import type { Dataset } from '../../model/data/dataset.ts';
-import { evaluationSamples, normalisers, wholeEpisodes } from '../../model/data/index.ts';
+import type { Dataset, Episode } from '../../model/data/dataset.ts';
+import { evaluationSamples, mixDatasets, normalisers, ownSlotMap, wholeEpisodes } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { Policy } from '../../model/policy/policy.ts';
 import type { Said } from '../../model/policy/subtask.ts';
 import { systemNamed, withSubtask } from '../../model/systems/index.ts';
-import { BatchMaker } from '../../model/training/batches.ts';
+import { fitBaselines } from '../../model/training/baselines.ts';
+import { BatchMaker, type MadeBatch } from '../../model/training/batches.ts';
+import { exampleSampler } from '../../model/training/co-training.ts';
 import { fitEncoding, fittedConfiguration, prepareData, statisticsOf } from '../../model/training/fitting.ts';
 import { type RunSettings, runSettings } from '../../model/training/run-settings.ts';
 import { testDevice } from '../support/devices.ts';
@@ -29,19 +31,26 @@ function pointing(): Dataset {
   return { ...plain, episodes };
 }
 
+/** The data with changed episodes. */
+const changed = (change: (episode: Episode) => Partial<Episode>, dataset = pointing()): Dataset => ({
+  ...dataset,
+  episodes: dataset.episodes.map((episode) => ({ ...episode, ...change(episode) })),
+});
+
 async function made(
   subtask: NonNullable<RunSettings['subtask']>,
   system = 'knowledge-insulation',
   dataset = pointing(),
+  augment = false,
 ) {
   const options = { dataset, system: systemNamed(system), preset: minutePreset, subtask, listener: { note() {} } };
   const { split } = prepareData(dataset, 0);
   const statistics = await statisticsOf(dataset, split, HORIZON);
   const encoding = new Encoding(await fitEncoding(options, split, HORIZON, statistics));
   const configuration = await fittedConfiguration(options, split, encoding, HORIZON);
-  const maker = new BatchMaker(encoding, configuration, runSettings({ seed: 1 }));
+  const maker = new BatchMaker(encoding, configuration, runSettings({ seed: 1, augment }));
   const samples = [0, 1].map((i) => evaluationSamples(wholeEpisodes([dataset.episodes[i]]), 1)[0]);
-  return { encoding, configuration, maker, samples };
+  return { encoding, configuration, maker, samples, split };
 }
 
 describe('tokens', () => {
@@ -119,6 +128,105 @@ describe('training targets', () => {
     expect(configuration.objectives[0]).toMatchObject({ kind: 'nextToken', perTarget: true });
   });
 
+  test('places are those of the padded picture, augmented or not, and the unigram predictor counts these', async () => {
+    const image = async () => ({ width: 32, height: 16, pixels: new Uint8Array(32 * 16 * 3).fill(100) });
+    const wide = changed(() => ({ image }));
+    const { encoding, configuration, split } = await made('places', 'pi0', wide);
+    // 32 x 16 pixels are 16 x 8 of 16 x 16, behind 4 rows of padding.
+    const padded = PLACES.map(([down, across]) => [(8 * down + 4) / 16, across] as const);
+    const expected = encoding.subtask!.encode({ words: '', places: padded });
+    for (const augment of [false, true]) {
+      const { maker, samples } = await made('places', 'pi0', wide, augment);
+      const [pointed] = targetsOf(await maker.make(samples, 0, { use: 'training' }));
+      expect(pointed.ids.slice(0, 4)).toEqual(expected);
+    }
+    const samples = evaluationSamples(split.train);
+    const { unigram } = await fitBaselines(samples, encoding, configuration);
+    const [unpadded] = encoding.subtask!.encode({ words: '', places: PLACES });
+    expect(unigram![expected[0]]).toBeGreaterThan(unigram![unpadded]);
+  });
+
+  test('augmentation moves no picture in which places are said', async () => {
+    const pixels = Uint8Array.from({ length: 16 * 16 * 3 }, (_, i) => (Math.floor(i / 48) % 2) * 200);
+    const image = async () => ({ width: 16, height: 16, pixels });
+    const question = { image, prompt: 'point to the cube', answer: '<loc0512><loc0256>' };
+    const striped = changed(() => ({ image }));
+    /** Whether the bright rows of a picture are mixed with the dark ones. */
+    const isMoved = ({ images, batch }: MadeBatch, example: number) => {
+      const first = (example * images!.length) / batch;
+      const rows = Array.from({ length: 16 }, (_, y) =>
+        images!.subarray(first + y * 48, first + (y + 1) * 48).reduce((sum, own) => sum + own, 0),
+      );
+      const [even, odd] = [0, 1].map((first) => rows.filter((_, y) => y % 2 === first));
+      return Math.max(...even) >= Math.min(...odd);
+    };
+    const [places, words] = [
+      await made('places', undefined, striped, true),
+      await made('words', undefined, striped, true),
+    ];
+    for (const step of [0, 1, 2]) {
+      const pointing = await places.maker.make([...places.samples, question], step, { use: 'training' });
+      expect([0, 1, 2].map((example) => isMoved(pointing, example))).toEqual([false, false, false]);
+    }
+    const answering = new Encoding({ ...words.encoding.settings, locations: true });
+    const maker = new BatchMaker(answering, words.configuration, runSettings({ seed: 1, augment: true }));
+    const talking = await maker.make([...words.samples, question], 0, { use: 'training' });
+    expect([0, 1, 2].map((example) => isMoved(talking, example))).toEqual([true, true, false]);
+  });
+
+  test('co-training with a subtask of its own puts none before the action tokens', async () => {
+    const { split } = await made('places');
+    const answer = { image: async () => null!, prompt: 'caption en', answer: 'a cube' };
+    const coTraining = { questions: { size: 1, at: () => answer }, heldOut: [] };
+    const settings = runSettings({ cotrain: 0.5, subtask: 'places' });
+    const examples = exampleSampler(split, settings, { coTraining }).batch(0, 16);
+    expect(examples.filter((example) => 'part' in example)).toHaveLength(8);
+    expect(examples.every((example) => !('subtask' in example))).toBe(true);
+  });
+
+  test('robots: places in a picture that is not the first of the mixture are left out, and states may be missing', async () => {
+    const cameras = ['back', 'front'];
+    const stateless = { ...pointing(), name: 'stateless', stateDimension: 0, cameras };
+    const both = changed(
+      ({ image }) => ({ cameras, states: null, image: (_, step) => image('front', step) }),
+      stateless,
+    );
+    const members = [pointing(), both].map((dataset) => ({ dataset, slots: { ...ownSlotMap(dataset), width: 4 } }));
+    const mixed = mixDatasets(members);
+    expect([0, 4].map((i) => mixed.episodes[i].places === undefined)).toEqual([true, false]);
+    const { maker, encoding } = await made('places', 'pi05', mixed);
+    const samples = [0, 4].map((i) => evaluationSamples(wholeEpisodes([mixed.episodes[i]]), 1)[0]);
+    const { numbers, ids } = await maker.make(samples, 0);
+    expect([...Array.from(ids.subtask.valid)]).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
+    const size = 7 * (4 + 4);
+    expect(encoding.settings.robots!.stateless.statistics.states).toBeNull();
+    expect([...numbers!.numbers.subarray(size + 28)]).toEqual(Array(4).fill([0, 0, 0, 0, 1, 1, 1]).flat());
+  });
+
+  test('the policy says as many places as any control step has', async () => {
+    const places = (step: number) => PLACES.slice(0, Math.max(0, step - 8));
+    const { encoding } = await made(
+      'places',
+      'pi0',
+      changed(() => ({ places })),
+    );
+    expect(encoding.subtask!.settings.places).toBe(2);
+  });
+
+  test('the block holds the longest subtask of data of which only a part is encoded', async () => {
+    const length = 40_000;
+    const actions = Float32Array.from({ length: 3 * length }, (_, i) => Math.sin(i));
+    const states = actions.subarray(0, 2 * length);
+    const subtask = (step: number) => (step === 1 ? 'reach for the cube and for much more' : 'reach');
+    const { configuration, encoding } = await made(
+      'words',
+      'pi0',
+      changed(() => ({ length, actions, states, subtask })),
+    );
+    const [block] = configuration.blocks.filter(({ name }) => name === 'subtask');
+    expect(block.length).toBe(encoding.subtask!.encode({ words: subtask(1), places: [] }).length);
+  });
+
   test('pi0 learns to say places, and has no other tokens', async () => {
     const { encoding, maker, samples } = await made('places', 'pi0');
     const [pointed, without] = targetsOf(await maker.make(samples, 0));
@@ -127,7 +235,7 @@ describe('training targets', () => {
   });
 });
 
-test.each(['knowledge-insulation', 'pi0', 'pi0-fast', 'hybrid-vla'])(
+test.each(['knowledge-insulation', 'ki-continuous-state', 'pi0', 'pi0-fast', 'hybrid-vla', 'transfusion'])(
   '%s says places before it acts',
   async (system) => {
     const { encoding, configuration, maker, samples } = await made('places', system);
@@ -151,12 +259,29 @@ test.each(['knowledge-insulation', 'pi0', 'pi0-fast', 'hybrid-vla'])(
 );
 
 describe('refused in one line', () => {
+  test('a question to a policy that has no tokens but those of its subtask', async () => {
+    const { encoding, configuration, maker, samples } = await made('places', 'pi0');
+    using model = new Model(await testDevice('normal'), configuration);
+    model.initialise(3);
+    const policy = new Policy(model, encoding);
+    const [observation] = (await maker.make(samples, 0)).observations;
+    await expect(policy.generateText([{ ...observation, request: 'answer' }])).rejects.toThrow(
+      'this policy predicts no tokens but those of its subtask, so it cannot answer questions',
+    );
+    const [subtask] = await policy.generateText([{ ...observation, request: 'subtask' }]);
+    expect(subtask).toMatch(/^(<loc\d{4}>){0,4}$/);
+  });
+
   test('data without places, or without subtasks in words', async () => {
     await expect(made('places', 'pi0', syntheticDataset())).rejects.toThrow(
       /^--subtask places: data set "synthetic" has no places to point at; leave it out, or give --subtask none$/,
     );
     await expect(made('words', 'pi0', syntheticDataset())).rejects.toThrow(
       /^--subtask words: data set "synthetic" has no subtasks in words; leave it out, or give --subtask none$/,
+    );
+    const blind = changed(() => ({ cameras: [], image: async () => null }), { ...pointing(), cameras: [] });
+    await expect(made('places', 'pi0', blind)).rejects.toThrow(
+      /^--subtask places: data set "synthetic" has no pictures to point in; leave it out, or give --subtask none$/,
     );
   });
 

@@ -53,8 +53,10 @@ export class NextToken implements Objective {
     this.readable = own.flatMap(({ name, length, repeats = 1 }) =>
       Array<boolean>(length * repeats).fill(this.blocks.includes(name)),
     );
-    const alike = perTarget && targets.length > 1;
-    this.meaning = `mean cross-entropy${alike ? `, ${targets.map((own) => own.name).join(' and ')} alike,` : ' of the next token,'} in nats`;
+    const several = perTarget && targets.length > 1;
+    this.meaning = several
+      ? `sum of the mean cross-entropies of ${targets.map((own) => own.name).join(' and ')}, in nats`
+      : 'mean cross-entropy of the next token, in nats';
     this.makes = targets.map(({ name }) => name);
     this.obstacle = notDecodable(configuration, targets);
     this.acts = this.obstacle ? undefined : 'tokens';
@@ -90,7 +92,7 @@ export class NextToken implements Objective {
     return { lossTarget: integers(lossTarget, shape), lossMask: weights };
   }
 
-  /** The loss is a mean over examples of means over their tokens. */
+  /** The loss is a mean over examples: of means over their tokens, or of the sums of such means of their targets. */
   count({ lossMask }: Inputs): number {
     return lossMask.shape[0];
   }

@@ -57,7 +57,7 @@ export interface Counted {
 /** Called after each part of a policy call with its name and duration; every part then waits for the adapter. */
 export type OnLatency = (part: string, milliseconds: number) => void;
 
-/** Passes over one batch of observations, with the keys and values of what ran before in a cache. */
+/** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 export interface Session extends Disposable {
   /** Runs the blocks that do not change; they stay in the cache. `work` gets the rows of a block among their hidden states. */
   prefix<T>(work: (rows: RowsReader, values: ParameterSet) => T): Promise<T>;
