@@ -13,7 +13,9 @@ export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettin
   const system = systemNamed(name);
   const hasExpert = system.blocks.some(({ weights }) => weights !== 'backbone');
   const slow = Object.entries({ vision: 0.1, ...(hasExpert && { backbone: 0.2 }) });
-  const rates = Object.fromEntries(slow.filter(([group]) => !freeze?.includes(group)));
+  // A rate for parameters that are frozen would be refused.
+  const isFrozen = (group: string) => freeze?.some((own) => own === group || own.includes('*')) ?? false;
+  const rates = Object.fromEntries(slow.filter(([group]) => !isFrozen(group)));
   return runSettings({
     ...{ preset, from },
     ...(from !== null && Object.keys(rates).length > 0 && { rates }),
