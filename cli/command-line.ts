@@ -6,7 +6,7 @@ import { InputError } from '../engine/index.ts';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Whether this is the compiled program of an installed package. */
-const installed = import.meta.url.endsWith('.js');
+export const installed = import.meta.url.endsWith('.js');
 const program = fileURLToPath(new URL('./setup/insula.mjs', import.meta.url));
 
 /** The command that runs `insula WORDS` in the same way as this process was started. */

@@ -17,7 +17,7 @@ import { unlessAborted } from '../model/training/run-record.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { openStart } from '../model/training/start.ts';
 import { type Context, command, type Result } from './command.ts';
-import { commandLine } from './command-line.ts';
+import { commandLine, installed } from './command-line.ts';
 import { chooseDataset, dataOptions } from './data.ts';
 import { deviceOptions, WORK_FOLDER } from './device.ts';
 import { choice, flag, number, outputFolder, texts, type ValuesOf } from './options.ts';
@@ -76,8 +76,7 @@ async function runStudy(whole: Study, values: Values, { progress, signal, words 
   const given = data && { data, ...(dataset && { dataset }), ...(rate && { rate }) };
   const all = runsOf({ ...own, steps, seeds, scenes }, presetNamed(presetName), given);
   const wanted = all.filter(({ variant }) => only?.includes(variant) ?? true);
-  const isInstalled = import.meta.url.endsWith('.js');
-  const folder = out ?? join(...(isInstalled ? [WORK_FOLDER] : ['bench', 'results']), 'study', own.name);
+  const folder = out ?? join(...(installed ? [WORK_FOLDER] : ['bench', 'results']), 'study', own.name);
   const start = await openStart(all[0].settings.from!);
   try {
     const hash = createHash('sha256')

@@ -20,6 +20,12 @@ export function locationNames(): string[] {
   return Array.from({ length: LOCATIONS }, (_, bin) => `<loc${String(bin).padStart(4, '0')}>`);
 }
 
+/** The location nearest to a coordinate, among those of which the number is a multiple of `step`. */
+export function nearestLocation(coordinate: number, step: number): number {
+  const last = Math.floor((LOCATIONS - 1) / step);
+  return Math.max(0, Math.min(last, Math.round((coordinate * (LOCATIONS - 1)) / step))) * step;
+}
+
 export function placesText(places: readonly Place[]): string {
   return places
     .map(({ coordinates, label }) => {

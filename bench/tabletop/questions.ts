@@ -1,6 +1,7 @@
 /** Questions about pictures of the built-in world, with PaliGemma's prompts; places are location tokens. */
+import { locationStepFor } from '../../model/policy/subtask.ts';
 import type { PackedQuestion } from '../../model/training/packs.ts';
-import { fillTemplate, LOCATIONS, placesText, worldLanguage } from '../../tokenizers/index.ts';
+import { fillTemplate, LOCATIONS, nearestLocation, placesText, worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type SeenThing, type Truth, thingsOf } from './frames.ts';
 import { colours, heldOutPairs, type SceneSettings, shapes } from './scene.ts';
@@ -24,18 +25,14 @@ interface Asked {
   draw(below: number): number;
 }
 
-/** Locations are multiples of this many of the 1,024, which is half a pixel: so few are seen often. */
-const LOCATION_STEP = 8;
+const LOCATION_STEP = locationStepFor(IMAGE_SIZE);
 /** The farthest from a thing that is asked about by its place, on each axis, in pixels. */
 const OFF_CENTRE = 2.5;
 /** Two things whose places differ by less across the picture, in pixels, are not compared. */
 const APART = 2;
 
 function placeText(place: SeenThing['place'], ...offset: number[]): string {
-  const rounded = place.map((share, i) => {
-    const location = ((share + (offset[i] ?? 0)) * (LOCATIONS - 1)) / LOCATION_STEP;
-    return (Math.max(0, Math.min(127, Math.round(location))) * LOCATION_STEP) / (LOCATIONS - 1);
-  });
+  const rounded = place.map((share, i) => nearestLocation(share + (offset[i] ?? 0), LOCATION_STEP) / (LOCATIONS - 1));
   return placesText([{ coordinates: rounded, label: '' }]);
 }
 

@@ -57,17 +57,10 @@ export function shareBeforePadding(share: number, side: keyof Size, image: Size,
   return (share * padded[side] - Math.floor((padded[side] - scaled) / 2)) / scaled;
 }
 
-/** The inverse for a place [down, across]. */
-export function shareWithPadding(
-  place: readonly [number, number],
-  image: Size,
-  padded: Size,
-): readonly [number, number] {
-  const scaled = scaledSize(image, padded);
-  const [down, across] = (['height', 'width'] as const).map(
-    (side, i) => (place[i] * scaled[side] + Math.floor((padded[side] - scaled[side]) / 2)) / padded[side],
-  );
-  return [down, across];
+/** The inverse of `shareBeforePadding`. */
+export function shareWithPadding(share: number, side: keyof Size, image: Size, padded: Size): number {
+  const scaled = scaledSize(image, padded)[side];
+  return (share * scaled + Math.floor((padded[side] - scaled) / 2)) / padded[side];
 }
 
 /** Lists for each output pixel its input pixels: a triangle around its centre, with weights that sum to one. */

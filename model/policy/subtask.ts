@@ -1,5 +1,5 @@
 /** Subtasks: a policy says places in its picture, words, or both before it acts (point, then act; pi0.5, arXiv 2504.16054). */
-import { type ActionIds, LOCATIONS, type TextTokenizer } from '../../tokenizers/index.ts';
+import { type ActionIds, LOCATIONS, nearestLocation, type TextTokenizer } from '../../tokenizers/index.ts';
 import type { VisionSettings } from '../architecture/configuration.ts';
 import type { Image } from '../data/dataset.ts';
 import { shareBeforePadding, shareWithPadding } from '../data/index.ts';
@@ -15,22 +15,21 @@ export interface Said {
 }
 
 type Vision = Pick<VisionSettings, 'imageHeight' | 'imageWidth'>;
-const sizeOf = ({ imageWidth, imageHeight }: Vision) => ({ width: imageWidth, height: imageHeight });
+
+const moved =
+  (move: typeof shareWithPadding) =>
+  ({ words, places }: Said, image: Image, { imageWidth, imageHeight }: Vision): Said => {
+    const size = { width: imageWidth, height: imageHeight };
+    return {
+      words,
+      places: places.map(([down, across]) => [move(down, 'height', image, size), move(across, 'width', image, size)]),
+    };
+  };
 
 /** A subtask about a picture, with its places in the picture that the model sees of it: they move where it is padded. */
-export const inModelPicture = ({ words, places }: Said, image: Image, vision: Vision): Said => ({
-  words,
-  places: places.map((place) => shareWithPadding(place, image, sizeOf(vision))),
-});
-
+export const inModelPicture = moved(shareWithPadding);
 /** The inverse of `inModelPicture`. */
-export const inOriginalPicture = ({ words, places }: Said, image: Image, vision: Vision): Said => ({
-  words,
-  places: places.map(([down, across]) => [
-    shareBeforePadding(down, 'height', image, sizeOf(vision)),
-    shareBeforePadding(across, 'width', image, sizeOf(vision)),
-  ]),
-});
+export const inOriginalPicture = moved(shareBeforePadding);
 
 export interface SubtaskSettings {
   readonly words: boolean;
@@ -61,6 +60,9 @@ export const numbersDimension = ({ places }: Pick<SubtaskSettings, 'places'>, st
 export class SubtaskTokens {
   /** Text that comes before action tokens; its first token ends the subtask. */
   readonly introduction: readonly number[];
+  private readonly allLocations: readonly number[];
+  private readonly allWords: readonly number[];
+  private readonly ends: readonly number[];
 
   constructor(
     readonly settings: SubtaskSettings,
@@ -68,6 +70,10 @@ export class SubtaskTokens {
     private readonly locations: ActionIds | undefined,
   ) {
     this.introduction = Array.from(text.encode(';\nAction: '));
+    const bins = Int32Array.from({ length: settings.places > 0 ? LOCATIONS : 0 }, (_, bin) => bin);
+    this.allLocations = Array.from(locations?.toVocabulary(bins) ?? []);
+    this.allWords = Array.from({ length: settings.words ? text.vocabularySize : 0 }, (_, id) => id);
+    this.ends = [this.introduction[0], text.special.eos];
   }
 
   encode({ words, places }: Said): number[] {
@@ -90,25 +96,21 @@ export class SubtaskTokens {
 
   /** The ids that may follow, an end among them; none after the last place where nothing else is said. */
   allowed(written: readonly number[]): readonly number[] {
-    const { settings, introduction, text } = this;
+    const { settings, allLocations, allWords, ends } = this;
     const said = written.filter((id) => this.isLocation(id)).length;
-    const onlyPlaces = said === written.length && said < 2 * settings.places;
-    const location = onlyPlaces ? this.allLocations() : [];
-    if (said % 2 === 1) return location;
-    const words = settings.words ? Array.from({ length: text.vocabularySize }, (_, id) => id) : [];
+    const locations = said === written.length && said < 2 * settings.places ? allLocations : [];
+    if (said % 2 === 1) return locations;
     const isComplete = said === 2 * settings.places && !settings.words;
-    return isComplete ? [] : [...location, ...words, introduction[0], text.special.eos];
+    return isComplete ? [] : [...locations, ...allWords, ...ends];
   }
 
   /** All ids that may be said, ends among them. */
   get possible(): readonly number[] {
-    const { settings, introduction, text } = this;
-    const words = settings.words ? Array.from({ length: text.vocabularySize }, (_, id) => id) : [];
-    return [...(settings.places > 0 ? this.allLocations() : []), ...words, introduction[0], text.special.eos];
+    return [...this.allLocations, ...this.allWords, ...this.ends];
   }
 
   isEnd(id: number): boolean {
-    return id === this.introduction[0] || id === this.text.special.eos;
+    return this.ends.includes(id);
   }
 
   /** The features of the places; zeros for those that are not said. */
@@ -118,17 +120,10 @@ export class SubtaskTokens {
   }
 
   private locationOf(share: number): number {
-    const { locationStep } = this.settings;
-    const last = Math.floor((LOCATIONS - 1) / locationStep);
-    const bin = Math.max(0, Math.min(last, Math.round((share * (LOCATIONS - 1)) / locationStep)));
-    return this.locations!.toVocabulary([bin * locationStep])[0];
+    return this.locations!.toVocabulary([nearestLocation(share, this.settings.locationStep)])[0];
   }
 
   private isLocation(id: number): boolean {
     return this.locations?.isAction(id) ?? false;
-  }
-
-  private allLocations(): number[] {
-    return Array.from(this.locations!.toVocabulary(Int32Array.from({ length: LOCATIONS }, (_, bin) => bin)));
   }
 }

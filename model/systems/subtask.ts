@@ -16,7 +16,7 @@ export interface SubtaskSizes {
  * because the prompt would see the subtask that it is to predict.
  */
 export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes): System | null {
-  const { blocks, attention, objectives, time } = system;
+  const { blocks, attention, objectives } = system;
   const isGiven = ({ input, weights }: SystemBlock) =>
     input === 'prompt' || (input === 'state' && weights === 'backbone');
   const given = blocks.findLastIndex(isGiven);
@@ -25,11 +25,6 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
   const noisy =
     dimension > 0 ? blocks.find(({ input, weights }) => input === 'noisyActions' && weights !== 'backbone') : undefined;
   const subtask: SystemBlock = { name: SUBTASK, input: 'target', weights: 'backbone', length: tokens };
-  const numbers = (repeats?: number): SystemBlock => ({
-    ...{ name: NUMBERS, input: 'numbers', weights: noisy!.weights, dimension },
-    // Adaptive norms condition each copy by its own time.
-    ...(repeats !== undefined && time === 'adaptive' && { repeats }),
-  });
   const later = blocks.slice(given + 1);
   const rows = later.map(({ name }): [string, System['attention'][string]] => {
     const row = attention[name];
@@ -54,7 +49,11 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
     blocks: [
       ...blocks.slice(0, given + 1),
       subtask,
-      ...later.flatMap((block) => (block.name === noisy?.name ? [numbers(block.repeats), block] : [block])),
+      ...later.flatMap((block) =>
+        block.name === noisy?.name
+          ? [{ name: NUMBERS, input: 'numbers' as const, weights: block.weights, dimension }, block]
+          : [block],
+      ),
     ],
     attention: {
       ...attention,

@@ -29,7 +29,7 @@ import {
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { locationStepFor, numbersDimension, type SubtaskSettings } from '../policy/subtask.ts';
-import { configurationOf, type SubtaskSizes, type System, withSubtask } from '../systems/index.ts';
+import { configurationOf, type SubtaskSizes, type System, withDraws, withSubtask } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 import type { RunSettings } from './run-settings.ts';
@@ -62,6 +62,8 @@ export interface FittingOptions {
   readonly rules?: readonly ParameterRule[];
   /** The kind of subtask that the policy says before it acts. */
   readonly subtask?: RunSettings['subtask'];
+  /** Noise and time draws of each chunk; 1 by default. */
+  readonly draws?: number;
   /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   /** The encoding of the vision-language model that the run begins from: its tokens keep their meaning. */
@@ -254,7 +256,7 @@ export async function fittedConfiguration(
   encoding: Encoding,
   horizon: number,
 ): Promise<ModelConfiguration> {
-  const { dataset, preset, coTraining, rules } = options;
+  const { dataset, preset, coTraining, rules, draws = 1 } = options;
   const { actionDimension, stateDimension } = dataset;
   const parts = [...split.train, ...split.heldOut];
   let targetTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
@@ -278,12 +280,13 @@ export async function fittedConfiguration(
     promptTokens = Math.max(promptTokens, promptIds.length);
     targetTokens = Math.max(targetTokens, encoding.answerTokens(answer).length);
   }
-  const system = encoding.subtask
+  const saying = encoding.subtask
     ? sayingSystem(options.system, {
         tokens: longestSubtask(encoding, parts),
         dimension: numbersDimension(encoding.subtask.settings, stateDimension),
       })
     : options.system;
+  const system = withDraws(saying, draws) ?? saying;
   const { image, ...vision } = preset.vision;
   const cameras = dataset.cameras.length;
   return configurationOf(system, {

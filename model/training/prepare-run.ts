@@ -85,6 +85,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     tokens: settings.tokens,
     rules: rulesOf(settings),
     subtask: settings.subtask,
+    draws: settings.draws,
     start: from?.encoding,
     ...given,
     listener,

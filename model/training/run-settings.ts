@@ -112,20 +112,16 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
   };
 }
 
-/** @throws InputError if `gradientScale` is for a system that stops no gradient, or `draws` for one without a flow */
+/** The system before `subtask` and `draws`. @throws InputError if `gradientScale` is for a system that stops no gradient, or `draws` for one without a flow */
 export function systemOf({ system: name, gradientScale, draws }: RunSettings): System {
-  const system = withDraws(systemNamed(name), draws);
-  if (!system && draws > 1)
+  const system = systemNamed(name);
+  if (draws > 1 && !withDraws(system, draws))
     throw new InputError(`--draws: ${name} has no flow, which draws noise; leave it out, or choose another --system`);
-  return softenedSystem(system ?? systemNamed(name), gradientScale);
-}
-
-function softenedSystem(system: System, gradientScale: RunSettings['gradientScale']): System {
   if (gradientScale === null) return system;
   const softened = withStopsAt(system, gradientScale);
   if (!softened)
     throw new InputError(
-      `--gradient-scale: ${system.name} stops the gradient of no edge; leave it out, or choose another --system`,
+      `--gradient-scale: ${name} stops the gradient of no edge; leave it out, or choose another --system`,
     );
   return softened;
 }

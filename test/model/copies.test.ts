@@ -15,9 +15,9 @@ import { tinySizes } from '../support/tiny-sizes.ts';
 
 const [DRAWS, BATCH] = [3, 2];
 
-const modelOf = (system: System) => {
+const modelOf = (system: System, draws = 1) => {
   const saying = withSubtask(system, { tokens: 4, dimension: 28 })!;
-  return configurationOf(saying, { ...tinySizes, stateDimension: 0 });
+  return configurationOf(withDraws(saying, draws)!, { ...tinySizes, stateDimension: 0 });
 };
 
 async function flowOf(model: Model, batch: TrainingBatch) {
@@ -39,7 +39,7 @@ describe.each(['knowledge-insulation', 'pi0'])('%s that points', (name) => {
 
   test('the loss of several draws is the mean of those of each draw, and so are its gradients', async () => {
     const device = await testDevice('normal');
-    const several = modelOf(withDraws(system, DRAWS)!);
+    const several = modelOf(system, DRAWS);
     using together = new Model(device, several);
     using alone = new Model(device, modelOf(system));
     expect([...together.parameters].map((own) => own.name)).toEqual([...alone.parameters].map((own) => own.name));
@@ -67,7 +67,7 @@ describe.each(['knowledge-insulation', 'pi0'])('%s that points', (name) => {
 });
 
 test('neighbours through adaptive norms are copied together', () => {
-  const { blocks } = modelOf(withDraws(systemNamed('knowledge-insulation'), 2)!);
+  const { blocks } = modelOf(systemNamed('knowledge-insulation'), 2);
   const names = trainingBlocks({ blocks }).map(({ tableName }) => tableName);
   expect(names).toEqual([
     'image',

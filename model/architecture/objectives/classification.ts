@@ -5,7 +5,7 @@ import type { ModelConfiguration } from '../configuration.ts';
 import { expectBelow, floats, type Inputs, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
 import { Table } from '../layers.ts';
 import { countOf, type LossResult, type Objective, type Pass } from './objective.ts';
-import { readBlocks, regrouped, rowCount, rowsOfPass, rowWidth } from './rows.ts';
+import { labelCounts, readBlocks, regrouped, rowCount, rowsOfPass, rowWidth } from './rows.ts';
 import type { ClassificationSettings } from './settings.ts';
 
 export class Classification implements Objective {
@@ -67,12 +67,7 @@ type Targets = NonNullable<TrainingBatch['rowTargets']>[string];
 
 /** Factors of the rows in a mean over examples of means over the classes that an example has; examples without rows do not count. */
 function balancedWeights({ data, valid }: Targets, rows: number): Float32Array {
-  const examples = Array.from({ length: data.length / rows }, (_, example) => {
-    const counts = new Map<number, number>();
-    for (let row = example * rows; row < (example + 1) * rows; row++)
-      if (valid[row]) counts.set(data[row], (counts.get(data[row]) ?? 0) + 1);
-    return counts;
-  });
+  const examples = labelCounts(data, valid, rows);
   const counted = examples.filter(({ size }) => size > 0).length;
   return Float32Array.from(data, (own, row) => {
     const counts = examples[Math.floor(row / rows)];

@@ -16,6 +16,7 @@ import {
 } from '../inputs.ts';
 import { blocksNamed, lastRowsBefore, rowsOf } from '../sequence.ts';
 import type { Acting, LossResult, Objective, Pass, Reference } from './objective.ts';
+import { labelCounts } from './rows.ts';
 import { notDecodable, prefixOf } from './running.ts';
 import type { NextTokenSettings } from './settings.ts';
 
@@ -173,10 +174,8 @@ export class NextToken implements Objective {
 
 /** Factors of the rows in sums over examples of means over the tokens of each target. */
 function weightsByTarget(lossMask: ArrayLike<number>, rows: number): Float32Array {
-  const counts = new Map<string, number>();
-  const key = (row: number) => `${Math.floor(row / rows)} ${lossMask[row]}`;
-  for (let row = 0; row < lossMask.length; row++) counts.set(key(row), (counts.get(key(row)) ?? 0) + 1);
-  return Float32Array.from(lossMask, (own, row) => (own ? 1 / counts.get(key(row))! : 0));
+  const counts = labelCounts(lossMask, lossMask, rows);
+  return Float32Array.from(lossMask, (own, row) => (own ? 1 / counts[Math.floor(row / rows)].get(own)! : 0));
 }
 
 /** The loss of a predictor that knows only how often each id occurs. */

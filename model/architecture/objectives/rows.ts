@@ -1,4 +1,4 @@
-/** The rows that a head reads, beside those of a flow and of next-token prediction. */
+/** The rows that a head reads, beside those of a flow and of next-token prediction, and counts of their labels. */
 import type { Tensor } from '../../../engine/index.ts';
 import { reshape } from '../../../kernels/index.ts';
 import { blockNamed, blocksBefore, type ModelConfiguration, tokensPerImage } from '../configuration.ts';
@@ -40,4 +40,14 @@ export function rowsOfPass(pass: Pick<Pass, 'rows' | 'tower'>, rows: RowsOf, at?
 export function regrouped(rows: Tensor, samples: number): Tensor {
   const [count, each, width] = rows.shape;
   return count === samples ? rows : reshape(rows, [samples, (count * each) / samples, width]);
+}
+
+/** By example: how many of its `rows` rows that count have each label. */
+export function labelCounts(labels: ArrayLike<number>, valid: ArrayLike<number>, rows: number): Map<number, number>[] {
+  return Array.from({ length: labels.length / rows }, (_, example) => {
+    const counts = new Map<number, number>();
+    for (let row = example * rows; row < (example + 1) * rows; row++)
+      if (valid[row]) counts.set(labels[row], (counts.get(labels[row]) ?? 0) + 1);
+    return counts;
+  });
 }
