@@ -6,8 +6,8 @@ import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture } from '../architecture/model.ts';
 import { groupsOf, matcherOf, withRules } from '../architecture/rules.ts';
 import { configurationOf, systemNamed } from '../systems/index.ts';
-import { sayingSystem } from './fitting.ts';
 import type { RunSettings } from './run-settings.ts';
+import { sayingSystem } from './subtask-fitting.ts';
 
 interface OptionRule {
   /** The option as typed. */
