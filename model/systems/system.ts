@@ -8,6 +8,7 @@ import type { ActionTokenKind } from '../../tokenizers/index.ts';
 import type { BackboneName, BackboneVariant } from '../architecture/backbones/index.ts';
 import {
   type BlockSettings,
+  type HistorySettings,
   type ModelConfiguration,
   type ParameterRule,
   type TowerSettings,
@@ -58,6 +59,8 @@ export interface System {
   readonly time: 'adaptive' | 'concatenate' | null;
   /** Vision towers by name, each of the preset's sizes; one by default. */
   readonly towers?: readonly string[];
+  /** The control steps that it sees together; one by default. */
+  readonly history?: HistorySettings;
   /** Settings of parameters by group or name: rates, freezing. */
   readonly rules?: readonly ParameterRule[];
 }
@@ -160,6 +163,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     blocks,
     edges,
     objectives: system.objectives,
+    ...(system.history && { history: system.history }),
     ...(all.length > 0 && { rules: all }),
   };
 }
