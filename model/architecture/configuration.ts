@@ -1,4 +1,5 @@
 /** Everything that determines a model: plain data, stored in the checkpoint. */
+import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { BackboneName, BackboneVariant } from './backbones/index.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
@@ -121,6 +122,18 @@ export interface ModelConfiguration {
 
 /** The control steps of an example in a batch: those of its window, oldest first. */
 export const windowOf = ({ history }: Pick<ModelConfiguration, 'history'>): number => history?.window ?? 1;
+
+/**
+ * The numbers of the examples' last control steps among the control steps of a batch.
+ *
+ * @throws InputError if the batch does not consist of whole windows
+ */
+export const lastSteps = (configuration: Pick<ModelConfiguration, 'history'>, batch: number): number[] => {
+  const window = windowOf(configuration);
+  if (batch % window !== 0)
+    throw new InputError(`${batch} control steps are no whole windows: this model takes ${window} for each example`);
+  return Array.from({ length: batch / window }, (_, example) => (example + 1) * window - 1);
+};
 
 /** The control steps that lie in one sequence of tokens: the window of interleaved history, or one. */
 export const stepsInSequence = ({ history }: Pick<ModelConfiguration, 'history'>): number =>
