@@ -94,7 +94,7 @@ function expectNoisyActions({ blocks, objectives }: ModelConfiguration): void {
   const [noisy, second] = blocks.filter(({ input }) => input === 'noisyActions');
   expect(second === undefined, 'it has two blocks of noisy actions; a model has one flow time');
   expect(
-    noisy === undefined || objectives.some(({ kind }) => kind === 'flow'),
+    noisy === undefined || objectives.some(({ kind }) => kind === 'flow' || kind === 'diffusion'),
     `block ${quote(noisy?.name ?? '')} holds noisy actions, and no flow makes them`,
   );
 }
@@ -178,7 +178,8 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
     case 'nextToken':
       expectTargets(configuration, what);
       return;
-    case 'flow': {
+    case 'flow':
+    case 'diffusion': {
       const block = blocks.find(({ name }) => name === objective.block);
       expect(
         block?.input === 'noisyActions',
@@ -278,7 +279,7 @@ export function warningsOf(configuration: ModelConfiguration): string[] {
     objectives.flatMap((objective) => {
       if (objective.kind === 'nextToken')
         return blocks.filter(({ input }) => input === 'target').map(({ name }) => name);
-      if (objective.kind === 'flow') return [objective.block];
+      if ('block' in objective) return [objective.block];
       return 'block' in objective.rows ? [objective.rows.block] : [];
     }),
   );
