@@ -153,6 +153,11 @@ export class CachedSession implements Session {
     });
   }
 
+  head<T>(part: string, inputs: Inputs, work: (values: Model['parameters'], inputs: InputTensors) => T): Promise<T> {
+    expectInputs(inputs);
+    return this.timed(part, inputs, (tensors) => work(this.model.parameters, tensors));
+  }
+
   [Symbol.dispose](): void {
     this.cache[Symbol.dispose]();
   }

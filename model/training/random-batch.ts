@@ -59,7 +59,7 @@ export function randomBatch(
     return dimension === undefined ? [] : [[sourceOf(block), normals(batch * block.length * dimension)]];
   });
   const rowTargets = configuration.objectives.flatMap((objective) => {
-    if (!('rows' in objective)) return [];
+    if (objective.kind !== 'classification' && objective.kind !== 'regression') return [];
     const dimension = objective.kind === 'classification' ? 1 : objective.dimension;
     if (dimension === undefined) return [];
     const rows =
