@@ -9,6 +9,7 @@ import {
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
+import { headObstacle } from './objectives/regression.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
 
@@ -206,6 +207,8 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
     default: {
       const { rows } = objective;
       const ofActions = objective.kind === 'regression' && objective.dimension === undefined;
+      const obstacle = objective.kind === 'regression' ? headObstacle(objective, configuration) : null;
+      expect(obstacle === null, `${what} ${obstacle}`);
       if ('tower' in rows) {
         expect(
           !ofActions,
@@ -244,7 +247,7 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         block!.length % rowsPerStep === 0,
         `${what} reads ${rowsPerStep} rows side by side, and block ${quote(rows.block)} has ${block!.length}`,
       );
-      if (!ofActions) return;
+      if (!ofActions || (objective.head && 'trunk' in objective.head)) return;
       const needed = horizon * rowsPerStep;
       expect(
         block!.length === needed,
