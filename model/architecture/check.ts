@@ -273,8 +273,8 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
       before.length > 0,
       `block ${quote(name)} comes after no block of the backbone, so nothing predicts its first token`,
     );
-    const others = { edges: configuration.edges.filter(({ query, key }) => query !== name || key !== name) };
-    const reader = [name, ...before].find((block) => readBy(others, block).has(name));
+    const edges = configuration.edges.filter(({ query, key }) => query !== name || key !== name);
+    const reader = [name, ...before].find((block) => readBy({ ...configuration, edges }, block).has(name));
     expect(
       reader === undefined,
       `block ${quote(reader ?? '')} is to predict tokens of ${quote(name)}, and sees them by way of other blocks`,
