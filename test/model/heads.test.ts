@@ -64,7 +64,7 @@ async function modelOf(kind: Kind): Promise<Model> {
 
 /** The first chunk ends early; the robot of the last control step has no gripper. */
 const batchOf = (kind: Kind): TrainingBatch => ({
-  ...randomBatch(configurations(kind), STEPS, 1),
+  ...randomBatch(configurations(kind), EXAMPLES, 1),
   actionValid: Uint8Array.from({ length: STEPS * HORIZON }, (_, i) => (i === 1 || i === 2 ? 0 : 1)),
   realDimensions: Uint8Array.from({ length: STEPS * DIMENSION }, (_, i) => (i === STEPS * DIMENSION - 1 ? 0 : 1)),
 });
