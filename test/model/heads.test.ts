@@ -34,7 +34,7 @@ const regressionOf = (kind: Kind): RegressionSettings => ({
   gripper: { weight: 0.5 },
 });
 
-/** RoboVLMs' policy head on learned rows behind the prompt. */
+/** RoboVLMs' policy head on learned rows behind the prompt; a trunk without memory reads interleaved history. */
 const systemOf = (kind: Kind): System => ({
   ...systemNamed('transfusion'),
   blocks: [
@@ -44,7 +44,7 @@ const systemOf = (kind: Kind): System => ({
   attention: { language: { language: full }, readout: { language: full, readout: full } },
   objectives: [regressionOf(kind)],
   time: null,
-  history: { window: WINDOW, interleaved: false },
+  history: { window: WINDOW, interleaved: kind === 'mlp' },
 });
 const configurations = (kind: Kind): ModelConfiguration =>
   configurationOf(systemOf(kind), { ...tinySizes, vision: null, stateDimension: 0 });

@@ -47,9 +47,8 @@ export class Gripper implements Objective {
   inputs(batch: TrainingBatch): Inputs {
     const { actions, ...masks } = columnsOf(batch, ...this.columns);
     if (!actions) throw new InputError(`the ${this.name} loss needs actions`);
-    return chunkInputs(this.name, { ...masks, actions: actions.map(labelOf) }, [
-      ...[batch.batch, this.configuration.horizon, 1],
-    ]);
+    const shape = [batch.batch, this.configuration.horizon, 1];
+    return chunkInputs(this.name, { ...masks, actions: actions.map(labelOf) }, shape);
   }
 
   /** The loss is a mean over real elements. */
