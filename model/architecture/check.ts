@@ -11,6 +11,7 @@ import {
   tokensPerImage,
 } from './configuration.ts';
 import { trunkObstacle } from './heads/trunk.ts';
+import { headObstacle } from './objectives/regression.ts';
 import { rowCount, rowWidth } from './objectives/rows.ts';
 import type { DenoisingHeadSettings, ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
@@ -247,6 +248,8 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
       const { rows } = objective;
       const ofActions =
         objective.kind === 'denoisingHead' || (objective.kind === 'regression' && objective.dimension === undefined);
+      const obstacle = objective.kind === 'regression' ? headObstacle(objective, configuration) : null;
+      expect(obstacle === null, `${what} ${obstacle}`);
       if ('tower' in rows) {
         expect(
           !ofActions,
@@ -286,7 +289,7 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         block!.length % rowsPerStep === 0,
         `${what} reads ${rowsPerStep} rows side by side, and block ${quote(rows.block)} has ${block!.length}`,
       );
-      if (!ofActions) return;
+      if (!ofActions || (objective.head && 'trunk' in objective.head)) return;
       const needed = horizon * rowsPerStep;
       expect(
         block!.length === needed,

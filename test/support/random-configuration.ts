@@ -111,6 +111,9 @@ function objectivesOf(
     const of = blocks.filter(({ length }) => length % HORIZON === 0);
     const block = of.length > 0 ? choose.of(of) : blocks[0];
     if (!block) return objectives;
+    const trunk = { kind: choose.of(['mlp', 'lstm', 'transformer'] as const), width: 8, layers: 1, heads: 2 };
+    if (choose.chance(0.3))
+      add({ kind: 'regression', name: 'policy', weight: 1, rows: rows(), error, head: { kind: 'policy', trunk } });
     add({
       ...{ kind: 'regression', name: 'chunk', weight: 1, rows: { block: block.name }, error },
       rowsPerStep: Math.max(1, block.length / HORIZON),
