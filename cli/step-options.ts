@@ -10,7 +10,7 @@ import { memoryOptions, presetNames, systemNames } from './run-options.ts';
 export const measuredSystems = [...systemNames, PACKED_QUESTIONS];
 
 export const stepSizeOptions = {
-  preset: choice('tiny (default) or small: widths, depth and heads', presetNames),
+  preset: choice('nano, tiny (default) or small: widths, depth and heads', presetNames),
   batch: number("examples in a batch; the preset's by default", 1),
   prompt: number('prompt tokens, without images; by default one camera and 32 tokens', 1),
   target: number('tokens to be predicted; 24 by default', 1),

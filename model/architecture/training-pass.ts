@@ -21,6 +21,8 @@ export interface TrainingPass {
 interface PassOptions extends MixtureOptions {
   /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
   readonly allRows?: boolean;
+  /** Replaces the first rows of the experts, [batch, rows, width] each: what a measurement perturbs, or takes the gradient of. */
+  readonly firstRows?: (rows: PerExpert<Tensor>) => PerExpert<Tensor>;
 }
 
 /**
@@ -43,7 +45,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { allRows = false, ...options }: PassOptions = {},
+  { allRows = false, firstRows = (rows) => rows, ...options }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
@@ -53,7 +55,7 @@ export function trainingPass(
   const blocks = trainingBlocks(configuration);
   const withLoss = new Set(objectives.flatMap((objective) => objective.blocks));
   const result = architecture.mixture.run(values, {
-    ...{ inputs: first.rows, blocks, conditions, ...options },
+    ...{ inputs: firstRows(first.rows), blocks, conditions, ...options },
     queries: blocks.map(({ tableName }) => tableName),
     table: architecture.table(blocks),
     validity: inputNamed(inputs, 'validity'),

@@ -1,3 +1,4 @@
+import { pretrainedNames } from '../pretrained/index.ts';
 import { systemNamed, withDraws, withSubtask } from '../systems/index.ts';
 import { presetNamed } from './presets.ts';
 import { type RunSettings, runSettings } from './run-settings.ts';
@@ -9,7 +10,8 @@ import { type RunSettings, runSettings } from './run-settings.ts';
  * as the built-in world's.
  */
 export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettings {
-  const { preset = presetNamed('tiny'), system: name = 'knowledge-insulation', freeze, from = preset.name } = given;
+  const { preset = presetNamed('tiny'), system: name = 'knowledge-insulation', freeze } = given;
+  const { from = pretrainedNames.some((own) => own === preset.name) ? preset.name : null } = given;
   const system = systemNamed(name);
   const hasExpert = system.blocks.some(({ weights }) => weights !== 'backbone');
   const slow = Object.entries({ vision: 0.1, ...(hasExpert && { backbone: 0.2 }) });
