@@ -34,6 +34,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'variants of a training run from one start, over seeds: one table with intervals, and one page',
     load: () => import('./study.ts').then(({ study }) => study),
   },
+  systems: {
+    summary: 'every system: parent, differences, source, losses; of one by name its tables, parameters and cost',
+    load: () => import('./systems.ts').then(({ systemsCommand }) => systemsCommand),
+  },
   convert: {
     summary: 'writes a data set, or demonstrations of the built-in world, as LeRobot 3.0',
     load: () => import('./convert.ts').then(({ convert }) => convert),

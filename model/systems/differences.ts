@@ -36,6 +36,12 @@ export function fieldsOf({ name: _, parent, description, source, ...system }: Sy
   return new Map(all.map(([path, value]) => [path.join(separator), value]));
 }
 
+/** The fields of a system beside its blocks, attention and objectives, in words: 'state as text: yes', ... */
+export const settingsOf = (system: System): string[] =>
+  [...fieldsOf(system)].flatMap(([path, value]) =>
+    /[\n ]/.test(path) ? [] : [`${fieldText(path)}: ${valueText(value)}`],
+  );
+
 /** What turns `parent` into `system`, nothing left out. Each change belongs to one of the differences. */
 export function differencesOf(system: System, parent: System): Difference[] {
   const [before, after] = [parent, system].map(fieldsOf);
@@ -84,8 +90,10 @@ function changedList(
   };
   const differences = [...new Set([...before, ...after])].flatMap(one);
   const order = take(({ path }) => path[0] === orderOf[list]);
-  // Without the ones that are gone the order may be the same.
-  const isSaid = order.length > 0 && before.filter((name) => after.includes(name)).join() !== after.join();
+  // Without the ones that are gone, and with the new ones behind the others, the order may be the same.
+  const kept = before.filter((name) => after.includes(name));
+  const expected = [...kept, ...after.filter((name) => !before.includes(name))];
+  const isSaid = expected.join() !== after.join();
   if (isSaid) return [...differences, { words: `order of ${list}: ${after.join(', ')}`, changes: order }];
   return differences.map((own, i) => (i === 0 ? { ...own, changes: [...own.changes, ...order] } : own));
 }

@@ -6,7 +6,7 @@ import { pi0, pi0Fast, pi05 } from './pi0.ts';
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
-export { type Change, type Difference, differencesOf, edgeText, fieldsOf } from './differences.ts';
+export { type Change, type Difference, differencesOf, edgeText, fieldsOf, settingsOf } from './differences.ts';
 export { MARKS, PACKED_QUESTIONS, packedQuestions, type SlotLengths, slotBlocks } from './packed-questions.ts';
 export { type SubtaskSizes, withSubtask } from './subtask.ts';
 export {

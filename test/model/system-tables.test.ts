@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { systemsCommand } from '../../cli/systems.ts';
 import { edge, full } from '../../kernels/index.ts';
 import { type DerivedEdge, derivedAttention, derivedGradients } from '../../model/inspect/derived-tables.ts';
 import { differencesFromParent, systemTables } from '../../model/inspect/system-tables.ts';
@@ -12,6 +13,7 @@ import {
 } from '../../model/systems/index.ts';
 import { presetNamed } from '../../model/training/presets.ts';
 import { testDevice } from '../support/devices.ts';
+import { runCommand } from '../support/run-command.ts';
 
 const { image, ...vision } = presetNamed('nano').vision;
 const sizes = {
@@ -115,4 +117,25 @@ test('differences in words', () => {
     'state as text: no (was yes)',
   ]);
   expect(differencesOf(systemNamed('pi0'), systemNamed('pi0'))).toEqual([]);
+});
+
+test('insula systems lists all of them, and shows one with its tables and its cost', async () => {
+  const all = await runCommand(systemsCommand, {});
+  expect(all.json.systems.map(({ name }) => name)).toEqual(systems.map(({ name }) => name));
+  expect(all.lines.join('\n')).toContain('attention: image -> image, language: full; language -> image, language: full');
+  const options = { preset: 'nano', batch: 2, prompt: 4 };
+  const { json, lines } = await runCommand(systemsCommand, options, { names: ['knowledge-insulation'] });
+  const text = lines.join('\n');
+  for (const row of [
+    /^ {2}action +insulated +- +full$/m,
+    /^ {2}flow +cut by the stop-gradient +yes$/m,
+    /^ {2}target +target +backbone +24 +language$/m,
+    /^a training step of 2 examples: [\d.e-]+ GFLOP in [1-9]\d+ dispatches, [\d.]+ MB of activations$/m,
+  ])
+    expect(text).toMatch(row);
+  expect(json.systems[0].parameters.expert).toBeGreaterThan(1000);
+  await expect(runCommand(systemsCommand, {}, { names: ['pi9'] })).rejects.toThrow(
+    'no system is named "pi9"; there are',
+  );
+  await expect(runCommand(systemsCommand, { batch: 2 })).rejects.toThrow('systems: --batch changes nothing without');
 });
