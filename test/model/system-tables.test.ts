@@ -105,10 +105,17 @@ test.each(children)('the differences of $name turn its parent into it, and none 
 });
 
 test('differences in words', () => {
-  const words = (name: string) => differencesFromParent(systemNamed(name)).map((own) => own.words);
-  expect(words('joint-training')).toEqual(['action attends to image, language: full (was insulated)']);
-  expect(words('pi05')).toEqual(['no block state', 'state as text: yes (was no)', 'time: adaptive (was concatenate)']);
-  expect(words('ki-continuous-state')).toEqual([
+  const words = (name: string, parent: string) =>
+    differencesOf(systemNamed(name), systemNamed(parent)).map((own) => own.words);
+  expect(words('joint-training', 'knowledge-insulation')).toEqual([
+    'action attends to image, language: full (was insulated)',
+  ]);
+  expect(words('pi05', 'pi0')).toEqual([
+    'no block state',
+    'state as text: yes (was no)',
+    'time: adaptive (was concatenate)',
+  ]);
+  expect(words('ki-continuous-state', 'knowledge-insulation')).toEqual([
     'new block state: input state, weights backbone',
     'order of blocks: image, language, state, target, action',
     'image, language, target attend to state: full',
@@ -116,13 +123,15 @@ test('differences in words', () => {
     'action attends to state: insulated',
     'state as text: no (was yes)',
   ]);
-  expect(differencesOf(systemNamed('pi0'), systemNamed('pi0'))).toEqual([]);
+  expect(words('pi0', 'pi0')).toEqual([]);
 });
 
 test('insula systems lists all of them, and shows one with its tables and its cost', async () => {
   const all = await runCommand(systemsCommand, {});
   expect(all.json.systems.map(({ name }) => name)).toEqual(systems.map(({ name }) => name));
-  expect(all.lines.join('\n')).toContain('attention: image -> image, language: full; language -> image, language: full');
+  expect(all.lines.join('\n')).toContain(
+    'attention: image -> image, language: full; language -> image, language: full',
+  );
   const options = { preset: 'nano', batch: 2, prompt: 4 };
   const { json, lines } = await runCommand(systemsCommand, options, { names: ['knowledge-insulation'] });
   const text = lines.join('\n');
