@@ -33,6 +33,7 @@ export function expectRunnable(configuration: ModelConfiguration): void {
   expectVision(configuration);
   expect(objectives.length > 0, 'it has no objective, and cannot be trained');
   expectNoisyActions(configuration);
+  expectHistory(configuration);
   for (const block of configuration.blocks) expectBlock(configuration, block);
   expectEdges(configuration);
   for (const objective of objectives) expectObjective(configuration, objective);
@@ -96,6 +97,22 @@ function expectNoisyActions({ blocks, objectives }: ModelConfiguration): void {
   expect(
     noisy === undefined || objectives.some(({ kind }) => kind === 'flow'),
     `block ${quote(noisy?.name ?? '')} holds noisy actions, and no flow makes them`,
+  );
+}
+
+function expectHistory({ history, blocks }: ModelConfiguration): void {
+  if (!history) return;
+  const { window, interleaved } = history;
+  expect(Number.isInteger(window) && window > 0, `history has a window of ${window}; expected a positive integer`);
+  const named = (input: BlockSettings['input']) => blocks.find((block) => block.input === input)?.name;
+  const [target, noisy] = [named('target'), named('noisyActions')];
+  expect(
+    target === undefined,
+    `block ${quote(target ?? '')} holds a target, which acting would have to decode at every control step of the history: leave out one of them`,
+  );
+  expect(
+    noisy === undefined || !interleaved,
+    `history is interleaved, so that later control steps would see block ${quote(noisy ?? '')}, whose noisy actions acting has for the last step alone`,
   );
 }
 
@@ -253,8 +270,8 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
       before.length > 0,
       `block ${quote(name)} comes after no block of the backbone, so nothing predicts its first token`,
     );
-    const others = { edges: configuration.edges.filter(({ query, key }) => query !== name || key !== name) };
-    const reader = [name, ...before].find((block) => readBy(others, block).has(name));
+    const edges = configuration.edges.filter(({ query, key }) => query !== name || key !== name);
+    const reader = [name, ...before].find((block) => readBy({ ...configuration, edges }, block).has(name));
     expect(
       reader === undefined,
       `block ${quote(reader ?? '')} is to predict tokens of ${quote(name)}, and sees them by way of other blocks`,

@@ -17,7 +17,7 @@ import {
   withoutTape,
 } from '../../engine/index.ts';
 import { add } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import { initialise } from '../architecture/initialise.ts';
 import { type Inputs, integers, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { PerExpert } from '../architecture/mixture.ts';
@@ -41,40 +41,51 @@ export type DerivedGradients = Readonly<Record<string, Readonly<Record<string, b
 
 const SEED = 1;
 
-/** The attention table of a model with these settings and one layer. The edge of a single row to itself counts as `full`. */
-export async function derivedAttention(device: Device, settings: ModelConfiguration): Promise<DerivedAttention> {
+/**
+ * The attention table of a model with these settings and one layer, within a control step; with `earlier`, of the last control step in a
+ * window to the first. The edge of a single row to itself counts as `full`.
+ */
+export async function derivedAttention(
+  device: Device,
+  settings: ModelConfiguration,
+  { earlier = false }: { earlier?: boolean } = {},
+): Promise<DerivedAttention> {
   const configuration = withOneLayer(settings);
   const blocks = trainingBlocks(configuration);
   const tokens = blocks.flatMap((block) => Array.from({ length: block.length }, (_, row) => ({ block, row })));
-  const single = tokens.filter(({ block }) => block.length === 1);
+  const single = earlier ? [] : tokens.filter(({ block }) => block.length === 1);
   using model = new Model(device, configuration);
   initialiseWithoutZeros(model);
   const examples = tokens.length + single.length;
+  const window = windowOf(configuration);
+  const last = (example: number) => (example + 1) * window - 1;
+  const steps = { query: last, key: earlier ? (example: number) => example * window : last };
   const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples));
   // Of a single row every change shows, in its residual stream. It sees itself if its being real changes it where all else is padding.
-  const singled = (isReal: boolean): Inputs => ({
-    ...inputs,
-    validity: integers(
-      Array.from({ length: examples * tokens.length }, (_, i) => {
-        const [example, token] = [Math.floor(i / tokens.length), tokens[i % tokens.length]];
-        return example < tokens.length || (isReal && token === single[example - tokens.length]) ? 1 : 0;
-      }),
-      [examples, tokens.length],
-    ),
-  });
+  const singled = (isReal: boolean): Inputs => {
+    const { shape } = inputs.validity;
+    const validity = new Uint8Array(elementCount(shape)).fill(1, 0, tokens.length * window * tokens.length);
+    single.forEach((token, i) => {
+      validity[last(tokens.length + i) * tokens.length + tokens.indexOf(token)] = isReal ? 1 : 0;
+    });
+    return { ...inputs, validity: integers(validity, shape) };
+  };
   const before = await hiddenRows(model, singled(false), (rows) => rows);
   const after = await hiddenRows(model, singled(true), (rows) =>
     mapped(rows, (own, expert) => {
-      const places = tokens.map(({ block, row }) => (block.weights === expert ? place(blocks, block, row) : null));
+      const places = tokens.flatMap(({ block, row }, example) =>
+        block.weights === expert ? [placeOf(blocks, block, row, steps.key(example))] : [],
+      );
       return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
     }),
   );
   const changes = (example: number, block: RunningBlock, row: number) => {
-    const [was, is] = [before, after].map((own) => rowOf(own[block.weights], example, place(blocks, block, row)));
+    const place = placeOf(blocks, block, row, steps.query(example));
+    const [was, is] = [before, after].map((own) => rowOf(own[block.weights], place));
     return is.some((value, i) => value !== was[i]);
   };
   const maskOf = (query: RunningBlock, key: RunningBlock): DerivedEdge['mask'] | null => {
-    if (query === key && query.length === 1)
+    if (query === key && query.length === 1 && !earlier)
       return changes(tokens.length + single.findIndex(({ block }) => block === query), query, 0) ? 'full' : null;
     const first = tokens.findIndex(({ block }) => block === key);
     const pairs = tokens
@@ -82,12 +93,12 @@ export async function derivedAttention(device: Device, settings: ModelConfigurat
       .flatMap(({ row }) =>
         Array.from({ length: key.length }, (_, seen) => ({ row, seen, sees: changes(first + seen, query, row) })),
       )
-      .filter(({ row, seen }) => query !== key || row !== seen);
+      .filter(({ row, seen }) => query !== key || row !== seen || earlier);
     if (pairs.every(({ sees }) => !sees)) return null;
     if (pairs.every(({ sees }) => sees)) return 'full';
     return query === key && pairs.every(({ row, seen, sees }) => sees === seen < row) ? 'causal' : 'other';
   };
-  const passes = await passingEdges(model, blocks, inputs);
+  const passes = await passingEdges(model, blocks, inputs, steps);
   const rowFor = (query: RunningBlock) =>
     blocks.flatMap((key) => {
       const mask = maskOf(query, key);
@@ -150,30 +161,32 @@ function wholeBatch(configuration: ModelConfiguration, examples: number): Traini
   return { ...batch, ids: mapped(batch.ids, ({ ids, valid }) => ({ ids, valid: Array.from(valid, () => 1) })) };
 }
 
-/** Row of a block among those of its expert. */
-const place = (blocks: readonly RunningBlock[], { name }: RunningBlock, row: number): number =>
-  rowsOf(blocks, name).start + row;
+const placeOf = (blocks: readonly RunningBlock[], { name }: RunningBlock, row: number, step: number): Place => ({
+  step,
+  row: rowsOf(blocks, name).start + row,
+});
 
 interface HostRows {
   readonly data: Float32Array;
   readonly shape: readonly number[];
 }
 
-/** The numbers of one row in [examples, rows, width]. */
-function rowOf({ data, shape: [, rows, width] }: HostRows, example: number, row: number): Float32Array {
-  const start = (example * rows + row) * width;
+/** A row of an expert in a control step of the batch. */
+interface Place {
+  readonly step: number;
+  readonly row: number;
+}
+
+/** The numbers of one row in [control steps, rows, width]. */
+function rowOf({ data, shape: [, rows, width] }: HostRows, { step, row }: Place): Float32Array {
+  const start = (step * rows + row) * width;
   return data.subarray(start, start + width);
 }
 
-/** Normal numbers in one row of each example, [examples, rows, width]; an example whose place is null or missing has zeros. */
-function normalsAt([examples, rows, width]: readonly number[], places: readonly (number | null)[]): Float32Array {
-  const data = new Float32Array(examples * rows * width);
-  places.forEach((row, example) => {
-    if (row !== null)
-      randomStream(SEED, example, streams.noise).fillNormal(
-        rowOf({ data, shape: [examples, rows, width] }, example, row),
-      );
-  });
+/** Normal numbers in these rows, and zeros in all others. */
+function normalsAt(shape: readonly number[], places: readonly Place[]): Float32Array {
+  const data = new Float32Array(elementCount(shape));
+  for (const [i, own] of places.entries()) randomStream(SEED, i, streams.noise).fillNormal(rowOf({ data, shape }, own));
   return data;
 }
 
@@ -200,6 +213,7 @@ async function passingEdges(
   model: Model,
   blocks: readonly RunningBlock[],
   inputs: Inputs,
+  steps: { query(example: number): number; key(example: number): number },
 ): Promise<(query: RunningBlock, key: RunningBlock) => boolean | null> {
   const { device, objectives } = model;
   const queries = blocks.filter(({ name }) => objectives.some((own) => own.blocks.includes(name)));
@@ -216,8 +230,10 @@ async function passingEdges(
         }),
     });
     for (const [expert, own] of Object.entries(hidden)) {
-      const places = queries.map((query) => (query.weights === expert ? place(blocks, query, query.length - 1) : null));
-      if (places.every((row) => row === null)) continue;
+      const places = queries.flatMap((query, example) =>
+        query.weights === expert ? [placeOf(blocks, query, query.length - 1, steps.query(example))] : [],
+      );
+      if (places.length === 0) continue;
       const gradient = tensor(device, normalsAt(own.shape, places), own.shape);
       backward(own, { parameters: Object.values(probes), gradient });
     }
@@ -229,9 +245,13 @@ async function passingEdges(
   for (const probe of Object.values(probes)) probe.dispose();
   return (query, key) => {
     const example = queries.indexOf(query);
-    const rows = Array.from({ length: query === key ? key.length - 1 : key.length }, (_, row) => row);
-    if (example < 0 || rows.length === 0) return null;
-    return rows.some((row) => rowOf(gradients[key.weights], example, place(blocks, key, row)).some((own) => own !== 0));
+    const step = steps.key(example);
+    const others = step === steps.query(example) && query === key ? key.length - 1 : key.length;
+    if (example < 0 || others === 0) return null;
+    const rows = Array.from({ length: others }, (_, row) =>
+      rowOf(gradients[key.weights], placeOf(blocks, key, row, step)),
+    );
+    return rows.some((own) => own.some((value) => value !== 0));
   };
 }
 

@@ -58,6 +58,21 @@ test('a table that no system has: a window, a row that does not see itself, keys
   expect(action).toEqual({ state: { mask: 'full', passes: true }, action: { mask: 'other', passes: true } });
 });
 
+test('in interleaved history a control step sees all of those before it, and otherwise none', async () => {
+  const device = await testDevice('normal');
+  const { image, language, ...attention } = systemNamed('openvla-oft').attention;
+  const { action: _, ...seen } = image;
+  const system = { ...systemNamed('openvla-oft'), attention: { image: seen, language: seen, ...attention } };
+  const configuration = configurationOf(system, sizes);
+  const derive = (interleaved: boolean, earlier = true) =>
+    derivedAttention(device, { ...configuration, history: { window: 2, interleaved } }, { earlier });
+  const row = (passes: boolean | null) =>
+    Object.fromEntries(['image', 'language', 'action'].map((key) => [key, { mask: 'full', passes }]));
+  expect(await derive(true)).toEqual({ image: row(null), language: row(null), action: row(true) });
+  expect(await derive(false)).toEqual({ image: {}, language: {}, action: {} });
+  expect(await derive(true, false)).toEqual(await derivedAttention(device, configuration));
+});
+
 test.each(systems)('the losses of $name reach the parameters that its table says', async (system) => {
   const configuration = configurationOf(system, sizes);
   const derived = await derivedGradients(await testDevice('normal'), configuration);
