@@ -2,7 +2,7 @@
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
 import { add, concatenateTokens, embedding, reshape } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { type BlockSettings, type ModelConfiguration, sourceOf } from './configuration.ts';
+import { type BlockSettings, type ModelConfiguration, sourceOf, stepsInSequence } from './configuration.ts';
 import {
   expectBelow,
   floats,
@@ -114,7 +114,7 @@ export class BlockInputs {
     const own = this.own[name];
     if (own instanceof Linear) return own.run(values, inputNamed(inputs, `numbers/${name}`));
     if (!own && input !== 'zeros') throw new Error(`block '${name}' needs an objective that gives it noisy actions`);
-    const [batch] = inputNamed(inputs, 'validity').shape;
+    const batch = inputNamed(inputs, 'validity').shape[0] * stepsInSequence(this.configuration);
     const { width } = this.configuration.experts[weights];
     const zeros = zeroTensor(values.device, [batch, length, width], 'f32', 'rows of zeros');
     return own ? add(zeros, own.rows(values)) : zeros;

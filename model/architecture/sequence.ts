@@ -226,7 +226,10 @@ function jointPositions(
   return Int32Array.from(positions);
 }
 
-/** Padding mask and rotary table for the rows of `running`, which attend to themselves and to the `cached` blocks before them. */
+/**
+ * Padding mask [sequences, tokens] and rotary table [sequences, rows, headDimension / 2, 2] for the rows of `running`, which attend to
+ * themselves and to the `cached` blocks before them. A sequence is a control step, or all of an example in interleaved history.
+ */
 export function sequenceInputs(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
@@ -239,9 +242,10 @@ export function sequenceInputs(
   const joint = jointValidity([...cached, ...running], batch, validity);
   const positions = jointPositions(configuration, running, batch, validity);
   const { base } = backboneOf(configuration).rotary;
-  const shape = [batch, positions.length / batch, headDimension / 2, 2];
+  const sequences = batch / stepsInSequence(configuration);
+  const shape = [sequences, positions.length / sequences, headDimension / 2, 2];
   return {
-    validity: integers(joint, [batch, joint.length / batch]),
+    validity: integers(joint, [sequences, joint.length / sequences]),
     rotaryTable: floats(rotaryTable(positions, headDimension, { base }), shape),
   };
 }

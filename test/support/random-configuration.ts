@@ -124,8 +124,17 @@ function objectivesOf(
 export function randomConfiguration(seed: number): ModelConfiguration {
   const choose = new Chooser(seed);
   const configuration = drawn(choose);
+  const { blocks } = configuration;
+  const queriesOnly =
+    blocks.length === 0 || choose.chance(0.7) ? configuration : withQueriesOnly(choose, configuration);
+  // A block of tokens to predict is refused beside a history.
+  const isTarget = ({ input }: BlockSettings) => input === 'target';
+  if (choose.chance(blocks.some(isTarget) ? 0.95 : 0.5)) return queriesOnly;
+  return { ...queriesOnly, history: { window: 2, interleaved: choose.chance(0.6) } };
+}
+
+function withQueriesOnly(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
   const { blocks, edges } = configuration;
-  if (blocks.length === 0 || choose.chance(0.7)) return configuration;
   // A block that nobody reads, or now and then one that is read, which is refused.
   const { name: queriesOnly } = choose.of(blocks);
   const unread = choose.chance(0.9) ? edges.filter(({ key }) => key !== queriesOnly) : edges;
@@ -165,13 +174,14 @@ function drawn(choose: Chooser): ModelConfiguration {
 }
 
 /** Random examples; the first has neither actions nor rows with targets. */
-export function batchFor(configuration: ModelConfiguration, batch: number, seed: number): TrainingBatch {
+export function batchFor(configuration: ModelConfiguration, examples: number, seed: number): TrainingBatch {
   const { blocks, horizon } = configuration;
+  const random = randomBatch(configuration, examples, seed);
+  const { batch } = random;
   const other = blocks.filter(({ input }) => !['images', 'prompt', 'target'].includes(input));
   const rowValid = other
     .filter((_, i) => (seed + i) % 3 === 0)
     .map(({ name, length }) => [name, Uint8Array.from({ length: batch * length }, (_, i) => (i % length > 1 ? 0 : 1))]);
-  const random = randomBatch(configuration, batch, seed);
   const targets = Object.entries(random.rowTargets!).map(([name, { data, valid }]) => {
     const first = valid.length / batch;
     return [name, { data, valid: Uint8Array.from(valid, (_, row) => (row < first ? 0 : 1)) }];
