@@ -86,6 +86,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'training steps of several systems: rates, memory, time by kernel',
     load: () => import('./bench-step.ts').then(({ benchStep }) => benchStep),
   },
+  'bench policy': {
+    summary: 'the latency of acting by part, of every system: random weights, a chunk from an observation',
+    load: () => import('./bench-policy.ts').then(({ benchPolicy }) => benchPolicy),
+  },
   'bench data': {
     summary: 'training examples per second that a data set gives, without and with images',
     load: () => import('./bench-data.ts').then(({ benchData }) => benchData),

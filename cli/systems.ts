@@ -93,7 +93,7 @@ async function descriptionOf(name: string, sizes: StepSizes) {
 }
 
 function descriptionLines(own: Description): string[] {
-  const { blocks, attention, gradients, objectives, parameters, step, preset } = own;
+  const { blocks, history, attention, gradients, objectives, parameters, step, preset } = own;
   const ofBlock = ({ name, input, weights, length, after }: (typeof blocks)[number]) => {
     return [name, input, weights, String(length), after.join(', ')];
   };
@@ -107,6 +107,7 @@ function descriptionLines(own: Description): string[] {
     '',
     'attention: rows are queries, columns keys; insulated: full, behind a stop-gradient; x 0.1: a tenth of the gradient passes',
     ...tableLines(attention),
+    ...(history?.interleaved ? ['  every block also sees all of the control steps before it in its window'] : []),
     '',
     'gradients: which loss reaches which group of parameters',
     ...tableLines(gradients),

@@ -61,7 +61,7 @@ export async function derivedAttention(
   const last = (example: number) => (example + 1) * window - 1;
   const steps = { query: last, key: earlier ? (example: number) => example * window : last };
   const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples));
-  // Of a single row every change shows, in its residual stream. It sees itself if its being real changes it where all else is padding.
+  // Every change of a single row shows in its residual stream. It sees itself if its being real changes it where all else is padding.
   const singled = (isReal: boolean): Inputs => {
     const { shape } = inputs.validity;
     const validity = new Uint8Array(elementCount(shape)).fill(1, 0, tokens.length * window * tokens.length);

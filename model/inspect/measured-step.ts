@@ -48,19 +48,20 @@ export function measuredSystem(name: string, depth: number): System {
 /** @throws InputError if no system or preset has the name */
 export function measuredConfiguration(
   system: string,
-  { preset: presetName = 'tiny', prompt, target = 24, horizon = 10, depth }: StepSizes,
+  { preset: presetName = 'tiny', prompt, target = 24, horizon, depth }: StepSizes,
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
   const own = depth ?? preset.depth;
-  return configurationOf(measuredSystem(system, own), {
+  const value = measuredSystem(system, own);
+  return configurationOf(value, {
     ...preset,
     depth: own,
     vocabulary: 512,
     vision: prompt === undefined ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
     promptTokens: prompt ?? 32,
     targetTokens: target,
-    horizon,
+    horizon: horizon ?? value.recipe?.horizon ?? 10,
     actionDimension: 7,
     stateDimension: 7,
   });

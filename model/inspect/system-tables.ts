@@ -1,6 +1,6 @@
 /** A system as tables, from its settings alone: who attends to whom, which loss reaches which parameters, and how many there are. */
 import { elementCount } from '../../engine/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { HistorySettings, ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
 import { groupsNotReached } from '../architecture/reach.ts';
 import { groupsOf } from '../architecture/rules.ts';
@@ -14,7 +14,9 @@ export type TableOf<T> = Readonly<Record<string, Readonly<Record<string, T>>>>;
 
 export interface SystemTables {
   readonly blocks: ModelConfiguration['blocks'];
-  /** By query block and key block: `edgeText`. */
+  /** A window of control steps, null without one; where it is interleaved, a block also sees all of the control steps before. */
+  readonly history: HistorySettings | null;
+  /** By query block and key block, within a control step: `edgeText`. */
   readonly attention: TableOf<string>;
   /** By objective and group of parameters. */
   readonly gradients: TableOf<GradientCell>;
@@ -39,7 +41,7 @@ export function differencesFromParent(system: System): Difference[] {
 export function systemTables(configuration: ModelConfiguration): SystemTables {
   const architecture = new Architecture(configuration);
   const { parameters, objectives } = architecture;
-  const { blocks, edges } = configuration;
+  const { blocks, edges, history = null } = configuration;
   const cell = (query: string, key: string) => {
     const own = edges.find((edge) => edge.query === query && edge.key === key);
     return own ? edgeText(own.edge) : '-';
@@ -49,7 +51,7 @@ export function systemTables(configuration: ModelConfiguration): SystemTables {
   const sizeOf = (group: string) =>
     parameters.reduce((sum, own) => sum + (own.group === group ? elementCount(own.shape) : 0), 0);
   return {
-    blocks,
+    ...{ blocks, history },
     attention: tableOf(names, names, cell),
     gradients: gradientTable(architecture),
     objectives: objectives.map(({ name, weight, meaning, acts = null }, i) => {

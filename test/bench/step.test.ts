@@ -11,7 +11,7 @@ import { chromeTrace } from '../../model/inspect/chrome-trace.ts';
 import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
 
-const sizes = { batch: 2, prompt: 20, target: 5, horizon: 4 };
+const sizes = { preset: 'nano', batch: 2, prompt: 20, target: 5, horizon: 4 };
 
 describe('insula bench step', () => {
   test('figures that agree with each other, and a comparison with itself', async () => {
