@@ -5,7 +5,7 @@ import { Model } from '../../model/architecture/model.ts';
 import type { OnLatency } from '../../model/architecture/objectives/index.ts';
 import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { act, argmax } from '../../model/policy/acting.ts';
-import { systemNamed } from '../../model/systems/index.ts';
+import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import {
   type ActionTokenizer,
@@ -130,8 +130,8 @@ class MeasuredPolicy implements Disposable {
     const writers = new Map<number, TokenWriter>();
     await act(model, batch, {
       ...{ noise, steps: sizes.steps, onLatency },
-      choose: (sample, logits) => {
-        if (!tokenizer) return argmax(logits);
+      choose: (sample, logits, target) => {
+        if (!tokenizer || target === SUBTASK) return argmax(logits);
         const own = writers.get(sample) ?? new TokenWriter(tokenizer, { horizon, dimension }, tokens);
         writers.set(sample, own);
         // The ids of actions are the last of the vocabulary.

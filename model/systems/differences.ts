@@ -4,7 +4,7 @@ import type { System } from './system.ts';
 
 /** A field with its value in both systems; undefined where a system has no such field. */
 export interface Change {
-  /** ['time'], ['blocks', 'action', 'weights'], ['attention', 'action', 'image'], ['objectives', 'flow', 'weight'], ['block order'], ... */
+  /** ['time'], ['recipe', 'horizon'], ['blocks', 'action', 'weights'], ['attention', 'action', 'image'], ['objectives', 'flow', 'weight'], ['block order'], ... */
   readonly path: readonly string[];
   readonly before: unknown;
   readonly after: unknown;
@@ -31,7 +31,10 @@ export function fieldsOf({ name: _, parent, description, source, ...system }: Sy
     Object.entries(row).map(([key, edge]): [string[], unknown] => [['attention', query, key], edge]),
   );
   const orders = lists.map((list): [string[], unknown] => [[orderOf[list]], system[list].map(({ name }) => name)]);
-  const single = Object.entries(others).map(([field, value]): [string[], unknown] => [[field], value]);
+  const isRecord = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
+  const single = Object.entries(others).flatMap(([field, value]): [string[], unknown][] =>
+    isRecord(value) ? Object.entries(value!).map(([own, inner]) => [[field, own], inner]) : [[[field], value]],
+  );
   const all = [...named('blocks'), ...orders, ...edges, ...named('objectives'), ...single];
   return new Map(all.map(([path, value]) => [path.join(separator), value]));
 }
@@ -39,7 +42,9 @@ export function fieldsOf({ name: _, parent, description, source, ...system }: Sy
 /** The fields of a system beside its blocks, attention and objectives, in words: 'state as text: yes', ... */
 export const settingsOf = (system: System): string[] =>
   [...fieldsOf(system)].flatMap(([path, value]) =>
-    /[\n ]/.test(path) ? [] : [`${fieldText(path)}: ${valueText(value)}`],
+    /^(blocks|attention|objectives)\n|order$/.test(path)
+      ? []
+      : [`${pathText(path.split(separator))}: ${valueText(value)}`],
   );
 
 /** What turns `parent` into `system`, nothing left out. Each change belongs to one of the differences. */
@@ -58,7 +63,7 @@ export function differencesOf(system: System, parent: System): Difference[] {
     ...lists.flatMap((list) => changedList(list, parent, system, take)),
     ...changedEdges(take(({ path }) => path[0] === 'attention')),
     ...take(() => true).map((change) => ({
-      words: `${fieldText(change.path[0])}: ${changeText(change)}`,
+      words: `${pathText(change.path)}: ${changeText(change)}`,
       changes: [change],
     })),
   ];
@@ -133,6 +138,8 @@ export function edgeText({ mask, window, keyGradient, valueGradient }: Edge): st
 
 const changeText = ({ before, after }: Change): string => `${valueText(after)} (was ${valueText(before)})`;
 
+const pathText = (path: readonly string[]): string => path.map(fieldText).join(', ');
+
 /** 'stateAsText' -> 'state as text' */
 const fieldText = (name: string): string => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 
@@ -141,7 +148,10 @@ function valueText(value: unknown): string {
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
   if (Array.isArray(value)) return value.map(valueText).join(', ') || 'none';
   if (typeof value !== 'object') return String(value);
+  // A rule is named by what it matches, and a flag by its name alone.
   return Object.entries(value)
-    .map(([field, own]) => `${fieldText(field)} ${valueText(own)}`)
-    .join(' and ');
+    .map(([field, own]) =>
+      own === true ? fieldText(field) : `${field === 'match' ? '' : `${fieldText(field)} `}${valueText(own)}`,
+    )
+    .join(' ');
 }
