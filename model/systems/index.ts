@@ -18,6 +18,7 @@ import { frozenBackbone, pi0, pi0Fast, pi0TextState, pi05, pi05Stage1, pi05Stage
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
+export { type Change, type Difference, differencesOf, edgeText, fieldsOf, settingsOf } from './differences.ts';
 export { MARKS, PACKED_QUESTIONS, packedQuestions, type SlotLengths, slotBlocks } from './packed-questions.ts';
 export { type SubtaskSizes, withSubtask } from './subtask.ts';
 export {
