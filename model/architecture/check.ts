@@ -11,6 +11,7 @@ import {
   tokensPerImage,
 } from './configuration.ts';
 import { trunkObstacle } from './heads/trunk.ts';
+import { headObstacle } from './objectives/regression.ts';
 import { rowCount, rowWidth } from './objectives/rows.ts';
 import type { DenoisingHeadSettings, ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
@@ -257,6 +258,8 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
       const { rows } = objective;
       const ofActions =
         objective.kind === 'denoisingHead' || (objective.kind === 'regression' && objective.dimension === undefined);
+      const obstacle = objective.kind === 'regression' ? headObstacle(objective, configuration) : null;
+      expect(obstacle === null, `${what} ${obstacle}`);
       if ('tower' in rows) {
         expect(
           !ofActions,
@@ -296,7 +299,7 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         block!.length % rowsPerStep === 0,
         `${what} reads ${rowsPerStep} rows side by side, and block ${quote(rows.block)} has ${block!.length}`,
       );
-      if (!ofActions) return;
+      if (!ofActions || (objective.head && 'trunk' in objective.head)) return;
       const needed = horizon * rowsPerStep;
       expect(
         block!.length === needed,
@@ -330,8 +333,8 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
       before.length > 0,
       `block ${quote(name)} comes after no block of the backbone, so nothing predicts its first token`,
     );
-    const others = { edges: configuration.edges.filter(({ query, key }) => query !== name || key !== name) };
-    const reader = [name, ...before].find((block) => readBy(others, block).has(name));
+    const edges = configuration.edges.filter(({ query, key }) => query !== name || key !== name);
+    const reader = [name, ...before].find((block) => readBy({ ...configuration, edges }, block).has(name));
     expect(
       reader === undefined,
       `block ${quote(reader ?? '')} is to predict tokens of ${quote(name)}, and sees them by way of other blocks`,

@@ -4,7 +4,7 @@ import { backward, randomStream, type Tensor, tensor } from '../../engine/index.
 import { causal, full } from '../../kernels/index.ts';
 import { actingConfiguration } from '../../model/architecture/acting-configuration.ts';
 import { expectRunnable } from '../../model/architecture/check.ts';
-import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
+import { type ModelConfiguration, windowOf } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import type { ObjectiveSettings } from '../../model/architecture/objectives/index.ts';
@@ -162,7 +162,7 @@ describe.each(Object.keys(models))('%s', (name) => {
 
   test('gradients are those of finite differences', async () => {
     using model = await modelOf(name);
-    const batch = randomBatch(model.configuration, BATCH, 3);
+    const batch = randomBatch(model.configuration, BATCH / windowOf(model.configuration), 3);
     const inputs = trainingInputs(model.architecture, batch);
     const lossOf = (learns: boolean) =>
       model.device.step(() => {
@@ -192,7 +192,7 @@ describe.each(Object.keys(models))('%s', (name) => {
 
   test('sampling takes the steps that passes of training give', async () => {
     using model = await modelOf(name);
-    const given = randomBatch(model.configuration, BATCH, 4);
+    const given = randomBatch(model.configuration, BATCH / windowOf(model.configuration), 4);
     const noise = normals(BATCH * ELEMENTS, 5);
     const states: Float32Array[] = [];
     const onState = (state: Float32Array) => states.push(state);
@@ -239,7 +239,10 @@ const transformerSines = (level: number, width: number) =>
 
 test('the token of the time is made from the sines of its level, and later actions do not change earlier ones', async () => {
   using model = await modelOf('hybrid-vla-original');
-  const batch = { ...randomBatch(model.configuration, BATCH, 6), time: Float32Array.of(0.08, 0.63) };
+  const batch = {
+    ...randomBatch(model.configuration, BATCH / windowOf(model.configuration), 6),
+    time: Float32Array.of(0.08, 0.63),
+  };
   const { residuals, objectives } = passOf(model, batch);
   const width = tinySizes.backbone.width;
   const rows = await residuals[0].backbone.read();
@@ -264,7 +267,7 @@ test('the token of the time is made from the sines of its level, and later actio
 
 test('a head denoises by the formula of its documentation, and its loss is a masked mean', async () => {
   using model = await modelOf('a diffusion head');
-  const random = randomBatch(model.configuration, BATCH, 7);
+  const random = randomBatch(model.configuration, BATCH / windowOf(model.configuration), 7);
   const actionValid = Uint8Array.from({ length: BATCH * horizon }, (_, i) => (i === 1 ? 0 : 1));
   const batch = { ...random, actionValid, time: Float32Array.of(0.02, 0.9) };
   const { hidden, objectives } = passOf(model, batch);
