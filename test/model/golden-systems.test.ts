@@ -12,17 +12,13 @@ interface GroupSettings {
   readonly time: 'adaptive' | 'concatenate' | null;
 }
 
-/** An objective as the fixtures write it. */
-interface FixtureObjective {
-  readonly kind: 'nextToken' | 'flow' | 'regression';
-  readonly name: string;
-  readonly weight: number;
+/** An objective as the fixtures write it: as the model does, but for the rows that it reads and the sizes of the residual head. */
+type FixtureObjective = ObjectiveSettings & {
   readonly block: string;
-  readonly error: 'l1';
   /** The rows of a regression: one row earlier than those of its block. */
   readonly rows?: 'before';
   readonly head?: { readonly hidden: number; readonly blocks: number };
-}
+};
 
 interface FixtureTower {
   readonly name: string;
@@ -30,12 +26,14 @@ interface FixtureTower {
 }
 
 function objectiveOf(objective: FixtureObjective, { settings }: Fixture): ObjectiveSettings {
-  const { kind, name, weight, block, error, rows, head } = objective;
-  if (kind === 'nextToken') return { kind, name, weight };
-  if (kind === 'flow') return { kind, name, weight, block };
+  const { kind, block } = objective;
+  if (kind === 'denoisingHead') return { ...objective, rows: { block } };
+  if (kind !== 'regression') return objective;
+  const { rows, head, ...given } = objective;
+  if (head && 'trunk' in head) return { ...given, head, rows: { block } };
   const length = settings.blocks.find((own: BlockSettings) => own.name === block).length;
   return {
-    ...{ kind, name, weight, error, rows: { block } },
+    ...{ ...given, rows: { block } },
     rowsPerStep: length / settings.config.horizon,
     before: rows === 'before',
     ...(head && { head: { width: head.hidden, blocks: head.blocks } }),
@@ -62,6 +60,7 @@ function configurationOf(fixture: Fixture): ModelConfiguration {
       towers: Object.fromEntries(towers.map(({ name }) => [name, { width, depth, heads, hidden: mlp }])),
       ...{ patch, imageHeight: image[0], imageWidth: image[1], cameras },
     },
+    history: config.history,
     horizon: config.horizon ?? 0,
     actionDimension: config.actionDim ?? 0,
     stateDimension: config.stateDim ?? 0,
@@ -113,6 +112,12 @@ const cases = [
   'questions-dummy',
   'numbers-dummy',
   'two-experts-dummy',
+  'policy-lstm-dummy',
+  'policy-transformer-dummy',
+  'interleaved-dummy',
+  'hybrid-original-dummy',
+  'diffusion-head-dummy',
+  'flow-head-dummy',
 ];
 
 describe('small systems golden', () => {
