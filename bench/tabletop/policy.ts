@@ -8,7 +8,7 @@ const EULER_STEPS = 5;
 /** A trained policy as a policy of the tabletop world. Every call draws noise of its own; a second run draws the same. */
 export function tabletopPolicy(policy: Policy, seed = 0, onSaid?: ActOptions['onSaid']): WorldPolicy {
   let calls = 0;
-  return (observations) => {
+  return (observations, _, options) => {
     const seen = observations.map(({ image, state, instruction }) => ({
       images: { [CAMERA]: image },
       state,
@@ -16,6 +16,6 @@ export function tabletopPolicy(policy: Policy, seed = 0, onSaid?: ActOptions['on
     }));
     const sample = calls;
     calls += 1;
-    return policy.act(seen, { seed, sample, steps: EULER_STEPS, onSaid });
+    return policy.act(seen, { seed, sample, steps: EULER_STEPS, onSaid, ...options });
   };
 }

@@ -79,6 +79,7 @@ interface Robot {
 interface ChunkWriter {
   /** Appends and returns the id that `choose` selects from the allowed next ids; null if the chunk is complete. */
   write(choose: (allowed: Int32Array) => number): number | null;
+  isComplete(): boolean;
   /** The normalised chunk; the rest of an incomplete chunk is zero. */
   decode(): Float32Array;
 }
@@ -210,12 +211,18 @@ export class Encoding {
         const given = introduction.shift();
         if (given !== undefined) return given;
         if (state === grammar.complete) return null;
-        const id = choose(actionIds.toVocabulary(grammar.allowed(state)));
+        const allowed = grammar.allowed(state);
+        if (allowed.length === 0)
+          throw new InputError(
+            `the action tokenizer has no token that may follow at ${state} of ${grammar.complete} of a chunk of ${shape.horizon} x ${shape.dimension} numbers: it cannot write such chunks`,
+          );
+        const id = choose(actionIds.toVocabulary(allowed));
         const [action] = actionIds.toActions([id]);
         written.push(action);
         state = grammar.next(state, action);
         return id;
       },
+      isComplete: () => state === grammar.complete,
       decode: () => {
         const data = decodeBeginning(tokenizer, Int32Array.from(written), shape);
         return slots ? toSlots(data, slots.actions, slots.width) : data;

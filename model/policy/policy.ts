@@ -12,6 +12,8 @@ export interface ActOptions extends SamplingOptions {
   sample?: number;
   /** Called with the subtask that the policy says about each observation before it acts; its places are in the original picture. */
   onSaid?: (said: readonly Said[]) => void;
+  /** Called, if the policy decodes action tokens, with whether they completed the chunk of each observation. */
+  onDecoded?: (complete: readonly boolean[]) => void;
 }
 
 /** A trained system that acts: it maps observations to chunks of actions, both in the robot's units. */
@@ -35,7 +37,7 @@ export class Policy {
     const { model, encoding } = this;
     const { horizon, actionDimension } = model.configuration;
     const size = horizon * actionDimension;
-    const { seed = 0, sample = 0, onSaid, ...sampling } = options;
+    const { seed = 0, sample = 0, onSaid, onDecoded, ...sampling } = options;
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
     const shape = { horizon, dimension: actionDimension };
@@ -52,6 +54,7 @@ export class Policy {
       numbersOf: () => encoding.numbers(said, observations, model.configuration),
     });
     if (encoding.subtask) onSaid?.(said.map((ids, own) => this.said(ids, observations[own])));
+    if (writers.length > 0) onDecoded?.(writers.map((own) => own.isComplete()));
     if (!actions) return observations.map((_, own) => writer(own).decode());
     return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
   }

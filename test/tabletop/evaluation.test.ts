@@ -45,11 +45,7 @@ describe('closed-loop evaluation', () => {
     });
     expect(calls.length).toBe(3);
     for (const call of calls) expect(call).toEqual(result.episodes.map((episode) => episode.instruction));
-    expect(progress).toEqual([
-      [5, 12],
-      [10, 12],
-      [12, 12],
-    ]);
+    expect(progress).toEqual(Array.from({ length: 12 }, (_, step) => [step + 1, 12]));
     expect(result).toMatchObject({ success: 0, rightObject: 0 });
     expect(result.episodes.map((episode) => episode.steps)).toEqual([12, 12, 12]);
   });
@@ -145,9 +141,11 @@ describe('closed-loop evaluation', () => {
     await expect(evaluateClosedLoop(still, { episodes: 0 })).rejects.toThrow(
       'episodes is 0, not a whole number from 1',
     );
-    await expect(evaluateClosedLoop(still, { executeSteps: 2.5 })).rejects.toThrow('executeSteps is 2.5');
+    await expect(evaluateClosedLoop(still, { executeSteps: 2.5 })).rejects.toThrow(
+      '--execute-steps 2.5: it is no whole',
+    );
     await expect(evaluateClosedLoop(still, { episodes: 1, executeSteps: 6 })).rejects.toThrow(
-      "the policy's chunk for episode 0 has 20 numbers: it needs [horizon, 4] with a horizon of at least 6",
+      '--execute-steps 6: a chunk of this policy has 5 actions',
     );
     await expect(evaluateClosedLoop(async () => [], { episodes: 1 })).rejects.toThrow('episode 0 has 0 numbers');
   });
