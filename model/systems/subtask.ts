@@ -58,9 +58,15 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
     attention: {
       ...attention,
       ...Object.fromEntries(rows),
-      [SUBTASK]: { ...attention[prompt], [SUBTASK]: causal },
+      [SUBTASK]: { ...asWhole(attention[prompt]), [SUBTASK]: causal },
       ...(noisy && ofNumbers()),
     },
     objectives: [{ ...token, perTarget: true }, ...objectives.filter((own) => own.kind !== 'nextToken')],
   };
 }
+
+/** A causal edge is one from a block to itself: another block behind it sees all of it. */
+const asWhole = (row: System['attention'][string]): System['attention'][string] =>
+  Object.fromEntries(
+    Object.entries(row).map(([key, edge]) => [key, edge.mask === 'causal' ? { ...edge, mask: 'full' } : edge]),
+  );

@@ -18,6 +18,8 @@ import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
 /** The blocks of the subtask, which a policy says before it acts, and of its places and the state as an action expert gets them; see subtask.ts. */
 export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
+/** The block of the state, as numbers or as tokens. */
+export const STATE = 'state';
 
 /** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
 export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
@@ -25,9 +27,24 @@ export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
   readonly after?: readonly string[];
   /**
    * The number of its rows, which learned rows and zeros may choose: 'actions' means one for each action of a chunk (the default),
-   * 'elements' one for each number of a chunk. The data determine the others, where a system does not state it.
+   * 'elements' one for each number of a chunk, 'state' one for each number of the state. The data determine the others, where a system
+   * does not state it.
    */
-  readonly length?: number | 'actions' | 'elements';
+  readonly length?: number | 'actions' | 'elements' | 'state';
+}
+
+/** The part of a system's recipe that is no property of its model: defaults of `insula train`, which options replace. */
+export interface Recipe {
+  /** Fraction of every batch that is vision-language questions, where the data have images. */
+  readonly cotrain?: number;
+  /** The subtask that the policy says before it acts, where the data have one. */
+  readonly subtask?: 'words';
+  /** Control steps in a chunk. */
+  readonly horizon?: number;
+  /** Instructions are paraphrased by forms that fit every instruction. */
+  readonly paraphrases?: 'forms';
+  /** No weights begin from a vision-language model. */
+  readonly scratch?: boolean;
 }
 
 export interface System {
@@ -58,8 +75,11 @@ export interface System {
   readonly time: 'adaptive' | 'concatenate' | null;
   /** Vision towers by name, each of the preset's sizes; one by default. */
   readonly towers?: readonly string[];
-  /** Settings of parameters by group or name: rates, freezing. */
+  /** The most cameras that it sees; all by default. */
+  readonly cameras?: number;
+  /** Settings of parameters by group or name: rates, freezing. Those of vision have no effect without images. */
   readonly rules?: readonly ParameterRule[];
+  readonly recipe?: Recipe;
 }
 
 /** The system with a factor of the gradient in place of each stop of its edges; null if it has none. */
@@ -127,8 +147,9 @@ const given: readonly string[] = ['images', 'prompt', 'state', 'numbers'];
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
   const { backbone, vocabulary, expert, vision, depth, heads, kvHeads, headDimension, rules = [] } = sizes;
   const { horizon, actionDimension, stateDimension } = sizes;
+  const ofState = ({ input, length }: SystemBlock) => input === 'state' || length === 'state';
   const present = system.blocks.filter(
-    ({ input }) => (input !== 'images' || vision !== null) && (input !== 'state' || stateDimension > 0),
+    (block) => (block.input !== 'images' || vision !== null) && (!ofState(block) || stateDimension > 0),
   );
   const names = present.map(({ name }) => name);
   const blocks = present.map(({ length, after, ...block }, i): BlockSettings => {
@@ -143,7 +164,9 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
   );
   const noisy = present.find(({ input }) => input === 'noisyActions');
   const experts = [...new Set(['backbone', ...present.map(({ weights }) => weights)])];
-  const all = [...(system.rules ?? []), ...rules];
+  const towers = system.towers ?? ['vision'];
+  const ofVision = ({ match }: ParameterRule) => match === 'projector' || towers.includes(match);
+  const all = [...(system.rules ?? []).filter((rule) => vision || !ofVision(rule)), ...rules];
   return {
     backbone: system.backbone ?? 'gemma',
     ...(system.backboneVariant && { backboneVariant: system.backboneVariant }),
@@ -155,7 +178,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
       }),
     ),
     ...{ depth, heads, kvHeads, headDimension },
-    vision: vision && visionOf(vision, system.towers ?? ['vision']),
+    vision: vision && visionOf(vision, towers),
     ...{ horizon, actionDimension, stateDimension },
     blocks,
     edges,
@@ -174,6 +197,7 @@ function visionOf(
 function lengthOf({ input, length }: Pick<SystemBlock, 'input' | 'length'>, sizes: ModelSizes): number {
   const { vision, horizon, actionDimension } = sizes;
   if (length === 'elements') return horizon * actionDimension;
+  if (length === 'state') return sizes.stateDimension;
   if (typeof length === 'number') return length;
   switch (input) {
     case 'images':

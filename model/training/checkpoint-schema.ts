@@ -95,6 +95,7 @@ const slotMapSchema = v.object({
 export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
+  stateTokens: v.optional(v.boolean()),
   stateBins: count(1),
   cameras: texts,
   statistics: v.nullable(statisticsSchema),
