@@ -1,8 +1,8 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Image } from '../../model/data/dataset.ts';
+import type { ActOptions } from '../../model/policy/acting.ts';
 import { type DecodeCounts, Decodes } from '../../model/policy/decodes.ts';
 import { type ExecutionOptions, Executor } from '../../model/policy/execution.ts';
-import type { ActOptions } from '../../model/policy/policy.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';

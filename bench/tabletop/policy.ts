@@ -1,4 +1,5 @@
-import type { ActOptions, Policy } from '../../model/policy/policy.ts';
+import type { ActOptions } from '../../model/policy/acting.ts';
+import type { Policy } from '../../model/policy/policy.ts';
 import type { WorldPolicy } from './evaluation.ts';
 import { CAMERA } from './world.ts';
 

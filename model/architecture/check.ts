@@ -33,6 +33,7 @@ export function expectRunnable(configuration: ModelConfiguration): void {
   expectVision(configuration);
   expect(objectives.length > 0, 'it has no objective, and cannot be trained');
   expectNoisyActions(configuration);
+  expectHistory(configuration);
   for (const block of configuration.blocks) expectBlock(configuration, block);
   expectEdges(configuration);
   for (const objective of objectives) expectObjective(configuration, objective);
@@ -94,8 +95,24 @@ function expectNoisyActions({ blocks, objectives }: ModelConfiguration): void {
   const [noisy, second] = blocks.filter(({ input }) => input === 'noisyActions');
   expect(second === undefined, 'it has two blocks of noisy actions; a model has one flow time');
   expect(
-    noisy === undefined || objectives.some(({ kind }) => kind === 'flow'),
+    noisy === undefined || objectives.some(({ kind }) => kind === 'flow' || kind === 'diffusion'),
     `block ${quote(noisy?.name ?? '')} holds noisy actions, and no flow makes them`,
+  );
+}
+
+function expectHistory({ history, blocks }: ModelConfiguration): void {
+  if (!history) return;
+  const { window, interleaved } = history;
+  expect(Number.isInteger(window) && window > 0, `history has a window of ${window}; expected a positive integer`);
+  const named = (input: BlockSettings['input']) => blocks.find((block) => block.input === input)?.name;
+  const [target, noisy] = [named('target'), named('noisyActions')];
+  expect(
+    target === undefined,
+    `block ${quote(target ?? '')} holds a target, which acting would have to decode at every control step of the history: leave out one of them`,
+  );
+  expect(
+    noisy === undefined || !interleaved,
+    `history is interleaved, so that later control steps would see block ${quote(noisy ?? '')}, whose noisy actions acting has for the last step alone`,
   );
 }
 
@@ -178,7 +195,8 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
     case 'nextToken':
       expectTargets(configuration, what);
       return;
-    case 'flow': {
+    case 'flow':
+    case 'diffusion': {
       const block = blocks.find(({ name }) => name === objective.block);
       expect(
         block?.input === 'noisyActions',
@@ -278,7 +296,7 @@ export function warningsOf(configuration: ModelConfiguration): string[] {
     objectives.flatMap((objective) => {
       if (objective.kind === 'nextToken')
         return blocks.filter(({ input }) => input === 'target').map(({ name }) => name);
-      if (objective.kind === 'flow') return [objective.block];
+      if ('block' in objective) return [objective.block];
       return 'block' in objective.rows ? [objective.rows.block] : [];
     }),
   );

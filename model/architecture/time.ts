@@ -1,6 +1,5 @@
-/** The flow time of noisy actions: it conditions the norms of an adaptive expert, or is concatenated to the actions. */
+/** The time of noisy actions between noise and actions: it conditions the norms of an adaptive expert, or is concatenated to the actions. */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
-import { timeEmbedding } from '../../kernels/index.ts';
 import type { BlockSettings, ModelConfiguration } from './configuration.ts';
 import { floats, type Inputs, type InputTensors, inputNamed } from './inputs.ts';
 import { type Layer, Linear, parametersOfLayers } from './layers.ts';
@@ -13,7 +12,11 @@ export class FlowTime implements Layer {
   private readonly length: number;
   private readonly affine: readonly Linear[];
 
-  constructor({ experts }: ModelConfiguration, { weights, length }: BlockSettings) {
+  constructor(
+    { experts }: ModelConfiguration,
+    { weights, length }: BlockSettings,
+    private readonly embed: (times: ArrayLike<number>, width: number) => Float32Array<ArrayBuffer>,
+  ) {
     const { width, adaptive = false } = experts[weights];
     this.adaptive = adaptive;
     this.width = width;
@@ -29,9 +32,9 @@ export class FlowTime implements Layer {
   /** The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. */
   inputs(times: ArrayLike<number>): Inputs {
     const { width, length } = this;
-    if (this.adaptive) return { timeEmbedding: floats(timeEmbedding(times, width), [times.length, width]) };
+    if (this.adaptive) return { timeEmbedding: floats(this.embed(times, width), [times.length, width]) };
     const rows = Float64Array.from({ length: times.length * length }, (_, row) => times[Math.floor(row / length)]);
-    return { timeEmbedding: floats(timeEmbedding(rows, width), [times.length, length, width]) };
+    return { timeEmbedding: floats(this.embed(rows, width), [times.length, length, width]) };
   }
 
   /** actions [chunks, length, width] -> the rows of the expert, and the condition [chunks, width] of its adaptive norms. */

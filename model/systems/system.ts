@@ -8,6 +8,7 @@ import type { ActionTokenKind } from '../../tokenizers/index.ts';
 import type { BackboneName, BackboneVariant } from '../architecture/backbones/index.ts';
 import {
   type BlockSettings,
+  type HistorySettings,
   type ModelConfiguration,
   type ParameterRule,
   type TowerSettings,
@@ -77,6 +78,8 @@ export interface System {
   readonly towers?: readonly string[];
   /** The most cameras that it sees; all by default. */
   readonly cameras?: number;
+  /** The control steps that it sees together; one by default. */
+  readonly history?: HistorySettings;
   /** Settings of parameters by group or name: rates, freezing. Those of vision have no effect without images. */
   readonly rules?: readonly ParameterRule[];
   readonly recipe?: Recipe;
@@ -183,6 +186,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     blocks,
     edges,
     objectives: system.objectives,
+    ...(system.history && { history: system.history }),
     ...(all.length > 0 && { rules: all }),
   };
 }

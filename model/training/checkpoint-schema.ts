@@ -74,6 +74,7 @@ export const configurationSchema = v.object({
     }),
   ),
   objectives: v.array(objectiveSchema),
+  history: v.optional(v.object({ window: count(1, LENGTH_LIMIT), interleaved: v.boolean() })),
   rules: v.optional(v.array(ruleSchema)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
 

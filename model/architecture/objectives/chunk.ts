@@ -10,12 +10,23 @@ export function chunkInputs(
     actionValid,
     realDimensions,
   }: Pick<TrainingBatch, 'actionValid' | 'realDimensions'> & { actions: Float32Array },
+  shape: readonly number[],
+): Inputs {
+  return {
+    [`${name}/actions`]: floats(actions, shape),
+    ...maskInputs(name, { actionValid, realDimensions }, shape),
+  };
+}
+
+/** The masks of chunks of this shape [chunks, horizon, actionDimension]. */
+export function maskInputs(
+  name: string,
+  { actionValid, realDimensions }: Pick<TrainingBatch, 'actionValid' | 'realDimensions'>,
   [chunks, horizon, width]: readonly number[],
 ): Inputs {
   const dimensions = (real: ArrayLike<number>): Input =>
     integers(real, real.length === width ? [width] : [chunks, width]);
   return {
-    [`${name}/actions`]: floats(actions, [chunks, horizon, width]),
     ...(actionValid && { [`${name}/actionValid`]: integers(actionValid, [chunks, horizon]) }),
     ...(realDimensions && { [`${name}/realDimensions`]: dimensions(realDimensions) }),
   };
@@ -27,12 +38,12 @@ export const masksOf = (name: string, inputs: InputTensors) => ({
   dimensions: inputs[`${name}/realDimensions`],
 });
 
-/** Elements of the actions that count: real dimensions of demonstrated steps. */
-export function countElements(name: string, inputs: Inputs): number {
-  const [actions, actionValid, realDimensions] = ['actions', 'actionValid', 'realDimensions'].map(
+/** Elements of the chunks in the input `chunk` that count: real dimensions of demonstrated steps. */
+export function countElements(name: string, inputs: Inputs, chunk = 'actions'): number {
+  const [elements, actionValid, realDimensions] = [chunk, 'actionValid', 'realDimensions'].map(
     (own): Input | undefined => inputs[`${name}/${own}`],
   );
-  const [chunks, horizon, width] = actions!.shape;
+  const [chunks, horizon, width] = elements!.shape;
   const dimensions = (sample: number) => {
     if (!realDimensions) return width;
     return countOf(realDimensions.data, realDimensions.shape.length === 1 ? 0 : sample * width, width);

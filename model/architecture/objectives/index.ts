@@ -1,6 +1,6 @@
 import type { ModelConfiguration } from '../configuration.ts';
 import { Classification } from './classification.ts';
-import { Flow } from './flow.ts';
+import { Denoising } from './denoising.ts';
 import { NextToken } from './next-token.ts';
 import type { Objective, ObjectiveDescription } from './objective.ts';
 import { Regression } from './regression.ts';
@@ -22,7 +22,8 @@ function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfigurat
     case 'nextToken':
       return new NextToken(settings, configuration);
     case 'flow':
-      return new Flow(settings, configuration);
+    case 'diffusion':
+      return new Denoising(settings, configuration);
     case 'regression':
       return new Regression(settings, configuration);
     case 'classification':

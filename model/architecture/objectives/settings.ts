@@ -19,8 +19,9 @@ const nextToken = v.object({
   perTarget: v.optional(v.boolean()),
 });
 
-/** Flow matching: the velocity of a block of noisy actions. */
+/** Flow matching, which predicts the velocity of a block of noisy actions, or diffusion, which predicts its noise; see process.ts. */
 const flow = v.object({ kind: v.literal('flow'), ...common, block: v.string() });
+const diffusion = v.object({ ...flow.entries, kind: v.literal('diffusion') });
 
 /**
  * The rows that a head reads: those of a block after the final norm; with `layer`, those of the residual stream that enters this
@@ -54,11 +55,11 @@ const classification = v.object({
   balanced: v.optional(v.boolean()),
 });
 
-export const objectiveSchema = v.variant('kind', [nextToken, flow, regression, classification]);
+export const objectiveSchema = v.variant('kind', [nextToken, flow, diffusion, regression, classification]);
 
 export type RowsOf = Readonly<v.InferOutput<typeof rows>>;
 export type NextTokenSettings = Readonly<v.InferOutput<typeof nextToken>>;
-export type FlowSettings = Readonly<v.InferOutput<typeof flow>>;
+export type DenoisingSettings = Readonly<v.InferOutput<typeof flow> | v.InferOutput<typeof diffusion>>;
 export type RegressionSettings = Readonly<v.InferOutput<typeof regression>>;
 export type ClassificationSettings = Readonly<v.InferOutput<typeof classification>>;
-export type ObjectiveSettings = NextTokenSettings | FlowSettings | RegressionSettings | ClassificationSettings;
+export type ObjectiveSettings = NextTokenSettings | DenoisingSettings | RegressionSettings | ClassificationSettings;
