@@ -8,6 +8,7 @@ import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import type { SceneSettings } from '../bench/tabletop/scene.ts';
 import type { WorldObservation } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
+import { actingObjective, objectivesOf } from '../model/architecture/objectives/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
 import { type ExecutionOptions, executionKinds, scheduleOf } from '../model/policy/execution.ts';
@@ -115,7 +116,7 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   const isInWorld = ({ run }: CheckpointSettings) => values.data === undefined && run.data === null;
   const check = ({ settings }: Pick<Loaded, 'settings'>) => {
     if (isInWorld(settings)) {
-      scheduleOf(executionOf(values), settings.configuration.horizon);
+      expectExecution(values, settings);
       return;
     }
     const { execution, 'execute-steps': steps, delay } = values;
@@ -155,6 +156,17 @@ const executionOf = ({ execution, 'execute-steps': executeSteps, delay }: Evalua
   ...{ execution, executeSteps },
   delay: delay ?? (execution === 'real-time-chunking' ? 1 : 0),
 });
+
+/** @throws InputError if the policy's chunks cannot be executed so */
+function expectExecution(values: EvaluateValues, { run, configuration }: CheckpointSettings): void {
+  scheduleOf(executionOf(values), configuration.horizon);
+  if (values.execution !== 'real-time-chunking') return;
+  const { continues = false } = actingObjective(objectivesOf(configuration)) ?? {};
+  if (!continues)
+    throw new InputError(
+      `--execution real-time-chunking: ${run.system} does not act by a flow, so its chunks continue no others; choose another execution`,
+    );
+}
 
 /** The result, and the data set to record. */
 type Evaluated = [Partial<EvaluateResult>, Dataset | null];

@@ -1,4 +1,5 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { PreviousChunks } from '../../model/architecture/objectives/index.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import type { ActOptions } from '../../model/policy/acting.ts';
 import { type DecodeCounts, Decodes } from '../../model/policy/decodes.ts';
@@ -21,7 +22,7 @@ import { ACTION_DIMENSION, TabletopWorld, type WorldObservation } from './world.
 export type WorldPolicy = (
   observations: readonly WorldObservation[],
   worlds: readonly TabletopWorld[],
-  options?: Pick<ActOptions, 'onDecoded'>,
+  options?: Pick<ActOptions, 'onDecoded' | 'previous'>,
 ) => Promise<readonly Float32Array[]>;
 
 export interface EvaluationOptions extends ExecutionOptions {
@@ -128,8 +129,8 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
     let running: number[] = [];
     const decodes = new Decodes();
     const onDecoded = (complete: readonly boolean[]) => decodes.add(running.map((index) => complete[index]));
-    const call = async (observations: readonly WorldObservation[]) => {
-      const chunks = await policy(observations, worlds, { onDecoded });
+    const call = async (observations: readonly WorldObservation[], previous: PreviousChunks | undefined) => {
+      const chunks = await policy(observations, worlds, { onDecoded, previous });
       for (const index of running) film?.call(index, steps[index], worlds[index], observations[index], chunks[index]);
       return chunks;
     };

@@ -9,7 +9,7 @@ import {
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
-import type { ObjectiveSettings } from './objectives/settings.ts';
+import { maximumDelayOf, type ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
 
 const HEAD_DIMENSION_LIMIT = 256;
@@ -201,6 +201,11 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
       expect(
         block?.input === 'noisyActions',
         `${what} reads block ${quote(objective.block)}, which holds no noisy actions`,
+      );
+      const delay = maximumDelayOf(objective);
+      expect(
+        Number.isInteger(delay) && delay >= 0 && delay < horizon,
+        `${what} has a maximum delay of ${delay} actions; expected a whole number below the ${horizon} of a chunk`,
       );
       return;
     }

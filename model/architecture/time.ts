@@ -9,18 +9,20 @@ export class FlowTime implements Layer {
   readonly parameters;
   private readonly adaptive: boolean;
   private readonly width: number;
-  private readonly length: number;
+  /** The blocks of the expert. */
+  private readonly blocks: readonly BlockSettings[];
   private readonly affine: readonly Linear[];
 
   constructor(
-    { experts }: ModelConfiguration,
-    { weights, length }: BlockSettings,
+    { experts, blocks }: ModelConfiguration,
+    private readonly block: BlockSettings,
     private readonly embed: (times: ArrayLike<number>, width: number) => Float32Array<ArrayBuffer>,
   ) {
+    const { weights } = block;
     const { width, adaptive = false } = experts[weights];
     this.adaptive = adaptive;
     this.width = width;
-    this.length = length;
+    this.blocks = blocks.filter((own) => own.weights === weights);
     const name = adaptive ? 'time_mlp' : 'action_time_mlp';
     this.affine = [
       new Linear(weights, `${name}_in`, { outputs: width, inputs: adaptive ? width : 2 * width }),
@@ -29,15 +31,28 @@ export class FlowTime implements Layer {
     this.parameters = parametersOfLayers(this.affine);
   }
 
-  /** The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. */
-  inputs(times: ArrayLike<number>): Inputs {
-    const { width, length } = this;
-    if (this.adaptive) return { timeEmbedding: floats(this.embed(times, width), [times.length, width]) };
-    const rows = Float64Array.from({ length: times.length * length }, (_, row) => times[Math.floor(row / length)]);
-    return { timeEmbedding: floats(this.embed(rows, width), [times.length, length, width]) };
+  /**
+   * The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. With
+   * `delays` so many first actions of each chunk have time 0, and adaptive norms have a condition for each row of the expert, of those
+   * `blocks` that run.
+   */
+  inputs(times: ArrayLike<number>, delays?: ArrayLike<number> | null, blocks = this.blocks): Inputs {
+    const { adaptive, width, block } = this;
+    const embedded = (own: ArrayLike<number>, shape: number[]) => ({
+      timeEmbedding: floats(this.embed(own, width), [...shape, width]),
+    });
+    if (adaptive && !delays) return embedded(times, [times.length]);
+    const rows = Array.from(times).flatMap((time, chunk) =>
+      (adaptive ? blocks : [block]).flatMap(({ name, weights, length }) =>
+        weights !== block.weights
+          ? []
+          : Array.from({ length }, (_, row) => (name === block.name && row < (delays?.[chunk] ?? 0) ? 0 : time)),
+      ),
+    );
+    return embedded(rows, adaptive ? [rows.length] : [times.length, block.length]);
   }
 
-  /** actions [chunks, length, width] -> the rows of the expert, and the condition [chunks, width] of its adaptive norms. */
+  /** actions [chunks, length, width] -> the rows of the expert, and the condition of its adaptive norms [chunks, width], or [rows, width] with delays. */
   run(values: ParameterSet, actions: Tensor, inputs: InputTensors): { rows: Tensor; condition: Tensor | null } {
     const times = inputNamed(inputs, 'timeEmbedding');
     const [first, second] = this.affine;

@@ -1,5 +1,6 @@
 /** Execution of chunks: one action for each control step, from chunks that may overlap in time. */
 import { InputError } from '../../engine/files/errors.ts';
+import type { PreviousChunks } from '../architecture/objectives/index.ts';
 
 export const executionKinds = ['open-loop', 'receding-horizon', 'temporal-ensembling', 'real-time-chunking'] as const;
 
@@ -20,14 +21,6 @@ export interface ExecutionOptions {
   readonly executeSteps?: number;
   /** Control steps that pass while a chunk is computed, for the same two; 0 by default. The first chunk is waited for. */
   readonly delay?: number;
-}
-
-/** The rest of the chunks that are carried out while the next ones are computed, for real-time chunking. */
-export interface PreviousChunks {
-  /** For each observation [actions left, dimension of its robot], in its units. The first action is that of the observation's step. */
-  readonly chunks: readonly Float32Array[];
-  /** The number of actions that will be carried out before the next chunk is there. */
-  readonly delay: number;
 }
 
 /** The exponent of a prediction's weight exp(-DECAY i), where i = 0 is the oldest prediction. */

@@ -30,6 +30,7 @@ export {
   type System,
   type SystemBlock,
   withDraws,
+  withMaximumDelay,
   withStopsAt,
 } from './system.ts';
 

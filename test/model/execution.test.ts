@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { type ExecutionOptions, Executor, type PreviousChunks, scheduleOf } from '../../model/policy/execution.ts';
+import type { PreviousChunks } from '../../model/architecture/objectives/index.ts';
+import { type ExecutionOptions, Executor, scheduleOf } from '../../model/policy/execution.ts';
 
 const HORIZON = 4;
 

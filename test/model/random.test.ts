@@ -4,6 +4,7 @@ import { backward, InputError } from '../../engine/index.ts';
 import { sourceOf } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
+import { maximumDelayOf } from '../../model/architecture/objectives/index.ts';
 import { groupsReached } from '../../model/architecture/reach.ts';
 import { rowsBefore, trainingBlocks, validityOf } from '../../model/architecture/sequence.ts';
 import { lossShares, trainingInputs, trainingPass, withShares } from '../../model/architecture/training-pass.ts';
@@ -102,7 +103,10 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   const repeated = Float32Array.from({ length: noise.length * copies }, (_, i) => {
     return noise[Math.floor(i / (size * copies)) * size + (i % size)];
   });
-  const batch = { ...given, noise: repeated, time: new Float32Array(BATCH * copies).fill(1) };
+  const delay = Math.max(...configuration.objectives.map(maximumDelayOf));
+  const chunks = BATCH * copies;
+  const times = { time: new Float32Array(chunks).fill(1), delays: new Uint32Array(chunks).fill(delay) };
+  const batch = { ...given, noise: repeated, ...times };
   const pass = device.step(() =>
     trainingPass(model, tensorsOf(device, trainingInputs(architecture, batch)), { allRows: true }),
   );
@@ -126,7 +130,9 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   };
   for (const objective of model.objectives) {
     written.clear();
-    const acting = act(model, batch, { objective, noise, steps: 1, choose: forced });
+    const given = Array.from({ length: BATCH }, (_, i) => batch.actions!.slice(i * size, (i + 1) * size));
+    const previous = objective.continues && delay > 0 ? { chunks: given, delay } : undefined;
+    const acting = act(model, batch, { objective, noise, steps: 1, choose: forced, previous });
     if (!objective.acts) {
       await expect(acting).rejects.toThrow(InputError);
       continue;
@@ -149,7 +155,11 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
     if (isPadded((objective.reads ?? objective.blocks).at(-1)!)) continue;
     if (velocity) {
       const all = await velocity.read();
-      const own = noise.map((value, i) => value - all[Math.floor(i / size) * size * copies + (i % size)]);
+      const own = noise.map((value, i) =>
+        i % size < delay * actionDimension
+          ? batch.actions![i]
+          : value - all[Math.floor(i / size) * size * copies + (i % size)],
+      );
       expectClose(actions!, own, 1e-5, `actions of ${objective.name}`);
     } else if (actions) expectClose(actions, await prediction.read(), 1e-5, `actions of ${objective.name}`);
   }

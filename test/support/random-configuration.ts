@@ -123,7 +123,7 @@ function objectivesOf(
 
 export function randomConfiguration(seed: number): ModelConfiguration {
   const choose = new Chooser(seed);
-  const configuration = drawn(choose);
+  const configuration = delayed(choose, drawn(choose));
   const { blocks, edges } = configuration;
   if (blocks.length === 0 || choose.chance(0.7)) return configuration;
   // A block that nobody reads, or now and then one that is read, which is refused.
@@ -131,6 +131,15 @@ export function randomConfiguration(seed: number): ModelConfiguration {
   const unread = choose.chance(0.9) ? edges.filter(({ key }) => key !== queriesOnly) : edges;
   const without = blocks.map((block) => (block.name === queriesOnly ? { ...block, keys: false } : block));
   return { ...configuration, blocks: without, edges: unread };
+}
+
+/** Now and then with training-time real-time chunking; the longest delay is refused. */
+function delayed(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
+  const maximumDelay = choose.of([0, 0, 0, 1, 1, HORIZON]);
+  const objectives = configuration.objectives.map((own) =>
+    own.kind === 'flow' && maximumDelay > 0 ? { ...own, maximumDelay } : own,
+  );
+  return { ...configuration, objectives };
 }
 
 function drawn(choose: Chooser): ModelConfiguration {
