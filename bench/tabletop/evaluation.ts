@@ -19,11 +19,15 @@ import { ACTION_DIMENSION, TabletopWorld, type WorldObservation } from './world.
  * observation, and its chunk is ignored. `worlds` are the simulated worlds of the observations, for baselines that read
  * their state, and `options` are for a trained policy.
  */
-export type WorldPolicy = (
-  observations: readonly WorldObservation[],
-  worlds: readonly TabletopWorld[],
-  options?: Pick<ActOptions, 'onDecoded' | 'previous'>,
-) => Promise<readonly Float32Array[]>;
+export interface WorldPolicy {
+  (
+    observations: readonly WorldObservation[],
+    worlds: readonly TabletopWorld[],
+    options?: Pick<ActOptions, 'onDecoded' | 'previous'>,
+  ): Promise<readonly Float32Array[]>;
+  /** Called, for policies with history, with the observation of episode number `index` at each control step between two calls. */
+  see?(index: number, observation: WorldObservation): void;
+}
 
 export interface EvaluationOptions extends ExecutionOptions {
   /** The number of episodes, which advance together; 20 by default. */
@@ -127,6 +131,7 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
     };
     const isOver = (index: number) => steps[index] === maximumSteps || worlds[index].success();
     let running: number[] = [];
+    let called = 0;
     const decodes = new Decodes();
     const onDecoded = (complete: readonly boolean[]) => decodes.add(running.map((index) => complete[index]));
     const call = async (observations: readonly WorldObservation[], previous: PreviousChunks | undefined) => {
@@ -139,8 +144,12 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       running = [...worlds.keys()].filter((index) => !isOver(index));
       if (running.length === 0) break;
       signal?.throwIfAborted();
-      const actions = await executor.next(() => worlds.map((_, index) => observe(index)));
+      const actions = await executor.next(() => {
+        called = done;
+        return worlds.map((_, index) => observe(index));
+      });
       for (const index of running) {
+        if (policy.see && called < done) policy.see(index, observe(index));
         if (onAction) onAction(index, observe(index), actions[index]);
         worlds[index].step(actions[index]);
         film?.moved(index, worlds[index]);

@@ -6,13 +6,20 @@ import {
   blocksBefore,
   hasKeys,
   type ModelConfiguration,
+  noisyBlock,
   sourceOf,
+  timeBlock,
   tokensPerImage,
 } from './configuration.ts';
-import { maximumDelayOf, type ObjectiveSettings } from './objectives/settings.ts';
+import { trunkObstacle } from './heads/trunk.ts';
+import { rowCount, rowWidth } from './objectives/rows.ts';
+import { type DenoisingHeadSettings, maximumDelayOf, type ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
 
 const HEAD_DIMENSION_LIMIT = 256;
+
+/** The objectives that take noise and times from the batch. */
+const denoising: readonly ObjectiveSettings['kind'][] = ['flow', 'diffusion', 'denoisingHead'];
 
 /** Whether a block holds ids or numbers of the example, which it names by its source. */
 const isGiven = ({ input }: BlockSettings): boolean =>
@@ -33,10 +40,16 @@ export function expectRunnable(configuration: ModelConfiguration): void {
   expectVision(configuration);
   expect(objectives.length > 0, 'it has no objective, and cannot be trained');
   expectNoisyActions(configuration);
+  expectTime(configuration);
   expectHistory(configuration);
   for (const block of configuration.blocks) expectBlock(configuration, block);
   expectEdges(configuration);
   for (const objective of objectives) expectObjective(configuration, objective);
+  const [first, second] = objectives.filter(({ kind }) => denoising.includes(kind));
+  expect(
+    second === undefined,
+    `objectives ${quote(first?.name ?? '')} and ${quote(second?.name ?? '')} both denoise the actions; a batch has one noise and one time for each chunk`,
+  );
 }
 
 function expect(fits: boolean, complaint: string): void {
@@ -113,6 +126,33 @@ function expectHistory({ history, blocks }: ModelConfiguration): void {
   expect(
     noisy === undefined || !interleaved,
     `history is interleaved, so that later control steps would see block ${quote(noisy ?? '')}, whose noisy actions acting has for the last step alone`,
+  );
+}
+
+function expectTime(configuration: ModelConfiguration): void {
+  const [time, second] = configuration.blocks.filter(({ input }) => input === 'time');
+  if (!time) return;
+  const what = `block ${quote(time.name)}`;
+  expect(second === undefined, 'it has two blocks of the flow time, which is one token');
+  expect(time.length === 1, `${what} has ${time.length} rows; the flow time is one token`);
+  const noisy = noisyBlock(configuration);
+  expect(noisy !== null, `${what} holds a flow time, and no block holds noisy actions`);
+  const { name, weights, repeats = 1 } = noisy!;
+  expect(
+    time.weights === weights,
+    `${what} runs through ${quote(time.weights)}, and the noisy actions of its time through ${quote(weights)}`,
+  );
+  expect(
+    !configuration.experts[weights]?.adaptive,
+    `${what} holds the flow time, which also conditions the adaptive norms of ${quote(weights)}: choose one of both`,
+  );
+  expect(
+    (time.repeats ?? 1) === repeats,
+    `${what} has ${time.repeats ?? 1} repeats, and ${quote(name)} has ${repeats}: each copy has a time of its own`,
+  );
+  expect(
+    configuration.edges.some(({ query, key, edge }) => query === name && key === time.name && edge.mask !== 'none'),
+    `block ${quote(name)} does not see its flow time in block ${quote(time.name)}`,
   );
 }
 
@@ -207,11 +247,17 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         Number.isInteger(delay) && delay >= 0 && delay < horizon,
         `${what} has a maximum delay of ${delay} actions; expected a whole number below the ${horizon} of a chunk`,
       );
+      const time = timeBlock(configuration);
+      expect(
+        delay === 0 || time === null,
+        `${what} has a maximum delay, for which actions have times of their own, and block ${quote(time?.name ?? '')} is one time for all`,
+      );
       return;
     }
     default: {
       const { rows } = objective;
-      const ofActions = objective.kind === 'regression' && objective.dimension === undefined;
+      const ofActions =
+        objective.kind === 'denoisingHead' || (objective.kind === 'regression' && objective.dimension === undefined);
       if ('tower' in rows) {
         expect(
           !ofActions,
@@ -240,6 +286,7 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         (rows.layer ?? 0) <= depth,
         `${what} reads the rows that enter layer ${rows.layer}; there are ${depth} layers`,
       );
+      if (objective.kind === 'denoisingHead') expectHead(configuration, objective, what);
       if (objective.kind !== 'regression') return;
       expect(
         !objective.before || blocksBefore(configuration, block!).length > 0,
@@ -260,6 +307,14 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
   }
 }
 
+function expectHead(configuration: ModelConfiguration, head: DenoisingHeadSettings, what: string): void {
+  const { rows, trunk, width } = head;
+  const features = rowCount(configuration, rows) * rowWidth(configuration, rows).width;
+  const obstacle = trunk ? trunkObstacle(trunk, features) : null;
+  expect(obstacle === null, `${what} cannot read features of width ${features}: ${obstacle}`);
+  expect((width ?? 4) % 2 === 0, `the width of ${what} is ${width}; a time embedding needs an even number from 4`);
+}
+
 /** A row that is to predict a token must not see it. */
 function expectTargets(configuration: ModelConfiguration, what: string): void {
   const targets = configuration.blocks.filter(({ input }) => input === 'target');
@@ -276,8 +331,8 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
       before.length > 0,
       `block ${quote(name)} comes after no block of the backbone, so nothing predicts its first token`,
     );
-    const others = { edges: configuration.edges.filter(({ query, key }) => query !== name || key !== name) };
-    const reader = [name, ...before].find((block) => readBy(others, block).has(name));
+    const edges = configuration.edges.filter(({ query, key }) => query !== name || key !== name);
+    const reader = [name, ...before].find((block) => readBy({ ...configuration, edges }, block).has(name));
     expect(
       reader === undefined,
       `block ${quote(reader ?? '')} is to predict tokens of ${quote(name)}, and sees them by way of other blocks`,

@@ -12,7 +12,7 @@ export interface TransformerSizes {
 
 /** The weights of one expert. All experts of a mixture have the same depth, heads and head dimension. */
 export interface ExpertSettings extends TransformerSizes {
-  /** The flow time conditions its RMSNorms; otherwise it is concatenated to the noisy actions. */
+  /** The flow time conditions its RMSNorms; otherwise it is a token, if there is a block 'time', or concatenated to the noisy actions. */
   readonly adaptive?: boolean;
 }
 
@@ -38,11 +38,11 @@ export interface VisionSettings {
 }
 
 const tokenInputs = ['images', 'prompt', 'target'] as const;
-export const blockInputs = [...tokenInputs, 'state', 'numbers', 'noisyActions', 'learned', 'zeros'] as const;
+export const blockInputs = [...tokenInputs, 'state', 'numbers', 'noisyActions', 'time', 'learned', 'zeros'] as const;
 
 /**
  * The rows that a block is made from: camera images; token ids of a prompt; token ids to be predicted; the state, or other
- * numbers, by an affine map; actions on their way from noise; learned vectors; zeros.
+ * numbers, by an affine map; actions on their way from noise, and their flow time; learned vectors; zeros.
  */
 export type BlockInput = (typeof blockInputs)[number];
 
@@ -179,7 +179,12 @@ export function blocksBefore({ blocks }: Pick<ModelConfiguration, 'blocks'>, blo
   return last < 0 ? candidates : candidates.slice(0, last + 1);
 }
 
-/** The block of noisy actions, which a flow makes into actions; null if there is none. */
+/** The block of noisy actions, which a flow or a diffusion makes into actions; null if there is none. */
 export function noisyBlock({ blocks }: Pick<ModelConfiguration, 'blocks'>): BlockSettings | null {
   return blocks.find(({ input }) => input === 'noisyActions') ?? null;
+}
+
+/** The block that holds their flow time as a token; null if there is none. */
+export function timeBlock({ blocks }: Pick<ModelConfiguration, 'blocks'>): BlockSettings | null {
+  return blocks.find(({ input }) => input === 'time') ?? null;
 }

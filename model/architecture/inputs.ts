@@ -32,7 +32,7 @@ export interface TrainingBatch extends ObservationBatch {
   readonly actions: Float32Array | null;
   /** Standard normal, [batch, horizon, actionDimension], or [batch, repeats, horizon, actionDimension]. */
   readonly noise: Float32Array | null;
-  /** Flow time [batch], or [batch, repeats]; 1 is pure noise. */
+  /** Flow time [batch], or [batch, repeats]; 1 is pure noise. Of diffusion, (level + 1) / 100. */
   readonly time: ArrayLike<number> | null;
   /** Clean first actions of each chunk, of the shape of `time`; for a flow with a `maximumDelay`. */
   readonly delays?: ArrayLike<number>;

@@ -1,66 +1,81 @@
-/** The time of noisy actions between noise and actions: it conditions the norms of an adaptive expert, or is concatenated to the actions. */
+/** The flow time of noisy actions, or the noise level of diffusion: a token, the condition of adaptive norms, or concatenated to them. */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
-import type { BlockSettings, ModelConfiguration } from './configuration.ts';
+import { type BlockSettings, type ModelConfiguration, timeBlock } from './configuration.ts';
 import { floats, type Inputs, type InputTensors, inputNamed } from './inputs.ts';
 import { type Layer, Linear, parametersOfLayers } from './layers.ts';
 import { sideBySide } from './vision.ts';
 
+/** Names of the two affine maps of a time: those of HybridVLA, pi0.5 and pi0. */
+const names = {
+  token: ['t_embedder.mlp.0', 't_embedder.mlp.2'],
+  adaptive: ['time_mlp_in', 'time_mlp_out'],
+  concatenate: ['action_time_mlp_in', 'action_time_mlp_out'],
+} as const;
+
 export class FlowTime implements Layer {
   readonly parameters;
-  private readonly adaptive: boolean;
+  private readonly mode: keyof typeof names;
+  /** The block of the token. */
+  private readonly token: BlockSettings | null;
   private readonly width: number;
-  /** The blocks of the expert. */
   private readonly blocks: readonly BlockSettings[];
-  private readonly affine: readonly Linear[];
+  private readonly affine: readonly [Linear, Linear];
 
   constructor(
-    { experts, blocks }: ModelConfiguration,
+    configuration: ModelConfiguration,
     private readonly block: BlockSettings,
     private readonly embed: (times: ArrayLike<number>, width: number) => Float32Array<ArrayBuffer>,
   ) {
     const { weights } = block;
-    const { width, adaptive = false } = experts[weights];
-    this.adaptive = adaptive;
+    const { width, adaptive } = configuration.experts[weights];
+    this.token = timeBlock(configuration);
+    this.mode = this.token ? 'token' : adaptive ? 'adaptive' : 'concatenate';
     this.width = width;
-    this.blocks = blocks.filter((own) => own.weights === weights);
-    const name = adaptive ? 'time_mlp' : 'action_time_mlp';
+    this.blocks = configuration.blocks;
+    const inputs = this.mode === 'concatenate' ? 2 * width : width;
+    const [first, second] = names[this.mode];
     this.affine = [
-      new Linear(weights, `${name}_in`, { outputs: width, inputs: adaptive ? width : 2 * width }),
-      new Linear(weights, `${name}_out`, { outputs: width, inputs: width }),
+      new Linear(weights, first, { outputs: width, inputs }),
+      new Linear(weights, second, { outputs: width, inputs: width }),
     ];
     this.parameters = parametersOfLayers(this.affine);
   }
 
   /**
    * The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. With
-   * `delays` so many first actions of each chunk have time 0, and adaptive norms have a condition for each row of the expert, of those
+   * `delays` so many first actions of each chunk have time 0, and adaptive norms have a row for each row of their expert, of those
    * `blocks` that run.
    */
   inputs(times: ArrayLike<number>, delays?: ArrayLike<number> | null, blocks = this.blocks): Inputs {
-    const { adaptive, width, block } = this;
-    const embedded = (own: ArrayLike<number>, shape: number[]) => ({
-      timeEmbedding: floats(this.embed(own, width), [...shape, width]),
+    const { mode, width, block } = this;
+    const ofExpert = mode === 'adaptive' && delays ? blocks.filter(({ weights }) => weights === block.weights) : [];
+    const byRow = mode === 'concatenate' ? [block] : ofExpert;
+    const rows = Array.from(times).flatMap((time, chunk) => {
+      const clean = delays?.[chunk] ?? 0;
+      const own = byRow.flatMap(({ name, length }) =>
+        Array.from({ length }, (_, row) => (name === block.name && row < clean ? 0 : time)),
+      );
+      return own.length > 0 ? own : [time];
     });
-    if (adaptive && !delays) return embedded(times, [times.length]);
-    const rows = Array.from(times).flatMap((time, chunk) =>
-      (adaptive ? blocks : [block]).flatMap(({ name, weights, length }) =>
-        weights !== block.weights
-          ? []
-          : Array.from({ length }, (_, row) => (name === block.name && row < (delays?.[chunk] ?? 0) ? 0 : time)),
-      ),
-    );
-    return embedded(rows, adaptive ? [rows.length] : [times.length, block.length]);
+    const shape = mode === 'adaptive' ? [rows.length, width] : [times.length, rows.length / times.length, width];
+    return { timeEmbedding: floats(this.embed(rows, width), shape) };
   }
 
-  /** actions [chunks, length, width] -> the rows of the expert, and the condition of its adaptive norms [chunks, width], or [rows, width] with delays. */
-  run(values: ParameterSet, actions: Tensor, inputs: InputTensors): { rows: Tensor; condition: Tensor | null } {
+  /**
+   * actions [chunks, length, width] -> the rows of their block; those of the token's block [chunks, 1, width] by its name, if there is
+   * one; and the condition of adaptive norms [chunks, width], or [rows of the expert, width] with delays.
+   */
+  run(values: ParameterSet, actions: Tensor, inputs: InputTensors) {
+    const { mode, token } = this;
     const times = inputNamed(inputs, 'timeEmbedding');
     const [first, second] = this.affine;
-    if (!this.adaptive) {
-      const hidden = first.run(values, sideBySide([actions, times]), { activation: 'swish' });
-      return { rows: second.run(values, hidden), condition: null };
-    }
-    const hidden = first.run(values, times, { activation: 'swish' });
-    return { rows: actions, condition: second.run(values, hidden, { activation: 'swish' }) };
+    const given = mode === 'concatenate' ? sideBySide([actions, times]) : times;
+    const hidden = first.run(values, given, { activation: 'swish' });
+    const output = second.run(values, hidden, { activation: mode === 'adaptive' ? 'swish' : undefined });
+    return {
+      rows: mode === 'concatenate' ? output : actions,
+      tokens: (token ? { [token.name]: output } : {}) as Readonly<Record<string, Tensor>>,
+      condition: mode === 'adaptive' ? output : null,
+    };
   }
 }

@@ -3,6 +3,7 @@ import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
 import { blockNamed } from './configuration.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
+import { runSteps } from './interleave.ts';
 import type { ChosenRows, MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
@@ -51,14 +52,11 @@ export function trainingPass(
   const conditions = merged('conditions');
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
   const blocks = trainingBlocks(configuration);
-  const withLoss = new Set(objectives.flatMap((objective) => objective.blocks));
-  const result = architecture.mixture.run(values, {
+  const result = runSteps(architecture, values, {
     ...{ inputs: first.rows, blocks, conditions, ...options },
-    queries: blocks.map(({ tableName }) => tableName),
-    table: architecture.table(blocks),
     validity: inputNamed(inputs, 'validity'),
     rotaryTable: inputNamed(inputs, 'rotaryTable'),
-    lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
+    lossBlocks: objectives.flatMap((objective) => objective.blocks),
     finalRows: allRows ? undefined : finalRows(model, inputs),
   });
   const pass = {

@@ -1,7 +1,7 @@
 /** Training steps on random batches, for `insula bench step` and `insula inspect --step`. */
 import type { Device, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import type { Inputs } from '../architecture/inputs.ts';
 import { Model } from '../architecture/model.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
@@ -87,7 +87,8 @@ export class MeasuredStep implements Disposable {
     settings: StepSettings = {},
   ) {
     this.accumulate = settings.accumulate ?? 1;
-    this.tokens = this.accumulate * batch * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
+    const steps = this.accumulate * batch * windowOf(configuration);
+    this.tokens = steps * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
     this.model = new Model(device, configuration);
     this.model.initialise(SEED);
     this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);

@@ -15,10 +15,10 @@ import { CachedSession } from '../architecture/session.ts';
 import type { Said } from './subtask.ts';
 
 export interface SamplingOptions {
-  /** Euler steps of a flow; 10 by default. */
+  /** Euler steps of a flow, DDIM steps of a diffusion; 10 by default. */
   steps?: number;
   onLatency?: OnLatency;
-  /** Called with the partly denoised chunks after each Euler step. */
+  /** Called with the partly denoised chunks after each step. */
   onState?: (state: Float32Array) => void;
   /** The chunks that new ones continue: real-time chunking. */
   previous?: PreviousChunks;

@@ -5,6 +5,7 @@ import { sourceOf } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
 import { maximumDelayOf } from '../../model/architecture/objectives/index.ts';
+import { alphaBars } from '../../model/architecture/objectives/process.ts';
 import { groupsReached } from '../../model/architecture/reach.ts';
 import { rowsBefore, trainingBlocks, validityOf } from '../../model/architecture/sequence.ts';
 import { lossShares, trainingInputs, trainingPass, withShares } from '../../model/architecture/training-pass.ts';
@@ -103,10 +104,16 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   const repeated = Float32Array.from({ length: noise.length * copies }, (_, i) => {
     return noise[Math.floor(i / (size * copies)) * size + (i % size)];
   });
+  const diffuses = configuration.objectives.some(
+    (own) => own.kind === 'diffusion' || (own.kind === 'denoisingHead' && own.process === 'diffusion'),
+  );
+  // Two steps of diffusion begin at level 50, where these actions become the noise itself.
+  const share = alphaBars[50];
+  const actions = diffuses ? noise.map((own) => (own * (1 - Math.sqrt(1 - share))) / Math.sqrt(share)) : given.actions;
+  const time = new Float32Array(BATCH * copies).fill(diffuses ? 0.51 : 1);
   const delay = Math.max(...configuration.objectives.map(maximumDelayOf));
-  const chunks = BATCH * copies;
-  const times = { time: new Float32Array(chunks).fill(1), delays: new Uint32Array(chunks).fill(delay) };
-  const batch = { ...given, noise: repeated, ...times };
+  const delays = new Uint32Array(BATCH * copies).fill(delay);
+  const batch = { ...given, actions, noise: repeated, time, delays };
   const pass = device.step(() =>
     trainingPass(model, tensorsOf(device, trainingInputs(architecture, batch)), { allRows: true }),
   );
@@ -130,15 +137,18 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   };
   for (const objective of model.objectives) {
     written.clear();
-    const given = Array.from({ length: BATCH }, (_, i) => batch.actions!.slice(i * size, (i + 1) * size));
-    const previous = objective.continues && delay > 0 ? { chunks: given, delay } : undefined;
-    const acting = act(model, batch, { objective, noise, steps: 1, choose: forced, previous });
+    const states: Float32Array[] = [];
+    const onState = (state: Float32Array) => states.push(state);
+    const before = Array.from({ length: BATCH }, (_, i) => batch.actions!.slice(i * size, (i + 1) * size));
+    const previous = objective.continues && delay > 0 ? { chunks: before, delay } : undefined;
+    const options = { objective, noise, steps: diffuses ? 2 : 1, choose: forced, onState, previous };
+    const acting = act(model, batch, options);
     if (!objective.acts) {
       await expect(acting).rejects.toThrow(InputError);
       continue;
     }
-    const actions = await acting;
-    const { velocity, prediction } = pass.objectives[objective.name];
+    const made = await acting;
+    const { velocity, noise: predicted, prediction } = pass.objectives[objective.name];
     if (objective.decode) {
       const expected = await pass.objectives[objective.name].logSumExp.read();
       const compared = [...scores].filter(([row]) => batch.lossMask![row]);
@@ -153,14 +163,16 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
     const validity = validityOf(configuration, batch);
     const isPadded = (name: string) => Array.from(validity[name] ?? []).includes(0);
     if (isPadded((objective.reads ?? objective.blocks).at(-1)!)) continue;
-    if (velocity) {
-      const all = await velocity.read();
-      const own = noise.map((value, i) =>
-        i % size < delay * actionDimension
-          ? batch.actions![i]
-          : value - all[Math.floor(i / size) * size * copies + (i % size)],
-      );
-      expectClose(actions!, own, 1e-5, `actions of ${objective.name}`);
-    } else if (actions) expectClose(actions, await prediction.read(), 1e-5, `actions of ${objective.name}`);
+    if (states.length > 0) {
+      const all = await (velocity ?? predicted).read();
+      const own = noise.map((value, i) => {
+        if (i % size < delay * actionDimension) return batch.actions![i];
+        const ofCopy = all[Math.floor(i / size) * size * copies + (i % size)];
+        if (velocity) return value - ofCopy;
+        const clean = (value - Math.sqrt(1 - share) * ofCopy) / Math.sqrt(share);
+        return Math.sqrt(alphaBars[0]) * clean + Math.sqrt(1 - alphaBars[0]) * ofCopy;
+      });
+      expectClose(states[0], own, 1e-5, `actions of ${objective.name}`);
+    } else if (made) expectClose(made, await prediction.read(), 1e-5, `actions of ${objective.name}`);
   }
 }

@@ -123,7 +123,36 @@ function objectivesOf(
 
 export function randomConfiguration(seed: number): ModelConfiguration {
   const choose = new Chooser(seed);
-  const configuration = delayed(choose, drawn(choose));
+  return withDelay(choose, withDenoising(choose, withQueriesOnly(choose, drawn(choose))));
+}
+
+/** Diffusion in place of a flow, its time as a token, or a head that denoises where no block does. */
+function withDenoising(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
+  const { blocks, edges, objectives, experts } = configuration;
+  const process = choose.of(['flow', 'diffusion'] as const);
+  const noisy = blocks.find(({ input }) => input === 'noisyActions');
+  if (!noisy) {
+    if (blocks.length === 0 || choose.chance(0.5)) return configuration;
+    const { name: block } = choose.of(blocks);
+    const trunk = choose.of([undefined, { kind: 'lstm', layers: 1, width: 8 }] as const);
+    const sizes = { width: 12, layers: 1 };
+    const head = { kind: 'denoisingHead', name: 'head', weight: 1, rows: { block }, trunk, process, ...sizes } as const;
+    return { ...configuration, objectives: [...objectives, head] };
+  }
+  const made = objectives.map((own) => (own.kind === 'flow' ? { ...own, kind: process } : own));
+  if (experts[noisy.weights]?.adaptive || choose.chance(0.5)) return { ...configuration, objectives: made };
+  const time: BlockSettings = { ...noisy, name: 'time', input: 'time', length: 1 };
+  const seen = edges.filter(({ query, key }) => query === noisy.name && key !== noisy.name);
+  const ofTime = [...seen, { query: 'time', key: 'time', edge: full }].map((own) => ({ ...own, query: 'time' }));
+  return {
+    ...configuration,
+    blocks: blocks.flatMap((block) => (block === noisy ? [time, block] : [block])),
+    edges: [...edges, ...ofTime, { query: noisy.name, key: 'time', edge: full }],
+    objectives: made,
+  };
+}
+
+function withQueriesOnly(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
   const { blocks, edges } = configuration;
   if (blocks.length === 0 || choose.chance(0.7)) return configuration;
   // A block that nobody reads, or now and then one that is read, which is refused.
@@ -134,7 +163,7 @@ export function randomConfiguration(seed: number): ModelConfiguration {
 }
 
 /** Now and then with training-time real-time chunking; the longest delay is refused. */
-function delayed(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
+function withDelay(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
   const maximumDelay = choose.of([0, 0, 0, 1, 1, HORIZON]);
   const objectives = configuration.objectives.map((own) =>
     own.kind === 'flow' && maximumDelay > 0 ? { ...own, maximumDelay } : own,

@@ -100,12 +100,12 @@ export class Denoising implements Objective {
   /** noisy [chunks, horizon, actionDimension], at the times of the inputs */
   private beginFrom(values: ParameterSet, noisy: Tensor, inputs: InputTensors) {
     const { name, weights, length } = this.block;
-    const { rows, condition } = this.time.run(values, this.layers[0].run(values, noisy), inputs);
+    const { rows, tokens, condition } = this.time.run(values, this.layers[0].run(values, noisy), inputs);
     const [chunks, , width] = rows.shape;
     const batch = inputNamed(inputs, 'validity').shape[0];
     const joint = chunks === batch ? rows : reshape(rows, [batch, (chunks / batch) * length, width]);
     const kept: Record<string, Tensor> = condition ? { condition } : {};
-    return { rows: { [name]: joint }, conditions: condition ? { [weights]: condition } : {}, kept };
+    return { rows: { [name]: joint, ...tokens }, conditions: condition ? { [weights]: condition } : {}, kept };
   }
 
   private predict(values: ParameterSet, hidden: Tensor, chunks: number): Tensor {

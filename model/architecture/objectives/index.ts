@@ -1,6 +1,7 @@
 import type { ModelConfiguration } from '../configuration.ts';
 import { Classification } from './classification.ts';
 import { Denoising } from './denoising.ts';
+import { DenoisingHead } from './denoising-head.ts';
 import { NextToken } from './next-token.ts';
 import type { Objective, ObjectiveDescription } from './objective.ts';
 import { Regression } from './regression.ts';
@@ -25,6 +26,8 @@ function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfigurat
     case 'flow':
     case 'diffusion':
       return new Denoising(settings, configuration);
+    case 'denoisingHead':
+      return new DenoisingHead(settings, configuration);
     case 'regression':
       return new Regression(settings, configuration);
     case 'classification':

@@ -64,6 +64,8 @@ export interface Session extends Disposable {
   prefix<T>(work: (rows: RowsReader, values: ParameterSet) => T): Promise<T>;
   /** Runs blocks, or rows of one, behind the prefix. `start` gives them their first rows. */
   suffix<T>(part: string, inputs: Inputs, work: (pass: SuffixPass) => T): Promise<T>;
+  /** Runs no blocks: the work of a head on rows that ran before. */
+  head<T>(part: string, inputs: Inputs, work: (values: ParameterSet, inputs: InputTensors) => T): Promise<T>;
 }
 
 export interface SuffixPass {
@@ -87,12 +89,12 @@ export interface Acting {
   readonly tokenHead: Tensor;
   /** First rows [batch, 1, width] of token ids. */
   embedIds(ids: Tensor): Tensor;
-  /** Euler steps of a flow. */
+  /** Steps of a flow or a diffusion. */
   readonly steps: number;
+  /** Called with the partly denoised chunks after each of them. */
+  readonly onState?: (state: Float32Array) => void;
   /** The normalised chunks that new ones are to continue; only for an objective that `continues`. */
   readonly previous?: PreviousChunks;
-  /** Called with the partly denoised chunks after each Euler step. */
-  readonly onState?: (state: Float32Array) => void;
 }
 
 /** A loss in words, for progress, summaries and reports. */

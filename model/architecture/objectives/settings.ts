@@ -1,6 +1,7 @@
 /** The settings of objectives in a configuration: plain data, with the schemas that check it in a file. */
 import * as v from 'valibot';
 import { count } from '../../../engine/files/json-schema.ts';
+import { trunkSchema } from '../heads/settings.ts';
 
 const common = {
   /** Names its loss in histories, reports and gradients: 'token', 'flow', ... */
@@ -60,7 +61,28 @@ const classification = v.object({
   balanced: v.optional(v.boolean()),
 });
 
-export const objectiveSchema = v.variant('kind', [nextToken, flow, diffusion, regression, classification]);
+/** Denoising of the chunk by a small network on the features of a control step: its rows side by side; see denoising-head.ts. */
+const denoisingHead = v.object({
+  kind: v.literal('denoisingHead'),
+  ...common,
+  rows,
+  /** Turns the features of the control steps of a window into those that the network reads. */
+  trunk: v.optional(trunkSchema),
+  process: v.picklist(['flow', 'diffusion']),
+  /** Width of the network. Default 256. */
+  width: v.optional(count(4)),
+  /** Its residual layers. Default 3. */
+  layers: v.optional(count()),
+});
+
+export const objectiveSchema = v.variant('kind', [
+  nextToken,
+  flow,
+  diffusion,
+  regression,
+  classification,
+  denoisingHead,
+]);
 
 export type RowsOf = Readonly<v.InferOutput<typeof rows>>;
 export type NextTokenSettings = Readonly<v.InferOutput<typeof nextToken>>;
@@ -69,4 +91,10 @@ export const maximumDelayOf = (settings: ObjectiveSettings): number =>
   settings.kind === 'flow' ? (settings.maximumDelay ?? 0) : 0;
 export type RegressionSettings = Readonly<v.InferOutput<typeof regression>>;
 export type ClassificationSettings = Readonly<v.InferOutput<typeof classification>>;
-export type ObjectiveSettings = NextTokenSettings | DenoisingSettings | RegressionSettings | ClassificationSettings;
+export type DenoisingHeadSettings = Readonly<v.InferOutput<typeof denoisingHead>>;
+export type ObjectiveSettings =
+  | NextTokenSettings
+  | DenoisingSettings
+  | DenoisingHeadSettings
+  | RegressionSettings
+  | ClassificationSettings;
