@@ -4,6 +4,7 @@ import {
   type ActionIds,
   type ActionTokenizer,
   actionTokenizerFromJson,
+  type ChunkGrammar,
   decodeBeginning,
   decodeWithLocations,
   digitizeState,
@@ -92,6 +93,8 @@ export class Encoding {
   readonly actions: ActionTokenizer | null;
   /** The tokens of subtasks; null for policies that say none. */
   readonly subtask: SubtaskTokens | null;
+  /** Grammars of action tokens by the shape of a chunk. */
+  private readonly grammars = new Map<string, ChunkGrammar>();
   private readonly ranges: Partial<Record<'location' | 'state' | 'action', ActionIds>>;
   /** Robots by name; the robot of a model that was trained on one robot has no name. */
   private readonly robots: ReadonlyMap<string | undefined, Robot>;
@@ -201,23 +204,32 @@ export class Encoding {
     return action.toVocabulary(this.actions.encode({ data: own, horizon, dimension: own.length / horizon }));
   }
 
-  /** Decodes one chunk [horizon, dimension] token by token; the tokenizer's grammar restricts each choice. */
-  chunkWriter({ horizon, dimension }: { horizon: number; dimension: number }, robot?: string): ChunkWriter {
+  /**
+   * Decodes one chunk [horizon, dimension] token by token. The tokenizer's grammar restricts each choice, so that the chunk is complete
+   * within `tokens`, what introduces it included, wherever so many can complete it.
+   */
+  chunkWriter(
+    { horizon, dimension, tokens }: { horizon: number; dimension: number; tokens?: number },
+    robot?: string,
+  ): ChunkWriter {
     const tokenizer = this.actions;
     const actionIds = this.ranges.action;
     const { slots } = this.robot(robot);
     const shape = { horizon, dimension: slots?.actions.length ?? dimension };
     if (!tokenizer || !actionIds) throw new Error('this system has no discrete action tokens');
-    const grammar = tokenizer.grammar(shape);
+    const key = JSON.stringify(shape);
+    const grammar = this.grammars.get(key) ?? tokenizer.grammar(shape);
+    this.grammars.set(key, grammar);
     const written: number[] = [];
     const introduction = [...(this.subtask?.introduction ?? [])];
+    const most = tokens && tokens - introduction.length;
     let state = 0;
     return {
       write(choose) {
         const given = introduction.shift();
         if (given !== undefined) return given;
         if (state === grammar.complete) return null;
-        const allowed = grammar.allowed(state);
+        const allowed = grammar.allowed(state, most && most - written.length);
         if (allowed.length === 0)
           throw new InputError(
             `the action tokenizer has no token that may follow at ${state} of ${grammar.complete} of a chunk of ${shape.horizon} x ${shape.dimension} numbers: it cannot write such chunks`,

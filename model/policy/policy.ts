@@ -48,7 +48,8 @@ export class Policy {
     const last = lastSteps(model.configuration, observations.length);
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
-    const shape = { horizon, dimension: actionDimension };
+    const target = model.configuration.blocks.findLast(({ input, name }) => input === 'target' && name !== SUBTASK);
+    const shape = { horizon, dimension: actionDimension, tokens: target?.length };
     const writers: ReturnType<Encoding['chunkWriter']>[] = [];
     const writer = (own: number) => (writers[own] ??= encoding.chunkWriter(shape, observations[own].robot));
     const said = observations.map((): number[] => []);

@@ -11,6 +11,8 @@ import { processes } from '../../model/architecture/objectives/process.ts';
 import { guidanceWeight, prefixWeights } from '../../model/architecture/objectives/real-time-chunking.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { act } from '../../model/policy/acting.ts';
+import { Encoding } from '../../model/policy/encoding.ts';
+import { Policy } from '../../model/policy/policy.ts';
 import {
   configurationOf,
   type System,
@@ -183,6 +185,39 @@ describe.each<[string, System]>([
     const difference = ((await moved(step)) - (await moved(-step))) / (2 * step);
     expectClose([norm], [difference], 5e-3, 'gradient');
   });
+});
+
+test('a policy takes previous chunks in the units of the robot', async () => {
+  const column = {
+    count: 1,
+    mean: [0, 0, 0],
+    std: [1, 1, 1],
+    min: [-2, 0, 5],
+    max: [4, 1, 9],
+    q01: [-2, 0, 5],
+    q99: [4, 1, 9],
+  };
+  const statistics = { rangeFloor: 0, bound: 10, actions: column, states: null };
+  const encoding = new Encoding({ stateAsText: false, stateBins: 256, cameras: [], actions: null, statistics });
+  const sizes = {
+    ...tinySizes,
+    vocabulary: encoding.vocabularySize,
+    vision: null,
+    promptTokens: 30,
+    stateDimension: 0,
+  };
+  using model = new Model(await testDevice('normal'), configurationOf(withMaximumDelay(systemNamed('pi0'), 2)!, sizes));
+  model.initialise(1);
+  const policy = new Policy(model, encoding);
+  const observations = ['go', 'stop'].map((instruction) => ({ images: {}, state: null, instruction }));
+  const chunks = [Float32Array.of(3, 0.5, 6, -1, 0.25, 8, 1, 1, 5), Float32Array.of(0, 0, 7, 2, 1, 7, 3, 0.5, 6)];
+  const acted = await policy.act(observations, { previous: { chunks, delay: 2 } });
+  for (const [i, chunk] of acted.entries())
+    expectClose(chunk.subarray(0, 6), chunks[i].subarray(0, 6), 1e-6, 'actions');
+  expect(acted.map(({ length }) => length)).toEqual([SIZE, SIZE]);
+  await expect(policy.act(observations, { previous: { chunks: [chunks[0]], delay: 2 } })).rejects.toThrow(
+    'there are 1 previous chunks for 2 observations; give one for each',
+  );
 });
 
 test('what has no flow, or no room for the delay, is refused', async () => {

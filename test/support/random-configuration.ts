@@ -164,7 +164,7 @@ function withQueriesOnly(choose: Chooser, configuration: ModelConfiguration): Mo
 
 /** Now and then with training-time real-time chunking; the longest delay is refused. */
 function withDelay(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
-  const maximumDelay = choose.of([0, 0, 0, 1, 1, HORIZON]);
+  const maximumDelay = choose.of([0, 1, 1, 1, HORIZON]);
   const objectives = configuration.objectives.map((own) =>
     own.kind === 'flow' && maximumDelay > 0 ? { ...own, maximumDelay } : own,
   );
