@@ -52,7 +52,12 @@ describe('closed-loop evaluation', () => {
 
   it('reports every action with the observation before it', async () => {
     const seen = new Map<number, EpisodeRecorder>();
-    const { episodes } = await evaluateClosedLoop(demonstratorPolicy(), {
+    const demonstrator = demonstratorPolicy();
+    const decoding: WorldPolicy = (observations, worlds, options) => {
+      options?.onDecoded?.([true, false]);
+      return demonstrator(observations, worlds);
+    };
+    const { episodes, decodes } = await evaluateClosedLoop(decoding, {
       episodes: 2,
       executeSteps: 1,
       onAction: (index, observation, action) => {
@@ -60,6 +65,9 @@ describe('closed-loop evaluation', () => {
         seen.get(index)!.add(observation, action);
       },
     });
+    // Chunks for an episode that is over do not count.
+    expect(decodes).toEqual({ chunks: episodes[0].steps + episodes[1].steps, malformed: episodes[1].steps });
+    expect(episodes[0].steps).not.toBe(episodes[1].steps);
     const world = await TabletopWorld.create();
     for (const [index, { seed, steps }] of episodes.entries()) {
       const { length, actions, states, images } = seen.get(index)!.recording(seed, simplePlacing, []);
