@@ -17,6 +17,7 @@ import {
   readParaphrases,
   slotMapNamed,
   splitImages,
+  withForms,
   withParaphrases,
 } from '../model/data/index.ts';
 import { type CoTraining, imageCoTraining } from '../model/training/co-training.ts';
@@ -128,6 +129,7 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
 /** Reads paraphrases; the returned function adds them, and refuses a data set with none of their instructions. */
 export async function readParaphrasing(path: string | null, progress: Progress): Promise<(to: Dataset) => Dataset> {
   if (path === null) return (dataset) => dataset;
+  if (path === 'forms') return withForms;
   const paraphrases = await readParaphrases(await openPath(path));
   return (dataset) => {
     const known = new Set(dataset.episodes.flatMap(({ instructions }) => instructions));

@@ -1,8 +1,8 @@
 /** The settings of a training run as options of the same names. */
 import { systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
-import { recommendedSettings } from '../model/training/recommended.ts';
-import { type RunSettings, runSettings, subtaskKinds } from '../model/training/run-settings.ts';
+import { DEFAULT_SYSTEM, recipeSettings, recommendedSettings } from '../model/training/recommended.ts';
+import { type RunSettings, subtaskKinds } from '../model/training/run-settings.ts';
 import { actionTokenKinds } from '../tokenizers/index.ts';
 import { cameraOptions, dataOptions, robotOptions } from './data.ts';
 import {
@@ -40,7 +40,7 @@ const subtaskName = choice(
 );
 
 export const runOptions = {
-  system: choice(`${systemNames.join(', ')}; knowledge-insulation by default`, systemNames),
+  system: choice(`one of those that insula systems lists; ${DEFAULT_SYSTEM} by default`, systemNames),
   preset: choice(presets.map(({ name, description }) => `${name}: ${description}`).join('; '), presetNames),
   ...dataOptions,
   ...cameraOptions,
@@ -68,12 +68,14 @@ export const runOptions = {
   delta: flag(
     'actions become differences to the state at the start of the chunk, in all dimensions but the last and grippers; for data of absolute actions',
   ),
-  cotrain: decimal('fraction of every batch that is questions about images; 0 by default', {
+  cotrain: decimal("fraction of every batch that is questions about images; the system's own by default, 0 in most", {
     from: 0,
     below: 1,
   }),
-  questions: text(questionsHelp, { needs: 'cotrain' }),
-  paraphrases: text('JSON file of paraphrases: { "an instruction of the data": ["a paraphrase", ...] }'),
+  questions: text(questionsHelp),
+  paraphrases: text(
+    'JSON file of paraphrases: { "an instruction of the data": ["a paraphrase", ...] }, or forms: such as "please" before every instruction',
+  ),
   augment: flag('crops, rotates and recolours the training images at random'),
   tokenizer: text(
     'action tokenizer, instead of one made for the data: file of insula tokenize fit, or published folder',
@@ -105,10 +107,10 @@ export const runOptions = {
     'noise and time draws of each chunk in a training step, of systems with a flow; 8 by default in the built-in world, 1 with --data',
     1,
   ),
-  horizon: number('control steps in a chunk; one second by default', 1),
+  horizon: number("control steps in a chunk; the system's own by default, one second in most", 1),
   from: {
     ...text(
-      "vision-language model that the weights begin from: tiny, small or FILE, or scratch for random weights; the preset's own by default in the built-in world, scratch with --data",
+      "vision-language model that the weights begin from: tiny, small or FILE, or scratch for random weights; the preset's own, if there is one, by default in the built-in world, scratch with --data",
     ),
     read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
   },
@@ -130,9 +132,9 @@ export function givenSettings({
   };
 }
 
-/** The given settings, and defaults for the others: in the built-in world the recommended ones. */
+/** The given settings, and defaults for the others: the system's recipe, and in the built-in world the recommended ones. */
 export const settingsOfRun = (given: Partial<RunSettings>): RunSettings =>
-  given.data ? runSettings(given) : recommendedSettings(given);
+  given.data ? recipeSettings({ system: DEFAULT_SYSTEM, ...given }) : recommendedSettings(given);
 
 /** A number of each preset, for help. */
 export function presetValues(of: (preset: Preset) => number): string {

@@ -15,6 +15,7 @@ import type { Policy } from '../model/policy/policy.ts';
 import type { ClosedLoopRates } from '../model/training/history.ts';
 import { expectRules } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
+import { withoutLacking } from '../model/training/recommended.ts';
 import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
@@ -58,7 +59,7 @@ export const train = command({
     );
     try {
       const settings = settingsOf(given, folder);
-      const run = { folder, settings, device: { adapter, floor, tuning }, command: commandLine(words) };
+      const run = { folder, given, settings, device: { adapter, floor, tuning }, command: commandLine(words) };
       const { summary, objectives } = await trainIn(run, progress, signal);
       const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
       const lines = trainLines(summary, objectives, commandLine([...again, '--resume']));
@@ -83,15 +84,16 @@ function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings
   systemOf(settings);
   // The data may have less: they are checked once they are open.
   expectRules(settings, { images: true, state: true });
-  if (settings.cotrain > 0 && settings.data && settings.questions === null)
+  if (settings.questions !== null && settings.cotrain === 0)
     throw new InputError(
-      '--cotrain takes its questions from the built-in world: leave out --data, or give your own with --questions',
+      `--questions: ${settings.system} is trained without questions; give --cotrain, or leave it out`,
     );
   return settings;
 }
 
 interface Run {
   readonly folder: RunFolder;
+  readonly given: Partial<RunSettings>;
   readonly settings: RunSettings;
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
   /** The command as typed, for the report. */
@@ -105,13 +107,17 @@ interface Trained extends Pick<PreparedRun, 'objectives'> {
 async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promise<Trained> {
   const { settings } = run;
   const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
-  const world = settings.cotrain > 0 && settings.questions === null ? await TabletopWorld.create() : null;
+  let world: TabletopWorld | null = null;
+  const openWorld = async () => {
+    world = await TabletopWorld.create();
+    return world;
+  };
   try {
     if (from) expectPresetSizes(from, settings.preset);
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);
-    const prepared = await prepare(run, from, world, progress, signal);
+    const prepared = await prepare(run, from, openWorld, progress, signal);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
     await (await import('../model/report/plot.ts')).loadVega();
@@ -126,32 +132,45 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
         onHistory: (history) => events.write(history),
         closedLoop: settings.data === null ? (policy) => actingRates(policy, settings, progress, signal) : undefined,
       });
-      const summary = await concluded(run, prepared, result, dataSeconds, device.description, progress, signal);
+      const summary = await concluded(
+        { ...run, settings: prepared.settings },
+        prepared,
+        result,
+        dataSeconds,
+        device.description,
+        progress,
+        signal,
+      );
       result.policy.model.dispose();
       return { summary, objectives: prepared.objectives };
     } finally {
       device.close();
     }
   } finally {
-    world?.delete();
+    (world as TabletopWorld | null)?.delete();
     await from?.close();
   }
 }
 
 /** Reads and checks settings and data, before an adapter is opened. */
 async function prepare(
-  { folder: { resume }, settings }: Run,
+  { folder: { resume }, given: options, settings: wanted }: Run,
   from: VisionLanguageFile | undefined,
-  world: TabletopWorld | null,
+  openWorld: () => Promise<TabletopWorld>,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<PreparedRun> {
-  const { preset, seed } = settings;
-  const given = resume ? undefined : await givenEncoding(settings);
-  const paraphrased = await readParaphrasing(settings.paraphrases, progress);
-  const coTraining = await coTrainingOf(settings, world);
+  const { preset, seed, questions } = wanted;
+  const given = resume ? undefined : await givenEncoding(wanted);
+  const paraphrased = await readParaphrasing(wanted.paraphrases, progress);
   const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
-  const dataset = paraphrased(await chooseData(settings, source, progress));
+  const dataset = paraphrased(await chooseData(wanted, source, progress));
+  const { settings, notes } = resume ? { settings: wanted, notes: [] } : withoutLacking(wanted, options, dataset);
+  for (const line of notes) progress.note(line);
+  const asked = settings.cotrain > 0;
+  if (asked && questions === null && settings.data)
+    progress.note('the questions are about the built-in world; --questions gives others, --cotrain 0 leaves them out');
+  const coTraining = asked ? await coTrainingOf(settings, questions === null ? await openWorld() : null) : undefined;
   return prepareRun({
     settings,
     dataset,

@@ -93,8 +93,8 @@ describe('insula', () => {
       [['train', '--seed', '9'.repeat(20)], `insula: train: --seed ${'9'.repeat(20)}: expected an integer`],
       [['train', '--cotrain', '2'], 'insula: train: --cotrain 2: expected a number from 0 and below 1'],
       [
-        ['train', '--cotrain', '0.5', ...data],
-        'insula: --cotrain takes its questions from the built-in world: leave out --data',
+        ['train', '--questions', 'questions.jsonl', ...data],
+        'insula: --questions: knowledge-insulation-robot-only is trained without questions; give --cotrain',
       ],
       [['train', '--out', '--json'], 'insula: train: --out needs a value; see insula train --help'],
       [

@@ -43,7 +43,7 @@ export interface StudyRun {
 
 /**
  * All runs of a study, seed by seed, so that a part of them already compares all variants. Settings that a variant leaves open are
- * those of `insula train`; `data` are settings that name data sets.
+ * those of `insula train`, but that no run has questions; `data` are settings that name data sets.
  */
 export function runsOf(study: Study, preset: Preset, data?: Partial<RunSettings>): StudyRun[] {
   const { name, variants, steps, seeds, scenes } = study;
@@ -51,7 +51,7 @@ export function runsOf(study: Study, preset: Preset, data?: Partial<RunSettings>
   return Array.from({ length: seeds }, (_, seed) =>
     variants.map((variant) => ({
       ...{ study: name, variant: variant.name, scenes, questionScenes: 50 },
-      settings: complete({ preset, from: preset.name, ...variant.settings, ...data, steps, seed }),
+      settings: complete({ preset, from: preset.name, cotrain: 0, ...variant.settings, ...data, steps, seed }),
     })),
   ).flat();
 }

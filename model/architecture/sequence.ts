@@ -1,5 +1,5 @@
 /** The token sequence of a pass: the blocks that run, their rows, padding and positions. */
-import { type AttentionTable, attentionTable, type Edge, rotaryTable, sequence } from '../../kernels/index.ts';
+import { type AttentionTable, attentionTable, type Edge, full, rotaryTable, sequence } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import {
   type BlockSettings,
@@ -8,6 +8,7 @@ import {
   hasKeys,
   type ModelConfiguration,
   sourceOf,
+  stepsInSequence,
   tokensPerImage,
 } from './configuration.ts';
 import { expectLength, floats, type Inputs, integers, type ObservationBatch } from './inputs.ts';
@@ -22,12 +23,12 @@ export function blocksNamed(configuration: ModelConfiguration, names: readonly s
   return names.map((name) => ({ ...blockNamed(configuration, name), tableName: name }));
 }
 
-/** The blocks of a training pass: all, with one entry for each copy. Neighbours that are copied alike are copied together. */
+/** The blocks of a training pass: all, with one entry for each copy. Those of an expert that is copied as a whole are copied together. */
 export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
   const groups: BlockSettings[][] = [];
   for (const block of blocks) {
     const last = groups.at(-1);
-    if (last && isCopiedWith(block, last[0])) last.push(block);
+    if (last && isCopiedWith(block, last[0]) && isCopiedWhole({ blocks }, block)) last.push(block);
     else groups.push([block]);
   }
   return groups.flatMap((group) =>
@@ -41,7 +42,26 @@ export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): 
 const isCopiedWith = ({ weights, repeats = 1 }: BlockSettings, other: BlockSettings): boolean =>
   repeats > 1 && repeats === other.repeats && weights === other.weights;
 
-/** The attention table over the blocks of a pass; edges to other blocks are left out. */
+/** Whether all that runs through the expert of a block is copied with it, so that each copy has rows of its own in all layers. */
+export const isCopiedWhole = ({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): boolean =>
+  blocks.every((other) => other.weights !== block.weights || isCopiedWith(other, block));
+
+/** The blocks of a control step, once for each step of the sequence: `image`, and in further steps `image step 2`, ... */
+export function inSequence(
+  configuration: Pick<ModelConfiguration, 'history'>,
+  blocks: readonly RunningBlock[],
+): RunningBlock[] {
+  return Array.from({ length: stepsInSequence(configuration) }, (_, step) =>
+    blocks.map((block) => ({ ...block, tableName: nameInStep(block.tableName, step) })),
+  ).flat();
+}
+
+const nameInStep = (name: string, step: number): string => (step === 0 ? name : `${name} step ${step + 1}`);
+
+/**
+ * The attention table over the blocks of a control step that run; edges to other blocks are left out. In interleaved history it has
+ * every step of the sequence, and the blocks of a step see all of the steps before.
+ */
 export function tableOf(configuration: ModelConfiguration, blocks: readonly RunningBlock[]): AttentionTable {
   const copies = (name: string) => blocks.filter((block) => block.name === name).map(({ tableName }) => tableName);
   const rows: Record<string, Record<string, Edge>> = {};
@@ -53,9 +73,22 @@ export function tableOf(configuration: ModelConfiguration, blocks: readonly Runn
       if (seen !== undefined) rows[row] = { ...rows[row], [seen]: edge };
     });
   }
-  const withoutKeys = blocks.filter((block) => !hasKeys(block)).map(({ tableName }) => tableName);
-  const lengths = blocks.map(({ tableName, length }) => [tableName, length] as const);
-  return attentionTable(sequence(lengths, { withoutKeys }), rows);
+  const all = inSequence(configuration, blocks);
+  const withoutKeys = all.filter((block) => !hasKeys(block)).map(({ tableName }) => tableName);
+  const lengths = all.map(({ tableName, length }) => [tableName, length] as const);
+  const inSteps = all.map(({ tableName }, i) => {
+    const step = Math.floor(i / blocks.length);
+    const before = all.slice(0, step * blocks.length).filter(hasKeys);
+    const own = Object.entries(rows[blocks[i % blocks.length].tableName] ?? {});
+    return [
+      tableName,
+      Object.fromEntries([
+        ...before.map((key) => [key.tableName, full]),
+        ...own.map(([key, edge]) => [nameInStep(key, step), edge]),
+      ]),
+    ];
+  });
+  return attentionTable(sequence(lengths, { withoutKeys }), Object.fromEntries(inSteps));
 }
 
 /** Rows of an expert that belong to a block, among the blocks of a pass. */
@@ -164,31 +197,43 @@ function jointValidity(blocks: readonly BlockSettings[], batch: number, validity
   return joint;
 }
 
-/** Positions [batch, tokens] of blocks: each starts after the real tokens of the blocks it comes `after`; padding does not advance. */
+/**
+ * Positions [batch, tokens] of blocks: each starts after the real tokens of the blocks it comes `after`, and of all blocks with keys of
+ * the control steps before in its sequence; padding does not advance.
+ */
 function jointPositions(
-  all: readonly BlockSettings[],
+  { blocks: all, history }: Pick<ModelConfiguration, 'blocks' | 'history'>,
   blocks: readonly BlockSettings[],
   batch: number,
   validity: ValidityByBlock,
 ): Int32Array {
   const real = ({ name, length }: BlockSettings, sample: number, i: number) =>
     (validity[name]?.[sample * length + i] ?? 1) ? 1 : 0;
+  const count = (counted: readonly BlockSettings[], sample: number) => {
+    let sum = 0;
+    for (const block of counted) for (let i = 0; i < block.length; i++) sum += real(block, sample, i);
+    return sum;
+  };
   const positions: number[] = [];
-  for (let sample = 0; sample < batch; sample++)
+  let start = 0;
+  for (let sample = 0; sample < batch; sample++) {
+    start = sample % stepsInSequence({ history }) === 0 ? 0 : start + count(all.filter(hasKeys), sample - 1);
     for (const block of blocks) {
-      let position = 0;
-      for (const before of all)
-        if (block.after.includes(before.name))
-          for (let i = 0; i < before.length; i++) position += real(before, sample, i);
+      const before = all.filter(({ name }) => block.after.includes(name));
+      let position = start + count(before, sample);
       for (let i = 0; i < block.length; i++) {
         positions.push(position);
         position += real(block, sample, i);
       }
     }
+  }
   return Int32Array.from(positions);
 }
 
-/** Padding mask and rotary table for the rows of `running`, which attend to themselves and to the `cached` blocks before them. */
+/**
+ * Padding mask [sequences, tokens] and rotary table [sequences, rows, headDimension / 2, 2] for the rows of `running`, which attend to
+ * themselves and to the `cached` blocks before them. A sequence is a control step, or all of an example in interleaved history.
+ */
 export function sequenceInputs(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
@@ -196,14 +241,15 @@ export function sequenceInputs(
   cached: readonly BlockSettings[] = [],
 ): Inputs {
   const { batch } = observation;
-  const { headDimension, blocks } = configuration;
+  const { headDimension } = configuration;
   const validity = validityOf(configuration, observation);
   const joint = jointValidity([...cached, ...running], batch, validity);
-  const positions = jointPositions(blocks, running, batch, validity);
+  const positions = jointPositions(configuration, running, batch, validity);
   const { base } = backboneOf(configuration).rotary;
-  const shape = [batch, positions.length / batch, headDimension / 2, 2];
+  const sequences = batch / stepsInSequence(configuration);
+  const shape = [sequences, positions.length / sequences, headDimension / 2, 2];
   return {
-    validity: integers(joint, [batch, joint.length / batch]),
+    validity: integers(joint, [sequences, joint.length / sequences]),
     rotaryTable: floats(rotaryTable(positions, headDimension, { base }), shape),
   };
 }

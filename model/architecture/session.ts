@@ -1,7 +1,7 @@
 /** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { sliceTokens, writeTokens } from '../../kernels/index.ts';
-import { blockNamed, hasKeys, type ModelConfiguration } from './configuration.ts';
+import { blockNamed, hasKeys, type ModelConfiguration, stepsInSequence } from './configuration.ts';
 import {
   expectInputs,
   type Inputs,
@@ -10,6 +10,7 @@ import {
   type ObservationBatch,
   tensorsOf,
 } from './inputs.ts';
+import { runSteps } from './interleave.ts';
 import type { Cache } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
@@ -78,14 +79,16 @@ export class CachedSession implements Session {
     const rows = (blocks: readonly RunningBlock[]) =>
       blocks.reduce((sum, block) => sum + (hasKeys(block) ? block.length : 0), 0);
     this.prefixRows = rows(prefix);
-    this.cache = new KeyValueCache(device, configuration, observation.batch, rows([...prefix, ...suffix]));
+    const steps = stepsInSequence(configuration);
+    const capacity = steps * rows([...prefix, ...suffix]);
+    this.cache = new KeyValueCache(device, configuration, observation.batch / steps, capacity);
   }
 
   async prefix<T>(work: (rows: RowsReader, values: Model['parameters']) => T): Promise<T> {
     const { model, observation } = this;
     const { prefix: blocks } = this.blocks;
     const { parameters: values, architecture, configuration } = model;
-    const { blockInputs, mixture } = architecture;
+    const { blockInputs } = architecture;
     const sequence = sequenceInputs(configuration, observation, blocks);
     // Rows of zeros and learned rows take the size of the batch from the padding mask.
     const own = { ...blockInputs.inputs(observation, blocks), validity: sequence.validity };
@@ -96,8 +99,8 @@ export class CachedSession implements Session {
       (inputs) => blockInputs.run(values, inputs, blocks).rows,
     );
     const result = await this.timed('prefix', sequence, (inputs) => {
-      const run = mixture.run(values, {
-        ...{ inputs: embedded, blocks, queries: this.options.prefix, table: architecture.table(blocks) },
+      const run = runSteps(architecture, values, {
+        ...{ inputs: embedded, blocks },
         validity: inputNamed(inputs, 'validity'),
         rotaryTable: inputNamed(inputs, 'rotaryTable'),
         cache: this.cache.prefix(),
@@ -148,6 +151,11 @@ export class CachedSession implements Session {
         },
       });
     });
+  }
+
+  head<T>(part: string, inputs: Inputs, work: (values: Model['parameters'], inputs: InputTensors) => T): Promise<T> {
+    expectInputs(inputs);
+    return this.timed(part, inputs, (tensors) => work(this.model.parameters, tensors));
   }
 
   [Symbol.dispose](): void {

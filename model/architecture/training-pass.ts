@@ -3,6 +3,7 @@ import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
 import { blockNamed } from './configuration.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
+import { runSteps } from './interleave.ts';
 import type { ChosenRows, MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
@@ -21,6 +22,8 @@ export interface TrainingPass {
 interface PassOptions extends MixtureOptions {
   /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
   readonly allRows?: boolean;
+  /** Replaces the first rows of the experts, [batch, rows, width] each: what a measurement perturbs, or takes the gradient of. */
+  readonly firstRows?: (rows: PerExpert<Tensor>) => PerExpert<Tensor>;
 }
 
 /**
@@ -43,7 +46,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { allRows = false, ...options }: PassOptions = {},
+  { allRows = false, firstRows = (rows) => rows, ...options }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
@@ -51,14 +54,11 @@ export function trainingPass(
   const conditions = merged('conditions');
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
   const blocks = trainingBlocks(configuration);
-  const withLoss = new Set(objectives.flatMap((objective) => objective.blocks));
-  const result = architecture.mixture.run(values, {
-    ...{ inputs: first.rows, blocks, conditions, ...options },
-    queries: blocks.map(({ tableName }) => tableName),
-    table: architecture.table(blocks),
+  const result = runSteps(architecture, values, {
+    ...{ inputs: firstRows(first.rows), blocks, conditions, ...options },
     validity: inputNamed(inputs, 'validity'),
     rotaryTable: inputNamed(inputs, 'rotaryTable'),
-    lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
+    lossBlocks: objectives.flatMap((objective) => objective.blocks),
     finalRows: allRows ? undefined : finalRows(model, inputs),
   });
   const pass = {

@@ -26,7 +26,7 @@ export * from './lerobot/writer.ts';
 export * from './named-images.ts';
 export * from './norm-stats.ts';
 export * from './open-dataset.ts';
-export { readParaphrases, withParaphrases } from './paraphrases.ts';
+export { readParaphrases, withForms, withParaphrases } from './paraphrases.ts';
 export {
   countSteps,
   type EpisodePart,

@@ -19,10 +19,17 @@ export async function readParaphrases(file: ByteSource): Promise<Paraphrases> {
 }
 
 /** Adds paraphrases to a data set: training draws one of an episode's instructions each time, or one of these. */
-export function withParaphrases(dataset: Dataset, paraphrases: Paraphrases): Dataset {
-  const all = (texts: readonly string[]) => [
-    ...new Set([...texts, ...texts.flatMap((text) => paraphrases.get(text) ?? [])]),
-  ];
+export const withParaphrases = (dataset: Dataset, paraphrases: Paraphrases): Dataset =>
+  withMore(dataset, (text) => paraphrases.get(text) ?? []);
+
+const forms = ['please X', 'can you X', 'now X', 'your task: X', 'X, please', 'I want you to X', 'go on and X'];
+
+/** Adds paraphrases that fit every instruction in the imperative. */
+export const withForms = (dataset: Dataset): Dataset =>
+  withMore(dataset, (text) => forms.map((form) => form.replace('X', () => text)));
+
+function withMore(dataset: Dataset, paraphrasesOf: (text: string) => readonly string[]): Dataset {
+  const all = (texts: readonly string[]) => [...new Set([...texts, ...texts.flatMap(paraphrasesOf)])];
   const change = ({ instructions, instructionsAt }: Episode): Partial<Episode> => ({
     instructions: all(instructions),
     ...(instructionsAt && { instructionsAt: (step: number) => all(instructionsAt(step)) }),

@@ -29,7 +29,7 @@ import {
   slotMask,
   toSlots,
 } from '../data/index.ts';
-import { NUMBERS } from '../systems/index.ts';
+import { NUMBERS, STATE } from '../systems/index.ts';
 import { featuresOf, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
 
 /** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
@@ -38,6 +38,8 @@ export interface EncodingSettings {
   readonly text?: object;
   /** The prompt contains the discretised state. */
   readonly stateAsText: boolean;
+  /** The vocabulary has a token for each bin of a state dimension. */
+  readonly stateTokens?: boolean;
   /** Number of bins of each state dimension. */
   readonly stateBins: number;
   /** Camera names in the order of the model's image slots. */
@@ -93,16 +95,17 @@ export class Encoding {
   readonly actions: ActionTokenizer | null;
   /** The tokens of subtasks; null for policies that say none. */
   readonly subtask: SubtaskTokens | null;
-  private readonly ranges: Partial<Record<'location' | 'action', ActionIds>>;
+  private readonly ranges: Partial<Record<'location' | 'state' | 'action', ActionIds>>;
   /** Robots by name; the robot of a model that was trained on one robot has no name. */
   private readonly robots: ReadonlyMap<string | undefined, Robot>;
 
   constructor(readonly settings: EncodingSettings) {
     this.text = settings.text ? new TextTokenizer(settings.text) : TextTokenizer.default();
     this.actions = settings.actions && actionTokenizerFromJson(settings.actions);
-    const { statistics, locations, robots = {}, relative = [] } = settings;
+    const { statistics, locations, stateTokens, stateBins, robots = {}, relative = [] } = settings;
     const sizes: Record<string, number> = {};
     if (locations) sizes.location = LOCATIONS;
+    if (stateTokens) sizes.state = stateBins;
     if (this.actions) sizes.action = this.actions.vocabularySize;
     this.ranges = rangesAfterText(this.text.vocabularySize, sizes);
     this.subtask = settings.subtask ? new SubtaskTokens(settings.subtask, this.text, this.ranges.location) : null;
@@ -118,9 +121,10 @@ export class Encoding {
     this.robots = new Map(own);
   }
 
-  /** Rows of the embedding: text tokens, then location tokens and action tokens if the model has them. */
+  /** Rows of the embedding: text tokens, then location, state and action tokens if the model has them. */
   get vocabularySize(): number {
-    return (this.ranges.action ?? this.ranges.location ?? this.text).vocabularySize;
+    const { action, state, location } = this.ranges;
+    return (action ?? state ?? location ?? this.text).vocabularySize;
   }
 
   get endOfSequence(): number {
@@ -166,7 +170,9 @@ export class Encoding {
 
   /** The ids of text and location tokens, which answers consist of. */
   get textIds(): number[] {
-    return Array.from({ length: this.vocabularySize }, (_, id) => id).filter((id) => !this.isAction(id));
+    const { state } = this.ranges;
+    const all = Array.from({ length: this.vocabularySize }, (_, id) => id);
+    return all.filter((id) => !this.isAction(id) && !state?.isAction(id));
   }
 
   /**
@@ -277,17 +283,34 @@ export class Encoding {
 
   /** Encodes a batch of observations. @throws InputError if a prompt is longer than the model's block for it */
   observe(observations: readonly RawObservation[], configuration: ModelConfiguration): ObservationBatch {
-    const prompt = configuration.blocks.find(({ input }) => input === 'prompt');
-    const ids = prompt ? { [sourceOf(prompt)]: this.prompts(observations, prompt.length) } : {};
+    const ids = configuration.blocks
+      .filter(({ input }) => input === 'prompt')
+      .map((block) => [
+        sourceOf(block),
+        sourceOf(block) === STATE
+          ? this.stateIds(observations, configuration)
+          : this.prompts(observations, block.length),
+      ]);
     const { images, cameraValid } = this.images(observations, configuration);
     const state = configuration.blocks.find(({ input }) => input === 'state');
     return {
       batch: observations.length,
       images,
       cameraValid,
-      ids,
+      ids: Object.fromEntries(ids),
       numbers: state ? { [sourceOf(state)]: this.state(observations, configuration) } : {},
     };
+  }
+
+  /** The token of the bin of every state dimension, in the order of the state; questions have none. */
+  private stateIds(observations: readonly RawObservation[], configuration: ModelConfiguration): Ids {
+    const { stateDimension } = configuration;
+    const bins = digitizeState(this.state(observations, configuration), { bins: this.settings.stateBins });
+    const ids = this.ranges.state!.toVocabulary(bins);
+    const rows = observations.map(({ request }, i) =>
+      request === 'answer' ? [] : ids.subarray(i * stateDimension, (i + 1) * stateDimension),
+    );
+    return padIds(rows, stateDimension);
   }
 
   /** Prompts of observations, of which some may be missing. @throws InputError if one has more than `length` tokens */

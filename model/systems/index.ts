@@ -1,17 +1,32 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
+import { openvlaC, openvlaD, openvlaDS, openvlaPlus, openvlaS, openvlaSC, pi0Paraphrased, pi0Plus } from './genvla.ts';
 import { hybridVla } from './hybrid-vla.ts';
-import { jointTraining, kiContinuousState, knowledgeInsulation } from './knowledge-insulation.ts';
+import {
+  insulationRobotOnly,
+  jointRobotOnly,
+  jointTraining,
+  kiContinuousState,
+  kiExpertState,
+  kiSpecialTokenState,
+  knowledgeInsulation,
+  naiveTokens,
+  naiveTokensStride,
+} from './knowledge-insulation.ts';
+import { openvla, rt2 } from './openvla.ts';
 import { openvlaOft } from './openvla-oft.ts';
-import { pi0, pi0Fast, pi05 } from './pi0.ts';
+import { frozenBackbone, pi0, pi0Fast, pi0TextState, pi05, pi05Stage1, pi05Stage2 } from './pi0.ts';
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
+export { type Change, type Difference, differencesOf, edgeText, fieldsOf, settingsOf } from './differences.ts';
 export { MARKS, PACKED_QUESTIONS, packedQuestions, type SlotLengths, slotBlocks } from './packed-questions.ts';
 export { type SubtaskSizes, withSubtask } from './subtask.ts';
 export {
   configurationOf,
   type ModelSizes,
   NUMBERS,
+  type Recipe,
+  STATE,
   SUBTASK,
   type System,
   type SystemBlock,
@@ -20,9 +35,11 @@ export {
 } from './system.ts';
 
 export const systems: readonly System[] = [
-  ...[knowledgeInsulation, jointTraining],
-  ...[pi0, pi05, pi0Fast],
-  ...[hybridVla, kiContinuousState, transfusion, openvlaOft],
+  ...[knowledgeInsulation, insulationRobotOnly, jointTraining, jointRobotOnly, naiveTokens, naiveTokensStride],
+  ...[kiContinuousState, kiExpertState, kiSpecialTokenState],
+  ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2],
+  ...[hybridVla, transfusion, openvlaOft],
+  ...[openvla, rt2, openvlaD, openvlaS, openvlaC, openvlaDS, openvlaSC, openvlaPlus, pi0Paraphrased, pi0Plus],
 ];
 
 /** @throws InputError that lists the systems if none has this name */

@@ -1,5 +1,6 @@
-/** pi0 (Black et al. 2024, arXiv 2410.24164), pi0-FAST (Pertsch et al. 2025, arXiv 2501.09747), pi0.5 as in openpi. */
+/** pi0 (Black et al. 2024, arXiv 2410.24164), pi0-FAST (Pertsch et al. 2025, arXiv 2501.09747), and pi0.5 (arXiv 2504.16054). */
 import { causal, full } from '../../kernels/index.ts';
+import { jointTraining } from './knowledge-insulation.ts';
 import type { System } from './system.ts';
 
 export const pi0: System = {
@@ -26,15 +27,37 @@ export const pi0: System = {
   time: 'concatenate',
 };
 
-export const pi05: System = {
+export const pi0TextState: System = {
   ...pi0,
-  name: 'pi05',
+  name: 'pi0-text-state',
   parent: 'pi0',
+  description: 'pi0 with the state as text in the prompt',
+  source: 'arXiv 2505.23705, section 6',
+  blocks: pi0.blocks.filter(({ name }) => name !== 'state'),
+  attention: {
+    image: { image: full, language: full },
+    language: { image: full, language: full },
+    action: { image: full, language: full, action: full },
+  },
+  stateAsText: true,
+};
+
+export const pi05: System = {
+  ...pi0TextState,
+  name: 'pi05',
+  parent: 'pi0-text-state',
   description: 'pi0 with the state as text and the time in adaptive norms, as openpi fine-tunes pi0.5',
   source: 'openpi, pi0.py',
-  blocks: pi0.blocks.filter(({ name }) => name !== 'state'),
-  stateAsText: true,
   time: 'adaptive',
+};
+
+export const frozenBackbone: System = {
+  ...pi05,
+  name: 'frozen-backbone',
+  parent: 'pi05',
+  description: 'an action expert on a vision-language model that keeps its weights',
+  source: 'arXiv 2505.23705, section 6',
+  rules: ['vision', 'backbone'].map((match) => ({ match, frozen: true })),
 };
 
 export const pi0Fast: System = {
@@ -53,4 +76,24 @@ export const pi0Fast: System = {
   actionTokens: 'fast',
   stateAsText: true,
   time: null,
+};
+
+export const pi05Stage1: System = {
+  ...pi0Fast,
+  name: 'pi05-stage-1',
+  parent: 'pi0-fast',
+  description: 'pi0-FAST that also learns questions and subtasks: the first stage of pi0.5',
+  source: 'arXiv 2504.16054',
+  recipe: { cotrain: 0.25, subtask: 'words' },
+};
+
+export const pi05Stage2: System = {
+  ...jointTraining,
+  name: 'pi05-stage-2',
+  parent: 'joint-training',
+  description:
+    'joint training with a flow loss of weight 10, and a subtask in words before the actions: the second stage of pi0.5',
+  source: 'arXiv 2504.16054',
+  objectives: jointTraining.objectives.map((own) => (own.kind === 'flow' ? { ...own, weight: 10 } : own)),
+  recipe: { cotrain: 0.25, subtask: 'words' },
 };

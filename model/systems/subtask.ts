@@ -36,8 +36,9 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
     return [name, own];
   });
   const ofNumbers = () => {
-    const { [noisy!.name]: _, ...row } = Object.fromEntries(rows)[noisy!.name];
-    return { [NUMBERS]: row };
+    const changing = blocks.filter(({ input }) => input === 'noisyActions' || input === 'time').map(({ name }) => name);
+    const row = Object.entries(Object.fromEntries(rows)[noisy!.name]).filter(([key]) => !changing.includes(key));
+    return { [NUMBERS]: Object.fromEntries(row) };
   };
   const token = objectives.find((own) => own.kind === 'nextToken') ?? {
     kind: 'nextToken' as const,
@@ -58,9 +59,15 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
     attention: {
       ...attention,
       ...Object.fromEntries(rows),
-      [SUBTASK]: { ...attention[prompt], [SUBTASK]: causal },
+      [SUBTASK]: { ...asWhole(attention[prompt]), [SUBTASK]: causal },
       ...(noisy && ofNumbers()),
     },
     objectives: [{ ...token, perTarget: true }, ...objectives.filter((own) => own.kind !== 'nextToken')],
   };
 }
+
+/** A causal edge is one from a block to itself: another block behind it sees all of it. */
+const asWhole = (row: System['attention'][string]): System['attention'][string] =>
+  Object.fromEntries(
+    Object.entries(row).map(([key, edge]) => [key, edge.mask === 'causal' ? { ...edge, mask: 'full' } : edge]),
+  );

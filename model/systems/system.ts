@@ -8,6 +8,7 @@ import type { ActionTokenKind } from '../../tokenizers/index.ts';
 import type { BackboneName, BackboneVariant } from '../architecture/backbones/index.ts';
 import {
   type BlockSettings,
+  type HistorySettings,
   type ModelConfiguration,
   type ParameterRule,
   type TowerSettings,
@@ -18,16 +19,33 @@ import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
 /** The blocks of the subtask, which a policy says before it acts, and of its places and the state as an action expert gets them; see subtask.ts. */
 export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
+/** The block of the state, as numbers or as tokens. */
+export const STATE = 'state';
 
 /** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
 export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
-  /** Its positions start after these blocks; by default after the images, prompts, subtask, state and numbers before it. */
+  /** Its positions start after these blocks; by default after the images, prompts, subtask, state, numbers and flow time before it. */
   readonly after?: readonly string[];
   /**
    * The number of its rows, which learned rows and zeros may choose: 'actions' means one for each action of a chunk (the default),
-   * 'elements' one for each number of a chunk. The data determine the others, where a system does not state it.
+   * 'elements' one for each number of a chunk, 'state' one for each number of the state. The data determine the others, where a system
+   * does not state it.
    */
-  readonly length?: number | 'actions' | 'elements';
+  readonly length?: number | 'actions' | 'elements' | 'state';
+}
+
+/** The part of a system's recipe that is no property of its model: defaults of `insula train`, which options replace. */
+export interface Recipe {
+  /** Fraction of every batch that is vision-language questions, where the data have images. */
+  readonly cotrain?: number;
+  /** The subtask that the policy says before it acts, where the data have one. */
+  readonly subtask?: 'words';
+  /** Control steps in a chunk. */
+  readonly horizon?: number;
+  /** Instructions are paraphrased by forms that fit every instruction. */
+  readonly paraphrases?: 'forms';
+  /** No weights begin from a vision-language model. */
+  readonly scratch?: boolean;
 }
 
 export interface System {
@@ -52,14 +70,19 @@ export interface System {
   /** The prompt contains the state, in bins. A continuous state is a block with the input 'state' instead. */
   readonly stateAsText: boolean;
   /**
-   * The flow time conditions the norms of the noisy actions' expert (never the backbone), or is concatenated to them; null without a
-   * flow.
+   * The flow time conditions the norms of the noisy actions' expert (never the backbone), is concatenated to them, or is the token of a
+   * block 'time'; null without noisy actions.
    */
-  readonly time: 'adaptive' | 'concatenate' | null;
+  readonly time: 'adaptive' | 'concatenate' | 'token' | null;
   /** Vision towers by name, each of the preset's sizes; one by default. */
   readonly towers?: readonly string[];
-  /** Settings of parameters by group or name: rates, freezing. */
+  /** The most cameras that it sees; all by default. */
+  readonly cameras?: number;
+  /** The control steps that it sees together; one by default. */
+  readonly history?: HistorySettings;
+  /** Settings of parameters by group or name: rates, freezing. Those of vision have no effect without images. */
   readonly rules?: readonly ParameterRule[];
+  readonly recipe?: Recipe;
 }
 
 /** The system with a factor of the gradient in place of each stop of its edges; null if it has none. */
@@ -85,8 +108,9 @@ export function withDraws(system: System, draws: number): System | null {
   const noisy = system.blocks.find(({ input }) => input === 'noisyActions');
   if (!noisy) return null;
   // Adaptive norms condition each copy by its own time, and with it all that shares the expert.
+  const shares = system.time === 'adaptive';
   const isRepeated = (block: SystemBlock) =>
-    block === noisy || (system.time === 'adaptive' && block.weights === noisy.weights);
+    block === noisy || block.input === 'time' || (shares && block.weights === noisy.weights);
   const blocks = system.blocks.map((block) => (isRepeated(block) ? { ...block, repeats: draws } : block));
   return draws === 1 ? system : { ...system, blocks };
 }
@@ -121,14 +145,15 @@ export interface ModelSizes {
 }
 
 /** The inputs of blocks that later blocks come after by default: they are there before anything is predicted. */
-const given: readonly string[] = ['images', 'prompt', 'state', 'numbers'];
+const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'];
 
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
   const { backbone, vocabulary, expert, vision, depth, heads, kvHeads, headDimension, rules = [] } = sizes;
   const { horizon, actionDimension, stateDimension } = sizes;
+  const ofState = ({ input, length }: SystemBlock) => input === 'state' || length === 'state';
   const present = system.blocks.filter(
-    ({ input }) => (input !== 'images' || vision !== null) && (input !== 'state' || stateDimension > 0),
+    (block) => (block.input !== 'images' || vision !== null) && (!ofState(block) || stateDimension > 0),
   );
   const names = present.map(({ name }) => name);
   const blocks = present.map(({ length, after, ...block }, i): BlockSettings => {
@@ -143,7 +168,9 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
   );
   const noisy = present.find(({ input }) => input === 'noisyActions');
   const experts = [...new Set(['backbone', ...present.map(({ weights }) => weights)])];
-  const all = [...(system.rules ?? []), ...rules];
+  const towers = system.towers ?? ['vision'];
+  const ofVision = ({ match }: ParameterRule) => match === 'projector' || towers.includes(match);
+  const all = [...(system.rules ?? []).filter((rule) => vision || !ofVision(rule)), ...rules];
   return {
     backbone: system.backbone ?? 'gemma',
     ...(system.backboneVariant && { backboneVariant: system.backboneVariant }),
@@ -155,11 +182,12 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
       }),
     ),
     ...{ depth, heads, kvHeads, headDimension },
-    vision: vision && visionOf(vision, system.towers ?? ['vision']),
+    vision: vision && visionOf(vision, towers),
     ...{ horizon, actionDimension, stateDimension },
     blocks,
     edges,
     objectives: system.objectives,
+    ...(system.history && { history: system.history }),
     ...(all.length > 0 && { rules: all }),
   };
 }
@@ -174,6 +202,7 @@ function visionOf(
 function lengthOf({ input, length }: Pick<SystemBlock, 'input' | 'length'>, sizes: ModelSizes): number {
   const { vision, horizon, actionDimension } = sizes;
   if (length === 'elements') return horizon * actionDimension;
+  if (length === 'state') return sizes.stateDimension;
   if (typeof length === 'number') return length;
   switch (input) {
     case 'images':
@@ -184,6 +213,7 @@ function lengthOf({ input, length }: Pick<SystemBlock, 'input' | 'length'>, size
       return sizes.targetTokens;
     case 'state':
     case 'numbers':
+    case 'time':
       return 1;
     default:
       return horizon;

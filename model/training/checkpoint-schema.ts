@@ -74,6 +74,7 @@ export const configurationSchema = v.object({
     }),
   ),
   objectives: v.array(objectiveSchema),
+  history: v.optional(v.object({ window: count(1, LENGTH_LIMIT), interleaved: v.boolean() })),
   rules: v.optional(v.array(ruleSchema)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
 
@@ -95,6 +96,7 @@ const slotMapSchema = v.object({
 export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
+  stateTokens: v.optional(v.boolean()),
   stateBins: count(1),
   cameras: texts,
   statistics: v.nullable(statisticsSchema),

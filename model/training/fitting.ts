@@ -29,7 +29,7 @@ import {
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { numbersDimension } from '../policy/subtask.ts';
-import { configurationOf, type System, withDraws } from '../systems/index.ts';
+import { configurationOf, STATE, type System, withDraws } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import type { Preset } from './presets.ts';
 import type { RunSettings } from './run-settings.ts';
@@ -182,8 +182,9 @@ export async function fitEncoding(
   const settings: EncodingSettings = {
     text: start?.text ?? defaultTokenizerJson(),
     stateAsText: system.stateAsText,
+    ...(system.blocks.some(({ input, name }) => input === 'prompt' && name === STATE) && { stateTokens: true }),
     stateBins: start?.stateBins ?? preset.stateBins,
-    cameras: dataset.cameras,
+    cameras: dataset.cameras.slice(0, system.cameras),
     ...measured,
     actions: null,
     ...((coTraining || start || (subtask && subtask !== 'words')) && { locations: true }),
@@ -251,7 +252,7 @@ export async function fittedConfiguration(
     : options.system;
   const system = withDraws(saying, draws) ?? saying;
   const { image, ...vision } = preset.vision;
-  const cameras = dataset.cameras.length;
+  const cameras = encoding.settings.cameras.length;
   return configurationOf(system, {
     ...preset,
     vocabulary: encoding.vocabularySize,

@@ -55,7 +55,7 @@ export const runSettingsSchema = v.object({
   cotrain: v.pipe(v.number(), v.minValue(0), v.ltValue(1)),
   /** Path of the questions, or of the images that they are about; null for the built-in world. */
   questions: v.nullable(v.string()),
-  /** File of paraphrases of the instructions. */
+  /** File of paraphrases of the instructions, or 'forms' for those that fit every instruction. */
   paraphrases: v.nullable(v.string()),
   /** File or folder of an action tokenizer, instead of one fitted to the data. */
   tokenizer: v.nullable(v.string()),

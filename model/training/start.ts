@@ -1,5 +1,6 @@
 /** The start of a run from a vision-language model: which parameters it takes from the file, and which begin anew. */
 import { InputError } from '../../engine/files/errors.ts';
+import { elementCount } from '../../engine/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture, type Model } from '../architecture/model.ts';
@@ -23,26 +24,41 @@ interface Started {
   readonly parameter: ModelParameter;
   /** The name of its values in the file. */
   readonly source: string;
-  /** The file has the first of its rows, those of text and locations; the others are of action tokens. */
+  /** The file has the first of its rows, those of text and locations; the others are of state and action tokens. */
   readonly firstRows: boolean;
+  /** So many towers begin from the file's only one: its projection stands side by side as often, divided by their number. */
+  readonly copies: number;
 }
 
 /**
  * The parameters that begin with the file's values: those of the same name, group and meaning. Those of the backbone have the same
- * meaning in the same family alone; those of vision have it in every family, below a root of its own.
+ * meaning in the same family alone; those of vision have it in every family, below a root of its own. Several towers begin as copies of
+ * the file's only one, and their projection so that its output is the file's (GenVLA, arXiv 2509.11417, leaves this open).
  */
 function startedBy(file: VisionLanguageFile, { configuration, parameters }: Architecture): Started[] {
   const { configuration: own, shapes } = file;
   const isSameFamily = familyOf(own) === familyOf(configuration);
   const theirs = new Map(new Architecture(own).parameters.map((parameter) => [withoutRoot(parameter.name), parameter]));
+  const towersOf = ({ vision }: ModelConfiguration) => Object.keys(vision?.towers ?? {});
+  const [ours, [only, ...others]] = [towersOf(configuration), towersOf(own)];
+  const copied = others.length === 0 && ours.length > 1 ? [...ours, 'projector'] : [];
   return parameters.flatMap((parameter) => {
     const { name, shape, group, initialisation } = parameter;
-    const their = theirs.get(withoutRoot(name));
-    if (their?.group !== group || their.initialisation !== initialisation) return [];
+    const isCopied = copied.includes(group);
+    const their = theirs.get(withoutRoot(isCopied ? name.replace(`vision_tower_${group}`, 'vision_tower') : name));
+    if (their?.group !== (isCopied ? only : group) || their.initialisation !== initialisation) return [];
     if (group === 'backbone' && !isSameFamily) return [];
-    const [rows] = shapes.get(their.name)!;
+    const theirShape = shapes.get(their.name)!;
+    const [rows] = theirShape;
     const firstRows = rows === own.vocabulary && shape[0] === configuration.vocabulary && rows < shape[0];
-    return [{ parameter, source: their.name, firstRows }];
+    return [
+      {
+        parameter,
+        source: their.name,
+        firstRows,
+        copies: elementCount(shape) > elementCount(theirShape) && isCopied ? ours.length : 1,
+      },
+    ];
   });
 }
 
@@ -94,7 +110,7 @@ export function startLines(file: VisionLanguageFile, architecture: Architecture)
   if (names.size === 0) throw new InputError(`${file.name}: none of its tensors is one of this model`);
   const anew = byGroup(parameters.filter(({ name }) => !names.has(name)));
   const rows = configuration.vocabulary - file.configuration.vocabulary;
-  if (rows > 0 && started.some(({ firstRows }) => firstRows)) anew.push(`${rows} rows of action tokens`);
+  if (rows > 0 && started.some(({ firstRows }) => firstRows)) anew.push(`${rows} rows of new tokens`);
   const sources = new Set(started.map(({ source }) => source));
   const unexpected = [...file.shapes.keys()].filter((name) => !sources.has(name));
   const shown = `${unexpected.slice(0, 3).join(', ')}${unexpected.length > 3 ? ` and ${unexpected.length - 3} more` : ''}`;
@@ -111,14 +127,24 @@ function byGroup(parameters: readonly ModelParameter[]): string[] {
 
 /** Writes the file's values into an initialised model. */
 export async function beginFrom(file: VisionLanguageFile, { architecture, parameters }: Model): Promise<void> {
-  for (const { parameter, source, firstRows } of startedBy(file, architecture)) {
+  for (const { parameter, source, firstRows, copies } of startedBy(file, architecture)) {
     const target = parameters.get(parameter.name);
     const values = await file.read(source);
-    if (!firstRows) target.write(values);
+    if (copies > 1) target.write(sideBySide(values, parameter.shape[0], copies));
+    else if (!firstRows) target.write(values);
     else {
       const all = await target.read();
       all.set(values);
       target.write(all);
     }
   }
+}
+
+/** [rows, columns] -> [rows, copies * columns], each copy divided by their number. */
+function sideBySide(values: Float32Array, rows: number, copies: number): Float32Array {
+  const columns = values.length / rows;
+  return Float32Array.from(
+    { length: copies * values.length },
+    (_, i) => values[Math.floor(i / (copies * columns)) * columns + (i % columns)] / copies,
+  );
 }

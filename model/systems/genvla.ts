@@ -1,0 +1,61 @@
+/**
+ * GenVLA (Grover et al. 2025, arXiv 2509.11417): D, a second vision tower that keeps its weights; S, actions as strings of digits; C,
+ * co-training with as many vision-language questions as robot examples.
+ */
+import { openvla } from './openvla.ts';
+import { pi0, pi0Fast } from './pi0.ts';
+import type { Recipe, System } from './system.ts';
+
+const source = 'arXiv 2509.11417';
+const half: Recipe = { cotrain: 0.5 };
+
+type Part = 'd' | 's' | 'c';
+
+const words: Readonly<Record<Part, string>> = {
+  d: 'a vision tower that keeps its weights beside one that learns',
+  s: 'actions as strings of digits',
+  c: 'vision-language questions in half of every batch',
+};
+
+function withParts(name: string, parts: readonly Part[], parent: System): System {
+  const has = (part: Part) => parts.includes(part);
+  return {
+    ...openvla,
+    name,
+    parent: parent.name,
+    description: `OpenVLA with ${parts.map((part) => words[part]).join(', ')}`,
+    source,
+    actionTokens: has('s') ? 'string' : openvla.actionTokens,
+    ...(has('d') && { rules: [{ match: 'dinov2', frozen: true }] }),
+    recipe: { ...openvla.recipe, ...(has('c') && half) },
+  };
+}
+
+export const openvlaD = withParts('openvla-d', ['d'], openvla);
+export const openvlaS = withParts('openvla-s', ['s'], openvla);
+export const openvlaC = withParts('openvla-c', ['c'], openvla);
+export const openvlaDS = withParts('openvla-ds', ['d', 's'], openvlaD);
+export const openvlaSC = withParts('openvla-sc', ['s', 'c'], openvlaS);
+export const openvlaPlus = withParts('openvla-plus', ['d', 's', 'c'], openvlaSC);
+
+export const pi0Paraphrased: System = {
+  ...pi0,
+  name: 'pi0-paraphrased',
+  parent: 'pi0',
+  description: 'pi0 with paraphrases of the instructions, the baseline of GenVLA',
+  source,
+  recipe: { paraphrases: 'forms' },
+};
+
+export const pi0Plus: System = {
+  ...pi0Fast,
+  name: 'pi0-plus',
+  parent: 'pi0-fast',
+  description:
+    'no expert and no flow: strings of digits, two vision towers of which one keeps its weights, and co-training',
+  source,
+  actionTokens: 'string',
+  towers: ['vision', 'frozen'],
+  rules: [{ match: 'frozen', frozen: true }],
+  recipe: half,
+};
