@@ -2,7 +2,7 @@
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
 import { add, concatenateTokens, embedding, reshape } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { type BlockSettings, type ModelConfiguration, sourceOf } from './configuration.ts';
+import { type BlockSettings, type ModelConfiguration, sourceOf, stepsInSequence } from './configuration.ts';
 import {
   expectBelow,
   floats,
@@ -115,7 +115,7 @@ export class BlockInputs {
     if (own instanceof Linear) return own.run(values, inputNamed(inputs, `numbers/${name}`));
     if (!own && input !== 'zeros')
       throw new Error(`block '${name}' needs an objective that gives it noisy actions or their time`);
-    const [batch] = inputNamed(inputs, 'validity').shape;
+    const batch = inputNamed(inputs, 'validity').shape[0] * stepsInSequence(this.configuration);
     const { width } = this.configuration.experts[weights];
     const zeros = zeroTensor(values.device, [batch, length, width], 'f32', 'rows of zeros');
     return own ? add(zeros, own.rows(values)) : zeros;

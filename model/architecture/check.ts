@@ -12,9 +12,11 @@ import {
   tokensPerImage,
 } from './configuration.ts';
 import { trunkObstacle } from './heads/trunk.ts';
+import { headObstacle } from './objectives/regression.ts';
 import { rowCount, rowWidth } from './objectives/rows.ts';
 import { type DenoisingHeadSettings, maximumDelayOf, type ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
+import { isCopiedWhole } from './sequence.ts';
 
 const HEAD_DIMENSION_LIMIT = 256;
 
@@ -198,13 +200,22 @@ function expectBlock(configuration: ModelConfiguration, block: BlockSettings): v
   const own = configuration.blocks.filter((other) => other.weights === weights);
   const first = configuration.blocks.indexOf(own[0]);
   const alone = own.find((other, i) => other.repeats !== repeats || configuration.blocks[first + i] !== other);
+  const isWhole = isCopiedWhole(configuration, block);
   expect(
-    alone === undefined || (input === 'noisyActions' && !adaptive),
+    alone === undefined || ((input === 'noisyActions' || input === 'time') && !adaptive && !isWhole),
     `${what} is repeated ${input === 'noisyActions' ? 'through adaptive norms, which condition each copy by its own time' : 'with the noisy actions'}, but ${quote(alone?.name ?? '')} of the same expert is not repeated with it, as its neighbour`,
   );
   expect(
     own.some((other) => other.input === 'noisyActions'),
     `${what} is repeated; only noisy actions differ between copies`,
+  );
+  const copied = configuration.blocks.filter((other) => other.repeats === repeats).map((other) => other.name);
+  const between = [...readBy(configuration, name)].find(
+    (other) => !copied.includes(other) && readBy(configuration, other).has(name),
+  );
+  expect(
+    between === undefined,
+    `${what} is repeated, and reads block ${quote(between ?? '')}, which sees its first copy alone`,
   );
 }
 
@@ -258,6 +269,8 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
       const { rows } = objective;
       const ofActions =
         objective.kind === 'denoisingHead' || (objective.kind === 'regression' && objective.dimension === undefined);
+      const obstacle = objective.kind === 'regression' ? headObstacle(objective, configuration) : null;
+      expect(obstacle === null, `${what} ${obstacle}`);
       if ('tower' in rows) {
         expect(
           !ofActions,
@@ -297,7 +310,7 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         block!.length % rowsPerStep === 0,
         `${what} reads ${rowsPerStep} rows side by side, and block ${quote(rows.block)} has ${block!.length}`,
       );
-      if (!ofActions) return;
+      if (!ofActions || (objective.head && 'trunk' in objective.head)) return;
       const needed = horizon * rowsPerStep;
       expect(
         block!.length === needed,

@@ -10,6 +10,7 @@ export interface Ids {
 
 /** A batch of observations, encoded for the model. */
 export interface ObservationBatch {
+  /** Control steps: examples, or with history those of each example's window one after another, oldest first. */
   readonly batch: number;
   /** [batch, cameras, height, width, 3] in [-1, 1]; null if the model has no image block. */
   readonly images: Float32Array | null;

@@ -13,7 +13,10 @@ interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'
   readonly lossBlocks?: readonly string[];
 }
 
-/** Runs the mixture. All tensors, given and returned, are those of control steps: [control steps, rows of one, ...]. */
+/**
+ * Runs the mixture. The streams, given and returned, are those of control steps: [control steps, rows of one, width]. The padding mask
+ * and the rotary table are those of sequences, as `sequenceInputs` makes them.
+ */
 export function runSteps(architecture: Architecture, values: ParameterSet, pass: StepsPass): MixtureResult {
   const steps = stepsInSequence(architecture.configuration);
   const blocks = inSequence(architecture.configuration, pass.blocks);
@@ -27,8 +30,6 @@ export function runSteps(architecture: Architecture, values: ParameterSet, pass:
     blocks,
     queries: blocks.map(({ tableName }) => tableName),
     table: architecture.table(pass.blocks),
-    validity: together(pass.validity),
-    rotaryTable: together(pass.rotaryTable),
     lossBlocks:
       pass.lossBlocks && blocks.filter(({ name }) => pass.lossBlocks!.includes(name)).map((own) => own.tableName),
   });

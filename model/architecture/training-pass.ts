@@ -22,6 +22,8 @@ export interface TrainingPass {
 interface PassOptions extends MixtureOptions {
   /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
   readonly allRows?: boolean;
+  /** Replaces the first rows of the experts, [batch, rows, width] each: what a measurement perturbs, or takes the gradient of. */
+  readonly firstRows?: (rows: PerExpert<Tensor>) => PerExpert<Tensor>;
 }
 
 /**
@@ -44,7 +46,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { allRows = false, ...options }: PassOptions = {},
+  { allRows = false, firstRows = (rows) => rows, ...options }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
@@ -53,7 +55,7 @@ export function trainingPass(
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
   const blocks = trainingBlocks(configuration);
   const result = runSteps(architecture, values, {
-    ...{ inputs: first.rows, blocks, conditions, ...options },
+    ...{ inputs: firstRows(first.rows), blocks, conditions, ...options },
     validity: inputNamed(inputs, 'validity'),
     rotaryTable: inputNamed(inputs, 'rotaryTable'),
     lossBlocks: objectives.flatMap((objective) => objective.blocks),

@@ -1,7 +1,7 @@
 /** Random models: each is refused with one line, or trains, adds up over parts of a batch, and acts as it was trained. */
 import { describe, expect, test } from 'vitest';
 import { backward, InputError } from '../../engine/index.ts';
-import { sourceOf } from '../../model/architecture/configuration.ts';
+import { sourceOf, windowOf } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
 import { maximumDelayOf } from '../../model/architecture/objectives/index.ts';
@@ -30,7 +30,7 @@ function refusalOf(make: () => unknown): string | null {
   }
 }
 
-/** Examples `begin` ... `begin + size - 1`. */
+/** Control steps `begin` ... `begin + size - 1`. */
 function partOf(whole: TrainingBatch, begin: number, size: number): TrainingBatch {
   const cut = (value: unknown): unknown => {
     if (ArrayBuffer.isView(value)) {
@@ -80,7 +80,8 @@ describe('random models', () => {
     const whole = await gradientsOf(model, [batch]);
     expect(flat(whole).every(Number.isFinite), 'finite gradients').toBe(true);
     expectClose(flat(await gradientsOf(model, [batch], { recompute: true })), flat(whole), 1e-6, 'recomputed');
-    const parts = [partOf(batch, 0, 1), partOf(batch, 1, 2)];
+    const window = windowOf(configuration);
+    const parts = [partOf(batch, 0, window), partOf(batch, window, 2 * window)];
     expectClose(flat(await gradientsOf(model, parts)), flat(whole), 1e-5, 'parts');
     for (const { name, blocks, reads = blocks } of model.objectives) {
       const reached = groupsReached(configuration, reads);
@@ -98,7 +99,7 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   const { configuration, device, architecture } = model;
   const { blocks, horizon, actionDimension } = configuration;
   const [noisy] = blocks.filter(({ input }) => input === 'noisyActions');
-  const noise = normals(BATCH * horizon * actionDimension, 77);
+  const noise = normals(given.batch * horizon * actionDimension, 77);
   const copies = noisy?.repeats ?? 1;
   const size = horizon * actionDimension;
   const repeated = Float32Array.from({ length: noise.length * copies }, (_, i) => {
@@ -110,9 +111,9 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   // Two steps of diffusion begin at level 50, where these actions become the noise itself.
   const share = alphaBars[50];
   const actions = diffuses ? noise.map((own) => (own * (1 - Math.sqrt(1 - share))) / Math.sqrt(share)) : given.actions;
-  const time = new Float32Array(BATCH * copies).fill(diffuses ? 0.51 : 1);
+  const time = new Float32Array(given.batch * copies).fill(diffuses ? 0.51 : 1);
   const delay = Math.max(...configuration.objectives.map(maximumDelayOf));
-  const delays = new Uint32Array(BATCH * copies).fill(delay);
+  const delays = new Uint32Array(given.batch * copies).fill(delay);
   const batch = { ...given, actions, noise: repeated, time, delays };
   const pass = device.step(() =>
     trainingPass(model, tensorsOf(device, trainingInputs(architecture, batch)), { allRows: true }),
@@ -139,7 +140,7 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
     written.clear();
     const states: Float32Array[] = [];
     const onState = (state: Float32Array) => states.push(state);
-    const before = Array.from({ length: BATCH }, (_, i) => batch.actions!.slice(i * size, (i + 1) * size));
+    const before = Array.from({ length: given.batch }, (_, i) => batch.actions!.slice(i * size, (i + 1) * size));
     const previous = objective.continues && delay > 0 ? { chunks: before, delay } : undefined;
     const options = { objective, noise, steps: diffuses ? 2 : 1, choose: forced, onState, previous };
     const acting = act(model, batch, options);

@@ -111,6 +111,9 @@ function objectivesOf(
     const of = blocks.filter(({ length }) => length % HORIZON === 0);
     const block = of.length > 0 ? choose.of(of) : blocks[0];
     if (!block) return objectives;
+    const trunk = { kind: choose.of(['mlp', 'lstm', 'transformer'] as const), width: 8, layers: 1, heads: 2 };
+    if (choose.chance(0.3))
+      add({ kind: 'regression', name: 'policy', weight: 1, rows: rows(), error, head: { kind: 'policy', trunk } });
     add({
       ...{ kind: 'regression', name: 'chunk', weight: 1, rows: { block: block.name }, error },
       rowsPerStep: Math.max(1, block.length / HORIZON),
@@ -123,7 +126,15 @@ function objectivesOf(
 
 export function randomConfiguration(seed: number): ModelConfiguration {
   const choose = new Chooser(seed);
-  return withDelay(choose, withDenoising(choose, withQueriesOnly(choose, drawn(choose))));
+  const configuration = drawn(choose);
+  const { blocks } = configuration;
+  const queriesOnly =
+    blocks.length === 0 || choose.chance(0.7) ? configuration : withQueriesOnly(choose, configuration);
+  const denoising = withDelay(choose, withDenoising(choose, queriesOnly));
+  // A block of tokens to predict is refused beside a history.
+  const isTarget = ({ input }: BlockSettings) => input === 'target';
+  if (choose.chance(blocks.some(isTarget) ? 0.95 : 0.5)) return denoising;
+  return { ...denoising, history: { window: 2, interleaved: choose.chance(0.6) } };
 }
 
 /** Diffusion in place of a flow, its time as a token, or a head that denoises where no block does. */
@@ -154,7 +165,6 @@ function withDenoising(choose: Chooser, configuration: ModelConfiguration): Mode
 
 function withQueriesOnly(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
   const { blocks, edges } = configuration;
-  if (blocks.length === 0 || choose.chance(0.7)) return configuration;
   // A block that nobody reads, or now and then one that is read, which is refused.
   const { name: queriesOnly } = choose.of(blocks);
   const unread = choose.chance(0.9) ? edges.filter(({ key }) => key !== queriesOnly) : edges;
@@ -203,13 +213,14 @@ function drawn(choose: Chooser): ModelConfiguration {
 }
 
 /** Random examples; the first has neither actions nor rows with targets. */
-export function batchFor(configuration: ModelConfiguration, batch: number, seed: number): TrainingBatch {
+export function batchFor(configuration: ModelConfiguration, examples: number, seed: number): TrainingBatch {
   const { blocks, horizon } = configuration;
+  const random = randomBatch(configuration, examples, seed);
+  const { batch } = random;
   const other = blocks.filter(({ input }) => !['images', 'prompt', 'target'].includes(input));
   const rowValid = other
     .filter((_, i) => (seed + i) % 3 === 0)
     .map(({ name, length }) => [name, Uint8Array.from({ length: batch * length }, (_, i) => (i % length > 1 ? 0 : 1))]);
-  const random = randomBatch(configuration, batch, seed);
   const targets = Object.entries(random.rowTargets!).map(([name, { data, valid }]) => {
     const first = valid.length / batch;
     return [name, { data, valid: Uint8Array.from(valid, (_, row) => (row < first ? 0 : 1)) }];

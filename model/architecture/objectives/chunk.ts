@@ -1,6 +1,6 @@
 /** Chunks of actions in objectives: which of their elements count. */
 import { floats, type Input, type Inputs, type InputTensors, integers, type TrainingBatch } from '../inputs.ts';
-import { countOf } from './objective.ts';
+import { type Counted, countOf, type Reference } from './objective.ts';
 
 /** Actions of this shape and their masks, as inputs of the named objective: another may have each chunk several times. */
 export function chunkInputs(
@@ -61,4 +61,36 @@ export function isReal({ batch, actions, actionValid, realDimensions }: Training
   const row = realDimensions && realDimensions.length > width ? Math.floor(i / size) * width : 0;
   const real = realDimensions?.[row + (i % width)] ?? 1;
   return (actionValid?.[Math.floor(i / width)] ?? 1) === 1 && real === 1;
+}
+
+/** A batch with `count` dimensions of its actions alone, from number `first` of `width` on. */
+export function columnsOf(batch: TrainingBatch, width: number, first: number, count: number): TrainingBatch {
+  if (count === width) return batch;
+  const { actions, realDimensions } = batch;
+  const own = (rows: ArrayLike<number>) => cut(rows, width, first, count);
+  return { ...batch, actions: actions && own(actions), realDimensions: realDimensions && own(realDimensions) };
+}
+
+const cut = (rows: ArrayLike<number>, width: number, first: number, count: number): Float32Array =>
+  Float32Array.from(
+    { length: (rows.length / width) * count },
+    (_, i) => rows[Math.floor(i / count) * width + first + (i % count)],
+  );
+
+/** The mean over real elements of the loss of a constant chunk, the mean of the training data, in these dimensions. */
+export function meanChunkLoss(
+  loss: (action: number, mean: number) => number,
+  ...columns: readonly [width: number, first: number, count: number]
+) {
+  const measure = ({ meanChunk }: Reference, whole: TrainingBatch): Counted => {
+    const [batch, means] = [columnsOf(whole, ...columns), cut(meanChunk, ...columns)];
+    let [sum, count] = [0, 0];
+    batch.actions!.forEach((action, i) => {
+      if (!isReal(batch, i)) return;
+      sum += loss(action, means[i % means.length]);
+      count += 1;
+    });
+    return { loss: sum / count, count };
+  };
+  return { name: 'mean chunk', measure };
 }

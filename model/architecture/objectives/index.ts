@@ -16,7 +16,10 @@ export * from './settings.ts';
 
 /** The objectives of a model, in the order in which their losses are summed. A new kind is a file beside these, and a line here. */
 export function objectivesOf(configuration: ModelConfiguration): Objective[] {
-  return configuration.objectives.map((settings) => objectiveOf(settings, configuration));
+  return configuration.objectives.flatMap((settings): Objective[] => {
+    const objective = objectiveOf(settings, configuration);
+    return objective instanceof Regression && objective.gripper ? [objective, objective.gripper] : [objective];
+  });
 }
 
 function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfiguration): Objective {

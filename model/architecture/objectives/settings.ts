@@ -47,8 +47,18 @@ const regression = v.object({
   rowsPerStep: v.optional(count(1)),
   /** The hidden states are those one row before, as in next-token prediction. */
   before: v.optional(v.boolean()),
-  /** OpenVLA-OFT's residual MLP of this width; default: an affine map. */
-  head: v.optional(v.object({ width: count(1), blocks: count() })),
+  /**
+   * OpenVLA-OFT's residual MLP of this width, or RoboVLMs' policy head, which predicts the chunk of a control step from all rows of a
+   * block side by side; default: an affine map of each row.
+   */
+  head: v.optional(
+    v.union([
+      v.object({ width: count(1), blocks: count() }),
+      v.object({ kind: v.literal('policy'), trunk: trunkSchema }),
+    ]),
+  ),
+  /** The last dimension of the actions is a gripper, which the policy head chooses; its loss, a cross-entropy, counts by `weight`. */
+  gripper: v.optional(v.object({ weight: v.number() })),
 });
 
 /** A class for each row, by a linear map. */
