@@ -46,10 +46,14 @@ const evaluateOptions = {
     executionKinds,
     { excludes: 'data' },
   ),
-  'execute-steps': number('control steps from one chunk to the next; 5 by default', 1, {
-    excludes: 'data',
-    needs: { execution: [undefined, ...inSteps] },
-  }),
+  'execute-steps': number(
+    'control steps from one chunk to the next; by default 5, or as many as a shorter chunk has',
+    1,
+    {
+      excludes: 'data',
+      needs: { execution: [undefined, ...inSteps] },
+    },
+  ),
   delay: number(
     'control steps that pass while a chunk is computed; by default 1 for real-time chunking, otherwise 0',
     0,

@@ -17,11 +17,16 @@ export type ExecutionKind = (typeof executionKinds)[number];
 export interface ExecutionOptions {
   /** 'receding-horizon' by default. */
   readonly execution?: ExecutionKind;
-  /** Control steps from one call of the policy to the next, for receding horizon and real-time chunking; 5 by default. */
+  /**
+   * Control steps from one call of the policy to the next, for receding horizon and real-time chunking; by default 5, or as many as a
+   * shorter chunk has beside the delay.
+   */
   readonly executeSteps?: number;
   /** Control steps that pass while a chunk is computed, for the same two; 0 by default. The first chunk is waited for. */
   readonly delay?: number;
 }
+
+const EXECUTE_STEPS = 5;
 
 /** The exponent of a prediction's weight exp(-DECAY i), where i = 0 is the oldest prediction. */
 const DECAY = 0.01;
@@ -41,10 +46,9 @@ interface Schedule {
 }
 
 /** @throws InputError if chunks of `horizon` actions cannot be executed so */
-export function scheduleOf(
-  { execution = 'receding-horizon', executeSteps = 5, delay = 0 }: ExecutionOptions,
-  horizon: number,
-): Schedule {
+export function scheduleOf(options: ExecutionOptions, horizon: number): Schedule {
+  const { execution = 'receding-horizon', delay = 0 } = options;
+  const { executeSteps = Math.max(1, Math.min(EXECUTE_STEPS, horizon - delay)) } = options;
   if (execution === 'open-loop') return { every: horizon, delay: 0 };
   if (execution === 'temporal-ensembling') return { every: 1, delay: 0 };
   const fail = (option: string, value: number, reason: string) => {

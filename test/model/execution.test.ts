@@ -78,9 +78,16 @@ describe('a schedule', () => {
     expect(scheduleOf({ ...options, execution: 'open-loop' }, HORIZON)).toEqual({ every: HORIZON, delay: 0 });
   });
 
+  test('fits itself to short chunks', () => {
+    const schedules = [1, 4, 8].map((horizon) => scheduleOf({}, horizon));
+    expect(schedules.map(({ every }) => every)).toEqual([1, 4, 5]);
+    expect(scheduleOf({ delay: 1 }, HORIZON)).toEqual({ every: 3, delay: 1 });
+    expect(() => scheduleOf({ delay: 1 }, 1)).toThrow('--delay 1: a chunk has to last');
+  });
+
   test('is checked against the chunks, which must be whole', async () => {
     const executing = (chunk: Float32Array | undefined) =>
-      new Executor(async () => (chunk ? [chunk] : []), 2).next(() => [0]);
+      new Executor(async () => (chunk ? [chunk] : []), 2, { executeSteps: 5 }).next(() => [0]);
     await expect(executing(new Float32Array(8))).rejects.toThrow(
       '--execute-steps 5: a chunk of this policy has 4 actions',
     );
