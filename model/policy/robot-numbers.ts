@@ -117,6 +117,7 @@ export class RobotNumbers {
     return states;
   }
 }
+
 const someOrNull = (flags: readonly boolean[]) => (flags.includes(true) ? flags : null);
 
 function stateOf(robot: string | undefined, state: RobotState['state']): ArrayLike<number> {
