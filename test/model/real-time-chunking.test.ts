@@ -1,11 +1,12 @@
 /** Real-time chunking: guidance against its formula, and flows that were trained with a delay. */
+import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
 import { backward } from '../../engine/index.ts';
 import { scale } from '../../kernels/index.ts';
 import { expectRunnable } from '../../model/architecture/check.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
-import type { PreviousChunks } from '../../model/architecture/objectives/index.ts';
+import { maximumDelayOf, objectiveSchema, type PreviousChunks } from '../../model/architecture/objectives/index.ts';
 import { NoisyChunks } from '../../model/architecture/objectives/noisy-chunks.ts';
 import { processes } from '../../model/architecture/objectives/process.ts';
 import { guidanceWeight, prefixWeights } from '../../model/architecture/objectives/real-time-chunking.ts';
@@ -22,7 +23,7 @@ import {
   withSubtask,
 } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
-import { runSettings, systemOf } from '../../model/training/run-settings.ts';
+import { runSettings, runSettingsSchema, systemOf } from '../../model/training/run-settings.ts';
 import { testDevice } from '../support/devices.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 import { tinySizes } from '../support/tiny-sizes.ts';
@@ -220,12 +221,30 @@ test('a policy takes previous chunks in the units of the robot', async () => {
   );
 });
 
+test('settings of runs and models from before have no delay', () => {
+  const { maximumDelay, ...before } = runSettings();
+  expect(maximumDelay).toBe(0);
+  expect(v.parse(runSettingsSchema, before).maximumDelay).toBe(0);
+  const flow = { kind: 'flow', name: 'flow', weight: 1, block: 'action' };
+  expect([flow, { ...flow, maximumDelay: 2 }].map((own) => maximumDelayOf(v.parse(objectiveSchema, own)))).toEqual([
+    0, 2,
+  ]);
+  expect(() => v.parse(objectiveSchema, { ...flow, maximumDelay: -1 })).toThrow();
+});
+
 test('what has no flow, or no room for the delay, is refused', async () => {
   expect(() => systemOf(runSettings({ system: 'pi0-fast', maximumDelay: 2 }))).toThrow(
     '--maximum-delay: pi0-fast has no flow',
   );
   const long = withMaximumDelay(systemNamed('pi0'), horizon)!;
   expect(() => expectRunnable(configured(long))).toThrow('objective "flow" has a maximum delay of 4 actions; expected');
+  const original = systemNamed('hybrid-vla-original');
+  const byToken = original.objectives.map((own) =>
+    own.kind === 'diffusion' ? ({ ...own, kind: 'flow', maximumDelay: 2 } as const) : own,
+  );
+  expect(() => expectRunnable(configured({ ...original, objectives: byToken }))).toThrow(
+    'actions have times of their own, and block "time" is one time for all',
+  );
   using model = new Model(await testDevice('normal'), configured(systemNamed('openvla-oft')));
   model.initialise(1);
   const observation = randomBatch(model.configuration, BATCH, 1);
