@@ -61,7 +61,9 @@ export { type TrainingPass, trainingInputs, trainingPass } from './architecture/
 export type * from './data/dataset.ts';
 export * from './data/index.ts';
 export { type ActOptions, act, type SamplingOptions } from './policy/acting.ts';
+export type { DecodeCounts } from './policy/decodes.ts';
 export { Encoding, type EncodingSettings, type RawObservation } from './policy/encoding.ts';
+export * from './policy/execution.ts';
 export { Policy } from './policy/policy.ts';
 export { PolicySession } from './policy/session.ts';
 export * from './systems/index.ts';

@@ -42,6 +42,7 @@ export {
   type System,
   type SystemBlock,
   withDraws,
+  withMaximumDelay,
   withStopsAt,
 } from './system.ts';
 
