@@ -94,6 +94,7 @@ function batchOf(fixture: Fixture): TrainingBatch {
     actions: floats('actions'),
     noise: floats('noise'),
     time: data('time'),
+    delays: data('delays') ?? undefined,
     actionValid: data('actionValid'),
     realDimensions: data('realDimensions'),
   };
@@ -118,6 +119,8 @@ const cases = [
   'hybrid-original-dummy',
   'diffusion-head-dummy',
   'flow-head-dummy',
+  'delayed-flow-dummy',
+  'delayed-flow-concatenated-dummy',
 ];
 
 describe('small systems golden', () => {

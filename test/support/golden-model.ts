@@ -6,7 +6,7 @@ import type { BlockSettings, ModelConfiguration } from '../../model/architecture
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
-import { act, argmax } from '../../model/policy/acting.ts';
+import { type ActOptions, act, argmax } from '../../model/policy/acting.ts';
 import { testDevice } from './devices.ts';
 import { type Fixture, fixtureTolerance } from './fixtures.ts';
 import { expectClose, expectZero, relativeError } from './numbers.ts';
@@ -132,17 +132,30 @@ export function testGoldenModel({ fixture, configuration, batch, weights, gradie
     }
   });
 
+  const sampled = async (options: Pick<ActOptions, 'previous'> = {}) => {
+    using model = await loaded();
+    const noise = fixture.get('input/samplingNoise').data as Float32Array;
+    const states: Float32Array[] = [];
+    const steps: number = settings.eulerSteps;
+    const actions = await act(model, batch, { noise, steps, onState: (state) => states.push(state), ...options });
+    expect(states.length).toBe(steps);
+    return { states, actions: actions! };
+  };
   if (fixture.has('expected/sample/states'))
     test('cached sampling', async () => {
-      using model = await loaded();
       const rows = noisyRows(false);
-      const noise = fixture.get('input/samplingNoise').data as Float32Array;
-      const states: Float32Array[] = [];
-      const steps: number = settings.eulerSteps;
-      const actions = await act(model, batch, { noise, steps, onState: (state) => states.push(state) });
-      expect(states.length).toBe(steps);
+      const { states, actions } = await sampled();
       for (const [step, state] of states.entries()) compareNumbers(state, 'sample/states', rows, step);
-      compareNumbers(actions!, 'sample/actions', rows);
+      compareNumbers(actions, 'sample/actions', rows);
+    });
+
+  if (fixture.has('expected/continued/states'))
+    test('chunks that continue previous ones', async () => {
+      const { data, shape } = fixture.get('input/previous');
+      const size = data.length / shape[0];
+      const chunks = Array.from({ length: shape[0] }, (_, i) => data.slice(i * size, (i + 1) * size) as Float32Array);
+      const { states } = await sampled({ previous: { chunks, ...settings.continued } });
+      for (const [step, state] of states.entries()) compareNumbers(state, 'continued/states', null, step);
     });
 
   if (fixture.has('expected/prediction'))
