@@ -70,15 +70,19 @@ export async function derivedAttention(
     });
     return { ...inputs, validity: integers(validity, shape) };
   };
-  const before = await hiddenRows(model, singled(false), (rows) => rows);
-  const after = await hiddenRows(model, singled(true), (rows) =>
-    mapped(rows, (own, expert) => {
-      const places = tokens.flatMap(({ block, row }, example) =>
-        block.weights === expert ? [placeOf(blocks, block, row, steps.key(example))] : [],
-      );
-      return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
-    }),
-  );
+  const perturbed = (all: boolean) =>
+    hiddenRows(model, singled(all), (rows) =>
+      mapped(rows, (own, expert) => {
+        // A row of zeros has a value of zero, which would not show.
+        const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
+          block.weights === expert && (all || example >= tokens.length)
+            ? [placeOf(blocks, block, row, steps.key(example))]
+            : [],
+        );
+        return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
+      }),
+    );
+  const [before, after] = [await perturbed(false), await perturbed(true)];
   const changes = (example: number, block: RunningBlock, row: number) => {
     const place = placeOf(blocks, block, row, steps.query(example));
     const [was, is] = [before, after].map((own) => rowOf(own[block.weights], place));
@@ -186,7 +190,7 @@ function rowOf({ data, shape: [, rows, width] }: HostRows, { step, row }: Place)
 /** Normal numbers in these rows, and zeros in all others. */
 function normalsAt(shape: readonly number[], places: readonly Place[]): Float32Array {
   const data = new Float32Array(elementCount(shape));
-  for (const [i, own] of places.entries()) randomStream(SEED, i, streams.noise).fillNormal(rowOf({ data, shape }, own));
+  for (const own of places) randomStream(SEED, own.step, streams.noise).fillNormal(rowOf({ data, shape }, own));
   return data;
 }
 
