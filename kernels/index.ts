@@ -66,3 +66,4 @@ export * from './rotary.ts';
 export * from './softmax.ts';
 export * from './token-cache.ts';
 export * from './tokens.ts';
+export * from './weight-average.ts';

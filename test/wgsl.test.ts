@@ -262,8 +262,9 @@ async function validateEveryOp(device: Device): Promise<string[]> {
     backward(kernels.sum(kernels.multiply(set.get('weight'), set.get('weight'))));
   });
   for (const moments of ['f32', 'bf16', '8bit'] as const) {
-    using optimizer = new kernels.AdamW(set, { maximumNorm: 1, moments });
+    using optimizer = new kernels.AdamW(set, { maximumNorm: 1, moments, average: 0.9 });
     device.step(() => optimizer.step(1e-3));
+    optimizer.exchange();
     device.flush();
   }
   await device.finish();

@@ -15,6 +15,7 @@ import { headObstacle } from './objectives/regression.ts';
 import { rowCount, rowWidth } from './objectives/rows.ts';
 import type { DenoisingHeadSettings, ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
+import { isCopiedWhole } from './sequence.ts';
 
 const HEAD_DIMENSION_LIMIT = 256;
 
@@ -198,13 +199,22 @@ function expectBlock(configuration: ModelConfiguration, block: BlockSettings): v
   const own = configuration.blocks.filter((other) => other.weights === weights);
   const first = configuration.blocks.indexOf(own[0]);
   const alone = own.find((other, i) => other.repeats !== repeats || configuration.blocks[first + i] !== other);
+  const isWhole = isCopiedWhole(configuration, block);
   expect(
-    alone === undefined || (input === 'noisyActions' && !adaptive),
+    alone === undefined || ((input === 'noisyActions' || input === 'time') && !adaptive && !isWhole),
     `${what} is repeated ${input === 'noisyActions' ? 'through adaptive norms, which condition each copy by its own time' : 'with the noisy actions'}, but ${quote(alone?.name ?? '')} of the same expert is not repeated with it, as its neighbour`,
   );
   expect(
     own.some((other) => other.input === 'noisyActions'),
     `${what} is repeated; only noisy actions differ between copies`,
+  );
+  const copied = configuration.blocks.filter((other) => other.repeats === repeats).map((other) => other.name);
+  const between = [...readBy(configuration, name)].find(
+    (other) => !copied.includes(other) && readBy(configuration, other).has(name),
+  );
+  expect(
+    between === undefined,
+    `${what} is repeated, and reads block ${quote(between ?? '')}, which sees its first copy alone`,
   );
 }
 

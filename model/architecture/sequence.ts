@@ -23,12 +23,12 @@ export function blocksNamed(configuration: ModelConfiguration, names: readonly s
   return names.map((name) => ({ ...blockNamed(configuration, name), tableName: name }));
 }
 
-/** The blocks of a training pass: all, with one entry for each copy. Neighbours that are copied alike are copied together. */
+/** The blocks of a training pass: all, with one entry for each copy. Those of an expert that is copied as a whole are copied together. */
 export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
   const groups: BlockSettings[][] = [];
   for (const block of blocks) {
     const last = groups.at(-1);
-    if (last && isCopiedWith(block, last[0])) last.push(block);
+    if (last && isCopiedWith(block, last[0]) && isCopiedWhole({ blocks }, block)) last.push(block);
     else groups.push([block]);
   }
   return groups.flatMap((group) =>
@@ -41,6 +41,10 @@ export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): 
 /** Whether each copy of a block belongs to the same copy of another. */
 const isCopiedWith = ({ weights, repeats = 1 }: BlockSettings, other: BlockSettings): boolean =>
   repeats > 1 && repeats === other.repeats && weights === other.weights;
+
+/** Whether all that runs through the expert of a block is copied with it, so that each copy has rows of its own in all layers. */
+export const isCopiedWhole = ({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): boolean =>
+  blocks.every((other) => other.weights !== block.weights || isCopiedWith(other, block));
 
 /** The blocks of a control step, once for each step of the sequence: `image`, and in further steps `image step 2`, ... */
 export function inSequence(

@@ -15,8 +15,6 @@ const names = {
 export class FlowTime implements Layer {
   readonly parameters;
   private readonly mode: keyof typeof names;
-  /** The block of the token. */
-  private readonly token: BlockSettings | null;
   private readonly width: number;
   private readonly affine: readonly [Linear, Linear];
 
@@ -27,8 +25,7 @@ export class FlowTime implements Layer {
   ) {
     const { weights } = block;
     const { width, adaptive } = configuration.experts[weights];
-    this.token = timeBlock(configuration);
-    this.mode = this.token ? 'token' : adaptive ? 'adaptive' : 'concatenate';
+    this.mode = timeBlock(configuration) ? 'token' : adaptive ? 'adaptive' : 'concatenate';
     this.width = width;
     const inputs = this.mode === 'concatenate' ? 2 * width : width;
     const [first, second] = names[this.mode];
@@ -49,11 +46,11 @@ export class FlowTime implements Layer {
   }
 
   /**
-   * actions [chunks, length, width] -> the rows of their block; those of the token's block [chunks, 1, width] by its name, if there is
-   * one; and the condition [chunks, width] of adaptive norms.
+   * actions [chunks, length, width] -> the rows of their block, and either the token of their time [chunks, 1, width], or the condition
+   * [chunks, width] of adaptive norms, or neither.
    */
   run(values: ParameterSet, actions: Tensor, inputs: InputTensors) {
-    const { mode, token } = this;
+    const { mode } = this;
     const times = inputNamed(inputs, 'timeEmbedding');
     const [first, second] = this.affine;
     const given = mode === 'concatenate' ? sideBySide([actions, times]) : times;
@@ -61,7 +58,7 @@ export class FlowTime implements Layer {
     const output = second.run(values, hidden, { activation: mode === 'adaptive' ? 'swish' : undefined });
     return {
       rows: mode === 'concatenate' ? output : actions,
-      tokens: (token ? { [token.name]: output } : {}) as Readonly<Record<string, Tensor>>,
+      token: mode === 'token' ? output : null,
       condition: mode === 'adaptive' ? output : null,
     };
   }

@@ -100,6 +100,7 @@ export async function reportOf(
         }
       : undefined,
     films: closedLoop?.films,
+    acting: history.acting,
     swapped: swapped ?? undefined,
     kept: kept ?? undefined,
     latency: latency.length > 0 ? latency : undefined,

@@ -107,8 +107,8 @@ export function withStopsAt(system: System, factor: number): System | null {
 export function withDraws(system: System, draws: number): System | null {
   const noisy = system.blocks.find(({ input }) => input === 'noisyActions');
   if (!noisy) return null;
-  // A token or adaptive norms tell each copy its own time, and with it all that shares the expert.
-  const shares = system.time !== 'concatenate' && noisy.weights !== 'backbone';
+  // Adaptive norms condition each copy by its own time, and with it all that shares the expert.
+  const shares = system.time === 'adaptive';
   const isRepeated = (block: SystemBlock) =>
     block === noisy || block.input === 'time' || (shares && block.weights === noisy.weights);
   const blocks = system.blocks.map((block) => (isRepeated(block) ? { ...block, repeats: draws } : block));

@@ -100,6 +100,7 @@ export const encodingSchema = v.object({
   stateBins: count(1),
   cameras: texts,
   statistics: v.nullable(statisticsSchema),
+  relative: v.optional(v.array(v.boolean())),
   actions: v.nullable(v.looseObject({})),
   locations: v.optional(v.boolean()),
   subtask: v.optional(

@@ -15,21 +15,27 @@ export interface OpenLoopError {
 }
 
 const OPEN_LOOP_SAMPLES = 8;
+export interface OpenLoopOptions {
+  readonly most?: number;
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
 /**
- * Samples OPEN_LOOP_SAMPLES chunks (one of a policy that draws no noise) for the last control step of every example and compares them with the demonstrated ones.
+ * Samples `most` chunks (one of a policy that draws no noise) for the last control step of every example and compares them with the
+ * demonstrated ones.
  * Throws the reason of `signal` once it is aborted.
  */
 export async function openLoopError(
   policy: Policy,
   batches: readonly MadeBatch[],
   meanChunk: Float32Array,
-  onProgress?: (done: number, total: number) => void,
-  signal?: AbortSignal,
+  { most = OPEN_LOOP_SAMPLES, onProgress, signal }: OpenLoopOptions = {},
 ): Promise<OpenLoopError> {
   // Without noise all samples are the same.
-  const samples = actingObjective(policy.model.objectives)?.draw ? OPEN_LOOP_SAMPLES : 1;
+  const samples = actingObjective(policy.model.objectives)?.draw ? most : 1;
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
   const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
   for (const [index, batch] of batches.entries()) {

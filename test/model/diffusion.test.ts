@@ -306,6 +306,52 @@ test('a head denoises by the formula of its documentation, and its loss is a mas
   expectClose(await objectives.diffusion.loss.read(), [squares / count], 1e-5, 'loss');
 });
 
+/** The actions and their time alone on an expert: they are copied together. */
+const apart: System = {
+  ...hybrid,
+  blocks: hybrid.blocks.map((own) => (/time|action/.test(own.name) ? { ...own, weights: 'expert' } : own)),
+};
+
+test.each([
+  ['beside others', hybrid],
+  ['alone on their expert', apart],
+])('copies of noisy actions and their time, %s, have the mean loss and gradients of each draw', async (_, system) => {
+  const device = await testDevice('normal');
+  const [several, alone] = [withDraws(system, 2)!, system].map(
+    (own) => new Model(device, configurationOf({ ...own, objectives: own.objectives.slice(0, 1) }, tinySizes)),
+  );
+  for (const model of [several, alone])
+    for (const [i, parameter] of [...model.parameters].entries()) parameter.write(normals(parameter.size, i, 0.3));
+  const learn = async (model: Model, batch: TrainingBatch) => {
+    const { loss } = model.device.step(() => {
+      model.parameters.zeroGradients();
+      const pass = trainingPass(model, tensorsOf(device, trainingInputs(model.architecture, batch)));
+      backward(pass.objectives.diffusion.loss);
+      return pass.objectives.diffusion;
+    });
+    const grads = await Promise.all(
+      [...model.parameters].map(async ({ grad, size }) => grad?.read() ?? new Float32Array(size)),
+    );
+    return [(await loss.read())[0], ...grads.flatMap((own) => [...own])];
+  };
+  const batch = randomBatch(several.configuration, BATCH, 8);
+  const together = await learn(several, batch);
+  const means = together.map(() => 0);
+  for (const draw of [0, 1]) {
+    const chunks = [draw, 2 + draw];
+    const noise = Float32Array.from(
+      chunks.flatMap((own) => [...batch.noise!.subarray(own * ELEMENTS, (own + 1) * ELEMENTS)]),
+    );
+    const own = await learn(alone, { ...batch, noise, time: chunks.map((chunk) => batch.time![chunk]) });
+    own.forEach((value, i) => {
+      means[i] += value / 2;
+    });
+  }
+  expectClose(together, means, 1e-5, 'loss and gradients');
+  several.dispose();
+  alone.dispose();
+});
+
 test('the token of the time stays in an exported model', () => {
   const objectives = hybrid.objectives.map((own) => ({ ...own, auxiliary: own.kind === 'nextToken' }));
   const kept = actingConfiguration(configurationOf({ ...hybrid, objectives }, tinySizes));
@@ -345,8 +391,19 @@ test.each<[string, Partial<System>]>([
   ],
   ['block "time" has 1 repeats, and "action" has 2: each copy has a time of its own', change('action', { repeats: 2 })],
   [
-    'block "time" is repeated with the noisy actions, but "image" of the same expert is not',
-    { blocks: withDraws(hybrid, 2)!.blocks },
+    'block "time" is repeated with the noisy actions, but "action" of the same expert is not',
+    {
+      blocks: withDraws(hybrid, 2)!
+        .blocks.map((own) => (/time|action/.test(own.name) ? { ...own, weights: 'expert' } : own))
+        .sort((a, b) => Number(a.name === 'action') - Number(b.name === 'action')),
+    },
+  ],
+  [
+    'block "time" is repeated, and reads block "state", which sees its first copy alone',
+    {
+      blocks: withDraws(hybrid, 2)!.blocks,
+      attention: { ...hybrid.attention, state: { ...observed, state: full, action: full } },
+    },
   ],
   [
     'block "action" does not see its flow time in block "time"',

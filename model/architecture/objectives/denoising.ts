@@ -1,9 +1,10 @@
 /** Denoising of a block of noisy actions: flow matching or diffusion, whose samplers run the blocks that see them again and again. */
 import type { ParameterSet, Random, Tensor } from '../../../engine/index.ts';
 import { reshape } from '../../../kernels/index.ts';
-import { type BlockSettings, blockNamed, type ModelConfiguration } from '../configuration.ts';
+import { type BlockSettings, blockNamed, type ModelConfiguration, timeBlock } from '../configuration.ts';
 import { type Inputs, type InputTensors, inputNamed, type TrainingBatch } from '../inputs.ts';
 import { Linear } from '../layers.ts';
+import { isCopiedWhole } from '../sequence.ts';
 import { FlowTime } from '../time.ts';
 import { NoisyChunks } from './noisy-chunks.ts';
 import type { Acting, Begun, LossResult, Objective, Pass } from './objective.ts';
@@ -91,13 +92,17 @@ export class Denoising implements Objective {
 
   /** noisy [chunks, horizon, actionDimension], at the times of the inputs */
   private beginFrom(values: ParameterSet, noisy: Tensor, inputs: InputTensors) {
-    const { name, weights, length } = this.block;
-    const { rows, tokens, condition } = this.time.run(values, this.layers[0].run(values, noisy), inputs);
+    const { configuration, block } = this;
+    const { rows, token, condition } = this.time.run(values, this.layers[0].run(values, noisy), inputs);
     const [chunks, , width] = rows.shape;
-    const batch = inputNamed(inputs, 'validity').shape[0];
-    const joint = chunks === batch ? rows : reshape(rows, [batch, (chunks / batch) * length, width]);
+    const [batch] = inputNamed(inputs, 'validity').shape;
+    const joined = (own: Tensor) => (chunks === batch ? own : reshape(own, [batch, own.size / (batch * width), width]));
+    const ofTime = token && {
+      [timeBlock(configuration)!.name]: isCopiedWhole(configuration, block) ? token : joined(token),
+    };
     const kept: Record<string, Tensor> = condition ? { condition } : {};
-    return { rows: { [name]: joint, ...tokens }, conditions: condition ? { [weights]: condition } : {}, kept };
+    const conditions: Begun['conditions'] = condition ? { [block.weights]: condition } : {};
+    return { rows: { [block.name]: joined(rows), ...ofTime }, conditions, kept };
   }
 
   private predict(values: ParameterSet, hidden: Tensor, chunks: number): Tensor {
