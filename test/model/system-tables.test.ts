@@ -2,7 +2,12 @@ import { expect, test } from 'vitest';
 import { systemsCommand } from '../../cli/systems.ts';
 import { InputError } from '../../engine/index.ts';
 import { edge, full } from '../../kernels/index.ts';
-import type { BlockSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
+import {
+  type BlockSettings,
+  hasKeys,
+  type ModelConfiguration,
+  windowOf,
+} from '../../model/architecture/configuration.ts';
 import { Architecture } from '../../model/architecture/model.ts';
 import {
   type DerivedAttention,
@@ -35,6 +40,12 @@ const sizes = {
 /** With the subtasks of their recipes. */
 const measured = systems.map(({ name }) => measuredSystem(name, sizes.depth));
 
+/** A history of two control steps is as good as a longer one. */
+function configurationFor(system: System): ModelConfiguration {
+  const { history, ...configuration } = configurationOf(system, sizes);
+  return { ...configuration, ...(history && { history: { ...history, window: 2 } }) };
+}
+
 /** Compares the edges of a model as it runs with those of its table. */
 async function expectAttention(configuration: ModelConfiguration): Promise<DerivedAttention> {
   const derived = await derivedAttention(await testDevice('normal'), configuration);
@@ -55,7 +66,7 @@ async function expectAttention(configuration: ModelConfiguration): Promise<Deriv
 }
 
 test.each(measured)('the attention of $name as it runs is that of its table', async (system) => {
-  const derived = await expectAttention(configurationOf(system, sizes));
+  const derived = await expectAttention(configurationFor(system));
   // The gradient is known of the blocks that a loss reads.
   expect(Object.values(derived).some((row) => Object.values(row).some(({ passes }) => passes !== null))).toBe(true);
 });
@@ -87,23 +98,28 @@ test('a table that no system has: a window, a row that does not see itself, keys
   expect(action).toEqual({ state: { mask: 'full', passes: true }, action: { mask: 'other', passes: true } });
 });
 
-test('in interleaved history a control step sees all of those before it, and otherwise none', async () => {
-  const device = await testDevice('normal');
-  const { image, language, ...attention } = systemNamed('openvla-oft').attention;
-  const { action: _, ...seen } = image;
-  const system = { ...systemNamed('openvla-oft'), attention: { image: seen, language: seen, ...attention } };
-  const configuration = configurationOf(system, sizes);
-  const derive = (interleaved: boolean, earlier = true) =>
-    derivedAttention(device, { ...configuration, history: { window: 2, interleaved } }, { earlier });
-  const row = (passes: boolean | null) =>
-    Object.fromEntries(['image', 'language', 'action'].map((key) => [key, { mask: 'full', passes }]));
-  expect(await derive(true)).toEqual({ image: row(null), language: row(null), action: row(true) });
-  expect(await derive(false)).toEqual({ image: {}, language: {}, action: {} });
-  expect(await derive(true, false)).toEqual(await derivedAttention(device, configuration));
+const withHistory = measured.map(configurationFor).filter((own) => windowOf(own) > 1);
+
+test.each(withHistory)(
+  'in interleaved history a control step sees all of those before it, and otherwise none',
+  async (configuration) => {
+    const earlier = await derivedAttention(await testDevice('normal'), configuration, { earlier: true });
+    const { blocks, history } = configuration;
+    const seen = history!.interleaved ? blocks.filter(hasKeys).map(({ name }) => name) : [];
+    for (const { name } of blocks) {
+      expect(Object.keys(earlier[name])).toEqual(seen);
+      for (const { mask, passes } of Object.values(earlier[name]))
+        expect([mask, passes !== false]).toEqual(['full', true]);
+    }
+  },
+);
+
+test.each([true, false])('there are systems with a history, interleaved %s', (interleaved) => {
+  expect(withHistory.filter(({ history }) => history!.interleaved === interleaved).length).toBeGreaterThan(0);
 });
 
 test.each(measured)('the losses of $name reach the parameters that its table says', async (system) => {
-  const configuration = configurationOf(system, sizes);
+  const configuration = configurationFor(system);
   const derived = await derivedGradients(await testDevice('normal'), configuration);
   const declared = Object.entries(systemTables(configuration).gradients).map(([loss, row]) => [
     loss,
