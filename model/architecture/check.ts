@@ -9,6 +9,7 @@ import {
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
+import { memoryComplaint } from './memory-check.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
 
@@ -35,6 +36,8 @@ export function expectRunnable(configuration: ModelConfiguration): void {
   expectNoisyActions(configuration);
   for (const block of configuration.blocks) expectBlock(configuration, block);
   expectEdges(configuration);
+  const complaint = memoryComplaint(configuration);
+  expect(complaint === null, complaint ?? '');
   for (const objective of objectives) expectObjective(configuration, objective);
 }
 
@@ -85,6 +88,12 @@ function expectVision({ vision, blocks, experts }: ModelConfiguration): void {
     imageHeight % patch === 0 && imageWidth % patch === 0,
     `images of ${imageWidth} x ${imageHeight} pixels cannot be cut into patches of ${patch}`,
   );
+  expect(images.length > 0 || !vision.resampler, 'vision has a resampler, and no block holds images');
+  if (vision.resampler) {
+    expectHeadDimension('the head dimension of the resampler', vision.resampler.headDimension);
+    for (const [name, size] of Object.entries(vision.resampler))
+      expect(Number.isInteger(size) && size > 0, `the resampler has ${size} ${name}; expected a positive integer`);
+  }
   const tokens = cameras * tokensPerImage(vision);
   for (const { name, length } of images)
     expect(length === tokens, `block ${quote(name)} has ${length} rows, and its images give ${tokens}`);

@@ -6,6 +6,8 @@
  *              attention runs over the joint sequence by the system's table, and each expert projects its rows of the result back
  *   MLP        each expert has its own gated MLP
  *
+ * An expert may also read memory, rows outside of the joint sequence, by a branch before these two; see cross-attention.ts.
+ *
  * A branch begins with an RMSNorm. After a plain norm, the last product of the branch adds x. An adaptive norm takes scale, shift and
  * gate from a condition such as the flow time; then the branch is multiplied by the gate before x is added.
  *
@@ -31,6 +33,7 @@ import {
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
+import { CrossAttention, type KeysAndValues, type Memory, type MemoryRows } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** A value for each expert, by the expert's name. */
@@ -70,6 +73,8 @@ export interface MixturePass extends MixtureOptions {
    */
   readonly finalRows?: PerExpert<ChosenRows>;
   readonly cache?: Cache;
+  /** By expert: what its rows read by cross-attention. */
+  readonly memory?: PerExpert<Memory>;
 }
 
 export interface MixtureResult {
@@ -125,8 +130,12 @@ class ExpertLayer implements Layer {
 }
 
 export class Mixture {
-  /** By expert: its layers in order, then its final norm. */
-  private readonly experts: PerExpert<{ readonly layers: readonly ExpertLayer[]; readonly norm: Norm }>;
+  /** By expert: its layers in order, its final norm, and its cross-attention, if it has one. */
+  private readonly experts: PerExpert<{
+    readonly layers: readonly ExpertLayer[];
+    readonly norm: Norm;
+    readonly cross: CrossAttention | null;
+  }>;
   private readonly family: Backbone;
 
   constructor(private readonly configuration: ModelConfiguration) {
@@ -139,9 +148,10 @@ export class Mixture {
           { length: configuration.depth },
           (_, layer) => new ExpertLayer(name, `${prefix}.layers.${layer}`, settings, configuration, this.family),
         );
+        const last = new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false);
         return [
           name,
-          { layers, norm: new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false) },
+          { layers, norm: last, cross: settings.crossAttention ? new CrossAttention(configuration, name) : null },
         ];
       }),
     );
@@ -149,8 +159,13 @@ export class Mixture {
 
   /** The layers of one expert, for its parameters. */
   layersOf(expert: string): readonly Layer[] {
-    const { layers, norm } = this.experts[expert];
-    return [...layers, norm];
+    const { layers, norm, cross } = this.experts[expert];
+    return [...layers, norm, ...(cross ? [cross] : [])];
+  }
+
+  /** Keys and values of memory rows in a layer of an expert; null if it reads none in this layer. */
+  keysAndValues(values: ParameterSet, expert: string, layer: number, rows: MemoryRows): KeysAndValues | null {
+    return this.experts[expert].cross?.keysAndValues(values, layer, rows) ?? null;
   }
 
   run(values: ParameterSet, pass: MixturePass): MixtureResult {
@@ -177,11 +192,11 @@ export class Mixture {
   /** Runs one layer: from the residual streams `x` of the experts `names` to those of the experts `after`, which are some of them. */
   private runLayer(
     values: ParameterSet,
-    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks, finalRows }: MixturePass,
+    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, memory = {}, ...final }: MixturePass,
     names: readonly string[],
     after: readonly string[],
     layer: number,
-    x: readonly Tensor[],
+    before: readonly Tensor[],
     keyRotary: Tensor | null,
   ): Tensor[] {
     if (after.length === 0) return [];
@@ -189,6 +204,10 @@ export class Mixture {
     const { layout } = this.family.rotary;
     const isLast = layer === depth - 1;
     const experts = names.map((name) => this.experts[name].layers[layer]);
+    const x = names.map((name, i) => {
+      const { cross } = this.experts[name];
+      return cross ? cross.run(values, layer, before[i], memory[name], conditions[name]) : before[i];
+    });
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
     const project = (parts: readonly ('query' | 'key' | 'value')[], runs: (block: BlockSettings) => boolean) => {
       const weights = experts.map((expert) => parts.map((part) => expert[part].weight(values)));
@@ -214,12 +233,12 @@ export class Mixture {
       table,
       validity,
       queries: queries.filter((_, i) => hasQueries(blocks[i])),
-      lossBlocks: isLast ? lossBlocks : undefined,
+      lossBlocks: isLast ? final.lossBlocks : undefined,
     });
     const [batch, rows] = attended.shape;
     const joint = reshape(attended, [batch, rows, heads * headDimension]);
     const chosen = (name: string) => {
-      const rows = isLast ? finalRows?.[name] : undefined;
+      const rows = isLast ? final.finalRows?.[name] : undefined;
       return rows === 'all' ? undefined : rows;
     };
     const queryLayout = layoutOf(blocks.filter(hasQueries), names);

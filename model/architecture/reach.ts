@@ -1,10 +1,10 @@
 /** The parameter groups that the gradient of a loss reaches, by the attention table alone. */
 import type { Edge } from '../../kernels/index.ts';
-import { projectorGroup } from './configuration.ts';
+import { type BlockSettings, projectorGroup } from './configuration.ts';
 
 /** Blocks with the parameters that they run through, and the attention between them. */
 export interface AttendingBlocks {
-  readonly blocks: readonly { readonly name: string; readonly weights: string; readonly input: string }[];
+  readonly blocks: readonly (Pick<BlockSettings, 'name' | 'weights' | 'memory'> & { readonly input: string })[];
   readonly edges: readonly { readonly query: string; readonly key: string; readonly edge: Edge }[];
   readonly vision: { readonly towers: Readonly<Record<string, unknown>> } | null;
 }
@@ -62,8 +62,9 @@ function blocksReached(
 function groupsOf({ blocks, vision }: AttendingBlocks, names: ReadonlySet<string>): ReadonlySet<string> {
   const own = blocks.filter(({ name }) => names.has(name));
   const towers = Object.keys(vision?.towers ?? {});
-  const ofBlocks = own.flatMap(({ weights, input }) =>
-    input === 'images' && vision ? [...towers, projectorGroup(vision), weights] : [weights],
-  );
+  const ofBlocks = own.flatMap((block) => [
+    ...(block.input === 'images' && vision ? [...towers, projectorGroup(vision)] : []),
+    ...(block.memory ? [] : [block.weights]),
+  ]);
   return new Set([...towers.filter((name) => names.has(name)), ...ofBlocks]);
 }

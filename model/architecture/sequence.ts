@@ -1,5 +1,5 @@
 /** The token sequence of a pass: the blocks that run, their rows, padding and positions. */
-import { type AttentionTable, attentionTable, type Edge, rotaryTable, sequence } from '../../kernels/index.ts';
+import { type AttentionTable, attentionTable, type Edge, full, rotaryTable, sequence } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import {
   type BlockSettings,
@@ -7,10 +7,11 @@ import {
   blocksBefore,
   hasKeys,
   type ModelConfiguration,
+  runsThrough,
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
-import { expectLength, floats, type Inputs, integers, type ObservationBatch } from './inputs.ts';
+import { expectLength, floats, type Input, type Inputs, integers, type ObservationBatch } from './inputs.ts';
 
 /** A block that runs in a pass, with its name in the attention table: `action`, and for further copies `action copy 2`, ... */
 export interface RunningBlock extends BlockSettings {
@@ -22,10 +23,11 @@ export function blocksNamed(configuration: ModelConfiguration, names: readonly s
   return names.map((name) => ({ ...blockNamed(configuration, name), tableName: name }));
 }
 
-/** The blocks of a training pass: all, with one entry for each copy. Neighbours that are copied alike are copied together. */
+/** The blocks of a training pass: all that run through an expert, with one entry for each copy. Neighbours that are copied alike are copied together. */
 export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
   const groups: BlockSettings[][] = [];
   for (const block of blocks) {
+    if (block.memory) continue;
     const last = groups.at(-1);
     if (last && isCopiedWith(block, last[0])) last.push(block);
     else groups.push([block]);
@@ -58,6 +60,28 @@ export function tableOf(configuration: ModelConfiguration, blocks: readonly Runn
   return attentionTable(sequence(lengths, { withoutKeys }), rows);
 }
 
+/**
+ * The table over the blocks of an expert that run, which have queries only, and the memory that they read. Its edges pass the whole
+ * gradient: one that stops is stopped before the keys and values, whose weights belong to the reader; see memory.ts.
+ */
+export function crossTableOf(
+  { edges }: ModelConfiguration,
+  running: readonly RunningBlock[],
+  memory: readonly RunningBlock[],
+): AttentionTable {
+  const seenBy = (query: string) =>
+    memory.filter(({ name }) =>
+      edges.some((own) => own.query === query && own.key === name && own.edge.mask !== 'none'),
+    );
+  const rows = running.map(({ name, tableName }) => [
+    tableName,
+    Object.fromEntries(seenBy(name).map((key) => [key.tableName, full])),
+  ]);
+  const lengths = [...running, ...memory].map(({ tableName, length }) => [tableName, length] as const);
+  const withoutKeys = running.map(({ tableName }) => tableName);
+  return attentionTable(sequence(lengths, { withoutKeys }), Object.fromEntries(rows));
+}
+
 /** Rows of an expert that belong to a block, among the blocks of a pass. */
 export interface RowRange {
   readonly start: number;
@@ -70,7 +94,7 @@ export interface RowRange {
 
 /** The rows of a block, copies included, among the rows of its expert in a pass. */
 export function rowsOf(blocks: readonly BlockSettings[], name: string): RowRange {
-  const own = blocks.filter(({ weights }) => weights === blockNamed({ blocks }, name).weights);
+  const own = blocks.filter((block) => runsThrough(block, blockNamed({ blocks }, name).weights));
   const copies = own.filter((block) => block.name === name).length;
   const parts = own.every((block) => isCopiedWith(block, own[0])) ? copies : 1;
   let [start, length, of] = [0, 0, 0];
@@ -151,7 +175,13 @@ export function rowsBefore(
 }
 
 /** The padding mask of blocks in order: [batch, tokens]. */
-function jointValidity(blocks: readonly BlockSettings[], batch: number, validity: ValidityByBlock): Uint8Array {
+export function validityInput(
+  configuration: ModelConfiguration,
+  observation: ObservationBatch,
+  blocks: readonly BlockSettings[],
+): Input {
+  const { batch } = observation;
+  const validity = validityOf(configuration, observation);
   const tokens = blocks.reduce((sum, block) => sum + block.length, 0);
   const joint = new Uint8Array(batch * tokens).fill(1);
   let start = 0;
@@ -161,7 +191,7 @@ function jointValidity(blocks: readonly BlockSettings[], batch: number, validity
       for (let i = 0; i < length; i++) joint[sample * tokens + start + i] = own[sample * length + i] ? 1 : 0;
     start += length;
   }
-  return joint;
+  return integers(joint, [batch, tokens]);
 }
 
 /** Positions [batch, tokens] of blocks: each starts after the real tokens of the blocks it comes `after`; padding does not advance. */
@@ -188,22 +218,25 @@ function jointPositions(
   return Int32Array.from(positions);
 }
 
-/** Padding mask and rotary table for the rows of `running`, which attend to themselves and to the `cached` blocks before them. */
+/**
+ * Padding mask and rotary table for the rows of `running`, which attend to themselves and to the `cached` blocks before them; none for
+ * no rows. Their names begin with `at`.
+ */
 export function sequenceInputs(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
   running: readonly BlockSettings[],
   cached: readonly BlockSettings[] = [],
+  at = '',
 ): Inputs {
+  if (running.length === 0) return {};
   const { batch } = observation;
   const { headDimension, blocks } = configuration;
-  const validity = validityOf(configuration, observation);
-  const joint = jointValidity([...cached, ...running], batch, validity);
-  const positions = jointPositions(blocks, running, batch, validity);
+  const positions = jointPositions(blocks, running, batch, validityOf(configuration, observation));
   const { base } = backboneOf(configuration).rotary;
   const shape = [batch, positions.length / batch, headDimension / 2, 2];
   return {
-    validity: integers(joint, [batch, joint.length / batch]),
-    rotaryTable: floats(rotaryTable(positions, headDimension, { base }), shape),
+    [`${at}validity`]: validityInput(configuration, observation, [...cached, ...running]),
+    [`${at}rotaryTable`]: floats(rotaryTable(positions, headDimension, { base }), shape),
   };
 }

@@ -1,7 +1,8 @@
 /** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
-import { sliceTokens, writeTokens } from '../../kernels/index.ts';
-import { blockNamed, hasKeys, type ModelConfiguration } from './configuration.ts';
+import { type RowsOfBlock, sliceTokens, writeTokens } from '../../kernels/index.ts';
+import { blockNamed, hasKeys, isMemory, type ModelConfiguration } from './configuration.ts';
+import type { KeysAndValues } from './cross-attention.ts';
 import {
   expectInputs,
   type Inputs,
@@ -10,11 +11,12 @@ import {
   type ObservationBatch,
   tensorsOf,
 } from './inputs.ts';
-import type { Cache } from './mixture.ts';
+import { memoryOfPass, memoryRows, type Reader, readerInputs, readersOf } from './memory.ts';
+import type { Cache, MixturePass, PerExpert } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
-import { blocksNamed, type RunningBlock, sequenceInputs } from './sequence.ts';
-import { rowsReader } from './training-pass.ts';
+import { blocksNamed, type RunningBlock, sequenceInputs, validityInput } from './sequence.ts';
+import { ENCODER, joined, memoryReader, rowsReader, rowsThrough } from './training-pass.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
 class KeyValueCache implements Disposable {
@@ -52,6 +54,15 @@ class KeyValueCache implements Disposable {
   }
 }
 
+type KeysAndValuesByLayer = readonly (KeysAndValues | null)[];
+
+/** Those of the layers in which an expert reads memory. */
+const ofLayers =
+  (crossed: PerExpert<KeysAndValuesByLayer>) =>
+  ({ expert }: Reader) =>
+  (layer: number) =>
+    crossed[expert][layer]!;
+
 interface SessionOptions {
   /** The blocks that run once, and those that run again and again, in the order of tokens. */
   readonly prefix: readonly string[];
@@ -61,7 +72,12 @@ interface SessionOptions {
 
 export class CachedSession implements Session {
   private readonly cache: KeyValueCache;
-  private readonly blocks: { readonly prefix: readonly RunningBlock[]; readonly suffix: readonly RunningBlock[] };
+  /** Memory is the part of the prefix that the others read by cross-attention. */
+  private readonly blocks: Readonly<Record<'memory' | 'prefix' | 'suffix', readonly RunningBlock[]>>;
+  /** The experts that read it, in the prefix and behind. */
+  private readonly readers: Readonly<Record<'prefix' | 'suffix', readonly Reader[]>>;
+  /** By expert that reads memory: its keys and values in each layer. */
+  private crossed: PerExpert<KeysAndValuesByLayer> = {};
   /** Rows of the prefix in the cache. */
   private readonly prefixRows: number;
   /** Those that stay the same in every pass behind the prefix. */
@@ -73,8 +89,14 @@ export class CachedSession implements Session {
     private readonly options: SessionOptions,
   ) {
     const { device, configuration } = model;
-    const [prefix, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
-    this.blocks = { prefix, suffix };
+    const [begin, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
+    // Where encoders run alone, they are a sequence like any other.
+    const isRead = (block: RunningBlock) =>
+      isMemory(configuration, block) && ![...begin, ...suffix].every((own) => isMemory(configuration, own));
+    const [memory, prefix] = [begin.filter(isRead), begin.filter((block) => !isRead(block))];
+    this.blocks = { memory, prefix, suffix };
+    const readers = (blocks: readonly RunningBlock[]) => readersOf(configuration, blocks, memory);
+    this.readers = { prefix: readers(prefix), suffix: readers(suffix) };
     const rows = (blocks: readonly RunningBlock[]) =>
       blocks.reduce((sum, block) => sum + (hasKeys(block) ? block.length : 0), 0);
     this.prefixRows = rows(prefix);
@@ -83,28 +105,52 @@ export class CachedSession implements Session {
 
   async prefix<T>(work: (rows: RowsReader, values: Model['parameters']) => T): Promise<T> {
     const { model, observation } = this;
-    const { prefix: blocks } = this.blocks;
+    const { memory, prefix, suffix } = this.blocks;
+    const encoding = memory.filter((block) => !block.memory);
     const { parameters: values, architecture, configuration } = model;
     const { blockInputs, mixture } = architecture;
-    const sequence = sequenceInputs(configuration, observation, blocks);
+    const blocks = [...memory, ...prefix];
     // Rows of zeros and learned rows take the size of the batch from the padding mask.
-    const own = { ...blockInputs.inputs(observation, blocks), validity: sequence.validity };
+    const own = {
+      ...blockInputs.inputs(observation, blocks),
+      validity: validityInput(configuration, observation, blocks),
+    };
     expectInputs(own);
-    const embedded = await this.timed(
-      'images and language',
-      own,
-      (inputs) => blockInputs.run(values, inputs, blocks).rows,
-    );
-    const result = await this.timed('prefix', sequence, (inputs) => {
-      const run = mixture.run(values, {
-        ...{ inputs: embedded, blocks, queries: this.options.prefix, table: architecture.table(blocks) },
-        validity: inputNamed(inputs, 'validity'),
-        rotaryTable: inputNamed(inputs, 'rotaryTable'),
-        cache: this.cache.prefix(),
-      });
-      return work(rowsReader(blocks, run), values);
+    const first = await this.timed('images and language', own, (inputs) => {
+      const { rows, memory } = blockInputs.run(values, inputs, blocks);
+      return { rows, memory };
     });
-    for (const rows of Object.values(embedded)) rows.dispose();
+    const sequence = {
+      ...sequenceInputs(configuration, observation, prefix),
+      ...sequenceInputs(configuration, observation, encoding, [], ENCODER),
+      ...readerInputs(configuration, observation, this.readers.prefix),
+    };
+    const { result, crossed } = await this.timed('prefix', sequence, (inputs) => {
+      const run = (blocks: readonly RunningBlock[], at: string, more: Pick<MixturePass, 'cache' | 'memory'>) =>
+        blocks.length === 0
+          ? []
+          : mixture.run(values, {
+              ...{ inputs: rowsThrough(first.rows, blocks), blocks, ...more },
+              queries: blocks.map(({ name }) => name),
+              table: architecture.table(blocks),
+              validity: inputNamed(inputs, `${at}validity`),
+              rotaryTable: inputNamed(inputs, `${at}rotaryTable`),
+            });
+      const encoded = run(encoding, ENCODER, {});
+      const rowsOf = memoryReader(first, encoding, joined([encoded].flat()));
+      const crossed = Object.fromEntries(
+        readersOf(configuration, [...prefix, ...suffix], memory).map((reader) => {
+          const rows = memoryRows(configuration, reader, rowsOf);
+          const layers = Array.from({ length: configuration.depth }, (_, layer) => layer);
+          return [reader.expert, layers.map((layer) => mixture.keysAndValues(values, reader.expert, layer, rows))];
+        }),
+      );
+      const read = memoryOfPass(architecture, inputs, this.readers.prefix, ofLayers(crossed));
+      const own = run(prefix, '', { cache: this.cache.prefix(), memory: read });
+      return { result: work(rowsReader(blocks, joined([encoded, own].flat())), values), crossed };
+    });
+    this.crossed = crossed;
+    for (const rows of Object.values({ ...first.rows, ...first.memory })) rows.dispose();
     return result;
   }
 
@@ -116,6 +162,7 @@ export class CachedSession implements Session {
       this.suffixInputs = {
         ...blockInputs.inputs(this.observation, blocks),
         ...sequenceInputs(configuration, this.observation, blocks, prefix),
+        ...readerInputs(configuration, this.observation, this.readers.suffix),
       };
       expectInputs(this.suffixInputs);
     }
@@ -125,6 +172,8 @@ export class CachedSession implements Session {
     return this.timed(part, own, (tensors) => {
       const shared = { table, validity: inputNamed(tensors, 'validity') };
       const rotaryTable = inputNamed(tensors, 'rotaryTable');
+      const memory = (queries?: readonly RowsOfBlock[]) =>
+        memoryOfPass(architecture, tensors, this.readers.suffix, ofLayers(this.crossed), queries);
       return work({
         values,
         inputs: tensors,
@@ -132,7 +181,7 @@ export class CachedSession implements Session {
           const { rows } = blockInputs.run(values, tensors, blocks, given);
           const result = mixture.run(values, {
             ...{ ...shared, rotaryTable, conditions, inputs: rows, blocks, queries: this.options.suffix },
-            cache: this.cache.at(this.prefixRows),
+            ...{ cache: this.cache.at(this.prefixRows), memory: memory() },
           });
           return rowsReader(blocks, result);
         },
@@ -142,7 +191,7 @@ export class CachedSession implements Session {
             ...{ ...shared, inputs: { [block.weights]: rows }, queries: [row] },
             blocks: [{ ...block, length: 1 }],
             rotaryTable: sliceTokens(rotaryTable, row.first, 1),
-            cache: this.cache.at(this.prefixRows + row.first),
+            ...{ cache: this.cache.at(this.prefixRows + row.first), memory: memory([row]) },
           });
           return hidden[block.weights];
         },
@@ -152,6 +201,10 @@ export class CachedSession implements Session {
 
   [Symbol.dispose](): void {
     this.cache[Symbol.dispose]();
+    for (const own of Object.values(this.crossed).flat()) {
+      own?.key.dispose();
+      own?.value.dispose();
+    }
   }
 
   /** Runs a part of a policy call as a step without a tape, and reports its duration. */

@@ -1,12 +1,18 @@
 /** One forward pass over the whole sequence, with the losses of all objectives. */
 import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
-import { blockNamed } from './configuration.ts';
+import type { FirstRows } from './blocks.ts';
+import { blockNamed, isMemory, type ModelConfiguration } from './configuration.ts';
+import type { Memory } from './cross-attention.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
+import { memoryOfPass, memoryRows, readerInputs, readersOf } from './memory.ts';
 import type { ChosenRows, MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
 import { type RunningBlock, rowsOf, sequenceInputs, trainingBlocks } from './sequence.ts';
+
+/** Begins the names of the inputs of encoders. */
+export const ENCODER = 'encoder/';
 
 export interface TrainingPass {
   /** The sum of the losses times their weights; of a part of a batch, each also times its share in the loss of the whole. */
@@ -23,16 +29,28 @@ interface PassOptions extends MixtureOptions {
   readonly allRows?: boolean;
 }
 
+/** The blocks of a training pass: those of encoders, which run first, the others, and the experts of these that read memory. */
+function partsOf(configuration: ModelConfiguration) {
+  const blocks = trainingBlocks(configuration);
+  const encoding = blocks.filter((block) => isMemory(configuration, block));
+  const running = blocks.filter((block) => !encoding.includes(block));
+  const memory = configuration.blocks.filter((block) => isMemory(configuration, block));
+  return { blocks, encoding, running, readers: readersOf(configuration, running, memory) };
+}
+
 /**
  * All inputs of `trainingPass`.
  *
  * @throws InputError if the batch lacks an input, or has one that does not fit the model
  */
 export function trainingInputs({ configuration, blockInputs, objectives }: Architecture, batch: TrainingBatch): Inputs {
+  const { encoding, running, readers } = partsOf(configuration);
   const inputs: Inputs = Object.assign(
     {},
     blockInputs.inputs(batch, configuration.blocks, { copies: true }),
-    sequenceInputs(configuration, batch, trainingBlocks(configuration)),
+    sequenceInputs(configuration, batch, running),
+    sequenceInputs(configuration, batch, encoding, [], ENCODER),
+    readerInputs(configuration, batch, readers),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
   expectInputs(inputs);
@@ -50,17 +68,27 @@ export function trainingPass(
   const merged = <K extends keyof Begun>(key: K): Begun[K] => Object.assign({}, ...begun.map((own) => own?.[key]));
   const conditions = merged('conditions');
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
-  const blocks = trainingBlocks(configuration);
-  const withLoss = new Set(objectives.flatMap((objective) => objective.blocks));
-  const result = architecture.mixture.run(values, {
-    ...{ inputs: first.rows, blocks, conditions, ...options },
-    queries: blocks.map(({ tableName }) => tableName),
-    table: architecture.table(blocks),
-    validity: inputNamed(inputs, 'validity'),
-    rotaryTable: inputNamed(inputs, 'rotaryTable'),
-    lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
-    finalRows: allRows ? undefined : finalRows(model, inputs),
+  const { blocks, encoding, running, readers } = partsOf(configuration);
+  const withLoss = new Set([
+    ...objectives.flatMap((objective) => objective.blocks),
+    ...readers.flatMap(({ memory }) => memory.map(({ name }) => name)),
+  ]);
+  const run = (blocks: readonly RunningBlock[], at = '', memory?: PerExpert<Memory>) =>
+    architecture.mixture.run(values, {
+      ...{ inputs: rowsThrough(first.rows, blocks), blocks, conditions, memory, ...options },
+      queries: blocks.map(({ tableName }) => tableName),
+      table: architecture.table(blocks),
+      validity: inputNamed(inputs, `${at}validity`),
+      rotaryTable: inputNamed(inputs, `${at}rotaryTable`),
+      lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
+      finalRows: allRows ? undefined : finalRows(model, inputs),
+    });
+  const encoded = encoding.length > 0 ? [run(encoding, ENCODER)] : [];
+  const memory = memoryOfPass(architecture, inputs, readers, (reader) => {
+    const rows = memoryRows(configuration, reader, memoryReader(first, encoding, joined(encoded)));
+    return (layer) => architecture.mixture.keysAndValues(values, reader.expert, layer, rows)!;
   });
+  const result = joined([...encoded, run(running, '', memory)]);
   const pass = {
     ...{ values, inputs, allRows },
     rows: rowsReader(blocks, result),
@@ -86,7 +114,8 @@ export function trainingPass(
 /** By expert: the rows that objectives read after the last layer. */
 function finalRows({ configuration, objectives }: Model, inputs: InputTensors): PerExpert<ChosenRows> {
   const { blocks, experts } = configuration;
-  const entries = Object.entries(experts).flatMap(([name, { adaptive }]): [string, ChosenRows][] => {
+  const entries = Object.entries(experts).flatMap(([name, { adaptive, encoder }]): [string, ChosenRows][] => {
+    if (encoder) return [[name, 'all']];
     const own = blocks.filter(({ weights }) => weights === name).map((block) => block.name);
     const readers = objectives.filter((objective) => objective.blocks.some((block) => own.includes(block)));
     if (readers.length === 0) return [];
@@ -95,6 +124,30 @@ function finalRows({ configuration, objectives }: Model, inputs: InputTensors): 
     return [[name, chosen ?? 'all']];
   });
   return Object.fromEntries(entries);
+}
+
+/** The rows of the experts that these blocks run through. */
+export const rowsThrough = (rows: PerExpert<Tensor>, blocks: readonly RunningBlock[]): PerExpert<Tensor> =>
+  Object.fromEntries(Object.entries(rows).filter(([name]) => blocks.some(({ weights }) => weights === name)));
+
+/** Reads memory: rows of images, or the final hidden states of a block of encoders that ran. */
+export function memoryReader(
+  { memory }: Pick<FirstRows, 'memory'>,
+  encoding: readonly RunningBlock[],
+  encoded: MixtureResult,
+): (block: string) => Tensor {
+  return (block) => memory[block] ?? rowsReader(encoding, encoded)(block);
+}
+
+/** The results of passes through different experts as one. */
+export function joined(results: readonly MixtureResult[]): MixtureResult {
+  const merged = (parts: readonly PerExpert<Tensor>[]): PerExpert<Tensor> => Object.assign({}, ...parts);
+  return {
+    hidden: merged(results.map(({ hidden }) => hidden)),
+    residuals: results.flatMap(({ residuals }, first) =>
+      first > 0 ? [] : residuals.map((_, layer) => merged(results.map((own) => own.residuals[layer]))),
+    ),
+  };
 }
 
 /** Reads rows of the hidden states, or of the residual streams, of a pass over these blocks. */

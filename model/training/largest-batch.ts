@@ -1,4 +1,4 @@
-import { type ModelConfiguration, tokensPerImage } from '../architecture/configuration.ts';
+import { type ModelConfiguration, patchesPerImage } from '../architecture/configuration.ts';
 
 /** The largest batch whose largest activation, in f32, fits a binding of `bytes`. */
 export function largestBatch({ blocks, experts, vision }: ModelConfiguration, bytes: number): number {
@@ -11,7 +11,7 @@ export function largestBatch({ blocks, experts, vision }: ModelConfiguration, by
   const widest = Math.max(
     ...Object.entries(experts).map(([name, { width, hidden }]) => rows(name) * Math.max(width, hidden)),
     vision ? vision.cameras * vision.imageHeight * vision.imageWidth * 3 : 0,
-    vision ? vision.cameras * tokensPerImage(vision) * Math.max(...towers) : 0,
+    vision ? vision.cameras * patchesPerImage(vision) * Math.max(...towers) : 0,
   );
   return Math.floor(bytes / (4 * widest));
 }

@@ -123,7 +123,10 @@ function objectivesOf(
 
 export function randomConfiguration(seed: number): ModelConfiguration {
   const choose = new Chooser(seed);
-  const configuration = drawn(choose);
+  return withMemory(choose, withQueriesOnly(choose, drawn(choose)));
+}
+
+function withQueriesOnly(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
   const { blocks, edges } = configuration;
   if (blocks.length === 0 || choose.chance(0.7)) return configuration;
   // A block that nobody reads, or now and then one that is read, which is refused.
@@ -131,6 +134,48 @@ export function randomConfiguration(seed: number): ModelConfiguration {
   const unread = choose.chance(0.9) ? edges.filter(({ key }) => key !== queriesOnly) : edges;
   const without = blocks.map((block) => (block.name === queriesOnly ? { ...block, keys: false } : block));
   return { ...configuration, blocks: without, edges: unread };
+}
+
+/** The backbone as an encoder, or images as memory: blocks of other experts, or other blocks, read them by cross-attention. */
+function withMemory(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
+  if (choose.chance(0.6)) return configuration;
+  const { experts, vision } = configuration;
+  const seen = configuration.blocks.some(({ input }) => input === 'images');
+  const behind = configuration.blocks.some(({ weights }) => weights !== 'backbone');
+  const encoder = behind && (!seen || choose.chance(0.6));
+  if (!encoder && !seen) return configuration;
+  const blocks = encoder
+    ? configuration.blocks
+    : configuration.blocks.map((block) => (block.input === 'images' ? { ...block, memory: true } : block));
+  const weightsOf = (name: string) => blocks.find((block) => block.name === name)!.weights;
+  const isMemory = (name: string) =>
+    encoder ? weightsOf(name) === 'backbone' : blocks.some((block) => block.name === name && block.memory);
+  const first = new Map<string, Edge>();
+  const edges = configuration.edges.flatMap((own) => {
+    if (isMemory(own.query)) return encoder && isMemory(own.key) ? [own] : [];
+    if (!isMemory(own.key)) return [own];
+    // The blocks of an expert read a block of memory alike.
+    const pair = `${weightsOf(own.query)}/${own.key}`;
+    first.set(pair, first.get(pair) ?? own.edge);
+    return [{ ...own, edge: first.get(pair)! }];
+  });
+  const crossAttention = { every: choose.of([1, 2]), gated: choose.chance(0.5) };
+  const reads = (name: string) => [...first.keys()].some((pair) => pair.startsWith(`${name}/`));
+  const resampler = { latents: 4, depth: 1, heads: 2, headDimension: 4, hidden: 8 };
+  return {
+    ...{ ...configuration, blocks, edges },
+    experts: Object.fromEntries(
+      Object.entries(experts).map(([name, own]) => [
+        name,
+        { ...own, ...(reads(name) && { crossAttention }), ...(encoder && name === 'backbone' && { encoder }) },
+      ]),
+    ),
+    vision: vision && {
+      ...vision,
+      ...(seen && choose.chance(0.5) && { resampler }),
+      ...(choose.chance(0.5) && { towerPerCamera: true }),
+    },
+  };
 }
 
 function drawn(choose: Chooser): ModelConfiguration {
