@@ -80,8 +80,8 @@ function expectVision({ vision, blocks, experts }: ModelConfiguration): void {
   }
   const groups = [...Object.keys(vision.towers), ...Object.keys(experts)];
   expect(
-    Object.keys(vision.towers).length === 1 || !groups.includes('projector'),
-    'a vision tower or an expert is named "projector", which is the group of the projection of several towers',
+    (Object.keys(vision.towers).length === 1 && !vision.resampler) || !groups.includes('projector'),
+    'a vision tower or an expert is named "projector", which is the group of a resampler and of the projection of several towers',
   );
   const { imageHeight, imageWidth, patch, cameras } = vision;
   expect(

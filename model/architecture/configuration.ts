@@ -133,10 +133,19 @@ export interface ModelConfiguration {
   readonly rules?: readonly ParameterRule[];
 }
 
-/** The projection of a single tower belongs to its group; that of several has a group of its own, so that one tower can be frozen. */
-export function projectorGroup({ towers }: { readonly towers: Readonly<Record<string, unknown>> }): string {
+/**
+ * The projection of a single tower belongs to its group. That of several, and a resampler with its projection, have a group of their own,
+ * so that one tower can be frozen.
+ */
+export function projectorGroup({ towers, resampler }: VisionParts): string {
   const [first, ...more] = Object.keys(towers);
-  return more.length > 0 ? 'projector' : first;
+  return more.length > 0 || resampler ? 'projector' : first;
+}
+
+/** What decides the groups of vision. */
+export interface VisionParts {
+  readonly towers: Readonly<Record<string, unknown>>;
+  readonly resampler?: unknown;
 }
 
 type ImageSizes = Pick<VisionSettings, 'imageHeight' | 'imageWidth' | 'patch'>;

@@ -40,9 +40,11 @@ export interface Memory {
   readonly queries: readonly (string | RowsOfBlock)[];
   /** The padding mask [batch, tokens of the table] u32. */
   readonly validity: Tensor;
-  /** The keys and values of a layer. */
-  keysAndValues(layer: number): KeysAndValues;
+  readonly contents: MemoryContents;
 }
+
+/** The keys and values of each layer of an expert; undefined for those that read none. */
+export type MemoryContents = readonly (KeysAndValues | undefined)[];
 
 /** The rows of the memory that keys and values are made of, [batch, rows, width of the memory]: they differ where gradients stop. */
 export type MemoryRows = Readonly<Record<'key' | 'value', Tensor>>;
@@ -65,9 +67,8 @@ export class CrossAttention implements Layer {
     this.parameters = parametersOfLayers(this.sublayers.flatMap((own) => own ?? []));
   }
 
-  /** null in a layer without cross-attention. */
-  keysAndValues(values: ParameterSet, layer: number, rows: MemoryRows): KeysAndValues | null {
-    return this.sublayers[layer]?.reading.keysAndValues(values, rows) ?? null;
+  contentsOf(values: ParameterSet, rows: MemoryRows): MemoryContents {
+    return this.sublayers.map((sublayer) => sublayer?.reading.keysAndValues(values, rows));
   }
 
   /** x [batch, rows, width] before a layer, with what it reads; without memory, as if no row of it were real. */
@@ -75,7 +76,7 @@ export class CrossAttention implements Layer {
     const sublayer = this.sublayers[layer];
     if (!sublayer) return x;
     const read: Read = (rows, options) =>
-      sublayer.reading.run(values, rows, memory!, memory!.keysAndValues(layer), options);
+      sublayer.reading.run(values, rows, memory!, memory!.contents[layer]!, options);
     return sublayer.run(values, x, memory ? read : null, condition);
   }
 }

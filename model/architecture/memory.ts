@@ -1,8 +1,8 @@
 /** Memory of a pass: which experts read which blocks by cross-attention, and what these are made of. */
-import { stopGradient, type Tensor } from '../../engine/index.ts';
+import { type ParameterSet, stopGradient, type Tensor } from '../../engine/index.ts';
 import { add, concatenateTokens, scale } from '../../kernels/index.ts';
 import { type BlockSettings, type ModelConfiguration, memoryOf, runsThrough } from './configuration.ts';
-import type { Memory, MemoryRows } from './cross-attention.ts';
+import type { Memory, MemoryContents, MemoryRows } from './cross-attention.ts';
 import { type Inputs, type InputTensors, inputNamed, type ObservationBatch } from './inputs.ts';
 import type { PerExpert } from './mixture.ts';
 import type { Architecture } from './model.ts';
@@ -45,11 +45,26 @@ export function readerInputs(
   );
 }
 
+/** By expert that reads memory: the keys and values of its layers; `rowsOf` gives the rows of a block of memory. */
+export function memoryContents(
+  { configuration, mixture }: Architecture,
+  values: ParameterSet,
+  readers: readonly Reader[],
+  rowsOf: (block: string) => Tensor,
+): PerExpert<MemoryContents> {
+  return Object.fromEntries(
+    readers.map((reader) => {
+      const rows = memoryRows(configuration, reader, rowsOf);
+      return [reader.expert, mixture.crossAttentionOf(reader.expert)!.contentsOf(values, rows)];
+    }),
+  );
+}
+
 /**
- * The rows [batch, rows, width] that an expert makes the keys and values of its memory from; `rowsOf` gives those of a block. An edge
+ * The rows [batch, rows, width] that an expert makes the keys and values of its memory from. An edge
  * with a gradient factor below 1 passes so much of it into the rows, and all of it into the weights of keys and values.
  */
-export function memoryRows(
+function memoryRows(
   { blocks, edges }: ModelConfiguration,
   { expert, memory }: Reader,
   rowsOf: (block: string) => Tensor,
@@ -82,21 +97,18 @@ export function memoryOfPass(
   architecture: Architecture,
   inputs: InputTensors,
   readers: readonly Reader[],
-  keysAndValues: (reader: Reader) => Memory['keysAndValues'],
+  contents: PerExpert<MemoryContents>,
   queries?: Memory['queries'],
 ): PerExpert<Memory> {
   return Object.fromEntries(
-    readers.map((reader): [string, Memory] => {
-      const { expert, running, memory } = reader;
-      return [
-        expert,
-        {
-          table: architecture.crossTable(running, memory),
-          queries: queries ?? running.map(({ tableName }) => tableName),
-          validity: inputNamed(inputs, validityOf(expert)),
-          keysAndValues: keysAndValues(reader),
-        },
-      ];
-    }),
+    readers.map(({ expert, running, memory }): [string, Memory] => [
+      expert,
+      {
+        table: architecture.crossTable(running, memory),
+        queries: queries ?? running.map(({ tableName }) => tableName),
+        validity: inputNamed(inputs, validityOf(expert)),
+        contents: contents[expert],
+      },
+    ]),
   );
 }

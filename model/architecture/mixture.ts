@@ -33,7 +33,7 @@ import {
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
-import { CrossAttention, type KeysAndValues, type Memory, type MemoryRows } from './cross-attention.ts';
+import { CrossAttention, type Memory } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** A value for each expert, by the expert's name. */
@@ -163,9 +163,9 @@ export class Mixture {
     return [...layers, norm, ...(cross ? [cross] : [])];
   }
 
-  /** Keys and values of memory rows in a layer of an expert; null if it reads none in this layer. */
-  keysAndValues(values: ParameterSet, expert: string, layer: number, rows: MemoryRows): KeysAndValues | null {
-    return this.experts[expert].cross?.keysAndValues(values, layer, rows) ?? null;
+  /** The cross-attention of an expert; null if it reads no memory. */
+  crossAttentionOf(expert: string): CrossAttention | null {
+    return this.experts[expert].cross;
   }
 
   run(values: ParameterSet, pass: MixturePass): MixtureResult {
@@ -181,7 +181,11 @@ export class Mixture {
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
       const after = layer === depth - 1 ? last : names;
-      const run = () => this.runLayer(values, pass, names, after, layer, before, keyRotary);
+      const run = () => {
+        if (after.length === 0) return [];
+        const entering = names.map((name, i) => this.readMemory(values, pass, name, layer, before[i]));
+        return this.runLayer(values, pass, names, after, layer, entering, keyRotary);
+      };
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
       residuals.push(byName(x, after));
     }
@@ -189,25 +193,32 @@ export class Mixture {
     return { hidden: byName(hidden, last), residuals };
   }
 
+  /** The residual stream of an expert, with what its rows read of memory before a layer. */
+  private readMemory(
+    values: ParameterSet,
+    { memory = {}, conditions = {} }: MixturePass,
+    name: string,
+    layer: number,
+    x: Tensor,
+  ): Tensor {
+    const { cross } = this.experts[name];
+    return cross ? cross.run(values, layer, x, memory[name], conditions[name]) : x;
+  }
+
   /** Runs one layer: from the residual streams `x` of the experts `names` to those of the experts `after`, which are some of them. */
   private runLayer(
     values: ParameterSet,
-    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, memory = {}, ...final }: MixturePass,
+    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks, finalRows }: MixturePass,
     names: readonly string[],
     after: readonly string[],
     layer: number,
-    before: readonly Tensor[],
+    x: readonly Tensor[],
     keyRotary: Tensor | null,
   ): Tensor[] {
-    if (after.length === 0) return [];
     const { heads, kvHeads, headDimension, depth } = this.configuration;
     const { layout } = this.family.rotary;
     const isLast = layer === depth - 1;
     const experts = names.map((name) => this.experts[name].layers[layer]);
-    const x = names.map((name, i) => {
-      const { cross } = this.experts[name];
-      return cross ? cross.run(values, layer, before[i], memory[name], conditions[name]) : before[i];
-    });
     const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
     const project = (parts: readonly ('query' | 'key' | 'value')[], runs: (block: BlockSettings) => boolean) => {
       const weights = experts.map((expert) => parts.map((part) => expert[part].weight(values)));
@@ -233,12 +244,12 @@ export class Mixture {
       table,
       validity,
       queries: queries.filter((_, i) => hasQueries(blocks[i])),
-      lossBlocks: isLast ? final.lossBlocks : undefined,
+      lossBlocks: isLast ? lossBlocks : undefined,
     });
     const [batch, rows] = attended.shape;
     const joint = reshape(attended, [batch, rows, heads * headDimension]);
     const chosen = (name: string) => {
-      const rows = isLast ? final.finalRows?.[name] : undefined;
+      const rows = isLast ? finalRows?.[name] : undefined;
       return rows === 'all' ? undefined : rows;
     };
     const queryLayout = layoutOf(blocks.filter(hasQueries), names);

@@ -1,12 +1,12 @@
 /** The parameter groups that the gradient of a loss reaches, by the attention table alone. */
 import type { Edge } from '../../kernels/index.ts';
-import { type BlockSettings, projectorGroup } from './configuration.ts';
+import { type BlockSettings, projectorGroup, type VisionParts } from './configuration.ts';
 
 /** Blocks with the parameters that they run through, and the attention between them. */
 export interface AttendingBlocks {
   readonly blocks: readonly (Pick<BlockSettings, 'name' | 'weights' | 'memory'> & { readonly input: string })[];
   readonly edges: readonly { readonly query: string; readonly key: string; readonly edge: Edge }[];
-  readonly vision: { readonly towers: Readonly<Record<string, unknown>> } | null;
+  readonly vision: VisionParts | null;
 }
 
 /** The blocks that a block attends to, and those that they attend to, and so on; itself if it is among them. */

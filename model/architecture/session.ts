@@ -2,7 +2,7 @@
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { type RowsOfBlock, sliceTokens, writeTokens } from '../../kernels/index.ts';
 import { blockNamed, hasKeys, isMemory, type ModelConfiguration } from './configuration.ts';
-import type { KeysAndValues } from './cross-attention.ts';
+import type { MemoryContents } from './cross-attention.ts';
 import {
   expectInputs,
   type Inputs,
@@ -11,12 +11,12 @@ import {
   type ObservationBatch,
   tensorsOf,
 } from './inputs.ts';
-import { memoryOfPass, memoryRows, type Reader, readerInputs, readersOf } from './memory.ts';
+import { memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
 import type { Cache, MixturePass, PerExpert } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
 import { blocksNamed, type RunningBlock, sequenceInputs, validityInput } from './sequence.ts';
-import { ENCODER, joined, memoryReader, rowsReader, rowsThrough } from './training-pass.ts';
+import { ENCODER, encode, joined, passOf, rowsReader } from './training-pass.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
 class KeyValueCache implements Disposable {
@@ -54,15 +54,6 @@ class KeyValueCache implements Disposable {
   }
 }
 
-type KeysAndValuesByLayer = readonly (KeysAndValues | null)[];
-
-/** Those of the layers in which an expert reads memory. */
-const ofLayers =
-  (crossed: PerExpert<KeysAndValuesByLayer>) =>
-  ({ expert }: Reader) =>
-  (layer: number) =>
-    crossed[expert][layer]!;
-
 interface SessionOptions {
   /** The blocks that run once, and those that run again and again, in the order of tokens. */
   readonly prefix: readonly string[];
@@ -74,10 +65,10 @@ export class CachedSession implements Session {
   private readonly cache: KeyValueCache;
   /** Memory is the part of the prefix that the others read by cross-attention. */
   private readonly blocks: Readonly<Record<'memory' | 'prefix' | 'suffix', readonly RunningBlock[]>>;
-  /** The experts that read it, in the prefix and behind. */
-  private readonly readers: Readonly<Record<'prefix' | 'suffix', readonly Reader[]>>;
-  /** By expert that reads memory: its keys and values in each layer. */
-  private crossed: PerExpert<KeysAndValuesByLayer> = {};
+  /** The experts that read it: in the prefix, in the suffix, and in one of them. */
+  private readonly readers: Readonly<Record<'prefix' | 'suffix' | 'all', readonly Reader[]>>;
+  /** Its keys and values, once it ran. */
+  private contents: PerExpert<MemoryContents> = {};
   /** Rows of the prefix in the cache. */
   private readonly prefixRows: number;
   /** Those that stay the same in every pass behind the prefix. */
@@ -96,7 +87,7 @@ export class CachedSession implements Session {
     const [memory, prefix] = [begin.filter(isRead), begin.filter((block) => !isRead(block))];
     this.blocks = { memory, prefix, suffix };
     const readers = (blocks: readonly RunningBlock[]) => readersOf(configuration, blocks, memory);
-    this.readers = { prefix: readers(prefix), suffix: readers(suffix) };
+    this.readers = { prefix: readers(prefix), suffix: readers(suffix), all: readers([...prefix, ...suffix]) };
     const rows = (blocks: readonly RunningBlock[]) =>
       blocks.reduce((sum, block) => sum + (hasKeys(block) ? block.length : 0), 0);
     this.prefixRows = rows(prefix);
@@ -105,7 +96,7 @@ export class CachedSession implements Session {
 
   async prefix<T>(work: (rows: RowsReader, values: Model['parameters']) => T): Promise<T> {
     const { model, observation } = this;
-    const { memory, prefix, suffix } = this.blocks;
+    const { memory, prefix } = this.blocks;
     const encoding = memory.filter((block) => !block.memory);
     const { parameters: values, architecture, configuration } = model;
     const { blockInputs, mixture } = architecture;
@@ -125,31 +116,18 @@ export class CachedSession implements Session {
       ...sequenceInputs(configuration, observation, encoding, [], ENCODER),
       ...readerInputs(configuration, observation, this.readers.prefix),
     };
-    const { result, crossed } = await this.timed('prefix', sequence, (inputs) => {
-      const run = (blocks: readonly RunningBlock[], at: string, more: Pick<MixturePass, 'cache' | 'memory'>) =>
-        blocks.length === 0
-          ? []
-          : mixture.run(values, {
-              ...{ inputs: rowsThrough(first.rows, blocks), blocks, ...more },
-              queries: blocks.map(({ name }) => name),
-              table: architecture.table(blocks),
-              validity: inputNamed(inputs, `${at}validity`),
-              rotaryTable: inputNamed(inputs, `${at}rotaryTable`),
-            });
-      const encoded = run(encoding, ENCODER, {});
-      const rowsOf = memoryReader(first, encoding, joined([encoded].flat()));
-      const crossed = Object.fromEntries(
-        readersOf(configuration, [...prefix, ...suffix], memory).map((reader) => {
-          const rows = memoryRows(configuration, reader, rowsOf);
-          const layers = Array.from({ length: configuration.depth }, (_, layer) => layer);
-          return [reader.expert, layers.map((layer) => mixture.keysAndValues(values, reader.expert, layer, rows))];
-        }),
-      );
-      const read = memoryOfPass(architecture, inputs, this.readers.prefix, ofLayers(crossed));
-      const own = run(prefix, '', { cache: this.cache.prefix(), memory: read });
-      return { result: work(rowsReader(blocks, joined([encoded, own].flat())), values), crossed };
+    const { result, contents } = await this.timed('prefix', sequence, (inputs) => {
+      const run = (blocks: readonly RunningBlock[], at = '', more: Pick<MixturePass, 'cache' | 'memory'> = {}) =>
+        mixture.run(values, { ...passOf(architecture, inputs, first, blocks, at), ...more });
+      const { encoded, contents } = encode(model, first, encoding, this.readers.all, (own) => run(own, ENCODER));
+      const more = {
+        cache: this.cache.prefix(),
+        memory: memoryOfPass(architecture, inputs, this.readers.prefix, contents),
+      };
+      const ran = prefix.length > 0 ? [...encoded, run(prefix, '', more)] : encoded;
+      return { result: work(rowsReader(blocks, joined(ran)), values), contents };
     });
-    this.crossed = crossed;
+    this.contents = contents;
     for (const rows of Object.values({ ...first.rows, ...first.memory })) rows.dispose();
     return result;
   }
@@ -173,7 +151,7 @@ export class CachedSession implements Session {
       const shared = { table, validity: inputNamed(tensors, 'validity') };
       const rotaryTable = inputNamed(tensors, 'rotaryTable');
       const memory = (queries?: readonly RowsOfBlock[]) =>
-        memoryOfPass(architecture, tensors, this.readers.suffix, ofLayers(this.crossed), queries);
+        memoryOfPass(architecture, tensors, this.readers.suffix, this.contents, queries);
       return work({
         values,
         inputs: tensors,
@@ -201,7 +179,7 @@ export class CachedSession implements Session {
 
   [Symbol.dispose](): void {
     this.cache[Symbol.dispose]();
-    for (const own of Object.values(this.crossed).flat()) {
+    for (const own of Object.values(this.contents).flat()) {
       own?.key.dispose();
       own?.value.dispose();
     }

@@ -3,10 +3,9 @@ import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
 import type { FirstRows } from './blocks.ts';
 import { blockNamed, isMemory, type ModelConfiguration } from './configuration.ts';
-import type { Memory } from './cross-attention.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
-import { memoryOfPass, memoryRows, readerInputs, readersOf } from './memory.ts';
-import type { ChosenRows, MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
+import { memoryContents, memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
+import type { ChosenRows, MixtureOptions, MixturePass, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
 import { type RunningBlock, rowsOf, sequenceInputs, trainingBlocks } from './sequence.ts';
@@ -73,21 +72,15 @@ export function trainingPass(
     ...objectives.flatMap((objective) => objective.blocks),
     ...readers.flatMap(({ memory }) => memory.map(({ name }) => name)),
   ]);
-  const run = (blocks: readonly RunningBlock[], at = '', memory?: PerExpert<Memory>) =>
+  const run = (blocks: readonly RunningBlock[], at = '', memory?: MixturePass['memory']) =>
     architecture.mixture.run(values, {
-      ...{ inputs: rowsThrough(first.rows, blocks), blocks, conditions, memory, ...options },
-      queries: blocks.map(({ tableName }) => tableName),
-      table: architecture.table(blocks),
-      validity: inputNamed(inputs, `${at}validity`),
-      rotaryTable: inputNamed(inputs, `${at}rotaryTable`),
+      ...passOf(architecture, inputs, first, blocks, at),
+      ...{ memory, conditions, ...options },
       lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
       finalRows: allRows ? undefined : finalRows(model, inputs),
     });
-  const encoded = encoding.length > 0 ? [run(encoding, ENCODER)] : [];
-  const memory = memoryOfPass(architecture, inputs, readers, (reader) => {
-    const rows = memoryRows(configuration, reader, memoryReader(first, encoding, joined(encoded)));
-    return (layer) => architecture.mixture.keysAndValues(values, reader.expert, layer, rows)!;
-  });
+  const { encoded, contents } = encode(model, first, encoding, readers, (own) => run(own, ENCODER));
+  const memory = memoryOfPass(architecture, inputs, readers, contents);
   const result = joined([...encoded, run(running, '', memory)]);
   const pass = {
     ...{ values, inputs, allRows },
@@ -126,27 +119,46 @@ function finalRows({ configuration, objectives }: Model, inputs: InputTensors): 
   return Object.fromEntries(entries);
 }
 
-/** The rows of the experts that these blocks run through. */
-export const rowsThrough = (rows: PerExpert<Tensor>, blocks: readonly RunningBlock[]): PerExpert<Tensor> =>
-  Object.fromEntries(Object.entries(rows).filter(([name]) => blocks.some(({ weights }) => weights === name)));
+/** The part of a pass that its blocks decide; the names of its inputs begin with `at`. */
+export function passOf(
+  architecture: Architecture,
+  inputs: InputTensors,
+  { rows }: Pick<FirstRows, 'rows'>,
+  blocks: readonly RunningBlock[],
+  at = '',
+): MixturePass {
+  const own = Object.entries(rows).filter(([name]) => blocks.some(({ weights }) => weights === name));
+  return {
+    ...{ inputs: Object.fromEntries(own), blocks, queries: blocks.map(({ tableName }) => tableName) },
+    table: architecture.table(blocks),
+    validity: inputNamed(inputs, `${at}validity`),
+    rotaryTable: inputNamed(inputs, `${at}rotaryTable`),
+  };
+}
 
-/** Reads memory: rows of images, or the final hidden states of a block of encoders that ran. */
-export function memoryReader(
+/** Runs the blocks of encoders, if there are any, and makes keys and values of what the experts behind them read. */
+export function encode(
+  { architecture, parameters }: Model,
   { memory }: Pick<FirstRows, 'memory'>,
   encoding: readonly RunningBlock[],
-  encoded: MixtureResult,
-): (block: string) => Tensor {
-  return (block) => memory[block] ?? rowsReader(encoding, encoded)(block);
+  readers: readonly Reader[],
+  run: (blocks: readonly RunningBlock[]) => MixtureResult,
+) {
+  const encoded = encoding.length > 0 ? [run(encoding)] : [];
+  const read = rowsReader(encoding, joined(encoded));
+  return {
+    encoded,
+    contents: memoryContents(architecture, parameters, readers, (block) => memory[block] ?? read(block)),
+  };
 }
 
 /** The results of passes through different experts as one. */
 export function joined(results: readonly MixtureResult[]): MixtureResult {
   const merged = (parts: readonly PerExpert<Tensor>[]): PerExpert<Tensor> => Object.assign({}, ...parts);
+  const [{ residuals }] = results.length > 0 ? results : [{ residuals: [] }];
   return {
     hidden: merged(results.map(({ hidden }) => hidden)),
-    residuals: results.flatMap(({ residuals }, first) =>
-      first > 0 ? [] : residuals.map((_, layer) => merged(results.map((own) => own.residuals[layer]))),
-    ),
+    residuals: residuals.map((_, layer) => merged(results.map((own) => own.residuals[layer]))),
   };
 }
 

@@ -100,7 +100,7 @@ describe('against float64, forward and backward', () => {
             queries: ['action'],
             validity: tensor(device, Uint32Array.from(validity), [BATCH, rows + memoryRows], { dtype: 'u32' }),
           },
-          keysAndValues: (layer: number) => cross.keysAndValues(values, layer, { key: seen, value: seen })!,
+          contents: cross.contentsOf(values, { key: seen, value: seen }),
         };
         return cross.run(values, 0, x, pass, adaptive ? more[0] : undefined);
       },
@@ -365,12 +365,12 @@ describe('names and groups', () => {
     ]);
   });
 
-  test('a resampler belongs to the group of the projection, and cross-attention to the reader', () => {
+  test('a resampler and its projection have a group of their own, and cross-attention to the reader', () => {
     const groups = (system: System, pattern: RegExp) => {
       const { parameters } = new Architecture(configurationOf(system, sizes));
       return [...new Set(parameters.filter(({ name }) => pattern.test(name)).map(({ group }) => group))];
     };
-    expect(groups({ ...flamingo, towers: ['one', 'two'] }, /resampler|projector/)).toEqual(['projector']);
+    expect(groups(flamingo, /resampler|projector/)).toEqual(['projector']);
     expect(groups(flamingo, /cross_attn/)).toEqual(['backbone']);
     expect(groups(pi0Small, /cross_attn/)).toEqual(['expert']);
   });
