@@ -5,7 +5,7 @@ import { chunk, episodeNamed, instructionsAt, loadExamples, wholeEpisodes } from
 import type { RawObservation } from '../model/policy/encoding.ts';
 import type { Policy } from '../model/policy/policy.ts';
 import type { Said } from '../model/policy/subtask.ts';
-import { observationAt } from '../model/training/batches.ts';
+import { observationsAt } from '../model/training/batches.ts';
 import { type Answered, type AskResult, askAbout, askAlone, expectAnswers } from './asking.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
@@ -97,11 +97,13 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
     const episode = episodeNamed(dataset, moment.episode);
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadExamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);
-    const observation = await observationAt(sample, policy.encoding.settings.cameras);
+    const { configuration } = policy.model;
+    const observations = await observationsAt(sample, policy.encoding.settings.cameras, configuration);
+    const observation = observations.at(-1)!;
     const { cotrain, subtask: kind } = settings.run;
     const subtask = cotrain > 0 && kind === null ? (episode.subtask?.(step) ?? null) : null;
     const answer = await answerOf(policy, observation, moment, subtask);
-    const { horizon } = policy.model.configuration;
+    const { horizon } = configuration;
     const { data, valid } = chunk(sample.part, step, horizon);
     let said: ActResult['said'] = null;
     const image = observation.images[policy.encoding.settings.cameras[0]];
@@ -109,10 +111,10 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
       const pixels = places.map(([down, across]) => [down * image!.height, across * image!.width] as const);
       said = { words, places: pixels };
     };
-    const [predicted] = await policy.act([observation], { seed, onSaid });
+    const [predicted] = await policy.actInWindows(observations, { seed, onSaid });
     const latency: ActResult['latency'] = [];
     const onLatency = (name: string, milliseconds: number) => latency.push({ part: name, milliseconds });
-    await policy.act([observation], { seed, onLatency });
+    await policy.actInWindows(observations, { seed, onLatency });
     const dimension = data.length / horizon;
     const row = (values: Float32Array, i: number) => Array.from(values.subarray(i * dimension, (i + 1) * dimension));
     return {

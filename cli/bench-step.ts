@@ -5,13 +5,12 @@ import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { runStepBench, stepRunSchema } from '../bench/step/run.ts';
 import { comparisonLines, stepLines } from '../bench/step/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { InputError } from '../engine/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { stepNotes } from './notes.ts';
 import { choices, number, outputFile, text } from './options.ts';
-import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
+import { expectSameSizes, expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
 
 const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
@@ -33,10 +32,7 @@ export const benchStep = command({
     expectUsedSizes('bench step', systems, given);
     const sizes = { ...given, batch: given.batch ?? presetNamed(given.preset ?? 'tiny').batch };
     const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
-    if (before && sorted(before.sizes) !== sorted(sizes))
-      throw new InputError(
-        `${compare}: this run measured other sizes: ${JSON.stringify(before.sizes)}; give the same options`,
-      );
+    if (before) expectSameSizes(compare!, before.sizes, sizes);
     using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
     const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>
       progress.count(what, done, total),
@@ -46,6 +42,3 @@ export const benchStep = command({
     return { json: result, lines };
   },
 });
-
-/** The fields of an object in alphabetical order, as JSON. */
-const sorted = (sizes: object) => JSON.stringify(Object.entries(sizes).sort(([a], [b]) => (a < b ? -1 : 1)));

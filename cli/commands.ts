@@ -34,6 +34,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'variants of a training run from one start, over seeds: one table with intervals, and one page',
     load: () => import('./study.ts').then(({ study }) => study),
   },
+  systems: {
+    summary: 'every system: parent, differences, source, losses; of one by name its tables, parameters and cost',
+    load: () => import('./systems.ts').then(({ systemsCommand }) => systemsCommand),
+  },
   convert: {
     summary: 'writes a data set, or demonstrations of the built-in world, as LeRobot 3.0',
     load: () => import('./convert.ts').then(({ convert }) => convert),
@@ -81,6 +85,10 @@ export const commands: Readonly<Record<string, Listed>> = {
   'bench step': {
     summary: 'training steps of several systems: rates, memory, time by kernel',
     load: () => import('./bench-step.ts').then(({ benchStep }) => benchStep),
+  },
+  'bench policy': {
+    summary: 'the latency of acting by part, of every system: random weights, a chunk from an observation',
+    load: () => import('./bench-policy.ts').then(({ benchPolicy }) => benchPolicy),
   },
   'bench data': {
     summary: 'training examples per second that a data set gives, without and with images',

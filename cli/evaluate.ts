@@ -201,7 +201,9 @@ async function inOpenLoop(
   for (let start = 0; start < samples.length; start += batch)
     batches.push(await maker.make(samples.slice(start, start + batch), start));
   const { meanChunk } = await fitBaselines(fittingSamples(split.train), policy.encoding, configuration);
-  const error = await openLoopError(policy, batches, meanChunk, (done, total) => progress.openLoop(done, total));
+  const error = await openLoopError(policy, batches, meanChunk, {
+    onProgress: (done, total) => progress.openLoop(done, total),
+  });
   const openLoop = {
     measure: OPEN_LOOP_MEASURE,
     observations: error.observations,

@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { pretrainingPacks } from '../bench/tabletop/packs.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
+import type { RunHistory } from '../model/training/history.ts';
 import { imagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { preparePretraining, pretrainingSettings, runPretraining } from '../model/training/pretrain.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
+import { EventFile } from '../model/training/tensorboard.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { openQuestions } from './data.ts';
@@ -54,7 +56,9 @@ export const pretrain = command({
         const { checkpoint } = folder;
         if (folder.resume)
           progress.note(`${checkpoint}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`);
-        const result = await runPretraining(device, prepared, { checkpointPath: checkpoint, signal });
+        const events = new EventFile(folder.path, settings, folder.resume?.progress);
+        const onHistory = (history: RunHistory) => events.write(history);
+        const result = await runPretraining(device, prepared, { checkpointPath: checkpoint, signal, onHistory });
         const { finished, step, resumedAt, history, objectives, seconds } = result;
         const heldOut = history.heldOut.at(-1)?.losses ?? null;
         const end = finished

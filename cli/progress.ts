@@ -1,7 +1,7 @@
 import { type Options, SingleBar } from 'cli-progress';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
-import { formatTimes } from '../model/report/markup.ts';
-import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
+import { formatPercent, formatTimes } from '../model/report/markup.ts';
+import { type ActingRow, type Losses, ratiosToBaselines } from '../model/training/history.ts';
 import type { RunListener } from '../model/training/prepare-run.ts';
 
 const SECONDS_BETWEEN_LINES = 15;
@@ -77,6 +77,14 @@ export class Progress implements RunListener {
     );
     const beside = compared.length > 0 ? ` (${compared.join(', ')})` : '';
     this.note(`held out after step ${step}: ${describe(losses, objectives)}${beside}`);
+  }
+
+  acted({ step, openLoop, closedLoop }: ActingRow): void {
+    const error = formatTimes(openLoop.oneSample / openLoop.bestConstant, 'the best constant chunk');
+    const acted = closedLoop
+      ? `; closed loop: success ${formatPercent(closedLoop.success)} of ${closedLoop.episodes} episodes, stages ${formatPercent(closedLoop.stageScore)}`
+      : '';
+    this.note(`acting after step ${step}: open-loop error ${openLoop.oneSample.toFixed(3)} (${error})${acted}`);
   }
 
   saved(step: number, path: string): void {

@@ -57,6 +57,17 @@ export const runOptions = {
     'bf16',
     '8bit',
   ]),
+  ema: decimal(
+    'decay of a moving average of the weights, which takes 4 bytes a parameter, is measured and acts: openpi has 0.99 and 0.999; none by default',
+    { above: 0, below: 1 },
+  ),
+  'act-every': number(
+    'training steps between measurements of acting: open-loop error and, in the built-in world, a closed loop of 10 episodes; none by default',
+    1,
+  ),
+  delta: flag(
+    'actions become differences to the state at the start of the chunk, in all dimensions but the last and grippers; for data of absolute actions',
+  ),
   cotrain: decimal("fraction of every batch that is questions about images; the system's own by default, 0 in most", {
     from: 0,
     below: 1,
@@ -99,7 +110,7 @@ export const runOptions = {
   horizon: number("control steps in a chunk; the system's own by default, one second in most", 1),
   from: {
     ...text(
-      "vision-language model that the weights begin from: tiny, small or FILE, or scratch for random weights; the preset's own by default in the built-in world, scratch with --data",
+      "vision-language model that the weights begin from: tiny, small or FILE, or scratch for random weights; the preset's own, if there is one, by default in the built-in world, scratch with --data",
     ),
     read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
   },
@@ -110,12 +121,14 @@ export const runOptions = {
 export function givenSettings({
   preset,
   'gradient-scale': gradientScale,
+  'act-every': actEvery,
   ...given
 }: ValuesOf<typeof runOptions>): Partial<RunSettings> {
   return {
     ...given,
     ...(preset !== undefined && { preset: presetNamed(preset) }),
     ...(gradientScale !== undefined && { gradientScale }),
+    ...(actEvery !== undefined && { actEvery }),
   };
 }
 

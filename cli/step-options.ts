@@ -10,11 +10,11 @@ import { memoryOptions, presetNames, systemNames } from './run-options.ts';
 export const measuredSystems = [...systemNames, PACKED_QUESTIONS];
 
 export const stepSizeOptions = {
-  preset: choice('tiny (default) or small: widths, depth and heads', presetNames),
+  preset: choice('nano, tiny (default) or small: widths, depth and heads', presetNames),
   batch: number("examples in a batch; the preset's by default", 1),
   prompt: number('prompt tokens, without images; by default one camera and 32 tokens', 1),
   target: number('tokens to be predicted; 24 by default', 1),
-  horizon: number('actions in a chunk; 10 by default', 1),
+  horizon: number("actions in a chunk; by default those of the system's recipe, or 10", 1),
   depth: number("layers; the preset's by default", 1),
   ...memoryOptions,
 };
@@ -39,4 +39,17 @@ export function expectUsedSizes(
   if (target !== undefined && !has('target')) throw refuse(`--target ${target}`, 'tokens to predict');
   if (horizon !== undefined && !has('noisyActions', 'learned', 'zeros'))
     throw refuse(`--horizon ${horizon}`, 'block of actions');
+}
+
+/** @throws InputError if a saved run measured other sizes */
+export function expectSameSizes(file: string, saved: object, sizes: object): void {
+  // A saved run has no fields that are undefined, and its fields may have another order.
+  const sorted = (own: object) =>
+    JSON.stringify(
+      Object.entries(own)
+        .filter(([, value]) => value !== undefined)
+        .sort(([a], [b]) => (a < b ? -1 : 1)),
+    );
+  if (sorted(saved) !== sorted(sizes))
+    throw new InputError(`${file}: this run measured other sizes: ${JSON.stringify(saved)}; give the same options`);
 }

@@ -11,6 +11,8 @@ import { InputError } from '../engine/index.ts';
 import { evaluationSamples } from '../model/data/index.ts';
 import type { KeptAnswers } from '../model/inspect/answers.ts';
 import { swappedLosses } from '../model/inspect/swapped.ts';
+import type { Policy } from '../model/policy/policy.ts';
+import type { ClosedLoopRates } from '../model/training/history.ts';
 import { expectRules } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { withoutLacking } from '../model/training/recommended.ts';
@@ -18,6 +20,7 @@ import { type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
 import { expectPresetSizes, openStart } from '../model/training/start.ts';
+import { EventFile } from '../model/training/tensorboard.ts';
 import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
@@ -34,6 +37,8 @@ import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
 
 const CLOSED_LOOP_EPISODES = 50;
+/** Episodes of a closed loop between training steps. */
+const ACTING_EPISODES = 10;
 /** Scenes of the questions about what a policy still knows of its start. */
 const KEPT_SCENES = 12;
 
@@ -121,7 +126,12 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
       progress.note(`${settings.system}, preset ${settings.preset.name}, on ${device.description}`);
       const { checkpoint, resume } = run.folder;
       if (resume) progress.note(`${checkpoint}: resuming from step ${resume.progress.step} of ${settings.steps}`);
-      const result = await runTraining(device, prepared, { checkpointPath: checkpoint, signal });
+      const events = new EventFile(run.folder.path, settings, resume?.progress);
+      const result = await runTraining(device, prepared, {
+        ...{ checkpointPath: checkpoint, signal },
+        onHistory: (history) => events.write(history),
+        closedLoop: settings.data === null ? (policy) => actingRates(policy, settings, progress, signal) : undefined,
+      });
       const summary = await concluded(
         { ...run, settings: prepared.settings },
         prepared,
@@ -192,7 +202,9 @@ async function concluded(
   const kept =
     acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, settings, progress, signal)) : null;
   const closedLoop = acting
-    ? await unlessAborted(signal, () => closedLoopOf(result, settings, film, progress, signal))
+    ? await unlessAborted(signal, () =>
+        closedLoopOf(result.policy, settings, CLOSED_LOOP_EPISODES, progress, signal, film),
+      )
     : null;
   const finished = swapped !== null && (!acting || closedLoop !== null);
   const { compile, train, evaluate } = result.seconds;
@@ -241,16 +253,26 @@ async function keptAnswers(
   }
 }
 
-function closedLoopOf(
-  { policy }: RunResult,
+async function actingRates(
+  policy: Policy,
   settings: RunSettings,
-  film: Film,
   progress: Progress,
   signal: AbortSignal,
+): Promise<ClosedLoopRates> {
+  const { episodes, ...rates } = await closedLoopOf(policy, settings, ACTING_EPISODES, progress, signal);
+  return { ...rates, episodes: episodes.length };
+}
+
+function closedLoopOf(
+  policy: Policy,
+  settings: RunSettings,
+  episodes: number,
+  progress: Progress,
+  signal: AbortSignal,
+  film?: Film,
 ): Promise<Evaluation> {
-  return evaluateClosedLoop(tabletopPolicy(policy, 0, film.onSaid), {
-    film,
-    episodes: CLOSED_LOOP_EPISODES,
+  return evaluateClosedLoop(tabletopPolicy(policy, 0, film?.onSaid), {
+    ...{ film, episodes },
     seed: settings.seed,
     scenes: scenesOf(settings),
     onProgress: (done, total) => progress.closedLoop(done, total),

@@ -12,6 +12,7 @@ import { type ArenaMoments, type Moment, type MomentStorage, momentsOf } from '.
 import { GradientNorms, type NormsOfGroups } from './gradient-norms.ts';
 import { expectShape } from './operand.ts';
 import { streaming } from './streaming.ts';
+import { WeightAverage } from './weight-average.ts';
 
 const kernel = await loadKernel(new URL('./adamw.wgsl', import.meta.url));
 const THREADS = 64;
@@ -38,9 +39,14 @@ export interface AdamWOptions {
   moments?: MomentStorage;
   /** The seed of stochastic rounding, from 0 to 2^53 - 1; default 0. */
   seed?: number;
+  /** Decay of an exponential moving average of the weights, from 0 to below 1 (weight-average.wgsl); default: no average. */
+  average?: number;
 }
 
-/** The state that a checkpoint keeps: moments by name, `firstMoment/<parameter>` and `secondMoment/<parameter>`. */
+/**
+ * The state that a checkpoint keeps: moments by name, `firstMoment/<parameter>` and `secondMoment/<parameter>`. With an average of the
+ * weights a checkpoint is written and read inside `averaged`: `trainingWeight/<parameter>` then holds the weight that training goes on from.
+ */
 export interface AdamWState<T> {
   step: number;
   tensors: Map<string, T>;
@@ -51,11 +57,15 @@ export interface AdamWState<T> {
  *
  * A parameter's `rate` multiplies its learning rate, and so its decay. Frozen parameters keep their values, have no moments and count
  * in no norm. A parameter that no loss has reached counts as having gradient 0: its moments and its weight still decay.
+ *
+ * With `average` it also keeps a moving average of the weights, which begins as the values at construction.
  */
 export class AdamW implements Disposable {
   /** Taken so far. */
   steps = 0;
-  private readonly options: Required<Omit<AdamWOptions, 'clip' | 'maximumNorm'>>;
+  /** null without `average`. */
+  readonly average: WeightAverage | null;
+  private readonly options: Required<Omit<AdamWOptions, 'clip' | 'maximumNorm' | 'average'>>;
   private readonly maximumNorm: number | undefined;
   private readonly gradientNorms: GradientNorms;
   private readonly arenas: readonly { arena: Arena; moments: ArenaMoments; slot: number }[];
@@ -82,6 +92,9 @@ export class AdamW implements Disposable {
       for (const [name, moment] of made.byName) this.byName.set(name, moment);
       return { arena, moments: made, slot: this.gradientNorms.slot(clip === 'together' ? null : arena.group) };
     });
+    this.average =
+      options.average === undefined ? null : new WeightAverage(device, this.gradientNorms.arenas, options.average);
+    for (const [name, tensor] of this.average?.tensors ?? []) this.byName.set(`trainingWeight/${name}`, tensor);
   }
 
   get scheduleSize(): number {
@@ -144,6 +157,23 @@ export class AdamW implements Disposable {
         bytes: 3 * values.byteLength + 2 * bytes,
       });
     });
+    this.average?.update();
+  }
+
+  /** The result of `work`, which runs while the parameters hold their averages; without averages they hold their own values. */
+  async averaged<T>(work: () => Promise<T>): Promise<T> {
+    this.exchange();
+    try {
+      return await work();
+    } finally {
+      this.exchange();
+    }
+  }
+
+  /** Swaps the parameters' values and their averages, if there are any. */
+  exchange(): void {
+    const { average } = this;
+    if (average) this.parameters.device.step(() => average.exchange());
   }
 
   /** L2 norms of the gradients at the last step, before clipping. */
@@ -174,6 +204,7 @@ export class AdamW implements Disposable {
 
   dispose(): void {
     this.gradientNorms.dispose();
+    this.average?.dispose();
     for (const { moments } of this.arenas) for (const made of Object.values(moments.bindings)) made.dispose();
     for (const moment of this.byName.values()) if (moment instanceof Tensor) moment.expire();
   }

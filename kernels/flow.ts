@@ -56,7 +56,7 @@ export function eulerStep(x: Tensor, velocity: Tensor, dt: number): Tensor {
 /**
  * phi(t): for each time the sines of 2 pi t / period, then the cosines, over width / 2 periods in geometric progression.
  *
- * [n, width] in f32 for `times` in (0, 1]; angles are float64, because the shortest period turns 250 times until t = 1 (openpi,
+ * [n, width] in f32; angles are float64, because the shortest default period turns 250 times until t = 1 (openpi,
  * create_sinusoidal_pos_embedding). `width` is even and at least 4.
  */
 export function timeEmbedding(

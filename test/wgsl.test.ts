@@ -243,6 +243,7 @@ function runEveryOp(device: Device): void {
   for (const reduction of ['perExample', 'perToken'] as const)
     both(kernels.linearCrossEntropy(leaf([2, 3, 8]), leaf([40, 8]), ids([2, 3]), ids([2, 3]), { reduction }));
   both(kernels.linearCrossEntropy(leaf([2, 3, 5]), leaf([5000, 5]), ids([2, 3]), ids([2, 3])));
+  for (const width of [8, 5]) both(...Object.values(kernels.lstmCell(leaf([3, 4 * width]), leaf([3, width]))));
   kernels.flowInterpolate(data([2, 3, 4]), data([2, 3, 4]), data([2]));
   both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
   kernels.randomUniform([7], ids([4]));
@@ -261,8 +262,9 @@ async function validateEveryOp(device: Device): Promise<string[]> {
     backward(kernels.sum(kernels.multiply(set.get('weight'), set.get('weight'))));
   });
   for (const moments of ['f32', 'bf16', '8bit'] as const) {
-    using optimizer = new kernels.AdamW(set, { maximumNorm: 1, moments });
+    using optimizer = new kernels.AdamW(set, { maximumNorm: 1, moments, average: 0.9 });
     device.step(() => optimizer.step(1e-3));
+    optimizer.exchange();
     device.flush();
   }
   await device.finish();

@@ -15,10 +15,11 @@ import { ACTION_DIMENSION, TabletopWorld, type WorldObservation } from './world.
  * observation, and its chunk is ignored. `worlds` are the simulated worlds of the observations, for baselines that read
  * their state.
  */
-export type WorldPolicy = (
-  observations: readonly WorldObservation[],
-  worlds: readonly TabletopWorld[],
-) => Promise<readonly Float32Array[]>;
+export interface WorldPolicy {
+  (observations: readonly WorldObservation[], worlds: readonly TabletopWorld[]): Promise<readonly Float32Array[]>;
+  /** Called, for policies with history, with the observations of episode number `index` between two calls. */
+  see?(index: number, observation: WorldObservation): void;
+}
 
 export interface EvaluationOptions {
   /** The number of episodes, which advance together; 20 by default. */
@@ -126,7 +127,11 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
         film?.call(index, steps[index], worlds[index], observations[index], chunk);
         for (let step = 0; step < executeSteps && !over(index); step++) {
           const action = chunk.subarray(step * ACTION_DIMENSION, (step + 1) * ACTION_DIMENSION);
-          if (onAction) onAction(index, step === 0 ? observations[index] : worlds[index].observe(), action);
+          if (step > 0 && (onAction || policy.see)) {
+            observations[index] = worlds[index].observe();
+            policy.see?.(index, observations[index]);
+          }
+          onAction?.(index, observations[index], action);
           worlds[index].step(action);
           film?.moved(index, worlds[index]);
           steps[index]++;

@@ -31,7 +31,7 @@ export const everyProblem = (): Problem[] => shapes.flatMap(problems);
 export const inStorage = (): Problem[] =>
   problems(shapes[0]).filter(
     ({ name }) =>
-      !/^(softmax|patchEmbedding|linearCrossEntropy|meanSquaredError|l1|huber|binary|eulerStep|flow|random|sum|mean|pad)/.test(
+      !/^(softmax|patchEmbedding|linearCrossEntropy|meanSquaredError|l1|huber|binary|eulerStep|flow|random|sum|mean|pad|lstm)/.test(
         name,
       ),
   );
@@ -91,6 +91,15 @@ function others({ batch: B, prefix, action, width: W, expertWidth: E, heads, hea
       (x, weight) => kernels.rmsNorm(x, weight, { gain: 'plain', epsilon: 0.5 }),
       (x, weight) => exact.rmsNorm(x, weight, { gain: 'plain', epsilon: 0.5 }),
     ]),
+    problemOf(
+      `lstm, ${action} steps of ${W} to ${E}`,
+      { x: [B, action, W], ofX: [4 * E, W], ofHidden: [4 * E, E], biasOfX: [4 * E], biasOfHidden: [4 * E] },
+      [
+        (x, inputWeight, hiddenWeight, inputBias, hiddenBias) =>
+          kernels.lstm(x, { inputWeight, hiddenWeight, inputBias, hiddenBias }),
+        (...operands) => exact.lstm(operands, [B, action]),
+      ],
+    ),
     problem.rotary(`${prefix} x ${heads} x ${D}, pairs`, [B, prefix, heads, D], 'pairs'),
     problemOf(
       `rotaryHeads, ${prefix} x ${heads} and ${kvHeads} x ${D}`,

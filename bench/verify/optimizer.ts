@@ -7,14 +7,15 @@ import { type Comparison, compareTensors } from './compare.ts';
 
 const SIZE = 700;
 const SEED = 7;
+const DECAY = 0.75;
 /** An 8-bit moment has four bits, relative to the largest of its 64 neighbours. */
 const EIGHT_BITS = 2 ** -4;
 
 async function updated(device: Device, moments: MomentStorage) {
   using parameters = new ParameterSet(device, [{ name: 'p', shape: [SIZE], group: 'all' }]);
-  using optimizer = new AdamW(parameters, { weightDecay: 0.125, moments, seed: SEED });
-  const parameter = parameters.get('p');
+  const [parameter] = parameters;
   parameter.write(normals(SIZE, 1));
+  using optimizer = new AdamW(parameters, { weightDecay: 0.125, moments, seed: SEED, average: DECAY });
   device.step(() => {
     parameters.zeroGradients();
     backward(parameter, { gradient: tensor(device, normals(SIZE, 2), [SIZE]) });
@@ -24,7 +25,8 @@ async function updated(device: Device, moments: MomentStorage) {
   const [first, second] = await Promise.all(
     ['first', 'second'].map((which) => tensors.get(`${which}Moment/p`)!.read()),
   );
-  return { value: await parameter.read(), first, second };
+  const average = await optimizer.averaged(() => parameter.read());
+  return { value: await parameter.read(), average, first, second };
 }
 
 export async function verifyOptimizer(device: Device): Promise<Comparison[]> {
@@ -41,6 +43,12 @@ export async function verifyOptimizer(device: Device): Promise<Comparison[]> {
       moments === 'bf16' ? reference.roundedMoment(exact[which], random, which === 'first' ? 0 : 16) : exact[which];
     compared.push(
       compareTensors(subject('parameters, beside those with moments in f32'), found.value, exact.value, 0),
+      compareTensors(
+        subject('average of the parameters'),
+        found.average,
+        reference.movingAverage(normals(SIZE, 1), exact.value, DECAY),
+        1e-6,
+      ),
       ...(['first', 'second'] as const).map((which) =>
         compareTensors(subject(`${which} moment`), found[which], expected(which), moments === 'bf16' ? 0 : EIGHT_BITS),
       ),

@@ -17,6 +17,10 @@ export function adamw(state: AdamWState, gradient: Numbers, settings: AdamWSetti
   }
 }
 
+/** The exponential moving average of a value, one update on. */
+export const movingAverage = (average: Numbers, value: Numbers, decay: number): Float64Array<ArrayBuffer> =>
+  Float64Array.from(average, (own, i) => decay * own + (1 - decay) * value[i]);
+
 export const gradientNorm = (gradients: readonly Numbers[]): number =>
   Math.sqrt(sum(gradients.length, (g) => sum(gradients[g].length, (i) => gradients[g][i] ** 2)));
 

@@ -4,6 +4,7 @@ export * from './attention.ts';
 export * from './differences.ts';
 export * from './elementwise.ts';
 export * from './losses.ts';
+export * from './lstm.ts';
 export * from './norms.ts';
 export type { Numbers } from './numbers.ts';
 export * from './products.ts';

@@ -2,7 +2,7 @@
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
 import { add, concatenateTokens, embedding, reshape } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { type BlockSettings, type ModelConfiguration, sourceOf } from './configuration.ts';
+import { type BlockSettings, type ModelConfiguration, sourceOf, stepsInSequence } from './configuration.ts';
 import {
   expectBelow,
   floats,
@@ -56,7 +56,7 @@ export class BlockInputs {
     return Object.values(this.own);
   }
 
-  /** The inputs of the blocks of a pass, in which blocks that are repeated have copies. Those of noisy actions come from their objective. */
+  /** The inputs of the blocks of a pass, in which blocks that are repeated have copies. Those of noisy actions and of their time come from their objective. */
   inputs(
     { batch, images, ids, numbers = {} }: ObservationBatch,
     blocks: readonly BlockSettings[],
@@ -81,7 +81,7 @@ export class BlockInputs {
     return inputs;
   }
 
-  /** The first rows of the experts that the blocks run through; `given` holds those of noisy actions. */
+  /** The first rows of the experts that the blocks run through; `given` holds those of noisy actions and of their time. */
   run(
     values: ParameterSet,
     inputs: InputTensors,
@@ -116,8 +116,9 @@ export class BlockInputs {
     if (input === 'prompt' || input === 'target') return this.embedIds(values, inputNamed(inputs, `ids/${name}`));
     const own = this.own[name];
     if (own instanceof Linear) return own.run(values, inputNamed(inputs, `numbers/${name}`));
-    if (!own && input !== 'zeros') throw new Error(`block '${name}' needs an objective that gives it noisy actions`);
-    const [batch] = inputNamed(inputs, 'validity').shape;
+    if (!own && input !== 'zeros')
+      throw new Error(`block '${name}' needs an objective that gives it noisy actions or their time`);
+    const batch = inputNamed(inputs, 'validity').shape[0] * stepsInSequence(this.configuration);
     const { width } = this.configuration.experts[weights];
     const zeros = zeroTensor(values.device, [batch, length, width], 'f32', 'rows of zeros');
     return own ? add(zeros, own.rows(values)) : zeros;

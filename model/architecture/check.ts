@@ -6,14 +6,22 @@ import {
   blocksBefore,
   hasKeys,
   type ModelConfiguration,
+  noisyBlock,
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
+import { trunkObstacle } from './heads/trunk.ts';
 import { memoryComplaint } from './memory-check.ts';
-import type { ObjectiveSettings } from './objectives/settings.ts';
+import { headObstacle } from './objectives/regression.ts';
+import { rowCount, rowWidth } from './objectives/rows.ts';
+import type { DenoisingHeadSettings, ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
+import { isCopiedWhole } from './sequence.ts';
 
 const HEAD_DIMENSION_LIMIT = 256;
+
+/** The objectives that take noise and times from the batch. */
+const denoising: readonly ObjectiveSettings['kind'][] = ['flow', 'diffusion', 'denoisingHead'];
 
 /** Whether a block holds ids or numbers of the example, which it names by its source. */
 const isGiven = ({ input }: BlockSettings): boolean =>
@@ -34,11 +42,18 @@ export function expectRunnable(configuration: ModelConfiguration): void {
   expectVision(configuration);
   expect(objectives.length > 0, 'it has no objective, and cannot be trained');
   expectNoisyActions(configuration);
+  expectTime(configuration);
+  expectHistory(configuration);
   for (const block of configuration.blocks) expectBlock(configuration, block);
   expectEdges(configuration);
   const complaint = memoryComplaint(configuration);
   expect(complaint === null, complaint ?? '');
   for (const objective of objectives) expectObjective(configuration, objective);
+  const [first, second] = objectives.filter(({ kind }) => denoising.includes(kind));
+  expect(
+    second === undefined,
+    `objectives ${quote(first?.name ?? '')} and ${quote(second?.name ?? '')} both denoise the actions; a batch has one noise and one time for each chunk`,
+  );
 }
 
 function expect(fits: boolean, complaint: string): void {
@@ -103,8 +118,51 @@ function expectNoisyActions({ blocks, objectives }: ModelConfiguration): void {
   const [noisy, second] = blocks.filter(({ input }) => input === 'noisyActions');
   expect(second === undefined, 'it has two blocks of noisy actions; a model has one flow time');
   expect(
-    noisy === undefined || objectives.some(({ kind }) => kind === 'flow'),
+    noisy === undefined || objectives.some(({ kind }) => kind === 'flow' || kind === 'diffusion'),
     `block ${quote(noisy?.name ?? '')} holds noisy actions, and no flow makes them`,
+  );
+}
+
+function expectHistory({ history, blocks }: ModelConfiguration): void {
+  if (!history) return;
+  const { window, interleaved } = history;
+  expect(Number.isInteger(window) && window > 0, `history has a window of ${window}; expected a positive integer`);
+  const named = (input: BlockSettings['input']) => blocks.find((block) => block.input === input)?.name;
+  const [target, noisy] = [named('target'), named('noisyActions')];
+  expect(
+    target === undefined,
+    `block ${quote(target ?? '')} holds a target, which acting would have to decode at every control step of the history: leave out one of them`,
+  );
+  expect(
+    noisy === undefined || !interleaved,
+    `history is interleaved, so that later control steps would see block ${quote(noisy ?? '')}, whose noisy actions acting has for the last step alone`,
+  );
+}
+
+function expectTime(configuration: ModelConfiguration): void {
+  const [time, second] = configuration.blocks.filter(({ input }) => input === 'time');
+  if (!time) return;
+  const what = `block ${quote(time.name)}`;
+  expect(second === undefined, 'it has two blocks of the flow time, which is one token');
+  expect(time.length === 1, `${what} has ${time.length} rows; the flow time is one token`);
+  const noisy = noisyBlock(configuration);
+  expect(noisy !== null, `${what} holds a flow time, and no block holds noisy actions`);
+  const { name, weights, repeats = 1 } = noisy!;
+  expect(
+    time.weights === weights,
+    `${what} runs through ${quote(time.weights)}, and the noisy actions of its time through ${quote(weights)}`,
+  );
+  expect(
+    !configuration.experts[weights]?.adaptive,
+    `${what} holds the flow time, which also conditions the adaptive norms of ${quote(weights)}: choose one of both`,
+  );
+  expect(
+    (time.repeats ?? 1) === repeats,
+    `${what} has ${time.repeats ?? 1} repeats, and ${quote(name)} has ${repeats}: each copy has a time of its own`,
+  );
+  expect(
+    configuration.edges.some(({ query, key, edge }) => query === name && key === time.name && edge.mask !== 'none'),
+    `block ${quote(name)} does not see its flow time in block ${quote(time.name)}`,
   );
 }
 
@@ -150,13 +208,22 @@ function expectBlock(configuration: ModelConfiguration, block: BlockSettings): v
   const own = configuration.blocks.filter((other) => other.weights === weights);
   const first = configuration.blocks.indexOf(own[0]);
   const alone = own.find((other, i) => other.repeats !== repeats || configuration.blocks[first + i] !== other);
+  const isWhole = isCopiedWhole(configuration, block);
   expect(
-    alone === undefined || (input === 'noisyActions' && !adaptive),
+    alone === undefined || ((input === 'noisyActions' || input === 'time') && !adaptive && !isWhole),
     `${what} is repeated ${input === 'noisyActions' ? 'through adaptive norms, which condition each copy by its own time' : 'with the noisy actions'}, but ${quote(alone?.name ?? '')} of the same expert is not repeated with it, as its neighbour`,
   );
   expect(
     own.some((other) => other.input === 'noisyActions'),
     `${what} is repeated; only noisy actions differ between copies`,
+  );
+  const copied = configuration.blocks.filter((other) => other.repeats === repeats).map((other) => other.name);
+  const between = [...readBy(configuration, name)].find(
+    (other) => !copied.includes(other) && readBy(configuration, other).has(name),
+  );
+  expect(
+    between === undefined,
+    `${what} is repeated, and reads block ${quote(between ?? '')}, which sees its first copy alone`,
   );
 }
 
@@ -187,7 +254,8 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
     case 'nextToken':
       expectTargets(configuration, what);
       return;
-    case 'flow': {
+    case 'flow':
+    case 'diffusion': {
       const block = blocks.find(({ name }) => name === objective.block);
       expect(
         block?.input === 'noisyActions',
@@ -197,7 +265,10 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
     }
     default: {
       const { rows } = objective;
-      const ofActions = objective.kind === 'regression' && objective.dimension === undefined;
+      const ofActions =
+        objective.kind === 'denoisingHead' || (objective.kind === 'regression' && objective.dimension === undefined);
+      const obstacle = objective.kind === 'regression' ? headObstacle(objective, configuration) : null;
+      expect(obstacle === null, `${what} ${obstacle}`);
       if ('tower' in rows) {
         expect(
           !ofActions,
@@ -226,6 +297,7 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         (rows.layer ?? 0) <= depth,
         `${what} reads the rows that enter layer ${rows.layer}; there are ${depth} layers`,
       );
+      if (objective.kind === 'denoisingHead') expectHead(configuration, objective, what);
       if (objective.kind !== 'regression') return;
       expect(
         !objective.before || blocksBefore(configuration, block!).length > 0,
@@ -236,7 +308,7 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
         block!.length % rowsPerStep === 0,
         `${what} reads ${rowsPerStep} rows side by side, and block ${quote(rows.block)} has ${block!.length}`,
       );
-      if (!ofActions) return;
+      if (!ofActions || (objective.head && 'trunk' in objective.head)) return;
       const needed = horizon * rowsPerStep;
       expect(
         block!.length === needed,
@@ -244,6 +316,14 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
       );
     }
   }
+}
+
+function expectHead(configuration: ModelConfiguration, head: DenoisingHeadSettings, what: string): void {
+  const { rows, trunk, width } = head;
+  const features = rowCount(configuration, rows) * rowWidth(configuration, rows).width;
+  const obstacle = trunk ? trunkObstacle(trunk, features) : null;
+  expect(obstacle === null, `${what} cannot read features of width ${features}: ${obstacle}`);
+  expect((width ?? 4) % 2 === 0, `the width of ${what} is ${width}; a time embedding needs an even number from 4`);
 }
 
 /** A row that is to predict a token must not see it. */
@@ -262,8 +342,8 @@ function expectTargets(configuration: ModelConfiguration, what: string): void {
       before.length > 0,
       `block ${quote(name)} comes after no block of the backbone, so nothing predicts its first token`,
     );
-    const others = { edges: configuration.edges.filter(({ query, key }) => query !== name || key !== name) };
-    const reader = [name, ...before].find((block) => readBy(others, block).has(name));
+    const edges = configuration.edges.filter(({ query, key }) => query !== name || key !== name);
+    const reader = [name, ...before].find((block) => readBy({ ...configuration, edges }, block).has(name));
     expect(
       reader === undefined,
       `block ${quote(reader ?? '')} is to predict tokens of ${quote(name)}, and sees them by way of other blocks`,
@@ -287,7 +367,7 @@ export function warningsOf(configuration: ModelConfiguration): string[] {
     objectives.flatMap((objective) => {
       if (objective.kind === 'nextToken')
         return blocks.filter(({ input }) => input === 'target').map(({ name }) => name);
-      if (objective.kind === 'flow') return [objective.block];
+      if ('block' in objective) return [objective.block];
       return 'block' in objective.rows ? [objective.rows.block] : [];
     }),
   );

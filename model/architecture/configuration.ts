@@ -1,4 +1,5 @@
 /** Everything that determines a model: plain data, stored in the checkpoint. */
+import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { BackboneName, BackboneVariant } from './backbones/index.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
@@ -11,7 +12,7 @@ export interface TransformerSizes {
 
 /** The weights of one expert. All experts of a mixture have the same depth, heads and head dimension. */
 export interface ExpertSettings extends TransformerSizes {
-  /** The flow time conditions its RMSNorms; otherwise it is concatenated to the noisy actions. */
+  /** The flow time conditions its RMSNorms; otherwise it is a token, if there is a block 'time', or concatenated to the noisy actions. */
   readonly adaptive?: boolean;
   /**
    * The blocks of encoders run first, by themselves. Blocks of other experts read their final hidden states by cross-attention; an edge
@@ -65,11 +66,11 @@ export interface VisionSettings {
 }
 
 const tokenInputs = ['images', 'prompt', 'target'] as const;
-export const blockInputs = [...tokenInputs, 'state', 'numbers', 'noisyActions', 'learned', 'zeros'] as const;
+export const blockInputs = [...tokenInputs, 'state', 'numbers', 'noisyActions', 'time', 'learned', 'zeros'] as const;
 
 /**
  * The rows that a block is made from: camera images; token ids of a prompt; token ids to be predicted; the state, or other
- * numbers, by an affine map; actions on their way from noise; learned vectors; zeros.
+ * numbers, by an affine map; actions on their way from noise, and their flow time; learned vectors; zeros.
  */
 export type BlockInput = (typeof blockInputs)[number];
 
@@ -95,6 +96,20 @@ export interface BlockSettings {
   readonly memory?: boolean;
   /** Numbers in a row of a 'numbers' block. */
   readonly dimension?: number;
+}
+
+/**
+ * Control steps that a policy sees together (RoboVLMs: Li et al. 2024, arXiv 2412.14058). The batch of a model with history counts
+ * control steps, those of an example one after another, oldest first; each has its own chunk and its own loss.
+ */
+export interface HistorySettings {
+  /** Control steps of an example. */
+  readonly window: number;
+  /**
+   * The blocks of the control steps follow one another in one sequence of tokens, and those of a step see all of the steps before;
+   * otherwise every step is a sequence of its own, and a head with a temporal part reads them together.
+   */
+  readonly interleaved: boolean;
 }
 
 /** Settings of the parameters whose group or name matches. The last rule that matches decides. */
@@ -130,8 +145,29 @@ export interface ModelConfiguration {
   readonly blocks: readonly BlockSettings[];
   readonly edges: readonly { readonly query: string; readonly key: string; readonly edge: Edge }[];
   readonly objectives: readonly ObjectiveSettings[];
+  /** An example is a window of control steps; without it, one. */
+  readonly history?: HistorySettings;
   readonly rules?: readonly ParameterRule[];
 }
+
+/** The control steps of an example in a batch: those of its window, oldest first. */
+export const windowOf = ({ history }: Pick<ModelConfiguration, 'history'>): number => history?.window ?? 1;
+
+/**
+ * The numbers of the examples' last control steps among the control steps of a batch.
+ *
+ * @throws InputError if the batch does not consist of whole windows
+ */
+export const lastSteps = (configuration: Pick<ModelConfiguration, 'history'>, batch: number): number[] => {
+  const window = windowOf(configuration);
+  if (batch % window !== 0)
+    throw new InputError(`${batch} control steps are no whole windows: this model takes ${window} for each example`);
+  return Array.from({ length: batch / window }, (_, example) => (example + 1) * window - 1);
+};
+
+/** The control steps that lie in one sequence of tokens: the window of interleaved history, or one. */
+export const stepsInSequence = ({ history }: Pick<ModelConfiguration, 'history'>): number =>
+  history?.interleaved ? history.window : 1;
 
 /**
  * The projection of a single tower belongs to its group. That of several, and a resampler with its projection, have a group of their own,
@@ -207,7 +243,12 @@ export function blocksBefore({ blocks }: Pick<ModelConfiguration, 'blocks'>, blo
   return last < 0 ? candidates : candidates.slice(0, last + 1);
 }
 
-/** The block of noisy actions, which a flow makes into actions; null if there is none. */
+/** The block of noisy actions, which a flow or a diffusion makes into actions; null if there is none. */
 export function noisyBlock({ blocks }: Pick<ModelConfiguration, 'blocks'>): BlockSettings | null {
   return blocks.find(({ input }) => input === 'noisyActions') ?? null;
+}
+
+/** The block that holds their flow time as a token; null if there is none. */
+export function timeBlock({ blocks }: Pick<ModelConfiguration, 'blocks'>): BlockSettings | null {
+  return blocks.find(({ input }) => input === 'time') ?? null;
 }

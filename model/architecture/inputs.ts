@@ -10,6 +10,7 @@ export interface Ids {
 
 /** A batch of observations, encoded for the model. */
 export interface ObservationBatch {
+  /** Control steps: examples, or with history those of each example's window one after another, oldest first. */
   readonly batch: number;
   /** [batch, cameras, height, width, 3] in [-1, 1]; null if the model has no image block. */
   readonly images: Float32Array | null;
@@ -32,7 +33,7 @@ export interface TrainingBatch extends ObservationBatch {
   readonly actions: Float32Array | null;
   /** Standard normal, [batch, horizon, actionDimension], or [batch, repeats, horizon, actionDimension]. */
   readonly noise: Float32Array | null;
-  /** Flow time [batch], or [batch, repeats]; 1 is pure noise. */
+  /** Flow time [batch], or [batch, repeats]; 1 is pure noise. Of diffusion, (level + 1) / 100. */
   readonly time: ArrayLike<number> | null;
   /** [batch, horizon], 0 for the padded tail of a chunk, and for samples without actions. */
   readonly actionValid: ArrayLike<number> | null;

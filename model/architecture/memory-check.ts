@@ -7,7 +7,10 @@ export function memoryComplaint(configuration: ModelConfiguration): string | nul
   return blockComplaint(configuration) ?? expertComplaint(configuration) ?? edgeComplaint(configuration) ?? null;
 }
 
-function blockComplaint({ experts, blocks, edges, objectives }: ModelConfiguration): string | undefined {
+function blockComplaint({ experts, blocks, edges, objectives, history }: ModelConfiguration): string | undefined {
+  const memory = blocks.find((block) => isMemory({ experts }, block));
+  if (memory && history?.interleaved)
+    return `block ${quote(memory.name)} is memory, and history is interleaved; memory is read within a control step`;
   const read = edges.filter(({ edge }) => edge.mask !== 'none');
   if (blocks.length > 0 && blocks.every((block) => isMemory({ experts }, block)))
     return 'all of its blocks are memory, and nothing reads them';

@@ -45,16 +45,16 @@ export function readerInputs(
   );
 }
 
-/** By expert that reads memory: the keys and values of its layers; `rowsOf` gives the rows of a block of memory. */
+/** By expert that reads memory: the keys and values of its layers, from the rows of memory by block. */
 export function memoryContents(
   { configuration, mixture }: Architecture,
   values: ParameterSet,
   readers: readonly Reader[],
-  rowsOf: (block: string) => Tensor,
+  rowsByBlock: Readonly<Record<string, Tensor>>,
 ): PerExpert<MemoryContents> {
   return Object.fromEntries(
     readers.map((reader) => {
-      const rows = memoryRows(configuration, reader, rowsOf);
+      const rows = memoryRows(configuration, reader, rowsByBlock);
       return [reader.expert, mixture.crossAttentionOf(reader.expert)!.contentsOf(values, rows)];
     }),
   );
@@ -67,11 +67,11 @@ export function memoryContents(
 function memoryRows(
   { blocks, edges }: ModelConfiguration,
   { expert, memory }: Reader,
-  rowsOf: (block: string) => Tensor,
+  rowsByBlock: Readonly<Record<string, Tensor>>,
 ): MemoryRows {
   const own = blocks.filter((block) => runsThrough(block, expert)).map(({ name }) => name);
   const ofMemory = memory.map(({ name }) => ({
-    rows: rowsOf(name),
+    rows: rowsByBlock[name],
     edge: edges.find(({ query, key, edge }) => own.includes(query) && key === name && edge.mask !== 'none')!.edge,
   }));
   const side = (factor: 'keyGradient' | 'valueGradient') => {

@@ -32,9 +32,10 @@ export class Architecture {
     this.blockInputs = new BlockInputs(configuration);
     this.mixture = new Mixture(configuration);
     this.objectives = objectivesOf(configuration);
+    expectUnique('objectives', this.objectives);
     this.head = tied ? null : new Table('backbone', names.head, [vocabulary, experts.backbone.width], 'embedding');
-    const heads = this.objectives.flatMap(({ layers }, i) => {
-      const { auxiliary = false } = objectives[i];
+    const heads = this.objectives.flatMap(({ name, layers }) => {
+      const auxiliary = objectives.find((own) => own.name === name)?.auxiliary ?? false;
       return parametersOfLayers(layers).map((parameter) => (auxiliary ? { ...parameter, auxiliary } : parameter));
     });
     const [, ...others] = Object.keys(experts);

@@ -1,18 +1,42 @@
 /** The parameter groups that the gradient of a loss reaches, by the attention table alone. */
-import type { Edge } from '../../kernels/index.ts';
-import { type BlockSettings, projectorGroup, type VisionParts } from './configuration.ts';
+import { type Edge, full } from '../../kernels/index.ts';
+import {
+  type BlockSettings,
+  type HistorySettings,
+  hasKeys,
+  projectorGroup,
+  stepsInSequence,
+  type VisionParts,
+} from './configuration.ts';
 
 /** Blocks with the parameters that they run through, and the attention between them. */
 export interface AttendingBlocks {
-  readonly blocks: readonly (Pick<BlockSettings, 'name' | 'weights' | 'memory'> & { readonly input: string })[];
+  readonly blocks: readonly (Pick<BlockSettings, 'name' | 'weights' | 'keys' | 'memory'> & {
+    readonly input: string;
+  })[];
   readonly edges: readonly { readonly query: string; readonly key: string; readonly edge: Edge }[];
+  readonly history?: HistorySettings;
   readonly vision: VisionParts | null;
 }
 
 /** The blocks that a block attends to, and those that they attend to, and so on; itself if it is among them. */
-export function readBy({ edges }: Pick<AttendingBlocks, 'edges'>, name: string): ReadonlySet<string> {
-  const direct = edges.filter(({ query, edge }) => query === name && edge.mask !== 'none').map(({ key }) => key);
-  return blocksReached({ edges }, direct, () => true);
+export function readBy(model: Reading, name: string): ReadonlySet<string> {
+  const direct = edgesOf(model).filter(({ query, edge }) => query === name && edge.mask !== 'none');
+  return blocksReached(
+    model,
+    direct.map(({ key }) => key),
+    () => true,
+  );
+}
+
+type Reading = Pick<AttendingBlocks, 'blocks' | 'edges' | 'history'>;
+
+/** The edges of the table; in interleaved history every block also sees all that has keys, of the control steps before. */
+function edgesOf({ blocks, edges, history }: Reading): AttendingBlocks['edges'] {
+  if (stepsInSequence({ history }) === 1) return edges;
+  const keys = blocks.filter(hasKeys);
+  const earlier = blocks.flatMap(({ name: query }) => keys.map(({ name: key }) => ({ query, key, edge: full })));
+  return [...edges, ...earlier];
 }
 
 /**
@@ -46,11 +70,8 @@ export function groupsNotReached(
 }
 
 /** The given blocks and all that they attend to, directly or through others, along edges that pass. */
-function blocksReached(
-  { edges }: Pick<AttendingBlocks, 'edges'>,
-  from: readonly string[],
-  passes: (edge: Edge) => boolean,
-): ReadonlySet<string> {
+function blocksReached(model: Reading, from: readonly string[], passes: (edge: Edge) => boolean): ReadonlySet<string> {
+  const edges = edgesOf(model);
   const reached = new Set(from);
   // A set is walked in the order of insertion, so that this loop also visits the blocks it adds.
   for (const block of reached)

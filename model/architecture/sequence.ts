@@ -9,6 +9,7 @@ import {
   type ModelConfiguration,
   runsThrough,
   sourceOf,
+  stepsInSequence,
   tokensPerImage,
 } from './configuration.ts';
 import { expectLength, floats, type Input, type Inputs, integers, type ObservationBatch } from './inputs.ts';
@@ -23,13 +24,16 @@ export function blocksNamed(configuration: ModelConfiguration, names: readonly s
   return names.map((name) => ({ ...blockNamed(configuration, name), tableName: name }));
 }
 
-/** The blocks of a training pass: all that run through an expert, with one entry for each copy. Neighbours that are copied alike are copied together. */
+/**
+ * The blocks of a training pass: all that run through an expert, with one entry for each copy.
+ * Those of an expert that is copied as a whole are copied together.
+ */
 export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
   const groups: BlockSettings[][] = [];
   for (const block of blocks) {
     if (block.memory) continue;
     const last = groups.at(-1);
-    if (last && isCopiedWith(block, last[0])) last.push(block);
+    if (last && isCopiedWith(block, last[0]) && isCopiedWhole({ blocks }, block)) last.push(block);
     else groups.push([block]);
   }
   return groups.flatMap((group) =>
@@ -43,7 +47,26 @@ export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): 
 const isCopiedWith = ({ weights, repeats = 1 }: BlockSettings, other: BlockSettings): boolean =>
   repeats > 1 && repeats === other.repeats && weights === other.weights;
 
-/** The attention table over the blocks of a pass; edges to other blocks are left out. */
+/** Whether all that runs through the expert of a block is copied with it, so that each copy has rows of its own in all layers. */
+export const isCopiedWhole = ({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): boolean =>
+  blocks.every((other) => !runsThrough(other, block.weights) || isCopiedWith(other, block));
+
+/** The blocks of a control step, once for each step of the sequence: `image`, and in further steps `image step 2`, ... */
+export function inSequence(
+  configuration: Pick<ModelConfiguration, 'history'>,
+  blocks: readonly RunningBlock[],
+): RunningBlock[] {
+  return Array.from({ length: stepsInSequence(configuration) }, (_, step) =>
+    blocks.map((block) => ({ ...block, tableName: nameInStep(block.tableName, step) })),
+  ).flat();
+}
+
+const nameInStep = (name: string, step: number): string => (step === 0 ? name : `${name} step ${step + 1}`);
+
+/**
+ * The attention table over the blocks of a control step that run; edges to other blocks are left out. In interleaved history it has
+ * every step of the sequence, and the blocks of a step see all of the steps before.
+ */
 export function tableOf(configuration: ModelConfiguration, blocks: readonly RunningBlock[]): AttentionTable {
   const copies = (name: string) => blocks.filter((block) => block.name === name).map(({ tableName }) => tableName);
   const rows: Record<string, Record<string, Edge>> = {};
@@ -55,9 +78,22 @@ export function tableOf(configuration: ModelConfiguration, blocks: readonly Runn
       if (seen !== undefined) rows[row] = { ...rows[row], [seen]: edge };
     });
   }
-  const withoutKeys = blocks.filter((block) => !hasKeys(block)).map(({ tableName }) => tableName);
-  const lengths = blocks.map(({ tableName, length }) => [tableName, length] as const);
-  return attentionTable(sequence(lengths, { withoutKeys }), rows);
+  const all = inSequence(configuration, blocks);
+  const withoutKeys = all.filter((block) => !hasKeys(block)).map(({ tableName }) => tableName);
+  const lengths = all.map(({ tableName, length }) => [tableName, length] as const);
+  const inSteps = all.map(({ tableName }, i) => {
+    const step = Math.floor(i / blocks.length);
+    const before = all.slice(0, step * blocks.length).filter(hasKeys);
+    const own = Object.entries(rows[blocks[i % blocks.length].tableName] ?? {});
+    return [
+      tableName,
+      Object.fromEntries([
+        ...before.map((key) => [key.tableName, full]),
+        ...own.map(([key, edge]) => [nameInStep(key, step), edge]),
+      ]),
+    ];
+  });
+  return attentionTable(sequence(lengths, { withoutKeys }), Object.fromEntries(inSteps));
 }
 
 /**
@@ -174,7 +210,7 @@ export function rowsBefore(
   });
 }
 
-/** The padding mask of blocks in order: [batch, tokens]. */
+/** The padding mask of blocks in order: [sequences, tokens]. */
 export function validityInput(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
@@ -191,36 +227,47 @@ export function validityInput(
       for (let i = 0; i < length; i++) joint[sample * tokens + start + i] = own[sample * length + i] ? 1 : 0;
     start += length;
   }
-  return integers(joint, [batch, tokens]);
+  const sequences = batch / stepsInSequence(configuration);
+  return integers(joint, [sequences, joint.length / sequences]);
 }
 
-/** Positions [batch, tokens] of blocks: each starts after the real tokens of the blocks it comes `after`; padding does not advance. */
+/**
+ * Positions [batch, tokens] of blocks: each starts after the real tokens of the blocks it comes `after`, and of all blocks with keys of
+ * the control steps before in its sequence; padding does not advance.
+ */
 function jointPositions(
-  all: readonly BlockSettings[],
+  { blocks: all, history }: Pick<ModelConfiguration, 'blocks' | 'history'>,
   blocks: readonly BlockSettings[],
   batch: number,
   validity: ValidityByBlock,
 ): Int32Array {
   const real = ({ name, length }: BlockSettings, sample: number, i: number) =>
     (validity[name]?.[sample * length + i] ?? 1) ? 1 : 0;
+  const count = (counted: readonly BlockSettings[], sample: number) => {
+    let sum = 0;
+    for (const block of counted) for (let i = 0; i < block.length; i++) sum += real(block, sample, i);
+    return sum;
+  };
   const positions: number[] = [];
-  for (let sample = 0; sample < batch; sample++)
+  let start = 0;
+  for (let sample = 0; sample < batch; sample++) {
+    start = sample % stepsInSequence({ history }) === 0 ? 0 : start + count(all.filter(hasKeys), sample - 1);
     for (const block of blocks) {
-      let position = 0;
-      for (const before of all)
-        if (block.after.includes(before.name))
-          for (let i = 0; i < before.length; i++) position += real(before, sample, i);
+      const before = all.filter(({ name }) => block.after.includes(name));
+      let position = start + count(before, sample);
       for (let i = 0; i < block.length; i++) {
         positions.push(position);
         position += real(block, sample, i);
       }
     }
+  }
   return Int32Array.from(positions);
 }
 
 /**
- * Padding mask and rotary table for the rows of `running`, which attend to themselves and to the `cached` blocks before them; none for
- * no rows. Their names begin with `at`.
+ * Padding mask [sequences, tokens] and rotary table [sequences, rows, headDimension / 2, 2] for the rows of `running`, which attend to
+ * themselves and to the `cached` blocks before them. A sequence is a control step, or all of an example in interleaved history. No
+ * rows have none. Their names begin with `at`.
  */
 export function sequenceInputs(
   configuration: ModelConfiguration,
@@ -231,10 +278,11 @@ export function sequenceInputs(
 ): Inputs {
   if (running.length === 0) return {};
   const { batch } = observation;
-  const { headDimension, blocks } = configuration;
-  const positions = jointPositions(blocks, running, batch, validityOf(configuration, observation));
+  const { headDimension } = configuration;
+  const positions = jointPositions(configuration, running, batch, validityOf(configuration, observation));
   const { base } = backboneOf(configuration).rotary;
-  const shape = [batch, positions.length / batch, headDimension / 2, 2];
+  const sequences = batch / stepsInSequence(configuration);
+  const shape = [sequences, positions.length / sequences, headDimension / 2, 2];
   return {
     [`${at}validity`]: validityInput(configuration, observation, [...cached, ...running]),
     [`${at}rotaryTable`]: floats(rotaryTable(positions, headDimension, { base }), shape),

@@ -1,7 +1,7 @@
 /** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { type RowsOfBlock, sliceTokens, writeTokens } from '../../kernels/index.ts';
-import { blockNamed, hasKeys, isMemory, type ModelConfiguration } from './configuration.ts';
+import { blockNamed, hasKeys, isMemory, type ModelConfiguration, stepsInSequence } from './configuration.ts';
 import type { MemoryContents } from './cross-attention.ts';
 import {
   expectInputs,
@@ -12,11 +12,11 @@ import {
   tensorsOf,
 } from './inputs.ts';
 import { memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
-import type { Cache, MixturePass, PerExpert } from './mixture.ts';
+import type { Cache, PerExpert } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
 import { blocksNamed, type RunningBlock, sequenceInputs, validityInput } from './sequence.ts';
-import { ENCODER, encode, joined, passOf, rowsReader } from './training-pass.ts';
+import { rowsReader, runStages, type Stages, stageInputs } from './stages.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
 class KeyValueCache implements Disposable {
@@ -63,11 +63,12 @@ interface SessionOptions {
 
 export class CachedSession implements Session {
   private readonly cache: KeyValueCache;
-  /** Memory is the part of the prefix that the others read by cross-attention. */
-  private readonly blocks: Readonly<Record<'memory' | 'prefix' | 'suffix', readonly RunningBlock[]>>;
-  /** The experts that read it: in the prefix, in the suffix, and in one of them. */
-  private readonly readers: Readonly<Record<'prefix' | 'suffix' | 'all', readonly Reader[]>>;
-  /** Its keys and values, once it ran. */
+  private readonly blocks: Readonly<Record<'prefix' | 'suffix', readonly RunningBlock[]>>;
+  /** Those of the prefix. Its memory is what other blocks read by cross-attention. */
+  private readonly stages: Stages;
+  /** The experts that read memory: those of the suffix, and all. */
+  private readonly readers: Readonly<Record<'suffix' | 'all', readonly Reader[]>>;
+  /** Keys and values of the memory, once it ran. */
   private contents: PerExpert<MemoryContents> = {};
   /** Rows of the prefix in the cache. */
   private readonly prefixRows: number;
@@ -80,52 +81,43 @@ export class CachedSession implements Session {
     private readonly options: SessionOptions,
   ) {
     const { device, configuration } = model;
-    const [begin, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
+    const [prefix, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
+    this.blocks = { prefix, suffix };
     // Where encoders run alone, they are a sequence like any other.
-    const isRead = (block: RunningBlock) =>
-      isMemory(configuration, block) && ![...begin, ...suffix].every((own) => isMemory(configuration, own));
-    const [memory, prefix] = [begin.filter(isRead), begin.filter((block) => !isRead(block))];
-    this.blocks = { memory, prefix, suffix };
+    const alone = [...prefix, ...suffix].every((block) => isMemory(configuration, block));
+    const memory = alone ? [] : prefix.filter((block) => isMemory(configuration, block));
+    const running = prefix.filter((block) => !memory.includes(block));
+    const encoding = memory.filter((block) => !block.memory);
     const readers = (blocks: readonly RunningBlock[]) => readersOf(configuration, blocks, memory);
-    this.readers = { prefix: readers(prefix), suffix: readers(suffix), all: readers([...prefix, ...suffix]) };
+    this.stages = { encoding, running, readers: readers(running) };
+    this.readers = { suffix: readers(suffix), all: readers([...running, ...suffix]) };
     const rows = (blocks: readonly RunningBlock[]) =>
       blocks.reduce((sum, block) => sum + (hasKeys(block) ? block.length : 0), 0);
-    this.prefixRows = rows(prefix);
-    this.cache = new KeyValueCache(device, configuration, observation.batch, rows([...prefix, ...suffix]));
+    this.prefixRows = rows(running);
+    const steps = stepsInSequence(configuration);
+    const capacity = steps * rows([...running, ...suffix]);
+    this.cache = new KeyValueCache(device, configuration, observation.batch / steps, capacity);
   }
 
   async prefix<T>(work: (rows: RowsReader, values: Model['parameters']) => T): Promise<T> {
     const { model, observation } = this;
-    const { memory, prefix } = this.blocks;
-    const encoding = memory.filter((block) => !block.memory);
+    const { prefix: blocks } = this.blocks;
     const { parameters: values, architecture, configuration } = model;
-    const { blockInputs, mixture } = architecture;
-    const blocks = [...memory, ...prefix];
     // Rows of zeros and learned rows take the size of the batch from the padding mask.
     const own = {
-      ...blockInputs.inputs(observation, blocks),
+      ...architecture.blockInputs.inputs(observation, blocks),
       validity: validityInput(configuration, observation, blocks),
     };
     expectInputs(own);
     const first = await this.timed('images and language', own, (inputs) => {
-      const { rows, memory } = blockInputs.run(values, inputs, blocks);
+      const { rows, memory } = architecture.blockInputs.run(values, inputs, blocks);
       return { rows, memory };
     });
-    const sequence = {
-      ...sequenceInputs(configuration, observation, prefix),
-      ...sequenceInputs(configuration, observation, encoding, [], ENCODER),
-      ...readerInputs(configuration, observation, this.readers.prefix),
-    };
+    const sequence = stageInputs(configuration, observation, this.stages);
     const { result, contents } = await this.timed('prefix', sequence, (inputs) => {
-      const run = (blocks: readonly RunningBlock[], at = '', more: Pick<MixturePass, 'cache' | 'memory'> = {}) =>
-        mixture.run(values, { ...passOf(architecture, inputs, first, blocks, at), ...more });
-      const { encoded, contents } = encode(model, first, encoding, this.readers.all, (own) => run(own, ENCODER));
-      const more = {
-        cache: this.cache.prefix(),
-        memory: memoryOfPass(architecture, inputs, this.readers.prefix, contents),
-      };
-      const ran = prefix.length > 0 ? [...encoded, run(prefix, '', more)] : encoded;
-      return { result: work(rowsReader(blocks, joined(ran)), values), contents };
+      const pass = { cache: this.cache.prefix(), allReaders: this.readers.all };
+      const { result, contents } = runStages(model, inputs, first, this.stages, pass);
+      return { result: work(rowsReader(blocks, result), values), contents };
     });
     this.contents = contents;
     for (const rows of Object.values({ ...first.rows, ...first.memory })) rows.dispose();
@@ -133,7 +125,8 @@ export class CachedSession implements Session {
   }
 
   async suffix<T>(part: string, inputs: Inputs, work: (pass: SuffixPass) => T): Promise<T> {
-    const { prefix, suffix: blocks } = this.blocks;
+    const { suffix: blocks } = this.blocks;
+    const { running: prefix } = this.stages;
     const { configuration, parameters: values, architecture } = this.model;
     const { blockInputs, mixture } = architecture;
     if (!this.suffixInputs) {
@@ -175,6 +168,11 @@ export class CachedSession implements Session {
         },
       });
     });
+  }
+
+  head<T>(part: string, inputs: Inputs, work: (values: Model['parameters'], inputs: InputTensors) => T): Promise<T> {
+    expectInputs(inputs);
+    return this.timed(part, inputs, (tensors) => work(this.model.parameters, tensors));
   }
 
   [Symbol.dispose](): void {

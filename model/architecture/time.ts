@@ -1,48 +1,65 @@
-/** The flow time of noisy actions: it conditions the norms of an adaptive expert, or is concatenated to the actions. */
+/** The flow time of noisy actions, or the noise level of diffusion: a token, the condition of adaptive norms, or concatenated to them. */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
-import { timeEmbedding } from '../../kernels/index.ts';
-import type { BlockSettings, ModelConfiguration } from './configuration.ts';
+import { type BlockSettings, type ModelConfiguration, timeBlock } from './configuration.ts';
 import { floats, type Inputs, type InputTensors, inputNamed } from './inputs.ts';
 import { type Layer, Linear, parametersOfLayers } from './layers.ts';
 import { sideBySide } from './vision.ts';
 
+/** Names of the two affine maps of a time: those of HybridVLA, pi0.5 and pi0. */
+const names = {
+  token: ['t_embedder.mlp.0', 't_embedder.mlp.2'],
+  adaptive: ['time_mlp_in', 'time_mlp_out'],
+  concatenate: ['action_time_mlp_in', 'action_time_mlp_out'],
+} as const;
+
 export class FlowTime implements Layer {
   readonly parameters;
-  private readonly adaptive: boolean;
+  private readonly mode: keyof typeof names;
   private readonly width: number;
-  private readonly length: number;
-  private readonly affine: readonly Linear[];
+  private readonly affine: readonly [Linear, Linear];
 
-  constructor({ experts }: ModelConfiguration, { weights, length }: BlockSettings) {
-    const { width, adaptive = false } = experts[weights];
-    this.adaptive = adaptive;
+  constructor(
+    configuration: ModelConfiguration,
+    private readonly block: BlockSettings,
+    private readonly embed: (times: ArrayLike<number>, width: number) => Float32Array<ArrayBuffer>,
+  ) {
+    const { weights } = block;
+    const { width, adaptive } = configuration.experts[weights];
+    this.mode = timeBlock(configuration) ? 'token' : adaptive ? 'adaptive' : 'concatenate';
     this.width = width;
-    this.length = length;
-    const name = adaptive ? 'time_mlp' : 'action_time_mlp';
+    const inputs = this.mode === 'concatenate' ? 2 * width : width;
+    const [first, second] = names[this.mode];
     this.affine = [
-      new Linear(weights, `${name}_in`, { outputs: width, inputs: adaptive ? width : 2 * width }),
-      new Linear(weights, `${name}_out`, { outputs: width, inputs: width }),
+      new Linear(weights, first, { outputs: width, inputs }),
+      new Linear(weights, second, { outputs: width, inputs: width }),
     ];
     this.parameters = parametersOfLayers(this.affine);
   }
 
   /** The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. */
   inputs(times: ArrayLike<number>): Inputs {
-    const { width, length } = this;
-    if (this.adaptive) return { timeEmbedding: floats(timeEmbedding(times, width), [times.length, width]) };
-    const rows = Float64Array.from({ length: times.length * length }, (_, row) => times[Math.floor(row / length)]);
-    return { timeEmbedding: floats(timeEmbedding(rows, width), [times.length, length, width]) };
+    const { mode, width } = this;
+    const each = mode === 'concatenate' ? this.block.length : 1;
+    const rows = Float64Array.from({ length: times.length * each }, (_, row) => times[Math.floor(row / each)]);
+    const shape = mode === 'adaptive' ? [times.length, width] : [times.length, each, width];
+    return { timeEmbedding: floats(this.embed(rows, width), shape) };
   }
 
-  /** actions [chunks, length, width] -> the rows of the expert, and the condition [chunks, width] of its adaptive norms. */
-  run(values: ParameterSet, actions: Tensor, inputs: InputTensors): { rows: Tensor; condition: Tensor | null } {
+  /**
+   * actions [chunks, length, width] -> the rows of their block, and either the token of their time [chunks, 1, width], or the condition
+   * [chunks, width] of adaptive norms, or neither.
+   */
+  run(values: ParameterSet, actions: Tensor, inputs: InputTensors) {
+    const { mode } = this;
     const times = inputNamed(inputs, 'timeEmbedding');
     const [first, second] = this.affine;
-    if (!this.adaptive) {
-      const hidden = first.run(values, sideBySide([actions, times]), { activation: 'swish' });
-      return { rows: second.run(values, hidden), condition: null };
-    }
-    const hidden = first.run(values, times, { activation: 'swish' });
-    return { rows: actions, condition: second.run(values, hidden, { activation: 'swish' }) };
+    const given = mode === 'concatenate' ? sideBySide([actions, times]) : times;
+    const hidden = first.run(values, given, { activation: 'swish' });
+    const output = second.run(values, hidden, { activation: mode === 'adaptive' ? 'swish' : undefined });
+    return {
+      rows: mode === 'concatenate' ? output : actions,
+      token: mode === 'token' ? output : null,
+      condition: mode === 'adaptive' ? output : null,
+    };
   }
 }

@@ -1,17 +1,14 @@
 /** One forward pass over the whole sequence, with the losses of all objectives. */
 import type { Tensor } from '../../engine/index.ts';
-import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
-import type { FirstRows } from './blocks.ts';
-import { blockNamed, isMemory, type ModelConfiguration } from './configuration.ts';
-import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
-import { memoryContents, memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
-import type { ChosenRows, MixtureOptions, MixturePass, MixtureResult, PerExpert } from './mixture.ts';
+import { add, multiply, scale } from '../../kernels/index.ts';
+import { isMemory, type ModelConfiguration } from './configuration.ts';
+import { expectInputs, floats, type Inputs, type InputTensors, type TrainingBatch } from './inputs.ts';
+import { readersOf } from './memory.ts';
+import type { ChosenRows, MixtureOptions, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
-import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
-import { type RunningBlock, rowsOf, sequenceInputs, trainingBlocks } from './sequence.ts';
-
-/** Begins the names of the inputs of encoders. */
-export const ENCODER = 'encoder/';
+import type { Begun, LossResult } from './objectives/index.ts';
+import { trainingBlocks } from './sequence.ts';
+import { type MemoryByBlock, rowsReader, runStages, type Stages, stageInputs } from './stages.ts';
 
 export interface TrainingPass {
   /** The sum of the losses times their weights; of a part of a batch, each also times its share in the loss of the whole. */
@@ -23,18 +20,22 @@ export interface TrainingPass {
   readonly conditions: PerExpert<Tensor>;
 }
 
-interface PassOptions extends MixtureOptions {
+export interface PassOptions extends MixtureOptions {
   /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
   readonly allRows?: boolean;
+  /** Replaces the first rows of the experts, [batch, rows, width] each: what a measurement perturbs, or takes the gradient of. */
+  readonly firstRows?: (rows: PerExpert<Tensor>) => PerExpert<Tensor>;
+  /** Replaces the rows of memory in the same way. */
+  readonly memoryRows?: (rows: MemoryByBlock) => MemoryByBlock;
 }
 
-/** The blocks of a training pass: those of encoders, which run first, the others, and the experts of these that read memory. */
-function partsOf(configuration: ModelConfiguration) {
+/** The stages of a training pass. */
+function stagesOf(configuration: ModelConfiguration): Stages {
   const blocks = trainingBlocks(configuration);
   const encoding = blocks.filter((block) => isMemory(configuration, block));
   const running = blocks.filter((block) => !encoding.includes(block));
   const memory = configuration.blocks.filter((block) => isMemory(configuration, block));
-  return { blocks, encoding, running, readers: readersOf(configuration, running, memory) };
+  return { encoding, running, readers: readersOf(configuration, running, memory) };
 }
 
 /**
@@ -43,13 +44,10 @@ function partsOf(configuration: ModelConfiguration) {
  * @throws InputError if the batch lacks an input, or has one that does not fit the model
  */
 export function trainingInputs({ configuration, blockInputs, objectives }: Architecture, batch: TrainingBatch): Inputs {
-  const { encoding, running, readers } = partsOf(configuration);
   const inputs: Inputs = Object.assign(
     {},
     blockInputs.inputs(batch, configuration.blocks, { copies: true }),
-    sequenceInputs(configuration, batch, running),
-    sequenceInputs(configuration, batch, encoding, [], ENCODER),
-    readerInputs(configuration, batch, readers),
+    stageInputs(configuration, batch, stagesOf(configuration)),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
   expectInputs(inputs);
@@ -60,31 +58,23 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { allRows = false, ...options }: PassOptions = {},
+  { allRows = false, firstRows = (rows) => rows, ...options }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
   const merged = <K extends keyof Begun>(key: K): Begun[K] => Object.assign({}, ...begun.map((own) => own?.[key]));
   const conditions = merged('conditions');
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
-  const { blocks, encoding, running, readers } = partsOf(configuration);
-  const withLoss = new Set([
-    ...objectives.flatMap((objective) => objective.blocks),
-    ...readers.flatMap(({ memory }) => memory.map(({ name }) => name)),
-  ]);
-  const run = (blocks: readonly RunningBlock[], at = '', memory?: MixturePass['memory']) =>
-    architecture.mixture.run(values, {
-      ...passOf(architecture, inputs, first, blocks, at),
-      ...{ memory, conditions, ...options },
-      lossBlocks: blocks.flatMap(({ name, tableName }) => (withLoss.has(name) ? [tableName] : [])),
-      finalRows: allRows ? undefined : finalRows(model, inputs),
-    });
-  const { encoded, contents } = encode(model, first, encoding, readers, (own) => run(own, ENCODER));
-  const memory = memoryOfPass(architecture, inputs, readers, contents);
-  const result = joined([...encoded, run(running, '', memory)]);
+  const stages = stagesOf(configuration);
+  const read = stages.readers.flatMap(({ memory }) => memory.map(({ name }) => name));
+  const { result } = runStages(model, inputs, { ...first, rows: firstRows(first.rows) }, stages, {
+    ...{ conditions, ...options },
+    lossBlocks: [...objectives.flatMap((objective) => objective.blocks), ...read],
+    finalRows: allRows ? undefined : finalRows(model, inputs),
+  });
   const pass = {
     ...{ values, inputs, allRows },
-    rows: rowsReader(blocks, result),
+    rows: rowsReader(trainingBlocks(configuration), result),
     expert: (name: string) => result.hidden[name],
     tower: (name: string) => first.features[name],
     tokenHead: architecture.tokenHead(values),
@@ -117,62 +107,6 @@ function finalRows({ configuration, objectives }: Model, inputs: InputTensors): 
     return [[name, chosen ?? 'all']];
   });
   return Object.fromEntries(entries);
-}
-
-/** The part of a pass that its blocks decide; the names of its inputs begin with `at`. */
-export function passOf(
-  architecture: Architecture,
-  inputs: InputTensors,
-  { rows }: Pick<FirstRows, 'rows'>,
-  blocks: readonly RunningBlock[],
-  at = '',
-): MixturePass {
-  const own = Object.entries(rows).filter(([name]) => blocks.some(({ weights }) => weights === name));
-  return {
-    ...{ inputs: Object.fromEntries(own), blocks, queries: blocks.map(({ tableName }) => tableName) },
-    table: architecture.table(blocks),
-    validity: inputNamed(inputs, `${at}validity`),
-    rotaryTable: inputNamed(inputs, `${at}rotaryTable`),
-  };
-}
-
-/** Runs the blocks of encoders, if there are any, and makes keys and values of what the experts behind them read. */
-export function encode(
-  { architecture, parameters }: Model,
-  { memory }: Pick<FirstRows, 'memory'>,
-  encoding: readonly RunningBlock[],
-  readers: readonly Reader[],
-  run: (blocks: readonly RunningBlock[]) => MixtureResult,
-) {
-  const encoded = encoding.length > 0 ? [run(encoding)] : [];
-  const read = rowsReader(encoding, joined(encoded));
-  return {
-    encoded,
-    contents: memoryContents(architecture, parameters, readers, (block) => memory[block] ?? read(block)),
-  };
-}
-
-/** The results of passes through different experts as one. */
-export function joined(results: readonly MixtureResult[]): MixtureResult {
-  const merged = (parts: readonly PerExpert<Tensor>[]): PerExpert<Tensor> => Object.assign({}, ...parts);
-  const [{ residuals }] = results.length > 0 ? results : [{ residuals: [] }];
-  return {
-    hidden: merged(results.map(({ hidden }) => hidden)),
-    residuals: residuals.map((_, layer) => merged(results.map((own) => own.residuals[layer]))),
-  };
-}
-
-/** Reads rows of the hidden states, or of the residual streams, of a pass over these blocks. */
-export function rowsReader(blocks: readonly RunningBlock[], { hidden, residuals }: MixtureResult): RowsReader {
-  return (name, { layer, at } = {}) => {
-    const { weights } = blockNamed({ blocks }, name);
-    const stream = layer === undefined ? hidden[weights] : residuals[layer][weights];
-    const { start, length, of, parts } = rowsOf(blocks, name);
-    const [batch, , width] = stream.shape;
-    if (at) return embedding(at, reshape(stream, [batch * of, width]));
-    if (length * parts === of) return stream;
-    return sliceTokens(reshape(stream, [batch * parts, of / parts, width]), start, length);
-  };
 }
 
 const shareOf = (objective: string) => `share/${objective}`;

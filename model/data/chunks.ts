@@ -1,5 +1,5 @@
 import { InputError } from '../../engine/files/errors.ts';
-import type { Dataset, Slot } from './dataset.ts';
+import type { Dataset } from './dataset.ts';
 import type { EpisodePart } from './parts.ts';
 import { relativeActions } from './slots.ts';
 
@@ -48,17 +48,17 @@ export function chooseHorizon(dataset: Dataset, horizon = Math.max(1, Math.round
  * Makes the relative action chunks of every step of a part, for `measureStatistics`, without the repetitions past its
  * end. The statistics of relative actions are those of the chunks that are trained on, and grow with the horizon.
  *
- * @throws RangeError if the episode has no state
+ * @throws InputError if the episode has no state
  */
-export function relativeChunks(horizon: number, slots: readonly Slot[]) {
+export function relativeChunks(horizon: number, relative: readonly boolean[]) {
   return function* (part: EpisodePart): Generator<Float32Array> {
     const { episode, from, to } = part;
     const { states } = episode;
-    if (!states) throw new RangeError(`episode "${episode.id}" has no state: its actions cannot be made relative`);
+    if (!states) throw new InputError(`episode "${episode.id}" has no state: its actions cannot be made relative`);
     const dimension = states.length / episode.length;
     for (let step = from; step < to; step++) {
       const { data } = chunk(part, step, Math.min(horizon, to - step));
-      yield relativeActions(data, states.subarray(step * dimension, (step + 1) * dimension), slots);
+      yield relativeActions(data, states.subarray(step * dimension, (step + 1) * dimension), relative);
     }
   };
 }

@@ -17,6 +17,7 @@ export * from './augmentation.ts';
 export * from './chunks.ts';
 export type * from './dataset.ts';
 export * from './dataset-mixture.ts';
+export * from './deltas.ts';
 export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
 export * from './image-questions.ts';
 export * from './images.ts';

@@ -139,15 +139,23 @@ export function slotMask(slots: readonly Slot[], width: number): Uint8Array {
 }
 
 /**
- * Makes an action chunk [horizon, slots.length] relative to the state at its start: every relative dimension minus the
+ * Makes an action chunk [horizon, relative.length] relative to the state at its start: every relative dimension minus the
  * state of the same number, which is the same for all steps (openpi transforms.DeltaActions). Normalise after this, not
  * before.
  */
-export function relativeActions(chunk: Float32Array, state: ArrayLike<number>, slots: readonly Slot[]): Float32Array {
-  return chunk.map((value, i) => (slots[i % slots.length].relative ? value - state[i % slots.length] : value));
+export function relativeActions(
+  chunk: Float32Array,
+  state: ArrayLike<number>,
+  relative: readonly boolean[],
+): Float32Array {
+  return chunk.map((value, i) => (relative[i % relative.length] ? value - state[i % relative.length] : value));
 }
 
 /** The inverse of `relativeActions` (openpi transforms.AbsoluteActions). */
-export function absoluteActions(chunk: Float32Array, state: ArrayLike<number>, slots: readonly Slot[]): Float32Array {
-  return chunk.map((value, i) => (slots[i % slots.length].relative ? value + state[i % slots.length] : value));
+export function absoluteActions(
+  chunk: Float32Array,
+  state: ArrayLike<number>,
+  relative: readonly boolean[],
+): Float32Array {
+  return chunk.map((value, i) => (relative[i % relative.length] ? value + state[i % relative.length] : value));
 }

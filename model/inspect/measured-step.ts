@@ -1,13 +1,14 @@
 /** Training steps on random batches, for `insula bench step` and `insula inspect --step`. */
 import type { Device, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import type { Inputs } from '../architecture/inputs.ts';
 import { Model } from '../architecture/model.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
 import { configurationOf, PACKED_QUESTIONS, packedQuestions, type System, systemNamed } from '../systems/index.ts';
 import { presetNamed } from '../training/presets.ts';
 import { randomBatch } from '../training/random-batch.ts';
+import { sayingSystem } from '../training/subtask-fitting.ts';
 import { type StepSettings, TrainingStep } from '../training/training-step.ts';
 
 /** Sizes and memory settings of a training step that is measured by itself. */
@@ -40,27 +41,37 @@ const PACKED = {
   classes: { kinds: 9, colours: 9 },
 };
 
-/** The system of a measured step: of training, or the packed questions of pretraining. @throws InputError if there is none of this name */
+/** Tokens of a subtask in words, where a system's recipe has one. */
+const SUBTASK_TOKENS = 8;
+
+/**
+ * The system of a measured step: of training, with the subtask of its recipe, or the packed questions of pretraining.
+ *
+ * @throws InputError if there is none of this name
+ */
 export function measuredSystem(name: string, depth: number): System {
-  return name === PACKED_QUESTIONS ? packedQuestions(PACKED.slots, PACKED.classes, depth) : systemNamed(name);
+  if (name === PACKED_QUESTIONS) return packedQuestions(PACKED.slots, PACKED.classes, depth);
+  const system = systemNamed(name);
+  return system.recipe?.subtask ? sayingSystem(system, { tokens: SUBTASK_TOKENS, dimension: 0 }) : system;
 }
 
 /** @throws InputError if no system or preset has the name */
 export function measuredConfiguration(
   system: string,
-  { preset: presetName = 'tiny', prompt, target = 24, horizon = 10, depth }: StepSizes,
+  { preset: presetName = 'tiny', prompt, target = 24, horizon, depth }: StepSizes,
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
   const own = depth ?? preset.depth;
-  return configurationOf(measuredSystem(system, own), {
+  const value = measuredSystem(system, own);
+  return configurationOf(value, {
     ...preset,
     depth: own,
     vocabulary: 512,
     vision: prompt === undefined ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
     promptTokens: prompt ?? 32,
     targetTokens: target,
-    horizon,
+    horizon: horizon ?? value.recipe?.horizon ?? 10,
     actionDimension: 7,
     stateDimension: 7,
   });
@@ -87,7 +98,8 @@ export class MeasuredStep implements Disposable {
     settings: StepSettings = {},
   ) {
     this.accumulate = settings.accumulate ?? 1;
-    this.tokens = this.accumulate * batch * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
+    const steps = this.accumulate * batch * windowOf(configuration);
+    this.tokens = steps * configuration.blocks.reduce((sum, { length }) => sum + length, 0);
     this.model = new Model(device, configuration);
     this.model.initialise(SEED);
     this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);

@@ -1,5 +1,6 @@
 /** How much a model depends on its picture and on its words: its losses when every example gets those of another. */
 import { withoutTape } from '../../engine/index.ts';
+import { lastSteps } from '../architecture/configuration.ts';
 import { tensorsOf } from '../architecture/inputs.ts';
 import { actingObjective, isReal, type ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { trainingInputs, trainingPass } from '../architecture/training-pass.ts';
@@ -72,8 +73,9 @@ function otherOf(samples: readonly Sample[], i: number, differs: (other: Sample)
   return null;
 }
 
-function withPictures(own: Sample, { part: { episode }, step }: Sample): Sample {
-  const image = (camera: string) => episode.image(camera, step);
+/** The pictures up to the control step of `own` are those up to the step of the other sample. */
+function withPictures(own: Sample, { part: { episode, from }, step }: Sample): Sample {
+  const image = (camera: string, at: number) => episode.image(camera, Math.max(from, step + at - own.step));
   return { ...own, part: { ...own.part, episode: changedEpisode(own.part.episode, () => ({ image })) } };
 }
 
@@ -97,7 +99,7 @@ async function meanLosses(
     if (actingObjective(objectives)) {
       const predicted = await policy.actNormalised(batch.observations, { sample: start });
       predicted.forEach((chunk, example) => {
-        for (const own of squaredErrors(batch, chunk, example)) {
+        for (const own of squaredErrors(batch, chunk, lastSteps(configuration, batch.batch)[example])) {
           errors.sum += own;
           errors.count += 1;
         }
@@ -121,9 +123,9 @@ async function meanLosses(
   return { ...Object.fromEntries(measured), ...(errors.count > 0 && { [openLoopDescription.name]: openLoop }) };
 }
 
-function squaredErrors(batch: MadeBatch, chunk: Float32Array, example: number): number[] {
-  const demonstrated = chunkOf(batch, example);
+function squaredErrors(batch: MadeBatch, chunk: Float32Array, step: number): number[] {
+  const demonstrated = chunkOf(batch, step);
   return Array.from(chunk, (own, k) => (own - demonstrated[k]) ** 2).filter((_, k) =>
-    isReal(batch, example * chunk.length + k),
+    isReal(batch, step * chunk.length + k),
   );
 }

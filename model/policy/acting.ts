@@ -11,13 +11,24 @@ import {
   targetsBefore,
 } from '../architecture/objectives/index.ts';
 import { CachedSession } from '../architecture/session.ts';
+import type { Said } from './subtask.ts';
 
 export interface SamplingOptions {
-  /** Euler steps of a flow; 10 by default. */
+  /** Euler steps of a flow, DDIM steps of a diffusion; 10 by default. */
   steps?: number;
   onLatency?: OnLatency;
-  /** Called with the partly denoised chunks after each Euler step. */
+  /** Called with the partly denoised chunks after each step. */
   onState?: (state: Float32Array) => void;
+}
+
+/** How a policy acts. */
+export interface ActOptions extends SamplingOptions {
+  /** Chooses the noise; the same seed and observation give the same chunk. */
+  seed?: number;
+  /** Index of the sample: the same seed gives different noise for different indices. */
+  sample?: number;
+  /** Called with the subtask that the policy says about each observation before it acts; its places are in the original picture. */
+  onSaid?: (said: readonly Said[]) => void;
 }
 
 interface ActingOptions extends SamplingOptions {

@@ -46,6 +46,8 @@ export interface EncodingSettings {
   readonly cameras: readonly string[];
   /** null for data of several robots, which have statistics of their own. */
   readonly statistics: DatasetStatistics | null;
+  /** The action dimensions of the one robot that are relative to its state; absent if none is. */
+  readonly relative?: readonly boolean[];
   /** The JSON of an action tokenizer of any kind, for systems with discrete action tokens. */
   readonly actions: object | null;
   /** The vocabulary has location tokens between text and action tokens, for answers that contain image locations. */
@@ -76,6 +78,8 @@ interface Robot {
   readonly normalise: ReturnType<typeof normalisers>;
   /** null if its dimensions are the model's. */
   readonly slots: SlotMap | null;
+  /** The action dimensions that are relative to the state; null if none is. */
+  readonly relative: readonly boolean[] | null;
 }
 
 interface ChunkWriter {
@@ -98,7 +102,7 @@ export class Encoding {
   constructor(readonly settings: EncodingSettings) {
     this.text = settings.text ? new TextTokenizer(settings.text) : TextTokenizer.default();
     this.actions = settings.actions && actionTokenizerFromJson(settings.actions);
-    const { statistics, locations, stateTokens, stateBins, robots = {} } = settings;
+    const { statistics, locations, stateTokens, stateBins, robots = {}, relative = [] } = settings;
     const sizes: Record<string, number> = {};
     if (locations) sizes.location = LOCATIONS;
     if (stateTokens) sizes.state = stateBins;
@@ -107,9 +111,13 @@ export class Encoding {
     this.subtask = settings.subtask ? new SubtaskTokens(settings.subtask, this.text, this.ranges.location) : null;
     const own: [string | undefined, Robot][] = Object.entries(robots).map(([name, { slots, statistics }]) => [
       name,
-      { normalise: normalisers(statistics), slots },
+      {
+        ...{ normalise: normalisers(statistics), slots },
+        relative: someOrNull(slots.actions.map(({ relative }) => relative)),
+      },
     ]);
-    if (statistics) own.push([undefined, { normalise: normalisers(statistics), slots: null }]);
+    if (statistics)
+      own.push([undefined, { normalise: normalisers(statistics), slots: null, relative: someOrNull(relative) }]);
     this.robots = new Map(own);
   }
 
@@ -230,24 +238,24 @@ export class Encoding {
   }
 
   /**
-   * A chunk [rows, dimensions of the robot] in the robot's units -> [rows, dimensions of the model], normalised. Slots
+   * A chunk [rows, dimensions of the robot] in the robot's units -> [rows, dimensions of the model], normalised. Dimensions
    * that are marked relative are relative to the observed state; dimensions that the robot lacks are zero.
+   *
+   * @throws InputError if actions are relative and there is no state
    */
   normaliseActions(actions: Float32Array, { robot, state }: NormalisationContext): Float32Array {
-    const { normalise, slots } = this.robot(robot);
-    const own = normalise.actions.normalise(slots ? relativeActions(actions, state ?? [], slots.actions) : actions);
+    const { normalise, slots, relative } = this.robot(robot);
+    const own = normalise.actions.normalise(
+      relative ? relativeActions(actions, stateOf(robot, state), relative) : actions,
+    );
     return slots ? toSlots(own, slots.actions, slots.width) : own;
   }
 
   /** The inverse of `normaliseActions`. */
   denormaliseActions(actions: Float32Array, { robot, state }: NormalisationContext): Float32Array {
-    const { normalise, slots } = this.robot(robot);
+    const { normalise, relative } = this.robot(robot);
     const own = normalise.actions.denormalise(this.ownDimensions(actions, robot));
-    if (state === null && slots?.actions.some(({ relative }) => relative))
-      throw new InputError(
-        `robot ${quote(robot)}: its actions are relative to its state, and the observation has no state`,
-      );
-    return slots ? absoluteActions(own, state ?? [], slots.actions) : own;
+    return relative ? absoluteActions(own, stateOf(robot, state), relative) : own;
   }
 
   /** A normalised chunk [rows, dimensions of the model] -> [rows, dimensions of the robot], which action tokens encode. */
@@ -355,4 +363,12 @@ export class Encoding {
     });
     return state;
   }
+}
+
+const someOrNull = (flags: readonly boolean[]) => (flags.includes(true) ? flags : null);
+
+function stateOf(robot: string | undefined, state: RawObservation['state']): ArrayLike<number> {
+  if (state) return state;
+  const name = robot === undefined ? 'this robot' : `robot ${quote(robot)}`;
+  throw new InputError(`${name}: its actions are relative to its state, and the observation has no state`);
 }

@@ -1,18 +1,11 @@
 import { InputError, randomStream, streams } from '../../engine/index.ts';
+import { lastSteps, windowOf } from '../architecture/configuration.ts';
 import type { Model } from '../architecture/model.ts';
 import { SUBTASK } from '../systems/index.ts';
-import { act, argmax, type SamplingOptions } from './acting.ts';
+import { type ActOptions, act, argmax } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
+import { PolicySession } from './session.ts';
 import { inOriginalPicture, type Said, type SubtaskTokens } from './subtask.ts';
-
-export interface ActOptions extends SamplingOptions {
-  /** Chooses the noise; the same seed and observation give the same chunk. */
-  seed?: number;
-  /** Index of the sample: the same seed gives different noise for different indices. */
-  sample?: number;
-  /** Called with the subtask that the policy says about each observation before it acts; its places are in the original picture. */
-  onSaid?: (said: readonly Said[]) => void;
-}
 
 /** A trained system that acts: it maps observations to chunks of actions, both in the robot's units. */
 export class Policy {
@@ -21,14 +14,29 @@ export class Policy {
     readonly encoding: Encoding,
   ) {}
 
-  /** One chunk [horizon * dimensions of its robot] for each observation, in the robot's units. */
-  async act(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
-    const normalised = await this.actNormalised(observations, options);
-    return normalised.map((chunk, i) => this.encoding.denormaliseActions(chunk, observations[i]));
+  /** Acts in episodes that advance side by side, and keeps the history of each. */
+  session(): PolicySession {
+    return new PolicySession(windowOf(this.model.configuration), (...given) => this.actInWindows(...given));
   }
 
   /**
-   * Normalised chunks [horizon * actionDimension], one for each observation. Action tokens are decoded greedily under the tokenizer's
+   * One chunk [horizon * dimensions of its robot] for each observation, in the robot's units. A policy with history takes each for the
+   * first of an episode.
+   */
+  act(observations: readonly RawObservation[], options?: ActOptions): Promise<Float32Array[]> {
+    return this.session().act(observations, options);
+  }
+
+  /** As `actNormalised`, in the units of each robot. */
+  async actInWindows(observations: readonly RawObservation[], options?: ActOptions): Promise<Float32Array[]> {
+    const last = lastSteps(this.model.configuration, observations.length);
+    const normalised = await this.actNormalised(observations, options);
+    return normalised.map((chunk, i) => this.encoding.denormaliseActions(chunk, observations[last[i]]));
+  }
+
+  /**
+   * Normalised chunks [horizon * actionDimension], one for each observation; of a policy with history one for each window of control
+   * steps, which lie one window after another, each oldest first: the chunk of its last step. Action tokens are decoded greedily under the tokenizer's
    * grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
    */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
@@ -52,8 +60,9 @@ export class Policy {
       numbersOf: () => encoding.numbers(said, observations, model.configuration),
     });
     if (encoding.subtask) onSaid?.(said.map((ids, own) => this.said(ids, observations[own])));
-    if (!actions) return observations.map((_, own) => writer(own).decode());
-    return observations.map((_, i) => actions.slice(i * size, (i + 1) * size));
+    const last = lastSteps(model.configuration, observations.length);
+    if (!actions) return last.map((own) => writer(own).decode());
+    return last.map((i) => actions.slice(i * size, (i + 1) * size));
   }
 
   private said(ids: readonly number[], { images }: RawObservation): Said {

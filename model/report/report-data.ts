@@ -4,7 +4,7 @@ import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
 import type { KeptAnswers } from '../inspect/answers.ts';
 import type { SwappedLosses } from '../inspect/swapped.ts';
-import type { Losses } from '../training/history.ts';
+import type { ActingRow, Losses } from '../training/history.ts';
 import type { FilmedEpisode } from './film-strip.ts';
 
 /**
@@ -32,6 +32,8 @@ export interface ReportData {
   chunks?: Chunks;
   openLoop?: OpenLoop;
   closedLoop?: ClosedLoop;
+  /** Acting between training steps. */
+  acting?: readonly ActingRow[];
   /** Episodes that are shown. */
   films?: readonly FilmedEpisode[];
   /** Held-out losses with pictures or words of other examples. */

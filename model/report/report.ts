@@ -4,6 +4,7 @@ import { html } from './markup.ts';
 import { page, type Section } from './page.ts';
 import { type ReportData, refuseNonFinite } from './report-data.ts';
 import {
+  actingSection,
   attentionSection,
   chunkSection,
   closedLoopSection,
@@ -26,7 +27,7 @@ export type * from './report-data.ts';
  */
 export async function renderReport(data: ReportData): Promise<string> {
   refuseNonFinite(data);
-  const { gradients, attention, openLoop, closedLoop, films = [], swapped, kept, latency, notes } = data;
+  const { gradients, attention, openLoop, closedLoop, films = [], acting, swapped, kept, latency, notes } = data;
   const sections = [
     notes.length > 0
       ? { id: 'notes', title: 'Notes', body: html`<ul>${notes.map((note) => html`<li>${note}</li>`)}</ul>` }
@@ -38,6 +39,7 @@ export async function renderReport(data: ReportData): Promise<string> {
     openLoop ? openLoopSection(openLoop) : undefined,
     closedLoop ? await closedLoopSection(closedLoop) : undefined,
     episodesSection(films),
+    acting && (await actingSection(acting)),
     swapped && swappedSection(swapped, data.objectives),
     kept && keptSection(kept),
     latency && latency.length > 0 ? latencySection(latency) : undefined,

@@ -1,4 +1,5 @@
 /** Gathers the contents of a run's report from its result. */
+import { lastSteps, type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import { groupsNotReached } from '../architecture/reach.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { KeptAnswers } from '../inspect/answers.ts';
@@ -37,9 +38,10 @@ export async function reportOf(
   const first = openLoop?.batches[0];
   if (first) {
     const onLatency = (part: string, milliseconds: number) => latency.push({ part, milliseconds });
-    // The first call with one observation compiles its pipelines.
-    await policy.actNormalised(first.observations.slice(0, 1));
-    await policy.actNormalised(first.observations.slice(0, 1), { onLatency });
+    // The first call with one example compiles its pipelines.
+    const observations = first.observations.slice(0, windowOf(configuration));
+    await policy.actNormalised(observations);
+    await policy.actNormalised(observations, { onLatency });
   }
   return {
     title: `${settings.run.system} on ${dataset.name}`,
@@ -72,7 +74,10 @@ export async function reportOf(
       edges: configuration.edges.map(({ query, key, edge }) => ({ query, key, ...edge })),
     },
     chunks: openLoop
-      ? { unit: 'normalised', samples: shownChunks(openLoop, dimensionsOf(dataset, configuration.actionDimension)) }
+      ? {
+          unit: 'normalised',
+          samples: shownChunks(openLoop, configuration, dimensionsOf(dataset, configuration.actionDimension)),
+        }
       : undefined,
     openLoop: openLoop
       ? {
@@ -95,6 +100,7 @@ export async function reportOf(
         }
       : undefined,
     films: closedLoop?.films,
+    acting: history.acting,
     swapped: swapped ?? undefined,
     kept: kept ?? undefined,
     latency: latency.length > 0 ? latency : undefined,
@@ -109,9 +115,10 @@ const dimensionsOf = ({ actionNames }: Dataset, width: number) => (actionNames?.
 
 function shownChunks(
   { error, batches }: NonNullable<RunResult['openLoop']>,
+  configuration: ModelConfiguration,
   dimensions: ReturnType<typeof dimensionsOf>,
 ) {
-  const all = batches.flatMap((batch) => batch.observations.map((_, i) => ({ batch, i })));
+  const all = batches.flatMap((batch) => lastSteps(configuration, batch.batch).map((i) => ({ batch, i })));
   const every = Math.max(1, Math.floor(all.length / SHOWN_CHUNKS));
   return all.flatMap(({ batch, i }, index) => {
     if (index % every !== 0 || index / every >= SHOWN_CHUNKS) return [];

@@ -2,6 +2,7 @@
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
 import { encodePng } from '../data/index.ts';
+import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import { attentionFigure, attentionInWords } from './attention-figure.ts';
 import {
   chunkPlots,
@@ -214,6 +215,33 @@ export function openLoopSection(openLoop: NonNullable<ReportData['openLoop']>): 
     title: 'Open loop',
     body: html`<p>Error of predicted chunks on ${formatNumber(observations)} held-out observations: ${measure}.</p>
 ${barTable(['prediction', 'error', 'relative'], [row('best constant chunk', bestConstant, '1 ×'), ...predictions])}`,
+  };
+}
+
+/** Acting over training steps: a line of the open-loop error, and all numbers as a table. */
+export async function actingSection(rows: NonNullable<ReportData['acting']>): Promise<Section> {
+  const figure = await lossFigure({
+    ...{ label: 'Open-loop error over training steps', unit: OPEN_LOOP_MEASURE, colour: lineColour(0), training: [] },
+    heldOut: rows.map(({ step, openLoop }) => ({ x: step, y: openLoop.oneSample })),
+    baseline: rows.at(-1)?.openLoop.bestConstant,
+  });
+  const isClosed = rows.some(({ closedLoop }) => closedLoop);
+  const columns = ['step', 'open-loop error', ...(isClosed ? ['episodes', 'success', 'right object', 'stages'] : [])];
+  const cells = rows.map(({ step, openLoop, closedLoop }) => {
+    const own = [formatNumber(step), formatNumber(openLoop.oneSample)];
+    if (!closedLoop) return own;
+    const { episodes, success, rightObject, stageScore } = closedLoop;
+    return [...own, formatNumber(episodes), ...[success, rightObject, stageScore].map(formatPercent)];
+  });
+  return {
+    id: 'acting',
+    title: 'Acting while training',
+    body: html`<p>One chunk for each of the held-out observations that are measured during training; the baseline is the best constant chunk.</p>
+<figure>${figure}</figure>
+${table(
+  columns.map((name) => ({ name, kind: 'number' as const })),
+  cells,
+)}`,
   };
 }
 

@@ -36,8 +36,9 @@ export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes)
     return [name, own];
   });
   const ofNumbers = () => {
-    const { [noisy!.name]: _, ...row } = Object.fromEntries(rows)[noisy!.name];
-    return { [NUMBERS]: row };
+    const changing = blocks.filter(({ input }) => input === 'noisyActions' || input === 'time').map(({ name }) => name);
+    const row = Object.entries(Object.fromEntries(rows)[noisy!.name]).filter(([key]) => !changing.includes(key));
+    return { [NUMBERS]: Object.fromEntries(row) };
   };
   const token = objectives.find((own) => own.kind === 'nextToken') ?? {
     kind: 'nextToken' as const,

@@ -9,6 +9,7 @@ import type { BackboneName, BackboneVariant } from '../architecture/backbones/in
 import {
   type BlockSettings,
   type ExpertSettings,
+  type HistorySettings,
   type ModelConfiguration,
   type ParameterRule,
   patchesPerImage,
@@ -26,7 +27,7 @@ export const STATE = 'state';
 
 /** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
 export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
-  /** Its positions start after these blocks; by default after the images, prompts, subtask, state and numbers before it. */
+  /** Its positions start after these blocks; by default after the images, prompts, subtask, state, numbers and flow time before it. */
   readonly after?: readonly string[];
   /**
    * The number of its rows, which learned rows and zeros may choose: 'actions' means one for each action of a chunk (the default),
@@ -72,10 +73,10 @@ export interface System {
   /** The prompt contains the state, in bins. A continuous state is a block with the input 'state' instead. */
   readonly stateAsText: boolean;
   /**
-   * The flow time conditions the norms of the noisy actions' expert (never the backbone), or is concatenated to them; null without a
-   * flow.
+   * The flow time conditions the norms of the noisy actions' expert (never the backbone), is concatenated to them, or is the token of a
+   * block 'time'; null without noisy actions.
    */
-  readonly time: 'adaptive' | 'concatenate' | null;
+  readonly time: 'adaptive' | 'concatenate' | 'token' | null;
   /** Vision towers by name, each of the preset's sizes; one by default. */
   readonly towers?: readonly string[];
   /** Every camera has towers of its own, without shared weights. */
@@ -86,6 +87,8 @@ export interface System {
   readonly experts?: Readonly<Record<string, Pick<ExpertSettings, 'encoder' | 'crossAttention'>>>;
   /** The most cameras that it sees; all by default. */
   readonly cameras?: number;
+  /** The control steps that it sees together; one by default. */
+  readonly history?: HistorySettings;
   /** Settings of parameters by group or name: rates, freezing. Those of vision have no effect without images. */
   readonly rules?: readonly ParameterRule[];
   readonly recipe?: Recipe;
@@ -114,8 +117,9 @@ export function withDraws(system: System, draws: number): System | null {
   const noisy = system.blocks.find(({ input }) => input === 'noisyActions');
   if (!noisy) return null;
   // Adaptive norms condition each copy by its own time, and with it all that shares the expert.
+  const shares = system.time === 'adaptive';
   const isRepeated = (block: SystemBlock) =>
-    block === noisy || (system.time === 'adaptive' && block.weights === noisy.weights);
+    block === noisy || block.input === 'time' || (shares && block.weights === noisy.weights);
   const blocks = system.blocks.map((block) => (isRepeated(block) ? { ...block, repeats: draws } : block));
   return draws === 1 ? system : { ...system, blocks };
 }
@@ -150,7 +154,7 @@ export interface ModelSizes {
 }
 
 /** The inputs of blocks that later blocks come after by default: they are there before anything is predicted. */
-const given: readonly string[] = ['images', 'prompt', 'state', 'numbers'];
+const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'];
 
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
@@ -194,6 +198,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     blocks,
     edges,
     objectives: system.objectives,
+    ...(system.history && { history: system.history }),
     ...(all.length > 0 && { rules: all }),
   };
 }
@@ -230,6 +235,7 @@ function lengthOf(
       return sizes.targetTokens;
     case 'state':
     case 'numbers':
+    case 'time':
       return 1;
     default:
       return horizon;

@@ -1,5 +1,5 @@
 import { InputError, quote, type Random, randomStream, streams } from '../../engine/index.ts';
-import type { BlockSettings, ModelConfiguration } from '../architecture/configuration.ts';
+import { type BlockSettings, type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
 import type { Episode, Image } from '../data/dataset.ts';
@@ -21,12 +21,12 @@ import type { RunSettings } from './run-settings.ts';
 import { type TargetIds, targetTokens } from './targets.ts';
 import type { Maker, Making } from './trainer.ts';
 
-/** A training batch together with the observations that it was made from. */
+/** A training batch together with the observations of its control steps. */
 export interface MadeBatch extends TrainingBatch {
   readonly observations: readonly RawObservation[];
 }
 
-/** The normalised chunk of a sample [horizon * actionDimension]; zero for a question. */
+/** The normalised chunk of a control step [horizon * actionDimension]; zero for a question. */
 export function chunkOf({ batch, actions }: TrainingBatch, sample: number): Float32Array {
   const size = actions!.length / batch;
   return actions!.subarray(sample * size, (sample + 1) * size);
@@ -54,6 +54,34 @@ export async function observationAt(sample: Sample, cameras: readonly string[]):
   return { images, state: stateAt(episode, step), instruction, robot: episode.robot, request };
 }
 
+interface Step extends Sample {
+  readonly isRepeated: boolean;
+}
+
+/**
+ * The control steps of the window that ends with a sample, oldest first. A step before the beginning of the sample's part repeats the
+ * first one there, without its actions.
+ */
+function stepsOfWindow(sample: Sample, window: number): Step[] {
+  const { part, step } = sample;
+  return Array.from({ length: window }, (_, i) => {
+    const own = step - window + 1 + i;
+    return { ...sample, step: Math.max(own, part.from), isRepeated: own < part.from };
+  });
+}
+
+/** The observations of the window that ends with a sample, oldest first. */
+export async function observationsAt(
+  sample: Sample,
+  cameras: readonly string[],
+  configuration: Pick<ModelConfiguration, 'history'>,
+): Promise<RawObservation[]> {
+  const steps = stepsOfWindow(sample, windowOf(configuration));
+  const own = steps.filter(({ isRepeated }) => !isRepeated);
+  const seen = await Promise.all(own.map((step) => observationAt(step, cameras)));
+  return [...Array<RawObservation>(steps.length - own.length).fill(seen[0]), ...seen];
+}
+
 /** A question as an observation; its image takes the place of the first camera's. */
 export async function questionObservation(
   { image, prompt }: Pick<VisionLanguage, 'image' | 'prompt'>,
@@ -64,25 +92,27 @@ export async function questionObservation(
 
 /**
  * Augmentation as in openpi (model.py), at the model's image size. Images of wrist cameras, and those of the first camera if places are
- * said in them (`pointing`, and answers), only change their colours.
+ * said in them (`pointing`, and answers), only change their colours. The control steps of a window change alike: what moves between
+ * them moves in the scene.
  */
 function augmented(
   observations: readonly RawObservation[],
   cameras: readonly string[],
-  { vision }: ModelConfiguration,
+  { vision, history }: ModelConfiguration,
   random: Random,
   first: number,
   pointing: boolean,
 ): RawObservation[] {
   if (!vision) return [...observations];
-  return observations.map((observation, sample) => {
+  return observations.map((observation, step) => {
+    const example = first + Math.floor(step / windowOf({ history }));
     const images = cameras.map((camera, i) => {
       const image = observation.images[camera];
       if (!image) return [camera, null];
       const hasPlaces = i === 0 && (pointing || observation.request === 'answer');
       const how = hasPlaces || /wrist/i.test(camera) ? colourAugmentation : undefined;
       const resized = resizeWithPadding(image, vision.imageWidth, vision.imageHeight);
-      return [camera, augment(resized, random, (first + sample) * cameras.length + i, how)];
+      return [camera, augment(resized, random, example * cameras.length + i, how)];
     });
     return { ...observation, images: Object.fromEntries(images) };
   });
@@ -113,7 +143,7 @@ export class BatchMaker implements Maker<Example> {
     this.subtask = targets.find(({ name }) => name === SUBTASK) ?? null;
   }
 
-  /** A part of a batch has the noise, times and augmentation that it has in the whole. */
+  /** The batch has all control steps of each example. A part of a batch has the noise, times and augmentation that it has in the whole. */
   async make(
     listed: readonly Example[],
     step: number,
@@ -123,9 +153,16 @@ export class BatchMaker implements Maker<Example> {
     const { horizon, actionDimension } = configuration;
     const { cameras, robots } = encoding.settings;
     const random = (stream: number): Random => randomStream(settings.seed, step, stream);
-    const examples = await loadExamples(listed);
-    const original = await Promise.all(
-      examples.map((own) => ('part' in own ? observationAt(own, cameras) : questionObservation(own, cameras))),
+    const loaded = await loadExamples(listed);
+    const window = windowOf(configuration);
+    const seen = await Promise.all(
+      loaded.map((own) =>
+        'part' in own ? observationsAt(own, cameras, configuration) : questionObservation(own, cameras),
+      ),
+    );
+    const original = seen.flat();
+    const examples = loaded.flatMap((own): (Step | VisionLanguage)[] =>
+      'part' in own ? stepsOfWindow(own, window) : [own],
     );
     const pointing = (encoding.settings.subtask?.places ?? 0) > 0;
     const observations =
@@ -143,9 +180,10 @@ export class BatchMaker implements Maker<Example> {
         const [data, valid, real] = [new Float32Array(size), new Uint8Array(horizon), new Uint8Array(actionDimension)];
         return { data, valid, real, said: null, target: { ids: [...encoding.answerTokens(example.answer)] } };
       }
-      const { part, step, subtask } = example;
+      const { part, step, subtask, isRepeated } = example;
       const { robot } = part.episode;
       const { data: raw, valid } = chunk(part, step, horizon);
+      if (isRepeated) valid.fill(0);
       const data = encoding.normaliseActions(raw, observations[i]);
       const actionIds = this.target ? encoding.actionTokens(data, horizon, robot) : [];
       const said = this.subtask && this.said(example, original[i], use === 'training' ? noise(first + i) : null);
@@ -170,7 +208,7 @@ export class BatchMaker implements Maker<Example> {
     parts.forEach(({ data }, i) => {
       actions.set(data, i * size);
     });
-    const drawn = this.objectives.map((objective) => objective.draw?.(random, examples.length, first));
+    const drawn = this.objectives.map((objective) => objective.draw?.(random, examples.length, first * window));
     return {
       ...observation,
       numbers: { ...observation.numbers, ...numbers },

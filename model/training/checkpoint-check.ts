@@ -21,12 +21,15 @@ export function checkTokens(settings: EncodingSettings, { vocabulary, vision, bl
 export function checkEncoding(settings: EncodingSettings, configuration: ModelConfiguration): void {
   checkTokens(settings, configuration);
   const { actionDimension, stateDimension } = configuration;
-  const { statistics, robots = {} } = settings;
+  const { statistics, relative, robots = {} } = settings;
   expect(statistics !== null || Object.keys(robots).length > 0, 'no statistics of any robot');
   const expectDimensions = (own: number) =>
     expect(own === actionDimension, `${own} action dimensions; the model has ${actionDimension}`);
   if (statistics) expectDimensions(statistics.actions.mean.length);
+  if (relative) expectDimensions(relative.length);
   const states = statistics?.states?.mean.length ?? 0;
+  const widest = 1 + (relative?.lastIndexOf(true) ?? -1);
+  expect(widest <= states, `actions relative to ${widest} dimensions of a state that has ${states}`);
   // The file of given statistics may have those of a state that the data lack.
   if (states > 0 && stateDimension > 0)
     expect(states === stateDimension, `${states} state dimensions; the model has ${stateDimension}`);

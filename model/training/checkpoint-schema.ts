@@ -90,6 +90,7 @@ export const configurationSchema = v.object({
     }),
   ),
   objectives: v.array(objectiveSchema),
+  history: v.optional(v.object({ window: count(1, LENGTH_LIMIT), interleaved: v.boolean() })),
   rules: v.optional(v.array(ruleSchema)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
 
@@ -115,6 +116,7 @@ export const encodingSchema = v.object({
   stateBins: count(1),
   cameras: texts,
   statistics: v.nullable(statisticsSchema),
+  relative: v.optional(v.array(v.boolean())),
   actions: v.nullable(v.looseObject({})),
   locations: v.optional(v.boolean()),
   subtask: v.optional(

@@ -1,6 +1,7 @@
 /**
  * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments under
- * `optimizer/`, and everything else as JSON in its metadata. A temporary file is written and renamed, so a checkpoint
+ * `optimizer/`, and everything else as JSON in its metadata. In a run with a moving average of the weights, the averages, which act,
+ * have the public names, and the weights that training goes on from are `optimizer/trainingWeight/<name>`. A temporary file is written and renamed, so a checkpoint
  * is never incomplete.
  */
 import type * as v from 'valibot';
@@ -31,9 +32,11 @@ export async function saveCheckpoint(
   settings: CheckpointSettings,
   progress: TrainingProgress,
 ): Promise<void> {
-  const moments = [...optimizer.state().tensors].map(([name, tensor]) => ({ name: `optimizer/${name}`, tensor }));
-  const weights = [...model.parameters].map((tensor) => ({ name: tensor.name, tensor }));
-  await writeCheckpoint(path, [...weights, ...moments], { settings, progress, optimizerStep: optimizer.steps });
+  await optimizer.averaged(async () => {
+    const moments = [...optimizer.state().tensors].map(([name, tensor]) => ({ name: `optimizer/${name}`, tensor }));
+    const weights = [...model.parameters].map((tensor) => ({ name: tensor.name, tensor }));
+    await writeCheckpoint(path, [...weights, ...moments], { settings, progress, optimizerStep: optimizer.steps });
+  });
 }
 
 /**
@@ -84,9 +87,9 @@ async function writeCheckpoint(
 export interface Checkpoint {
   readonly settings: CheckpointSettings;
   readonly progress: TrainingProgress;
-  /** Makes the model on `device`, with the checkpoint's weights. */
+  /** Makes the model on `device`, with the checkpoint's weights; with their averages, if the run kept them. */
   loadModel(device: Device): Promise<Model>;
-  /** Restores the optimizer's moments and step number. */
+  /** Restores the optimizer's moments and step number, and beside averages the weights that training goes on from. */
   loadOptimizer(optimizer: AdamW): Promise<void>;
   close(): Promise<void>;
 }
@@ -110,10 +113,12 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
         throw new InputError(
           `${file.name}: exported for acting, without the optimizer's moments: it cannot be resumed`,
         );
-      const tensors = new Map<string, Float32Array>();
-      for (const [name, tensor] of optimizer.state().tensors)
-        tensors.set(name, await file.readFinite(`optimizer/${name}`, tensor));
-      optimizer.restore({ step: optimizerStep, tensors });
+      await optimizer.averaged(async () => {
+        const tensors = new Map<string, Float32Array>();
+        for (const [name, tensor] of optimizer.state().tensors)
+          tensors.set(name, await file.readFinite(`optimizer/${name}`, tensor));
+        optimizer.restore({ step: optimizerStep, tensors });
+      });
     },
     close: () => file.close(),
   };

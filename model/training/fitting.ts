@@ -65,7 +65,7 @@ export interface FittingOptions {
   readonly subtask?: RunSettings['subtask'];
   /** Noise and time draws of each chunk; 1 by default. */
   readonly draws?: number;
-  /** Statistics of one robot's absolute actions, instead of those of the training part; see `fromNormStats`. */
+  /** Statistics of one robot's actions, of differences if they are relative, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   /** The encoding of the vision-language model that the run begins from: its tokens keep their meaning. */
   readonly start?: EncodingSettings;
@@ -119,19 +119,24 @@ export function checkGiven({ dataset, system, tokenizer, statistics }: FittingOp
 }
 
 /** The statistics that normalise the data, with the slot maps of several robots. */
-export type MeasuredStatistics = Pick<EncodingSettings, 'statistics' | 'robots'>;
+export type MeasuredStatistics = Pick<EncodingSettings, 'statistics' | 'robots' | 'relative'>;
 
-/** Statistics of the training part, for each robot by itself. */
+/** Statistics of the training part, for each robot by itself; `relative` are the action dimensions of one robot that are relative. */
 export async function statisticsOf(
   { robots }: Dataset,
   { train }: Split,
   horizon: number,
+  relative?: readonly boolean[],
 ): Promise<MeasuredStatistics> {
-  if (!robots) return { statistics: await measureStatistics(train) };
+  if (!robots)
+    return relative
+      ? { statistics: await measureStatistics(train, relativeChunks(horizon, relative)), relative }
+      : { statistics: await measureStatistics(train) };
   const own: Record<string, { slots: SlotMap; statistics: DatasetStatistics }> = {};
   for (const [name, slots] of Object.entries(robots)) {
     const parts = train.filter(({ episode }) => episode.robot === name);
-    const chunks = slots.actions.some(({ relative }) => relative) ? relativeChunks(horizon, slots.actions) : undefined;
+    const relative = slots.actions.map((own) => own.relative);
+    const chunks = relative.includes(true) ? relativeChunks(horizon, relative) : undefined;
     own[name] = { slots, statistics: await measureStatistics(parts, chunks) };
   }
   return { statistics: null, robots: own };

@@ -5,6 +5,11 @@ import { count } from '../../engine/files/json-schema.ts';
 /** By the name of an objective. */
 const byObjective = v.record(v.string(), v.number());
 
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+/** Shares of the episodes, and the mean share of the stages that were reached. */
+const closedLoopRatesSchema = v.object({ success: share, rightObject: share, stageScore: share, episodes: count(1) });
+export type ClosedLoopRates = Readonly<v.InferOutput<typeof closedLoopRatesSchema>>;
+
 export const historySchema = v.object({
   training: v.array(v.object({ step: count(), losses: byObjective, seconds: v.pipe(v.number(), v.minValue(0)) })),
   /** Losses on held-out robot data, and the losses of answers to held-out questions. */
@@ -13,10 +18,22 @@ export const historySchema = v.object({
   gradients: v.array(
     v.object({ step: count(), loss: v.string(), group: v.string(), norm: v.pipe(v.number(), v.minValue(0)) }),
   ),
+  /** Acting between training steps: open loop on held-out observations and, in a world, a closed loop. */
+  acting: v.optional(
+    v.array(
+      v.object({
+        step: count(),
+        /** Root mean square error of normalised actions: of one sample for each observation, and of the best constant chunk. */
+        openLoop: v.object({ oneSample: v.number(), bestConstant: v.number() }),
+        closedLoop: v.optional(closedLoopRatesSchema),
+      }),
+    ),
+  ),
   /** Held-out losses of the predictors that ignore the observation. */
   baselines: byObjective,
 });
 export type RunHistory = v.InferOutput<typeof historySchema>;
+export type ActingRow = NonNullable<RunHistory['acting']>[number];
 
 /** The losses of one training step or measurement, by the names of the objectives that the system has. */
 export type Losses = Readonly<Record<string, number>>;

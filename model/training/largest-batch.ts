@@ -1,7 +1,8 @@
-import { type ModelConfiguration, patchesPerImage } from '../architecture/configuration.ts';
+import { type ModelConfiguration, patchesPerImage, windowOf } from '../architecture/configuration.ts';
 
-/** The largest batch whose largest activation, in f32, fits a binding of `bytes`. */
-export function largestBatch({ blocks, experts, vision }: ModelConfiguration, bytes: number): number {
+/** The largest batch, in examples, whose largest activation, in f32, fits a binding of `bytes`. */
+export function largestBatch(configuration: ModelConfiguration, bytes: number): number {
+  const { blocks, experts, vision } = configuration;
   const rows = (weights: string) =>
     blocks.reduce(
       (sum, { length, repeats = 1, ...block }) => sum + (block.weights === weights ? repeats * length : 0),
@@ -13,5 +14,5 @@ export function largestBatch({ blocks, experts, vision }: ModelConfiguration, by
     vision ? vision.cameras * vision.imageHeight * vision.imageWidth * 3 : 0,
     vision ? vision.cameras * patchesPerImage(vision) * Math.max(...towers) : 0,
   );
-  return Math.floor(bytes / (4 * widest));
+  return Math.floor(bytes / (4 * widest * windowOf(configuration)));
 }

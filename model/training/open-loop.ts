@@ -1,5 +1,5 @@
 /** Open-loop error: the distance of predicted chunks from the demonstrated ones, on held-out observations. */
-
+import { lastSteps } from '../architecture/configuration.ts';
 import { actingObjective, isReal } from '../architecture/objectives/index.ts';
 import type { Policy } from '../policy/policy.ts';
 import { chunkOf, type MadeBatch } from './batches.ts';
@@ -15,25 +15,32 @@ export interface OpenLoopError {
 }
 
 const OPEN_LOOP_SAMPLES = 8;
+export interface OpenLoopOptions {
+  readonly most?: number;
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
 /**
- * Samples OPEN_LOOP_SAMPLES chunks (one of a policy that draws no noise) for every observation of the batches and compares them with the demonstrated ones.
+ * Samples `most` chunks (one of a policy that draws no noise) for the last control step of every example and compares them with the
+ * demonstrated ones.
  * Throws the reason of `signal` once it is aborted.
  */
 export async function openLoopError(
   policy: Policy,
   batches: readonly MadeBatch[],
   meanChunk: Float32Array,
-  onProgress?: (done: number, total: number) => void,
-  signal?: AbortSignal,
+  { most = OPEN_LOOP_SAMPLES, onProgress, signal }: OpenLoopOptions = {},
 ): Promise<OpenLoopError> {
   // Without noise all samples are the same.
-  const samples = actingObjective(policy.model.objectives)?.draw ? OPEN_LOOP_SAMPLES : 1;
+  const samples = actingObjective(policy.model.objectives)?.draw ? most : 1;
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
   const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
   for (const [index, batch] of batches.entries()) {
-    const means = batch.observations.map(() => new Float64Array(meanChunk.length));
+    const steps = lastSteps(policy.model.configuration, batch.batch);
+    const means = steps.map(() => new Float64Array(meanChunk.length));
     let first: Float32Array[] = [];
     for (let sample = 0; sample < samples; sample++) {
       signal?.throwIfAborted();
@@ -47,8 +54,8 @@ export async function openLoopError(
       onProgress?.(index * samples + sample + 1, batches.length * samples);
     }
     first.forEach((predicted, i) => {
-      chunkOf(batch, i).forEach((value, k) => {
-        if (!isReal(batch, i * predicted.length + k)) return;
+      chunkOf(batch, steps[i]).forEach((value, k) => {
+        if (!isReal(batch, steps[i] * predicted.length + k)) return;
         sums.oneSample += (predicted[k] - value) ** 2;
         sums.meanOfSeveral += (means[i][k] - value) ** 2;
         sums.bestConstant += (meanChunk[k] - value) ** 2;

@@ -2,7 +2,7 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode } from '../data/dataset.ts';
 import { type EpisodePart, instructionsAt, loadEpisode, stateAt } from '../data/index.ts';
 import type { Policy } from '../policy/policy.ts';
-import { observationAt } from './batches.ts';
+import { observationsAt } from './batches.ts';
 
 /** Observations in one call of the policy. */
 const BATCH = 16;
@@ -16,7 +16,7 @@ interface PredictionOptions {
 
 /**
  * Parts of a data set's episodes with the policy's actions instead of the demonstrated ones. The policy predicts one
- * chunk after the other, each from the recorded observation at its first control step (open loop). States, images and
+ * chunk after the other, each from the recorded observations up to its first control step (open loop). States, images and
  * instructions are the data set's; the cameras are those that every episode has.
  *
  * @throws InputError if the robots of the episodes have different action dimensions
@@ -27,7 +27,8 @@ export async function predictedEpisodes(
   parts: readonly EpisodePart[],
   { seed, onProgress }: PredictionOptions = {},
 ): Promise<Dataset> {
-  const { horizon } = policy.model.configuration;
+  const { configuration } = policy.model;
+  const { horizon } = configuration;
   const episodes: Episode[] = [];
   let dimension = 0;
   for (const [number, { episode: listed, from, to }] of parts.entries()) {
@@ -40,8 +41,8 @@ export async function predictedEpisodes(
         .slice(first, first + BATCH)
         .map((step) => ({ part, step, instruction: instructionsAt(episode, step)[0] ?? null }));
       const { cameras } = policy.encoding.settings;
-      const observations = await Promise.all(samples.map((sample) => observationAt(sample, cameras)));
-      chunks.push(...(await policy.act(observations, { seed, sample: number * 65536 + first })));
+      const observations = await Promise.all(samples.map((sample) => observationsAt(sample, cameras, configuration)));
+      chunks.push(...(await policy.actInWindows(observations.flat(), { seed, sample: number * 65536 + first })));
     }
     dimension ||= chunks[0].length / horizon;
     if (chunks[0].length !== horizon * dimension)

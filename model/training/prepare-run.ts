@@ -10,7 +10,15 @@ import {
   type Reference,
 } from '../architecture/objectives/index.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
+import {
+  chooseHorizon,
+  deltaDimensions,
+  deltaWarning,
+  evaluationSamples,
+  type Sample,
+  type Split,
+  withDeltas,
+} from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
 import { fitBaselines } from './baselines.ts';
 import type { Checkpoint } from './checkpoint.ts';
@@ -25,7 +33,7 @@ import {
   prepareData,
   statisticsOf,
 } from './fitting.ts';
-import type { Losses } from './history.ts';
+import type { ActingRow, Losses } from './history.ts';
 import { expectRules, rulesOf } from './parameter-rules.ts';
 import { expectTokens, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
@@ -51,6 +59,7 @@ export interface RunListener {
   step(step: number, steps: number, losses: Losses, objectives: readonly ObjectiveDescription[]): void;
   compiled(kernel: string, done: number, total: number): void;
   heldOut(step: number, losses: Losses, baselines: Losses, objectives: readonly ObjectiveDescription[]): void;
+  acted(measured: ActingRow): void;
   saved(step: number, path: string): void;
   openLoop(done: number, total: number): void;
 }
@@ -72,8 +81,12 @@ export interface PreparedRun extends RunOptions {
 
 /** @throws InputError if settings and data do not fit each other, or differ from those of the run to resume */
 export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
-  const { dataset, settings, coTraining, given = {}, resume, from, listener } = options;
+  const { settings, coTraining, given = {}, resume, from, listener } = options;
   const { preset, seed } = settings;
+  if (settings.delta && settings.robot)
+    throw new InputError('--delta: the slot maps of --robot say which actions are differences; leave one of them out');
+  const dataset = settings.delta && options.dataset.robots ? withDeltas(options.dataset) : options.dataset;
+  const relative = settings.delta && !dataset.robots ? deltaDimensions(dataset) : undefined;
   const system = systemOf(settings);
   expectTokens(settings);
   expectRules(settings, { images: dataset.cameras.length > 0, state: dataset.stateDimension > 0 });
@@ -105,7 +118,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   const begun = resume?.settings;
   const horizon = begun?.configuration.horizon ?? chooseHorizon(dataset, settings.horizon ?? undefined);
   const isGiven = given.statistics !== undefined || begun?.data.statistics === null;
-  const measured = isGiven ? null : await statisticsOf(dataset, split, horizon);
+  const measured = isGiven ? null : await statisticsOf(dataset, split, horizon, relative);
   const data = await runData(dataset, measured);
   if (begun) expectSameRun({ settings: begun.run, data: begun.data }, { settings, data });
   const encoding = new Encoding(
@@ -114,9 +127,11 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
         fitting,
         split,
         horizon,
-        startStatistics(options, measured ?? { statistics: given.statistics ?? null }),
+        startStatistics(options, measured ?? { statistics: given.statistics ?? null, relative }),
       )),
   );
+  if (settings.delta && !begun)
+    for (const line of await deltaWarnings(dataset, split, relative)) listener.note(`warning: ${line}`);
   // A model that cannot run is refused before an adapter is opened.
   const architecture = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
@@ -135,6 +150,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
   return {
     ...options,
+    dataset,
     data,
     split,
     missing,
@@ -156,6 +172,23 @@ function startStatistics({ settings, dataset, from }: RunOptions, own: MeasuredS
       `${from!.name}: its state has ${length} numbers; that of "${dataset.name}" has ${dataset.stateDimension}`,
     );
   return { ...own, statistics: { ...own.statistics, states } };
+}
+
+async function deltaWarnings(
+  { name, robots = {} }: Dataset,
+  { train }: Split,
+  relative: readonly boolean[] | undefined,
+): Promise<string[]> {
+  const lines = Object.entries(robots).map(([robot, { actions }]) => {
+    const parts = train.filter(({ episode }) => episode.robot === robot);
+    return deltaWarning(
+      robot,
+      fittingSamples(parts),
+      actions.map((slot) => slot.relative),
+    );
+  });
+  if (relative) lines.push(deltaWarning(name, fittingSamples(train), relative));
+  return (await Promise.all(lines)).filter((line) => line !== null);
 }
 
 async function runData(dataset: Dataset, measured: MeasuredStatistics | null): Promise<RunData> {

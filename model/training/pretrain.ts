@@ -14,8 +14,8 @@ import { CAMERA, fitSlots, PackMaker } from './pack-maker.ts';
 import type { Pack, PackSource } from './packs.ts';
 import { type RunListener, sha256 } from './prepare-run.ts';
 import { presetNamed } from './presets.ts';
-import { checkpointSettings, expectToFit, type TrainOptions } from './run.ts';
-import { type RecordedRun, RunRecord } from './run-record.ts';
+import { checkpointSettings, expectToFit } from './run.ts';
+import { type RecordedRun, type RecordOptions, RunRecord } from './run-record.ts';
 import { type RunSettings, runSettings } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
 import { type ExampleSampler, Trainer } from './trainer.ts';
@@ -121,7 +121,7 @@ export interface PretrainingResult {
 export async function runPretraining(
   device: Device,
   prepared: PreparedPretraining,
-  { checkpointPath, signal }: TrainOptions,
+  options: RecordOptions,
 ): Promise<PretrainingResult> {
   const { settings, source, resume, encoding, configuration, listener, objectives } = prepared;
   expectToFit(device, prepared);
@@ -136,14 +136,13 @@ export async function runPretraining(
   );
   await resume?.loadOptimizer(trainer.optimizer);
   await resume?.close();
-  const record = new RunRecord(prepared, kept, trainer, maker, checkpointPath, signal);
+  const record = new RunRecord(prepared, kept, trainer, maker, options);
   const times = [performance.now()];
   await record.begin();
   times.push(performance.now());
   const step = await record.trainSteps();
   times.push(performance.now());
-  const measured = step >= settings.steps && (await record.measure(step, source.heldOut));
-  await record.save(step);
+  const measured = await record.conclude(step, source.heldOut);
   times.push(performance.now());
   const [compile, train, evaluate] = times.slice(1).map((time, i) => (time - times[i]) / 1000);
   return {

@@ -1,5 +1,5 @@
 import { type Random, randomStream } from '../../engine/index.ts';
-import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
+import { type ModelConfiguration, sourceOf, windowOf } from '../architecture/configuration.ts';
 import type { TrainingBatch } from '../architecture/inputs.ts';
 import { objectivesOf, rowCount } from '../architecture/objectives/index.ts';
 import { rowsOf, trainingBlocks } from '../architecture/sequence.ts';
@@ -8,10 +8,16 @@ import { rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 const OBJECTIVE_STREAMS = 1024;
 
 /**
- * A batch of random numbers for any model, for measurements and tests. Prompt lengths, token ids, noise and times
+ * A batch of random numbers for any model, for measurements and tests: so many examples, each with all its control steps. Prompt lengths, token ids, noise and times
  * depend on (seed, step).
  */
-export function randomBatch(configuration: ModelConfiguration, batch: number, seed: number, step = 0): TrainingBatch {
+export function randomBatch(
+  configuration: ModelConfiguration,
+  examples: number,
+  seed: number,
+  step = 0,
+): TrainingBatch {
+  const batch = examples * windowOf(configuration);
   const { blocks, vocabulary, vision, horizon, actionDimension, stateDimension } = configuration;
   const objectives = objectivesOf(configuration);
   let streams = 0;
@@ -53,7 +59,7 @@ export function randomBatch(configuration: ModelConfiguration, batch: number, se
     return dimension === undefined ? [] : [[sourceOf(block), normals(batch * block.length * dimension)]];
   });
   const rowTargets = configuration.objectives.flatMap((objective) => {
-    if (!('rows' in objective)) return [];
+    if (objective.kind !== 'classification' && objective.kind !== 'regression') return [];
     const dimension = objective.kind === 'classification' ? 1 : objective.dimension;
     if (dimension === undefined) return [];
     const rows =

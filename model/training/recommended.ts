@@ -1,4 +1,5 @@
 import type { Dataset } from '../data/dataset.ts';
+import { pretrainedUrl } from '../pretrained/index.ts';
 import { type System, systemNamed, withDraws, withSubtask } from '../systems/index.ts';
 import { presetNamed } from './presets.ts';
 import { type RunSettings, runSettings } from './run-settings.ts';
@@ -51,7 +52,7 @@ export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettin
   const { preset = presetNamed('tiny'), system: name = DEFAULT_SYSTEM, freeze } = given;
   const system = systemNamed(name);
   const { rules = [], recipe = {} } = system;
-  const { from = recipe.scratch ? null : preset.name } = given;
+  const { from = recipe.scratch || !pretrainedUrl(preset.name) ? null : preset.name } = given;
   const hasExpert = system.blocks.some(({ weights }) => weights !== 'backbone');
   const towers = (system.towers ?? ['vision']).map((tower): [string, number] => [tower, 0.1]);
   const slow: [string, number][] = [...towers, ...(hasExpert ? [['backbone', 0.2] as [string, number]] : [])];

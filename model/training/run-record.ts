@@ -2,7 +2,7 @@
 import type { ObjectiveDescription, Reference } from '../architecture/objectives/index.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
-import { emptyHistory, type Losses, type RunHistory } from './history.ts';
+import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
 import type { RunListener } from './prepare-run.ts';
 import type { RunSettings } from './run-settings.ts';
 import type { Maker, Trainer } from './trainer.ts';
@@ -31,8 +31,21 @@ export interface RecordedRun<Example> {
   readonly listener: RunListener;
 }
 
+export interface RecordOptions {
+  /** Path of the checkpoint. */
+  readonly checkpointPath: string;
+  /** Ends the run, with a checkpoint, after the current training step or held-out batch. */
+  readonly signal?: AbortSignal;
+  /** Called with the history after each measurement and each checkpoint. */
+  readonly onHistory?: (history: RunHistory) => Promise<void>;
+}
+
+/** What a policy does between training steps. */
+export type ActingMeasurement = Omit<ActingRow, 'step'>;
+
 export class RunRecord<Example> {
   readonly history: RunHistory;
+  private readonly signal?: AbortSignal;
   private readonly secondsBefore: number;
   private trainingStart = 0;
   private savedStep: number | null = null;
@@ -42,9 +55,10 @@ export class RunRecord<Example> {
     private readonly settings: CheckpointSettings,
     private readonly trainer: Trainer<Example>,
     private readonly maker: Maker<Example>,
-    private readonly path: string,
-    private readonly signal?: AbortSignal,
+    private readonly options: RecordOptions,
+    private readonly act?: () => Promise<ActingMeasurement>,
   ) {
+    this.signal = options.signal;
     this.history = run.resume?.progress.history ?? emptyHistory();
     this.secondsBefore = this.history.training.at(-1)?.seconds ?? 0;
   }
@@ -65,22 +79,39 @@ export class RunRecord<Example> {
 
   private async measureIfDue(step: number): Promise<void> {
     const { settings, heldOut } = this.run;
-    const due = step < settings.steps && step % settings.preset.evaluateEvery === 0;
-    if (due && !this.history.heldOut.some((row) => row.step === step)) await this.measure(step, heldOut);
+    const { preset, actEvery } = settings;
+    const isDue = (every: number, rows: readonly { step: number }[]) =>
+      step < settings.steps && step % every === 0 && !rows.some((row) => row.step === step);
+    if (isDue(preset.evaluateEvery, this.history.heldOut)) await this.measure(step, heldOut);
+    if (step > 0 && actEvery !== null && isDue(actEvery, this.history.acting ?? [])) await this.measureActing(step);
+  }
+
+  /** Has the policy act. Returns false if it was interrupted: then a resumed run repeats it. */
+  private async measureActing(step: number): Promise<boolean> {
+    const { act, history, trainer, signal, options } = this;
+    if (!act) return true;
+    const measured = await unlessAborted(signal, () => trainer.optimizer.averaged(act));
+    if (!measured) return false;
+    const row = { step, ...measured };
+    history.acting = [...(history.acting ?? []).filter((own) => own.step !== step), row];
+    this.run.listener.acted(row);
+    await options.onHistory?.(history);
+    return true;
   }
 
   /** Measures held-out losses and gradient norms. Returns false if it was interrupted: then it is discarded, and a resumed run repeats it. */
-  async measure(step: number, examples: readonly Example[]): Promise<boolean> {
-    const { history, trainer, signal } = this;
+  private async measure(step: number, examples: readonly Example[]): Promise<boolean> {
+    const { history, trainer, signal, options } = this;
     const { coTraining, baselines, objectives, listener } = this.run;
     const questions = coTraining?.heldOut ?? [];
-    const measured = await unlessAborted(signal, async () => {
+    const measure = async () => {
       const { losses, baselines: reference } = await trainer.measure(examples, baselines, signal);
       const answers = questions.length > 0 && {
         [answersDescription.name]: await trainer.measureAnswers(questions, signal),
       };
       return { losses: { ...losses, ...answers }, reference };
-    });
+    };
+    const measured = await unlessAborted(signal, () => trainer.optimizer.averaged(measure));
     if (!measured) return false;
     const { losses, reference } = measured;
     const others = <T extends { step: number }>(rows: T[]) => rows.filter((row) => row.step !== step);
@@ -88,15 +119,30 @@ export class RunRecord<Example> {
     history.gradients = [...others(history.gradients), ...(await trainer.gradientNorms(step))];
     history.baselines = reference;
     listener.heldOut(step, losses, reference, objectives);
+    await options.onHistory?.(history);
     return true;
   }
 
-  async save(step: number): Promise<void> {
+  /**
+   * Takes the last measurements, if all steps are done, and saves the last checkpoint. Returns false if steps or measurements are left. From
+   * then on the parameters hold their averages, if the run keeps them.
+   */
+  async conclude(step: number, examples: readonly Example[]): Promise<boolean> {
+    const trained = step >= this.run.settings.steps;
+    const measured = trained && (await this.measure(step, examples)) && (await this.measureActing(step));
+    await this.save(step);
+    this.trainer.optimizer.exchange();
+    return measured;
+  }
+
+  private async save(step: number): Promise<void> {
     if (step === this.savedStep) return;
-    const { trainer, history, path } = this;
+    const { trainer, history, options } = this;
+    const path = options.checkpointPath;
     const { listener } = this.run;
     await saveCheckpoint(path, trainer.model, trainer.optimizer, this.settings, { step, history });
     this.savedStep = step;
+    await options.onHistory?.(history);
     listener.saved(step, path);
     const { examples = 0, truncated = 0 } = this.maker.counts ?? {};
     if (truncated > 0)
@@ -109,7 +155,7 @@ export class RunRecord<Example> {
   async trainSteps(): Promise<number> {
     const { trainer, signal } = this;
     const { settings, objectives, resume, listener } = this.run;
-    const { steps, preset } = settings;
+    const { steps, preset, actEvery } = settings;
     let step = resume?.progress.step ?? 0;
     let pending: Promise<void> = Promise.resolve();
     while (step < steps && !signal?.aborted) {
@@ -123,7 +169,8 @@ export class RunRecord<Example> {
       });
       pending.catch(() => {}); // awaited before the next step is counted
       const saving = step < steps && step % preset.saveEvery === 0;
-      if (saving || step % preset.evaluateEvery === 0) await pending;
+      if (saving || [preset.evaluateEvery, actEvery].some((every) => every !== null && step % every === 0))
+        await pending;
       await this.measureIfDue(step);
       if (saving) await this.save(step);
     }

@@ -23,6 +23,12 @@ export const runSettingsSchema = v.object({
   recompute: v.boolean(),
   /** Number format of AdamW's moments. */
   moments: v.picklist(['f32', 'bf16', '8bit']),
+  /** Decay of a moving average of the weights, which is measured and acts; null for none. */
+  ema: v.optional(v.nullable(v.pipe(v.number(), v.gtValue(0), v.ltValue(1))), null),
+  /** Training steps between measurements of acting; null for none before the end. */
+  actEvery: v.optional(v.nullable(count(1)), null),
+  /** Actions become differences to the state at the chunk's start. */
+  delta: v.optional(v.boolean(), false),
   /** Determines split, initial weights, order of examples, noise and times. */
   seed: count(),
   /** A vision-language model that the weights begin from: the name of a shipped one, or a path; null for random weights. */
@@ -84,6 +90,9 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     accumulate: 1,
     recompute: false,
     moments: 'f32',
+    ema: null,
+    actEvery: null,
+    delta: false,
     seed: 0,
     from: null,
     tokens: null,

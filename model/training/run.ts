@@ -8,19 +8,17 @@ import { Policy } from '../policy/policy.ts';
 import { BatchMaker, type MadeBatch } from './batches.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
 import { type AnsweredQuestion, answerQuestions, exampleSampler } from './co-training.ts';
-import type { RunHistory } from './history.ts';
+import type { ClosedLoopRates, RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
-import { type OpenLoopError, openLoopError } from './open-loop.ts';
+import { type OpenLoopError, type OpenLoopOptions, openLoopError } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
-import { RunRecord, unlessAborted } from './run-record.ts';
+import { type RecordOptions, RunRecord, unlessAborted } from './run-record.ts';
 import { beginFrom } from './start.ts';
 import { Trainer } from './trainer.ts';
 
-export interface TrainOptions {
-  /** Path of the checkpoint. */
-  readonly checkpointPath: string;
-  /** Ends the run, with a checkpoint, after the current training step or held-out batch. */
-  readonly signal?: AbortSignal;
+export interface TrainOptions extends RecordOptions {
+  /** Has the policy act in a world, for the measurements of acting; throws the reason of an aborted `signal`. */
+  readonly closedLoop?: (policy: Policy, signal?: AbortSignal) => Promise<ClosedLoopRates>;
 }
 
 export interface RunResult {
@@ -44,12 +42,9 @@ export interface RunResult {
 }
 
 /** @throws InputError if the batch is too large for the adapter, or if a loss diverges */
-export async function runTraining(
-  device: Device,
-  prepared: PreparedRun,
-  { checkpointPath, signal }: TrainOptions,
-): Promise<RunResult> {
-  const { settings, resume, from, split, missing, encoding, configuration, coTraining, dataset } = prepared;
+export async function runTraining(device: Device, prepared: PreparedRun, options: TrainOptions): Promise<RunResult> {
+  const { settings, resume, from, split, missing, encoding, configuration, coTraining, dataset, listener } = prepared;
+  const { signal, closedLoop } = options;
   expectToFit(device, prepared);
   const kept = checkpointSettings(device, prepared);
   const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
@@ -60,22 +55,38 @@ export async function runTraining(
   const maker = new BatchMaker(encoding, configuration, settings);
   const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
   using trainer = new Trainer(model, maker, sampler, settings, ({ label }, done, total) =>
-    prepared.listener.compiled(label, done, total),
+    listener.compiled(label, done, total),
   );
   await resume?.loadOptimizer(trainer.optimizer);
   await resume?.close();
-  const record = new RunRecord(prepared, kept, trainer, maker, checkpointPath, signal);
+  if (settings.ema !== null)
+    listener.note(
+      `the weights' moving average, decay ${settings.ema}, takes ${(trainer.optimizer.average!.bytes / 2 ** 20).toFixed(1)} MiB on the adapter; it is measured, acts, and has the parameters' names in the checkpoint`,
+    );
+  const policy = new Policy(model, encoding);
+  const acting = async () => {
+    const { error } = await openLoopOf(policy, maker, prepared, { most: 1, signal });
+    const rates = await closedLoop?.(policy, signal);
+    const { oneSample, bestConstant } = error;
+    return { openLoop: { oneSample, bestConstant }, ...(rates && { closedLoop: rates }) };
+  };
+  const record = new RunRecord(
+    prepared,
+    kept,
+    trainer,
+    maker,
+    options,
+    settings.actEvery === null ? undefined : acting,
+  );
 
   const start = performance.now();
   await record.begin();
   const trainStart = performance.now();
   const step = await record.trainSteps();
   const trainEnd = performance.now();
-  const trained = step >= settings.steps;
-  const policy = new Policy(model, encoding);
-  if (trained) await record.measure(step, evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps));
-  await record.save(step);
-  const openLoop = trained ? await unlessAborted(signal, () => openLoopOf(policy, maker, prepared, signal)) : null;
+  const lastSamples = evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps);
+  const measured = await record.conclude(step, lastSamples);
+  const openLoop = measured ? await unlessAborted(signal, () => openLoopOf(policy, maker, prepared, { signal })) : null;
   const questions = coTraining?.heldOut ?? [];
   const answers =
     openLoop && coTraining
@@ -141,12 +152,12 @@ async function openLoopOf(
   policy: Policy,
   maker: BatchMaker,
   { heldOut, settings: { batch: size }, baselines, listener }: PreparedRun,
-  signal: AbortSignal | undefined,
+  options: OpenLoopOptions,
 ) {
   const batches: MadeBatch[] = [];
   for (let start = 0; start < heldOut.length; start += size)
     batches.push(await maker.make(heldOut.slice(start, start + size), start));
   const onProgress = (done: number, total: number) => listener.openLoop(done, total);
-  const error = await openLoopError(policy, batches, baselines.meanChunk, onProgress, signal);
+  const error = await openLoopError(policy, batches, baselines.meanChunk, { ...options, onProgress });
   return { error, batches };
 }

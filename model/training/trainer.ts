@@ -44,9 +44,12 @@ export class Trainer<Example> implements Disposable {
     onPipeline?: OnPipeline,
   ) {
     this.device = model.device;
-    const { preset, moments, seed } = settings;
+    const { preset, moments, ema, seed } = settings;
     const { weightDecay, maximumNorm } = preset;
-    this.optimizer = new AdamW(model.parameters, { weightDecay, maximumNorm, moments, seed });
+    this.optimizer = new AdamW(model.parameters, {
+      ...{ weightDecay, maximumNorm, moments, seed },
+      average: ema ?? undefined,
+    });
     this.trainingStep = new TrainingStep(model, this.optimizer, settings, onPipeline);
   }
 

@@ -132,6 +132,14 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
     ['tanh', [matrix], ([x]) => kernels.tanh(x)],
     ['sigmoid', [matrix], ([x]) => kernels.sigmoid(x)],
     ['relu', [matrix], ([x]) => kernels.relu(x)],
+    [
+      'lstmCell',
+      [
+        [128, 4096],
+        [128, 1024],
+      ],
+      ([gates, cell]) => kernels.concatenateTokens(Object.values(kernels.lstmCell(gates, cell))),
+    ],
     ['rotaryHeads', [[2, 64, 6, 32]], ([x]) => headsOf(x)],
     ['sumRows', [[600, 64]], ([x]) => kernels.sumRows(x)],
     [

@@ -11,7 +11,7 @@ import { chromeTrace } from '../../model/inspect/chrome-trace.ts';
 import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
 
-const sizes = { batch: 2, prompt: 20, target: 5, horizon: 4 };
+const sizes = { preset: 'nano', batch: 2, prompt: 20, target: 5, horizon: 4 };
 
 describe('insula bench step', () => {
   test('figures that agree with each other, and a comparison with itself', async () => {
@@ -38,7 +38,7 @@ describe('insula bench step', () => {
   test('a system, a preset and a run that are not there are refused', async () => {
     const read = (...words: string[]) => readOptions('bench step', benchStep, words);
     expect(() => read('--system', 'pi0,pi9')).toThrow('--system pi0,pi9: there is no "pi9"; did you mean pi0?');
-    expect(() => read('--preset', 'huge')).toThrow('--preset huge: there is no "huge"; there are tiny, small');
+    expect(() => read('--preset', 'huge')).toThrow('--preset huge: there is no "huge"; there are nano, tiny, small');
     const useless = { adapter: 'null', system: ['pi0-fast'], horizon: 5 };
     await expect(runCommand(benchStep, useless)).rejects.toThrow(
       'bench step: --horizon 5: pi0-fast has no block of actions; leave it out',

@@ -188,11 +188,12 @@ describeOnAllDevices('AdamW', (device) => {
       parameter.write(normals(parameter.size, i));
     });
     const options = { beta1: 0.75, beta2: 0.875, epsilon: 1e-6, weightDecay: 0.125 };
-    using optimizer = new AdamW(parameters, { ...options, maximumNorm: 12, moments });
+    using optimizer = new AdamW(parameters, { ...options, maximumNorm: 12, moments, average: 0.75 });
     const trained = mixed.filter(({ frozen }) => !frozen);
     const [fixed, still] = await Promise.all(['fixed', 'still'].map((name) => parameters.get(name).read()));
     const values = new Map<string, Float64Array>();
     for (const { name } of trained) values.set(name, Float64Array.from(await parameters.get(name).read()));
+    const averages = new Map([...values].map(([name, value]) => [name, Float64Array.from(value)]));
     const oracle = new Oracle(values, options);
     // Packed moments are those of f32 until they have been rounded once.
     for (let step = 1; step <= (moments === 'f32' ? 3 : 1); step++) {
@@ -221,7 +222,12 @@ describeOnAllDevices('AdamW', (device) => {
         (name) => Math.min(1, 12 / norm(specification(name).group)),
         (name) => specification(name).rate,
       );
+      for (const [name, value] of values) averages.set(name, reference.movingAverage(averages.get(name)!, value, 0.75));
     }
+    for (const [name, value] of values) expectClose(await parameters.get(name).read(), value, 1e-6, name);
+    await optimizer.averaged(async () => {
+      for (const [name, average] of averages) expectClose(await parameters.get(name).read(), average, 1e-6, name);
+    });
     for (const [name, value] of values) expectClose(await parameters.get(name).read(), value, 1e-6, name);
     expect(await parameters.get('fixed').read()).toEqual(fixed);
     expect(await parameters.get('still').read()).toEqual(still);

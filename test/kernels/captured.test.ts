@@ -22,6 +22,7 @@ import {
   layerNorm,
   linearCrossEntropy,
   linearCrossEntropyRows,
+  lstm,
   type Moment,
   type MomentStorage,
   multiply,
@@ -83,6 +84,10 @@ const shapes = {
   layerGain: [WIDTH],
   layerBias: [WIDTH],
   modulation: [BATCH, 3 * WIDTH],
+  inputWeight: [4 * WIDTH, WIDTH],
+  hiddenWeight: [4 * WIDTH, WIDTH],
+  inputBias: [4 * WIDTH],
+  hiddenBias: [4 * WIDTH],
 };
 
 /** Every op of data-dependent work in one step, with its optimizer. */
@@ -102,15 +107,16 @@ class Training implements Disposable {
   }
 
   step = (inputs: Inputs): Record<string, Tensor> => {
-    const [table, gain, layerGain, layerBias, modulation] = Object.keys(shapes).map((name) =>
-      this.parameters.get(name),
-    );
+    const parameters = Object.keys(shapes).map((name) => this.parameters.get(name));
+    const [table, gain, layerGain, layerBias, modulation, inputWeight, hiddenWeight, inputBias, hiddenBias] =
+      parameters;
     this.parameters.zeroGradients();
     const { noisy, target } = flowInterpolate(inputs.actions, inputs.noise, inputs.time);
     const tokens = embedding(inputs.ids, table, { scale: 2 });
     const joint = concatenateTokens([rmsNorm(tokens, gain), layerNorm(noisy, layerGain, layerBias)]);
     const turned = rotary(reshape(sliceTokens(joint, 0, TOKENS), [BATCH, TOKENS, 1, WIDTH]), inputs.turns);
-    const branch = gelu(adaptiveRmsNorm(add(tokens, noisy), modulation));
+    const states = lstm(add(tokens, noisy), { inputWeight, hiddenWeight, inputBias, hiddenBias });
+    const branch = gelu(adaptiveRmsNorm(states, modulation));
     const dropped = multiply(branch, randomUniform(branch.shape, inputs.address));
     const hidden = gatedResidual(softmax(sliceTokens(joint, TOKENS, TOKENS)), dropped, modulation);
     const tokenLoss = linearCrossEntropyRows(hidden, table, inputs.targets, inputs.mask);

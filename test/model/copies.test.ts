@@ -34,9 +34,16 @@ async function flowOf(model: Model, batch: TrainingBatch) {
   return { loss: (await loss.read())[0], gradients };
 }
 
-describe.each(['knowledge-insulation', 'pi0'])('%s that points', (name) => {
-  const system = systemNamed(name);
+const pi0 = systemNamed('pi0');
+const pi0Token: System = {
+  ...pi0,
+  name: 'pi0 with the time as a token',
+  blocks: [...pi0.blocks.slice(0, 3), { name: 'time', input: 'time', weights: 'expert' }, pi0.blocks[3]],
+  attention: { ...pi0.attention, time: { time: full }, action: { ...pi0.attention.action, time: full } },
+  time: 'token',
+};
 
+describe.each([systemNamed('knowledge-insulation'), pi0, pi0Token])('$name that points', (system) => {
   test('the loss of several draws is the mean of those of each draw, and so are its gradients', async () => {
     const device = await testDevice('normal');
     const several = modelOf(system, DRAWS);

@@ -1,9 +1,10 @@
 /** Random models: each is refused with one line, or trains, adds up over parts of a batch, and acts as it was trained. */
 import { describe, expect, test } from 'vitest';
 import { backward, InputError } from '../../engine/index.ts';
-import { sourceOf } from '../../model/architecture/configuration.ts';
+import { sourceOf, windowOf } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
+import { alphaBars } from '../../model/architecture/objectives/process.ts';
 import { groupsReached } from '../../model/architecture/reach.ts';
 import { rowsBefore, trainingBlocks, validityOf } from '../../model/architecture/sequence.ts';
 import { lossShares, trainingInputs, trainingPass, withShares } from '../../model/architecture/training-pass.ts';
@@ -28,7 +29,7 @@ function refusalOf(make: () => unknown): string | null {
   }
 }
 
-/** Examples `begin` ... `begin + size - 1`. */
+/** Control steps `begin` ... `begin + size - 1`. */
 function partOf(whole: TrainingBatch, begin: number, size: number): TrainingBatch {
   const cut = (value: unknown): unknown => {
     if (ArrayBuffer.isView(value)) {
@@ -78,7 +79,8 @@ describe('random models', () => {
     const whole = await gradientsOf(model, [batch]);
     expect(flat(whole).every(Number.isFinite), 'finite gradients').toBe(true);
     expectClose(flat(await gradientsOf(model, [batch], { recompute: true })), flat(whole), 1e-6, 'recomputed');
-    const parts = [partOf(batch, 0, 1), partOf(batch, 1, 2)];
+    const window = windowOf(configuration);
+    const parts = [partOf(batch, 0, window), partOf(batch, window, 2 * window)];
     expectClose(flat(await gradientsOf(model, parts)), flat(whole), 1e-5, 'parts');
     for (const { name, blocks, reads = blocks } of model.objectives) {
       const reached = groupsReached(configuration, reads);
@@ -96,13 +98,20 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   const { configuration, device, architecture } = model;
   const { blocks, horizon, actionDimension } = configuration;
   const [noisy] = blocks.filter(({ input }) => input === 'noisyActions');
-  const noise = normals(BATCH * horizon * actionDimension, 77);
+  const noise = normals(given.batch * horizon * actionDimension, 77);
   const copies = noisy?.repeats ?? 1;
   const size = horizon * actionDimension;
   const repeated = Float32Array.from({ length: noise.length * copies }, (_, i) => {
     return noise[Math.floor(i / (size * copies)) * size + (i % size)];
   });
-  const batch = { ...given, noise: repeated, time: new Float32Array(BATCH * copies).fill(1) };
+  const diffuses = configuration.objectives.some(
+    (own) => own.kind === 'diffusion' || (own.kind === 'denoisingHead' && own.process === 'diffusion'),
+  );
+  // Two steps of diffusion begin at level 50, where these actions become the noise itself.
+  const share = alphaBars[50];
+  const actions = diffuses ? noise.map((own) => (own * (1 - Math.sqrt(1 - share))) / Math.sqrt(share)) : given.actions;
+  const time = new Float32Array(given.batch * copies).fill(diffuses ? 0.51 : 1);
+  const batch = { ...given, actions, noise: repeated, time };
   const pass = device.step(() =>
     trainingPass(model, tensorsOf(device, trainingInputs(architecture, batch)), { allRows: true }),
   );
@@ -126,13 +135,15 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   };
   for (const objective of model.objectives) {
     written.clear();
-    const acting = act(model, batch, { objective, noise, steps: 1, choose: forced });
+    const states: Float32Array[] = [];
+    const onState = (state: Float32Array) => states.push(state);
+    const acting = act(model, batch, { objective, noise, steps: diffuses ? 2 : 1, choose: forced, onState });
     if (!objective.acts) {
       await expect(acting).rejects.toThrow(InputError);
       continue;
     }
-    const actions = await acting;
-    const { velocity, prediction } = pass.objectives[objective.name];
+    const made = await acting;
+    const { velocity, noise: predicted, prediction } = pass.objectives[objective.name];
     if (objective.decode) {
       const expected = await pass.objectives[objective.name].logSumExp.read();
       const compared = [...scores].filter(([row]) => batch.lossMask![row]);
@@ -147,10 +158,15 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
     const validity = validityOf(configuration, batch);
     const isPadded = (name: string) => Array.from(validity[name] ?? []).includes(0);
     if (isPadded((objective.reads ?? objective.blocks).at(-1)!)) continue;
-    if (velocity) {
-      const all = await velocity.read();
-      const own = noise.map((value, i) => value - all[Math.floor(i / size) * size * copies + (i % size)]);
-      expectClose(actions!, own, 1e-5, `actions of ${objective.name}`);
-    } else if (actions) expectClose(actions, await prediction.read(), 1e-5, `actions of ${objective.name}`);
+    if (states.length > 0) {
+      const all = await (velocity ?? predicted).read();
+      const own = noise.map((value, i) => {
+        const ofCopy = all[Math.floor(i / size) * size * copies + (i % size)];
+        if (velocity) return value - ofCopy;
+        const clean = (value - Math.sqrt(1 - share) * ofCopy) / Math.sqrt(share);
+        return Math.sqrt(alphaBars[0]) * clean + Math.sqrt(1 - alphaBars[0]) * ofCopy;
+      });
+      expectClose(states[0], own, 1e-5, `actions of ${objective.name}`);
+    } else if (made) expectClose(made, await prediction.read(), 1e-5, `actions of ${objective.name}`);
   }
 }

@@ -111,6 +111,9 @@ function objectivesOf(
     const of = blocks.filter(({ length }) => length % HORIZON === 0);
     const block = of.length > 0 ? choose.of(of) : blocks[0];
     if (!block) return objectives;
+    const trunk = { kind: choose.of(['mlp', 'lstm', 'transformer'] as const), width: 8, layers: 1, heads: 2 };
+    if (choose.chance(0.3))
+      add({ kind: 'regression', name: 'policy', weight: 1, rows: rows(), error, head: { kind: 'policy', trunk } });
     add({
       ...{ kind: 'regression', name: 'chunk', weight: 1, rows: { block: block.name }, error },
       rowsPerStep: Math.max(1, block.length / HORIZON),
@@ -123,12 +126,47 @@ function objectivesOf(
 
 export function randomConfiguration(seed: number): ModelConfiguration {
   const choose = new Chooser(seed);
-  return withMemory(choose, withQueriesOnly(choose, drawn(choose)));
+  const configuration = drawn(choose);
+  const { blocks } = configuration;
+  const queriesOnly =
+    blocks.length === 0 || choose.chance(0.7) ? configuration : withQueriesOnly(choose, configuration);
+  const denoising = withDenoising(choose, queriesOnly);
+  // A block of tokens to predict is refused beside a history.
+  const isTarget = ({ input }: BlockSettings) => input === 'target';
+  const history = choose.chance(blocks.some(isTarget) ? 0.95 : 0.5)
+    ? null
+    : { window: 2, interleaved: choose.chance(0.6) };
+  return withMemory(choose, history ? { ...denoising, history } : denoising);
+}
+
+/** Diffusion in place of a flow, its time as a token, or a head that denoises where no block does. */
+function withDenoising(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
+  const { blocks, edges, objectives, experts } = configuration;
+  const process = choose.of(['flow', 'diffusion'] as const);
+  const noisy = blocks.find(({ input }) => input === 'noisyActions');
+  if (!noisy) {
+    if (blocks.length === 0 || choose.chance(0.5)) return configuration;
+    const { name: block } = choose.of(blocks);
+    const trunk = choose.of([undefined, { kind: 'lstm', layers: 1, width: 8 }] as const);
+    const sizes = { width: 12, layers: 1 };
+    const head = { kind: 'denoisingHead', name: 'head', weight: 1, rows: { block }, trunk, process, ...sizes } as const;
+    return { ...configuration, objectives: [...objectives, head] };
+  }
+  const made = objectives.map((own) => (own.kind === 'flow' ? { ...own, kind: process } : own));
+  if (experts[noisy.weights]?.adaptive || choose.chance(0.5)) return { ...configuration, objectives: made };
+  const time: BlockSettings = { ...noisy, name: 'time', input: 'time', length: 1 };
+  const seen = edges.filter(({ query, key }) => query === noisy.name && key !== noisy.name);
+  const ofTime = [...seen, { query: 'time', key: 'time', edge: full }].map((own) => ({ ...own, query: 'time' }));
+  return {
+    ...configuration,
+    blocks: blocks.flatMap((block) => (block === noisy ? [time, block] : [block])),
+    edges: [...edges, ...ofTime, { query: noisy.name, key: 'time', edge: full }],
+    objectives: made,
+  };
 }
 
 function withQueriesOnly(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
   const { blocks, edges } = configuration;
-  if (blocks.length === 0 || choose.chance(0.7)) return configuration;
   // A block that nobody reads, or now and then one that is read, which is refused.
   const { name: queriesOnly } = choose.of(blocks);
   const unread = choose.chance(0.9) ? edges.filter(({ key }) => key !== queriesOnly) : edges;
@@ -210,13 +248,14 @@ function drawn(choose: Chooser): ModelConfiguration {
 }
 
 /** Random examples; the first has neither actions nor rows with targets. */
-export function batchFor(configuration: ModelConfiguration, batch: number, seed: number): TrainingBatch {
+export function batchFor(configuration: ModelConfiguration, examples: number, seed: number): TrainingBatch {
   const { blocks, horizon } = configuration;
+  const random = randomBatch(configuration, examples, seed);
+  const { batch } = random;
   const other = blocks.filter(({ input }) => !['images', 'prompt', 'target'].includes(input));
   const rowValid = other
     .filter((_, i) => (seed + i) % 3 === 0)
     .map(({ name, length }) => [name, Uint8Array.from({ length: batch * length }, (_, i) => (i % length > 1 ? 0 : 1))]);
-  const random = randomBatch(configuration, batch, seed);
   const targets = Object.entries(random.rowTargets!).map(([name, { data, valid }]) => {
     const first = valid.length / batch;
     return [name, { data, valid: Uint8Array.from(valid, (_, row) => (row < first ? 0 : 1)) }];

@@ -94,5 +94,5 @@ export const minutePreset: Preset = {
 
 /** A listener that only does what is given. */
 export function quietListener(given: Partial<RunListener> = {}): RunListener {
-  return { note() {}, compiled() {}, step() {}, heldOut() {}, saved() {}, openLoop() {}, ...given };
+  return { note() {}, compiled() {}, step() {}, heldOut() {}, acted() {}, saved() {}, openLoop() {}, ...given };
 }

@@ -1,4 +1,4 @@
-import type { ModelSizes } from '../../model/systems/index.ts';
+import { configurationOf, type ModelSizes, type System, systems } from '../../model/systems/index.ts';
 
 /** The sizes of a model that runs in milliseconds. */
 export const tinySizes: ModelSizes = {
@@ -16,3 +16,10 @@ export const tinySizes: ModelSizes = {
   actionDimension: 3,
   stateDimension: 5,
 };
+
+const modelOf = (system: System) => JSON.stringify(configurationOf(system, tinySizes));
+
+/** One system for each model: others differ from one of them in their tokens or in their recipe alone. */
+export const distinctSystems = systems.filter(
+  (system) => systems.find((other) => modelOf(other) === modelOf(system)) === system,
+);

@@ -12,7 +12,7 @@ function echo(dimensionOf: (observation: RawObservation) => number, samples: (nu
   return {
     model: { configuration: { horizon: HORIZON } },
     encoding: { settings: { cameras: ['front'] } },
-    async act(observations: readonly RawObservation[], { sample }: { sample?: number }) {
+    async actInWindows(observations: readonly RawObservation[], { sample }: { sample?: number }) {
       samples.push(sample);
       return observations.map((observation) => {
         const dimension = dimensionOf(observation);

@@ -57,22 +57,33 @@ async function tensorsOf(file: string): Promise<Map<string, string>> {
   return tensors;
 }
 
+/** Actions with as many numbers as the state has, which follow it. */
+function withStates() {
+  const plain = syntheticDataset();
+  const episodes = plain.episodes.map((episode) => ({
+    ...episode,
+    states: episode.actions.map((value) => value - 0.1),
+  }));
+  return { ...plain, stateDimension: plain.actionDimension, episodes };
+}
+
 describe('a run', () => {
   test.each([
     ['knowledge-insulation', 3, {}],
     ['pi0', 0, {}],
-    ['pi05', 2, { accumulate: 2, recompute: true, moments: '8bit', augment: true }],
-    ['pi0-fast', 1, { moments: 'bf16' }],
+    ['pi05', 2, { accumulate: 2, recompute: true, moments: '8bit', augment: true, ema: 0.5, actEvery: 2 }],
+    ['pi0-fast', 1, { moments: 'bf16', delta: true }],
   ] as const)(
     'interrupted and resumed equals the uninterrupted one to the last bit: %s, from step %i on, %o',
     async (system, interruption, settings) => {
       const preset = { ...minutePreset, evaluateEvery: 2, saveEvery: 5 };
-      const whole = await run(system, `${system}-whole.safetensors`, { preset, ...settings });
+      const dataset = 'delta' in settings ? withStates() : syntheticDataset();
+      const whole = await run(system, `${system}-whole.safetensors`, { preset, dataset, ...settings });
       const abort = new AbortController();
       if (interruption === 0) abort.abort();
       const listen = { step: (step: number) => step === interruption && abort.abort() };
       const part = await run(system, `${system}-part.safetensors`, {
-        preset,
+        ...{ preset, dataset },
         ...settings,
         signal: abort.signal,
         listen: listen as Partial<RunListener>,
@@ -81,7 +92,7 @@ describe('a run', () => {
       expect(part.step).toBeGreaterThanOrEqual(interruption);
       expect(part.step).toBeLessThan(minutePreset.steps);
       const resume = await openCheckpoint(join(folder, `${system}-part.safetensors`));
-      const rest = await run(system, `${system}-rest.safetensors`, { preset, resume });
+      const rest = await run(system, `${system}-rest.safetensors`, { preset, dataset, resume });
       expect(rest.finished).toBe(true);
       expect(whole.history.training).toHaveLength(minutePreset.steps);
       expect(whole.history.heldOut.map(({ step }) => step)).toEqual([0, 2, 4, 6]);
@@ -89,6 +100,59 @@ describe('a run', () => {
       expect(await tensorsOf(`${system}-rest.safetensors`)).toEqual(await tensorsOf(`${system}-whole.safetensors`));
     },
   );
+
+  test('the average of the weights is measured and acts, and neither it nor acting changes a bit of training', async () => {
+    const preset = { ...minutePreset, evaluateEvery: 2 };
+    const plain = await run('pi0', 'plain.safetensors', { preset });
+    const acted = { success: 0.5, rightObject: 0.5, stageScore: 0.25, episodes: 2 };
+    const options = { preset, ema: 0.75, actEvery: 4, closedLoop: async () => acted };
+    const averaged = await train('pi0', 'averaged.safetensors', options);
+    const { history } = averaged;
+    expect(history.training.map(({ losses }) => losses)).toEqual(plain.history.training.map(({ losses }) => losses));
+    expect(history.gradients).toEqual(plain.history.gradients);
+    expect(history.heldOut[0]).toEqual(plain.history.heldOut[0]);
+    expect(history.heldOut.at(-1)).not.toEqual(plain.history.heldOut.at(-1));
+    const { oneSample, bestConstant } = averaged.openLoop!.error;
+    expect(history.acting?.map(({ step }) => step)).toEqual([4, 6]);
+    expect(history.acting?.at(-1)).toEqual({ step: 6, openLoop: { oneSample, bestConstant }, closedLoop: acted });
+    expect(oneSample).not.toBe(plain.openLoop!.error.oneSample);
+
+    const [own, begun] = [await tensorsOf('averaged.safetensors'), await tensorsOf('plain.safetensors')];
+    const names = [...begun.keys()].filter((name) => !name.startsWith('optimizer/'));
+    for (const name of names) expect(own.get(`optimizer/trainingWeight/${name}`)).toBe(begun.get(name));
+    const acting = await openCheckpoint(join(folder, 'averaged.safetensors'));
+    using model = await acting.loadModel(await testDevice('normal'));
+    await acting.close();
+    for (const name of names) {
+      const values = await averaged.policy.model.parameters.get(name).read();
+      expect(await model.parameters.get(name).read()).toEqual(values);
+    }
+    averaged.policy.model.dispose();
+  });
+
+  test('actions relative to the state: statistics of differences, and the state comes back', async () => {
+    const result = await train('pi0', 'delta.safetensors', { dataset: withStates(), delta: true, steps: 1 });
+    const { policy, split } = result;
+    const { encoding } = policy;
+    expect(encoding.settings.relative).toEqual([true, true, false]);
+    const [part] = split.heldOut;
+    const sample = { part, step: 0, instruction: null };
+    const observation = await observationAt(sample, []);
+    const still = encoding.normaliseActions(
+      Float32Array.from(observation.state!, (value) => value + 0.1),
+      observation,
+    );
+    const moved = { state: Float32Array.from(observation.state!, (value) => value + 7) };
+    const [x, y] = encoding.denormaliseActions(still, moved);
+    expectClose([x, y], [moved.state[0] + 0.1, moved.state[1] + 0.1], 1e-5, 'absolute actions');
+    expect(() => encoding.denormaliseActions(still, { state: null })).toThrow(
+      'this robot: its actions are relative to its state, and the observation has no state',
+    );
+    policy.model.dispose();
+    await expect(run('pi0', 'few.safetensors', { delta: true })).rejects.toThrow(
+      '--delta: "synthetic" has 3 action dimensions and 2 of the state',
+    );
+  });
 
   test('with its numbers on disk a data set trains to the same bits, and resumes', async () => {
     const whole = await run('knowledge-insulation', 'memory.safetensors');

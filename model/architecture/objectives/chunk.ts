@@ -1,6 +1,6 @@
 /** Chunks of actions in objectives: which of their elements count. */
 import { floats, type Input, type Inputs, type InputTensors, integers, type TrainingBatch } from '../inputs.ts';
-import { countOf } from './objective.ts';
+import { type Counted, countOf, type Reference } from './objective.ts';
 
 /** Actions of this shape and their masks, as inputs of the named objective: another may have each chunk several times. */
 export function chunkInputs(
@@ -10,12 +10,23 @@ export function chunkInputs(
     actionValid,
     realDimensions,
   }: Pick<TrainingBatch, 'actionValid' | 'realDimensions'> & { actions: Float32Array },
+  shape: readonly number[],
+): Inputs {
+  return {
+    [`${name}/actions`]: floats(actions, shape),
+    ...maskInputs(name, { actionValid, realDimensions }, shape),
+  };
+}
+
+/** The masks of chunks of this shape [chunks, horizon, actionDimension]. */
+export function maskInputs(
+  name: string,
+  { actionValid, realDimensions }: Pick<TrainingBatch, 'actionValid' | 'realDimensions'>,
   [chunks, horizon, width]: readonly number[],
 ): Inputs {
   const dimensions = (real: ArrayLike<number>): Input =>
     integers(real, real.length === width ? [width] : [chunks, width]);
   return {
-    [`${name}/actions`]: floats(actions, [chunks, horizon, width]),
     ...(actionValid && { [`${name}/actionValid`]: integers(actionValid, [chunks, horizon]) }),
     ...(realDimensions && { [`${name}/realDimensions`]: dimensions(realDimensions) }),
   };
@@ -27,12 +38,12 @@ export const masksOf = (name: string, inputs: InputTensors) => ({
   dimensions: inputs[`${name}/realDimensions`],
 });
 
-/** Elements of the actions that count: real dimensions of demonstrated steps. */
-export function countElements(name: string, inputs: Inputs): number {
-  const [actions, actionValid, realDimensions] = ['actions', 'actionValid', 'realDimensions'].map(
+/** Elements of the chunks in the input `chunk` that count: real dimensions of demonstrated steps. */
+export function countElements(name: string, inputs: Inputs, chunk = 'actions'): number {
+  const [elements, actionValid, realDimensions] = [chunk, 'actionValid', 'realDimensions'].map(
     (own): Input | undefined => inputs[`${name}/${own}`],
   );
-  const [chunks, horizon, width] = actions!.shape;
+  const [chunks, horizon, width] = elements!.shape;
   const dimensions = (sample: number) => {
     if (!realDimensions) return width;
     return countOf(realDimensions.data, realDimensions.shape.length === 1 ? 0 : sample * width, width);
@@ -50,4 +61,36 @@ export function isReal({ batch, actions, actionValid, realDimensions }: Training
   const row = realDimensions && realDimensions.length > width ? Math.floor(i / size) * width : 0;
   const real = realDimensions?.[row + (i % width)] ?? 1;
   return (actionValid?.[Math.floor(i / width)] ?? 1) === 1 && real === 1;
+}
+
+/** A batch with `count` dimensions of its actions alone, from number `first` of `width` on. */
+export function columnsOf(batch: TrainingBatch, width: number, first: number, count: number): TrainingBatch {
+  if (count === width) return batch;
+  const { actions, realDimensions } = batch;
+  const own = (rows: ArrayLike<number>) => cut(rows, width, first, count);
+  return { ...batch, actions: actions && own(actions), realDimensions: realDimensions && own(realDimensions) };
+}
+
+const cut = (rows: ArrayLike<number>, width: number, first: number, count: number): Float32Array =>
+  Float32Array.from(
+    { length: (rows.length / width) * count },
+    (_, i) => rows[Math.floor(i / count) * width + first + (i % count)],
+  );
+
+/** The mean over real elements of the loss of a constant chunk, the mean of the training data, in these dimensions. */
+export function meanChunkLoss(
+  loss: (action: number, mean: number) => number,
+  ...columns: readonly [width: number, first: number, count: number]
+) {
+  const measure = ({ meanChunk }: Reference, whole: TrainingBatch): Counted => {
+    const [batch, means] = [columnsOf(whole, ...columns), cut(meanChunk, ...columns)];
+    let [sum, count] = [0, 0];
+    batch.actions!.forEach((action, i) => {
+      if (!isReal(batch, i)) return;
+      sum += loss(action, means[i % means.length]);
+      count += 1;
+    });
+    return { loss: sum / count, count };
+  };
+  return { name: 'mean chunk', measure };
 }

@@ -1,6 +1,7 @@
 import type { ModelConfiguration } from '../configuration.ts';
 import { Classification } from './classification.ts';
-import { Flow } from './flow.ts';
+import { Denoising } from './denoising.ts';
+import { DenoisingHead } from './denoising-head.ts';
 import { NextToken } from './next-token.ts';
 import type { Objective, ObjectiveDescription } from './objective.ts';
 import { Regression } from './regression.ts';
@@ -14,7 +15,10 @@ export * from './settings.ts';
 
 /** The objectives of a model, in the order in which their losses are summed. A new kind is a file beside these, and a line here. */
 export function objectivesOf(configuration: ModelConfiguration): Objective[] {
-  return configuration.objectives.map((settings) => objectiveOf(settings, configuration));
+  return configuration.objectives.flatMap((settings): Objective[] => {
+    const objective = objectiveOf(settings, configuration);
+    return objective instanceof Regression && objective.gripper ? [objective, objective.gripper] : [objective];
+  });
 }
 
 function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfiguration): Objective {
@@ -22,7 +26,10 @@ function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfigurat
     case 'nextToken':
       return new NextToken(settings, configuration);
     case 'flow':
-      return new Flow(settings, configuration);
+    case 'diffusion':
+      return new Denoising(settings, configuration);
+    case 'denoisingHead':
+      return new DenoisingHead(settings, configuration);
     case 'regression':
       return new Regression(settings, configuration);
     case 'classification':

@@ -63,6 +63,8 @@ export interface Session extends Disposable {
   prefix<T>(work: (rows: RowsReader, values: ParameterSet) => T): Promise<T>;
   /** Runs blocks, or rows of one, behind the prefix. `start` gives them their first rows. */
   suffix<T>(part: string, inputs: Inputs, work: (pass: SuffixPass) => T): Promise<T>;
+  /** Runs no blocks: the work of a head on rows that ran before. */
+  head<T>(part: string, inputs: Inputs, work: (values: ParameterSet, inputs: InputTensors) => T): Promise<T>;
 }
 
 export interface SuffixPass {
@@ -86,9 +88,9 @@ export interface Acting {
   readonly tokenHead: Tensor;
   /** First rows [batch, 1, width] of token ids. */
   embedIds(ids: Tensor): Tensor;
-  /** Euler steps of a flow. */
+  /** Steps of a flow or a diffusion. */
   readonly steps: number;
-  /** Called with the partly denoised chunks after each Euler step. */
+  /** Called with the partly denoised chunks after each of them. */
   readonly onState?: (state: Float32Array) => void;
 }
 

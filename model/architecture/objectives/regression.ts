@@ -1,8 +1,11 @@
 /** Numbers predicted in one pass: chunks of actions (OpenVLA-OFT: Kim et al. 2025, arXiv 2502.19645), or numbers of each row. */
 import { InputError } from '../../../engine/files/errors.ts';
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
-import { add, huber, l1, meanSquaredError, relu, reshape } from '../../../kernels/index.ts';
-import type { BlockSettings, ModelConfiguration } from '../configuration.ts';
+import { huber, l1, meanSquaredError, reshape } from '../../../kernels/index.ts';
+import { type BlockSettings, type ModelConfiguration, windowOf } from '../configuration.ts';
+import { PolicyHead, type Prediction } from '../heads/policy.ts';
+import { ResidualHead } from '../heads/residual.ts';
+import { trunkObstacle } from '../heads/trunk.ts';
 import {
   floats,
   type Inputs,
@@ -12,10 +15,11 @@ import {
   type TrainingBatch,
   tensorsOf,
 } from '../inputs.ts';
-import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
+import { Linear } from '../layers.ts';
 import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
-import { chunkInputs, countElements, isReal, masksOf } from './chunk.ts';
-import { type Acting, countOf, type LossResult, type Objective, type Pass, type Reference } from './objective.ts';
+import { chunkInputs, columnsOf, countElements, masksOf, meanChunkLoss } from './chunk.ts';
+import { Gripper } from './gripper.ts';
+import { type Acting, countOf, type LossResult, type Objective, type Pass } from './objective.ts';
 import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
 import { blocksRun, flowNeeded, notDecodable, targetsBefore } from './running.ts';
 import type { RegressionSettings } from './settings.ts';
@@ -30,36 +34,35 @@ const distances = {
   },
 } as const;
 const words = { l1: 'absolute', squared: 'squared', huber: 'Huber' } as const;
-const TORCH_EPSILON = 1e-5;
-
-interface Head extends Layer {
-  run(values: ParameterSet, x: Tensor): Tensor;
-}
 
 export class Regression implements Objective {
   readonly name: string;
   readonly weight: number;
   readonly meaning: string;
-  readonly layers: readonly Head[];
+  readonly layers: readonly [Linear | ResidualHead | PolicyHead];
+  /** The loss of the gripper, from the same head; null if the head makes none. */
+  readonly gripper: Gripper | null;
   readonly reads: readonly string[];
   readonly blocks: readonly string[];
   readonly acts: 'chunk' | undefined;
   readonly obstacle: string | null;
   readonly makes: readonly string[];
   readonly baseline;
+  /** Dimensions of the actions that are regressed: all but the gripper. */
+  private readonly columns: number;
+  private readonly predictions = new WeakMap<Pass, Prediction>();
 
   constructor(
     private readonly settings: RegressionSettings,
     private readonly configuration: ModelConfiguration,
   ) {
-    const { name, weight, error, rows, head, rowsPerStep = 1, dimension, before } = settings;
+    const { name, weight, error, rows, dimension, before, gripper } = settings;
+    const { actionDimension } = configuration;
     this.name = name;
     this.weight = weight;
     this.meaning = `mean ${words[error]} error of ${dimension === undefined ? 'normalised actions' : 'the numbers of each row'}`;
-    const { width, group } = rowWidth(configuration, rows);
-    const sizes = { outputs: dimension ?? configuration.actionDimension, inputs: rowsPerStep * width };
-    const linear = dimension === undefined ? 'action_out_proj' : `${name}_head`;
-    this.layers = [head ? new ResidualHead(group, sizes, head) : new Linear(group, linear, sizes)];
+    this.layers = [headOf(settings, configuration)];
+    this.columns = gripper ? actionDimension - 1 : actionDimension;
     const { reads, blocks } = readBlocks(configuration, rows, before);
     this.reads = reads;
     this.blocks = blocks;
@@ -68,19 +71,21 @@ export class Regression implements Objective {
     const targets = targetsBefore(configuration, this.makes);
     this.obstacle = flowNeeded(configuration, this.makes) ?? notDecodable(configuration, targets);
     this.acts = ofActions && !this.obstacle ? 'chunk' : undefined;
-    const measure = (reference: Reference, batch: TrainingBatch) => meanChunkLoss(distances[error], reference, batch);
-    this.baseline = ofActions ? { name: 'mean chunk', measure } : undefined;
+    const distance = (action: number, mean: number) => distances[error](action - mean);
+    this.baseline = ofActions ? meanChunkLoss(distance, actionDimension, 0, this.columns) : undefined;
+    const logits = (pass: Pass) => this.predicted(pass).gripper!;
+    this.gripper = gripper ? new Gripper(this, configuration, weight * gripper.weight, logits) : null;
   }
 
   inputs(given: TrainingBatch): Inputs {
-    const { batch, actions, actionValid, realDimensions, rowTargets } = given;
+    const { batch, rowTargets } = given;
     const { dimension } = this.settings;
     const read = this.rowsRead(given, trainingBlocks(this.configuration));
     if (dimension === undefined) {
-      if (!actions) throw new InputError(`the ${this.name} loss needs actions`);
       const { horizon, actionDimension } = this.configuration;
-      const shape = [batch, horizon, actionDimension];
-      return { ...read, ...chunkInputs(this.name, { actions, actionValid, realDimensions }, shape) };
+      const { actions, ...masks } = columnsOf(given, actionDimension, 0, this.columns);
+      if (!actions) throw new InputError(`the ${this.name} loss needs actions`);
+      return { ...read, ...chunkInputs(this.name, { actions, ...masks }, [batch, horizon, this.columns]) };
     }
     const own = rowTargets?.[this.name];
     if (!own) throw new InputError(`the ${this.name} loss needs rowTargets of '${this.name}'`);
@@ -100,16 +105,16 @@ export class Regression implements Objective {
     return dimension * countOf(data, 0, data.length);
   }
 
-  loss({ inputs, values, ...pass }: Pass): LossResult {
-    const { rows, error, dimension } = this.settings;
-    const hidden = rowsOfPass(pass, rows, inputs[this.rowsName]);
+  loss(pass: Pass): LossResult {
+    const { inputs } = pass;
+    const { error, dimension } = this.settings;
+    const { actions } = this.predicted(pass);
     if (dimension === undefined) {
-      const prediction = this.predict(values, hidden);
-      const actions = inputNamed(inputs, `${this.name}/actions`);
-      return { loss: errors[error](prediction, actions, masksOf(this.name, inputs)), prediction };
+      const target = inputNamed(inputs, `${this.name}/actions`);
+      return { loss: errors[error](actions, target, masksOf(this.name, inputs)), prediction: actions };
     }
     const target = inputNamed(inputs, `${this.name}/target`);
-    const prediction = reshape(this.predict(values, hidden), target.shape);
+    const prediction = reshape(actions, target.shape);
     return { loss: errors[error](prediction, target, { valid: inputNamed(inputs, `${this.name}/valid`) }), prediction };
   }
 
@@ -124,9 +129,10 @@ export class Regression implements Objective {
       const at = tensorsOf(device, inputs)[this.rowsName];
       return this.predict(values, own(rows.block, { layer: rows.layer, at }));
     });
-    const actions = await prediction.read();
-    prediction.dispose();
-    return actions;
+    const [actions, logits] = [await prediction.actions.read(), await prediction.gripper?.read()];
+    prediction.actions.dispose();
+    prediction.gripper?.dispose();
+    return logits ? withGripper(actions, logits, this.columns) : actions;
   }
 
   private get rowsName(): string {
@@ -141,55 +147,55 @@ export class Regression implements Objective {
     return { [this.rowsName]: integers(read, [observation.batch, read.length / observation.batch]) };
   }
 
+  /** The head runs once in a pass. */
+  private predicted(pass: Pass): Prediction {
+    const { rows } = this.settings;
+    const known = this.predictions.get(pass);
+    const made = known ?? this.predict(pass.values, rowsOfPass(pass, rows, pass.inputs[this.rowsName]));
+    this.predictions.set(pass, made);
+    return made;
+  }
+
   /** hidden [samples, steps * rowsPerStep, width] -> [samples, steps, outputs] */
-  private predict(values: ParameterSet, hidden: Tensor): Tensor {
+  private predict(values: ParameterSet, hidden: Tensor): Prediction {
+    const [head] = this.layers;
+    if (head instanceof PolicyHead) return head.run(values, hidden);
     const { rowsPerStep = 1 } = this.settings;
     const [samples, rows, width] = hidden.shape;
     const steps = rowsPerStep === 1 ? hidden : reshape(hidden, [samples, rows / rowsPerStep, rowsPerStep * width]);
-    return this.layers[0].run(values, steps);
+    return { actions: head.run(values, steps), gripper: null };
   }
 }
 
-/** MLPResNet of OpenVLA-OFT (action_heads.py), under its public names. */
-class ResidualHead implements Head {
-  readonly parameters;
-  private readonly first: readonly [LayerNorm, Linear];
-  private readonly blocks: readonly (readonly [LayerNorm, Linear])[];
-  private readonly last: readonly [LayerNorm, Linear];
-
-  constructor(
-    group: string,
-    { outputs, inputs }: { outputs: number; inputs: number },
-    { width, blocks }: NonNullable<RegressionSettings['head']>,
-  ) {
-    const at = 'action_head.model';
-    const norm = (name: string, size: number) => new LayerNorm(group, `${at}.${name}`, size, TORCH_EPSILON);
-    const linear = (name: string, sizes: { outputs: number; inputs: number }) =>
-      new Linear(group, `${at}.${name}`, sizes);
-    this.first = [norm('layer_norm1', inputs), linear('fc1', { outputs: width, inputs })];
-    this.blocks = Array.from({ length: blocks }, (_, i) => [
-      norm(`mlp_resnet_blocks.${i}.ffn.0`, width),
-      linear(`mlp_resnet_blocks.${i}.ffn.1`, { outputs: width, inputs: width }),
-    ]);
-    this.last = [norm('layer_norm2', width), linear('fc2', { outputs, inputs: width })];
-    this.parameters = parametersOfLayers([...this.first, ...this.blocks.flat(), ...this.last]);
-  }
-
-  run(values: ParameterSet, x: Tensor): Tensor {
-    const through = ([norm, linear]: readonly [LayerNorm, Linear], own: Tensor) =>
-      linear.run(values, norm.run(values, own));
-    let hidden = relu(through(this.first, x));
-    for (const block of this.blocks) hidden = add(hidden, relu(through(block, hidden)));
-    return through(this.last, hidden);
-  }
-}
-
-function meanChunkLoss(distance: (difference: number) => number, { meanChunk }: Reference, batch: TrainingBatch) {
-  let [sum, count] = [0, 0];
-  batch.actions!.forEach((action, i) => {
-    if (!isReal(batch, i)) return;
-    sum += distance(action - meanChunk[i % meanChunk.length]);
-    count += 1;
+function headOf(settings: RegressionSettings, configuration: ModelConfiguration) {
+  const { name, rows, rowsPerStep = 1, dimension, head, gripper } = settings;
+  const { actionDimension, horizon } = configuration;
+  const { width, group } = rowWidth(configuration, rows);
+  const sizes = { outputs: dimension ?? actionDimension, inputs: rowsPerStep * width };
+  if (!head) return new Linear(group, dimension === undefined ? 'action_out_proj' : `${name}_head`, sizes);
+  if ('blocks' in head) return new ResidualHead(group, sizes, head);
+  return new PolicyHead(group, head.trunk, {
+    ...{ inputs: rowCount(configuration, rows) * width, window: windowOf(configuration) },
+    ...{ horizon, dimension: actionDimension, gripper: gripper !== undefined },
   });
-  return { loss: sum / count, count };
+}
+
+/** Why a regression cannot have its head; null if it can. Its block is not looked for. */
+export function headObstacle(settings: RegressionSettings, configuration: ModelConfiguration): string | null {
+  const { head, rows, rowsPerStep, dimension, gripper } = settings;
+  if (!head || 'blocks' in head) return gripper ? 'has a gripper, whose logits only a policy head makes' : null;
+  if (dimension !== undefined)
+    return 'has a policy head, which predicts chunks of actions, and a dimension of its rows';
+  if (rowsPerStep !== undefined) return 'has a policy head, which reads all rows of its block, and rowsPerStep';
+  if (gripper && configuration.actionDimension < 2) return 'has a gripper, and the actions have no other dimension';
+  const block = 'block' in rows && configuration.blocks.find(({ name }) => name === rows.block);
+  return block ? trunkObstacle(head.trunk, block.length * configuration.experts[block.weights].width) : null;
+}
+
+/** Actions [steps, columns] with a last column of 1 or -1, by the sign of a logit. */
+function withGripper(actions: Float32Array, logits: Float32Array, columns: number): Float32Array {
+  return Float32Array.from({ length: actions.length + logits.length }, (_, i) => {
+    const [step, column] = [Math.floor(i / (columns + 1)), i % (columns + 1)];
+    return column < columns ? actions[step * columns + column] : logits[step] > 0 ? 1 : -1;
+  });
 }

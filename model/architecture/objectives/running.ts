@@ -1,6 +1,6 @@
 /** The blocks that run when a model acts: what is decoded first, what runs once, and what makes it impossible. */
 import { quote } from '../../../engine/files/errors.ts';
-import { type BlockSettings, blocksBefore, type ModelConfiguration, noisyBlock } from '../configuration.ts';
+import { type BlockSettings, blocksBefore, type ModelConfiguration, noisyBlock, timeBlock } from '../configuration.ts';
 import { readBy } from '../reach.ts';
 
 /** The named blocks and all that they read, in the order of tokens. */
@@ -49,7 +49,7 @@ function neededFor(configuration: ModelConfiguration, target: BlockSettings): Bl
 }
 
 /**
- * The blocks that an Euler step runs: `suffix` in every step, because it sees the noisy actions or the flow time, `prefix` once.
+ * The blocks that a sampling step runs: `suffix` in every step, because it sees the noisy actions or the flow time, `prefix` once.
  */
 export function samplingBlocks(configuration: ModelConfiguration, block: BlockSettings) {
   const changing = changingBlocks(configuration);
@@ -82,7 +82,9 @@ function changingBlocks(configuration: ModelConfiguration): ReadonlySet<string> 
   if (!noisy) return new Set();
   const { blocks, experts } = configuration;
   const { adaptive } = experts[noisy.weights];
-  const source = ({ name, weights }: BlockSettings) => name === noisy.name || (adaptive && weights === noisy.weights);
+  const time = timeBlock(configuration);
+  const source = (block: BlockSettings) =>
+    block === noisy || block === time || (adaptive && block.weights === noisy.weights);
   const sources = new Set(blocks.filter(source).map(({ name }) => name));
   const changes = (name: string) =>
     sources.has(name) || [...readBy(configuration, name)].some((own) => sources.has(own));

@@ -1,6 +1,7 @@
 /** The settings of objectives in a configuration: plain data, with the schemas that check it in a file. */
 import * as v from 'valibot';
 import { count } from '../../../engine/files/json-schema.ts';
+import { trunkSchema } from '../heads/settings.ts';
 
 const common = {
   /** Names its loss in histories, reports and gradients: 'token', 'flow', ... */
@@ -19,8 +20,9 @@ const nextToken = v.object({
   perTarget: v.optional(v.boolean()),
 });
 
-/** Flow matching: the velocity of a block of noisy actions. */
+/** Flow matching, which predicts the velocity of a block of noisy actions, or diffusion, which predicts its noise; see process.ts. */
 const flow = v.object({ kind: v.literal('flow'), ...common, block: v.string() });
+const diffusion = v.object({ ...flow.entries, kind: v.literal('diffusion') });
 
 /**
  * The rows that a head reads: those of a block after the final norm; with `layer`, those of the residual stream that enters this
@@ -40,8 +42,18 @@ const regression = v.object({
   rowsPerStep: v.optional(count(1)),
   /** The hidden states are those one row before, as in next-token prediction. */
   before: v.optional(v.boolean()),
-  /** OpenVLA-OFT's residual MLP of this width; default: an affine map. */
-  head: v.optional(v.object({ width: count(1), blocks: count() })),
+  /**
+   * OpenVLA-OFT's residual MLP of this width, or RoboVLMs' policy head, which predicts the chunk of a control step from all rows of a
+   * block side by side; default: an affine map of each row.
+   */
+  head: v.optional(
+    v.union([
+      v.object({ width: count(1), blocks: count() }),
+      v.object({ kind: v.literal('policy'), trunk: trunkSchema }),
+    ]),
+  ),
+  /** The last dimension of the actions is a gripper, which the policy head chooses; its loss, a cross-entropy, counts by `weight`. */
+  gripper: v.optional(v.object({ weight: v.number() })),
 });
 
 /** A class for each row, by a linear map. */
@@ -54,11 +66,38 @@ const classification = v.object({
   balanced: v.optional(v.boolean()),
 });
 
-export const objectiveSchema = v.variant('kind', [nextToken, flow, regression, classification]);
+/** Denoising of the chunk by a small network on the features of a control step: its rows side by side; see denoising-head.ts. */
+const denoisingHead = v.object({
+  kind: v.literal('denoisingHead'),
+  ...common,
+  rows,
+  /** Turns the features of the control steps of a window into those that the network reads. */
+  trunk: v.optional(trunkSchema),
+  process: v.picklist(['flow', 'diffusion']),
+  /** Width of the network. Default 256. */
+  width: v.optional(count(4)),
+  /** Its residual layers. Default 3. */
+  layers: v.optional(count()),
+});
+
+export const objectiveSchema = v.variant('kind', [
+  nextToken,
+  flow,
+  diffusion,
+  regression,
+  classification,
+  denoisingHead,
+]);
 
 export type RowsOf = Readonly<v.InferOutput<typeof rows>>;
 export type NextTokenSettings = Readonly<v.InferOutput<typeof nextToken>>;
-export type FlowSettings = Readonly<v.InferOutput<typeof flow>>;
+export type DenoisingSettings = Readonly<v.InferOutput<typeof flow> | v.InferOutput<typeof diffusion>>;
 export type RegressionSettings = Readonly<v.InferOutput<typeof regression>>;
 export type ClassificationSettings = Readonly<v.InferOutput<typeof classification>>;
-export type ObjectiveSettings = NextTokenSettings | FlowSettings | RegressionSettings | ClassificationSettings;
+export type DenoisingHeadSettings = Readonly<v.InferOutput<typeof denoisingHead>>;
+export type ObjectiveSettings =
+  | NextTokenSettings
+  | DenoisingSettings
+  | DenoisingHeadSettings
+  | RegressionSettings
+  | ClassificationSettings;

@@ -1,0 +1,228 @@
+/** Measures the latency by part of policies that act, of several systems beside each other, with random weights. */
+import * as v from 'valibot';
+import { type Device, randomStream, streams } from '../../engine/index.ts';
+import { Model } from '../../model/architecture/model.ts';
+import type { OnLatency } from '../../model/architecture/objectives/index.ts';
+import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
+import { act, argmax } from '../../model/policy/acting.ts';
+import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
+import { randomBatch } from '../../model/training/random-batch.ts';
+import {
+  type ActionTokenizer,
+  type ActionTokenKind,
+  BinActionTokenizer,
+  type ChunkShape,
+  FastTokenizer,
+  StrideTokenizer,
+  StringActionTokenizer,
+} from '../../tokenizers/index.ts';
+import { inRounds, spread, spreadSchema } from '../measure/measure.ts';
+import { provenance } from '../measure/provenance.ts';
+import { savedRunSchema } from '../measure/saved-run.ts';
+
+const FORMAT = 'insula bench policy 1' as const;
+
+const savedRow = v.object({
+  system: v.string(),
+  /** Milliseconds from an encoded observation to the normalised chunk on the host. */
+  total: spreadSchema,
+});
+export const policyRunSchema = savedRunSchema(FORMAT, savedRow, { sizes: v.record(v.string(), v.unknown()) });
+/** The part of an earlier run that a later one is compared with. */
+export type SavedPolicyRun = v.InferOutput<typeof policyRunSchema>;
+
+export interface PolicySizes extends Pick<StepSizes, 'preset' | 'prompt' | 'horizon' | 'depth'> {
+  /** Observations that are acted on at once. */
+  readonly batch: number;
+  /** Steps of a flow or a diffusion. */
+  readonly steps: number;
+}
+
+interface PolicyBenchOptions extends PolicySizes {
+  readonly systems: readonly string[];
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
+const SEED = 1;
+/** Chunks that FAST is fitted to, and that say how many tokens a chunk has. */
+const CHUNKS = 64;
+
+export type PolicyResult = Awaited<ReturnType<typeof runPolicyBench>>;
+
+/** @throws InputError if a system or preset is unknown */
+export async function runPolicyBench(
+  device: Device,
+  { systems, rounds, seconds, ...sizes }: PolicyBenchOptions,
+  onProgress: (what: string, done: number, total: number) => void,
+) {
+  const policies: MeasuredPolicy[] = [];
+  try {
+    for (const system of systems) {
+      const policy = new MeasuredPolicy(device, system, sizes);
+      policies.push(policy);
+      await policy.call(() => {}); // compiles its pipelines
+      onProgress('first calls', policies.length, systems.length);
+    }
+    await inRounds({ rounds, seconds, onProgress }, async () => {
+      for (const policy of policies) await policy.sample();
+    });
+    return { format: FORMAT, sizes, rows: policies.map((policy) => policy.row()), ...provenance(device) };
+  } finally {
+    for (const policy of policies) policy[Symbol.dispose]();
+  }
+}
+
+export type PolicyRow = ReturnType<MeasuredPolicy['row']>;
+
+class MeasuredPolicy implements Disposable {
+  private readonly model: Model;
+  private readonly batch: ReturnType<typeof randomBatch>;
+  private readonly noise: Float32Array;
+  private readonly tokenizer: ActionTokenizer | null;
+  /** Tokens of a chunk, the same in every call. */
+  private readonly tokens: number;
+  private readonly totals: number[] = [];
+  /** By part: its milliseconds in each call, and how often it runs in one. */
+  private readonly parts = new Map<string, { milliseconds: number[]; times: number }>();
+  private readonly decodes = { chunks: 0, malformed: 0 };
+
+  constructor(
+    device: Device,
+    private readonly system: string,
+    private readonly sizes: PolicySizes,
+  ) {
+    const { actionTokens } = systemNamed(system);
+    const first = measuredConfiguration(system, sizes);
+    const shape = { horizon: first.horizon, dimension: first.actionDimension };
+    const chunks = Array.from({ length: CHUNKS }, (_, i) => smoothChunk(shape, i));
+    this.tokenizer = actionTokens && tokenizers[actionTokens](chunks);
+    const lengths = this.tokenizer ? chunks.map((own) => this.tokenizer!.encode(own).length) : [0];
+    this.tokens = Math.round(spread(lengths).median);
+    const configuration = this.tokenizer ? measuredConfiguration(system, { ...sizes, target: this.tokens }) : first;
+    this.model = new Model(device, configuration);
+    this.model.initialise(SEED);
+    this.batch = randomBatch(configuration, sizes.batch, SEED);
+    this.noise = new Float32Array(this.batch.batch * shape.horizon * shape.dimension);
+    randomStream(SEED, 0, streams.sampling).fillNormal(this.noise);
+  }
+
+  /** One call with the times of its parts, each of which waits for the adapter, and one without. */
+  async sample(): Promise<void> {
+    const sums = new Map<string, { milliseconds: number; times: number }>();
+    await this.call((name, milliseconds) => {
+      const part = name.replace(/ \d+$/, '');
+      const own = sums.get(part) ?? { milliseconds: 0, times: 0 };
+      sums.set(part, { milliseconds: own.milliseconds + milliseconds, times: own.times + 1 });
+    });
+    for (const [part, { milliseconds, times }] of sums) {
+      const earlier = this.parts.get(part)?.milliseconds ?? [];
+      this.parts.set(part, { milliseconds: [...earlier, milliseconds], times });
+    }
+    const start = performance.now();
+    await this.call();
+    this.totals.push(performance.now() - start);
+  }
+
+  async call(onLatency?: OnLatency): Promise<void> {
+    const { model, batch, noise, tokenizer, tokens, sizes } = this;
+    const { horizon, actionDimension: dimension, vocabulary } = model.configuration;
+    const writers = new Map<number, TokenWriter>();
+    await act(model, batch, {
+      ...{ noise, steps: sizes.steps, onLatency },
+      choose: (sample, logits, target) => {
+        if (!tokenizer || target === SUBTASK) return argmax(logits);
+        const own = writers.get(sample) ?? new TokenWriter(tokenizer, { horizon, dimension }, tokens);
+        writers.set(sample, own);
+        // The ids of actions are the last of the vocabulary.
+        return own.write(logits, vocabulary - tokenizer.vocabularySize);
+      },
+    });
+    for (const writer of writers.values()) {
+      this.decodes.chunks += 1;
+      if (!writer.isWhole()) this.decodes.malformed += 1;
+    }
+  }
+
+  row() {
+    const { system, model, tokens, decodes, totals, parts } = this;
+    const decoded = decodes.chunks > 0;
+    return {
+      system,
+      parameters: [...model.parameters].reduce((sum, { size }) => sum + size, 0),
+      parts: [...parts].map(([name, { milliseconds, times }]) => ({ name, times, ...spread(milliseconds) })),
+      total: spread(totals),
+      /** Tokens of a chunk, and decodes that spelled none; null for systems that act by other means. */
+      tokens: decoded ? tokens : null,
+      decodes: decoded ? decodes : null,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.model.dispose();
+  }
+}
+
+/** Writes a chunk in a fixed number of tokens: the likeliest that the grammar allows and that leave the others enough to say. */
+class TokenWriter {
+  private readonly grammar;
+  private readonly ids: number[] = [];
+  private readonly widest: number;
+  private state = 0;
+
+  constructor(
+    private readonly tokenizer: ActionTokenizer,
+    private readonly shape: ChunkShape,
+    private readonly tokens: number,
+  ) {
+    this.grammar = tokenizer.grammar(shape);
+    this.widest = Math.max(...Array.from(this.grammar.allowed(0), (id) => this.grammar.next(0, id)));
+  }
+
+  /** The next id in the vocabulary, where those of actions begin at `first`; null at the end of the chunk. */
+  write(logits: Float32Array, first: number): number | null {
+    const { grammar, state, tokens, ids, widest } = this;
+    if (state === grammar.complete || ids.length === tokens) return null;
+    const later = tokens - ids.length - 1;
+    const allowed = Array.from(grammar.allowed(state)).filter((id) => {
+      const left = grammar.complete - grammar.next(state, id);
+      return left >= later && left <= later * widest;
+    });
+    if (allowed.length === 0) return null;
+    const id =
+      argmax(
+        logits,
+        allowed.map((own) => own + first),
+      ) - first;
+    ids.push(id);
+    this.state = grammar.next(state, id);
+    return id + first;
+  }
+
+  isWhole(): boolean {
+    try {
+      this.tokenizer.decode(this.ids, this.shape);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** The tokenizers of `insula train`, and FAST fitted to these chunks. */
+const tokenizers: Record<ActionTokenKind, (chunks: readonly ReturnType<typeof smoothChunk>[]) => ActionTokenizer> = {
+  fast: (chunks) => FastTokenizer.fit(chunks, { vocabularySize: 256 }),
+  bins: () => new BinActionTokenizer(),
+  stride: () => new StrideTokenizer(new BinActionTokenizer()),
+  string: () => new StringActionTokenizer(),
+};
+
+/** A slow wave in every dimension. */
+function smoothChunk({ horizon, dimension }: ChunkShape, seed: number) {
+  const random = randomStream(SEED, seed, streams.noise);
+  const data = Float32Array.from({ length: horizon * dimension }, (_, i) => {
+    const [step, d] = [Math.floor(i / dimension), i % dimension];
+    return random.uniform(2 * d) * Math.sin(6 * random.uniform(2 * d + 1) + (3 * step) / horizon);
+  });
+  return { data, horizon, dimension };
+}

@@ -1,0 +1,140 @@
+/** `insula systems`: every system in one table; of systems by name their tables, parameters and cost. */
+import { aligned, digits } from '../bench/measure/table.ts';
+import { InputError, openDevice } from '../engine/index.ts';
+import { MeasuredStep, measuredConfiguration, measuredSystem, type StepSizes } from '../model/inspect/measured-step.ts';
+import { differencesFromParent, systemTables, type TableOf } from '../model/inspect/system-tables.ts';
+import { type System, settingsOf, systems } from '../model/systems/index.ts';
+import { presetNamed } from '../model/training/presets.ts';
+import { command } from './command.ts';
+import { wrapped } from './options.ts';
+import { expectUsedSizes, stepSizeOptions } from './step-options.ts';
+
+export const systemsCommand = command({
+  options: stepSizeOptions,
+  names: 'NAME ... of systems; without one all are listed',
+  async run(sizes, { names }) {
+    const [size] = Object.keys(sizes);
+    if (names.length > 0) {
+      const described: Description[] = [];
+      for (const name of names) described.push(await descriptionOf(name, sizes));
+      return { json: { systems: described as Summary[] }, lines: described.flatMap(descriptionLines) };
+    }
+    if (size !== undefined) throw new InputError(`systems: --${size} changes nothing without the name of a system`);
+    const all = systems.map((system) => summaryOf(system, {}));
+    return { json: { systems: all }, lines: all.flatMap(summaryLines) };
+  },
+});
+
+type Summary = ReturnType<typeof summaryOf>;
+
+function summaryOf(system: System, sizes: StepSizes) {
+  const { name, parent, description, source } = system;
+  return {
+    ...{ name, parent, description, source },
+    differences: differencesFromParent(system),
+    settings: settingsOf(system),
+    ...systemTables(measuredConfiguration(name, sizes)),
+  };
+}
+
+const LINE = 116;
+const indented = (texts: readonly string[]) => texts.flatMap((text) => wrapped(`  ${text}`, LINE));
+
+/** What a system is, and what it differs from its parent by. */
+function headLines({ name, parent, description, source, differences, settings }: Summary): string[] {
+  const own = differences.map(({ words }) => words).join('; ');
+  const from = parent === null ? [] : [`differs from ${parent} by: ${own}`];
+  return [name, ...indented([description, `source: ${source}`, ...from, settings.join('; ')])];
+}
+
+/** A system in a few lines, its tables in words. */
+function summaryLines(own: Summary): string[] {
+  const rows = (table: TableOf<string>, without: string) =>
+    Object.entries(table).map(([row, cells]) => {
+      const columns = Object.keys(cells).filter((column) => cells[column] !== without);
+      const values = [...new Set(columns.map((column) => cells[column]))];
+      const of = (value: string) => columns.filter((column) => cells[column] === value).join(', ');
+      return `${row} -> ${values.map((value) => `${of(value)}: ${value}`).join(', ')}`;
+    });
+  const losses = own.objectives.map(({ name, weight, kind }) => `${name} (${kind}, weight ${weight})`);
+  return [
+    ...headLines(own),
+    ...indented([
+      `losses: ${losses.join(', ')}`,
+      `attention: ${rows(own.attention, '-').join('; ')}`,
+      `gradients: ${rows(own.gradients, 'not read').join('; ')}`,
+    ]),
+    '',
+  ];
+}
+
+type Description = Awaited<ReturnType<typeof descriptionOf>>;
+
+/** The tables and the cost of a system. Dawn's null backend captures the step, so that no adapter is needed. */
+async function descriptionOf(name: string, sizes: StepSizes) {
+  const preset = presetNamed(sizes.preset ?? 'tiny');
+  const system = measuredSystem(name, sizes.depth ?? preset.depth);
+  expectUsedSizes('systems', [name], sizes);
+  const batch = sizes.batch ?? preset.batch;
+  using device = await openDevice({ adapter: 'null' });
+  using measured = new MeasuredStep(device, name, measuredConfiguration(name, sizes), batch, sizes);
+  await measured.run();
+  const { dispatches, arenaBytes } = measured.step.stats();
+  return {
+    ...summaryOf(system, sizes),
+    preset: preset.name,
+    step: {
+      batch,
+      gigaflop: measured.step.list().reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9,
+      dispatches,
+      activationBytes: arenaBytes.reduce((sum, bytes) => sum + bytes, 0),
+    },
+  };
+}
+
+function descriptionLines(own: Description): string[] {
+  const { blocks, history, attention, gradients, objectives, parameters, step, preset } = own;
+  const ofBlock = ({ name, input, weights, length, after }: (typeof blocks)[number]) => {
+    return [name, input, weights, String(length), after.join(', ')];
+  };
+  const total = Object.values(parameters).reduce((sum, size) => sum + size, 0);
+  const sizes = Object.entries({ ...parameters, total }).map(([group, size]) => [group, String(size)]);
+  return [
+    ...headLines(own),
+    '',
+    `blocks, preset ${preset}: what their rows are made from, and the blocks that their positions come after`,
+    ...aligned([['block', 'input', 'weights', 'rows', 'after'], ...blocks.map(ofBlock)], 5),
+    '',
+    'attention: rows are queries, columns keys; insulated: full, behind a stop-gradient; x 0.1: a tenth of the gradient passes',
+    ...tableLines(attention),
+    ...(history?.interleaved ? ['  every block also sees all of the control steps before it in its window'] : []),
+    '',
+    'gradients: which loss reaches which group of parameters',
+    ...tableLines(gradients),
+    '',
+    ...aligned(
+      [
+        ['loss', 'weight', 'kind', 'acts', 'meaning'],
+        ...objectives.map(({ name, weight, kind, acts, meaning }) => [
+          name,
+          String(weight),
+          kind,
+          acts ?? '-',
+          meaning,
+        ]),
+      ],
+      5,
+    ),
+    '',
+    ...aligned([['group', 'parameters'], ...sizes], 1),
+    '',
+    `a training step of ${step.batch} examples: ${digits(step.gigaflop)} GFLOP in ${step.dispatches} dispatches, ${digits(step.activationBytes / 1e6)} MB of activations`,
+    '',
+  ];
+}
+
+function tableLines(table: TableOf<string>): string[] {
+  const columns = Object.keys(Object.values(table)[0]);
+  const rows = Object.entries(table).map(([row, cells]) => [row, ...columns.map((column) => cells[column])]);
+  return aligned([['', ...columns], ...rows], columns.length + 1);
+}

@@ -1,0 +1,133 @@
+/** The ways from noise to actions that a model can learn: flow matching, and diffusion. */
+import { InputError } from '../../../engine/files/errors.ts';
+import type { Random, Tensor } from '../../../engine/index.ts';
+import { eulerStep, flowInterpolate, sampleTimes, scale, timeEmbedding } from '../../../kernels/index.ts';
+import { expectLength, floats, type Inputs, type InputTensors, inputNamed } from '../inputs.ts';
+
+/** Chunks with their noise, all [chunks, horizon, actionDimension], and their times [chunks]. */
+export interface Noised {
+  readonly actions: Float32Array;
+  readonly noise: Float32Array;
+  readonly time: ArrayLike<number>;
+}
+
+/** Times are in (0, 1]: near 0 are the actions, at 1 is noise. */
+export interface Process {
+  /** The quantity that a model predicts, by which its predictions are named among the tensors of a loss. */
+  readonly predicts: 'velocity' | 'noise';
+  /** A step of sampling, in words. */
+  readonly step: string;
+  /** Training times of examples `first` to `first + count - 1`, rounded to f32. */
+  drawTimes(random: Random, count: number, first: number): Float32Array;
+  /** [times.length, width] */
+  embed(times: ArrayLike<number>, width: number): Float32Array<ArrayBuffer>;
+  /** Inputs of the named objective, from which `noise` makes noisy chunks; the noise itself is among them. */
+  inputs(name: string, noised: Noised, shape: readonly number[]): Inputs;
+  /** The noisy chunks, and what a model is to predict from them. */
+  noise(name: string, inputs: InputTensors): { noisy: Tensor; target: Tensor };
+  /** @throws InputError if it cannot sample in so many steps */
+  samplingTimes(steps: number): number[];
+  /** The chunks x after sampling step `index` of `steps`, from a model's prediction at its time. */
+  advance(x: Tensor, prediction: Tensor, index: number, steps: number): Tensor;
+  /** The error of the best constant prediction; the mean of the noise is 0. */
+  constantError(noise: number, action: number, meanAction: number): number;
+}
+
+/**
+ * Flow matching on straight paths (Lipman et al. 2023, arXiv 2210.02747): noisy = t noise + (1 - t) actions, the target is the velocity
+ * noise - actions, and Euler's method goes back from t = 1 to 0.
+ */
+const flow: Process = {
+  predicts: 'velocity',
+  step: 'Euler step',
+  drawTimes: sampleTimes,
+  embed: timeEmbedding,
+  inputs: (name, { actions, noise, time }, shape) => ({
+    [`${name}/noise`]: floats(noise, shape),
+    [`${name}/time`]: floats(Float32Array.from(time), [shape[0]]),
+    [`${name}/actions`]: floats(actions, shape),
+  }),
+  noise(name, inputs) {
+    const [actions, noise, time] = ['actions', 'noise', 'time'].map((own) => inputNamed(inputs, `${name}/${own}`));
+    return flowInterpolate(actions, noise, time);
+  },
+  samplingTimes: (steps) => Array.from({ length: steps }, (_, i) => 1 - i / steps),
+  advance: (x, velocity, _, steps) => eulerStep(x, velocity, -1 / steps),
+  constantError: (noise, action, meanAction) => noise - action + meanAction,
+};
+
+/** Noise levels of diffusion, as many as HybridVLA and Diffusion Policy have. OpenVLA-OFT has 50. */
+export const LEVELS = 100;
+const LARGEST_BETA = 0.999;
+
+/**
+ * alphaBar of each level: the squared-cosine schedule (Nichol and Dhariwal 2021, arXiv 2102.09672). With
+ * f(u) = cos((u + 0.008) / 1.008 pi / 2)^2 the variances are beta_k = min(0.999, 1 - f((k + 1) / LEVELS) / f(k / LEVELS)), and
+ * alphaBar_k is the product of 1 - beta up to level k.
+ */
+export const alphaBars: readonly number[] = (() => {
+  const f = (u: number) => Math.cos((((u + 0.008) / 1.008) * Math.PI) / 2) ** 2;
+  let product = 1;
+  return Array.from({ length: LEVELS }, (_, k) => {
+    product *= 1 - Math.min(LARGEST_BETA, 1 - f((k + 1) / LEVELS) / f(k / LEVELS));
+    return product;
+  });
+})();
+
+/** The level k of time (k + 1) / LEVELS. */
+function levelAt(time: number): number {
+  const level = Math.round(time * LEVELS) - 1;
+  if (!(level >= 0 && level < LEVELS && Math.abs(time * LEVELS - level - 1) < 1e-3))
+    throw new InputError(
+      `diffusion has no level at time ${time}; expected a whole number from 1 to ${LEVELS} / ${LEVELS}`,
+    );
+  return level;
+}
+
+/** DDIM's levels go down to 0 in equal strides, as in HybridVLA and the scheduler of OpenVLA-OFT. */
+const samplingLevel = (index: number, steps: number) => Math.floor(LEVELS / steps) * (steps - 1 - index);
+
+/**
+ * Diffusion (Ho et al. 2020, arXiv 2006.11239): at level k, noisy = sqrt(alphaBar_k) actions + sqrt(1 - alphaBar_k) noise, the target is
+ * the noise, and DDIM goes back (Song et al. 2021, arXiv 2010.02502, eta = 0): with a = alphaBar of this level and b = that of the next,
+ * 1 after the last, x becomes sqrt(b) (x - sqrt(1 - a) noise) / sqrt(a) + sqrt(1 - b) noise. Actions are not clipped on the way.
+ */
+const diffusion: Process = {
+  predicts: 'noise',
+  step: 'DDIM step',
+  drawTimes: (random, count, first) =>
+    Float32Array.from({ length: count }, (_, i) => (random.integer(first + i, LEVELS) + 1) / LEVELS),
+  // The sines of Transformers over the number of the level, with the base 10000 (OpenVLA-OFT, action_heads.py).
+  embed: (times, width) =>
+    timeEmbedding(Array.from(times, levelAt), width, { minimumPeriod: 2 * Math.PI, maximumPeriod: 2e4 * Math.PI }),
+  inputs(name, { actions, noise, time }, shape) {
+    expectLength(`${name}/actions`, actions, noise.length, shape);
+    expectLength(`${name}/time`, time, shape[0]);
+    const each = noise.length / shape[0];
+    const levels = Array.from(time, (own) => alphaBars[levelAt(own)]);
+    const noisy = noise.map((own, i) => {
+      const alphaBar = levels[Math.floor(i / each)];
+      return Math.sqrt(alphaBar) * actions[i] + Math.sqrt(1 - alphaBar) * own;
+    });
+    return { [`${name}/noisy`]: floats(noisy, shape), [`${name}/noise`]: floats(noise, shape) };
+  },
+  noise: (name, inputs) => ({
+    noisy: inputNamed(inputs, `${name}/noisy`),
+    target: inputNamed(inputs, `${name}/noise`),
+  }),
+  samplingTimes(steps) {
+    // A single step would start at level 0, where x is all but actions.
+    if (!(steps >= 2 && steps <= LEVELS))
+      throw new InputError(`diffusion cannot sample in ${steps} steps; expected 2 to ${LEVELS}`);
+    return Array.from({ length: steps }, (_, i) => (samplingLevel(i, steps) + 1) / LEVELS);
+  },
+  advance(x, noise, index, steps) {
+    const alphaBar = alphaBars[samplingLevel(index, steps)];
+    const next = index === steps - 1 ? 1 : alphaBars[samplingLevel(index + 1, steps)];
+    const kept = Math.sqrt(next / alphaBar);
+    return eulerStep(scale(x, kept), noise, Math.sqrt(1 - next) - kept * Math.sqrt(1 - alphaBar));
+  },
+  constantError: (noise) => noise,
+};
+
+export const processes = { flow, diffusion } as const;

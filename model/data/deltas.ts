@@ -1,0 +1,98 @@
+import { InputError } from '../../engine/files/errors.ts';
+import type { Dataset } from './dataset.ts';
+import { stateAt } from './parts.ts';
+import { eachLoaded, type Sample } from './sampler.ts';
+
+/**
+ * Whether each action dimension is to be relative to the state of the same number: all but the last, which is the gripper, and others
+ * that are named as grippers.
+ *
+ * @throws InputError if the state has not every dimension of the action
+ */
+export function deltaDimensions({
+  name,
+  actionDimension,
+  stateDimension,
+  actionNames = [],
+}: Pick<Dataset, 'name' | 'actionDimension' | 'stateDimension' | 'actionNames'>): boolean[] {
+  if (stateDimension === 0) throw new InputError(`--delta: "${name}" has no state to subtract; leave it out`);
+  if (stateDimension < actionDimension)
+    throw new InputError(
+      `--delta: "${name}" has ${actionDimension} action dimensions and ${stateDimension} of the state, which is subtracted by number; leave it out`,
+    );
+  return Array.from(
+    { length: actionDimension },
+    (_, i) => i < actionDimension - 1 && !/grip/i.test(actionNames[i] ?? ''),
+  );
+}
+
+/** A mixture with slot maps in which the dimensions of `deltaDimensions` are relative. */
+export function withDeltas(dataset: Dataset): Dataset {
+  const robots = Object.entries(dataset.robots ?? {}).map(([name, map]) => {
+    const { actions, state } = map;
+    const actionNames = actions.map((slot) => slot.name);
+    const relative = deltaDimensions({
+      name,
+      actionNames,
+      ...{ actionDimension: actions.length, stateDimension: state.length },
+    });
+    return [name, { ...map, actions: actions.map((slot, i) => ({ ...slot, relative: relative[i] })) }] as const;
+  });
+  return { ...dataset, robots: Object.fromEntries(robots) };
+}
+
+/**
+ * A sentence with numbers if the actions look like differences already: if more than half of the relative dimensions that move correlate
+ * better with the change of the state over the step than with the state after it, and spread wider without the state than with it. null
+ * if they look absolute. `samples` are of one robot, with more than one step of an episode.
+ */
+export async function deltaWarning(
+  name: string,
+  samples: readonly Sample[],
+  relative: readonly boolean[],
+): Promise<string | null> {
+  const columns = relative.map((isRelative) => ({
+    isRelative,
+    action: [] as number[],
+    state: [] as number[],
+    next: [] as number[],
+  }));
+  for await (const { part, step } of eachLoaded(samples)) {
+    const { episode, to } = part;
+    const [state, next] = [stateAt(episode, step), step + 1 < to ? stateAt(episode, step + 1) : null];
+    if (!state || !next) continue;
+    columns.forEach(({ action, ...own }, d) => {
+      action.push(episode.actions[step * relative.length + d]);
+      own.state.push(state[d]);
+      own.next.push(next[d]);
+    });
+  }
+  const moving = columns.flatMap(({ isRelative, action, state, next }) => {
+    const minus = (a: number[], b: number[]) => a.map((value, i) => value - b[i]);
+    const change = minus(next, state);
+    if (!isRelative || [action, state, change].some((values) => deviation(values) === 0)) return [];
+    const wider = deviation(minus(action, state)) / deviation(action);
+    return [{ change: correlation(action, change), next: correlation(action, next), wider }];
+  });
+  const deltas = moving.filter(({ change, next, wider }) => Math.abs(change) > Math.abs(next) && wider >= 1);
+  if (2 * deltas.length <= moving.length) return null;
+  const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1].toFixed(2);
+  return (
+    `--delta: the actions of "${name}" look like differences already: in ${deltas.length} of ${moving.length} dimensions that move they ` +
+    `follow the change of the state (correlation ${median(deltas.map(({ change }) => change))}) rather than the next state ` +
+    `(${median(deltas.map(({ next }) => next))}), and minus the state they spread ${median(deltas.map(({ wider }) => wider))} times as wide; ` +
+    'leave it out unless they are absolute'
+  );
+}
+
+const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+function covariance(a: readonly number[], b: readonly number[]): number {
+  const [meanA, meanB] = [mean(a), mean(b)];
+  return mean(a.map((value, i) => (value - meanA) * (b[i] - meanB)));
+}
+
+const deviation = (values: readonly number[]) => Math.sqrt(covariance(values, values));
+
+const correlation = (a: readonly number[], b: readonly number[]) =>
+  covariance(a, b) / (deviation(a) * deviation(b) || 1);

@@ -1,0 +1,280 @@
+/**
+ * The tables of a model as it runs, derived by experiment and not read from its settings: who attends to whom, which edges pass
+ * gradient, and which parameters each loss reaches.
+ *
+ * In a model of one layer a row changes others by attention alone, and only those that attend to it. Each row is perturbed in an
+ * example of its own, so that two passes over one batch show all edges. Memory, which is read by cross-attention, is perturbed where it
+ * is read, in a third pass, because behind an encoder it has mixed its rows. Every token of the batch is real.
+ */
+import {
+  backward,
+  type Device,
+  elementCount,
+  parameter,
+  randomStream,
+  streams,
+  type Tensor,
+  tensor,
+  withoutTape,
+} from '../../engine/index.ts';
+import { add } from '../../kernels/index.ts';
+import { isMemory, type ModelConfiguration, runsThrough, windowOf } from '../architecture/configuration.ts';
+import { initialise } from '../architecture/initialise.ts';
+import { type Inputs, integers, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
+import type { PerExpert } from '../architecture/mixture.ts';
+import { Model } from '../architecture/model.ts';
+import { type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
+import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
+import { randomBatch } from '../training/random-batch.ts';
+
+/** What a query block sees of a key block: every row, for each row itself and those before it, or another part. */
+export interface DerivedEdge {
+  readonly mask: 'full' | 'causal' | 'other';
+  /** Whether gradient passes to the key block; null where no loss reads the query block, and for the edge of a single row to itself. */
+  readonly passes: boolean | null;
+}
+
+/** By query block: the key blocks that it attends to. */
+export type DerivedAttention = Readonly<Record<string, Readonly<Record<string, DerivedEdge>>>>;
+
+/** By objective and group of parameters: whether the loss alone gives one of them a gradient that is not exactly 0. Without frozen groups. */
+export type DerivedGradients = Readonly<Record<string, Readonly<Record<string, boolean>>>>;
+
+const SEED = 1;
+
+/**
+ * The attention table of a model with these settings and one layer, within a control step; with `earlier`, of the last control step in a
+ * window to the first. The edge of a single row to itself counts as `full`.
+ */
+export async function derivedAttention(
+  device: Device,
+  settings: ModelConfiguration,
+  { earlier = false }: { earlier?: boolean } = {},
+): Promise<DerivedAttention> {
+  const configuration = withOneLayer(settings);
+  const ofImages = configuration.blocks.flatMap((own) => (own.memory ? { ...own, tableName: own.name } : []));
+  const blocks = [...trainingBlocks(configuration), ...ofImages];
+  const isRead = (block: RunningBlock) => isMemory(configuration, block);
+  const tokens = blocks.flatMap((block) => Array.from({ length: block.length }, (_, row) => ({ block, row })));
+  const single = earlier ? [] : tokens.filter(({ block }) => block.length === 1);
+  using model = new Model(device, configuration);
+  initialiseWithoutZeros(model);
+  const examples = tokens.length + single.length;
+  const window = windowOf(configuration);
+  const last = (example: number) => (example + 1) * window - 1;
+  const steps = { query: last, key: earlier ? (example: number) => example * window : last };
+  const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples));
+  // Every change of a single row shows in its residual stream. It sees itself if its being real changes it where all else is padding.
+  const singled = (isReal: boolean): Inputs => {
+    const masks = Object.entries(inputs).filter(([name]) => name.endsWith('validity'));
+    const made = masks.map(([name, { shape }]): [string, Inputs[string]] => {
+      const rows = elementCount(shape) / (examples * window);
+      const validity = new Uint8Array(elementCount(shape)).fill(1, 0, tokens.length * window * rows);
+      const own = tokens.filter(
+        ({ block }) => !block.memory && name === (isRead(block) ? 'encoder/validity' : 'validity'),
+      );
+      single.forEach((token, i) => {
+        const row = own.indexOf(token);
+        if (row >= 0) validity[last(tokens.length + i) * rows + row] = isReal ? 1 : 0;
+      });
+      return [name, integers(validity, shape)];
+    });
+    return { ...inputs, ...Object.fromEntries(made) };
+  };
+  const perturbed = (own: Tensor, place: (block: RunningBlock, row: number, step: number) => Place | null) => {
+    const places = tokens.flatMap(({ block, row }, example) => place(block, row, steps.key(example)) ?? []);
+    return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
+  };
+  const before = await hiddenRows(model, singled(false), {});
+  const after = await hiddenRows(model, singled(true), {
+    firstRows: (rows) =>
+      mapped(rows, (own, expert) =>
+        perturbed(own, (block, row, step) => (runsThrough(block, expert) ? placeOf(blocks, block, row, step) : null)),
+      ),
+  });
+  const crossed = await hiddenRows(model, singled(false), {
+    memoryRows: (rows) =>
+      mapped(rows, (own, name) => perturbed(own, (block, row, step) => (block.name === name ? { step, row } : null))),
+  });
+  const changes = (example: number, block: RunningBlock, row: number, key: RunningBlock) => {
+    const place = placeOf(blocks, block, row, steps.query(example));
+    const changed = isRead(key) && !isRead(block) ? crossed : after;
+    const [was, is] = [before, changed].map((own) => rowOf(own[block.weights], place));
+    return is.some((value, i) => value !== was[i]);
+  };
+  const maskOf = (query: RunningBlock, key: RunningBlock): DerivedEdge['mask'] | null => {
+    if (query.memory) return null;
+    if (query === key && query.length === 1 && !earlier)
+      return changes(tokens.length + single.findIndex(({ block }) => block === query), query, 0, key) ? 'full' : null;
+    const first = tokens.findIndex(({ block }) => block === key);
+    const pairs = tokens
+      .filter(({ block }) => block === query)
+      .flatMap(({ row }) =>
+        Array.from({ length: key.length }, (_, seen) => ({ row, seen, sees: changes(first + seen, query, row, key) })),
+      )
+      .filter(({ row, seen }) => query !== key || row !== seen || earlier);
+    if (pairs.every(({ sees }) => !sees)) return null;
+    if (pairs.every(({ sees }) => sees)) return 'full';
+    return query === key && pairs.every(({ row, seen, sees }) => sees === seen < row) ? 'causal' : 'other';
+  };
+  const passes = await passingEdges(model, blocks, inputs, steps);
+  const rowFor = (query: RunningBlock) =>
+    blocks.flatMap((key) => {
+      const mask = maskOf(query, key);
+      return mask ? [[key.name, { mask, passes: passes(query, key) }] as const] : [];
+    });
+  return Object.fromEntries(blocks.map((query) => [query.name, Object.fromEntries(rowFor(query))]));
+}
+
+/** The gradient table of a model with these settings, each loss backward by itself. */
+export async function derivedGradients(device: Device, settings: ModelConfiguration): Promise<DerivedGradients> {
+  using model = new Model(device, settings);
+  initialiseWithoutZeros(model);
+  const inputs = trainingInputs(model.architecture, wholeBatch(settings, 1));
+  const { parameters } = model;
+  return await device.step(async () => {
+    const pass = trainingPass(model, tensorsOf(device, inputs));
+    const table: Record<string, Record<string, boolean>> = {};
+    for (const { name } of model.objectives) {
+      parameters.zeroGradients();
+      backward(pass.objectives[name].loss);
+      table[name] = {};
+      for (const { group, rate, gradients } of parameters.arenas) {
+        if (rate === null) continue;
+        const range = gradients();
+        const own = new Float32Array(await device.read(range, range.byteLength));
+        table[name][group] ||= own.some((value) => value !== 0);
+      }
+    }
+    return table;
+  });
+}
+
+/** The settings with one layer, and one copy of each block: the others see the same. */
+function withOneLayer(settings: ModelConfiguration): ModelConfiguration {
+  return {
+    ...settings,
+    depth: 1,
+    blocks: settings.blocks.map(({ repeats: _, ...block }) => block),
+    objectives: settings.objectives.map((own) =>
+      'rows' in own && 'layer' in own.rows && own.rows.layer ? { ...own, rows: { ...own.rows, layer: 1 } } : own,
+    ),
+  };
+}
+
+/** Initial values without zeros: gates are open, and every path carries a gradient. */
+function initialiseWithoutZeros({ architecture, parameters }: Model): void {
+  initialise(parameters, architecture.parameters, SEED);
+  architecture.parameters.forEach(({ name, initialisation, gateBias }, index) => {
+    if (initialisation !== 'zero' && gateBias === undefined) return;
+    const tensor = parameters.get(name);
+    const values = new Float32Array(tensor.size);
+    randomStream(SEED, index, streams.initialisation).fillNormal(values);
+    tensor.write(values.map((own) => own / 2));
+  });
+}
+
+/** A random batch without padding. */
+function wholeBatch(configuration: ModelConfiguration, examples: number): TrainingBatch {
+  const batch = randomBatch(configuration, examples, SEED);
+  return { ...batch, ids: mapped(batch.ids, ({ ids, valid }) => ({ ids, valid: Array.from(valid, () => 1) })) };
+}
+
+const placeOf = (blocks: readonly RunningBlock[], { name }: RunningBlock, row: number, step: number): Place => ({
+  step,
+  row: rowsOf(blocks, name).start + row,
+});
+
+interface HostRows {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** A row of an expert in a control step of the batch. */
+interface Place {
+  readonly step: number;
+  readonly row: number;
+}
+
+/** The numbers of one row in [control steps, rows, width]. */
+function rowOf({ data, shape: [, rows, width] }: HostRows, { step, row }: Place): Float32Array {
+  const start = (step * rows + row) * width;
+  return data.subarray(start, start + width);
+}
+
+/** Normal numbers in these rows, and zeros in all others. */
+function normalsAt(shape: readonly number[], places: readonly Place[]): Float32Array {
+  const data = new Float32Array(elementCount(shape));
+  for (const [i, own] of places.entries()) randomStream(SEED, i, streams.noise).fillNormal(rowOf({ data, shape }, own));
+  return data;
+}
+
+/** The final hidden states of each expert. */
+async function hiddenRows(
+  model: Model,
+  inputs: Inputs,
+  change: Pick<PassOptions, 'firstRows' | 'memoryRows'>,
+): Promise<PerExpert<HostRows>> {
+  const { device } = model;
+  return await device.step(async () => {
+    const { hidden } = withoutTape(device, () =>
+      trainingPass(model, tensorsOf(device, inputs), { allRows: true, ...change }),
+    );
+    const read = Object.entries(hidden).map(async ([expert, own]) => {
+      return [expert, { data: await own.read(), shape: own.shape }] as const;
+    });
+    return Object.fromEntries(await Promise.all(read));
+  });
+}
+
+/** Whether edges pass gradient: for each query block with a loss, that of its last row, in an example of its own. */
+async function passingEdges(
+  model: Model,
+  blocks: readonly RunningBlock[],
+  inputs: Inputs,
+  steps: { query(example: number): number; key(example: number): number },
+): Promise<(query: RunningBlock, key: RunningBlock) => boolean | null> {
+  const { device, objectives } = model;
+  const queries = blocks.filter(({ name }) => objectives.some((own) => own.blocks.includes(name)));
+  const probes: Record<string, Tensor> = {};
+  const probed = (own: Tensor, name: string) => {
+    probes[name] = parameter(device, new Float32Array(own.size), own.shape, { name });
+    return add(own, probes[name]);
+  };
+  const gradients = await device.step(async () => {
+    const { hidden } = trainingPass(model, tensorsOf(device, inputs), {
+      allRows: true,
+      firstRows: (rows) => mapped(rows, (own, expert) => probed(own, `first rows of ${expert}`)),
+      memoryRows: (rows) => mapped(rows, (own, block) => probed(own, `memory ${block}`)),
+    });
+    for (const [expert, own] of Object.entries(hidden)) {
+      const places = queries.flatMap((query, example) =>
+        query.weights === expert ? [placeOf(blocks, query, query.length - 1, steps.query(example))] : [],
+      );
+      if (places.length === 0) continue;
+      const gradient = tensor(device, normalsAt(own.shape, places), own.shape);
+      backward(own, { parameters: Object.values(probes), gradient });
+    }
+    const read = Object.entries(probes).map(async ([name, { grad, shape }]) => {
+      return [name, { data: (await grad?.read()) ?? new Float32Array(elementCount(shape)), shape }] as const;
+    });
+    return Object.fromEntries(await Promise.all(read));
+  });
+  for (const probe of Object.values(probes)) probe.dispose();
+  return (query, key) => {
+    const example = queries.indexOf(query);
+    const step = steps.key(example);
+    const others = step === steps.query(example) && query === key ? key.length - 1 : key.length;
+    if (example < 0 || others === 0) return null;
+    const crosses = isMemory(model.configuration, key) && !isMemory(model.configuration, query);
+    const rows = Array.from({ length: others }, (_, row) =>
+      crosses
+        ? rowOf(gradients[`memory ${key.name}`], { step, row })
+        : rowOf(gradients[`first rows of ${key.weights}`], placeOf(blocks, key, row, step)),
+    );
+    return rows.some((own) => own.some((value) => value !== 0));
+  };
+}
+
+const mapped = <T, R>(record: Readonly<Record<string, T>>, change: (own: T, name: string) => R): Record<string, R> =>
+  Object.fromEntries(Object.entries(record).map(([name, own]) => [name, change(own, name)]));

@@ -1,0 +1,84 @@
+/** A system as tables, from its settings alone: who attends to whom, which loss reaches which parameters, and how many there are. */
+import { elementCount } from '../../engine/index.ts';
+import type { HistorySettings, ModelConfiguration } from '../architecture/configuration.ts';
+import { Architecture } from '../architecture/model.ts';
+import { groupsNotReached } from '../architecture/reach.ts';
+import { groupsOf } from '../architecture/rules.ts';
+import { type Difference, differencesOf, edgeText, type System, systemNamed } from '../systems/index.ts';
+
+/** Whether a loss gives the parameters of a group a gradient, and otherwise why not. */
+export type GradientCell = 'yes' | 'cut by the stop-gradient' | 'not read' | 'frozen';
+
+/** By a first name, then by a second. */
+export type TableOf<T> = Readonly<Record<string, Readonly<Record<string, T>>>>;
+
+export interface SystemTables {
+  readonly blocks: ModelConfiguration['blocks'];
+  /** A window of control steps, null without one; where it is interleaved, a block also sees all of the control steps before. */
+  readonly history: HistorySettings | null;
+  /** By query block and key block, within a control step: `edgeText`. */
+  readonly attention: TableOf<string>;
+  /** By objective and group of parameters. */
+  readonly gradients: TableOf<GradientCell>;
+  readonly objectives: readonly {
+    readonly name: string;
+    readonly kind: string;
+    readonly weight: number;
+    readonly meaning: string;
+    /** What it acts by; null if it does not act. */
+    readonly acts: 'chunk' | 'tokens' | null;
+  }[];
+  /** Numbers of parameters by group. */
+  readonly parameters: Readonly<Record<string, number>>;
+}
+
+/** What a system differs from its parent by; nothing for a system without one. */
+export function differencesFromParent(system: System): Difference[] {
+  return system.parent === null ? [] : differencesOf(system, systemNamed(system.parent));
+}
+
+/** @throws InputError if a model of this configuration cannot run */
+export function systemTables(configuration: ModelConfiguration): SystemTables {
+  const architecture = new Architecture(configuration);
+  const { parameters, objectives } = architecture;
+  const { blocks, edges, history = null } = configuration;
+  const cell = (query: string, key: string) => {
+    const own = edges.find((edge) => edge.query === query && edge.key === key);
+    return own ? edgeText(own.edge) : '-';
+  };
+  const names = blocks.map(({ name }) => name);
+  const groups = groupsOf(parameters);
+  const sizeOf = (group: string) =>
+    parameters.reduce((sum, own) => sum + (own.group === group ? elementCount(own.shape) : 0), 0);
+  return {
+    ...{ blocks, history },
+    attention: tableOf(names, names, cell),
+    gradients: gradientTable(architecture),
+    objectives: objectives.map(({ name, weight, meaning, acts = null }, i) => {
+      return { name, kind: configuration.objectives[i].kind, weight, meaning, acts };
+    }),
+    parameters: Object.fromEntries(groups.map((group) => [group, sizeOf(group)])),
+  };
+}
+
+function gradientTable({ configuration, parameters, objectives }: Architecture): TableOf<GradientCell> {
+  const groups = groupsOf(parameters);
+  return Object.fromEntries(
+    objectives.map(({ name, blocks, reads = blocks }) => {
+      const missing = new Map(groupsNotReached(configuration, reads).map(({ group, reason }) => [group, reason]));
+      const cell = (group: string): GradientCell => {
+        if (parameters.every((own) => own.group !== group || own.frozen)) return 'frozen';
+        const reason = missing.get(group);
+        if (reason === undefined) return 'yes';
+        return reason === 'cut by the stop-gradient' ? reason : 'not read';
+      };
+      return [name, Object.fromEntries(groups.map((group) => [group, cell(group)]))];
+    }),
+  );
+}
+
+function tableOf<T>(rows: readonly string[], columns: readonly string[], cell: (row: string, column: string) => T) {
+  return Object.fromEntries(
+    rows.map((row) => [row, Object.fromEntries(columns.map((column) => [column, cell(row, column)]))]),
+  );
+}
