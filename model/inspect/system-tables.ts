@@ -1,6 +1,6 @@
 /** A system as tables, from its settings alone: who attends to whom, which loss reaches which parameters, and how many there are. */
 import { elementCount } from '../../engine/index.ts';
-import type { HistorySettings, ModelConfiguration } from '../architecture/configuration.ts';
+import { blockNamed, type HistorySettings, isMemory, type ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
 import { groupsNotReached } from '../architecture/reach.ts';
 import { groupsOf } from '../architecture/rules.ts';
@@ -19,7 +19,7 @@ export interface SystemTables {
   readonly blocks: ModelConfiguration['blocks'];
   /** A window of control steps, null without one; where it is interleaved, a block also sees all of the control steps before. */
   readonly history: HistorySettings | null;
-  /** By query block and key block, within a control step: `edgeText`. */
+  /** By query block and key block, within a control step: `edgeText`, behind 'cross' where the keys are memory, read by cross-attention. */
   readonly attention: TableOf<string>;
   /** By objective and group of parameters. */
   readonly gradients: TableOf<GradientCell>;
@@ -46,7 +46,8 @@ export function systemTables(configuration: ModelConfiguration): SystemTables {
   const { blocks, edges, history = null } = configuration;
   const cell = (query: string, key: string) => {
     const own = edges.find((edge) => edge.query === query && edge.key === key);
-    return own ? edgeText(own.edge) : '-';
+    const isRead = [key, query].map((name) => isMemory(configuration, blockNamed(configuration, name)));
+    return `${own && isRead[0] && !isRead[1] ? 'cross ' : ''}${own ? edgeText(own.edge) : '-'}`;
   };
   const names = blocks.map(({ name }) => name);
   const groups = groupsOf(parameters);

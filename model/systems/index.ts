@@ -15,6 +15,7 @@ import {
 import { openvla, rt2 } from './openvla.ts';
 import { openvlaOft } from './openvla-oft.ts';
 import { frozenBackbone, pi0, pi0Fast, pi0TextState, pi05, pi05Stage1, pi05Stage2 } from './pi0.ts';
+import { pi0Small } from './pi0-small.ts';
 import {
   interleaved,
   oneStepContinuous,
@@ -26,6 +27,7 @@ import {
   policyHeadSquared,
   policyHeadTransformer,
 } from './robovlms.ts';
+import { robovlmsFlamingo } from './robovlms-flamingo.ts';
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
@@ -48,8 +50,8 @@ export {
 export const systems: readonly System[] = [
   ...[knowledgeInsulation, insulationRobotOnly, jointTraining, jointRobotOnly, naiveTokens, naiveTokensStride],
   ...[kiContinuousState, kiExpertState, kiSpecialTokenState],
-  ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2],
-  ...[hybridVla, hybridVlaOriginal, transfusion, openvlaOft],
+  ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2, pi0Small],
+  ...[hybridVla, hybridVlaOriginal, transfusion, openvlaOft, robovlmsFlamingo],
   ...[openvla, rt2, openvlaD, openvlaS, openvlaC, openvlaDS, openvlaSC, openvlaPlus, pi0Paraphrased, pi0Plus],
   ...[oneStepDiscrete, oneStepContinuous, interleaved, policyHeadLstm, policyHeadMlp, policyHeadTransformer],
   ...[policyHeadSquared, policyHeadDiffusion, policyHeadFlow],

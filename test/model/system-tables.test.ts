@@ -205,6 +205,8 @@ test('insula systems lists all of them, and shows one with its tables and its co
     /^a training step of 2 examples: [\d.e-]+ GFLOP in [1-9]\d+ dispatches, [\d.]+ MB of activations$/m,
   ])
     expect(text).toMatch(row);
+  const [{ attention }] = (await runCommand(systemsCommand, { preset: 'nano' }, { names: ['pi0-small'] })).json.systems;
+  expect(attention).toMatchObject({ language: { image: 'full' }, action: { image: 'cross full', state: 'full' } });
   expect(json.systems[0].parameters.expert).toBeGreaterThan(1000);
   await expect(runCommand(systemsCommand, {}, { names: ['pi9'] })).rejects.toThrow(
     'no system is named "pi9"; there are',
