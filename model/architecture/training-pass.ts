@@ -1,6 +1,7 @@
 /** One forward pass over the whole sequence, with the losses of all objectives. */
 import type { Tensor } from '../../engine/index.ts';
 import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
+import type { FirstRows } from './blocks.ts';
 import { blockNamed } from './configuration.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
 import { runSteps } from './interleave.ts';
@@ -22,8 +23,8 @@ export interface TrainingPass {
 interface PassOptions extends MixtureOptions {
   /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
   readonly allRows?: boolean;
-  /** Replaces the first rows of the experts, [batch, rows, width] each: what a measurement perturbs, or takes the gradient of. */
-  readonly firstRows?: (rows: PerExpert<Tensor>) => PerExpert<Tensor>;
+  /** Replaces the first rows, which a measurement perturbs, or takes the gradient of. */
+  readonly firstRows?: (rows: FirstRows) => FirstRows;
 }
 
 /**
@@ -52,10 +53,10 @@ export function trainingPass(
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
   const merged = <K extends keyof Begun>(key: K): Begun[K] => Object.assign({}, ...begun.map((own) => own?.[key]));
   const conditions = merged('conditions');
-  const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
+  const first = firstRows(architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows')));
   const blocks = trainingBlocks(configuration);
   const result = runSteps(architecture, values, {
-    ...{ inputs: firstRows(first.rows), blocks, conditions, ...options },
+    ...{ inputs: first.rows, blocks, conditions, ...options },
     validity: inputNamed(inputs, 'validity'),
     rotaryTable: inputNamed(inputs, 'rotaryTable'),
     lossBlocks: objectives.flatMap((objective) => objective.blocks),

@@ -17,6 +17,7 @@ import {
   withoutTape,
 } from '../../engine/index.ts';
 import { add } from '../../kernels/index.ts';
+import type { FirstRows } from '../architecture/blocks.ts';
 import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import { initialise } from '../architecture/initialise.ts';
 import { type Inputs, integers, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
@@ -70,15 +71,17 @@ export async function derivedAttention(
     });
     return { ...inputs, validity: integers(validity, shape) };
   };
-  const before = await hiddenRows(model, singled(false), (rows) => rows);
-  const after = await hiddenRows(model, singled(true), (rows) =>
-    mapped(rows, (own, expert) => {
-      const places = tokens.flatMap(({ block, row }, example) =>
-        block.weights === expert ? [placeOf(blocks, block, row, steps.key(example))] : [],
+  const perturbed = (all: boolean) =>
+    hiddenRows(model, singled(all), (own, expert) => {
+      // A row of zeros has a value of zero, which would not show.
+      const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
+        block.weights === expert && (all || example >= tokens.length)
+          ? [placeOf(blocks, block, row, steps.key(example))]
+          : [],
       );
       return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
-    }),
-  );
+    });
+  const [before, after] = [await perturbed(false), await perturbed(true)];
   const changes = (example: number, block: RunningBlock, row: number) => {
     const place = placeOf(blocks, block, row, steps.query(example));
     const [was, is] = [before, after].map((own) => rowOf(own[block.weights], place));
@@ -186,7 +189,7 @@ function rowOf({ data, shape: [, rows, width] }: HostRows, { step, row }: Place)
 /** Normal numbers in these rows, and zeros in all others. */
 function normalsAt(shape: readonly number[], places: readonly Place[]): Float32Array {
   const data = new Float32Array(elementCount(shape));
-  for (const [i, own] of places.entries()) randomStream(SEED, i, streams.noise).fillNormal(rowOf({ data, shape }, own));
+  for (const own of places) randomStream(SEED, own.step, streams.noise).fillNormal(rowOf({ data, shape }, own));
   return data;
 }
 
@@ -194,12 +197,12 @@ function normalsAt(shape: readonly number[], places: readonly Place[]): Float32A
 async function hiddenRows(
   model: Model,
   inputs: Inputs,
-  firstRows: (rows: PerExpert<Tensor>) => PerExpert<Tensor>,
+  change: (rows: Tensor, expert: string) => Tensor,
 ): Promise<PerExpert<HostRows>> {
   const { device } = model;
   return await device.step(async () => {
     const { hidden } = withoutTape(device, () =>
-      trainingPass(model, tensorsOf(device, inputs), { allRows: true, firstRows }),
+      trainingPass(model, tensorsOf(device, inputs), { allRows: true, firstRows: changed(change) }),
     );
     const read = Object.entries(hidden).map(async ([expert, own]) => {
       return [expert, { data: await own.read(), shape: own.shape }] as const;
@@ -221,13 +224,10 @@ async function passingEdges(
   const gradients = await device.step(async () => {
     const { hidden } = trainingPass(model, tensorsOf(device, inputs), {
       allRows: true,
-      firstRows: (rows) =>
-        mapped(rows, (own, expert) => {
-          probes[expert] = parameter(device, new Float32Array(own.size), own.shape, {
-            name: `first rows of ${expert}`,
-          });
-          return add(own, probes[expert]);
-        }),
+      firstRows: changed((own, expert) => {
+        probes[expert] = parameter(device, new Float32Array(own.size), own.shape, { name: `first rows of ${expert}` });
+        return add(own, probes[expert]);
+      }),
     });
     for (const [expert, own] of Object.entries(hidden)) {
       const places = queries.flatMap((query, example) =>
@@ -254,6 +254,11 @@ async function passingEdges(
     return rows.some((own) => own.some((value) => value !== 0));
   };
 }
+
+/** Changes the first rows of every expert. */
+const changed =
+  (change: (rows: Tensor, expert: string) => Tensor) =>
+  (first: FirstRows): FirstRows => ({ ...first, rows: mapped(first.rows, change) });
 
 const mapped = <T, R>(record: Readonly<Record<string, T>>, change: (own: T, name: string) => R): Record<string, R> =>
   Object.fromEntries(Object.entries(record).map(([name, own]) => [name, change(own, name)]));

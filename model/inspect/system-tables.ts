@@ -6,7 +6,10 @@ import { groupsNotReached } from '../architecture/reach.ts';
 import { groupsOf } from '../architecture/rules.ts';
 import { type Difference, differencesOf, edgeText, type System, systemNamed } from '../systems/index.ts';
 
-/** Whether a loss gives the parameters of a group a gradient, and otherwise why not. */
+/**
+ * Whether a loss gives the parameters of a group a gradient, and otherwise why not. 'yes' follows the attention table alone: a model
+ * with fewer layers than there are edges on the way gives none.
+ */
 export type GradientCell = 'yes' | 'cut by the stop-gradient' | 'not read' | 'frozen';
 
 /** By a first name, then by a second. */
