@@ -73,29 +73,29 @@ export async function derivedAttention(
         isReal && inMask.includes(token) ? { step: last(tokens.length + i), row: inMask.indexOf(token) } : [],
       );
     });
-  const perturbed = (own: Tensor, places: readonly Place[]) =>
-    add(own, tensor(device, normalsAt(own.shape, places), own.shape));
+  // A row of zeros has a value of zero, so that a single one is perturbed whether it is real or not.
+  const perturbed = (
+    own: Tensor,
+    all: boolean,
+    place: (block: RunningBlock, row: number, step: number) => Place | null,
+  ) => {
+    const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
+      all || example >= tokens.length ? (place(block, row, steps.key(example)) ?? []) : [],
+    );
+    return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
+  };
   const first = (all: boolean) => (rows: PerExpert<Tensor>) =>
-    mapped(rows, (own, expert) => {
-      // A row of zeros has a value of zero, so that a single one is perturbed whether it is real or not.
-      const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
-        runsThrough(block, expert) && (all || example >= tokens.length)
-          ? placeOf(blocks, block, row, steps.key(example))
-          : [],
-      );
-      return perturbed(own, places);
-    });
+    mapped(rows, (own, expert) =>
+      perturbed(own, all, (block, ...at) => (runsThrough(block, expert) ? placeOf(blocks, block, ...at) : null)),
+    );
   const before = await hiddenRows(model, alone(false), { firstRows: first(false) });
   const after = await hiddenRows(model, alone(true), { firstRows: first(true) });
   // Rows without joint attention have what they read of memory themselves, and nothing of what others have read.
   const blind = { ...inputs, validity: integers(new Uint8Array(inputs.validity.data.length), inputs.validity.shape) };
   const memoryRows = (rows: Readonly<Record<string, Tensor>>) =>
-    mapped(rows, (own, name) => {
-      const places = tokens.flatMap(({ block, row }, example) =>
-        block.name === name ? { step: steps.key(example), row } : [],
-      );
-      return perturbed(own, places);
-    });
+    mapped(rows, (own, name) =>
+      perturbed(own, true, (block, row, step) => (block.name === name ? { step, row } : null)),
+    );
   const hasMemory = blocks.some(isRead);
   const crossed = hasMemory ? [await hiddenRows(model, blind, {}), await hiddenRows(model, blind, { memoryRows })] : [];
   const crosses = (query: RunningBlock, key: RunningBlock) => isRead(key) && !isRead(query);
@@ -125,9 +125,8 @@ export async function derivedAttention(
   const rowFor = (query: RunningBlock) =>
     blocks.flatMap((key) => {
       const mask = maskOf(query, key);
-      return mask
-        ? [[key.name, { mask, passes: (crosses(query, key) ? passesAcross : passes)(query, key) }] as const]
-        : [];
+      const pass = crosses(query, key) ? passesAcross : passes;
+      return mask ? [[key.name, { mask, passes: pass(query, key) }] as const] : [];
     });
   return Object.fromEntries(blocks.map((query) => [query.name, Object.fromEntries(rowFor(query))]));
 }
