@@ -56,7 +56,7 @@ function summaryLines(own: Summary): string[] {
       const of = (value: string) => columns.filter((column) => cells[column] === value).join(', ');
       return `${row} -> ${values.map((value) => `${of(value)}: ${value}`).join(', ')}`;
     });
-  const losses = own.objectives.map(({ name, weight, kind }) => `${name} (${kind}, weight ${weight})`);
+  const losses = own.objectives.map(({ name, weight }) => `${name} (weight ${weight})`);
   return [
     ...headLines(own),
     ...indented([
@@ -114,16 +114,10 @@ function descriptionLines(own: Description): string[] {
     '',
     ...aligned(
       [
-        ['loss', 'weight', 'kind', 'acts', 'meaning'],
-        ...objectives.map(({ name, weight, kind, acts, meaning }) => [
-          name,
-          String(weight),
-          kind,
-          acts ?? '-',
-          meaning,
-        ]),
+        ['loss', 'weight', 'acts', 'meaning'],
+        ...objectives.map(({ name, weight, acts, meaning }) => [name, String(weight), acts ?? '-', meaning]),
       ],
-      5,
+      4,
     ),
     '',
     ...aligned([['group', 'parameters'], ...sizes], 1),

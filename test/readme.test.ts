@@ -88,7 +88,7 @@ describe.skipIf(skipped !== '')(`commands of the README on data of one's own${sk
     );
     await expectToRun(train.replace('20', '2'), /^trained 2 steps .*\n(.*\n)*checkpoint: /);
     await symlink(
-      join(folder, '.insula/bridge-knowledge-insulation-tiny/checkpoint.safetensors'),
+      join(folder, '.insula/bridge-knowledge-insulation-robot-only-tiny/checkpoint.safetensors'),
       join(folder, 'FILE'),
     );
     await expectToRun(act, /^episode .*step 2: .*\n(.*\n)*latency on /);

@@ -22,7 +22,6 @@ export interface SystemTables {
   readonly gradients: TableOf<GradientCell>;
   readonly objectives: readonly {
     readonly name: string;
-    readonly kind: string;
     readonly weight: number;
     readonly meaning: string;
     /** What it acts by; null if it does not act. */
@@ -54,9 +53,7 @@ export function systemTables(configuration: ModelConfiguration): SystemTables {
     ...{ blocks, history },
     attention: tableOf(names, names, cell),
     gradients: gradientTable(architecture),
-    objectives: objectives.map(({ name, weight, meaning, acts = null }, i) => {
-      return { name, kind: configuration.objectives[i].kind, weight, meaning, acts };
-    }),
+    objectives: objectives.map(({ name, weight, meaning, acts = null }) => ({ name, weight, meaning, acts })),
     parameters: Object.fromEntries(groups.map((group) => [group, sizeOf(group)])),
   };
 }

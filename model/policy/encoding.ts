@@ -1,4 +1,4 @@
-/** Conversion between a robot's units and the model's: normalised numbers, prompts, token ids and images. */
+/** Conversion between a robot's units and the model's: prompts, token ids and images, beside its numbers. */
 import { InputError, quote } from '../../engine/files/errors.ts';
 import {
   type ActionIds,
@@ -17,23 +17,13 @@ import {
 import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
 import { type Ids, type ObservationBatch, padIds } from '../architecture/inputs.ts';
 import type { Image } from '../data/dataset.ts';
-import {
-  absoluteActions,
-  type DatasetStatistics,
-  fromSlots,
-  normaliseImage,
-  normalisers,
-  relativeActions,
-  resizeWithPadding,
-  type SlotMap,
-  slotMask,
-  toSlots,
-} from '../data/index.ts';
+import { normaliseImage, resizeWithPadding, toSlots } from '../data/index.ts';
 import { NUMBERS, STATE } from '../systems/index.ts';
+import { RobotNumbers, type RobotSettings, type RobotState } from './robot-numbers.ts';
 import { featuresOf, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
 
 /** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
-export interface EncodingSettings {
+export interface EncodingSettings extends RobotSettings {
   /** The text vocabulary as a tokenizer.json; the default vocabulary if absent. */
   readonly text?: object;
   /** The prompt contains the discretised state. */
@@ -44,42 +34,21 @@ export interface EncodingSettings {
   readonly stateBins: number;
   /** Camera names in the order of the model's image slots. */
   readonly cameras: readonly string[];
-  /** null for data of several robots, which have statistics of their own. */
-  readonly statistics: DatasetStatistics | null;
-  /** The action dimensions of the one robot that are relative to its state; absent if none is. */
-  readonly relative?: readonly boolean[];
   /** The JSON of an action tokenizer of any kind, for systems with discrete action tokens. */
   readonly actions: object | null;
   /** The vocabulary has location tokens between text and action tokens, for answers that contain image locations. */
   readonly locations?: boolean;
   /** The subtasks that the policy says before it acts; absent for a policy that says none. */
   readonly subtask?: SubtaskSettings;
-  /** The robots of a model that was trained on several, by name. */
-  readonly robots?: Readonly<Record<string, { readonly slots: SlotMap; readonly statistics: DatasetStatistics }>>;
 }
 
 /** The observation of a robot at one control step, in its own units. */
-export interface RawObservation {
+export interface RawObservation extends RobotState {
   /** Images by camera name; a missing camera is masked. */
   readonly images: Readonly<Record<string, Image | null>>;
-  readonly state: ArrayLike<number> | null;
   readonly instruction: string | null;
   /** The requested output: actions (default), the next subtask, or the answer to the question in `instruction`. */
   readonly request?: 'actions' | 'subtask' | 'answer';
-  /** Name of the robot, if the model was trained on several. */
-  readonly robot?: string;
-}
-
-/** The fields of an observation that normalisation of its actions depends on. */
-type NormalisationContext = Pick<RawObservation, 'robot' | 'state'>;
-
-/** The conversion of one robot's numbers to the model's. */
-interface Robot {
-  readonly normalise: ReturnType<typeof normalisers>;
-  /** null if its dimensions are the model's. */
-  readonly slots: SlotMap | null;
-  /** The action dimensions that are relative to the state; null if none is. */
-  readonly relative: readonly boolean[] | null;
 }
 
 interface ChunkWriter {
@@ -89,36 +58,25 @@ interface ChunkWriter {
   decode(): Float32Array;
 }
 
-export class Encoding {
+export class Encoding extends RobotNumbers {
   readonly text: TextTokenizer;
   /** The action tokenizer; null for systems without discrete action tokens. */
   readonly actions: ActionTokenizer | null;
   /** The tokens of subtasks; null for policies that say none. */
   readonly subtask: SubtaskTokens | null;
   private readonly ranges: Partial<Record<'location' | 'state' | 'action', ActionIds>>;
-  /** Robots by name; the robot of a model that was trained on one robot has no name. */
-  private readonly robots: ReadonlyMap<string | undefined, Robot>;
 
   constructor(readonly settings: EncodingSettings) {
+    super(settings);
     this.text = settings.text ? new TextTokenizer(settings.text) : TextTokenizer.default();
     this.actions = settings.actions && actionTokenizerFromJson(settings.actions);
-    const { statistics, locations, stateTokens, stateBins, robots = {}, relative = [] } = settings;
+    const { locations, stateTokens, stateBins } = settings;
     const sizes: Record<string, number> = {};
     if (locations) sizes.location = LOCATIONS;
     if (stateTokens) sizes.state = stateBins;
     if (this.actions) sizes.action = this.actions.vocabularySize;
     this.ranges = rangesAfterText(this.text.vocabularySize, sizes);
     this.subtask = settings.subtask ? new SubtaskTokens(settings.subtask, this.text, this.ranges.location) : null;
-    const own: [string | undefined, Robot][] = Object.entries(robots).map(([name, { slots, statistics }]) => [
-      name,
-      {
-        ...{ normalise: normalisers(statistics), slots },
-        relative: someOrNull(slots.actions.map(({ relative }) => relative)),
-      },
-    ]);
-    if (statistics)
-      own.push([undefined, { normalise: normalisers(statistics), slots: null, relative: someOrNull(relative) }]);
-    this.robots = new Map(own);
   }
 
   /** Rows of the embedding: text tokens, then location, state and action tokens if the model has them. */
@@ -187,7 +145,7 @@ export class Encoding {
     const { subtask } = this;
     if (!subtask || subtask.settings.places === 0) return {};
     const { stateDimension: width } = configuration;
-    const state = width > 0 ? this.state(observations, configuration, true) : new Float32Array();
+    const state = width > 0 ? this.states(observations, configuration, true) : new Float32Array();
     const rows = said.map((ids, i) => [
       ...subtask.numbers(subtask.decode(ids)),
       ...Array.from(state.subarray(i * width, (i + 1) * width)).flatMap(featuresOf),
@@ -237,50 +195,6 @@ export class Encoding {
     };
   }
 
-  /**
-   * A chunk [rows, dimensions of the robot] in the robot's units -> [rows, dimensions of the model], normalised. Dimensions
-   * that are marked relative are relative to the observed state; dimensions that the robot lacks are zero.
-   *
-   * @throws InputError if actions are relative and there is no state
-   */
-  normaliseActions(actions: Float32Array, { robot, state }: NormalisationContext): Float32Array {
-    const { normalise, slots, relative } = this.robot(robot);
-    const own = normalise.actions.normalise(
-      relative ? relativeActions(actions, stateOf(robot, state), relative) : actions,
-    );
-    return slots ? toSlots(own, slots.actions, slots.width) : own;
-  }
-
-  /** The inverse of `normaliseActions`. */
-  denormaliseActions(actions: Float32Array, { robot, state }: NormalisationContext): Float32Array {
-    const { normalise, relative } = this.robot(robot);
-    const own = normalise.actions.denormalise(this.ownDimensions(actions, robot));
-    return relative ? absoluteActions(own, stateOf(robot, state), relative) : own;
-  }
-
-  /** A normalised chunk [rows, dimensions of the model] -> [rows, dimensions of the robot], which action tokens encode. */
-  ownDimensions(data: Float32Array, robot?: string): Float32Array {
-    const { slots } = this.robot(robot);
-    return slots ? fromSlots(data, slots.actions, slots.width) : data;
-  }
-
-  /** [dimensions of the model]: 1 for each dimension that the robot has; null if it has all. */
-  realDimensions(robot?: string): Uint8Array | null {
-    const { slots } = this.robot(robot);
-    return slots && slotMask(slots.actions, slots.width);
-  }
-
-  private robot(name: string | undefined): Robot {
-    const found = this.robots.get(name);
-    if (found) return found;
-    const known = [...this.robots.keys()].filter((own) => own !== undefined);
-    throw new InputError(
-      known.length > 0
-        ? `this model was trained on the robots ${known.join(', ')}: name one of them, not ${quote(name)}`
-        : `this model was trained on one robot, and none is named ${quote(name)}`,
-    );
-  }
-
   /** Encodes a batch of observations. @throws InputError if a prompt is longer than the model's block for it */
   observe(observations: readonly RawObservation[], configuration: ModelConfiguration): ObservationBatch {
     const ids = configuration.blocks
@@ -298,14 +212,14 @@ export class Encoding {
       images,
       cameraValid,
       ids: Object.fromEntries(ids),
-      numbers: state ? { [sourceOf(state)]: this.state(observations, configuration) } : {},
+      numbers: state ? { [sourceOf(state)]: this.states(observations, configuration) } : {},
     };
   }
 
   /** The token of the bin of every state dimension, in the order of the state; questions have none. */
   private stateIds(observations: readonly RawObservation[], configuration: ModelConfiguration): Ids {
     const { stateDimension } = configuration;
-    const bins = digitizeState(this.state(observations, configuration), { bins: this.settings.stateBins });
+    const bins = digitizeState(this.states(observations, configuration), { bins: this.settings.stateBins });
     const ids = this.ranges.state!.toVocabulary(bins);
     const rows = observations.map(({ request }, i) =>
       request === 'answer' ? [] : ids.subarray(i * stateDimension, (i + 1) * stateDimension),
@@ -344,31 +258,4 @@ export class Encoding {
     });
     return { images, cameraValid };
   }
-
-  /** The states of observations; zeros for questions and, if they are `optional`, for robots without. */
-  private state(
-    observations: readonly RawObservation[],
-    { stateDimension }: ModelConfiguration,
-    optional = false,
-  ): Float32Array {
-    const state = new Float32Array(observations.length * stateDimension);
-    observations.forEach((observation, sample) => {
-      if (observation.request === 'answer') return;
-      const { normalise, slots } = this.robot(observation.robot);
-      if (optional && !normalise.states) return;
-      if (!observation.state || !normalise.states)
-        throw new InputError('this model needs a state, and the observation has none');
-      const own = normalise.states.normalise(Float32Array.from(observation.state));
-      state.set(slots ? toSlots(own, slots.state, slots.width) : own, sample * stateDimension);
-    });
-    return state;
-  }
-}
-
-const someOrNull = (flags: readonly boolean[]) => (flags.includes(true) ? flags : null);
-
-function stateOf(robot: string | undefined, state: RawObservation['state']): ArrayLike<number> {
-  if (state) return state;
-  const name = robot === undefined ? 'this robot' : `robot ${quote(robot)}`;
-  throw new InputError(`${name}: its actions are relative to its state, and the observation has no state`);
 }

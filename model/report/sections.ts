@@ -231,7 +231,7 @@ export async function actingSection(rows: NonNullable<ReportData['acting']>): Pr
     const own = [formatNumber(step), formatNumber(openLoop.oneSample)];
     if (!closedLoop) return own;
     const { episodes, success, rightObject, stageScore } = closedLoop;
-    return [...own, formatNumber(episodes), ...[success, rightObject, stageScore].map(formatPercent)];
+    return [...own, formatNumber(episodes), ...[success, rightObject, stageScore].map((share) => formatPercent(share))];
   });
   return {
     id: 'acting',

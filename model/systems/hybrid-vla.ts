@@ -1,4 +1,4 @@
-/** HybridVLA in the form in which knowledge insulation compares itself with it (Liu et al. 2025, arXiv 2503.10631). */
+/** HybridVLA (Liu et al. 2025, arXiv 2503.10631), and the form in which knowledge insulation compares itself with it. */
 import { causal, full } from '../../kernels/index.ts';
 import { jointTraining } from './knowledge-insulation.ts';
 import type { System } from './system.ts';
@@ -18,4 +18,36 @@ export const hybridVla: System = {
   ],
   attention: { ...jointTraining.attention, target: { image: full, language: full, action: full, target: causal } },
   actionTokens: 'bins',
+};
+
+/** Every block is causal, and follows on all blocks before it. */
+export const hybridVlaOriginal: System = {
+  name: 'hybrid-vla-original',
+  parent: null,
+  description:
+    'diffusion of the actions and bin tokens that see the noisy actions, in one causal language model without an expert',
+  source: 'arXiv 2503.10631',
+  blocks: [
+    { name: 'image', input: 'images', weights: 'backbone' },
+    { name: 'language', input: 'prompt', weights: 'backbone' },
+    { name: 'state', input: 'state', weights: 'backbone' },
+    { name: 'time', input: 'time', weights: 'backbone' },
+    { name: 'action', input: 'noisyActions', weights: 'backbone', after: ['image', 'language', 'state', 'time'] },
+    { name: 'target', input: 'target', weights: 'backbone', after: ['image', 'language', 'state', 'time', 'action'] },
+  ],
+  attention: {
+    image: { image: causal },
+    language: { image: full, language: causal },
+    state: { image: full, language: full, state: full },
+    time: { image: full, language: full, state: full, time: full },
+    action: { image: full, language: full, state: full, time: full, action: causal },
+    target: { image: full, language: full, state: full, time: full, action: full, target: causal },
+  },
+  objectives: [
+    { kind: 'nextToken', name: 'token', weight: 1 },
+    { kind: 'diffusion', name: 'diffusion', weight: 1, block: 'action' },
+  ],
+  actionTokens: 'bins',
+  stateAsText: false,
+  time: 'token',
 };

@@ -1,6 +1,6 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { openvlaC, openvlaD, openvlaDS, openvlaPlus, openvlaS, openvlaSC, pi0Paraphrased, pi0Plus } from './genvla.ts';
-import { hybridVla } from './hybrid-vla.ts';
+import { hybridVla, hybridVlaOriginal } from './hybrid-vla.ts';
 import {
   insulationRobotOnly,
   jointRobotOnly,
@@ -16,6 +16,17 @@ import { openvla, rt2 } from './openvla.ts';
 import { openvlaOft } from './openvla-oft.ts';
 import { frozenBackbone, pi0, pi0Fast, pi0TextState, pi05, pi05Stage1, pi05Stage2 } from './pi0.ts';
 import { pi0Small } from './pi0-small.ts';
+import {
+  interleaved,
+  oneStepContinuous,
+  oneStepDiscrete,
+  policyHeadDiffusion,
+  policyHeadFlow,
+  policyHeadLstm,
+  policyHeadMlp,
+  policyHeadSquared,
+  policyHeadTransformer,
+} from './robovlms.ts';
 import { robovlmsFlamingo } from './robovlms-flamingo.ts';
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
@@ -40,8 +51,10 @@ export const systems: readonly System[] = [
   ...[knowledgeInsulation, insulationRobotOnly, jointTraining, jointRobotOnly, naiveTokens, naiveTokensStride],
   ...[kiContinuousState, kiExpertState, kiSpecialTokenState],
   ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2, pi0Small],
-  ...[hybridVla, transfusion, openvlaOft, robovlmsFlamingo],
+  ...[hybridVla, hybridVlaOriginal, transfusion, openvlaOft],
   ...[openvla, rt2, openvlaD, openvlaS, openvlaC, openvlaDS, openvlaSC, openvlaPlus, pi0Paraphrased, pi0Plus],
+  ...[oneStepDiscrete, oneStepContinuous, interleaved, policyHeadLstm, policyHeadMlp, policyHeadTransformer],
+  ...[policyHeadSquared, policyHeadDiffusion, policyHeadFlow, robovlmsFlamingo],
 ];
 
 /** @throws InputError that lists the systems if none has this name */

@@ -13,10 +13,11 @@ export interface SubtaskSizes {
  * The subtask's tokens are a target behind the prompt. Blocks behind them that read the prompt read them by the same edge, and count
  * them in their positions. An expert of noisy actions gets the places with the state as a token of its own, as pi0's expert gets the
  * state: it is slow to learn numbers from keys and values that it may not train. null for a system whose prompt sees a block behind it,
- * because the prompt would see the subtask that it is to predict.
+ * because the prompt would see the subtask that it is to predict, and for one with a history, which would have to say one at every step.
  */
 export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes): System | null {
   const { blocks, attention, objectives } = system;
+  if (system.history) return null;
   const isGiven = ({ input, weights }: SystemBlock) =>
     input === 'prompt' || (input === 'state' && weights === 'backbone');
   const given = blocks.findLastIndex(isGiven);

@@ -66,7 +66,7 @@ function parametersOf(
   { images, state }: { images: boolean; state: boolean },
 ) {
   const { image, ...vision } = preset.vision;
-  const sizes = { vocabulary: 1, promptTokens: 1, targetTokens: 1, horizon: 1, actionDimension: 1 };
+  const sizes = { vocabulary: 1, promptTokens: 1, targetTokens: 1, horizon: 1, actionDimension: 2 };
   const named = systemNamed(system);
   const saying = subtask ? sayingSystem(named, { tokens: 1, dimension: subtask === 'words' ? 0 : 4 }) : named;
   const configuration = configurationOf(saying, {

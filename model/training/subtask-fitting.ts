@@ -36,7 +36,7 @@ export function sayingSystem(system: System, sizes: SubtaskSizes): System {
   const saying = withSubtask(system, sizes);
   if (saying) return saying;
   throw new InputError(
-    `--subtask: ${system.name} lets its prompt see the actions, so that it cannot say anything first; give --subtask none, or choose another --system`,
+    `--subtask: ${system.name} ${system.history ? 'sees a history, and would have to say one at every step of it' : 'lets its prompt see the actions, so that it cannot say anything first'}; give --subtask none, or choose another --system`,
   );
 }
 

@@ -109,11 +109,14 @@ describe('a captured training step', () => {
       const { horizon } = configuration;
       // The second half has one real step of each chunk, and half of the dimensions: a mean of means would be far off.
       const random = randomBatch(configuration, 8, 1);
+      const half = random.batch / 2;
       const whole: TrainingBatch = {
         ...random,
-        actionValid: Uint8Array.from({ length: 8 * horizon }, (_, i) => (i < 4 * horizon || i % horizon === 0 ? 1 : 0)),
-        realDimensions: Uint8Array.from({ length: 8 * configuration.actionDimension }, (_, i) =>
-          i < 4 * configuration.actionDimension || i % 2 === 0 ? 1 : 0,
+        actionValid: Uint8Array.from({ length: random.batch * horizon }, (_, i) =>
+          i < half * horizon || i % horizon === 0 ? 1 : 0,
+        ),
+        realDimensions: Uint8Array.from({ length: random.batch * configuration.actionDimension }, (_, i) =>
+          i < half * configuration.actionDimension || i % 2 === 0 ? 1 : 0,
         ),
       };
       const updated = async (batches: readonly Inputs[]) => {

@@ -19,7 +19,7 @@ import { type Layer, LayerNorm, Linear, type ModelParameter, parametersOfLayers,
 import type { TrunkSettings } from './settings.ts';
 
 const TORCH_EPSILON = 1e-5;
-const [HEADS, HEAD_DIMENSION_LIMIT] = [8, 256];
+const [MOST_HEADS, HEAD_DIMENSION_LIMIT] = [8, 256];
 
 export interface Trunk extends Layer {
   readonly outputs: number;
@@ -36,18 +36,24 @@ export function trunkOf(group: string, settings: TrunkSettings, inputs: number, 
     case 'lstm':
       return new Lstm(group, inputs, width, settings.layers ?? 4);
     case 'transformer': {
-      const { layers = 8, heads = HEADS } = settings;
+      const { layers = 8, heads = headsFor(width) } = settings;
       return new CausalTransformer(group, { inputs, window, width, layers, heads });
     }
   }
 }
+
+/** RoboVLMs' eight heads, or fewer where the width is small. */
+const headsFor = (width: number): number => {
+  const fits = (heads: number) => width % (4 * heads) === 0;
+  return Array.from({ length: MOST_HEADS }, (_, i) => MOST_HEADS - i).find(fits) ?? 1;
+};
 
 /** Why a trunk cannot read features of this width; null if it can. */
 export function trunkObstacle(settings: TrunkSettings, inputs: number): string | null {
   const { width = inputs } = settings;
   if (width % 4 !== 0) return `the width of its trunk is ${width}, not a multiple of 4`;
   if (settings.kind !== 'transformer') return null;
-  const { heads = HEADS } = settings;
+  const { heads = headsFor(width) } = settings;
   const dimension = width / heads;
   return dimension % 4 === 0 && dimension <= HEAD_DIMENSION_LIMIT
     ? null
