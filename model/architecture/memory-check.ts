@@ -71,7 +71,8 @@ function expertComplaint(configuration: ModelConfiguration): string | undefined 
       if (!Number.isInteger(every) || every < 1)
         return `${what} has cross-attention every ${every} layers; expected a positive integer`;
       const memory = memoryOf(configuration, name);
-      if (memory.length === 0) return `${what} has crossAttention, and none of its blocks reads memory`;
+      if (memory.length === 0)
+        return `${what} has crossAttention, and none of its blocks reads memory: an encoder, or images`;
       const other = memory.find(({ weights }) => experts[weights].width !== experts[memory[0].weights].width);
       if (other) return `${what} reads memory ${quote(memory[0].name)} and ${quote(other.name)}, which differ in width`;
     }

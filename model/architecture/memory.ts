@@ -1,7 +1,7 @@
 /** Memory of a pass: which experts read which blocks by cross-attention, and what these are made of. */
 import { type ParameterSet, stopGradient, type Tensor } from '../../engine/index.ts';
 import { add, concatenateTokens, scale } from '../../kernels/index.ts';
-import { type BlockSettings, type ModelConfiguration, memoryOf, runsThrough } from './configuration.ts';
+import { type ModelConfiguration, memoryOf, runsThrough } from './configuration.ts';
 import type { Memory, MemoryContents, MemoryRows } from './cross-attention.ts';
 import { type Inputs, type InputTensors, inputNamed, type ObservationBatch } from './inputs.ts';
 import type { PerExpert } from './mixture.ts';
@@ -19,12 +19,12 @@ export interface Reader {
 export function readersOf(
   configuration: ModelConfiguration,
   blocks: readonly RunningBlock[],
-  available: readonly BlockSettings[],
+  available: readonly RunningBlock[],
 ): Reader[] {
   return Object.keys(configuration.experts).flatMap((expert) => {
     const running = blocks.filter((block) => runsThrough(block, expert));
     const names = memoryOf(configuration, expert).map(({ name }) => name);
-    const memory = available.filter(({ name }) => names.includes(name)).map((own) => ({ ...own, tableName: own.name }));
+    const memory = available.filter(({ name }) => names.includes(name));
     return running.length > 0 && memory.length > 0 ? [{ expert, running, memory }] : [];
   });
 }
@@ -61,8 +61,8 @@ export function memoryContents(
 }
 
 /**
- * The rows [batch, rows, width] that an expert makes the keys and values of its memory from. An edge
- * with a gradient factor below 1 passes so much of it into the rows, and all of it into the weights of keys and values.
+ * The rows [batch, rows, width] that an expert makes the keys and values of its memory from. An edge with a gradient factor below 1
+ * passes so much of the gradient into the rows, and all of it into the weights of keys and values.
  */
 function memoryRows(
   { blocks, edges }: ModelConfiguration,

@@ -25,8 +25,8 @@ export function blocksNamed(configuration: ModelConfiguration, names: readonly s
 }
 
 /**
- * The blocks of a training pass: all that run through an expert, with one entry for each copy.
- * Those of an expert that is copied as a whole are copied together.
+ * The blocks of a training pass: all that run through an expert, with one entry for each copy. Those of an expert that is copied as a
+ * whole are copied together.
  */
 export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
   const groups: BlockSettings[][] = [];
@@ -42,6 +42,10 @@ export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): 
     ).flat(),
   );
 }
+
+/** The blocks of images that run through no expert. */
+export const imagesAsMemory = ({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] =>
+  blocks.filter(({ memory }) => memory).map((block) => ({ ...block, tableName: block.name }));
 
 /** Whether each copy of a block belongs to the same copy of another. */
 const isCopiedWith = ({ weights, repeats = 1 }: BlockSettings, other: BlockSettings): boolean =>
@@ -266,8 +270,8 @@ function jointPositions(
 
 /**
  * Padding mask [sequences, tokens] and rotary table [sequences, rows, headDimension / 2, 2] for the rows of `running`, which attend to
- * themselves and to the `cached` blocks before them. A sequence is a control step, or all of an example in interleaved history. No
- * rows have none. Their names begin with `at`.
+ * themselves and to the `cached` blocks before them; nothing where no block runs. A sequence is a control step, or all of an example in
+ * interleaved history. Their names begin with `at`.
  */
 export function sequenceInputs(
   configuration: ModelConfiguration,

@@ -1,7 +1,7 @@
 /** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
 import { type RowsOfBlock, sliceTokens, writeTokens } from '../../kernels/index.ts';
-import { blockNamed, hasKeys, isMemory, type ModelConfiguration, stepsInSequence } from './configuration.ts';
+import { blockNamed, hasKeys, type ModelConfiguration, stepsInSequence } from './configuration.ts';
 import type { MemoryContents } from './cross-attention.ts';
 import {
   expectInputs,
@@ -16,7 +16,7 @@ import type { Cache, PerExpert } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
 import { blocksNamed, type RunningBlock, sequenceInputs, validityInput } from './sequence.ts';
-import { rowsReader, runStages, type Stages, stageInputs } from './stages.ts';
+import { rowsReader, runStages, type Stages, stageInputs, stagesOf } from './stages.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
 class KeyValueCache implements Disposable {
@@ -83,13 +83,9 @@ export class CachedSession implements Session {
     const { device, configuration } = model;
     const [prefix, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
     this.blocks = { prefix, suffix };
-    // Where encoders run alone, they are a sequence like any other.
-    const alone = [...prefix, ...suffix].every((block) => isMemory(configuration, block));
-    const memory = alone ? [] : prefix.filter((block) => isMemory(configuration, block));
-    const running = prefix.filter((block) => !memory.includes(block));
-    const encoding = memory.filter((block) => !block.memory);
+    this.stages = stagesOf(configuration, prefix, [...prefix, ...suffix]);
+    const { memory, running } = this.stages;
     const readers = (blocks: readonly RunningBlock[]) => readersOf(configuration, blocks, memory);
-    this.stages = { encoding, running, readers: readers(running) };
     this.readers = { suffix: readers(suffix), all: readers([...running, ...suffix]) };
     const rows = (blocks: readonly RunningBlock[]) =>
       blocks.reduce((sum, block) => sum + (hasKeys(block) ? block.length : 0), 0);
@@ -120,7 +116,7 @@ export class CachedSession implements Session {
       return { result: work(rowsReader(blocks, result), values), contents };
     });
     this.contents = contents;
-    for (const rows of Object.values({ ...first.rows, ...first.memory })) rows.dispose();
+    for (const rows of [first.rows, first.memory].flatMap((own) => Object.values(own))) rows.dispose();
     return result;
   }
 

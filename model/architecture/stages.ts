@@ -2,11 +2,11 @@
 import type { Tensor } from '../../engine/index.ts';
 import { embedding, reshape, sliceTokens } from '../../kernels/index.ts';
 import type { FirstRows } from './blocks.ts';
-import { blockNamed, type ModelConfiguration } from './configuration.ts';
+import { blockNamed, isMemory, type ModelConfiguration } from './configuration.ts';
 import type { MemoryContents } from './cross-attention.ts';
 import { type Inputs, type InputTensors, inputNamed, type ObservationBatch } from './inputs.ts';
 import { runSteps, type StepsPass } from './interleave.ts';
-import { memoryContents, memoryOfPass, type Reader, readerInputs } from './memory.ts';
+import { memoryContents, memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
 import type { Cache, MixtureResult, PerExpert } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { RowsReader } from './objectives/index.ts';
@@ -16,12 +16,26 @@ import { type RunningBlock, rowsOf, sequenceInputs } from './sequence.ts';
 const ENCODER = 'encoder/';
 
 export interface Stages {
-  /** The blocks of encoders; none where nothing reads them as memory. */
-  readonly encoding: readonly RunningBlock[];
+  /** Blocks of encoders, which run first, and of images that run through no expert. */
+  readonly memory: readonly RunningBlock[];
   readonly running: readonly RunningBlock[];
   /** The experts of `running` that read memory. */
   readonly readers: readonly Reader[];
 }
+
+/** The stages of a pass through `blocks`, as part of one through `all` of these. Where encoders run alone, they are no memory. */
+export function stagesOf(
+  configuration: ModelConfiguration,
+  blocks: readonly RunningBlock[],
+  all: readonly RunningBlock[] = blocks,
+): Stages {
+  const alone = all.every((block) => isMemory(configuration, block));
+  const memory = alone ? [] : blocks.filter((block) => isMemory(configuration, block));
+  const running = blocks.filter((block) => !memory.includes(block));
+  return { memory, running, readers: readersOf(configuration, running, memory) };
+}
+
+const throughEncoders = ({ memory }: Stages) => memory.filter((block) => !block.memory);
 
 /** Rows of memory by block. */
 export type MemoryByBlock = Readonly<Record<string, Tensor>>;
@@ -36,15 +50,11 @@ interface StagesPass extends Omit<StepsPass, 'blocks' | 'inputs' | 'validity' | 
 }
 
 /** Padding masks and rotary tables of the stages. */
-export function stageInputs(
-  configuration: ModelConfiguration,
-  observation: ObservationBatch,
-  { encoding, running, readers }: Stages,
-): Inputs {
+export function stageInputs(configuration: ModelConfiguration, observation: ObservationBatch, stages: Stages): Inputs {
   return {
-    ...sequenceInputs(configuration, observation, running),
-    ...sequenceInputs(configuration, observation, encoding, [], ENCODER),
-    ...readerInputs(configuration, observation, readers),
+    ...sequenceInputs(configuration, observation, stages.running),
+    ...sequenceInputs(configuration, observation, throughEncoders(stages), [], ENCODER),
+    ...readerInputs(configuration, observation, stages.readers),
   };
 }
 
@@ -53,8 +63,8 @@ export function runStages(
   { architecture, parameters }: Model,
   inputs: InputTensors,
   first: Pick<FirstRows, 'rows' | 'memory'>,
-  { encoding, running, readers }: Stages,
-  { cache, allReaders = readers, memoryRows = (rows) => rows, ...pass }: StagesPass,
+  stages: Stages,
+  { cache, allReaders = stages.readers, memoryRows = (rows) => rows, ...pass }: StagesPass,
 ): { result: MixtureResult; contents: PerExpert<MemoryContents> } {
   const run = (blocks: readonly RunningBlock[], at: string, more: Pick<StepsPass, 'cache' | 'memory'>) => {
     if (blocks.length === 0) return [];
@@ -66,6 +76,7 @@ export function runStages(
     });
     return [result];
   };
+  const encoding = throughEncoders(stages);
   const encoded = run(encoding, ENCODER, {});
   const rowsOfEncoder = rowsReader(encoding, joined(encoded));
   const names = allReaders.flatMap(({ memory }) => memory.map(({ name }) => name));
@@ -73,7 +84,8 @@ export function runStages(
     Object.fromEntries([...new Set(names)].map((name) => [name, first.memory[name] ?? rowsOfEncoder(name)])),
   );
   const contents = memoryContents(architecture, parameters, allReaders, rows);
-  const own = run(running, '', { cache, memory: memoryOfPass(architecture, inputs, readers, contents) });
+  const memory = memoryOfPass(architecture, inputs, stages.readers, contents);
+  const own = run(stages.running, '', { cache, memory });
   return { result: joined([...encoded, ...own]), contents };
 }
 

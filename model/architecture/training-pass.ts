@@ -1,14 +1,13 @@
 /** One forward pass over the whole sequence, with the losses of all objectives. */
 import type { Tensor } from '../../engine/index.ts';
 import { add, multiply, scale } from '../../kernels/index.ts';
-import { isMemory, type ModelConfiguration } from './configuration.ts';
+import type { ModelConfiguration } from './configuration.ts';
 import { expectInputs, floats, type Inputs, type InputTensors, type TrainingBatch } from './inputs.ts';
-import { readersOf } from './memory.ts';
 import type { ChosenRows, MixtureOptions, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
 import type { Begun, LossResult } from './objectives/index.ts';
-import { trainingBlocks } from './sequence.ts';
-import { type MemoryByBlock, rowsReader, runStages, type Stages, stageInputs } from './stages.ts';
+import { imagesAsMemory, trainingBlocks } from './sequence.ts';
+import { type MemoryByBlock, rowsReader, runStages, type Stages, stageInputs, stagesOf } from './stages.ts';
 
 export interface TrainingPass {
   /** The sum of the losses times their weights; of a part of a batch, each also times its share in the loss of the whole. */
@@ -29,14 +28,8 @@ export interface PassOptions extends MixtureOptions {
   readonly memoryRows?: (rows: MemoryByBlock) => MemoryByBlock;
 }
 
-/** The stages of a training pass. */
-function stagesOf(configuration: ModelConfiguration): Stages {
-  const blocks = trainingBlocks(configuration);
-  const encoding = blocks.filter((block) => isMemory(configuration, block));
-  const running = blocks.filter((block) => !encoding.includes(block));
-  const memory = configuration.blocks.filter((block) => isMemory(configuration, block));
-  return { encoding, running, readers: readersOf(configuration, running, memory) };
-}
+const trainingStages = (configuration: ModelConfiguration): Stages =>
+  stagesOf(configuration, [...imagesAsMemory(configuration), ...trainingBlocks(configuration)]);
 
 /**
  * All inputs of `trainingPass`.
@@ -47,7 +40,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
   const inputs: Inputs = Object.assign(
     {},
     blockInputs.inputs(batch, configuration.blocks, { copies: true }),
-    stageInputs(configuration, batch, stagesOf(configuration)),
+    stageInputs(configuration, batch, trainingStages(configuration)),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
   expectInputs(inputs);
@@ -65,7 +58,7 @@ export function trainingPass(
   const merged = <K extends keyof Begun>(key: K): Begun[K] => Object.assign({}, ...begun.map((own) => own?.[key]));
   const conditions = merged('conditions');
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
-  const stages = stagesOf(configuration);
+  const stages = trainingStages(configuration);
   const read = stages.readers.flatMap(({ memory }) => memory.map(({ name }) => name));
   const { result } = runStages(model, inputs, { ...first, rows: firstRows(first.rows) }, stages, {
     ...{ conditions, ...options },

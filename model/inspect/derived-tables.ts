@@ -23,7 +23,7 @@ import { initialise } from '../architecture/initialise.ts';
 import { type Inputs, integers, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { PerExpert } from '../architecture/mixture.ts';
 import { Model } from '../architecture/model.ts';
-import { type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
+import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import { randomBatch } from '../training/random-batch.ts';
 
@@ -52,8 +52,7 @@ export async function derivedAttention(
   { earlier = false }: { earlier?: boolean } = {},
 ): Promise<DerivedAttention> {
   const configuration = withOneLayer(settings);
-  const ofImages = configuration.blocks.flatMap((own) => (own.memory ? { ...own, tableName: own.name } : []));
-  const blocks = [...trainingBlocks(configuration), ...ofImages];
+  const blocks = [...trainingBlocks(configuration), ...imagesAsMemory(configuration)];
   const isRead = (block: RunningBlock) => isMemory(configuration, block);
   const tokens = blocks.flatMap((block) => Array.from({ length: block.length }, (_, row) => ({ block, row })));
   const single = earlier ? [] : tokens.filter(({ block }) => block.length === 1);
