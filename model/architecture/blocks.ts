@@ -19,9 +19,10 @@ import { Vision } from './vision.ts';
 
 const BACKBONE = 'backbone';
 
-/** The first rows of each expert that runs, and the features of the vision towers. */
+/** The first rows of each expert that runs, those of memory by block, and the features of the vision towers. */
 export interface FirstRows {
   readonly rows: PerExpert<Tensor>;
+  readonly memory: Readonly<Record<string, Tensor>>;
   readonly features: Readonly<Record<string, Tensor>>;
 }
 
@@ -88,6 +89,7 @@ export class BlockInputs {
     given: Readonly<Record<string, Tensor>> = {},
   ): FirstRows {
     const parts: Record<string, Tensor[]> = {};
+    const memory: Record<string, Tensor> = {};
     let features: FirstRows['features'] = {};
     for (const block of blocks) {
       let rows: Tensor;
@@ -96,10 +98,11 @@ export class BlockInputs {
         features = seen.features;
         rows = seen.tokens;
       } else rows = given[block.name] ?? this.rowsOf(values, inputs, block);
-      parts[block.weights] = [...(parts[block.weights] ?? []), rows];
+      if (block.memory) memory[block.name] = rows;
+      else parts[block.weights] = [...(parts[block.weights] ?? []), rows];
     }
     const joined = ([expert, own]: [string, Tensor[]]) => [expert, own.length === 1 ? own[0] : together(own)];
-    return { rows: Object.fromEntries(Object.entries(parts).map(joined)), features };
+    return { rows: Object.fromEntries(Object.entries(parts).map(joined)), memory, features };
   }
 
   /** First rows [batch, length, width] of token ids. */

@@ -12,6 +12,7 @@ import {
   tokensPerImage,
 } from './configuration.ts';
 import { trunkObstacle } from './heads/trunk.ts';
+import { memoryComplaint } from './memory-check.ts';
 import { headObstacle } from './objectives/regression.ts';
 import { rowCount, rowWidth } from './objectives/rows.ts';
 import { type DenoisingHeadSettings, maximumDelayOf, type ObjectiveSettings } from './objectives/settings.ts';
@@ -46,6 +47,8 @@ export function expectRunnable(configuration: ModelConfiguration): void {
   expectHistory(configuration);
   for (const block of configuration.blocks) expectBlock(configuration, block);
   expectEdges(configuration);
+  const complaint = memoryComplaint(configuration);
+  expect(complaint === null, complaint ?? '');
   for (const objective of objectives) expectObjective(configuration, objective);
   const [first, second] = objectives.filter(({ kind }) => denoising.includes(kind));
   expect(
@@ -93,14 +96,20 @@ function expectVision({ vision, blocks, experts }: ModelConfiguration): void {
   }
   const groups = [...Object.keys(vision.towers), ...Object.keys(experts)];
   expect(
-    Object.keys(vision.towers).length === 1 || !groups.includes('projector'),
-    'a vision tower or an expert is named "projector", which is the group of the projection of several towers',
+    (Object.keys(vision.towers).length === 1 && !vision.resampler) || !groups.includes('projector'),
+    'a vision tower or an expert is named "projector", which is the group of a resampler and of the projection of several towers',
   );
   const { imageHeight, imageWidth, patch, cameras } = vision;
   expect(
     imageHeight % patch === 0 && imageWidth % patch === 0,
     `images of ${imageWidth} x ${imageHeight} pixels cannot be cut into patches of ${patch}`,
   );
+  expect(images.length > 0 || !vision.resampler, 'vision has a resampler, and no block holds images');
+  if (vision.resampler) {
+    expectHeadDimension('the head dimension of the resampler', vision.resampler.headDimension);
+    for (const [name, size] of Object.entries(vision.resampler))
+      expect(Number.isInteger(size) && size > 0, `the resampler has ${size} ${name}; expected a positive integer`);
+  }
   const tokens = cameras * tokensPerImage(vision);
   for (const { name, length } of images)
     expect(length === tokens, `block ${quote(name)} has ${length} rows, and its images give ${tokens}`);

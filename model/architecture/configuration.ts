@@ -14,6 +14,30 @@ export interface TransformerSizes {
 export interface ExpertSettings extends TransformerSizes {
   /** The flow time conditions its RMSNorms; otherwise it is a token, if there is a block 'time', or concatenated to the noisy actions. */
   readonly adaptive?: boolean;
+  /**
+   * The blocks of encoders run first, by themselves. Blocks of other experts read their final hidden states by cross-attention; an edge
+   * to a block of an encoder is such an edge.
+   */
+  readonly encoder?: boolean;
+  /** Its blocks read memory (blocks of encoders, or `BlockSettings.memory`) by cross-attention; see cross-attention.ts. */
+  readonly crossAttention?: CrossAttentionSettings;
+}
+
+export interface CrossAttentionSettings {
+  /** Before every so many layers, from the first on. */
+  readonly every: number;
+  /** Flamingo's sublayer with gates that begin closed; otherwise a plain one, with the norm of the expert. */
+  readonly gated: boolean;
+}
+
+/** Sizes of a perceiver resampler; see resampler.ts. */
+export interface ResamplerSettings {
+  /** Rows that it makes of an image. */
+  readonly latents: number;
+  readonly depth: number;
+  readonly heads: number;
+  readonly headDimension: number;
+  readonly hidden: number;
 }
 
 /** Sizes of one vision transformer. */
@@ -35,6 +59,10 @@ export interface VisionSettings {
   readonly imageHeight: number;
   readonly imageWidth: number;
   readonly cameras: number;
+  /** Behind the towers and before the projection: an image has so many latents in place of its patches. */
+  readonly resampler?: ResamplerSettings;
+  /** Every camera has towers of its own, without shared weights. */
+  readonly towerPerCamera?: boolean;
 }
 
 const tokenInputs = ['images', 'prompt', 'target'] as const;
@@ -64,6 +92,8 @@ export interface BlockSettings {
   readonly repeats?: number;
   /** false: its rows have queries only, and no block attends to it. Default true. */
   readonly keys?: boolean;
+  /** Its rows, of images, run through no expert: blocks read them by cross-attention. They have the width of `weights`. */
+  readonly memory?: boolean;
   /** Numbers in a row of a 'numbers' block. */
   readonly dimension?: number;
 }
@@ -139,18 +169,31 @@ export const lastSteps = (configuration: Pick<ModelConfiguration, 'history'>, ba
 export const stepsInSequence = ({ history }: Pick<ModelConfiguration, 'history'>): number =>
   history?.interleaved ? history.window : 1;
 
-/** The projection of a single tower belongs to its group; that of several has a group of its own, so that one tower can be frozen. */
-export function projectorGroup({ towers }: { readonly towers: Readonly<Record<string, unknown>> }): string {
+/**
+ * The projection of a single tower belongs to its group. That of several, and a resampler with its projection, have a group of their own,
+ * so that one tower can be frozen.
+ */
+export function projectorGroup({ towers, resampler }: VisionParts): string {
   const [first, ...more] = Object.keys(towers);
-  return more.length > 0 ? 'projector' : first;
+  return more.length > 0 || resampler ? 'projector' : first;
 }
 
-export function tokensPerImage({
-  imageHeight,
-  imageWidth,
-  patch,
-}: Pick<VisionSettings, 'imageHeight' | 'imageWidth' | 'patch'>): number {
+/** What decides the groups of vision. */
+export interface VisionParts {
+  readonly towers: Readonly<Record<string, unknown>>;
+  readonly resampler?: unknown;
+}
+
+type ImageSizes = Pick<VisionSettings, 'imageHeight' | 'imageWidth' | 'patch'>;
+
+/** The features that a tower makes of an image. */
+export function patchesPerImage({ imageHeight, imageWidth, patch }: ImageSizes): number {
   return Math.floor(imageHeight / patch) * Math.floor(imageWidth / patch);
+}
+
+/** The rows of an image in its block. */
+export function tokensPerImage(vision: ImageSizes & Pick<VisionSettings, 'resampler'>): number {
+  return vision.resampler?.latents ?? patchesPerImage(vision);
 }
 
 /** @throws Error if there is no block of this name */
@@ -164,6 +207,27 @@ export function blockNamed({ blocks }: Pick<ModelConfiguration, 'blocks'>, name:
 /** Whether the rows of a block have keys and values, which others may attend to. */
 export const hasKeys = ({ keys = true }: Pick<BlockSettings, 'keys'>): boolean => keys;
 
+/** Whether the rows of a block run through an expert. */
+export const runsThrough = ({ weights, memory = false }: Pick<BlockSettings, 'weights' | 'memory'>, expert: string) =>
+  weights === expert && !memory;
+
+/** Whether blocks of other experts read a block by cross-attention. */
+export const isMemory = (
+  { experts }: Pick<ModelConfiguration, 'experts'>,
+  { weights, memory = false }: BlockSettings,
+): boolean => memory || (experts[weights].encoder ?? false);
+
+/** The blocks of memory that those of an expert read, in the order of tokens. */
+export function memoryOf(
+  { experts, blocks, edges }: Pick<ModelConfiguration, 'experts' | 'blocks' | 'edges'>,
+  expert: string,
+): BlockSettings[] {
+  if (!experts[expert].crossAttention) return [];
+  const own = new Set(blocks.filter((block) => runsThrough(block, expert)).map(({ name }) => name));
+  const read = new Set(edges.flatMap(({ query, key, edge }) => (own.has(query) && edge.mask !== 'none' ? [key] : [])));
+  return blocks.filter((block) => read.has(block.name) && isMemory({ experts }, block));
+}
+
 /** The name under which an example holds the contents of a block. */
 export const sourceOf = ({ name, source = name }: BlockSettings): string => source;
 
@@ -173,7 +237,7 @@ export const sourceOf = ({ name, source = name }: BlockSettings): string => sour
  */
 export function blocksBefore({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): BlockSettings[] {
   const candidates = block.after
-    .flatMap((name) => blocks.find((other) => other.name === name && other.weights === block.weights) ?? [])
+    .flatMap((name) => blocks.find((other) => other.name === name && runsThrough(other, block.weights)) ?? [])
     .reverse();
   const last = candidates.findIndex(({ input }) => input !== 'target');
   return last < 0 ? candidates : candidates.slice(0, last + 1);

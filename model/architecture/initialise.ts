@@ -5,7 +5,7 @@ import type { ModelParameter } from './layers.ts';
  * Fills parameters for training from scratch; the same seed gives the same numbers.
  *
  * Matrices are LeCun normal: standard deviation 1 / sqrt(fan-in). Token and position embeddings have 1 / sqrt(width),
- * so that embeddings times sqrt(width), and logits, start near standard deviation 1. Gains of 1 + weight, adaptive
+ * so that embeddings times sqrt(width), and logits, start near standard deviation 1, as latents of a resampler do. Gains of 1 + weight, adaptive
  * modulation, biases and learned rows are 0 and other gains 1, as in openpi; unlike there, the image projector does not start
  * at zero, because no weights are loaded.
  */
@@ -15,7 +15,7 @@ export function initialise(parameters: ParameterSet, specifications: readonly Mo
     const values = new Float32Array(size);
     if (initialisation === 'one') values.fill(1);
     else if (initialisation !== 'zero') {
-      const fanIn = initialisation === 'matrix' ? size / shape[0] : shape[1];
+      const fanIn = { embedding: shape[1], position: shape[1], matrix: size / shape[0], standard: 1 }[initialisation];
       randomStream(seed, index, streams.initialisation).fillNormal(values);
       for (let i = 0; i < size; i++) values[i] /= Math.sqrt(fanIn);
     }

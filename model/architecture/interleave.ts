@@ -6,7 +6,7 @@ import type { MixturePass, MixtureResult, PerExpert } from './mixture.ts';
 import type { Architecture } from './model.ts';
 import { inSequence, type RunningBlock } from './sequence.ts';
 
-interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'> {
+export interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'> {
   /** The blocks of a control step that run, in order, one entry for each copy. */
   readonly blocks: readonly RunningBlock[];
   /** The blocks with a loss on their final hidden states. */

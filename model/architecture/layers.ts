@@ -12,7 +12,7 @@ import {
 import type { Backbone } from './backbones/index.ts';
 
 /** The distribution of a parameter's initial values; see initialise.ts. */
-export type Initialisation = 'zero' | 'one' | 'embedding' | 'position' | 'matrix';
+export type Initialisation = 'zero' | 'one' | 'embedding' | 'position' | 'matrix' | 'standard';
 
 export interface ModelParameter extends ParameterSpecification {
   readonly initialisation: Initialisation;

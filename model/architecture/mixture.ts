@@ -6,6 +6,8 @@
  *              attention runs over the joint sequence by the system's table, and each expert projects its rows of the result back
  *   MLP        each expert has its own gated MLP
  *
+ * An expert may also read memory, rows outside of the joint sequence, by a branch before these two; see cross-attention.ts.
+ *
  * A branch begins with an RMSNorm. After a plain norm, the last product of the branch adds x. An adaptive norm takes scale, shift and
  * gate from a condition such as the flow time; then the branch is multiplied by the gate before x is added.
  *
@@ -31,6 +33,7 @@ import {
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
+import { CrossAttention, type Memory } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** A value for each expert, by the expert's name. */
@@ -70,6 +73,8 @@ export interface MixturePass extends MixtureOptions {
    */
   readonly finalRows?: PerExpert<ChosenRows>;
   readonly cache?: Cache;
+  /** By expert: what its rows read by cross-attention. */
+  readonly memory?: PerExpert<Memory>;
 }
 
 export interface MixtureResult {
@@ -125,8 +130,12 @@ class ExpertLayer implements Layer {
 }
 
 export class Mixture {
-  /** By expert: its layers in order, then its final norm. */
-  private readonly experts: PerExpert<{ readonly layers: readonly ExpertLayer[]; readonly norm: Norm }>;
+  /** By expert: its layers in order, its final norm, and its cross-attention, if it has one. */
+  private readonly experts: PerExpert<{
+    readonly layers: readonly ExpertLayer[];
+    readonly norm: Norm;
+    readonly cross: CrossAttention | null;
+  }>;
   private readonly family: Backbone;
 
   constructor(private readonly configuration: ModelConfiguration) {
@@ -139,9 +148,10 @@ export class Mixture {
           { length: configuration.depth },
           (_, layer) => new ExpertLayer(name, `${prefix}.layers.${layer}`, settings, configuration, this.family),
         );
+        const last = new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false);
         return [
           name,
-          { layers, norm: new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false) },
+          { layers, norm: last, cross: settings.crossAttention ? new CrossAttention(configuration, name) : null },
         ];
       }),
     );
@@ -149,8 +159,13 @@ export class Mixture {
 
   /** The layers of one expert, for its parameters. */
   layersOf(expert: string): readonly Layer[] {
-    const { layers, norm } = this.experts[expert];
-    return [...layers, norm];
+    const { layers, norm, cross } = this.experts[expert];
+    return [...layers, norm, ...(cross ? [cross] : [])];
+  }
+
+  /** The cross-attention of an expert; null if it reads no memory. */
+  crossAttentionOf(expert: string): CrossAttention | null {
+    return this.experts[expert].cross;
   }
 
   run(values: ParameterSet, pass: MixturePass): MixtureResult {
@@ -166,12 +181,28 @@ export class Mixture {
     for (let layer = 0; layer < depth; layer++) {
       const before = x;
       const after = layer === depth - 1 ? last : names;
-      const run = () => this.runLayer(values, pass, names, after, layer, before, keyRotary);
+      const run = () => {
+        if (after.length === 0) return [];
+        const entering = names.map((name, i) => this.readMemory(values, pass, name, layer, before[i]));
+        return this.runLayer(values, pass, names, after, layer, entering, keyRotary);
+      };
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
       residuals.push(byName(x, after));
     }
     const hidden = last.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
     return { hidden: byName(hidden, last), residuals };
+  }
+
+  /** The residual stream of an expert, with what its rows read of memory before a layer. */
+  private readMemory(
+    values: ParameterSet,
+    { memory = {}, conditions = {} }: MixturePass,
+    name: string,
+    layer: number,
+    x: Tensor,
+  ): Tensor {
+    const { cross } = this.experts[name];
+    return cross ? cross.run(values, layer, x, memory[name], conditions[name]) : x;
   }
 
   /** Runs one layer: from the residual streams `x` of the experts `names` to those of the experts `after`, which are some of them. */
@@ -184,7 +215,6 @@ export class Mixture {
     x: readonly Tensor[],
     keyRotary: Tensor | null,
   ): Tensor[] {
-    if (after.length === 0) return [];
     const { heads, kvHeads, headDimension, depth } = this.configuration;
     const { layout } = this.family.rotary;
     const isLast = layer === depth - 1;

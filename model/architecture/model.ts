@@ -11,7 +11,7 @@ import { Mixture } from './mixture.ts';
 import { type Objective, objectivesOf } from './objectives/index.ts';
 import { groupsReached } from './reach.ts';
 import { withRules } from './rules.ts';
-import { type RunningBlock, tableOf } from './sequence.ts';
+import { crossTableOf, type RunningBlock, tableOf } from './sequence.ts';
 
 /** The layers and objectives of a configuration, without values. */
 export class Architecture {
@@ -62,8 +62,17 @@ export class Architecture {
 
   /** The attention table over the blocks of a pass, made once. */
   table(blocks: readonly RunningBlock[]): AttentionTable {
-    const key = JSON.stringify(blocks.map(({ tableName }) => tableName));
-    const known = this.tables.get(key) ?? tableOf(this.configuration, blocks);
+    return this.made([blocks], () => tableOf(this.configuration, blocks));
+  }
+
+  /** The table over blocks that run, which have queries only, and the memory that they read; made once. */
+  crossTable(running: readonly RunningBlock[], memory: readonly RunningBlock[]): AttentionTable {
+    return this.made([running, memory], () => crossTableOf(this.configuration, running, memory));
+  }
+
+  private made(blocks: readonly (readonly RunningBlock[])[], make: () => AttentionTable): AttentionTable {
+    const key = JSON.stringify(blocks.map((part) => part.map(({ tableName }) => tableName)));
+    const known = this.tables.get(key) ?? make();
     this.tables.set(key, known);
     return known;
   }

@@ -1,18 +1,22 @@
 /** The parameter groups that the gradient of a loss reaches, by the attention table alone. */
 import { type Edge, full } from '../../kernels/index.ts';
-import { type HistorySettings, hasKeys, projectorGroup, stepsInSequence } from './configuration.ts';
+import {
+  type BlockSettings,
+  type HistorySettings,
+  hasKeys,
+  projectorGroup,
+  stepsInSequence,
+  type VisionParts,
+} from './configuration.ts';
 
 /** Blocks with the parameters that they run through, and the attention between them. */
 export interface AttendingBlocks {
-  readonly blocks: readonly {
-    readonly name: string;
-    readonly weights: string;
+  readonly blocks: readonly (Pick<BlockSettings, 'name' | 'weights' | 'keys' | 'memory'> & {
     readonly input: string;
-    readonly keys?: boolean;
-  }[];
+  })[];
   readonly edges: readonly { readonly query: string; readonly key: string; readonly edge: Edge }[];
   readonly history?: HistorySettings;
-  readonly vision: { readonly towers: Readonly<Record<string, unknown>> } | null;
+  readonly vision: VisionParts | null;
 }
 
 /** The blocks that a block attends to, and those that they attend to, and so on; itself if it is among them. */
@@ -79,8 +83,9 @@ function blocksReached(model: Reading, from: readonly string[], passes: (edge: E
 function groupsOf({ blocks, vision }: AttendingBlocks, names: ReadonlySet<string>): ReadonlySet<string> {
   const own = blocks.filter(({ name }) => names.has(name));
   const towers = Object.keys(vision?.towers ?? {});
-  const ofBlocks = own.flatMap(({ weights, input }) =>
-    input === 'images' && vision ? [...towers, projectorGroup(vision), weights] : [weights],
-  );
+  const ofBlocks = own.flatMap((block) => [
+    ...(block.input === 'images' && vision ? [...towers, projectorGroup(vision)] : []),
+    ...(block.memory ? [] : [block.weights]),
+  ]);
   return new Set([...towers.filter((name) => names.has(name)), ...ofBlocks]);
 }

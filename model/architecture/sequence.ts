@@ -7,11 +7,12 @@ import {
   blocksBefore,
   hasKeys,
   type ModelConfiguration,
+  runsThrough,
   sourceOf,
   stepsInSequence,
   tokensPerImage,
 } from './configuration.ts';
-import { expectLength, floats, type Inputs, integers, type ObservationBatch } from './inputs.ts';
+import { expectLength, floats, type Input, type Inputs, integers, type ObservationBatch } from './inputs.ts';
 
 /** A block that runs in a pass, with its name in the attention table: `action`, and for further copies `action copy 2`, ... */
 export interface RunningBlock extends BlockSettings {
@@ -23,10 +24,14 @@ export function blocksNamed(configuration: ModelConfiguration, names: readonly s
   return names.map((name) => ({ ...blockNamed(configuration, name), tableName: name }));
 }
 
-/** The blocks of a training pass: all, with one entry for each copy. Those of an expert that is copied as a whole are copied together. */
+/**
+ * The blocks of a training pass: all that run through an expert, with one entry for each copy. Those of an expert that is copied as a
+ * whole are copied together.
+ */
 export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] {
   const groups: BlockSettings[][] = [];
   for (const block of blocks) {
+    if (block.memory) continue;
     const last = groups.at(-1);
     if (last && isCopiedWith(block, last[0]) && isCopiedWhole({ blocks }, block)) last.push(block);
     else groups.push([block]);
@@ -38,13 +43,17 @@ export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): 
   );
 }
 
+/** The blocks of images that run through no expert. */
+export const imagesAsMemory = ({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] =>
+  blocks.filter(({ memory }) => memory).map((block) => ({ ...block, tableName: block.name }));
+
 /** Whether each copy of a block belongs to the same copy of another. */
 const isCopiedWith = ({ weights, repeats = 1 }: BlockSettings, other: BlockSettings): boolean =>
   repeats > 1 && repeats === other.repeats && weights === other.weights;
 
 /** Whether all that runs through the expert of a block is copied with it, so that each copy has rows of its own in all layers. */
 export const isCopiedWhole = ({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): boolean =>
-  blocks.every((other) => other.weights !== block.weights || isCopiedWith(other, block));
+  blocks.every((other) => !runsThrough(other, block.weights) || isCopiedWith(other, block));
 
 /** The blocks of a control step, once for each step of the sequence: `image`, and in further steps `image step 2`, ... */
 export function inSequence(
@@ -91,6 +100,28 @@ export function tableOf(configuration: ModelConfiguration, blocks: readonly Runn
   return attentionTable(sequence(lengths, { withoutKeys }), Object.fromEntries(inSteps));
 }
 
+/**
+ * The table over the blocks of an expert that run, which have queries only, and the memory that they read. Its edges pass the whole
+ * gradient: one that stops is stopped before the keys and values, whose weights belong to the reader; see memory.ts.
+ */
+export function crossTableOf(
+  { edges }: ModelConfiguration,
+  running: readonly RunningBlock[],
+  memory: readonly RunningBlock[],
+): AttentionTable {
+  const seenBy = (query: string) =>
+    memory.filter(({ name }) =>
+      edges.some((own) => own.query === query && own.key === name && own.edge.mask !== 'none'),
+    );
+  const rows = running.map(({ name, tableName }) => [
+    tableName,
+    Object.fromEntries(seenBy(name).map((key) => [key.tableName, full])),
+  ]);
+  const lengths = [...running, ...memory].map(({ tableName, length }) => [tableName, length] as const);
+  const withoutKeys = running.map(({ tableName }) => tableName);
+  return attentionTable(sequence(lengths, { withoutKeys }), Object.fromEntries(rows));
+}
+
 /** Rows of an expert that belong to a block, among the blocks of a pass. */
 export interface RowRange {
   readonly start: number;
@@ -103,7 +134,7 @@ export interface RowRange {
 
 /** The rows of a block, copies included, among the rows of its expert in a pass. */
 export function rowsOf(blocks: readonly BlockSettings[], name: string): RowRange {
-  const own = blocks.filter(({ weights }) => weights === blockNamed({ blocks }, name).weights);
+  const own = blocks.filter((block) => runsThrough(block, blockNamed({ blocks }, name).weights));
   const copies = own.filter((block) => block.name === name).length;
   const parts = own.every((block) => isCopiedWith(block, own[0])) ? copies : 1;
   let [start, length, of] = [0, 0, 0];
@@ -183,8 +214,14 @@ export function rowsBefore(
   });
 }
 
-/** The padding mask of blocks in order: [batch, tokens]. */
-function jointValidity(blocks: readonly BlockSettings[], batch: number, validity: ValidityByBlock): Uint8Array {
+/** The padding mask of blocks in order: [sequences, tokens]. */
+export function validityInput(
+  configuration: ModelConfiguration,
+  observation: ObservationBatch,
+  blocks: readonly BlockSettings[],
+): Input {
+  const { batch } = observation;
+  const validity = validityOf(configuration, observation);
   const tokens = blocks.reduce((sum, block) => sum + block.length, 0);
   const joint = new Uint8Array(batch * tokens).fill(1);
   let start = 0;
@@ -194,7 +231,8 @@ function jointValidity(blocks: readonly BlockSettings[], batch: number, validity
       for (let i = 0; i < length; i++) joint[sample * tokens + start + i] = own[sample * length + i] ? 1 : 0;
     start += length;
   }
-  return joint;
+  const sequences = batch / stepsInSequence(configuration);
+  return integers(joint, [sequences, joint.length / sequences]);
 }
 
 /**
@@ -232,24 +270,25 @@ function jointPositions(
 
 /**
  * Padding mask [sequences, tokens] and rotary table [sequences, rows, headDimension / 2, 2] for the rows of `running`, which attend to
- * themselves and to the `cached` blocks before them. A sequence is a control step, or all of an example in interleaved history.
+ * themselves and to the `cached` blocks before them; nothing where no block runs. A sequence is a control step, or all of an example in
+ * interleaved history. Their names begin with `at`.
  */
 export function sequenceInputs(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
   running: readonly BlockSettings[],
   cached: readonly BlockSettings[] = [],
+  at = '',
 ): Inputs {
+  if (running.length === 0) return {};
   const { batch } = observation;
   const { headDimension } = configuration;
-  const validity = validityOf(configuration, observation);
-  const joint = jointValidity([...cached, ...running], batch, validity);
-  const positions = jointPositions(configuration, running, batch, validity);
+  const positions = jointPositions(configuration, running, batch, validityOf(configuration, observation));
   const { base } = backboneOf(configuration).rotary;
   const sequences = batch / stepsInSequence(configuration);
   const shape = [sequences, positions.length / sequences, headDimension / 2, 2];
   return {
-    validity: integers(joint, [sequences, joint.length / sequences]),
-    rotaryTable: floats(rotaryTable(positions, headDimension, { base }), shape),
+    [`${at}validity`]: validityInput(configuration, observation, [...cached, ...running]),
+    [`${at}rotaryTable`]: floats(rotaryTable(positions, headDimension, { base }), shape),
   };
 }

@@ -1,7 +1,8 @@
 /** Passes over one batch of observations; keys and values of the rows that ran before are in a cache. */
 import { type Device, persistentTensor, type Tensor, withoutTape } from '../../engine/index.ts';
-import { sliceTokens, writeTokens } from '../../kernels/index.ts';
+import { type RowsOfBlock, sliceTokens, writeTokens } from '../../kernels/index.ts';
 import { blockNamed, hasKeys, type ModelConfiguration, stepsInSequence } from './configuration.ts';
+import type { MemoryContents } from './cross-attention.ts';
 import {
   expectInputs,
   type Inputs,
@@ -10,12 +11,12 @@ import {
   type ObservationBatch,
   tensorsOf,
 } from './inputs.ts';
-import { runSteps } from './interleave.ts';
-import type { Cache } from './mixture.ts';
+import { memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
+import type { Cache, PerExpert } from './mixture.ts';
 import type { Model } from './model.ts';
 import type { OnLatency, RowsReader, Session, SuffixPass } from './objectives/index.ts';
-import { blocksNamed, type RunningBlock, sequenceInputs } from './sequence.ts';
-import { rowsReader } from './training-pass.ts';
+import { blocksNamed, type RunningBlock, sequenceInputs, validityInput } from './sequence.ts';
+import { rowsReader, runStages, type Stages, stageInputs, stagesOf } from './stages.ts';
 
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
 class KeyValueCache implements Disposable {
@@ -62,7 +63,13 @@ interface SessionOptions {
 
 export class CachedSession implements Session {
   private readonly cache: KeyValueCache;
-  private readonly blocks: { readonly prefix: readonly RunningBlock[]; readonly suffix: readonly RunningBlock[] };
+  private readonly blocks: Readonly<Record<'prefix' | 'suffix', readonly RunningBlock[]>>;
+  /** Those of the prefix. Its memory is what other blocks read by cross-attention. */
+  private readonly stages: Stages;
+  /** The experts that read memory: those of the suffix, and all. */
+  private readonly readers: Readonly<Record<'suffix' | 'all', readonly Reader[]>>;
+  /** Keys and values of the memory, once it ran. */
+  private contents: PerExpert<MemoryContents> = {};
   /** Rows of the prefix in the cache. */
   private readonly prefixRows: number;
   /** Those that stay the same in every pass behind the prefix. */
@@ -76,11 +83,15 @@ export class CachedSession implements Session {
     const { device, configuration } = model;
     const [prefix, suffix] = [options.prefix, options.suffix].map((names) => blocksNamed(configuration, names));
     this.blocks = { prefix, suffix };
+    this.stages = stagesOf(configuration, prefix, [...prefix, ...suffix]);
+    const { memory, running } = this.stages;
+    const readers = (blocks: readonly RunningBlock[]) => readersOf(configuration, blocks, memory);
+    this.readers = { suffix: readers(suffix), all: readers([...running, ...suffix]) };
     const rows = (blocks: readonly RunningBlock[]) =>
       blocks.reduce((sum, block) => sum + (hasKeys(block) ? block.length : 0), 0);
-    this.prefixRows = rows(prefix);
+    this.prefixRows = rows(running);
     const steps = stepsInSequence(configuration);
-    const capacity = steps * rows([...prefix, ...suffix]);
+    const capacity = steps * rows([...running, ...suffix]);
     this.cache = new KeyValueCache(device, configuration, observation.batch / steps, capacity);
   }
 
@@ -88,37 +99,37 @@ export class CachedSession implements Session {
     const { model, observation } = this;
     const { prefix: blocks } = this.blocks;
     const { parameters: values, architecture, configuration } = model;
-    const { blockInputs } = architecture;
-    const sequence = sequenceInputs(configuration, observation, blocks);
     // Rows of zeros and learned rows take the size of the batch from the padding mask.
-    const own = { ...blockInputs.inputs(observation, blocks), validity: sequence.validity };
+    const own = {
+      ...architecture.blockInputs.inputs(observation, blocks),
+      validity: validityInput(configuration, observation, blocks),
+    };
     expectInputs(own);
-    const embedded = await this.timed(
-      'images and language',
-      own,
-      (inputs) => blockInputs.run(values, inputs, blocks).rows,
-    );
-    const result = await this.timed('prefix', sequence, (inputs) => {
-      const run = runSteps(architecture, values, {
-        ...{ inputs: embedded, blocks },
-        validity: inputNamed(inputs, 'validity'),
-        rotaryTable: inputNamed(inputs, 'rotaryTable'),
-        cache: this.cache.prefix(),
-      });
-      return work(rowsReader(blocks, run), values);
+    const first = await this.timed('images and language', own, (inputs) => {
+      const { rows, memory } = architecture.blockInputs.run(values, inputs, blocks);
+      return { rows, memory };
     });
-    for (const rows of Object.values(embedded)) rows.dispose();
+    const sequence = stageInputs(configuration, observation, this.stages);
+    const { result, contents } = await this.timed('prefix', sequence, (inputs) => {
+      const pass = { cache: this.cache.prefix(), allReaders: this.readers.all };
+      const { result, contents } = runStages(model, inputs, first, this.stages, pass);
+      return { result: work(rowsReader(blocks, result), values), contents };
+    });
+    this.contents = contents;
+    for (const rows of [first.rows, first.memory].flatMap((own) => Object.values(own))) rows.dispose();
     return result;
   }
 
   async suffix<T>(part: string, inputs: Inputs, work: (pass: SuffixPass) => T): Promise<T> {
-    const { prefix, suffix: blocks } = this.blocks;
+    const { suffix: blocks } = this.blocks;
+    const { running: prefix } = this.stages;
     const { configuration, parameters: values, architecture } = this.model;
     const { blockInputs, mixture } = architecture;
     if (!this.suffixInputs) {
       this.suffixInputs = {
         ...blockInputs.inputs(this.observation, blocks),
         ...sequenceInputs(configuration, this.observation, blocks, prefix),
+        ...readerInputs(configuration, this.observation, this.readers.suffix),
       };
       expectInputs(this.suffixInputs);
     }
@@ -128,6 +139,8 @@ export class CachedSession implements Session {
     return this.timed(part, own, (tensors) => {
       const shared = { table, validity: inputNamed(tensors, 'validity') };
       const rotaryTable = inputNamed(tensors, 'rotaryTable');
+      const memory = (queries?: readonly RowsOfBlock[]) =>
+        memoryOfPass(architecture, tensors, this.readers.suffix, this.contents, queries);
       return work({
         values,
         inputs: tensors,
@@ -135,7 +148,7 @@ export class CachedSession implements Session {
           const { rows } = blockInputs.run(values, tensors, blocks, given);
           const result = mixture.run(values, {
             ...{ ...shared, rotaryTable, conditions, inputs: rows, blocks, queries: this.options.suffix },
-            cache: this.cache.at(this.prefixRows),
+            ...{ cache: this.cache.at(this.prefixRows), memory: memory() },
           });
           return rowsReader(blocks, result);
         },
@@ -145,7 +158,7 @@ export class CachedSession implements Session {
             ...{ ...shared, inputs: { [block.weights]: rows }, queries: [row] },
             blocks: [{ ...block, length: 1 }],
             rotaryTable: sliceTokens(rotaryTable, row.first, 1),
-            cache: this.cache.at(this.prefixRows + row.first),
+            ...{ cache: this.cache.at(this.prefixRows + row.first), memory: memory([row]) },
           });
           return hidden[block.weights];
         },
@@ -160,6 +173,10 @@ export class CachedSession implements Session {
 
   [Symbol.dispose](): void {
     this.cache[Symbol.dispose]();
+    for (const own of Object.values(this.contents).flat()) {
+      own?.key.dispose();
+      own?.value.dispose();
+    }
   }
 
   /** Runs a part of a policy call as a step without a tape, and reports its duration. */

@@ -1,13 +1,13 @@
 /** One forward pass over the whole sequence, with the losses of all objectives. */
 import type { Tensor } from '../../engine/index.ts';
-import { add, embedding, multiply, reshape, scale, sliceTokens } from '../../kernels/index.ts';
-import { blockNamed } from './configuration.ts';
-import { expectInputs, floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from './inputs.ts';
-import { runSteps } from './interleave.ts';
-import type { ChosenRows, MixtureOptions, MixtureResult, PerExpert } from './mixture.ts';
+import { add, multiply, scale } from '../../kernels/index.ts';
+import type { ModelConfiguration } from './configuration.ts';
+import { expectInputs, floats, type Inputs, type InputTensors, type TrainingBatch } from './inputs.ts';
+import type { ChosenRows, MixtureOptions, PerExpert } from './mixture.ts';
 import type { Architecture, Model } from './model.ts';
-import type { Begun, LossResult, RowsReader } from './objectives/index.ts';
-import { type RunningBlock, rowsOf, sequenceInputs, trainingBlocks } from './sequence.ts';
+import type { Begun, LossResult } from './objectives/index.ts';
+import { imagesAsMemory, trainingBlocks } from './sequence.ts';
+import { type MemoryByBlock, rowsReader, runStages, type Stages, stageInputs, stagesOf } from './stages.ts';
 
 export interface TrainingPass {
   /** The sum of the losses times their weights; of a part of a batch, each also times its share in the loss of the whole. */
@@ -19,12 +19,17 @@ export interface TrainingPass {
   readonly conditions: PerExpert<Tensor>;
 }
 
-interface PassOptions extends MixtureOptions {
+export interface PassOptions extends MixtureOptions {
   /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
   readonly allRows?: boolean;
   /** Replaces the first rows of the experts, [batch, rows, width] each: what a measurement perturbs, or takes the gradient of. */
   readonly firstRows?: (rows: PerExpert<Tensor>) => PerExpert<Tensor>;
+  /** Replaces the rows of memory in the same way. */
+  readonly memoryRows?: (rows: MemoryByBlock) => MemoryByBlock;
 }
+
+const trainingStages = (configuration: ModelConfiguration): Stages =>
+  stagesOf(configuration, [...imagesAsMemory(configuration), ...trainingBlocks(configuration)]);
 
 /**
  * All inputs of `trainingPass`.
@@ -35,7 +40,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
   const inputs: Inputs = Object.assign(
     {},
     blockInputs.inputs(batch, configuration.blocks, { copies: true }),
-    sequenceInputs(configuration, batch, trainingBlocks(configuration)),
+    stageInputs(configuration, batch, trainingStages(configuration)),
     ...objectives.map((objective) => objective.inputs(batch)),
   );
   expectInputs(inputs);
@@ -53,17 +58,16 @@ export function trainingPass(
   const merged = <K extends keyof Begun>(key: K): Begun[K] => Object.assign({}, ...begun.map((own) => own?.[key]));
   const conditions = merged('conditions');
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
-  const blocks = trainingBlocks(configuration);
-  const result = runSteps(architecture, values, {
-    ...{ inputs: firstRows(first.rows), blocks, conditions, ...options },
-    validity: inputNamed(inputs, 'validity'),
-    rotaryTable: inputNamed(inputs, 'rotaryTable'),
-    lossBlocks: objectives.flatMap((objective) => objective.blocks),
+  const stages = trainingStages(configuration);
+  const read = stages.readers.flatMap(({ memory }) => memory.map(({ name }) => name));
+  const { result } = runStages(model, inputs, { ...first, rows: firstRows(first.rows) }, stages, {
+    ...{ conditions, ...options },
+    lossBlocks: [...objectives.flatMap((objective) => objective.blocks), ...read],
     finalRows: allRows ? undefined : finalRows(model, inputs),
   });
   const pass = {
     ...{ values, inputs, allRows },
-    rows: rowsReader(blocks, result),
+    rows: rowsReader(trainingBlocks(configuration), result),
     expert: (name: string) => result.hidden[name],
     tower: (name: string) => first.features[name],
     tokenHead: architecture.tokenHead(values),
@@ -86,7 +90,8 @@ export function trainingPass(
 /** By expert: the rows that objectives read after the last layer. */
 function finalRows({ configuration, objectives }: Model, inputs: InputTensors): PerExpert<ChosenRows> {
   const { blocks, experts } = configuration;
-  const entries = Object.entries(experts).flatMap(([name, { adaptive }]): [string, ChosenRows][] => {
+  const entries = Object.entries(experts).flatMap(([name, { adaptive, encoder }]): [string, ChosenRows][] => {
+    if (encoder) return [[name, 'all']];
     const own = blocks.filter(({ weights }) => weights === name).map((block) => block.name);
     const readers = objectives.filter((objective) => objective.blocks.some((block) => own.includes(block)));
     if (readers.length === 0) return [];
@@ -95,19 +100,6 @@ function finalRows({ configuration, objectives }: Model, inputs: InputTensors): 
     return [[name, chosen ?? 'all']];
   });
   return Object.fromEntries(entries);
-}
-
-/** Reads rows of the hidden states, or of the residual streams, of a pass over these blocks. */
-export function rowsReader(blocks: readonly RunningBlock[], { hidden, residuals }: MixtureResult): RowsReader {
-  return (name, { layer, at } = {}) => {
-    const { weights } = blockNamed({ blocks }, name);
-    const stream = layer === undefined ? hidden[weights] : residuals[layer][weights];
-    const { start, length, of, parts } = rowsOf(blocks, name);
-    const [batch, , width] = stream.shape;
-    if (at) return embedding(at, reshape(stream, [batch * of, width]));
-    if (length * parts === of) return stream;
-    return sliceTokens(reshape(stream, [batch * parts, of / parts, width]), start, length);
-  };
 }
 
 const shareOf = (objective: string) => `share/${objective}`;

@@ -9,9 +9,10 @@ import {
   patchEmbedding,
   reshape,
   sequence,
+  sliceTokens,
 } from '../../kernels/index.ts';
 import type { Backbone } from './backbones/index.ts';
-import { projectorGroup, type TowerSettings, tokensPerImage, type VisionSettings } from './configuration.ts';
+import { patchesPerImage, projectorGroup, type TowerSettings, type VisionSettings } from './configuration.ts';
 import {
   type Initialisation,
   type Layer,
@@ -20,6 +21,7 @@ import {
   type ModelParameter,
   parametersOfLayers,
 } from './layers.ts';
+import { Resampler } from './resampler.ts';
 
 /** One layer: x + attention(norm(x)), then x + MLP(norm(x)). */
 class TowerLayer implements Layer {
@@ -72,7 +74,7 @@ class Tower implements Layer {
   ) {
     const { width, depth } = sizes;
     const { patch } = vision;
-    const tokens = tokensPerImage(vision);
+    const tokens = patchesPerImage(vision);
     const own = (name: string, shape: Shape, initialisation: Initialisation) => {
       return { name: `${root}.embeddings.${name}`, shape, group, initialisation };
     };
@@ -98,30 +100,52 @@ class Tower implements Layer {
   }
 }
 
-/** All towers, and the projection of their concatenated features. */
+/** All towers, the resampler of their concatenated features if there is one, and the projection. */
 export class Vision implements Layer {
   readonly parameters;
-  private readonly towers: Readonly<Record<string, Tower>>;
+  /** By name: one for all cameras, or one for each. */
+  private readonly towers: Readonly<Record<string, readonly Tower[]>>;
+  private readonly resampler: Resampler | null;
   private readonly projector: Linear;
 
   constructor(vision: VisionSettings, { names }: Backbone, backboneWidth: number) {
+    const { cameras, towerPerCamera, resampler } = vision;
     const towers = Object.entries(vision.towers);
+    const rootsOf = (name: string, first: boolean) =>
+      towerPerCamera
+        ? Array.from({ length: cameras }, (_, i) => names.tower(`${first ? '' : `${name}_`}${i + 1}`, false))
+        : [names.tower(name, first)];
     this.towers = Object.fromEntries(
-      towers.map(([name, sizes], i) => [name, new Tower(name, names.tower(name, i === 0), sizes, vision)]),
+      towers.map(([name, sizes], i) => [
+        name,
+        rootsOf(name, i === 0).map((root) => new Tower(name, root, sizes, vision)),
+      ]),
     );
+    const group = projectorGroup(vision);
     const features = towers.reduce((sum, [, { width }]) => sum + width, 0);
-    this.projector = new Linear(projectorGroup(vision), names.projector, { outputs: backboneWidth, inputs: features });
-    this.parameters = parametersOfLayers([...Object.values(this.towers), this.projector]);
+    this.resampler = resampler
+      ? new Resampler(group, names.resampler, features, patchesPerImage(vision), resampler)
+      : null;
+    this.projector = new Linear(group, names.projector, { outputs: backboneWidth, inputs: features });
+    const between = this.resampler ? [this.resampler] : [];
+    this.parameters = parametersOfLayers([...Object.values(this.towers).flat(), ...between, this.projector]);
   }
 
-  /** images [batch, cameras, height, width, 3] in [-1, 1] -> tokens [batch, cameras * patches, backbone width], and the towers' features. */
+  /**
+   * images [batch, cameras, height, width, 3] in [-1, 1] -> tokens [batch, cameras * rows of an image, backbone width], and the towers'
+   * features [batch * cameras, patches, width].
+   */
   run(values: ParameterSet, images: Tensor): { tokens: Tensor; features: Readonly<Record<string, Tensor>> } {
     const [batch, cameras, ...image] = images.shape;
-    const stacked = reshape(images, [batch * cameras, ...image]);
-    const features = Object.fromEntries(
-      Object.entries(this.towers).map(([name, tower]) => [name, tower.run(values, stacked)]),
-    );
-    const projected = this.projector.run(values, sideBySide(Object.values(features)));
+    const seenBy = (towers: readonly Tower[]): Tensor => {
+      if (towers.length === 1) return towers[0].run(values, reshape(images, [batch * cameras, ...image]));
+      const ofCamera = (camera: number) => reshape(sliceTokens(images, camera, 1), [batch, ...image]);
+      const seen = concatenateTokens(Array.from({ length: cameras }, (_, i) => towers[i].run(values, ofCamera(i))));
+      return reshape(seen, [batch * cameras, seen.shape[1] / cameras, seen.shape[2]]);
+    };
+    const features = Object.fromEntries(Object.entries(this.towers).map(([name, towers]) => [name, seenBy(towers)]));
+    const media = sideBySide(Object.values(features));
+    const projected = this.projector.run(values, this.resampler?.run(values, media) ?? media);
     return { tokens: reshape(projected, [batch, cameras * projected.shape[1], projected.shape[2]]), features };
   }
 }

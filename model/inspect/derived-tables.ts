@@ -3,7 +3,8 @@
  * gradient, and which parameters each loss reaches.
  *
  * In a model of one layer a row changes others by attention alone, and only those that attend to it. Each row is perturbed in an
- * example of its own, so that two passes over one batch show all edges. Every token of the batch is real.
+ * example of its own, so that two passes over one batch show all edges. Memory, which is read by cross-attention, is perturbed where it
+ * is read, in two further passes, because behind an encoder it has mixed its rows. Every token of the batch is real.
  */
 import {
   backward,
@@ -17,13 +18,13 @@ import {
   withoutTape,
 } from '../../engine/index.ts';
 import { add } from '../../kernels/index.ts';
-import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
+import { isMemory, type ModelConfiguration, runsThrough, windowOf } from '../architecture/configuration.ts';
 import { initialise } from '../architecture/initialise.ts';
 import { type Inputs, integers, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { PerExpert } from '../architecture/mixture.ts';
 import { Model } from '../architecture/model.ts';
-import { type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
-import { trainingInputs, trainingPass } from '../architecture/training-pass.ts';
+import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
+import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import { randomBatch } from '../training/random-batch.ts';
 
 /** What a query block sees of a key block: every row, for each row itself and those before it, or another part. */
@@ -51,7 +52,8 @@ export async function derivedAttention(
   { earlier = false }: { earlier?: boolean } = {},
 ): Promise<DerivedAttention> {
   const configuration = withOneLayer(settings);
-  const blocks = trainingBlocks(configuration);
+  const blocks = [...trainingBlocks(configuration), ...imagesAsMemory(configuration)];
+  const isRead = (block: RunningBlock) => isMemory(configuration, block);
   const tokens = blocks.flatMap((block) => Array.from({ length: block.length }, (_, row) => ({ block, row })));
   const single = earlier ? [] : tokens.filter(({ block }) => block.length === 1);
   using model = new Model(device, configuration);
@@ -61,37 +63,56 @@ export async function derivedAttention(
   const last = (example: number) => (example + 1) * window - 1;
   const steps = { query: last, key: earlier ? (example: number) => example * window : last };
   const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples));
-  // Every change of a single row shows in its residual stream. It sees itself if its being real changes it where all else is padding.
-  const singled = (isReal: boolean): Inputs => {
-    const { shape } = inputs.validity;
-    const validity = new Uint8Array(elementCount(shape)).fill(1, 0, tokens.length * window * tokens.length);
-    single.forEach((token, i) => {
-      validity[last(tokens.length + i) * tokens.length + tokens.indexOf(token)] = isReal ? 1 : 0;
-    });
-    return { ...inputs, validity: integers(validity, shape) };
-  };
-  const before = await hiddenRows(model, singled(false), (rows) => rows);
-  const after = await hiddenRows(model, singled(true), (rows) =>
-    mapped(rows, (own, expert) => {
-      const places = tokens.flatMap(({ block, row }, example) =>
-        block.weights === expert ? [placeOf(blocks, block, row, steps.key(example))] : [],
+  const alone = (isReal: boolean) =>
+    withSingleRows(inputs, { steps: examples * window, whole: tokens.length * window }, (name) => {
+      const inMask = tokens.filter(
+        ({ block }) => !block.memory && name === (isRead(block) ? 'encoder/validity' : 'validity'),
       );
-      return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
-    }),
-  );
-  const changes = (example: number, block: RunningBlock, row: number) => {
+      return single.flatMap((token, i) =>
+        isReal && inMask.includes(token) ? { step: last(tokens.length + i), row: inMask.indexOf(token) } : [],
+      );
+    });
+  // A row of zeros has a value of zero, so that a single one is perturbed whether it is real or not.
+  const perturbed = (
+    own: Tensor,
+    all: boolean,
+    place: (block: RunningBlock, row: number, step: number) => Place | null,
+  ) => {
+    const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
+      all || example >= tokens.length ? (place(block, row, steps.key(example)) ?? []) : [],
+    );
+    return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
+  };
+  const first = (all: boolean) => (rows: PerExpert<Tensor>) =>
+    mapped(rows, (own, expert) =>
+      perturbed(own, all, (block, ...at) => (runsThrough(block, expert) ? placeOf(blocks, block, ...at) : null)),
+    );
+  const before = await hiddenRows(model, alone(false), { firstRows: first(false) });
+  const after = await hiddenRows(model, alone(true), { firstRows: first(true) });
+  // Rows without joint attention have what they read of memory themselves, and nothing of what others have read.
+  const blind = { ...inputs, validity: integers(new Uint8Array(inputs.validity.data.length), inputs.validity.shape) };
+  const memoryRows = (rows: Readonly<Record<string, Tensor>>) =>
+    mapped(rows, (own, name) =>
+      perturbed(own, true, (block, row, step) => (block.name === name ? { step, row } : null)),
+    );
+  const hasMemory = blocks.some(isRead);
+  const crossed = hasMemory ? [await hiddenRows(model, blind, {}), await hiddenRows(model, blind, { memoryRows })] : [];
+  const crosses = (query: RunningBlock, key: RunningBlock) => isRead(key) && !isRead(query);
+  const changes = (example: number, block: RunningBlock, row: number, key: RunningBlock) => {
     const place = placeOf(blocks, block, row, steps.query(example));
-    const [was, is] = [before, after].map((own) => rowOf(own[block.weights], place));
+    const passes = crosses(block, key) ? crossed : [before, after];
+    const [was, is] = passes.map((own) => rowOf(own[block.weights], place));
     return is.some((value, i) => value !== was[i]);
   };
   const maskOf = (query: RunningBlock, key: RunningBlock): DerivedEdge['mask'] | null => {
+    if (query.memory) return null;
     if (query === key && query.length === 1 && !earlier)
-      return changes(tokens.length + single.findIndex(({ block }) => block === query), query, 0) ? 'full' : null;
+      return changes(tokens.length + single.findIndex(({ block }) => block === query), query, 0, key) ? 'full' : null;
     const first = tokens.findIndex(({ block }) => block === key);
     const pairs = tokens
       .filter(({ block }) => block === query)
       .flatMap(({ row }) =>
-        Array.from({ length: key.length }, (_, seen) => ({ row, seen, sees: changes(first + seen, query, row) })),
+        Array.from({ length: key.length }, (_, seen) => ({ row, seen, sees: changes(first + seen, query, row, key) })),
       )
       .filter(({ row, seen }) => query !== key || row !== seen || earlier);
     if (pairs.every(({ sees }) => !sees)) return null;
@@ -99,12 +120,33 @@ export async function derivedAttention(
     return query === key && pairs.every(({ row, seen, sees }) => sees === seen < row) ? 'causal' : 'other';
   };
   const passes = await passingEdges(model, blocks, inputs, steps);
+  const passesAcross = hasMemory ? await passingEdges(model, blocks, blind, steps) : passes;
   const rowFor = (query: RunningBlock) =>
     blocks.flatMap((key) => {
       const mask = maskOf(query, key);
-      return mask ? [[key.name, { mask, passes: passes(query, key) }] as const] : [];
+      const pass = crosses(query, key) ? passesAcross : passes;
+      return mask ? [[key.name, { mask, passes: pass(query, key) }] as const] : [];
     });
   return Object.fromEntries(blocks.map((query) => [query.name, Object.fromEntries(rowFor(query))]));
+}
+
+/**
+ * Every change of a single row shows in its residual stream. Whether it attends to itself shows where all else is padding: its being real
+ * changes it then. All tokens of the first control steps are real, and of the others those that `real` gives for a padding mask.
+ */
+function withSingleRows(
+  inputs: Inputs,
+  { steps, whole }: { steps: number; whole: number },
+  real: (mask: string) => readonly Place[],
+): Inputs {
+  const masks = Object.entries(inputs).filter(([name]) => name.endsWith('validity'));
+  const made = masks.map(([name, { shape }]): [string, Inputs[string]] => {
+    const rows = elementCount(shape) / steps;
+    const validity = new Uint8Array(elementCount(shape)).fill(1, 0, whole * rows);
+    for (const { step, row } of real(name)) validity[step * rows + row] = 1;
+    return [name, integers(validity, shape)];
+  });
+  return { ...inputs, ...Object.fromEntries(made) };
 }
 
 /** The gradient table of a model with these settings, each loss backward by itself. */
@@ -186,7 +228,7 @@ function rowOf({ data, shape: [, rows, width] }: HostRows, { step, row }: Place)
 /** Normal numbers in these rows, and zeros in all others. */
 function normalsAt(shape: readonly number[], places: readonly Place[]): Float32Array {
   const data = new Float32Array(elementCount(shape));
-  for (const [i, own] of places.entries()) randomStream(SEED, i, streams.noise).fillNormal(rowOf({ data, shape }, own));
+  for (const own of places) randomStream(SEED, own.step, streams.noise).fillNormal(rowOf({ data, shape }, own));
   return data;
 }
 
@@ -194,12 +236,12 @@ function normalsAt(shape: readonly number[], places: readonly Place[]): Float32A
 async function hiddenRows(
   model: Model,
   inputs: Inputs,
-  firstRows: (rows: PerExpert<Tensor>) => PerExpert<Tensor>,
+  change: Pick<PassOptions, 'firstRows' | 'memoryRows'>,
 ): Promise<PerExpert<HostRows>> {
   const { device } = model;
   return await device.step(async () => {
     const { hidden } = withoutTape(device, () =>
-      trainingPass(model, tensorsOf(device, inputs), { allRows: true, firstRows }),
+      trainingPass(model, tensorsOf(device, inputs), { allRows: true, ...change }),
     );
     const read = Object.entries(hidden).map(async ([expert, own]) => {
       return [expert, { data: await own.read(), shape: own.shape }] as const;
@@ -218,16 +260,15 @@ async function passingEdges(
   const { device, objectives } = model;
   const queries = blocks.filter(({ name }) => objectives.some((own) => own.blocks.includes(name)));
   const probes: Record<string, Tensor> = {};
+  const probed = (own: Tensor, name: string) => {
+    probes[name] = parameter(device, new Float32Array(own.size), own.shape, { name });
+    return add(own, probes[name]);
+  };
   const gradients = await device.step(async () => {
     const { hidden } = trainingPass(model, tensorsOf(device, inputs), {
       allRows: true,
-      firstRows: (rows) =>
-        mapped(rows, (own, expert) => {
-          probes[expert] = parameter(device, new Float32Array(own.size), own.shape, {
-            name: `first rows of ${expert}`,
-          });
-          return add(own, probes[expert]);
-        }),
+      firstRows: (rows) => mapped(rows, (own, expert) => probed(own, `first rows of ${expert}`)),
+      memoryRows: (rows) => mapped(rows, (own, block) => probed(own, `memory ${block}`)),
     });
     for (const [expert, own] of Object.entries(hidden)) {
       const places = queries.flatMap((query, example) =>
@@ -237,8 +278,8 @@ async function passingEdges(
       const gradient = tensor(device, normalsAt(own.shape, places), own.shape);
       backward(own, { parameters: Object.values(probes), gradient });
     }
-    const read = Object.entries(probes).map(async ([expert, { grad, shape }]) => {
-      return [expert, { data: (await grad?.read()) ?? new Float32Array(elementCount(shape)), shape }] as const;
+    const read = Object.entries(probes).map(async ([name, { grad, shape }]) => {
+      return [name, { data: (await grad?.read()) ?? new Float32Array(elementCount(shape)), shape }] as const;
     });
     return Object.fromEntries(await Promise.all(read));
   });
@@ -248,8 +289,11 @@ async function passingEdges(
     const step = steps.key(example);
     const others = step === steps.query(example) && query === key ? key.length - 1 : key.length;
     if (example < 0 || others === 0) return null;
+    const crosses = isMemory(model.configuration, key) && !isMemory(model.configuration, query);
     const rows = Array.from({ length: others }, (_, row) =>
-      rowOf(gradients[key.weights], placeOf(blocks, key, row, step)),
+      crosses
+        ? rowOf(gradients[`memory ${key.name}`], { step, row })
+        : rowOf(gradients[`first rows of ${key.weights}`], placeOf(blocks, key, row, step)),
     );
     return rows.some((own) => own.some((value) => value !== 0));
   };

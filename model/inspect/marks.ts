@@ -4,7 +4,8 @@ import { linear } from '../../kernels/index.ts';
 import { tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import { trainingBlocks } from '../architecture/sequence.ts';
-import { rowsReader, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
+import { rowsReader } from '../architecture/stages.ts';
+import { trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import type { Pack } from '../training/packs.ts';
 import type { Maker } from '../training/trainer.ts';
 

@@ -15,6 +15,7 @@ import {
 import { openvla, rt2 } from './openvla.ts';
 import { openvlaOft } from './openvla-oft.ts';
 import { frozenBackbone, pi0, pi0Fast, pi0TextState, pi05, pi05Stage1, pi05Stage2 } from './pi0.ts';
+import { pi0Small } from './pi0-small.ts';
 import {
   interleaved,
   oneStepContinuous,
@@ -26,6 +27,7 @@ import {
   policyHeadSquared,
   policyHeadTransformer,
 } from './robovlms.ts';
+import { flamingo, flamingoPolicyHead } from './robovlms-flamingo.ts';
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
@@ -49,11 +51,11 @@ export {
 export const systems: readonly System[] = [
   ...[knowledgeInsulation, insulationRobotOnly, jointTraining, jointRobotOnly, naiveTokens, naiveTokensStride],
   ...[kiContinuousState, kiExpertState, kiSpecialTokenState],
-  ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2],
+  ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2, pi0Small],
   ...[hybridVla, hybridVlaOriginal, transfusion, openvlaOft],
   ...[openvla, rt2, openvlaD, openvlaS, openvlaC, openvlaDS, openvlaSC, openvlaPlus, pi0Paraphrased, pi0Plus],
   ...[oneStepDiscrete, oneStepContinuous, interleaved, policyHeadLstm, policyHeadMlp, policyHeadTransformer],
-  ...[policyHeadSquared, policyHeadDiffusion, policyHeadFlow],
+  ...[policyHeadSquared, policyHeadDiffusion, policyHeadFlow, flamingo, flamingoPolicyHead],
 ];
 
 /** @throws InputError that lists the systems if none has this name */

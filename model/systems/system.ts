@@ -8,12 +8,15 @@ import type { ActionTokenKind } from '../../tokenizers/index.ts';
 import type { BackboneName, BackboneVariant } from '../architecture/backbones/index.ts';
 import {
   type BlockSettings,
+  type ExpertSettings,
   type HistorySettings,
   type ModelConfiguration,
   type ParameterRule,
+  patchesPerImage,
   type TowerSettings,
   type TransformerSizes,
   tokensPerImage,
+  type VisionSettings,
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
@@ -76,6 +79,12 @@ export interface System {
   readonly time: 'adaptive' | 'concatenate' | 'token' | null;
   /** Vision towers by name, each of the preset's sizes; one by default. */
   readonly towers?: readonly string[];
+  /** Every camera has towers of its own, without shared weights. */
+  readonly towerPerCamera?: boolean;
+  /** A perceiver resampler stands behind the towers; it makes a quarter of the patches of an image into latents, at most 64. */
+  readonly resampler?: boolean;
+  /** Experts that are encoders, or read memory by cross-attention. */
+  readonly experts?: Readonly<Record<string, Pick<ExpertSettings, 'encoder' | 'crossAttention'>>>;
   /** The most cameras that it sees; all by default. */
   readonly cameras?: number;
   /** The control steps that it sees together; one by default. */
@@ -155,7 +164,8 @@ const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'
 
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
-  const { backbone, vocabulary, expert, vision, depth, heads, kvHeads, headDimension, rules = [] } = sizes;
+  const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension, rules = [] } = sizes;
+  const vision = sizes.vision && visionOf(sizes.vision, system);
   const { horizon, actionDimension, stateDimension } = sizes;
   const ofState = ({ input, length }: SystemBlock) => input === 'state' || length === 'state';
   const present = system.blocks.filter(
@@ -165,7 +175,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
   const blocks = present.map(({ length, after, ...block }, i): BlockSettings => {
     const before = present.slice(0, i).filter(({ name, input }) => given.includes(input) || name === SUBTASK);
     const own = after?.filter((name) => names.includes(name)) ?? before.map(({ name }) => name);
-    return { ...block, length: lengthOf({ ...block, length }, sizes), after: own };
+    return { ...block, length: lengthOf({ ...block, length }, sizes, vision), after: own };
   });
   const edges = Object.entries(system.attention).flatMap(([query, row]) =>
     Object.entries(row).flatMap(([key, edge]) =>
@@ -184,11 +194,12 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     experts: Object.fromEntries(
       experts.map((name) => {
         const adaptive = system.time === 'adaptive' && name === noisy?.weights;
-        return [name, { ...(name === 'backbone' ? backbone : expert), ...(adaptive && { adaptive }) }];
+        const sizes = name === 'backbone' ? backbone : expert;
+        return [name, { ...sizes, ...(adaptive && { adaptive }), ...system.experts?.[name] }];
       }),
     ),
     ...{ depth, heads, kvHeads, headDimension },
-    vision: vision && visionOf(vision, towers),
+    vision,
     ...{ horizon, actionDimension, stateDimension },
     blocks,
     edges,
@@ -200,13 +211,24 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
 
 function visionOf(
   { width, depth, heads, hidden, ...images }: NonNullable<ModelSizes['vision']>,
-  towers: readonly string[],
-) {
-  return { ...images, towers: Object.fromEntries(towers.map((name) => [name, { width, depth, heads, hidden }])) };
+  { towers = ['vision'], resampler, towerPerCamera }: System,
+): VisionSettings {
+  const own = { width, depth, heads, hidden };
+  const latents = Math.min(64, Math.ceil(patchesPerImage(images) / 4));
+  return {
+    ...images,
+    towers: Object.fromEntries(towers.map((name) => [name, own])),
+    ...(resampler && { resampler: { latents, depth, heads, headDimension: width / heads, hidden } }),
+    ...(towerPerCamera && { towerPerCamera }),
+  };
 }
 
-function lengthOf({ input, length }: Pick<SystemBlock, 'input' | 'length'>, sizes: ModelSizes): number {
-  const { vision, horizon, actionDimension } = sizes;
+function lengthOf(
+  { input, length }: Pick<SystemBlock, 'input' | 'length'>,
+  sizes: ModelSizes,
+  vision: VisionSettings | null,
+): number {
+  const { horizon, actionDimension } = sizes;
   if (length === 'elements') return horizon * actionDimension;
   if (length === 'state') return sizes.stateDimension;
   if (typeof length === 'number') return length;

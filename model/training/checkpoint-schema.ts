@@ -31,7 +31,15 @@ export const configurationSchema = v.object({
   backbone: v.picklist(backboneNames),
   backboneVariant: v.optional(backboneVariantSchema),
   vocabulary: count(1),
-  experts: v.record(v.string(), v.object({ ...sizes, adaptive: v.optional(v.boolean()) })),
+  experts: v.record(
+    v.string(),
+    v.object({
+      ...sizes,
+      adaptive: v.optional(v.boolean()),
+      encoder: v.optional(v.boolean()),
+      crossAttention: v.optional(v.object({ every: count(1), gated: v.boolean() })),
+    }),
+  ),
   depth: count(1, DEPTH_LIMIT),
   heads: count(1),
   kvHeads: count(1),
@@ -43,6 +51,13 @@ export const configurationSchema = v.object({
       imageHeight: count(1),
       imageWidth: count(1),
       cameras: count(1),
+      resampler: v.optional(
+        v.object({
+          ...{ latents: count(1, LENGTH_LIMIT), depth: count(1, DEPTH_LIMIT) },
+          ...{ heads: count(1), headDimension: count(1), hidden: count(1) },
+        }),
+      ),
+      towerPerCamera: v.optional(v.boolean()),
     }),
   ),
   horizon: count(1, LENGTH_LIMIT),
@@ -58,6 +73,7 @@ export const configurationSchema = v.object({
       after: texts,
       repeats: v.optional(count(1)),
       keys: v.optional(v.boolean()),
+      memory: v.optional(v.boolean()),
       dimension: v.optional(count(1)),
     }),
   ),

@@ -1,4 +1,4 @@
-import { type ModelConfiguration, tokensPerImage, windowOf } from '../architecture/configuration.ts';
+import { type ModelConfiguration, patchesPerImage, windowOf } from '../architecture/configuration.ts';
 
 /** The largest batch, in examples, whose largest activation, in f32, fits a binding of `bytes`. */
 export function largestBatch(configuration: ModelConfiguration, bytes: number): number {
@@ -12,7 +12,7 @@ export function largestBatch(configuration: ModelConfiguration, bytes: number): 
   const widest = Math.max(
     ...Object.entries(experts).map(([name, { width, hidden }]) => rows(name) * Math.max(width, hidden)),
     vision ? vision.cameras * vision.imageHeight * vision.imageWidth * 3 : 0,
-    vision ? vision.cameras * tokensPerImage(vision) * Math.max(...towers) : 0,
+    vision ? vision.cameras * patchesPerImage(vision) * Math.max(...towers) : 0,
   );
   return Math.floor(bytes / (4 * widest * windowOf(configuration)));
 }

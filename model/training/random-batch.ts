@@ -45,7 +45,7 @@ export function randomBatch(
   );
   const running = trainingBlocks(configuration);
   const targets = blocks.filter(({ input }) => input === 'target');
-  const rows = rowsOf(running, (targets[0] ?? blocks[0]).name).of;
+  const rows = rowsOf(running, (targets[0] ?? running[0]).name).of;
   const lossMask = new Uint8Array(batch * rows);
   for (const target of targets) {
     const { start, length } = rowsOf(running, target.name);

@@ -133,8 +133,10 @@ export function randomConfiguration(seed: number): ModelConfiguration {
   const denoising = withDelay(choose, withDenoising(choose, queriesOnly));
   // A block of tokens to predict is refused beside a history.
   const isTarget = ({ input }: BlockSettings) => input === 'target';
-  if (choose.chance(blocks.some(isTarget) ? 0.95 : 0.5)) return denoising;
-  return { ...denoising, history: { window: 2, interleaved: choose.chance(0.6) } };
+  const history = choose.chance(blocks.some(isTarget) ? 0.95 : 0.5)
+    ? null
+    : { window: 2, interleaved: choose.chance(0.6) };
+  return withMemory(choose, history ? { ...denoising, history } : denoising);
 }
 
 /** Diffusion in place of a flow, its time as a token, or a head that denoises where no block does. */
@@ -170,6 +172,48 @@ function withQueriesOnly(choose: Chooser, configuration: ModelConfiguration): Mo
   const unread = choose.chance(0.9) ? edges.filter(({ key }) => key !== queriesOnly) : edges;
   const without = blocks.map((block) => (block.name === queriesOnly ? { ...block, keys: false } : block));
   return { ...configuration, blocks: without, edges: unread };
+}
+
+/** The backbone as an encoder, or images as memory: blocks of other experts, or other blocks, read them by cross-attention. */
+function withMemory(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
+  if (choose.chance(0.6)) return configuration;
+  const { experts, vision } = configuration;
+  const seen = configuration.blocks.some(({ input }) => input === 'images');
+  const behind = configuration.blocks.some(({ weights }) => weights !== 'backbone');
+  const encoder = behind && (!seen || choose.chance(0.6));
+  if (!encoder && !seen) return configuration;
+  const blocks = encoder
+    ? configuration.blocks
+    : configuration.blocks.map((block) => (block.input === 'images' ? { ...block, memory: true } : block));
+  const weightsOf = (name: string) => blocks.find((block) => block.name === name)!.weights;
+  const isMemory = (name: string) =>
+    encoder ? weightsOf(name) === 'backbone' : blocks.some((block) => block.name === name && block.memory);
+  const first = new Map<string, Edge>();
+  const edges = configuration.edges.flatMap((own) => {
+    if (isMemory(own.query)) return encoder && isMemory(own.key) ? [own] : [];
+    if (!isMemory(own.key)) return [own];
+    // The blocks of an expert read a block of memory alike.
+    const pair = `${weightsOf(own.query)}/${own.key}`;
+    first.set(pair, first.get(pair) ?? own.edge);
+    return [{ ...own, edge: first.get(pair)! }];
+  });
+  const crossAttention = { every: choose.of([1, 2]), gated: choose.chance(0.5) };
+  const reads = (name: string) => [...first.keys()].some((pair) => pair.startsWith(`${name}/`));
+  const resampler = { latents: 4, depth: 1, heads: 2, headDimension: 4, hidden: 8 };
+  return {
+    ...{ ...configuration, blocks, edges },
+    experts: Object.fromEntries(
+      Object.entries(experts).map(([name, own]) => [
+        name,
+        { ...own, ...(reads(name) && { crossAttention }), ...(encoder && name === 'backbone' && { encoder }) },
+      ]),
+    ),
+    vision: vision && {
+      ...vision,
+      ...(seen && choose.chance(0.5) && { resampler }),
+      ...(choose.chance(0.5) && { towerPerCamera: true }),
+    },
+  };
 }
 
 /** Now and then with training-time real-time chunking; the longest delay is refused. */

@@ -20,6 +20,7 @@ export interface Backbone {
     readonly head: string;
     /** Prefix of a vision tower; the first tower has the checkpoints' own name. */
     tower(name: string, first: boolean): string;
+    readonly resampler: string;
     readonly projector: string;
   };
 }

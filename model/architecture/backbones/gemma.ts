@@ -19,6 +19,7 @@ export const gemma: Backbone = {
     embedding: `${prefixes.backbone}.embed_tokens`,
     head: `${root}.paligemma.lm_head`,
     tower: (name, first) => `${root}.paligemma.model.vision_tower${first ? '' : `_${name}`}.vision_model`,
+    resampler: `${root}.paligemma.model.perceiver_resampler`,
     projector: `${root}.paligemma.model.multi_modal_projector.linear`,
   },
 };

@@ -16,6 +16,7 @@ export const llama: Backbone = {
     embedding: 'model.embed_tokens',
     head: 'lm_head',
     tower: (name, first) => (first ? 'vision_tower.vision_model' : `vision_tower_${name}.vision_model`),
+    resampler: 'perceiver_resampler',
     projector: 'multi_modal_projector.linear',
   },
 };

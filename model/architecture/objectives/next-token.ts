@@ -2,7 +2,7 @@
 import { InputError } from '../../../engine/files/errors.ts';
 import { type Tensor, tensor } from '../../../engine/index.ts';
 import { linear, linearCrossEntropy, linearCrossEntropyRows, reshape, rowsWithLoss } from '../../../kernels/index.ts';
-import { type BlockSettings, blocksBefore, type ModelConfiguration } from '../configuration.ts';
+import { type BlockSettings, blocksBefore, type ModelConfiguration, runsThrough } from '../configuration.ts';
 import {
   expectBelow,
   expectLength,
@@ -50,7 +50,7 @@ export class NextToken implements Objective {
     this.blocks = blocks
       .filter((block) => block.input === 'prompt' || block.input === 'target' || first.includes(block))
       .map(({ name }) => name);
-    const own = blocks.filter(({ weights }) => weights === 'backbone');
+    const own = blocks.filter((block) => runsThrough(block, 'backbone'));
     this.readable = own.flatMap(({ name, length, repeats = 1 }) =>
       Array<boolean>(length * repeats).fill(this.blocks.includes(name)),
     );

@@ -1,7 +1,7 @@
 /** The rows that a head reads, beside those of a flow and of next-token prediction, and counts of their labels. */
 import type { Tensor } from '../../../engine/index.ts';
 import { reshape } from '../../../kernels/index.ts';
-import { blockNamed, blocksBefore, type ModelConfiguration, tokensPerImage } from '../configuration.ts';
+import { blockNamed, blocksBefore, type ModelConfiguration, patchesPerImage } from '../configuration.ts';
 import type { Pass } from './objective.ts';
 import type { RowsOf } from './settings.ts';
 
@@ -19,7 +19,7 @@ export function rowWidth(configuration: ModelConfiguration, rows: RowsOf): { wid
 
 /** Rows of an example that a head reads. */
 export function rowCount({ vision, blocks }: ModelConfiguration, rows: RowsOf): number {
-  return 'tower' in rows ? vision!.cameras * tokensPerImage(vision!) : blockNamed({ blocks }, rows.block).length;
+  return 'tower' in rows ? vision!.cameras * patchesPerImage(vision!) : blockNamed({ blocks }, rows.block).length;
 }
 
 /** The vision tower or the blocks that a head reads, and those of the blocks that it reads after the last layer. */

@@ -1,0 +1,113 @@
+/** The two stages of a pass: encoders run first, and then the other blocks, which read them, and images, as memory. */
+import type { Tensor } from '../../engine/index.ts';
+import { embedding, reshape, sliceTokens } from '../../kernels/index.ts';
+import type { FirstRows } from './blocks.ts';
+import { blockNamed, isMemory, type ModelConfiguration } from './configuration.ts';
+import type { MemoryContents } from './cross-attention.ts';
+import { type Inputs, type InputTensors, inputNamed, type ObservationBatch } from './inputs.ts';
+import { runSteps, type StepsPass } from './interleave.ts';
+import { memoryContents, memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
+import type { Cache, MixtureResult, PerExpert } from './mixture.ts';
+import type { Model } from './model.ts';
+import type { RowsReader } from './objectives/index.ts';
+import { type RunningBlock, rowsOf, sequenceInputs } from './sequence.ts';
+
+/** Begins the names of the inputs of encoders. */
+const ENCODER = 'encoder/';
+
+export interface Stages {
+  /** Blocks of encoders, which run first, and of images that run through no expert. */
+  readonly memory: readonly RunningBlock[];
+  readonly running: readonly RunningBlock[];
+  /** The experts of `running` that read memory. */
+  readonly readers: readonly Reader[];
+}
+
+/** The stages of a pass through `blocks`, as part of one through `all` of these. Where encoders run alone, they are no memory. */
+export function stagesOf(
+  configuration: ModelConfiguration,
+  blocks: readonly RunningBlock[],
+  all: readonly RunningBlock[] = blocks,
+): Stages {
+  const alone = all.every((block) => isMemory(configuration, block));
+  const memory = alone ? [] : blocks.filter((block) => isMemory(configuration, block));
+  const running = blocks.filter((block) => !memory.includes(block));
+  return { memory, running, readers: readersOf(configuration, running, memory) };
+}
+
+const throughEncoders = ({ memory }: Stages) => memory.filter((block) => !block.memory);
+
+/** Rows of memory by block. */
+export type MemoryByBlock = Readonly<Record<string, Tensor>>;
+
+interface StagesPass extends Omit<StepsPass, 'blocks' | 'inputs' | 'validity' | 'rotaryTable' | 'memory' | 'cache'> {
+  /** That of the second stage. */
+  readonly cache?: Cache;
+  /** All that read the memory, in this pass or later; by default those of the pass. */
+  readonly allReaders?: readonly Reader[];
+  /** Replaces the rows of memory before they are read. */
+  readonly memoryRows?: (rows: MemoryByBlock) => MemoryByBlock;
+}
+
+/** Padding masks and rotary tables of the stages. */
+export function stageInputs(configuration: ModelConfiguration, observation: ObservationBatch, stages: Stages): Inputs {
+  return {
+    ...sequenceInputs(configuration, observation, stages.running),
+    ...sequenceInputs(configuration, observation, throughEncoders(stages), [], ENCODER),
+    ...readerInputs(configuration, observation, stages.readers),
+  };
+}
+
+/** Runs both stages, from `stageInputs`. Also gives the keys and values of the memory, by the expert that reads them. */
+export function runStages(
+  { architecture, parameters }: Model,
+  inputs: InputTensors,
+  first: Pick<FirstRows, 'rows' | 'memory'>,
+  stages: Stages,
+  { cache, allReaders = stages.readers, memoryRows = (rows) => rows, ...pass }: StagesPass,
+): { result: MixtureResult; contents: PerExpert<MemoryContents> } {
+  const run = (blocks: readonly RunningBlock[], at: string, more: Pick<StepsPass, 'cache' | 'memory'>) => {
+    if (blocks.length === 0) return [];
+    const own = Object.entries(first.rows).filter(([name]) => blocks.some(({ weights }) => weights === name));
+    const result = runSteps(architecture, parameters, {
+      ...{ ...pass, ...more, blocks, inputs: Object.fromEntries(own) },
+      validity: inputNamed(inputs, `${at}validity`),
+      rotaryTable: inputNamed(inputs, `${at}rotaryTable`),
+    });
+    return [result];
+  };
+  const encoding = throughEncoders(stages);
+  const encoded = run(encoding, ENCODER, {});
+  const rowsOfEncoder = rowsReader(encoding, joined(encoded));
+  const names = allReaders.flatMap(({ memory }) => memory.map(({ name }) => name));
+  const rows = memoryRows(
+    Object.fromEntries([...new Set(names)].map((name) => [name, first.memory[name] ?? rowsOfEncoder(name)])),
+  );
+  const contents = memoryContents(architecture, parameters, allReaders, rows);
+  const memory = memoryOfPass(architecture, inputs, stages.readers, contents);
+  const own = run(stages.running, '', { cache, memory });
+  return { result: joined([...encoded, ...own]), contents };
+}
+
+/** The results of passes through different experts as one. */
+function joined(results: readonly MixtureResult[]): MixtureResult {
+  const merged = (parts: readonly PerExpert<Tensor>[]): PerExpert<Tensor> => Object.assign({}, ...parts);
+  const [{ residuals }] = results.length > 0 ? results : [{ residuals: [] }];
+  return {
+    hidden: merged(results.map(({ hidden }) => hidden)),
+    residuals: residuals.map((_, layer) => merged(results.map((own) => own.residuals[layer]))),
+  };
+}
+
+/** Reads rows of the hidden states, or of the residual streams, of a pass over these blocks. */
+export function rowsReader(blocks: readonly RunningBlock[], { hidden, residuals }: MixtureResult): RowsReader {
+  return (name, { layer, at } = {}) => {
+    const { weights } = blockNamed({ blocks }, name);
+    const stream = layer === undefined ? hidden[weights] : residuals[layer][weights];
+    const { start, length, of, parts } = rowsOf(blocks, name);
+    const [batch, , width] = stream.shape;
+    if (at) return embedding(at, reshape(stream, [batch * of, width]));
+    if (length * parts === of) return stream;
+    return sliceTokens(reshape(stream, [batch * parts, of / parts, width]), start, length);
+  };
+}
