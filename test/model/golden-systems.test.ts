@@ -1,12 +1,12 @@
 /** Small systems with other blocks, objectives and experts; section 6 of the fixtures' README. */
 import { describe } from 'vitest';
-import type { BlockSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
+import type { BlockSettings, ExpertSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
 import type { Ids, TrainingBatch } from '../../model/architecture/inputs.ts';
 import type { ObjectiveSettings } from '../../model/architecture/objectives/index.ts';
 import { describeFixture, type Fixture, readFixture } from '../support/fixtures.ts';
 import { edgesOf, testGoldenModel } from '../support/golden-model.ts';
 
-interface GroupSettings {
+interface GroupSettings extends Pick<ExpertSettings, 'encoder' | 'crossAttention'> {
   readonly width: number;
   readonly mlp: number;
   readonly time: 'adaptive' | 'concatenate' | null;
@@ -45,12 +45,15 @@ function configurationOf(fixture: Fixture): ModelConfiguration {
   const { backbone, vision } = config;
   const towers: readonly FixtureTower[] = vision.towers;
   const experts: [string, GroupSettings][] = Object.entries({ backbone, ...config.experts });
-  const { width, depth, heads, mlp, patch, image, cameras } = vision;
+  const { width, depth, heads, mlp, patch, image, cameras, resampler, towerPerCamera } = vision;
   return {
     backbone: 'gemma',
     vocabulary: backbone.vocabulary,
     experts: Object.fromEntries(
-      experts.map(([name, own]) => [name, { width: own.width, hidden: own.mlp, adaptive: own.time === 'adaptive' }]),
+      experts.map(([name, { width, mlp, time, encoder, crossAttention }]) => [
+        name,
+        { width, hidden: mlp, adaptive: time === 'adaptive', encoder, crossAttention },
+      ]),
     ),
     depth: backbone.depth,
     heads: backbone.heads,
@@ -58,7 +61,8 @@ function configurationOf(fixture: Fixture): ModelConfiguration {
     headDimension: backbone.headDim,
     vision: {
       towers: Object.fromEntries(towers.map(({ name }) => [name, { width, depth, heads, hidden: mlp }])),
-      ...{ patch, imageHeight: image[0], imageWidth: image[1], cameras },
+      ...{ patch, imageHeight: image[0], imageWidth: image[1], cameras, towerPerCamera },
+      ...(resampler && { resampler: { ...resampler, headDimension: resampler.headDim, hidden: resampler.mlp } }),
     },
     history: config.history,
     horizon: config.horizon ?? 0,
@@ -116,6 +120,8 @@ const cases = [
   'policy-lstm-dummy',
   'policy-transformer-dummy',
   'interleaved-dummy',
+  'flamingo-dummy',
+  'encoder-decoder-dummy',
   'hybrid-original-dummy',
   'diffusion-head-dummy',
   'flow-head-dummy',
