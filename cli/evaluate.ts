@@ -8,27 +8,32 @@ import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import type { SceneSettings } from '../bench/tabletop/scene.ts';
 import type { WorldObservation } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
+import { actingObjective, objectivesOf } from '../model/architecture/objectives/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
+import { type ExecutionOptions, executionKinds, scheduleOf } from '../model/policy/execution.ts';
 import { writeEpisodes } from '../model/report/episodes.ts';
 import type { FilmedEpisode } from '../model/report/film-strip.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
 import { BatchMaker } from '../model/training/batches.ts';
 import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { fittingSamples, prepareData } from '../model/training/fitting.ts';
-import { OPEN_LOOP_MEASURE, openLoopError } from '../model/training/open-loop.ts';
+import { openLoopError } from '../model/training/open-loop.ts';
 import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { command } from './command.ts';
 import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
-import { flag, number, outputFolder, text, type ValuesOf } from './options.ts';
+import { choice, flag, number, outputFolder, text, type ValuesOf } from './options.ts';
 import { expectNoFiles } from './outputs.ts';
 import { expectNamed, expectNoise, isSeeing, type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 import { ALL, evaluatedSceneOptions, kinds, scenesToEvaluate } from './scenes.ts';
 import { evaluateSeeing, SCENES, type SeeingResult, seeingLines } from './seeing.ts';
 import { type EvaluateResult, evaluateLines } from './text.ts';
-import { type ClosedLoopSummary, closedLoopSummary } from './training-summary.ts';
+import { type ClosedLoopSummary, closedLoopSummary, openLoopSummary } from './training-summary.ts';
+
+/** The kinds of execution that call the policy every so many control steps. */
+const inSteps = ['receding-horizon', 'real-time-chunking'];
 
 const evaluateOptions = {
   ...policyOptions,
@@ -36,6 +41,27 @@ const evaluateOptions = {
   ...evaluatedSceneOptions,
   scenes: number(`scenes of each set for a vision-language model; ${SCENES} by default`, 1, { excludes: 'data' }),
   seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
+  execution: choice(
+    'how chunks are carried out: open-loop (each whole), receding-horizon (the default: --execute-steps of each), temporal-ensembling (a new chunk at every control step, and the weighted mean of all predictions for it) or real-time-chunking (the next chunk is computed while one is carried out, and continues it)',
+    executionKinds,
+    { excludes: 'data' },
+  ),
+  'execute-steps': number(
+    'control steps from one chunk to the next; by default 5, or as many as a shorter chunk has',
+    1,
+    {
+      excludes: 'data',
+      needs: { execution: [undefined, ...inSteps] },
+    },
+  ),
+  delay: number(
+    'control steps that pass while a chunk is computed; by default 1 for real-time chunking, otherwise 0',
+    0,
+    {
+      excludes: 'data',
+      needs: { execution: [undefined, ...inSteps] },
+    },
+  ),
   language: flag('also with other instructions: another object, another bin, forms and pairs that no training has', {
     excludes: ['data', 'record'],
   }),
@@ -93,9 +119,13 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   if (film !== undefined) await expectNoFiles('film', film);
   const isInWorld = ({ run }: CheckpointSettings) => values.data === undefined && run.data === null;
   const check = ({ settings }: Pick<Loaded, 'settings'>) => {
-    if (isInWorld(settings)) return;
-    const [unused] =
-      Object.entries({ episodes, task, variation, film, language }).find(([, value]) => value !== undefined) ?? [];
+    if (isInWorld(settings)) {
+      expectExecution(values, settings);
+      return;
+    }
+    const { execution, 'execute-steps': steps, delay } = values;
+    const ofWorld = { episodes, task, variation, film, language, execution, 'execute-steps': steps, delay };
+    const [unused] = Object.entries(ofWorld).find(([, value]) => value !== undefined) ?? [];
     if (unused !== undefined)
       throw new InputError(
         `--${unused}: the policy was trained on data and is measured on its held-out steps; leave it out`,
@@ -126,6 +156,22 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   });
 }
 
+const executionOf = ({ execution, 'execute-steps': executeSteps, delay }: EvaluateValues): ExecutionOptions => ({
+  ...{ execution, executeSteps },
+  delay: delay ?? (execution === 'real-time-chunking' ? 1 : 0),
+});
+
+/** @throws InputError if the policy's chunks cannot be executed so */
+function expectExecution(values: EvaluateValues, { run, configuration }: CheckpointSettings): void {
+  scheduleOf(executionOf(values), configuration.horizon);
+  if (values.execution !== 'real-time-chunking') return;
+  const { continues = false } = actingObjective(objectivesOf(configuration)) ?? {};
+  if (!continues)
+    throw new InputError(
+      `--execution real-time-chunking: ${run.system} does not act by a flow, so its chunks continue no others; choose another execution`,
+    );
+}
+
 /** The result, and the data set to record. */
 type Evaluated = [Partial<EvaluateResult>, Dataset | null];
 
@@ -149,12 +195,13 @@ async function inClosedLoop(loaded: Loaded, values: EvaluateValues, progress: Pr
 function inLanguage(
   scenes: readonly SceneSettings[],
   { policy, settings }: Loaded,
-  { seed, episodes }: EvaluateValues,
+  values: EvaluateValues,
   progress: Progress,
   films: FilmedEpisode[],
 ): Promise<LanguageRow[]> {
+  const { seed, episodes } = values;
   return languageTable(({ onSaid }) => tabletopPolicy(policy, seed, onSaid), {
-    ...{ scenes, episodes, seed: seed ?? settings.run.seed },
+    ...{ scenes, episodes, seed: seed ?? settings.run.seed, ...executionOf(values) },
     onProgress: (done, total) => progress.closedLoop(done, total),
     onRow: ({ instruction }, evaluation, film) => films.push(...film.episodes(evaluation.episodes, instruction)),
   });
@@ -163,9 +210,10 @@ function inLanguage(
 async function inScenes(
   scenes: SceneSettings,
   { policy, settings }: Loaded,
-  { seed, episodes, record }: EvaluateValues,
+  values: EvaluateValues,
   progress: Progress,
 ) {
+  const { seed, episodes, record } = values;
   const recorders: EpisodeRecorder[] = [];
   const keep = (index: number, observation: WorldObservation, action: Float32Array) => {
     recorders[index] ??= new EpisodeRecorder();
@@ -177,6 +225,7 @@ async function inScenes(
     episodes,
     seed: seed ?? settings.run.seed,
     scenes: [scenes],
+    ...executionOf(values),
     onProgress: (done, total) => progress.closedLoop(done, total),
     onAction: record === undefined ? undefined : keep,
   });
@@ -204,13 +253,7 @@ async function inOpenLoop(
   const error = await openLoopError(policy, batches, meanChunk, {
     onProgress: (done, total) => progress.openLoop(done, total),
   });
-  const openLoop = {
-    measure: OPEN_LOOP_MEASURE,
-    observations: error.observations,
-    oneSampleToConstant: error.oneSample / error.bestConstant,
-    meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
-  };
   const onProgress = (done: number, total: number) => progress.count('predict: episode', done, total);
   const predict = () => predictedEpisodes(policy, dataset, split.heldOut, { seed, onProgress });
-  return [{ openLoop }, record === undefined ? null : await predict()];
+  return [{ openLoop: openLoopSummary(error) }, record === undefined ? null : await predict()];
 }

@@ -107,6 +107,9 @@ export const runOptions = {
     'noise and time draws of each chunk in a training step, of systems with a flow; 8 by default in the built-in world, 1 with --data',
     1,
   ),
+  'maximum-delay': number(
+    'training-time real-time chunking, of systems with a flow: up to so many actions of each training chunk are given, as those are that a robot carries out while the next chunk is computed; 0 by default',
+  ),
   horizon: number("control steps in a chunk; the system's own by default, one second in most", 1),
   from: {
     ...text(
@@ -121,6 +124,7 @@ export const runOptions = {
 export function givenSettings({
   preset,
   'gradient-scale': gradientScale,
+  'maximum-delay': maximumDelay,
   'act-every': actEvery,
   ...given
 }: ValuesOf<typeof runOptions>): Partial<RunSettings> {
@@ -128,6 +132,7 @@ export function givenSettings({
     ...given,
     ...(preset !== undefined && { preset: presetNamed(preset) }),
     ...(gradientScale !== undefined && { gradientScale }),
+    ...(maximumDelay !== undefined && { maximumDelay }),
     ...(actEvery !== undefined && { actEvery }),
   };
 }

@@ -107,6 +107,9 @@ function descriptionLines(own: Description): string[] {
     '',
     'attention: rows are queries, columns keys; insulated: full, behind a stop-gradient; x 0.1: a tenth of the gradient passes',
     ...tableLines(attention),
+    ...(blocks.some((block) => Object.values(attention[block.name]).some((own) => own.startsWith('cross')))
+      ? ['  cross: read by cross-attention; the rows of an encoder run first, those of memory through no expert']
+      : []),
     ...(history?.interleaved ? ['  every block also sees all of the control steps before it in its window'] : []),
     '',
     'gradients: which loss reaches which group of parameters',

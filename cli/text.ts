@@ -4,12 +4,13 @@ import { aligned } from '../bench/measure/table.ts';
 import type { LanguageRow } from '../bench/tabletop/language.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
 import { openLoopDescription } from '../model/inspect/swapped.ts';
+import { type DecodeCounts, decodesText } from '../model/policy/decodes.ts';
 import { keptShares } from '../model/report/kept-section.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
 import type { Answered, AskResult } from './asking.ts';
 import { describe, formatSeconds } from './progress.ts';
-import type { ClosedLoopSummary, TrainSummary } from './training-summary.ts';
+import type { ClosedLoopSummary, OpenLoopSummary, TrainSummary } from './training-summary.ts';
 
 export interface ActResult {
   episode: string;
@@ -33,12 +34,7 @@ export interface EvaluateResult {
   closedLoop: ClosedLoopSummary[] | null;
   /** How the policy follows other instructions, with --language. */
   language: LanguageRow[] | null;
-  openLoop: {
-    measure: string;
-    observations: number;
-    oneSampleToConstant: number;
-    meanOfEightToConstant: number;
-  } | null;
+  openLoop: OpenLoopSummary | null;
   /** Folder of the LeRobot data set of --record. */
   record: string | null;
   adapter: string;
@@ -78,10 +74,13 @@ function openLoopText({
   oneSampleToConstant: one,
   meanOfEightToConstant: mean,
   measure,
-}: NonNullable<TrainSummary['openLoop']>): string {
+  decodes,
+}: OpenLoopSummary): string {
   const constant = 'that of the best constant chunk with one sample';
-  return `error ${formatTimes(one, constant)}, ${formatTimes(mean, 'with the mean of 8')} (${measure})`;
+  return `error ${formatTimes(one, constant)}, ${formatTimes(mean, 'with the mean of 8')} (${measure})${afterSemicolon(decodes)}`;
 }
+
+const afterSemicolon = (decodes: DecodeCounts | null): string => (decodes ? `; ${decodesText(decodes)}` : '');
 
 function swappedLines(
   swapped: NonNullable<TrainSummary['swapped']>,
@@ -103,6 +102,8 @@ function keptLine(kept: NonNullable<TrainSummary['kept']>): string {
 /** A table of kinds of instructions. */
 function languageLines(rows: readonly LanguageRow[]): string[] {
   const [{ episodes }] = rows;
+  const decodes = rows.flatMap(({ decodes }) => decodes ?? []);
+  const sum = (of: keyof DecodeCounts) => decodes.reduce((total, own) => total + own[of], 0);
   const table = rows.map(({ instruction, success, rightObject, original }) => [
     instruction,
     formatShare(success, episodes),
@@ -113,6 +114,7 @@ function languageLines(rows: readonly LanguageRow[]): string[] {
   return [
     `${episodes} scenes for each kind of instruction, shares with 95 % intervals:`,
     ...aligned([head, ...table], 4),
+    ...(decodes.length > 0 ? [decodesText({ chunks: sum('chunks'), malformed: sum('malformed') })] : []),
   ];
 }
 
@@ -129,9 +131,9 @@ export function evaluateLines({ closedLoop, language, openLoop, record }: Evalua
 /** A line for each result; the meaning of their rates stands in the line of a single result, else below. */
 function closedLoopLines(results: readonly ClosedLoopSummary[]): string[] {
   const counted = (share: number, of: number) => formatShare(Math.round(share * of), of);
-  const lines = results.map(({ scenes, success, rightObject, stageScore, episodes }) => {
+  const lines = results.map(({ scenes, success, rightObject, stageScore, decodes, episodes }) => {
     const named = scenes === 'place, simple' && results.length === 1 ? '' : ` (${scenes})`;
-    return `closed loop${named} over ${episodes} episodes: success ${counted(success, episodes)}; right object ${counted(rightObject, episodes)}; stages ${formatPercent(stageScore)}`;
+    return `closed loop${named} over ${episodes} episodes: success ${counted(success, episodes)}; right object ${counted(rightObject, episodes)}; stages ${formatPercent(stageScore)}${afterSemicolon(decodes)}`;
   });
   const measures = [...new Set(results.map(({ measure }) => measure))];
   return results.length === 1 ? [`${lines[0]} (${measures[0]})`] : [...lines, ...measures];

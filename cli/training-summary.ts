@@ -2,8 +2,9 @@
 import type { Evaluation } from '../bench/tabletop/evaluation.ts';
 import type { KeptAnswers } from '../model/inspect/answers.ts';
 import type { SwappedLosses } from '../model/inspect/swapped.ts';
+import type { DecodeCounts } from '../model/policy/decodes.ts';
 import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
-import { OPEN_LOOP_MEASURE } from '../model/training/open-loop.ts';
+import { OPEN_LOOP_MEASURE, type OpenLoopError } from '../model/training/open-loop.ts';
 import type { RunResult } from '../model/training/run.ts';
 import { describeScenes } from './scenes.ts';
 
@@ -19,7 +20,7 @@ export interface TrainSummary {
   heldOut: Losses | null;
   /** Held-out loss divided by that of the baseline, which ignores the observation. */
   ratios: Losses;
-  openLoop: { measure: string; oneSampleToConstant: number; meanOfEightToConstant: number } | null;
+  openLoop: OpenLoopSummary | null;
   /** Held-out losses with pictures or words of other examples, relative to those with their own. */
   swapped: SwappedLosses | null;
   /** Questions that the vision-language model answers from which the policy began; null if it began from none. */
@@ -30,6 +31,23 @@ export interface TrainSummary {
   seconds: Record<string, number>;
 }
 
+export interface OpenLoopSummary {
+  measure: string;
+  observations: number;
+  oneSampleToConstant: number;
+  meanOfEightToConstant: number;
+  /** null for a policy that acts by no tokens. */
+  decodes: DecodeCounts | null;
+}
+
+export const openLoopSummary = (error: OpenLoopError): OpenLoopSummary => ({
+  measure: OPEN_LOOP_MEASURE,
+  observations: error.observations,
+  oneSampleToConstant: error.oneSample / error.bestConstant,
+  meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
+  decodes: error.decodes,
+});
+
 export interface ClosedLoopSummary {
   /** Tasks and variation. */
   scenes: string;
@@ -39,14 +57,23 @@ export interface ClosedLoopSummary {
   rightObject: number;
   /** Mean fraction of the task's stages that were reached. */
   stageScore: number;
+  /** null for a policy that acts by no tokens. */
+  decodes: DecodeCounts | null;
   episodes: number;
 }
 
-export const closedLoopSummary = ({ success, rightObject, stageScore, episodes }: Evaluation): ClosedLoopSummary => ({
+export const closedLoopSummary = ({
+  success,
+  rightObject,
+  stageScore,
+  decodes,
+  episodes,
+}: Evaluation): ClosedLoopSummary => ({
   ...describeScenes(episodes.map(({ settings }) => settings)),
   success,
   rightObject,
   stageScore,
+  decodes,
   episodes: episodes.length,
 });
 
@@ -59,7 +86,6 @@ export function summarise(
   { swapped, kept }: Pick<TrainSummary, 'swapped' | 'kept'>,
 ): TrainSummary {
   const heldOut = history.heldOut.at(-1)?.losses ?? null;
-  const error = openLoop?.error;
   return {
     finished,
     step,
@@ -69,13 +95,7 @@ export function summarise(
     adapter,
     heldOut,
     ratios: ratiosToBaselines(heldOut ?? {}, history.baselines),
-    openLoop: error
-      ? {
-          measure: OPEN_LOOP_MEASURE,
-          oneSampleToConstant: error.oneSample / error.bestConstant,
-          meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
-        }
-      : null,
+    openLoop: openLoop && openLoopSummary(openLoop.error),
     ...{ swapped, kept },
     answers: answers && {
       questions: answers.length,

@@ -24,6 +24,7 @@ export const streams = {
   world: 8,
   augmentation: 9,
   places: 10,
+  delay: 11,
 } as const;
 
 const MULTIPLIER_0 = 0xd2511f53;

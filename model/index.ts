@@ -47,6 +47,7 @@
  * device.close();
  * ```
  *
+ * `systemTables` and `derivedAttention` show who attends to whom, by the settings and by experiment.
  * `trainingPass` is the forward pass alone, `configurationOf` makes the configuration of a named system, and `prepareRun` and `runTraining`
  * are `insula train`. `preparePretraining` and `runPretraining` are `insula pretrain`, and `openStart('tiny')` opens a shipped model.
  */
@@ -60,8 +61,12 @@ export * from './architecture/objectives/index.ts';
 export { type TrainingPass, trainingInputs, trainingPass } from './architecture/training-pass.ts';
 export type * from './data/dataset.ts';
 export * from './data/index.ts';
+export * from './inspect/derived-tables.ts';
+export * from './inspect/system-tables.ts';
 export { type ActOptions, act, type SamplingOptions } from './policy/acting.ts';
+export type { DecodeCounts } from './policy/decodes.ts';
 export { Encoding, type EncodingSettings, type RawObservation } from './policy/encoding.ts';
+export * from './policy/execution.ts';
 export { Policy } from './policy/policy.ts';
 export { PolicySession } from './policy/session.ts';
 export * from './systems/index.ts';

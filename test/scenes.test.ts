@@ -27,12 +27,12 @@ describe('--task and --variation', () => {
   it('are named in the lines of results, unless they are the default', () => {
     const result = (settings: object) => ({
       ...describeScenes(scenesOf(settings)),
-      ...{ success: 0.5, rightObject: 0.75, stageScore: 0.625, episodes: 20 },
+      ...{ success: 0.5, rightObject: 0.75, stageScore: 0.625, decodes: { chunks: 160, malformed: 1 }, episodes: 20 },
     });
     const lines = (...closedLoop: ReturnType<typeof result>[]) =>
       evaluateLines({ closedLoop, language: null, openLoop: null, record: null, adapter: '' });
     const rates =
-      'over 20 episodes: success 10 of 20, 50 % (30 to 70 %); right object 15 of 20, 75 % (53 to 89 %); stages 63 %';
+      'over 20 episodes: success 10 of 20, 50 % (30 to 70 %); right object 15 of 20, 75 % (53 to 89 %); stages 63 %; malformed decodes 1 of 160 chunks';
     const escaped = rates.replace(/[()]/g, '\\$&');
     expect(lines(result({}))).toEqual([expect.stringMatching(`^closed loop ${escaped} \\(success: .* bin, let go; `)]);
     expect(lines(result({ task: 'press,open', variation: 'rich' }))).toEqual([

@@ -37,8 +37,11 @@ export interface ActionTokenizer {
 export interface ChunkGrammar {
   /** The state in which the chunk is complete. */
   readonly complete: number;
-  /** Action ids that may come next; none if and only if the chunk is complete. */
-  allowed(state: number): Int32Array;
+  /**
+   * Action ids that may come next; none if and only if the chunk is complete. With `most`, only those after which so many ids, the
+   * next one included, can complete the chunk; without such an id, all.
+   */
+  allowed(state: number, most?: number): Int32Array;
   /** The state after `id`. Throws if the id is not allowed. */
   next(state: number, id: number): number;
 }
@@ -56,9 +59,25 @@ export function chunkGrammar(
 ): ChunkGrammar {
   const none = new Int32Array(0);
   const open = (state: number) => (state < complete ? allowed(state) : none);
+  let fewest: Float64Array | null = null;
+  /** For each state the fewest ids that complete the chunk; Infinity where none do. */
+  const counted = () => {
+    const counts = new Float64Array(complete + 1).fill(Number.POSITIVE_INFINITY);
+    counts[complete] = 0;
+    for (let state = complete - 1; state >= 0; state--)
+      for (const id of allowed(state)) counts[state] = Math.min(counts[state], 1 + counts[state + width(id)]);
+    return counts;
+  };
   return {
     complete,
-    allowed: open,
+    allowed(state, most = complete) {
+      const ids = open(state);
+      // Every id adds a unit at least.
+      if (complete - state <= most) return ids;
+      fewest ??= counted();
+      const fitting = ids.filter((id) => fewest![state + width(id)] < most);
+      return fitting.length > 0 ? fitting : ids;
+    },
     next(state, id) {
       if (!open(state).includes(id)) throw new Error(`action id ${id} may not follow in state ${state} of ${complete}`);
       return state + width(id);

@@ -82,6 +82,7 @@ class MeasuredPolicy implements Disposable {
   private readonly tokenizer: ActionTokenizer | null;
   /** Tokens of a chunk, the same in every call. */
   private readonly tokens: number;
+  private readonly widths = new Map<number, number>();
   private readonly totals: number[] = [];
   /** By part: its milliseconds in each call, and how often it runs in one. */
   private readonly parts = new Map<string, { milliseconds: number[]; times: number }>();
@@ -132,7 +133,7 @@ class MeasuredPolicy implements Disposable {
       ...{ noise, steps: sizes.steps, onLatency },
       choose: (sample, logits, target) => {
         if (!tokenizer || target === SUBTASK) return argmax(logits);
-        const own = writers.get(sample) ?? new TokenWriter(tokenizer, { horizon, dimension }, tokens);
+        const own = writers.get(sample) ?? new TokenWriter(tokenizer, { horizon, dimension }, tokens, this.widths);
         writers.set(sample, own);
         // The ids of actions are the last of the vocabulary.
         return own.write(logits, vocabulary - tokenizer.vocabularySize);
@@ -174,9 +175,11 @@ class TokenWriter {
     private readonly tokenizer: ActionTokenizer,
     private readonly shape: ChunkShape,
     private readonly tokens: number,
+    /** By id: the part of the chunk that it says, kept for all chunks. */
+    private readonly widths: Map<number, number>,
   ) {
     this.grammar = tokenizer.grammar(shape);
-    this.widest = Math.max(...Array.from(this.grammar.allowed(0), (id) => this.grammar.next(0, id)));
+    this.widest = Math.max(...Array.from(this.grammar.allowed(0), (id) => this.widthOf(id)));
   }
 
   /** The next id in the vocabulary, where those of actions begin at `first`; null at the end of the chunk. */
@@ -185,18 +188,20 @@ class TokenWriter {
     if (state === grammar.complete || ids.length === tokens) return null;
     const later = tokens - ids.length - 1;
     const allowed = Array.from(grammar.allowed(state)).filter((id) => {
-      const left = grammar.complete - grammar.next(state, id);
+      const left = grammar.complete - state - this.widthOf(id);
       return left >= later && left <= later * widest;
     });
     if (allowed.length === 0) return null;
-    const id =
-      argmax(
-        logits,
-        allowed.map((own) => own + first),
-      ) - first;
+    const id = argmax(logits.subarray(first), allowed);
     ids.push(id);
-    this.state = grammar.next(state, id);
+    this.state += this.widthOf(id);
     return id + first;
+  }
+
+  private widthOf(id: number): number {
+    const known = this.widths.get(id) ?? this.grammar.next(this.state, id) - this.state;
+    this.widths.set(id, known);
+    return known;
   }
 
   isWhole(): boolean {

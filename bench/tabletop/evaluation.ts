@@ -1,5 +1,9 @@
 import { InputError } from '../../engine/files/errors.ts';
+import type { PreviousChunks } from '../../model/architecture/objectives/index.ts';
 import type { Image } from '../../model/data/dataset.ts';
+import type { ActOptions } from '../../model/policy/acting.ts';
+import { type DecodeCounts, Decodes } from '../../model/policy/decodes.ts';
+import { type ExecutionOptions, Executor } from '../../model/policy/execution.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
 import { Demonstrator } from './demonstrator.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
@@ -13,15 +17,19 @@ import { ACTION_DIMENSION, TabletopWorld, type WorldObservation } from './world.
  * A policy in the world: it returns a chunk of future actions [horizon, 4], in metres, for each observation. Every call
  * has all episodes, in the same order, so that its batch keeps one shape; an episode that is over repeats its last
  * observation, and its chunk is ignored. `worlds` are the simulated worlds of the observations, for baselines that read
- * their state.
+ * their state, and `options` are for a trained policy.
  */
 export interface WorldPolicy {
-  (observations: readonly WorldObservation[], worlds: readonly TabletopWorld[]): Promise<readonly Float32Array[]>;
-  /** Called, for policies with history, with the observations of episode number `index` between two calls. */
+  (
+    observations: readonly WorldObservation[],
+    worlds: readonly TabletopWorld[],
+    options?: Pick<ActOptions, 'onDecoded' | 'previous'>,
+  ): Promise<readonly Float32Array[]>;
+  /** Called, for policies with history, with the observation of episode number `index` at each control step between two calls. */
   see?(index: number, observation: WorldObservation): void;
 }
 
-export interface EvaluationOptions {
+export interface EvaluationOptions extends ExecutionOptions {
   /** The number of episodes, which advance together; 20 by default. */
   readonly episodes?: number;
   /** The seed that chooses the scenes, all different from training scenes; 0 by default. */
@@ -32,9 +40,7 @@ export interface EvaluationOptions {
   readonly change?: (scene: Scene) => Scene;
   /** The number of control steps after which an episode has failed. */
   readonly maximumSteps?: number;
-  /** The number of actions of each chunk that are carried out before the policy's next call. */
-  readonly executeSteps?: number;
-  /** Called after every chunk with the number of control steps done and the largest possible number. */
+  /** Called after every control step with the number done and the largest possible number. */
   readonly onProgress?: (done: number, total: number) => void;
   /** Called before every action that is carried out, with the observation of episode number `index` at that moment. */
   readonly onAction?: (index: number, observation: WorldObservation, action: Float32Array) => void;
@@ -84,6 +90,8 @@ export interface Evaluation {
   readonly rightObject: number;
   /** Mean stage score of the episodes. */
   readonly stageScore: number;
+  /** Action tokens that were decoded for episodes that were not over; null for a policy that acts by none. */
+  readonly decodes: DecodeCounts | null;
   readonly episodes: readonly EpisodeResult[];
 }
 
@@ -94,14 +102,14 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
     seed = 0,
     scenes = [simplePlacing],
     maximumSteps = MAXIMUM_STEPS,
-    executeSteps = 5,
     change = (scene) => scene,
     onProgress,
     onAction,
     film,
     signal,
+    ...execution
   } = options;
-  for (const [name, value] of Object.entries({ episodes, maximumSteps, executeSteps })) {
+  for (const [name, value] of Object.entries({ episodes, maximumSteps })) {
     if (!Number.isInteger(value) || value < 1)
       throw new InputError(`closed loop: ${name} is ${value}, not a whole number from 1`);
   }
@@ -113,37 +121,46 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       worlds.push(world);
       world.begin(change(makeScene(episode, scenes[index % scenes.length])));
     }
-    const observations = worlds.map((world) => world.observe());
     const steps = worlds.map(() => 0);
-    const over = (index: number) => steps[index] === maximumSteps || worlds[index].success();
-    for (let done = 0; done < maximumSteps; done += executeSteps) {
-      const running = worlds.map((_, index) => index).filter((index) => !over(index));
+    const observed = worlds.map((world) => ({ at: 0, observation: world.observe() }));
+    /** The observation of an episode at present, made once. */
+    const observe = (index: number) => {
+      if (observed[index].at < steps[index])
+        observed[index] = { at: steps[index], observation: worlds[index].observe() };
+      return observed[index].observation;
+    };
+    const isOver = (index: number) => steps[index] === maximumSteps || worlds[index].success();
+    let running: number[] = [];
+    let called = 0;
+    const decodes = new Decodes();
+    const onDecoded = (complete: readonly boolean[]) => decodes.add(running.map((index) => complete[index]));
+    const call = async (observations: readonly WorldObservation[], previous: PreviousChunks | undefined) => {
+      const chunks = await policy(observations, worlds, { onDecoded, previous });
+      for (const index of running) film?.call(index, steps[index], worlds[index], observations[index], chunks[index]);
+      return chunks;
+    };
+    const executor = new Executor(call, ACTION_DIMENSION, execution);
+    for (let done = 0; done < maximumSteps; done++) {
+      running = [...worlds.keys()].filter((index) => !isOver(index));
       if (running.length === 0) break;
       signal?.throwIfAborted();
-      const chunks = await policy(observations, worlds);
+      const actions = await executor.next(() => {
+        called = done;
+        return worlds.map((_, index) => observe(index));
+      });
       for (const index of running) {
-        const chunk = chunks[index];
-        checkChunk(chunk, index, executeSteps);
-        film?.call(index, steps[index], worlds[index], observations[index], chunk);
-        for (let step = 0; step < executeSteps && !over(index); step++) {
-          const action = chunk.subarray(step * ACTION_DIMENSION, (step + 1) * ACTION_DIMENSION);
-          if (step > 0 && (onAction || policy.see)) {
-            observations[index] = worlds[index].observe();
-            policy.see?.(index, observations[index]);
-          }
-          onAction?.(index, observations[index], action);
-          worlds[index].step(action);
-          film?.moved(index, worlds[index]);
-          steps[index]++;
-        }
-        observations[index] = worlds[index].observe();
+        if (policy.see && called < done) policy.see(index, observe(index));
+        if (onAction) onAction(index, observe(index), actions[index]);
+        worlds[index].step(actions[index]);
+        film?.moved(index, worlds[index]);
+        steps[index]++;
       }
-      onProgress?.(Math.min(done + executeSteps, maximumSteps), maximumSteps);
+      onProgress?.(done + 1, maximumSteps);
     }
     const results = worlds.map((world, index) => ({
       seed: seeds[index],
       settings: world.scene.settings,
-      instruction: observations[index].instruction,
+      instruction: observe(index).instruction,
       success: world.success(),
       outcome: outcomeOf(world),
       rightObject: world.success() || world.rightObject(),
@@ -151,27 +168,18 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       steps: steps[index],
       firstMoved: world.firstMoved,
       bin: world.scene.fixtures.findIndex((_, bin) => world.scene.object >= 0 && world.liesIn(world.scene.object, bin)),
-      end: observations[index].image,
+      end: observe(index).image,
     }));
     const share = (of: (result: EpisodeResult) => boolean) => results.filter(of).length / episodes;
     return {
       success: share((r) => r.success),
       rightObject: share((r) => r.rightObject),
       stageScore: results.reduce((sum, r) => sum + r.stageScore, 0) / episodes,
+      decodes: decodes.counts,
       episodes: results,
     };
   } finally {
     for (const world of worlds) world.delete();
-  }
-}
-
-function checkChunk(chunk: Float32Array | undefined, index: number, executeSteps: number): void {
-  const needed = executeSteps * ACTION_DIMENSION;
-  if (chunk === undefined || chunk.length < needed || chunk.length % ACTION_DIMENSION !== 0) {
-    throw new RangeError(
-      `closed loop: the policy's chunk for episode ${index} has ${chunk?.length ?? 0} numbers: ` +
-        `it needs [horizon, ${ACTION_DIMENSION}] with a horizon of at least ${executeSteps} (executeSteps)`,
-    );
   }
 }
 

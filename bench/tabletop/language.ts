@@ -1,3 +1,4 @@
+import type { DecodeCounts } from '../../model/policy/decodes.ts';
 import {
   type EpisodeResult,
   type Evaluation,
@@ -17,6 +18,8 @@ export interface LanguageRow {
   readonly rightObject: number;
   /** Episodes in which the policy went for the thing that the scene's own instruction names; null if nothing was exchanged. */
   readonly original: number | null;
+  /** Action tokens that were decoded; null for a policy that acts by none. */
+  readonly decodes: DecodeCounts | null;
 }
 
 interface LanguageOptions extends Omit<EvaluationOptions, 'change' | 'film'> {
@@ -56,6 +59,7 @@ export async function languageTable(
       episodes: episodes.length,
       success: count(({ success }) => success),
       rightObject: count(({ rightObject }) => rightObject),
+      decodes: evaluation.decodes,
       original: thing ? count((episode) => wentForOriginal(episode, thing)) : null,
     };
     table.push(row);

@@ -15,10 +15,10 @@ export function tabletopPolicy(policy: Policy, seed = 0, onSaid?: ActOptions['on
     state,
     instruction,
   });
-  const act: WorldPolicy = (observations) => {
+  const act: WorldPolicy = (observations, _, options) => {
     const sample = calls;
     calls += 1;
-    return session.act(observations.map(seen), { seed, sample, steps: EULER_STEPS, onSaid });
+    return session.act(observations.map(seen), { seed, sample, steps: EULER_STEPS, onSaid, ...options });
   };
   if (policy.model.configuration.history) act.see = (index, observation) => session.see(index, seen(observation));
   return act;

@@ -8,13 +8,14 @@ import {
   type ModelConfiguration,
   noisyBlock,
   sourceOf,
+  timeBlock,
   tokensPerImage,
 } from './configuration.ts';
 import { trunkObstacle } from './heads/trunk.ts';
 import { memoryComplaint } from './memory-check.ts';
 import { headObstacle } from './objectives/regression.ts';
 import { rowCount, rowWidth } from './objectives/rows.ts';
-import type { DenoisingHeadSettings, ObjectiveSettings } from './objectives/settings.ts';
+import { type DenoisingHeadSettings, maximumDelayOf, type ObjectiveSettings } from './objectives/settings.ts';
 import { readBy } from './reach.ts';
 import { isCopiedWhole } from './sequence.ts';
 
@@ -260,6 +261,16 @@ function expectObjective(configuration: ModelConfiguration, objective: Objective
       expect(
         block?.input === 'noisyActions',
         `${what} reads block ${quote(objective.block)}, which holds no noisy actions`,
+      );
+      const delay = maximumDelayOf(objective);
+      expect(
+        Number.isInteger(delay) && delay >= 0 && delay < horizon,
+        `${what} has a maximum delay of ${delay} actions; expected a whole number below the ${horizon} of a chunk`,
+      );
+      const time = timeBlock(configuration);
+      expect(
+        delay === 0 || time === null,
+        `${what} has a maximum delay, for which actions have times of their own, and block ${quote(time?.name ?? '')} is one time for all`,
       );
       return;
     }

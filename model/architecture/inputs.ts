@@ -35,6 +35,8 @@ export interface TrainingBatch extends ObservationBatch {
   readonly noise: Float32Array | null;
   /** Flow time [batch], or [batch, repeats]; 1 is pure noise. Of diffusion, (level + 1) / 100. */
   readonly time: ArrayLike<number> | null;
+  /** Clean first actions of each chunk, of the shape of `time`; for a flow with a `maximumDelay`. */
+  readonly delays?: ArrayLike<number>;
   /** [batch, horizon], 0 for the padded tail of a chunk, and for samples without actions. */
   readonly actionValid: ArrayLike<number> | null;
   /** [actionDimension], or [batch, actionDimension] for data of several robots: 0 for padded dimensions; null if all are real. */

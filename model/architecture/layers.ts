@@ -133,7 +133,10 @@ export class Norm implements Layer {
     this.parameters = (this.gain ?? this.modulation!).parameters;
   }
 
-  /** x [batch, rows, width]; condition [batch, width], or [batch * copies, width] where the rows are those of copies one after another. */
+  /**
+   * x [batch, rows, width]; condition [batch, width], [batch * copies, width] where the rows are those of copies one after another, or
+   * [batch * rows, width] for one for each row.
+   */
   run(values: ParameterSet, x: Tensor, condition: Tensor | undefined): Normed {
     const { gain, epsilon } = this.family;
     if (!this.modulation || !condition)

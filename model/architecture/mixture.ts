@@ -63,7 +63,7 @@ export interface MixturePass extends MixtureOptions {
   readonly validity: Tensor;
   /** Cosines and sines of the rows that run: [batch, rows, headDimension / 2, 2]. */
   readonly rotaryTable: Tensor;
-  /** Each expert's condition of its adaptive norms: [batch, width], or [batch * copies, width] for an expert with copies of a block. */
+  /** Each expert's condition of its adaptive norms: [batch, width], or [batch * copies, width], or [batch * rows, width]; see `Norm`. */
   readonly conditions?: PerExpert<Tensor>;
   /** Names in the table of the blocks with a loss on their final hidden states: only their rows of the last attention run backward. */
   readonly lossBlocks?: readonly string[];

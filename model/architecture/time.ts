@@ -16,6 +16,7 @@ export class FlowTime implements Layer {
   readonly parameters;
   private readonly mode: keyof typeof names;
   private readonly width: number;
+  private readonly blocks: readonly BlockSettings[];
   private readonly affine: readonly [Linear, Linear];
 
   constructor(
@@ -27,6 +28,7 @@ export class FlowTime implements Layer {
     const { width, adaptive } = configuration.experts[weights];
     this.mode = timeBlock(configuration) ? 'token' : adaptive ? 'adaptive' : 'concatenate';
     this.width = width;
+    this.blocks = configuration.blocks;
     const inputs = this.mode === 'concatenate' ? 2 * width : width;
     const [first, second] = names[this.mode];
     this.affine = [
@@ -36,18 +38,29 @@ export class FlowTime implements Layer {
     this.parameters = parametersOfLayers(this.affine);
   }
 
-  /** The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. */
-  inputs(times: ArrayLike<number>): Inputs {
-    const { mode, width } = this;
-    const each = mode === 'concatenate' ? this.block.length : 1;
-    const rows = Float64Array.from({ length: times.length * each }, (_, row) => times[Math.floor(row / each)]);
-    const shape = mode === 'adaptive' ? [times.length, width] : [times.length, each, width];
+  /**
+   * The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. With
+   * `delays` so many first actions of each chunk have time 0, and adaptive norms have a row for each row of their expert, of those
+   * `blocks` that run.
+   */
+  inputs(times: ArrayLike<number>, delays?: ArrayLike<number> | null, blocks = this.blocks): Inputs {
+    const { mode, width, block } = this;
+    const ofExpert = mode === 'adaptive' && delays ? blocks.filter(({ weights }) => weights === block.weights) : [];
+    const byRow = mode === 'concatenate' ? [block] : ofExpert;
+    const rows = Array.from(times).flatMap((time, chunk) => {
+      const clean = delays?.[chunk] ?? 0;
+      const own = byRow.flatMap(({ name, length }) =>
+        Array.from({ length }, (_, row) => (name === block.name && row < clean ? 0 : time)),
+      );
+      return own.length > 0 ? own : [time];
+    });
+    const shape = mode === 'adaptive' ? [rows.length, width] : [times.length, rows.length / times.length, width];
     return { timeEmbedding: floats(this.embed(rows, width), shape) };
   }
 
   /**
-   * actions [chunks, length, width] -> the rows of their block, and either the token of their time [chunks, 1, width], or the condition
-   * [chunks, width] of adaptive norms, or neither.
+   * actions [chunks, length, width] -> the rows of their block, and either the token of their time [chunks, 1, width], or the condition of
+   * adaptive norms [chunks, width], or with delays [rows of the expert, width], or neither.
    */
   run(values: ParameterSet, actions: Tensor, inputs: InputTensors) {
     const { mode } = this;

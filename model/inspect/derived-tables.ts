@@ -4,7 +4,7 @@
  *
  * In a model of one layer a row changes others by attention alone, and only those that attend to it. Each row is perturbed in an
  * example of its own, so that two passes over one batch show all edges. Memory, which is read by cross-attention, is perturbed where it
- * is read, in a third pass, because behind an encoder it has mixed its rows. Every token of the batch is real.
+ * is read, in two further passes, because behind an encoder it has mixed its rows. Every token of the batch is real.
  */
 import {
   backward,
@@ -63,42 +63,45 @@ export async function derivedAttention(
   const last = (example: number) => (example + 1) * window - 1;
   const steps = { query: last, key: earlier ? (example: number) => example * window : last };
   const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples));
-  // Every change of a single row shows in its residual stream. It sees itself if its being real changes it where all else is padding.
-  const singled = (isReal: boolean): Inputs => {
-    const masks = Object.entries(inputs).filter(([name]) => name.endsWith('validity'));
-    const made = masks.map(([name, { shape }]): [string, Inputs[string]] => {
-      const rows = elementCount(shape) / (examples * window);
-      const validity = new Uint8Array(elementCount(shape)).fill(1, 0, tokens.length * window * rows);
-      const own = tokens.filter(
+  const alone = (isReal: boolean) =>
+    withSingleRows(inputs, { steps: examples * window, whole: tokens.length * window }, (name) => {
+      const inMask = tokens.filter(
         ({ block }) => !block.memory && name === (isRead(block) ? 'encoder/validity' : 'validity'),
       );
-      single.forEach((token, i) => {
-        const row = own.indexOf(token);
-        if (row >= 0) validity[last(tokens.length + i) * rows + row] = isReal ? 1 : 0;
-      });
-      return [name, integers(validity, shape)];
+      return single.flatMap((token, i) =>
+        isReal && inMask.includes(token) ? { step: last(tokens.length + i), row: inMask.indexOf(token) } : [],
+      );
     });
-    return { ...inputs, ...Object.fromEntries(made) };
-  };
-  const perturbed = (own: Tensor, place: (block: RunningBlock, row: number, step: number) => Place | null) => {
-    const places = tokens.flatMap(({ block, row }, example) => place(block, row, steps.key(example)) ?? []);
+  // A row of zeros has a value of zero, so that a single one is perturbed whether it is real or not.
+  const perturbed = (
+    own: Tensor,
+    all: boolean,
+    place: (block: RunningBlock, row: number, step: number) => Place | null,
+  ) => {
+    const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
+      all || example >= tokens.length ? (place(block, row, steps.key(example)) ?? []) : [],
+    );
     return add(own, tensor(device, normalsAt(own.shape, places), own.shape));
   };
-  const before = await hiddenRows(model, singled(false), {});
-  const after = await hiddenRows(model, singled(true), {
-    firstRows: (rows) =>
-      mapped(rows, (own, expert) =>
-        perturbed(own, (block, row, step) => (runsThrough(block, expert) ? placeOf(blocks, block, row, step) : null)),
-      ),
-  });
-  const crossed = await hiddenRows(model, singled(false), {
-    memoryRows: (rows) =>
-      mapped(rows, (own, name) => perturbed(own, (block, row, step) => (block.name === name ? { step, row } : null))),
-  });
+  const first = (all: boolean) => (rows: PerExpert<Tensor>) =>
+    mapped(rows, (own, expert) =>
+      perturbed(own, all, (block, ...at) => (runsThrough(block, expert) ? placeOf(blocks, block, ...at) : null)),
+    );
+  const before = await hiddenRows(model, alone(false), { firstRows: first(false) });
+  const after = await hiddenRows(model, alone(true), { firstRows: first(true) });
+  // Rows without joint attention have what they read of memory themselves, and nothing of what others have read.
+  const blind = { ...inputs, validity: integers(new Uint8Array(inputs.validity.data.length), inputs.validity.shape) };
+  const memoryRows = (rows: Readonly<Record<string, Tensor>>) =>
+    mapped(rows, (own, name) =>
+      perturbed(own, true, (block, row, step) => (block.name === name ? { step, row } : null)),
+    );
+  const hasMemory = blocks.some(isRead);
+  const crossed = hasMemory ? [await hiddenRows(model, blind, {}), await hiddenRows(model, blind, { memoryRows })] : [];
+  const crosses = (query: RunningBlock, key: RunningBlock) => isRead(key) && !isRead(query);
   const changes = (example: number, block: RunningBlock, row: number, key: RunningBlock) => {
     const place = placeOf(blocks, block, row, steps.query(example));
-    const changed = isRead(key) && !isRead(block) ? crossed : after;
-    const [was, is] = [before, changed].map((own) => rowOf(own[block.weights], place));
+    const passes = crosses(block, key) ? crossed : [before, after];
+    const [was, is] = passes.map((own) => rowOf(own[block.weights], place));
     return is.some((value, i) => value !== was[i]);
   };
   const maskOf = (query: RunningBlock, key: RunningBlock): DerivedEdge['mask'] | null => {
@@ -117,12 +120,33 @@ export async function derivedAttention(
     return query === key && pairs.every(({ row, seen, sees }) => sees === seen < row) ? 'causal' : 'other';
   };
   const passes = await passingEdges(model, blocks, inputs, steps);
+  const passesAcross = hasMemory ? await passingEdges(model, blocks, blind, steps) : passes;
   const rowFor = (query: RunningBlock) =>
     blocks.flatMap((key) => {
       const mask = maskOf(query, key);
-      return mask ? [[key.name, { mask, passes: passes(query, key) }] as const] : [];
+      const pass = crosses(query, key) ? passesAcross : passes;
+      return mask ? [[key.name, { mask, passes: pass(query, key) }] as const] : [];
     });
   return Object.fromEntries(blocks.map((query) => [query.name, Object.fromEntries(rowFor(query))]));
+}
+
+/**
+ * Every change of a single row shows in its residual stream. Whether it attends to itself shows where all else is padding: its being real
+ * changes it then. All tokens of the first control steps are real, and of the others those that `real` gives for a padding mask.
+ */
+function withSingleRows(
+  inputs: Inputs,
+  { steps, whole }: { steps: number; whole: number },
+  real: (mask: string) => readonly Place[],
+): Inputs {
+  const masks = Object.entries(inputs).filter(([name]) => name.endsWith('validity'));
+  const made = masks.map(([name, { shape }]): [string, Inputs[string]] => {
+    const rows = elementCount(shape) / steps;
+    const validity = new Uint8Array(elementCount(shape)).fill(1, 0, whole * rows);
+    for (const { step, row } of real(name)) validity[step * rows + row] = 1;
+    return [name, integers(validity, shape)];
+  });
+  return { ...inputs, ...Object.fromEntries(made) };
 }
 
 /** The gradient table of a model with these settings, each loss backward by itself. */
@@ -204,7 +228,7 @@ function rowOf({ data, shape: [, rows, width] }: HostRows, { step, row }: Place)
 /** Normal numbers in these rows, and zeros in all others. */
 function normalsAt(shape: readonly number[], places: readonly Place[]): Float32Array {
   const data = new Float32Array(elementCount(shape));
-  for (const [i, own] of places.entries()) randomStream(SEED, i, streams.noise).fillNormal(rowOf({ data, shape }, own));
+  for (const own of places) randomStream(SEED, own.step, streams.noise).fillNormal(rowOf({ data, shape }, own));
   return data;
 }
 

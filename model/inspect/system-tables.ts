@@ -1,12 +1,15 @@
 /** A system as tables, from its settings alone: who attends to whom, which loss reaches which parameters, and how many there are. */
 import { elementCount } from '../../engine/index.ts';
-import type { HistorySettings, ModelConfiguration } from '../architecture/configuration.ts';
+import { blockNamed, type HistorySettings, isMemory, type ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
 import { groupsNotReached } from '../architecture/reach.ts';
 import { groupsOf } from '../architecture/rules.ts';
 import { type Difference, differencesOf, edgeText, type System, systemNamed } from '../systems/index.ts';
 
-/** Whether a loss gives the parameters of a group a gradient, and otherwise why not. */
+/**
+ * Whether a loss gives the parameters of a group a gradient, and otherwise why not. 'yes' follows the attention table alone: a model
+ * with fewer layers than there are edges on the way gives none.
+ */
 export type GradientCell = 'yes' | 'cut by the stop-gradient' | 'not read' | 'frozen';
 
 /** By a first name, then by a second. */
@@ -16,7 +19,7 @@ export interface SystemTables {
   readonly blocks: ModelConfiguration['blocks'];
   /** A window of control steps, null without one; where it is interleaved, a block also sees all of the control steps before. */
   readonly history: HistorySettings | null;
-  /** By query block and key block, within a control step: `edgeText`. */
+  /** By query block and key block, within a control step: `edgeText`, behind 'cross' where the keys are memory, read by cross-attention. */
   readonly attention: TableOf<string>;
   /** By objective and group of parameters. */
   readonly gradients: TableOf<GradientCell>;
@@ -43,7 +46,8 @@ export function systemTables(configuration: ModelConfiguration): SystemTables {
   const { blocks, edges, history = null } = configuration;
   const cell = (query: string, key: string) => {
     const own = edges.find((edge) => edge.query === query && edge.key === key);
-    return own ? edgeText(own.edge) : '-';
+    const isRead = [key, query].map((name) => isMemory(configuration, blockNamed(configuration, name)));
+    return `${own && isRead[0] && !isRead[1] ? 'cross ' : ''}${own ? edgeText(own.edge) : '-'}`;
   };
   const names = blocks.map(({ name }) => name);
   const groups = groupsOf(parameters);

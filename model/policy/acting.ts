@@ -8,6 +8,7 @@ import {
   actingObjective,
   type Objective,
   type OnLatency,
+  type PreviousChunks,
   targetsBefore,
 } from '../architecture/objectives/index.ts';
 import { CachedSession } from '../architecture/session.ts';
@@ -19,9 +20,11 @@ export interface SamplingOptions {
   onLatency?: OnLatency;
   /** Called with the partly denoised chunks after each step. */
   onState?: (state: Float32Array) => void;
+  /** The chunks that new ones continue: real-time chunking. */
+  previous?: PreviousChunks;
 }
 
-/** How a policy acts. */
+/** How a policy acts; `previous` chunks are in the units of each robot. */
 export interface ActOptions extends SamplingOptions {
   /** Chooses the noise; the same seed and observation give the same chunk. */
   seed?: number;
@@ -29,6 +32,8 @@ export interface ActOptions extends SamplingOptions {
   sample?: number;
   /** Called with the subtask that the policy says about each observation before it acts; its places are in the original picture. */
   onSaid?: (said: readonly Said[]) => void;
+  /** Called, if the policy decodes action tokens, with whether they completed the chunk of each observation. */
+  onDecoded?: (complete: readonly boolean[]) => void;
 }
 
 interface ActingOptions extends SamplingOptions {
@@ -66,12 +71,17 @@ export async function act(
     steps = 10,
     onLatency,
     onState,
+    previous,
   }: ActingOptions = {},
 ): Promise<Float32Array | null> {
   const { device, architecture, parameters, configuration } = model;
   if (!objective?.acts) throw new InputError(refusal(objective ? [objective] : model.objectives));
+  if (previous && !objective.continues)
+    throw new InputError(
+      `real-time chunking is for systems that act by a flow, and the ${objective.name} loss is none`,
+    );
   const acting = (observation: ObservationBatch): Acting => ({
-    ...{ device, observation, steps, onState },
+    ...{ device, observation, steps, onState, previous },
     open: (blocks) => new CachedSession(model, observation, { ...blocks, onLatency }),
     noise() {
       if (!noise) throw new InputError('acting by a flow needs noise');

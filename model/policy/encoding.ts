@@ -4,6 +4,7 @@ import {
   type ActionIds,
   type ActionTokenizer,
   actionTokenizerFromJson,
+  type ChunkGrammar,
   decodeBeginning,
   decodeWithLocations,
   digitizeState,
@@ -54,6 +55,7 @@ export interface RawObservation extends RobotState {
 interface ChunkWriter {
   /** Appends and returns the id that `choose` selects from the allowed next ids; null if the chunk is complete. */
   write(choose: (allowed: Int32Array) => number): number | null;
+  isComplete(): boolean;
   /** The normalised chunk; the rest of an incomplete chunk is zero. */
   decode(): Float32Array;
 }
@@ -64,6 +66,8 @@ export class Encoding extends RobotNumbers {
   readonly actions: ActionTokenizer | null;
   /** The tokens of subtasks; null for policies that say none. */
   readonly subtask: SubtaskTokens | null;
+  /** Grammars of action tokens by the shape of a chunk. */
+  private readonly grammars = new Map<string, ChunkGrammar>();
   private readonly ranges: Partial<Record<'location' | 'state' | 'action', ActionIds>>;
 
   constructor(readonly settings: EncodingSettings) {
@@ -166,28 +170,43 @@ export class Encoding extends RobotNumbers {
     return action.toVocabulary(this.actions.encode({ data: own, horizon, dimension: own.length / horizon }));
   }
 
-  /** Decodes one chunk [horizon, dimension] token by token; the tokenizer's grammar restricts each choice. */
-  chunkWriter({ horizon, dimension }: { horizon: number; dimension: number }, robot?: string): ChunkWriter {
+  /**
+   * Decodes one chunk [horizon, dimension] token by token. The tokenizer's grammar restricts each choice, so that the chunk is complete
+   * within `tokens`, what introduces it included, wherever so many can complete it.
+   */
+  chunkWriter(
+    { horizon, dimension, tokens }: { horizon: number; dimension: number; tokens?: number },
+    robot?: string,
+  ): ChunkWriter {
     const tokenizer = this.actions;
     const actionIds = this.ranges.action;
     const { slots } = this.robot(robot);
     const shape = { horizon, dimension: slots?.actions.length ?? dimension };
     if (!tokenizer || !actionIds) throw new Error('this system has no discrete action tokens');
-    const grammar = tokenizer.grammar(shape);
+    const key = JSON.stringify(shape);
+    const grammar = this.grammars.get(key) ?? tokenizer.grammar(shape);
+    this.grammars.set(key, grammar);
     const written: number[] = [];
     const introduction = [...(this.subtask?.introduction ?? [])];
+    const most = tokens && tokens - introduction.length;
     let state = 0;
     return {
       write(choose) {
         const given = introduction.shift();
         if (given !== undefined) return given;
         if (state === grammar.complete) return null;
-        const id = choose(actionIds.toVocabulary(grammar.allowed(state)));
+        const allowed = grammar.allowed(state, most && most - written.length);
+        if (allowed.length === 0)
+          throw new InputError(
+            `the action tokenizer has no token that may follow at ${state} of ${grammar.complete} of a chunk of ${shape.horizon} x ${shape.dimension} numbers: it cannot write such chunks`,
+          );
+        const id = choose(actionIds.toVocabulary(allowed));
         const [action] = actionIds.toActions([id]);
         written.push(action);
         state = grammar.next(state, action);
         return id;
       },
+      isComplete: () => state === grammar.complete,
       decode: () => {
         const data = decodeBeginning(tokenizer, Int32Array.from(written), shape);
         return slots ? toSlots(data, slots.actions, slots.width) : data;

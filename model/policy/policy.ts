@@ -1,6 +1,7 @@
 import { InputError, randomStream, streams } from '../../engine/index.ts';
 import { lastSteps, windowOf } from '../architecture/configuration.ts';
 import type { Model } from '../architecture/model.ts';
+import type { PreviousChunks } from '../architecture/objectives/index.ts';
 import { SUBTASK } from '../systems/index.ts';
 import { type ActOptions, act, argmax } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
@@ -43,16 +44,24 @@ export class Policy {
     const { model, encoding } = this;
     const { horizon, actionDimension } = model.configuration;
     const size = horizon * actionDimension;
-    const { seed = 0, sample = 0, onSaid, ...sampling } = options;
+    const { seed = 0, sample = 0, onSaid, onDecoded, previous, ...sampling } = options;
+    const last = lastSteps(model.configuration, observations.length);
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
-    const shape = { horizon, dimension: actionDimension };
+    const target = model.configuration.blocks.findLast(({ input, name }) => input === 'target' && name !== SUBTASK);
+    const shape = { horizon, dimension: actionDimension, tokens: target?.length };
     const writers: ReturnType<Encoding['chunkWriter']>[] = [];
     const writer = (own: number) => (writers[own] ??= encoding.chunkWriter(shape, observations[own].robot));
     const said = observations.map((): number[] => []);
     const actions = await act(model, encoding.observe(observations, model.configuration), {
       ...sampling,
       noise,
+      previous:
+        previous &&
+        this.normalised(
+          previous,
+          last.map((own) => observations[own]),
+        ),
       choose: (own, logits, target) =>
         target === SUBTASK
           ? sayNext(encoding.subtask!, said[own], logits)
@@ -60,9 +69,19 @@ export class Policy {
       numbersOf: () => encoding.numbers(said, observations, model.configuration),
     });
     if (encoding.subtask) onSaid?.(said.map((ids, own) => this.said(ids, observations[own])));
-    const last = lastSteps(model.configuration, observations.length);
+    if (writers.length > 0) onDecoded?.(last.map((own) => writer(own).isComplete()));
     if (!actions) return last.map((own) => writer(own).decode());
     return last.map((i) => actions.slice(i * size, (i + 1) * size));
+  }
+
+  private normalised(previous: PreviousChunks, observations: readonly RawObservation[]): PreviousChunks {
+    const { chunks } = previous;
+    if (chunks.length !== observations.length)
+      throw new InputError(
+        `real-time chunking: there are ${chunks.length} previous chunks for ${observations.length} observations; give one for each`,
+      );
+    const normalised = chunks.map((chunk, i) => this.encoding.normaliseActions(chunk, observations[i]));
+    return { ...previous, chunks: normalised };
   }
 
   private said(ids: readonly number[], { images }: RawObservation): Said {

@@ -144,7 +144,8 @@ const pathText = (path: readonly string[]): string => path.map(fieldText).join('
 const fieldText = (name: string): string => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 
 function valueText(value: unknown): string {
-  if (value === undefined || value === null) return 'none';
+  if (value === undefined) return 'not set';
+  if (value === null) return 'none';
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
   if (Array.isArray(value)) return value.map(valueText).join(', ') || 'none';
   if (typeof value !== 'object') return String(value);

@@ -44,6 +44,7 @@ export {
   type System,
   type SystemBlock,
   withDraws,
+  withMaximumDelay,
   withStopsAt,
 } from './system.ts';
 

@@ -124,6 +124,12 @@ export function withDraws(system: System, draws: number): System | null {
   return draws === 1 ? system : { ...system, blocks };
 }
 
+/** The system with training-time real-time chunking, up to this delay in control steps; null if it has no flow. */
+export function withMaximumDelay(system: System, maximumDelay: number): System | null {
+  const objectives = system.objectives.map((own) => (own.kind === 'flow' ? { ...own, maximumDelay } : own));
+  return objectives.some(({ kind }) => kind === 'flow') ? { ...system, objectives } : null;
+}
+
 /** Sizes that the data and the preset determine, and rules that the user gives. */
 export interface ModelSizes {
   readonly backbone: TransformerSizes;

@@ -1,6 +1,7 @@
 /** Open-loop error: the distance of predicted chunks from the demonstrated ones, on held-out observations. */
 import { lastSteps } from '../architecture/configuration.ts';
 import { actingObjective, isReal } from '../architecture/objectives/index.ts';
+import { type DecodeCounts, Decodes } from '../policy/decodes.ts';
 import type { Policy } from '../policy/policy.ts';
 import { chunkOf, type MadeBatch } from './batches.ts';
 
@@ -10,6 +11,8 @@ export interface OpenLoopError {
   readonly oneSample: number;
   readonly meanOfSeveral: number;
   readonly bestConstant: number;
+  /** Action tokens that were decoded; null for a policy that acts by none. */
+  readonly decodes: DecodeCounts | null;
   /** Normalised chunks by observation: one sample, and the mean of several. */
   readonly chunks: readonly { readonly predicted: Float32Array; readonly mean: Float32Array }[];
 }
@@ -37,6 +40,8 @@ export async function openLoopError(
   // Without noise all samples are the same.
   const samples = actingObjective(policy.model.objectives)?.draw ? most : 1;
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
+  const decodes = new Decodes();
+  const onDecoded = (complete: readonly boolean[]) => decodes.add(complete);
   const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
   for (const [index, batch] of batches.entries()) {
     const steps = lastSteps(policy.model.configuration, batch.batch);
@@ -44,7 +49,7 @@ export async function openLoopError(
     let first: Float32Array[] = [];
     for (let sample = 0; sample < samples; sample++) {
       signal?.throwIfAborted();
-      const sampled = await policy.actNormalised(batch.observations, { seed: index, sample });
+      const sampled = await policy.actNormalised(batch.observations, { seed: index, sample, onDecoded });
       if (sample === 0) first = sampled;
       sampled.forEach((chunk, i) => {
         chunk.forEach((value, k) => {
@@ -70,6 +75,7 @@ export async function openLoopError(
     oneSample: root(sums.oneSample),
     meanOfSeveral: root(sums.meanOfSeveral),
     bestConstant: root(sums.bestConstant),
+    decodes: decodes.counts,
     chunks,
   };
 }

@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
-import { type System, systemNamed, withDraws, withStopsAt } from '../systems/index.ts';
+import { type System, systemNamed, withDraws, withMaximumDelay, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
 /** Kinds of subtasks, which a policy says before it acts: places in the picture, words, or places and then words. */
@@ -47,6 +47,8 @@ export const runSettingsSchema = v.object({
   subtask: v.nullable(v.picklist(subtaskKinds)),
   /** Noise and time draws of each chunk in a training step, of systems with a flow. */
   draws: count(1),
+  /** Training-time real-time chunking: the most control steps that a chunk of a flow may be computed in; 0 for none. */
+  maximumDelay: v.optional(count(), 0),
   /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
   /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
@@ -102,6 +104,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     gradientScale: null,
     subtask: null,
     draws: 1,
+    maximumDelay: 0,
     horizon: null,
     augment: false,
     cotrain: 0,
@@ -121,9 +124,15 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
   };
 }
 
-/** The system before `subtask` and `draws`. @throws InputError if `gradientScale` is for a system that stops no gradient, or `draws` for one without a flow */
-export function systemOf({ system: name, gradientScale, draws }: RunSettings): System {
-  const system = systemNamed(name);
+/**
+ * The system before `subtask` and `draws`.
+ *
+ * @throws InputError if `gradientScale` is for a system that stops no gradient, or `draws` or `maximumDelay` for one without a flow
+ */
+export function systemOf({ system: name, gradientScale, draws, maximumDelay }: RunSettings): System {
+  const named = systemNamed(name);
+  const system = maximumDelay === 0 ? named : withMaximumDelay(named, maximumDelay);
+  if (!system) throw new InputError(`--maximum-delay: ${name} has no flow; leave it out, or choose another --system`);
   if (draws > 1 && !withDraws(system, draws))
     throw new InputError(`--draws: ${name} has no flow, which draws noise; leave it out, or choose another --system`);
   if (gradientScale === null) return system;

@@ -4,6 +4,7 @@ import { backward, InputError } from '../../engine/index.ts';
 import { sourceOf, windowOf } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
+import { maximumDelayOf } from '../../model/architecture/objectives/index.ts';
 import { alphaBars } from '../../model/architecture/objectives/process.ts';
 import { groupsReached } from '../../model/architecture/reach.ts';
 import { rowsBefore, trainingBlocks, validityOf } from '../../model/architecture/sequence.ts';
@@ -111,7 +112,9 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   const share = alphaBars[50];
   const actions = diffuses ? noise.map((own) => (own * (1 - Math.sqrt(1 - share))) / Math.sqrt(share)) : given.actions;
   const time = new Float32Array(given.batch * copies).fill(diffuses ? 0.51 : 1);
-  const batch = { ...given, actions, noise: repeated, time };
+  const delay = Math.max(...configuration.objectives.map(maximumDelayOf));
+  const delays = new Uint32Array(given.batch * copies).fill(delay);
+  const batch = { ...given, actions, noise: repeated, time, delays };
   const pass = device.step(() =>
     trainingPass(model, tensorsOf(device, trainingInputs(architecture, batch)), { allRows: true }),
   );
@@ -137,7 +140,10 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
     written.clear();
     const states: Float32Array[] = [];
     const onState = (state: Float32Array) => states.push(state);
-    const acting = act(model, batch, { objective, noise, steps: diffuses ? 2 : 1, choose: forced, onState });
+    const before = Array.from({ length: given.batch }, (_, i) => batch.actions!.slice(i * size, (i + 1) * size));
+    const previous = objective.continues && delay > 0 ? { chunks: before, delay } : undefined;
+    const options = { objective, noise, steps: diffuses ? 2 : 1, choose: forced, onState, previous };
+    const acting = act(model, batch, options);
     if (!objective.acts) {
       await expect(acting).rejects.toThrow(InputError);
       continue;
@@ -161,6 +167,7 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
     if (states.length > 0) {
       const all = await (velocity ?? predicted).read();
       const own = noise.map((value, i) => {
+        if (i % size < delay * actionDimension) return batch.actions![i];
         const ofCopy = all[Math.floor(i / size) * size * copies + (i % size)];
         if (velocity) return value - ofCopy;
         const clean = (value - Math.sqrt(1 - share) * ofCopy) / Math.sqrt(share);

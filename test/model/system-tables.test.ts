@@ -1,7 +1,20 @@
 import { expect, test } from 'vitest';
 import { systemsCommand } from '../../cli/systems.ts';
+import { InputError } from '../../engine/index.ts';
 import { edge, full } from '../../kernels/index.ts';
-import { type DerivedEdge, derivedAttention, derivedGradients } from '../../model/inspect/derived-tables.ts';
+import {
+  type BlockSettings,
+  hasKeys,
+  type ModelConfiguration,
+  windowOf,
+} from '../../model/architecture/configuration.ts';
+import { Architecture } from '../../model/architecture/model.ts';
+import {
+  type DerivedAttention,
+  type DerivedEdge,
+  derivedAttention,
+  derivedGradients,
+} from '../../model/inspect/derived-tables.ts';
 import { measuredSystem } from '../../model/inspect/measured-step.ts';
 import { differencesFromParent, systemTables } from '../../model/inspect/system-tables.ts';
 import {
@@ -14,6 +27,7 @@ import {
 } from '../../model/systems/index.ts';
 import { presetNamed } from '../../model/training/presets.ts';
 import { testDevice } from '../support/devices.ts';
+import { randomConfiguration } from '../support/random-configuration.ts';
 import { runCommand } from '../support/run-command.ts';
 
 const { image, ...vision } = presetNamed('nano').vision;
@@ -26,27 +40,49 @@ const sizes = {
 /** With the subtasks of their recipes. */
 const measured = systems.map(({ name }) => measuredSystem(name, sizes.depth));
 
-test.each(measured)('the attention of $name as it runs is that of its table', async (system) => {
-  const configuration = configurationOf(system, sizes);
+/** A history of two control steps is as good as a longer one. */
+function configurationFor(system: System): ModelConfiguration {
+  const { history, ...configuration } = configurationOf(system, sizes);
+  return { ...configuration, ...(history && { history: { ...history, window: 2 } }) };
+}
+
+/** Compares the edges of a model as it runs with those of its table. */
+async function expectAttention(configuration: ModelConfiguration): Promise<DerivedAttention> {
   const derived = await derivedAttention(await testDevice('normal'), configuration);
-  const edgeOf = (query: string, key: string): DerivedEdge | undefined => {
-    const found = configuration.edges.find((own) => own.query === query && own.key === key);
+  const edgeOf = (query: BlockSettings, key: BlockSettings): DerivedEdge | undefined => {
+    const found = configuration.edges.find((own) => own.query === query.name && own.key === key.name);
     if (!found || found.edge.mask === 'none') return undefined;
     const { mask, keyGradient, valueGradient } = found.edge;
-    const ofLength = (name: string) => configuration.blocks.find((own) => own.name === name)!.length;
-    const isSingle = query === key && ofLength(key) === 1;
-    const known = derived[query][key]?.passes ?? null;
+    const isKnown = (derived[query.name][key.name]?.passes ?? null) !== null;
     return {
-      mask: isSingle ? 'full' : mask,
-      passes: known === null ? null : keyGradient > 0 || valueGradient > 0,
+      mask: query === key && key.length === 1 ? 'full' : mask,
+      passes: isKnown ? keyGradient > 0 || valueGradient > 0 : null,
     };
   };
-  const names = configuration.blocks.map(({ name }) => name);
-  for (const query of names)
-    for (const key of names) expect(derived[query][key], `${query} to ${key}`).toEqual(edgeOf(query, key));
-  // A loss reads the last block at the latest: what is known of gradient is not nothing.
-  const known = Object.values(derived).flatMap((row) => Object.values(row).filter(({ passes }) => passes !== null));
-  expect(known.length).toBeGreaterThan(names.length / 2);
+  for (const query of configuration.blocks)
+    for (const key of configuration.blocks)
+      expect(derived[query.name][key.name], `${query.name} to ${key.name}`).toEqual(edgeOf(query, key));
+  return derived;
+}
+
+test.each(measured)('the attention of $name as it runs is that of its table', async (system) => {
+  const derived = await expectAttention(configurationFor(system));
+  // The gradient is known of the blocks that a loss reads.
+  expect(Object.values(derived).some((row) => Object.values(row).some(({ passes }) => passes !== null))).toBe(true);
+});
+
+const random = Array.from({ length: 30 }, (_, seed) => randomConfiguration(seed)).filter((configuration) => {
+  try {
+    return new Architecture(configuration);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return false;
+  }
+});
+
+test('the attention of random models as they run is that of their tables', async () => {
+  expect(random.length).toBeGreaterThan(8);
+  for (const configuration of random) await expectAttention(configuration);
 });
 
 test('a table that no system has: a window, a row that does not see itself, keys alone behind a stop-gradient', async () => {
@@ -62,23 +98,28 @@ test('a table that no system has: a window, a row that does not see itself, keys
   expect(action).toEqual({ state: { mask: 'full', passes: true }, action: { mask: 'other', passes: true } });
 });
 
-test('in interleaved history a control step sees all of those before it, and otherwise none', async () => {
-  const device = await testDevice('normal');
-  const { image, language, ...attention } = systemNamed('openvla-oft').attention;
-  const { action: _, ...seen } = image;
-  const system = { ...systemNamed('openvla-oft'), attention: { image: seen, language: seen, ...attention } };
-  const configuration = configurationOf(system, sizes);
-  const derive = (interleaved: boolean, earlier = true) =>
-    derivedAttention(device, { ...configuration, history: { window: 2, interleaved } }, { earlier });
-  const row = (passes: boolean | null) =>
-    Object.fromEntries(['image', 'language', 'action'].map((key) => [key, { mask: 'full', passes }]));
-  expect(await derive(true)).toEqual({ image: row(null), language: row(null), action: row(true) });
-  expect(await derive(false)).toEqual({ image: {}, language: {}, action: {} });
-  expect(await derive(true, false)).toEqual(await derivedAttention(device, configuration));
+const withHistory = measured.map(configurationFor).filter((own) => windowOf(own) > 1);
+
+test.each(withHistory)(
+  'in interleaved history a control step sees all of those before it, and otherwise none',
+  async (configuration) => {
+    const earlier = await derivedAttention(await testDevice('normal'), configuration, { earlier: true });
+    const { blocks, history } = configuration;
+    const seen = history!.interleaved ? blocks.filter(hasKeys).map(({ name }) => name) : [];
+    for (const { name } of blocks) {
+      expect(Object.keys(earlier[name])).toEqual(seen);
+      for (const { mask, passes } of Object.values(earlier[name]))
+        expect([mask, passes !== false]).toEqual(['full', true]);
+    }
+  },
+);
+
+test.each([true, false])('there are systems with a history, interleaved %s', (interleaved) => {
+  expect(withHistory.filter(({ history }) => history!.interleaved === interleaved).length).toBeGreaterThan(0);
 });
 
 test.each(measured)('the losses of $name reach the parameters that its table says', async (system) => {
-  const configuration = configurationOf(system, sizes);
+  const configuration = configurationFor(system);
   const derived = await derivedGradients(await testDevice('normal'), configuration);
   const declared = Object.entries(systemTables(configuration).gradients).map(([loss, row]) => [
     loss,
@@ -164,6 +205,8 @@ test('insula systems lists all of them, and shows one with its tables and its co
     /^a training step of 2 examples: [\d.e-]+ GFLOP in [1-9]\d+ dispatches, [\d.]+ MB of activations$/m,
   ])
     expect(text).toMatch(row);
+  const [{ attention }] = (await runCommand(systemsCommand, { preset: 'nano' }, { names: ['pi0-small'] })).json.systems;
+  expect(attention).toMatchObject({ language: { image: 'full' }, action: { image: 'cross full', state: 'full' } });
   expect(json.systems[0].parameters.expert).toBeGreaterThan(1000);
   await expect(runCommand(systemsCommand, {}, { names: ['pi9'] })).rejects.toThrow(
     'no system is named "pi9"; there are',

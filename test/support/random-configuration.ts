@@ -130,7 +130,7 @@ export function randomConfiguration(seed: number): ModelConfiguration {
   const { blocks } = configuration;
   const queriesOnly =
     blocks.length === 0 || choose.chance(0.7) ? configuration : withQueriesOnly(choose, configuration);
-  const denoising = withDenoising(choose, queriesOnly);
+  const denoising = withDelay(choose, withDenoising(choose, queriesOnly));
   // A block of tokens to predict is refused beside a history.
   const isTarget = ({ input }: BlockSettings) => input === 'target';
   const history = choose.chance(blocks.some(isTarget) ? 0.95 : 0.5)
@@ -214,6 +214,15 @@ function withMemory(choose: Chooser, configuration: ModelConfiguration): ModelCo
       ...(choose.chance(0.5) && { towerPerCamera: true }),
     },
   };
+}
+
+/** Now and then with training-time real-time chunking; the longest delay is refused. */
+function withDelay(choose: Chooser, configuration: ModelConfiguration): ModelConfiguration {
+  const maximumDelay = choose.of([0, 1, 1, 1, HORIZON]);
+  const objectives = configuration.objectives.map((own) =>
+    own.kind === 'flow' && maximumDelay > 0 ? { ...own, maximumDelay } : own,
+  );
+  return { ...configuration, objectives };
 }
 
 function drawn(choose: Chooser): ModelConfiguration {

@@ -45,18 +45,19 @@ describe('closed-loop evaluation', () => {
     });
     expect(calls.length).toBe(3);
     for (const call of calls) expect(call).toEqual(result.episodes.map((episode) => episode.instruction));
-    expect(progress).toEqual([
-      [5, 12],
-      [10, 12],
-      [12, 12],
-    ]);
+    expect(progress).toEqual(Array.from({ length: 12 }, (_, step) => [step + 1, 12]));
     expect(result).toMatchObject({ success: 0, rightObject: 0 });
     expect(result.episodes.map((episode) => episode.steps)).toEqual([12, 12, 12]);
   });
 
   it('reports every action with the observation before it', async () => {
     const seen = new Map<number, EpisodeRecorder>();
-    const { episodes } = await evaluateClosedLoop(demonstratorPolicy(), {
+    const demonstrator = demonstratorPolicy();
+    const decoding: WorldPolicy = (observations, worlds, options) => {
+      options?.onDecoded?.([true, false]);
+      return demonstrator(observations, worlds);
+    };
+    const { episodes, decodes } = await evaluateClosedLoop(decoding, {
       episodes: 2,
       executeSteps: 1,
       onAction: (index, observation, action) => {
@@ -64,6 +65,9 @@ describe('closed-loop evaluation', () => {
         seen.get(index)!.add(observation, action);
       },
     });
+    // Chunks for an episode that is over do not count.
+    expect(decodes).toEqual({ chunks: episodes[0].steps + episodes[1].steps, malformed: episodes[1].steps });
+    expect(episodes[0].steps).not.toBe(episodes[1].steps);
     const world = await TabletopWorld.create();
     for (const [index, { seed, steps }] of episodes.entries()) {
       const { length, actions, states, images } = seen.get(index)!.recording(seed, simplePlacing, []);
@@ -145,9 +149,11 @@ describe('closed-loop evaluation', () => {
     await expect(evaluateClosedLoop(still, { episodes: 0 })).rejects.toThrow(
       'episodes is 0, not a whole number from 1',
     );
-    await expect(evaluateClosedLoop(still, { executeSteps: 2.5 })).rejects.toThrow('executeSteps is 2.5');
+    await expect(evaluateClosedLoop(still, { executeSteps: 2.5 })).rejects.toThrow(
+      '--execute-steps 2.5: it is no whole',
+    );
     await expect(evaluateClosedLoop(still, { episodes: 1, executeSteps: 6 })).rejects.toThrow(
-      "the policy's chunk for episode 0 has 20 numbers: it needs [horizon, 4] with a horizon of at least 6",
+      '--execute-steps 6: a chunk of this policy has 5 actions',
     );
     await expect(evaluateClosedLoop(async () => [], { episodes: 1 })).rejects.toThrow('episode 0 has 0 numbers');
   });

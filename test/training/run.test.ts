@@ -310,6 +310,7 @@ describe('a run', () => {
     expect(result.finished).toBe(true);
     expect(result.openLoop!.error.observations).toBeGreaterThan(0);
     expect(result.openLoop!.error.chunks.every(({ predicted }) => predicted.every(Number.isFinite))).toBe(true);
+    expect(result.openLoop!.error.decodes?.malformed ?? 0).toBe(0);
     const { configuration } = result.settings;
     const expectedZero = objectivesOf(configuration).flatMap(({ name, blocks }) =>
       groupsNotReached(configuration, blocks).map(({ group }) => [name, group]),

@@ -22,6 +22,7 @@ export class DenoisingHead implements Objective {
   readonly acts: 'chunk' | undefined;
   readonly obstacle: string | null;
   readonly makes: readonly string[];
+  readonly continues: boolean;
   readonly baseline;
   private readonly chunks: NoisyChunks;
   private readonly process: Process;
@@ -37,6 +38,7 @@ export class DenoisingHead implements Objective {
     this.weight = weight;
     this.process = processes[process];
     this.chunks = new NoisyChunks(name, this.process, configuration);
+    this.continues = this.chunks.continues;
     this.meaning = this.chunks.meaning;
     this.baseline = this.chunks.baseline;
     const { reads, blocks } = readBlocks(configuration, rows);

@@ -10,7 +10,7 @@ import { NoisyChunks } from './noisy-chunks.ts';
 import type { Acting, Begun, LossResult, Objective, Pass } from './objective.ts';
 import { processes } from './process.ts';
 import { notDecodable, samplingBlocks, targetsBefore } from './running.ts';
-import type { DenoisingSettings } from './settings.ts';
+import { type DenoisingSettings, maximumDelayOf } from './settings.ts';
 
 export class Denoising implements Objective {
   readonly name: string;
@@ -22,19 +22,22 @@ export class Denoising implements Objective {
   readonly acts: 'chunk' | undefined;
   readonly obstacle: string | null;
   readonly makes: readonly string[];
+  readonly continues: boolean;
   readonly baseline;
   private readonly block: BlockSettings;
   private readonly chunks: NoisyChunks;
   private readonly time: FlowTime;
 
   constructor(
-    { kind, name, weight, block }: DenoisingSettings,
+    settings: DenoisingSettings,
     private readonly configuration: ModelConfiguration,
   ) {
+    const { kind, name, weight, block } = settings;
     this.name = name;
     this.weight = weight;
     this.block = blockNamed(configuration, block);
-    this.chunks = new NoisyChunks(name, processes[kind], configuration, this.block.repeats);
+    this.chunks = new NoisyChunks(name, processes[kind], configuration, this.block.repeats, maximumDelayOf(settings));
+    this.continues = this.chunks.continues;
     this.meaning = this.chunks.meaning;
     this.baseline = this.chunks.baseline;
     this.blocks = [block];
@@ -53,7 +56,7 @@ export class Denoising implements Objective {
   }
 
   inputs(batch: TrainingBatch): Inputs {
-    return { ...this.chunks.inputs(batch), ...this.time.inputs(batch.time!) };
+    return { ...this.chunks.inputs(batch), ...this.time.inputs(batch.time!, this.chunks.delaysOf(batch)) };
   }
 
   draw(random: (stream: number) => Random, examples: number, first: number) {
@@ -80,13 +83,18 @@ export class Denoising implements Objective {
     const { configuration, block, chunks, time } = this;
     const { batch } = acting.observation;
     const blocks = samplingBlocks(configuration, block);
+    const running = configuration.blocks.filter(({ name }) => blocks.suffix.includes(name));
     using session = acting.open(blocks);
     if (blocks.prefix.length > 0) await session.prefix(() => {});
-    return await chunks.sample(acting, batch, ({ part, x, times, advance }) =>
-      session.suffix(part, time.inputs(times), ({ values, inputs, run }) => {
-        const rows = run(this.beginFrom(values, x, inputs));
-        return advance(this.predict(values, rows(block.name), batch));
-      }),
+    return await chunks.sample(acting, batch, ({ part, x, times, clean, advance }) =>
+      session.suffix(
+        part,
+        time.inputs(times, clean > 0 ? times.map(() => clean) : null, running),
+        ({ values, inputs, run }) => {
+          const rows = run(this.beginFrom(values, x, inputs));
+          return advance(this.predict(values, rows(block.name), batch));
+        },
+      ),
     );
   }
 

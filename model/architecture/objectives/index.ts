@@ -9,6 +9,7 @@ import type { ObjectiveSettings } from './settings.ts';
 
 export { isReal } from './chunk.ts';
 export * from './objective.ts';
+export type { PreviousChunks } from './real-time-chunking.ts';
 export { rowCount } from './rows.ts';
 export { blocksRun, notDecodable, targetsBefore } from './running.ts';
 export * from './settings.ts';

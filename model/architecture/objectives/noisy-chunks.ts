@@ -3,10 +3,11 @@ import { InputError } from '../../../engine/files/errors.ts';
 import { type Random, streams, type Tensor, tensor } from '../../../engine/index.ts';
 import { meanSquaredError } from '../../../kernels/index.ts';
 import type { ModelConfiguration } from '../configuration.ts';
-import { type Inputs, type InputTensors, repeated, type TrainingBatch } from '../inputs.ts';
+import { expectLength, floats, type Inputs, type InputTensors, repeated, type TrainingBatch } from '../inputs.ts';
 import { countElements, isReal, maskInputs, masksOf } from './chunk.ts';
 import type { Acting, Reference } from './objective.ts';
 import type { Process } from './process.ts';
+import { Continuation } from './real-time-chunking.ts';
 
 /** Copies of a chunk draw from streams that are so far apart. */
 const STREAMS_OF_A_COPY = 16;
@@ -18,6 +19,8 @@ export interface SamplingStep {
   /** The chunks before it [chunks, horizon, actionDimension], and the time of each. */
   readonly x: Tensor;
   readonly times: Float64Array;
+  /** The first actions of every chunk that are clean instead, at time 0. */
+  readonly clean: number;
   /** The chunks after it. */
   advance(prediction: Tensor): Tensor;
 }
@@ -25,32 +28,43 @@ export interface SamplingStep {
 export class NoisyChunks {
   readonly meaning: string;
   readonly baseline;
+  /** Whether new chunks can continue previous ones, which takes a velocity. */
+  readonly continues: boolean;
 
+  /** With a `maximumDelay`, so many actions at most of a training chunk are clean and have no loss: training-time real-time chunking. */
   constructor(
     private readonly name: string,
     private readonly process: Process,
     private readonly configuration: ModelConfiguration,
     private readonly copies = 1,
+    private readonly maximumDelay = 0,
   ) {
+    this.continues = process.predicts === 'velocity';
     this.meaning = `mean squared error of the ${process.predicts} (normalised actions)`;
     this.baseline = {
       name: `best constant ${process.predicts}`,
-      measure: (reference: Reference, batch: TrainingBatch) => constantLoss(process, reference, batch),
+      measure: (reference: Reference, batch: TrainingBatch) =>
+        constantLoss(process, configuration.actionDimension, reference, batch),
     };
   }
 
   /** Every copy of a chunk is an example of its own: [batch * copies, horizon, actionDimension]. */
-  inputs({ batch, actions, noise, time, actionValid, realDimensions }: TrainingBatch): Inputs {
+  inputs(given: TrainingBatch): Inputs {
+    const { batch, actions, noise, time, actionValid, realDimensions } = given;
     const { name, process, copies, configuration } = this;
     if (!actions || !noise || !time) throw new InputError(`the ${name} loss needs actions, noise and time`);
     const { horizon, actionDimension } = configuration;
     const shape = [batch * copies, horizon, actionDimension];
+    const valid = actionValid && repeated(actionValid, batch, copies);
+    const delays = this.delaysOf(given);
+    const delayed = delays && this.delayed(time, delays, valid, shape);
     return {
       ...process.inputs(name, { actions: repeated(actions, batch, copies), noise, time }, shape),
+      ...delayed?.inputs,
       ...maskInputs(
         name,
         {
-          actionValid: actionValid && repeated(actionValid, batch, copies),
+          actionValid: delayed?.valid ?? valid,
           realDimensions:
             realDimensions && realDimensions.length !== actionDimension
               ? repeated(realDimensions, batch, copies)
@@ -61,23 +75,57 @@ export class NoisyChunks {
     };
   }
 
+  /** The clean first actions of each chunk; null for a flow whose chunks have none. */
+  delaysOf({ delays }: TrainingBatch): ArrayLike<number> | null {
+    if (this.maximumDelay === 0) return null;
+    if (!delays) throw new InputError(`the ${this.name} loss needs a delay for each chunk`);
+    return delays;
+  }
+
+  /** The time of every action, and the mask of those with a loss. */
+  private delayed(
+    time: ArrayLike<number>,
+    delays: ArrayLike<number>,
+    valid: ArrayLike<number> | null,
+    [chunks, horizon]: readonly number[],
+  ) {
+    const { name } = this;
+    expectLength(`${name}/time`, time, chunks);
+    expectLength(`${name}/delays`, delays, chunks);
+    const isClean = (i: number) => i % horizon < delays[Math.floor(i / horizon)];
+    const times = Float32Array.from({ length: chunks * horizon }, (_, i) =>
+      isClean(i) ? 0 : time[Math.floor(i / horizon)],
+    );
+    return {
+      inputs: { [`${name}/time`]: floats(times, [chunks * horizon]) },
+      valid: Uint8Array.from(times, (_, i) => (isClean(i) ? 0 : (valid?.[i] ?? 1))),
+    };
+  }
+
   /** Copy 0 draws the numbers of a chunk without copies; every other has streams of its own. */
-  draw(random: (stream: number) => Random, examples: number, first: number): Pick<TrainingBatch, 'noise' | 'time'> {
-    const { copies, configuration } = this;
+  draw(
+    random: (stream: number) => Random,
+    examples: number,
+    first: number,
+  ): Pick<TrainingBatch, 'noise' | 'time' | 'delays'> {
+    const { copies, configuration, maximumDelay } = this;
     const size = configuration.horizon * configuration.actionDimension;
     const noise = new Float32Array(examples * copies * size);
     const time = new Float32Array(examples * copies);
+    const delays = new Uint32Array(examples * copies);
     for (let copy = 0; copy < copies; copy++) {
       const own = new Float32Array(examples * size);
       random(streams.noise + copy * STREAMS_OF_A_COPY).fillNormal(own, first * size);
+      const ofDelays = random(streams.delay + copy * STREAMS_OF_A_COPY);
       const times = this.process.drawTimes(random(streams.time + copy * STREAMS_OF_A_COPY), examples, first);
       for (let example = 0; example < examples; example++) {
         const chunk = example * copies + copy;
         noise.set(own.subarray(example * size, (example + 1) * size), chunk * size);
         time[chunk] = times[example];
+        delays[chunk] = ofDelays.integer(first + example, maximumDelay + 1);
       }
     }
-    return { noise, time };
+    return { noise, time, ...(maximumDelay > 0 && { delays }) };
   }
 
   /** The loss is a mean over the real elements of all chunks. */
@@ -97,19 +145,24 @@ export class NoisyChunks {
 
   /** Chunks [chunks * horizon * actionDimension] from the noise, one after each of so many steps. */
   async sample(
-    { device, noise, steps, onState }: Pick<Acting, 'device' | 'noise' | 'steps' | 'onState'>,
+    { device, noise, steps, onState, previous }: Pick<Acting, 'device' | 'noise' | 'steps' | 'onState' | 'previous'>,
     chunks: number,
     run: (step: SamplingStep) => Promise<Tensor>,
   ): Promise<Float32Array> {
-    const { process, configuration } = this;
+    const { process, configuration, maximumDelay } = this;
     const times = process.samplingTimes(steps);
-    let x = tensor(device, noise(), [chunks, configuration.horizon, configuration.actionDimension]);
+    const shape = [chunks, configuration.horizon, configuration.actionDimension];
+    using continued = previous ? new Continuation(device, previous, shape, maximumDelay) : null;
+    let x = tensor(device, continued?.begin(noise()) ?? noise(), shape);
     for (const [i, time] of times.entries()) {
       const before = x;
       x = await run({
         part: `${process.step} ${i + 1}`,
-        ...{ x: before, times: new Float64Array(chunks).fill(time) },
-        advance: (prediction) => process.advance(before, prediction, i, steps),
+        ...{ x: before, times: new Float64Array(chunks).fill(time), clean: continued?.clean ?? 0 },
+        advance: (prediction) => {
+          if (!continued) return process.advance(before, prediction, i, steps);
+          return continued.paste(process.advance(before, continued.guide(before, prediction, time), i, steps));
+        },
       });
       before.dispose();
       if (onState) onState(await x.read());
@@ -120,14 +173,15 @@ export class NoisyChunks {
   }
 }
 
-function constantLoss(process: Process, { meanChunk }: Reference, batch: TrainingBatch) {
-  const { actions, noise } = batch;
+function constantLoss(process: Process, dimension: number, { meanChunk }: Reference, batch: TrainingBatch) {
+  const { actions, noise, delays } = batch;
   const size = meanChunk.length;
   const copies = noise!.length / actions!.length;
   let [squares, count] = [0, 0];
   noise!.forEach((value, i) => {
     const element = Math.floor(i / (size * copies)) * size + (i % size);
-    if (!isReal(batch, element)) return;
+    const isClean = (i % size) / dimension < (delays?.[Math.floor(i / size)] ?? 0);
+    if (isClean || !isReal(batch, element)) return;
     squares += process.constantError(value, actions![element], meanChunk[i % size]) ** 2;
     count += 1;
   });

@@ -8,6 +8,7 @@ import type { BlockSettings } from '../configuration.ts';
 import type { Ids, Inputs, InputTensors, ObservationBatch, TrainingBatch } from '../inputs.ts';
 import type { Layer } from '../layers.ts';
 import type { PerExpert } from '../mixture.ts';
+import type { PreviousChunks } from './real-time-chunking.ts';
 
 /** First rows that an objective gives to blocks, and the conditions of adaptive norms. */
 export interface Begun {
@@ -92,6 +93,8 @@ export interface Acting {
   readonly steps: number;
   /** Called with the partly denoised chunks after each of them. */
   readonly onState?: (state: Float32Array) => void;
+  /** The normalised chunks that new ones are to continue; only for an objective that `continues`. */
+  readonly previous?: PreviousChunks;
 }
 
 /** A loss in words, for progress, summaries and reports. */
@@ -133,6 +136,8 @@ export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'
   readonly baseline?: { readonly name: string; measure(reference: Reference, batch: TrainingBatch): Counted };
   /** What it acts by: a chunk of actions, or tokens; undefined if it does not. */
   readonly acts?: 'chunk' | 'tokens';
+  /** Whether it can continue the chunks before: real-time chunking. */
+  readonly continues?: boolean;
   /** Why it cannot act, though its kind of objective does. */
   readonly obstacle?: string | null;
   /** Blocks that acting makes, from which follow those that it reads. */

@@ -1,7 +1,7 @@
 /** The ways from noise to actions that a model can learn: flow matching, and diffusion. */
 import { InputError } from '../../../engine/files/errors.ts';
 import type { Random, Tensor } from '../../../engine/index.ts';
-import { eulerStep, flowInterpolate, sampleTimes, scale, timeEmbedding } from '../../../kernels/index.ts';
+import { eulerStep, flowInterpolate, reshape, sampleTimes, scale, timeEmbedding } from '../../../kernels/index.ts';
 import { expectLength, floats, type Inputs, type InputTensors, inputNamed } from '../inputs.ts';
 
 /** Chunks with their noise, all [chunks, horizon, actionDimension], and their times [chunks]. */
@@ -49,7 +49,11 @@ const flow: Process = {
   }),
   noise(name, inputs) {
     const [actions, noise, time] = ['actions', 'noise', 'time'].map((own) => inputNamed(inputs, `${name}/${own}`));
-    return flowInterpolate(actions, noise, time);
+    if (time.size === actions.shape[0]) return flowInterpolate(actions, noise, time);
+    // Every action has a time of its own.
+    const byAction = (t: Tensor) => reshape(t, [time.size, t.size / time.size]);
+    const { noisy, target } = flowInterpolate(byAction(actions), byAction(noise), time);
+    return { noisy: reshape(noisy, actions.shape), target: reshape(target, actions.shape) };
   },
   samplingTimes: (steps) => Array.from({ length: steps }, (_, i) => 1 - i / steps),
   advance: (x, velocity, _, steps) => eulerStep(x, velocity, -1 / steps),

@@ -21,8 +21,13 @@ const nextToken = v.object({
 });
 
 /** Flow matching, which predicts the velocity of a block of noisy actions, or diffusion, which predicts its noise; see process.ts. */
-const flow = v.object({ kind: v.literal('flow'), ...common, block: v.string() });
-const diffusion = v.object({ ...flow.entries, kind: v.literal('diffusion') });
+const diffusion = v.object({ kind: v.literal('diffusion'), ...common, block: v.string() });
+const flow = v.object({
+  ...diffusion.entries,
+  kind: v.literal('flow'),
+  /** Training-time real-time chunking: up to so many first actions of each training chunk are clean, at a time 0 of their own. Default 0. */
+  maximumDelay: v.optional(count()),
+});
 
 /**
  * The rows that a head reads: those of a block after the final norm; with `layer`, those of the residual stream that enters this
@@ -92,6 +97,8 @@ export const objectiveSchema = v.variant('kind', [
 export type RowsOf = Readonly<v.InferOutput<typeof rows>>;
 export type NextTokenSettings = Readonly<v.InferOutput<typeof nextToken>>;
 export type DenoisingSettings = Readonly<v.InferOutput<typeof flow> | v.InferOutput<typeof diffusion>>;
+export const maximumDelayOf = (settings: ObjectiveSettings): number =>
+  settings.kind === 'flow' ? (settings.maximumDelay ?? 0) : 0;
 export type RegressionSettings = Readonly<v.InferOutput<typeof regression>>;
 export type ClassificationSettings = Readonly<v.InferOutput<typeof classification>>;
 export type DenoisingHeadSettings = Readonly<v.InferOutput<typeof denoisingHead>>;

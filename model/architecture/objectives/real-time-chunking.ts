@@ -1,0 +1,120 @@
+/** Real-time chunking: a new chunk continues the one that is carried out while it is computed (Black et al. 2025, arXiv 2506.07339). */
+import { InputError } from '../../../engine/files/errors.ts';
+import { type Device, type Tensor, tensor } from '../../../engine/index.ts';
+import { add, eulerStep, multiply, scale, subtract } from '../../../kernels/index.ts';
+
+/** How the weights of the previous actions fall from 1 to 0. */
+export type PrefixSchedule = 'linear' | 'exponential' | 'ones' | 'zeros';
+
+/** What is left of the chunks that are carried out while the next ones are computed. */
+export interface PreviousChunks {
+  /** For each example [actions left, dimension]. The first action is that of the observation's control step. */
+  readonly chunks: readonly Float32Array[];
+  /** The number of these actions that will have been carried out when the next chunk is there. */
+  readonly delay: number;
+  /** The number of actions that guidance reaches; 10 by default, and at most those that are left. */
+  readonly executionHorizon?: number;
+  /** 'linear' by default. */
+  readonly schedule?: PrefixSchedule;
+}
+
+const LARGEST_GUIDANCE = 10;
+
+/** Weights of the actions of a chunk: 1 for the first `delay`, 0 from number `end` on, and between them by the schedule (LeRobot). */
+export function prefixWeights(schedule: PrefixSchedule, delay: number, end: number, horizon: number): Float32Array {
+  const start = Math.min(delay, end);
+  return Float32Array.from({ length: horizon }, (_, i) => {
+    if (i < start) return 1;
+    if (i >= end || schedule === 'zeros') return 0;
+    const linear = schedule === 'ones' ? 1 : 1 - (i - start + 1) / (end - start + 1);
+    return schedule === 'exponential' ? (linear * Math.expm1(linear)) / (Math.E - 1) : linear;
+  });
+}
+
+/** min(10, (1 - s) / s * ((1 - s)^2 + s^2) / (1 - s)^2) with s = 1 - time, the progress from noise to actions. */
+export function guidanceWeight(time: number): number {
+  const progress = 1 - time;
+  return Math.min(LARGEST_GUIDANCE, (time / progress) * ((time ** 2 + progress ** 2) / time ** 2));
+}
+
+/** The previous chunks while new ones are sampled. All tensors are [chunks, horizon, actionDimension]. */
+export class Continuation implements Disposable {
+  /** The first actions of every chunk that are those before, at time 0, in every step; 0 for guidance. */
+  readonly clean: number;
+  private readonly trained: boolean;
+  /** For guidance, the previous actions and their weights; otherwise the clean actions, and 1 for all others. */
+  private readonly data: { readonly previous: Float32Array; readonly weights: Float32Array };
+  private readonly previous: Tensor;
+  private readonly weights: Tensor;
+
+  /**
+   * `maximumDelay` is that of training: a model that was trained with one gets the previous actions, and any other is guided to them.
+   *
+   * @throws InputError if the previous chunks or the delay do not fit
+   */
+  constructor(
+    device: Device,
+    { chunks, delay, executionHorizon = 10, schedule = 'linear' }: PreviousChunks,
+    [count, horizon, dimension]: readonly number[],
+    maximumDelay: number,
+  ) {
+    const left = chunks[0].length / dimension;
+    const expect = (fits: boolean, complaint: string) => {
+      if (!fits) throw new InputError(`real-time chunking: ${complaint}`);
+    };
+    expect(
+      left <= horizon && chunks.every(({ length }) => length === chunks[0].length),
+      `every previous chunk has the same number of actions left, up to ${horizon}`,
+    );
+    expect(
+      Number.isInteger(delay) && delay >= 0 && delay <= left,
+      `the delay is ${delay} control steps, and ${left} actions are left for them`,
+    );
+    expect(
+      maximumDelay === 0 || delay <= maximumDelay,
+      `the delay is ${delay} control steps; this policy was trained with at most ${maximumDelay}`,
+    );
+    this.trained = maximumDelay > 0;
+    this.clean = this.trained ? delay : 0;
+    const end = this.trained ? delay : Math.min(executionHorizon, left);
+    const ofActions = prefixWeights(schedule, delay, end, horizon);
+    const size = horizon * dimension;
+    const previous = new Float32Array(count * size);
+    // With history, an example may have several chunks, of which the last is that of the newest control step.
+    const each = count / chunks.length;
+    expect(Number.isInteger(each), `there are ${chunks.length} previous chunks for ${count} new ones`);
+    for (const [example, own] of chunks.entries()) previous.set(own, ((example + 1) * each - 1) * size);
+    const weights = previous.map((_, i) => ofActions[Math.floor((i % size) / dimension)]);
+    this.data = this.trained
+      ? { previous: previous.map((own, i) => weights[i] * own), weights: weights.map((own) => 1 - own) }
+      : { previous, weights };
+    const make = (data: Float32Array) => tensor(device, data, [count, horizon, dimension]);
+    [this.previous, this.weights] = [make(this.data.previous), make(this.data.weights)];
+  }
+
+  /** Where sampling begins: the noise, with the clean actions in their place. */
+  begin(noise: Float32Array): Float32Array {
+    const { previous, weights } = this.data;
+    return this.clean > 0 ? noise.map((own, i) => weights[i] * own + previous[i]) : noise;
+  }
+
+  /** The chunks x with the clean actions in their place. */
+  paste(x: Tensor): Tensor {
+    return this.clean > 0 ? add(multiply(x, this.weights), this.previous) : x;
+  }
+
+  /**
+   * The velocity v of chunks x at a time t, guided to the previous actions: v - g W (previous - (x - t v)). The published method pulls
+   * the error back through the network; here the pull-back is the identity, as in LeRobot.
+   */
+  guide(x: Tensor, velocity: Tensor, time: number): Tensor {
+    if (this.trained) return velocity;
+    const error = multiply(subtract(this.previous, eulerStep(x, velocity, -time)), this.weights);
+    return subtract(velocity, scale(error, guidanceWeight(time)));
+  }
+
+  [Symbol.dispose](): void {
+    this.previous.dispose();
+    this.weights.dispose();
+  }
+}

@@ -1,0 +1,143 @@
+/** Execution of chunks: one action for each control step, from chunks that may overlap in time. */
+import { InputError } from '../../engine/files/errors.ts';
+import type { PreviousChunks } from '../architecture/objectives/index.ts';
+
+export const executionKinds = ['open-loop', 'receding-horizon', 'temporal-ensembling', 'real-time-chunking'] as const;
+
+/**
+ * - `open-loop`: the whole chunk, then the next.
+ * - `receding-horizon`: the first `executeSteps` actions of each chunk. With a delay the next chunk is computed meanwhile, and begins
+ *   where it has come to.
+ * - `temporal-ensembling`: a new chunk at every control step, and the weighted mean of all predictions for it (Zhao et al., arXiv
+ *   2304.13705).
+ * - `real-time-chunking`: receding horizon, in which the policy gets the rest of the chunk before (Black et al., arXiv 2506.07339).
+ */
+export type ExecutionKind = (typeof executionKinds)[number];
+
+export interface ExecutionOptions {
+  /** 'receding-horizon' by default. */
+  readonly execution?: ExecutionKind;
+  /**
+   * Control steps from one call of the policy to the next, for receding horizon and real-time chunking; by default 5, or as many as a
+   * shorter chunk has beside the delay.
+   */
+  readonly executeSteps?: number;
+  /** Control steps that pass while a chunk is computed, for the same two; 0 by default. The first chunk is waited for. */
+  readonly delay?: number;
+}
+
+const EXECUTE_STEPS = 5;
+
+/** The exponent of a prediction's weight exp(-DECAY i), where i = 0 is the oldest prediction. */
+const DECAY = 0.01;
+
+interface Kept {
+  readonly chunks: readonly Float32Array[];
+  readonly horizon: number;
+  readonly schedule: Schedule;
+  /** Control steps since the call. */
+  age: number;
+}
+
+interface Schedule {
+  /** Control steps from one call to the next. */
+  readonly every: number;
+  readonly delay: number;
+}
+
+/** @throws InputError if chunks of `horizon` actions cannot be executed so */
+export function scheduleOf(options: ExecutionOptions, horizon: number): Schedule {
+  const { execution = 'receding-horizon', delay = 0 } = options;
+  const { executeSteps = Math.max(1, Math.min(EXECUTE_STEPS, horizon - delay)) } = options;
+  if (execution === 'open-loop') return { every: horizon, delay: 0 };
+  if (execution === 'temporal-ensembling') return { every: 1, delay: 0 };
+  const fail = (option: string, value: number, reason: string) => {
+    throw new InputError(`--${option} ${value}: ${reason}`);
+  };
+  if (!Number.isInteger(executeSteps) || executeSteps < 1)
+    fail('execute-steps', executeSteps, 'it is no whole number from 1');
+  if (!Number.isInteger(delay) || delay < 0) fail('delay', delay, 'it is no whole number from 0');
+  if (executeSteps > horizon) fail('execute-steps', executeSteps, `a chunk of this policy has ${horizon} actions`);
+  if (delay > executeSteps)
+    fail(
+      'delay',
+      delay,
+      `the next call comes after ${executeSteps} control steps (--execute-steps), before this chunk is there`,
+    );
+  if (executeSteps + delay > horizon)
+    fail(
+      'delay',
+      delay,
+      `a chunk has to last for --execute-steps ${executeSteps} and the delay, and has ${horizon} actions`,
+    );
+  return { every: executeSteps, delay };
+}
+
+/** Chunks [horizon, dimension] for the observations, one for each. `previous` is given for real-time chunking, from the second call on. */
+type CallPolicy<Observation> = (
+  observations: readonly Observation[],
+  previous: PreviousChunks | undefined,
+) => Promise<readonly Float32Array[]>;
+
+/**
+ * Executes chunks of several episodes in lockstep, which begin together. Every call of the policy has all of them in the same order, so
+ * that its batch keeps one shape; whoever steps the episodes ignores the actions of one that is over. New episodes need a new executor.
+ */
+export class Executor<Observation> {
+  /** Chunks with actions left, the oldest first. */
+  private kept: Kept[] = [];
+
+  constructor(
+    private readonly call: CallPolicy<Observation>,
+    private readonly dimension: number,
+    private readonly options: ExecutionOptions = {},
+  ) {}
+
+  /**
+   * The next action [dimension] of each episode. `observe` is called if the policy is.
+   *
+   * @throws InputError if the chunks are too short to be executed so
+   */
+  async next(observe: () => readonly Observation[]): Promise<Float32Array[]> {
+    const newest = this.kept.at(-1);
+    if (!newest || newest.age === newest.schedule.every) await this.renew(observe(), newest);
+    const actions = this.actions();
+    for (const own of this.kept) own.age += 1;
+    this.kept = this.kept.filter(({ age, horizon }) => age < horizon);
+    return actions;
+  }
+
+  private async renew(observations: readonly Observation[], newest: Kept | undefined): Promise<void> {
+    const { call, dimension, options } = this;
+    const previous =
+      newest && options.execution === 'real-time-chunking'
+        ? { chunks: actionsFrom(newest, dimension), delay: newest.schedule.delay }
+        : undefined;
+    const chunks = await call(observations, previous);
+    const lengths = observations.map((_, episode) => chunks[episode]?.length ?? 0);
+    const wrong = lengths.findIndex((length) => length === 0 || length % dimension !== 0);
+    if (wrong >= 0)
+      throw new RangeError(
+        `the policy's chunk for episode ${wrong} has ${lengths[wrong]} numbers; expected [horizon, ${dimension}]`,
+      );
+    const horizon = Math.min(...lengths) / dimension;
+    this.kept.push({ chunks, horizon, schedule: scheduleOf(options, horizon), age: 0 });
+  }
+
+  private actions(): Float32Array[] {
+    const { dimension, kept } = this;
+    const ofNow = (own: Kept) => actionsFrom(own, dimension).map((rest) => rest.subarray(0, dimension));
+    if (this.options.execution !== 'temporal-ensembling')
+      return ofNow(kept.findLast(({ age, schedule }) => age >= schedule.delay) ?? kept[0]);
+    const weights = kept.map((_, i) => Math.exp(-DECAY * i));
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    const predictions = kept.map(ofNow);
+    return predictions[0].map((first, episode) =>
+      first.map((_, d) => predictions.reduce((sum, own, i) => sum + (weights[i] / total) * own[episode][d], 0)),
+    );
+  }
+}
+
+/** The actions of chunks that are left, from that of now on. */
+const actionsFrom = ({ chunks, age }: Kept, dimension: number) =>
+  chunks.map((chunk) => chunk.subarray(age * dimension));
