@@ -1,14 +1,17 @@
 /** HybridVLA (Liu et al. 2025, arXiv 2503.10631), and the form in which knowledge insulation compares itself with it. */
 import { causal, full } from '../../kernels/index.ts';
-import { jointTraining } from './knowledge-insulation.ts';
+import { jointRobotOnly } from './knowledge-insulation.ts';
 import type { System } from './system.ts';
 
-/** Its targets also see the noisy actions, so at low noise they can read the answer, and the token loss trains the expert. */
+/**
+ * The targets also see the noisy actions, so at low noise they can read the answer, and the token loss trains the expert. The
+ * answer to a question cannot be decoded without noisy actions, so this system is trained on robot data alone.
+ */
 export const hybridVla: System = {
-  ...jointTraining,
+  ...jointRobotOnly,
   name: 'hybrid-vla',
-  parent: 'joint-training',
-  description: 'joint training with one bin token a number, and targets that see the noisy actions',
+  parent: jointRobotOnly.name,
+  description: 'joint training on robot data alone, with one bin token a number and targets that see the noisy actions',
   source: 'arXiv 2503.10631, as retrained in arXiv 2505.23705, section 6, item 5',
   blocks: [
     { name: 'image', input: 'images', weights: 'backbone' },
@@ -16,7 +19,7 @@ export const hybridVla: System = {
     { name: 'action', input: 'noisyActions', weights: 'expert' },
     { name: 'target', input: 'target', weights: 'backbone' },
   ],
-  attention: { ...jointTraining.attention, target: { image: full, language: full, action: full, target: causal } },
+  attention: { ...jointRobotOnly.attention, target: { image: full, language: full, action: full, target: causal } },
   actionTokens: 'bins',
 };
 
