@@ -23,13 +23,17 @@ export const hybridVla: System = {
   actionTokens: 'bins',
 };
 
-/** Every block is causal, and follows on all blocks before it. */
+/**
+ * Every block is causal, and its positions follow those of all blocks before it. The towers are those of its vision-language model
+ * (Prismatic: SigLIP and DINOv2), which its public training keeps frozen; it predicts one action. Its code also repeats every batch with
+ * four draws of noise: `insula train --draws 4`.
+ */
 export const hybridVlaOriginal: System = {
   name: 'hybrid-vla-original',
   parent: null,
   description:
-    'diffusion of the actions and bin tokens that see the noisy actions, in one causal language model without an expert',
-  source: 'arXiv 2503.10631',
+    'diffusion of one action and bin tokens that see it, in one causal language model behind two frozen vision towers',
+  source: 'arXiv 2503.10631 and its code, train.py',
   blocks: [
     { name: 'image', input: 'images', weights: 'backbone' },
     { name: 'language', input: 'prompt', weights: 'backbone' },
@@ -53,4 +57,7 @@ export const hybridVlaOriginal: System = {
   actionTokens: 'bins',
   stateAsText: false,
   time: 'token',
+  towers: ['vision', 'dinov2'],
+  rules: ['vision', 'dinov2'].map((match) => ({ match, frozen: true })),
+  recipe: { horizon: 1 },
 };
