@@ -26,30 +26,30 @@ import { type Layer, LayerNorm, Linear, Norm, parametersOfLayers, Table } from '
 
 const TORCH_EPSILON = 1e-5;
 
-/** Each [batch, rows of the memory, kvHeads, headDimension]. */
+/** Keys and values of the memory for one layer, each [batch, rows of the memory, kvHeads, headDimension]. */
 export interface KeysAndValues {
   readonly key: Tensor;
   readonly value: Tensor;
 }
 
-/** What the rows of an expert read in a pass. */
+/** Memory as the rows of an expert read it in a pass. */
 export interface Memory {
   /** The table over the blocks of the expert that run, which have queries only, and the blocks of the memory behind them. */
   readonly table: AttentionTable;
-  /** The blocks, or rows of a block, that are the rows of the expert. */
+  /** The blocks of the table, or rows of a block, that the expert runs in this pass, in order. */
   readonly queries: readonly (string | RowsOfBlock)[];
   /** The padding mask [batch, tokens of the table] u32. */
   readonly validity: Tensor;
   readonly contents: MemoryContents;
 }
 
-/** The keys and values of each layer of an expert; undefined for those that read none. */
+/** The keys and values of each layer of an expert; undefined for layers without cross-attention. */
 export type MemoryContents = readonly (KeysAndValues | undefined)[];
 
-/** The rows of the memory that keys and values are made of, [batch, rows, width of the memory]: they differ where gradients stop. */
+/** The rows of the memory that keys and values are made of, [batch, rows, width of the memory]. The two differ in the gradient that they pass. */
 export type MemoryRows = Readonly<Record<'key' | 'value', Tensor>>;
 
-/** The sublayers of one expert. */
+/** The cross-attention of one expert in all of its layers. */
 export class CrossAttention implements Layer {
   readonly parameters;
   /** By layer of the expert; null for those without. */
@@ -67,11 +67,12 @@ export class CrossAttention implements Layer {
     this.parameters = parametersOfLayers(this.sublayers.flatMap((own) => own ?? []));
   }
 
+  /** The keys and values of the memory, for each layer. */
   contentsOf(values: ParameterSet, rows: MemoryRows): MemoryContents {
     return this.sublayers.map((sublayer) => sublayer?.reading.keysAndValues(values, rows));
   }
 
-  /** x [batch, rows, width] before a layer, with what it reads; without memory, as if no row of it were real. */
+  /** x [batch, rows, width] before a layer -> x after its cross-attention. Without `memory`, as if no row of the memory were real. */
   run(values: ParameterSet, layer: number, x: Tensor, memory?: Memory, condition?: Tensor): Tensor {
     const sublayer = this.sublayers[layer];
     if (!sublayer) return x;
@@ -81,15 +82,16 @@ export class CrossAttention implements Layer {
   }
 }
 
-/** What normed rows read, through the last product. */
+/** A(normed, m) for the memory m of the pass. Its last product adds the residual of the options. */
 type Read = (normed: Tensor, options?: LinearOptions) => Tensor;
 
 interface Sublayer extends Layer {
   readonly reading: Reading;
+  /** `read` null: there is no memory. */
   run(values: ParameterSet, x: Tensor, read: Read | null, condition: Tensor | undefined): Tensor;
 }
 
-/** W_o attention(W_q x, W_k m, W_v m) */
+/** A(x, m) = W_o attention(W_q x, W_k m, W_v m); see the head of this file. */
 class Reading implements Layer {
   readonly parameters;
   private readonly query: Linear;
@@ -140,6 +142,7 @@ class Reading implements Layer {
   }
 }
 
+/** x + A(norm(x), m) */
 class Plain implements Sublayer {
   readonly parameters;
   readonly reading: Reading;
@@ -159,6 +162,7 @@ class Plain implements Sublayer {
   }
 }
 
+/** y = x + tanh(g1) A(LN(x), m), and then y + tanh(g2) W_2 gelu(W_1 LN(y)) */
 class Gated implements Sublayer {
   readonly parameters;
   readonly reading: Reading;

@@ -1,11 +1,11 @@
 /**
- * Perceiver resampler (Flamingo: Alayrac et al. 2022, arXiv 2204.14198): a few learned latents read the features x of an image. Each
+ * Perceiver resampler (Flamingo: Alayrac et al. 2022, arXiv 2204.14198): a few learned latents read the features x of one image. Each
  * layer adds two branches to the latents,
  *
  *   attention  q = W_q LN(latents), and k, v from [LN(x); LN(latents)]
  *   MLP        W_2 gelu(W_1 LN(latents))
  *
- * without biases, and a LayerNorm follows the last. Flamingo's GELU is exact; this is the tanh form, as everywhere in this model.
+ * without biases, and a LayerNorm follows the last layer. Flamingo's GELU is exact; this is the tanh form, as everywhere in this model.
  */
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
@@ -23,7 +23,7 @@ import { type Layer, LayerNorm, Linear, parametersOfLayers, Table } from './laye
 
 const TORCH_EPSILON = 1e-5;
 
-/** Its names are those of Hugging Face's Idefics. */
+/** Its parameters have the names of Hugging Face's Idefics, in which `latents` lacks `.weight`. */
 export class Resampler implements Layer {
   readonly parameters;
   private readonly latents: Table;
@@ -53,8 +53,8 @@ export class Resampler implements Layer {
 
   /** Features [images, patches, width] -> [images, latents, width], each image by itself. */
   run(values: ParameterSet, features: Tensor): Tensor {
-    const rows = zeroTensor(values.device, [features.shape[0], this.sizes.latents, this.width], 'f32', 'latents');
-    let latents = add(rows, this.latents.rows(values));
+    const zeros = zeroTensor(values.device, [features.shape[0], this.sizes.latents, this.width], 'f32', 'latents');
+    let latents = add(zeros, this.latents.rows(values));
     for (const layer of this.layers) latents = layer.run(values, features, latents, this.table);
     return this.norm.run(values, latents);
   }
@@ -86,6 +86,7 @@ class ResamplerLayer implements Layer {
     this.parameters = parametersOfLayers([features, latents, ...this.projections, this.output, mlp, ...this.mlp]);
   }
 
+  /** features [images, patches, width], latents [images, latents, width] -> latents of the same shape */
   run(values: ParameterSet, features: Tensor, latents: Tensor, table: AttentionTable): Tensor {
     const { heads, headDimension } = this.sizes;
     const own = this.norms.latents.run(values, latents);

@@ -102,7 +102,7 @@ export function tableOf(configuration: ModelConfiguration, blocks: readonly Runn
 
 /**
  * The table over the blocks of an expert that run, which have queries only, and the memory that they read. Its edges pass the whole
- * gradient: one that stops is stopped before the keys and values, whose weights belong to the reader; see memory.ts.
+ * gradient: memory.ts stops or scales it before the keys and values, because their weights belong to the reader and are trained.
  */
 export function crossTableOf(
   { edges }: ModelConfiguration,
