@@ -4,7 +4,7 @@ import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts'
 
 const TORCH_EPSILON = 1e-5;
 
-/** MLPResNet of OpenVLA-OFT (action_heads.py), under its public names. */
+/** MLPResNet of OpenVLA-OFT (Kim et al. 2025, arXiv 2502.19645; action_heads.py), under its public names. ReLU follows all but the last map. */
 export class ResidualHead implements Layer {
   readonly parameters;
   private readonly first: readonly [LayerNorm, Linear];
@@ -29,6 +29,7 @@ export class ResidualHead implements Layer {
     this.parameters = parametersOfLayers([...this.first, ...this.blocks.flat(), ...this.last]);
   }
 
+  /** x [samples, rows, inputs] -> [samples, rows, outputs] */
   run(values: ParameterSet, x: Tensor): Tensor {
     const through = ([norm, linear]: readonly [LayerNorm, Linear], own: Tensor) =>
       linear.run(values, norm.run(values, own));

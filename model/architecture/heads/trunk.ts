@@ -1,6 +1,6 @@
 /**
- * Trunks turn the features of control steps into features, as the heads of RoboVLMs do (Li et al. 2024, arXiv 2412.14058): by an MLP, each
- * step by itself, or by an LSTM or a causal transformer over the steps. Their parameters have RoboVLMs' names.
+ * The trunk of a policy head turns features of control steps into others, as in RoboVLMs (Li et al. 2024, arXiv 2412.14058): an MLP of each
+ * step by itself, or an LSTM or a causal transformer over the steps of a window. The parameters have RoboVLMs' names.
  */
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import {
@@ -27,7 +27,7 @@ export interface Trunk extends Layer {
   run(values: ParameterSet, x: Tensor): Tensor;
 }
 
-/** A trunk over windows of control steps, whose parameters belong to `group`; see `trunkObstacle`. */
+/** A trunk over windows of control steps. `group` is that of its parameters; see `trunkObstacle` for the sizes that it can have. */
 export function trunkOf(group: string, settings: TrunkSettings, inputs: number, window: number): Trunk {
   const { width = inputs } = settings;
   switch (settings.kind) {
@@ -42,13 +42,13 @@ export function trunkOf(group: string, settings: TrunkSettings, inputs: number, 
   }
 }
 
-/** RoboVLMs' eight heads, or fewer where the width is small. */
+/** RoboVLMs' eight heads, or as many as have a dimension that is a multiple of 4. */
 const headsFor = (width: number): number => {
   const fits = (heads: number) => width % (4 * heads) === 0;
   return Array.from({ length: MOST_HEADS }, (_, i) => MOST_HEADS - i).find(fits) ?? 1;
 };
 
-/** Why a trunk cannot read features of this width; null if it can. */
+/** The reason why a trunk cannot read features of this width; null if it can. */
 export function trunkObstacle(settings: TrunkSettings, inputs: number): string | null {
   const { width = inputs } = settings;
   if (width % 4 !== 0) return `the width of its trunk is ${width}, not a multiple of 4`;
@@ -60,7 +60,7 @@ export function trunkObstacle(settings: TrunkSettings, inputs: number): string |
     : `its trunk has ${heads} heads in a width of ${width}; a head needs a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`;
 }
 
-/** Affine maps with ReLU between them, named as those of a torch.nn.Sequential. */
+/** Affine maps with ReLU between them: [..., first width] -> [..., last width]. Their names are those of a torch.nn.Sequential. */
 export class Mlp implements Trunk {
   readonly parameters;
   readonly outputs: number;
@@ -79,6 +79,7 @@ export class Mlp implements Trunk {
   }
 }
 
+/** Layers of an LSTM, the first of them over the features; see lstm.wgsl. */
 class Lstm implements Trunk {
   readonly parameters: readonly ModelParameter[];
 
@@ -111,7 +112,7 @@ class Lstm implements Trunk {
 
 interface TransformerSizes extends Readonly<Record<'inputs' | 'window' | 'width' | 'layers' | 'heads', number>> {}
 
-/** GPT-2 (Radford et al. 2019) over the steps, behind an affine map where their features have another width. */
+/** GPT-2 (Radford et al. 2019) over the steps of a window, after an affine map if their features have another width. */
 class CausalTransformer implements Trunk {
   readonly parameters;
   readonly outputs: number;
@@ -144,6 +145,7 @@ class CausalTransformer implements Trunk {
   }
 }
 
+/** x + attention(LN(x)), then x + MLP(LN(x)) */
 class CausalLayer implements Layer {
   readonly parameters;
   private readonly norms: readonly LayerNorm[];

@@ -1,4 +1,8 @@
-/** Denoising of a block of noisy actions: flow matching or diffusion, whose samplers run the blocks that see them again and again. */
+/**
+ * Denoising of a block of noisy actions, by flow matching or diffusion: an affine map makes rows of the actions, the transformer runs
+ * them, and another affine map reads the prediction from the final hidden states. In acting, each sampling step runs the blocks that see
+ * the noisy actions; all others run once.
+ */
 import type { ParameterSet, Random, Tensor } from '../../../engine/index.ts';
 import { reshape } from '../../../kernels/index.ts';
 import { type BlockSettings, blockNamed, type ModelConfiguration, timeBlock } from '../configuration.ts';
@@ -78,7 +82,7 @@ export class Denoising implements Objective {
     return { ...this.chunks.loss(prediction, target, inputs), noisy, target, ...kept };
   }
 
-  /** Blocks that do not depend on the noisy actions run once. */
+  /** Blocks that do not depend on the noisy actions run once, as the prefix. */
   async act(acting: Acting): Promise<Float32Array> {
     const { configuration, block, chunks, time } = this;
     const { batch } = acting.observation;
@@ -98,7 +102,7 @@ export class Denoising implements Objective {
     );
   }
 
-  /** noisy [chunks, horizon, actionDimension], at the times of the inputs */
+  /** First rows of the noisy block, and its time, from noisy [chunks, horizon, actionDimension] at the times of the inputs. */
   private beginFrom(values: ParameterSet, noisy: Tensor, inputs: InputTensors) {
     const { configuration, block } = this;
     const { rows, token, condition } = this.time.run(values, this.layers[0].run(values, noisy), inputs);
@@ -113,6 +117,7 @@ export class Denoising implements Objective {
     return { rows: { [block.name]: joined(rows), ...ofTime }, conditions, kept };
   }
 
+  /** hidden, the rows of the block -> the prediction [chunks, horizon, actionDimension] */
   private predict(values: ParameterSet, hidden: Tensor, chunks: number): Tensor {
     const prediction = this.layers[1].run(values, hidden);
     const { horizon, actionDimension } = this.configuration;

@@ -24,6 +24,7 @@ import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
 import { blocksRun, flowNeeded, notDecodable, targetsBefore } from './running.ts';
 import type { RegressionSettings } from './settings.ts';
 
+/** The errors of a regression; Huber's delta is 1. */
 const errors = { l1, squared: meanSquaredError, huber } as const;
 const distances = {
   l1: (difference: number) => Math.abs(difference),
@@ -147,7 +148,7 @@ export class Regression implements Objective {
     return { [this.rowsName]: integers(read, [observation.batch, read.length / observation.batch]) };
   }
 
-  /** The head runs once in a pass. */
+  /** The head runs once in a pass, for the regression and for the gripper. */
   private predicted(pass: Pass): Prediction {
     const { rows } = this.settings;
     const known = this.predictions.get(pass);
