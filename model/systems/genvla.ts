@@ -1,6 +1,6 @@
 /**
- * GenVLA (Grover et al. 2025, arXiv 2509.11417): D, a second vision tower that keeps its weights; S, actions as strings of digits; C,
- * co-training with as many vision-language questions as robot examples.
+ * GenVLA (Grover et al. 2025, arXiv 2509.11417): D, a frozen vision tower beside a trained one; S, actions as strings of digits; C,
+ * co-training with as many vision-language questions as robot examples. The paper does not say which of OpenVLA's two towers it freezes.
  */
 import { openvla } from './openvla.ts';
 import { pi0, pi0Fast } from './pi0.ts';
