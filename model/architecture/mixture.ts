@@ -11,7 +11,7 @@
  * A branch begins with an RMSNorm. After a plain norm, the last product of the branch adds x. An adaptive norm takes scale, shift and
  * gate from a condition such as the flow time; then the branch is multiplied by the gate before x is added.
  *
- * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and what else a system adds. A pass
+ * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and those that a system adds. A pass
  * may leave experts out: at inference the prefix runs alone and leaves keys and values in a cache, and the suffix attends to these.
  */
 import { hostTensor, type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
@@ -55,7 +55,7 @@ export interface MixturePass extends MixtureOptions {
   readonly inputs: PerExpert<Tensor>;
   /** The blocks that run, in order, one entry for each copy. */
   readonly blocks: readonly BlockSettings[];
-  /** For each of these blocks, its name in the attention table, or some rows of the block of that name. */
+  /** The name in the attention table of each of these blocks, or some rows of the block of that name. */
   readonly queries: readonly (string | RowsOfBlock)[];
   /** The attention table over the blocks in the cache and, after them, the blocks that run. */
   readonly table: AttentionTable;
@@ -74,7 +74,7 @@ export interface MixturePass extends MixtureOptions {
    */
   readonly finalRows?: PerExpert<ChosenRows>;
   readonly cache?: Cache;
-  /** By expert: what its rows read by cross-attention. */
+  /** The memory that the rows of each expert read by cross-attention. */
   readonly memory?: PerExpert<Memory>;
 }
 
@@ -230,6 +230,7 @@ export class Mixture {
     };
     // An expert that `after` leaves out gives keys and values to this layer, but asks nothing.
     const hasQueries = ({ weights }: BlockSettings) => after.includes(weights);
+    // If all blocks have queries and keys, one product makes both. If not, queries and keys have joint sequences of their own.
     const projectHeads = (): { query: Tensor; key: Tensor; value: Tensor } => {
       if (blocks.every((block) => hasQueries(block) && hasKeys(block)))
         return rotaryHeads(project(['query', 'key', 'value'], hasKeys), rotaryTable, { heads, kvHeads, layout });

@@ -12,7 +12,7 @@ import { type Difference, differencesOf, edgeText, type System, systemNamed } fr
  */
 export type GradientCell = 'yes' | 'cut by the stop-gradient' | 'not read' | 'frozen';
 
-/** By a first name, then by a second. */
+/** A value for each pair of names. */
 export type TableOf<T> = Readonly<Record<string, Readonly<Record<string, T>>>>;
 
 export interface SystemTables {

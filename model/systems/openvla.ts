@@ -39,6 +39,5 @@ export const rt2: System = {
     language: { image: full, language: full },
   },
   towers: ['vision'],
-  // Half of every batch, as for the paper's PaLI-X.
   recipe: { ...openvla.recipe, cotrain: 0.5 },
 };

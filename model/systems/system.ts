@@ -25,7 +25,7 @@ export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
 /** The name of the block of the state, as numbers or as tokens. */
 export const STATE = 'state';
 
-/** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
+/** A block of a system: `BlockSettings` without the fields that the data determine. Blocks of images or state are left out if the data have none. */
 export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
   /** Its positions start after these blocks; by default after the images, prompts, subtask, state, numbers and flow time before it. */
   readonly after?: readonly string[];
@@ -65,7 +65,7 @@ export interface System {
   readonly backboneVariant?: BackboneVariant;
   /** Camera images, prompt, target tokens, state, noisy actions ..., in the order of tokens. */
   readonly blocks: readonly SystemBlock[];
-  /** By query block: the key blocks that it attends to, and how: full, causal, or insulated (full, behind a stop-gradient). */
+  /** The key blocks that each query block attends to, and how: full, causal, or insulated (full, behind a stop-gradient). */
   readonly attention: Readonly<Record<string, Readonly<Record<string, Edge>>>>;
   readonly objectives: readonly ObjectiveSettings[];
   /** The kind of discrete action tokens in its target block; null for none. `insula train --tokens` replaces it. */
@@ -112,7 +112,7 @@ export function withStopsAt(system: System, factor: number): System | null {
   return stops === 0 ? null : { ...system, attention: Object.fromEntries(attention) };
 }
 
-/** The system with so many draws of noise and time for each chunk in a training step; null if it has no block of noisy actions. */
+/** The system with this number of draws of noise and time for each chunk in a training step; null if it has no noisy actions. */
 export function withDraws(system: System, draws: number): System | null {
   const noisy = system.blocks.find(({ input }) => input === 'noisyActions');
   if (!noisy) return null;

@@ -19,7 +19,7 @@ export interface SamplingStep {
   /** The chunks before it [chunks, horizon, actionDimension], and the time of each. */
   readonly x: Tensor;
   readonly times: Float64Array;
-  /** So many first actions of every chunk are clean: given, and at time 0. */
+  /** The number of first actions of every chunk that are clean: given, and at time 0. */
   readonly clean: number;
   /** The chunks after it. */
   advance(prediction: Tensor): Tensor;

@@ -25,9 +25,11 @@ export interface Process {
   inputs(name: string, noised: Noised, shape: readonly number[]): Inputs;
   /** The noisy chunks, and the target of the prediction, both of the chunks' shape. */
   noise(name: string, inputs: InputTensors): { noisy: Tensor; target: Tensor };
-  /** The time at which the model predicts in each of so many sampling steps.
+  /**
+   * The times at which the model predicts, one for each of `steps` sampling steps.
    *
-   * @throws InputError if it cannot sample in so many steps */
+   * @throws InputError if it cannot sample in this number of steps
+   */
   samplingTimes(steps: number): number[];
   /** The chunks x after sampling step `index` of `steps`, from a model's prediction at its time. */
   advance(x: Tensor, prediction: Tensor, index: number, steps: number): Tensor;

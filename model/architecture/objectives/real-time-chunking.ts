@@ -45,7 +45,7 @@ export function guidanceWeight(time: number): number {
 
 /** Makes chunks that are being sampled continue the previous ones. All tensors are [chunks, horizon, actionDimension]. */
 export class Continuation implements Disposable {
-  /** So many first actions of every chunk are previous actions, at time 0 in every sampling step; 0 if sampling is guided. */
+  /** The number of first actions of every chunk that are previous ones, at time 0 in every sampling step; 0 if sampling is guided. */
   readonly clean: number;
   private readonly trained: boolean;
   /** If sampling is guided, the previous actions and their weights; otherwise the clean actions, and a weight of 1 for all others. */
