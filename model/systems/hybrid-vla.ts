@@ -4,14 +4,14 @@ import { jointRobotOnly } from './knowledge-insulation.ts';
 import type { System } from './system.ts';
 
 /**
- * The targets also see the noisy actions, so at low noise they can read the answer, and the token loss trains the expert. The
- * answer to a question cannot be decoded without noisy actions, so this system is trained on robot data alone.
+ * Its targets also see the noisy actions, so at low noise they can read the answer, and the token loss trains the expert. They cannot be
+ * decoded without noisy actions, so it answers no questions.
  */
 export const hybridVla: System = {
   ...jointRobotOnly,
   name: 'hybrid-vla',
-  parent: jointRobotOnly.name,
-  description: 'joint training on robot data alone, with one bin token a number and targets that see the noisy actions',
+  parent: 'joint-training-robot-only',
+  description: 'joint training with one bin token a number, and targets that see the noisy actions',
   source: 'arXiv 2503.10631, as retrained in arXiv 2505.23705, section 6, item 5',
   blocks: [
     { name: 'image', input: 'images', weights: 'backbone' },
