@@ -22,9 +22,7 @@ import {
 } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { type ModelConfiguration, memoryOf } from './configuration.ts';
-import { type Layer, LayerNorm, Linear, Norm, parametersOfLayers, Table } from './layers.ts';
-
-const TORCH_EPSILON = 1e-5;
+import { type Layer, LayerNorm, Linear, Norm, parametersOfLayers, Table, TORCH_EPSILON } from './layers.ts';
 
 /** Keys and values of the memory for one layer, each [batch, rows of the memory, kvHeads, headDimension]. */
 export interface KeysAndValues {

@@ -32,6 +32,15 @@ export interface Layer {
 export const parametersOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
   layers.flatMap(({ parameters }) => parameters);
 
+/** The epsilon of torch.nn.LayerNorm. */
+export const TORCH_EPSILON = 1e-5;
+
+/** The largest head dimension that attention takes. */
+export const HEAD_DIMENSION_LIMIT = 256;
+
+export const isHeadDimension = (dimension: number): boolean =>
+  dimension > 0 && dimension % 4 === 0 && dimension <= HEAD_DIMENSION_LIMIT;
+
 interface Sizes {
   readonly outputs: number;
   readonly inputs: number;

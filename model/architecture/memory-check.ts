@@ -4,10 +4,10 @@ import { blockNamed, isMemory, type ModelConfiguration, memoryOf } from './confi
 
 /** The reason why the memory of a configuration cannot be made or read; null if it can. The names in its blocks and edges are known. */
 export function memoryComplaint(configuration: ModelConfiguration): string | null {
-  return blockComplaint(configuration) ?? expertComplaint(configuration) ?? edgeComplaint(configuration) ?? null;
+  return blockComplaint(configuration) ?? expertComplaint(configuration) ?? edgeComplaint(configuration);
 }
 
-function blockComplaint({ experts, blocks, edges, objectives, history }: ModelConfiguration): string | undefined {
+function blockComplaint({ experts, blocks, edges, objectives, history }: ModelConfiguration): string | null {
   const memory = blocks.find((block) => isMemory({ experts }, block));
   if (memory && history?.interleaved)
     return `block ${quote(memory.name)} is memory, and history is interleaved; memory is read within a control step`;
@@ -23,10 +23,10 @@ function blockComplaint({ experts, blocks, edges, objectives, history }: ModelCo
     const objective = objectives.find((other) => 'rows' in other && 'block' in other.rows && other.rows.block === name);
     if (objective) return `${what}, and objective ${quote(objective.name)} reads them`;
   }
-  return undefined;
+  return null;
 }
 
-function edgeComplaint(configuration: ModelConfiguration): string | undefined {
+function edgeComplaint(configuration: ModelConfiguration): string | null {
   const { experts, edges } = configuration;
   const factors = new Map<string, string>();
   for (const { query, key, edge } of edges) {
@@ -47,10 +47,10 @@ function edgeComplaint(configuration: ModelConfiguration): string | undefined {
       factors.set(pair, own);
     }
   }
-  return undefined;
+  return null;
 }
 
-function expertComplaint(configuration: ModelConfiguration): string | undefined {
+function expertComplaint(configuration: ModelConfiguration): string | null {
   const { experts, blocks, edges } = configuration;
   for (const [name, { encoder, crossAttention }] of Object.entries(experts)) {
     const what = `expert ${quote(name)}`;
@@ -77,5 +77,5 @@ function expertComplaint(configuration: ModelConfiguration): string | undefined 
       if (other) return `${what} reads memory ${quote(memory[0].name)} and ${quote(other.name)}, which differ in width`;
     }
   }
-  return undefined;
+  return null;
 }

@@ -35,6 +35,7 @@ import { type Backbone, backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
 import { CrossAttention, type Memory } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
+import { mapped } from './records.ts';
 
 /** A value for each expert, by the expert's name. */
 export type PerExpert<T> = Readonly<Record<string, T>>;
@@ -142,20 +143,17 @@ export class Mixture {
   constructor(private readonly configuration: ModelConfiguration) {
     this.family = backboneOf(configuration);
     const { names, norm } = this.family;
-    this.experts = Object.fromEntries(
-      Object.entries(configuration.experts).map(([name, settings]) => {
-        const prefix = names.expert(name);
-        const layers = Array.from(
+    this.experts = mapped(configuration.experts, (settings, name) => {
+      const prefix = names.expert(name);
+      return {
+        layers: Array.from(
           { length: configuration.depth },
           (_, layer) => new ExpertLayer(name, `${prefix}.layers.${layer}`, settings, configuration, this.family),
-        );
-        const finalNorm = new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false);
-        return [
-          name,
-          { layers, norm: finalNorm, cross: settings.crossAttention ? new CrossAttention(configuration, name) : null },
-        ];
-      }),
-    );
+        ),
+        norm: new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false),
+        cross: settings.crossAttention ? new CrossAttention(configuration, name) : null,
+      };
+    });
   }
 
   /** The layers of one expert, for its parameters. */

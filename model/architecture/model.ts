@@ -1,9 +1,8 @@
-import { InputError } from '../../engine/files/errors.ts';
 import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
 import type { AttentionTable } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { BlockInputs } from './blocks.ts';
-import { expectRunnable, expectUnique } from './check.ts';
+import { duplicate, expectRunnable, refuse } from './check.ts';
 import type { ModelConfiguration } from './configuration.ts';
 import { initialise } from './initialise.ts';
 import { type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
@@ -32,7 +31,7 @@ export class Architecture {
     this.blockInputs = new BlockInputs(configuration);
     this.mixture = new Mixture(configuration);
     this.objectives = objectivesOf(configuration);
-    expectUnique('objectives', this.objectives);
+    refuse(duplicate('objectives', this.objectives));
     this.head = tied ? null : new Table('backbone', names.head, [vocabulary, experts.backbone.width], 'embedding');
     const heads = this.objectives.flatMap(({ name, layers }) => {
       const auxiliary = objectives.find((own) => own.name === name)?.auxiliary ?? false;
@@ -47,11 +46,9 @@ export class Architecture {
     ];
     const last = [...this.blockInputs.layers, ...this.objectives.flatMap(({ conditioning = [] }) => conditioning)];
     this.parameters = withRules([...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)], rules);
-    expectUnique('parameters', this.parameters);
+    refuse(duplicate('parameters', this.parameters));
     if (this.objectives.every((objective) => this.trainsNothing(objective)))
-      throw new InputError(
-        'this model cannot run: all parameters that its objectives reach are frozen, so nothing would be trained',
-      );
+      refuse('all parameters that its objectives reach are frozen, so nothing would be trained');
   }
 
   /** Whether the gradient of an objective reaches frozen parameters alone. */

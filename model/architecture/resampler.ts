@@ -19,9 +19,7 @@ import {
   sequence,
 } from '../../kernels/index.ts';
 import type { ResamplerSettings } from './configuration.ts';
-import { type Layer, LayerNorm, Linear, parametersOfLayers, Table } from './layers.ts';
-
-const TORCH_EPSILON = 1e-5;
+import { type Layer, LayerNorm, Linear, parametersOfLayers, Table, TORCH_EPSILON } from './layers.ts';
 
 /** Its parameters have the names of Hugging Face's Idefics, in which `latents` lacks `.weight`. */
 export class Resampler implements Layer {

@@ -1,16 +1,16 @@
 /** The two stages of a pass: the blocks of encoders run first, and then all others, which read encoders and images as memory. */
-import type { Tensor } from '../../engine/index.ts';
+import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import { embedding, reshape, sliceTokens } from '../../kernels/index.ts';
 import type { FirstRows } from './blocks.ts';
-import { blockNamed, isMemory, type ModelConfiguration } from './configuration.ts';
+import { blockNamed, isMemory, type ModelConfiguration, stepsInSequence } from './configuration.ts';
 import type { MemoryContents } from './cross-attention.ts';
 import { type Inputs, type InputTensors, inputNamed, type ObservationBatch } from './inputs.ts';
-import { runSteps, type StepsPass } from './interleave.ts';
 import { memoryContents, memoryOfPass, type Reader, readerInputs, readersOf } from './memory.ts';
-import type { Cache, MixtureResult, PerExpert } from './mixture.ts';
-import type { Model } from './model.ts';
+import type { Cache, MixturePass, MixtureResult, PerExpert } from './mixture.ts';
+import type { Architecture, Model } from './model.ts';
 import type { RowsReader } from './objectives/index.ts';
-import { type RunningBlock, rowsOf, sequenceInputs } from './sequence.ts';
+import { mapped } from './records.ts';
+import { inSequence, type RunningBlock, rowsOf, sequenceInputs } from './sequence.ts';
 
 /** The prefix of the names of the encoders' inputs. */
 const ENCODER = 'encoder/';
@@ -43,7 +43,14 @@ const throughEncoders = ({ memory }: Stages) => memory.filter((block) => !block.
 /** The rows [batch, rows, width] of each block of memory. */
 export type MemoryByBlock = Readonly<Record<string, Tensor>>;
 
-interface StagesPass extends Omit<StepsPass, 'blocks' | 'inputs' | 'validity' | 'rotaryTable' | 'memory' | 'cache'> {
+interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'> {
+  /** The blocks of a control step that run, in order, one entry for each copy. */
+  readonly blocks: readonly RunningBlock[];
+  /** The blocks with a loss on their final hidden states. */
+  readonly lossBlocks?: readonly string[];
+}
+
+interface StagesPass extends Pick<StepsPass, 'conditions' | 'recompute' | 'finalRows' | 'lossBlocks'> {
   /** The cache of the second stage; encoders need none. */
   readonly cache?: Cache;
   /** All readers of the memory, in this pass or in later ones; by default those of the pass. */
@@ -90,6 +97,36 @@ export function runStages(
   const memory = memoryOfPass(architecture, inputs, stages.readers, contents);
   const own = run(stages.running, '', { cache, memory });
   return { result: joined([...encoded, ...own]), contents };
+}
+
+/**
+ * Runs the mixture. The streams, given and returned, are those of control steps: [control steps, rows of one, width]. The padding mask
+ * and the rotary table are those of sequences, as `sequenceInputs` makes them.
+ */
+function runSteps(architecture: Architecture, values: ParameterSet, pass: StepsPass): MixtureResult {
+  const steps = stepsInSequence(architecture.configuration);
+  const blocks = inSequence(architecture.configuration, pass.blocks);
+  const together = (x: Tensor) => {
+    const [count, rows, ...others] = x.shape;
+    return steps === 1 ? x : reshape(x, [count / steps, steps * rows, ...others]);
+  };
+  const result = architecture.mixture.run(values, {
+    ...pass,
+    inputs: mapped(pass.inputs, together),
+    blocks,
+    queries: blocks.map(({ tableName }) => tableName),
+    table: architecture.table(pass.blocks),
+    lossBlocks:
+      pass.lossBlocks && blocks.filter(({ name }) => pass.lossBlocks!.includes(name)).map((own) => own.tableName),
+  });
+  if (steps === 1) return result;
+  // Chosen rows are numbered through the batch, and stay as they are.
+  const apart = (x: Tensor, expert: string) =>
+    x.size === pass.inputs[expert].size ? reshape(x, pass.inputs[expert].shape) : x;
+  return {
+    hidden: mapped(result.hidden, apart),
+    residuals: result.residuals.map((streams) => mapped(streams, apart)),
+  };
 }
 
 /** The results of passes through different experts as one. */

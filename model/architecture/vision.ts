@@ -21,6 +21,7 @@ import {
   type ModelParameter,
   parametersOfLayers,
 } from './layers.ts';
+import { mapped } from './records.ts';
 import { Resampler } from './resampler.ts';
 
 /** One layer: x + attention(norm(x)), then x + MLP(norm(x)). */
@@ -143,7 +144,7 @@ export class Vision implements Layer {
       const seen = concatenateTokens(Array.from({ length: cameras }, (_, i) => towers[i].run(values, ofCamera(i))));
       return reshape(seen, [batch * cameras, seen.shape[1] / cameras, seen.shape[2]]);
     };
-    const features = Object.fromEntries(Object.entries(this.towers).map(([name, towers]) => [name, seenBy(towers)]));
+    const features = mapped(this.towers, seenBy);
     const media = sideBySide(Object.values(features));
     const projected = this.projector.run(values, this.resampler?.run(values, media) ?? media);
     return { tokens: reshape(projected, [batch, cameras * projected.shape[1], projected.shape[2]]), features };

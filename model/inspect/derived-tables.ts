@@ -23,6 +23,7 @@ import { initialise } from '../architecture/initialise.ts';
 import { type Inputs, integers, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { PerExpert } from '../architecture/mixture.ts';
 import { Model } from '../architecture/model.ts';
+import { mapped } from '../architecture/records.ts';
 import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import { randomBatch } from '../training/random-batch.ts';
@@ -65,19 +66,15 @@ export async function derivedAttention(
   const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples));
   const alone = (isReal: boolean) =>
     withSingleRows(inputs, { steps: examples * window, whole: tokens.length * window }, (name) => {
-      const inMask = tokens.filter(
-        ({ block }) => !block.memory && name === (isRead(block) ? 'encoder/validity' : 'validity'),
-      );
+      const maskOf = (block: RunningBlock) => (isRead(block) ? 'encoder/validity' : 'validity');
+      const inMask = tokens.filter(({ block }) => !block.memory && name === maskOf(block));
       return single.flatMap((token, i) =>
         isReal && inMask.includes(token) ? { step: last(tokens.length + i), row: inMask.indexOf(token) } : [],
       );
     });
   // A row of zeros has a value of zero, and to attend to it changes nothing; so single rows are perturbed in both passes.
-  const perturbed = (
-    own: Tensor,
-    all: boolean,
-    place: (block: RunningBlock, row: number, step: number) => Place | null,
-  ) => {
+  type Placing = (block: RunningBlock, row: number, step: number) => Place | null;
+  const perturbed = (own: Tensor, all: boolean, place: Placing) => {
     const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
       all || example >= tokens.length ? (place(block, row, steps.key(example)) ?? []) : [],
     );
@@ -233,6 +230,12 @@ function normalsAt(shape: readonly number[], places: readonly Place[]): Float32A
   return data;
 }
 
+async function onHost(tensors: PerExpert<Tensor>, read: (own: Tensor) => Promise<Float32Array>) {
+  const rows: Record<string, HostRows> = {};
+  for (const [name, own] of Object.entries(tensors)) rows[name] = { data: await read(own), shape: own.shape };
+  return rows;
+}
+
 /** The final hidden states of each expert. */
 async function hiddenRows(
   model: Model,
@@ -244,10 +247,7 @@ async function hiddenRows(
     const { hidden } = withoutTape(device, () =>
       trainingPass(model, tensorsOf(device, inputs), { allRows: true, ...change }),
     );
-    const read = Object.entries(hidden).map(async ([expert, own]) => {
-      return [expert, { data: await own.read(), shape: own.shape }] as const;
-    });
-    return Object.fromEntries(await Promise.all(read));
+    return await onHost(hidden, (own) => own.read());
   });
 }
 
@@ -256,7 +256,7 @@ async function passingEdges(
   model: Model,
   blocks: readonly RunningBlock[],
   inputs: Inputs,
-  steps: { query(example: number): number; key(example: number): number },
+  steps: Record<'query' | 'key', (example: number) => number>,
 ): Promise<(query: RunningBlock, key: RunningBlock) => boolean | null> {
   const { device, objectives } = model;
   const queries = blocks.filter(({ name }) => objectives.some((own) => own.blocks.includes(name)));
@@ -279,10 +279,7 @@ async function passingEdges(
       const gradient = tensor(device, normalsAt(own.shape, places), own.shape);
       backward(own, { parameters: Object.values(probes), gradient });
     }
-    const read = Object.entries(probes).map(async ([name, { grad, shape }]) => {
-      return [name, { data: (await grad?.read()) ?? new Float32Array(elementCount(shape)), shape }] as const;
-    });
-    return Object.fromEntries(await Promise.all(read));
+    return await onHost(probes, async ({ grad, size }) => (await grad?.read()) ?? new Float32Array(size));
   });
   for (const probe of Object.values(probes)) probe.dispose();
   return (query, key) => {
@@ -299,6 +296,3 @@ async function passingEdges(
     return rows.some((own) => own.some((value) => value !== 0));
   };
 }
-
-const mapped = <T, R>(record: Readonly<Record<string, T>>, change: (own: T, name: string) => R): Record<string, R> =>
-  Object.fromEntries(Object.entries(record).map(([name, own]) => [name, change(own, name)]));

@@ -1,8 +1,10 @@
 /** How much a model depends on its picture and on its words: its losses when every example gets those of another. */
+
 import { withoutTape } from '../../engine/index.ts';
 import { lastSteps } from '../architecture/configuration.ts';
 import { tensorsOf } from '../architecture/inputs.ts';
 import { actingObjective, isReal, type ObjectiveDescription } from '../architecture/objectives/index.ts';
+import { mapped } from '../architecture/records.ts';
 import { trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import type { Sample } from '../data/index.ts';
 import { changedEpisode } from '../data/parts.ts';
@@ -54,8 +56,7 @@ export async function swappedLosses(
   );
   const lossesOver = (own: readonly Sample[]) => meanLosses(policy, settings, own, signal);
   const own = await lossesOver(samples);
-  const ratios = (losses: Losses) =>
-    Object.fromEntries(Object.entries(losses).map(([name, loss]) => [name, loss / own[name]]));
+  const ratios = (losses: Losses) => mapped(losses, (loss, name) => loss / own[name]);
   return {
     examples: samples.length,
     pictures: policy.encoding.settings.cameras.length > 0 && pictures ? ratios(await lossesOver(pictures)) : null,

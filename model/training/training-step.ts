@@ -1,4 +1,5 @@
 /** The captured training step: gradients of the losses, clipping and AdamW. */
+
 import {
   backward,
   type CapturedStep,
@@ -12,6 +13,7 @@ import type { AdamW } from '../../kernels/index.ts';
 import type { Input, Inputs, InputTensors } from '../architecture/inputs.ts';
 import type { MixtureOptions } from '../architecture/mixture.ts';
 import type { Model } from '../architecture/model.ts';
+import { mapped } from '../architecture/records.ts';
 import {
   type LossShares,
   lossShares,
@@ -137,7 +139,7 @@ export class TrainingStep implements Disposable {
 }
 
 export function lossesOf({ objectives }: TrainingPass): LossTensors {
-  return Object.fromEntries(Object.entries(objectives).map(([name, { loss }]) => [name, loss]));
+  return mapped(objectives, ({ loss }) => loss);
 }
 
 function scheduleOf(data: Float32Array): Input {

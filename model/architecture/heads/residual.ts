@@ -1,8 +1,6 @@
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { add, relu } from '../../../kernels/index.ts';
-import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
-
-const TORCH_EPSILON = 1e-5;
+import { type Layer, LayerNorm, Linear, parametersOfLayers, TORCH_EPSILON } from '../layers.ts';
 
 /** MLPResNet of OpenVLA-OFT (Kim et al. 2025, arXiv 2502.19645; action_heads.py), under its public names. ReLU follows all but the last map. */
 export class ResidualHead implements Layer {

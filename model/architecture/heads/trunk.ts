@@ -15,11 +15,20 @@ import {
   sequence,
   sliceTokens,
 } from '../../../kernels/index.ts';
-import { type Layer, LayerNorm, Linear, type ModelParameter, parametersOfLayers, Table } from '../layers.ts';
+import {
+  HEAD_DIMENSION_LIMIT,
+  isHeadDimension,
+  type Layer,
+  LayerNorm,
+  Linear,
+  type ModelParameter,
+  parametersOfLayers,
+  Table,
+  TORCH_EPSILON,
+} from '../layers.ts';
 import type { TrunkSettings } from './settings.ts';
 
-const TORCH_EPSILON = 1e-5;
-const [MOST_HEADS, HEAD_DIMENSION_LIMIT] = [8, 256];
+const MOST_HEADS = 8;
 
 export interface Trunk extends Layer {
   readonly outputs: number;
@@ -55,7 +64,7 @@ export function trunkObstacle(settings: TrunkSettings, inputs: number): string |
   if (settings.kind !== 'transformer') return null;
   const { heads = headsFor(width) } = settings;
   const dimension = width / heads;
-  return dimension % 4 === 0 && dimension <= HEAD_DIMENSION_LIMIT
+  return isHeadDimension(dimension)
     ? null
     : `its trunk has ${heads} heads in a width of ${width}; a head needs a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`;
 }

@@ -1,120 +1,70 @@
 /** Denoising by a head: the transformer runs once, and a small network on its features denoises the chunk again and again. */
-import type { ParameterSet, Random, Tensor } from '../../../engine/index.ts';
+import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { reshape, swish } from '../../../kernels/index.ts';
 import { type ModelConfiguration, windowOf } from '../configuration.ts';
-import { type Trunk, trunkOf } from '../heads/trunk.ts';
-import { floats, type Inputs, type InputTensors, inputNamed, type TrainingBatch } from '../inputs.ts';
+import { trunkOf } from '../heads/trunk.ts';
+import { floats, type Inputs, type InputTensors, inputNamed } from '../inputs.ts';
 import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
 import { NoisyChunks } from './noisy-chunks.ts';
-import type { Acting, LossResult, Objective, Pass } from './objective.ts';
-import { type Process, processes } from './process.ts';
+import type { Objective } from './objective.ts';
+import { processes } from './process.ts';
 import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
-import { blocksRun, notDecodable, targetsBefore } from './running.ts';
+import { blocksRun, chunkMaker } from './running.ts';
 import type { DenoisingHeadSettings } from './settings.ts';
 
-export class DenoisingHead implements Objective {
-  readonly name: string;
-  readonly weight: number;
-  readonly meaning: string;
-  readonly layers: readonly Layer[];
-  readonly reads: readonly string[];
-  readonly blocks: readonly string[];
-  readonly acts: 'chunk' | undefined;
-  readonly obstacle: string | null;
-  readonly makes: readonly string[];
-  readonly continues: boolean;
-  readonly baseline;
-  private readonly chunks: NoisyChunks;
-  private readonly process: Process;
-  private readonly trunk: Trunk | null;
-  private readonly denoiser: Denoiser;
+export function denoisingHead(settings: DenoisingHeadSettings, configuration: ModelConfiguration): Objective {
+  const { name, weight, rows, width = 256, layers = 3 } = settings;
+  const { horizon, actionDimension } = configuration;
+  const process = processes[settings.process];
+  const chunks = new NoisyChunks(name, process, configuration);
+  const read = readBlocks(configuration, rows);
+  const { width: rowSize, group } = rowWidth(configuration, rows);
+  const window = windowOf(configuration);
+  const inputs = rowCount(configuration, rows) * rowSize;
+  const trunk = settings.trunk ? trunkOf(group, settings.trunk, inputs, window) : null;
+  const sizes = { features: trunk?.outputs ?? inputs, elements: horizon * actionDimension, width, layers };
+  const denoiser = new Denoiser(group, sizes);
 
-  constructor(
-    private readonly settings: DenoisingHeadSettings,
-    private readonly configuration: ModelConfiguration,
-  ) {
-    const { name, weight, rows, trunk, process, width = 256, layers = 3 } = settings;
-    this.name = name;
-    this.weight = weight;
-    this.process = processes[process];
-    this.chunks = new NoisyChunks(name, this.process, configuration);
-    this.continues = this.chunks.continues;
-    this.meaning = this.chunks.meaning;
-    this.baseline = this.chunks.baseline;
-    const { reads, blocks } = readBlocks(configuration, rows);
-    this.reads = reads;
-    this.makes = reads;
-    this.blocks = blocks;
-    this.obstacle = notDecodable(configuration, targetsBefore(configuration, this.makes));
-    this.acts = this.obstacle ? undefined : 'chunk';
-    const { width: rowSize, group } = rowWidth(configuration, rows);
-    const inputs = rowCount(configuration, rows) * rowSize;
-    this.trunk = trunk ? trunkOf(group, trunk, inputs, windowOf(configuration)) : null;
-    const { horizon, actionDimension } = configuration;
-    const sizes = { features: this.trunk?.outputs ?? inputs, elements: horizon * actionDimension, width, layers };
-    this.denoiser = new Denoiser(group, sizes);
-    this.layers = this.trunk ? [this.trunk, this.denoiser] : [this.denoiser];
-  }
-
-  inputs(batch: TrainingBatch): Inputs {
-    return { ...this.chunks.inputs(batch), ...this.timeInputs(batch.time!) };
-  }
-
-  draw(random: (stream: number) => Random, examples: number, first: number) {
-    return this.chunks.draw(random, examples, first);
-  }
-
-  count(inputs: Inputs): number {
-    return this.chunks.count(inputs);
-  }
-
-  loss({ values, inputs, ...pass }: Pass): LossResult {
-    const { noisy, target } = this.chunks.noise(inputs);
-    const features = this.features(values, rowsOfPass(pass, this.settings.rows));
-    const prediction = this.predict(values, features, noisy, inputs);
-    return { ...this.chunks.loss(prediction, target, inputs), noisy, target };
-  }
-
-  /** One pass of the model, and one of the head for each step. */
-  async act(acting: Acting): Promise<Float32Array> {
-    const { configuration, settings, chunks } = this;
-    const { rows } = settings;
-    if (!('block' in rows)) throw new Error(`the ${this.name} loss reads a vision tower, and does not act`);
-    const prefix = blocksRun(configuration, this.makes).map(({ name }) => name);
-    using session = acting.open({ prefix, suffix: [] });
-    const features = await session.prefix((own, values) =>
-      this.features(values, own(rows.block, { layer: rows.layer })),
-    );
-    const actions = await chunks.sample(acting, acting.observation.batch, ({ part, x, times, advance }) =>
-      session.head(part, this.timeInputs(times), (values, inputs) =>
-        advance(this.predict(values, features, x, inputs)),
-      ),
-    );
-    features.dispose();
-    return actions;
-  }
-
-  private timeInputs(times: ArrayLike<number>): Inputs {
-    const { width } = this.denoiser;
-    return { [`${this.name}/timeEmbedding`]: floats(this.process.embed(times, width), [times.length, width]) };
-  }
-
+  const timeInputs = (times: ArrayLike<number>): Inputs => ({
+    [`${name}/timeEmbedding`]: floats(process.embed(times, width), [times.length, width]),
+  });
   /** feature_proj f: the rows [batch, rows, width] of control steps, through the trunk if there is one -> [batch, width of the network] */
-  private features(values: ParameterSet, rows: Tensor): Tensor {
-    const { trunk, denoiser } = this;
-    const [batch] = rows.shape;
-    const window = windowOf(this.configuration);
-    const given = reshape(rows, [batch / window, window, rows.size / batch]);
+  const featuresOf = (values: ParameterSet, own: Tensor) => {
+    const [batch] = own.shape;
+    const given = reshape(own, [batch / window, window, own.size / batch]);
     const features = trunk ? trunk.run(values, given) : given;
     return denoiser.project(values, reshape(features, [batch, features.size / batch]));
-  }
-
-  private predict(values: ParameterSet, features: Tensor, noisy: Tensor, inputs: InputTensors): Tensor {
+  };
+  const predict = (values: ParameterSet, features: Tensor, noisy: Tensor, inputs: InputTensors) => {
     const [chunks] = noisy.shape;
     const flat = reshape(noisy, [chunks, noisy.size / chunks]);
-    const prediction = this.denoiser.run(values, features, flat, inputNamed(inputs, `${this.name}/timeEmbedding`));
+    const prediction = denoiser.run(values, features, flat, inputNamed(inputs, `${name}/timeEmbedding`));
     return reshape(prediction, noisy.shape);
-  }
+  };
+
+  return {
+    ...{ name, weight, layers: trunk ? [trunk, denoiser] : [denoiser] },
+    ...chunks.ofObjective(),
+    ...read,
+    ...chunkMaker(configuration, read.reads),
+    inputs: (batch) => ({ ...chunks.inputs(batch), ...timeInputs(batch.time!) }),
+    loss({ values, inputs, ...pass }) {
+      const { noisy, target } = chunks.noise(inputs);
+      const features = featuresOf(values, rowsOfPass(pass, rows));
+      return { ...chunks.loss(predict(values, features, noisy, inputs), target, inputs), noisy, target };
+    },
+    /** One pass of the model, and one of the head for each step. */
+    async act(acting) {
+      const prefix = blocksRun(configuration, read.reads).map(({ name }) => name);
+      using session = acting.open({ prefix, suffix: [] });
+      const features = await session.prefix((own, values) => featuresOf(values, rowsOfPass({ rows: own }, rows)));
+      const actions = await chunks.sample(acting, acting.observation.batch, ({ part, x, times, advance }) =>
+        session.head(part, timeInputs(times), (values, inputs) => advance(predict(values, features, x, inputs))),
+      );
+      features.dispose();
+      return actions;
+    },
+  };
 }
 
 interface DenoiserSizes extends Readonly<Record<'features' | 'elements' | 'width' | 'layers', number>> {}
@@ -131,7 +81,6 @@ interface DenoiserSizes extends Readonly<Record<'features' | 'elements' | 'width
  */
 class Denoiser implements Layer {
   readonly parameters;
-  readonly width: number;
   private readonly feature: Linear;
   private readonly noisy: Linear;
   private readonly time: readonly [Linear, Linear];
@@ -142,7 +91,6 @@ class Denoiser implements Layer {
     const at = 'policy_head.denoiser';
     const linear = (name: string, outputs: number, inputs: number) =>
       new Linear(group, `${at}.${name}`, { outputs, inputs });
-    this.width = width;
     this.feature = linear('feature_proj', width, features);
     this.noisy = linear('action_in_proj', width, elements);
     this.time = [linear('time_mlp_in', width, width), linear('time_mlp_out', width, width)];

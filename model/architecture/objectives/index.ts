@@ -1,10 +1,10 @@
 import type { ModelConfiguration } from '../configuration.ts';
-import { Classification } from './classification.ts';
-import { Denoising } from './denoising.ts';
-import { DenoisingHead } from './denoising-head.ts';
-import { NextToken } from './next-token.ts';
+import { classification } from './classification.ts';
+import { denoising } from './denoising.ts';
+import { denoisingHead } from './denoising-head.ts';
+import { nextToken } from './next-token.ts';
 import type { Objective, ObjectiveDescription } from './objective.ts';
-import { Regression } from './regression.ts';
+import { regression } from './regression.ts';
 import type { ObjectiveSettings } from './settings.ts';
 
 export { isReal } from './chunk.ts';
@@ -16,25 +16,22 @@ export * from './settings.ts';
 
 /** The objectives of a model, in the order in which their losses are summed. A new kind is a file beside these, and a line here. */
 export function objectivesOf(configuration: ModelConfiguration): Objective[] {
-  return configuration.objectives.flatMap((settings): Objective[] => {
-    const objective = objectiveOf(settings, configuration);
-    return objective instanceof Regression && objective.gripper ? [objective, objective.gripper] : [objective];
-  });
+  return configuration.objectives.flatMap((settings) => made(settings, configuration));
 }
 
-function objectiveOf(settings: ObjectiveSettings, configuration: ModelConfiguration): Objective {
+function made(settings: ObjectiveSettings, configuration: ModelConfiguration): Objective | Objective[] {
   switch (settings.kind) {
     case 'nextToken':
-      return new NextToken(settings, configuration);
+      return nextToken(settings, configuration);
     case 'flow':
     case 'diffusion':
-      return new Denoising(settings, configuration);
+      return denoising(settings, configuration);
     case 'denoisingHead':
-      return new DenoisingHead(settings, configuration);
+      return denoisingHead(settings, configuration);
     case 'regression':
-      return new Regression(settings, configuration);
+      return regression(settings, configuration);
     case 'classification':
-      return new Classification(settings, configuration);
+      return classification(settings, configuration);
   }
 }
 

@@ -5,7 +5,7 @@ import { meanSquaredError } from '../../../kernels/index.ts';
 import type { ModelConfiguration } from '../configuration.ts';
 import { expectLength, floats, type Inputs, type InputTensors, repeated, type TrainingBatch } from '../inputs.ts';
 import { countElements, isReal, maskInputs, masksOf } from './chunk.ts';
-import type { Acting, Reference } from './objective.ts';
+import type { Acting, Objective, Reference } from './objective.ts';
 import type { Process } from './process.ts';
 import { Continuation } from './real-time-chunking.ts';
 
@@ -27,11 +27,6 @@ export interface SamplingStep {
 
 /** The part of a denoising objective that knows its process, and not what predicts. */
 export class NoisyChunks {
-  readonly meaning: string;
-  readonly baseline;
-  /** Whether new chunks can continue previous ones, which takes a velocity. */
-  readonly continues: boolean;
-
   /**
    * Every chunk has `copies` draws of noise and time. Up to `maximumDelay` first actions of a training chunk are clean and have no loss:
    * training-time real-time chunking; see real-time-chunking.ts.
@@ -42,13 +37,21 @@ export class NoisyChunks {
     private readonly configuration: ModelConfiguration,
     private readonly copies = 1,
     private readonly maximumDelay = 0,
-  ) {
-    this.continues = process.predicts === 'velocity';
-    this.meaning = `mean squared error of the ${process.predicts} (normalised actions)`;
-    this.baseline = {
-      name: `best constant ${process.predicts}`,
-      measure: (reference: Reference, batch: TrainingBatch) =>
-        constantLoss(process, configuration.actionDimension, reference, batch),
+  ) {}
+
+  /** The part of an objective that is the same for all that denoise. The loss is a mean over the real elements of all chunks. */
+  ofObjective(): Pick<Objective, 'meaning' | 'baseline' | 'continues' | 'draw' | 'count'> {
+    const { name, process, configuration } = this;
+    return {
+      meaning: `mean squared error of the ${process.predicts} (normalised actions)`,
+      baseline: {
+        name: `best constant ${process.predicts}`,
+        measure: (...given) => constantLoss(process, configuration.actionDimension, ...given),
+      },
+      // A chunk continues another by its velocity.
+      continues: process.predicts === 'velocity',
+      draw: (...given) => this.draw(...given),
+      count: (inputs) => countElements(name, inputs, 'noise'),
     };
   }
 
@@ -111,7 +114,7 @@ export class NoisyChunks {
   }
 
   /** Noise, times and delays of examples `first` to `first + examples - 1`. Copy 0 draws what a chunk without copies draws. */
-  draw(
+  private draw(
     random: (stream: number) => Random,
     examples: number,
     first: number,
@@ -134,11 +137,6 @@ export class NoisyChunks {
       }
     }
     return { noise, time, ...(maximumDelay > 0 && { delays }) };
-  }
-
-  /** The loss is a mean over the real elements of all chunks. */
-  count(inputs: Inputs): number {
-    return countElements(this.name, inputs, 'noise');
   }
 
   noise(inputs: InputTensors): { noisy: Tensor; target: Tensor } {

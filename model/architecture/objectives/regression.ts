@@ -6,22 +6,14 @@ import { type BlockSettings, type ModelConfiguration, windowOf } from '../config
 import { PolicyHead, type Prediction } from '../heads/policy.ts';
 import { ResidualHead } from '../heads/residual.ts';
 import { trunkObstacle } from '../heads/trunk.ts';
-import {
-  floats,
-  type Inputs,
-  inputNamed,
-  integers,
-  type ObservationBatch,
-  type TrainingBatch,
-  tensorsOf,
-} from '../inputs.ts';
+import { floats, type Inputs, inputNamed, integers, type ObservationBatch, tensorsOf } from '../inputs.ts';
 import { Linear } from '../layers.ts';
 import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
 import { chunkInputs, columnsOf, countElements, masksOf, meanChunkLoss } from './chunk.ts';
-import { Gripper } from './gripper.ts';
-import { type Acting, countOf, type LossResult, type Objective, type Pass } from './objective.ts';
+import { gripperOf } from './gripper.ts';
+import { countOf, type Objective, type Pass } from './objective.ts';
 import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
-import { blocksRun, flowNeeded, notDecodable, targetsBefore } from './running.ts';
+import { blocksRun, chunkMaker, flowNeeded } from './running.ts';
 import type { RegressionSettings } from './settings.ts';
 
 /** The errors of a regression; Huber's delta is 1. */
@@ -36,136 +28,94 @@ const distances = {
 } as const;
 const words = { l1: 'absolute', squared: 'squared', huber: 'Huber' } as const;
 
-export class Regression implements Objective {
-  readonly name: string;
-  readonly weight: number;
-  readonly meaning: string;
-  readonly layers: readonly [Linear | ResidualHead | PolicyHead];
-  /** The loss of the gripper, from the same head; null if the head makes none. */
-  readonly gripper: Gripper | null;
-  readonly reads: readonly string[];
-  readonly blocks: readonly string[];
-  readonly acts: 'chunk' | undefined;
-  readonly obstacle: string | null;
-  readonly makes: readonly string[];
-  readonly baseline;
+/** The objective, and behind it that of the gripper if its head makes one. */
+export function regression(settings: RegressionSettings, configuration: ModelConfiguration): Objective[] {
+  const { name, weight, error, rows, dimension, before, gripper, rowsPerStep = 1 } = settings;
+  const { actionDimension, horizon } = configuration;
+  const head = headOf(settings, configuration);
+  const ofActions = dimension === undefined;
   /** Dimensions of the actions that are regressed: all but the gripper. */
-  private readonly columns: number;
-  private readonly predictions = new WeakMap<Pass, Prediction>();
-
-  constructor(
-    private readonly settings: RegressionSettings,
-    private readonly configuration: ModelConfiguration,
-  ) {
-    const { name, weight, error, rows, dimension, before, gripper } = settings;
-    const { actionDimension } = configuration;
-    this.name = name;
-    this.weight = weight;
-    this.meaning = `mean ${words[error]} error of ${dimension === undefined ? 'normalised actions' : 'the numbers of each row'}`;
-    this.layers = [headOf(settings, configuration)];
-    this.columns = gripper ? actionDimension - 1 : actionDimension;
-    const { reads, blocks } = readBlocks(configuration, rows, before);
-    this.reads = reads;
-    this.blocks = blocks;
-    const ofActions = dimension === undefined;
-    this.makes = ofActions ? reads : [];
-    const targets = targetsBefore(configuration, this.makes);
-    this.obstacle = flowNeeded(configuration, this.makes) ?? notDecodable(configuration, targets);
-    this.acts = ofActions && !this.obstacle ? 'chunk' : undefined;
-    const distance = (action: number, mean: number) => distances[error](action - mean);
-    this.baseline = ofActions ? meanChunkLoss(distance, actionDimension, 0, this.columns) : undefined;
-    const logits = (pass: Pass) => this.predicted(pass).gripper!;
-    this.gripper = gripper ? new Gripper(this, configuration, weight * gripper.weight, logits) : null;
-  }
-
-  inputs(given: TrainingBatch): Inputs {
-    const { batch, rowTargets } = given;
-    const { dimension } = this.settings;
-    const read = this.rowsRead(given, trainingBlocks(this.configuration));
-    if (dimension === undefined) {
-      const { horizon, actionDimension } = this.configuration;
-      const { actions, ...masks } = columnsOf(given, actionDimension, 0, this.columns);
-      if (!actions) throw new InputError(`the ${this.name} loss needs actions`);
-      return { ...read, ...chunkInputs(this.name, { actions, ...masks }, [batch, horizon, this.columns]) };
-    }
-    const own = rowTargets?.[this.name];
-    if (!own) throw new InputError(`the ${this.name} loss needs rowTargets of '${this.name}'`);
-    const rows = rowCount(this.configuration, this.settings.rows) / (this.settings.rowsPerStep ?? 1);
-    return {
-      ...read,
-      [`${this.name}/target`]: floats(Float32Array.from(own.data), [batch, rows, dimension]),
-      [`${this.name}/valid`]: integers(own.valid, [batch, rows]),
-    };
-  }
-
-  /** The loss is a mean over real elements. */
-  count(inputs: Inputs): number {
-    const { dimension } = this.settings;
-    if (dimension === undefined) return countElements(this.name, inputs);
-    const { data } = inputs[`${this.name}/valid`];
-    return dimension * countOf(data, 0, data.length);
-  }
-
-  loss(pass: Pass): LossResult {
-    const { inputs } = pass;
-    const { error, dimension } = this.settings;
-    const { actions } = this.predicted(pass);
-    if (dimension === undefined) {
-      const target = inputNamed(inputs, `${this.name}/actions`);
-      return { loss: errors[error](actions, target, masksOf(this.name, inputs)), prediction: actions };
-    }
-    const target = inputNamed(inputs, `${this.name}/target`);
-    const prediction = reshape(actions, target.shape);
-    return { loss: errors[error](prediction, target, { valid: inputNamed(inputs, `${this.name}/valid`) }), prediction };
-  }
-
-  /** One pass over all that the rows read. */
-  async act({ device, observation, open }: Acting): Promise<Float32Array> {
-    const { rows } = this.settings;
-    if (!('block' in rows)) throw new Error(`the ${this.name} loss reads a vision tower, and does not act`);
-    const prefix = blocksRun(this.configuration, this.makes).map(({ name }) => name);
-    using session = open({ prefix, suffix: [] });
-    const inputs = this.rowsRead(observation, blocksNamed(this.configuration, prefix));
-    const prediction = await session.prefix((own, values) => {
-      const at = tensorsOf(device, inputs)[this.rowsName];
-      return this.predict(values, own(rows.block, { layer: rows.layer, at }));
-    });
-    const [actions, logits] = [await prediction.actions.read(), await prediction.gripper?.read()];
-    prediction.actions.dispose();
-    prediction.gripper?.dispose();
-    return logits ? withGripper(actions, logits, this.columns) : actions;
-  }
-
-  private get rowsName(): string {
-    return `${this.name}/rows`;
-  }
+  const columns = gripper ? actionDimension - 1 : actionDimension;
+  const read = readBlocks(configuration, rows, before);
+  const makes = ofActions ? read.reads : [];
+  const maker = chunkMaker(configuration, makes, flowNeeded(configuration, makes));
+  const distance = (action: number, mean: number) => distances[error](action - mean);
+  const rowsName = `${name}/rows`;
 
   /** The rows before those of its block, in a pass over these blocks, if it reads them. */
-  private rowsRead(observation: ObservationBatch, blocks: readonly BlockSettings[]): Inputs {
-    const { rows, before } = this.settings;
+  const rowsRead = (observation: ObservationBatch, blocks: readonly BlockSettings[]): Inputs => {
     if (!before || 'tower' in rows) return {};
-    const read = rowsBefore(this.configuration, observation, blocks, rows.block);
-    return { [this.rowsName]: integers(read, [observation.batch, read.length / observation.batch]) };
-  }
-
-  /** The head runs once in a pass, for the regression and for the gripper. */
-  private predicted(pass: Pass): Prediction {
-    const { rows } = this.settings;
-    const known = this.predictions.get(pass);
-    const made = known ?? this.predict(pass.values, rowsOfPass(pass, rows, pass.inputs[this.rowsName]));
-    this.predictions.set(pass, made);
-    return made;
-  }
-
+    const own = rowsBefore(configuration, observation, blocks, rows.block);
+    return { [rowsName]: integers(own, [observation.batch, own.length / observation.batch]) };
+  };
   /** hidden [samples, steps * rowsPerStep, width] -> [samples, steps, outputs] */
-  private predict(values: ParameterSet, hidden: Tensor): Prediction {
-    const [head] = this.layers;
+  const predict = (values: ParameterSet, hidden: Tensor): Prediction => {
     if (head instanceof PolicyHead) return head.run(values, hidden);
-    const { rowsPerStep = 1 } = this.settings;
-    const [samples, rows, width] = hidden.shape;
-    const steps = rowsPerStep === 1 ? hidden : reshape(hidden, [samples, rows / rowsPerStep, rowsPerStep * width]);
+    const [samples, count, width] = hidden.shape;
+    const steps = rowsPerStep === 1 ? hidden : reshape(hidden, [samples, count / rowsPerStep, rowsPerStep * width]);
     return { actions: head.run(values, steps), gripper: null };
-  }
+  };
+  const predictions = new WeakMap<Pass, Prediction>();
+  /** The head runs once in a pass, for the regression and for the gripper. */
+  const predicted = (pass: Pass): Prediction => {
+    const made = predictions.get(pass) ?? predict(pass.values, rowsOfPass(pass, rows, pass.inputs[rowsName]));
+    predictions.set(pass, made);
+    return made;
+  };
+
+  const objective: Objective = {
+    ...{ name, weight, layers: [head] },
+    ...read,
+    ...{ ...maker, acts: ofActions ? maker.acts : undefined },
+    meaning: `mean ${words[error]} error of ${ofActions ? 'normalised actions' : 'the numbers of each row'}`,
+    baseline: ofActions ? meanChunkLoss(distance, actionDimension, 0, columns) : undefined,
+    inputs(given) {
+      const { batch, rowTargets } = given;
+      const read = rowsRead(given, trainingBlocks(configuration));
+      if (ofActions) {
+        const { actions, ...masks } = columnsOf(given, actionDimension, 0, columns);
+        if (!actions) throw new InputError(`the ${name} loss needs actions`);
+        return { ...read, ...chunkInputs(name, { actions, ...masks }, [batch, horizon, columns]) };
+      }
+      const own = rowTargets?.[name];
+      if (!own) throw new InputError(`the ${name} loss needs rowTargets of '${name}'`);
+      const each = rowCount(configuration, rows) / rowsPerStep;
+      return {
+        ...read,
+        [`${name}/target`]: floats(Float32Array.from(own.data), [batch, each, dimension]),
+        [`${name}/valid`]: integers(own.valid, [batch, each]),
+      };
+    },
+    /** The loss is a mean over real elements. */
+    count(inputs) {
+      if (ofActions) return countElements(name, inputs);
+      const { data } = inputs[`${name}/valid`];
+      return dimension * countOf(data, 0, data.length);
+    },
+    loss(pass) {
+      const { inputs } = pass;
+      const target = inputNamed(inputs, `${name}/${ofActions ? 'actions' : 'target'}`);
+      const prediction = reshape(predicted(pass).actions, target.shape);
+      const masks = ofActions ? masksOf(name, inputs) : { valid: inputNamed(inputs, `${name}/valid`) };
+      return { loss: errors[error](prediction, target, masks), prediction };
+    },
+    /** One pass over all that the rows read. */
+    async act({ device, observation, open }) {
+      const prefix = blocksRun(configuration, makes).map(({ name }) => name);
+      using session = open({ prefix, suffix: [] });
+      const inputs = rowsRead(observation, blocksNamed(configuration, prefix));
+      const prediction = await session.prefix((own, values) =>
+        predict(values, rowsOfPass({ rows: own }, rows, tensorsOf(device, inputs)[rowsName])),
+      );
+      const [actions, logits] = [await prediction.actions.read(), await prediction.gripper?.read()];
+      prediction.actions.dispose();
+      prediction.gripper?.dispose();
+      return logits ? withGripper(actions, logits, columns) : actions;
+    },
+  };
+  if (!gripper) return [objective];
+  const logits = (pass: Pass) => predicted(pass).gripper!;
+  return [objective, gripperOf(objective, configuration, weight * gripper.weight, logits)];
 }
 
 function headOf(settings: RegressionSettings, configuration: ModelConfiguration) {

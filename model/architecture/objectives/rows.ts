@@ -31,9 +31,13 @@ export function readBlocks(configuration: ModelConfiguration, rows: RowsOf, befo
   return { reads, blocks: (rows.layer ?? depth) < depth ? [] : reads };
 }
 
-/** [batch, rows, width], or for a tower [batch * cameras, patches, width] */
-export function rowsOfPass(pass: Pick<Pass, 'rows' | 'tower'>, rows: RowsOf, at?: Tensor): Tensor {
-  return 'tower' in rows ? pass.tower(rows.tower) : pass.rows(rows.block, { layer: rows.layer, at });
+/** [batch, rows, width], or for a tower [batch * cameras, patches, width]. No head on a tower acts, so that acting has none. */
+export function rowsOfPass(
+  { rows: own, tower }: Pick<Pass, 'rows'> & Partial<Pick<Pass, 'tower'>>,
+  rows: RowsOf,
+  at?: Tensor,
+): Tensor {
+  return 'tower' in rows ? tower!(rows.tower) : own(rows.block, { layer: rows.layer, at });
 }
 
 /** The same rows in another division into samples. */

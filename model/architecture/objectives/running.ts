@@ -2,6 +2,7 @@
 import { quote } from '../../../engine/files/errors.ts';
 import { type BlockSettings, blocksBefore, type ModelConfiguration, noisyBlock, timeBlock } from '../configuration.ts';
 import { readBy } from '../reach.ts';
+import type { Objective } from './objective.ts';
 
 /** The named blocks and all that they read, in the order of tokens. */
 export function blocksRun(configuration: ModelConfiguration, names: readonly string[]): BlockSettings[] {
@@ -74,6 +75,16 @@ export function notDecodable(configuration: ModelConfiguration, targets: readonl
     if (reason) return `target ${quote(target.name)} cannot be decoded: ${reason}`;
   }
   return null;
+}
+
+/** The part of an objective that says whether it can act, by a chunk of actions for which these blocks run. */
+export function chunkMaker(
+  configuration: ModelConfiguration,
+  makes: readonly string[],
+  obstacle: string | null = null,
+): Pick<Objective, 'makes' | 'obstacle' | 'acts'> {
+  const own = obstacle ?? notDecodable(configuration, targetsBefore(configuration, makes));
+  return { makes, obstacle: own, acts: own === null ? 'chunk' : undefined };
 }
 
 /** The blocks that see the noisy actions or the flow time, directly or through others. */
