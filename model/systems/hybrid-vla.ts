@@ -26,7 +26,7 @@ export const hybridVla: System = {
 /**
  * Every block is causal, and its positions follow those of all blocks before it. The towers are those of its vision-language model
  * (Prismatic: SigLIP and DINOv2), which its public training keeps frozen; it predicts one action. Its code also repeats every batch with
- * four draws of noise: `insula train --draws 4`.
+ * four draws of noise (`insula train --draws 4`). Where affine maps embed state and actions here and read the noise, its code has MLPs.
  */
 export const hybridVlaOriginal: System = {
   name: 'hybrid-vla-original',

@@ -107,6 +107,7 @@ const diffusion: Process = {
   drawTimes: (random, count, first) =>
     Float32Array.from({ length: count }, (_, i) => (random.integer(first + i, LEVELS) + 1) / LEVELS),
   // The sines and cosines of Vaswani et al. 2017, base 10000, of the level's number (OpenVLA-OFT, action_heads.py).
+  // HybridVLA has 256 of them, cosines first.
   embed: (times, width) =>
     timeEmbedding(Array.from(times, levelAt), width, { minimumPeriod: 2 * Math.PI, maximumPeriod: 2e4 * Math.PI }),
   inputs(name, { actions, noise, time }, shape) {
