@@ -5,6 +5,7 @@ import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { policyRunSchema, runPolicyBench } from '../bench/step/policy.ts';
 import { policyComparison, policyLines } from '../bench/step/policy-text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
+import { nearSystems } from '../model/systems/index.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { choices, number, outputFile, text } from './options.ts';
@@ -15,7 +16,7 @@ const { preset, prompt, horizon, depth } = stepSizeOptions;
 
 export const benchPolicy = command({
   options: {
-    system: choices('systems, separated by commas; all by default', systemNames),
+    system: choices('systems, separated by commas; all by default', systemNames, {}, nearSystems),
     ...{ preset, prompt, horizon, depth },
     batch: number('observations that are acted on at once; 1 by default', 1),
     steps: number('steps of a flow or a diffusion; 10 by default', 1),

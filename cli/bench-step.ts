@@ -5,6 +5,7 @@ import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { runStepBench, stepRunSchema } from '../bench/step/run.ts';
 import { comparisonLines, stepLines } from '../bench/step/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
+import { nearSystems } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
@@ -16,7 +17,12 @@ const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
 export const benchStep = command({
   options: {
-    system: choices(`systems, separated by commas; ${DEFAULT_SYSTEMS.join(',')} by default`, measuredSystems),
+    system: choices(
+      `systems, separated by commas; ${DEFAULT_SYSTEMS.join(',')} by default`,
+      measuredSystems,
+      {},
+      nearSystems,
+    ),
     ...stepSizeOptions,
     rounds: number('rounds that interleave the systems; 10 by default, at least 3', LEAST_ROUNDS),
     seconds: number('time limit: no round starts that would exceed it; 60 by default'),

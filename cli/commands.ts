@@ -35,7 +35,7 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./study.ts').then(({ study }) => study),
   },
   systems: {
-    summary: 'every system: parent, differences, source, losses; of one by name its tables, parameters and cost',
+    summary: 'every system in a line; of one by name its tables, parameters and cost',
     load: () => import('./systems.ts').then(({ systemsCommand }) => systemsCommand),
   },
   convert: {

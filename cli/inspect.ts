@@ -6,6 +6,7 @@ import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError, type ListedOperation, type StepStatistics } from '../engine/index.ts';
 import { chromeTrace } from '../model/inspect/chrome-trace.ts';
 import { MeasuredStep, measuredConfiguration } from '../model/inspect/measured-step.ts';
+import { nearSystems, PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
@@ -15,7 +16,12 @@ import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-option
 export const inspect = command({
   options: {
     step: flag('the operations of a captured training step: kernel, grid, FLOPs, bytes, arenas; required'),
-    system: choice(`${measuredSystems.join(', ')}; knowledge-insulation by default`, measuredSystems),
+    system: choice(
+      `one of those that insula systems lists, or ${PACKED_QUESTIONS}; knowledge-insulation by default`,
+      measuredSystems,
+      {},
+      nearSystems,
+    ),
     ...stepSizeOptions,
     out: outputFile('file for the list as JSON'),
     trace: outputFile('file for the GPU times of every dispatch, for chrome://tracing and Perfetto'),

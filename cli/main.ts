@@ -6,7 +6,7 @@ import { nearest } from '../engine/files/nearest.ts';
 import type { Command } from './command.ts';
 import { refuseOptionsOfNpm } from './command-line.ts';
 import { commands } from './commands.ts';
-import { optionLines, readOptions, wrapped } from './options.ts';
+import { optionLines, readOptions, terminalWidth, wrapped } from './options.ts';
 import { expectWritable } from './outputs.ts';
 import { Progress } from './progress.ts';
 import { withSystemFiles } from './system-files.ts';
@@ -36,7 +36,7 @@ function helpOf(name: string, command: Command | undefined): string {
   const parts: string[] = [];
   if (command) {
     const words = command.names === undefined ? '' : ` [${command.names}]`;
-    const width = Math.min(process.stdout.columns ?? 120, 120);
+    const width = terminalWidth();
     parts.push(
       `insula ${name}${words} [options]: ${commands[name].summary}`,
       optionLines(command.options, width).join('\n'),

@@ -91,11 +91,11 @@ export function decimal(
   return single(help, 'N', read, use);
 }
 
-/** One of the names. */
-export function choice<T extends string>(help: string, names: readonly T[], use?: Use): Option<T> {
+/** One of the names; `hint` follows an unknown one in its error. */
+export function choice<T extends string>(help: string, names: readonly T[], use?: Use, hint = nearest): Option<T> {
   const read = (own: string) => {
     const found = names.find((name) => name === own);
-    if (found === undefined) throw new Error(`there is no ${quote(own)}; ${nearest(own, names)}`);
+    if (found === undefined) throw new Error(`there is no ${quote(own)}; ${hint(own, names)}`);
     return found;
   };
   return single(help, 'NAME', read, use);
@@ -107,8 +107,8 @@ export function texts(help: string, use?: Use): Option<string[]> {
 }
 
 /** Several of the names, separated by commas. */
-export function choices<T extends string>(help: string, names: readonly T[], use?: Use): Option<T[]> {
-  const one = choice(help, names);
+export function choices<T extends string>(help: string, names: readonly T[], use?: Use, hint = nearest): Option<T[]> {
+  const one = choice(help, names, use, hint);
   const read = (own: string) => {
     const parts = split(own);
     const repeated = parts.find((part, i) => parts.indexOf(part) < i);
@@ -232,13 +232,18 @@ function refuseUseless(
 /** Help of the options, one line each; long texts are wrapped in their column. */
 export function optionLines(options: Options, width: number): string[] {
   return Object.entries({ ...options, json: common.json }).flatMap(([name, { value, help }]) => {
-    const shown = `  --${name}${value === null ? '' : ` ${value}`}`.padEnd(COLUMN - 1);
-    const lines = wrapped(help, Math.max(40, width - COLUMN));
-    return lines.map((line, i) => (i === 0 ? `${shown} ${line}` : `${' '.repeat(COLUMN)}${line}`));
+    return hanging(`  --${name}${value === null ? '' : ` ${value}`}`, help, 24, width);
   });
 }
 
-const COLUMN = 24;
+/** A text beside its label, wrapped in its column. */
+export function hanging(label: string, help: string, column: number, width: number): string[] {
+  const lines = wrapped(help, Math.max(40, width - column));
+  return lines.map((line, i) => (i === 0 ? `${label} ` : '').padEnd(column) + line);
+}
+
+/** The width of the terminal, at most 120 characters. */
+export const terminalWidth = () => Math.min(process.stdout.columns ?? 120, 120);
 
 /** Wraps a text to lines of at most `width` characters; its own line breaks and their indentation stay. */
 export function wrapped(help: string, width: number): string[] {

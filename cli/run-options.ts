@@ -1,5 +1,5 @@
 /** The settings of a training run as options of the same names. */
-import { systems } from '../model/systems/index.ts';
+import { nearSystems, systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
 import { DEFAULT_SYSTEM, recipeSettings, recommendedSettings } from '../model/training/recommended.ts';
 import { type RunSettings, subtaskKinds } from '../model/training/run-settings.ts';
@@ -40,7 +40,7 @@ const subtaskName = choice(
 );
 
 export const runOptions = {
-  system: choice(`one of those that insula systems lists; ${DEFAULT_SYSTEM} by default`, systemNames),
+  system: choice(`one of those that insula systems lists; ${DEFAULT_SYSTEM} by default`, systemNames, {}, nearSystems),
   preset: choice(presets.map(({ name, description }) => `${name}: ${description}`).join('; '), presetNames),
   ...dataOptions,
   ...cameraOptions,

@@ -1,27 +1,29 @@
-/** `insula systems`: every system in one table; of systems by name their tables, parameters and cost. */
+/** `insula systems`: every system by family, in a line or in full; of systems by name their tables, parameters and cost. */
 import { aligned, digits } from '../bench/measure/table.ts';
 import { InputError, openDevice } from '../engine/index.ts';
 import { MeasuredStep, measuredConfiguration, measuredSystem, type StepSizes } from '../model/inspect/measured-step.ts';
 import { differencesFromParent, systemTables, type TableOf } from '../model/inspect/system-tables.ts';
-import { type System, settingsOf, systems } from '../model/systems/index.ts';
+import { families, type System, settingsOf, systems } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
-import { wrapped } from './options.ts';
+import { flag, hanging, terminalWidth, wrapped } from './options.ts';
 import { expectUsedSizes, stepSizeOptions } from './step-options.ts';
 
 export const systemsCommand = command({
-  options: stepSizeOptions,
-  names: 'NAME ... of systems; without one all are listed',
-  async run(sizes, { names }) {
+  options: { ...stepSizeOptions, long: flag('every system with its source, differences, losses and tables') },
+  names: 'NAME ... of systems; without one all are listed, a line each',
+  async run({ long, ...sizes }, { names }) {
     const [size] = Object.keys(sizes);
     if (names.length > 0) {
+      if (long)
+        throw new InputError('systems: --long changes nothing with the name of a system, which is shown in full');
       const described: Description[] = [];
       for (const name of names) described.push(await descriptionOf(name, sizes));
       return { json: { systems: described as Summary[] }, lines: described.flatMap(descriptionLines) };
     }
     if (size !== undefined) throw new InputError(`systems: --${size} changes nothing without the name of a system`);
     const all = systems.map((system) => summaryOf(system, {}));
-    return { json: { systems: all }, lines: all.flatMap(summaryLines) };
+    return { json: { systems: all }, lines: long ? all.flatMap(summaryLines) : overviewLines(terminalWidth()) };
   },
 });
 
@@ -35,6 +37,20 @@ function summaryOf(system: System, sizes: StepSizes) {
     settings: settingsOf(system),
     ...systemTables(measuredConfiguration(name, sizes)),
   };
+}
+
+/** A system in a line or two, under the title of its family. */
+function overviewLines(width: number): string[] {
+  const column = 5 + Math.max(...systems.map(({ name }) => name.length));
+  const listed = families.filter((family) => family.systems.length > 0);
+  return [
+    ...listed.flatMap(({ title, papers, systems: own }) => [
+      `${title} (${papers})`,
+      ...own.flatMap(({ name, description }) => hanging(`  ${name}`, description, column, width)),
+      '',
+    ]),
+    'insula systems NAME shows who attends to whom, which loss reaches what, and the cost; insula systems --long lists all in full',
+  ];
 }
 
 const LINE = 116;
@@ -54,7 +70,7 @@ function summaryLines(own: Summary): string[] {
       const columns = Object.keys(cells).filter((column) => cells[column] !== without);
       const values = [...new Set(columns.map((column) => cells[column]))];
       const of = (value: string) => columns.filter((column) => cells[column] === value).join(', ');
-      return `${row} -> ${values.map((value) => `${of(value)}: ${value}`).join(', ')}`;
+      return `${row} -> ${columns.length === 0 ? 'nothing' : ''}${values.map((value) => `${of(value)}: ${value}`).join(', ')}`;
     });
   const losses = own.objectives.map(({ name, weight }) => `${name} (weight ${weight})`);
   return [

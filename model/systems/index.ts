@@ -1,4 +1,5 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
+import { probable } from '../../engine/files/nearest.ts';
 import { openvlaC, openvlaD, openvlaDS, openvlaPlus, openvlaS, openvlaSC, pi0Paraphrased, pi0Plus } from './genvla.ts';
 import { hybridVla, hybridVlaOriginal } from './hybrid-vla.ts';
 import {
@@ -48,15 +49,56 @@ export {
   withStopsAt,
 } from './system.ts';
 
-const all: System[] = [
-  ...[knowledgeInsulation, insulationRobotOnly, jointTraining, jointRobotOnly, naiveTokens, naiveTokensStride],
-  ...[kiContinuousState, kiExpertState, kiSpecialTokenState],
-  ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2, pi0Small],
-  ...[hybridVla, hybridVlaOriginal, transfusion, openvlaOft],
-  ...[openvla, rt2, openvlaD, openvlaS, openvlaC, openvlaDS, openvlaSC, openvlaPlus, pi0Paraphrased, pi0Plus],
-  ...[oneStepDiscrete, oneStepContinuous, interleaved, policyHeadLstm, policyHeadMlp, policyHeadTransformer],
-  ...[policyHeadSquared, policyHeadDiffusion, policyHeadFlow, flamingo, flamingoPolicyHead],
+/** Systems that belong together, by what their papers study. */
+export interface Family {
+  readonly title: string;
+  /** Papers and years. */
+  readonly papers: string;
+  readonly systems: readonly System[];
+}
+
+const added: System[] = [];
+
+const known: readonly Family[] = [
+  {
+    title: 'Knowledge insulation',
+    papers: 'arXiv 2505.23705, 2025',
+    systems: [
+      ...[knowledgeInsulation, insulationRobotOnly, jointTraining, jointRobotOnly, naiveTokens, naiveTokensStride],
+      ...[kiContinuousState, kiExpertState, kiSpecialTokenState],
+    ],
+  },
+  {
+    title: 'pi0 to pi0.5',
+    papers: 'arXiv 2410.24164, 2024; 2501.09747 and 2504.16054, 2025',
+    systems: [pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2, pi0Small],
+  },
+  {
+    title: 'HybridVLA, Transfusion and OpenVLA-OFT',
+    papers: 'arXiv 2503.10631 and 2502.19645, 2025; retrained in 2505.23705, 2025',
+    systems: [hybridVla, hybridVlaOriginal, transfusion, openvlaOft],
+  },
+  {
+    title: 'OpenVLA, RT-2 and GenVLA',
+    papers: 'arXiv 2406.09246, 2024; 2307.15818, 2023; 2509.11417, 2025',
+    systems: [
+      ...[openvla, rt2, openvlaD, openvlaS, openvlaC, openvlaDS, openvlaSC, openvlaPlus, pi0Paraphrased, pi0Plus],
+    ],
+  },
+  {
+    title: 'RoboVLMs',
+    papers: 'arXiv 2412.14058, 2024',
+    systems: [
+      ...[oneStepDiscrete, oneStepContinuous, interleaved, policyHeadLstm, policyHeadMlp, policyHeadTransformer],
+      ...[policyHeadSquared, policyHeadDiffusion, policyHeadFlow, flamingo, flamingoPolicyHead],
+    ],
+  },
 ];
+
+/** The systems by family; those that a user adds come last. */
+export const families: readonly Family[] = [...known, { title: 'Added', papers: 'your own files', systems: added }];
+
+const all: System[] = known.flatMap((family) => family.systems);
 
 export const systems: readonly System[] = all;
 
@@ -72,14 +114,25 @@ export function addSystem(system: System): void {
   if (systems.some((own) => own.name === name)) throw new InputError(`system ${quote(name)}: another has this name`);
   if (parent !== null) systemNamed(parent);
   all.push(system);
+  added.push(system);
 }
 
-/** @throws InputError that lists the systems if none has this name */
+/** @throws InputError with names that are near, if no system has this one */
 export function systemNamed(name: string): System {
   const found = systems.find((system) => system.name === name);
-  if (!found)
-    throw new InputError(
-      `no system is named ${quote(name)}; there are ${systems.map((system) => system.name).join(', ')}`,
-    );
+  if (!found) throw new InputError(`no system is named ${quote(name)}; ${nearSystems(name)}`);
   return found;
+}
+
+/** The systems that were probably meant by an unknown name: one with few other letters, those that contain it, or its family. */
+export function nearSystems(word: string): string {
+  const names = systems.map(({ name }) => name);
+  const lower = word.toLowerCase();
+  const family = families.filter(({ title }) => title.toLowerCase().split(/,? /).includes(lower));
+  const near = new Set([
+    ...[probable(word, names) ?? []].flat(),
+    ...(lower.length > 1 ? names.filter((name) => name.includes(lower)) : []),
+    ...family.flatMap((own) => own.systems.map(({ name }) => name)),
+  ]);
+  return near.size > 0 ? `did you mean ${[...near].join(', ').replace(/, (?=[^ ]*$)/, ' or ')}?` : 'see insula systems';
 }

@@ -192,9 +192,12 @@ test('differences in words', () => {
 test('insula systems lists all of them, and shows one with its tables and its cost', async () => {
   const all = await runCommand(systemsCommand, {});
   expect(all.json.systems.map(({ name }) => name)).toEqual(systems.map(({ name }) => name));
-  expect(all.lines.join('\n')).toContain(
-    'attention: image -> image, language: full; language -> image, language: full',
-  );
+  const overview = all.lines.join('\n');
+  for (const { name } of systems) expect(overview.match(new RegExp(`^ {2}${name} +[^ ]`, 'gm'))).toHaveLength(1);
+  expect(overview).toMatch(/^RoboVLMs \(arXiv 2412.14058, 2024\)$/m);
+  const long = (await runCommand(systemsCommand, { long: true })).lines.join('\n');
+  expect(long).toContain('attention: image -> nothing; language -> image: cross full');
+  expect(long).toContain('attention: image -> image, language: full; language -> image, language: full');
   const options = { preset: 'nano', batch: 2, prompt: 4 };
   const { json, lines } = await runCommand(systemsCommand, options, { names: ['knowledge-insulation'] });
   const text = lines.join('\n');
@@ -208,8 +211,17 @@ test('insula systems lists all of them, and shows one with its tables and its co
   const [{ attention }] = (await runCommand(systemsCommand, { preset: 'nano' }, { names: ['pi0-small'] })).json.systems;
   expect(attention).toMatchObject({ language: { image: 'full' }, action: { image: 'cross full', state: 'full' } });
   expect(json.systems[0].parameters.expert).toBeGreaterThan(1000);
-  await expect(runCommand(systemsCommand, {}, { names: ['pi9'] })).rejects.toThrow(
-    'no system is named "pi9"; there are',
+  for (const [name, near] of [
+    ['pi0-fst', 'did you mean pi0-fast?'],
+    ['oft', 'did you mean openvla-oft?'],
+    ['genvla', 'did you mean openvla, rt-2, openvla-d,'],
+    ['somethingelse', 'see insula systems'],
+  ])
+    await expect(runCommand(systemsCommand, {}, { names: [name] })).rejects.toThrow(
+      `no system is named "${name}"; ${near}`,
+    );
+  await expect(runCommand(systemsCommand, { long: true }, { names: ['pi0'] })).rejects.toThrow(
+    '--long changes nothing',
   );
   await expect(runCommand(systemsCommand, { batch: 2 })).rejects.toThrow('systems: --batch changes nothing without');
 });
