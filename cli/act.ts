@@ -1,11 +1,13 @@
 /** `insula act`: a trained policy on one observation of an episode, or a question about a picture. */
 import { resolve } from 'node:path';
 import { InputError } from '../engine/index.ts';
+import type { Dataset } from '../model/data/dataset.ts';
 import { chunk, episodeNamed, instructionsAt, loadExamples, wholeEpisodes } from '../model/data/index.ts';
 import type { RawObservation } from '../model/policy/encoding.ts';
 import type { Policy } from '../model/policy/policy.ts';
 import type { Said } from '../model/policy/subtask.ts';
 import { observationsAt } from '../model/training/batches.ts';
+import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { type Answered, type AskResult, askAbout, askAlone, expectAnswers } from './asking.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
@@ -15,7 +17,6 @@ import {
   expectNoise,
   expectStep,
   isSeeing,
-  type Loaded,
   type PolicyValues,
   policyOptions,
   withPolicy,
@@ -52,7 +53,7 @@ export const act = command({
     ...deviceOptions,
   },
   async run({ episode, step, ask, image, picture, seed, ...values }, { progress }): Promise<ActOrAsk> {
-    const checkpoint = expectNamed(values.checkpoint);
+    const checkpoint = await expectNamed(values.checkpoint);
     if (picture !== undefined && !picture.endsWith('.png'))
       throw new InputError(`--picture ${picture}: it is written as PNG; give it a name that ends in .png`);
     if (picture !== undefined && image !== undefined && resolve(picture) === resolve(image))
@@ -88,12 +89,14 @@ interface Moment {
 /** The predicted chunk with the demonstrated one, and the latency by part of a second, warm call. */
 async function actOn(values: PolicyValues, moment: Moment, progress: Progress): Promise<ActResult> {
   const { step = 0, ask, seed } = moment;
-  const check = ({ dataset, settings }: Pick<Loaded, 'dataset' | 'settings'>) => {
-    expectStep(episodeNamed(dataset, moment.episode), step);
-    if (ask !== undefined) expectAnswers(settings.encoding);
-    if (seed !== undefined) expectNoise(settings);
+  const checks = {
+    settings(settings: CheckpointSettings) {
+      if (ask !== undefined) expectAnswers(settings.encoding);
+      if (seed !== undefined) expectNoise(settings);
+    },
+    dataset: (dataset: Dataset) => expectStep(episodeNamed(dataset, moment.episode), step),
   };
-  return withPolicy(values, progress, check, async ({ policy, dataset, device, settings }) => {
+  return withPolicy(values, progress, checks, async ({ policy, dataset, device, settings }) => {
     const episode = episodeNamed(dataset, moment.episode);
     const [whole] = wholeEpisodes([episode]);
     const [sample] = await loadExamples([{ part: whole, step, instruction: instructionsAt(episode, step)[0] ?? null }]);

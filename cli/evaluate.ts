@@ -79,7 +79,7 @@ export const evaluate = command({
     checkpoint: text('file that insula train wrote, or a vision-language model: tiny, small or FILE; required'),
   },
   async run(values, { progress }): Promise<Evaluation> {
-    const checkpoint = expectNamed(values.checkpoint);
+    const checkpoint = await expectNamed(values.checkpoint);
     if (await isSeeing(checkpoint)) {
       const json = await evaluateQuestions({ ...values, checkpoint }, progress);
       return { json, lines: [...seeingLines(json), `measured on ${json.adapter}`] };
@@ -118,7 +118,7 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   }
   if (film !== undefined) await expectNoFiles('film', film);
   const isInWorld = ({ run }: CheckpointSettings) => values.data === undefined && run.data === null;
-  const check = ({ settings }: Pick<Loaded, 'settings'>) => {
+  const check = (settings: CheckpointSettings) => {
     if (isInWorld(settings)) {
       expectExecution(values, settings);
       return;
@@ -134,7 +134,7 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
       throw new InputError('--seed: the open-loop measurement has noise of its own; give --seed only with --record');
     if (seed !== undefined) expectNoise(settings);
   };
-  return withPolicy(values, progress, check, async (loaded) => {
+  return withPolicy(values, progress, { settings: check }, async (loaded) => {
     const inWorld = isInWorld(loaded.settings);
     const [result, recorded] = await (inWorld ? inClosedLoop : inOpenLoop)(loaded, values, progress);
     if (record !== undefined && recorded) {
@@ -145,7 +145,17 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
         onProgress,
       });
     }
+    const { run, configuration } = loaded.settings;
+    const noisy = actingObjective(objectivesOf(configuration))?.draw !== undefined;
+    const schedule = inWorld ? scheduleOf(executionOf(values), configuration.horizon) : null;
     return {
+      checkpoint: values.checkpoint!,
+      system: run.system,
+      seed: inWorld ? (seed ?? run.seed) : null,
+      noiseSeed: noisy && (inWorld || record !== undefined) ? (seed ?? 0) : null,
+      execution: schedule && (values.execution ?? 'receding-horizon'),
+      executeSteps: schedule?.every ?? null,
+      delay: schedule?.delay ?? null,
       closedLoop: null,
       language: null,
       openLoop: null,
@@ -163,13 +173,12 @@ const executionOf = ({ execution, 'execute-steps': executeSteps, delay }: Evalua
 
 /** @throws InputError if the policy's chunks cannot be executed so */
 function expectExecution(values: EvaluateValues, { run, configuration }: CheckpointSettings): void {
-  scheduleOf(executionOf(values), configuration.horizon);
-  if (values.execution !== 'real-time-chunking') return;
   const { continues = false } = actingObjective(objectivesOf(configuration)) ?? {};
-  if (!continues)
+  if (values.execution === 'real-time-chunking' && !continues)
     throw new InputError(
       `--execution real-time-chunking: ${run.system} does not act by a flow, so its chunks continue no others; choose another execution`,
     );
+  scheduleOf(executionOf(values), configuration.horizon);
 }
 
 /** The result, and the data set to record. */

@@ -1,4 +1,6 @@
 /** A trained policy and the data that it acts on. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Device, InputError, quote } from '../engine/index.ts';
 import { actingObjective, objectivesOf } from '../model/architecture/objectives/index.ts';
@@ -42,22 +44,23 @@ export async function openPolicy(path: string): Promise<Checkpoint> {
 }
 
 /**
- * Opens a policy's checkpoint, its data and an adapter, in this order, and closes them after `work`. `check` may throw
- * before an adapter is opened.
+ * Opens a policy's checkpoint, its data and an adapter, in this order, and closes them after `work`. The checks may throw before the next
+ * is opened.
  */
 export async function withPolicy<T>(
   { checkpoint: named, ...values }: PolicyValues,
   progress: Progress,
-  check: (opened: Pick<Loaded, 'dataset' | 'settings'>) => void,
+  checks: { settings(settings: CheckpointSettings): void; dataset?(dataset: Dataset): void },
   work: (loaded: Loaded) => Promise<T>,
 ): Promise<T> {
-  const path = expectNamed(named);
+  const path = await expectNamed(named);
   const checkpoint = await openPolicy(path);
   try {
     const { settings } = checkpoint;
+    checks.settings(settings);
     if (!values.data && !settings.run.data) await expectDevice(values);
     const dataset = await dataOf(path, values, settings, progress);
-    check({ dataset, settings });
+    checks.dataset?.(dataset);
     const { device } = await openTunedDevice(values, (line) => progress.note(line));
     try {
       using model = await checkpoint.loadModel(device);
@@ -70,9 +73,14 @@ export async function withPolicy<T>(
   }
 }
 
-export function expectNamed(path: string | undefined): string {
-  if (path !== undefined) return path;
-  throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
+/** @throws InputError if no file is named, or the folder of a run */
+export async function expectNamed(path: string | undefined): Promise<string> {
+  if (path === undefined)
+    throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
+  const inside = join(path, 'checkpoint.safetensors');
+  if (pretrainedUrl(path) === null && (await stat(inside).catch(() => null)) !== null)
+    throw new InputError(`${path}: is the folder of a run; its policy is --checkpoint ${inside}`);
+  return path;
 }
 
 /** Whether a file, or a name in its place, is a vision-language model, which answers questions and does not act. */

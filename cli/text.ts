@@ -2,9 +2,11 @@
 
 import { aligned } from '../bench/measure/table.ts';
 import type { LanguageRow } from '../bench/tabletop/language.ts';
+import { counted } from '../engine/files/errors.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
 import { openLoopDescription } from '../model/inspect/swapped.ts';
 import { type DecodeCounts, decodesText } from '../model/policy/decodes.ts';
+import type { ExecutionKind } from '../model/policy/execution.ts';
 import { keptShares } from '../model/report/kept-section.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
@@ -30,6 +32,16 @@ export interface ActResult {
 }
 
 export interface EvaluateResult {
+  checkpoint: string;
+  system: string;
+  /** Chooses the scenes; null without a closed loop. */
+  seed: number | null;
+  /** Chooses the noise; null for a policy that draws none, and for the open-loop error, which has noise of its own. */
+  noiseSeed: number | null;
+  /** How chunks were executed: the kind, control steps from one chunk to the next, and those that each took; null without a closed loop. */
+  execution: ExecutionKind | null;
+  executeSteps: number | null;
+  delay: number | null;
   /** One for each task and variation that was evaluated. */
   closedLoop: ClosedLoopSummary[] | null;
   /** How the policy follows other instructions, with --language. */
@@ -118,14 +130,29 @@ function languageLines(rows: readonly LanguageRow[]): string[] {
   ];
 }
 
-export function evaluateLines({ closedLoop, language, openLoop, record }: EvaluateResult): string[] {
-  const lines = record === null ? [] : [`recorded as LeRobot 3.0: ${record}`];
+export function evaluateLines(result: EvaluateResult): string[] {
+  const { closedLoop, language, openLoop, record } = result;
+  const lines = [howEvaluated(result), ...(record === null ? [] : [`recorded as LeRobot 3.0: ${record}`])];
   if (closedLoop) lines.unshift(...closedLoopLines(closedLoop));
   if (language) lines.unshift(...languageLines(language));
   if (openLoop) {
     lines.unshift(`open loop over ${openLoop.observations} held-out observations: ${openLoopText(openLoop)}`);
   }
   return lines;
+}
+
+function howEvaluated({ checkpoint, system, seed, noiseSeed, execution, executeSteps, delay }: EvaluateResult): string {
+  const seeds = Object.entries({ scenes: seed, noise: noiseSeed }).filter(([, own]) => own !== null);
+  const parts = [
+    ...seeds.map(([what, own]) => `${what} of seed ${own}`),
+    ...(execution === null
+      ? []
+      : [
+          `${execution}, a new chunk every ${counted(executeSteps!, 'control step').replace(/^1 /, '')}`,
+          `delay ${delay}`,
+        ]),
+  ];
+  return [`policy: ${checkpoint} (${system})`, ...parts].join(', ');
 }
 
 /** A line for each result; the meaning of their rates stands in the line of a single result, else below. */

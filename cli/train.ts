@@ -6,6 +6,7 @@ import { Film } from '../bench/tabletop/film.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { askStart } from '../bench/tabletop/start-answers.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
+import { counted } from '../engine/files/errors.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { evaluationSamples } from '../model/data/index.ts';
@@ -80,6 +81,9 @@ function usualFolder({ data, dataset, system, preset, task, variation }: RunSett
 /** The settings of a new run, or of a resumed one with more steps or moved data. */
 function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings {
   const settings = folder.resume ? resumedSettings('train', given, folder) : settingsOfRun(given);
+  const { actEvery, steps } = settings;
+  if (actEvery !== null && actEvery > steps)
+    throw new InputError(`--act-every ${actEvery}: the run has ${counted(steps, 'step')}; give fewer, or leave it out`);
   expectTokens(settings);
   systemOf(settings);
   // The data may have less: they are checked once they are open.

@@ -208,6 +208,12 @@ describe('a checkpoint', () => {
 
   test('that is a folder, or is not named', async () => {
     await expectLine(() => runCommand(evaluate, { checkpoint: folder }), /: cannot read it: is a folder, not a file$/);
+    await mkdir(at('a run'));
+    await writeFile(at('a run/checkpoint.safetensors'), '');
+    await expectLine(
+      () => runCommand(evaluate, { checkpoint: at('a run') }),
+      /is the folder of a run; its policy is --checkpoint .*a run.checkpoint\.safetensors$/,
+    );
     await expectLine(() => runCommand(evaluate, {}), /^name the file of the policy with --checkpoint/);
   });
 });
@@ -315,6 +321,7 @@ describe('a training run', () => {
 
   // The folder of the data is not there, so these are refused before any data are opened.
   test.each<[Values<typeof train>, RegExp]>([
+    [{ steps: 3, 'act-every': 4 }, /^--act-every 4: the run has 3 steps; give fewer, or leave it out$/],
     [{ system: 'pi0', gates: 1 }, /^--gates: pi0 has no adaptive norms; leave it out, or choose another --system$/],
     [{ system: 'pi0-fast', freeze: ['expert'] }, /^--freeze expert: no group .* there are vision, backbone$/],
     [{ freeze: ['backbon'] }, /^--freeze backbon: no group and no parameter has this name; did you mean backbone\?$/],

@@ -150,6 +150,9 @@ test('a policy of a mixture acts on one of its data sets by itself', async () =>
   const measured = (given: object) => message(runCommand(evaluate, { ...options, ...given }));
   expect(await measured({ episodes: 2 })).toContain('--episodes: the policy was trained on data');
   expect(await measured({ execution: 'open-loop' })).toContain('--execution: the policy was trained on data');
+  expect(await message(runCommand(evaluate, { checkpoint, delay: 20 }))).toContain(
+    '--delay 20: a chunk of this policy has 2 actions, so that the delay is at most 1',
+  );
   expect(await measured({ seed: 2 })).toContain('give --seed only with --record');
   expect(await message(runCommand(act, { ...options, dataset: ['fast'] }))).toContain(
     '"fast" is not one of the robots that the policy was trained on (seven, three)',

@@ -30,20 +30,30 @@ describe('--task and --variation', () => {
       ...{ success: 0.5, rightObject: 0.75, stageScore: 0.625, decodes: { chunks: 160, malformed: 1 }, episodes: 20 },
     });
     const lines = (...closedLoop: ReturnType<typeof result>[]) =>
-      evaluateLines({ closedLoop, language: null, openLoop: null, record: null, adapter: '' });
+      evaluateLines({
+        ...{ closedLoop, language: null, openLoop: null, record: null, adapter: '', checkpoint: 'FILE', system: 'pi0' },
+        ...{ seed: 3, noiseSeed: 0, execution: 'temporal-ensembling', executeSteps: 1, delay: 0 },
+      });
+    const how =
+      'policy: FILE (pi0), scenes of seed 3, noise of seed 0, temporal-ensembling, a new chunk every control step, delay 0';
     const rates =
       'over 20 episodes: success 10 of 20, 50 % (30 to 70 %); right object 15 of 20, 75 % (53 to 89 %); stages 63 %; malformed decodes 1 of 160 chunks';
     const escaped = rates.replace(/[()]/g, '\\$&');
-    expect(lines(result({}))).toEqual([expect.stringMatching(`^closed loop ${escaped} \\(success: .* bin, let go; `)]);
+    expect(lines(result({}))).toEqual([
+      expect.stringMatching(`^closed loop ${escaped} \\(success: .* bin, let go; `),
+      how,
+    ]);
     expect(lines(result({ task: 'press,open', variation: 'rich' }))).toEqual([
       expect.stringMatching(
         `^closed loop \\(press and open, rich\\) ${escaped} \\(press: success: .*; open: success: `,
       ),
+      how,
     ]);
     expect(lines(result({ task: 'press' }), result({ task: 'press', variation: 'camera' }))).toEqual([
       `closed loop (press, simple) ${rates}`,
       `closed loop (press, camera) ${rates}`,
       expect.stringMatching('^success: within 40 control steps the named button'),
+      how,
     ]);
   });
 });

@@ -23,6 +23,9 @@ export function quote(value: unknown): string {
   return text.length > 100 ? `${text.slice(0, 100)}...` : text;
 }
 
+/** A number of things: "1 action", "5 actions". */
+export const counted = (count: number, noun: string) => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
 /** A library's message about a damaged file. The message of a library that crashed on the damage is replaced. */
 export function reasonOf(error: unknown): string {
   const crashed =

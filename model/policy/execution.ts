@@ -1,5 +1,5 @@
 /** Execution of chunks: one action for each control step, from chunks that may overlap in time. */
-import { InputError } from '../../engine/files/errors.ts';
+import { counted, InputError } from '../../engine/files/errors.ts';
 import type { PreviousChunks } from '../architecture/objectives/index.ts';
 
 export const executionKinds = ['open-loop', 'receding-horizon', 'temporal-ensembling', 'real-time-chunking'] as const;
@@ -58,18 +58,16 @@ export function scheduleOf(options: ExecutionOptions, horizon: number): Schedule
   if (!Number.isInteger(executeSteps) || executeSteps < 1)
     fail('execute-steps', executeSteps, 'it is no whole number from 1');
   if (!Number.isInteger(delay) || delay < 0) fail('delay', delay, 'it is no whole number from 0');
-  if (executeSteps > horizon) fail('execute-steps', executeSteps, `a chunk of this policy has ${horizon} actions`);
-  if (delay > executeSteps)
+  const chunk = `a chunk of this policy has ${counted(horizon, 'action')}`;
+  if (executeSteps > horizon) fail('execute-steps', executeSteps, chunk);
+  // A chunk is there before the next one is asked for, and lasts until that one is there.
+  const most = Math.floor(horizon / 2);
+  if (delay > most) fail('delay', delay, `${chunk}, so that the delay is at most ${most}`);
+  if (delay > executeSteps || executeSteps + delay > horizon)
     fail(
       'delay',
       delay,
-      `the next call comes after ${executeSteps} control steps (--execute-steps), before this chunk is there`,
-    );
-  if (executeSteps + delay > horizon)
-    fail(
-      'delay',
-      delay,
-      `a chunk has to last for --execute-steps ${executeSteps} and the delay, and has ${horizon} actions`,
+      `${chunk}, so that --execute-steps is from ${delay} to ${horizon - delay} with this delay; it is ${executeSteps}`,
     );
   return { every: executeSteps, delay };
 }

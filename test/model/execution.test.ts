@@ -70,8 +70,12 @@ describe('a schedule', () => {
     [{ executeSteps: 5 }, '--execute-steps 5: a chunk of this policy has 4 actions'],
     [{ executeSteps: 0 }, '--execute-steps 0: it is no whole number from 1'],
     [{ executeSteps: 2, delay: -1 }, '--delay -1: it is no whole number from 0'],
-    [{ executeSteps: 2, delay: 3 }, '--delay 3: the next call comes after 2 control steps'],
-    [{ executeSteps: 3, delay: 2 }, '--delay 2: a chunk has to last for --execute-steps 3 and the delay, and has 4'],
+    [{ delay: 3 }, '--delay 3: a chunk of this policy has 4 actions, so that the delay is at most 2'],
+    [
+      { executeSteps: 1, delay: 2 },
+      '--delay 2: a chunk of this policy has 4 actions, so that --execute-steps is from 2',
+    ],
+    [{ executeSteps: 3, delay: 2 }, '--execute-steps is from 2 to 2 with this delay; it is 3'],
   ])('%o is refused', (options, reason) => {
     expect(() => scheduleOf(options, HORIZON)).toThrow(reason);
     expect(() => scheduleOf({ ...options, execution: 'real-time-chunking' }, HORIZON)).toThrow(reason);
@@ -82,7 +86,9 @@ describe('a schedule', () => {
     const schedules = [1, 4, 8].map((horizon) => scheduleOf({}, horizon));
     expect(schedules.map(({ every }) => every)).toEqual([1, 4, 5]);
     expect(scheduleOf({ delay: 1 }, HORIZON)).toEqual({ every: 3, delay: 1 });
-    expect(() => scheduleOf({ delay: 1 }, 1)).toThrow('--delay 1: a chunk has to last');
+    expect(() => scheduleOf({ delay: 1 }, 1)).toThrow(
+      'a chunk of this policy has 1 action, so that the delay is at most 0',
+    );
   });
 
   test('is checked against the chunks, which must be whole', async () => {
