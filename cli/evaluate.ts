@@ -151,6 +151,7 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
     return {
       checkpoint: values.checkpoint!,
       system: run.system,
+      ema: run.ema,
       seed: inWorld ? (seed ?? run.seed) : null,
       noiseSeed: noisy && (inWorld || record !== undefined) ? (seed ?? 0) : null,
       execution: schedule && (values.execution ?? 'receding-horizon'),

@@ -2,7 +2,7 @@
 import { aligned, digits } from '../bench/measure/table.ts';
 import { InputError, openDevice } from '../engine/index.ts';
 import { MeasuredStep, measuredConfiguration, measuredSystem, type StepSizes } from '../model/inspect/measured-step.ts';
-import { differencesFromParent, systemTables, type TableOf } from '../model/inspect/system-tables.ts';
+import { differencesFromParent, historyWords, systemTables, type TableOf } from '../model/inspect/system-tables.ts';
 import { families, type System, settingsOf, systems } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { command } from './command.ts';
@@ -126,7 +126,7 @@ function descriptionLines(own: Description): string[] {
     ...(blocks.some((block) => Object.values(attention[block.name]).some((own) => own.startsWith('cross')))
       ? ['  cross: read by cross-attention; the rows of an encoder run first, those of memory through no expert']
       : []),
-    ...(history?.interleaved ? ['  every block also sees all of the control steps before it in its window'] : []),
+    ...[historyWords(history) ?? []].flat().map((line) => `  ${line}`),
     '',
     'gradients: which loss reaches which group of parameters',
     ...tableLines(gradients),

@@ -10,6 +10,7 @@ import type { ExecutionKind } from '../model/policy/execution.ts';
 import { keptShares } from '../model/report/kept-section.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
+import { averagedWords } from '../model/training/run-settings.ts';
 import type { Answered, AskResult } from './asking.ts';
 import { describe, formatSeconds } from './progress.ts';
 import type { ClosedLoopSummary, OpenLoopSummary, TrainSummary } from './training-summary.ts';
@@ -34,6 +35,8 @@ export interface ActResult {
 export interface EvaluateResult {
   checkpoint: string;
   system: string;
+  /** Decay of the moving average of the weights that acts; null for the weights themselves. */
+  ema: number | null;
   /** Chooses the scenes; null without a closed loop. */
   seed: number | null;
   /** Chooses the noise; null for a policy that draws none, and for the open-loop error, which has noise of its own. */
@@ -58,11 +61,12 @@ export function trainLines(
   objectives: readonly ObjectiveDescription[],
   resume: string,
 ): string[] {
-  const { finished, step, heldOut, ratios, openLoop, swapped, kept, answers, closedLoop, seconds, checkpoint, report } =
-    summary;
+  const { settings, finished, step, heldOut, ratios, openLoop, swapped, kept, answers } = summary;
+  const { closedLoop, seconds, checkpoint, report } = summary;
   if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; resume it with: ${resume}`];
-  const steps = summary.resumedAt > 0 ? `steps ${summary.resumedAt + 1} to ${step}` : `${step} steps`;
+  const steps = summary.resumedAt > 0 ? `steps ${summary.resumedAt + 1} to ${step}` : counted(step, 'step');
   const lines = [`trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
+  if (settings.ema !== null) lines.push(averagedWords(settings.ema));
   if (heldOut) {
     const compared = objectives.flatMap(({ name, title, baseline }) =>
       baseline === null || ratios[name] === undefined
@@ -88,8 +92,12 @@ function openLoopText({
   measure,
   decodes,
 }: OpenLoopSummary): string {
-  const constant = 'that of the best constant chunk with one sample';
-  return `error ${formatTimes(one, constant)}, ${formatTimes(mean, 'with the mean of 8')} (${measure})${afterSemicolon(decodes)}`;
+  const constant = 'that of the best constant chunk';
+  const times =
+    mean === null
+      ? formatTimes(one, constant)
+      : `${formatTimes(one, `${constant} with one sample`)}, ${formatTimes(mean, 'with the mean of 8')}`;
+  return `error ${times} (${measure})${afterSemicolon(decodes)}`;
 }
 
 const afterSemicolon = (decodes: DecodeCounts | null): string => (decodes ? `; ${decodesText(decodes)}` : '');
@@ -141,9 +149,19 @@ export function evaluateLines(result: EvaluateResult): string[] {
   return lines;
 }
 
-function howEvaluated({ checkpoint, system, seed, noiseSeed, execution, executeSteps, delay }: EvaluateResult): string {
+function howEvaluated({
+  checkpoint,
+  system,
+  ema,
+  seed,
+  noiseSeed,
+  execution,
+  executeSteps,
+  delay,
+}: EvaluateResult): string {
   const seeds = Object.entries({ scenes: seed, noise: noiseSeed }).filter(([, own]) => own !== null);
   const parts = [
+    ...(ema === null ? [] : [`the moving average of its weights, decay ${ema}`]),
     ...seeds.map(([what, own]) => `${what} of seed ${own}`),
     ...(execution === null
       ? []

@@ -6,9 +6,11 @@ import type { DecodeCounts } from '../model/policy/decodes.ts';
 import { type Losses, ratiosToBaselines } from '../model/training/history.ts';
 import { OPEN_LOOP_MEASURE, type OpenLoopError } from '../model/training/open-loop.ts';
 import type { RunResult } from '../model/training/run.ts';
+import type { RunSettings } from '../model/training/run-settings.ts';
 import { describeScenes } from './scenes.ts';
 
 export interface TrainSummary {
+  settings: RunSettings;
   finished: boolean;
   step: number;
   /** The step at which this part of the run began; 0 for a new run. Times are those of this part. */
@@ -35,7 +37,8 @@ export interface OpenLoopSummary {
   measure: string;
   observations: number;
   oneSampleToConstant: number;
-  meanOfEightToConstant: number;
+  /** null for a policy that draws no noise. */
+  meanOfEightToConstant: number | null;
   /** null for a policy that acts by no tokens. */
   decodes: DecodeCounts | null;
 }
@@ -44,7 +47,7 @@ export const openLoopSummary = (error: OpenLoopError): OpenLoopSummary => ({
   measure: OPEN_LOOP_MEASURE,
   observations: error.observations,
   oneSampleToConstant: error.oneSample / error.bestConstant,
-  meanOfEightToConstant: error.meanOfSeveral / error.bestConstant,
+  meanOfEightToConstant: error.meanOfSeveral === null ? null : error.meanOfSeveral / error.bestConstant,
   decodes: error.decodes,
 });
 
@@ -78,7 +81,7 @@ export const closedLoopSummary = ({
 });
 
 export function summarise(
-  { finished, step, resumedAt, history, openLoop, answers }: RunResult,
+  { settings, finished, step, resumedAt, history, openLoop, answers }: RunResult,
   closedLoop: Evaluation | null,
   checkpoint: string,
   adapter: string,
@@ -87,6 +90,7 @@ export function summarise(
 ): TrainSummary {
   const heldOut = history.heldOut.at(-1)?.losses ?? null;
   return {
+    settings: settings.run,
     finished,
     step,
     resumedAt,

@@ -10,6 +10,7 @@ import { actLines, trainLines } from '../cli/text.ts';
 import type { TrainSummary } from '../cli/training-summary.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { ratiosToBaselines } from '../model/training/history.ts';
+import { runSettings } from '../model/training/run-settings.ts';
 import { actionsFile } from './data/synthetic.ts';
 import { demoReport } from './support/demo-report.ts';
 
@@ -268,13 +269,14 @@ test('losses beside those of their baselines, for the objectives that have one',
   const summary = {
     ...{ finished: true, step: 7, resumedAt: 0, checkpoint: 'c', report: null, adapter: 'a', seconds: { train: 1 } },
     ...{ heldOut: losses, ratios: ratiosToBaselines(losses, { token: 4, flow: 0.4 }) },
-    ...{ openLoop: null, swapped: null, kept: null, answers: null, closedLoop: null },
+    ...{ openLoop: null, swapped: null, kept: null, answers: null, closedLoop: null, settings: runSettings() },
   };
   const heldOutLine = (own: TrainSummary) => trainLines(own, objectives, '')[1];
   expect(heldOutLine(summary)).toBe(
     'held out: token loss 2.000, flow loss 0.500, contrastive loss 0.250: token loss 0.50 × that of the unigram predictor, flow loss 1.25 × that of the best constant velocity (worse)',
   );
   expect(heldOutLine({ ...summary, heldOut: { contrast: 0.25 }, ratios: {} })).toBe('held out: contrastive loss 0.250');
+  expect(heldOutLine({ ...summary, settings: runSettings({ ema: 0.9 }) })).toContain('moving average of the weights');
 });
 
 describe('insula train', () => {
@@ -304,7 +306,10 @@ describe('insula train', () => {
       expect(finished.status, finished.errors.join('\n')).toBe(0);
       expect(JSON.parse(finished.output)).toEqual(JSON.parse(await readFile(inRun('summary.json'), 'utf8')));
       expect(JSON.parse(finished.output)).toMatchObject({ finished: true, step: summary.step + 1 });
-      expect(await readFile(inRun('report.html'), 'utf8')).toContain('pi0 on made');
+      expect(JSON.parse(finished.output).settings).toMatchObject({ system: 'pi0', batch: 2 });
+      const report = await readFile(inRun('report.html'), 'utf8');
+      expect(report).toContain('pi0 on made');
+      expect(report).toContain(`<code>--steps ${summary.step + 1} --batch 2 `);
 
       const acted = await insula(['act', '--checkpoint', 'run/checkpoint.safetensors', '--json']);
       expect(acted.status, acted.errors.join('\n')).toBe(0);

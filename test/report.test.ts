@@ -142,6 +142,8 @@ describe('the page', () => {
     expect(words).toContain('2.64, 2.00 × the 1.32 of the best constant velocity (worse).');
     expect(words).toContain('2.00 × (worse)');
     expect(words).toContain('the highest was 9.50');
+    expect(words).toContain('Settings --ema 0.99 --steps 900 (others have their defaults)');
+    expect(words).toContain('It sees a window of 8 control steps.');
     expect(words).toMatch(/best constant chunk 0\.372 1 × one sample 0\.214 0\.58 × mean of 8 samples 0\.161 0\.43 ×/);
   });
 
@@ -190,14 +192,17 @@ describe('the page', () => {
     data.curves.heldOut.length = 1;
     data.gradients = { norms: data.gradients!.norms.map((norm) => ({ ...norm, step: 0, norm: 0 })) };
     data.data.horizon = 1;
-    const one = { dimensions: 2, demonstrated: [0, 0], predicted: [0, 0], mean: [0, 0], validSteps: 1 };
+    const one = { dimensions: 2, demonstrated: [0, 0], predicted: [0, 0], mean: null, validSteps: 1 };
     data.chunks = { unit: 'm', samples: [one] };
+    data.openLoop!.meanOfEight = null;
     data.attention = { blocks: [{ name: 'all', length: 1 }], edges: [] };
     data.closedLoop = { episodes: [{ instruction: 'a', success: false, steps: 1 }] };
     const small = await renderReport(data);
     expect(sections(small)).toEqual(all);
     expect(small).not.toMatch(/NaN|Infinity|undefined/);
     expect(text(small)).toContain('dimension 1 (m)');
+    expect(text(small)).toMatch(/best constant chunk 0\.372 1 × predicted chunk 0\.214 0\.58 ×/);
+    expect(text(small)).not.toMatch(/one sample|mean of 8/);
     expect(text(small)).toContain('success: 0 of 1, 0 % (95 % interval 0 % to 79 %)');
     expect(text(small)).not.toContain('right object:');
   });

@@ -32,10 +32,10 @@ describe('--task and --variation', () => {
     const lines = (...closedLoop: ReturnType<typeof result>[]) =>
       evaluateLines({
         ...{ closedLoop, language: null, openLoop: null, record: null, adapter: '', checkpoint: 'FILE', system: 'pi0' },
-        ...{ seed: 3, noiseSeed: 0, execution: 'temporal-ensembling', executeSteps: 1, delay: 0 },
+        ...{ ema: 0.9, seed: 3, noiseSeed: 0, execution: 'temporal-ensembling', executeSteps: 1, delay: 0 },
       });
     const how =
-      'policy: FILE (pi0), scenes of seed 3, noise of seed 0, temporal-ensembling, a new chunk every control step, delay 0';
+      'policy: FILE (pi0), the moving average of its weights, decay 0.9, scenes of seed 3, noise of seed 0, temporal-ensembling, a new chunk every control step, delay 0';
     const rates =
       'over 20 episodes: success 10 of 20, 50 % (30 to 70 %); right object 15 of 20, 75 % (53 to 89 %); stages 63 %; malformed decodes 1 of 160 chunks';
     const escaped = rates.replace(/[()]/g, '\\$&');

@@ -1,4 +1,5 @@
 /** A system as tables, from its settings alone: who attends to whom, which loss reaches which parameters, and how many there are. */
+import { counted } from '../../engine/files/errors.ts';
 import { elementCount } from '../../engine/index.ts';
 import { blockNamed, type HistorySettings, isMemory, type ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
@@ -32,6 +33,15 @@ export interface SystemTables {
   }[];
   /** Numbers of parameters by group. */
   readonly parameters: Readonly<Record<string, number>>;
+}
+
+/** The control steps that a system sees together, in words; undefined without a history. */
+export function historyWords(history: HistorySettings | null | undefined): string | undefined {
+  if (!history) return undefined;
+  const { window, interleaved } = history;
+  return interleaved
+    ? `A window of ${counted(window, 'control step')} is one sequence: every block also sees all of the control steps before its own.`
+    : `The transformer sees each of a window of ${counted(window, 'control step')} by itself; the head reads the window.`;
 }
 
 /** The differences of a system from its parent; empty if it has none. */

@@ -80,9 +80,13 @@ export async function act(
     throw new InputError(
       `real-time chunking is for systems that act by a flow, and the ${objective.name} loss is none`,
     );
-  const acting = (observation: ObservationBatch): Acting => ({
+  const acting = (observation: ObservationBatch, before = ''): Acting => ({
     ...{ device, observation, steps, onState, previous },
-    open: (blocks) => new CachedSession(model, observation, { ...blocks, onLatency }),
+    open: (blocks) =>
+      new CachedSession(model, observation, {
+        ...blocks,
+        onLatency: onLatency && ((part, milliseconds) => onLatency(before + part, milliseconds)),
+      }),
     noise() {
       if (!noise) throw new InputError('acting by a flow needs noise');
       const shape = [observation.batch, configuration.horizon, configuration.actionDimension];
@@ -98,7 +102,7 @@ export async function act(
     const source = sourceOf(target);
     if (observation.ids[source]) continue;
     const decoder = model.objectives.find(({ decode }) => decode)!;
-    const ids = await decoder.decode!(acting(observation), target);
+    const ids = await decoder.decode!(acting(observation, `${target.name}: `), target);
     const numbers = { ...observation.numbers, ...numbersOf?.() };
     observation = { ...observation, ids: { ...observation.ids, [source]: ids }, numbers };
   }

@@ -175,7 +175,7 @@ function domains({ samples }: Chunks): Map<string, Range> {
   const ranges = new Map<string, Range>();
   for (const sample of samples)
     dimensionNames(sample.dimensions).forEach((dimension, d, { length }) => {
-      const values = series.flatMap(({ name }) => Array.from(sample[name]).filter((_, i) => i % length === d));
+      const values = series.flatMap(({ name }) => Array.from(sample[name] ?? []).filter((_, i) => i % length === d));
       ranges.set(dimension, extremes(values, ranges.get(dimension) ?? [Infinity, -Infinity]));
     });
   const widest = [...ranges.values()].reduce((width, [low, high]) => Math.max(width, high - low), 0);
@@ -200,9 +200,11 @@ export function chunkPlots(chunks: Chunks, horizon: number, rate: number) {
       return Promise.all(
         names.map(async (dimension, d) => {
           const y = quantitative('y', { domain: ranges.get(dimension), nice: false, zero: false }, vertical);
-          const layers: Layer[] = series.map(({ name, strokeWidth }) => {
+          const layers: Layer[] = series.flatMap(({ name, strokeWidth }) => {
+            const own = sample[name];
+            if (!own) return [];
             const length = name === 'demonstrated' ? sample.validSteps : horizon;
-            const value = (step: number) => sample[name][step * names.length + d];
+            const value = (step: number) => own[step * names.length + d];
             const values = Array.from({ length }, (_, step) => ({ x: step / rate, y: value(step) }));
             const point = length === 1 ? { color: colour(name) } : false;
             const mark = { type: 'line', color: colour(name), strokeWidth, point };

@@ -19,6 +19,8 @@ export interface ReportData {
   seed: number;
   system: string;
   preset: string;
+  /** Settings that differ from the defaults, as options. */
+  settings?: readonly string[];
   /** Parameters (numbers, not bytes) of each parameter group of the model. */
   parameters: { group: string; count: number }[];
   data: ReportDataset;
@@ -85,6 +87,8 @@ export interface AttentionDrawing {
   /** Blocks in layout order, lengths in tokens. */
   blocks: { name: string; length: number }[];
   edges: AttentionEdge[];
+  /** The history that the system sees, in words. */
+  history?: string;
 }
 
 export interface AttentionEdge extends Omit<Edge, 'window'> {
@@ -107,8 +111,8 @@ export interface ChunkSample {
   demonstrated: ArrayLike<number>;
   /** One sample of the policy. */
   predicted: ArrayLike<number>;
-  /** Mean of 8 samples of the policy. */
-  mean: ArrayLike<number>;
+  /** Mean of 8 samples of the policy; null for a policy that draws no noise. */
+  mean: ArrayLike<number> | null;
   /** Steps before the episode's end; the demonstrated chunk is padding from there on. */
   validSteps: number;
 }
@@ -119,7 +123,8 @@ interface OpenLoop {
   measure: string;
   observations: number;
   oneSample: number;
-  meanOfEight: number;
+  /** null for a policy that draws no noise. */
+  meanOfEight: number | null;
   bestConstant: number;
 }
 

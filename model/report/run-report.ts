@@ -4,9 +4,12 @@ import { groupsNotReached } from '../architecture/reach.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { KeptAnswers } from '../inspect/answers.ts';
 import type { SwappedLosses } from '../inspect/swapped.ts';
+import { historyWords } from '../inspect/system-tables.ts';
 import { chunkOf } from '../training/batches.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunResult } from '../training/run.ts';
+import { averagedWords } from '../training/run-settings.ts';
+import { settingsBesideDefaults } from '../training/same-run.ts';
 import type { FilmedEpisode } from './film-strip.ts';
 import type { ReportData } from './report.ts';
 
@@ -51,6 +54,7 @@ export async function reportOf(
     seed: settings.run.seed,
     system: settings.run.system,
     preset: settings.run.preset.name,
+    settings: settingsBesideDefaults(settings.run),
     parameters: [...groups].map(([group, count]) => ({ group, count })),
     data: {
       name: dataset.name,
@@ -72,6 +76,7 @@ export async function reportOf(
     attention: {
       blocks: configuration.blocks.map(({ name, length }) => ({ name, length })),
       edges: configuration.edges.map(({ query, key, edge }) => ({ query, key, ...edge })),
+      history: historyWords(configuration.history),
     },
     chunks: openLoop
       ? {
@@ -105,6 +110,7 @@ export async function reportOf(
     kept: kept ?? undefined,
     latency: latency.length > 0 ? latency : undefined,
     notes: [
+      ...(settings.run.ema === null ? [] : [averagedWords(settings.run.ema)]),
       ...missing.map((line) => `${dataset.name}: ${line}.`),
       ...(closedLoop ? [`Closed loop: ${closedLoop.measure}.`] : []),
     ],

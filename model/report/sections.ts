@@ -1,4 +1,5 @@
 /** The sections of a training run's report. */
+import { counted } from '../../engine/files/errors.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
 import { encodePng } from '../data/index.ts';
@@ -71,8 +72,10 @@ export function glance(data: ReportData): Markup {
   }
   const { openLoop, closedLoop } = data;
   if (openLoop) {
-    const ratio = formatTimes(openLoop.meanOfEight / openLoop.bestConstant);
-    entries.push([ratio, 'open-loop error of the mean of 8 samples, relative to the best constant chunk']);
+    const { oneSample, meanOfEight, bestConstant } = openLoop;
+    const what = meanOfEight === null ? '' : ' of the mean of 8 samples';
+    const ratio = formatTimes((meanOfEight ?? oneSample) / bestConstant);
+    entries.push([ratio, `open-loop error${what}, relative to the best constant chunk`]);
   }
   if (closedLoop && closedLoop.episodes.length > 0) {
     const { count, of } = rates(closedLoop)[0];
@@ -106,7 +109,9 @@ export async function lossSection(data: Measured): Promise<Section | undefined> 
   const last = training.at(-1);
   if (last && last.seconds > 0) {
     const rate = formatRatio(last.step / last.seconds);
-    sentences.push(`${formatNumber(last.step)} steps in ${formatSeconds(last.seconds)}, ${rate} steps a second.`);
+    sentences.push(
+      `${formatNumber(last.step)} ${last.step === 1 ? 'step' : 'steps'} in ${formatSeconds(last.seconds)}, ${rate} steps a second.`,
+    );
   }
   const size = Math.ceil(training.length / TRAINING_BINS);
   if (size > 1)
@@ -165,7 +170,7 @@ export function attentionSection(attention: NonNullable<ReportData['attention']>
   return {
     id: 'attention',
     title: 'Attention table',
-    body: html`${attentionFigure(attention)}\n${table([{ name: 'queries of' }, { name: 'see' }], rows)}`,
+    body: html`${attentionFigure(attention)}${attention.history && html`<p>${attention.history}</p>`}\n${table([{ name: 'queries of' }, { name: 'see' }], rows)}`,
   };
 }
 
@@ -182,12 +187,15 @@ export async function chunkSection(data: ReportData): Promise<Section | undefine
   if (!chunks || chunks.samples.length === 0) return undefined;
   const { horizon, rate } = data.data;
   const plots = await chunkPlots(chunks, horizon, rate);
+  const several = chunks.samples.some(({ mean }) => mean !== null);
   const line = (name: string, words: string) =>
     html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8"><path d="M0,4H22" stroke="var(--${name})" stroke-width="2"/></svg> ${words}</li>`;
   const samples = chunks.samples.map(({ instruction, image, validSteps }, i) => {
     const words = instruction === undefined ? 'no instruction' : `“${instruction}”`;
     const end =
-      validSteps < horizon ? `The episode ends after ${validSteps} of ${horizon} steps (shaded from there).` : '';
+      validSteps < horizon
+        ? `The episode ends after ${validSteps} of ${counted(horizon, 'step')} (shaded from there).`
+        : '';
     return html`<div class="sample">
 <header>${image ? picture(image, `Camera image of held-out sample ${i + 1}`) : undefined}<div><p>${words}</p><p class="small">${end}</p></div></header>
 <div class="plots">${plots[i].map(({ name, figure }) => html`<figure><figcaption>${name} (${chunks.unit})</figcaption>${figure}</figure>`)}</div>
@@ -197,7 +205,7 @@ export async function chunkSection(data: ReportData): Promise<Section | undefine
     id: 'chunks',
     title: 'Predicted chunks',
     body: html`<p>Held-out observations. Actions (${chunks.unit}) over the ${formatNumber(horizon / rate)} s of the chunk; a dimension has the same axis in every sample.</p>
-<ul class="key inline">${line('demonstrated', 'demonstrated')}${line('mean', 'mean of 8 samples')}${line('predicted', 'one sample')}</ul>
+<ul class="key inline">${line('demonstrated', 'demonstrated')}${several ? line('mean', 'mean of 8 samples') : ''}${line('predicted', several ? 'one sample' : 'predicted')}</ul>
 ${samples}`,
   };
 }
@@ -209,7 +217,10 @@ export function openLoopSection(openLoop: NonNullable<ReportData['openLoop']>): 
     value,
     texts: [formatNumber(value), bestConstant > 0 ? relative : ''],
   });
-  const predictions = [row('one sample', oneSample), row('mean of 8 samples', meanOfEight)];
+  const predictions =
+    meanOfEight === null
+      ? [row('predicted chunk', oneSample)]
+      : [row('one sample', oneSample), row('mean of 8 samples', meanOfEight)];
   return {
     id: 'open-loop',
     title: 'Open loop',
@@ -282,10 +293,13 @@ export function runSection(data: ReportData): Section {
   const facts: [string, string | Markup][] = [
     ['Command', html`<code>${data.command}</code>`],
     ['System', `${data.system}, preset ${data.preset}, seed ${data.seed}`],
+    ...(data.settings && data.settings.length > 0
+      ? [['Settings', html`<code>${data.settings.join(' ')}</code> (others have their defaults)`] as [string, Markup]]
+      : []),
     ['Adapter', data.adapter],
     ['Data', `${name}, ${formatNumber(episodes)} ${episodes === 1 ? 'episode' : 'episodes'}`],
     ['Held out', heldOut],
-    ['Chunk', `${horizon} steps at ${formatNumber(rate)} Hz, ${formatNumber(horizon / rate)} s`],
+    ['Chunk', `${counted(horizon, 'step')} at ${formatNumber(rate)} Hz, ${formatNumber(horizon / rate)} s`],
   ];
   if (missing.length > 0) facts.push(['Missing', missing.join(', ')]);
   const bars = (

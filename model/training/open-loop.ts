@@ -7,14 +7,14 @@ import { chunkOf, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
-  /** Root mean square error, over real steps of normalised actions, of one sample, the mean, and the best constant chunk. */
+  /** Root mean square error, over real steps of normalised actions, of one sample, the mean (null if one was drawn), and the best constant chunk. */
   readonly oneSample: number;
-  readonly meanOfSeveral: number;
+  readonly meanOfSeveral: number | null;
   readonly bestConstant: number;
   /** Action tokens that were decoded; null for a policy that acts by none. */
   readonly decodes: DecodeCounts | null;
-  /** Normalised chunks by observation: one sample, and the mean of several. */
-  readonly chunks: readonly { readonly predicted: Float32Array; readonly mean: Float32Array }[];
+  /** Normalised chunks by observation: one sample, and the mean of several, if several were drawn. */
+  readonly chunks: readonly { readonly predicted: Float32Array; readonly mean: Float32Array | null }[];
 }
 
 const OPEN_LOOP_SAMPLES = 8;
@@ -42,7 +42,7 @@ export async function openLoopError(
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
   const decodes = new Decodes();
   const onDecoded = (complete: readonly boolean[]) => decodes.add(complete);
-  const chunks: { predicted: Float32Array; mean: Float32Array }[] = [];
+  const chunks: OpenLoopError['chunks'][number][] = [];
   for (const [index, batch] of batches.entries()) {
     const steps = lastSteps(policy.model.configuration, batch.batch);
     const means = steps.map(() => new Float64Array(meanChunk.length));
@@ -66,14 +66,14 @@ export async function openLoopError(
         sums.bestConstant += (meanChunk[k] - value) ** 2;
         sums.elements += 1;
       });
-      chunks.push({ predicted, mean: Float32Array.from(means[i]) });
+      chunks.push({ predicted, mean: samples > 1 ? Float32Array.from(means[i]) : null });
     });
   }
   const root = (sum: number) => Math.sqrt(sum / Math.max(1, sums.elements));
   return {
     observations: chunks.length,
     oneSample: root(sums.oneSample),
-    meanOfSeveral: root(sums.meanOfSeveral),
+    meanOfSeveral: samples > 1 ? root(sums.meanOfSeveral) : null,
     bestConstant: root(sums.bestConstant),
     decodes: decodes.counts,
     chunks,

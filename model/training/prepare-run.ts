@@ -1,5 +1,5 @@
 /** The part of a training run that needs no adapter: its checks, its split, its encoding and its model's configuration. */
-import { InputError } from '../../engine/files/errors.ts';
+import { counted, InputError } from '../../engine/files/errors.ts';
 import { warningsOf } from '../architecture/check.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
@@ -114,13 +114,16 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   checkGiven(fitting);
   const { split, missing } = prepareData(dataset, seed);
   listener.note(split.description);
-  for (const line of missing) listener.note(`${dataset.name}: ${line}; training goes on without`);
+  for (const line of missing)
+    listener.note(
+      `${dataset.name}: ${line}; training goes on${line.startsWith('no ') ? ' without' : ' without them there'}`,
+    );
   const begun = resume?.settings;
   const { window } = system.history ?? { window: 1 };
   const longest = dataset.episodes.reduce((most, { length }) => Math.max(most, length), 0);
   if (window > longest)
     throw new InputError(
-      `a history of ${window} control steps is longer than every episode of "${dataset.name}": the longest has ${longest}; give a smaller --window`,
+      `a history of ${counted(window, 'control step')} is longer than every episode of "${dataset.name}": the longest has ${longest}; give a smaller --window`,
     );
   const horizon = begun?.configuration.horizon ?? chooseHorizon(dataset, settings.horizon ?? undefined);
   const isGiven = given.statistics !== undefined || begun?.data.statistics === null;
@@ -158,7 +161,9 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   for (const objective of architecture.objectives)
     if (architecture.trainsNothing(objective))
       listener.note(`warning: the ${objective.name} loss reaches frozen parameters alone, so it trains nothing`);
-  listener.note(`chunks of ${horizon} control steps (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`);
+  listener.note(
+    `chunks of ${counted(horizon, 'control step')} (${(horizon / dataset.rate).toFixed(2)} s); tokens: ${blocks}`,
+  );
   return {
     ...options,
     dataset,

@@ -83,6 +83,10 @@ export const runSettingsSchema = v.object({
 });
 export type RunSettings = Readonly<v.InferOutput<typeof runSettingsSchema>>;
 
+/** The weights that a run with a moving average measures. */
+export const averagedWords = (decay: number) =>
+  `Measured numbers are those of the moving average of the weights, decay ${decay}; training losses and gradient norms are those of the weights themselves.`;
+
 /** The given settings, and defaults for the others: the preset's if it has one. */
 export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
   const { preset = presetNamed('tiny') } = given;

@@ -1,7 +1,7 @@
 /** The differences between two runs as sentences, and the check that a resumed run is still the same run. */
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
-import type { RunSettings } from './run-settings.ts';
+import { type RunSettings, runSettings } from './run-settings.ts';
 
 /** Properties of the data set of a run. Its files may have moved when the run is resumed. */
 export const runDataSchema = v.object({
@@ -49,9 +49,7 @@ export function differences(begun: RunIdentity, now: RunIdentity): string[] {
       const [own, other] = [now.settings?.[name], begun.settings?.[name]];
       const before =
         other === true ? 'with it' : other === null || other === false ? 'without it' : `with ${settingText(other)}`;
-      const option =
-        `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${typeof own === 'boolean' ? '' : name === 'from' && own === null ? 'scratch' : settingText(own)}`.trim();
-      return `${option}: the run was begun ${before}; leave it out, or begin anew with --out`;
+      return `${optionText(name, own)}: the run was begun ${before}; leave it out, or begin anew with --out`;
     });
   const data = differing(begun.data, now.data).map((name) => {
     const advice = 'give the data that the run was begun with';
@@ -60,6 +58,12 @@ export function differences(begun: RunIdentity, now: RunIdentity): string[] {
     return `data set "${now.data?.name}": ${propertyNames[name]} ${own}; the run was begun with ${other}: ${advice}`;
   });
   return [...settings, ...data];
+}
+
+/** The settings of a run that differ from its preset's and the program's defaults, as options; those that a system's recipe or the built-in world chose are among them. */
+export function settingsBesideDefaults(run: RunSettings): string[] {
+  const { system, preset, seed } = run;
+  return differing(runSettings({ system, preset, seed }), run).map((name) => optionText(name, run[name]));
 }
 
 /** @throws InputError with the first difference */
@@ -76,6 +80,13 @@ function differing<T extends object>(begun: T | undefined, now: T | undefined): 
     const [own, other] = [now[name], begun[name]];
     return own !== undefined && other !== undefined && JSON.stringify(own) !== JSON.stringify(other);
   });
+}
+
+/** A setting as an option on the command line. */
+function optionText(name: keyof RunSettings, value: RunSettings[keyof RunSettings] | undefined): string {
+  const option = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  if (typeof value === 'boolean') return option;
+  return `${option} ${name === 'from' && value === null ? 'scratch' : settingText(value)}`;
 }
 
 /** The value of an option as typed on the command line. */

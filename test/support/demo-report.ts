@@ -138,6 +138,7 @@ export function demoReport(seed = 1): ReportData {
     seed,
     system: 'knowledge-insulation',
     preset: 'demo',
+    settings: ['--ema 0.99', '--steps 900'],
     parameters: [182_016, 65_536, 1_049_600, 328_192, 4_615].map((count, i) => ({ group: GROUPS[i], count })),
     data: {
       name: 'tabletop',
@@ -175,6 +176,7 @@ export function demoReport(seed = 1): ReportData {
         { name: 'action', length: HORIZON },
       ],
       edges,
+      history: 'It sees a window of 8 control steps.',
     },
     chunks: { unit: 'normalised to the 1 % and 99 % quantiles', samples },
     openLoop: {

@@ -4,7 +4,7 @@
  *   guided   sampling of any flow is guided to the previous actions (Black et al. 2025, arXiv 2506.07339; as in LeRobot, modeling_rtc.py)
  *   trained  the model has learned to continue clean first actions, which are pasted in (Black et al. 2025, arXiv 2512.05964)
  */
-import { InputError } from '../../../engine/files/errors.ts';
+import { counted, InputError } from '../../../engine/files/errors.ts';
 import { type Device, type Tensor, tensor } from '../../../engine/index.ts';
 import { add, eulerStep, multiply, scale, subtract } from '../../../kernels/index.ts';
 
@@ -74,11 +74,11 @@ export class Continuation implements Disposable {
     );
     expect(
       Number.isInteger(delay) && delay >= 0 && delay <= left,
-      `the delay is ${delay} control steps, and ${left} actions are left for them`,
+      `the delay is ${counted(delay, 'control step')}, and ${left} actions are left for them`,
     );
     expect(
       maximumDelay === 0 || delay <= maximumDelay,
-      `the delay is ${delay} control steps; this policy was trained with at most ${maximumDelay}`,
+      `the delay is ${counted(delay, 'control step')}; this policy was trained with at most ${maximumDelay}`,
     );
     this.trained = maximumDelay > 0;
     this.clean = this.trained ? delay : 0;
