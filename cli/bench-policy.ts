@@ -10,7 +10,7 @@ import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { choices, number, outputFile, text } from './options.ts';
 import { systemNames } from './run-options.ts';
-import { expectSameSizes, stepSizeOptions } from './step-options.ts';
+import { expectSameSizes, expectUsedSizes, stepSizeOptions } from './step-options.ts';
 
 const { preset, prompt, horizon, depth } = stepSizeOptions;
 
@@ -35,7 +35,7 @@ export const benchPolicy = command({
       rounds = 10,
       seconds = 60,
       batch = 1,
-      steps = 10,
+      steps,
       out,
       compare,
       adapter,
@@ -45,7 +45,8 @@ export const benchPolicy = command({
     },
     { progress },
   ) {
-    const sizes = { ...given, batch, steps };
+    expectUsedSizes('bench policy', systems, { preset: given.preset, steps });
+    const sizes = { ...given, batch, steps: steps ?? 10 };
     const before = compare === undefined ? null : await readSavedRun(compare, policyRunSchema, 'insula bench policy');
     if (before) expectSameSizes(compare!, before.sizes, sizes);
     using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;

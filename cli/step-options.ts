@@ -12,14 +12,17 @@ export const measuredSystems = [...systemNames, PACKED_QUESTIONS];
 export const stepSizeOptions = {
   preset: choice('nano, tiny (default) or small: widths, depth and heads', presetNames),
   batch: number("examples in a batch; the preset's by default", 1),
-  prompt: number('prompt tokens, without images; by default one camera and 32 tokens', 1),
+  prompt: number(
+    'a model without images, with this many prompt tokens; by default it has one camera and 32 prompt tokens',
+    1,
+  ),
   target: number('tokens to be predicted; 24 by default', 1),
   horizon: number("actions in a chunk; by default those of the system's recipe, or 10", 1),
   depth: number("layers; the preset's by default", 1),
   ...memoryOptions,
 };
 
-/** @throws InputError if a size is given of what none of the systems has: target tokens, or a chunk of actions */
+/** @throws InputError if a size is given of what none of the systems has: target tokens, actions that are no tokens, or steps of a flow */
 export function expectUsedSizes(
   command: string,
   systems: readonly string[],
@@ -27,18 +30,28 @@ export function expectUsedSizes(
     preset = 'tiny',
     target,
     horizon,
-  }: { readonly preset?: string; readonly target?: number; readonly horizon?: number },
+    steps,
+  }: { readonly preset?: string; readonly target?: number; readonly horizon?: number; readonly steps?: number },
 ): void {
   const own = systems.map((system) => measuredSystem(system, presetNamed(preset).depth));
-  const refuse = (option: string, missing: string) => {
-    const have = systems.length > 1 ? 'have' : 'has';
-    return new InputError(`${command}: ${option}: ${systems.join(' and ')} ${have} no ${missing}; leave it out`);
-  };
-  const has = (...inputs: string[]) =>
-    own.some(({ blocks }) => blocks.some(({ input, length }) => inputs.includes(input) && typeof length !== 'number'));
-  if (target !== undefined && !has('target')) throw refuse(`--target ${target}`, 'tokens to predict');
-  if (horizon !== undefined && !has('noisyActions', 'learned', 'zeros'))
-    throw refuse(`--horizon ${horizon}`, 'block of actions');
+  const [have, say] = systems.length > 1 ? ['have', 'say'] : ['has', 'says'];
+  const refuse = (option: string, reason: string) =>
+    new InputError(`${command}: ${option}: ${systems.join(' and ')} ${reason}; leave it out`);
+  const acts = (...kinds: string[]) =>
+    own.some(
+      ({ name, objectives }) => name !== PACKED_QUESTIONS && objectives.some(({ kind }) => kinds.includes(kind)),
+    );
+  const sampled = ['flow', 'diffusion', 'denoisingHead'];
+  const targets = own.some(({ blocks }) =>
+    blocks.some(({ input, length }) => input === 'target' && typeof length !== 'number'),
+  );
+  if (target !== undefined && !targets) throw refuse(`--target ${target}`, `${have} no tokens to predict`);
+  if (horizon !== undefined && !acts('regression', ...sampled))
+    throw refuse(
+      `--horizon ${horizon}`,
+      targets ? `${say} a chunk in tokens, and their number here is that of --target` : `${have} no chunks of actions`,
+    );
+  if (steps !== undefined && !acts(...sampled)) throw refuse(`--steps ${steps}`, `${have} no flow and no diffusion`);
 }
 
 /** @throws InputError if a saved run measured other sizes */

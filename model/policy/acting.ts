@@ -12,6 +12,7 @@ import {
   targetsBefore,
 } from '../architecture/objectives/index.ts';
 import { CachedSession } from '../architecture/session.ts';
+import { SUBTASK } from '../systems/index.ts';
 import type { Said } from './subtask.ts';
 
 export interface SamplingOptions {
@@ -102,7 +103,7 @@ export async function act(
     const source = sourceOf(target);
     if (observation.ids[source]) continue;
     const decoder = model.objectives.find(({ decode }) => decode)!;
-    const ids = await decoder.decode!(acting(observation, `${target.name}: `), target);
+    const ids = await decoder.decode!(acting(observation, target.name === SUBTASK ? `${SUBTASK}: ` : ''), target);
     const numbers = { ...observation.numbers, ...numbersOf?.() };
     observation = { ...observation, ids: { ...observation.ids, [source]: ids }, numbers };
   }

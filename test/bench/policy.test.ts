@@ -33,6 +33,9 @@ test('insula bench policy times the parts of acting, and counts tokens and malfo
   expect(lines).toMatch(/^ {2}pi0-fast .* \d+ x [\d.]+ .* 0 of 14$/m);
   const compared = policyComparison(result, result);
   expect(compared.filter((line) => line.endsWith('1.00               no'))).toHaveLength(5);
+  await expect(runCommand(benchPolicy, { system: ['openvla', 'pi0-fast'], steps: 5 })).rejects.toThrow(
+    'bench policy: --steps 5: openvla and pi0-fast have no flow and no diffusion; leave it out',
+  );
   await expect(runCommand(benchPolicy, { adapter: 'null', compare: 'package.json' })).rejects.toThrow(
     `package.json: this is not a run that 'insula bench policy --out' saved: "format": missing`,
   );

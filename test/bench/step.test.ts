@@ -41,10 +41,10 @@ describe('insula bench step', () => {
     expect(() => read('--preset', 'huge')).toThrow('--preset huge: there is no "huge"; there are nano, tiny, small');
     const useless = { adapter: 'null', system: ['pi0-fast'], horizon: 5 };
     await expect(runCommand(benchStep, useless)).rejects.toThrow(
-      'bench step: --horizon 5: pi0-fast has no block of actions; leave it out',
+      'bench step: --horizon 5: pi0-fast says a chunk in tokens, and their number here is that of --target; leave it out',
     );
     await expect(runCommand(inspect, { ...useless, system: 'pi0-fast', step: true })).rejects.toThrow(
-      'inspect: --horizon 5: pi0-fast has no block of actions; leave it out',
+      'inspect: --horizon 5: pi0-fast says a chunk in tokens, and their number here is that of --target; leave it out',
     );
     await expect(runCommand(benchStep, { ...useless, system: ['pi0', 'pi05'], target: 5 })).rejects.toThrow(
       'bench step: --target 5: pi0 and pi05 have no tokens to predict; leave it out',

@@ -244,10 +244,14 @@ test.each(['knowledge-insulation', 'ki-continuous-state', 'pi0', 'pi0-fast', 'hy
     model.initialise(3);
     const { observations } = await maker.make(samples, 0);
     const said: Said[] = [];
+    const parts: string[] = [];
     const chunks = await new Policy(model, encoding).act(observations, {
       steps: 2,
       onSaid: (own) => said.push(...own),
+      onLatency: (part) => parts.push(part.split(':')[0]),
     });
+    expect(parts.slice(0, 2)).toEqual(['subtask', 'subtask']);
+    expect(parts.at(-1)).not.toBe('subtask');
     expect(chunks.every((own) => own.length === HORIZON * 3 && own.every(Number.isFinite))).toBe(true);
     expect(said).toHaveLength(2);
     for (const { places, words } of said) {
