@@ -135,7 +135,7 @@ describe('insula convert', () => {
 test('a policy of a mixture acts on one of its data sets by itself', async () => {
   const dataset = await choose({ dataset: ['seven', 'three'] });
   const checkpoint = join(folder, 'mixture.safetensors');
-  const { policy } = await trainRun(checkpoint, { dataset, seed: 0, steps: 1, horizon: 2 });
+  const { policy } = await trainRun(checkpoint, { system: 'pi0-fast', dataset, seed: 0, steps: 1, horizon: 2 });
   policy.model.dispose();
   const notes: string[] = [];
   const progress = Object.assign(new Silent(), { note: (line: string) => notes.push(line) });
@@ -152,6 +152,9 @@ test('a policy of a mixture acts on one of its data sets by itself', async () =>
   expect(await measured({ execution: 'open-loop' })).toContain('--execution: the policy was trained on data');
   expect(await message(runCommand(evaluate, { checkpoint, delay: 20 }))).toContain(
     '--delay 20: a chunk of this policy has 2 actions, so that the delay is at most 1',
+  );
+  expect(await message(runCommand(evaluate, { checkpoint, execution: 'real-time-chunking', delay: 20 }))).toContain(
+    '--execution real-time-chunking: pi0-fast does not act by a flow',
   );
   expect(await measured({ seed: 2 })).toContain('give --seed only with --record');
   expect(await message(runCommand(act, { ...options, dataset: ['fast'] }))).toContain(
