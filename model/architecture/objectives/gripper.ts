@@ -31,7 +31,7 @@ export function gripperOf(
   };
   return {
     ...{ name, weight, reads, blocks, layers: [] },
-    meaning: 'mean cross-entropy of the gripper, 1 for normalised actions above 0',
+    meaning: 'cross-entropy of the gripper, 1 for normalised actions above 0',
     baseline: meanChunkLoss(baselineLoss, ...columns),
     inputs(batch) {
       const { actions, ...masks } = columnsOf(batch, ...columns);
