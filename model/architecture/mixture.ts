@@ -33,7 +33,7 @@ import {
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
-import { CrossAttention, type Memory } from './cross-attention.ts';
+import { type CrossAttention, crossAttentionOf, type Memory } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 import { mapped } from './records.ts';
 
@@ -150,7 +150,7 @@ export class Mixture {
           (_, layer) => new ExpertLayer(name, `${prefix}.layers.${layer}`, settings, configuration, this.family),
         ),
         norm: new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false),
-        cross: settings.crossAttention ? new CrossAttention(configuration, name) : null,
+        cross: settings.crossAttention ? crossAttentionOf(configuration, name) : null,
       };
     });
   }
