@@ -9,6 +9,7 @@ import { commands } from './commands.ts';
 import { optionLines, readOptions, wrapped } from './options.ts';
 import { expectWritable } from './outputs.ts';
 import { Progress } from './progress.ts';
+import { withSystemFiles } from './system-files.ts';
 
 const interrupted = new InputError('interrupted before the first step: there is nothing to save');
 
@@ -25,7 +26,8 @@ const overview = () =>
     summaries(Object.keys(commands)),
     `  ${'setup'.padEnd(17)}installs what is missing: an adapter that opens, and in a clone of the repository the dependencies`,
     '',
-    "'insula COMMAND --help' lists a command's options; every command takes --json.",
+    "'insula COMMAND --help' lists a command's options; every command takes --json, and --system-file FILE, which adds the systems",
+    'that FILE, a TypeScript module like those of model/systems/, exports.',
   ].join('\n');
 
 /** Help of a command, with the commands of its family. */
@@ -73,7 +75,7 @@ async function main(words: readonly string[]): Promise<number> {
     process.stdout.write(`${createRequire(import.meta.url)('insula/package.json').version}\n`);
     return 0;
   }
-  const { name, args } = commandNamed(words);
+  const { name, args } = commandNamed(await withSystemFiles(words));
   const command = await commands[name]?.load();
   if (!command) {
     process.stdout.write(`${helpOf(name, undefined)}\n`);

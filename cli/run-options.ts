@@ -110,6 +110,7 @@ export const runOptions = {
   'maximum-delay': number(
     'training-time real-time chunking, of systems with a flow: up to so many actions of each training chunk are given, as those are that a robot carries out while the next chunk is computed; 0 by default',
   ),
+  window: number("control steps that a system with a history sees together; the system's own by default", 1),
   horizon: number("control steps in a chunk; the system's own by default, one second in most", 1),
   from: {
     ...text(

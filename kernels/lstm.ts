@@ -8,7 +8,7 @@ import { concatenateTokens, sliceTokens } from './tokens.ts';
 
 const kernel = await loadKernel(new URL('./lstm.wgsl', import.meta.url));
 
-/** One layer of an LSTM: [4 width, inputs], [4 width, width] and two biases [4 width], with the rows of the gates i, f, g, o in this order. */
+/** One layer of an LSTM: [4 width, inputs], [4 width, width] and two biases [4 width]. Their rows are those of the gates i, f, g, o, in this order. */
 export interface LstmWeights {
   readonly inputWeight: Tensor;
   readonly hiddenWeight: Tensor;
@@ -17,9 +17,9 @@ export interface LstmWeights {
 }
 
 /**
- * The hidden states of all steps, from a hidden state and a cell of zeros before the first (torch.nn.LSTM, batch_first).
+ * The hidden states of all steps of one layer (torch.nn.LSTM, batch_first). Before the first step, hidden state and cell are zeros.
  *
- * x [batch, steps, inputs] f32, weights in any storage -> [batch, steps, width]. The inputs of all steps are one product.
+ * x [batch, steps, inputs] f32, weights in any storage -> [batch, steps, width]. One product takes the inputs of all steps.
  */
 export function lstm(x: Tensor, { inputWeight, hiddenWeight, inputBias, hiddenBias }: LstmWeights): Tensor {
   const op = 'lstm';
@@ -39,7 +39,7 @@ export function lstm(x: Tensor, { inputWeight, hiddenWeight, inputBias, hiddenBi
   return concatenateTokens(states);
 }
 
-/** One step of an LSTM, by element: the sums of its gates [batch, 4 width], in the order i, f, g, o, and its cell [batch, width]; f32. */
+/** One step of an LSTM from the pre-activations of its gates [batch, 4 width], in the order i, f, g, o, and its cell [batch, width]; f32. */
 export function lstmCell(gates: Tensor, cell: Tensor): { hidden: Tensor; cell: Tensor } {
   const op = 'lstmCell';
   expectLike(op, 'cell', cell, 'f32', [null, null]);

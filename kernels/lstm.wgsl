@@ -1,22 +1,22 @@
-// One step of an LSTM (Hochreiter and Schmidhuber 1997; the gates of PyTorch's nn.LSTM), element by element. With the sums z of the
-// four gates, which products make, s(z) = 1 / (1 + exp(-z)) and c the cell:
+// One step of an LSTM (Hochreiter and Schmidhuber 1997; the gates of PyTorch's nn.LSTM), element by element. Matrix products elsewhere
+// make the pre-activations z of the four gates: input i, forget f, candidate g, output o. With s(z) = 1 / (1 + exp(-z)) and c the cell:
 //
 //   i = s(z_i)   f = s(z_f)   g = tanh(z_g)   o = s(z_o)
 //   next = f c + i g          hidden = o tanh(next)
 //
-// and backward, from the gradients of both, with t = tanh(next), which is made again:
+// and backward, from the gradients of next and hidden, with t = tanh(next), which is computed again:
 //
 //   d = dNext + dHidden o (1 - t^2)           dc = d f
 //   dz_i = d g s'(z_i)   dz_f = d c s'(z_f)   dz_g = d i (1 - g^2)   dz_o = dHidden t s'(z_o)
 //
-// Shapes: gates, dGates [rows, 4, width] in the order i, f, g, o; all others [rows, width]; f32, read in groups of four (Value; of one
-// where width is no multiple of four). s is made from exp(-|z|), which is never above 1; see activation.wgsl.
+// Shapes: gates (the z), dGates [rows, 4, width] in the order i, f, g, o; all others [rows, width]; f32. A Value is a group of four
+// elements, or one element if width is no multiple of four. s is made from exp(-|z|), which is never above 1; see activation.wgsl.
 
 const THREADS: u32 = 64u;                                                    // @param
 alias Value = vec4f;                                                         // @param  a group of elements
 // @or single  alias Value = f32;
 
-struct Shape { items: u32, groups: u32 }                                     // groups of all rows, and of one
+struct Shape { items: u32, groups: u32 }                                     // Values in all rows, and in one row
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -31,7 +31,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 
 fn itemOf(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread; }
 
-// Where the first gate of an item lies; the others follow, shape.groups apart.
+// The index of an item's first gate; its other gates follow, shape.groups apart.
 fn gateOf(item: u32) -> u32 { return 3u * shape.groups * (item / shape.groups) + item; }
 
 fn logistic(z: Value) -> Value {
@@ -45,7 +45,7 @@ fn logisticSlope(z: Value) -> Value {
   return e / ((1.0 + e) * (1.0 + e));
 }
 
-// For small |x| 1 - e would keep few digits, so there it is the power series, to 1e-8.
+// For small |x| the difference 1 - e has few correct digits; there the power series is used, with a relative error below 1e-8.
 fn tanhOf(x: Value) -> Value {
   let e = exp(-2.0 * abs(x));
   let far = sign(x) * (1.0 - e) / (1.0 + e);
@@ -60,9 +60,9 @@ fn tanhOf(x: Value) -> Value {
   if (item >= shape.items) { return; }
   let gate = gateOf(item);
   let kept = logistic(gates[gate + shape.groups]) * cell[item];
-  let own = kept + logistic(gates[gate]) * tanhOf(gates[gate + 2u * shape.groups]);
-  next[item] = own;
-  hidden[item] = logistic(gates[gate + 3u * shape.groups]) * tanhOf(own);
+  let nextCell = kept + logistic(gates[gate]) * tanhOf(gates[gate + 2u * shape.groups]);
+  next[item] = nextCell;
+  hidden[item] = logistic(gates[gate + 3u * shape.groups]) * tanhOf(nextCell);
 }
 
 @compute @workgroup_size(THREADS) fn backward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
@@ -77,12 +77,12 @@ fn tanhOf(x: Value) -> Value {
   let forget = logistic(zForget);
   let candidate = tanhOf(zCandidate);
   let c = cell[item];
-  let own = forget * c + input * candidate;
+  let nextCell = forget * c + input * candidate;
   let dh = dHidden[item];
-  let d = dNext[item] + dh * logistic(zOutput) * 4.0 * logisticSlope(2.0 * own);
+  let d = dNext[item] + dh * logistic(zOutput) * 4.0 * logisticSlope(2.0 * nextCell);
   dGates[gate] = d * candidate * logisticSlope(zInput);
   dGates[gate + shape.groups] = d * c * logisticSlope(zForget);
   dGates[gate + 2u * shape.groups] = d * input * 4.0 * logisticSlope(2.0 * zCandidate);
-  dGates[gate + 3u * shape.groups] = dh * tanhOf(own) * logisticSlope(zOutput);
+  dGates[gate + 3u * shape.groups] = dh * tanhOf(nextCell) * logisticSlope(zOutput);
   dCell[item] = d * forget;
 }

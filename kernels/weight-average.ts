@@ -4,12 +4,13 @@ import { streaming } from './streaming.ts';
 const kernel = await loadKernel(new URL('./weight-average.wgsl', import.meta.url));
 const THREADS = 64;
 
-/** An exponential moving average of the parameters in `arenas`, in f32: 4 bytes a parameter. It begins as their values. */
+/** An exponential moving average of the parameters in `arenas`, in f32: 4 bytes for each parameter. It begins as their values. */
 export class WeightAverage implements Disposable {
   /** Views of the averages, by the names of the parameters; after an `exchange`, of the parameters' own values. */
   readonly tensors: ReadonlyMap<string, Tensor>;
   private readonly pairs: readonly { arena: Arena; average: Tensor }[];
 
+  /** @throws RangeError if the decay is not from 0 to below 1 */
   constructor(
     private readonly device: Device,
     arenas: readonly Arena[],
@@ -33,12 +34,12 @@ export class WeightAverage implements Disposable {
     return this.pairs.reduce((sum, { average }) => sum + average.byteLength, 0);
   }
 
-  /** Takes up the values of an update: one dispatch an arena. Inside device.step. */
+  /** Moves the averages towards the parameters' values, after an update of these. One dispatch for each arena; inside device.step. */
   update(): void {
     this.run('update', 12);
   }
 
-  /** Swaps the parameters' values and their averages: one dispatch an arena. Inside device.step. */
+  /** Swaps the parameters' values and their averages. One dispatch for each arena; inside device.step. */
   exchange(): void {
     this.run('exchange', 0);
   }

@@ -1,10 +1,10 @@
-// Exponential moving average of weights.                        Polyak and Juditsky 1992; openpi, scripts/train.py (ema_params)
+// Exponential moving average (EMA) of weights.              after Polyak and Juditsky 1992; openpi, scripts/train.py (ema_params)
 //
 //   average = decay average + (1 - decay) value                    after every update of the optimizer
 //
-// `exchange` swaps the two, so that everything that reads the weights reads their averages until the next exchange.
+// `exchange` swaps averages and values, so that whatever reads the weights reads their averages until the next exchange.
 //
-// Shapes: value, average [4 groups], one arena of parameters and its averages. f32.
+// Shapes: value, average [4 groups]: the parameters of one arena, and their averages. f32.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 

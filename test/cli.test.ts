@@ -64,6 +64,11 @@ beforeAll(async () => {
   const episodes = ['a', 'b'].map((id) => ({ id, steps: 8, language: 'put the red cube in the blue bin' }));
   const datasets = { made: { control_hz: 4, actions: 'made.safetensors', episodes } };
   await mkdir(join(folder, 'data'));
+  await writeFile(join(folder, 'empty.mts'), 'export const nothing = {};');
+  await writeFile(
+    join(folder, 'twice.mts'),
+    `export { pi0 } from ${JSON.stringify(new URL('../model/systems/pi0.ts', import.meta.url).href)};`,
+  );
   await writeFile(join(folder, 'data/index.json'), JSON.stringify({ format: 1, datasets }));
   await writeFile(join(folder, 'data/made.safetensors'), await actionsFile(Object.fromEntries(tables)));
 });
@@ -96,6 +101,13 @@ describe('insula', () => {
         ['train', '--questions', 'questions.jsonl', ...data],
         'insula: --questions: knowledge-insulation-robot-only is trained without questions; give --cotrain',
       ],
+      [['train', '--window', '3', ...data], 'insula: --window: knowledge-insulation-robot-only sees no history'],
+      [['systems', '--system-file', 'none.mts'], 'insula: --system-file none.mts: there is no such file'],
+      [
+        ['systems', '--system-file', 'empty.mts'],
+        'insula: --system-file empty.mts: it exports no system; one has "name"',
+      ],
+      [['systems', '--system-file', 'twice.mts'], 'insula: system "pi0": another has this name'],
       [['train', '--out', '--json'], 'insula: train: --out needs a value; see insula train --help'],
       [
         ['train', '--task', 'place,juggle'],

@@ -62,7 +62,7 @@ test('the README is one page, and its commands are commands with their own optio
 /** Lines of the README that take seconds, and the beginning or a part of what they print. */
 const short: Readonly<Record<string, RegExp>> = {
   devices: /features: /,
-  'inspect --step --system pi0': /dispatches/,
+  'systems pi0-small': /dispatches/,
   'act --checkpoint tiny --ask "point to the red cube"': /<loc\d{4}><loc\d{4}>/,
   'evaluate --checkpoint tiny --variation pairs --scenes 5': /pairs/,
 };

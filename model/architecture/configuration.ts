@@ -24,9 +24,9 @@ export interface ExpertSettings extends TransformerSizes {
 }
 
 export interface CrossAttentionSettings {
-  /** Before every so many layers, from the first on. */
+  /** The distance of its layers: 2 means before layers 0, 2, 4 ... */
   readonly every: number;
-  /** Flamingo's sublayer with gates that begin closed; otherwise a plain one, with the norm of the expert. */
+  /** Flamingo's branch, with gates that begin closed; otherwise a plain one, with the norm of the expert. */
   readonly gated: boolean;
 }
 
@@ -59,7 +59,7 @@ export interface VisionSettings {
   readonly imageHeight: number;
   readonly imageWidth: number;
   readonly cameras: number;
-  /** Behind the towers and before the projection: an image has so many latents in place of its patches. */
+  /** Stands behind the towers and before the projection. The rows of an image are its latents, in place of the patches. */
   readonly resampler?: ResamplerSettings;
   /** Every camera has towers of its own, without shared weights. */
   readonly towerPerCamera?: boolean;
@@ -130,7 +130,7 @@ export interface ModelConfiguration {
   readonly backbone: BackboneName;
   readonly backboneVariant?: BackboneVariant;
   readonly vocabulary: number;
-  /** By name; 'backbone' is the first, and embeds and predicts tokens. */
+  /** The experts by name; 'backbone' is the first, and embeds and predicts tokens. */
   readonly experts: Readonly<Record<string, ExpertSettings>>;
   readonly depth: number;
   readonly heads: number;

@@ -24,33 +24,34 @@ import { backboneOf } from './backbones/index.ts';
 import { type ModelConfiguration, memoryOf } from './configuration.ts';
 import { type Layer, LayerNorm, Linear, Norm, parametersOfLayers, Table, TORCH_EPSILON } from './layers.ts';
 
-/** Each [batch, rows of the memory, kvHeads, headDimension]. */
+/** Keys and values of the memory for one layer, each [batch, rows of the memory, kvHeads, headDimension]. */
 export interface KeysAndValues {
   readonly key: Tensor;
   readonly value: Tensor;
 }
 
-/** What the rows of an expert read in a pass. */
+/** Memory as the rows of an expert read it in a pass. */
 export interface Memory {
   /** The table over the blocks of the expert that run, which have queries only, and the blocks of the memory behind them. */
   readonly table: AttentionTable;
-  /** The blocks, or rows of a block, that are the rows of the expert. */
+  /** The blocks of the table, or rows of a block, that the expert runs in this pass, in order. */
   readonly queries: readonly (string | RowsOfBlock)[];
   /** The padding mask [batch, tokens of the table] u32. */
   readonly validity: Tensor;
   readonly contents: MemoryContents;
 }
 
-/** The keys and values of each layer of an expert; undefined for those that read none. */
+/** The keys and values of each layer of an expert; undefined for layers without cross-attention. */
 export type MemoryContents = readonly (KeysAndValues | undefined)[];
 
-/** The rows of the memory that keys and values are made of, [batch, rows, width of the memory]: they differ where gradients stop. */
+/** The rows of the memory that keys and values are made of, [batch, rows, width of the memory]. The two differ in the gradient that they pass. */
 export type MemoryRows = Readonly<Record<'key' | 'value', Tensor>>;
 
-/** The sublayers of one expert. */
+/** The cross-attention of one expert in all of its layers. */
 export interface CrossAttention extends Layer {
+  /** The keys and values of the memory, for each layer. */
   contentsOf(values: ParameterSet, rows: MemoryRows): MemoryContents;
-  /** x [batch, rows, width] before a layer, with what it reads; without memory, as if no row of it were real. */
+  /** x [batch, rows, width] before a layer -> x after its cross-attention. Without `memory`, as if no row of the memory were real. */
   run(values: ParameterSet, layer: number, x: Tensor, memory?: Memory, condition?: Tensor): Tensor;
 }
 
@@ -76,15 +77,16 @@ export function crossAttentionOf(configuration: ModelConfiguration, expert: stri
   };
 }
 
-/** What normed rows read, through the last product. */
+/** A(normed, m) for the memory m of the pass. Its last product adds the residual of the options. */
 type Read = (normed: Tensor, options?: LinearOptions) => Tensor;
 
 interface Sublayer extends Layer {
   readonly reading: ReturnType<typeof readingOf>;
+  /** `read` null: there is no memory. */
   run(values: ParameterSet, x: Tensor, read: Read | null, condition: Tensor | undefined): Tensor;
 }
 
-/** W_o attention(W_q x, W_k m, W_v m) */
+/** A(x, m) = W_o attention(W_q x, W_k m, W_v m); see the head of this file. */
 function readingOf(configuration: ModelConfiguration, expert: string, at: string) {
   const { experts, heads, kvHeads, headDimension } = configuration;
   const { width } = experts[expert];
@@ -114,6 +116,7 @@ function readingOf(configuration: ModelConfiguration, expert: string, at: string
   };
 }
 
+/** x + A(norm(x), m) */
 function plainSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
   const { width, adaptive = false } = configuration.experts[expert];
   const norm = new Norm(expert, `${at}.cross_attn_layernorm`, width, backboneOf(configuration).norm, adaptive);
@@ -129,6 +132,7 @@ function plainSublayer(configuration: ModelConfiguration, expert: string, at: st
   };
 }
 
+/** y = x + tanh(g1) A(LN(x), m), and then y + tanh(g2) W_2 gelu(W_1 LN(y)) */
 function gatedSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
   const { width, hidden } = configuration.experts[expert];
   const norm = (name: string) => new LayerNorm(expert, `${at}.${name}`, width, TORCH_EPSILON);

@@ -1,8 +1,8 @@
-/** What cannot run of encoders, memory and cross-attention. */
+/** Checks of encoders, memory and cross-attention. */
 import { quote } from '../../engine/files/errors.ts';
 import { blockNamed, isMemory, type ModelConfiguration, memoryOf } from './configuration.ts';
 
-/** Why memory cannot be made or read as a configuration says, all of whose blocks and edges are known; null if it can. */
+/** The reason why the memory of a configuration cannot be made or read; null if it can. The names in its blocks and edges are known. */
 export function memoryComplaint(configuration: ModelConfiguration): string | null {
   return blockComplaint(configuration) ?? expertComplaint(configuration) ?? edgeComplaint(configuration);
 }

@@ -1,4 +1,4 @@
-/** Memory of a pass: which experts read which blocks by cross-attention, and what these are made of. */
+/** Memory of a pass: which experts read which blocks by cross-attention, and the keys and values that are made of these blocks. */
 import { type ParameterSet, stopGradient, type Tensor } from '../../engine/index.ts';
 import { add, concatenateTokens, scale } from '../../kernels/index.ts';
 import { type ModelConfiguration, memoryOf, runsThrough } from './configuration.ts';
@@ -8,14 +8,14 @@ import type { PerExpert } from './mixture.ts';
 import type { Architecture } from './model.ts';
 import { type RunningBlock, validityInput } from './sequence.ts';
 
-/** An expert that reads memory in a pass, its blocks that run, and the memory. */
+/** An expert that reads memory in a pass, its blocks that run, and the blocks that they read. */
 export interface Reader {
   readonly expert: string;
   readonly running: readonly RunningBlock[];
   readonly memory: readonly RunningBlock[];
 }
 
-/** The experts of running blocks that read some of these blocks of memory. */
+/** The experts of the running `blocks` that read memory, each with those of the `available` blocks of memory that it reads. */
 export function readersOf(
   configuration: ModelConfiguration,
   blocks: readonly RunningBlock[],
@@ -31,7 +31,7 @@ export function readersOf(
 
 const validityOf = (expert: string) => `memory/${expert}/validity`;
 
-/** The padding masks of the readers. */
+/** The padding mask of each reader: [batch, tokens of its running blocks and its memory]. */
 export function readerInputs(
   configuration: ModelConfiguration,
   observation: ObservationBatch,
@@ -45,7 +45,7 @@ export function readerInputs(
   );
 }
 
-/** By expert that reads memory: the keys and values of its layers, from the rows of memory by block. */
+/** The keys and values of all layers of each expert that reads memory, from the rows [batch, rows, width] of each block of memory. */
 export function memoryContents(
   { configuration, mixture }: Architecture,
   values: ParameterSet,
@@ -61,8 +61,9 @@ export function memoryContents(
 }
 
 /**
- * The rows [batch, rows, width] that an expert makes the keys and values of its memory from. An edge with a gradient factor below 1
- * passes so much of the gradient into the rows, and all of it into the weights of keys and values.
+ * The rows [batch, rows, width] that an expert makes the keys and values of its memory from. The gradient factors of an edge scale the
+ * gradient that reaches the rows, and not that of the weights of keys and values, which belong to the reader. All blocks of an expert
+ * read a block of memory with the same factors (memory-check.ts), so the first edge tells them.
  */
 function memoryRows(
   { blocks, edges }: ModelConfiguration,
@@ -85,14 +86,14 @@ function memoryRows(
   };
 }
 
-/** The same rows, into which this factor of the gradient passes. */
+/** The same rows; only `factor` times the gradient passes through them: s rows + (1 - s) stopGradient(rows). */
 function passing(rows: Tensor, factor: number): Tensor {
   if (factor === 1) return rows;
   const stopped = stopGradient(rows);
   return factor === 0 ? stopped : add(scale(rows, factor), scale(stopped, 1 - factor));
 }
 
-/** By expert: what it reads in a pass. `queries` are its rows if not all of its blocks. */
+/** The memory of each reader in a pass. `queries` are the rows that run, by default all rows of its running blocks. */
 export function memoryOfPass(
   architecture: Architecture,
   inputs: InputTensors,

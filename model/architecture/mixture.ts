@@ -2,16 +2,16 @@
  * A mixture of transformers. An expert is one set of transformer weights; every token runs through the weights of its own expert, and
  * the experts meet only in attention. Each expert has a residual stream x, and each layer adds two branches to it:
  *
- *   attention  each expert projects its rows of x to q, k and v in one joint sequence (blockLinear: one product of three matrices),
- *              attention runs over the joint sequence by the system's table, and each expert projects its rows of the result back
+ *   attention  each expert projects its rows of x to q, k and v, which blockLinear writes into one joint sequence; attention runs over
+ *              the joint sequence by the system's table, and each expert projects its rows of the result back
  *   MLP        each expert has its own gated MLP
  *
- * An expert may also read memory, rows outside of the joint sequence, by a branch before these two; see cross-attention.ts.
+ * An expert may also read memory, rows outside of the joint sequence, by a branch before these two: cross-attention.ts.
  *
  * A branch begins with an RMSNorm. After a plain norm, the last product of the branch adds x. An adaptive norm takes scale, shift and
  * gate from a condition such as the flow time; then the branch is multiplied by the gate before x is added.
  *
- * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and what else a system adds. A pass
+ * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and those that a system adds. A pass
  * may leave experts out: at inference the prefix runs alone and leaves keys and values in a cache, and the suffix attends to these.
  */
 import { hostTensor, type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
@@ -56,7 +56,7 @@ export interface MixturePass extends MixtureOptions {
   readonly inputs: PerExpert<Tensor>;
   /** The blocks that run, in order, one entry for each copy. */
   readonly blocks: readonly BlockSettings[];
-  /** For each of these blocks, its name in the attention table, or some rows of the block of that name. */
+  /** The name in the attention table of each of these blocks, or some rows of the block of that name. */
   readonly queries: readonly (string | RowsOfBlock)[];
   /** The attention table over the blocks in the cache and, after them, the blocks that run. */
   readonly table: AttentionTable;
@@ -70,11 +70,12 @@ export interface MixturePass extends MixtureOptions {
   readonly lossBlocks?: readonly string[];
   /**
    * The rows of each expert that are read after the last layer; default: all rows of all experts. The last layer makes keys and values
-   * of every row, but all else for these rows alone. An expert without an entry has no output; chosen rows come as [1, count, width].
+   * of every row, but all else for these rows alone. An expert without an entry has no output; chosen rows come as [1, count, width],
+   * and are only for experts with plain norms.
    */
   readonly finalRows?: PerExpert<ChosenRows>;
   readonly cache?: Cache;
-  /** By expert: what its rows read by cross-attention. */
+  /** The memory that the rows of each expert read by cross-attention. */
   readonly memory?: PerExpert<Memory>;
 }
 
@@ -191,7 +192,7 @@ export class Mixture {
     return { hidden: byName(hidden, last), residuals };
   }
 
-  /** The residual stream of an expert, with what its rows read of memory before a layer. */
+  /** The residual stream x of an expert before a layer, after the branch by which its rows read memory, if the layer has one. */
   private readMemory(
     values: ParameterSet,
     { memory = {}, conditions = {} }: MixturePass,
@@ -216,10 +217,10 @@ export class Mixture {
     const { heads, kvHeads, headDimension, depth } = this.configuration;
     const { layout } = this.family.rotary;
     const isLast = layer === depth - 1;
-    const experts = names.map((name) => this.experts[name].layers[layer]);
-    const normed = experts.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
+    const layers = names.map((name) => this.experts[name].layers[layer]);
+    const normed = layers.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
     const project = (parts: readonly ('query' | 'key' | 'value')[], runs: (block: BlockSettings) => boolean) => {
-      const weights = experts.map((expert) => parts.map((part) => expert[part].weight(values)));
+      const weights = layers.map((own) => parts.map((part) => own[part].weight(values)));
       const inputs = normed.map(({ output }) => output);
       const projected = blockLinear(inputs, weights, layoutOf(blocks, names, runs));
       const [batch, rows, width] = projected.shape;
@@ -227,6 +228,7 @@ export class Mixture {
     };
     // An expert that `after` leaves out gives keys and values to this layer, but asks nothing.
     const hasQueries = ({ weights }: BlockSettings) => after.includes(weights);
+    // If all blocks have queries and keys, one product makes both. If not, queries and keys have joint sequences of their own.
     const projectHeads = (): { query: Tensor; key: Tensor; value: Tensor } => {
       if (blocks.every((block) => hasQueries(block) && hasKeys(block)))
         return rotaryHeads(project(['query', 'key', 'value'], hasKeys), rotaryTable, { heads, kvHeads, layout });
@@ -253,18 +255,18 @@ export class Mixture {
     const queryLayout = layoutOf(blocks.filter(hasQueries), names);
     const branches = blockSplitLinear(
       joint,
-      experts.map((expert, i) => (after.includes(names[i]) && !chosen(names[i]) ? expert.output.weight(values) : null)),
+      layers.map((own, i) => (after.includes(names[i]) && !chosen(names[i]) ? own.output.weight(values) : null)),
       queryLayout,
       { residuals: normed.map(({ residual }) => residual ?? null) },
     );
     return after.map((name) => {
       const i = names.indexOf(name);
       const numbers = chosen(name);
-      if (!numbers) return experts[i].runMlp(values, normed[i].add(branches[i]!), conditions[name]);
+      if (!numbers) return layers[i].runMlp(values, normed[i].add(branches[i]!), conditions[name]);
       const residual = rowsAt(numbers, x[i]);
       const attendedRows = rowsAt(jointRowNumbers(numbers, queryLayout, i, batch), joint);
-      const output = linear(attendedRows, experts[i].output.weight(values), null, { residual });
-      return experts[i].runMlp(values, output, undefined);
+      const output = linear(attendedRows, layers[i].output.weight(values), null, { residual });
+      return layers[i].runMlp(values, output, undefined);
     });
   }
 }

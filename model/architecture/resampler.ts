@@ -1,11 +1,11 @@
 /**
- * Perceiver resampler (Flamingo: Alayrac et al. 2022, arXiv 2204.14198): a few learned latents read the features x of an image. Each
+ * Perceiver resampler (Flamingo: Alayrac et al. 2022, arXiv 2204.14198): a few learned latents read the features x of one image. Each
  * layer adds two branches to the latents,
  *
  *   attention  q = W_q LN(latents), and k, v from [LN(x); LN(latents)]
  *   MLP        W_2 gelu(W_1 LN(latents))
  *
- * without biases, and a LayerNorm follows the last. Flamingo's GELU is exact; this is the tanh form, as everywhere in this model.
+ * without biases, and a LayerNorm follows the last layer. Flamingo's GELU is exact; this is the tanh form, as everywhere in this model.
  */
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
@@ -26,7 +26,7 @@ export interface Resampler extends Layer {
   run(values: ParameterSet, features: Tensor): Tensor;
 }
 
-/** Its names are those of Hugging Face's Idefics. */
+/** Its parameters have the names of Hugging Face's Idefics, in which `latents` lacks `.weight`. */
 export function resamplerOf(
   group: string,
   root: string,
@@ -44,8 +44,8 @@ export function resamplerOf(
   return {
     parameters: parametersOfLayers([latents, ...layers, norm]),
     run(values, features) {
-      const rows = zeroTensor(values.device, [features.shape[0], count, width], 'f32', 'latents');
-      let own = add(rows, latents.rows(values));
+      const zeros = zeroTensor(values.device, [features.shape[0], count, width], 'f32', 'latents');
+      let own = add(zeros, latents.rows(values));
       for (const layer of layers) own = layer.run(values, features, own, table);
       return norm.run(values, own);
     },
@@ -63,6 +63,7 @@ function resamplerLayer(group: string, at: string, width: number, { heads, headD
   const [ofMlp, up, down] = [norm('1.ln'), matrix('1.fc', hidden, width), matrix('1.c_proj', width, hidden)];
   return {
     parameters: parametersOfLayers([ofFeatures, ofLatents, ...projections, output, ofMlp, up, down]),
+    /** features [images, patches, width], latents [images, latents, width] -> latents of the same shape */
     run(values: ParameterSet, features: Tensor, latents: Tensor, table: AttentionTable): Tensor {
       const own = ofLatents.run(values, latents);
       const read = concatenateTokens([ofFeatures.run(values, features), own]);

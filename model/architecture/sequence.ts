@@ -47,11 +47,11 @@ export function trainingBlocks({ blocks }: Pick<ModelConfiguration, 'blocks'>): 
 export const imagesAsMemory = ({ blocks }: Pick<ModelConfiguration, 'blocks'>): RunningBlock[] =>
   blocks.filter(({ memory }) => memory).map((block) => ({ ...block, tableName: block.name }));
 
-/** Whether each copy of a block belongs to the same copy of another. */
+/** Whether a block and another have the same copies: copy r of the one then sees copy r of the other, with the same noise and time. */
 const isCopiedWith = ({ weights, repeats = 1 }: BlockSettings, other: BlockSettings): boolean =>
   repeats > 1 && repeats === other.repeats && weights === other.weights;
 
-/** Whether all that runs through the expert of a block is copied with it, so that each copy has rows of its own in all layers. */
+/** Whether all blocks of the expert of a block are copied with it, so that each copy has rows of its own in all layers. */
 export const isCopiedWhole = ({ blocks }: Pick<ModelConfiguration, 'blocks'>, block: BlockSettings): boolean =>
   blocks.every((other) => !runsThrough(other, block.weights) || isCopiedWith(other, block));
 
@@ -102,7 +102,7 @@ export function tableOf(configuration: ModelConfiguration, blocks: readonly Runn
 
 /**
  * The table over the blocks of an expert that run, which have queries only, and the memory that they read. Its edges pass the whole
- * gradient: one that stops is stopped before the keys and values, whose weights belong to the reader; see memory.ts.
+ * gradient: memory.ts stops or scales it before the keys and values, because their weights belong to the reader and are trained.
  */
 export function crossTableOf(
   { edges }: ModelConfiguration,
@@ -128,7 +128,7 @@ export interface RowRange {
   readonly length: number;
   /** Rows of the expert in all. */
   readonly of: number;
-  /** The rows of the expert are so many equal parts, and the range is one of each part. */
+  /** The number of equal parts that the rows of the expert consist of; the range is one within each part. */
   readonly parts: number;
 }
 

@@ -1,4 +1,4 @@
-/** The two stages of a pass: encoders run first, and then the other blocks, which read them, and images, as memory. */
+/** The two stages of a pass: the blocks of encoders run first, and then all others, which read encoders and images as memory. */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import { embedding, reshape, sliceTokens } from '../../kernels/index.ts';
 import type { FirstRows } from './blocks.ts';
@@ -12,7 +12,7 @@ import type { RowsReader } from './objectives/index.ts';
 import { mapped } from './records.ts';
 import { inSequence, type RunningBlock, rowsOf, sequenceInputs } from './sequence.ts';
 
-/** Begins the names of the inputs of encoders. */
+/** The prefix of the names of the encoders' inputs. */
 const ENCODER = 'encoder/';
 
 export interface Stages {
@@ -23,7 +23,10 @@ export interface Stages {
   readonly readers: readonly Reader[];
 }
 
-/** The stages of a pass through `blocks`, as part of one through `all` of these. Where encoders run alone, they are no memory. */
+/**
+ * The stages of a pass through `blocks`, which is one part of a pass through `all`. If `all` are blocks of encoders, nothing reads them as
+ * memory, and they run in the second stage.
+ */
 export function stagesOf(
   configuration: ModelConfiguration,
   blocks: readonly RunningBlock[],
@@ -37,7 +40,7 @@ export function stagesOf(
 
 const throughEncoders = ({ memory }: Stages) => memory.filter((block) => !block.memory);
 
-/** Rows of memory by block. */
+/** The rows [batch, rows, width] of each block of memory. */
 export type MemoryByBlock = Readonly<Record<string, Tensor>>;
 
 interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'> {
@@ -48,9 +51,9 @@ interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'
 }
 
 interface StagesPass extends Pick<StepsPass, 'conditions' | 'recompute' | 'finalRows' | 'lossBlocks'> {
-  /** That of the second stage. */
+  /** The cache of the second stage; encoders need none. */
   readonly cache?: Cache;
-  /** All that read the memory, in this pass or later; by default those of the pass. */
+  /** All readers of the memory, in this pass or in later ones; by default those of the pass. */
   readonly allReaders?: readonly Reader[];
   /** Replaces the rows of memory before they are read. */
   readonly memoryRows?: (rows: MemoryByBlock) => MemoryByBlock;

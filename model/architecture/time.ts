@@ -1,4 +1,4 @@
-/** The flow time of noisy actions, or the noise level of diffusion: a token, the condition of adaptive norms, or concatenated to them. */
+/** The flow time of noisy actions, or their noise level: a token, the condition of adaptive norms, or concatenated to each action. */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import { type BlockSettings, type ModelConfiguration, timeBlock } from './configuration.ts';
 import { floats, type Inputs, type InputTensors, inputNamed } from './inputs.ts';
@@ -29,8 +29,8 @@ export function flowTime(
   return {
     parameters: parametersOfLayers([first, second]),
     /**
-     * The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. With
-     * `delays` so many first actions of each chunk have time 0, and adaptive norms have a row for each row of their expert, of those
+     * The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. `delays`
+     * are the numbers of first actions that have time 0 instead; adaptive norms then have a row for each row of their expert, of the
      * `blocks` that run.
      */
     inputs(times: ArrayLike<number>, delays?: ArrayLike<number> | null, blocks = configuration.blocks): Inputs {

@@ -4,10 +4,10 @@ import { stateAt } from './parts.ts';
 import { eachLoaded, type Sample } from './sampler.ts';
 
 /**
- * Whether each action dimension is to be relative to the state of the same number: all but the last, which is the gripper, and others
- * that are named as grippers.
+ * Whether each action dimension is made relative to the state dimension of the same index at the chunk's start (openpi, transforms.py). All
+ * are but the last, which is taken for the gripper, and those that are named as grippers.
  *
- * @throws InputError if the state has not every dimension of the action
+ * @throws InputError if the state has fewer dimensions than the actions
  */
 export function deltaDimensions({
   name,
@@ -26,7 +26,7 @@ export function deltaDimensions({
   );
 }
 
-/** A mixture with slot maps in which the dimensions of `deltaDimensions` are relative. */
+/** A mixture of robots in which the dimensions of `deltaDimensions` are relative. */
 export function withDeltas(dataset: Dataset): Dataset {
   const robots = Object.entries(dataset.robots ?? {}).map(([name, map]) => {
     const { actions, state } = map;
@@ -42,9 +42,9 @@ export function withDeltas(dataset: Dataset): Dataset {
 }
 
 /**
- * A sentence with numbers if the actions look like differences already: if more than half of the relative dimensions that move correlate
- * better with the change of the state over the step than with the state after it, and spread wider without the state than with it. null
- * if they look absolute. `samples` are of one robot, with more than one step of an episode.
+ * A warning if the actions look like differences already, null if they look absolute. They look like differences if more than half of the
+ * relative dimensions that move correlate better with the change of the state over the control step than with the state after it, and
+ * have a larger standard deviation after the state is subtracted. `samples` are of one robot, with more than one step of an episode.
  */
 export async function deltaWarning(
   name: string,
@@ -70,8 +70,8 @@ export async function deltaWarning(
   const moving = columns.flatMap(({ isRelative, action, state, next }) => {
     const minus = (a: number[], b: number[]) => a.map((value, i) => value - b[i]);
     const change = minus(next, state);
-    if (!isRelative || [action, state, change].some((values) => deviation(values) === 0)) return [];
-    const wider = deviation(minus(action, state)) / deviation(action);
+    if (!isRelative || [action, state, change].some((values) => standardDeviation(values) === 0)) return [];
+    const wider = standardDeviation(minus(action, state)) / standardDeviation(action);
     return [{ change: correlation(action, change), next: correlation(action, next), wider }];
   });
   const deltas = moving.filter(({ change, next, wider }) => Math.abs(change) > Math.abs(next) && wider >= 1);
@@ -92,7 +92,7 @@ function covariance(a: readonly number[], b: readonly number[]): number {
   return mean(a.map((value, i) => (value - meanA) * (b[i] - meanB)));
 }
 
-const deviation = (values: readonly number[]) => Math.sqrt(covariance(values, values));
+const standardDeviation = (values: readonly number[]) => Math.sqrt(covariance(values, values));
 
 const correlation = (a: readonly number[], b: readonly number[]) =>
-  covariance(a, b) / (deviation(a) * deviation(b) || 1);
+  covariance(a, b) / (standardDeviation(a) * standardDeviation(b) || 1);

@@ -2,9 +2,9 @@
  * The tables of a model as it runs, derived by experiment and not read from its settings: who attends to whom, which edges pass
  * gradient, and which parameters each loss reaches.
  *
- * In a model of one layer a row changes others by attention alone, and only those that attend to it. Each row is perturbed in an
- * example of its own, so that two passes over one batch show all edges. Memory, which is read by cross-attention, is perturbed where it
- * is read, in two further passes, because behind an encoder it has mixed its rows. Every token of the batch is real.
+ * In a model of one layer, a row changes other rows by attention alone, and only those that attend to it. Each row is perturbed in an
+ * example of its own, so that two passes over one batch show all edges. Rows of memory are perturbed where cross-attention reads them, in
+ * two further passes, because an encoder mixes its rows before that. Every token of the batch is real.
  */
 import {
   backward,
@@ -28,7 +28,7 @@ import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../ar
 import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import { randomBatch } from '../training/random-batch.ts';
 
-/** What a query block sees of a key block: every row, for each row itself and those before it, or another part. */
+/** The part of a key block that a query block sees: every row; each row itself and those before it; or another part. */
 export interface DerivedEdge {
   readonly mask: 'full' | 'causal' | 'other';
   /** Whether gradient passes to the key block; null where no loss reads the query block, and for the edge of a single row to itself. */
@@ -38,7 +38,7 @@ export interface DerivedEdge {
 /** By query block: the key blocks that it attends to. */
 export type DerivedAttention = Readonly<Record<string, Readonly<Record<string, DerivedEdge>>>>;
 
-/** By objective and group of parameters: whether the loss alone gives one of them a gradient that is not exactly 0. Without frozen groups. */
+/** By objective and group of parameters without frozen ones: whether the loss alone gives any of them a gradient that is not exactly 0. */
 export type DerivedGradients = Readonly<Record<string, Readonly<Record<string, boolean>>>>;
 
 const SEED = 1;
@@ -72,7 +72,7 @@ export async function derivedAttention(
         isReal && inMask.includes(token) ? { step: last(tokens.length + i), row: inMask.indexOf(token) } : [],
       );
     });
-  // A row of zeros has a value of zero, so that a single one is perturbed whether it is real or not.
+  // A row of zeros has a value of zero, and to attend to it changes nothing; so single rows are perturbed in both passes.
   type Placing = (block: RunningBlock, row: number, step: number) => Place | null;
   const perturbed = (own: Tensor, all: boolean, place: Placing) => {
     const places = [...tokens, ...single].flatMap(({ block, row }, example) =>
@@ -86,7 +86,7 @@ export async function derivedAttention(
     );
   const before = await hiddenRows(model, alone(false), { firstRows: first(false) });
   const after = await hiddenRows(model, alone(true), { firstRows: first(true) });
-  // Rows without joint attention have what they read of memory themselves, and nothing of what others have read.
+  // If every row of the joint sequence is padding, a row holds only what it has itself read of memory, and nothing that others have read.
   const blind = { ...inputs, validity: integers(new Uint8Array(inputs.validity.data.length), inputs.validity.shape) };
   const memoryRows = (rows: Readonly<Record<string, Tensor>>) =>
     mapped(rows, (own, name) =>
@@ -128,8 +128,9 @@ export async function derivedAttention(
 }
 
 /**
- * Every change of a single row shows in its residual stream. Whether it attends to itself shows where all else is padding: its being real
- * changes it then. All tokens of the first control steps are real, and of the others those that `real` gives for a padding mask.
+ * Padding masks that show whether the single row of a block attends to itself. A perturbation of the row shows in its residual stream in
+ * either case; but if all other rows are padding, the row changes with its own mask only if it attends to itself. All tokens of the first
+ * `whole` control steps are real, and in the others those that `real` names for a padding mask.
  */
 function withSingleRows(
   inputs: Inputs,
@@ -170,7 +171,7 @@ export async function derivedGradients(device: Device, settings: ModelConfigurat
   });
 }
 
-/** The settings with one layer, and one copy of each block: the others see the same. */
+/** The settings with one layer, and one copy of each block: all copies see the same. */
 function withOneLayer(settings: ModelConfiguration): ModelConfiguration {
   return {
     ...settings,
@@ -222,7 +223,7 @@ function rowOf({ data, shape: [, rows, width] }: HostRows, { step, row }: Place)
   return data.subarray(start, start + width);
 }
 
-/** Normal numbers in these rows, and zeros in all others. */
+/** Normal random numbers in these rows, and zeros in all others. */
 function normalsAt(shape: readonly number[], places: readonly Place[]): Float32Array {
   const data = new Float32Array(elementCount(shape));
   for (const own of places) randomStream(SEED, own.step, streams.noise).fillNormal(rowOf({ data, shape }, own));
@@ -250,7 +251,7 @@ async function hiddenRows(
   });
 }
 
-/** Whether edges pass gradient: for each query block with a loss, that of its last row, in an example of its own. */
+/** Whether edges pass gradient, by that of the last row of each query block with a loss, in an example of its own. */
 async function passingEdges(
   model: Model,
   blocks: readonly RunningBlock[],

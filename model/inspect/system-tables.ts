@@ -7,19 +7,19 @@ import { groupsOf } from '../architecture/rules.ts';
 import { type Difference, differencesOf, edgeText, type System, systemNamed } from '../systems/index.ts';
 
 /**
- * Whether a loss gives the parameters of a group a gradient, and otherwise why not. 'yes' follows the attention table alone: a model
- * with fewer layers than there are edges on the way gives none.
+ * Whether a loss gives the parameters of a group a gradient, or the reason why not. 'yes' follows from the attention table alone: a model
+ * with fewer layers than there are edges on the way from the loss to the group gives none.
  */
 export type GradientCell = 'yes' | 'cut by the stop-gradient' | 'not read' | 'frozen';
 
-/** By a first name, then by a second. */
+/** A value for each pair of names. */
 export type TableOf<T> = Readonly<Record<string, Readonly<Record<string, T>>>>;
 
 export interface SystemTables {
   readonly blocks: ModelConfiguration['blocks'];
-  /** A window of control steps, null without one; where it is interleaved, a block also sees all of the control steps before. */
+  /** The window of control steps; null without one. In an interleaved one, a block also sees all of the control steps before its own. */
   readonly history: HistorySettings | null;
-  /** By query block and key block, within a control step: `edgeText`, behind 'cross' where the keys are memory, read by cross-attention. */
+  /** By query block and key block, within a control step: `edgeText`, with 'cross' before it if the keys are read by cross-attention. */
   readonly attention: TableOf<string>;
   /** By objective and group of parameters. */
   readonly gradients: TableOf<GradientCell>;
@@ -27,14 +27,14 @@ export interface SystemTables {
     readonly name: string;
     readonly weight: number;
     readonly meaning: string;
-    /** What it acts by; null if it does not act. */
+    /** It acts by a chunk of actions, or by tokens; null if it does not act. */
     readonly acts: 'chunk' | 'tokens' | null;
   }[];
   /** Numbers of parameters by group. */
   readonly parameters: Readonly<Record<string, number>>;
 }
 
-/** What a system differs from its parent by; nothing for a system without one. */
+/** The differences of a system from its parent; empty if it has none. */
 export function differencesFromParent(system: System): Difference[] {
   return system.parent === null ? [] : differencesOf(system, systemNamed(system.parent));
 }

@@ -8,13 +8,13 @@ export class Decodes {
   private chunks = 0;
   private malformed = 0;
 
-  /** Adds decodes, of which each was complete or not. */
+  /** Adds decodes, each true if it was complete. */
   add(complete: readonly boolean[]): void {
     this.chunks += complete.length;
     this.malformed += complete.filter((own) => !own).length;
   }
 
-  /** null for a policy that decodes no action tokens. */
+  /** The counts so far; null if no action tokens were decoded. */
   get counts(): DecodeCounts | null {
     const { chunks, malformed } = this;
     return chunks > 0 ? { chunks, malformed } : null;

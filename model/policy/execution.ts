@@ -6,11 +6,11 @@ export const executionKinds = ['open-loop', 'receding-horizon', 'temporal-ensemb
 
 /**
  * - `open-loop`: the whole chunk, then the next.
- * - `receding-horizon`: the first `executeSteps` actions of each chunk. With a delay the next chunk is computed meanwhile, and begins
- *   where it has come to.
- * - `temporal-ensembling`: a new chunk at every control step, and the weighted mean of all predictions for it (Zhao et al., arXiv
- *   2304.13705).
- * - `real-time-chunking`: receding horizon, in which the policy gets the rest of the chunk before (Black et al., arXiv 2506.07339).
+ * - `receding-horizon`: the first `executeSteps` actions of each chunk. With a delay, the next chunk is computed while the old one is
+ *   executed; its first `delay` actions are skipped, because their control steps have passed.
+ * - `temporal-ensembling`: a new chunk at every control step; the action is the weighted mean of all predictions for this step (Zhao et
+ *   al. 2023, arXiv 2304.13705).
+ * - `real-time-chunking`: receding horizon, and the policy gets the rest of the old chunk (Black et al. 2025, arXiv 2506.07339).
  */
 export type ExecutionKind = (typeof executionKinds)[number];
 
@@ -18,11 +18,11 @@ export interface ExecutionOptions {
   /** 'receding-horizon' by default. */
   readonly execution?: ExecutionKind;
   /**
-   * Control steps from one call of the policy to the next, for receding horizon and real-time chunking; by default 5, or as many as a
-   * shorter chunk has beside the delay.
+   * Control steps from one call of the policy to the next, for receding horizon and real-time chunking; by default 5, or for a shorter
+   * chunk its actions less the delay.
    */
   readonly executeSteps?: number;
-  /** Control steps that pass while a chunk is computed, for the same two; 0 by default. The first chunk is waited for. */
+  /** Control steps that pass while a chunk is computed, for the same two; 0 by default. The first chunk passes no control steps. */
   readonly delay?: number;
 }
 
@@ -31,6 +31,7 @@ const EXECUTE_STEPS = 5;
 /** The exponent of a prediction's weight exp(-DECAY i), where i = 0 is the oldest prediction. */
 const DECAY = 0.01;
 
+/** The chunks of one call of the policy. */
 interface Kept {
   readonly chunks: readonly Float32Array[];
   readonly horizon: number;
@@ -45,7 +46,7 @@ interface Schedule {
   readonly delay: number;
 }
 
-/** @throws InputError if chunks of `horizon` actions cannot be executed so */
+/** @throws InputError if chunks of `horizon` actions cannot be executed by these options */
 export function scheduleOf(options: ExecutionOptions, horizon: number): Schedule {
   const { execution = 'receding-horizon', delay = 0 } = options;
   const { executeSteps = Math.max(1, Math.min(EXECUTE_STEPS, horizon - delay)) } = options;
@@ -80,11 +81,12 @@ type CallPolicy<Observation> = (
 ) => Promise<readonly Float32Array[]>;
 
 /**
- * Executes chunks of several episodes in lockstep, which begin together. Every call of the policy has all of them in the same order, so
- * that its batch keeps one shape; whoever steps the episodes ignores the actions of one that is over. New episodes need a new executor.
+ * Executes the chunks of several episodes that begin together and advance in lockstep. Every call of the policy has all episodes in the
+ * same order, so that its batch keeps one shape; the caller ignores the actions of an episode that is over. New episodes need a new
+ * executor.
  */
 export class Executor<Observation> {
-  /** Chunks with actions left, the oldest first. */
+  /** Chunks that have actions left, the oldest first. */
   private kept: Kept[] = [];
 
   constructor(
@@ -94,9 +96,9 @@ export class Executor<Observation> {
   ) {}
 
   /**
-   * The next action [dimension] of each episode. `observe` is called if the policy is.
+   * The next action [dimension] of each episode. `observe` is called only if the policy is called.
    *
-   * @throws InputError if the chunks are too short to be executed so
+   * @throws InputError if the chunks are too short for the options
    */
   async next(observe: () => readonly Observation[]): Promise<Float32Array[]> {
     const newest = this.kept.at(-1);
@@ -138,6 +140,6 @@ export class Executor<Observation> {
   }
 }
 
-/** The actions of chunks that are left, from that of now on. */
+/** The actions that are left of each chunk, from the present control step on: [actions left * dimension]. */
 const actionsFrom = ({ chunks, age }: Kept, dimension: number) =>
   chunks.map((chunk) => chunk.subarray(age * dimension));

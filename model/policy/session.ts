@@ -1,4 +1,4 @@
-/** A policy in episodes: what it remembers of each between two calls. */
+/** The state of a policy in episodes: the observations of each that it keeps between two calls. */
 import { InputError } from '../../engine/files/errors.ts';
 import type { ActOptions } from './acting.ts';
 import type { RawObservation } from './encoding.ts';
@@ -39,7 +39,7 @@ export class PolicySession {
     );
   }
 
-  /** Adds the observation of a control step at which the policy is not asked for a chunk to the history of episode number `index`. */
+  /** Adds an observation to the history of episode number `index`, without asking the policy for a chunk. */
   see(index: number, observation: RawObservation): void {
     const [, ...later] = this.windows[index] ?? Array<RawObservation>(this.window).fill(observation);
     this.windows[index] = [...later, observation];

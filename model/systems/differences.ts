@@ -1,4 +1,4 @@
-/** What one system differs from another by, field by field, and in words. */
+/** The differences between two systems, field by field, and in words. */
 import type { Edge } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 
@@ -20,7 +20,7 @@ const lists = ['blocks', 'objectives'] as const;
 const orderOf = { blocks: 'block order', objectives: 'objective order' };
 const separator = '\n';
 
-/** All fields of a system but its name and its sources, by their paths joined by line ends: blocks, edges and objectives by name. */
+/** All fields of a system but name, parent, description and source, by their paths joined by line ends: blocks, edges and objectives by name. */
 export function fieldsOf({ name: _, parent, description, source, ...system }: System): ReadonlyMap<string, unknown> {
   const { blocks, attention, objectives, ...others } = system;
   const named = (list: 'blocks' | 'objectives') =>
@@ -47,7 +47,7 @@ export const settingsOf = (system: System): string[] =>
       : [`${pathText(path.split(separator))}: ${valueText(value)}`],
   );
 
-/** What turns `parent` into `system`, nothing left out. Each change belongs to one of the differences. */
+/** All changes that turn `parent` into `system`, each in one of the differences. */
 export function differencesOf(system: System, parent: System): Difference[] {
   const [before, after] = [parent, system].map(fieldsOf);
   const changes = [...new Set([...before.keys(), ...after.keys()])]
@@ -95,7 +95,7 @@ function changedList(
   };
   const differences = [...new Set([...before, ...after])].flatMap(one);
   const order = take(({ path }) => path[0] === orderOf[list]);
-  // Without the ones that are gone, and with the new ones behind the others, the order may be the same.
+  // The order is not mentioned if it is the parent's without the ones that are gone and with the new ones at the end.
   const kept = before.filter((name) => after.includes(name));
   const expected = [...kept, ...after.filter((name) => !before.includes(name))];
   const isSaid = expected.join() !== after.join();
@@ -103,7 +103,7 @@ function changedList(
   return differences.map((own, i) => (i === 0 ? { ...own, changes: [...own.changes, ...order] } : own));
 }
 
-/** A phrase for all query blocks of which the same is true of the same key blocks. */
+/** Changed edges in words: query blocks with the same changes for the same key blocks share a phrase. */
 function changedEdges(changes: readonly Change[]): Difference[] {
   const byRow = grouped(changes, ({ path, before, after }) => JSON.stringify([path[1], before, after]));
   const keysOf = (own: readonly Change[]) => own.map(({ path }) => path[2]);

@@ -1,6 +1,6 @@
 /**
- * GenVLA (Grover et al. 2025, arXiv 2509.11417): D, a second vision tower that keeps its weights; S, actions as strings of digits; C,
- * co-training with as many vision-language questions as robot examples.
+ * GenVLA (Grover et al. 2025, arXiv 2509.11417): D, a frozen vision tower beside a trained one; S, actions as strings of digits; C,
+ * co-training with as many vision-language questions as robot examples. The paper does not say which of OpenVLA's two towers it freezes.
  */
 import { openvla } from './openvla.ts';
 import { pi0, pi0Fast } from './pi0.ts';
@@ -12,7 +12,7 @@ const half: Recipe = { cotrain: 0.5 };
 type Part = 'd' | 's' | 'c';
 
 const words: Readonly<Record<Part, string>> = {
-  d: 'a vision tower that keeps its weights beside one that learns',
+  d: 'a frozen vision tower beside a trained one',
   s: 'actions as strings of digits',
   c: 'vision-language questions in half of every batch',
 };
@@ -51,8 +51,7 @@ export const pi0Plus: System = {
   ...pi0Fast,
   name: 'pi0-plus',
   parent: 'pi0-fast',
-  description:
-    'no expert and no flow: strings of digits, two vision towers of which one keeps its weights, and co-training',
+  description: 'no expert and no flow: strings of digits, a frozen vision tower beside a trained one, and co-training',
   source,
   actionTokens: 'string',
   towers: ['vision', 'frozen'],

@@ -1,13 +1,16 @@
 /** HybridVLA (Liu et al. 2025, arXiv 2503.10631), and the form in which knowledge insulation compares itself with it. */
 import { causal, full } from '../../kernels/index.ts';
-import { jointTraining } from './knowledge-insulation.ts';
+import { jointRobotOnly } from './knowledge-insulation.ts';
 import type { System } from './system.ts';
 
-/** Its targets also see the noisy actions, so at low noise they can read the answer, and the token loss trains the expert. */
+/**
+ * Its targets also see the noisy actions, so at low noise they can read the answer, and the token loss trains the expert. They cannot be
+ * decoded without noisy actions, so it answers no questions.
+ */
 export const hybridVla: System = {
-  ...jointTraining,
+  ...jointRobotOnly,
   name: 'hybrid-vla',
-  parent: 'joint-training',
+  parent: 'joint-training-robot-only',
   description: 'joint training with one bin token a number, and targets that see the noisy actions',
   source: 'arXiv 2503.10631, as retrained in arXiv 2505.23705, section 6, item 5',
   blocks: [
@@ -16,17 +19,21 @@ export const hybridVla: System = {
     { name: 'action', input: 'noisyActions', weights: 'expert' },
     { name: 'target', input: 'target', weights: 'backbone' },
   ],
-  attention: { ...jointTraining.attention, target: { image: full, language: full, action: full, target: causal } },
+  attention: { ...jointRobotOnly.attention, target: { image: full, language: full, action: full, target: causal } },
   actionTokens: 'bins',
 };
 
-/** Every block is causal, and follows on all blocks before it. */
+/**
+ * Every block is causal, and its positions follow those of all blocks before it. The towers are those of its vision-language model
+ * (Prismatic: SigLIP and DINOv2), which its public training keeps frozen; it predicts one action. Its code also repeats every batch with
+ * four draws of noise (`insula train --draws 4`). Where affine maps embed state and actions here and read the noise, its code has MLPs.
+ */
 export const hybridVlaOriginal: System = {
   name: 'hybrid-vla-original',
   parent: null,
   description:
-    'diffusion of the actions and bin tokens that see the noisy actions, in one causal language model without an expert',
-  source: 'arXiv 2503.10631',
+    'diffusion of one action and bin tokens that see it, in one causal language model behind two frozen vision towers',
+  source: 'arXiv 2503.10631 and its code, train.py',
   blocks: [
     { name: 'image', input: 'images', weights: 'backbone' },
     { name: 'language', input: 'prompt', weights: 'backbone' },
@@ -50,4 +57,7 @@ export const hybridVlaOriginal: System = {
   actionTokens: 'bins',
   stateAsText: false,
   time: 'token',
+  towers: ['vision', 'dinov2'],
+  rules: ['vision', 'dinov2'].map((match) => ({ match, frozen: true })),
+  recipe: { horizon: 1 },
 };

@@ -48,7 +48,7 @@ export {
   withStopsAt,
 } from './system.ts';
 
-export const systems: readonly System[] = [
+const all: System[] = [
   ...[knowledgeInsulation, insulationRobotOnly, jointTraining, jointRobotOnly, naiveTokens, naiveTokensStride],
   ...[kiContinuousState, kiExpertState, kiSpecialTokenState],
   ...[pi0, pi0TextState, pi05, frozenBackbone, pi0Fast, pi05Stage1, pi05Stage2, pi0Small],
@@ -57,6 +57,22 @@ export const systems: readonly System[] = [
   ...[oneStepDiscrete, oneStepContinuous, interleaved, policyHeadLstm, policyHeadMlp, policyHeadTransformer],
   ...[policyHeadSquared, policyHeadDiffusion, policyHeadFlow, flamingo, flamingoPolicyHead],
 ];
+
+export const systems: readonly System[] = all;
+
+/**
+ * Adds a system of one's own, so that it is trained, sampled and benchmarked by its name.
+ *
+ * @throws InputError if its name is no lower-case word with dashes, or is another system's, or if it has an unknown parent
+ */
+export function addSystem(system: System): void {
+  const { name, parent } = system;
+  if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(name))
+    throw new InputError(`system ${quote(name)}: its name must be lower-case words joined by dashes`);
+  if (systems.some((own) => own.name === name)) throw new InputError(`system ${quote(name)}: another has this name`);
+  if (parent !== null) systemNamed(parent);
+  all.push(system);
+}
 
 /** @throws InputError that lists the systems if none has this name */
 export function systemNamed(name: string): System {

@@ -3,7 +3,7 @@ import { causal, full, insulated } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 
 const paper = 'arXiv 2505.23705';
-/** The paper does not give its share of vision-language examples. */
+/** Our choice: the paper does not give its share of vision-language examples. */
 const COTRAIN = 0.25;
 
 export const knowledgeInsulation: System = {
@@ -109,7 +109,7 @@ export const kiExpertState: System = {
   ...kiContinuousState,
   name: 'ki-expert-state',
   description: "knowledge insulation with the state as one affine token of the action expert, pi0's way, not as text",
-  source: 'arXiv 2410.24164, in knowledge insulation',
+  source: 'the state of arXiv 2410.24164 in the model of arXiv 2505.23705',
   blocks: [
     ...knowledgeInsulation.blocks.slice(0, 3),
     { name: 'state', input: 'state', weights: 'expert' },

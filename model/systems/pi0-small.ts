@@ -4,8 +4,9 @@ import { pi0 } from './pi0.ts';
 import type { System } from './system.ts';
 
 /**
- * The language model, small and bidirectional, encodes images and prompt, as DistilBERT does there; every camera has a small tower of
- * its own. The decoder is a DiT: it attends to state and noisy actions, and reads the encoder by cross-attention.
+ * The backbone is a bidirectional encoder of images and prompt; in the paper DistilBERT embeds the prompt before it. Every camera has a
+ * tower of its own. The expert is a DiT: its blocks attend to state and noisy actions, and read the encoder by cross-attention; the flow
+ * time conditions its norms (AdaLN-zero).
  */
 export const pi0Small: System = {
   ...pi0,

@@ -1,7 +1,7 @@
 /** pi0 (Black et al. 2024, arXiv 2410.24164), pi0-FAST (Pertsch et al. 2025, arXiv 2501.09747), and pi0.5 (arXiv 2504.16054). */
 import { causal, full } from '../../kernels/index.ts';
 import { jointTraining } from './knowledge-insulation.ts';
-import type { System } from './system.ts';
+import type { Recipe, System } from './system.ts';
 
 export const pi0: System = {
   name: 'pi0',
@@ -32,7 +32,7 @@ export const pi0TextState: System = {
   name: 'pi0-text-state',
   parent: 'pi0',
   description: 'pi0 with the state as text in the prompt',
-  source: 'arXiv 2505.23705, section 6',
+  source: 'arXiv 2505.23705, appendix C',
   blocks: pi0.blocks.filter(({ name }) => name !== 'state'),
   attention: {
     image: { image: full, language: full },
@@ -78,15 +78,19 @@ export const pi0Fast: System = {
   time: null,
 };
 
+/** The recipe of both stages of pi0.5. Its paper does not give the share of vision-language examples either. */
+const stages: Recipe = { ...jointTraining.recipe, subtask: 'words' };
+
 export const pi05Stage1: System = {
   ...pi0Fast,
   name: 'pi05-stage-1',
   parent: 'pi0-fast',
   description: 'pi0-FAST that also learns questions and subtasks: the first stage of pi0.5',
   source: 'arXiv 2504.16054',
-  recipe: { cotrain: 0.25, subtask: 'words' },
+  recipe: stages,
 };
 
+/** All gradients pass, as in the paper; the released weights were trained with knowledge insulation (openpi). */
 export const pi05Stage2: System = {
   ...jointTraining,
   name: 'pi05-stage-2',
@@ -95,5 +99,5 @@ export const pi05Stage2: System = {
     'joint training with a flow loss of weight 10, and a subtask in words before the actions: the second stage of pi0.5',
   source: 'arXiv 2504.16054',
   objectives: jointTraining.objectives.map((own) => (own.kind === 'flow' ? { ...own, weight: 10 } : own)),
-  recipe: { cotrain: 0.25, subtask: 'words' },
+  recipe: stages,
 };

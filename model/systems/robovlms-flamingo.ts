@@ -3,7 +3,7 @@ import { causal, full } from '../../kernels/index.ts';
 import { oneStepContinuous, policyHeadLstm } from './robovlms.ts';
 import type { System } from './system.ts';
 
-/** Prompt and read-out token run through the language model, and read the latents of the images before every layer. */
+/** Prompt and read-out token run through the language model, and read the latents of the images before every layer, as in Flamingo-3B. */
 export const flamingo: System = {
   ...oneStepContinuous,
   name: 'robovlms-flamingo',

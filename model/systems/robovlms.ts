@@ -1,6 +1,7 @@
 /**
- * RoboVLMs (Li et al. 2024, arXiv 2412.14058): how a language model becomes a policy. One step or a history of steps; actions as tokens
- * or as numbers; the history in the language model's sequence or in a head behind it. Losses and sizes as in its code.
+ * RoboVLMs (Li et al. 2024, arXiv 2412.14058) compares ways to make a policy of a vision-language model: from one control step or a
+ * history of them; with actions as tokens or as numbers; with the history in the language model's sequence or in a head behind it. Losses,
+ * their weights and the layers of heads are those of its code.
  */
 import { causal, full } from '../../kernels/index.ts';
 import type { TrunkSettings } from '../architecture/heads/settings.ts';
@@ -8,7 +9,7 @@ import type { RegressionSettings } from '../architecture/objectives/settings.ts'
 import type { System } from './system.ts';
 
 const source = 'arXiv 2412.14058';
-/** Control steps of a window: those of the paper's real robot and of its comparison of backbones. */
+/** Control steps of a window, as on the paper's real robot and in its comparison of backbones; elsewhere it has 16. */
 const WINDOW = 8;
 
 export const oneStepDiscrete: System = {

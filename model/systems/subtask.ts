@@ -1,4 +1,4 @@
-/** Point, then act: a system whose policy says a subtask before it acts, made from any other (pi0.5, arXiv 2504.16054). */
+/** A system that says a subtask, in words or as places, before it acts; made from any other (pi0.5, arXiv 2504.16054). */
 import { causal, full } from '../../kernels/index.ts';
 import { NUMBERS, SUBTASK, type System, type SystemBlock } from './system.ts';
 
@@ -12,8 +12,8 @@ export interface SubtaskSizes {
 /**
  * The subtask's tokens are a target behind the prompt. Blocks behind them that read the prompt read them by the same edge, and count
  * them in their positions. An expert of noisy actions gets the places with the state as a token of its own, as pi0's expert gets the
- * state: it is slow to learn numbers from keys and values that it may not train. null for a system whose prompt sees a block behind it,
- * because the prompt would see the subtask that it is to predict, and for one with a history, which would have to say one at every step.
+ * state: it is slow to learn numbers from keys and values that it may not train. null if the prompt sees a block behind it, because it
+ * would also see the subtask that it is to predict; and for a system with a history, which would have to say a subtask at every step.
  */
 export function withSubtask(system: System, { tokens, dimension }: SubtaskSizes): System | null {
   const { blocks, attention, objectives } = system;

@@ -20,12 +20,12 @@ import {
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
 
-/** The blocks of the subtask, which a policy says before it acts, and of its places and the state as an action expert gets them; see subtask.ts. */
+/** The names of two blocks of `withSubtask`: the subtask, which a policy says before it acts, and the numbers that an action expert gets. */
 export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
-/** The block of the state, as numbers or as tokens. */
+/** The name of the block of the state, as numbers or as tokens. */
 export const STATE = 'state';
 
-/** A block of a system: `BlockSettings` without what the data determine. Blocks of images or state are left out if the data have none. */
+/** A block of a system: `BlockSettings` without the fields that the data determine. Blocks of images or state are left out if the data have none. */
 export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
   /** Its positions start after these blocks; by default after the images, prompts, subtask, state, numbers and flow time before it. */
   readonly after?: readonly string[];
@@ -37,7 +37,7 @@ export interface SystemBlock extends Omit<BlockSettings, 'length' | 'after'> {
   readonly length?: number | 'actions' | 'elements' | 'state';
 }
 
-/** The part of a system's recipe that is no property of its model: defaults of `insula train`, which options replace. */
+/** How a system is trained, beside its model: defaults of `insula train`, which options replace. */
 export interface Recipe {
   /** Fraction of every batch that is vision-language questions, where the data have images. */
   readonly cotrain?: number;
@@ -45,9 +45,9 @@ export interface Recipe {
   readonly subtask?: 'words';
   /** Control steps in a chunk. */
   readonly horizon?: number;
-  /** Instructions are paraphrased by forms that fit every instruction. */
+  /** Instructions are paraphrased in sentence forms that fit every instruction. */
   readonly paraphrases?: 'forms';
-  /** No weights begin from a vision-language model. */
+  /** All weights begin at random: training does not start from a vision-language model. */
   readonly scratch?: boolean;
 }
 
@@ -60,15 +60,15 @@ export interface System {
   readonly description: string;
   /** The paper or program that it is taken from. */
   readonly source: string;
-  /** The family of its language model; 'gemma' by default. */
+  /** The family of its transformer; 'gemma' by default. */
   readonly backbone?: BackboneName;
   readonly backboneVariant?: BackboneVariant;
   /** Camera images, prompt, target tokens, state, noisy actions ..., in the order of tokens. */
   readonly blocks: readonly SystemBlock[];
-  /** By query block: the key blocks that it attends to, and how: full, causal, or insulated (full, behind a stop-gradient). */
+  /** The key blocks that each query block attends to, and how: full, causal, or insulated (full, behind a stop-gradient). */
   readonly attention: Readonly<Record<string, Readonly<Record<string, Edge>>>>;
   readonly objectives: readonly ObjectiveSettings[];
-  /** Kind of the discrete action tokens in its target block; null for none. `insula train --tokens` replaces it. */
+  /** The kind of discrete action tokens in its target block; null for none. `insula train --tokens` replaces it. */
   readonly actionTokens: ActionTokenKind | null;
   /** The prompt contains the state, in bins. A continuous state is a block with the input 'state' instead. */
   readonly stateAsText: boolean;
@@ -81,7 +81,7 @@ export interface System {
   readonly towers?: readonly string[];
   /** Every camera has towers of its own, without shared weights. */
   readonly towerPerCamera?: boolean;
-  /** A perceiver resampler stands behind the towers; it makes a quarter of the patches of an image into latents, at most 64. */
+  /** A perceiver resampler of a tower's sizes stands behind the towers. It has a quarter as many latents as an image has patches, at most 64. */
   readonly resampler?: boolean;
   /** Experts that are encoders, or read memory by cross-attention. */
   readonly experts?: Readonly<Record<string, Pick<ExpertSettings, 'encoder' | 'crossAttention'>>>;
@@ -94,7 +94,7 @@ export interface System {
   readonly recipe?: Recipe;
 }
 
-/** The system with a factor of the gradient in place of each stop of its edges; null if it has none. */
+/** Soft insulation: the system with this factor of the gradient, from 0 to 1, in place of each stop of its edges; null if it has none. */
 export function withStopsAt(system: System, factor: number): System | null {
   let stops = 0;
   const passing = (own: number) => {
@@ -112,7 +112,7 @@ export function withStopsAt(system: System, factor: number): System | null {
   return stops === 0 ? null : { ...system, attention: Object.fromEntries(attention) };
 }
 
-/** The system with so many noise and time draws of each chunk in a training step; null if it has no flow. */
+/** The system with this number of draws of noise and time for each chunk in a training step; null if it has no noisy actions. */
 export function withDraws(system: System, draws: number): System | null {
   const noisy = system.blocks.find(({ input }) => input === 'noisyActions');
   if (!noisy) return null;
@@ -124,7 +124,7 @@ export function withDraws(system: System, draws: number): System | null {
   return draws === 1 ? system : { ...system, blocks };
 }
 
-/** The system with training-time real-time chunking, up to this delay in control steps; null if it has no flow. */
+/** The system with training-time real-time chunking, up to this delay in control steps; null if it has no flow of a block. */
 export function withMaximumDelay(system: System, maximumDelay: number): System | null {
   const objectives = system.objectives.map((own) => (own.kind === 'flow' ? { ...own, maximumDelay } : own));
   return objectives.some(({ kind }) => kind === 'flow') ? { ...system, objectives } : null;
@@ -149,7 +149,7 @@ export interface ModelSizes {
         readonly cameras: number;
       })
     | null;
-  /** Length of a prompt, and of a target that does not state its own, as a subtask does. */
+  /** Lengths in tokens of a prompt, and of a target; a subtask states its own. */
   readonly promptTokens: number;
   readonly targetTokens: number;
   readonly horizon: number;
@@ -159,7 +159,7 @@ export interface ModelSizes {
   readonly rules?: readonly ParameterRule[];
 }
 
-/** The inputs of blocks that later blocks come after by default: they are there before anything is predicted. */
+/** By default, positions of later blocks come after blocks with these inputs, which are there before anything is predicted. */
 const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'];
 
 /** The model of a system at given sizes. */

@@ -1,4 +1,7 @@
-/** Transfusion in the form that knowledge insulation is compared with (Zhou et al. 2024, arXiv 2408.11039; arXiv 2505.23705, section 6). */
+/**
+ * Transfusion in the form that knowledge insulation is compared with (Zhou et al. 2024, arXiv 2408.11039; arXiv 2505.23705, section 6).
+ * The papers leave open how the model gets the flow time; here it is concatenated to the actions, as in pi0.
+ */
 import { full } from '../../kernels/index.ts';
 import type { System } from './system.ts';
 

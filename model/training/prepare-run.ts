@@ -116,6 +116,12 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   listener.note(split.description);
   for (const line of missing) listener.note(`${dataset.name}: ${line}; training goes on without`);
   const begun = resume?.settings;
+  const { window } = system.history ?? { window: 1 };
+  const longest = dataset.episodes.reduce((most, { length }) => Math.max(most, length), 0);
+  if (window > longest)
+    throw new InputError(
+      `a history of ${window} control steps is longer than every episode of "${dataset.name}": the longest has ${longest}; give a smaller --window`,
+    );
   const horizon = begun?.configuration.horizon ?? chooseHorizon(dataset, settings.horizon ?? undefined);
   const isGiven = given.statistics !== undefined || begun?.data.statistics === null;
   const measured = isGiven ? null : await statisticsOf(dataset, split, horizon, relative);

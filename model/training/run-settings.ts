@@ -49,6 +49,8 @@ export const runSettingsSchema = v.object({
   draws: count(1),
   /** Training-time real-time chunking: the most control steps that a chunk of a flow may be computed in; 0 for none. */
   maximumDelay: v.optional(count(), 0),
+  /** Control steps that a system with a history sees together; null for the system's own. */
+  window: v.optional(v.nullable(count(1)), null),
   /** Control steps in a chunk; null for one second. */
   horizon: v.nullable(count(1)),
   /** Training images are cropped, rotated and recoloured at random, determined by (seed, step). */
@@ -105,6 +107,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     subtask: null,
     draws: 1,
     maximumDelay: 0,
+    window: null,
     horizon: null,
     augment: false,
     cotrain: 0,
@@ -127,10 +130,14 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
 /**
  * The system before `subtask` and `draws`.
  *
- * @throws InputError if `gradientScale` is for a system that stops no gradient, or `draws` or `maximumDelay` for one without a flow
+ * @throws InputError if `gradientScale` is for a system that stops no gradient, `draws` or `maximumDelay` for one without a flow, or
+ * `window` for one without a history
  */
-export function systemOf({ system: name, gradientScale, draws, maximumDelay }: RunSettings): System {
-  const named = systemNamed(name);
+export function systemOf({ system: name, gradientScale, draws, maximumDelay, window }: RunSettings): System {
+  const { history, ...others } = systemNamed(name);
+  if (window !== null && !history)
+    throw new InputError(`--window: ${name} sees no history; leave it out, or choose another --system`);
+  const named = { ...others, ...(history && { history: { ...history, window: window ?? history.window } }) };
   const system = maximumDelay === 0 ? named : withMaximumDelay(named, maximumDelay);
   if (!system) throw new InputError(`--maximum-delay: ${name} has no flow; leave it out, or choose another --system`);
   if (draws > 1 && !withDraws(system, draws))

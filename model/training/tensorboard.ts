@@ -1,6 +1,6 @@
 /**
- * TensorBoard event files: TFRecords of Event messages (tensorflow/core/util/event.proto, framework/summary.proto), in protobuf's
- * encoding.
+ * TensorBoard event files: TFRecords of Event messages in protobuf's encoding. The field numbers below are those of TensorFlow's
+ * core/util/event.proto and core/framework/summary.proto.
  */
 import { crc32c } from '../data/checksum.ts';
 import { masked } from '../data/rlds/tfrecord.ts';
@@ -8,8 +8,10 @@ import type { RunHistory } from './history.ts';
 import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
 
+/** Bytes of an encoded message, or of a field. */
 type Message = readonly number[];
 
+/** Seven bits a byte, the lowest first; the eighth bit says that more follow. */
 function varint(value: number): number[] {
   const bytes: number[] = [];
   for (let rest = value; ; rest = Math.floor(rest / 128)) {
@@ -18,6 +20,7 @@ function varint(value: number): number[] {
   }
 }
 
+// A field is its number times 8 plus a wire type (0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes), and its value.
 const integer = (field: number, value: number): Message => [...varint(field * 8), ...varint(value)];
 const double = (field: number, value: number): Message => [
   ...varint(field * 8 + 1),
@@ -35,7 +38,7 @@ const message = (field: number, content: Message): Message => [
 const text = (field: number, value: string): Message => message(field, [...new TextEncoder().encode(value)]);
 
 const FILE_VERSION = text(3, 'brain.Event:2');
-/** A SessionLog of status START: TensorBoard drops what earlier files have from the event's step on. */
+/** A SessionLog of status START: from its step on, TensorBoard ignores the events of earlier files. */
 const SESSION_START = message(7, integer(1, 1));
 const summary = (scalars: Scalars): Message =>
   message(
@@ -43,7 +46,7 @@ const summary = (scalars: Scalars): Message =>
     Object.entries(scalars).flatMap(([tag, value]) => message(1, [...text(1, tag), ...float(2, value)])),
   );
 
-/** A TFRecord: length, masked CRC-32C of the length, bytes, masked CRC-32C of the bytes. */
+/** An event as a TFRecord: length, masked CRC-32C of the length, bytes, masked CRC-32C of the bytes. */
 function record(wallSeconds: number, step: number, content: Message): Uint8Array {
   const event = Uint8Array.from([...double(1, wallSeconds), ...integer(2, step), ...content]);
   const bytes = new Uint8Array(12 + event.length + 4);
@@ -58,8 +61,9 @@ function record(wallSeconds: number, step: number, content: Message): Uint8Array
 /** Values by tag; TensorBoard groups tags by the part before the first slash. */
 type Scalars = Readonly<Record<string, number>>;
 
+/** The scalars of one event. */
 interface Row {
-  /** Unlike that of any other row. */
+  /** Unique among the rows of a run. */
   readonly key: string;
   readonly step: number;
   readonly scalars: Scalars;
@@ -70,6 +74,7 @@ interface Row {
 const tagged = (group: string, values: Readonly<Record<string, number>>): Scalars =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [`${group}/${name}`, value]));
 
+/** The rows of a history: losses, learning rate, gradient norms, and the errors and successes of acting. */
 function rowsOf({ training, heldOut, gradients, baselines, acting = [] }: RunHistory, settings: RunSettings): Row[] {
   const { preset, steps } = settings;
   const schedule = { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps };
@@ -94,8 +99,8 @@ function rowsOf({ training, heldOut, gradients, baselines, acting = [] }: RunHis
 const FILE_NAME = /^events\.out\.tfevents\.\d+\.\d+\.insula$/;
 
 /**
- * The event file of a run in its folder (node only). A resumed run begins another file, which has no row that the checkpoint has: earlier
- * files hold those. A new run removes the event files of the run that it replaces.
+ * The event file of a run in its folder (node only). A resumed run begins another file with the rows that its checkpoint lacks; earlier
+ * files hold the others. A new run removes the event files of the run that it replaces.
  */
 export class EventFile {
   private path: string | null = null;

@@ -1,28 +1,24 @@
 /** Small systems with other blocks, objectives and experts; section 6 of the fixtures' README. */
 import { describe } from 'vitest';
-import type { BlockSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
+import type { BlockSettings, ExpertSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
 import type { Ids, TrainingBatch } from '../../model/architecture/inputs.ts';
 import type { ObjectiveSettings } from '../../model/architecture/objectives/index.ts';
 import { describeFixture, type Fixture, readFixture } from '../support/fixtures.ts';
 import { edgesOf, testGoldenModel } from '../support/golden-model.ts';
 
-interface GroupSettings {
+interface GroupSettings extends Pick<ExpertSettings, 'encoder' | 'crossAttention'> {
   readonly width: number;
   readonly mlp: number;
   readonly time: 'adaptive' | 'concatenate' | null;
 }
 
-/** An objective as the fixtures write it. */
-interface FixtureObjective {
-  readonly kind: 'nextToken' | 'flow' | 'regression';
-  readonly name: string;
-  readonly weight: number;
+/** An objective as the fixtures write it: as the model does, but for the rows that it reads and the sizes of the residual head. */
+type FixtureObjective = ObjectiveSettings & {
   readonly block: string;
-  readonly error: 'l1';
   /** The rows of a regression: one row earlier than those of its block. */
   readonly rows?: 'before';
   readonly head?: { readonly hidden: number; readonly blocks: number };
-}
+};
 
 interface FixtureTower {
   readonly name: string;
@@ -30,12 +26,14 @@ interface FixtureTower {
 }
 
 function objectiveOf(objective: FixtureObjective, { settings }: Fixture): ObjectiveSettings {
-  const { kind, name, weight, block, error, rows, head } = objective;
-  if (kind === 'nextToken') return { kind, name, weight };
-  if (kind === 'flow') return { kind, name, weight, block };
+  const { kind, block } = objective;
+  if (kind === 'denoisingHead') return { ...objective, rows: { block } };
+  if (kind !== 'regression') return objective;
+  const { rows, head, ...given } = objective;
+  if (head && 'trunk' in head) return { ...given, head, rows: { block } };
   const length = settings.blocks.find((own: BlockSettings) => own.name === block).length;
   return {
-    ...{ kind, name, weight, error, rows: { block } },
+    ...{ ...given, rows: { block } },
     rowsPerStep: length / settings.config.horizon,
     before: rows === 'before',
     ...(head && { head: { width: head.hidden, blocks: head.blocks } }),
@@ -47,12 +45,15 @@ function configurationOf(fixture: Fixture): ModelConfiguration {
   const { backbone, vision } = config;
   const towers: readonly FixtureTower[] = vision.towers;
   const experts: [string, GroupSettings][] = Object.entries({ backbone, ...config.experts });
-  const { width, depth, heads, mlp, patch, image, cameras } = vision;
+  const { width, depth, heads, mlp, patch, image, cameras, resampler, towerPerCamera } = vision;
   return {
     backbone: 'gemma',
     vocabulary: backbone.vocabulary,
     experts: Object.fromEntries(
-      experts.map(([name, own]) => [name, { width: own.width, hidden: own.mlp, adaptive: own.time === 'adaptive' }]),
+      experts.map(([name, { width, mlp, time, encoder, crossAttention }]) => [
+        name,
+        { width, hidden: mlp, adaptive: time === 'adaptive', encoder, crossAttention },
+      ]),
     ),
     depth: backbone.depth,
     heads: backbone.heads,
@@ -60,8 +61,10 @@ function configurationOf(fixture: Fixture): ModelConfiguration {
     headDimension: backbone.headDim,
     vision: {
       towers: Object.fromEntries(towers.map(({ name }) => [name, { width, depth, heads, hidden: mlp }])),
-      ...{ patch, imageHeight: image[0], imageWidth: image[1], cameras },
+      ...{ patch, imageHeight: image[0], imageWidth: image[1], cameras, towerPerCamera },
+      ...(resampler && { resampler: { ...resampler, headDimension: resampler.headDim, hidden: resampler.mlp } }),
     },
+    history: config.history,
     horizon: config.horizon ?? 0,
     actionDimension: config.actionDim ?? 0,
     stateDimension: config.stateDim ?? 0,
@@ -95,6 +98,7 @@ function batchOf(fixture: Fixture): TrainingBatch {
     actions: floats('actions'),
     noise: floats('noise'),
     time: data('time'),
+    delays: data('delays') ?? undefined,
     actionValid: data('actionValid'),
     realDimensions: data('realDimensions'),
   };
@@ -113,6 +117,16 @@ const cases = [
   'questions-dummy',
   'numbers-dummy',
   'two-experts-dummy',
+  'policy-lstm-dummy',
+  'policy-transformer-dummy',
+  'interleaved-dummy',
+  'flamingo-dummy',
+  'encoder-decoder-dummy',
+  'hybrid-original-dummy',
+  'diffusion-head-dummy',
+  'flow-head-dummy',
+  'delayed-flow-dummy',
+  'delayed-flow-concatenated-dummy',
 ];
 
 describe('small systems golden', () => {

@@ -6,7 +6,7 @@ import type { BlockSettings, ModelConfiguration } from '../../model/architecture
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
-import { act, argmax } from '../../model/policy/acting.ts';
+import { type ActOptions, act, argmax } from '../../model/policy/acting.ts';
 import { testDevice } from './devices.ts';
 import { type Fixture, fixtureTolerance } from './fixtures.ts';
 import { expectClose, expectZero, relativeError } from './numbers.ts';
@@ -33,7 +33,7 @@ export function edgesOf(
 
 export function testGoldenModel({ fixture, configuration, batch, weights, gradients }: GoldenModel): void {
   const { settings } = fixture;
-  const blocks: readonly BlockSettings[] = settings.blocks;
+  const blocks = (settings.blocks as readonly BlockSettings[]).filter(({ memory }) => !memory);
   const validity = fixture.get('layout/validity');
   const tolerance = (what: string) => fixtureTolerance(fixture, what);
 
@@ -47,7 +47,10 @@ export function testGoldenModel({ fixture, configuration, batch, weights, gradie
     return Array.from(validity.data, (value) => value === 1).filter((_, i) => columns[i % tokens] && own[i % tokens]);
   };
   const rowsThrough = (expert: string) => realRows(({ weights: own }) => own === expert);
-  const noisyRows = (copies: boolean) => realRows(({ name }) => name === 'action', copies);
+  const noisyRows = (copies: boolean) => {
+    const rows = realRows(({ input }) => input === 'noisyActions', copies);
+    return rows.length > 0 ? rows : null;
+  };
 
   /** Compares the elements of real rows with the `part`-th part of an expected tensor. */
   const compareNumbers = (actual: Float32Array, what: string, rows: readonly boolean[] | null = null, part = 0) => {
@@ -73,7 +76,7 @@ export function testGoldenModel({ fixture, configuration, batch, weights, gradie
     const pass = model.device.step(() =>
       trainingPass(model, tensorsOf(model.device, trainingInputs(model.architecture, batch)), { allRows: true }),
     );
-    const compare = async (tensor: Tensor, what: string, rows?: readonly boolean[]) =>
+    const compare = async (tensor: Tensor, what: string, rows?: readonly boolean[] | null) =>
       compareNumbers((await tensor.read()) as Float32Array, what, rows);
     for (const [expert, hidden] of Object.entries(pass.hidden)) {
       for (const [layer, residual] of pass.residuals.entries())
@@ -84,17 +87,18 @@ export function testGoldenModel({ fixture, configuration, batch, weights, gradie
     const compared: string[] = [];
     for (const [name, result] of Object.entries(pass.objectives)) {
       await compare(result.loss, `${name}Loss`);
-      for (const what of ['condition', 'noisy', 'target', 'velocity', 'prediction', 'rowLoss']) {
+      for (const what of ['condition', 'noisy', 'target', 'velocity', 'noise', 'prediction', 'rowLoss']) {
         if (result[what]?.dtype !== 'f32') continue;
-        compared.push(what);
-        await compare(result[what], what, what === 'velocity' ? noisyRows(true) : undefined);
+        const stored = name.endsWith(' gripper') ? 'gripper' : what;
+        compared.push(stored);
+        await compare(result[what], stored, what === 'velocity' ? noisyRows(true) : undefined);
       }
       if (!result.logSumExp) continue;
       const masked = (await result.logSumExp.read()).map((value, i) => value * batch.lossMask![i]);
       compareNumbers(masked as Float32Array, 'rowLogSumExp');
     }
     await compare(pass.loss, 'loss');
-    for (const what of ['condition', 'velocity', 'prediction', 'rowLoss'])
+    for (const what of ['condition', 'velocity', 'noise', 'prediction', 'gripper', 'rowLoss'])
       expect(compared.includes(what), what).toBe(fixture.has(`expected/${what}`));
   });
 
@@ -128,23 +132,36 @@ export function testGoldenModel({ fixture, configuration, batch, weights, gradie
     }
   });
 
+  const sampled = async (options: Pick<ActOptions, 'previous'> = {}) => {
+    using model = await loaded();
+    const noise = fixture.get('input/samplingNoise').data as Float32Array;
+    const states: Float32Array[] = [];
+    const steps: number = settings.eulerSteps;
+    const actions = await act(model, batch, { noise, steps, onState: (state) => states.push(state), ...options });
+    expect(states.length).toBe(steps);
+    return { states, actions: actions! };
+  };
   if (fixture.has('expected/sample/states'))
-    test('cached Euler sampling', async () => {
-      using model = await loaded();
+    test('cached sampling', async () => {
       const rows = noisyRows(false);
-      const noise = fixture.get('input/samplingNoise').data as Float32Array;
-      const states: Float32Array[] = [];
-      const steps: number = settings.eulerSteps;
-      const actions = await act(model, batch, { noise, steps, onState: (state) => states.push(state) });
-      expect(states.length).toBe(steps);
+      const { states, actions } = await sampled();
       for (const [step, state] of states.entries()) compareNumbers(state, 'sample/states', rows, step);
-      compareNumbers(actions!, 'sample/actions', rows);
+      compareNumbers(actions, 'sample/actions', rows);
+    });
+
+  if (fixture.has('expected/continued/states'))
+    test('chunks that continue previous ones', async () => {
+      const { data, shape } = fixture.get('input/previous');
+      const size = data.length / shape[0];
+      const chunks = Array.from({ length: shape[0] }, (_, i) => data.slice(i * size, (i + 1) * size) as Float32Array);
+      const { states } = await sampled({ previous: { chunks, ...settings.continued } });
+      for (const [step, state] of states.entries()) compareNumbers(state, 'continued/states', null, step);
     });
 
   if (fixture.has('expected/prediction'))
     test('actions in one pass', async () => {
       using model = await loaded();
-      compareNumbers((await act(model, batch))!, 'prediction');
+      compareNumbers((await act(model, batch))!, fixture.has('expected/chunk') ? 'chunk' : 'prediction');
     });
 
   if (fixture.has('expected/decode/ids'))

@@ -397,6 +397,9 @@ describe('a run', () => {
   });
 
   test('a horizon longer than the longest episode is refused', async () => {
+    await expect(run('robovlms-policy-head', 'long.safetensors', { window: 13 })).rejects.toThrow(
+      /^a history of 13 control steps is longer than every episode of "synthetic": the longest has 12; give a smaller/,
+    );
     await expect(run('knowledge-insulation', 'long.safetensors', { horizon: 13 })).rejects.toThrow(
       'horizon 13 is longer than the longest episode',
     );

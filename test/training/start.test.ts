@@ -167,7 +167,7 @@ test.each<[string, Partial<TestRun>, RegExp]>([
   [
     'depth',
     { preset: { ...minutePreset, depth: 3 } },
-    /: depth is 2, and that of preset tiny is 3: begin from a model of the preset's sizes$/,
+    /: depth is 2, and that of preset tiny is 3: give --preset nano$/,
   ],
   ['heads', { preset: { ...minutePreset, heads: 1 } }, /: heads is 2, and that of preset tiny is 1/],
   [

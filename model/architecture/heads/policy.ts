@@ -1,4 +1,7 @@
-/** The policy head of RoboVLMs (Li et al. 2024, arXiv 2412.14058; base_policy.py): a trunk, and MLPs that make chunks of its features. */
+/**
+ * The policy head of RoboVLMs (Li et al. 2024, arXiv 2412.14058; base_policy.py): a trunk, an MLP from its features to the chunk, with tanh
+ * at its end, and an MLP to the logits of the gripper. The hidden layers of an MLP have the trunk's width, a half and a quarter of it.
+ */
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { reshape, tanh } from '../../../kernels/index.ts';
 import { type Layer, parametersOfLayers } from '../layers.ts';
@@ -16,6 +19,7 @@ export interface PredictionHead extends Layer {
   run(values: ParameterSet, x: Tensor): Prediction;
 }
 
+/** `inputs`: numbers that the rows of a control step have together. `dimension`: that of the actions, with the gripper. */
 interface PolicySizes extends Readonly<Record<'inputs' | 'window' | 'horizon' | 'dimension', number>> {
   /** The last dimension is a gripper, which has an MLP of its own. */
   readonly gripper: boolean;

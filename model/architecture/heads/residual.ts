@@ -7,7 +7,7 @@ interface Sizes {
   readonly inputs: number;
 }
 
-/** MLPResNet of OpenVLA-OFT (action_heads.py), under its public names. */
+/** MLPResNet of OpenVLA-OFT (Kim et al. 2025, arXiv 2502.19645; action_heads.py), under its public names. ReLU follows all but the last map. */
 export function residualHead(
   group: string,
   { outputs, inputs }: Sizes,
@@ -27,6 +27,7 @@ export function residualHead(
   const last = pair('layer_norm2', 'fc2', { outputs, inputs: width });
   return {
     parameters: parametersOfLayers([first, ...blocks, last].flat()),
+    /** x [samples, rows, inputs] -> [samples, rows, outputs] */
     run(values: ParameterSet, x: Tensor): Tensor {
       const through = ([norm, linear]: typeof first, own: Tensor) => linear.run(values, norm.run(values, own));
       let hidden = relu(through(first, x));

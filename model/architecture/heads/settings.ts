@@ -2,11 +2,11 @@
 import * as v from 'valibot';
 import { count } from '../../../engine/files/json-schema.ts';
 
-/** Width of a trunk's outputs; by default that of the features that it reads. */
+/** Width of a trunk's outputs; by default that of the features that it reads, and 1024 in RoboVLMs. */
 const width = v.optional(count(1));
 
 export const trunkSchema = v.variant('kind', [
-  /** Two layers, the first of half the width that they read. */
+  /** Two affine maps; the hidden layer between them has half the width of the features. */
   v.object({ kind: v.literal('mlp'), width }),
   /** Default: 4 layers. */
   v.object({ kind: v.literal('lstm'), width, layers: v.optional(count(1)) }),

@@ -1,6 +1,6 @@
 /**
- * Trunks turn the features of control steps into features, as the heads of RoboVLMs do (Li et al. 2024, arXiv 2412.14058): by an MLP, each
- * step by itself, or by an LSTM or a causal transformer over the steps. Their parameters have RoboVLMs' names.
+ * The trunk of a policy head turns features of control steps into others, as in RoboVLMs (Li et al. 2024, arXiv 2412.14058): an MLP of each
+ * step by itself, or an LSTM or a causal transformer over the steps of a window. The parameters have RoboVLMs' names.
  */
 import type { ParameterSet, Shape, Tensor } from '../../../engine/index.ts';
 import {
@@ -37,7 +37,7 @@ export interface Trunk extends Layer {
   run(values: ParameterSet, x: Tensor): Tensor;
 }
 
-/** A trunk over windows of control steps, whose parameters belong to `group`; see `trunkObstacle`. */
+/** A trunk over windows of control steps. `group` is that of its parameters; see `trunkObstacle` for the sizes that it can have. */
 export function trunkOf(group: string, settings: TrunkSettings, inputs: number, window: number): Trunk {
   const { width = inputs } = settings;
   switch (settings.kind) {
@@ -52,13 +52,13 @@ export function trunkOf(group: string, settings: TrunkSettings, inputs: number, 
   }
 }
 
-/** RoboVLMs' eight heads, or fewer where the width is small. */
+/** RoboVLMs' eight heads, or as many as have a dimension that is a multiple of 4. */
 const headsFor = (width: number): number => {
   const fits = (heads: number) => width % (4 * heads) === 0;
   return Array.from({ length: MOST_HEADS }, (_, i) => MOST_HEADS - i).find(fits) ?? 1;
 };
 
-/** Why a trunk cannot read features of this width; null if it can. */
+/** The reason why a trunk cannot read features of this width; null if it can. */
 export function trunkObstacle(settings: TrunkSettings, inputs: number): string | null {
   const { width = inputs } = settings;
   if (width % 4 !== 0) return `the width of its trunk is ${width}, not a multiple of 4`;
@@ -70,7 +70,7 @@ export function trunkObstacle(settings: TrunkSettings, inputs: number): string |
     : `its trunk has ${heads} heads in a width of ${width}; a head needs a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`;
 }
 
-/** Affine maps with ReLU between them, named as those of a torch.nn.Sequential. */
+/** Affine maps with ReLU between them: [..., first width] -> [..., last width]. Their names are those of a torch.nn.Sequential. */
 export function mlp(group: string, name: string, widths: readonly number[]): Trunk {
   const layers = widths
     .slice(1)
@@ -82,6 +82,7 @@ export function mlp(group: string, name: string, widths: readonly number[]): Tru
   };
 }
 
+/** Layers of an LSTM, the first of them over the features; see lstm.wgsl. */
 function lstmTrunk(group: string, inputs: number, outputs: number, count: number): Trunk {
   const gates = 4 * outputs;
   const layers = Array.from({ length: count }, (_, i) => {
@@ -108,7 +109,7 @@ function lstmTrunk(group: string, inputs: number, outputs: number, count: number
 
 interface TransformerSizes extends Readonly<Record<'inputs' | 'window' | 'width' | 'layers' | 'heads', number>> {}
 
-/** GPT-2 (Radford et al. 2019) over the steps, behind an affine map where their features have another width. */
+/** GPT-2 (Radford et al. 2019) over the steps of a window, after an affine map if their features have another width. */
 function causalTransformer(group: string, sizes: TransformerSizes): Trunk {
   const { inputs, window, width, heads } = sizes;
   const at = 'policy_head.gpt';
@@ -128,6 +129,7 @@ function causalTransformer(group: string, sizes: TransformerSizes): Trunk {
   };
 }
 
+/** x + attention(LN(x)), then x + MLP(LN(x)) */
 function causalLayer(group: string, at: string, width: number, heads: number) {
   const linear = (name: string, outputs: number, inputs: number) =>
     new Linear(group, `${at}.${name}`, { outputs, inputs });

@@ -28,7 +28,7 @@ export function denoisingHead(settings: DenoisingHeadSettings, configuration: Mo
   const timeInputs = (times: ArrayLike<number>): Inputs => ({
     [`${name}/timeEmbedding`]: floats(process.embed(times, width), [times.length, width]),
   });
-  /** The rows [batch, rows, width] of control steps, through the trunk and into the network: [batch, its width] */
+  /** feature_proj f: the rows [batch, rows, width] of control steps, through the trunk if there is one -> [batch, width of the network] */
   const featuresOf = (values: ParameterSet, own: Tensor) => {
     const [batch] = own.shape;
     const given = reshape(own, [batch / window, window, own.size / batch]);
@@ -70,14 +70,14 @@ export function denoisingHead(settings: DenoisingHeadSettings, configuration: Mo
 interface DenoiserSizes extends Readonly<Record<'features' | 'elements' | 'width' | 'layers', number>> {}
 
 /**
- * A residual MLP, as the diffusion head of Octo (Octo Model Team 2024, arXiv 2405.12213). From the features f of a control step, its noisy
- * chunk x [horizon * actionDimension] and the embedding e [width] of their time, see `Process.embed`, with z = swish:
+ * A residual MLP, like the diffusion head of Octo (Octo Model Team 2024, arXiv 2405.12213). With z = swish, from the features f of a
+ * control step, its noisy chunk x [horizon * actionDimension] and the embedding e [width] of the time of x (`Process.embed`):
  *
  *   h = feature_proj f + action_in_proj x + time_mlp_out z(time_mlp_in e)
  *   h = h + blocks.i.fc2 z(blocks.i.fc1 LayerNorm(h))             for each layer i, of inner width 4 width, epsilon 1e-6
  *   prediction = action_out_proj z(h)                             [horizon * actionDimension], of the shape of the chunk
  *
- * Every map is affine, with `policy_head.denoiser.` before its name; the norm of layer i is `blocks.i.norm`.
+ * Every map is affine. Its parameters have this name behind `policy_head.denoiser.`; the LayerNorm of layer i is `blocks.i.norm`.
  */
 function denoiserOf(group: string, { features, elements, width, layers }: DenoiserSizes) {
   const at = 'policy_head.denoiser';

@@ -1,4 +1,8 @@
-/** Denoising of a block of noisy actions: flow matching or diffusion, whose samplers run the blocks that see them again and again. */
+/**
+ * Denoising of a block of noisy actions, by flow matching or diffusion: an affine map makes rows of the actions, the transformer runs
+ * them, and another affine map reads the prediction from the final hidden states. In acting, each sampling step runs the blocks that see
+ * the noisy actions; all others run once.
+ */
 import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { reshape } from '../../../kernels/index.ts';
 import { blockNamed, type ModelConfiguration, timeBlock } from '../configuration.ts';
@@ -22,7 +26,7 @@ export function denoising(settings: DenoisingSettings, configuration: ModelConfi
   const first = new Linear(block.weights, 'action_in_proj', { outputs: width, inputs: actionDimension });
   const last = new Linear(block.weights, 'action_out_proj', { outputs: actionDimension, inputs: width });
 
-  /** noisy [chunks, horizon, actionDimension], at the times of the inputs */
+  /** First rows of the noisy block, and its time, from noisy [chunks, horizon, actionDimension] at the times of the inputs. */
   const beginFrom = (values: ParameterSet, noisy: Tensor, inputs: InputTensors) => {
     const { rows, token, condition } = time.run(values, first.run(values, noisy), inputs);
     const [chunks, , width] = rows.shape;
@@ -54,7 +58,7 @@ export function denoising(settings: DenoisingSettings, configuration: ModelConfi
       const prediction = predict(values, rows(block.name), noisy.shape);
       return { ...chunks.loss(prediction, target, inputs), noisy, target, ...kept };
     },
-    /** Blocks that do not depend on the noisy actions run once. */
+    /** Blocks that do not depend on the noisy actions run once, as the prefix. */
     async act(acting) {
       const blocks = samplingBlocks(configuration, block);
       const running = configuration.blocks.filter(({ name }) => blocks.suffix.includes(name));

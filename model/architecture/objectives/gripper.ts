@@ -1,4 +1,4 @@
-/** The gripper of a policy head: the last dimension of the actions as a choice between two (RoboVLMs, base_policy.py). */
+/** The gripper of a policy head: the last dimension of the actions as a binary label, by its logit (RoboVLMs, base_policy.py). */
 import { InputError } from '../../../engine/files/errors.ts';
 import type { Tensor } from '../../../engine/index.ts';
 import { binaryCrossEntropyWithLogits } from '../../../kernels/index.ts';
@@ -7,14 +7,14 @@ import { inputNamed } from '../inputs.ts';
 import { chunkInputs, columnsOf, countElements, masksOf, meanChunkLoss } from './chunk.ts';
 import type { Objective, Pass } from './objective.ts';
 
-/** The least probability that the baseline gives to either choice. */
+/** The least probability that the baseline gives to either label. */
 const LEAST = 1e-3;
 
 const labelOf = (action: number): number => (action > 0 ? 1 : 0);
 
 /**
- * The loss of the gripper is an objective of its own, beside the regression that has its head: both are means over real elements, and
- * a robot may lack a gripper.
+ * The loss of the gripper is an objective of its own beside the regression, which has the head of both: each is a mean over its own real
+ * elements, because a robot of a mixture may lack a gripper.
  */
 export function gripperOf(
   { name: arm, reads, blocks }: Pick<Objective, 'name' | 'reads' | 'blocks'>,
@@ -24,14 +24,14 @@ export function gripperOf(
 ): Objective {
   const name = `${arm} gripper`;
   const columns = [actionDimension, actionDimension - 1, 1] as const;
-  // The mean of numbers from -1 to 1 tells how probable each of them is.
+  // If m is the mean of actions that are 1 or -1, the probability of 1 is (1 + m) / 2.
   const baselineLoss = (action: number, mean: number) => {
-    const open = Math.min(Math.max((1 + mean) / 2, LEAST), 1 - LEAST);
-    return -Math.log(labelOf(action) === 1 ? open : 1 - open);
+    const probability = Math.min(Math.max((1 + mean) / 2, LEAST), 1 - LEAST);
+    return -Math.log(labelOf(action) === 1 ? probability : 1 - probability);
   };
   return {
     ...{ name, weight, reads, blocks, layers: [] },
-    meaning: 'mean cross-entropy of the gripper, whose label is whether its normalised action is above 0',
+    meaning: 'mean cross-entropy of the gripper, labelled 1 where its normalised action is above 0',
     baseline: meanChunkLoss(baselineLoss, ...columns),
     inputs(batch) {
       const { actions, ...masks } = columnsOf(batch, ...columns);

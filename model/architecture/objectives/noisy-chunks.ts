@@ -1,4 +1,4 @@
-/** Chunks of actions on their way from noise: those that a denoising objective draws, learns from and samples. */
+/** Chunks of actions between noise and actions: a denoising objective draws them, learns from them and samples them. */
 import { InputError } from '../../../engine/files/errors.ts';
 import { type Random, streams, type Tensor, tensor } from '../../../engine/index.ts';
 import { meanSquaredError } from '../../../kernels/index.ts';
@@ -9,7 +9,7 @@ import type { Acting, Objective, Reference } from './objective.ts';
 import type { Process } from './process.ts';
 import { Continuation } from './real-time-chunking.ts';
 
-/** Copies of a chunk draw from streams that are so far apart. */
+/** The distance between the random streams of a copy of a chunk and those of the next copy. */
 const STREAMS_OF_A_COPY = 16;
 
 /** A step of sampling. */
@@ -19,14 +19,18 @@ export interface SamplingStep {
   /** The chunks before it [chunks, horizon, actionDimension], and the time of each. */
   readonly x: Tensor;
   readonly times: Float64Array;
-  /** The first actions of every chunk that are clean instead, at time 0. */
+  /** The number of first actions of every chunk that are clean: given, and at time 0. */
   readonly clean: number;
   /** The chunks after it. */
   advance(prediction: Tensor): Tensor;
 }
 
+/** The part of a denoising objective that knows its process, and not what predicts. */
 export class NoisyChunks {
-  /** With a `maximumDelay`, so many actions at most of a training chunk are clean and have no loss: training-time real-time chunking. */
+  /**
+   * Every chunk has `copies` draws of noise and time. Up to `maximumDelay` first actions of a training chunk are clean and have no loss:
+   * training-time real-time chunking; see real-time-chunking.ts.
+   */
   constructor(
     private readonly name: string,
     private readonly process: Process,
@@ -51,7 +55,11 @@ export class NoisyChunks {
     };
   }
 
-  /** Every copy of a chunk is an example of its own: [batch * copies, horizon, actionDimension]. */
+  /**
+   * Every copy of a chunk is an example of its own: [batch * copies, horizon, actionDimension].
+   *
+   * @throws InputError if the batch lacks actions, noise, time or delays
+   */
   inputs(given: TrainingBatch): Inputs {
     const { batch, actions, noise, time, actionValid, realDimensions } = given;
     const { name, process, copies, configuration } = this;
@@ -78,7 +86,7 @@ export class NoisyChunks {
     };
   }
 
-  /** The clean first actions of each chunk; null for a flow whose chunks have none. */
+  /** The number of clean first actions of each chunk; null if training chunks have none. */
   delaysOf({ delays }: TrainingBatch): ArrayLike<number> | null {
     if (this.maximumDelay === 0) return null;
     if (!delays) throw new InputError(`the ${this.name} loss needs a delay for each chunk`);
@@ -105,7 +113,7 @@ export class NoisyChunks {
     };
   }
 
-  /** Copy 0 draws the numbers of a chunk without copies; every other has streams of its own. */
+  /** Noise, times and delays of examples `first` to `first + examples - 1`. Copy 0 draws what a chunk without copies draws. */
   private draw(
     random: (stream: number) => Random,
     examples: number,
@@ -141,7 +149,7 @@ export class NoisyChunks {
     return { loss, [this.process.predicts]: prediction };
   }
 
-  /** Chunks [chunks * horizon * actionDimension] from the noise, one after each of so many steps. */
+  /** Samples chunks [chunks * horizon * actionDimension]: from noise, by `steps` calls of `run`, which returns `advance(prediction)`. */
   async sample(
     { device, noise, steps, onState, previous }: Pick<Acting, 'device' | 'noise' | 'steps' | 'onState' | 'previous'>,
     chunks: number,
@@ -171,6 +179,7 @@ export class NoisyChunks {
   }
 }
 
+/** The loss of the best constant prediction, over the elements that the loss counts. */
 function constantLoss(process: Process, dimension: number, { meanChunk }: Reference, batch: TrainingBatch) {
   const { actions, noise, delays } = batch;
   const size = meanChunk.length;

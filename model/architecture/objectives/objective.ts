@@ -32,7 +32,7 @@ export interface Pass {
   expert(name: string): Tensor;
   /** Features of a vision tower [batch * cameras, patches, width]. */
   tower(name: string): Tensor;
-  /** The matrix [vocabulary, width] whose products with the backbone's hidden states are logits. */
+  /** The matrix [vocabulary, width]; its products with the backbone's hidden states are logits. */
   readonly tokenHead: Tensor;
   /** Final hidden states and logits of all rows are computed, not only of those with a loss. */
   readonly allRows: boolean;
@@ -134,7 +134,7 @@ export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'
   begin?(values: ParameterSet, inputs: InputTensors): Begun & { readonly kept: Readonly<Record<string, Tensor>> };
   loss(pass: Pass, kept: Readonly<Record<string, Tensor>>): LossResult;
   readonly baseline?: { readonly name: string; measure(reference: Reference, batch: TrainingBatch): Counted };
-  /** What it acts by: a chunk of actions, or tokens; undefined if it does not. */
+  /** It acts by a chunk of actions, or by tokens; undefined if it does not act. */
   readonly acts?: 'chunk' | 'tokens';
   /** Whether it can continue the chunks before: real-time chunking. */
   readonly continues?: boolean;

@@ -11,31 +11,35 @@ export interface Noised {
   readonly time: ArrayLike<number>;
 }
 
-/** Times are in (0, 1]: near 0 are the actions, at 1 is noise. */
+/** A way from noise to actions. Times are in (0, 1]: a chunk at time 1 is noise, and the nearer to 0, the closer it is to its actions. */
 export interface Process {
-  /** The quantity that a model predicts, by which its predictions are named among the tensors of a loss. */
+  /** The quantity that a model predicts; it also names the prediction among the tensors of a loss. */
   readonly predicts: 'velocity' | 'noise';
-  /** A step of sampling, in words. */
+  /** The name of a sampling step. */
   readonly step: string;
   /** Training times of examples `first` to `first + count - 1`, rounded to f32. */
   drawTimes(random: Random, count: number, first: number): Float32Array;
-  /** [times.length, width] */
+  /** The embedding of times: [times.length, width]. */
   embed(times: ArrayLike<number>, width: number): Float32Array<ArrayBuffer>;
-  /** Inputs of the named objective, from which `noise` makes noisy chunks; the noise itself is among them. */
+  /** Inputs of the named objective for chunks of this shape, from which `noise` makes noisy chunks; one of them is the noise. */
   inputs(name: string, noised: Noised, shape: readonly number[]): Inputs;
-  /** The noisy chunks, and what a model is to predict from them. */
+  /** The noisy chunks, and the target of the prediction, both of the chunks' shape. */
   noise(name: string, inputs: InputTensors): { noisy: Tensor; target: Tensor };
-  /** @throws InputError if it cannot sample in so many steps */
+  /**
+   * The times at which the model predicts, one for each of `steps` sampling steps.
+   *
+   * @throws InputError if it cannot sample in this number of steps
+   */
   samplingTimes(steps: number): number[];
   /** The chunks x after sampling step `index` of `steps`, from a model's prediction at its time. */
   advance(x: Tensor, prediction: Tensor, index: number, steps: number): Tensor;
-  /** The error of the best constant prediction; the mean of the noise is 0. */
+  /** The error of the best constant prediction for one element, from its noise, its action and the mean action; the mean noise is 0. */
   constantError(noise: number, action: number, meanAction: number): number;
 }
 
 /**
- * Flow matching on straight paths (Lipman et al. 2023, arXiv 2210.02747): noisy = t noise + (1 - t) actions, the target is the velocity
- * noise - actions, and Euler's method goes back from t = 1 to 0.
+ * Flow matching on straight paths (Lipman et al. 2023, arXiv 2210.02747; the direction of time is openpi's): noisy = t noise +
+ * (1 - t) actions, the target is the velocity noise - actions, and Euler's method integrates it from t = 1 back to 0.
  */
 const flow: Process = {
   predicts: 'velocity',
@@ -60,13 +64,13 @@ const flow: Process = {
   constantError: (noise, action, meanAction) => noise - action + meanAction,
 };
 
-/** Noise levels of diffusion, as many as HybridVLA and Diffusion Policy have. OpenVLA-OFT has 50. */
+/** The number of noise levels, as in HybridVLA and Diffusion Policy. OpenVLA-OFT has 50. */
 export const LEVELS = 100;
 const LARGEST_BETA = 0.999;
 
 /**
  * alphaBar of each level: the squared-cosine schedule (Nichol and Dhariwal 2021, arXiv 2102.09672). With
- * f(u) = cos((u + 0.008) / 1.008 pi / 2)^2 the variances are beta_k = min(0.999, 1 - f((k + 1) / LEVELS) / f(k / LEVELS)), and
+ * f(u) = cos(pi / 2 (u + 0.008) / 1.008)^2 the variances are beta_k = min(0.999, 1 - f((k + 1) / LEVELS) / f(k / LEVELS)), and
  * alphaBar_k is the product of 1 - beta up to level k.
  */
 export const alphaBars: readonly number[] = (() => {
@@ -88,20 +92,22 @@ function levelAt(time: number): number {
   return level;
 }
 
-/** DDIM's levels go down to 0 in equal strides, as in HybridVLA and the scheduler of OpenVLA-OFT. */
+/** The level of a sampling step. DDIM's levels go down to 0 in equal strides, as in HybridVLA and the scheduler of OpenVLA-OFT. */
 const samplingLevel = (index: number, steps: number) => Math.floor(LEVELS / steps) * (steps - 1 - index);
 
 /**
  * Diffusion (Ho et al. 2020, arXiv 2006.11239): at level k, noisy = sqrt(alphaBar_k) actions + sqrt(1 - alphaBar_k) noise, the target is
- * the noise, and DDIM goes back (Song et al. 2021, arXiv 2010.02502, eta = 0): with a = alphaBar of this level and b = that of the next,
- * 1 after the last, x becomes sqrt(b) (x - sqrt(1 - a) noise) / sqrt(a) + sqrt(1 - b) noise. Actions are not clipped on the way.
+ * the noise, and DDIM goes back (Song et al. 2021, arXiv 2010.02502, eta = 0): with a = alphaBar of this step's level and b = that of the
+ * next step's, 1 after the last, x becomes sqrt(b) (x - sqrt(1 - a) noise) / sqrt(a) + sqrt(1 - b) noise. The estimate of the actions,
+ * (x - sqrt(1 - a) noise) / sqrt(a), is not clipped, as in HybridVLA.
  */
 const diffusion: Process = {
   predicts: 'noise',
   step: 'DDIM step',
   drawTimes: (random, count, first) =>
     Float32Array.from({ length: count }, (_, i) => (random.integer(first + i, LEVELS) + 1) / LEVELS),
-  // The sines of Transformers over the number of the level, with the base 10000 (OpenVLA-OFT, action_heads.py).
+  // The sines and cosines of Vaswani et al. 2017, base 10000, of the level's number (OpenVLA-OFT, action_heads.py).
+  // HybridVLA has 256 of them, cosines first.
   embed: (times, width) =>
     timeEmbedding(Array.from(times, levelAt), width, { minimumPeriod: 2 * Math.PI, maximumPeriod: 2e4 * Math.PI }),
   inputs(name, { actions, noise, time }, shape) {
@@ -120,7 +126,7 @@ const diffusion: Process = {
     target: inputNamed(inputs, `${name}/noise`),
   }),
   samplingTimes(steps) {
-    // A single step would start at level 0, where x is all but actions.
+    // A single step would be at level 0, the one of least noise, and x is pure noise.
     if (!(steps >= 2 && steps <= LEVELS))
       throw new InputError(`diffusion cannot sample in ${steps} steps; expected 2 to ${LEVELS}`);
     return Array.from({ length: steps }, (_, i) => (samplingLevel(i, steps) + 1) / LEVELS);

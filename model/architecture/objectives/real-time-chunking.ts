@@ -1,4 +1,9 @@
-/** Real-time chunking: a new chunk continues the one that is carried out while it is computed (Black et al. 2025, arXiv 2506.07339). */
+/**
+ * Real-time chunking: a new chunk continues the one that is executed while it is computed. There are two ways.
+ *
+ *   guided   sampling of any flow is guided to the previous actions (Black et al. 2025, arXiv 2506.07339; as in LeRobot, modeling_rtc.py)
+ *   trained  the model has learned to continue clean first actions, which are pasted in (Black et al. 2025, arXiv 2512.05964)
+ */
 import { InputError } from '../../../engine/files/errors.ts';
 import { type Device, type Tensor, tensor } from '../../../engine/index.ts';
 import { add, eulerStep, multiply, scale, subtract } from '../../../kernels/index.ts';
@@ -6,11 +11,11 @@ import { add, eulerStep, multiply, scale, subtract } from '../../../kernels/inde
 /** How the weights of the previous actions fall from 1 to 0. */
 export type PrefixSchedule = 'linear' | 'exponential' | 'ones' | 'zeros';
 
-/** What is left of the chunks that are carried out while the next ones are computed. */
+/** The rest of the chunks that are executed while the next ones are computed, in normalised actions. */
 export interface PreviousChunks {
-  /** For each example [actions left, dimension]. The first action is that of the observation's control step. */
+  /** For each example [actions left, dimension]. The first action is that of the control step of the observation. */
   readonly chunks: readonly Float32Array[];
-  /** The number of these actions that will have been carried out when the next chunk is there. */
+  /** The number of these actions that will have been executed when the next chunk is there. */
   readonly delay: number;
   /** The number of actions that guidance reaches; 10 by default, and at most those that are left. */
   readonly executionHorizon?: number;
@@ -18,9 +23,10 @@ export interface PreviousChunks {
   readonly schedule?: PrefixSchedule;
 }
 
+/** LeRobot's bound. */
 const LARGEST_GUIDANCE = 10;
 
-/** Weights of the actions of a chunk: 1 for the first `delay`, 0 from number `end` on, and between them by the schedule (LeRobot). */
+/** Weights [horizon] of the actions of a chunk: 1 for the first `delay`, 0 from index `end` on, and between them by the schedule (LeRobot). */
 export function prefixWeights(schedule: PrefixSchedule, delay: number, end: number, horizon: number): Float32Array {
   const start = Math.min(delay, end);
   return Float32Array.from({ length: horizon }, (_, i) => {
@@ -31,24 +37,24 @@ export function prefixWeights(schedule: PrefixSchedule, delay: number, end: numb
   });
 }
 
-/** min(10, (1 - s) / s * ((1 - s)^2 + s^2) / (1 - s)^2) with s = 1 - time, the progress from noise to actions. */
+/** The weight g of guidance: min(10, (1 - s) / s * ((1 - s)^2 + s^2) / (1 - s)^2) with s = 1 - time, the progress from noise to actions. */
 export function guidanceWeight(time: number): number {
   const progress = 1 - time;
   return Math.min(LARGEST_GUIDANCE, (time / progress) * ((time ** 2 + progress ** 2) / time ** 2));
 }
 
-/** The previous chunks while new ones are sampled. All tensors are [chunks, horizon, actionDimension]. */
+/** Makes chunks that are being sampled continue the previous ones. All tensors are [chunks, horizon, actionDimension]. */
 export class Continuation implements Disposable {
-  /** The first actions of every chunk that are those before, at time 0, in every step; 0 for guidance. */
+  /** The number of first actions of every chunk that are previous ones, at time 0 in every sampling step; 0 if sampling is guided. */
   readonly clean: number;
   private readonly trained: boolean;
-  /** For guidance, the previous actions and their weights; otherwise the clean actions, and 1 for all others. */
+  /** If sampling is guided, the previous actions and their weights; otherwise the clean actions, and a weight of 1 for all others. */
   private readonly data: { readonly previous: Float32Array; readonly weights: Float32Array };
   private readonly previous: Tensor;
   private readonly weights: Tensor;
 
   /**
-   * `maximumDelay` is that of training: a model that was trained with one gets the previous actions, and any other is guided to them.
+   * `maximumDelay` is that of training: above 0, previous actions are pasted in; at 0, sampling is guided to them.
    *
    * @throws InputError if the previous chunks or the delay do not fit
    */
@@ -104,8 +110,8 @@ export class Continuation implements Disposable {
   }
 
   /**
-   * The velocity v of chunks x at a time t, guided to the previous actions: v - g W (previous - (x - t v)). The published method pulls
-   * the error back through the network; here the pull-back is the identity, as in LeRobot.
+   * The velocity v of chunks x at a time t, guided to the previous actions: v - g W (previous - (x - t v)). x - t v estimates the clean
+   * actions. The published method multiplies the error by the Jacobian of this estimate; here that is the identity, as in LeRobot.
    */
   guide(x: Tensor, velocity: Tensor, time: number): Tensor {
     if (this.trained) return velocity;

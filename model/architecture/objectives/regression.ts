@@ -15,6 +15,7 @@ import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
 import { blocksRun, chunkMaker, flowNeeded } from './running.ts';
 import type { RegressionSettings } from './settings.ts';
 
+/** The errors of a regression; Huber's delta is 1. */
 const errors = { l1, squared: meanSquaredError, huber } as const;
 const distances = {
   l1: (difference: number) => Math.abs(difference),
@@ -47,7 +48,7 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
     return { [rowsName]: integers(own, [observation.batch, own.length / observation.batch]) };
   };
   const predictions = new WeakMap<Pass, Prediction>();
-  /** The head runs once in a pass. */
+  /** The head runs once in a pass, for the regression and for the gripper. */
   const predicted = (pass: Pass): Prediction => {
     const made = predictions.get(pass) ?? head.run(pass.values, rowsOfPass(pass, rows, pass.inputs[rowsName]));
     predictions.set(pass, made);

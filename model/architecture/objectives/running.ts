@@ -1,4 +1,4 @@
-/** The blocks that run when a model acts: what is decoded first, what runs once, and what makes it impossible. */
+/** The blocks that run when a model acts: those that are decoded first, those that run once, and reasons why a model cannot act. */
 import { quote } from '../../../engine/files/errors.ts';
 import { type BlockSettings, blocksBefore, type ModelConfiguration, noisyBlock, timeBlock } from '../configuration.ts';
 import { readBy } from '../reach.ts';

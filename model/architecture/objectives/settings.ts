@@ -25,7 +25,7 @@ const diffusion = v.object({ kind: v.literal('diffusion'), ...common, block: v.s
 const flow = v.object({
   ...diffusion.entries,
   kind: v.literal('flow'),
-  /** Training-time real-time chunking: up to so many first actions of each training chunk are clean, at a time 0 of their own. Default 0. */
+  /** Training-time real-time chunking: the most first actions of a training chunk that are clean, at a time 0 of their own. Default 0. */
   maximumDelay: v.optional(count()),
 });
 
