@@ -1,6 +1,6 @@
 /** Results of commands as lines of text. */
 
-import { aligned } from '../bench/measure/table.ts';
+import { aligned, type PartLatency, timesByPart } from '../bench/measure/table.ts';
 import type { LanguageRow } from '../bench/tabletop/language.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
 import { openLoopDescription } from '../model/inspect/swapped.ts';
@@ -25,7 +25,7 @@ export interface ActResult {
   said: { words: string; places: readonly (readonly [number, number])[] } | null;
   /** The answer to --ask, or else the subtask that co-training put before action tokens; null for a policy without either. */
   answer: Answered | null;
-  latency: { part: string; milliseconds: number }[];
+  latency: PartLatency[];
   adapter: string;
 }
 
@@ -229,12 +229,8 @@ function dimensionLines(
 
 /** Numbered parts are joined into one entry: "10 x Euler step 7.1 ms". */
 function latencyOf(latency: ActResult['latency']): string {
-  const times = new Map<string, number[]>();
-  for (const { part, milliseconds } of latency) {
-    const name = part.replace(/ \d+$/, '');
-    times.set(name, [...(times.get(name) ?? []), milliseconds]);
-  }
-  const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
+  const times = timesByPart(latency);
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
   const parts = [...times].map(([name, own]) => {
     const count = own.length > 1 ? `${own.length} x ` : '';
     return `${count}${name} ${(sum(own) / own.length).toFixed(1)} ms`;

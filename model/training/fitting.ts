@@ -166,7 +166,7 @@ async function longestTokens(
 }
 
 /** Tokenizers that need no data. */
-const fixedTokenizers = {
+export const fixedTokenizers = {
   bins: () => new BinActionTokenizer(),
   stride: () => new StrideTokenizer(new BinActionTokenizer()),
   string: () => new StringActionTokenizer(),

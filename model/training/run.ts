@@ -5,12 +5,12 @@ import { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { evaluationSamples, type Split } from '../data/index.ts';
 import { Policy } from '../policy/policy.ts';
-import { BatchMaker, type MadeBatch } from './batches.ts';
+import { BatchMaker } from './batches.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
 import { type AnsweredQuestion, answerQuestions, exampleSampler } from './co-training.ts';
 import type { ClosedLoopRates, RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
-import { type OpenLoopError, type OpenLoopOptions, openLoopError } from './open-loop.ts';
+import { type OpenLoop, openLoopOf } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
 import { type RecordOptions, RunRecord, unlessAborted } from './run-record.ts';
 import { beginFrom } from './start.ts';
@@ -36,7 +36,7 @@ export interface RunResult {
   readonly missing: readonly string[];
   readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
   /** null if the run was interrupted. */
-  readonly openLoop: { readonly error: OpenLoopError; readonly batches: readonly MadeBatch[] } | null;
+  readonly openLoop: OpenLoop | null;
   /** The answers to the held-out questions of co-training; null without questions, and if the run was interrupted. */
   readonly answers: readonly AnsweredQuestion[] | null;
 }
@@ -64,8 +64,14 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
       `the weights' moving average, decay ${settings.ema}, takes ${(trainer.optimizer.average!.bytes / 2 ** 20).toFixed(1)} MiB on the adapter; it is measured, acts, and has the parameters' names in the checkpoint`,
     );
   const policy = new Policy(model, encoding);
+  const inOpenLoop = (most?: number) => {
+    const onProgress = (done: number, total: number) => listener.openLoop(done, total);
+    return openLoopOf(policy, maker, prepared.heldOut, settings.batch, prepared.baselines.meanChunk, {
+      ...{ most, onProgress, signal },
+    });
+  };
   const acting = async () => {
-    const { error } = await openLoopOf(policy, maker, prepared, { most: 1, signal });
+    const { error } = await inOpenLoop(1);
     const rates = await closedLoop?.(policy, signal);
     const { oneSample, bestConstant } = error;
     return { openLoop: { oneSample, bestConstant }, ...(rates && { closedLoop: rates }) };
@@ -86,7 +92,7 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
   const trainEnd = performance.now();
   const lastSamples = evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps);
   const measured = await record.conclude(step, lastSamples);
-  const openLoop = measured ? await unlessAborted(signal, () => openLoopOf(policy, maker, prepared, { signal })) : null;
+  const openLoop = measured ? await unlessAborted(signal, () => inOpenLoop()) : null;
   const questions = coTraining?.heldOut ?? [];
   const answers =
     openLoop && coTraining
@@ -146,18 +152,4 @@ export function checkpointSettings(
   }
   const begun = resume?.settings ?? { data, configuration, encoding: encoding.settings };
   return { ...begun, run, adapter: device.description, variants: chosenVariants(device) };
-}
-
-async function openLoopOf(
-  policy: Policy,
-  maker: BatchMaker,
-  { heldOut, settings: { batch: size }, baselines, listener }: PreparedRun,
-  options: OpenLoopOptions,
-) {
-  const batches: MadeBatch[] = [];
-  for (let start = 0; start < heldOut.length; start += size)
-    batches.push(await maker.make(heldOut.slice(start, start + size), start));
-  const onProgress = (done: number, total: number) => listener.openLoop(done, total);
-  const error = await openLoopError(policy, batches, baselines.meanChunk, { ...options, onProgress });
-  return { error, batches };
 }
