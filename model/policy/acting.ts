@@ -11,7 +11,7 @@ import {
   type PreviousChunks,
   targetsBefore,
 } from '../architecture/objectives/index.ts';
-import { CachedSession } from '../architecture/session.ts';
+import { openSession } from '../architecture/session.ts';
 import type { Said } from './subtask.ts';
 
 export interface SamplingOptions {
@@ -82,7 +82,7 @@ export async function act(
     );
   const acting = (observation: ObservationBatch): Acting => ({
     ...{ device, observation, steps, onState, previous },
-    open: (blocks) => new CachedSession(model, observation, { ...blocks, onLatency }),
+    open: (blocks) => openSession(model, observation, { ...blocks, onLatency }),
     noise() {
       if (!noise) throw new InputError('acting by a flow needs noise');
       const shape = [observation.batch, configuration.horizon, configuration.actionDimension];
