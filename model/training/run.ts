@@ -12,9 +12,8 @@ import type { ClosedLoopRates, RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
 import { type OpenLoop, openLoopOf } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
-import { type RecordOptions, RunRecord, unlessAborted } from './run-record.ts';
+import { carryOut, type RecordOptions, unlessAborted } from './run-record.ts';
 import { beginFrom } from './start.ts';
-import { Trainer } from './trainer.ts';
 
 export interface TrainOptions extends RecordOptions {
   /** Has the policy act in a world, for the measurements of acting; throws the reason of an aborted `signal`. */
@@ -54,15 +53,6 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
   }
   const maker = new BatchMaker(encoding, configuration, settings);
   const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
-  using trainer = new Trainer(model, maker, sampler, settings, ({ label }, done, total) =>
-    listener.compiled(label, done, total),
-  );
-  await resume?.loadOptimizer(trainer.optimizer);
-  await resume?.close();
-  if (settings.ema !== null)
-    listener.note(
-      `the weights' moving average, decay ${settings.ema}, takes ${(trainer.optimizer.average!.bytes / 2 ** 20).toFixed(1)} MiB on the adapter; it is measured, acts, and has the parameters' names in the checkpoint`,
-    );
   const policy = new Policy(model, encoding);
   const inOpenLoop = (most?: number) => {
     const onProgress = (done: number, total: number) => listener.openLoop(done, total);
@@ -76,46 +66,24 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
     const { oneSample, bestConstant } = error;
     return { openLoop: { oneSample, bestConstant }, ...(rates && { closedLoop: rates }) };
   };
-  const record = new RunRecord(
-    prepared,
-    kept,
-    trainer,
-    maker,
-    options,
-    settings.actEvery === null ? undefined : acting,
-  );
-
+  const run = { model, maker, sampler };
+  const last = evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps);
+  const act = settings.actEvery === null ? undefined : acting;
+  const { measured, seconds, ...done } = await carryOut(prepared, kept, run, last, options, act);
   const start = performance.now();
-  await record.begin();
-  const trainStart = performance.now();
-  const step = await record.trainSteps();
-  const trainEnd = performance.now();
-  const lastSamples = evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps);
-  const measured = await record.conclude(step, lastSamples);
   const openLoop = measured ? await unlessAborted(signal, () => inOpenLoop()) : null;
   const questions = coTraining?.heldOut ?? [];
   const answers =
     openLoop && coTraining
       ? await unlessAborted(signal, () => answerQuestions(policy, questions, settings.batch, signal))
       : null;
-  const seconds = (from: number, to: number) => (to - from) / 1000;
+  const evaluate = seconds.evaluate + (performance.now() - start) / 1000;
   return {
     finished: openLoop !== null && (answers !== null || !coTraining),
-    step,
-    resumedAt: resume?.progress.step ?? 0,
-    policy,
-    settings: kept,
-    history: record.history,
-    objectives: prepared.objectives,
-    split,
-    missing,
-    seconds: {
-      compile: seconds(start, trainStart),
-      train: seconds(trainStart, trainEnd),
-      evaluate: seconds(trainEnd, performance.now()),
-    },
-    openLoop,
-    answers,
+    ...done,
+    ...{ policy, settings: kept, objectives: prepared.objectives, split, missing },
+    seconds: { ...seconds, evaluate },
+    ...{ openLoop, answers },
   };
 }
 
