@@ -182,7 +182,11 @@ export class Mixture {
       const after = layer === depth - 1 ? last : names;
       const run = () => {
         if (after.length === 0) return [];
-        const entering = names.map((name, i) => this.readMemory(values, pass, name, layer, before[i]));
+        // The streams after the branch by which rows read memory, in layers that have one.
+        const entering = names.map((name, i) => {
+          const { cross } = this.experts[name];
+          return cross?.run(values, layer, before[i], pass.memory?.[name], pass.conditions?.[name]) ?? before[i];
+        });
         return this.runLayer(values, pass, names, after, layer, entering, keyRotary);
       };
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
@@ -190,18 +194,6 @@ export class Mixture {
     }
     const hidden = last.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
     return { hidden: byName(hidden, last), residuals };
-  }
-
-  /** The residual stream x of an expert before a layer, after the branch by which its rows read memory, if the layer has one. */
-  private readMemory(
-    values: ParameterSet,
-    { memory = {}, conditions = {} }: MixturePass,
-    name: string,
-    layer: number,
-    x: Tensor,
-  ): Tensor {
-    const { cross } = this.experts[name];
-    return cross ? cross.run(values, layer, x, memory[name], conditions[name]) : x;
   }
 
   /** Runs one layer: from the residual streams `x` of the experts `names` to those of the experts `after`, which are some of them. */
