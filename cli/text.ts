@@ -70,12 +70,8 @@ export function trainLines(
   return lines;
 }
 
-function openLoopText({
-  oneSampleToConstant: one,
-  meanOfEightToConstant: mean,
-  measure,
-  decodes,
-}: OpenLoopSummary): string {
+function openLoopText(openLoop: OpenLoopSummary): string {
+  const { oneSampleToConstant: one, meanOfEightToConstant: mean, measure, decodes } = openLoop;
   const constant = 'that of the best constant chunk with one sample';
   return `error ${formatTimes(one, constant)}, ${formatTimes(mean, 'with the mean of 8')} (${measure})${afterSemicolon(decodes)}`;
 }
@@ -139,18 +135,8 @@ function closedLoopLines(results: readonly ClosedLoopSummary[]): string[] {
   return results.length === 1 ? [`${lines[0]} (${measures[0]})`] : [...lines, ...measures];
 }
 
-export function actLines({
-  episode,
-  step,
-  instruction,
-  names,
-  said,
-  answer,
-  demonstrated,
-  predicted,
-  latency,
-  adapter,
-}: ActResult): string[] {
+export function actLines(result: ActResult): string[] {
+  const { episode, step, instruction, names, said, answer, demonstrated, predicted, latency, adapter } = result;
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
     ...(said ? [`says ${saidText(said)}`] : []),

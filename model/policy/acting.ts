@@ -63,17 +63,10 @@ export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.
 export async function act(
   model: Model,
   given: ObservationBatch,
-  {
-    objective = actingObjective(model.objectives),
-    noise,
-    choose,
-    numbersOf,
-    steps = 10,
-    onLatency,
-    onState,
-    previous,
-  }: ActingOptions = {},
+  options: ActingOptions = {},
 ): Promise<Float32Array | null> {
+  const { objective = actingObjective(model.objectives), noise, choose, numbersOf } = options;
+  const { steps = 10, onLatency, onState, previous } = options;
   const { device, architecture, parameters, configuration } = model;
   if (!objective?.acts) throw new InputError(refusal(objective ? [objective] : model.objectives));
   if (previous && !objective.continues)

@@ -99,15 +99,9 @@ export function expectToFit(
 /** A resumed run keeps its kernel variants if the device supports them, because other variants round differently. */
 export function checkpointSettings(
   device: Device,
-  {
-    settings: run,
-    data,
-    configuration,
-    encoding,
-    resume,
-    listener,
-  }: Pick<PreparedRun, 'settings' | 'data' | 'configuration' | 'encoding' | 'resume' | 'listener'>,
+  prepared: Pick<PreparedRun, 'settings' | 'data' | 'configuration' | 'encoding' | 'resume' | 'listener'>,
 ): CheckpointSettings {
+  const { settings: run, data, configuration, encoding, resume, listener } = prepared;
   if (resume) {
     const { adapter, variants } = resume.settings;
     try {

@@ -8,7 +8,7 @@ import { trunkObstacle } from '../heads/trunk.ts';
 import { floats, type Inputs, inputNamed, integers, type ObservationBatch, tensorsOf } from '../inputs.ts';
 import { Linear } from '../layers.ts';
 import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
-import { chunkInputs, columnsOf, countElements, masksOf, meanChunkLoss } from './chunk.ts';
+import { type Columns, chunkInputs, countElements, masksOf, meanChunkLoss } from './chunk.ts';
 import { gripperOf } from './gripper.ts';
 import { countOf, type Objective, type Pass } from './objective.ts';
 import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
@@ -34,7 +34,7 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
   const head = headOf(settings, configuration);
   const ofActions = dimension === undefined;
   /** Dimensions of the actions that are regressed: all but the gripper. */
-  const columns = gripper ? actionDimension - 1 : actionDimension;
+  const columns: Columns = [actionDimension, 0, gripper ? actionDimension - 1 : actionDimension];
   const read = readBlocks(configuration, rows, before);
   const makes = ofActions ? read.reads : [];
   const maker = chunkMaker(configuration, makes, flowNeeded(configuration, makes));
@@ -60,15 +60,11 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
     ...read,
     ...{ ...maker, acts: ofActions ? maker.acts : undefined },
     meaning: `mean ${words[error]} error of ${ofActions ? 'normalised actions' : 'the numbers of each row'}`,
-    baseline: ofActions ? meanChunkLoss(distance, actionDimension, 0, columns) : undefined,
+    baseline: ofActions ? meanChunkLoss(distance, columns) : undefined,
     inputs(given) {
       const { batch, rowTargets } = given;
       const read = rowsRead(given, trainingBlocks(configuration));
-      if (ofActions) {
-        const { actions, ...masks } = columnsOf(given, actionDimension, 0, columns);
-        if (!actions) throw new InputError(`the ${name} loss needs actions`);
-        return { ...read, ...chunkInputs(name, { actions, ...masks }, [batch, horizon, columns]) };
-      }
+      if (ofActions) return { ...read, ...chunkInputs(name, given, horizon, columns) };
       const own = rowTargets?.[name];
       if (!own) throw new InputError(`the ${name} loss needs rowTargets of '${name}'`);
       const each = rowCount(configuration, rows) / rowsPerStep;
@@ -102,7 +98,7 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
       const [actions, logits] = [await prediction.actions.read(), await prediction.gripper?.read()];
       prediction.actions.dispose();
       prediction.gripper?.dispose();
-      return logits ? withGripper(actions, logits, columns) : actions;
+      return logits ? withGripper(actions, logits, columns[2]) : actions;
     },
   };
   if (!gripper) return [objective];
