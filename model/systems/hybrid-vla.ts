@@ -25,8 +25,9 @@ export const hybridVla: System = {
 
 /**
  * Every block is causal, and its positions follow those of all blocks before it. The towers are those of its vision-language model
- * (Prismatic: SigLIP and DINOv2), which its public training keeps frozen; it predicts one action. Its code also repeats every batch with
- * four draws of noise (`insula train --draws 4`). Where affine maps embed state and actions here and read the noise, its code has MLPs.
+ * (Prismatic: SigLIP and DINOv2), which its public training keeps frozen; it predicts one action. Its code repeats whole batches with four
+ * draws of noise, where the noisy actions alone are repeated here, and has MLPs where affine maps embed state and actions here and read
+ * the noise.
  */
 export const hybridVlaOriginal: System = {
   name: 'hybrid-vla-original',
@@ -59,5 +60,5 @@ export const hybridVlaOriginal: System = {
   time: 'token',
   towers: ['vision', 'dinov2'],
   rules: ['vision', 'dinov2'].map((match) => ({ match, frozen: true })),
-  recipe: { horizon: 1 },
+  recipe: { horizon: 1, draws: 4 },
 };

@@ -43,6 +43,8 @@ export interface Recipe {
   readonly cotrain?: number;
   /** The subtask that the policy says before it acts, where the data have one. */
   readonly subtask?: 'words';
+  /** Noise and time draws of each chunk in a training step. */
+  readonly draws?: number;
   /** Control steps in a chunk. */
   readonly horizon?: number;
   /** Instructions are paraphrased in sentence forms that fit every instruction. */

@@ -150,6 +150,11 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   if (obstacle) throw new InputError(`${settings.system} cannot be trained on questions: ${obstacle}`);
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
   for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
+  const frozen = [...new Set(architecture.parameters.filter((own) => own.frozen).map(({ group }) => group))];
+  if (frozen.length > 0 && !from && !resume)
+    listener.note(
+      `warning: ${frozen.join(' and ')} keep random weights, because the run begins from scratch; give --from`,
+    );
   for (const objective of architecture.objectives)
     if (architecture.trainsNothing(objective))
       listener.note(`warning: the ${objective.name} loss reaches frozen parameters alone, so it trains nothing`);

@@ -6,9 +6,10 @@ import { type RunSettings, runSettings } from './run-settings.ts';
 
 /** The recipe of a system as settings. */
 function recipeOf({ recipe = {} }: System): Partial<RunSettings> {
-  const { cotrain = 0, horizon, paraphrases, subtask } = recipe;
+  const { cotrain = 0, draws, horizon, paraphrases, subtask } = recipe;
   return {
     cotrain,
+    ...(draws !== undefined && { draws }),
     ...(horizon !== undefined && { horizon }),
     ...(paraphrases && { paraphrases }),
     ...(subtask && { subtask }),
@@ -65,7 +66,7 @@ export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettin
     ...{ preset, from, system: name },
     ...(from !== null && Object.keys(rates).length > 0 && { rates }),
     ...(!recipe.subtask && withSubtask(system, { tokens: 1, dimension: 0 }) && { subtask: 'places' }),
-    ...(withDraws(system, 2) && { draws: 8 }),
+    ...(!recipe.draws && withDraws(system, 2) && { draws: 8 }),
     ...(system.time === 'adaptive' && { gates: 1 }),
     ...given,
   });

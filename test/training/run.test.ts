@@ -12,7 +12,7 @@ import { groupsNotReached } from '../../model/architecture/reach.ts';
 import { openDataset, wholeEpisodes, withParaphrases } from '../../model/data/index.ts';
 import { argmax } from '../../model/policy/acting.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
-import { systems } from '../../model/systems/index.ts';
+import { systemNamed, systems } from '../../model/systems/index.ts';
 import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import type { RunListener } from '../../model/training/prepare-run.ts';
@@ -306,8 +306,16 @@ describe('a run', () => {
   );
 
   test.each(systems.map(({ name }) => name))('%s trains, samples and leaves a checkpoint', async (name) => {
-    const result = await run(name, `${name}.safetensors`, { steps: 2 });
+    const notes: string[] = [];
+    const result = await run(name, `${name}.safetensors`, {
+      steps: 2,
+      listen: { note: (line: string) => notes.push(line) } as Partial<RunListener>,
+    });
     expect(result.finished).toBe(true);
+    const frozen = systemNamed(name).rules?.map(({ match }) => match) ?? [];
+    expect(notes.filter((line) => line.includes('keep random weights'))).toEqual(
+      frozen.length === 0 ? [] : [expect.stringContaining(frozen.join(' and '))],
+    );
     expect(result.openLoop!.error.observations).toBeGreaterThan(0);
     expect(result.openLoop!.error.chunks.every(({ predicted }) => predicted.every(Number.isFinite))).toBe(true);
     expect(result.openLoop!.error.decodes?.malformed ?? 0).toBe(0);
