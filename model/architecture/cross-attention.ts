@@ -25,7 +25,7 @@ import { type ModelConfiguration, memoryOf } from './configuration.ts';
 import { type Layer, LayerNorm, Linear, Norm, parametersOfLayers, Table, TORCH_EPSILON } from './layers.ts';
 
 /** Keys and values of the memory for one layer, each [batch, rows of the memory, kvHeads, headDimension]. */
-export interface KeysAndValues {
+interface KeysAndValues {
   readonly key: Tensor;
   readonly value: Tensor;
 }

@@ -21,7 +21,7 @@ import {
 import type { ResamplerSettings } from './configuration.ts';
 import { type Layer, LayerNorm, Linear, parametersOfLayers, Table, TORCH_EPSILON } from './layers.ts';
 
-export interface Resampler extends Layer {
+interface Resampler extends Layer {
   /** Features [images, patches, width] -> [images, latents, width], each image by itself. */
   run(values: ParameterSet, features: Tensor): Tensor;
 }

@@ -13,7 +13,7 @@ import { Continuation } from './real-time-chunking.ts';
 const STREAMS_OF_A_COPY = 16;
 
 /** A step of sampling. */
-export interface SamplingStep {
+interface SamplingStep {
   /** Its name in latencies. */
   readonly part: string;
   /** The chunks before it [chunks, horizon, actionDimension], and the time of each. */
