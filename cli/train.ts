@@ -161,6 +161,10 @@ async function prepare(
   const dataset = paraphrased(await chooseData(wanted, source, progress));
   const { settings, notes } = resume ? { settings: wanted, notes: [] } : withoutLacking(wanted, options, dataset);
   for (const line of notes) progress.note(line);
+  if (settings.subtask === 'places' && options.subtask === undefined && !resume)
+    progress.note(
+      `${settings.system} also says places before it acts, beyond its paper; --subtask none leaves them out`,
+    );
   const asked = settings.cotrain > 0;
   if (asked && questions === null && settings.data)
     progress.note('the questions are about the built-in world; --questions gives others, --cotrain 0 leaves them out');
