@@ -13,7 +13,7 @@ import { blocksRun, chunkMaker } from './running.ts';
 import type { DenoisingHeadSettings } from './settings.ts';
 
 export function denoisingHead(settings: DenoisingHeadSettings, configuration: ModelConfiguration): Objective {
-  const { name, weight, rows, width = 256, layers = 3 } = settings;
+  const { name, weight, rows, layers = 3 } = settings;
   const { horizon, actionDimension } = configuration;
   const process = processes[settings.process];
   const chunks = new NoisyChunks(name, process, configuration);
@@ -22,7 +22,9 @@ export function denoisingHead(settings: DenoisingHeadSettings, configuration: Mo
   const window = windowOf(configuration);
   const inputs = rowCount(configuration, rows) * rowSize;
   const trunk = settings.trunk ? trunkOf(group, settings.trunk, inputs, window) : null;
-  const sizes = { features: trunk?.outputs ?? inputs, elements: horizon * actionDimension, width, layers };
+  const features = trunk?.outputs ?? inputs;
+  const { width = Math.max(4, 2 * Math.ceil(features / 2)) } = settings;
+  const sizes = { features, elements: horizon * actionDimension, width, layers };
   const denoiser = denoiserOf(group, sizes);
 
   const timeInputs = (times: ArrayLike<number>): Inputs => ({
