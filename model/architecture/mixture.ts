@@ -14,7 +14,7 @@
  * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and those that a system adds. A pass
  * may leave experts out: at inference the prefix runs alone and leaves keys and values in a cache, and the suffix attends to these.
  */
-import { hostTensor, type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
+import { type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
@@ -22,7 +22,6 @@ import {
   blockLinear,
   blockSplitLinear,
   concatenateTokens,
-  embedding,
   gatedMlp,
   linear,
   type RowsOfBlock,
@@ -32,6 +31,7 @@ import {
   sliceTokens,
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
+import { jointRowNumbers, rowsAt } from './chosen-rows.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
 import { type CrossAttention, crossAttentionOf, type Memory } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
@@ -285,21 +285,4 @@ function rowsOfBlocks(
     return isWanted(block) ? [sliceTokens(x, start - block.length, block.length)] : [];
   });
   return parts.length > 1 ? concatenateTokens(parts) : (parts[0] ?? null);
-}
-
-/** The rows of x [batch, rows, width] with these numbers [count], counted through the batch: [1, count, width]. */
-function rowsAt(numbers: Tensor, x: Tensor): Tensor {
-  const [batch, rows, width] = x.shape;
-  return reshape(embedding(numbers, reshape(x, [batch * rows, width])), [1, numbers.size, width]);
-}
-
-/** Takes numbers of rows of one input of a layout, and returns the numbers of the same rows in the joint sequence. */
-function jointRowNumbers(own: Tensor, layout: BlockLayout, input: number, batch: number): Tensor {
-  const inputs = layout.flatMap((block) => Array<number>(block.length).fill(block.input));
-  const places = [...inputs.keys()].filter((place) => inputs[place] === input);
-  const joint = (row: number) => Math.floor(row / places.length) * inputs.length + places[row % places.length];
-  const none = batch * inputs.length;
-  const numbers = (rows: ArrayLike<number>) =>
-    Array.from(rows, (row) => (row < batch * places.length ? joint(row) : none));
-  return hostTensor(own.device, [own], numbers, own.shape, { dtype: 'u32' });
 }
