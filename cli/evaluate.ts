@@ -18,7 +18,7 @@ import { fitBaselines } from '../model/training/baselines.ts';
 import { BatchMaker } from '../model/training/batches.ts';
 import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { fittingSamples, prepareData } from '../model/training/fitting.ts';
-import { openLoopError } from '../model/training/open-loop.ts';
+import { openLoopOf } from '../model/training/open-loop.ts';
 import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { command } from './command.ts';
 import { TABLETOP } from './data.ts';
@@ -256,11 +256,8 @@ async function inOpenLoop(
   const { configuration } = policy.model;
   const maker = new BatchMaker(policy.encoding, configuration, settings.run);
   const samples = evaluationSamples(split.heldOut, preset.heldOutSteps);
-  const batches = [];
-  for (let start = 0; start < samples.length; start += batch)
-    batches.push(await maker.make(samples.slice(start, start + batch), start));
   const { meanChunk } = await fitBaselines(fittingSamples(split.train), policy.encoding, configuration);
-  const error = await openLoopError(policy, batches, meanChunk, {
+  const { error } = await openLoopOf(policy, maker, samples, batch, meanChunk, {
     onProgress: (done, total) => progress.openLoop(done, total),
   });
   const onProgress = (done: number, total: number) => progress.count('predict: episode', done, total);

@@ -1,6 +1,6 @@
 /** Results of commands as lines of text. */
 
-import { aligned } from '../bench/measure/table.ts';
+import { aligned, type PartLatency, timesByPart } from '../bench/measure/table.ts';
 import type { LanguageRow } from '../bench/tabletop/language.ts';
 import { counted } from '../engine/files/errors.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
@@ -28,7 +28,7 @@ export interface ActResult {
   said: { words: string; places: readonly (readonly [number, number])[] } | null;
   /** The answer to --ask, or else the subtask that co-training put before action tokens; null for a policy without either. */
   answer: Answered | null;
-  latency: { part: string; milliseconds: number }[];
+  latency: PartLatency[];
   adapter: string;
 }
 
@@ -86,12 +86,8 @@ export function trainLines(
   return lines;
 }
 
-function openLoopText({
-  oneSampleToConstant: one,
-  meanOfEightToConstant: mean,
-  measure,
-  decodes,
-}: OpenLoopSummary): string {
+function openLoopText(openLoop: OpenLoopSummary): string {
+  const { oneSampleToConstant: one, meanOfEightToConstant: mean, measure, decodes } = openLoop;
   const constant = 'that of the best constant chunk';
   const times =
     mean === null
@@ -184,18 +180,8 @@ function closedLoopLines(results: readonly ClosedLoopSummary[]): string[] {
   return results.length === 1 ? [`${lines[0]} (${measures[0]})`] : [...lines, ...measures];
 }
 
-export function actLines({
-  episode,
-  step,
-  instruction,
-  names,
-  said,
-  answer,
-  demonstrated,
-  predicted,
-  latency,
-  adapter,
-}: ActResult): string[] {
+export function actLines(result: ActResult): string[] {
+  const { episode, step, instruction, names, said, answer, demonstrated, predicted, latency, adapter } = result;
   return [
     `episode ${episode}, step ${step}${instruction === null ? '' : `: ${instruction}`}`,
     ...(said ? [`says ${saidText(said)}`] : []),
@@ -274,12 +260,8 @@ function dimensionLines(
 
 /** Numbered parts are joined into one entry: "10 x Euler step 7.1 ms". */
 function latencyOf(latency: ActResult['latency']): string {
-  const times = new Map<string, number[]>();
-  for (const { part, milliseconds } of latency) {
-    const name = part.replace(/ \d+$/, '');
-    times.set(name, [...(times.get(name) ?? []), milliseconds]);
-  }
-  const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
+  const times = timesByPart(latency);
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
   const parts = [...times].map(([name, own]) => {
     const count = own.length > 1 ? `${own.length} x ` : '';
     return `${count}${name} ${(sum(own) / own.length).toFixed(1)} ms`;

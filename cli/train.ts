@@ -60,8 +60,9 @@ export const train = command({
     );
     try {
       const settings = settingsOf(given, folder);
-      const run = { folder, given, settings, device: { adapter, floor, tuning }, command: commandLine(words) };
-      const { summary, objectives } = await trainIn(run, progress, signal);
+      const device = { adapter, floor, tuning };
+      const run = { folder, given, settings, device, command: commandLine(words), progress, signal };
+      const { summary, objectives } = await trainIn(run);
       const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
       const lines = trainLines(summary, objectives, commandLine([...again, '--resume']));
       return { json: summary, lines, status: summary.finished ? 0 : 130 };
@@ -102,14 +103,16 @@ interface Run {
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
   /** The command as typed, for the report. */
   readonly command: string;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
 }
 
 interface Trained extends Pick<PreparedRun, 'objectives'> {
   readonly summary: TrainSummary;
 }
 
-async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promise<Trained> {
-  const { settings } = run;
+async function trainIn(run: Run): Promise<Trained> {
+  const { settings, progress, signal } = run;
   const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
   let world: TabletopWorld | null = null;
   const openWorld = async () => {
@@ -121,7 +124,7 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);
-    const prepared = await prepare(run, from, openWorld, progress, signal);
+    const prepared = await prepare(run, from, openWorld);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
     await (await import('../model/report/plot.ts')).loadVega();
@@ -134,17 +137,10 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
       const result = await runTraining(device, prepared, {
         ...{ checkpointPath: checkpoint, signal },
         onHistory: (history) => events.write(history),
-        closedLoop: settings.data === null ? (policy) => actingRates(policy, settings, progress, signal) : undefined,
+        closedLoop: settings.data === null ? (policy) => actingRates(policy, run) : undefined,
       });
-      const summary = await concluded(
-        { ...run, settings: prepared.settings },
-        prepared,
-        result,
-        dataSeconds,
-        device.description,
-        progress,
-        signal,
-      );
+      const finished = { ...run, settings: prepared.settings };
+      const summary = await concluded(finished, prepared, result, dataSeconds, device.description);
       result.policy.model.dispose();
       return { summary, objectives: prepared.objectives };
     } finally {
@@ -158,11 +154,9 @@ async function trainIn(run: Run, progress: Progress, signal: AbortSignal): Promi
 
 /** Reads and checks settings and data, before an adapter is opened. */
 async function prepare(
-  { folder: { resume }, given: options, settings: wanted }: Run,
+  { folder: { resume }, given: options, settings: wanted, progress, signal }: Run,
   from: VisionLanguageFile | undefined,
   openWorld: () => Promise<TabletopWorld>,
-  progress: Progress,
-  signal: AbortSignal,
 ): Promise<PreparedRun> {
   const { preset, seed, questions } = wanted;
   const given = resume ? undefined : await givenEncoding(wanted);
@@ -171,31 +165,27 @@ async function prepare(
   const dataset = paraphrased(await chooseData(wanted, source, progress));
   const { settings, notes } = resume ? { settings: wanted, notes: [] } : withoutLacking(wanted, options, dataset);
   for (const line of notes) progress.note(line);
+  if (settings.subtask === 'places' && options.subtask === undefined && !resume)
+    progress.note(
+      `${settings.system} also says places before it acts, beyond its paper; --subtask none leaves them out`,
+    );
   const asked = settings.cotrain > 0;
   if (asked && questions === null && settings.data)
     progress.note('the questions are about the built-in world; --questions gives others, --cotrain 0 leaves them out');
   const coTraining = asked ? await coTrainingOf(settings, questions === null ? await openWorld() : null) : undefined;
-  return prepareRun({
-    settings,
-    dataset,
-    coTraining,
-    given: given?.(dataset),
-    resume,
-    from,
-    listener: progress,
-  });
+  return prepareRun({ settings, dataset, coTraining, given: given?.(dataset), resume, from, listener: progress });
 }
 
 /** Runs the closed loop in the built-in world, and writes report and summary. */
 async function concluded(
-  { folder: { path, checkpoint }, settings, command: typed }: Run,
+  run: Run,
   { dataset }: PreparedRun,
   result: RunResult,
   dataSeconds: number,
   adapter: string,
-  progress: Progress,
-  signal: AbortSignal,
 ): Promise<TrainSummary> {
+  const { settings, command: typed, signal } = run;
+  const { path, checkpoint } = run.folder;
   const start = performance.now();
   const acting = result.finished && settings.data === null;
   const film = new Film();
@@ -203,12 +193,9 @@ async function concluded(
   const swapped = result.finished
     ? await unlessAborted(signal, () => swappedLosses(result.policy, settings, samples, signal))
     : null;
-  const kept =
-    acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, settings, progress, signal)) : null;
+  const kept = acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, run)) : null;
   const closedLoop = acting
-    ? await unlessAborted(signal, () =>
-        closedLoopOf(result.policy, settings, CLOSED_LOOP_EPISODES, progress, signal, film),
-      )
+    ? await unlessAborted(signal, () => closedLoopOf(result.policy, run, CLOSED_LOOP_EPISODES, film))
     : null;
   const finished = swapped !== null && (!acting || closedLoop !== null);
   const { compile, train, evaluate } = result.seconds;
@@ -237,9 +224,7 @@ async function concluded(
 /** The questions that a policy's start can answer, asked of the start and of its model with the policy's weights; null without a start. */
 async function keptAnswers(
   { policy: { model } }: RunResult,
-  { from }: RunSettings,
-  progress: Progress,
-  signal: AbortSignal,
+  { settings: { from }, progress, signal }: Run,
 ): Promise<KeptAnswers | null> {
   if (from === null) return null;
   // A resumed run has its weights from the checkpoint, and the file may be gone.
@@ -257,22 +242,15 @@ async function keptAnswers(
   }
 }
 
-async function actingRates(
-  policy: Policy,
-  settings: RunSettings,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<ClosedLoopRates> {
-  const { episodes, ...rates } = await closedLoopOf(policy, settings, ACTING_EPISODES, progress, signal);
+async function actingRates(policy: Policy, run: Run): Promise<ClosedLoopRates> {
+  const { episodes, ...rates } = await closedLoopOf(policy, run, ACTING_EPISODES);
   return { ...rates, episodes: episodes.length };
 }
 
 function closedLoopOf(
   policy: Policy,
-  settings: RunSettings,
+  { settings, progress, signal }: Run,
   episodes: number,
-  progress: Progress,
-  signal: AbortSignal,
   film?: Film,
 ): Promise<Evaluation> {
   return evaluateClosedLoop(tabletopPolicy(policy, 0, film?.onSaid), {

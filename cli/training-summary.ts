@@ -51,32 +51,16 @@ export const openLoopSummary = (error: OpenLoopError): OpenLoopSummary => ({
   decodes: error.decodes,
 });
 
-export interface ClosedLoopSummary {
+export interface ClosedLoopSummary extends Omit<Evaluation, 'episodes'> {
   /** Tasks and variation. */
   scenes: string;
   measure: string;
-  /** Fraction of the episodes. */
-  success: number;
-  rightObject: number;
-  /** Mean fraction of the task's stages that were reached. */
-  stageScore: number;
-  /** null for a policy that acts by no tokens. */
-  decodes: DecodeCounts | null;
   episodes: number;
 }
 
-export const closedLoopSummary = ({
-  success,
-  rightObject,
-  stageScore,
-  decodes,
-  episodes,
-}: Evaluation): ClosedLoopSummary => ({
+export const closedLoopSummary = ({ episodes, ...rates }: Evaluation): ClosedLoopSummary => ({
   ...describeScenes(episodes.map(({ settings }) => settings)),
-  success,
-  rightObject,
-  stageScore,
-  decodes,
+  ...rates,
   episodes: episodes.length,
 });
 

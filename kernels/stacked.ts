@@ -3,7 +3,7 @@ import { emptyTensor, type GradientSum, gradientSum, Tensor, viewTensor } from '
 import { reshape } from './reshape.ts';
 import { concatenateTokens } from './tokens.ts';
 
-export interface Stacked {
+interface Stacked {
   /** [sum of rows, width] */
   readonly whole: Tensor;
   /** The tensors on the tape, whose gradients are the rows of that of `whole`. */

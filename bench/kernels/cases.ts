@@ -6,7 +6,7 @@ import type { Problem } from './problem.ts';
 import { problemsOf } from './problems.ts';
 import type { ModelShape } from './shapes.ts';
 
-export interface KernelCase {
+interface KernelCase {
   /** The op and its place in a model. */
   readonly name: string;
   /** Makes the operands, outside of any step. */

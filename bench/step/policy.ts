@@ -5,20 +5,15 @@ import { Model } from '../../model/architecture/model.ts';
 import type { OnLatency } from '../../model/architecture/objectives/index.ts';
 import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { act, argmax } from '../../model/policy/acting.ts';
+import { Decodes } from '../../model/policy/decodes.ts';
 import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
+import { fixedTokenizers } from '../../model/training/fitting.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
-import {
-  type ActionTokenizer,
-  type ActionTokenKind,
-  BinActionTokenizer,
-  type ChunkShape,
-  FastTokenizer,
-  StrideTokenizer,
-  StringActionTokenizer,
-} from '../../tokenizers/index.ts';
+import { type ActionTokenizer, type ActionTokenKind, type ChunkShape, FastTokenizer } from '../../tokenizers/index.ts';
 import { inRounds, spread, spreadSchema } from '../measure/measure.ts';
 import { provenance } from '../measure/provenance.ts';
 import { savedRunSchema } from '../measure/saved-run.ts';
+import { type PartLatency, timesByPart } from '../measure/table.ts';
 
 const FORMAT = 'insula bench policy 1' as const;
 
@@ -86,7 +81,7 @@ class MeasuredPolicy implements Disposable {
   private readonly totals: number[] = [];
   /** By part: its milliseconds in each call, and how often it runs in one. */
   private readonly parts = new Map<string, { milliseconds: number[]; times: number }>();
-  private readonly decodes = { chunks: 0, malformed: 0 };
+  private readonly decodes = new Decodes();
 
   constructor(
     device: Device,
@@ -110,15 +105,11 @@ class MeasuredPolicy implements Disposable {
 
   /** One call with the times of its parts, each of which waits for the adapter, and one without. */
   async sample(): Promise<void> {
-    const sums = new Map<string, { milliseconds: number; times: number }>();
-    await this.call((name, milliseconds) => {
-      const part = name.replace(/ \d+$/, '');
-      const own = sums.get(part) ?? { milliseconds: 0, times: 0 };
-      sums.set(part, { milliseconds: own.milliseconds + milliseconds, times: own.times + 1 });
-    });
-    for (const [part, { milliseconds, times }] of sums) {
-      const earlier = this.parts.get(part)?.milliseconds ?? [];
-      this.parts.set(part, { milliseconds: [...earlier, milliseconds], times });
+    const latency: PartLatency[] = [];
+    await this.call((part, milliseconds) => latency.push({ part, milliseconds }));
+    for (const [part, own] of timesByPart(latency)) {
+      const sum = own.reduce((total, milliseconds) => total + milliseconds, 0);
+      this.parts.set(part, { milliseconds: [...(this.parts.get(part)?.milliseconds ?? []), sum], times: own.length });
     }
     const start = performance.now();
     await this.call();
@@ -139,23 +130,20 @@ class MeasuredPolicy implements Disposable {
         return own.write(logits, vocabulary - tokenizer.vocabularySize);
       },
     });
-    for (const writer of writers.values()) {
-      this.decodes.chunks += 1;
-      if (!writer.isWhole()) this.decodes.malformed += 1;
-    }
+    this.decodes.add([...writers.values()].map((writer) => writer.isComplete()));
   }
 
   row() {
-    const { system, model, tokens, decodes, totals, parts } = this;
-    const decoded = decodes.chunks > 0;
+    const { system, model, tokens, totals, parts } = this;
+    const decodes = this.decodes.counts;
     return {
       system,
       parameters: [...model.parameters].reduce((sum, { size }) => sum + size, 0),
       parts: [...parts].map(([name, { milliseconds, times }]) => ({ name, times, ...spread(milliseconds) })),
       total: spread(totals),
       /** Tokens of a chunk, and decodes that spelled none; null for systems that act by other means. */
-      tokens: decoded ? tokens : null,
-      decodes: decoded ? decodes : null,
+      tokens: decodes && tokens,
+      decodes,
     };
   }
 
@@ -167,13 +155,13 @@ class MeasuredPolicy implements Disposable {
 /** Writes a chunk in a fixed number of tokens: the likeliest that the grammar allows and that leave the others enough to say. */
 class TokenWriter {
   private readonly grammar;
-  private readonly ids: number[] = [];
   private readonly widest: number;
+  private written = 0;
   private state = 0;
 
   constructor(
-    private readonly tokenizer: ActionTokenizer,
-    private readonly shape: ChunkShape,
+    tokenizer: ActionTokenizer,
+    shape: ChunkShape,
     private readonly tokens: number,
     /** By id: the part of the chunk that it says, kept for all chunks. */
     private readonly widths: Map<number, number>,
@@ -184,16 +172,16 @@ class TokenWriter {
 
   /** The next id in the vocabulary, where those of actions begin at `first`; null at the end of the chunk. */
   write(logits: Float32Array, first: number): number | null {
-    const { grammar, state, tokens, ids, widest } = this;
-    if (state === grammar.complete || ids.length === tokens) return null;
-    const later = tokens - ids.length - 1;
+    const { grammar, state, tokens, written, widest } = this;
+    if (state === grammar.complete || written === tokens) return null;
+    const later = tokens - written - 1;
     const allowed = Array.from(grammar.allowed(state)).filter((id) => {
       const left = grammar.complete - state - this.widthOf(id);
       return left >= later && left <= later * widest;
     });
     if (allowed.length === 0) return null;
     const id = argmax(logits.subarray(first), allowed);
-    ids.push(id);
+    this.written += 1;
     this.state += this.widthOf(id);
     return id + first;
   }
@@ -204,22 +192,15 @@ class TokenWriter {
     return known;
   }
 
-  isWhole(): boolean {
-    try {
-      this.tokenizer.decode(this.ids, this.shape);
-      return true;
-    } catch {
-      return false;
-    }
+  isComplete(): boolean {
+    return this.state === this.grammar.complete;
   }
 }
 
 /** The tokenizers of `insula train`, and FAST fitted to these chunks. */
 const tokenizers: Record<ActionTokenKind, (chunks: readonly ReturnType<typeof smoothChunk>[]) => ActionTokenizer> = {
   fast: (chunks) => FastTokenizer.fit(chunks, { vocabularySize: 256 }),
-  bins: () => new BinActionTokenizer(),
-  stride: () => new StrideTokenizer(new BinActionTokenizer()),
-  string: () => new StringActionTokenizer(),
+  ...fixedTokenizers,
 };
 
 /** A slow wave in every dimension. */

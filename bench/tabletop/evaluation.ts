@@ -5,7 +5,6 @@ import type { ActOptions } from '../../model/policy/acting.ts';
 import { type DecodeCounts, Decodes } from '../../model/policy/decodes.ts';
 import { type ExecutionOptions, Executor } from '../../model/policy/execution.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
-import { Demonstrator } from './demonstrator.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
 import type { Film } from './film.ts';
 import { makeScene } from './make-scene.ts';
@@ -181,15 +180,4 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
   } finally {
     for (const world of worlds) world.delete();
   }
-}
-
-/** The scripted demonstrator as a policy: an upper bound, as it reads the state of the world. For `executeSteps: 1`. */
-export function demonstratorPolicy(): WorldPolicy {
-  const demonstrators = new Map<TabletopWorld, Demonstrator>();
-  return async (_, worlds) =>
-    worlds.map((world) => {
-      const demonstrator = demonstrators.get(world) ?? new Demonstrator(world);
-      demonstrators.set(world, demonstrator);
-      return demonstrator.action();
-    });
 }

@@ -6,7 +6,7 @@ import { worldLanguage } from '../../tokenizers/index.ts';
 import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
 import { heldOutPairs } from './scene.ts';
 
-export interface ProbeScore {
+interface ProbeScore {
   /** The share of objects of the right class; null without objects. */
   readonly rich: number | null;
   /** The same share of objects of colour-shape pairs that no training scene has. */
@@ -21,7 +21,7 @@ export interface ProbeScores {
 }
 
 /** Frames of rich scenes for the fit, others of rich scenes, and frames of the variation `pairs`. */
-export interface ProbeFrames {
+interface ProbeFrames {
   readonly fit: readonly Frame[];
   readonly rich: readonly Frame[];
   readonly pairs: readonly Frame[];

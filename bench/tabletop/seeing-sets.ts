@@ -22,7 +22,7 @@ const FRAMES_PER_SCENE = 3;
 export const knowsWorld = ({ statistics }: EncodingSettings): boolean =>
   statistics?.states?.mean.length === STATE_DIMENSION;
 
-export interface SetsOptions extends AskOptions {
+interface SetsOptions extends AskOptions {
   readonly variations: readonly Variation[];
   /** Scenes of each set. */
   readonly scenes: number;

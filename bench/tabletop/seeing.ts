@@ -38,7 +38,7 @@ export interface SeeingScores {
   /** Objects while the gripper is free, objects in the gripper, and fixtures. */
   readonly pointing: Readonly<Record<PointedAt, PointingScore>>;
 }
-export type PointedAt = 'free' | 'held' | 'fixtures';
+type PointedAt = 'free' | 'held' | 'fixtures';
 
 /** A place that is farther off than this many pixels (2.8 cm) is of something else. */
 export const GROSS = 4;

@@ -18,7 +18,7 @@ export const ulpBins: readonly number[] = [0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256
 /** Elements that are much smaller than their tensor come from sums that cancel: below this part of its root mean square they count at that size. */
 const SMALL = 2 ** -10;
 
-export interface Subject {
+interface Subject {
   readonly op: string;
   /** The op and its sizes. */
   readonly name: string;

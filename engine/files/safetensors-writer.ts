@@ -2,7 +2,7 @@ import { quote } from './errors.ts';
 import { byteLength, type TensorEntry, type TensorType, tensorArrays } from './safetensors.ts';
 
 /** Values to write, in the typed array of their element type. */
-export type TensorValues = (typeof tensorArrays)[TensorType]['prototype'];
+type TensorValues = (typeof tensorArrays)[TensorType]['prototype'];
 
 export interface TensorToWrite extends Pick<TensorEntry, 'name' | 'dtype' | 'shape'> {
   /**

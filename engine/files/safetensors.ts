@@ -40,7 +40,7 @@ export interface TensorEntry {
 }
 
 /** The expected shape of a tensor, and the part of it to read. */
-export interface ReadOptions {
+interface ReadOptions {
   readonly shape?: readonly number[];
   /** Rows from ... to - 1 of the first axis; all by default. */
   readonly rows?: readonly [from: number, to: number];

@@ -15,7 +15,7 @@ import {
 } from './inputs.ts';
 import { type Layer, Linear, Table } from './layers.ts';
 import type { PerExpert } from './mixture.ts';
-import { Vision } from './vision.ts';
+import { type Vision, visionOf } from './vision.ts';
 
 const BACKBONE = 'backbone';
 
@@ -36,7 +36,7 @@ export class BlockInputs {
     const { experts, vocabulary, vision, blocks } = configuration;
     const family = backboneOf(configuration);
     const { width } = experts[BACKBONE];
-    this.vision = vision && new Vision(vision, family, width);
+    this.vision = vision && visionOf(vision, family, width);
     this.tokens = new Table(BACKBONE, family.names.embedding, [vocabulary, width], 'embedding');
     this.own = Object.fromEntries(
       blocks.flatMap((block) => {

@@ -25,7 +25,7 @@ import { type ModelConfiguration, memoryOf } from './configuration.ts';
 import { type Layer, LayerNorm, Linear, Norm, parametersOfLayers, Table, TORCH_EPSILON } from './layers.ts';
 
 /** Keys and values of the memory for one layer, each [batch, rows of the memory, kvHeads, headDimension]. */
-export interface KeysAndValues {
+interface KeysAndValues {
   readonly key: Tensor;
   readonly value: Tensor;
 }
@@ -48,146 +48,110 @@ export type MemoryContents = readonly (KeysAndValues | undefined)[];
 export type MemoryRows = Readonly<Record<'key' | 'value', Tensor>>;
 
 /** The cross-attention of one expert in all of its layers. */
-export class CrossAttention implements Layer {
-  readonly parameters;
-  /** By layer of the expert; null for those without. */
-  private readonly sublayers: readonly (Sublayer | null)[];
-
-  constructor(configuration: ModelConfiguration, expert: string) {
-    const { depth, experts } = configuration;
-    const { every, gated } = experts[expert].crossAttention!;
-    const memoryWidth = experts[memoryOf(configuration, expert)[0].weights].width;
-    const Kind = gated ? Gated : Plain;
-    const at = (layer: number) => `${backboneOf(configuration).names.expert(expert)}.layers.${layer}`;
-    this.sublayers = Array.from({ length: depth }, (_, layer) =>
-      layer % every === 0 ? new Kind(configuration, expert, at(layer), memoryWidth) : null,
-    );
-    this.parameters = parametersOfLayers(this.sublayers.flatMap((own) => own ?? []));
-  }
-
+export interface CrossAttention extends Layer {
   /** The keys and values of the memory, for each layer. */
-  contentsOf(values: ParameterSet, rows: MemoryRows): MemoryContents {
-    return this.sublayers.map((sublayer) => sublayer?.reading.keysAndValues(values, rows));
-  }
-
+  contentsOf(values: ParameterSet, rows: MemoryRows): MemoryContents;
   /** x [batch, rows, width] before a layer -> x after its cross-attention. Without `memory`, as if no row of the memory were real. */
-  run(values: ParameterSet, layer: number, x: Tensor, memory?: Memory, condition?: Tensor): Tensor {
-    const sublayer = this.sublayers[layer];
-    if (!sublayer) return x;
-    const read: Read = (rows, options) =>
-      sublayer.reading.run(values, rows, memory!, memory!.contents[layer]!, options);
-    return sublayer.run(values, x, memory ? read : null, condition);
-  }
+  run(values: ParameterSet, layer: number, x: Tensor, memory?: Memory, condition?: Tensor): Tensor;
+}
+
+export function crossAttentionOf(configuration: ModelConfiguration, expert: string): CrossAttention {
+  const { depth, experts } = configuration;
+  const { every, gated } = experts[expert].crossAttention!;
+  const sublayerAt = gated ? gatedSublayer : plainSublayer;
+  const root = backboneOf(configuration).names.expert(expert);
+  /** By layer of the expert; null for those without. */
+  const sublayers = Array.from({ length: depth }, (_, layer) =>
+    layer % every === 0 ? sublayerAt(configuration, expert, `${root}.layers.${layer}`) : null,
+  );
+  return {
+    parameters: parametersOfLayers(sublayers.flatMap((own) => own ?? [])),
+    contentsOf: (values, rows) => sublayers.map((own) => own?.reading.keysAndValues(values, rows)),
+    run(values, layer, x, memory, condition) {
+      const sublayer = sublayers[layer];
+      if (!sublayer) return x;
+      const read: Read = (rows, options) =>
+        sublayer.reading.run(values, rows, memory!, memory!.contents[layer]!, options);
+      return sublayer.run(values, x, memory ? read : null, condition);
+    },
+  };
 }
 
 /** A(normed, m) for the memory m of the pass. Its last product adds the residual of the options. */
 type Read = (normed: Tensor, options?: LinearOptions) => Tensor;
 
 interface Sublayer extends Layer {
-  readonly reading: Reading;
+  readonly reading: ReturnType<typeof readingOf>;
   /** `read` null: there is no memory. */
   run(values: ParameterSet, x: Tensor, read: Read | null, condition: Tensor | undefined): Tensor;
 }
 
 /** A(x, m) = W_o attention(W_q x, W_k m, W_v m); see the head of this file. */
-class Reading implements Layer {
-  readonly parameters;
-  private readonly query: Linear;
-  private readonly key: Linear;
-  private readonly value: Linear;
-  private readonly output: Linear;
-
-  constructor(
-    private readonly configuration: ModelConfiguration,
-    expert: string,
-    at: string,
-    memoryWidth: number,
-  ) {
-    const { experts, heads, kvHeads, headDimension } = configuration;
-    const { width } = experts[expert];
-    const matrix = (name: string, outputs: number, inputs: number) =>
-      new Linear(expert, `${at}.cross_attn.${name}`, { outputs, inputs }, { bias: false });
-    this.query = matrix('q_proj', heads * headDimension, width);
-    this.key = matrix('k_proj', kvHeads * headDimension, memoryWidth);
-    this.value = matrix('v_proj', kvHeads * headDimension, memoryWidth);
-    this.output = matrix('o_proj', width, heads * headDimension);
-    this.parameters = parametersOfLayers([this.query, this.key, this.value, this.output]);
-  }
-
-  keysAndValues(values: ParameterSet, { key, value }: MemoryRows): KeysAndValues {
-    return {
-      key: this.inHeads(this.key.run(values, key)),
-      value: this.inHeads(this.value.run(values, value)),
-    };
-  }
-
-  run(
-    values: ParameterSet,
-    x: Tensor,
-    { table, queries, validity }: Memory,
-    { key, value }: KeysAndValues,
-    options?: LinearOptions,
-  ): Tensor {
-    const query = this.query.run(values, x);
-    const attended = attention(this.inHeads(query), key, value, { table, queries, validity });
-    return this.output.run(values, reshape(attended, query.shape), options);
-  }
-
-  private inHeads(rows: Tensor): Tensor {
-    const { headDimension } = this.configuration;
+function readingOf(configuration: ModelConfiguration, expert: string, at: string) {
+  const { experts, heads, kvHeads, headDimension } = configuration;
+  const { width } = experts[expert];
+  const memoryWidth = experts[memoryOf(configuration, expert)[0].weights].width;
+  const matrix = (name: string, outputs: number, inputs: number) =>
+    new Linear(expert, `${at}.cross_attn.${name}`, { outputs, inputs }, { bias: false });
+  const query = matrix('q_proj', heads * headDimension, width);
+  const key = matrix('k_proj', kvHeads * headDimension, memoryWidth);
+  const value = matrix('v_proj', kvHeads * headDimension, memoryWidth);
+  const output = matrix('o_proj', width, heads * headDimension);
+  const inHeads = (rows: Tensor) => {
     const [batch, count, width] = rows.shape;
     return reshape(rows, [batch, count, width / headDimension, headDimension]);
-  }
+  };
+  return {
+    parameters: parametersOfLayers([query, key, value, output]),
+    keysAndValues: (values: ParameterSet, rows: MemoryRows): KeysAndValues => ({
+      key: inHeads(key.run(values, rows.key)),
+      value: inHeads(value.run(values, rows.value)),
+    }),
+    run(values: ParameterSet, x: Tensor, memory: Memory, contents: KeysAndValues, options?: LinearOptions): Tensor {
+      const asking = query.run(values, x);
+      const { table, queries, validity } = memory;
+      const attended = attention(inHeads(asking), contents.key, contents.value, { table, queries, validity });
+      return output.run(values, reshape(attended, asking.shape), options);
+    },
+  };
 }
 
 /** x + A(norm(x), m) */
-class Plain implements Sublayer {
-  readonly parameters;
-  readonly reading: Reading;
-  private readonly norm: Norm;
-
-  constructor(configuration: ModelConfiguration, expert: string, at: string, memoryWidth: number) {
-    const { width, adaptive = false } = configuration.experts[expert];
-    this.norm = new Norm(expert, `${at}.cross_attn_layernorm`, width, backboneOf(configuration).norm, adaptive);
-    this.reading = new Reading(configuration, expert, at, memoryWidth);
-    this.parameters = parametersOfLayers([this.norm, this.reading]);
-  }
-
-  run(values: ParameterSet, x: Tensor, read: Read | null, condition: Tensor | undefined): Tensor {
-    if (!read) return x;
-    const { output, residual, add } = this.norm.run(values, x, condition);
-    return add(read(output, { residual }));
-  }
+function plainSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
+  const { width, adaptive = false } = configuration.experts[expert];
+  const norm = new Norm(expert, `${at}.cross_attn_layernorm`, width, backboneOf(configuration).norm, adaptive);
+  const reading = readingOf(configuration, expert, at);
+  return {
+    parameters: parametersOfLayers([norm, reading]),
+    reading,
+    run(values, x, read, condition) {
+      if (!read) return x;
+      const { output, residual, add } = norm.run(values, x, condition);
+      return add(read(output, { residual }));
+    },
+  };
 }
 
 /** y = x + tanh(g1) A(LN(x), m), and then y + tanh(g2) W_2 gelu(W_1 LN(y)) */
-class Gated implements Sublayer {
-  readonly parameters;
-  readonly reading: Reading;
-  private readonly norms: readonly LayerNorm[];
-  private readonly gates: readonly Table[];
-  private readonly mlp: readonly Linear[];
-
-  constructor(configuration: ModelConfiguration, expert: string, at: string, memoryWidth: number) {
-    const { width, hidden } = configuration.experts[expert];
-    const norm = (name: string) => new LayerNorm(expert, `${at}.${name}`, width, TORCH_EPSILON);
-    const matrix = (name: string, outputs: number, inputs: number) =>
-      new Linear(expert, `${at}.cross_attn_mlp.${name}`, { outputs, inputs }, { bias: false });
-    this.norms = [norm('cross_attn_layernorm'), norm('cross_attn_mlp.norm')];
-    this.reading = new Reading(configuration, expert, at, memoryWidth);
-    this.mlp = [matrix('fc1', hidden, width), matrix('fc2', width, hidden)];
-    this.gates = ['cross_attn_gate', 'cross_attn_mlp_gate'].map(
-      (name) => new Table(expert, `${at}.${name}`, [1], 'zero'),
-    );
-    this.parameters = parametersOfLayers([...this.norms, this.reading, ...this.mlp, ...this.gates]);
-  }
-
-  run(values: ParameterSet, x: Tensor, read: Read | null): Tensor {
-    const gated = (own: Tensor, branch: Tensor, gate: Table) =>
-      add(own, multiply(branch, tanh(reshape(gate.rows(values), []))));
-    const seen = read ? gated(x, read(this.norms[0].run(values, x)), this.gates[0]) : x;
-    const [up, down] = this.mlp;
-    const hidden = up.run(values, this.norms[1].run(values, seen), { activation: 'gelu' });
-    return gated(seen, down.run(values, hidden), this.gates[1]);
-  }
+function gatedSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
+  const { width, hidden } = configuration.experts[expert];
+  const norm = (name: string) => new LayerNorm(expert, `${at}.${name}`, width, TORCH_EPSILON);
+  const matrix = (name: string, outputs: number, inputs: number) =>
+    new Linear(expert, `${at}.cross_attn_mlp.${name}`, { outputs, inputs }, { bias: false });
+  const [before, between] = [norm('cross_attn_layernorm'), norm('cross_attn_mlp.norm')];
+  const reading = readingOf(configuration, expert, at);
+  const [up, down] = [matrix('fc1', hidden, width), matrix('fc2', width, hidden)];
+  const gate = (name: string) => new Table(expert, `${at}.${name}`, [1], 'zero');
+  const [ofReading, ofMlp] = [gate('cross_attn_gate'), gate('cross_attn_mlp_gate')];
+  return {
+    parameters: parametersOfLayers([before, between, reading, up, down, ofReading, ofMlp]),
+    reading,
+    run(values, x, read) {
+      const gated = (own: Tensor, branch: Tensor, gate: Table) =>
+        add(own, multiply(branch, tanh(reshape(gate.rows(values), []))));
+      const seen = read ? gated(x, read(before.run(values, x)), ofReading) : x;
+      const hidden = up.run(values, between.run(values, seen), { activation: 'gelu' });
+      return gated(seen, down.run(values, hidden), ofMlp);
+    },
+  };
 }

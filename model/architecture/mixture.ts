@@ -14,7 +14,7 @@
  * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and those that a system adds. A pass
  * may leave experts out: at inference the prefix runs alone and leaves keys and values in a cache, and the suffix attends to these.
  */
-import { hostTensor, type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
+import { type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
@@ -22,7 +22,6 @@ import {
   blockLinear,
   blockSplitLinear,
   concatenateTokens,
-  embedding,
   gatedMlp,
   linear,
   type RowsOfBlock,
@@ -32,8 +31,9 @@ import {
   sliceTokens,
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
+import { jointRowNumbers, rowsAt } from './chosen-rows.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
-import { CrossAttention, type Memory } from './cross-attention.ts';
+import { type CrossAttention, crossAttentionOf, type Memory } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 import { mapped } from './records.ts';
 
@@ -151,7 +151,7 @@ export class Mixture {
           (_, layer) => new ExpertLayer(name, `${prefix}.layers.${layer}`, settings, configuration, this.family),
         ),
         norm: new Norm(name, `${prefix}.norm`, settings.width, norm, settings.adaptive ?? false),
-        cross: settings.crossAttention ? new CrossAttention(configuration, name) : null,
+        cross: settings.crossAttention ? crossAttentionOf(configuration, name) : null,
       };
     });
   }
@@ -182,7 +182,11 @@ export class Mixture {
       const after = layer === depth - 1 ? last : names;
       const run = () => {
         if (after.length === 0) return [];
-        const entering = names.map((name, i) => this.readMemory(values, pass, name, layer, before[i]));
+        // The streams after the branch by which rows read memory, in layers that have one.
+        const entering = names.map((name, i) => {
+          const { cross } = this.experts[name];
+          return cross?.run(values, layer, before[i], pass.memory?.[name], pass.conditions?.[name]) ?? before[i];
+        });
         return this.runLayer(values, pass, names, after, layer, entering, keyRotary);
       };
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
@@ -190,18 +194,6 @@ export class Mixture {
     }
     const hidden = last.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
     return { hidden: byName(hidden, last), residuals };
-  }
-
-  /** The residual stream x of an expert before a layer, after the branch by which its rows read memory, if the layer has one. */
-  private readMemory(
-    values: ParameterSet,
-    { memory = {}, conditions = {} }: MixturePass,
-    name: string,
-    layer: number,
-    x: Tensor,
-  ): Tensor {
-    const { cross } = this.experts[name];
-    return cross ? cross.run(values, layer, x, memory[name], conditions[name]) : x;
   }
 
   /** Runs one layer: from the residual streams `x` of the experts `names` to those of the experts `after`, which are some of them. */
@@ -293,21 +285,4 @@ function rowsOfBlocks(
     return isWanted(block) ? [sliceTokens(x, start - block.length, block.length)] : [];
   });
   return parts.length > 1 ? concatenateTokens(parts) : (parts[0] ?? null);
-}
-
-/** The rows of x [batch, rows, width] with these numbers [count], counted through the batch: [1, count, width]. */
-function rowsAt(numbers: Tensor, x: Tensor): Tensor {
-  const [batch, rows, width] = x.shape;
-  return reshape(embedding(numbers, reshape(x, [batch * rows, width])), [1, numbers.size, width]);
-}
-
-/** Takes numbers of rows of one input of a layout, and returns the numbers of the same rows in the joint sequence. */
-function jointRowNumbers(own: Tensor, layout: BlockLayout, input: number, batch: number): Tensor {
-  const inputs = layout.flatMap((block) => Array<number>(block.length).fill(block.input));
-  const places = [...inputs.keys()].filter((place) => inputs[place] === input);
-  const joint = (row: number) => Math.floor(row / places.length) * inputs.length + places[row % places.length];
-  const none = batch * inputs.length;
-  const numbers = (rows: ArrayLike<number>) =>
-    Array.from(rows, (row) => (row < batch * places.length ? joint(row) : none));
-  return hostTensor(own.device, [own], numbers, own.shape, { dtype: 'u32' });
 }

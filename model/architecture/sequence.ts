@@ -123,7 +123,7 @@ export function crossTableOf(
 }
 
 /** Rows of an expert that belong to a block, among the blocks of a pass. */
-export interface RowRange {
+interface RowRange {
   readonly start: number;
   readonly length: number;
   /** Rows of the expert in all. */
@@ -147,7 +147,7 @@ export function rowsOf(blocks: readonly BlockSettings[], name: string): RowRange
 }
 
 /** The padding mask of each block: [batch, length], 1 for real tokens. A block that is missing has no padding. */
-export type ValidityByBlock = Readonly<Record<string, ArrayLike<number>>>;
+type ValidityByBlock = Readonly<Record<string, ArrayLike<number>>>;
 
 export function validityOf(
   configuration: ModelConfiguration,

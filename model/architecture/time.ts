@@ -2,7 +2,7 @@
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import { type BlockSettings, type ModelConfiguration, timeBlock } from './configuration.ts';
 import { floats, type Inputs, type InputTensors, inputNamed } from './inputs.ts';
-import { type Layer, Linear, parametersOfLayers } from './layers.ts';
+import { Linear, parametersOfLayers } from './layers.ts';
 import { sideBySide } from './vision.ts';
 
 /** Names of the two affine maps of a time: those of HybridVLA, pi0.5 and pi0. */
@@ -12,67 +12,54 @@ const names = {
   concatenate: ['action_time_mlp_in', 'action_time_mlp_out'],
 } as const;
 
-export class FlowTime implements Layer {
-  readonly parameters;
-  private readonly mode: keyof typeof names;
-  private readonly width: number;
-  private readonly blocks: readonly BlockSettings[];
-  private readonly affine: readonly [Linear, Linear];
-
-  constructor(
-    configuration: ModelConfiguration,
-    private readonly block: BlockSettings,
-    private readonly embed: (times: ArrayLike<number>, width: number) => Float32Array<ArrayBuffer>,
-  ) {
-    const { weights } = block;
-    const { width, adaptive } = configuration.experts[weights];
-    this.mode = timeBlock(configuration) ? 'token' : adaptive ? 'adaptive' : 'concatenate';
-    this.width = width;
-    this.blocks = configuration.blocks;
-    const inputs = this.mode === 'concatenate' ? 2 * width : width;
-    const [first, second] = names[this.mode];
-    this.affine = [
-      new Linear(weights, first, { outputs: width, inputs }),
-      new Linear(weights, second, { outputs: width, inputs: width }),
-    ];
-    this.parameters = parametersOfLayers(this.affine);
-  }
-
-  /**
-   * The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. `delays` are
-   * the numbers of first actions that have time 0 instead; adaptive norms then have a row for each row of their expert, of the `blocks`
-   * that run.
-   */
-  inputs(times: ArrayLike<number>, delays?: ArrayLike<number> | null, blocks = this.blocks): Inputs {
-    const { mode, width, block } = this;
-    const ofExpert = mode === 'adaptive' && delays ? blocks.filter(({ weights }) => weights === block.weights) : [];
-    const byRow = mode === 'concatenate' ? [block] : ofExpert;
-    const rows = Array.from(times).flatMap((time, chunk) => {
-      const clean = delays?.[chunk] ?? 0;
-      const own = byRow.flatMap(({ name, length }) =>
-        Array.from({ length }, (_, row) => (name === block.name && row < clean ? 0 : time)),
-      );
-      return own.length > 0 ? own : [time];
-    });
-    const shape = mode === 'adaptive' ? [rows.length, width] : [times.length, rows.length / times.length, width];
-    return { timeEmbedding: floats(this.embed(rows, width), shape) };
-  }
-
-  /**
-   * actions [chunks, length, width] -> the rows of their block, and either the token of their time [chunks, 1, width], or the condition of
-   * adaptive norms [chunks, width], or with delays [rows of the expert, width], or neither.
-   */
-  run(values: ParameterSet, actions: Tensor, inputs: InputTensors) {
-    const { mode } = this;
-    const times = inputNamed(inputs, 'timeEmbedding');
-    const [first, second] = this.affine;
-    const given = mode === 'concatenate' ? sideBySide([actions, times]) : times;
-    const hidden = first.run(values, given, { activation: 'swish' });
-    const output = second.run(values, hidden, { activation: mode === 'adaptive' ? 'swish' : undefined });
-    return {
-      rows: mode === 'concatenate' ? output : actions,
-      token: mode === 'token' ? output : null,
-      condition: mode === 'adaptive' ? output : null,
-    };
-  }
+/** The flow time of a block of noisy actions, which `embed` embeds. */
+export function flowTime(
+  configuration: ModelConfiguration,
+  block: BlockSettings,
+  embed: (times: ArrayLike<number>, width: number) => Float32Array<ArrayBuffer>,
+) {
+  const { weights } = block;
+  const { width, adaptive } = configuration.experts[weights];
+  const mode = timeBlock(configuration) ? 'token' : adaptive ? 'adaptive' : 'concatenate';
+  const first = new Linear(weights, names[mode][0], {
+    outputs: width,
+    inputs: mode === 'concatenate' ? 2 * width : width,
+  });
+  const second = new Linear(weights, names[mode][1], { outputs: width, inputs: width });
+  return {
+    parameters: parametersOfLayers([first, second]),
+    /**
+     * The embedding of a time for each chunk: a row for each chunk, or for each of its actions if time is concatenated to them. `delays`
+     * are the numbers of first actions that have time 0 instead; adaptive norms then have a row for each row of their expert, of the
+     * `blocks` that run.
+     */
+    inputs(times: ArrayLike<number>, delays?: ArrayLike<number> | null, blocks = configuration.blocks): Inputs {
+      const ofExpert = mode === 'adaptive' && delays ? blocks.filter((own) => own.weights === weights) : [];
+      const byRow = mode === 'concatenate' ? [block] : ofExpert;
+      const rows = Array.from(times).flatMap((time, chunk) => {
+        const clean = delays?.[chunk] ?? 0;
+        const own = byRow.flatMap(({ name, length }) =>
+          Array.from({ length }, (_, row) => (name === block.name && row < clean ? 0 : time)),
+        );
+        return own.length > 0 ? own : [time];
+      });
+      const shape = mode === 'adaptive' ? [rows.length, width] : [times.length, rows.length / times.length, width];
+      return { timeEmbedding: floats(embed(rows, width), shape) };
+    },
+    /**
+     * actions [chunks, length, width] -> the rows of their block, and either the token of their time [chunks, 1, width], or the condition
+     * of adaptive norms [chunks, width], or with delays [rows of the expert, width], or neither.
+     */
+    run(values: ParameterSet, actions: Tensor, inputs: InputTensors) {
+      const times = inputNamed(inputs, 'timeEmbedding');
+      const given = mode === 'concatenate' ? sideBySide([actions, times]) : times;
+      const hidden = first.run(values, given, { activation: 'swish' });
+      const output = second.run(values, hidden, { activation: mode === 'adaptive' ? 'swish' : undefined });
+      return {
+        rows: mode === 'concatenate' ? output : actions,
+        token: mode === 'token' ? output : null,
+        condition: mode === 'adaptive' ? output : null,
+      };
+    },
+  };
 }

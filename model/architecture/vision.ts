@@ -22,133 +22,103 @@ import {
   parametersOfLayers,
 } from './layers.ts';
 import { mapped } from './records.ts';
-import { Resampler } from './resampler.ts';
+import { resamplerOf } from './resampler.ts';
 
 /** One layer: x + attention(norm(x)), then x + MLP(norm(x)). */
-class TowerLayer implements Layer {
-  readonly parameters;
-  private readonly norms: readonly LayerNorm[];
-  private readonly projections: readonly Linear[];
-  private readonly mlp: readonly Linear[];
+function towerLayer(group: string, at: string, { width, hidden }: TowerSettings) {
+  const [before, between] = [1, 2].map((i) => new LayerNorm(group, `${at}.layer_norm${i}`, width));
+  const linear = (name: string, outputs: number, inputs: number) =>
+    new Linear(group, `${at}.${name}`, { outputs, inputs });
+  const projections = ['q_proj', 'k_proj', 'v_proj'].map((name) => linear(`self_attn.${name}`, width, width));
+  const output = linear('self_attn.out_proj', width, width);
+  const [up, down] = [linear('mlp.fc1', hidden, width), linear('mlp.fc2', width, hidden)];
+  return {
+    parameters: parametersOfLayers([before, between, ...projections, output, up, down]),
+    run(values: ParameterSet, x: Tensor, heads: readonly number[], table: AttentionTable): Tensor {
+      const normed = before.run(values, x);
+      const [query, key, value] = projections.map((own) => reshape(own.run(values, normed), heads));
+      const seen = reshape(attention(query, key, value, { table }), x.shape);
+      const residual = output.run(values, seen, { residual: x });
+      const hidden = up.run(values, between.run(values, residual), { activation: 'gelu' });
+      return down.run(values, hidden, { residual });
+    },
+  };
+}
 
-  constructor(group: string, at: string, { width, hidden }: TowerSettings) {
-    const square = { outputs: width, inputs: width };
-    this.norms = ['layer_norm1', 'layer_norm2'].map((name) => new LayerNorm(group, `${at}.${name}`, width));
-    this.projections = ['q_proj', 'k_proj', 'v_proj', 'out_proj'].map(
-      (name) => new Linear(group, `${at}.self_attn.${name}`, square),
-    );
-    this.mlp = [
-      new Linear(group, `${at}.mlp.fc1`, { outputs: hidden, inputs: width }),
-      new Linear(group, `${at}.mlp.fc2`, { outputs: width, inputs: hidden }),
-    ];
-    this.parameters = parametersOfLayers([...this.norms, ...this.projections, ...this.mlp]);
-  }
-
-  run(values: ParameterSet, x: Tensor, heads: readonly number[], table: AttentionTable): Tensor {
-    const [before, between] = this.norms;
-    const normed = before.run(values, x);
-    const [query, key, value] = this.projections
-      .slice(0, 3)
-      .map((projection) => reshape(projection.run(values, normed), heads));
-    const seen = reshape(attention(query, key, value, { table }), x.shape);
-    const residual = this.projections[3].run(values, seen, { residual: x });
-    const [up, down] = this.mlp;
-    const hidden = up.run(values, between.run(values, residual), { activation: 'gelu' });
-    return down.run(values, hidden, { residual });
-  }
+interface Tower extends Layer {
+  /** images [N, height, width, 3] -> features [N, patches, width] */
+  run(values: ParameterSet, images: Tensor): Tensor;
 }
 
 /** SigLIP's vision transformer (Zhai et al. 2023, arXiv 2303.15343), without its pooling head. */
-class Tower implements Layer {
-  readonly parameters;
-  /** The embedding of patches (weight and bias), and of their positions. */
-  private readonly patches: readonly ModelParameter[];
-  private readonly layers: readonly TowerLayer[];
-  private readonly norm: LayerNorm;
-  private readonly table: AttentionTable;
-
-  constructor(
-    group: string,
-    root: string,
-    private readonly sizes: TowerSettings,
-    vision: VisionSettings,
-  ) {
-    const { width, depth } = sizes;
-    const { patch } = vision;
-    const tokens = patchesPerImage(vision);
-    const own = (name: string, shape: Shape, initialisation: Initialisation) => {
-      return { name: `${root}.embeddings.${name}`, shape, group, initialisation };
-    };
-    this.patches = [
-      own('patch_embedding.weight', [width, 3, patch, patch], 'matrix'),
-      own('patch_embedding.bias', [width], 'zero'),
-      own('position_embedding.weight', [tokens, width], 'position'),
-    ];
-    this.layers = Array.from({ length: depth }, (_, i) => new TowerLayer(group, `${root}.encoder.layers.${i}`, sizes));
-    this.norm = new LayerNorm(group, `${root}.post_layernorm`, width);
-    this.parameters = [...this.patches, ...parametersOfLayers([...this.layers, this.norm])];
-    this.table = attentionTable(sequence({ image: tokens }), { image: { image: full } });
-  }
-
-  /** images [N, height, width, 3] -> features [N, patches, width] */
-  run(values: ParameterSet, images: Tensor): Tensor {
-    const { heads, width } = this.sizes;
-    const [weight, bias, position] = this.patches.map(({ name }) => values.get(name));
-    let x = patchEmbedding(images, weight, bias, position);
-    const shape = [x.shape[0], x.shape[1], heads, width / heads];
-    for (const layer of this.layers) x = layer.run(values, x, shape, this.table);
-    return this.norm.run(values, x);
-  }
+function towerOf(group: string, root: string, sizes: TowerSettings, vision: VisionSettings): Tower {
+  const { width, depth, heads } = sizes;
+  const { patch } = vision;
+  const tokens = patchesPerImage(vision);
+  const own = (name: string, shape: Shape, initialisation: Initialisation): ModelParameter => {
+    return { name: `${root}.embeddings.${name}`, shape, group, initialisation };
+  };
+  const patches = [
+    own('patch_embedding.weight', [width, 3, patch, patch], 'matrix'),
+    own('patch_embedding.bias', [width], 'zero'),
+    own('position_embedding.weight', [tokens, width], 'position'),
+  ];
+  const layers = Array.from({ length: depth }, (_, i) => towerLayer(group, `${root}.encoder.layers.${i}`, sizes));
+  const norm = new LayerNorm(group, `${root}.post_layernorm`, width);
+  const table = attentionTable(sequence({ image: tokens }), { image: { image: full } });
+  return {
+    parameters: [...patches, ...parametersOfLayers([...layers, norm])],
+    run(values, images) {
+      const [weight, bias, position] = patches.map(({ name }) => values.get(name));
+      let x = patchEmbedding(images, weight, bias, position);
+      const shape = [x.shape[0], x.shape[1], heads, width / heads];
+      for (const layer of layers) x = layer.run(values, x, shape, table);
+      return norm.run(values, x);
+    },
+  };
 }
 
-/** All towers, the resampler of their concatenated features if there is one, and the projection. */
-export class Vision implements Layer {
-  readonly parameters;
-  /** By name: one for all cameras, or one for each. */
-  private readonly towers: Readonly<Record<string, readonly Tower[]>>;
-  private readonly resampler: Resampler | null;
-  private readonly projector: Linear;
-
-  constructor(vision: VisionSettings, { names }: Backbone, backboneWidth: number) {
-    const { cameras, towerPerCamera, resampler } = vision;
-    const towers = Object.entries(vision.towers);
-    const rootsOf = (name: string, first: boolean) =>
-      towerPerCamera
-        ? Array.from({ length: cameras }, (_, i) => names.tower(`${first ? '' : `${name}_`}${i + 1}`, false))
-        : [names.tower(name, first)];
-    this.towers = Object.fromEntries(
-      towers.map(([name, sizes], i) => [
-        name,
-        rootsOf(name, i === 0).map((root) => new Tower(name, root, sizes, vision)),
-      ]),
-    );
-    const group = projectorGroup(vision);
-    const features = towers.reduce((sum, [, { width }]) => sum + width, 0);
-    this.resampler = resampler
-      ? new Resampler(group, names.resampler, features, patchesPerImage(vision), resampler)
-      : null;
-    this.projector = new Linear(group, names.projector, { outputs: backboneWidth, inputs: features });
-    const between = this.resampler ? [this.resampler] : [];
-    this.parameters = parametersOfLayers([...Object.values(this.towers).flat(), ...between, this.projector]);
-  }
-
+export interface Vision extends Layer {
   /**
    * images [batch, cameras, height, width, 3] in [-1, 1] -> tokens [batch, cameras * rows of an image, backbone width], and the towers'
    * features [batch * cameras, patches, width].
    */
-  run(values: ParameterSet, images: Tensor): { tokens: Tensor; features: Readonly<Record<string, Tensor>> } {
-    const [batch, cameras, ...image] = images.shape;
-    const seenBy = (towers: readonly Tower[]): Tensor => {
-      if (towers.length === 1) return towers[0].run(values, reshape(images, [batch * cameras, ...image]));
-      const ofCamera = (camera: number) => reshape(sliceTokens(images, camera, 1), [batch, ...image]);
-      const seen = concatenateTokens(Array.from({ length: cameras }, (_, i) => towers[i].run(values, ofCamera(i))));
-      return reshape(seen, [batch * cameras, seen.shape[1] / cameras, seen.shape[2]]);
-    };
-    const features = mapped(this.towers, seenBy);
-    const media = sideBySide(Object.values(features));
-    const projected = this.projector.run(values, this.resampler?.run(values, media) ?? media);
-    return { tokens: reshape(projected, [batch, cameras * projected.shape[1], projected.shape[2]]), features };
-  }
+  run(values: ParameterSet, images: Tensor): { tokens: Tensor; features: Readonly<Record<string, Tensor>> };
+}
+
+/** All towers, the resampler of their concatenated features if there is one, and the projection. */
+export function visionOf(vision: VisionSettings, { names }: Backbone, backboneWidth: number): Vision {
+  const [first] = Object.keys(vision.towers);
+  /** By name: one for all cameras, or one for each. */
+  const towers = mapped(vision.towers, (sizes, name) => {
+    const roots = vision.towerPerCamera
+      ? Array.from({ length: vision.cameras }, (_, i) =>
+          names.tower(`${name === first ? '' : `${name}_`}${i + 1}`, false),
+        )
+      : [names.tower(name, name === first)];
+    return roots.map((root) => towerOf(name, root, sizes, vision));
+  });
+  const group = projectorGroup(vision);
+  const inputs = Object.values(vision.towers).reduce((sum, { width }) => sum + width, 0);
+  const between = vision.resampler
+    ? resamplerOf(group, names.resampler, inputs, patchesPerImage(vision), vision.resampler)
+    : null;
+  const projector = new Linear(group, names.projector, { outputs: backboneWidth, inputs });
+  return {
+    parameters: parametersOfLayers([...Object.values(towers).flat(), ...(between ? [between] : []), projector]),
+    run(values, images) {
+      const [batch, cameras, ...image] = images.shape;
+      const features = mapped(towers, (own) => {
+        if (own.length === 1) return own[0].run(values, reshape(images, [batch * cameras, ...image]));
+        const ofCamera = (camera: number) => reshape(sliceTokens(images, camera, 1), [batch, ...image]);
+        const seen = concatenateTokens(own.map((tower, i) => tower.run(values, ofCamera(i))));
+        return reshape(seen, [batch * cameras, seen.shape[1] / cameras, seen.shape[2]]);
+      });
+      const media = sideBySide(Object.values(features));
+      const projected = projector.run(values, between?.run(values, media) ?? media);
+      return { tokens: reshape(projected, [batch, cameras * projected.shape[1], projected.shape[2]]), features };
+    },
+  };
 }
 
 /** [N, rows, w1], [N, rows, w2] ... -> [N, rows, w1 + w2 + ...] */

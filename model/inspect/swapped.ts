@@ -1,19 +1,16 @@
 /** How much a model depends on its picture and on its words: its losses when every example gets those of another. */
 
-import { withoutTape } from '../../engine/index.ts';
 import { lastSteps } from '../architecture/configuration.ts';
-import { tensorsOf } from '../architecture/inputs.ts';
 import { actingObjective, isReal, type ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { mapped } from '../architecture/records.ts';
-import { trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import type { Sample } from '../data/index.ts';
 import { changedEpisode } from '../data/parts.ts';
 import type { Policy } from '../policy/policy.ts';
 import { BatchMaker, chunkOf, type MadeBatch } from '../training/batches.ts';
 import type { Losses } from '../training/history.ts';
+import { Means, measuredBatches } from '../training/measuring.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunSettings } from '../training/run-settings.ts';
-import { lossesOf } from '../training/training-step.ts';
 
 type MakerSettings = Pick<RunSettings, 'seed' | 'augment' | 'batch'>;
 
@@ -88,40 +85,23 @@ async function meanLosses(
   signal?: AbortSignal,
 ): Promise<Losses> {
   const { model, encoding } = policy;
-  const { device, objectives, architecture, configuration } = model;
+  const { objectives, configuration } = model;
   const maker = new BatchMaker(encoding, configuration, settings);
-  const sums = objectives.map(() => ({ loss: 0, count: 0 }));
-  const errors = { sum: 0, count: 0 };
-  for (let start = 0; start < samples.length; start += settings.batch) {
-    signal?.throwIfAborted();
-    const own = Array.from({ length: settings.batch }, (_, i) => samples[(start + i) % samples.length]);
-    const batch = await maker.make(own, start);
-    const inputs = trainingInputs(architecture, batch);
+  const [means, squares] = [new Means(), new Means()];
+  const { name: openLoop } = openLoopDescription;
+  const how = { size: settings.batch, signal };
+  for await (const { batch, inputs, losses, start } of measuredBatches(model, maker, samples, how)) {
     if (actingObjective(objectives)) {
       const predicted = await policy.actNormalised(batch.observations, { sample: start });
       predicted.forEach((chunk, example) => {
-        for (const own of squaredErrors(batch, chunk, lastSteps(configuration, batch.batch)[example])) {
-          errors.sum += own;
-          errors.count += 1;
-        }
+        for (const loss of squaredErrors(batch, chunk, lastSteps(configuration, batch.batch)[example]))
+          squares.add(openLoop, { loss, count: 1 });
       });
     }
-    const losses = withoutTape(device, () =>
-      device.step(() => lossesOf(trainingPass(model, tensorsOf(device, inputs)))),
-    );
-    for (const [i, objective] of objectives.entries()) {
-      using loss = losses[objective.name];
-      const [value] = await loss.read();
-      const count = objective.count(inputs);
-      sums[i].loss += count === 0 ? 0 : value * count;
-      sums[i].count += count;
-    }
+    for (const objective of objectives)
+      means.add(objective.name, { loss: losses[objective.name], count: objective.count(inputs) });
   }
-  const measured = objectives.flatMap(({ name }, i) =>
-    sums[i].count === 0 ? [] : [[name, sums[i].loss / sums[i].count] as const],
-  );
-  const openLoop = Math.sqrt(errors.sum / errors.count);
-  return { ...Object.fromEntries(measured), ...(errors.count > 0 && { [openLoopDescription.name]: openLoop }) };
+  return { ...means.all(), ...mapped(squares.all(), Math.sqrt) };
 }
 
 function squaredErrors(batch: MadeBatch, chunk: Float32Array, step: number): number[] {

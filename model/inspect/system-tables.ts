@@ -74,17 +74,17 @@ export function systemTables(configuration: ModelConfiguration): SystemTables {
 
 function gradientTable({ configuration, parameters, objectives }: Architecture): TableOf<GradientCell> {
   const groups = groupsOf(parameters);
-  return Object.fromEntries(
-    objectives.map(({ name, blocks, reads = blocks }) => {
-      const missing = new Map(groupsNotReached(configuration, reads).map(({ group, reason }) => [group, reason]));
-      const cell = (group: string): GradientCell => {
-        if (parameters.every((own) => own.group !== group || own.frozen)) return 'frozen';
-        const reason = missing.get(group);
-        if (reason === undefined) return 'yes';
-        return reason === 'cut by the stop-gradient' ? reason : 'not read';
-      };
-      return [name, Object.fromEntries(groups.map((group) => [group, cell(group)]))];
-    }),
+  const cell = (objective: string, group: string): GradientCell => {
+    if (parameters.every((own) => own.group !== group || own.frozen)) return 'frozen';
+    const { blocks, reads = blocks } = objectives.find(({ name }) => name === objective)!;
+    const missing = groupsNotReached(configuration, reads).find((own) => own.group === group);
+    if (!missing) return 'yes';
+    return missing.reason === 'cut by the stop-gradient' ? missing.reason : 'not read';
+  };
+  return tableOf(
+    objectives.map(({ name }) => name),
+    groups,
+    cell,
   );
 }
 

@@ -11,7 +11,7 @@ import {
   type PreviousChunks,
   targetsBefore,
 } from '../architecture/objectives/index.ts';
-import { CachedSession } from '../architecture/session.ts';
+import { openSession } from '../architecture/session.ts';
 import { SUBTASK } from '../systems/index.ts';
 import type { Said } from './subtask.ts';
 
@@ -64,17 +64,10 @@ export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.
 export async function act(
   model: Model,
   given: ObservationBatch,
-  {
-    objective = actingObjective(model.objectives),
-    noise,
-    choose,
-    numbersOf,
-    steps = 10,
-    onLatency,
-    onState,
-    previous,
-  }: ActingOptions = {},
+  options: ActingOptions = {},
 ): Promise<Float32Array | null> {
+  const { objective = actingObjective(model.objectives), noise, choose, numbersOf } = options;
+  const { steps = 10, onLatency, onState, previous } = options;
   const { device, architecture, parameters, configuration } = model;
   if (!objective?.acts) throw new InputError(refusal(objective ? [objective] : model.objectives));
   if (previous && !objective.continues)
@@ -84,7 +77,7 @@ export async function act(
   const acting = (observation: ObservationBatch, before = ''): Acting => ({
     ...{ device, observation, steps, onState, previous },
     open: (blocks) =>
-      new CachedSession(model, observation, {
+      openSession(model, observation, {
         ...blocks,
         onLatency: onLatency && ((part, milliseconds) => onLatency(before + part, milliseconds)),
       }),

@@ -23,7 +23,7 @@ function withParts(name: string, parts: readonly Part[], parent: System): System
     ...openvla,
     name,
     parent: parent.name,
-    description: `OpenVLA with ${parts.map((part) => words[part]).join(', ')}`,
+    description: `GenVLA's ${parts.map((part) => part.toUpperCase()).join(' and ')}: OpenVLA with ${parts.map((part) => words[part]).join(', ')}`,
     source,
     actionTokens: has('s') ? 'string' : openvla.actionTokens,
     ...(has('d') && { rules: [{ match: 'dinov2', frozen: true }] }),
@@ -51,7 +51,8 @@ export const pi0Plus: System = {
   ...pi0Fast,
   name: 'pi0-plus',
   parent: 'pi0-fast',
-  description: 'no expert and no flow: strings of digits, a frozen vision tower beside a trained one, and co-training',
+  description:
+    'GenVLA on pi0: no expert and no flow, strings of digits, a frozen vision tower beside a trained one, and co-training',
   source,
   actionTokens: 'string',
   towers: ['vision', 'frozen'],

@@ -12,21 +12,20 @@ const source = 'arXiv 2412.14058';
 /** Control steps of a window, as on the paper's real robot and in its comparison of backbones; elsewhere it has 16. */
 const WINDOW = 8;
 
+/** PaliGemma's mask: among its backbones, that of the language model here. */
+const prefix = { image: { image: full, language: full }, language: { image: full, language: full } };
+
 export const oneStepDiscrete: System = {
   name: 'robovlms-one-step-discrete',
   parent: null,
-  description: 'a chunk as bin tokens of a causal language model, from one observation',
+  description: 'a chunk as bin tokens of the language model, from one observation',
   source,
   blocks: [
     { name: 'image', input: 'images', weights: 'backbone' },
     { name: 'language', input: 'prompt', weights: 'backbone' },
     { name: 'target', input: 'target', weights: 'backbone' },
   ],
-  attention: {
-    image: { image: causal },
-    language: { image: full, language: causal },
-    target: { image: full, language: full, target: causal },
-  },
+  attention: { ...prefix, target: { image: full, language: full, target: causal } },
   objectives: [{ kind: 'nextToken', name: 'token', weight: 1 }],
   actionTokens: 'bins',
   stateAsText: false,
@@ -49,11 +48,7 @@ export const oneStepContinuous: System = {
     ...oneStepDiscrete.blocks.slice(0, 2),
     { name: 'readout', input: 'learned', weights: 'backbone', length: 1 },
   ],
-  attention: {
-    image: { image: causal },
-    language: { image: full, language: causal },
-    readout: { image: full, language: full, readout: full },
-  },
+  attention: { ...prefix, readout: { image: full, language: full, readout: full } },
   objectives: [regression({ kind: 'mlp' })],
   actionTokens: null,
 };
@@ -62,7 +57,13 @@ export const interleaved: System = {
   ...oneStepContinuous,
   name: 'robovlms-interleaved',
   parent: 'robovlms-one-step-continuous',
-  description: 'a read-out token behind every control step of a window, all in one sequence of the language model',
+  description:
+    'a read-out token behind every control step of a window, all in one causal sequence of the language model',
+  attention: {
+    ...oneStepContinuous.attention,
+    image: { image: causal },
+    language: { image: full, language: causal },
+  },
   history: { window: WINDOW, interleaved: true },
 };
 

@@ -31,6 +31,7 @@ import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { numbersDimension } from '../policy/subtask.ts';
 import { configurationOf, STATE, type System, withDraws } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
+import { withGripperOf } from './gripper-fitting.ts';
 import type { Preset } from './presets.ts';
 import type { RunSettings } from './run-settings.ts';
 import { longestSubtask, sayingSystem, subtaskSettings } from './subtask-fitting.ts';
@@ -166,7 +167,7 @@ async function longestTokens(
 }
 
 /** Tokenizers that need no data. */
-const fixedTokenizers = {
+export const fixedTokenizers = {
   bins: () => new BinActionTokenizer(),
   stride: () => new StrideTokenizer(new BinActionTokenizer()),
   string: () => new StringActionTokenizer(),
@@ -190,6 +191,9 @@ export async function fitEncoding(
     ...((coTraining || start || (subtask && subtask !== 'words')) && { locations: true }),
     ...(subtask && { subtask: subtaskSettings(dataset, subtask, preset) }),
   };
+  const unseen = dataset.cameras.slice(settings.cameras.length);
+  if (unseen.length > 0)
+    listener.note(`${system.name} sees ${settings.cameras.join(', ')} alone, and not ${unseen.join(', ')}`);
   for (const [name, own] of Object.entries(robots ?? { [dataset.name]: { statistics: statistics! } })) {
     const { widened } = normalisers(own.statistics).actions;
     if (widened.length > 0)
@@ -250,7 +254,9 @@ export async function fittedConfiguration(
         dimension: numbersDimension(encoding.subtask.settings, stateDimension),
       })
     : options.system;
-  const system = withDraws(saying, draws) ?? saying;
+  const { system: fitting, notes } = withGripperOf(saying, dataset, encoding.settings);
+  for (const line of notes) options.listener.note(line);
+  const system = withDraws(fitting, draws) ?? fitting;
   const { image, ...vision } = preset.vision;
   const cameras = encoding.settings.cameras.length;
   return configurationOf(system, {

@@ -1,9 +1,10 @@
 /** Open-loop error: the distance of predicted chunks from the demonstrated ones, on held-out observations. */
 import { lastSteps } from '../architecture/configuration.ts';
 import { actingObjective, isReal } from '../architecture/objectives/index.ts';
+import type { Sample } from '../data/index.ts';
 import { type DecodeCounts, Decodes } from '../policy/decodes.ts';
 import type { Policy } from '../policy/policy.ts';
-import { chunkOf, type MadeBatch } from './batches.ts';
+import { type BatchMaker, chunkOf, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
@@ -18,7 +19,7 @@ export interface OpenLoopError {
 }
 
 const OPEN_LOOP_SAMPLES = 8;
-export interface OpenLoopOptions {
+interface OpenLoopOptions {
   readonly most?: number;
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
@@ -26,17 +27,27 @@ export interface OpenLoopOptions {
 
 export const OPEN_LOOP_MEASURE = 'root mean square error, normalised actions';
 
+export interface OpenLoop {
+  readonly error: OpenLoopError;
+  readonly batches: readonly MadeBatch[];
+}
+
 /**
- * Samples `most` chunks (one of a policy that draws no noise) for the last control step of every example and compares them with the
+ * Samples `most` chunks (one of a policy that draws no noise) for each control step, in batches of `size`, and compares them with the
  * demonstrated ones.
  * Throws the reason of `signal` once it is aborted.
  */
-export async function openLoopError(
+export async function openLoopOf(
   policy: Policy,
-  batches: readonly MadeBatch[],
+  maker: BatchMaker,
+  controlSteps: readonly Sample[],
+  size: number,
   meanChunk: Float32Array,
   { most = OPEN_LOOP_SAMPLES, onProgress, signal }: OpenLoopOptions = {},
-): Promise<OpenLoopError> {
+): Promise<OpenLoop> {
+  const batches: MadeBatch[] = [];
+  for (let start = 0; start < controlSteps.length; start += size)
+    batches.push(await maker.make(controlSteps.slice(start, start + size), start));
   // Without noise all samples are the same.
   const samples = actingObjective(policy.model.objectives)?.draw ? most : 1;
   const sums = { oneSample: 0, meanOfSeveral: 0, bestConstant: 0, elements: 0 };
@@ -70,7 +81,7 @@ export async function openLoopError(
     });
   }
   const root = (sum: number) => Math.sqrt(sum / Math.max(1, sums.elements));
-  return {
+  const error = {
     observations: chunks.length,
     oneSample: root(sums.oneSample),
     meanOfSeveral: samples > 1 ? root(sums.meanOfSeveral) : null,
@@ -78,4 +89,5 @@ export async function openLoopError(
     decodes: decodes.counts,
     chunks,
   };
+  return { error, batches };
 }

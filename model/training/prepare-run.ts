@@ -108,6 +108,8 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     throw new InputError(
       `from ${settings.from ?? 'scratch'}: ${from ? 'it leaves out the file given' : 'no file is given for it'}`,
     );
+  if (dataset.cameras.length === 0 && system.blocks.some(({ memory }) => memory))
+    throw new InputError(`${settings.system} reads images by cross-attention, and data set "${dataset.name}" has none`);
   if (settings.augment && dataset.cameras.length === 0)
     throw new InputError(`--augment: data set "${dataset.name}" has no images to change; leave it out`);
   if (from && !resume) expectPresetSizes(from, preset);
@@ -139,8 +141,8 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
         startStatistics(options, measured ?? { statistics: given.statistics ?? null, relative }),
       )),
   );
-  if (settings.delta && !begun)
-    for (const line of await deltaWarnings(dataset, split, relative)) listener.note(`warning: ${line}`);
+  if (settings.delta && !begun) if (relative) listener.note(`--delta: ${deltaText(dataset.name, relative)}`);
+  for (const line of await deltaWarnings(dataset, split, relative)) listener.note(`warning: ${line}`);
   // A model that cannot run is refused before an adapter is opened.
   const architecture = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),
@@ -153,6 +155,11 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   if (obstacle) throw new InputError(`${settings.system} cannot be trained on questions: ${obstacle}`);
   const blocks = configuration.blocks.map(({ name, length }) => `${name} ${length}`).join(', ');
   for (const line of warningsOf(configuration)) listener.note(`warning: ${line}`);
+  const left = settings.ema === null ? 0 : settings.ema ** settings.steps;
+  if (left > 0.1)
+    listener.note(
+      `warning: after ${settings.steps} steps the average of --ema ${settings.ema} still has ${Math.round(100 * left)} % of the first weights; train longer, or give a smaller decay`,
+    );
   const frozen = [...new Set(architecture.parameters.filter((own) => own.frozen).map(({ group }) => group))];
   if (frozen.length > 0 && !from && !resume)
     listener.note(
@@ -188,6 +195,11 @@ function startStatistics({ settings, dataset, from }: RunOptions, own: MeasuredS
       `${from!.name}: its state has ${length} numbers; that of "${dataset.name}" has ${dataset.stateDimension}`,
     );
   return { ...own, statistics: { ...own.statistics, states } };
+}
+
+function deltaText(name: string, relative: readonly boolean[]): string {
+  const numbers = (wanted: boolean) => relative.flatMap((own, i) => (own === wanted ? [i] : [])).join(', ');
+  return `actions ${numbers(true)} of "${name}" become differences to the numbers of the state at the same places; ${numbers(false)} stay as they are`;
 }
 
 async function deltaWarnings(

@@ -15,10 +15,10 @@ import type { Pack, PackSource } from './packs.ts';
 import { type RunListener, sha256 } from './prepare-run.ts';
 import { presetNamed } from './presets.ts';
 import { checkpointSettings, expectToFit } from './run.ts';
-import { type RecordedRun, type RecordOptions, RunRecord } from './run-record.ts';
+import { carryOut, type RecordedRun, type RecordOptions } from './run-record.ts';
 import { type RunSettings, runSettings } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
-import { type ExampleSampler, Trainer } from './trainer.ts';
+import type { ExampleSampler } from './trainer.ts';
 
 /** The given settings, and defaults for the others: those of the preset's pretraining. */
 export function pretrainingSettings(given: Partial<RunSettings> = {}): RunSettings {
@@ -123,7 +123,7 @@ export async function runPretraining(
   prepared: PreparedPretraining,
   options: RecordOptions,
 ): Promise<PretrainingResult> {
-  const { settings, source, resume, encoding, configuration, listener, objectives } = prepared;
+  const { settings, source, resume, encoding, configuration, objectives } = prepared;
   expectToFit(device, prepared);
   const kept = checkpointSettings(device, prepared);
   const model = resume ? await resume.loadModel(device) : await initialModel(device, configuration, encoding, settings);
@@ -131,25 +131,9 @@ export async function runPretraining(
   const sampler: ExampleSampler<Pack> = {
     batch: (step, size) => Array.from({ length: size }, (_, i) => source.at(step * size + i)),
   };
-  using trainer = new Trainer(model, maker, sampler, settings, ({ label }, done, total) =>
-    listener.compiled(label, done, total),
-  );
-  await resume?.loadOptimizer(trainer.optimizer);
-  await resume?.close();
-  const record = new RunRecord(prepared, kept, trainer, maker, options);
-  const times = [performance.now()];
-  await record.begin();
-  times.push(performance.now());
-  const step = await record.trainSteps();
-  times.push(performance.now());
-  const measured = await record.conclude(step, source.heldOut);
-  times.push(performance.now());
-  const [compile, train, evaluate] = times.slice(1).map((time, i) => (time - times[i]) / 1000);
-  return {
-    finished: measured,
-    ...{ step, resumedAt: resume?.progress.step ?? 0, model, encoding, source },
-    ...{ settings: kept, history: record.history, objectives, seconds: { compile, train, evaluate } },
-  };
+  const run = { model, maker, sampler };
+  const { measured, ...done } = await carryOut(prepared, kept, run, source.heldOut, options);
+  return { finished: measured, ...done, model, encoding, source, settings: kept, objectives };
 }
 
 /** Random values, but the rows of places and of numbers begin in their order. */

@@ -1,11 +1,12 @@
 /** The record of a run: its history of losses and measurements, and its checkpoints. */
+import type { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription, Reference } from '../architecture/objectives/index.ts';
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
 import type { RunListener } from './prepare-run.ts';
 import type { RunSettings } from './run-settings.ts';
-import type { Maker, Trainer } from './trainer.ts';
+import { type ExampleSampler, type Maker, Trainer } from './trainer.ts';
 
 /** The result of `work`; null if it threw because `signal` was aborted. */
 export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
@@ -41,9 +42,48 @@ export interface RecordOptions {
 }
 
 /** What a policy does between training steps. */
-export type ActingMeasurement = Omit<ActingRow, 'step'>;
+type ActingMeasurement = Omit<ActingRow, 'step'>;
 
-export class RunRecord<Example> {
+/**
+ * Trains the model, measures it and saves its checkpoints. `last` are the examples of the last measurement, and `act` has the policy act
+ * for the measurements in between.
+ */
+export async function carryOut<Example>(
+  run: RecordedRun<Example>,
+  settings: CheckpointSettings,
+  { model, maker, sampler }: { model: Model; maker: Maker<Example>; sampler: ExampleSampler<Example> },
+  last: readonly Example[],
+  options: RecordOptions,
+  act?: () => Promise<ActingMeasurement>,
+) {
+  const { resume, listener } = run;
+  using trainer = new Trainer(model, maker, sampler, run.settings, ({ label }, done, total) =>
+    listener.compiled(label, done, total),
+  );
+  await resume?.loadOptimizer(trainer.optimizer);
+  await resume?.close();
+  const { average } = trainer.optimizer;
+  if (average)
+    listener.note(
+      `the weights' moving average, decay ${run.settings.ema}, takes ${(average.bytes / 2 ** 20).toFixed(1)} MiB on the adapter; it is measured, acts, and has the parameters' names in the checkpoint`,
+    );
+  const record = new RunRecord(run, settings, trainer, maker, options, act);
+  const times = [performance.now()];
+  await record.begin();
+  times.push(performance.now());
+  const step = await record.trainSteps();
+  times.push(performance.now());
+  const measured = await record.conclude(step, last);
+  times.push(performance.now());
+  const [compile, train, evaluate] = times.slice(1).map((time, i) => (time - times[i]) / 1000);
+  return {
+    ...{ step, resumedAt: resume?.progress.step ?? 0, history: record.history, seconds: { compile, train, evaluate } },
+    /** Whether the last measurements were taken. */
+    measured,
+  };
+}
+
+class RunRecord<Example> {
   readonly history: RunHistory;
   private readonly signal?: AbortSignal;
   private readonly secondsBefore: number;

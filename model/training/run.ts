@@ -5,16 +5,15 @@ import { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { evaluationSamples, type Split } from '../data/index.ts';
 import { Policy } from '../policy/policy.ts';
-import { BatchMaker, type MadeBatch } from './batches.ts';
+import { BatchMaker } from './batches.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
 import { type AnsweredQuestion, answerQuestions, exampleSampler } from './co-training.ts';
 import type { ClosedLoopRates, RunHistory } from './history.ts';
 import { largestBatch } from './largest-batch.ts';
-import { type OpenLoopError, type OpenLoopOptions, openLoopError } from './open-loop.ts';
+import { type OpenLoop, openLoopOf } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
-import { type RecordOptions, RunRecord, unlessAborted } from './run-record.ts';
+import { carryOut, type RecordOptions, unlessAborted } from './run-record.ts';
 import { beginFrom } from './start.ts';
-import { Trainer } from './trainer.ts';
 
 export interface TrainOptions extends RecordOptions {
   /** Has the policy act in a world, for the measurements of acting; throws the reason of an aborted `signal`. */
@@ -36,7 +35,7 @@ export interface RunResult {
   readonly missing: readonly string[];
   readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
   /** null if the run was interrupted. */
-  readonly openLoop: { readonly error: OpenLoopError; readonly batches: readonly MadeBatch[] } | null;
+  readonly openLoop: OpenLoop | null;
   /** The answers to the held-out questions of co-training; null without questions, and if the run was interrupted. */
   readonly answers: readonly AnsweredQuestion[] | null;
 }
@@ -54,62 +53,37 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
   }
   const maker = new BatchMaker(encoding, configuration, settings);
   const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
-  using trainer = new Trainer(model, maker, sampler, settings, ({ label }, done, total) =>
-    listener.compiled(label, done, total),
-  );
-  await resume?.loadOptimizer(trainer.optimizer);
-  await resume?.close();
-  if (settings.ema !== null)
-    listener.note(
-      `the weights' moving average, decay ${settings.ema}, takes ${(trainer.optimizer.average!.bytes / 2 ** 20).toFixed(1)} MiB on the adapter; it is measured, acts, and has the parameters' names in the checkpoint`,
-    );
   const policy = new Policy(model, encoding);
+  const inOpenLoop = (most?: number) => {
+    const onProgress = (done: number, total: number) => listener.openLoop(done, total);
+    return openLoopOf(policy, maker, prepared.heldOut, settings.batch, prepared.baselines.meanChunk, {
+      ...{ most, onProgress, signal },
+    });
+  };
   const acting = async () => {
-    const { error } = await openLoopOf(policy, maker, prepared, { most: 1, signal });
+    const { error } = await inOpenLoop(1);
     const rates = await closedLoop?.(policy, signal);
     const { oneSample, bestConstant } = error;
     return { openLoop: { oneSample, bestConstant }, ...(rates && { closedLoop: rates }) };
   };
-  const record = new RunRecord(
-    prepared,
-    kept,
-    trainer,
-    maker,
-    options,
-    settings.actEvery === null ? undefined : acting,
-  );
-
+  const run = { model, maker, sampler };
+  const last = evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps);
+  const act = settings.actEvery === null ? undefined : acting;
+  const { measured, seconds, ...done } = await carryOut(prepared, kept, run, last, options, act);
   const start = performance.now();
-  await record.begin();
-  const trainStart = performance.now();
-  const step = await record.trainSteps();
-  const trainEnd = performance.now();
-  const lastSamples = evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps);
-  const measured = await record.conclude(step, lastSamples);
-  const openLoop = measured ? await unlessAborted(signal, () => openLoopOf(policy, maker, prepared, { signal })) : null;
+  const openLoop = measured ? await unlessAborted(signal, () => inOpenLoop()) : null;
   const questions = coTraining?.heldOut ?? [];
   const answers =
     openLoop && coTraining
       ? await unlessAborted(signal, () => answerQuestions(policy, questions, settings.batch, signal))
       : null;
-  const seconds = (from: number, to: number) => (to - from) / 1000;
+  const evaluate = seconds.evaluate + (performance.now() - start) / 1000;
   return {
     finished: openLoop !== null && (answers !== null || !coTraining),
-    step,
-    resumedAt: resume?.progress.step ?? 0,
-    policy,
-    settings: kept,
-    history: record.history,
-    objectives: prepared.objectives,
-    split,
-    missing,
-    seconds: {
-      compile: seconds(start, trainStart),
-      train: seconds(trainStart, trainEnd),
-      evaluate: seconds(trainEnd, performance.now()),
-    },
-    openLoop,
-    answers,
+    ...done,
+    ...{ policy, settings: kept, objectives: prepared.objectives, split, missing },
+    seconds: { ...seconds, evaluate },
+    ...{ openLoop, answers },
   };
 }
 
@@ -125,15 +99,9 @@ export function expectToFit(
 /** A resumed run keeps its kernel variants if the device supports them, because other variants round differently. */
 export function checkpointSettings(
   device: Device,
-  {
-    settings: run,
-    data,
-    configuration,
-    encoding,
-    resume,
-    listener,
-  }: Pick<PreparedRun, 'settings' | 'data' | 'configuration' | 'encoding' | 'resume' | 'listener'>,
+  prepared: Pick<PreparedRun, 'settings' | 'data' | 'configuration' | 'encoding' | 'resume' | 'listener'>,
 ): CheckpointSettings {
+  const { settings: run, data, configuration, encoding, resume, listener } = prepared;
   if (resume) {
     const { adapter, variants } = resume.settings;
     try {
@@ -146,18 +114,4 @@ export function checkpointSettings(
   }
   const begun = resume?.settings ?? { data, configuration, encoding: encoding.settings };
   return { ...begun, run, adapter: device.description, variants: chosenVariants(device) };
-}
-
-async function openLoopOf(
-  policy: Policy,
-  maker: BatchMaker,
-  { heldOut, settings: { batch: size }, baselines, listener }: PreparedRun,
-  options: OpenLoopOptions,
-) {
-  const batches: MadeBatch[] = [];
-  for (let start = 0; start < heldOut.length; start += size)
-    batches.push(await maker.make(heldOut.slice(start, start + size), start));
-  const onProgress = (done: number, total: number) => listener.openLoop(done, total);
-  const error = await openLoopError(policy, batches, baselines.meanChunk, { ...options, onProgress });
-  return { error, batches };
 }

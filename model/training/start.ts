@@ -116,8 +116,27 @@ export function startLines(file: VisionLanguageFile, architecture: Architecture)
   const shown = `${unexpected.slice(0, 3).join(', ')}${unexpected.length > 3 ? ` and ${unexpected.length - 3} more` : ''}`;
   return [
     `${file.name}: ${names.size} of ${parameters.length} tensors begin from it; anew begin ${anew.join(', ') || 'none'}`,
+    ...(attendsAlike([file.configuration, configuration])
+      ? []
+      : [
+          `${file.name}: its images and prompt attend otherwise than those of this model, so that much of what it knows is lost at first`,
+        ]),
     ...(unexpected.length > 0 ? [`${file.name}: this model has no place for ${shown}`] : []),
   ];
+}
+
+/** Whether the images and prompts that two models have in common attend to each other alike. */
+function attendsAlike(models: readonly ModelConfiguration[]): boolean {
+  const kinds = (['images', 'prompt'] as const).filter((kind) =>
+    models.every(({ blocks }) => blocks.some(({ input }) => input === kind)),
+  );
+  const masks = models.map(({ blocks, edges }) => {
+    const named = (kind: string) => blocks.find(({ input }) => input === kind)!.name;
+    const maskOf = (query: string, key: string) =>
+      edges.find((own) => own.query === named(query) && own.key === named(key))?.edge.mask ?? 'none';
+    return kinds.flatMap((query) => kinds.map((key) => maskOf(query, key))).join();
+  });
+  return new Set(masks).size === 1;
 }
 
 function byGroup(parameters: readonly ModelParameter[]): string[] {

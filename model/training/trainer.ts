@@ -1,13 +1,14 @@
-import { backward, type Device, InputError, type OnPipeline, withoutTape } from '../../engine/index.ts';
+import { backward, type Device, type OnPipeline } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
-import type { Counted, Reference } from '../architecture/objectives/index.ts';
+import type { Reference } from '../architecture/objectives/index.ts';
 import { type LossShares, type TrainingPass, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import type { Losses, RunHistory } from './history.ts';
+import { Means, measuredBatches, readLosses } from './measuring.ts';
 import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
-import { type LossTensors, lossesOf, TrainingStep } from './training-step.ts';
+import { TrainingStep } from './training-step.ts';
 
 export interface Making {
   /** Images are augmented only for training, and if the settings say so. */
@@ -129,23 +130,9 @@ export class Trainer<Example> implements Disposable {
   }
   readonly [Symbol.dispose] = this.dispose;
 
-  private async *measured(
-    examples: readonly Example[],
-    signal?: AbortSignal,
-  ): AsyncGenerator<{ losses: Losses; batch: TrainingBatch; inputs: Inputs }> {
-    const { batch: size } = this.settings;
-    for (let start = 0; start < examples.length; start += size) {
-      signal?.throwIfAborted();
-      // The last batch is filled up with the first examples, which then count twice, so that every batch has the
-      // compiled shape.
-      const own = Array.from({ length: size }, (_, i) => examples[(start + i) % examples.length]);
-      const batch = await this.maker.make(own, MEASURING_STEP + start);
-      const inputs = trainingInputs(this.model.architecture, batch);
-      const kept = withoutTape(this.device, () => this.device.step(() => lossesOf(this.pass(inputs))));
-      const losses = await readLosses(kept, 'held-out measurement');
-      for (const loss of Object.values(kept)) loss.dispose();
-      yield { losses, batch, inputs };
-    }
+  private measured(examples: readonly Example[], signal?: AbortSignal) {
+    const how = { size: this.settings.batch, step: MEASURING_STEP, signal };
+    return measuredBatches(this.model, this.maker, examples, how);
   }
 
   private pass(inputs: Inputs): TrainingPass {
@@ -173,21 +160,6 @@ export class Trainer<Example> implements Disposable {
   }
 }
 
-/** Means over batches, by the names of objectives. */
-class Means {
-  private readonly sums = new Map<string, Counted>();
-
-  add(name: string, { loss, count }: Counted): void {
-    if (count === 0) return;
-    const before = this.sums.get(name) ?? { loss: 0, count: 0 };
-    this.sums.set(name, { loss: before.loss + loss * count, count: before.count + count });
-  }
-
-  all(): Losses {
-    return Object.fromEntries([...this.sums].map(([name, { loss, count }]) => [name, loss / count]));
-  }
-}
-
 /** The losses of a whole batch from those of its parts. */
 function wholeLosses(losses: readonly Losses[], shares: readonly LossShares[]): Losses {
   const names = Object.keys(losses[0]);
@@ -198,13 +170,3 @@ function wholeLosses(losses: readonly Losses[], shares: readonly LossShares[]): 
 
 /** Above any training step's number, so that held-out noise and times differ from those of training. */
 const MEASURING_STEP = 2 ** 31;
-
-async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
-  const reading = Object.entries(tensors).map(async ([name, tensor]) => {
-    const [value] = await tensor.read();
-    if (!Number.isFinite(value) || value >= 1e29)
-      throw new InputError(`${what}: the ${name} loss is ${value}: training has diverged; use a lower learning rate`);
-    return [name, value] as const;
-  });
-  return Object.fromEntries(await Promise.all(reading));
-}

@@ -5,11 +5,11 @@ import { causal, edge, full, insulated } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { expectRunnable } from '../../model/architecture/check.ts';
 import type { CrossAttentionSettings, ModelConfiguration } from '../../model/architecture/configuration.ts';
-import { CrossAttention } from '../../model/architecture/cross-attention.ts';
+import { crossAttentionOf } from '../../model/architecture/cross-attention.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import type { ModelParameter } from '../../model/architecture/layers.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
-import { Resampler } from '../../model/architecture/resampler.ts';
+import { resamplerOf } from '../../model/architecture/resampler.ts';
 import { blocksNamed, crossTableOf } from '../../model/architecture/sequence.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { act } from '../../model/policy/acting.ts';
@@ -87,7 +87,7 @@ describe('against float64, forward and backward', () => {
       ],
       edges: [{ query: 'action', key: 'language', edge: full }],
     };
-    const cross = new CrossAttention(configuration, 'expert');
+    const cross = crossAttentionOf(configuration, 'expert');
     const [running, memory] = ['action', 'language'].map((name) => blocksNamed(configuration, [name]));
     const table = crossTableOf(configuration, running, memory);
     const validity = Uint8Array.from([1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
@@ -144,7 +144,7 @@ describe('against float64, forward and backward', () => {
   test('a resampler of two layers', async () => {
     const device = await testDevice('normal');
     const [images, patches, latents, hidden] = [2, 6, 3, 12];
-    const resampler = new Resampler('vision', 'r', memoryWidth, patches, {
+    const resampler = resamplerOf('vision', 'r', memoryWidth, patches, {
       latents,
       depth: 2,
       heads,

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
 import { EpisodeRecorder } from '../../bench/tabletop/episode-recorder.ts';
-import { demonstratorPolicy, evaluateClosedLoop, type WorldPolicy } from '../../bench/tabletop/evaluation.ts';
+import { evaluateClosedLoop, type WorldPolicy } from '../../bench/tabletop/evaluation.ts';
 import { simplePlacing, tasks } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
+import { demonstratorPolicy } from '../support/demonstrator-policy.ts';
 
 const still: WorldPolicy = async (observations) =>
   observations.map(({ state }) => Float32Array.from({ length: 20 }, (_, i) => state[i % 4]));

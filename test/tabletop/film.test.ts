@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
 import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
-import { demonstratorPolicy, evaluateClosedLoop, type WorldPolicy } from '../../bench/tabletop/evaluation.ts';
+import { evaluateClosedLoop, type WorldPolicy } from '../../bench/tabletop/evaluation.ts';
 import { Film } from '../../bench/tabletop/film.ts';
 import { languageTable } from '../../bench/tabletop/language.ts';
 import { exchanged, makeScene } from '../../bench/tabletop/make-scene.ts';
@@ -9,6 +9,7 @@ import { episodeSeed, nameOf, type SceneSettings, simplePlacing, tasks } from '.
 import { outcomeOf } from '../../bench/tabletop/stages.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 import { drawStrip } from '../../model/report/film-strip.ts';
+import { demonstratorPolicy } from '../support/demonstrator-policy.ts';
 
 const still: WorldPolicy = async (observations) =>
   observations.map(({ state }) => Float32Array.from({ length: 20 }, (_, i) => state[i % 4]));

@@ -211,3 +211,42 @@ test('a target without action tokens, and action tokens without a target, are re
     'actionTokens is fast, and 0 of its blocks hold a target',
   );
 });
+
+test('the last action dimension is a gripper if it takes two values, and a head of a gripper learns no other', async () => {
+  const smooth = syntheticDataset();
+  const gripping = {
+    ...smooth,
+    actionNames: ['x', 'y', 'gripper'],
+    episodes: smooth.episodes.map((episode) => ({
+      ...episode,
+      actions: episode.actions.map((value, i) => (i % 3 === 2 ? Number(i > 20) : value)),
+    })),
+  };
+  const preparing = async (dataset: Dataset) => {
+    const notes: string[] = [];
+    const { configuration } = await prepareRun({
+      settings: runSettings({ system: 'robovlms-one-step-continuous', preset: minutePreset, ema: 0.999, steps: 100 }),
+      dataset: { ...dataset, cameras: [...dataset.cameras, 'wrist'] },
+      listener: quietListener({ note: (line: string) => void notes.push(line) }),
+    });
+    return { heads: configuration.objectives.map((own) => 'gripper' in own), notes };
+  };
+  const [without, own] = [await preparing(smooth), await preparing(gripping)];
+  expect([without.heads, own.heads]).toEqual([[false], [true]]);
+  expect(without.notes).toContain(
+    'synthetic: action dimension 2 takes more than two values, so it is no gripper and is predicted as the others',
+  );
+  expect(own.notes).toContain(
+    'synthetic: action dimension 2 (gripper) is taken for a gripper, which is open or closed',
+  );
+  expect(own.notes.join()).toContain('after 100 steps the average of --ema 0.999 still has 90 % of the first weights');
+});
+
+test('a system that sees one camera says which it leaves out', async () => {
+  const dataset = { ...syntheticDataset(), cameras: ['front', 'wrist'] };
+  const notes: string[] = [];
+  const listener = { note: (line: string) => notes.push(line) };
+  const { cameras } = await fitted({ dataset, system: systemNamed('openvla'), preset: minutePreset, listener });
+  expect(cameras).toEqual(['front']);
+  expect(notes).toContain('openvla sees front alone, and not wrist');
+});

@@ -144,6 +144,7 @@ test('the backbone of another kind begins anew, and several towers are copies of
   const llama = lines({ backbone: 'llama' });
   expect(llama[0]).toMatch(/; anew begin backbone \(\d+\)$/);
   expect(llama[1]).toMatch(/no place for .* and \d+ more$/);
+  expect(lines({ attention: systemNamed('openvla').attention })[1]).toMatch(/: its images and prompt attend otherwise/);
   expect(lines({ towers: ['vision', 'frozen'] })).toEqual([expect.stringMatching(/; anew begin none$/)]);
   const device = await testDevice('normal');
   const images = normals(3 * image * image * 3, 5);

@@ -6,12 +6,17 @@ import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { reshape, tanh } from '../../../kernels/index.ts';
 import { type Layer, parametersOfLayers } from '../layers.ts';
 import type { TrunkSettings } from './settings.ts';
-import { Mlp, type Trunk, trunkOf } from './trunk.ts';
+import { mlp, trunkOf } from './trunk.ts';
 
 /** Actions [control steps, horizon, columns], and the logits [control steps, horizon, 1] of a gripper. */
 export interface Prediction {
   readonly actions: Tensor;
   readonly gripper: Tensor | null;
+}
+
+/** A head that makes chunks of the rows of control steps [examples * window, rows, width]. */
+export interface PredictionHead extends Layer {
+  run(values: ParameterSet, x: Tensor): Prediction;
 }
 
 /** `inputs`: numbers that the rows of a control step have together. `dimension`: that of the actions, with the gripper. */
@@ -20,34 +25,26 @@ interface PolicySizes extends Readonly<Record<'inputs' | 'window' | 'horizon' | 
   readonly gripper: boolean;
 }
 
-export class PolicyHead implements Layer {
-  readonly parameters;
-  private readonly trunk: Trunk;
-  private readonly arm: Mlp;
-  private readonly gripper: Mlp | null;
-
-  constructor(
-    group: string,
-    trunk: TrunkSettings,
-    private readonly sizes: PolicySizes,
-  ) {
-    const { inputs, window, horizon, dimension, gripper } = sizes;
-    const { width = inputs } = trunk;
-    this.trunk = trunkOf(group, trunk, inputs, window);
-    const mlp = (name: string, columns: number) =>
-      new Mlp(group, `policy_head.${name}.mlp`, [this.trunk.outputs, width, width / 2, width / 4, horizon * columns]);
-    this.arm = mlp('actions', gripper ? dimension - 1 : dimension);
-    this.gripper = gripper ? mlp('gripper', 1) : null;
-    this.parameters = parametersOfLayers([this.trunk, this.arm, ...(this.gripper ? [this.gripper] : [])]);
-  }
-
-  /** Chunks from the rows of control steps [examples * window, rows, width], which are read side by side; actions are in [-1, 1]. */
-  run(values: ParameterSet, x: Tensor): Prediction {
-    const { inputs, window, horizon } = this.sizes;
-    const [steps] = x.shape;
-    const features = this.trunk.run(values, reshape(x, [steps / window, window, inputs]));
-    const chunks = (made: Tensor) => reshape(made, [steps, horizon, made.size / (steps * horizon)]);
-    const gripper = this.gripper?.run(values, features);
-    return { actions: chunks(tanh(this.arm.run(values, features))), gripper: gripper ? chunks(gripper) : null };
-  }
+/** It reads the rows of a control step side by side; its actions are in [-1, 1]. */
+export function policyHead(
+  group: string,
+  settings: TrunkSettings,
+  { inputs, window, horizon, dimension, gripper }: PolicySizes,
+): PredictionHead {
+  const { width = inputs } = settings;
+  const trunk = trunkOf(group, settings, inputs, window);
+  const mlpOf = (name: string, columns: number) =>
+    mlp(group, `policy_head.${name}.mlp`, [trunk.outputs, width, width / 2, width / 4, horizon * columns]);
+  const arm = mlpOf('actions', gripper ? dimension - 1 : dimension);
+  const ofGripper = gripper ? mlpOf('gripper', 1) : null;
+  return {
+    parameters: parametersOfLayers([trunk, arm, ...(ofGripper ? [ofGripper] : [])]),
+    run(values, x) {
+      const [steps] = x.shape;
+      const features = trunk.run(values, reshape(x, [steps / window, window, inputs]));
+      const chunks = (made: Tensor) => reshape(made, [steps, horizon, made.size / (steps * horizon)]);
+      const logits = ofGripper?.run(values, features);
+      return { actions: chunks(tanh(arm.run(values, features))), gripper: logits ? chunks(logits) : null };
+    },
+  };
 }

@@ -2,7 +2,7 @@
  * The trunk of a policy head turns features of control steps into others, as in RoboVLMs (Li et al. 2024, arXiv 2412.14058): an MLP of each
  * step by itself, or an LSTM or a causal transformer over the steps of a window. The parameters have RoboVLMs' names.
  */
-import type { ParameterSet, Tensor } from '../../../engine/index.ts';
+import type { ParameterSet, Shape, Tensor } from '../../../engine/index.ts';
 import {
   type AttentionTable,
   add,
@@ -17,6 +17,7 @@ import {
 } from '../../../kernels/index.ts';
 import {
   HEAD_DIMENSION_LIMIT,
+  type Initialisation,
   isHeadDimension,
   type Layer,
   LayerNorm,
@@ -41,12 +42,12 @@ export function trunkOf(group: string, settings: TrunkSettings, inputs: number, 
   const { width = inputs } = settings;
   switch (settings.kind) {
     case 'mlp':
-      return new Mlp(group, 'policy_head.mlp', [inputs, Math.floor(inputs / 2), width]);
+      return mlp(group, 'policy_head.mlp', [inputs, Math.floor(inputs / 2), width]);
     case 'lstm':
-      return new Lstm(group, inputs, width, settings.layers ?? 4);
+      return lstmTrunk(group, inputs, width, settings.layers ?? 4);
     case 'transformer': {
       const { layers = 8, heads = headsFor(width) } = settings;
-      return new CausalTransformer(group, { inputs, window, width, layers, heads });
+      return causalTransformer(group, { inputs, window, width, layers, heads });
     }
   }
 }
@@ -70,124 +71,83 @@ export function trunkObstacle(settings: TrunkSettings, inputs: number): string |
 }
 
 /** Affine maps with ReLU between them: [..., first width] -> [..., last width]. Their names are those of a torch.nn.Sequential. */
-export class Mlp implements Trunk {
-  readonly parameters;
-  readonly outputs: number;
-  private readonly layers: readonly Linear[];
-
-  constructor(group: string, name: string, widths: readonly number[]) {
-    this.layers = widths
-      .slice(1)
-      .map((outputs, i) => new Linear(group, `${name}.${2 * i}`, { outputs, inputs: widths[i] }));
-    this.outputs = widths[widths.length - 1];
-    this.parameters = parametersOfLayers(this.layers);
-  }
-
-  run(values: ParameterSet, x: Tensor): Tensor {
-    return this.layers.reduce((hidden, layer, i) => layer.run(values, i === 0 ? hidden : relu(hidden)), x);
-  }
+export function mlp(group: string, name: string, widths: readonly number[]): Trunk {
+  const layers = widths
+    .slice(1)
+    .map((outputs, i) => new Linear(group, `${name}.${2 * i}`, { outputs, inputs: widths[i] }));
+  return {
+    parameters: parametersOfLayers(layers),
+    outputs: widths[widths.length - 1],
+    run: (values, x) => layers.reduce((hidden, layer, i) => layer.run(values, i === 0 ? hidden : relu(hidden)), x),
+  };
 }
 
 /** Layers of an LSTM, the first of them over the features; see lstm.wgsl. */
-class Lstm implements Trunk {
-  readonly parameters: readonly ModelParameter[];
-
-  constructor(
-    group: string,
-    inputs: number,
-    readonly outputs: number,
-    layers: number,
-  ) {
-    const at = 'policy_head.rnn';
-    const gates = 4 * outputs;
-    this.parameters = Array.from({ length: layers }, (_, i): ModelParameter[] => [
-      { name: `${at}.weight_ih_l${i}`, shape: [gates, i === 0 ? inputs : outputs], group, initialisation: 'matrix' },
-      { name: `${at}.weight_hh_l${i}`, shape: [gates, outputs], group, initialisation: 'matrix' },
-      { name: `${at}.bias_ih_l${i}`, shape: [gates], group, initialisation: 'zero' },
-      { name: `${at}.bias_hh_l${i}`, shape: [gates], group, initialisation: 'zero' },
-    ]).flat();
-  }
-
-  run(values: ParameterSet, x: Tensor): Tensor {
-    let hidden = x;
-    for (let i = 0; i < this.parameters.length; i += 4) {
-      const own = this.parameters.slice(i, i + 4).map(({ name }) => values.get(name));
-      const [inputWeight, hiddenWeight, inputBias, hiddenBias] = own;
-      hidden = lstm(hidden, { inputWeight, hiddenWeight, inputBias, hiddenBias });
-    }
-    return hidden;
-  }
+function lstmTrunk(group: string, inputs: number, outputs: number, count: number): Trunk {
+  const gates = 4 * outputs;
+  const layers = Array.from({ length: count }, (_, i) => {
+    const own = (name: string, shape: Shape, initialisation: Initialisation): ModelParameter => {
+      return { name: `policy_head.rnn.${name}_l${i}`, shape, group, initialisation };
+    };
+    return [
+      own('weight_ih', [gates, i === 0 ? inputs : outputs], 'matrix'),
+      own('weight_hh', [gates, outputs], 'matrix'),
+      own('bias_ih', [gates], 'zero'),
+      own('bias_hh', [gates], 'zero'),
+    ];
+  });
+  return {
+    parameters: layers.flat(),
+    outputs,
+    run: (values, x) =>
+      layers.reduce((hidden, layer) => {
+        const [inputWeight, hiddenWeight, inputBias, hiddenBias] = layer.map(({ name }) => values.get(name));
+        return lstm(hidden, { inputWeight, hiddenWeight, inputBias, hiddenBias });
+      }, x),
+  };
 }
 
 interface TransformerSizes extends Readonly<Record<'inputs' | 'window' | 'width' | 'layers' | 'heads', number>> {}
 
 /** GPT-2 (Radford et al. 2019) over the steps of a window, after an affine map if their features have another width. */
-class CausalTransformer implements Trunk {
-  readonly parameters;
-  readonly outputs: number;
-  private readonly first: Linear | null;
-  private readonly positions: Table;
-  private readonly layers: readonly CausalLayer[];
-  private readonly norm: LayerNorm;
-
-  constructor(group: string, { inputs, window, width, layers, heads }: TransformerSizes) {
-    const at = 'policy_head.gpt';
-    const table = attentionTable(sequence({ step: window }), { step: { step: causal } });
-    this.outputs = width;
-    this.first = inputs === width ? null : new Linear(group, 'policy_head.fc', { outputs: width, inputs });
-    this.positions = new Table(group, `${at}.wpe`, [window, width], 'position');
-    this.layers = Array.from(
-      { length: layers },
-      (_, i) => new CausalLayer(group, `${at}.h.${i}`, { width, heads, table }),
-    );
-    this.norm = new LayerNorm(group, `${at}.ln_f`, width, TORCH_EPSILON);
-    const first = this.first ? [this.first] : [];
-    this.parameters = parametersOfLayers([...first, this.positions, ...this.layers, this.norm]);
-  }
-
-  run(values: ParameterSet, x: Tensor): Tensor {
-    const embedded = add(this.first?.run(values, x) ?? x, this.positions.rows(values));
-    return this.norm.run(
-      values,
-      this.layers.reduce((hidden, layer) => layer.run(values, hidden), embedded),
-    );
-  }
+function causalTransformer(group: string, sizes: TransformerSizes): Trunk {
+  const { inputs, window, width, heads } = sizes;
+  const at = 'policy_head.gpt';
+  const table = attentionTable(sequence({ step: window }), { step: { step: causal } });
+  const first = inputs === width ? null : new Linear(group, 'policy_head.fc', { outputs: width, inputs });
+  const positions = new Table(group, `${at}.wpe`, [window, width], 'position');
+  const layers = Array.from({ length: sizes.layers }, (_, i) => causalLayer(group, `${at}.h.${i}`, width, heads));
+  const norm = new LayerNorm(group, `${at}.ln_f`, width, TORCH_EPSILON);
+  return {
+    parameters: parametersOfLayers([...(first ? [first] : []), positions, ...layers, norm]),
+    outputs: width,
+    run(values, x) {
+      let hidden = add(first?.run(values, x) ?? x, positions.rows(values));
+      for (const layer of layers) hidden = layer.run(values, hidden, table);
+      return norm.run(values, hidden);
+    },
+  };
 }
 
 /** x + attention(LN(x)), then x + MLP(LN(x)) */
-class CausalLayer implements Layer {
-  readonly parameters;
-  private readonly norms: readonly LayerNorm[];
-  private readonly attention: readonly Linear[];
-  private readonly mlp: readonly Linear[];
-
-  constructor(
-    group: string,
-    at: string,
-    private readonly sizes: { readonly width: number; readonly heads: number; readonly table: AttentionTable },
-  ) {
-    const { width } = sizes;
-    const linear = (name: string, outputs: number, inputs: number) =>
-      new Linear(group, `${at}.${name}`, { outputs, inputs });
-    this.norms = ['ln_1', 'ln_2'].map((name) => new LayerNorm(group, `${at}.${name}`, width, TORCH_EPSILON));
-    this.attention = [linear('attn.c_attn', 3 * width, width), linear('attn.c_proj', width, width)];
-    this.mlp = [linear('mlp.c_fc', 4 * width, width), linear('mlp.c_proj', width, 4 * width)];
-    const [before, between] = this.norms;
-    this.parameters = parametersOfLayers([before, ...this.attention, between, ...this.mlp]);
-  }
-
-  run(values: ParameterSet, x: Tensor): Tensor {
-    const { width, heads, table } = this.sizes;
-    const [examples, window] = x.shape;
-    const [project, back] = this.attention;
-    const [up, down] = this.mlp;
-    const joint = reshape(project.run(values, this.norms[0].run(values, x)), [examples * window, 3, width]);
-    const [query, key, value] = [0, 1, 2].map((part) =>
-      reshape(sliceTokens(joint, part, 1), [examples, window, heads, width / heads]),
-    );
-    const seen = reshape(attention(query, key, value, { table }), x.shape);
-    const residual = back.run(values, seen, { residual: x });
-    const hidden = up.run(values, this.norms[1].run(values, residual), { activation: 'gelu' });
-    return down.run(values, hidden, { residual });
-  }
+function causalLayer(group: string, at: string, width: number, heads: number) {
+  const linear = (name: string, outputs: number, inputs: number) =>
+    new Linear(group, `${at}.${name}`, { outputs, inputs });
+  const [before, between] = [1, 2].map((i) => new LayerNorm(group, `${at}.ln_${i}`, width, TORCH_EPSILON));
+  const [project, back] = [linear('attn.c_attn', 3 * width, width), linear('attn.c_proj', width, width)];
+  const [up, down] = [linear('mlp.c_fc', 4 * width, width), linear('mlp.c_proj', width, 4 * width)];
+  return {
+    parameters: parametersOfLayers([before, project, back, between, up, down]),
+    run(values: ParameterSet, x: Tensor, table: AttentionTable): Tensor {
+      const [examples, window] = x.shape;
+      const joint = reshape(project.run(values, before.run(values, x)), [examples * window, 3, width]);
+      const [query, key, value] = [0, 1, 2].map((part) =>
+        reshape(sliceTokens(joint, part, 1), [examples, window, heads, width / heads]),
+      );
+      const seen = reshape(attention(query, key, value, { table }), x.shape);
+      const residual = back.run(values, seen, { residual: x });
+      const hidden = up.run(values, between.run(values, residual), { activation: 'gelu' });
+      return down.run(values, hidden, { residual });
+    },
+  };
 }

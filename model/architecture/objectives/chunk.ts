@@ -1,20 +1,25 @@
 /** Chunks of actions in objectives: which of their elements count. */
+import { InputError } from '../../../engine/files/errors.ts';
 import { floats, type Input, type Inputs, type InputTensors, integers, type TrainingBatch } from '../inputs.ts';
 import { type Counted, countOf, type Reference } from './objective.ts';
 
-/** Actions of this shape and their masks, as inputs of the named objective: another may have each chunk several times. */
+/** Columns of a chunk: `count` of its `width` dimensions, from number `first` on. */
+export type Columns = readonly [width: number, first: number, count: number];
+
+/** The actions in these columns, as `change` gives them, and their masks, as inputs [batch, horizon, columns] of the named objective. */
 export function chunkInputs(
   name: string,
-  {
-    actions,
-    actionValid,
-    realDimensions,
-  }: Pick<TrainingBatch, 'actionValid' | 'realDimensions'> & { actions: Float32Array },
-  shape: readonly number[],
+  batch: TrainingBatch,
+  horizon: number,
+  columns: Columns,
+  change?: (action: number) => number,
 ): Inputs {
+  const { actions, ...masks } = columnsOf(batch, columns);
+  if (!actions) throw new InputError(`the ${name} loss needs actions`);
+  const shape = [batch.batch, horizon, columns[2]];
   return {
-    [`${name}/actions`]: floats(actions, shape),
-    ...maskInputs(name, { actionValid, realDimensions }, shape),
+    [`${name}/actions`]: floats(change ? actions.map(change) : actions, shape),
+    ...maskInputs(name, masks, shape),
   };
 }
 
@@ -63,27 +68,24 @@ export function isReal({ batch, actions, actionValid, realDimensions }: Training
   return (actionValid?.[Math.floor(i / width)] ?? 1) === 1 && real === 1;
 }
 
-/** A batch with `count` dimensions of its actions alone, from number `first` of `width` on. */
-export function columnsOf(batch: TrainingBatch, width: number, first: number, count: number): TrainingBatch {
-  if (count === width) return batch;
+/** A batch with these columns of its actions alone. */
+function columnsOf(batch: TrainingBatch, columns: Columns): TrainingBatch {
+  if (columns[2] === columns[0]) return batch;
   const { actions, realDimensions } = batch;
-  const own = (rows: ArrayLike<number>) => cut(rows, width, first, count);
+  const own = (rows: ArrayLike<number>) => cut(rows, columns);
   return { ...batch, actions: actions && own(actions), realDimensions: realDimensions && own(realDimensions) };
 }
 
-const cut = (rows: ArrayLike<number>, width: number, first: number, count: number): Float32Array =>
+const cut = (rows: ArrayLike<number>, [width, first, count]: Columns): Float32Array =>
   Float32Array.from(
     { length: (rows.length / width) * count },
     (_, i) => rows[Math.floor(i / count) * width + first + (i % count)],
   );
 
-/** The mean over real elements of the loss of a constant chunk, the mean of the training data, in these dimensions. */
-export function meanChunkLoss(
-  loss: (action: number, mean: number) => number,
-  ...columns: readonly [width: number, first: number, count: number]
-) {
+/** The mean over real elements of the loss of a constant chunk, the mean of the training data, in these columns. */
+export function meanChunkLoss(loss: (action: number, mean: number) => number, columns: Columns) {
   const measure = ({ meanChunk }: Reference, whole: TrainingBatch): Counted => {
-    const [batch, means] = [columnsOf(whole, ...columns), cut(meanChunk, ...columns)];
+    const [batch, means] = [columnsOf(whole, columns), cut(meanChunk, columns)];
     let [sum, count] = [0, 0];
     batch.actions!.forEach((action, i) => {
       if (!isReal(batch, i)) return;

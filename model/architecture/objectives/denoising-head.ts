@@ -4,7 +4,7 @@ import { reshape, swish } from '../../../kernels/index.ts';
 import { type ModelConfiguration, windowOf } from '../configuration.ts';
 import { trunkOf } from '../heads/trunk.ts';
 import { floats, type Inputs, type InputTensors, inputNamed } from '../inputs.ts';
-import { type Layer, LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
+import { LayerNorm, Linear, parametersOfLayers } from '../layers.ts';
 import { NoisyChunks } from './noisy-chunks.ts';
 import type { Objective } from './objective.ts';
 import { processes } from './process.ts';
@@ -13,7 +13,7 @@ import { blocksRun, chunkMaker } from './running.ts';
 import type { DenoisingHeadSettings } from './settings.ts';
 
 export function denoisingHead(settings: DenoisingHeadSettings, configuration: ModelConfiguration): Objective {
-  const { name, weight, rows, width = 256, layers = 3 } = settings;
+  const { name, weight, rows, layers = 3 } = settings;
   const { horizon, actionDimension } = configuration;
   const process = processes[settings.process];
   const chunks = new NoisyChunks(name, process, configuration);
@@ -22,8 +22,10 @@ export function denoisingHead(settings: DenoisingHeadSettings, configuration: Mo
   const window = windowOf(configuration);
   const inputs = rowCount(configuration, rows) * rowSize;
   const trunk = settings.trunk ? trunkOf(group, settings.trunk, inputs, window) : null;
-  const sizes = { features: trunk?.outputs ?? inputs, elements: horizon * actionDimension, width, layers };
-  const denoiser = new Denoiser(group, sizes);
+  const features = trunk?.outputs ?? inputs;
+  const { width = Math.max(4, 2 * Math.ceil(features / 2)) } = settings;
+  const sizes = { features, elements: horizon * actionDimension, width, layers };
+  const denoiser = denoiserOf(group, sizes);
 
   const timeInputs = (times: ArrayLike<number>): Inputs => ({
     [`${name}/timeEmbedding`]: floats(process.embed(times, width), [times.length, width]),
@@ -79,43 +81,33 @@ interface DenoiserSizes extends Readonly<Record<'features' | 'elements' | 'width
  *
  * Every map is affine. Its parameters have this name behind `policy_head.denoiser.`; the LayerNorm of layer i is `blocks.i.norm`.
  */
-class Denoiser implements Layer {
-  readonly parameters;
-  private readonly feature: Linear;
-  private readonly noisy: Linear;
-  private readonly time: readonly [Linear, Linear];
-  private readonly blocks: readonly { readonly norm: LayerNorm; readonly up: Linear; readonly down: Linear }[];
-  private readonly last: Linear;
-
-  constructor(group: string, { features, elements, width, layers }: DenoiserSizes) {
-    const at = 'policy_head.denoiser';
-    const linear = (name: string, outputs: number, inputs: number) =>
-      new Linear(group, `${at}.${name}`, { outputs, inputs });
-    this.feature = linear('feature_proj', width, features);
-    this.noisy = linear('action_in_proj', width, elements);
-    this.time = [linear('time_mlp_in', width, width), linear('time_mlp_out', width, width)];
-    this.blocks = Array.from({ length: layers }, (_, i) => ({
-      norm: new LayerNorm(group, `${at}.blocks.${i}.norm`, width),
-      up: linear(`blocks.${i}.fc1`, 4 * width, width),
-      down: linear(`blocks.${i}.fc2`, width, 4 * width),
-    }));
-    this.last = linear('action_out_proj', elements, width);
-    const blocks = this.blocks.flatMap(({ norm, up, down }) => [norm, up, down]);
-    this.parameters = parametersOfLayers([this.feature, this.noisy, ...this.time, ...blocks, this.last]);
-  }
-
-  /** The part of the features [batch, features] in h: [batch, width] */
-  project(values: ParameterSet, features: Tensor): Tensor {
-    return this.feature.run(values, features);
-  }
-
-  /** projected features [batch, width], noisy [batch, elements], time [batch, width] -> [batch, elements] */
-  run(values: ParameterSet, features: Tensor, noisy: Tensor, time: Tensor): Tensor {
-    const [first, second] = this.time;
-    const inner = first.run(values, time, { activation: 'swish' });
-    let h = second.run(values, inner, { residual: this.noisy.run(values, noisy, { residual: features }) });
-    for (const { norm, up, down } of this.blocks)
-      h = down.run(values, up.run(values, norm.run(values, h), { activation: 'swish' }), { residual: h });
-    return this.last.run(values, swish(h));
-  }
+function denoiserOf(group: string, { features, elements, width, layers }: DenoiserSizes) {
+  const at = 'policy_head.denoiser';
+  const linear = (name: string, outputs: number, inputs: number) =>
+    new Linear(group, `${at}.${name}`, { outputs, inputs });
+  const [ofFeatures, ofChunk] = [linear('feature_proj', width, features), linear('action_in_proj', width, elements)];
+  const [first, second] = [linear('time_mlp_in', width, width), linear('time_mlp_out', width, width)];
+  const blocks = Array.from(
+    { length: layers },
+    (_, i) =>
+      [
+        new LayerNorm(group, `${at}.blocks.${i}.norm`, width),
+        linear(`blocks.${i}.fc1`, 4 * width, width),
+        linear(`blocks.${i}.fc2`, width, 4 * width),
+      ] as const,
+  );
+  const last = linear('action_out_proj', elements, width);
+  return {
+    parameters: parametersOfLayers([ofFeatures, ofChunk, first, second, ...blocks.flat(), last]),
+    /** The part of the features [batch, features] in h: [batch, width] */
+    project: (values: ParameterSet, own: Tensor): Tensor => ofFeatures.run(values, own),
+    /** projected features [batch, width], noisy [batch, elements], time [batch, width] -> [batch, elements] */
+    run(values: ParameterSet, projected: Tensor, noisy: Tensor, time: Tensor): Tensor {
+      const inner = first.run(values, time, { activation: 'swish' });
+      let h = second.run(values, inner, { residual: ofChunk.run(values, noisy, { residual: projected }) });
+      for (const [norm, up, down] of blocks)
+        h = down.run(values, up.run(values, norm.run(values, h), { activation: 'swish' }), { residual: h });
+      return last.run(values, swish(h));
+    },
+  };
 }

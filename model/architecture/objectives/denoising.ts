@@ -9,7 +9,7 @@ import { blockNamed, type ModelConfiguration, timeBlock } from '../configuration
 import { type InputTensors, inputNamed } from '../inputs.ts';
 import { Linear } from '../layers.ts';
 import { isCopiedWhole } from '../sequence.ts';
-import { FlowTime } from '../time.ts';
+import { flowTime } from '../time.ts';
 import { NoisyChunks } from './noisy-chunks.ts';
 import type { Begun, Objective } from './objective.ts';
 import { processes } from './process.ts';
@@ -22,7 +22,7 @@ export function denoising(settings: DenoisingSettings, configuration: ModelConfi
   const block = blockNamed(configuration, settings.block);
   const { width } = experts[block.weights];
   const chunks = new NoisyChunks(name, processes[kind], configuration, block.repeats, maximumDelayOf(settings));
-  const time = new FlowTime(configuration, block, processes[kind].embed);
+  const time = flowTime(configuration, block, processes[kind].embed);
   const first = new Linear(block.weights, 'action_in_proj', { outputs: width, inputs: actionDimension });
   const last = new Linear(block.weights, 'action_out_proj', { outputs: actionDimension, inputs: width });
 

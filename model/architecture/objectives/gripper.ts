@@ -1,10 +1,9 @@
 /** The gripper of a policy head: the last dimension of the actions as a binary label, by its logit (RoboVLMs, base_policy.py). */
-import { InputError } from '../../../engine/files/errors.ts';
 import type { Tensor } from '../../../engine/index.ts';
 import { binaryCrossEntropyWithLogits } from '../../../kernels/index.ts';
 import type { ModelConfiguration } from '../configuration.ts';
 import { inputNamed } from '../inputs.ts';
-import { chunkInputs, columnsOf, countElements, masksOf, meanChunkLoss } from './chunk.ts';
+import { chunkInputs, countElements, masksOf, meanChunkLoss } from './chunk.ts';
 import type { Objective, Pass } from './objective.ts';
 
 /** The least probability that the baseline gives to either label. */
@@ -32,12 +31,8 @@ export function gripperOf(
   return {
     ...{ name, weight, reads, blocks, layers: [] },
     meaning: 'cross-entropy of the gripper, 1 for normalised actions above 0',
-    baseline: meanChunkLoss(baselineLoss, ...columns),
-    inputs(batch) {
-      const { actions, ...masks } = columnsOf(batch, ...columns);
-      if (!actions) throw new InputError(`the ${name} loss needs actions`);
-      return chunkInputs(name, { ...masks, actions: actions.map(labelOf) }, [batch.batch, horizon, 1]);
-    },
+    baseline: meanChunkLoss(baselineLoss, columns),
+    inputs: (batch) => chunkInputs(name, batch, horizon, columns, labelOf),
     /** The loss is a mean over real elements. */
     count: (inputs) => countElements(name, inputs),
     loss(pass) {

@@ -7,13 +7,13 @@ import { expectLength, floats, type Inputs, type InputTensors, repeated, type Tr
 import { countElements, isReal, maskInputs, masksOf } from './chunk.ts';
 import type { Acting, Objective, Reference } from './objective.ts';
 import type { Process } from './process.ts';
-import { Continuation } from './real-time-chunking.ts';
+import { continuationOf } from './real-time-chunking.ts';
 
 /** The distance between the random streams of a copy of a chunk and those of the next copy. */
 const STREAMS_OF_A_COPY = 16;
 
 /** A step of sampling. */
-export interface SamplingStep {
+interface SamplingStep {
   /** Its name in latencies. */
   readonly part: string;
   /** The chunks before it [chunks, horizon, actionDimension], and the time of each. */
@@ -157,8 +157,8 @@ export class NoisyChunks {
   ): Promise<Float32Array> {
     const { process, configuration, maximumDelay } = this;
     const times = process.samplingTimes(steps);
-    const shape = [chunks, configuration.horizon, configuration.actionDimension];
-    using continued = previous ? new Continuation(device, previous, shape, maximumDelay) : null;
+    const shape = [chunks, configuration.horizon, configuration.actionDimension] as const;
+    using continued = previous ? continuationOf(device, previous, shape, maximumDelay) : null;
     let x = tensor(device, continued?.begin(noise()) ?? noise(), shape);
     for (const [i, time] of times.entries()) {
       const before = x;

@@ -5,7 +5,7 @@ import { eulerStep, flowInterpolate, reshape, sampleTimes, scale, timeEmbedding 
 import { expectLength, floats, type Inputs, type InputTensors, inputNamed } from '../inputs.ts';
 
 /** Chunks with their noise, all [chunks, horizon, actionDimension], and their times [chunks]. */
-export interface Noised {
+interface Noised {
   readonly actions: Float32Array;
   readonly noise: Float32Array;
   readonly time: ArrayLike<number>;

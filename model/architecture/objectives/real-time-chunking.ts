@@ -43,84 +43,70 @@ export function guidanceWeight(time: number): number {
   return Math.min(LARGEST_GUIDANCE, (time / progress) * ((time ** 2 + progress ** 2) / time ** 2));
 }
 
-/** Makes chunks that are being sampled continue the previous ones. All tensors are [chunks, horizon, actionDimension]. */
-export class Continuation implements Disposable {
-  /** The number of first actions of every chunk that are previous ones, at time 0 in every sampling step; 0 if sampling is guided. */
-  readonly clean: number;
-  private readonly trained: boolean;
-  /** If sampling is guided, the previous actions and their weights; otherwise the clean actions, and a weight of 1 for all others. */
-  private readonly data: { readonly previous: Float32Array; readonly weights: Float32Array };
-  private readonly previous: Tensor;
-  private readonly weights: Tensor;
-
-  /**
-   * `maximumDelay` is that of training: above 0, previous actions are pasted in; at 0, sampling is guided to them.
-   *
-   * @throws InputError if the previous chunks or the delay do not fit
-   */
-  constructor(
-    device: Device,
-    { chunks, delay, executionHorizon = 10, schedule = 'linear' }: PreviousChunks,
-    [count, horizon, dimension]: readonly number[],
-    maximumDelay: number,
-  ) {
-    const left = chunks[0].length / dimension;
-    const expect = (fits: boolean, complaint: string) => {
-      if (!fits) throw new InputError(`real-time chunking: ${complaint}`);
-    };
-    expect(
-      left <= horizon && chunks.every(({ length }) => length === chunks[0].length),
-      `every previous chunk has the same number of actions left, up to ${horizon}`,
-    );
-    expect(
-      Number.isInteger(delay) && delay >= 0 && delay <= left,
-      `the delay is ${counted(delay, 'control step')}, and ${left} actions are left for them`,
-    );
-    expect(
-      maximumDelay === 0 || delay <= maximumDelay,
-      `the delay is ${counted(delay, 'control step')}; this policy was trained with at most ${maximumDelay}`,
-    );
-    this.trained = maximumDelay > 0;
-    this.clean = this.trained ? delay : 0;
-    const end = this.trained ? delay : Math.min(executionHorizon, left);
-    const ofActions = prefixWeights(schedule, delay, end, horizon);
-    const size = horizon * dimension;
-    const previous = new Float32Array(count * size);
-    // With history, an example may have several chunks, of which the last is that of the newest control step.
-    const each = count / chunks.length;
-    expect(Number.isInteger(each), `there are ${chunks.length} previous chunks for ${count} new ones`);
-    for (const [example, own] of chunks.entries()) previous.set(own, ((example + 1) * each - 1) * size);
-    const weights = previous.map((_, i) => ofActions[Math.floor((i % size) / dimension)]);
-    this.data = this.trained
-      ? { previous: previous.map((own, i) => weights[i] * own), weights: weights.map((own) => 1 - own) }
-      : { previous, weights };
-    const make = (data: Float32Array) => tensor(device, data, [count, horizon, dimension]);
-    [this.previous, this.weights] = [make(this.data.previous), make(this.data.weights)];
-  }
-
-  /** Where sampling begins: the noise, with the clean actions in their place. */
-  begin(noise: Float32Array): Float32Array {
-    const { previous, weights } = this.data;
-    return this.clean > 0 ? noise.map((own, i) => weights[i] * own + previous[i]) : noise;
-  }
-
-  /** The chunks x with the clean actions in their place. */
-  paste(x: Tensor): Tensor {
-    return this.clean > 0 ? add(multiply(x, this.weights), this.previous) : x;
-  }
-
-  /**
-   * The velocity v of chunks x at a time t, guided to the previous actions: v - g W (previous - (x - t v)). x - t v estimates the clean
-   * actions. The published method multiplies the error by the Jacobian of this estimate; here that is the identity, as in LeRobot.
-   */
-  guide(x: Tensor, velocity: Tensor, time: number): Tensor {
-    if (this.trained) return velocity;
-    const error = multiply(subtract(this.previous, eulerStep(x, velocity, -time)), this.weights);
-    return subtract(velocity, scale(error, guidanceWeight(time)));
-  }
-
-  [Symbol.dispose](): void {
-    this.previous.dispose();
-    this.weights.dispose();
-  }
+/**
+ * Makes chunks that are being sampled continue the previous ones. All tensors are [chunks, horizon, actionDimension]. `maximumDelay` is
+ * that of training: above 0, previous actions are pasted in; at 0, sampling is guided to them.
+ *
+ * @throws InputError if the previous chunks or the delay do not fit
+ */
+export function continuationOf(
+  device: Device,
+  { chunks, delay, executionHorizon = 10, schedule = 'linear' }: PreviousChunks,
+  shape: readonly [count: number, horizon: number, dimension: number],
+  maximumDelay: number,
+) {
+  const [count, horizon, dimension] = shape;
+  const left = chunks[0].length / dimension;
+  const expect = (fits: boolean, complaint: string) => {
+    if (!fits) throw new InputError(`real-time chunking: ${complaint}`);
+  };
+  expect(
+    left <= horizon && chunks.every(({ length }) => length === chunks[0].length),
+    `every previous chunk has the same number of actions left, up to ${horizon}`,
+  );
+  expect(
+    Number.isInteger(delay) && delay >= 0 && delay <= left,
+    `the delay is ${counted(delay, 'control step')}, and ${left} actions are left for them`,
+  );
+  expect(
+    maximumDelay === 0 || delay <= maximumDelay,
+    `the delay is ${counted(delay, 'control step')}; this policy was trained with at most ${maximumDelay}`,
+  );
+  const trained = maximumDelay > 0;
+  const clean = trained ? delay : 0;
+  const ofActions = prefixWeights(schedule, delay, trained ? delay : Math.min(executionHorizon, left), horizon);
+  const size = horizon * dimension;
+  const given = new Float32Array(count * size);
+  // With history, an example may have several chunks, of which the last is that of the newest control step.
+  const each = count / chunks.length;
+  expect(Number.isInteger(each), `there are ${chunks.length} previous chunks for ${count} new ones`);
+  for (const [example, own] of chunks.entries()) given.set(own, ((example + 1) * each - 1) * size);
+  const ofElements = given.map((_, i) => ofActions[Math.floor((i % size) / dimension)]);
+  // If sampling is guided, the previous actions and their weights; otherwise the clean actions, and a weight of 1 for all others.
+  const data = trained
+    ? { previous: given.map((own, i) => ofElements[i] * own), weights: ofElements.map((own) => 1 - own) }
+    : { previous: given, weights: ofElements };
+  const [previous, weights] = [data.previous, data.weights].map((own) => tensor(device, own, shape));
+  return {
+    /** The number of first actions of every chunk that are previous ones, at time 0 in every sampling step; 0 if sampling is guided. */
+    clean,
+    /** Where sampling begins: the noise, with the clean actions in their place. */
+    begin: (noise: Float32Array): Float32Array =>
+      clean > 0 ? noise.map((own, i) => data.weights[i] * own + data.previous[i]) : noise,
+    /** The chunks x with the clean actions in their place. */
+    paste: (x: Tensor): Tensor => (clean > 0 ? add(multiply(x, weights), previous) : x),
+    /**
+     * The velocity v of chunks x at a time t, guided to the previous actions: v - g W (previous - (x - t v)). x - t v estimates the clean
+     * actions. The published method multiplies the error by the Jacobian of this estimate; here that is the identity, as in LeRobot.
+     */
+    guide(x: Tensor, velocity: Tensor, time: number): Tensor {
+      if (trained) return velocity;
+      const error = multiply(subtract(previous, eulerStep(x, velocity, -time)), weights);
+      return subtract(velocity, scale(error, guidanceWeight(time)));
+    },
+    [Symbol.dispose]() {
+      previous.dispose();
+      weights.dispose();
+    },
+  };
 }

@@ -1,15 +1,14 @@
 /** Numbers predicted in one pass: chunks of actions (OpenVLA-OFT: Kim et al. 2025, arXiv 2502.19645), or numbers of each row. */
 import { InputError } from '../../../engine/files/errors.ts';
-import type { ParameterSet, Tensor } from '../../../engine/index.ts';
 import { huber, l1, meanSquaredError, reshape } from '../../../kernels/index.ts';
 import { type BlockSettings, type ModelConfiguration, windowOf } from '../configuration.ts';
-import { PolicyHead, type Prediction } from '../heads/policy.ts';
-import { ResidualHead } from '../heads/residual.ts';
+import { type Prediction, type PredictionHead, policyHead } from '../heads/policy.ts';
+import { residualHead } from '../heads/residual.ts';
 import { trunkObstacle } from '../heads/trunk.ts';
 import { floats, type Inputs, inputNamed, integers, type ObservationBatch, tensorsOf } from '../inputs.ts';
 import { Linear } from '../layers.ts';
 import { blocksNamed, rowsBefore, trainingBlocks } from '../sequence.ts';
-import { chunkInputs, columnsOf, countElements, masksOf, meanChunkLoss } from './chunk.ts';
+import { type Columns, chunkInputs, countElements, masksOf, meanChunkLoss } from './chunk.ts';
 import { gripperOf } from './gripper.ts';
 import { countOf, type Objective, type Pass } from './objective.ts';
 import { readBlocks, rowCount, rowsOfPass, rowWidth } from './rows.ts';
@@ -35,7 +34,7 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
   const head = headOf(settings, configuration);
   const ofActions = dimension === undefined;
   /** Dimensions of the actions that are regressed: all but the gripper. */
-  const columns = gripper ? actionDimension - 1 : actionDimension;
+  const columns: Columns = [actionDimension, 0, gripper ? actionDimension - 1 : actionDimension];
   const read = readBlocks(configuration, rows, before);
   const makes = ofActions ? read.reads : [];
   const maker = chunkMaker(configuration, makes, flowNeeded(configuration, makes));
@@ -48,17 +47,10 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
     const own = rowsBefore(configuration, observation, blocks, rows.block);
     return { [rowsName]: integers(own, [observation.batch, own.length / observation.batch]) };
   };
-  /** hidden [samples, steps * rowsPerStep, width] -> [samples, steps, outputs] */
-  const predict = (values: ParameterSet, hidden: Tensor): Prediction => {
-    if (head instanceof PolicyHead) return head.run(values, hidden);
-    const [samples, count, width] = hidden.shape;
-    const steps = rowsPerStep === 1 ? hidden : reshape(hidden, [samples, count / rowsPerStep, rowsPerStep * width]);
-    return { actions: head.run(values, steps), gripper: null };
-  };
   const predictions = new WeakMap<Pass, Prediction>();
   /** The head runs once in a pass, for the regression and for the gripper. */
   const predicted = (pass: Pass): Prediction => {
-    const made = predictions.get(pass) ?? predict(pass.values, rowsOfPass(pass, rows, pass.inputs[rowsName]));
+    const made = predictions.get(pass) ?? head.run(pass.values, rowsOfPass(pass, rows, pass.inputs[rowsName]));
     predictions.set(pass, made);
     return made;
   };
@@ -68,15 +60,11 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
     ...read,
     ...{ ...maker, acts: ofActions ? maker.acts : undefined },
     meaning: `mean ${words[error]} error of ${ofActions ? 'normalised actions' : 'the numbers of each row'}`,
-    baseline: ofActions ? meanChunkLoss(distance, actionDimension, 0, columns) : undefined,
+    baseline: ofActions ? meanChunkLoss(distance, columns) : undefined,
     inputs(given) {
       const { batch, rowTargets } = given;
       const read = rowsRead(given, trainingBlocks(configuration));
-      if (ofActions) {
-        const { actions, ...masks } = columnsOf(given, actionDimension, 0, columns);
-        if (!actions) throw new InputError(`the ${name} loss needs actions`);
-        return { ...read, ...chunkInputs(name, { actions, ...masks }, [batch, horizon, columns]) };
-      }
+      if (ofActions) return { ...read, ...chunkInputs(name, given, horizon, columns) };
       const own = rowTargets?.[name];
       if (!own) throw new InputError(`the ${name} loss needs rowTargets of '${name}'`);
       const each = rowCount(configuration, rows) / rowsPerStep;
@@ -105,12 +93,12 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
       using session = open({ prefix, suffix: [] });
       const inputs = rowsRead(observation, blocksNamed(configuration, prefix));
       const prediction = await session.prefix((own, values) =>
-        predict(values, rowsOfPass({ rows: own }, rows, tensorsOf(device, inputs)[rowsName])),
+        head.run(values, rowsOfPass({ rows: own }, rows, tensorsOf(device, inputs)[rowsName])),
       );
       const [actions, logits] = [await prediction.actions.read(), await prediction.gripper?.read()];
       prediction.actions.dispose();
       prediction.gripper?.dispose();
-      return logits ? withGripper(actions, logits, columns) : actions;
+      return logits ? withGripper(actions, logits, columns[2]) : actions;
     },
   };
   if (!gripper) return [objective];
@@ -118,17 +106,28 @@ export function regression(settings: RegressionSettings, configuration: ModelCon
   return [objective, gripperOf(objective, configuration, weight * gripper.weight, logits)];
 }
 
-function headOf(settings: RegressionSettings, configuration: ModelConfiguration) {
+function headOf(settings: RegressionSettings, configuration: ModelConfiguration): PredictionHead {
   const { name, rows, rowsPerStep = 1, dimension, head, gripper } = settings;
   const { actionDimension, horizon } = configuration;
   const { width, group } = rowWidth(configuration, rows);
+  if (head && 'trunk' in head)
+    return policyHead(group, head.trunk, {
+      ...{ inputs: rowCount(configuration, rows) * width, window: windowOf(configuration) },
+      ...{ horizon, dimension: actionDimension, gripper: gripper !== undefined },
+    });
   const sizes = { outputs: dimension ?? actionDimension, inputs: rowsPerStep * width };
-  if (!head) return new Linear(group, dimension === undefined ? 'action_out_proj' : `${name}_head`, sizes);
-  if ('blocks' in head) return new ResidualHead(group, sizes, head);
-  return new PolicyHead(group, head.trunk, {
-    ...{ inputs: rowCount(configuration, rows) * width, window: windowOf(configuration) },
-    ...{ horizon, dimension: actionDimension, gripper: gripper !== undefined },
-  });
+  const ofSteps = head
+    ? residualHead(group, sizes, head)
+    : new Linear(group, dimension === undefined ? 'action_out_proj' : `${name}_head`, sizes);
+  return {
+    parameters: ofSteps.parameters,
+    /** hidden [samples, steps * rowsPerStep, width] -> [samples, steps, outputs] */
+    run(values, hidden) {
+      const [samples, count] = hidden.shape;
+      const steps = rowsPerStep === 1 ? hidden : reshape(hidden, [samples, count / rowsPerStep, sizes.inputs]);
+      return { actions: ofSteps.run(values, steps), gripper: null };
+    },
+  };
 }
 
 /** Why a regression cannot have its head; null if it can. Its block is not looked for. */

@@ -79,7 +79,7 @@ const denoisingHead = v.object({
   /** Turns the features of the control steps of a window into those that the network reads. */
   trunk: v.optional(trunkSchema),
   process: v.picklist(['flow', 'diffusion']),
-  /** Width of the network. Default 256. */
+  /** Width of the network, an even number; default: that of the features that it reads. */
   width: v.optional(count(4)),
   /** Its residual layers. Default 3. */
   layers: v.optional(count()),
