@@ -12,7 +12,7 @@ import type { ModelShape } from '../../bench/kernels/shapes.ts';
 import { dealings, move, movements } from '../../bench/measure/bandwidth.ts';
 import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
 import { increment } from '../../bench/measure/launch.ts';
-import { backward, loadKernel, parameter, type Tensor, tensor } from '../../engine/index.ts';
+import { backward, loadKernel, ParameterSet, parameter, type Tensor, tensor } from '../../engine/index.ts';
 import * as kernels from '../../kernels/index.ts';
 import { type Counted, openCountingDevice } from '../support/counting-device.ts';
 import { normals } from '../support/numbers.ts';
@@ -215,6 +215,16 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
     });
     expectAsStated(await normal.counted());
     weight.dispose();
+  });
+
+  test('a moving average of weights', async () => {
+    using parameters = new ParameterSet(normal, [{ name: 'weight', shape: [2 ** 16], group: 'all' }]);
+    using optimizer = new kernels.AdamW(parameters, { average: 0.5 });
+    normal.step(() => {
+      optimizer.average!.update();
+      optimizer.average!.exchange();
+    });
+    expectAsStated(await normal.counted());
   });
 
   test('rows into a cache', async () => {

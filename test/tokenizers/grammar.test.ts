@@ -1,84 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import type { ActionChunk, ActionTokenizer, ChunkShape } from '../../tokenizers/index.ts';
 import { BinActionTokenizer, FastTokenizer, StrideTokenizer, StringActionTokenizer } from '../../tokenizers/index.ts';
+import { describeGrammar, waves } from '../support/grammar.ts';
 
-const waves: ActionChunk[] = Array.from({ length: 30 }, (_, index) => ({
-  horizon: 8,
-  dimension: 3,
-  data: Float32Array.from({ length: 24 }, (_, i) => Math.sin(0.3 * Math.floor(i / 3) * ((i % 3) + 1) + index)),
-}));
 const gripper = { dimensions: [2], zero: 0, one: 1 };
-const published = new URL('../../../shared/data/tokenizers/', import.meta.url);
-const read = (file: string) => JSON.parse(readFileSync(new URL(file, published), 'utf8'));
-const ofLibero = () =>
-  FastTokenizer.fromPublished({
-    tokenizer: read('fast-libero-tokenizer.json'),
-    processor: read('fast-libero-processor_config.json'),
-  });
-const tokenizers: Record<string, ActionTokenizer> = {
-  string: new StringActionTokenizer(),
-  'string with gripper': new StringActionTokenizer({ decimals: 2, gripper }),
-  bins: new BinActionTokenizer({ bins: 16 }),
-  stride: new StrideTokenizer(new BinActionTokenizer(), 3),
-  FAST: FastTokenizer.fit(waves, { vocabularySize: 200 }),
-  'published FAST': FastTokenizer.fit(waves, { vocabularySize: 200, format: 'published' }),
-  ...(existsSync(published) && { 'a FAST tokenizer made by the official code': ofLibero() }),
-};
-
-describe.each(Object.entries(tokenizers))('the grammar of %s', (_, tokenizer) => {
-  const sizes = fc.record({ horizon: fc.integer({ min: 1, max: 9 }), dimension: fc.integer({ min: 1, max: 4 }) });
-
-  const choices = fc.infiniteStream(fc.nat());
-  /** Random ids that the grammar allows, until the chunk is complete. */
-  const randomly = (shape: ChunkShape, choices: Iterator<number>, most?: number): number[] => {
-    const grammar = tokenizer.grammar(shape);
-    const ids: number[] = [];
-    let state = 0;
-    while (state !== grammar.complete) {
-      const allowed = grammar.allowed(state, most && most - ids.length);
-      if (allowed.length === 0) throw new Error(`no way on at ${state} of ${grammar.complete}`);
-      ids.push(allowed[choices.next().value % allowed.length]);
-      state = grammar.next(state, ids[ids.length - 1]);
-    }
-    expect(grammar.allowed(state).length).toBe(0);
-    return ids;
-  };
-
-  it('lets a model write nothing that cannot be decoded, and always leaves a way on', () => {
-    fc.assert(
-      fc.property(sizes, choices, (shape, choices) => {
-        expect(tokenizer.decode(randomly(shape, choices), shape).every(Number.isFinite)).toBe(true);
-      }),
-      { seed: 15, numRuns: 500 },
-    );
-  });
-
-  it('completes a chunk within as many ids as another of its shape has', () => {
-    fc.assert(
-      fc.property(sizes, choices, (shape, choices) => {
-        const most = tokenizer.encode({ ...shape, data: new Float32Array(shape.horizon * shape.dimension) }).length;
-        const ids = randomly(shape, choices, most);
-        expect(ids.length).toBeLessThanOrEqual(most);
-        expect(tokenizer.decode(ids, shape).every(Number.isFinite)).toBe(true);
-      }),
-      { seed: 16, numRuns: 500 },
-    );
-  });
-
-  it('allows what encode writes', () => {
-    for (const chunk of waves) {
-      const grammar = tokenizer.grammar(chunk);
-      expect(tokenizer.encode(chunk).reduce((state, id) => grammar.next(state, id), 0)).toBe(grammar.complete);
-    }
-  });
-
-  it('refuses other ids', () => {
-    const grammar = tokenizer.grammar({ horizon: 1, dimension: 1 });
-    for (const id of [-1, 0.5, tokenizer.vocabularySize]) {
-      expect(() => grammar.next(0, id)).toThrow(`action id ${id} may not follow in state 0`);
-    }
-    expect(() => grammar.next(grammar.complete, 0)).toThrow('may not follow');
-  });
-});
+describeGrammar('string', () => new StringActionTokenizer());
+describeGrammar('string with gripper', () => new StringActionTokenizer({ decimals: 2, gripper }));
+describeGrammar('bins', () => new BinActionTokenizer({ bins: 16 }));
+describeGrammar('stride', () => new StrideTokenizer(new BinActionTokenizer(), 3));
+describeGrammar('FAST', () => FastTokenizer.fit(waves, { vocabularySize: 200 }));
+describeGrammar('published FAST', () => FastTokenizer.fit(waves, { vocabularySize: 200, format: 'published' }));

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ActionChunk, FastTokenizerJson, PublishedFast, PublishedTokenizerJson } from '../../tokenizers/index.ts';
 import { FastTokenizer } from '../../tokenizers/index.ts';
+import { describeGrammar } from '../support/grammar.ts';
 
 const folder = new URL('../../../shared/data/tokenizers/', import.meta.url);
 const skipped = existsSync(folder) ? '' : ' (skipped: ../shared is not there)';
@@ -21,6 +22,8 @@ describe.skipIf(skipped !== '')(`a FAST tokenizer made by the official code${ski
       ...one,
       chunk: { horizon: 50, dimension: 7, data: Float32Array.from(one.chunk.flat()) },
     }));
+
+  describeGrammar('this tokenizer', () => FastTokenizer.fromPublished(files()));
 
   it('gives the golden ids, token for token, and gets the coefficients back', () => {
     const fast = FastTokenizer.fromPublished(files());
