@@ -27,7 +27,7 @@ export const benchPolicy = command({
     ...deviceOptions,
   },
   notes: [
-    'A call goes from an encoded observation to the normalised chunk. Policies that decode say a chunk in a fixed number of tokens for each kind of tokenizer: as many as a smooth chunk has, each the likeliest that the grammar allows. A decode that spells no chunk is malformed.',
+    'A call goes from an encoded observation to the normalised chunk. Policies that decode say the tokens of one smooth chunk, whatever their logits are, so that every call does the same work.',
   ],
   async run(
     {

@@ -20,13 +20,12 @@ export function policyLines(result: PolicyResult): string[] {
     digits(row.total.median),
     quartiles(row.total),
     row.tokens === null ? '-' : String(row.tokens),
-    row.decodes ? `${row.decodes.malformed} of ${row.decodes.chunks}` : '-',
   ]);
   return [
     provenanceLine(result),
     `preset ${preset}, random weights, batch ${batch}; milliseconds, medians of ${rows[0].total.rounds} rounds that interleave the systems`,
-    ...aligned([['system', ...parts, 'total', 'quartiles', 'tokens', 'malformed'], ...cells], 1),
-    'total: from an encoded observation to the chunk on the host, in calls of their own; where parts are timed, each waits for the adapter. tokens: those of a chunk, as many as a smooth one has.',
+    ...aligned([['system', ...parts, 'total', 'quartiles', 'tokens'], ...cells], 1),
+    'total: from an encoded observation to the chunk on the host, in calls of their own; where parts are timed, each waits for the adapter. tokens: those of a smooth chunk.',
   ];
 }
 

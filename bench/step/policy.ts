@@ -5,7 +5,6 @@ import { Model } from '../../model/architecture/model.ts';
 import type { OnLatency } from '../../model/architecture/objectives/index.ts';
 import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { act, argmax } from '../../model/policy/acting.ts';
-import { Decodes } from '../../model/policy/decodes.ts';
 import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
 import { fixedTokenizers } from '../../model/training/fitting.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
@@ -74,14 +73,11 @@ class MeasuredPolicy implements Disposable {
   private readonly model: Model;
   private readonly batch: ReturnType<typeof randomBatch>;
   private readonly noise: Float32Array;
-  private readonly tokenizer: ActionTokenizer | null;
-  /** Tokens of a chunk, the same in every call. */
-  private readonly tokens: number;
-  private readonly widths = new Map<number, number>();
+  /** The tokens of a chunk, the same in every call; null for systems that act by other means. */
+  private readonly tokens: ArrayLike<number> | null;
   private readonly totals: number[] = [];
   /** By part: its milliseconds in each call, and how often it runs in one. */
   private readonly parts = new Map<string, { milliseconds: number[]; times: number }>();
-  private readonly decodes = new Decodes();
 
   constructor(
     device: Device,
@@ -92,10 +88,11 @@ class MeasuredPolicy implements Disposable {
     const first = measuredConfiguration(system, sizes);
     const shape = { horizon: first.horizon, dimension: first.actionDimension };
     const chunks = Array.from({ length: CHUNKS }, (_, i) => smoothChunk(shape, i));
-    this.tokenizer = actionTokens && tokenizers[actionTokens](chunks);
-    const lengths = this.tokenizer ? chunks.map((own) => this.tokenizer!.encode(own).length) : [0];
-    this.tokens = Math.round(spread(lengths).median);
-    const configuration = this.tokenizer ? measuredConfiguration(system, { ...sizes, target: this.tokens }) : first;
+    const tokenizer = actionTokens && tokenizers[actionTokens](chunks);
+    const encoded = tokenizer ? chunks.map((own) => tokenizer.encode(own)).sort((a, b) => a.length - b.length) : [];
+    this.tokens = encoded[encoded.length >> 1] ?? null;
+    const target = this.tokens?.length;
+    const configuration = target === undefined ? first : measuredConfiguration(system, { ...sizes, target });
     this.model = new Model(device, configuration);
     this.model.initialise(SEED);
     this.batch = randomBatch(configuration, sizes.batch, SEED);
@@ -117,83 +114,34 @@ class MeasuredPolicy implements Disposable {
   }
 
   async call(onLatency?: OnLatency): Promise<void> {
-    const { model, batch, noise, tokenizer, tokens, sizes } = this;
-    const { horizon, actionDimension: dimension, vocabulary } = model.configuration;
-    const writers = new Map<number, TokenWriter>();
+    const { model, batch, noise, tokens, sizes } = this;
+    const written = new Map<number, number>();
     await act(model, batch, {
       ...{ noise, steps: sizes.steps, onLatency },
       choose: (sample, logits, target) => {
-        if (!tokenizer || target === SUBTASK) return argmax(logits);
-        const own = writers.get(sample) ?? new TokenWriter(tokenizer, { horizon, dimension }, tokens, this.widths);
-        writers.set(sample, own);
-        // The ids of actions are the last of the vocabulary.
-        return own.write(logits, vocabulary - tokenizer.vocabularySize);
+        const likeliest = argmax(logits);
+        if (!tokens || target === SUBTASK) return likeliest;
+        const place = written.get(sample) ?? 0;
+        written.set(sample, place + 1);
+        return tokens[place] ?? null;
       },
     });
-    this.decodes.add([...writers.values()].map((writer) => writer.isComplete()));
   }
 
   row() {
     const { system, model, tokens, totals, parts } = this;
-    const decodes = this.decodes.counts;
     return {
       system,
       parameters: [...model.parameters].reduce((sum, { size }) => sum + size, 0),
       parts: [...parts].map(([name, { milliseconds, times }]) => ({ name, times, ...spread(milliseconds) })),
       total: spread(totals),
-      /** Tokens of a chunk, and decodes that spelled none; null for systems that act by other means. */
-      tokens: decodes && tokens,
-      decodes,
+      /** The number of tokens of a chunk; null for systems that act by other means. */
+      tokens: tokens?.length ?? null,
     };
   }
 
   [Symbol.dispose](): void {
     this.model.dispose();
-  }
-}
-
-/** Writes a chunk in a fixed number of tokens: the likeliest that the grammar allows and that leave the others enough to say. */
-class TokenWriter {
-  private readonly grammar;
-  private readonly widest: number;
-  private written = 0;
-  private state = 0;
-
-  constructor(
-    tokenizer: ActionTokenizer,
-    shape: ChunkShape,
-    private readonly tokens: number,
-    /** By id: the part of the chunk that it says, kept for all chunks. */
-    private readonly widths: Map<number, number>,
-  ) {
-    this.grammar = tokenizer.grammar(shape);
-    this.widest = Math.max(...Array.from(this.grammar.allowed(0), (id) => this.widthOf(id)));
-  }
-
-  /** The next id in the vocabulary, where those of actions begin at `first`; null at the end of the chunk. */
-  write(logits: Float32Array, first: number): number | null {
-    const { grammar, state, tokens, written, widest } = this;
-    if (state === grammar.complete || written === tokens) return null;
-    const later = tokens - written - 1;
-    const allowed = Array.from(grammar.allowed(state)).filter((id) => {
-      const left = grammar.complete - state - this.widthOf(id);
-      return left >= later && left <= later * widest;
-    });
-    if (allowed.length === 0) return null;
-    const id = argmax(logits.subarray(first), allowed);
-    this.written += 1;
-    this.state += this.widthOf(id);
-    return id + first;
-  }
-
-  private widthOf(id: number): number {
-    const known = this.widths.get(id) ?? this.grammar.next(this.state, id) - this.state;
-    this.widths.set(id, known);
-    return known;
-  }
-
-  isComplete(): boolean {
-    return this.state === this.grammar.complete;
   }
 }
 
