@@ -1,20 +1,10 @@
+import { actingSection, closedLoopSection, latencySection, openLoopSection } from './acting-sections.ts';
 import { episodesSection } from './episodes.ts';
 import { keptSection } from './kept-section.ts';
 import { html } from './markup.ts';
 import { page, type Section } from './page.ts';
 import { type ReportData, refuseNonFinite } from './report-data.ts';
-import {
-  actingSection,
-  attentionSection,
-  chunkSection,
-  closedLoopSection,
-  glance,
-  gradientSection,
-  latencySection,
-  lossSection,
-  openLoopSection,
-  runSection,
-} from './sections.ts';
+import { attentionSection, chunkSection, glance, gradientSection, lossSection, runSection } from './sections.ts';
 import { swappedSection } from './swapped-section.ts';
 
 export type * from './report-data.ts';

@@ -3,20 +3,12 @@ import { counted } from '../../engine/files/errors.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import type { Image } from '../data/dataset.ts';
 import { encodePng } from '../data/index.ts';
-import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
+import { rates } from './acting-sections.ts';
 import { attentionFigure, attentionInWords } from './attention-figure.ts';
-import {
-  chunkPlots,
-  gradientPanels,
-  type LossFigure,
-  lossCeiling,
-  lossFigure,
-  proportionFigure,
-  TRAINING_BINS,
-} from './figures.ts';
+import { chunkPlots, gradientPanels, type LossFigure, lossCeiling, lossFigure, TRAINING_BINS } from './figures.ts';
 import { formatNumber, formatPercent, formatRatio, formatSeconds, formatTimes, html, type Markup } from './markup.ts';
 import { barTable, lineColour, type Section, table } from './page.ts';
-import type { ClosedLoop, Gradients, LossPoint, ReportData } from './report-data.ts';
+import type { Gradients, LossPoint, ReportData } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
@@ -48,15 +40,6 @@ function losses({ objectives, curves: { training, heldOut, baselines } }: Measur
 }
 
 export const capitalised = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
-
-/** Success, and the right object if it is known, as counts. */
-function rates({ episodes }: ClosedLoop): { name: string; count: number; of: number }[] {
-  const known = episodes.filter(({ rightObject }) => rightObject !== undefined);
-  return [
-    { name: 'success', count: episodes.filter(({ success }) => success).length, of: episodes.length },
-    { name: 'right object', count: known.filter(({ rightObject }) => rightObject).length, of: known.length },
-  ].filter(({ of }) => of > 0);
-}
 
 /** The results in a few large figures. */
 export function glance(data: ReportData): Markup {
@@ -207,84 +190,6 @@ export async function chunkSection(data: ReportData): Promise<Section | undefine
     body: html`<p>Held-out observations. Actions (${chunks.unit}) over the ${formatNumber(horizon / rate)} s of the chunk; a dimension has the same axis in every sample.</p>
 <ul class="key inline">${line('demonstrated', 'demonstrated')}${several ? line('mean', 'mean of 8 samples') : ''}${line('predicted', several ? 'one sample' : 'predicted')}</ul>
 ${samples}`,
-  };
-}
-
-export function openLoopSection(openLoop: NonNullable<ReportData['openLoop']>): Section {
-  const { measure, observations, oneSample, meanOfEight, bestConstant } = openLoop;
-  const row = (label: string, value: number, relative = formatTimes(value / bestConstant)) => ({
-    label,
-    value,
-    texts: [formatNumber(value), bestConstant > 0 ? relative : ''],
-  });
-  const predictions =
-    meanOfEight === null
-      ? [row('predicted chunk', oneSample)]
-      : [row('one sample', oneSample), row('mean of 8 samples', meanOfEight)];
-  return {
-    id: 'open-loop',
-    title: 'Open loop',
-    body: html`<p>Error of predicted chunks on ${formatNumber(observations)} held-out observations: ${measure}.</p>
-${barTable(['prediction', 'error', 'relative'], [row('best constant chunk', bestConstant, '1 ×'), ...predictions])}`,
-  };
-}
-
-/** Acting over training steps: a line of the open-loop error, and all numbers as a table. */
-export async function actingSection(rows: NonNullable<ReportData['acting']>): Promise<Section> {
-  const figure = await lossFigure({
-    ...{ label: 'Open-loop error over training steps', unit: OPEN_LOOP_MEASURE, colour: lineColour(0), training: [] },
-    heldOut: rows.map(({ step, openLoop }) => ({ x: step, y: openLoop.oneSample })),
-    baseline: rows.at(-1)?.openLoop.bestConstant,
-  });
-  const isClosed = rows.some(({ closedLoop }) => closedLoop);
-  const columns = ['step', 'open-loop error', ...(isClosed ? ['episodes', 'success', 'right object', 'stages'] : [])];
-  const cells = rows.map(({ step, openLoop, closedLoop }) => {
-    const own = [formatNumber(step), formatNumber(openLoop.oneSample)];
-    if (!closedLoop) return own;
-    const { episodes, success, rightObject, stageScore } = closedLoop;
-    return [...own, formatNumber(episodes), ...[success, rightObject, stageScore].map((share) => formatPercent(share))];
-  });
-  return {
-    id: 'acting',
-    title: 'Acting while training',
-    body: html`<p>One chunk for each of the held-out observations that are measured during training; the baseline is the best constant chunk.</p>
-<figure>${figure}</figure>
-${table(
-  columns.map((name) => ({ name, kind: 'number' as const })),
-  cells,
-)}`,
-  };
-}
-
-export async function closedLoopSection(closedLoop: ClosedLoop): Promise<Section | undefined> {
-  const { episodes } = closedLoop;
-  if (episodes.length === 0) return undefined;
-  const word = (value: boolean | undefined) => (value === undefined ? '' : value ? 'yes' : 'no');
-  const rows = episodes.map(({ instruction, outcome = '', success, rightObject, steps }, i) => {
-    return [String(i + 1), instruction, outcome, word(rightObject), word(success), formatNumber(steps)];
-  });
-  const numbers = (name: string) => ({ name, kind: 'number' as const });
-  const words = ['instruction', 'outcome', 'right object', 'success'].map((name) => ({ name }));
-  return {
-    id: 'closed-loop',
-    title: 'Closed loop',
-    body: html`<figure>${await proportionFigure(rates(closedLoop))}</figure>
-<h3>All episodes</h3>
-${table([numbers(''), ...words, numbers('control steps')], rows)}`,
-  };
-}
-
-export function latencySection(latency: NonNullable<ReportData['latency']>): Section {
-  const total = sum(latency.map(({ milliseconds }) => milliseconds));
-  const rows = latency.map(({ part, milliseconds }) => ({
-    label: part,
-    value: milliseconds,
-    texts: [`${formatNumber(milliseconds)} ms`, total > 0 ? formatPercent(milliseconds / total) : ''],
-  }));
-  return {
-    id: 'latency',
-    title: 'Latency',
-    body: html`<p>One call of the policy, ${formatNumber(total)} ms in all.</p>\n${barTable(['part', 'time', 'share'], rows)}`,
   };
 }
 
