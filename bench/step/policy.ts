@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { type Device, randomStream, streams } from '../../engine/index.ts';
 import { Model } from '../../model/architecture/model.ts';
-import type { OnLatency } from '../../model/architecture/objectives/index.ts';
+import { actingObjective, type OnLatency } from '../../model/architecture/objectives/index.ts';
 import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { act, argmax } from '../../model/policy/acting.ts';
 import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
@@ -136,7 +136,7 @@ class MeasuredPolicy implements Disposable {
       parts: [...parts].map(([name, { milliseconds, times }]) => ({ name, times, ...spread(milliseconds) })),
       total: spread(totals),
       /** The number of tokens of a chunk; null for systems that act by other means. */
-      tokens: tokens?.length ?? null,
+      tokens: actingObjective(model.objectives)?.acts === 'tokens' ? tokens!.length : null,
     };
   }
 
