@@ -61,13 +61,14 @@ const headsFor = (width: number): number => {
 /** The reason why a trunk cannot read features of this width; null if it can. */
 export function trunkObstacle(settings: TrunkSettings, inputs: number): string | null {
   const { width = inputs } = settings;
-  if (width % 4 !== 0) return `the width of its trunk is ${width}, not a multiple of 4`;
+  const cannot = `cannot read features of width ${inputs}`;
+  if (width % 4 !== 0) return `${cannot}: the width of its trunk is ${width}, not a multiple of 4`;
   if (settings.kind !== 'transformer') return null;
   const { heads = headsFor(width) } = settings;
   const dimension = width / heads;
   return isHeadDimension(dimension)
     ? null
-    : `its trunk has ${heads} heads in a width of ${width}; a head needs a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`;
+    : `${cannot}: its trunk has ${heads} heads in a width of ${width}; a head needs a multiple of 4 up to ${HEAD_DIMENSION_LIMIT}`;
 }
 
 /** Affine maps with ReLU between them: [..., first width] -> [..., last width]. Their names are those of a torch.nn.Sequential. */

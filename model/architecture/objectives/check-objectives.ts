@@ -90,7 +90,7 @@ function headComplaint(
     const { trunk, width = 4 } = objective;
     const features = rowCount(configuration, rows) * rowWidth(configuration, rows).width;
     const ofTrunk = trunk && trunkObstacle(trunk, features);
-    if (ofTrunk) return `${what} cannot read features of width ${features}: ${ofTrunk}`;
+    if (ofTrunk) return `${what} ${ofTrunk}`;
     if (width % 2 !== 0) return `the width of ${what} is ${width}; a time embedding needs an even number from 4`;
   }
   if (!regression) return null;
