@@ -59,11 +59,13 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
     const operands = [x, gate, up, down, ...(residual ? [residual] : [])];
     recordOne(op, operands, output, (dOutput, [wantsX, wantsGate, wantsUp, wantsDown]) => {
       const op = 'gatedMlp backward';
-      // Both in one tensor, the second at a multiple of 256 bytes: the gradients of gate and up are then one product.
+      // Both in one tensor, the second at a multiple of 256 bytes: the gradients of gate and up are then one product, if it can be bound.
       const batchRows = roundUp(rows, 16);
-      const sides = emptyTensor(device, [2 * batchRows, hiddenRows], 'f32', op);
+      const sideBytes = batchRows * hiddenRows * bytesPerElement.f32;
+      const fits = 2 * sideBytes <= device.limits.maxStorageBufferBindingSize;
+      const sides = fits ? emptyTensor(device, [2 * batchRows, hiddenRows], 'f32', op) : null;
       const [dPreActivation, dUpOutput] = [0, 1].map((side) =>
-        viewTensor(sides, [rows, hiddenRows], side * batchRows * hiddenRows * bytesPerElement.f32, op),
+        sides ? viewTensor(sides, [rows, hiddenRows], side * sideBytes, op) : between(op, 'f32'),
       );
       const { preActivation: forwardPreActivation, upOutput: forwardUpOutput } = kept!;
       const h = keptHidden ?? between(op, storage);
@@ -82,10 +84,10 @@ export function gatedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, opti
         encodeProduct({ a: of(dPreActivation), b: ofGate, ...target, accumulate: dx.accumulate }, op);
         encodeProduct({ a: of(dUpOutput), b: ofUp, ...target, accumulate: true }, op);
       }
-      const ofBoth = wantsGate && wantsUp ? stackedInPlace([gate, up]) : null;
+      const ofBoth = sides && wantsGate && wantsUp ? stackedInPlace([gate, up]) : null;
       const [dGate, dUp] = ofBoth
         ? stackedGradients(ofBoth, [true, true], op, ({ gradient, accumulate }) => {
-            const a = { tensor: sides, rows, batchRows, transposed: true };
+            const a = { tensor: sides!, rows, batchRows, transposed: true };
             const output = { tensor: gradient, rows: hiddenRows, batchRows: hiddenRows };
             encodeProduct({ a, b: of(x), output, depth: rows, batches: 2, accumulate }, op);
           })
