@@ -1,7 +1,7 @@
 /** The part of a training run that needs no adapter: its checks, its split, its encoding and its model's configuration. */
 import { counted, InputError } from '../../engine/files/errors.ts';
 import { warningsOf } from '../architecture/check.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
 import {
   describedObjectives,
@@ -121,7 +121,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
       `${dataset.name}: ${line}; training goes on${line.startsWith('no ') ? ' without' : ' without them there'}`,
     );
   const begun = resume?.settings;
-  const { window } = system.history ?? { window: 1 };
+  const window = windowOf(system);
   const longest = dataset.episodes.reduce((most, { length }) => Math.max(most, length), 0);
   if (window > longest)
     throw new InputError(
@@ -141,8 +141,10 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
         startStatistics(options, measured ?? { statistics: given.statistics ?? null, relative }),
       )),
   );
-  if (settings.delta && !begun) if (relative) listener.note(`--delta: ${deltaText(dataset.name, relative)}`);
-  for (const line of await deltaWarnings(dataset, split, relative)) listener.note(`warning: ${line}`);
+  if (settings.delta && !begun) {
+    if (relative) listener.note(`--delta: ${deltaText(dataset.name, relative)}`);
+    for (const line of await deltaWarnings(dataset, split, relative)) listener.note(`warning: ${line}`);
+  }
   // A model that cannot run is refused before an adapter is opened.
   const architecture = new Architecture(
     begun?.configuration ?? (await fittedConfiguration(fitting, split, encoding, horizon)),

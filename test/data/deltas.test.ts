@@ -6,13 +6,16 @@ import {
   deltaDimensions,
   deltaWarning,
   evaluationSamples,
+  mixDatasets,
   openDataset,
   ownSlotMap,
   wholeEpisodes,
   withDeltas,
 } from '../../model/data/index.ts';
+import { prepareRun } from '../../model/training/prepare-run.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
 import { normals } from '../support/numbers.ts';
-import { syntheticDataset } from '../support/synthetic-dataset.ts';
+import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
 
 const looks = (dataset: Dataset) =>
   deltaWarning(dataset.name, evaluationSamples(wholeEpisodes(dataset.episodes)), deltaDimensions(dataset));
@@ -57,4 +60,20 @@ describe('actions as differences to the state', () => {
     );
     expect(found).toEqual([expect.stringContaining('in 6 of 6 dimensions'), null]);
   });
+});
+
+test('only a run with --delta is told that its actions are differences already', async () => {
+  const dataset = walking(true);
+  const own = ownSlotMap(dataset);
+  const slots = { ...own, actions: own.actions.map((slot, i) => ({ ...slot, relative: i < 2 })) };
+  const warned = async (delta: boolean) => {
+    const notes: string[] = [];
+    await prepareRun({
+      settings: runSettings({ preset: minutePreset, system: 'pi0', delta }),
+      dataset: mixDatasets([{ dataset, slots }]),
+      listener: quietListener({ note: (line) => void notes.push(line) }),
+    });
+    return notes.some((line) => line.includes('look like differences already'));
+  };
+  expect([await warned(true), await warned(false)]).toEqual([true, false]);
 });
