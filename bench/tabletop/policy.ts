@@ -6,7 +6,10 @@ import { CAMERA, type WorldObservation } from './world.ts';
 /** Euler steps of a flow: ten succeed no more often. */
 const EULER_STEPS = 5;
 
-/** A trained policy as a policy of the tabletop world, for the episodes of one evaluation. Every call draws noise of its own; a second run draws the same. */
+/**
+ * A trained policy as a policy of the tabletop world, for the episodes of one evaluation. Every call draws noise of its own; a second run
+ * draws the same.
+ */
 export function tabletopPolicy(policy: Policy, seed = 0, onSaid?: ActOptions['onSaid']): WorldPolicy {
   const session = policy.session();
   let calls = 0;

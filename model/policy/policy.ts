@@ -37,8 +37,8 @@ export class Policy {
 
   /**
    * Normalised chunks [horizon * actionDimension], one for each observation; of a policy with history one for each window of control
-   * steps, which lie one window after another, each oldest first: the chunk of its last step. Action tokens are decoded greedily under the tokenizer's
-   * grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
+   * steps, which lie one window after another, each oldest first: the chunk of its last step. Action tokens are decoded greedily under
+   * the tokenizer's grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
    */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { model, encoding } = this;

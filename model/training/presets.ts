@@ -42,32 +42,6 @@ export const presetSchema = v.object({
 });
 export type Preset = Readonly<v.InferOutput<typeof presetSchema>>;
 
-const nano: Preset = {
-  name: 'nano',
-  description: 'for tests and first tries: it trains a step in milliseconds, and learns nothing of use',
-  backbone: { width: 16, hidden: 32 },
-  expert: { width: 16, hidden: 32 },
-  depth: 2,
-  heads: 2,
-  kvHeads: 1,
-  headDimension: 16,
-  vision: { width: 16, depth: 1, heads: 1, hidden: 32, patch: 8, image: 16 },
-  fastVocabulary: 256,
-  stateBins: 256,
-  demonstrations: 8,
-  steps: 20,
-  batch: 4,
-  learningRate: 2e-3,
-  warmUpSteps: 2,
-  weightDecay: 1e-4,
-  maximumNorm: 1,
-  evaluateEvery: 10,
-  saveEvery: 10,
-  pretraining: { steps: 20, batch: 4, learningRate: 2e-3, warmUpSteps: 2, evaluateEvery: 10, saveEvery: 10 },
-  heldOutSteps: 8,
-  finalHeldOutSteps: 8,
-};
-
 const tiny: Preset = {
   name: 'tiny',
   description: 'the smallest: on two processor cores it trains in minutes and is pretrained in half an hour',
@@ -95,6 +69,27 @@ const tiny: Preset = {
   },
   heldOutSteps: 64,
   finalHeldOutSteps: 128,
+};
+
+const nano: Preset = {
+  ...tiny,
+  name: 'nano',
+  description: 'for tests and first tries: it trains a step in milliseconds, and learns nothing of use',
+  backbone: { width: 16, hidden: 32 },
+  expert: { width: 16, hidden: 32 },
+  depth: 2,
+  heads: 2,
+  headDimension: 16,
+  vision: { width: 16, depth: 1, heads: 1, hidden: 32, patch: 8, image: 16 },
+  demonstrations: 8,
+  steps: 20,
+  batch: 4,
+  warmUpSteps: 2,
+  evaluateEvery: 10,
+  saveEvery: 10,
+  pretraining: { ...tiny.pretraining, steps: 20, batch: 4, warmUpSteps: 2, evaluateEvery: 10, saveEvery: 10 },
+  heldOutSteps: 8,
+  finalHeldOutSteps: 8,
 };
 
 const small: Preset = {

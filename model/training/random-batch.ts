@@ -8,8 +8,8 @@ import { rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 const OBJECTIVE_STREAMS = 1024;
 
 /**
- * A batch of random numbers for any model, for measurements and tests: so many examples, each with all its control steps. Prompt lengths, token ids, noise and times
- * depend on (seed, step).
+ * A batch of random numbers for any model, for measurements and tests: so many examples, each with all its control steps. Prompt
+ * lengths, token ids, noise and times depend on (seed, step).
  */
 export function randomBatch(
   configuration: ModelConfiguration,

@@ -6,14 +6,8 @@ import { type RunSettings, runSettings } from './run-settings.ts';
 
 /** The recipe of a system as settings. */
 function recipeOf({ recipe = {} }: System): Partial<RunSettings> {
-  const { cotrain = 0, draws, horizon, paraphrases, subtask } = recipe;
-  return {
-    cotrain,
-    ...(draws !== undefined && { draws }),
-    ...(horizon !== undefined && { horizon }),
-    ...(paraphrases && { paraphrases }),
-    ...(subtask && { subtask }),
-  };
+  const { scratch: _, cotrain = 0, ...others } = recipe;
+  return { cotrain, ...others };
 }
 
 /** The given settings, and for the others the recipe of their system and the preset's numbers. */
@@ -55,8 +49,8 @@ export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettin
   const { rules = [], recipe = {} } = system;
   const { from = recipe.scratch || !pretrainedUrl(preset.name) ? null : preset.name } = given;
   const hasExpert = system.blocks.some(({ weights }) => weights !== 'backbone');
-  const towers = (system.towers ?? ['vision']).map((tower): [string, number] => [tower, 0.1]);
-  const slow: [string, number][] = [...towers, ...(hasExpert ? [['backbone', 0.2] as [string, number]] : [])];
+  const towers = (system.towers ?? ['vision']).map((tower) => [tower, 0.1]);
+  const slow = Object.entries<number>({ ...Object.fromEntries(towers), ...(hasExpert && { backbone: 0.2 }) });
   // A rate for parameters that are frozen would be refused.
   const isFrozen = (group: string) =>
     (freeze?.some((own) => own === group || own.includes('*')) ?? false) ||

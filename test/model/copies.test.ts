@@ -1,15 +1,14 @@
 /** Copies of a chunk with noise and time of their own, beside a token of places that is copied with them. */
 import { describe, expect, test } from 'vitest';
-import { backward } from '../../engine/index.ts';
 import { full } from '../../kernels/index.ts';
 import { expectRunnable } from '../../model/architecture/check.ts';
-import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
+import type { TrainingBatch } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { trainingBlocks } from '../../model/architecture/sequence.ts';
-import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { configurationOf, type System, systemNamed, withDraws, withSubtask } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { testDevice } from '../support/devices.ts';
+import { gradientsOfObjective } from '../support/gradients.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 import { tinySizes } from '../support/tiny-sizes.ts';
 
@@ -21,17 +20,9 @@ const modelOf = (system: System, draws = 1) => {
 };
 
 async function flowOf(model: Model, batch: TrainingBatch) {
-  const { device } = model;
-  const loss = device.step(() => {
-    model.parameters.zeroGradients();
-    const pass = trainingPass(model, tensorsOf(device, trainingInputs(model.architecture, batch)));
-    backward(pass.objectives.flow.loss);
-    return pass.objectives.flow.loss;
-  });
-  const gradients = [];
-  for (const { name, grad } of model.parameters)
-    if (grad && /numbers_proj|action_in|expert\.layers\.0/.test(name)) gradients.push(...(await grad.read()));
-  return { loss: (await loss.read())[0], gradients };
+  const { loss, gradients } = await gradientsOfObjective(model, batch, 'flow');
+  const chosen = Object.entries(gradients).filter(([name]) => /numbers_proj|action_in|expert\.layers\.0/.test(name));
+  return { loss, gradients: chosen.flatMap(([, own]) => [...own]) };
 }
 
 const pi0 = systemNamed('pi0');

@@ -1,18 +1,18 @@
 /** Policy heads on a small whole model, beside float64: losses, gradients, parts of a batch, acting, and what is refused. */
 import * as v from 'valibot';
 import { afterAll, describe, expect, test } from 'vitest';
-import { backward } from '../../engine/index.ts';
 import { attentionTable, causal, full, sequence } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
 import { objectiveSchema, type RegressionSettings } from '../../model/architecture/objectives/index.ts';
-import { lossShares, trainingInputs, trainingPass, withShares } from '../../model/architecture/training-pass.ts';
+import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { act } from '../../model/policy/acting.ts';
 import { configurationOf, type System, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { testDevice } from '../support/devices.ts';
+import { gradientsOfParts } from '../support/gradients.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 import { tinySizes } from '../support/tiny-sizes.ts';
 
@@ -128,25 +128,6 @@ function headOf(kind: Kind, features: Float64Array, values: Values, batch: Train
   };
 }
 
-/** The total loss and all gradients, of parts that run one after the other. */
-async function gradientsOf(model: Model, batches: readonly TrainingBatch[]) {
-  const parts = batches.map((batch) => trainingInputs(model.architecture, batch));
-  const shares = lossShares(model, parts);
-  const losses = model.device.step(() => {
-    model.parameters.zeroGradients();
-    return parts.map((part, i) => {
-      const { loss } = trainingPass(model, tensorsOf(model.device, withShares(part, shares[i])));
-      backward(loss);
-      return loss;
-    });
-  });
-  let loss = 0;
-  for (const own of losses) loss += (await own.read())[0];
-  const gradients: Record<string, Float32Array> = {};
-  for (const { name, grad } of model.parameters) gradients[name] = await grad!.read();
-  return { loss, gradients };
-}
-
 describe.each(kinds)('a policy head with the trunk %s', (kind) => {
   test('losses, predictions, gradients of the head, and acting agree with float64', async () => {
     const model = await modelOf(kind);
@@ -173,7 +154,7 @@ describe.each(kinds)('a policy head with the trunk %s', (kind) => {
       const { action, gripper } = headAt(own);
       return Float64Array.of(action + 0.5 * gripper);
     };
-    const { loss, gradients } = await gradientsOf(model, [batch]);
+    const { loss, gradients } = await gradientsOfParts(model, [trainingInputs(model.architecture, batch)]);
     expectClose([loss], total(numbers), 1e-5, 'total loss');
     for (const [which, name] of names.entries()) {
       const stride = reference.strideOf(numbers[which].length, 12);
@@ -202,8 +183,11 @@ test('parts of a batch, of robots with and without a gripper, add up to the whol
     return Object.fromEntries(Object.entries(value).map(([name, own]) => [name, cut(own, part)]));
   };
   const partOf = (part: number) => ({ ...(cut(batch, part) as TrainingBatch), batch: STEPS / 2 });
-  const whole = await gradientsOf(model, [batch]);
-  const parts = await gradientsOf(model, [partOf(0), partOf(1)]);
+  const whole = await gradientsOfParts(model, [trainingInputs(model.architecture, batch)]);
+  const parts = await gradientsOfParts(
+    model,
+    [0, 1].map((part) => trainingInputs(model.architecture, partOf(part))),
+  );
   expectClose([parts.loss], [whole.loss], 1e-6, 'loss');
   for (const [name, own] of Object.entries(whole.gradients)) expectClose(parts.gradients[name], own, 1e-5, name);
 
@@ -213,7 +197,7 @@ test('parts of a batch, of robots with and without a gripper, add up to the whol
   const squared = gradient.reduce((sum, own) => sum + own ** 2, 0);
   const lossAt = async (size: number) => {
     embedding.write(values.map((value, i) => value + (size / Math.sqrt(squared)) * gradient[i]));
-    return (await gradientsOf(model, [batch])).loss;
+    return (await gradientsOfParts(model, [trainingInputs(model.architecture, batch)])).loss;
   };
   const size = 1e-3;
   const slope = ((await lossAt(size)) - (await lossAt(-size))) / (2 * size);

@@ -1,11 +1,11 @@
 /** Every kind of objective: parts of a batch add up to the whole, and heads agree with a small reference in float64. */
 import { describe, expect, test } from 'vitest';
-import { backward } from '../../engine/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
-import { lossShares, trainingInputs, trainingPass, withShares } from '../../model/architecture/training-pass.ts';
+import { lossShares, trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { act } from '../../model/policy/acting.ts';
 import { testDevice } from '../support/devices.ts';
+import { gradientsOfParts } from '../support/gradients.ts';
 import { manyObjectives, unevenBatch } from '../support/many-objectives.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 
@@ -37,21 +37,9 @@ function partOf(whole: TrainingBatch, first: number, count: number): TrainingBat
 }
 
 /** The total loss and its gradients, of parts that run one after the other. */
-async function sumOf(model: Model, parts: readonly Inputs[]): Promise<{ loss: number; gradients: number[] }> {
-  const shares = lossShares(model, parts);
-  const losses = model.device.step(() => {
-    model.parameters.zeroGradients();
-    return parts.map((part, i) => {
-      const { loss } = trainingPass(model, tensorsOf(model.device, withShares(part, shares[i])));
-      backward(loss);
-      return loss;
-    });
-  });
-  let loss = 0;
-  for (const own of losses) loss += (await own.read())[0];
-  const gradients: number[] = [];
-  for (const { grad } of model.parameters) gradients.push(...(await grad!.read()));
-  return { loss, gradients };
+async function sumOf(model: Model, parts: readonly Inputs[]) {
+  const { loss, gradients } = await gradientsOfParts(model, parts);
+  return { loss, gradients: Object.values(gradients).flatMap((own) => [...own]) };
 }
 
 describe('parts of a batch by their shares', () => {

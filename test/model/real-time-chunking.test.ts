@@ -1,16 +1,14 @@
 /** Real-time chunking: guidance against its formula, and flows that were trained with a delay. */
 import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
-import { backward } from '../../engine/index.ts';
 import { scale } from '../../kernels/index.ts';
 import { expectRunnable } from '../../model/architecture/check.ts';
-import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
+import type { TrainingBatch } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { maximumDelayOf, objectiveSchema, type PreviousChunks } from '../../model/architecture/objectives/index.ts';
 import { NoisyChunks } from '../../model/architecture/objectives/noisy-chunks.ts';
 import { processes } from '../../model/architecture/objectives/process.ts';
 import { guidanceWeight, prefixWeights } from '../../model/architecture/objectives/real-time-chunking.ts';
-import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { act } from '../../model/policy/acting.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { Policy } from '../../model/policy/policy.ts';
@@ -25,6 +23,7 @@ import {
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { runSettings, runSettingsSchema, systemOf } from '../../model/training/run-settings.ts';
 import { testDevice } from '../support/devices.ts';
+import { gradientsOfObjective } from '../support/gradients.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 import { tinySizes } from '../support/tiny-sizes.ts';
 
@@ -107,16 +106,8 @@ describe('sampling that continues previous chunks', () => {
 });
 
 async function flowOf(model: Model, batch: TrainingBatch) {
-  const { device } = model;
-  const loss = device.step(() => {
-    model.parameters.zeroGradients();
-    const pass = trainingPass(model, tensorsOf(device, trainingInputs(model.architecture, batch)));
-    backward(pass.objectives.flow.loss);
-    return pass.objectives.flow.loss;
-  });
-  const gradients: Float32Array[] = [];
-  for (const { size, grad } of model.parameters) gradients.push(grad ? await grad.read() : new Float32Array(size));
-  return { loss: (await loss.read())[0], gradients };
+  const { loss, gradients } = await gradientsOfObjective(model, batch, 'flow');
+  return { loss, gradients: Object.values(gradients) };
 }
 
 const configured = (system: System) => configurationOf(system, { ...tinySizes, stateDimension: 0 });

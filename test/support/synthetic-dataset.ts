@@ -1,6 +1,6 @@
 import type { Dataset, Episode } from '../../model/data/dataset.ts';
 import type { RunListener } from '../../model/training/prepare-run.ts';
-import type { Preset } from '../../model/training/presets.ts';
+import { type Preset, presetNamed } from '../../model/training/presets.ts';
 import { normals } from './numbers.ts';
 
 interface SyntheticSettings {
@@ -67,24 +67,15 @@ export function unloaded(dataset: Dataset): Dataset {
 
 /** A model that trains a step in milliseconds. */
 export const minutePreset: Preset = {
+  ...presetNamed('nano'),
   name: 'tiny',
   description: 'for tests',
-  backbone: { width: 16, hidden: 32 },
-  expert: { width: 16, hidden: 32 },
-  depth: 2,
-  heads: 2,
-  kvHeads: 1,
-  headDimension: 16,
-  vision: { width: 16, depth: 1, heads: 1, hidden: 32, patch: 8, image: 16 },
   fastVocabulary: 64,
   stateBins: 16,
   demonstrations: 1,
   steps: 6,
   batch: 2,
   learningRate: 1e-3,
-  warmUpSteps: 2,
-  weightDecay: 1e-4,
-  maximumNorm: 1,
   evaluateEvery: 100,
   saveEvery: 100,
   pretraining: { steps: 6, batch: 2, learningRate: 1e-3, warmUpSteps: 2, evaluateEvery: 3, saveEvery: 100 },
