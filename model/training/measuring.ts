@@ -8,9 +8,9 @@ import type { Losses } from './history.ts';
 import { type LossTensors, lossesOf } from './training-step.ts';
 
 /**
- * Batches of `size` examples from number `start` on, with their losses. The last one is filled up with the first examples, which then count twice, so that every
- * batch has the compiled shape. The noise is that of step number `step` plus the number of the first example. Throws the reason of an
- * aborted `signal`.
+ * Batches of `size` examples, each with the number `start` of its first one and with its losses. The last batch is filled up with the
+ * first examples, which then count twice, so that every batch has the compiled shape. The noise is that of step number `step` plus
+ * `start`. Throws the reason of an aborted `signal`.
  */
 export async function* measuredBatches<Example, Batch extends TrainingBatch>(
   model: Model,

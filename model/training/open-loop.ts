@@ -8,7 +8,10 @@ import { type BatchMaker, chunkOf, type MadeBatch } from './batches.ts';
 
 export interface OpenLoopError {
   readonly observations: number;
-  /** Root mean square error, over real steps of normalised actions, of one sample, the mean (null if one was drawn), and the best constant chunk. */
+  /**
+   * Root mean square error, over real steps of normalised actions, of one sample, the mean (null if one was drawn), and the best constant
+   * chunk.
+   */
   readonly oneSample: number;
   readonly meanOfSeveral: number | null;
   readonly bestConstant: number;
