@@ -3,7 +3,7 @@ import { Device, type DeviceOptions } from './device.ts';
 import { InputError } from './files/errors.ts';
 
 const wantedFeatures: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
-const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize'] as const;
+const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxComputeWorkgroupStorageSize'] as const;
 
 /**
  * Opens an adapter.

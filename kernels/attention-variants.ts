@@ -66,21 +66,14 @@ const SOFTWARE_WORKGROUPS = 8;
 const SOFTWARE_BACKWARD_WORKGROUPS = 4;
 const MOST_SPLITS = 16;
 
-const alternatives: Readonly<Record<'base' | 'subgroups' | 'f16', Parameters>> = {
-  base: {},
-  subgroups: { enable: 'subgroups', largestOfRows: 'subgroups' },
-  f16: { enable: 'f16', Operand: 'half', scaled: 'half', addDot: 'half' },
-};
+/** Workgroup memory of a team: two operands of TILE rows by 32 elements. */
+const TEAM_BYTES = 2 * TILE * 32 * 4;
 
-function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Variant {
+/** Named after the threads of its workgroups, which are teams of 64. */
+function baseVariant(teams: 2 | 4): Variant {
   return {
-    name: `${family}-${rows}`,
-    suits: (device, { entry, dtype }) =>
-      family === 'base' ||
-      // The 8 threads of a row are neighbours, and lie in one subgroup where local indices follow subgroup lanes, as they do in practice.
-      (family === 'subgroups' && device.features.has('subgroups') && device.subgroupSizes[0] >= 8) ||
-      // Forward only: gradients of a mean are too small for f16.
-      (family === 'f16' && device.features.has('shader-f16') && dtype === 'f16' && entry === 'forward'),
+    name: `base-${64 * teams}`,
+    suits: ({ limits }) => limits.maxComputeWorkgroupStorageSize >= teams * TEAM_BYTES,
     launch(_, { entry, dtype, headDimension }, sizes, { queryTiles, keyTiles }) {
       const chunks = Math.ceil(headDimension / 32);
       const headsPerKv = sizes.heads / sizes.kvHeads;
@@ -98,13 +91,12 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
         kernel,
         entry,
         parameters: {
-          CHUNKS: chunks,
-          ROWS: rows,
-          ...alternatives[family],
+          TEAMS: teams,
+          SUM_CHUNKS: Math.ceil(chunks / (byKey ? teams / 2 : teams)),
           ...storage(dtype),
           ...(slices && dtype !== 'f32' && entry === 'forward' && { OutputWord: 'slice', packOutput: 'slice' }),
         },
-        uniform: { groups: headDimension / 4, chunks },
+        uniform: { groups: headDimension / 4, chunks, rowThreads: 8 },
         workgroups: gridFor(workgroups * splits, 1),
         splits,
         slices,
@@ -154,20 +146,24 @@ function splitsFor(workgroups: number, items: number, wanted: number, most = MOS
   return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), most));
 }
 
-const families = ['base', 'subgroups', 'f16'] as const;
-const variants = [
-  software,
-  ...families.flatMap((family) => ([4, 2, 1] as const).map((rows) => baseVariant(family, rows))),
-];
+const [base, wide] = [baseVariant(2), baseVariant(4)];
+const variants = [software, base, wide];
 
-/** More rows of a thread mean fewer loads and more registers: sums take rows * D / 8 of them, twice that for dk and dv. */
 function shippedVariant(device: Device, key: VariantKey): string {
-  return software.suits(device, key) ? software.name : shippedBase(key);
+  return software.suits(device, key) ? software.name : shippedBase(device, key);
 }
 
-function shippedBase(key: VariantKey): string {
-  const width = key.entry === 'backwardKeyValue' ? 2 * key.headDimension : key.headDimension;
-  return `base-${width <= 128 ? 4 : width <= 256 ? 2 : 1}`;
+/**
+ * A thread of 128 keeps D / 4 sums, of dk and dv D / 2. With more than 64, which leave no room for a forward row's statistics either,
+ * GPUs of 128 registers a thread (subgroups of 64, AMD's GCN) run one subgroup at a time, and RDNA 2 runs four.
+ */
+function shippedBase(device: Device, key: VariantKey): string {
+  const sums = {
+    forward: key.headDimension / 4 + 16,
+    backwardQuery: key.headDimension / 4,
+    backwardKeyValue: key.headDimension / 2,
+  };
+  return (sums[key.entry] > 64 && wide.suits(device, key) ? wide : base).name;
 }
 
 const chosen = new WeakMap<Device, readonly VariantChoice[]>();
@@ -213,6 +209,6 @@ export function attentionLaunch(device: Device, key: VariantKey, sizes: Attentio
   const wanted = attentionVariant(device, key);
   // Where a binding has no room for dk and dv together, the base file makes them one by one.
   const tooLarge = key.entry !== 'forward' && slicesInBinding(device, sizes) < 1;
-  const name = wanted === software.name && tooLarge ? shippedBase(key) : wanted;
+  const name = wanted === software.name && tooLarge ? shippedBase(device, key) : wanted;
   return variants.find((variant) => variant.name === name)!.launch(device, key, sizes, form);
 }

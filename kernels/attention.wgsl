@@ -35,13 +35,16 @@
 // query tile is token row f / headsPerKv of the tile, in head f % headsPerKv of those that share the kv head. A workgroup takes TILE
 // flat rows. One token of eight such heads then fills a quarter of a workgroup's rows, not one row in each of eight workgroups.
 //
-// A workgroup has room in its memory for two operands of TILE rows by a chunk, which is 32 elements of D. So any D fits in 16 KiB, the
-// workgroup memory of every WebGPU device. For each pair of its list the workgroup
+// A workgroup is two or four teams of 64 threads. Each team has room in workgroup memory for two operands of TILE rows by a chunk, which
+// is 32 elements of D. So any D fits in 16 KiB, the workgroup memory of every WebGPU device. The more teams there are, the fewer sums a
+// thread has to keep in registers. In forward each team takes another pair of the list; in backward each two teams, of which one makes S
+// and P, the other dP and dS. For these pairs
 //
-//   1. stages a chunk of both operands of a product, with zeros in place of padding;
-//   2. adds the dot products of this chunk, until after the last chunk it has TILE x TILE scores (and dP, in backward);
-//   3. makes weights of them, P or dS, which take the place of the left operand;
-//   4. stages a chunk of the rows to be weighted (V, K, dO or Q), and adds their weighted sums to those that it keeps in registers.
+//   1. each team stages a chunk of both operands of its product, with zeros in place of padding;
+//   2. and adds the dot products of this chunk, until after the last chunk it has TILE x TILE scores (or dP, in backward);
+//   3. the teams make weights of them, P or dS, which take the place of the left operands;
+//   4. each team stages another chunk of the rows to be weighted (V, K, dO or Q), and adds their weighted sums, over all pairs, to those
+//      that it keeps in registers. In backwardKeyValue the first of two teams does so for dv, the second for dk.
 //
 // Split-K. Where a GPU would have too few workgroups, `splits` of them share a list, each a slice of it. Forward then makes an output
 // and an L for each slice, backward a part of each sum, and attention-rows.wgsl combines the slices in order. Where many query heads
@@ -52,11 +55,10 @@
 
 const TILE: u32 = 32u;                            // most rows of a tile: a word has a bit for each
 const GROUPS: u32 = 8u;                           // TILE / 4: the groups of four in a row of scores, and in a row of a chunk
-const CHUNKS: u32 = 2u;                                                      // @param  ceil(D / 32)
-const ROWS: u32 = 4u;                                                        // @param  rows of a thread: 4, 2 or 1
-const ROW_THREADS: u32 = TILE / ROWS;
-// Thread (x, y), x < GROUPS, has the columns 4x .. 4x + 3 of the rows ROWS y .. ROWS y + ROWS - 1 of a product.
-const THREADS: u32 = GROUPS * ROW_THREADS;
+const TEAMS: u32 = 2u;                                                       // @param  teams of 64 threads: 2 or 4
+const SUM_CHUNKS: u32 = 1u;                                                  // @param  chunks of a row in which a thread keeps sums
+const PAIRS: u32 = TEAMS / 2u;
+const THREADS: u32 = 64u * TEAMS;
 alias Word = vec4f;                                                          // @param  four elements as they are stored
 // @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
@@ -73,20 +75,9 @@ alias OutputWord = Word;                                                     // 
 // @or slice  alias OutputWord = vec4f;
 fn packOutput(value: vec4f) -> OutputWord { return pack(value); }            // @param
 // @or slice  fn packOutput(value: vec4f) -> OutputWord { return value; }
-alias Operand = vec4f;                                                       // @param  four elements in workgroup memory
-// @or half  alias Operand = vec4<f16>;
 // Backward has to make the scores of forward again to the last bit, however large they are. So every kernel makes a score by the same
-// chain of fma, which no compiler fuses with the subtraction of L that follows, and multiplies the query by s before the product. An f16
-// operand is multiplied on its way into the product, in f32.
-fn scaled(query: vec4f) -> vec4f { return shape.scale * query; }             // @param
-// @or half  fn scaled(query: vec4f) -> vec4f { return query; }
-fn addDot(sum: f32, a: Operand, b: Operand) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); } // @param
-// @or half  fn addDot(sum: f32, query: Operand, k: Operand) -> f32 { let q = shape.scale * vec4f(query);
-// @or half    return fma(q.w, f32(k.w), fma(q.z, f32(k.z), fma(q.y, f32(k.y), fma(q.x, f32(k.x), sum)))); }
-// The largest value of each of a thread's rows, over the threads that share the row.
-fn largestOfRows(value: vec4f, thread: u32) -> vec4f { return workgroupLargest(value, thread); }                  // @param
-// @or subgroups  fn largestOfRows(value: vec4f, thread: u32) -> vec4f { let pairs = max(value, subgroupShuffleXor(value, 1u));
-// @or subgroups    let fours = max(pairs, subgroupShuffleXor(pairs, 2u)); return max(fours, subgroupShuffleXor(fours, 4u)); }
+// chain of fma, which no compiler fuses with the subtraction of L that follows, and multiplies the query by s before the product.
+fn addDot(sum: f32, a: vec4f, b: vec4f) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }
 
 // The user's expressions (attention-expression.ts) are functions of the tokens q and k, and of one word of data for each of them.
 fn allowed(q: i32, k: i32, queryData: u32, keyData: u32) -> bool { return true; }                                 // @param
@@ -98,7 +89,9 @@ fn constant(index: i32) -> f32 { return bitcast<f32>(plan[shape.constantsAt + u3
 struct Shape {
   batch: u32, queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
-  chunks: u32,                                    // CHUNKS as data: a loop with a constant bound is unrolled whole, and compiles slowly
+  chunks: u32,                                    // ceil(D / 32)
+  rowThreads: u32,                                // 8, the threads of a team that share a row. As data, because a loop with a constant
+                                                  // bound is unrolled: it would take many registers, and compile slowly
   scale: f32,                                     // s
   splits: u32,                                    // workgroups that share a list
   queryTiles: u32, keyTiles: u32,                 // of a sample
@@ -122,72 +115,77 @@ struct Shape {
 @group(0) @binding(11) var<storage, read_write> dValue: array<vec4f>;
 
 const NO_SCORE: f32 = 1e30;     // a score that is not allowed is -NO_SCORE; L of a row without keys is NO_SCORE, so that backward has P = 0
-alias ThreadRows = array<vec4f, ROWS>;            // four columns, or four elements, of each of a thread's rows
-alias Sums = array<vec4f, ROWS * CHUNKS>;         // four elements of each of a thread's rows in every chunk
+alias ThreadRows = array<vec4f, 4>;               // four columns, or four elements, of each of a thread's four rows
+alias Sums = array<vec4f, 4u * SUM_CHUNKS>;       // four elements of each of a thread's rows, in each of its chunks
 
-// ---- forward: a workgroup takes TILE flat rows of a query tile, and walks over keys ------------------------------------------------
+// ---- forward: a workgroup takes TILE flat rows of a query tile, and walks over keys, as many tiles at a time as it has teams ------------
 
 @compute @workgroup_size(THREADS)
-fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+fn forward(grid: Grid, @builtin(local_invocation_index) index: u32) {
   let work = queryWork(grid, shape.forwardAt);
   if (work.idle) { return; }
   let queries = work.tile;
-  let x = thread % GROUPS;
-  let y = thread / GROUPS;
-  let queryRows = queryRowStarts(queries, work.firstFlat, work.sample, work.kvHead, y);
+  let thread = threadOf(index);
+  let queryRows = queryRowStarts(work, queries, work.firstFlat, thread.x);
   var sums: Sums;                                 // the output before its division by l
   var largest = vec4f(-NO_SCORE);                 // m of the thread's rows
   var total = vec4f();                            // the thread's columns' part of l
 
-  for (var entry = work.list.first; entry < work.list.end; entry++) {
-    let pair = pairAt(work.list.start + 2u * entry);
-    let keys = keyTile(work.sample, pair.tile);
-    let keyRows = keyRowStarts(keys, work.sample, work.kvHead, y);
+  for (var first = work.list.first; first < work.list.end; first += TEAMS) {
+    let item = keyItem(work, first + thread.team);
+    let keys = item.tile;
+    let keyRows = keyRowStarts(work, keys, thread.x);
     var scores = ThreadRows();                    // set to zero, because some drivers zero a variable of a loop only once
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stage(LEFT, loadQuery(queryRows, chunk * GROUPS + x), x, y);
-      stage(RIGHT, loadKey(keyRows, chunk * GROUPS + x), x, y);
-      addDotProducts(&scores, chunk, x, y);
+      stageLeft(thread.team, loadQuery(queryRows, chunk * GROUPS + thread.y), thread);
+      stageRight(loadKey(keyRows, chunk * GROUPS + thread.y), thread);
+      addDotProducts(&scores, select(groupsOf(chunk), 0u, item.rows == 0u), thread);
     }
 
     var newLargest = largest;
-    for (var i = 0u; i < ROWS; i++) {
-      let row = flatRow(queries, work.sample, work.kvHead, min(work.firstFlat + ROWS * y + i, flatRows(queries) - 1u));
+    for (var i = 0u; i < 4u; i++) {
+      let row = flatRow(queries, work.sample, work.kvHead, min(work.firstFlat + 4u * thread.y + i, flatRows(queries) - 1u));
       for (var j = 0u; j < 4u; j++) {
-        let position = scorePosition(work.sample, row, keys.firstToken + 4u * x + j);
+        let position = scorePosition(work.sample, row, keys.firstToken + 4u * thread.x + j);
         var current = scoreOf(position, scores[i][j]);
-        if (pair.masked) { if (!isAllowed(pair, position, queries, keys)) { current = -NO_SCORE; } }
+        if (item.pair.masked) { if (!isAllowed(item.pair, position, queries, keys)) { current = -NO_SCORE; } }
         scores[i][j] = current;
         newLargest[i] = max(newLargest[i], current);
       }
     }
     newLargest = largestOfRows(newLargest, thread);
-    let shrink = exp(largest - newLargest);
-    for (var i = 0u; i < ROWS; i++) {
+    var shrink = exp(largest - newLargest);
+    for (var i = 0u; i < 4u; i++) {
       let weight = select(exp(scores[i] - newLargest[i]), vec4f(), scores[i] == vec4f(-NO_SCORE));
       total[i] = total[i] * shrink[i] + weight.x + weight.y + weight.z + weight.w;
       scores[i] = weight;
     }
-    stageWeights(scores, x, y);
+    stageLeft(thread.team, scores, thread);
     largest = newLargest;
 
-    for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stage(RIGHT, loadValue(keyRows, chunk * GROUPS + x), x, y);
-      addToSums(&sums, chunk, shrink, weightedRows(keys.rows, x, y));
+    for (var tile = 0u; tile < min(TEAMS, work.list.end - first); tile++) {
+      let values = keyItem(work, first + tile).tile;
+      let valueRows = keyRowStarts(work, values, thread.y);
+      for (var c = 0u; c * TEAMS < shape.chunks; c++) {
+        let chunk = c * TEAMS + thread.team;
+        stageRight(loadValue(valueRows, chunk * GROUPS + thread.x), thread);
+        addToSums(&sums, c, shrink, weightedRows(tile, select(0u, values.rows, chunk < shape.chunks), thread));
+      }
+      shrink = vec4f(1.0);
     }
   }
 
   total = sumOfRows(total, thread);
-  for (var i = 0u; i < ROWS; i++) {
-    let f = work.firstFlat + ROWS * y + i;
+  for (var i = 0u; i < 4u; i++) {
+    let f = work.firstFlat + 4u * thread.y + i;
     if (f >= flatRows(queries)) { continue; }
     let row = flatRow(queries, work.resultSample, work.kvHead, f);
     let seesKeys = total[i] > 0.0 && isRealToken(queries, row.token);
-    if (x == 0u) { logSumExp[row.statisticsAt] = select(NO_SCORE, largest[i] + log(max(total[i], 1e-30)), seesKeys); }
-    for (var c = 0u; c < CHUNKS; c++) {
-      let group = c * GROUPS + x;
+    if (thread.x + thread.team == 0u) { logSumExp[row.statisticsAt] = select(NO_SCORE, largest[i] + log(max(total[i], 1e-30)), seesKeys); }
+    for (var c = 0u; c < SUM_CHUNKS; c++) {
+      let group = (c * TEAMS + thread.team) * GROUPS + thread.x;
       if (group < shape.groups) {
-        output[row.at + group] = packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[ROWS * c + i]);
+        output[row.at + group] = packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[4u * c + i]);
       }
     }
   }
@@ -266,6 +264,27 @@ fn pairAt(at: u32) -> Pair {
     (word & STOP_KEY) != 0u, (word & STOP_VALUE) != 0u, bitcast<f32>(plan[scalesAt]), bitcast<f32>(plan[scalesAt + 1u]));
 }
 
+// An item of a list, for one of the tiles that a workgroup takes at once: a pair, the pair's other tile, and how many of its rows count.
+// An item beyond the end of the list, and one of a query tile's flat rows where it has none, has no rows.
+struct Item { pair: Pair, tile: Tile, firstFlat: u32, rows: u32 }
+fn keyItem(work: Work, index: u32) -> Item {
+  let pair = pairAt(work.list.start + 2u * min(index, work.list.end - 1u));
+  let keys = keyTile(work.sample, pair.tile);
+  return itemOf(pair, keys, 0u, select(keys.rows, 0u, index >= work.list.end));
+}
+fn queryItem(work: Work, index: u32) -> Item {
+  let pair = pairAt(work.list.start + 2u * (min(index, work.list.end - 1u) / headsPerKv()));
+  let queries = queryTile(work.sample, pair.tile);
+  let firstFlat = TILE * (index % headsPerKv());
+  let rows = min(max(flatRows(queries), firstFlat) - firstFlat, TILE);
+  return itemOf(pair, queries, firstFlat, select(rows, 0u, index >= work.list.end));
+}
+fn itemOf(pair: Pair, tile: Tile, firstFlat: u32, rows: u32) -> Item {
+  var item = Item(pair, tile, firstFlat, rows);
+  if (rows == 0u) { item.pair.masked = true; item.tile.valid = 0u; }
+  return item;
+}
+
 // ---- rows ----------------------------------------------------------------------------------------------------------------------
 
 struct FlatRow {
@@ -286,8 +305,9 @@ fn flatRow(queries: Tile, sample: u32, kvHead: u32, f: u32) -> FlatRow {
 
 // The index of the first group of a key tile's row in key, value, dKey and dValue.
 fn keyRowAt(keys: Tile, sample: u32, kvHead: u32, row: u32) -> u32 {
-  return ((sample * shape.keyTokens + keys.firstRow + row) * shape.kvHeads + kvHead) * shape.groups;
+  return (sample * shape.keyTokens + keys.firstRow + row) * keyStride() + kvHead * shape.groups;
 }
+fn keyStride() -> u32 { return shape.kvHeads * shape.groups; }
 
 // Whether a token lies in the tile and is no padding.
 fn isRealToken(tile: Tile, token: u32) -> bool {
@@ -322,114 +342,118 @@ fn weightAgain(pair: Pair, at: ScorePosition, queries: Tile, keys: Tile, product
   return weight;
 }
 
-// dS. A score that is not allowed has weight 0, and may have any derivative, even one that is no number.
-fn scoreGradient(at: ScorePosition, product: f32, weight: f32, dWeight: f32, delta: f32) -> f32 {
+// dS / (dP - delta). A score that is not allowed has weight 0, and may have any derivative, even one that is no number.
+fn slopeOf(at: ScorePosition, product: f32, weight: f32) -> f32 {
   let slope = scoreDerivative(product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData);
-  return select(0.0, weight * (dWeight - delta) * slope, weight > 0.0);
+  return select(0.0, weight * slope, weight > 0.0);
 }
 
 // ---- staging: from storage to workgroup memory ---------------------------------------------------------------------------------
 
-// Both operands of a product, TILE rows by one chunk each. The weights of a pair, TILE x TILE, take the place of the left operand:
-// the less memory a workgroup takes, the more of them run at a time.
-const STRIDE: u32 = GROUPS + 1u;                  // from a row to the next; a row has GROUPS, and one is free against bank conflicts
-const LEFT: u32 = 0u;
-const RIGHT: u32 = TILE * STRIDE;
-var<workgroup> operands: array<Operand, 2u * TILE * STRIDE>;
+// Thread (x, y) of a team, x < 8, y < 8, has the columns 4x .. 4x + 3 of the rows 4y .. 4y + 3 of a product.
+struct Thread { team: u32, x: u32, y: u32 }
+fn threadOf(index: u32) -> Thread { return Thread(index / 64u, index % 8u, index / 8u % 8u); }
 
-// A slot is the index of a row's first group in `operands`. Threads that read at the same time are to read neighbouring rows, so the
-// left rows lie in the order 0, ROWS, 2 ROWS, .., 1, ROWS + 1, .., and the right rows in the order 0, 4, 8, .., 1, 5, 9, ..
-fn leftSlot(row: u32) -> u32 { return LEFT + ((row % ROWS) * ROW_THREADS + row / ROWS) * STRIDE; }
-fn rightSlot(row: u32) -> u32 { return RIGHT + ((row % 4u) * GROUPS + row / 4u) * STRIDE; }
-fn weightSlot(y: u32, i: u32) -> u32 { return LEFT + (ROWS * y + i) * STRIDE; }
+// An operand in workgroup memory. Always thread (x, y) writes [y][i][x], so that neighbours write to different banks:
+//   of a dot product           [group][row % 4][row / 4]    the thread loads group y of the rows 4x + i
+//   weights                    [row / 4][row % 4][group]    group x of the rows 4y + i
+//   rows to be weighted        [row / 4][row % 4][group]    the thread loads group x of the rows 4y + i
+// A product reads either 8 neighbours or the same element in 8 neighbouring threads, and all that changes in its loop is one index.
+alias Operand = array<array<array<vec4f, 8>, 4>, 8>;
+var<workgroup> left: array<Operand, TEAMS>;
+var<workgroup> right: array<Operand, TEAMS>;
 
-// Thread (x, y) loads group x of the rows y, y + ROW_THREADS, .. of a tile. The i-th of these rows begins at index starts[i] of its tensor.
-alias RowStarts = array<u32, ROWS>;
+// Each thread loads a group of the rows 4k .. 4k + 3 of a tile. The i-th of these begins at index starts[i] of its tensor.
+alias RowStarts = array<u32, 4>;
 const NO_ROW: u32 = 0xffffffffu;                  // of padding, and beyond the last row: zeros are loaded instead
-
-fn queryRowStarts(queries: Tile, firstFlat: u32, sample: u32, kvHead: u32, y: u32) -> RowStarts {
+fn queryRowStarts(work: Work, queries: Tile, firstFlat: u32, k: u32) -> RowStarts {
   var starts: RowStarts;
-  for (var i = 0u; i < ROWS; i++) {
-    let row = flatRow(queries, sample, kvHead, firstFlat + i * ROW_THREADS + y);
+  for (var i = 0u; i < 4u; i++) {
+    let row = flatRow(queries, work.sample, work.kvHead, firstFlat + 4u * k + i);
     starts[i] = select(NO_ROW, row.at, isRealToken(queries, row.token));
   }
   return starts;
 }
-
-fn keyRowStarts(keys: Tile, sample: u32, kvHead: u32, y: u32) -> RowStarts {
+fn keyRowStarts(work: Work, keys: Tile, k: u32) -> RowStarts {
   var starts: RowStarts;
-  for (var i = 0u; i < ROWS; i++) {
-    let row = i * ROW_THREADS + y;
-    starts[i] = select(NO_ROW, keyRowAt(keys, sample, kvHead, row), isRealToken(keys, keys.firstToken + row));
+  for (var i = 0u; i < 4u; i++) {
+    let row = 4u * k + i;
+    starts[i] = select(NO_ROW, keyRowAt(keys, work.sample, work.kvHead, row), isRealToken(keys, keys.firstToken + row));
   }
   return starts;
 }
 
 // One function for each operand, because a function of WGSL takes no pointer into storage.
-fn exists(start: u32, group: u32) -> bool { return start != NO_ROW && group < shape.groups; }
 fn loadQuery(starts: RowStarts, group: u32) -> ThreadRows {
   var rows = ThreadRows();
-  for (var i = 0u; i < ROWS; i++) { if (exists(starts[i], group)) { rows[i] = scaled(unpack(query[starts[i] + group])); } }
+  for (var i = 0u; i < 4u; i++) {
+    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = shape.scale * unpack(query[starts[i] + group]); }
+  }
   return rows;
 }
 fn loadOutputGradient(starts: RowStarts, group: u32) -> ThreadRows {
   var rows = ThreadRows();
-  for (var i = 0u; i < ROWS; i++) { if (exists(starts[i], group)) { rows[i] = dOutput[starts[i] + group]; } }
+  for (var i = 0u; i < 4u; i++) {
+    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = dOutput[starts[i] + group]; }
+  }
   return rows;
 }
 fn loadKey(starts: RowStarts, group: u32) -> ThreadRows {
   var rows = ThreadRows();
-  for (var i = 0u; i < ROWS; i++) { if (exists(starts[i], group)) { rows[i] = unpack(key[starts[i] + group]); } }
+  for (var i = 0u; i < 4u; i++) {
+    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = unpack(key[starts[i] + group]); }
+  }
   return rows;
 }
 fn loadValue(starts: RowStarts, group: u32) -> ThreadRows {
   var rows = ThreadRows();
-  for (var i = 0u; i < ROWS; i++) { if (exists(starts[i], group)) { rows[i] = unpack(value[starts[i] + group]); } }
+  for (var i = 0u; i < 4u; i++) {
+    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = unpack(value[starts[i] + group]); }
+  }
   return rows;
 }
 
-fn stage(side: u32, rows: ThreadRows, x: u32, y: u32) {
-  for (var i = 0u; i < ROWS; i++) {
-    let row = i * ROW_THREADS + y;
-    operands[select(rightSlot(row), leftSlot(row), side == LEFT) + x] = Operand(rows[i]);
-  }
+fn stageLeft(team: u32, rows: ThreadRows, thread: Thread) {
+  for (var i = 0u; i < 4u; i++) { left[team][thread.y][i][thread.x] = rows[i]; }
 }
-
-fn stageWeights(weights: ThreadRows, x: u32, y: u32) {
-  for (var i = 0u; i < ROWS; i++) { operands[weightSlot(y, i) + x] = Operand(weights[i]); }
+fn stageRight(rows: ThreadRows, thread: Thread) {
+  for (var i = 0u; i < 4u; i++) { right[thread.team][thread.y][i][thread.x] = rows[i]; }
 }
 
 // ---- products of what is staged ------------------------------------------------------------------------------------------------
 
-// products[i] += (row ROWS y + i of the left operand) . (rows 4x .. 4x + 3 of the right operand), over one chunk.
-fn addDotProducts(products: ptr<function, ThreadRows>, chunk: u32, x: u32, y: u32) {
+fn groupsOf(chunk: u32) -> u32 { return min(GROUPS, shape.groups - chunk * GROUPS); }
+
+// products[i] += (the thread's i-th row of its team's left operand) . (rows 4x .. 4x + 3 of the right one), over the first groups.
+fn addDotProducts(products: ptr<function, ThreadRows>, groups: u32, thread: Thread) {
   workgroupBarrier();
-  for (var group = 0u; group < min(GROUPS, shape.groups - chunk * GROUPS); group++) {
-    let right0 = operands[RIGHT + x * STRIDE + group];
-    let right1 = operands[RIGHT + (GROUPS + x) * STRIDE + group];
-    let right2 = operands[RIGHT + (2u * GROUPS + x) * STRIDE + group];
-    let right3 = operands[RIGHT + (3u * GROUPS + x) * STRIDE + group];
-    for (var i = 0u; i < ROWS; i++) {
-      let left = operands[LEFT + (i * ROW_THREADS + y) * STRIDE + group];
+  for (var group = 0u; group < groups; group++) {
+    let right0 = right[thread.team][group][0][thread.x];
+    let right1 = right[thread.team][group][1][thread.x];
+    let right2 = right[thread.team][group][2][thread.x];
+    let right3 = right[thread.team][group][3][thread.x];
+    for (var i = 0u; i < 4u; i++) {
+      let row = left[thread.team][group][i][thread.y];
       let p = (*products)[i];
-      (*products)[i] = vec4f(addDot(p.x, left, right0), addDot(p.y, left, right1), addDot(p.z, left, right2), addDot(p.w, left, right3));
+      (*products)[i] = vec4f(addDot(p.x, row, right0), addDot(p.y, row, right1), addDot(p.z, row, right2), addDot(p.w, row, right3));
     }
   }
   workgroupBarrier();                             // what was staged may be overwritten
 }
 
-// Element i: the sum over the columns j < `columns` of (weight of row ROWS y + i, column j) * (group x of row j of the right operand).
-fn weightedRows(columns: u32, x: u32, y: u32) -> ThreadRows {
+// Element i: the sum over the columns j < `columns` of (weight of the thread's i-th row in left[side]) * (group x of row j, right).
+fn weightedRows(side: u32, columns: u32, thread: Thread) -> ThreadRows {
   workgroupBarrier();
   var rows = ThreadRows();
   for (var j = 0u; 4u * j < columns; j++) {
-    let right0 = operands[RIGHT + j * STRIDE + x];
-    let right1 = operands[RIGHT + (GROUPS + j) * STRIDE + x];
-    let right2 = operands[RIGHT + (2u * GROUPS + j) * STRIDE + x];
-    let right3 = operands[RIGHT + (3u * GROUPS + j) * STRIDE + x];
-    for (var i = 0u; i < ROWS; i++) {
-      let weight = operands[weightSlot(y, i) + j];
-      rows[i] += vec4f(weight.x * right0 + weight.y * right1 + weight.z * right2 + weight.w * right3);
+    let right0 = right[thread.team][j][0][thread.x];
+    let right1 = right[thread.team][j][1][thread.x];
+    let right2 = right[thread.team][j][2][thread.x];
+    let right3 = right[thread.team][j][3][thread.x];
+    for (var i = 0u; i < 4u; i++) {
+      let weight = left[side][thread.y][i][j];
+      let sum = fma(vec4f(weight.y), right1, fma(vec4f(weight.x), right0, rows[i]));
+      rows[i] = fma(vec4f(weight.w), right3, fma(vec4f(weight.z), right2, sum));
     }
   }
   workgroupBarrier();                             // what was staged may be overwritten
@@ -438,159 +462,189 @@ fn weightedRows(columns: u32, x: u32, y: u32) -> ThreadRows {
 
 // For each row i of one chunk: sum = factors[i] sum + rows[i]. The loop over c makes every index a constant, so that sums are registers.
 fn addToSums(sums: ptr<function, Sums>, chunk: u32, factors: vec4f, rows: ThreadRows) {
-  for (var c = 0u; c < CHUNKS; c++) {
-    if (c == chunk) { for (var i = 0u; i < ROWS; i++) { (*sums)[ROWS * c + i] = factors[i] * (*sums)[ROWS * c + i] + rows[i]; } }
+  for (var c = 0u; c < SUM_CHUNKS; c++) {
+    if (c == chunk) { for (var i = 0u; i < 4u; i++) { (*sums)[4u * c + i] = factors[i] * (*sums)[4u * c + i] + rows[i]; } }
   }
 }
 
-// ---- reductions along rows, over the GROUPS threads that share a row ----------------------------------------------------------------
+// ---- reductions along rows, over the threads of all teams that share a row, in place of the left operands ------------------------------
 
-var<workgroup> valueOfThread: array<f32, GROUPS * (TILE + 1u)>;
-
-// The place of the value that thread x of a row has for row i of those of `thread`.
-fn threadSlot(x: u32, thread: u32, i: u32) -> u32 { return x * (TILE + 1u) + ROWS * (thread / GROUPS) + i; }
-
-// Component i: the largest value of row ROWS y + i.
-fn workgroupLargest(value: vec4f, thread: u32) -> vec4f {
-  for (var i = 0u; i < ROWS; i++) { valueOfThread[threadSlot(thread % GROUPS, thread, i)] = value[i]; }
+fn shareOfRows(value: vec4f, thread: Thread) {
+  left[thread.team][thread.y][0][thread.x] = value;
   workgroupBarrier();
+}
+
+// Component i: the largest value of the thread's i-th row.
+fn largestOfRows(value: vec4f, thread: Thread) -> vec4f {
+  shareOfRows(value, thread);
   var most = value;
-  for (var x = 0u; x < GROUPS; x++) { for (var i = 0u; i < ROWS; i++) { most[i] = max(most[i], valueOfThread[threadSlot(x, thread, i)]); } }
+  for (var x = 0u; x < shape.rowThreads; x++) {
+    for (var team = 0u; team < TEAMS; team++) { most = max(most, left[team][thread.y][0][x]); }
+  }
+  workgroupBarrier();                             // what was shared may be overwritten
   return most;
 }
 
-// Component i: the sum over row ROWS y + i.
-fn sumOfRows(value: vec4f, thread: u32) -> vec4f {
-  for (var i = 0u; i < ROWS; i++) { valueOfThread[threadSlot(thread % GROUPS, thread, i)] = value[i]; }
-  workgroupBarrier();
+// Component i: the sum over the thread's i-th row.
+fn sumOfRows(value: vec4f, thread: Thread) -> vec4f {
+  shareOfRows(value, thread);
   var sum = vec4f();
-  for (var x = 0u; x < GROUPS; x++) { for (var i = 0u; i < ROWS; i++) { sum[i] += valueOfThread[threadSlot(x, thread, i)]; } }
+  for (var x = 0u; x < shape.rowThreads; x++) {
+    for (var team = 0u; team < TEAMS; team++) { sum += left[team][thread.y][0][x]; }
+  }
   return sum;
 }
 
-// ---- backward, dq: a workgroup takes TILE flat rows of a query tile, and walks over keys --------------------------------------------
+// ---- backward: teams go in twos, one tile for each two. The first makes S and P, the second dP and dS ----------------------------------
 
+fn isSecond(thread: Thread) -> bool { return thread.team % 2u == 1u; }
+fn tileOf(thread: Thread) -> u32 { return thread.team / 2u % PAIRS; }
+
+// dS of the second team's rows, in its left operand, where the first team has left P f'.
+fn stageScoreGradient(dWeights: ThreadRows, thread: Thread) {
+  var rows = dWeights;
+  for (var i = 0u; i < 4u; i++) { rows[i] *= left[thread.team][thread.y][i][thread.x]; }
+  stageLeft(thread.team, rows, thread);
+}
+
+// dq: a workgroup takes TILE flat rows of a query tile, and walks over keys.
 @compute @workgroup_size(THREADS)
-fn backwardQuery(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+fn backwardQuery(grid: Grid, @builtin(local_invocation_index) index: u32) {
   let work = queryWork(grid, shape.dQueryAt);
   if (work.idle) { return; }
   let queries = work.tile;
-  let x = thread % GROUPS;
-  let y = thread / GROUPS;
-  let queryRows = queryRowStarts(queries, work.firstFlat, work.sample, work.kvHead, y);
+  let thread = threadOf(index);
+  let queryRows = queryRowStarts(work, queries, work.firstFlat, thread.x);
   var sums: Sums;                                 // dq / s
 
-  for (var entry = work.list.first; entry < work.list.end; entry++) {
-    let pair = pairAt(work.list.start + 2u * entry);
-    let keys = keyTile(work.sample, pair.tile);
-    let keyRows = keyRowStarts(keys, work.sample, work.kvHead, y);
-    var products = ThreadRows();                  // s q . k
-    var dWeights = ThreadRows();                  // do . v
+  for (var first = work.list.first; first < work.list.end; first += PAIRS) {
+    let item = keyItem(work, first + tileOf(thread));
+    let keys = item.tile;
+    let keyRows = keyRowStarts(work, keys, thread.x);
+    var products = ThreadRows();                  // s q . k, or do . v
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stage(LEFT, loadQuery(queryRows, chunk * GROUPS + x), x, y);
-      stage(RIGHT, loadKey(keyRows, chunk * GROUPS + x), x, y);
-      addDotProducts(&products, chunk, x, y);
-      stage(LEFT, loadOutputGradient(queryRows, chunk * GROUPS + x), x, y);
-      stage(RIGHT, loadValue(keyRows, chunk * GROUPS + x), x, y);
-      addDotProducts(&dWeights, chunk, x, y);
+      let group = chunk * GROUPS + thread.y;
+      if (isSecond(thread)) {
+        stageLeft(thread.team, loadOutputGradient(queryRows, group), thread);
+        stageRight(loadValue(keyRows, group), thread);
+      } else {
+        stageLeft(thread.team, loadQuery(queryRows, group), thread);
+        stageRight(loadKey(keyRows, group), thread);
+      }
+      addDotProducts(&products, select(groupsOf(chunk), 0u, item.rows == 0u), thread);
     }
 
-    for (var i = 0u; i < ROWS; i++) {
-      let row = flatRow(queries, work.sample, work.kvHead, min(work.firstFlat + ROWS * y + i, flatRows(queries) - 1u));
+    for (var i = 0u; i < 4u; i++) {
+      let row = flatRow(queries, work.sample, work.kvHead, min(work.firstFlat + 4u * thread.y + i, flatRows(queries) - 1u));
       let saved = statistics[row.statisticsAt];   // (L, delta)
+      if (isSecond(thread)) { products[i] -= saved.y; continue; }
       for (var j = 0u; j < 4u; j++) {
-        let position = scorePosition(work.sample, row, keys.firstToken + 4u * x + j);
-        let weight = weightAgain(pair, position, queries, keys, products[i][j], saved.x);
-        dWeights[i][j] = scoreGradient(position, products[i][j], weight, dWeights[i][j], saved.y);
+        let position = scorePosition(work.sample, row, keys.firstToken + 4u * thread.x + j);
+        let weight = weightAgain(item.pair, position, queries, keys, products[i][j], saved.x);
+        products[i][j] = slopeOf(position, products[i][j], weight);
       }
     }
-    stageWeights(dWeights, x, y);                 // dS
-    for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stage(RIGHT, loadKey(keyRows, chunk * GROUPS + x), x, y);
-      addToSums(&sums, chunk, vec4f(1.0), weightedRows(keys.rows, x, y));
+    if (!isSecond(thread)) { stageLeft(thread.team + 1u, products, thread); }
+    workgroupBarrier();
+    if (isSecond(thread)) { stageScoreGradient(products, thread); }
+
+    for (var tile = 0u; tile < min(PAIRS, work.list.end - first); tile++) {
+      let weighted = keyItem(work, first + tile).tile;
+      let weightedStarts = keyRowStarts(work, weighted, thread.y);
+      for (var c = 0u; c * TEAMS < shape.chunks; c++) {
+        let chunk = c * TEAMS + thread.team;
+        stageRight(loadKey(weightedStarts, chunk * GROUPS + thread.x), thread);
+        addToSums(&sums, c, vec4f(1.0), weightedRows(2u * tile + 1u, select(0u, weighted.rows, chunk < shape.chunks), thread));
+      }
     }
   }
 
-  for (var i = 0u; i < ROWS; i++) {
-    let f = work.firstFlat + ROWS * y + i;
+  for (var i = 0u; i < 4u; i++) {
+    let f = work.firstFlat + 4u * thread.y + i;
     if (f >= flatRows(queries)) { continue; }
     let row = flatRow(queries, work.resultSample, work.kvHead, f);
-    for (var c = 0u; c < CHUNKS; c++) {
-      let group = c * GROUPS + x;
-      if (group < shape.groups) { dQuery[row.at + group] = shape.scale * sums[ROWS * c + i]; }
+    for (var c = 0u; c < SUM_CHUNKS; c++) {
+      let group = (c * TEAMS + thread.team) * GROUPS + thread.x;
+      if (group < shape.groups) { dQuery[row.at + group] = shape.scale * sums[4u * c + i]; }
     }
   }
 }
 
-// ---- backward, dk and dv: a workgroup takes a key tile, and walks over flat query rows. Rows are keys, columns are queries. ------------
-
+// dk and dv: a workgroup takes a key tile, and walks over flat query rows. Rows are keys, columns are queries. The first teams keep dv.
 @compute @workgroup_size(THREADS)
-fn backwardKeyValue(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+fn backwardKeyValue(grid: Grid, @builtin(local_invocation_index) index: u32) {
   let work = keyWork(grid);
   if (work.idle) { return; }
   let keys = work.tile;
-  let x = thread % GROUPS;
-  let y = thread / GROUPS;
-  let keyRows = keyRowStarts(keys, work.sample, work.kvHead, y);
-  var keySums: Sums;
-  var valueSums: Sums;
+  let thread = threadOf(index);
+  let keyRows = keyRowStarts(work, keys, thread.x);
+  var sums: Sums;                                 // dv, or dk
 
-  for (var item = work.list.first; item < work.list.end; item++) {
-    let pair = pairAt(work.list.start + 2u * (item / headsPerKv()));
-    let queries = queryTile(work.sample, pair.tile);
-    let firstFlat = TILE * (item % headsPerKv());
-    if (firstFlat >= flatRows(queries)) { continue; }
-    let queryRows = queryRowStarts(queries, firstFlat, work.sample, work.kvHead, y);
-    var weights = ThreadRows();                   // k . s q, then P
-    var dWeights = ThreadRows();                  // v . do, then dS
+  for (var first = work.list.first; first < work.list.end; first += PAIRS) {
+    var rows = 0u;
+    for (var tile = 0u; tile < PAIRS; tile++) { rows += queryItem(work, first + tile).rows; }
+    if (rows == 0u) { continue; }
+
+    let item = queryItem(work, first + tileOf(thread));
+    let pair = item.pair;
+    let queries = item.tile;
+    let queryRows = queryRowStarts(work, queries, item.firstFlat, thread.x);
+    let unwanted = item.rows == 0u || (isSecond(thread) && pair.stopKey);
+    var products = ThreadRows();                  // k . s q, or v . do
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-      stage(LEFT, loadKey(keyRows, chunk * GROUPS + x), x, y);
-      stage(RIGHT, loadQuery(queryRows, chunk * GROUPS + x), x, y);
-      addDotProducts(&weights, chunk, x, y);
-      if (!pair.stopKey) {
-        stage(LEFT, loadValue(keyRows, chunk * GROUPS + x), x, y);
-        stage(RIGHT, loadOutputGradient(queryRows, chunk * GROUPS + x), x, y);
-        addDotProducts(&dWeights, chunk, x, y);
+      let group = chunk * GROUPS + thread.y;
+      if (isSecond(thread)) {
+        stageLeft(thread.team, loadValue(keyRows, group), thread);
+        stageRight(loadOutputGradient(queryRows, group), thread);
+      } else {
+        stageLeft(thread.team, loadKey(keyRows, group), thread);
+        stageRight(loadQuery(queryRows, group), thread);
       }
+      addDotProducts(&products, select(groupsOf(chunk), 0u, unwanted), thread);
     }
 
+    var slopes = ThreadRows();                    // P f'
     for (var j = 0u; j < 4u; j++) {
-      let f = firstFlat + 4u * x + j;
+      let f = item.firstFlat + 4u * thread.x + j;
       let row = flatRow(queries, work.sample, work.kvHead, min(f, flatRows(queries) - 1u));
       let saved = select(vec2f(NO_SCORE, 0.0), statistics[row.statisticsAt], f < flatRows(queries));
-      for (var i = 0u; i < ROWS; i++) {
-        let position = scorePosition(work.sample, row, keys.firstToken + ROWS * y + i);
-        let product = weights[i][j];
-        let weight = weightAgain(pair, position, queries, keys, product, saved.x);
-        dWeights[i][j] = pair.keyScale * scoreGradient(position, product, weight, dWeights[i][j], saved.y);
-        weights[i][j] = pair.valueScale * weight;
+      for (var i = 0u; i < 4u; i++) {
+        if (isSecond(thread)) { products[i][j] = pair.keyScale * (products[i][j] - saved.y); continue; }
+        let position = scorePosition(work.sample, row, keys.firstToken + 4u * thread.y + i);
+        let weight = weightAgain(pair, position, queries, keys, products[i][j], saved.x);
+        slopes[i][j] = slopeOf(position, products[i][j], weight);
+        products[i][j] = pair.valueScale * weight;
       }
     }
-    let columns = min(flatRows(queries) - firstFlat, TILE);
-    if (!pair.stopValue) {
-      stageWeights(weights, x, y);
-      for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-        stage(RIGHT, loadOutputGradient(queryRows, chunk * GROUPS + x), x, y);
-        addToSums(&valueSums, chunk, vec4f(1.0), weightedRows(columns, x, y));
-      }
+    if (!isSecond(thread)) {
+      stageLeft(thread.team, products, thread);
+      stageLeft(thread.team + 1u, slopes, thread);
     }
-    if (!pair.stopKey) {
-      stageWeights(dWeights, x, y);
-      for (var chunk = 0u; chunk < shape.chunks; chunk++) {
-        stage(RIGHT, loadQuery(queryRows, chunk * GROUPS + x), x, y);
-        addToSums(&keySums, chunk, vec4f(1.0), weightedRows(columns, x, y));
+    workgroupBarrier();
+    if (isSecond(thread)) { stageScoreGradient(products, thread); }
+
+    for (var tile = 0u; tile < PAIRS; tile++) {
+      let weighted = queryItem(work, first + tile);
+      let weightedStarts = queryRowStarts(work, weighted.tile, weighted.firstFlat, thread.y);
+      let columns = select(weighted.rows, 0u, select(weighted.pair.stopValue, weighted.pair.stopKey, isSecond(thread)));
+      for (var c = 0u; c * PAIRS < shape.chunks; c++) {
+        let chunk = c * PAIRS + tileOf(thread);
+        if (isSecond(thread)) { stageRight(loadQuery(weightedStarts, chunk * GROUPS + thread.x), thread); }
+        else { stageRight(loadOutputGradient(weightedStarts, chunk * GROUPS + thread.x), thread); }
+        let added = weightedRows(2u * tile + thread.team % 2u, select(0u, columns, chunk < shape.chunks), thread);
+        if (columns > 0u) { addToSums(&sums, c, vec4f(1.0), added); }
       }
     }
   }
 
-  for (var i = 0u; i < ROWS; i++) {
-    if (ROWS * y + i >= keys.rows) { break; }
-    let at = keyRowAt(keys, work.resultSample, work.kvHead, ROWS * y + i);
-    for (var c = 0u; c < CHUNKS; c++) {
-      let group = c * GROUPS + x;
+  for (var i = 0u; i < 4u; i++) {
+    if (4u * thread.y + i >= keys.rows) { break; }
+    let at = keyRowAt(keys, work.resultSample, work.kvHead, 4u * thread.y + i);
+    for (var c = 0u; c < SUM_CHUNKS; c++) {
+      let group = (c * PAIRS + tileOf(thread)) * GROUPS + thread.x;
       if (group >= shape.groups) { break; }
-      dKey[at + group] = keySums[ROWS * c + i];   // the staged queries have s already
-      dValue[at + group] = valueSums[ROWS * c + i];
+      // The staged queries have s already.
+      if (isSecond(thread)) { dKey[at + group] = sums[4u * c + i]; } else { dValue[at + group] = sums[4u * c + i]; }
     }
   }
 }

@@ -196,7 +196,7 @@ describe('insula bench attention', () => {
   const ownTitle = (variants: string[]) =>
     `own expressions, a score, ${variants.join(' and ')}, storage, single dispatches`;
   test(ownTitle(['default']), () => checkOwn(['default']));
-  longTest(ownTitle(['default', 'base-1']), () => checkOwn(['default', 'base-1']));
+  longTest(ownTitle(['default', 'base-128']), () => checkOwn(['default', 'base-128']));
 
   async function checkOwn(variants: string[]): Promise<void> {
     const { rows } = await runAttention(device, {

@@ -53,12 +53,6 @@ afterAll(() => {
   normal.close();
   floor.close();
 });
-// The variant with the fewest rows a thread; the others do the same and take four times as long to compile.
-const keys = kernels.attentionEntries.map((entry) => ({ entry, dtype: 'f32' as const, headDimension: 64 }));
-kernels.useAttentionVariants(
-  floor,
-  keys.map((key) => ({ ...key, variant: 'base-1' })),
-);
 const seen = new Set<string>();
 
 function misstated(all: readonly Counted[]): string[] {

@@ -43,7 +43,7 @@ async function tune(own: Device, path: string, places: Parameters<typeof attenti
 }
 
 describe('tuning', () => {
-  const by = { milliseconds: { 'base-1': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
+  const by = { milliseconds: { 'base-128': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
   const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
 
   test('another variant is chosen if its quartiles lie apart from those of the shipped one', () => {
@@ -94,7 +94,7 @@ describe('tuning', () => {
       expect(matmulVariants(device, choice)).toEqual(expect.arrayContaining(Object.keys(choice.milliseconds)));
       expect(Object.keys(choice.milliseconds).length).toBeGreaterThan(1);
     }
-    const attention = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1' } as const;
+    const attention = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-128' } as const;
     await keepTuning(device, path, { attention: [{ ...attention, ...by }], matmul });
     const kept = await keepTuning(device, path, { attention: [], matmul: [{ ...matmul[0], sizes: 'again' }] });
     expect(kept.attention).toHaveLength(1);
@@ -118,7 +118,7 @@ describe('tuning', () => {
 
   test('a file of the first format, of attention alone, is read', async () => {
     const path = join(folder, 'first.json');
-    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-1', ...by };
+    const choice = { entry: 'forward', dtype: 'f32', headDimension: 16, variant: 'base-128', ...by };
     const first = { format: 'insula tuning 1', adapter: floor.description, attention: [choice] };
     await writeFile(path, JSON.stringify(first));
     expect((await findTuning(floor, path)).tuning).toEqual({ ...first, format: 'insula tuning 2', matmul: [] });

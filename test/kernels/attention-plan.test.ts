@@ -179,23 +179,24 @@ async function counting(name: 'attention' | 'attention.software') {
     expect(text.split(what).length - 1, what).toBe(times);
     text = text.replaceAll(what, by);
   };
-  const visited = '\n  keysVisited += f32(keys.rows);';
-  const reached = (rows: string) =>
-    `if (!pair.stopKey) { toKey += ${rows}; } if (!pair.stopValue) { toValue += ${rows}; }\n`;
+  const visited = (tile: string) => `\n  keysVisited += f32(${tile}.rows);`;
   if (name === 'attention') {
-    const keys = 'let keys = keyTile(work.sample, pair.tile);';
-    replace(keys, `${keys}${visited}`, 2);
-    const output = 'packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[ROWS * c + i])';
+    for (const tile of ['values', 'weighted']) {
+      const made = `let ${tile} = keyItem(work, first + tile).tile;`;
+      replace(made, `${made}${visited(tile)}`, 1);
+    }
+    const output = 'packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[4u * c + i])';
     replace(output, 'vec4f(keysVisited)', 1);
-    replace('= shape.scale * sums[ROWS * c + i];', '= vec4f(keysVisited);', 1);
-    const products = 'var weights = ThreadRows();                   // k . s q, then P';
-    replace(products, `${reached('f32(min(flatRows(queries) - firstFlat, TILE))')}${products}`, 1);
-    replace('= keySums[ROWS * c + i];', '= vec4f(toKey);', 1);
-    replace('= valueSums[ROWS * c + i];', '= vec4f(toValue);', 1);
+    replace('= shape.scale * sums[4u * c + i];', '= vec4f(keysVisited);', 1);
+    const item = 'let weighted = queryItem(work, first + tile);';
+    const reached = (stop: string, count: string) => ` if (!weighted.pair.${stop}) { ${count} += f32(weighted.rows); }`;
+    replace(item, `${item}${reached('stopKey', 'toKey')}${reached('stopValue', 'toValue')}`, 1);
+    replace('dKey[at + group] = sums[4u * c + i];', 'dKey[at + group] = vec4f(toKey);', 1);
+    replace('dValue[at + group] = sums[4u * c + i];', 'dValue[at + group] = vec4f(toValue);', 1);
   } else {
     replace(
       'let keys = keyTile(sample, pair.tile, lane);',
-      `let keys = keyTile(sample, pair.tile, lane);${visited}`,
+      `let keys = keyTile(sample, pair.tile, lane);${visited('keys')}`,
       2,
     );
     // The computed value stays, times zero: a binding that nothing reads would be gone from the layout.
@@ -214,8 +215,8 @@ async function counting(name: 'attention' | 'attention.software') {
 
 describe('attention counted', () => {
   const visits = (variant: string) => `${variant} visits exactly the pairs of its plan`;
-  for (const variant of ['base-4', 'software']) test(visits(variant), (context) => countVisits(variant, context));
-  longTest(visits('base-1'), (context) => countVisits('base-1', context));
+  for (const variant of ['base-128', 'software']) test(visits(variant), (context) => countVisits(variant, context));
+  longTest(visits('base-256'), (context) => countVisits('base-256', context));
 
   async function countVisits(variant: string, { skip }: TestContext) {
     const device = await testDevice('normal');
