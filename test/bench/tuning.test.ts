@@ -55,8 +55,8 @@ describe('tuning', () => {
   test('measured, kept, read and taken; choices for other head dimensions stay', async () => {
     const path = join(folder, 'tuned', 'here.json');
     const storages = ['f32'] as const;
-    await tune(floor, path, { storages, directions: ['forward', 'backward'], shapes: ['T=8,H=1,D=8'] });
-    const tuning = await tune(floor, path, { storages, directions: ['forward'], shapes: ['T=8,H=1,D=16'] });
+    await tune(device, path, { storages, directions: ['forward', 'backward'], shapes: ['T=8,H=1,D=8'] });
+    const tuning = await tune(device, path, { storages, directions: ['forward'], shapes: ['T=8,H=1,D=16'] });
     expect(tuning.attention.map(({ entry, headDimension }) => `${entry} ${headDimension}`)).toEqual([
       'forward 8',
       'backwardQuery 8',
@@ -64,14 +64,14 @@ describe('tuning', () => {
       'forward 16',
     ]);
     for (const choice of tuning.attention)
-      expect(Object.keys(choice.milliseconds)).toEqual(attentionVariants(floor, choice));
-    expect((await findTuning(floor, path)).tuning).toEqual(tuning);
+      expect(Object.keys(choice.milliseconds)).toEqual(attentionVariants(device, choice));
+    expect((await findTuning(device, path)).tuning).toEqual(tuning);
     const [first] = tuning.attention;
-    const other = attentionVariants(floor, first).at(-1)!;
-    useVariants(floor, { ...tuning, attention: [{ ...first, variant: other }] });
-    expect(attentionVariant(floor, first)).toBe(other);
-    useAttentionVariants(floor, []);
-    expect(attentionVariant(floor, first)).not.toBe(other);
+    const other = attentionVariants(device, first).at(-1)!;
+    useVariants(device, { ...tuning, attention: [{ ...first, variant: other }] });
+    expect(attentionVariant(device, first)).toBe(other);
+    useAttentionVariants(device, []);
+    expect(attentionVariant(device, first)).not.toBe(other);
   });
 
   test('products at the places of a model, in the same file; --print shows it', async () => {

@@ -59,21 +59,17 @@ function use(device: Device, variant: string, { headDimension, dtype = 'f32' }: 
 afterEach(async () => useAttentionVariants(await testDevice('normal'), []));
 
 describe('variants of attention', () => {
-  // A software adapter compiles each for seconds.
+  // A software adapter compiles each for seconds. Head dimensions of other tests, so that their pipelines serve again.
   const all = ['software', 'base-128', 'base-256'];
-  test.for(fewerSizes ? all.slice(0, 2) : all)('%s: float64, and the base file', async (variant, { skip }) => {
+  test.for(fewerSizes ? all.slice(0, 2) : all)('%s: float64', async (variant, { skip }) => {
     const device = await testDevice('normal');
     for (const [seed, group] of [
       [31, 3],
       [32, 1],
     ]) {
-      const given = randomCase(seed, 72, group);
-      use(device, 'base-128', given);
-      const base = await runAttention(device, given);
+      const given = randomCase(seed, variant === 'base-256' ? 136 : 40, group);
       if (!use(device, variant, given)) skip('not on this adapter');
-      const actual = await runAttention(device, given);
-      compareAttention(actual, reference.attention(given), 2e-6);
-      for (const name of results) expectClose(actual[name], base[name], 1e-6, name);
+      compareAttention(await runAttention(device, given), reference.attention(given), 2e-6);
     }
   });
 
