@@ -383,33 +383,29 @@ fn keyRowStarts(work: Work, keys: Tile, k: u32) -> RowStarts {
   return starts;
 }
 
-// One function for each operand, because a function of WGSL takes no pointer into storage.
+// One function for each operand, because a function of WGSL takes no pointer into storage. In place of what does not exist another group
+// is loaded and thrown away: without branches a thread waits once for all its rows.
+fn exists(start: u32, group: u32) -> bool { return start != NO_ROW && group < shape.groups; }
+fn placeOf(start: u32, group: u32) -> u32 { return select(0u, start + group, exists(start, group)); }
+fn orZero(loaded: vec4f, start: u32, group: u32) -> vec4f { return select(vec4f(), loaded, exists(start, group)); }
 fn loadQuery(starts: RowStarts, group: u32) -> ThreadRows {
-  var rows = ThreadRows();
-  for (var i = 0u; i < 4u; i++) {
-    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = shape.scale * unpack(query[starts[i] + group]); }
-  }
+  var rows: ThreadRows;
+  for (var i = 0u; i < 4u; i++) { rows[i] = orZero(shape.scale * unpack(query[placeOf(starts[i], group)]), starts[i], group); }
   return rows;
 }
 fn loadOutputGradient(starts: RowStarts, group: u32) -> ThreadRows {
-  var rows = ThreadRows();
-  for (var i = 0u; i < 4u; i++) {
-    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = dOutput[starts[i] + group]; }
-  }
+  var rows: ThreadRows;
+  for (var i = 0u; i < 4u; i++) { rows[i] = orZero(dOutput[placeOf(starts[i], group)], starts[i], group); }
   return rows;
 }
 fn loadKey(starts: RowStarts, group: u32) -> ThreadRows {
-  var rows = ThreadRows();
-  for (var i = 0u; i < 4u; i++) {
-    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = unpack(key[starts[i] + group]); }
-  }
+  var rows: ThreadRows;
+  for (var i = 0u; i < 4u; i++) { rows[i] = orZero(unpack(key[placeOf(starts[i], group)]), starts[i], group); }
   return rows;
 }
 fn loadValue(starts: RowStarts, group: u32) -> ThreadRows {
-  var rows = ThreadRows();
-  for (var i = 0u; i < 4u; i++) {
-    if (starts[i] != NO_ROW && group < shape.groups) { rows[i] = unpack(value[starts[i] + group]); }
-  }
+  var rows: ThreadRows;
+  for (var i = 0u; i < 4u; i++) { rows[i] = orZero(unpack(value[placeOf(starts[i], group)]), starts[i], group); }
   return rows;
 }
 
@@ -503,7 +499,10 @@ fn tileOf(thread: Thread) -> u32 { return thread.team / 2u % PAIRS; }
 // dS of the second team's rows, in its left operand, where the first team has left P f'.
 fn stageScoreGradient(dWeights: ThreadRows, thread: Thread) {
   var rows = dWeights;
-  for (var i = 0u; i < 4u; i++) { rows[i] *= left[thread.team][thread.y][i][thread.x]; }
+  for (var i = 0u; i < 4u; i++) {
+    let slope = left[thread.team][thread.y][i][thread.x];
+    rows[i] = select(slope * rows[i], vec4f(), slope == vec4f());
+  }
   stageLeft(thread.team, rows, thread);
 }
 
