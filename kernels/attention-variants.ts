@@ -80,7 +80,7 @@ function baseVariant(teams: 2 | 4): Variant {
       const byKey = entry === 'backwardKeyValue';
       const across = byKey ? sizes.kvHeads : sizes.heads;
       const tiles = byKey ? keyTiles.length : queryTiles.length;
-      const items = byKey ? queryTiles.length * headsPerKv : keyTiles.length;
+      const items = (byKey ? queryTiles.length * headsPerKv : keyTiles.length) / (teams / 2);
       const workgroups = across * tiles * sizes.batch;
       // Where query heads share a kv head, dk and dv have fewer and longer lists than dq: slices take the place of those heads, until a
       // large GPU is full. That bounds their memory: two tensors as dq, and 2 * FULL_WORKGROUPS tiles.

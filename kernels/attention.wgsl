@@ -14,7 +14,7 @@
 //   delta_i = do_i . o_i        dS_ij = P_ij (dP_ij - delta_i) f'(s q_i . k_j)
 //   dq_i = s sum_j dS_ij k_j    dk_j = s sum_i dS_ij q_i           dv_j = sum_i P_ij do_i
 //
-// In the code m is `largest`, l `total`, P `weight` and dP `dWeight`; `scoreGradient` makes dS. attention-rows.wgsl makes delta.
+// In the code m is `largest`, l `total`, P `weight` and P f' `slope`. attention-rows.wgsl makes delta.
 //
 // Stop-gradients. An edge may stop the gradient to K and V (knowledge insulation, arXiv 2505.23705, equations 5 and 6). Then dk and dv
 // leave out its terms, and nothing else changes: delta_i belongs to the softmax and stays the sum over all keys. An edge may also scale
@@ -342,7 +342,7 @@ fn weightAgain(pair: Pair, at: ScorePosition, queries: Tile, keys: Tile, product
   return weight;
 }
 
-// dS / (dP - delta). A score that is not allowed has weight 0, and may have any derivative, even one that is no number.
+// P f', the factor of dP - delta in dS. A score that is not allowed has weight 0, and may have any derivative, even one that is no number.
 fn slopeOf(at: ScorePosition, product: f32, weight: f32) -> f32 {
   let slope = scoreDerivative(product, i32(at.q), i32(at.k), i32(at.head), at.queryData, at.keyData);
   return select(0.0, weight * slope, weight > 0.0);
@@ -496,9 +496,9 @@ fn sumOfRows(value: vec4f, thread: Thread) -> vec4f {
 fn isSecond(thread: Thread) -> bool { return thread.team % 2u == 1u; }
 fn tileOf(thread: Thread) -> u32 { return thread.team / 2u % PAIRS; }
 
-// dS of the second team's rows, in its left operand, where the first team has left P f'.
-fn stageScoreGradient(dWeights: ThreadRows, thread: Thread) {
-  var rows = dWeights;
+// dS of the thread's rows from dP - delta, in the left operand of the second team, where the first has left P f'.
+fn stageScoreGradient(differences: ThreadRows, thread: Thread) {
+  var rows = differences;
   for (var i = 0u; i < 4u; i++) {
     let slope = left[thread.team][thread.y][i][thread.x];
     rows[i] = select(slope * rows[i], vec4f(), slope == vec4f());
@@ -520,7 +520,7 @@ fn backwardQuery(grid: Grid, @builtin(local_invocation_index) index: u32) {
     let item = keyItem(work, first + tileOf(thread));
     let keys = item.tile;
     let keyRows = keyRowStarts(work, keys, thread.x);
-    var products = ThreadRows();                  // s q . k, or do . v
+    var products = ThreadRows();                  // s q . k, then P f'; or do . v, then dP - delta
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       let group = chunk * GROUPS + thread.y;
       if (isSecond(thread)) {
@@ -589,7 +589,7 @@ fn backwardKeyValue(grid: Grid, @builtin(local_invocation_index) index: u32) {
     let queries = item.tile;
     let queryRows = queryRowStarts(work, queries, item.firstFlat, thread.x);
     let unwanted = item.rows == 0u || (isSecond(thread) && pair.stopKey);
-    var products = ThreadRows();                  // k . s q, or v . do
+    var products = ThreadRows();                  // k . s q, then P; or v . do, then dP - delta
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       let group = chunk * GROUPS + thread.y;
       if (isSecond(thread)) {
