@@ -6,7 +6,7 @@ interface Listed {
   load(): Promise<Command>;
 }
 
-const tokenize = (name: 'report' | 'fit' | 'speed') => () => import('./tokenize.ts').then((own) => own[name]);
+const tokenize = (name: 'report' | 'fit') => () => import('./tokenize.ts').then((own) => own[name]);
 const tokenizeChunks = (name: 'encode' | 'decode') => () => import('./tokenize-chunks.ts').then((own) => own[name]);
 
 export const commands: Readonly<Record<string, Listed>> = {
@@ -65,10 +65,6 @@ export const commands: Readonly<Record<string, Listed>> = {
   'tokenize decode': {
     summary: 'decodes ids to chunks, in the units of the data',
     load: tokenizeChunks('decode'),
-  },
-  'tokenize speed': {
-    summary: 'coefficients per second of FAST, and of @huggingface/tokenizers for the same work',
-    load: tokenize('speed'),
   },
   bench: {
     summary: '--tune writes the tuning file of this adapter: its fastest kernel variants, which all commands then use',

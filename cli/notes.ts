@@ -23,7 +23,7 @@ export const trainingNotes = [
 ];
 
 export const tokenizerNotes = [
-  `Chunks are normalised by the 1 % and 99 % quantiles. The report gives tokens per chunk and per second of control, the error of each dimension in normalised units, the share of zero coefficients, and the frequency of each id. The error of the naive tokenizers is mostly clipping.`,
+  `Chunks are normalised by the 1 % and 99 % quantiles. The report gives tokens per chunk and per second of control, the error of each dimension in normalised units, the share of zero coefficients, and how many ids are in use. The error of the naive tokenizers is mostly clipping.`,
 ];
 
 export const attentionNotes = [
