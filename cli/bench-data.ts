@@ -1,20 +1,15 @@
-/** `insula bench data`: training examples per second that a data set gives, by itself and during training. */
+/** `insula bench data`: training examples per second that a data set gives. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { besideTraining } from '../bench/data/beside-training.ts';
 import { type LoadingRate, madeDataset, measureLoading } from '../bench/data/loading-rate.ts';
 import { aligned } from '../bench/measure/table.ts';
-import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { InputError } from '../engine/index.ts';
 import { type Dataset, openDataset, writeLeRobot } from '../model/data/index.ts';
 import { command } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions } from './data.ts';
-import { deviceOptions } from './device.ts';
-import { flag, number } from './options.ts';
+import { number } from './options.ts';
 import type { Progress } from './progress.ts';
-
-const training = { needs: 'training' };
 
 export const benchData = command({
   options: {
@@ -24,12 +19,8 @@ export const benchData = command({
     batch: number('examples in a batch; 64 by default', 1),
     seconds: number('seconds of each measurement; 5 by default', 1),
     size: number('pixels that images are scaled to; 64 by default', 1),
-    training: flag('also measures during training steps of the tiny preset, which needs an adapter'),
-    adapter: { ...deviceOptions.adapter, ...training },
-    floor: { ...deviceOptions.floor, ...training },
-    tuning: { ...deviceOptions.tuning, ...training },
   },
-  async run({ batch = 64, seconds = 5, size: givenSize, training, adapter, floor, tuning, ...choice }, { progress }) {
+  async run({ batch = 64, seconds = 5, size: givenSize, ...choice }, { progress }) {
     const size = givenSize ?? 64;
     const temporary = choice.data ? null : await mkdtemp(join(tmpdir(), 'insula-data-'));
     try {
@@ -45,12 +36,6 @@ export const benchData = command({
         rows.push(
           await measureLoading(`and ${cameras} images of ${size} x ${size}`, dataset, { batch, seconds, size }),
         );
-      if (training) {
-        using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
-        const shown = [{ ...dataset, cameras: [] }, dataset];
-        for (const [i, row] of rows.entries())
-          row.beside = await besideTraining(device, shown[i], { batch, seconds }, progress);
-      }
       const description = dataset.description ?? dataset.name;
       return { json: { dataset: description, rows }, lines: [description, ...tableOf(rows, batch)] };
     } finally {
@@ -67,12 +52,10 @@ async function writtenDataset(folder: string, progress: Progress): Promise<Datas
 
 function tableOf(rows: readonly LoadingRate[], batch: number): string[] {
   const head = ['examples', 'a second', `longest batch of ${batch}`];
-  const beside = rows.some((row) => row.beside) ? ['beside training', 'its step, ms', 'of one batch again'] : [];
-  const table = rows.map(({ what, samplesPerSecond, longestBatch, beside: own }) => [
+  const table = rows.map(({ what, samplesPerSecond, longestBatch }) => [
     what,
     samplesPerSecond.toFixed(0),
     `${longestBatch.toFixed(0)} ms`,
-    ...(own ? [own.samplesPerSecond, own.streamed, own.held].map((value) => value.toFixed(0)) : []),
   ]);
-  return aligned([[...head, ...beside], ...table], 1);
+  return aligned([head, ...table], 1);
 }

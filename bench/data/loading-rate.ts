@@ -8,7 +8,6 @@ import {
   TrainingSampler,
   wholeEpisodes,
 } from '../../model/data/index.ts';
-import type { BesideTraining } from './beside-training.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
 const WINDOW = 8192;
@@ -20,7 +19,6 @@ export interface LoadingRate {
   samplesPerSecond: number;
   /** The longest that a batch took, milliseconds: what a training step beside it waits at most. */
   longestBatch: number;
-  beside?: BesideTraining;
 }
 
 /** Loads batches for `seconds`: actions and states, and with `size` every camera's image scaled to so many pixels on a side. */

@@ -2,13 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { besideTraining } from '../../bench/data/beside-training.ts';
 import { benchData } from '../../cli/bench-data.ts';
 import { writeLeRobot } from '../../model/data/index.ts';
 import { source } from '../data/lerobot-files.ts';
-import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
-import { syntheticDataset } from '../support/synthetic-dataset.ts';
 
 test('insula bench data: a row for numbers and one with images', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'insula-bench-data-'));
@@ -29,11 +26,4 @@ test('insula bench data: a row for numbers and one with images', async () => {
   } finally {
     await rm(folder, { recursive: true });
   }
-});
-
-test('training steps on streamed batches and on one held batch are timed', async () => {
-  const dataset = syntheticDataset({ images: false });
-  const listener = { note: () => {} };
-  const beside = await besideTraining(await testDevice('normal'), dataset, { batch: 4, seconds: 0.1 }, listener);
-  for (const value of Object.values(beside)) expect(value).toBeGreaterThan(0);
 });
