@@ -10,16 +10,11 @@ const AFTER_SUCCESS = 3;
 
 /** The choice of demonstrations: the same settings give the same bytes. */
 export interface DemonstrationSettings {
-  readonly episodes: number;
-  /** The seed that chooses the scenes: a whole number from 0; 0 by default. */
-  readonly seed?: number;
-  /**
-   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`). The default, 0, is better for
-   * policies that act in chunks: pushes cannot be predicted, so they blur the target of a chunk.
-   */
+  readonly seed: number;
+  /** Kinds of scenes, which take turns. */
+  readonly scenes: readonly SceneSettings[];
+  /** Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); none by default. */
   readonly disturbance?: number;
-  /** Kinds of scenes, which take turns; simple placing by default. */
-  readonly scenes?: readonly SceneSettings[];
 }
 
 /** One episode: a demonstration, or the actions of a policy. */
@@ -103,7 +98,7 @@ export function recordEpisode(
 /** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */
 export function attempt(
   world: TabletopWorld,
-  { seed, disturbance, scenes }: Required<DemonstrationSettings>,
+  { seed, scenes, disturbance = 0 }: DemonstrationSettings,
   index: number,
 ): Recording | null {
   return recordEpisode(world, episodeSeed('training', seed, index), disturbance, scenes[index % scenes.length]);

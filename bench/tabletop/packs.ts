@@ -4,8 +4,7 @@ import { type ColumnStatistics, columnStatistics, shuffledEpochs } from '../../m
 import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
-import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
-import type { CachedFramesOptions } from './frames-node.ts';
+import { type Frame, type FrameSettings, pictureOf, type SeenThing, thingsOf } from './frames.ts';
 import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
 import { draws, type SceneSettings } from './scene.ts';
 import { STATE_DIMENSION } from './world.ts';
@@ -38,11 +37,34 @@ const kinds: readonly SceneSettings[] = (['place', 'place', 'place', 'press', 'o
 const TRAINING = { from: 2 ** 20, scenes: 4000, each: 5, kinds };
 const HELD_OUT = { from: 2 ** 20 + 2 ** 19, scenes: 60, each: 5, kinds };
 
-/** The packs that a seed's model is pretrained on. Node only: frames are made by worker threads, and kept in a folder. */
-export async function pretrainingPacks(seed: number, options: CachedFramesOptions): Promise<PackSource> {
-  const { cachedFrames } = await import('./frames-node.ts');
-  const frames = await cachedFrames({ seed, ...TRAINING }, options);
-  const heldOut = await cachedFrames({ seed, ...HELD_OUT }, { ...options, onProgress: undefined });
+interface FramesOptions {
+  /** The folder that keeps frames. */
+  readonly folder: string;
+  /** Called after every scene with the number of scenes done and of all. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Stops the work: its reason is thrown. */
+  readonly signal?: AbortSignal;
+}
+
+/** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. */
+async function framesIn(settings: FrameSettings, { folder, onProgress, signal }: FramesOptions): Promise<Frame[]> {
+  const { cached } = await import('./cache-node.ts');
+  const { inWorkers } = await import('./workers-node.ts');
+  return cached(folder, 'frames', settings, async () => {
+    const frames: Frame[][] = [];
+    for await (const own of inWorkers('framesOf', settings, settings.scenes)) {
+      signal?.throwIfAborted();
+      frames.push(own);
+      onProgress?.(frames.length, settings.scenes);
+    }
+    return frames.flat();
+  });
+}
+
+/** The packs that a seed's model is pretrained on. */
+export async function pretrainingPacks(seed: number, options: FramesOptions): Promise<PackSource> {
+  const frames = await framesIn({ seed, ...TRAINING }, options);
+  const heldOut = await framesIn({ seed, ...HELD_OUT }, { ...options, onProgress: undefined });
   const states = columnStatistics([Float32Array.from(frames.flatMap(({ state }) => state))], STATE_DIMENSION);
   return worldPacks(frames, heldOut, { seed, states });
 }

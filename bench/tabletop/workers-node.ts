@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { InputError } from '../../engine/files/errors.ts';
-import type { Job, Results, WorkerMessage } from './jobs.ts';
+import type { Jobs } from './worker.ts';
 
 // Node only; what also runs in a browser loads this file by a dynamic import.
 
@@ -9,54 +9,45 @@ import type { Job, Results, WorkerMessage } from './jobs.ts';
  * The results of a job for the indices from 0 on, in order, until `count` of them are not null, made in as many worker threads as
  * there are cores, or fewer for few results. They do not depend on the number of threads and their timing.
  */
-export async function* inWorkers<J extends Job>(
-  job: J,
+export async function* inWorkers<Name extends keyof Jobs>(
+  job: Name,
+  settings: Parameters<Jobs[Name]>[1],
   count: number,
   // A thread takes as long to start as several results.
   threads = Math.min(availableParallelism(), Math.ceil(count / 8)),
-): AsyncGenerator<Results[J['name']]> {
+): AsyncGenerator<ReturnType<Jobs[Name]>> {
   const file = import.meta.url.endsWith('.ts') ? './worker.mjs' : './worker.js';
-  const results = new Map<number, Results[J['name']]>();
-  const idle: Worker[] = [];
-  let [begun, failed, yielded] = [0, 0, 0];
-  let failure: Error | undefined;
-  let wake = () => {};
-  const fail = (message: string, input = false) => {
-    failure ??= input ? new InputError(message) : new Error(`a worker of the tabletop world: ${message}`);
-    wake();
-  };
-  const beginMore = () => {
-    while (idle.length > 0 && begun - failed < count) idle.pop()?.postMessage(begun++);
-  };
-  const workers = Array.from({ length: Math.min(threads, count) }, () => {
-    const worker = new Worker(new URL(file, import.meta.url), { workerData: job });
-    worker.on('message', (message: WorkerMessage) => {
-      if ('error' in message) return fail(message.error, message.input);
-      results.set(message.index, message.result as Results[J['name']]);
-      if (message.result === null) failed++;
-      idle.push(worker);
-      beginMore();
-      wake();
+  const workers = Array.from(
+    { length: Math.min(threads, count) },
+    () => new Worker(new URL(file, import.meta.url), { workerData: { job, settings } }),
+  );
+  const answer = (worker: Worker, index: number) =>
+    new Promise<ReturnType<Jobs[Name]>>((resolve, reject) => {
+      worker.removeAllListeners();
+      worker.once('message', resolve);
+      worker.once('exit', () => reject(new Error('a worker of the tabletop world: it ended early')));
+      worker.once('error', ({ name, message }: Error) =>
+        reject(
+          name === 'InputError' ? new InputError(message) : new Error(`a worker of the tabletop world: ${message}`),
+        ),
+      );
+      worker.postMessage(index);
     });
-    worker.on('error', (error) => fail(error instanceof Error ? error.message : String(error)));
-    worker.on('exit', () => fail('it ended early'));
-    return worker;
-  });
-  idle.push(...workers);
-  beginMore();
+  const results: Promise<ReturnType<Jobs[Name]>>[] = [];
+  let failed = 0;
+  const beginNext = (worker: Worker): void => {
+    if (results.length - failed === count) return;
+    const result = answer(worker, results.length).then((own) => {
+      if (own === null) failed++;
+      beginNext(worker);
+      return own;
+    });
+    result.catch(() => {}); // the error is thrown again below
+    results.push(result);
+  };
+  workers.forEach(beginNext);
   try {
-    while (yielded < begun) {
-      if (failure) throw failure;
-      const result = results.get(yielded);
-      if (result === undefined) {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-        continue;
-      }
-      results.delete(yielded++);
-      yield result;
-    }
+    for (let index = 0; index < results.length; index++) yield await results[index];
   } finally {
     await Promise.all(workers.map((worker) => worker.terminate()));
   }

@@ -7,6 +7,12 @@ import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
 import { actionRange, dimensions, type Scene, type SceneSettings, workplace } from './scene.ts';
 import { movedThing, stages, stagesReached } from './stages.ts';
 
+/**
+ * The hash of test/support/world-hash.ts, the same in every JavaScript engine. Any change to the scenes, the physics, the camera or
+ * the demonstrator changes it: then the new value belongs here, and cached demonstrations are made again.
+ */
+export const WORLD_HASH = '0461591450a53cfa13ca1aebefd78b4e3959378854780853acc9d60b8e4f8784';
+
 /** Control steps a second. */
 export const RATE = 10;
 /** Width of an action: target x, y, z of the gripper and of its opening, in metres. */

@@ -1,9 +1,9 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { WORLD_HASH, worldHash } from '../../bench/tabletop/hash.ts';
 import { makeScene } from '../../bench/tabletop/make-scene.ts';
 import { actionRange, episodeSeed } from '../../bench/tabletop/scene.ts';
-import { TabletopWorld } from '../../bench/tabletop/world.ts';
+import { TabletopWorld, WORLD_HASH } from '../../bench/tabletop/world.ts';
 import { worldInstructions } from '../../tokenizers/world-language.ts';
+import { worldHash } from '../support/world-hash.ts';
 
 async function makeWorld(): Promise<TabletopWorld> {
   const world = await TabletopWorld.create();
