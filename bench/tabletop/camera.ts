@@ -131,26 +131,13 @@ export class Camera {
       this.#rays.set(this.#directions.subarray(tile * RAYS * 3, (tile + 1) * RAYS * 3), at * RAYS * 3);
     });
     const rays = this.#rays.subarray(0, count * 3) as unknown as number[];
+    const eye = [...this.#look.camera.eye];
     const groupMask = [0, 1, 2, 3, 4, 5].map((other) => (other === group ? 1 : 0));
     const hits = new this.#mujoco.IntBuffer(count);
     const distances = new this.#mujoco.DoubleBuffer(count);
     const normals = new this.#mujoco.DoubleBuffer(count * 3);
     try {
-      const { mj_multiRay } = this.#mujoco;
-      mj_multiRay(
-        model,
-        data,
-        [...this.#look.camera.eye],
-        rays,
-        groupMask,
-        true,
-        -1,
-        hits,
-        distances,
-        normals,
-        count,
-        10,
-      );
+      this.#mujoco.mj_multiRay(model, data, eye, rays, groupMask, true, -1, hits, distances, normals, count, 10);
       const hit = hits.GetView() as Int32Array;
       const distance = distances.GetView() as Float64Array;
       const normal = normals.GetView() as Float64Array;

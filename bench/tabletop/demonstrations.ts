@@ -1,5 +1,6 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
+import type { WorldTask } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE, project } from './camera.ts';
 import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
@@ -105,12 +106,14 @@ function toEpisode({ seed, settings, length, actions, states, images, instructio
   return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image, subtask, places };
 }
 
-/** Whether the gripper has closed on something of this width, in metres. */
-const isClosedOn = (width: number) => (state: Float32Array) => state[3] < width + 0.006;
-const statesUntil = (states: Float32Array, step: number) =>
-  Array.from({ length: step + 1 }, (_, before) =>
-    states.subarray(before * STATE_DIMENSION, (before + 1) * STATE_DIMENSION),
+/** The states up to a control step, and whether the gripper has closed, in one of them, on what the task has it grasp. */
+function soFar(states: Float32Array, step: number, task: WorldTask) {
+  const until = Array.from({ length: step + 1 }, (_, at) =>
+    states.subarray(at * STATE_DIMENSION, (at + 1) * STATE_DIMENSION),
   );
+  const width = 2 * (task === 'place' ? dimensions.object : dimensions.handle.half);
+  return { until, isClosed: (state: Float32Array) => state[3] < width + 0.006 };
+}
 
 /** The part of the task that is done at a control step, by the states up to it. */
 function subtaskOf(
@@ -120,17 +123,14 @@ function subtaskOf(
 ) {
   const target = fixtures[fixture];
   const reach = `reach for the ${nameOf(task === 'place' ? objects[object] : target)}`;
-  const soFar = statesUntil(states, step);
+  const { until, isClosed } = soFar(states, step, task);
   if (task === 'press') {
     const above = ([x, y]: Float32Array) => Math.abs(x - target.x) < 0.02 && Math.abs(y - target.y) < 0.02;
-    return soFar.some(above) ? 'press it' : reach;
+    return until.some(above) ? 'press it' : reach;
   }
-  const isClosed = isClosedOn(graspedWidth(task));
-  if (isClosed(soFar[step])) return task === 'place' ? `bring it to the ${nameOf(target)}` : 'pull it open';
-  return soFar.some(isClosed) ? 'let go' : reach;
+  if (isClosed(until[step])) return task === 'place' ? `bring it to the ${nameOf(target)}` : 'pull it open';
+  return until.some(isClosed) ? 'let go' : reach;
 }
-
-const graspedWidth = (task: 'place' | 'open') => 2 * (task === 'place' ? dimensions.object : dimensions.handle.half);
 
 /** Where the named things are in the picture of a control step, those that are acted on first: what is grasped is at the gripper. */
 function placesOf(scene: Scene, states: Float32Array, step: number): [number, number][] {
@@ -139,11 +139,11 @@ function placesOf(scene: Scene, states: Float32Array, step: number): [number, nu
   const placesAt = (...positions: ArrayLike<number>[]) =>
     positions.map(({ 0: x, 1: y, 2: z }) => project([x, y, z], look.camera));
   if (settings.task === 'press') return placesAt(target);
-  const soFar = statesUntil(states, step);
-  const grasped = soFar.findLast(isClosedOn(graspedWidth(settings.task)));
+  const { until, isClosed } = soFar(states, step, settings.task);
+  const grasped = until.findLast(isClosed);
   if (settings.task === 'open') return placesAt(grasped ? [target[0], grasped[1], target[2]] : target);
   const { x, y, shape } = objects[object];
   if (!grasped) return placesAt([x, y, restingHeight(shape)], target);
-  const isLetGo = grasped !== soFar[step];
+  const isLetGo = grasped !== until[step];
   return placesAt(isLetGo ? [target[0], target[1], dimensions.object] : grasped, target);
 }

@@ -58,8 +58,8 @@ export interface Draws {
   integer(below: number): number;
 }
 
-export function drawsOf(random: Random): Draws {
-  let drawn = 0;
+/** The numbers of a stream from the `drawn`-th on. */
+export function drawsOf(random: Random, drawn = 0): Draws {
   return {
     between: (low, high) => low + (high - low) * random.uniform(drawn++),
     integer: (below) => random.integer(drawn++, below),

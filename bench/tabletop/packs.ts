@@ -5,6 +5,7 @@ import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type Frame, type FrameSettings, pictureOf, type SeenThing, thingsOf } from './frames.ts';
+import { type Draws, drawsOf } from './look.ts';
 import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
 import { draws, type SceneSettings } from './scene.ts';
 import { STATE_DIMENSION } from './world.ts';
@@ -76,21 +77,17 @@ export function worldPacks(
   { seed, states }: { seed: number; states: ColumnStatistics },
 ): PackSource {
   const [training, measuring] = [0, 1].map((use) => randomStream(seed, 2 * draws.questions + use, streams.world));
-  const pack = (frame: Frame, random: typeof training, place: number): Pack => {
-    let drawn = place * WORDS;
-    return packOf(frame, (below) => random.integer(drawn++, below));
-  };
   const shuffled = shuffledEpochs(frames.length, (epoch) => randomStream(seed, epoch, streams.shuffle));
   return {
     slots: slots.length,
     classes: { kinds: ['nothing', ...nouns], colours: ['nothing', ...colours] },
     states,
-    at: (place) => pack(frames[shuffled(place).number], training, place),
-    heldOut: heldOut.map((frame, place) => pack(frame, measuring, place)),
+    at: (place) => packOf(frames[shuffled(place).number], drawsOf(training, place * WORDS)),
+    heldOut: heldOut.map((frame, place) => packOf(frame, drawsOf(measuring, place * WORDS))),
   };
 }
 
-function packOf(frame: Frame, draw: (below: number) => number): Pack {
+function packOf(frame: Frame, { integer: draw }: Draws): Pack {
   const seen = thingsOf(frame);
   const all = [...seen.objects, ...seen.fixtures];
   const questions = slots.map((kinds) => questionAbout(frame, kinds[draw(kinds.length)], draw, seen));

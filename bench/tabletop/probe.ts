@@ -6,19 +6,7 @@ import { worldLanguage } from '../../tokenizers/index.ts';
 import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
 import { heldOutPairs } from './scene.ts';
 
-interface ProbeScore {
-  /** The share of objects of the right class; null without objects. */
-  readonly rich: number | null;
-  /** The same share of objects of colour-shape pairs that no training scene has. */
-  readonly pairs: number | null;
-}
-
-export interface ProbeScores {
-  readonly shape: ProbeScore;
-  readonly colour: ProbeScore;
-  /** Objects that the probe is fitted to and measured on. */
-  readonly objects: Readonly<Record<keyof ProbeFrames, number>>;
-}
+export type ProbeScores = Awaited<ReturnType<typeof probeTower>>;
 
 /** Frames of rich scenes for the fit, others of rich scenes, and frames of the variation `pairs`. */
 interface ProbeFrames {
@@ -37,21 +25,24 @@ const names: Readonly<Record<'shape' | 'colour', readonly string[]>> = {
   shape: worldLanguage.objects,
   colour: worldLanguage.colours,
 };
-const classOf = ({ noun, colour }: SeenThing, what: 'shape' | 'colour') => (what === 'shape' ? noun : colour);
 
-/** Frames count while the gripper is free: an object in the gripper is hidden by it. */
-export async function probeTower(policy: Policy, frames: ProbeFrames): Promise<ProbeScores> {
+/**
+ * The share of objects of the right class, null without objects, in rich scenes and among colour-shape pairs that no training scene has.
+ * Frames count while the gripper is free: an object in the gripper is hidden by it.
+ */
+export async function probeTower(policy: Policy, frames: ProbeFrames) {
   const [fit, rich, pairs] = [
     await seenIn(policy, frames.fit),
     await seenIn(policy, frames.rich),
     (await seenIn(policy, frames.pairs)).filter(({ thing }) => heldOutPairs.some((pair) => pair === thing.name)),
   ];
-  const scoreOf = (what: 'shape' | 'colour'): ProbeScore => {
+  const scoreOf = (what: 'shape' | 'colour') => {
     if (fit.length === 0) return { rich: null, pairs: null };
     const probe = fitLinearProbe(labelled(fit, what), names[what].length);
     const accuracy = (seen: readonly Seen[]) => (seen.length > 0 ? probeAccuracy(probe, labelled(seen, what)) : null);
     return { rich: accuracy(rich), pairs: accuracy(pairs) };
   };
+  // Objects that the probe is fitted to and measured on.
   const objects = { fit: fit.length, rich: rich.length, pairs: pairs.length };
   return { shape: scoreOf('shape'), colour: scoreOf('colour'), objects };
 }
@@ -80,5 +71,8 @@ function labelled(seen: readonly Seen[], what: 'shape' | 'colour'): Labelled {
   seen.forEach((own, i) => {
     features.set(own.features, i * width);
   });
-  return { features, classes: seen.map(({ thing }) => names[what].indexOf(classOf(thing, what))) };
+  return {
+    features,
+    classes: seen.map(({ thing }) => names[what].indexOf(what === 'shape' ? thing.noun : thing.colour)),
+  };
 }
