@@ -1,7 +1,7 @@
 import { Demonstrator } from './demonstrator.ts';
 import { Disturbance } from './disturbance.ts';
 import { episodeSeed, type SceneSettings, simplePlacing } from './scene.ts';
-import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
+import type { TabletopWorld, WorldObservation } from './world.ts';
 
 /** The number of control steps after which an episode has failed. */
 export const MAXIMUM_STEPS = 40;
@@ -31,40 +31,26 @@ export interface Recording {
   readonly instructions: readonly string[];
 }
 
-/** Collects an episode control step by control step. */
-export class EpisodeRecorder {
-  readonly #actions: number[] = [];
-  readonly #states: number[] = [];
-  readonly #pictures: Uint8Array[] = [];
+/** An observation and the action that followed it. */
+export interface RecordedStep {
+  readonly observation: WorldObservation;
+  readonly action: ArrayLike<number>;
+}
 
-  /** Control steps so far. */
-  get length(): number {
-    return this.#pictures.length;
-  }
-
-  /** Adds an observation and the action that followed it. */
-  add({ image, state }: WorldObservation, action: ArrayLike<number>): void {
-    this.#pictures.push(image.pixels);
-    this.#states.push(...state);
-    this.#actions.push(...Array.from(action));
-  }
-
-  recording(seed: number, settings: SceneSettings, instructions: readonly string[]): Recording {
-    const size = this.#pictures[0].length;
-    const images = new Uint8Array(this.length * size);
-    this.#pictures.forEach((picture, step) => {
-      images.set(picture, step * size);
-    });
-    return {
-      seed,
-      settings,
-      length: this.#actions.length / ACTION_DIMENSION,
-      actions: Float32Array.from(this.#actions),
-      states: Float32Array.from(this.#states),
-      images,
-      instructions,
-    };
-  }
+export function recordingOf(
+  steps: readonly RecordedStep[],
+  about: Pick<Recording, 'seed' | 'settings' | 'instructions'>,
+): Recording {
+  const size = steps[0].observation.image.pixels.length;
+  const images = new Uint8Array(steps.length * size);
+  for (const [at, { observation }] of steps.entries()) images.set(observation.image.pixels, at * size);
+  return {
+    ...about,
+    length: steps.length,
+    actions: Float32Array.from(steps.flatMap(({ action }) => Array.from(action))),
+    states: Float32Array.from(steps.flatMap(({ observation }) => [...observation.state])),
+    images,
+  };
 }
 
 /**
@@ -82,17 +68,17 @@ export function recordEpisode(
   world.reset(seed, settings);
   const demonstrator = new Demonstrator(world);
   const pushes = new Disturbance(seed, disturbance);
-  const recorder = new EpisodeRecorder();
+  const steps: RecordedStep[] = [];
   let rest = AFTER_SUCCESS;
   while (rest > 0) {
-    const step = recorder.length;
-    if (step === MAXIMUM_STEPS) return null;
+    if (steps.length === MAXIMUM_STEPS) return null;
     const action = demonstrator.action();
-    recorder.add(world.observe(), action);
-    world.step(pushes.push(action, step));
+    const pushed = pushes.push(action, steps.length);
+    steps.push({ observation: world.observe(), action });
+    world.step(pushed);
     rest = world.success() ? rest - 1 : AFTER_SUCCESS;
   }
-  return recorder.recording(seed, settings, world.scene.instructions);
+  return recordingOf(steps, { seed, settings, instructions: world.scene.instructions });
 }
 
 /** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */

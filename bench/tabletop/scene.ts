@@ -93,12 +93,6 @@ export interface SceneFixture {
   readonly y: number;
 }
 
-/** A template of instructions, filled with the usual words or with synonyms. */
-interface InstructionForm {
-  readonly template: string;
-  readonly synonyms: boolean;
-}
-
 /** Everything that a seed and its settings decide about an episode. */
 export interface Scene {
   readonly settings: SceneSettings;
@@ -109,8 +103,8 @@ export interface Scene {
   readonly object: number;
   /** Index of the fixture that the instruction names. */
   readonly fixture: number;
-  /** The forms of the instruction. */
-  readonly forms: readonly InstructionForm[];
+  /** The forms of the instruction: templates, filled with the usual words or with synonyms. */
+  readonly forms: readonly { readonly template: string; readonly synonyms: boolean }[];
   /** Paraphrases of the instruction, one for each form. */
   readonly instructions: readonly string[];
   /** Index of the paraphrase that the robot gets. */
@@ -119,9 +113,6 @@ export interface Scene {
   readonly start: readonly [number, number, number, number];
   readonly look: Look;
 }
-
-/** The purpose of an episode; no seed serves both. */
-type Purpose = 'training' | 'evaluation';
 
 /** Purposes of random numbers within the world's stream: the `step` of the counter. */
 export const draws = {
@@ -134,8 +125,8 @@ export const draws = {
   questions: 6,
 } as const;
 
-/** Seed of episode `index` of a run's `seed`: below 2^31 for training, from 2^31 on for evaluation. */
-export function episodeSeed(purpose: Purpose, seed: number, index: number): number {
+/** Seed of episode `index` of a run's `seed`: below 2^31 for training, from 2^31 on for evaluation, so that none serves both. */
+export function episodeSeed(purpose: 'training' | 'evaluation', seed: number, index: number): number {
   const half = randomStream(seed, draws[purpose], streams.world).uint32(index) >>> 1;
   return purpose === 'evaluation' ? half + 0x80000000 : half;
 }
