@@ -9,6 +9,7 @@ import {
   type FixtureKind,
   fixtureOf,
   heldOutPairs,
+  isHeldOut,
   type Scene,
   type SceneFixture,
   type SceneObject,
@@ -20,8 +21,6 @@ import {
 
 /** The simple world has the first of the colours and shapes. */
 const simple = { colours: colours.slice(0, 4), shapes: shapes.slice(0, 3) } as const;
-
-const isHeldOut = (colour: Colour, shape: Shape) => heldOutPairs.some((pair) => pair === `${colour} ${shape}`);
 
 /** The scene of an episode; every choice is uniform. Variations of one seed differ in what they vary alone. */
 export function makeScene(seed: number, settings: SceneSettings = simplePlacing): Scene {
@@ -44,7 +43,7 @@ function some<T>({ integer }: Draws, from: readonly T[], count: number): T[] {
 
 /** The shape, or, of a pair that is held out, the next. */
 function trainedShape(colour: Colour, shape: Shape, from: readonly Shape[]): Shape {
-  return isHeldOut(colour, shape) ? from[(from.indexOf(shape) + 1) % from.length] : shape;
+  return isHeldOut(`${colour} ${shape}`) ? from[(from.indexOf(shape) + 1) % from.length] : shape;
 }
 
 /** Two or three objects of different colours in the front half of the table, two fixtures of different colours in the back half. */
@@ -161,10 +160,10 @@ function withPair(scene: Scene, { integer }: Draws): Scene {
 function withDistractors(scene: Scene, own: Draws): Scene {
   const named = scene.objects[Math.max(0, scene.object)];
   const chosen = some(own, places, 5);
-  const otherShapes = simple.shapes.filter((shape) => shape !== named.shape && !isHeldOut(named.colour, shape));
+  const otherShapes = simple.shapes.filter((shape) => shape !== named.shape && !isHeldOut(`${named.colour} ${shape}`));
   const others = some(
     own,
-    simple.colours.filter((colour) => colour !== named.colour && !isHeldOut(colour, named.shape)),
+    simple.colours.filter((colour) => colour !== named.colour && !isHeldOut(`${colour} ${named.shape}`)),
     1,
   );
   const rest = simple.colours.filter((colour) => colour !== named.colour && !others.includes(colour));

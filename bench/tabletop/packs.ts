@@ -39,15 +39,12 @@ const TRAINING = { from: 2 ** 20, scenes: 4000, each: 5, kinds };
 const HELD_OUT = { from: 2 ** 20 + 2 ** 19, scenes: 60, each: 5, kinds };
 
 interface FramesOptions {
-  /** The folder that keeps frames. */
   readonly folder: string;
-  /** Called after every scene with the number of scenes done and of all. */
-  readonly onProgress?: (done: number, total: number) => void;
-  /** Stops the work: its reason is thrown. */
+  readonly onProgress?: (scenes: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
 
-/** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. */
+/** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. Throws the reason of an aborted signal. */
 async function framesIn(settings: FrameSettings, { folder, onProgress, signal }: FramesOptions): Promise<Frame[]> {
   const { cached } = await import('./cache-node.ts');
   const { inWorkers } = await import('./workers-node.ts');

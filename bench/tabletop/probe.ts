@@ -4,7 +4,7 @@ import { towerFeatures } from '../../model/inspect/tower-features.ts';
 import type { Policy } from '../../model/policy/policy.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
-import { heldOutPairs } from './scene.ts';
+import { isHeldOut } from './scene.ts';
 
 export type ProbeScores = Awaited<ReturnType<typeof probeTower>>;
 
@@ -28,7 +28,7 @@ export async function probeTower(policy: Policy, frames: Readonly<Record<'fit' |
   const [fit, rich, pairs] = [
     await seenIn(policy, frames.fit),
     await seenIn(policy, frames.rich),
-    (await seenIn(policy, frames.pairs)).filter(({ thing }) => heldOutPairs.some((pair) => pair === thing.name)),
+    (await seenIn(policy, frames.pairs)).filter(({ thing }) => isHeldOut(thing.name)),
   ];
   const scoreOf = (what: 'shape' | 'colour') => {
     if (fit.length === 0) return { rich: null, pairs: null };

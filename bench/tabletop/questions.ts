@@ -4,7 +4,7 @@ import type { PackedQuestion } from '../../model/training/packs.ts';
 import { fillTemplate, LOCATIONS, nearestLocation, placesText, worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type SeenThing, type Truth, thingsOf } from './frames.ts';
-import { colours, heldOutPairs, type SceneSettings, shapes } from './scene.ts';
+import { colours, isHeldOut, type SceneSettings, shapes } from './scene.ts';
 
 /** A question about a frame. */
 export interface WorldQuestion {
@@ -51,7 +51,7 @@ function called({ colour, noun, name }: SeenThing, { settings, draw }: Asked): s
 function anyPair({ settings, draw }: Asked): string {
   const [of, shaped] = settings.variation === 'rich' ? [8, 5] : [4, 3];
   const pairs = colours.slice(0, of).flatMap((colour) => shapes.slice(0, shaped).map((shape) => `${colour} ${shape}`));
-  const trained = pairs.filter((pair) => !heldOutPairs.some((heldOut) => heldOut === pair));
+  const trained = pairs.filter((pair) => !isHeldOut(pair));
   return trained[draw(trained.length)];
 }
 

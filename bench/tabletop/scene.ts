@@ -24,6 +24,8 @@ export const shapes: readonly Shape[] = worldLanguage.objects;
 /** Colour-shape pairs that no training scene has; the simple world could have the first three. */
 export const heldOutPairs = ['green ball', 'yellow cube', 'blue cylinder', 'purple block', 'orange cross'] as const;
 
+export const isHeldOut = (name: string) => heldOutPairs.some((pair) => pair === name);
+
 /** The fixtures that a task is about. */
 export const fixtureOf: Readonly<Record<WorldTask, FixtureKind>> = { place: 'bin', press: 'button', open: 'drawer' };
 export const tasks = Object.keys(fixtureOf) as WorldTask[];
