@@ -1,4 +1,3 @@
-import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE, project } from './camera.ts';
@@ -26,17 +25,9 @@ interface DemonstrationOptions {
  * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an
  * episode). Node makes them in as many worker threads as there are cores, a browser on the calling thread with a pause
  * after each episode.
- *
- * @throws InputError if a setting is out of range
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
   const { episodes, seed = 0, scenes = [simplePlacing], cacheFolder } = options;
-  if (!Number.isInteger(episodes) || episodes < 1) {
-    throw new InputError(`demonstrations: ${episodes} episodes is not a whole number from 1`);
-  }
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new InputError(`demonstrations: seed ${seed} is not a whole number from 0 to 2^53 - 1`);
-  }
   const settings = { seed, scenes };
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
   if (!inNode) return recordedDataset(await collect(attempts(settings), options));
@@ -142,8 +133,8 @@ function placesOf(scene: Scene, states: Float32Array, step: number): [number, nu
   const { until, isClosed } = soFar(states, step, settings.task);
   const grasped = until.findLast(isClosed);
   if (settings.task === 'open') return placesAt(grasped ? [target[0], grasped[1], target[2]] : target);
-  const { x, y, shape } = objects[object];
-  if (!grasped) return placesAt([x, y, restingHeight(shape)], target);
+  const { x, y, noun } = objects[object];
+  if (!grasped) return placesAt([x, y, restingHeight(noun)], target);
   const isLetGo = grasped !== until[step];
   return placesAt(isLetGo ? [target[0], target[1], dimensions.object] : grasped, target);
 }

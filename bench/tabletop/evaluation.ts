@@ -1,4 +1,3 @@
-import { InputError } from '../../engine/files/errors.ts';
 import type { PreviousChunks } from '../../model/architecture/objectives/index.ts';
 import type { ActOptions } from '../../model/policy/acting.ts';
 import { Decodes } from '../../model/policy/decodes.ts';
@@ -76,10 +75,6 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
     signal,
     ...execution
   } = options;
-  for (const [name, value] of Object.entries({ episodes, maximumSteps })) {
-    if (!Number.isInteger(value) || value < 1)
-      throw new InputError(`closed loop: ${name} is ${value}, not a whole number from 1`);
-  }
   const worlds: TabletopWorld[] = [];
   try {
     const seeds = Array.from({ length: episodes }, (_, index) => episodeSeed('evaluation', seed, index));

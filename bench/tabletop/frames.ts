@@ -90,7 +90,7 @@ function frameOf(world: TabletopWorld, seed: number, settings: SceneSettings): F
 export function beginningOf(seed: number, settings: SceneSettings): Truth {
   const { objects, fixtures, look, start } = makeScene(seed, settings);
   const positions = [
-    ...objects.map(({ x, y, shape }) => [x, y, restingHeight(shape)] as const),
+    ...objects.map(({ x, y, noun }) => [x, y, restingHeight(noun)] as const),
     ...fixtures.map((fixture) => workplace(fixture, 0)),
   ];
   return { seed, settings, held: -1, state: start, places: positions.map((own) => project(own, look.camera)) };
@@ -113,9 +113,9 @@ export function thingsOf({ seed, settings, places }: Truth): { objects: SeenThin
   const scene = makeScene(seed, settings);
   const seen = [...scene.objects, ...scene.fixtures]
     .map((thing, index): SeenThing => {
-      const noun = 'shape' in thing ? thing.shape : thing.kind;
+      const { colour, noun } = thing;
       const isObject = index < scene.objects.length;
-      return { name: nameOf(thing), colour: thing.colour, noun, index, isObject, place: places[index] };
+      return { name: nameOf(thing), colour, noun, index, isObject, place: places[index] };
     })
     .filter(({ place }) => place.every((share) => share >= 0 && share <= 1))
     .sort((a, b) => a.place[1] - b.place[1]);

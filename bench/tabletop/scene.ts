@@ -80,20 +80,16 @@ export const actionRange = {
   high: [0.2, 0.2, 0.25, dimensions.opening],
 } as const;
 
-export interface SceneObject {
-  readonly shape: Shape;
+/** A coloured thing on the table, and its place in metres. */
+interface Thing<Noun> {
+  readonly noun: Noun;
   readonly colour: Colour;
   readonly x: number;
   readonly y: number;
 }
-
+export type SceneObject = Thing<Shape>;
 /** A thing that stays where it is: a bin, a button to be pressed or a drawer to be opened. */
-export interface SceneFixture {
-  readonly kind: FixtureKind;
-  readonly colour: Colour;
-  readonly x: number;
-  readonly y: number;
-}
+export type SceneFixture = Thing<FixtureKind>;
 
 /** Everything that a seed and its settings decide about an episode. */
 export interface Scene {
@@ -134,15 +130,14 @@ export function episodeSeed(purpose: 'training' | 'evaluation', seed: number, in
 }
 
 /** "red cube", "blue bin" */
-export const nameOf = (thing: SceneObject | SceneFixture): string =>
-  `${thing.colour} ${'shape' in thing ? thing.shape : thing.kind}`;
+export const nameOf = ({ colour, noun }: SceneObject | SceneFixture) => `${colour} ${noun}`;
 
 /**
  * Where the gripper does its work at a fixture, in metres: a bin's floor, a button's top, a drawer's handle; `travel` is the way that
  * the button has been pressed down or the drawer pulled out.
  */
-export function workplace({ kind, x, y }: SceneFixture, travel: number): [number, number, number] {
-  if (kind === 'bin') return [x, y, 0];
-  if (kind === 'button') return [x, y, dimensions.buttonTop - travel];
+export function workplace({ noun, x, y }: SceneFixture, travel: number): [number, number, number] {
+  if (noun === 'bin') return [x, y, 0];
+  if (noun === 'button') return [x, y, dimensions.buttonTop - travel];
   return [x, y - dimensions.handle.before - travel, dimensions.object];
 }

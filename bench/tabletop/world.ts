@@ -168,7 +168,7 @@ export class TabletopWorld {
 
   /** The way that a button has been pressed down or a drawer pulled out, in metres; 0 for a bin. */
   fixtureTravel(index: number): number {
-    if (this.scene.fixtures[index].kind === 'bin') return 0;
+    if (this.scene.fixtures[index].noun === 'bin') return 0;
     return this.positions()[GRIPPER_JOINTS + 7 * this.scene.objects.length + index];
   }
 

@@ -24,7 +24,13 @@ const headDimensions = [16, 72, 256];
 
 /** Without `every`, a software adapter takes one of each family of kernels made for GPUs: each compiles for seconds. */
 export function checksOf(device: Device, every: boolean): { checks: Check[]; omitted: Check[] } {
-  const all = allChecks(device);
+  const shipped = (storage: FloatType) => (problem: Problem) => ({ problem, variant: 'shipped', storage });
+  const all: Check[] = [
+    ...everyProblem().map(shipped('f32')),
+    ...(['f16', 'bf16'] as const).flatMap((storage) => inStorage().map(shipped(storage))),
+    ...productChecks(device),
+    ...attentionChecks(device),
+  ];
   if (every || !device.software) return { checks: all, omitted: [] };
   const seen = new Set<string>();
   const checks = all.filter(({ problem, variant, storage, chosen }) => {
@@ -36,17 +42,6 @@ export function checksOf(device: Device, every: boolean): { checks: Check[]; omi
     return true;
   });
   return { checks, omitted: all.filter((check) => !checks.includes(check)) };
-}
-
-function allChecks(device: Device): Check[] {
-  return [
-    ...everyProblem().map((problem): Check => ({ problem, variant: 'shipped', storage: 'f32' })),
-    ...(['f16', 'bf16'] as const).flatMap((storage) =>
-      inStorage().map((problem): Check => ({ problem, variant: 'shipped', storage })),
-    ),
-    ...productChecks(device),
-    ...attentionChecks(device),
-  ];
 }
 
 /** Each variant that any of the keys offers, as the choice for those that do. */
