@@ -1,11 +1,13 @@
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
+import { cached } from './cache.ts';
 import { IMAGE_SIZE, project } from './camera.ts';
-import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
+import type { Recording } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
 import { dimensions, nameOf, type Scene, type SceneSettings, simplePlacing, workplace } from './scene.ts';
-import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
+import { inWorkers } from './workers.ts';
+import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION } from './world.ts';
 
 interface DemonstrationOptions {
   readonly episodes: number;
@@ -13,7 +15,7 @@ interface DemonstrationOptions {
   readonly seed?: number;
   /** Kinds of scenes, which take turns; simple placing by default. */
   readonly scenes?: readonly SceneSettings[];
-  /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
+  /** The folder that keeps finished demonstrations; without it they are made again each time. */
   readonly cacheFolder?: string;
   /** Called after every episode with the number of episodes done and of all. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -22,53 +24,23 @@ interface DemonstrationOptions {
 }
 
 /**
- * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an
- * episode). Node makes them in as many worker threads as there are cores, a browser on the calling thread with a pause
- * after each episode.
+ * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an episode): the first
+ * successful attempts. Worker threads make them, as many as there are cores. Node only.
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
-  const { episodes, seed = 0, scenes = [simplePlacing], cacheFolder } = options;
-  const settings = { seed, scenes };
-  const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
-  if (!inNode) return recordedDataset(await collect(attempts(settings), options));
-
-  const { cached } = await import('./cache-node.ts');
-  const { inWorkers } = await import('./workers-node.ts');
-  const make = () => collect(inWorkers('attempt', settings, episodes), options);
-  return recordedDataset(
-    cacheFolder === undefined
-      ? await make()
-      : await cached(cacheFolder, 'demonstrations', { episodes, ...settings }, make),
-  );
-}
-
-/** Attempts made on this thread, in order and without end; a page may draw and respond between them. */
-async function* attempts(settings: DemonstrationSettings): AsyncGenerator<Recording | null> {
-  const world = await TabletopWorld.create();
-  try {
-    for (let index = 0; ; index++) {
-      yield attempt(world, settings, index);
-      await new Promise((resolve) => setTimeout(resolve));
+  const { episodes, seed = 0, scenes = [simplePlacing], cacheFolder, onProgress, signal } = options;
+  const make = async () => {
+    const recordings: Recording[] = [];
+    for await (const recording of inWorkers('attempt', { seed, scenes }, episodes)) {
+      signal?.throwIfAborted();
+      if (recording === null) continue;
+      recordings.push(recording);
+      onProgress?.(recordings.length, episodes);
     }
-  } finally {
-    world.delete();
-  }
-}
-
-/** The first successful attempts: scenes in which the demonstrator fails are skipped. */
-async function collect(
-  attempted: AsyncIterable<Recording | null>,
-  { episodes, onProgress, signal }: DemonstrationOptions,
-): Promise<Recording[]> {
-  const all: Recording[] = [];
-  for await (const recording of attempted) {
-    signal?.throwIfAborted();
-    if (recording === null) continue;
-    all.push(recording);
-    onProgress?.(all.length, episodes);
-    if (all.length === episodes) break;
-  }
-  return all;
+    return recordings;
+  };
+  if (cacheFolder === undefined) return recordedDataset(await make());
+  return recordedDataset(await cached(cacheFolder, 'demonstrations', { episodes, seed, scenes }, make));
 }
 
 /** Recorded episodes as a data set. */

@@ -3,11 +3,13 @@ import { randomStream, streams } from '../../engine/random.ts';
 import { type ColumnStatistics, columnStatistics, shuffledEpochs } from '../../model/data/index.ts';
 import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
+import { cached } from './cache.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type Frame, type FrameSettings, pictureOf, type SeenThing, thingsOf } from './frames.ts';
 import { type Draws, drawsOf } from './look.ts';
 import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
 import { draws, type SceneSettings } from './scene.ts';
+import { inWorkers } from './workers.ts';
 import { STATE_DIMENSION } from './world.ts';
 
 const { objects, fixtures } = worldLanguage;
@@ -45,9 +47,7 @@ interface FramesOptions {
 }
 
 /** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. Throws the reason of an aborted signal. */
-async function framesIn(settings: FrameSettings, { folder, onProgress, signal }: FramesOptions): Promise<Frame[]> {
-  const { cached } = await import('./cache-node.ts');
-  const { inWorkers } = await import('./workers-node.ts');
+function framesIn(settings: FrameSettings, { folder, onProgress, signal }: FramesOptions): Promise<Frame[]> {
   return cached(folder, 'frames', settings, async () => {
     const frames: Frame[][] = [];
     for await (const own of inWorkers('framesOf', settings, settings.scenes)) {

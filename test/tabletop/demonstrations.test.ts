@@ -6,7 +6,7 @@ import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
 import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
 import { makeScene } from '../../bench/tabletop/make-scene.ts';
 import { episodeSeed, nameOf, type SceneSettings, tasks } from '../../bench/tabletop/scene.ts';
-import { inWorkers } from '../../bench/tabletop/workers-node.ts';
+import { inWorkers } from '../../bench/tabletop/workers.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
 

@@ -7,8 +7,6 @@ import { gunzip, gzip } from 'node:zlib';
 import { writeFileSafely } from '../../engine/files/files.ts';
 import { WORLD_HASH } from './world.ts';
 
-// Node only; what also runs in a browser loads this file by a dynamic import.
-
 const warn = (line: string, error: unknown, then: string) =>
   console.warn(`${line} (${error instanceof Error ? error.message : String(error)}); ${then}`);
 

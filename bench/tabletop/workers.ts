@@ -3,8 +3,6 @@ import { Worker } from 'node:worker_threads';
 import { InputError } from '../../engine/files/errors.ts';
 import type { Jobs } from './worker.ts';
 
-// Node only; what also runs in a browser loads this file by a dynamic import.
-
 /**
  * The results of a job for the indices from 0 on, in order, until `count` of them are not null, made in as many worker threads as
  * there are cores, or fewer for few results. They do not depend on the number of threads and their timing.
