@@ -14,19 +14,14 @@ const WINDOW = 8192;
 /** The set that is written where none is named. */
 const MADE = { episodes: 60, length: 300, dimension: 14, size: 64, rate: 50 };
 
-export interface LoadingRate {
-  what: string;
-  samplesPerSecond: number;
-  /** The longest that a batch took, milliseconds: what a training step beside it waits at most. */
-  longestBatch: number;
-}
+export type LoadingRate = Awaited<ReturnType<typeof measureLoading>>;
 
 /** Loads batches for `seconds`: actions and states, and with `size` every camera's image scaled to so many pixels on a side. */
 export async function measureLoading(
   what: string,
   dataset: Dataset,
   { batch, seconds, size }: { batch: number; seconds: number; size?: number },
-): Promise<LoadingRate> {
+) {
   const sampler = new TrainingSampler(wholeEpisodes(dataset.episodes), 0, { window: WINDOW });
   const horizon = Math.max(1, Math.round(dataset.rate));
   const start = performance.now();
@@ -44,6 +39,7 @@ export async function measureLoading(
     now = performance.now();
     longest = Math.max(longest, now - before);
   }
+  // The longest that a batch took, in milliseconds: what a training step beside it waits at most.
   return { what, samplesPerSecond: (step * batch * 1000) / (now - start), longestBatch: longest };
 }
 

@@ -1,5 +1,5 @@
 import { Demonstrator } from './demonstrator.ts';
-import { Disturbance } from './disturbance.ts';
+import { disturbance } from './disturbance.ts';
 import { episodeSeed, type SceneSettings, simplePlacing } from './scene.ts';
 import type { TabletopWorld, WorldObservation } from './world.ts';
 
@@ -14,7 +14,7 @@ export interface DemonstrationSettings {
   /** Kinds of scenes, which take turns. */
   readonly scenes: readonly SceneSettings[];
   /** Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); none by default. */
-  readonly disturbance?: number;
+  readonly pushes?: number;
 }
 
 /** One episode: a demonstration, or the actions of a policy. */
@@ -54,28 +54,27 @@ export function recordingOf(
 }
 
 /**
- * Lets the demonstrator act on a seed's scene; null if it does not succeed within MAXIMUM_STEPS. With `disturbance` (root
- * mean square, in metres) the gripper follows the demonstrator's action plus a slowly changing push, but the recording
+ * Lets the demonstrator act on a seed's scene; null if it does not succeed within MAXIMUM_STEPS. With `pushes` (root mean
+ * square, in metres) the gripper follows the demonstrator's action plus a slowly changing push, but the recording
  * holds the action alone: such demonstrations show how to recover from a policy's own errors (Laskey et al. 2017, "DART:
  * noise injection for robust imitation learning").
  */
 export function recordEpisode(
   world: TabletopWorld,
   seed: number,
-  disturbance: number,
+  pushes: number,
   settings: SceneSettings = simplePlacing,
 ): Recording | null {
   world.reset(seed, settings);
   const demonstrator = new Demonstrator(world);
-  const pushes = new Disturbance(seed, disturbance);
+  const pushed = disturbance(seed, pushes);
   const steps: RecordedStep[] = [];
   let rest = AFTER_SUCCESS;
   while (rest > 0) {
     if (steps.length === MAXIMUM_STEPS) return null;
     const action = demonstrator.action();
-    const pushed = pushes.push(action, steps.length);
     steps.push({ observation: world.observe(), action });
-    world.step(pushed);
+    world.step(pushed(action, steps.length - 1));
     rest = world.success() ? rest - 1 : AFTER_SUCCESS;
   }
   return recordingOf(steps, { seed, settings, instructions: world.scene.instructions });
@@ -84,8 +83,8 @@ export function recordEpisode(
 /** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */
 export function attempt(
   world: TabletopWorld,
-  { seed, scenes, disturbance = 0 }: DemonstrationSettings,
+  { seed, scenes, pushes = 0 }: DemonstrationSettings,
   index: number,
 ): Recording | null {
-  return recordEpisode(world, episodeSeed('training', seed, index), disturbance, scenes[index % scenes.length]);
+  return recordEpisode(world, episodeSeed('training', seed, index), pushes, scenes[index % scenes.length]);
 }

@@ -3,7 +3,7 @@ import { randomStream, streams } from '../../engine/random.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE, project } from './camera.ts';
 import { Demonstrator } from './demonstrator.ts';
-import { Disturbance } from './disturbance.ts';
+import { disturbance } from './disturbance.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
@@ -61,12 +61,12 @@ export function recordFrames(world: TabletopWorld, seed: number, settings: Scene
   const chosen = new Set([0, ...Array.from({ length: count - 1 }, (_, i) => 1 + random.integer(i, LATEST))]);
   const last = Math.min(MAXIMUM_STEPS, Math.max(...chosen));
   const demonstrator = new Demonstrator(world);
-  const disturbance = new Disturbance(seed, DISTURBANCE);
+  const pushed = disturbance(seed, DISTURBANCE);
   const frames: Frame[] = [];
   for (let step = 0; ; step++) {
     if (chosen.has(step)) frames.push(frameOf(world, seed, settings));
     if (step === last) return frames;
-    world.step(disturbance.push(demonstrator.action(), step));
+    world.step(pushed(demonstrator.action(), step));
   }
 }
 

@@ -88,7 +88,7 @@ describe('demonstrations', () => {
   it('are the same, in the same order, by one thread and by several', async () => {
     const scenes = tasks.map((task) => ({ task, variation: 'rich' as const }));
     // So strong pushes make some attempts fail.
-    const settings = { seed: 2, disturbance: 0.025, scenes };
+    const settings = { seed: 2, pushes: 0.025, scenes };
     const made = (threads: number) => all(inWorkers('attempt', settings, 4, threads));
     const [alone, together] = await Promise.all([1, 3].map(made));
     expect(alone).toContain(null);
