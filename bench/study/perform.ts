@@ -22,7 +22,6 @@ interface StudySources {
   readonly start: VisionLanguageFile;
   /** SHA-256 of the start's file. */
   readonly hash: string;
-  /** The start's own answers. */
   readonly answers: StartAnswers;
   dataset(settings: RunSettings): Promise<Dataset>;
   scenes(settings: RunSettings): readonly SceneSettings[];

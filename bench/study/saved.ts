@@ -37,7 +37,6 @@ const savedSchema = v.object({
   episodes: v.nullable(v.array(v.object(episode))),
   /** Answers of the start, and of the start with the weights of the trained policy; null if that lacks some of them. */
   questions: v.object({ start: questions, trained: v.nullable(questions) }),
-  /** Seconds by part. */
   seconds: v.record(v.string(), v.number()),
 });
 export type SavedRun = v.InferOutput<typeof savedSchema>;

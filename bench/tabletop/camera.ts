@@ -27,7 +27,6 @@ function normalise(v: Vector): Vector {
   return [v[0] / length, v[1] / length, v[2] / length];
 }
 
-/** The camera's axes. */
 function axesOf({ eye, target }: Look['camera']): Record<'forward' | 'right' | 'up', Vector> {
   const forward = normalise(subtract(target, eye));
   const right = normalise(cross(forward, [0, 0, 1]));

@@ -2,14 +2,14 @@ import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
 import { cached } from './cache.ts';
 import { IMAGE_SIZE, project } from './camera.ts';
-import type { Recording } from './episode-recorder.ts';
+import type { Recording, Watched } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
 import { dimensions, nameOf, type Scene, type SceneSettings, simplePlacing, workplace } from './scene.ts';
 import { inWorkers } from './workers.ts';
 import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION } from './world.ts';
 
-interface DemonstrationOptions {
+interface DemonstrationOptions extends Watched {
   readonly episodes: number;
   /** The seed that chooses the scenes: a whole number from 0; 0 by default. */
   readonly seed?: number;
@@ -17,10 +17,6 @@ interface DemonstrationOptions {
   readonly scenes?: readonly SceneSettings[];
   /** The folder that keeps finished demonstrations; without it they are made again each time. */
   readonly cacheFolder?: string;
-  /** Called after every episode with the number of episodes done and of all. */
-  readonly onProgress?: (done: number, total: number) => void;
-  /** Stops the recording: its reason is thrown. */
-  readonly signal?: AbortSignal;
 }
 
 /**
@@ -28,22 +24,12 @@ interface DemonstrationOptions {
  * successful attempts. Worker threads make them, as many as there are cores. Node only.
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
-  const { episodes, seed = 0, scenes = [simplePlacing], cacheFolder, onProgress, signal } = options;
-  const make = async () => {
-    const recordings: Recording[] = [];
-    for await (const recording of inWorkers('attempt', { seed, scenes }, episodes)) {
-      signal?.throwIfAborted();
-      if (recording === null) continue;
-      recordings.push(recording);
-      onProgress?.(recordings.length, episodes);
-    }
-    return recordings;
-  };
+  const { episodes, seed = 0, scenes = [simplePlacing], cacheFolder } = options;
+  const make = () => inWorkers('attempt', { seed, scenes }, episodes, options);
   if (cacheFolder === undefined) return recordedDataset(await make());
   return recordedDataset(await cached(cacheFolder, 'demonstrations', { episodes, seed, scenes }, make));
 }
 
-/** Recorded episodes as a data set. */
 export function recordedDataset(recordings: readonly Recording[]): Dataset {
   return {
     name: 'tabletop',

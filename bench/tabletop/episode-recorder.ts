@@ -8,6 +8,12 @@ export const MAXIMUM_STEPS = 40;
 /** Control steps of a demonstration after success: the gripper rises, which shows that the task is done. */
 const AFTER_SUCCESS = 3;
 
+/** Work that takes a while: `onProgress` gets the number of its parts that are done and of all; the reason of an aborted signal is thrown. */
+export interface Watched {
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 /** The choice of demonstrations: the same settings give the same bytes. */
 export interface DemonstrationSettings {
   readonly seed: number;

@@ -3,7 +3,7 @@ import type { ActOptions } from '../../model/policy/acting.ts';
 import { Decodes } from '../../model/policy/decodes.ts';
 import { type ExecutionOptions, Executor } from '../../model/policy/execution.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
-import { MAXIMUM_STEPS } from './episode-recorder.ts';
+import { MAXIMUM_STEPS, type Watched } from './episode-recorder.ts';
 import type { Film } from './film.ts';
 import { makeScene } from './make-scene.ts';
 import { episodeSeed, type Scene, type SceneSettings, simplePlacing } from './scene.ts';
@@ -26,7 +26,7 @@ export interface WorldPolicy {
   see?(index: number, observation: WorldObservation): void;
 }
 
-export interface EvaluationOptions extends ExecutionOptions {
+export interface EvaluationOptions extends ExecutionOptions, Watched {
   /** The number of episodes, which advance together; 20 by default. */
   readonly episodes?: number;
   /** The seed that chooses the scenes, all different from training scenes; 0 by default. */
@@ -37,14 +37,9 @@ export interface EvaluationOptions extends ExecutionOptions {
   readonly change?: (scene: Scene) => Scene;
   /** The number of control steps after which an episode has failed. */
   readonly maximumSteps?: number;
-  /** Called after every control step with the number done and the largest possible number. */
-  readonly onProgress?: (done: number, total: number) => void;
   /** Called before every action that is carried out, with the observation of episode number `index` at that moment. */
   readonly onAction?: (index: number, observation: WorldObservation, action: Float32Array) => void;
-  /** Records the episodes. */
   readonly film?: Film;
-  /** Stops the evaluation: its reason is thrown. */
-  readonly signal?: AbortSignal;
 }
 
 const rates: Readonly<Record<WorldTask, string>> = {
@@ -124,7 +119,6 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       settings: world.scene.settings,
       instruction: observe(index).instruction,
       success: world.success(),
-      // The outcome in words.
       outcome: outcomeOf(world),
       // Success, or the first thing that the gripper lifted, pressed or pulled was the named one.
       rightObject: world.success() || world.rightObject(),
@@ -135,7 +129,6 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       // The index of that first thing, an object or a fixture, and of the bin in which the named object lies at the end; -1 for none.
       firstMoved: world.firstMoved,
       bin: world.scene.fixtures.findIndex((_, bin) => world.scene.object >= 0 && world.liesIn(world.scene.object, bin)),
-      // The picture at the end.
       end: observe(index).image,
     }));
     const mean = (of: (result: (typeof results)[number]) => number) =>

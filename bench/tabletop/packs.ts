@@ -5,6 +5,7 @@ import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { cached } from './cache.ts';
 import { IMAGE_SIZE } from './camera.ts';
+import type { Watched } from './episode-recorder.ts';
 import { type Frame, type FrameSettings, pictureOf, type SeenThing, thingsOf } from './frames.ts';
 import { type Draws, drawsOf } from './look.ts';
 import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
@@ -40,23 +41,14 @@ const kinds: readonly SceneSettings[] = (['place', 'place', 'place', 'press', 'o
 const TRAINING = { from: 2 ** 20, scenes: 4000, each: 5, kinds };
 const HELD_OUT = { from: 2 ** 20 + 2 ** 19, scenes: 60, each: 5, kinds };
 
-interface FramesOptions {
+interface FramesOptions extends Watched {
   readonly folder: string;
-  readonly onProgress?: (scenes: number, total: number) => void;
-  readonly signal?: AbortSignal;
 }
 
-/** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. Throws the reason of an aborted signal. */
-function framesIn(settings: FrameSettings, { folder, onProgress, signal }: FramesOptions): Promise<Frame[]> {
-  return cached(folder, 'frames', settings, async () => {
-    const frames: Frame[][] = [];
-    for await (const own of inWorkers('framesOf', settings, settings.scenes)) {
-      signal?.throwIfAborted();
-      frames.push(own);
-      onProgress?.(frames.length, settings.scenes);
-    }
-    return frames.flat();
-  });
+/** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. */
+async function framesIn(settings: FrameSettings, { folder, ...watched }: FramesOptions): Promise<Frame[]> {
+  const make = () => inWorkers('framesOf', settings, settings.scenes, watched);
+  return (await cached(folder, 'frames', settings, make)).flat();
 }
 
 /** The packs that a seed's model is pretrained on. */

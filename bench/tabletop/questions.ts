@@ -6,7 +6,6 @@ import { IMAGE_SIZE } from './camera.ts';
 import { type SeenThing, type Truth, thingsOf } from './frames.ts';
 import { colours, isHeldOut, type SceneSettings, shapes } from './scene.ts';
 
-/** A question about a frame. */
 export interface WorldQuestion {
   readonly kind: QuestionKind;
   /** An instruction for the kind 'task', which is asked for the places that it names. */
@@ -16,7 +15,6 @@ export interface WorldQuestion {
   readonly named: readonly SeenThing[];
 }
 
-/** What a question is made from. */
 interface Asked {
   readonly settings: SceneSettings;
   readonly objects: readonly SeenThing[];

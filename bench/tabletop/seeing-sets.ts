@@ -14,7 +14,6 @@ import { STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
 const MEASURED_SCENES = 2 ** 21;
-/** Scenes that a probe is fitted to. */
 const FITTED_SCENES = 2 ** 22;
 const FRAMES_PER_SCENE = 3;
 
@@ -24,13 +23,11 @@ export const knowsWorld = ({ statistics }: EncodingSettings): boolean =>
 
 interface SetsOptions extends AskOptions {
   readonly variations: readonly Variation[];
-  /** Scenes of each set. */
   readonly scenes: number;
   readonly seed: number;
 }
 
 export type MeasuredSets = Awaited<ReturnType<typeof measureSets>>;
-/** A set with its scores. */
 export type MeasuredSet = MeasuredSets['sets'][number];
 
 /** Frames of scenes from number `from` on. Rich scenes have all tasks, the others objects to be placed. */

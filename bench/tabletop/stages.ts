@@ -69,7 +69,6 @@ export function stagesReached(world: Situation): number {
   return stages[world.scene.settings.task].findLastIndex(({ reached }) => reached(world)) + 1;
 }
 
-/** Whether the gripper has lifted an object. */
 function isLifted(world: Situation, object: number): boolean {
   return world.objectPosition(object)[2] > dimensions.object + 0.02 && world.holds(object);
 }

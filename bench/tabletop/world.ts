@@ -25,7 +25,6 @@ const OPENED = 0.05;
 /** The world's only camera. */
 export const CAMERA = 'front';
 
-/** The picture, the measured state and the instruction before an action. */
 export interface WorldObservation {
   readonly image: Image;
   readonly state: Float32Array;
@@ -42,7 +41,6 @@ function loadMujoco(): Promise<MainModule> {
   return shared;
 }
 
-/** The present episode of a world. */
 interface Episode {
   readonly scene: Scene;
   readonly model: MjModel;
@@ -78,7 +76,6 @@ export class TabletopWorld {
     this.begin(makeScene(seed, settings));
   }
 
-  /** Begins the episode of a scene. */
   begin(scene: Scene): void {
     this.delete();
     const model = this.#mujoco.MjModel.from_xml_string(sceneToMjcf(scene));
@@ -126,7 +123,6 @@ export class TabletopWorld {
     episode.stagesReached = Math.max(episode.stagesReached, stagesReached(this));
   }
 
-  /** The present observation. */
   observe(): WorldObservation {
     const episode = this.#running;
     const { model, data, scene } = episode;
@@ -229,7 +225,6 @@ export class TabletopWorld {
     return this.firstMoved === (settings.task === 'place' ? object : fixture);
   }
 
-  /** The share of the task's stages that were reached so far. */
   stageScore(): number {
     return this.stagesReached / stages[this.scene.settings.task].length;
   }
