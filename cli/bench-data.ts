@@ -1,61 +1,40 @@
 /** `insula bench data`: training examples per second that a data set gives. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type LoadingRate, madeDataset, measureLoading } from '../bench/data/loading-rate.ts';
+import { measureLoading } from '../bench/data/loading-rate.ts';
 import { aligned } from '../bench/measure/table.ts';
 import { InputError } from '../engine/index.ts';
-import { type Dataset, openDataset, writeLeRobot } from '../model/data/index.ts';
 import { command } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions } from './data.ts';
 import { number } from './options.ts';
-import type { Progress } from './progress.ts';
 
 export const benchData = command({
   options: {
     ...dataOptions,
-    data: { ...dataOptions.data, help: 'folder or file of a data set; without it a temporary one is written' },
+    data: { ...dataOptions.data, help: 'folder or file of a data set; required' },
     ...cameraOptions,
     batch: number('examples in a batch; 64 by default', 1),
     seconds: number('seconds of each measurement; 5 by default', 1),
     size: number('pixels that images are scaled to; 64 by default', 1),
   },
   async run({ batch = 64, seconds = 5, size: givenSize, ...choice }, { progress }) {
+    if (!choice.data)
+      throw new InputError(
+        'bench data: name a data set with --data FOLDER; insula convert writes one of the built-in world',
+      );
     const size = givenSize ?? 64;
-    const temporary = choice.data ? null : await mkdtemp(join(tmpdir(), 'insula-data-'));
-    try {
-      // The temporary data set is read from disk on demand; a given data set is held in memory, as for training.
-      const dataset = temporary
-        ? await writtenDataset(temporary, progress)
-        : await chooseDataset(choice, { episodes: 1, seed: 0, frameSize: size }, progress);
-      const cameras = dataset.cameras.length;
-      if (cameras === 0 && givenSize !== undefined)
-        throw new InputError(`bench data: --size ${givenSize}: no images are read of "${dataset.name}"; leave it out`);
-      const rows = [await measureLoading('actions and states', dataset, { batch, seconds })];
-      if (cameras > 0)
-        rows.push(
-          await measureLoading(`and ${cameras} images of ${size} x ${size}`, dataset, { batch, seconds, size }),
-        );
-      const description = dataset.description ?? dataset.name;
-      return { json: { dataset: description, rows }, lines: [description, ...tableOf(rows, batch)] };
-    } finally {
-      if (temporary) await rm(temporary, { recursive: true, force: true });
-    }
+    const dataset = await chooseDataset(choice, { episodes: 1, seed: 0, frameSize: size }, progress);
+    const cameras = dataset.cameras.length;
+    if (cameras === 0 && givenSize !== undefined)
+      throw new InputError(`bench data: --size ${givenSize}: no images are read of "${dataset.name}"; leave it out`);
+    const rows = [await measureLoading('actions and states', dataset, { batch, seconds })];
+    if (cameras > 0)
+      rows.push(await measureLoading(`and ${cameras} images of ${size} x ${size}`, dataset, { batch, seconds, size }));
+    const description = dataset.description ?? dataset.name;
+    const table = rows.map(({ what, samplesPerSecond, longestBatch }) => [
+      what,
+      samplesPerSecond.toFixed(0),
+      `${longestBatch.toFixed(0)} ms`,
+    ]);
+    const head = ['examples', 'a second', `longest batch of ${batch}`];
+    return { json: { dataset: description, rows }, lines: [description, ...aligned([head, ...table], 1)] };
   },
 });
-
-async function writtenDataset(folder: string, progress: Progress): Promise<Dataset> {
-  const onProgress = (done: number, total: number) => progress.count('writing: episode', done, total);
-  await writeLeRobot(folder, madeDataset(), { onProgress });
-  return openDataset(folder, undefined, { memory: 0 });
-}
-
-function tableOf(rows: readonly LoadingRate[], batch: number): string[] {
-  const head = ['examples', 'a second', `longest batch of ${batch}`];
-  const table = rows.map(({ what, samplesPerSecond, longestBatch }) => [
-    what,
-    samplesPerSecond.toFixed(0),
-    `${longestBatch.toFixed(0)} ms`,
-  ]);
-  return aligned([head, ...table], 1);
-}

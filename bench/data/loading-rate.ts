@@ -2,7 +2,6 @@
 import {
   chunk,
   type Dataset,
-  type Episode,
   loadExamples,
   resizeWithPadding,
   TrainingSampler,
@@ -11,10 +10,6 @@ import {
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
 const WINDOW = 8192;
-/** The set that is written where none is named. */
-const MADE = { episodes: 60, length: 300, dimension: 14, size: 64, rate: 50 };
-
-export type LoadingRate = Awaited<ReturnType<typeof measureLoading>>;
 
 /** Loads batches for `seconds`: actions and states, and with `size` every camera's image scaled to so many pixels on a side. */
 export async function measureLoading(
@@ -41,21 +36,4 @@ export async function measureLoading(
   }
   // The longest that a batch took, in milliseconds: what a training step beside it waits at most.
   return { what, samplesPerSecond: (step * batch * 1000) / (now - start), longestBatch: longest };
-}
-
-/** Smooth motions, and pictures as hard to compress as a camera's. */
-export function madeDataset(): Dataset {
-  const { episodes, length, dimension, size, rate } = MADE;
-  const episode = (number: number): Episode => {
-    const actions = Float32Array.from({ length: length * dimension }, (_, i) => Math.sin(number + i * 0.013));
-    const image = async (_: string, step: number) => {
-      const grain = (i: number) => Math.imul(i + step * 7919 + number, 0x9e3779b1) >>> 29;
-      const pixels = Uint8Array.from({ length: size * size * 3 }, (_, i) => ((i * 7 + step * 3) >> 3) ^ grain(i));
-      return { width: size, height: size, pixels };
-    };
-    return { id: `${number}`, length, actions, states: actions, instructions: ['move'], cameras: ['top'], image };
-  };
-  const all = Array.from({ length: episodes }, (_, number) => episode(number));
-  const sizes = { actionDimension: dimension, stateDimension: dimension };
-  return { name: 'made', rate, ...sizes, cameras: ['top'], episodes: all };
 }

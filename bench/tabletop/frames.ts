@@ -7,7 +7,7 @@ import { disturbance } from './disturbance.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
-import { draws, episodeSeed, type FixtureKind, nameOf, type SceneSettings, type Shape, workplace } from './scene.ts';
+import { draws, episodeSeed, nameOf, type SceneSettings, workplace } from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
 /** What is true of a scene at one moment. */
@@ -97,26 +97,17 @@ export function beginningOf(seed: number, settings: SceneSettings): Truth {
 }
 
 /** An object or a fixture that a frame shows. */
-export interface SeenThing {
-  /** "red cube" */
-  readonly name: string;
-  readonly colour: string;
-  readonly noun: Shape | FixtureKind;
-  /** Its number among the scene's objects, and behind them its fixtures. */
-  readonly index: number;
-  readonly isObject: boolean;
-  readonly place: readonly [number, number];
-}
+export type SeenThing = ReturnType<typeof thingsOf>['objects'][number];
 
 /** The objects and the fixtures of a frame that are in the picture, each from left to right. */
-export function thingsOf({ seed, settings, places }: Truth): { objects: SeenThing[]; fixtures: SeenThing[] } {
+export function thingsOf({ seed, settings, places }: Truth) {
   const scene = makeScene(seed, settings);
   const seen = [...scene.objects, ...scene.fixtures]
-    .map((thing, index): SeenThing => {
-      const { colour, noun } = thing;
-      const isObject = index < scene.objects.length;
-      return { name: nameOf(thing), colour, noun, index, isObject, place: places[index] };
-    })
+    .map((thing, index) => ({
+      ...{ name: nameOf(thing), colour: thing.colour, noun: thing.noun },
+      // The number among the scene's objects, and behind them its fixtures.
+      ...{ index, isObject: index < scene.objects.length, place: places[index] },
+    }))
     .filter(({ place }) => place.every((share) => share >= 0 && share <= 1))
     .sort((a, b) => a.place[1] - b.place[1]);
   return { objects: seen.filter(({ isObject }) => isObject), fixtures: seen.filter(({ isObject }) => !isObject) };

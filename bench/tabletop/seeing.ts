@@ -7,15 +7,11 @@ import { parsePlaces } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type Frame, pictureOf } from './frames.ts';
 import { drawsOf } from './look.ts';
-import { askedOf, type QuestionKind, questionAbout, questionKinds, type WorldQuestion } from './questions.ts';
+import { askedOf, type QuestionKind, questionAbout, questionKinds } from './questions.ts';
 import { draws } from './scene.ts';
 
 /** A question about a frame, and a model's answer. */
-export interface AnsweredAbout {
-  readonly frame: Frame;
-  readonly question: WorldQuestion;
-  readonly answer: string;
-}
+export type AnsweredAbout = Awaited<ReturnType<typeof askAbout>>[number];
 
 /** A place that is farther off than this many pixels (2.8 cm) is of something else. */
 export const GROSS = 4;
@@ -24,12 +20,7 @@ const WORDS = 32;
 export const answeredByPlaces: readonly QuestionKind[] = ['point', 'task'];
 
 /** Asks a question of every kind about every frame, the same ones for the same seed. */
-export async function askAbout(
-  policy: Policy,
-  frames: readonly Frame[],
-  seed: number,
-  options?: AskOptions,
-): Promise<AnsweredAbout[]> {
+export async function askAbout(policy: Policy, frames: readonly Frame[], seed: number, options?: AskOptions) {
   const random = randomStream(seed, 2 * draws.questions + 2, streams.world);
   const asked = questionKinds.flatMap((kind, i) =>
     frames.map((frame, at) => {

@@ -86,13 +86,11 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
 /** The most dimensions that are shown; --json has all. */
 const DIMENSIONS = 50;
 
-/** A dimension of the actions, and the value in its own units that is 1 when normalised. */
-export interface ReportedDimension {
-  readonly name: string;
-  readonly halfRange: number;
-}
-
-export function reportLines(rows: readonly ReportRow[], dimensions: readonly ReportedDimension[]): string[] {
+/** `halfRange` is the value of a dimension in its own units that is 1 when normalised. */
+export function reportLines(
+  rows: readonly ReportRow[],
+  dimensions: readonly { readonly name: string; readonly halfRange: number }[],
+): string[] {
   const percent = (share: number | null, decimals: number) => (share === null ? '' : formatPercent(share, decimals));
   const summary = rows.map(({ name, tokensPerChunk, tokensPerSecond, compression, error, ...row }) => [
     ...[name, tokensPerChunk.mean.toFixed(1), `${tokensPerChunk.least}`, `${tokensPerChunk.most}`],
@@ -101,8 +99,8 @@ export function reportLines(rows: readonly ReportRow[], dimensions: readonly Rep
     ...[error.rootMeanSquare.toFixed(5), error.largest.toFixed(5)],
     ...[`${row.use.distinct}/${row.vocabularySize}`, row.use.entropy.toFixed(2)],
   ]);
-  const lengths = ['tokens/chunk', 'least', 'most', 'tokens/s', 'ratio', 'zeros', 'clamped'];
-  const head = ['held-out chunks', ...lengths, 'error', 'largest', 'ids used', 'bits/token'];
+  const tokens = ['tokens/chunk', 'least', 'most', 'tokens/s', 'ratio'];
+  const others = ['zeros', 'clamped', 'error', 'largest', 'ids used', 'bits/token'];
   const errors = dimensions
     .slice(0, DIMENSIONS)
     .map(({ name, halfRange }, d) => [
@@ -112,7 +110,7 @@ export function reportLines(rows: readonly ReportRow[], dimensions: readonly Rep
     ]);
   const more = dimensions.length - DIMENSIONS;
   return [
-    ...aligned([head, ...summary], 1),
+    ...aligned([['held-out chunks', ...tokens, ...others], ...summary], 1),
     '(error, largest: root mean square and largest error of normalised values, 1 being half the usual range; ratio: compression beside the first row)',
     '',
     ...aligned([['error by dimension', '1 is', ...rows.map(({ name }) => name)], ...errors], 1),

@@ -23,6 +23,7 @@ test('insula bench data: a row for numbers and one with images', async () => {
     await expect(runCommand(benchData, { ...values, cameras: [] })).rejects.toThrow(
       'bench data: --size 16: no images are read of "own"; leave it out',
     );
+    await expect(runCommand(benchData, {})).rejects.toThrow('bench data: name a data set with --data FOLDER');
   } finally {
     await rm(folder, { recursive: true });
   }
