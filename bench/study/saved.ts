@@ -17,7 +17,7 @@ const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 const questions = v.object({ objects: count(), near: v.nullable(share), others: count(), tokens: v.nullable(share) });
 const episode = { seed: count(), success: v.boolean(), rightObject: v.boolean(), stageScore: share, steps: count() };
 
-const savedSchema = v.object({
+export const savedSchema = v.object({
   format: v.literal('insula study run 1'),
   study: v.string(),
   variant: v.string(),

@@ -58,25 +58,15 @@ export type EpisodeResult = Evaluation['episodes'][number];
 
 /** Lets a policy act in held-out scenes of the world, in lockstep: each call of the policy serves all of them. */
 export async function evaluateClosedLoop(policy: WorldPolicy, options: EvaluationOptions = {}) {
-  const {
-    episodes = 20,
-    seed = 0,
-    scenes = [simplePlacing],
-    maximumSteps = MAXIMUM_STEPS,
-    change = (scene) => scene,
-    onProgress,
-    onAction,
-    film,
-    signal,
-    ...execution
-  } = options;
+  const { episodes = 20, seed = 0, scenes = [simplePlacing], maximumSteps = MAXIMUM_STEPS, film } = options;
   const worlds: TabletopWorld[] = [];
   try {
     const seeds = Array.from({ length: episodes }, (_, index) => episodeSeed('evaluation', seed, index));
     for (const [index, episode] of seeds.entries()) {
       const world = await TabletopWorld.create();
       worlds.push(world);
-      world.begin(change(makeScene(episode, scenes[index % scenes.length])));
+      const scene = makeScene(episode, scenes[index % scenes.length]);
+      world.begin(options.change?.(scene) ?? scene);
     }
     const steps = worlds.map(() => 0);
     const observed: (WorldObservation | undefined)[] = [];
@@ -95,24 +85,24 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       for (const index of running) film?.call(index, steps[index], worlds[index], observations[index], chunks[index]);
       return chunks;
     };
-    const executor = new Executor(call, ACTION_DIMENSION, execution);
+    const executor = new Executor(call, ACTION_DIMENSION, options);
     for (let done = 0; done < maximumSteps; done++) {
       running = [...worlds.keys()].filter((index) => !isOver(index));
       if (running.length === 0) break;
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
       const actions = await executor.next(() => {
         called = done;
         return worlds.map((_, index) => observe(index));
       });
       for (const index of running) {
         if (policy.see && called < done) policy.see(index, observe(index));
-        if (onAction) onAction(index, observe(index), actions[index]);
+        if (options.onAction) options.onAction(index, observe(index), actions[index]);
         worlds[index].step(actions[index]);
         observed[index] = undefined;
         film?.moved(index, worlds[index]);
         steps[index]++;
       }
-      onProgress?.(done + 1, maximumSteps);
+      options.onProgress?.(done + 1, maximumSteps);
     }
     const results = worlds.map((world, index) => ({
       seed: seeds[index],

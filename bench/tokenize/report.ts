@@ -83,9 +83,6 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
   };
 }
 
-/** The most dimensions that are shown; --json has all. */
-const DIMENSIONS = 50;
-
 /** `halfRange` is the value of a dimension in its own units that is 1 when normalised. */
 export function reportLines(
   rows: readonly ReportRow[],
@@ -101,19 +98,14 @@ export function reportLines(
   ]);
   const tokens = ['tokens/chunk', 'least', 'most', 'tokens/s', 'ratio'];
   const others = ['zeros', 'clamped', 'error', 'largest', 'ids used', 'bits/token'];
-  const errors = dimensions
-    .slice(0, DIMENSIONS)
-    .map(({ name, halfRange }, d) => [
-      name,
-      halfRange.toPrecision(4),
-      ...rows.map(({ error }) => error.perDimension[d].toFixed(5)),
-    ]);
-  const more = dimensions.length - DIMENSIONS;
+  const errors = dimensions.map(({ name, halfRange }, d) => [
+    ...[name, halfRange.toPrecision(4)],
+    ...rows.map(({ error }) => error.perDimension[d].toFixed(5)),
+  ]);
   return [
     ...aligned([['held-out chunks', ...tokens, ...others], ...summary], 1),
     '(error, largest: root mean square and largest error of normalised values, 1 being half the usual range; ratio: compression beside the first row)',
     '',
     ...aligned([['error by dimension', '1 is', ...rows.map(({ name }) => name)], ...errors], 1),
-    ...(more > 0 ? [`(${more} more with --json)`] : []),
   ];
 }
