@@ -7,10 +7,11 @@ import { aligned, digits } from '../bench/measure/table.ts';
 import { keepTuning, placeText, readTuningFile, type Tuning, tuningPath } from '../bench/measure/tuning.ts';
 import { InputError, openDevice } from '../engine/index.ts';
 import { shapesOption } from './bench-kernels.ts';
+import { limitOptions } from './bench-run.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { tuningNotes } from './notes.ts';
-import { flag, number } from './options.ts';
+import { flag } from './options.ts';
 
 export const benchTune = command({
   options: {
@@ -19,12 +20,11 @@ export const benchTune = command({
     ),
     print: flag("prints this adapter's tuning file", { excludes: 'tune' }),
     shapes: { ...shapesOption, needs: 'tune' },
-    rounds: number('rounds that interleave all variants; 10 by default, at least 3', 3, { needs: 'tune' }),
-    seconds: number('time limit for attention, and again for products; 15 by default', 1, { needs: 'tune' }),
+    ...limitOptions({ seconds: 60, rounds: 20 }, { needs: 'tune' }),
     ...deviceOptions,
   },
   notes: tuningNotes,
-  async run({ tune, print, shapes, rounds = 10, seconds = 15, adapter, floor, tuning: named }, { progress }) {
+  async run({ tune, print, shapes, rounds = 20, seconds = 60, adapter, floor, tuning: named }, { progress, signal }) {
     if (!tune && !print)
       throw new InputError(
         'bench: --tune or --print; or bench attention, bench data, bench kernels, bench roofline or bench step',
@@ -43,8 +43,7 @@ export const benchTune = command({
     }
     const models = modelShapesOf([shapes ?? (device.software ? 'pi-eighth' : 'pi')]);
     const measuring = (kind: string) => ({
-      ...{ rounds, seconds },
-      onProgress: (what: string, done: number, total: number) => progress.count(`${kind}: ${what}`, done, total),
+      ...{ rounds, seconds: seconds / 2, signal, onProgress: progress.ofBench(kind) },
     });
     const sizes = models.map(({ batch, prefix, fast, action, heads, kvHeads, headDimension }) => {
       return `B=${batch},T=${prefix + fast + action},H=${heads}/${kvHeads},D=${headDimension}`;
@@ -72,7 +71,7 @@ export function tuningLines({ adapter, attention, matmul }: Tuning, end: string)
   return [
     adapter,
     ...aligned([['operation', 'chosen', 'ms of each variant', 'measured at', 'date'], ...rows], 5),
-    'chosen: the shipped variant, which is listed first, unless another is faster and their quartiles do not overlap',
+    'chosen: the shipped variant, which is listed first, unless another is faster beyond doubt (a 99 % interval of their ratio in the same rounds)',
     'products: short means at most 16 rows, narrow at most 16 columns, small fewer than 64 tiles of 64 x 64; two sides means the gated MLP',
     end,
   ];

@@ -38,18 +38,19 @@ afterAll(() => rm(folder, { recursive: true }));
 
 /** What `insula bench attention --tune` does with a device. */
 async function tune(own: Device, path: string, places: Parameters<typeof attentionCandidates>[1]): Promise<Tuning> {
-  const attention = await choose(own, attentionCandidates(own, places), { rounds: 3, seconds: 1 });
+  const attention = await choose(own, attentionCandidates(own, places), { rounds: 3, seconds: 60 });
   return keepTuning(own, path, { attention, matmul: [] });
 }
 
 describe('tuning', () => {
   const by = { milliseconds: { 'base-1': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
-  const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
 
-  test('another variant is chosen if its quartiles lie apart from those of the shipped one', () => {
-    const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: String(i), wall: wall(median) })));
-    expect(of(10, 9, 20)).toBe('0');
+  test('another variant is chosen if it is faster than the shipped one beyond doubt', () => {
+    const around = (median: number) => Array.from({ length: 9 }, (_, i) => median + (i % 3) - 1);
+    const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: `${i}`, times: around(median) })));
+    expect(of(10, 9.9, 20)).toBe('0');
     expect(of(10, 7, 5)).toBe('2');
+    expect(best([10, 5].map((time, i) => ({ variant: `${i}`, times: [time, time] })))).toBe('0'); // too few rounds
   });
 
   test('measured, kept, read and taken; choices for other head dimensions stay', async () => {
@@ -88,7 +89,7 @@ describe('tuning', () => {
       expertHidden: 32,
     };
     using products = new ProductCandidates(device, [{ ...model, ...small, heads: 2, headDimension: 8 }], ['f32']);
-    const matmul = await choose(device, products.all.slice(0, 2), { rounds: 3, seconds: 1 });
+    const matmul = await choose(device, products.all.slice(0, 2), { rounds: 3, seconds: 60 });
     for (const choice of matmul) {
       // On a software adapter those that were made for it.
       expect(matmulVariants(device, choice)).toEqual(expect.arrayContaining(Object.keys(choice.milliseconds)));
