@@ -64,6 +64,8 @@ export class Device {
     adapter: GPUAdapter,
     readonly options: DeviceOptions,
     private readonly release: () => void,
+    /** Bytes of op parameters that need no uniform buffer. */
+    readonly immediateBytes = 0,
   ) {
     const { vendor, architecture, device, description } = adapter.info;
     this.limits = gpu.limits;
@@ -72,7 +74,7 @@ export class Device {
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
     this.errors = new AsyncErrors(gpu, this.software);
-    this.pipelines = new Pipelines(gpu, this.errors, options.debug === true);
+    this.pipelines = new Pipelines(gpu, this.errors, immediateBytes, this.subgroupSizes, options.debug === true);
     this.memory = new Memory(
       gpu,
       (error, what) => this.errors.expectNoError(error, what),
@@ -139,10 +141,12 @@ export class Device {
       return { name, index: binding.index, access: binding.space === 'read' ? 'read' : 'read_write', range };
     });
     const packed = uniform ? uniformData(kernel, uniform) : null;
-    const used = packed ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
+    const immediate = packed !== null && packed.bytes.byteLength <= this.immediateBytes;
+    const used = packed && !immediate ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
     const pipeline = this.pipelines.get(kernel, entry, parameters, used);
     const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
-    const operation = { label, parameters, pipeline, bindings: bound, uniform: packed, cost };
+    const place = immediate ? { uniform: null, immediates: packed.bytes } : { uniform: packed, immediates: null };
+    const operation = { label, parameters, pipeline, bindings: bound, ...place, cost };
     this.sink.add({ kind: 'dispatch', ...operation, grid: [x, y, z] });
   }
 
