@@ -75,6 +75,7 @@ export class Device {
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
     this.errors = new AsyncErrors(gpu, this.software);
     this.pipelines = new Pipelines(gpu, this.errors, immediateBytes, this.subgroupSizes, options.debug === true);
+    if (this.software) this.pipelines.atOnce = 1; // they compile in the thread that submits the first dispatch
     this.memory = new Memory(
       gpu,
       (error, what) => this.errors.expectNoError(error, what),

@@ -30,24 +30,28 @@ export class Pipeline {
     return this.layout?.group ?? this.compiled.getBindGroupLayout(0);
   }
 
-  /** Resolves when it is compiled, which other threads do; rejects with the compiler's message, behind the label. */
-  compile(): Promise<void> {
-    this.making ??= this.made ? Promise.resolve() : this.compileBeside();
+  /**
+   * Compiles it, `beside` the host and other pipelines in a thread of its own.
+   *
+   * @throws Error with the label and the compiler's message, or what became of the device
+   */
+  compile(beside: boolean): Promise<void> {
+    this.making ??= this.made ? Promise.resolve() : this.checkedCompile(beside);
     return this.making;
   }
 
-  private async compileBeside(): Promise<void> {
-    this.gpu.pushErrorScope('validation');
-    const making = this.gpu.createComputePipelineAsync(this.descriptor());
-    const both = Promise.allSettled([this.gpu.popErrorScope(), making]);
-    const [refused, made] = await this.errors.settle(both);
-    this.errors.assertOpen();
-    const message =
-      refused.status === 'fulfilled' && refused.value
-        ? refused.value.message
-        : made.status === 'rejected' && (made.reason as Error).message;
-    if (message) throw new Error(`compiling ${this.label}: ${message}`);
-    if (made.status === 'fulfilled') this.made = made.value;
+  private async checkedCompile(beside: boolean): Promise<void> {
+    const { gpu, errors, label } = this;
+    errors.assertOpen();
+    gpu.pushErrorScope('validation');
+    const descriptor = this.descriptor();
+    const making = Promise.resolve(
+      beside ? gpu.createComputePipelineAsync(descriptor) : gpu.createComputePipeline(descriptor),
+    ).catch(({ message }: Error) => ({ message }));
+    const [refused, made] = await errors.settle(Promise.all([gpu.popErrorScope(), making]));
+    errors.assertOpen();
+    if (refused || 'message' in made) throw new Error(`compiling ${label}: ${(refused ?? (made as Error)).message}`);
+    this.made ??= made;
   }
 
   private descriptor(): GPUComputePipelineDescriptor {
@@ -59,6 +63,8 @@ export class Pipeline {
 
 /** Entry points, each once for every set of parameters. */
 export class Pipelines {
+  /** How many are compiled side by side before a captured step runs. */
+  atOnce = 8;
   private readonly known = new Map<string, Pipeline>();
   /**
    * One for all pipelines with the same numbers and kinds of bindings. WebGPU would derive one from each kernel, different for every

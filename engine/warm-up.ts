@@ -1,16 +1,13 @@
 /**
- * Drivers compile a pipeline when it is made or when it first runs, some for seconds. Here all that are new are made side by side, by
- * the driver's threads, and each runs once beforehand, on one workgroup and buffers of zeros: every loop of a kernel is bounded by what it
- * is given, and what it writes is thrown away.
+ * Drivers compile a pipeline when it is made or when it first runs, some for seconds. Here those of a step are made side by side, and
+ * each runs once beforehand, on one workgroup and buffers of zeros: every loop of a kernel is bounded by what it is given, and what it
+ * writes is thrown away.
  */
 import { bindGroup, encode } from './commands.ts';
 import type { Device } from './device.ts';
 import { ALIGNMENT } from './memory.ts';
 import type { ReplayedOperation } from './placement.ts';
 import type { RecordedDispatch } from './recorder.ts';
-
-/** Pipelines under way at a time: Dawn starts a thread for each. */
-const AT_ONCE = 8;
 
 export interface ReadyPipeline {
   readonly label: string;
@@ -32,7 +29,7 @@ export async function warmUp(
   onPipeline: OnPipeline = () => {},
 ): Promise<void> {
   const dispatches = operations.filter((operation) => operation.kind === 'dispatch');
-  const { memory, errors } = device;
+  const { pipelines, memory, errors } = device;
   const cold = [...new Map(dispatches.map((dispatch) => [dispatch.pipeline, dispatch])).values()].filter(
     ({ pipeline }) => !pipeline.warm,
   );
@@ -45,7 +42,7 @@ export async function warmUp(
   const prepare = async (dispatch: RecordedDispatch) => {
     const { label, parameters, pipeline } = dispatch;
     const begin = performance.now();
-    await pipeline.compile();
+    await pipeline.compile(pipelines.atOnce > 1);
     const made = performance.now();
     run(device, dispatch, scratch, zeros);
     await errors.settle(device.gpu.queue.onSubmittedWorkDone());
@@ -63,7 +60,7 @@ export async function warmUp(
     }
   };
   try {
-    const ends = await Promise.allSettled(Array.from({ length: AT_ONCE }, work));
+    const ends = await Promise.allSettled(Array.from({ length: pipelines.atOnce }, work));
     const failed = ends.find((end) => end.status === 'rejected');
     if (failed) throw failed.reason;
   } finally {
