@@ -4,6 +4,7 @@ import type { Binding, CommandSink } from './commands.ts';
 import { Encoder } from './encoder.ts';
 import { type Kernel, type Parameters, uniformData } from './kernel.ts';
 import { type BufferRange, Memory, roundUp } from './memory.ts';
+import { Pace } from './pace.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
@@ -45,6 +46,7 @@ export class Device {
   readonly errors: AsyncErrors;
   readonly pipelines: Pipelines;
   readonly encoder: Encoder;
+  readonly pace: Pace;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
   /** Workgroups, FLOPs and bytes of all of them, the last two by the kernels' cost models. */
@@ -81,7 +83,8 @@ export class Device {
       (error, what) => this.errors.expectNoError(error, what),
       () => this.flush(),
     );
-    this.encoder = new Encoder(gpu, this.memory, this.errors, this, options.debug === true);
+    this.pace = new Pace(this.software, options.debug === true);
+    this.encoder = new Encoder(gpu, this.memory, this.errors, this, this.pace, options.debug === true);
   }
 
   private get sink(): CommandSink {

@@ -118,7 +118,7 @@ export class Pipelines {
       throw new Error(`kernel ${name}: it has subgroup operations, and no 'subgroupSize' among its parameters`);
     if (this.target.subgroupSizeControl ? size < least || size > most : size !== least || size !== most)
       throw new Error(
-        `kernel ${name}: made for subgroups of ${size} lanes; this device's have ${least} to ${most}${this.target.subgroupSizeControl ? '' : ", and it lacks the feature 'subgroup-size-control'"}`,
+        `kernel ${name}: made for subgroups of ${size} lanes; this device's have ${least} to ${most}${this.target.subgroupSizeControl ? '' : ", and it lacks 'subgroup-size-control'"}`,
       );
   }
 
