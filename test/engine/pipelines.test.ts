@@ -126,11 +126,9 @@ describe('pipelines of a step, side by side', () => {
   test('a device that is lost meanwhile is one error, and nothing goes on', async () => {
     const device = await openDevice({ adapter: 'null' });
     using step = captureStep(device, {}, () => dispatches(device, ['1.0', '2.0', '3.0']));
-    const { bytes } = device.memory;
     const preparing = step.prepare({});
     device.gpu.destroy();
     await expect(preparing).rejects.toThrow(/^the device was lost \(destroyed\)/);
-    expect(bytes).toBeLessThanOrEqual(device.memory.bytes);
     await expect(step.run({})).rejects.toThrow(/^the device was lost \(destroyed\)/);
     device.close();
   });
