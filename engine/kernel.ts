@@ -146,7 +146,7 @@ export function specialise(kernel: Kernel, parameters: Parameters, target = floo
 const uniformDeclaration = /@group\(0\)\s*@binding\(\d+\)\s*var<uniform>/;
 
 /** Whether a kernel has op parameters, and they take at most `bytes`. */
-export function parametersFit(kernel: Kernel, bytes: number): boolean {
+function parametersFit(kernel: Kernel, bytes: number): boolean {
   const fields = kernel.structs.get(uniformOf(kernel)?.type ?? '');
   return fields !== undefined && packedBytes(fields.length) <= bytes;
 }

@@ -104,7 +104,8 @@ export class Pipelines {
     if (!kernel.entryPoints.includes(entry))
       throw new Error(`kernel ${kernel.name}: no entry point '${entry}'; it has ${kernel.entryPoints.join(', ')}`);
     const code = specialise(kernel, parameters, this.target);
-    if (/^enable [^;]*\bsubgroups\b/m.test(code)) this.assertSubgroups(kernel, Number(parameters.subgroupSize));
+    if (/^enable [^;]*\bsubgroups\b/m.test(code) && !code.includes('@subgroup_size'))
+      this.assertSubgroups(kernel, parameters.subgroupSize);
     const source = { name: kernel.name, code, entryPoint: entry };
     const layout = this.derived ? null : this.errors.checked(`compiling ${label}`, () => this.layout(kernel, used));
     const pipeline = new Pipeline(this.gpu, this.errors, label, source, layout);
@@ -112,13 +113,14 @@ export class Pipelines {
     return pipeline;
   }
 
-  private assertSubgroups({ name }: Kernel, size: number): void {
+  /** Without `@subgroup_size` a kernel runs at the only size that there is. */
+  private assertSubgroups({ name }: Kernel, size: number | string | undefined): void {
     const [least, most] = this.subgroupSizes;
-    if (!size)
+    if (size === undefined)
       throw new Error(`kernel ${name}: it has subgroup operations, and no 'subgroupSize' among its parameters`);
-    if (this.target.subgroupSizeControl ? size < least || size > most : size !== least || size !== most)
+    if (size !== least || size !== most)
       throw new Error(
-        `kernel ${name}: made for subgroups of ${size} lanes; this device's have ${least} to ${most}${this.target.subgroupSizeControl ? '' : ", and it lacks 'subgroup-size-control'"}`,
+        `kernel ${name}: made for subgroups of ${size} lanes; this device's have ${least} to ${most}, and it lacks 'subgroup-size-control'`,
       );
   }
 
