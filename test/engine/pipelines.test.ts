@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { captureStep, type Device, openDevice, parseKernel, tensor } from '../../engine/index.ts';
 import { Pipelines } from '../../engine/pipelines.ts';
+import { countCalls } from '../support/count-calls.ts';
 import { testDevice } from '../support/devices.ts';
 
 /** y = x times the last of `count` op parameters. */
@@ -131,4 +132,25 @@ describe('pipelines of a step, side by side', () => {
     await expect(step.run({})).rejects.toThrow(/^the device was lost \(destroyed\)/);
     device.close();
   });
+});
+
+test('a graphics adapter gets a submit for each half second of estimated work, or as the first run took', async () => {
+  const device = await openDevice({ adapter: 'null' });
+  const { kernel, uniform } = scaling(1);
+  const work = () => {
+    const bindings = { x: tensor(device, [1], [1]), y: tensor(device, [0], [1]) };
+    for (const flops of [2e10, 2e10, 2e10, 9e10, 1e9])
+      device.dispatch({ kernel, entry: 'forward', bindings, uniform: uniform(1), workgroups: [1], flops });
+    return { y: bindings.y };
+  };
+  const calls = countCalls([device.gpu.queue, /^submit/]);
+  device.step(work);
+  expect(calls.end()).toEqual({ submit: 4 });
+  using step = captureStep(device, {}, work);
+  await step.prepare({});
+  expect(step.stats().submits).toBe(4);
+  await (await step.run({})).y.read();
+  await device.finish();
+  expect(step.stats().submits, 'this backend computes nothing').toBe(1);
+  device.close();
 });
