@@ -4,6 +4,7 @@ import type { Binding, CommandSink } from './commands.ts';
 import { Encoder } from './encoder.ts';
 import { type Kernel, type Parameters, uniformData } from './kernel.ts';
 import { type BufferRange, Memory, roundUp } from './memory.ts';
+import { Pace } from './pace.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
@@ -45,6 +46,7 @@ export class Device {
   readonly errors: AsyncErrors;
   readonly pipelines: Pipelines;
   readonly encoder: Encoder;
+  readonly pace: Pace;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
   /** Workgroups, FLOPs and bytes of all of them, the last two by the kernels' cost models. */
@@ -64,6 +66,8 @@ export class Device {
     adapter: GPUAdapter,
     readonly options: DeviceOptions,
     private readonly release: () => void,
+    /** Bytes of op parameters that need no uniform buffer. */
+    readonly immediateBytes = 0,
   ) {
     const { vendor, architecture, device, description } = adapter.info;
     this.limits = gpu.limits;
@@ -72,13 +76,15 @@ export class Device {
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
     this.errors = new AsyncErrors(gpu, this.software);
-    this.pipelines = new Pipelines(gpu, this.errors, options.debug === true);
+    this.pipelines = new Pipelines(gpu, this.errors, immediateBytes, this.subgroupSizes, options.debug === true);
+    if (this.software) this.pipelines.atOnce = 1; // they compile in the thread that submits the first dispatch
     this.memory = new Memory(
       gpu,
       (error, what) => this.errors.expectNoError(error, what),
       () => this.flush(),
     );
-    this.encoder = new Encoder(gpu, this.memory, this.errors, this, options.debug === true);
+    this.pace = new Pace(this.software, options.debug === true);
+    this.encoder = new Encoder(gpu, this.memory, this.errors, this, this.pace, options.debug === true);
   }
 
   private get sink(): CommandSink {
@@ -139,10 +145,12 @@ export class Device {
       return { name, index: binding.index, access: binding.space === 'read' ? 'read' : 'read_write', range };
     });
     const packed = uniform ? uniformData(kernel, uniform) : null;
-    const used = packed ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
+    const immediate = packed !== null && packed.bytes.byteLength <= this.immediateBytes;
+    const used = packed && !immediate ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
     const pipeline = this.pipelines.get(kernel, entry, parameters, used);
     const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
-    const operation = { label, parameters, pipeline, bindings: bound, uniform: packed, cost };
+    const place = immediate ? { uniform: null, immediates: packed.bytes } : { uniform: packed, immediates: null };
+    const operation = { label, parameters, pipeline, bindings: bound, ...place, cost };
     this.sink.add({ kind: 'dispatch', ...operation, grid: [x, y, z] });
   }
 

@@ -2,8 +2,14 @@
 import { Device, type DeviceOptions } from './device.ts';
 import { InputError } from './files/errors.ts';
 
-const wantedFeatures: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
-const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize'] as const;
+// TypeScript's own types do not know all of them.
+const wantedFeatures = ['shader-f16', 'subgroups', 'subgroup-size-control', 'timestamp-query'] as GPUFeatureName[];
+const wantedLimits = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxComputeWorkgroupStorageSize',
+  'maxImmediateSize',
+] as const;
 
 /**
  * Opens an adapter.
@@ -15,11 +21,12 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   try {
     const adapter = await requestAdapter(gpu, options.adapter);
     const requiredFeatures = options.floor ? [] : wantedFeatures.filter((feature) => adapter.features.has(feature));
-    const requiredLimits = options.floor
-      ? {}
-      : Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
+    // Browsers refuse limits that they do not know.
+    const known = wantedLimits.filter((name) => !options.floor && adapter.limits[name] !== undefined);
+    const requiredLimits = Object.fromEntries(known.map((name) => [name, adapter.limits[name]]));
     const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-    return new Device(device, adapter, options, release);
+    const immediates = !options.floor && gpu.wgslLanguageFeatures.has('immediate_address_space');
+    return new Device(device, adapter, options, release, immediates ? device.limits.maxImmediateSize : 0);
   } catch (error) {
     release();
     throw error;

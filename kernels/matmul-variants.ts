@@ -65,7 +65,7 @@ function softwareVariant(lanes: 4 | 8, name: string, blocks: number): MatmulVari
     name,
     suits: (device) => softwareLanes(device) === lanes,
     kernel: softwareKernel,
-    parameters: { LANES: lanes, ROWS: 4 * blocks },
+    parameters: { LANES: lanes, subgroupSize: lanes, ROWS: 4 * blocks },
     tileRows: 4 * blocks,
     tileColumns: 4 * lanes,
     step: 4,

@@ -93,6 +93,9 @@ describe('WGSL files as they stand', () => {
     expect(kernel.entryPoints.length).toBe(source.match(/@compute/g)!.length);
     expect(kernel.parameters.length).toBe(source.match(/\/\/ @param/g)?.length ?? 0);
     await expectValid(gpu, kernel.entryPoints, source);
+    const target = { immediateBytes: full.immediateBytes, subgroupSizeControl: false };
+    const immediate = specialise(kernel, {}, target);
+    if (immediate !== source) await expectValid(full.gpu, kernel.entryPoints, immediate, 'with immediates');
   });
 
   const kernelsWithAlternatives = files.filter((path) => /^\/\/ @or /m.test(readFileSync(new URL(path, root), 'utf8')));
