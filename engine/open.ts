@@ -17,9 +17,10 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     const adapter = await requestAdapter(gpu, options.adapter);
     const wanted = [...wantedFeatures, ...(options.experimental ? experimentalFeatures : [])];
     const offered = wanted.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[];
-    if (options.experimental && !experimentalFeatures.every((feature) => adapter.features.has(feature)))
+    const missing = experimentalFeatures.filter((feature) => !adapter.features.has(feature));
+    if (options.experimental && missing.length > 0)
       throw new InputError(
-        `${adapter.info.description || adapter.info.vendor}: no experimental kernel runs on this adapter, which offers no ${experimentalFeatures.join(' or no ')}`,
+        `${adapter.info.description || adapter.info.vendor}: no experimental kernel runs on this adapter, which lacks ${missing.join(' and ')}`,
       );
     const requiredFeatures = options.floor ? [] : offered;
     const requiredLimits = options.floor
