@@ -22,7 +22,7 @@ const THREADS: u32 = 128u;
 const TILE_GROUPS: u32 = TILE_COLUMNS / 4u;
 const PRODUCT_GROUPS: u32 = TILE_GROUPS / PRODUCTS;
 const STEP_GROUPS: u32 = STEP / 4u;
-const STRIDE: u32 = STEP_GROUPS + 2u;                                        // of a row in workgroup memory; neighbours begin in other banks
+const STRIDE: u32 = STEP_GROUPS + 2u;                                        // of a row in workgroup memory: whole 16 bytes, new banks
 const BLOCKS_OF_A: u32 = TILE_ROWS / 4u * STEP_GROUPS;                       // of 4 x 4, in a tile
 const BLOCKS_OF_B: u32 = TILE_GROUPS * STEP_GROUPS;
 const LOADS_OF_A: u32 = BLOCKS_OF_A / THREADS;                               // blocks that a thread brings at a time
@@ -37,7 +37,8 @@ alias Sum = subgroup_matrix_result<f32, SIZE, SIZE>;
 // Four rows of A or columns of B, four terms of each.
 alias Block = array<vec2u, 4>;
 
-fn unpackHalf(word: vec2u) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
+// The bias is stored like B.
+fn unpackB(word: vec2u) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 alias Word = vec4f;                                                          // @param  of the output and the residual
 // @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
@@ -70,7 +71,7 @@ fn readB(at: u32, dual: u32) -> vec2u { return b[at]; }                      // 
 // The epilogue of a sum, by alternatives of these functions (epilogue.ts): withResidual(activated(withBias(sum))), or that of a
 // gated MLP (gated-mlp.ts), from the sums of both its products.
 fn withBias(group: u32, sum: vec4f) -> vec4f { return sum; }                 // @param
-// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return unpackHalf(bias[group]) + sum; }
+// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return unpackB(bias[group]) + sum; }
 fn activated(z: vec4f) -> vec4f { return z; }                                // @param
 // @or gelu   fn activated(z: vec4f) -> vec4f { return gelu(z); }
 // @or swish  fn activated(z: vec4f) -> vec4f { return swish(z); }
@@ -199,7 +200,7 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
 fn sumAt(word: u32) -> vec4f { return vec4f(bitcast<vec2f>(tile[word]), bitcast<vec2f>(tile[word + 1u])); }
 
 // The tile of a workgroup, and where the rows and columns begin that a thread brings.
-struct Tile {
+struct Staging {
   batch: u32, firstRow: u32, firstGroup: u32, firstRun: u32,
   rowsA: array<vec4u, LOADS_OF_A>, rowsB: array<vec4u, LOADS_OF_B>,
 }
@@ -210,13 +211,13 @@ struct Blocks { a: array<Block, LOADS_OF_A>, b: array<Block, LOADS_OF_B> }
 fn stepsOfRun() -> u32 { return (shape.runLength + STEP - 1u) / STEP; }
 
 // Group `group` of a step, counted from the beginning of the split.
-fn termAt(own: Tile, step: u32, group: u32) -> Term {
+fn termAt(own: Staging, step: u32, group: u32) -> Term {
   let run = own.firstRun + step / stepsOfRun();
   let length = min(shape.runLength, shape.depth - run * shape.runLength);
   return Term(own.batch, run, step % stepsOfRun() * STEP + 4u * group, length);
 }
 
-fn loadStep(own: Tile, thread: u32, step: u32) -> Blocks {
+fn loadStep(own: Staging, thread: u32, step: u32) -> Blocks {
   var blocks: Blocks;
   for (var i = 0u; i < LOADS_OF_A; i++) {
     let place = placeInA(thread + i * THREADS);
@@ -260,7 +261,7 @@ fn product(grid: Grid, @builtin(local_invocation_index) thread: u32, @builtin(su
   for (var i = 0u; i < LOADS_OF_B; i++) {
     rowsB[i] = rowsOfB(batch, 4u * (firstGroup + placeInB(thread + i * THREADS).x % PRODUCT_GROUPS));
   }
-  let own = Tile(batch, firstRow, firstGroup, firstRun, rowsA, rowsB);
+  let own = Staging(batch, firstRow, firstGroup, firstRun, rowsA, rowsB);
   let ownRows = subgroup / 2u * (TILE_ROWS / 2u);                            // of this subgroup, in workgroup memory
   let ownColumns = TILE_ROWS + subgroup % 2u * (TILE_COLUMNS / 2u);
 

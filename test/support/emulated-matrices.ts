@@ -26,8 +26,8 @@ fn multiplyAccumulate(left: Left, right: Right, before: Sum) -> Sum {
   var sum = before;
   for (var i = 0u; i < 8u; i++) {
     for (var group = 0u; group < 4u; group++) {
-      let rowOfA = unpackHalf(tile[left.x + lane / 2u * left.y + group]);
-      sum[i] += dot(rowOfA, unpackHalf(tile[right.x + (lane % 2u * 8u + i) * right.y + group]));
+      let rowOfA = unpackB(tile[left.x + lane / 2u * left.y + group]);
+      sum[i] += dot(rowOfA, unpackB(tile[right.x + (lane % 2u * 8u + i) * right.y + group]));
     }
   }
   return sum;
