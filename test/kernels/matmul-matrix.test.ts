@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Device, openDevice, tensor } from '../../engine/index.ts';
+import { type Device, emptyTensor, openDevice, tensor } from '../../engine/index.ts';
 import {
   blockLinear,
   gatedMlp,
@@ -11,12 +11,13 @@ import {
   matmulVariants,
   useMatmulVariants,
 } from '../../kernels/index.ts';
+import { encodeProduct } from '../../kernels/product.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { runOnce, storageTolerance } from '../support/check-operation.ts';
 import { testDevice } from '../support/devices.ts';
 import { deviceWithEmulatedMatrices, matricesOfF16, pretendMatrices } from '../support/emulated-matrices.ts';
 import { longTest } from '../support/long.ts';
-import { eighths, expectClose } from '../support/numbers.ts';
+import { expectClose, normals } from '../support/numbers.ts';
 
 const flags = [false, true];
 const keys = flags.flatMap((transposeA) =>
@@ -60,20 +61,22 @@ describe('variants of products with subgroup matrices', () => {
   });
 });
 
-/** Products with edges in rows, columns and depth, batches and splits, as [batch, m, n, k]; numbers whose sums f32 holds exactly. */
+const half = (device: Device, data: Float32Array, ...shape: number[]) => tensor(device, data, shape, { dtype: 'f16' });
+const halves = (count: number, seed: number) => reference.cast(normals(count, seed), 'f16');
+
+/** Products with edges in rows, columns and depth, batches and splits, as [batch, m, n, k]. */
 async function checkProducts(device: Device, orientations: readonly (readonly [boolean, boolean])[]): Promise<void> {
-  const half = (data: Float32Array, ...shape: number[]) => tensor(device, data, shape, { dtype: 'f16' });
   for (const [transposeA, transposeB] of orientations)
     for (const [batch, m, n, k] of [
       [1, 72, 132, 52],
       [2, 20, 24, 780],
       [3, 132, 8, 20],
     ]) {
-      const [a, b, bias] = [eighths(batch * m * k, 1), eighths(batch * k * n, 2), eighths(n, 3)];
+      const [a, b, bias] = [halves(batch * m * k, 1), halves(batch * k * n, 2), halves(n, 3)];
       const output = await runOnce(device, () => {
-        const left = transposeA ? half(a, batch, k, m) : half(a, batch, m, k);
-        const right = transposeB ? half(b, batch, n, k) : half(b, batch, k, n);
-        return matmul(left, right, { transposeA, transposeB, bias: half(bias, n), dtype: 'f32' });
+        const left = transposeA ? half(device, a, batch, k, m) : half(device, a, batch, m, k);
+        const right = transposeB ? half(device, b, batch, n, k) : half(device, b, batch, k, n);
+        return matmul(left, right, { transposeA, transposeB, bias: half(device, bias, n), dtype: 'f32' });
       });
       const sizes = { batch, m, n, k, transposeA, transposeB, shared: false };
       expectClose(output, reference.matmul(a, b, sizes, bias), 1e-6, JSON.stringify(sizes));
@@ -82,22 +85,43 @@ async function checkProducts(device: Device, orientations: readonly (readonly [b
 
 /** Epilogues, the dual product of a gated MLP, and row maps. */
 async function checkLayers(device: Device): Promise<void> {
-  const half = (data: Float32Array, ...shape: number[]) => tensor(device, data, shape, { dtype: 'f16' });
   const [rows, width, hidden] = [37, 28, 76];
-  const [x, gate, up] = [eighths(rows * width, 1), eighths(hidden * width, 2), eighths(hidden * width, 3)];
-  const [down, bias, added] = [eighths(width * hidden, 4), eighths(hidden, 5), eighths(rows * hidden, 6)];
+  const [x, gate, up] = [halves(rows * width, 1), halves(hidden * width, 2), halves(hidden * width, 3)];
+  const [down, bias, added] = [halves(width * hidden, 4), halves(hidden, 5), halves(rows * hidden, 6)];
   const projected = await runOnce(device, () => {
-    const options = { activation: 'gelu', residual: half(added, rows, hidden) } as const;
-    return linear(half(x, rows, width), half(gate, hidden, width), half(bias, hidden), options);
+    const options = { activation: 'gelu', residual: half(device, added, rows, hidden) } as const;
+    return linear(half(device, x, rows, width), half(device, gate, hidden, width), half(device, bias, hidden), options);
   });
   const options = { bias, activation: 'gelu', residual: added } as const;
   expectClose(projected, reference.linear(x, gate, width, options), storageTolerance.f16, 'linear');
   const gated = await runOnce(device, () => {
-    const weights = [half(gate, hidden, width), half(up, hidden, width), half(down, width, hidden)] as const;
-    return gatedMlp(half(x, rows, width), ...weights, { activation: 'swish' });
+    const weights = [
+      half(device, gate, hidden, width),
+      half(device, up, hidden, width),
+      half(device, down, width, hidden),
+    ] as const;
+    return gatedMlp(half(device, x, rows, width), ...weights, { activation: 'swish' });
   });
   const exact = reference.gatedMlp([x, gate, up, down], width, { activation: 'swish' });
   expectClose(gated, exact, storageTolerance.f16, 'gatedMlp');
+  // A depth in runs, of which a split takes several.
+  const map = { length: 9, stride: 12, offset: 2 };
+  const [stored, m, n, k] = [40 * map.stride, 20, 24, 40 * map.length];
+  const [a, b] = [halves(stored * m, 7), halves(stored * n, 8)];
+  const inRuns = await runOnce(device, () => {
+    const output = emptyTensor(device, [m, n], 'f32', 'test');
+    const ofA = { tensor: half(device, a, stored, m), rows: k, map, transposed: true };
+    const ofB = { tensor: half(device, b, stored, n), rows: k, map };
+    encodeProduct({ a: ofA, b: ofB, output: { tensor: output, rows: m }, depth: k }, 'test');
+    return output;
+  });
+  const mapped = (all: Float32Array, width: number) =>
+    all.filter((_, i) => {
+      const place = (Math.floor(i / width) % map.stride) - map.offset;
+      return place >= 0 && place < map.length;
+    });
+  const sizes = { m, n, k, transposeA: true, transposeB: false };
+  expectClose(inRuns, reference.matmul(mapped(a, m), mapped(b, n), sizes), 1e-6, 'runs');
   // Samples of a joint sequence: 3 rows of each, with 2 rows of the other input between.
   const layout = [
     { input: 0, length: 3 },
@@ -105,8 +129,10 @@ async function checkLayers(device: Device): Promise<void> {
   ];
   const [own, other] = [x.subarray(0, 24 * width), x.subarray(0, 16 * width)];
   const joint = await runOnce(device, () => {
-    const inputs = [half(own, 8, 3, width), half(other, 8, 2, width)];
-    return blockLinear(inputs, [half(gate, hidden, width), half(up, hidden, width)], layout, [], { dtype: 'f32' });
+    const inputs = [half(device, own, 8, 3, width), half(device, other, 8, 2, width)];
+    return blockLinear(inputs, [half(device, gate, hidden, width), half(device, up, hidden, width)], layout, [], {
+      dtype: 'f32',
+    });
   });
   const [ofOwn, ofOther] = [reference.linear(own, gate, width), reference.linear(other, up, width)];
   const samples = Array.from({ length: 8 }, (_, i) => [
