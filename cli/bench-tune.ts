@@ -9,7 +9,7 @@ import { InputError, openDevice } from '../engine/index.ts';
 import { shapesOption } from './bench-kernels.ts';
 import { limitOptions } from './bench-run.ts';
 import { command } from './command.ts';
-import { deviceOptions } from './device.ts';
+import { deviceOptions, experimentalOption } from './device.ts';
 import { tuningNotes } from './notes.ts';
 import { flag } from './options.ts';
 
@@ -22,9 +22,13 @@ export const benchTune = command({
     shapes: { ...shapesOption, needs: 'tune' },
     ...limitOptions({ seconds: 60, rounds: 20 }, { needs: 'tune' }),
     ...deviceOptions,
+    experimental: { ...experimentalOption, needs: 'tune' },
   },
   notes: tuningNotes,
-  async run({ tune, print, shapes, rounds = 20, seconds = 60, adapter, floor, tuning: named }, { progress, signal }) {
+  async run(
+    { tune, print, shapes, rounds = 20, seconds = 60, adapter, floor, tuning: named, experimental },
+    { progress, signal },
+  ) {
     if (!tune && !print)
       throw new InputError(
         'bench: --tune or --print; or bench attention, bench data, bench kernels, bench roofline or bench step',
@@ -33,7 +37,11 @@ export const benchTune = command({
       throw new InputError(
         "--floor: name a file with --tuning for these choices, because the adapter's own is of its features and limits",
       );
-    using device = await openDevice({ adapter, floor });
+    if (experimental && named === undefined)
+      throw new InputError(
+        "--experimental: name a file with --tuning for these choices; commands that name it too take the adapter's experimental features",
+      );
+    using device = await openDevice({ adapter, floor, experimental });
     const path = named ?? tuningPath(device.description);
     const kept = await readTuningFile(device, path, named !== undefined && print === true);
     if (print) {
@@ -50,7 +58,7 @@ export const benchTune = command({
     });
     const places = attentionCandidates(device, { shapes: sizes, directions: ['both'], storages: ['f32'] });
     const attention = await choose(device, places, measuring('attention'));
-    using products = new ProductCandidates(device, models, ['f32']);
+    using products = new ProductCandidates(device, models, experimental ? ['f32', 'f16'] : ['f32']);
     const matmul = await choose(device, products.all, measuring('products'));
     const tuning = await keepTuning(device, path, { attention, matmul });
     const end = `written to ${path}; commands on this adapter use it from now on, unless --tuning names another file`;

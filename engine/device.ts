@@ -15,8 +15,21 @@ export interface DeviceOptions {
   adapter?: string;
   /** Open with WebGPU's default limits and no features, whatever the adapter offers. */
   floor?: boolean;
+  /**
+   * Take features that are no standard yet, for kernels that need them: subgroup matrices, for products of f16. Under node Dawn is
+   * opened with its unsafe APIs; a browser has to be started with them.
+   */
+  experimental?: boolean;
   /** Submit after each op, so that a validation error names the op that caused it; a binding that an op does not use is one as well. */
   debug?: boolean;
+}
+
+export const subgroupMatrixFeature = 'chromium-experimental-subgroup-matrix';
+
+/** Sizes and element types of subgroup matrices that a device multiplies: M x K by K x N. */
+export interface SubgroupMatrices extends Readonly<Record<'M' | 'N' | 'K', number>> {
+  readonly componentType: string;
+  readonly resultComponentType: string;
 }
 
 export interface Dispatch {
@@ -42,6 +55,8 @@ export class Device {
   /** The adapter computes on the processor's cores. */
   readonly software: boolean;
   readonly subgroupSizes: readonly [number, number];
+  /** Empty unless it was opened with `experimental`. */
+  readonly subgroupMatrices: readonly SubgroupMatrices[];
   readonly memory: Memory;
   readonly errors: AsyncErrors;
   readonly pipelines: Pipelines;
@@ -75,6 +90,8 @@ export class Device {
     this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
+    const { subgroupMatrixConfigs = [] } = adapter.info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrices> };
+    this.subgroupMatrices = this.features.has(subgroupMatrixFeature) ? [...subgroupMatrixConfigs] : [];
     this.errors = new AsyncErrors(gpu, this.software);
     this.pipelines = new Pipelines(gpu, this.errors, immediateBytes, this.subgroupSizes, options.debug === true);
     if (this.software) this.pipelines.atOnce = 1; // they compile in the thread that submits the first dispatch

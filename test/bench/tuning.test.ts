@@ -15,7 +15,7 @@ import {
   tuningPath,
 } from '../../bench/measure/tuning.ts';
 import { benchTune } from '../../cli/bench-tune.ts';
-import type { Device } from '../../engine/index.ts';
+import { type Device, openDevice } from '../../engine/index.ts';
 import {
   attentionVariant,
   attentionVariants,
@@ -123,6 +123,28 @@ describe('tuning', () => {
     const first = { format: 'insula tuning 1', adapter: floor.description, attention: [choice] };
     await writeFile(path, JSON.stringify(first));
     expect((await findTuning(floor, path)).tuning).toEqual({ ...first, format: 'insula tuning 2', matmul: [] });
+  });
+
+  test('a file of experimental features, if it is named, opens the device with them', async ({ skip }) => {
+    const path = join(folder, 'experimental.json');
+    const experimental = await openDevice({ adapter: 'null', experimental: true }).catch(() => null);
+    if (!experimental) return skip('this build of Dawn has no subgroup matrices');
+    const empty = { attention: [], matmul: [] };
+    await keepTuning(experimental, path, empty);
+    experimental.close();
+    const opened = async (named: string, own = { floor: false }) => {
+      const { device } = await openTunedDevice({ adapter: 'null', tuning: named, ...own }, () => {});
+      device.close();
+      return device.features.has('chromium-experimental-subgroup-matrix');
+    };
+    expect(await opened(path)).toBe(true);
+    expect(await opened(path, { floor: true })).toBe(false);
+    const plain = join(folder, 'plain.json');
+    await writeFile(plain, JSON.stringify({ format: 'insula tuning 2', adapter: experimental.description, ...empty }));
+    expect(await opened(plain)).toBe(false);
+    await expect(runCommand(benchTune, { tune: true, experimental: true })).rejects.toThrow(
+      '--experimental: name a file with --tuning',
+    );
   });
 
   test('files of another adapter, with unknown variants, broken or missing are refused', async () => {
