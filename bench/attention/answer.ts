@@ -1,14 +1,19 @@
 /** The answer of `insula bench attention`: which variant to take for each shape, mask and direction, and how sure that is. */
+
+import type { Bound } from '../measure/roofline.ts';
+import type { Timed } from '../measure/run.ts';
 import { LEAST_VALUES, pairedRatio, type Ratio, SAME } from '../measure/statistics.ts';
 import { digits, groupBy } from '../measure/table.ts';
 import type { RowKey } from './rows.ts';
-import type { ResultRow } from './run.ts';
+
+/** What the answer needs to know of a row. */
+type AnsweredRow = RowKey & Timed & { readonly percentOfRoof: number; readonly bound: Bound };
 
 /** What a case is, without the variant. */
 const caseText = ({ shape, mask, direction, storage }: RowKey) => [shape, mask, direction, storage].join(' | ');
 
 /** The rows that differ in nothing but the variant, the fastest first. */
-function cases(rows: readonly ResultRow[]): ResultRow[][] {
+function cases(rows: readonly AnsweredRow[]): AnsweredRow[][] {
   const all = groupBy(rows, caseText);
   return [...all.values()].map((own) => [...own].sort((a, b) => a.time.median - b.time.median));
 }
@@ -29,12 +34,12 @@ const decided = (ratio: Ratio | null) => ratio !== null && (ratio.low > 1 || isS
 const isSame = ({ low, high }: Ratio) => low > 1 / (1 + SAME) && high < 1 + SAME;
 
 interface Verdict {
-  readonly best: ResultRow;
+  readonly best: AnsweredRow;
   /** The next variant, and how many times as long it takes; null for a single variant. */
-  readonly next: { readonly row: ResultRow; readonly ratio: Ratio | null } | null;
+  readonly next: { readonly row: AnsweredRow; readonly ratio: Ratio | null } | null;
 }
 
-function verdictOf([best, next]: readonly ResultRow[]): Verdict {
+function verdictOf([best, next]: readonly AnsweredRow[]): Verdict {
   return { best, next: next ? { row: next, ratio: pairedRatio(next.times, best.times) } : null };
 }
 
@@ -49,7 +54,7 @@ function outcomeOf({ next }: Verdict): Outcome {
 }
 
 /** One line for the whole run, and one for each shape, direction, storage and outcome. */
-export function answerLines(rows: readonly ResultRow[]): string[] {
+export function answerLines(rows: readonly AnsweredRow[]): string[] {
   const verdicts = cases(rows).map(verdictOf);
   const compared = verdicts.filter(({ next }) => next);
   const lines = [...groupBy(verdicts, groupText).values()].map(lineOf);
@@ -101,7 +106,7 @@ function lineOf(group: readonly Verdict[]): string {
 }
 
 /** How far rows are from the roof, and what limits them. */
-function limitText(rows: readonly ResultRow[]): string {
+function limitText(rows: readonly AnsweredRow[]): string {
   const bounds = [...new Set(rows.map(({ bound }) => bound))].join(' and ');
   return `${rangeText(rows.map(({ percentOfRoof }) => percentOfRoof))} % of the roof, limited by ${bounds}`;
 }

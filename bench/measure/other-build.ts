@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { InputError, quote } from '../../engine/index.ts';
-import type { Entrant } from './rounds.ts';
+import type { Entrant } from './entrant.ts';
 
 /** Tells a command that it is the other build of a comparison. */
 const SERVES = 'INSULA_BENCH_SERVES';

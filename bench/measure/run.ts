@@ -2,8 +2,9 @@
 import * as v from 'valibot';
 import { readJsonFile } from '../../engine/files/json-schema.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
+import type { Entrant } from './entrant.ts';
 import { type Provenance, provenance, provenanceFields } from './provenance.ts';
-import { type Budget, type Entrant, inRounds, type Rounds } from './rounds.ts';
+import { type Budget, inRounds, type Rounds } from './rounds.ts';
 import { type Spread, spread } from './statistics.ts';
 import { type Timer, timers } from './work.ts';
 

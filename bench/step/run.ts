@@ -1,8 +1,8 @@
 /** Measures the training steps of several systems beside each other. */
 import type { Device, DispatchTime } from '../../engine/index.ts';
 import { MeasuredStep, measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
+import type { Entrant } from '../measure/entrant.ts';
 import { arithmeticProbe } from '../measure/roofline.ts';
-import type { Entrant } from '../measure/rounds.ts';
 import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
 import { spread } from '../measure/statistics.ts';
 import { groupBy } from '../measure/table.ts';

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { answerLines, settledBy } from '../../bench/attention/answer.ts';
 import { caseOf, maskNames } from '../../bench/attention/cases.ts';
 import { keyText } from '../../bench/attention/rows.ts';
-import { type AttentionRun, type ResultRow, runAttention } from '../../bench/attention/run.ts';
+import { type AttentionRun, runAttention } from '../../bench/attention/run.ts';
 import { shapesOf, shapeText, smaller, suite, tokensOf } from '../../bench/attention/shapes.ts';
 import { footnotes } from '../../bench/attention/text.ts';
 import { spread } from '../../bench/measure/statistics.ts';
@@ -102,8 +102,8 @@ describe('the answer', () => {
   const row = (mask: string, variant: string, times: number[]) =>
     ({
       ...{ shape: 'S', mask, variant, direction: 'forward', storage: 'f32', times, time: spread(times) },
-      ...{ percentOfRoof: 40, bound: 'memory' },
-    }) as unknown as ResultRow;
+      ...{ name: `${mask} ${variant}`, percentOfRoof: 40, bound: 'memory' },
+    }) as const;
 
   test('which variant, by how much, how sure, how far from the limit', () => {
     const lines = answerLines([
