@@ -94,16 +94,19 @@ function lineOf(group: readonly Verdict[]): string {
     const rounds = `${best.times.length} rounds, not sure`;
     return line(best.variant, `: ${rangeText(times)} x as fast as ${next.row.variant} in ${rounds}`);
   }
-  const ratios = group.map((own) => own.next!.ratio!);
+  const either = [best.variant, next.row.variant].sort();
+  // A group that is not decided is told in one direction, whichever variant was ahead for a mask.
+  const ratios = group.map(({ best, next }) =>
+    outcome === 'sure' || best.variant === either[0] ? next!.ratio! : inverse(next!.ratio!),
+  );
   const interval = `99 %: ${digits(Math.min(...ratios.map(({ low }) => low)))} - ${digits(Math.max(...ratios.map(({ high }) => high)))}`;
   const times = `${rangeText(ratios.map(({ ratio }) => ratio))} x`;
   if (outcome === 'sure') return line(best.variant, `: ${times} as fast as ${next.row.variant} (${interval})`);
-  const either = [best.variant, next.row.variant].sort().join(' or ');
-  return line(
-    either,
-    `, ${outcome === 'equal' ? 'equally fast' : 'not decided'}: the slower takes ${times} as long (${interval})`,
-  );
+  const what = outcome === 'equal' ? 'equally fast' : 'not decided';
+  return line(either.join(' or '), `, ${what}: ${either[1]} takes ${times} as long as ${either[0]} (${interval})`);
 }
+
+const inverse = ({ ratio, low, high }: Ratio): Ratio => ({ ratio: 1 / ratio, low: 1 / high, high: 1 / low });
 
 /** How far rows are from the roof, and what limits them. */
 function limitText(rows: readonly AnsweredRow[]): string {

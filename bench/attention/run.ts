@@ -155,7 +155,9 @@ function shapesFor(device: Device, named?: readonly string[]): { shapes: Attenti
     .filter(({ name }) => !chosen.some((shape) => shape.name === name));
   const leftOut = [`shapes ${rest.map(({ name }) => name).join(', ')}: name them by --shape, or all by --shape suite`];
   if (!device.software) return { shapes: chosen, leftOut };
-  leftOut.unshift('all but one sample and one group of at most two heads of each shape: this is a software adapter');
+  leftOut.unshift(
+    'all but one sample, one group of at most two heads and 512 tokens of each shape: this is a software adapter',
+  );
   return { shapes: chosen.map(smaller), leftOut };
 }
 
