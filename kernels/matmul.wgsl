@@ -37,7 +37,10 @@ const BLOCKS_OF_B: u32 = TILE_GROUPS * STEP_GROUPS;
 const COLUMN_THREADS: u32 = TILE_GROUPS / THREAD_GROUPS;
 const ROW_THREADS: u32 = TILE_ROWS / THREAD_ROWS;
 const THREADS: u32 = ROW_THREADS * COLUMN_THREADS;
-const LOADS: u32 = (BLOCKS_OF_A + BLOCKS_OF_B + THREADS - 1u) / THREADS;     // blocks that a thread brings at a time
+// The threads take the blocks in turn: those of A, then those of B, with the next turn if there are too few threads left for all.
+const TURNS_OF_A: u32 = (BLOCKS_OF_A + THREADS - 1u) / THREADS;
+const FIRST_OF_B: u32 = select(TURNS_OF_A * THREADS, BLOCKS_OF_A, BLOCKS_OF_A + BLOCKS_OF_B <= TURNS_OF_A * THREADS);
+const TURNS: u32 = (FIRST_OF_B + BLOCKS_OF_B + THREADS - 1u) / THREADS;
 
 alias WordA = vec4f;                                                         // @param  storage of four elements
 // @or f16, bf16  alias WordA = vec2u;
@@ -113,6 +116,10 @@ fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STE
 // @or transposed  fn placeInA(block: u32) -> vec2u { return vec2u(block % (TILE_ROWS / 4u), block / (TILE_ROWS / 4u)); }
 fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TILE_GROUPS); } // @param
 // @or transposed  fn placeInB(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); }
+
+// Whether a thread's block in a turn is one of A, and of B. A turn that has none is not compiled.
+fn isOfA(turn: u32, block: u32) -> bool { return turn < TURNS_OF_A && block < BLOCKS_OF_A; }
+fn isOfB(turn: u32, block: u32) -> bool { return turn >= FIRST_OF_B / THREADS && block - FIRST_OF_B < BLOCKS_OF_B; }
 
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
@@ -239,13 +246,12 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
   let rowThread = thread / COLUMN_THREADS;                                   // where this thread's outputs are in the tile
   let columnThread = thread - rowThread * COLUMN_THREADS;
 
-  var rows: array<vec4u, LOADS>;                                             // of this thread's blocks, those of A before those of B
-  for (var i = 0u; i < LOADS; i++) {
-    let block = thread + i * THREADS;
-    if (block < BLOCKS_OF_A) {
-      rows[i] = rowsOfA(batch, firstRow + 4u * placeInA(block).x);
-    } else {
-      rows[i] = rowsOfB(batch, 4u * (firstGroup + placeInB(block - BLOCKS_OF_A).x % PRODUCT_GROUPS));
+  var rows: array<vec4u, TURNS>;                                             // of the blocks that this thread brings
+  for (var turn = 0u; turn < TURNS; turn++) {
+    let block = turn * THREADS + thread;
+    if (isOfA(turn, block)) { rows[turn] = rowsOfA(batch, firstRow + 4u * placeInA(block).x); }
+    if (isOfB(turn, block)) {
+      rows[turn] = rowsOfB(batch, 4u * (firstGroup + placeInB(block - FIRST_OF_B).x % PRODUCT_GROUPS));
     }
   }
 
@@ -255,16 +261,17 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var step = 0u; step < length; step += STEP) {
       workgroupBarrier();
-      for (var i = 0u; i < LOADS; i++) {
-        let block = thread + i * THREADS;
-        if (block < BLOCKS_OF_A) {
+      for (var turn = 0u; turn < TURNS; turn++) {
+        let block = turn * THREADS + thread;
+        if (isOfA(turn, block)) {
           let place = placeInA(block);
-          let terms = blockOfA(rows[i], firstRow + 4u * place.x, Term(batch, run, step + 4u * place.y, length));
+          let terms = blockOfA(rows[turn], firstRow + 4u * place.x, Term(batch, run, step + 4u * place.y, length));
           for (var t = 0u; t < 4u; t++) { tileA[place.y].rows[t][place.x / OWN_ROW_GROUPS][place.x % OWN_ROW_GROUPS] = terms[t]; }
-        } else if (block < BLOCKS_OF_A + BLOCKS_OF_B) {
-          let place = placeInB(block - BLOCKS_OF_A);
+        }
+        if (isOfB(turn, block)) {
+          let place = placeInB(block - FIRST_OF_B);
           let n = 4u * (firstGroup + place.x % PRODUCT_GROUPS);
-          let terms = blockOfB(rows[i], n, place.x / PRODUCT_GROUPS, Term(batch, run, step + 4u * place.y, length));
+          let terms = blockOfB(rows[turn], n, place.x / PRODUCT_GROUPS, Term(batch, run, step + 4u * place.y, length));
           for (var t = 0u; t < 4u; t++) { tileB[place.y].columns[t][place.x / COLUMN_THREADS][place.x % COLUMN_THREADS] = terms[t]; }
         }
       }
