@@ -44,7 +44,13 @@ export interface MatmulVariant {
   readonly splitDepth: number;
 }
 
-function baseVariant(tileRows: number, tileColumns: number, threadRows: number, threadColumns: number): MatmulVariant {
+function baseVariant(
+  tileRows: number,
+  tileColumns: number,
+  threadRows: number,
+  threadColumns: number,
+  workgroups = 128,
+): MatmulVariant {
   const groups = threadColumns / 4;
   return {
     name: `base-${tileRows}x${tileColumns}-${threadRows}x${threadColumns}`,
@@ -54,7 +60,7 @@ function baseVariant(tileRows: number, tileColumns: number, threadRows: number, 
     tileRows,
     tileColumns,
     step: 16,
-    workgroups: 128,
+    workgroups,
     splitDepth: 128,
   };
 }
@@ -80,28 +86,42 @@ const variants: readonly MatmulVariant[] = [
     softwareVariant(lanes, 'software-short', lanes / 2),
   ]),
   baseVariant(64, 64, 8, 4),
-  baseVariant(64, 64, 8, 8),
+  baseVariant(64, 64, 4, 8),
+  baseVariant(64, 64, 8, 8, 256), // half as many threads to a workgroup
   baseVariant(128, 64, 8, 8),
   baseVariant(32, 32, 4, 4),
-  baseVariant(32, 32, 4, 8),
+  baseVariant(32, 64, 4, 8),
   baseVariant(16, 64, 4, 4),
   baseVariant(16, 64, 4, 8),
   baseVariant(64, 16, 4, 4),
-  baseVariant(64, 16, 4, 8),
 ];
 
-/** A dual product needs two groups of columns in a thread. */
-const shippedBase: Readonly<Record<MatmulSize, readonly [one: string, dual: string]>> = {
-  large: ['base-64x64-8x4', 'base-64x64-8x8'],
-  small: ['base-32x32-4x4', 'base-32x32-4x8'],
+type ShippedTiles = Readonly<Record<MatmulSize, readonly [one: string, dual: string]>>;
+
+/**
+ * Sums of 32 elements a thread fit in 64 registers, of which a GPU of 64 lanes a subgroup (AMD's GCN), or of 8 to 32 (Intel's), has
+ * enough for several subgroups. A dual product needs two groups of columns in a thread.
+ */
+const tilesForFewRegisters: ShippedTiles = {
+  large: ['base-64x64-8x4', 'base-64x64-4x8'],
+  small: ['base-32x32-4x4', 'base-64x64-4x8'],
   short: ['base-16x64-4x4', 'base-16x64-4x8'],
-  narrow: ['base-64x16-4x4', 'base-64x16-4x8'],
+  narrow: ['base-64x16-4x4', 'base-64x64-4x8'],
+};
+
+/** Subgroups of 32, of which AMD's RDNA and NVIDIA's GPUs hold eight with 128 registers a thread: they read workgroup memory half as often. */
+const tilesForManyRegisters: ShippedTiles = {
+  large: ['base-64x64-8x8', 'base-64x64-8x8'],
+  small: ['base-32x64-4x8', 'base-32x64-4x8'],
+  short: ['base-16x64-4x4', 'base-16x64-4x8'],
+  narrow: ['base-64x16-4x4', 'base-32x64-4x8'],
 };
 
 /** A software adapter compiles for half a second what a product with few rows gains in a thousand runs: there all sizes take one kernel. */
 function shippedVariant(device: Device, { sides, size }: MatmulKey): string {
   if ([4, 8].includes(softwareLanes(device) ?? 0)) return 'software';
-  return shippedBase[size][sides - 1];
+  const tiles = device.subgroupSizes[0] === 32 ? tilesForManyRegisters : tilesForFewRegisters;
+  return tiles[size][sides - 1];
 }
 
 /** The class of an output [rows, columns], `batches` of them. */
