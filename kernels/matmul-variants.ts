@@ -42,16 +42,14 @@ export interface MatmulVariant {
   /** Workgroups worth having: a product with fewer tiles splits its depth into pieces of at least `splitDepth` terms. */
   readonly workgroups: number;
   readonly splitDepth: number;
+  /** Workgroups that fill a large GPU. Small ones lose with each split what its partial sums cost, so its pieces are long. */
+  readonly full?: { readonly workgroups: number; readonly splitDepth: number };
 }
 
-function baseVariant(
-  tileRows: number,
-  tileColumns: number,
-  threadRows: number,
-  threadColumns: number,
-  workgroups = 128,
-): MatmulVariant {
+function baseVariant(tileRows: number, tileColumns: number, threadRows: number, threadColumns: number): MatmulVariant {
   const groups = threadColumns / 4;
+  // With 8 x 8 sums a thread a product has few threads.
+  const largest = threadRows * threadColumns === 64;
   return {
     name: `base-${tileRows}x${tileColumns}-${threadRows}x${threadColumns}`,
     suits: (_, { sides }) => groups % sides === 0,
@@ -60,8 +58,9 @@ function baseVariant(
     tileRows,
     tileColumns,
     step: 16,
-    workgroups,
+    workgroups: largest ? 256 : 128,
     splitDepth: 128,
+    ...(largest && { full: { workgroups: 1024, splitDepth: 2048 } }),
   };
 }
 
@@ -87,7 +86,7 @@ const variants: readonly MatmulVariant[] = [
   ]),
   baseVariant(64, 64, 8, 4),
   baseVariant(64, 64, 4, 8),
-  baseVariant(64, 64, 8, 8, 256), // half as many threads to a workgroup
+  baseVariant(64, 64, 8, 8),
   baseVariant(128, 64, 8, 8),
   baseVariant(32, 32, 4, 4),
   baseVariant(32, 64, 4, 8),
@@ -129,6 +128,12 @@ export function matmulSize(rows: number, columns: number, batches: number): Matm
   if (rows <= 16) return 'short';
   if (columns <= 16) return 'narrow';
   return batches * Math.ceil(rows / 64) * Math.ceil(columns / 64) >= 64 ? 'large' : 'small';
+}
+
+/** The splits of its depth that a product of so many tiles gets. */
+export function splitsOf({ workgroups, splitDepth, full }: MatmulVariant, tiles: number, depth: number): number {
+  const most = (count: number, terms: number) => Math.min(Math.ceil(count / tiles), Math.floor(depth / terms));
+  return Math.max(1, most(workgroups, splitDepth), full ? most(full.workgroups, full.splitDepth) : 1);
 }
 
 const chosen = new WeakMap<Device, readonly MatmulChoice[]>();

@@ -12,6 +12,7 @@ import {
   matmulVariants,
   useMatmulVariants,
 } from '../../kernels/index.ts';
+import { matmulLaunch, splitsOf } from '../../kernels/matmul-variants.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
@@ -255,12 +256,13 @@ describe('matmul variants', () => {
       'base-64x16-4x4',
     ]);
     expect(matmulVariants(device, { ...key, sides: 2 }).every((name) => name.endsWith('x8'))).toBe(true);
-    const largeWith = (...subgroupSizes: number[]) =>
-      ([1, 2] as const).map((sides) =>
-        matmulVariant(Object.create(device, { subgroupSizes: { value: subgroupSizes } }), { ...key, sides }),
-      );
-    expect(largeWith(32, 64)).toEqual(['base-64x64-8x8', 'base-64x64-8x8']);
-    expect(largeWith(64, 64)).toEqual(['base-64x64-8x4', 'base-64x64-4x8']);
+    const withSubgroups = (...value: number[]): Device => Object.create(device, { subgroupSizes: { value } });
+    const large = (own: Device) => ([1, 2] as const).map((sides) => matmulVariant(own, { ...key, sides }));
+    expect(large(withSubgroups(32, 64))).toEqual(['base-64x64-8x8', 'base-64x64-8x8']);
+    expect(large(withSubgroups(64, 64))).toEqual(['base-64x64-8x4', 'base-64x64-4x8']);
+    // Few tiles share a short depth, and more of them a long one.
+    const splits = (tiles: number, depth: number) => splitsOf(matmulLaunch(withSubgroups(32, 64), key), tiles, depth);
+    expect([splits(64, 1024), splits(288, 2048), splits(288, 16384), splits(2304, 16384)]).toEqual([4, 1, 4, 1]);
     expect(() => useMatmulVariants(device, [{ ...key, variant: 'software' }])).toThrow(
       "useMatmulVariants: large products of f32 and f32: no variant 'software' on this device; it has base-64x64-8x4",
     );
