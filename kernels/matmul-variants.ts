@@ -42,7 +42,7 @@ export interface MatmulVariant {
   /** Workgroups worth having: a product with fewer tiles splits its depth into pieces of at least `splitDepth` terms. */
   readonly workgroups: number;
   readonly splitDepth: number;
-  /** Workgroups that fill a large GPU. Small ones lose with each split what its partial sums cost, so its pieces are long. */
+  /** More workgroups, to fill a large GPU, of long pieces: the partial sums of a split cost about as much as 250 terms. */
   readonly full?: { readonly workgroups: number; readonly splitDepth: number };
 }
 
@@ -98,8 +98,8 @@ const variants: readonly MatmulVariant[] = [
 type ShippedTiles = Readonly<Record<MatmulSize, readonly [one: string, dual: string]>>;
 
 /**
- * Sums of 32 elements a thread fit in 64 registers, of which a GPU of 64 lanes a subgroup (AMD's GCN), or of 8 to 32 (Intel's), has
- * enough for several subgroups. A dual product needs two groups of columns in a thread.
+ * A thread with 32 sums needs 64 registers: GPUs with subgroups of 64 (AMD's GCN) or of 8 to 32 (Intel's) have those for several
+ * subgroups at a time. A dual product needs two groups of columns in a thread.
  */
 const tilesForFewRegisters: ShippedTiles = {
   large: ['base-64x64-8x4', 'base-64x64-4x8'],
@@ -108,7 +108,10 @@ const tilesForFewRegisters: ShippedTiles = {
   narrow: ['base-64x16-4x4', 'base-64x64-4x8'],
 };
 
-/** Subgroups of 32, of which AMD's RDNA and NVIDIA's GPUs hold eight with 128 registers a thread: they read workgroup memory half as often. */
+/**
+ * GPUs with subgroups of 32 (AMD's RDNA, NVIDIA's) have registers for several subgroups with 64 sums a thread, which read half as
+ * many bytes of workgroup memory for a multiplication as 16 sums do.
+ */
 const tilesForManyRegisters: ShippedTiles = {
   large: ['base-64x64-8x8', 'base-64x64-8x8'],
   small: ['base-32x64-4x8', 'base-32x64-4x8'],

@@ -117,7 +117,7 @@ fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STE
 fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TILE_GROUPS); } // @param
 // @or transposed  fn placeInB(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); }
 
-// Whether a thread's block in a turn is one of A, and of B. A turn that has none is not compiled.
+// Whether a thread's block in a turn is one of A, and of B. By the first comparisons compilers leave out turns that have none.
 fn isOfA(turn: u32, block: u32) -> bool { return turn < TURNS_OF_A && block < BLOCKS_OF_A; }
 fn isOfB(turn: u32, block: u32) -> bool { return turn >= FIRST_OF_B / THREADS && block - FIRST_OF_B < BLOCKS_OF_B; }
 
@@ -244,7 +244,7 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
   let firstRow = tile / columnTiles % rowTiles * TILE_ROWS;
   let firstGroup = tile % columnTiles * PRODUCT_GROUPS;
   let rowThread = thread / COLUMN_THREADS;                                   // where this thread's outputs are in the tile
-  let columnThread = thread - rowThread * COLUMN_THREADS;
+  let columnThread = thread - rowThread * COLUMN_THREADS;                    // after % Mesa would add constants outside the loads
 
   var rows: array<vec4u, TURNS>;                                             // of the blocks that this thread brings
   for (var turn = 0u; turn < TURNS; turn++) {
