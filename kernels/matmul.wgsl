@@ -77,9 +77,9 @@ fn packKept(value: vec4f) -> Kept { return value; }                          // 
 // @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
-// A block of A or B, its four terms as the columns of a WGSL matrix.
-fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return transpose(loadA(rows + groupOf(at), inRun(at))); } // @param
-// @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(termsOfA(at) + m / 4u, eachInRun(at)); }
+fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
+// @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
+// @or transposed    return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }
 fn blockOfB(rows: vec4u, n: u32, dual: u32, at: Term) -> mat4x4f { return loadB(termsOfB(at) + n / 4u, dual, eachInRun(at)); } // @param
 // @or transposed  fn blockOfB(rows: vec4u, n: u32, dual: u32, at: Term) -> mat4x4f {
 // @or transposed    return transpose(loadB(rows + groupOf(at), dual, inRun(at))); }
@@ -265,7 +265,8 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
         let block = turn * THREADS + thread;
         if (isOfA(turn, block)) {
           let place = placeInA(block);
-          let terms = blockOfA(rows[turn], firstRow + 4u * place.x, Term(batch, run, step + 4u * place.y, length));
+          let ofRows = blockOfA(rows[turn], firstRow + 4u * place.x, Term(batch, run, step + 4u * place.y, length));
+          let terms = transpose(ofRows);
           for (var t = 0u; t < 4u; t++) { tileA[place.y].rows[t][place.x / OWN_ROW_GROUPS][place.x % OWN_ROW_GROUPS] = terms[t]; }
         }
         if (isOfB(turn, block)) {
