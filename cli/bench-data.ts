@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { besideTraining } from '../bench/data/beside-training.ts';
 import { type LoadingRate, madeDataset, measureLoading } from '../bench/data/loading-rate.ts';
-import { aligned } from '../bench/measure/table.ts';
+import { aligned, digits } from '../bench/measure/table.ts';
 import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { InputError } from '../engine/index.ts';
 import { type Dataset, openDataset, writeLeRobot } from '../model/data/index.ts';
@@ -66,12 +66,13 @@ async function writtenDataset(folder: string, progress: Progress): Promise<Datas
 }
 
 function tableOf(rows: readonly LoadingRate[], batch: number): string[] {
-  const head = ['examples', 'a second', `longest batch of ${batch}`];
+  const head = ['examples', 'a second', `batch of ${batch}: median`, '99 %', 'longest', 'mean within'];
   const beside = rows.some((row) => row.beside) ? ['beside training', 'its step, ms', 'of one batch again'] : [];
-  const table = rows.map(({ what, samplesPerSecond, longestBatch, beside: own }) => [
+  const table = rows.map(({ what, samplesPerSecond, batch: { p50, p99, max, rme }, beside: own }) => [
     what,
     samplesPerSecond.toFixed(0),
-    `${longestBatch.toFixed(0)} ms`,
+    ...[p50, p99, max].map((milliseconds) => `${digits(milliseconds)} ms`),
+    `${digits(rme)} %`,
     ...(own ? [own.samplesPerSecond, own.streamed, own.held].map((value) => value.toFixed(0)) : []),
   ]);
   return aligned([[...head, ...beside], ...table], 1);

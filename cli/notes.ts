@@ -44,7 +44,7 @@ export const verifyNotes = [
 ];
 
 export const tuningNotes = [
-  `Without a tuning file the shipped variants run; kernels/attention-variants.ts and kernels/matmul-variants.ts choose them by the adapter's capabilities. --tune takes half a minute and replaces a shipped variant only if the quartiles do not overlap. A file for another adapter or driver is refused; a file in bench/results/tuning/ is used by everyone with that adapter and driver.`,
+  `Without a tuning file the shipped variants run; kernels/attention-variants.ts and kernels/matmul-variants.ts choose them by the adapter's capabilities. --tune takes half a minute and replaces a shipped variant only if the quartiles do not overlap. A file for another adapter or driver is refused; a file in bench/results/tuning/ is used by everyone with that adapter and driver. --experimental measures products of f16 with subgroup matrices too, for a file that --tuning names; a command that names it takes them.`,
 ];
 
 export const stepNotes = [

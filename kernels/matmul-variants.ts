@@ -1,12 +1,14 @@
 /**
  * The kernels for matrix products that a device can run, and which one it takes: the shipped default, or the choice of a tuning
- * file. All variants but the software adapter's are one file, matmul.wgsl, with other tiles.
+ * file. The variants are one file, matmul.wgsl, with other tiles, but for the software adapter's and the experimental ones with
+ * subgroup matrices (openDevice's option `experimental`), which only a tuning file chooses.
  */
 import { type DataType, type Device, type Kernel, loadKernel, type Parameters } from '../engine/index.ts';
 import { softwareLanes } from './variant.ts';
 
 export const matmulKernel = await loadKernel(new URL('./matmul.wgsl', import.meta.url));
 const softwareKernel = await loadKernel(new URL('./matmul.software.wgsl', import.meta.url));
+const matrixKernel = await loadKernel(new URL('./matmul.matrix.wgsl', import.meta.url));
 
 /** large: many tiles of 64 x 64. short: at most 16 rows. narrow: at most 16 columns. small: what is left. */
 export const matmulSizes = ['large', 'small', 'short', 'narrow'] as const;
@@ -70,12 +72,36 @@ function softwareVariant(lanes: 4 | 8, name: string, blocks: number): MatmulVari
     name,
     suits: (device) => softwareLanes(device) === lanes,
     kernel: softwareKernel,
-    parameters: { LANES: lanes, ROWS: 4 * blocks },
+    parameters: { LANES: lanes, subgroupSize: lanes, ROWS: 4 * blocks },
     tileRows: 4 * blocks,
     tileColumns: 4 * lanes,
     step: 4,
     workgroups: 8,
     splitDepth: 1024,
+  };
+}
+
+/** Multiplies matrices of 16 x 16 f16 in subgroups of 32 lanes. Gradients are f32, so that its operands are those of products forward. */
+function matrixVariant(tile: number, step: number): MatmulVariant {
+  return {
+    name: `matrix-${tile}x${tile}`,
+    suits: ({ features, subgroupMatrices, subgroupSizes: [least, most] }, { a, b }) =>
+      a === 'f16' &&
+      b === 'f16' &&
+      ['shader-f16', 'subgroups', 'subgroup-size-control'].every((name) => features.has(name)) &&
+      least <= 32 &&
+      most >= 32 &&
+      subgroupMatrices.some(
+        ({ componentType, resultComponentType, M, N, K }) =>
+          componentType === 'f16' && resultComponentType === 'f32' && [M, N, K].every((size) => size === 16),
+      ),
+    kernel: matrixKernel,
+    parameters: { TILE_ROWS: tile, TILE_COLUMNS: tile, STEP: step },
+    tileRows: tile,
+    tileColumns: tile,
+    step,
+    workgroups: 128,
+    splitDepth: 128,
   };
 }
 
@@ -93,6 +119,8 @@ const variants: readonly MatmulVariant[] = [
   baseVariant(16, 64, 4, 4),
   baseVariant(16, 64, 4, 8),
   baseVariant(64, 16, 4, 4),
+  matrixVariant(64, 32),
+  matrixVariant(128, 16),
 ];
 
 type ShippedTiles = Readonly<Record<MatmulSize, readonly [one: string, dual: string]>>;

@@ -9,7 +9,7 @@ import { exampleSampler } from '../../model/training/co-training.ts';
 import { fitEncoding, fittedConfiguration, prepareData, statisticsOf } from '../../model/training/fitting.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
 import { Trainer } from '../../model/training/trainer.ts';
-import { spread } from '../measure/measure.ts';
+import { spread } from '../measure/statistics.ts';
 
 /** Steps in one turn, and the fewest turns of each kind. */
 const TURN = 8;

@@ -8,6 +8,7 @@ import {
   TrainingSampler,
   wholeEpisodes,
 } from '../../model/data/index.ts';
+import { type Statistics, timeSingle } from '../measure/single.ts';
 import type { BesideTraining } from './beside-training.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
@@ -18,8 +19,8 @@ const MADE = { episodes: 60, length: 300, dimension: 14, size: 64, rate: 50 };
 export interface LoadingRate {
   what: string;
   samplesPerSecond: number;
-  /** The longest that a batch took, milliseconds: what a training step beside it waits at most. */
-  longestBatch: number;
+  /** Milliseconds of a batch, by tinybench: a training step beside it waits for the longest at most. */
+  batch: Statistics;
   beside?: BesideTraining;
 }
 
@@ -31,11 +32,9 @@ export async function measureLoading(
 ): Promise<LoadingRate> {
   const sampler = new TrainingSampler(wholeEpisodes(dataset.episodes), 0, { window: WINDOW });
   const horizon = Math.max(1, Math.round(dataset.rate));
-  const start = performance.now();
-  let [step, longest, now] = [0, 0, start];
-  for (; now - start < seconds * 1000; step++) {
-    const before = now;
-    for (const { part, step: at } of await loadExamples(sampler.batch(step, batch))) {
+  let next = 0;
+  const load = async () => {
+    for (const { part, step: at } of await loadExamples(sampler.batch(next++, batch))) {
       chunk(part, at, horizon);
       if (size === undefined) continue;
       for (const camera of dataset.cameras) {
@@ -43,10 +42,9 @@ export async function measureLoading(
         if (image) resizeWithPadding(image, size, size);
       }
     }
-    now = performance.now();
-    longest = Math.max(longest, now - before);
-  }
-  return { what, samplesPerSecond: (step * batch * 1000) / (now - start), longestBatch: longest };
+  };
+  const statistics = (await timeSingle({ load }, { milliseconds: 1000 * seconds, iterations: 3 })).load;
+  return { what, samplesPerSecond: (batch * 1000) / statistics.mean, batch: statistics };
 }
 
 /** Smooth motions, and pictures as hard to compress as a camera's. */
