@@ -14,7 +14,7 @@ import {
 } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { accumulating, type Epilogue } from './epilogue.ts';
-import { type MatmulVariant, matmulKernel, matmulLaunch, matmulSize } from './matmul-variants.ts';
+import { type MatmulVariant, matmulKernel, matmulLaunch, matmulSize, splitsOf } from './matmul-variants.ts';
 import { expectDtype, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
@@ -106,8 +106,8 @@ export function encodeProduct(product: Product, op: string): void {
   const sideColumns = sharesTile(variant.kernel) ? variant.tileColumns / sides : variant.tileColumns;
   const tiles = batches * Math.ceil(rows / variant.tileRows) * Math.ceil((groups * 4) / sideColumns);
   // Partial sums are of one product.
-  const wanted = up ? 1 : Math.ceil(variant.workgroups / Math.max(tiles, 1));
-  const walk = walkOf(product, wanted, variant);
+  const most = up ? 1 : splitsOf(variant, Math.max(tiles, 1), depth);
+  const walk = walkOf(product, most, variant.step);
   const shape = {
     ...{ rows, groups, depth, batches, ...walk },
     ...fieldsOf('a', a, transposeA, walk.runLength),
@@ -203,15 +203,14 @@ function storageOf({ parameters }: Kernel, operand: 'A' | 'B' | 'Kept', dtype: D
   return Object.fromEntries(open.filter((name) => parameters.includes(name)).map((name) => [name, dtype]));
 }
 
-/** The depth in runs, and the runs in at most `wanted` splits. */
+/** The depth in runs, and the runs in at most `most` splits. */
 function walkOf(
   { a, b, depth }: Product,
-  wanted: number,
-  variant: MatmulVariant,
+  most: number,
+  step: number,
 ): { runLength: number; runs: number; splitRuns: number; splits: number } {
-  const most = Math.max(1, Math.min(wanted, Math.floor(depth / variant.splitDepth)));
   const mapped = [...(a.transposed ? [a] : []), ...(b.transposed ? [] : [b])].filter((matrix) => !isOneRun(matrix));
-  const piece = Math.max(roundUp(Math.ceil(depth / most), variant.step), variant.step);
+  const piece = Math.max(roundUp(Math.ceil(depth / most), step), step);
   const runLength = mapped.length > 0 ? mapped[0].map!.length : piece;
   const bothByRows = a.transposed && !b.transposed;
   if (mapped.some(({ map }) => map!.length !== runLength) || (mapped.length > 0 && !bothByRows))
