@@ -1,6 +1,6 @@
 /** `insula bench data`: training examples per second that a data set gives. */
 import { measureLoading } from '../bench/data/loading-rate.ts';
-import { aligned } from '../bench/measure/table.ts';
+import { aligned, digits } from '../bench/measure/table.ts';
 import { InputError } from '../engine/index.ts';
 import { command } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions } from './data.ts';
@@ -29,12 +29,12 @@ export const benchData = command({
     if (cameras > 0)
       rows.push(await measureLoading(`and ${cameras} images of ${size} x ${size}`, dataset, { batch, seconds, size }));
     const description = dataset.description ?? dataset.name;
-    const table = rows.map(({ what, samplesPerSecond, longestBatch }) => [
-      what,
-      samplesPerSecond.toFixed(0),
-      `${longestBatch.toFixed(0)} ms`,
+    const table = rows.map(({ what, samplesPerSecond, batch: { p50, p99, max, rme } }) => [
+      ...[what, samplesPerSecond.toFixed(0)],
+      ...[p50, p99, max].map((milliseconds) => `${digits(milliseconds)} ms`),
+      `${digits(rme)} %`,
     ]);
-    const head = ['examples', 'a second', `longest batch of ${batch}`];
+    const head = ['examples', 'a second', `batch of ${batch}: median`, '99 %', 'longest', 'mean within'];
     return { json: { dataset: description, rows }, lines: [description, ...aligned([head, ...table], 1)] };
   },
 });

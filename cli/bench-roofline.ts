@@ -3,35 +3,34 @@ import { provenanceLine } from '../bench/measure/provenance.ts';
 import { roofline } from '../bench/measure/roofline.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { openDevice } from '../engine/index.ts';
+import { limitOptions } from './bench-run.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
-import { flag, number } from './options.ts';
+import { flag } from './options.ts';
 
 export const benchRoofline = command({
   options: {
     fresh: flag('measures again, even if the file of an earlier run exists for this adapter'),
-    rounds: number('rounds that interleave all probes; 12 by default, at least 3', 3),
+    ...limitOptions({ seconds: 30, rounds: 12 }),
     adapter: deviceOptions.adapter,
     floor: deviceOptions.floor,
   },
-  async run({ fresh, rounds, adapter, floor }, { progress }) {
+  async run({ fresh, rounds = 12, seconds, adapter, floor }, { progress, signal }) {
     using device = await openDevice({ adapter, floor });
     const found = await roofline(device, {
-      ...{ fresh, floor },
-      rounds: rounds ?? 12,
-      seconds: 30,
-      onProgress: (what, done, total) => progress.count(what, done, total),
+      ...{ fresh, floor, rounds, signal, seconds: seconds ?? 30 },
+      onProgress: progress.ofBench(),
     });
-    if (found.kept && rounds !== undefined)
-      progress.note('--rounds changed nothing: these are the numbers of an earlier run; --fresh measures again');
+    if (found.kept && seconds !== undefined)
+      progress.note('--seconds changed nothing: these are the numbers of an earlier run; --fresh measures again');
     return { json: found.roofline, lines: rooflineLines(found) };
   },
 });
 
 export function rooflineLines({ roofline: found, path, kept }: Awaited<ReturnType<typeof roofline>>): string[] {
   const { roof, probes } = found;
-  const rows = probes.map(({ name, median, lowerQuartile, upperQuartile, unit }) => [
-    ...[name, digits(median), `${digits(lowerQuartile)} - ${digits(upperQuartile)}`, unit],
+  const rows = probes.map(({ name, median, low, high, unit }) => [
+    ...[name, digits(median), `${digits(low)} - ${digits(high)}`, unit],
   ]);
   const balance = roof.gigaflops / roof.gigabytesPerSecond;
   return [

@@ -94,4 +94,9 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once",
     load: () => import('./bench-roofline.ts').then(({ benchRoofline }) => benchRoofline),
   },
+  'bench first-day': {
+    summary:
+      'everything that is to be known of a new adapter, within minutes: checks, tests, benchmarks, tuning, a training',
+    load: () => import('./bench-first-day.ts').then(({ benchFirstDay }) => benchFirstDay),
+  },
 };

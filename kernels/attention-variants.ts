@@ -15,7 +15,7 @@ import {
 import type { PlanForm } from './attention-plan.ts';
 import { TILE } from './attention-tiles.ts';
 import { storage } from './operand.ts';
-import { softwareLanes } from './variant.ts';
+import { softwareLanes, subgroupSize } from './variant.ts';
 
 const kernel = await loadKernel(new URL('./attention.wgsl', import.meta.url));
 const softwareKernel = await loadKernel(new URL('./attention.software.wgsl', import.meta.url));
@@ -65,10 +65,12 @@ const SOFTWARE_WORKGROUPS = 8;
 // Each costs a slice of dk and dv, as long as all keys.
 const SOFTWARE_BACKWARD_WORKGROUPS = 4;
 const MOST_SPLITS = 16;
+/** The threads of a row are neighbours, and lie in one subgroup where local indices follow subgroup lanes, as they do in practice. */
+const ROW_LANES = 8;
 
 const alternatives: Readonly<Record<'base' | 'subgroups' | 'f16', Parameters>> = {
   base: {},
-  subgroups: { enable: 'subgroups', largestOfRows: 'subgroups' },
+  subgroups: { largestOfRows: 'subgroups' },
   f16: { enable: 'f16', Operand: 'half', scaled: 'half', addDot: 'half' },
 };
 
@@ -77,11 +79,10 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
     name: `${family}-${rows}`,
     suits: (device, { entry, dtype }) =>
       family === 'base' ||
-      // The 8 threads of a row are neighbours, and lie in one subgroup where local indices follow subgroup lanes, as they do in practice.
-      (family === 'subgroups' && device.features.has('subgroups') && device.subgroupSizes[0] >= 8) ||
+      (family === 'subgroups' && subgroupSize(device, ROW_LANES) !== null) ||
       // Forward only: gradients of a mean are too small for f16.
       (family === 'f16' && device.features.has('shader-f16') && dtype === 'f16' && entry === 'forward'),
-    launch(_, { entry, dtype, headDimension }, sizes, { queryTiles, keyTiles }) {
+    launch(device, { entry, dtype, headDimension }, sizes, { queryTiles, keyTiles }) {
       const chunks = Math.ceil(headDimension / 32);
       const headsPerKv = sizes.heads / sizes.kvHeads;
       const byKey = entry === 'backwardKeyValue';
@@ -101,6 +102,7 @@ function baseVariant(family: 'base' | 'subgroups' | 'f16', rows: 4 | 2 | 1): Var
           CHUNKS: chunks,
           ROWS: rows,
           ...alternatives[family],
+          ...(family === 'subgroups' && { subgroupSize: subgroupSize(device, ROW_LANES)! }),
           ...storage(dtype),
           ...(slices && dtype !== 'f32' && entry === 'forward' && { OutputWord: 'slice', packOutput: 'slice' }),
         },
@@ -130,7 +132,7 @@ const software: Variant = {
     return {
       kernel: softwareKernel,
       entry: forward ? entry : 'backward',
-      parameters: { LANES: lanes, ...(dtype !== 'f32' && { Word, unpack }) },
+      parameters: { LANES: lanes, subgroupSize: lanes, ...(dtype !== 'f32' && { Word, unpack }) },
       uniform: { groups: headDimension / 4, dValueAt: dValueGroup(sizes), wantsQuery: 0, wantsKeyValue: 0 },
       workgroups: gridFor(workgroups * splits, 1),
       splits,

@@ -7,6 +7,7 @@ import {
   TrainingSampler,
   wholeEpisodes,
 } from '../../model/data/index.ts';
+import { timeSingle } from '../measure/single.ts';
 
 /** Control steps shuffled among each other, so that few episodes are read at a time. */
 const WINDOW = 8192;
@@ -19,11 +20,9 @@ export async function measureLoading(
 ) {
   const sampler = new TrainingSampler(wholeEpisodes(dataset.episodes), 0, { window: WINDOW });
   const horizon = Math.max(1, Math.round(dataset.rate));
-  const start = performance.now();
-  let [step, longest, now] = [0, 0, start];
-  for (; now - start < seconds * 1000; step++) {
-    const before = now;
-    for (const { part, step: at } of await loadExamples(sampler.batch(step, batch))) {
+  let next = 0;
+  const load = async () => {
+    for (const { part, step: at } of await loadExamples(sampler.batch(next++, batch))) {
       chunk(part, at, horizon);
       if (size === undefined) continue;
       for (const camera of dataset.cameras) {
@@ -31,9 +30,8 @@ export async function measureLoading(
         if (image) resizeWithPadding(image, size, size);
       }
     }
-    now = performance.now();
-    longest = Math.max(longest, now - before);
-  }
-  // The longest that a batch took, in milliseconds: what a training step beside it waits at most.
-  return { what, samplesPerSecond: (step * batch * 1000) / (now - start), longestBatch: longest };
+  };
+  const statistics = (await timeSingle({ load }, { milliseconds: 1000 * seconds, iterations: 3 })).load;
+  // Milliseconds of a batch, by tinybench: a training step beside it waits for the longest at most.
+  return { what, samplesPerSecond: (batch * 1000) / statistics.mean, batch: statistics };
 }

@@ -63,13 +63,16 @@ function productKeys(): MatmulKey[] {
 }
 
 const productChecks = (device: Device): Check[] =>
-  choices(productKeys(), (key) => matmulVariants(device, key)).flatMap(({ variant, chosen }) =>
-    productProblems.flatMap(({ problem, sides, storages }) =>
+  choices(productKeys(), (key) => matmulVariants(device, key)).flatMap(({ variant, chosen }) => {
+    const halfOnly = chosen.every(({ a, b }) => a === 'f16' && b === 'f16');
+    return productProblems.flatMap(({ problem, sides, storages }) =>
       chosen.some((choice) => choice.sides === sides)
-        ? storages.map((storage) => ({ problem, variant, storage, chosen: { attention: [], matmul: chosen } }))
+        ? storages
+            .filter((storage) => !halfOnly || storage === 'f16')
+            .map((storage) => ({ problem, variant, storage, chosen: { attention: [], matmul: chosen } }))
         : [],
-    ),
-  );
+    );
+  });
 
 /** Blocks that cross tiles, padding, a window, a stop and factors between. */
 function attentionOf(headDimension: number): Problem {

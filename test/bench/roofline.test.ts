@@ -48,13 +48,13 @@ describe('insula bench roofline', () => {
   });
 
   test('is measured once and kept, and measured again if the kept file is useless', async () => {
-    const options = { rounds: 3, seconds: 1 };
+    const options = { rounds: 3, seconds: 60 };
     const first = await roofline(device, options);
     expect(first.kept).toBe(false);
     const { roof, probes } = first.roofline;
     for (const probe of probes) {
       expect(probe.median, probe.name).toBeGreaterThan(0);
-      expect(probe.lowerQuartile).toBeLessThanOrEqual(probe.upperQuartile);
+      expect(probe.low).toBeLessThanOrEqual(probe.high);
     }
     const copies = probes.filter(({ name }) => name.startsWith('copy, '));
     expect(roof.gigabytesPerSecond).toBe(Math.max(...copies.map(({ median }) => median)));
