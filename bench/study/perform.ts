@@ -18,7 +18,7 @@ import { askStart } from '../tabletop/start-answers.ts';
 import { type SavedRun, savedSchema } from './saved.ts';
 import type { StudyRun } from './study.ts';
 
-/** What the runs of a study have in common. */
+/** The sources that the runs of a study have in common. */
 interface StudySources {
   readonly start: VisionLanguageFile;
   /** SHA-256 of the start's file. */
@@ -58,7 +58,7 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
     const acted = settings.data === null ? await timed('closedLoop', closedLoop) : null;
     const trained = await timed('questions', () => askStart(device, start, questionScenes, signal, model));
     const secondsAt = new Map(history.training.map((row) => [row.step, row.seconds]));
-    // What the file has no field for is left out.
+    // The file has fewer fields than a result of the closed loop.
     return v.parse(savedSchema, {
       format: 'insula study run 1',
       ...{ ...run, start: hash, ...provenance(device), objectives },

@@ -10,7 +10,7 @@ import { restingHeight } from './mjcf.ts';
 import { draws, episodeSeed, nameOf, type SceneSettings, workplace } from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
-/** What is true of a scene at one moment. */
+/** The facts of a scene at one moment. */
 export interface Truth {
   readonly seed: number;
   readonly settings: SceneSettings;

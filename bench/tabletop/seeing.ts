@@ -1,4 +1,4 @@
-/** What a vision-language model sees in frames of the built-in world: its answers, and where it points. */
+/** The answers of a vision-language model about frames of the built-in world, and the places that it points to. */
 import { randomStream, streams } from '../../engine/random.ts';
 import { type AskOptions, answerScore, answersTo, scoresByKind } from '../../model/inspect/answers.ts';
 import type { Encoding } from '../../model/policy/encoding.ts';

@@ -50,7 +50,7 @@ async function readAll(tensors: Iterable<readonly [string, { read(): Promise<Flo
   return read;
 }
 
-/** What a step has read and written: parameters before it, then losses, gradients, parameters and moments. */
+/** Parameters before a step, and losses, gradients, parameters and moments after it. */
 type Stepped = Record<'before' | 'losses' | 'gradients' | 'state', Read>;
 
 /** Steps a new model: `run` takes the step, and hands its losses to `read` while all tensors are there. */
