@@ -82,8 +82,9 @@ function answer(child: ChildProcess, build: string): Promise<Answer> {
     };
     const end = (code: number | null) => {
       settle();
-      const last = words.trim().split('\n').at(-1);
-      reject(new InputError(`--compare ${build}: that build ended with status ${code}: ${last || 'it said nothing'}`));
+      const last = words.trim().split('\n').at(-1) || 'it said nothing';
+      const what = code === 0 ? 'is too old to be measured beside another' : `ended with status ${code}: ${last}`;
+      reject(new InputError(`--compare ${build}: that build ${what}`));
     };
     const arrived = (message: unknown) => {
       settle();
