@@ -91,7 +91,7 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./bench-data.ts').then(({ benchData }) => benchData),
   },
   'bench roofline': {
-    summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once",
+    summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost",
     load: () => import('./bench-roofline.ts').then(({ benchRoofline }) => benchRoofline),
   },
   'bench first-day': {

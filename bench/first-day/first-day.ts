@@ -51,7 +51,7 @@ function partsOf(folder: string, scratch: string, scale: number): Part[] {
       '--reporter=json',
       ...tests,
     ),
-    part('roofline', 40, 'bench', 'roofline', '--fresh', '--json'),
+    bench('roofline', 30),
     bench('kernels', 50),
     bench('attention', 60, '--report', file('attention.html'), '--csv', file('attention.csv')),
     bench('step', 50),
@@ -100,8 +100,7 @@ async function runPart({ name, words, seconds }: Part, folder: string, program: 
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const json = words.includes('--json');
-  child.stdout.pipe(createWriteStream(join(folder, `${name}.${json ? 'json' : 'txt'}`)));
+  child.stdout.pipe(createWriteStream(join(folder, `${name}.txt`)));
   child.stderr.pipe(createWriteStream(join(folder, `${name}.log`)));
   let stopped = false;
   const timers = [0, GRACE_SECONDS].map((grace) =>

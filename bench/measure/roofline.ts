@@ -1,50 +1,39 @@
-/** The limits of an adapter: arithmetic, bandwidth and launch cost, measured once by probe kernels and kept for later commands. */
-import * as v from 'valibot';
-import { readJsonFile } from '../../engine/files/json-schema.ts';
-import { type Device, InputError, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
+/** The limits of an adapter: arithmetic, bandwidth and launch cost, measured by probe kernels. */
+import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import { dealings, type Movement, move } from './bandwidth.ts';
 import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
 import { bindGroups, dispatchAll, increment } from './launch.ts';
-import { provenance, provenanceFields } from './provenance.ts';
+import { type Provenance, provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
 import type { Timed } from './run.ts';
 import { timeSingle } from './single.ts';
 import { type Spread, spread } from './statistics.ts';
 import { digits } from './table.ts';
-import { adapterPath, writeAdapterFile } from './tuning.ts';
 import { Work } from './work.ts';
 
-const ROOFLINE_FORMAT = 'insula roofline 2';
-
-const probeSchema = v.object({
-  name: v.string(),
-  unit: v.picklist(['GFLOP/s', 'GB/s', 'microseconds']),
-  median: v.number(),
+interface Probe {
+  readonly name: string;
+  readonly unit: 'GFLOP/s' | 'GB/s' | 'microseconds';
+  readonly median: number;
   /** Quartiles; for tasks that are timed alone, the median less and plus the median absolute deviation. */
-  low: v.number(),
-  high: v.number(),
-});
-type Probe = v.InferOutput<typeof probeSchema>;
+  readonly low: number;
+  readonly high: number;
+}
 
 /** The limits that a kernel is compared with. */
-export const roofSchema = v.object({
+export interface Roof {
   /** f32, fused multiply-adds in registers. */
-  gigaflops: v.number(),
+  readonly gigaflops: number;
   /** The best copy, bytes read and bytes written. */
-  gigabytesPerSecond: v.number(),
+  readonly gigabytesPerSecond: number;
   /** One more dispatch in a pass, with a bind group of its own. */
-  dispatchMicroseconds: v.number(),
-});
-export type Roof = v.InferOutput<typeof roofSchema>;
+  readonly dispatchMicroseconds: number;
+}
 
-const rooflineSchema = v.object({
-  format: v.literal(ROOFLINE_FORMAT),
-  ...provenanceFields,
-  roof: roofSchema,
-  probes: v.array(probeSchema),
-  seconds: v.number(),
-});
-type Roofline = v.InferOutput<typeof rooflineSchema>;
+export interface Roofline extends Provenance {
+  readonly roof: Roof;
+  readonly probes: readonly Probe[];
+}
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
@@ -175,7 +164,7 @@ export function aboveRoof(rows: readonly { readonly percentOfRoof: number; reado
 }
 
 /** Measures all probes in the same rounds. */
-async function measureRoofline(device: Device, budget: Budget): Promise<Roofline> {
+export async function measureRoofline(device: Device, budget: Budget): Promise<Roofline> {
   using probes = new RoofProbes(device);
   const group = probes.groups.slice(0, 1);
   const all = [
@@ -186,14 +175,12 @@ async function measureRoofline(device: Device, budget: Budget): Promise<Roofline
     }),
   ];
   const entrants = all.map(({ entrant }) => entrant);
-  const { times, seconds } = await inRounds(device, entrants, budget);
+  const { times } = await inRounds(device, entrants, budget);
   const timed = entrants.map(({ name }, i) => ({ name, time: spread(times[i]), times: times[i] }));
   return {
-    format: ROOFLINE_FORMAT,
     ...provenance(device),
     roof: probes.roofOf(timed),
     probes: [...all.map(({ result }, i) => result(timed[i].time)), ...(await hostProbes(device, probes))],
-    seconds,
   };
 }
 
@@ -225,9 +212,9 @@ async function hostProbes(device: Device, { count, groups }: RoofProbes): Promis
     },
     { milliseconds: 0, iterations: REPEATED },
   );
-  return Object.entries(statistics).map(([name, { p50, mad }]) => ({
-    ...{ name, unit: 'microseconds', median: 1000 * p50, low: 1000 * (p50 - mad), high: 1000 * (p50 + mad) },
-  }));
+  return Object.entries(statistics).map(([name, { p50, mad }]) => {
+    return { name, unit: 'microseconds', median: 1000 * p50, low: 1000 * (p50 - mad), high: 1000 * (p50 + mad) };
+  });
 }
 
 function rate(name: string, unit: Probe['unit'], amount: number, time: Spread): Probe {
@@ -238,25 +225,4 @@ function rate(name: string, unit: Probe['unit'], amount: number, time: Spread): 
 function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Spread, factor: number): Probe {
   const [low, high] = [factor * lowerQuartile, factor * upperQuartile];
   return { name, unit: 'microseconds', median: factor * median, low, high };
-}
-
-/**
- * The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. A device that was
- * opened on the `floor`, with the default limits and no features, has a file of its own.
- */
-export async function roofline(
-  device: Device,
-  { fresh = false, floor = false, ...budget }: Budget & { fresh?: boolean; floor?: boolean },
-): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
-  const path = adapterPath(device.description, floor ? '.floor.roofline.json' : '.roofline.json');
-  const read = () =>
-    readJsonFile(path, rooflineSchema, 'a roofline').catch((error) => {
-      if (error instanceof InputError) return null; // it is measured and written again
-      throw error;
-    });
-  const known = fresh ? null : await read();
-  if (known) return { roofline: known, path, kept: true };
-  const measured = await measureRoofline(device, budget);
-  await writeAdapterFile(path, measured);
-  return { roofline: measured, path, kept: false };
 }

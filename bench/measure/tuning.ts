@@ -58,12 +58,7 @@ export type Tuning = v.InferOutput<typeof tuningSchema>;
 
 /** The path of an adapter's tuning, in the user's cache folder, unless another file is named. */
 export function tuningPath(adapter: string): string {
-  return adapterPath(adapter, '.json');
-}
-
-/** The path of a file about an adapter: in the user's cache folder, under the adapter's name. */
-export function adapterPath(adapter: string, ending: string): string {
-  return join(cacheFolder(), 'tuning', fileName(adapter) + ending);
+  return join(cacheFolder(), 'tuning', `${fileName(adapter)}.json`);
 }
 
 /** The path of a tuning that comes with the project, contributed by someone with that adapter and driver. */
@@ -74,14 +69,6 @@ export function shippedTuningPath(adapter: string): string {
 function fileName(adapter: string): string {
   const name = adapter.toLowerCase().replace(/[^a-z0-9]+/g, '-');
   return name.replace(/^-|-$/g, '');
-}
-
-/** Writes a file about an adapter as JSON and makes its folder. @throws InputError if that fails */
-export async function writeAdapterFile(path: string, contents: unknown): Promise<void> {
-  await mkdir(dirname(path), { recursive: true }).catch((error) => {
-    throw fileError(error, dirname(path), 'make this folder');
-  });
-  await writeFileSafely(path, [`${JSON.stringify(contents, null, 1)}\n`]);
 }
 
 /**
@@ -154,7 +141,10 @@ export async function keepTuning(
     attention: attention.filter((choice) => attentionVariants(device, choice).includes(choice.variant)),
     matmul: matmul.filter((choice) => matmulVariants(device, choice).includes(choice.variant)),
   };
-  await writeAdapterFile(path, tuning);
+  await mkdir(dirname(path), { recursive: true }).catch((error) => {
+    throw fileError(error, dirname(path), 'make this folder');
+  });
+  await writeFileSafely(path, [`${JSON.stringify(tuning, null, 1)}\n`]);
   return tuning;
 }
 

@@ -16,7 +16,7 @@ test('parts run one after the other; one that fails or takes too long does not s
   const parts = [
     { name: 'long', seconds: 0.5, words: ['a', '60000', '0'] },
     { name: 'failing', seconds: 20, words: ['b', '0', '3'] },
-    { name: 'good', seconds: 20, words: ['c', '0', '0', '--json'] },
+    { name: 'good', seconds: 20, words: ['c', '0', '0'] },
   ];
   const seen: string[] = [];
   const outcomes = await firstDay({ folder, scratch: folder, minutes: 1 }, (name) => seen.push(name), parts, program);
@@ -27,7 +27,7 @@ test('parts run one after the other; one that fails or takes too long does not s
     'passed',
   ]);
   expect(await readFile(join(folder, 'long.txt'), 'utf8')).toBe('a,60000,0\n');
-  expect(await readFile(join(folder, 'good.json'), 'utf8')).toBe('c,0,0,--json\n');
+  expect(await readFile(join(folder, 'good.txt'), 'utf8')).toBe('c,0,0\n');
   expect(JSON.parse(await readFile(join(folder, 'parts.json'), 'utf8'))).toEqual(outcomes);
   expect(outcomeLines(outcomes, folder)[2]).toMatch(/^ {2}failing +0 +failed with status 3$/);
   await expect(runCommand(benchFirstDay, {})).rejects.toThrow('name a folder for the results with --out FOLDER');
